@@ -1,0 +1,121 @@
+"""What a case is: the report, the clinical environment built from it, and the oracle's answers (paper, section 3.3)."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+Category = Literal["laboratory", "imaging", "procedure", "physiologic", "pathology"]
+"""The five major test categories of the paper's Figure 7."""
+
+UNAVAILABLE = "UNAVAILABLE"
+"""What the oracle answers when the report documents no result for the ordered test."""
+
+SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class BadCase(ValueError):
+    """A case that cannot be used. `reason` is a short name that can be counted; the message says what to mend and where."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+
+    def __reduce__(self):  # so that a worker process can hand it back whole
+        return BadCase, (self.reason, self.message)
+
+
+def check_id(text: str) -> str:
+    """Return `text` if it may serve as an id. Ids come from files and later name files, so no slash and no leading dot.
+
+    Raises BadCase('unsafe_id').
+    """
+    if not SAFE_ID.fullmatch(text) or ".." in text:
+        raise BadCase("unsafe_id", f"{text[:60]!r} cannot be a case id: use letters, digits, '.', '_' and '-' only")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentedTest:
+    """One entry of the test menu M: a test that the report documents, with its result in the report's own words."""
+
+    name: str
+    category: Category
+    result: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StructuredCase:
+    """A case that came in sections, so that no model has to extract it: o1, the menu and the true diagnosis."""
+
+    initial_observation: str
+    tests: tuple[DocumentedTest, ...]
+    diagnosis: str
+    synonyms: tuple[str, ...] = ()
+    """Other names of the diagnosis; none may stand in the initial observation."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseReport:
+    """A case report as it was read. `text` is the whole report: every result must be found in it."""
+
+    case_id: str
+    source: str
+    title: str
+    text: str
+    path: str = ""
+    licence: str | None = None
+    evaluation_only: bool = False
+    structured: StructuredCase | None = None
+    meta: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClinicalEnvironment:
+    """E = (o1, M, f): what the clinician sees first, the menu of documented tests, and the truth; f is `envs.oracle`."""
+
+    case_id: str
+    source: str
+    title: str
+    initial_observation: str
+    menu: tuple[DocumentedTest, ...]
+    diagnosis: str
+    synonyms: tuple[str, ...] = ()
+    licence: str | None = None
+    evaluation_only: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def environment_id(self) -> str:
+        """Content hash of everything a rollout can depend on: a changed case is a new environment."""
+        content = [self.case_id, self.initial_observation, [asdict(test) for test in self.menu], self.diagnosis]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentedResult:
+    """A menu entry that an order matched: its name and its result, verbatim."""
+
+    test: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The oracle's answer to one ordered test. No results means UNAVAILABLE."""
+
+    order: str
+    results: tuple[DocumentedResult, ...] = ()
+    method: Literal["exact", "synonym", "encoder", "llm"] | None = None
+    score: float | None = None
+
+    @property
+    def text(self) -> str:
+        """What the clinician is told, e.g. 'D-dimer: 3.1 mg/L (reference below 0.5)' or 'D-dimer: UNAVAILABLE'."""
+        if not self.results:
+            return f"{self.order}: {UNAVAILABLE}"
+        return "\n".join(f"{found.test}: {found.text}" for found in self.results)
