@@ -1,0 +1,161 @@
+-- The store of a run: one DuckDB file. One row a turn; a branch holds only its own turns and names its parent,
+-- so the whole line of a branch is its parent's turns up to branch_turn, then its own (view `paths`).
+
+create table if not exists meta (key varchar primary key, value varchar not null);
+
+create table if not exists runs (
+    run_id varchar primary key,
+    flow_run_id varchar,
+    pid integer not null,
+    started timestamptz not null,
+    ended timestamptz,
+    state varchar not null,              -- running, completed, failed, interrupted
+    settings json not null,
+    versions json not null
+);
+
+-- Every case report that was read, with what became of it.
+create table if not exists cases (
+    case_id varchar primary key,
+    source varchar not null,
+    title varchar not null,
+    path varchar not null,
+    licence varchar,
+    report_hash varchar not null,
+    environment_id varchar,              -- null: refused
+    reason varchar,                      -- the name of the check that refused it
+    message varchar
+);
+
+create table if not exists environments (
+    environment_id varchar primary key,
+    case_id varchar not null,
+    source varchar not null,
+    title varchar not null,
+    initial_observation varchar not null,
+    menu struct("name" varchar, category varchar, result varchar, aliases varchar[])[] not null,
+    diagnosis varchar not null,
+    synonyms varchar[] not null,
+    licence varchar,
+    evaluation_only boolean not null,
+    warnings varchar[] not null
+);
+
+create table if not exists trajectories (
+    trajectory_id varchar primary key,
+    environment_id varchar not null,
+    case_id varchar not null,
+    teacher varchar not null,
+    style varchar not null,
+    sample integer not null,
+    settings_hash varchar not null,
+    parent_id varchar,
+    branch_turn integer not null,        -- the last turn shared with the parent; 0: a rollout from o1
+    seed bigint not null,
+    outcome varchar not null,            -- diagnosed, turn_limit
+    final_diagnosis varchar,
+    prompt_version varchar not null,
+    code_version varchar not null,
+    run_id varchar not null,
+    stored timestamptz not null
+);
+
+create table if not exists turns (
+    trajectory_id varchar not null,
+    number integer not null,
+    reasoning varchar not null,
+    differential struct(diagnosis varchar, confidence integer)[] not null,
+    "pivot" varchar not null,
+    tests varchar[] not null,
+    answers struct("order" varchar, results struct(test varchar, "text" varchar)[], "method" varchar, score double)[] not null,
+    final_diagnosis varchar,
+    raw varchar not null,
+    thinking varchar not null,
+    repaired boolean not null,
+    calls integer not null,
+    prompt_tokens bigint not null,
+    completion_tokens bigint not null,
+    cost_usd double not null,
+    seconds double not null,
+    primary key (trajectory_id, number)
+);
+
+-- A failure stays on record; `resolved` tells when a later attempt succeeded.
+create table if not exists failures (
+    run_id varchar not null,
+    stage varchar not null,              -- environment, rollout
+    case_id varchar not null,
+    teacher varchar,
+    trajectory_id varchar,
+    turn integer,
+    attempt integer not null,
+    error_class varchar not null,
+    message varchar not null,
+    remedy varchar not null,
+    path varchar not null,
+    raw varchar,
+    time timestamptz not null,
+    resolved timestamptz
+);
+
+create table if not exists links (
+    graph varchar not null,              -- name and version of the graph
+    kind varchar not null,               -- diagnosis, test
+    "text" varchar not null,
+    node integer,                        -- null: unlinked
+    name varchar,
+    "method" varchar not null,
+    score double not null,
+    primary key (graph, kind, "text")
+);
+
+create table if not exists verdicts (
+    trajectory_id varchar primary key,
+    strategy varchar not null,
+    threshold double,
+    status varchar not null,             -- kept, truncated, discarded, unscorable
+    reason varchar not null,
+    last_turn integer,                   -- t*
+    removed_turns integer[] not null,
+    kept_turns integer[] not null
+);
+
+-- DTC and RAC of every turn on the whole path of a trajectory (a branch has rows for its prefix too).
+create table if not exists turn_scores (
+    trajectory_id varchar not null,
+    number integer not null,
+    dtc integer,                         -- null: unknown
+    rac double,                          -- null: nothing changed, or unknown
+    primary key (trajectory_id, number)
+);
+
+-- Which turns belong to the path of which trajectory: (path_id, number) -> the trajectory that played the turn.
+create or replace view paths as
+with recursive up as (
+    select trajectory_id as path_id, trajectory_id as owner_id, parent_id, branch_turn, cast(null as integer) as upto
+    from trajectories
+    union all
+    select up.path_id, parent.trajectory_id, parent.parent_id, parent.branch_turn,
+           least(coalesce(up.upto, up.branch_turn), up.branch_turn)
+    from up join trajectories as parent on parent.trajectory_id = up.parent_id
+)
+select up.path_id, up.owner_id, turns.number
+from up join turns on turns.trajectory_id = up.owner_id
+where up.upto is null or turns.number <= up.upto;
+
+-- What became of every stored turn: kept when any path through it keeps it, else the fate on its own path.
+create or replace view turn_fates as
+select turns.trajectory_id, turns.number,
+    bool_or(list_contains(verdicts.kept_turns, turns.number)) as kept,
+    case
+        when bool_or(list_contains(verdicts.kept_turns, turns.number)) then 'kept'
+        when any_value(own.trajectory_id) is null then 'not scored'
+        when any_value(own.status) in ('discarded', 'unscorable') then any_value(own.status) || ': ' || any_value(own.reason)
+        when list_contains(any_value(own.removed_turns), turns.number) then 'removed: RAC above threshold'
+        else 'cut: after t*'
+    end as fate
+from turns
+left join paths on paths.owner_id = turns.trajectory_id and paths.number = turns.number
+left join verdicts on verdicts.trajectory_id = paths.path_id
+left join verdicts as own on own.trajectory_id = turns.trajectory_id
+group by turns.trajectory_id, turns.number;
