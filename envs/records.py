@@ -19,13 +19,15 @@ SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class BadCase(ValueError):
     """A case that cannot be used. `reason` is a short name that can be counted; the message says what to mend and where."""
 
-    def __init__(self, reason: str, message: str):
+    def __init__(self, reason: str, message: str, case_id: str = "", path: str = ""):
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
+        self.case_id = case_id
+        self.path = path
 
     def __reduce__(self):  # so that a worker process can hand it back whole
-        return BadCase, (self.reason, self.message)
+        return BadCase, (self.reason, self.message, self.case_id, self.path)
 
 
 def check_id(text: str) -> str:
