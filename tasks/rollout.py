@@ -101,7 +101,7 @@ async def play(
             raise RolloutFailed(number) from error
         turns.append(replace(turn, answers=oracle.answer(turn.tests)))
     outcome: Outcome = "diagnosed" if turns[-1].final_diagnosis else "turn_limit"
-    return Trajectory(spec, tuple(turns[len(prefix) :]), outcome, clinician.prompt_version, code_version)
+    return Trajectory(spec, tuple(turns[len(prefix) :]), outcome, t_max, clinician.prompt_version, code_version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ class Trajectory:
     spec: RolloutSpec
     turns: tuple[Turn, ...]
     outcome: Outcome
+    t_max: int
     prompt_version: str
     code_version: str
 
@@ -123,7 +124,6 @@ class Failure:
     turn: int | None = None
     attempt: int = 1
     raw: str | None = None
-    remedy: str = ""
     path: str = ""
 
 

@@ -53,6 +53,7 @@ create table if not exists trajectories (
     branch_turn integer not null,        -- the last turn shared with the parent; 0: a rollout from o1
     seed bigint not null,
     outcome varchar not null,            -- diagnosed, turn_limit
+    t_max integer not null,
     final_diagnosis varchar,
     prompt_version varchar not null,
     code_version varchar not null,
@@ -83,7 +84,7 @@ create table if not exists turns (
 -- A failure stays on record; `resolved` tells when a later attempt succeeded.
 create table if not exists failures (
     run_id varchar not null,
-    stage varchar not null,              -- environment, rollout
+    stage varchar not null,              -- read, environment, rollout
     case_id varchar not null,
     teacher varchar,
     trajectory_id varchar,
@@ -91,7 +92,6 @@ create table if not exists failures (
     attempt integer not null,
     error_class varchar not null,
     message varchar not null,
-    remedy varchar not null,
     path varchar not null,
     raw varchar,
     time timestamptz not null,
@@ -129,6 +129,11 @@ create table if not exists turn_scores (
     primary key (trajectory_id, number)
 );
 
+-- What the summary, the scores and the dataset are about: trajectories in the present environment of their case.
+-- A case whose report changed has a new environment; what was played in the old one stays in the store, and out of these.
+create or replace view current_trajectories as
+select trajectories.* from trajectories join cases using (case_id, environment_id);
+
 -- Which turns belong to the path of which trajectory: (path_id, number) -> the trajectory that played the turn.
 create or replace view paths as
 with recursive up as (
@@ -143,10 +148,11 @@ select up.path_id, up.owner_id, turns.number
 from up join turns on turns.trajectory_id = up.owner_id
 where up.upto is null or turns.number <= up.upto;
 
--- What became of every stored turn: kept when any path through it keeps it, else the fate on its own path.
+-- What became of every stored turn: kept when any path through it keeps it (status: that path's), else the fate on its own path.
 create or replace view turn_fates as
 select turns.trajectory_id, turns.number,
     bool_or(list_contains(verdicts.kept_turns, turns.number)) as kept,
+    any_value(verdicts.status) filter (where list_contains(verdicts.kept_turns, turns.number)) as status,
     case
         when bool_or(list_contains(verdicts.kept_turns, turns.number)) then 'kept'
         when any_value(own.trajectory_id) is null then 'not scored'
@@ -155,6 +161,7 @@ select turns.trajectory_id, turns.number,
         else 'cut: after t*'
     end as fate
 from turns
+join current_trajectories as played on played.trajectory_id = turns.trajectory_id
 left join paths on paths.owner_id = turns.trajectory_id and paths.number = turns.number
 left join verdicts on verdicts.trajectory_id = paths.path_id
 left join verdicts as own on own.trajectory_id = turns.trajectory_id

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +33,14 @@ class Known:
 
     report_hash: str
     environment_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run under way, and the Prefect flow runs of earlier ones that were killed."""
+
+    run_id: str
+    interrupted: tuple[str, ...]
 
 
 def report_hash(report: CaseReport) -> str:
@@ -119,20 +128,21 @@ class Store:
         if self.meta("purpose") != purpose:
             raise StoreError(f"{self.path} holds {self.meta('purpose')} cases and these are for {purpose}: use another output folder")
 
-    def begin_run(self, run_id: str, flow_run_id: str | None, settings: str, versions: Mapping[str, str]) -> list[str]:
-        """Record that a run starts; returns the Prefect flow run ids of earlier runs that were killed, now marked interrupted.
-
-        The file's lock is ours, so whatever still says 'running' is dead.
-        """
+    @contextmanager
+    def run(self, settings: str, flow_run_id: str | None, versions: Mapping[str, str]) -> Iterator[Run]:
+        """Record a run with its settings (JSON) and how it ended. The file's lock is ours, so whatever still says 'running' is dead."""
         dead = self.rows("update runs set state = 'interrupted' where state = 'running' returning flow_run_id")
+        run = Run(uuid.uuid4().hex[:12], tuple(row[0] for row in dead if row[0]))
         self.db.execute(
             "insert into runs values (?, ?, ?, ?, null, 'running', ?, ?)",
-            [run_id, flow_run_id, os.getpid(), now(), settings, json.dumps(dict(versions))],
+            [run.run_id, flow_run_id, os.getpid(), now(), settings, json.dumps(dict(versions))],
         )
-        return [row[0] for row in dead if row[0]]
-
-    def end_run(self, run_id: str, state: str) -> None:
-        self.db.execute("update runs set ended = ?, state = ? where run_id = ?", [now(), state, run_id])
+        state = "failed"
+        try:
+            yield run
+            state = "completed"
+        finally:
+            self.db.execute("update runs set ended = ?, state = ? where run_id = ?", [now(), state, run.run_id])
 
     def last_settings(self) -> str:
         """The settings (JSON) of the newest run. Raises StoreError when there is none."""
@@ -156,14 +166,19 @@ class Store:
             self._insert("environments", [row])
             self._resolve("environment", report.case_id)
 
-    def add_refusal(self, report: CaseReport, refusal: BadCase, run_id: str, remedy: str = "") -> None:
+    def add_refusal(self, report: CaseReport, refusal: BadCase, run_id: str) -> None:
         """A case without an environment: named in `cases` with its reason, and on record as a failure that can be retried."""
-        failure = Failure(
-            "environment", report.case_id, refusal.reason, refusal.message, now(), remedy=remedy, path=report.path
-        )
         with self.transaction():
             self._put_case(report, None, refusal.reason, refusal.message)
-            self._put_failures([failure], run_id)
+            self._put_failures([_refused("environment", report.case_id, report.path, refusal)], run_id)
+
+    def add_unreadable(self, refusal: BadCase, run_id: str) -> None:
+        """Something that could not be read as a case report at all; noted once per case and reason."""
+        failure = _refused("read", refusal.case_id, refusal.path, refusal)
+        known = "select 1 from failures where stage = 'read' and case_id = ? and path = ? and error_class = ?"
+        if not self.rows(known, [failure.case_id, failure.path, failure.error_class]):
+            with self.transaction():
+                self._put_failures([failure], run_id)
 
     def _put_case(self, report: CaseReport, environment_id: str | None, reason: str | None = None, message: str | None = None) -> None:
         self.db.execute("delete from cases where case_id = ?", [report.case_id])
@@ -201,13 +216,13 @@ class Store:
         """All trajectories of an environment, parents before their branches."""
         frame = self.rows(
             "select environment_id, case_id, teacher, style, sample, settings_hash, parent_id, branch_turn,"
-            " trajectory_id, outcome, prompt_version, code_version from trajectories where environment_id = ?"
+            " trajectory_id, outcome, t_max, prompt_version, code_version from trajectories where environment_id = ?"
             " order by branch_turn, trajectory_id",
             [environment_id],
         )
         turns = self._turns(environment_id)
         found = [
-            Trajectory(RolloutSpec(*row[:8]), tuple(turns.get(row[8], ())), row[9], row[10], row[11])  # type: ignore[arg-type]
+            Trajectory(RolloutSpec(*row[:8]), tuple(turns.get(row[8], ())), *row[9:])  # type: ignore[arg-type]
             for row in frame
         ]
         for row, trajectory in zip(frame, found, strict=True):
@@ -266,11 +281,16 @@ class Store:
                 self._insert(table, rows)
 
 
+def _refused(stage: str, case_id: str, path: str, refusal: BadCase) -> Failure:
+    return Failure(stage, case_id, refusal.reason, refusal.message, now(), path=path)
+
+
 def _trajectory_row(trajectory: Trajectory, run_id: str, stored: Any) -> dict[str, Any]:
     return asdict(trajectory.spec) | {
         "trajectory_id": trajectory.trajectory_id,
         "seed": trajectory.spec.seed,
         "outcome": trajectory.outcome,
+        "t_max": trajectory.t_max,
         "final_diagnosis": trajectory.final_diagnosis,
         "prompt_version": trajectory.prompt_version,
         "code_version": trajectory.code_version,

@@ -1,0 +1,43 @@
+"""The main job: case reports in, pruned SFT dataset out.
+
+Run as: medaction distill --cases examples/cases --out runs/demo --teacher kg-screening --teacher kg-targeted
+or, the same: python -m flows.distill --preset demo
+"""
+
+import uuid
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.dataset import write_dataset
+from flows.services import local_models, mark_crashed, ray_session
+from flows.settings import DistillSettings
+from flows.stages import build_environments, play_trees
+from flows.summary import publish_summary
+from flows.versions import versions
+from tasks.scoring import score_store
+from trajectories.store import Store
+
+
+@flow(name="distill", flow_run_name="distill {settings.cases} to {settings.out}", persist_result=False)
+def distill(settings: DistillSettings, retry: bool = False) -> dict[str, Any]:
+    """Build an environment of every case, play its tree, prune by the knowledge graphs, write the dataset and the summary.
+
+    Does only what the store in `settings.out` lacks. What failed before is left alone unless `retry` is set.
+    Raises StoreError (the store is in use, or of the other purpose) and BadCase (no case can be read from `settings.cases`).
+    """
+    with Store(settings.out / "trajectories.duckdb") as store, store.run(settings.model_dump_json(), flow_run.get_id(), versions()) as run:
+        mark_crashed(run.interrupted)
+        with ray_session(settings.workers), local_models(settings) as (teachers, extractor):
+            build_environments(store, settings, extractor, run.run_id, retry)
+            play_trees(store, settings, teachers, run.run_id, retry)
+        score_store(store, settings.strategy, settings.rac_threshold)
+        write_dataset(store, settings)
+    return publish_summary(store, settings)
+
+
+if __name__ == "__main__":
+    from flows.cli import main
+
+    main(["distill"])

@@ -1,0 +1,50 @@
+"""Progress of a stage, in the terminal and as a Prefect artifact."""
+
+import time
+from types import TracebackType
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+console = Console(stderr=True)
+
+ARTIFACT_EVERY_S = 2.0
+
+
+class Progress:
+    """`with Progress('rollouts', 107) as progress: progress.advance()`; counts failures apart."""
+
+    def __init__(self, stage: str, total: int):
+        self.stage, self.total = stage, total
+        self.done = self.failed = 0
+        self._bar = Bar(
+            TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]}"),
+            TimeElapsedColumn(), TimeRemainingColumn(), console=console,
+        )  # fmt: skip
+        self._line = self._bar.add_task(stage, total=total, failed="")
+        self._told = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        self._artifact = create_progress_artifact(progress=0.0, key=self.stage, description=f"{self.stage}: {self.total} cases")
+        self._bar.start()
+        return self
+
+    def advance(self, failed: bool = False) -> None:
+        self.done += 1
+        self.failed += failed
+        note = f"[red]{self.failed} with failures" if self.failed else ""
+        self._bar.update(self._line, completed=self.done, failed=note)
+        if time.monotonic() - self._told > ARTIFACT_EVERY_S:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        share = 100.0 * self.done / max(self.total, 1)
+        failures = f", {self.failed} with failures" if self.failed else ""
+        update_progress_artifact(self._artifact, progress=share, description=f"{self.stage}: {self.done} of {self.total}{failures}")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+        self._tell()

@@ -1,0 +1,137 @@
+"""What a run needs on this machine and does not find: a Prefect server, a local Ray, a local model. Started on loopback, stopped again."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import ray
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+log = logging.getLogger("medaction")
+
+READY_WITHIN_S = 120
+
+
+def quiet_environment() -> None:
+    """No telemetry, no look-ups over the network at import; inherited by every process a run starts."""
+    for name, value in {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def prefect_api(home: Path) -> Iterator[str]:
+    """The URL of the Prefect API: the configured one, or a server of our own with its database in `home`.
+
+    The ephemeral API is never used: it loses task records at exit. Raises RuntimeError with the server's log when it does not start.
+    """
+    if configured := PREFECT_API_URL.value():
+        yield str(configured)
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    log_file = home / "server.log"
+    environment = os.environ | {"PREFECT_HOME": str(home.resolve()), "PREFECT_API_URL": url}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with log_file.open("ab") as output:
+        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+    try:
+        _wait_ready(server, url, log_file)
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield url
+    finally:
+        _stop(server)
+
+
+def _wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            break
+        try:
+            if httpx.get(f"{url}/health", timeout=2).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.3)
+    raise RuntimeError(f"the Prefect server did not start; its last words:\n{log_file.read_text()[-1500:]}")
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server and its children, which share its session."""
+    for way, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        try:
+            os.killpg(server.pid, way)
+            server.wait(patience)
+            return
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+@contextmanager
+def ray_session(workers: int | None) -> Iterator[None]:
+    """A Ray to run on: the one already joined, the cluster that RAY_ADDRESS names, or a local one of `workers` CPUs."""
+    if ray.is_initialized():
+        yield
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False)
+    else:
+        # A cluster on this machine alone, on loopback, for the length of the run: no token to hand round.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        ray.init(
+            address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+            _node_ip_address="127.0.0.1",
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def local_models(settings: DistillSettings) -> Iterator[tuple[list[Teacher], Teacher | None]]:
+    """The teachers and the extractor as they can be reached: local models are started on loopback and stopped at the end."""
+    with ExitStack() as servers:
+        started: dict[str, Teacher] = {}
+
+        def reach(teacher: Teacher) -> Teacher:
+            """One server a model file, however many teachers use it."""
+            if not teacher.local:
+                return teacher
+            server = started.setdefault(teacher.model_file, None) or servers.enter_context(start_local(teacher))
+            started[teacher.model_file] = server
+            return teacher.model_copy(update={"model": server.model, "api_base": server.api_base})
+
+        yield [reach(teacher) for teacher in settings.teachers], reach(settings.extractor) if settings.extractor else None
+
+
+def mark_crashed(flow_run_ids: Sequence[str]) -> None:
+    """Tell Prefect of flow runs whose process was killed: it would show them as running for ever."""
+    with get_client(sync_client=True) as client:
+        for flow_run_id in flow_run_ids:
+            try:
+                client.set_flow_run_state(UUID(flow_run_id), Crashed(message="its process was killed"), force=True)
+            except ObjectNotFound:
+                log.info("flow run %s is unknown to this Prefect server", flow_run_id)

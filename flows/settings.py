@@ -1,0 +1,71 @@
+"""The settings of a distillation: one model is the flow's parameter (and so the form in the UI), the YAML preset and the command line."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from clinicians.teacher import Teacher
+
+PRESETS = Path(__file__).parent.parent / "deployments" / "presets"
+
+
+def _teacher(value: Any) -> Any:
+    return Teacher.parse(value) if isinstance(value, str) else value
+
+
+TeacherField = Annotated[Teacher, BeforeValidator(_teacher)]
+
+
+class DistillSettings(BaseModel):
+    """Everything a run depends on. The defaults are the paper's (section 3.3 and appendix C)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cases: Path = Field(description="A file or folder of case reports: JATS XML, AgentClinic JSONL, MedR-Bench JSON, or our own JSON.")
+    out: Path = Field(description="The run's folder: the store, the dataset and the summary are written here.")
+    teachers: list[TeacherField] = Field(
+        min_length=1,
+        description="Who plays: kg-screening, kg-targeted, local, local:/path/to/model.gguf, or any LiteLLM model"
+        " (openai/gpt-5.4-mini, openai/NAME@http://127.0.0.1:8000/v1).",
+    )
+    extractor: TeacherField | None = Field(
+        default=None, description="The language model that builds environments from reports without structured sections."
+    )
+    rollouts: int = Field(default=3, ge=1, le=64, description="K: independent rollouts from the initial observation, per teacher.")
+    launch_points: int = Field(default=1, ge=0, le=16, description="Intermediate turns a tree from which branches are launched.")
+    branches: int = Field(default=1, ge=0, le=16, description="Branched rollouts per launch point and teacher.")
+    t_max: int = Field(default=8, ge=1, le=32, description="The last turn, at which a definitive diagnosis is demanded.")
+    strategy: Literal["dtc_rac", "correctness", "none"] = Field(
+        default="dtc_rac", description="Which pruning makes the dataset: the paper's two metrics, correct endings only, or none."
+    )
+    rac_threshold: float = Field(default=3.0, gt=0, description="Hops on the test graph above which a turn's tests count as ineffective.")
+    min_tests: int = Field(default=2, ge=1, description="A case with fewer documented tests is refused.")
+    validation_percent: int = Field(default=10, ge=0, le=50, description="Share of the cases kept apart as the validation split.")
+    seed: int = Field(default=0, ge=0, description="Changes every rollout's seed.")
+    limit: int | None = Field(default=None, ge=1, description="Only the first so many cases.")
+    only: list[str] = Field(default_factory=list, description="Only these case ids.")
+    workers: int | None = Field(default=None, ge=1, description="CPUs that the local Ray uses; by default all of them.")
+    in_flight: int = Field(default=16, ge=1, le=1000, description="Cases under way at the same time.")
+
+    @model_validator(mode="after")
+    def _distinct_teachers(self) -> "DistillSettings":
+        names = [teacher.name for teacher in self.teachers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two teachers have the same name ({', '.join(names)}): give each its own `name`")
+        return self
+
+
+def load_preset(name_or_path: str) -> dict[str, Any]:
+    """A preset by name (deployments/presets/NAME.yaml) or by path. Raises ValueError naming what there is."""
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = PRESETS / f"{name_or_path}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in PRESETS.glob("*.yaml")))
+        raise ValueError(f"no preset {name_or_path!r}: there are {known}, or give the path of a YAML file")
+    loaded = yaml.safe_load(path.read_text())
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{path}: a preset is a mapping of setting names to values")
+    return loaded

@@ -1,0 +1,129 @@
+"""The two stages that fan out per case. Each stores what a case gave as soon as the case has finished."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+
+from clinicians.make import prompt_version
+from clinicians.teacher import Teacher
+from envs.records import BadCase, CaseReport, ClinicalEnvironment
+from envs.sources import read_cases
+from flows.fan_out import fan_out
+from flows.progress import Progress
+from flows.settings import DistillSettings
+from flows.versions import code_version
+from tasks.cases import environment_of_case, rollouts_of_case
+from tasks.rollout import Played, TreePlan, branch_specs, initial_specs
+from trajectories.records import Failure, RolloutSpec, Trajectory, now
+from trajectories.store import Store, report_hash
+
+log = logging.getLogger("medaction")
+
+
+def build_environments(store: Store, settings: DistillSettings, extractor: Teacher | None, run_id: str, retry: bool) -> None:
+    """Stage 1: an environment, or a refusal with its reason, of every new or changed report."""
+    reports = list(_reports_to_build(store, settings, run_id, retry))
+    if not reports:
+        return
+
+    def submit(report: CaseReport):
+        return environment_of_case.submit(report.case_id, report, extractor, settings.min_tests)
+
+    with Progress("environments", len(reports)) as progress:
+        for report, built in fan_out(submit, reports, settings.in_flight):
+            if isinstance(built, ClinicalEnvironment):
+                store.add_environment(report, built)
+            else:
+                store.add_refusal(report, _as_refusal(built), run_id)
+                log.warning("case %s refused: %s", report.case_id, built)
+            progress.advance(failed=not isinstance(built, ClinicalEnvironment))
+
+
+def _reports_to_build(store: Store, settings: DistillSettings, run_id: str, retry: bool) -> Iterator[CaseReport]:
+    known = store.known_cases()
+    again = {case_id for case_id, _ in store.open_failures("environment")} if retry else set()
+    for report in selected(read_cases(settings.cases), settings):
+        if isinstance(report, BadCase):
+            store.add_unreadable(report, run_id)
+            log.warning("%s: %s", report.path, report)
+            continue
+        have = known.get(report.case_id)
+        if have is None or have.report_hash != report_hash(report) or report.case_id in again:
+            yield report
+
+
+def selected(cases: Iterator[CaseReport | BadCase], settings: DistillSettings) -> Iterator[CaseReport | BadCase]:
+    """The cases that `only` and `limit` leave; what cannot be read counts towards the limit too."""
+    taken = 0
+    for case in cases:
+        if settings.only and case.case_id not in settings.only:
+            continue
+        if settings.limit is not None and taken >= settings.limit:
+            return
+        taken += 1
+        yield case
+
+
+def _as_refusal(error: object) -> BadCase:
+    """Whatever a stage-1 task ended with, as a refusal with a reason that can be counted."""
+    return error if isinstance(error, BadCase) else BadCase(type(error).__name__, str(error)[:2000])
+
+
+def play_trees(store: Store, settings: DistillSettings, teachers: Sequence[Teacher], run_id: str, retry: bool) -> None:
+    """Stage 2: play what is missing of every environment's tree. `teachers` are the settings' teachers as they can be reached now."""
+    plan = tree_plan(settings)
+    skip = frozenset() if retry else frozenset(id_ for _, id_ in store.open_failures("rollout") if id_)
+    environments = [found for found in store.environments() if not settings.only or found.case_id in settings.only]
+
+    def submit(item: tuple[ClinicalEnvironment, list[Trajectory]]):
+        environment, tree = item
+        return rollouts_of_case.submit(environment.case_id, environment, plan, teachers, tree, skip, code_version())
+
+    with Progress("rollouts", len(environments)) as progress:
+        unfinished = _unfinished(store, environments, plan, skip, progress)
+        for (environment, _), played in fan_out(submit, unfinished, settings.in_flight):
+            if not isinstance(played, Played):
+                lost = Failure("rollout", environment.case_id, type(played).__name__, str(played)[:2000], now())
+                played = Played(environment.case_id, (), (lost,))
+            store.add_rollouts(played.trajectories, played.failures, run_id)
+            for failure in played.failures:
+                log.warning("case %s, %s: %s: %s", failure.case_id, failure.teacher, failure.error_class, failure.message)
+            progress.advance(failed=bool(played.failures))
+
+
+def _unfinished(
+    store: Store, environments: Sequence[ClinicalEnvironment], plan: TreePlan, skip: frozenset[str], progress: Progress
+) -> Iterator[tuple[ClinicalEnvironment, list[Trajectory]]]:
+    """Each environment that lacks rollouts, with the part of its tree that the store has."""
+    for environment in environments:
+        tree = store.trajectories(environment.environment_id)
+        if missing(environment, plan, tree, skip):
+            yield environment, tree
+        else:
+            progress.advance()
+
+
+def tree_plan(settings: DistillSettings) -> TreePlan:
+    """The tree's shape, with a hash per teacher of everything its rollouts depend on: a change of any of it is a new rollout."""
+    return TreePlan(
+        {teacher.name: teacher_hash(teacher, settings) for teacher in settings.teachers},
+        settings.rollouts,
+        settings.launch_points,
+        settings.branches,
+        settings.t_max,
+    )
+
+
+def teacher_hash(teacher: Teacher, settings: DistillSettings) -> str:
+    identity = [teacher.identity(), prompt_version(teacher), settings.t_max, settings.seed]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def missing(
+    environment: ClinicalEnvironment, plan: TreePlan, tree: Sequence[Trajectory], skip: frozenset[str]
+) -> list[RolloutSpec]:
+    """The rollouts that the plan asks for and the store has neither played nor on record as failed."""
+    done = {trajectory.trajectory_id for trajectory in tree} | skip
+    wanted = [*initial_specs(environment, plan), *branch_specs(environment, plan, tree)]
+    return [spec for spec in wanted if spec.trajectory_id not in done]
