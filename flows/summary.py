@@ -1,0 +1,207 @@
+"""A run's summary: every number is a query over the store, and the query stands beside its table."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from rich.console import Console
+from rich.table import Table
+
+from flows.settings import DistillSettings
+from trajectories.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    title: str
+    sql: str
+    note: str = ""
+
+
+FUNNEL = Query(
+    "Funnel",
+    """
+    select 'cases read' as step, count(*) as "count" from cases
+    union all select '  environments', count(*) from cases where environment_id is not null
+    union all select '  refused', count(*) from cases where environment_id is null
+    union all select 'trajectories played', count(*) from current_trajectories
+    union all select '  kept', count(*) from current_trajectories join verdicts using (trajectory_id) where status = 'kept'
+    union all select '  truncated', count(*) from current_trajectories join verdicts using (trajectory_id) where status = 'truncated'
+    union all select '  discarded', count(*) from current_trajectories join verdicts using (trajectory_id) where status = 'discarded'
+    union all select '  unscorable', count(*) from current_trajectories join verdicts using (trajectory_id) where status = 'unscorable'
+    union all select 'rollouts failed', count(distinct trajectory_id) from failures where stage = 'rollout' and resolved is null
+    union all select 'turns played', count(*) from turn_fates
+    union all select '  kept (records of the dataset)', count(*) from turn_fates where kept
+    union all select '  not kept', count(*) from turn_fates where not coalesce(kept, false)
+    """,
+    "Refused + environments = cases; kept + truncated + discarded + unscorable = trajectories; kept + not kept = turns.",
+)
+
+REPORT = (
+    Query(
+        "Cases",
+        """
+        select coalesce('refused: ' || reason, 'environment') as outcome, count(*) as cases from cases group by all
+        union all select 'not readable: ' || error_class, count(*) from failures where stage = 'read' group by all
+        order by cases desc, outcome
+        """,
+    ),
+    Query(
+        "Trajectories, by verdict",
+        """
+        select status, reason, count(*) as trajectories
+        from current_trajectories join verdicts using (trajectory_id) group by all order by trajectories desc, all
+        """,
+    ),
+    Query("Turns, by fate", "select fate, count(*) as turns from turn_fates group by all order by turns desc, fate"),
+    Query(
+        "Teachers",
+        """
+        with spent as (
+            select trajectory_id, count(*) as turns, sum(calls) as calls, sum(prompt_tokens) as prompt_tokens,
+                   sum(completion_tokens) as completion_tokens, sum(cost_usd) as cost_usd, sum(seconds) as seconds,
+                   count_if(repaired) as repaired
+            from turns group by all
+        ), kept as (select trajectory_id, count_if(kept) as kept_turns from turn_fates group by all),
+        failed as (select teacher, count(distinct trajectory_id) as failed from failures where resolved is null group by all)
+        select teacher, count(*) as trajectories, coalesce(any_value(failed), 0) as failed,
+               count_if(status = 'kept') as kept, count_if(status = 'truncated') as truncated,
+               count_if(status = 'discarded') as discarded, count_if(status = 'unscorable') as unscorable,
+               sum(turns)::bigint as turns, sum(kept_turns)::bigint as kept_turns, sum(repaired)::bigint as repaired,
+               sum(calls)::bigint as calls, sum(prompt_tokens)::bigint as prompt_tokens,
+               sum(completion_tokens)::bigint as completion_tokens, round(sum(cost_usd), 4) as cost_usd,
+               round(sum(seconds), 1) as seconds
+        from current_trajectories join spent using (trajectory_id) join kept using (trajectory_id)
+        left join verdicts using (trajectory_id) left join failed using (teacher)
+        group by teacher order by teacher
+        """,
+        "`seconds` is time spent deciding, summed over turns; rollouts run side by side, so it is more than the wall time.",
+    ),
+    Query(
+        "Endings, by teacher",
+        """
+        with last as (
+            select trajectory_id, arg_max(dtc, number) as dtc, max(number) as turns from turn_scores group by all
+        )
+        select teacher, count(*) as trajectories, count_if(outcome = 'diagnosed') as diagnosed,
+               count_if(dtc = 0) as reach_the_truth, count_if(dtc between 1 and 2) as within_2_hops,
+               count_if(dtc > 2) as farther, count_if(dtc is null) as unknown, round(avg(turns), 2) as mean_turns
+        from current_trajectories left join last using (trajectory_id) group by all order by teacher
+        """,
+    ),
+    Query(
+        "DTC and RAC, by turn",
+        """
+        select number as turn, count(*) as turns, round(avg(dtc), 2) as mean_dtc, count_if(dtc is null) as dtc_unknown,
+               round(avg(rac), 2) as mean_rac, count_if(rac is null) as no_rac
+        from turn_scores join current_trajectories using (trajectory_id) group by all order by turn
+        """,
+        "DTC: hops from the top hypothesis to the truth (equation 3). RAC: hops from what changed in the differential to the"
+        " tests ordered before (equation 4); none when nothing changed or nothing could be linked.",
+    ),
+    Query(
+        "Orders",
+        """
+        select teacher, count(*) as ordered, count_if(len(answer.results) > 0) as answered,
+               count_if(len(answer.results) = 0) as unavailable,
+               count_if(answer.method = 'exact') as by_exact_name, count_if(answer.method = 'synonym') as by_synonym,
+               count_if(answer.method = 'encoder') as by_encoder
+        from (select trajectory_id, unnest(answers) as answer from turns) join current_trajectories using (trajectory_id)
+        group by all order by teacher
+        """,
+    ),
+    Query("Linking", 'select kind, graph, "method", count(*) as texts from links group by all order by all'),
+    Query(
+        "Failures",
+        """
+        select stage, teacher, error_class, count(*) as attempts, count_if(resolved is null) as open, min(message) as for_example
+        from failures group by all order by attempts desc, all
+        """,
+    ),
+    Query(
+        "Runs",
+        """
+        select run_id, started, state, round(epoch(coalesce(ended, started) - started), 1) as wall_seconds,
+               (select count(*) from trajectories where trajectories.run_id = runs.run_id) as trajectories_played
+        from runs order by started
+        """,
+    ),
+)
+
+
+def publish_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
+    """Write summary.md, put funnel, teachers and the whole text on the flow run's page, and return the main tables.
+
+    Returns {'out': folder, 'funnel': rows, 'teachers': rows}, small enough to be a flow run's result.
+    """
+    tables = {query.title: store.frame(query.sql) for query in (FUNNEL, *REPORT)}
+    text = _markdown(tables, store, settings)
+    (settings.out / "summary.md").write_text(text, encoding="utf-8")
+    create_table_artifact(key="funnel", table=_plain(tables["Funnel"]), description=FUNNEL.note)
+    create_table_artifact(key="teachers", table=_plain(tables["Teachers"]), description="What each teacher gave and cost")
+    create_markdown_artifact(key="summary", markdown=text)
+    return {
+        "out": str(settings.out),
+        "funnel": _plain(tables["Funnel"]),
+        "teachers": _plain(tables["Teachers"]),
+        "failures": _plain(tables["Failures"]),
+    }
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """The main tables in the terminal, and where everything lies."""
+    console = Console()
+    for title in ("funnel", "teachers", "failures"):
+        if rows := summary[title]:
+            table = Table(*rows[0], title=title.capitalize(), title_justify="left")
+            for row in rows:
+                table.add_row(*("" if value is None else str(value) for value in row.values()))
+            console.print(table)
+    console.print(f"Everything is in {summary['out']}: trajectories.duckdb, dataset/, summary.md")
+    if any(row["open"] for row in summary["failures"]):
+        console.print(f"Run again what failed: medaction retry --out {summary['out']}")
+
+
+def _plain(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    return json.loads(json.dumps(frame.to_dicts(), default=str))
+
+
+def _markdown(tables: dict[str, pl.DataFrame], store: Store, settings: DistillSettings) -> str:
+    parts = [f"# Distillation of {settings.cases}", ""]
+    if store.evaluation_only:
+        parts += ["**Evaluation-only store: these cases are a benchmark. No dataset is written and export refuses.**", ""]
+    if any(teacher.embedded for teacher in settings.teachers):
+        parts += [
+            "The teachers named `kg-…` are the knowledge-graph clinician: no language model. They play on the graph on which DTC"
+            " and RAC are measured, so their scores say nothing about the metrics.",
+            "",
+        ]
+    for query in (FUNNEL, *REPORT):
+        frame = tables[query.title]
+        if frame.is_empty():
+            continue
+        parts += [f"## {query.title}", "", _table(frame), ""]
+        parts += [query.note, ""] if query.note else []
+        parts += [f"<details><summary>query</summary>\n\n```sql\n{_dedent(query.sql)}\n```\n</details>", ""]
+    parts += ["## Settings", "", f"```json\n{settings.model_dump_json(indent=2)}\n```", ""]
+    return "\n".join(parts)
+
+
+def _table(frame: pl.DataFrame) -> str:
+    head = "| " + " | ".join(frame.columns) + " |\n|" + "---|" * len(frame.columns)
+    rows = ["| " + " | ".join("" if value is None else _cell(str(value)) for value in row) + " |" for row in frame.iter_rows()]
+    return "\n".join([head, *rows])
+
+
+def _cell(text: str) -> str:
+    """Text of models and cases is shown as text: no table breaks, no HTML."""
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")[:200]
+
+
+def _dedent(sql: str) -> str:
+    lines = sql.strip("\n").splitlines()
+    margin = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
+    return "\n".join(line[margin:] for line in lines).strip()

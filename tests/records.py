@@ -1,0 +1,44 @@
+"""Small hand-written records for tests of the store and of what is built on it."""
+
+from envs.records import Answer, CaseReport, ClinicalEnvironment, DocumentedResult, DocumentedTest
+from trajectories.records import Hypothesis, RolloutSpec, Trajectory, Turn, Usage
+
+MENU = (
+    DocumentedTest("Complete blood count", "laboratory", "Hemoglobin 9.1 g/dL; platelets 410 x 10^9/L", ("CBC",)),
+    DocumentedTest("Chest radiograph", "imaging", "Bilateral hilar lymphadenopathy."),
+)
+
+
+def report(case_id: str = "case-1", text: str = "A report.") -> CaseReport:
+    return CaseReport(case_id, "case_json", 'A "title", with commas', text, path=f"{case_id}.json", licence="CC BY 4.0")
+
+
+def environment(case_id: str = "case-1", evaluation_only: bool = False) -> ClinicalEnvironment:
+    return ClinicalEnvironment(
+        case_id, "case_json", "title", "Cough for six weeks.\nO'Brien's sign absent.", MENU, "Sarcoidosis", ("Besnier-Boeck",),
+        "CC BY 4.0", evaluation_only,
+    )  # fmt: skip
+
+
+def turn(number: int, leader: str, tests: tuple[str, ...] = (), final: str | None = None) -> Turn:
+    answers = tuple(
+        Answer(test, (DocumentedResult(MENU[0].name, MENU[0].result),), "synonym", 1.0) if test == "CBC" else Answer(test)
+        for test in tests
+    )
+    return Turn(
+        number, f"Reasoning of turn {number}.", (Hypothesis(leader, 60), Hypothesis("Lymphoma", 30)), "granuloma or not?", tests,
+        final, f"reply {number}: {leader}", answers, usage=Usage(1, 200, 50, 0.001, 0.5),
+    )  # fmt: skip
+
+
+def trajectory(spec: RolloutSpec, *turns: Turn) -> Trajectory:
+    return Trajectory(spec, turns, "diagnosed" if turns[-1].final_diagnosis else "turn_limit", 8, "prompt-1", "code-1")
+
+
+def small_tree(case_id: str = "case-1") -> tuple[ClinicalEnvironment, Trajectory, Trajectory]:
+    """An environment, a rollout of three turns, and a branch launched after its first turn."""
+    world = environment(case_id)
+    spec = RolloutSpec(world.environment_id, case_id, "teacher-a", "schema", 0, "hash-1")
+    root = trajectory(spec, turn(1, "Tuberculosis", ("CBC", "PET")), turn(2, "Lymphoma", ("PET",)), turn(3, "Lymphoma", (), "Lymphoma"))
+    branch_spec = RolloutSpec(world.environment_id, case_id, "teacher-a", "schema", 0, "hash-1", root.trajectory_id, 1)
+    return world, root, trajectory(branch_spec, turn(2, "Sarcoidosis", (), "Sarcoidosis"))

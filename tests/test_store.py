@@ -1,0 +1,160 @@
+"""The store: what goes in comes out, nothing twice, one writer, benchmark and training cases apart."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from envs.records import BadCase
+from tests.records import environment, report, small_tree
+from trajectories.records import Failure, now
+from trajectories.store import Store, StoreError
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    with Store(tmp_path / "trajectories.duckdb") as opened:
+        yield opened
+
+
+def fill(store: Store, case_id: str = "case-1"):
+    world, root, branch = small_tree(case_id)
+    store.add_environment(report(case_id), world)
+    store.add_rollouts([root, branch], [], "run-1")
+    return world, root, branch
+
+
+def test_records_come_back_equal(store: Store) -> None:
+    world, root, branch = fill(store)
+    assert store.environments() == [world]
+    assert store.trajectories(world.environment_id) == [root, branch]
+
+
+def test_the_same_rollouts_are_stored_once(store: Store) -> None:
+    world, root, branch = fill(store)
+    before = store.rows("select * from turns order by all")
+    store.add_rollouts([branch, root, root], [], "run-2")
+    assert store.rows("select * from turns order by all") == before
+    assert store.rows("select distinct run_id from trajectories") == [("run-1",)]
+    assert len(before) == 4
+
+
+def test_the_path_of_a_branch_is_the_prefix_and_its_own_turns(store: Store) -> None:
+    _, root, branch = fill(store)
+    path = store.rows("select number, owner_id from paths where path_id = ? order by number", [branch.trajectory_id])
+    assert path == [(1, root.trajectory_id), (2, branch.trajectory_id)]
+
+
+def test_a_refused_case_is_on_record_until_it_succeeds(store: Store) -> None:
+    store.add_refusal(report(), BadCase("results_grounded", "PET is not in the report"), "run-1")
+    assert store.rows("select environment_id, reason from cases") == [(None, "results_grounded")]
+    assert store.open_failures("environment") == [("case-1", None)]
+    store.add_environment(report(), environment())
+    assert store.open_failures("environment") == []
+    assert store.rows("select count(*) from failures where resolved is not null") == [(1,)]
+
+
+def test_a_failed_rollout_counts_its_attempts_and_is_resolved_by_success(store: Store) -> None:
+    world, root, _ = small_tree()
+    store.add_environment(report(), world)
+    failure = Failure("rollout", "case-1", "MalformedReply", "no JSON", now(), "teacher-a", root.trajectory_id, 2, raw="<html>")
+    store.add_rollouts([], [failure], "run-1")
+    store.add_rollouts([], [failure], "run-2")
+    assert store.rows("select attempt, raw from failures order by attempt") == [(1, "<html>"), (2, "<html>")]
+    assert store.open_failures("rollout") == [("case-1", root.trajectory_id)]
+    store.add_rollouts([root], [], "run-3")
+    assert store.open_failures("rollout") == []
+
+
+def test_benchmark_and_training_cases_never_share_a_store(store: Store) -> None:
+    store.add_environment(report("a"), environment("a", evaluation_only=True))
+    assert store.evaluation_only
+    with pytest.raises(StoreError, match="another output folder"):
+        store.add_environment(report("b"), environment("b"))
+    assert [world.case_id for world in store.environments()] == ["a"]
+
+
+def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
+    world, root, _ = small_tree()
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        store._insert("links", [{"graph": "g", "kind": "test", "text": "x", "node": 1, "name": "x", "method": "exact", "score": 1.0}])
+        _ = 1 / 0
+    assert store.rows("select count(*) from links") == [(0,)]
+
+
+def test_hostile_text_is_stored_as_text(store: Store) -> None:
+    texts = ["'; drop table turns; --", '{"a": 1}', "null", "", "\\u0000", "日本 \t \n \x07", '"], "x": ["']
+    rows = [{"graph": "g", "kind": str(i), "text": text, "node": None, "name": text, "method": "exact", "score": 0.5}
+            for i, text in enumerate(texts)]  # fmt: skip
+    store.replace(links=rows)
+    assert [row[0] for row in store.rows('select "text" from links order by kind')] == texts
+    assert [row[0] for row in store.rows("select name from links order by kind")] == texts
+
+
+def test_a_second_process_is_told_who_has_the_store(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.duckdb"):
+        code = f"from pathlib import Path; from trajectories.store import Store; Store(Path({str(tmp_path / 's.duckdb')!r}))"
+        second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert second.returncode != 0
+    assert "StoreError" in second.stderr
+    assert "in use by another process" in second.stderr
+    assert str(os.getpid()) in second.stderr
+
+
+def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
+    bad = tmp_path / "s.duckdb"
+    bad.write_text("this is no database" * 1000)
+    with pytest.raises(StoreError, match=r"s\.duckdb"):
+        Store(bad)
+
+
+def test_a_run_that_was_killed_is_marked_interrupted(store: Store) -> None:
+    store.db.execute("insert into runs values ('old', 'flow-run-7', 1, now(), null, 'running', '{}', '{}')")
+    with store.run('{"seed": 1}', None, {}) as run:
+        assert run.interrupted == ("flow-run-7",)
+        assert dict(store.rows("select run_id, state from runs")) == {"old": "interrupted", run.run_id: "running"}
+    assert dict(store.rows("select run_id, state from runs"))[run.run_id] == "completed"
+    with pytest.raises(KeyError), store.run("{}", None, {}):
+        raise KeyError
+    assert store.rows("select count(*) from runs where state = 'failed'") == [(1,)]
+
+
+def test_sigkill_between_cases_loses_nothing_that_was_stored(tmp_path: Path) -> None:
+    """A process stores case after case and is killed; the file opens, and each case is there whole or not at all."""
+    path = tmp_path / "s.duckdb"
+    code = textwrap.dedent(f"""
+        from pathlib import Path
+        from tests.records import report, small_tree
+        from trajectories.store import Store
+        store = Store(Path({str(path)!r}))
+        for i in range(10_000):
+            world, root, branch = small_tree(f"case-{{i}}")
+            store.add_environment(report(f"case-{{i}}"), world)
+            store.add_rollouts([root, branch], [], "run-1")
+            print(i, flush=True)
+    """)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        said = [int(writer.stdout.readline()) for _ in range(20)]
+        time.sleep(0.05)
+        writer.send_signal(signal.SIGKILL)
+        said += [int(line) for line in writer.stdout.read().split()]
+    with Store(path) as store:
+        per_case = store.rows("select case_id, count(*) from trajectories join turns using (trajectory_id) group by all")
+        assert {count for _, count in per_case} == {4}
+        assert {f"case-{i}" for i in said} <= {case_id for case_id, _ in per_case}
+
+
+def test_an_older_schema_is_refused_with_its_version(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    Store(path).db.close()
+    with duckdb.connect(str(path)) as db:
+        db.execute("update meta set value = '0' where key = 'schema_version'")
+    with pytest.raises(StoreError, match="schema version 0"):
+        Store(path)
