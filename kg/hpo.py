@@ -104,7 +104,11 @@ def only_phenotypes(terms: dict[str, Phenotype]) -> dict[str, Phenotype]:
         below = [child for child in children[frontier.pop()] if child not in kept]
         kept.update(below)
         frontier += below
-    return {term.id: replace(term, parents=tuple(p for p in term.parents if p in kept)) for term in terms.values() if term.id in kept}
+    return {
+        term.id: replace(term, parents=tuple(p for p in term.parents if p in kept))
+        for term in terms.values()
+        if term.id in kept
+    }
 
 
 def read_annotations(
