@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from kg.names import normalise
 
@@ -80,7 +80,7 @@ def _entry(path: Path, line: int, row: dict[str, str]) -> TestEntry:
         raise BadTable(path, line, f"{category!r} is no category; use one of {', '.join(get_args(Category))}")
     if not finds and not diseases:
         raise BadTable(path, line, f"{name!r} finds nothing and confirms nothing")
-    return TestEntry(name, synonyms, category, finds, diseases, line)
+    return TestEntry(name, synonyms, cast(Category, category), finds, diseases, line)
 
 
 def _parts(field: str) -> Iterator[str]:
