@@ -74,7 +74,9 @@ def _click_type(annotation: Any) -> click.ParamType:
 @_settings_options
 def distill(preset: str | None, **options: Any) -> None:
     """Build environments, play trees, prune, and write the dataset. A rerun does only what is missing."""
-    given = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value not in (None, ())}
+    given = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value not in (None, ())
+    }
     try:
         settings = DistillSettings.model_validate((load_preset(preset) if preset else {}) | given)
     except (ValidationError, ValueError) as error:

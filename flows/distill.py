@@ -4,7 +4,6 @@ Run as: medaction distill --cases examples/cases --out runs/demo --teacher kg-sc
 or, the same: python -m flows.distill --preset demo
 """
 
-import uuid
 from typing import Any
 
 from prefect import flow
@@ -27,7 +26,10 @@ def distill(settings: DistillSettings, retry: bool = False) -> dict[str, Any]:
     Does only what the store in `settings.out` lacks. What failed before is left alone unless `retry` is set.
     Raises StoreError (the store is in use, or of the other purpose) and BadCase (no case can be read from `settings.cases`).
     """
-    with Store(settings.out / "trajectories.duckdb") as store, store.run(settings.model_dump_json(), flow_run.get_id(), versions()) as run:
+    with (
+        Store(settings.out / "trajectories.duckdb") as store,
+        store.run(settings.model_dump_json(), flow_run.get_id(), versions()) as run,
+    ):
         mark_crashed(run.interrupted)
         with ray_session(settings.workers), local_models(settings) as (teachers, extractor):
             build_environments(store, settings, extractor, run.run_id, retry)

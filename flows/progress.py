@@ -43,7 +43,9 @@ class Progress:
         self._told = time.monotonic()
         share = 100.0 * self.done / max(self.total, 1)
         failures = f", {self.failed} with failures" if self.failed else ""
-        update_progress_artifact(self._artifact, progress=share, description=f"{self.stage}: {self.done} of {self.total}{failures}")
+        update_progress_artifact(
+            self._artifact, progress=share, description=f"{self.stage}: {self.done} of {self.total}{failures}"
+        )
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()

@@ -7,13 +7,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import ray
+from clinicians.local_server import start_local
+from clinicians.teacher import Teacher
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Crashed
+
+from flows.settings import DistillSettings
 
 log = logging.getLogger("medaction")
 
@@ -114,14 +122,15 @@ def ray_session(workers: int | None) -> Iterator[None]:
 def local_models(settings: DistillSettings) -> Iterator[tuple[list[Teacher], Teacher | None]]:
     """The teachers and the extractor as they can be reached: local models are started on loopback and stopped at the end."""
     with ExitStack() as servers:
-        started: dict[str, Teacher] = {}
+        started: dict[str | None, Teacher] = {}
 
         def reach(teacher: Teacher) -> Teacher:
             """One server a model file, however many teachers use it."""
-            if not teacher.local:
+            if teacher.model != "local":
                 return teacher
-            server = started.setdefault(teacher.model_file, None) or servers.enter_context(start_local(teacher))
-            started[teacher.model_file] = server
+            if teacher.gguf not in started:
+                started[teacher.gguf] = servers.enter_context(start_local(teacher))
+            server = started[teacher.gguf]
             return teacher.model_copy(update={"model": server.model, "api_base": server.api_base})
 
         yield [reach(teacher) for teacher in settings.teachers], reach(settings.extractor) if settings.extractor else None

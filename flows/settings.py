@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-
 from clinicians.teacher import Teacher
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 PRESETS = Path(__file__).parent.parent / "deployments" / "presets"
 
@@ -23,7 +22,9 @@ class DistillSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cases: Path = Field(description="A file or folder of case reports: JATS XML, AgentClinic JSONL, MedR-Bench JSON, or our own JSON.")
+    cases: Path = Field(
+        description="A file or folder of case reports: JATS XML, AgentClinic JSONL, MedR-Bench JSON, or our own JSON."
+    )
     out: Path = Field(description="The run's folder: the store, the dataset and the summary are written here.")
     teachers: list[TeacherField] = Field(
         min_length=1,
@@ -33,16 +34,25 @@ class DistillSettings(BaseModel):
     extractor: TeacherField | None = Field(
         default=None, description="The language model that builds environments from reports without structured sections."
     )
-    rollouts: int = Field(default=3, ge=1, le=64, description="K: independent rollouts from the initial observation, per teacher.")
-    launch_points: int = Field(default=1, ge=0, le=16, description="Intermediate turns a tree from which branches are launched.")
+    rollouts: int = Field(
+        default=3, ge=1, le=64, description="K: independent rollouts from the initial observation, per teacher."
+    )
+    launch_points: int = Field(
+        default=1, ge=0, le=16, description="Intermediate turns a tree from which branches are launched."
+    )
     branches: int = Field(default=1, ge=0, le=16, description="Branched rollouts per launch point and teacher.")
     t_max: int = Field(default=8, ge=1, le=32, description="The last turn, at which a definitive diagnosis is demanded.")
     strategy: Literal["dtc_rac", "correctness", "none"] = Field(
-        default="dtc_rac", description="Which pruning makes the dataset: the paper's two metrics, correct endings only, or none."
+        default="dtc_rac",
+        description="Which pruning makes the dataset: the paper's two metrics, correct endings only, or none.",
     )
-    rac_threshold: float = Field(default=3.0, gt=0, description="Hops on the test graph above which a turn's tests count as ineffective.")
+    rac_threshold: float = Field(
+        default=3.0, gt=0, description="Hops on the test graph above which a turn's tests count as ineffective."
+    )
     min_tests: int = Field(default=2, ge=1, description="A case with fewer documented tests is refused.")
-    validation_percent: int = Field(default=10, ge=0, le=50, description="Share of the cases kept apart as the validation split.")
+    validation_percent: int = Field(
+        default=10, ge=0, le=50, description="Share of the cases kept apart as the validation split."
+    )
     seed: int = Field(default=0, ge=0, description="Changes every rollout's seed.")
     limit: int | None = Field(default=None, ge=1, description="Only the first so many cases.")
     only: list[str] = Field(default_factory=list, description="Only these case ids.")

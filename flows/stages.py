@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from clinicians.make import prompt_version
 from clinicians.teacher import Teacher
-from envs.records import BadCase, CaseReport, ClinicalEnvironment
 from envs.sources import read_cases
+
+from envs.records import BadCase, CaseReport, ClinicalEnvironment
 from flows.fan_out import fan_out
 from flows.progress import Progress
 from flows.settings import DistillSettings

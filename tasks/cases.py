@@ -10,18 +10,18 @@ from functools import cache
 from typing import Any
 
 import ray
-from prefect import task
-from prefect.states import Failed, State
-
 from clinicians.llm import complete
 from clinicians.make import make_clinician
 from clinicians.teacher import Teacher
 from envs.build import build_environment
 from envs.extraction import make_extractor
 from envs.oracle import Oracle
-from envs.records import BadCase, CaseReport, ClinicalEnvironment
 from kg.encoder import load_encoder
 from kg.linking import aliases_of_tests
+from prefect import task
+from prefect.states import Failed, State
+
+from envs.records import BadCase, CaseReport, ClinicalEnvironment
 from tasks.rollout import Played, TreePlan, play_tree
 from trajectories.records import Trajectory
 

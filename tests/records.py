@@ -39,6 +39,8 @@ def small_tree(case_id: str = "case-1") -> tuple[ClinicalEnvironment, Trajectory
     """An environment, a rollout of three turns, and a branch launched after its first turn."""
     world = environment(case_id)
     spec = RolloutSpec(world.environment_id, case_id, "teacher-a", "schema", 0, "hash-1")
-    root = trajectory(spec, turn(1, "Tuberculosis", ("CBC", "PET")), turn(2, "Lymphoma", ("PET",)), turn(3, "Lymphoma", (), "Lymphoma"))
+    root = trajectory(
+        spec, turn(1, "Tuberculosis", ("CBC", "PET")), turn(2, "Lymphoma", ("PET",)), turn(3, "Lymphoma", (), "Lymphoma")
+    )
     branch_spec = RolloutSpec(world.environment_id, case_id, "teacher-a", "schema", 0, "hash-1", root.trajectory_id, 1)
     return world, root, trajectory(branch_spec, turn(2, "Sarcoidosis", (), "Sarcoidosis"))

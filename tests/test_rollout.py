@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from envs.oracle import Oracle
+
 from envs.records import UNAVAILABLE
 from tasks.rollout import TreePlan, branch_specs, initial_specs, play, play_tree
 from tests.records import MENU, environment, small_tree, turn
@@ -69,7 +70,15 @@ def test_every_turn_has_its_own_seed_and_the_same_rollout_the_same_seeds() -> No
 
 def test_the_id_depends_on_everything_that_a_rollout_is() -> None:
     base = RolloutSpec("env", "case", "a", "schema", 0, "hash", None, 0)
-    changes = {"environment_id": "x", "teacher": "b", "style": "free", "sample": 1, "settings_hash": "y", "parent_id": "p", "branch_turn": 2}
+    changes = {
+        "environment_id": "x",
+        "teacher": "b",
+        "style": "free",
+        "sample": 1,
+        "settings_hash": "y",
+        "parent_id": "p",
+        "branch_turn": 2,
+    }
     ids = {base.trajectory_id, *(replace(base, **{name: value}).trajectory_id for name, value in changes.items())}
     assert len(ids) == 1 + len(changes)
 

@@ -15,14 +15,15 @@ from trajectories.store import Store, StoreError
 Prompt = Callable[[str, Sequence[Turn], int], list[dict[str, str]]]
 """(initial observation, turns so far, t_max) -> chat messages: how the context of a turn is rebuilt."""
 
+_STRING, _INT = pl.String(), pl.Int32()
 SCHEMA = pl.Schema(
     {
-        "id": pl.String, "messages": pl.List(pl.Struct({"role": pl.String, "content": pl.String})),
-        "case_id": pl.String, "teacher": pl.String, "style": pl.String, "turn": pl.Int32, "trajectory_turns": pl.Int32,
-        "final": pl.Boolean, "trajectory_id": pl.String, "parent_id": pl.String, "branch_turn": pl.Int32, "sample": pl.Int32,
-        "status": pl.String, "dtc": pl.Int32, "rac": pl.Float64, "diagnosis": pl.String, "source": pl.String,
-        "licence": pl.String, "environment_id": pl.String, "seed": pl.Int64, "settings_hash": pl.String,
-        "prompt_version": pl.String, "code_version": pl.String, "split": pl.String,
+        "id": _STRING, "messages": pl.List(pl.Struct({"role": _STRING, "content": _STRING})),
+        "case_id": _STRING, "teacher": _STRING, "style": _STRING, "turn": _INT, "trajectory_turns": _INT,
+        "final": pl.Boolean(), "trajectory_id": _STRING, "parent_id": _STRING, "branch_turn": _INT, "sample": _INT,
+        "status": _STRING, "dtc": _INT, "rac": pl.Float64(), "diagnosis": _STRING, "source": _STRING,
+        "licence": _STRING, "environment_id": _STRING, "seed": pl.Int64(), "settings_hash": _STRING,
+        "prompt_version": _STRING, "code_version": _STRING, "split": _STRING,
     }
 )  # fmt: skip
 
@@ -103,7 +104,9 @@ def _record(
     }
 
 
-def export_dataset(store: Store, folder: Path, prompt: Prompt, validation_percent: int, card: Callable[[pl.DataFrame], str]) -> int:
+def export_dataset(
+    store: Store, folder: Path, prompt: Prompt, validation_percent: int, card: Callable[[pl.DataFrame], str]
+) -> int:
     """Write `folder` anew: `<split>.parquet`, `<split>.jsonl` and the card README.md. Returns the number of records.
 
     The folder appears whole or not at all. Raises StoreError when the store is marked evaluation-only.

@@ -81,7 +81,15 @@ class RolloutSpec:
     @property
     def trajectory_id(self) -> str:
         """The same rollout under the same settings has the same id in every run, so a rerun finds what it has."""
-        identity = [self.environment_id, self.teacher, self.style, self.parent_id, self.branch_turn, self.sample, self.settings_hash]
+        identity = [
+            self.environment_id,
+            self.teacher,
+            self.style,
+            self.parent_id,
+            self.branch_turn,
+            self.sample,
+            self.settings_hash,
+        ]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
     @property

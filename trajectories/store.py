@@ -18,7 +18,18 @@ from envs.records import BadCase, CaseReport, ClinicalEnvironment
 from trajectories.records import Failure, RolloutSpec, Trajectory, Turn, Usage, now
 
 SCHEMA_VERSION = "1"
-_TURN_FIELDS = ("number", "reasoning", "differential", "pivot", "tests", "answers", "final_diagnosis", "raw", "thinking", "repaired")
+_TURN_FIELDS = (
+    "number",
+    "reasoning",
+    "differential",
+    "pivot",
+    "tests",
+    "answers",
+    "final_diagnosis",
+    "raw",
+    "thinking",
+    "repaired",
+)
 _ENVIRONMENTS = TypeAdapter(list[ClinicalEnvironment])
 _TURNS = TypeAdapter(list[Turn])
 
@@ -56,10 +67,14 @@ class Store:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self.db = duckdb.connect(str(path), config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+            self.db = duckdb.connect(
+                str(path), config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+            )
         except duckdb.IOException as error:
             if "lock" in str(error):
-                raise StoreError(f"{path} is in use by another process; wait for it or end it, then start again ({error})") from error
+                raise StoreError(
+                    f"{path} is in use by another process; wait for it or end it, then start again ({error})"
+                ) from error
             raise StoreError(f"{path} cannot be opened as a DuckDB file: {error}") from error
         # Relative and session-independent: timestamps are stored and read in UTC.
         self.db.execute("set timezone = 'UTC'")
@@ -70,7 +85,9 @@ class Store:
         self.db.execute("insert or ignore into meta values ('schema_version', ?)", [SCHEMA_VERSION])
         found = self.meta("schema_version")
         if found != SCHEMA_VERSION:
-            raise StoreError(f"{self.path} has schema version {found}, this program has {SCHEMA_VERSION}: use the version that wrote it")
+            raise StoreError(
+                f"{self.path} has schema version {found}, this program has {SCHEMA_VERSION}: use the version that wrote it"
+            )
 
     def __enter__(self) -> "Store":
         return self
@@ -104,8 +121,8 @@ class Store:
         # JSON with the table's own types keeps nested values exact, whatever the first rows hold (empty lists, nulls).
         encoded = [json.dumps({name: row[name] for name in columns}, default=str) for row in rows]
         self.db.register("batch", pl.DataFrame({"row": encoded}).to_arrow())
-        source = "select unnest(from_json(\"row\", $shape)) from batch"
-        self.db.execute(f"insert into {table} ({names}) {source}", {"shape": json.dumps(columns)})  # noqa: S608 (schema's names)
+        source = 'select unnest(from_json("row", $shape)) from batch'
+        self.db.execute(f"insert into {table} ({names}) {source}", {"shape": json.dumps(columns)})  # the names are the schema's
         self.db.unregister("batch")
 
     # --- meta and runs ---------------------------------------------------------------------------------------------
@@ -126,7 +143,9 @@ class Store:
         purpose = "evaluation" if evaluation_only else "training"
         self.db.execute("insert or ignore into meta values ('purpose', ?)", [purpose])
         if self.meta("purpose") != purpose:
-            raise StoreError(f"{self.path} holds {self.meta('purpose')} cases and these are for {purpose}: use another output folder")
+            raise StoreError(
+                f"{self.path} holds {self.meta('purpose')} cases and these are for {purpose}: use another output folder"
+            )
 
     @contextmanager
     def run(self, settings: str, flow_run_id: str | None, versions: Mapping[str, str]) -> Iterator[Run]:
@@ -180,7 +199,9 @@ class Store:
             with self.transaction():
                 self._put_failures([failure], run_id)
 
-    def _put_case(self, report: CaseReport, environment_id: str | None, reason: str | None = None, message: str | None = None) -> None:
+    def _put_case(
+        self, report: CaseReport, environment_id: str | None, reason: str | None = None, message: str | None = None
+    ) -> None:
         self.db.execute("delete from cases where case_id = ?", [report.case_id])
         self.db.execute(
             "insert into cases values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -204,7 +225,9 @@ class Store:
         stored = now()
         with self.transaction():
             played = {trajectory.trajectory_id: trajectory for trajectory in trajectories}
-            stored_ids = self.rows("select trajectory_id from trajectories where list_contains(?, trajectory_id)", [list(played)])
+            stored_ids = self.rows(
+                "select trajectory_id from trajectories where list_contains(?, trajectory_id)", [list(played)]
+            )
             fresh = [trajectory for id_, trajectory in played.items() if (id_,) not in stored_ids]
             self._insert("trajectories", [_trajectory_row(trajectory, run_id, stored) for trajectory in fresh])
             self._insert("turns", [_turn_row(trajectory, turn) for trajectory in fresh for turn in trajectory.turns])
@@ -221,10 +244,7 @@ class Store:
             [environment_id],
         )
         turns = self._turns(environment_id)
-        found = [
-            Trajectory(RolloutSpec(*row[:8]), tuple(turns.get(row[8], ())), *row[9:])  # type: ignore[arg-type]
-            for row in frame
-        ]
+        found = [Trajectory(RolloutSpec(*row[:8]), tuple(turns.get(row[8], ())), *row[9:]) for row in frame]
         for row, trajectory in zip(frame, found, strict=True):
             if row[8] != trajectory.trajectory_id:
                 raise StoreError(f"{self.path}: trajectory {row[8]} does not have the id that its own record gives")
@@ -277,7 +297,7 @@ class Store:
         assert set(tables) <= {"links", "verdicts", "turn_scores"}
         with self.transaction():
             for table, rows in tables.items():
-                self.db.execute(f"delete from {table}")  # noqa: S608 (checked above)
+                self.db.execute(f"delete from {table}")
                 self._insert(table, rows)
 
 

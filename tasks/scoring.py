@@ -1,0 +1,131 @@
+"""Stage 3 over a store: link every diagnosis and test to graph nodes, measure DTC and RAC, prune (paper, section 3.3, stage 3)."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from kg.graph import Graph
+from kg.linking import Linker
+from kg.open_graphs import open_disease_graph, open_test_graph
+from kg.pruning import TurnNodes, Verdict, prune_correctness, prune_dtc_rac, prune_none
+
+from envs.records import ClinicalEnvironment
+from trajectories.records import Turn, path_of
+from trajectories.store import Store
+
+log = logging.getLogger("medaction")
+
+Kind = Literal["diagnosis", "test"]
+Strategy = Literal["dtc_rac", "correctness", "none"]
+NODE_TYPES: dict[Kind, tuple[str, ...]] = {"diagnosis": ("disease", "phenotype"), "test": ("test",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """Text to node, in the graphs where each is needed: diagnoses on both, tests on the test graph. None: unlinked."""
+
+    diseases: Mapping[str, int | None]
+    diagnoses: Mapping[str, int | None]
+    tests: Mapping[str, int | None]
+
+
+def score_store(store: Store, strategy: Strategy, threshold: float) -> None:
+    """Score and judge every current trajectory of the store anew; links of texts that were linked before are reused.
+
+    Writes `links`, `turn_scores` and `verdicts`, all of which can be computed again at any time: the trajectories stay whole.
+    """
+    disease_graph, test_graph = open_disease_graph(), open_test_graph()
+    environments = store.environments()
+    diagnoses, tests = _texts(store, environments)
+    links = [
+        *_linked(store, disease_graph, "diagnosis", diagnoses),
+        *_linked(store, test_graph, "diagnosis", diagnoses),
+        *_linked(store, test_graph, "test", tests),
+    ]
+    nodes = _nodes(links, disease_graph, test_graph)
+    verdicts: list[dict[str, Any]] = []
+    scores: list[dict[str, Any]] = []
+    for environment in environments:
+        tree = store.trajectories(environment.environment_id)
+        by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
+        truth = _truth(environment, nodes)
+        for trajectory in tree:
+            turns = [turn_nodes(turn, nodes) for turn in path_of(trajectory, by_id)]
+            verdict = judge(turns, truth, disease_graph, test_graph, strategy, threshold)
+            verdicts.append(_verdict_row(trajectory.trajectory_id, verdict, strategy, threshold))
+            scores += [
+                {"trajectory_id": trajectory.trajectory_id, "number": turn.number, "dtc": dtc, "rac": rac}
+                for turn, dtc, rac in zip(turns, verdict.dtc, verdict.rac, strict=True)
+            ]
+    store.replace(links=links, verdicts=verdicts, turn_scores=scores)
+
+
+def judge(
+    turns: list[TurnNodes], truth: int | None, disease_graph: Graph, test_graph: Graph, strategy: Strategy, threshold: float
+) -> Verdict:
+    """The verdict of one pruning strategy on one path."""
+    prune = {"dtc_rac": prune_dtc_rac, "correctness": prune_correctness, "none": prune_none}[strategy]
+    return prune(turns, truth, disease_graph, test_graph, threshold)
+
+
+def turn_nodes(turn: Turn, nodes: Nodes) -> TurnNodes:
+    """A turn as graph nodes. In a turn that commits, the final diagnosis is the top hypothesis b_t(1)."""
+    top = turn.final_diagnosis or turn.differential[0].diagnosis
+    named = [line.diagnosis for line in turn.differential] + ([turn.final_diagnosis] if turn.final_diagnosis else [])
+    linked = (nodes.diagnoses[name] for name in named)
+    return TurnNodes(
+        turn.number,
+        nodes.diseases[top],
+        frozenset(node for node in linked if node is not None),
+        tuple(nodes.tests[order] for order in turn.tests),
+    )
+
+
+def _texts(store: Store, environments: Iterable[ClinicalEnvironment]) -> tuple[set[str], set[str]]:
+    """Every diagnosis and every ordered test that the current trajectories and the truths name."""
+    rows = store.rows(
+        "select distinct unnest(list_append([line.diagnosis for line in differential], final_diagnosis)) as name"
+        " from turns join current_trajectories using (trajectory_id)"
+    )
+    diagnoses = {name for (name,) in rows if name}
+    diagnoses.update(name for world in environments for name in (world.diagnosis, *world.synonyms))
+    tests = store.rows("select distinct unnest(tests) from turns join current_trajectories using (trajectory_id)")
+    return diagnoses, {name for (name,) in tests}
+
+
+def _linked(store: Store, graph: Graph, kind: Kind, texts: set[str]) -> list[dict[str, Any]]:
+    """A row of `links` for every text; only texts that this version of the graph has not seen are looked up."""
+    name = f"{graph.name}@{graph.version}"
+    rows = store.rows('select "text", node, name, "method", score from links where graph = ? and kind = ?', [name, kind])
+    known = [dict(zip(("text", "node", "name", "method", "score"), row, strict=True)) for row in rows if row[0] in texts]
+    unknown = sorted(texts - {row["text"] for row in known})
+    fresh = [asdict(link) for link in Linker(graph, NODE_TYPES[kind]).link(unknown)] if unknown else []
+    return [{"graph": name, "kind": kind} | row for row in (*known, *fresh)]
+
+
+def _nodes(links: list[dict[str, Any]], disease_graph: Graph, test_graph: Graph) -> Nodes:
+    def table(graph: Graph, kind: Kind) -> dict[str, int | None]:
+        name = f"{graph.name}@{graph.version}"
+        return {row["text"]: row["node"] for row in links if row["graph"] == name and row["kind"] == kind}
+
+    return Nodes(table(disease_graph, "diagnosis"), table(test_graph, "diagnosis"), table(test_graph, "test"))
+
+
+def _truth(environment: ClinicalEnvironment, nodes: Nodes) -> int | None:
+    """The true diagnosis as a node: by its name, else by the first of its documented synonyms that links."""
+    names = (environment.diagnosis, *environment.synonyms)
+    return next((node for name in names if (node := nodes.diseases[name]) is not None), None)
+
+
+def _verdict_row(trajectory_id: str, verdict: Verdict, strategy: Strategy, threshold: float) -> dict[str, Any]:
+    return {
+        "trajectory_id": trajectory_id,
+        "strategy": strategy,
+        "threshold": threshold if strategy == "dtc_rac" else None,
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "last_turn": verdict.last_turn,
+        "removed_turns": list(verdict.removed_turns),
+        "kept_turns": list(verdict.kept_turns),
+    }

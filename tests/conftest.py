@@ -1,0 +1,37 @@
+"""One real Prefect server for the whole session, on loopback with its own empty database."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.services import quiet_environment
+
+quiet_environment()
+
+from flows.services import prefect_api  # noqa: E402  (Prefect reads its environment when it is imported)
+
+REPOSITORY = Path(__file__).parent.parent
+SAMPLES = REPOSITORY / "examples" / "cases"
+SHARED = REPOSITORY.parent / "shared" / "data"
+
+
+def shared_data(name: str) -> Path:
+    """A file or folder of the real data beside the repository; the test is skipped where it is not there."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"the real data {name} is not beside the repository")
+    return path
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with prefect_api(tmp_path_factory.mktemp("prefect")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def run_environment(prefect_server: str) -> dict[str, str]:
+    """The environment of a `medaction` process in a test."""
+    return os.environ | {"PREFECT_API_URL": prefect_server}
