@@ -1,0 +1,182 @@
+"""Access to language models through LiteLLM, and the clinician that plays by one."""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from clinicians.prompts import PROMPT_VERSION, Message, messages, repair_messages
+from clinicians.reply import MalformedReply, parse_reply, reply_schema
+from clinicians.teacher import Teacher
+from clinicians.text import plain
+from trajectories.records import Turn, Usage
+
+RETRIES = 2
+"""How often LiteLLM itself asks again on a transient error, with growing pauses, before the error is ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What came back from one call. `thinking` is the reasoning content of servers that return it apart."""
+
+    text: str
+    thinking: str
+    finish_reason: str
+    usage: Usage
+
+
+class ModelError(RuntimeError):
+    """A call that brought no reply, in the provider's words; unlike LiteLLM's own errors it can go from process to process."""
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+    def __reduce__(self):
+        return type(self), (self.message, self.status)
+
+
+class ModelUnavailable(ModelError):
+    """Rate limit, time-out, overloaded or unreachable server: asking again later may help."""
+
+
+class ModelRefused(ModelError):
+    """The request itself was refused: a wrong key, an unknown model, a prompt that is too long."""
+
+
+class LlmClinician:
+    """Plays by a language model: one call a turn, and one more when the reply is outside the grammar."""
+
+    prompt_version = PROMPT_VERSION
+
+    def __init__(self, teacher: Teacher):
+        self.teacher = teacher
+        self.name = teacher.name
+
+    async def decide(self, initial_observation: str, turns: Sequence[Turn], t_max: int, seed: int) -> Turn:
+        """The next turn, without answers. Raises MalformedReply after the repair attempt, and ModelError."""
+        number = len(turns) + 1
+        last_turn = number >= t_max
+        asked = messages(initial_observation, turns, t_max)
+        first = await _call(self.teacher, asked, reply_schema(last_turn), seed)
+        try:
+            return _turn(first, number, last_turn)
+        except MalformedReply as fault:
+            again = repair_messages(asked, fault.raw, fault.message, last_turn)
+        second = await _call(self.teacher, again, reply_schema(last_turn), seed)
+        turn = _turn(second, number, last_turn)
+        return replace(turn, repaired=True, usage=first.usage + second.usage)
+
+
+def _turn(completion: Completion, number: int, last_turn: bool) -> Turn:
+    turn = parse_reply(_whole_text(completion), number, last_turn)
+    thinking = "\n\n".join(part for part in (plain(completion.thinking).strip(), turn.thinking) if part)
+    return replace(turn, thinking=thinking, usage=completion.usage)
+
+
+def _whole_text(completion: Completion) -> str:
+    """The reply's text. Raises MalformedReply when there is none or it was cut off."""
+    if completion.finish_reason == "length":
+        used = completion.usage.completion_tokens
+        raise MalformedReply(f"the reply was cut off at the token limit ({used} tokens); write a shorter one", completion.text)
+    if not completion.text.strip():
+        why = " (the provider's content filter)" if completion.finish_reason == "content_filter" else ""
+        raise MalformedReply(f"the reply is empty{why}; write the JSON object", completion.text)
+    return completion.text
+
+
+async def complete(
+    teacher: Teacher, messages: Sequence[Message], schema: dict[str, Any] | None = None, seed: int | None = None
+) -> tuple[str, Usage]:
+    """One reply to `messages`, in the given JSON schema if the teacher's server can. Raises MalformedReply when empty
+    or cut off, and ModelError."""
+    completion = await _call(teacher, messages, schema, seed)
+    return _whole_text(completion), completion.usage
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether asking again later may help: rate limits, overloaded or unreachable servers, time-outs."""
+    return isinstance(error, ModelUnavailable)
+
+
+async def _call(teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any] | None, seed: int | None) -> Completion:
+    key = _key(teacher)
+    started = time.monotonic()
+    try:
+        response = await _litellm().acompletion(
+            model=teacher.model,
+            messages=list(asked),
+            api_base=teacher.api_base,
+            api_key=key,
+            temperature=teacher.temperature,
+            max_tokens=teacher.max_tokens,
+            seed=seed,
+            response_format=_response_format(teacher, schema),
+            timeout=teacher.timeout_s,
+            num_retries=RETRIES,
+            drop_params=True,
+        )
+    except Exception as error:
+        if not isinstance(status := getattr(error, "status_code", None), int):
+            raise
+        # `from None`: the chain of causes may show the key too.
+        raise _model_error(error, status, key) from None
+    return _completion(response, time.monotonic() - started)
+
+
+def _completion(response: Any, seconds: float) -> Completion:
+    choice, used = response.choices[0], response.usage
+    cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
+    return Completion(
+        choice.message.content or "",
+        getattr(choice.message, "reasoning_content", None) or "",
+        choice.finish_reason or "",
+        Usage(1, used.prompt_tokens, used.completion_tokens, cost or 0.0, seconds),
+    )
+
+
+def _response_format(teacher: Teacher, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    if schema is None or teacher.structured == "none":
+        return None
+    if teacher.structured == "json_object":
+        return {"type": "json_object"}
+    return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
+
+
+def _key(teacher: Teacher) -> str | None:
+    """The key that the teacher names; None lets LiteLLM look for the provider's own variable.
+
+    A server of one's own is never sent a provider's key unless the teacher names it. Raises RuntimeError when it is not set.
+    """
+    if teacher.api_key_env is None:
+        return "none" if teacher.api_base else None
+    key = os.environ.get(teacher.api_key_env)
+    if not key:
+        raise RuntimeError(f"teacher {teacher.name}: the environment variable {teacher.api_key_env} is not set")
+    return key
+
+
+def _model_error(error: Exception, status: int, key: str | None) -> ModelError:
+    """LiteLLM's error as ours. A key that a server echoed is taken out, because messages are stored and shown."""
+    message = f"{status} {error}"[:2000]
+    if key and len(key) > 7:
+        message = message.replace(key, "***")
+    transient = status in (408, 429) or status >= 500
+    return ModelUnavailable(message, status) if transient else ModelRefused(message, status)
+
+
+@cache
+def _litellm() -> ModuleType:
+    """LiteLLM, imported at the first call (it takes seconds), with nothing fetched, sent or printed on its own account."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    import litellm
+
+    litellm.suppress_debug_info = True
+    litellm.turn_off_message_logging = True
+    logging.getLogger("LiteLLM").setLevel(logging.ERROR)  # its worker warns whenever another event loop begins
+    return litellm

@@ -1,0 +1,24 @@
+"""From the setting to the clinician that plays."""
+
+from typing import TYPE_CHECKING
+
+from clinicians.llm import LlmClinician
+from clinicians.prompts import PROMPT_VERSION
+from clinicians.teacher import Teacher
+
+if TYPE_CHECKING:
+    from clinicians.kg_clinician import KgClinician
+
+
+def make_clinician(teacher: Teacher) -> "KgClinician | LlmClinician":
+    """The clinician that a teacher stands for. A local teacher must have been started (its model and api_base point at a server)."""
+    if not teacher.embedded:
+        return LlmClinician(teacher)
+    from clinicians.kg_clinician import KgClinician  # loads the knowledge graphs, which no language model needs
+
+    return KgClinician(teacher.model.removeprefix("kg-"))
+
+
+def prompt_version(teacher: Teacher) -> str:
+    """The version of what the teacher is told, which is part of a rollout's identity."""
+    return make_clinician(teacher).prompt_version if teacher.embedded else PROMPT_VERSION

@@ -1,0 +1,194 @@
+"""The grammar of a language model's reply: differential b_t, pivot p_t, action a_t (paper, equation 2).
+
+One Pydantic model is the grammar: it makes the JSON schema that servers constrain generation to, and it checks what came back.
+The order of the fields is the order of generation, so the reasoning stands before what it leads to.
+"""
+
+import json
+import re
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from clinicians.text import one_line, plain, printable
+from trajectories.records import Hypothesis, Turn
+
+
+def _filled(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return text
+
+
+# A server is asked for at most 2,000 characters (llama.cpp's grammars repeat no more often); a longer reply is still accepted.
+_SERVED = {"maxLength": 2000}
+Prose = Annotated[
+    str, Field(min_length=1, max_length=12_000, json_schema_extra=_SERVED), AfterValidator(plain), AfterValidator(_filled)
+]
+Sentence = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(one_line), AfterValidator(_filled)]
+Name = Annotated[str, Field(min_length=1, max_length=160), AfterValidator(one_line), AfterValidator(_filled)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=True, frozen=True)
+
+
+class RankedDiagnosis(_Strict):
+    diagnosis: Name
+    confidence: Annotated[int, Field(ge=0, le=100)]
+
+
+class OrderTests(_Strict):
+    order_tests: Annotated[list[Name], Field(min_length=1, max_length=6)]
+
+
+class Commit(_Strict):
+    final_diagnosis: Name
+
+
+class Reply(_Strict):
+    """What a model writes at a turn: either it orders tests, or it commits to a definitive diagnosis."""
+
+    reasoning: Prose
+    differential: Annotated[list[RankedDiagnosis], Field(min_length=1, max_length=8)]
+    pivot: Sentence
+    action: OrderTests | Commit
+
+
+class LastReply(Reply):
+    """The reply at turn T_max, where only a diagnosis is allowed."""
+
+    action: Commit
+
+
+_ACTION = '{"order_tests": ["...", ...]} with 1 to 6 tests, or {"final_diagnosis": "..."}, never both'
+_LAST_ACTION = '{"final_diagnosis": "..."}, because this is the last turn'
+
+
+class MalformedReply(ValueError):
+    """A reply outside the grammar. The message tells the model what to mend; `raw` is the reply as it came."""
+
+    def __init__(self, message: str, raw: str = ""):
+        super().__init__(message)
+        self.message = message
+        self.raw = raw
+
+    def __reduce__(self):  # so that a worker process can hand it back whole
+        return MalformedReply, (self.message, self.raw)
+
+
+def reply_schema(last_turn: bool) -> dict[str, Any]:
+    """The JSON schema of a reply, in the subset that OpenAI's strict mode, vLLM and llama.cpp all take: no references, no titles."""
+    schema = (LastReply if last_turn else Reply).model_json_schema()
+    return _inlined(schema, schema.get("$defs", {}))
+
+
+def _inlined(node: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_inlined(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _inlined(definitions[node["$ref"].rsplit("/", 1)[-1]], definitions)
+    return {key: _inlined(value, definitions) for key, value in node.items() if key not in ("$defs", "title", "description")}
+
+
+def parse_reply(text: str, number: int, last_turn: bool) -> Turn:
+    """The Turn that a reply states. The whole text must be one JSON object; a code fence and leading thinking are allowed.
+
+    Fields lose control characters, and special tokens in them are broken. `Turn.raw` is the reply as it came, without the
+    thinking that `Turn.thinking` keeps; because it is trained on, a reply that held such text is rendered anew.
+    Raises MalformedReply.
+    """
+    thinking, body = split_thinking(text)
+    try:
+        reply = (LastReply if last_turn else Reply).model_validate(_json_object(body))
+    except ValidationError as error:
+        raise MalformedReply(_in_words(error, last_turn), printable(text)) from None
+    except ValueError as error:
+        raise MalformedReply(str(error), printable(text)) from None
+    turn = _turn(reply, number, body, thinking)
+    return turn if plain(body) == body else replace(turn, raw=render(turn))
+
+
+def _turn(reply: Reply, number: int, raw: str, thinking: str) -> Turn:
+    action = reply.action
+    return Turn(
+        number=number,
+        reasoning=reply.reasoning,
+        differential=tuple(Hypothesis(line.diagnosis, line.confidence) for line in reply.differential),
+        pivot=reply.pivot,
+        tests=tuple(action.order_tests) if isinstance(action, OrderTests) else (),
+        final_diagnosis=action.final_diagnosis if isinstance(action, Commit) else None,
+        raw=raw,
+        thinking=thinking,
+    )
+
+
+def split_thinking(text: str) -> tuple[str, str]:
+    """(thinking, reply). Chat templates that open <think> in the prompt leave only its end in the text."""
+    text = text.strip()
+    found = re.match(r"(?:<think>)?(?P<thinking>.*?)</think>", text, re.DOTALL)
+    if found is None or text.startswith(("{", "```")):
+        return "", text
+    return plain(found["thinking"]).strip(), text[found.end() :].strip()
+
+
+def _json_object(body: str) -> dict[str, Any]:
+    """Raises ValueError in words that a model can act on."""
+    if not body:
+        raise ValueError("the reply is empty; write the JSON object")
+    if body.startswith("<think>"):
+        raise ValueError("the thinking did not end; close it with </think> and write the JSON object after it")
+    fenced = re.fullmatch(r"```(?:json)?\s*\n(.*?)\n?\s*```", body, re.DOTALL)
+    try:
+        loaded = json.loads(fenced[1] if fenced else body, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        near = error.doc[max(0, error.pos - 20) : error.pos + 20]
+        raise ValueError(
+            f"the reply is not one JSON object: {error.msg} near {near!r}; write nothing before or after it"
+        ) from None
+    except RecursionError:
+        raise ValueError("the reply is nested too deeply to be the JSON object that was asked for") from None
+    if not isinstance(loaded, dict):
+        raise ValueError(f"the reply is a JSON {type(loaded).__name__}, not an object")
+    return loaded
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    loaded = dict(pairs)
+    if len(loaded) < len(pairs):
+        raise ValueError("a key stands twice in the same object; write each key once")
+    return loaded
+
+
+def _in_words(error: ValidationError, last_turn: bool) -> str:
+    """The first faults of a reply, one a line, each with its place."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    faults = [_fault(problem) for problem in problems if problem["loc"][0] != "action"][:5]
+    if any(problem["loc"][0] == "action" for problem in problems):  # one line for both branches of the union
+        faults.append(f"action: must be exactly {_LAST_ACTION if last_turn else _ACTION}")
+    return "\n".join(faults)
+
+
+def _fault(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    wrong = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        wrong = "this key does not belong here"
+    elif problem["type"] == "missing":
+        wrong = "this key is missing"
+    return f"{where[:80]}: {wrong}"
+
+
+def render(turn: Turn) -> str:
+    """The canonical JSON of a turn, such that parse_reply(render(turn)) gives the same fields back."""
+    action = {"final_diagnosis": turn.final_diagnosis} if turn.final_diagnosis else {"order_tests": list(turn.tests)}
+    reply = {
+        "reasoning": turn.reasoning,
+        "differential": [{"diagnosis": line.diagnosis, "confidence": line.confidence} for line in turn.differential],
+        "pivot": turn.pivot,
+        "action": action,
+    }
+    return json.dumps(reply, indent=1, ensure_ascii=False)

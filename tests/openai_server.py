@@ -1,0 +1,95 @@
+"""A real OpenAI-compatible HTTP server on loopback whose replies a test scripts, and which keeps every request."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the server answers. A `status` of 400 and more makes it an error with `text` as its message."""
+
+    text: str = ""
+    finish_reason: str = "stop"
+    status: int = 200
+    after_s: float = 0.0
+    reasoning: str | None = None
+    prompt_tokens: int = 100
+    completion_tokens: int = 20
+
+
+@dataclass
+class Asked:
+    """A request as it came in: the JSON body and the headers."""
+
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+Script = Callable[[Asked, int], Reply | str]
+"""(request, its number from 0) -> the reply; a string is a reply's text."""
+
+
+@dataclass
+class OpenAIServer:
+    script: Script
+    asked: list[Asked] = field(default_factory=list)
+    url: str = ""
+
+    async def _complete(self, request: Request) -> Response:
+        asked = Asked(await request.json(), dict(request.headers))
+        self.asked.append(asked)
+        scripted = self.script(asked, len(self.asked) - 1)
+        reply = Reply(scripted) if isinstance(scripted, str) else scripted
+        await asyncio.sleep(reply.after_s)
+        if reply.status >= 400:
+            error = {"message": reply.text or "scripted failure", "type": "scripted", "code": None}
+            return JSONResponse({"error": error}, reply.status)
+        return JSONResponse(_completion(asked.body["model"], reply))
+
+
+def _completion(model: str, reply: Reply) -> dict[str, Any]:
+    message = {"role": "assistant", "content": reply.text} | ({"reasoning_content": reply.reasoning} if reply.reasoning else {})
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
+        "usage": {
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+            "total_tokens": reply.prompt_tokens + reply.completion_tokens,
+        },
+    }
+
+
+@contextmanager
+def openai_server(script: Script) -> Iterator[OpenAIServer]:
+    """Serve `script` on a free port of 127.0.0.1; `url` ends in /v1, as an api_base does."""
+    ours = OpenAIServer(script)
+    app = Starlette(routes=[Route("/v1/chat/completions", ours._complete, methods=["POST"])])
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        ours.url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])), daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        try:
+            yield ours
+        finally:
+            server.should_exit = True
+            thread.join(timeout=10)
