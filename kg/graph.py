@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import rustworkx as rx
 log = logging.getLogger("medaction")
 
 NODE_COLUMNS = ["node", "node_id", "node_type", "name", "source"]
+TABLES = ("nodes", "edges", "names")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,23 +25,32 @@ class Graph:
 
     nodes: columns node (0..n-1, the row's own number), node_id, node_type, name, source.
     edges: columns x and y with x < y, sorted.
+    names: columns node and name: every other name of a node (synonyms), for linking.
     net: the same edges as a PyDiGraph in both directions, inserted in order of their source: rustworkx walks an adjacency
         as a linked list, and in this order a breadth-first search is up to twenty times faster than in arbitrary order.
-    version: hash of nodes and edges; together with `name` it identifies the graph.
+    version: a hash; together with `name` it identifies the graph and everything that links to it.
     """
 
     name: str
     description: str
     nodes: pl.DataFrame
     edges: pl.DataFrame
+    names: pl.DataFrame
     net: rx.PyDiGraph
     version: str
 
 
-def build_graph(name: str, nodes: pl.DataFrame, edges: Iterable[tuple[int, int]], description: str = "") -> Graph:
+def build_graph(
+    name: str,
+    nodes: pl.DataFrame,
+    edges: Iterable[tuple[int, int]],
+    names: Iterable[tuple[int, str]] = (),
+    version: str = "",
+    description: str = "",
+) -> Graph:
     """A graph from its nodes and pairs of node numbers, in any order and direction; repeats and self-loops are dropped.
 
-    Raises ValueError when `node` is not 0..n-1 or an edge leaves that range.
+    Without a `version` it is the hash of the content. Raises ValueError when `node` is not 0..n-1 or an edge leaves that range.
     """
     count = nodes.height
     if nodes["node"].to_list() != list(range(count)):
@@ -49,22 +59,25 @@ def build_graph(name: str, nodes: pl.DataFrame, edges: Iterable[tuple[int, int]]
     if pairs.size and (pairs.min() < 0 or pairs.max() >= count):
         raise ValueError(f"{name}: an edge names a node outside 0..{count - 1}")
     pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
-    return _graph(name, description, nodes.select(NODE_COLUMNS), pl.DataFrame({"x": pairs[:, 0], "y": pairs[:, 1]}))
+    tables = (
+        nodes.select(NODE_COLUMNS),
+        pl.DataFrame({"x": pairs[:, 0], "y": pairs[:, 1]}),
+        pl.DataFrame(list(names), schema={"node": pl.Int64, "name": pl.String}, orient="row"),
+    )
+    return Graph(name, description, *tables, _net(count, tables[1]), version or _hash(tables))
 
 
-def _graph(name: str, description: str, nodes: pl.DataFrame, edges: pl.DataFrame) -> Graph:
+def _net(count: int, edges: pl.DataFrame) -> rx.PyDiGraph:
     net = rx.PyDiGraph()
-    net.add_nodes_from(range(nodes.height))
+    net.add_nodes_from(range(count))
     both = np.concatenate([edges.to_numpy(), edges.to_numpy()[:, ::-1]])
     order = np.lexsort((both[:, 1], both[:, 0]))
     net.extend_from_edge_list([(x, y) for x, y in both[order].tolist()])
-    return Graph(name, description, nodes, edges, net, _version(nodes, edges))
+    return net
 
 
-def _version(nodes: pl.DataFrame, edges: pl.DataFrame) -> str:
-    text = hashlib.sha256(nodes.write_csv().encode())
-    text.update(np.ascontiguousarray(edges.to_numpy()).tobytes())
-    return text.hexdigest()[:12]
+def _hash(tables: Iterable[pl.DataFrame]) -> str:
+    return hashlib.sha256("".join(table.write_csv() for table in tables).encode()).hexdigest()[:12]
 
 
 def save_graph(graph: Graph, folder: Path) -> None:
@@ -72,12 +85,12 @@ def save_graph(graph: Graph, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        graph.nodes.write_parquet(draft / "nodes.parquet", compression="zstd")
-        graph.edges.write_parquet(draft / "edges.parquet", compression="zstd")
-        (draft / "name.txt").write_text(f"{graph.name}\n{graph.description}", encoding="utf-8")
+        for table in TABLES:
+            getattr(graph, table).write_parquet(draft / f"{table}.parquet", compression="zstd")
+        (draft / "about.txt").write_text(f"{graph.name}\n{graph.version}\n{graph.description}", encoding="utf-8")
         os.replace(draft, folder)
     except OSError:
-        if not (folder / "name.txt").exists():
+        if not (folder / "about.txt").exists():
             raise
         log.debug("%s was saved by another process first", folder)
     finally:
@@ -86,9 +99,9 @@ def save_graph(graph: Graph, folder: Path) -> None:
 
 def load_graph(folder: Path) -> Graph:
     """Read what `save_graph` wrote. Raises FileNotFoundError."""
-    name, _, description = (folder / "name.txt").read_text(encoding="utf-8").partition("\n")
-    nodes, edges = pl.read_parquet(folder / "nodes.parquet"), pl.read_parquet(folder / "edges.parquet")
-    return _graph(name, description, nodes, edges)
+    name, version, description = (folder / "about.txt").read_text(encoding="utf-8").split("\n", 2)
+    nodes, edges, names = (pl.read_parquet(folder / f"{table}.parquet") for table in TABLES)
+    return Graph(name, description, nodes, edges, names, _net(nodes.height, edges), version)
 
 
 def hops(graph: Graph, a: int, b: int) -> int | None:
@@ -115,7 +128,7 @@ def hops_from(graph: Graph, a: int, targets: Iterable[int]) -> dict[int, int | N
     return found | _by_search(graph, a, far) if far else found
 
 
-def _within_four(neighbours, a: int, near: set[int], ball: set[int], b: int) -> int | None:
+def _within_four(neighbours: Callable[[int], Iterable[int]], a: int, near: set[int], ball: set[int], b: int) -> int | None:
     """The distance if it is at most 4. `near`: nodes at 1 hop from `a`; `ball`: nodes at 1 or 2 hops (and `a` itself)."""
     if b == a:
         return 0

