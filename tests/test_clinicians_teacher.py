@@ -1,0 +1,91 @@
+"""Teachers as settings: the shorthand, clear errors, and no secret anywhere."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from clinicians.teacher import Teacher
+
+KEY = "sk-proj-abcdefghijklmnop0123456789"
+
+
+def test_the_shorthands() -> None:
+    assert Teacher.parse("kg-screening").embedded
+    assert Teacher.parse("local").local
+    hosted = Teacher.parse("openai/gpt-5.4-mini")
+    assert (hosted.name, hosted.model, hosted.api_base) == ("gpt-5.4-mini", "openai/gpt-5.4-mini", None)
+    served = Teacher.parse("openai/baichuan/M3:8bit@http://127.0.0.1:8000/v1")
+    assert (served.name, served.model, served.api_base) == ("M3-8bit", "openai/baichuan/M3:8bit", "http://127.0.0.1:8000/v1")
+    assert Teacher.parse("vertex_ai/claude@20260101").model == "vertex_ai/claude@20260101"
+
+
+def test_the_defaults_are_the_papers() -> None:
+    teacher = Teacher.parse("openai/x")
+    assert (teacher.temperature, teacher.max_tokens) == (0.6, 5500)
+
+
+def test_every_field_explains_itself_in_the_form() -> None:
+    assert all(field.description for field in Teacher.model_fields.values())
+
+
+def test_a_teacher_survives_json() -> None:
+    for text in ("kg-targeted", "local", "openai/x@http://127.0.0.1:1/v1"):
+        teacher = Teacher.parse(text)
+        assert Teacher.model_validate_json(teacher.model_dump_json()) == teacher
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "give kg-screening"),
+        ("kg-screning", "unknown teacher 'kg-screning'"),
+        ("gpt-5.4-mini", "PROVIDER/MODEL"),
+        ("openai/", "PROVIDER/MODEL"),
+        ("openai/x y", "cannot read"),
+        ("local:/no/such/model.gguf", "there is no file /no/such/model.gguf"),
+        ("openai/x@http://user:secret@host/v1", "without user, password"),
+        ("openai/x@http://host/v1?key=secret", "without user, password"),
+        ("kg-screening@http://127.0.0.1:1/v1", "takes no api_base"),
+    ],
+)
+def test_a_shorthand_that_means_nothing_is_refused_with_what_there_is(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Teacher.parse(text)
+
+
+@pytest.mark.parametrize("field", ["api_key_env", "api_base"])
+def test_a_key_given_by_mistake_is_refused_and_not_repeated(field: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Teacher.model_validate({"name": "x", "model": "openai/x", field: KEY})
+    assert KEY not in str(refused.value)
+
+
+def test_identity_is_what_a_rollout_depends_on() -> None:
+    teacher = Teacher(name="a", model="openai/x", api_base="http://127.0.0.1:1/v1", api_key_env="SOME_KEY")
+    moved = teacher.model_copy(update={"api_base": "http://127.0.0.1:2/v1", "timeout_s": 5.0, "api_key_env": None})
+    assert moved.identity() == teacher.identity()
+    assert teacher.model_copy(update={"temperature": 0.1}).identity() != teacher.identity()
+    assert Teacher.parse("kg-screening").identity() != Teacher.parse("kg-targeted").identity()
+
+
+def test_a_changed_model_file_is_another_teacher(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF one")
+    teacher = Teacher.parse(f"local:{file}")
+    before = teacher.identity()
+    copy = Path(shutil.copy(file, tmp_path / "moved.gguf"))
+    assert Teacher.parse(f"local:{copy}").identity() == before
+    file.write_bytes(b"GGUF two")
+    assert teacher.identity() != before
+
+
+def test_the_local_file_comes_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "named.gguf"
+    file.touch()
+    monkeypatch.setenv("MEDACTION_LOCAL_GGUF", str(file))
+    assert Teacher.parse("local").model_file == str(file)
+    monkeypatch.setenv("MEDACTION_LOCAL_GGUF", str(tmp_path / "gone.gguf"))
+    with pytest.raises(RuntimeError, match=r"there is no file .*gone\.gguf; give --teacher local:"):
+        Teacher.parse("local").model_file  # noqa: B018
