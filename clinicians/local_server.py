@@ -88,6 +88,8 @@ def serve(gguf: Path, port: int, parent_pid: int | None) -> None:
     """Serve until killed or, given a parent, until it is gone. Prints the URL when ready; port 0 lets the system choose."""
     import xllamacpp
 
+    if parent_pid is not None:
+        threading.Thread(target=_end_with, args=[parent_pid], daemon=True).start()
     settings = xllamacpp.CommonParams()
     settings.model.path = str(gguf)
     settings.model_alias = {gguf.stem}
@@ -98,9 +100,13 @@ def serve(gguf: Path, port: int, parent_pid: int | None) -> None:
     settings.cache_ram_mib = 512
     server = xllamacpp.Server(settings)
     print(server.listening_address, flush=True)
-    while parent_pid is None or os.getppid() == parent_pid:
+    threading.Event().wait()
+
+
+def _end_with(parent_pid: int) -> None:
+    """When the parent was killed, nobody is left to stop this process."""
+    while os.getppid() == parent_pid:
         time.sleep(0.5)
-    # The parent was killed: nobody is left to stop this process.
     os._exit(0)
 
 
