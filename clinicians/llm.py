@@ -174,9 +174,17 @@ def _model_error(error: Exception, status: int, key: str | None) -> ModelError:
 def _litellm() -> ModuleType:
     """LiteLLM, imported at the first call (it takes seconds), with nothing fetched, sent or printed on its own account."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    _spare_loopback()
     import litellm
 
     litellm.suppress_debug_info = True
     litellm.turn_off_message_logging = True
     logging.getLogger("LiteLLM").setLevel(logging.ERROR)  # its worker warns whenever another event loop begins
     return litellm
+
+
+def _spare_loopback() -> None:
+    """A proxy for the world outside is not asked for servers on this machine."""
+    spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if "127.0.0.1" not in spared:
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [spared, "127.0.0.1", "localhost"]))

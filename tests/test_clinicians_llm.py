@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -188,6 +191,19 @@ def test_many_event_loops_one_after_the_other() -> None:
         for seed in range(5):
             asyncio.run(clinician.decide("o1", (), 8, seed=seed))
     assert [asked.body["seed"] for asked in server.asked] == list(range(5))
+
+
+def test_a_proxy_is_not_asked_for_a_server_on_this_machine() -> None:
+    """In a process of its own: clients read the environment when they are made."""
+    code = (
+        "import asyncio, sys\nfrom clinicians.llm import complete\nfrom clinicians.teacher import Teacher\n"
+        "print(asyncio.run(complete(Teacher.parse(sys.argv[1]), [{'role': 'user', 'content': 'x'}]))[0])"
+    )
+    no_way_out = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "NO_PROXY": "", "no_proxy": ""}
+    with openai_server(lambda _, n: "here") as server:
+        command = [sys.executable, "-c", code, f"openai/x@{server.url}"]
+        done = subprocess.run(command, env=os.environ | no_way_out, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "here"), done.stderr
 
 
 def test_turns_are_asked_concurrently() -> None:
