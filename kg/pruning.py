@@ -5,6 +5,7 @@ All three functions take the same arguments and measure DTC and RAC at every tur
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from kg.graph import Graph
@@ -119,8 +120,9 @@ def _measure(
 ) -> tuple[tuple[int | None, ...], tuple[float | None, ...]]:
     """DTC_t and RAC_t of every turn."""
     distances = tuple(dtc(disease_graph, turn.top, truth) for turn in turns)
-    pairs = zip(turns, turns[1:], strict=False)
-    changes = [rac(test_graph, before.differential, after.differential, before.tests).value for before, after in pairs]
+    changes = [
+        rac(test_graph, before.differential, after.differential, before.tests).value for before, after in pairwise(turns)
+    ]
     return distances, (None, *changes)[: len(turns)]
 
 

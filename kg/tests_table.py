@@ -1,24 +1,16 @@
 """The curated table of tests: what each can show and which diseases it confirms. Written by hand, checked on loading."""
 
-import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from kg.names import normalise
+from kg.tables import DATA, BadTable, parts, rows
 
 Category = Literal["laboratory", "imaging", "procedure", "physiologic", "pathology"]
-PATH = Path(__file__).parent / "data" / "tests.csv"
+PATH = DATA / "tests.csv"
 COLUMNS = ["test", "synonyms", "category", "finds", "diseases"]
-
-
-class BadTable(ValueError):
-    """A curated table that cannot be used; the message names file and line."""
-
-    def __init__(self, path: Path, line: int, message: str):
-        super().__init__(f"{path}:{line}: {message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +43,7 @@ def read_tests(path: Path) -> list[TestEntry]:
 
     Whether `finds` and `diseases` are known names is checked where the graph is built, with the same kind of error.
     """
-    entries = [_entry(path, line, row) for line, row in _rows(path)]
+    entries = [_entry(path, line, row) for line, row in rows(path, COLUMNS)]
     owners: dict[str, str] = {}
     for entry in entries:
         for name in {normalise(name) for name in entry.names}:
@@ -60,20 +52,9 @@ def read_tests(path: Path) -> list[TestEntry]:
     return entries
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        if reader.fieldnames != COLUMNS:
-            raise BadTable(path, 1, f"the columns must be {', '.join(COLUMNS)}")
-        for row in reader:
-            if None in row or None in row.values():
-                raise BadTable(path, reader.line_num, f"a row has {len(COLUMNS)} fields")
-            yield reader.line_num, row
-
-
 def _entry(path: Path, line: int, row: dict[str, str]) -> TestEntry:
     name, category = row["test"].strip(), row["category"]
-    synonyms, finds, diseases = (tuple(_parts(row[column])) for column in ("synonyms", "finds", "diseases"))
+    synonyms, finds, diseases = (parts(row[column]) for column in ("synonyms", "finds", "diseases"))
     if not normalise(name):
         raise BadTable(path, line, "the test has no name")
     if category not in get_args(Category):
@@ -81,7 +62,3 @@ def _entry(path: Path, line: int, row: dict[str, str]) -> TestEntry:
     if not finds and not diseases:
         raise BadTable(path, line, f"{name!r} finds nothing and confirms nothing")
     return TestEntry(name, synonyms, cast(Category, category), finds, diseases, line)
-
-
-def _parts(field: str) -> Iterator[str]:
-    return (part.strip() for part in field.split("|") if part.strip())

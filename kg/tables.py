@@ -1,0 +1,96 @@
+"""The curated tables in kg/data: CSV with a header, "|" between the parts of a field, errors that name file and line."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from kg.names import normalise
+
+DATA = Path(__file__).parent / "data"
+COMMON_DISEASES = DATA / "common_diseases.csv"
+ALIASES = DATA / "aliases.csv"
+
+
+class BadTable(ValueError):
+    """A curated table that cannot be used; the message names file and line."""
+
+    def __init__(self, path: Path, line: int, message: str):
+        super().__init__(f"{path}:{line}: {message}")
+
+
+def rows(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, row) for every row of a table with exactly these columns. Raises BadTable."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        if reader.fieldnames != columns:
+            raise BadTable(path, 1, f"the columns must be {', '.join(columns)}")
+        for row in reader:
+            if None in row or None in row.values():
+                raise BadTable(path, reader.line_num, f"a row has {len(columns)} fields")
+            yield reader.line_num, row
+
+
+def parts(field: str) -> tuple[str, ...]:
+    """The parts of a field, without empty ones."""
+    return tuple(part.strip() for part in field.split("|") if part.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class CommonDisease:
+    """A common disease that HPO, which is about rare ones, does not describe.
+
+    weight: how common, relative to the others. findings: HPO label -> share of patients in 0..1.
+    """
+
+    name: str
+    synonyms: tuple[str, ...]
+    weight: float
+    findings: dict[str, float]
+    line: int
+
+
+@cache
+def common_diseases() -> list[CommonDisease]:
+    """All of COMMON_DISEASES. Raises BadTable."""
+    table = rows(COMMON_DISEASES, ["name", "synonyms", "weight", "findings"])
+    return [_common_disease(line, row) for line, row in table]
+
+
+def _common_disease(line: int, row: dict[str, str]) -> CommonDisease:
+    pairs = (part.rsplit(":", 1) for part in parts(row["findings"]))
+    try:
+        findings = {label.strip(): float(share) for label, share in pairs}
+        weight = float(row["weight"])
+    except ValueError as error:
+        raise BadTable(COMMON_DISEASES, line, f"{row['name']!r}: findings are 'label:share', weight is a number") from error
+    if not normalise(row["name"]) or not all(0 < share <= 1 for share in findings.values()):
+        raise BadTable(COMMON_DISEASES, line, f"{row['name']!r}: a name is missing or a share is not in 0..1")
+    return CommonDisease(row["name"].strip(), parts(row["synonyms"]), weight, findings, line)
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Another name of a node of this type: an abbreviation in its usual meaning, a lay name, an eponym."""
+
+    alias: str
+    name: str
+    type: str
+    line: int
+
+
+@cache
+def aliases() -> list[Alias]:
+    """All of ALIASES. Raises BadTable for an alias without a name, or given twice for one type."""
+    found = [
+        Alias(row["alias"].strip(), row["name"].strip(), row["type"], line)
+        for line, row in rows(ALIASES, ["alias", "name", "type"])
+    ]
+    seen: set[tuple[str, str]] = set()
+    for entry in found:
+        key = (normalise(entry.alias), entry.type)
+        if not key[0] or not entry.name or entry.type not in ("disease", "test") or key in seen:
+            raise BadTable(ALIASES, entry.line, f"{entry.alias!r} is empty, given twice, or not of type disease or test")
+        seen.add(key)
+    return found
