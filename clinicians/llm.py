@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -105,14 +106,13 @@ def is_transient(error: BaseException) -> bool:
 
 
 async def _call(teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any] | None, seed: int | None) -> Completion:
-    key = _key(teacher)
     started = time.monotonic()
     try:
         response = await _litellm().acompletion(
             model=teacher.model,
             messages=list(asked),
             api_base=teacher.api_base,
-            api_key=key,
+            api_key=api_key(teacher),
             temperature=teacher.temperature,
             max_tokens=teacher.max_tokens,
             seed=seed,
@@ -124,8 +124,8 @@ async def _call(teacher: Teacher, asked: Sequence[Message], schema: dict[str, An
     except Exception as error:
         if not isinstance(status := getattr(error, "status_code", None), int):
             raise
-        # `from None`: the chain of causes may show the key too.
-        raise _model_error(error, status, key) from None
+        # `from None`: the chain of causes may show a key too.
+        raise _model_error(error, status) from None
     return _completion(response, time.monotonic() - started)
 
 
@@ -148,26 +148,32 @@ def _response_format(teacher: Teacher, schema: dict[str, Any] | None) -> dict[st
     return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
 
 
-def _key(teacher: Teacher) -> str | None:
+def api_key(teacher: Teacher) -> str | None:
     """The key that the teacher names; None lets LiteLLM look for the provider's own variable.
 
-    A server of one's own is never sent a provider's key unless the teacher names it. Raises RuntimeError when it is not set.
+    A server of one's own is never sent a provider's key unless the teacher names it. Raises RuntimeError when it is not set;
+    called before a run begins, it spares the run that mistake.
     """
-    if teacher.api_key_env is None:
-        return "none" if teacher.api_base else None
-    key = os.environ.get(teacher.api_key_env)
-    if not key:
-        raise RuntimeError(f"teacher {teacher.name}: the environment variable {teacher.api_key_env} is not set")
-    return key
+    variable = teacher.api_key_env
+    if variable is None and teacher.api_base:
+        return "none"
+    if variable is None and teacher.model.startswith("openai/"):
+        variable = "OPENAI_API_KEY"
+    if variable is None:
+        return None
+    if not os.environ.get(variable):
+        raise RuntimeError(f"teacher {teacher.name}: the environment variable {variable} is not set")
+    return os.environ[variable]
 
 
-def _model_error(error: Exception, status: int, key: str | None) -> ModelError:
-    """LiteLLM's error as ours. A key that a server echoed is taken out, because messages are stored and shown."""
-    message = f"{status} {error}"[:2000]
-    if key and len(key) > 7:
-        message = message.replace(key, "***")
+def _model_error(error: Exception, status: int) -> ModelError:
+    """LiteLLM's error as ours. Keys that a server echoed are taken out, because messages are stored and shown."""
+    message = f"{status} {error}"
+    for name, value in os.environ.items():
+        if re.search("KEY|TOKEN|SECRET|PASSWORD", name) and len(value) > 7:
+            message = message.replace(value, "***")
     transient = status in (408, 429) or status >= 500
-    return ModelUnavailable(message, status) if transient else ModelRefused(message, status)
+    return (ModelUnavailable if transient else ModelRefused)(message[:2000], status)
 
 
 @cache

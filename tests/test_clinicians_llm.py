@@ -180,8 +180,11 @@ def test_a_server_of_ones_own_is_not_sent_a_providers_key(monkeypatch: pytest.Mo
 
 def test_a_missing_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MEDACTION_TEST_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(RuntimeError, match="MEDACTION_TEST_KEY is not set"):
         decide(lambda _, n: GOOD, api_key_env="MEDACTION_TEST_KEY")
+    with pytest.raises(RuntimeError, match="OPENAI_API_KEY is not set"):
+        decide(lambda _, n: GOOD, api_base=None)
 
 
 def test_many_event_loops_one_after_the_other() -> None:
