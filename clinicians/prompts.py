@@ -30,12 +30,14 @@ PROMPT_VERSION = hashlib.sha256(json.dumps([_TEXTS, reply_schema(False)], sort_k
 
 
 def messages(initial_observation: str, turns: Sequence[Turn], t_max: int) -> list[Message]:
-    """System and user message of the turn after `turns`: o1, the record of all tests and results, and the last two turns' reasoning."""
+    """System and user message of the turn after `turns`: o1, all tests and results, the last two turns' reasoning."""
     number = len(turns) + 1
     template = _TEMPLATES.get_template("follow_up.md" if turns else "first_turn.md")
     user = template.render(
         initial_observation=plain(initial_observation).strip(),
-        record=[{"number": turn.number, "lines": list(_record(turn))} for turn in turns if turn.answers],
+        record=[{"number": turn.number, "lines": list(_record(turn))} for turn in turns[:-1] if turn.answers],
+        new=list(_record(turns[-1])) if turns else [],
+        ordered=list(dict.fromkeys(one_line(answer.order) for turn in turns for answer in turn.answers)),
         recent=[_recollection(turn) for turn in turns[-RECENT:]],
         number=number,
         t_max=t_max,
@@ -52,6 +54,8 @@ def _record(turn: Turn) -> Iterator[str]:
 
 def _entry(answer: Answer) -> str:
     """The answer's text; where the record calls the test otherwise than the order did, the order is named first."""
+    if not answer.results:
+        return f"{answer.text} (the record documents no such test)"
     called = {found.test.casefold() for found in answer.results}
     return answer.text if called <= {answer.order.casefold()} else f"{answer.order}: found as {answer.text}"
 

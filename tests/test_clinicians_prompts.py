@@ -49,10 +49,18 @@ def test_it_is_one_system_and_one_user_message() -> None:
 def test_the_record_is_cumulative_and_tells_what_is_unavailable() -> None:
     text = user()
     assert "- Serum urate: 9.1 mg/dL (reference 3.5-7.2)" in text
-    assert "- HLA-B27: UNAVAILABLE" in text
+    assert "- HLA-B27: UNAVAILABLE (the record documents no such test)" in text
     assert "- CBC: found as Complete blood count: WBC 14" in text
     assert "- MRI: UNAVAILABLE" in text
     assert text.index("Serum urate") < text.index("CBC") < text.index("MRI")
+    assert text.index("CBC") < text.index("</test_record>") < text.index("<new_results>") < text.index("- MRI")
+    assert "never to be ordered again: Serum urate; HLA-B27; CBC; MRI." in text
+
+
+def test_the_first_follow_up_has_new_results_only() -> None:
+    text = user(turns=PLAYED[:1])
+    assert "<test_record>" not in text
+    assert text.index("<new_results>") < text.index("- Serum urate: 9.1") < text.index("</new_results>")
 
 
 def test_only_the_last_two_turns_of_reasoning_come_back() -> None:
