@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
+from scipy.cluster.hierarchy import DisjointSet
 
 from kg.graph import NODE_COLUMNS, Graph, build_graph, load_graph, save_graph
 from kg.hpo import Hpo, load_hpo
@@ -34,10 +35,6 @@ MAX_SAME_NAME = 6
 """A synonym that more nodes share than this names a family ('Leukodystrophy'), not one thing, and makes no edge."""
 
 
-PREFIX = {"test": "test: "}
-"""Before the key of a test's name: 'Calcitonin' the test is no phenotype's namesake."""
-
-
 @dataclass(frozen=True, slots=True)
 class Entity:
     """One entry of one source, before entries of the same name become one node."""
@@ -51,43 +48,69 @@ class Entity:
 
 @dataclass(slots=True)
 class Catalogue:
-    """Nodes under construction: entries with the same normalised name are one node, whose type and id are the first entry's."""
+    """Nodes under construction. Entries whose names mean the same are one node, named and typed after the first of them."""
 
+    same: dict[str, str]
     rows: list[dict[str, object]] = field(default_factory=list)
     by_id: dict[str, int] = field(default_factory=dict)
-    labels: dict[str, int] = field(default_factory=dict)
+    by_key: dict[str, int] = field(default_factory=dict)
     synonyms: list[tuple[int, str]] = field(default_factory=list)
 
-    def add(self, entity: Entity) -> int:
-        prefix = PREFIX.get(entity.type, "")
-        label = prefix + normalise(entity.name)
-        node = self.labels.setdefault(label, len(self.rows))
+    def add(self, entity: Entity) -> None:
+        name = _key(entity.type, entity.name)
+        node = self.by_key.setdefault(self.same.get(name, name), len(self.rows))
         if node == len(self.rows):
             self.rows.append(
                 {"node": node, "node_id": entity.id, "node_type": entity.type, "name": entity.name, "source": entity.source}
             )
         self.by_id[entity.id] = node
-        self.synonyms += [(node, synonym) for synonym in entity.synonyms if prefix + normalise(synonym) not in (prefix, label)]
-        return node
+        label = normalise(str(self.rows[node]["name"]))
+        names = (entity.name, *entity.synonyms)
+        self.synonyms += [(node, other) for other in names if normalise(other) not in ("", label)]
 
     def add_aliases(self, type_: str) -> None:
         """Give the curated aliases of diseases or of tests to the nodes they name. Raises BadTable for an unknown name."""
         names = self.names()
-        prefix = PREFIX.get(type_, "")
         for entry in aliases():
             if entry.type == type_:
-                if not names.get(prefix + normalise(entry.name)):
+                bearers = names.get(_key(type_, entry.name))
+                if not bearers:
                     raise BadTable(ALIASES, entry.line, f"no {type_} is called {entry.name!r}")
-                self.synonyms.append((names[prefix + normalise(entry.name)][0], entry.alias))
+                self.synonyms.append((bearers[0], entry.alias))
 
     def names(self) -> dict[str, list[int]]:
-        """Normalised name -> the nodes that bear it, label first, then synonyms in the order of the nodes."""
-        found: dict[str, list[int]] = defaultdict(list, {label: [node] for label, node in self.labels.items()})
+        """Key of a name -> the nodes that bear it: the one whose label it is, then others in the order of the nodes."""
+        types = [str(row["node_type"]) for row in self.rows]
+        found = defaultdict(list, {_key(types[node], str(row["name"])): [node] for node, row in enumerate(self.rows)})
         for node, synonym in sorted(self.synonyms):
-            bearers = found[PREFIX.get(str(self.rows[node]["node_type"]), "") + normalise(synonym)]
+            bearers = found[_key(types[node], synonym)]
             if node not in bearers:
                 bearers.append(node)
         return found
+
+
+def _key(type_: str, name: str) -> str:
+    """'Calcitonin' the test is no phenotype's namesake, so tests have names of their own."""
+    return f"test: {normalise(name)}" if type_ == "test" else normalise(name)
+
+
+def same_names() -> dict[str, str]:
+    """Normalised name -> one that stands for all that mean the same, by the common diseases' synonyms and the aliases.
+
+    'Whooping cough' in ICD-10-CM is then the curated 'Pertussis', and a hypothesis in either name has DTC 0 to the other.
+    Two common diseases never become one: a synonym that would join them is left out.
+    """
+    pairs = [(synonym, common.name) for common in common_diseases() for synonym in common.synonyms]
+    pairs += [(entry.alias, entry.name) for entry in aliases() if entry.type == "disease"]
+    sets = DisjointSet(normalise(name) for pair in pairs for name in pair)
+    owners = {normalise(common.name): normalise(common.name) for common in common_diseases()}
+    for a, b in pairs:
+        left, right = sets[normalise(a)], sets[normalise(b)]
+        owner = {owners[root] for root in (left, right) if root in owners}
+        if len(owner) < 2:
+            sets.merge(left, right)
+            owners.update((sets[left], name) for name in owner)
+    return {name: sets[name] for name in sets}
 
 
 @cache
@@ -126,7 +149,7 @@ def _open(which: str) -> Graph:
 def _build(folder: Path) -> None:
     start = time.perf_counter()
     log.info("building the open disease and test graphs (once; kept in %s)", folder)
-    catalogue = Catalogue()
+    catalogue = Catalogue(same_names())
     for entity in disease_entities():
         catalogue.add(entity)
     catalogue.add_aliases("disease")
