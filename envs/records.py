@@ -112,7 +112,7 @@ class Answer:
 
     order: str
     results: tuple[DocumentedResult, ...] = ()
-    method: Literal["exact", "synonym", "encoder", "llm"] | None = None
+    method: Literal["exact", "synonym", "words", "panel", "encoder", "llm"] | None = None
     score: float | None = None
 
     @property

@@ -1,0 +1,74 @@
+"""From a case report to a clinical environment E = (o1, M, f), or to a refusal with the name of the check that failed (stage 1)."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from envs import checks
+from envs.naming import normalise
+from envs.records import BadCase, CaseReport, ClinicalEnvironment, DocumentedTest, StructuredCase
+
+Extract = Callable[[CaseReport], StructuredCase]
+"""Reads o1, the menu and the diagnosis out of a report that came without sections (`envs.extraction.make_extractor`)."""
+
+MIN_TESTS = 2
+
+
+def build_environment(report: CaseReport, extract: Extract | None = None, min_tests: int = MIN_TESTS) -> ClinicalEnvironment:
+    """The clinical environment of one report.
+
+    A report with sections is taken as it is; any other goes through `extract`. What can be mended without inventing is mended and
+    noted in `warnings` (`tidy`); nothing is ever cut out of the initial observation: a case that leaks is refused.
+
+    Raises BadCase with the failed check's name, BadCase('needs_extraction') without an extractor, and whatever `extract` raises.
+    """
+    if report.structured is None and extract is None:
+        message = "the report has no structured part; give an extractor, e.g. --extractor MODEL, or put <stem>.json beside it"
+        raise BadCase("needs_extraction", message, report.case_id, report.path)
+    structured = report.structured if report.structured is not None else extract(report)  # type: ignore[misc]
+    case, mended = tidy(structured)
+    for result in hard_checks(report, case, min_tests):
+        if not result.passed:
+            raise BadCase(result.name, result.detail, report.case_id, report.path)
+    soft = checks.no_manifestation_in_o1(report, case)
+    warnings = (*mended, *([f"{soft.name}: {soft.detail}"] if not soft.passed else []))
+    return ClinicalEnvironment(
+        report.case_id, report.source, report.title, case.initial_observation, case.tests, case.diagnosis, case.synonyms,
+        report.licence, report.evaluation_only, warnings,
+    )  # fmt: skip
+
+
+def hard_checks(report: CaseReport, case: StructuredCase, min_tests: int = MIN_TESTS) -> list[checks.CheckResult]:
+    """The results of all checks that an environment must pass, the cheap ones first."""
+    return [
+        checks.has_diagnosis(report, case),
+        checks.has_initial_observation(report, case),
+        checks.min_tests(report, case, min_tests),
+        checks.no_duplicate_tests(report, case),
+        checks.no_diagnosis_in_o1(report, case),
+        checks.no_result_in_o1(report, case),
+        checks.results_grounded(report, case),
+    ]
+
+
+def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
+    """What can be mended without inventing, and notes of it.
+
+    - A test whose result says that there is none ('Pending', 'Not performed') is left out: the oracle answers UNAVAILABLE.
+    - Tests of the same name become one: equal results once, different ones verbatim on lines of their own, in order.
+    """
+    documented = [test for test in case.tests if test.name.strip() and checks.is_documented(test.result)]
+    notes = [f"left out, no result documented: {test.name}" for test in case.tests if test not in documented]
+    merged: dict[str, DocumentedTest] = {}
+    for test in documented:
+        key = normalise(test.name)
+        if key in merged:
+            notes.append(f"documented more than once, merged: {test.name}")
+        merged[key] = _merge(merged[key], test) if key in merged else test
+    return replace(case, diagnosis=case.diagnosis.strip(), tests=tuple(merged.values())), notes
+
+
+def _merge(first: DocumentedTest, second: DocumentedTest) -> DocumentedTest:
+    lines = [*first.result.splitlines(), *second.result.splitlines()]
+    return replace(
+        first, result="\n".join(dict.fromkeys(lines)), aliases=tuple(dict.fromkeys((*first.aliases, *second.aliases)))
+    )

@@ -1,0 +1,87 @@
+"""Our own JSON form of a structured case (docs/case-format.md): alone a case, beside an article its structured part."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from envs.categories import category_of
+from envs.records import BadCase, CaseReport, Category, DocumentedTest, StructuredCase, check_id
+from envs.sources.files import parse_json, read_text, text_at
+
+MAX_BYTES = 4 * 2**20
+_FIELDS = {"case_id", "title", "licence", "initial_observation", "diagnosis", "diagnosis_synonyms", "tests"}
+_TEST_FIELDS = {"name", "category", "result", "aliases"}
+
+
+def read(path: Path) -> Iterator[CaseReport | BadCase]:
+    """The one case of `path`. Its text is all its parts, so that the checks see what they see in a report."""
+    try:
+        yield _case(_object(path), path)
+    except BadCase as bad:
+        yield bad
+
+
+def read_structured(path: Path) -> StructuredCase:
+    """The structured part alone, for the article of the same name beside it. Raises BadCase."""
+    return _structured(_object(path), path)
+
+
+def is_case(value: Any) -> bool:
+    """Whether parsed JSON has this form."""
+    return isinstance(value, dict) and "initial_observation" in value and "tests" in value
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = parse_json(read_text(path, MAX_BYTES), path)
+    if not is_case(value):
+        raise BadCase("bad_field", f"{path.name}: an object with 'initial_observation' and 'tests' is needed", path=str(path))
+    _refuse_unknown(value, _FIELDS, path, "")
+    return value
+
+
+def _case(value: dict[str, Any], path: Path) -> CaseReport:
+    structured = _structured(value, path)
+    results = [f"{test.name}: {test.result}" for test in structured.tests]
+    title = text_at(value, "title", path) if "title" in value else path.stem
+    licence = text_at(value, "licence", path) if value.get("licence") is not None else None
+    text = "\n".join([title, structured.initial_observation, *results, f"Diagnosis: {structured.diagnosis}"])
+    case_id = check_id(text_at(value, "case_id", path) if "case_id" in value else path.stem)
+    return CaseReport(case_id, "case_json", title, text, str(path), licence, structured=structured)
+
+
+def _structured(value: dict[str, Any], path: Path) -> StructuredCase:
+    tests = value["tests"]
+    if not isinstance(tests, list):
+        raise BadCase("bad_field", f"{path.name}: 'tests' must be a list", path=str(path))
+    return StructuredCase(
+        text_at(value, "initial_observation", path),
+        tuple(_test(test, path, f" test {number}") for number, test in enumerate(tests, 1)),
+        text_at(value, "diagnosis", path),
+        _strings(value, "diagnosis_synonyms", path, ""),
+    )
+
+
+def _test(value: Any, path: Path, where: str) -> DocumentedTest:
+    name = text_at(value, "name", path, where)
+    _refuse_unknown(value, _TEST_FIELDS, path, where)
+    category = value.get("category", category_of(name))
+    if category not in get_args(Category):
+        raise BadCase(
+            "bad_field", f"{path.name}{where}: 'category' must be one of {', '.join(get_args(Category))}", path=str(path)
+        )
+    return DocumentedTest(name, category, text_at(value, "result", path, where), _strings(value, "aliases", path, where))
+
+
+def _strings(value: dict[str, Any], key: str, path: Path, where: str) -> tuple[str, ...]:
+    found = value.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise BadCase("bad_field", f"{path.name}{where}: {key!r} must be a list of strings", path=str(path))
+    return tuple(found)
+
+
+def _refuse_unknown(value: dict[str, Any], known: set[str], path: Path, where: str) -> None:
+    """A misspelt optional field would otherwise be lost without a word."""
+    if unknown := sorted(set(value) - known):
+        raise BadCase(
+            "bad_field", f"{path.name}{where}: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}", path=str(path)
+        )
