@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 
@@ -60,12 +61,11 @@ def _entry(answer: Answer) -> str:
     return answer.text if called <= {answer.order.casefold()} else f"{answer.order}: found as {answer.text}"
 
 
-def _recollection(turn: Turn) -> dict[str, str | int]:
-    differential = "; ".join(f"{line.diagnosis} {line.confidence} %" for line in turn.differential)
+def _recollection(turn: Turn) -> dict[str, Any]:
     return {
         "number": turn.number,
         "reasoning": one_line(turn.reasoning),
-        "differential": one_line(differential),
+        "differential": [{"diagnosis": one_line(line.diagnosis), "confidence": line.confidence} for line in turn.differential],
         "pivot": one_line(turn.pivot),
     }
 
