@@ -1,0 +1,18 @@
+"""What runs, in which order: the Prefect flows, the command line, the settings."""
+
+import os
+
+# Before Prefect, Ray or LiteLLM are imported: no telemetry, nothing fetched at import, and no log lines of theirs among our
+# progress (they are on the run's page). Inherited by every process that a run starts; what is set already stays.
+for _name, _value in {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "DO_NOT_TRACK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+if "RAY_ADDRESS" not in os.environ:
+    # A Ray of our own then listens on loopback alone. By its name the switch is for other systems; it does the same on Linux.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

@@ -11,7 +11,7 @@ import click
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from flows.services import prefect_api, quiet_environment
+from flows.services import prefect_api
 from flows.settings import DistillSettings, load_preset
 
 # Lists are given one by one: --teacher A --teacher B.
@@ -23,8 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from envs.records import BadCase
     from trajectories.store import StoreError
 
-    quiet_environment()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("medaction").addHandler(logging.StreamHandler())
     try:
         medaction.main(arguments, prog_name="medaction", standalone_mode=False)
     except click.ClickException as error:
@@ -129,9 +128,6 @@ def _start(settings: DistillSettings, retry: bool) -> None:
     from flows.distill import distill as flow
     from flows.summary import print_summary
 
-    # The terminal has our own progress and warnings; Prefect's log lines are in its UI.
-    for handler in logging.getLogger("prefect").handlers:
-        handler.setLevel(logging.CRITICAL)
     print_summary(flow(settings, retry))
 
 

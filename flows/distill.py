@@ -26,17 +26,16 @@ def distill(settings: DistillSettings, retry: bool = False) -> dict[str, Any]:
     Does only what the store in `settings.out` lacks. What failed before is left alone unless `retry` is set.
     Raises StoreError (the store is in use, or of the other purpose) and BadCase (no case can be read from `settings.cases`).
     """
-    with (
-        Store(settings.out / "trajectories.duckdb") as store,
-        store.run(settings.model_dump_json(), flow_run.get_id(), versions()) as run,
-    ):
-        mark_crashed(run.interrupted)
-        with ray_session(settings.workers), local_models(settings) as (teachers, extractor):
-            build_environments(store, settings, extractor, run.run_id, retry)
-            play_trees(store, settings, teachers, run.run_id, retry)
-        score_store(store, settings.strategy, settings.rac_threshold)
-        write_dataset(store, settings)
-    return publish_summary(store, settings)
+    with Store(settings.out / "trajectories.duckdb") as store:
+        with store.run(settings.model_dump_json(), flow_run.get_id(), versions()) as run:
+            mark_crashed(run.interrupted)
+            with ray_session(settings.workers), local_models(settings) as (teachers, extractor):
+                build_environments(store, settings, extractor, run.run_id, retry)
+                play_trees(store, settings, teachers, run.run_id, retry)
+            score_store(store, settings.strategy, settings.rac_threshold)
+            if not store.evaluation_only:
+                write_dataset(store, settings)
+        return publish_summary(store, settings)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from clinicians.local_server import start_local
 from clinicians.teacher import Teacher
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
@@ -26,18 +27,6 @@ from flows.settings import DistillSettings
 log = logging.getLogger("medaction")
 
 READY_WITHIN_S = 120
-
-
-def quiet_environment() -> None:
-    """No telemetry, no look-ups over the network at import; inherited by every process a run starts."""
-    for name, value in {
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "PREFECT_LOGGING_LEVEL": "WARNING",
-    }.items():
-        os.environ.setdefault(name, value)
 
 
 def free_port() -> int:
@@ -68,6 +57,8 @@ def prefect_api(home: Path) -> Iterator[str]:
         with temporary_settings({PREFECT_API_URL: url}):
             yield url
     finally:
+        # Whatever is still to be sent would otherwise wait for a server that is gone.
+        APILogWorker.drain_all(timeout=5)
         _stop(server)
 
 
@@ -106,12 +97,7 @@ def ray_session(workers: int | None) -> Iterator[None]:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False)
     else:
-        # A cluster on this machine alone, on loopback, for the length of the run: no token to hand round.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        ray.init(
-            address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-            _node_ip_address="127.0.0.1",
-        )  # fmt: skip
+        ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         yield
     finally:

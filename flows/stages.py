@@ -74,8 +74,13 @@ def _as_refusal(error: object) -> BadCase:
 def play_trees(store: Store, settings: DistillSettings, teachers: Sequence[Teacher], run_id: str, retry: bool) -> None:
     """Stage 2: play what is missing of every environment's tree. `teachers` are the settings' teachers as they can be reached now."""
     plan = tree_plan(settings)
-    skip = frozenset() if retry else frozenset(id_ for _, id_ in store.open_failures("rollout") if id_)
-    environments = [found for found in store.environments() if not settings.only or found.case_id in settings.only]
+    failed = [] if retry else store.open_failures("rollout")
+    skip = frozenset(id_ for _, id_ in failed if id_)
+    left = {case_id for case_id, id_ in failed if id_ is None}
+    environments = [
+        found for found in store.environments()
+        if found.case_id not in left and (not settings.only or found.case_id in settings.only)
+    ]  # fmt: skip
 
     def submit(item: tuple[ClinicalEnvironment, list[Trajectory]]):
         environment, tree = item
@@ -87,9 +92,10 @@ def play_trees(store: Store, settings: DistillSettings, teachers: Sequence[Teach
             if not isinstance(played, Played):
                 lost = Failure("rollout", environment.case_id, type(played).__name__, str(played)[:2000], now())
                 played = Played(environment.case_id, (), (lost,))
-            store.add_rollouts(played.trajectories, played.failures, run_id)
+            store.add_rollouts(played.case_id, played.trajectories, played.failures, run_id)
             for failure in played.failures:
-                log.warning("case %s, %s: %s: %s", failure.case_id, failure.teacher, failure.error_class, failure.message)
+                who = failure.teacher or "all teachers"
+                log.warning("case %s, %s: %s: %s", failure.case_id, who, failure.error_class, failure.message[:300])
             progress.advance(failed=bool(played.failures))
 
 

@@ -53,7 +53,7 @@ REPORT = (
         "Trajectories, by verdict",
         """
         select status, reason, count(*) as trajectories
-        from current_trajectories join verdicts using (trajectory_id) group by all order by trajectories desc, all
+        from current_trajectories join verdicts using (trajectory_id) group by all order by trajectories desc, status, reason
         """,
     ),
     Query("Turns, by fate", "select fate, count(*) as turns from turn_fates group by all order by turns desc, fate"),
@@ -118,7 +118,7 @@ REPORT = (
         "Failures",
         """
         select stage, teacher, error_class, count(*) as attempts, count_if(resolved is null) as open, min(message) as for_example
-        from failures group by all order by attempts desc, all
+        from failures group by all order by attempts desc, stage, teacher, error_class
         """,
     ),
     Query(

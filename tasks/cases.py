@@ -32,7 +32,7 @@ _ON_RAY = {"max_retries": 3}
 def _worker_trouble(_task: Any, _run: Any, state: State) -> bool:
     """Retry only what the case is not to blame for: lost workers and nodes."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, ray.exceptions.RayError) and not isinstance(error, ray.exceptions.RayTaskError)
+    return isinstance(error, ray.exceptions.RayError)
 
 
 RETRIES: dict[str, Any] = {
@@ -41,6 +41,14 @@ RETRIES: dict[str, Any] = {
     "retry_condition_fn": _worker_trouble,
     "persist_result": False,
 }
+
+
+def _wait(reference: ray.ObjectRef) -> Any:
+    """The Ray task's result. An error of our own code comes as itself, not wrapped in a page of Ray's."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
 
 
 @ray.remote(**_ON_RAY)
@@ -57,7 +65,7 @@ def _build(report: CaseReport, extractor: Teacher | None, min_tests: int) -> Cli
 @task(task_run_name="environment · {case_id}", **RETRIES)
 def environment_of_case(case_id: str, report: CaseReport, extractor: Teacher | None, min_tests: int) -> Any:
     """Stage 1 for one case: a ClinicalEnvironment; a refused case is a failed task whose result is the BadCase."""
-    built = ray.get(_build.remote(report, extractor, min_tests))
+    built = _wait(_build.remote(report, extractor, min_tests))
     return Failed(message=str(built), data=built) if isinstance(built, BadCase) else built
 
 
@@ -98,7 +106,7 @@ def rollouts_of_case(
     """Stage 2 for one case: everything missing of its tree, as Played; failed if any of its rollouts failed."""
     # A language model answers elsewhere, so many cases can wait on one CPU; the knowledge-graph clinician computes here.
     cpus = 1.0 if any(teacher.embedded for teacher in teachers) else 0.25
-    played: Played = ray.get(_play.options(num_cpus=cpus).remote(environment, plan, teachers, tree, skip, code_version))
+    played: Played = _wait(_play.options(num_cpus=cpus).remote(environment, plan, teachers, tree, skip, code_version))
     if played.failures:
         first = played.failures[0]
         count = len(played.failures)

@@ -36,8 +36,8 @@ class TreePlan:
     t_max: int
 
 
-def initial_specs(environment: ClinicalEnvironment, plan: TreePlan) -> Iterator[RolloutSpec]:
-    """The K independent rollouts from o1 of every teacher."""
+def initial_specs(environment: ClinicalEnvironment, plan: TreePlan, _tree: Sequence[Trajectory] = ()) -> Iterator[RolloutSpec]:
+    """The K independent rollouts from o1 of every teacher; they depend on nothing that was played."""
     for teacher, settings_hash in plan.teachers.items():
         for sample in range(plan.rollouts):
             yield RolloutSpec(environment.environment_id, environment.case_id, teacher, "schema", sample, settings_hash)

@@ -85,7 +85,7 @@ def turn_nodes(turn: Turn, nodes: Nodes) -> TurnNodes:
 def _texts(store: Store, environments: Iterable[ClinicalEnvironment]) -> tuple[set[str], set[str]]:
     """Every diagnosis and every ordered test that the current trajectories and the truths name."""
     rows = store.rows(
-        "select distinct unnest(list_append([line.diagnosis for line in differential], final_diagnosis)) as name"
+        "select distinct unnest(list_append([line.diagnosis for line in differential], turns.final_diagnosis)) as name"
         " from turns join current_trajectories using (trajectory_id)"
     )
     diagnoses = {name for (name,) in rows if name}

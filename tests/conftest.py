@@ -6,11 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.services import quiet_environment
-
-quiet_environment()
-
-from flows.services import prefect_api  # noqa: E402  (Prefect reads its environment when it is imported)
+from flows.services import prefect_api
 
 REPOSITORY = Path(__file__).parent.parent
 SAMPLES = REPOSITORY / "examples" / "cases"

@@ -26,7 +26,7 @@ def store(tmp_path: Path):
 def fill(store: Store, case_id: str = "case-1"):
     world, root, branch = small_tree(case_id)
     store.add_environment(report(case_id), world)
-    store.add_rollouts([root, branch], [], "run-1")
+    store.add_rollouts(case_id, [root, branch], [], "run-1")
     return world, root, branch
 
 
@@ -39,7 +39,7 @@ def test_records_come_back_equal(store: Store) -> None:
 def test_the_same_rollouts_are_stored_once(store: Store) -> None:
     _, root, branch = fill(store)
     before = store.rows("select * from turns order by all")
-    store.add_rollouts([branch, root, root], [], "run-2")
+    store.add_rollouts("case-1", [branch, root, root], [], "run-2")
     assert store.rows("select * from turns order by all") == before
     assert store.rows("select distinct run_id from trajectories") == [("run-1",)]
     assert len(before) == 4
@@ -64,11 +64,11 @@ def test_a_failed_rollout_counts_its_attempts_and_is_resolved_by_success(store: 
     world, root, _ = small_tree()
     store.add_environment(report(), world)
     failure = Failure("rollout", "case-1", "MalformedReply", "no JSON", now(), "teacher-a", root.trajectory_id, 2, raw="<html>")
-    store.add_rollouts([], [failure], "run-1")
-    store.add_rollouts([], [failure], "run-2")
+    store.add_rollouts("case-1", [], [failure], "run-1")
+    store.add_rollouts("case-1", [], [failure], "run-2")
     assert store.rows("select attempt, raw from failures order by attempt") == [(1, "<html>"), (2, "<html>")]
     assert store.open_failures("rollout") == [("case-1", root.trajectory_id)]
-    store.add_rollouts([root], [], "run-3")
+    store.add_rollouts("case-1", [root], [], "run-3")
     assert store.open_failures("rollout") == []
 
 
@@ -135,7 +135,7 @@ def test_sigkill_between_cases_loses_nothing_that_was_stored(tmp_path: Path) -> 
         for i in range(10_000):
             world, root, branch = small_tree(f"case-{{i}}")
             store.add_environment(report(f"case-{{i}}"), world)
-            store.add_rollouts([root, branch], [], "run-1")
+            store.add_rollouts(f"case-{{i}}", [root, branch], [], "run-1")
             print(i, flush=True)
     """)
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as writer:

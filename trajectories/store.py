@@ -220,8 +220,11 @@ class Store:
 
     # --- stage 2 ---------------------------------------------------------------------------------------------------
 
-    def add_rollouts(self, trajectories: Iterable[Trajectory], failures: Sequence[Failure], run_id: str) -> None:
-        """Store what a case's rollouts gave. A trajectory that is already there is left as it is."""
+    def add_rollouts(self, case_id: str, trajectories: Iterable[Trajectory], failures: Sequence[Failure], run_id: str) -> None:
+        """Store what a case's rollouts gave. A trajectory that is already there is left as it is.
+
+        A failure without a trajectory is the whole case's (its worker was lost, say); the case's next result resolves it.
+        """
         stored = now()
         with self.transaction():
             played = {trajectory.trajectory_id: trajectory for trajectory in trajectories}
@@ -231,8 +234,9 @@ class Store:
             fresh = [trajectory for id_, trajectory in played.items() if (id_,) not in stored_ids]
             self._insert("trajectories", [_trajectory_row(trajectory, run_id, stored) for trajectory in fresh])
             self._insert("turns", [_turn_row(trajectory, turn) for trajectory in fresh for turn in trajectory.turns])
+            self._resolve("rollout", case_id)
             for trajectory in fresh:
-                self._resolve("rollout", trajectory.spec.case_id, trajectory.trajectory_id)
+                self._resolve("rollout", case_id, trajectory.trajectory_id)
             self._put_failures(failures, run_id)
 
     def trajectories(self, environment_id: str) -> list[Trajectory]:
