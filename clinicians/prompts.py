@@ -7,6 +7,7 @@ the tags they stand in nor carry special tokens, and they are put into a templat
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
@@ -65,7 +66,8 @@ def _recollection(turn: Turn) -> dict[str, Any]:
     return {
         "number": turn.number,
         "reasoning": one_line(turn.reasoning),
-        "differential": [{"diagnosis": one_line(line.diagnosis), "confidence": line.confidence} for line in turn.differential],
+        # In the reply's own form, because a small model repeats the form that it sees.
+        "differential": [one_line(json.dumps(asdict(line), ensure_ascii=False)) for line in turn.differential],
         "pivot": one_line(turn.pivot),
     }
 

@@ -66,7 +66,11 @@ def test_the_first_follow_up_has_new_results_only() -> None:
 def test_only_the_last_two_turns_of_reasoning_come_back() -> None:
     text = user()
     for number in (2, 3):
-        for part in (f"reasoning of turn {number}", f"pivot of turn {number}", f"1. disease {number} (60)"):
+        for part in (
+            f"reasoning of turn {number}",
+            f"pivot of turn {number}",
+            f'{{"diagnosis": "disease {number}", "confidence": 60}}',
+        ):
             assert part in text
     assert "reasoning of turn 1" not in text
     assert "disease 1" not in text
