@@ -31,7 +31,8 @@ from kg.tests_table import tests_table
 log = logging.getLogger("medaction")
 
 THRESHOLD = 0.72
-"""Cosine below which the encoder's nearest name is not believed (measured in tests/test_kg_linking.py)."""
+"""Cosine below which the encoder's nearest name is not believed. Of the 73 texts in tests/test_kg_linking.py that no name
+catches, 34 have a node: at 0.72, 31 of these are linked rightly and 2 texts wrongly; at 0.65, 33 and 3; at 0.78, 26 and 0."""
 
 NEIGHBOURS = 5
 
@@ -103,7 +104,7 @@ _SPELLINGS = {
     "biopsies": "biopsy",
 }
 _SPELLING = re.compile("|".join(_SPELLINGS))
-_MAX_DENSE_NAME = 40
+_MAX_DENSE_NAME = 32
 _MIN_PHENOTYPE_DEGREE = 80
 
 
