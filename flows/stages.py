@@ -5,6 +5,8 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 
+from prefect.utilities.annotations import quote
+
 from clinicians.make import prompt_version
 from clinicians.teacher import Teacher
 from envs.sources import read_cases
@@ -14,7 +16,7 @@ from flows.fan_out import fan_out
 from flows.progress import Progress
 from flows.settings import DistillSettings
 from flows.versions import code_version
-from tasks.cases import environment_of_case, rollouts_of_case
+from tasks.cases import cpus_of_case, environment_of_case, rollouts_of_case
 from tasks.rollout import Played, TreePlan, branch_specs, initial_specs
 from trajectories.records import Failure, RolloutSpec, Trajectory, now
 from trajectories.store import Store, report_hash
@@ -29,7 +31,7 @@ def build_environments(store: Store, settings: DistillSettings, extractor: Teach
         return
 
     def submit(report: CaseReport):
-        return environment_of_case.submit(report.case_id, report, extractor, settings.min_tests)
+        return environment_of_case.submit(report.case_id, quote((report, extractor, settings.min_tests)))
 
     with Progress("environments", len(reports)) as progress:
         for report, built in fan_out(submit, reports, settings.in_flight):
@@ -84,7 +86,8 @@ def play_trees(store: Store, settings: DistillSettings, teachers: Sequence[Teach
 
     def submit(item: tuple[ClinicalEnvironment, list[Trajectory]]):
         environment, tree = item
-        return rollouts_of_case.submit(environment.case_id, environment, plan, teachers, tree, skip, code_version())
+        work = quote((environment, plan, teachers, tree, skip, code_version()))
+        return rollouts_of_case.submit(environment.case_id, cpus_of_case(teachers), work)
 
     with Progress("rollouts", len(environments)) as progress:
         unfinished = _unfinished(store, environments, plan, skip, progress)

@@ -60,25 +60,30 @@ REPORT = (
     Query(
         "Teachers",
         """
-        with spent as (
-            select trajectory_id, count(*) as turns, sum(calls) as calls, sum(prompt_tokens) as prompt_tokens,
-                   sum(completion_tokens) as completion_tokens, sum(cost_usd) as cost_usd, sum(seconds) as seconds,
-                   count_if(repaired) as repaired
-            from turns group by all
-        ), kept as (select trajectory_id, count_if(kept) as kept_turns from turn_fates group by all),
-        failed as (select teacher, count(distinct trajectory_id) as failed from failures where resolved is null group by all)
-        select teacher, count(*) as trajectories, coalesce(any_value(failed), 0) as failed,
-               count_if(status = 'kept') as kept, count_if(status = 'truncated') as truncated,
-               count_if(status = 'discarded') as discarded, count_if(status = 'unscorable') as unscorable,
-               sum(turns)::bigint as turns, sum(kept_turns)::bigint as kept_turns, sum(repaired)::bigint as repaired,
-               sum(calls)::bigint as calls, sum(prompt_tokens)::bigint as prompt_tokens,
-               sum(completion_tokens)::bigint as completion_tokens, round(sum(cost_usd), 4) as cost_usd,
-               round(sum(seconds), 1) as seconds
-        from current_trajectories join spent using (trajectory_id) join kept using (trajectory_id)
-        left join verdicts using (trajectory_id) left join failed using (teacher)
+        with turn_counts as (
+            select trajectory_id, count(*) as turns, count(*) filter (where kept) as kept from turn_fates group by all
+        ),
+        failures_open as (select teacher, count(distinct trajectory_id) as failed from failures where resolved is null group by all)
+        select teacher, count(*) as trajectories, count(*) filter (where status = 'kept') as kept,
+               count(*) filter (where status = 'truncated') as truncated,
+               count(*) filter (where status = 'discarded') as discarded,
+               count(*) filter (where status = 'unscorable') as unscorable,
+               coalesce(any_value(failed), 0) as failed,
+               sum(turn_counts.turns)::bigint as turns, sum(turn_counts.kept)::bigint as kept_turns
+        from current_trajectories join turn_counts using (trajectory_id)
+        left join verdicts using (trajectory_id) left join failures_open using (teacher)
         group by teacher order by teacher
         """,
-        "`seconds` is time spent deciding, summed over turns; rollouts run side by side, so it is more than the wall time.",
+    ),
+    Query(
+        "Cost",
+        """
+        select teacher, sum(calls)::bigint as calls, count(*) filter (where repaired) as repaired_turns,
+               sum(prompt_tokens)::bigint as prompt_tokens, sum(completion_tokens)::bigint as completion_tokens,
+               round(sum(cost_usd), 4) as cost_usd, round(sum(seconds), 1) as seconds
+        from turns join trajectories using (trajectory_id) group by all order by teacher
+        """,
+        "Everything that was stored. Seconds are time spent deciding, summed over turns: rollouts run side by side.",
     ),
     Query(
         "Endings, by teacher",
@@ -86,17 +91,17 @@ REPORT = (
         with last as (
             select trajectory_id, arg_max(dtc, number) as dtc, max(number) as turns from turn_scores group by all
         )
-        select teacher, count(*) as trajectories, count_if(outcome = 'diagnosed') as diagnosed,
-               count_if(dtc = 0) as reach_the_truth, count_if(dtc between 1 and 2) as within_2_hops,
-               count_if(dtc > 2) as farther, count_if(dtc is null) as unknown, round(avg(turns), 2) as mean_turns
+        select teacher, count(*) as trajectories, count(*) filter (where outcome = 'diagnosed') as diagnosed,
+               count(*) filter (where dtc = 0) as reach_the_truth, count(*) filter (where dtc between 1 and 2) as within_2_hops,
+               count(*) filter (where dtc > 2) as farther, count(*) filter (where dtc is null) as unknown, round(avg(turns), 2) as mean_turns
         from current_trajectories left join last using (trajectory_id) group by all order by teacher
         """,
     ),
     Query(
         "DTC and RAC, by turn",
         """
-        select number as turn, count(*) as turns, round(avg(dtc), 2) as mean_dtc, count_if(dtc is null) as dtc_unknown,
-               round(avg(rac), 2) as mean_rac, count_if(rac is null) as no_rac
+        select number as turn, count(*) as turns, round(avg(dtc), 2) as mean_dtc, count(*) filter (where dtc is null) as dtc_unknown,
+               round(avg(rac), 2) as mean_rac, count(*) filter (where rac is null) as no_rac
         from turn_scores join current_trajectories using (trajectory_id) group by all order by turn
         """,
         "DTC: hops from the top hypothesis to the truth (equation 3). RAC: hops from what changed in the differential to the"
@@ -105,10 +110,13 @@ REPORT = (
     Query(
         "Orders",
         """
-        select teacher, count(*) as ordered, count_if(len(answer.results) > 0) as answered,
-               count_if(len(answer.results) = 0) as unavailable,
-               count_if(answer.method = 'exact') as by_exact_name, count_if(answer.method = 'synonym') as by_synonym,
-               count_if(answer.method = 'encoder') as by_encoder
+        select teacher, count(*) as ordered, count(*) filter (where len(answer.results) > 0) as answered,
+               count(*) filter (where len(answer.results) = 0) as unavailable,
+               count(*) filter (where answer.method = 'exact') as by_exact_name,
+               count(*) filter (where answer.method = 'synonym') as by_synonym,
+               count(*) filter (where answer.method = 'words') as by_words,
+               count(*) filter (where answer.method = 'panel') as by_panel,
+               count(*) filter (where answer.method = 'encoder') as by_encoder
         from (select trajectory_id, unnest(answers) as answer from turns) join current_trajectories using (trajectory_id)
         group by all order by teacher
         """,
@@ -117,7 +125,7 @@ REPORT = (
     Query(
         "Failures",
         """
-        select stage, teacher, error_class, count(*) as attempts, count_if(resolved is null) as open, min(message) as for_example
+        select stage, teacher, error_class, count(*) as attempts, count(*) filter (where resolved is null) as open, min(message) as for_example
         from failures group by all order by attempts desc, stage, teacher, error_class
         """,
     ),
@@ -141,12 +149,13 @@ def publish_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
     text = _markdown(tables, store, settings)
     (settings.out / "summary.md").write_text(text, encoding="utf-8")
     create_table_artifact(key="funnel", table=_plain(tables["Funnel"]), description=FUNNEL.note)
-    create_table_artifact(key="teachers", table=_plain(tables["Teachers"]), description="What each teacher gave and cost")
+    create_table_artifact(key="teachers", table=_plain(tables["Teachers"]), description="What became of each teacher's trajectories")
     create_markdown_artifact(key="summary", markdown=text)
     return {
         "out": str(settings.out),
         "funnel": _plain(tables["Funnel"]),
         "teachers": _plain(tables["Teachers"]),
+        "cost": _plain(tables["Cost"]),
         "failures": _plain(tables["Failures"]),
     }
 
@@ -154,7 +163,7 @@ def publish_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
 def print_summary(summary: dict[str, Any]) -> None:
     """The main tables in the terminal, and where everything lies."""
     console = Console()
-    for title in ("funnel", "teachers", "failures"):
+    for title in ("funnel", "teachers", "cost", "failures"):
         if rows := summary[title]:
             table = Table(*rows[0], title=title.capitalize(), title_justify="left")
             for row in rows:

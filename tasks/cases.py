@@ -21,6 +21,7 @@ from kg.linking import aliases_of_tests
 from prefect import task
 from prefect.states import Failed, State
 
+
 from envs.records import BadCase, CaseReport, ClinicalEnvironment
 from tasks.rollout import Played, TreePlan, play_tree
 from trajectories.records import Trajectory
@@ -62,10 +63,13 @@ def _build(report: CaseReport, extractor: Teacher | None, min_tests: int) -> Cli
         return refusal
 
 
-@task(task_run_name="environment · {case_id}", **RETRIES)
-def environment_of_case(case_id: str, report: CaseReport, extractor: Teacher | None, min_tests: int) -> Any:
-    """Stage 1 for one case: a ClinicalEnvironment; a refused case is a failed task whose result is the BadCase."""
-    built = _wait(_build.remote(report, extractor, min_tests))
+@task(task_run_name="environment: {case_id}", **RETRIES)
+def environment_of_case(case_id: str, work: tuple) -> Any:
+    """Stage 1 for one case; `work` are the arguments of `_build`, submitted in `quote`, so that Prefect neither walks through a report nor links tasks by it.
+
+    The result is a ClinicalEnvironment; a refused case is a failed task whose result is the BadCase.
+    """
+    built = _wait(_build.remote(*work))
     return Failed(message=str(built), data=built) if isinstance(built, BadCase) else built
 
 
@@ -93,23 +97,21 @@ def _play(
     return asyncio.run(play_tree(environment, plan, tree, skip, clinicians, oracle_of(environment), code_version))
 
 
-@task(task_run_name="rollouts · {case_id}", **RETRIES)
-def rollouts_of_case(
-    case_id: str,
-    environment: ClinicalEnvironment,
-    plan: TreePlan,
-    teachers: Sequence[Teacher],
-    tree: Sequence[Trajectory],
-    skip: frozenset[str],
-    code_version: str,
-) -> Any:
-    """Stage 2 for one case: everything missing of its tree, as Played; failed if any of its rollouts failed."""
-    # A language model answers elsewhere, so many cases can wait on one CPU; the knowledge-graph clinician computes here.
-    cpus = 1.0 if any(teacher.embedded for teacher in teachers) else 0.25
-    played: Played = _wait(_play.options(num_cpus=cpus).remote(environment, plan, teachers, tree, skip, code_version))
+@task(task_run_name="rollouts: {case_id}", **RETRIES)
+def rollouts_of_case(case_id: str, cpus: float, work: tuple) -> Any:
+    """Stage 2 for one case: everything missing of its tree, as Played; failed if any of its rollouts failed.
+
+    `work` are the arguments of `_play`, submitted in `quote`.
+    """
+    played: Played = _wait(_play.options(num_cpus=cpus).remote(*work))
     if played.failures:
         first = played.failures[0]
         count = len(played.failures)
         message = f"{count} of {count + len(played.trajectories)} rollouts failed; {first.teacher}: {first.error_class}: {first.message}"
         return Failed(message=message[:500], data=played)
     return played
+
+
+def cpus_of_case(teachers: Sequence[Teacher]) -> float:
+    """A language model answers elsewhere, so that many cases can wait on one CPU; the knowledge-graph clinician computes here."""
+    return 1.0 if any(teacher.embedded for teacher in teachers) else 0.25

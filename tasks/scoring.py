@@ -23,11 +23,15 @@ NODE_TYPES: dict[Kind, tuple[str, ...]] = {"diagnosis": ("disease", "phenotype")
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """Text to node, in the graphs where each is needed: diagnoses on both, tests on the test graph. None: unlinked."""
+    """Text to node, in the graphs where each is needed: diagnoses on both, tests on the test graph. None: unlinked.
+
+    `resembling`: the diagnoses that only the encoder linked to the disease graph.
+    """
 
     diseases: Mapping[str, int | None]
     diagnoses: Mapping[str, int | None]
     tests: Mapping[str, int | None]
+    resembling: frozenset[str]
 
 
 def score_store(store: Store, strategy: Strategy, threshold: float) -> None:
@@ -109,13 +113,18 @@ def _nodes(links: list[dict[str, Any]], disease_graph: Graph, test_graph: Graph)
         name = f"{graph.name}@{graph.version}"
         return {row["text"]: row["node"] for row in links if row["graph"] == name and row["kind"] == kind}
 
-    return Nodes(table(disease_graph, "diagnosis"), table(test_graph, "diagnosis"), table(test_graph, "test"))
+    dense = frozenset(
+        row["text"] for row in links if row["method"] == "dense" and row["graph"].startswith(f"{disease_graph.name}@")
+    )
+    return Nodes(table(disease_graph, "diagnosis"), table(test_graph, "diagnosis"), table(test_graph, "test"), dense)
 
 
 def _truth(environment: ClinicalEnvironment, nodes: Nodes) -> int | None:
-    """The true diagnosis as a node: by its name, else by the first of its documented synonyms that links."""
+    """The true diagnosis as a node of the disease graph. A name that is known, be it a synonym's, comes before a resemblance."""
     names = (environment.diagnosis, *environment.synonyms)
-    return next((node for name in names if (node := nodes.diseases[name]) is not None), None)
+    by_name = (nodes.diseases[name] for name in names if name not in nodes.resembling)
+    by_likeness = (nodes.diseases[name] for name in names)
+    return next((node for node in (*by_name, *by_likeness) if node is not None), None)
 
 
 def _verdict_row(trajectory_id: str, verdict: Verdict, strategy: Strategy, threshold: float) -> dict[str, Any]:

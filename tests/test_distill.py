@@ -193,8 +193,8 @@ def test_prefect_shows_a_task_for_each_case_and_stage(finished: tuple[Path, Path
     tasks = httpx.post(f"{prefect_server}/task_runs/filter", json=query).json()
     names = {task["name"]: task["state_type"] for task in tasks}
     for number in ("01", "03", "07"):
-        assert names[f"environment · medaction-{number}"] == "COMPLETED"
-        assert names[f"rollouts · medaction-{number}"] == "COMPLETED"
+        assert names[f"environment: medaction-{number}"] == "COMPLETED"
+        assert names[f"rollouts: medaction-{number}"] == "COMPLETED"
     artifacts = httpx.post(f"{prefect_server}/artifacts/filter", json=query).json()
     assert {"funnel", "teachers", "summary", "environments", "rollouts"} <= {artifact["key"] for artifact in artifacts}
 

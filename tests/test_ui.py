@@ -1,0 +1,41 @@
+"""What a person sees of a run on Prefect's page, in a real browser."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.test_distill import finished, rows  # noqa: F401  (the fixture of a finished run)
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--virtual-time-budget=20000", "--window-size=1500,1000",
+)  # fmt: skip
+
+
+def page(url: str, profile: Path) -> str:
+    """The page's text as the browser has it after its scripts have run."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+    command = [browser, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", url]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def test_the_page_shows_the_run_its_tasks_and_its_artifacts(
+    finished: tuple[Path, Path],  # noqa: F811
+    prefect_server: str,
+    tmp_path: Path,
+) -> None:
+    _, out = finished
+    (flow_run_id,) = rows(out, "select flow_run_id from runs order by started limit 1")[0]
+    run = f"{prefect_server.removesuffix('/api')}/runs/flow-run/{flow_run_id}"
+    tasks = page(f"{run}?tab=Task+Runs", tmp_path / "one")
+    assert "Completed" in tasks
+    for number in ("01", "03", "07"):
+        assert f"environment: medaction-{number}" in tasks
+        assert f"rollouts: medaction-{number}" in tasks
+    artifacts = page(f"{prefect_server.removesuffix('/api')}/artifacts", tmp_path / "two")
+    for key in ("funnel", "teachers", "summary"):
+        assert key in artifacts
