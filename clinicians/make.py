@@ -14,11 +14,15 @@ def make_clinician(teacher: Teacher) -> "KgClinician | LlmClinician":
     """The clinician that a teacher stands for. A local teacher must have been started (its model and api_base point at a server)."""
     if not teacher.embedded:
         return LlmClinician(teacher)
-    from clinicians.kg_clinician import KgClinician  # loads the knowledge graphs, which no language model needs
+    from clinicians.kg_clinician import KgClinician  # SciPy and the graph's tables, which no language model needs
 
-    return KgClinician(teacher.model.removeprefix("kg-"))
+    return KgClinician(teacher.model)
 
 
 def prompt_version(teacher: Teacher) -> str:
     """The version of what the teacher is told, which is part of a rollout's identity."""
-    return make_clinician(teacher).prompt_version if teacher.embedded else PROMPT_VERSION
+    if not teacher.embedded:
+        return PROMPT_VERSION
+    from clinicians.kg_clinician import KgClinician
+
+    return KgClinician.prompt_version

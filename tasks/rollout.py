@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -95,12 +96,13 @@ async def play(
     """
     turns = list(prefix)
     while len(turns) < t_max and not (turns and turns[-1].final_diagnosis):
-        number = len(turns) + 1
+        number, started = len(turns) + 1, time.monotonic()
         try:
             turn = await clinician.decide(environment.initial_observation, turns, t_max, seed=spec.seed + number)
         except Exception as error:
             raise RolloutFailed(number) from error
-        turns.append(replace(turn, answers=oracle.answer(turn.tests)))
+        usage = replace(turn.usage, seconds=time.monotonic() - started)
+        turns.append(replace(turn, answers=oracle.answer(turn.tests), usage=usage))
     outcome: Outcome = "diagnosed" if turns[-1].final_diagnosis else "turn_limit"
     return Trajectory(spec, tuple(turns[len(prefix) :]), outcome, t_max, clinician.prompt_version, code_version)
 
