@@ -116,7 +116,7 @@ _UNDOCUMENTED = re.compile(
     (?:pending|unknown|n/?a|none|optional|awaited|to\sfollow|expected\sto\sshow|to\sbe\sdetermined|no\s(?:data|results?)\savailable
     |not\s(?:yet\s)?(?:provided|specified|performed|done|available|indicated|applicable|mentioned|documented|reported|required|conducted|given|tested)
     )\b
-    |.*\b(?:(?:could|can)\sbe\sconsidered|not\stypically\snecessary|but\simagine|were\snot\sexplicitly\sdetailed)\b""",
+    |.*\b(?:(?:could|can)\sbe\sconsidered|not\stypically\snecessary|but\simagine|were\snot\sexplicitly\sdetailed|unavailable\sdue\sto)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
 

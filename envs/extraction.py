@@ -78,7 +78,9 @@ def make_extractor(complete: Complete) -> Callable[[CaseReport], StructuredCase]
             messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": _complaint(fault)}]
             case, fault = _examine(report, complete(messages, SCHEMA))
         if case is None:
-            raise BadCase("extraction_failed", f"the model's second reply was refused too: {fault}", report.case_id, report.path)
+            raise BadCase(
+                "extraction_failed", f"the model's second reply was refused too: {fault}", report.case_id, report.path
+            )
         return case
 
     return extract
@@ -119,7 +121,9 @@ def parse_reply(reply: str) -> StructuredCase:
     return StructuredCase(
         value["initial_observation"].strip(),
         tuple(
-            DocumentedTest(test["name"].strip(), cast(Category, test["category"]), test["result"].strip(), tuple(test["aliases"]))
+            DocumentedTest(
+                test["name"].strip(), cast(Category, test["category"]), test["result"].strip(), tuple(test["aliases"])
+            )
             for test in value["tests"]
         ),
         value["diagnosis"].strip(),

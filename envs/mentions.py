@@ -37,7 +37,7 @@ def _mention() -> re.Pattern[str]:
     labs = "|".join(r"[\s-]+".join(map(re.escape, name.split())) for name in sorted(names, key=len, reverse=True))
     words = {*REGIONS, "spinal", "cervical", "lumbar", "axillary", r"lymph\snode", "whole-body"}
     region = rf"(?:{'|'.join(sorted(words, key=len, reverse=True))})"
-    before = r"(?:left|right|contrast-enhanced|non-?contrast|transvaginal|initial|serum|urine|blood|plain|high-resolution|doppler)\s+"
+    before = r"(?:left|right|contrast-enhanced|non-?contrast|transvaginal|serum|urine|urinary|blood|plain|high-resolution|doppler)\s+"
     return re.compile(
         rf"""\b(?i:{before})*
         (?:(?i:{region}(?:\s+and\s+{region})?\s+)*(?:{_ABBREVIATIONS}|(?i:{_KINDS}))|(?i:{labs}))\b

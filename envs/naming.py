@@ -38,6 +38,7 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ("mrcp", r"mrcp|magnetic resonance cholangiopancreatography"),
     ("ct", r"(?:hr|ce|nc|cb)?ct(?: scans?)?|computed tomogra\w+(?: scans?)?|computerized tomogra\w+|cat scans?"),
     ("mri heart", r"cmr|cardiac mri?|cardiac magnetic resonance(?: imaging)?"),
+    ("mri", r"(?:diffusion|susceptibility) weighted imaging|dwi|swi|flair"),
     ("mri", r"mris?(?: scans?)?|magnetic resonance(?: imaging)?|mr(?: imaging)?"),
     ("echo transesophageal", r"tee|(?:trans)?esophageal echocardiogra\w+|(?:trans)?esophageal echo"),
     ("echo", r"(?:transthoracic |doppler )?echocardiogra\w+|(?:transthoracic )?echo|tte|echocardiograms?"),
@@ -81,12 +82,19 @@ _PHRASE_PATTERNS = [(canonical, re.compile(rf"\b(?:{words})\b")) for canonical, 
 
 _WORDS: dict[str, str] = tomllib.loads((_DATA / "test_words.toml").read_text(encoding="utf-8"))
 _IGNORED = frozenset(_WORDS["ignored"].split())
-_IMAGING = frozenset(_WORDS["imaging"].split())
-_KINDS = _IMAGING | frozenset(_WORDS["kinds"].split())
+IMAGING = frozenset(_WORDS["imaging"].split())
+_KINDS = IMAGING | frozenset(_WORDS["kinds"].split())
 _REGION_LINES = [line.partition(" > ") for line in _WORDS["regions"].split("\n") if line]
 REGIONS = {word: words.split()[0] for words, _, _ in _REGION_LINES for word in words.split()}
 _WITHIN = {words.split()[0]: frozenset(inner.split()) for words, _, inner in _REGION_LINES}
 _SPECIMENS = {word: line.split()[0] for line in _WORDS["specimens"].split("\n") if line for word in line.split()}
+CULTURED = frozenset({"culture", "pcr", "smear", "stain", "cytology"})
+"""Kinds of tests that are done on any specimen: one that is not named may be any."""
+
+_FURTHER = {"angiography", "venography", "pet", "biopsy", "fluorescein"}
+"""What makes another test of a scan."""
+
+_MARROW = "bonemarrow"
 _SEROLOGY = {"serology", "antibody", "antigen"}
 
 _SIDES = {"left", "right"}
@@ -169,10 +177,11 @@ def profile(name: str) -> Profile:
     if specimen is None and "culture" in tokens and "blood" in tokens:
         specimen = "blood"
     special = _IGNORED | _KINDS | _SIDES | set(_SPECIMENS) | set(REGIONS)
+    kinds = frozenset(tokens) & _KINDS
     return Profile(
         text=text,
         canonical=canonical,
-        kinds=frozenset(tokens) & frozenset(_KINDS),
+        kinds=kinds - {"imaging"} if kinds & IMAGING - {"imaging"} else kinds,
         regions=frozenset(REGIONS[t] for t in tokens if t in REGIONS),
         sides=frozenset(tokens) & frozenset(_SIDES),
         specimen=specimen,
@@ -199,22 +208,23 @@ def can_be_same(order: Profile, entry: Profile) -> bool:
         return False
     if order.sides and entry.sides and order.sides != entry.sides:
         return False
-    return _same_kind(order.kinds, entry.kinds) and _same_regions(order, entry) and _same_specimen(order, entry)
+    return _same_kind(order, entry) and _same_regions(order, entry) and _same_specimen(order, entry)
 
 
-def _same_kind(order: frozenset[str], entry: frozenset[str]) -> bool:
-    if not order or not entry:
-        return not order and not entry
-    if order == {"imaging"}:
-        return bool(entry & _IMAGING)
-    if entry == {"imaging"}:
-        return bool(order & _IMAGING)
-    if "serology" in order | entry and order & _SEROLOGY and entry & _SEROLOGY:
-        return order - _SEROLOGY <= entry
-    return order <= entry
+def _same_kind(order: Profile, entry: Profile) -> bool:
+    ours, theirs = order.kinds, entry.kinds
+    if not ours or not theirs:
+        return not ours and not theirs
+    if "imaging" in ours | theirs and ours != theirs:  # any modality, but only of what it names
+        return bool(ours & IMAGING and theirs & IMAGING and order.regions & entry.regions)
+    if "serology" in ours | theirs and ours & _SEROLOGY and theirs & _SEROLOGY:
+        return ours - _SEROLOGY <= theirs
+    return ours <= theirs and (not (theirs - ours) & _FURTHER or bool(order.regions & entry.regions))
 
 
 def _same_regions(order: Profile, entry: Profile) -> bool:
+    if _MARROW in order.regions ^ entry.regions and order.kinds & {"biopsy", "fna"}:
+        return False
     if not order.regions or not entry.regions:
         return True
     around = {inner for region in order.regions for inner in _WITHIN[region]} | order.regions
@@ -224,12 +234,13 @@ def _same_regions(order: Profile, entry: Profile) -> bool:
 def _same_specimen(order: Profile, entry: Profile) -> bool:
     if order.specimen == entry.specimen:
         return True
-    cultured = {"culture", "pcr", "smear", "stain", "cytology"}
     one_sided = order.specimen is None or entry.specimen is None
-    return one_sided and bool(cultured & order.kinds)
+    return one_sided and bool(CULTURED & order.kinds)
 
 
 def synonyms_of(name: str) -> tuple[str, ...]:
-    """All names of the same test, `name` itself among them."""
-    canonical = canonical_of(name)
-    return (normalise(name),) if canonical is None else tuple(normalise(known) for known in SYNONYMS[canonical])
+    """All names of the same test, `name` itself among them; of 'urine protein' also 'protein', as a urinalysis has it."""
+    if canonical := canonical_of(name):
+        return tuple(normalise(known) for known in SYNONYMS[canonical])
+    text = normalise(name)
+    return text, " ".join(word for word in text.split() if word not in _SPECIMENS and word not in _IGNORED)

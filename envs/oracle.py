@@ -6,12 +6,12 @@ It cannot invent: every text it returns is copied from an entry of the menu that
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from envs.naming import PANELS, Profile, can_be_same, known_names_in, normalise, profile, synonyms_of
+from envs.naming import CULTURED, IMAGING, PANELS, Profile, can_be_same, known_names_in, normalise, profile, synonyms_of
 from envs.records import Answer, DocumentedResult, DocumentedTest
 
 Encode = Callable[[list[str]], np.ndarray]
@@ -39,9 +39,11 @@ _PURPOSE = re.compile(
 _SEPARATOR = re.compile(r"\s*(?:[,;&\n+]|(?<![A-Za-z]\d)/|\b(?:and|plus|as well as|with|including|or)\b)\s*", re.IGNORECASE)
 
 
-_VAGUE_ALONE = frozenset({"antibody", "antigen", "serology", "pcr", "culture", "smear", "stain", "imaging"})
+_SOUGHT = frozenset({"antibody", "antigen", "serology", "pcr", "culture", "smear", "stain"})
 """Kinds of tests that say nothing without what they look for, or where."""
 
+_IG = frozenset({"igg", "igm", "iga"})
+_NO_TEST_ALONE = frozenset({"doppler", "color doppler", "contrast"})
 _TAKES_REGION = frozenset({"ct", "mri", "ultrasound", "xray", "angiography", "biopsy"})
 
 
@@ -78,11 +80,7 @@ class Oracle:
         threshold: float = ENCODER_AT,
     ):
         self._menu = tuple(menu)
-        self._names = [
-            _Name(number, name == test.name, profile(name))
-            for number, test in enumerate(self._menu)
-            for name in (test.name, *test.aliases)
-        ]
+        self._names = [name for number, test in enumerate(self._menu) for name in _names(number, test)]
         self._aliases = aliases or {}
         self._encode = encode
         self._threshold = threshold
@@ -142,6 +140,8 @@ class Oracle:
 
     def _by_panel(self, wanted: Profile) -> Match | None:
         """A panel gets its documented components, and a component the entry that reports it as a labelled value."""
+        if _is_vague(wanted):
+            return None
         components = _components(wanted.canonical)
         entries = [
             name.entry
@@ -174,6 +174,25 @@ class Oracle:
         return Match((self._names[allowed[best]].entry,), "encoder", float(cosines[best]))
 
 
+def _names(entry: int, test: DocumentedTest) -> Iterator[_Name]:
+    """The names of an entry. What they leave open the result may tell: 'CT: mass in the right lung' is of the chest."""
+    own, told = profile(test.name), profile(test.result)
+    seen = test.category in ("imaging", "pathology")
+    modality = told.kinds & IMAGING - {"imaging"}
+    for name in (test.name, *test.aliases):
+        said = profile(name)
+        yield _Name(
+            entry,
+            name == test.name,
+            replace(
+                said,
+                regions=said.regions or own.regions or (told.regions if seen else frozenset()),
+                specimen=said.specimen or own.specimen or (told.specimen if said.kinds & CULTURED else None),
+                kinds=modality if seen and said.kinds == {"imaging"} and modality else said.kinds,
+            ),
+        )
+
+
 def _unique(entries: Iterable[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(entries))
 
@@ -192,26 +211,23 @@ def _word_score(wanted: Profile, name: Profile) -> float:
     if not can_be_same(wanted, name):
         return 0.0
     ours, theirs = _said(wanted), _said(name)
-    if (
-        not ours
-        or not theirs
-        or (wanted.kinds and wanted.kinds <= _VAGUE_ALONE and not (wanted.rest or wanted.regions or wanted.specimen))
-    ):
+    if not (wanted.kinds or wanted.rest) or not (name.kinds or name.rest) or _is_vague(wanted):
         return 0.0
     common = ours & theirs
+    nested = wanted.rest <= name.rest or name.rest <= wanted.rest
+    if wanted.kinds <= _SOUGHT and wanted.kinds and wanted.rest - _IG and not common - wanted.kinds:
+        return 0.0  # 'CMV PCR' is not just any PCR
     if wanted.kinds and name.kinds:
         # One of the two may say more ('MRI brain with spectroscopy', 'Biopsy of cervical lymph node'), not both something else.
-        if not (wanted.rest <= name.rest or name.rest <= wanted.rest or (wanted.regions & name.regions)):
-            return 0.0
-        return max(len(common), 1) / len(ours | theirs)
+        return len(common) / len(ours | theirs) if common and (nested or wanted.regions & name.regions) else 0.0
     share = len(common) / max(len(ours), len(theirs))
     return share if (ours <= theirs or theirs <= ours) and share >= COVERAGE else 0.0
 
 
 def _is_vague(wanted: Profile) -> bool:
     """'Serology', 'culture', 'IgG panel': of what, is not said."""
-    more = wanted.rest - {"igg", "igm", "iga"} or wanted.regions or wanted.specimen
-    return bool(wanted.kinds) and wanted.kinds <= _VAGUE_ALONE and not more
+    more = wanted.rest - _IG or wanted.regions or wanted.specimen
+    return bool(wanted.kinds) and wanted.kinds <= _SOUGHT | {"imaging"} and not more
 
 
 def _said(said: Profile) -> frozenset[str]:
@@ -225,13 +241,8 @@ def _components(canonical: str | None) -> set[str]:
 
 
 def _may_report(wanted: Profile, entry: Profile) -> bool:
-    """Whether an entry can hold the ordered value: not from another specimen, and not itself another single value."""
-    single = entry.canonical is not None and entry.canonical not in PANELS
-    return (
-        entry.specimen == wanted.specimen
-        and not (single and entry.specimen is None)
-        and not wanted.kinds & {"biopsy", "culture"}
-    )
+    """Whether an entry can hold the ordered value: not from another specimen; tissue and cultures are entries of their own."""
+    return entry.specimen == wanted.specimen and not wanted.kinds & {"biopsy", "culture"}
 
 
 _VALUE = r"\s*(?:\([^()]{1,40}\)\s*)?(?:levels?|counts?|values?|titers?|ratio|activity|concentrations?|total|direct)?\s*"
@@ -247,9 +258,9 @@ def reports(result: str, name: str) -> bool:
         return False
     text = unicodedata.normalize("NFKC", result).casefold()
     words = r"[\s\-_]*".join(re.escape(word) for word in name.split())
-    named = rf"(?<![a-z0-9]){words}(?![a-z0-9])"
+    named = rf"(?<![a-z0-9-]){words}(?![a-z0-9])"
     labelled = rf"{named}{_VALUE}(?:[:=(]|(?:was|were|is|are|of|at)?\s*[<>≤≥~]?\s*\d|(?:was |were |is |are )?{_STATUS}\b)"
-    return bool(re.search(labelled, text) or re.search(rf"\b{_STATUS}\b[^.;:\n]{{0,120}}?{named}", text))
+    return bool(re.search(labelled, text) or re.search(rf"\b{_STATUS}\b[^.;:()\d\n]{{0,120}}?{named}", text))
 
 
 def _main_and_brackets(order: str) -> tuple[str, str]:
@@ -266,6 +277,8 @@ def _parts(order: str) -> list[str]:
     parts: list[str] = []
     for piece in pieces:
         said = profile(piece)
+        if said.text in _NO_TEST_ALONE:
+            continue
         if (
             piece
             and not _NO_ORDER.match(piece)
@@ -285,6 +298,8 @@ def _completed(part: str, parts: list[str]) -> str:
         lent = [kind for other in others for kind in sorted(other.kinds)]
     elif said.kinds and said.kinds <= _TAKES_REGION and not said.regions:
         lent = [region for other in others for region in sorted(other.regions)]
+    elif said.kinds == {"culture"} and not said.specimen and not said.regions:
+        lent = [other.specimen for other in others if other.specimen]
     else:
         lent = []
     return f"{part} {lent[0]}" if lent else part

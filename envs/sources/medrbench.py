@@ -7,6 +7,7 @@ from pathlib import Path
 
 from envs.categories import category_of
 from envs.mentions import tests_named_in
+from envs.naming import profile
 from envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
 from envs.sources.files import object_at, parse_json, read_text, text_at
 
@@ -14,7 +15,7 @@ LICENCE = "CC BY-SA"
 
 _ANCILLARY = re.compile(r"^[-*#\s]*Ancillary Tests[^:\n]*?\**\s*:?\**:?(?P<rest>[^\n]*)$", re.MULTILINE)
 _BULLET = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
-_LABEL = re.compile(r"^\**(?P<label>[^:*]{2,90}?)\**\s*:\**\s*(?P<rest>.*)$")
+_LABEL = re.compile(r"^\**(?P<label>[^:*]{2,90}?)\**\s*:\**(?:\s+(?P<rest>.*))?$")
 # Labels that gather tests and are none themselves.
 _CATEGORY = re.compile(
     r"(?:(?:initial|other|further|additional|routine|ancillary|prenatal|radiologic(?:al)?|relevant|subsequent) )*"
@@ -33,6 +34,7 @@ _FINDING_VERB = re.compile(
     r"|included|displayed|exhibited|was|were|is|are|ruled out|excluded|verified|reported|diagnosed|supported|visualized|remained"
     r"|revealing|confirming|indicating|demonstrating|suggesting|suggestive|consistent|positive|negative|normal)\b"
 )
+_SENTENCE_END = re.compile(r"(?:(?<=[.;])\s+(?=[A-Z])|;\s+)(?![^()]*\))")  # not inside brackets
 _STATUS = re.compile(
     r"(?i)(?:normal|negative|elevated|unremarkable|raised|increased|decreased|low|reduced|abnormal|positive)(?: results?)?(?: for)?\s+"
 )
@@ -146,7 +148,7 @@ def _tests(node: _Node, container: str = "") -> Iterator[DocumentedTest]:
     elif label and not _CATEGORY.fullmatch(label):
         yield from _test(label, rest, container)
     else:
-        for sentence in re.split(r"(?<=[.;])\s+(?=[A-Z])|;\s+", rest or node.text):
+        for sentence in _SENTENCE_END.split(rest or node.text):
             yield from _sentence(sentence, container)
 
 
@@ -188,10 +190,17 @@ def _sentence(sentence: str, container: str) -> Iterator[DocumentedTest]:
 def _subject(sentence: str) -> str:
     """What a finding is about, when that is a test: 'Renal biopsy' of 'Renal biopsy showed ...', 'autoimmune markers' of 'Negative ...'."""
     if found := _STATUS.match(sentence):
-        subject = re.match(_TEST_NOUN, sentence[found.end() :])
+        subject = re.match(_TEST_NOUN, sentence[found.end() :]) or re.match(
+            r"[^.;:,()]{2,40}?(?= \([^()]*\d)", sentence[found.end() :]
+        )
         return subject[0].strip() if subject else ""
     before = _FINDING_VERB.split(sentence, maxsplit=1)[0] if _FINDING_VERB.search(sentence) else ""
-    return before if len(before) <= 60 and (tests_named_in(before) or re.fullmatch(_TEST_NOUN, before)) else ""
+    before = before or re.split(r"\s(?=[<>≤≥=]?\s*\d)", sentence, maxsplit=1)[0]
+    return (
+        before
+        if len(before) <= 60 and "(" not in before and (tests_named_in(before) or re.fullmatch(_TEST_NOUN, before))
+        else ""
+    )
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -199,7 +208,7 @@ def _label(text: str) -> tuple[str, str]:
     found = _LABEL.match(text)
     if found is None or re.search(r"[.;]\s", found["label"]) or _is_value(found):
         return "", text
-    return _plain(found["label"]).strip(), found["rest"].strip()
+    return _plain(found["label"]).strip(), (found["rest"] or "").strip()
 
 
 def _is_value(found: re.Match[str]) -> bool:
@@ -210,4 +219,11 @@ def _is_value(found: re.Match[str]) -> bool:
 
 
 def _others(names: tuple[str, ...], name: str) -> tuple[str, ...]:
-    return tuple(other for other in names if other.casefold() != name.casefold())
+    """The other tests that an entry reports. Laboratory values are found in the result itself, where their numbers stand;
+    a part of the own name ('CT' of 'CT-guided biopsy') would only say less.
+    """
+    return tuple(other for other in names if other.casefold() not in name.casefold() and not _is_value_name(other))
+
+
+def _is_value_name(name: str) -> bool:
+    return category_of(name) == "laboratory" and not profile(name).kinds

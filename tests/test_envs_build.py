@@ -1,0 +1,185 @@
+"""Building environments, and the checks that refuse them."""
+
+import re
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from envs import checks
+from envs.build import build_environment, tidy
+from envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
+from envs.sources import read_cases
+from tests.conftest import shared_data
+
+TESTS = (
+    DocumentedTest("CT chest", "imaging", "A 3 cm mass in the right upper lobe."),
+    DocumentedTest("Hemoglobin", "laboratory", "9.1 g/dL"),
+)
+CASE = StructuredCase("A 60-year-old smoker has coughed up blood for two weeks and lost 5 kg.", TESTS, "Lung adenocarcinoma")
+
+
+def report(case: StructuredCase | None = CASE, text: str = "") -> CaseReport:
+    told = [] if case is None else [case.initial_observation, *(f"{test.name}: {test.result}" for test in case.tests)]
+    return CaseReport("case-1", "case_json", "A title", text or "\n".join(told), path="case-1.json", structured=case)
+
+
+def refused(case: StructuredCase, text: str = "") -> str:
+    with pytest.raises(BadCase) as caught:
+        build_environment(report(case, text))
+    assert caught.value.case_id == "case-1"
+    return caught.value.reason
+
+
+def test_a_good_case_becomes_an_environment() -> None:
+    environment = build_environment(report())
+    assert environment.menu == TESTS
+    assert environment.diagnosis == "Lung adenocarcinoma"
+    assert environment.warnings == ()
+    assert environment.environment_id == build_environment(report()).environment_id
+    other = build_environment(report(replace(CASE, initial_observation=CASE.initial_observation + " No fever.")))
+    assert other.environment_id != environment.environment_id
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        (replace(CASE, diagnosis="?"), "has_diagnosis"),
+        (replace(CASE, initial_observation="A man."), "has_initial_observation"),
+        (replace(CASE, tests=TESTS[:1]), "min_tests"),
+        (
+            replace(CASE, initial_observation=CASE.initial_observation + " CT: a 3 cm mass in the right upper lobe"),
+            "no_result_in_o1",
+        ),
+    ],
+)
+def test_a_failed_check_is_the_reason(case: StructuredCase, reason: str) -> None:
+    assert refused(case) == reason
+
+
+def test_the_smallest_menu_is_a_parameter() -> None:
+    assert len(build_environment(report(replace(CASE, tests=TESTS[:1])), min_tests=1).menu) == 1
+    with pytest.raises(BadCase, match="min_tests"):
+        build_environment(report(), min_tests=3)
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "synonyms", "leak"),
+    [
+        ("Asthma", (), "He was told that it is not asthma"),
+        ("Asthma", (), "Past history of ASTHMA"),
+        ("Hirschsprung disease", (), "A brother has Hirschsprung's"),
+        ("Acute myeloid leukemia", (), "leukaemia? Myeloid leukaemia was feared"),
+        ("Systemic lupus erythematosus (SLE)", (), "her mother has SLE"),
+        ("Multiple system atrophy", (), "MSA?"),
+        ("Septic arthritis of the knee", (), "the knee was thought to have arthritis, septic in kind"),
+        ("Quadriparesis due to primary hyperaldosteronism", (), "known hyperaldosteronism"),
+        ("Brucellosis", ("Malta fever",), "an uncle had Malta fever"),
+        ("Granulomatosis with polyangiitis", (), "granulomatosis"),
+        ("Cystic fibrosis", (), "cystic  fibrosis"),
+        ("Sarcoidosis (Besnier-Boeck disease)", (), "Besnier-Boeck disease was named"),
+    ],
+)
+def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(diagnosis: str, synonyms: tuple[str, ...], leak: str) -> None:
+    case = replace(CASE, diagnosis=diagnosis, synonyms=synonyms)
+    assert build_environment(report(case)).diagnosis == diagnosis
+    leaking = replace(case, initial_observation=f"{CASE.initial_observation} {leak}.")
+    assert refused(leaking) == "no_diagnosis_in_o1"
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "harmless"),
+    [
+        ("Hypothyroidism", "No sign of hyperthyroidism"),
+        ("Parkinson disease", "no parkinsonism"),
+        ("Situational syncope", "She had one syncope"),
+        ("Kidney disease", "Kidney size is normal"),
+        ("Lung cancer", "No cancer in the family; lungs clear"),
+        ("Thalassemia", "A tall man"),
+        ("Acute lymphoblastic leukemia", "all went well"),
+        ("Gout", "gouty habits? no"),
+    ],
+)
+def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
+    case = replace(CASE, diagnosis=diagnosis, initial_observation=f"{CASE.initial_observation} {harmless}.")
+    assert build_environment(report(case)).diagnosis == diagnosis
+
+
+def test_what_the_diagnosis_comes_with_is_a_warning_only() -> None:
+    case = replace(
+        CASE,
+        diagnosis="Mesenteric panniculitis with chylous ascites",
+        initial_observation=CASE.initial_observation + " Chylous ascites.",
+    )
+    (warning,) = build_environment(report(case)).warnings
+    assert warning.startswith("no_manifestation_in_o1")
+
+
+def test_a_result_that_the_report_does_not_tell_is_refused() -> None:
+    text = report().text
+    invented = replace(CASE, tests=(*TESTS, DocumentedTest("MRI brain", "imaging", "Two metastases in the cerebellum.")))
+    assert refused(invented, text) == "results_grounded"
+    changed = replace(CASE, tests=(TESTS[0], replace(TESTS[1], result="9.7 g/dL")))
+    assert refused(changed, text) == "results_grounded"
+
+
+def test_grounding_sees_through_typography() -> None:
+    text = (
+        "HEMOGLOBIN was 9.1\u00a0g/dL. WBC 11,500/µL – a  “mild”\nrise. "
+        + CASE.initial_observation
+        + " A 3 cm mass in the right upper lobe."
+    )
+    case = replace(CASE, tests=(*TESTS, DocumentedTest("WBC", "laboratory", '11500/μL - a "mild" rise')))
+    assert checks.results_grounded(report(case, text), case).passed
+
+
+def test_tests_without_result_are_left_out_and_same_names_merged() -> None:
+    twice = replace(TESTS[1], name="hemoglobin", result="8.0 g/dL")
+    pending = DocumentedTest("Blood culture", "laboratory", "Pending at the time of examination")
+    case, notes = tidy(replace(CASE, tests=(*TESTS, twice, TESTS[0], pending)))
+    assert [(test.name, test.result) for test in case.tests] == [
+        ("CT chest", TESTS[0].result),
+        ("Hemoglobin", "9.1 g/dL\n8.0 g/dL"),
+    ]
+    assert len(notes) == 3
+    assert any("Blood culture" in note for note in notes)
+
+
+def test_a_report_without_sections_needs_an_extractor() -> None:
+    unstructured = report(None, text=report().text)
+    with pytest.raises(BadCase, match="needs_extraction"):
+        build_environment(unstructured)
+    assert build_environment(unstructured, lambda _report: CASE).menu == TESTS
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "built", "reasons"),
+    [
+        ("agentclinic/agentclinic_medqa.jsonl", 107, 80, {"min_tests", "no_diagnosis_in_o1", "no_result_in_o1"}),
+        (
+            "medrbench/diagnosis_cases.json",
+            343,
+            275,
+            {"min_tests", "no_diagnosis_in_o1", "no_result_in_o1", "several_patients"},
+        ),
+    ],
+)
+def test_every_real_case_is_an_environment_or_a_named_refusal(name: str, count: int, built: int, reasons: set[str]) -> None:
+    environments, refusals = [], Counter[str]()
+    for case in read_cases(shared_data(name)):
+        try:
+            if isinstance(case, BadCase):
+                raise case
+            environment = build_environment(case)
+        except BadCase as bad:
+            refusals[bad.reason] += 1
+        else:
+            environments.append((case, environment))
+    assert len(environments) + sum(refusals.values()) == count
+    assert len(environments) >= built
+    assert set(refusals) <= reasons
+    for case, environment in environments:
+        assert all(
+            line.strip() in re.sub(r"\*\*", "", case.text) for test in environment.menu for line in test.result.splitlines()
+        )
+        assert environment.diagnosis.casefold().strip(" .") not in environment.initial_observation.casefold()

@@ -1,0 +1,341 @@
+"""Sources: real files of each kind, small hand-written ones, and hostile ones."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from envs.records import BadCase, CaseReport
+from envs.sources import agentclinic, case_json, jats, medrbench, read_cases
+from tests.conftest import SAMPLES, shared_data
+
+OSCE = {
+    "OSCE_Examination": {
+        "Objective_for_Doctor": "Find out why she is tired. It is anaemia.",
+        "Patient_Actor": {
+            "Demographics": "30-year-old woman",
+            "History": "Tired for two months.",
+            "Symptoms": {"Primary_Symptom": "Fatigue", "Secondary_Symptoms": ["Pallor", "Heavy periods"]},
+        },
+        "Physical_Examination_Findings": {"Vital_Signs": {"Blood_Pressure": "110/70 mmHg"}},
+        "Test_Results": {
+            "Blood_Tests": {
+                "Complete_Blood_Count": {"Hemoglobin": "8.1 g/dL", "MCV": "70 fL"},
+                "Ferritin": "4 ng/mL",
+                "TSH": "Pending",
+            },
+            "Imaging": {"Chest_X-ray": {"Findings": "Normal."}},
+            "Biopsy": {"Lymph_Node": {"Findings": "Reactive."}},
+        },
+        "Correct_Diagnosis": "Iron deficiency anemia",
+    }
+}
+SUMMARY = """- **Patient Information:** 40-year-old man
+- **Chief Complaint**: Fever
+- **Ancillary Tests:**
+  - **Laboratory:** CRP 120 mg/L; WBC 14 (elevated; repeat 13).
+  - Imaging:
+    - Chest X-ray: Normal.
+    - CT of the abdomen: Liver abscess of 5 cm.
+  - Cervical spine MRI revealed:
+    - Disc bulge at C5.
+  - Normal ECG and urinalysis.
+  - Autopsy: Not consistent.
+- **Treatment:** Drainage.
+"""
+ARTICLE = """<?xml version="1.0"?>
+<!DOCTYPE article PUBLIC "-//NLM//DTD JATS (Z39.96) Journal Archiving DTD v1.1//EN" "JATS-archivearticle1.dtd">
+<article xmlns:xlink="http://www.w3.org/1999/xlink" article-type="{kind}"><front><article-meta><title-group>
+<article-title>A <italic>rare</italic> fever</article-title></title-group><permissions>
+<license xlink:href="https://creativecommons.org/licenses/by/4.0/"><license-p>Open.</license-p></license></permissions>
+</article-meta></front><body><sec><title>Case</title><p>A man of 40&#160;years had fever [<xref ref-type="bibr">1</xref>,
+<xref ref-type="bibr">2</xref>] and 9 &#215; 10<sup>9</sup>/L leukocytes (see <xref ref-type="fig">Figure 1</xref>).
+<table-wrap><label>Table 1</label><caption><p>Tests</p></caption><table><tr><th>Test</th><th>Result</th></tr>
+<tr><td>CRP</td><td>120&nbsp;mg/L</td></tr></table></table-wrap> Then he was better.</p><p>{filler}</p></sec></body></article>"""
+
+
+def article(kind: str = "case-report", filler: str = "More of the same. " * 20) -> str:
+    return ARTICLE.format(kind=kind, filler=filler)
+
+
+def only(path: Path) -> CaseReport:
+    (case,) = read_cases(path)
+    assert isinstance(case, CaseReport), case
+    return case
+
+
+def refusal(path: Path) -> BadCase:
+    (case,) = read_cases(path)
+    assert isinstance(case, BadCase), case
+    return case
+
+
+def write(path: Path, value: object) -> Path:
+    path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+    return path
+
+
+# --- AgentClinic -------------------------------------------------------------------------------------------------------------
+
+
+def test_osce_sections_become_observation_and_menu(tmp_path: Path) -> None:
+    case = only(write(tmp_path / "cases.jsonl", json.dumps(OSCE)))
+    assert case.structured is not None
+    menu = {test.name: (test.category, test.result) for test in case.structured.tests}
+    assert menu == {
+        "Complete Blood Count": ("laboratory", "Hemoglobin: 8.1 g/dL; MCV: 70 fL"),
+        "Ferritin": ("laboratory", "4 ng/mL"),
+        "Chest X-ray": ("imaging", "Normal."),
+        "Lymph Node biopsy": ("pathology", "Reactive."),
+    }
+    assert "Heavy periods" in case.structured.initial_observation
+    assert "110/70 mmHg" in case.structured.initial_observation
+    assert "anaemia" not in case.text  # the objective is the examiner's, and tells the answer
+    assert all(test.result in case.text for test in case.structured.tests)
+
+
+def test_a_bad_line_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    lines = [json.dumps(OSCE), "{broken", json.dumps({"OSCE_Examination": {"Patient_Actor": {}}}), json.dumps(OSCE)]
+    good, broken, incomplete, last = read_cases(write(tmp_path / "cases.jsonl", "\n".join(lines)))
+    assert isinstance(good, CaseReport)
+    assert isinstance(last, CaseReport)
+    assert last.case_id == "agentclinic-0003"
+    assert isinstance(broken, BadCase)
+    assert broken.reason == "bad_json"
+    assert "cases.jsonl line 2" in broken.message
+    assert isinstance(incomplete, BadCase)
+    assert incomplete.reason == "bad_field"
+    assert "Test_Results" in incomplete.message
+
+
+def test_all_real_agentclinic_cases_are_read() -> None:
+    cases = list(agentclinic.read(shared_data("agentclinic/agentclinic_medqa.jsonl")))
+    assert len(cases) == 107
+    for case in cases:
+        assert isinstance(case, CaseReport)
+        assert case.structured is not None
+        assert case.structured.diagnosis
+        assert all(test.result in case.text for test in case.structured.tests)
+
+
+# --- MedR-Bench --------------------------------------------------------------------------------------------------------------
+
+
+def bench(summary: str) -> dict[str, object]:
+    return {
+        "PMC1": {
+            "raw_case": "A title\nThe case.",
+            "generate_case": {"case_summary": summary, "diagnosis_results": "Liver abscess."},
+        }
+    }
+
+
+def test_a_summary_is_split_at_the_ancillary_tests(tmp_path: Path) -> None:
+    case = only(write(tmp_path / "bench.json", bench(SUMMARY)))
+    assert case.evaluation_only
+    assert case.licence == "CC BY-SA"
+    assert case.structured is not None
+    assert case.structured.initial_observation == "- Patient Information: 40-year-old man\n- Chief Complaint: Fever"
+    assert {test.name: test.result for test in case.structured.tests} == {
+        "Laboratory": "CRP 120 mg/L; WBC 14 (elevated; repeat 13).",
+        "Chest X-ray": "Normal.",
+        "CT of the abdomen": "Liver abscess of 5 cm.",
+        "Cervical spine MRI": "Cervical spine MRI revealed:\nDisc bulge at C5.",
+        "ECG": "Normal ECG and urinalysis.",
+        "urinalysis": "Normal ECG and urinalysis.",
+    }
+
+
+def test_a_summary_without_tests_or_of_several_patients_is_refused(tmp_path: Path) -> None:
+    assert refusal(write(tmp_path / "bench.json", bench("- **Chief Complaint:** Fever"))).reason == "no_tests_section"
+    assert (
+        refusal(write(tmp_path / "bench.json", bench(f"#### Case 1\n{SUMMARY}\n#### Case 2\n{SUMMARY}"))).reason
+        == "several_patients"
+    )
+
+
+def test_real_medrbench_cases_are_read_or_refused_by_name() -> None:
+    cases = list(medrbench.read(shared_data("medrbench/diagnosis_cases.json")))
+    assert len(cases) == 343
+    assert {case.reason for case in cases if isinstance(case, BadCase)} == {"several_patients"}
+    reports = [case for case in cases if isinstance(case, CaseReport)]
+    assert len(reports) >= 335
+    assert all(case.evaluation_only for case in reports)
+    assert sum(len(case.structured.tests) >= 2 for case in reports if case.structured) >= 0.9 * len(reports)
+
+
+# --- JATS --------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_article_becomes_text_with_sections_tables_and_licence(tmp_path: Path) -> None:
+    case = only(write(tmp_path / "PMC1.xml", article()))
+    assert case.case_id == "PMC1"
+    assert case.title == "A rare fever"
+    assert case.licence == "https://creativecommons.org/licenses/by/4.0/"
+    assert "Case\n\nA man of 40 years had fever and 9 × 10^9/L leukocytes (see Figure 1). Then he was better." in case.text
+    assert "Table 1\n\nTests\n\nTest | Result\n\nCRP | 120 mg/L" in case.text
+
+
+def test_what_is_no_case_report_is_refused(tmp_path: Path) -> None:
+    assert refusal(write(tmp_path / "a.xml", article("research-article"))).reason == "not_a_case_report"
+    empty = re.sub(r"<body>.*</body>", "<body><p>See the PDF.</p></body>", article(), flags=re.DOTALL)
+    assert refusal(write(tmp_path / "a.xml", empty)).reason == "empty_body"
+
+
+def test_real_articles_have_title_licence_sections_and_body() -> None:
+    cases = list(read_cases(shared_data("pmc_jats")))
+    assert len(cases) == 32
+    for case in cases:
+        assert isinstance(case, CaseReport)
+        assert case.title
+        assert case.licence
+        assert "Creative Commons" in case.licence or "creativecommons" in case.licence
+        assert len(case.text) > 4000
+        assert case.text.count("\n\n") >= 5
+        assert "</" not in case.text
+
+
+def test_real_research_articles_are_refused() -> None:
+    cases = list(read_cases(shared_data("pmc_jats/not_case_reports")))
+    assert len(cases) == 6
+    assert all(isinstance(case, BadCase) and case.reason == "not_a_case_report" for case in cases)
+
+
+def test_the_structured_part_beside_an_article_is_used(tmp_path: Path) -> None:
+    write(tmp_path / "PMC1.xml", article())
+    write(tmp_path / "PMC1.json", STRUCTURED)
+    case = only(tmp_path)
+    assert case.source == "jats"
+    assert case.structured is not None
+    assert case.structured.synonyms == ("Malta fever",)
+    assert case.text.startswith("A rare fever")
+
+
+HOSTILE = {
+    "billion laughs": (
+        '<!DOCTYPE article [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">'
+        + "".join(f'<!ENTITY {chr(c + 1)} "{f"&{chr(c)};" * 10}">' for c in range(ord("b"), ord("k")))
+        + ']><article article-type="case-report"><body><p>&k;</p></body></article>'
+    ),
+    "external entity": (
+        '<!DOCTYPE article [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
+        '<article article-type="case-report"><body><p>&x;</p></body></article>'
+    ),
+    "deep nesting": '<article article-type="case-report">' + "<sec>" * 10_000 + "</sec>" * 10_000 + "</article>",
+    "not XML": "GIF89a",
+    "truncated": article()[:600],
+    "wrong root": "<html><body>case report</body></html>",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_xml_is_refused_fast(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "PMC1.xml", HOSTILE[name])
+    start = time.perf_counter()
+    bad = refusal(path)
+    assert time.perf_counter() - start < 1
+    assert bad.reason == ("hostile_xml" if "ENTITY" in HOSTILE[name] else "bad_xml")
+    assert bad.path == str(path)
+    assert "root:" not in str(bad)
+
+
+def test_entities_in_utf16_are_seen_too(tmp_path: Path) -> None:
+    path = tmp_path / "PMC1.xml"
+    path.write_bytes(HOSTILE["external entity"].encode("utf-16"))
+    assert refusal(path).reason == "hostile_xml"
+
+
+def test_an_oversized_article_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "PMC1.xml"
+    with path.open("wb") as file:
+        file.truncate(jats.MAX_BYTES + 1)
+    start = time.perf_counter()
+    assert refusal(path).reason == "too_large"
+    assert time.perf_counter() - start < 0.5
+
+
+def test_a_file_whose_name_is_no_id_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "PMC 1;rm.xml", article())
+    write(tmp_path / "PMC2.xml", article())
+    bad, good = read_cases(tmp_path)
+    assert isinstance(bad, BadCase)
+    assert bad.reason == "unsafe_id"
+    assert isinstance(good, CaseReport)
+
+
+# --- our own form, and what is at a path -------------------------------------------------------------------------------------
+
+STRUCTURED = {
+    "case_id": "case-1",
+    "title": "A fever",
+    "licence": "CC BY 4.0",
+    "initial_observation": "A 41-year-old cheesemaker has had evening fevers for five weeks.",
+    "diagnosis": "Brucellosis",
+    "diagnosis_synonyms": ["Malta fever"],
+    "tests": [
+        {"name": "Blood culture", "category": "laboratory", "result": "Brucella melitensis after 9 days.", "aliases": ["BC"]},
+        {"name": "MRI lumbar spine", "result": "Edema of the L4 end plate."},
+    ],
+}
+
+
+def test_a_lone_structured_case_is_a_case(tmp_path: Path) -> None:
+    case = only(write(tmp_path / "any.json", STRUCTURED))
+    assert case.case_id == "case-1"
+    assert case.structured is not None
+    assert [test.category for test in case.structured.tests] == ["laboratory", "imaging"]
+    assert case.structured.tests[0].aliases == ("BC",)
+    assert "Brucella melitensis after 9 days." in case.text
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"tests": {}}, "list"),
+        ({"tests": [{"name": "CT"}]}, "result"),
+        ({"tests": [{"name": "CT", "result": "x", "category": "magic"}]}, "category"),
+        ({"diagnosis": 7}, "diagnosis"),
+        ({"dignosis_synonyms": []}, "dignosis_synonyms"),
+        ({"case_id": "../../etc"}, "case id"),
+    ],
+)
+def test_a_faulty_structured_case_names_its_field(tmp_path: Path, change: dict[str, object], word: str) -> None:
+    bad = refusal(write(tmp_path / "any.json", STRUCTURED | change))
+    assert bad.reason in ("bad_field", "unsafe_id")
+    assert word in bad.message
+
+
+def test_duplicate_ids_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", STRUCTURED)
+    write(tmp_path / "b.json", STRUCTURED)
+    first, second = read_cases(tmp_path)
+    assert isinstance(first, CaseReport)
+    assert isinstance(second, BadCase)
+    assert second.reason == "duplicate_id"
+    assert second.path.endswith("b.json")
+
+
+def test_an_unknown_file_in_a_folder_does_not_stop_the_others(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", [1, 2])
+    write(tmp_path / "b.json", STRUCTURED)
+    (tmp_path / "c.json").write_bytes(b"\xff\xfe\x00broken")
+    write(tmp_path / "d.json", "[" * 100_000)
+    reasons = [case.reason if isinstance(case, BadCase) else case.case_id for case in read_cases(tmp_path)]
+    assert reasons == ["unknown_format", "case-1", "bad_encoding", "bad_json"]
+
+
+def test_nothing_to_read_is_said_clearly(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(BadCase, match="no_cases"):
+            list(read_cases(path))
+    with pytest.raises(BadCase, match=r"unknown_format.*case-format"):
+        list(read_cases(write(tmp_path / "notes.txt", "hello")))
+
+
+def test_the_shipped_samples_are_read() -> None:
+    cases = list(read_cases(SAMPLES))
+    assert cases
+    assert all(isinstance(case, CaseReport) and case.structured for case in cases)
+    assert case_json.is_case(json.loads(next(SAMPLES.glob("*.json")).read_text(encoding="utf-8")))
