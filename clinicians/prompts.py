@@ -66,8 +66,8 @@ def _recollection(turn: Turn) -> dict[str, Any]:
     return {
         "number": turn.number,
         "reasoning": one_line(turn.reasoning),
-        # In the reply's own form, because a small model repeats the form that it sees.
-        "differential": [one_line(json.dumps(asdict(line), ensure_ascii=False)) for line in turn.differential],
+        # In the reply's own form to the comma, because a small model repeats the form that it sees.
+        "differential": one_line(json.dumps([asdict(line) for line in turn.differential], ensure_ascii=False)),
         "pivot": one_line(turn.pivot),
     }
 
