@@ -14,13 +14,13 @@ _AMBIGUOUS = re.compile(
 _VAGUE = re.compile(r"(?:imaging|cultures?|sequencing|serolog\w+|patholog\w+)", re.IGNORECASE)
 
 _ABBREVIATIONS = r"""
-(?:MRI|MRA|MRCP|CTA|PET(?:[-/\ ]CT)?|CT|CECT|NCCT|HRCT|TEE|TTE|EUS|FNAC?|EEG|EMG|ECG|EKG|PCRs?|DIF|OCT|CMR)(?:\s(?:scans?|angiogra\w+))?
+(?:MRI|MRA|MRCP|CTA|PET(?:[-/\ ]CT)?|CT|CECT|NCCT|HRCT|CBCT|TEE|TTE|EUS|FNAC?|EEG|EMG|ECG|EKG|PCRs?|DIF|OCT|CMR)(?:\s(?:scans?|angiogra\w+))?
 """
 _KINDS = r"""
-x-?\s?rays?|radiogra\w+|computed\stomogra\w+|magnetic\sresonance(?:\simaging)?|ultraso\w+|sonogra\w+|doppler|echocardiogra\w+
+x-?\s?rays?|radiogra\w+|computed\stomogra\w+|magnetic\sresonance(?:\simaging|\sangiogra\w+)?|ultraso\w+|sonogra\w+|doppler|echocardiogra\w+
 |electrocardiogra\w+|electroencephalogra\w+|angiogra\w+|arteriogra\w+|scintigra\w+|bone\sscan|mammogra\w+|imaging
-|bone\smarrow\s(?:aspirat\w+|biops\w+|examination|evaluation)|biops\w+|histopatholog\w+(?:\sexamination|\sanalysis)?
-|histolog\w+(?:\sexamination)?|patholog\w+\sexamination|microscopic\sexamination|immunohistochem\w+|cytolog\w+|flow\scytometry
+|bone\smarrow\s(?:aspirat\w+|biops\w+|examination|evaluation)|biops\w+|histopatholog(?!ically)\w+(?:\sexamination|\sanalysis)?
+|histolog(?!ically)\w+(?:\sexamination)?|patholog\w+\sexamination|microscopic\sexamination|immunohistochem\w+|cytolog\w+|flow\scytometry
 |immunofluorescence|cultures?|gram\sstain\w*|serolog\w+|karyotyp\w+|(?:whole[-\s])?exome\ssequencing
 |genetic\s(?:testing|analysis|test)|sequencing|genotyping
 |\w*(?:endo|gastro|colono|broncho|cysto|laparo|laryngo|hystero|arthro|sigmoido|dermo|fundo|thoraco|nasopharyngo)scop\w+

@@ -77,6 +77,10 @@ def test_the_smallest_menu_is_a_parameter() -> None:
         ("Brucellosis", ("Malta fever",), "an uncle had Malta fever"),
         ("Granulomatosis with polyangiitis", (), "granulomatosis"),
         ("Cystic fibrosis", (), "cystic  fibrosis"),
+        ("Pulmonary sparganosis", (), "lives where sparganosis is endemic"),
+        ("Febuxostat-induced agranulocytosis", (), "treated with febuxostat, then agranulocytosis"),
+        ("Recurrent *Elizabethkingia anophelis* bacteremia of a device", (), "Elizabethkingia anophelis grew before"),
+        ("Metastatic papillary thyroid carcinoma", (), "a thyroid carcinoma was removed"),
         ("Sarcoidosis (Besnier-Boeck disease)", (), "Besnier-Boeck disease was named"),
     ],
 )
@@ -98,6 +102,9 @@ def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(diagnosis: str, sy
         ("Thalassemia", "A tall man"),
         ("Acute lymphoblastic leukemia", "all went well"),
         ("Gout", "gouty habits? no"),
+        ("Reactive arthritis", "Her mother has rheumatoid arthritis"),
+        ("Neonatal respiratory distress syndrome", "Respiratory distress since birth"),
+        ("Febuxostat-induced agranulocytosis", "takes febuxostat"),
     ],
 )
 def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
@@ -159,7 +166,7 @@ def test_a_report_without_sections_needs_an_extractor() -> None:
         (
             "medrbench/diagnosis_cases.json",
             343,
-            275,
+            260,
             {"min_tests", "no_diagnosis_in_o1", "no_result_in_o1", "several_patients"},
         ),
     ],

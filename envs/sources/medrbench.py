@@ -25,7 +25,7 @@ _CATEGORY = re.compile(
 # What was done or became of the patient is no test, wherever it stands; pathology after surgery is one.
 _NO_TEST = re.compile(
     r"\b(?:treatments?|therapy|management|outcomes?|prognosis|complications?|clinical course|diagnos[ie]s|discharge|post-?\s?treatment"
-    r"|post-?\s?operative (?:course|evaluation|recovery|follow-?up|imaging)|after treatment|final assessment|surgery|interventions?"
+    r"|post-?\s?operative (?:course|evaluation|recovery|follow-?up|imaging)|after treatment|final assessment|(?<!pre-)surgery|interventions?"
     r"|autopsy|necropsy|post-?mortem)\b",
     re.IGNORECASE,
 )
@@ -40,7 +40,7 @@ _STATUS = re.compile(
 )
 _TEST_NOUN = re.compile(
     r"(?i)[^.;:,(]{0,60}?\b(?:tests?|testing|analys[ie]s|evaluation|examinations?|levels?|stud(?:y|ies)|markers|panel|screen(?:ing)?|antibod(?:y|ies)"
-    r"|antigens?|assays?|cultures?|smears?|stain(?:ing)?|serolog(?:y|ies)|function|labs?|blood ?work|work-?up|titers?|scans?)\b"
+    r"|antigens?|assays?|cultures?|scrapings?|smears?|stain(?:ing)?|serolog(?:y|ies)|function|labs?|blood ?work|work-?up|titers?|scans?)\b"
 )
 
 
@@ -100,7 +100,8 @@ def _split(summary: str, where: str) -> tuple[str, list[str]]:
     if heading is None:
         raise BadCase("no_tests_section", f"{where}: the summary has no 'Ancillary Tests' section")
     inline = heading["rest"].strip()
-    lines = [f"{'' if inline.endswith(':') else '  '}- {inline}"] if inline else []
+    sentences = [inline] if inline.endswith(":") else re.split(r"(?<=\.)\s+(?=[A-Z])", inline)
+    lines = [f"{'' if inline.endswith(':') else '  '}- {sentence}" for sentence in sentences if sentence]
     for line in summary[heading.end() :].splitlines():
         if line.strip() and not line.startswith((" ", "\t")):
             break

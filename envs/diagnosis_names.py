@@ -1,0 +1,151 @@
+"""What would give a diagnosis away: its names, its parts, its abbreviations, and whether a text tells one of them.
+
+Strict on purpose: a negated mention, one in the family, or one in the past history counts as well.
+"""
+
+import re
+from collections.abc import Iterator
+
+from rapidfuzz import fuzz
+
+from envs.naming import normalise
+
+CLOSE_AT = 92.0
+"""Two long words are the same in another spelling or inflection from this rapidfuzz ratio on; another disease is not."""
+
+FUZZY_LENGTH = 12
+
+# What follows decides: a cause is the diagnosis as much as what it caused; what a disease comes with, as, or after an exposure is
+# often the complaint or the history itself. 'and' and commas go on as before.
+_CONNECTOR = re.compile(
+    r"""\b(?P<cause>caused\sby|due\sto|secondary\sto|from|resulting\sfrom)\b
+    |\b(?P<beside>with(?:out)?|presenting\s(?:as|with)|causing|leading\sto|complicated\sby|complicating|mimicking|involving|during|managed
+        |in\sthe\s(?:absence|context|setting|presence)\sof|associated(?:\swith)?|nearing|successfully|following|after|likely|induced\sby
+        |triggered\sby|superimposed\son|compounded\sby|in\san?)\b
+    |(?P<same>\band\b|[,;\n]|\b\d\.\s)""",
+    re.VERBOSE,
+)
+_LEADING = re.compile(
+    r"""^(?:(?:final\sdiagnosis|acute|chronic|active|severe|mild|primary|secondary|idiopathic|isolated|recurrent|benign|malignant|congenital
+    |metastatic|adult|giant|bilateral|left|right|acquired|classic|atypical|symptomatic|spontaneous|incidental\sfinding\sof|concurrent|concomitant
+    |synchronous|suspected|possible|an?|the|stage\s[ivx\d]+\w?|type\s[ivx\d]+|early|late|onset|physiologic(?:al)?|simple|uncomplicated
+    )\b[\s:,-]*)+""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_EPONYM = re.compile(r"(\S{5,}?)(?:'s|’s|s['’])?\s+(?:disease|syndrome|disorder|phenomenon)", re.IGNORECASE)
+_EXPOSED = re.compile(r".+?[- ](?:induced|associated|related|triggered|mediated)\s+(.+)", re.IGNORECASE)
+_ORGANISM = re.compile(
+    r"\b[A-Z][a-z]{3,}(?:a|us|um|er|es|as|is|ella|ma) (?!(?:with|in|of)\b)[a-z]{3,}(?:us|is|um|ii|ae|ens|a|e|i)\b"
+)
+# Words that name a disease by their ending, or as such; the general ones give nothing away without the word before them.
+_DISEASE = re.compile(
+    r"\w{3,}(?:itis|osis|asis|oma|emia|pathy|thorax|ectasis|plasia|trophy)|cancer|apoplexy|achalasia|malaria|tetanus"
+)
+_GENERAL_DISEASE = re.compile(
+    r"arthritis|dermatitis|gastritis|hepatitis|\w*carcinoma|sarcoma|lymphoma|leukemia|anemia|cancer|hematoma|granuloma|fibrosis|stenosis|thrombosis|necrosis"
+    r"|acidosis|alkalosis|cyanosis|diagnosis|prognosis|sclerosis|bacteremia|hypoxemia|hyperemia|septicemia|uremia|neuropathy|nephropathy"
+    r"|myopathy|lymphadenopathy|dysplasia|hyperplasia|neoplasia|hypertrophy|atrophy|dystrophy|metaplasia|ptosis|osteolysis|calculosis"
+    r"|coma|trauma|stoma|hypoglycemia|hyperglycemia|hypokalemia|hyperkalemia|hyponatremia|hypercalcemia|leukocytosis|anastomosis"
+)
+# Too general to give a diagnosis away when they stand alone.
+_GENERAL = re.compile(
+    r"(?:cancer|tumor|tumour|mass|cyst|lesion|infection|disease|syndrome|disorder|fracture|pain|injury|obstruction"
+    r"|hemorrhage|bleeding|infarction|metastasis|abscess|rupture|perforation|pregnancy|inflammation|behavior|normal"
+    r"|dislocation|fever|anemia|edema|stroke|celiac|kidney|liver|cardiac|pulmonary|vascular|autoimmune|metabolic"
+    r"|connective|tissue|inflammatory|bowel|coronary|artery|heart|lung|thyroid)(?: disease)?"
+)
+
+
+def names_of(diagnosis: str) -> Iterator[str]:
+    """The names that would give it away: of each part as written, without 'acute', without 'drug-induced', without 'disease', its
+    last word where that is a disease by itself ('sparganosis'), the organism, and what stands in brackets.
+    """
+    for part in parts_of(diagnosis)[0]:
+        bare = _LEADING.sub("", part)
+        caused = found[1] if (found := _EXPOSED.fullmatch(part)) else ""
+        eponym = found[1] if (found := _EPONYM.fullmatch(bare)) else ""
+        yield from (
+            name for name in (part, bare, caused, _LEADING.sub("", caused), eponym) if len(name) >= 4 and not is_general(name)
+        )
+        yield from _diseases_in(part)
+    yield from _ORGANISM.findall(diagnosis.replace("*", ""))
+    for before, inner in re.findall(r"([^()]*)\(([^()]{5,})\)", diagnosis):
+        if not _CONNECTOR.search(before):
+            yield inner
+
+
+def is_general(name: str) -> bool:
+    """Whether a name gives nothing away when it stands alone: 'infection', 'kidney disease'."""
+    return _GENERAL.fullmatch(normalise(name)) is not None
+
+
+def _diseases_in(part: str) -> Iterator[str]:
+    """'sparganosis' of 'pulmonary sparganosis'; of a general one the word before it too: 'thyroid carcinoma'."""
+    words = normalise(re.sub(r"\bof\b.*", "", part)).split()
+    for before, word in zip(["", *words], words, strict=False):
+        if _DISEASE.fullmatch(word) and not _GENERAL_DISEASE.fullmatch(word):
+            yield word
+        elif _DISEASE.fullmatch(word) and before not in ("", "cell") and _LEADING.sub("", before):
+            yield f"{before} {word}"
+
+
+def parts_of(diagnosis: str) -> tuple[list[str], list[str]]:
+    """The diagnosis with its causes; and what it comes with: 'Sepsis due to pyelitis with shock' -> [Sepsis, pyelitis], [shock]."""
+    parts: dict[str, list[str]] = {"cause": [], "beside": []}
+    current, start = "cause", 0
+    text = re.sub(r"\([^()]*\)|\*+", " ", diagnosis)
+    for connector in _CONNECTOR.finditer(text):
+        parts[current].append(text[start : connector.start()])
+        current, start = (current if connector["same"] else str(connector.lastgroup)), connector.end()
+    parts[current].append(text[start:])
+    return _long_enough(parts["cause"]), _long_enough(parts["beside"])
+
+
+def _long_enough(parts: list[str]) -> list[str]:
+    stripped = (" ".join(part.split()).strip(" .:-") for part in parts)
+    return [part for part in stripped if sum(c.isalpha() for c in part) >= 4 and not is_general(part)]
+
+
+def abbreviations_of(diagnosis: str) -> Iterator[str]:
+    """Abbreviations in brackets, and the initials of names of three to five words, as they are written: in capitals."""
+    core = parts_of(diagnosis)[0]
+    for before, short in re.findall(r"([^()]*)\(([A-Z][A-Za-z0-9-]{1,9})\)", diagnosis):
+        if sum(c.isupper() for c in short) >= 2 and any(part in before for part in core):
+            yield short
+    for words in (re.findall(r"[A-Za-z]+", part) for part in core):
+        if 3 <= len(words) <= 5:
+            yield "".join(word[0] for word in words).upper()
+
+
+def mentions(text: str, name: str) -> bool:
+    """Whether `text` names it: as whole words, by all its words within one sentence, or, when long, in a slightly other spelling."""
+    plain, wanted = normalise(text), normalise(name)
+    if not wanted or is_general(wanted):
+        return False
+    if re.search(rf"\b{re.escape(wanted)}(?:s|es)?\b", plain):
+        return True
+    stems = [word[: max(5, len(word) - 3)] for word in wanted.split() if len(word) > 3]
+    if len(stems) >= 2 and any(all(_has_stem(sentence, stem) for stem in stems) for sentence in _sentences(text)):
+        return True
+    return len(wanted) >= FUZZY_LENGTH and _words_align(wanted, plain)
+
+
+def _words_align(wanted: str, plain: str) -> bool:
+    """Fuzzy, but word for word: each word of the name has a close one at its place, so 'hypo-' is never taken for 'hyper-'."""
+    words, pattern = plain.split(), wanted.split()
+    windows = (words[i : i + len(pattern)] for i in range(len(words) - len(pattern) + 1))
+    return any(all(_close(a, b) for a, b in zip(pattern, window, strict=True)) for window in windows)
+
+
+def _close(a: str, b: str) -> bool:
+    if a == b:
+        return True
+    return len(a) >= 7 and a[:4] == b[:4] and fuzz.ratio(a, b) >= CLOSE_AT
+
+
+def _has_stem(sentence: str, stem: str) -> bool:
+    return re.search(rf"\b{re.escape(stem)}", sentence) is not None
+
+
+def _sentences(text: str) -> list[str]:
+    return [normalise(sentence) for sentence in re.split(r"(?<=[.;!?])\s|\n", text)]
