@@ -150,4 +150,7 @@ def _agreement(needle: str, text: str) -> float:
 
 
 def _unique(names: Iterable[str]) -> list[str]:
-    return list({normalise(name): name for name in names}.values())
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(normalise(name), name)
+    return list(first.values())

@@ -14,7 +14,8 @@ _AMBIGUOUS = re.compile(
 _VAGUE = re.compile(r"(?:imaging|cultures?|sequencing|serolog\w+|patholog\w+)", re.IGNORECASE)
 
 _ABBREVIATIONS = r"""
-(?:MRI|MRA|MRCP|CTA|PET(?:[-/\ ]CT)?|CT|CECT|NCCT|HRCT|CBCT|TEE|TTE|EUS|FNAC?|EEG|EMG|ECG|EKG|PCRs?|DIF|OCT|CMR)(?:\s(?:scans?|angiogra\w+))?
+(?:MRI|MRA|MRCP|CTA|PET(?:[-/\ ]CT)?|CT|CECT|NCCT|HRCT|CBCT|TEE|TTE|EUS|FNAC?|EEG|EMG|ECG|EKG|PCRs?|DIF|OCT|CMR)
+(?:\s(?:scans?|angiogra\w+))?
 """
 _KINDS = r"""
 x-?\s?rays?|radiogra\w+|computed\stomogra\w+|magnetic\sresonance(?:\simaging|\sangiogra\w+)?|ultraso\w+|sonogra\w+|doppler|echocardiogra\w+

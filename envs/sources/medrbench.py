@@ -24,10 +24,10 @@ _CATEGORY = re.compile(
 )
 # What was done or became of the patient is no test, wherever it stands; pathology after surgery is one.
 _NO_TEST = re.compile(
-    r"\b(?:treatments?|therapy|management|outcomes?|prognosis|complications?|clinical course|diagnos[ie]s|discharge|post-?\s?treatment"
-    r"|post-?\s?operative (?:course|evaluation|recovery|follow-?up|imaging)|after treatment|final assessment|(?<!pre-)surgery|interventions?"
-    r"|autopsy|necropsy|post-?mortem)\b",
-    re.IGNORECASE,
+    r"""\b(?:treatments?|therapy|management|outcomes?|prognosis|complications?|clinical\scourse|diagnos[ie]s|discharge
+    |post-?\s?treatment|post-?\s?operative\s(?:course|evaluation|recovery|follow-?up|imaging)|after\streatment|final\sassessment
+    |(?<!pre-)surgery|interventions?|autopsy|necropsy|post-?mortem)\b""",
+    re.IGNORECASE | re.VERBOSE,
 )
 _FINDING_VERB = re.compile(
     r"\s(?:\w+ly\s)?(?:revealed|showed|shows|showing|demonstrated|confirmed|indicated|identified|suggested|detected|found|disclosed|noted"
