@@ -1,6 +1,6 @@
 """From the setting to the clinician that plays."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from clinicians.llm import LlmClinician
 from clinicians.prompts import PROMPT_VERSION
@@ -14,9 +14,9 @@ def make_clinician(teacher: Teacher) -> "KgClinician | LlmClinician":
     """The clinician that a teacher stands for. A local teacher must have been started (its model and api_base point at a server)."""
     if not teacher.embedded:
         return LlmClinician(teacher)
-    from clinicians.kg_clinician import KgClinician  # SciPy and the graph's tables, which no language model needs
+    from clinicians.kg_clinician import KgClinician, Style  # SciPy and the graph's tables, which no language model needs
 
-    return KgClinician(teacher.model)
+    return KgClinician(cast(Style, teacher.model))
 
 
 def prompt_version(teacher: Teacher) -> str:

@@ -65,7 +65,8 @@ def _click_type(annotation: Any) -> click.ParamType:
         annotation = next(part for part in get_args(annotation) if part is not types.NoneType)
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
-    return {int: click.INT, float: click.FLOAT, Path: click.Path(path_type=Path)}.get(annotation, click.STRING)
+    known: dict[Any, click.ParamType] = {int: click.INT, float: click.FLOAT, Path: click.Path(path_type=Path)}
+    return known.get(annotation, click.STRING)
 
 
 @medaction.command()

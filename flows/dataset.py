@@ -5,8 +5,8 @@ from pathlib import Path
 
 import jinja2
 import polars as pl
-from clinicians.prompts import messages
 
+from clinicians.prompts import messages
 from flows.settings import DistillSettings
 from flows.versions import versions
 from trajectories.export import export_dataset

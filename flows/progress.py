@@ -2,6 +2,8 @@
 
 import time
 from types import TracebackType
+from typing import cast
+from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
@@ -27,7 +29,8 @@ class Progress:
         self._told = time.monotonic()
 
     def __enter__(self) -> "Progress":
-        self._artifact = create_progress_artifact(progress=0.0, key=self.stage, description=f"{self.stage}: {self.total} cases")
+        # Typed for both worlds, called in the synchronous one.
+        self._artifact = cast(UUID, create_progress_artifact(0.0, self.stage, f"{self.stage}: {self.total} cases"))
         self._bar.start()
         return self
 

@@ -14,14 +14,14 @@ from uuid import UUID
 
 import httpx
 import ray
-from clinicians.local_server import start_local
-from clinicians.teacher import Teacher
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
+from clinicians.local_server import start_local
+from clinicians.teacher import Teacher
 from flows.settings import DistillSettings
 
 log = logging.getLogger("medaction")
@@ -97,18 +97,31 @@ def ray_session(workers: int | None) -> Iterator[None]:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False)
     else:
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        _start_ray(workers)
     try:
         yield
     finally:
         ray.shutdown()
 
 
+def _start_ray(workers: int | None, attempts: int = 3) -> None:
+    """Ray gives its own processes 30 s to come up, which a busy machine may exceed: then it is started once more."""
+    for attempt in range(1, attempts + 1):
+        try:
+            ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:  # Ray raises plain Exception here
+            if "timed out during startup" not in str(error) or attempt == attempts:
+                raise
+            log.warning("Ray did not start within its 30 s (attempt %d of %d)", attempt, attempts)
+            ray.shutdown()
+
+
 @contextmanager
 def local_models(settings: DistillSettings) -> Iterator[tuple[list[Teacher], Teacher | None]]:
     """The teachers and the extractor as they can be reached: local models are started on loopback and stopped at the end."""
     with ExitStack() as servers:
-        started: dict[str | None, Teacher] = {}
+        started: dict[Path | None, Teacher] = {}
 
         def reach(teacher: Teacher) -> Teacher:
             """One server a model file, however many teachers use it."""

@@ -49,7 +49,7 @@ class DistillSettings(BaseModel):
     rac_threshold: float = Field(
         default=3.0, gt=0, description="Hops on the test graph above which a turn's tests count as ineffective."
     )
-    min_tests: int = Field(default=2, ge=1, description="A case with fewer documented tests is refused.")
+    min_tests: int = Field(default=1, ge=1, description="A case with fewer documented tests is refused.")
     validation_percent: int = Field(
         default=10, ge=0, le=50, description="Share of the cases kept apart as the validation split."
     )

@@ -9,9 +9,8 @@ from prefect.utilities.annotations import quote
 
 from clinicians.make import prompt_version
 from clinicians.teacher import Teacher
-from envs.sources import read_cases
-
 from envs.records import BadCase, CaseReport, ClinicalEnvironment
+from envs.sources import read_cases
 from flows.fan_out import fan_out
 from flows.progress import Progress
 from flows.settings import DistillSettings

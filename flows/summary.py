@@ -89,11 +89,13 @@ REPORT = (
         "Endings, by teacher",
         """
         with last as (
-            select trajectory_id, arg_max(dtc, number) as dtc, max(number) as turns from turn_scores group by all
+            select trajectory_id, arg_max_null(dtc, number) as dtc, max(number) as turns from turn_scores group by all
         )
         select teacher, count(*) as trajectories, count(*) filter (where outcome = 'diagnosed') as diagnosed,
-               count(*) filter (where dtc = 0) as reach_the_truth, count(*) filter (where dtc between 1 and 2) as within_2_hops,
-               count(*) filter (where dtc > 2) as farther, count(*) filter (where dtc is null) as unknown, round(avg(turns), 2) as mean_turns
+               count(*) filter (where dtc = 0) as reach_the_truth,
+               count(*) filter (where dtc between 1 and 2) as within_2_hops,
+               count(*) filter (where dtc > 2) as farther, count(*) filter (where dtc is null) as unknown,
+               round(avg(turns), 2) as mean_turns
         from current_trajectories left join last using (trajectory_id) group by all order by teacher
         """,
     ),
@@ -125,7 +127,8 @@ REPORT = (
     Query(
         "Failures",
         """
-        select stage, teacher, error_class, count(*) as attempts, count(*) filter (where resolved is null) as open, min(message) as for_example
+        select stage, teacher, error_class, count(*) as attempts,
+               count(*) filter (where resolved is null) as open, min(message) as for_example
         from failures group by all order by attempts desc, stage, teacher, error_class
         """,
     ),
@@ -149,7 +152,9 @@ def publish_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
     text = _markdown(tables, store, settings)
     (settings.out / "summary.md").write_text(text, encoding="utf-8")
     create_table_artifact(key="funnel", table=_plain(tables["Funnel"]), description=FUNNEL.note)
-    create_table_artifact(key="teachers", table=_plain(tables["Teachers"]), description="What became of each teacher's trajectories")
+    create_table_artifact(
+        key="teachers", table=_plain(tables["Teachers"]), description="What became of each teacher's trajectories"
+    )
     create_markdown_artifact(key="summary", markdown=text)
     return {
         "out": str(settings.out),

@@ -10,24 +10,23 @@ from functools import cache
 from typing import Any
 
 import ray
+from prefect import task
+from prefect.states import Failed, State
+
 from clinicians.llm import complete
 from clinicians.make import make_clinician
 from clinicians.teacher import Teacher
 from envs.build import build_environment
 from envs.extraction import make_extractor
 from envs.oracle import Oracle
+from envs.records import BadCase, CaseReport, ClinicalEnvironment
 from kg.encoder import load_encoder
 from kg.linking import aliases_of_tests
-from prefect import task
-from prefect.states import Failed, State
-
-
-from envs.records import BadCase, CaseReport, ClinicalEnvironment
 from tasks.rollout import Played, TreePlan, play_tree
 from trajectories.records import Trajectory
 
 # A Ray worker that dies takes its case with it; Ray starts the case again by itself, this often.
-_ON_RAY = {"max_retries": 3}
+RESTARTS = 3
 
 
 def _worker_trouble(_task: Any, _run: Any, state: State) -> bool:
@@ -52,7 +51,7 @@ def _wait(reference: ray.ObjectRef) -> Any:
         raise error.cause from error
 
 
-@ray.remote(**_ON_RAY)
+@ray.remote(max_retries=RESTARTS)
 def _build(report: CaseReport, extractor: Teacher | None, min_tests: int) -> ClinicalEnvironment | BadCase:
     extract = None
     if extractor is not None:
@@ -65,7 +64,7 @@ def _build(report: CaseReport, extractor: Teacher | None, min_tests: int) -> Cli
 
 @task(task_run_name="environment: {case_id}", **RETRIES)
 def environment_of_case(case_id: str, work: tuple) -> Any:
-    """Stage 1 for one case; `work` are the arguments of `_build`, submitted in `quote`, so that Prefect neither walks through a report nor links tasks by it.
+    """Stage 1 for one case. `work` are the arguments of `_build`, in `quote`: Prefect neither walks through them nor links tasks by them.
 
     The result is a ClinicalEnvironment; a refused case is a failed task whose result is the BadCase.
     """
@@ -84,7 +83,7 @@ def oracle_of(environment: ClinicalEnvironment) -> Oracle:
     return Oracle(environment.menu, aliases_of_tests(), lambda texts: _encoder().encode(texts))
 
 
-@ray.remote(**_ON_RAY)
+@ray.remote(max_retries=RESTARTS)
 def _play(
     environment: ClinicalEnvironment,
     plan: TreePlan,

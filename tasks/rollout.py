@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from envs.oracle import Oracle
-
 from envs.records import ClinicalEnvironment
 from trajectories.records import Failure, Outcome, RolloutSpec, Trajectory, Turn, now, path_of
 

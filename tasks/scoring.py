@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from envs.records import ClinicalEnvironment
 from kg.graph import Graph
 from kg.linking import Linker
 from kg.open_graphs import open_disease_graph, open_test_graph
 from kg.pruning import TurnNodes, Verdict, prune_correctness, prune_dtc_rac, prune_none
-
-from envs.records import ClinicalEnvironment
 from trajectories.records import Turn, path_of
 from trajectories.store import Store
 
