@@ -23,8 +23,14 @@ RARE_WEIGHT = 0.02
 UNSTATED = 0.5
 """Share of patients with a finding, where the annotation states none."""
 
+ALSO_SHOWN = 0.5
+"""What remains of a rare disease's annotation in the common disease of the same name: the curated findings come first."""
+
 OUTSIDE = 0.02
 """Factor on the prior of a disease outside its usual age or sex: unlikely, yet never impossible."""
+
+TODDLER = 3.0
+"""Age in years below which a common disease without an entry in the table of ages is outside its usual age."""
 
 DEMOGRAPHICS = Path(__file__).parent / "data" / "demographics.csv"
 
@@ -77,12 +83,13 @@ def hypotheses() -> tuple[Disease, ...]:
         findings = {ids[name]: 0.95 for name in names if name in ids}  # the disease is itself a finding in HPO
         findings |= {ids[normalise(label)]: share for label, share in common.findings.items()}
         for code in same:
-            findings = _annotated(code) | findings
+            findings = {term: ALSO_SHOWN * share for term, share in _annotated(code).items()} | findings
         diseases.append(Disease(common.name, common.synonyms, common.weight, findings))
+    names = set(by_name)
     diseases += [
         Disease(name, (), RARE_WEIGHT, _annotated(code), hpo.negated.get(code, frozenset()))
         for code, name in rare.items()
-        if code not in merged
+        if code not in merged and normalise(name.partition(" due to ")[0]) not in names - {normalise(name)}
     ]
     return tuple(diseases)
 
@@ -99,7 +106,9 @@ def disease_names() -> dict[str, str]:
     return others | own
 
 
-_AGE = re.compile(r"(\d+(?:\.\d+)?|newborn|neonate|infant)[\s-]*(year|yr|month|week|day|hour)?s?[\s-]*(?:old|-old|of age)?", re.I)
+_AGE = re.compile(
+    r"(\d+(?:\.\d+)?|newborn|neonate|infant)[\s-]*(year|yr|month|week|day|hour)?s?[\s-]*(?:old|-old|of age)?", re.I
+)
 _UNITS = {"year": 1.0, "yr": 1.0, "month": 1 / 12, "week": 1 / 52, "day": 1 / 365, "hour": 1 / 8760}
 _FEMALE = re.compile(r"\b(female|woman|girl|lady|mrs|she|her)\b", re.I)
 _MALE = re.compile(r"\b(male|man|boy|gentleman|mr|he|his)\b", re.I)
@@ -138,12 +147,12 @@ class Range:
 
 @cache
 def demographics() -> dict[str, Range]:
-    """Disease name -> who usually gets it, for the common diseases where it matters. Raises ValueError for an unknown name."""
+    """Common disease -> who usually gets it. Raises ValueError for an unknown name."""
     table = dict(_read_demographics(DEMOGRAPHICS))
-    unknown = table.keys() - {common.name for common in common_diseases()}
-    if unknown:
+    names = {common.name for common in common_diseases()}
+    if unknown := table.keys() - names:
         raise ValueError(f"{DEMOGRAPHICS}: not among the common diseases: {', '.join(sorted(unknown))}")
-    return table
+    return dict.fromkeys(names, Range(None, TODDLER, 130)) | table
 
 
 def _read_demographics(path: Path) -> Iterator[tuple[str, Range]]:

@@ -47,10 +47,10 @@ def _mention() -> re.Pattern[str]:
     )
 
 
-def tests_named_in(text: str) -> tuple[str, ...]:
+def named_tests(text: str) -> tuple[str, ...]:
     """The tests that running text names, in its own words and order, each once.
 
-    >>> tests_named_in("Normal brain CT, chest X-ray and urinalysis; MRI of the spine showed a mass.")
+    >>> named_tests("Normal brain CT, chest X-ray and urinalysis; MRI of the spine showed a mass.")
     ('brain CT', 'chest X-ray', 'urinalysis', 'MRI of the spine')
     """
     found = (" ".join(mention[0].split()) for mention in _mention().finditer(text))

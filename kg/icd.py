@@ -12,6 +12,7 @@ NOT_DISEASES = {"20", "21"}
 """Chapters left out: external causes (V00-Y99) and factors influencing health status (Z00-Z99)."""
 
 _UNSPECIFIED = re.compile(r"^Unspecified |,? (NOS|unspecified( organism| site| cause)?|not elsewhere classified)$")
+_INCOMPLETE = re.compile(r" (of|in|by|with|to|and|or|due)$")
 _BRACKETS = re.compile(r"\s*[\[(][^\])]*[\])]")
 
 
@@ -54,4 +55,5 @@ def plain_name(term: str) -> str:
     'Essential hypertension'
     """
     plain = _BRACKETS.sub("", _UNSPECIFIED.sub("", term)).strip() or term
+    plain = term if _INCOMPLETE.search(plain) else plain
     return plain[0].upper() + plain[1:]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from envs.categories import category_of
-from envs.mentions import tests_named_in
+from envs.mentions import named_tests
 from envs.naming import profile
 from envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
 from envs.sources.files import object_at, parse_json, read_text, text_at
@@ -135,7 +135,7 @@ def _tree(lines: list[str]) -> list[_Node]:
 def _tests(node: _Node, container: str = "") -> Iterator[DocumentedTest]:
     """The tests of one bullet and of the bullets below it; none where no test is named."""
     label, rest = _label(node.text)
-    if _NO_TEST.search(label or node.text[:25]) and not tests_named_in(label):
+    if _NO_TEST.search(label or node.text[:25]) and not named_tests(label):
         return
     if node.children and (not rest or _CATEGORY.fullmatch(label)) and _are_tests(node):
         yield from (test for child in node.children for test in _tests(child, label or container))
@@ -156,7 +156,7 @@ def _tests(node: _Node, container: str = "") -> Iterator[DocumentedTest]:
 def _are_tests(node: _Node) -> bool:
     """Whether the bullets below are tests of their own (all name one), or the findings of the test above."""
     label, _ = _label(node.text)
-    named = [bool(_label(child.text)[0]) or bool(tests_named_in(child.text)) for child in node.children]
+    named = [bool(_label(child.text)[0]) or bool(named_tests(child.text)) for child in node.children]
     return all(named) if not _CATEGORY.fullmatch(label) else any(named)
 
 
@@ -170,7 +170,7 @@ def _test(label: str, result: str, container: str) -> Iterator[DocumentedTest]:
     name = _plain(label).strip()
     result = _plain(result).strip()
     if name and result:
-        yield DocumentedTest(name, category_of(name, container), result, _others(tests_named_in(f"{name}. {result}"), name))
+        yield DocumentedTest(name, category_of(name, container), result, _others(named_tests(f"{name}. {result}"), name))
 
 
 def _sentence(sentence: str, container: str) -> Iterator[DocumentedTest]:
@@ -179,12 +179,12 @@ def _sentence(sentence: str, container: str) -> Iterator[DocumentedTest]:
     if label:
         yield from _test(label, rest, container)
         return
-    named = tests_named_in(sentence)
+    named = named_tests(sentence)
     subject = _subject(sentence)
-    if len(named) > 1 and (_STATUS.match(sentence) or set(named) == set(tests_named_in(subject))):
+    if len(named) > 1 and (_STATUS.match(sentence) or set(named) == set(named_tests(subject))):
         for name in named:  # 'Normal brain CT, urinalysis and EMG': one finding of several tests
             yield DocumentedTest(name, category_of(name, container), _plain(sentence))
-    elif name := subject if tests_named_in(subject) or (subject and not named) else next(iter(named), ""):
+    elif name := subject if named_tests(subject) or (subject and not named) else next(iter(named), ""):
         yield from (replace(test, aliases=_others(named, test.name)) for test in _test(name, sentence, container))
 
 
@@ -198,9 +198,7 @@ def _subject(sentence: str) -> str:
     before = _FINDING_VERB.split(sentence, maxsplit=1)[0] if _FINDING_VERB.search(sentence) else ""
     before = before or re.split(r"\s(?=[<>≤≥=]?\s*\d)", sentence, maxsplit=1)[0]
     return (
-        before
-        if len(before) <= 60 and "(" not in before and (tests_named_in(before) or re.fullmatch(_TEST_NOUN, before))
-        else ""
+        before if len(before) <= 60 and "(" not in before and (named_tests(before) or re.fullmatch(_TEST_NOUN, before)) else ""
     )
 
 
