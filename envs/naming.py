@@ -198,6 +198,10 @@ def _singular(word: str) -> str:
     return word[:-1] if len(word) > 4 and word.endswith("s") and not word.endswith(("ss", "is", "us")) and not known else word
 
 
+_CODE = re.compile(r"\w*\d\w*|[ivx]+|ig[gmae]|[a-z]")
+"""What tells tests of one name apart: IgG and IgM, C3 and C4, factor V and VIII, hepatitis B and C."""
+
+
 def can_be_same(order: Profile, entry: Profile) -> bool:
     """The guards that hold at every step: nothing that both names say may differ.
 
@@ -207,6 +211,9 @@ def can_be_same(order: Profile, entry: Profile) -> bool:
     if order.canonical and entry.canonical and order.canonical != entry.canonical:
         return False
     if order.sides and entry.sides and order.sides != entry.sides:
+        return False
+    ours, theirs = (frozenset(filter(_CODE.fullmatch, said.rest)) for said in (order, entry))
+    if not (ours <= theirs or theirs <= ours):
         return False
     return _same_kind(order, entry) and _same_regions(order, entry) and _same_specimen(order, entry)
 
