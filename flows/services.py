@@ -57,9 +57,11 @@ def prefect_api(home: Path) -> Iterator[str]:
         with temporary_settings({PREFECT_API_URL: url}):
             yield url
     finally:
-        # Whatever is still to be sent would otherwise wait for a server that is gone.
-        APILogWorker.drain_all(timeout=5)
-        _stop(server)
+        try:
+            # Log lines still to be sent would otherwise wait for a server that is gone.
+            APILogWorker.drain_all(timeout=5)
+        finally:
+            _stop(server)
 
 
 def _wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path) -> None:

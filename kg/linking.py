@@ -186,6 +186,10 @@ class Linker:
         dense = dict(zip(missing, self._by_encoder([texts[i] for i in missing]), strict=True)) if missing else {}
         return [found or dense.get(i) or Link(texts[i], None, "", "unlinked", 0.0) for i, found in enumerate(links)]
 
+    def knows(self, text: str) -> bool:
+        """Whether `text` links by a name, without the encoder."""
+        return self._by_name(text) is not None
+
     def _by_name(self, text: str) -> Link | None:
         for variant in variants(text):
             if (node := self._labels.get(variant)) is not None:

@@ -1,7 +1,7 @@
 """Stage 3 over a store: link every diagnosis and test to graph nodes, measure DTC and RAC, prune (paper, section 3.3, stage 3)."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -22,15 +22,11 @@ NODE_TYPES: dict[Kind, tuple[str, ...]] = {"diagnosis": ("disease", "phenotype")
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """Text to node, in the graphs where each is needed: diagnoses on both, tests on the test graph. None: unlinked.
-
-    `resembling`: the diagnoses that only the encoder linked to the disease graph.
-    """
+    """Text to node, in the graphs where each is needed: diagnoses on both, tests on the test graph. None: unlinked."""
 
     diseases: Mapping[str, int | None]
     diagnoses: Mapping[str, int | None]
     tests: Mapping[str, int | None]
-    resembling: frozenset[str]
 
 
 def score_store(store: Store, strategy: Strategy, threshold: float) -> None:
@@ -40,7 +36,10 @@ def score_store(store: Store, strategy: Strategy, threshold: float) -> None:
     """
     disease_graph, test_graph = open_disease_graph(), open_test_graph()
     environments = store.environments()
-    diagnoses, tests = _texts(store, environments)
+    linker = Linker(disease_graph, NODE_TYPES["diagnosis"])
+    truths = {world.environment_id: true_name(world, linker) for world in environments}
+    diagnoses, tests = _texts(store)
+    diagnoses.update(truths.values())
     links = [
         *_linked(store, disease_graph, "diagnosis", diagnoses),
         *_linked(store, test_graph, "diagnosis", diagnoses),
@@ -52,7 +51,7 @@ def score_store(store: Store, strategy: Strategy, threshold: float) -> None:
     for environment in environments:
         tree = store.trajectories(environment.environment_id)
         by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
-        truth = _truth(environment, nodes)
+        truth = nodes.diseases[truths[environment.environment_id]]
         for trajectory in tree:
             turns = [turn_nodes(turn, nodes) for turn in path_of(trajectory, by_id)]
             verdict = judge(turns, truth, disease_graph, test_graph, strategy, threshold)
@@ -85,14 +84,13 @@ def turn_nodes(turn: Turn, nodes: Nodes) -> TurnNodes:
     )
 
 
-def _texts(store: Store, environments: Iterable[ClinicalEnvironment]) -> tuple[set[str], set[str]]:
-    """Every diagnosis and every ordered test that the current trajectories and the truths name."""
+def _texts(store: Store) -> tuple[set[str], set[str]]:
+    """Every diagnosis and every ordered test that the current trajectories name."""
     rows = store.rows(
         "select distinct unnest(list_append([line.diagnosis for line in differential], turns.final_diagnosis)) as name"
         " from turns join current_trajectories using (trajectory_id)"
     )
     diagnoses = {name for (name,) in rows if name}
-    diagnoses.update(name for world in environments for name in (world.diagnosis, *world.synonyms))
     tests = store.rows("select distinct unnest(tests) from turns join current_trajectories using (trajectory_id)")
     return diagnoses, {name for (name,) in tests}
 
@@ -112,18 +110,13 @@ def _nodes(links: list[dict[str, Any]], disease_graph: Graph, test_graph: Graph)
         name = f"{graph.name}@{graph.version}"
         return {row["text"]: row["node"] for row in links if row["graph"] == name and row["kind"] == kind}
 
-    dense = frozenset(
-        row["text"] for row in links if row["method"] == "dense" and row["graph"].startswith(f"{disease_graph.name}@")
-    )
-    return Nodes(table(disease_graph, "diagnosis"), table(test_graph, "diagnosis"), table(test_graph, "test"), dense)
+    return Nodes(table(disease_graph, "diagnosis"), table(test_graph, "diagnosis"), table(test_graph, "test"))
 
 
-def _truth(environment: ClinicalEnvironment, nodes: Nodes) -> int | None:
-    """The true diagnosis as a node of the disease graph. A name that is known, be it a synonym's, comes before a resemblance."""
+def true_name(environment: ClinicalEnvironment, linker: Linker) -> str:
+    """The name by which the truth is linked: the diagnosis, or the first documented synonym that the graph knows where it does not."""
     names = (environment.diagnosis, *environment.synonyms)
-    by_name = (nodes.diseases[name] for name in names if name not in nodes.resembling)
-    by_likeness = (nodes.diseases[name] for name in names)
-    return next((node for node in (*by_name, *by_likeness) if node is not None), None)
+    return next((name for name in names if linker.knows(name)), environment.diagnosis)
 
 
 def _verdict_row(trajectory_id: str, verdict: Verdict, strategy: Strategy, threshold: float) -> dict[str, Any]:
