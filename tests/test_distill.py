@@ -112,13 +112,13 @@ def test_a_rerun_of_a_finished_run_plays_nothing(finished: tuple[Path, Path], ru
 
 
 def test_killed_half_way_and_started_again_it_ends_as_if_never_killed(
-    finished: tuple[Path, Path], tmp_path: Path, run_environment: dict[str, str]
+    finished: tuple[Path, Path], tmp_path: Path, run_environment: dict[str, str], prefect_server: str
 ) -> None:
     cases, reference = finished
     out = tmp_path / "out"
     command = [sys.executable, "-m", "flows.cli", "distill", "--cases", cases, "--out", out, *TEACHERS, "--in-flight", "1"]
     with subprocess.Popen(list(map(str, command)), env=run_environment, stderr=subprocess.DEVNULL) as run:
-        stored = wait_for_stored_trajectories(out, run)
+        stored = wait_for_second_case(prefect_server, out, run)
         run.send_signal(signal.SIGKILL)
     survived = dict(rows(out, "select trajectory_id, run_id from trajectories"))
     assert stored
@@ -133,14 +133,17 @@ def test_killed_half_way_and_started_again_it_ends_as_if_never_killed(
     assert (out / "dataset/train.parquet").read_bytes() == (reference / "dataset/train.parquet").read_bytes()
 
 
-def wait_for_stored_trajectories(out: Path, run: subprocess.Popen[bytes]) -> bool:
-    """Wait until the run's write-ahead log shows that a case was stored after its environments were."""
-    deadline = time.monotonic() + 200
-    log = out / "trajectories.duckdb.wal"
+def wait_for_second_case(api: str, out: Path, run: subprocess.Popen[bytes]) -> bool:
+    """Wait until two cases have been played; one at a time is under way, so the first is stored then."""
+    query = {
+        "flow_runs": {"name": {"like_": str(out)}},
+        "task_runs": {"name": {"like_": "rollouts:"}, "state": {"type": {"any_": ["COMPLETED"]}}},
+    }
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline and run.poll() is None:
-        if log.exists() and b"turn_limit" in log.read_bytes() + b"" or log.exists() and b"diagnosed" in log.read_bytes():
+        if len(httpx.post(f"{api}/task_runs/filter", json=query).json()) >= 2:
             return True
-        time.sleep(0.05)
+        time.sleep(0.1)
     return False
 
 
