@@ -221,13 +221,14 @@ def _clause(clause: str) -> Iterator[tuple[Meaning, bool, str]]:
         if negated and (_AFFIRMS.search(segment) or not _carries(clause, separators[at - 1], segments[at:], separators[at:])):
             negated = False
         cue = _NO.search(segment)
-        before, after = (segment[: cue.start()], segment[cue.end() :]) if cue else (segment, "")
         follows = separators[at] == ":" and bool(_NOTHING.search(segments[at + 1]))
-        late = _AFTERWARDS.search(before) is not None  # 'ascites was not seen'; what follows a cue is negated anyhow
-        for words, meaning in _longest_matches(before):
-            yield meaning, not (negated or follows or late), words
-        for words, meaning in _longest_matches(after):
-            yield meaning, False, words
+        late = _AFTERWARDS.search(segment) is not None  # 'ascites was not seen'
+        first, last = (
+            (len(_words(segment[: cue.start()])), len(_words(segment[: cue.end()]))) if cue else (LONGEST**3, LONGEST**3)
+        )
+        for start, end, words, meaning in _longest_matches(segment):
+            spans = start < last and end > first  # the phrase has the negation in itself: 'absent reflexes', 'no appetite'
+            yield meaning, spans or (end <= first and not (negated or follows or late)), words
         negated = negated or cue is not None
 
 
@@ -239,24 +240,28 @@ def _carries(clause: str, separator: str, rest: list[str], separators: list[str]
     return last_joint.lower() in ("or", "nor") and separator != ":"
 
 
-def _longest_matches(segment: str) -> Iterator[tuple[str, Meaning]]:
-    """(words, meaning) of the phrases in a segment, longest first at every word, in any order of their words."""
-    book = phrase_book()
-    words = [word for word in normalise(segment).split() if word not in _STOP]
+def _words(segment: str) -> list[str]:
+    return [word for word in normalise(segment).split() if word not in _STOP]
+
+
+def _longest_matches(segment: str) -> Iterator[tuple[int, int, str, Meaning]]:
+    """(first word, end, words, meaning) of the phrases in a segment, longest first at every word, in any order of their words."""
+    book, words = phrase_book(), _words(segment)
     stems = [_stem(word) for word in words]
     at = 0
     while at < len(words):
         for length in range(min(LONGEST, len(words) - at), 0, -1):
             meaning = book.get(" ".join(sorted(stems[at : at + length])))
             if meaning:
-                yield " ".join(words[at : at + length]), meaning
+                yield at, at + length, " ".join(words[at : at + length]), meaning
                 at += length
                 break
         else:
             at += 1
-    for word in _ACRONYM.findall(segment):
-        if word in acronyms():
-            yield word, Meaning(DISEASE + acronyms()[word], True)
+    for found in _ACRONYM.finditer(segment):
+        if found[0] in acronyms():
+            at = len(_words(segment[: found.start()]))
+            yield at, at + 1, found[0], Meaning(DISEASE + acronyms()[found[0]], True)
 
 
 _ACRONYM = re.compile(r"\b[A-Z][A-Za-z]*[A-Z]\b")

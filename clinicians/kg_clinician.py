@@ -17,7 +17,7 @@ from trajectories.records import Hypothesis, Turn
 SURE = {"kg-screening": 0.9, "kg-targeted": 0.8}
 """Posterior of the leader at which the work-up ends."""
 
-MOST_TESTS = {"kg-screening": 4, "kg-targeted": 2}
+MOST_TESTS = {"kg-screening": 4, "kg-targeted": 3}
 
 FRUITLESS = 3
 """After so many turns in a row without any documented result the work-up ends."""
@@ -59,7 +59,7 @@ class KgClinician:
         end = self._end(turns, t_max, float(chance[0]), found)
         case = _case(patient, pieces, posteriors, ranked, turns)
         names = [load_model().diseases[at].name for at in ranked[:6]]
-        orders = [] if end else self._orders(found, case, len(turns), rng)
+        orders = [] if end else self._orders(found, case, rng)
         questions = _questions(ranked, [choice for choice, _ in orders] or found[:3], dict(_named(orders)))
         outlook = (
             committing(names[0], float(chance[0]), end, rng)
@@ -81,8 +81,9 @@ class KgClinician:
         self, pieces: Sequence[Piece], log_posterior: np.ndarray, turns: Sequence[Turn], rng: np.random.Generator
     ) -> list[Choice]:
         known = frozenset(finding.key for piece in pieces for finding in piece.findings)
-        ordered = [test for turn in turns for test in turn.tests]
-        return choices(log_posterior, known, ordered, self.style, rng)
+        answered = {answer.order: bool(answer.results) for turn in turns for answer in turn.answers}
+        ordered = {test: False for turn in turns for test in turn.tests}
+        return choices(log_posterior, known, ordered | answered, self.style, rng)
 
     def _end(self, turns: Sequence[Turn], t_max: int, chance: float, found: Sequence[Choice]) -> str:
         """'' to go on, else why the work-up ends. The first turn ends it only where it is the last."""
@@ -98,13 +99,22 @@ class KgClinician:
         )
         return "exhausted" if fruitless or not found else ""
 
-    def _orders(self, found: Sequence[Choice], case: Case, turn: int, rng: np.random.Generator) -> list[tuple[Choice, str]]:
+    def _orders(self, found: Sequence[Choice], case: Case, rng: np.random.Generator) -> list[tuple[Choice, str]]:
         """The tests of this turn with the names they are ordered by: those not much worse than the best."""
-        most = max(1, MOST_TESTS[self.style] - (turn > 2) - int(rng.integers(2)))
-        good = [choice for choice in found if choice.score >= 0.35 * found[0].score][:most]
+        most = MOST_TESTS[self.style] - int(rng.integers(2))
+        good = _mixed([choice for choice in found if choice.score >= 0.35 * found[0].score])[:most]
         present = [finding.label for finding in case.key_findings]
         named = {order_name(choice, case.leader, present): choice for choice in reversed(good)}
         return [(choice, name) for name, choice in reversed(named.items())]
+
+
+def _mixed(found: Sequence[Choice]) -> list[Choice]:
+    """At most two of a category, so that a turn is not all laboratory."""
+    return [choice for at, choice in enumerate(found) if _same_category(found[:at], choice) < 2]
+
+
+def _same_category(before: Sequence[Choice], choice: Choice) -> int:
+    return sum(other.entry.category == choice.entry.category for other in before)
 
 
 def trust(rollout: int) -> float:
@@ -196,6 +206,7 @@ def _case(
         moves=tuple(move for move in moves if move),
         silent_results=tuple(dict.fromkeys(piece.test for piece, _ in new if piece.test and not piece.findings)),
         unavailable=tuple(answer.order for answer in turns[-1].answers if not answer.results) if turns else (),
+        nothing_new=bool(turns) and not any(piece.findings for piece, _ in new),
         previous_leader=turns[-1].differential[0].diagnosis if turns else None,
     )
 

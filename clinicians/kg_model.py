@@ -1,7 +1,7 @@
 """Naive Bayes over the hypotheses: log P(d | findings) = log prior + sum of log P(finding | d), in natural logarithms.
 
-P(term | d) is the annotated share of patients, the largest over the term's descendants (who has 'Polyarticular arthritis' has
-'Arthritis'); for a term more specific than the annotation, that share less what information is lost on the way up the is-a tree.
+P(term | d) is the annotated share of patients, the largest over the term's descendants (who has 'Microcytic anemia' has 'Anemia');
+for a term more specific than the annotation itself, that share less what information is lost on the way up the is-a tree.
 Every disease also shows any term by chance (the leak), the more easily the more common the term is.
 """
 
@@ -51,7 +51,8 @@ TEMPER = 0.65
 class Model:
     """Arrays over D diseases, T terms, and F findings that tests can show.
 
-    shares: D x T, P(term | disease) by annotation. silent: D x T, log chance that an annotated bedside finding goes untold.
+    shares: D x T, P(term | disease) by annotation of the term or a descendant. direct: D x T, by annotation of the term itself.
+    silent: D x T, log chance that an annotated bedside finding goes untold.
     silence: D, its row sums. leak, information: T. log_prior: D. features: finding -> row of feature_shares (F x D).
     """
 
@@ -59,6 +60,7 @@ class Model:
     position: dict[str, int]
     column: dict[str, int]
     shares: sparse.csc_matrix
+    direct: sparse.csc_matrix
     silent: sparse.csc_matrix
     silence: np.ndarray
     leak: np.ndarray
@@ -74,7 +76,7 @@ def load_model() -> Model:
     folder = built("model", _build)
     terms, features = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("terms", "features"))
     vectors = np.load(folder / "vectors.npz", allow_pickle=False)
-    arrays = {name: sparse.csc_matrix(sparse.load_npz(folder / f"{name}.npz")) for name in ("shares", "silent")}
+    arrays = {name: sparse.csc_matrix(sparse.load_npz(folder / f"{name}.npz")) for name in ("shares", "direct", "silent")}
     return Model(
         diseases=hypotheses(),
         position={disease.name: at for at, disease in enumerate(hypotheses())},
@@ -94,7 +96,7 @@ def _build(folder: Path) -> None:
     own = dict.fromkeys(term for disease in diseases for term in disease.findings)
     terms = sorted({above for term in (*own, *shown) if not term.startswith(DISEASE) for above in (term, *ancestors(term))})
     column = {term: at for at, term in enumerate(terms)}
-    shares = _propagated(diseases, column)
+    shares, direct = _matrix(diseases, column, propagate=True), _matrix(diseases, column, propagate=False)
     log_prior = np.log([disease.weight for disease in diseases])
     log_prior -= np.logaddexp.reduce(log_prior)
     marginal = np.asarray(shares.T @ np.exp(log_prior)).ravel()
@@ -107,19 +109,20 @@ def _build(folder: Path) -> None:
     features = [key for key in shown if not key.startswith(DISEASE)]
     np.savez(folder / "vectors.npz", **vectors)
     sparse.save_npz(folder / "shares.npz", shares)
+    sparse.save_npz(folder / "direct.npz", direct)
     sparse.save_npz(folder / "silent.npz", _silent(diseases, column, set(features)))
-    rows = [_chances(shares, column, vectors["leak"], vectors["information"], key) for key in features]
+    rows = [_chances(shares, direct, column, vectors["leak"], vectors["information"], key) for key in features]
     np.save(folder / "feature_shares.npy", np.array(rows, dtype=np.float32))
     for name, values in (("terms", terms), ("features", features)):
         (folder / f"{name}.json").write_text(json.dumps(values), encoding="utf-8")
 
 
-def _propagated(diseases: Sequence[Disease], column: dict[str, int]) -> sparse.csc_matrix:
+def _matrix(diseases: Sequence[Disease], column: dict[str, int], propagate: bool) -> sparse.csc_matrix:
     rows, columns, values = [], [], []
     for row, disease in enumerate(diseases):
         largest: dict[str, float] = {}
         for term, share in disease.findings.items():
-            for above in (term, *ancestors(term)):
+            for above in (term, *(ancestors(term) if propagate else ())):
                 largest[above] = max(share, largest.get(above, 0.0))
         rows += [row] * len(largest)
         columns += [column[term] for term in largest]
@@ -140,20 +143,24 @@ def _silent(diseases: Sequence[Disease], column: dict[str, int], shown_by_tests:
 
 
 def _chances(
-    shares: sparse.csc_matrix, column: dict[str, int], leak: np.ndarray, information: np.ndarray, key: str
+    shares: sparse.csc_matrix,
+    direct: sparse.csc_matrix,
+    column: dict[str, int],
+    leak: np.ndarray,
+    information: np.ndarray,
+    key: str,
 ) -> np.ndarray:
     """P(key is found | d) for every disease; a term outside the arrays is known through its ancestors only."""
-    known = [term for term in (key, *ancestors(key)) if term in column]
     own = column.get(key)
-    content = information[own] if own is not None else max((information[column[term]] for term in known), default=0.0) + 1
+    above = [column[term] for term in ancestors(key) if term in column and information[column[term]] >= LEAST_INFORMATION]
+    content = information[own] if own is not None else max((information[at] for at in above), default=0.0) + 1
     by_annotation = np.zeros(shares.shape[0], dtype=np.float32)
-    for term in known:
-        at = column[term]
-        if term == key or information[at] >= LEAST_INFORMATION:
-            credit = math.exp(-INFORMATION_LOST * max(0.0, content - information[at]))
-            start, end = shares.indptr[at], shares.indptr[at + 1]
-            rows = shares.indices[start:end]
-            by_annotation[rows] = np.maximum(by_annotation[rows], credit * shares.data[start:end])
+    columns = [(shares, own, 1.0)] if own is not None else []
+    columns += [(direct, at, math.exp(-INFORMATION_LOST * max(0.0, content - information[at]))) for at in above]
+    for matrix, at, credit in columns:
+        start, end = matrix.indptr[at], matrix.indptr[at + 1]
+        rows = matrix.indices[start:end]
+        by_annotation[rows] = np.maximum(by_annotation[rows], credit * matrix.data[start:end])
     chance = leak[own] if own is not None else LEAK
     return 1 - (1 - np.minimum(by_annotation, ALMOST_ALWAYS)) * (1 - chance)
 
@@ -164,7 +171,7 @@ def chances(key: str) -> np.ndarray:
     model = load_model()
     if key in model.features:
         return np.asarray(model.feature_shares[model.features[key]])
-    return _chances(model.shares, model.column, model.leak, model.information, key)
+    return _chances(model.shares, model.direct, model.column, model.leak, model.information, key)
 
 
 def log_likelihood(finding: Finding) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Which tests to order: by what their results are expected to tell about the leading hypotheses, against what they cost."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -16,7 +16,7 @@ from kg.tests_table import TestEntry, tests_table
 
 Style = Literal["kg-screening", "kg-targeted"]
 
-COST = {"laboratory": 1.0, "physiologic": 1.2, "imaging": 1.8, "procedure": 3.0, "pathology": 4.0}
+COST = {"laboratory": 1.0, "physiologic": 1.2, "imaging": 1.5, "procedure": 3.0, "pathology": 4.0}
 """Relative burden of a test's category: a venepuncture is 1."""
 
 ACCESS = {"routine": 0.6, "": 1.0, "special": 2.5}
@@ -24,11 +24,16 @@ ACCESS = {"routine": 0.6, "": 1.0, "special": 2.5}
 
 COSTLY = re.compile(r"\b(?:MRI|PET|CT|angiography|catheterization|exome|karyotype|microarray|genetic)\b", re.IGNORECASE)
 
-CONFIRMS, ALSO_CONFIRMS = 0.8, 0.02
-"""P(a test's result names the disease that it confirms), for patients with it and without."""
+CONFIRMS = {"laboratory": 0.5, "physiologic": 0.4, "imaging": 0.7, "procedure": 0.7, "pathology": 0.8}
+ALSO_CONFIRMS = 0.02
+"""P(a result names the disease that its test confirms): by category for patients with it; without it per disease that the test
+is for. Routine laboratory tests name none."""
 
 CONSIDERED = {"kg-screening": 20, "kg-targeted": 6}
 """Hypotheses that a choice is about."""
+
+UNLISTED = 0.35
+"""A finding that is not listed for a disease is not thereby absent in it: how far its share is drawn to the hypotheses' mean."""
 
 SIGNS_PER_TEST = 3
 """A test's result is modelled by its most telling findings: eight outcomes."""
@@ -39,12 +44,16 @@ LEAST_TOLD = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A test worth ordering: what it is expected to tell (nats), its score against cost, and its most telling finding."""
+    """A test worth ordering: what it is expected to tell (nats), its score against cost, and its telling findings, best first."""
 
     entry: TestEntry
     told: float
     score: float
-    sign: str
+    signs: tuple[str, ...]
+
+    @property
+    def sign(self) -> str:
+        return self.signs[0]
 
 
 @cache
@@ -72,19 +81,29 @@ def cost(entry: TestEntry) -> float:
 def _signs(line: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """(finding keys, positions of the hypotheses confirmed) of the test in this line of the table."""
     entry = next(entry for entry in tests_table() if entry.line == line)
-    shown = (key_of(name) for name in entry.finds if normalise(name) not in symptoms())
+    shown = (
+        key_of(name)
+        for name in entry.finds
+        if normalise(name) not in symptoms() and not name.startswith(("Abnormal", "Recurrent"))
+    )
     return tuple(dict.fromkeys(shown)), tuple(confirmed_by(entry.diseases))
 
 
 def choices(
-    log_posterior: np.ndarray, known: frozenset[str], ordered: Iterable[str], style: Style, rng: np.random.Generator
+    log_posterior: np.ndarray,
+    known: frozenset[str],
+    answered: Mapping[str, bool],
+    style: Style,
+    rng: np.random.Generator,
 ) -> list[Choice]:
     """The tests worth ordering, best first, each once and none of those ordered before.
 
     Screening weighs the information about the twenty leading hypotheses, targeted the separation of the first from the rest.
-    `known`: keys of findings that are present or absent already, which no test has to show again.
+    `known`: keys of findings that are present or absent already, which no test has to show again. `answered`: order -> whether the
+    record had a result; categories of tests that it documents are preferred.
     """
-    done = {entry.line for name in ordered if (entry := entry_of(name))}
+    past = [(entry, had) for name, had in answered.items() if (entry := entry_of(name))]
+    done = {entry.line for entry, _ in past}
     top = np.argsort(-log_posterior)[: CONSIDERED[style]]
     weights = np.exp(log_posterior[top] - log_posterior[top[0]])
     weights /= weights.sum()
@@ -94,13 +113,20 @@ def choices(
         for entry in tests_table()
         if entry.line not in done and (choice := _worth(entry, top, weights, settled, style, rng)) is not None
     ]
-    return _diverse(sorted(found, key=lambda choice: -choice.score))
+    documented = {category: _documented([had for entry, had in past if entry.category == category]) for category in COST}
+    ranked = sorted(found, key=lambda choice: -choice.score * documented[choice.entry.category])
+    return _diverse([replace(choice, score=choice.score * documented[choice.entry.category]) for choice in ranked[:25]])
+
+
+def _documented(had: Sequence[bool]) -> float:
+    """Chance that a further test of a category is documented, after what the record had so far (Laplace's rule of succession)."""
+    return (1 + sum(had)) / (2 + len(had))
 
 
 def _worth(
     entry: TestEntry, top: np.ndarray, weights: np.ndarray, settled: frozenset[str], style: Style, rng: np.random.Generator
 ) -> Choice | None:
-    signs = _signs_left(entry, top, settled)
+    signs = _signs_left(entry, top, weights, settled)
     noise = float(np.exp(0.2 * rng.gumbel()))
     if not signs:
         return None
@@ -111,18 +137,27 @@ def _worth(
     if everything < LEAST_TOLD:
         return None
     if style == "kg-screening":
-        return Choice(entry, everything, noise * everything / cost(entry) ** 0.8, best[0])
-    separation = max(_separation(signs[sign], weights) for sign in best)
-    decisive = max(best, key=lambda sign: _separation(signs[sign], weights))
-    return Choice(entry, everything, noise * (separation + 0.3 * everything) / cost(entry) ** 0.3, decisive)
+        return Choice(entry, everything, noise * everything / cost(entry) ** 0.7, tuple(best))
+    separation = {sign: _separation(signs[sign], weights) for sign in best}
+    decisive = tuple(sorted(best, key=lambda sign: -separation[sign]))
+    return Choice(entry, everything, noise * (max(separation.values()) + 0.3 * everything) / cost(entry) ** 0.3, decisive)
 
 
-def _signs_left(entry: TestEntry, top: np.ndarray, settled: frozenset[str]) -> dict[str, np.ndarray]:
+def _signs_left(entry: TestEntry, top: np.ndarray, weights: np.ndarray, settled: frozenset[str]) -> dict[str, np.ndarray]:
     """Finding -> P(finding | hypothesis) over the hypotheses considered, for what is not known yet."""
     keys, confirmed = _signs(entry.line)
-    left = {key: chances(key)[top] for key in keys if key not in settled and not key.startswith(DISEASE)}
-    for position in set(confirmed) & set(top.tolist()):
-        left[DISEASE + load_model().diseases[position].name] = np.where(top == position, CONFIRMS, ALSO_CONFIRMS)
+    left = {}
+    for key in keys:
+        if key not in settled and not key.startswith(DISEASE):
+            share = chances(key)[top]
+            mean = float(share @ weights)
+            left[key] = np.where(
+                share <= 1.05 * chances(key).min(), share + UNLISTED * max(0.0, mean - float(share.min())), share
+            )
+    names_none = access().get(entry.name) == "routine" and entry.category in ("laboratory", "physiologic")
+    unproven = min(0.3, ALSO_CONFIRMS * len(entry.diseases))
+    for position in () if names_none else set(confirmed) & set(top.tolist()):
+        left[DISEASE + load_model().diseases[position].name] = np.where(top == position, CONFIRMS[entry.category], unproven)
     return left
 
 
@@ -145,15 +180,23 @@ def _separation(share: np.ndarray, weights: np.ndarray) -> float:
 
 
 def _diverse(ranked: Sequence[Choice]) -> list[Choice]:
-    """Of tests that would show the same decisive finding only the best remains."""
-    return list({choice.sign: choice for choice in reversed(ranked)}.values())[::-1]
+    """Ranked anew one by one: what would show the same as a test before it counts for less."""
+    left, chosen, covered = list(ranked), [], set[str]()
+    while left:
+        worth = [
+            choice.score * (0.2 + 0.8 * sum(s not in covered for s in choice.signs) / len(choice.signs)) for choice in left
+        ]
+        best = int(np.argmax(worth))
+        chosen.append(replace(left.pop(best), score=worth[best]))
+        covered.update(chosen[-1].signs)
+    return chosen
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
 _UMBRELLA = re.compile(
-    r"plain radiograph of bone|contrast enema|breast imaging|fungal markers|pelvic examination|vestibular|vasculitis and|zoonosis|dengue and"
-    r"|tick-borne|bone and joint|bone and soft|somatostatin|edrophonium",
+    r"plain radiograph of bone|contrast enema|breast imaging|fungal markers|pelvic examination|vestibular|vasculitis and|zoonosis"
+    r"|dengue and|tick-borne|bone and joint|bone and soft|somatostatin|edrophonium",
     re.IGNORECASE,
 )
 _COMMON_WORDS = frozenset(

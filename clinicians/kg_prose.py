@@ -38,11 +38,33 @@ class Case:
     silent_results: tuple[str, ...]
     unavailable: tuple[str, ...]
     previous_leader: str | None
+    nothing_new: bool
 
+
+SMALL = 0.02
+"""A change of posterior that is not worth a figure."""
+
+_SAID_BETTER = {
+    "Addictive alcohol use": "alcohol misuse",
+    "Addictive opioid use": "opioid misuse",
+    "Increased body weight": "weight gain",
+    "Elevated circulating hepatic transaminase concentration": "raised transaminases",
+    "Elevated erythrocyte sedimentation rate": "a raised ESR",
+    "Inappropriate crying": "crying",
+    "Bowel irritability": "altered bowel habits",
+    "Pain in head and neck region": "facial pain",
+    "Sneeze": "sneezing",
+    "Antalgic gait": "a limp",
+    "Increased circulating pancreatic triacylglycerol lipase level": "elevated lipase",
+    "Localized soft-tissue swelling on extremity": "soft-tissue swelling",
+    "Decreased proportion of CD4-positive helper T cells": "a low CD4 count",
+}
+"""HPO's wording where no clinician would say it so."""
 
 _EPONYMS = re.compile(
-    r"(?:Crohn|Hodgkin|Kayser|Murphy|Babinski|Raynaud|Gottron|Heberden|Kaposi|Cushing|Horner|Budd|Wolff|Meckel|Legg|Hashimoto|Graves|Burkitt"
-    r"|Ewing|Wilms|Barrett|Bell|Lyme|Howell|Auer|Bence|Chiari|Lewy|Lisch|Gowers|Brushfield|Kawasaki|Q fever|Rocky|Waldenstrom|Turner|Down)\b"
+    r"(?:Crohn|Hodgkin|Kayser|Murphy|Babinski|Raynaud|Gottron|Heberden|Kaposi|Cushing|Horner|Budd|Wolff|Meckel|Legg|Hashimoto|Graves"
+    r"|Burkitt|Ewing|Wilms|Barrett|Bell|Lyme|Howell|Auer|Bence|Chiari|Lewy|Lisch|Gowers|Brushfield|Kawasaki|Q fever|Rocky|Waldenstrom"
+    r"|Turner|Down|Von)\b"
 )
 _NOT_EPONYMS = re.compile(
     r"(?:Celiac|Nephrotic|Peptic|Polycystic|Chronic|Acute|Hepatic|Peripheral|Pelvic|Heart|Coronary|Renal|Liver|Lung|Serum|Toxic|Dumping"
@@ -54,6 +76,8 @@ _NOT_EPONYMS = re.compile(
 def plain(name: str) -> str:
     """A label as it stands in the middle of a sentence: 'Elevated circulating ferritin concentration' is 'elevated ferritin'."""
     name = name.removeprefix(DISEASE)
+    if name in _SAID_BETTER:
+        return _SAID_BETTER[name]
     name = (
         re.sub(r"\b(?:circulating|serum) ", "", name)
         if re.match(r"(?:Elevated|Increased|Decreased|Reduced|Low)", name)
@@ -71,15 +95,21 @@ def listed(names: Sequence[str], joint: str = "and") -> str:
 
 
 def _labels(found: Sequence[Finding]) -> str:
-    return listed([("" if finding.present else "the absence of ") + plain(finding.label) for finding in found])
+    return listed(list(dict.fromkeys(map(_as_said, found))))
+
+
+def _as_said(finding: Finding) -> str:
+    if finding.key.startswith(DISEASE):
+        return f"a report {'naming' if finding.present else 'ruling out'} {plain(finding.label)}"
+    return ("" if finding.present else "the absence of ") + plain(finding.label)
 
 
 def percent(chance: float) -> str:
-    return "less than 1 %" if chance < 0.005 else f"{round(100 * chance)} %"
+    return "less than 1%" if chance < 0.005 else f"{min(99, round(100 * chance))}%"
 
 
 def about(chance: float) -> str:
-    """'about 40 %', 'less than 1 %'."""
+    """'about 40%', 'less than 1%'."""
     return percent(chance) if chance < 0.005 else f"about {percent(chance)}"
 
 
@@ -103,7 +133,7 @@ def _one(rng: np.random.Generator, wordings: Sequence[str]) -> str:
 def reasoning(case: Case, outlook: str, rng: np.random.Generator) -> str:
     """The reasoning of a turn: the picture or the new results, why the leader leads, what speaks against it, what follows."""
     opening = _results(case, rng) if case.moves or case.silent_results or case.unavailable else _picture(case, rng)
-    parts = [opening, _why(case, rng), _doubts(case, rng), outlook]
+    parts = [opening, *([_stands(case, rng)] if case.nothing_new else [_why(case, rng), _doubts(case, rng)]), outlook]
     return " ".join(part for part in parts if part)
 
 
@@ -134,32 +164,34 @@ def _picture(case: Case, rng: np.random.Generator) -> str:
     return text
 
 
-def _lower(text: str) -> str:
-    return text[0].lower() + text[1:]
+def _lower(name: str) -> str:
+    """A name in the middle of a sentence: 'Complete Blood Count' is 'complete blood count'; 'ECG', 'Anti-Ro' and 'X-ray' stay."""
+    words = (word.lower() if word.isalpha() and word[1:] == word[1:].lower() else word for word in name.split(" "))
+    return " ".join(words)
 
 
 def _results(case: Case, rng: np.random.Generator) -> str:
     sentences = [_move(move, rng) for move in case.moves]
     if case.silent_results:
-        tests = listed(case.silent_results)
+        tests = listed([_lower(test) for test in case.silent_results])
         sentences.append(
             _one(
                 rng,
                 [
-                    f"{tests}: nothing in the report shifts the hypotheses.",
+                    f"{_cap(tests)}: nothing in the report shifts the hypotheses.",
                     f"From {tests} I read nothing that separates the leading hypotheses.",
                     f"The report of {tests} leaves the ranking as it was.",
                 ],
             )
         )
     if case.unavailable:
-        tests = listed(case.unavailable)
+        tests = listed([_lower(test) for test in case.unavailable])
         sentences.append(
             _one(
                 rng,
                 [
                     f"No result is documented for {tests}; that neither supports nor excludes anything.",
-                    f"{tests} came back unavailable and counts neither way.",
+                    f"{_cap(tests)} came back unavailable, which counts neither way.",
                     f"The record has nothing on {tests}, so that question has to be answered differently.",
                 ],
             )
@@ -170,17 +202,35 @@ def _results(case: Case, rng: np.random.Generator) -> str:
 def _move(move: Move, rng: np.random.Generator) -> str:
     shown = [finding for finding in move.shown if finding.present][:3]
     gone = [finding for finding in move.shown if not finding.present][:3]
-    what = f"shows {_labels(shown)}" if shown else f"shows no {listed([plain(finding.label) for finding in gone], 'or')}"
+    named = [finding for finding in shown if finding.key.startswith(DISEASE)]
+    if shown:
+        what = f"{'names' if named else 'shows'} {listed(list(dict.fromkeys(plain(f.label) for f in named or shown)))}"
+    else:
+        what = f"shows no {listed([plain(finding.label) for finding in gone], 'or')}"
     up = move.after > move.before
     change = f"from {percent(move.before)} to {percent(move.after)}"
-    if percent(move.before) == percent(move.after):
-        return f"{move.test} {what}, which changes little."
+    if abs(move.before - move.after) < SMALL:
+        return f"{_cap(move.test)} {what}, which changes little."
     return _one(
         rng,
         [
-            f"{move.test} {what}, which {'raises' if up else 'lowers'} {plain(move.hypothesis)} {change}.",
-            f"{move.test} {what}: {plain(move.hypothesis)} {'rises' if up else 'falls'} {change}.",
-            f"With {move.test} done ({what.removeprefix('shows ')}), {plain(move.hypothesis)} goes {change}.",
+            f"{_cap(move.test)} {what}, which {'raises' if up else 'lowers'} {plain(move.hypothesis)} {change}.",
+            f"{_cap(move.test)} {what}: {plain(move.hypothesis)} {'rises' if up else 'falls'} {change}.",
+            f"{_cap(plain(move.hypothesis))} goes {change}, because {_lower(move.test)} {what}.",
+        ],
+    )
+
+
+def _stands(case: Case, rng: np.random.Generator) -> str:
+    leader, other, chance = plain(case.leader), plain(case.runner_up), percent(case.chance)
+    because = f", as {_labels([support[0] for support in case.supports])} suggested" if case.supports else ""
+    return _one(
+        rng,
+        [
+            f"Without new findings the ranking stands: {leader} at {chance}, then {other}.",
+            f"{_cap(leader)} stays first at {chance}{because}, with {other} next.",
+            f"So I still think of {leader} first ({chance}) and of {other} second.",
+            f"The question between {leader} ({chance}) and {other} is as open as before.",
         ],
     )
 
@@ -239,7 +289,7 @@ def _doubts(case: Case, rng: np.random.Generator) -> str:
             [
                 f"Less well does {leader} explain {_labels(here)}.",
                 f"What {leader} leaves unexplained is {_labels(here)}.",
-                f"Against it: {_labels(here)}, which {leader} does not usually cause.",
+                f"Against it: {_labels(here)}, which {leader} does not account for.",
             ],
         )
     names = listed([plain(finding.label) for finding in gone], "or")
@@ -269,12 +319,12 @@ def pivot(leader: str, other: str, questions: Sequence[Question], rng: np.random
         )
     first = questions[0]
     sign = plain(first.finding)
-    naming = first.finding.startswith(DISEASE)
+    naming = first.finding.startswith(DISEASE) or sign in (a, b)
     if naming:
         text = _one(
             rng,
             [
-                f"Is it {a} or {b}? {first.test or 'A direct test'} would show {sign} directly.",
+                f"Is it {a} or {b}? {first.test or 'Direct evidence'} would settle it.",
                 f"{_cap(a)} versus {b}: direct evidence of {sign} decides.",
             ],
         )
@@ -290,7 +340,9 @@ def pivot(leader: str, other: str, questions: Sequence[Question], rng: np.random
                 f"To tell {a} from {b}, look for {sign}, which belongs to {likelier} ({percent(high)} against {percent(low)}).",
             ],
         )
-    second = next((q for q in questions[1:] if not q.finding.startswith(DISEASE)), None)
+    second = next(
+        (q for q in questions[1:] if not q.finding.startswith(DISEASE) and plain(q.finding) not in (a, b, sign)), None
+    )
     if second:
         text += f" {_cap(plain(second.finding))} would point to {a if second.with_leader > second.with_other else b}."
     return text
@@ -298,7 +350,7 @@ def pivot(leader: str, other: str, questions: Sequence[Question], rng: np.random
 
 def ordering(tests: Sequence[tuple[str, str]], style: str, rng: np.random.Generator) -> str:
     """Why these tests: (test, finding it may show) pairs."""
-    aims = listed([f"{test} for {plain(sign)}" for test, sign in tests])
+    aims = listed([f"{_lower(test)} (for {plain(sign)})" for test, sign in tests])
     if style == "kg-screening":
         return _one(
             rng,

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from envs.oracle import Oracle
-
 from envs.records import UNAVAILABLE
 from tasks.rollout import TreePlan, branch_specs, initial_specs, play, play_tree
 from tests.records import MENU, environment, small_tree, turn

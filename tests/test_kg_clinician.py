@@ -1,0 +1,348 @@
+"""The knowledge-graph clinician: its tables, how it reads text, and how it plays on real graphs."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from clinicians.analytes import analytes, lab_statuses
+from clinicians.findings import DATA, DISEASE, Finding, findings_in, findings_in_result, key_of, most_specific, symptoms
+from clinicians.kg_clinician import KgClinician, evidence
+from clinicians.kg_hypotheses import demographics, hypotheses, patient_of, phenotype_ids
+from clinicians.kg_model import chances
+from clinicians.kg_orders import access, entry_of
+from clinicians.reply import parse_reply
+from envs.oracle import Oracle
+from envs.records import Answer, DocumentedResult, DocumentedTest
+from envs.sources.agentclinic import read
+from kg import tests_table as curated
+from kg.names import normalise
+from kg.tables import common_diseases, rows
+from tests.conftest import shared_data
+from trajectories.records import Turn
+
+STYLES = ("kg-screening", "kg-targeted")
+
+
+def play(style: str, observation: str, menu: Sequence[DocumentedTest], seed: int = 1, t_max: int = 8) -> list[Turn]:
+    clinician, oracle, turns = KgClinician(style), Oracle(menu), []  # type: ignore[arg-type]
+    while len(turns) < t_max and not (turns and turns[-1].final_diagnosis):
+        turn = asyncio.run(clinician.decide(observation, turns, t_max, seed + len(turns) + 1))
+        turns.append(replace(turn, answers=oracle.answer(turn.tests)))
+    return turns
+
+
+def first_turn(style: str, observation: str, seed: int = 1, t_max: int = 8) -> Turn:
+    return asyncio.run(KgClinician(style).decide(observation, [], t_max, seed))  # type: ignore[arg-type]
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_finding_of_a_common_disease_is_known_to_hpo():
+    table = common_diseases()
+    unknown = [(d.name, label) for d in table for label in d.findings if normalise(label) not in phenotype_ids()]
+    assert unknown == []
+    assert len(table) >= 150
+    assert all(0 < d.weight <= 100 and len(d.findings) >= 5 for d in table)
+
+
+def test_analytes_name_known_findings_and_known_tests():
+    for analyte in analytes():
+        for name in filter(None, (analyte.low_finding, analyte.high_finding)):
+            key_of(name)  # raises ValueError
+        assert entry_of(analyte.test) or analyte.test in ("Vital signs", "Physical examination"), analyte.name
+        assert analyte.low is None or analyte.high is None or analyte.low < analyte.high
+
+
+def test_the_clinicians_own_tables_name_what_exists():
+    for _, row in rows(DATA / "lay_words.csv", ["phrase", "finding"]):
+        key_of(row["finding"])
+    assert all(usual.youngest <= usual.oldest for usual in demographics().values())
+    assert access().keys() <= {entry.name for entry in curated.tests_table()}
+    assert [label for label in symptoms() if label not in phenotype_ids()] == []
+
+
+def test_hypotheses_have_distinct_names_and_some_findings():
+    names = [normalise(disease.name) for disease in hypotheses()]
+    assert len(set(names)) == len(names)
+    assert all(disease.findings for disease in hypotheses())
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_phrases(text: str) -> tuple[set[str], set[str]]:
+    found = findings_in(text)
+    return {f.label for f in found if f.present}, {f.label for f in found if not f.present}
+
+
+@pytest.mark.parametrize(
+    ("text", "present", "absent"),
+    [
+        ("The patient denies fever, chills, or weight loss.", set(), {"Fever", "Chills", "Weight loss"}),
+        ("No rash, but he has a cough.", {"Cough"}, {"Skin rash"}),
+        ("Headache without photophobia.", {"Headache"}, {"Photophobia"}),
+        ("No fever, cough for two weeks.", {"Cough"}, {"Fever"}),
+        ("Wheezing: None", set(), {"Wheezing"}),
+        ("Ascites was not seen.", set(), {"Ascites"}),
+        ("Her mother has diabetes mellitus. She reports joint pain.", {"Arthralgia"}, set()),
+        ("CT was done to rule out pulmonary embolism. Dyspnea persists.", {"Dyspnea"}, set()),
+        ("Shortness of breath and yellowing of the skin", {"Dyspnea", "Jaundice"}, set()),
+        ("She is febrile with haemoptysis.", {"Fever", "Hemoptysis"}, set()),
+    ],
+)
+def test_phrases_are_read_with_their_negation(text: str, present: set[str], absent: set[str]):
+    assert read_phrases(text) == (present, absent)
+
+
+def test_the_longest_phrase_wins():
+    present, _ = read_phrases("Difficulty climbing stairs and upper limb weakness")
+    assert present == {"Difficulty climbing stairs", "Upper limb muscle weakness"}
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("Hemoglobin 7.9 g/dL (reference 12-15.5)", "low"),
+        ("Hemoglobin: 14 g/dL", "normal"),
+        ("Hemoglobin: 79 g/L", "low"),
+        ("Hb 11.0 g/dL (normal range: 10-14)", "normal"),  # the printed range wins over the table
+        ("WBC: 13,400/mm3", "high"),
+        ("Platelets: 27 x 10^9/L", "low"),
+        ("Platelet count 280,000/µL", "normal"),
+        ("Potassium 6.1 H", "high"),
+        ("Sodium 128 mEq/L (L)", "low"),
+        ("Alkaline phosphatase: 460 U/L", "high"),
+        ("D-dimer: 3.1 mg/L (reference below 0.5)", "high"),
+        ("elevated troponin", "high"),
+        ("Ferritin: markedly decreased", "low"),
+        ("TSH within normal limits", "normal"),
+        ("Temperature: 102.2°F", "high"),
+        ("Blood pressure: 85/50 mmHg", "low"),
+        ("Glucose 16 mmol/L", "high"),
+    ],
+)
+def test_laboratory_values(text: str, status: str):
+    assert [lab.status for lab in lab_statuses(text)] == [status]
+
+
+def test_a_pending_value_says_nothing():
+    assert list(lab_statuses("Hemoglobin: pending")) == []
+
+
+def test_cells_of_another_specimen_are_no_blood_cells():
+    found = {
+        f.label for f in findings_in_result(None, "Urinalysis", "WBC: 40/hpf; Glucose: Negative; Protein: 3+") if f.present
+    }
+    assert found == {"Pyuria", "Proteinuria"}
+
+
+def test_qualitative_results():
+    positive = findings_in_result(None, "Acetylcholine receptor antibodies", "Positive")
+    negative = findings_in_result(None, "Antinuclear antibody", "Negative")
+    assert [(f.label, f.present) for f in positive] == [("Anti-acetylcholine receptor antibody positivity", True)]
+    assert [(f.label, f.present) for f in negative] == [("Antinuclear antibody positivity", False)]
+
+
+def test_a_disease_is_evidence_in_a_result_and_none_in_a_history():
+    text = "consistent with Guillain-Barre syndrome"
+    assert DISEASE + "Guillain-Barre syndrome" in {f.key for f in findings_in_result(None, "Impression", text)}
+    assert findings_in("Treated for Guillain-Barre syndrome as a child.") == ()
+
+
+def test_a_normal_result_excludes_what_the_test_shows():
+    xray = entry_of("chest x-ray")
+    found = findings_in_result(xray, "Chest X-ray", "Normal, clear lungs.")
+    assert {"Pneumothorax", "Pleural effusion"} <= {f.label for f in found if not f.present}
+    assert all(f.weight < 1 for f in found)
+
+
+def test_only_the_most_specific_of_present_findings_counts():
+    general, specific = (Finding(key_of(name), name, True, name) for name in ("Anemia", "Microcytic anemia"))
+    assert most_specific([general, specific]) == [specific]
+
+
+@pytest.mark.parametrize(
+    ("text", "age", "sex"),
+    [
+        ("A 35-year-old woman with cough", 35, "female"),
+        ("Demographics: 8-month-old boy", 8 / 12, "male"),
+        ("Newborn, female", 0.01, "female"),
+        ("He is 71 years old", 71, "male"),
+        ("The patient coughs", None, None),
+    ],
+)
+def test_age_and_sex(text: str, age: float | None, sex: str | None):
+    patient = patient_of(text)
+    assert patient.sex == sex
+    assert patient.age == (None if age is None else pytest.approx(age))
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+def test_a_general_finding_is_entailed_by_a_specific_annotation():
+    at = next(i for i, disease in enumerate(hypotheses()) if disease.name == "Hereditary spherocytosis")
+    anemia, hemolytic = (chances(key_of(name)) for name in ("Anemia", "Hemolytic anemia"))
+    assert anemia[at] >= hemolytic[at] > 5 * np.median(hemolytic)
+
+
+def test_a_sibling_of_an_annotated_finding_earns_nothing():
+    at = next(i for i, disease in enumerate(hypotheses()) if disease.name == "Acute pancreatitis")
+    assert chances(key_of("Neoplasm of the pancreas"))[at] < 0.05
+
+
+def test_an_unavailable_result_is_no_evidence():
+    patient = patient_of("A 40-year-old man with cough and fever.")
+    turn = Turn(1, "", (), "", ("Chest radiograph",), None, "", (Answer("Chest radiograph"),))
+    assert len(evidence("A 40-year-old man with cough and fever.", [turn], patient)) == 1
+
+
+def test_results_move_the_posterior():
+    observation = "A 58-year-old man with chest pain and diaphoresis."
+    before = first_turn("kg-targeted", observation, seed=2)
+    result = DocumentedResult("Troponin I", "4.2 ng/mL (reference below 0.04)")
+    ecg = DocumentedResult("Electrocardiogram", "ST-segment elevation in leads II, III and aVF.")
+    turn = replace(before, answers=(Answer("Troponin", (result,)), Answer("Electrocardiogram", (ecg,))))
+    after = asyncio.run(KgClinician("kg-targeted").decide(observation, [turn], 8, 3))
+
+    def confidence(turn: Turn) -> int:
+        return max((h.confidence for h in turn.differential if h.diagnosis == "Acute myocardial infarction"), default=0)
+
+    assert confidence(after) > confidence(before)
+    assert "Troponin I" in after.reasoning
+
+
+# --- playing ---------------------------------------------------------------------------------------------------------
+
+COUGH = """A 34-year-old woman presents with a dry cough and shortness of breath for three months. She reports fatigue and painful
+red nodules on her shins. She denies fever, weight loss or hemoptysis. She does not smoke."""
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_same_seed_gives_the_same_reply(style: str):
+    assert first_turn(style, COUGH, seed=5) == first_turn(style, COUGH, seed=5)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_seeds_vary_what_is_ordered_and_how_it_is_said(style: str):
+    replies = [first_turn(style, COUGH, seed) for seed in range(0, 300, 50)]
+    assert len({turn.tests for turn in replies}) > 1
+    assert len({turn.reasoning for turn in replies}) > 3
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_reply_is_in_the_grammar(style: str):
+    for last in (False, True):
+        turn = first_turn(style, COUGH, t_max=1 if last else 8)
+        parsed = parse_reply(turn.raw, 1, last)
+        assert (parsed.reasoning, parsed.differential, parsed.pivot) == (turn.reasoning, turn.differential, turn.pivot)
+        assert (parsed.tests, parsed.final_diagnosis) == (turn.tests, turn.final_diagnosis)
+        assert 3 <= len(turn.differential) <= 6
+        percents = [h.confidence for h in turn.differential]
+        assert percents == sorted(percents, reverse=True)
+        assert sum(percents) <= 104  # whole percents, each at least 1
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_first_turn_orders_unless_it_is_the_last(style: str):
+    assert first_turn(style, COUGH).final_diagnosis is None
+    assert first_turn(style, COUGH, t_max=1).final_diagnosis is not None
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_nothing_is_ordered_twice_and_the_last_turn_commits(style: str):
+    for seed in (1, 20, 300):
+        turns = play(style, COUGH, [], seed, t_max=5)
+        entries = [entry_of(test) for turn in turns for test in turn.tests]
+        assert len(turns) <= 5
+        assert turns[-1].final_diagnosis
+        assert all(1 <= len(turn.tests) <= 4 for turn in turns[:-1])
+        assert None not in entries
+        assert len({entry.line for entry in entries if entry}) == len(entries)
+
+
+def test_an_unknown_style_is_refused():
+    with pytest.raises(ValueError, match="no style"):
+        KgClinician("kg-lucky")  # type: ignore[arg-type]
+
+
+def lab(name: str, result: str) -> DocumentedTest:
+    return DocumentedTest(name, "laboratory", result)
+
+
+def imaging(name: str, result: str) -> DocumentedTest:
+    return DocumentedTest(name, "imaging", result)
+
+
+VIGNETTES = {
+    "Sarcoidosis": (
+        COUGH,
+        [
+            imaging("Chest radiograph", "Bilateral hilar lymphadenopathy."),
+            imaging("Chest CT", "Bilateral hilar lymphadenopathy and mediastinal lymphadenopathy."),
+            lab("Angiotensin-converting enzyme level", "112 U/L (reference 8-53)"),
+            DocumentedTest("Lung biopsy", "pathology", "Noncaseating granulomas."),
+            DocumentedTest("Lymph node biopsy", "pathology", "Noncaseating granulomas, no acid-fast bacilli."),
+        ],
+    ),
+    "Diabetic ketoacidosis": (
+        """A 19-year-old man with polyuria, polydipsia and weight loss for two weeks, and vomiting and abdominal pain since
+        yesterday. Heart rate 122/min, respiratory rate 30/min. He is confused and dehydrated.""",
+        [
+            lab("Blood glucose", "512 mg/dL"),
+            lab("Arterial blood gas", "pH 7.08, HCO3 8 mEq/L, PaCO2 20 mm Hg"),
+            lab("Serum ketones", "Strongly positive"),
+            lab("Urinalysis", "Glucose: 4+; Ketones: 4+"),
+            lab("Basic metabolic panel", "Glucose: 512 mg/dL; Bicarbonate: 8 mEq/L; Potassium: 5.6 mEq/L"),
+        ],
+    ),
+    "Graves disease": (
+        """A 29-year-old woman with palpitations, heat intolerance, tremor and weight loss over two months. Examination shows
+        proptosis and a diffuse goiter. Heart rate 118/min. She denies chest pain and cough.""",
+        [
+            lab("Thyroid function tests", "TSH: <0.01 mIU/L (reference 0.4-4.0); Free T4: 4.2 ng/dL (reference 0.8-1.8)"),
+            lab("TSH receptor antibody", "Positive"),
+            imaging("Thyroid scintigraphy", "Diffusely increased uptake."),
+        ],
+    ),
+    "Myasthenia gravis": (
+        """A 35-year-old female reports double vision and weakness of the arms that worsens with sustained upward gaze and
+        improves with rest. Ptosis of the right eyelid. Reflexes are normal.""",
+        [
+            lab("Acetylcholine receptor antibody", "Positive"),
+            DocumentedTest("Electromyography", "physiologic", "Decremental response to repetitive nerve stimulation."),
+            imaging("Chest CT", "No thymoma."),
+        ],
+    ),
+    "Acute pancreatitis": (
+        """A 47-year-old man with severe epigastric pain radiating to the back, nausea and vomiting since last night, after
+        heavy drinking. Temperature 38.1°C.""",
+        [
+            lab("Serum lipase", "2,140 U/L (reference 13-60)"),
+            lab("Complete blood count", "WBC 15,200/mm3"),
+            imaging("Abdominal CT", "Findings consistent with acute pancreatitis; no gallstones."),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("truth", VIGNETTES)
+def test_plain_vignettes_end_in_their_diagnosis(truth: str, style: str):
+    observation, menu = VIGNETTES[truth]
+    finals = [play(style, observation, menu, seed)[-1].final_diagnosis for seed in (1, 40, 900)]
+    assert finals.count(truth) >= 2
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_it_plays_real_cases_to_an_end(style: str):
+    reports = [case for case in read(shared_data("agentclinic/agentclinic_medqa.jsonl")) if hasattr(case, "structured")][:6]
+    for report in reports:
+        assert report.structured is not None
+        turns = play(style, report.structured.initial_observation, report.structured.tests)
+        assert turns[-1].final_diagnosis
+        assert all(turn.reasoning and turn.pivot for turn in turns)
