@@ -53,7 +53,8 @@ class Model:
 
     shares: D x T, P(term | disease) by annotation of the term or a descendant. direct: D x T, by annotation of the term itself.
     silent: D x T, log chance that an annotated bedside finding goes untold.
-    silence: D, its row sums. leak, information: T. log_prior: D. features: finding -> row of feature_shares (F x D).
+    silence: D, its row sums. leak, information: T. log_prior: D. features: finding -> row of feature_shares (F x D),
+    whose least value in a row is what the finding has by chance alone.
     """
 
     diseases: tuple[Disease, ...]
@@ -68,6 +69,7 @@ class Model:
     log_prior: np.ndarray
     features: dict[str, int]
     feature_shares: np.ndarray
+    feature_least: np.ndarray
 
 
 @cache
@@ -76,6 +78,7 @@ def load_model() -> Model:
     folder = built("model", _build)
     terms, features = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("terms", "features"))
     vectors = np.load(folder / "vectors.npz", allow_pickle=False)
+    feature_shares = np.load(folder / "feature_shares.npy", allow_pickle=False)
     arrays = {name: sparse.csc_matrix(sparse.load_npz(folder / f"{name}.npz")) for name in ("shares", "direct", "silent")}
     return Model(
         diseases=hypotheses(),
@@ -85,7 +88,8 @@ def load_model() -> Model:
         silence=np.asarray(arrays["silent"].sum(axis=1)).ravel(),
         **{name: vectors[name] for name in ("leak", "information", "log_prior")},
         features={key: at for at, key in enumerate(features)},
-        feature_shares=np.load(folder / "feature_shares.npy", mmap_mode="r", allow_pickle=False),
+        feature_shares=feature_shares,
+        feature_least=feature_shares.min(axis=1),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from clinicians.findings import DATA, DISEASE, ancestors, key_of, label_of, symptoms
-from clinicians.kg_model import chances, confirmed_by, load_model
+from clinicians.kg_model import confirmed_by, load_model
 from kg.names import normalise
 from kg.tables import rows
 from kg.tests_table import TestEntry, tests_table
@@ -77,16 +77,58 @@ def cost(entry: TestEntry) -> float:
     return COST[entry.category] * ACCESS[access().get(entry.name, "")] * (1.5 if COSTLY.search(entry.name) else 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What one test can show: rows of the model's features with their keys, and positions of the hypotheses that it confirms."""
+
+    rows: np.ndarray
+    keys: tuple[str, ...]
+    confirms: frozenset[int]
+
+
 @cache
-def _signs(line: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """(finding keys, positions of the hypotheses confirmed) of the test in this line of the table."""
-    entry = next(entry for entry in tests_table() if entry.line == line)
-    shown = (
-        key_of(name)
-        for name in entry.finds
-        if normalise(name) not in symptoms() and not name.startswith(("Abnormal", "Recurrent"))
-    )
-    return tuple(dict.fromkeys(shown)), tuple(confirmed_by(entry.diseases))
+def signs_of_tests() -> list[tuple[TestEntry, Signs]]:
+    """Every test with its signs; what is too general to be a result is left out."""
+    features = load_model().features
+    found = []
+    for entry in tests_table():
+        shown = [name for name in entry.finds if not name.startswith(("Abnormal", "Recurrent"))]
+        keys = tuple(dict.fromkeys(key_of(name) for name in shown if normalise(name) not in symptoms()))
+        keys = tuple(key for key in keys if key in features)
+        names_none = access().get(entry.name) == "routine" and entry.category in ("laboratory", "physiologic")
+        confirms = frozenset(() if names_none else confirmed_by(entry.diseases))
+        found.append((entry, Signs(np.array([features[key] for key in keys], dtype=int), keys, confirms)))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Outlook:
+    """The hypotheses considered (positions and weights, shape K), and P(feature | hypothesis) (F x K) with what each would tell."""
+
+    top: np.ndarray
+    weights: np.ndarray
+    shares: np.ndarray
+    told: np.ndarray
+
+
+def outlook(log_posterior: np.ndarray, known: frozenset[str], considered: int) -> Outlook:
+    """What the tests' findings would tell now; nothing, where the finding is known already."""
+    model = load_model()
+    top = np.argsort(-log_posterior)[:considered]
+    weights = np.exp(log_posterior[top] - log_posterior[top[0]])
+    weights /= weights.sum()
+    shares = model.feature_shares[:, top].astype(float)
+    mean, least = shares @ weights, shares.min(axis=1)
+    unlisted = shares <= 1.05 * model.feature_least[:, None]
+    shares = np.where(unlisted, shares + (UNLISTED * np.maximum(0, mean - least))[:, None], shares)
+    told = _entropy(shares @ weights) - _entropy(shares) @ weights
+    settled = known.union(*(ancestors(key) for key in known))
+    told[[row for key, row in model.features.items() if key in settled]] = 0.0
+    return Outlook(top, weights, shares, told)
+
+
+def _entropy(chance: np.ndarray) -> np.ndarray:
+    return -chance * np.log(chance) - (1 - chance) * np.log(1 - chance)
 
 
 def choices(
@@ -104,18 +146,15 @@ def choices(
     """
     past = [(entry, had) for name, had in answered.items() if (entry := entry_of(name))]
     done = {entry.line for entry, _ in past}
-    top = np.argsort(-log_posterior)[: CONSIDERED[style]]
-    weights = np.exp(log_posterior[top] - log_posterior[top[0]])
-    weights /= weights.sum()
-    settled = known.union(*(ancestors(key) for key in known))
-    found = [
-        choice
-        for entry in tests_table()
-        if entry.line not in done and (choice := _worth(entry, top, weights, settled, style, rng)) is not None
-    ]
     documented = {category: _documented([had for entry, had in past if entry.category == category]) for category in COST}
-    ranked = sorted(found, key=lambda choice: -choice.score * documented[choice.entry.category])
-    return _diverse([replace(choice, score=choice.score * documented[choice.entry.category]) for choice in ranked[:25]])
+    view = outlook(log_posterior, known, CONSIDERED[style])
+    noise = np.exp(0.2 * rng.gumbel(size=len(signs_of_tests())))
+    found = []
+    for (entry, signs), luck in zip(signs_of_tests(), noise, strict=True):
+        choice = None if entry.line in done else _worth(entry, signs, view, style)
+        if choice:
+            found.append(replace(choice, score=choice.score * float(luck) * documented[entry.category]))
+    return _diverse(sorted(found, key=lambda choice: -choice.score)[:25])
 
 
 def _documented(had: Sequence[bool]) -> float:
@@ -123,42 +162,21 @@ def _documented(had: Sequence[bool]) -> float:
     return (1 + sum(had)) / (2 + len(had))
 
 
-def _worth(
-    entry: TestEntry, top: np.ndarray, weights: np.ndarray, settled: frozenset[str], style: Style, rng: np.random.Generator
-) -> Choice | None:
-    signs = _signs_left(entry, top, weights, settled)
-    noise = float(np.exp(0.2 * rng.gumbel()))
-    if not signs:
+def _worth(entry: TestEntry, signs: Signs, view: Outlook, style: Style) -> Choice | None:
+    """What the test is worth by its most telling signs, None if it would tell next to nothing."""
+    found = {key: (float(view.told[row]), view.shares[row]) for key, row in zip(signs.keys, signs.rows, strict=True)}
+    for position in signs.confirms.intersection(view.top.tolist()):
+        share = np.where(view.top == position, CONFIRMS[entry.category], min(0.3, ALSO_CONFIRMS * len(entry.diseases)))
+        found[DISEASE + load_model().diseases[position].name] = _told(share[None], view.weights), share
+    best = sorted((key for key in found if found[key][0] > 0), key=lambda key: -found[key][0])[:SIGNS_PER_TEST]
+    if sum(found[key][0] for key in best) < LEAST_TOLD:
         return None
-    told = {sign: _told(np.array([share]), weights) for sign, share in signs.items()}
-    best = sorted(told, key=lambda sign: -told[sign])[:SIGNS_PER_TEST]
-    shares = np.array([signs[sign] for sign in best])
-    everything = _told(shares, weights)
-    if everything < LEAST_TOLD:
-        return None
+    everything = _told(np.array([found[key][1] for key in best]), view.weights)
     if style == "kg-screening":
-        return Choice(entry, everything, noise * everything / cost(entry) ** 0.7, tuple(best))
-    separation = {sign: _separation(signs[sign], weights) for sign in best}
-    decisive = tuple(sorted(best, key=lambda sign: -separation[sign]))
-    return Choice(entry, everything, noise * (max(separation.values()) + 0.3 * everything) / cost(entry) ** 0.3, decisive)
-
-
-def _signs_left(entry: TestEntry, top: np.ndarray, weights: np.ndarray, settled: frozenset[str]) -> dict[str, np.ndarray]:
-    """Finding -> P(finding | hypothesis) over the hypotheses considered, for what is not known yet."""
-    keys, confirmed = _signs(entry.line)
-    left = {}
-    for key in keys:
-        if key not in settled and not key.startswith(DISEASE):
-            share = chances(key)[top]
-            mean = float(share @ weights)
-            left[key] = np.where(
-                share <= 1.05 * chances(key).min(), share + UNLISTED * max(0.0, mean - float(share.min())), share
-            )
-    names_none = access().get(entry.name) == "routine" and entry.category in ("laboratory", "physiologic")
-    unproven = min(0.3, ALSO_CONFIRMS * len(entry.diseases))
-    for position in () if names_none else set(confirmed) & set(top.tolist()):
-        left[DISEASE + load_model().diseases[position].name] = np.where(top == position, CONFIRMS[entry.category], unproven)
-    return left
+        return Choice(entry, everything, everything / cost(entry) ** 0.7, tuple(best))
+    separation = {key: _separation(found[key][1], view.weights) for key in best}
+    decisive = tuple(sorted(best, key=lambda key: -separation[key]))
+    return Choice(entry, everything, (max(separation.values()) + 0.3 * everything) / cost(entry) ** 0.3, decisive)
 
 
 def _told(shares: np.ndarray, weights: np.ndarray) -> float:

@@ -41,6 +41,8 @@ class Case:
     nothing_new: bool
 
 
+_PROPER = frozenset(("Clostridioides", "Helicobacter", "Legionella", "Lyme", "Brucella", "Gram", "Coombs", "Schirmer"))
+
 SMALL = 0.02
 """A change of posterior that is not worth a figure."""
 
@@ -85,7 +87,7 @@ def plain(name: str) -> str:
     )
     name = re.sub(r"(?<=\w) (?:concentration|level)$", "", name)
     first = name.split(" ")[0]
-    eponym = _EPONYMS.match(name) or (re.search(r"\w (?:disease|syndrome)\b", name) and not _NOT_EPONYMS.match(name))
+    eponym = _EPONYMS.match(name) or (re.match(r"\S+ (?:disease|syndrome)\b", name) and not _NOT_EPONYMS.match(name))
     return name if eponym or not first[1:].islower() else name[0].lower() + name[1:]
 
 
@@ -166,8 +168,9 @@ def _picture(case: Case, rng: np.random.Generator) -> str:
 
 def _lower(name: str) -> str:
     """A name in the middle of a sentence: 'Complete Blood Count' is 'complete blood count'; 'ECG', 'Anti-Ro' and 'X-ray' stay."""
-    words = (word.lower() if word.isalpha() and word[1:] == word[1:].lower() else word for word in name.split(" "))
-    return " ".join(words)
+    return " ".join(
+        word.lower() if word.isalpha() and word[1:].islower() and word not in _PROPER else word for word in name.split(" ")
+    )
 
 
 def _results(case: Case, rng: np.random.Generator) -> str:
