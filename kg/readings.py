@@ -25,10 +25,10 @@ _CIRCUMSTANCES = re.compile(
 TOO_BROAD = frozenset(
     re.findall(
         r"\w+",
-        "syndrome disease disorder infection tumor neoplasm cancer carcinoma mass lesion cyst pain inflammation injury anomaly "
-        "anomalies malformation deficiency obstruction hemorrhage bleeding abscess type failure necrosis rupture stenosis fistula "
-        "ulcer nodule edema death fever shock contusion trauma test panel culture biopsy radiographs histology pathology endoscopy "
-        "microarray antibody sodium blood serum urine stain mri ct pet chest brain",
+        "syndrome disease disorder infection tumor neoplasm cancer carcinoma mass lesion cyst pain inflammation injury "
+        "anomaly anomalies malformation deficiency obstruction hemorrhage bleeding abscess type failure necrosis rupture "
+        "stenosis fistula ulcer nodule edema death fever shock contusion trauma test panel culture biopsy radiographs "
+        "histology pathology endoscopy microarray antibody sodium blood serum urine stain mri ct pet chest brain",
     )
 )
 """Words too general to stand for a text that holds them."""
