@@ -68,7 +68,7 @@ def findings_in(text: str, source: Source = "history", adult: bool = True) -> tu
     words = tail if source == "result" and not _STATUS.match(tail) else text
     for finding in (*_phrases(words, source), *_labs(text, source, adult)):
         earlier = found.get(finding.key)
-        if earlier is None or not earlier.present or finding.present:
+        if earlier is None or (finding.present, finding.weight) >= (earlier.present, earlier.weight):
             found[finding.key] = finding
     return tuple(found.values())
 
@@ -191,8 +191,8 @@ _HYPOTHETICAL = re.compile(
 )
 _PAST_LINE = re.compile(r"\s*(?:past|medical|surgical|social|obstetric\w*|other)\b[^:]{0,30}history\s*:", re.IGNORECASE)
 _HISTORY = re.compile(
-    r"\b(?:past (?:medical|surgical)|medical history|(?<!hour )(?<!day )(?<!week )(?<!month )(?<!year )history of|known|previous(?:ly)?"
-    r"|prior|diagnosed with)\b",
+    r"\b(?:past (?:medical|surgical)|medical history|(?<!hour )(?<!day )(?<!week )(?<!month )(?<!year )history of(?! present)"
+    r"|known|previous(?:ly)?|diagnosed with)\b",
     re.IGNORECASE,
 )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clinicians.findings import DISEASE, IMPLIED, Finding, findings_in, findings_in_result, label_of, most_specific
+from clinicians.findings import DISEASE, IMPLIED, Finding, ancestors, findings_in, findings_in_result, label_of, most_specific
 from clinicians.kg_hypotheses import Patient, patient_of
 from clinicians.kg_model import TEMPER, chances, load_model, log_likelihood, prior, silence
 from clinicians.kg_orders import Choice, Style, choices, entry_of, order_name
@@ -136,7 +136,8 @@ def evidence(initial_observation: str, turns: Sequence[Turn], patient: Patient) 
             for result in answer.results:
                 entry = entry_of(result.test) or entry_of(answer.order)
                 sources.append((turn.number, result.test, findings_in_result(entry, result.test, result.text, patient.adult)))
-    present = {finding.key for _, _, found in sources for finding in found if finding.present}
+    shown = {finding.key for _, _, found in sources for finding in found if finding.present}
+    present = shown.union(*map(ancestors, shown))
     first: dict[str, tuple[int, Finding]] = {}
     for at, (_, _, found) in enumerate(sources):
         for finding in found:

@@ -56,6 +56,7 @@ _SAID_BETTER = {
     "Bowel irritability": "altered bowel habits",
     "Pain in head and neck region": "facial pain",
     "Sneeze": "sneezing",
+    "Hyperhidrosis": "sweating",
     "Antalgic gait": "a limp",
     "Increased circulating pancreatic triacylglycerol lipase level": "elevated lipase",
     "Localized soft-tissue swelling on extremity": "soft-tissue swelling",

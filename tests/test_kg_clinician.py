@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clinicians.analytes import analytes, lab_statuses
-from clinicians.findings import DATA, DISEASE, Finding, findings_in, findings_in_result, key_of, most_specific, symptoms
+from clinicians.findings import DATA, DISEASE, PAST, Finding, findings_in, findings_in_result, key_of, most_specific, symptoms
 from clinicians.kg_clinician import KgClinician, evidence
 from clinicians.kg_hypotheses import demographics, hypotheses, patient_of, phenotype_ids
 from clinicians.kg_model import chances
@@ -96,6 +96,11 @@ def read_phrases(text: str) -> tuple[set[str], set[str]]:
 )
 def test_phrases_are_read_with_their_negation(text: str, present: set[str], absent: set[str]):
     assert read_phrases(text) == (present, absent)
+
+
+def test_what_the_past_history_tells_weighs_less_than_the_present_illness():
+    found = findings_in("History of present illness: abdominal pain for 3 days.\nPast Medical History: gout, abdominal pain.")
+    assert {f.label: f.weight for f in found} == {"Abdominal pain": 1.0, "Gout": PAST}
 
 
 def test_the_longest_phrase_wins():
@@ -213,7 +218,7 @@ def test_results_move_the_posterior():
         return max((h.confidence for h in turn.differential if h.diagnosis == "Acute myocardial infarction"), default=0)
 
     assert confidence(after) > confidence(before)
-    assert "Troponin I" in after.reasoning
+    assert "troponin I" in after.reasoning
 
 
 # --- playing ---------------------------------------------------------------------------------------------------------
