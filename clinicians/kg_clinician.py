@@ -7,7 +7,7 @@ import numpy as np
 
 from clinicians.findings import DISEASE, IMPLIED, Finding, ancestors, findings_in, findings_in_result, label_of, most_specific
 from clinicians.kg_hypotheses import Patient, patient_of
-from clinicians.kg_model import TEMPER, chances, load_model, log_likelihood, prior, silence
+from clinicians.kg_model import EXPLAINS, TEMPER, UNEXPLAINED, chances, explained, load_model, log_likelihood, prior, silence
 from clinicians.kg_orders import Choice, Style, choices, entry_of, order_name
 from clinicians.kg_prose import Case, Move, Question, committing, ordering, pivot, reasoning
 from clinicians.reply import render
@@ -166,10 +166,13 @@ def _posteriors(pieces: Sequence[Piece], patient: Patient, temper: float) -> lis
     """log P(d | pieces[: n + 1]) for every n, each normalised, shape (D,)."""
     told = [finding.key for finding in pieces[0].findings]
     total = prior(patient) + temper * silence(told)
+    support = np.zeros_like(total)
     found = []
     for piece in pieces:
         total = total + temper * piece.effect
-        found.append(total - np.logaddexp.reduce(total))
+        support = support + sum(map(explained, piece.findings))
+        cause = np.where(support < EXPLAINS, UNEXPLAINED, 0.0) + total if support.any() else total
+        found.append(cause - np.logaddexp.reduce(cause))
     return found
 
 

@@ -40,6 +40,9 @@ ALMOST_ALWAYS = 0.98
 SILENCE = 0.12
 """A bedside finding that is there is told with this chance at least; what is untold speaks a little against its diseases."""
 
+EXPLAINS, UNEXPLAINED = 0.7, -2.5
+"""A disease by which the present findings are not even this much likelier (nats) than by chance is hardly the cause: log penalty."""
+
 NAMED, NOT_NAMED = math.log(0.6 / 0.004), math.log(0.15)
 """Log likelihood ratio of a result that names the disease, and of one that rules it out by name."""
 
@@ -186,6 +189,16 @@ def log_likelihood(finding: Finding) -> np.ndarray:
         return finding.weight * effect
     share = chances(finding.key)
     return finding.weight * np.log(share if finding.present else 1 - SENSITIVITY * share)
+
+
+def explained(finding: Finding) -> np.ndarray:
+    """How much likelier (nats) a present finding of the present illness is by each disease than by chance, shape (D,)."""
+    if not finding.present or finding.weight < 1:
+        return np.zeros(len(load_model().diseases))
+    if finding.key.startswith(DISEASE):
+        return log_likelihood(finding)
+    share = chances(finding.key)
+    return np.log(share / share.min())
 
 
 def prior(patient: Patient) -> np.ndarray:

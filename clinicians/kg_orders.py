@@ -27,7 +27,10 @@ COSTLY = re.compile(r"\b(?:MRI|PET|CT|angiography|catheterization|exome|karyotyp
 CONFIRMS = {"laboratory": 0.5, "physiologic": 0.4, "imaging": 0.7, "procedure": 0.7, "pathology": 0.8}
 ALSO_CONFIRMS = 0.02
 """P(a result names the disease that its test confirms): by category for patients with it; without it per disease that the test
-is for. Routine laboratory tests name none."""
+is for. Routine measurements name none."""
+
+DETECTS = re.compile(r"culture|HIV|toxicology|smear", re.IGNORECASE)
+"""Routine laboratory tests that find a cause, not a value."""
 
 CONSIDERED = {"kg-screening": 20, "kg-targeted": 6}
 """Hypotheses that a choice is about."""
@@ -95,8 +98,8 @@ def signs_of_tests() -> list[tuple[TestEntry, Signs]]:
         shown = [name for name in entry.finds if not name.startswith(("Abnormal", "Recurrent"))]
         keys = tuple(dict.fromkeys(key_of(name) for name in shown if normalise(name) not in symptoms()))
         keys = tuple(key for key in keys if key in features)
-        names_none = access().get(entry.name) == "routine" and entry.category in ("laboratory", "physiologic")
-        confirms = frozenset(() if names_none else confirmed_by(entry.diseases))
+        measures = bool(keys) and access().get(entry.name) == "routine" and entry.category in ("laboratory", "physiologic")
+        confirms = frozenset(() if measures and not DETECTS.search(entry.name) else confirmed_by(entry.diseases))
         found.append((entry, Signs(np.array([features[key] for key in keys], dtype=int), keys, confirms)))
     return found
 

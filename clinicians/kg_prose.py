@@ -150,13 +150,15 @@ def _picture(case: Case, rng: np.random.Generator) -> str:
             ],
         )
     found = _labels(case.key_findings)
+    patient = who(case.patient)
+    inside = patient[0].lower() + patient[1:]
     text = _one(
         rng,
         [
-            f"{who(case.patient)} presents with {found}.",
-            f"The picture is one of {found} in {_lower(who(case.patient))}.",
-            f"What has to be explained in {_lower(who(case.patient))}: {found}.",
-            f"{who(case.patient)}: the findings that carry weight are {found}.",
+            f"{patient} presents with {found}.",
+            f"The picture is one of {found} in {inside}.",
+            f"What has to be explained in {inside}: {found}.",
+            f"{patient}: the findings that carry weight are {found}.",
         ],
     )
     if case.missing:
