@@ -85,11 +85,11 @@ def hypotheses() -> tuple[Disease, ...]:
         for code in same:
             findings = {term: ALSO_SHOWN * share for term, share in _annotated(code).items()} | findings
         diseases.append(Disease(common.name, common.synonyms, common.weight, findings))
-    names = set(by_name)
+    rare_names = set(by_name)
     diseases += [
         Disease(name, (), RARE_WEIGHT, _annotated(code), hpo.negated.get(code, frozenset()))
         for code, name in rare.items()
-        if code not in merged and normalise(name.partition(" due to ")[0]) not in names - {normalise(name)}
+        if code not in merged and normalise(name.partition(" due to ")[0]) not in rare_names - {normalise(name)}
     ]
     return tuple(diseases)
 

@@ -114,7 +114,7 @@ def _build(folder: Path) -> None:
         "log_prior": log_prior,
     }
     features = [key for key in shown if not key.startswith(DISEASE)]
-    np.savez(folder / "vectors.npz", **vectors)
+    np.savez(folder / "vectors.npz", **vectors)  # type: ignore[arg-type]  # NumPy types its options and the arrays alike
     sparse.save_npz(folder / "shares.npz", shares)
     sparse.save_npz(folder / "direct.npz", direct)
     sparse.save_npz(folder / "silent.npz", _silent(diseases, column, set(features)))
@@ -125,7 +125,9 @@ def _build(folder: Path) -> None:
 
 
 def _matrix(diseases: Sequence[Disease], column: dict[str, int], propagate: bool) -> sparse.csc_matrix:
-    rows, columns, values = [], [], []
+    rows: list[int] = []
+    columns: list[int] = []
+    values: list[float] = []
     for row, disease in enumerate(diseases):
         largest: dict[str, float] = {}
         for term, share in disease.findings.items():

@@ -110,7 +110,9 @@ def _start_ray(workers: int | None, attempts: int = 3) -> None:
     """Ray gives its own processes 30 s to come up, which a busy machine may exceed: then it is started once more."""
     for attempt in range(1, attempts + 1):
         try:
-            ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+            )
             return
         except Exception as error:  # Ray raises plain Exception here
             if "timed out during startup" not in str(error) or attempt == attempts:

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from clinicians.teacher import Teacher
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from clinicians.teacher import Teacher
 
 PRESETS = Path(__file__).parent.parent / "deployments" / "presets"
 
