@@ -1,6 +1,7 @@
 # Two commands do everything on a fresh machine: `make demo` runs the main job, `make test` passes the tests.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST_ARGS ?= -m 'not model'
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .PHONY: demo test install lint typecheck clean
