@@ -39,6 +39,8 @@ def distill(settings: DistillSettings, retry: bool = False) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    import sys
+
     from flows.cli import main
 
-    main(["distill"])
+    main(["distill", *sys.argv[1:]])
