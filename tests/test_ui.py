@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.test_distill import finished, rows  # noqa: F401  (the fixture of a finished run)
@@ -36,6 +37,8 @@ def test_the_page_shows_the_run_its_tasks_and_its_artifacts(
     for number in ("01", "03", "07"):
         assert f"environment: medaction-{number}" in tasks
         assert f"rollouts: medaction-{number}" in tasks
-    artifacts = page(f"{prefect_server.removesuffix('/api')}/artifacts", tmp_path / "two")
-    for key in ("funnel", "teachers", "summary"):
-        assert key in artifacts
+    query = {"flow_runs": {"id": {"any_": [flow_run_id]}}, "artifacts": {"key": {"any_": ["summary"]}}}
+    (summary,) = httpx.post(f"{prefect_server}/artifacts/filter", json=query).json()
+    text = page(f"{prefect_server.removesuffix('/api')}/artifacts/artifact/{summary['id']}", tmp_path / "two")
+    for heading in ("Distillation of", "Funnel", "Teachers", "trajectories played"):
+        assert heading in text
