@@ -1,4 +1,6 @@
-"""The command line: `medaction distill`, `retry`, `export`, `summary`. Its options are the fields of the settings model."""
+"""The command line: `medaction distill`, `retry`, `export`. The options of `distill` are the fields of the settings model.
+
+Prefect and Ray are imported by what runs them, so that help and wrong usage are answered at once."""
 
 import logging
 import sys
@@ -11,8 +13,9 @@ import click
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from flows.services import prefect_api
+from envs.records import BadCase
 from flows.settings import DistillSettings, load_preset
+from trajectories.store import Store, StoreError
 
 # Lists are given one by one: --teacher A --teacher B.
 ONE_BY_ONE = {"teachers": "teacher", "only": "case"}
@@ -20,9 +23,6 @@ ONE_BY_ONE = {"teachers": "teacher", "only": "case"}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `medaction`. Errors that a user can mend are one line on stderr and exit status 1; bad usage is 2."""
-    from envs.records import BadCase
-    from trajectories.store import StoreError
-
     logging.getLogger("medaction").addHandler(logging.StreamHandler())
     try:
         medaction.main(arguments, prog_name="medaction", standalone_mode=False)
@@ -89,8 +89,6 @@ def distill(preset: str | None, **options: Any) -> None:
 @click.option("--case", "cases", multiple=True, help="Only the failures of these cases.")
 def retry(out: Path, cases: tuple[str, ...]) -> None:
     """Run again what failed, all or by case, with the settings of the run; nothing else is touched."""
-    from trajectories.store import Store
-
     with Store(out / "trajectories.duckdb") as store:
         settings = DistillSettings.model_validate_json(store.last_settings())
         failed = {case for stage in ("environment", "rollout") for case, _ in store.open_failures(stage)}
@@ -108,7 +106,6 @@ def retry(out: Path, cases: tuple[str, ...]) -> None:
 def export(out: Path) -> None:
     """Write the dataset of a run again from its store."""
     from flows.dataset import write_dataset
-    from trajectories.store import Store
 
     with Store(out / "trajectories.duckdb") as store:
         settings = DistillSettings.model_validate_json(store.last_settings()).model_copy(update={"out": out})
@@ -117,19 +114,15 @@ def export(out: Path) -> None:
 
 def _run(settings: DistillSettings, retry: bool = False) -> None:
     """Run the flow against the configured Prefect API, or one started for it, and print the summary."""
+    from flows.distill import distill as flow
     from flows.progress import console
+    from flows.services import prefect_api
+    from flows.summary import print_summary
 
     settings.out.mkdir(parents=True, exist_ok=True)
     with console.status("starting Prefect"), prefect_api(settings.out / "prefect") as url:
         console.print(f"Prefect UI while this runs: {url.removesuffix('/api')}")
-        _start(settings, retry)
-
-
-def _start(settings: DistillSettings, retry: bool) -> None:
-    from flows.distill import distill as flow
-    from flows.summary import print_summary
-
-    print_summary(flow(settings, retry))
+        print_summary(flow(settings, retry))
 
 
 def _readable(error: Exception) -> str:
