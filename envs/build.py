@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from envs import checks
 from envs.naming import normalise
-from envs.records import BadCase, CaseReport, ClinicalEnvironment, DocumentedTest, StructuredCase
+from envs.records import BadCase, Built, CaseReport, CheckResult, ClinicalEnvironment, DocumentedTest, StructuredCase
 
 Extract = Callable[[CaseReport], StructuredCase]
 """Reads o1, the menu and the diagnosis out of a report that came without sections (`envs.extraction.make_extractor`)."""
@@ -13,32 +13,40 @@ Extract = Callable[[CaseReport], StructuredCase]
 MIN_TESTS = 2
 
 
-def build_environment(report: CaseReport, extract: Extract | None = None, min_tests: int = MIN_TESTS) -> ClinicalEnvironment:
-    """The clinical environment of one report.
+def build_environment(report: CaseReport, extract: Extract | None = None, min_tests: int = MIN_TESTS) -> Built:
+    """The clinical environment of one report, or its refusal under the name of the first required check that fails.
 
     A report with sections is taken as it is; any other goes through `extract`. What can be mended without inventing is mended and
     noted in `warnings` (`tidy`); nothing is ever cut out of the initial observation: a case that leaks is refused.
-
-    Raises BadCase with the failed check's name, BadCase('needs_extraction') without an extractor, and whatever `extract` raises.
     """
-    if report.structured is None and extract is None:
-        message = "the report has no structured part; give an extractor, e.g. --extractor MODEL, or put <stem>.json beside it"
-        raise BadCase("needs_extraction", message, report.case_id, report.path)
-    structured = report.structured if report.structured is not None else extract(report)  # type: ignore[misc]
+    try:
+        structured = _structured(report, extract)
+    except BadCase as refusal:
+        return Built(None, refusal)
     case, mended = tidy(structured)
-    for result in hard_checks(report, case, min_tests):
-        if not result.passed:
-            raise BadCase(result.name, result.detail, report.case_id, report.path)
-    soft = checks.no_manifestation_in_o1(report, case)
-    warnings = (*mended, *([f"{soft.name}: {soft.detail}"] if not soft.passed else []))
-    return ClinicalEnvironment(
+    results = tuple(all_checks(report, case, min_tests))
+    for result in results:
+        if result.required and not result.passed:
+            return Built(None, BadCase(result.name, result.detail, report.case_id, report.path), results)
+    warnings = (*mended, *(f"{result.name}: {result.detail}" for result in results if not result.passed))
+    environment = ClinicalEnvironment(
         report.case_id, report.source, report.title, case.initial_observation, case.tests, case.diagnosis, case.synonyms,
-        report.licence, report.evaluation_only, warnings,
+        report.licence, report.evaluation_only, warnings, case.body_system, case.disease_type, case.rare,
     )  # fmt: skip
+    return Built(environment, None, results)
 
 
-def hard_checks(report: CaseReport, case: StructuredCase, min_tests: int = MIN_TESTS) -> list[checks.CheckResult]:
-    """The results of all checks that an environment must pass, the cheap ones first."""
+def _structured(report: CaseReport, extract: Extract | None) -> StructuredCase:
+    if report.structured is not None:
+        return report.structured
+    if extract is not None:
+        return extract(report)
+    message = "the report has no structured part; give an extractor, e.g. --extractor MODEL, or put <stem>.json beside it"
+    raise BadCase("needs_extraction", message, report.case_id, report.path)
+
+
+def all_checks(report: CaseReport, case: StructuredCase, min_tests: int = MIN_TESTS) -> list[CheckResult]:
+    """The results of all checks, in the order in which a refusal is named."""
     return [
         checks.has_diagnosis(report, case),
         checks.has_initial_observation(report, case),
@@ -47,6 +55,7 @@ def hard_checks(report: CaseReport, case: StructuredCase, min_tests: int = MIN_T
         checks.no_diagnosis_in_o1(report, case),
         checks.no_result_in_o1(report, case),
         checks.results_grounded(report, case),
+        checks.no_manifestation_in_o1(report, case),
     ]
 
 

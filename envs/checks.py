@@ -6,13 +6,12 @@ Each returns a `CheckResult` with a name, a figure and what was found, so that a
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from rapidfuzz import fuzz
 
 from envs.diagnosis_names import abbreviations_of, mentions, names_of, parts_of
 from envs.naming import normalise
-from envs.records import CaseReport, StructuredCase
+from envs.records import CaseReport, CheckResult, StructuredCase
 
 GROUNDED_AT = 90.0
 """A result is found in the report when its best aligned window there agrees to this many percent (rapidfuzz partial ratio)."""
@@ -21,39 +20,31 @@ RESULT_LENGTH = 25
 """A shorter result ('Normal', '120/80 mmHg') can stand in the initial observation without having been copied there."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """What one check found. `figure` is its measure; `detail` names the offending passage."""
-
-    name: str
-    passed: bool
-    figure: float
-    detail: str = ""
-
-
 def has_initial_observation(_report: CaseReport, case: StructuredCase) -> CheckResult:
     """Figure: characters of o1; at least 40 are needed (an age, a sex and a complaint)."""
     length = len(case.initial_observation.strip())
-    return CheckResult("has_initial_observation", length >= 40, length, f"{length} characters, at least 40 are needed")
+    return CheckResult("has_initial_observation", length >= 40, length, 40, f"{length} characters, at least 40 are needed")
 
 
 def has_diagnosis(_report: CaseReport, case: StructuredCase) -> CheckResult:
     """Figure: letters of the diagnosis."""
     letters = sum(c.isalpha() for c in case.diagnosis)
-    return CheckResult("has_diagnosis", letters >= 3, letters, f"the diagnosis is {case.diagnosis!r}")
+    return CheckResult("has_diagnosis", letters >= 3, letters, 3, f"the diagnosis is {case.diagnosis!r}")
 
 
 def min_tests(_report: CaseReport, case: StructuredCase, at_least: int = 2) -> CheckResult:
     """Figure: documented tests. With fewer than `at_least`, ordering tests is no choice."""
     count = len(case.tests)
-    return CheckResult("min_tests", count >= at_least, count, f"{count} documented tests, at least {at_least} are needed")
+    return CheckResult(
+        "min_tests", count >= at_least, count, at_least, f"{count} documented tests, at least {at_least} are needed"
+    )
 
 
 def no_duplicate_tests(_report: CaseReport, case: StructuredCase) -> CheckResult:
     """Figure: test names that stand more than once in the menu."""
     names = [normalise(test.name) for test in case.tests]
     twice = sorted({name for name in names if names.count(name) > 1})
-    return CheckResult("no_duplicate_tests", not twice, len(twice), ", ".join(twice))
+    return CheckResult("no_duplicate_tests", not twice, len(twice), 0, ", ".join(twice))
 
 
 def results_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
@@ -71,7 +62,7 @@ def results_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
             if score < worst:
                 reason = f"the number {missing} is not in the report" if missing else f"found to {score:.0f} %"
                 worst, detail = score, f"{test.name}: {line[:80]!r}: {reason}"
-    return CheckResult("results_grounded", worst >= GROUNDED_AT, worst, detail)
+    return CheckResult("results_grounded", worst >= GROUNDED_AT, worst, GROUNDED_AT, detail)
 
 
 def no_diagnosis_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
@@ -84,7 +75,7 @@ def no_diagnosis_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult
     shorts = _unique(short for diagnosis in diagnoses for short in abbreviations_of(diagnosis))
     found = [name for name in names if mentions(case.initial_observation, name)]
     found += [short for short in shorts if re.search(rf"\b{re.escape(short)}\b", case.initial_observation)]
-    return CheckResult("no_diagnosis_in_o1", not found, len(found), f"the initial observation names {', '.join(found)!r}")
+    return CheckResult("no_diagnosis_in_o1", not found, len(found), 0, f"the initial observation names {', '.join(found)!r}")
 
 
 def no_manifestation_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
@@ -93,7 +84,14 @@ def no_manifestation_in_o1(_report: CaseReport, case: StructuredCase) -> CheckRe
     Figure: the number of such parts found.
     """
     found = [part for part in parts_of(case.diagnosis)[1] if mentions(case.initial_observation, part)]
-    return CheckResult("no_manifestation_in_o1", not found, len(found), f"the initial observation names {', '.join(found)!r}")
+    return CheckResult(
+        "no_manifestation_in_o1",
+        not found,
+        len(found),
+        0,
+        f"the initial observation names {', '.join(found)!r}",
+        required=False,
+    )
 
 
 def no_result_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
@@ -106,7 +104,7 @@ def no_result_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
         if len(_plain(line)) >= RESULT_LENGTH and _agreement(_plain(line), text) >= 95
     ]
     return CheckResult(
-        "no_result_in_o1", not found, len(found), f"the initial observation tells the result of {', '.join(found)}"
+        "no_result_in_o1", not found, len(found), 0, f"the initial observation tells the result of {', '.join(found)}"
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Literal
 
 Category = Literal["laboratory", "imaging", "procedure", "physiologic", "pathology"]
@@ -48,6 +48,10 @@ class DocumentedTest:
     category: Category
     result: str
     aliases: tuple[str, ...] = ()
+    minor: str = ""
+    """Minor category of Figure 7, e.g. 'hematology' or 'computed tomography'; empty: not told apart."""
+    quote: str = ""
+    """The report's passage that tells the result; empty where the source itself is structured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,10 @@ class StructuredCase:
     diagnosis: str
     synonyms: tuple[str, ...] = ()
     """Other names of the diagnosis; none may stand in the initial observation."""
+    body_system: str = ""
+    """Primary body system and disease type of Figure 6, in the words of `envs.composition`; empty: not told by the source."""
+    disease_type: str = ""
+    rare: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,7 @@ class CaseReport:
     evaluation_only: bool = False
     structured: StructuredCase | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
+    """What the source tells of the publication: 'pmcid', 'doi', 'journal', 'date', 'article_type'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +99,38 @@ class ClinicalEnvironment:
     licence: str | None = None
     evaluation_only: bool = False
     warnings: tuple[str, ...] = ()
+    body_system: str = ""
+    disease_type: str = ""
+    rare: bool | None = None
 
     @property
     def environment_id(self) -> str:
         """Content hash of everything a rollout can depend on: a changed case is a new environment."""
-        content = [self.case_id, self.initial_observation, [asdict(test) for test in self.menu], self.diagnosis]
+        menu = [[test.name, test.category, test.result, test.aliases] for test in self.menu]
+        content = [self.case_id, self.initial_observation, menu, self.diagnosis]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check found (`envs.checks`). `figure` is its measure, held against `threshold`; `detail` names the offending passage."""
+
+    name: str
+    passed: bool
+    figure: float
+    threshold: float
+    detail: str = ""
+    required: bool = True
+    """Whether a case that fails is refused; else the failure is a warning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What became of a case report: its environment or its refusal, never both, and every check that was made."""
+
+    environment: ClinicalEnvironment | None
+    refusal: BadCase | None
+    checks: tuple[CheckResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from prefect.utilities.annotations import quote
 
 from clinicians.make import prompt_version
 from clinicians.teacher import Teacher
-from envs.records import BadCase, CaseReport, ClinicalEnvironment
+from envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
 from envs.sources import read_cases
 from flows.fan_out import fan_out
 from flows.progress import Progress
@@ -18,14 +18,15 @@ from flows.versions import code_version
 from tasks.cases import cpus_of_case, environment_of_case, rollouts_of_case
 from tasks.rollout import Played, TreePlan, branch_specs, initial_specs
 from trajectories.records import Failure, RolloutSpec, Trajectory, now
-from trajectories.store import Store, report_hash
+from trajectories.store import Known, Store, report_hash
 
 log = logging.getLogger("medaction")
 
 
 def build_environments(store: Store, settings: DistillSettings, extractor: Teacher | None, run_id: str, retry: bool) -> None:
     """Stage 1: an environment, or a refusal with its reason, of every new or changed report."""
-    reports = list(_reports_to_build(store, settings, run_id, retry))
+    built_with = stage_1_hash(settings)
+    reports = list(_reports_to_build(store, settings, built_with, run_id, retry))
     if not reports:
         return
 
@@ -34,15 +35,23 @@ def build_environments(store: Store, settings: DistillSettings, extractor: Teach
 
     with Progress("environments", len(reports)) as progress:
         for report, built in fan_out(submit, reports, settings.in_flight):
-            if isinstance(built, ClinicalEnvironment):
-                store.add_environment(report, built)
-            else:
-                store.add_refusal(report, _as_refusal(built), run_id)
-                log.warning("case %s refused: %s", report.case_id, built)
-            progress.advance(failed=not isinstance(built, ClinicalEnvironment))
+            if not isinstance(built, Built):
+                built = Built(None, BadCase(type(built).__name__, str(built)[:2000]))
+            store.add_built(report, built, built_with, run_id)
+            if built.refusal:
+                log.warning("case %s refused: %s", report.case_id, built.refusal)
+            progress.advance(failed=built.refusal is not None)
 
 
-def _reports_to_build(store: Store, settings: DistillSettings, run_id: str, retry: bool) -> Iterator[CaseReport]:
+def stage_1_hash(settings: DistillSettings) -> str:
+    """What an environment is built with, besides its report: under other settings a case is built again."""
+    extractor = settings.extractor.identity() if settings.extractor else None
+    return hashlib.sha256(json.dumps([settings.min_tests, extractor], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _reports_to_build(
+    store: Store, settings: DistillSettings, built_with: str, run_id: str, retry: bool
+) -> Iterator[CaseReport]:
     known = store.known_cases()
     again = {case_id for case_id, _ in store.open_failures("environment")} if retry else set()
     for report in selected(read_cases(settings.cases), settings):
@@ -50,8 +59,7 @@ def _reports_to_build(store: Store, settings: DistillSettings, run_id: str, retr
             store.add_unreadable(report, run_id)
             log.warning("%s: %s", report.path, report)
             continue
-        have = known.get(report.case_id)
-        if have is None or have.report_hash != report_hash(report) or report.case_id in again:
+        if known.get(report.case_id) != Known(report_hash(report), built_with) or report.case_id in again:
             yield report
 
 
@@ -65,11 +73,6 @@ def selected(cases: Iterator[CaseReport | BadCase], settings: DistillSettings) -
             return
         taken += 1
         yield case
-
-
-def _as_refusal(error: object) -> BadCase:
-    """Whatever a stage-1 task ended with, as a refusal with a reason that can be counted."""
-    return error if isinstance(error, BadCase) else BadCase(type(error).__name__, str(error)[:2000])
 
 
 def play_trees(store: Store, settings: DistillSettings, teachers: Sequence[Teacher], run_id: str, retry: bool) -> None:

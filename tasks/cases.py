@@ -19,7 +19,7 @@ from clinicians.teacher import Teacher
 from envs.build import build_environment
 from envs.extraction import make_extractor
 from envs.oracle import Oracle
-from envs.records import BadCase, CaseReport, ClinicalEnvironment
+from envs.records import Built, CaseReport, ClinicalEnvironment
 from kg.encoder import load_encoder
 from kg.linking import aliases_of_tests
 from tasks.rollout import Played, TreePlan, play_tree
@@ -52,24 +52,21 @@ def _wait(reference: ray.ObjectRef) -> Any:
 
 
 @ray.remote(max_retries=RESTARTS)
-def _build(report: CaseReport, extractor: Teacher | None, min_tests: int) -> ClinicalEnvironment | BadCase:
+def _build(report: CaseReport, extractor: Teacher | None, min_tests: int) -> Built:
     extract = None
     if extractor is not None:
         extract = make_extractor(lambda messages, schema: asyncio.run(complete(extractor, messages, schema))[0])
-    try:
-        return build_environment(report, extract, min_tests)
-    except BadCase as refusal:
-        return refusal
+    return build_environment(report, extract, min_tests)
 
 
 @task(task_run_name="environment: {case_id}", **RETRIES)
 def environment_of_case(case_id: str, work: tuple) -> Any:
     """Stage 1 for one case. `work` are the arguments of `_build`, in `quote`: Prefect neither walks through them nor links tasks by them.
 
-    The result is a ClinicalEnvironment; a refused case is a failed task whose result is the BadCase.
+    The result is a Built; a refused case is a failed task with the refusal as its message.
     """
-    built = _wait(_build.remote(*work))
-    return Failed(message=str(built), data=built) if isinstance(built, BadCase) else built
+    built: Built = _wait(_build.remote(*work))
+    return Failed(message=str(built.refusal), data=built) if built.refusal else built
 
 
 @cache

@@ -1,7 +1,11 @@
 """Small hand-written records for tests of the store and of what is built on it."""
 
-from envs.records import Answer, CaseReport, ClinicalEnvironment, DocumentedResult, DocumentedTest
+from typing import Any
+
+from envs.build import build_environment
+from envs.records import Answer, BadCase, Built, CaseReport, ClinicalEnvironment, DocumentedResult, DocumentedTest
 from trajectories.records import Hypothesis, RolloutSpec, Trajectory, Turn, Usage
+from trajectories.store import Store
 
 MENU = (
     DocumentedTest("Complete blood count", "laboratory", "Hemoglobin 9.1 g/dL; platelets 410 x 10^9/L", ("CBC",)),
@@ -44,3 +48,22 @@ def small_tree(case_id: str = "case-1") -> tuple[ClinicalEnvironment, Trajectory
     )
     branch_spec = RolloutSpec(world.environment_id, case_id, "teacher-a", "schema", 0, "hash-1", root.trajectory_id, 1)
     return world, root, trajectory(branch_spec, turn(2, "Sarcoidosis", (), "Sarcoidosis"))
+
+
+def environment_of(report: CaseReport, *arguments: Any, **named: Any) -> ClinicalEnvironment:
+    """The environment that a report becomes; fails with the refusal."""
+    built = build_environment(report, *arguments, **named)
+    assert built.environment is not None, built.refusal
+    return built.environment
+
+
+def refusal_of(report: CaseReport, *arguments: Any, **named: Any) -> BadCase:
+    """The refusal that a report meets."""
+    built = build_environment(report, *arguments, **named)
+    assert built.refusal is not None
+    assert built.environment is None
+    return built.refusal
+
+
+def add_environment(store: Store, report: CaseReport, world: ClinicalEnvironment) -> None:
+    store.add_built(report, Built(world, None), "", "run-1")

@@ -8,9 +8,10 @@ import pytest
 
 from envs import checks
 from envs.build import build_environment, tidy
-from envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
+from envs.records import BadCase, Built, CaseReport, DocumentedTest, StructuredCase
 from envs.sources import read_cases
 from tests.conftest import shared_data
+from tests.records import environment_of, refusal_of
 
 TESTS = (
     DocumentedTest("CT chest", "imaging", "A 3 cm mass in the right upper lobe."),
@@ -25,19 +26,18 @@ def report(case: StructuredCase | None = CASE, text: str = "") -> CaseReport:
 
 
 def refused(case: StructuredCase, text: str = "") -> str:
-    with pytest.raises(BadCase) as caught:
-        build_environment(report(case, text))
-    assert caught.value.case_id == "case-1"
-    return caught.value.reason
+    refusal = refusal_of(report(case, text))
+    assert refusal.case_id == "case-1"
+    return refusal.reason
 
 
 def test_a_good_case_becomes_an_environment() -> None:
-    environment = build_environment(report())
+    environment = environment_of(report())
     assert environment.menu == TESTS
     assert environment.diagnosis == "Lung adenocarcinoma"
     assert environment.warnings == ()
-    assert environment.environment_id == build_environment(report()).environment_id
-    other = build_environment(report(replace(CASE, initial_observation=CASE.initial_observation + " No fever.")))
+    assert environment.environment_id == environment_of(report()).environment_id
+    other = environment_of(report(replace(CASE, initial_observation=CASE.initial_observation + " No fever.")))
     assert other.environment_id != environment.environment_id
 
 
@@ -58,9 +58,8 @@ def test_a_failed_check_is_the_reason(case: StructuredCase, reason: str) -> None
 
 
 def test_the_smallest_menu_is_a_parameter() -> None:
-    assert len(build_environment(report(replace(CASE, tests=TESTS[:1])), min_tests=1).menu) == 1
-    with pytest.raises(BadCase, match="min_tests"):
-        build_environment(report(), min_tests=3)
+    assert len(environment_of(report(replace(CASE, tests=TESTS[:1])), min_tests=1).menu) == 1
+    assert refusal_of(report(), min_tests=3).reason == "min_tests"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +85,7 @@ def test_the_smallest_menu_is_a_parameter() -> None:
 )
 def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(diagnosis: str, synonyms: tuple[str, ...], leak: str) -> None:
     case = replace(CASE, diagnosis=diagnosis, synonyms=synonyms)
-    assert build_environment(report(case)).diagnosis == diagnosis
+    assert environment_of(report(case)).diagnosis == diagnosis
     leaking = replace(case, initial_observation=f"{CASE.initial_observation} {leak}.")
     assert refused(leaking) == "no_diagnosis_in_o1"
 
@@ -109,7 +108,7 @@ def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(diagnosis: str, sy
 )
 def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
     case = replace(CASE, diagnosis=diagnosis, initial_observation=f"{CASE.initial_observation} {harmless}.")
-    assert build_environment(report(case)).diagnosis == diagnosis
+    assert environment_of(report(case)).diagnosis == diagnosis
 
 
 def test_what_the_diagnosis_comes_with_is_a_warning_only() -> None:
@@ -118,7 +117,7 @@ def test_what_the_diagnosis_comes_with_is_a_warning_only() -> None:
         diagnosis="Mesenteric panniculitis with chylous ascites",
         initial_observation=CASE.initial_observation + " Chylous ascites.",
     )
-    (warning,) = build_environment(report(case)).warnings
+    (warning,) = environment_of(report(case)).warnings
     assert warning.startswith("no_manifestation_in_o1")
 
 
@@ -154,9 +153,8 @@ def test_tests_without_result_are_left_out_and_same_names_merged() -> None:
 
 def test_a_report_without_sections_needs_an_extractor() -> None:
     unstructured = report(None, text=report().text)
-    with pytest.raises(BadCase, match="needs_extraction"):
-        build_environment(unstructured)
-    assert build_environment(unstructured, lambda _report: CASE).menu == TESTS
+    assert refusal_of(unstructured).reason == "needs_extraction"
+    assert environment_of(unstructured, lambda _report: CASE).menu == TESTS
 
 
 @pytest.mark.parametrize(
@@ -174,14 +172,11 @@ def test_a_report_without_sections_needs_an_extractor() -> None:
 def test_every_real_case_is_an_environment_or_a_named_refusal(name: str, count: int, built: int, reasons: set[str]) -> None:
     environments, refusals = [], Counter[str]()
     for case in read_cases(shared_data(name)):
-        try:
-            if isinstance(case, BadCase):
-                raise case
-            environment = build_environment(case)
-        except BadCase as bad:
-            refusals[bad.reason] += 1
+        outcome = Built(None, case) if isinstance(case, BadCase) else build_environment(case)
+        if outcome.refusal:
+            refusals[outcome.refusal.reason] += 1
         else:
-            environments.append((case, environment))
+            environments.append((case, outcome.environment))
     assert len(environments) + sum(refusals.values()) == count
     assert len(environments) >= built
     assert set(refusals) <= reasons

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from envs.build import build_environment
 from envs.extraction import SCHEMA, make_extractor, parse_reply, quoted
-from envs.records import BadCase, CaseReport
+from envs.records import CaseReport
+from tests.records import environment_of, refusal_of
 
 TEXT = (
     "A 41-year-old cheesemaker has had evening fevers and back pain for five weeks. Hemoglobin was 11.2 g/dL. "
@@ -48,7 +48,7 @@ def speaker(*replies: object) -> tuple[Callable[[Messages, dict[str, Any]], str]
 
 def test_a_good_reply_becomes_an_environment() -> None:
     complete, heard = speaker(GOOD)
-    environment = build_environment(REPORT, make_extractor(complete))
+    environment = environment_of(REPORT, make_extractor(complete))
     assert [test.name for test in environment.menu] == ["Hemoglobin", "MRI lumbar spine"]
     assert environment.synonyms == ("Malta fever",)
     assert len(heard) == 1
@@ -72,7 +72,7 @@ def test_a_good_reply_becomes_an_environment() -> None:
 )
 def test_a_faulty_reply_is_asked_again_once_with_its_fault_named(faulty: object, named: str) -> None:
     complete, heard = speaker(faulty, GOOD)
-    assert build_environment(REPORT, make_extractor(complete)).diagnosis == "Brucellosis"
+    assert environment_of(REPORT, make_extractor(complete)).diagnosis == "Brucellosis"
     assert len(heard) == 2
     assert named in heard[1][-1]["content"]
 
@@ -80,10 +80,9 @@ def test_a_faulty_reply_is_asked_again_once_with_its_fault_named(faulty: object,
 def test_a_second_faulty_reply_is_refused_by_name() -> None:
     for faulty, reason in ((INVENTED, "results_grounded"), (LEAKING, "no_diagnosis_in_o1"), ("no", "extraction_failed")):
         complete, heard = speaker(faulty, faulty)
-        with pytest.raises(BadCase) as caught:
-            build_environment(REPORT, make_extractor(complete))
-        assert caught.value.reason == reason
-        assert caught.value.path == "PMC1.xml"
+        refusal = refusal_of(REPORT, make_extractor(complete))
+        assert refusal.reason == reason
+        assert refusal.path == "PMC1.xml"
         assert len(heard) == 2
 
 

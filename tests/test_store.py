@@ -11,8 +11,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from envs.records import BadCase
-from tests.records import environment, report, small_tree
+from envs.records import BadCase, Built, CheckResult
+from tests.records import add_environment, environment, report, small_tree
 from trajectories.records import Failure, now
 from trajectories.store import Store, StoreError
 
@@ -25,7 +25,7 @@ def store(tmp_path: Path):
 
 def fill(store: Store, case_id: str = "case-1"):
     world, root, branch = small_tree(case_id)
-    store.add_environment(report(case_id), world)
+    add_environment(store, report(case_id), world)
     store.add_rollouts(case_id, [root, branch], [], "run-1")
     return world, root, branch
 
@@ -52,17 +52,20 @@ def test_the_path_of_a_branch_is_the_prefix_and_its_own_turns(store: Store) -> N
 
 
 def test_a_refused_case_is_on_record_until_it_succeeds(store: Store) -> None:
-    store.add_refusal(report(), BadCase("results_grounded", "PET is not in the report"), "run-1")
+    found = CheckResult("results_grounded", False, 40.0, 90.0, "PET is not in the report")
+    store.add_built(report(), Built(None, BadCase("results_grounded", found.detail), (found,)), "min_tests 1", "run-1")
     assert store.rows("select environment_id, reason from cases") == [(None, "results_grounded")]
     assert store.open_failures("environment") == [("case-1", None)]
-    store.add_environment(report(), environment())
+    assert store.rows('select "name", figure, threshold from checks') == [("results_grounded", 40.0, 90.0)]
+    add_environment(store, report(), environment())
     assert store.open_failures("environment") == []
+    assert store.rows("select count(*) from checks") == [(0,)]
     assert store.rows("select count(*) from failures where resolved is not null") == [(1,)]
 
 
 def test_a_failed_rollout_counts_its_attempts_and_is_resolved_by_success(store: Store) -> None:
     world, root, _ = small_tree()
-    store.add_environment(report(), world)
+    add_environment(store, report(), world)
     failure = Failure("rollout", "case-1", "MalformedReply", "no JSON", now(), "teacher-a", root.trajectory_id, 2, raw="<html>")
     store.add_rollouts("case-1", [], [failure], "run-1")
     store.add_rollouts("case-1", [], [failure], "run-2")
@@ -73,10 +76,10 @@ def test_a_failed_rollout_counts_its_attempts_and_is_resolved_by_success(store: 
 
 
 def test_benchmark_and_training_cases_never_share_a_store(store: Store) -> None:
-    store.add_environment(report("a"), environment("a", evaluation_only=True))
+    add_environment(store, report("a"), environment("a", evaluation_only=True))
     assert store.evaluation_only
     with pytest.raises(StoreError, match="another output folder"):
-        store.add_environment(report("b"), environment("b"))
+        add_environment(store, report("b"), environment("b"))
     assert [world.case_id for world in store.environments()] == ["a"]
 
 
@@ -129,12 +132,12 @@ def test_sigkill_between_cases_loses_nothing_that_was_stored(tmp_path: Path) -> 
     path = tmp_path / "s.duckdb"
     code = textwrap.dedent(f"""
         from pathlib import Path
-        from tests.records import report, small_tree
+        from tests.records import add_environment, report, small_tree
         from trajectories.store import Store
         store = Store(Path({str(path)!r}))
         for i in range(10_000):
             world, root, branch = small_tree(f"case-{{i}}")
-            store.add_environment(report(f"case-{{i}}"), world)
+            add_environment(store, report(f"case-{{i}}"), world)
             store.add_rollouts(f"case-{{i}}", [root, branch], [], "run-1")
             print(i, flush=True)
     """)

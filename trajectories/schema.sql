@@ -14,17 +14,32 @@ create table if not exists runs (
     versions json not null
 );
 
--- Every case report that was read, with what became of it.
+-- Every case report that was read, whole, with what became of it.
 create table if not exists cases (
     case_id varchar primary key,
     source varchar not null,
     title varchar not null,
     path varchar not null,
     licence varchar,
+    publication json not null,           -- what the source tells: pmcid, doi, journal, date, article_type
+    "text" varchar not null,
     report_hash varchar not null,
+    built_with varchar not null,         -- the settings of stage 1: under others the case is built again
     environment_id varchar,              -- null: refused
     reason varchar,                      -- the name of the check that refused it
     message varchar
+);
+
+-- Every check of every case, passed or not.
+create table if not exists checks (
+    case_id varchar not null,
+    "name" varchar not null,
+    passed boolean not null,
+    figure double not null,
+    threshold double not null,
+    required boolean not null,           -- false: a failure is a warning
+    detail varchar not null,
+    primary key (case_id, "name")
 );
 
 create table if not exists environments (
@@ -33,12 +48,15 @@ create table if not exists environments (
     source varchar not null,
     title varchar not null,
     initial_observation varchar not null,
-    menu struct("name" varchar, category varchar, result varchar, aliases varchar[])[] not null,
+    menu struct("name" varchar, category varchar, result varchar, aliases varchar[], "minor" varchar, "quote" varchar)[] not null,
     diagnosis varchar not null,
     synonyms varchar[] not null,
     licence varchar,
     evaluation_only boolean not null,
-    warnings varchar[] not null
+    warnings varchar[] not null,
+    body_system varchar not null,        -- empty: not told
+    disease_type varchar not null,
+    rare boolean
 );
 
 create table if not exists trajectories (

@@ -14,10 +14,10 @@ import duckdb
 import polars as pl
 from pydantic import TypeAdapter
 
-from envs.records import BadCase, CaseReport, ClinicalEnvironment
+from envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
 from trajectories.records import Failure, RolloutSpec, Trajectory, Turn, Usage, now
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 _TURN_FIELDS = (
     "number",
     "reasoning",
@@ -40,10 +40,10 @@ class StoreError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the store has of a case: nothing to build when `report_hash` is unchanged."""
+    """What the store has of a case: nothing to build when both are unchanged."""
 
     report_hash: str
-    environment_id: str | None
+    built_with: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,23 +173,34 @@ class Store:
     # --- stage 1 ---------------------------------------------------------------------------------------------------
 
     def known_cases(self) -> dict[str, Known]:
-        rows = self.rows("select case_id, report_hash, environment_id from cases")
-        return {case_id: Known(hash_, environment_id) for case_id, hash_, environment_id in rows}
+        rows = self.rows("select case_id, report_hash, built_with from cases")
+        return {case_id: Known(hash_, built_with) for case_id, hash_, built_with in rows}
 
-    def add_environment(self, report: CaseReport, environment: ClinicalEnvironment) -> None:
-        self.claim(environment.evaluation_only)
-        row = asdict(environment) | {"environment_id": environment.environment_id}
+    def add_built(self, report: CaseReport, built: Built, built_with: str, run_id: str) -> None:
+        """A case with its environment, or with its refusal, which is also on record as a failure that can be retried."""
+        if built.environment:
+            self.claim(built.environment.evaluation_only)
+        refusal = built.refusal
+        case = {
+            "case_id": report.case_id, "source": report.source, "title": report.title, "path": report.path,
+            "licence": report.licence, "publication": json.dumps(dict(report.meta)), "text": report.text,
+            "report_hash": report_hash(report), "built_with": built_with,
+            "environment_id": built.environment.environment_id if built.environment else None,
+            "reason": refusal.reason if refusal else None, "message": refusal.message if refusal else None,
+        }  # fmt: skip
         with self.transaction():
-            self._put_case(report, environment.environment_id)
-            self.db.execute("delete from environments where environment_id = ?", [environment.environment_id])
-            self._insert("environments", [row])
-            self._resolve("environment", report.case_id)
-
-    def add_refusal(self, report: CaseReport, refusal: BadCase, run_id: str) -> None:
-        """A case without an environment: named in `cases` with its reason, and on record as a failure that can be retried."""
-        with self.transaction():
-            self._put_case(report, None, refusal.reason, refusal.message)
-            self._put_failures([_refused("environment", report.case_id, report.path, refusal)], run_id)
+            self.db.execute("delete from cases where case_id = ?", [report.case_id])
+            self.db.execute("delete from checks where case_id = ?", [report.case_id])
+            self._insert("cases", [case])
+            self._insert("checks", [asdict(check) | {"case_id": report.case_id} for check in built.checks])
+            self._resolve("read", report.case_id)
+            if built.environment:
+                self._resolve("environment", report.case_id)
+                row = asdict(built.environment) | {"environment_id": built.environment.environment_id}
+                self.db.execute("delete from environments where environment_id = ?", [row["environment_id"]])
+                self._insert("environments", [row])
+            elif refusal:
+                self._put_failures([_refused("environment", report.case_id, report.path, refusal)], run_id)
 
     def add_unreadable(self, refusal: BadCase, run_id: str) -> None:
         """Something that could not be read as a case report at all; noted once per case and reason."""
@@ -198,16 +209,6 @@ class Store:
         if not self.rows(known, [failure.case_id, failure.path, failure.error_class]):
             with self.transaction():
                 self._put_failures([failure], run_id)
-
-    def _put_case(
-        self, report: CaseReport, environment_id: str | None, reason: str | None = None, message: str | None = None
-    ) -> None:
-        self.db.execute("delete from cases where case_id = ?", [report.case_id])
-        self.db.execute(
-            "insert into cases values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [report.case_id, report.source, report.title, report.path, report.licence, report_hash(report),
-             environment_id, reason, message],
-        )  # fmt: skip
 
     def environments(self) -> list[ClinicalEnvironment]:
         """The current environment of every case, in the order of case ids."""
