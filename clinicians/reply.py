@@ -30,24 +30,24 @@ Sentence = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(o
 Name = Annotated[str, Field(min_length=1, max_length=160), AfterValidator(one_line), AfterValidator(_filled)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=True, frozen=True)
 
 
-class RankedDiagnosis(_Strict):
+class RankedDiagnosis(Strict):
     diagnosis: Name
     confidence: Annotated[int, Field(ge=0, le=100)]
 
 
-class OrderTests(_Strict):
+class OrderTests(Strict):
     order_tests: Annotated[list[Name], Field(min_length=1, max_length=6)]
 
 
-class Commit(_Strict):
+class Commit(Strict):
     final_diagnosis: Name
 
 
-class Reply(_Strict):
+class Reply(Strict):
     """What a model writes at a turn: either it orders tests, or it commits to a definitive diagnosis."""
 
     reasoning: Prose
@@ -79,8 +79,13 @@ class MalformedReply(ValueError):
 
 
 def reply_schema(last_turn: bool) -> dict[str, Any]:
-    """The JSON schema of a reply, in the subset that OpenAI's strict mode, vLLM and llama.cpp all take: no references, no titles."""
-    schema = (LastReply if last_turn else Reply).model_json_schema()
+    """The JSON schema of a reply, in the subset that OpenAI's strict mode, vLLM and llama.cpp all take."""
+    return schema_of(LastReply if last_turn else Reply)
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's JSON schema without references and titles."""
+    schema = model.model_json_schema()
     return _inlined(schema, schema.get("$defs", {}))
 
 
@@ -103,7 +108,7 @@ def parse_reply(text: str, number: int, last_turn: bool) -> Turn:
     """
     thinking, body = split_thinking(text)
     try:
-        reply = (LastReply if last_turn else Reply).model_validate(_json_object(body))
+        reply = (LastReply if last_turn else Reply).model_validate(json_object(body))
     except ValidationError as error:
         raise MalformedReply(_in_words(error, last_turn), printable(text)) from None
     except ValueError as error:
@@ -135,7 +140,7 @@ def split_thinking(text: str) -> tuple[str, str]:
     return plain(found["thinking"]).strip(), text[found.end() :].strip()
 
 
-def _json_object(body: str) -> dict[str, Any]:
+def json_object(body: str) -> dict[str, Any]:
     """Raises ValueError in words that a model can act on."""
     if not body:
         raise ValueError("the reply is empty; write the JSON object")

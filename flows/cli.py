@@ -1,24 +1,26 @@
-"""The command line: `medaction distill`, `retry`, `export`. The options of `distill` are the fields of the settings model.
+"""The command line. The options of `distill` and `envs build` are the fields of their settings.
 
 Prefect and Ray are imported by what runs them, so that help and wrong usage are answered at once."""
 
 import logging
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from envs.records import BadCase
-from flows.settings import DistillSettings, load_preset
+from flows.settings import DistillSettings, EnvironmentSettings, load_preset
 from trajectories.store import Store, StoreError
 
 # Lists are given one by one: --teacher A --teacher B.
-ONE_BY_ONE = {"teachers": "teacher", "only": "case"}
+ONE_BY_ONE = {"teachers": "teacher", "only": "case", "allow": "allow"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,16 +45,36 @@ def medaction() -> None:
     """From case reports to multi-turn diagnostic training data."""
 
 
-def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
-    """One option for every field of DistillSettings, so that the command line can do what the form and the preset can."""
-    for name, field in reversed(DistillSettings.model_fields.items()):
-        command = _option(name, field)(command)
-    return command
+def _options_of(settings: type[EnvironmentSettings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """One option for every field of the settings, so that the command line can do what the form and the preset can."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for name, field in reversed(settings.model_fields.items()):
+            command = _option(name, field)(command)
+        return command
+
+    return add
+
+
+Settings = TypeVar("Settings", bound=EnvironmentSettings)
+
+
+def _settings(kind: type[Settings], preset: str | None, options: dict[str, Any]) -> Settings:
+    """The settings that preset and options give; options win. Raises click.UsageError in the words of the command line."""
+    given = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value not in (None, ())
+    }
+    try:
+        start = load_preset(preset) if preset else {}
+        elsewhere = DistillSettings.model_fields.keys() - kind.model_fields  # a preset serves every command
+        return kind.model_validate({name: value for name, value in start.items() if name not in elsewhere} | given)
+    except (ValidationError, ValueError) as error:
+        raise click.UsageError(_readable(error)) from error
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
     flag = f"--{ONE_BY_ONE.get(name, name).replace('_', '-')}"
-    default = "" if field.is_required() or field.default in (None, []) else f"  [default: {field.default}]"
+    default = "" if field.is_required() or field.default in (None, PydanticUndefined) else f"  [default: {field.default}]"
     return click.option(
         flag, name, type=_click_type(field.annotation), multiple=name in ONE_BY_ONE, default=None,
         help=f"{field.description}{default}".replace("\b", ""),
@@ -63,66 +85,128 @@ def _click_type(annotation: Any) -> click.ParamType:
     """int, float, path and choice as click knows them; anything else is text that the settings model reads."""
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(part for part in get_args(annotation) if part is not types.NoneType)
+    if get_origin(annotation) is list:
+        annotation = get_args(annotation)[0]
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
     known: dict[Any, click.ParamType] = {int: click.INT, float: click.FLOAT, Path: click.Path(path_type=Path)}
     return known.get(annotation, click.STRING)
 
 
+PRESET = click.option("--preset", help="Start from a preset: demo, paper, or the path of a YAML file; options override it.")
+OUT = click.option(
+    "--out", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="The folder of the run."
+)
+
+
 @medaction.command()
-@click.option("--preset", help="Start from a preset: demo, paper, or the path of a YAML file; options override it.")
-@_settings_options
+@PRESET
+@_options_of(DistillSettings)
 def distill(preset: str | None, **options: Any) -> None:
     """Build environments, play trees, prune, and write the dataset. A rerun does only what is missing."""
-    given = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value not in (None, ())
-    }
-    try:
-        settings = DistillSettings.model_validate((load_preset(preset) if preset else {}) | given)
-    except (ValidationError, ValueError) as error:
-        raise click.UsageError(_readable(error)) from error
-    _run(settings)
+    _distill(_settings(DistillSettings, preset, options))
 
 
 @medaction.command()
-@click.option("--out", type=click.Path(path_type=Path, exists=True), required=True, help="The folder of the run.")
+@OUT
 @click.option("--case", "cases", multiple=True, help="Only the failures of these cases.")
 def retry(out: Path, cases: tuple[str, ...]) -> None:
     """Run again what failed, all or by case, with the settings of the run; nothing else is touched."""
     with Store(out / "trajectories.duckdb") as store:
-        settings = DistillSettings.model_validate_json(store.last_settings())
-        failed = {case for stage in ("environment", "rollout") for case, _ in store.open_failures(stage)}
+        flow, settings = store.last_run()
+        failed = {case for stage in ("environment", "gold", "rollout") for case, _ in store.open_failures(stage)}
     unknown = sorted(set(cases) - failed)
     if unknown:
         raise click.UsageError(f"no open failure of {', '.join(unknown)}; there are: {', '.join(sorted(failed)) or 'none'}")
     if not failed:
         click.echo("nothing to retry: no failure is open")
         return
-    _run(settings.model_copy(update={"out": out, "only": sorted(cases or failed), "limit": None}), retry=True)
+    change = {"out": out, "only": sorted(cases or failed), "limit": None}
+    if flow == "distill":
+        _distill(DistillSettings.model_validate_json(settings).model_copy(update=change), retry=True)
+    else:
+        _environments(EnvironmentSettings.model_validate_json(settings).model_copy(update=change), retry=True)
+
+
+@medaction.group()
+def envs() -> None:
+    """Clinical environments: build them alone, see what the checks found, and draw what they are made of."""
+
+
+@envs.command()
+@PRESET
+@_options_of(EnvironmentSettings)
+def build(preset: str | None, **options: Any) -> None:
+    """Build the environments of case reports and stop there; `distill` on the same --out goes on."""
+    _environments(_settings(EnvironmentSettings, preset, options))
+
+
+@envs.command()
+@OUT
+def check(out: Path) -> None:
+    """Print every check with its figures, and every refused case with its reason."""
+    from flows.summary import check_tables, print_checks
+
+    with Store(out / "trajectories.duckdb") as store:
+        print_checks(check_tables(store))
+
+
+@envs.command()
+@OUT
+def plot(out: Path) -> None:
+    """Draw body systems, disease types and tests (the paper's Figures 6 and 7) into OUT/plots."""
+    from evaluation.composition import composition, plot_composition
+
+    with Store(out / "trajectories.duckdb") as store:
+        environments = store.environments()
+    if not environments:
+        raise click.UsageError(f"{out} has no environment to draw: see `medaction envs check --out {out}`")
+    for drawn in plot_composition(composition(environments), out / "plots"):
+        click.echo(drawn)
 
 
 @medaction.command()
-@click.option("--out", type=click.Path(path_type=Path, exists=True), required=True, help="The folder of the run.")
+@OUT
 def export(out: Path) -> None:
     """Write the dataset of a run again from its store."""
     from flows.dataset import write_dataset
 
     with Store(out / "trajectories.duckdb") as store:
-        settings = DistillSettings.model_validate_json(store.last_settings()).model_copy(update={"out": out})
+        flow, last = store.last_run()
+        if flow != "distill":
+            raise StoreError(f"{store.path} holds environments only: run `medaction distill --out {out} ...` first")
+        settings = DistillSettings.model_validate_json(last).model_copy(update={"out": out})
         click.echo(f"{write_dataset(store, settings)} records in {out / 'dataset'}")
 
 
-def _run(settings: DistillSettings, retry: bool = False) -> None:
-    """Run the flow against the configured Prefect API, or one started for it, and print the summary."""
+def _distill(settings: DistillSettings, retry: bool = False) -> None:
     from flows.distill import distill as flow
-    from flows.progress import console
-    from flows.services import prefect_api
     from flows.summary import print_summary
 
-    settings.out.mkdir(parents=True, exist_ok=True)
-    with console.status("starting Prefect"), prefect_api(settings.out / "prefect") as url:
-        console.print(f"Prefect UI while this runs: {url.removesuffix('/api')}")
+    with _prefect(settings.out):
         print_summary(flow(settings, retry))
+
+
+def _environments(settings: EnvironmentSettings, retry: bool = False) -> None:
+    from flows.environments import environments as flow
+    from flows.summary import print_checks
+
+    with _prefect(settings.out):
+        print_checks(flow(settings, retry))
+
+
+@contextmanager
+def _prefect(out: Path) -> Iterator[None]:
+    """The configured Prefect API, or one started for the run."""
+    from flows.progress import console
+    from flows.services import prefect_api
+
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as services:
+        with console.status("starting Prefect"):
+            url = services.enter_context(prefect_api(out / "prefect"))
+        console.print(f"Prefect UI while this runs: {url.removesuffix('/api')}")
+        yield
 
 
 def _readable(error: Exception) -> str:

@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from flows.dataset import write_dataset
 from flows.services import local_models, mark_crashed, ray_session
 from flows.settings import DistillSettings
-from flows.stages import build_environments, play_trees
+from flows.stages import build_environments, play_trees, reconstruct_gold
 from flows.summary import publish_summary
 from flows.versions import versions
 from tasks.scoring import score_store
@@ -27,11 +27,12 @@ def distill(settings: DistillSettings, retry: bool = False) -> dict[str, Any]:
     Raises StoreError (the store is in use, or of the other purpose) and BadCase (no case can be read from `settings.cases`).
     """
     with Store(settings.out / "trajectories.duckdb") as store:
-        with store.run(settings.model_dump_json(), flow_run.get_id(), versions()) as run:
+        with store.run("distill", settings.model_dump_json(), flow_run.get_id(), versions()) as run:
             mark_crashed(run.interrupted)
-            with ray_session(settings.workers), local_models(settings) as (teachers, extractor):
-                build_environments(store, settings, extractor, run.run_id, retry)
-                play_trees(store, settings, teachers, run.run_id, retry)
+            with ray_session(settings.workers), local_models() as reach:
+                build_environments(store, settings, reach, run.run_id, retry)
+                reconstruct_gold(store, settings, reach, run.run_id, retry)
+                play_trees(store, settings, reach, run.run_id, retry)
             score_store(store, settings.strategy, settings.rac_threshold)
             if not store.evaluation_only:
                 write_dataset(store, settings)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import UUID
@@ -22,7 +22,6 @@ from prefect.states import Crashed
 
 from clinicians.local_server import start_local
 from clinicians.teacher import Teacher
-from flows.settings import DistillSettings
 
 log = logging.getLogger("medaction")
 
@@ -121,22 +120,26 @@ def _start_ray(workers: int | None, attempts: int = 3) -> None:
             ray.shutdown()
 
 
+Reach = Callable[[Teacher], Teacher]
+"""A model of the settings -> the same as it can be reached now."""
+
+
 @contextmanager
-def local_models(settings: DistillSettings) -> Iterator[tuple[list[Teacher], Teacher | None]]:
-    """The teachers and the extractor as they can be reached: local models are started on loopback and stopped at the end."""
+def local_models() -> Iterator[Reach]:
+    """A function that makes models reachable: a local one is started on loopback at its first use, and stopped at the end."""
     with ExitStack() as servers:
         started: dict[Path | None, Teacher] = {}
 
         def reach(teacher: Teacher) -> Teacher:
             """One server a model file, however many teachers use it."""
-            if teacher.model != "local":
+            if not teacher.local:
                 return teacher
             if teacher.gguf not in started:
                 started[teacher.gguf] = servers.enter_context(start_local(teacher))
             server = started[teacher.gguf]
             return teacher.model_copy(update={"model": server.model, "api_base": server.api_base})
 
-        yield [reach(teacher) for teacher in settings.teachers], reach(settings.extractor) if settings.extractor else None
+        yield reach
 
 
 def mark_crashed(flow_run_ids: Sequence[str]) -> None:

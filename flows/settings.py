@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from clinicians.teacher import Teacher
 
@@ -15,25 +15,57 @@ def _teacher(value: Any) -> Any:
     return Teacher.parse(value) if isinstance(value, str) else value
 
 
+def _language_model(model: Teacher | None) -> Teacher | None:
+    if model is not None and model.embedded:
+        raise ValueError(f"{model.model} is no language model: it can only be a teacher")
+    return model
+
+
 TeacherField = Annotated[Teacher, BeforeValidator(_teacher)]
 
 
-class DistillSettings(BaseModel):
-    """Everything a run depends on. The defaults are the paper's (section 3.3 and appendix C)."""
+class EnvironmentSettings(BaseModel):
+    """Everything that stage 1 depends on, and where the run lives."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    cases: Path = Field(
-        description="A file or folder of case reports: JATS XML, AgentClinic JSONL, MedR-Bench JSON, or our own JSON."
+    cases: str = Field(
+        description="A file or folder of case reports in any form that docs/sources.md names, or pmc:PMC123,PMC456, or pmc:FILE_OF_IDS."
     )
     out: Path = Field(description="The run's folder: the store, the dataset and the summary are written here.")
+    extractor: TeacherField | None = Field(
+        default=None, description="The language model that builds environments from reports without structured sections."
+    )
+    allow: list[Literal["unlicensed", "any-article"]] = Field(
+        default_factory=list, description="Take what is refused by default: cases without a licence, articles of other types."
+    )
+    min_tests: int = Field(default=1, ge=1, description="A case with fewer documented tests is refused.")
+    limit: int | None = Field(default=None, ge=1, description="Only the first so many cases.")
+    only: list[str] = Field(default_factory=list, description="Only these case ids.")
+    workers: int | None = Field(default=None, ge=1, description="CPUs that the local Ray uses; by default all of them.")
+    in_flight: int = Field(default=16, ge=1, le=1000, description="Cases under way at the same time.")
+
+    @field_validator("extractor")
+    @classmethod
+    def _speaks(cls, model: Teacher | None) -> Teacher | None:
+        return _language_model(model)
+
+
+class DistillSettings(EnvironmentSettings):
+    """Everything a run depends on. The defaults are the paper's (section 3.3 and appendix C)."""
+
     teachers: list[TeacherField] = Field(
         min_length=1,
         description="Who plays: kg-screening, kg-targeted, local, local:/path/to/model.gguf, or any LiteLLM model"
         " (openai/gpt-5.4-mini, openai/NAME@http://127.0.0.1:8000/v1).",
     )
-    extractor: TeacherField | None = Field(
-        default=None, description="The language model that builds environments from reports without structured sections."
+    gold: TeacherField | None = Field(
+        default=None,
+        description="A language model that reconstructs the documented course of every report as one gold trajectory (RQ1).",
+    )
+    oracle: TeacherField | None = Field(
+        default=None,
+        description="A language model that may pick menu entries by number for orders that names and encoder do not match.",
     )
     rollouts: int = Field(
         default=3, ge=1, le=64, description="K: independent rollouts from the initial observation, per teacher."
@@ -50,15 +82,15 @@ class DistillSettings(BaseModel):
     rac_threshold: float = Field(
         default=3.0, gt=0, description="Hops on the test graph above which a turn's tests count as ineffective."
     )
-    min_tests: int = Field(default=1, ge=1, description="A case with fewer documented tests is refused.")
     validation_percent: int = Field(
         default=10, ge=0, le=50, description="Share of the cases kept apart as the validation split."
     )
     seed: int = Field(default=0, ge=0, description="Changes every rollout's seed.")
-    limit: int | None = Field(default=None, ge=1, description="Only the first so many cases.")
-    only: list[str] = Field(default_factory=list, description="Only these case ids.")
-    workers: int | None = Field(default=None, ge=1, description="CPUs that the local Ray uses; by default all of them.")
-    in_flight: int = Field(default=16, ge=1, le=1000, description="Cases under way at the same time.")
+
+    @field_validator("gold", "oracle")
+    @classmethod
+    def _speak(cls, model: Teacher | None) -> Teacher | None:
+        return _language_model(model)
 
     @model_validator(mode="after")
     def _distinct_teachers(self) -> "DistillSettings":

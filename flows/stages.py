@@ -1,4 +1,4 @@
-"""The two stages that fan out per case. Each stores what a case gave as soon as the case has finished."""
+"""The stages that fan out per case. Each stores what a case gave as soon as the case has finished."""
 
 import hashlib
 import json
@@ -7,15 +7,17 @@ from collections.abc import Iterator, Sequence
 
 from prefect.utilities.annotations import quote
 
+from clinicians.gold import GOLD_VERSION
 from clinicians.make import prompt_version
 from clinicians.teacher import Teacher
 from envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
 from envs.sources import read_cases
 from flows.fan_out import fan_out
 from flows.progress import Progress
-from flows.settings import DistillSettings
+from flows.services import Reach
+from flows.settings import DistillSettings, EnvironmentSettings
 from flows.versions import code_version
-from tasks.cases import cpus_of_case, environment_of_case, rollouts_of_case
+from tasks.cases import cpus_of_case, environment_of_case, gold_of_case, rollouts_of_case
 from tasks.rollout import Played, TreePlan, branch_specs, initial_specs
 from trajectories.records import Failure, RolloutSpec, Trajectory, now
 from trajectories.store import Known, Store, report_hash
@@ -23,12 +25,13 @@ from trajectories.store import Known, Store, report_hash
 log = logging.getLogger("medaction")
 
 
-def build_environments(store: Store, settings: DistillSettings, extractor: Teacher | None, run_id: str, retry: bool) -> None:
+def build_environments(store: Store, settings: EnvironmentSettings, reach: Reach, run_id: str, retry: bool) -> None:
     """Stage 1: an environment, or a refusal with its reason, of every new or changed report."""
     built_with = stage_1_hash(settings)
     reports = list(_reports_to_build(store, settings, built_with, run_id, retry))
     if not reports:
         return
+    extractor = reach(settings.extractor) if settings.extractor else None
 
     def submit(report: CaseReport):
         return environment_of_case.submit(report.case_id, quote((report, extractor, settings.min_tests)))
@@ -43,14 +46,14 @@ def build_environments(store: Store, settings: DistillSettings, extractor: Teach
             progress.advance(failed=built.refusal is not None)
 
 
-def stage_1_hash(settings: DistillSettings) -> str:
+def stage_1_hash(settings: EnvironmentSettings) -> str:
     """What an environment is built with, besides its report: under other settings a case is built again."""
     extractor = settings.extractor.identity() if settings.extractor else None
-    return hashlib.sha256(json.dumps([settings.min_tests, extractor], sort_keys=True).encode()).hexdigest()[:12]
+    return _hash([settings.min_tests, extractor])
 
 
 def _reports_to_build(
-    store: Store, settings: DistillSettings, built_with: str, run_id: str, retry: bool
+    store: Store, settings: EnvironmentSettings, built_with: str, run_id: str, retry: bool
 ) -> Iterator[CaseReport]:
     known = store.known_cases()
     again = {case_id for case_id, _ in store.open_failures("environment")} if retry else set()
@@ -63,7 +66,7 @@ def _reports_to_build(
             yield report
 
 
-def selected(cases: Iterator[CaseReport | BadCase], settings: DistillSettings) -> Iterator[CaseReport | BadCase]:
+def selected(cases: Iterator[CaseReport | BadCase], settings: EnvironmentSettings) -> Iterator[CaseReport | BadCase]:
     """The cases that `only` and `limit` leave; what cannot be read counts towards the limit too."""
     taken = 0
     for case in cases:
@@ -75,16 +78,58 @@ def selected(cases: Iterator[CaseReport | BadCase], settings: DistillSettings) -
         yield case
 
 
-def play_trees(store: Store, settings: DistillSettings, teachers: Sequence[Teacher], run_id: str, retry: bool) -> None:
-    """Stage 2: play what is missing of every environment's tree. `teachers` are the settings' teachers as they can be reached now."""
+def reconstruct_gold(store: Store, settings: DistillSettings, reach: Reach, run_id: str, retry: bool) -> None:
+    """The gold trajectory of every environment that has none, from the text of its report (RQ1)."""
+    if settings.gold is None:
+        return
+    writer = reach(settings.gold)
+    failed = set() if retry else {id_ for _, id_ in store.open_failures("gold")}
+    specs = [(environment, gold_spec(environment, settings)) for environment in _chosen(store, settings)]
+    wanted = [(environment, spec) for environment, spec in specs if spec.trajectory_id not in failed | store.trajectory_ids()]
+    if not wanted:
+        return
+
+    def submit(item: tuple[ClinicalEnvironment, RolloutSpec]):
+        environment, spec = item
+        work = quote((environment, store.report_text(environment.case_id), spec, writer, settings.t_max, code_version()))
+        return gold_of_case.submit(environment.case_id, work)
+
+    with Progress("gold", len(wanted)) as progress:
+        for (environment, spec), written in fan_out(submit, wanted, settings.in_flight):
+            if isinstance(written, Trajectory):
+                store.add_rollouts("gold", environment.case_id, [written], [], run_id)
+            else:
+                failure = written if isinstance(written, Failure) else _lost("gold", environment.case_id, written, spec)
+                store.add_rollouts("gold", environment.case_id, [], [failure], run_id)
+                log.warning("case %s, gold: %s: %s", failure.case_id, failure.error_class, failure.message[:300])
+            progress.advance(failed=not isinstance(written, Trajectory))
+
+
+def gold_spec(environment: ClinicalEnvironment, settings: DistillSettings) -> RolloutSpec:
+    """The one gold trajectory of an environment: its writer, prompt, t_max and seed are its identity."""
+    assert settings.gold is not None
+    identity = [settings.gold.identity(), GOLD_VERSION, settings.t_max, settings.seed]
+    return RolloutSpec(environment.environment_id, environment.case_id, settings.gold.name, "gold", 0, _hash(identity))
+
+
+def _chosen(store: Store, settings: EnvironmentSettings) -> list[ClinicalEnvironment]:
+    return [found for found in store.environments() if not settings.only or found.case_id in settings.only]
+
+
+def _lost(stage: str, case_id: str, error: object, spec: RolloutSpec | None = None) -> Failure:
+    """What a task ended with when it brought no result of ours: a lost worker, say."""
+    teacher, trajectory_id = (spec.teacher, spec.trajectory_id) if spec else (None, None)
+    return Failure(stage, case_id, type(error).__name__, str(error)[:2000], now(), teacher, trajectory_id)
+
+
+def play_trees(store: Store, settings: DistillSettings, reach: Reach, run_id: str, retry: bool) -> None:
+    """Stage 2: play what is missing of every environment's tree."""
     plan = tree_plan(settings)
+    teachers = [reach(teacher) for teacher in settings.teachers]
     failed = [] if retry else store.open_failures("rollout")
     skip = frozenset(id_ for _, id_ in failed if id_)
     left = {case_id for case_id, id_ in failed if id_ is None}
-    environments = [
-        found for found in store.environments()
-        if found.case_id not in left and (not settings.only or found.case_id in settings.only)
-    ]  # fmt: skip
+    environments = [found for found in _chosen(store, settings) if found.case_id not in left]
 
     def submit(item: tuple[ClinicalEnvironment, list[Trajectory]]):
         environment, tree = item
@@ -95,9 +140,8 @@ def play_trees(store: Store, settings: DistillSettings, teachers: Sequence[Teach
         unfinished = _unfinished(store, environments, plan, skip, progress)
         for (environment, _), played in fan_out(submit, unfinished, settings.in_flight):
             if not isinstance(played, Played):
-                lost = Failure("rollout", environment.case_id, type(played).__name__, str(played)[:2000], now())
-                played = Played(environment.case_id, (), (lost,))
-            store.add_rollouts(played.case_id, played.trajectories, played.failures, run_id)
+                played = Played(environment.case_id, (), (_lost("rollout", environment.case_id, played),))
+            store.add_rollouts("rollout", played.case_id, played.trajectories, played.failures, run_id)
             for failure in played.failures:
                 who = failure.teacher or "all teachers"
                 log.warning("case %s, %s: %s: %s", failure.case_id, who, failure.error_class, failure.message[:300])
@@ -128,7 +172,10 @@ def tree_plan(settings: DistillSettings) -> TreePlan:
 
 
 def teacher_hash(teacher: Teacher, settings: DistillSettings) -> str:
-    identity = [teacher.identity(), prompt_version(teacher), settings.t_max, settings.seed]
+    return _hash([teacher.identity(), prompt_version(teacher), settings.t_max, settings.seed])
+
+
+def _hash(identity: object) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -3,11 +3,13 @@
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flows.settings import DistillSettings
@@ -40,15 +42,39 @@ FUNNEL = Query(
     "Refused + environments = cases; kept + truncated + discarded + unscorable = trajectories; kept + not kept = turns.",
 )
 
-REPORT = (
-    Query(
-        "Cases",
-        """
+OUTCOMES = Query(
+    "Cases",
+    """
         select coalesce('refused: ' || reason, 'environment') as outcome, count(*) as cases from cases group by all
-        union all select 'not readable: ' || error_class, count(*) from failures where stage = 'read' group by all
+        union all select 'not readable: ' || error_class, count(*) from failures where stage = 'read' and resolved is null group by all
         order by cases desc, outcome
-        """,
-    ),
+    """,
+)
+
+CHECKS = Query(
+    "Checks",
+    """
+    select name as "check", case when required then 'refuses' else 'warns' end as failing, count(*) as cases,
+           count(*) filter (where passed) as passed, count(*) filter (where not passed) as failed, any_value(threshold) as threshold,
+           round(min(figure), 2) as lowest, round(median(figure), 2) as median, round(max(figure), 2) as highest
+    from checks group by name, required order by required desc, name
+    """,
+    "Figures and thresholds are explained in docs/environments.md. A case is refused under the first required check that it fails.",
+)
+
+REFUSED = Query(
+    "Refused cases",
+    """
+    select case_id, reason, message, path from cases where environment_id is null
+    union all
+    select case_id, error_class, message, path from failures where stage = 'read' and resolved is null
+    order by reason, case_id
+    """,
+)
+
+REPORT = (
+    OUTCOMES,
+    CHECKS,
     Query(
         "Trajectories, by verdict",
         """
@@ -118,7 +144,8 @@ REPORT = (
                count(*) filter (where answer.method = 'synonym') as by_synonym,
                count(*) filter (where answer.method = 'words') as by_words,
                count(*) filter (where answer.method = 'panel') as by_panel,
-               count(*) filter (where answer.method = 'encoder') as by_encoder
+               count(*) filter (where answer.method = 'encoder') as by_encoder,
+               count(*) filter (where answer.method = 'llm') as by_llm
         from (select trajectory_id, unnest(answers) as answer from turns) join current_trajectories using (trajectory_id)
         group by all order by teacher
         """,
@@ -165,18 +192,49 @@ def publish_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
     }
 
 
+def publish_checks(store: Store, out: Path) -> dict[str, Any]:
+    """Write checks.md, put the tables on the flow run's page, and return them: {'out', 'outcomes', 'checks', 'refused'}."""
+    tables = {query.title: store.frame(query.sql) for query in (OUTCOMES, CHECKS, REFUSED)}
+    parts = [f"# Environments of {out}", ""]
+    for query in (OUTCOMES, CHECKS, REFUSED):
+        parts += _section(query, tables[query.title])
+    text = "\n".join(parts)
+    (out / "checks.md").write_text(text, encoding="utf-8")
+    create_table_artifact(key="checks", table=_plain(tables["Checks"]), description=CHECKS.note)
+    create_markdown_artifact(key="refused", markdown=text)
+    return {"out": str(out), **check_tables(store)}
+
+
+def check_tables(store: Store) -> dict[str, list[dict[str, Any]]]:
+    """What became of the cases, every check with its figures, and the refused cases."""
+    return {
+        "outcomes": _plain(store.frame(OUTCOMES.sql)),
+        "checks": _plain(store.frame(CHECKS.sql)),
+        "refused": _plain(store.frame(REFUSED.sql)),
+    }
+
+
+def print_checks(tables: dict[str, Any]) -> None:
+    console = Console()
+    _print_tables(console, tables, ("outcomes", "checks", "refused"))
+
+
 def print_summary(summary: dict[str, Any]) -> None:
     """The main tables in the terminal, and where everything lies."""
     console = Console()
-    for title in ("funnel", "teachers", "cost", "failures"):
-        if rows := summary[title]:
+    _print_tables(console, summary, ("funnel", "teachers", "cost", "failures"))
+    console.print(f"Everything is in {summary['out']}: trajectories.duckdb, dataset/, summary.md")
+    if any(row["open"] for row in summary["failures"] if row["stage"] != "read"):
+        console.print(f"Run again what failed: medaction retry --out {summary['out']}")
+
+
+def _print_tables(console: Console, tables: dict[str, Any], titles: tuple[str, ...]) -> None:
+    for title in titles:
+        if rows := tables[title]:
             table = Table(*rows[0], title=title.capitalize(), title_justify="left")
             for row in rows:
-                table.add_row(*("" if value is None else str(value) for value in row.values()))
+                table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
             console.print(table)
-    console.print(f"Everything is in {summary['out']}: trajectories.duckdb, dataset/, summary.md")
-    if any(row["open"] for row in summary["failures"]):
-        console.print(f"Run again what failed: medaction retry --out {summary['out']}")
 
 
 def _plain(frame: pl.DataFrame) -> list[dict[str, Any]]:
@@ -197,11 +255,15 @@ def _markdown(tables: dict[str, pl.DataFrame], store: Store, settings: DistillSe
         frame = tables[query.title]
         if frame.is_empty():
             continue
-        parts += [f"## {query.title}", "", _table(frame), ""]
-        parts += [query.note, ""] if query.note else []
-        parts += [f"<details><summary>query</summary>\n\n```sql\n{_dedent(query.sql)}\n```\n</details>", ""]
+        parts += _section(query, frame)
     parts += ["## Settings", "", f"```json\n{settings.model_dump_json(indent=2)}\n```", ""]
     return "\n".join(parts)
+
+
+def _section(query: Query, frame: pl.DataFrame) -> list[str]:
+    note = [query.note, ""] if query.note else []
+    sql = f"<details><summary>query</summary>\n\n```sql\n{_dedent(query.sql)}\n```\n</details>"
+    return [f"## {query.title}", "", _table(frame), "", *note, sql, ""]
 
 
 def _table(frame: pl.DataFrame) -> str:

@@ -13,8 +13,10 @@ import ray
 from prefect import task
 from prefect.states import Failed, State
 
-from clinicians.llm import complete
+from clinicians.gold import GOLD_VERSION, reconstruct
+from clinicians.llm import ModelError, complete
 from clinicians.make import make_clinician
+from clinicians.reply import MalformedReply
 from clinicians.teacher import Teacher
 from envs.build import build_environment
 from envs.extraction import make_extractor
@@ -23,7 +25,7 @@ from envs.records import Built, CaseReport, ClinicalEnvironment
 from kg.encoder import load_encoder
 from kg.linking import aliases_of_tests
 from tasks.rollout import Played, TreePlan, play_tree
-from trajectories.records import Trajectory
+from trajectories.records import Failure, RolloutSpec, Trajectory, now
 
 # A Ray worker that dies takes its case with it; Ray starts the case again by itself, this often.
 RESTARTS = 3
@@ -111,3 +113,24 @@ def rollouts_of_case(case_id: str, cpus: float, work: tuple) -> Any:
 def cpus_of_case(teachers: Sequence[Teacher]) -> float:
     """A language model answers elsewhere, so that many cases can wait on one CPU; the knowledge-graph clinician computes here."""
     return 1.0 if any(teacher.embedded for teacher in teachers) else 0.25
+
+
+@ray.remote(max_retries=RESTARTS)
+def _reconstruct(
+    environment: ClinicalEnvironment, text: str, spec: RolloutSpec, writer: Teacher, t_max: int, code_version: str
+) -> Trajectory | Failure:
+    try:
+        turns = asyncio.run(reconstruct(writer, text, environment, t_max, spec.seed))
+    except (ModelError, MalformedReply) as error:
+        return Failure(
+            "gold", spec.case_id, type(error).__name__, str(error)[:2000], now(), spec.teacher, spec.trajectory_id,
+            raw=getattr(error, "raw", None),
+        )  # fmt: skip
+    return Trajectory(spec, turns, "diagnosed", t_max, GOLD_VERSION, code_version)
+
+
+@task(task_run_name="gold: {case_id}", **RETRIES)
+def gold_of_case(case_id: str, work: tuple) -> Any:
+    """The gold trajectory of one case, reconstructed from its report; a Failure fails the task. `work`: arguments of `_reconstruct`."""
+    written: Trajectory | Failure = _wait(_reconstruct.remote(*work))
+    return Failed(message=written.message[:500], data=written) if isinstance(written, Failure) else written

@@ -26,7 +26,7 @@ def store(tmp_path: Path):
 def fill(store: Store, case_id: str = "case-1"):
     world, root, branch = small_tree(case_id)
     add_environment(store, report(case_id), world)
-    store.add_rollouts(case_id, [root, branch], [], "run-1")
+    store.add_rollouts("rollout", case_id, [root, branch], [], "run-1")
     return world, root, branch
 
 
@@ -39,7 +39,7 @@ def test_records_come_back_equal(store: Store) -> None:
 def test_the_same_rollouts_are_stored_once(store: Store) -> None:
     _, root, branch = fill(store)
     before = store.rows("select * from turns order by all")
-    store.add_rollouts("case-1", [branch, root, root], [], "run-2")
+    store.add_rollouts("rollout", "case-1", [branch, root, root], [], "run-2")
     assert store.rows("select * from turns order by all") == before
     assert store.rows("select distinct run_id from trajectories") == [("run-1",)]
     assert len(before) == 4
@@ -67,11 +67,11 @@ def test_a_failed_rollout_counts_its_attempts_and_is_resolved_by_success(store: 
     world, root, _ = small_tree()
     add_environment(store, report(), world)
     failure = Failure("rollout", "case-1", "MalformedReply", "no JSON", now(), "teacher-a", root.trajectory_id, 2, raw="<html>")
-    store.add_rollouts("case-1", [], [failure], "run-1")
-    store.add_rollouts("case-1", [], [failure], "run-2")
+    store.add_rollouts("rollout", "case-1", [], [failure], "run-1")
+    store.add_rollouts("rollout", "case-1", [], [failure], "run-2")
     assert store.rows("select attempt, raw from failures order by attempt") == [(1, "<html>"), (2, "<html>")]
     assert store.open_failures("rollout") == [("case-1", root.trajectory_id)]
-    store.add_rollouts("case-1", [root], [], "run-3")
+    store.add_rollouts("rollout", "case-1", [root], [], "run-3")
     assert store.open_failures("rollout") == []
 
 
@@ -117,12 +117,12 @@ def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_is_marked_interrupted(store: Store) -> None:
-    store.db.execute("insert into runs values ('old', 'flow-run-7', 1, now(), null, 'running', '{}', '{}')")
-    with store.run('{"seed": 1}', None, {}) as run:
+    store.db.execute("insert into runs values ('old', 'distill', 'flow-run-7', 1, now(), null, 'running', '{}', '{}')")
+    with store.run("distill", '{"seed": 1}', None, {}) as run:
         assert run.interrupted == ("flow-run-7",)
         assert dict(store.rows("select run_id, state from runs")) == {"old": "interrupted", run.run_id: "running"}
     assert dict(store.rows("select run_id, state from runs"))[run.run_id] == "completed"
-    with pytest.raises(KeyError), store.run("{}", None, {}):
+    with pytest.raises(KeyError), store.run("distill", "{}", None, {}):
         raise KeyError
     assert store.rows("select count(*) from runs where state = 'failed'") == [(1,)]
 
@@ -138,7 +138,7 @@ def test_sigkill_between_cases_loses_nothing_that_was_stored(tmp_path: Path) -> 
         for i in range(10_000):
             world, root, branch = small_tree(f"case-{{i}}")
             add_environment(store, report(f"case-{{i}}"), world)
-            store.add_rollouts(f"case-{{i}}", [root, branch], [], "run-1")
+            store.add_rollouts("rollout", f"case-{{i}}", [root, branch], [], "run-1")
             print(i, flush=True)
     """)
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as writer:

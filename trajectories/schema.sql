@@ -5,6 +5,7 @@ create table if not exists meta (key varchar primary key, value varchar not null
 
 create table if not exists runs (
     run_id varchar primary key,
+    flow varchar not null,               -- distill, environments
     flow_run_id varchar,
     pid integer not null,
     started timestamptz not null,

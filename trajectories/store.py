@@ -148,13 +148,13 @@ class Store:
             )
 
     @contextmanager
-    def run(self, settings: str, flow_run_id: str | None, versions: Mapping[str, str]) -> Iterator[Run]:
+    def run(self, flow: str, settings: str, flow_run_id: str | None, versions: Mapping[str, str]) -> Iterator[Run]:
         """Record a run with its settings (JSON) and how it ended. The file's lock is ours, so whatever still says 'running' is dead."""
         dead = self.rows("update runs set state = 'interrupted' where state = 'running' returning flow_run_id")
         run = Run(uuid.uuid4().hex[:12], tuple(row[0] for row in dead if row[0]))
         self.db.execute(
-            "insert into runs values (?, ?, ?, ?, null, 'running', ?, ?)",
-            [run.run_id, flow_run_id, os.getpid(), now(), settings, json.dumps(dict(versions))],
+            "insert into runs values (?, ?, ?, ?, ?, null, 'running', ?, ?)",
+            [run.run_id, flow, flow_run_id, os.getpid(), now(), settings, json.dumps(dict(versions))],
         )
         state = "failed"
         try:
@@ -163,12 +163,12 @@ class Store:
         finally:
             self.db.execute("update runs set ended = ?, state = ? where run_id = ?", [now(), state, run.run_id])
 
-    def last_settings(self) -> str:
-        """The settings (JSON) of the newest run. Raises StoreError when there is none."""
-        found = self.rows("select settings from runs order by started desc limit 1")
+    def last_run(self) -> tuple[str, str]:
+        """Flow and settings (JSON) of the newest run. Raises StoreError when there is none."""
+        found = self.rows("select flow, settings from runs order by started desc limit 1")
         if not found:
             raise StoreError(f"{self.path} has no run yet: start one with `medaction distill`")
-        return found[0][0]
+        return found[0]
 
     # --- stage 1 ---------------------------------------------------------------------------------------------------
 
@@ -219,10 +219,19 @@ class Store:
         names = [column[0] for column in rows.description or []]
         return _ENVIRONMENTS.validate_python([dict(zip(names, row, strict=True)) for row in rows.fetchall()])
 
+    def report_text(self, case_id: str) -> str:
+        """The whole report of a case, as it was read. Raises StoreError for an unknown case."""
+        found = self.rows('select "text" from cases where case_id = ?', [case_id])
+        if not found:
+            raise StoreError(f"{self.path} has no case {case_id!r}")
+        return found[0][0]
+
     # --- stage 2 ---------------------------------------------------------------------------------------------------
 
-    def add_rollouts(self, case_id: str, trajectories: Iterable[Trajectory], failures: Sequence[Failure], run_id: str) -> None:
-        """Store what a case's rollouts gave. A trajectory that is already there is left as it is.
+    def add_rollouts(
+        self, stage: str, case_id: str, trajectories: Iterable[Trajectory], failures: Sequence[Failure], run_id: str
+    ) -> None:
+        """Store what a case's rollouts (stage 'rollout') or its gold trajectory ('gold') gave. One that is already there is left as it is.
 
         A failure without a trajectory is the whole case's (its worker was lost, say); the case's next result resolves it.
         """
@@ -235,10 +244,13 @@ class Store:
             fresh = [trajectory for id_, trajectory in played.items() if (id_,) not in stored_ids]
             self._insert("trajectories", [_trajectory_row(trajectory, run_id, stored) for trajectory in fresh])
             self._insert("turns", [_turn_row(trajectory, turn) for trajectory in fresh for turn in trajectory.turns])
-            self._resolve("rollout", case_id)
+            self._resolve(stage, case_id)
             for trajectory in fresh:
-                self._resolve("rollout", case_id, trajectory.trajectory_id)
+                self._resolve(stage, case_id, trajectory.trajectory_id)
             self._put_failures(failures, run_id)
+
+    def trajectory_ids(self) -> set[str]:
+        return {id_ for (id_,) in self.rows("select trajectory_id from trajectories")}
 
     def trajectories(self, environment_id: str) -> list[Trajectory]:
         """All trajectories of an environment, parents before their branches."""

@@ -1,0 +1,27 @@
+"""Stage 1 alone: case reports in, checked clinical environments out. `distill` on the same folder goes on from there."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.services import local_models, mark_crashed, ray_session
+from flows.settings import EnvironmentSettings
+from flows.stages import build_environments
+from flows.summary import publish_checks
+from flows.versions import versions
+from trajectories.store import Store
+
+
+@flow(name="environments", flow_run_name="environments {settings.cases} to {settings.out}", persist_result=False)
+def environments(settings: EnvironmentSettings, retry: bool = False) -> dict[str, Any]:
+    """Build an environment of every case that the store in `settings.out` lacks, or name the check that refuses it.
+
+    Raises StoreError (the store is in use, or of the other purpose) and BadCase (no case can be read from `settings.cases`).
+    """
+    with Store(settings.out / "trajectories.duckdb") as store:
+        with store.run("environments", settings.model_dump_json(), flow_run.get_id(), versions()) as run:
+            mark_crashed(run.interrupted)
+            with ray_session(settings.workers), local_models() as reach:
+                build_environments(store, settings, reach, run.run_id, retry)
+        return publish_checks(store, settings.out)
