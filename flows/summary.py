@@ -34,7 +34,7 @@ FUNNEL = Query(
     union all select '  truncated', count(*) from current_trajectories join verdicts using (trajectory_id) where status = 'truncated'
     union all select '  discarded', count(*) from current_trajectories join verdicts using (trajectory_id) where status = 'discarded'
     union all select '  unscorable', count(*) from current_trajectories join verdicts using (trajectory_id) where status = 'unscorable'
-    union all select 'rollouts failed', count(distinct trajectory_id) from failures where stage = 'rollout' and resolved is null
+    union all select 'rollouts failed', count(distinct trajectory_id) from failures where stage in ('rollout', 'gold') and resolved is null
     union all select 'turns played', count(*) from turn_fates
     union all select '  kept (records of the dataset)', count(*) from turn_fates where kept
     union all select '  not kept', count(*) from turn_fates where not coalesce(kept, false)
@@ -89,16 +89,19 @@ REPORT = (
         with turn_counts as (
             select trajectory_id, count(*) as turns, count(*) filter (where kept) as kept from turn_fates group by all
         ),
-        failures_open as (select teacher, count(distinct trajectory_id) as failed from failures where resolved is null group by all)
-        select teacher, count(*) as trajectories, count(*) filter (where status = 'kept') as kept,
+        failures_open as (
+            select teacher, case stage when 'gold' then 'gold' else 'schema' end as style, count(distinct trajectory_id) as failed
+            from failures where resolved is null group by all
+        )
+        select teacher, style, count(*) as trajectories, count(*) filter (where status = 'kept') as kept,
                count(*) filter (where status = 'truncated') as truncated,
                count(*) filter (where status = 'discarded') as discarded,
                count(*) filter (where status = 'unscorable') as unscorable,
                coalesce(any_value(failed), 0) as failed,
                sum(turn_counts.turns)::bigint as turns, sum(turn_counts.kept)::bigint as kept_turns
         from current_trajectories join turn_counts using (trajectory_id)
-        left join verdicts using (trajectory_id) left join failures_open using (teacher)
-        group by teacher order by teacher
+        left join verdicts using (trajectory_id) left join failures_open using (teacher, style)
+        group by teacher, style order by teacher, style
         """,
     ),
     Query(
@@ -117,12 +120,12 @@ REPORT = (
         with last as (
             select trajectory_id, arg_max_null(dtc, number) as dtc, max(number) as turns from turn_scores group by all
         )
-        select teacher, count(*) as trajectories, count(*) filter (where outcome = 'diagnosed') as diagnosed,
+        select teacher, style, count(*) as trajectories, count(*) filter (where outcome = 'diagnosed') as diagnosed,
                count(*) filter (where dtc = 0) as reach_the_truth,
                count(*) filter (where dtc between 1 and 2) as within_2_hops,
                count(*) filter (where dtc > 2) as farther, count(*) filter (where dtc is null) as unknown,
                round(avg(turns), 2) as mean_turns
-        from current_trajectories left join last using (trajectory_id) group by all order by teacher
+        from current_trajectories left join last using (trajectory_id) group by all order by teacher, style
         """,
     ),
     Query(

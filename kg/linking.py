@@ -64,7 +64,7 @@ class Linker:
     """
 
     def __init__(self, graph: Graph, node_types: Sequence[str]):
-        self._graph = graph
+        self.graph = graph
         self._types = tuple(node_types)
         rows = graph.nodes.filter(pl.col("node_type").is_in(self._types))
         rank = {node: (self._types.index(kind), node) for node, kind in rows.select("node", "node_type").iter_rows()}
@@ -150,7 +150,7 @@ class Linker:
 
     def _dense_names(self) -> list[str]:
         """The normalised names worth resembling: all of curated nodes, of others the label if it is written as a diagnosis."""
-        curated = set(self._graph.nodes.filter(pl.col("source") == "curated")["node"])
+        curated = set(self.graph.nodes.filter(pl.col("source") == "curated")["node"])
         return [name for name, node in self._known.items() if node in curated or self._is_written(name, node)]
 
     def _is_written(self, name: str, node: int) -> bool:
@@ -161,7 +161,7 @@ class Linker:
 
     def _is_common(self, node: int) -> bool:
         """Whether many nodes of these types are its neighbours. Tests do not count, so both open graphs have one index."""
-        return sum(other in self._rank for other in self._graph.net.successor_indices(node)) >= _MIN_PHENOTYPE_DEGREE
+        return sum(other in self._rank for other in self.graph.net.successor_indices(node)) >= _MIN_PHENOTYPE_DEGREE
 
 
 def _is_abbreviation(text: str, variant: str) -> bool:

@@ -41,9 +41,9 @@ def score_store(store: Store, strategy: Strategy, threshold: float) -> None:
     diagnoses, tests = _texts(store)
     diagnoses.update(truths.values())
     links = [
-        *_linked(store, disease_graph, "diagnosis", diagnoses),
-        *_linked(store, test_graph, "diagnosis", diagnoses),
-        *_linked(store, test_graph, "test", tests),
+        *_linked(store, linker, "diagnosis", diagnoses),
+        *_linked(store, Linker(test_graph, NODE_TYPES["diagnosis"]), "diagnosis", diagnoses),
+        *_linked(store, Linker(test_graph, NODE_TYPES["test"]), "test", tests),
     ]
     nodes = _nodes(links, disease_graph, test_graph)
     verdicts: list[dict[str, Any]] = []
@@ -54,8 +54,10 @@ def score_store(store: Store, strategy: Strategy, threshold: float) -> None:
         truth = nodes.diseases[truths[environment.environment_id]]
         for trajectory in tree:
             turns = [turn_nodes(turn, nodes) for turn in path_of(trajectory, by_id)]
-            verdict = judge(turns, truth, disease_graph, test_graph, strategy, threshold)
-            verdicts.append(_verdict_row(trajectory.trajectory_id, verdict, strategy, threshold))
+            # A gold trajectory was checked against its environment when it was written; it is measured, and kept whole.
+            chosen = "none" if trajectory.spec.style == "gold" else strategy
+            verdict = judge(turns, truth, disease_graph, test_graph, chosen, threshold)
+            verdicts.append(_verdict_row(trajectory.trajectory_id, verdict, chosen, threshold))
             scores += [
                 {"trajectory_id": trajectory.trajectory_id, "number": turn.number, "dtc": dtc, "rac": rac}
                 for turn, dtc, rac in zip(turns, verdict.dtc, verdict.rac, strict=True)
@@ -95,13 +97,13 @@ def _texts(store: Store) -> tuple[set[str], set[str]]:
     return diagnoses, {name for (name,) in tests}
 
 
-def _linked(store: Store, graph: Graph, kind: Kind, texts: set[str]) -> list[dict[str, Any]]:
+def _linked(store: Store, linker: Linker, kind: Kind, texts: set[str]) -> list[dict[str, Any]]:
     """A row of `links` for every text; only texts that this version of the graph has not seen are looked up."""
-    name = f"{graph.name}@{graph.version}"
+    name = f"{linker.graph.name}@{linker.graph.version}"
     rows = store.rows('select "text", node, name, "method", score from links where graph = ? and kind = ?', [name, kind])
     known = [dict(zip(("text", "node", "name", "method", "score"), row, strict=True)) for row in rows if row[0] in texts]
     unknown = sorted(texts - {row["text"] for row in known})
-    fresh = [asdict(link) for link in Linker(graph, NODE_TYPES[kind]).link(unknown)] if unknown else []
+    fresh = [asdict(link) for link in linker.link(unknown)]
     return [{"graph": name, "kind": kind} | row for row in (*known, *fresh)]
 
 

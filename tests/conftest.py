@@ -31,3 +31,15 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def run_environment(prefect_server: str) -> dict[str, str]:
     """The environment of a `medaction` process in a test."""
     return os.environ | {"PREFECT_API_URL": prefect_server}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, run_environment: dict[str, str]) -> tuple[Path, Path]:
+    """(cases, out) of a finished run over three sample cases, for tests that leave it as it is."""
+    from tests.runs import TEACHERS, medaction, sample_cases
+
+    folder = tmp_path_factory.mktemp("finished")
+    cases = sample_cases(folder / "cases", 1, 3, 7)
+    done = medaction(run_environment, "distill", "--cases", cases, "--out", folder / "out", *TEACHERS)
+    assert done.returncode == 0, done.stderr
+    return cases, folder / "out"

@@ -1,7 +1,6 @@
 """The main job end to end: a real Prefect server, a real Ray, real files; killed, rerun, retried."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,42 +13,13 @@ import polars as pl
 import pytest
 
 from tests.conftest import SAMPLES, shared_data
+from tests.runs import TEACHERS, medaction, rows, sample_cases
 from trajectories.store import Store
-
-TEACHERS = ("--teacher", "kg-screening", "--teacher", "kg-targeted")
-
-
-def medaction(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
-
-
-def sample_cases(folder: Path, *numbers: int) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in numbers:
-        for file in SAMPLES.glob(f"medaction-{number:02}.*"):
-            shutil.copy(file, folder)
-    return folder
-
-
-def rows(out: Path, sql: str) -> list[tuple]:
-    with Store(out / "trajectories.duckdb") as store:
-        return store.rows(sql)
 
 
 def played(out: Path) -> list[tuple]:
     """Everything that was played, without when and in which run."""
     return rows(out, "select turns.* exclude (seconds) from turns order by trajectory_id, number")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, run_environment: dict[str, str]) -> tuple[Path, Path]:
-    """(cases, out) of a finished run over three sample cases."""
-    folder = tmp_path_factory.mktemp("finished")
-    cases = sample_cases(folder / "cases", 1, 3, 7)
-    done = medaction(run_environment, "distill", "--cases", cases, "--out", folder / "out", *TEACHERS)
-    assert done.returncode == 0, done.stderr
-    return cases, folder / "out"
 
 
 def test_a_run_leaves_a_dataset_of_both_teachers(finished: tuple[Path, Path]) -> None:

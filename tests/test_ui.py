@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.test_distill import finished, rows  # noqa: F401  (the fixture of a finished run)
+from tests.runs import rows
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -25,7 +25,7 @@ def page(url: str, profile: Path) -> str:
 
 
 def test_the_page_shows_the_run_its_tasks_and_its_artifacts(
-    finished: tuple[Path, Path],  # noqa: F811
+    finished: tuple[Path, Path],
     prefect_server: str,
     tmp_path: Path,
 ) -> None:

@@ -1,0 +1,30 @@
+"""Runs of the command line in processes of their own, and what they leave in the store."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import SAMPLES
+from trajectories.store import Store
+
+TEACHERS = ("--teacher", "kg-screening", "--teacher", "kg-targeted")
+
+
+def medaction(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+
+
+def sample_cases(folder: Path, *numbers: int) -> Path:
+    """A folder with the sample cases of these numbers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        for file in SAMPLES.glob(f"medaction-{number:02}.*"):
+            shutil.copy(file, folder)
+    return folder
+
+
+def rows(out: Path, sql: str) -> list[tuple]:
+    with Store(out / "trajectories.duckdb") as store:
+        return store.rows(sql)
