@@ -1,20 +1,19 @@
-"""Access to language models through LiteLLM, and the clinician that plays by one."""
+"""Access to language models through LiteLLM."""
 
 import logging
 import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any
 
-from clinicians.prompts import PROMPT_VERSION, Message, messages, repair_messages
-from clinicians.reply import MalformedReply, parse_reply, reply_schema
+from clinicians.prompts import Message
+from clinicians.reply import MalformedReply
 from clinicians.teacher import Teacher
-from clinicians.text import plain
-from trajectories.records import Turn, Usage
+from trajectories.records import Usage
 
 RETRIES = 2
 """How often LiteLLM itself asks again on a transient error, with growing pauses, before the error is ours."""
@@ -50,37 +49,7 @@ class ModelRefused(ModelError):
     """The request itself was refused: a wrong key, an unknown model, a prompt that is too long."""
 
 
-class LlmClinician:
-    """Plays by a language model: one call a turn, and one more when the reply is outside the grammar."""
-
-    prompt_version = PROMPT_VERSION
-
-    def __init__(self, teacher: Teacher):
-        self.teacher = teacher
-        self.name = teacher.name
-
-    async def decide(self, initial_observation: str, turns: Sequence[Turn], t_max: int, seed: int) -> Turn:
-        """The next turn, without answers. Raises MalformedReply after the repair attempt, and ModelError."""
-        number = len(turns) + 1
-        last_turn = number >= t_max
-        asked = messages(initial_observation, turns, t_max)
-        first = await _call(self.teacher, asked, reply_schema(last_turn), seed)
-        try:
-            return _turn(first, number, last_turn)
-        except MalformedReply as fault:
-            again = repair_messages(asked, fault.raw, fault.message, last_turn)
-        second = await _call(self.teacher, again, reply_schema(last_turn), seed)
-        turn = _turn(second, number, last_turn)
-        return replace(turn, repaired=True, usage=first.usage + second.usage)
-
-
-def _turn(completion: Completion, number: int, last_turn: bool) -> Turn:
-    turn = parse_reply(_whole_text(completion), number, last_turn)
-    thinking = "\n\n".join(part for part in (plain(completion.thinking).strip(), turn.thinking) if part)
-    return replace(turn, thinking=thinking, usage=completion.usage)
-
-
-def _whole_text(completion: Completion) -> str:
+def whole_text(completion: Completion) -> str:
     """The reply's text. Raises MalformedReply when there is none or it was cut off."""
     if completion.finish_reason == "length":
         used = completion.usage.completion_tokens
@@ -96,8 +65,8 @@ async def complete(
 ) -> tuple[str, Usage]:
     """One reply to `messages`, in the given JSON schema if the teacher's server can. Raises MalformedReply when empty
     or cut off, and ModelError."""
-    completion = await _call(teacher, messages, schema, seed)
-    return _whole_text(completion), completion.usage
+    completion = await call(teacher, messages, schema, seed)
+    return whole_text(completion), completion.usage
 
 
 def is_transient(error: BaseException) -> bool:
@@ -105,7 +74,8 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, ModelUnavailable)
 
 
-async def _call(teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any] | None, seed: int | None) -> Completion:
+async def call(teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any] | None, seed: int | None) -> Completion:
+    """One call, with whatever came back. Raises ModelError."""
     started = time.monotonic()
     try:
         response = await _litellm().acompletion(

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, cast
 
-from clinicians.llm import LlmClinician
+from clinicians.llm_clinician import LlmClinician
 from clinicians.prompts import PROMPT_VERSION
 from clinicians.teacher import Teacher
 

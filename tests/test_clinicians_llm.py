@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from clinicians.llm import LlmClinician, ModelError, ModelRefused, complete, is_transient
+from clinicians.llm import ModelError, ModelRefused, complete, is_transient
+from clinicians.llm_clinician import LlmClinician
 from clinicians.make import make_clinician, prompt_version
 from clinicians.prompts import PROMPT_VERSION, messages
 from clinicians.reply import MalformedReply, reply_schema
