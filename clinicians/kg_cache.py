@@ -1,13 +1,11 @@
 """Where the knowledge-graph clinician keeps what is slow to build, next to the graphs. Built once per version of data and code."""
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from kg.cache import filled
 from kg.open_graphs import cache_folder, sources_hash
 
 HERE = Path(__file__).parent
@@ -24,18 +22,5 @@ def version() -> str:
 
 
 def built(name: str, build: Callable[[Path], None]) -> Path:
-    """The cached folder `name`, which `build` fills if it is not there. Whole or not at all: other processes may be building too."""
-    folder = cache_folder() / f"clinician-{version()}" / name
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
-    try:
-        build(draft)
-        os.replace(draft, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return folder
+    """The cached folder `name`, which `build` fills if it is not there."""
+    return filled(cache_folder() / f"clinician-{version()}" / name, build)

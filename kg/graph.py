@@ -1,10 +1,6 @@
 """A knowledge graph and hop distances on it: the h of the paper's equations 3 and 4."""
 
 import hashlib
-import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +9,7 @@ import numpy as np
 import polars as pl
 import rustworkx as rx
 
-log = logging.getLogger("medaction")
+from kg.cache import filled
 
 NODE_COLUMNS = ["node", "node_id", "node_type", "name", "source"]
 TABLES = ("nodes", "edges", "names")
@@ -81,20 +77,14 @@ def _hash(tables: Iterable[pl.DataFrame]) -> str:
 
 
 def save_graph(graph: Graph, folder: Path) -> None:
-    """Write the graph into `folder`, whole or not at all: another process never sees half of one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    """Write the graph into `folder`, whole or not at all; a folder that is there is left as it is."""
+
+    def write(draft: Path) -> None:
         for table in TABLES:
             getattr(graph, table).write_parquet(draft / f"{table}.parquet", compression="zstd")
         (draft / "about.txt").write_text(f"{graph.name}\n{graph.version}\n{graph.description}", encoding="utf-8")
-        os.replace(draft, folder)
-    except OSError:
-        if not (folder / "about.txt").exists():
-            raise
-        log.debug("%s was saved by another process first", folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+
+    filled(folder, write)
 
 
 def load_graph(folder: Path) -> Graph:
