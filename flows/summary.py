@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ CHECKS = Query(
     """
     select name as "check", case when required then 'refuses' else 'warns' end as failing, count(*) as cases,
            count(*) filter (where passed) as passed, count(*) filter (where not passed) as failed, any_value(threshold) as threshold,
-           round(min(figure), 2) as lowest, round(median(figure), 2) as median, round(max(figure), 2) as highest
+           format('{:.4g} / {:.4g} / {:.4g}', min(figure), median(figure), max(figure)) as "lowest / median / highest"
     from checks group by name, required order by required desc, name
     """,
     "Figures and thresholds are explained in docs/environments.md. A case is refused under the first required check that it fails.",
@@ -218,23 +219,32 @@ def check_tables(store: Store) -> dict[str, list[dict[str, Any]]]:
 
 
 def print_checks(tables: dict[str, Any]) -> None:
-    console = Console()
-    _print_tables(console, tables, ("outcomes", "checks", "refused"))
+    """The tables of `check_tables` in the terminal."""
+    _print_tables(_console(), tables, ("outcomes", "checks", "refused"))
 
 
 def print_summary(summary: dict[str, Any]) -> None:
     """The main tables in the terminal, and where everything lies."""
-    console = Console()
+    console = _console()
     _print_tables(console, summary, ("funnel", "teachers", "cost", "failures"))
     console.print(f"Everything is in {summary['out']}: trajectories.duckdb, dataset/, summary.md")
     if any(row["open"] for row in summary["failures"] if row["stage"] != "read"):
         console.print(f"Run again what failed: medaction retry --out {summary['out']}")
 
 
+def _console() -> Console:
+    """As wide as the terminal; into a file or a pipe wide enough for names and reasons."""
+    return Console() if sys.stdout.isatty() else Console(width=150)
+
+
 def _print_tables(console: Console, tables: dict[str, Any], titles: tuple[str, ...]) -> None:
     for title in titles:
         if rows := tables[title]:
-            table = Table(*rows[0], title=title.capitalize(), title_justify="left")
+            first, *others = rows[0]
+            table = Table(title=title.capitalize(), title_justify="left")
+            table.add_column(first, no_wrap=True)
+            for name in others:
+                table.add_column(name, overflow="fold")
             for row in rows:
                 table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
             console.print(table)
