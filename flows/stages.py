@@ -19,7 +19,7 @@ from flows.settings import DistillSettings, EnvironmentSettings
 from flows.versions import code_version
 from tasks.cases import cpus_of_case, environment_of_case, gold_of_case, rollouts_of_case
 from tasks.rollout import Played, TreePlan, branch_specs, initial_specs
-from trajectories.records import Failure, RolloutSpec, Trajectory, now
+from trajectories.records import Failure, RolloutSpec, Trajectory, Usage, now
 from trajectories.store import Known, Store, report_hash
 
 log = logging.getLogger("medaction")
@@ -37,10 +37,10 @@ def build_environments(store: Store, settings: EnvironmentSettings, reach: Reach
         return environment_of_case.submit(report.case_id, quote((report, extractor, settings.min_tests)))
 
     with Progress("environments", len(reports)) as progress:
-        for report, built in fan_out(submit, reports, settings.in_flight):
-            if not isinstance(built, Built):
-                built = Built(None, BadCase(type(built).__name__, str(built)[:2000]))
-            store.add_built(report, built, built_with, run_id)
+        for report, result in fan_out(submit, reports, settings.in_flight):
+            lost = Built(None, BadCase(type(result).__name__, str(result)[:2000])), Usage()
+            built, usage = result if isinstance(result, tuple) else lost
+            store.add_built(report, built, built_with, run_id, usage)
             if built.refusal:
                 log.warning("case %s refused: %s", report.case_id, built.refusal)
             progress.advance(failed=built.refusal is not None)

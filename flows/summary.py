@@ -108,10 +108,16 @@ REPORT = (
     Query(
         "Cost",
         """
-        select teacher, sum(calls)::bigint as calls, count(*) filter (where repaired) as repaired_turns,
-               sum(prompt_tokens)::bigint as prompt_tokens, sum(completion_tokens)::bigint as completion_tokens,
-               round(sum(cost_usd), 4) as cost_usd, round(sum(seconds), 1) as seconds
-        from turns join trajectories using (trajectory_id) group by all order by teacher
+        select 'environments' as stage, json_extract_string(any_value(settings), '$.extractor.name') as model, sum(calls)::bigint as calls,
+               sum(cached_calls)::bigint as cached, null as repaired_turns, sum(prompt_tokens)::bigint as prompt_tokens,
+               sum(completion_tokens)::bigint as completion_tokens, round(sum(cost_usd), 4) as cost_usd, round(sum(seconds), 1) as seconds
+        from cases, (select settings from runs order by started desc limit 1) having sum(calls + cached_calls) > 0
+        union all
+        select case style when 'gold' then 'gold' else 'rollouts' end, teacher, sum(calls)::bigint, sum(cached_calls)::bigint,
+               count(*) filter (where repaired), sum(prompt_tokens)::bigint, sum(completion_tokens)::bigint,
+               round(sum(cost_usd), 4), round(sum(seconds), 1)
+        from turns join trajectories using (trajectory_id) group by all
+        order by stage, model
         """,
         "Everything that was stored. Seconds are time spent deciding, summed over turns: rollouts run side by side.",
     ),

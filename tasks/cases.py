@@ -21,11 +21,11 @@ from clinicians.teacher import Teacher
 from envs.build import build_environment
 from envs.extraction import make_extractor
 from envs.oracle import Oracle
-from envs.records import Built, CaseReport, ClinicalEnvironment
+from envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
 from kg.encoder import load_encoder
 from kg.linking import aliases_of_tests
 from tasks.rollout import Played, TreePlan, play_tree
-from trajectories.records import Failure, RolloutSpec, Trajectory, now
+from trajectories.records import Failure, RolloutSpec, Trajectory, Usage, now
 
 # A Ray worker that dies takes its case with it; Ray starts the case again by itself, this often.
 RESTARTS = 3
@@ -53,22 +53,39 @@ def _wait(reference: ray.ObjectRef) -> Any:
         raise error.cause from error
 
 
+class Meter:
+    """A model as a plain function of messages and schema, that adds up what its calls used."""
+
+    def __init__(self, model: Teacher):
+        self.model = model
+        self.usage = Usage()
+
+    def __call__(self, messages: list[dict[str, str]], schema: dict[str, Any]) -> str:
+        text, used = asyncio.run(complete(self.model, messages, schema))
+        self.usage += used
+        return text
+
+
 @ray.remote(max_retries=RESTARTS)
-def _build(report: CaseReport, extractor: Teacher | None, min_tests: int) -> Built:
-    extract = None
-    if extractor is not None:
-        extract = make_extractor(lambda messages, schema: asyncio.run(complete(extractor, messages, schema))[0])
-    return build_environment(report, extract, min_tests)
+def _build(report: CaseReport, extractor: Teacher | None, min_tests: int) -> tuple[Built, Usage]:
+    if extractor is None:
+        return build_environment(report, None, min_tests), Usage()
+    meter = Meter(extractor)
+    try:
+        built = build_environment(report, make_extractor(meter), min_tests)
+    except (ModelError, MalformedReply) as error:
+        built = Built(None, BadCase(type(error).__name__, str(error)[:2000], report.case_id, report.path))
+    return built, meter.usage
 
 
 @task(task_run_name="environment: {case_id}", **RETRIES)
 def environment_of_case(case_id: str, work: tuple) -> Any:
     """Stage 1 for one case. `work` are the arguments of `_build`, in `quote`: Prefect neither walks through them nor links tasks by them.
 
-    The result is a Built; a refused case is a failed task with the refusal as its message.
+    The result is (Built, Usage of the extractor); a refused case is a failed task with the refusal as its message.
     """
-    built: Built = _wait(_build.remote(*work))
-    return Failed(message=str(built.refusal), data=built) if built.refusal else built
+    built, usage = _wait(_build.remote(*work))
+    return Failed(message=str(built.refusal), data=(built, usage)) if built.refusal else (built, usage)
 
 
 @cache

@@ -25,13 +25,17 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a turn cost: model calls, tokens, dollars, seconds. All zero for a clinician that is no language model."""
+    """What a turn cost: model calls, tokens, dollars, seconds. All zero for a clinician that is no language model.
+
+    `cached_calls` were answered by the call cache: they are in no other field.
+    """
 
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
     seconds: float = 0.0
+    cached_calls: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -40,6 +44,7 @@ class Usage:
             self.completion_tokens + other.completion_tokens,
             self.cost_usd + other.cost_usd,
             self.seconds + other.seconds,
+            self.cached_calls + other.cached_calls,
         )
 
 

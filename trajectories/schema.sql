@@ -28,7 +28,13 @@ create table if not exists cases (
     built_with varchar not null,         -- the settings of stage 1: under others the case is built again
     environment_id varchar,              -- null: refused
     reason varchar,                      -- the name of the check that refused it
-    message varchar
+    message varchar,
+    calls integer not null,              -- what the extractor used, over all attempts
+    prompt_tokens bigint not null,
+    completion_tokens bigint not null,
+    cost_usd double not null,
+    seconds double not null,
+    cached_calls integer not null
 );
 
 -- Every check of every case, passed or not.
@@ -97,6 +103,7 @@ create table if not exists turns (
     completion_tokens bigint not null,
     cost_usd double not null,
     seconds double not null,
+    cached_calls integer not null,       -- answered by the call cache: they are in no other column
     primary key (trajectory_id, number)
 );
 

@@ -176,8 +176,11 @@ class Store:
         rows = self.rows("select case_id, report_hash, built_with from cases")
         return {case_id: Known(hash_, built_with) for case_id, hash_, built_with in rows}
 
-    def add_built(self, report: CaseReport, built: Built, built_with: str, run_id: str) -> None:
-        """A case with its environment, or with its refusal, which is also on record as a failure that can be retried."""
+    def add_built(self, report: CaseReport, built: Built, built_with: str, run_id: str, usage: Usage | None = None) -> None:
+        """A case with its environment, or with its refusal, which is also on record as a failure that can be retried.
+
+        `usage` is what the extractor spent on it; what earlier attempts spent is added up.
+        """
         if built.environment:
             self.claim(built.environment.evaluation_only)
         refusal = built.refusal
@@ -189,6 +192,7 @@ class Store:
             "reason": refusal.reason if refusal else None, "message": refusal.message if refusal else None,
         }  # fmt: skip
         with self.transaction():
+            case |= asdict((usage or Usage()) + self._spent_on(report.case_id))
             self.db.execute("delete from cases where case_id = ?", [report.case_id])
             self.db.execute("delete from checks where case_id = ?", [report.case_id])
             self._insert("cases", [case])
@@ -201,6 +205,11 @@ class Store:
                 self._insert("environments", [row])
             elif refusal:
                 self._put_failures([_refused("environment", report.case_id, report.path, refusal)], run_id)
+
+    def _spent_on(self, case_id: str) -> Usage:
+        names = ", ".join(Usage.__dataclass_fields__)
+        found = self.rows(f"select {names} from cases where case_id = ?", [case_id])
+        return Usage(*found[0]) if found else Usage()
 
     def add_unreadable(self, refusal: BadCase, run_id: str) -> None:
         """Something that could not be read as a case report at all; noted once per case and reason."""
