@@ -12,7 +12,9 @@ from envs.records import Answer
 Style = Literal["schema", "free", "gold"]
 """How a trajectory was written: in the output schema, free-form (about 10 %, RQ2), or reconstructed from the report (RQ1)."""
 
-Outcome = Literal["diagnosed", "turn_limit"]
+Outcome = Literal["diagnosed", "turn_limit", "loop"]
+"""How a rollout ended: it committed to a diagnosis (at turn T_max because it had to), it came to T_max without one, or its
+diagnosis was demanded before T_max because it only ordered again what it had (`trajectories.loops`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,10 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Something that did not work, as a record that can be queried and retried. `raw` keeps a malformed reply."""
+    """Something that did not work, as a record that can be queried and retried. `raw` keeps a malformed reply.
+
+    `usage` is what was spent on it and is in no stored turn: a failed rollout's own turns are not kept, their cost is.
+    """
 
     stage: str
     case_id: str
@@ -138,6 +143,7 @@ class Failure:
     attempt: int = 1
     raw: str | None = None
     path: str = ""
+    usage: Usage = Usage()
 
 
 def now() -> datetime:

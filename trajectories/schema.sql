@@ -77,7 +77,7 @@ create table if not exists trajectories (
     parent_id varchar,
     branch_turn integer not null,        -- the last turn shared with the parent; 0: a rollout from o1
     seed bigint not null,
-    outcome varchar not null,            -- diagnosed, turn_limit
+    outcome varchar not null,            -- diagnosed, turn_limit, loop
     t_max integer not null,
     final_diagnosis varchar,
     prompt_version varchar not null,
@@ -121,7 +121,13 @@ create table if not exists failures (
     path varchar not null,
     raw varchar,
     time timestamptz not null,
-    resolved timestamptz
+    resolved timestamptz,
+    calls integer not null,              -- what was spent on it; none of it is in a stored turn
+    prompt_tokens bigint not null,
+    completion_tokens bigint not null,
+    cost_usd double not null,
+    seconds double not null,
+    cached_calls integer not null
 );
 
 create table if not exists links (
@@ -192,3 +198,23 @@ left join paths on paths.owner_id = turns.trajectory_id and paths.number = turns
 left join verdicts on verdicts.trajectory_id = paths.path_id
 left join verdicts as own on own.trajectory_id = turns.trajectory_id
 group by turns.trajectory_id, turns.number;
+
+-- Siblings (same parent, same shared turns) that played the same: turn by turn the same tests and the same leading hypothesis.
+-- `first_id` is the one that was stored first (then by teacher and sample); `same_replies`: to the letter, too.
+create or replace view duplicates as
+with played as (
+    select trajectory_id, any_value(environment_id) as environment_id, any_value(coalesce(parent_id, '')) as parent_id,
+        any_value(branch_turn) as branch_turn, any_value(stored) as stored, any_value(teacher) as teacher, any_value(sample) as sample,
+        list(list_sort([lower(test) for test in tests]) order by number) as tests,
+        list(lower(coalesce(turns.final_diagnosis, differential[1].diagnosis)) order by number) as leaders,
+        list(raw order by number) as replies
+    from turns join current_trajectories using (trajectory_id)
+    group by trajectory_id
+), placed as (
+    select trajectory_id, first_value(trajectory_id) over same as first_id, replies = first_value(replies) over same as same_replies
+    from played
+    window same as (
+        partition by environment_id, parent_id, branch_turn, tests, leaders order by stored, teacher, sample, trajectory_id
+    )
+)
+select trajectory_id, first_id, same_replies from placed where trajectory_id <> first_id;

@@ -306,7 +306,8 @@ class Store:
                 "select count(*) from failures where stage = ? and case_id = ? and trajectory_id is not distinct from ?",
                 [failure.stage, failure.case_id, failure.trajectory_id],
             )[0][0]
-            rows.append(asdict(failure) | {"run_id": run_id, "attempt": before + 1, "time": failure.time.isoformat()})
+            row = asdict(failure)
+            rows.append(row | row["usage"] | {"run_id": run_id, "attempt": before + 1, "time": failure.time.isoformat()})
         self._insert("failures", rows)
 
     def _resolve(self, stage: str, case_id: str, trajectory_id: str | None = None) -> None:
