@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from envs.records import BadCase
-from flows.settings import DistillSettings, EnvironmentSettings, load_preset
+from flows.settings import DistillSettings, EnvironmentSettings, Retry, load_preset
 from trajectories.store import Store, StoreError
 
 # Lists are given one by one: --teacher A --teacher B.
@@ -110,22 +110,30 @@ def distill(preset: str | None, **options: Any) -> None:
 @medaction.command()
 @OUT
 @click.option("--case", "cases", multiple=True, help="Only the failures of these cases.")
-def retry(out: Path, cases: tuple[str, ...]) -> None:
-    """Run again what failed, all or by case, with the settings of the run; nothing else is touched."""
+@click.option(
+    "--stage", "stages", multiple=True, type=click.Choice(["environment", "gold", "rollout"]), help="Only of these stages."
+)
+@click.option("--teacher", "teachers", multiple=True, help="Only of these teachers, by name.")
+@click.option("--rollout", "rollouts", multiple=True, help="Only these rollouts, by trajectory id.")
+@click.option("--error", "errors", multiple=True, help="Only errors of these classes, such as ModelUnavailable.")
+def retry(out: Path, **narrow: tuple[str, ...]) -> None:
+    """Run again what failed, with the settings of the run; nothing else is touched."""
+    wanted = Retry.model_validate({name: list(values) for name, values in narrow.items()})
     with Store(out / "trajectories.duckdb") as store:
         flow, settings = store.last_run()
-        failed = {case for stage in ("environment", "gold", "rollout") for case, _ in store.open_failures(stage)}
-    unknown = sorted(set(cases) - failed)
-    if unknown:
-        raise click.UsageError(f"no open failure of {', '.join(unknown)}; there are: {', '.join(sorted(failed)) or 'none'}")
-    if not failed:
-        click.echo("nothing to retry: no failure is open")
+        open_ = store.open_failures("environment", "gold", "rollout")
+    if unknown := sorted(set(wanted.cases) - {failure.case_id for failure in open_}):
+        known = ", ".join(sorted({failure.case_id for failure in open_})) or "none"
+        raise click.UsageError(f"no open failure of {', '.join(unknown)}; there are: {known}")
+    chosen = sorted({failure.case_id for failure in open_ if wanted.wants(failure)})
+    if not chosen:
+        click.echo("nothing to retry: no such failure is open" if open_ else "nothing to retry: no failure is open")
         return
-    change = {"out": out, "only": sorted(cases or failed), "limit": None}
+    change = {"out": out, "only": chosen, "limit": None}
     if flow == "distill":
-        _distill(DistillSettings.model_validate_json(settings).model_copy(update=change), retry=True)
+        _distill(DistillSettings.model_validate_json(settings).model_copy(update=change), wanted)
     else:
-        _environments(EnvironmentSettings.model_validate_json(settings).model_copy(update=change), retry=True)
+        _environments(EnvironmentSettings.model_validate_json(settings).model_copy(update=change), wanted)
 
 
 @medaction.group()
@@ -179,7 +187,7 @@ def export(out: Path) -> None:
         click.echo(f"{write_dataset(store, settings)} records in {out / 'dataset'}")
 
 
-def _distill(settings: DistillSettings, retry: bool = False) -> None:
+def _distill(settings: DistillSettings, retry: Retry | None = None) -> None:
     from flows.distill import distill as flow
     from flows.summary import print_summary
 
@@ -187,7 +195,7 @@ def _distill(settings: DistillSettings, retry: bool = False) -> None:
         print_summary(flow(settings, retry))
 
 
-def _environments(settings: EnvironmentSettings, retry: bool = False) -> None:
+def _environments(settings: EnvironmentSettings, retry: Retry | None = None) -> None:
     from flows.environments import environments as flow
     from flows.summary import print_checks
 

@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 
 from flows.dataset import write_dataset
 from flows.services import local_models, mark_crashed, ray_session
-from flows.settings import DistillSettings
+from flows.settings import DistillSettings, Retry
 from flows.stages import build_environments, play_trees, reconstruct_gold
 from flows.summary import publish_summary
 from flows.versions import versions
@@ -20,10 +20,10 @@ from trajectories.store import Store
 
 
 @flow(name="distill", flow_run_name="distill {settings.cases} to {settings.out}", persist_result=False)
-def distill(settings: DistillSettings, retry: bool = False) -> dict[str, Any]:
+def distill(settings: DistillSettings, retry: Retry | None = None) -> dict[str, Any]:
     """Build an environment of every case, play its tree, prune by the knowledge graphs, write the dataset and the summary.
 
-    Does only what the store in `settings.out` lacks. What failed before is left alone unless `retry` is set.
+    Does only what the store in `settings.out` lacks. What failed before is left alone, but for what `retry` names.
     Raises StoreError (the store is in use, or of the other purpose) and BadCase (no case can be read from `settings.cases`).
     """
     with Store(settings.out / "trajectories.duckdb") as store:

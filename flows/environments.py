@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.services import local_models, mark_crashed, ray_session
-from flows.settings import EnvironmentSettings
+from flows.settings import EnvironmentSettings, Retry
 from flows.stages import build_environments
 from flows.summary import publish_checks
 from flows.versions import versions
@@ -14,8 +14,9 @@ from trajectories.store import Store
 
 
 @flow(name="environments", flow_run_name="environments {settings.cases} to {settings.out}", persist_result=False)
-def environments(settings: EnvironmentSettings, retry: bool = False) -> dict[str, Any]:
-    """Build an environment of every case that the store in `settings.out` lacks, or name the check that refuses it.
+def environments(settings: EnvironmentSettings, retry: Retry | None = None) -> dict[str, Any]:
+    """Build an environment of every case that the store in `settings.out` lacks, or name the check that refuses it. What was refused before
+    is built again under other settings, or when `retry` names it.
 
     Raises StoreError (the store is in use, or of the other purpose) and BadCase (no case can be read from `settings.cases`).
     """

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from clinicians.teacher import Teacher
+from trajectories.store import OpenFailure
 
 PRESETS = Path(__file__).parent.parent / "deployments" / "presets"
 
@@ -98,6 +99,29 @@ class DistillSettings(EnvironmentSettings):
         if len(set(names)) < len(names):
             raise ValueError(f"two teachers have the same name ({', '.join(names)}): give each its own `name`")
         return self
+
+
+class Retry(BaseModel):
+    """Which open failures are run again. An empty list means all; several lists narrow each other down."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stages: list[Literal["environment", "gold", "rollout"]] = Field(
+        default_factory=list, description="Stages: environment, gold, rollout."
+    )
+    cases: list[str] = Field(default_factory=list, description="Case ids.")
+    teachers: list[str] = Field(default_factory=list, description="Teachers, by name.")
+    rollouts: list[str] = Field(default_factory=list, description="Rollouts, by trajectory id.")
+    errors: list[str] = Field(
+        default_factory=list, description="Classes of errors, such as ModelUnavailable or MalformedReply."
+    )
+
+    def wants(self, failure: OpenFailure) -> bool:
+        narrow = (
+            (self.stages, failure.stage), (self.cases, failure.case_id), (self.teachers, failure.teacher),
+            (self.rollouts, failure.trajectory_id), (self.errors, failure.error_class),
+        )  # fmt: skip
+        return all(not wanted or value in wanted for wanted, value in narrow)
 
 
 def load_preset(name_or_path: str) -> dict[str, Any]:

@@ -15,17 +15,17 @@ from envs.sources import read_cases
 from flows.fan_out import fan_out
 from flows.progress import Progress
 from flows.services import Reach
-from flows.settings import DistillSettings, EnvironmentSettings
+from flows.settings import DistillSettings, EnvironmentSettings, Retry
 from flows.versions import code_version
 from tasks.cases import cpus_of_case, environment_of_case, gold_of_case, rollouts_of_case
 from tasks.rollout import Played, TreePlan, branch_specs, initial_specs
 from trajectories.records import Failure, RolloutSpec, Trajectory, Usage, now
-from trajectories.store import Known, Store, report_hash
+from trajectories.store import Known, OpenFailure, Store, report_hash
 
 log = logging.getLogger("medaction")
 
 
-def build_environments(store: Store, settings: EnvironmentSettings, reach: Reach, run_id: str, retry: bool) -> None:
+def build_environments(store: Store, settings: EnvironmentSettings, reach: Reach, run_id: str, retry: Retry | None) -> None:
     """Stage 1: an environment, or a refusal with its reason, of every new or changed report."""
     built_with = stage_1_hash(settings)
     reports = list(_reports_to_build(store, settings, built_with, run_id, retry))
@@ -53,10 +53,10 @@ def stage_1_hash(settings: EnvironmentSettings) -> str:
 
 
 def _reports_to_build(
-    store: Store, settings: EnvironmentSettings, built_with: str, run_id: str, retry: bool
+    store: Store, settings: EnvironmentSettings, built_with: str, run_id: str, retry: Retry | None
 ) -> Iterator[CaseReport]:
     known = store.known_cases()
-    again = {case_id for case_id, _ in store.open_failures("environment")} if retry else set()
+    again = {failure.case_id for failure in store.open_failures("environment") if retry and retry.wants(failure)}
     for report in selected(read_cases(settings.cases), settings):
         if isinstance(report, BadCase):
             store.add_unreadable(report, run_id)
@@ -78,12 +78,12 @@ def selected(cases: Iterator[CaseReport | BadCase], settings: EnvironmentSetting
         yield case
 
 
-def reconstruct_gold(store: Store, settings: DistillSettings, reach: Reach, run_id: str, retry: bool) -> None:
+def reconstruct_gold(store: Store, settings: DistillSettings, reach: Reach, run_id: str, retry: Retry | None) -> None:
     """The gold trajectory of every environment that has none, from the text of its report (RQ1)."""
     if settings.gold is None:
         return
     writer = reach(settings.gold)
-    failed = set() if retry else {id_ for _, id_ in store.open_failures("gold")}
+    failed = {failure.trajectory_id for failure in _left_alone(store, "gold", retry)}
     specs = [(environment, gold_spec(environment, settings)) for environment in _chosen(store, settings)]
     wanted = [(environment, spec) for environment, spec in specs if spec.trajectory_id not in failed | store.trajectory_ids()]
     if not wanted:
@@ -116,19 +116,24 @@ def _chosen(store: Store, settings: EnvironmentSettings) -> list[ClinicalEnviron
     return [found for found in store.environments() if not settings.only or found.case_id in settings.only]
 
 
+def _left_alone(store: Store, stage: str, retry: Retry | None) -> list[OpenFailure]:
+    """What failed before and is not asked for now: a rerun does what is missing, `retry` what failed."""
+    return [failure for failure in store.open_failures(stage) if retry is None or not retry.wants(failure)]
+
+
 def _lost(stage: str, case_id: str, error: object, spec: RolloutSpec | None = None) -> Failure:
     """What a task ended with when it brought no result of ours: a lost worker, say."""
     teacher, trajectory_id = (spec.teacher, spec.trajectory_id) if spec else (None, None)
     return Failure(stage, case_id, type(error).__name__, str(error)[:2000], now(), teacher, trajectory_id)
 
 
-def play_trees(store: Store, settings: DistillSettings, reach: Reach, run_id: str, retry: bool) -> None:
+def play_trees(store: Store, settings: DistillSettings, reach: Reach, run_id: str, retry: Retry | None) -> None:
     """Stage 2: play what is missing of every environment's tree."""
     plan = tree_plan(settings)
     teachers = [reach(teacher) for teacher in settings.teachers]
-    failed = [] if retry else store.open_failures("rollout")
-    skip = frozenset(id_ for _, id_ in failed if id_)
-    left = {case_id for case_id, id_ in failed if id_ is None}
+    failed = _left_alone(store, "rollout", retry)
+    skip = frozenset(failure.trajectory_id for failure in failed if failure.trajectory_id)
+    left = {failure.case_id for failure in failed if failure.trajectory_id is None}
     environments = [found for found in _chosen(store, settings) if found.case_id not in left]
 
     def submit(item: tuple[ClinicalEnvironment, list[Trajectory]]):

@@ -14,7 +14,7 @@ import pytest
 from envs.records import BadCase, Built, CheckResult
 from tests.records import add_environment, environment, report, small_tree
 from trajectories.records import Failure, now
-from trajectories.store import Store, StoreError
+from trajectories.store import OpenFailure, Store, StoreError
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_refused_case_is_on_record_until_it_succeeds(store: Store) -> None:
     found = CheckResult("results_grounded", False, 40.0, 90.0, "PET is not in the report")
     store.add_built(report(), Built(None, BadCase("results_grounded", found.detail), (found,)), "min_tests 1", "run-1")
     assert store.rows("select environment_id, reason from cases") == [(None, "results_grounded")]
-    assert store.open_failures("environment") == [("case-1", None)]
+    assert store.open_failures("environment") == [OpenFailure("environment", "case-1", None, None, "results_grounded")]
     assert store.rows('select "name", figure, threshold from checks') == [("results_grounded", 40.0, 90.0)]
     add_environment(store, report(), environment())
     assert store.open_failures("environment") == []
@@ -70,7 +70,9 @@ def test_a_failed_rollout_counts_its_attempts_and_is_resolved_by_success(store: 
     store.add_rollouts("rollout", "case-1", [], [failure], "run-1")
     store.add_rollouts("rollout", "case-1", [], [failure], "run-2")
     assert store.rows("select attempt, raw from failures order by attempt") == [(1, "<html>"), (2, "<html>")]
-    assert store.open_failures("rollout") == [("case-1", root.trajectory_id)]
+    assert store.open_failures("environment", "rollout") == [
+        OpenFailure("rollout", "case-1", "teacher-a", root.trajectory_id, "MalformedReply")
+    ]
     store.add_rollouts("rollout", "case-1", [root], [], "run-3")
     assert store.open_failures("rollout") == []
 

@@ -54,6 +54,17 @@ class Run:
     interrupted: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class OpenFailure:
+    """A failure that can be retried. Without a trajectory it is the whole case's."""
+
+    stage: str
+    case_id: str
+    teacher: str | None
+    trajectory_id: str | None
+    error_class: str
+
+
 def report_hash(report: CaseReport) -> str:
     """A hash of all that an environment is built from, so that a changed report is seen."""
     content = [report.text, asdict(report.structured) if report.structured else None]
@@ -292,12 +303,14 @@ class Store:
 
     # --- failures --------------------------------------------------------------------------------------------------
 
-    def open_failures(self, stage: str, cases: Sequence[str] = ()) -> list[tuple[str, str | None]]:
-        """(case_id, trajectory_id) of every failure without a later success, of the named cases or of all."""
+    def open_failures(self, *stages: str) -> list[OpenFailure]:
+        """Every failure of these stages without a later success: the newest of each case and rollout."""
         rows = self.rows(
-            "select distinct case_id, trajectory_id from failures where stage = ? and resolved is null order by all", [stage]
+            "select stage, case_id, any_value(teacher), trajectory_id, arg_max(error_class, time) from failures"
+            " where list_contains(?, stage) and resolved is null group by stage, case_id, trajectory_id order by all",
+            [list(stages)],
         )
-        return [row for row in rows if not cases or row[0] in cases]
+        return [OpenFailure(*row) for row in rows]
 
     def _put_failures(self, failures: Sequence[Failure], run_id: str) -> None:
         rows = []
