@@ -1,7 +1,8 @@
 """What the name of a test says: which test it is, by which modality, of which body region, side and specimen.
 
-Two tables carry the knowledge: data/test_names.txt (names of the same test) and data/test_panels.txt (tests that report others).
-Everything else is read off the words, so that 'CT head', 'Head CT scan without contrast' and 'cranial computed tomography' say the same.
+Tables carry the knowledge: data/test_names.txt and data/test_names_ordered.txt (names of the same test), data/test_panels.txt (tests
+that report others) and data/test_words.toml (words). Everything else is read off the words, so that 'CT head', 'Head CT scan without
+contrast' and 'cranial computed tomography' say the same.
 """
 
 import re
@@ -10,6 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 _DATA = Path(__file__).parent / "data"
 
@@ -19,10 +21,18 @@ def _lines(name: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    names[0]: names for names in (tuple(line.split(" | ")) for line in _lines("test_names.txt"))
+def _named(table: str) -> dict[str, tuple[str, ...]]:
+    return {names[0]: names for names in (tuple(line.split(" | ")) for line in _lines(table))}
+
+
+SYNONYMS: dict[str, tuple[str, ...]] = _named("test_names.txt")
+"""All names of a test by its first name, as they are met in running text."""
+
+ORDERED_NAMES: dict[str, tuple[str, ...]] = {
+    first: tuple(dict.fromkeys((*SYNONYMS.get(first, ()), *names)))
+    for first, names in (SYNONYMS | _named("test_names_ordered.txt")).items()
 }
-"""All names of a test by its first name."""
+"""The same with the names that mean a test where a test's name is expected."""
 
 PANELS: dict[str, tuple[str, ...]] = {
     panel: tuple(parts.split(" | ")) for panel, _, parts in (line.partition(": ") for line in _lines("test_panels.txt"))
@@ -31,33 +41,51 @@ PANELS: dict[str, tuple[str, ...]] = {
 
 # Words for the same modality or kind of test; the left side is what names are compared by. Longer phrases first.
 _PHRASES: tuple[tuple[str, str], ...] = (
-    ("xray", r"x rays?|xrays?|radiographs?|radiography|radiographic|roentgenograms?|plain films?|orthopantomogra\w+|opg"),
-    ("pet", r"(?:fdg )?pet ct|(?:fdg )?pet|positron emission tomography(?: ct)?"),
-    ("ct angiography", r"ct angiogra\w+|cta|computed tomogra\w+ angiogra\w+|ctpa"),
+    ("", r"(?:ct|us|ultraso\w+|mri?|image|fluoroscop\w+|stereotactic\w*|computed tomogra\w+) guided"),
+    ("", r"post (?:biopsy|op(?:erative)?|surg\w+|treatment|reduction)|pre (?:op(?:erative)?|surg\w+|treatment)|surgical(?= path)"),
+    ("xray chest", r"cxr|chest films?"),
+    ("xray abdomen", r"axr|abdominal films?|kub films?"),
+    ("xray face", r"orthopantomogra\w+|opg|panoramic (?:dental )?(?:x ?rays?|radiogra\w+|films?)"),
+    ("xray", r"x rays?|xrays?|radiographs?|radiography|radiographic|roentgenograms?|(?:plain )?films?"),
+    ("pet", r"(?:fdg |18f fdg |f fdg )?(?:pet ct|petct|pet mri?|pet)|(?:fdg )?positron emission tomography(?: ct)?|fdg"),
+    ("ct venography", r"ct venogra\w+|ctv"),
+    ("mri venography", r"(?:mr|magnetic resonance) venogra\w+|mrv"),
+    ("ct angiography chest", r"ctpa|ct pulmonary angiogra\w+"),
+    ("ct angiography", r"ct angiogra\w+|ms ?cta|cta|computed tomogra\w+ angiogra\w+"),
     ("mri angiography", r"mr angiogra\w+|mra|magnetic resonance angiogra\w+"),
-    ("mrcp", r"mrcp|magnetic resonance cholangiopancreatography"),
-    ("ct", r"(?:hr|ce|nc|cb)?ct(?: scans?)?|computed tomogra\w+(?: scans?)?|computerized tomogra\w+|cat scans?"),
+    ("mrcp", r"mrcp|(?:magnetic resonance|mr) cholangiopancreatogra\w+"),
+    ("ct kidney", r"ct urogra\w+|ctu"),
+    ("ct face", r"cbct|cone beam (?:ct|computed tomogra\w+)"),
+    ("ct", r"(?:hr|ce|nc|md|ms|ld)?ct(?: scans?)?|computed tomogra\w+(?: scans?)?|computerized tomogra\w+|cat scans?"),
     ("mri heart", r"cmr|cardiac mri?|cardiac magnetic resonance(?: imaging)?"),
     ("mri", r"(?:diffusion|susceptibility) weighted imaging|dwi|swi|flair"),
     ("mri", r"mris?(?: scans?)?|magnetic resonance(?: imaging)?|mr(?: imaging)?"),
-    ("echo transesophageal", r"tee|(?:trans)?esophageal echocardiogra\w+|(?:trans)?esophageal echo"),
-    ("echo", r"(?:transthoracic |doppler )?echocardiogra\w+|(?:transthoracic )?echo|tte|echocardiograms?"),
+    ("echo heart transesophageal", r"tee|toe|trans ?o?esophageal echo(?:cardiogra\w+)?|esophageal echo(?:cardiogra\w+)?"),
+    ("echo heart", r"(?:transthoracic |trans thoracic |doppler )?echo ?cardiogra\w+|(?:transthoracic )?echo|tte"),
+    ("echo heart", r"(?:cardiac|heart) (?:ultraso\w+|sonogra\w+)"),
+    ("ultrasound endobronchial", r"ebus"),
     ("ultrasound pelvis", r"tvus|transvaginal (?:ultraso\w+|sonogra\w+|us)"),
-    ("ultrasound", r"ultraso\w+|sonogra\w+|usg|us|doppler|duplex"),
+    ("ultrasound", r"ultraso\w+|sonogra\w+|sonograms?|usg|us|doppler|duplex"),
     ("endoscopic ultrasound", r"eus"),
-    ("ecg", r"electrocardiogra\w+|e[ck]gs?"),
+    ("ecg", r"electro ?cardiogra\w+|e[ck]gs?"),
     ("eeg", r"electroencephalogra\w+|eegs?"),
     ("holter", r"holter(?: monitor\w*)?|ambulatory (?:ecg|heart|cardiac|rhythm)(?: monitor\w*)?"),
     ("scintigraphy bone", r"bone scans?|bone scintigra\w+"),
     ("scintigraphy", r"scintigra\w+|radionuclide scans?"),
-    ("mammography", r"mammogra\w+"),
-    ("angiography", r"angiogra\w+|arteriogra\w+"),
-    ("imaging", r"imaging|radiolog\w+"),
-    ("fna", r"fnac?|fine needle aspirat\w+(?: cytology)?|needle aspirat\w+"),
-    ("biopsy", r"biops\w+|histopatholog\w+|histolog\w+|patholog\w+"),
-    ("cytometry", r"flow cytometry|immunophenotyping"),
+    ("mammography breast", r"mammogra\w+"),
+    ("densitometry bone", r"bone (?:mineral )?densit\w+|densitometry|dexa|dxa"),
+    ("venography", r"venogra\w+|phlebogra\w+"),
+    ("angiography", r"angiogra\w+|arteriogra\w+|aortogra\w+"),
+    ("imaging", r"imaging|radiolog\w+|scans(?= of)"),
+    ("fna", r"fnac?|fine needle aspirat\w+(?: biops\w+)?(?: cytology)?|needle aspirat\w+"),
+    ("biopsy", r"biops\w+|bx|histo ?patholog\w+|histolog\w+|patholog\w+|dermatopatholog\w+|microscopic (?:findings|examination)"),
+    ("cytology", r"cytolog\w+|cytopatholog\w+"),
+    ("cytometry", r"flow cytometr\w+|immunophenotyp\w+"),
     ("immunofluorescence", r"immunofluorescence|dif"),
+    ("sequencing", r"genetic (?:test\w*|analys\w+|stud\w+|sequencing|screen\w*|panel)|gene(?:tic)? (?:panel|sequencing)|genotyp\w+|sanger"),
+    ("sequencing", r"(?:next generation |targeted |dna |molecular )?sequencing|ngs|mutation(?:al)? analys\w+|molecular (?:genetic )?test\w*"),
     ("culture", r"cultures?"),
+    ("pcr tuberculosis", r"genexpert|xpert(?: mtb(?: rif)?)?|cb ?naat"),
     ("pcr", r"pcr|naat|polymerase chain reaction|nucleic acid amplification"),
     ("antibody igg", r"igg(?: antibod\w+)?"),
     ("antibody igm", r"igm(?: antibod\w+)?"),
@@ -65,40 +93,67 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ("antibody", r"antibod\w+|abs?|autoantibod\w+"),
     ("serology", r"serolog\w+|elisa|immunoassay"),
     ("antigen", r"antigens?|ag"),
-    ("colonoscopy", r"colonoscop\w+"),
-    ("bonemarrow", r"bone marrow"),
-    ("lymphnode", r"lymph nodes?"),
+    ("colonoscopy", r"ileo ?colonoscop\w+|colonoscop\w+"),
+    ("bronchoscopy", r"bronchoscop\w+"),
+    ("cystoscopy", r"cysto(?:urethro)?scop\w+"),
+    ("bonemarrow", r"bone marrow|bm(?= (?:biops|bx|aspir|exam))"),
+    ("lymphnode neck", r"(?:cervical|supraclavicular) (?:lymph ?)?nodes?"),
+    ("lymphnode", r"lymph nodes?|(?<=axillary )nodes?"),
     ("spine", r"(?:cervical|thoracic|lumbar|lumbosacral|thoracolumbar|sacral|c|l|t) spine|spinal cord"),
     ("spine", r"spinal|vertebra\w*|lumbar|lumbosacral|sacral"),
-    ("tuberculosis", r"tb|mycobacterium tuberculosis"),
+    ("tuberculosis", r"tb|mtb|mycobacteri\w+(?: tuberculosis)?|afb|acid fast(?: bacill\w+)?"),
     ("acetylcholine receptor", r"achr"),
     ("hepatitis b", r"hbv"),
     ("hepatitis c", r"hcv"),
+    ("fetal", r"fetal|fetus|prenatal|antenatal|obstetric\w*"),
     ("leg", r"lower (?:limbs?|extremit\w+)|legs?"),
     ("arm", r"upper (?:limbs?|extremit\w+)|arms?"),
     ("ruq", r"right upper quadrant"),
 )  # fmt: skip
 _PHRASE_PATTERNS = [(canonical, re.compile(rf"\b(?:{words})\b")) for canonical, words in _PHRASES]
 
-_WORDS: dict[str, str] = tomllib.loads((_DATA / "test_words.toml").read_text(encoding="utf-8"))
+_WORDS: dict[str, Any] = tomllib.loads((_DATA / "test_words.toml").read_text(encoding="utf-8"))
 _IGNORED = frozenset(_WORDS["ignored"].split())
+GENERAL = frozenset(_WORDS["general"].split())
+NO_SLIPS = frozenset(_WORDS["no_slips"].split())
+SHORTHAND: dict[str, str] = _WORDS["shorthand"]
+_AGAIN = frozenset(_WORDS["again"].split())
 IMAGING = frozenset(_WORDS["imaging"].split())
 _KINDS = IMAGING | frozenset(_WORDS["kinds"].split())
 _REGION_LINES = [line.partition(" > ") for line in _WORDS["regions"].split("\n") if line]
 REGIONS = {word: words.split()[0] for words, _, _ in _REGION_LINES for word in words.split()}
-_WITHIN = {words.split()[0]: frozenset(inner.split()) for words, _, inner in _REGION_LINES}
+_ANATOMY = {word: line.split()[0] for line in _WORDS["anatomy"].split("\n") if line for word in line.split()} | {
+    word: region for word, region in REGIONS.items() if word not in _WORDS["ambiguous"].split()
+}
+TISSUES = frozenset(_WORDS["tissues"].split())
+WITHIN = {words.split()[0]: frozenset(inner.split()) for words, _, inner in _REGION_LINES}
 _SPECIMENS = {word: line.split()[0] for line in _WORDS["specimens"].split("\n") if line for word in line.split()}
 CULTURED = frozenset({"culture", "pcr", "smear", "stain", "cytology"})
 """Kinds of tests that are done on any specimen: one that is not named may be any."""
 
+_APART_BOTH, _APART_ORDERED = (frozenset(line.split()) for line in _WORDS["apart"].split("\n") if line)
+
+FINDINGS: dict[str, tuple[str, ...]] = {}
+"""Words that say of a test how it came out ('anemia' of hemoglobin), by the test's first name."""
+for _line in filter(None, _WORDS["findings"].split("\n")):
+    _words, _, _test = _line.partition(" > ")
+    FINDINGS[_test] = (*FINDINGS.get(_test, ()), *_words.split())
+
+_TAKEN = frozenset(_WORDS["taken"].split())
 _FURTHER = {"angiography", "venography", "pet", "biopsy", "fluorescein"}
 """What makes another test of a scan."""
 
 _MARROW = "bonemarrow"
+_FETUS = "fetus"
 _SEROLOGY = {"serology", "antibody", "antigen"}
 
 _SIDES = {"left", "right"}
+_MATERNAL = {"maternal", "mother"}
 _GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "κ": "kappa", "λ": "lambda", "µ": "u", "μ": "u"}
+_NO_CONTRAST = re.compile(
+    r"\b(?:non ?contrast|noncontrast|without (?:\w+ )?contrast|no contrast|ncct|unenhanced|non enhanced)\b"
+)
+_CONTRAST = re.compile(r"\b(?:contrast|cect|gadolinium|enhanced)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +167,9 @@ class Profile:
     sides: frozenset[str]
     specimen: str | None
     rest: frozenset[str]
+    again: bool = False
+    """Whether it is a test done again: 'repeat CT', 'follow-up MRI'."""
+    contrast: bool | None = None
 
 
 def normalise(name: str) -> str:
@@ -132,65 +190,94 @@ def _american(word: str) -> str:
 
 
 @cache
-def _canonical_names() -> dict[str, str]:
-    known = {normalise(name): canonical for canonical, names in SYNONYMS.items() for name in names}
-    return known | {name.replace(" and ", " "): canonical for name, canonical in known.items()}
+def canonical_names() -> dict[str, str]:
+    """The first name of a test by each of its normalised names, in singular too."""
+    known = {normalise(name): canonical for canonical, names in ORDERED_NAMES.items() for name in names}
+    known = {name.replace(" and ", " "): canonical for name, canonical in known.items()} | known
+    return {" ".join(map(_singular, name.split())): canonical for name, canonical in known.items()} | known
 
 
 def canonical_of(name: str) -> str | None:
-    """The test of `SYNONYMS` that `name` is a name of, also with a specimen or a word like 'test' around it."""
+    """The test of `ORDERED_NAMES` that `name` is a name of, also with a specimen or a word like 'test' around it."""
     text = normalise(name)
-    known = _canonical_names()
+    known = canonical_names()
     if text in known:
         return known[text]
-    bare = " ".join(word for word in text.split() if word not in _IGNORED and word not in _SPECIMENS)
-    return known.get(bare)
+    words = [word for word in text.split() if word not in _IGNORED and word not in _AGAIN and word not in _WHOSE]
+    # 'Initial CSF' is 'CSF', and 'serum LDH level' is 'LDH'; 'urine culture' is no 'culture' of anything.
+    for bare in (words, [word for word in words if word not in _SPECIMENS]):
+        if bare and (canonical := known.get(" ".join(bare)) or known.get(" ".join(map(_singular, bare)))):
+            return canonical
+    return None
+
+
+_WHOSE = frozenset(_MATERNAL | {"fetal", "baby", "patient"})
 
 
 def known_names_in(text: str) -> list[str]:
-    """The names that text strings together without separators ('FSH LH estradiol'), when nothing else is left; else `text` alone."""
+    """The names that text strings together without separators ('FSH LH estradiol'), when hardly anything else is left; else `text` alone."""
+    if canonical_of(text) is not None:
+        return [text]
     words = normalise(text).split()
-    names, start = [], 0
+    names, other, start = [], 0, 0
     while start < len(words):
         ends = range(min(len(words), start + 6), start, -1)
-        end = next((end for end in ends if " ".join(words[start:end]) in _canonical_names()), None)
+        end = next((end for end in ends if " ".join(words[start:end]) in canonical_names()), None)
         if end is not None:
             names.append(" ".join(words[start:end]))
         elif words[start] not in _IGNORED and words[start] not in _SPECIMENS:
-            return [text]
+            other += 1
         start = end or start + 1
-    return names if len(names) > 1 and canonical_of(text) is None else [text]
+    return names if len(names) > 1 and other <= (len(names) - 1) // 2 else [text]
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=20_000)
 def profile(name: str) -> Profile:
     """Read off what `name` says."""
     canonical = canonical_of(name)
     text = normalise(name)
     words = text
     if canonical is not None:  # the table may say more than the name: a 'pregnancy test' is one in serum and in urine
-        words = canonical if text in _canonical_names() else f"{canonical} {_specimen_word(text)}"
-    for replacement, pattern in _PHRASE_PATTERNS:
-        words = pattern.sub(replacement.replace(" ", "~"), words)
-    tokens = [_singular(token) for word in words.split() for token in word.split("~")]
+        more = [word for word in text.split() if word in _SPECIMENS or word in _WHOSE or word in _SIDES]
+        words = canonical if text in canonical_names() else " ".join([canonical, *more])
+    tokens = tokens_of(words)
     specimen = next((_SPECIMENS[t] for t in tokens if t in _SPECIMENS and _SPECIMENS[t] != "blood"), None)
     if specimen is None and "culture" in tokens and "blood" in tokens:
         specimen = "blood"
-    special = _IGNORED | _KINDS | _SIDES | set(_SPECIMENS) | set(REGIONS)
+    special = _IGNORED | _KINDS | _SIDES | _MATERNAL | _AGAIN | set(_SPECIMENS) | set(REGIONS)
     kinds = frozenset(tokens) & _KINDS
+    if "kub" in tokens and not kinds & IMAGING:
+        kinds |= {"xray"}
     return Profile(
         text=text,
         canonical=canonical,
         kinds=kinds - {"imaging"} if kinds & IMAGING - {"imaging"} else kinds,
         regions=frozenset(REGIONS[t] for t in tokens if t in REGIONS),
-        sides=frozenset(tokens) & frozenset(_SIDES),
+        sides=frozenset(tokens) & frozenset(_SIDES | _MATERNAL),
         specimen=specimen,
-        rest=frozenset(t for t in tokens if t not in special),
+        rest=frozenset(t for t in tokens if t not in special and not ("biopsy" in kinds and t in _TAKEN)),
+        again=not _AGAIN.isdisjoint(text.split()),
+        contrast=_contrast(text),
     )
 
 
-def _specimen_word(text: str) -> str:
-    return next((word for word in text.split() if word in _SPECIMENS), "")
+def tokens_of(words: str) -> list[str]:
+    """The words of a normalised name, with each phrase for a modality, kind or region in one form."""
+    for replacement, pattern in _PHRASE_PATTERNS:
+        words = pattern.sub(replacement.replace(" ", "~"), words)
+    return [_singular(token) for word in words.split() for token in word.split("~") if token]
+
+
+def _contrast(text: str) -> bool | None:
+    """'With contrast', 'without contrast'; 'with and without contrast' says neither."""
+    without = _NO_CONTRAST.search(text) is not None
+    given = _CONTRAST.search(_NO_CONTRAST.sub(" ", text)) is not None or "with and without" in text
+    return given if given != without else None
+
+
+def regions_told(tokens: list[str]) -> frozenset[str]:
+    """The body regions that a running text speaks of."""
+    return frozenset(_ANATOMY[t] for t in tokens if t in _ANATOMY)
 
 
 def _singular(word: str) -> str:
@@ -202,52 +289,88 @@ _CODE = re.compile(r"\w*\d\w*|[ivx]+|ig[gmae]|[a-z]")
 """What tells tests of one name apart: IgG and IgM, C3 and C4, factor V and VIII, hepatitis B and C."""
 
 
-def can_be_same(order: Profile, entry: Profile) -> bool:
-    """The guards that hold at every step: nothing that both names say may differ.
+def can_be_same(order: Profile, entry: Profile, told: frozenset[str] = frozenset()) -> bool:
+    """The guards that hold at every step: nothing that both names say may differ. `told` are words of the entry's result.
 
     'CT head' is not 'CT chest', 'sodium' is not 'potassium', 'CSF glucose' is not 'glucose', 'left knee' is not 'right knee';
     'CT angiography' is more than 'CT', so it is not answered by one.
     """
     if order.canonical and entry.canonical and order.canonical != entry.canonical:
         return False
-    if order.sides and entry.sides and order.sides != entry.sides:
-        return False
     ours, theirs = (frozenset(filter(_CODE.fullmatch, said.rest)) for said in (order, entry))
     if not (ours <= theirs or theirs <= ours):
         return False
-    return _same_kind(order, entry) and _same_regions(order, entry) and _same_specimen(order, entry)
+    return _same_kind(order, entry) and can_be_same_place(order, entry) and _none_apart(order, entry, told)
+
+
+def can_be_same_place(order: Profile, entry: Profile) -> bool:
+    """The guards of region, side, specimen and mother or child."""
+    if order.sides and entry.sides and order.sides != entry.sides:
+        return False
+    return _same_regions(order, entry) and _same_specimen(order, entry)
+
+
+def same_modality(order: Profile, entry: Profile) -> bool:
+    """Whether two names speak of the same modality of imaging and kind of test, as far as both say."""
+    return not order.kinds or not entry.kinds or _same_kind(order, entry)
+
+
+def _none_apart(order: Profile, entry: Profile, told: frozenset[str]) -> bool:
+    ours, theirs = order.rest | order.kinds, entry.rest | entry.kinds
+    if (theirs - ours) & _APART_BOTH and order.canonical != entry.canonical:
+        return False
+    return not (ours - theirs - told) & (_APART_BOTH | _APART_ORDERED)
 
 
 def _same_kind(order: Profile, entry: Profile) -> bool:
     ours, theirs = order.kinds, entry.kinds
-    if not ours or not theirs:
-        return not ours and not theirs
+    if not ours or not theirs:  # 'sputum AFB' leaves open how it is looked for
+        return not ours and theirs <= (CULTURED if order.rest & entry.rest else frozenset())
     if "imaging" in ours | theirs and ours != theirs:  # any modality, but only of what it names
         return bool(ours & IMAGING and theirs & IMAGING and order.regions & entry.regions)
     if "serology" in ours | theirs and ours & _SEROLOGY and theirs & _SEROLOGY:
         return ours - _SEROLOGY <= theirs
+    if theirs == {"cytology"} and "fna" in ours:
+        return True
     return ours <= theirs and (not (theirs - ours) & _FURTHER or bool(order.regions & entry.regions))
 
 
 def _same_regions(order: Profile, entry: Profile) -> bool:
     if _MARROW in order.regions ^ entry.regions and order.kinds & {"biopsy", "fna"}:
         return False
-    if not order.regions or not entry.regions:
+    if _FETUS in order.regions - entry.regions or (_MATERNAL & order.sides and _FETUS in entry.regions):
+        return False
+    ours, theirs = order.regions, entry.regions
+    if ours - TISSUES and theirs - TISSUES:
+        ours, theirs = ours - TISSUES, theirs - TISSUES
+    if not ours or not theirs:
         return True
-    around = {inner for region in order.regions for inner in _WITHIN[region]} | order.regions
-    return bool(around & entry.regions) or any(order.regions & _WITHIN[region] for region in entry.regions)
+    around = {inner for region in ours for inner in WITHIN[region]} | ours
+    return bool(around & theirs) or any(ours & WITHIN[region] for region in theirs)
 
 
 def _same_specimen(order: Profile, entry: Profile) -> bool:
     if order.specimen == entry.specimen:
         return True
-    one_sided = order.specimen is None or entry.specimen is None
+    one_sided = order.specimen is None or (entry.specimen is None and not entry.rest)
     return one_sided and bool(CULTURED & order.kinds)
 
 
 def synonyms_of(name: str) -> tuple[str, ...]:
     """All names of the same test, `name` itself among them; of 'urine protein' also 'protein', as a urinalysis has it."""
     if canonical := canonical_of(name):
-        return tuple(normalise(known) for known in SYNONYMS[canonical])
+        return tuple(normalise(known) for known in ORDERED_NAMES[canonical])
     text = normalise(name)
     return text, " ".join(word for word in text.split() if word not in _SPECIMENS and word not in _IGNORED)
+
+
+@cache
+def vocabulary() -> frozenset[str]:
+    """All words that the tables know: a word of an order that stands here is no slip of the pen."""
+    words = {word for name in canonical_names() for word in name.split()}
+    return frozenset(words | _IGNORED | GENERAL | _KINDS | set(_ANATOMY) | set(_SPECIMENS) | _APART_BOTH | _APART_ORDERED)
+
+
+def specimen_of(word: str) -> str | None:
+    """The specimen that a word names: 'urinary' -> 'urine'."""
+    return _SPECIMENS.get(word)

@@ -1,23 +1,50 @@
 """The oracle f: an ordered test -> the documented results of the menu, verbatim, or UNAVAILABLE (paper, section 3.3).
 
-It cannot invent: every text it returns is copied from an entry of the menu that it was given.
+It cannot invent: every text it returns is copied from an entry of the menu that it was given. How an order is read, `envs.orders`; what
+two names of tests have in common, `envs.naming`; which values a result reports, `envs.reported`.
 """
 
-import re
-import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Literal
 
 import numpy as np
+from rapidfuzz.distance import OSA
 
-from envs.naming import CULTURED, IMAGING, PANELS, Profile, can_be_same, known_names_in, normalise, profile, synonyms_of
+from envs.naming import (
+    CULTURED,
+    FINDINGS,
+    IMAGING,
+    NO_SLIPS,
+    PANELS,
+    TISSUES,
+    WITHIN,
+    Profile,
+    can_be_same,
+    can_be_same_place,
+    canonical_names,
+    normalise,
+    profile,
+    regions_told,
+    same_modality,
+    specimen_of,
+    synonyms_of,
+    tokens_of,
+    vocabulary,
+)
+from envs.orders import MAX_ORDER, is_general, read_order
 from envs.records import Answer, DocumentedResult, DocumentedTest
+from envs.reported import clauses, mentions, reports
 
 Encode = Callable[[list[str]], np.ndarray]
 """Texts -> one unit vector a text, shape (texts, dimensions)."""
 
-Method = Literal["exact", "synonym", "words", "panel", "encoder"]
+Choose = Callable[[str, Sequence[str]], Sequence[int]]
+"""An order and the names of the menu -> the positions (from 0) of the entries that answer it (`envs.menu_choice.make_chooser`)."""
+
+Method = Literal["exact", "synonym", "words", "panel", "encoder", "llm"]
 
 ENCODER_AT = 0.86
 """Cosine from which the encoder may match."""
@@ -25,40 +52,42 @@ ENCODER_AT = 0.86
 COVERAGE = 0.6
 """Of the longer name's words, this share must stand in the shorter one."""
 
-MAX_ORDER = 400
-"""Characters of an order that are read; a longer one is no test's name."""
+_SHORTEST_SLIP = 6
+"""Letters of a word from which one slip of the pen is forgiven."""
 
-_NO_ORDER = re.compile(
-    r"^(?:no|not|none|without|avoid|defer|hold|do not|don't|never|n/a|cancel|stop|skip|nothing)\b", re.IGNORECASE
+_TOLD = 1500
+"""Characters of a result that are read for the regions and words that its entry's name leaves open."""
+
+_SOUGHT = frozenset(
+    {"antibody", "antigen", "serology", "pcr", "culture", "smear", "stain", "sequencing", "cytometry", "immunofluorescence"}
 )
-_PURPOSE = re.compile(
-    r"\b(?:(?:in order )?to|for) (?:rule out|evaluate|assess|exclude|look|check|confirm|detect|determine|identify|investigate|further"
-    r"|screen)\b.*|\blook(?:ing)? for\b.*",
-    re.IGNORECASE,
-)
-_SEPARATOR = re.compile(r"\s*(?:[,;&\n+]|(?<![A-Za-z]\d)/|\b(?:and|plus|as well as|with|including|or)\b)\s*", re.IGNORECASE)
-
-
-_SOUGHT = frozenset({"antibody", "antigen", "serology", "pcr", "culture", "smear", "stain"})
 """Kinds of tests that say nothing without what they look for, or where."""
 
+_LOOSE_NAMES = frozenset(
+    {"chemistry", "serum chemistry", "blood chemistry", "biochemistry", "serum biochemistry", "serum chemistries"}
+)
+"""Names of a panel that reports use for whatever was measured."""
+
 _IG = frozenset({"igg", "igm", "iga"})
-_NO_TEST_ALONE = frozenset({"doppler", "color doppler", "contrast"})
-_TAKES_REGION = frozenset({"ct", "mri", "ultrasound", "xray", "angiography", "biopsy"})
+_FAR_SEEING = frozenset({"angiography", "venography", "pet", "imaging"})
+"""Kinds of imaging that say little without their region."""
+
+_SAMPLED = IMAGING | {"fluoroscopy", "biopsy", "fna", "cytology", "cytometry"}
+"""Kinds of entries whose result is of an image or of tissue, so that a word in it is no value in blood."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Which entries of the menu (by position) one ordered test matched, how, and how well (0 to 1)."""
+    """Which entries of the menu (by position) one ordered test matched, how, and how well (0 to 1; None: an LLM chose)."""
 
     entries: tuple[int, ...]
     method: Method
-    score: float
+    score: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """One name of one entry: its own or an alias."""
+    """One name of one entry: its own, an alias, or one of several tests that its name lists."""
 
     entry: int
     own: bool
@@ -68,8 +97,17 @@ class _Name:
 class Oracle:
     """Answers orders from one menu.
 
-    `aliases` maps a normalised name to all names of that test (a group need not be strict: the guards of
-    `envs.naming.can_be_same` hold inside it). `encode` is used last, from cosine `threshold`, under the same guards.
+    An order goes through a cascade until a step knows it: the same name; a name of the same test (exact, synonym); the same modality,
+    region and words (words); a panel by its parts or a part by its panel (panel); the nearest name by `encode` from cosine `threshold`
+    (encoder); and for an order that no step knows, `choose` (llm), which may only point at entries of the menu. One slip in a long word
+    is forgiven before the encoder is asked. At every step the guards hold: another modality, region, side, specimen or analyte is another
+    test. A repeated order ('repeat CBC') gets an entry that is itself the repeat before the first one, any other order the first one.
+
+    An order in general ('labs', 'imaging', 'workup', 'all tests', 'everything') names no test and is UNAVAILABLE, so that nobody
+    gets the whole menu by asking for it; only an entry of that very name is answered.
+
+    `aliases` maps a normalised name to all names of that test; a group need not be strict, so a name counts only if it shares words or is
+    an abbreviation. What `choose` returns beside valid positions is ignored.
     """
 
     def __init__(
@@ -78,13 +116,27 @@ class Oracle:
         aliases: Mapping[str, tuple[str, ...]] | None = None,
         encode: Encode | None = None,
         threshold: float = ENCODER_AT,
+        choose: Choose | None = None,
     ):
         self._menu = tuple(menu)
-        self._names = [name for number, test in enumerate(self._menu) for name in _names(number, test)]
         self._aliases = aliases or {}
         self._encode = encode
         self._threshold = threshold
-        self._vectors: np.ndarray | None = None
+        self._choose = choose
+        self._told = [tokens_of(normalise(test.result[:_TOLD])) for test in self._menu]
+        self._clauses = [clauses(test.result) for test in self._menu]
+        self._own = [profile(test.name) for test in self._menu]
+        self._around = Counter(
+            region
+            for test, own, told in zip(self._menu, self._own, self._told, strict=True)
+            for region in own.regions | (regions_told(told) if test.category != "laboratory" else frozenset())
+            if region not in TISSUES
+        )
+        self._names = [name for number in range(len(self._menu)) for name in self._names_of(number)]
+        self._told_words = [frozenset(told) for told in self._told]
+        self._by_text: defaultdict[str, list[_Name]] = defaultdict(list)
+        for name in self._names:
+            self._by_text[name.profile.text].append(name)
 
     def answer(self, orders: Sequence[str]) -> tuple[Answer, ...]:
         """One answer an order, in their sequence. An order of several tests gets all their results; none found: UNAVAILABLE."""
@@ -94,52 +146,91 @@ class Oracle:
         found = list(self.matches(order))
         if not found:
             return Answer(order)
-        entries = dict.fromkeys(entry for match in found for entry in match.entries)
-        weakest = min(found, key=lambda match: match.score)
-        results = tuple(DocumentedResult(self._menu[entry].name, self._menu[entry].result) for entry in sorted(entries))
-        return Answer(order, results, weakest.method, round(weakest.score, 3))
+        entries = sorted({entry for match in found for entry in match.entries})
+        weakest = min(found, key=lambda match: match.score or 0.0)
+        results = tuple(DocumentedResult(self._menu[entry].name, self._menu[entry].result) for entry in entries)
+        return Answer(order, results, weakest.method, None if weakest.score is None else round(weakest.score, 3))
 
     def matches(self, order: str) -> Iterator[Match]:
         """The matches of an order: of the whole name where the menu knows it, else of each test that it names."""
-        main, brackets = _main_and_brackets(order)
-        if not main or _NO_ORDER.match(main):
+        if exact := self._exact(profile(" ".join(order[:MAX_ORDER].replace("_", " ").split()))):
+            yield exact
             return
-        wanted = profile(main)
+        asked = read_order(order)
+        if not asked.whole or is_general(asked.whole):
+            return
+        wanted = profile(asked.whole)
         whole = self._by_name(wanted) or (self._by_panel(wanted) if wanted.canonical else None)
-        parts = _parts(main)
-        found = [whole] if whole else [match for part in parts if (match := self._match(part))]
-        if not found and len(parts) > 1:
-            found = [match for match in [self._match(main)] if match]
+        found = [whole] if whole else self._match_all(asked.parts)
+        if not found and len(asked.parts) > 1:
+            found = self._match_all((asked.whole,))
         if not found:  # 'Coagulation panel (PT, aPTT)': what stands in brackets says it in other words
-            found = [match for part in _parts(brackets) if (match := self._match(part))]
-        yield from found
+            found = self._match_all(asked.brackets)
+        yield from found or self._by_choice(asked.whole, asked.parts)
+
+    def _match_all(self, parts: Iterable[str]) -> list[Match]:
+        return [match for part in parts if (match := self._match(part))]
 
     def _match(self, order: str) -> Match | None:
-        """The first step of the cascade that knows one ordered test."""
+        """The first step of the cascade that knows one ordered test: as it is written, without a slip, without what it is for."""
         wanted = profile(order)
-        return self._by_name(wanted) or self._by_words(wanted) or self._by_panel(wanted) or self._by_encoder(wanted)
+        if found := self._known(wanted):
+            return found
+        if (mended := self._mended(wanted)) and (found := self._known(profile(mended))):
+            return found
+        test, _, purpose = order.partition(" for ")
+        if purpose and (found := self._known(profile(test))) and self._is_for(found, profile(test), purpose):
+            return found
+        return self._by_encoder(wanted)
+
+    def _known(self, wanted: Profile) -> Match | None:
+        return self._by_name(wanted) or self._by_words(wanted) or self._by_panel(wanted)
+
+    def _is_for(self, found: Match, wanted: Profile, purpose: str) -> bool:
+        """'Genetic testing for Wilson disease' is not answered by the genetic test of another disease; 'CT head for trauma' is any CT head."""
+        if wanted.kinds and not wanted.kinds & _SOUGHT:
+            return True
+        sought = {word for word in profile(purpose).rest if len(word) > 3}
+        told = frozenset().union(*(self._told_words[entry] | self._own[entry].rest for entry in found.entries))
+        return not sought or bool(sought & told)
+
+    def _exact(self, wanted: Profile) -> Match | None:
+        own = [name.entry for name in self._by_text.get(wanted.text, ()) if name.own]
+        return Match(_unique(own), "exact", 1.0) if own and wanted.text else None
 
     def _by_name(self, wanted: Profile) -> Match | None:
         """The same name; or a name of the same test, by the menu's aliases, the table of names, or the given groups."""
-        if exact := [name.entry for name in self._names if name.own and name.profile.text == wanted.text]:
-            return Match(_unique(exact), "exact", 1.0)
+        if exact := self._exact(wanted):
+            return exact
         group = {normalise(name) for name in self._aliases.get(wanted.text, ())}
-        same = [name.entry for name in self._names if _is_synonym(wanted, name.profile, group)]
-        return Match(_unique(same), "synonym", 1.0) if same else None
+        same = [name.entry for name in self._names if self._is_synonym(wanted, name, group)]
+        return Match(self._preferred(wanted, same), "synonym", 1.0) if same else None
+
+    def _is_synonym(self, wanted: Profile, name: _Name, group: set[str]) -> bool:
+        said = name.profile
+        if said.text == wanted.text:
+            return True
+        if not can_be_same(wanted, said, self._told_words[name.entry]):
+            return False
+        if wanted.canonical is not None and wanted.canonical == said.canonical:
+            return said.text not in _LOOSE_NAMES or self._is_reported(name.entry, wanted, _components(wanted.canonical))
+        strangers = not (wanted.canonical or said.canonical)
+        return strangers and said.text in group and (_is_short_for(wanted.text, said.text) or _nested(wanted, said))
 
     def _by_words(self, wanted: Profile) -> Match | None:
         """Names that say the same by modality, region and their remaining words; the best-covered ones."""
         scores: dict[int, float] = {}
         for name in self._names:
-            if (score := _word_score(wanted, name.profile)) > 0:
+            if (score := _word_score(wanted, name.profile, self._told_words[name.entry])) > 0:
                 scores[name.entry] = max(score, scores.get(name.entry, 0.0))
         if not scores:
             return None
         best = max(scores.values())
-        return Match(tuple(entry for entry, score in scores.items() if score >= best - 1e-9), "words", best)
+        entries = self._preferred(wanted, [entry for entry, score in scores.items() if score >= best - 1e-9])
+        return Match(entries, "words", best)
 
     def _by_panel(self, wanted: Profile) -> Match | None:
-        """A panel gets its documented components, and a component the entry that reports it as a labelled value."""
+        """A panel gets its documented components, and a component the entry that reports it."""
         if _is_vague(wanted):
             return None
         components = _components(wanted.canonical)
@@ -148,74 +239,224 @@ class Oracle:
             for name in self._names
             if name.profile.canonical in components and name.profile.specimen == wanted.specimen
         ]
-        for number, test in enumerate(self._menu):
-            own = profile(test.name)
-            if test.category in ("laboratory", "physiologic", "procedure") and _may_report(wanted, own):
-                names = [synonym for name in components or {wanted.canonical or wanted.text} for synonym in synonyms_of(name)]
-                # A panel that is only summed up ('Within normal limits') says so of each of its components.
-                summed_up = wanted.canonical in _components(own.canonical) and not re.search(r":|\d", test.result)
-                if summed_up or any(reports(test.result, name) for name in names):
-                    entries.append(number)
-        return Match(_unique(sorted(entries)), "panel", 1.0) if entries else None
+        entries += [number for number in range(len(self._menu)) if self._reports(number, wanted, components)]
+        return Match(self._preferred(wanted, sorted(entries)), "panel", 1.0) if entries else None
+
+    def _reports(self, number: int, wanted: Profile, components: set[str]) -> bool:
+        test, own = self._menu[number], self._own[number]
+        if test.category not in ("laboratory", "physiologic", "procedure") or own.kinds & _SAMPLED:
+            return False
+        if wanted.kinds == {"culture"} and own.specimen is None:
+            return _reports_culture(self._clauses[number], wanted)
+        if (
+            wanted.specimen
+            and wanted.kinds in ({"culture"}, {"cytology"})
+            and own.specimen == wanted.specimen
+            and not own.kinds
+        ):
+            words = (
+                ("cultures?", "growth", "grew")
+                if "culture" in wanted.kinds
+                else ("cytolog\\w+", "cells?", "malignan\\w+", "lymphocyt\\w+")
+            )
+            return mentions(self._clauses[number], words)
+        if own.specimen != wanted.specimen or wanted.kinds & _SAMPLED:
+            return False
+        if not _may_be_related(wanted.canonical, own.canonical):  # a blood gas's bicarbonate makes no metabolic panel
+            components = components - _components(own.canonical)
+        return self._is_reported(number, wanted, components)
+
+    def _is_reported(self, number: int, wanted: Profile, components: set[str]) -> bool:
+        test, own = self._menu[number], self._own[number]
+        # A panel that is only summed up ('Within normal limits') says so of each of its components.
+        related = wanted.canonical == own.canonical or wanted.canonical in _components(own.canonical)
+        if wanted.canonical and related and not any(c == ":" or c.isdigit() for c in test.result):
+            return True
+        tests = {*components, *([wanted.canonical] if wanted.canonical else [])}
+        names = [synonym for test in tests for synonym in synonyms_of(test)] or list(synonyms_of(wanted.text))
+        if any(reports(self._clauses[number], name, wanted.specimen) for name in names):
+            return True
+        found = [word for test in tests for word in FINDINGS.get(test, ())]
+        return bool(found) and own.specimen is None and mentions(self._clauses[number], found)
 
     def _by_encoder(self, wanted: Profile) -> Match | None:
         """The nearest name by cosine, if near enough and not ruled out by a guard."""
-        if self._encode is None or not self._names or not wanted.text:
+        if self._encode is None or not self._names or not wanted.text or _is_vague(wanted) or is_general(wanted.text):
             return None
-        allowed = [number for number, name in enumerate(self._names) if can_be_same(wanted, name.profile)]
+        allowed = [n for n, name in enumerate(self._names) if can_be_same(wanted, name.profile, self._told_words[name.entry])]
         if not allowed:
             return None
-        if self._vectors is None:
-            self._vectors = self._encode([name.profile.text for name in self._names])
         cosines = self._vectors[allowed] @ self._encode([wanted.text])[0]
         best = int(np.argmax(cosines))
         if cosines[best] < self._threshold:
             return None
         return Match((self._names[allowed[best]].entry,), "encoder", float(cosines[best]))
 
+    @cached_property
+    def _vectors(self) -> np.ndarray:
+        assert self._encode is not None
+        return self._encode([name.profile.text for name in self._names])
 
-def _names(entry: int, test: DocumentedTest) -> Iterator[_Name]:
-    """The names of an entry. What they leave open the result may tell: 'CT: mass in the right lung' is of the chest."""
-    own, told = profile(test.name), profile(test.result)
-    seen = test.category in ("imaging", "pathology")
-    modality = told.kinds & IMAGING - {"imaging"}
-    for name in (test.name, *test.aliases):
-        said = profile(name)
-        yield _Name(
-            entry,
-            name == test.name,
-            replace(
-                said,
-                regions=said.regions or own.regions or (told.regions if seen else frozenset()),
-                specimen=said.specimen or own.specimen or (told.specimen if said.kinds & CULTURED else None),
-                kinds=modality if seen and said.kinds == {"imaging"} and modality else said.kinds,
-            ),
+    def _by_choice(self, order: str, parts: Sequence[str]) -> Iterator[Match]:
+        """What an LLM points at. It may bridge names that no table knows; the guards of modality, place and specimen hold for it too."""
+        if self._choose is None or not parts or not self._menu:
+            return
+        chosen = self._choose(order, [test.name for test in self._menu])
+        valid = {c for c in chosen if isinstance(c, int) and not isinstance(c, bool) and 0 <= c < len(self._menu)}
+        if entries := tuple(c for c in sorted(valid) if any(self._may_choose(profile(part), c) for part in parts)):
+            yield Match(entries, "llm", None)
+
+    def _may_choose(self, wanted: Profile, entry: int) -> bool:
+        names = [name.profile for name in self._names if name.entry == entry]
+        if wanted.kinds & IMAGING and not any(name.kinds & IMAGING for name in names):
+            modality = wanted.kinds & IMAGING
+            names = [replace(name, kinds=modality) for name in names if not name.kinds and modality <= self._told_words[entry]]
+        return any(
+            same_modality(wanted, name)
+            and can_be_same_place(wanted, name)
+            and _may_be_related(wanted.canonical, name.canonical)
+            for name in names
         )
+
+    def _preferred(self, wanted: Profile, entries: Iterable[int]) -> tuple[int, ...]:
+        """Of several entries that match: the repeat for a repeated order and the first for any other; then by contrast, if both say."""
+        found = _unique(entries)
+        found = tuple(e for e in found if self._own[e].again == wanted.again) or found
+        if wanted.contrast is not None:
+            found = tuple(e for e in found if self._own[e].contrast == wanted.contrast) or found
+        return found
+
+    def _mended(self, wanted: Profile) -> str | None:
+        """The order with each long word that no table and no entry knows put right, if exactly one known word is one edit away."""
+        mended = []
+        for word in wanted.text.split():
+            near = [word]
+            if len(word) >= _SHORTEST_SLIP and word.isalpha() and word not in self._known_words:
+                candidates = self._mendable.get(word[0], ())
+                near = [
+                    known for known in candidates if abs(len(known) - len(word)) < 2 and OSA.distance(word, known) == 1
+                ] or near
+            mended.append(near[0] if len({_stem(n) for n in near}) == 1 else word)
+        text = " ".join(mended)
+        return text if text != wanted.text else None
+
+    @cached_property
+    def _menu_words(self) -> frozenset[str]:
+        return frozenset(word for name in self._names for word in name.profile.text.split())
+
+    @cached_property
+    def _known_words(self) -> frozenset[str]:
+        return vocabulary() | NO_SLIPS | self._menu_words
+
+    @cached_property
+    def _mendable(self) -> dict[str, list[str]]:
+        by_letter: defaultdict[str, list[str]] = defaultdict(list)
+        for word in sorted(vocabulary() | self._menu_words):
+            if len(word) >= _SHORTEST_SLIP and word.isalpha():
+                by_letter[word[0]].append(word)
+        return by_letter
+
+    def _regions_around(self, said: Profile) -> frozenset[str]:
+        """Where an entry without any region may be of: for an image all that the menu speaks of, for tissue what it speaks of most."""
+        if not said.kinds & {"biopsy", "fna", "cytology"}:
+            return frozenset(self._around)
+        most = max(self._around.values(), default=0)
+        often = frozenset(region for region, count in self._around.items() if 2 * count >= most)
+        inner = frozenset(region for region in often if not WITHIN[region])
+        return inner or often or TISSUES
+
+    def _names_of(self, entry: int) -> Iterator[_Name]:
+        """The names of an entry. What they leave open the result may tell: 'CT: mass in the right lung' is of the chest.
+
+        Where the result does not tell either, the region must be one that the menu speaks of.
+        """
+        test, own = self._menu[entry], self._own[entry]
+        told = self._told[entry]
+        modality = frozenset(told) & IMAGING - {"imaging"}
+        told_regions = regions_told(told) - TISSUES
+        sides = frozenset(told) & {"left", "right"}
+        specimen = next((s for t in told if (s := specimen_of(t)) and s != "blood"), None)
+        for text, is_own in _texts_of(test):
+            said = profile(text)
+            seen = test.category in ("imaging", "pathology") or bool(said.kinds & _SAMPLED)
+            regions = said.regions or own.regions or (told_regions if seen else frozenset())
+            if seen and not regions and not said.kinds & _FAR_SEEING:
+                regions = self._regions_around(said)
+            yield _Name(
+                entry,
+                is_own,
+                replace(
+                    said,
+                    regions=regions,
+                    sides=said.sides or (sides if seen and len(sides) == 1 else frozenset()),
+                    specimen=said.specimen or own.specimen or (specimen if said.kinds & CULTURED else None),
+                    kinds=modality if seen and said.kinds == {"imaging"} and modality else said.kinds,
+                ),
+            )
+
+
+def _texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:
+    """The name of an entry, what it says outside brackets, the single tests that it lists, and its aliases."""
+    yield test.name, True
+    seen = {test.name}
+    asked = read_order(test.name)
+    listed = [part for part in (*asked.parts, *asked.brackets) if profile(part).canonical or profile(part).kinds]
+    for text in (asked.whole, *(listed if len(listed) > 1 else ()), *test.aliases):
+        if text and text not in seen and not is_general(text):
+            seen.add(text)
+            yield text, False
 
 
 def _unique(entries: Iterable[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(entries))
 
 
-def _is_synonym(wanted: Profile, name: Profile, group: set[str]) -> bool:
-    if name.text == wanted.text:
-        return True
-    if not can_be_same(wanted, name):
+@cache
+def _stem(word: str) -> str:
+    return canonical_names().get(word, word.rstrip("s"))
+
+
+def _is_short_for(one: str, other: str) -> bool:
+    """'abpm' of 'ambulatory blood pressure monitoring'."""
+    short, long = sorted((one, other), key=len)
+    return len(short) > 2 and " " not in short and short == "".join(word[0] for word in long.split())
+
+
+def _nested(one: Profile, other: Profile) -> bool:
+    ours, theirs = _said(one), _said(other)
+    return bool(ours and theirs and one.rest | one.kinds and other.rest | other.kinds) and (ours <= theirs or theirs <= ours)
+
+
+def _may_be_related(ordered: str | None, entry: str | None) -> bool:
+    """Whether two known tests are one, or a panel and its part; of a test that no table knows anything may be true."""
+    return (
+        ordered is None or entry is None or ordered == entry or ordered in _components(entry) or entry in _components(ordered)
+    )
+
+
+def _reports_culture(statements: Sequence[str], wanted: Profile) -> bool:
+    """'Blood and urine cultures negative' reports the culture of both, and of nothing else."""
+    if wanted.specimen is None or wanted.rest:
         return False
-    same = wanted.canonical is not None and wanted.canonical == name.canonical
-    return same or (name.text in group and not (wanted.canonical or name.canonical))
+    return any(
+        "cultur" in statement and any((specimen_of(word) or "") == wanted.specimen for word in normalise(statement).split())
+        for statement in statements
+    )
 
 
-def _word_score(wanted: Profile, name: Profile) -> float:
+def _word_score(wanted: Profile, name: Profile, told: frozenset[str]) -> float:
     """0: not the same test. Else how much of what either says both say, 0 to 1."""
-    if not can_be_same(wanted, name):
-        return 0.0
-    ours, theirs = _said(wanted), _said(name)
     if not (wanted.kinds or wanted.rest) or not (name.kinds or name.rest) or _is_vague(wanted):
         return 0.0
+    if not can_be_same(wanted, name, told):
+        return 0.0
+    ours, theirs = _said(wanted), _said(name)
     common = ours & theirs
     nested = wanted.rest <= name.rest or name.rest <= wanted.rest
-    if wanted.kinds <= _SOUGHT and wanted.kinds and wanted.rest - _IG and not common - wanted.kinds:
+    if wanted.kinds and wanted.kinds <= _SOUGHT:
+        nested = nested or wanted.rest - told <= name.rest
+    sought = wanted.rest - _IG
+    if wanted.kinds and wanted.kinds <= _SOUGHT and sought and not common - wanted.kinds and not sought <= told:
         return 0.0  # 'CMV PCR' is not just any PCR
     if wanted.kinds and name.kinds:
         # One of the two may say more ('MRI brain with spectroscopy', 'Biopsy of cervical lymph node'), not both something else.
@@ -227,7 +468,7 @@ def _word_score(wanted: Profile, name: Profile) -> float:
 def _is_vague(wanted: Profile) -> bool:
     """'Serology', 'culture', 'IgG panel': of what, is not said."""
     more = wanted.rest - _IG or wanted.regions or wanted.specimen
-    return bool(wanted.kinds) and wanted.kinds <= _SOUGHT | {"imaging"} and not more
+    return bool(wanted.kinds) and wanted.kinds <= _SOUGHT - {"sequencing"} | {"imaging"} and not more
 
 
 def _said(said: Profile) -> frozenset[str]:
@@ -238,68 +479,3 @@ def _components(canonical: str | None) -> set[str]:
     """The tests that a panel reports, with those that its own panels report."""
     direct = set(PANELS.get(canonical or "", ()))
     return direct | {inner for part in direct for inner in PANELS.get(part, ())}
-
-
-def _may_report(wanted: Profile, entry: Profile) -> bool:
-    """Whether an entry can hold the ordered value: not from another specimen; tissue and cultures are entries of their own."""
-    return entry.specimen == wanted.specimen and not wanted.kinds & {"biopsy", "culture"}
-
-
-_VALUE = r"\s*(?:\([^()]{1,40}\)\s*)?(?:levels?|counts?|values?|titers?|ratio|activity|concentrations?|total|direct)?\s*"
-_STATUS = (
-    r"(?:elevated|raised|high|low|normal|negative|positive|decreased|increased|reduced|abnormal|undetectable|unremarkable|within|slightly|mildly"
-    r"|markedly|prolonged|present|absent)"
-)
-
-
-def reports(result: str, name: str) -> bool:
-    """Whether a result reports the value of `name`: 'Hb: 9 g/dL', 'WBC (4,800/µL)', 'CRP 12', 'elevated AST and ALT', 'TSH normal'."""
-    if len(name) < 2 or not any(c.isalpha() for c in name):
-        return False
-    text = unicodedata.normalize("NFKC", result).casefold()
-    words = r"[\s\-_]*".join(re.escape(word) for word in name.split())
-    named = rf"(?<![a-z0-9-]){words}(?![a-z0-9])"
-    labelled = rf"{named}{_VALUE}(?:[:=(]|(?:was|were|is|are|of|at)?\s*[<>≤≥~]?\s*\d|(?:was |were |is |are )?{_STATUS}\b)"
-    return bool(re.search(labelled, text) or re.search(rf"\b{_STATUS}\b[^.;:()\d\n]{{0,120}}?{named}", text))
-
-
-def _main_and_brackets(order: str) -> tuple[str, str]:
-    """'Metabolic_Panel (electrolytes, BUN)' -> ('Metabolic Panel', 'electrolytes, BUN'), without what the order is for."""
-    text = " ".join(order[:MAX_ORDER].replace("_", " ").split())
-    brackets = ", ".join(re.findall(r"\(([^()]*)\)", text))
-    main = _PURPOSE.sub("", re.sub(r"\([^()]*\)?", " ", text))
-    return " ".join(main.split()).strip(" .:;,-"), brackets
-
-
-def _parts(order: str) -> list[str]:
-    """The tests that one order names; what only one of them says ('CT chest, abdomen and pelvis') holds for those without."""
-    pieces = [piece.strip(" .:-") for piece in _SEPARATOR.split(_PURPOSE.sub("", order))]
-    parts: list[str] = []
-    for piece in pieces:
-        said = profile(piece)
-        if said.text in _NO_TEST_ALONE:
-            continue
-        if (
-            piece
-            and not _NO_ORDER.match(piece)
-            and (said.kinds or said.regions or said.rest or said.canonical or said.specimen)
-        ):
-            parts += known_names_in(piece)
-    return [_completed(part, parts) for part in parts]
-
-
-def _completed(part: str, parts: list[str]) -> str:
-    """'abdomen' of 'CT chest, abdomen' is 'abdomen ct'; 'Doppler' of 'pelvic ultrasound with Doppler' is 'Doppler pelvis'."""
-    said = profile(part)
-    if said.rest or said.canonical:
-        return part
-    others = [profile(other) for other in parts if other != part]
-    if not said.kinds and (said.regions or said.specimen):
-        lent = [kind for other in others for kind in sorted(other.kinds)]
-    elif said.kinds and said.kinds <= _TAKES_REGION and not said.regions:
-        lent = [region for other in others for region in sorted(other.regions)]
-    elif said.kinds == {"culture"} and not said.specimen and not said.regions:
-        lent = [other.specimen for other in others if other.specimen]
-    else:
-        lent = []
-    return f"{part} {lent[0]}" if lent else part

@@ -1,0 +1,199 @@
+"""What the text of an order asks for: 'CBC, CMP and troponin, no CT' -> 'CBC', 'CMP', 'troponin'."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from envs.naming import GENERAL, IMAGING, SHORTHAND, Profile, canonical_names, known_names_in, normalise, profile
+
+MAX_ORDER = 400
+"""Characters of an order that are read; a longer one is no test's name."""
+
+_NOT_WANTED = re.compile(
+    r"^\W*(?:no|not|none|nor|without|avoid\w*|defer\w*|hold(?:ing)?|do not|don['’]?t|never|n/a|cancel\w*|stop|skip\w*|nothing|omit\w*|exclud\w+"
+    r"|except|rather than|instead of|declin\w+|refus\w+)\b",
+    re.IGNORECASE,
+)
+_NOT_WANTED_LATER = re.compile(
+    r"\b(?:no|not|nor|avoid\w*|defer\w*|hold off|holding|do not|don['’]?t|never|cancel\w*|skip\w*|omit\w*|except|rather than|instead of)\b.*",
+    re.IGNORECASE,
+)
+_NEEDLESS = re.compile(
+    r"\b(?:(?:is|are|was)?\s*not (?:yet )?(?:indicated|needed|necessary|required|recommended|warranted|appropriate|wanted)"
+    r"|contraindicated|unnecessary|refused|declined|deferred|cancel?led)\b",
+    re.IGNORECASE,
+)
+_CONTRAST = re.compile(
+    r"\b(?:with(?:out)?|no|non)(?:[\s-]*(?:and|or|&|/)[\s-]*with(?:out)?)?[\s-]*(?:(?:iv|i\.v\.|oral|intravenous|po|gadolinium)\s+(?:and\s+)?){0,3}"
+    r"(?:contrast|gadolinium)\b",
+    re.IGNORECASE,
+)
+_TIMES = re.compile(r"\bx ?[2-9]\b|\bq ?\d{1,2} ?h\w*", re.IGNORECASE)
+_INSTEAD = re.compile(r"\binstead\b(?! of)|^\W*(?:order|get|obtain|do|just|only|please)\b", re.IGNORECASE)
+_PURPOSE = re.compile(
+    r"\b(?:(?:in order )?to|for) (?:rule out|evaluat\w+|assess\w*|exclud\w+|look\w*|check\w*|confirm\w*|detect\w*|determin\w+|identif\w+|investigat\w+"
+    r"|further|screen\w*|see|find|obtain|help|establish|monitor\w*|quantif\w+|characteri[sz]e)\b.*|\blook(?:ing)? for\b.*"
+    r"|\b(?:rule out|ruling out|evaluate for|because|given (?:the|his|her|that)|due to|in view of|in case|if (?:not|any|stable|available|possible|indicated)"
+    r"|since|concern(?:ing|ed)? for|suspect\w*|suspicion of|as part of|looking at)\b.*",
+    re.IGNORECASE | re.DOTALL,
+)
+_CLAUSE = re.compile(r"\s*(?:;|\.\s|\n|\bbut\b|\bhowever\b|\bthen\b)\s*", re.IGNORECASE)
+_SEPARATOR = re.compile(
+    r"\s*(?:[,;&\n+](?!\s*$)|(?<![A-Za-z]\d)/|\b(?:and|plus|as well as|along with|together with|with|including|incl|followed by|or|nor)\b\.?)\s*",
+    re.IGNORECASE,
+)
+_NO_TEST_ALONE = frozenset({"doppler", "color doppler", "contrast", "color flow imaging"})
+_SCOPED = {
+    "upper endoscopy": "stomach", "colonoscopy": "colon", "sigmoidoscopy": "colon", "bronchoscopy": "lung", "cystoscopy": "bladder",
+    "hysteroscopy": "uterus", "laryngoscopy": "neck",
+}  # fmt: skip
+"""Where a biopsy is of that is taken in an endoscopy."""
+
+_TAKES_REGION = frozenset({"ct", "mri", "ultrasound", "xray", "angiography", "biopsy"})
+_FLUIDS = frozenset({"csf", "pleural", "ascitic", "synovial", "urine"})
+_IN_FLUIDS = frozenset(
+    "glucose|total protein|albumin|lactate dehydrogenase|amylase|sodium|potassium|chloride|creatinine|osmolality|ph|white blood cells|red blood cells"
+    "|differential count|triglycerides|adenosine deaminase|lactate|osmolality".split("|")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order, read. `whole` is its text without brackets and purpose; `parts` and `brackets` are the tests named there."""
+
+    whole: str = ""
+    parts: tuple[str, ...] = ()
+    brackets: tuple[str, ...] = ()
+
+
+def read_order(text: str) -> Order:
+    """Read an order. What it does not want ('no CT', 'avoid contrast CT', 'MRI not indicated') is left out.
+
+    An order in general ('labs', 'imaging', 'all tests', 'everything') names no test and has no parts.
+    """
+    text = _in_words(text)
+    brackets = " ; ".join(re.findall(r"\(([^()]*)\)", text))
+    main = _wanted(re.sub(r"\([^()]*\)?", " ", text))
+    main = _with_place(main, brackets)
+    if not main:
+        return Order()
+    return Order(
+        main,
+        tuple(p for p in parts_of(main) if not is_general(p)),
+        tuple(p for p in parts_of(_wanted(brackets)) if not is_general(p)),
+    )
+
+
+def _in_words(text: str) -> str:
+    """Lines become clauses, shorthand ('w/o', 'O&P') becomes words, and 'without contrast' goes: it is no refusal."""
+    text = re.sub(r"[\r\n\u2022]+", " ; ", text[:MAX_ORDER]).replace("_", " ")
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    text = _shorthand().sub(lambda found: f"{SHORTHAND[found[0].casefold()]} ", text)
+    return " ".join(_TIMES.sub(" ", _CONTRAST.sub(" ", text)).split())
+
+
+@cache
+def _shorthand() -> re.Pattern[str]:
+    signs = sorted(SHORTHAND, key=len, reverse=True)
+    return re.compile(rf"(?<![\w/])(?:{'|'.join(map(re.escape, signs))})(?![\w/])|(?<![\w/])w/(?=\w)", re.IGNORECASE)
+
+
+def _wanted(text: str) -> str:
+    """The clauses that ask for something, without what the tests are for."""
+    clauses = []
+    for clause in _CLAUSE.split(text):
+        if _NOT_WANTED.match(clause):  # 'no CT, MRI or PET' asks for nothing, 'no CT, MRI instead' for the MRI
+            clause = ", ".join(piece for piece in clause.split(",")[1:] if _INSTEAD.search(piece))
+        pieces: list[str | None] = []
+        for piece in clause.split(","):
+            if _NEEDLESS.search(piece) or _NOT_WANTED.match(piece):
+                continue
+            piece = _INSTEAD.sub(" ", piece)
+            cut = _NOT_WANTED_LATER.sub("", piece)
+            purpose = _PURPOSE.search(cut)
+            if pieces and pieces[-1] is None and not _is_test(cut):
+                continue  # still the purpose: 'to assess the labrum, the capsule'
+            pieces.append(cut[: purpose.start()] if purpose else cut)
+            if purpose:
+                pieces.append(None)
+        clauses.append(", ".join(piece.strip() for piece in pieces if piece and piece.strip(" .:-")))
+    return "; ".join(clause for clause in clauses if clause).strip(" .:;,-")
+
+
+def _is_test(text: str) -> bool:
+    said = profile(text)
+    return said.canonical is not None or bool(said.kinds)
+
+
+def _with_place(main: str, brackets: str) -> str:
+    """'Glucose (CSF)' is 'Glucose CSF', and 'Knee X-ray (right)' is 'Knee X-ray right'."""
+    said, more = profile(main), profile(brackets)
+    if more.kinds or more.rest:
+        return main
+    place = (more.specimen and not said.specimen) or (more.regions and not said.regions) or (more.sides and not said.sides)
+    return f"{main} {normalise(brackets)}" if main and place else main
+
+
+def is_general(text: str) -> bool:
+    """Whether a text names no test: 'labs', 'blood tests', 'imaging', 'complete workup', 'everything'."""
+    words = normalise(text).split()
+    return all(
+        word in GENERAL or word in ("and", "of", "for", "on", "in", "me", "my", "a", "with", "to", "or") for word in words
+    )
+
+
+@cache
+def _joined_names() -> re.Pattern[str]:
+    """Names that have a separator inside: 'type and screen', 'newborn and metabolic screen'."""
+    joined = sorted((name for name in canonical_names() if _SEPARATOR.search(name)), key=len, reverse=True)
+    names = "|".join(r"[\s-]+".join(map(re.escape, name.split())) for name in joined)
+    return re.compile(rf"\b(?:{names})\b", re.IGNORECASE)
+
+
+def parts_of(text: str) -> list[str]:
+    """The tests that a text names; what only one of them says ('CT chest, abdomen and pelvis') holds for those without."""
+    text = _joined_names().sub(lambda found: canonical_names()[normalise(found[0])].replace(" and ", " "), text)
+    pieces = [piece.strip(" .:-") for piece in _SEPARATOR.split(text)]
+    parts: list[str] = []
+    for piece in pieces:
+        said = profile(piece)
+        if piece and said.text not in _NO_TEST_ALONE and not _NOT_WANTED.match(piece) and _says_something(said):
+            parts += known_names_in(piece)
+    return [_completed(number, parts) for number in range(len(parts))]
+
+
+def _says_something(said: Profile) -> bool:
+    return bool(said.kinds or said.regions or said.rest or said.canonical or said.specimen)
+
+
+def _completed(number: int, parts: list[str]) -> str:
+    """'abdomen' of 'CT chest, abdomen' is 'abdomen ct'; 'Doppler' of 'pelvic ultrasound with Doppler' is 'Doppler pelvis'."""
+    part = parts[number]
+    said = profile(part)
+    if said.canonical in _IN_FLUIDS and said.specimen is None and number:  # 'CSF glucose and protein'
+        before = profile(parts[number - 1])
+        named = "blood" not in said.text.split() and "serum" not in said.text.split() and "plasma" not in said.text.split()
+        first = before.text.split()[0] if before.text else ""
+        if (
+            named
+            and before.specimen in _FLUIDS
+            and first in ("csf", "pleural", "ascitic", "synovial", "urine", "cerebrospinal", "urinary")
+        ):
+            parts[number] = f"{before.specimen} {part}"
+            return parts[number]
+        return part
+    if said.rest or said.canonical:
+        return part
+    others = [profile(other) for other in parts[:number][::-1] + parts[number + 1 :]]
+    if not said.kinds and (said.regions or said.specimen):
+        lent = [" ".join(sorted(kinds)) for other in others if (kinds := other.kinds & (IMAGING | {"biopsy", "culture"}))]
+    elif said.kinds and said.kinds <= _TAKES_REGION and not said.regions:
+        scoped = [_SCOPED.get(kind) for other in others for kind in (other.canonical or "", *sorted(other.kinds))]
+        lent = [region for region in scoped if region and "biopsy" in said.kinds] or [
+            region for other in others for region in sorted(other.regions)
+        ]
+    elif said.kinds == {"culture"} and not said.specimen and not said.regions:
+        lent = [other.specimen for other in others if other.specimen]
+    else:
+        lent = []
+    return f"{part} {lent[0]}" if lent else part

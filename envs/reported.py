@@ -1,0 +1,73 @@
+"""Whether a result in running text reports the value of a test: 'Hb: 9 g/dL', 'elevated AST and ALT', 'mild anemia', 'TSH normal'."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+
+from envs.naming import specimen_of
+
+_STATUS = re.compile(
+    r"\b(?:elevat\w+|rais\w+|high|higher|low|lower|normal\w*|negativ\w*|positiv\w*|decreas\w+|increas\w+|reduc\w+|abnormal\w*|undetectable"
+    r"|unremarkable|within|prolong\w+|present|absent|absence|detect\w+|confirm\w+|noted|identified|revealed|showed|suppressed|deranged"
+    r"|reactive|nonreactive|no|not|without|mild\w*|moderate\w*|marked\w*|severe\w*|slight\w*|borderline|deficien\w+|growth|grew)\b"
+)
+_NOT_DONE = re.compile(
+    r"\b(?:not|never|without being) (?:performed|done|measured|available|obtained|tested|checked|taken|ordered|reported)|\bpending\b|\bno \w+ levels? measured"
+)
+_CLAUSE_END = re.compile(r"(?<!e\.g)(?<!i\.e)\.(?=\s|$)|[;\n]|,? but\b|\bwhile\b|\bwhereas\b")
+_UNITS_AND_WORDS = frozenset(
+    ["mg", "k", "na", "cl", "ca", "cr", "pt", "t3", "t4", "fe", "ph", "lh", "hb", "rf", "la", "125", "19 9", "15 3", "ada"]
+)
+_FACTORS = re.compile(r"\bfactors [ivx]+\b(?:[ ,]{1,2}(?:and )?[ivx]+\b){1,12}")
+_MOST = 6000
+"""Characters of a result that are read."""
+
+
+def clauses(result: str) -> tuple[str, ...]:
+    """The statements of a result, in lower case."""
+    text = unicodedata.normalize("NFKC", result[:_MOST]).casefold()
+    text = _FACTORS.sub(lambda found: ", ".join(f"factor {number}" for number in re.findall(r"\b[ivx]+\b", found[0])), text)
+    return tuple(piece for clause in _CLAUSE_END.split(text) if (piece := clause.strip()))
+
+
+def reports(statements: Sequence[str], name: str, specimen: str | None = None) -> bool:
+    """Whether one of the statements gives the value of `name`, by a figure or a word, in blood or the given specimen."""
+    if len(name) < 2 and name != "k" or not (any(c.isalpha() for c in name) or name in _UNITS_AND_WORDS):
+        return False
+    named = _named(name)
+    return any(_gives(statement, found, name, specimen) for statement in statements for found in named.finditer(statement))
+
+
+def mentions(statements: Sequence[str], words: Sequence[str]) -> bool:
+    """Whether a statement has one of `words` as a word of its own ('anemia', 'thrombocytopenia')."""
+    found = _any_of(tuple(words))
+    return any(found.search(statement) for statement in statements)
+
+
+@lru_cache(maxsize=4096)
+def _named(name: str) -> re.Pattern[str]:
+    words = r"[\s\-_/]{0,3}".join(re.escape(word) for word in name.split())
+    return re.compile(rf"(?<![a-z0-9-]){words}(?:s|es)?(?![a-z0-9])")
+
+
+@lru_cache(maxsize=512)
+def _any_of(words: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{'|'.join(words)})\b")
+
+
+def _gives(statement: str, found: re.Match[str], name: str, specimen: str | None) -> bool:
+    before, after = statement[: found.start()], statement[found.end() :]
+    if _NOT_DONE.search(before[-25:] + found[0] + after.partition(",")[0][:60]):
+        return False
+    near = re.findall(r"[a-z]+", re.split(r"[,;:(]", before)[-1])[-5:]
+    of = next((specimen_of(word) for word in reversed(near) if specimen_of(word)), None)
+    if of not in (None, specimen, "blood"):
+        return False
+    if name in _UNITS_AND_WORDS:  # 'mg' of '3 mg/dL' is no magnesium: a figure or a word for it must follow at once
+        return not re.search(r"\d\s*$", before) and bool(
+            re.match(r"\s*(?:[:=(]\s*|levels?\s+|was\s+|is\s+|of\s+)*[<>≤≥~]?\s*\d", after)
+            or re.match(rf"\s*(?:[:=(]\s*|levels?\s+|was\s+|were\s+|is\s+)*{_STATUS.pattern}", after)
+            or (_STATUS.search(before) and re.match(r"\s*(?:[,)]|and\b|levels?\b|$)", after))
+        )
+    return bool(re.search(r"\d", after) or re.match(r"\s*[:=]", after) or _STATUS.search(before) or _STATUS.search(after))
