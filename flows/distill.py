@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.dataset import write_dataset
-from flows.services import local_models, mark_crashed, ray_session
+from flows.services import mark_crashed, services
 from flows.settings import DistillSettings, Retry
 from flows.stages import build_environments, play_trees, reconstruct_gold
 from flows.summary import publish_summary
@@ -29,10 +29,10 @@ def distill(settings: DistillSettings, retry: Retry | None = None) -> dict[str, 
     with Store(settings.out / "trajectories.duckdb") as store:
         with store.run("distill", settings.model_dump_json(), flow_run.get_id(), versions()) as run:
             mark_crashed(run.interrupted)
-            with ray_session(settings.workers), local_models() as reach:
-                build_environments(store, settings, reach, run.run_id, retry)
-                reconstruct_gold(store, settings, reach, run.run_id, retry)
-                play_trees(store, settings, reach, run.run_id, retry)
+            with services(settings.workers) as ready:
+                build_environments(store, settings, ready, run.run_id, retry)
+                reconstruct_gold(store, settings, ready, run.run_id, retry)
+                play_trees(store, settings, ready, run.run_id, retry)
             score_store(store, settings.strategy, settings.rac_threshold)
             if not store.evaluation_only:
                 write_dataset(store, settings)

@@ -5,7 +5,7 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.services import local_models, mark_crashed, ray_session
+from flows.services import mark_crashed, services
 from flows.settings import EnvironmentSettings, Retry
 from flows.stages import build_environments
 from flows.summary import publish_checks
@@ -23,6 +23,6 @@ def environments(settings: EnvironmentSettings, retry: Retry | None = None) -> d
     with Store(settings.out / "trajectories.duckdb") as store:
         with store.run("environments", settings.model_dump_json(), flow_run.get_id(), versions()) as run:
             mark_crashed(run.interrupted)
-            with ray_session(settings.workers), local_models() as reach:
-                build_environments(store, settings, reach, run.run_id, retry)
+            with services(settings.workers) as ready:
+                build_environments(store, settings, ready, run.run_id, retry)
         return publish_checks(store, settings.out)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -89,20 +90,40 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
             continue
 
 
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What stages call when they have work: a rerun that finds nothing to do starts nothing."""
+
+    ray: Callable[[], None]
+    """Have a Ray to run on: the one already joined, the cluster that RAY_ADDRESS names, or a local one."""
+    reach: Callable[[Teacher], Teacher]
+    """A model of the settings -> the same as it can be reached: a local one is started on loopback, one server a file."""
+
+
 @contextmanager
-def ray_session(workers: int | None) -> Iterator[None]:
-    """A Ray to run on: the one already joined, the cluster that RAY_ADDRESS names, or a local one of `workers` CPUs."""
-    if ray.is_initialized():
-        yield
-        return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
-        _start_ray(workers)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+def services(workers: int | None) -> Iterator[Services]:
+    """Ray (a local one gets `workers` CPUs) and local models, started at their first use and stopped at the end."""
+    with ExitStack() as started:
+        servers: dict[Path | None, Teacher] = {}
+
+        def join_ray() -> None:
+            if ray.is_initialized():
+                return
+            if os.environ.get("RAY_ADDRESS"):
+                ray.init(log_to_driver=False)
+            else:
+                _start_ray(workers)
+            started.callback(ray.shutdown)
+
+        def reach(teacher: Teacher) -> Teacher:
+            if not teacher.local:
+                return teacher
+            if teacher.gguf not in servers:
+                servers[teacher.gguf] = started.enter_context(start_local(teacher))
+            server = servers[teacher.gguf]
+            return teacher.model_copy(update={"model": server.model, "api_base": server.api_base})
+
+        yield Services(join_ray, reach)
 
 
 def _start_ray(workers: int | None, attempts: int = 3) -> None:
@@ -118,28 +139,6 @@ def _start_ray(workers: int | None, attempts: int = 3) -> None:
                 raise
             log.warning("Ray did not start within its 30 s (attempt %d of %d)", attempt, attempts)
             ray.shutdown()
-
-
-Reach = Callable[[Teacher], Teacher]
-"""A model of the settings -> the same as it can be reached now."""
-
-
-@contextmanager
-def local_models() -> Iterator[Reach]:
-    """A function that makes models reachable: a local one is started on loopback at its first use, and stopped at the end."""
-    with ExitStack() as servers:
-        started: dict[Path | None, Teacher] = {}
-
-        def reach(teacher: Teacher) -> Teacher:
-            """One server a model file, however many teachers use it."""
-            if not teacher.local:
-                return teacher
-            if teacher.gguf not in started:
-                started[teacher.gguf] = servers.enter_context(start_local(teacher))
-            server = started[teacher.gguf]
-            return teacher.model_copy(update={"model": server.model, "api_base": server.api_base})
-
-        yield reach
 
 
 def mark_crashed(flow_run_ids: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
 from envs.sources import read_cases
 from flows.fan_out import fan_out
 from flows.progress import Progress
-from flows.services import Reach
+from flows.services import Services
 from flows.settings import DistillSettings, EnvironmentSettings, Retry
 from flows.versions import code_version
 from tasks.cases import cpus_of_case, environment_of_case, gold_of_case, rollouts_of_case
@@ -25,13 +25,14 @@ from trajectories.store import Known, OpenFailure, Store, report_hash
 log = logging.getLogger("medaction")
 
 
-def build_environments(store: Store, settings: EnvironmentSettings, reach: Reach, run_id: str, retry: Retry | None) -> None:
+def build_environments(store: Store, settings: EnvironmentSettings, ready: Services, run_id: str, retry: Retry | None) -> None:
     """Stage 1: an environment, or a refusal with its reason, of every new or changed report."""
     built_with = stage_1_hash(settings)
     reports = list(_reports_to_build(store, settings, built_with, run_id, retry))
     if not reports:
         return
-    extractor = reach(settings.extractor) if settings.extractor else None
+    ready.ray()
+    extractor = ready.reach(settings.extractor) if settings.extractor else None
 
     def submit(report: CaseReport):
         return environment_of_case.submit(report.case_id, quote((report, extractor, settings.min_tests)))
@@ -78,16 +79,17 @@ def selected(cases: Iterator[CaseReport | BadCase], settings: EnvironmentSetting
         yield case
 
 
-def reconstruct_gold(store: Store, settings: DistillSettings, reach: Reach, run_id: str, retry: Retry | None) -> None:
+def reconstruct_gold(store: Store, settings: DistillSettings, ready: Services, run_id: str, retry: Retry | None) -> None:
     """The gold trajectory of every environment that has none, from the text of its report (RQ1)."""
     if settings.gold is None:
         return
-    writer = reach(settings.gold)
     failed = {failure.trajectory_id for failure in _left_alone(store, "gold", retry)}
     specs = [(environment, gold_spec(environment, settings)) for environment in _chosen(store, settings)]
     wanted = [(environment, spec) for environment, spec in specs if spec.trajectory_id not in failed | store.trajectory_ids()]
     if not wanted:
         return
+    ready.ray()
+    writer = ready.reach(settings.gold)
 
     def submit(item: tuple[ClinicalEnvironment, RolloutSpec]):
         environment, spec = item
@@ -127,23 +129,26 @@ def _lost(stage: str, case_id: str, error: object, spec: RolloutSpec | None = No
     return Failure(stage, case_id, type(error).__name__, str(error)[:2000], now(), teacher, trajectory_id)
 
 
-def play_trees(store: Store, settings: DistillSettings, reach: Reach, run_id: str, retry: Retry | None) -> None:
+def play_trees(store: Store, settings: DistillSettings, ready: Services, run_id: str, retry: Retry | None) -> None:
     """Stage 2: play what is missing of every environment's tree."""
     plan = tree_plan(settings)
-    teachers = [reach(teacher) for teacher in settings.teachers]
     failed = _left_alone(store, "rollout", retry)
     skip = frozenset(failure.trajectory_id for failure in failed if failure.trajectory_id)
     left = {failure.case_id for failure in failed if failure.trajectory_id is None}
-    environments = [found for found in _chosen(store, settings) if found.case_id not in left]
+    chosen = [found for found in _chosen(store, settings) if found.case_id not in left]
+    unfinished = [found for found in chosen if missing(found, plan, store.trajectories(found.environment_id), skip)]
+    if not unfinished:
+        return
+    ready.ray()
+    teachers = [ready.reach(teacher) for teacher in settings.teachers]
 
-    def submit(item: tuple[ClinicalEnvironment, list[Trajectory]]):
-        environment, tree = item
+    def submit(environment: ClinicalEnvironment):
+        tree = store.trajectories(environment.environment_id)
         work = quote((environment, plan, teachers, tree, skip, code_version()))
         return rollouts_of_case.submit(environment.case_id, cpus_of_case(teachers), work)
 
-    with Progress("rollouts", len(environments)) as progress:
-        unfinished = _unfinished(store, environments, plan, skip, progress)
-        for (environment, _), played in fan_out(submit, unfinished, settings.in_flight):
+    with Progress("rollouts", len(unfinished)) as progress:
+        for environment, played in fan_out(submit, unfinished, settings.in_flight):
             if not isinstance(played, Played):
                 played = Played(environment.case_id, (), (_lost("rollout", environment.case_id, played),))
             store.add_rollouts("rollout", played.case_id, played.trajectories, played.failures, run_id)
@@ -151,18 +156,6 @@ def play_trees(store: Store, settings: DistillSettings, reach: Reach, run_id: st
                 who = failure.teacher or "all teachers"
                 log.warning("case %s, %s: %s: %s", failure.case_id, who, failure.error_class, failure.message[:300])
             progress.advance(failed=bool(played.failures))
-
-
-def _unfinished(
-    store: Store, environments: Sequence[ClinicalEnvironment], plan: TreePlan, skip: frozenset[str], progress: Progress
-) -> Iterator[tuple[ClinicalEnvironment, list[Trajectory]]]:
-    """Each environment that lacks rollouts, with the part of its tree that the store has."""
-    for environment in environments:
-        tree = store.trajectories(environment.environment_id)
-        if missing(environment, plan, tree, skip):
-            yield environment, tree
-        else:
-            progress.advance()
 
 
 def tree_plan(settings: DistillSettings) -> TreePlan:

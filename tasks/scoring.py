@@ -1,5 +1,7 @@
 """Stage 3 over a store: link every diagnosis and test to graph nodes, measure DTC and RAC, prune (paper, section 3.3, stage 3)."""
 
+import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,7 +10,7 @@ from typing import Any, Literal
 from envs.records import ClinicalEnvironment
 from kg.graph import Graph
 from kg.linking import Linker
-from kg.open_graphs import open_disease_graph, open_test_graph
+from kg.open_graphs import open_disease_graph, open_test_graph, sources_hash
 from kg.pruning import TurnNodes, Verdict, prune_correctness, prune_dtc_rac, prune_none
 from trajectories.records import Turn, path_of
 from trajectories.store import Store
@@ -33,7 +35,11 @@ def score_store(store: Store, strategy: Strategy, threshold: float) -> None:
     """Score and judge every current trajectory of the store anew; links of texts that were linked before are reused.
 
     Writes `links`, `turn_scores` and `verdicts`, all of which can be computed again at any time: the trajectories stay whole.
+    Nothing is done when nothing has changed since the last time: neither the trajectories nor the strategy nor the graphs.
     """
+    state = _state(store, strategy, threshold)
+    if store.meta("scored") == state:
+        return
     disease_graph, test_graph = open_disease_graph(), open_test_graph()
     environments = store.environments()
     linker = Linker(disease_graph, NODE_TYPES["diagnosis"])
@@ -63,6 +69,16 @@ def score_store(store: Store, strategy: Strategy, threshold: float) -> None:
                 for turn, dtc, rac in zip(turns, verdict.dtc, verdict.rac, strict=True)
             ]
     store.replace(links=links, verdicts=verdicts, turn_scores=scores)
+    store.set_meta("scored", state)
+
+
+def _state(store: Store, strategy: Strategy, threshold: float) -> str:
+    """A hash of all that the scores depend on."""
+    played = store.rows("select trajectory_id from current_trajectories order by all")
+    truths = store.rows(
+        "select environment_id, diagnosis, synonyms from cases join environments using (environment_id) order by all"
+    )
+    return hashlib.sha256(json.dumps([strategy, threshold, sources_hash(), played, truths]).encode()).hexdigest()[:16]
 
 
 def judge(

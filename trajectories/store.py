@@ -142,6 +142,9 @@ class Store:
         found = self.rows("select value from meta where key = ?", [key])
         return found[0][0] if found else None
 
+    def set_meta(self, key: str, value: str) -> None:
+        self.db.execute("insert or replace into meta values (?, ?)", [key, value])
+
     @property
     def evaluation_only(self) -> bool:
         return self.meta("purpose") == "evaluation"
