@@ -101,10 +101,17 @@ OUT = click.option(
 
 @medaction.command()
 @PRESET
+@click.option(
+    "--estimate", is_flag=True, help="Play three cases only, and project calls, tokens, dollars and hours of the run."
+)
 @_options_of(DistillSettings)
-def distill(preset: str | None, **options: Any) -> None:
+def distill(preset: str | None, estimate: bool, **options: Any) -> None:
     """Build environments, play trees, prune, and write the dataset. A rerun does only what is missing."""
-    _distill(_settings(DistillSettings, preset, options))
+    settings = _settings(DistillSettings, preset, options)
+    if estimate:
+        _estimate(settings)
+    else:
+        _distill(settings)
 
 
 @medaction.command()
@@ -193,6 +200,14 @@ def _distill(settings: DistillSettings, retry: Retry | None = None) -> None:
 
     with _prefect(settings.out):
         print_summary(flow(settings, retry))
+
+
+def _estimate(settings: DistillSettings) -> None:
+    from flows.estimate import estimate
+    from flows.summary import print_estimate
+
+    with _prefect(settings.out / "estimate"):
+        print_estimate(estimate(settings))
 
 
 def _environments(settings: EnvironmentSettings, retry: Retry | None = None) -> None:

@@ -238,6 +238,14 @@ def print_summary(summary: dict[str, Any]) -> None:
         console.print(f"Run again what failed: medaction retry --out {summary['out']}")
 
 
+def print_estimate(projected: dict[str, Any]) -> None:
+    """The projection in the terminal, with the cases that it rests on."""
+    console = _console()
+    console.print(f"{projected['cases']} cases, projected from {', '.join(projected['sample']) or 'none'}")
+    _print_tables(console, {"estimate": projected["rows"]}, ("estimate",))
+    console.print("Low and high: as if every case were like the cheapest, or the dearest, of these. Hours: see --in-flight.")
+
+
 def _console() -> Console:
     """As wide as the terminal; into a file or a pipe wide enough for names and reasons."""
     return Console() if sys.stdout.isatty() else Console(width=150)

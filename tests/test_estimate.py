@@ -1,0 +1,43 @@
+"""Projecting a run from a few of its cases."""
+
+from pathlib import Path
+
+from flows.estimate import SAMPLE, hours, project
+from tests.conftest import SAMPLES
+from tests.openai_server import openai_server
+from tests.runs import medaction, rows
+from trajectories.records import Hypothesis, Turn
+
+
+def test_a_figure_is_projected_with_its_range() -> None:
+    calls = project("calls", [10.0, 20.0, 60.0], 100)
+    assert (calls.low, calls.expected, calls.high) == (1000, 3000, 6000)
+
+
+def test_hours_lie_between_all_in_flight_and_no_faster_than_the_sample() -> None:
+    wall = hours(wall_s=360, sample=3, cases=300, in_flight=30)
+    assert wall.low == 1.0
+    assert wall.high == 10.0
+    assert wall.low < wall.expected < wall.high
+    few = hours(wall_s=360, sample=3, cases=3, in_flight=30)
+    assert few.low <= few.expected <= few.high
+
+
+def test_three_cases_are_played_and_the_rest_is_projected(tmp_path: Path, run_environment: dict[str, str]) -> None:
+    from clinicians.reply import render
+
+    commit = render(Turn(1, "It fits.", (Hypothesis("Anemia", 90),), "None is left.", (), "Anemia", raw=""))
+    with openai_server(lambda _asked, _number: commit) as server:
+        teacher = f"openai/x@{server.url}"
+        done = medaction(
+            run_environment | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "MEDACTION_CALL_CACHE": str(tmp_path / "calls")},
+            "distill", "--cases", SAMPLES, "--out", tmp_path / "out", "--teacher", teacher, "--rollouts", "2", "--estimate",
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(server.asked) == SAMPLE * 2, "branches need an intermediate turn, and these rollouts have one turn"
+    assert rows(tmp_path / "out" / "estimate", "select count(distinct case_id) from trajectories") == [(SAMPLE,)]
+    assert not (tmp_path / "out" / "trajectories.duckdb").exists()
+    assert "12 cases" in done.stdout
+    assert "prompt_tokens" in done.stdout
+    calls = next(line for line in done.stdout.splitlines() if "calls" in line)
+    assert calls.count("24") == 3, calls
