@@ -1,6 +1,6 @@
 """The knowledge-graph clinician: a seeded Bayesian diagnostician over the open disease graph. It is no language model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,9 @@ from clinicians.kg_orders import Choice, Style, choices, entry_of, order_name
 from clinicians.kg_prose import Case, Move, Question, committing, ordering, pivot, reasoning
 from clinicians.reply import render
 from kg.names import normalise
+from trajectories.loops import must_commit
 from trajectories.records import Hypothesis, Turn
+from trajectories.records import Style as Written
 
 SURE = {"kg-screening": 0.9, "kg-targeted": 0.8}
 """Posterior of the leader at which the work-up ends."""
@@ -37,7 +39,7 @@ class Piece:
 class KgClinician:
     """Plays one style. Deterministic: the same observation, turns and seed give the same reply."""
 
-    prompt_version = "kg-1"
+    prompt_versions: Mapping[Written, str] = {"schema": "kg-1"}
 
     def __init__(self, style: Style):
         if style not in SURE:
@@ -45,8 +47,15 @@ class KgClinician:
         self.style: Style = style
         self.name: str = style
 
-    async def decide(self, initial_observation: str, turns: Sequence[Turn], t_max: int, seed: int) -> Turn:
-        """The next turn: tests to order, or a final diagnosis once it is sure, at a loss, or at turn `t_max`."""
+    async def decide(
+        self, initial_observation: str, turns: Sequence[Turn], t_max: int, seed: int, style: Written = "schema"
+    ) -> Turn:
+        """The next turn: tests to order, or a final diagnosis once it is sure, at a loss, or at turn `t_max`.
+
+        It writes in the schema only; raises ValueError for another style.
+        """
+        if style not in self.prompt_versions:
+            raise ValueError(f"{self.name} writes in the schema only, not in the style {style!r}")
         rng = np.random.default_rng([seed, len(turns)])
         patient = patient_of(initial_observation)
         pieces = evidence(initial_observation, turns, patient)
@@ -91,6 +100,8 @@ class KgClinician:
             return "last turn"
         if not turns:
             return "" if found else "exhausted"
+        if must_commit(turns, t_max):
+            return "exhausted"
         sure = SURE[self.style] - 0.03 * (len(turns) - 1)
         if chance >= sure:
             return "sure"

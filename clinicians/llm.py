@@ -30,7 +30,12 @@ class Completion:
 
 
 class ModelError(RuntimeError):
-    """A call that brought no reply, in the provider's words; unlike LiteLLM's own errors it can go from process to process."""
+    """A call that brought no reply, in the provider's words; unlike LiteLLM's own errors it can go from process to process.
+
+    `usage` is what the turn had used by then, as far as whoever raised or passed it on knew.
+    """
+
+    usage = Usage()
 
     def __init__(self, message: str, status: int):
         super().__init__(message)

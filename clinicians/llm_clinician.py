@@ -1,41 +1,74 @@
 """The clinician that plays by a language model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from clinicians.llm import Completion, call, whole_text
-from clinicians.prompts import PROMPT_VERSION, messages, repair_messages
+from clinicians.free_form import write_turn
+from clinicians.llm import Completion, ModelError, call, whole_text
+from clinicians.prompts import CONTEXT_TOKENS, PROMPT_VERSIONS, Message, messages, repair_messages
 from clinicians.reply import MalformedReply, parse_reply, reply_schema
 from clinicians.teacher import Teacher
 from clinicians.text import plain
-from trajectories.records import Turn
+from trajectories.loops import must_commit
+from trajectories.records import Style, Turn, Usage
 
 
 class LlmClinician:
-    """Plays by a language model: one call a turn, and one more when the reply is outside the grammar."""
+    """Plays by a language model: in the schema one call a turn, and one more when the reply is outside the grammar;
+    free-form (`clinicians.free_form`) two calls, and up to four more. `context_tokens` bounds a prompt (`clinicians.prompts`)."""
 
-    prompt_version = PROMPT_VERSION
+    prompt_versions: Mapping[Style, str] = PROMPT_VERSIONS
 
-    def __init__(self, teacher: Teacher):
+    def __init__(self, teacher: Teacher, context_tokens: int = CONTEXT_TOKENS):
         self.teacher = teacher
         self.name = teacher.name
+        self.context_tokens = context_tokens
 
-    async def decide(self, initial_observation: str, turns: Sequence[Turn], t_max: int, seed: int) -> Turn:
-        """The next turn, without answers. Raises MalformedReply after the repair attempt, and ModelError."""
-        number = len(turns) + 1
-        last_turn = number >= t_max
-        asked = messages(initial_observation, turns, t_max)
-        first = await call(self.teacher, asked, reply_schema(last_turn), seed)
+    async def decide(
+        self, initial_observation: str, turns: Sequence[Turn], t_max: int, seed: int, style: Style = "schema"
+    ) -> Turn:
+        """The next turn, without answers. Raises MalformedReply after the repair attempt, ModelError, and PromptTooLong.
+
+        What the calls of a turn that failed had used stands in the error's `usage`.
+        """
+        asked = messages(initial_observation, turns, t_max, style, self.context_tokens)
+        write = write_turn if style == "free" else _write_reply
+        ask = _Ask(self.teacher, seed)
         try:
-            return _turn(first, number, last_turn)
-        except MalformedReply as fault:
-            again = repair_messages(asked, fault.raw, fault.message, last_turn)
-        second = await call(self.teacher, again, reply_schema(last_turn), seed)
-        turn = _turn(second, number, last_turn)
-        return replace(turn, repaired=True, usage=first.usage + second.usage)
+            turn = await write(ask, asked, len(turns) + 1, must_commit(turns, t_max))
+        except (MalformedReply, ModelError) as error:
+            error.usage = ask.usage
+            raise
+        return replace(turn, usage=ask.usage)
+
+
+class _Ask:
+    """The calls of one turn, all with its seed, and what they used so far."""
+
+    def __init__(self, teacher: Teacher, seed: int):
+        self.teacher, self.seed = teacher, seed
+        self.usage = Usage()
+
+    async def __call__(
+        self, asked: Sequence[Message], schema: dict[str, Any] | None = None, temperature: float | None = None
+    ) -> Completion:
+        teacher = self.teacher if temperature is None else self.teacher.model_copy(update={"temperature": temperature})
+        completion = await call(teacher, asked, schema, self.seed)
+        self.usage += completion.usage
+        return completion
+
+
+async def _write_reply(ask: _Ask, asked: Sequence[Message], number: int, last_turn: bool) -> Turn:
+    schema = reply_schema(last_turn)
+    try:
+        return _turn(await ask(asked, schema), number, last_turn)
+    except MalformedReply as fault:
+        again = repair_messages(asked, fault.raw, fault.message, last_turn)
+    return replace(_turn(await ask(again, schema), number, last_turn), repaired=True)
 
 
 def _turn(completion: Completion, number: int, last_turn: bool) -> Turn:
     turn = parse_reply(whole_text(completion), number, last_turn)
     thinking = "\n\n".join(part for part in (plain(completion.thinking).strip(), turn.thinking) if part)
-    return replace(turn, thinking=thinking, usage=completion.usage)
+    return replace(turn, thinking=thinking)

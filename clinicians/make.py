@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, cast
 
 from clinicians.llm_clinician import LlmClinician
-from clinicians.prompts import PROMPT_VERSION
+from clinicians.prompts import PROMPT_VERSIONS
 from clinicians.teacher import Teacher
+from trajectories.records import Style
 
 if TYPE_CHECKING:
     from clinicians.kg_clinician import KgClinician
@@ -14,15 +15,19 @@ def make_clinician(teacher: Teacher) -> "KgClinician | LlmClinician":
     """The clinician that a teacher stands for. A local teacher must have been started (its model and api_base point at a server)."""
     if not teacher.embedded:
         return LlmClinician(teacher)
-    from clinicians.kg_clinician import KgClinician, Style  # SciPy and the graph's tables, which no language model needs
+    from clinicians.kg_clinician import KgClinician
+    from clinicians.kg_orders import Style as KgStyle  # SciPy and the graph's tables, which no language model needs
 
-    return KgClinician(cast(Style, teacher.model))
+    return KgClinician(cast(KgStyle, teacher.model))
 
 
-def prompt_version(teacher: Teacher) -> str:
-    """The version of what the teacher is told, which is part of a rollout's identity."""
+def prompt_version(teacher: Teacher, style: Style = "schema") -> str:
+    """The version of what the teacher is told in a style, which is part of a rollout's identity.
+
+    Raises KeyError for a style that the teacher cannot play.
+    """
     if not teacher.embedded:
-        return PROMPT_VERSION
+        return PROMPT_VERSIONS[style]
     from clinicians.kg_clinician import KgClinician
 
-    return KgClinician.prompt_version
+    return KgClinician.prompt_versions[style]

@@ -7,12 +7,12 @@ The order of the fields is the order of generation, so the reasoning stands befo
 import json
 import re
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from clinicians.text import one_line, plain, printable
-from trajectories.records import Hypothesis, Turn
+from trajectories.records import Hypothesis, Turn, Usage
 
 
 def _filled(text: str) -> str:
@@ -20,6 +20,9 @@ def _filled(text: str) -> str:
         raise ValueError("must not be empty")
     return text
 
+
+MOST_TESTS = 6
+"""The most tests of one turn."""
 
 # A server is asked for at most 2,000 characters (llama.cpp's grammars repeat no more often); a longer reply is still accepted.
 _SERVED = {"maxLength": 2000}
@@ -34,13 +37,16 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=True, frozen=True)
 
 
+Model = TypeVar("Model", bound=Strict)
+
+
 class RankedDiagnosis(Strict):
     diagnosis: Name
     confidence: Annotated[int, Field(ge=0, le=100)]
 
 
 class OrderTests(Strict):
-    order_tests: Annotated[list[Name], Field(min_length=1, max_length=6)]
+    order_tests: Annotated[list[Name], Field(min_length=1, max_length=MOST_TESTS)]
 
 
 class Commit(Strict):
@@ -64,10 +70,41 @@ class LastReply(Reply):
 
 _ACTION = '{"order_tests": ["...", ...]} with 1 to 6 tests, or {"final_diagnosis": "..."}, never both'
 _LAST_ACTION = '{"final_diagnosis": "..."}, because this is the last turn'
+_ACTION_READ = '{"order_tests": ["...", ...]}, {"final_diagnosis": "..."} or {"undecided": "..."}'
+_LAST_ACTION_READ = '{"final_diagnosis": "..."} or {"undecided": "..."}'
+
+
+class OrdersRead(Strict):
+    order_tests: Annotated[list[Name], Field(min_length=1, max_length=16)]
+
+
+class Undecided(Strict):
+    undecided: Annotated[str, Field(max_length=160), AfterValidator(one_line)]
+
+
+class Extracted(Strict):
+    """What a second call reads from a free-form turn, the decision first. More tests than may be ordered are read too, so that
+    they are seen."""
+
+    decision: Prose
+    action: Commit | OrdersRead | Undecided
+    differential: Annotated[list[RankedDiagnosis], Field(max_length=8)]
+    pivot: Sentence
+
+
+class LastExtracted(Extracted):
+    """What is read from a free-form turn that had to commit."""
+
+    action: Commit | Undecided
 
 
 class MalformedReply(ValueError):
-    """A reply outside the grammar. The message tells the model what to mend; `raw` is the reply as it came."""
+    """A reply outside the grammar. The message tells the model what to mend; `raw` is the reply as it came.
+
+    `usage` is what the turn had used by then, as far as whoever raised or passed it on knew.
+    """
+
+    usage = Usage()
 
     def __init__(self, message: str, raw: str = ""):
         super().__init__(message)
@@ -75,12 +112,17 @@ class MalformedReply(ValueError):
         self.raw = raw
 
     def __reduce__(self):  # so that a worker process can hand it back whole
-        return MalformedReply, (self.message, self.raw)
+        return type(self), (self.message, self.raw), {"usage": self.usage}
 
 
 def reply_schema(last_turn: bool) -> dict[str, Any]:
     """The JSON schema of a reply, in the subset that OpenAI's strict mode, vLLM and llama.cpp all take."""
     return schema_of(LastReply if last_turn else Reply)
+
+
+def extraction_schema(last_turn: bool) -> dict[str, Any]:
+    """The JSON schema of what is read from a free-form turn."""
+    return schema_of(LastExtracted if last_turn else Extracted)
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
@@ -107,14 +149,24 @@ def parse_reply(text: str, number: int, last_turn: bool) -> Turn:
     Raises MalformedReply.
     """
     thinking, body = split_thinking(text)
-    try:
-        reply = (LastReply if last_turn else Reply).model_validate(json_object(body))
-    except ValidationError as error:
-        raise MalformedReply(_in_words(error, last_turn), printable(text)) from None
-    except ValueError as error:
-        raise MalformedReply(str(error), printable(text)) from None
+    reply = _validated(LastReply if last_turn else Reply, text, body, _LAST_ACTION if last_turn else _ACTION)
     turn = _turn(reply, number, body, thinking)
     return turn if plain(body) == body else replace(turn, raw=render(turn))
+
+
+def parse_extracted(text: str, last_turn: bool) -> Extracted:
+    """The record that a second call read from a free-form turn. Raises MalformedReply."""
+    _, body = split_thinking(text)
+    return _validated(LastExtracted if last_turn else Extracted, text, body, _LAST_ACTION_READ if last_turn else _ACTION_READ)
+
+
+def _validated(model: type[Model], text: str, body: str, action: str) -> Model:
+    try:
+        return model.model_validate(json_object(body))
+    except ValidationError as error:
+        raise MalformedReply(_in_words(error, action), printable(text)) from None
+    except ValueError as error:
+        raise MalformedReply(str(error), printable(text)) from None
 
 
 def _turn(reply: Reply, number: int, raw: str, thinking: str) -> Turn:
@@ -168,12 +220,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return loaded
 
 
-def _in_words(error: ValidationError, last_turn: bool) -> str:
+def _in_words(error: ValidationError, action: str) -> str:
     """The first faults of a reply, one a line, each with its place."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     faults = [_fault(problem) for problem in problems if problem["loc"][0] != "action"][:5]
     if any(problem["loc"][0] == "action" for problem in problems):  # one line for both branches of the union
-        faults.append(f"action: must be exactly {_LAST_ACTION if last_turn else _ACTION}")
+        faults.append(f"action: must be exactly {action}")
     return "\n".join(faults)
 
 

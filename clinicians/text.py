@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-DATA_TAGS = ("initial_observation", "test_record", "new_results", "previous_reasoning")
+DATA_TAGS = ("initial_observation", "test_record", "new_results", "previous_reasoning", "written_turn")
 """The delimiters of quoted data in our prompts (clinicians/prompts/*.md)."""
 
 _MARKUP = re.compile(

@@ -2,31 +2,51 @@
 
 import asyncio
 import hashlib
-import random
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import pairwise
+from typing import Literal, Protocol
 
 from envs.oracle import Oracle
 from envs.records import ClinicalEnvironment
-from trajectories.records import Failure, Outcome, RolloutSpec, Trajectory, Turn, now, path_of
+from trajectories.loops import must_commit
+from trajectories.records import Failure, Hypothesis, Outcome, RolloutSpec, Style, Trajectory, Turn, Usage, now, path_of
+
+Launch = Literal["uniform", "entropy", "dtc"]
+BranchBy = Literal["every", "same"]
+
+Distance = Callable[[str], int | None]
+"""The text of a diagnosis -> its DTC to the truth of the environment, in hops; None: unknown."""
+
+BUDGET_SPENT = "BudgetSpent"
 
 
 class Clinician(Protocol):
-    """Whoever plays: sees the initial observation and the turns so far (with the oracle's answers), returns the next turn."""
+    """Whoever plays: sees the initial observation and the turns so far (with the oracle's answers), returns the next turn.
+
+    `prompt_versions` names the styles that it can play, and the version of what it is told in each.
+    """
 
     name: str
-    prompt_version: str
+    prompt_versions: Mapping[Style, str]
 
-    async def decide(self, initial_observation: str, turns: Sequence[Turn], t_max: int, seed: int) -> Turn: ...
+    async def decide(
+        self, initial_observation: str, turns: Sequence[Turn], t_max: int, seed: int, style: Style = "schema"
+    ) -> Turn: ...
 
 
 @dataclass(frozen=True, slots=True)
 class TreePlan:
-    """The shape of a tree: `rollouts` (K) from o1 per teacher, `launch_points` a tree, `branches` per teacher at each of them.
+    """The shape of a tree: `rollouts` (K) from o1 per teacher, `launch_points` a tree, `branches` at each of them.
 
-    `teachers` maps a teacher's name to the hash of all settings that its rollouts depend on.
+    `teachers` maps a teacher's name to the hash of all settings that its rollouts in the schema depend on.
+    `free_form` maps it to the share (0 to 1) of its rollouts that are free-form (RQ2), `free_hashes` to the hash of those;
+    a teacher that is missing there plays none.
+    `launch` says how launch points are chosen (`_ranked`). At a launch point every teacher plays its `branches` (several
+    continuations from the same evidence, by several styles of reasoning), or only the teacher that played the parent.
     """
 
     teachers: Mapping[str, str]
@@ -34,49 +54,122 @@ class TreePlan:
     launch_points: int
     branches: int
     t_max: int
+    launch: Launch = "uniform"
+    branch_by: BranchBy = "every"
+    free_form: Mapping[str, float] = field(default_factory=dict)
+    free_hashes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def hashes(self) -> frozenset[str]:
+        return frozenset((*self.teachers.values(), *self.free_hashes.values()))
 
 
-def initial_specs(environment: ClinicalEnvironment, plan: TreePlan, _tree: Sequence[Trajectory] = ()) -> Iterator[RolloutSpec]:
+def initial_specs(environment: ClinicalEnvironment, plan: TreePlan) -> Iterator[RolloutSpec]:
     """The K independent rollouts from o1 of every teacher; they depend on nothing that was played."""
-    for teacher, settings_hash in plan.teachers.items():
+    for teacher in plan.teachers:
         for sample in range(plan.rollouts):
-            yield RolloutSpec(environment.environment_id, environment.case_id, teacher, "schema", sample, settings_hash)
+            yield _spec(environment, plan, teacher, sample)
 
 
-def branch_specs(environment: ClinicalEnvironment, plan: TreePlan, tree: Sequence[Trajectory]) -> Iterator[RolloutSpec]:
-    """The branches: new rollouts launched from an intermediate turn of a trajectory of the tree, sharing its prefix.
+def branch_specs(
+    environment: ClinicalEnvironment, plan: TreePlan, tree: Sequence[Trajectory], distance: Distance | None = None
+) -> Iterator[RolloutSpec]:
+    """The branches: new rollouts launched from an intermediate turn of an initial rollout of the tree, sharing its prefix.
 
-    Launch points are drawn uniformly over the intermediate turns of the initial rollouts, by a seed of the environment
-    and the plan. A launch point that the store already has is kept, so that a retry does not grow another one.
+    A launch point that the store already has is kept, so that a rerun or a retry does not grow another one; hence a
+    changed `plan.launch` is for trees that have no branches yet. `distance` is needed for launch points by DTC only, and
+    called only while launch points are missing. Raises ValueError without it.
     """
     by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
-    hashes = set(plan.teachers.values())
-    ours = [trajectory for trajectory in tree if trajectory.spec.settings_hash in hashes]
+    ours = [t for t in tree if t.spec.teacher in plan.teachers and t.spec.settings_hash in plan.hashes]
     points = sorted({(t.spec.parent_id, t.spec.branch_turn) for t in ours if t.spec.parent_id in by_id})
-    candidates = sorted(
-        (trajectory.trajectory_id, turn.number)
-        for trajectory in ours
-        if trajectory.spec.parent_id is None
-        for turn in trajectory.turns[:-1]
-        if (trajectory.trajectory_id, turn.number) not in points
-    )
-    draw = random.Random(hashlib.sha256(f"{environment.environment_id} {sorted(hashes)}".encode()).digest())
-    missing = max(0, plan.launch_points - len(points))
-    points += draw.sample(candidates, min(missing, len(candidates)))
+    missing = plan.launch_points - len(points)
+    if missing > 0 and plan.branches:
+        roots = [trajectory for trajectory in ours if trajectory.spec.parent_id is None]
+        points += [point for point in _ranked(roots, plan.launch, distance) if point not in points][:missing]
     for parent_id, turn in points:
-        for teacher, settings_hash in plan.teachers.items():
+        parent = by_id[parent_id].spec.teacher
+        for teacher in plan.teachers if plan.branch_by == "every" else [parent]:
             for sample in range(plan.branches):
-                yield RolloutSpec(
-                    environment.environment_id, environment.case_id, teacher, "schema", sample, settings_hash, parent_id, turn
-                )
+                yield _spec(environment, plan, teacher, sample, parent_id, turn)
+
+
+def _spec(
+    environment: ClinicalEnvironment,
+    plan: TreePlan,
+    teacher: str,
+    sample: int,
+    parent_id: str | None = None,
+    branch_turn: int = 0,
+) -> RolloutSpec:
+    """The rollout in its style. Free-form ones are drawn by the id that the rollout has in the schema: one by one, branches too.
+
+    So the draw is the same in every run, a larger share adds to those already drawn, and other free-form prompts move none.
+    """
+    spec = RolloutSpec(
+        environment.environment_id,
+        environment.case_id,
+        teacher,
+        "schema",
+        sample,
+        plan.teachers[teacher],
+        parent_id,
+        branch_turn,
+    )
+    drawn = int(spec.trajectory_id[8:], 16) / 16**8  # the half of the id that is not the seed
+    if drawn >= plan.free_form.get(teacher, 0.0):
+        return spec
+    return replace(spec, style="free", settings_hash=plan.free_hashes[teacher])
+
+
+def _ranked(roots: Iterable[Trajectory], launch: Launch, distance: Distance | None) -> list[tuple[str, int]]:
+    """(trajectory, turn) of every intermediate turn of `roots`, the best launch point first.
+
+    A branch shares the turns 1..t of its parent, with their results, and plays turn t + 1 anew. 'uniform': each
+    intermediate turn is as likely as any other. 'entropy': first where the differential b_t, normalised to a sum of 1, has the
+    highest Shannon entropy, so the turns at which least was settled. 'dtc': first where DTC changes most between turn t and
+    turn t + 1, so where the results of turn t were read for better or worse. Turns whose value is missing (all
+    confidences 0; a diagnosis that is not on the graph) come after all others. Ties, and 'uniform' as a whole, are
+    drawn by a hash of the trajectory's id (which stands for seed and settings) and the turn: a tree that grew keeps the order it had.
+    """
+    if launch == "dtc" and distance is None:
+        raise ValueError("launch points by DTC need the distance of a diagnosis from the truth")
+    measure = cache(distance) if distance else None
+    ranked = []
+    for trajectory in roots:
+        for turn, following in pairwise(trajectory.turns):
+            value: float | None = None
+            if launch == "entropy":
+                value = entropy(turn.differential)
+            elif launch == "dtc" and measure is not None:
+                before, after = measure(_leader(turn)), measure(_leader(following))
+                value = None if before is None or after is None else abs(after - before)
+            point = (trajectory.trajectory_id, turn.number)
+            draw = hashlib.sha256("{} {}".format(*point).encode()).digest()
+            ranked.append((value is None, -(value or 0.0), draw, point))
+    return [point for *_, point in sorted(ranked)]
+
+
+def entropy(differential: Sequence[Hypothesis]) -> float | None:
+    """Shannon entropy, in bits, of the confidences normalised to a sum of 1; None when they are all 0."""
+    total = sum(line.confidence for line in differential)
+    if not total:
+        return None
+    shares = [line.confidence / total for line in differential if line.confidence]
+    return -sum(share * math.log2(share) for share in shares)
+
+
+def _leader(turn: Turn) -> str:
+    return turn.final_diagnosis or turn.differential[0].diagnosis
 
 
 class RolloutFailed(Exception):
-    """A rollout that could not go on: the turn that failed, and why (`__cause__`)."""
+    """A rollout that could not go on: the turn that failed, what the rollout had spent by then, and why (`__cause__`)."""
 
-    def __init__(self, turn: int):
+    def __init__(self, turn: int, usage: Usage):
         super().__init__(f"turn {turn}")
         self.turn = turn
+        self.usage = usage
 
 
 async def play(
@@ -91,28 +184,36 @@ async def play(
     """Play one rollout to its end: o_t -> b_t -> p_t -> a_t -> r_t, until a definitive diagnosis or turn `t_max`.
 
     `prefix` is the shared part of a branch: the turns 1..branch_turn of its parent, with their answers.
+    A rollout that goes in circles (`trajectories.loops`) is told so after the first turn without news. After the second, a
+    diagnosis is demanded, as at turn `t_max`; its outcome is 'loop'. It is not simply stopped, because then it would teach
+    nothing about getting out: with the demand its last turn is a commitment under the evidence there is, in a prompt that
+    says why it is the last, and DTC judges that commitment like any other.
     Raises RolloutFailed from whatever the clinician raised.
     """
     turns = list(prefix)
-    while len(turns) < t_max and not (turns and turns[-1].final_diagnosis):
+    circling = False
+    while len(turns) < t_max and not circling and not (turns and turns[-1].final_diagnosis):
         number, started = len(turns) + 1, time.monotonic()
+        circling = number < t_max and must_commit(turns, t_max)
         try:
-            turn = await clinician.decide(environment.initial_observation, turns, t_max, seed=spec.seed + number)
+            turn = await clinician.decide(environment.initial_observation, turns, t_max, spec.seed + number, spec.style)
         except Exception as error:
-            raise RolloutFailed(number) from error
+            spent = sum((played.usage for played in turns[len(prefix) :]), getattr(error, "usage", None) or Usage())
+            raise RolloutFailed(number, spent) from error
         usage = replace(turn.usage, seconds=time.monotonic() - started)
         turns.append(replace(turn, answers=oracle.answer(turn.tests), usage=usage))
-    outcome: Outcome = "diagnosed" if turns[-1].final_diagnosis else "turn_limit"
-    return Trajectory(spec, tuple(turns[len(prefix) :]), outcome, t_max, clinician.prompt_version, code_version)
+    outcome: Outcome = "loop" if circling else "diagnosed" if turns[-1].final_diagnosis else "turn_limit"
+    return Trajectory(spec, tuple(turns[len(prefix) :]), outcome, t_max, clinician.prompt_versions[spec.style], code_version)
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What the rollouts of one case gave."""
+    """What the rollouts of one case gave. `not_started` counts those that were left for another run because the budget was spent."""
 
     case_id: str
     trajectories: tuple[Trajectory, ...]
     failures: tuple[Failure, ...]
+    not_started: int = 0
 
 
 async def play_tree(
@@ -123,17 +224,22 @@ async def play_tree(
     clinicians: Mapping[str, Clinician],
     oracle: Oracle,
     code_version: str = "",
+    distance: Distance | None = None,
 ) -> Played:
     """Play what is missing of a case's tree: first the initial rollouts, then the branches, each group concurrently.
 
     `tree` is what the store has already; `skip` are rollouts that failed before and are left to `retry`.
-    A rollout that fails becomes a Failure; the others go on.
+    A rollout that fails becomes a Failure; the others go on. When the budget is spent, a rollout under way (one that
+    has cost something) is a Failure of class BudgetSpent, so that what it cost is on record; one that had not begun is
+    neither played nor failed, only missing, and so are the branches: the next run with a larger budget plays them unasked.
     """
-    trajectories, failures = list(tree), []
-    for specs in (initial_specs, branch_specs):
+    trajectories, failures, not_started = list(tree), list[Failure](), 0
+
+    async def play_all(specs: Iterable[RolloutSpec]) -> None:
+        nonlocal not_started
         done = {trajectory.trajectory_id for trajectory in trajectories} | skip
         by_id = {trajectory.trajectory_id: trajectory for trajectory in trajectories}
-        wanted = [spec for spec in specs(environment, plan, trajectories) if spec.trajectory_id not in done]
+        wanted = [spec for spec in specs if spec.trajectory_id not in done]
         results = await asyncio.gather(
             *(
                 play(spec, environment, oracle, clinicians[spec.teacher], plan.t_max, _prefix(spec, by_id), code_version)
@@ -144,11 +250,17 @@ async def play_tree(
         for spec, result in zip(wanted, results, strict=True):
             if isinstance(result, Trajectory):
                 trajectories.append(result)
-            elif isinstance(result, RolloutFailed):
-                failures.append(_failure(spec, result))
-            else:
+            elif not isinstance(result, RolloutFailed):
                 raise result
-    return Played(environment.case_id, tuple(trajectories[len(tree) :]), tuple(failures))
+            elif type(result.__cause__).__name__ == BUDGET_SPENT and not result.usage.calls:
+                not_started += 1
+            else:
+                failures.append(_failure(spec, result))
+
+    await play_all(initial_specs(environment, plan))
+    if not not_started and not any(failure.error_class == BUDGET_SPENT for failure in failures):
+        await play_all(branch_specs(environment, plan, trajectories, distance))
+    return Played(environment.case_id, tuple(trajectories[len(tree) :]), tuple(failures), not_started)
 
 
 def _prefix(spec: RolloutSpec, by_id: dict[str, Trajectory]) -> tuple[Turn, ...]:
@@ -167,4 +279,5 @@ def _failure(spec: RolloutSpec, failed: RolloutFailed) -> Failure:
         trajectory_id=spec.trajectory_id,
         turn=failed.turn,
         raw=getattr(cause, "raw", None),
+        usage=failed.usage,
     )

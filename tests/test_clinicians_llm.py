@@ -13,7 +13,7 @@ import pytest
 from clinicians.llm import ModelError, ModelRefused, complete, is_transient
 from clinicians.llm_clinician import LlmClinician
 from clinicians.make import make_clinician, prompt_version
-from clinicians.prompts import PROMPT_VERSION, messages
+from clinicians.prompts import PROMPT_VERSIONS, messages
 from clinicians.reply import MalformedReply, reply_schema
 from clinicians.teacher import Teacher
 from tests.openai_server import Asked, OpenAIServer, Reply, Script, openai_server
@@ -235,4 +235,4 @@ def test_a_plain_completion_in_another_schema() -> None:
 
 def test_the_prompt_version_is_the_clinicians() -> None:
     chosen = Teacher(name="t", model="openai/x")
-    assert prompt_version(chosen) == make_clinician(chosen).prompt_version == PROMPT_VERSION
+    assert prompt_version(chosen) == make_clinician(chosen).prompt_versions["schema"] == PROMPT_VERSIONS["schema"]

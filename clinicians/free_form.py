@@ -1,0 +1,180 @@
+"""Free-form turns (paper, RQ2): the model reasons as it likes and commits to an action in its own words; a second call reads them.
+
+The text is what a model is trained on (`Turn.raw`, and `Turn.reasoning` too). Differential, pivot and action are read
+from it by the same model at temperature 0, in a schema, together with the passage that decides. A disease that the text does not
+contain is refused, and so is an order or a final diagnosis that the deciding passage does not contain, so the record never says what
+the text does not; whether it says all that the text does, only the second call knows. Confidences are the text's own percentages or,
+where it gives none, a reading of its words.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from rapidfuzz import fuzz
+from rapidfuzz.distance import OSA
+
+from clinicians.llm import Completion, whole_text
+from clinicians.prompts import Message, extraction_messages, extraction_repair_messages, rewrite_messages
+from clinicians.reply import (
+    MOST_TESTS,
+    Commit,
+    Extracted,
+    MalformedReply,
+    OrdersRead,
+    Undecided,
+    extraction_schema,
+    parse_extracted,
+    split_thinking,
+)
+from clinicians.text import plain
+from trajectories.records import Hypothesis, Turn
+
+COPIED = 90.0
+"""Percent of agreement (rapidfuzz partial ratio of the words) from which a passage is the text's own."""
+
+
+class NoAction(MalformedReply):
+    """A free-form text from which no turn can be read: it orders nothing and commits to nothing, or both, or names no disease."""
+
+
+class Ask(Protocol):
+    """One call to the model that plays."""
+
+    async def __call__(
+        self, asked: Sequence[Message], schema: dict[str, Any] | None = None, temperature: float | None = None
+    ) -> Completion: ...
+
+
+async def write_turn(ask: Ask, asked: Sequence[Message], number: int, last_turn: bool) -> Turn:
+    """A free-form turn: two calls, and at most four more, because a text that is no turn and a record that does not fit
+    are each mended once. Without answers and usage. Raises NoAction and MalformedReply, with the texts in `raw`, and ModelError.
+    """
+    written = await ask(asked)
+    try:
+        return await _read(ask, written, number, last_turn)
+    except NoAction as fault:
+        again = rewrite_messages(asked, written.text, fault.message, last_turn)
+    return replace(await _read(ask, await ask(again), number, last_turn), repaired=True)
+
+
+async def _read(ask: Ask, written: Completion, number: int, last_turn: bool) -> Turn:
+    thinking, text = _prose(written)
+    asked, schema = extraction_messages(text), extraction_schema(last_turn)
+    reply = await ask(asked, schema, temperature=0.0)
+    repaired = False
+    try:
+        extracted = _record(reply, text, last_turn)
+    except NoAction:
+        raise
+    except MalformedReply as fault:
+        again = extraction_repair_messages(asked, fault.raw, fault.message, last_turn)
+        try:
+            extracted = _record(await ask(again, schema, temperature=0.0), text, last_turn)
+        except NoAction:
+            raise
+        except MalformedReply as still:
+            raise MalformedReply(still.message, f"{text}\n\n[read from it]\n{still.raw}") from None
+        repaired = True
+    action = extracted.action
+    return Turn(
+        number=number,
+        reasoning=text,
+        differential=tuple(Hypothesis(line.diagnosis, line.confidence) for line in extracted.differential),
+        pivot=extracted.pivot,
+        tests=tuple(action.order_tests) if isinstance(action, OrdersRead) else (),
+        final_diagnosis=action.final_diagnosis if isinstance(action, Commit) else None,
+        raw=text,
+        thinking="\n\n".join(part for part in (plain(written.thinking).strip(), thinking) if part),
+        repaired=repaired,
+    )
+
+
+def _prose(written: Completion) -> tuple[str, str]:
+    """(thinking, the text), both harmless. Raises NoAction when it is no text to read."""
+    if written.finish_reason == "length":
+        raise NoAction(f"it was cut off at the token limit ({written.usage.completion_tokens} tokens); be brief", written.text)
+    thinking, text = split_thinking(written.text)
+    text = plain(text).strip()
+    if not text:
+        raise NoAction("it is empty", written.text)
+    if text.startswith("<think>"):
+        raise NoAction("the thinking did not end; close it with </think> and write the turn after it", written.text)
+    if text.startswith(("{", "[", "```")):
+        raise NoAction("it is code or JSON, not running text", written.text)
+    return thinking, text
+
+
+def _record(reply: Completion, text: str, last_turn: bool) -> Extracted:
+    """What the reply read from `text`. Raises NoAction when the text is at fault, else MalformedReply."""
+    extracted = parse_extracted(whole_text(reply), last_turn)
+    action = extracted.action
+    if isinstance(action, Undecided):
+        raise NoAction(f"it does not end in one clear decision ({action.undecided})", text)
+    if fuzz.partial_ratio(_bare(extracted.decision), _bare(text)) < COPIED:
+        raise MalformedReply(
+            "decision: the text does not say this; copy the sentence in which it says what it does now", reply.text
+        )
+    named = [line.diagnosis for line in extracted.differential]
+    acted = [action.final_diagnosis] if isinstance(action, Commit) else action.order_tests
+    absent = [name for name in named if not stands_in(name, text)]
+    absent += [name for name in acted if not stands_in(name, extracted.decision)]
+    if absent := list(dict.fromkeys(absent)):
+        faults = [f"{'the text' if name in named else 'the decision'} does not say {name!r}" for name in absent[:4]]
+        raise MalformedReply(f"{'; '.join(faults)}: take the text's own words, and nothing else", reply.text)
+    if not named:
+        raise NoAction("it names no disease that it holds possible", text)
+    if not isinstance(action, Commit) and len(acted) > MOST_TESTS:
+        raise NoAction(f"it orders {len(acted)} tests; order the {MOST_TESTS} that matter most", text)
+    return extracted
+
+
+def _bare(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+# Words that a name may have more than the text.
+_IDLE = re.compile(r"(?:a|an|and|for|from|in|of|on|or|s|the|to|with|levels?|panel|scan|study|tests?|testing)", re.IGNORECASE)
+
+
+def stands_in(name: str, text: str) -> bool:
+    """Whether one sentence or line of `text` has every word of `name`, in any order; small words and endings do not count.
+
+    A name with an abbreviation in brackets stands in a text that has either, and one whose initials the text has in capitals
+    stands in it too: 'complete blood count (CBC)' in '…, so a CBC'. This bounds what a reader can make up; it does
+    not tell an order from a mention.
+    """
+    sentences = [set(re.findall(r"\w+", sentence)) for sentence in re.split(r"[.;!?]\s|\n", text)]
+    initials = "".join(word[0] for word in _words(_BRACKETS.sub(" ", name))).upper()
+    return any(
+        (len(initials) > 2 and initials in words) or any(_all_in(form, words) for form in _forms(name)) for words in sentences
+    )
+
+
+_BRACKETS = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.findall(r"\w+", name) if not _IDLE.fullmatch(word)]
+
+
+def _forms(name: str) -> Iterator[list[str]]:
+    for part in (name, _BRACKETS.sub(" ", name), *_BRACKETS.findall(name)):
+        if words := _words(part):
+            yield words
+
+
+def _all_in(wanted: list[str], words: set[str]) -> bool:
+    return all(any(_same(word, other) for other in words) for word in wanted)
+
+
+def _same(one: str, other: str) -> bool:
+    """The same word, but for its ending ('biopsy', 'biopsies') or, from 5 letters on, one letter ('tumour', 'tumor')."""
+    a, b = one.casefold(), other.casefold()
+    if a == b:
+        return True
+    if min(len(a), len(b)) < 4 or any(character.isdigit() for character in a + b):
+        return False
+    common = next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return common >= max(4, 0.6 * max(len(a), len(b))) or (min(len(a), len(b)) >= 5 and OSA.distance(a, b, score_cutoff=1) <= 1)
