@@ -41,7 +41,13 @@ PANELS: dict[str, tuple[str, ...]] = {
 
 # Words for the same modality or kind of test; the left side is what names are compared by. Longer phrases first.
 _PHRASES: tuple[tuple[str, str], ...] = (
-    ("", r"(?:ct|us|ultraso\w+|mri?|image|fluoroscop\w+|stereotactic\w*|computed tomogra\w+) guided"),
+    ("", r"(?:ct|us|(?:endobronchial |endoscopic )?ultraso\w+|ebus|eus|mri?|image|fluoroscop\w+) guided"),
+    ("", r"(?:stereotactic\w*|computed tomogra\w+) guided"),
+    ("", r"(?:at |day |week |month |year )?\d+ (?:days?|weeks?|months?|years?)(?: ago| later| gestation)?|(?:day|week|month) \d+"),
+    ("head neck", r"cranio ?cervical|cervico ?cranial|cerebro ?cervical"),
+    ("ruq", r"right upper quadrant"),
+    ("abdomen pelvis", r"iliac fossa|lower quadrant"),
+    ("abdomen", r"epigastri\w+|hypochondri\w+|left upper quadrant"),
     ("", r"post (?:biopsy|op(?:erative)?|surg\w+|treatment|reduction)|pre (?:op(?:erative)?|surg\w+|treatment)|surgical(?= path)"),
     ("xray chest", r"cxr|chest films?"),
     ("xray abdomen", r"axr|abdominal films?|kub films?"),
@@ -77,13 +83,14 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ("venography", r"venogra\w+|phlebogra\w+"),
     ("angiography", r"angiogra\w+|arteriogra\w+|aortogra\w+"),
     ("imaging", r"imaging|radiolog\w+|scans(?= of)"),
-    ("fna", r"fnac?|fine needle aspirat\w+(?: biops\w+)?(?: cytology)?|needle aspirat\w+"),
+    ("fna", r"fna[cb]?|fine needle aspirat\w+(?: biops\w+)?(?: cytology)?|needle aspirat\w+"),
     ("biopsy", r"biops\w+|bx|histo ?patholog\w+|histolog\w+|patholog\w+|dermatopatholog\w+|microscopic (?:findings|examination)"),
     ("cytology", r"cytolog\w+|cytopatholog\w+"),
     ("cytometry", r"flow cytometr\w+|immunophenotyp\w+"),
     ("immunofluorescence", r"immunofluorescence|dif"),
     ("sequencing", r"genetic (?:test\w*|analys\w+|stud\w+|sequencing|screen\w*|panel)|gene(?:tic)? (?:panel|sequencing)|genotyp\w+|sanger"),
-    ("sequencing", r"(?:next generation |targeted |dna |molecular )?sequencing|ngs|mutation(?:al)? analys\w+|molecular (?:genetic )?test\w*"),
+    ("sequencing", r"(?:next generation |targeted |dna |molecular )?sequencing|ngs"),
+    ("sequencing", r"mutation(?:al)? analys\w+|molecular (?:genetic )?test\w*"),
     ("culture", r"cultures?"),
     ("pcr tuberculosis", r"genexpert|xpert(?: mtb(?: rif)?)?|cb ?naat"),
     ("pcr", r"pcr|naat|polymerase chain reaction|nucleic acid amplification"),
@@ -108,7 +115,6 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ("fetal", r"fetal|fetus|prenatal|antenatal|obstetric\w*"),
     ("leg", r"lower (?:limbs?|extremit\w+)|legs?"),
     ("arm", r"upper (?:limbs?|extremit\w+)|arms?"),
-    ("ruq", r"right upper quadrant"),
 )  # fmt: skip
 _PHRASE_PATTERNS = [(canonical, re.compile(rf"\b(?:{words})\b")) for canonical, words in _PHRASES]
 
@@ -203,7 +209,9 @@ def canonical_of(name: str) -> str | None:
     known = canonical_names()
     if text in known:
         return known[text]
-    words = [word for word in text.split() if word not in _IGNORED and word not in _AGAIN and word not in _WHOSE]
+    words = [
+        word for word in _WHEN.sub(" ", text).split() if word not in _IGNORED and word not in _AGAIN and word not in _WHOSE
+    ]
     # 'Initial CSF' is 'CSF', and 'serum LDH level' is 'LDH'; 'urine culture' is no 'culture' of anything.
     for bare in (words, [word for word in words if word not in _SPECIMENS]):
         if bare and (canonical := known.get(" ".join(bare)) or known.get(" ".join(map(_singular, bare)))):
@@ -211,11 +219,12 @@ def canonical_of(name: str) -> str | None:
     return None
 
 
+_WHEN = re.compile(r"\b(?:at )?\d+ (?:days?|weeks?|months?|years?)\b")
 _WHOSE = frozenset(_MATERNAL | {"fetal", "baby", "patient"})
 
 
 def known_names_in(text: str) -> list[str]:
-    """The names that text strings together without separators ('FSH LH estradiol'), when hardly anything else is left; else `text` alone."""
+    """The names that text strings together without separators ('FSH LH estradiol'), if hardly anything else is left; else `text`."""
     if canonical_of(text) is not None:
         return [text]
     words = normalise(text).split()
@@ -242,6 +251,8 @@ def profile(name: str) -> Profile:
         words = canonical if text in canonical_names() else " ".join([canonical, *more])
     tokens = tokens_of(words)
     specimen = next((_SPECIMENS[t] for t in tokens if t in _SPECIMENS and _SPECIMENS[t] != "blood"), None)
+    if (_KINDS & IMAGING).intersection(tokens) or (specimen and {"serum", "blood", "plasma"}.intersection(tokens)):
+        specimen = None  # 'cervical spine CT' is of no specimen, 'serum and CSF antibody' of either
     if specimen is None and "culture" in tokens and "blood" in tokens:
         specimen = "blood"
     special = _IGNORED | _KINDS | _SIDES | _MATERNAL | _AGAIN | set(_SPECIMENS) | set(REGIONS)
@@ -317,6 +328,8 @@ def same_modality(order: Profile, entry: Profile) -> bool:
 
 def _none_apart(order: Profile, entry: Profile, told: frozenset[str]) -> bool:
     ours, theirs = order.rest | order.kinds, entry.rest | entry.kinds
+    if "biopsy" in ours:  # an endobronchial biopsy is one of the lung
+        return True
     if (theirs - ours) & _APART_BOTH and order.canonical != entry.canonical:
         return False
     return not (ours - theirs - told) & (_APART_BOTH | _APART_ORDERED)
@@ -332,6 +345,8 @@ def _same_kind(order: Profile, entry: Profile) -> bool:
         return ours - _SEROLOGY <= theirs
     if theirs == {"cytology"} and "fna" in ours:
         return True
+    if "angiography" in ours and (order.regions ^ entry.regions) & {"heart"}:
+        return False  # the coronary arteries are another study than those of the lung
     return ours <= theirs and (not (theirs - ours) & _FURTHER or bool(order.regions & entry.regions))
 
 

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from rapidfuzz.distance import OSA
@@ -34,7 +34,7 @@ from envs.naming import (
     tokens_of,
     vocabulary,
 )
-from envs.orders import MAX_ORDER, is_general, read_order
+from envs.orders import cut, is_general, read_order
 from envs.records import Answer, DocumentedResult, DocumentedTest
 from envs.reported import clauses, mentions, reports
 
@@ -43,6 +43,8 @@ Encode = Callable[[list[str]], np.ndarray]
 
 Choose = Callable[[str, Sequence[str]], Sequence[int]]
 """An order and the names of the menu -> the positions (from 0) of the entries that answer it (`envs.menu_choice.make_chooser`)."""
+
+Item = TypeVar("Item", int, str)
 
 Method = Literal["exact", "synonym", "words", "panel", "encoder", "llm"]
 
@@ -54,6 +56,9 @@ COVERAGE = 0.6
 
 _SHORTEST_SLIP = 6
 """Letters of a word from which one slip of the pen is forgiven."""
+
+_LONGEST_NAME = 120
+"""Characters of a test's name that the encoder is asked about."""
 
 _TOLD = 1500
 """Characters of a result that are read for the regions and words that its entry's name leaves open."""
@@ -92,6 +97,8 @@ class _Name:
     entry: int
     own: bool
     profile: Profile
+    inferred: frozenset[str] = frozenset()
+    """Regions of the profile that its name leaves open, so that the result or the menu tells them."""
 
 
 class Oracle:
@@ -123,9 +130,9 @@ class Oracle:
         self._encode = encode
         self._threshold = threshold
         self._choose = choose
-        self._told = [tokens_of(normalise(test.result[:_TOLD])) for test in self._menu]
+        self._told = [tokens_of(normalise(test.result[:_TOLD])[:_TOLD]) for test in self._menu]
         self._clauses = [clauses(test.result) for test in self._menu]
-        self._own = [profile(test.name) for test in self._menu]
+        self._own = [_of_all_parts(cut(test.name)) for test in self._menu]
         self._around = Counter(
             region
             for test, own, told in zip(self._menu, self._own, self._told, strict=True)
@@ -153,7 +160,7 @@ class Oracle:
 
     def matches(self, order: str) -> Iterator[Match]:
         """The matches of an order: of the whole name where the menu knows it, else of each test that it names."""
-        if exact := self._exact(profile(" ".join(order[:MAX_ORDER].replace("_", " ").split()))):
+        if exact := self._exact(profile(" ".join(cut(order).replace("_", " ").split()))):
             yield exact
             return
         asked = read_order(order)
@@ -169,7 +176,7 @@ class Oracle:
         yield from found or self._by_choice(asked.whole, asked.parts)
 
     def _match_all(self, parts: Iterable[str]) -> list[Match]:
-        return [match for part in parts if (match := self._match(part))]
+        return [match for part in _unique(parts) if (match := self._match(part))]
 
     def _match(self, order: str) -> Match | None:
         """The first step of the cascade that knows one ordered test: as it is written, without a slip, without what it is for."""
@@ -187,7 +194,7 @@ class Oracle:
         return self._by_name(wanted) or self._by_words(wanted) or self._by_panel(wanted)
 
     def _is_for(self, found: Match, wanted: Profile, purpose: str) -> bool:
-        """'Genetic testing for Wilson disease' is not answered by the genetic test of another disease; 'CT head for trauma' is any CT head."""
+        """'Genetic testing for Wilson disease' is not answered by that of another disease; 'CT head for trauma' is any CT head."""
         if wanted.kinds and not wanted.kinds & _SOUGHT:
             return True
         sought = {word for word in profile(purpose).rest if len(word) > 3}
@@ -195,8 +202,12 @@ class Oracle:
         return not sought or bool(sought & told)
 
     def _exact(self, wanted: Profile) -> Match | None:
-        own = [name.entry for name in self._by_text.get(wanted.text, ()) if name.own]
-        return Match(_unique(own), "exact", 1.0) if own and wanted.text else None
+        """The entry of that name, and the others that name the same test by the tables."""
+        own = {name.entry for name in self._by_text.get(wanted.text, ()) if name.own}
+        if not own or not wanted.text:
+            return None
+        same = {name.entry for name in self._names if name.own and wanted.canonical and self._is_synonym(wanted, name, set())}
+        return Match(_unique(sorted({*own, *self._preferred(wanted, sorted(own | same))})), "exact", 1.0)
 
     def _by_name(self, wanted: Profile) -> Match | None:
         """The same name; or a name of the same test, by the menu's aliases, the table of names, or the given groups."""
@@ -221,7 +232,7 @@ class Oracle:
         """Names that say the same by modality, region and their remaining words; the best-covered ones."""
         scores: dict[int, float] = {}
         for name in self._names:
-            if (score := _word_score(wanted, name.profile, self._told_words[name.entry])) > 0:
+            if (score := _word_score(wanted, name, self._told_words[name.entry])) > 0:
                 scores[name.entry] = max(score, scores.get(name.entry, 0.0))
         if not scores:
             return None
@@ -260,6 +271,14 @@ class Oracle:
                 else ("cytolog\\w+", "cells?", "malignan\\w+", "lymphocyt\\w+")
             )
             return mentions(self._clauses[number], words)
+        if (
+            wanted.specimen
+            and wanted.kinds <= CULTURED
+            and wanted.rest
+            and own.specimen == wanted.specimen
+            and not own.kinds | own.rest
+        ):
+            return wanted.rest <= self._told_words[number]  # 'Sputum studies: negative for AFB'
         if own.specimen != wanted.specimen or wanted.kinds & _SAMPLED:
             return False
         if not _may_be_related(wanted.canonical, own.canonical):  # a blood gas's bicarbonate makes no metabolic panel
@@ -281,7 +300,13 @@ class Oracle:
 
     def _by_encoder(self, wanted: Profile) -> Match | None:
         """The nearest name by cosine, if near enough and not ruled out by a guard."""
-        if self._encode is None or not self._names or not wanted.text or _is_vague(wanted) or is_general(wanted.text):
+        if (
+            self._encode is None
+            or not self._names
+            or not 3 <= len(wanted.text) <= _LONGEST_NAME
+            or _is_vague(wanted)
+            or is_general(wanted.text)
+        ):
             return None
         allowed = [n for n, name in enumerate(self._names) if can_be_same(wanted, name.profile, self._told_words[name.entry])]
         if not allowed:
@@ -392,23 +417,31 @@ class Oracle:
                     specimen=said.specimen or own.specimen or (specimen if said.kinds & CULTURED else None),
                     kinds=modality if seen and said.kinds == {"imaging"} and modality else said.kinds,
                 ),
+                regions - said.regions - own.regions,
             )
 
 
 def _texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:
     """The name of an entry, what it says outside brackets, the single tests that it lists, and its aliases."""
-    yield test.name, True
+    yield cut(test.name), True
     seen = {test.name}
     asked = read_order(test.name)
     listed = [part for part in (*asked.parts, *asked.brackets) if profile(part).canonical or profile(part).kinds]
     for text in (asked.whole, *(listed if len(listed) > 1 else ()), *test.aliases):
-        if text and text not in seen and not is_general(text):
+        if text and (text := cut(text)) not in seen and not is_general(text):
             seen.add(text)
             yield text, False
 
 
-def _unique(entries: Iterable[int]) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(entries))
+def _of_all_parts(name: str) -> Profile:
+    """The profile of an entry's name; what only some of the tests that it lists are of ('Serum ACE and urinary calcium') is left open."""
+    whole = profile(name)
+    specimens = {profile(part).specimen for part in read_order(name).parts}
+    return replace(whole, specimen=None) if len(specimens) > 1 else whole
+
+
+def _unique(items: Iterable[Item]) -> tuple[Item, ...]:
+    return tuple(dict.fromkeys(items))
 
 
 @cache
@@ -429,9 +462,10 @@ def _nested(one: Profile, other: Profile) -> bool:
 
 def _may_be_related(ordered: str | None, entry: str | None) -> bool:
     """Whether two known tests are one, or a panel and its part; of a test that no table knows anything may be true."""
-    return (
-        ordered is None or entry is None or ordered == entry or ordered in _components(entry) or entry in _components(ordered)
-    )
+    if ordered is None or entry is None or ordered == entry:
+        return True
+    ours, theirs = _components(ordered), _components(entry)
+    return ordered in theirs or entry in ours or bool(ours and theirs and (ours <= theirs or theirs <= ours))
 
 
 def _reports_culture(statements: Sequence[str], wanted: Profile) -> bool:
@@ -444,24 +478,31 @@ def _reports_culture(statements: Sequence[str], wanted: Profile) -> bool:
     )
 
 
-def _word_score(wanted: Profile, name: Profile, told: frozenset[str]) -> float:
-    """0: not the same test. Else how much of what either says both say, 0 to 1."""
+def _word_score(wanted: Profile, candidate: _Name, told: frozenset[str]) -> float:
+    """0: not the same test. Else how much of what either says both say, 0 to 1; an inferred region counts half."""
+    name = candidate.profile
     if not (wanted.kinds or wanted.rest) or not (name.kinds or name.rest) or _is_vague(wanted):
         return 0.0
     if not can_be_same(wanted, name, told):
         return 0.0
-    ours, theirs = _said(wanted), _said(name)
-    common = ours & theirs
+    ours = _said(wanted)
+    stated = _said(name) - candidate.inferred
+    common = ours & stated
+    inferred = ours & candidate.inferred
     nested = wanted.rest <= name.rest or name.rest <= wanted.rest
     if wanted.kinds and wanted.kinds <= _SOUGHT:
         nested = nested or wanted.rest - told <= name.rest
     sought = wanted.rest - _IG
-    if wanted.kinds and wanted.kinds <= _SOUGHT and sought and not common - wanted.kinds and not sought <= told:
+    if wanted.kinds and wanted.kinds <= _SOUGHT and sought and not (common | inferred) - wanted.kinds and not sought <= told:
         return 0.0  # 'CMV PCR' is not just any PCR
+    if wanted.kinds and wanted.kinds <= _SOUGHT and not sought and wanted.regions and not wanted.regions & name.regions:
+        return 0.0  # nor 'thyroid antibodies' just any antibodies
     if wanted.kinds and name.kinds:
         # One of the two may say more ('MRI brain with spectroscopy', 'Biopsy of cervical lymph node'), not both something else.
-        return len(common) / len(ours | theirs) if common and (nested or wanted.regions & name.regions) else 0.0
-    share = len(common) / max(len(ours), len(theirs))
+        enough = (common or inferred) and (nested or wanted.regions & name.regions)
+        return (len(common) + len(inferred) / 2) / len(ours | stated) if enough else 0.0
+    theirs = stated | inferred
+    share = len(ours & theirs) / max(len(ours), len(theirs))
     return share if (ours <= theirs or theirs <= ours) and share >= COVERAGE else 0.0
 
 

@@ -1,6 +1,7 @@
 """What the text of an order asks for: 'CBC, CMP and troponin, no CT' -> 'CBC', 'CMP', 'troponin'."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import cache
 
@@ -9,39 +10,47 @@ from envs.naming import GENERAL, IMAGING, SHORTHAND, Profile, canonical_names, k
 MAX_ORDER = 400
 """Characters of an order that are read; a longer one is no test's name."""
 
+MAX_PARTS = 40
+"""Tests of one order that are answered."""
+
+_REFUSAL = r"no|not|nor|avoid\w*|defer\w*|do not|don['’]?t|never|cancel\w*|skip\w*|omit\w*|except|rather than|instead of"
 _NOT_WANTED = re.compile(
-    r"^\W*(?:no|not|none|nor|without|avoid\w*|defer\w*|hold(?:ing)?|do not|don['’]?t|never|n/a|cancel\w*|stop|skip\w*|nothing|omit\w*|exclud\w+"
-    r"|except|rather than|instead of|declin\w+|refus\w+)\b",
-    re.IGNORECASE,
+    rf"^\W*(?:{_REFUSAL}|none|without|hold(?:ing)?|n/a|stop|nothing|exclud\w+|declin\w+|refus\w+)\b", re.IGNORECASE
 )
-_NOT_WANTED_LATER = re.compile(
-    r"\b(?:no|not|nor|avoid\w*|defer\w*|hold off|holding|do not|don['’]?t|never|cancel\w*|skip\w*|omit\w*|except|rather than|instead of)\b.*",
-    re.IGNORECASE,
-)
+_NOT_WANTED_LATER = re.compile(rf"\b(?:{_REFUSAL}|hold off|holding)\b.*", re.IGNORECASE)
 _NEEDLESS = re.compile(
     r"\b(?:(?:is|are|was)?\s*not (?:yet )?(?:indicated|needed|necessary|required|recommended|warranted|appropriate|wanted)"
     r"|contraindicated|unnecessary|refused|declined|deferred|cancel?led)\b",
     re.IGNORECASE,
 )
 _CONTRAST = re.compile(
-    r"\b(?:with(?:out)?|no|non)(?:[\s-]*(?:and|or|&|/)[\s-]*with(?:out)?)?[\s-]*(?:(?:iv|i\.v\.|oral|intravenous|po|gadolinium)\s+(?:and\s+)?){0,3}"
-    r"(?:contrast|gadolinium)\b",
+    r"\b(?:with(?:out)?|no|non)(?:[\s-]{0,3}(?:and|or|&|/)[\s-]{0,3}with(?:out)?)?[\s-]{0,3}"
+    r"(?:(?:iv|i\.v\.|oral|intravenous|po|gadolinium)\s{1,3}(?:and\s{1,3})?){0,3}(?:contrast|gadolinium)\b",
     re.IGNORECASE,
 )
 _TIMES = re.compile(r"\bx ?[2-9]\b|\bq ?\d{1,2} ?h\w*", re.IGNORECASE)
 _INSTEAD = re.compile(r"\binstead\b(?! of)|^\W*(?:order|get|obtain|do|just|only|please)\b", re.IGNORECASE)
 _PURPOSE = re.compile(
-    r"\b(?:(?:in order )?to|for) (?:rule out|evaluat\w+|assess\w*|exclud\w+|look\w*|check\w*|confirm\w*|detect\w*|determin\w+|identif\w+|investigat\w+"
-    r"|further|screen\w*|see|find|obtain|help|establish|monitor\w*|quantif\w+|characteri[sz]e)\b.*|\blook(?:ing)? for\b.*"
-    r"|\b(?:rule out|ruling out|evaluate for|because|given (?:the|his|her|that)|due to|in view of|in case|if (?:not|any|stable|available|possible|indicated)"
-    r"|since|concern(?:ing|ed)? for|suspect\w*|suspicion of|as part of|looking at)\b.*",
-    re.IGNORECASE | re.DOTALL,
+    r"""\b(?:
+    (?:(?:in\ order\ )?to|for)\ (?:rule\ out|evaluat\w+|assess\w*|exclud\w+|look\w*|check\w*|confirm\w*|detect\w*|determin\w+|identif\w+
+        |investigat\w+|further|screen\w*|see|find|obtain|help|establish|monitor\w*|quantif\w+|characteri[sz]e)
+    |look(?:ing)?\ (?:for|at)|rul(?:e|ing)\ out|evaluate\ for|because|given\ (?:the|his|her|that)|due\ to|in\ view\ of|in\ case
+    |if\ (?:not|any|stable|available|possible|indicated)|since|concern(?:ing|ed)?\ for|suspect\w*|suspicion\ of|as\ part\ of
+    )\b.*""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 _CLAUSE = re.compile(r"\s*(?:;|\.\s|\n|\bbut\b|\bhowever\b|\bthen\b)\s*", re.IGNORECASE)
 _SEPARATOR = re.compile(
-    r"\s*(?:[,;&\n+](?!\s*$)|(?<![A-Za-z]\d)/|\b(?:and|plus|as well as|along with|together with|with|including|incl|followed by|or|nor)\b\.?)\s*",
+    r"""\s*(?:[,;&+](?!\s*$)|(?<![A-Za-z]\d)/
+    |\b(?:and|plus|as\ well\ as|along\ with|together\ with|with|including|incl|followed\ by|or|nor)\b\.?)\s*""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_ORGAN = r"(?:liver|hepatic|renal|kidney|thyroid)"
+_FUNCTIONS = re.compile(
+    rf"\b({_ORGAN})(?:/| and |, )(?=(?:{_ORGAN}(?:/| and |, )){{0,3}}{_ORGAN}\s(?:functions?|profiles?|panels?)\b)",
     re.IGNORECASE,
 )
+"""'Renal and liver function tests' is 'renal function, liver function tests'."""
 _NO_TEST_ALONE = frozenset({"doppler", "color doppler", "contrast", "color flow imaging"})
 _SCOPED = {
     "upper endoscopy": "stomach", "colonoscopy": "colon", "sigmoidoscopy": "colon", "bronchoscopy": "lung", "cystoscopy": "bladder",
@@ -52,9 +61,10 @@ _SCOPED = {
 _TAKES_REGION = frozenset({"ct", "mri", "ultrasound", "xray", "angiography", "biopsy"})
 _FLUIDS = frozenset({"csf", "pleural", "ascitic", "synovial", "urine"})
 _IN_FLUIDS = frozenset(
-    "glucose|total protein|albumin|lactate dehydrogenase|amylase|sodium|potassium|chloride|creatinine|osmolality|ph|white blood cells|red blood cells"
-    "|differential count|triglycerides|adenosine deaminase|lactate|osmolality".split("|")
-)
+    ["adenosine deaminase", "albumin", "amylase", "chloride", "creatinine", "differential count", "glucose", "lactate", "lactate dehydrogenase",
+     "osmolality", "ph", "potassium", "red blood cells", "sodium", "total protein", "triglycerides", "white blood cells"]
+)  # fmt: skip
+"""What is measured in a fluid as well as in blood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +94,14 @@ def read_order(text: str) -> Order:
     )
 
 
+def cut(text: str) -> str:
+    """As much of an order as is read; a sign that stands for many letters counts as many."""
+    return unicodedata.normalize("NFKC", text[:MAX_ORDER])[:MAX_ORDER]
+
+
 def _in_words(text: str) -> str:
     """Lines become clauses, shorthand ('w/o', 'O&P') becomes words, and 'without contrast' goes: it is no refusal."""
-    text = re.sub(r"[\r\n\u2022]+", " ; ", text[:MAX_ORDER]).replace("_", " ")
+    text = re.sub(r"[\r\n\u2022]+", " ; ", cut(text)).replace("_", " ")
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     text = _shorthand().sub(lambda found: f"{SHORTHAND[found[0].casefold()]} ", text)
     return " ".join(_TIMES.sub(" ", _CONTRAST.sub(" ", text)).split())
@@ -152,6 +167,7 @@ def _joined_names() -> re.Pattern[str]:
 
 def parts_of(text: str) -> list[str]:
     """The tests that a text names; what only one of them says ('CT chest, abdomen and pelvis') holds for those without."""
+    text = _FUNCTIONS.sub(r"\1 function, ", text)
     text = _joined_names().sub(lambda found: canonical_names()[normalise(found[0])].replace(" and ", " "), text)
     pieces = [piece.strip(" .:-") for piece in _SEPARATOR.split(text)]
     parts: list[str] = []
@@ -159,6 +175,7 @@ def parts_of(text: str) -> list[str]:
         said = profile(piece)
         if piece and said.text not in _NO_TEST_ALONE and not _NOT_WANTED.match(piece) and _says_something(said):
             parts += known_names_in(piece)
+    del parts[MAX_PARTS:]
     return [_completed(number, parts) for number in range(len(parts))]
 
 

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 
 from envs.naming import specimen_of
 
@@ -13,30 +14,42 @@ _STATUS = re.compile(
     r"|reactive|nonreactive|no|not|without|mild\w*|moderate\w*|marked\w*|severe\w*|slight\w*|borderline|deficien\w+|growth|grew)\b"
 )
 _NOT_DONE = re.compile(
-    r"\b(?:not|never|without being) (?:performed|done|measured|available|obtained|tested|checked|taken|ordered|reported)|\bpending\b|\bno \w+ levels? measured"
+    r"\b(?:not|never|without being) (?:performed|done|measured|available|obtained|tested|checked|taken|ordered|reported)|\bpending\b"
+    r"|\bno \w+ levels? measured"
 )
 _CLAUSE_END = re.compile(r"(?<!e\.g)(?<!i\.e)\.(?=\s|$)|[;\n]|,? but\b|\bwhile\b|\bwhereas\b")
 _UNITS_AND_WORDS = frozenset(
     ["mg", "k", "na", "cl", "ca", "cr", "pt", "t3", "t4", "fe", "ph", "lh", "hb", "rf", "la", "125", "19 9", "15 3", "ada"]
 )
+_DASHES = str.maketrans("‐‑‒–—−", "------")
+_ORGAN = r"(?:liver|hepatic|renal|kidney|thyroid|coagulation)"
+_JOINT = r"\s{0,2}(?:,|/|and|, and)\s{0,2}"
+_FUNCTIONS = re.compile(rf"\b({_ORGAN}){_JOINT}(?=(?:{_ORGAN}{_JOINT}){{0,3}}{_ORGAN}\s(?:functions?|profiles?|panels?)\b)")
+"""'Normal liver and renal function' is 'normal liver function, renal function'."""
 _FACTORS = re.compile(r"\bfactors [ivx]+\b(?:[ ,]{1,2}(?:and )?[ivx]+\b){1,12}")
 _MOST = 6000
 """Characters of a result that are read."""
+_AROUND = 300
+"""Characters before and after a name in which its value is looked for."""
+_PLACES = 10
+"""Mentions of a name in one statement that are looked at."""
 
 
 def clauses(result: str) -> tuple[str, ...]:
     """The statements of a result, in lower case."""
-    text = unicodedata.normalize("NFKC", result[:_MOST]).casefold()
+    text = unicodedata.normalize("NFKC", result[:_MOST])[:_MOST].casefold().translate(_DASHES)
+    text = _FUNCTIONS.sub(r"\1 function, ", text)
     text = _FACTORS.sub(lambda found: ", ".join(f"factor {number}" for number in re.findall(r"\b[ivx]+\b", found[0])), text)
     return tuple(piece for clause in _CLAUSE_END.split(text) if (piece := clause.strip()))
 
 
 def reports(statements: Sequence[str], name: str, specimen: str | None = None) -> bool:
     """Whether one of the statements gives the value of `name`, by a figure or a word, in blood or the given specimen."""
-    if len(name) < 2 and name != "k" or not (any(c.isalpha() for c in name) or name in _UNITS_AND_WORDS):
+    if (len(name) < 2 and name != "k") or not (any(c.isalpha() for c in name) or name in _UNITS_AND_WORDS):
         return False
     named = _named(name)
-    return any(_gives(statement, found, name, specimen) for statement in statements for found in named.finditer(statement))
+    places = ((statement, found) for statement in statements for found in islice(named.finditer(statement), _PLACES))
+    return any(_gives(statement, found, name, specimen) for statement, found in places)
 
 
 def mentions(statements: Sequence[str], words: Sequence[str]) -> bool:
@@ -57,7 +70,7 @@ def _any_of(words: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _gives(statement: str, found: re.Match[str], name: str, specimen: str | None) -> bool:
-    before, after = statement[: found.start()], statement[found.end() :]
+    before, after = statement[max(0, found.start() - _AROUND) : found.start()], statement[found.end() : found.end() + _AROUND]
     if _NOT_DONE.search(before[-25:] + found[0] + after.partition(",")[0][:60]):
         return False
     near = re.findall(r"[a-z]+", re.split(r"[,;:(]", before)[-1])[-5:]

@@ -1,7 +1,9 @@
-"""How often the oracle answers an order rightly, against orders labelled by reading them: python benchmarks/oracle/evaluate.py --data FOLDER
+"""How often the oracle answers an order rightly, against orders that were labelled by reading them.
 
-FOLDER holds agentclinic/agentclinic_medqa.jsonl and medrbench/diagnosis_cases.json. Measured is the configuration that rollouts
-play with: the aliases of the table of tests and the small encoder, no language model.
+    python benchmarks/oracle/evaluate.py --data FOLDER
+
+FOLDER holds agentclinic/agentclinic_medqa.jsonl and medrbench/diagnosis_cases.json. Measured is the configuration that rollouts play
+with: the aliases of the table of tests and the small encoder, no language model.
 
 Precision: of the returned entries that a label speaks of, how many are expected ('acceptable' ones count neither way).
 Recall: of the expected entries, how many are returned.
@@ -25,7 +27,7 @@ from kg.linking import aliases_of_tests
 
 LABELS = Path(__file__).parent / "labels.jsonl"
 METHODS = ("exact", "synonym", "words", "panel", "encoder")
-SPLITS = ("dev", "held_out", "held_out_2")
+SPLITS = ("dev", "held_out", "held_out_2", "held_out_3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +135,9 @@ def main() -> None:
         if isinstance(outcome, str):
             print("GONE", outcome)
         elif outcome.label.split in arguments.errors and (outcome.wrong or outcome.missed):
-            wrong = {name: outcome.returned[name] for name in outcome.wrong}
-            print(
-                f"{outcome.label.split} {outcome.label.case_id} {outcome.label.order!r}: wrong {wrong}, missed {sorted(outcome.missed)}"
-            )
+            returned = {name: outcome.returned[name] for name in sorted(outcome.wrong)}
+            place = f"{outcome.label.split} {outcome.label.case_id} {outcome.label.order!r}"
+            print(f"{place}: wrong {returned}, missed {sorted(outcome.missed)}")
 
 
 if __name__ == "__main__":
