@@ -30,7 +30,7 @@ def test_three_cases_are_played_and_the_rest_is_projected(tmp_path: Path, run_en
     with openai_server(lambda _asked, _number: commit) as server:
         teacher = f"openai/x@{server.url}"
         done = medaction(
-            run_environment | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "MEDACTION_CALL_CACHE": str(tmp_path / "calls")},
+            run_environment | {"MEDACTION_CALL_CACHE": str(tmp_path / "calls")},
             "distill", "--cases", SAMPLES, "--out", tmp_path / "out", "--teacher", teacher, "--rollouts", "2", "--estimate",
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
