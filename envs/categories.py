@@ -214,7 +214,8 @@ _MINOR: dict[Category, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 
 MINOR_CATEGORIES: dict[Category, tuple[str, ...]] = {
-    category: tuple(dict.fromkeys([*(minor for minor, _ in _MINOR[category]), _OTHER[category]])) for category in _MINOR
+    category: (*dict.fromkeys(minor for minor, _ in rows if minor != _OTHER[category]), _OTHER[category])
+    for category, rows in _MINOR.items()
 }
 """The minor categories of Figure 7 within each major one; the last of each gathers what the name does not tell apart."""
 
