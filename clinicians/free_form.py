@@ -95,12 +95,12 @@ def _prose(written: Completion) -> tuple[str, str]:
     """(thinking, the text), both harmless. Raises NoAction when it is no text to read."""
     if written.finish_reason == "length":
         raise NoAction(f"it was cut off at the token limit ({written.usage.completion_tokens} tokens); be brief", written.text)
-    thinking, text = split_thinking(written.text)
-    text = plain(text).strip()
+    thinking, body = split_thinking(written.text)
+    if body.startswith("<think>"):
+        raise NoAction("the thinking did not end; close it with </think> and write the turn after it", written.text)
+    text = plain(body).strip()
     if not text:
         raise NoAction("it is empty", written.text)
-    if text.startswith("<think>"):
-        raise NoAction("the thinking did not end; close it with </think> and write the turn after it", written.text)
     if text.startswith(("{", "[", "```")):
         raise NoAction("it is code or JSON, not running text", written.text)
     return thinking, text
@@ -118,11 +118,10 @@ def _record(reply: Completion, text: str, last_turn: bool) -> Extracted:
         )
     named = [line.diagnosis for line in extracted.differential]
     acted = [action.final_diagnosis] if isinstance(action, Commit) else action.order_tests
-    absent = [name for name in named if not stands_in(name, text)]
-    absent += [name for name in acted if not stands_in(name, extracted.decision)]
-    if absent := list(dict.fromkeys(absent)):
-        faults = [f"{'the text' if name in named else 'the decision'} does not say {name!r}" for name in absent[:4]]
-        raise MalformedReply(f"{'; '.join(faults)}: take the text's own words, and nothing else", reply.text)
+    faults = [f"the text does not say {name!r}" for name in named if not stands_in(name, text)]
+    faults += [f"the decision does not say {name!r}" for name in acted if not stands_in(name, extracted.decision)]
+    if faults := list(dict.fromkeys(faults)):
+        raise MalformedReply("\n".join((*faults[:5], "Take the text's own words, and nothing else.")), reply.text)
     if not named:
         raise NoAction("it names no disease that it holds possible", text)
     if not isinstance(action, Commit) and len(acted) > MOST_TESTS:

@@ -1,0 +1,223 @@
+"""Free-form turns against a real server: what is asked, what is read from the text, and what is refused."""
+
+import asyncio
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from clinicians.free_form import NoAction, stands_in
+from clinicians.llm import ModelRefused
+from clinicians.llm_clinician import LlmClinician
+from clinicians.prompts import messages
+from clinicians.reply import MalformedReply, extraction_schema, parse_extracted
+from clinicians.teacher import Teacher
+from envs.oracle import Oracle
+from tasks.rollout import play
+from tests.openai_server import Asked, OpenAIServer, Reply, Script, openai_server
+from tests.records import environment
+from trajectories.records import Hypothesis, RolloutSpec, Turn, Usage
+
+TEXT = """Six weeks of cough and no fever. Tuberculosis would be the first thought anywhere else, but the nodes bother me…
+Wait: could it be lymphoma (say 20 %)? Sarcoidosis fits both, and I now find it likely.
+
+I won't biopsy yet. First a CBC and a chest radiograph."""
+READ: dict[str, Any] = {
+    "decision": "First a CBC and a chest radiograph.",
+    "action": {"order_tests": ["CBC", "chest radiograph"]},
+    "differential": [
+        {"diagnosis": "Sarcoidosis", "confidence": 60},
+        {"diagnosis": "lymphoma", "confidence": 20},
+        {"diagnosis": "Tuberculosis", "confidence": 10},
+    ],
+    "pivot": "Sarcoidosis or lymphoma?",
+}
+ENDING = "The nodes settle it for me.\n\nThis is sarcoidosis, and I would treat it as such."
+READ_ENDING = READ | {
+    "decision": "This is sarcoidosis",
+    "action": {"final_diagnosis": "sarcoidosis"},
+    "differential": [{"diagnosis": "sarcoidosis", "confidence": 95}],
+}
+
+
+def read(**fields: Any) -> str:
+    return json.dumps(READ | fields)
+
+
+def teacher(server: OpenAIServer) -> Teacher:
+    return Teacher(name="t", model="openai/scripted", api_base=server.url)
+
+
+def decide(script: Script, t_max: int = 8) -> tuple[Turn, list[Asked]]:
+    with openai_server(script) as server:
+        turn = asyncio.run(LlmClinician(teacher(server)).decide("Cough.", (), t_max, seed=7, style="free"))
+        return turn, server.asked
+
+
+def replies(*texts: str | Reply) -> Script:
+    return lambda _, number: texts[number]
+
+
+def test_the_text_is_what_is_trained_on_and_the_record_is_read_from_it() -> None:
+    turn, asked = decide(replies(Reply(TEXT, reasoning="hm", prompt_tokens=700, completion_tokens=90), Reply(read())))
+    assert turn.raw == turn.reasoning == TEXT
+    assert turn.tests == ("CBC", "chest radiograph")
+    assert turn.differential[1] == Hypothesis("lymphoma", 20)
+    assert (turn.pivot, turn.final_diagnosis, turn.thinking, turn.repaired) == ("Sarcoidosis or lymphoma?", None, "hm", False)
+    assert (turn.usage.calls, turn.usage.prompt_tokens, turn.usage.completion_tokens) == (2, 800, 110)
+
+    wrote, extracted = (request.body for request in asked)
+    assert wrote["messages"] == messages("Cough.", (), 8, "free")
+    assert "response_format" not in wrote
+    assert wrote["temperature"] == 0.6
+    assert extracted["temperature"] == 0.0
+    assert extracted["response_format"]["json_schema"]["schema"] == extraction_schema(False)
+    assert TEXT in extracted["messages"][1]["content"]
+    assert "Cough." not in json.dumps(extracted["messages"]), "who reads has nothing to read but the text"
+
+
+def test_the_last_turn_is_read_as_a_diagnosis() -> None:
+    turn, asked = decide(replies(ENDING, json.dumps(READ_ENDING)), t_max=1)
+    assert (turn.final_diagnosis, turn.tests) == ("sarcoidosis", ())
+    assert "order_tests" not in json.dumps(asked[1].body["response_format"])
+
+
+MADE_UP = [
+    (read(action={"order_tests": ["CBC", "PET-CT"]}), "does not say 'PET-CT'"),
+    (read(action={"order_tests": ["biopsy"]}), "the decision does not say 'biopsy'"),  # a mention, and no order
+    (read(action={"final_diagnosis": "Sarcoidosis"}), "the decision does not say 'Sarcoidosis'"),
+    (read(differential=[{"diagnosis": "Silicosis", "confidence": 5}]), "the text does not say 'Silicosis'"),
+    (read(decision="I order a CBC, a chest radiograph and an MRI."), "decision: the text does not say this"),
+    (read(pivot=None), "pivot"),
+    ("I read: CBC", "not one JSON object"),
+]
+
+
+@pytest.mark.parametrize(("faulty", "says"), MADE_UP)
+def test_what_the_text_does_not_say_is_refused_and_read_again_once(faulty: str, says: str) -> None:
+    turn, asked = decide(replies(TEXT, faulty, read()))
+    assert turn.tests == ("CBC", "chest radiograph")
+    assert turn.repaired
+    assert turn.usage.calls == 3
+    assert says in asked[2].body["messages"][-1]["content"]
+
+    with pytest.raises(MalformedReply, match=says) as refused:
+        decide(replies(TEXT, faulty, faulty))
+    assert not isinstance(refused.value, NoAction)
+    assert refused.value.raw == f"{TEXT}\n\n[read from it]\n{faulty}"
+    assert refused.value.usage.calls == 3
+
+
+NO_TURN = [
+    ("I wonder what this is. Gout?", read(decision="Gout?", action={"undecided": "it only wonders"}), "it only wonders"),
+    ("I order a CBC.", read(decision="I order a CBC.", action={"order_tests": ["CBC"]}, differential=[]), "names no disease"),
+    (
+        "Gout? I order " + ", ".join(f"marker {number}" for number in range(7)) + ".",
+        read(
+            decision="I order " + ", ".join(f"marker {number}" for number in range(7)),
+            action={"order_tests": [f"marker {number}" for number in range(7)]},
+            differential=[{"diagnosis": "Gout", "confidence": 5}],
+        ),
+        "orders 7 tests",
+    ),
+    (Reply("I think that", finish_reason="length"), None, "cut off"),
+    ("", None, "empty"),
+    ('{"reasoning": "x"}', None, "not running text"),
+    ("<think>on and on", None, "did not end"),
+]
+
+
+@pytest.mark.parametrize(("text", "said", "says"), NO_TURN)
+def test_a_text_that_is_no_turn_is_written_again_once(text: str | Reply, said: str | None, says: str) -> None:
+    once = [text] if said is None else [text, said]
+    turn, asked = decide(replies(*once, TEXT, read()))
+    assert turn.raw == TEXT
+    assert turn.repaired
+    assert turn.usage.calls == len(once) + 2
+    rewritten = asked[len(once)].body
+    assert says in rewritten["messages"][-1]["content"]
+    assert "JSON" not in rewritten["messages"][-1]["content"].removeprefix(
+        "This cannot be used as your turn: it is code or JSON"
+    )
+    assert rewritten["temperature"] == 0.6
+
+    with pytest.raises(NoAction, match=says) as refused:
+        decide(replies(*once, *once))
+    assert refused.value.raw == (text.text if isinstance(text, Reply) else text)
+    assert refused.value.usage.calls == 2 * len(once)
+
+
+def test_thinking_and_special_tokens_are_no_part_of_the_text() -> None:
+    turn, _ = decide(replies(f"<think>first thoughts</think>\n{TEXT} <|im_end|>", read()))
+    assert turn.thinking == "first thoughts"
+    assert turn.raw == f"{TEXT} ‹|im_end|›"
+
+
+def test_a_server_that_fails_in_the_second_call_leaves_the_first_on_the_bill() -> None:
+    with pytest.raises(ModelRefused) as refused:
+        decide(replies(TEXT, Reply("no such model", status=404)))
+    assert refused.value.usage.calls == 1
+    assert refused.value.usage.completion_tokens == 20
+
+
+def test_a_free_form_rollout_is_played_to_its_end() -> None:
+    world = environment()
+    spec = RolloutSpec(world.environment_id, world.case_id, "t", "free", 0, "hash")
+    with openai_server(replies(TEXT, read(), ENDING, json.dumps(READ_ENDING))) as server:
+        clinician = LlmClinician(teacher(server))
+        trajectory = asyncio.run(play(spec, world, Oracle(world.menu), clinician, 8))
+        asked = [request.body["messages"] for request in server.asked]
+    assert trajectory.outcome == "diagnosed"
+    assert trajectory.prompt_version == clinician.prompt_versions["free"]
+    assert [answer.results[0].test for answer in trajectory.turns[0].answers] == ["Complete blood count", "Chest radiograph"]
+    assert asked[2] == messages(world.initial_observation, trajectory.turns[:1], 8, "free")
+    assert TEXT in asked[2][1]["content"]
+    assert trajectory.turns[1].usage != Usage()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("CBC", "I'd get a cbc."),
+        ("complete blood count (CBC)", "So a CBC first."),
+        ("complete blood count (CBC)", "So a complete blood count first."),
+        ("complete blood count", "So a CBC first."),
+        ("Serum calcium level", "Then calcium in serum."),
+        ("CT of the chest", "A chest CT, then."),
+        ("tumor biopsy", "Biopsies of the tumour."),
+        ("acute myocardial infarction", "- **Acute myocardial infarction**: likely\n- pericarditis"),
+    ],
+)
+def test_a_name_stands_in_a_text_in_other_forms(name: str, text: str) -> None:
+    assert stands_in(name, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("MRI", "I order a CT."),
+        ("hyperkalemia", "Hypokalemia, then."),
+        ("hypothyroidism", "I suspect hyperthyroidism."),
+        ("T3", "T4 is what I want."),
+        ("hepatitis B", "Hepatitis C is likely."),
+        ("abdominal CT", "I order a chest CT. The abdominal pain is old."),
+        ("complete blood count", "The cbc files are lost."),
+        ("test", "some test"),
+    ],
+)
+def test_another_name_does_not(name: str, text: str) -> None:
+    assert not stands_in(name, text)
+
+
+def test_the_example_in_the_prompt_is_a_valid_record_of_its_text() -> None:
+    with openai_server(replies(TEXT, read())) as server:
+        asyncio.run(LlmClinician(teacher(server)).decide("Cough.", (), 8, seed=7, style="free"))
+        system = server.asked[1].body["messages"][0]["content"]
+    text = system[system.rindex("<written_turn>") : system.rindex("</written_turn>")]
+    example = system[system.index('{\n "decision"') : system.index("\nHad the text")]
+    jsonschema.validate(json.loads(example), extraction_schema(False))
+    extracted = parse_extracted(example, last_turn=False)
+    assert extracted.decision in text
+    assert all(stands_in(name, extracted.decision) for name in json.loads(example)["action"]["order_tests"])
+    assert all(stands_in(line.diagnosis, text) for line in extracted.differential)
