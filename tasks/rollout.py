@@ -43,8 +43,8 @@ class TreePlan:
     """The shape of a tree: `rollouts` (K) from o1 per teacher, `launch_points` a tree, `branches` at each of them.
 
     `teachers` maps a teacher's name to the hash of all settings that its rollouts in the schema depend on.
-    `free_form` maps it to the share (0 to 1) of its rollouts that are free-form (RQ2), `free_hashes` to the hash of those;
-    a teacher that is missing there plays none.
+    `free_form` maps it to the share (0 to 1) of its rollouts that are free-form (RQ2; a teacher that is missing plays none), and
+    `free_hashes` to the hash of all settings that those depend on.
     `launch` says how launch points are chosen (`_ranked`). At a launch point every teacher plays its `branches` (several
     continuations from the same evidence, by several styles of reasoning), or only the teacher that played the parent.
     """
