@@ -81,7 +81,7 @@ async def _read(ask: Ask, written: Completion, number: int, last_turn: bool) -> 
     return Turn(
         number=number,
         reasoning=text,
-        differential=tuple(Hypothesis(line.diagnosis, line.confidence) for line in extracted.differential),
+        differential=_differential(extracted),
         pivot=extracted.pivot,
         tests=tuple(action.order_tests) if isinstance(action, OrdersRead) else (),
         final_diagnosis=action.final_diagnosis if isinstance(action, Commit) else None,
@@ -89,6 +89,17 @@ async def _read(ask: Ask, written: Completion, number: int, last_turn: bool) -> 
         thinking="\n\n".join(part for part in (plain(written.thinking).strip(), thinking) if part),
         repaired=repaired,
     )
+
+
+def _differential(extracted: Extracted) -> tuple[Hypothesis, ...]:
+    """The differential that was read. A diagnosis that the text commits to without ranking it leads it, with what the others leave of 100."""
+    read = tuple(Hypothesis(line.diagnosis, line.confidence) for line in extracted.differential)
+    if not isinstance(extracted.action, Commit):
+        return read
+    final = extracted.action.final_diagnosis
+    if any(line.diagnosis.casefold() == final.casefold() for line in read):
+        return read
+    return (Hypothesis(final, max(0, 100 - sum(line.confidence for line in read))), *read)
 
 
 def _prose(written: Completion) -> tuple[str, str]:
@@ -122,7 +133,7 @@ def _record(reply: Completion, text: str, last_turn: bool) -> Extracted:
     faults += [f"the decision does not say {name!r}" for name in acted if not stands_in(name, extracted.decision)]
     if faults := list(dict.fromkeys(faults)):
         raise MalformedReply("\n".join((*faults[:5], "Take the text's own words, and nothing else.")), reply.text)
-    if not named:
+    if not named and not isinstance(action, Commit):
         raise NoAction("it names no disease that it holds possible", text)
     if not isinstance(action, Commit) and len(acted) > MOST_TESTS:
         raise NoAction(f"it orders {len(acted)} tests; order the {MOST_TESTS} that matter most", text)

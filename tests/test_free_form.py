@@ -83,6 +83,23 @@ def test_the_last_turn_is_read_as_a_diagnosis() -> None:
     assert "order_tests" not in json.dumps(asked[1].body["response_format"])
 
 
+@pytest.mark.parametrize(
+    ("ranked", "differential"),
+    [
+        ([], [("sarcoidosis", 100)]),
+        ([("The nodes", 30)], [("sarcoidosis", 70), ("The nodes", 30)]),
+        ([("Sarcoidosis", 80), ("The nodes", 30)], [("Sarcoidosis", 80), ("The nodes", 30)]),
+    ],
+)
+def test_a_diagnosis_that_was_not_ranked_leads_the_differential(
+    ranked: list[tuple[str, int]], differential: list[tuple[str, int]]
+) -> None:
+    said = READ_ENDING | {"differential": [{"diagnosis": name, "confidence": share} for name, share in ranked]}
+    turn, asked = decide(replies(ENDING, json.dumps(said)))
+    assert [(line.diagnosis, line.confidence) for line in turn.differential] == differential
+    assert len(asked) == 2
+
+
 MADE_UP = [
     (read(action={"order_tests": ["CBC", "PET-CT"]}), "does not say 'PET-CT'"),
     (read(action={"order_tests": ["biopsy"]}), "the decision does not say 'biopsy'"),  # a mention, and no order
