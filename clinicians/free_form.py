@@ -92,7 +92,7 @@ async def _read(ask: Ask, written: Completion, number: int, last_turn: bool) -> 
 
 
 def _differential(extracted: Extracted) -> tuple[Hypothesis, ...]:
-    """The differential that was read. A diagnosis that the text commits to without ranking it leads it, with what the others leave of 100."""
+    """The differential that was read. A diagnosis that the text commits to and does not rank leads it, with what is left of 100."""
     read = tuple(Hypothesis(line.diagnosis, line.confidence) for line in extracted.differential)
     if not isinstance(extracted.action, Commit):
         return read
