@@ -44,6 +44,8 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ("", r"(?:ct|us|(?:endobronchial |endoscopic )?ultraso\w+|ebus|eus|mri?|image|fluoroscop\w+) guided"),
     ("", r"(?:stereotactic\w*|computed tomogra\w+) guided"),
     ("", r"(?:at |day |week |month |year )?\d+ (?:days?|weeks?|months?|years?)(?: ago| later| gestation)?|(?:day|week|month) \d+"),
+    ("", r"x ?\d"),
+    ("dotatate", r"(?:68 ?ga |ga ?68 )?dota(?:tate|toc|noc)|somatostatin receptor"),
     ("head neck", r"cranio ?cervical|cervico ?cranial|cerebro ?cervical"),
     ("ruq", r"right upper quadrant"),
     ("abdomen pelvis", r"iliac fossa|lower quadrant"),
@@ -92,6 +94,7 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ("sequencing", r"(?:next generation |targeted |dna |molecular )?sequencing|ngs"),
     ("sequencing", r"mutation(?:al)? analys\w+|molecular (?:genetic )?test\w*"),
     ("culture", r"cultures?"),
+    ("stain", r"stain(?:s|ed|ing)?"),
     ("pcr tuberculosis", r"genexpert|xpert(?: mtb(?: rif)?)?|cb ?naat"),
     ("pcr", r"pcr|naat|polymerase chain reaction|nucleic acid amplification"),
     ("antibody igg", r"igg(?: antibod\w+)?"),
@@ -105,7 +108,7 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ("cystoscopy", r"cysto(?:urethro)?scop\w+"),
     ("bonemarrow", r"bone marrow|bm(?= (?:biops|bx|aspir|exam))"),
     ("lymphnode neck", r"(?:cervical|supraclavicular) (?:lymph ?)?nodes?"),
-    ("lymphnode", r"lymph nodes?|(?<=axillary )nodes?"),
+    ("lymphnode", r"lymph nodes?|(?<=axillary )nodes?|(?<=sentinel )nodes?|nodes?(?= (?:biops|excision|aspirat|fna))"),
     ("spine", r"(?:cervical|thoracic|lumbar|lumbosacral|thoracolumbar|sacral|c|l|t) spine|spinal cord"),
     ("spine", r"spinal|vertebra\w*|lumbar|lumbosacral|sacral"),
     ("tuberculosis", r"tb|mtb|mycobacteri\w+(?: tuberculosis)?|afb|acid fast(?: bacill\w+)?"),
@@ -155,7 +158,7 @@ _SEROLOGY = {"serology", "antibody", "antigen"}
 
 _SIDES = {"left", "right"}
 _MATERNAL = {"maternal", "mother"}
-_GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "κ": "kappa", "λ": "lambda", "µ": "u", "μ": "u"}
+GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "κ": "kappa", "λ": "lambda", "µ": "u", "μ": "u"}
 _NO_CONTRAST = re.compile(
     r"\b(?:non ?contrast|noncontrast|without (?:\w+ )?contrast|no contrast|ncct|unenhanced|non enhanced)\b"
 )
@@ -184,7 +187,7 @@ def normalise(name: str) -> str:
     >>> normalise("Chest_X-Ray"), normalise("Haemoglobin"), normalise("β-hCG")
     ('chest x ray', 'hemoglobin', 'beta hcg')
     """
-    plain = "".join(_GREEK.get(c, c) for c in unicodedata.normalize("NFKC", name).casefold())
+    plain = "".join(GREEK.get(c, c) for c in unicodedata.normalize("NFKC", name).casefold())
     plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
     plain = re.sub(r"['’`]s\b", "", plain)
     words = re.sub(r"[^a-z0-9+]+", " ", plain).split()
@@ -209,9 +212,8 @@ def canonical_of(name: str) -> str | None:
     known = canonical_names()
     if text in known:
         return known[text]
-    words = [
-        word for word in _WHEN.sub(" ", text).split() if word not in _IGNORED and word not in _AGAIN and word not in _WHOSE
-    ]
+    aside = _IGNORED | _AGAIN | _WHOSE
+    words = [word for word in _WHEN.sub(" ", text).split() if {word, _singular(word)}.isdisjoint(aside)]
     # 'Initial CSF' is 'CSF', and 'serum LDH level' is 'LDH'; 'urine culture' is no 'culture' of anything.
     for bare in (words, [word for word in words if word not in _SPECIMENS]):
         if bare and (canonical := known.get(" ".join(bare)) or known.get(" ".join(map(_singular, bare)))):
@@ -259,11 +261,12 @@ def profile(name: str) -> Profile:
     kinds = frozenset(tokens) & _KINDS
     if "kub" in tokens and not kinds & IMAGING:
         kinds |= {"xray"}
+    cervical = "cervical" in tokens and not kinds.isdisjoint(IMAGING | {"fna"})
     return Profile(
         text=text,
         canonical=canonical,
         kinds=kinds - {"imaging"} if kinds & IMAGING - {"imaging"} else kinds,
-        regions=frozenset(REGIONS[t] for t in tokens if t in REGIONS),
+        regions=frozenset(REGIONS[t] for t in tokens if t in REGIONS) | ({"neck"} if cervical else set()),
         sides=frozenset(tokens) & frozenset(_SIDES | _MATERNAL),
         specimen=specimen,
         rest=frozenset(t for t in tokens if t not in special and not ("biopsy" in kinds and t in _TAKEN)),
@@ -298,6 +301,11 @@ def _singular(word: str) -> str:
 
 _CODE = re.compile(r"\w*\d\w*|[ivx]+|ig[gmae]|[a-z]")
 """What tells tests of one name apart: IgG and IgM, C3 and C4, factor V and VIII, hepatitis B and C."""
+
+
+def is_code(word: str) -> bool:
+    """Whether a word tells tests of one name apart."""
+    return _CODE.fullmatch(word) is not None
 
 
 def can_be_same(order: Profile, entry: Profile, told: frozenset[str] = frozenset()) -> bool:
@@ -367,6 +375,8 @@ def _same_regions(order: Profile, entry: Profile) -> bool:
 def _same_specimen(order: Profile, entry: Profile) -> bool:
     if order.specimen == entry.specimen:
         return True
+    if order.specimen is None and order.kinds == {"antigen"} and order.rest:
+        return True  # 'histoplasma antigen' is looked for in urine
     one_sided = order.specimen is None or (entry.specimen is None and not entry.rest)
     return one_sided and bool(CULTURED & order.kinds)
 

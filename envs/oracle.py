@@ -25,6 +25,7 @@ from envs.naming import (
     can_be_same,
     can_be_same_place,
     canonical_names,
+    is_code,
     normalise,
     profile,
     regions_told,
@@ -279,7 +280,7 @@ class Oracle:
             and not own.kinds | own.rest
         ):
             return wanted.rest <= self._told_words[number]  # 'Sputum studies: negative for AFB'
-        if own.specimen != wanted.specimen or wanted.kinds & _SAMPLED:
+        if (own.specimen and own.specimen != wanted.specimen) or wanted.kinds & _SAMPLED:
             return False
         if not _may_be_related(wanted.canonical, own.canonical):  # a blood gas's bicarbonate makes no metabolic panel
             components = components - _components(own.canonical)
@@ -293,10 +294,12 @@ class Oracle:
             return True
         tests = {*components, *([wanted.canonical] if wanted.canonical else [])}
         names = [synonym for test in tests for synonym in synonyms_of(test)] or list(synonyms_of(wanted.text))
+        if own.specimen != wanted.specimen:  # then the result itself must say of what: '24-hour urine protein: 1180 mg'
+            names = [name for name in names if any(specimen_of(word) == wanted.specimen for word in name.split())]
         if any(reports(self._clauses[number], name, wanted.specimen) for name in names):
             return True
         found = [word for test in tests for word in FINDINGS.get(test, ())]
-        return bool(found) and own.specimen is None and mentions(self._clauses[number], found)
+        return bool(found) and own.specimen is None and wanted.specimen is None and mentions(self._clauses[number], found)
 
     def _by_encoder(self, wanted: Profile) -> Match | None:
         """The nearest name by cosine, if near enough and not ruled out by a guard."""
@@ -491,9 +494,15 @@ def _word_score(wanted: Profile, candidate: _Name, told: frozenset[str]) -> floa
     inferred = ours & candidate.inferred
     nested = wanted.rest <= name.rest or name.rest <= wanted.rest
     if wanted.kinds and wanted.kinds <= _SOUGHT:
-        nested = nested or wanted.rest - told <= name.rest
+        nested = nested or _is_told(wanted.rest - name.rest, told)
     sought = wanted.rest - _IG
-    if wanted.kinds and wanted.kinds <= _SOUGHT and sought and not (common | inferred) - wanted.kinds and not sought <= told:
+    if (
+        wanted.kinds
+        and wanted.kinds <= _SOUGHT
+        and sought
+        and not (common | inferred) - wanted.kinds
+        and not _is_told(sought, told)
+    ):
         return 0.0  # 'CMV PCR' is not just any PCR
     if wanted.kinds and wanted.kinds <= _SOUGHT and not sought and wanted.regions and not wanted.regions & name.regions:
         return 0.0  # nor 'thyroid antibodies' just any antibodies
@@ -504,6 +513,12 @@ def _word_score(wanted: Profile, candidate: _Name, told: frozenset[str]) -> floa
     theirs = stated | inferred
     share = len(ours & theirs) / max(len(ours), len(theirs))
     return share if (ours <= theirs or theirs <= ours) and share >= COVERAGE else 0.0
+
+
+def _is_told(sought: frozenset[str], told: frozenset[str]) -> bool:
+    """Whether a result names what is looked for: all codes of it and at least half of the other words ('T. cruzi')."""
+    missing = sought - told
+    return not any(is_code(word) for word in missing) and 2 * len(missing) <= len(sought)
 
 
 def _is_vague(wanted: Profile) -> bool:

@@ -60,10 +60,11 @@ _SCOPED = {
 
 _TAKES_REGION = frozenset({"ct", "mri", "ultrasound", "xray", "angiography", "biopsy"})
 _FLUIDS = frozenset({"csf", "pleural", "ascitic", "synovial", "urine"})
-_IN_FLUIDS = frozenset(
-    ["adenosine deaminase", "albumin", "amylase", "chloride", "creatinine", "differential count", "glucose", "lactate", "lactate dehydrogenase",
-     "osmolality", "ph", "potassium", "red blood cells", "sodium", "total protein", "triglycerides", "white blood cells"]
-)  # fmt: skip
+_IN_FLUIDS = frozenset({
+    "adenosine deaminase", "albumin", "amylase", "chloride", "creatinine", "differential count", "glucose", "lactate",
+    "lactate dehydrogenase", "osmolality", "ph", "potassium", "red blood cells", "sodium", "total protein", "triglycerides",
+    "white blood cells",
+})  # fmt: skip
 """What is measured in a fluid as well as in blood."""
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
 
-from envs.naming import specimen_of
+from envs.naming import GREEK, specimen_of
 
 _STATUS = re.compile(
     r"\b(?:elevat\w+|rais\w+|high|higher|low|lower|normal\w*|negativ\w*|positiv\w*|decreas\w+|increas\w+|reduc\w+|abnormal\w*|undetectable"
     r"|unremarkable|within|prolong\w+|present|absent|absence|detect\w+|confirm\w+|noted|identified|revealed|showed|suppressed|deranged"
-    r"|reactive|nonreactive|no|not|without|mild\w*|moderate\w*|marked\w*|severe\w*|slight\w*|borderline|deficien\w+|growth|grew)\b"
+    r"|reactive|nonreactive|no|not|without|mild\w*|moderate\w*|marked\w*|severe\w*|slight\w*|borderline|deficien\w+|diagnos\w+|growth|grew)\b"
 )
 _NOT_DONE = re.compile(
     r"\b(?:not|never|without being) (?:performed|done|measured|available|obtained|tested|checked|taken|ordered|reported)|\bpending\b"
@@ -21,7 +21,7 @@ _CLAUSE_END = re.compile(r"(?<!e\.g)(?<!i\.e)\.(?=\s|$)|[;\n]|,? but\b|\bwhile\b
 _UNITS_AND_WORDS = frozenset(
     ["mg", "k", "na", "cl", "ca", "cr", "pt", "t3", "t4", "fe", "ph", "lh", "hb", "rf", "la", "125", "19 9", "15 3", "ada"]
 )
-_DASHES = str.maketrans("‐‑‒–—−", "------")
+_SIGNS = str.maketrans(dict.fromkeys("‐‑‒–—−", "-") | GREEK)
 _ORGAN = r"(?:liver|hepatic|renal|kidney|thyroid|coagulation)"
 _JOINT = r"\s{0,2}(?:,|/|and|, and)\s{0,2}"
 _FUNCTIONS = re.compile(rf"\b({_ORGAN}){_JOINT}(?=(?:{_ORGAN}{_JOINT}){{0,3}}{_ORGAN}\s(?:functions?|profiles?|panels?)\b)")
@@ -37,7 +37,7 @@ _PLACES = 10
 
 def clauses(result: str) -> tuple[str, ...]:
     """The statements of a result, in lower case."""
-    text = unicodedata.normalize("NFKC", result[:_MOST])[:_MOST].casefold().translate(_DASHES)
+    text = unicodedata.normalize("NFKC", result[:_MOST])[:_MOST].casefold().translate(_SIGNS)
     text = _FUNCTIONS.sub(r"\1 function, ", text)
     text = _FACTORS.sub(lambda found: ", ".join(f"factor {number}" for number in re.findall(r"\b[ivx]+\b", found[0])), text)
     return tuple(piece for clause in _CLAUSE_END.split(text) if (piece := clause.strip()))
