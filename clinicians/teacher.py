@@ -40,13 +40,52 @@ class Teacher(BaseModel):
         pattern=r"^[A-Z][A-Z0-9_]{0,63}$",
         description="NAME of the environment variable that holds the key, e.g. OPENAI_API_KEY. Never the key itself.",
     )
+    mirrors: tuple[str, ...] = Field(
+        default=(),
+        max_length=64,
+        description="URLs of further servers of the same model: calls go where there is room, and past a server that is down.",
+    )
     temperature: float = Field(default=0.6, ge=0, le=2, description="Sampling temperature.")
     max_tokens: int = Field(default=5500, ge=64, le=200_000, description="Most tokens of one reply, thinking included.")
+    top_p: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Nucleus sampling: only the most probable tokens that together have this probability.",
+    )
     structured: Literal["json_schema", "json_object", "none"] = Field(
         default="json_schema",
         description="How the server is asked to keep to the reply's grammar; lower it for servers that cannot.",
     )
-    timeout_s: float = Field(default=600, gt=0, le=86_400, description="Seconds to wait for one reply.")
+    free_form: float = Field(
+        default=0.1, ge=0, le=1, description="Share of its rollouts that reason without a schema. Embedded teachers have none."
+    )
+    timeout_s: float = Field(
+        default=600,
+        gt=0,
+        le=86_400,
+        description="Seconds to wait for one reply; and in all, for a server that says it is overloaded.",
+    )
+    in_flight: int = Field(
+        default=64, ge=1, le=10_000, description="Most calls under way at each of its servers, from the whole run."
+    )
+    requests_per_minute: int | None = Field(default=None, ge=1, description="Most calls a minute, from the whole run.")
+    tokens_per_minute: int | None = Field(
+        default=None, ge=1, description="Most tokens a minute, prompts and replies, from the whole run."
+    )
+    budget_usd: float | None = Field(
+        default=None,
+        ge=0,
+        description="No call begins once this much was spent; what is left over can be run when it is raised.",
+    )
+    usd_per_million_prompt_tokens: float | None = Field(
+        default=None,
+        ge=0,
+        description="Price, where LiteLLM does not know it or is wrong. A server without a price costs nothing.",
+    )
+    usd_per_million_completion_tokens: float | None = Field(
+        default=None, ge=0, description="Price of what the model writes, thinking included."
+    )
     gguf: Path | None = Field(
         default=None, description="Model file of a local teacher; by default MEDACTION_LOCAL_GGUF or a tiny one."
     )
@@ -67,17 +106,26 @@ class Teacher(BaseModel):
             raise ValueError(f"unknown teacher {model[:60]!r}: give {KNOWN}")
         return model
 
-    @field_validator("api_base")
+    @field_validator("api_base", "mirrors")
     @classmethod
-    def _plain_url(cls, url: str | None) -> str | None:
-        if url is not None and not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", url):
-            raise ValueError("must be a URL such as http://127.0.0.1:8000/v1, without user, password or query")
-        return url
+    def _plain_urls(cls, given: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for url in [given] if isinstance(given, str) else given or ():
+            if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", url):
+                raise ValueError("must be a URL such as http://127.0.0.1:8000/v1, without user, password or query")
+        return given
 
     @model_validator(mode="after")
-    def _file_only_for_local(self) -> "Teacher":
-        if self.model in EMBEDDED and (self.api_base or self.gguf):
-            raise ValueError(f"{self.model} is embedded: it takes no api_base and no gguf")
+    def _fields_that_fit(self) -> "Teacher":
+        if self.embedded:
+            if self.api_base or self.gguf:
+                raise ValueError(f"{self.model} is embedded: it takes no api_base and no gguf")
+            if "free_form" in self.model_fields_set and self.free_form:
+                raise ValueError(f"{self.model} is embedded: it writes no free-form rollouts")
+            object.__setattr__(self, "free_form", 0.0)
+        elif self.gguf and not self.local:
+            raise ValueError(f"{self.model}: only a local teacher takes a gguf")
+        if self.mirrors and not self.api_base:
+            raise ValueError("mirrors are further servers: give the first one as api_base")
         return self
 
     @classmethod
@@ -104,6 +152,11 @@ class Teacher(BaseModel):
         return self.model == LOCAL
 
     @property
+    def servers(self) -> tuple[str, ...]:
+        """Where it is served: URLs, or the provider's name when LiteLLM knows the way."""
+        return (self.api_base, *self.mirrors) if self.api_base else (self.model.split("/")[0],)
+
+    @property
     def model_file(self) -> str:
         """Path of the GGUF file of a local teacher. Raises RuntimeError with the remedy when there is none."""
         return str(_gguf(self.gguf))
@@ -111,11 +164,14 @@ class Teacher(BaseModel):
     def identity(self) -> dict[str, Any]:
         """What a rollout depends on besides the prompts: JSON, no secrets. A changed model file is another teacher.
 
-        Where the model is served and how long is waited for it do not count: a moved server does not start the work anew.
+        Where the model is served, its prices and limits and how long is waited for it do not count: a moved server or
+        a raised budget does not start the work anew.
         """
         if self.embedded:
             return {"model": self.model}
         identity: dict[str, Any] = self.model_dump(include={"model", "temperature", "max_tokens", "structured"})
+        if self.top_p is not None:
+            identity["top_p"] = self.top_p
         if self.local:
             file = _gguf(self.gguf)
             identity["sha256"] = _sha256(file, file.stat().st_mtime_ns)
