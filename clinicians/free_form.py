@@ -1,10 +1,10 @@
 """Free-form turns (paper, RQ2): the model reasons as it likes and commits to an action in its own words; a second call reads them.
 
-The text is what a model is trained on (`Turn.raw`, and `Turn.reasoning` too). Differential, pivot and action are read
-from it by the same model at temperature 0, in a schema, together with the passage that decides. A disease that the text does not
-contain is refused, and so is an order or a final diagnosis that the deciding passage does not contain, so the record never says what
-the text does not; whether it says all that the text does, only the second call knows. Confidences are the text's own percentages or,
-where it gives none, a reading of its words.
+The text is what a model is trained on (`Turn.raw`, and `Turn.reasoning` too). Differential, pivot and action are read from it by the
+same model at temperature 0, in a schema, together with the passage that decides. A disease that the text does not contain is
+refused, and so are an order or a final diagnosis that the deciding passage does not contain, and a pivot of other words than the
+text's. So the record says little that the text does not; whether it says all that the text does, only the second call knows.
+Confidences are the text's own percentages or, where it gives none, a reading of its words.
 """
 
 import re
@@ -129,15 +129,30 @@ def _record(reply: Completion, text: str, last_turn: bool) -> Extracted:
         )
     named = [line.diagnosis for line in extracted.differential]
     acted = [action.final_diagnosis] if isinstance(action, Commit) else action.order_tests
-    faults = [f"the text does not say {name!r}" for name in named if not stands_in(name, text)]
-    faults += [f"the decision does not say {name!r}" for name in acted if not stands_in(name, extracted.decision)]
-    if faults := list(dict.fromkeys(faults)):
-        raise MalformedReply("\n".join((*faults[:5], "Take the text's own words, and nothing else.")), reply.text)
+    faults = [f"differential: the text does not say {name!r}" for name in named if not stands_in(name, text)]
+    faults += [
+        f"action: {name!r} does not stand in the decision that you copied; copy the passage in which the text decides this"
+        for name in acted
+        if not stands_in(name, extracted.decision)
+    ]
+    if faults:
+        raise MalformedReply("\n".join(faults[:5]), reply.text)
     if not named and not isinstance(action, Commit):
         raise NoAction("it names no disease that it holds possible", text)
     if not isinstance(action, Commit) and len(acted) > MOST_TESTS:
         raise NoAction(f"it orders {len(acted)} tests; order the {MOST_TESTS} that matter most", text)
+    if not _told_by(extracted.pivot, text):
+        raise MalformedReply(
+            "pivot: this is not what the text is about; say what it wants to settle or what settled it", reply.text
+        )
     return extracted
+
+
+def _told_by(sentence: str, text: str) -> bool:
+    """Whether a third of the longer words of `sentence` stand in `text`: a sentence of its own, but not about something else."""
+    words = [word for word in re.findall(r"\w+", sentence) if len(word) >= 5]
+    found = set(re.findall(r"\w+", text))
+    return 3 * sum(any(_same(word, other) for other in found) for word in words) >= len(words)
 
 
 def _bare(text: str) -> str:

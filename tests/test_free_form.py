@@ -36,6 +36,7 @@ READ: dict[str, Any] = {
 ENDING = "The nodes settle it for me.\n\nThis is sarcoidosis, and I would treat it as such."
 READ_ENDING = READ | {
     "decision": "This is sarcoidosis",
+    "pivot": "The nodes settled it.",
     "action": {"final_diagnosis": "sarcoidosis"},
     "differential": [{"diagnosis": "sarcoidosis", "confidence": 95}],
 }
@@ -101,12 +102,13 @@ def test_a_diagnosis_that_was_not_ranked_leads_the_differential(
 
 
 MADE_UP = [
-    (read(action={"order_tests": ["CBC", "PET-CT"]}), "does not say 'PET-CT'"),
-    (read(action={"order_tests": ["biopsy"]}), "the decision does not say 'biopsy'"),  # a mention, and no order
-    (read(action={"final_diagnosis": "Sarcoidosis"}), "the decision does not say 'Sarcoidosis'"),
+    (read(action={"order_tests": ["CBC", "PET-CT"]}), "'PET-CT' does not stand in the decision"),
+    (read(action={"order_tests": ["biopsy"]}), "'biopsy' does not stand in the decision"),  # a mention, and no order
+    (read(action={"final_diagnosis": "Sarcoidosis"}), "'Sarcoidosis' does not stand in the decision"),
     (read(differential=[{"diagnosis": "Silicosis", "confidence": 5}]), "the text does not say 'Silicosis'"),
     (read(decision="I order a CBC, a chest radiograph and an MRI."), "decision: the text does not say this"),
     (read(pivot=None), "pivot"),
+    (read(pivot="Is it the plugs or the check valve that fails in the cold?"), "pivot: this is not what the text is about"),
     ("I read: CBC", "not one JSON object"),
 ]
 
