@@ -74,7 +74,14 @@ class DistillSettings(EnvironmentSettings):
     launch_points: int = Field(
         default=1, ge=0, le=16, description="Intermediate turns a tree from which branches are launched."
     )
+    launch: Literal["uniform", "entropy", "dtc"] = Field(
+        default="uniform",
+        description="Where branches start: any intermediate turn, the least settled differential, or the largest change of DTC.",
+    )
     branches: int = Field(default=1, ge=0, le=16, description="Branched rollouts per launch point and teacher.")
+    branch_by: Literal["every", "same"] = Field(
+        default="every", description="Who plays them: every teacher, or only the one that played up to there."
+    )
     t_max: int = Field(default=8, ge=1, le=32, description="The last turn, at which a definitive diagnosis is demanded.")
     strategy: Literal["dtc_rac", "correctness", "none"] = Field(
         default="dtc_rac",

@@ -17,9 +17,9 @@ from flows.progress import Progress
 from flows.services import Services
 from flows.settings import DistillSettings, EnvironmentSettings, Retry
 from flows.versions import code_version
-from tasks.cases import cpus_of_case, environment_of_case, gold_of_case, rollouts_of_case
+from tasks.cases import cpus_of_case, distance_of, environment_of_case, gold_of_case, rollouts_of_case
 from tasks.rollout import Played, TreePlan, branch_specs, initial_specs
-from trajectories.records import Failure, RolloutSpec, Trajectory, Usage, now
+from trajectories.records import Failure, RolloutSpec, Style, Trajectory, Usage, now
 from trajectories.store import Known, OpenFailure, Store, report_hash
 
 log = logging.getLogger("medaction")
@@ -141,17 +141,18 @@ def play_trees(store: Store, settings: DistillSettings, ready: Services, run_id:
         return
     ready.ray()
     teachers = [ready.reach(teacher) for teacher in settings.teachers]
+    oracle = ready.reach(settings.oracle) if settings.oracle else None
 
     def submit(environment: ClinicalEnvironment):
         tree = store.trajectories(environment.environment_id)
-        work = quote((environment, plan, teachers, tree, skip, code_version()))
+        work = quote((environment, plan, teachers, oracle, tree, skip, code_version()))
         return rollouts_of_case.submit(environment.case_id, cpus_of_case(teachers), work)
 
     with Progress("rollouts", len(unfinished)) as progress:
         for environment, played in fan_out(submit, unfinished, settings.in_flight):
             if not isinstance(played, Played):
                 played = Played(environment.case_id, (), (_lost("rollout", environment.case_id, played),))
-            store.add_rollouts("rollout", played.case_id, played.trajectories, played.failures, run_id)
+            store.add_rollouts("rollout", played.case_id, played.trajectories, played.failures, run_id, played.oracle_usage)
             for failure in played.failures:
                 who = failure.teacher or "all teachers"
                 log.warning("case %s, %s: %s: %s", failure.case_id, who, failure.error_class, failure.message[:300])
@@ -159,28 +160,34 @@ def play_trees(store: Store, settings: DistillSettings, ready: Services, run_id:
 
 
 def tree_plan(settings: DistillSettings) -> TreePlan:
-    """The tree's shape, with a hash per teacher of everything its rollouts depend on: a change of any of it is a new rollout."""
+    """The tree's shape, with a hash per teacher and style of everything its rollouts depend on: a change of any of it is a new rollout."""
+    speaking = [teacher for teacher in settings.teachers if not teacher.embedded]
     return TreePlan(
-        {teacher.name: teacher_hash(teacher, settings) for teacher in settings.teachers},
+        {teacher.name: rollout_hash(teacher, "schema", settings) for teacher in settings.teachers},
         settings.rollouts,
         settings.launch_points,
         settings.branches,
         settings.t_max,
+        settings.launch,
+        settings.branch_by,
+        free_form={teacher.name: teacher.free_form for teacher in speaking},
+        free_hashes={teacher.name: rollout_hash(teacher, "free", settings) for teacher in speaking},
     )
 
 
-def teacher_hash(teacher: Teacher, settings: DistillSettings) -> str:
-    return _hash([teacher.identity(), prompt_version(teacher), settings.t_max, settings.seed])
+def rollout_hash(teacher: Teacher, style: Style, settings: DistillSettings) -> str:
+    oracle = settings.oracle.identity() if settings.oracle else None
+    return _hash([teacher.identity(), prompt_version(teacher, style), oracle, settings.t_max, settings.seed])
 
 
 def _hash(identity: object) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def missing(
-    environment: ClinicalEnvironment, plan: TreePlan, tree: Sequence[Trajectory], skip: frozenset[str]
-) -> list[RolloutSpec]:
-    """The rollouts that the plan asks for and the store has neither played nor on record as failed."""
+def missing(environment: ClinicalEnvironment, plan: TreePlan, tree: Sequence[Trajectory], skip: frozenset[str]) -> bool:
+    """Whether the plan asks for a rollout that the store has neither played nor on record as failed."""
     done = {trajectory.trajectory_id for trajectory in tree} | skip
-    wanted = [*initial_specs(environment, plan), *branch_specs(environment, plan, tree)]
-    return [spec for spec in wanted if spec.trajectory_id not in done]
+    # While initial rollouts are missing it does not matter where branches will start: that may be dear to find out.
+    return any(spec.trajectory_id not in done for spec in initial_specs(environment, plan)) or any(
+        spec.trajectory_id not in done for spec in branch_specs(environment, plan, tree, distance_of(environment, plan))
+    )

@@ -108,15 +108,19 @@ REPORT = (
     Query(
         "Cost",
         """
-        select 'environments' as stage, json_extract_string(any_value(settings), '$.extractor.name') as model, sum(calls)::bigint as calls,
+        select 'environments' as stage, 'extractor, oracle' as model, sum(calls)::bigint as calls,
                sum(cached_calls)::bigint as cached, null as repaired_turns, sum(prompt_tokens)::bigint as prompt_tokens,
                sum(completion_tokens)::bigint as completion_tokens, round(sum(cost_usd), 4) as cost_usd, round(sum(seconds), 1) as seconds
-        from cases, (select settings from runs order by started desc limit 1) having sum(calls + cached_calls) > 0
+        from cases having sum(calls + cached_calls) > 0
         union all
         select case style when 'gold' then 'gold' else 'rollouts' end, teacher, sum(calls)::bigint, sum(cached_calls)::bigint,
                count(*) filter (where repaired), sum(prompt_tokens)::bigint, sum(completion_tokens)::bigint,
                round(sum(cost_usd), 4), round(sum(seconds), 1)
         from turns join trajectories using (trajectory_id) group by all
+        union all
+        select stage || ' that failed', teacher, sum(calls)::bigint, sum(cached_calls)::bigint, null, sum(prompt_tokens)::bigint,
+               sum(completion_tokens)::bigint, round(sum(cost_usd), 4), round(sum(seconds), 1)
+        from failures where calls > 0 group by all
         order by stage, model
         """,
         "Everything that was stored. Seconds are time spent deciding, summed over turns: rollouts run side by side.",
@@ -159,6 +163,14 @@ REPORT = (
         from (select trajectory_id, unnest(answers) as answer from turns) join current_trajectories using (trajectory_id)
         group by all order by teacher
         """,
+    ),
+    Query(
+        "Siblings that played the same",
+        """
+        select teacher, style, count(*) as trajectories, count(*) filter (where same_replies) as with_the_same_replies
+        from duplicates join trajectories using (trajectory_id) group by all order by all
+        """,
+        "The same tests and leading hypotheses turn by turn, from the same start: little is learnt from the second one.",
     ),
     Query("Linking", 'select kind, graph, "method", count(*) as texts from links group by all order by all'),
     Query(

@@ -6,6 +6,7 @@ takes records and returns records, and touches no file: the flow's process is th
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -19,12 +20,16 @@ from clinicians.make import make_clinician
 from clinicians.reply import MalformedReply
 from clinicians.teacher import Teacher
 from envs.build import build_environment
-from envs.extraction import make_extractor
+from envs.extraction import Complete, make_extractor
+from envs.menu_choice import make_chooser
 from envs.oracle import Oracle
 from envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
 from kg.encoder import load_encoder
-from kg.linking import aliases_of_tests
-from tasks.rollout import Played, TreePlan, play_tree
+from kg.linking import Linker, aliases_of_tests
+from kg.metrics import dtc
+from kg.open_graphs import open_disease_graph
+from tasks.rollout import Distance, Played, TreePlan, play_tree
+from tasks.scoring import NODE_TYPES, true_name
 from trajectories.records import Failure, RolloutSpec, Trajectory, Usage, now
 
 # A Ray worker that dies takes its case with it; Ray starts the case again by itself, this often.
@@ -94,9 +99,23 @@ def _encoder():
     return load_encoder()
 
 
-def oracle_of(environment: ClinicalEnvironment) -> Oracle:
-    """The environment's oracle with the test graph's synonyms and the small encoder behind its exact match."""
-    return Oracle(environment.menu, aliases_of_tests(), lambda texts: _encoder().encode(texts))
+def oracle_of(environment: ClinicalEnvironment, model: Complete | None = None) -> Oracle:
+    """The environment's oracle: the test graph's synonyms, the small encoder, and at last the model, if one is given."""
+    choose = make_chooser(model) if model else None
+    return Oracle(environment.menu, aliases_of_tests(), lambda texts: _encoder().encode(texts), choose=choose)
+
+
+@cache
+def _linker() -> Linker:
+    return Linker(open_disease_graph(), NODE_TYPES["diagnosis"])
+
+
+def distance_of(environment: ClinicalEnvironment, plan: TreePlan) -> Distance | None:
+    """DTC of a diagnosis in this environment, for launch points by DTC; None for the other strategies."""
+    if plan.launch != "dtc":
+        return None
+    truth = _linker().link([true_name(environment, _linker())])[0].node
+    return lambda diagnosis: dtc(_linker().graph, _linker().link([diagnosis])[0].node, truth)
 
 
 @ray.remote(max_retries=RESTARTS)
@@ -104,12 +123,17 @@ def _play(
     environment: ClinicalEnvironment,
     plan: TreePlan,
     teachers: Sequence[Teacher],
+    oracle: Teacher | None,
     tree: Sequence[Trajectory],
     skip: frozenset[str],
     code_version: str,
 ) -> Played:
     clinicians = {teacher.name: make_clinician(teacher) for teacher in teachers}
-    return asyncio.run(play_tree(environment, plan, tree, skip, clinicians, oracle_of(environment), code_version))
+    distance = distance_of(environment, plan)
+    meter = Meter(oracle) if oracle else None
+    answers = oracle_of(environment, meter)
+    played = asyncio.run(play_tree(environment, plan, tree, skip, clinicians, answers, code_version, distance))
+    return replace(played, oracle_usage=meter.usage) if meter else played
 
 
 @task(task_run_name="rollouts: {case_id}", **RETRIES)

@@ -201,19 +201,25 @@ async def play(
             spent = sum((played.usage for played in turns[len(prefix) :]), getattr(error, "usage", None) or Usage())
             raise RolloutFailed(number, spent) from error
         usage = replace(turn.usage, seconds=time.monotonic() - started)
-        turns.append(replace(turn, answers=oracle.answer(turn.tests), usage=usage))
+        # In a thread, because the oracle may ask a model, and the other rollouts of the case go on meanwhile.
+        answers = await asyncio.to_thread(oracle.answer, turn.tests)
+        turns.append(replace(turn, answers=answers, usage=usage))
     outcome: Outcome = "loop" if circling else "diagnosed" if turns[-1].final_diagnosis else "turn_limit"
     return Trajectory(spec, tuple(turns[len(prefix) :]), outcome, t_max, clinician.prompt_versions[spec.style], code_version)
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What the rollouts of one case gave. `not_started` counts those that were left for another run because the budget was spent."""
+    """What the rollouts of one case gave. `not_started` counts those that were left for another run because the budget was spent.
+
+    `oracle_usage` is what the oracle's model used, over all of them.
+    """
 
     case_id: str
     trajectories: tuple[Trajectory, ...]
     failures: tuple[Failure, ...]
     not_started: int = 0
+    oracle_usage: Usage = Usage()
 
 
 async def play_tree(

@@ -9,11 +9,11 @@ from typing import Any
 import polars as pl
 
 from envs.records import ClinicalEnvironment
-from trajectories.records import Trajectory, Turn, path_of
+from trajectories.records import Style, Trajectory, Turn, path_of
 from trajectories.store import Store, StoreError
 
-Prompt = Callable[[str, Sequence[Turn], int], list[dict[str, str]]]
-"""(initial observation, turns so far, t_max) -> chat messages: how the context of a turn is rebuilt."""
+Prompt = Callable[[str, Sequence[Turn], int, Style], list[dict[str, str]]]
+"""(initial observation, turns so far, t_max, style) -> chat messages: how the context of a turn is rebuilt."""
 
 _STRING, _INT = pl.String(), pl.Int32()
 SCHEMA = pl.Schema(
@@ -50,7 +50,9 @@ def dataset_records(store: Store, prompt: Prompt, validation_percent: int) -> It
                 if (trajectory.trajectory_id, turn.number) in kept:
                     scores = kept[trajectory.trajectory_id, turn.number]
                     messages = [
-                        *prompt(environment.initial_observation, path[: turn.number - 1], trajectory.t_max),
+                        *prompt(
+                            environment.initial_observation, path[: turn.number - 1], trajectory.t_max, trajectory.spec.style
+                        ),
                         {"role": "assistant", "content": turn.raw},
                     ]
                     split = split_of(environment.case_id, validation_percent)

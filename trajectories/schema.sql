@@ -29,7 +29,7 @@ create table if not exists cases (
     environment_id varchar,              -- null: refused
     reason varchar,                      -- the name of the check that refused it
     message varchar,
-    calls integer not null,              -- what the extractor used, over all attempts
+    calls integer not null,              -- what the extractor and the oracle's model used, over all attempts
     prompt_tokens bigint not null,
     completion_tokens bigint not null,
     cost_usd double not null,

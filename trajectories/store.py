@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +225,10 @@ class Store:
         found = self.rows(f"select {names} from cases where case_id = ?", [case_id])
         return Usage(*found[0]) if found else Usage()
 
+    def _add_spent(self, case_id: str, usage: Usage) -> None:
+        change = ", ".join(f"{name} = {name} + ?" for name in Usage.__dataclass_fields__)
+        self.db.execute(f"update cases set {change} where case_id = ?", [*astuple(usage), case_id])
+
     def add_unreadable(self, refusal: BadCase, run_id: str) -> None:
         """Something that could not be read as a case report at all; noted once per case and reason."""
         failure = _refused("read", refusal.case_id, refusal.path, refusal)
@@ -252,10 +256,17 @@ class Store:
     # --- stage 2 ---------------------------------------------------------------------------------------------------
 
     def add_rollouts(
-        self, stage: str, case_id: str, trajectories: Iterable[Trajectory], failures: Sequence[Failure], run_id: str
+        self,
+        stage: str,
+        case_id: str,
+        trajectories: Iterable[Trajectory],
+        failures: Sequence[Failure],
+        run_id: str,
+        oracle_usage: Usage | None = None,
     ) -> None:
         """Store what a case's rollouts (stage 'rollout') or its gold trajectory ('gold') gave. One that is already there is left as it is.
 
+        `oracle_usage` is what the oracle's model used for them; it is added to the case's own.
         A failure without a trajectory is the whole case's (its worker was lost, say); the case's next result resolves it.
         """
         stored = now()
@@ -271,6 +282,8 @@ class Store:
             for trajectory in fresh:
                 self._resolve(stage, case_id, trajectory.trajectory_id)
             self._put_failures(failures, run_id)
+            if oracle_usage:
+                self._add_spent(case_id, oracle_usage)
 
     def trajectory_ids(self) -> set[str]:
         return {id_ for (id_,) in self.rows("select trajectory_id from trajectories")}
