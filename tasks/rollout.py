@@ -219,7 +219,7 @@ class Played:
     trajectories: tuple[Trajectory, ...]
     failures: tuple[Failure, ...]
     not_started: int = 0
-    oracle_usage: Usage = Usage()
+    oracle_usage: Usage | None = None
 
 
 async def play_tree(
