@@ -243,7 +243,7 @@ class Oracle:
 
     def _by_panel(self, wanted: Profile) -> Match | None:
         """A panel gets its documented components, and a component the entry that reports it."""
-        if _is_vague(wanted):
+        if _is_vague(wanted) or is_general(wanted.text):
             return None
         components = _components(wanted.canonical)
         entries = [
@@ -289,14 +289,15 @@ class Oracle:
     def _is_reported(self, number: int, wanted: Profile, components: set[str]) -> bool:
         test, own = self._menu[number], self._own[number]
         # A panel that is only summed up ('Within normal limits') says so of each of its components.
-        related = wanted.canonical == own.canonical or wanted.canonical in _components(own.canonical)
+        same = wanted.canonical == own.canonical and can_be_same_place(wanted, own)
+        related = same or wanted.canonical in _components(own.canonical)
         if wanted.canonical and related and not any(c == ":" or c.isdigit() for c in test.result):
             return True
         tests = {*components, *([wanted.canonical] if wanted.canonical else [])}
         names = [synonym for test in tests for synonym in synonyms_of(test)] or list(synonyms_of(wanted.text))
         if own.specimen != wanted.specimen:  # then the result itself must say of what: '24-hour urine protein: 1180 mg'
             names = [name for name in names if any(specimen_of(word) == wanted.specimen for word in name.split())]
-        if any(reports(self._clauses[number], name, wanted.specimen) for name in names):
+        if any(reports(self._clauses[number], name, wanted.specimen, bool(tests)) for name in names):
             return True
         found = [word for test in tests for word in FINDINGS.get(test, ())]
         return bool(found) and own.specimen is None and wanted.specimen is None and mentions(self._clauses[number], found)

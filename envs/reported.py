@@ -13,6 +13,24 @@ _STATUS = re.compile(
     r"|unremarkable|within|prolong\w+|present|absent|absence|detect\w+|confirm\w+|noted|identified|revealed|showed|suppressed|deranged"
     r"|reactive|nonreactive|no|not|without|mild\w*|moderate\w*|marked\w*|severe\w*|slight\w*|borderline|deficien\w+|diagnos\w+|growth|grew)\b"
 )
+_MEASURED = (
+    r"(?:elevat\w+|rais\w+|high|higher|low|lower|normal|negative|positive|decreas\w+|increas\w+|reduced|undetectable|detect\w+|noted|within"
+    r"|unremarkable|prolonged|suppressed|not|abnormal)"
+)
+_VALUE_AFTER = re.compile(
+    rf"[\s,]*(?:\([^()]{{1,40}}\)\s*)?(?:(?:levels?|titers?|activity|concentrations?|antibod\w+)\s*)?(?:[:=(]\s*)?(?:(?:was|were|is|are|of|at)\s+)*"
+    rf"(?:[<>≤≥~]?\s*\d|{_MEASURED}\b)"
+)
+_VALUE_BEFORE = re.compile(
+    rf"\b{_MEASURED}[\s(:]{{1,3}}(?:(?:serum|plasma|blood|urine|urinary|levels?|titers?|values?|activity|for|of|the|and)\s+|[\w-]+,\s*(?:and\s+)?){{0,8}}$"
+)
+_DISEASE = re.compile(
+    r"""\b(?:disease|syndrome|disorder|infection|cancer|malignan\w+|tumou?r|lesion|mass|abscess|failure|injury|fracture|deficiency|diagnosis
+    |fistula|hernia|aneurysm|occlusion|dissection|pregnancy|abortion|cysts?|poisoning|intoxication|palsy|rupture|embolism|infarction|torsion
+    |atresia|malformation|calculus|perforation|fever|\w+(?:omas?|itis|osis|iasis|[ae]emia|opathy|plasia|trophy|ectasis|rrhage|plegia|algia
+    |tension|cele|pox|uria))\b""",
+    re.VERBOSE,
+)
 _NOT_DONE = re.compile(
     r"\b(?:not|never|without being) (?:performed|done|measured|available|obtained|tested|checked|taken|ordered|reported)|\bpending\b"
     r"|\bno \w+ levels? measured"
@@ -43,13 +61,19 @@ def clauses(result: str) -> tuple[str, ...]:
     return tuple(piece for clause in _CLAUSE_END.split(text) if (piece := clause.strip()))
 
 
-def reports(statements: Sequence[str], name: str, specimen: str | None = None) -> bool:
-    """Whether one of the statements gives the value of `name`, by a figure or a word, in blood or the given specimen."""
+def reports(statements: Sequence[str], name: str, specimen: str | None = None, known: bool = True) -> bool:
+    """Whether one of the statements gives the value of `name`, by a figure or a word, in blood or the given specimen.
+
+    A name that no table of tests has (`known` false) must stand right beside its value, and a name of a disease is none: nobody gets
+    'confirmed Wilson disease' by ordering 'Wilson disease'.
+    """
+    if not known and _DISEASE.search(name):
+        return False
     if (len(name) < 2 and name != "k") or not (any(c.isalpha() for c in name) or name in _UNITS_AND_WORDS):
         return False
     named = _named(name)
     places = ((statement, found) for statement in statements for found in islice(named.finditer(statement), _PLACES))
-    return any(_gives(statement, found, name, specimen) for statement, found in places)
+    return any(_gives(statement, found, name, specimen, known) for statement, found in places)
 
 
 def mentions(statements: Sequence[str], words: Sequence[str]) -> bool:
@@ -69,7 +93,7 @@ def _any_of(words: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{'|'.join(words)})\b")
 
 
-def _gives(statement: str, found: re.Match[str], name: str, specimen: str | None) -> bool:
+def _gives(statement: str, found: re.Match[str], name: str, specimen: str | None, known: bool) -> bool:
     before, after = statement[max(0, found.start() - _AROUND) : found.start()], statement[found.end() : found.end() + _AROUND]
     if _NOT_DONE.search(before[-25:] + found[0] + after.partition(",")[0][:60]):
         return False
@@ -83,4 +107,6 @@ def _gives(statement: str, found: re.Match[str], name: str, specimen: str | None
             or re.match(rf"\s*(?:[:=(]\s*|levels?\s+|was\s+|were\s+|is\s+)*{_STATUS.pattern}", after)
             or (_STATUS.search(before) and re.match(r"\s*(?:[,)]|and\b|levels?\b|$)", after))
         )
+    if not known:
+        return bool(_VALUE_AFTER.match(after) or _VALUE_BEFORE.search(before))
     return bool(re.search(r"\d", after) or re.match(r"\s*[:=]", after) or _STATUS.search(before) or _STATUS.search(after))

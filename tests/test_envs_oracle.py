@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.build import tidy
+from envs.naming import normalise
 from envs.oracle import Oracle
 from envs.records import UNAVAILABLE, CaseReport, DocumentedTest
 from envs.sources import read_cases
@@ -126,12 +127,13 @@ def test_aliases_of_the_menu_and_given_groups_are_synonyms_under_the_same_guards
         DocumentedTest("Serum potassium", "laboratory", "4 mEq/L"),
         DocumentedTest("CT chest", "imaging", "Clear."),
     )
-    group = ("Schirmer test", "ocular dryness strip")
+    group = ("Schirmer test", "Schirmer", "paper strip tear measurement by Schirmer", "slit lamp examination")
     careless = ("serum potassium", "serum sodium", "CT chest", "CT head")
-    aliases = {"ocular dryness strip": group} | dict.fromkeys(("serum sodium", "ct head"), careless)
+    aliases = dict.fromkeys((normalise(name) for name in group), group) | dict.fromkeys(("serum sodium", "ct head"), careless)
     oracle = Oracle(menu, aliases)
     assert found("tear production test", oracle) == ["Schirmer test"]
-    assert found("ocular dryness strip", oracle) == ["Schirmer test"]
+    assert found("paper strip tear measurement by Schirmer", oracle) == ["Schirmer test"]
+    assert found("slit lamp examination", oracle) == []
     assert found("serum sodium", oracle) == []
     assert found("CT head", oracle) == []
 
@@ -157,6 +159,119 @@ def test_the_encoder_comes_last_and_keeps_to_the_guards() -> None:
         [],
         [],
     ]
+
+
+RICH = (
+    DocumentedTest("Complete blood count", "laboratory", "WBC 4,000/µL, Hb 9 g/dL, platelets 200,000/µL"),
+    DocumentedTest("Repeat CBC", "laboratory", "Hb 8 g/dL"),
+    DocumentedTest("Liver panel", "laboratory", "AST 30 U/L, ALT 44 U/L"),
+    DocumentedTest("MRI brain", "imaging", "Plaques."),
+    DocumentedTest("Follow-up MRI brain", "imaging", "No plaques."),
+    DocumentedTest("CT head", "imaging", "No bleeding."),
+    DocumentedTest("CT pulmonary angiogram", "imaging", "No embolism."),
+    DocumentedTest("X-ray", "imaging", "Fracture of the left tibia."),
+    DocumentedTest("CT scan", "imaging", "Stones in the gallbladder."),
+    DocumentedTest("Urine culture", "laboratory", "E. coli"),
+    DocumentedTest("CSF glucose", "laboratory", "30 mg/dL"),
+    DocumentedTest("Basic metabolic panel", "laboratory", "Sodium 120, potassium 3, creatinine 1.0"),
+    DocumentedTest("Troponin", "laboratory", "<0.01"),
+    DocumentedTest("Echocardiogram", "imaging", "EF 60 %"),
+    DocumentedTest("Bone densitometry", "imaging", "T-score -2.9"),
+    DocumentedTest("Sputum acid-fast bacilli culture", "laboratory", "No growth."),
+    DocumentedTest("ATP7B sequencing", "laboratory", "Two variants known from Wilson disease"),
+    DocumentedTest(
+        "Other blood tests", "laboratory", "Mild thrombocytopenia; normal liver and renal function; CA 19-9 not performed"
+    ),
+    DocumentedTest("Microbiology", "laboratory", "Blood cultures negative."),
+    DocumentedTest("Maternal blood group", "laboratory", "A"),
+    DocumentedTest("Histopathology of the appendix", "pathology", "Appendicitis."),
+)
+RICH_ORACLE = Oracle(RICH)
+
+
+@pytest.mark.parametrize(
+    ("order", "tests"),
+    [
+        # repeats
+        ("CBC", ["Complete blood count"]),
+        ("repeat CBC", ["Repeat CBC"]),
+        ("serial troponins", ["Troponin"]),
+        ("follow-up brain MRI", ["Follow-up MRI brain"]),
+        ("brain MRI", ["MRI brain"]),
+        # refusals, and what only looks like one
+        ("no CT head", []),
+        ("avoid contrast CT of the head", []),
+        ("CT head not indicated", []),
+        ("no CT or MRI of the head", []),
+        ("MRI brain, not CT head", ["MRI brain"]),
+        ("troponin but no echocardiogram", ["Troponin"]),
+        ("no CT head, MRI brain instead", ["MRI brain"]),
+        ("CT head without contrast", ["CT head"]),
+        ("CT head w/o contrast", ["CT head"]),
+        # regions, sides, specimens
+        ("CT chest", ["CT pulmonary angiogram"]),
+        ("CT abdomen", ["CT scan"]),
+        ("CT pelvis and CT spine", []),
+        ("left leg radiograph", ["X-ray"]),
+        ("right leg radiograph", []),
+        ("MRI spine", []),
+        ("CTA of the head", []),
+        ("glucose", []),
+        ("Glucose (CSF)", ["CSF glucose"]),
+        ("CSF culture", []),
+        ("blood cultures x2", ["Microbiology"]),
+        ("urine cx", ["Urine culture"]),
+        ("fetal blood group", []),
+        ("liver biopsy", []),
+        ("TEE", []),
+        ("stress echocardiogram", []),
+        # panels both ways, words for a value
+        ("LFTs", ["Liver panel"]),
+        ("renal function", ["Basic metabolic panel", "Other blood tests"]),
+        ("AST", ["Liver panel"]),
+        ("platelets", ["Complete blood count", "Other blood tests"]),
+        ("CA 19-9", []),
+        ("serum sodium and chloride", ["Basic metabolic panel"]),
+        # several tests, shorthand, slips
+        ("CBC, BMP and troponin", ["Complete blood count", "Basic metabolic panel", "Troponin"]),
+        ("MRI brain to rule out demyelination, plaques, CT head", ["MRI brain", "CT head"]),
+        ("Ehcocardiogram", ["Echocardiogram"]),
+        ("troponine", ["Troponin"]),
+        ("gastrin", []),
+        # names
+        ("DEXA scan of the hip", ["Bone densitometry"]),
+        ("sputum AFB culture", ["Sputum acid-fast bacilli culture"]),
+        ("genetic testing for Wilson", ["ATP7B sequencing"]),
+        ("genetic testing for Rett syndrome", []),
+        ("Newborn and metabolic screen", []),
+    ],
+)
+def test_orders_as_clinicians_write_them(order: str, tests: list[str]) -> None:
+    assert found(order, RICH_ORACLE) == tests
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "labs",
+        "blood tests",
+        "imaging",
+        "workup",
+        "complete lab workup",
+        "all tests",
+        "everything",
+        "All available results, please",
+        "the menu",
+    ],
+)
+def test_an_order_in_general_is_unavailable(order: str) -> None:
+    assert found(order, RICH_ORACLE) == []
+
+
+def test_an_entry_of_a_general_name_is_answered_by_that_name_alone() -> None:
+    oracle = Oracle((DocumentedTest("Labs", "laboratory", "Normal"), DocumentedTest("CT head", "imaging", "Normal")))
+    assert found("labs", oracle) == ["Labs"]
+    assert found("all labs", oracle) == []
 
 
 VERBATIM = {(test.name, test.result) for test in MENU}
