@@ -1,10 +1,10 @@
 """Free-form turns (paper, RQ2): the model reasons as it likes and commits to an action in its own words; a second call reads them.
 
 The text is what a model is trained on (`Turn.raw`, and `Turn.reasoning` too). Differential, pivot and action are read from it by the
-same model at temperature 0, in a schema, together with the passage that decides. A disease that the text does not contain is
-refused, and so are an order or a final diagnosis that the deciding passage does not contain, and a pivot of other words than the
-text's. So the record says little that the text does not; whether it says all that the text does, only the second call knows.
-Confidences are the text's own percentages or, where it gives none, a reading of its words.
+same model at temperature 0, in a schema, together with the passage that decides. A disease or an order that the text does not
+contain is refused, and so are a final diagnosis that the deciding passage does not contain, and a pivot of other words than the
+text's. So the record says little that the text does not; whether it says all that the text does, and no mere mention of a test as an
+order, only the second call knows. Confidences are the text's own percentages or, where it gives none, a reading of its words.
 """
 
 import re
@@ -130,11 +130,10 @@ def _record(reply: Completion, text: str, last_turn: bool) -> Extracted:
     named = [line.diagnosis for line in extracted.differential]
     acted = [action.final_diagnosis] if isinstance(action, Commit) else action.order_tests
     faults = [f"differential: the text does not say {name!r}" for name in named if not stands_in(name, text)]
-    faults += [
-        f"action: {name!r} does not stand in the decision that you copied; copy the passage in which the text decides this"
-        for name in acted
-        if not stands_in(name, extracted.decision)
-    ]
+    if isinstance(action, Commit) and not stands_in(action.final_diagnosis, extracted.decision):
+        faults.append(f"action: the decision that you copied does not say {action.final_diagnosis!r}")
+    elif isinstance(action, OrdersRead):
+        faults += [f"action: the text does not say {name!r}" for name in acted if not stands_in(name, text)]
     if faults:
         raise MalformedReply("\n".join(faults[:5]), reply.text)
     if not named and not isinstance(action, Commit):

@@ -102,9 +102,8 @@ def test_a_diagnosis_that_was_not_ranked_leads_the_differential(
 
 
 MADE_UP = [
-    (read(action={"order_tests": ["CBC", "PET-CT"]}), "'PET-CT' does not stand in the decision"),
-    (read(action={"order_tests": ["biopsy"]}), "'biopsy' does not stand in the decision"),  # a mention, and no order
-    (read(action={"final_diagnosis": "Sarcoidosis"}), "'Sarcoidosis' does not stand in the decision"),
+    (read(action={"order_tests": ["CBC", "PET-CT"]}), "action: the text does not say 'PET-CT'"),
+    (read(action={"final_diagnosis": "Sarcoidosis"}), "the decision that you copied does not say 'Sarcoidosis'"),
     (read(differential=[{"diagnosis": "Silicosis", "confidence": 5}]), "the text does not say 'Silicosis'"),
     (read(decision="I order a CBC, a chest radiograph and an MRI."), "decision: the text does not say this"),
     (read(pivot=None), "pivot"),

@@ -76,6 +76,7 @@ def test_every_turn_has_its_own_seed_and_the_same_rollout_the_same_seeds() -> No
     played(two)
     assert len(set(one.seeds)) == 3
     assert one.seeds == two.seeds
+    assert len({spec.seed for spec in initial_specs(environment(), PLAN)}) == 6, "siblings are sampled apart"
 
 
 def test_the_id_depends_on_everything_that_a_rollout_is() -> None:
