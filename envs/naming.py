@@ -381,6 +381,7 @@ def _same_specimen(order: Profile, entry: Profile) -> bool:
     return one_sided and bool(CULTURED & order.kinds)
 
 
+@lru_cache(maxsize=4096)
 def synonyms_of(name: str) -> tuple[str, ...]:
     """All names of the same test, `name` itself among them; of 'urine protein' also 'protein', as a urinalysis has it."""
     if canonical := canonical_of(name):

@@ -71,8 +71,12 @@ def reports(statements: Sequence[str], name: str, specimen: str | None = None, k
         return False
     if (len(name) < 2 and name != "k") or not (any(c.isalpha() for c in name) or name in _UNITS_AND_WORDS):
         return False
+    first = name.split(maxsplit=1)[0]
+    likely = [statement for statement in statements if first in statement]
+    if not likely:
+        return False
     named = _named(name)
-    places = ((statement, found) for statement in statements for found in islice(named.finditer(statement), _PLACES))
+    places = ((statement, found) for statement in likely for found in islice(named.finditer(statement), _PLACES))
     return any(_gives(statement, found, name, specimen, known) for statement, found in places)
 
 
