@@ -188,21 +188,24 @@ async def play(
     diagnosis is demanded, as at turn `t_max`; its outcome is 'loop'. It is not simply stopped, because then it would teach
     nothing about getting out: with the demand its last turn is a commitment under the evidence there is, in a prompt that
     says why it is the last, and DTC judges that commitment like any other.
-    Raises RolloutFailed from whatever the clinician raised.
+    Raises RolloutFailed from whatever the clinician or the oracle raised.
     """
     turns = list(prefix)
     circling = False
     while len(turns) < t_max and not circling and not (turns and turns[-1].final_diagnosis):
         number, started = len(turns) + 1, time.monotonic()
         circling = number < t_max and must_commit(turns, t_max)
+        own = sum((played.usage for played in turns[len(prefix) :]), Usage())
         try:
             turn = await clinician.decide(environment.initial_observation, turns, t_max, spec.seed + number, spec.style)
         except Exception as error:
-            spent = sum((played.usage for played in turns[len(prefix) :]), getattr(error, "usage", None) or Usage())
-            raise RolloutFailed(number, spent) from error
+            raise RolloutFailed(number, own + (getattr(error, "usage", None) or Usage())) from error
         usage = replace(turn.usage, seconds=time.monotonic() - started)
-        # In a thread, because the oracle may ask a model, and the other rollouts of the case go on meanwhile.
-        answers = await asyncio.to_thread(oracle.answer, turn.tests)
+        try:
+            # In a thread, because the oracle may ask a model, and the other rollouts of the case go on meanwhile.
+            answers = await asyncio.to_thread(oracle.answer, turn.tests)
+        except Exception as error:
+            raise RolloutFailed(number, own + usage) from error
         turns.append(replace(turn, answers=answers, usage=usage))
     outcome: Outcome = "loop" if circling else "diagnosed" if turns[-1].final_diagnosis else "turn_limit"
     return Trajectory(spec, tuple(turns[len(prefix) :]), outcome, t_max, clinician.prompt_versions[spec.style], code_version)

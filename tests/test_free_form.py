@@ -10,7 +10,7 @@ import pytest
 from clinicians.free_form import NoAction, stands_in
 from clinicians.llm import ModelRefused
 from clinicians.llm_clinician import LlmClinician
-from clinicians.prompts import messages
+from clinicians.prompts import PromptTooLong, messages
 from clinicians.reply import MalformedReply, extraction_schema, parse_extracted
 from clinicians.teacher import Teacher
 from envs.oracle import Oracle
@@ -192,6 +192,15 @@ def test_a_free_form_rollout_is_played_to_its_end() -> None:
     assert asked[2] == messages(world.initial_observation, trajectory.turns[:1], 8, "free")
     assert TEXT in asked[2][1]["content"]
     assert trajectory.turns[1].usage != Usage()
+
+
+def test_a_prompt_beyond_the_clinicians_budget_is_never_sent() -> None:
+    with openai_server(replies()) as server:
+        for style in ("schema", "free"):
+            clinician = LlmClinician(teacher(server), context_tokens=500)
+            with pytest.raises(PromptTooLong, match="500 are allowed"):
+                asyncio.run(clinician.decide("Cough.", (), 8, 7, style))  # type: ignore[arg-type]
+        assert server.asked == []
 
 
 @pytest.mark.parametrize(

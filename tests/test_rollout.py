@@ -154,6 +154,19 @@ def test_a_rollout_that_fails_leaves_on_record_what_it_had_spent() -> None:
     assert branch.usage.calls <= 1, "the turns that it shares were spent by another rollout"
 
 
+def test_an_oracle_that_fails_fails_the_rollout_not_the_case() -> None:
+    world = environment()
+
+    def choose(order: str, names: Sequence[str]) -> Sequence[int]:
+        raise BudgetSpent("the oracle's model has no budget left")
+
+    plan = replace(PLAN, teachers={"a": "hash-a"}, rollouts=1)
+    oracle = Oracle(world.menu, choose=choose)
+    played = asyncio.run(play_tree(world, plan, (), frozenset(), {"a": Scripted()}, oracle))
+    [failed] = played.failures
+    assert (failed.error_class, failed.turn, failed.usage.calls) == ("BudgetSpent", 2, 2)
+
+
 def test_a_spent_budget_ends_the_tree_and_leaves_what_had_not_begun() -> None:
     world = environment()
     not_begun = tree_of(world, {"a": Scripted(), "b": Scripted(fails_at=1, error=BudgetSpent("spent"))})
