@@ -90,7 +90,8 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ("cytology", r"cytolog\w+|cytopatholog\w+"),
     ("cytometry", r"flow cytometr\w+|immunophenotyp\w+"),
     ("immunofluorescence", r"immunofluorescence|dif"),
-    ("sequencing", r"genetic (?:test\w*|analys\w+|stud\w+|sequencing|screen\w*|panel)|gene(?:tic)? (?:panel|sequencing)|genotyp\w+|sanger"),
+    ("sequencing", r"genetic (?:test\w*|analys\w+|stud\w+|sequencing|screen\w*|panel)|genotyp\w+|sanger"),
+    ("sequencing", r"gene(?:tic)? (?:panel|sequencing|test\w*)"),
     ("sequencing", r"(?:next generation |targeted |dna |molecular )?sequencing|ngs"),
     ("sequencing", r"mutation(?:al)? analys\w+|molecular (?:genetic )?test\w*"),
     ("culture", r"cultures?"),
@@ -105,6 +106,11 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ("antigen", r"antigens?|ag"),
     ("colonoscopy", r"ileo ?colonoscop\w+|colonoscop\w+"),
     ("bronchoscopy", r"bronchoscop\w+"),
+    ("hysteroscopy", r"hysteroscop\w+"),
+    ("laparoscopy", r"laparoscop\w+"),
+    ("arthroscopy", r"arthroscop\w+"),
+    ("laryngoscopy", r"laryngoscop\w+"),
+    ("", r"(?:19|20)\d\d"),
     ("cystoscopy", r"cysto(?:urethro)?scop\w+"),
     ("bonemarrow", r"bone marrow|bm(?= (?:biops|bx|aspir|exam))"),
     ("lymphnode neck", r"(?:cervical|supraclavicular) (?:lymph ?)?nodes?"),
@@ -221,6 +227,7 @@ def canonical_of(name: str) -> str | None:
     return None
 
 
+_PLACED = IMAGING | {"biopsy", "bronchoscopy"}
 _WHEN = re.compile(r"\b(?:at )?\d+ (?:days?|weeks?|months?|years?)\b")
 _WHOSE = frozenset(_MATERNAL | {"fetal", "baby", "patient"})
 
@@ -253,7 +260,11 @@ def profile(name: str) -> Profile:
         words = canonical if text in canonical_names() else " ".join([canonical, *more])
     tokens = tokens_of(words)
     specimen = next((_SPECIMENS[t] for t in tokens if t in _SPECIMENS and _SPECIMENS[t] != "blood"), None)
-    if (_KINDS & IMAGING).intersection(tokens) or (specimen and {"serum", "blood", "plasma"}.intersection(tokens)):
+    if (
+        (_PLACED.intersection(tokens) and specimen != "pleural")
+        or not IMAGING.isdisjoint(tokens)
+        or (specimen and {"serum", "blood", "plasma"}.intersection(tokens))
+    ):
         specimen = None  # 'cervical spine CT' is of no specimen, 'serum and CSF antibody' of either
     if specimen is None and "culture" in tokens and "blood" in tokens:
         specimen = "blood"
@@ -346,7 +357,7 @@ def _none_apart(order: Profile, entry: Profile, told: frozenset[str]) -> bool:
 def _same_kind(order: Profile, entry: Profile) -> bool:
     ours, theirs = order.kinds, entry.kinds
     if not ours or not theirs:  # 'sputum AFB' leaves open how it is looked for
-        return not ours and theirs <= (CULTURED if order.rest & entry.rest else frozenset())
+        return ours | theirs <= (CULTURED if order.rest & entry.rest else frozenset())
     if "imaging" in ours | theirs and ours != theirs:  # any modality, but only of what it names
         return bool(ours & IMAGING and theirs & IMAGING and order.regions & entry.regions)
     if "serology" in ours | theirs and ours & _SEROLOGY and theirs & _SEROLOGY:
@@ -355,7 +366,8 @@ def _same_kind(order: Profile, entry: Profile) -> bool:
         return True
     if "angiography" in ours and (order.regions ^ entry.regions) & {"heart"}:
         return False  # the coronary arteries are another study than those of the lung
-    return ours <= theirs and (not (theirs - ours) & _FURTHER or bool(order.regions & entry.regions))
+    around = order.regions.union(*(WITHIN[region] for region in order.regions))
+    return ours <= theirs and (not (theirs - ours) & _FURTHER or bool(around & entry.regions))
 
 
 def _same_regions(order: Profile, entry: Profile) -> bool:
@@ -377,7 +389,7 @@ def _same_specimen(order: Profile, entry: Profile) -> bool:
         return True
     if order.specimen is None and order.kinds == {"antigen"} and order.rest:
         return True  # 'histoplasma antigen' is looked for in urine
-    one_sided = order.specimen is None or (entry.specimen is None and not entry.rest)
+    one_sided = order.specimen is None or (entry.specimen is None and entry.rest <= order.rest)
     return one_sided and bool(CULTURED & order.kinds)
 
 

@@ -133,6 +133,7 @@ class Oracle:
         self._choose = choose
         self._told = [tokens_of(normalise(test.result[:_TOLD])[:_TOLD]) for test in self._menu]
         self._clauses = [clauses(test.result) for test in self._menu]
+        self._statements = [[frozenset(tokens_of(normalise(clause))) for clause in found] for found in self._clauses]
         self._own = [_of_all_parts(cut(test.name)) for test in self._menu]
         self._around = Counter(
             region
@@ -237,6 +238,8 @@ class Oracle:
                 scores[name.entry] = max(score, scores.get(name.entry, 0.0))
         if not scores:
             return None
+        if wanted.again and (repeats := {entry: score for entry, score in scores.items() if self._own[entry].again}):
+            scores = repeats
         best = max(scores.values())
         entries = self._preferred(wanted, [entry for entry, score in scores.items() if score >= best - 1e-9])
         return Match(entries, "words", best)
@@ -252,34 +255,26 @@ class Oracle:
             if name.profile.canonical in components and name.profile.specimen == wanted.specimen
         ]
         entries += [number for number in range(len(self._menu)) if self._reports(number, wanted, components)]
+        if not entries:  # a panel that is only summed up ('Within normal limits') says so of each of its components
+            entries = [number for number in range(len(self._menu)) if self._is_summed_up(number, wanted)]
         return Match(self._preferred(wanted, sorted(entries)), "panel", 1.0) if entries else None
+
+    def _is_summed_up(self, number: int, wanted: Profile) -> bool:
+        test, own = self._menu[number], self._own[number]
+        panel = wanted.canonical is not None and wanted.canonical in _components(own.canonical)
+        return panel and own.specimen == wanted.specimen and not any(c == ":" or c.isdigit() for c in test.result)
 
     def _reports(self, number: int, wanted: Profile, components: set[str]) -> bool:
         test, own = self._menu[number], self._own[number]
         if test.category not in ("laboratory", "physiologic", "procedure") or own.kinds & _SAMPLED:
             return False
-        if wanted.kinds == {"culture"} and own.specimen is None:
-            return _reports_culture(self._clauses[number], wanted)
-        if (
-            wanted.specimen
-            and wanted.kinds in ({"culture"}, {"cytology"})
-            and own.specimen == wanted.specimen
-            and not own.kinds
-        ):
-            words = (
-                ("cultures?", "growth", "grew")
-                if "culture" in wanted.kinds
-                else ("cytolog\\w+", "cells?", "malignan\\w+", "lymphocyt\\w+")
-            )
-            return mentions(self._clauses[number], words)
-        if (
-            wanted.specimen
-            and wanted.kinds <= CULTURED
-            and wanted.rest
-            and own.specimen == wanted.specimen
-            and not own.kinds | own.rest
-        ):
-            return wanted.rest <= self._told_words[number]  # 'Sputum studies: negative for AFB'
+        if wanted.kinds == {"cytology"} and wanted.specimen and own.specimen == wanted.specimen and not own.kinds:
+            return mentions(self._clauses[number], ("cytolog\\w+", "cells?", "malignan\\w+", "lymphocyt\\w+"))
+        if wanted.kinds and wanted.kinds <= _SOUGHT:
+            if any(_tells(own, statement, wanted) for statement in self._statements[number]):
+                return True
+            if not wanted.canonical:
+                return False
         if (own.specimen and own.specimen != wanted.specimen) or wanted.kinds & _SAMPLED:
             return False
         if not _may_be_related(wanted.canonical, own.canonical):  # a blood gas's bicarbonate makes no metabolic panel
@@ -287,12 +282,7 @@ class Oracle:
         return self._is_reported(number, wanted, components)
 
     def _is_reported(self, number: int, wanted: Profile, components: set[str]) -> bool:
-        test, own = self._menu[number], self._own[number]
-        # A panel that is only summed up ('Within normal limits') says so of each of its components.
-        same = wanted.canonical == own.canonical and can_be_same_place(wanted, own)
-        related = same or wanted.canonical in _components(own.canonical)
-        if wanted.canonical and related and not any(c == ":" or c.isdigit() for c in test.result):
-            return True
+        own = self._own[number]
         tests = {*components, *([wanted.canonical] if wanted.canonical else [])}
         names = [synonym for test in tests for synonym in synonyms_of(test)] or list(synonyms_of(wanted.text))
         if own.specimen != wanted.specimen:  # then the result itself must say of what: '24-hour urine protein: 1180 mg'
@@ -403,6 +393,8 @@ class Oracle:
         told = self._told[entry]
         modality = frozenset(told) & IMAGING - {"imaging"}
         told_regions = regions_told(told) - TISSUES
+        if test.category == "pathology":
+            told_regions |= regions_told(told) & {"lymphnode"}
         sides = frozenset(told) & {"left", "right"}
         specimen = next((s for t in told if (s := specimen_of(t)) and s != "blood"), None)
         for text, is_own in _texts_of(test):
@@ -419,7 +411,7 @@ class Oracle:
                     regions=regions,
                     sides=said.sides or (sides if seen and len(sides) == 1 else frozenset()),
                     specimen=said.specimen or own.specimen or (specimen if said.kinds & CULTURED else None),
-                    kinds=modality if seen and said.kinds == {"imaging"} and modality else said.kinds,
+                    kinds=modality if seen and said.kinds == {"imaging"} and modality and not said.regions else said.kinds,
                 ),
                 regions - said.regions - own.regions,
             )
@@ -430,11 +422,18 @@ def _texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:
     yield cut(test.name), True
     seen = {test.name}
     asked = read_order(test.name)
-    listed = [part for part in (*asked.parts, *asked.brackets) if profile(part).canonical or profile(part).kinds]
-    for text in (asked.whole, *(listed if len(listed) > 1 else ()), *test.aliases):
+    listed = [part for part in (*asked.parts, *asked.brackets) if _names_a_test(part)]
+    for text in (asked.whole, *(listed if len(asked.parts) + len(asked.brackets) > 1 else ()), *test.aliases):
         if text and (text := cut(text)) not in seen and not is_general(text):
             seen.add(text)
             yield text, False
+
+
+def _names_a_test(text: str) -> bool:
+    """Whether a piece of an entry's name stands for a test: not 'pleural fluid' alone, which is where another was done."""
+    said = profile(text)
+    place = all(specimen_of(word) or word in ("fluid", "sample", "swab") for word in said.text.split())
+    return not place and bool(said.canonical or said.kinds or "tuberculosis" in said.rest)
 
 
 def _of_all_parts(name: str) -> Profile:
@@ -472,14 +471,24 @@ def _may_be_related(ordered: str | None, entry: str | None) -> bool:
     return ordered in theirs or entry in ours or bool(ours and theirs and (ours <= theirs or theirs <= ours))
 
 
-def _reports_culture(statements: Sequence[str], wanted: Profile) -> bool:
-    """'Blood and urine cultures negative' reports the culture of both, and of nothing else."""
-    if wanted.specimen is None or wanted.rest:
+def _tells(entry: Profile, statement: frozenset[str], wanted: Profile) -> bool:
+    """Whether a statement, with the name of its entry, tells of a kind of test and of what it looked for and where.
+
+    'Blood and urine cultures negative' does of the culture of both, and 'Sputum studies: negative for AFB' of the AFB smear.
+    """
+    sought = wanted.rest - _IG
+    if not (sought or wanted.specimen or wanted.regions):
         return False
-    return any(
-        "cultur" in statement and any((specimen_of(word) or "") == wanted.specimen for word in normalise(statement).split())
-        for statement in statements
-    )
+    if wanted.specimen is None and entry.specimen:
+        return False
+    places = {specimen_of(word) for word in statement} | {entry.specimen}
+    if wanted.specimen and wanted.specimen not in places:
+        return False
+    if not wanted.regions <= regions_told(sorted(statement)) | entry.regions:
+        return False
+    named = wanted.kinds | (wanted.rest & _IG) <= statement | entry.kinds
+    studied = bool(sought and wanted.specimen and wanted.specimen == entry.specimen and wanted.kinds <= CULTURED)
+    return (named or studied) and _is_told(sought, statement | entry.rest)
 
 
 def _word_score(wanted: Profile, candidate: _Name, told: frozenset[str]) -> float:
