@@ -44,7 +44,7 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ("", r"(?:ct|us|(?:endobronchial |endoscopic )?ultraso\w+|ebus|eus|mri?|image|fluoroscop\w+) guided"),
     ("", r"(?:stereotactic\w*|computed tomogra\w+) guided"),
     ("", r"(?:at |day |week |month |year )?\d+ (?:days?|weeks?|months?|years?)(?: ago| later| gestation)?|(?:day|week|month) \d+"),
-    ("", r"x ?\d"),
+    ("", r"x ?\d|tc ?99m?|99m ?tc|18 ?f|f ?18|68 ?ga|ga ?68|technetium \w+|i ?1[23]\d|pure tone"),
     ("dotatate", r"(?:68 ?ga |ga ?68 )?dota(?:tate|toc|noc)|somatostatin receptor"),
     ("head neck", r"cranio ?cervical|cervico ?cranial|cerebro ?cervical"),
     ("ruq", r"right upper quadrant"),
@@ -228,7 +228,7 @@ def canonical_of(name: str) -> str | None:
 
 
 _PLACED = IMAGING | {"biopsy", "bronchoscopy"}
-_WHEN = re.compile(r"\b(?:at )?\d+ (?:days?|weeks?|months?|years?)\b")
+_WHEN = re.compile(r"\b(?:at )?\d+ (?:days?|weeks?|months?|years?)\b|\b(?:tc ?99m?|99m ?tc|18 ?f|f ?18|68 ?ga|ga ?68)\b")
 _WHOSE = frozenset(_MATERNAL | {"fetal", "baby", "patient"})
 
 

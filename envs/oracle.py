@@ -37,7 +37,7 @@ from envs.naming import (
 )
 from envs.orders import cut, is_general, read_order
 from envs.records import Answer, DocumentedResult, DocumentedTest
-from envs.reported import clauses, mentions, reports
+from envs.reported import clauses, is_done, mentions, reports
 
 Encode = Callable[[list[str]], np.ndarray]
 """Texts -> one unit vector a text, shape (texts, dimensions)."""
@@ -133,7 +133,9 @@ class Oracle:
         self._choose = choose
         self._told = [tokens_of(normalise(test.result[:_TOLD])[:_TOLD]) for test in self._menu]
         self._clauses = [clauses(test.result) for test in self._menu]
-        self._statements = [[frozenset(tokens_of(normalise(clause))) for clause in found] for found in self._clauses]
+        self._statements = [
+            [frozenset(tokens_of(normalise(clause))) for clause in found if is_done(clause)] for found in self._clauses
+        ]
         self._own = [_of_all_parts(cut(test.name)) for test in self._menu]
         self._around = Counter(
             region
@@ -242,7 +244,8 @@ class Oracle:
             scores = repeats
         best = max(scores.values())
         entries = self._preferred(wanted, [entry for entry, score in scores.items() if score >= best - 1e-9])
-        return Match(entries, "words", best)
+        alike = tuple(e for e in entries if self._own[e].kinds == wanted.kinds)
+        return Match(alike or entries, "words", best)
 
     def _by_panel(self, wanted: Profile) -> Match | None:
         """A panel gets its documented components, and a component the entry that reports it."""
@@ -286,9 +289,14 @@ class Oracle:
         tests = {*components, *([wanted.canonical] if wanted.canonical else [])}
         names = [synonym for test in tests for synonym in synonyms_of(test)] or list(synonyms_of(wanted.text))
         if own.specimen != wanted.specimen:  # then the result itself must say of what: '24-hour urine protein: 1180 mg'
-            names = [name for name in names if any(specimen_of(word) == wanted.specimen for word in name.split())]
+            names = [name for name in names if profile(name).specimen == wanted.specimen]
         if any(reports(self._clauses[number], name, wanted.specimen, bool(tests)) for name in names):
             return True
+        above = (
+            [panel for panel, parts in PANELS.items() if wanted.canonical in parts] if own.specimen == wanted.specimen else []
+        )
+        if any(reports(self._clauses[number], name, known=False) for panel in above for name in synonyms_of(panel)):
+            return True  # 'normal renal function' of creatinine
         found = [word for test in tests for word in FINDINGS.get(test, ())]
         return bool(found) and own.specimen is None and wanted.specimen is None and mentions(self._clauses[number], found)
 
@@ -438,9 +446,10 @@ def _names_a_test(text: str) -> bool:
 
 def _of_all_parts(name: str) -> Profile:
     """The profile of an entry's name; what only some of the tests that it lists are of ('Serum ACE and urinary calcium') is left open."""
-    whole = profile(name)
-    specimens = {profile(part).specimen for part in read_order(name).parts}
-    return replace(whole, specimen=None) if len(specimens) > 1 else whole
+    whole, asked = profile(name), read_order(name)
+    specimens = {profile(part).specimen for part in asked.parts}
+    canonical = whole.canonical or (profile(asked.whole).canonical if len(asked.parts) == 1 else None)
+    return replace(whole, canonical=canonical, specimen=whole.specimen if len(specimens) < 2 else None)
 
 
 def _unique(items: Iterable[Item]) -> tuple[Item, ...]:

@@ -32,8 +32,8 @@ _DISEASE = re.compile(
     re.VERBOSE,
 )
 _NOT_DONE = re.compile(
-    r"\b(?:not|never|without being) (?:performed|done|measured|available|obtained|tested|checked|taken|ordered|reported)|\bpending\b"
-    r"|\bno \w+ levels? measured"
+    r"\b(?:not|never|without being) (?:performed|done|measured|available|obtained|tested|checked|taken|ordered|reported)"
+    r"|\b(?:pending|await\w+|planned|scheduled)\b|\bno \w+ levels? measured"
 )
 _CLAUSE_END = re.compile(r"(?<!e\.g)(?<!i\.e)\.(?=\s|$)|[;\n]|,? but\b|\bwhile\b|\bwhereas\b")
 _UNITS_AND_WORDS = frozenset(
@@ -78,6 +78,11 @@ def reports(statements: Sequence[str], name: str, specimen: str | None = None, k
     named = _named(name)
     places = ((statement, found) for statement in likely for found in islice(named.finditer(statement), _PLACES))
     return any(_gives(statement, found, name, specimen, known) for statement, found in places)
+
+
+def is_done(statement: str) -> bool:
+    """Whether a statement tells of no test that was left undone: 'CA 19-9 not performed', 'sequencing pending'."""
+    return _NOT_DONE.search(statement) is None
 
 
 def mentions(statements: Sequence[str], words: Sequence[str]) -> bool:
