@@ -1,30 +1,37 @@
 """From a case report to a clinical environment E = (o1, M, f), or to a refusal with the name of the check that failed (stage 1)."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 from envs import checks
 from envs.naming import normalise
 from envs.records import BadCase, Built, CaseReport, CheckResult, ClinicalEnvironment, DocumentedTest, StructuredCase
+from envs.redaction import Redacted, redact, share_cut
 
 Extract = Callable[[CaseReport], StructuredCase]
 """Reads o1, the menu and the diagnosis out of a report that came without sections (`envs.extraction.make_extractor`)."""
 
-MIN_TESTS = 2
+# Signs that are read off the patient at the first encounter: no test that has to be ordered.
+_EXAMINED = re.compile(r"vital signs|physical exam(?:ination)?|general (?:exam(?:ination)?|appearance)|vitals", re.IGNORECASE)
 
 
-def build_environment(report: CaseReport, extract: Extract | None = None, min_tests: int = MIN_TESTS) -> Built:
+def build_environment(report: CaseReport, extract: Extract | None = None, min_tests: int = 1) -> Built:
     """The clinical environment of one report, or its refusal under the name of the first required check that fails.
 
     A report with sections is taken as it is; any other goes through `extract`. What can be mended without inventing is mended and
-    noted in `warnings` (`tidy`); nothing is ever cut out of the initial observation: a case that leaks is refused.
+    noted in `warnings`: `tidy`, and `envs.redaction`, which cuts whole sentences that tell too much out of the initial
+    observation as long as they are few. What leaks then is refused.
     """
     try:
         structured = _structured(report, extract)
     except BadCase as refusal:
         return Built(None, refusal)
     case, mended = tidy(structured)
-    results = tuple(all_checks(report, case, min_tests))
+    redacted = redact(report, case)
+    case = redacted.case
+    mended += [f"cut from the initial observation: {sentence}" for sentence in redacted.cut]
+    results = tuple(all_checks(report, redacted, min_tests))
     for result in results:
         if result.required and not result.passed:
             return Built(None, BadCase(result.name, result.detail, report.case_id, report.path), results)
@@ -45,8 +52,9 @@ def _structured(report: CaseReport, extract: Extract | None) -> StructuredCase:
     raise BadCase("needs_extraction", message, report.case_id, report.path)
 
 
-def all_checks(report: CaseReport, case: StructuredCase, min_tests: int = MIN_TESTS) -> list[CheckResult]:
+def all_checks(report: CaseReport, redacted: Redacted, min_tests: int) -> list[CheckResult]:
     """The results of all checks, in the order in which a refusal is named."""
+    case = redacted.case
     return [
         checks.has_diagnosis(report, case),
         checks.has_initial_observation(report, case),
@@ -54,7 +62,11 @@ def all_checks(report: CaseReport, case: StructuredCase, min_tests: int = MIN_TE
         checks.no_duplicate_tests(report, case),
         checks.no_diagnosis_in_o1(report, case),
         checks.no_result_in_o1(report, case),
+        checks.no_outcome_in_o1(report, case),
+        share_cut(redacted),
         checks.results_grounded(report, case),
+        checks.quotes_grounded(report, case),
+        checks.no_treatment_in_o1(report, case),
         checks.no_manifestation_in_o1(report, case),
     ]
 
@@ -63,10 +75,14 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
     """What can be mended without inventing, and notes of it.
 
     - A test whose result says that there is none ('Pending', 'Not performed') is left out: the oracle answers UNAVAILABLE.
+    - Vital signs and examination findings that the initial observation tells already are no test.
     - Tests of the same name become one: equal results once, different ones verbatim on lines of their own, in order.
     """
     documented = [test for test in case.tests if test.name.strip() and checks.is_documented(test.result)]
     notes = [f"left out, no result documented: {test.name}" for test in case.tests if test not in documented]
+    seen = [test for test in documented if _EXAMINED.match(test.name) and checks.is_told(test, case.initial_observation)]
+    notes += [f"left out, the initial observation tells it: {test.name}" for test in seen]
+    documented = [test for test in documented if test not in seen]
     merged: dict[str, DocumentedTest] = {}
     for test in documented:
         key = normalise(test.name)

@@ -11,7 +11,7 @@ from rapidfuzz import fuzz
 
 from envs.diagnosis_names import abbreviations_of, mentions, names_of, parts_of
 from envs.naming import normalise
-from envs.records import CaseReport, CheckResult, StructuredCase
+from envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 
 GROUNDED_AT = 90.0
 """A result is found in the report when its best aligned window there agrees to this many percent (rapidfuzz partial ratio)."""
@@ -65,6 +65,27 @@ def results_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
     return CheckResult("results_grounded", worst >= GROUNDED_AT, worst, GROUNDED_AT, detail)
 
 
+def quotes_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
+    """Where a test names the passage that tells its result: the passage stands in the report, and holds every number of the result.
+
+    Figure: the lowest agreement over all quotes, in percent; 0 when a number is missing.
+    """
+    text = _plain(report.text)
+    worst, detail = 100.0, ""
+    for test in case.tests:
+        if not test.quote:
+            continue
+        quote = _plain(test.quote)
+        missing = next((number for number in _numbers(_plain(test.result)) if number not in _numbers(quote)), None)
+        score = 0.0 if missing else _agreement(quote, text)
+        if score < worst:
+            worst, detail = (
+                score,
+                f"{test.name}: the number {missing} is not in its quote" if missing else f"{test.name}: its quote",
+            )
+    return CheckResult("quotes_grounded", worst >= GROUNDED_AT, worst, GROUNDED_AT, detail)
+
+
 def no_diagnosis_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
     """No name of the diagnosis, synonym or abbreviation stands in o1; a negated or past mention counts too.
 
@@ -95,18 +116,72 @@ def no_manifestation_in_o1(_report: CaseReport, case: StructuredCase) -> CheckRe
 
 
 def no_result_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
-    """No result of at least RESULT_LENGTH characters stands in o1. Figure: the number of results found there."""
-    text = _plain(case.initial_observation)
-    found = [
-        test.name
-        for test in case.tests
-        for line in test.result.splitlines()
-        if len(_plain(line)) >= RESULT_LENGTH and _agreement(_plain(line), text) >= 95
-    ]
+    """No result of at least RESULT_LENGTH characters stands in o1. Figure: the number of tests whose result is told there."""
+    found = [test.name for test in case.tests if is_told(test, case.initial_observation)]
     return CheckResult(
         "no_result_in_o1", not found, len(found), 0, f"the initial observation tells the result of {', '.join(found)}"
     )
 
+
+def is_told(test: DocumentedTest, text: str) -> bool:
+    """Whether `text` tells a line of the test's result that is long enough not to stand there by chance."""
+    plain = _plain(text)
+    lines = (_plain(line) for line in test.result.splitlines())
+    return any(RESULT_LENGTH <= len(line) <= len(plain) and _agreement(line, plain) >= 95 for line in lines)
+
+
+# What became of the patient. A death in the family, a remission in the past or a visit 'for follow-up' is history.
+_OUTCOME = re.compile(
+    r"""\b(?:(?:patient|he|she|infant|neonate|child|baby|boy|girl|man|woman)\s(?:\w+\s)?(?:died|expired|recovered|succumbed|passed\saway)
+    |(?:was|were)\s(?:\w+\s)?discharged(?!\sfrom\san)|autopsy|post-?mortem
+    |at\s(?:the\s|an?\s)?(?:[\w-]+[\s-])?(?:day|week|month|year)s?['’]?[\s-](?:of\s)?follow-?\s?up
+    |follow-?\s?up\s(?:\w+\s)?(?:showed|revealed|demonstrated|confirmed)
+    |(?:no|without)\s(?:evidence\sof\s|signs?\sof\s)?(?:recurrence|relapse)\s(?:at|after|during|was)
+    |(?:uneventful|full|complete)\s(?:post-?operative\s)?recovery|post-?operative\s(?:course|period|recovery))\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_TREATMENT = re.compile(
+    r"""\b(?:(?:was|were)\s(?:then\s|immediately\s|subsequently\s|empirically\s)?(?:started|commenced|initiated|placed|put)\s(?:on|with)
+    |(?:treatment|therapy)\s(?:with\s[\w\s-]{3,40}\s)?(?:was|were)\s(?:\w+\s)?(?:started|initiated|commenced|begun)
+    |responded\s(?:well\s|poorly\s)?to|improved\s(?:after|with|on|following)
+    |underwent\s(?:\w+\s){0,2}(?:surgery|laparotomy|resection|\w{4,}ectomy|chemotherapy|radiotherapy))\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def no_outcome_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
+    """What became of the patient is not told: death, discharge, follow-up, recovery. Figure: the number of passages found."""
+    found = _passages(_OUTCOME, case.initial_observation)
+    return CheckResult("no_outcome_in_o1", not found, len(found), 0, f"the initial observation tells the outcome: {found[:3]}")
+
+
+def no_treatment_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
+    """Treatment that was begun or answered to. A warning: what was tried before the first encounter belongs to the history.
+
+    Figure: the number of passages found.
+    """
+    found = _passages(_TREATMENT, case.initial_observation)
+    detail = f"the initial observation tells of treatment: {found[:3]}"
+    return CheckResult("no_treatment_in_o1", not found, len(found), 0, detail, required=False)
+
+
+def _passages(pattern: re.Pattern[str], text: str) -> list[str]:
+    """What the pattern finds outside of past and family histories."""
+    lines = (line for line in text.splitlines() if not re.match(r"\W*(?:\w+\s){1,2}history\b", line, re.IGNORECASE))
+    return [" ".join(found[0].split()) for line in lines for found in pattern.finditer(line)]
+
+
+def diagnosis_linkable(score: float, threshold: float, linked_to: str) -> CheckResult:
+    """Whether the true diagnosis is a node of the disease graph. A warning: without it a case can be played, but not scored by DTC.
+
+    Figure: the score of the link, 0 to 1 (`kg.linking`).
+    """
+    detail = f"linked to {linked_to}" if linked_to else "the diagnosis is no node of the disease graph"
+    return CheckResult("diagnosis_linkable", bool(linked_to), score, threshold, detail, required=False)
+
+
+LEAKS = (no_diagnosis_in_o1, no_result_in_o1, no_outcome_in_o1)
+"""What a sentence of the initial observation must not tell (`envs.redaction`)."""
 
 # A result that says that there is none: not examined, not told, or only a suggestion.
 _UNDOCUMENTED = re.compile(

@@ -124,6 +124,8 @@ def mentions(text: str, name: str) -> bool:
         return False
     if re.search(rf"\b{re.escape(wanted)}(?:s|es)?\b", plain):
         return True
+    if len(wanted) >= 7 and re.search(rf"\banti ?{re.escape(wanted[: len(wanted) - 3])}", plain):
+        return True  # 'antituberculosis therapy' tells of tuberculosis
     stems = [word[: max(5, len(word) - 3)] for word in wanted.split() if len(word) > 3]
     if len(stems) >= 2 and any(all(_has_stem(sentence, stem) for stem in stems) for sentence in _sentences(text)):
         return True

@@ -19,6 +19,7 @@ from flows.settings import DistillSettings, EnvironmentSettings, Retry
 from flows.versions import code_version
 from tasks.cases import cpus_of_case, distance_of, environment_of_case, gold_of_case, rollouts_of_case
 from tasks.rollout import Played, TreePlan, branch_specs, initial_specs
+from tasks.scoring import with_link
 from trajectories.records import Failure, RolloutSpec, Style, Trajectory, Usage, now
 from trajectories.store import Known, OpenFailure, Store, report_hash
 
@@ -41,6 +42,7 @@ def build_environments(store: Store, settings: EnvironmentSettings, ready: Servi
         for report, result in fan_out(submit, reports, settings.in_flight):
             lost = Built(None, BadCase(type(result).__name__, str(result)[:2000])), Usage()
             built, usage = result if isinstance(result, tuple) else lost
+            built = with_link(built)
             store.add_built(report, built, built_with, run_id, usage)
             if built.refusal:
                 log.warning("case %s refused: %s", report.case_id, built.refusal)

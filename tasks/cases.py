@@ -25,11 +25,10 @@ from envs.menu_choice import make_chooser
 from envs.oracle import Oracle
 from envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
 from kg.encoder import load_encoder
-from kg.linking import Linker, aliases_of_tests
+from kg.linking import aliases_of_tests
 from kg.metrics import dtc
-from kg.open_graphs import open_disease_graph
 from tasks.rollout import Distance, Played, TreePlan, play_tree
-from tasks.scoring import NODE_TYPES, true_name
+from tasks.scoring import disease_linker, true_name
 from trajectories.records import Failure, RolloutSpec, Trajectory, Usage, now
 
 # A Ray worker that dies takes its case with it; Ray starts the case again by itself, this often.
@@ -105,17 +104,13 @@ def oracle_of(environment: ClinicalEnvironment, model: Complete | None = None) -
     return Oracle(environment.menu, aliases_of_tests(), lambda texts: _encoder().encode(texts), choose=choose)
 
 
-@cache
-def _linker() -> Linker:
-    return Linker(open_disease_graph(), NODE_TYPES["diagnosis"])
-
-
 def distance_of(environment: ClinicalEnvironment, plan: TreePlan) -> Distance | None:
     """DTC of a diagnosis in this environment, for launch points by DTC; None for the other strategies."""
     if plan.launch != "dtc":
         return None
-    truth = _linker().link([true_name(environment, _linker())])[0].node
-    return lambda diagnosis: dtc(_linker().graph, _linker().link([diagnosis])[0].node, truth)
+    linker = disease_linker()
+    truth = linker.link([true_name(environment, linker)])[0].node
+    return lambda diagnosis: dtc(linker.graph, linker.link([diagnosis])[0].node, truth)
 
 
 @ray.remote(max_retries=RESTARTS)

@@ -4,12 +4,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
-from envs.records import ClinicalEnvironment
+from envs.checks import diagnosis_linkable
+from envs.records import Built, ClinicalEnvironment
 from kg.graph import Graph
-from kg.linking import Linker
+from kg.linking import THRESHOLD, Linker
 from kg.open_graphs import open_disease_graph, open_test_graph, sources_hash
 from kg.pruning import TurnNodes, Verdict, prune_correctness, prune_dtc_rac, prune_none
 from trajectories.records import Turn, path_of
@@ -40,9 +42,9 @@ def score_store(store: Store, strategy: Strategy, threshold: float) -> None:
     state = _state(store, strategy, threshold)
     if store.meta("scored") == state:
         return
-    disease_graph, test_graph = open_disease_graph(), open_test_graph()
+    linker = disease_linker()
+    disease_graph, test_graph = linker.graph, open_test_graph()
     environments = store.environments()
-    linker = Linker(disease_graph, NODE_TYPES["diagnosis"])
     truths = {world.environment_id: true_name(world, linker) for world in environments}
     diagnoses, tests = _texts(store)
     diagnoses.update(truths.values())
@@ -135,6 +137,21 @@ def true_name(environment: ClinicalEnvironment, linker: Linker) -> str:
     """The name by which the truth is linked: the diagnosis, or the first documented synonym that the graph knows where it does not."""
     names = (environment.diagnosis, *environment.synonyms)
     return next((name for name in names if linker.knows(name)), environment.diagnosis)
+
+
+@cache
+def disease_linker() -> Linker:
+    """The linker of diagnoses on the disease graph, made once a process."""
+    return Linker(open_disease_graph(), NODE_TYPES["diagnosis"])
+
+
+def with_link(built: Built) -> Built:
+    """`built` with the check whether its true diagnosis is a node of the disease graph, linked as DTC will link it."""
+    if built.environment is None:
+        return built
+    linker = disease_linker()
+    (link,) = linker.link([true_name(built.environment, linker)])
+    return replace(built, checks=(*built.checks, diagnosis_linkable(link.score, THRESHOLD, link.name)))
 
 
 def _verdict_row(trajectory_id: str, verdict: Verdict, strategy: Strategy, threshold: float) -> dict[str, Any]:

@@ -31,6 +31,22 @@ def refused(case: StructuredCase, text: str = "") -> str:
     return refusal.reason
 
 
+LONG = (
+    "A 60-year-old smoker has coughed up blood for two weeks and lost 5 kg. He has worked in a shipyard for thirty years and lives "
+    "with his wife. He takes ramipril for high blood pressure. The left lung base is dull to percussion and the fingers are clubbed. "
+    "Temperature is 37.1 degrees, pulse 88 a minute and blood pressure 132 over 84."
+)
+
+
+def what_is_cut(case: StructuredCase) -> str:
+    """What a leak in the last sentence of LONG comes to: it is cut whole, and noted."""
+    environment = environment_of(report(case))
+    assert environment.initial_observation == LONG
+    notes = [warning.removeprefix("cut from the initial observation: ") for warning in environment.warnings]
+    assert f"{LONG} {' '.join(notes)}" == case.initial_observation
+    return " ".join(notes)
+
+
 def test_a_good_case_becomes_an_environment() -> None:
     environment = environment_of(report())
     assert environment.menu == TESTS
@@ -46,7 +62,7 @@ def test_a_good_case_becomes_an_environment() -> None:
     [
         (replace(CASE, diagnosis="?"), "has_diagnosis"),
         (replace(CASE, initial_observation="A man."), "has_initial_observation"),
-        (replace(CASE, tests=TESTS[:1]), "min_tests"),
+        (replace(CASE, tests=()), "min_tests"),
         (
             replace(CASE, initial_observation=CASE.initial_observation + " CT: a 3 cm mass in the right upper lobe"),
             "no_result_in_o1",
@@ -68,7 +84,7 @@ def test_the_smallest_menu_is_a_parameter() -> None:
         ("Asthma", (), "He was told that it is not asthma"),
         ("Asthma", (), "Past history of ASTHMA"),
         ("Hirschsprung disease", (), "A brother has Hirschsprung's"),
-        ("Acute myeloid leukemia", (), "leukaemia? Myeloid leukaemia was feared"),
+        ("Acute myeloid leukemia", (), "an acute leukaemia of the myeloid kind was feared"),
         ("Systemic lupus erythematosus (SLE)", (), "her mother has SLE"),
         ("Multiple system atrophy", (), "MSA?"),
         ("Septic arthritis of the knee", (), "the knee was thought to have arthritis, septic in kind"),
@@ -86,8 +102,10 @@ def test_the_smallest_menu_is_a_parameter() -> None:
 def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(diagnosis: str, synonyms: tuple[str, ...], leak: str) -> None:
     case = replace(CASE, diagnosis=diagnosis, synonyms=synonyms)
     assert environment_of(report(case)).diagnosis == diagnosis
-    leaking = replace(case, initial_observation=f"{CASE.initial_observation} {leak}.")
-    assert refused(leaking) == "no_diagnosis_in_o1"
+    leaking = replace(case, initial_observation=f"{leak}. {CASE.initial_observation}")
+    assert not checks.no_diagnosis_in_o1(report(leaking), leaking).passed
+    assert refused(leaking) == "no_diagnosis_in_o1", "the first sentence is never cut"
+    assert what_is_cut(replace(case, initial_observation=f"{LONG} {leak}.")) == f"{leak}."
 
 
 @pytest.mark.parametrize(
@@ -109,6 +127,55 @@ def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(diagnosis: str, sy
 def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
     case = replace(CASE, diagnosis=diagnosis, initial_observation=f"{CASE.initial_observation} {harmless}.")
     assert environment_of(report(case)).diagnosis == diagnosis
+
+
+@pytest.mark.parametrize(
+    ("said", "stays", "cut"),
+    [
+        # an item of a list, an aside, a line of its own with its label
+        ("Physical Examination: Clubbed fingers, dullness as in lung adenocarcinoma, no edema.", "Physical Examination: Clubbed fingers, no edema.", 1),
+        ("Chief Complaint: Hemoptysis (lung adenocarcinoma) for two weeks.", "Chief Complaint: Hemoptysis for two weeks.", 1),
+        ("Family History: Lung adenocarcinoma in a brother.", "", 1),
+        ("Course: He was discharged home on day five.", "", 1),
+        ("Imaging: a 3 cm mass in the right upper lobe. He was told to come back.", "Imaging: He was told to come back.", 1),
+        # what is no leak stays as it is
+        ("Family History: His father died of a stroke; his brother was discharged from the army.", None, 0),
+        ("Past Medical History: Cataract surgery with an uneventful recovery.", None, 0),
+    ],
+)  # fmt: skip
+def test_what_must_not_be_told_is_cut_whole(said: str, stays: str | None, cut: int) -> None:
+    environment = environment_of(report(replace(CASE, initial_observation=f"{LONG}\n{said}")))
+    assert environment.initial_observation == f"{LONG}\n{said if stays is None else stays}".strip()
+    assert sum(warning.startswith("cut from") for warning in environment.warnings) == cut
+
+
+def test_a_leaking_complaint_or_too_many_leaks_are_refused() -> None:
+    leak = "Lung adenocarcinoma was known from a biopsy taken elsewhere, where it had been treated with tablets for a year or more."
+    for told in (f"{LONG}\nChief Complaint: Follow-up of lung adenocarcinoma.", f"{LONG} {leak} {leak} {leak}"):
+        built = build_environment(report(replace(CASE, initial_observation=told)))
+        assert built.refusal is not None
+        assert built.refusal.reason == "no_diagnosis_in_o1"
+    figures = {check.name: check.figure for check in built.checks}
+    assert figures["redaction"] > 0.3
+
+
+def test_vital_signs_that_the_observation_tells_are_no_test() -> None:
+    told = "Temperature is 37.1 degrees, pulse 88 a minute and blood pressure 132 over 84"
+    vitals = DocumentedTest("Vital signs at presentation", "physiologic", told)
+    environment = environment_of(report(replace(CASE, initial_observation=LONG, tests=(*TESTS, vitals))))
+    assert environment.menu == TESTS
+
+
+def test_a_quote_holds_the_numbers_of_its_result() -> None:
+    quoted = replace(TESTS[1], quote="Hemoglobin: 9.1 g/dL")
+    assert environment_of(report(replace(CASE, tests=(TESTS[0], quoted)))).menu[1].quote
+    for wrong in ("Hemoglobin was low", "The hemoglobin stood at 9.1 on the day after that"):
+        assert refused(replace(CASE, tests=(TESTS[0], replace(quoted, quote=wrong)))) == "quotes_grounded"
+
+
+def test_treatment_told_is_a_warning() -> None:
+    environment = environment_of(report(replace(CASE, initial_observation=f"{LONG} He was started on amoxicillin.")))
+    assert [warning.split(":")[0] for warning in environment.warnings] == ["no_treatment_in_o1"]
 
 
 def test_what_the_diagnosis_comes_with_is_a_warning_only() -> None:
@@ -160,12 +227,12 @@ def test_a_report_without_sections_needs_an_extractor() -> None:
 @pytest.mark.parametrize(
     ("name", "count", "built", "reasons"),
     [
-        ("agentclinic/agentclinic_medqa.jsonl", 107, 80, {"min_tests", "no_diagnosis_in_o1", "no_result_in_o1"}),
+        ("agentclinic/agentclinic_medqa.jsonl", 107, 104, {"min_tests"}),
         (
             "medrbench/diagnosis_cases.json",
             343,
-            260,
-            {"min_tests", "no_diagnosis_in_o1", "no_result_in_o1", "several_patients"},
+            328,
+            {"min_tests", "no_diagnosis_in_o1", "several_patients"},
         ),
     ],
 )
