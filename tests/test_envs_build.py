@@ -133,7 +133,7 @@ def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
     ("said", "stays", "cut"),
     [
         # an item of a list, an aside, a line of its own with its label
-        ("Physical Examination: Clubbed fingers, dullness as in lung adenocarcinoma, no edema.", "Physical Examination: Clubbed fingers, no edema.", 1),
+        ("Physical Examination: Clubbed, as in lung adenocarcinoma, no edema.", "Physical Examination: Clubbed, no edema.", 1),
         ("Chief Complaint: Hemoptysis (lung adenocarcinoma) for two weeks.", "Chief Complaint: Hemoptysis for two weeks.", 1),
         ("Family History: Lung adenocarcinoma in a brother.", "", 1),
         ("Course: He was discharged home on day five.", "", 1),
