@@ -1,37 +1,69 @@
 """Reading files that others wrote: bounded in size, and every fault named with its file."""
 
 import json
+import re
+import stat
 from pathlib import Path
 from typing import Any
 
 from envs.records import BadCase
 
-MAX_BYTES = 64 * 2**20
-"""The largest file that is read: MedR-Bench's 957 cases are 16 MB."""
+MAX_BYTES = 20 * 2**20
+"""The largest file that is read whole: MedR-Bench's 957 cases are 16 MB."""
+
+MAX_JSON_PARTS = 1_500_000
+"""Bound on brackets and commas in one JSON text: each may become an object of a hundred bytes. MedR-Bench has 0.2 million."""
 
 
-def read_text(path: Path, limit: int = MAX_BYTES) -> str:
-    """The file's text as UTF-8. Raises BadCase('unreadable' | 'too_large' | 'bad_encoding')."""
+def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """The bytes of a plain file of at most `limit` bytes; a pipe or device is never opened.
+
+    Raises BadCase('unreadable' | 'too_large').
+    """
     try:
-        if (size := path.stat().st_size) > limit:
-            raise BadCase(
-                "too_large", f"{path.name} has {size / 2**20:.0f} MB, at most {limit / 2**20:.0f} are read", path=str(path)
-            )
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        message = f"{path.name} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv"
-        raise BadCase("bad_encoding", message, path=str(path)) from error
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BadCase("unreadable", f"{path.name} is no plain file", path=str(path))
+        if status.st_size > limit:
+            message = f"{path.name} has {status.st_size / 2**20:.0f} MB, at most {limit / 2**20:.0f} are read; split it"
+            raise BadCase("too_large", message, path=str(path))
+        with path.open("rb") as file:
+            return file.read(limit)  # a file that grows meanwhile is cut, never read on
     except OSError as error:
         raise BadCase("unreadable", f"{path.name}: {error.strerror}", path=str(path)) from error
 
 
-def parse_json(text: str, path: Path, where: str = "") -> Any:
-    """The value of JSON text from `path`; `where` names the row. Raises BadCase('bad_json')."""
+def read_text(path: Path, limit: int = MAX_BYTES) -> str:
+    """The file's text as UTF-8, line ends as '\\n'. Raises BadCase('unreadable' | 'too_large' | 'bad_encoding')."""
+    data = read_bytes(path, limit)
     try:
-        return json.loads(text)
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"{path.name} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv"
+        raise BadCase("bad_encoding", message, path=str(path)) from error
+    if "\0" in text:
+        raise BadCase("bad_encoding", f"{path.name} holds NUL bytes: no text, or UTF-16; convert it", path=str(path))
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse_json(text: str, path: Path, where: str = "") -> Any:
+    """The value of JSON text from `path`; `where` names the row. Raises BadCase('bad_json' | 'too_large')."""
+    if sum(map(text.count, ",[{")) > MAX_JSON_PARTS:
+        raise BadCase("too_large", f"{path.name}{where}: more than {MAX_JSON_PARTS:,} values; split it", path=str(path))
+    try:
+        value = json.loads(text)
+        # Half a surrogate pair passes the parser and breaks whoever writes the text later.
+        if re.search(r"\\u[dD][89a-fA-F]", text):
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:300]
         raise BadCase("bad_json", f"{path.name}{where}: {reason}", path=str(path)) from error
+    return value
+
+
+def inside(file: Path, folder: Path) -> bool:
+    """Whether `file`, links followed, is in `folder` or below: a link in a folder of cases must not lead out of it."""
+    return file.resolve().is_relative_to(folder.resolve())
 
 
 def text_at(value: Any, key: str, path: Path, where: str = "") -> str:
