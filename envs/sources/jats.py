@@ -1,104 +1,191 @@
-"""PubMed Central articles in JATS XML: title, licence, article type, and the body as text with its sections and tables.
+"""PubMed Central articles in JATS XML: title, licence, article type, date, and the body as text with its sections and tables.
 
-The XML is untrusted: no entity is expanded, no network is used, nesting and size are bounded.
+The XML is untrusted: no entity is expanded, no network is used; size, nesting and the number of elements are bounded.
 """
 
+import datetime
 import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lxml import etree
 
 from envs.records import BadCase, CaseReport, StructuredCase, check_id
 from envs.sources import case_json
+from envs.sources.files import inside, read_bytes
+
+SUFFIXES = (".xml", ".nxml")
 
 MAX_BYTES = 16 * 2**20
 """The largest article that is read; the longest case reports of PMC have well under 1 MB."""
+
+MAX_MARKUP = 500_000
+"""Bound on elements, attributes and entities together: each takes about 100 bytes once parsed. Articles have some thousands."""
 
 MIN_CHARACTERS = 200
 """A shorter body is no report: abstract-only deposits and scanned articles have none."""
 
 CASE_REPORT = "case-report"
+_RETRACTIONS = {"retraction", "retraction-forward", "partial-retraction", "retracted-article"}
 _BLOCKS = {"p", "title", "label", "term"}
 _NESTED = {"table-wrap", "fig", "fig-group", "list", "boxed-text", "disp-quote", "def-list", "supplementary-material"}
 _LEFT_OUT = {"ref-list", "ack", "fn-group", "object-id", "alternatives", "graphic", "media", "tex-math"}
 
 
-def read(path: Path) -> Iterator[CaseReport | BadCase]:
-    """One article, or every `*.xml` of a folder by name. What is no usable case report is yielded as BadCase.
+def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase]:
+    """The one article of a file, or what is wrong with it as BadCase. `any_article`: other types than case reports too.
 
-    `<stem>.json` beside `<stem>.xml` (docs/case-format.md) becomes the report's structured part.
+    `<stem>.json` beside the file (docs/case-format.md) becomes the report's structured part.
     """
-    for file in sorted(path.glob("*.xml")) if path.is_dir() else [path]:
-        try:
-            yield _report(file)
-        except BadCase as bad:
-            yield BadCase(bad.reason, bad.message, bad.case_id or file.stem[:100], str(file))
+    try:
+        case_id = check_id(path.stem)
+        article = parse(read_bytes(path, MAX_BYTES), path.name)
+        yield report(article, case_id, path.name, str(path), any_article, _structured_beside(path))
+    except BadCase as bad:
+        yield BadCase(bad.reason, bad.message, bad.case_id or path.stem[:100], str(path))
 
 
-def _report(path: Path) -> CaseReport:
-    case_id = check_id(path.stem)
-    article = _parse(path)
-    kind = article.get("article-type", "")
-    if kind != CASE_REPORT:
-        raise BadCase("not_a_case_report", f"{path.name}: article-type is {kind!r}, not {CASE_REPORT!r}")
+def report(
+    article: etree._Element,
+    case_id: str,
+    name: str,
+    path: str,
+    any_article: bool = False,
+    structured: StructuredCase | None = None,
+    licence: str | None = None,
+) -> CaseReport:
+    """The case report of a parsed article; `licence` is used where the article names none.
+
+    Raises BadCase('retracted' | 'not_a_case_report' | 'empty_body'), naming the file `name`.
+    """
+    meta = _meta(article)
     title = _first(article, "front/article-meta/title-group/article-title")
+    if _is_retracted(article, title):
+        raise BadCase("retracted", f"{name}: the article is retracted, or is the notice of a retraction")
+    if meta["article_type"] != CASE_REPORT and not any_article:
+        kind = f"article-type is {meta['article_type']!r}, not {CASE_REPORT!r}"
+        raise BadCase("not_a_case_report", f"{name}: {kind}; allow it with --allow any-article")
     body = _sections(article.find("body"))
     if len(body) < MIN_CHARACTERS:
-        raise BadCase("empty_body", f"{path.name}: the body has {len(body)} characters; only full-text articles can be used")
+        raise BadCase("empty_body", f"{name}: the body has {len(body)} characters; only full-text articles can be used")
     return CaseReport(
         case_id=case_id,
         source="jats",
         title=title,
         text="\n\n".join(filter(None, [title, _abstract(article), body])),
-        path=str(path),
-        licence=_licence(article),
-        structured=_structured_beside(path),
-        meta={
-            "article_type": kind,
-            "journal": _first(article, "front/journal-meta//journal-title"),
-            "year": _first(article, "front/article-meta/pub-date/year"),
-            "doi": _first(article, "front/article-meta/article-id[@pub-id-type='doi']"),
-        },
+        path=path,
+        licence=_licence(article) or licence,
+        structured=structured,
+        meta={key: value for key, value in meta.items() if value},
     )
 
 
-def _structured_beside(path: Path) -> StructuredCase | None:
-    beside = path.with_suffix(".json")
-    return case_json.read_structured(beside) if beside.exists() else None
+def parse(data: bytes, name: str) -> etree._Element:
+    """The 'article' element of a JATS document or of an E-utilities answer around one, its names without namespaces.
 
-
-def _parse(path: Path) -> etree._Element:
-    """The root element. Raises BadCase('unreadable' | 'too_large' | 'bad_xml' | 'hostile_xml')."""
-    data = _bytes(path)
+    Raises BadCase('too_large' | 'bad_xml' | 'hostile_xml'), naming the file `name`.
+    """
+    if len(data) > MAX_BYTES or sum(map(data.count, (b"<", b"=", b"&"))) > MAX_MARKUP:
+        raise BadCase("too_large", f"{name}: more than {MAX_BYTES / 2**20:.0f} MB or {MAX_MARKUP:,} elements")
     # A real article names the JATS DTD and declares nothing itself; entities of its own are an attack, or need a DTD anyway.
-    if re.search(rb"<\0?!\0?E\0?N\0?T\0?I\0?T\0?Y", data):
-        raise BadCase("hostile_xml", f"{path.name} declares entities of its own; they are never expanded")
+    if re.search(rb"<\0{0,3}!\0{0,3}E\0{0,3}N\0{0,3}T\0{0,3}I\0{0,3}T\0{0,3}Y", data):
+        raise _hostile(name)
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, huge_tree=False, load_dtd=False, remove_comments=True, remove_pis=True
     )
     try:
         root = etree.fromstring(data, parser)
-    except etree.XMLSyntaxError as error:
-        raise BadCase("bad_xml", f"{path.name}: {error}") from error
-    if not isinstance(root.tag, str) or etree.QName(root).localname != "article":
-        raise BadCase("bad_xml", f"{path.name}: the root element is {str(root.tag)[:40]!r}, not 'article'")
-    return root
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise BadCase("bad_xml", f"{name}: {str(error)[:300] or 'no XML'}") from error
+    declared: Any = root.getroottree().docinfo.internalDTD
+    if declared is not None and any(True for _ in declared.iterentities()):  # in an encoding that the search cannot see through
+        raise _hostile(name)
+    for element in root.iter(etree.Element):
+        element.tag = etree.QName(element).localname
+    found = root if root.tag == "article" else root.find("article") if root.tag == "pmc-articleset" else None
+    if found is None:
+        raise BadCase("bad_xml", f"{name}: the root element is {str(root.tag)[:40]!r}, not 'article'")
+    return found
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise BadCase("too_large", f"{path.name} has {size / 2**20:.0f} MB; at most {MAX_BYTES / 2**20:.0f} are read")
-        return path.read_bytes()
-    except OSError as error:
-        raise BadCase("unreadable", f"{path.name}: {error.strerror}") from error
+def pmcid_of(article: etree._Element) -> str:
+    """'PMC' and digits, or '' where the article does not tell."""
+    for kind in ("pmcid", "pmc"):
+        number = _first(article, f"front/article-meta/article-id[@pub-id-type='{kind}']").removeprefix("PMC")
+        if re.fullmatch(r"[0-9]{1,12}", number):
+            return f"PMC{number}"
+    return ""
+
+
+def is_open_access(article: etree._Element) -> bool:
+    """Whether PMC marks the article as one of its open access subset, or its licence is one of Creative Commons."""
+    marks = {_first(mark, "meta-name"): _first(mark, "meta-value") for mark in article.iter("custom-meta")}
+    said = marks.get("pmc-prop-open-access")
+    return said == "yes" or (said is None and bool(re.search(r"(?i)creative\s?commons", _licence(article) or "")))
+
+
+def _structured_beside(path: Path) -> StructuredCase | None:
+    beside = path.with_suffix(".json")
+    if not beside.exists():
+        return None
+    if not inside(beside, path.parent):
+        raise BadCase("outside_folder", f"{beside.name} is a link that leads out of its folder; copy the file")
+    return case_json.read_structured(beside)
+
+
+def _hostile(name: str) -> BadCase:
+    return BadCase("hostile_xml", f"{name} declares entities of its own; they are never expanded")
+
+
+def _is_retracted(article: etree._Element, title: str) -> bool:
+    """PMC's marks: the article's type, a link to the notice, or the word before the title."""
+    related = {element.get("related-article-type", "") for element in article.iterfind("front//related-article")}
+    return bool(
+        article.get("article-type", "") in _RETRACTIONS
+        or related & _RETRACTIONS
+        or re.match(
+            r"\W*(?:retracted|withdrawn)\b(?: article)?\W*:|\W*retract(?:ed article|ion notice|ion note)\b", title, re.I
+        )
+    )
+
+
+def _meta(article: etree._Element) -> dict[str, str]:
+    return {
+        "pmcid": pmcid_of(article),
+        "doi": _first(article, "front/article-meta/article-id[@pub-id-type='doi']"),
+        "journal": _first(article, "front/journal-meta//journal-title"),
+        "date": _date(article),
+        "article_type": article.get("article-type", ""),
+    }
+
+
+def _date(article: etree._Element) -> str:
+    """When it was published, in print or online: the most precise date, of equally precise ones the first. '' if not told."""
+    dates = [
+        _iso(date)
+        for date in article.iterfind("front/article-meta/pub-date")
+        if (date.get("pub-type") or date.get("date-type")) not in ("pmc-release", "nihms-submitted")
+    ]
+    return min(dates, key=lambda date: (-len(date), date), default="")
+
+
+def _iso(date: etree._Element) -> str:
+    """As many of year, month and day as are told and make a date of the calendar."""
+    told = [_first(date, part) for part in ("year", "month", "day")]
+    for count in (3, 2, 1):
+        try:
+            numbers = [int(part) for part in told[:count]]
+            return datetime.date(*[*numbers, 1, 1][:3]).isoformat()[: (0, 4, 7, 10)[count]]
+        except ValueError:
+            continue
+    return ""
 
 
 def _first(article: etree._Element, xpath: str) -> str:
     found = article.find(xpath)
-    return _inline(found) if found is not None else ""
+    return _inline(found, _NESTED) if found is not None else ""
 
 
 def _licence(article: etree._Element) -> str | None:
@@ -106,10 +193,11 @@ def _licence(article: etree._Element) -> str | None:
     licence = article.find("front/article-meta/permissions/license")
     if licence is None:
         return None
-    addresses = (
+    addresses = [
         str(value) for element in licence.iter() for name, value in element.attrib.items() if str(name).endswith("href")
-    )
-    return next((address for address in addresses if "creativecommons.org" in address), _inline(licence) or None)
+    ]
+    addresses += [_inline(element) for element in licence.iter("license_ref")]
+    return next((address for address in addresses if "creativecommons.org" in address), _inline(licence, _NESTED) or None)
 
 
 def _abstract(article: etree._Element) -> str:
@@ -126,31 +214,34 @@ def _paragraphs(element: etree._Element) -> Iterator[str]:
     for child in element:
         tag = _tag(child)
         if tag == "tr":
-            yield " | ".join(_inline(cell) for cell in child)
+            yield " | ".join(_inline(cell, _NESTED) for cell in child)
         elif tag and tag not in _LEFT_OUT:
             if tag in _BLOCKS:
                 yield _inline(child)
             yield from _paragraphs(child)
 
 
-def _inline(element: etree._Element) -> str:
-    """The text of one paragraph, white space collapsed, citations left out. Blocks inside it are paragraphs of their own."""
-    text = " ".join("".join(_pieces(element)).split())
+def _inline(element: etree._Element, apart: set[str] = _NESTED | _BLOCKS) -> str:
+    """The text of one paragraph, white space collapsed, citations left out.
+
+    What is in `apart` is left to the caller; blocks inside a paragraph are paragraphs of their own, those of a cell are not.
+    """
+    text = " ".join("".join(_pieces(element, _LEFT_OUT | apart)).split())
     return re.sub(r"\s*\[[\s,;–-]*\]", "", text)
 
 
-def _pieces(element: etree._Element) -> Iterator[str]:
+def _pieces(element: etree._Element, left_out: set[str]) -> Iterator[str]:
     yield element.text or ""
     for child in element:
         tag = _tag(child)
         if isinstance(child, etree._Entity):
             # Named characters such as &nbsp; need the DTD, which is never loaded; those of HTML are the same.
             yield html.unescape(child.text)
-        elif tag and tag not in _LEFT_OUT | _NESTED and child.get("ref-type") != "bibr":
-            yield from ("^" if tag == "sup" else "", *_pieces(child))
+        elif tag and tag not in left_out and child.get("ref-type") != "bibr":
+            yield from ("^" if tag == "sup" else "", *_pieces(child, left_out))
         yield child.tail or ""
 
 
 def _tag(element: etree._Element) -> str:
-    """The local name; empty for entities."""
-    return etree.QName(element).localname if isinstance(element.tag, str) else ""
+    """The name; empty for entities."""
+    return element.tag if isinstance(element.tag, str) else ""
