@@ -93,7 +93,7 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ("sequencing", r"genetic (?:test\w*|analys\w+|stud\w+|sequencing|screen\w*|panel)|genotyp\w+|sanger"),
     ("sequencing", r"gene(?:tic)? (?:panel|sequencing|test\w*)"),
     ("sequencing", r"(?:next generation |targeted |dna |molecular )?sequencing|ngs"),
-    ("sequencing", r"mutation(?:al)? analys\w+|molecular (?:genetic )?test\w*"),
+    ("sequencing", r"mutation(?:al)? (?:analys\w+|test\w*)|molecular (?:genetic )?test\w*"),
     ("culture", r"cultures?"),
     ("stain", r"stain(?:s|ed|ing)?"),
     ("pcr tuberculosis", r"genexpert|xpert(?: mtb(?: rif)?)?|cb ?naat"),

@@ -13,6 +13,20 @@ from typing import Literal, TypeVar
 import numpy as np
 from rapidfuzz.distance import OSA
 
+from envs.matching import (
+    SAMPLED,
+    SOUGHT,
+    Name,
+    components_of,
+    is_short_for,
+    is_vague,
+    may_be_related,
+    nested,
+    of_all_parts,
+    tells,
+    texts_of,
+    word_score,
+)
 from envs.naming import (
     CULTURED,
     FINDINGS,
@@ -25,7 +39,6 @@ from envs.naming import (
     can_be_same,
     can_be_same_place,
     canonical_names,
-    is_code,
     normalise,
     profile,
     regions_told,
@@ -52,8 +65,6 @@ Method = Literal["exact", "synonym", "words", "panel", "encoder", "llm"]
 ENCODER_AT = 0.86
 """Cosine from which the encoder may match."""
 
-COVERAGE = 0.6
-"""Of the longer name's words, this share must stand in the shorter one."""
 
 _SHORTEST_SLIP = 6
 """Letters of a word from which one slip of the pen is forgiven."""
@@ -64,22 +75,14 @@ _LONGEST_NAME = 120
 _TOLD = 1500
 """Characters of a result that are read for the regions and words that its entry's name leaves open."""
 
-_SOUGHT = frozenset(
-    {"antibody", "antigen", "serology", "pcr", "culture", "smear", "stain", "sequencing", "cytometry", "immunofluorescence"}
-)
-"""Kinds of tests that say nothing without what they look for, or where."""
 
 _LOOSE_NAMES = frozenset(
     {"chemistry", "serum chemistry", "blood chemistry", "biochemistry", "serum biochemistry", "serum chemistries"}
 )
 """Names of a panel that reports use for whatever was measured."""
 
-_IG = frozenset({"igg", "igm", "iga"})
 _FAR_SEEING = frozenset({"angiography", "venography", "pet", "imaging"})
 """Kinds of imaging that say little without their region."""
-
-_SAMPLED = IMAGING | {"fluoroscopy", "biopsy", "fna", "cytology", "cytometry"}
-"""Kinds of entries whose result is of an image or of tissue, so that a word in it is no value in blood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +92,6 @@ class Match:
     entries: tuple[int, ...]
     method: Method
     score: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Name:
-    """One name of one entry: its own, an alias, or one of several tests that its name lists."""
-
-    entry: int
-    own: bool
-    profile: Profile
-    inferred: frozenset[str] = frozenset()
-    """Regions of the profile that its name leaves open, so that the result or the menu tells them."""
 
 
 class Oracle:
@@ -136,7 +128,7 @@ class Oracle:
         self._statements = [
             [frozenset(tokens_of(normalise(clause))) for clause in found if is_done(clause)] for found in self._clauses
         ]
-        self._own = [_of_all_parts(cut(test.name)) for test in self._menu]
+        self._own = [of_all_parts(cut(test.name)) for test in self._menu]
         self._around = Counter(
             region
             for test, own, told in zip(self._menu, self._own, self._told, strict=True)
@@ -145,7 +137,7 @@ class Oracle:
         )
         self._names = [name for number in range(len(self._menu)) for name in self._names_of(number)]
         self._told_words = [frozenset(told) for told in self._told]
-        self._by_text: defaultdict[str, list[_Name]] = defaultdict(list)
+        self._by_text: defaultdict[str, list[Name]] = defaultdict(list)
         for name in self._names:
             self._by_text[name.profile.text].append(name)
 
@@ -199,7 +191,7 @@ class Oracle:
 
     def _is_for(self, found: Match, wanted: Profile, purpose: str) -> bool:
         """'Genetic testing for Wilson disease' is not answered by that of another disease; 'CT head for trauma' is any CT head."""
-        if wanted.kinds and not wanted.kinds & _SOUGHT:
+        if wanted.kinds and not wanted.kinds & SOUGHT:
             return True
         sought = {word for word in profile(purpose).rest if len(word) > 3}
         told = frozenset().union(*(self._told_words[entry] | self._own[entry].rest for entry in found.entries))
@@ -221,22 +213,22 @@ class Oracle:
         same = [name.entry for name in self._names if self._is_synonym(wanted, name, group)]
         return Match(self._preferred(wanted, same), "synonym", 1.0) if same else None
 
-    def _is_synonym(self, wanted: Profile, name: _Name, group: set[str]) -> bool:
+    def _is_synonym(self, wanted: Profile, name: Name, group: set[str]) -> bool:
         said = name.profile
         if said.text == wanted.text:
             return True
         if not can_be_same(wanted, said, self._told_words[name.entry]):
             return False
         if wanted.canonical is not None and wanted.canonical == said.canonical:
-            return said.text not in _LOOSE_NAMES or self._is_reported(name.entry, wanted, _components(wanted.canonical))
+            return said.text not in _LOOSE_NAMES or self._is_reported(name.entry, wanted, components_of(wanted.canonical))
         strangers = not (wanted.canonical or said.canonical)
-        return strangers and said.text in group and (_is_short_for(wanted.text, said.text) or _nested(wanted, said))
+        return strangers and said.text in group and (is_short_for(wanted.text, said.text) or nested(wanted, said))
 
     def _by_words(self, wanted: Profile) -> Match | None:
         """Names that say the same by modality, region and their remaining words; the best-covered ones."""
         scores: dict[int, float] = {}
         for name in self._names:
-            if (score := _word_score(wanted, name, self._told_words[name.entry])) > 0:
+            if (score := word_score(wanted, name, self._told_words[name.entry])) > 0:
                 scores[name.entry] = max(score, scores.get(name.entry, 0.0))
         if not scores:
             return None
@@ -249,9 +241,9 @@ class Oracle:
 
     def _by_panel(self, wanted: Profile) -> Match | None:
         """A panel gets its documented components, and a component the entry that reports it."""
-        if _is_vague(wanted) or is_general(wanted.text):
+        if is_vague(wanted) or is_general(wanted.text):
             return None
-        components = _components(wanted.canonical)
+        components = components_of(wanted.canonical)
         entries = [
             name.entry
             for name in self._names
@@ -263,25 +255,31 @@ class Oracle:
         return Match(self._preferred(wanted, sorted(entries)), "panel", 1.0) if entries else None
 
     def _is_summed_up(self, number: int, wanted: Profile) -> bool:
+        """Whether an entry says of a whole panel how it came out: 'Liver function tests: normal', 'Blood tests: normal renal function'."""
         test, own = self._menu[number], self._own[number]
-        panel = wanted.canonical is not None and wanted.canonical in _components(own.canonical)
-        return panel and own.specimen == wanted.specimen and not any(c == ":" or c.isdigit() for c in test.result)
+        if wanted.canonical is None or own.specimen != wanted.specimen or own.kinds & SAMPLED:
+            return False
+        if wanted.canonical in components_of(own.canonical) and not any(c == ":" or c.isdigit() for c in test.result):
+            return True
+        above = [panel for panel, parts in PANELS.items() if wanted.canonical in parts]
+        names = [name for panel in above for name in synonyms_of(panel)]
+        return test.category == "laboratory" and any(reports(self._clauses[number], name, known=False) for name in names)
 
     def _reports(self, number: int, wanted: Profile, components: set[str]) -> bool:
         test, own = self._menu[number], self._own[number]
-        if test.category not in ("laboratory", "physiologic", "procedure") or own.kinds & _SAMPLED:
+        if test.category not in ("laboratory", "physiologic", "procedure") or own.kinds & SAMPLED:
             return False
         if wanted.kinds == {"cytology"} and wanted.specimen and own.specimen == wanted.specimen and not own.kinds:
             return mentions(self._clauses[number], ("cytolog\\w+", "cells?", "malignan\\w+", "lymphocyt\\w+"))
-        if wanted.kinds and wanted.kinds <= _SOUGHT:
-            if any(_tells(own, statement, wanted) for statement in self._statements[number]):
+        if wanted.kinds and wanted.kinds <= SOUGHT:
+            if any(tells(own, statement, wanted) for statement in self._statements[number]):
                 return True
             if not wanted.canonical:
                 return False
-        if (own.specimen and own.specimen != wanted.specimen) or wanted.kinds & _SAMPLED:
+        if (own.specimen and own.specimen != wanted.specimen) or wanted.kinds & SAMPLED:
             return False
-        if not _may_be_related(wanted.canonical, own.canonical):  # a blood gas's bicarbonate makes no metabolic panel
-            components = components - _components(own.canonical)
+        if not may_be_related(wanted.canonical, own.canonical):  # a blood gas's bicarbonate makes no metabolic panel
+            components = components - components_of(own.canonical)
         return self._is_reported(number, wanted, components)
 
     def _is_reported(self, number: int, wanted: Profile, components: set[str]) -> bool:
@@ -292,11 +290,6 @@ class Oracle:
             names = [name for name in names if profile(name).specimen == wanted.specimen]
         if any(reports(self._clauses[number], name, wanted.specimen, bool(tests)) for name in names):
             return True
-        above = (
-            [panel for panel, parts in PANELS.items() if wanted.canonical in parts] if own.specimen == wanted.specimen else []
-        )
-        if any(reports(self._clauses[number], name, known=False) for panel in above for name in synonyms_of(panel)):
-            return True  # 'normal renal function' of creatinine
         found = [word for test in tests for word in FINDINGS.get(test, ())]
         return bool(found) and own.specimen is None and wanted.specimen is None and mentions(self._clauses[number], found)
 
@@ -306,7 +299,7 @@ class Oracle:
             self._encode is None
             or not self._names
             or not 3 <= len(wanted.text) <= _LONGEST_NAME
-            or _is_vague(wanted)
+            or is_vague(wanted)
             or is_general(wanted.text)
         ):
             return None
@@ -339,9 +332,7 @@ class Oracle:
             modality = wanted.kinds & IMAGING
             names = [replace(name, kinds=modality) for name in names if not name.kinds and modality <= self._told_words[entry]]
         return any(
-            same_modality(wanted, name)
-            and can_be_same_place(wanted, name)
-            and _may_be_related(wanted.canonical, name.canonical)
+            same_modality(wanted, name) and can_be_same_place(wanted, name) and may_be_related(wanted.canonical, name.canonical)
             for name in names
         )
 
@@ -392,7 +383,7 @@ class Oracle:
         inner = frozenset(region for region in often if not WITHIN[region])
         return inner or often or TISSUES
 
-    def _names_of(self, entry: int) -> Iterator[_Name]:
+    def _names_of(self, entry: int) -> Iterator[Name]:
         """The names of an entry. What they leave open the result may tell: 'CT: mass in the right lung' is of the chest.
 
         Where the result does not tell either, the region must be one that the menu speaks of.
@@ -405,13 +396,13 @@ class Oracle:
             told_regions |= regions_told(told) & {"lymphnode"}
         sides = frozenset(told) & {"left", "right"}
         specimen = next((s for t in told if (s := specimen_of(t)) and s != "blood"), None)
-        for text, is_own in _texts_of(test):
+        for text, is_own in texts_of(test):
             said = profile(text)
-            seen = test.category in ("imaging", "pathology") or bool(said.kinds & _SAMPLED)
+            seen = test.category in ("imaging", "pathology") or bool(said.kinds & SAMPLED)
             regions = said.regions or own.regions or (told_regions if seen else frozenset())
             if seen and not regions and not said.kinds & _FAR_SEEING:
                 regions = self._regions_around(said)
-            yield _Name(
+            yield Name(
                 entry,
                 is_own,
                 replace(
@@ -425,33 +416,6 @@ class Oracle:
             )
 
 
-def _texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:
-    """The name of an entry, what it says outside brackets, the single tests that it lists, and its aliases."""
-    yield cut(test.name), True
-    seen = {test.name}
-    asked = read_order(test.name)
-    listed = [part for part in (*asked.parts, *asked.brackets) if _names_a_test(part)]
-    for text in (asked.whole, *(listed if len(asked.parts) + len(asked.brackets) > 1 else ()), *test.aliases):
-        if text and (text := cut(text)) not in seen and not is_general(text):
-            seen.add(text)
-            yield text, False
-
-
-def _names_a_test(text: str) -> bool:
-    """Whether a piece of an entry's name stands for a test: not 'pleural fluid' alone, which is where another was done."""
-    said = profile(text)
-    place = all(specimen_of(word) or word in ("fluid", "sample", "swab") for word in said.text.split())
-    return not place and bool(said.canonical or said.kinds or "tuberculosis" in said.rest)
-
-
-def _of_all_parts(name: str) -> Profile:
-    """The profile of an entry's name; what only some of the tests that it lists are of ('Serum ACE and urinary calcium') is left open."""
-    whole, asked = profile(name), read_order(name)
-    specimens = {profile(part).specimen for part in asked.parts}
-    canonical = whole.canonical or (profile(asked.whole).canonical if len(asked.parts) == 1 else None)
-    return replace(whole, canonical=canonical, specimen=whole.specimen if len(specimens) < 2 else None)
-
-
 def _unique(items: Iterable[Item]) -> tuple[Item, ...]:
     return tuple(dict.fromkeys(items))
 
@@ -459,98 +423,3 @@ def _unique(items: Iterable[Item]) -> tuple[Item, ...]:
 @cache
 def _stem(word: str) -> str:
     return canonical_names().get(word, word.rstrip("s"))
-
-
-def _is_short_for(one: str, other: str) -> bool:
-    """'abpm' of 'ambulatory blood pressure monitoring'."""
-    short, long = sorted((one, other), key=len)
-    return len(short) > 2 and " " not in short and short == "".join(word[0] for word in long.split())
-
-
-def _nested(one: Profile, other: Profile) -> bool:
-    ours, theirs = _said(one), _said(other)
-    return bool(ours and theirs and one.rest | one.kinds and other.rest | other.kinds) and (ours <= theirs or theirs <= ours)
-
-
-def _may_be_related(ordered: str | None, entry: str | None) -> bool:
-    """Whether two known tests are one, or a panel and its part; of a test that no table knows anything may be true."""
-    if ordered is None or entry is None or ordered == entry:
-        return True
-    ours, theirs = _components(ordered), _components(entry)
-    return ordered in theirs or entry in ours or bool(ours and theirs and (ours <= theirs or theirs <= ours))
-
-
-def _tells(entry: Profile, statement: frozenset[str], wanted: Profile) -> bool:
-    """Whether a statement, with the name of its entry, tells of a kind of test and of what it looked for and where.
-
-    'Blood and urine cultures negative' does of the culture of both, and 'Sputum studies: negative for AFB' of the AFB smear.
-    """
-    sought = wanted.rest - _IG
-    if not (sought or wanted.specimen or wanted.regions):
-        return False
-    if wanted.specimen is None and entry.specimen:
-        return False
-    places = {specimen_of(word) for word in statement} | {entry.specimen}
-    if wanted.specimen and wanted.specimen not in places:
-        return False
-    if not wanted.regions <= regions_told(sorted(statement)) | entry.regions:
-        return False
-    named = wanted.kinds | (wanted.rest & _IG) <= statement | entry.kinds
-    studied = bool(sought and wanted.specimen and wanted.specimen == entry.specimen and wanted.kinds <= CULTURED)
-    return (named or studied) and _is_told(sought, statement | entry.rest)
-
-
-def _word_score(wanted: Profile, candidate: _Name, told: frozenset[str]) -> float:
-    """0: not the same test. Else how much of what either says both say, 0 to 1; an inferred region counts half."""
-    name = candidate.profile
-    if not (wanted.kinds or wanted.rest) or not (name.kinds or name.rest) or _is_vague(wanted):
-        return 0.0
-    if not can_be_same(wanted, name, told):
-        return 0.0
-    ours = _said(wanted)
-    stated = _said(name) - candidate.inferred
-    common = ours & stated
-    inferred = ours & candidate.inferred
-    nested = wanted.rest <= name.rest or name.rest <= wanted.rest
-    if wanted.kinds and wanted.kinds <= _SOUGHT:
-        nested = nested or _is_told(wanted.rest - name.rest, told)
-    sought = wanted.rest - _IG
-    if (
-        wanted.kinds
-        and wanted.kinds <= _SOUGHT
-        and sought
-        and not (common | inferred) - wanted.kinds
-        and not _is_told(sought, told)
-    ):
-        return 0.0  # 'CMV PCR' is not just any PCR
-    if wanted.kinds and wanted.kinds <= _SOUGHT and not sought and wanted.regions and not wanted.regions & name.regions:
-        return 0.0  # nor 'thyroid antibodies' just any antibodies
-    if wanted.kinds and name.kinds:
-        # One of the two may say more ('MRI brain with spectroscopy', 'Biopsy of cervical lymph node'), not both something else.
-        enough = (common or inferred) and (nested or wanted.regions & name.regions)
-        return (len(common) + len(inferred) / 2) / len(ours | stated) if enough else 0.0
-    theirs = stated | inferred
-    share = len(ours & theirs) / max(len(ours), len(theirs))
-    return share if (ours <= theirs or theirs <= ours) and share >= COVERAGE else 0.0
-
-
-def _is_told(sought: frozenset[str], told: frozenset[str]) -> bool:
-    """Whether a result names what is looked for: all codes of it and at least half of the other words ('T. cruzi')."""
-    missing = sought - told
-    return not any(is_code(word) for word in missing) and 2 * len(missing) <= len(sought)
-
-
-def _is_vague(wanted: Profile) -> bool:
-    """'Serology', 'culture', 'IgG panel': of what, is not said."""
-    more = wanted.rest - _IG or wanted.regions or wanted.specimen
-    return bool(wanted.kinds) and wanted.kinds <= _SOUGHT - {"sequencing"} | {"imaging"} and not more
-
-
-def _said(said: Profile) -> frozenset[str]:
-    return said.kinds | said.regions | said.rest
-
-
-def _components(canonical: str | None) -> set[str]:
-    """The tests that a panel reports, with those that its own panels report."""
-    direct = set(PANELS.get(canonical or "", ()))
-    return direct | {inner for part in direct for inner in PANELS.get(part, ())}
