@@ -28,11 +28,14 @@ from clinicians.reply import (
     parse_extracted,
     split_thinking,
 )
-from clinicians.text import plain
+from clinicians.text import DATA_TAGS, plain
 from trajectories.records import Hypothesis, Turn
 
 COPIED = 90.0
 """Percent of agreement (rapidfuzz partial ratio of the words) from which a passage is the text's own."""
+
+
+_TAGS = re.compile(rf"</?(?:{'|'.join(DATA_TAGS)})>")
 
 
 class NoAction(MalformedReply):
@@ -114,6 +117,8 @@ def _prose(written: Completion) -> tuple[str, str]:
         raise NoAction("it is empty", written.text)
     if text.startswith(("{", "[", "```")):
         raise NoAction("it is code or JSON, not running text", written.text)
+    if _TAGS.search(body):
+        raise NoAction("it copies the record; write down your own thoughts only", written.text)
     return thinking, text
 
 

@@ -44,7 +44,7 @@ class LlmClinician:
 
 
 class _Ask:
-    """The calls of one turn, all with its seed, and what they used so far."""
+    """The calls of one turn and what they used so far. Each has the next seed: with the same one a model may repeat its fault."""
 
     def __init__(self, teacher: Teacher, seed: int):
         self.teacher, self.seed = teacher, seed
@@ -55,6 +55,7 @@ class _Ask:
     ) -> Completion:
         teacher = self.teacher if temperature is None else self.teacher.model_copy(update={"temperature": temperature})
         completion = await call(teacher, asked, schema, self.seed)
+        self.seed += 1
         self.usage += completion.usage
         return completion
 

@@ -143,6 +143,7 @@ NO_TURN = [
     ("", None, "empty"),
     ('{"reasoning": "x"}', None, "not running text"),
     ("<think>on and on", None, "did not end"),
+    ("<new_results>\n- CBC: normal\n</new_results>\nGout? I order a CT.", None, "copies the record"),
 ]
 
 
@@ -159,6 +160,7 @@ def test_a_text_that_is_no_turn_is_written_again_once(text: str | Reply, said: s
         "This cannot be used as your turn: it is code or JSON"
     )
     assert rewritten["temperature"] == 0.6
+    assert rewritten["seed"] != asked[0].body["seed"]
 
     with pytest.raises(NoAction, match=says) as refused:
         decide(replies(*once, *once))
