@@ -30,6 +30,7 @@ def build_environment(report: CaseReport, extract: Extract | None = None, min_te
     case, mended = tidy(structured)
     redacted = redact(report, case)
     case = redacted.case
+    mended = [*case.notes, *mended]
     mended += [f"cut from the initial observation: {sentence}" for sentence in redacted.cut]
     results = tuple(all_checks(report, redacted, min_tests))
     for result in results:

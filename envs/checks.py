@@ -53,11 +53,11 @@ def results_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
     Figure: the lowest agreement over all results, in percent; 0 when a number is missing.
     """
     text = _plain(report.text)
-    numbers = set(_numbers(text))
+    numbers = set(numbers_of(text))
     worst, detail = 100.0, ""
     for test in case.tests:
         for line in test.result.splitlines() or [""]:
-            missing = next((number for number in _numbers(_plain(line)) if number not in numbers), None)
+            missing = next((number for number in numbers_of(_plain(line)) if number not in numbers), None)
             score = 0.0 if missing else _agreement(_plain(line), text)
             if score < worst:
                 reason = f"the number {missing} is not in the report" if missing else f"found to {score:.0f} %"
@@ -76,7 +76,7 @@ def quotes_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
         if not test.quote:
             continue
         quote = _plain(test.quote)
-        missing = next((number for number in _numbers(_plain(test.result)) if number not in _numbers(quote)), None)
+        missing = next((number for number in numbers_of(_plain(test.result)) if number not in numbers_of(quote)), None)
         score = 0.0 if missing else _agreement(quote, text)
         if score < worst:
             worst, detail = (
@@ -210,7 +210,7 @@ def _plain(text: str) -> str:
     return " ".join(re.sub(r"[*_#|]|^\s*-\s", " ", text, flags=re.MULTILINE).split())
 
 
-def _numbers(text: str) -> list[str]:
+def numbers_of(text: str) -> list[str]:
     """The numbers of plain text, thousands without commas: '11,500/mm3' -> 11500, 3."""
     return [number.replace(",", "") for number in re.findall(r"\d+(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?", text)]
 

@@ -67,6 +67,8 @@ class StructuredCase:
     """Primary body system and disease type of Figure 6, in the words of `envs.composition`; empty: not told by the source."""
     disease_type: str = ""
     rare: bool | None = None
+    notes: tuple[str, ...] = ()
+    """What an extractor left out, and why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Extraction: the prompt's quoting, the reply's strict form, one retry with the fault named. The replies are written by hand."""
+"""Extraction: the report's own words or nothing, faults fed back, refusals by name. The replies are written by hand."""
 
 import json
 from collections.abc import Callable
@@ -6,29 +6,54 @@ from typing import Any
 
 import pytest
 
-from envs.extraction import SCHEMA, make_extractor, parse_reply, quoted
-from envs.records import CaseReport
+from envs.extraction import ATTEMPTS, MENU, PRESENTATION, make_extractor, parse_reply, parts_of, quoted, tells_result
+from envs.grounding import Report, sentences
+from envs.records import BadCase, CaseReport
 from tests.records import environment_of, refusal_of
 
-TEXT = (
-    "A 41-year-old cheesemaker has had evening fevers and back pain for five weeks. Hemoglobin was 11.2 g/dL. "
-    "MRI of the lumbar spine showed edema of the L4 end plate. Blood cultures grew Brucella melitensis. Brucellosis was diagnosed."
+TEXT = """A fever of the hills
+
+1. Introduction
+
+Brucellosis is a zoonosis. In one series platelets were 90 x 10^9/L at presentation.
+
+2. Case Report
+
+A 41-year-old cheesemaker has had evening fevers and low back pain for five weeks. She keeps goats and drinks their milk raw. On
+examination she had a temperature of 38.9 °C and tenderness over the lumbar spine; the spleen was not palpable.
+
+Hemoglobin was 11.2 g/dL – a “mild” anemia. MRI of the lumbar spine showed edema of the L4 end plate with disc
+enhancement. CT of the chest was performed. Blood cultures grew Brucella melitensis.
+
+She was treated with doxycycline and was discharged on day nine.
+
+3. Discussion
+
+Brucellosis is told by culture. In our patient the diagnosis of brucellosis was late. A bone marrow culture grows in 90% of cases."""
+REPORT = CaseReport("PMC1", "jats", "A fever of the hills", TEXT, path="PMC1.xml")
+O1 = (
+    "A 41-year-old cheesemaker has had evening fevers and low back pain for five weeks. She keeps goats and drinks their milk raw. "
+    "On examination she had a temperature of 38.9 °C and tenderness over the lumbar spine; the spleen was not palpable."
 )
-REPORT = CaseReport("PMC1", "jats", "A fever", TEXT, path="PMC1.xml")
-GOOD: dict[str, Any] = {
-    "initial_observation": "A 41-year-old cheesemaker has had evening fevers and back pain for five weeks.",
-    "tests": [
-        {"name": "Hemoglobin", "category": "laboratory", "result": "Hemoglobin was 11.2 g/dL", "aliases": ["Hb"]},
-        {"name": "MRI lumbar spine", "category": "imaging", "result": "edema of the L4 end plate", "aliases": []},
-    ],
+SAID: dict[str, Any] = {
+    "initial_observation": O1,
     "diagnosis": "Brucellosis",
     "diagnosis_synonyms": ["Malta fever"],
+    "rare_disease": True,
+    "body_system": "Bones, Joints and Muscles",
+    "disease_type": "Infections",
 }
-INVENTED = {
-    **GOOD,
-    "tests": [*GOOD["tests"], {"name": "CT head", "category": "imaging", "result": "A large bleed.", "aliases": []}],
+HEMOGLOBIN = {
+    "name": "Hemoglobin",
+    "category": "laboratory",
+    "result": 'Hemoglobin was 11.2 g/dL - a "mild" anemia',
+    "aliases": ["Hb"],
 }
-LEAKING = {**GOOD, "initial_observation": GOOD["initial_observation"] + " Brucellosis was diagnosed."}
+SPINE = {
+    "name": "MRI lumbar spine", "category": "imaging", "aliases": [],
+    "result": "edema of the L4 end plate with disc enhancement",
+}  # fmt: skip
+TESTS: dict[str, Any] = {"tests": [HEMOGLOBIN, SPINE]}
 
 Messages = list[dict[str, str]]
 
@@ -38,7 +63,7 @@ def speaker(*replies: object) -> tuple[Callable[[Messages, dict[str, Any]], str]
     heard: list[Messages] = []
 
     def complete(messages: Messages, schema: dict[str, Any]) -> str:
-        assert schema is SCHEMA
+        assert schema in (PRESENTATION, MENU)
         heard.append(list(messages))
         reply = replies[len(heard) - 1]
         return reply if isinstance(reply, str) else json.dumps(reply)
@@ -46,44 +71,160 @@ def speaker(*replies: object) -> tuple[Callable[[Messages, dict[str, Any]], str]
     return complete, heard
 
 
-def test_a_good_reply_becomes_an_environment() -> None:
-    complete, heard = speaker(GOOD)
+def test_good_replies_become_an_environment_in_the_report_s_own_words() -> None:
+    complete, heard = speaker(SAID, TESTS)
     environment = environment_of(REPORT, make_extractor(complete))
-    assert [test.name for test in environment.menu] == ["Hemoglobin", "MRI lumbar spine"]
+    assert environment.initial_observation == " ".join(TEXT.split("\n\n")[4].split())
+    assert [(test.name, test.minor) for test in environment.menu] == [("Hemoglobin", "hematology"), ("MRI lumbar spine", "magnetic resonance imaging")]
+    assert environment.menu[0].result == "Hemoglobin was 11.2 g/dL – a “mild” anemia", (
+        "the report's dash and quotes, not the model's"
+    )
+    assert environment.menu[1].quote == "MRI of the lumbar spine showed edema of the L4 end plate with disc enhancement."
+    assert (environment.body_system, environment.disease_type, environment.rare) == (
+        "Bones, Joints and Muscles", "Infections", True,
+    )  # fmt: skip
     assert environment.synonyms == ("Malta fever",)
-    assert len(heard) == 1
-    assert TEXT in heard[0][1]["content"]
+    assert len(heard) == 2
+    first, second = (messages[1]["content"] for messages in heard)
+    assert first.split("Question:")[0] == second.split("Question:")[0], "one beginning, which a prefix cache reads once"
 
 
 @pytest.mark.parametrize(
     ("faulty", "named"),
     [
-        (INVENTED, "CT head"),
-        (LEAKING, "Brucellosis"),
         ("Sure! Here it is.", "JSON"),
-        ({**GOOD, "extra": 1}, "keys"),
-        ({**GOOD, "tests": [{**GOOD["tests"][0], "category": "magic"}]}, "category"),
-        ({**GOOD, "diagnosis": ""}, "diagnosis"),
-        ({**GOOD, "diagnosis": "x" * 500}, "200"),
-        ({**GOOD, "tests": GOOD["tests"] * 30}, "40"),
-        ({**GOOD, "tests": "none"}, "array"),
         ("[" * 100_000, "JSON"),
+        ({**SAID, "extra": 1}, "keys"),
+        ({**SAID, "body_system": "Humours"}, "body_system"),
+        ({**SAID, "rare_disease": "yes"}, "rare_disease"),
+        ({**SAID, "diagnosis": "x" * 500}, "200"),
+        ({**SAID, "diagnosis": "Whipple disease"}, "Whipple disease"),
+        ({**SAID, "initial_observation": "A cheesemaker felt ill on a mountain. " * 4}, "felt ill"),
+        ({**SAID, "initial_observation": "A woman came."}, "A woman came"),
+        ({**SAID, "initial_observation": "In our patient the diagnosis of brucellosis was late. " + O1}, "brucellosis"),
     ],
 )
-def test_a_faulty_reply_is_asked_again_once_with_its_fault_named(faulty: object, named: str) -> None:
-    complete, heard = speaker(faulty, GOOD)
+def test_a_faulty_presentation_is_asked_again_with_its_fault(faulty: object, named: str) -> None:
+    complete, heard = speaker(faulty, SAID, TESTS)
     assert environment_of(REPORT, make_extractor(complete)).diagnosis == "Brucellosis"
-    assert len(heard) == 2
+    assert len(heard) == 3
     assert named in heard[1][-1]["content"]
 
 
-def test_a_second_faulty_reply_is_refused_by_name() -> None:
-    for faulty, reason in ((INVENTED, "results_grounded"), (LEAKING, "no_diagnosis_in_o1"), ("no", "extraction_failed")):
-        complete, heard = speaker(faulty, faulty)
+@pytest.mark.parametrize(
+    ("test", "why"),
+    [
+        ({**SPINE, "name": "CT head", "result": "a mass in the left frontal lobe with edema"}, "not in the report"),
+        ({**HEMOGLOBIN, "result": "Hemoglobin was 11.7 g/dL"}, "not in the report"),
+        ({**HEMOGLOBIN, "name": "Platelets", "result": "platelets were 90 x 10^9/L at presentation"}, "not in the report"),
+        (
+            {**SPINE, "name": "Bone marrow culture", "result": "A bone marrow culture grows in 90% of cases"},
+            "not in the report",
+        ),
+        ({**SPINE, "name": "CT chest", "result": "CT of the chest was performed"}, "tells no result"),
+        ({**SPINE, "name": "Blood cultures", "result": "Blood cultures"}, "tells no result"),
+    ],
+)
+def test_a_test_that_this_patient_s_sections_do_not_tell_is_left_out(test: dict[str, Any], why: str) -> None:
+    complete, _ = speaker(SAID, {"tests": [*TESTS["tests"], test]})
+    environment = environment_of(REPORT, make_extractor(complete))
+    assert [entry.name for entry in environment.menu] == ["Hemoglobin", "MRI lumbar spine"]
+    (note,) = (warning for warning in environment.warnings if warning.startswith("test left out"))
+    assert why in note
+    assert test["name"] in note
+
+
+def test_the_last_faulty_reply_is_refused_by_name() -> None:
+    invented = {"tests": [{**SPINE, "result": "a mass in the left frontal lobe with edema"}]}
+    leaking = {**SAID, "initial_observation": "In our patient the diagnosis of brucellosis was late. " * 3}
+    cases: list[tuple[list[object], str]] = [
+        (["no"] * ATTEMPTS, "extraction_failed"),
+        ([{**SAID, "initial_observation": "She felt ill upon a mountain in the spring. " * 3}] * ATTEMPTS, "o1_not_grounded"),
+        ([{**SAID, "diagnosis": "Whipple disease"}] * ATTEMPTS, "diagnosis_not_in_report"),
+        ([leaking] * ATTEMPTS, "o1_not_grounded"),  # a sentence of the discussion
+        ([SAID, *[invented] * ATTEMPTS], "no_grounded_test"),
+    ]
+    for replies, reason in cases:
+        complete, heard = speaker(*replies)
         refusal = refusal_of(REPORT, make_extractor(complete))
         assert refusal.reason == reason
         assert refusal.path == "PMC1.xml"
-        assert len(heard) == 2
+        assert len(heard) == len(replies)
+
+
+def test_a_sentence_that_is_not_in_the_report_is_dropped_and_noted() -> None:
+    complete, _ = speaker({**SAID, "initial_observation": O1 + " She was pale."}, TESTS)
+    environment = environment_of(REPORT, make_extractor(complete))
+    assert "pale" not in environment.initial_observation
+    assert any("She was pale." in warning for warning in environment.warnings)
+
+
+def test_outcome_in_the_observation_is_cut() -> None:
+    told = O1 + " She was treated with doxycycline and was discharged on day nine."
+    complete, _ = speaker({**SAID, "initial_observation": told}, TESTS)
+    environment = environment_of(REPORT, make_extractor(complete))
+    assert "discharged" not in environment.initial_observation
+    assert any("discharged" in warning for warning in environment.warnings)
+
+
+def test_a_long_report_is_read_in_parts_and_its_tests_come_together() -> None:
+    before, after = TEXT.split("Hemoglobin was")
+    filler = "\n\nNothing else was found on that day, and the next one was the same.\n\n" * 90
+    report = CaseReport("PMC1", "jats", "A fever of the hills", before + filler + "Hemoglobin was" + after, path="PMC1.xml")
+    assert len(list(parts_of(report.text, 3000))) == 3
+
+    def complete(messages: Messages, schema: dict[str, Any]) -> str:
+        shown = messages[1]["content"].split("</report>")[0]
+        assert len(shown) < 3400
+        if schema is PRESENTATION:
+            return json.dumps(SAID if "cheesemaker" in shown else {**SAID, "initial_observation": "not told"})
+        return json.dumps({"tests": [test for test in TESTS["tests"] if test["result"][:12] in shown]})
+
+    environment = environment_of(report, make_extractor(complete, part=3000))
+    assert len(environment.menu) == 2
+    assert environment.initial_observation.startswith("A 41-year-old cheesemaker")
+
+
+def test_parts_cover_the_text_and_overlap() -> None:
+    text = "\n\n".join(f"Paragraph {number} of a long report tells this and that." for number in range(400))
+    parts = list(parts_of(text, 2000))
+    assert max(map(len, parts)) <= 2000
+    assert all(f"Paragraph {number} of" in "".join(parts) for number in range(400))
+    assert all(after[:100] in before for before, after in zip(parts, parts[1:], strict=False))
+    assert list(parts_of("short", 2000)) == ["short"]
+
+
+def test_what_was_copied_is_found_through_typography_and_never_among_other_patients() -> None:
+    source = Report(TEXT)
+    span = source.find("hemoglobin was 11.2 g/dL - a 'mild' anemia")
+    assert span is not None
+    assert source.words(span) == "Hemoglobin was 11.2 g/dL – a “mild” anemia"
+    assert source.find("platelets were 90 x 10^9/L") is None
+    assert source.find("A bone marrow culture grows") is None
+    assert source.find("") is None
+    assert source.find("x" * 100_000) is None
+
+
+def test_sentences_are_split_at_their_ends_only() -> None:
+    assert list(sentences("- Pain for 3.5 days; no fever. Dr. Who came.\n\n- BP 120/80")) == [
+        "Pain for 3.5 days; no fever.", "Dr.", "Who came.", "BP 120/80",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("CT of the chest was performed", False),
+        ("An MRI of the brain was then requested", False),
+        ("Biopsy", False),
+        ("Pending", False),
+        ("CT of the chest was performed and showed a mass", True),
+        ("Hb 9 g/dL", True),
+        ("was normal", True),
+    ],
+)
+def test_that_a_test_was_made_is_no_result(words: str, told: bool) -> None:
+    assert tells_result(words, "Biopsy") is told
 
 
 def test_the_report_cannot_leave_its_quotes() -> None:
@@ -97,5 +238,7 @@ def test_the_report_cannot_leave_its_quotes() -> None:
     assert "platelets <30 and p<0.05" in inside
 
 
-def test_a_fenced_reply_is_read() -> None:
-    assert parse_reply(f"```json\n{json.dumps(GOOD)}\n```").diagnosis == "Brucellosis"
+def test_a_fenced_reply_with_thinking_is_read_and_any_other_form_refused() -> None:
+    assert parse_reply(f"<think>hm</think>```json\n{json.dumps(SAID)}\n```", PRESENTATION)["diagnosis"] == "Brucellosis"
+    with pytest.raises(BadCase, match="extraction_failed"):
+        parse_reply(json.dumps(TESTS), PRESENTATION)

@@ -1,0 +1,124 @@
+"""Finding what a model copied from a report again in the report, so that what is kept are always the report's own words."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rapidfuzz import fuzz
+
+from envs.checks import GROUNDED_AT, numbers_of
+
+_NUMBERED = re.compile(r"(?P<top>\d+)(?P<sub>(?:\.\d+)+)?\.?\s+(?P<title>[A-Z].{2,80})")
+# Sections that tell of other patients and of what is known, not of this one.
+_ELSEWHERE = re.compile(
+    r"(?:discussion|introduction|background|conclusions?|comments?|(?:literature |systematic )?review(?: of (?:the )?literature)?"
+    r"|learning points?|references|acknowledge?ments?|supplementary materials?|consent|key messages?)\b.{0,40}",
+    re.IGNORECASE,
+)
+_CASE = re.compile(
+    r"(?:abstract|the case|case\b.{0,30}|clinical\b.{0,30}|patient\b.{0,30}|history|(?:physical )?examination|investigations?|diagnos\w+"
+    r"|differential diagnosis|treatment|outcome.{0,30}|follow-?up|results)",
+    re.IGNORECASE,
+)
+
+# Of the same length as what they stand for, so that places in the text stay the same.
+_ALIKE = str.maketrans("‐‑‒–—―−‘’`´“”\u00a0\u2009\u202f\t\n", "-------''''\"\"     ")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where a text stands in a report: characters `start` to `end`, its `score` (percent of agreement)."""
+
+    start: int
+    end: int
+    score: float
+
+
+class Report:
+    """A report's text, searched for what was copied from it."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self._all = _lined(text)
+        self._case = _without_elsewhere(text)
+
+    def find(self, copied: str) -> Span | None:
+        """The passage of this patient's own sections that `copied` was copied from; None where none agrees to GROUNDED_AT percent.
+
+        A passage that lacks a number of `copied` is none. It begins and ends at word boundaries.
+        """
+        needle = " ".join(_lined(copied).split()).strip(" .;,")
+        if not needle or len(needle) > len(self._case):
+            return None
+        if (start := self._case.find(needle)) >= 0:
+            return Span(start, start + len(needle), 100.0)
+        found = fuzz.partial_ratio_alignment(needle, self._case, score_cutoff=GROUNDED_AT)
+        if found is None:
+            return None
+        start, end = _whole_words(self._case, found.dest_start, found.dest_end)
+        told = numbers_of(self.text[start:end])
+        if any(number not in told for number in numbers_of(copied)):
+            return None
+        return Span(start, end, found.score)
+
+    def words(self, span: Span) -> str:
+        """The report's own words there, on one line."""
+        return " ".join(self.text[span.start : span.end].split())
+
+    def sentence(self, span: Span) -> str:
+        """The whole sentences around a span, on one line."""
+        before = max(self.text.rfind(mark, 0, span.start) + len(mark) for mark in (". ", "\n", "; "))
+        ends = [
+            place for mark in (". ", ".\n", "\n", "; ") if (place := self.text.find(mark, max(span.start, span.end - 1))) >= 0
+        ]
+        return " ".join(self.text[max(0, before) : min(ends, default=len(self.text)) + 1].split())
+
+    def tells(self, name: str) -> int:
+        """How often the report names something, anywhere in it."""
+        return self._all.count(" ".join(_lined(name).split()))
+
+
+def _lined(text: str) -> str:
+    """`text` in small letters with one kind of dash, quote and space, character for character."""
+    return "".join(low if len(low := c.lower()) == 1 else c for c in text.translate(_ALIKE))
+
+
+@lru_cache(maxsize=4)
+def _without_elsewhere(text: str) -> str:
+    """The searched text with the sections about other patients blanked, so that nothing is found there."""
+    blank, top = False, ""
+    lines = []
+    for line in text.splitlines(keepends=True):
+        blank, top = _section(line.strip(), blank, top)
+        lines.append("\0" * len(line) if blank else _lined(line))
+    return "".join(lines)
+
+
+def _section(line: str, blank: bool, top: str) -> tuple[bool, str]:
+    """Whether the text from this line on is about other patients, and its section's number; a line that is no heading changes nothing."""
+    if len(line) > 90:
+        return blank, top
+    if numbered := _NUMBERED.fullmatch(line):
+        if numbered["sub"] and numbered["top"] == top:
+            return blank, top
+        return bool(_ELSEWHERE.fullmatch(numbered["title"])), numbered["top"]
+    if _ELSEWHERE.fullmatch(line) and not line.endswith("."):
+        return True, ""
+    return (False, "") if _CASE.fullmatch(line) and not line.endswith(".") else (blank, top)
+
+
+def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
+    while start > 0 and text[start - 1].isalnum() and text[start].isalnum():
+        start -= 1
+    while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
+        end += 1
+    return start, end
+
+
+def sentences(text: str) -> Iterator[str]:
+    """The sentences of running text and of lines, without bullets."""
+    for line in text.splitlines():
+        for sentence in re.split(r"(?<=[.!?;])\s+(?=[A-Z(\d])", line.strip(" -*•\t")):
+            if sentence.strip():
+                yield sentence.strip()
