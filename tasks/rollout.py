@@ -22,6 +22,7 @@ Distance = Callable[[str], int | None]
 """The text of a diagnosis -> its DTC to the truth of the environment, in hops; None: unknown."""
 
 BUDGET_SPENT = "BudgetSpent"
+"""The class of error (`clinicians.llm`) that ends a tree, by its name: what is played here need not be a language model."""
 
 
 class Clinician(Protocol):
