@@ -2,75 +2,116 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from envs.records import BadCase, CaseReport
-from envs.sources import agentclinic, case_json, jats, medrbench
-from envs.sources.files import parse_json, read_text
+from envs.sources import agentclinic, archives, case_json, jats, medrbench, pmc
+from envs.sources.files import inside, parse_json, read_text
 
 Reader = Callable[[Path], Iterator[CaseReport | BadCase]]
 
+PMC = "pmc:"
+UNLICENSED = "unlicensed"
+ANY_ARTICLE = "any-article"
 
-def read_cases(path: str | Path) -> Iterator[CaseReport | BadCase]:
-    """All cases at a path: a file of a known form, or a folder of such files (not of folders), by name.
+_SUFFIXES = (*jats.SUFFIXES, *archives.SUFFIXES, ".json", ".jsonl")
+_FORMS = (
+    "PMC article (JATS .xml or .nxml), PMC bulk package (.tar.gz), AgentClinic OSCE cases (.jsonl), MedR-Bench cases (.json), "
+    "a structured case (.json, docs/case-format.md)"
+)
 
-    A case that cannot be read is yielded as BadCase and the others go on; so is the second case with an id already seen
-    ('duplicate_id'). Raises BadCase('no_cases' | 'unknown_format') when there is nothing at `path` that can be read.
+
+def read_cases(path: str | Path, allow: frozenset[str] = frozenset()) -> Iterator[CaseReport | BadCase]:
+    """All cases at a path: a file of a known form, a folder of such files (not of folders), by name, or of `pmc:IDS`
+    (docs/sources.md).
+
+    A case that cannot be read is yielded as BadCase and the others go on; so are the second case with an id already seen
+    ('duplicate_id'), a case without a licence ('no_licence') unless 'unlicensed' is in `allow`, an article that is no case
+    report ('not_a_case_report') unless 'any-article' is, and a retracted one ('retracted') always. Raises
+    BadCase('no_cases' | 'unknown_format') when there is nothing at `path` that can be read, ValueError for other names
+    in `allow`.
     """
+    if unknown := allow - {UNLICENSED, ANY_ARTICLE}:
+        raise ValueError(f"allow: {', '.join(sorted(unknown))}: only {UNLICENSED} and {ANY_ARTICLE} can be allowed")
+    found = (
+        pmc.read(str(path).removeprefix(PMC), ANY_ARTICLE in allow)
+        if str(path).startswith(PMC)
+        else _all(Path(path), ANY_ARTICLE in allow)
+    )
     seen: set[str] = set()
-    for case in _all(Path(path)):
+    for case in found:
         if isinstance(case, CaseReport):
-            if case.case_id in seen:
-                case = BadCase("duplicate_id", f"a case {case.case_id!r} came before; ids must differ", case.case_id, case.path)
-            else:
-                seen.add(case.case_id)
-        yield case
+            case = _judged(case, seen, UNLICENSED in allow)
+        yield case if isinstance(case, CaseReport) else _printable(case)
 
 
-def _all(path: Path) -> Iterator[CaseReport | BadCase]:
-    if not path.exists():
-        raise BadCase("no_cases", f"there is nothing at {path}", path=str(path))
-    if path.is_file():
-        yield from _reader(path)(path)
-        return
-    files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in (".xml", ".json", ".jsonl")]
+def _judged(case: CaseReport, seen: set[str], unlicensed: bool) -> CaseReport | BadCase:
+    if case.case_id in seen:
+        return BadCase("duplicate_id", f"a case {case.case_id!r} came before; ids must differ", case.case_id, case.path)
+    seen.add(case.case_id)
+    if not (case.licence and case.licence.strip()) and not unlicensed:
+        message = f"{case.path} names no licence to use it under; allow it with --allow {UNLICENSED}"
+        return BadCase("no_licence", message, case.case_id, case.path)
+    return replace(case, path=_text(case.path))
+
+
+def _all(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
+    try:
+        if path.is_dir():
+            yield from _folder(path, any_article)
+        elif path.exists():
+            yield from _reader(path, any_article)(path)
+        else:
+            raise BadCase("no_cases", f"there is nothing at {path}", path=str(path))
+    except OSError as error:
+        raise BadCase("unreadable", f"{path}: {error.strerror}", path=str(path)) from error
+
+
+def _folder(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
+    files = [file for file in sorted(path.iterdir()) if _is_case_file(file)]
     if not files:
-        raise BadCase(
-            "no_cases", f"{path} holds no .xml, .json or .jsonl file (folders inside it are not searched)", path=str(path)
-        )
+        raise BadCase("no_cases", f"{path} holds no {', '.join(_SUFFIXES)} file (its folders are not searched)", path=str(path))
     for file in files:
-        if file.suffix.lower() == ".json" and file.with_suffix(".xml").exists():
-            continue  # the structured part of the article beside it
         try:
-            yield from _reader(file)(file)
+            if not inside(file, path):
+                raise BadCase("outside_folder", f"{file.name} is a link that leads out of the folder; copy the file")
+            yield from _reader(file, any_article)(file)
         except BadCase as bad:
-            yield bad
+            yield BadCase(bad.reason, bad.message, bad.case_id, bad.path or str(file))
+        except OSError as error:
+            yield BadCase("unreadable", f"{file.name}: {error.strerror}", path=str(file))
 
 
-def _reader(path: Path) -> Reader:
+def _is_case_file(file: Path) -> bool:
+    """A name of a known form that is not the structured part of the article beside it, nor a note on the folder."""
+    if file.is_dir() or not file.name.lower().endswith(_SUFFIXES):
+        return False
+    return file.suffix.lower() != ".json" or not any(file.with_suffix(suffix).exists() for suffix in jats.SUFFIXES)
+
+
+def _reader(path: Path, any_article: bool) -> Reader:
     """The source that can read a file. Raises BadCase('unknown_format') with what is understood."""
-    suffix = path.suffix.lower()
-    if suffix == ".xml":
-        return jats.read
-    if suffix == ".jsonl" and _first_keys(path) >= {"OSCE_Examination"}:
+    name = path.name.lower()
+    if name.endswith(jats.SUFFIXES):
+        return partial(jats.read, any_article=any_article)
+    if name.endswith(archives.SUFFIXES):
+        return partial(archives.read, any_article=any_article)
+    if name.endswith(".jsonl") and _first_keys(path) >= {"OSCE_Examination"}:
         return agentclinic.read
-    if suffix == ".json":
+    if name.endswith(".json"):
         value = parse_json(read_text(path), path)
         if case_json.is_case(value):
             return case_json.read
         if isinstance(value, dict) and any(isinstance(case, dict) and "generate_case" in case for case in value.values()):
             return medrbench.read
-    raise BadCase(
-        "unknown_format",
-        f"{path.name} is none of: PMC article (JATS .xml), AgentClinic OSCE cases (.jsonl), MedR-Bench cases (.json), "
-        "a structured case (.json, docs/case-format.md)",
-        path=str(path),
-    )
+    raise BadCase("unknown_format", f"{path.name} is none of: {_FORMS}", path=str(path))
 
 
 def _first_keys(path: Path) -> set[str]:
     """The keys of the first line that is a JSON object; later lines are judged one by one when they are read."""
-    for line in read_text(path).splitlines():
+    for line in read_text(path).split("\n"):
         try:
             value = json.loads(line) if line.strip() else None
         except (ValueError, RecursionError):
@@ -78,3 +119,12 @@ def _first_keys(path: Path) -> set[str]:
         if isinstance(value, dict):
             return set(value)
     return set()
+
+
+def _printable(bad: BadCase) -> BadCase:
+    """File names need not be UTF-8; what is stored and logged must be."""
+    return BadCase(bad.reason, _text(bad.message), _text(bad.case_id), _text(bad.path))
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()

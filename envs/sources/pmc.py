@@ -1,0 +1,276 @@
+"""PubMed Central by article id: the text through the E-utilities, licence and retraction from the open-access service.
+
+E-utilities and their limits: Sayers, A General Introduction to the E-utilities (NCBI Bookshelf NBK25497): 3 requests a
+second, 10 with a key, `tool` and `email` named. The open-access service is one XML record an article.
+"""
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+from lxml import etree
+
+from envs.records import BadCase, CaseReport
+from envs.sources import jats
+from envs.sources.files import read_bytes, read_text
+
+EUTILS = "https://eutils.ncbi.nlm.nih.gov"
+OPEN_ACCESS = "https://www.ncbi.nlm.nih.gov"
+INTERVAL_S, INTERVAL_WITH_KEY_S = 1 / 3, 1 / 10
+ATTEMPTS = 5
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 60.0
+TIMEOUT_S = 30.0
+MAX_IDS = 1_000_000
+MAX_UNREACHABLE = 3
+"""After so many ids in a row without an answer the next ones get one attempt each, until one is answered."""
+_FINAL = ("idIsNotOpenAccess", "idDoesNotExist")
+_GONE = (404, 410)
+_PASSING = (408, 425, 429)
+
+
+@dataclass(frozen=True)
+class _Article:
+    """What PMC says of one article, as it is kept: `jats` is '' where it may not be had."""
+
+    pmcid: str
+    open_access: bool
+    retracted: bool
+    licence: str
+    jats: str
+
+
+T = TypeVar("T")
+Understand = Callable[[bytes], T]
+
+
+class _Unreachable(Exception):
+    """No usable answer after all attempts; the message names host and fault, never the request with its key."""
+
+
+def read(wanted: str, any_article: bool = False) -> Iterator[CaseReport | BadCase]:
+    """The articles of `wanted`: ids such as 'PMC123,PMC456', or a file with one id a line ('#' starts a comment).
+
+    What was asked once is kept under $XDG_CACHE_HOME/medaction/pmc (else ~/.cache), one file an article, and not asked again.
+    An id that cannot be used is yielded as BadCase('bad_pmcid' | 'not_open_access' | 'retracted' | 'unreachable' | those of
+    `envs.sources.jats`) and the others go on. Environment: NCBI_API_KEY and NCBI_EMAIL, MEDACTION_NCBI_URL for a mirror of both
+    services. Raises BadCase('no_cases' | 'cache_unwritable' and those of `read_text`).
+    """
+    folder = _cache_folder()
+    with httpx.Client(timeout=TIMEOUT_S, follow_redirects=True) as client:
+        server = _Server(client)
+        for pmcid in _ids(wanted):
+            try:
+                yield _case(_article(pmcid, folder, server), any_article)
+            except BadCase as bad:
+                yield BadCase(bad.reason, bad.message, pmcid[:100], f"pmc:{pmcid[:100]}")
+
+
+def _ids(wanted: str) -> list[str]:
+    """Ids as they were given, without repetition; whether they are ids is judged one by one."""
+    lines = wanted.split(",")
+    if not re.fullmatch(r"[\s,]*PMC[0-9]+[\s,]*", lines[0]) and Path(wanted).is_file():
+        lines = [line.partition("#")[0] for line in read_text(Path(wanted)).split("\n")]
+    ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not ids:
+        raise BadCase("no_cases", f"pmc:{wanted}: no article id, such as PMC4735908", path=f"pmc:{wanted}")
+    return ids[:MAX_IDS]
+
+
+def _article(pmcid: str, folder: Path, server: "_Server") -> _Article:
+    if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
+        raise BadCase("bad_pmcid", f"{pmcid[:60]!r} is no PMC article id (PMC and digits) and no file of such ids")
+    if kept := _kept(folder / f"{pmcid}.json", pmcid):
+        return kept
+    try:
+        article = server.article(pmcid)
+    except _Unreachable as error:
+        raise BadCase("unreachable", f"{pmcid}: {error}; run again to ask for it again") from error
+    _keep(folder / f"{pmcid}.json", article)
+    return article
+
+
+def _case(article: _Article, any_article: bool) -> CaseReport:
+    pmcid = article.pmcid
+    if article.retracted:
+        raise BadCase("retracted", f"{pmcid} is retracted")
+    if not article.open_access:
+        raise BadCase("not_open_access", f"{pmcid} is not in PMC's open access subset; its text may not be used by programs")
+    parsed = jats.parse(article.jats.encode(), pmcid)
+    return jats.report(parsed, pmcid, pmcid, f"pmc:{pmcid}", any_article, licence=article.licence or None)
+
+
+# --- the cache ---------------------------------------------------------------------------------------------------------------
+
+
+def _cache_folder() -> Path:
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medaction" / "pmc"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadCase("cache_unwritable", f"{folder}: {error.strerror}; set XDG_CACHE_HOME", path=str(folder)) from error
+    return folder
+
+
+def _kept(file: Path, pmcid: str) -> _Article | None:
+    """The kept article; a file that is not whole counts as none and is asked for anew."""
+    try:
+        article = _Article(**json.loads(read_bytes(file, 4 * jats.MAX_BYTES)))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    kinds = [type(value) for value in vars(article).values()]
+    return article if article.pmcid == pmcid and kinds == [str, bool, bool, str, str] else None
+
+
+def _keep(file: Path, article: _Article) -> None:
+    """Written beside and renamed, so that no reader and no crash ever sees half a file."""
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".part", encoding="utf-8", delete=False) as part:
+            try:
+                json.dump(vars(article), part)
+                part.flush()
+                os.fsync(part.fileno())
+                os.replace(part.name, file)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(part.name)
+                raise
+    except OSError as error:
+        raise BadCase("cache_unwritable", f"{file}: {error.strerror}; set XDG_CACHE_HOME", path=str(file)) from error
+
+
+# --- the services ------------------------------------------------------------------------------------------------------------
+
+
+class _Server:
+    """NCBI's two services with their manners: paced, named, retried with growing pauses."""
+
+    def __init__(self, client: httpx.Client):
+        self.client = client
+        mirror = os.environ.get("MEDACTION_NCBI_URL", "").rstrip("/")
+        self.efetch = f"{mirror or EUTILS}/entrez/eutils/efetch.fcgi"
+        self.open_access = f"{mirror or OPEN_ACCESS}/pmc/utils/oa/oa.fcgi"
+        self.named = {"tool": "medaction"}
+        if email := os.environ.get("NCBI_EMAIL"):
+            self.named["email"] = email
+        self.key = {"api_key": key} if (key := os.environ.get("NCBI_API_KEY")) else {}
+        self.interval = INTERVAL_WITH_KEY_S if self.key else INTERVAL_S
+        self.next_at = 0.0
+        self.unreachable = 0
+
+    def article(self, pmcid: str) -> _Article:
+        """What both services say of one article. Raises _Unreachable."""
+        try:
+            article = self._ask_both(pmcid)
+        except _Unreachable:
+            self.unreachable += 1
+            raise
+        self.unreachable = 0
+        return article
+
+    def _ask_both(self, pmcid: str) -> _Article:
+        record = self._ask("GET", self.open_access, {"id": pmcid} | self.named, _open_access_record, may_be_gone=True)
+        if record is not None and (record.get("code") or record.get("retracted") == "yes"):
+            return _Article(pmcid, not record.get("code"), record.get("retracted") == "yes", "", "")
+        text = self._ask(
+            "POST",  # so that no log of addresses shows the key
+            self.efetch,
+            {"db": "pmc", "id": pmcid.removeprefix("PMC"), "retmode": "xml"} | self.named | self.key,
+            partial(_article_text, pmcid=pmcid),
+        )
+        if not text:
+            return _Article(pmcid, False, False, "", "")
+        licence = record.get("license", "") if record is not None else ""
+        # Where the open-access service is no more, the article's own marks decide.
+        is_open = record is not None or jats.is_open_access(jats.parse(text.encode(), pmcid))
+        return _Article(pmcid, is_open, False, "" if licence == "none" else licence, text if is_open else "")
+
+    def _ask(
+        self, method: str, url: str, parameters: dict[str, str], understand: Understand[T], may_be_gone: bool = False
+    ) -> T | None:
+        """What `understand` makes of the answer's bytes; None where the service does not exist any more and that may be."""
+        fault = ""
+        attempts = ATTEMPTS if self.unreachable < MAX_UNREACHABLE else 1
+        for attempt in range(attempts):
+            self._wait_turn()
+            pause = min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S)
+            try:
+                status, headers, data = self._send(method, url, parameters)
+                if status == 200:
+                    return understand(data)
+                if status in _GONE and may_be_gone:
+                    return None
+                fault = f"answered {status}"
+                if status < 500 and status not in _PASSING:
+                    break
+                pause = _retry_after(headers.get("retry-after"), pause)
+            except httpx.HTTPError as error:
+                fault = type(error).__name__
+            except BadCase as bad:
+                fault = f"answered what is no answer ({bad.reason})"
+            if attempt + 1 < attempts:
+                time.sleep(pause)
+        raise _Unreachable(f"{httpx.URL(url).host} {fault}")
+
+    def _wait_turn(self) -> None:
+        now = time.monotonic()
+        time.sleep(max(0.0, self.next_at - now))
+        self.next_at = max(now, self.next_at) + self.interval
+
+    def _send(self, method: str, url: str, parameters: dict[str, str]) -> tuple[int, httpx.Headers, bytes]:
+        where = {"params": parameters} if method == "GET" else {"data": parameters}
+        with self.client.stream(method, url, **where) as answer:  # type: ignore[arg-type]
+            data = b""
+            for chunk in answer.iter_bytes(2**16):
+                data += chunk
+                if len(data) > jats.MAX_BYTES:
+                    raise BadCase("too_large", "")
+            return answer.status_code, answer.headers, data
+
+
+def _open_access_record(data: bytes) -> dict[str, str]:
+    """The attributes of the one <record>, or of the <error>, which has a 'code'. Raises BadCase when it is neither."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False, load_dtd=False)
+    try:
+        root = etree.fromstring(data, parser)
+    except etree.XMLSyntaxError as error:
+        raise BadCase("bad_xml", str(error)) from error
+    for path in ("error", "records/record"):
+        if root.tag == "OA" and (found := root.find(path)) is not None:
+            record = {str(name): str(value) for name, value in found.attrib.items()}
+            if record.get("code") in (None, *_FINAL):  # other errors are the service's own troubles
+                return record
+    raise BadCase("bad_xml", "neither record nor a final error")
+
+
+def _article_text(data: bytes, pmcid: str) -> str:
+    """The answer as text where it holds the article; '' where it says that there is none. Raises BadCase when it is neither."""
+    if re.search(rb"<pmc-articleset[^>]*>\s*(?:<Reply\b|</pmc-articleset>)|<pmc-articleset[^>]*/>", data):
+        return ""
+    if jats.pmcid_of(jats.parse(data, pmcid)) not in ("", pmcid):
+        raise BadCase("bad_xml", "another article")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise BadCase("bad_encoding", str(error)) from error
+
+
+def _retry_after(told: str | None, otherwise: float) -> float:
+    """Seconds to wait: as the server told in seconds or as a date, at most LONGEST_PAUSE_S."""
+    if not told:
+        return otherwise
+    try:
+        seconds = float(told) if re.fullmatch(r"[0-9.]+", told) else parsedate_to_datetime(told).timestamp() - time.time()
+    except ValueError:
+        return otherwise
+    return min(max(seconds, 0.0), LONGEST_PAUSE_S)
