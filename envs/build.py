@@ -1,6 +1,7 @@
 """From a case report to a clinical environment E = (o1, M, f), or to a refusal with the name of the check that failed (stage 1)."""
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -77,6 +78,7 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
 
     - A test whose result says that there is none ('Pending', 'Not performed') is left out: the oracle answers UNAVAILABLE.
     - Vital signs and examination findings that the initial observation tells already are no test.
+    - Control and invisible characters leave the initial observation.
     - Tests of the same name become one: equal results once, different ones verbatim on lines of their own, in order.
     """
     documented = [test for test in case.tests if test.name.strip() and checks.is_documented(test.result)]
@@ -90,7 +92,13 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
         if key in merged:
             notes.append(f"documented more than once, merged: {test.name}")
         merged[key] = _merge(merged[key], test) if key in merged else test
-    return replace(case, diagnosis=case.diagnosis.strip(), tests=tuple(merged.values())), notes
+    observation = seen_text(case.initial_observation)
+    return replace(case, initial_observation=observation, diagnosis=case.diagnosis.strip(), tests=tuple(merged.values())), notes
+
+
+def seen_text(text: str) -> str:
+    """`text` without control and invisible characters, behind which a name could hide; line breaks and tabs stay."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
 
 
 def _merge(first: DocumentedTest, second: DocumentedTest) -> DocumentedTest:

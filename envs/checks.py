@@ -94,8 +94,9 @@ def no_diagnosis_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult
     diagnoses = (case.diagnosis, *case.synonyms)
     names = _unique(name for diagnosis in diagnoses for name in names_of(diagnosis))
     shorts = _unique(short for diagnosis in diagnoses for short in abbreviations_of(diagnosis))
+    shorts += [synonym for synonym in case.synonyms if re.fullmatch(r"[A-Z][A-Za-z0-9-]{0,2}[A-Z]", synonym)]
     found = [name for name in names if mentions(case.initial_observation, name)]
-    found += [short for short in shorts if re.search(rf"\b{re.escape(short)}\b", case.initial_observation)]
+    found += [short for short in shorts if re.search(rf"\b{re.escape(short)}s?\b", case.initial_observation)]
     return CheckResult("no_diagnosis_in_o1", not found, len(found), 0, f"the initial observation names {', '.join(found)!r}")
 
 
@@ -116,7 +117,10 @@ def no_manifestation_in_o1(_report: CaseReport, case: StructuredCase) -> CheckRe
 
 
 def no_result_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
-    """No result of at least RESULT_LENGTH characters stands in o1. Figure: the number of tests whose result is told there."""
+    """No result of the menu stands in o1: no line of RESULT_LENGTH characters or more, and no laboratory value of a test by its name.
+
+    Figure: the number of tests whose result is told there.
+    """
     found = [test.name for test in case.tests if is_told(test, case.initial_observation)]
     return CheckResult(
         "no_result_in_o1", not found, len(found), 0, f"the initial observation tells the result of {', '.join(found)}"
@@ -124,15 +128,29 @@ def no_result_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
 
 
 def is_told(test: DocumentedTest, text: str) -> bool:
-    """Whether `text` tells a line of the test's result that is long enough not to stand there by chance."""
+    """Whether `text` tells the test's result: a line of it that is too long to stand there by chance, or its value beside its name."""
     plain = _plain(text)
-    lines = (_plain(line) for line in test.result.splitlines())
-    return any(RESULT_LENGTH <= len(line) <= len(plain) and _agreement(line, plain) >= 95 for line in lines)
+    lines = [_plain(line) for line in test.result.splitlines()]
+    if any(RESULT_LENGTH <= len(line) <= len(plain) and _agreement(line, plain) >= 95 for line in lines):
+        return True
+    return test.category == "laboratory" and any(
+        _beside(name, line, plain) for name in (test.name, *test.aliases) for line in lines
+    )
+
+
+def _beside(name: str, line: str, plain: str) -> bool:
+    """Whether a value of `line` stands right after the test's name: 'hemoglobin was 9.1', 'HIV test was positive'."""
+    if sum(c.isalpha() for c in name) < 2:
+        return False
+    values = [*numbers_of(line)[:1], *re.findall(r"\b(?:positive|negative|reactive|elevated|low|high|normal)\b", line)[:1]]
+    named = rf"\b{re.escape(_plain(name))}\b[^.;\n]{{0,25}}?"
+    return any(re.search(rf"{named}(?<![\d.]){re.escape(value)}(?![\d.]*\d)", plain) for value in values)
 
 
 # What became of the patient. A death in the family, a remission in the past or a visit 'for follow-up' is history.
 _OUTCOME = re.compile(
     r"""\b(?:(?:patient|he|she|infant|neonate|child|baby|boy|girl|man|woman)\s(?:\w+\s)?(?:died|expired|recovered|succumbed|passed\saway)
+    |pronounced\sdead
     |(?:was|were)\s(?:\w+\s)?discharged(?!\sfrom\san)|autopsy|post-?mortem
     |at\s(?:the\s|an?\s)?(?:[\w-]+[\s-])?(?:day|week|month|year)s?['’]?[\s-](?:of\s)?follow-?\s?up
     |follow-?\s?up\s(?:\w+\s)?(?:showed|revealed|demonstrated|confirmed)

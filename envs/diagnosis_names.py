@@ -4,6 +4,7 @@ Strict on purpose: a negated mention, one in the family, or one in the past hist
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
 from rapidfuzz import fuzz
@@ -20,7 +21,7 @@ FUZZY_LENGTH = 12
 _CONNECTOR = re.compile(
     r"""\b(?P<cause>caused\sby|due\sto|secondary\sto|from|resulting\sfrom)\b
     |\b(?P<beside>with(?:out)?|presenting\s(?:as|with)|causing|leading\sto|complicated\sby|complicating|mimicking|involving|during|managed
-        |in\sthe\s(?:absence|context|setting|presence)\sof|associated(?:\swith)?|nearing|successfully|following|after|likely|induced\sby
+        |in\sthe\s(?:absence|context|setting|presence)\sof|(?<!-)associated(?:\swith)?|nearing|successfully|following|after|likely|induced\sby
         |triggered\sby|superimposed\son|compounded\sby|in\san?)\b
     |(?P<same>\band\b|[,;\n]|\b\d\.\s)""",
     re.VERBOSE,
@@ -35,7 +36,7 @@ _LEADING = re.compile(
 _EPONYM = re.compile(r"(\S{5,}?)(?:'s|’s|s['’])?\s+(?:disease|syndrome|disorder|phenomenon)", re.IGNORECASE)
 _EXPOSED = re.compile(r".+?[- ](?:induced|associated|related|triggered|mediated)\s+(.+)", re.IGNORECASE)
 _ORGANISM = re.compile(
-    r"\b[A-Z][a-z]{3,}(?:a|us|um|er|es|as|is|ella|ma) (?!(?:with|in|of)\b)[a-z]{3,}(?:us|is|um|ii|ae|ens|a|e|i)\b"
+    r"\b[A-Z][a-z]{3,}(?:a|us|um|er|es|as|is|ella|ma) (?!(?:with|in|of|disease|syndrome)\b)[a-z]{3,}(?:us|is|um|ii|ae|ens|a|e|i)\b"
 )
 # Words that name a disease by their ending, or as such; the general ones give nothing away without the word before them.
 _DISEASE = re.compile(
@@ -56,6 +57,19 @@ _GENERAL = re.compile(
 )
 
 
+_SUFFIX = re.compile(r"(?:i?osis|itis|oma|emia|i?asis)$")
+_ORGANS = {
+    "pulmonary": "lung", "renal": "kidney", "hepatic": "liver", "cardiac": "heart", "cerebral": "brain", "gastric": "stomach",
+    "mammary": "breast", "cutaneous": "skin", "ocular": "eye", "osseous": "bone", "testicular": "testis", "ovarian": "ovary",
+    "splenic": "spleen",
+}  # fmt: skip
+
+
+def _organs(plain: str) -> str:
+    """One word an organ: 'pulmonary' is 'lung'."""
+    return " ".join(_ORGANS.get(word, word) for word in plain.split())
+
+
 def names_of(diagnosis: str) -> Iterator[str]:
     """The names that would give it away: of each part as written, without 'acute', without 'drug-induced', without 'disease', its
     last word where that is a disease by itself ('sparganosis'), the organism, and what stands in brackets.
@@ -63,7 +77,7 @@ def names_of(diagnosis: str) -> Iterator[str]:
     for part in parts_of(diagnosis)[0]:
         bare = _LEADING.sub("", part)
         caused = found[1] if (found := _EXPOSED.fullmatch(part)) else ""
-        eponym = found[1] if (found := _EPONYM.fullmatch(bare)) else ""
+        eponym = found[1] if (found := _EPONYM.fullmatch(bare)) and "-" not in found[1] else ""
         yield from (
             name for name in (part, bare, caused, _LEADING.sub("", caused), eponym) if len(name) >= 4 and not is_general(name)
         )
@@ -118,14 +132,24 @@ def abbreviations_of(diagnosis: str) -> Iterator[str]:
 
 
 def mentions(text: str, name: str) -> bool:
-    """Whether `text` names it: as whole words, by all its words within one sentence, or, when long, in a slightly other spelling."""
-    plain, wanted = normalise(text), normalise(name)
-    if not wanted or is_general(wanted):
+    """Whether `text` names it: as whole words, by all its words within one sentence, as an adjective ('tuberculous'), by what is given
+    against it ('antituberculosis'), or, when long, in a slightly other spelling. Hyphens and invisible characters hide nothing.
+    """
+    if not (wanted := _organs(normalise(name))) or is_general(wanted):
         return False
+    seen = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    return any(_mentions(variant, wanted) for variant in dict.fromkeys((seen, seen.replace("-", ""))))
+
+
+def _mentions(text: str, wanted: str) -> bool:
+    plain = _organs(normalise(text))
     if re.search(rf"\b{re.escape(wanted)}(?:s|es)?\b", plain):
         return True
     if len(wanted) >= 7 and re.search(rf"\banti ?{re.escape(wanted[: len(wanted) - 3])}", plain):
-        return True  # 'antituberculosis therapy' tells of tuberculosis
+        return True
+    stem = _SUFFIX.sub("", wanted)
+    if 6 <= len(stem) < len(wanted) and re.search(rf"\b{re.escape(stem)}(?:ous|otic|itic|omatous|emic|id|ic|al)?\b", plain):
+        return True
     stems = [word[: max(5, len(word) - 3)] for word in wanted.split() if len(word) > 3]
     if len(stems) >= 2 and any(all(_has_stem(sentence, stem) for stem in stems) for sentence in _sentences(text)):
         return True
@@ -150,4 +174,4 @@ def _has_stem(sentence: str, stem: str) -> bool:
 
 
 def _sentences(text: str) -> list[str]:
-    return [normalise(sentence) for sentence in re.split(r"(?<=[.;!?])\s|\n", text)]
+    return [_organs(normalise(sentence)) for sentence in re.split(r"(?<=[.;!?])\s|\n", text)]

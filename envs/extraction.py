@@ -16,6 +16,7 @@ from envs.categories import minor_category_of
 from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from envs.diagnosis_names import mentions
 from envs.grounding import Report, sentences
+from envs.mentions import named_tests
 from envs.naming import normalise
 from envs.records import BadCase, CaseReport, Category, DocumentedTest, StructuredCase
 from envs.redaction import redact
@@ -204,6 +205,7 @@ def _ask(
 
 def _read_presentation(said: dict[str, Any], source: Report, report: CaseReport) -> StructuredCase:
     observation, lost = grounded_sentences(said["initial_observation"], source)
+    observation, tested = without_tests(observation)
     told = len(said["initial_observation"])
     if sum(map(len, lost)) > LOST * told:
         raise BadCase(
@@ -215,7 +217,10 @@ def _read_presentation(said: dict[str, Any], source: Report, report: CaseReport)
         raise BadCase("diagnosis_not_in_report", f"the report does not come to the diagnosis {diagnosis!r}; use its own words")
     case = StructuredCase(
         observation, (), diagnosis, tuple(said["diagnosis_synonyms"]), _told(said["body_system"]), _told(said["disease_type"]),
-        said["rare_disease"], tuple(f"left out of the observation, not in the report: {sentence}" for sentence in lost),
+        said["rare_disease"], (
+            *(f"left out of the observation, not in the report: {sentence}" for sentence in lost),
+            *(f"left out of the observation, it tells of a test: {sentence}" for sentence in tested),
+        ),
     )  # fmt: skip
     for check in (checks.has_initial_observation, checks.no_diagnosis_in_o1):
         if not (result := check(report, redact(report, case).case)).passed:
@@ -233,6 +238,23 @@ def grounded_sentences(text: str, source: Report) -> tuple[str, list[str]]:
         elif (words := _ended(source.words(span))) not in kept:
             kept.append(words)
     return " ".join(kept), lost
+
+
+_FOUND = re.compile(
+    r"\b(?:show|reveal|demonstrat|confirm|disclos|suggest|detect|indicat|identif|report|found|was|were|normal|negative|positive|elevated"
+    r"|raised|low|high|\d)",
+    re.IGNORECASE,
+)
+
+
+def without_tests(observation: str) -> tuple[str, list[str]]:
+    """The sentences that tell of no test, and those that do: what a test showed is for the one who orders it to learn.
+
+    >>> without_tests("She coughs. Blood pressure was 120/80. CT of the chest showed a mass.")
+    ('She coughs. Blood pressure was 120/80.', ['CT of the chest showed a mass.'])
+    """
+    tested = [sentence for sentence in sentences(observation) if named_tests(sentence) and _FOUND.search(sentence)]
+    return " ".join(sentence for sentence in sentences(observation) if sentence not in tested), tested
 
 
 def _ended(sentence: str) -> str:
@@ -304,11 +326,15 @@ def _one_line(text: str) -> str:
     return " ".join(quoted(text).removeprefix("<report>").removesuffix("</report>").split())[:300]
 
 
+# What a model or its chat template could take for markup: '<|im_start|>', '</report>', '<s>', '[INST]', '[TOOL_CALLS]'.
+_MARKUP = re.compile(r"<(?=\s*[|｜/!<a-zA-Z])|\[(?=/?(?:[A-Z]{2,}_)*[A-Z]{2,}\])")
+
+
 def quoted(text: str) -> str:
-    """The report as quoted data: its own tags and chat-template tokens ('<|im_start|>', '</report>') lose their brackets."""
-    printable = "".join(c for c in text if c.isprintable() or c in "\n\t")
-    harmless = re.sub(r"\[(?=/?INST\])", "⟦", re.sub(r"<(?=[|｜/!<a-zA-Z])", "‹", printable), flags=re.IGNORECASE)
-    return f"<report>\n{harmless}\n</report>"
+    """A report as quoted data: its own tags and chat-template tokens lose their brackets, control characters go, every space is a space."""
+    spaced = "".join(" " if c.isspace() and c not in "\n\t" else c for c in text)
+    printable = "".join(c for c in spaced if c.isprintable() or c in "\n\t")
+    return f"<report>\n{_MARKUP.sub(lambda found: '‹' if found[0] == '<' else '⟦', printable)}\n</report>"
 
 
 def parse_reply(reply: str, form: dict[str, Any]) -> dict[str, Any]:

@@ -19,10 +19,8 @@ _LABEL = re.compile(r"^\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
 _SENTENCE = re.compile(r"(?<=[.;!?])\s+(?![^()]*\))")
 _ITEM = re.compile(r"(?<=[.;!?,])\s+(?![^()]*\))")
 _ASIDE = re.compile(r"\s*\([^()]*\)")
-# What stands after these labels is a list of findings or diseases: its items can be cut one by one.
-_LIST = re.compile(
-    r"patient information|demographics|physical exam|review of systems|past (?:medical )?history|medical history", re.IGNORECASE
-)
+# What stands after these labels is a list of findings: its items can be cut one by one.
+_LIST = re.compile(r"patient information|demographics|physical exam|review of systems", re.IGNORECASE)
 # Without it a case has no beginning: its sentences are never cut.
 _KEPT = re.compile(r"(?:chief|presenting|main) complaint|reason for|objective", re.IGNORECASE)
 

@@ -43,7 +43,7 @@ def what_is_cut(case: StructuredCase) -> str:
     environment = environment_of(report(case))
     assert environment.initial_observation == LONG
     notes = [warning.removeprefix("cut from the initial observation: ") for warning in environment.warnings]
-    assert f"{LONG} {' '.join(notes)}" == case.initial_observation
+    assert f"{LONG} {' '.join(notes)}" == case.initial_observation.replace("\u200b", "")
     return " ".join(notes)
 
 
@@ -97,6 +97,13 @@ def test_the_smallest_menu_is_a_parameter() -> None:
         ("Recurrent *Elizabethkingia anophelis* bacteremia of a device", (), "Elizabethkingia anophelis grew before"),
         ("Metastatic papillary thyroid carcinoma", (), "a thyroid carcinoma was removed"),
         ("Sarcoidosis (Besnier-Boeck disease)", (), "Besnier-Boeck disease was named"),
+        ("Lung adenocarcinoma", (), "a lung adeno\u200bcarcinoma and a lung adeno-carcinoma were seen"),
+        ("Lung adenocarcinoma", (), "pulmonary adenocarcinoma runs in the family"),
+        ("Pulmonary embolism", ("PE",), "he feared a PE"),
+        ("Gastrointestinal stromal tumor (GIST)", (), "an uncle had GISTs"),
+        ("Pleural tuberculosis", (), "tuberculous pleurisy in childhood"),
+        ("Sarcoidosis", (), "sarcoid was suspected"),
+        ("Tuberculosis of the spine", (), "antituberculosis tablets were given"),
     ],
 )
 def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(diagnosis: str, synonyms: tuple[str, ...], leak: str) -> None:
@@ -105,7 +112,7 @@ def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(diagnosis: str, sy
     leaking = replace(case, initial_observation=f"{leak}. {CASE.initial_observation}")
     assert not checks.no_diagnosis_in_o1(report(leaking), leaking).passed
     assert refused(leaking) == "no_diagnosis_in_o1", "the first sentence is never cut"
-    assert what_is_cut(replace(case, initial_observation=f"{LONG} {leak}.")) == f"{leak}."
+    assert what_is_cut(replace(case, initial_observation=f"{LONG} {leak}.")) == f"{leak}.".replace("\u200b", "")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +145,10 @@ def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
         ("Family History: Lung adenocarcinoma in a brother.", "", 1),
         ("Course: He was discharged home on day five.", "", 1),
         ("Imaging: a 3 cm mass in the right upper lobe. He was told to come back.", "Imaging: He was told to come back.", 1),
+        ("Before: Hemoglobin was 9.1 g/dL. He felt tired.", "Before: He felt tired.", 1),
+        ("Course: He was pronounced dead at noon.", "", 1),
         # what is no leak stays as it is
+        ("Before: Hemoglobin was known to be low.", None, 0),
         ("Family History: His father died of a stroke; his brother was discharged from the army.", None, 0),
         ("Past Medical History: Cataract surgery with an uneventful recovery.", None, 0),
     ],
@@ -231,7 +241,7 @@ def test_a_report_without_sections_needs_an_extractor() -> None:
         (
             "medrbench/diagnosis_cases.json",
             343,
-            328,
+            327,
             {"min_tests", "no_diagnosis_in_o1", "several_patients"},
         ),
     ],
