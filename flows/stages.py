@@ -1,6 +1,7 @@
 """The stages that fan out per case. Each stores what a case gave as soon as the case has finished."""
 
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -60,7 +61,7 @@ def _reports_to_build(
 ) -> Iterator[CaseReport]:
     known = store.known_cases()
     again = {failure.case_id for failure in store.open_failures("environment") if retry and retry.wants(failure)}
-    for report in selected(read_cases(settings.cases), settings):
+    for report in selected(read_cases(settings.cases, frozenset(settings.allow)), settings):
         if isinstance(report, BadCase):
             store.add_unreadable(report, run_id)
             log.warning("%s: %s", report.path, report)
@@ -150,8 +151,10 @@ def play_trees(store: Store, settings: DistillSettings, ready: Services, run_id:
         work = quote((environment, plan, teachers, oracle, tree, skip, code_version()))
         return rollouts_of_case.submit(environment.case_id, cpus_of_case(teachers), work)
 
+    budget_spent: list[str] = []
+    waiting = itertools.takewhile(lambda _: not budget_spent, unfinished)
     with Progress("rollouts", len(unfinished)) as progress:
-        for environment, played in fan_out(submit, unfinished, settings.in_flight):
+        for environment, played in fan_out(submit, waiting, settings.in_flight):
             if not isinstance(played, Played):
                 played = Played(environment.case_id, (), (_lost("rollout", environment.case_id, played),))
             store.add_rollouts("rollout", played.case_id, played.trajectories, played.failures, run_id, played.oracle_usage)
@@ -159,6 +162,9 @@ def play_trees(store: Store, settings: DistillSettings, ready: Services, run_id:
                 who = failure.teacher or "all teachers"
                 log.warning("case %s, %s: %s: %s", failure.case_id, who, failure.error_class, failure.message[:300])
             progress.advance(failed=bool(played.failures))
+            if played.not_started:
+                log.warning("the budget is spent: what has not begun is left for a run with a larger one")
+                budget_spent.append(environment.case_id)
 
 
 def tree_plan(settings: DistillSettings) -> TreePlan:

@@ -131,7 +131,8 @@ REPORT = (
         with last as (
             select trajectory_id, arg_max_null(dtc, number) as dtc, max(number) as turns from turn_scores group by all
         )
-        select teacher, style, count(*) as trajectories, count(*) filter (where outcome = 'diagnosed') as diagnosed,
+        select teacher, style, count(*) as trajectories, count(*) filter (where final_diagnosis is not null) as diagnosed,
+               count(*) filter (where outcome = 'loop') as after_a_loop,
                count(*) filter (where dtc = 0) as reach_the_truth,
                count(*) filter (where dtc between 1 and 2) as within_2_hops,
                count(*) filter (where dtc > 2) as farther, count(*) filter (where dtc is null) as unknown,

@@ -108,9 +108,13 @@ def distance_of(environment: ClinicalEnvironment, plan: TreePlan) -> Distance | 
     """DTC of a diagnosis in this environment, for launch points by DTC; None for the other strategies."""
     if plan.launch != "dtc":
         return None
-    linker = disease_linker()
-    truth = linker.link([true_name(environment, linker)])[0].node
-    return lambda diagnosis: dtc(linker.graph, linker.link([diagnosis])[0].node, truth)
+
+    @cache
+    def truth() -> int | None:
+        linker = disease_linker()
+        return linker.link([true_name(environment, linker)])[0].node
+
+    return lambda diagnosis: dtc(disease_linker().graph, disease_linker().link([diagnosis])[0].node, truth())
 
 
 @ray.remote(max_retries=RESTARTS)
