@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from envs.records import CaseReport
-from envs.sources import read_cases
 from flows.distill import distill
 from flows.settings import DistillSettings
-from flows.stages import selected
 from trajectories.store import Store
 
 SAMPLE = 3

@@ -61,7 +61,7 @@ def _reports_to_build(
 ) -> Iterator[CaseReport]:
     known = store.known_cases()
     again = {failure.case_id for failure in store.open_failures("environment") if retry and retry.wants(failure)}
-    for report in selected(read_cases(settings.cases, frozenset(settings.allow)), settings):
+    for report in reports_of(settings):
         if isinstance(report, BadCase):
             store.add_unreadable(report, run_id)
             log.warning("%s: %s", report.path, report)
@@ -70,16 +70,11 @@ def _reports_to_build(
             yield report
 
 
-def selected(cases: Iterator[CaseReport | BadCase], settings: EnvironmentSettings) -> Iterator[CaseReport | BadCase]:
-    """The cases that `only` and `limit` leave; what cannot be read counts towards the limit too."""
-    taken = 0
-    for case in cases:
-        if settings.only and case.case_id not in settings.only:
-            continue
-        if settings.limit is not None and taken >= settings.limit:
-            return
-        taken += 1
-        yield case
+def reports_of(settings: EnvironmentSettings) -> Iterator[CaseReport | BadCase]:
+    """The cases that the settings name, as far as `only` and `limit` leave them; what cannot be read counts towards the limit too."""
+    cases = read_cases(settings.cases, frozenset(settings.allow))
+    wanted = (case for case in cases if not settings.only or case.case_id in settings.only)
+    return itertools.islice(wanted, settings.limit)
 
 
 def reconstruct_gold(store: Store, settings: DistillSettings, ready: Services, run_id: str, retry: Retry | None) -> None:
