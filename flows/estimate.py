@@ -32,11 +32,7 @@ def estimate(settings: DistillSettings) -> dict[str, Any]:
     are no faster together than they were for the sample. Returns {'cases', 'sample', 'rows': Projection as dicts}.
     Raises BadCase when no case can be read.
     """
-    ids = [
-        report.case_id
-        for report in selected(read_cases(settings.cases, frozenset(settings.allow)), settings)
-        if isinstance(report, CaseReport)
-    ]
+    ids = [report.case_id for report in reports_of(settings) if isinstance(report, CaseReport)]
     sample = random.Random(settings.seed).sample(ids, min(SAMPLE, len(ids)))
     tried = settings.model_copy(update={"out": settings.out / "estimate", "only": sorted(sample), "limit": None})
     distill(tried)
