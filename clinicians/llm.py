@@ -1,32 +1,56 @@
-"""Access to language models through LiteLLM."""
+"""Access to language models: the call cache, then the run's limits, then the server, with patience for trouble that passes."""
 
-import logging
+import asyncio
+import math
 import os
+import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from types import ModuleType
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
 
+from clinicians.call_cache import CacheMode, CallCache, cache_key, default_folder
+from clinicians.limits import Ask, Bounds, Ended, Ledger, LocalLedger, Outcome
 from clinicians.prompts import Message
 from clinicians.reply import MalformedReply
 from clinicians.teacher import Teacher
+from clinicians.transport import Response, Trouble, send
 from trajectories.records import Usage
 
-RETRIES = 2
-"""How often LiteLLM itself asks again on a transient error, with growing pauses, before the error is ours."""
+RETRIES = 4
+"""How often a call is made again after trouble that may pass, before the error is ours. A server that says that it has too much to do
+costs none of them: it is asked until the teacher's `timeout_s` is over."""
+
+BACK_OFF_S = 0.5
+LONGEST_BACK_OFF_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came back from one call. `thinking` is the reasoning content of servers that return it apart."""
+    """What came back from one call. `thinking` is the reasoning content of servers that return it apart; `key` is its place in
+    the call cache, empty when it is not there."""
 
     text: str
     thinking: str
     finish_reason: str
     usage: Usage
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallSettings:
+    """How this process reaches models; a worker process is given it (`configure`). `ledger` None: limits of this process alone.
+
+    The folder of the cache is by default `clinicians.call_cache.default_folder()`.
+    """
+
+    cache: CacheMode = "off"
+    cache_folder: Path | None = None
+    ledger: Ledger | None = None
 
 
 class ModelError(RuntimeError):
@@ -43,7 +67,7 @@ class ModelError(RuntimeError):
         self.status = status
 
     def __reduce__(self):
-        return type(self), (self.message, self.status)
+        return type(self), (self.message, self.status), {"usage": self.usage}
 
 
 class ModelUnavailable(ModelError):
@@ -54,14 +78,46 @@ class ModelRefused(ModelError):
     """The request itself was refused: a wrong key, an unknown model, a prompt that is too long."""
 
 
+class BudgetSpent(ModelError):
+    """The teacher's budget is used up: the call was not made."""
+
+
+class _Access:
+    """What `configure` sets: one for the process."""
+
+    def __init__(self, settings: CallSettings):
+        self.mode = settings.cache
+        folder = settings.cache_folder or default_folder()
+        self.cache = None if settings.cache == "off" else CallCache(folder)
+        self.ledger = settings.ledger or LocalLedger()
+        self.settings = settings
+
+
+_access = _Access(CallSettings())
+
+
+def configure(settings: CallSettings) -> None:
+    """Set how this process reaches models from now on. Raises RuntimeError when the call cache cannot be used."""
+    global _access
+    if settings != _access.settings:
+        before, _access = _access, _Access(settings)
+        if before.cache:
+            before.cache.close()
+
+
 def whole_text(completion: Completion) -> str:
-    """The reply's text. Raises MalformedReply when there is none or it was cut off."""
+    """The reply's text. Raises MalformedReply, with what the call used, when there is none or it was cut off."""
+    fault = ""
     if completion.finish_reason == "length":
         used = completion.usage.completion_tokens
-        raise MalformedReply(f"the reply was cut off at the token limit ({used} tokens); write a shorter one", completion.text)
-    if not completion.text.strip():
+        fault = f"the reply was cut off at the token limit ({used} tokens); write a shorter one"
+    elif not completion.text.strip():
         why = " (the provider's content filter)" if completion.finish_reason == "content_filter" else ""
-        raise MalformedReply(f"the reply is empty{why}; write the JSON object", completion.text)
+        fault = f"the reply is empty{why}; write the JSON object"
+    if fault:
+        error = MalformedReply(fault, completion.text)
+        error.usage = completion.usage
+        raise error
     return completion.text
 
 
@@ -80,39 +136,130 @@ def is_transient(error: BaseException) -> bool:
 
 
 async def call(teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any] | None, seed: int | None) -> Completion:
-    """One call, with whatever came back. Raises ModelError."""
+    """One call, with whatever came back. Raises ModelError, and RuntimeError when the teacher's key is not set.
+
+    A reply from the cache costs nothing and is counted as `Usage.cached_calls`. Replies that were cut off, are empty or were filtered
+    are not stored, so asking again asks the server; a reply that its reader refuses is dropped from the cache by
+    `forget`.
+    """
     started = time.monotonic()
-    try:
-        response = await _litellm().acompletion(
-            model=teacher.model,
-            messages=list(asked),
-            api_base=teacher.api_base,
-            api_key=api_key(teacher),
-            temperature=teacher.temperature,
-            max_tokens=teacher.max_tokens,
-            seed=seed,
-            response_format=_response_format(teacher, schema),
-            timeout=teacher.timeout_s,
-            num_retries=RETRIES,
-            drop_params=True,
-        )
-    except Exception as error:
-        if not isinstance(status := getattr(error, "status_code", None), int):
-            raise
-        # `from None`: the chain of causes may show a key too.
-        raise _model_error(error, status) from None
-    return _completion(response, time.monotonic() - started)
+    request = _request(teacher, asked, schema, seed)
+    access = _access
+    key = "" if access.cache is None else cache_key(_provenance(teacher), {"model": teacher.model, **request})
+    if access.cache and access.mode != "refresh" and (found := access.cache.get(key)):
+        return Completion(found["text"], found["thinking"], found["finish_reason"], Usage(cached_calls=1), key)
+    response = await _patiently(access.ledger, teacher, request)
+    cost = _cost(teacher, response)
+    usage = Usage(1, response.prompt_tokens, response.completion_tokens, cost, time.monotonic() - started)
+    whole = response.text.strip() and response.finish_reason not in ("length", "content_filter")
+    if access.cache and access.mode != "read" and whole:
+        kept = {name: getattr(response, name) for name in ("text", "thinking", "finish_reason")}
+        spent = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens, "cost_usd": cost}
+        access.cache.put(key, kept | spent | {"seconds": usage.seconds})
+    else:
+        key = ""
+    return Completion(response.text, response.thinking, response.finish_reason, usage, key)
 
 
-def _completion(response: Any, seconds: float) -> Completion:
-    choice, used = response.choices[0], response.usage
-    cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
-    return Completion(
-        choice.message.content or "",
-        getattr(choice.message, "reasoning_content", None) or "",
-        choice.finish_reason or "",
-        Usage(1, used.prompt_tokens, used.completion_tokens, cost or 0.0, seconds),
-    )
+def forget(completions: Iterable[Completion]) -> None:
+    """Drop replies from the call cache: a turn that failed because its reader refused them must not get them again when it is retried."""
+    if _access.cache and _access.mode in ("on", "refresh"):
+        _access.cache.forget(completion.key for completion in completions if completion.key)
+
+
+async def _patiently(ledger: Ledger, teacher: Teacher, request: dict[str, Any]) -> Response:
+    """Ask until there is a reply, or the trouble lasts. Raises ModelError."""
+    key, bounds = api_key(teacher), Bounds.of(teacher)
+    expected = sum(len(message["content"]) for message in request["messages"]) // 4 + teacher.max_tokens
+    tries = refusals = 0
+    tried_for, refused_since = 0.0, 0.0
+    avoid: str | None = None
+    while True:
+        ask = Ask(uuid4().hex, bounds, expected, avoid)
+        server = await _allowed(ledger, ask)
+        began = time.monotonic()
+        response: Response | None = None
+        trouble: Trouble | None = None
+        outcome: Outcome = "other"
+        try:
+            response = await send(teacher.model, server if teacher.api_base else None, key, request, teacher.timeout_s)
+            outcome = "good"
+        except Trouble as met:
+            trouble, outcome = met, _outcome(met)
+        finally:
+            usd, tokens = (
+                (_cost(teacher, response), response.prompt_tokens + response.completion_tokens) if response else (0.0, 0)
+            )
+            asked_to_wait = trouble.retry_after_s if trouble else None
+            await ledger.end(Ended(ask.call, bounds, server, outcome, usd, tokens, asked_to_wait))
+        if response:
+            return _without_key(response, key)
+        assert trouble is not None
+        now = time.monotonic()
+        if _busy(trouble):
+            refused_since = refused_since if refusals else now
+            refusals += 1
+            wait = _pause(refusals, trouble.retry_after_s)
+            give_up = now + wait - refused_since > teacher.timeout_s
+        else:
+            tries += 1
+            tried_for += now - began
+            avoid = server
+            wait = 0.0 if tries < len(bounds.servers) else _pause(tries, trouble.retry_after_s)
+            # Twice the time-out is patience enough with a server that hangs.
+            give_up = not _passes(trouble) or tries > RETRIES or max(wait, tried_for - teacher.timeout_s) >= teacher.timeout_s
+        if give_up:
+            raise _model_error(trouble) from None
+        await asyncio.sleep(wait)
+
+
+async def _allowed(ledger: Ledger, ask: Ask) -> str:
+    """The server at which the call may begin, as soon as it may. Raises BudgetSpent."""
+    while True:
+        answer = await ledger.ask(ask)
+        if answer.server is not None:
+            return answer.server
+        if answer.spent_usd is not None:
+            spent = f"${answer.spent_usd:.2f}" if math.isfinite(answer.spent_usd) else "an unknown part"
+            told = f"{ask.bounds.teacher}: {spent} spent of a budget of ${ask.bounds.budget_usd:.2f}; raise budget_usd to go on"
+            raise BudgetSpent(told, 402)
+        await asyncio.sleep(answer.wait_s * random.uniform(1, 1.5))
+
+
+def _pause(times: int, asked_s: float | None) -> float:
+    """Seconds to wait after trouble that was met so many times: what the server asks for and a little more, else doubling
+    pauses; by chance, so that calls that met it together do not come back together."""
+    if asked_s is not None:
+        return asked_s * random.uniform(1, 1.1) + random.uniform(0, 0.1)
+    return min(LONGEST_BACK_OFF_S, BACK_OFF_S * 2 ** (times - 1)) * random.uniform(0.5, 1)
+
+
+def _busy(trouble: Trouble) -> bool:
+    return trouble.status in (429, 529) and "insufficient_quota" not in str(trouble)
+
+
+def _passes(trouble: Trouble) -> bool:
+    return _busy(trouble) or trouble.status in (408, 409) or trouble.status >= 500
+
+
+def _outcome(trouble: Trouble) -> Outcome:
+    if not trouble.reached:
+        return "down"
+    if _busy(trouble) or trouble.status in (408, 503, 504):
+        return "overloaded"
+    return "down" if trouble.status >= 500 else "other"
+
+
+def _request(teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any] | None, seed: int | None) -> dict[str, Any]:
+    request = {
+        "messages": list(asked),
+        "temperature": teacher.temperature,
+        "top_p": teacher.top_p,
+        "max_tokens": teacher.max_tokens,
+        "seed": seed,
+        "response_format": _response_format(teacher, schema),
+    }
+    return {name: value for name, value in request.items() if value is not None}
 
 
 def _response_format(teacher: Teacher, schema: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -121,6 +268,19 @@ def _response_format(teacher: Teacher, schema: dict[str, Any] | None) -> dict[st
     if teacher.structured == "json_object":
         return {"type": "json_object"}
     return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
+
+
+def _provenance(teacher: Teacher) -> str:
+    """Where replies come from, for the cache. Mirrors serve the same; a model file is the same at every port."""
+    return teacher.file_hash() if teacher.gguf else teacher.servers[0]
+
+
+def _cost(teacher: Teacher, response: Response) -> float:
+    """Dollars: by the teacher's own prices, else as the server or LiteLLM's price list says, else nothing."""
+    prices = teacher.usd_per_million_prompt_tokens, teacher.usd_per_million_completion_tokens
+    if prices != (None, None):
+        return (response.prompt_tokens * (prices[0] or 0) + response.completion_tokens * (prices[1] or 0)) / 1e6
+    return response.cost_usd or 0.0
 
 
 def api_key(teacher: Teacher) -> str | None:
@@ -141,31 +301,18 @@ def api_key(teacher: Teacher) -> str | None:
     return os.environ[variable]
 
 
-def _model_error(error: Exception, status: int) -> ModelError:
-    """LiteLLM's error as ours. Keys that a server echoed are taken out, because messages are stored and shown."""
-    message = f"{status} {error}"
+def _without_key(response: Response, key: str | None) -> Response:
+    """The reply, should a server have put the key into it: replies are stored, shown and trained on."""
+    if not key or len(key) < 8 or key not in response.text + response.thinking:
+        return response
+    clean = {name: getattr(response, name).replace(key, "***") for name in ("text", "thinking")}
+    return Response(**clean, **{name: getattr(response, name) for name in Response.__slots__ if name not in clean})
+
+
+def _model_error(trouble: Trouble) -> ModelError:
+    """The trouble as ours. Keys that a server echoed are taken out, because messages are stored and shown."""
+    message = f"{trouble.status} {trouble}"
     for name, value in os.environ.items():
         if re.search("KEY|TOKEN|SECRET|PASSWORD", name) and len(value) > 7:
-            message = message.replace(value, "***")
-    transient = status in (408, 429) or status >= 500
-    return (ModelUnavailable if transient else ModelRefused)(message[:2000], status)
-
-
-@cache
-def _litellm() -> ModuleType:
-    """LiteLLM, imported at the first call (it takes seconds), with nothing fetched, sent or printed on its own account."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    _spare_loopback()
-    import litellm
-
-    litellm.suppress_debug_info = True
-    litellm.turn_off_message_logging = True
-    logging.getLogger("LiteLLM").setLevel(logging.ERROR)  # its worker warns whenever another event loop begins
-    return litellm
-
-
-def _spare_loopback() -> None:
-    """A proxy for the world outside is not asked for servers on this machine."""
-    spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    if "127.0.0.1" not in spared:
-        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [spared, "127.0.0.1", "localhost"]))
+            message = message.replace(value, "***").replace(quote(value, safe=""), "***")
+    return (ModelUnavailable if _passes(trouble) else ModelRefused)(message[:2000], trouble.status)

@@ -43,7 +43,7 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, text=True)
         try:
             url = _address(server, words, gguf)
-            yield teacher.model_copy(update={"model": f"openai/{gguf.stem}", "api_base": f"{url}/v1"})
+            yield teacher.model_copy(update={"model": f"openai/{gguf.stem}", "api_base": f"{url}/v1", "gguf": gguf})
         finally:
             _stop(server)
 

@@ -21,6 +21,10 @@ class Teacher(BaseModel):
     """A clinician to distil from: one of the embedded ones, a local model file, or any model that LiteLLM reaches.
 
     The defaults are the paper's (appendix C). A key is never a setting: only the name of the environment variable is.
+
+    Servers that keep the prefixes of prompts (vLLM with prefix caching) find them used soon again: the rollouts of a case are played
+    together, so that their calls, which share the system prompt and the case, and at branches the turns too, are under way
+    at the same time. Calls carry no session header, and mirrors take the calls of a case as there is room, not each case at one server.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -173,9 +177,13 @@ class Teacher(BaseModel):
         if self.top_p is not None:
             identity["top_p"] = self.top_p
         if self.local:
-            file = _gguf(self.gguf)
-            identity["sha256"] = _sha256(file, file.stat().st_mtime_ns)
+            identity["sha256"] = self.file_hash()
         return identity
+
+    def file_hash(self) -> str:
+        """SHA-256 of a local teacher's model file. Raises RuntimeError with the remedy when there is none."""
+        file = _gguf(self.gguf)
+        return _sha256(file, file.stat().st_mtime_ns)
 
 
 def _gguf(given: Path | None) -> Path:

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +18,10 @@ from starlette.routing import Route
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server answers. A `status` of 400 and more makes it an error with `text` as its message."""
+    """What the server answers. A `status` of 300 and more makes it an error with `text` as its message; `body` is sent as it is.
+
+    `drop`: the connection is cut instead.
+    """
 
     text: str = ""
     finish_reason: str = "stop"
@@ -27,14 +30,19 @@ class Reply:
     reasoning: str | None = None
     prompt_tokens: int = 100
     completion_tokens: int = 20
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    drop: bool = False
 
 
 @dataclass
 class Asked:
-    """A request as it came in: the JSON body and the headers."""
+    """A request as it came in: the JSON body, the headers, the time (monotonic) and how many were under way, itself included."""
 
     body: dict[str, Any]
     headers: dict[str, str]
+    at: float = 0.0
+    under_way: int = 1
 
 
 Script = Callable[[Asked, int], Reply | str]
@@ -46,17 +54,27 @@ class OpenAIServer:
     script: Script
     asked: list[Asked] = field(default_factory=list)
     url: str = ""
+    under_way: int = 0
 
     async def _complete(self, request: Request) -> Response:
-        asked = Asked(await request.json(), dict(request.headers))
+        body = await request.json()
+        self.under_way += 1
+        asked = Asked(body, dict(request.headers), time.monotonic(), self.under_way)
         self.asked.append(asked)
-        scripted = self.script(asked, len(self.asked) - 1)
-        reply = Reply(scripted) if isinstance(scripted, str) else scripted
-        await asyncio.sleep(reply.after_s)
-        if reply.status >= 400:
+        try:
+            scripted = self.script(asked, len(self.asked) - 1)
+            reply = Reply(scripted) if isinstance(scripted, str) else scripted
+            await asyncio.sleep(reply.after_s)
+        finally:
+            self.under_way -= 1
+        if reply.drop:
+            request.receive.__self__.transport.abort()  # type: ignore[attr-defined]
+        if reply.body is not None:
+            return Response(reply.body, reply.status, reply.headers)
+        if reply.status >= 300:
             error = {"message": reply.text or "scripted failure", "type": "scripted", "code": None}
-            return JSONResponse({"error": error}, reply.status)
-        return JSONResponse(_completion(asked.body["model"], reply))
+            return JSONResponse({"error": error}, reply.status, reply.headers)
+        return JSONResponse(_completion(asked.body["model"], reply), headers=reply.headers)
 
 
 def _completion(model: str, reply: Reply) -> dict[str, Any]:

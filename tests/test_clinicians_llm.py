@@ -2,22 +2,42 @@
 
 import asyncio
 import json
+import logging
 import os
 import pickle
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from clinicians.llm import ModelError, ModelRefused, complete, is_transient
+from clinicians import llm
+from clinicians.limits import LocalLedger
+from clinicians.llm import (
+    BudgetSpent,
+    CallSettings,
+    ModelError,
+    ModelRefused,
+    ModelUnavailable,
+    call,
+    complete,
+    configure,
+    forget,
+    is_transient,
+)
 from clinicians.llm_clinician import LlmClinician
 from clinicians.make import make_clinician, prompt_version
 from clinicians.prompts import PROMPT_VERSIONS, messages
 from clinicians.reply import MalformedReply, reply_schema
 from clinicians.teacher import Teacher
+from clinicians.transport import retry_after_s
 from tests.openai_server import Asked, OpenAIServer, Reply, Script, openai_server
-from trajectories.records import Turn
+from trajectories.records import Turn, Usage
 
 GOOD = json.dumps(
     {
@@ -28,6 +48,16 @@ GOOD = json.dumps(
     }
 )
 KEY = "sk-test-0123456789abcdef"
+COUNT = [{"role": "user", "content": "count"}]
+
+
+@pytest.fixture
+def cached(tmp_path: Path) -> Iterator[CallSettings]:
+    """A call cache of the test's own."""
+    settings = CallSettings("on", tmp_path / "calls")
+    configure(settings)
+    yield settings
+    configure(CallSettings())
 
 
 def teacher(server: OpenAIServer, **fields: Any) -> Teacher:
@@ -123,17 +153,78 @@ def test_passing_trouble_is_asked_again(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "transient", "requests"), [(503, True, 3), (429, True, 3), (401, False, 1), (400, False, 1)]
+    ("status", "transient", "requests"),
+    [(503, True, 5), (500, True, 5), (409, True, 5), (401, False, 1), (400, False, 1), (307, False, 1)],
 )
-def test_lasting_trouble_is_an_error_that_says_so(status: int, transient: bool, requests: int) -> None:
+def test_lasting_trouble_is_an_error_that_says_so(
+    status: int, transient: bool, requests: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llm, "BACK_OFF_S", 0.02)
     with openai_server(lambda _, n: Reply("no luck today", status=status)) as server, pytest.raises(ModelError) as failed:
         asyncio.run(LlmClinician(teacher(server)).decide("o1", (), 8, seed=1))
     assert is_transient(failed.value) is transient
     assert failed.value.status == status
     assert "no luck today" in str(failed.value)
     assert len(server.asked) == requests
+    failed.value.usage = Usage(1, 100, 20)
     again = pickle.loads(pickle.dumps(failed.value))  # noqa: S301 (our own bytes)
     assert (type(again), str(again), again.status) == (type(failed.value), str(failed.value), status)
+    assert again.usage == failed.value.usage
+
+
+def test_an_overloaded_server_is_asked_until_the_time_out_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusals are no failed attempts: more of them than there are retries are still waited for, but not for ever."""
+    monkeypatch.setattr(llm, "BACK_OFF_S", 0.01)
+    turn, asked = decide(lambda _, n: GOOD if n == 8 else Reply("busy", status=429))
+    assert (turn.usage.calls, len(asked)) == (1, 9)
+    started = time.monotonic()
+    with openai_server(lambda _, n: Reply("no luck today", status=429)) as server, pytest.raises(ModelError) as failed:
+        asyncio.run(LlmClinician(teacher(server, timeout_s=1.5)).decide("o1", (), 8, seed=1))
+    assert is_transient(failed.value)
+    assert failed.value.status == 429
+    assert 0.7 < time.monotonic() - started < 4
+    assert len(server.asked) > 5
+
+
+def test_a_quota_that_is_used_up_is_not_waited_for() -> None:
+    body = json.dumps({"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}).encode()
+    with openai_server(lambda _, n: Reply(status=429, body=body)) as server, pytest.raises(ModelRefused, match="exceeded"):
+        asyncio.run(complete(teacher(server), COUNT))
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("model", ["openai/some-model", "openai/gpt-4o-mini"], ids=["direct", "litellm"])
+def test_a_server_says_when_to_come_back(model: str) -> None:
+    script: Script = lambda _, n: Reply("there", status=200 if n else 429, headers={"Retry-After": "1"})  # noqa: E731
+    with openai_server(script) as server:
+        assert asyncio.run(complete(teacher(server, model=model), COUNT))[0] == "there"
+    first, second = server.asked
+    assert 1 <= second.at - first.at < 3
+
+
+def test_a_server_that_asks_for_more_patience_than_there_is() -> None:
+    started = time.monotonic()
+    script: Script = lambda _, n: Reply("tomorrow", status=429, headers={"Retry-After": "86400"})  # noqa: E731
+    with openai_server(script) as server, pytest.raises(ModelUnavailable, match="tomorrow"):
+        asyncio.run(complete(teacher(server), COUNT))
+    assert time.monotonic() - started < 5
+
+
+def test_what_retry_after_may_say() -> None:
+    in_a_minute = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert retry_after_s({"retry-after": "2.5"}) == 2.5
+    assert retry_after_s({"retry-after-ms": "250", "retry-after": "1"}) == 0.25
+    assert retry_after_s({"retry-after": in_a_minute}) == pytest.approx(60, abs=2)
+    assert retry_after_s({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    assert [retry_after_s(headers) for headers in ({}, None, {"retry-after": "soon"})] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "bad", [Reply(drop=True), Reply(body=b"<html>gateway</html>"), Reply(body=b'{"error": "x"}'), Reply(body=b"{}")]
+)
+def test_answers_that_are_no_reply_are_asked_again(bad: Reply) -> None:
+    turn, asked = decide(lambda _, n: GOOD if n else bad)
+    assert (turn.usage.calls, turn.repaired, len(asked)) == (1, False, 2)
 
 
 def test_a_slow_server_times_out() -> None:
@@ -236,3 +327,200 @@ def test_a_plain_completion_in_another_schema() -> None:
 def test_the_prompt_version_is_the_clinicians() -> None:
     chosen = Teacher(name="t", model="openai/x")
     assert prompt_version(chosen) == make_clinician(chosen).prompt_versions["schema"] == PROMPT_VERSIONS["schema"]
+
+
+def ask(server: OpenAIServer, seed: int | None = 1, **fields: Any) -> llm.Completion:
+    return asyncio.run(call(teacher(server, **fields), COUNT, None, seed))
+
+
+def test_a_repeated_call_costs_nothing(cached: CallSettings) -> None:
+    with openai_server(lambda _, n: Reply(f"reply {n}", reasoning="hm")) as server:
+        first = ask(server, usd_per_million_prompt_tokens=10)
+        again = ask(server, usd_per_million_prompt_tokens=10, in_flight=3, timeout_s=5)
+    assert len(server.asked) == 1
+    assert first.usage.cost_usd == pytest.approx(100 * 10e-6)
+    assert (again.text, again.thinking, again.finish_reason) == (first.text, "hm", "stop")
+    assert again.usage == Usage(cached_calls=1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seed": 2}, {"temperature": 0.5}, {"top_p": 0.9}, {"max_tokens": 77}, {"model": "openai/other"}, {"structured": "json_object"},
+        {"mirrors": ("http://127.0.0.1:9/v1",), "seed": 3},
+    ],
+)  # fmt: skip
+def test_any_other_call_is_made(cached: CallSettings, other: dict[str, Any]) -> None:
+    schema = {"type": "object"}
+    with openai_server(lambda _, n: f"reply {n}") as server:
+        asyncio.run(call(teacher(server), COUNT, schema, 1))
+        seed = other.get("seed", 1)
+        asyncio.run(call(teacher(server, **{k: v for k, v in other.items() if k != "seed"}), COUNT, schema, seed))
+        asyncio.run(call(teacher(server), [*COUNT, *COUNT], schema, 1))
+        with openai_server(lambda _, n: "elsewhere") as elsewhere:
+            asyncio.run(call(teacher(elsewhere), COUNT, schema, 1))
+    assert (len(server.asked), len(elsewhere.asked)) == (3, 1)
+
+
+def test_modes_of_the_cache(cached: CallSettings) -> None:
+    folder = cached.cache_folder
+    with openai_server(lambda _, n: f"reply {n}") as server:
+        configure(CallSettings("read", folder))
+        assert [ask(server).text, ask(server).text] == ["reply 0", "reply 1"]
+        configure(CallSettings("refresh", folder))
+        assert [ask(server).text, ask(server).text] == ["reply 2", "reply 3"]
+        configure(CallSettings("read", folder))
+        assert [ask(server).text, ask(server).text] == ["reply 3", "reply 3"]
+        configure(CallSettings("off", folder))
+        assert ask(server).text == "reply 4"
+
+
+@pytest.mark.parametrize("bad", [Reply("half", finish_reason="length"), Reply(" "), Reply("x", finish_reason="content_filter")])
+def test_what_is_no_whole_reply_is_not_kept(cached: CallSettings, bad: Reply) -> None:
+    with openai_server(lambda _, n: "good" if n else bad) as server:
+        first, second, third = ask(server), ask(server), ask(server)
+    assert (first.usage.calls, second.text, third.usage.cached_calls, len(server.asked)) == (1, "good", 1, 2)
+
+
+def test_a_reply_that_its_reader_refused_is_not_given_again(cached: CallSettings) -> None:
+    with openai_server(lambda _, n: f"reply {n}") as server:
+        first = ask(server)
+        assert ask(server).text == "reply 0"
+        forget([first])
+        assert ask(server).text == "reply 1"
+
+
+def test_errors_are_not_kept(cached: CallSettings) -> None:
+    with openai_server(lambda _, n: "good" if n else Reply("no", status=400)) as server:
+        with pytest.raises(ModelRefused):
+            ask(server)
+        assert ask(server).text == "good"
+
+
+def test_what_a_cut_off_reply_cost_is_told() -> None:
+    cut = Reply("half", finish_reason="length", prompt_tokens=1000, completion_tokens=5500)
+    prices = {"usd_per_million_prompt_tokens": 1.0, "usd_per_million_completion_tokens": 2.0}
+    with openai_server(lambda _, n: cut) as server, pytest.raises(MalformedReply) as failed:
+        asyncio.run(complete(teacher(server, **prices), COUNT))
+    assert failed.value.usage.cost_usd == pytest.approx(0.012)
+    assert failed.value.usage.completion_tokens == 5500
+
+
+def test_tokens_that_a_server_does_not_count_are_estimated() -> None:
+    body = json.dumps({"choices": [{"message": {"content": "four" * 50}, "finish_reason": "stop"}]}).encode()
+    with openai_server(lambda _, n: Reply(body=body)) as server:
+        used = ask(server, usd_per_million_completion_tokens=1.0).usage
+    assert (used.prompt_tokens, used.completion_tokens, used.cost_usd) == (1, 50, pytest.approx(50e-6))
+
+
+def test_no_call_begins_after_the_budget_is_spent() -> None:
+    """Two at once of a dollar each, on a budget of three: the overshoot is at most what was under way."""
+    configure(CallSettings(ledger=LocalLedger()))
+    thousand = Reply("x", after_s=0.05, prompt_tokens=1000, completion_tokens=0)
+
+    async def many(chosen: Teacher) -> list[Any]:
+        return await asyncio.gather(*(call(chosen, COUNT, None, seed) for seed in range(20)), return_exceptions=True)
+
+    with openai_server(lambda _, n: thousand) as server:
+        chosen = teacher(server, usd_per_million_prompt_tokens=1000, budget_usd=3, in_flight=2)
+        results = asyncio.run(many(chosen))
+        more = asyncio.run(call(chosen.model_copy(update={"budget_usd": 5.5}), COUNT, None, 1))
+    configure(CallSettings())
+    refused = [result for result in results if isinstance(result, BudgetSpent)]
+    assert 3 <= 20 - len(refused) <= 4
+    assert len(refused) + sum(isinstance(result, llm.Completion) for result in results) == 20
+    assert "raise budget_usd" in str(refused[0])
+    assert not is_transient(refused[0])
+    assert more.usage.cost_usd == pytest.approx(1)
+
+
+def test_a_server_that_is_down_has_mirrors() -> None:
+    with openai_server(lambda _, n: "never") as gone:
+        pass
+    with (
+        openai_server(lambda _, n: Reply("one", after_s=0.05)) as one,
+        openai_server(lambda _, n: Reply("two", after_s=0.05)) as two,
+    ):
+        chosen = teacher(gone, mirrors=(one.url, two.url))
+
+        async def many() -> list[llm.Completion]:
+            return await asyncio.gather(*(call(chosen, COUNT, None, seed) for seed in range(30)))
+
+        started = time.monotonic()
+        replies = asyncio.run(many())
+    assert len(replies) == len(one.asked) + len(two.asked) == 30
+    assert min(len(one.asked), len(two.asked)) >= 5
+    assert time.monotonic() - started < 5
+
+
+def test_a_storm_of_refusals_is_weathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that refuses everything for a while is left alone soon, and asked again at full breadth soon after."""
+    monkeypatch.setattr(llm, "BACK_OFF_S", 0.1)
+    begin = time.monotonic()
+    storm = (begin + 1.0, begin + 3.0)
+
+    def script(asked: Asked, _: int) -> Reply:
+        return Reply("busy", status=429, after_s=0.02) if storm[0] < asked.at < storm[1] else Reply("x", after_s=0.1)
+
+    async def play(chosen: Teacher, number: int) -> None:
+        turn = 0
+        while time.monotonic() < begin + 6:
+            turn += 1
+            await call(chosen, COUNT, None, 1000 * number + turn)
+
+    async def everyone(chosen: Teacher) -> None:
+        await asyncio.gather(*(play(chosen, number) for number in range(20)))
+
+    with openai_server(script) as server:
+        asyncio.run(everyone(teacher(server, in_flight=20)))
+    before = [asked.at for asked in server.asked if asked.at < storm[0]]
+    late = [asked for asked in server.asked if storm[0] + 1 < asked.at < storm[1]]
+    after = [asked.at for asked in server.asked if begin + 5 < asked.at < begin + 6]
+    assert max(asked.under_way for asked in late) <= 4
+    assert len(late) < 0.3 * len(before)
+    assert len(after) > 0.7 * len(before)
+
+
+def test_connections_end_with_their_event_loop() -> None:
+    """In a process of its own, where nothing of other tests is warned about."""
+    code = (
+        "import asyncio, gc, os, sys\nfrom clinicians.llm import complete\nfrom clinicians.teacher import Teacher\n"
+        "chosen = Teacher.parse(sys.argv[1])\n"
+        "for _ in range(30):\n    asyncio.run(complete(chosen, [{'role': 'user', 'content': 'x'}]))\n"
+        "from clinicians import transport\ngc.collect()\nprint(len(os.listdir('/proc/self/fd')), len(transport._sessions))"
+    )
+    with openai_server(lambda _, n: "here") as server:
+        command = [sys.executable, "-X", "dev", "-c", code, f"openai/x@{server.url}"]
+        done = subprocess.run(command, capture_output=True, text=True)
+    files, sessions = map(int, done.stdout.split())
+    assert (done.returncode, sessions) == (0, 0), done.stderr
+    assert files < 12
+    assert "nclosed" not in done.stderr
+
+
+def test_a_key_is_nowhere_but_in_the_header(
+    cached: CallSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that repeats the key: in a reply, in an error, in an address, in a header."""
+    monkeypatch.setenv("MEDACTION_TEST_KEY", key := "sk-CANARY/0123456789+abcdef")
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(llm, "BACK_OFF_S", 0.01)
+    echoes = [
+        Reply(f"you sent {key}", reasoning=f"the key {key}"),
+        Reply(f"bad key {key} at http://x/?key=sk-CANARY%2F0123456789%2Babcdef", status=401, headers={"X-Echo": key}),
+        Reply(body=f"<html>{key}</html>".encode(), headers={"Location": f"http://127.0.0.1:9/{key}"}, status=302),
+    ]
+    told = ""
+    with openai_server(lambda _, n: echoes[n]) as server:
+        chosen = teacher(server, api_key_env="MEDACTION_TEST_KEY")
+        told += repr(asyncio.run(call(chosen, COUNT, None, 0)))
+        for seed in (1, 2):
+            with pytest.raises(ModelRefused) as failed:
+                asyncio.run(call(chosen, COUNT, None, seed))
+            told += f"{failed.value!r} {failed.value.__dict__}"
+    assert all(asked.headers["authorization"] == f"Bearer {key}" for asked in server.asked)
+    assert "you sent ***" in told
+    assert cached.cache_folder is not None
+    kept = b"".join(file.read_bytes() for file in cached.cache_folder.iterdir())
+    for text in (told, caplog.text, kept.decode(errors="replace")):
+        assert "CANARY" not in text
