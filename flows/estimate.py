@@ -7,6 +7,7 @@ from typing import Any
 from envs.records import CaseReport
 from flows.distill import distill
 from flows.settings import DistillSettings
+from flows.stages import reports_of
 from trajectories.store import Store
 
 SAMPLE = 3
