@@ -186,7 +186,7 @@ class _Server:
         share = self.overloaded / self.ended
         if share:
             if not self.falling:
-                self.before = (self.level + self.proven) / 2
+                self.before = (self.level + self.proven) / 2  # between what was too much and what went well
             lowest = max(1.0, self.before / 16)
             self.level = max(lowest, window * (1 - share / 2) + (1 - share))
         elif self.level < REGROW * self.before:
