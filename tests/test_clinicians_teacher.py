@@ -23,7 +23,7 @@ def test_the_shorthands() -> None:
 
 def test_the_defaults_are_the_papers() -> None:
     teacher = Teacher.parse("openai/x")
-    assert (teacher.temperature, teacher.max_tokens) == (0.6, 5500)
+    assert (teacher.temperature, teacher.max_tokens, teacher.top_p, teacher.free_form) == (0.6, 5500, None, 0.1)
 
 
 def test_every_field_explains_itself_in_the_form() -> None:
@@ -66,7 +66,11 @@ def test_identity_is_what_a_rollout_depends_on() -> None:
     teacher = Teacher(name="a", model="openai/x", api_base="http://127.0.0.1:1/v1", api_key_env="SOME_KEY")
     moved = teacher.model_copy(update={"api_base": "http://127.0.0.1:2/v1", "timeout_s": 5.0, "api_key_env": None})
     assert moved.identity() == teacher.identity()
-    assert teacher.model_copy(update={"temperature": 0.1}).identity() != teacher.identity()
+    limits = {"in_flight": 2, "requests_per_minute": 3, "tokens_per_minute": 4, "budget_usd": 5.0, "mirrors": ("http://m/v1",)}
+    prices = {"usd_per_million_prompt_tokens": 6.0, "usd_per_million_completion_tokens": 7.0}
+    assert teacher.model_copy(update={**limits, **prices, "free_form": 0.5}).identity() == teacher.identity()
+    for change in ({"temperature": 0.1}, {"top_p": 0.9}, {"max_tokens": 100}, {"structured": "none"}, {"model": "openai/y"}):
+        assert teacher.model_copy(update=change).identity() != teacher.identity()
     assert Teacher.parse("kg-screening").identity() != Teacher.parse("kg-targeted").identity()
 
 
@@ -89,3 +93,29 @@ def test_the_local_file_comes_from_the_environment_too(tmp_path: Path, monkeypat
     monkeypatch.setenv("MEDACTION_LOCAL_GGUF", str(tmp_path / "gone.gguf"))
     with pytest.raises(RuntimeError, match=r"there is no file .*gone\.gguf; give --teacher local:"):
         Teacher.parse("local").model_file  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"model": "openai/x", "mirrors": ["http://127.0.0.1:1/v1"]}, "give the first one as api_base"),
+        ({"model": "openai/x", "api_base": "http://h/v1", "mirrors": ["http://u:p@h/v1"]}, "without user, password"),
+        ({"model": "openai/x", "gguf": "m.gguf"}, "only a local teacher takes a gguf"),
+        ({"model": "kg-screening", "free_form": 0.1}, "no free-form rollouts"),
+        ({"model": "openai/x", "budget_usd": -1}, "budget_usd"),
+    ],
+)
+def test_settings_that_do_not_fit(fields: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Teacher.model_validate(fields)
+
+
+def test_embedded_teachers_write_no_free_form() -> None:
+    assert Teacher.parse("kg-screening").free_form == 0
+    assert Teacher.model_validate(Teacher.parse("kg-screening").model_dump()).free_form == 0
+
+
+def test_servers() -> None:
+    assert Teacher.parse("openai/gpt-5.4-mini").servers == ("openai",)
+    fields = {"model": "hosted_vllm/m", "api_base": "http://a/v1", "mirrors": ["http://b/v1"]}
+    assert Teacher.model_validate(fields).servers == ("http://a/v1", "http://b/v1")
