@@ -1,10 +1,14 @@
 """`medaction envs`: stage 1 alone, what its checks found, and its pictures."""
 
 import json
+import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from tests.conftest import SAMPLES
+from tests.openai_server import Asked, openai_server
 from tests.runs import medaction, rows, sample_cases
 
 
@@ -63,3 +67,38 @@ def test_nothing_to_export_without_rollouts(built: tuple[Path, str], run_environ
     refused = medaction(run_environment, "export", "--out", built[0])
     assert refused.returncode == 1
     assert "medaction distill" in refused.stderr
+
+
+def test_articles_without_sections_go_through_the_extractor(tmp_path: Path, run_environment: dict[str, str]) -> None:
+    """The scripted model says what the sample's own JSON says; one of the two articles gets replies that are no use."""
+    cases, out = tmp_path / "cases", tmp_path / "out"
+    cases.mkdir()
+    for number in ("01", "02"):
+        shutil.copy(SAMPLES / f"medaction-{number}.xml", cases)
+    known = json.loads((SAMPLES / "medaction-01.json").read_text())
+    title = ElementTree.parse(SAMPLES / "medaction-01.xml").findtext("front/article-meta/title-group/article-title")
+
+    def extract(asked: Asked, _number: int) -> str:
+        if f"Title: {title}" not in asked.body["messages"][1]["content"]:
+            return "I cannot help with that."
+        if "tests" in asked.body["response_format"]["json_schema"]["schema"]["properties"]:
+            tests = [{**test, "aliases": test.get("aliases", [])[:6]} for test in known["tests"]]
+            return json.dumps({"tests": tests})
+        return json.dumps(
+            {
+                "initial_observation": known["initial_observation"], "diagnosis": known["diagnosis"], "diagnosis_synonyms": [],
+                "rare_disease": False, "body_system": "unknown", "disease_type": "Infections",
+            }
+        )  # fmt: skip
+
+    with openai_server(extract) as server:
+        extractor = f"openai/x@{server.url}"
+        done = medaction(run_environment, "envs", "build", "--cases", cases, "--out", out, "--extractor", extractor)
+    assert done.returncode == 0, done.stderr
+    found = rows(out, "select case_id, reason, calls > 0, prompt_tokens > 0 from cases order by case_id")
+    assert found == [("medaction-01", None, True, True), ("medaction-02", "extraction_failed", True, True)]
+    ((menu,),) = rows(out, "select menu from environments")
+    text = "".join(ElementTree.parse(SAMPLES / "medaction-01.xml").getroot().itertext())
+    assert len(menu) >= 0.8 * len(known["tests"])
+    for test in menu:
+        assert " ".join(test["result"].split()) in " ".join(text.split())
