@@ -35,6 +35,8 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
     | 'archive_bomb') after the cases that stand before the fault.
     """
     try:
+        if not path.is_file():  # a pipe would hold the reader up
+            raise BadCase("unreadable", f"{path.name} is no plain file")
         with path.open("rb") as packed, gzip.GzipFile(fileobj=packed) as unpacked:
             counter = _Counter(unpacked, packed, path.name)
             counter.allow(MAX_HEADER_BYTES)
@@ -99,8 +101,9 @@ def _skip(archive: tarfile.TarFile, member: tarfile.TarInfo, counter: "_Counter"
     """Pass over what is left of a member in small steps, so that what comes next is a header and can be bounded as one."""
     stream: Any = archive.fileobj
     end = member.offset_data + (member.size if member.isreg() and not member.issparse() else 0)
-    while stream.tell() < end and stream.read(min(2**20, end - stream.tell())):
-        pass
+    while stream.tell() < end:
+        if not stream.read(min(2**20, end - stream.tell())):
+            raise BadCase("bad_archive", f"{counter.name} breaks off in {member.name[:300]}; fetch it anew")
     counter.allow(MAX_HEADER_BYTES)
 
 
