@@ -2,6 +2,7 @@
 
 import json
 import re
+import tarfile
 import time
 from pathlib import Path
 
@@ -184,6 +185,114 @@ def test_what_is_no_case_report_is_refused(tmp_path: Path) -> None:
     assert refusal(write(tmp_path / "a.xml", empty)).reason == "empty_body"
 
 
+DATES = {
+    '<pub-date pub-type="ppub"><year>2016</year></pub-date>': "2016",
+    '<pub-date pub-type="ppub"><month>2</month><year>2016</year></pub-date>': "2016-02",
+    '<pub-date pub-type="collection"><year>2015</year></pub-date>'
+    '<pub-date pub-type="epub"><day>3</day><month>1</month><year>2016</year></pub-date>': "2016-01-03",
+    '<pub-date date-type="pub"><day>31</day><month>2</month><year>2016</year></pub-date>': "2016-02",
+    '<pub-date pub-type="ppub"><season>Spring</season><year>2016</year></pub-date>': "2016",
+    '<pub-date pub-type="pmc-release"><day>3</day><month>1</month><year>2017</year></pub-date>': None,
+    "": None,
+}
+
+
+@pytest.mark.parametrize("dates", DATES)
+def test_the_date_is_as_precise_as_known(tmp_path: Path, dates: str) -> None:
+    case = only(write(tmp_path / "PMC1.xml", article().replace("<permissions>", f"{dates}<permissions>")))
+    assert case.meta.get("date") == DATES[dates]
+
+
+def test_what_is_told_of_the_publication_is_kept(tmp_path: Path) -> None:
+    ids = '<article-id pub-id-type="pmcid">12</article-id><article-id pub-id-type="doi">10.1/x</article-id><title-group>'
+    text = article().replace("<title-group>", ids).replace("<article-meta>", f"{JOURNAL}<article-meta>")
+    assert only(write(tmp_path / "a.xml", text)).meta == {
+        "pmcid": "PMC12",
+        "doi": "10.1/x",
+        "journal": "Fevers",
+        "article_type": "case-report",
+    }
+
+
+JOURNAL = "<journal-meta><journal-title-group><journal-title>Fevers</journal-title></journal-title-group></journal-meta>"
+NAMESPACED = article().replace("<article ", '<article xmlns="https://jats.nlm.nih.gov/ns/archiving/1.4/" ')
+
+
+def test_names_of_a_namespace_and_efetch_answers_are_read_alike(tmp_path: Path) -> None:
+    plain = only(write(tmp_path / "a.xml", article()))
+    head, root, rest = article().partition("<article ")
+    wrapped = f"{head}<pmc-articleset>{root}{rest}</pmc-articleset>"
+    for text in (NAMESPACED, wrapped):
+        case = only(write(tmp_path / "b.nxml", text))
+        assert (case.text, case.licence, case.title) == (plain.text, plain.licence, plain.title)
+
+
+def test_a_licence_told_as_an_element_is_found(tmp_path: Path) -> None:
+    text = re.sub(r"<license .*?</license>", LICENCE_REF, article(), flags=re.DOTALL)
+    assert only(write(tmp_path / "a.xml", text)).licence == "https://creativecommons.org/licenses/by/4.0/"
+
+
+LICENCE_REF = (
+    '<license><ali:license_ref xmlns:ali="http://www.niso.org/schemas/ali/1.0/">https://creativecommons.org/licenses/by/4.0/'
+    "</ali:license_ref><license-p>Open.</license-p></license>"
+)
+
+NO_LICENCE = re.sub(r"<permissions>.*</permissions>", "", article(), flags=re.DOTALL)
+RETRACTED = {
+    "the notice": article("retraction"),
+    "a link to the notice": article().replace(
+        "<permissions>", '<related-article related-article-type="retraction-forward"/><permissions>'
+    ),
+    "a word before the title": article().replace("A <italic>rare", "RETRACTED: A <italic>rare"),
+}
+
+
+def test_a_case_without_a_licence_needs_leave(tmp_path: Path) -> None:
+    write(tmp_path / "a.xml", NO_LICENCE)
+    write(tmp_path / "b.json", {key: value for key, value in STRUCTURED.items() if key != "licence"})
+    write(tmp_path / "c.json", STRUCTURED | {"case_id": "blank", "licence": " "})
+    for case in read_cases(tmp_path):
+        assert isinstance(case, BadCase)
+        assert case.reason == "no_licence"
+        assert "--allow unlicensed" in case.message
+        assert case.path in case.message
+    allowed = list(read_cases(tmp_path, frozenset({"unlicensed"})))
+    assert len(allowed) == 3
+    assert all(isinstance(case, CaseReport) for case in allowed)
+
+
+def test_another_article_needs_leave(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.xml", article("research-article"))
+    assert "--allow any-article" in refusal(path).message
+    (case,) = read_cases(path, frozenset({"any-article"}))
+    assert isinstance(case, CaseReport)
+    assert case.meta["article_type"] == "research-article"
+
+
+@pytest.mark.parametrize("mark", RETRACTED)
+def test_a_retracted_article_is_refused_whatever_is_allowed(tmp_path: Path, mark: str) -> None:
+    path = write(tmp_path / "a.xml", RETRACTED[mark])
+    (bad,) = read_cases(path, frozenset({"unlicensed", "any-article"}))
+    assert isinstance(bad, BadCase)
+    assert bad.reason == "retracted"
+
+
+def test_a_title_about_retracting_is_no_retraction(tmp_path: Path) -> None:
+    text = article().replace("A <italic>rare</italic> fever", "Retracted nipples and withdrawn patients: a fever")
+    assert only(write(tmp_path / "a.xml", text)).title.startswith("Retracted nipples")
+
+
+def test_an_unknown_leave_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="any-article"):
+        list(read_cases(tmp_path, frozenset({"unlicenced"})))
+
+
+def test_text_in_nested_paragraphs_comes_once(tmp_path: Path) -> None:
+    nested = "<p>Outer <disp-quote><p>inner</p></disp-quote> and <p>deeper</p> words.</p><p>More"
+    case = only(write(tmp_path / "a.xml", article().replace("<p>More", nested, 1)))
+    assert "Outer and words.\n\ninner\n\ndeeper" in case.text
+
+
 def test_real_articles_have_title_licence_sections_and_body() -> None:
     cases = list(read_cases(shared_data("pmc_jats")))
     assert len(cases) == 32
@@ -193,6 +302,10 @@ def test_real_articles_have_title_licence_sections_and_body() -> None:
         assert case.licence
         assert "Creative Commons" in case.licence or "creativecommons" in case.licence
         assert len(case.text) > 4000
+        assert case.meta["pmcid"] == case.case_id
+        assert re.fullmatch(r"2016-\d\d-\d\d", case.meta["date"])
+        assert case.meta["doi"].startswith("10.")
+        assert case.meta["journal"]
         assert case.text.count("\n\n") >= 5
         assert "</" not in case.text
 
@@ -331,7 +444,29 @@ def test_nothing_to_read_is_said_clearly(tmp_path: Path) -> None:
         with pytest.raises(BadCase, match="no_cases"):
             list(read_cases(path))
     with pytest.raises(BadCase, match=r"unknown_format.*case-format"):
-        list(read_cases(write(tmp_path / "notes.txt", "hello")))
+        list(read_cases(write(tmp_path / "notes.csv", "hello")))
+
+
+@pytest.mark.parametrize("name", ["agentclinic", "medrbench", "pmc_jats"])
+def test_real_data_needs_no_leave(name: str) -> None:
+    refused = [case.reason for case in read_cases(shared_data(name)) if isinstance(case, BadCase)]
+    assert set(refused) <= {"several_patients"}
+
+
+def test_a_folder_holds_articles_archives_and_cases_alike(tmp_path: Path) -> None:
+    write(tmp_path / "PMC1.nxml", article())
+    write(tmp_path / "b.json", STRUCTURED)
+    write(tmp_path / "c.jsonl", json.dumps(OSCE))
+    with tarfile.open(tmp_path / "d.tar.gz", "w:gz") as archive:
+        archive.add(write(tmp_path / "PMC2.part", article()), "PMC000xxxxxx/PMC2.xml")
+    assert [case.case_id for case in read_cases(tmp_path)] == ["PMC1", "case-1", "agentclinic-0000", "PMC2"]
+
+
+def test_an_article_of_an_archive_is_called_by_its_pmcid(tmp_path: Path) -> None:
+    numbered = article().replace("<title-group>", '<article-id pub-id-type="pmc">PMC77</article-id><title-group>')
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        archive.add(write(tmp_path / "part", numbered), "PMC77/main (1).nxml")
+    assert only(tmp_path / "a.tar.gz").case_id == "PMC77"
 
 
 def test_the_shipped_samples_are_read() -> None:
