@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -133,7 +133,8 @@ def retry_after_s(headers: Any) -> float | None:
     return None
 
 
-_sessions: dict[asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, AsyncGenerator[None, None]]] = {}
+_sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+_endings: dict[tuple[asyncio.AbstractEventLoop, Callable], AsyncGenerator[None, None]] = {}
 
 
 def _session() -> aiohttp.ClientSession:
@@ -142,21 +143,36 @@ def _session() -> aiohttp.ClientSession:
     if loop not in _sessions:
         # Uvicorn, which vLLM runs on, closes connections that are idle for 5 seconds.
         connections = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)
-        session = aiohttp.ClientSession(connector=connections)
-        closing = _close_at_the_end(loop, session)
-        _sessions[loop] = session, closing
-        # An event loop's last act is to end the asynchronous generators that began in it (asyncio.run does it).
+        _sessions[loop] = aiohttp.ClientSession(connector=connections)
+        _at_the_end(loop, _close_session)
+    return _sessions[loop]
+
+
+async def _close_session(loop: asyncio.AbstractEventLoop) -> None:
+    await _sessions.pop(loop).close()
+
+
+async def _close_litellm(_: asyncio.AbstractEventLoop) -> None:
+    """LiteLLM keeps a client for every event loop, and its connections open, for an hour."""
+    litellm = _litellm()
+    await litellm.close_litellm_async_clients()
+    litellm.in_memory_llm_clients_cache.flush_cache()
+
+
+def _at_the_end(loop: asyncio.AbstractEventLoop, close: Callable[[asyncio.AbstractEventLoop], Awaitable[None]]) -> None:
+    """Call `close` as the running event loop's last act: that is to end the asynchronous generators that began in it."""
+
+    async def wait() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            del _endings[loop, close]
+            await close(loop)
+
+    if (loop, close) not in _endings:
+        _endings[loop, close] = wait()
         with suppress(StopIteration):
-            anext(closing).__await__().send(None)
-    return _sessions[loop][0]
-
-
-async def _close_at_the_end(loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
-    try:
-        yield
-    finally:
-        del _sessions[loop]
-        await session.close()
+            anext(_endings[loop, close]).__await__().send(None)
 
 
 @cache
@@ -171,6 +187,7 @@ async def _send_by_litellm(
     model: str, server: str | None, key: str | None, request: dict[str, Any], timeout_s: float
 ) -> Response:
     litellm = _litellm()
+    _at_the_end(asyncio.get_running_loop(), _close_litellm)
     try:
         answer = await litellm.acompletion(
             model=model,
