@@ -14,7 +14,7 @@ from typing import Any, cast, get_args
 from envs import checks
 from envs.categories import minor_category_of
 from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
-from envs.diagnosis_names import mentions
+from envs.diagnosis_names import mentions, names_of
 from envs.grounding import Report, sentences
 from envs.mentions import named_tests
 from envs.naming import normalise
@@ -262,8 +262,9 @@ def _ended(sentence: str) -> str:
 
 
 def names_diagnosis(source: Report, title: str, diagnosis: str) -> bool:
-    """Whether the report is about it: named in the title, or at least twice in the text, however it is spelt."""
-    return mentions(title, diagnosis) or sum(mentions(line, diagnosis) for line in source.text.splitlines()) >= 2
+    """Whether the report is about it: one of its names stands in the title, or in at least two paragraphs, however it is spelt."""
+    names = [diagnosis, *names_of(diagnosis)]
+    return any(mentions(title, name) or sum(mentions(line, name) for line in source.text.splitlines()) >= 2 for name in names)
 
 
 def _read_menu(said: dict[str, Any], source: Report) -> tuple[list[DocumentedTest], list[str]]:
