@@ -4,12 +4,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from envs.categories import category_of
+from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from envs.mentions import named_tests
 from envs.naming import profile
 from envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
 from envs.sources.files import object_at, parse_json, read_text, text_at
+from envs.sources.text import iso_date
 
 LICENCE = "CC BY-SA"
 
@@ -68,7 +71,7 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
             yield BadCase(bad.reason, bad.message, case_id[:100], str(path))
 
 
-def _case(case_id: str, case: object, path: Path) -> CaseReport:
+def _case(case_id: str, case: Any, path: Path) -> CaseReport:
     where = f" case {case_id[:60]!r}"
     generated = object_at(case, "generate_case", path, where)
     raw = text_at(case, "raw_case", path, where)
@@ -87,8 +90,27 @@ def _case(case_id: str, case: object, path: Path) -> CaseReport:
         path=str(path),
         licence=LICENCE,
         evaluation_only=True,
-        structured=StructuredCase(observation, tuple(tests), diagnosis),
+        structured=StructuredCase(
+            observation,
+            tuple(tests),
+            diagnosis,
+            body_system=_first_of(BODY_SYSTEMS, case.get("body_category")),
+            disease_type=_first_of(DISEASE_TYPES, case.get("disorder_category")),
+            rare=bool(case["checked_rare_disease"]) if "checked_rare_disease" in case else None,
+        ),
+        meta=_meta(case_id, case),
     )
+
+
+def _first_of(known: tuple[str, ...], found: object) -> str:
+    """The first of a case's categories, a list, that is one of `known`; '' when there is none."""
+    return next((category for category in found if category in known), "") if isinstance(found, list) else ""
+
+
+def _meta(case_id: str, case: dict[str, Any]) -> dict[str, str]:
+    """The article's id, and the day it was received: the only date that the benchmark tells."""
+    meta = {"pmcid": case_id if re.fullmatch(r"PMC\d+", case_id) else "", "date": iso_date(str(case.get("receive_time", "")))}
+    return {key: value for key, value in meta.items() if value}
 
 
 def _split(summary: str, where: str) -> tuple[str, list[str]]:

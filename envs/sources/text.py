@@ -1,0 +1,81 @@
+"""Plain text and Markdown: one report a file, with a few optional lines before it that tell what the text itself does not.
+
+    licence: CC BY 4.0
+    title: Fever and back pain in a cheesemaker
+    date: 2021-03-14
+    journal: Reports of Nowhere
+
+    A 41-year-old woman ...
+
+Known are licence (or license), title, date and journal, in any order and case, one a line; a line '---' before and after them, as
+in Markdown's front matter, is skipped. The report starts at the first other line and is kept whole.
+"""
+
+import datetime
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from envs.records import BadCase, CaseReport, check_id
+from envs.sources.files import read_text
+
+SUFFIXES = (".txt", ".md")
+MAX_BYTES = 4 * 2**20
+MIN_CHARACTERS = 200
+"""A shorter text tells no case: a note on the folder, or a file that was cut."""
+
+_HEADER = re.compile(r"(licen[cs]e|title|date|journal)\s*:\s*(\S.*)", re.IGNORECASE)
+_HEADING = re.compile(r"^#{1,6}\s+(\S.*?)[\s#]*$", re.MULTILINE)
+
+
+def read(path: Path) -> Iterator[CaseReport | BadCase]:
+    """The one report of `path`, without structure. Its title is the header's, else the first heading, else the first line.
+
+    Yields BadCase('empty_body' | 'bad_field' | 'unsafe_id') and what `read_text` raises.
+    """
+    try:
+        yield _case(path)
+    except BadCase as bad:
+        yield BadCase(bad.reason, bad.message, bad.case_id, str(path))
+
+
+def _case(path: Path) -> CaseReport:
+    header, text = _split(read_text(path, MAX_BYTES))
+    if len(text) < MIN_CHARACTERS:
+        message = f"{path.name}: the text has {len(text)} characters, a report has at least {MIN_CHARACTERS}"
+        raise BadCase("empty_body", message, path.stem[:100])
+    heading = _HEADING.search(text)
+    title = header.pop("title", "") or (heading[1] if heading else text.split("\n", 1)[0].strip())
+    licence = header.pop("licence", None)
+    if "date" in header:
+        if not (date := iso_date(header["date"])):
+            raise BadCase("bad_field", f"{path.name}: 'date: {header['date'][:40]}' must be as 2021, 2021-03 or 2021-03-14")
+        header["date"] = date
+    return CaseReport(check_id(path.stem), "text", title[:300], text, str(path), licence, meta=header)
+
+
+def _split(text: str) -> tuple[dict[str, str], str]:
+    """The lines before the report by their name, and the report."""
+    header: dict[str, str] = {}
+    lines = text.strip().split("\n")
+    start = 0
+    for line in lines:
+        found = _HEADER.fullmatch(line.strip())
+        if found:
+            header.setdefault("licence" if found[1].lower() == "license" else found[1].lower(), found[2])
+        elif line.strip() not in ("", "---"):
+            break
+        start += 1
+    return header, "\n".join(lines[start:]).strip()
+
+
+def iso_date(text: str) -> str:
+    """'2024-7-9' -> '2024-07-09', as precise as it is told (2024, 2024-07); '' when it is no date of the calendar."""
+    found = re.fullmatch(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?", text.strip())
+    if not found:
+        return ""
+    parts = [int(part) for part in found.groups() if part]
+    try:
+        return datetime.date(*[*parts, 1, 1][:3]).isoformat()[: (4, 7, 10)[len(parts) - 1]]
+    except ValueError:
+        return ""

@@ -1,0 +1,126 @@
+"""Further sources: MedR-Bench's categories, AgentClinic's NEJM form, MediQ, phenopackets, plain text, more of our own JSON."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
+from envs.records import BadCase, CaseReport, StructuredCase
+from envs.sources import medrbench, text
+from tests.conftest import shared_data
+
+
+def write(path: Path, value: object) -> Path:
+    path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+    return path
+
+
+def rows(path: Path, *values: object) -> Path:
+    """A JSON Lines file; a string stands as it is."""
+    return write(path, "\n".join(value if isinstance(value, str) else json.dumps(value) for value in values))
+
+
+def only(cases: Iterable[CaseReport | BadCase]) -> CaseReport:
+    (case,) = cases
+    assert isinstance(case, CaseReport), case
+    return case
+
+
+def structure(case: CaseReport | BadCase) -> StructuredCase:
+    assert isinstance(case, CaseReport), case
+    assert case.structured is not None
+    return case.structured
+
+
+def refusal(cases: Iterable[CaseReport | BadCase]) -> BadCase:
+    (case,) = cases
+    assert isinstance(case, BadCase), case
+    return case
+
+
+# --- MedR-Bench --------------------------------------------------------------------------------------------------------------
+
+BENCH = {
+    "raw_case": "A title\nThe case.",
+    "generate_case": {
+        "case_summary": "- **Chief Complaint:** Fever\n- **Ancillary Tests:**\n  - Chest X-ray: Normal.\n",
+        "diagnosis_results": "Liver abscess.",
+    },
+    "body_category": ["The Whole Body", "Digestive System", "Immune System"],
+    "disorder_category": ["Infections", "Cancers"],
+    "receive_time": "2024-7-09",
+    "checked_rare_disease": [],
+}
+
+
+def test_categories_rarity_and_date_of_a_bench_case(tmp_path: Path) -> None:
+    plain = {key: BENCH[key] for key in ("raw_case", "generate_case")}
+    other = BENCH | {"receive_time": "2024-13-40", "checked_rare_disease": ["Tularemia"], "body_category": "Digestive System"}
+    bench, bare, odd = medrbench.read(write(tmp_path / "bench.json", {"PMC12": BENCH, "case-2": plain, "PMC13": other}))
+    told = structure(bench)
+    assert (told.body_system, told.disease_type, told.rare) == ("Digestive System", "Infections", False)
+    assert isinstance(bench, CaseReport)
+    assert bench.meta == {"pmcid": "PMC12", "date": "2024-07-09"}
+    untold = structure(bare)
+    assert (untold.body_system, untold.disease_type, untold.rare) == ("", "", None)
+    assert isinstance(bare, CaseReport)
+    assert bare.meta == {}
+    assert (structure(odd).body_system, structure(odd).rare) == ("", True)
+    assert isinstance(odd, CaseReport)
+    assert odd.meta == {"pmcid": "PMC13"}
+
+
+def test_every_real_bench_case_tells_its_categories() -> None:
+    cases = list(medrbench.read(shared_data("medrbench/diagnosis_cases.json")))
+    told = [case for case in cases if isinstance(case, CaseReport)]
+    systems = Counter(structure(case).body_system for case in told)
+    types = Counter(structure(case).disease_type for case in told)
+    assert set(systems) <= {"", *BODY_SYSTEMS}
+    assert set(types) <= {"", *DISEASE_TYPES}
+    assert systems[""] < len(told) * 0.1
+    assert types[""] < len(told) * 0.1
+    assert all(case.meta["pmcid"] == case.case_id and case.meta["date"].startswith("2024-") for case in told)
+    assert 0.4 < sum(bool(structure(case).rare) for case in told) / len(told) < 0.6
+
+
+# --- text --------------------------------------------------------------------------------------------------------------------
+
+STORY = "A 41-year-old woman who makes cheese had evening fevers and low back pain for five weeks. " * 4
+
+
+def test_a_markdown_report_with_a_header(tmp_path: Path) -> None:
+    header = "---\nLicense: CC BY 4.0\ndate: 2021-3\nJournal: Reports of Nowhere\n---\n\n"
+    case = only(
+        text.read(write(tmp_path / "cheese.md", f"{header}# Fever in a cheesemaker #\n\n{STORY}\n\n## Tests\n\nCRP 80 mg/L"))
+    )
+    assert (case.case_id, case.source, case.licence) == ("cheese", "text", "CC BY 4.0")
+    assert case.title == "Fever in a cheesemaker"
+    assert case.text == f"# Fever in a cheesemaker #\n\n{STORY}\n\n## Tests\n\nCRP 80 mg/L"
+    assert case.meta == {"date": "2021-03", "journal": "Reports of Nowhere"}
+    assert case.structured is None
+
+
+def test_a_plain_text_is_titled_by_its_header_or_first_line(tmp_path: Path) -> None:
+    assert only(text.read(write(tmp_path / "a.txt", f"title: Cheese\n{STORY}"))).title == "Cheese"
+    bare = only(text.read(write(tmp_path / "b.txt", f"\nA fever\n{STORY}\nDate: of no matter here, and no header")))
+    assert bare.title == "A fever"
+    assert bare.text.endswith("no header")
+    assert (bare.licence, bare.meta) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason", "told"),
+    [
+        ("short.txt", "title: Nothing\nTo be written.", "empty_body", "14 characters"),
+        ("dated.txt", f"date: last spring\n{STORY}", "bad_field", "last spring"),
+        ("two words.md", STORY, "unsafe_id", "two words"),
+    ],
+)
+def test_a_text_that_is_no_report_is_refused(name: str, content: str, reason: str, told: str, tmp_path: Path) -> None:
+    bad = refusal(text.read(write(tmp_path / name, content)))
+    assert bad.reason == reason
+    assert told in bad.message
+    assert bad.path.endswith(name)
