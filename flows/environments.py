@@ -23,6 +23,6 @@ def environments(settings: EnvironmentSettings, retry: Retry | None = None) -> d
     with Store(settings.out / "trajectories.duckdb") as store:
         with store.run("environments", settings.model_dump_json(), flow_run.get_id(), versions()) as run:
             mark_crashed(run.interrupted)
-            with services(settings.workers) as ready:
+            with services(settings.workers, settings.call_cache, store.spent_usd()) as ready:
                 build_environments(store, settings, ready, run.run_id, retry)
         return publish_checks(store, settings.out)

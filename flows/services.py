@@ -1,5 +1,6 @@
 """What a run needs on this machine and does not find: a Prefect server, a local Ray, a local model. Started on loopback, stopped again."""
 
+import functools
 import logging
 import os
 import signal
@@ -7,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,11 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
+from clinicians.call_cache import CacheMode
+from clinicians.llm import CallSettings
 from clinicians.local_server import start_local
 from clinicians.teacher import Teacher
+from tasks.ledger import RayLedger
 
 log = logging.getLogger("medaction")
 
@@ -98,11 +102,16 @@ class Services:
     """Have a Ray to run on: the one already joined, the cluster that RAY_ADDRESS names, or a local one."""
     reach: Callable[[Teacher], Teacher]
     """A model of the settings -> the same as it can be reached: a local one is started on loopback, one server a file."""
+    calls: Callable[[], CallSettings]
+    """How worker processes call models: with the call cache, and one ledger of limits and budgets for all of them."""
 
 
 @contextmanager
-def services(workers: int | None) -> Iterator[Services]:
-    """Ray (a local one gets `workers` CPUs) and local models, started at their first use and stopped at the end."""
+def services(workers: int | None, cache: CacheMode, spent_usd: Mapping[str, float]) -> Iterator[Services]:
+    """Ray (a local one gets `workers` CPUs), local models and the ledger, started at their first use and stopped at the end.
+
+    `spent_usd` is what earlier runs spent, by teacher: it counts towards the budgets.
+    """
     with ExitStack() as started:
         servers: dict[Path | None, Teacher] = {}
 
@@ -123,7 +132,11 @@ def services(workers: int | None) -> Iterator[Services]:
             server = servers[teacher.gguf]
             return teacher.model_copy(update={"model": server.model, "api_base": server.api_base})
 
-        yield Services(join_ray, reach)
+        @functools.cache
+        def calls() -> CallSettings:
+            return CallSettings(cache, ledger=RayLedger.start(spent_usd))
+
+        yield Services(join_ray, reach, calls)
 
 
 def _start_ray(workers: int | None, attempts: int = 3) -> None:

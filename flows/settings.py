@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from clinicians.call_cache import CacheMode
 from clinicians.teacher import Teacher
 from trajectories.store import OpenFailure
 
@@ -41,6 +42,10 @@ class EnvironmentSettings(BaseModel):
         default_factory=list, description="Take what is refused by default: cases without a licence, articles of other types."
     )
     min_tests: int = Field(default=1, ge=1, description="A case with fewer documented tests is refused.")
+    call_cache: CacheMode = Field(
+        default="on",
+        description="Replies of models kept on disk: on; off; read (store nothing new); refresh (ask anew and store).",
+    )
     limit: int | None = Field(default=None, ge=1, description="Only the first so many cases.")
     only: list[str] = Field(default_factory=list, description="Only these case ids.")
     workers: int | None = Field(default=None, ge=1, description="CPUs that the local Ray uses; by default all of them.")

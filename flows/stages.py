@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from prefect.utilities.annotations import quote
 
 from clinicians.gold import GOLD_VERSION
+from clinicians.llm import CallSettings
 from clinicians.make import prompt_version
 from clinicians.teacher import Teacher
 from envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
@@ -35,9 +36,10 @@ def build_environments(store: Store, settings: EnvironmentSettings, ready: Servi
         return
     ready.ray()
     extractor = ready.reach(settings.extractor) if settings.extractor else None
+    calls = ready.calls() if extractor else CallSettings()
 
     def submit(report: CaseReport):
-        return environment_of_case.submit(report.case_id, quote((report, extractor, settings.min_tests)))
+        return environment_of_case.submit(report.case_id, quote((report, extractor, settings.min_tests, calls)))
 
     with Progress("environments", len(reports)) as progress:
         for report, result in fan_out(submit, reports, settings.in_flight):
@@ -87,11 +89,11 @@ def reconstruct_gold(store: Store, settings: DistillSettings, ready: Services, r
     if not wanted:
         return
     ready.ray()
-    writer = ready.reach(settings.gold)
+    writer, calls = ready.reach(settings.gold), ready.calls()
 
     def submit(item: tuple[ClinicalEnvironment, RolloutSpec]):
         environment, spec = item
-        work = quote((environment, store.report_text(environment.case_id), spec, writer, settings.t_max, code_version()))
+        work = quote((environment, store.report_text(environment.case_id), spec, writer, settings.t_max, code_version(), calls))
         return gold_of_case.submit(environment.case_id, work)
 
     with Progress("gold", len(wanted)) as progress:
@@ -140,10 +142,11 @@ def play_trees(store: Store, settings: DistillSettings, ready: Services, run_id:
     ready.ray()
     teachers = [ready.reach(teacher) for teacher in settings.teachers]
     oracle = ready.reach(settings.oracle) if settings.oracle else None
+    calls = CallSettings() if oracle is None and all(teacher.embedded for teacher in teachers) else ready.calls()
 
     def submit(environment: ClinicalEnvironment):
         tree = store.trajectories(environment.environment_id)
-        work = quote((environment, plan, teachers, oracle, tree, skip, code_version()))
+        work = quote((environment, plan, teachers, oracle, tree, skip, code_version(), calls))
         return rollouts_of_case.submit(environment.case_id, cpus_of_case(teachers), work)
 
     budget_spent: list[str] = []

@@ -15,7 +15,7 @@ from prefect import task
 from prefect.states import Failed, State
 
 from clinicians.gold import GOLD_VERSION, reconstruct
-from clinicians.llm import ModelError, complete
+from clinicians.llm import CallSettings, ModelError, complete, configure
 from clinicians.make import make_clinician
 from clinicians.reply import MalformedReply
 from clinicians.teacher import Teacher
@@ -58,22 +58,28 @@ def _wait(reference: ray.ObjectRef) -> Any:
 
 
 class Meter:
-    """A model as a plain function of messages and schema, that adds up what its calls used."""
+    """A model as a plain function of messages and schema, that adds up what its calls used.
 
-    def __init__(self, model: Teacher):
+    Called from a thread beside a running event loop it is given that loop: a process has one ledger, for one loop at a time.
+    """
+
+    def __init__(self, model: Teacher, loop: asyncio.AbstractEventLoop | None = None):
         self.model = model
+        self.loop = loop
         self.usage = Usage()
 
     def __call__(self, messages: list[dict[str, str]], schema: dict[str, Any]) -> str:
-        text, used = asyncio.run(complete(self.model, messages, schema))
+        asking = complete(self.model, messages, schema)
+        text, used = asyncio.run_coroutine_threadsafe(asking, self.loop).result() if self.loop else asyncio.run(asking)
         self.usage += used
         return text
 
 
 @ray.remote(max_retries=RESTARTS)
-def _build(report: CaseReport, extractor: Teacher | None, min_tests: int) -> tuple[Built, Usage]:
+def _build(report: CaseReport, extractor: Teacher | None, min_tests: int, calls: CallSettings) -> tuple[Built, Usage]:
     if extractor is None:
         return build_environment(report, None, min_tests), Usage()
+    configure(calls)
     meter = Meter(extractor)
     try:
         built = build_environment(report, make_extractor(meter), min_tests)
@@ -126,13 +132,19 @@ def _play(
     tree: Sequence[Trajectory],
     skip: frozenset[str],
     code_version: str,
+    calls: CallSettings,
 ) -> Played:
+    configure(calls)
     clinicians = {teacher.name: make_clinician(teacher) for teacher in teachers}
     distance = distance_of(environment, plan)
-    meter = Meter(oracle) if oracle else None
-    answers = oracle_of(environment, meter)
-    played = asyncio.run(play_tree(environment, plan, tree, skip, clinicians, answers, code_version, distance))
-    return replace(played, oracle_usage=meter.usage) if meter else played
+
+    async def play_it() -> Played:
+        meter = Meter(oracle, asyncio.get_running_loop()) if oracle else None
+        answers = oracle_of(environment, meter)
+        played = await play_tree(environment, plan, tree, skip, clinicians, answers, code_version, distance)
+        return replace(played, oracle_usage=meter.usage) if meter else played
+
+    return asyncio.run(play_it())
 
 
 @task(task_run_name="rollouts: {case_id}", **RETRIES)
@@ -157,8 +169,15 @@ def cpus_of_case(teachers: Sequence[Teacher]) -> float:
 
 @ray.remote(max_retries=RESTARTS)
 def _reconstruct(
-    environment: ClinicalEnvironment, text: str, spec: RolloutSpec, writer: Teacher, t_max: int, code_version: str
+    environment: ClinicalEnvironment,
+    text: str,
+    spec: RolloutSpec,
+    writer: Teacher,
+    t_max: int,
+    code_version: str,
+    calls: CallSettings,
 ) -> Trajectory | Failure:
+    configure(calls)
     try:
         turns = asyncio.run(reconstruct(writer, text, environment, t_max, spec.seed))
     except (ModelError, MalformedReply) as error:

@@ -28,9 +28,10 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def run_environment(prefect_server: str) -> dict[str, str]:
-    """The environment of a `medaction` process in a test."""
-    return os.environ | {"PREFECT_API_URL": prefect_server}
+def run_environment(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a `medaction` process in a test, with a call cache of the session's own."""
+    calls = tmp_path_factory.mktemp("calls")
+    return os.environ | {"PREFECT_API_URL": prefect_server, "MEDACTION_CALL_CACHE": str(calls)}
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import yaml
+
 from flows.estimate import SAMPLE, hours, project
 from tests.conftest import SAMPLES
 from tests.openai_server import openai_server
@@ -28,11 +30,10 @@ def test_three_cases_are_played_and_the_rest_is_projected(tmp_path: Path, run_en
 
     commit = render(Turn(1, "It fits.", (Hypothesis("Anemia", 90),), "None is left.", (), "Anemia", raw=""))
     with openai_server(lambda _asked, _number: commit) as server:
-        teacher = f"openai/x@{server.url}"
-        done = medaction(
-            run_environment | {"MEDACTION_CALL_CACHE": str(tmp_path / "calls")},
-            "distill", "--cases", SAMPLES, "--out", tmp_path / "out", "--teacher", teacher, "--rollouts", "2", "--estimate",
-        )  # fmt: skip
+        preset = tmp_path / "preset.yaml"
+        teacher = {"model": "openai/x", "api_base": server.url, "free_form": 0, "usd_per_million_prompt_tokens": 1000}
+        preset.write_text(yaml.safe_dump({"cases": str(SAMPLES), "teachers": [teacher], "rollouts": 2}))
+        done = medaction(run_environment, "distill", "--preset", preset, "--out", tmp_path / "out", "--estimate")
     assert done.returncode == 0, done.stderr
     assert len(server.asked) == SAMPLE * 2, "branches need an intermediate turn, and these rollouts have one turn"
     assert rows(tmp_path / "out" / "estimate", "select count(distinct case_id) from trajectories") == [(SAMPLE,)]
@@ -41,3 +42,5 @@ def test_three_cases_are_played_and_the_rest_is_projected(tmp_path: Path, run_en
     assert "prompt_tokens" in done.stdout
     calls = next(line for line in done.stdout.splitlines() if "calls" in line)
     assert calls.count("24") == 3, calls
+    dollars = next(line for line in done.stdout.splitlines() if "cost_usd" in line)
+    assert dollars.count("2.4") == 3, dollars

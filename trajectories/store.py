@@ -285,6 +285,15 @@ class Store:
             if oracle_usage:
                 self._add_spent(case_id, oracle_usage)
 
+    def spent_usd(self) -> dict[str, float]:
+        """What each teacher has cost so far, failed rollouts included."""
+        rows = self.rows(
+            "select teacher, sum(cost_usd) from ("
+            " select teacher, cost_usd from turns join trajectories using (trajectory_id)"
+            " union all select teacher, cost_usd from failures where teacher is not null) group by teacher"
+        )
+        return dict(rows)
+
     def trajectory_ids(self) -> set[str]:
         return {id_ for (id_,) in self.rows("select trajectory_id from trajectories")}
 
