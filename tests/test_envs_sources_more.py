@@ -9,7 +9,7 @@ import pytest
 
 from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from envs.records import BadCase, CaseReport, StructuredCase
-from envs.sources import medrbench, text
+from envs.sources import agentclinic, medrbench, text
 from tests.conftest import shared_data
 
 
@@ -124,3 +124,78 @@ def test_a_text_that_is_no_report_is_refused(name: str, content: str, reason: st
     assert bad.reason == reason
     assert told in bad.message
     assert bad.path.endswith(name)
+
+
+# --- AgentClinic: NEJM's form ------------------------------------------------------------------------------------------------
+
+CHALLENGE = {
+    "image_url": "https://example.org/images?id=1",
+    "question": "A 41-year-old woman who makes cheese had evening fevers. CT showed edema of L4. What is the most likely diagnosis?",
+    "type": ["CT scan"],
+    "patient_info": "You are a 41-year-old woman who makes cheese. You have had fevers every evening. Remember, you know no diagnosis.",
+    "physical_exams": (
+        "Physical examination: Tender lower back. Laboratory studies: - C-reactive protein: 80 mg/L (reference range, 0 to 5). "
+        "- Tests for tuberculosis: Negative - Peripheral lymphocytosis present Imaging results: - CT of the spine: Edema of L4. "
+        "- Blood cultures: Not provided"
+    ),
+    "answers": [{"text": "Tuberculosis", "correct": False}, {"text": "Brucellosis", "correct": True}],
+}
+NUMBERED = CHALLENGE | {
+    "physical_exams": "The notes are: 1. Dermoscopy findings: Round spots. 2. Skin biopsy results: Grains in the dermis."
+}
+PROSE = CHALLENGE | {"physical_exams": "Whole-body MRI showed edema of L4. Laboratory studies showed pancytopenia."}
+NONE = CHALLENGE | {"physical_exams": "The provided text does not include specific instrument readings or test results."}
+
+
+def test_an_image_challenge_becomes_observation_and_menu(tmp_path: Path) -> None:
+    challenge, numbered, prose, none = agentclinic.read(rows(tmp_path / "nejm.jsonl", CHALLENGE, NUMBERED, PROSE, NONE))
+    told = structure(challenge)
+    assert isinstance(challenge, CaseReport)
+    assert (challenge.case_id, challenge.licence) == ("agentclinic-nejm-0000", None)
+    assert told.diagnosis == "Brucellosis"
+    assert told.initial_observation == (
+        "You are a 41-year-old woman who makes cheese. You have had fevers every evening.\nPhysical examination: Tender lower back."
+    )
+    assert {test.name: (test.category, test.result) for test in told.tests} == {
+        "C-reactive protein": ("laboratory", "80 mg/L (reference range, 0 to 5)."),
+        "Tests for tuberculosis": ("laboratory", "Negative"),
+        "CT of the spine": ("imaging", "Edema of L4."),
+    }
+    assert all(test.result in challenge.text for test in told.tests)
+    assert any("lymphocytosis" in note for note in told.notes)
+    assert [test.name for test in structure(numbered).tests] == ["Dermoscopy", "Skin biopsy"]
+    assert [(test.name, test.result) for test in structure(prose).tests] == [
+        ("Whole-body MRI", "Whole-body MRI showed edema of L4.")
+    ]
+    assert structure(none).tests == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "reason", "told"),
+    [
+        (
+            CHALLENGE | {"question": "The diagnosis is malaria. Which is the best treatment?"},
+            "not_a_diagnosis",
+            "best treatment",
+        ),
+        (CHALLENGE | {"question": "A man has spots. What is the name of this sign?"}, "not_a_diagnosis", "this sign"),
+        (CHALLENGE | {"answers": [{"text": "Brucellosis", "correct": False}]}, "bad_field", "answers"),
+        (CHALLENGE | {"physical_exams": None}, "bad_field", "physical_exams"),
+        ("{broken", "bad_json", "line 1"),
+        ([1], "bad_field", "OSCE_Examination"),
+    ],
+)
+def test_a_bad_challenge_is_named_and_the_others_go_on(row: object, reason: str, told: str, tmp_path: Path) -> None:
+    bad, good = agentclinic.read(rows(tmp_path / "nejm.jsonl", row, CHALLENGE))
+    assert isinstance(bad, BadCase)
+    assert bad.reason == reason
+    assert "nejm.jsonl line 1" in bad.message
+    assert told in bad.message
+    assert isinstance(good, CaseReport)
+    assert good.case_id == "agentclinic-nejm-0001"
+
+
+def test_both_forms_of_agentclinic_are_recognised() -> None:
+    assert agentclinic.recognises(set(CHALLENGE))
+    assert agentclinic.recognises({"OSCE_Examination"})
+    assert not agentclinic.recognises({"question", "answer", "options", "context"})

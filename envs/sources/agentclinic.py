@@ -1,4 +1,10 @@
-"""AgentClinic's OSCE cases (JSON Lines): the examination's sections are the environment, no model is needed."""
+"""AgentClinic's cases (JSON Lines) in their two forms; the sections of a case are the environment, no model is needed.
+
+OSCE examinations (agentclinic_medqa.jsonl and agentclinic_medqa_extended.jsonl, whose first cases are the same) come with their
+tests one by one. Image challenges of NEJM (agentclinic_nejm.jsonl, agentclinic_nejm_extended.jsonl) come as
+{question, patient_info, physical_exams, answers: [{text, correct}], image_url, type}: what the patient tells is the initial
+observation; of the examiner's notes, which tell tests and findings alike, what names a test is a test.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,6 +13,7 @@ from typing import Any
 
 from envs.categories import category_of
 from envs.checks import is_documented
+from envs.mentions import named_tests
 from envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
 from envs.sources.files import object_at, parse_json, read_text, text_at
 
@@ -26,23 +33,141 @@ _DESCRIPTIVE = re.compile(
     re.IGNORECASE,
 )
 
+_OSCE = {"OSCE_Examination"}
+_NEJM = {"question", "answers", "patient_info", "physical_exams"}
+# What a question for the diagnosis looks like, and what makes it one for something else.
+_DIAGNOSIS = re.compile(r"\bdiagnos[ie]s\b|\b(?:which|what) (?:disease|disorder|condition|syndrome)\b", re.IGNORECASE)
+_NO_DIAGNOSIS = re.compile(
+    r"\b(?:treatments?|therapy|management|managed?|medications?|drugs?|next step|next best|mechanisms?|complications?|genes?"
+    r"|prognosis|(?:confirm|establish|make|support)\w* (?:the|this|your) \w*\s?diagnosis|associated with|risk factors?)\b",
+    re.IGNORECASE,
+)
+# The examiner's notes are lists written in one line: '1. Dermoscopy: ... 2. Biopsy results: ...', 'CT: ... - Lavage: ...'.
+_NOTE_END = re.compile(
+    r"\s*\n\s*(?:[-*•]\s+)?|(?:^|\s+)[-•]\s+|(?:^|(?<=[.:;)])\s+)\d{1,2}\.\s+(?=[A-Z*])|(?<=[\w)\]][.;])\s+(?=[A-Z])"
+)
+_NOTE = re.compile(r"(?P<label>[^:.;]{2,90}?)\s*(?:findings?|results?)?\s*:\s*(?P<rest>\S.*)", re.IGNORECASE | re.DOTALL)
+_ROLE = re.compile(r"\s*\bRemember, ")  # what follows tells the actor how to play
+_EXAMINATION = re.compile(
+    r"(?:\w+ ){0,2}(?:exam(?:ination)?|vital signs|appearance|inspection|palpation|auscultation)\b"
+    r"|(?:blood pressure|temperature|pulse|heart rate|respiratory rate|oxygen saturation)\b",
+    re.IGNORECASE,
+)
+# A test that is named by what it looks for: 'Tests for cryptococcus: Negative'.
+_TEST_LABEL = re.compile(
+    r"\b(?:tests? (?:for|of)|levels?|counts?|antibod(?:y|ies)|antigens?|stain(?:ing)?|titers?|smears?)\b", re.IGNORECASE
+)
+_NEXT_HEADING = re.compile(r"\s+[A-Z][\w ]{2,40}:$")  # of the section after a note in the same line
+# 'The provided text does not include specific instrument readings': the notes tell none.
+_NO_NOTE = re.compile(
+    r"\b(?:instrument read|provided|not (?:include|contain|mention|detailed|specified)|cannot generate|case report)",
+    re.IGNORECASE,
+)
+
 
 def read(path: Path) -> Iterator[CaseReport | BadCase]:
-    """The cases of one OSCE file, one a line; case ids are the file's stem and the line's number from 0.
+    """The cases of one file, one a line; case ids are 'agentclinic-' or 'agentclinic-nejm-' and the line's number from 0.
 
-    A bad line is yielded as BadCase and the others go on. Raises BadCase when the file itself cannot be read.
+    A bad line is yielded as BadCase and the others go on, so is a question for something else than the diagnosis
+    ('not_a_diagnosis'). Raises BadCase when the file itself cannot be read.
     """
-    for number, line in enumerate(read_text(path).splitlines()):
+    for number, line in enumerate(read_text(path).split("\n")):
         if line.strip():
+            where = f" line {number + 1}"
             try:
-                yield _case(line, number, path)
+                row = parse_json(line, path, where)
+                nejm = isinstance(row, dict) and not set(row) >= _OSCE and set(row) & _NEJM
+                yield _challenge(row, number, path, where) if nejm else _case(row, number, path, where)
             except BadCase as bad:
                 yield bad
 
 
-def _case(line: str, number: int, path: Path) -> CaseReport:
-    where = f" line {number + 1}"
-    osce = object_at(parse_json(line, path, where), "OSCE_Examination", path, where)
+def recognises(keys: set[str]) -> bool:
+    """Whether an object with these keys is a case in one of AgentClinic's two forms."""
+    return keys >= _OSCE or keys >= _NEJM
+
+
+def asks_for_diagnosis(question: str) -> bool:
+    """Whether the last sentence of a question asks which disease the patient has.
+
+    >>> asks_for_diagnosis("A man has fever. What is the most likely diagnosis?")
+    True
+    >>> asks_for_diagnosis("The diagnosis is malaria. Which of the following is the best treatment?")
+    False
+    """
+    asked = _asked(question)
+    return bool(_DIAGNOSIS.search(asked)) and not _NO_DIAGNOSIS.search(asked)
+
+
+def _asked(question: str) -> str:
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z])", question.strip())[-1]
+
+
+# --- NEJM image challenges ---------------------------------------------------------------------------------------------------
+
+
+def _challenge(row: Any, number: int, path: Path, where: str) -> CaseReport:
+    question = text_at(row, "question", path, where)
+    if not asks_for_diagnosis(question):
+        message = f"{path.name}{where}: the question is {_asked(question)[:120]!r}, its answer is no diagnosis"
+        raise BadCase("not_a_diagnosis", message, path=str(path))
+    diagnosis = _answer(row, path, where)
+    patient = text_at(row, "patient_info", path, where).strip()
+    notes = text_at(row, "physical_exams", path, where).strip()
+    tests, findings, left_out = _notes(notes)
+    text = "\n".join([question, patient, notes, f"Diagnosis: {diagnosis}"])
+    return CaseReport(
+        case_id=f"agentclinic-nejm-{number:04d}",
+        source="agentclinic-nejm",
+        title=f"AgentClinic NEJM case {number}",
+        text=text,
+        path=str(path),
+        licence=None,  # AgentClinic's MIT is not the journal's, whose texts these are
+        structured=StructuredCase("\n".join([_ROLE.split(patient)[0], *findings]), tests, diagnosis, notes=left_out),
+        meta={"row": str(number)},
+    )
+
+
+def _answer(row: Any, path: Path, where: str) -> str:
+    answers = row.get("answers")
+    if isinstance(answers, list):
+        correct = [answer for answer in answers if isinstance(answer, dict) and answer.get("correct") is True]
+        if len(correct) == 1:
+            return text_at(correct[0], "text", path, f"{where} answers").strip()
+    raise BadCase("bad_field", f"{path.name}{where}: 'answers' must be a list with one correct answer", path=str(path))
+
+
+def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str, ...]]:
+    """The examiner's notes as tests, findings of the physical examination, and what is neither for sure and left out.
+
+    A note that stands for no test by name ('Hypereosinophilia') may still be a test's result: it never goes to what is seen first.
+    """
+    tests: list[DocumentedTest] = []
+    findings: list[str] = []
+    left_out: list[str] = []
+    for part in _NOTE_END.split(notes):
+        note = _NEXT_HEADING.sub("", (part or "").replace("**", "").strip())
+        told = _NOTE.fullmatch(note)
+        label = told["label"].strip() if told else ""
+        named = named_tests(label) or (named_tests(note) if not label else ())
+        if not note or note.endswith(":") or _NO_NOTE.search(note):
+            continue  # a heading, or a note that there is none
+        if _EXAMINATION.match(label) and not named:
+            findings.append(note)
+        elif told and (named or _TEST_LABEL.search(label)) and is_documented(told["rest"]):
+            tests.append(DocumentedTest(label, category_of(label), told["rest"].strip()))
+        elif not told and named and len(note.split()) > len(named[0].split()) + 1:
+            tests.append(DocumentedTest(named[0], category_of(named[0]), note))
+        else:
+            left_out.append(f"no test by name: {note[:100]}")
+    return tuple(tests), findings, tuple(left_out)
+
+
+# --- OSCE examinations -------------------------------------------------------------------------------------------------------
+
+
+def _case(row: Any, number: int, path: Path, where: str) -> CaseReport:
+    osce = object_at(row, "OSCE_Examination", path, where)
     patient = object_at(osce, "Patient_Actor", path, where)
     examination = {"Physical_Examination": osce.get("Physical_Examination_Findings", {})}
     results = object_at(osce, "Test_Results", path, where)
