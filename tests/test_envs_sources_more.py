@@ -9,7 +9,7 @@ import pytest
 
 from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from envs.records import BadCase, CaseReport, StructuredCase
-from envs.sources import agentclinic, medrbench, text
+from envs.sources import agentclinic, mediq, medrbench, text
 from tests.conftest import shared_data
 
 
@@ -199,3 +199,46 @@ def test_both_forms_of_agentclinic_are_recognised() -> None:
     assert agentclinic.recognises(set(CHALLENGE))
     assert agentclinic.recognises({"OSCE_Examination"})
     assert not agentclinic.recognises({"question", "answer", "options", "context"})
+
+
+# --- MediQ -------------------------------------------------------------------------------------------------------------------
+
+ROW = {
+    "id": 7,
+    "question": "Which of the following is the most likely diagnosis?",
+    "context": ["A 41-year-old woman who makes cheese has had evening fevers", "Her CRP is 80 mg/L."],
+    "options": {"A": "Tuberculosis", "B": "Brucellosis"},
+    "answer": "Brucellosis",
+    "answer_idx": "B",
+    "facts": ["1. The woman makes cheese."],
+}
+
+
+def test_sentences_question_and_answer_are_the_report(tmp_path: Path) -> None:
+    case = only(mediq.read(rows(tmp_path / "all_dev.jsonl", ROW)))
+    assert (case.case_id, case.licence, case.structured) == ("mediq-all_dev-7", "CC BY 4.0", None)
+    assert case.text == (
+        "A 41-year-old woman who makes cheese has had evening fevers. Her CRP is 80 mg/L.\n"
+        "Which of the following is the most likely diagnosis?\nDiagnosis: Brucellosis"
+    )
+    assert mediq.recognises(set(ROW))
+    assert not mediq.recognises(set(CHALLENGE))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason", "told"),
+    [
+        (ROW | {"question": "Which of the following is the next step in diagnosis?"}, "not_a_diagnosis", "next step"),
+        (ROW | {"context": "one string"}, "bad_field", "context"),
+        (ROW | {"id": None}, "bad_field", "'id'"),
+        (ROW | {"id": "../7"}, "unsafe_id", "../7"),
+        ([], "bad_field", "question"),
+        ("{", "bad_json", "line 1"),
+    ],
+)
+def test_a_bad_row_is_named_and_the_others_go_on(row: object, reason: str, told: str, tmp_path: Path) -> None:
+    bad, good = mediq.read(rows(tmp_path / "dev.jsonl", row, ROW))
+    assert isinstance(bad, BadCase)
+    assert (bad.reason, bad.path) == (reason, str(tmp_path / "dev.jsonl"))
+    assert told in bad.message
+    assert isinstance(good, CaseReport)
