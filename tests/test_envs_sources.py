@@ -462,6 +462,14 @@ def test_a_folder_holds_articles_archives_and_cases_alike(tmp_path: Path) -> Non
     assert [case.case_id for case in read_cases(tmp_path)] == ["PMC1", "case-1", "agentclinic-0000", "PMC2"]
 
 
+def test_a_text_is_a_case_and_a_note_on_the_folder_is_none(tmp_path: Path) -> None:
+    report = "licence: CC BY 4.0\n\n# A fever\n\n" + "A man of 40 years had fever. " * 20
+    for name in ("case.md", "case2.txt", "README.md", "LICENSE.txt"):
+        write(tmp_path / name, report)
+    assert [case.case_id for case in read_cases(tmp_path)] == ["case", "case2"]
+    assert only(tmp_path / "case.md").licence == "CC BY 4.0"
+
+
 def test_an_article_of_an_archive_is_called_by_its_pmcid(tmp_path: Path) -> None:
     numbered = article().replace("<title-group>", '<article-id pub-id-type="pmc">PMC77</article-id><title-group>')
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from envs.records import BadCase, CaseReport
-from envs.sources import agentclinic, archives, case_json, jats, medrbench, pmc
+from envs.sources import agentclinic, archives, case_json, jats, medrbench, pmc, text
 from envs.sources.files import inside, parse_json, read_text
 
 Reader = Callable[[Path], Iterator[CaseReport | BadCase]]
@@ -16,10 +16,12 @@ PMC = "pmc:"
 UNLICENSED = "unlicensed"
 ANY_ARTICLE = "any-article"
 
-_SUFFIXES = (*jats.SUFFIXES, *archives.SUFFIXES, ".json", ".jsonl")
+_SUFFIXES = (*jats.SUFFIXES, *archives.SUFFIXES, *text.SUFFIXES, ".json", ".jsonl")
+_NOTES = {"readme", "license", "licence", "notice", "copying", "changelog", "citation"}
+"""Text files that lie in many folders and tell of the folder, not of a patient; named themselves they are read."""
 _FORMS = (
     "PMC article (JATS .xml or .nxml), PMC bulk package (.tar.gz), AgentClinic OSCE cases (.jsonl), MedR-Bench cases (.json), "
-    "a structured case (.json, docs/case-format.md)"
+    "a structured case (.json, docs/case-format.md), plain text (.txt, .md)"
 )
 
 
@@ -88,6 +90,8 @@ def _is_case_file(file: Path) -> bool:
     """A name of a known form that is not the structured part of the article beside it, nor a note on the folder."""
     if file.is_dir() or not file.name.lower().endswith(_SUFFIXES):
         return False
+    if file.name.lower().endswith(text.SUFFIXES) and file.stem.lower() in _NOTES:
+        return False
     return file.suffix.lower() != ".json" or not any(file.with_suffix(suffix).exists() for suffix in jats.SUFFIXES)
 
 
@@ -98,6 +102,8 @@ def _reader(path: Path, any_article: bool) -> Reader:
         return partial(jats.read, any_article=any_article)
     if name.endswith(archives.SUFFIXES):
         return partial(archives.read, any_article=any_article)
+    if name.endswith(text.SUFFIXES):
+        return text.read
     if name.endswith(".jsonl") and _first_keys(path) >= {"OSCE_Examination"}:
         return agentclinic.read
     if name.endswith(".json"):
