@@ -1,6 +1,7 @@
 """Further sources: MedR-Bench's categories, AgentClinic's NEJM form, MediQ, phenopackets, plain text, more of our own JSON."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -242,3 +243,19 @@ def test_a_bad_row_is_named_and_the_others_go_on(row: object, reason: str, told:
     assert (bad.reason, bad.path) == (reason, str(tmp_path / "dev.jsonl"))
     assert told in bad.message
     assert isinstance(good, CaseReport)
+
+
+def test_long_runs_of_one_character_take_no_time(tmp_path: Path) -> None:
+    """What backtracks on a run takes minutes at this length."""
+    started = time.monotonic()
+    for run in (" ", "\n", "# ", "a ", "- ", "1. ", "A: ", "a" * 100):
+        long = run * (50_000 // len(run))
+        list(text.read(write(tmp_path / "long.md", f"# Title {long}\n{STORY} {long}x")))
+        challenge = CHALLENGE | {
+            "patient_info": f"You {long}x",
+            "physical_exams": f"CT {long}x",
+            "question": f"{long}a diagnosis?",
+        }
+        list(agentclinic.read(rows(tmp_path / "nejm.jsonl", challenge)))
+        list(mediq.read(rows(tmp_path / "dev.jsonl", ROW | {"context": [long], "question": f"{long}a diagnosis?"})))
+    assert time.monotonic() - started < 30

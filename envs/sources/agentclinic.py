@@ -112,8 +112,8 @@ def _challenge(row: Any, number: int, path: Path, where: str) -> CaseReport:
         message = f"{path.name}{where}: the question is {_asked(question)[:120]!r}, its answer is no diagnosis"
         raise BadCase("not_a_diagnosis", message, path=str(path))
     diagnosis = _answer(row, path, where)
-    patient = text_at(row, "patient_info", path, where).strip()
-    notes = text_at(row, "physical_exams", path, where).strip()
+    patient = _single_spaced(text_at(row, "patient_info", path, where))
+    notes = _single_spaced(text_at(row, "physical_exams", path, where))
     tests, findings, left_out = _notes(notes)
     text = "\n".join([question, patient, notes, f"Diagnosis: {diagnosis}"])
     return CaseReport(
@@ -126,6 +126,11 @@ def _challenge(row: Any, number: int, path: Path, where: str) -> CaseReport:
         structured=StructuredCase("\n".join([_ROLE.split(patient)[0], *findings]), tests, diagnosis, notes=left_out),
         meta={"row": str(number)},
     )
+
+
+def _single_spaced(text: str) -> str:
+    """No run of spaces or empty lines is left: searching them takes the square of their length."""
+    return "\n".join(" ".join(line.split()) for line in text.split("\n") if line.strip())
 
 
 def _answer(row: Any, path: Path, where: str) -> str:

@@ -25,7 +25,7 @@ MIN_CHARACTERS = 200
 """A shorter text tells no case: a note on the folder, or a file that was cut."""
 
 _HEADER = re.compile(r"(licen[cs]e|title|date|journal)\s*:\s*(\S.*)", re.IGNORECASE)
-_HEADING = re.compile(r"^#{1,6}\s+(\S.*?)[\s#]*$", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
 
 
 def read(path: Path) -> Iterator[CaseReport | BadCase]:
@@ -45,7 +45,7 @@ def _case(path: Path) -> CaseReport:
         message = f"{path.name}: the text has {len(text)} characters, a report has at least {MIN_CHARACTERS}"
         raise BadCase("empty_body", message, path.stem[:100])
     heading = _HEADING.search(text)
-    title = header.pop("title", "") or (heading[1] if heading else text.split("\n", 1)[0].strip())
+    title = header.pop("title", "") or (heading[1].rstrip(" \t#") if heading else text.split("\n", 1)[0].strip())
     licence = header.pop("licence", None)
     if "date" in header:
         if not (date := iso_date(header["date"])):
