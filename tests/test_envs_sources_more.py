@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from envs.build import build_environment
 from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from envs.records import BadCase, CaseReport, StructuredCase
-from envs.sources import agentclinic, mediq, medrbench, text
+from envs.sources import agentclinic, mediq, medrbench, phenopackets, text
 from tests.conftest import shared_data
 
 
@@ -259,3 +260,149 @@ def test_long_runs_of_one_character_take_no_time(tmp_path: Path) -> None:
         list(agentclinic.read(rows(tmp_path / "nejm.jsonl", challenge)))
         list(mediq.read(rows(tmp_path / "dev.jsonl", ROW | {"context": [long], "question": f"{long}a diagnosis?"})))
     assert time.monotonic() - started < 30
+
+
+# --- phenopackets ------------------------------------------------------------------------------------------------------------
+
+
+def term(label: str, code: str = "X:1") -> dict[str, str]:
+    return {"id": code, "label": label}
+
+
+def measured(assay: str, value: float, unit: str, **more: object) -> dict[str, object]:
+    reference = {"unit": term(unit), "low": 24, "high": 180}
+    quantity = {"unit": term(unit), "value": value, "referenceRange": reference}
+    return {"assay": term(assay), "value": {"quantity": quantity}, **more}
+
+
+VARIANT = {
+    "subjectOrBiosampleId": "II:3",
+    "interpretationStatus": "CAUSATIVE",
+    "variantInterpretation": {
+        "acmgPathogenicityClassification": "LIKELY_PATHOGENIC",
+        "variationDescriptor": {
+            "geneContext": {"valueId": "HGNC:0", "symbol": "MADEUP1"},
+            "expressions": [
+                {"syntax": "hgvs.g", "value": "NC_000000.1:g.1A>T"},
+                {"syntax": "hgvs.c", "value": "NM_000000.0:c.712C>T"},
+            ],
+            "allelicState": term("heterozygous"),
+        },
+    },
+}
+PACKET = {
+    "id": "II:3",
+    "subject": {
+        "id": "II:3",
+        "sex": "FEMALE",
+        "timeAtLastEncounter": {"age": {"iso8601duration": "P3Y1M"}},
+    },
+    "phenotypicFeatures": [
+        {"type": term("Hypotonia"), "severity": term("Severe"), "onset": {"age": {"iso8601duration": "P3M"}}},
+        {"type": term("Frequent falls"), "modifiers": [term("Episodic")], "onset": {"ontologyClass": term("Childhood onset")}},
+        {"type": term("Seizure"), "excluded": True},
+        {"type": term("Hearing impairment"), "excluded": True, "onset": {"age": {"iso8601duration": "P3M"}}},
+    ],
+    "measurements": [
+        measured("Creatine kinase", 2400.5, "U/L", timeObserved={"age": {"iso8601duration": "P2Y"}}),
+        measured("Creatine kinase", 1900.0, "U/L"),
+        {"assay": term("Nitrite in urine"), "value": {"ontologyClass": term("Absent")}},
+        {
+            "assay": term("Blood pressure"),
+            "complexValue": {
+                "typedQuantities": [
+                    {"type": term("systolic"), "quantity": {"unit": term("mmHg"), "value": 95}},
+                    {"type": term("diastolic"), "quantity": {"unit": term("mmHg"), "value": 60}},
+                ]
+            },
+        },
+        {"assay": term("Muscle ultrasound")},
+    ],
+    "diseases": [
+        {"term": term("Nemaline myopathy"), "excluded": True},
+        {"term": term("Invented muscular dystrophy", "OMIM:1")},
+    ],
+    "interpretations": [
+        {"id": "a", "progressStatus": "UNSOLVED", "diagnosis": {"disease": term("Another dystrophy", "OMIM:2")}},
+        {
+            "id": "b",
+            "progressStatus": "SOLVED",
+            "diagnosis": {"disease": term("Muscular dystrophy, invented", "OMIM:1"), "genomicInterpretations": [VARIANT]},
+        },
+    ],
+    "metaData": {
+        "created": "2023-03-23T21:36:32Z",
+        "phenopacketSchemaVersion": "2.0",
+        "externalReferences": [
+            {"id": "PMID:1", "description": "A girl who falls"},
+            {"id": "PMC:PMC12"},
+            {"id": "DOI:10.1/x"},
+        ],
+    },
+}
+
+
+def test_a_packet_becomes_observation_menu_and_diagnosis(tmp_path: Path) -> None:
+    case = only(phenopackets.read(write(tmp_path / "PMID_1_II:3.json", PACKET)))
+    told = structure(case)
+    assert (case.case_id, case.title, case.licence) == ("PMID_1_II-3", "A girl who falls", None)
+    assert case.meta == {"pmcid": "PMC12", "doi": "10.1/x"}
+    assert told.initial_observation == (
+        "Age: 3 years 1 month. Sex: female.\n"
+        "Present: Hypotonia (severe, onset 3 months); Frequent falls (episodic, onset Childhood onset).\n"
+        "Absent: Seizure; Hearing impairment."
+    )
+    assert {test.name: test.result for test in told.tests} == {
+        "Creatine kinase": (
+            "2400.5 U/L (reference range 24 to 180), at 2 years\n1900 U/L (reference range 24 to 180)"  # one test, in order
+        ),
+        "Nitrite in urine": "Absent",
+        "Blood pressure": "systolic 95 mmHg; diastolic 60 mmHg",
+        "Genetic testing": "MADEUP1 NM_000000.0:c.712C>T, heterozygous, causative, likely pathogenic",
+    }
+    assert (told.diagnosis, told.synonyms) == ("Muscular dystrophy, invented", ("Invented muscular dystrophy",))
+    assert "Excluded: Nemaline myopathy." in case.text
+    assert all(line in case.text for test in told.tests for line in test.result.split("\n"))
+    built = build_environment(case)
+    assert built.refusal is None, built.refusal
+
+
+def test_wrapped_packets_families_and_cohorts(tmp_path: Path) -> None:
+    licensed = {"phenopacket": {key: PACKET[key] for key in PACKET if key != "metaData"}, "metaData": {"licence": "CC0"}}
+    bare = {"id": "x", "subject": {"id": "x"}, "phenotypicFeatures": [], "diseases": [{"term": term("Gout")}]}
+    family = {"proband": PACKET, "relatives": [bare], "pedigree": {}}
+    cohort = {"id": "all", "members": [PACKET, bare | {"diseases": []}, "none", bare]}
+    assert only(phenopackets.read(write(tmp_path / "one.json", licensed))).licence == "CC0"
+    assert (
+        structure(only(phenopackets.read(write(tmp_path / "family.json", family)))).diagnosis == "Muscular dystrophy, invented"
+    )
+    first, undiagnosed, broken, last = phenopackets.read(write(tmp_path / "all.json", cohort))
+    assert isinstance(first, CaseReport)
+    assert isinstance(last, CaseReport)
+    assert (first.case_id, last.case_id) == ("all-1", "all-4")
+    assert (structure(last).initial_observation, structure(last).tests) == ("A patient.", ())
+    assert isinstance(undiagnosed, BadCase)
+    assert (undiagnosed.reason, undiagnosed.case_id) == ("no_diagnosis", "all-2")
+    assert isinstance(broken, BadCase)
+    assert broken.reason == "bad_field"
+    assert all(phenopackets.recognises(value) for value in (PACKET, licensed, family, cohort))
+    others: tuple[object, ...] = ([], {"PMC12": BENCH}, {"members": [1]}, {"members": [cohort]})
+    assert not any(phenopackets.recognises(value) for value in others)
+
+
+@pytest.mark.parametrize(
+    ("packet", "reason", "told"),
+    [
+        (PACKET | {"metaData": {"phenopacketSchemaVersion": "1.0.0-RC3"}}, "unsupported_version", "version 1"),
+        (PACKET | {"phenotypicFeatures": [{"type": term("Seizure"), "negated": True}]}, "unsupported_version", "version 1"),
+        (PACKET | {"phenotypicFeatures": [{"excluded": True}]}, "bad_field", "'type'"),
+        (PACKET | {"measurements": {"assay": "CK"}}, "bad_field", "'measurements'"),
+        (PACKET | {"subject": None}, "bad_field", "'subject'"),
+        (PACKET | {"interpretations": [], "diseases": [{"term": term("Gout"), "excluded": True}]}, "no_diagnosis", "diseases"),
+    ],
+)
+def test_a_packet_that_tells_no_case_is_refused(packet: object, reason: str, told: str, tmp_path: Path) -> None:
+    bad = refusal(phenopackets.read(write(tmp_path / "packet.json", packet)))
+    assert (bad.reason, bad.case_id) == (reason, "packet")
+    assert "packet.json" in bad.message
+    assert told in bad.message

@@ -1,0 +1,290 @@
+"""GA4GH phenopackets, version 2, as JSON: one individual's phenotypes, measurements, diagnosis and the variants found.
+
+A packet stands alone, under 'phenopacket', as a family's 'proband', or among a cohort's 'members' (one case each). Everything is
+coded, so the sentences here are ours, made of the packet's own labels and values: the initial observation tells age, sex and the
+phenotypes present and absent; each measurement and each documented variant is a test. Most published packets (phenopacket-store)
+have variants and no measurements, so that genetic testing is their only test.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from envs.categories import category_of
+from envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
+from envs.sources.files import object_at, parse_json, read_text, text_at
+
+GENETIC_TESTING = "Genetic testing"
+
+_UNTOLD = {"", "UNKNOWN_SEX", "UNKNOWN_STATUS", "UNKNOWN_PROGRESS", "NOT_PROVIDED"}
+_NO_DIAGNOSIS = {"UNSOLVED", "IN_PROGRESS"}  # an interpretation's progress with which its disease is no truth
+
+
+def read(path: Path) -> Iterator[CaseReport | BadCase]:
+    """The cases of one file; ids are the file's stem, in a cohort with the member's number from 1.
+
+    A packet that cannot be used is yielded as BadCase ('bad_field' | 'unsupported_version' | 'no_diagnosis' | 'unsafe_id') and the
+    others go on. Raises BadCase when the file itself cannot be read.
+    """
+    value = parse_json(read_text(path), path)
+    members = value.get("members") if isinstance(value, dict) else None
+    packets = (
+        [(f"-{number}", packet) for number, packet in enumerate(members, 1)] if isinstance(members, list) else [("", value)]
+    )
+    for suffix, packet in packets:
+        # Names of published files hold what ids may not, e.g. 'PMID_1_II:3.json'.
+        case_id = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem) + suffix
+        try:
+            yield _case(_unwrapped(packet), case_id, path)
+        except BadCase as bad:
+            yield BadCase(bad.reason, bad.message, case_id[:100], str(path))
+
+
+def recognises(value: Any) -> bool:
+    """Whether parsed JSON is a phenopacket, a family or a cohort of them."""
+    if isinstance(value, dict) and isinstance(value.get("members"), list):
+        return any(recognises(member) for member in value["members"][:10] if "members" not in _keys(member))
+    return {"subject", "phenotypicFeatures"} <= _keys(_unwrapped(value))
+
+
+def _keys(value: Any) -> set[str]:
+    return set(value) if isinstance(value, dict) else set()
+
+
+def _unwrapped(value: Any) -> Any:
+    for key in ("phenopacket", "proband"):
+        if isinstance(value, dict) and isinstance(value.get(key), dict):
+            # A wrapper's metaData speaks for its packet when that has none.
+            value = {"metaData": value.get("metaData", {})} | value[key]
+    return value
+
+
+def _case(packet: Any, case_id: str, path: Path) -> CaseReport:
+    where = f" {case_id[:60]!r}"
+    subject = object_at(packet, "subject", path, where)
+    features = _objects(packet, "phenotypicFeatures", path, where)
+    meta = packet.get("metaData")
+    meta = meta if isinstance(meta, dict) else {}
+    if str(meta.get("phenopacketSchemaVersion", "2")).startswith("1") or any("negated" in feature for feature in features):
+        message = f"{path.name}{where}: phenopackets of version 1 mark absence otherwise; convert it to version 2"
+        raise BadCase("unsupported_version", message)
+    interpretations = [
+        row for row in _objects(packet, "interpretations", path, where) if isinstance(row.get("diagnosis"), dict)
+    ]
+    diagnosis, synonyms, ruled_out = _diagnosis(packet, interpretations, path, where)
+    measured = [test for row in _objects(packet, "measurements", path, where) for test in _measured(row, path, where)]
+    tests = _joined(measured) + _variants(interpretations, path, where)
+    observation = "\n".join([_patient(subject), *_phenotypes(features, path, where)])
+    results = [f"{test.name}: {test.result}" for test in tests]
+    references = [row for row in _objects(meta, "externalReferences", path, where) if row.get("id")]
+    title = next((str(row["description"]) for row in references if row.get("description")), f"Phenopacket {path.stem}")
+    licence = meta.get("licence", meta.get("license"))
+    ruled = [f"Excluded: {', '.join(ruled_out)}."] if ruled_out else []
+    return CaseReport(
+        case_id=check_id(case_id),
+        source="phenopackets",
+        title=title[:300],
+        text="\n".join([title, observation, *results, *ruled, f"Diagnosis: {diagnosis}"]),
+        path=str(path),
+        licence=licence.strip() if isinstance(licence, str) and licence.strip() else None,
+        structured=StructuredCase(observation, tuple(tests), diagnosis, synonyms),
+        meta=_references(references),
+    )
+
+
+def _references(references: list[dict[str, Any]]) -> dict[str, str]:
+    """The publication's ids, of external references such as PMC:PMC123 and DOI:10.1/x."""
+    meta: dict[str, str] = {}
+    for row in references:
+        if found := re.fullmatch(r"(?:PMCI?D?:)?(PMC\d+)", str(row["id"]), re.IGNORECASE):
+            meta.setdefault("pmcid", found[1].upper())
+        elif found := re.fullmatch(r"doi:\s*(10\.\S+)", str(row["id"]), re.IGNORECASE):
+            meta.setdefault("doi", found[1])
+    return meta
+
+
+# --- patient and phenotypes --------------------------------------------------------------------------------------------------
+
+
+def _patient(subject: dict[str, Any]) -> str:
+    sex = str(subject.get("sex", ""))
+    told = [
+        f"Age: {age}." if (age := _time(subject.get("timeAtLastEncounter"))) else "",
+        f"Sex: {_words(sex)}." if sex not in _UNTOLD else "",
+    ]
+    return " ".join(filter(None, told)) or "A patient."
+
+
+def _phenotypes(features: list[dict[str, Any]], path: Path, where: str) -> Iterator[str]:
+    """'Present: severe hypotonia (onset 3 months).' and 'Absent: ...', each phenotype under its label."""
+    for heading, excluded in (("Present", False), ("Absent", True)):
+        names = [_phenotype(row, path, where) for row in features if bool(row.get("excluded", False)) is excluded]
+        if names:
+            yield f"{heading}: {'; '.join(names)}."
+
+
+def _phenotype(feature: dict[str, Any], path: Path, where: str) -> str:
+    label = _label(feature, "type", path, where)
+    graded = [_named(feature.get("severity")), *(_named(row) for row in _objects(feature, "modifiers", path, where))]
+    onset = _time(feature.get("onset")) if not feature.get("excluded") else ""
+    details = ", ".join(filter(None, [*(grade.lower() for grade in graded), f"onset {onset}" if onset else ""]))
+    return f"{label} ({details})" if details else label
+
+
+def _time(value: Any) -> str:
+    """A TimeElement: '51 years', '3 months to 1 year', 'Childhood onset', 'gestational week 20'; '' when it tells no age."""
+    if not isinstance(value, dict):
+        return ""
+    if isinstance(age := value.get("age"), dict):
+        return _duration(age.get("iso8601duration"))
+    if isinstance(span := value.get("ageRange"), dict):
+        ends = [_duration(span[end].get("iso8601duration")) for end in ("start", "end") if isinstance(span.get(end), dict)]
+        return " to ".join(filter(None, ends))
+    if isinstance(pregnancy := value.get("gestationalAge"), dict):
+        return f"gestational week {pregnancy['weeks']}" if "weeks" in pregnancy else ""
+    return _named(value.get("ontologyClass"))
+
+
+def _duration(value: Any) -> str:
+    """'P3Y4M' -> '3 years 4 months'; another text as it stands."""
+    found = re.fullmatch(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T.*)?", value) if isinstance(value, str) else None
+    if found is None:
+        return str(value or "")
+    parts = [
+        (int(number), unit) for number, unit in zip(found.groups(), ("year", "month", "week", "day"), strict=True) if number
+    ]
+    told = [f"{number} {unit}{'' if number == 1 else 's'}" for number, unit in parts if number]
+    return " ".join(told) or ("0 days" if parts else "")
+
+
+# --- tests -------------------------------------------------------------------------------------------------------------------
+
+
+def _measured(measurement: dict[str, Any], path: Path, where: str) -> Iterator[DocumentedTest]:
+    """A measurement under its assay's label: '24 g/L (reference range 35 to 50)'. None where it tells no value."""
+    name = _label(measurement, "assay", path, where)
+    value, complex_value = measurement.get("value"), measurement.get("complexValue")
+    results = [_value(value)] if isinstance(value, dict) else []
+    if isinstance(complex_value, dict):
+        parts = _objects(complex_value, "typedQuantities", path, where)
+        results = [f"{_named(part.get('type'))} {_quantity(part.get('quantity'))}".strip() for part in parts]
+    if result := "; ".join(filter(None, results)):
+        when = _time(measurement.get("timeObserved"))
+        yield DocumentedTest(name, category_of(name), f"{result}, at {when}" if when else result)
+
+
+def _value(value: dict[str, Any]) -> str:
+    return _quantity(value.get("quantity")) or _named(value.get("ontologyClass"))
+
+
+def _quantity(quantity: Any) -> str:
+    if not isinstance(quantity, dict):
+        return ""
+    number = quantity.get("value", 0)  # protobuf's JSON leaves out a zero
+    unit = _named(quantity.get("unit"))
+    reference = quantity.get("referenceRange")
+    told = f"{_number(number)} {unit}".strip()
+    if not isinstance(reference, dict):
+        return told
+    range_unit = _named(reference.get("unit"))
+    bounds = f"{_number(reference.get('low', 0))} to {_number(reference.get('high', 0))}"
+    return f"{told} (reference range {bounds}{f' {range_unit}' if range_unit not in ('', unit) else ''})"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.15g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _joined(tests: list[DocumentedTest]) -> list[DocumentedTest]:
+    """Repeated measurements are one test, its results on lines of their own in the packet's order."""
+    results: dict[str, list[DocumentedTest]] = {}
+    for test in tests:
+        results.setdefault(test.name, []).append(test)
+    return [DocumentedTest(name, same[0].category, "\n".join(test.result for test in same)) for name, same in results.items()]
+
+
+def _variants(interpretations: list[dict[str, Any]], path: Path, where: str) -> list[DocumentedTest]:
+    """One test with a line for each variant that the packet describes; none when it describes none."""
+    described = [
+        _variant(row, descriptor)
+        for interpretation in interpretations
+        for row in _objects(interpretation["diagnosis"], "genomicInterpretations", path, where)
+        if isinstance(found := row.get("variantInterpretation"), dict)
+        and isinstance(descriptor := found.get("variationDescriptor"), dict)
+    ]
+    lines = list(dict.fromkeys(filter(None, described)))
+    return [DocumentedTest(GENETIC_TESTING, "laboratory", "\n".join(lines))] if lines else []
+
+
+def _variant(row: dict[str, Any], descriptor: dict[str, Any]) -> str:
+    """'FBN1 NM_000138.5:c.4710G>C, heterozygous, causative': gene, change, zygosity, and what it was held to be."""
+    gene = descriptor.get("geneContext")
+    symbol = str(gene.get("symbol", "")) if isinstance(gene, dict) else ""
+    change = _change(descriptor)
+    if not (symbol or change):
+        return ""
+    status = str(row.get("interpretationStatus", ""))
+    pathogenicity = str(row["variantInterpretation"].get("acmgPathogenicityClassification", ""))
+    judged = [_words(text) for text in (status, pathogenicity) if text not in _UNTOLD]
+    return ", ".join(filter(None, [f"{symbol} {change}".strip(), _named(descriptor.get("allelicState")), *judged]))
+
+
+def _change(descriptor: dict[str, Any]) -> str:
+    expressions = descriptor.get("expressions")
+    rows = [row for row in expressions if isinstance(row, dict)] if isinstance(expressions, list) else []
+    written = {str(row.get("syntax")): str(row.get("value")) for row in rows if row.get("value")}
+    named = [written[syntax] for syntax in ("hgvs.c", "hgvs.p") if syntax in written]
+    if named or descriptor.get("label"):
+        return " ".join(named) or str(descriptor["label"])
+    structural = _named(descriptor.get("structuralType"))
+    return structural or next(iter(written.values()), "")
+
+
+# --- diagnosis ---------------------------------------------------------------------------------------------------------------
+
+
+def _diagnosis(
+    packet: dict[str, Any], interpretations: list[dict[str, Any]], path: Path, where: str
+) -> tuple[str, tuple[str, ...], list[str]]:
+    """The first disease of a finished interpretation, else the first that the packet lists and does not exclude; the other names
+    under the same code; and the diseases excluded. Raises BadCase('no_diagnosis').
+    """
+    diseases = _objects(packet, "diseases", path, where)
+    named = [row["diagnosis"].get("disease") for row in interpretations if row.get("progressStatus") not in _NO_DIAGNOSIS]
+    named += [row.get("term") for row in diseases if not row.get("excluded")]
+    found = [term for term in named if _named(term)]
+    if not found:
+        message = f"{path.name}{where}: neither 'interpretations' (solved or completed) nor 'diseases' name a disease"
+        raise BadCase("no_diagnosis", message)
+    label = _named(found[0])
+    same = [_named(term) for term in found if term.get("id") and term.get("id") == found[0].get("id")]
+    ruled_out = [_named(row.get("term")) for row in diseases if row.get("excluded") and _named(row.get("term"))]
+    return label, tuple(dict.fromkeys(name for name in same if name != label)), ruled_out
+
+
+# --- reading -----------------------------------------------------------------------------------------------------------------
+
+
+def _objects(value: dict[str, Any], key: str, path: Path, where: str) -> list[dict[str, Any]]:
+    """The list of objects `value[key]`; empty when missing. Raises BadCase('bad_field')."""
+    found = value.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise BadCase("bad_field", f"{path.name}{where}: {key!r} must be a list of objects")
+    return found
+
+
+def _label(row: dict[str, Any], key: str, path: Path, where: str) -> str:
+    return text_at(object_at(row, key, path, where), "label", path, f"{where} {key!r}").strip()
+
+
+def _named(term: Any) -> str:
+    """The label of an ontology class; its id where it has none; '' when it is none."""
+    if not isinstance(term, dict):
+        return ""
+    return str(term.get("label") or term.get("id") or "").strip()
+
+
+def _words(constant: str) -> str:
+    """'LIKELY_PATHOGENIC' -> 'likely pathogenic'."""
+    return constant.replace("_", " ").lower()
