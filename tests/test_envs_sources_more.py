@@ -11,7 +11,7 @@ import pytest
 from envs.build import build_environment
 from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from envs.records import BadCase, CaseReport, StructuredCase
-from envs.sources import agentclinic, mediq, medrbench, phenopackets, text
+from envs.sources import agentclinic, case_json, mediq, medrbench, phenopackets, text
 from tests.conftest import shared_data
 
 
@@ -405,4 +405,51 @@ def test_a_packet_that_tells_no_case_is_refused(packet: object, reason: str, tol
     bad = refusal(phenopackets.read(write(tmp_path / "packet.json", packet)))
     assert (bad.reason, bad.case_id) == (reason, "packet")
     assert "packet.json" in bad.message
+    assert told in bad.message
+
+
+# --- our own form ------------------------------------------------------------------------------------------------------------
+
+OWN = {
+    "licence": "CC BY 4.0",
+    "initial_observation": "A 41-year-old woman who makes cheese has had evening fevers and low back pain for five weeks.",
+    "diagnosis": "Brucellosis",
+    "body_system": "Bones, Joints and Muscles",
+    "disease_type": "Infections",
+    "rare": True,
+    "tests": [
+        {"name": "CRP", "minor": "inflammatory markers", "result": "80 mg/L", "quote": "Her CRP was raised at 80 mg/L."},
+        {"name": "MRI lumbar spine", "result": "Edema of the L4 and L5 end plates."},
+    ],
+}
+
+
+def test_views_minor_categories_and_quotes_of_an_own_case(tmp_path: Path) -> None:
+    case = only(case_json.read(write(tmp_path / "own.json", OWN)))
+    told = structure(case)
+    assert (told.body_system, told.disease_type, told.rare) == ("Bones, Joints and Muscles", "Infections", True)
+    assert [(test.minor, test.quote) for test in told.tests] == [
+        ("inflammatory markers", "Her CRP was raised at 80 mg/L."),
+        ("", ""),
+    ]
+    assert build_environment(case).refusal is None
+    plain = {key: OWN[key] for key in ("initial_observation", "diagnosis", "tests")}
+    untold = structure(only(case_json.read(write(tmp_path / "plain.json", plain))))
+    assert (untold.body_system, untold.disease_type, untold.rare) == ("", "", None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"body_system": "Bones"}, "Bones, Joints and Muscles"),
+        ({"disease_type": 3}, "must be a string"),
+        ({"rare": "yes"}, "true or false"),
+        ({"tests": [{"name": "CRP", "result": "80 mg/L", "minor": ["x"]}]}, "test 1: 'minor'"),
+        ({"tests": [{"name": "CRP", "result": "80 mg/L", "quotes": "x"}]}, "unknown field 'quotes'"),
+    ],
+)
+def test_a_wrong_optional_field_is_named(wrong: dict[str, object], told: str, tmp_path: Path) -> None:
+    bad = refusal(case_json.read(write(tmp_path / "own.json", OWN | wrong)))
+    assert bad.reason == "bad_field"
+    assert "own.json" in bad.message
     assert told in bad.message

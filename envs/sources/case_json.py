@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from envs.categories import category_of
+from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from envs.records import BadCase, CaseReport, Category, DocumentedTest, StructuredCase, check_id
 from envs.sources.files import parse_json, read_text, text_at
 
 MAX_BYTES = 4 * 2**20
 _FIELDS = {"case_id", "title", "licence", "initial_observation", "diagnosis", "diagnosis_synonyms", "tests"}
-_TEST_FIELDS = {"name", "category", "result", "aliases"}
+_FIELDS |= {"body_system", "disease_type", "rare"}  # the views of Figure 6
+_TEST_FIELDS = {"name", "category", "minor", "result", "aliases", "quote"}
 
 
 def read(path: Path) -> Iterator[CaseReport | BadCase]:
@@ -41,7 +43,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _case(value: dict[str, Any], path: Path) -> CaseReport:
     structured = _structured(value, path)
-    results = [f"{test.name}: {test.result}" for test in structured.tests]
+    results = ["\n".join(filter(None, [f"{test.name}: {test.result}", test.quote])) for test in structured.tests]
     title = text_at(value, "title", path) if "title" in value else path.stem
     licence = text_at(value, "licence", path) if value.get("licence") is not None else None
     text = "\n".join([title, structured.initial_observation, *results, f"Diagnosis: {structured.diagnosis}"])
@@ -58,7 +60,25 @@ def _structured(value: dict[str, Any], path: Path) -> StructuredCase:
         tuple(_test(test, path, f" test {number}") for number, test in enumerate(tests, 1)),
         text_at(value, "diagnosis", path),
         _strings(value, "diagnosis_synonyms", path, ""),
+        _one_of(BODY_SYSTEMS, value, "body_system", path),
+        _one_of(DISEASE_TYPES, value, "disease_type", path),
+        _rare(value, path),
     )
+
+
+def _one_of(known: tuple[str, ...], value: dict[str, Any], key: str, path: Path) -> str:
+    """One of `known`; '' when the case does not tell it."""
+    found = text_at(value, key, path) if value.get(key) is not None else ""
+    if found and found not in known:
+        raise BadCase("bad_field", f"{path.name}: {key!r} must be one of {'; '.join(known)}", path=str(path))
+    return found
+
+
+def _rare(value: dict[str, Any], path: Path) -> bool | None:
+    found = value.get("rare")
+    if found is not None and not isinstance(found, bool):
+        raise BadCase("bad_field", f"{path.name}: 'rare' must be true or false, not {type(found).__name__}", path=str(path))
+    return found
 
 
 def _test(value: Any, path: Path, where: str) -> DocumentedTest:
@@ -69,7 +89,14 @@ def _test(value: Any, path: Path, where: str) -> DocumentedTest:
         raise BadCase(
             "bad_field", f"{path.name}{where}: 'category' must be one of {', '.join(get_args(Category))}", path=str(path)
         )
-    return DocumentedTest(name, category, text_at(value, "result", path, where), _strings(value, "aliases", path, where))
+    return DocumentedTest(
+        name,
+        category,
+        text_at(value, "result", path, where),
+        _strings(value, "aliases", path, where),
+        text_at(value, "minor", path, where) if "minor" in value else "",
+        text_at(value, "quote", path, where) if "quote" in value else "",
+    )
 
 
 def _strings(value: dict[str, Any], key: str, path: Path, where: str) -> tuple[str, ...]:
