@@ -197,6 +197,15 @@ def test_a_bad_challenge_is_named_and_the_others_go_on(row: object, reason: str,
     assert good.case_id == "agentclinic-nejm-0001"
 
 
+def test_cases_made_from_mimic_are_not_under_agentclinics_licence(tmp_path: Path) -> None:
+    osce = {"Patient_Actor": {"History": "Fever"}, "Test_Results": {"CRP": "80 mg/L"}, "Correct_Diagnosis": "Brucellosis"}
+    told = [
+        only(agentclinic.read(rows(tmp_path / f"agentclinic_{name}.jsonl", {"OSCE_Examination": osce})))
+        for name in ("medqa_extended", "mimiciv")
+    ]
+    assert [(case.case_id, case.licence) for case in told] == [("agentclinic-0000", "MIT"), ("agentclinic-mimiciv-0000", None)]
+
+
 def test_both_forms_of_agentclinic_are_recognised() -> None:
     assert agentclinic.recognises(set(CHALLENGE))
     assert agentclinic.recognises({"OSCE_Examination"})

@@ -179,14 +179,15 @@ def _case(row: Any, number: int, path: Path, where: str) -> CaseReport:
     observation = "\n".join([*_lines(patient), *_lines(examination)])
     diagnosis = text_at(osce, "Correct_Diagnosis", path, where)
     tests = tuple(_tests(results))
+    mimic = "mimic" in path.stem.lower()  # made from MIMIC-IV, whose data use agreement AgentClinic's MIT does not lift
     text = "\n".join([observation, "Test results:", *_lines(results), f"Diagnosis: {diagnosis}"])
     return CaseReport(
-        case_id=f"agentclinic-{number:04d}",
+        case_id=f"agentclinic-{'mimiciv-' if mimic else ''}{number:04d}",
         source="agentclinic",
         title=f"AgentClinic OSCE case {number}",
         text=text,
         path=str(path),
-        licence="MIT",
+        licence=None if mimic else "MIT",
         structured=StructuredCase(observation, tests, diagnosis),
         meta={"row": str(number)},
     )
