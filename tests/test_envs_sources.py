@@ -470,6 +470,35 @@ def test_a_text_is_a_case_and_a_note_on_the_folder_is_none(tmp_path: Path) -> No
     assert only(tmp_path / "case.md").licence == "CC BY 4.0"
 
 
+def test_cases_in_lines_are_told_apart_by_their_keys(tmp_path: Path) -> None:
+    row = {
+        "id": 7,
+        "question": "What is the most likely diagnosis?",
+        "context": ["A man of 40 years has had fever for two weeks.", "He keeps goats and drinks their milk raw."] * 4,
+        "options": {"A": "Brucellosis", "B": "Gout"},
+        "answer": "Brucellosis",
+        "answer_idx": "A",
+    }
+    assert only(write(tmp_path / "a.jsonl", "\n" + json.dumps(row))).source == "mediq"
+    assert only(write(tmp_path / "b.jsonl", json.dumps(OSCE))).source == "agentclinic"
+
+
+def test_a_phenopacket_is_told_from_other_json(tmp_path: Path) -> None:
+    disease = {"id": "MONDO:0005683", "label": "brucellosis"}
+    packet = {
+        "id": "p",
+        "subject": {"id": "s", "sex": "MALE"},
+        "phenotypicFeatures": [{"type": {"id": "HP:0001945", "label": "Fever"}}],
+        "diseases": [{"term": disease}],
+        "metaData": {"phenopacketSchemaVersion": "2.0"},
+    }
+    path = write(tmp_path / "p.json", packet)
+    (case,) = read_cases(path, frozenset({"unlicensed"}))
+    assert case.case_id == "p"
+    assert not isinstance(case, BadCase), case
+    assert case.source == "phenopackets"
+
+
 def test_an_article_of_an_archive_is_called_by_its_pmcid(tmp_path: Path) -> None:
     numbered = article().replace("<title-group>", '<article-id pub-id-type="pmc">PMC77</article-id><title-group>')
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:

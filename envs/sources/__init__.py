@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from envs.records import BadCase, CaseReport
-from envs.sources import agentclinic, archives, case_json, jats, medrbench, pmc, text
+from envs.sources import agentclinic, archives, case_json, jats, mediq, medrbench, phenopackets, pmc, text
 from envs.sources.files import inside, parse_json, read_text
 
 Reader = Callable[[Path], Iterator[CaseReport | BadCase]]
@@ -20,7 +20,8 @@ _SUFFIXES = (*jats.SUFFIXES, *archives.SUFFIXES, *text.SUFFIXES, ".json", ".json
 _NOTES = {"readme", "license", "licence", "notice", "copying", "changelog", "citation"}
 """Text files that lie in many folders and tell of the folder, not of a patient; named themselves they are read."""
 _FORMS = (
-    "PMC article (JATS .xml or .nxml), PMC bulk package (.tar.gz), AgentClinic OSCE cases (.jsonl), MedR-Bench cases (.json), "
+    "PMC article (JATS .xml or .nxml), PMC bulk package (.tar.gz), AgentClinic and MediQ cases (.jsonl), "
+    "MedR-Bench cases and phenopackets (.json), "
     "a structured case (.json, docs/case-format.md), plain text (.txt, .md)"
 )
 
@@ -104,12 +105,17 @@ def _reader(path: Path, any_article: bool) -> Reader:
         return partial(archives.read, any_article=any_article)
     if name.endswith(text.SUFFIXES):
         return text.read
-    if name.endswith(".jsonl") and _first_keys(path) >= {"OSCE_Examination"}:
-        return agentclinic.read
+    if name.endswith(".jsonl"):
+        keys = _first_keys(path)
+        for source in (agentclinic, mediq):
+            if source.recognises(keys):
+                return source.read
     if name.endswith(".json"):
         value = parse_json(read_text(path), path)
         if case_json.is_case(value):
             return case_json.read
+        if phenopackets.recognises(value):
+            return phenopackets.read
         if isinstance(value, dict) and any(isinstance(case, dict) and "generate_case" in case for case in value.values()):
             return medrbench.read
     raise BadCase("unknown_format", f"{path.name} is none of: {_FORMS}", path=str(path))
