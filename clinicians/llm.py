@@ -6,7 +6,9 @@ import os
 import random
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +33,12 @@ LONGEST_BACK_OFF_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came back from one call. `thinking` is the reasoning content of servers that return it apart; `key` is its place in
-    the call cache, empty when it is not there."""
+    """What came back from one call. `thinking` is the reasoning content of servers that return it apart."""
 
     text: str
     thinking: str
     finish_reason: str
     usage: Usage
-    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,7 @@ class _Access:
 
 
 _access = _Access(CallSettings())
+_on_trial: ContextVar[list[str]] = ContextVar("on_trial")
 
 
 def configure(settings: CallSettings) -> None:
@@ -139,15 +140,16 @@ async def call(teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any
     """One call, with whatever came back. Raises ModelError, and RuntimeError when the teacher's key is not set.
 
     A reply from the cache costs nothing and is counted as `Usage.cached_calls`. Replies that were cut off, are empty or were filtered
-    are not stored, so asking again asks the server; a reply that its reader refuses is dropped from the cache by
-    `forget`.
+    are not stored, so asking again asks the server; a reply that its reader refuses is dropped by `on_trial`.
     """
     started = time.monotonic()
     request = _request(teacher, asked, schema, seed)
     access = _access
     key = "" if access.cache is None else cache_key(_provenance(teacher), {"model": teacher.model, **request})
+    if key and (keys := _on_trial.get(None)) is not None:
+        keys.append(key)
     if access.cache and access.mode != "refresh" and (found := access.cache.get(key)):
-        return Completion(found["text"], found["thinking"], found["finish_reason"], Usage(cached_calls=1), key)
+        return Completion(found["text"], found["thinking"], found["finish_reason"], Usage(cached_calls=1))
     response = await _patiently(access.ledger, teacher, request)
     cost = _cost(teacher, response)
     usage = Usage(1, response.prompt_tokens, response.completion_tokens, cost, time.monotonic() - started)
@@ -156,15 +158,31 @@ async def call(teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any
         kept = {name: getattr(response, name) for name in ("text", "thinking", "finish_reason")}
         spent = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens, "cost_usd": cost}
         access.cache.put(key, kept | spent | {"seconds": usage.seconds})
-    else:
-        key = ""
-    return Completion(response.text, response.thinking, response.finish_reason, usage, key)
+    return Completion(response.text, response.thinking, response.finish_reason, usage)
 
 
-def forget(completions: Iterable[Completion]) -> None:
-    """Drop replies from the call cache: a turn that failed because its reader refused them must not get them again when it is retried."""
+@contextmanager
+def on_trial() -> Iterator[list[str]]:
+    """Calls made in this block are on trial: when it ends with MalformedReply, their replies are dropped from the call cache.
+
+    Without it, who tries again what failed would be given the refused reply again, for ever. Yields the calls' keys, for those who
+    refuse replies without raising that (`forget`). Blocks may stand in one another; the inner one keeps its calls to itself.
+    """
+    keys: list[str] = []
+    before = _on_trial.set(keys)
+    try:
+        yield keys
+    except MalformedReply:
+        forget(keys)
+        raise
+    finally:
+        _on_trial.reset(before)
+
+
+def forget(keys: Iterable[str]) -> None:
+    """Drop replies from the call cache."""
     if _access.cache and _access.mode in ("on", "refresh"):
-        _access.cache.forget(completion.key for completion in completions if completion.key)
+        _access.cache.forget(keys)
 
 
 async def _patiently(ledger: Ledger, teacher: Teacher, request: dict[str, Any]) -> Response:

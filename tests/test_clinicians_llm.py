@@ -27,8 +27,8 @@ from clinicians.llm import (
     call,
     complete,
     configure,
-    forget,
     is_transient,
+    on_trial,
 )
 from clinicians.llm_clinician import LlmClinician
 from clinicians.make import make_clinician, prompt_version
@@ -383,11 +383,27 @@ def test_what_is_no_whole_reply_is_not_kept(cached: CallSettings, bad: Reply) ->
 
 
 def test_a_reply_that_its_reader_refused_is_not_given_again(cached: CallSettings) -> None:
-    with openai_server(lambda _, n: f"reply {n}") as server:
-        first = ask(server)
-        assert ask(server).text == "reply 0"
-        forget([first])
-        assert ask(server).text == "reply 1"
+    """Of two rollouts at once, the one whose turn fails loses that turn's replies and nothing else."""
+
+    async def turn(chosen: Teacher, seed: int, fails: bool) -> str:
+        with on_trial():
+            said = (await call(chosen, COUNT, None, seed)).text
+            if fails:
+                raise MalformedReply("no", said)
+            return said
+
+    async def rollout(chosen: Teacher, seed: int, fails: bool) -> list[str]:
+        return [await turn(chosen, seed, False), await turn(chosen, seed + 1, fails)]
+
+    async def both(chosen: Teacher, fails: bool) -> list[Any]:
+        return await asyncio.gather(rollout(chosen, 10, fails), rollout(chosen, 20, False), return_exceptions=True)
+
+    with openai_server(lambda asked, n: f"{asked.body['seed']} at {n}") as server:
+        first, second = asyncio.run(both(teacher(server), True)), asyncio.run(both(teacher(server), False))
+    assert [asked.body["seed"] for asked in server.asked[4:]] == [11]
+    assert isinstance(first[0], MalformedReply)
+    assert second[0][1] == "11 at 4"
+    assert second[1] == first[1]
 
 
 def test_errors_are_not_kept(cached: CallSettings) -> None:
