@@ -7,8 +7,9 @@ kept in the report's own words; what is not found is dropped and noted, or the c
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast, get_args
 
 from envs import checks
@@ -35,6 +36,12 @@ OVERLAP = 1_000
 
 LOST = 0.25
 """Share of the observation's characters that may fail to be found in the report."""
+
+COVERED = 0.5
+"""Share of the tests that the patient's own sections name and that the menu must hold."""
+
+LONGEST_RESULT = 700
+"""Characters of a result; a longer passage tells a story, not a result."""
 
 MAX_TESTS = 40
 NOT_TOLD = "unknown"
@@ -101,7 +108,9 @@ def make_extractor(complete: Complete, part: int = PART) -> Callable[[CaseReport
     Two questions are asked of each part behind the same beginning, which a server with a prefix cache reads once. A faulty
     reply is asked again with its fault named, up to ATTEMPTS times in all. The function raises BadCase: 'extraction_failed' (no reply
     of the right form), 'o1_not_grounded' (more than LOST of the observation is not in the report), 'diagnosis_not_in_report',
-    'no_grounded_test'. Whatever else is wrong with the case it returns, `build_environment` refuses under the name of the failed check.
+    'diagnosis_lacks_cause' (the title tells a cause that the diagnosis leaves out), 'no_grounded_test', 'menu_incomplete' (less than
+    COVERED of the tests that the patient's sections name). Whatever else is wrong with the case it returns, `build_environment`
+    refuses under the name of the failed check.
     """
 
     def extract(report: CaseReport) -> StructuredCase:
@@ -160,19 +169,29 @@ def _presentation(complete: Complete, report: CaseReport, source: Report, parts:
 
 def _menu(complete: Complete, report: CaseReport, source: Report, parts: list[str]) -> tuple[list[DocumentedTest], list[str]]:
     """The tests of all parts; a part without any is none the worse as long as another has some."""
+    named = named_tests(source.own())
     tests: list[DocumentedTest] = []
     notes: list[str] = []
     refused: BadCase | None = None
+
+    def read(reply: dict[str, Any], part: str) -> None:
+        """Keeps what is good of a reply, and asks for what it lacks."""
+        found, dropped = _read_menu(reply, source)
+        tests.extend(test for test in found if test not in tests)
+        notes.extend(dropped)
+        here = [name for name in named if name in part]
+        if coverage(tests, here) < COVERED:
+            lacking = [name for name in here if not _is_in(name, tests)]
+            raise BadCase(
+                "menu_incomplete", f"these tests of the report are missing, with their results: {', '.join(lacking[:12])}"
+            )
+
     for part in parts:
         try:
-            found, dropped = _ask(complete, report, part, ASK_MENU, MENU, lambda reply: _read_menu(reply, source))
+            _ask(complete, report, part, ASK_MENU, MENU, partial(read, part=part))
         except BadCase as error:
             refused = refused or error
-            continue
-        tests += [test for test in found if test not in tests]
-        notes += dropped
-    if not tests:
-        assert refused is not None
+    if refused and coverage(tests, named) < COVERED:
         raise refused
     return tests, list(dict.fromkeys(notes))
 
@@ -212,9 +231,15 @@ def _read_presentation(said: dict[str, Any], source: Report, report: CaseReport)
             "o1_not_grounded",
             f"these sentences of initial_observation are not in the report: {_shown(lost)}; copy, never rewrite",
         )
-    diagnosis = said["diagnosis"].strip(" .")
-    if not names_diagnosis(source, report.title, diagnosis):
-        raise BadCase("diagnosis_not_in_report", f"the report does not come to the diagnosis {diagnosis!r}; use its own words")
+    diagnosis = source.in_its_words(said["diagnosis"].strip(" ."))
+    if not diagnosis or not names_diagnosis(source, report.title, diagnosis):
+        raise BadCase(
+            "diagnosis_not_in_report", f"the report does not come to the diagnosis {said['diagnosis']!r}; use its own words"
+        )
+    if cause := left_out_cause(report.title, diagnosis):
+        raise BadCase(
+            "diagnosis_lacks_cause", f"the title names a cause, {cause!r}, that the diagnosis {diagnosis!r} leaves out"
+        )
     case = StructuredCase(
         observation, (), diagnosis, tuple(said["diagnosis_synonyms"]), _told(said["body_system"]), _told(said["disease_type"]),
         said["rare_disease"], (
@@ -238,6 +263,23 @@ def grounded_sentences(text: str, source: Report) -> tuple[str, list[str]]:
         elif (words := _ended(source.words(span))) not in kept:
             kept.append(words)
     return " ".join(kept), lost
+
+
+_CAUSE = re.compile(
+    r"(?P<what>.+?)\b(?:due to|secondary to|caused by|resulting from|as a result of)\b(?P<cause>[^:;,.(]+)", re.IGNORECASE
+)
+
+
+def left_out_cause(title: str, diagnosis: str) -> str:
+    """The cause that a title gives for what the diagnosis names, if the diagnosis does not name it too.
+
+    >>> left_out_cause("Retroperitoneal haematoma due to polyarteritis nodosa: report of a case", "Retroperitoneal haematoma")
+    'polyarteritis nodosa'
+    """
+    found = _CAUSE.match(title)
+    if found is None or not mentions(found["what"], diagnosis) or mentions(diagnosis, found["cause"].strip()):
+        return ""
+    return found["cause"].strip()
 
 
 _FOUND = re.compile(
@@ -277,6 +319,9 @@ def _read_menu(said: dict[str, Any], source: Report) -> tuple[list[DocumentedTes
             notes.append(f"test left out, its result is not in the report: {given['name']}: {given['result'][:120]}")
             continue
         words = source.words(span)
+        if len(words) > LONGEST_RESULT or _TREATED.search(words):
+            notes.append(f"test left out, the passage tells more than its result: {given['name']}: {words[:120]}")
+            continue
         if not tells_result(words, given["name"]):
             notes.append(f"test left out, the report tells no result of it: {given['name']}: {words[:120]}")
             continue
@@ -292,6 +337,23 @@ def _read_menu(said: dict[str, Any], source: Report) -> tuple[list[DocumentedTes
             "no_grounded_test", f"no result stands in the report letter by letter: {_shown(notes) or 'no test was named'}"
         )
     return tests, notes
+
+
+_TREATED = re.compile(
+    r"\b(?:(?:was|were) (?:\w+ )?(?:started on|treated|given|administered|prescribed|discharged|transfused)|underwent|intravenous"
+    r"|mg/day)\b",
+    re.IGNORECASE,
+)
+
+
+def coverage(tests: Sequence[DocumentedTest], named: Sequence[str]) -> float:
+    """The share, 0 to 1, of the named tests that an entry of the menu is about; 1 where none is named."""
+    return sum(_is_in(name, tests) for name in named) / len(named) if named else 1.0
+
+
+def _is_in(name: str, tests: Sequence[DocumentedTest]) -> bool:
+    plain = normalise(name)
+    return any(plain in normalise(text) for test in tests for text in (test.name, test.quote, *test.aliases))
 
 
 # That a test was made is no result of it.

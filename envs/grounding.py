@@ -74,9 +74,23 @@ class Report:
         ]
         return " ".join(self.text[max(0, before) : min(ends, default=len(self.text)) + 1].split())
 
-    def tells(self, name: str) -> int:
-        """How often the report names something, anywhere in it."""
-        return self._all.count(" ".join(_lined(name).split()))
+    def own(self) -> str:
+        """The text of the sections about this patient."""
+        return "".join(c if kept != "\0" else " " for c, kept in zip(self.text, self._case, strict=True))
+
+    def in_its_words(self, name: str) -> str:
+        """A name as the report writes it, anywhere in it; the name as it is where the report writes it otherwise altogether.
+
+        'intraventricular septal hematoma' of a report on an 'interventricular septal hematoma' becomes that.
+        """
+        needle = " ".join(_lined(name).split())
+        if not needle or needle in self._all:
+            return name
+        found = fuzz.partial_ratio_alignment(needle, self._all, score_cutoff=GROUNDED_AT)
+        if found is None:
+            return name
+        start, end = _whole_words(self._all, found.dest_start, found.dest_end)
+        return " ".join(self.text[start:end].split()).strip(" .,;:")
 
 
 def _lined(text: str) -> str:

@@ -2,11 +2,22 @@
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from envs.extraction import ATTEMPTS, MENU, PRESENTATION, make_extractor, parse_reply, parts_of, quoted, tells_result
+from envs.extraction import (
+    ATTEMPTS,
+    MENU,
+    PRESENTATION,
+    left_out_cause,
+    make_extractor,
+    parse_reply,
+    parts_of,
+    quoted,
+    tells_result,
+)
 from envs.grounding import Report, sentences
 from envs.records import BadCase, CaseReport
 from tests.records import environment_of, refusal_of
@@ -75,7 +86,10 @@ def test_good_replies_become_an_environment_in_the_report_s_own_words() -> None:
     complete, heard = speaker(SAID, TESTS)
     environment = environment_of(REPORT, make_extractor(complete))
     assert environment.initial_observation == " ".join(TEXT.split("\n\n")[4].split())
-    assert [(test.name, test.minor) for test in environment.menu] == [("Hemoglobin", "hematology"), ("MRI lumbar spine", "magnetic resonance imaging")]
+    assert [(test.name, test.minor) for test in environment.menu] == [
+        ("Hemoglobin", "hematology"),
+        ("MRI lumbar spine", "magnetic resonance imaging"),
+    ]
     assert environment.menu[0].result == "Hemoglobin was 11.2 g/dL – a “mild” anemia", (
         "the report's dash and quotes, not the model's"
     )
@@ -134,6 +148,36 @@ def test_a_test_that_this_patient_s_sections_do_not_tell_is_left_out(test: dict[
     assert test["name"] in note
 
 
+def test_a_passage_that_tells_a_story_is_no_result() -> None:
+    story = "Blood cultures grew Brucella melitensis.\n\nShe was treated with doxycycline and was discharged on day nine."
+    complete, _ = speaker(SAID, {"tests": [*TESTS["tests"], {**HEMOGLOBIN, "name": "Blood cultures", "result": story}]})
+    environment = environment_of(REPORT, make_extractor(complete))
+    assert len(environment.menu) == 2
+    assert any("more than its result" in warning for warning in environment.warnings)
+
+
+def test_tests_that_are_missing_are_asked_for_by_name() -> None:
+    complete, heard = speaker(SAID, {"tests": [HEMOGLOBIN]}, {"tests": [SPINE]})
+    assert len(environment_of(REPORT, make_extractor(complete)).menu) == 2, "what was good of the first reply is kept"
+    assert "MRI of the lumbar, CT of the chest" in heard[2][-1]["content"]
+    complete, heard = speaker(SAID, *[{"tests": [HEMOGLOBIN]}] * ATTEMPTS)
+    assert refusal_of(REPORT, make_extractor(complete)).reason == "menu_incomplete"
+
+
+def test_a_cause_in_the_title_belongs_to_the_diagnosis() -> None:
+    title = "Spontaneous retroperitoneal haematoma due to polyarteritis nodosa: a case"
+    assert left_out_cause(title, "Spontaneous retroperitoneal haematoma") == "polyarteritis nodosa"
+    assert left_out_cause(title, "Retroperitoneal haematoma from polyarteritis nodosa") == ""
+    assert left_out_cause(title, "Polyarteritis nodosa") == ""
+    assert left_out_cause("A haematoma of the hills", "Haematoma") == ""
+
+
+def test_a_diagnosis_is_kept_as_the_report_writes_it() -> None:
+    source = Report("An interventricular septal hematoma is rare.")
+    assert source.in_its_words("intraventricular septal hematoma") == "interventricular septal hematoma"
+    assert source.in_its_words("Whipple disease") == "Whipple disease"
+
+
 def test_the_last_faulty_reply_is_refused_by_name() -> None:
     invented = {"tests": [{**SPINE, "result": "a mass in the left frontal lobe with edema"}]}
     leaking = {**SAID, "initial_observation": "In our patient the diagnosis of brucellosis was late. " * 3}
@@ -190,7 +234,7 @@ def test_parts_cover_the_text_and_overlap() -> None:
     parts = list(parts_of(text, 2000))
     assert max(map(len, parts)) <= 2000
     assert all(f"Paragraph {number} of" in "".join(parts) for number in range(400))
-    assert all(after[:100] in before for before, after in zip(parts, parts[1:], strict=False))
+    assert all(after[:100] in before for before, after in pairwise(parts))
     assert list(parts_of("short", 2000)) == ["short"]
 
 
