@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from clinicians.free_form import write_turn
-from clinicians.llm import Completion, ModelError, call, whole_text
+from clinicians.llm import Completion, ModelError, call, on_trial, whole_text
 from clinicians.prompts import CONTEXT_TOKENS, PROMPT_VERSIONS, Message, messages, repair_messages
 from clinicians.reply import MalformedReply, parse_reply, reply_schema
 from clinicians.teacher import Teacher
@@ -36,7 +36,8 @@ class LlmClinician:
         write = write_turn if style == "free" else _write_reply
         ask = _Ask(self.teacher, seed)
         try:
-            turn = await write(ask, asked, len(turns) + 1, must_commit(turns, t_max))
+            with on_trial():
+                turn = await write(ask, asked, len(turns) + 1, must_commit(turns, t_max))
         except (MalformedReply, ModelError) as error:
             error.usage = ask.usage
             raise

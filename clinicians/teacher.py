@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 EMBEDDED = ("kg-screening", "kg-targeted")
 LOCAL = "local"
+LOCAL_CONTEXT_TOKENS = 6_000
+"""The local server has 8,192 a slot; the rest is for the reply."""
 KNOWN = "kg-screening, kg-targeted, local, local:/path/to/model.gguf, PROVIDER/MODEL or PROVIDER/MODEL@http://HOST:PORT/v1"
 
 _SHORTHAND = re.compile(r"(?P<model>[^@\s]\S*?)(?:@(?P<api_base>https?://\S+))?")
@@ -56,6 +58,12 @@ class Teacher(BaseModel):
         gt=0,
         le=1,
         description="Nucleus sampling: only the most probable tokens that together have this probability.",
+    )
+    context_tokens: int = Field(
+        default=24_000,
+        ge=2_000,
+        le=1_000_000,
+        description="Most tokens of a prompt: older reasoning and long results are shortened to fit. 6,000 for a local model.",
     )
     structured: Literal["json_schema", "json_object", "none"] = Field(
         default="json_schema",
@@ -128,6 +136,8 @@ class Teacher(BaseModel):
             object.__setattr__(self, "free_form", 0.0)
         elif self.gguf and not self.local:
             raise ValueError(f"{self.model}: only a local teacher takes a gguf")
+        if self.local and "context_tokens" not in self.model_fields_set:
+            object.__setattr__(self, "context_tokens", LOCAL_CONTEXT_TOKENS)
         if self.mirrors and not self.api_base:
             raise ValueError("mirrors are further servers: give the first one as api_base")
         return self
@@ -173,7 +183,9 @@ class Teacher(BaseModel):
         """
         if self.embedded:
             return {"model": self.model}
-        identity: dict[str, Any] = self.model_dump(include={"model", "temperature", "max_tokens", "structured"})
+        identity: dict[str, Any] = self.model_dump(
+            include={"model", "temperature", "max_tokens", "structured", "context_tokens"}
+        )
         if self.top_p is not None:
             identity["top_p"] = self.top_p
         if self.local:

@@ -1,15 +1,17 @@
 """The dataset of a run: what pruning kept, with its card."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 import polars as pl
 
-from clinicians.prompts import messages
+from clinicians.prompts import CONTEXT_TOKENS, Message, messages
 from flows.settings import DistillSettings
 from flows.versions import versions
 from trajectories.export import export_dataset
+from trajectories.records import Style, Turn
 from trajectories.store import Store
 
 CARD = Path(__file__).with_name("dataset_card.md.j2")
@@ -17,9 +19,14 @@ CARD = Path(__file__).with_name("dataset_card.md.j2")
 
 def write_dataset(store: Store, settings: DistillSettings) -> int:
     """Write `out/dataset/` from the store; returns the number of records. Raises StoreError for an evaluation-only store."""
-    return export_dataset(
-        store, settings.out / "dataset", messages, settings.validation_percent, lambda frame: _card(frame, settings)
-    )
+    budgets = {teacher.name: teacher.context_tokens for teacher in settings.teachers}
+
+    def prompt(teacher: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style) -> list[Message]:
+        """The prompt that the teacher was given, within the budget that it had."""
+        return messages(observation, turns, t_max, style, budgets.get(teacher, CONTEXT_TOKENS))
+
+    folder = settings.out / "dataset"
+    return export_dataset(store, folder, prompt, settings.validation_percent, lambda frame: _card(frame, settings))
 
 
 def _card(frame: pl.DataFrame, settings: DistillSettings) -> str:

@@ -130,7 +130,7 @@ def services(workers: int | None, cache: CacheMode, spent_usd: Mapping[str, floa
             if teacher.gguf not in servers:
                 servers[teacher.gguf] = started.enter_context(start_local(teacher))
             server = servers[teacher.gguf]
-            return teacher.model_copy(update={"model": server.model, "api_base": server.api_base})
+            return teacher.model_copy(update={"model": server.model, "api_base": server.api_base, "gguf": server.gguf})
 
         @functools.cache
         def calls() -> CallSettings:

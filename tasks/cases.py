@@ -15,7 +15,7 @@ from prefect import task
 from prefect.states import Failed, State
 
 from clinicians.gold import GOLD_VERSION, reconstruct
-from clinicians.llm import CallSettings, ModelError, complete, configure
+from clinicians.llm import CallSettings, ModelError, complete, configure, forget, on_trial
 from clinicians.make import make_clinician
 from clinicians.reply import MalformedReply
 from clinicians.teacher import Teacher
@@ -82,7 +82,10 @@ def _build(report: CaseReport, extractor: Teacher | None, min_tests: int, calls:
     configure(calls)
     meter = Meter(extractor)
     try:
-        built = build_environment(report, make_extractor(meter), min_tests)
+        with on_trial() as asked:
+            built = build_environment(report, make_extractor(meter), min_tests)
+        if built.refusal:  # a retry must not get the same replies from the call cache
+            forget(asked)
     except (ModelError, MalformedReply) as error:
         built = Built(None, BadCase(type(error).__name__, str(error)[:2000], report.case_id, report.path))
     return built, meter.usage
@@ -179,7 +182,8 @@ def _reconstruct(
 ) -> Trajectory | Failure:
     configure(calls)
     try:
-        turns = asyncio.run(reconstruct(writer, text, environment, t_max, spec.seed))
+        with on_trial():
+            turns = asyncio.run(reconstruct(writer, text, environment, t_max, spec.seed))
     except (ModelError, MalformedReply) as error:
         return Failure(
             "gold", spec.case_id, type(error).__name__, str(error)[:2000], now(), spec.teacher, spec.trajectory_id,

@@ -12,8 +12,8 @@ from envs.records import ClinicalEnvironment
 from trajectories.records import Style, Trajectory, Turn, path_of
 from trajectories.store import Store, StoreError
 
-Prompt = Callable[[str, Sequence[Turn], int, Style], list[dict[str, str]]]
-"""(initial observation, turns so far, t_max, style) -> chat messages: how the context of a turn is rebuilt."""
+Prompt = Callable[[str, str, Sequence[Turn], int, Style], list[dict[str, str]]]
+"""(teacher, initial observation, turns so far, t_max, style) -> chat messages: how the context of a turn is rebuilt."""
 
 _STRING, _INT = pl.String(), pl.Int32()
 SCHEMA = pl.Schema(
@@ -51,7 +51,11 @@ def dataset_records(store: Store, prompt: Prompt, validation_percent: int) -> It
                     scores = kept[trajectory.trajectory_id, turn.number]
                     messages = [
                         *prompt(
-                            environment.initial_observation, path[: turn.number - 1], trajectory.t_max, trajectory.spec.style
+                            trajectory.spec.teacher,
+                            environment.initial_observation,
+                            path[: turn.number - 1],
+                            trajectory.t_max,
+                            trajectory.spec.style,
                         ),
                         {"role": "assistant", "content": turn.raw},
                     ]
