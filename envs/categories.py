@@ -209,6 +209,7 @@ _MINOR: dict[Category, tuple[tuple[str, str], ...]] = {
         ("immunostaining", r"immunofluor|\bdif\b"),
         ("histology", r"(?<!immuno)histo|biops|frozen section"),
         ("immunostaining", r"immuno|\bihc\b"),
+        ("cytology", r"aspirat"),
         ("histology", r"patholog|microscopic|light microscop|specimen|gross|tissue"),
     ),
 }  # fmt: skip

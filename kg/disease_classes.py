@@ -46,7 +46,7 @@ BRANCHES = {
 
 NEOPLASM = "HP:0002664"
 LEAD = 1.5
-"""A disease belongs to the system of most of its phenotypes if the next one has less than this part of them."""
+"""A disease is of the system that most of its phenotypes belong to if they weigh this many times those of the next one."""
 
 Classes = tuple[str, str]
 

@@ -1,0 +1,293 @@
+"""What a dataset is made of (the paper's Figures 6 and 7): body systems, disease types and test categories, counted and drawn."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import polars as pl
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from scipy.optimize import isotonic_regression
+
+from envs.categories import MINOR_CATEGORIES, minor_category_of
+from envs.records import Category, ClinicalEnvironment, DocumentedTest
+from kg.disease_classes import classes_of
+
+NOT_TOLD = "not told"
+"""Where neither the source nor the diagnosis tells the body system or the disease type."""
+
+CATEGORY_NAMES: dict[Category, str] = {
+    "laboratory": "Laboratory",
+    "imaging": "Imaging",
+    "procedure": "Procedure / invasive",
+    "physiologic": "Physiologic / functional",
+    "pathology": "Pathology / cytology",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """Counts over the environments of a dataset; each frame's counts add up to `cases` or to `tests`, the largest first.
+
+    body_systems: columns body_system, cases. disease_types: disease_type, cases. Both may have a row NOT_TOLD.
+    categories: category, tests; all five. minor_categories: category, minor, tests; in the order of `categories`.
+    tests_per_case and categories_per_case: means; 0 without cases.
+    """
+
+    cases: int
+    tests: int
+    body_systems: pl.DataFrame
+    disease_types: pl.DataFrame
+    categories: pl.DataFrame
+    minor_categories: pl.DataFrame
+    tests_per_case: float
+    categories_per_case: float
+
+
+def composition(environments: Iterable[ClinicalEnvironment]) -> Composition:
+    """Count them. What a source leaves empty is told from the diagnosis (`kg.disease_classes`), a minor category from the name."""
+    systems: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    minors: Counter[tuple[Category, str]] = Counter()
+    distinct = 0
+    for environment in environments:
+        system, kind = environment.body_system, environment.disease_type
+        if not (system and kind):
+            told = classes_of((environment.diagnosis, *environment.synonyms))
+            system, kind = system or told[0], kind or told[1]
+        systems[system or NOT_TOLD] += 1
+        kinds[kind or NOT_TOLD] += 1
+        minors.update((test.category, _minor(test)) for test in environment.menu)
+        distinct += len({test.category for test in environment.menu})
+    majors = Counter(dict.fromkeys(get_args(Category), 0))
+    for (category, _), count in minors.items():
+        majors[category] += count
+    rank = {category: place for place, (category, _) in enumerate(majors.most_common())}
+    cases, tests = systems.total(), majors.total()
+    return Composition(
+        cases,
+        tests,
+        _frame({"body_system": pl.String}, "cases", [(system, count) for system, count in _largest_first(systems)]),
+        _frame({"disease_type": pl.String}, "cases", [(kind, count) for kind, count in _largest_first(kinds)]),
+        _frame({"category": pl.String}, "tests", majors.most_common()),
+        _frame(
+            {"category": pl.String, "minor": pl.String},
+            "tests",
+            [(*key, count) for key, count in sorted(minors.items(), key=lambda item: (rank[item[0][0]], -item[1], item[0][1]))],
+        ),
+        tests / cases if cases else 0.0,
+        distinct / cases if cases else 0.0,
+    )
+
+
+def _minor(test: DocumentedTest) -> str:
+    """The source's own minor category, in the words of MINOR_CATEGORIES."""
+    if test.minor in MINOR_CATEGORIES[test.category]:
+        return test.minor
+    return minor_category_of(f"{test.minor} {test.name}", test.category)
+
+
+def _largest_first(counts: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (item[0] == NOT_TOLD, -item[1], item[0]))
+
+
+def _frame(keys: dict[str, type[pl.String]], count: str, rows: Sequence[tuple[object, ...]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=keys | {count: pl.Int64}, orient="row")
+
+
+# The drawing. Hues are Okabe and Ito's, which readers with any colour vision can tell apart; no slice relies on its hue alone:
+# each has a name or a number, and a white edge.
+_HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+_MAJOR_HUES: dict[str, str] = {
+    "laboratory": "#0072B2",
+    "imaging": "#E69F00",
+    "procedure": "#D55E00",
+    "physiologic": "#009E73",
+    "pathology": "#CC79A7",
+}
+_GREY = "#B8B8B8"
+_INK = "#222222"
+_SMALL = 0.012
+"""Share of all below which slices are drawn as one, '7 other types'."""
+_LEGIBLE = 0.018
+"""Share of all from which a number has room in a slice of the inner ring."""
+_KEPT = 2
+"""So many minor categories of each major one are drawn for themselves, however small."""
+_WIDTH, _HEIGHT = (-2.36, 4.27), (-1.36, 1.36)
+_BOTTOM, _TOP = -1.28, 1.3
+_OUTER, _MIDDLE, _INNER = 1.0, 0.72, 0.44
+_LABEL_X, _LEGEND_X, _GAP = 1.2, 2.5, 0.092
+_LINE_START, _LINE_BEND = 1.01, 1.07
+
+_DPI = 150
+_TURN = 50
+"""Degrees left of the top at which the largest slice begins, so that the small ones come to lie where labels have room."""
+
+Slice = tuple[str, int, str]
+"""Label, count and colour."""
+
+
+def plot_composition(counted: Composition, folder: Path) -> list[Path]:
+    """Draw both figures into `folder`, each as PNG and SVG (its text as text); returns the files written.
+
+    cases.*: outer ring body systems, inner ring disease types, two views that do not belong to each other.
+    tests.*: inner ring the major test categories, outer ring their minor ones, each beside its major one.
+    Raises ValueError when there is nothing to draw.
+    """
+    if not counted.cases or not counted.tests:
+        raise ValueError(f"nothing to draw: {counted.cases} cases with {counted.tests} tests")
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {"cases": _draw_cases(counted), "tests": _draw_tests(counted)}
+    written = []
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "composition"}):
+        for name, figure in figures.items():
+            for suffix in ("png", "svg"):
+                written.append(folder / f"{name}.{suffix}")
+                figure.savefig(written[-1], dpi=_DPI, metadata={"Date": None} if suffix == "svg" else None)
+    return written
+
+
+def _draw_cases(counted: Composition) -> Figure:
+    systems = _coloured(_grouped(counted.body_systems.rows(), counted.cases, "{} other systems"), 0, 0.0)
+    kinds = _coloured(_grouped(counted.disease_types.rows(), counted.cases, "{} other types"), 3, 0.35)
+    figure, axes = _canvas("Cases by body system (outer ring) and disease type (inner ring)", f"{counted.cases:,}", "cases")
+    _ring(axes, systems, _OUTER, _MIDDLE)
+    _ring(axes, kinds, _MIDDLE - 0.02, _INNER)
+    _name_outside(axes, systems, counted.cases)
+    for number, ((_, count, colour), middle) in enumerate(zip(kinds, _middles(kinds), strict=True), 1):
+        if count / counted.cases >= _LEGIBLE:
+            _write_inside(axes, middle, (_MIDDLE + _INNER) / 2, str(number), colour)
+    entries = [f"{number}  {_described(label, count, counted.cases)}" for number, (label, count, _) in enumerate(kinds, 1)]
+    _legend(axes, "Disease type", entries, [colour for _, _, colour in kinds])
+    return figure
+
+
+def _draw_tests(counted: Composition) -> Figure:
+    majors: list[Slice] = []
+    minors: list[Slice] = []
+    for category, count in counted.categories.filter(pl.col("tests") > 0).iter_rows():
+        hue, unspecific = _MAJOR_HUES[category], MINOR_CATEGORIES[category][-1]
+        rows = counted.minor_categories.filter(pl.col("category") == category).select("minor", "tests").rows()
+        groups = _grouped(sorted(rows, key=lambda row: row[0] == unspecific), counted.tests, f"{category}, {{}} others", _KEPT)
+        majors.append((CATEGORY_NAMES[category], count, hue))
+        tints = np.linspace(0.15, 0.7, len(groups))
+        minors += [
+            (label, part, _GREY if label == unspecific else _tint(hue, tint))
+            for (label, part), tint in zip(groups, tints, strict=True)
+        ]
+    figure, axes = _canvas("Tests by major (inner ring) and minor category (outer ring)", f"{counted.tests:,}", "tests")
+    _ring(axes, minors, _OUTER, _MIDDLE)
+    _ring(axes, majors, _MIDDLE, _INNER)
+    _name_outside(axes, minors, counted.tests)
+    for (_, count, colour), middle in zip(majors, _middles(majors), strict=True):
+        if count / counted.tests >= 2 * _LEGIBLE:
+            _write_inside(axes, middle, (_MIDDLE + _INNER) / 2, f"{count / counted.tests:.0%}", colour)
+    entries = [_described(label, count, counted.tests) for label, count, _ in majors]
+    _legend(axes, "Major category", entries, [colour for _, _, colour in majors])
+    return figure
+
+
+def _grouped(rows: Sequence[tuple[str, int]], total: int, others: str, keep: int = 0) -> list[tuple[str, int]]:
+    """The rows with those below _SMALL as one, if they are several, behind the others but before what tells nothing apart.
+
+    The first `keep` rows stand for themselves, however small.
+    """
+    small = [row for row in rows[keep:] if row[1] / total < _SMALL and row[0] != NOT_TOLD]
+    if len(small) < 2:
+        return list(rows)
+    kept = [row for row in rows if row not in small]
+    at = len(kept) - (bool(kept) and kept[-1][0] in _UNSPECIFIC)
+    return [*kept[:at], (others.format(len(small)), sum(count for _, count in small)), *kept[at:]]
+
+
+_UNSPECIFIC = {NOT_TOLD, *(minors[-1] for minors in MINOR_CATEGORIES.values())}
+
+
+def _coloured(rows: Sequence[tuple[str, int]], first: int, tint: float) -> list[Slice]:
+    """Hues in turn from the `first`, paler with every turn, so that neighbours differ."""
+    turns = [tint + 0.4 * (i // len(_HUES)) * (1 - tint) for i in range(len(rows))]
+    colours = [_tint(_HUES[(first + i) % len(_HUES)], turn) for i, turn in enumerate(turns)]
+    return [
+        (label, count, _GREY if label == NOT_TOLD else colour) for (label, count), colour in zip(rows, colours, strict=True)
+    ]
+
+
+def _tint(colour: str, share: float) -> str:
+    """`colour` mixed with this share of white."""
+    return "#" + "".join(f"{round(255 * (part + (1 - part) * share)):02X}" for part in to_rgb(colour))
+
+
+def _described(label: str, count: int, total: int) -> str:
+    return f"{label} ({count:,}, {count / total:.1%})"
+
+
+def _canvas(title: str, number: str, what: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(18.8, 8.2), facecolor="white")
+    axes = figure.add_axes((0.0, 0.0, 1.0, 0.94))
+    axes.axis("off")
+    figure.text(0.03, 0.955, title, fontsize=18, color=_INK, weight="bold", va="center")
+    axes.text(0, 0.05, number, fontsize=30, color=_INK, weight="bold", ha="center", va="center")
+    axes.text(0, -0.14, what, fontsize=15, color=_INK, ha="center", va="center")
+    return figure, axes
+
+
+def _ring(axes: Axes, slices: Sequence[Slice], outer: float, inner: float) -> None:
+    axes.pie(
+        [count for _, count, _ in slices],
+        radius=outer,
+        colors=[colour for _, _, colour in slices],
+        startangle=90 + _TURN,
+        counterclock=False,
+        wedgeprops={"width": outer - inner, "edgecolor": "white", "linewidth": 1.2},
+    )
+    axes.set(xlim=_WIDTH, ylim=_HEIGHT, aspect="equal")  # `pie` sets limits of its own
+
+
+def _middles(slices: Sequence[Slice]) -> list[float]:
+    """The angle of each slice's middle, in radians from the top, clockwise."""
+    counts = np.array([count for _, count, _ in slices], dtype=float)
+    return list((2 * math.pi * (np.cumsum(counts) - counts / 2) / counts.sum() - math.radians(_TURN)) % (2 * math.pi))
+
+
+def _write_inside(axes: Axes, angle: float, radius: float, text: str, colour: str) -> None:
+    red, green, blue = to_rgb(colour)
+    ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else _INK
+    axes.text(radius * math.sin(angle), radius * math.cos(angle), text, fontsize=11, color=ink, ha="center", va="center")
+
+
+def _name_outside(axes: Axes, slices: Sequence[Slice], total: int) -> None:
+    """Labels in a column on each side, as near to their slices as they go without touching, with a line to each."""
+    middles = _middles(slices)
+    for side in (1, -1):
+        here = sorted(
+            (i for i in range(len(slices)) if (middles[i] < math.pi) == (side == 1)), key=lambda i: math.cos(middles[i])
+        )
+        wanted = np.array([1.12 * math.cos(middles[i]) for i in here])
+        steps = min(_GAP, (_TOP - _BOTTOM) / max(len(here), 1)) * np.arange(len(here))
+        spread = isotonic_regression(wanted - steps).x + steps if here else wanted
+        heights = np.clip(spread, _BOTTOM + steps, _TOP - steps[::-1])
+        for i, height in zip(here, heights, strict=True):
+            label, count, _ = slices[i]
+            across, up = math.sin(middles[i]), math.cos(middles[i])
+            axes.plot(
+                [_LINE_START * across, _LINE_BEND * across, side * (_LABEL_X - 0.03)],
+                [_LINE_START * up, _LINE_BEND * up, height],
+                color="#888888",
+                linewidth=0.7,
+            )
+            text = _described(label, count, total)
+            axes.text(side * _LABEL_X, height, text, fontsize=11, color=_INK, ha="left" if side == 1 else "right", va="center")
+
+
+def _legend(axes: Axes, title: str, entries: Sequence[str], colours: Sequence[str]) -> None:
+    top = 0.055 * len(entries)
+    axes.text(_LEGEND_X, top + 0.13, title, fontsize=13, weight="bold", color=_INK, va="center")
+    for row, (entry, colour) in enumerate(zip(entries, colours, strict=True)):
+        axes.text(_LEGEND_X, top - 0.11 * row, "■", fontsize=12, color=colour, va="center")
+        axes.text(_LEGEND_X + 0.1, top - 0.11 * row, entry, fontsize=11, color=_INK, va="center")
