@@ -207,9 +207,9 @@ def test_cases_made_from_mimic_are_not_under_agentclinics_licence(tmp_path: Path
 
 
 def test_both_forms_of_agentclinic_are_recognised() -> None:
-    assert agentclinic.recognises(set(CHALLENGE))
-    assert agentclinic.recognises({"OSCE_Examination"})
-    assert not agentclinic.recognises({"question", "answer", "options", "context"})
+    assert agentclinic.recognises(CHALLENGE)
+    assert agentclinic.recognises({"OSCE_Examination": {}})
+    assert not agentclinic.recognises(ROW)
 
 
 # --- MediQ -------------------------------------------------------------------------------------------------------------------
@@ -232,8 +232,8 @@ def test_sentences_question_and_answer_are_the_report(tmp_path: Path) -> None:
         "A 41-year-old woman who makes cheese has had evening fevers. Her CRP is 80 mg/L.\n"
         "Which of the following is the most likely diagnosis?\nDiagnosis: Brucellosis"
     )
-    assert mediq.recognises(set(ROW))
-    assert not mediq.recognises(set(CHALLENGE))
+    assert mediq.recognises(ROW)
+    assert not mediq.recognises(CHALLENGE)
 
 
 @pytest.mark.parametrize(

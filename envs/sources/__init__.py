@@ -1,29 +1,55 @@
-"""Where case reports come from. Each source is one file with one function: `read(path) -> Iterator[CaseReport | BadCase]`."""
+"""Where case reports come from. Each source is one file with one function: `read(path) -> Iterator[CaseReport | BadCase]`.
 
-import json
+A new source is such a file and a row of FORMS.
+"""
+
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from envs.records import BadCase, CaseReport
 from envs.sources import agentclinic, archives, case_json, jats, mediq, medrbench, phenopackets, pmc, text
-from envs.sources.files import inside, parse_json, read_text
+from envs.sources.files import inside, parse_json, read_rows, read_text
 
 Reader = Callable[[Path], Iterator[CaseReport | BadCase]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of file: its name for people, the ends of its file names, and who reads it."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[..., Iterator[CaseReport | BadCase]]
+    recognises: Callable[[Any], bool] | None = None
+    """Of .json the file's value, of .jsonl the first row that is an object -> whether it is this form. None: the name is enough."""
+    articles: bool = False
+    """Whether `read` takes `any_article`."""
+
+
+FORMS = (
+    Form("PMC article (JATS .xml or .nxml)", jats.SUFFIXES, jats.read, articles=True),
+    Form("PMC bulk package (.tar.gz)", archives.SUFFIXES, archives.read, articles=True),
+    Form("AgentClinic cases (.jsonl)", (".jsonl",), agentclinic.read, agentclinic.recognises),
+    Form("MediQ cases (.jsonl)", (".jsonl",), mediq.read, mediq.recognises),
+    Form("a structured case (.json, docs/case-format.md)", (".json",), case_json.read, case_json.is_case),
+    Form("phenopackets (.json)", (".json",), phenopackets.read, phenopackets.recognises),
+    Form("MedR-Bench cases (.json)", (".json",), medrbench.read, medrbench.recognises),
+    Form("plain text (.txt, .md)", text.SUFFIXES, text.read),
+)
 
 PMC = "pmc:"
 UNLICENSED = "unlicensed"
 ANY_ARTICLE = "any-article"
 
-_SUFFIXES = (*jats.SUFFIXES, *archives.SUFFIXES, *text.SUFFIXES, ".json", ".jsonl")
+_SUFFIXES = tuple(dict.fromkeys(suffix for form in FORMS for suffix in form.suffixes))
+_FIRST_ROWS = 100
+"""Rows of a .jsonl in which its form must show."""
 _NOTES = {"readme", "license", "licence", "notice", "copying", "changelog", "citation"}
 """Text files that lie in many folders and tell of the folder, not of a patient; named themselves they are read."""
-_FORMS = (
-    "PMC article (JATS .xml or .nxml), PMC bulk package (.tar.gz), AgentClinic and MediQ cases (.jsonl), "
-    "MedR-Bench cases and phenopackets (.json), "
-    "a structured case (.json, docs/case-format.md), plain text (.txt, .md)"
-)
 
 
 def read_cases(path: str | Path, allow: frozenset[str] = frozenset()) -> Iterator[CaseReport | BadCase]:
@@ -97,40 +123,31 @@ def _is_case_file(file: Path) -> bool:
 
 
 def _reader(path: Path, any_article: bool) -> Reader:
-    """The source that can read a file. Raises BadCase('unknown_format') with what is understood."""
-    name = path.name.lower()
-    if name.endswith(jats.SUFFIXES):
-        return partial(jats.read, any_article=any_article)
-    if name.endswith(archives.SUFFIXES):
-        return partial(archives.read, any_article=any_article)
-    if name.endswith(text.SUFFIXES):
-        return text.read
-    if name.endswith(".jsonl"):
-        keys = _first_keys(path)
-        for source in (agentclinic, mediq):
-            if source.recognises(keys):
-                return source.read
-    if name.endswith(".json"):
-        value = parse_json(read_text(path), path)
-        if case_json.is_case(value):
-            return case_json.read
-        if phenopackets.recognises(value):
-            return phenopackets.read
-        if isinstance(value, dict) and any(isinstance(case, dict) and "generate_case" in case for case in value.values()):
-            return medrbench.read
-    raise BadCase("unknown_format", f"{path.name} is none of: {_FORMS}", path=str(path))
+    """The source that can read a file, told by its name and, where that is not enough, its content.
+
+    Raises BadCase('unknown_format') with what is understood, and what stands in the way of looking into the file.
+    """
+    forms = [form for form in FORMS if path.name.lower().endswith(form.suffixes)]
+    content = _content(path) if any(form.recognises for form in forms) else None
+    for form in forms:
+        if form.recognises is None or form.recognises(content):
+            return partial(form.read, any_article=any_article) if form.articles else form.read
+    raise BadCase("unknown_format", f"{path.name} is none of: {', '.join(form.name for form in FORMS)}", path=str(path))
 
 
-def _first_keys(path: Path) -> set[str]:
-    """The keys of the first line that is a JSON object; later lines are judged one by one when they are read."""
-    for line in read_text(path).split("\n"):
-        try:
-            value = json.loads(line) if line.strip() else None
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            return set(value)
-    return set()
+def _content(path: Path) -> Any:
+    """What the forms of a .json or .jsonl are told apart by; None for a .jsonl whose first rows are no objects."""
+    if path.name.lower().endswith(".json"):
+        return parse_json(read_text(path), path)
+    fault: BadCase | None = None
+    for _, row in islice(read_rows(path), _FIRST_ROWS):
+        if isinstance(row, dict):
+            return row
+        if isinstance(row, BadCase) and row.reason != "bad_json":  # no text, or one line without end
+            fault = fault or row
+    if fault:
+        raise fault
+    return None
 
 
 def _printable(bad: BadCase) -> BadCase:

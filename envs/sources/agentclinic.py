@@ -15,7 +15,7 @@ from envs.categories import category_of
 from envs.checks import is_documented
 from envs.mentions import named_tests
 from envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
-from envs.sources.files import object_at, parse_json, read_text, text_at
+from envs.sources.files import object_at, read_rows, text_at
 
 # Sections of Test_Results that hold tests, and are none themselves. Panels such as Complete_Blood_Count stay one test.
 _CONTAINER = re.compile(
@@ -71,20 +71,21 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
     A bad line is yielded as BadCase and the others go on, so is a question for something else than the diagnosis
     ('not_a_diagnosis'). Raises BadCase when the file itself cannot be read.
     """
-    for number, line in enumerate(read_text(path).split("\n")):
-        if line.strip():
-            where = f" line {number + 1}"
-            try:
-                row = parse_json(line, path, where)
-                nejm = isinstance(row, dict) and not set(row) >= _OSCE and set(row) & _NEJM
-                yield _challenge(row, number, path, where) if nejm else _case(row, number, path, where)
-            except BadCase as bad:
-                yield bad
+    for number, row in read_rows(path):
+        where = f" line {number}"
+        if isinstance(row, BadCase):
+            yield row
+            continue
+        try:
+            nejm = isinstance(row, dict) and not set(row) >= _OSCE and set(row) & _NEJM
+            yield _challenge(row, number - 1, path, where) if nejm else _case(row, number - 1, path, where)
+        except BadCase as bad:
+            yield BadCase(bad.reason, bad.message, bad.case_id, str(path))
 
 
-def recognises(keys: set[str]) -> bool:
-    """Whether an object with these keys is a case in one of AgentClinic's two forms."""
-    return keys >= _OSCE or keys >= _NEJM
+def recognises(row: Any) -> bool:
+    """Whether a row is a case in one of AgentClinic's two forms."""
+    return isinstance(row, dict) and (set(row) >= _OSCE or set(row) >= _NEJM)
 
 
 def asks_for_diagnosis(question: str) -> bool:

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from envs.records import BadCase, CaseReport, check_id
 from envs.sources import jats
+from envs.sources.package_list import PackageList, list_beside
 
 SUFFIXES = (".tar.gz", ".tgz")
 
@@ -31,17 +32,19 @@ MAX_OTHERS = 100
 def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase]:
     """The articles (*.xml, *.nxml) of a gzipped tar archive in its order; memory does not grow with their number.
 
+    Of the list beside the package (`package_list`) an article has its licence, where it names none itself, and its retraction.
     What is wrong with a member is yielded as BadCase and the others go on. A broken archive ends with BadCase('bad_archive'
     | 'archive_bomb') after the cases that stand before the fault.
     """
     try:
         if not path.is_file():  # a pipe would hold the reader up
             raise BadCase("unreadable", f"{path.name} is no plain file")
+        listed = list_beside(path)
         with path.open("rb") as packed, gzip.GzipFile(fileobj=packed) as unpacked:
             counter = _Counter(unpacked, packed, path.name)
             counter.allow(MAX_HEADER_BYTES)
             with tarfile.open(fileobj=counter, mode="r|") as archive:  # type: ignore[call-overload]
-                yield from _articles(archive, counter, path, any_article)
+                yield from _articles(archive, counter, path, any_article, listed)
     except BadCase as bad:
         yield BadCase(bad.reason, bad.message, bad.case_id, bad.path or str(path))
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:
@@ -50,7 +53,9 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
         yield BadCase("unreadable", f"{path.name}: {error.strerror or error}", path=str(path))
 
 
-def _articles(archive: tarfile.TarFile, counter: "_Counter", path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
+def _articles(
+    archive: tarfile.TarFile, counter: "_Counter", path: Path, any_article: bool, listed: PackageList
+) -> Iterator[CaseReport | BadCase]:
     articles = others = 0
     while (member := archive.next()) is not None:
         archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every member
@@ -60,7 +65,7 @@ def _articles(archive: tarfile.TarFile, counter: "_Counter", path: Path, any_art
             counter.allow(member.size + MAX_HEADER_BYTES)
             _refuse_unsafe(member, name)
             if member.isreg() and member.name.lower().endswith(jats.SUFFIXES):
-                yield _article(archive, member, name, where, any_article)
+                yield _article(archive, member, name, where, any_article, listed)
                 articles += 1
             else:
                 others += 1
@@ -85,14 +90,19 @@ def _refuse_unsafe(member: tarfile.TarInfo, name: str) -> None:
         raise BadCase("too_large", message)
 
 
-def _article(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, where: str, any_article: bool) -> CaseReport:
+def _article(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, where: str, any_article: bool, listed: PackageList
+) -> CaseReport:
     """The member as a case. Its id is the article's PMCID, else the member's own name: packages name files as they like."""
     file = archive.extractfile(member)
     assert file is not None  # it is a plain file
     article = jats.parse(file.read(), name)
     case_id = jats.pmcid_of(article) or check_id(PurePosixPath(member.name).stem)
+    licence, retracted = listed.find(case_id) or ("", False)
     try:
-        return jats.report(article, case_id, name, where, any_article)
+        if retracted:
+            raise BadCase("retracted", f"{name}: the list beside the package marks the article as retracted")
+        return jats.report(article, case_id, name, where, any_article, licence=licence or None)
     except BadCase as bad:
         raise BadCase(bad.reason, bad.message, case_id, where) from bad
 

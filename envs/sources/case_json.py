@@ -20,7 +20,7 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
     try:
         yield _case(_object(path), path)
     except BadCase as bad:
-        yield bad
+        yield BadCase(bad.reason, bad.message, bad.case_id, str(path))
 
 
 def read_structured(path: Path) -> StructuredCase:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from envs.records import BadCase
 
 MAX_BYTES = 20 * 2**20
 """The largest file that is read whole: MedR-Bench's 957 cases are 16 MB."""
+
+MAX_LINE_BYTES = 4 * 2**20
+"""The longest line of a file that is read line by line; AgentClinic's longest case has 8 kB."""
 
 MAX_JSON_PARTS = 1_500_000
 """Bound on brackets and commas in one JSON text: each may become an object of a hundred bytes. MedR-Bench has 0.2 million."""
@@ -22,11 +26,9 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     Raises BadCase('unreadable' | 'too_large').
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BadCase("unreadable", f"{path.name} is no plain file", path=str(path))
-        if status.st_size > limit:
-            message = f"{path.name} has {status.st_size / 2**20:.0f} MB, at most {limit / 2**20:.0f} are read; split it"
+        size = _plain_size(path)
+        if size > limit:
+            message = f"{path.name} has {size / 2**20:.0f} MB, at most {limit / 2**20:.0f} are read; split it"
             raise BadCase("too_large", message, path=str(path))
         with path.open("rb") as file:
             return file.read(limit)  # a file that grows meanwhile is cut, never read on
@@ -36,15 +38,66 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
 
 def read_text(path: Path, limit: int = MAX_BYTES) -> str:
     """The file's text as UTF-8, line ends as '\\n'. Raises BadCase('unreadable' | 'too_large' | 'bad_encoding')."""
-    data = read_bytes(path, limit)
+    text = _decoded(read_bytes(path, limit), path)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[tuple[int, str | BadCase]]:
+    """Number from 1 and UTF-8 text of each line that is not blank, with its line end; one line is in memory at a time.
+
+    A line over `limit` bytes ('too_large') or one that is no text ('bad_encoding') comes as BadCase and the others go on.
+    Raises BadCase('unreadable').
+    """
+    try:
+        _plain_size(path)
+        with path.open("rb") as file:
+            number = 0
+            while data := file.readline(limit + 1):
+                number += 1
+                where = f" line {number}"
+                try:
+                    if len(data) > limit:
+                        while data and not data.endswith(b"\n"):
+                            data = file.readline(2**16)
+                        message = f"{path.name}{where} has more than {limit / 2**20:.0f} MB"
+                        raise BadCase("too_large", message, path=str(path))
+                    if (text := _decoded(data, path, where)).strip():
+                        yield number, text
+                except BadCase as bad:
+                    yield number, bad
+    except OSError as error:
+        raise BadCase("unreadable", f"{path.name}: {error.strerror}", path=str(path)) from error
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, Any | BadCase]]:
+    """Number from 1 and value of each line of JSON Lines; a bad line comes as BadCase and the others go on.
+
+    Raises BadCase('unreadable').
+    """
+    for number, line in read_lines(path):
+        try:
+            yield number, line if isinstance(line, BadCase) else parse_json(line, path, f" line {number}")
+        except BadCase as bad:
+            yield number, bad
+
+
+def _plain_size(path: Path) -> int:
+    """Bytes of a plain file; a pipe or device would hold the reader up. Raises BadCase('unreadable'), OSError."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise BadCase("unreadable", f"{path.name} is no plain file", path=str(path))
+    return status.st_size
+
+
+def _decoded(data: bytes, path: Path, where: str = "") -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        message = f"{path.name} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv"
+        message = f"{path.name}{where} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv"
         raise BadCase("bad_encoding", message, path=str(path)) from error
     if "\0" in text:
-        raise BadCase("bad_encoding", f"{path.name} holds NUL bytes: no text, or UTF-16; convert it", path=str(path))
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        raise BadCase("bad_encoding", f"{path.name}{where} holds NUL bytes: no text, or UTF-16; convert it", path=str(path))
+    return text
 
 
 def parse_json(text: str, path: Path, where: str = "") -> Any:
@@ -53,9 +106,12 @@ def parse_json(text: str, path: Path, where: str = "") -> Any:
         raise BadCase("too_large", f"{path.name}{where}: more than {MAX_JSON_PARTS:,} values; split it", path=str(path))
     try:
         value = json.loads(text)
-        # Half a surrogate pair passes the parser and breaks whoever writes the text later.
-        if re.search(r"\\u[dD][89a-fA-F]", text):
-            json.dumps(value, ensure_ascii=False).encode()
+        # Half a surrogate pair or a NUL passes the parser and breaks whoever writes the text later.
+        if re.search(r"\\u(?:[dD][89a-fA-F]|0000)", text):
+            written = json.dumps(value, ensure_ascii=False)
+            written.encode()
+            if re.search(r"(?<!\\)(?:\\\\)*\\u0000", written):
+                raise ValueError("a string holds a NUL character")
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:300]
         raise BadCase("bad_json", f"{path.name}{where}: {reason}", path=str(path)) from error

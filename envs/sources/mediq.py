@@ -10,7 +10,7 @@ from typing import Any
 
 from envs.records import BadCase, CaseReport, check_id
 from envs.sources.agentclinic import asks_for_diagnosis
-from envs.sources.files import parse_json, read_text, text_at
+from envs.sources.files import read_rows, text_at
 
 LICENCE = "CC BY 4.0"
 """What the repository's readme puts the work under."""
@@ -24,21 +24,21 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
     The text is the context, the question and its answer, which is the true diagnosis. A bad row is yielded as BadCase and the
     others go on, so is one that asks for something else ('not_a_diagnosis'). Raises BadCase when the file cannot be read.
     """
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if line.strip():
-            try:
-                yield _case(line, path, f" line {number}")
-            except BadCase as bad:
-                yield BadCase(bad.reason, bad.message, bad.case_id, str(path))
+    for number, row in read_rows(path):
+        try:
+            if isinstance(row, BadCase):
+                raise row
+            yield _case(row, path, f" line {number}")
+        except BadCase as bad:
+            yield BadCase(bad.reason, bad.message, bad.case_id, str(path))
 
 
-def recognises(keys: set[str]) -> bool:
-    """Whether an object with these keys is a row of MediQ."""
-    return keys >= _KEYS
+def recognises(row: Any) -> bool:
+    """Whether a row has MediQ's form."""
+    return isinstance(row, dict) and set(row) >= _KEYS
 
 
-def _case(line: str, path: Path, where: str) -> CaseReport:
-    row = parse_json(line, path, where)
+def _case(row: Any, path: Path, where: str) -> CaseReport:
     question = text_at(row, "question", path, where).strip()
     answer = text_at(row, "answer", path, where).strip()
     case_id = check_id(f"mediq-{path.stem}-{_number(row, path, where)}")
@@ -50,7 +50,9 @@ def _case(line: str, path: Path, where: str) -> CaseReport:
     sentences = (sentence.strip() for sentence in context if sentence.strip())
     story = " ".join(sentence if sentence.endswith((".", "!", "?", "|")) else f"{sentence}." for sentence in sentences)
     text = f"{story}\n{question}\nDiagnosis: {answer}"
-    return CaseReport(case_id, "mediq", f"MediQ case {path.stem} {row['id']}", text, str(path), LICENCE)
+    # As in most titles of case reports; without a paragraph more that names it no extractor's diagnosis would be believed.
+    title = f"{answer} (MediQ case {path.stem} {row['id']})"
+    return CaseReport(case_id, "mediq", title[:300], text, str(path), LICENCE)
 
 
 def _number(row: Any, path: Path, where: str) -> str:

@@ -47,6 +47,11 @@ _TEST_NOUN = re.compile(
 )
 
 
+def recognises(value: Any) -> bool:
+    """Whether parsed JSON has the form of MedR-Bench's diagnosis cases."""
+    return isinstance(value, dict) and any(isinstance(case, dict) and "generate_case" in case for case in value.values())
+
+
 @dataclass(slots=True)
 class _Node:
     """One bullet of the summary with the bullets nested below it."""

@@ -6,6 +6,7 @@ phenotypes present and absent; each measurement and each documented variant is a
 have variants and no measurements, so that genetic testing is their only test.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,8 @@ _NO_DIAGNOSIS = {"UNSOLVED", "IN_PROGRESS"}  # an interpretation's progress with
 def read(path: Path) -> Iterator[CaseReport | BadCase]:
     """The cases of one file; ids are the file's stem, in a cohort with the member's number from 1.
 
-    A packet that cannot be used is yielded as BadCase ('bad_field' | 'unsupported_version' | 'no_diagnosis' | 'unsafe_id') and the
+    A packet that cannot be used is yielded as BadCase ('bad_field' | 'unsupported_version' | 'not_human' | 'no_diagnosis' |
+    'several_diagnoses' | 'unsafe_id') and the
     others go on. Raises BadCase when the file itself cannot be read.
     """
     value = parse_json(read_text(path), path)
@@ -66,6 +68,9 @@ def _case(packet: Any, case_id: str, path: Path) -> CaseReport:
     features = _objects(packet, "phenotypicFeatures", path, where)
     meta = packet.get("metaData")
     meta = meta if isinstance(meta, dict) else {}
+    taxon = subject.get("taxonomy")
+    if isinstance(taxon, dict) and taxon.get("id") not in (None, "", "NCBITaxon:9606"):
+        raise BadCase("not_human", f"{path.name}{where}: the subject is {_named(taxon)!r}, no human")
     if str(meta.get("phenopacketSchemaVersion", "2")).startswith("1") or any("negated" in feature for feature in features):
         message = f"{path.name}{where}: phenopackets of version 1 mark absence otherwise; convert it to version 2"
         raise BadCase("unsupported_version", message)
@@ -181,19 +186,23 @@ def _value(value: dict[str, Any]) -> str:
 def _quantity(quantity: Any) -> str:
     if not isinstance(quantity, dict):
         return ""
-    number = quantity.get("value", 0)  # protobuf's JSON leaves out a zero
+    number = _number(quantity.get("value", 0))  # protobuf's JSON leaves out a zero
     unit = _named(quantity.get("unit"))
     reference = quantity.get("referenceRange")
-    told = f"{_number(number)} {unit}".strip()
-    if not isinstance(reference, dict):
-        return told
+    told = f"{number} {unit}".strip()
+    if not number or not isinstance(reference, dict):
+        return told if number else ""
     range_unit = _named(reference.get("unit"))
-    bounds = f"{_number(reference.get('low', 0))} to {_number(reference.get('high', 0))}"
+    low, high = _number(reference.get("low", 0)), _number(reference.get("high", 0))
+    bounds = f"from {low}" if high == "0" != low else f"{low} to {high}"
     return f"{told} (reference range {bounds}{f' {range_unit}' if range_unit not in ('', unit) else ''})"
 
 
 def _number(value: Any) -> str:
-    return f"{value:.15g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    """A finite number as it is written; '' for anything else."""
+    if isinstance(value, float):
+        return f"{value:.15g}" if math.isfinite(value) else ""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
 def _joined(tests: list[DocumentedTest]) -> list[DocumentedTest]:
@@ -247,18 +256,23 @@ def _change(descriptor: dict[str, Any]) -> str:
 def _diagnosis(
     packet: dict[str, Any], interpretations: list[dict[str, Any]], path: Path, where: str
 ) -> tuple[str, tuple[str, ...], list[str]]:
-    """The first disease of a finished interpretation, else the first that the packet lists and does not exclude; the other names
-    under the same code; and the diseases excluded. Raises BadCase('no_diagnosis').
+    """The disease of the finished interpretations, else the one that the packet lists and does not exclude; the other names
+    under the same code; and the diseases excluded. Raises BadCase('no_diagnosis' | 'several_diagnoses').
     """
     diseases = _objects(packet, "diseases", path, where)
-    named = [row["diagnosis"].get("disease") for row in interpretations if row.get("progressStatus") not in _NO_DIAGNOSIS]
-    named += [row.get("term") for row in diseases if not row.get("excluded")]
-    found = [term for term in named if _named(term)]
+    finished = [row for row in interpretations if str(row.get("progressStatus")) not in _NO_DIAGNOSIS]
+    concluded = [term for row in finished if _named(term := row["diagnosis"].get("disease"))]
+    present = [term for row in diseases if not row.get("excluded") and _named(term := row.get("term"))]
+    found = concluded or present
     if not found:
         message = f"{path.name}{where}: neither 'interpretations' (solved or completed) nor 'diseases' name a disease"
         raise BadCase("no_diagnosis", message)
+    codes = {str(term.get("id") or _named(term)) for term in found}
+    if len(codes) > 1:  # a list of diseases holds earlier ones too
+        message = f"{path.name}{where}: {', '.join(sorted(map(_named, found)))[:200]}: which one is the diagnosis is not told"
+        raise BadCase("several_diagnoses", message)
     label = _named(found[0])
-    same = [_named(term) for term in found if term.get("id") and term.get("id") == found[0].get("id")]
+    same = [_named(term) for term in [*concluded, *present] if str(term.get("id") or _named(term)) in codes]
     ruled_out = [_named(row.get("term")) for row in diseases if row.get("excluded") and _named(row.get("term"))]
     return label, tuple(dict.fromkeys(name for name in same if name != label)), ruled_out
 

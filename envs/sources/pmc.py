@@ -23,6 +23,7 @@ from lxml import etree
 from envs.records import BadCase, CaseReport
 from envs.sources import jats
 from envs.sources.files import read_bytes, read_text
+from envs.sources.package_list import NO_LICENCE
 
 EUTILS = "https://eutils.ncbi.nlm.nih.gov"
 OPEN_ACCESS = "https://www.ncbi.nlm.nih.gov"
@@ -193,7 +194,7 @@ class _Server:
         licence = record.get("license", "") if record is not None else ""
         # Where the open-access service is no more, the article's own marks decide.
         is_open = record is not None or jats.is_open_access(jats.parse(text.encode(), pmcid))
-        return _Article(pmcid, is_open, False, "" if licence == "none" else licence, text if is_open else "")
+        return _Article(pmcid, is_open, False, "" if licence.casefold() in NO_LICENCE else licence, text if is_open else "")
 
     def _ask(
         self, method: str, url: str, parameters: dict[str, str], understand: Understand[T], may_be_gone: bool = False

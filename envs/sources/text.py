@@ -41,6 +41,8 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
 
 def _case(path: Path) -> CaseReport:
     header, text = _split(read_text(path, MAX_BYTES))
+    if _are_ids(text):
+        raise BadCase("unknown_format", f"{path.name} holds article ids and no report; read them with --cases pmc:{path}")
     if len(text) < MIN_CHARACTERS:
         message = f"{path.name}: the text has {len(text)} characters, a report has at least {MIN_CHARACTERS}"
         raise BadCase("empty_body", message, path.stem[:100])
@@ -52,6 +54,12 @@ def _case(path: Path) -> CaseReport:
             raise BadCase("bad_field", f"{path.name}: 'date: {header['date'][:40]}' must be as 2021, 2021-03 or 2021-03-14")
         header["date"] = date
     return CaseReport(check_id(path.stem), "text", title[:300], text, str(path), licence, meta=header)
+
+
+def _are_ids(text: str) -> bool:
+    """Whether it is a list of article ids as `envs.sources.pmc` takes."""
+    lines = [line.partition("#")[0].strip() for line in text.split("\n")]
+    return any(lines) and all(re.fullmatch(r"PMC\d+", line) for line in lines if line)
 
 
 def _split(text: str) -> tuple[dict[str, str], str]:

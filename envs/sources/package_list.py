@@ -1,0 +1,84 @@
+"""The list that PMC puts beside each bulk package: '<package>.filelist.csv' with each article's licence and whether it is retracted.
+
+Columns are found by name: AccessionID (PMC and digits), License ('CC BY', 'NO-CC CODE', ...), Retracted ('yes' or 'no').
+"""
+
+import csv
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator
+from pathlib import Path
+
+from envs.records import BadCase
+from envs.sources.files import inside, read_lines
+
+MAX_ROWS = 1_000_000
+"""A package holds the articles of one block of a million ids."""
+
+NO_LICENCE = {"", "none", "no-cc code"}
+_COLUMNS = ("AccessionID", "License", "Retracted")
+_CODES = 2**12
+"""Room for different licences; PMC has about ten."""
+
+
+class PackageList:
+    """Licence and retraction by PMCID, 8 bytes an article: a package has up to a million."""
+
+    def __init__(self) -> None:
+        self._entries = array("q")
+        self._licences: dict[str, int] = {}
+
+    def add(self, number: int, licence: str, retracted: bool) -> None:
+        code = self._licences.setdefault(licence, len(self._licences))
+        if code >= _CODES or len(self._entries) >= MAX_ROWS:
+            raise ValueError(f"more than {MAX_ROWS:,} articles or {_CODES:,} licences")
+        self._entries.append((number * _CODES + code) * 2 + retracted)
+
+    def close(self) -> None:
+        """To be called once, after the last `add` and before the first `find`."""
+        self._entries = array("q", sorted(self._entries))
+
+    def find(self, pmcid: str) -> tuple[str, bool] | None:
+        """(licence, retracted) of an article, the licence '' where it has none; None where the list does not name it."""
+        digits = pmcid.removeprefix("PMC")
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 12):
+            return None
+        at = bisect_left(self._entries, int(digits) * _CODES * 2)
+        if at == len(self._entries) or self._entries[at] // (_CODES * 2) != int(digits):
+            return None
+        code, retracted = divmod(self._entries[at] % (_CODES * 2), 2)
+        licence = next(licence for licence, known in self._licences.items() if known == code)
+        return ("" if licence.casefold() in NO_LICENCE else licence), bool(retracted)
+
+
+def list_beside(package: Path) -> PackageList:
+    """The list beside a package; an empty one where there is none.
+
+    Raises BadCase('bad_list' | 'outside_folder' | 'unreadable' | 'too_large' | 'bad_encoding'): a list that is there but cannot be
+    read may hide a retraction, so the package is not read without it.
+    """
+    name = package.name.lower().removesuffix(".tar.gz").removesuffix(".tgz")
+    path = package.with_name(package.name[: len(name)] + ".filelist.csv")
+    found = PackageList()
+    if not path.exists():
+        return found
+    if not inside(path, package.parent):
+        raise BadCase("outside_folder", f"{path.name} is a link that leads out of its folder; copy the file", path=str(path))
+    rows = csv.reader(_text(path))
+    try:
+        columns = [next(rows, []).index(column) for column in _COLUMNS]
+        for row in rows:
+            pmcid, licence, retracted = (row[column].strip() for column in columns)
+            found.add(int(pmcid.removeprefix("PMC")), licence, retracted.casefold() == "yes")
+    except (csv.Error, ValueError, IndexError, OverflowError) as error:
+        message = f"{path.name} line {rows.line_num}: {str(error)[:200]}; mend it, or take it away to do without its licences"
+        raise BadCase("bad_list", message, path=str(path)) from error
+    found.close()
+    return found
+
+
+def _text(path: Path) -> Iterator[str]:
+    for _, line in read_lines(path):
+        if isinstance(line, BadCase):
+            raise line
+        yield line
