@@ -45,7 +45,7 @@ def build_environments(store: Store, settings: EnvironmentSettings, ready: Servi
         for report, result in fan_out(submit, reports, settings.in_flight):
             lost = Built(None, BadCase(type(result).__name__, str(result)[:2000])), Usage()
             built, usage = result if isinstance(result, tuple) else lost
-            built = with_link(built)
+            built = with_link(built, extracted=report.structured is None)
             store.add_built(report, built, built_with, run_id, usage)
             if built.refusal:
                 log.warning("case %s refused: %s", report.case_id, built.refusal)

@@ -37,7 +37,7 @@ def load_icd() -> dict[str, IcdCode]:
 
 
 def _walk(element: ET.Element, parent: str | None) -> Iterator[IcdCode]:
-    code = element.get("id") or element.findtext("name") or ""
+    code = _code(element)
     official = (element.findtext("desc") or "").strip()
     terms = [official, *(note.text or "" for note in element.findall("inclusionTerm/note"))]
     plain = plain_name(official)
@@ -45,7 +45,12 @@ def _walk(element: ET.Element, parent: str | None) -> Iterator[IcdCode]:
     yield IcdCode(code, plain, tuple(synonyms), parent)
     for child in element:
         if child.tag in ("section", "diag"):
-            yield from _walk(child, code)
+            # A block of one code bears that code's name ('C50'): the code hangs on what the block hangs on.
+            yield from _walk(child, parent if _code(child) == code else code)
+
+
+def _code(element: ET.Element) -> str:
+    return element.get("id") or element.findtext("name") or ""
 
 
 def plain_name(term: str) -> str:

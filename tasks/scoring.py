@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from envs.checks import diagnosis_linkable
 from envs.records import Built, ClinicalEnvironment
+from kg.disease_classes import classes_of
 from kg.graph import Graph
 from kg.linking import THRESHOLD, Linker
 from kg.open_graphs import open_disease_graph, open_test_graph, sources_hash
@@ -145,13 +146,21 @@ def disease_linker() -> Linker:
     return Linker(open_disease_graph(), NODE_TYPES["diagnosis"])
 
 
-def with_link(built: Built) -> Built:
-    """`built` with the check whether its true diagnosis is a node of the disease graph, linked as DTC will link it."""
+def with_link(built: Built, extracted: bool) -> Built:
+    """`built` with what the graph knows of its true diagnosis: whether it is a node, and the classes that the source did not tell.
+
+    Of an `extracted` case the graph's classes stand before the model's, which for a weak model are guesses.
+    """
     if built.environment is None:
         return built
-    linker = disease_linker()
-    (link,) = linker.link([true_name(built.environment, linker)])
-    return replace(built, checks=(*built.checks, diagnosis_linkable(link.score, THRESHOLD, link.name)))
+    world, linker = built.environment, disease_linker()
+    (link,) = linker.link([true_name(world, linker)])
+    system, kind = classes_of((world.diagnosis, *world.synonyms))
+    told = (system or world.body_system, kind or world.disease_type)
+    if not extracted:
+        told = (world.body_system or system, world.disease_type or kind)
+    world = replace(world, body_system=told[0], disease_type=told[1])
+    return replace(built, environment=world, checks=(*built.checks, diagnosis_linkable(link.score, THRESHOLD, link.name)))
 
 
 def _verdict_row(trajectory_id: str, verdict: Verdict, strategy: Strategy, threshold: float) -> dict[str, Any]:

@@ -73,3 +73,11 @@ def test_an_alias_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(tables, "ALIASES", path)
     with pytest.raises(BadTable, match=r"aliases\.csv:3: 'mi' is empty, given twice"):
         tables.aliases.__wrapped__()
+
+
+def test_no_icd_code_is_its_own_parent() -> None:
+    from kg.icd import load_icd
+
+    codes = load_icd()
+    assert all(code.parent != code.code for code in codes.values())
+    assert codes["C50"].parent in codes, "breast cancer hangs on its chapter although its block has the same name"
