@@ -18,7 +18,7 @@ from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from envs.diagnosis_names import mentions, names_of
 from envs.grounding import Report, sentences
 from envs.mentions import named_tests
-from envs.naming import normalise
+from envs.naming import normalise, profile
 from envs.records import BadCase, CaseReport, Category, DocumentedTest, StructuredCase
 from envs.redaction import redact
 
@@ -325,6 +325,9 @@ def _read_menu(said: dict[str, Any], source: Report) -> tuple[list[DocumentedTes
         if not tells_result(words, given["name"]):
             notes.append(f"test left out, the report tells no result of it: {given['name']}: {words[:120]}")
             continue
+        if not is_named((given["name"], *given["aliases"]), source.context(span)):
+            notes.append(f"test left out, the passage does not name it: {given['name']}: {words[:120]}")
+            continue
         category = cast(Category, given["category"])
         name = given["name"].strip()
         tests.append(
@@ -365,6 +368,62 @@ _MADE = re.compile(
 )
 
 
+# Words of a test's name that do not tell which test it is.
+_VAGUE = frozenset(
+    [
+        "test",
+        "tests",
+        "testing",
+        "scan",
+        "scans",
+        "imaging",
+        "image",
+        "study",
+        "studies",
+        "examination",
+        "exam",
+        "evaluation",
+        "analysis",
+        "level",
+        "levels",
+        "result",
+        "results",
+        "panel",
+        "assessment",
+        "of",
+        "the",
+        "and",
+        "with",
+        "without",
+        "contrast",
+        "enhanced",
+        "left",
+        "right",
+        "serum",
+        "blood",
+    ]
+)
+
+
+def is_named(names: Sequence[str], context: str) -> bool:
+    """Whether a passage names the test by one of its names: by a telling word, or as a test of the same kind.
+
+    >>> is_named(["transesophageal echocardiography"], "The chest radiography and the ECG showed no relevant alterations.")
+    False
+    """
+    plain = normalise(context)
+    kinds = {kind for mention in named_tests(context) for kind in profile(mention).kinds}
+    for name in names:
+        words = normalise(name).split()
+        telling = [word for word in words if word not in _VAGUE] or words
+        if (
+            any(re.search(rf"\b{re.escape(word[: max(3, len(word) - 3)])}", plain) for word in telling)
+            or profile(name).kinds & kinds
+        ):
+            return True
+    return False
+
+
 def tells_result(words: str, name: str) -> bool:
     """Whether a passage tells a result: more than the test's name, and more than that it was made.
 
@@ -374,7 +433,7 @@ def tells_result(words: str, name: str) -> bool:
     bare = words.strip(" .;,:")
     if not checks.is_documented(bare) or normalise(bare) == normalise(name):
         return False
-    return _MADE.fullmatch(bare) is None
+    return _MADE.fullmatch(bare) is None and _MADE.fullmatch(f"it was {bare}") is None
 
 
 def _told(label: str) -> str:

@@ -74,6 +74,12 @@ class Report:
         ]
         return " ".join(self.text[max(0, before) : min(ends, default=len(self.text)) + 1].split())
 
+    def context(self, span: Span) -> str:
+        """The sentences around a span, and the one before them, where a test is often named."""
+        first = self.text.find(self.sentence(span)[:20], 0, span.end)
+        before = self.text.rfind(". ", 0, max(0, (first if first >= 0 else span.start) - 2))
+        return " ".join(self.text[max(0, before) : span.end].split()) + " " + self.sentence(span)
+
     def own(self) -> str:
         """The text of the sections about this patient."""
         return "".join(c if kept != "\0" else " " for c, kept in zip(self.text, self._case, strict=True))

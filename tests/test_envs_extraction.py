@@ -137,6 +137,7 @@ def test_a_faulty_presentation_is_asked_again_with_its_fault(faulty: object, nam
         ),
         ({**SPINE, "name": "CT chest", "result": "CT of the chest was performed"}, "tells no result"),
         ({**SPINE, "name": "Blood cultures", "result": "Blood cultures"}, "tells no result"),
+        ({**SPINE, "name": "Bronchoscopy", "result": "a “mild” anemia"}, "does not name it"),
     ],
 )
 def test_a_test_that_this_patient_s_sections_do_not_tell_is_left_out(test: dict[str, Any], why: str) -> None:
@@ -262,6 +263,7 @@ def test_sentences_are_split_at_their_ends_only() -> None:
         ("An MRI of the brain was then requested", False),
         ("Biopsy", False),
         ("Pending", False),
+        ("obtained", False),
         ("CT of the chest was performed and showed a mass", True),
         ("Hb 9 g/dL", True),
         ("was normal", True),
