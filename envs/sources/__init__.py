@@ -46,7 +46,7 @@ UNLICENSED = "unlicensed"
 ANY_ARTICLE = "any-article"
 
 _SUFFIXES = tuple(dict.fromkeys(suffix for form in FORMS for suffix in form.suffixes))
-_FIRST_ROWS = 100
+_FIRST_ROWS = 10
 """Rows of a .jsonl in which its form must show."""
 _NOTES = {"readme", "license", "licence", "notice", "copying", "changelog", "citation"}
 """Text files that lie in many folders and tell of the folder, not of a patient; named themselves they are read."""

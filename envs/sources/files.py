@@ -13,7 +13,7 @@ from envs.records import BadCase
 MAX_BYTES = 20 * 2**20
 """The largest file that is read whole: MedR-Bench's 957 cases are 16 MB."""
 
-MAX_LINE_BYTES = 4 * 2**20
+MAX_LINE_BYTES = 2**20
 """The longest line of a file that is read line by line; AgentClinic's longest case has 8 kB."""
 
 MAX_JSON_PARTS = 1_500_000

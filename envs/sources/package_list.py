@@ -4,6 +4,7 @@ Columns are found by name: AccessionID (PMC and digits), License ('CC BY', 'NO-C
 """
 
 import csv
+import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -40,11 +41,11 @@ class PackageList:
 
     def find(self, pmcid: str) -> tuple[str, bool] | None:
         """(licence, retracted) of an article, the licence '' where it has none; None where the list does not name it."""
-        digits = pmcid.removeprefix("PMC")
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= 12):
+        if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
             return None
-        at = bisect_left(self._entries, int(digits) * _CODES * 2)
-        if at == len(self._entries) or self._entries[at] // (_CODES * 2) != int(digits):
+        number = int(pmcid[3:])
+        at = bisect_left(self._entries, number * _CODES * 2)
+        if at == len(self._entries) or self._entries[at] // (_CODES * 2) != number:
             return None
         code, retracted = divmod(self._entries[at] % (_CODES * 2), 2)
         licence = next(licence for licence, known in self._licences.items() if known == code)
@@ -66,11 +67,14 @@ def list_beside(package: Path) -> PackageList:
         raise BadCase("outside_folder", f"{path.name} is a link that leads out of its folder; copy the file", path=str(path))
     rows = csv.reader(_text(path))
     try:
-        columns = [next(rows, []).index(column) for column in _COLUMNS]
+        names = next(rows, [])
+        columns = [names.index(column) for column in _COLUMNS]
         for row in rows:
             pmcid, licence, retracted = (row[column].strip() for column in columns)
-            found.add(int(pmcid.removeprefix("PMC")), licence, retracted.casefold() == "yes")
-    except (csv.Error, ValueError, IndexError, OverflowError) as error:
+            if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
+                raise ValueError(f"{pmcid[:40]!r} is no article id")
+            found.add(int(pmcid[3:]), licence, retracted.casefold() == "yes")
+    except (csv.Error, ValueError, IndexError) as error:
         message = f"{path.name} line {rows.line_num}: {str(error)[:200]}; mend it, or take it away to do without its licences"
         raise BadCase("bad_list", message, path=str(path)) from error
     found.close()
