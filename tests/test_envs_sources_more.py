@@ -10,6 +10,8 @@ import pytest
 
 from envs.build import build_environment
 from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
+from envs.extraction import names_diagnosis
+from envs.grounding import Report
 from envs.records import BadCase, CaseReport, StructuredCase
 from envs.sources import agentclinic, case_json, mediq, medrbench, phenopackets, text
 from tests.conftest import shared_data
@@ -119,6 +121,7 @@ def test_a_plain_text_is_titled_by_its_header_or_first_line(tmp_path: Path) -> N
         ("short.txt", "title: Nothing\nTo be written.", "empty_body", "14 characters"),
         ("dated.txt", f"date: last spring\n{STORY}", "bad_field", "last spring"),
         ("two words.md", STORY, "unsafe_id", "two words"),
+        ("ids.txt", "# mine\nPMC12\nPMC13  # the second\n", "unknown_format", "pmc:"),
     ],
 )
 def test_a_text_that_is_no_report_is_refused(name: str, content: str, reason: str, told: str, tmp_path: Path) -> None:
@@ -234,6 +237,24 @@ def test_sentences_question_and_answer_are_the_report(tmp_path: Path) -> None:
     )
     assert mediq.recognises(ROW)
     assert not mediq.recognises(CHALLENGE)
+    assert names_diagnosis(Report(case.text), case.title, "brucellosis")  # else every extraction of it would be refused
+
+
+@pytest.mark.parametrize(
+    ("question", "asks"),
+    [
+        ("He has fever. What is the most likely diagnosis?", True),
+        ("Based on these findings, which of the following is the most likely diagnosis in this patient?", True),
+        ("Which condition does the patient have?", True),
+        ("What is the best test for diagnosis?", False),
+        ("Which of the following is the most accurate study to reach the diagnosis?", False),
+        ("Which additional finding fits this diagnosis?", False),
+        ("The diagnosis is gout. What causes it?", False),
+        ("Given the diagnosis, which of the following is the next step?", False),
+    ],
+)
+def test_only_a_question_for_the_diagnosis_is_one(question: str, asks: bool) -> None:
+    assert agentclinic.asks_for_diagnosis(question) is asks
 
 
 @pytest.mark.parametrize(
@@ -408,6 +429,12 @@ def test_wrapped_packets_families_and_cohorts(tmp_path: Path) -> None:
         (PACKET | {"measurements": {"assay": "CK"}}, "bad_field", "'measurements'"),
         (PACKET | {"subject": None}, "bad_field", "'subject'"),
         (PACKET | {"interpretations": [], "diseases": [{"term": term("Gout"), "excluded": True}]}, "no_diagnosis", "diseases"),
+        (
+            PACKET | {"interpretations": [], "diseases": [{"term": term("Gout")}, {"term": term("Obesity", "X:2")}]},
+            "several_diagnoses",
+            "Gout, Obesity",
+        ),
+        (PACKET | {"subject": {"id": "x", "taxonomy": term("Mus musculus", "NCBITaxon:10090")}}, "not_human", "Mus musculus"),
     ],
 )
 def test_a_packet_that_tells_no_case_is_refused(packet: object, reason: str, told: str, tmp_path: Path) -> None:
@@ -415,6 +442,23 @@ def test_a_packet_that_tells_no_case_is_refused(packet: object, reason: str, tol
     assert (bad.reason, bad.case_id) == (reason, "packet")
     assert "packet.json" in bad.message
     assert told in bad.message
+
+
+def test_a_number_is_told_as_it_is_written_and_nothing_else_is(tmp_path: Path) -> None:
+    values = [0, 24000.0, 1e-7, 10**30, float("nan"), float("inf"), True, None, "12", [1]]
+    measurements = [measured(f"Test {number}", value, "U/L") for number, value in enumerate(values)]  # type: ignore[arg-type]
+    open_end = measured("Open", 3, "U/L")
+    open_end["value"]["quantity"]["referenceRange"] = {"unit": term("g/L"), "low": 2}  # type: ignore[index]
+    packet = PACKET | {"measurements": [*measurements, open_end], "interpretations": []}
+    told = structure(only(phenopackets.read(write(tmp_path / "packet.json", packet))))
+    assert [test.result.partition(" (")[0] for test in told.tests] == [
+        "0 U/L",
+        "24000 U/L",
+        "1e-07 U/L",
+        f"{10**30} U/L",
+        "3 U/L",
+    ]
+    assert told.tests[-1].result == "3 U/L (reference range from 2 g/L)"
 
 
 # --- our own form ------------------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ _NEJM = {"question", "answers", "patient_info", "physical_exams"}
 _DIAGNOSIS = re.compile(r"\bdiagnos[ie]s\b|\b(?:which|what) (?:disease|disorder|condition|syndrome)\b", re.IGNORECASE)
 _NO_DIAGNOSIS = re.compile(
     r"\b(?:treatments?|therapy|management|managed?|medications?|drugs?|next step|next best|mechanisms?|complications?|genes?"
+    r"|(?:which|what)(?:(?! diagnos)[ -]\w+){0,8}? (?:tests?|stud(?:y|ies)|imaging|findings?|steps?|procedures?|organisms?|features?)"
     r"|prognosis|(?:confirm|establish|make|support)\w* (?:the|this|your) \w*\s?diagnosis|associated with|risk factors?)\b",
     re.IGNORECASE,
 )
