@@ -93,7 +93,9 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
             notes.append(f"documented more than once, merged: {test.name}")
         merged[key] = _merge(merged[key], test) if key in merged else test
     observation = seen_text(case.initial_observation)
-    return replace(case, initial_observation=observation, diagnosis=case.diagnosis.strip(), tests=tuple(merged.values())), notes
+    return replace(
+        case, initial_observation=observation, diagnosis=case.diagnosis.strip(" .;\n\t"), tests=tuple(merged.values())
+    ), notes
 
 
 def seen_text(text: str) -> str:

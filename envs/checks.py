@@ -32,8 +32,8 @@ def has_diagnosis(_report: CaseReport, case: StructuredCase) -> CheckResult:
     return CheckResult("has_diagnosis", letters >= 3, letters, 3, f"the diagnosis is {case.diagnosis!r}")
 
 
-def min_tests(_report: CaseReport, case: StructuredCase, at_least: int = 2) -> CheckResult:
-    """Figure: documented tests. With fewer than `at_least`, ordering tests is no choice."""
+def min_tests(_report: CaseReport, case: StructuredCase, at_least: int) -> CheckResult:
+    """Figure: documented tests. With fewer than `at_least` there is too little to order."""
     count = len(case.tests)
     return CheckResult(
         "min_tests", count >= at_least, count, at_least, f"{count} documented tests, at least {at_least} are needed"
@@ -207,6 +207,8 @@ _UNDOCUMENTED = re.compile(
     (?:pending|unknown|n/?a|none|optional|awaited|to\sfollow|expected\sto\sshow|to\sbe\sdetermined|no\s(?:data|results?)\savailable
     |not\s(?:yet\s)?(?:provided|specified|performed|done|available|indicated|applicable|mentioned|documented|reported|required|conducted|given|tested)
     )\b
+    |no\s[\w\s,()-]{3,60}?(?:(?:was|were)\s(?:performed|done|obtained)|due\sto\b[^.;]{0,60})[.\s]*$
+    |[\w\s,/()-]{3,80}?\b(?:was|were)\s(?:also\s|then\s)?(?:performed|done|obtained|sent|requested)[.\s]*$
     |.*\b(?:(?:could|can)\sbe\sconsidered|not\stypically\snecessary|but\simagine|were\snot\sexplicitly\sdetailed|unavailable\sdue\sto)\b""",
     re.IGNORECASE | re.VERBOSE,
 )

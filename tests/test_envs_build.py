@@ -216,6 +216,19 @@ def test_grounding_sees_through_typography() -> None:
     assert checks.results_grounded(report(case, text), case).passed
 
 
+@pytest.mark.parametrize(
+    "void",
+    [
+        "Quantitative fluorescent PCR analysis was also performed.",
+        "No liver biopsy due to bleeding risk.",
+        "No abdominal CT scan was done",
+    ],
+)
+def test_that_a_test_was_made_or_not_is_no_documented_result(void: str) -> None:
+    assert not checks.is_documented(void)
+    assert checks.is_documented(f"{void} It had shown a mass before.")
+
+
 def test_tests_without_result_are_left_out_and_same_names_merged() -> None:
     twice = replace(TESTS[1], name="hemoglobin", result="8.0 g/dL")
     pending = DocumentedTest("Blood culture", "laboratory", "Pending at the time of examination")
