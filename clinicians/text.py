@@ -7,9 +7,9 @@ DATA_TAGS = ("initial_observation", "test_record", "new_results", "previous_reas
 """The delimiters of quoted data in our prompts (clinicians/prompts/*.md)."""
 
 _MARKUP = re.compile(
-    r"<[|｜][^<>\n]{0,60}?[|｜]>"  # ChatML, Llama 3, DeepSeek, gpt-oss: <|im_start|>
+    r"<\s*[|｜][^<>\n]{0,60}?[|｜]>"  # ChatML, Llama 3, DeepSeek, gpt-oss: <|im_start|>
     r"|</?(?:s|bos|eos|pad|unk|think|tool_call|tool_response|start_of_turn|end_of_turn)>"  # Llama 2, Gemma, Qwen
-    r"|<</?sys>>|\[/?inst\]"  # Llama 2, Mistral
+    r"|<</?sys>>|\[/?inst\]|(?-i:\[/?[A-Z]+_[A-Z]+\])"  # Llama 2, Mistral: [TOOL_CALLS]
     rf"|<\s*/?\s*(?:{'|'.join(DATA_TAGS)})\b[^<>\n]{{0,60}}>?",
     re.IGNORECASE,
 )

@@ -121,7 +121,7 @@ def test_a_bad_case_is_named_and_retry_runs_just_that_one(tmp_path: Path, run_en
     cases, out = sample_cases(tmp_path / "cases", 3, 4), tmp_path / "out"
     good = (cases / "medaction-04.json").read_text()
     broken = json.loads(good)
-    broken["initial_observation"] += f" This is {broken['diagnosis']}."
+    broken["initial_observation"] = f"This is {broken['diagnosis']}. {broken['initial_observation']}"
     (cases / "medaction-04.json").write_text(json.dumps(broken))
     (cases / "medaction-99.xml").write_text("<article><front>")
     first = medaction(run_environment, "distill", "--cases", cases, "--out", out, "--teacher", "kg-screening")
