@@ -83,9 +83,9 @@ def reconstruct_gold(store: Store, settings: DistillSettings, ready: Services, r
     """The gold trajectory of every environment that has none, from the text of its report (RQ1)."""
     if settings.gold is None:
         return
-    failed = {failure.trajectory_id for failure in _left_alone(store, "gold", retry)}
+    done = store.trajectory_ids() | {failure.trajectory_id for failure in _left_alone(store, "gold", retry)}
     specs = [(environment, gold_spec(environment, settings)) for environment in _chosen(store, settings)]
-    wanted = [(environment, spec) for environment, spec in specs if spec.trajectory_id not in failed | store.trajectory_ids()]
+    wanted = [(environment, spec) for environment, spec in specs if spec.trajectory_id not in done]
     if not wanted:
         return
     ready.ray()
