@@ -1,19 +1,17 @@
 """A real HTTP server on loopback that answers as NCBI's efetch and open-access service do, faults included."""
 
-import asyncio
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+
+from tests.serving import serving
 
 OA_PATH = "/pmc/utils/oa/oa.fcgi"
 EFETCH_PATH = "/entrez/eutils/efetch.fcgi"
@@ -95,16 +93,5 @@ def ncbi_server(deposits: dict[str, Deposit], fault: Fault = lambda _asked, _num
     """Serve `deposits` on a free port of 127.0.0.1; `url` is what MEDACTION_NCBI_URL takes."""
     ours = NCBIServer(deposits, fault)
     app = Starlette(routes=[Route(path, ours.answer, methods=["GET", "POST"]) for path in (OA_PATH, EFETCH_PATH)])
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        ours.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])), daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield ours
-        finally:
-            server.should_exit = True
-            thread.join(timeout=10)
+    with serving(app, log_level="critical") as ours.url:
+        yield ours

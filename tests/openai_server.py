@@ -1,19 +1,18 @@
 """A real OpenAI-compatible HTTP server on loopback whose replies a test scripts, and which keeps every request."""
 
 import asyncio
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from tests.serving import serving
 
 
 @dataclass(frozen=True)
@@ -98,16 +97,6 @@ def openai_server(script: Script) -> Iterator[OpenAIServer]:
     """Serve `script` on a free port of 127.0.0.1; `url` ends in /v1, as an api_base does."""
     ours = OpenAIServer(script)
     app = Starlette(routes=[Route("/v1/chat/completions", ours._complete, methods=["POST"])])
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        ours.url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])), daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield ours
-        finally:
-            server.should_exit = True
-            thread.join(timeout=10)
+    with serving(app) as url:
+        ours.url = f"{url}/v1"
+        yield ours
