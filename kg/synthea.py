@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 from kg.hpo import package_folder
 
@@ -16,9 +17,30 @@ def load_reasons() -> tuple[tuple[str, str], ...]:
 
     Procedures here are tests and treatments alike; the caller keeps those it knows to be tests.
     """
+    return tuple(dict.fromkeys(pair for module in _modules() for pair in _pairs(module["states"])))
+
+
+@cache
+def loinc_names() -> dict[str, str]:
+    """LOINC code -> the name that Synthea's modules show for it, for the about 420 codes that they use."""
+    found: dict[str, str] = {}
+    waiting: list[Any] = list(_modules())
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            if item.get("system") == "LOINC" and item.get("display"):
+                name = found.setdefault(item["code"], item["display"])
+                found[item["code"]] = min(name, item["display"])  # whatever the order of the modules
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+    return found
+
+
+@cache
+def _modules() -> tuple[dict[str, Any], ...]:
     folder = package_folder("synthea") / "resources" / "modules"
-    pairs = (pair for path in sorted(folder.rglob("*.json")) for pair in _pairs(json.loads(path.read_bytes())["states"]))
-    return tuple(dict.fromkeys(pairs))
+    return tuple(json.loads(path.read_bytes()) for path in sorted(folder.rglob("*.json")))
 
 
 def _pairs(states: dict[str, dict]) -> Iterator[tuple[str, str]]:
