@@ -49,6 +49,9 @@ class Ask(Protocol):
         self, asked: Sequence[Message], schema: dict[str, Any] | None = None, temperature: float | None = None
     ) -> Completion: ...
 
+    def refused(self, fault: MalformedReply) -> None:
+        """Told of every reply that is asked for again."""
+
 
 async def write_turn(ask: Ask, asked: Sequence[Message], number: int, last_turn: bool) -> Turn:
     """A free-form turn: two calls, and at most four more, because a text that is no turn and a record that does not fit
@@ -58,6 +61,7 @@ async def write_turn(ask: Ask, asked: Sequence[Message], number: int, last_turn:
     try:
         return await _read(ask, written, number, last_turn)
     except NoAction as fault:
+        ask.refused(fault)
         again = rewrite_messages(asked, written.text, fault.message, last_turn)
     return replace(await _read(ask, await ask(again), number, last_turn), repaired=True)
 
@@ -72,6 +76,7 @@ async def _read(ask: Ask, written: Completion, number: int, last_turn: bool) -> 
     except NoAction:
         raise
     except MalformedReply as fault:
+        ask.refused(fault)
         again = extraction_repair_messages(asked, fault.raw, fault.message, last_turn)
         try:
             extracted = _record(await ask(again, schema, temperature=0.0), text, last_turn)

@@ -70,11 +70,15 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Begin at `server`; or ask again after `wait_s` seconds; or never, because `spent_usd` has reached the budget."""
+    """Begin at `server`; or ask again after `wait_s` seconds; or never, because `spent_usd` has reached the budget.
+
+    `down_s` is for how long that server, which has answered before, could not be reached (0: it can); None: it has never answered.
+    """
 
     server: str | None = None
     wait_s: float = 0.0
     spent_usd: float | None = None
+    down_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,8 @@ class _Server:
         self.longest_asked = 0.0
         self.closed_until = 0.0
         self.failures = 0
-        self.down_until = 0.0
+        self.down_until = self.down_since = 0.0
+        self.answered = False
         self.call_s = 0.2
 
     def wait(self, in_flight: int, now: float) -> float:
@@ -158,16 +163,22 @@ class _Server:
             return 0.0
         return min(1.0, max(SHORTEST_WAIT_S, self.call_s / 4))
 
+    def down_s(self, now: float) -> float | None:
+        if not self.answered:
+            return None
+        return now - self.down_since if self.failures else 0.0
+
     def begin(self) -> None:
         self.under_way += 1
         self.most = max(self.most, self.under_way + len(self.held_until))
 
     def end(self, outcome: Outcome, began: float, retry_after_s: float | None, now: float) -> None:
         if outcome == "down":
+            self.down_since = self.down_since if self.failures else now
             self.failures += 1
             self.down_until = now + min(30.0, 2.0**self.failures)
             return
-        self.failures, self.down_until = 0, 0.0
+        self.failures, self.down_until, self.answered = 0, 0.0, True
         if outcome == "overloaded":
             self.held_until.append(now + min(HELD_S, self.call_s))
         else:
@@ -259,7 +270,7 @@ class Book:
                 bucket.take(amount)
             known[chosen].begin()
             self._permits[ask.call] = _Permit(worker, (bounds.model, chosen), now, tokens)
-            return Answer(server=chosen)
+            return Answer(server=chosen, down_s=known[chosen].down_s(now))
         return Answer(wait_s=min(waits.values()))
 
     def _end(self, ended: Ended, now: float) -> None:

@@ -16,16 +16,22 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from clinicians.call_cache import CacheMode, CallCache, cache_key, default_folder
-from clinicians.limits import Ask, Bounds, Ended, Ledger, LocalLedger, Outcome
+from clinicians.limits import Answer, Ask, Bounds, Ended, Ledger, LocalLedger, Outcome
 from clinicians.prompts import Message
 from clinicians.reply import MalformedReply
 from clinicians.teacher import Teacher
 from clinicians.transport import Response, Trouble, send
-from trajectories.records import Usage
+from trajectories.records import Fault, Usage
 
 RETRIES = 4
 """How often a call is made again after trouble that may pass, before the error is ours. A server that says that it has too much to do
 costs none of them: it is asked until the teacher's `timeout_s` is over."""
+
+LOST_S = 60.0
+"""How long a server that has answered in this run, and then cannot be reached, is waited for: it may be starting anew. Once it was
+gone for so long, further calls fail at their first attempt."""
+
+LONGEST_PAUSE_LOST_S = 4.0
 
 BACK_OFF_S = 0.5
 LONGEST_BACK_OFF_S = 30.0
@@ -131,11 +137,6 @@ async def complete(
     return whole_text(completion), completion.usage
 
 
-def is_transient(error: BaseException) -> bool:
-    """Whether asking again later may help: rate limits, overloaded or unreachable servers, time-outs."""
-    return isinstance(error, ModelUnavailable)
-
-
 async def call(teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any] | None, seed: int | None) -> Completion:
     """One call, with whatever came back. Raises ModelError, and RuntimeError when the teacher's key is not set.
 
@@ -150,9 +151,14 @@ async def call(teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any
         keys.append(key)
     if access.cache and access.mode != "refresh" and (found := access.cache.get(key)):
         return Completion(found["text"], found["thinking"], found["finish_reason"], Usage(cached_calls=1))
-    response = await _patiently(access.ledger, teacher, request)
-    cost = _cost(teacher, response)
-    usage = Usage(1, response.prompt_tokens, response.completion_tokens, cost, time.monotonic() - started)
+    faults: list[Fault] = []
+    try:
+        response = await _patiently(access.ledger, teacher, request, faults)
+    except ModelError as error:
+        error.usage = Usage(faults=tuple(faults))
+        raise
+    cost, seconds = _cost(teacher, response), time.monotonic() - started
+    usage = Usage(1, response.prompt_tokens, response.completion_tokens, cost, seconds, faults=tuple(faults))
     whole = response.text.strip() and response.finish_reason not in ("length", "content_filter")
     if access.cache and access.mode != "read" and whole:
         kept = {name: getattr(response, name) for name in ("text", "thinking", "finish_reason")}
@@ -185,17 +191,17 @@ def forget(keys: Iterable[str]) -> None:
         _access.cache.forget(keys)
 
 
-async def _patiently(ledger: Ledger, teacher: Teacher, request: dict[str, Any]) -> Response:
-    """Ask until there is a reply, or the trouble lasts. Raises ModelError."""
+async def _patiently(ledger: Ledger, teacher: Teacher, request: dict[str, Any], faults: list[Fault]) -> Response:
+    """Ask until there is a reply, or the trouble lasts; what went wrong is added to `faults`. Raises ModelError."""
     key, bounds = api_key(teacher), Bounds.of(teacher)
     expected = sum(len(message["content"]) for message in request["messages"]) // 4 + teacher.max_tokens
     tries = refusals = 0
-    tried_for, refused_since = 0.0, 0.0
+    tried_for, refused_since, lost_since = 0.0, 0.0, 0.0
     avoid: str | None = None
     while True:
         ask = Ask(uuid4().hex, bounds, expected, avoid)
-        server = await _allowed(ledger, ask)
-        began = time.monotonic()
+        allowed = await _allowed(ledger, ask)
+        server, began = allowed.server or "", time.monotonic()
         response: Response | None = None
         trouble: Trouble | None = None
         outcome: Outcome = "other"
@@ -213,12 +219,20 @@ async def _patiently(ledger: Ledger, teacher: Teacher, request: dict[str, Any]) 
         if response:
             return _without_key(response, key)
         assert trouble is not None
-        now = time.monotonic()
+        error, now = _model_error(trouble), time.monotonic()
+        faults.append(Fault(type(error).__name__, error.message))
         if _busy(trouble):
             refused_since = refused_since if refusals else now
             refusals += 1
             wait = _pause(refusals, trouble.retry_after_s)
             give_up = now + wait - refused_since > teacher.timeout_s
+        elif not trouble.reached and allowed.down_s is not None:
+            # A server that had answered may be starting anew: all that wait for it go on when it is back.
+            lost_since = lost_since or now
+            tries += 1
+            avoid = server
+            wait = 0.0 if tries < len(bounds.servers) else min(LONGEST_PAUSE_LOST_S, _pause(tries, None))
+            give_up = max(allowed.down_s, now - lost_since) > LOST_S
         else:
             tries += 1
             tried_for += now - began
@@ -227,16 +241,16 @@ async def _patiently(ledger: Ledger, teacher: Teacher, request: dict[str, Any]) 
             # Twice the time-out is patience enough with a server that hangs.
             give_up = not _passes(trouble) or tries > RETRIES or max(wait, tried_for - teacher.timeout_s) >= teacher.timeout_s
         if give_up:
-            raise _model_error(trouble) from None
+            raise error from None
         await asyncio.sleep(wait)
 
 
-async def _allowed(ledger: Ledger, ask: Ask) -> str:
-    """The server at which the call may begin, as soon as it may. Raises BudgetSpent."""
+async def _allowed(ledger: Ledger, ask: Ask) -> Answer:
+    """Leave to begin at a server, as soon as there is. Raises BudgetSpent."""
     while True:
         answer = await ledger.ask(ask)
         if answer.server is not None:
-            return answer.server
+            return answer
         if answer.spent_usd is not None:
             spent = f"${answer.spent_usd:.2f}" if math.isfinite(answer.spent_usd) else "an unknown part"
             told = f"{ask.bounds.teacher}: {spent} spent of a budget of ${ask.bounds.budget_usd:.2f}; raise budget_usd to go on"

@@ -11,12 +11,13 @@ from clinicians.reply import MalformedReply, parse_reply, reply_schema
 from clinicians.teacher import Teacher
 from clinicians.text import plain
 from trajectories.loops import must_commit
-from trajectories.records import Style, Turn, Usage
+from trajectories.records import Fault, Style, Turn, Usage
 
 
 class LlmClinician:
-    """Plays by a language model: in the schema one call a turn, and one more when the reply is outside the grammar;
-    free-form (`clinicians.free_form`) two calls, and up to four more. `context_tokens` bounds a prompt (`clinicians.prompts`)."""
+    """Plays by a language model: in the schema one call a turn, and one more when the reply is outside the grammar; free-form
+    (`clinicians.free_form`) two calls, and up to four more. A turn that could not be mended is begun anew once, because a model that
+    sees its own bad reply may repeat it. `context_tokens` bounds a prompt (`clinicians.prompts`)."""
 
     prompt_versions: Mapping[Style, str] = PROMPT_VERSIONS
 
@@ -28,17 +29,26 @@ class LlmClinician:
     async def decide(
         self, initial_observation: str, turns: Sequence[Turn], t_max: int, seed: int, style: Style = "schema"
     ) -> Turn:
-        """The next turn, without answers. Raises MalformedReply after the repair attempt, ModelError, and PromptTooLong.
+        """The next turn, without answers. Raises MalformedReply when the second beginning fails too, ModelError, and PromptTooLong.
 
-        What the calls of a turn that failed had used stands in the error's `usage`.
+        What the calls of a turn that failed had used, and all that was wrong, stands in the error's `usage`.
         """
         asked = messages(initial_observation, turns, t_max, style, self.context_tokens)
         write = write_turn if style == "free" else _write_reply
+        number, last_turn = len(turns) + 1, must_commit(turns, t_max)
         ask = _Ask(self.teacher, seed)
         try:
             with on_trial():
-                turn = await write(ask, asked, len(turns) + 1, must_commit(turns, t_max))
-        except (MalformedReply, ModelError) as error:
+                try:
+                    turn = await write(ask, asked, number, last_turn)
+                except MalformedReply as fault:
+                    ask.refused(fault)
+                    turn = replace(await write(ask, asked, number, last_turn), repaired=True)
+        except MalformedReply as error:
+            ask.refused(error)
+            error.usage = ask.usage
+            raise
+        except ModelError as error:
             error.usage = ask.usage
             raise
         return replace(turn, usage=ask.usage)
@@ -55,10 +65,18 @@ class _Ask:
         self, asked: Sequence[Message], schema: dict[str, Any] | None = None, temperature: float | None = None
     ) -> Completion:
         teacher = self.teacher if temperature is None else self.teacher.model_copy(update={"temperature": temperature})
-        completion = await call(teacher, asked, schema, self.seed)
+        try:
+            completion = await call(teacher, asked, schema, self.seed)
+        except ModelError as error:
+            self.usage += error.usage
+            raise
         self.seed += 1
         self.usage += completion.usage
         return completion
+
+    def refused(self, fault: MalformedReply) -> None:
+        """Keep on record what was wrong with a reply that is asked for again, or was the last one."""
+        self.usage += Usage(faults=(Fault(type(fault).__name__, fault.message, fault.raw),))
 
 
 async def _write_reply(ask: _Ask, asked: Sequence[Message], number: int, last_turn: bool) -> Turn:
@@ -66,6 +84,7 @@ async def _write_reply(ask: _Ask, asked: Sequence[Message], number: int, last_tu
     try:
         return _turn(await ask(asked, schema), number, last_turn)
     except MalformedReply as fault:
+        ask.refused(fault)
         again = repair_messages(asked, fault.raw, fault.message, last_turn)
     return replace(_turn(await ask(again, schema), number, last_turn), repaired=True)
 

@@ -70,7 +70,11 @@ class Meter:
 
     def __call__(self, messages: list[dict[str, str]], schema: dict[str, Any]) -> str:
         asking = complete(self.model, messages, schema)
-        text, used = asyncio.run_coroutine_threadsafe(asking, self.loop).result() if self.loop else asyncio.run(asking)
+        try:
+            text, used = asyncio.run_coroutine_threadsafe(asking, self.loop).result() if self.loop else asyncio.run(asking)
+        except (ModelError, MalformedReply) as error:
+            self.usage += error.usage
+            raise
         self.usage += used
         return text
 

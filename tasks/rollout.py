@@ -10,6 +10,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Literal, Protocol
 
+from clinicians.llm import BudgetSpent
 from envs.oracle import Oracle
 from envs.records import ClinicalEnvironment
 from trajectories.loops import must_commit
@@ -20,9 +21,6 @@ BranchBy = Literal["every", "same"]
 
 Distance = Callable[[str], int | None]
 """The text of a diagnosis -> its DTC to the truth of the environment, in hops; None: unknown."""
-
-BUDGET_SPENT = "BudgetSpent"
-"""The class of error (`clinicians.llm`) that ends a tree, by its name: what is played here need not be a language model."""
 
 
 class Clinician(Protocol):
@@ -243,10 +241,10 @@ async def play_tree(
     has cost something) is a Failure of class BudgetSpent, so that what it cost is on record; one that had not begun is
     neither played nor failed, only missing, and so are the branches: the next run with a larger budget plays them unasked.
     """
-    trajectories, failures, not_started = list(tree), list[Failure](), 0
+    trajectories, failures, not_started, budget_spent = list(tree), list[Failure](), 0, False
 
     async def play_all(specs: Iterable[RolloutSpec]) -> None:
-        nonlocal not_started
+        nonlocal not_started, budget_spent
         done = {trajectory.trajectory_id for trajectory in trajectories} | skip
         by_id = {trajectory.trajectory_id: trajectory for trajectory in trajectories}
         wanted = [spec for spec in specs if spec.trajectory_id not in done]
@@ -260,15 +258,18 @@ async def play_tree(
         for spec, result in zip(wanted, results, strict=True):
             if isinstance(result, Trajectory):
                 trajectories.append(result)
-            elif not isinstance(result, RolloutFailed):
+                continue
+            if not isinstance(result, RolloutFailed):
                 raise result
-            elif type(result.__cause__).__name__ == BUDGET_SPENT and not result.usage.calls:
+            unpaid = isinstance(result.__cause__, BudgetSpent)
+            budget_spent |= unpaid
+            if unpaid and not result.usage.calls:
                 not_started += 1
             else:
                 failures.append(_failure(spec, result))
 
     await play_all(initial_specs(environment, plan))
-    if not not_started and not any(failure.error_class == BUDGET_SPENT for failure in failures):
+    if not budget_spent:
         await play_all(branch_specs(environment, plan, trajectories, distance))
     return Played(environment.case_id, tuple(trajectories[len(tree) :]), tuple(failures), not_started)
 

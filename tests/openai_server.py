@@ -55,6 +55,9 @@ class OpenAIServer:
     url: str = ""
     under_way: int = 0
 
+    def application(self) -> Starlette:
+        return Starlette(routes=[Route("/v1/chat/completions", self._complete, methods=["POST"])])
+
     async def _complete(self, request: Request) -> Response:
         body = await request.json()
         self.under_way += 1
@@ -96,7 +99,6 @@ def _completion(model: str, reply: Reply) -> dict[str, Any]:
 def openai_server(script: Script) -> Iterator[OpenAIServer]:
     """Serve `script` on a free port of 127.0.0.1; `url` ends in /v1, as an api_base does."""
     ours = OpenAIServer(script)
-    app = Starlette(routes=[Route("/v1/chat/completions", ours._complete, methods=["POST"])])
-    with serving(app) as url:
+    with serving(ours.application()) as url:
         ours.url = f"{url}/v1"
         yield ours

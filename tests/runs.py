@@ -1,8 +1,11 @@
 """Runs of the command line in processes of their own, and what they leave in the store."""
 
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conftest import SAMPLES
@@ -28,3 +31,18 @@ def sample_cases(folder: Path, *numbers: int) -> Path:
 def rows(out: Path, sql: str) -> list[tuple]:
     with Store(out / "trajectories.duckdb") as store:
         return store.rows(sql)
+
+
+@contextmanager
+def medaction_process(home: Path, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A `medaction` process under way, with its call cache in `home` and its words in `home`/medaction.log; killed at the end."""
+    environment = os.environ | {"MEDACTION_CALL_CACHE": str(home / "calls")}
+    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    with (
+        (home / "medaction.log").open("ab") as words,
+        subprocess.Popen(command, env=environment, stdout=words, stderr=words) as run,
+    ):
+        try:
+            yield run
+        finally:
+            run.kill()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 import os
 import pickle
 import subprocess
@@ -27,7 +28,6 @@ from clinicians.llm import (
     call,
     complete,
     configure,
-    is_transient,
     on_trial,
 )
 from clinicians.llm_clinician import LlmClinician
@@ -137,11 +137,25 @@ def test_one_repair(bad: Reply, told: str) -> None:
         (Reply(""), "empty", ""),
     ],
 )
-def test_a_reply_malformed_twice_fails_with_the_reply(bad: Reply, says: str, raw: str) -> None:
+def test_a_turn_fails_with_the_reply_when_its_second_beginning_fails_too(bad: Reply, says: str, raw: str) -> None:
     with openai_server(lambda _, n: bad) as server, pytest.raises(MalformedReply, match=says) as failed:
         asyncio.run(LlmClinician(teacher(server)).decide("o1", (), 8, seed=1))
     assert failed.value.raw == raw
-    assert len(server.asked) == 2
+    assert [len(asked.body["messages"]) for asked in server.asked] == [2, 4, 2, 4]
+    assert len({asked.body["seed"] for asked in server.asked}) == 4
+    assert failed.value.usage.calls == 4
+    assert [(fault.error_class, fault.raw) for fault in failed.value.usage.faults] == [("MalformedReply", raw)] * 4
+
+
+def test_a_turn_that_cannot_be_mended_is_begun_anew_and_keeps_what_was_wrong() -> None:
+    replies = [Reply("prose"), Reply("busy", status=500), Reply(drop=True), Reply(""), Reply(GOOD)]
+    turn, asked = decide(lambda _, n: replies[n])
+    assert (turn.raw, turn.repaired, turn.usage.calls, len(asked)) == (GOOD, True, 3, 5)
+    assert asked[4].body["messages"] == asked[0].body["messages"]
+    faults = turn.usage.faults
+    classes = ["MalformedReply", "ModelUnavailable", "ModelUnavailable", "MalformedReply"]
+    assert [fault.error_class for fault in faults] == classes
+    assert [faults[0].raw, *(fault.message[:4] for fault in faults[1:3]), faults[3].raw] == ["prose", "500 ", "503 ", ""]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -162,7 +176,7 @@ def test_lasting_trouble_is_an_error_that_says_so(
     monkeypatch.setattr(llm, "BACK_OFF_S", 0.02)
     with openai_server(lambda _, n: Reply("no luck today", status=status)) as server, pytest.raises(ModelError) as failed:
         asyncio.run(LlmClinician(teacher(server)).decide("o1", (), 8, seed=1))
-    assert is_transient(failed.value) is transient
+    assert isinstance(failed.value, ModelUnavailable) is transient
     assert failed.value.status == status
     assert "no luck today" in str(failed.value)
     assert len(server.asked) == requests
@@ -180,7 +194,7 @@ def test_an_overloaded_server_is_asked_until_the_time_out_is_over(monkeypatch: p
     started = time.monotonic()
     with openai_server(lambda _, n: Reply("no luck today", status=429)) as server, pytest.raises(ModelError) as failed:
         asyncio.run(LlmClinician(teacher(server, timeout_s=1.5)).decide("o1", (), 8, seed=1))
-    assert is_transient(failed.value)
+    assert isinstance(failed.value, ModelUnavailable)
     assert failed.value.status == 429
     assert 0.7 < time.monotonic() - started < 4
     assert len(server.asked) > 5
@@ -230,7 +244,7 @@ def test_answers_that_are_no_reply_are_asked_again(bad: Reply) -> None:
 def test_a_slow_server_times_out() -> None:
     with openai_server(lambda _, n: Reply(GOOD, after_s=3)) as server, pytest.raises(ModelError) as failed:
         asyncio.run(LlmClinician(teacher(server, timeout_s=0.3)).decide("o1", (), 8, seed=1))
-    assert is_transient(failed.value)
+    assert isinstance(failed.value, ModelUnavailable)
 
 
 def test_a_server_that_is_not_there() -> None:
@@ -238,12 +252,31 @@ def test_a_server_that_is_not_there() -> None:
         gone = teacher(server)
     with pytest.raises(ModelError, match="Connection error") as failed:
         asyncio.run(LlmClinician(gone).decide("o1", (), 8, seed=1))
-    assert is_transient(failed.value)
+    assert isinstance(failed.value, ModelUnavailable)
 
 
-def test_our_own_mistakes_are_not_transient() -> None:
-    assert not is_transient(MalformedReply("x"))
-    assert not is_transient(ValueError("x"))
+def test_a_server_that_is_away_for_a_while_is_waited_for_and_one_that_stays_away_fails_the_next_call_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the number of attempts it would have failed: with these pauses they are over in a tenth of a second."""
+    monkeypatch.setattr(llm, "BACK_OFF_S", 0.01)
+    monkeypatch.setattr(llm, "LONGEST_PAUSE_LOST_S", 0.05)
+    away = {"until": 0.0}
+    script: Script = lambda _, n: Reply("back", drop=time.monotonic() < away["until"])  # noqa: E731
+    configure(CallSettings(ledger=LocalLedger()))
+    with openai_server(script) as server:
+        assert asyncio.run(complete(teacher(server), COUNT))[0] == "back"
+        away["until"] = time.monotonic() + 1
+        text, usage = asyncio.run(complete(teacher(server), COUNT))
+        assert (text, usage.calls) == ("back", 1)
+        assert len(usage.faults) > llm.RETRIES + 1
+
+        monkeypatch.setattr(llm, "LOST_S", 0.5)
+        away["until"] = math.inf
+        for most in (100, 1):
+            with pytest.raises(ModelUnavailable, match="Connection error") as failed:
+                asyncio.run(complete(teacher(server), COUNT))
+            assert 1 <= len(failed.value.usage.faults) <= most
 
 
 def test_the_key_reaches_the_server_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,7 +479,6 @@ def test_no_call_begins_after_the_budget_is_spent() -> None:
     assert 3 <= 20 - len(refused) <= 4
     assert len(refused) + sum(isinstance(result, llm.Completion) for result in results) == 20
     assert "raise budget_usd" in str(refused[0])
-    assert not is_transient(refused[0])
     assert more.usage.cost_usd == pytest.approx(1)
 
 

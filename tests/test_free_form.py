@@ -121,10 +121,10 @@ def test_what_the_text_does_not_say_is_refused_and_read_again_once(faulty: str, 
     assert says in asked[2].body["messages"][-1]["content"]
 
     with pytest.raises(MalformedReply, match=says) as refused:
-        decide(replies(TEXT, faulty, faulty))
+        decide(replies(*[TEXT, faulty, faulty] * 2))
     assert not isinstance(refused.value, NoAction)
     assert refused.value.raw == f"{TEXT}\n\n[read from it]\n{faulty}"
-    assert refused.value.usage.calls == 3
+    assert refused.value.usage.calls == 6
 
 
 NO_TURN = [
@@ -163,9 +163,9 @@ def test_a_text_that_is_no_turn_is_written_again_once(text: str | Reply, said: s
     assert rewritten["seed"] != asked[0].body["seed"]
 
     with pytest.raises(NoAction, match=says) as refused:
-        decide(replies(*once, *once))
+        decide(replies(*once, *once, *once, *once))
     assert refused.value.raw == (text.text if isinstance(text, Reply) else text)
-    assert refused.value.usage.calls == 2 * len(once)
+    assert refused.value.usage.calls == 4 * len(once)
 
 
 def test_thinking_and_special_tokens_are_no_part_of_the_text() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from clinicians.llm import BudgetSpent
 from clinicians.reply import MalformedReply
 from envs.oracle import Oracle
 from envs.records import UNAVAILABLE, ClinicalEnvironment
@@ -15,10 +16,6 @@ from tests.records import MENU, environment, small_tree, trajectory, turn
 from trajectories.records import Hypothesis, RolloutSpec, Style, Trajectory, Turn, Usage
 
 PLAN = TreePlan({"a": "hash-a", "b": "hash-b"}, rollouts=3, launch_points=1, branches=1, t_max=4)
-
-
-class BudgetSpent(Exception):
-    pass
 
 
 class Scripted:
@@ -158,7 +155,7 @@ def test_an_oracle_that_fails_fails_the_rollout_not_the_case() -> None:
     world = environment()
 
     def choose(order: str, names: Sequence[str]) -> Sequence[int]:
-        raise BudgetSpent("the oracle's model has no budget left")
+        raise BudgetSpent("the oracle's model has no budget left", 402)
 
     plan = replace(PLAN, teachers={"a": "hash-a"}, rollouts=1)
     oracle = Oracle(world.menu, choose=choose)
@@ -169,11 +166,11 @@ def test_an_oracle_that_fails_fails_the_rollout_not_the_case() -> None:
 
 def test_a_spent_budget_ends_the_tree_and_leaves_what_had_not_begun() -> None:
     world = environment()
-    not_begun = tree_of(world, {"a": Scripted(), "b": Scripted(fails_at=1, error=BudgetSpent("spent"))})
+    not_begun = tree_of(world, {"a": Scripted(), "b": Scripted(fails_at=1, error=BudgetSpent("spent", 402))})
     assert len(not_begun.trajectories) == 3, "no branches"
     assert (not_begun.failures, not_begun.not_started) == ((), 3)
 
-    under_way = tree_of(world, {"a": Scripted(), "b": Scripted(fails_at=2, error=BudgetSpent("spent"))})
+    under_way = tree_of(world, {"a": Scripted(), "b": Scripted(fails_at=2, error=BudgetSpent("spent", 402))})
     assert Counter(failure.error_class for failure in under_way.failures) == {"BudgetSpent": 3}
     assert {failure.usage.calls for failure in under_way.failures} == {1}
     assert all(played.spec.parent_id is None for played in under_way.trajectories)

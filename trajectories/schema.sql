@@ -34,7 +34,8 @@ create table if not exists cases (
     completion_tokens bigint not null,
     cost_usd double not null,
     seconds double not null,
-    cached_calls integer not null
+    cached_calls integer not null,
+    faults struct(error_class varchar, message varchar, raw varchar)[] not null
 );
 
 -- Every check of every case, passed or not.
@@ -104,6 +105,7 @@ create table if not exists turns (
     cost_usd double not null,
     seconds double not null,
     cached_calls integer not null,       -- answered by the call cache: they are in no other column
+    faults struct(error_class varchar, message varchar, raw varchar)[] not null, -- attempts that failed
     primary key (trajectory_id, number)
 );
 
@@ -127,7 +129,8 @@ create table if not exists failures (
     completion_tokens bigint not null,
     cost_usd double not null,
     seconds double not null,
-    cached_calls integer not null
+    cached_calls integer not null,
+    faults struct(error_class varchar, message varchar, raw varchar)[] not null -- over all its turns, the last one's too
 );
 
 create table if not exists links (

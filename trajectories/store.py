@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
 from trajectories.records import Failure, RolloutSpec, Trajectory, Turn, Usage, now
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 _TURN_FIELDS = (
     "number",
     "reasoning",
@@ -32,6 +32,7 @@ _TURN_FIELDS = (
 )
 _ENVIRONMENTS = TypeAdapter(list[ClinicalEnvironment])
 _TURNS = TypeAdapter(list[Turn])
+_USAGE = TypeAdapter(Usage)
 
 
 class StoreError(RuntimeError):
@@ -223,11 +224,12 @@ class Store:
     def _spent_on(self, case_id: str) -> Usage:
         names = ", ".join(Usage.__dataclass_fields__)
         found = self.rows(f"select {names} from cases where case_id = ?", [case_id])
-        return Usage(*found[0]) if found else Usage()
+        return _USAGE.validate_python(dict(zip(Usage.__dataclass_fields__, found[0], strict=True))) if found else Usage()
 
     def _add_spent(self, case_id: str, usage: Usage) -> None:
-        change = ", ".join(f"{name} = {name} + ?" for name in Usage.__dataclass_fields__)
-        self.db.execute(f"update cases set {change} where case_id = ?", [*astuple(usage), case_id])
+        spent = asdict(self._spent_on(case_id) + usage)
+        change = ", ".join(f"{name} = ?" for name in spent)
+        self.db.execute(f"update cases set {change} where case_id = ?", [*spent.values(), case_id])
 
     def add_unreadable(self, refusal: BadCase, run_id: str) -> None:
         """Something that could not be read as a case report at all; noted once per case and reason."""
