@@ -13,12 +13,12 @@ from functools import partial
 from typing import Any, cast, get_args
 
 from envs import checks
-from envs.categories import minor_category_of
+from envs.categories import MINOR_CATEGORIES, minor_category_of
 from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from envs.diagnosis_names import mentions, names_of
 from envs.grounding import Report, sentences
 from envs.mentions import named_tests
-from envs.naming import normalise, profile
+from envs.naming import can_be_same, canonical_of, normalise, profile
 from envs.records import BadCase, CaseReport, Category, DocumentedTest, StructuredCase
 from envs.redaction import redact
 
@@ -325,8 +325,14 @@ def _read_menu(said: dict[str, Any], source: Report) -> tuple[list[DocumentedTes
         if not tells_result(words, given["name"]):
             notes.append(f"test left out, the report tells no result of it: {given['name']}: {words[:120]}")
             continue
+        if not is_test(given["name"]):
+            notes.append(f"test left out, its name is no test's: {given['name']}: {words[:120]}")
+            continue
         if not is_named((given["name"], *given["aliases"]), source.context(span)):
             notes.append(f"test left out, the passage does not name it: {given['name']}: {words[:120]}")
+            continue
+        if any(_same(given["name"], known.name) and words == known.result for known in tests):
+            notes.append(f"test left out, it is in the menu already: {given['name']}: {words[:120]}")
             continue
         category = cast(Category, given["category"])
         name = given["name"].strip()
@@ -405,23 +411,48 @@ _VAGUE = frozenset(
 )
 
 
+_TESTS = re.compile(r"\b(?:tests?|testing|labs?|laboratory|blood ?works?|assays?|titers?|antibod\w+)\b", re.IGNORECASE)
+
+
+def is_test(name: str) -> bool:
+    """Whether a name is one of a test: what a report calls 'atrial fibrillation' is no test, whatever category a model gives it.
+
+    >>> is_test("Coronary angiography"), is_test("anti-MPO antibodies"), is_test("Atrial fibrillation")
+    (True, True, False)
+    """
+    if named_tests(name) or canonical_of(name) or profile(name).kinds or _TESTS.search(name):
+        return True
+    return any(minor_category_of(name, category) != minors[-1] for category, minors in MINOR_CATEGORIES.items())
+
+
 def is_named(names: Sequence[str], context: str) -> bool:
-    """Whether a passage names the test by one of its names: by a telling word, or as a test of the same kind.
+    """Whether a passage names the test by one of its names: by all of its telling words, or by another name of the same test.
 
     >>> is_named(["transesophageal echocardiography"], "The chest radiography and the ECG showed no relevant alterations.")
     False
+    >>> is_named(["Pulmonary angiography"], "A coronary angiography was made. There were no lesions at all.")
+    False
     """
     plain = normalise(context)
-    kinds = {kind for mention in named_tests(context) for kind in profile(mention).kinds}
+    mentioned = [profile(mention) for mention in named_tests(context)]
     for name in names:
         words = normalise(name).split()
         telling = [word for word in words if word not in _VAGUE] or words
-        if (
-            any(re.search(rf"\b{re.escape(word[: max(3, len(word) - 3)])}", plain) for word in telling)
-            or profile(name).kinds & kinds
-        ):
+        if all(re.search(rf"\b{re.escape(word[: max(3, len(word) - 3)])}", plain) for word in telling):
+            return True
+        initials = "".join(word[0] for word in re.findall(r"[A-Za-z]+", name)).upper()
+        if len(initials) > 1 and re.search(rf"\b{initials}s?\b", context):
+            return True
+        asked = profile(name)
+        if asked.kinds and any(asked.kinds & said.kinds and can_be_same(asked, said) for said in mentioned):
             return True
     return False
+
+
+def _same(name: str, other: str) -> bool:
+    """Whether two names are one test's: 'hemoglobin level' and 'hemoglobin'."""
+    bare = [{word for word in normalise(text).split() if word not in _VAGUE} for text in (name, other)]
+    return bare[0] == bare[1] or (canonical_of(name) is not None and canonical_of(name) == canonical_of(other))
 
 
 def tells_result(words: str, name: str) -> bool:

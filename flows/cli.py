@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from envs.records import BadCase
 from flows.settings import DistillSettings, EnvironmentSettings, Retry, load_preset
-from trajectories.store import Store, StoreError
+from trajectories.store import Store, StoreError, publish_if_missing
 
 # Lists are given one by one: --teacher A --teacher B.
 ONE_BY_ONE = {"teachers": "teacher", "only": "case", "allow": "allow"}
@@ -192,6 +192,27 @@ def export(out: Path) -> None:
             raise StoreError(f"{store.path} holds environments only: run `medaction distill --out {out} ...` first")
         settings = DistillSettings.model_validate_json(last).model_copy(update={"out": out})
         click.echo(f"{write_dataset(store, settings)} records in {out / 'dataset'}")
+
+
+@medaction.command()
+@OUT
+@click.option("--port", type=click.IntRange(0, 65535), default=4280, show_default=True, help="The port on 127.0.0.1; 0: any.")
+@click.option("--export", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file instead.")
+@click.option("--case", "cases", multiple=True, help="A case that the file shows whole; may be given again.")
+def view(out: Path, port: int, file: Path | None, cases: tuple[str, ...]) -> None:
+    """Look at a run in a browser: funnel, DTC and RAC, teachers, cases, every tree with its turns. Also while it runs."""
+    from trajectories.viewer.pages import Run, export
+    from trajectories.viewer.server import serve
+
+    publish_if_missing(out)
+    if file is None:
+        serve(out, port, lambda url: click.echo(f"{out} is shown on {url}; end with Ctrl+C"))
+        return
+    try:
+        file.write_text(export(Run(out), list(cases)), encoding="utf-8")
+    except KeyError as unknown:
+        raise click.UsageError(f"{out} has no case {unknown}") from unknown
+    click.echo(file)
 
 
 def _distill(settings: DistillSettings, retry: Retry | None = None) -> None:

@@ -11,6 +11,8 @@ from envs.extraction import (
     ATTEMPTS,
     MENU,
     PRESENTATION,
+    is_named,
+    is_test,
     left_out_cause,
     make_extractor,
     parse_reply,
@@ -288,3 +290,33 @@ def test_a_fenced_reply_with_thinking_is_read_and_any_other_form_refused() -> No
     assert parse_reply(f"<think>hm</think>```json\n{json.dumps(SAID)}\n```", PRESENTATION)["diagnosis"] == "Brucellosis"
     with pytest.raises(BadCase, match="extraction_failed"):
         parse_reply(json.dumps(TESTS), PRESENTATION)
+
+
+@pytest.mark.parametrize(
+    ("names", "context", "named"),
+    [
+        (
+            ["Pulmonary angiography"],
+            "A coronary angiography was made to rule out disease. There were no lesions at all.",
+            False,
+        ),
+        (["digital subtraction angiography"], "DSA showed a vascular mass.", True),
+        (["Abdominal CT"], "Computed tomography (CT) of the abdomen showed a cyst.", True),
+        (["Chest CT"], "Computed tomography (CT) of the abdomen showed a cyst.", False),
+        (["hemoglobin level"], "anemia with a hemoglobin level of 9.6", True),
+    ],
+)
+def test_a_passage_names_a_test_only_when_all_that_its_name_says_fits(names: list[str], context: str, named: bool):
+    assert is_named(names, context) is named
+
+
+@pytest.mark.parametrize("name", ["Atrial fibrillation", "Hypertension", "Pneumonia", "Prepatellar bursa swelling"])
+def test_a_disease_or_a_finding_is_no_test(name: str):
+    assert not is_test(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["Blood tests", "Resting electrocardiogram", "General physical examination", "ESR", "Renal biopsy"]
+)
+def test_what_reports_call_tests_are_tests(name: str):
+    assert is_test(name)

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
 from trajectories.records import Failure, RolloutSpec, Trajectory, Turn, Usage, now
+from trajectories.snapshot import SNAPSHOT, Publisher
 
 SCHEMA_VERSION = "3"
 _TURN_FIELDS = (
@@ -91,6 +92,7 @@ class Store:
         # Relative and session-independent: timestamps are stored and read in UTC.
         self.db.execute("set timezone = 'UTC'")
         self._create()
+        self._publisher = Publisher(self.db, path)
 
     def _create(self) -> None:
         self.db.execute(Path(__file__).with_name("schema.sql").read_text())
@@ -117,6 +119,11 @@ class Store:
             self.db.execute("rollback")
             raise
         self.db.execute("commit")
+        self._publisher.if_due()
+
+    def publish(self) -> None:
+        """Let readers see the store as it is now (`trajectories.snapshot`)."""
+        self._publisher.now()
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple]:
         return self.db.execute(sql, list(parameters)).fetchall()
@@ -177,6 +184,7 @@ class Store:
             state = "completed"
         finally:
             self.db.execute("update runs set ended = ?, state = ? where run_id = ?", [now(), state, run.run_id])
+            self.publish()
 
     def last_run(self) -> tuple[str, str]:
         """Flow and settings (JSON) of the newest run. Raises StoreError when there is none."""
@@ -366,6 +374,16 @@ class Store:
             for table, rows in tables.items():
                 self.db.execute(f"delete from {table}")
                 self._insert(table, rows)
+
+
+def publish_if_missing(out: Path) -> None:
+    """Give a run of earlier days, which wrote no snapshot, its first one. Raises StoreError when the store is in use or not there."""
+    if (out / SNAPSHOT).exists():
+        return
+    if not (out / "trajectories.duckdb").exists():
+        raise StoreError(f"{out} is not the folder of a run: it has no trajectories.duckdb")
+    with Store(out / "trajectories.duckdb") as store:
+        store.publish()
 
 
 def _refused(stage: str, case_id: str, path: str, refusal: BadCase) -> Failure:

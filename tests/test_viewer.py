@@ -1,0 +1,141 @@
+"""The viewer, on a store that a real run wrote: pages, filters, hostile text, the export, and a browser that looks at them."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import duckdb
+import httpx
+import pytest
+
+from benchmarks.viewer import grow, viewer
+from tests.test_ui import page
+from trajectories.snapshot import SNAPSHOT, open_snapshot
+from trajectories.store import Store, StoreError, publish_if_missing
+from trajectories.viewer import pages, queries
+
+HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> --> {{ 7*7 }}"
+
+
+@pytest.fixture
+def run(finished: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of the finished run that a test may change."""
+    return Path(shutil.copytree(finished[1], tmp_path / "run"))
+
+
+def test_a_finished_run_has_a_snapshot_that_reads_like_its_store(run: Path):
+    with Store(run / "trajectories.duckdb") as store:
+        expected = store.rows("select * from turn_fates order by all")
+    assert open_snapshot(run).execute("select * from turn_fates order by all").fetchall() == expected
+
+
+def test_a_reader_neither_waits_for_a_writer_nor_keeps_one_out(run: Path):
+    with Store(run / "trajectories.duckdb") as store:
+        reader = open_snapshot(run)
+        store.db.execute("update cases set title = 'changed'")
+        assert reader.execute("select count(*) from cases where title = 'changed'").fetchone() == (0,)
+        store.publish()
+        reader.close()  # within one process DuckDB would hand out the file that is open already
+        assert open_snapshot(run).execute("select count(*) from cases where title <> 'changed'").fetchone() == (0,)
+        # Publishing must not have cost the writer its lock: a second process is still refused.
+        second = "import sys; from pathlib import Path; from trajectories.store import Store; Store(Path(sys.argv[1]))"
+        refused = subprocess.run(["python", "-c", second, str(run / "trajectories.duckdb")], capture_output=True, text=True)
+        assert "is in use by another process" in refused.stderr
+
+
+def test_the_pages_follow_a_run_under_way(run: Path):
+    shown = pages.Run(run)
+    with Store(run / "trajectories.duckdb") as store:
+        store.db.execute("update cases set title = 'as it is now'")
+        shown.refresh()
+        assert "as it is now" not in pages.cases(shown, {}, 1)
+        store.publish()
+        shown.refresh()
+        assert "as it is now" in pages.cases(shown, {}, 1)
+
+
+def test_a_snapshot_cannot_be_written_to(run: Path):
+    with pytest.raises(duckdb.InvalidInputException, match="read-only"):
+        open_snapshot(run).execute("delete from cases")
+
+
+def test_a_run_of_earlier_days_gets_a_snapshot_when_it_is_looked_at(run: Path, tmp_path: Path):
+    (run / SNAPSHOT).unlink()
+    publish_if_missing(run)
+    assert pages.overview(pages.Run(run))
+    with pytest.raises(StoreError, match="is not the folder of a run"):
+        publish_if_missing(tmp_path)
+
+
+def test_the_overview_has_the_numbers_of_the_store(run: Path):
+    db = open_snapshot(run)
+    shown = pages.overview(pages.Run(run))
+    (turns,), (kept,) = (db.execute(f"select count(*) from turn_fates {where}").fetchall()[0] for where in ("", "where kept"))
+    assert f"<b>{turns}</b><span>turns</span>" in shown
+    assert f"<b>{kept}</b><span>records kept</span>" in shown
+
+
+def test_filters_narrow_the_tables(run: Path):
+    shown = pages.Run(run)
+    everything = queries.trajectories(shown.db, {}, 1)
+    one = queries.trajectories(shown.db, {"teacher": "kg-targeted", "style": "schema"}, 1)
+    assert 0 < one.total < everything.total
+    assert {row["teacher"] for row in one.rows} == {"kg-targeted"}
+    case = everything.rows[0]["case_id"]
+    assert [row["case_id"] for row in queries.cases(shown.db, {"q": case}, 1).rows] == [case]
+    assert queries.cases(shown.db, {"q": "' or true --"}, 1).total == 0
+
+
+def test_a_case_shows_every_turn_with_its_tests_and_what_became_of_it(run: Path):
+    shown = pages.Run(run)
+    case_id = queries.trajectories(shown.db, {}, 1).rows[0]["case_id"]
+    html = pages.case(shown, case_id)
+    assert html is not None
+    for trajectory_id, number, tests in shown.db.execute(
+        "select trajectory_id, number, tests from turns join leaves using (trajectory_id) where case_id = ?", [case_id]
+    ).fetchall():
+        assert f'id="t-{trajectory_id}-{number}"' in html
+        assert all(str(pages.Markup.escape(test)) in html for test in tests)
+    assert pages.case(shown, "no-such-case") is None
+
+
+def test_text_of_models_and_reports_is_only_ever_text(run: Path):
+    with Store(run / "trajectories.duckdb") as store:
+        store.db.execute("update cases set title = $t, text = $t", {"t": HOSTILE})
+        store.db.execute('update turns set raw = $t, reasoning = $t, "pivot" = $t, final_diagnosis = $t', {"t": HOSTILE})
+        store.db.execute("update trajectories set final_diagnosis = $t, teacher = $t", {"t": HOSTILE})
+        store.publish()
+    shown = pages.Run(run)
+    case_id = queries.trajectories(shown.db, {}, 1).rows[0]["case_id"]
+    whole = pages.case(shown, case_id)
+    assert whole is not None
+    for html in (pages.overview(shown), pages.cases(shown, {"q": HOSTILE}, 1), pages.trajectories(shown, {}, 1), whole):
+        assert not re.search(r"<script|<img|onerror=[^&]*>", re.sub(r"<!--.*?-->", "", html, flags=re.S))
+        assert "49" not in re.findall(r"\{\{ 7\*7 \}\}|49 \}", html)
+        assert "<script" not in html
+
+
+def test_the_export_is_one_file_with_the_cases_asked_for(run: Path):
+    shown = pages.Run(run)
+    first, second = (row["case_id"] for row in queries.cases(shown.db, {}, 1).rows[:2])
+    html = pages.export(shown, [second])
+    assert f'id="case-{second}"' in html
+    assert f'id="case-{first}"' not in html
+    assert 'href="/' not in html
+    assert "src=" not in html
+    with pytest.raises(KeyError):
+        pages.export(shown, ["no-such-case"])
+
+
+def test_in_a_browser_and_over_http(run: Path, tmp_path: Path):
+    grow(run, tmp_path / "large", 400)
+    with viewer(tmp_path / "large") as url:
+        overview = page(url, tmp_path / "one")
+        assert "From cases to training turns" in overview
+        assert "kg-targeted" in overview
+        case = re.search(r'href="(/case/[^"]+)"', httpx.get(f"{url}/cases").text)
+        assert case
+        assert "Initial observation" in page(url + case[1], tmp_path / "two")
+        assert httpx.get(f"{url}/case/nothing").status_code == 404
+        assert httpx.get(f"{url}/cases", headers={"Host": "elsewhere.example"}).status_code == 400

@@ -1,0 +1,66 @@
+"""How others read a run while it is being written: from a snapshot, which the writer publishes beside the store.
+
+DuckDB gives a file to one process. So the flow alone opens `trajectories.duckdb`, and everybody else, the viewer, an
+analyst's `duckdb -readonly`, a backup, reads `snapshot.duckdb`: a whole, consistent copy, replaced by rename. A reader never waits
+and never keeps a run from starting; what it sees is a little old while a run goes on and complete when it has ended.
+"""
+
+import logging
+import subprocess
+import time
+from pathlib import Path
+
+import duckdb
+
+log = logging.getLogger("medaction")
+
+SNAPSHOT = "snapshot.duckdb"
+
+SHARE = 0.05
+"""At most this share of a run's time goes into snapshots, so a store of many gigabytes has them less often."""
+
+EVERY_S = 15.0
+"""At least so long between two snapshots of a run under way."""
+
+
+class Publisher:
+    """Publishes the store's state at `path` while a run writes, in a rhythm that costs at most `SHARE` of the time."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection, path: Path):
+        self._db, self._path = db, path
+        self._next = time.monotonic() + EVERY_S
+
+    def if_due(self) -> None:
+        if time.monotonic() >= self._next:
+            self.now()
+
+    def now(self) -> None:
+        """Publish, outside of transactions only: DuckDB refuses a checkpoint within one. A full disk is logged: the run matters more."""
+        began = time.monotonic()
+        self._db.execute("checkpoint")  # everything is in the one file now, none of it in the log beside it
+        building = self._path.with_name(f".{SNAPSHOT}.building")
+        # By a child: were this process to open and close the file itself, POSIX would take DuckDB's lock on it away.
+        copied = subprocess.run(["cp", "--reflink=auto", "--", str(self._path), str(building)], capture_output=True, text=True)
+        if copied.returncode == 0:
+            building.rename(self._path.with_name(SNAPSHOT))
+        else:
+            log.warning("no snapshot of %s could be written, readers see an older one: %s", self._path, copied.stderr.strip())
+            building.unlink(missing_ok=True)
+        ended = time.monotonic()
+        self._next = ended + max(EVERY_S, (ended - began) / SHARE)
+
+
+def open_snapshot(out: Path) -> duckdb.DuckDBPyConnection:
+    """A read-only connection to the newest snapshot of the run in `out`. Raises FileNotFoundError naming the remedy when there is none."""
+    path = out / SNAPSHOT
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist: it is written by a run; start or repeat `medaction distill --out {out} ...`"
+        )
+    db = duckdb.connect(
+        str(path),
+        read_only=True,
+        config={"autoinstall_known_extensions": False, "autoload_known_extensions": False, "enable_external_access": False},
+    )
+    db.execute("set timezone = 'UTC'")
+    return db

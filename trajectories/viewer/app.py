@@ -1,0 +1,45 @@
+"""The viewer as a web application on loopback: pages rendered here, without scripts."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from trajectories.viewer import pages
+
+
+def app_of(out: Path) -> Starlette:
+    """The application that shows the run in `out`. Raises FileNotFoundError when it has no snapshot."""
+    run, one_at_a_time = pages.Run(out), threading.Lock()
+
+    def page(render: Callable[[Request], str | None]) -> Callable[[Request], Response]:
+        def answer(request: Request) -> Response:
+            with one_at_a_time:  # a DuckDB connection serves one thread
+                run.refresh()
+                html = render(request)
+            return HTMLResponse(html if html is not None else "no such case", 200 if html is not None else 404)
+
+        return answer
+
+    def wanted(request: Request) -> dict[str, str]:
+        return {name: value[:200] for name, value in request.query_params.items() if name != "page"}
+
+    def number(request: Request) -> int:
+        asked = request.query_params.get("page", "1")
+        return int(asked) if asked.isdecimal() and len(asked) < 9 else 1
+
+    routes = [
+        Route("/", page(lambda request: pages.overview(run))),
+        Route("/cases", page(lambda request: pages.cases(run, wanted(request), number(request)))),
+        Route("/trajectories", page(lambda request: pages.trajectories(run, wanted(request), number(request)))),
+        Route("/failures", page(lambda request: pages.failures(run, number(request)))),
+        Route("/case/{case_id}", page(lambda request: pages.case(run, request.path_params["case_id"]))),
+    ]
+    # Only by its own name: a page elsewhere cannot reach it through a name that it points here.
+    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, ["127.0.0.1", "localhost", "testserver"])])

@@ -1,0 +1,75 @@
+"""The viewer's two charts as SVG text: DTC by turn (the paper's Figure 5a) and the distribution of RAC."""
+
+import io
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#65a30d", "#db2777")
+INK = "#475569"
+
+
+def dtc_by_turn(rows: list[dict[str, Any]]) -> str:
+    """Lines of mean DTC over turns, one a teacher; a point's size tells how many trajectories it stands for."""
+    figure, axes = _canvas("turn", "mean DTC (hops)")
+    most = max((row["known"] for row in rows), default=1)
+    for colour, (teacher, points) in zip(_colours(), _by_teacher(rows).items(), strict=False):
+        turns, means = [row["number"] for row in points], [row["mean"] for row in points]
+        axes.plot(turns, means, color=colour, label=teacher, linewidth=2)
+        axes.scatter(turns, means, s=[10 + 60 * row["known"] / most for row in points], color=colour, zorder=3)
+    if rows:
+        axes.set_xticks(range(1, max(row["number"] for row in rows) + 1))
+        axes.set_ylim(bottom=0)
+    return _svg(figure, axes)
+
+
+def rac_distribution(rows: list[dict[str, Any]], threshold: float | None) -> str:
+    """Bars of how many turns have which RAC, stacked by teacher; the dashed line is the threshold of pruning."""
+    figure, axes = _canvas("RAC (hops)", "turns")
+    floor: dict[float, int] = {}
+    for colour, (teacher, bars) in zip(_colours(), _by_teacher(rows).items(), strict=False):
+        values, heights = [row["rac"] for row in bars], [row["turns"] for row in bars]
+        axes.bar(values, heights, 0.4, [floor.get(value, 0) for value in values], color=colour, label=teacher)
+        for value, height in zip(values, heights, strict=True):
+            floor[value] = floor.get(value, 0) + height
+    if threshold is not None and rows:
+        axes.axvline(threshold, color="#dc2626", linestyle="--", linewidth=1.2)
+        axes.text(threshold, axes.get_ylim()[1], " removed beyond", color="#dc2626", va="top", fontsize=8)
+    return _svg(figure, axes)
+
+
+def _colours() -> list[str]:
+    return list(COLOURS) * 8
+
+
+def _by_teacher(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        grouped.setdefault(row["teacher"], []).append(row)
+    return grouped
+
+
+def _canvas(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.6, 2.7), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(x, color=INK)
+    axes.set_ylabel(y, color=INK)
+    axes.tick_params(colors=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#cbd5e1")
+    axes.grid(axis="y", color="#e2e8f0", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _svg(figure: Figure, axes: Axes) -> str:
+    if not axes.has_data():
+        axes.text(0.5, 0.5, "nothing measured yet", ha="center", transform=axes.transAxes, color=INK)
+    elif len(axes.get_legend_handles_labels()[1]) > 0:
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    drawn = io.StringIO()
+    # Letters as paths: a teacher's name is never markup of the page.
+    figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = drawn.getvalue()
+    return text[text.index("<svg") :]

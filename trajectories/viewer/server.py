@@ -1,0 +1,26 @@
+"""Serving the viewer on loopback until it is interrupted."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from trajectories.viewer.app import app_of
+
+
+def serve(out: Path, port: int, ready: Callable[[str], None]) -> None:
+    """Show the run in `out` on 127.0.0.1; `ready` is called with the URL.
+
+    Raises RuntimeError for a port in use and FileNotFoundError when there is no snapshot.
+    """
+    app = app_of(out)
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RuntimeError(f"port {port} of 127.0.0.1 is taken: give another with --port, or --port 0") from error
+        listening.listen()
+        ready(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
