@@ -18,7 +18,7 @@ from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from envs.diagnosis_names import mentions, names_of
 from envs.grounding import Report, sentences
 from envs.mentions import named_tests
-from envs.naming import can_be_same, canonical_of, normalise, profile
+from envs.naming import can_be_same, canonical_of, normalise, profile, regions_told, tokens_of
 from envs.records import BadCase, CaseReport, Category, DocumentedTest, StructuredCase
 from envs.redaction import redact
 
@@ -435,6 +435,7 @@ def is_named(names: Sequence[str], context: str) -> bool:
     """
     plain = normalise(context)
     mentioned = [profile(mention) for mention in named_tests(context)]
+    told = regions_told(tokens_of(plain))
     for name in names:
         words = normalise(name).split()
         telling = [word for word in words if word not in _VAGUE] or words
@@ -444,7 +445,8 @@ def is_named(names: Sequence[str], context: str) -> bool:
         if len(initials) > 1 and re.search(rf"\b{initials}s?\b", context):
             return True
         asked = profile(name)
-        if asked.kinds and any(asked.kinds & said.kinds and can_be_same(asked, said) for said in mentioned):
+        elsewhere = asked.regions and told and not asked.regions & told
+        if not elsewhere and any(asked.kinds & said.kinds and can_be_same(asked, said) for said in mentioned):
             return True
     return False
 

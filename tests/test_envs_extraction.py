@@ -315,8 +315,6 @@ def test_a_disease_or_a_finding_is_no_test(name: str):
     assert not is_test(name)
 
 
-@pytest.mark.parametrize(
-    "name", ["Blood tests", "Resting electrocardiogram", "General physical examination", "ESR", "Renal biopsy"]
-)
+@pytest.mark.parametrize("name", ["Blood tests", "Resting electrocardiogram", "Slit lamp examination", "ESR", "Renal biopsy"])
 def test_what_reports_call_tests_are_tests(name: str):
     assert is_test(name)

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -40,7 +41,9 @@ def test_a_reader_neither_waits_for_a_writer_nor_keeps_one_out(run: Path):
         assert open_snapshot(run).execute("select count(*) from cases where title <> 'changed'").fetchone() == (0,)
         # Publishing must not have cost the writer its lock: a second process is still refused.
         second = "import sys; from pathlib import Path; from trajectories.store import Store; Store(Path(sys.argv[1]))"
-        refused = subprocess.run(["python", "-c", second, str(run / "trajectories.duckdb")], capture_output=True, text=True)
+        refused = subprocess.run(
+            [sys.executable, "-c", second, str(run / "trajectories.duckdb")], capture_output=True, text=True
+        )
         assert "is in use by another process" in refused.stderr
 
 
