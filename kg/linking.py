@@ -1,13 +1,16 @@
 """From what a clinician wrote to a node of a graph: names first, then medicine's abbreviations, then the encoder.
 
-The paper does this with MedCPT alone; here most texts are caught by name, and a text that nothing resembles stays unlinked.
+The paper does this with MedCPT alone (section 3.3); here most texts are caught by name, and a text that nothing resembles stays
+unlinked. What the user has decided (`kg.overrides`) goes before everything.
 """
 
 import gzip
+import hashlib
 import json
+import random
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Literal
@@ -15,22 +18,34 @@ from typing import Literal
 import faiss
 import polars as pl
 
-from kg.encoder import DIMENSION, Encoder, load_encoder
+from kg.encoder import SMALL_THRESHOLD, LinkingEncoder, linking_encoder
 from kg.graph import Graph
 from kg.hpo import package_folder
+from kg.lent import lent_names, other_class, plain_labels
 from kg.names import normalise
-from kg.readings import MAX_ABBREVIATION, TOO_BROAD, bag, head, parts_of, share_a_word, variants
+from kg.open_graphs import sources_hash
+from kg.overrides import Overrides
+from kg.readings import (
+    MAX_ABBREVIATION,
+    TOO_BROAD,
+    bag,
+    head,
+    parts_of,
+    resembles,
+    same_numbers,
+    variants,
+    without_number,
+)
 from kg.tests_table import tests_table
-from kg.vectors import cached_vectors
+from kg.vectors import cached_vectors, index_of
 
-THRESHOLD = 0.78
-"""Cosine below which the encoder's nearest name is not believed. Chosen by reading where it led the true diagnoses of
-MedR-Bench that no name caught: from 0.78 on 12 of 16 to the disease or its near kin, between 0.72 and 0.78 only 2 of 8."""
+THRESHOLD = SMALL_THRESHOLD
 
 NEIGHBOURS = 5
 
-Method = Literal["exact", "synonym", "abbreviation", "broader", "dense", "unlinked"]
-"""'broader': the text holds the name of something more general, as 'isolated renal tuberculosis' holds tuberculosis."""
+Method = Literal["exact", "synonym", "abbreviation", "broader", "dense", "unlinked", "given"]
+"""'broader': the text holds the name of something more general, as 'isolated renal tuberculosis' holds tuberculosis.
+'given': the user's own link, or the user's word that there is none."""
 
 # Names that a clinician does not write as a diagnosis and that would only blur the dense index.
 _RESIDUAL = re.compile(
@@ -39,7 +54,11 @@ _RESIDUAL = re.compile(
     r"foreign body|benign neoplasm|carcinoma in situ|uncertain behavior|trimester|newborn|abnormal|abnormality|"
     r"deficiency|dysplasia)\b|\d"
 )
+_BY_HAND = re.compile(r"^(full |focused |targeted |repeat |serial )*(physical exam|vital sign|vitals|head to toe)")
+"""An order of a physical examination names parts of the body that some test's name has too; it is none of these tests."""
+
 _MAX_DENSE_NAME = 26
+_MAX_OTHER_NAME = 50
 _MIN_PHENOTYPE_DEGREE = 80
 
 
@@ -60,19 +79,41 @@ class Link:
 class Linker:
     """Links texts to nodes of the given types. Of the nodes that bear a name the type listed first wins, then the lower node.
 
+    overrides: links that the user decides. encoder: see `kg.encoder.linking_encoder`; it is loaded when some text needs it.
+    threshold: cosine below which its nearest name is not believed; by default the encoder's, and where that is not known, the one
+    above which the graph's own synonyms find their node (`own_threshold`).
     Not picklable once the encoder is loaded: make one in each process.
     """
 
-    def __init__(self, graph: Graph, node_types: Sequence[str]):
+    def __init__(
+        self,
+        graph: Graph,
+        node_types: Sequence[str],
+        overrides: Overrides | None = None,
+        encoder: str = "small",
+        threshold: float | None = None,
+    ):
         self.graph = graph
         self._types = tuple(node_types)
+        self._encoder_name = encoder
+        self._threshold = threshold
+        self._given: Mapping[str, int | None] = overrides.of(graph, node_types) if overrides else {}
         rows = graph.nodes.filter(pl.col("node_type").is_in(self._types))
         rank = {node: (self._types.index(kind), node) for node, kind in rows.select("node", "node_type").iter_rows()}
         self._names = graph.nodes["name"].to_list()
-        self._labels = _first([(normalise(self._names[node]), node) for node in rank], rank)
+        self._labels = _first([(name, node) for node in rank for name in plain_labels(self._names[node])], rank)
         self._synonyms = _first([(normalise(name), node) for node, name in graph.names.iter_rows() if node in rank], rank)
+        self._is_ours = bool((graph.nodes["source"] == "curated").any())
+        if not self._is_ours:
+            self._synonyms = dict(lent_names(graph, self._labels, "test" in self._types)) | self._synonyms
         self._known = self._synonyms | self._labels
         self._rank = rank
+
+    @property
+    def version(self) -> str:
+        """A hash of all that its links depend on: the graph, this code with its tables, the encoder and the user's own links."""
+        parts = [self.graph.version, sources_hash(), self._encoder_name, str(self._threshold), *map(str, self._given.items())]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
     def link(self, texts: Iterable[str]) -> list[Link]:
         """One link per text, in order. The dense index is built (once, and cached on disk) only if some text needs it."""
@@ -84,9 +125,13 @@ class Linker:
 
     def knows(self, text: str) -> bool:
         """Whether `text` links by a name, without the encoder."""
-        return self._by_name(text) is not None
+        found = self._by_name(text)
+        return found is not None and found.node is not None
 
     def _by_name(self, text: str) -> Link | None:
+        if (key := normalise(text)) in self._given:
+            node = self._given[key]
+            return Link(text, None, "", "given", 1.0) if node is None else self._link(text, node, "given")
         for variant in variants(text):
             if (node := self._labels.get(variant)) is not None:
                 return self._link(text, node, "exact")
@@ -94,15 +139,30 @@ class Linker:
                 return self._link(text, node, "abbreviation" if _is_abbreviation(text, variant) else "synonym")
             if (node := self._bags.get(bag(variant))) is not None:
                 return self._link(text, node, "synonym")
-        return self._by_expansion(text) or self._by_part(text)
+        return self._by_expansion(text) or self._by_class(text) or self._by_part(text)
+
+    def _by_class(self, text: str) -> Link | None:
+        """By a label that differs in 'disease', 'syndrome' or 'disorder' only: 'Bartter syndrome' is MONDO's 'Bartter disease'."""
+        if "test" not in self._types:
+            for variant in variants(text):
+                family = without_number(variant)
+                for name in (*other_class(variant), *other_class(family)):
+                    if (node := self._labels.get(name)) is not None:
+                        return self._link(text, node, "synonym" if family == variant else "broader")
+        return None
 
     def _by_part(self, text: str) -> Link | None:
         """By the longest known name in it: in a diagnosis at its end, in an order anywhere ('ECG rhythm strip, bedside')."""
         whole = head(text)
-        readings = [normalise(text)] if "test" in self._types else [whole, whole.partition(" of ")[0]]
+        if "test" in self._types and _BY_HAND.match(whole):
+            return None
+        bare = without_number(whole)
+        readings = [normalise(text)] if "test" in self._types else [whole, bare, whole.partition(" of ")[0]]
         for reading in dict.fromkeys(readings):
             words = reading.split()
             for part in parts_of(words, anywhere="test" in self._types):
+                if f"non {part}" in whole:  # 'non-Langerhans cell histiocytosis' is what its rest is not
+                    continue
                 telling = bag(part) - TOO_BROAD
                 # 'TOE' is an echocardiogram, 'toe' is not
                 if not any(len(word) > 3 or (len(word) == 3 and word.upper() in text) for word in telling):
@@ -119,12 +179,12 @@ class Linker:
 
     def _by_encoder(self, texts: list[str]) -> Iterator[Link]:
         """The nearest name that shares a telling word with the text, if it is near enough; unlinked otherwise."""
-        names, index, encoder = self._dense
+        names, index, encoder, threshold = self._dense
         queries = [head(text) or text for text in texts]
-        for text, query, scores, rows in zip(texts, queries, *index.search(encoder.encode(queries), NEIGHBOURS), strict=True):
-            alike = [(score, names[row]) for score, row in zip(scores, rows, strict=True) if share_a_word(query, names[row])]
+        for text, query, scores, rows in zip(texts, queries, *index.search(encoder.texts(queries), NEIGHBOURS), strict=True):
+            alike = [(score, names[row]) for score, row in zip(scores, rows, strict=True) if _may_be(query, names[row])]
             score, name = alike[0] if alike else (scores[0], "")
-            if alike and score >= THRESHOLD:
+            if alike and score >= threshold:
                 yield self._link(text, self._known[name], "dense", float(score))
             else:
                 yield Link(text, None, "", "unlinked", float(score))
@@ -141,12 +201,20 @@ class Linker:
         return {words: min(nodes, key=self._rank.__getitem__) for words, nodes in bearers.items()}
 
     @cached_property
-    def _dense(self) -> tuple[list[str], faiss.IndexFlatIP, Encoder]:
+    def _dense(self) -> tuple[list[str], faiss.Index, LinkingEncoder, float]:
         names = self._dense_names()
-        encoder = load_encoder()
-        index = faiss.IndexFlatIP(DIMENSION)
-        index.add(cached_vectors(names, encoder))
-        return names, index, encoder
+        encoder = linking_encoder(self._encoder_name)
+        index = index_of(self.graph.name, names, encoder)
+        threshold = self._threshold if self._threshold is not None else encoder.threshold
+        return names, index, encoder, own_threshold(self, encoder) if threshold is None else threshold
+
+    def synonym_pairs(self) -> list[tuple[str, int]]:
+        """(synonym, node) of every node that has a label in the dense index: known answers by which an encoder can be judged."""
+        indexed = {self._labels[name] for name in self._dense_names() if name in self._labels}
+        return [(name, node) for name, node in self._synonyms.items() if node in indexed and name not in self._labels]
+
+    def labels_of(self, nodes: Iterable[int]) -> list[str]:
+        return [normalise(self._names[node]) for node in nodes]
 
     def _dense_names(self) -> list[str]:
         """The normalised names worth resembling: all of curated nodes, of others the label if it is written as a diagnosis."""
@@ -154,7 +222,9 @@ class Linker:
         return [name for name, node in self._known.items() if node in curated or self._is_written(name, node)]
 
     def _is_written(self, name: str, node: int) -> bool:
-        """Whether this is a short plain label, of a phenotype only if many diseases show it."""
+        """Whether this is a short plain label, of a phenotype only if many diseases show it. Of another graph, any plain label."""
+        if not self._is_ours:
+            return name in self._labels and len(name) <= _MAX_OTHER_NAME
         if name not in self._labels or len(name) > _MAX_DENSE_NAME or _RESIDUAL.search(name):
             return False
         return self._types[self._rank[node][0]] != "phenotype" or self._is_common(node)
@@ -162,6 +232,35 @@ class Linker:
     def _is_common(self, node: int) -> bool:
         """Whether many nodes of these types are its neighbours. Tests do not count, so both open graphs have one index."""
         return sum(other in self._rank for other in self.graph.net.successor_indices(node)) >= _MIN_PHENOTYPE_DEGREE
+
+
+def own_threshold(linker: Linker, encoder: LinkingEncoder, precision: float = 0.9, sample: int = 1000) -> float:
+    """The least cosine above which the share `precision` of the graph's synonyms are nearest to their own node's label.
+
+    For an encoder whose threshold was never chosen by reading. Up to `sample` synonyms, seeded, are looked up among the labels of the
+    indexed nodes. 1.01, so that nothing is linked, if no cosine does.
+    """
+    pairs = linker.synonym_pairs()
+    chosen = random.Random(0).sample(pairs, min(sample, len(pairs)))
+    nodes = sorted({node for _, node in pairs})
+    if not chosen:
+        return 1.01
+    index = faiss.IndexFlatIP(encoder.dimension)
+    index.add(cached_vectors(linker.labels_of(nodes), encoder))
+    scores, rows = index.search(encoder.texts([name for name, _ in chosen]), 1)
+    found = sorted(
+        ((float(score), nodes[row] == node) for (_, node), (score,), (row,) in zip(chosen, scores, rows, strict=True))
+    )
+    right = sum(good for _, good in found)
+    for place, (score, good) in enumerate(found):
+        if right >= precision * (len(found) - place):
+            return score
+        right -= good
+    return 1.01
+
+
+def _may_be(query: str, name: str) -> bool:
+    return resembles(query, name) and same_numbers(query, name)
 
 
 def _is_abbreviation(text: str, variant: str) -> bool:

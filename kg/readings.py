@@ -19,7 +19,8 @@ _TAILS = re.compile(
 )
 # Where the disease or test itself ends and its circumstances begin.
 _CIRCUMSTANCES = re.compile(
-    r"[,;:]| - |\b(with|secondary to|due to|caused by|causing|complicated by|complicating|associated with|presenting|in the|"
+    r"[,;:]| - |\b(with|secondary to|due to|caused by|induced by|triggered by|nearing|revealed by|causing|"
+    r"complicated by|complicating|associated with|presenting|in the|"
     r"following|after|involving|mimicking|masquerading|leading to|resulting|without|from|for|and)\b"
 )
 TOO_BROAD = frozenset(
@@ -37,11 +38,18 @@ _GENERIC = frozenset(
     re.findall(
         r"\w+",
         "syndrome disease disorder acute chronic primary secondary severe infection type test serum level panel culture blood "
-        "antibody scan biopsy study imaging familial congenital hereditary",
+        "antibody scan biopsy study imaging tumor tumors neoplasm cancer carcinoma fever "
+        "antigen combination serology serologies",
     )
 )
 """Words that two names may share without meaning the same."""
 
+# What stands before a diagnosis in a list or a report's heading.
+_PREAMBLE = re.compile(
+    r"^[\s*_#>-]*(((final|definitive|primary|working) )?diagnos[ie]s( ready)?\s*(is|are)?[*_]*\s*:[\s*_]*)?(\d{1,2}[.)]\s+)?",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r" (type )?(\d{1,2}[a-z]?|[ivx]{1,4})$")
 _BRACKETS = re.compile(r"\s*[(\[][^)\]]*[)\]]")
 _FILLERS = {"left", "right", "bilateral", "of", "the", "a", "an", "and", "in", "for", "with", "by", "to", "on", "due"}
 _SPELLINGS = {
@@ -59,6 +67,16 @@ _SPELLINGS = {
     "antibodies": "antibody",
     "biopsies": "biopsy",
 }
+_ORGANS = {
+    "renal": "kidney", "hepatic": "liver", "pulmonary": "lung", "cardiac": "heart", "myocardial": "heart", "bowel": "intestine",
+    "intestinal": "intestine", "gastric": "stomach", "cerebral": "brain", "cutaneous": "skin", "mammary": "breast",
+    "ocular": "eye", "vesical": "bladder", "uterine": "uterus", "duodenum": "duodenal",
+}  # fmt: skip
+"""One word for an organ and its adjective, where they do not begin alike."""
+
+_LONG_PREFIX = re.compile(
+    r"(intra|inter|hyper|trans|extra|pseudo|supra|infra|retro|micro|macro|hemat|poly|peri|para|post|anti|endo)"
+)
 _SPELLING = re.compile("|".join(_SPELLINGS))
 MAX_ABBREVIATION = 6
 _MAX_PART = 8
@@ -72,9 +90,11 @@ def variants(text: str) -> Iterator[str]:
     >>> list(variants("Suspected pulmonary embolism (PE)"))
     ['suspected pulmonary embolism pe', 'suspected pulmonary embolism', 'pulmonary embolism']
     """
+    text = plain(text)
     readings = [normalise(text), normalise(_BRACKETS.sub(" ", text))]
     readings += _shorter(readings[-1])
-    readings += [head(text), *_shorter(head(text))]
+    for reading in heads(text):
+        readings += [reading, *_shorter(reading)]
     readings += [part for part in map(normalise, _BRACKETS.findall(text)) if len(part) > MAX_ABBREVIATION]
     yield from (reading for reading in dict.fromkeys(readings) if reading)
 
@@ -90,13 +110,52 @@ def parts_of(words: list[str], anywhere: bool) -> Iterator[str]:
         yield from (" ".join(words[start : start + length]) for start in starts)
 
 
-def head(text: str) -> str:
-    """The normalised text up to its circumstances, without brackets.
+def plain(text: str) -> str:
+    """`text` without what a list or a heading puts before it, and up to the end of its first line.
 
-    >>> head("Isolated renal tuberculosis (TB) with haematuria")
-    'isolated renal tuberculosis'
+    >>> plain("**Final Diagnosis:**\\n1. Impacted canine.\\n2. Crack tooth syndrome")
+    'Impacted canine.'
     """
-    return normalise(_CIRCUMSTANCES.split(_BRACKETS.sub(" ", text.casefold()), maxsplit=1)[0])
+    return _PREAMBLE.sub("", text).strip().partition("\n")[0]
+
+
+def head(text: str) -> str:
+    """The normalised text up to its circumstances, without brackets. What is before them must be a word: '47,XXY' is one name.
+
+    >>> head("Isolated renal tuberculosis (TB) with haematuria"), head("47,XXY Klinefelter syndrome")
+    ('isolated renal tuberculosis', '47 xxy klinefelter syndrome')
+    """
+    return heads(text)[-1]
+
+
+def heads(text: str) -> list[str]:
+    """The normalised text up to the third, second and first of its circumstances, as far as there is a word before them.
+
+    >>> heads("Granulomatosis with polyangiitis presenting as pachymeningitis")
+    ['granulomatosis with polyangiitis', 'granulomatosis']
+    """
+    whole = _BRACKETS.sub(" ", plain(text).casefold())
+    cuts = [whole[: found.start()] for found in _CIRCUMSTANCES.finditer(whole)][:3]
+    found = [reading for cut in reversed(cuts) if re.search("[a-z]{2}", reading := normalise(cut))]
+    return found or [normalise(whole)]
+
+
+def without_number(name: str) -> str:
+    """A normalised name without the number of its type at the end.
+
+    >>> without_number("bartter syndrome type 3"), without_number("familial hyperaldosteronism type 1")
+    ('bartter syndrome', 'familial hyperaldosteronism')
+    """
+    return _NUMBER.sub("", name)
+
+
+def same_numbers(a: str, b: str) -> bool:
+    """Whether every number in the name `b` is in `a`: type 3 is not type 2.
+
+    >>> same_numbers("dentinogenesis imperfecta type 2", "dentinogenesis imperfecta type 3")
+    False
+    """
+    return set(re.findall(r"\d+", normalise(b))) <= set(re.findall(r"\d+", normalise(a)))
 
 
 def _shorter(reading: str) -> Iterator[str]:
@@ -109,15 +168,32 @@ def _shorter(reading: str) -> Iterator[str]:
         yield reading
 
 
-def share_a_word(a: str, b: str) -> bool:
-    """Whether two names share the beginning (5 letters) of a word that says something; 'Lemierre' and 'Lelis syndrome' do not.
+def resembles(text: str, name: str) -> bool:
+    """Whether every telling word of `name` is in `text`, and these are more than half of what `text` tells.
 
-    >>> share_a_word("neurosarcoidosis", "sarcoidosis"), share_a_word("lemierre syndrome", "lelis syndrome")
-    (True, False)
+    Words are alike that begin alike (5 letters) or name one organ. An encoder finds 'colon leiomyoma' near 'abdominal leiomyomas' and
+    'esophageal disease' near 'esophageal foreign body'; a reader does not. A single word of the text may hide in a longer one.
+
+    >>> resembles("appendiceal mucocele", "mucocele of appendix"), resembles("neurosarcoidosis", "sarcoidosis")
+    (True, True)
+    >>> resembles("lemierre syndrome", "lelis syndrome"), resembles("esophageal foreign body", "esophageal disease")
+    (False, False)
     """
-    telling = [word for word in normalise(a).split() if word not in _GENERIC and word not in _FILLERS]
-    others = [word for word in normalise(b).split() if word not in _GENERIC and word not in _FILLERS]
-    return any(word[:5] == other[:5] or (len(other) > 5 and other[:6] in word) for word in telling for other in others)
+    told, named = _telling(text), _telling(name)
+    shared = [word for word in told if any(_alike(word, other) for other in named)]
+    return bool(named) and all(any(_alike(word, other) for word in told) for other in named) and 2 * len(shared) > len(told)
+
+
+def _telling(name: str) -> list[str]:
+    words = _SPELLING.sub(lambda found: _SPELLINGS[found.group()], normalise(name)).split()
+    return [_ORGANS.get(word, word) for word in words if word not in _GENERIC and word not in _FILLERS and not word.isdigit()]
+
+
+def _alike(word: str, other: str) -> bool:
+    stem = 9 if _LONG_PREFIX.match(other) else 5
+    if min(len(word), len(other)) == 4 < stem:
+        stem = 4  # 'exam' is an examination
+    return word[:stem] == other[:stem] or (len(other) > 5 and other[:6] in word and stem == 5)
 
 
 def bag(name: str) -> frozenset[str]:

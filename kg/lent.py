@@ -1,0 +1,67 @@
+"""Names that the open graphs lend to a graph that brings few of its own: PrimeKG has one name a node."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from kg.graph import Graph
+from kg.names import normalise
+from kg.open_graphs import open_test_graph
+from kg.readings import bag
+
+_KIND = re.compile(r" \((disease|disorder|syndrome)\)$")
+_CLASS = re.compile(r" (disease|syndrome|disorder|disease or disorder)$")
+
+
+def lent_names(graph: Graph, labels: Mapping[str, int], test: bool) -> Iterator[tuple[str, int]]:
+    """(normalised name, node of `graph`) for nodes that are called like a node of the open graphs, which has more names.
+
+    labels: normalised label -> node, of the nodes that are linked to. test: whether these are tests. A set of names that several
+    nodes of `graph` bear is lent to the one that bears its first name, else to none; and never to a special case of that first name:
+    dengue is no dengue haemorrhagic fever.
+    """
+    for names in _names_of_one_thing(test):
+        if (node := labels.get(names[0])) is None:
+            bearers = {labels[name]: name for name in names if name in labels}
+            if len(bearers) != 1:
+                continue
+            ((node, bearer),) = bearers.items()
+            if bag(names[0]) < bag(bearer):
+                continue
+        yield from ((name, node) for name in names if name not in labels)
+
+
+@cache
+def _names_of_one_thing(test: bool) -> tuple[tuple[str, ...], ...]:
+    """The names of each node of the open test graph that has several, the label first: of tests, or of all others."""
+    graph = open_test_graph()
+    names = defaultdict(list)
+    for node, kind, label in graph.nodes.select("node", "node_type", "name").iter_rows():
+        if (kind == "test") is test:
+            names[node].append(normalise(label))
+    for node, name in graph.names.iter_rows():
+        if node in names:
+            names[node].append(normalise(name))
+    return tuple(tuple(dict.fromkeys(of)) for of in names.values() if len(set(of)) > 1)
+
+
+def plain_labels(name: str) -> Iterator[str]:
+    """A label as it stands, and without the '(disease)' that MONDO puts behind names that are findings too; both normalised.
+
+    >>> list(plain_labels("amblyopia (disease)"))
+    ['amblyopia disease', 'amblyopia']
+    """
+    yield from dict.fromkeys((normalise(name), normalise(_KIND.sub("", name))))
+
+
+def other_class(name: str) -> Iterator[str]:
+    """A normalised name as an eponym is also used: 'bartter disease' for 'bartter syndrome', and back.
+
+    >>> list(other_class("bartter syndrome"))
+    ['bartter disease', 'bartter disorder', 'bartter']
+    """
+    stem = _CLASS.sub("", name)
+    endings = (" disease", " syndrome", " disorder", "")
+    if stem and (stem != name or len(stem.split()) <= 2):
+        yield from (stem + ending for ending in endings if stem + ending != name)
