@@ -30,7 +30,8 @@ def build_environment(report: CaseReport, extract: Extract | None = None, min_te
         return Built(None, refusal)
     case, mended = tidy(structured)
     redacted = redact(report, case)
-    case = redacted.case
+    case = replace(redacted.case, initial_observation=without_void(redacted.case.initial_observation))
+    redacted = replace(redacted, case=case)
     mended = [*case.notes, *mended]
     mended += [f"cut from the initial observation: {sentence}" for sentence in redacted.cut]
     results = tuple(all_checks(report, redacted, min_tests))
@@ -70,6 +71,9 @@ def all_checks(report: CaseReport, redacted: Redacted, min_tests: int) -> list[C
         checks.quotes_grounded(report, case),
         checks.no_treatment_in_o1(report, case),
         checks.no_manifestation_in_o1(report, case),
+        checks.no_known_disease_in_o1(report, case),
+        checks.numbers_in_report(report, case),
+        checks.one_diagnosis(report, case),
     ]
 
 
@@ -81,8 +85,9 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
     - Control and invisible characters leave the initial observation.
     - Tests of the same name become one: equal results once, different ones verbatim on lines of their own, in order.
     """
-    documented = [test for test in case.tests if test.name.strip() and checks.is_documented(test.result)]
-    notes = [f"left out, no result documented: {test.name}" for test in case.tests if test not in documented]
+    tests = [replace(test, result=without_void(test.result)) for test in case.tests]
+    documented = [test for test in tests if test.name.strip() and checks.is_documented(test.result)]
+    notes = [f"left out, no result documented: {test.name}" for test in tests if test not in documented]
     seen = [test for test in documented if _EXAMINED.match(test.name) and checks.is_told(test, case.initial_observation)]
     notes += [f"left out, the initial observation tells it: {test.name}" for test in seen]
     documented = [test for test in documented if test not in seen]
@@ -96,6 +101,29 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
     return replace(
         case, initial_observation=observation, diagnosis=case.diagnosis.strip(" .;\n\t"), tests=tuple(merged.values())
     ), notes
+
+
+# That the source tells nothing: 'None provided', 'Not detailed in the case', 'No further details were given'.
+_VOID = re.compile(
+    r"""(?:none|nil|not|(?:information|details)\snot|nothing|no\b[\w\s-]{0,40}?|details?\s(?:were\s|are\s)?not|unknown\sas\sit\swas\snot)\s(?:(?:was|were|is|are|discussed\sor|explicitly|specifically|otherwise|further)\s)*
+    (?:provided|detailed|described|specified|documented|stated|mentioned|available)\b
+    (?:\s(?:in\s(?:the|this|detail)|for\s(?:the|this)|here|beyond\s|regarding\s|by\s|separately|explicitly)[^.;]*)?[.;]?""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_VOID_LABEL = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
+
+
+def without_void(text: str) -> str:
+    """`text` without what says only that the source tells nothing: such lines, and such sentences at the end of a line."""
+    kept = []
+    for line in text.splitlines():
+        label = _VOID_LABEL.match(line)[0]  # type: ignore[index]
+        sentences = re.split(r"(?<=[.;])\s+", line[len(label) :])
+        while sentences and _VOID.fullmatch(sentences[-1].strip()):
+            sentences.pop()
+        if sentences or not line.strip():
+            kept.append(label + " ".join(sentences))
+    return "\n".join(kept)
 
 
 def seen_text(text: str) -> str:

@@ -6,11 +6,13 @@ Each returns a `CheckResult` with a name, a figure and what was found, so that a
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 from rapidfuzz import fuzz
 
-from envs.diagnosis_names import abbreviations_of, mentions, names_of, parts_of
-from envs.naming import normalise
+from envs.diagnosis_names import abbreviations_of, is_general, known_parts, mentions, names_of, parts_of
+from envs.mentions import named_tests
+from envs.naming import normalise, profile
 from envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 
 GROUNDED_AT = 90.0
@@ -86,18 +88,74 @@ def quotes_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
     return CheckResult("quotes_grounded", worst >= GROUNDED_AT, worst, GROUNDED_AT, detail)
 
 
-def no_diagnosis_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
+def numbers_in_report(report: CaseReport, case: StructuredCase) -> CheckResult:
+    """Every number of every result stands in the published report itself, where a source tells it apart from a summary of it.
+
+    A warning, since results are copied from the summary: `results_grounded` cannot see a number that the summary got wrong, or
+    that stands only in a figure or table of the article. Figure: the share of the numbers that the report has, 0 to 1.
+    """
+    told = set(numbers_of(_plain(report.original or report.text)))
+    numbers = [(test.name, number) for test in case.tests for number in numbers_of(_plain(test.result))]
+    missing = [f"{number} ({name})" for name, number in numbers if number not in told]
+    share = 1 - len(missing) / len(numbers) if numbers else 1.0
+    detail = f"not in the report: {', '.join(missing[:8])}"
+    return CheckResult("numbers_in_report", not missing, round(share, 3), 1.0, detail, required=False)
+
+
+def one_diagnosis(_report: CaseReport, case: StructuredCase) -> CheckResult:
+    """Whether the diagnosis names one disease. A warning: several joined ones are kept whole and in their order, all of them are
+    hidden, and an answer is held against all of them; the first may be a complication of the next.
+
+    Figure: the number of diseases named, with their causes.
+    """
+    parts = [part for part in parts_of(case.diagnosis)[0] if not re.match(r"(?:stage|grade|type|class)\b", part, re.IGNORECASE)]
+    return CheckResult(
+        "one_diagnosis", len(parts) <= 1, len(parts), 1, f"the diagnosis joins {'; '.join(parts)}", required=False
+    )
+
+
+def no_diagnosis_in_o1(report: CaseReport, case: StructuredCase) -> CheckResult:
     """No name of the diagnosis, synonym or abbreviation stands in o1; a negated or past mention counts too.
 
+    Excepted is what the patient brings along beside what is to be found (`envs.diagnosis_names.known_parts`).
     Figure: the number of names found.
     """
+    found = diagnosis_told(report, case, case.initial_observation)
+    return CheckResult("no_diagnosis_in_o1", not found, len(found), 0, f"the initial observation names {', '.join(found)!r}")
+
+
+def diagnosis_told(report: CaseReport, case: StructuredCase, text: str) -> list[str]:
+    """The names of the diagnosis that `text`, the initial observation or a part of it, tells; abbreviations as the report declares
+    them ('nasopharyngeal carcinoma (NPC)') too.
+    """
     diagnoses = (case.diagnosis, *case.synonyms)
-    names = _unique(name for diagnosis in diagnoses for name in names_of(diagnosis))
+    known = {normalise(name) for name in known_parts(case.diagnosis, case.initial_observation)}
+    names = _unique(name for diagnosis in diagnoses for name in names_of(diagnosis) if normalise(name) not in known)
     shorts = _unique(short for diagnosis in diagnoses for short in abbreviations_of(diagnosis))
     shorts += [synonym for synonym in case.synonyms if re.fullmatch(r"[A-Z][A-Za-z0-9-]{0,2}[A-Z]", synonym)]
-    found = [name for name in names if mentions(case.initial_observation, name)]
-    found += [short for short in shorts if re.search(rf"\b{re.escape(short)}s?\b", case.initial_observation)]
-    return CheckResult("no_diagnosis_in_o1", not found, len(found), 0, f"the initial observation names {', '.join(found)!r}")
+    shorts += _declared(report.text, tuple(names))
+    found = [name for name in names if mentions(text, name)]
+    return found + [short for short in dict.fromkeys(shorts) if re.search(rf"\b{re.escape(short)}s?\b", text)]
+
+
+@lru_cache(maxsize=64)
+def _declared(text: str, names: tuple[str, ...]) -> list[str]:
+    """The abbreviations that a text gives to one of the names: in brackets right behind it, in capitals."""
+    wanted = "|".join(r"[\s-]+".join(map(re.escape, name.split())) for name in names if not is_general(name))
+    found = re.findall(rf"(?i:{wanted})s?\s+\(([A-Z][A-Za-z0-9-]{{1,7}})[),;]", text) if wanted else []
+    return [short for short in dict.fromkeys(found) if sum(c.isupper() for c in short) >= 2]
+
+
+def no_known_disease_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
+    """What the diagnosis names and the patient brings along: a known primary, a known cause, the complaint itself. A warning: the rest
+    of the diagnosis is what is to be found.
+
+    Figure: the number of such names found.
+    """
+    known = known_parts(case.diagnosis, case.initial_observation)
+    found = _unique(name for name in known if mentions(case.initial_observation, name))
+    detail = f"the initial observation tells {', '.join(found)!r} as known or as the complaint"
+    return CheckResult("no_known_disease_in_o1", not found, len(found), 0, detail, required=False)
 
 
 def no_manifestation_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
@@ -121,21 +179,91 @@ def no_result_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
 
     Figure: the number of tests whose result is told there.
     """
-    found = [test.name for test in case.tests if is_told(test, case.initial_observation)]
+    found = [
+        test.name for test in case.tests if is_told(test, case.initial_observation, complaint_of(case.initial_observation))
+    ]
     return CheckResult(
         "no_result_in_o1", not found, len(found), 0, f"the initial observation tells the result of {', '.join(found)}"
     )
 
 
-def is_told(test: DocumentedTest, text: str) -> bool:
-    """Whether `text` tells the test's result: a line of it that is too long to stand there by chance, or its value beside its name."""
+def complaint_of(observation: str) -> str:
+    """What the patient comes with: the first sentence, which says who it is, and the chief complaint. These are never cut."""
+    first, *lines = observation.splitlines() or [""]
+    who = first if COMPLAINT.search(first[:40]) else re.split(r"(?<=[.;!?])\s+", first)[0]
+    return "\n".join([who, *(line for line in lines if COMPLAINT.search(line[:40]))])
+
+
+def is_told(test: DocumentedTest, text: str, complaint: str = "") -> bool:
+    """Whether `text` tells the test's result: a line of it that is too long to stand there by chance, its value beside its name, or
+    the finding in other words; words of the `complaint` are no finding.
+    """
     plain = _plain(text)
     lines = [_plain(line) for line in test.result.splitlines()]
+    if _retells(test, text, complaint):
+        return True
     if any(RESULT_LENGTH <= len(line) <= len(plain) and _agreement(line, plain) >= 95 for line in lines):
         return True
     return test.category == "laboratory" and any(
         _beside(name, line, plain) for name in (test.name, *test.aliases) for line in lines
     )
+
+
+COMPLAINT = re.compile(r"(?:chief|presenting|main) complaint|reason for|objective", re.IGNORECASE)
+
+_FINDING = re.compile(
+    r"\b(?:show(?:ed|s|ing|n)|reveal(?:ed|s|ing)|demonstrat(?:ed|es|ing)|confirm(?:ed|s|ing)|identif(?:ied|ying)"
+    r"|detected|disclosed|found|noted on"
+    r"|suggest(?:ed|ing|ive)|indicat(?:ed|ing)|seen on)\b",
+    re.IGNORECASE,
+)
+_COMMON = re.compile(
+    r"normal|abnormal|patient|showed|shows|revealed|demonstrated|confirmed|identified|detected|suggested|indicated"
+    r"|finding|findings|result|results|evidence|consistent|suggestive|with|without|which|after|before|there|other|right"
+    r"|left|bilateral|upper|lower|within|initial|initially|further|examination|evaluation|imaging|significant|positive"
+    r"|negative|elevated|increased|mild|moderate|severe|history|level|levels|approximately|during|following|multiple"
+    r"|performed|noted|small|large|including|about"
+)
+
+
+def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
+    """Whether a sentence tells the result in other words: it names the test, or one of its kind, with a verb of finding, and shares
+    two or more content words with the result, which are neither in the names of the tests nor in the complaint.
+    """
+    own = profile(test.name)
+    words = _content(test.result) - _content(test.name) - _content(complaint)
+    return len(words) >= 2 and any(
+        len(words & shared) >= 2 and _same_test(name, kinds, regions, test, own.kinds, own.regions)
+        for shared, named in _findings(text)
+        for name, kinds, regions in named
+    )
+
+
+def _same_test(
+    name: str, kinds: frozenset[str], regions: frozenset[str], test: DocumentedTest, own: frozenset[str], places: frozenset[str]
+) -> bool:
+    if normalise(name) == normalise(test.name):
+        return True
+    return bool(kinds & own) and (not regions or not places or bool(regions & places))
+
+
+@lru_cache(maxsize=512)
+def _findings(text: str) -> tuple[tuple[frozenset[str], tuple[tuple[str, frozenset[str], frozenset[str]], ...]], ...]:
+    """Of every sentence with a verb of finding that names tests: its content words, and each test with its kinds and regions."""
+    found = []
+    for sentence in re.split(r"(?<=[.;!?])\s+|\n", text):
+        if _FINDING.search(sentence) and (names := named_tests(sentence)):
+            profiles = ((name, profile(name)) for name in names)
+            found.append(
+                (_content(sentence) - _content(" ".join(names)), tuple((name, of.kinds, of.regions) for name, of in profiles))
+            )
+    return tuple(found)
+
+
+@lru_cache(maxsize=512)
+def _content(text: str) -> frozenset[str]:
+    """The words of five letters and more that tell something, by their first six letters."""
+    return frozenset(word[:6] for word in re.findall(r"[a-z]{5,}", text.casefold()) if not _COMMON.fullmatch(word))
 
 
 def _beside(name: str, line: str, plain: str) -> bool:
@@ -197,9 +325,6 @@ def diagnosis_linkable(score: float, threshold: float, linked_to: str) -> CheckR
     detail = f"linked to {linked_to}" if linked_to else "the diagnosis is no node of the disease graph"
     return CheckResult("diagnosis_linkable", bool(linked_to), score, threshold, detail, required=False)
 
-
-LEAKS = (no_diagnosis_in_o1, no_result_in_o1, no_outcome_in_o1)
-"""What a sentence of the initial observation must not tell (`envs.redaction`)."""
 
 # A result that says that there is none: not examined, not told, or only a suggestion.
 _UNDOCUMENTED = re.compile(

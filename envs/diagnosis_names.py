@@ -6,6 +6,7 @@ Strict on purpose: a negated mention, one in the family, or one in the past hist
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 
 from rapidfuzz import fuzz
 
@@ -75,17 +76,103 @@ def names_of(diagnosis: str) -> Iterator[str]:
     last word where that is a disease by itself ('sparganosis'), the organism, and what stands in brackets.
     """
     for part in parts_of(diagnosis)[0]:
-        bare = _LEADING.sub("", part)
-        caused = found[1] if (found := _EXPOSED.fullmatch(part)) else ""
-        eponym = found[1] if (found := _EPONYM.fullmatch(bare)) and "-" not in found[1] else ""
-        yield from (
-            name for name in (part, bare, caused, _LEADING.sub("", caused), eponym) if len(name) >= 4 and not is_general(name)
-        )
+        yield from _names_of_part(part)
         yield from _diseases_in(part)
     yield from _ORGANISM.findall(diagnosis.replace("*", ""))
     for before, inner in re.findall(r"([^()]*)\(([^()]{5,})\)", diagnosis):
         if not _CONNECTOR.search(before):
             yield inner
+
+
+def _names_of_part(part: str) -> Iterator[str]:
+    bare = _LEADING.sub("", part)
+    caused = found[1] if (found := _EXPOSED.fullmatch(part)) else ""
+    eponym = found[1] if (found := _EPONYM.fullmatch(bare)) and "-" not in found[1] else ""
+    for name in (part, bare, caused, _LEADING.sub("", caused), eponym):
+        if len(name) >= 4 and not is_general(name):
+            yield name
+
+
+# A disease that a line or sentence tells as known from before.
+_KNOWN = re.compile(
+    r"""\b(?:known|histor(?:y|ies)\sof|previous(?:ly)?|prior|earlier|(?:years?|months?|weeks?)\s(?:ago|earlier|before|prior|after)|since
+    |status\spost|s/p|diagnosed\sin)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_DENIED = re.compile(r"\b(?:no|not|never|without|den(?:y|ies|ied)|negative|suspected|possible)\b", re.IGNORECASE)
+_COMPLAINT = re.compile(r"^\W*(?:chief|presenting|main) complaint\W", re.IGNORECASE)
+# What must be left to find when a part of the diagnosis is known: a disease or an injury, no stage and no course.
+_TO_FIND = re.compile(
+    r"""\b(?:\w{3,}(?:itis|osis|asis|oma|omas|emia|pathy|thorax|ectasis|plasia|trophy|spasm|ases)|cancer|leuk[a]?emia|syndrome|fracture|metasta\w+
+    |aneurysm|infarct\w*|rupture|fistula|abscess|infection|perforation|embolism|dissection|tumou?r|disease|dysfunction)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_COURSE = re.compile(r"\b(?:relapse|recurren\w+|flare|progressi\w+|exacerbation|reactivation|crisis)\b", re.IGNORECASE)
+
+
+@lru_cache(maxsize=64)
+def known_parts(diagnosis: str, observation: str) -> tuple[str, ...]:
+    """Names in the diagnosis that the patient brings along, so that they are not what is asked for.
+
+    - The effect of a cause ('Cardiac arrest due to ...') that is the chief complaint; the cause is to be found.
+    - A disease that the observation tells as known from before, when the diagnosis names another beside it: the primary of a
+      metastasis, the known cause of a new effect, one of two injuries, 'tuberculosis' of a syndrome that its treatment brings.
+
+    What is left must name a disease that the observation does not tell at all in such words; else nothing is known, and a
+    mention is a leak. A known disease that came back, or got worse, is the answer and stays hidden.
+    """
+    parts = _causes_in_order(diagnosis)
+    told = [part for part, effect in parts if _is_known(part, observation) or (effect and _is_complaint(part, observation))]
+    left = [part for part, _ in parts if part not in told and _TO_FIND.search(part) and not _COURSE.search(part)]
+    hidden = {normalise(name) for part in left for name in (*_names_of_part(part), *_diseases_in(part))}
+    known = [name for part in told for name in (part, *_names_of_part(part), *_diseases_in(part))] if left else []
+    for part in left:  # a disease that only qualifies another: 'tuberculosis immune reconstitution inflammatory syndrome'
+        words = normalise(part).split()
+        own = {normalise(name) for name in _names_of_part(part)}
+        known += [
+            name
+            for name in _diseases_in(part)
+            if normalise(name) not in own
+            and name.split()[-1] != words[-1]
+            and words[-1] == "syndrome"
+            and _is_known(name, observation)
+        ]
+    asked = {normalise(name) for part in left for name in _names_of_part(part)}
+    return tuple(
+        dict.fromkeys(name for name in known if normalise(name) not in (asked if name in _qualifiers(left) else hidden))
+    )
+
+
+def _qualifiers(parts: list[str]) -> set[str]:
+    return {name for part in parts for name in _diseases_in(part)}
+
+
+def _is_known(part: str, observation: str) -> bool:
+    names = list(_names_of_part(part))
+    for line in observation.splitlines():
+        label = found[0] if (found := re.match(r"^\W*[A-Z][\w /]{2,40}:", line)) else ""
+        past = re.match(r"\W*past\b", label, re.IGNORECASE)
+        for sentence in re.split(r"(?<=[.;!?])\s", line[len(label) :]):
+            if (past or _KNOWN.search(sentence)) and any(mentions(clause, n) for clause in _affirmed(sentence) for n in names):
+                return True
+    return False
+
+
+def _affirmed(sentence: str) -> list[str]:
+    """The clauses of a sentence that deny and suspect nothing."""
+    return [clause for clause in re.split(r"[,;]\s|\bbut\b", sentence) if not _DENIED.search(clause)]
+
+
+def _is_complaint(part: str, observation: str) -> bool:
+    names = list(_names_of_part(part))
+    return any(_COMPLAINT.match(line) and mentions(line, name) for line in observation.splitlines() for name in names)
+
+
+def _causes_in_order(diagnosis: str) -> list[tuple[str, bool]]:
+    """The parts of the diagnosis, and of each whether a cause of it follows ('X due to Y': X True, Y False)."""
+    text = re.sub(r"\([^()]*\)|\*+", " ", diagnosis)
+    causes = [found.start() for found in _CONNECTOR.finditer(text) if found["cause"]]
+    return [(part, any(place > text.find(part) for place in causes)) for part in parts_of(diagnosis)[0]]
 
 
 def is_general(name: str) -> bool:

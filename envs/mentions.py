@@ -14,7 +14,8 @@ _AMBIGUOUS = re.compile(
 _VAGUE = re.compile(r"(?:imaging|cultures?|sequencing|serolog\w+|patholog\w+)", re.IGNORECASE)
 
 _ABBREVIATIONS = r"""
-(?:MRI|MRA|MRCP|CTA|PET(?:[-/\ ]CT)?|CT|CECT|NCCT|HRCT|CBCT|TEE|TTE|EUS|FNAC?|EEG|EMG|ECG|EKG|PCRs?|DIF|OCT|CMR)
+(?:MRI|MRA|MRV|MRCP|CTA|MSCT|SPECT(?:[-/\ ]CT)?|DEXA|DXA|PET(?:[-/\ ]CT)?|CT|CECT|NCCT|HRCT|CBCT|TEE|TTE|EUS|FNAC?|EEG|EMG|ECG|EKG|PCRs?
+|DIF|IFA|IIF|OCT|CMR|FISH|m?NGS|WES|WGS|MLPA|NIPT|BALF?|FNAB|KUB|TVUS|VEMP|VEP|USG|HIDA)
 (?:\s(?:scans?|angiogra\w+))?
 """
 _KINDS = r"""
@@ -22,8 +23,14 @@ x-?\s?rays?|radiogra\w+|computed\stomogra\w+|magnetic\sresonance(?:\simaging|\sa
 |electrocardiogra\w+|electroencephalogra\w+|angiogra\w+|arteriogra\w+|scintigra\w+|bone\sscan|mammogra\w+|imaging
 |bone\smarrow\s(?:aspirat\w+|biops\w+|examination|evaluation)|biops\w+|histopatholog(?!ically)\w+(?:\sexamination|\sanalysis)?
 |histolog(?!ically)\w+(?:\sexamination)?|patholog\w+\sexamination|microscopic\sexamination|immunohistochem\w+|cytolog\w+|flow\scytometry
-|immunofluorescence|cultures?|gram\sstain\w*|serolog\w+|karyotyp\w+|(?:whole[-\s])?exome\ssequencing
-|genetic\s(?:testing|analysis|test)|sequencing|genotyping
+|immunofluorescence|cultures?|gram\sstain\w*|serolog\w+|karyotyp\w+
+|(?:gene\s|genetic\s|mutation(?:al)?\s|molecular\s|methylation\s)+(?:testing|tests?|analysis|panel|profiling|studies)|genotyping
+|(?:whole[-\s])?(?:exome|genome)(?:\ssequencing)?|(?:(?:next[-\s]generation|metagenomic|targeted|sanger)\s)*sequencing
+|(?:chromosom\w+\s|snp\s)?micro-?arrays?|(?:array\s)?comparative\sgenomic\shybridi[sz]ation|(?:qf|rt|real-time|multiplex)[-\s]pcr
+|gene-?xpert|xpert\smtb\w*|in\ssitu\shybridi[sz]ation|(?:indirect\s|direct\s)?immunofluorescen\w+\s(?:assay|test|stain\w*)
+|broncho-?alveolar\slavage|amniocentesis|lumbar\spuncture|(?:light\s|electron\s)?microscop(?:ic\s(?:findings|analysis)|y)|frozen\ssections?(?:\s(?:analysis|histopathology))?|electroneuromyogra\w+|laser\smicrodissection
+|(?:right\s|left\s)?(?:heart|cardiac)\scatheteri[sz]ation|fluoroscopy|lymphoscintigra\w+|electrophysiolog\w+\sstudy
+|susceptibility\stest\w*|protein\selectrophoresis|immunofixation
 |\w*(?:endo|gastro|colono|broncho|cysto|laparo|laryngo|hystero|arthro|sigmoido|dermo|fundo|thoraco|nasopharyngo)scop\w+
 |spirometry|audiometry|manometry|uroflowmetry|polysomnography|cephalometric\sanalysis|slit[-\s]lamp\sexamination
 |ophthalm\w+\sexamination|visual\sfield\w*|optical\scoherence\stomography|nerve\sconduction\sstud\w+|electromyogra\w+

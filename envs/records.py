@@ -85,6 +85,8 @@ class CaseReport:
     structured: StructuredCase | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
     """What the source tells of the publication: 'pmcid', 'doi', 'journal', 'date', 'article_type'."""
+    original: str = ""
+    """The published report alone, where `text` holds a summary of it too (MedR-Bench); empty: `text` is the report."""
 
 
 @dataclass(frozen=True, slots=True)

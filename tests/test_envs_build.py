@@ -42,7 +42,8 @@ def what_is_cut(case: StructuredCase) -> str:
     """What a leak in the last sentence of LONG comes to: it is cut whole, and noted."""
     environment = environment_of(report(case))
     assert environment.initial_observation == LONG
-    notes = [warning.removeprefix("cut from the initial observation: ") for warning in environment.warnings]
+    mark = "cut from the initial observation: "
+    notes = [warning.removeprefix(mark) for warning in environment.warnings if warning.startswith(mark)]
     assert f"{LONG} {' '.join(notes)}" == case.initial_observation.replace("\u200b", "")
     return " ".join(notes)
 
@@ -183,6 +184,81 @@ def test_a_quote_holds_the_numbers_of_its_result() -> None:
         assert refused(replace(CASE, tests=(TESTS[0], replace(quoted, quote=wrong)))) == "quotes_grounded"
 
 
+@pytest.mark.parametrize(
+    ("diagnosis", "told"),
+    [
+        ("Pancreatic metastasis from renal cell carcinoma", "Renal cell carcinoma was resected two years ago."),
+        ("Coronary vasospasm secondary to eosinophilic vasculitis", "Past Medical History: Eosinophilic vasculitis."),
+        ("Cardiac arrest due to a ruptured coronary aneurysm", "Chief Complaint: Cardiac arrest while rowing."),
+        ("Left rib fracture and sternal fracture", "A sternal fracture was known."),
+        (
+            "Paradoxical tuberculosis immune reconstitution inflammatory syndrome",
+            "Three months ago tuberculosis was diagnosed.",
+        ),
+    ],
+)
+def test_what_the_patient_brings_along_is_not_what_is_asked(diagnosis: str, told: str) -> None:
+    case = replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG}\n{told}")
+    environment = environment_of(report(case))
+    assert environment.initial_observation == case.initial_observation
+    assert any(warning.startswith("no_known_disease_in_o1") for warning in environment.warnings)
+    asked = re.split(r" (?:from|secondary to|due to|and) ", diagnosis)[-1 if "arrest" in diagnosis else 0]
+    assert refused(replace(case, initial_observation=f"It was said to be {asked.lower()}. {case.initial_observation}"))
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "told"),
+    [
+        ("Recurrent volvulus of the cecum", "She had had a volvulus of the cecum a year ago."),
+        ("Recurrent Crohn disease", "Known Crohn disease since childhood."),
+        ("Pancreatic metastasis from renal cell carcinoma", "There was no history of renal cell carcinoma."),
+        ("Lobar pneumonia and empyema", "He was thought to have lobar pneumonia."),
+    ],
+)
+def test_a_disease_that_is_the_answer_is_cut_though_it_was_known(diagnosis: str, told: str) -> None:
+    environment = environment_of(report(replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG} {told}")))
+    assert environment.initial_observation == LONG
+
+
+def test_an_abbreviation_that_the_report_declares_is_a_leak() -> None:
+    case = replace(CASE, diagnosis="Undifferentiated nasopharyngeal carcinoma", initial_observation=f"{LONG} No signs of NPC.")
+    assert environment_of(report(case)).initial_observation == case.initial_observation
+    text = f"{report(case).text}\nNasopharyngeal carcinoma (NPC) is rare here."
+    assert environment_of(report(case, text)).initial_observation == LONG
+
+
+def test_a_result_in_other_words_is_cut() -> None:
+    mri = DocumentedTest("MRI of the brain", "imaging", "Two enhancing nodules in the left cerebellum with surrounding edema.")
+    told = "An MRI had revealed cerebellar nodules that took up contrast, and edema."
+    case = replace(CASE, tests=(*TESTS, mri), initial_observation=f"{LONG} {told}")
+    assert environment_of(report(case)).initial_observation == LONG
+    for harmless in ("An MRI had been planned.", "Ultrasound had revealed cerebellar nodules and edema."):
+        kept = replace(case, initial_observation=f"{LONG} {harmless}")
+        assert environment_of(report(kept)).initial_observation == kept.initial_observation
+
+
+def test_what_hangs_on_a_cut_sentence_goes_with_it() -> None:
+    told = "Lung adenocarcinoma had been suspected. Treated with two courses of tablets. His sleep is good."
+    environment = environment_of(report(replace(CASE, initial_observation=f"{LONG} {told}")))
+    assert environment.initial_observation == f"{LONG} His sleep is good."
+
+
+def test_that_nothing_is_told_is_not_told() -> None:
+    told = f"{LONG}\nFamily History: None provided.\nPersonal History: Not detailed in the case.\nAllergies: None."
+    tests = (*TESTS, DocumentedTest("ECG", "physiologic", "Sinus rhythm. No further details provided."))
+    environment = environment_of(report(replace(CASE, initial_observation=told, tests=tests)))
+    assert environment.initial_observation == f"{LONG}\nAllergies: None."
+    assert environment.menu[-1].result == "Sinus rhythm."
+
+
+def test_numbers_of_the_summary_alone_and_joined_diagnoses_are_warnings() -> None:
+    case = replace(CASE, diagnosis="Septic shock due to pyelonephritis")
+    summarised = replace(report(case), original="A mass of 3 cm, hemoglobin 8.1 g/dL.")
+    warnings = environment_of(summarised).warnings
+    assert [warning.split(":")[0] for warning in warnings] == ["numbers_in_report", "one_diagnosis"]
+    assert "9.1 (Hemoglobin)" in warnings[0]
+
+
 def test_treatment_told_is_a_warning() -> None:
     environment = environment_of(report(replace(CASE, initial_observation=f"{LONG} He was started on amoxicillin.")))
     assert [warning.split(":")[0] for warning in environment.warnings] == ["no_treatment_in_o1"]
@@ -254,8 +330,8 @@ def test_a_report_without_sections_needs_an_extractor() -> None:
         (
             "medrbench/diagnosis_cases.json",
             343,
-            327,
-            {"min_tests", "no_diagnosis_in_o1", "several_patients"},
+            334,
+            {"min_tests", "no_diagnosis_in_o1", "no_result_in_o1", "several_patients"},
         ),
     ],
 )

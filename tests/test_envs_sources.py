@@ -157,6 +157,72 @@ def test_a_summary_without_tests_or_of_several_patients_is_refused(tmp_path: Pat
     )
 
 
+SEVERAL = """
+#### Case 1
+- **Patient Information:** 40-year-old man
+- **Chief Complaint:** Fever
+- **Ancillary Tests:**
+  - CT of the abdomen: Liver abscess of 5 cm.
+
+#### Case 2
+- **Patient Information:** 50-year-old woman
+- **Chief Complaint:** Chills
+- **Ancillary Tests:**
+  - CT of the abdomen: Liver abscess of 2 cm.
+"""
+NESTED = """
+- **Patient Information:**
+  - Case 1: 40-year-old man
+  - Case 2: 50-year-old woman
+- **Chief Complaint:** Case 1: Fever. Case 2: Chills.
+- **Ancillary Tests:**
+  - Case 1:
+    - CT of the abdomen: Liver abscess of 5 cm.
+  - Case 2:
+    - CT of the abdomen: Liver abscess of 2 cm.
+"""
+
+
+@pytest.mark.parametrize("summary", [SEVERAL, NESTED])
+@pytest.mark.parametrize("final", ["Liver abscess in both patients.", "- **Case 1:** Liver abscess\n- **Case 2:** Cholangitis"])
+def test_the_first_of_several_patients_is_taken_when_all_is_clearly_hers(tmp_path: Path, summary: str, final: str) -> None:
+    case = bench(summary)
+    case["PMC1"]["generate_case"]["final_diagnosis"] = final  # type: ignore[index]
+    found = only(write(tmp_path / "bench.json", case))
+    assert found.structured is not None
+    assert found.structured.diagnosis.startswith("Liver abscess")
+    assert [test.result for test in found.structured.tests] == ["Liver abscess of 5 cm."]
+    assert "40-year-old" in found.structured.initial_observation
+    assert "Fever" in found.structured.initial_observation
+    assert not re.search("50|Chills|Case", found.structured.initial_observation)
+    unclear = bench(summary.replace("40-year-old man", "Two patients of 40 and 50 years"))
+    unclear["PMC1"]["generate_case"]["final_diagnosis"] = final  # type: ignore[index]
+    assert refusal(write(tmp_path / "bench.json", unclear)).reason == "several_patients"
+
+
+MENUS = {
+    "Labs: WBC 9.7 x 10^3/uL, CRP 25.9 mg/L, ESR 42 mm/hr": {"WBC": (), "CRP": (), "ESR": ()},
+    "Labs: Elevated ESR (75 mm/h), CRP (4 mg/dL)": {"Labs": ()},
+    "Other labs: Normal calcium, uric acid, and TSH.": {"Other labs": ("calcium", "uric acid", "TSH")},
+    "Chromosomal microarray analysis (CMA) revealed a deletion of 2 Mb.": {"Chromosomal microarray analysis": ("CMA",)},
+    "Sputum was positive by GeneXpert.": {"GeneXpert": ()},
+    "Lesions: Papules on both arms.": {},
+    "Surgical findings: An inflamed appendix.": {},
+    "Ultrasound showed a mass. It has smooth borders. He was sent home.": {"Ultrasound": ()},
+    "Microscopic findings include capillaries in lobules.": {"Microscopic findings": ()},
+}
+
+
+@pytest.mark.parametrize("line", MENUS)
+def test_an_entry_becomes_the_tests_that_it_names(tmp_path: Path, line: str) -> None:
+    case = only(write(tmp_path / "bench.json", bench(f"- **Chief Complaint:** Fever\n- **Ancillary Tests:**\n  - {line}\n")))
+    assert case.structured is not None
+    assert {test.name: test.aliases for test in case.structured.tests} == MENUS[line]
+    assert all(part in line for test in case.structured.tests for part in test.result.splitlines())
+    if not MENUS[line] or "sent home" in line:
+        assert any("names no test" in note for note in case.structured.notes)
+
+
 def test_real_medrbench_cases_are_read_or_refused_by_name() -> None:
     cases = list(medrbench.read(shared_data("medrbench/diagnosis_cases.json")))
     assert len(cases) == 343

@@ -9,7 +9,7 @@ from typing import Any
 from envs.categories import category_of
 from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from envs.mentions import named_tests
-from envs.naming import profile
+from envs.naming import canonical_of, normalise, profile
 from envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
 from envs.sources.files import object_at, parse_json, read_text, text_at
 from envs.sources.text import iso_date
@@ -35,11 +35,46 @@ _NO_TEST = re.compile(
 _FINDING_VERB = re.compile(
     r"\s(?:\w+ly\s)?(?:revealed|showed|shows|showing|demonstrated|confirmed|indicated|identified|suggested|detected|found|disclosed|noted"
     r"|included|displayed|exhibited|was|were|is|are|ruled out|excluded|verified|reported|diagnosed|supported|visualized|remained"
-    r"|revealing|confirming|indicating|demonstrating|suggesting|suggestive|consistent|positive|negative|normal)\b"
+    r"|revealing|confirming|indicating|demonstrating|suggesting|suggestive|consistent|positive|negative|normal|unremarkable|returned|inconclusive)\b"
 )
 _SENTENCE_END = re.compile(r"(?:(?<=[.;])\s+(?=[A-Z])|;\s+)(?![^()]*\))")  # not inside brackets
 _STATUS = re.compile(
     r"(?i)(?:normal|negative|elevated|unremarkable|raised|increased|decreased|low|reduced|abnormal|positive)(?: results?)?(?: for)?\s+"
+)
+# What a label that names a test holds, and what one that names none does.
+_TEST_WORD = re.compile(
+    r"""\b(?:tests?|testing|analys[ie]s|assays?|levels?|stud(?:y|ies)|(?:bio)?markers?|panels?|screen\w*|antibod\w+|antigens?|cultures?|smears?
+    |stain\w*|sero\w+|immuno\w+|function|labs?|laborator\w+|blood|work-?up|titers?|scans?|(?:neuro)?imaging|(?:immuno|histo|cyto)?patholog\w*
+    |histolog\w*|(?:micro)?biolog\w*|biochem\w+|chemistry|hematolog\w*|hormon\w+|genetics?|molecular|sections?|swabs?|catheteri[sz]ation
+    |scores?|profile|enzymes|telemetry|laparotomy|radiolog\w+|review|\w+(?:graphy|scopy|metry|omics)|specimen|scrapings|load
+    |csf|fluid|urine|stool|serum|plasma|sputum|aspirates?|parasitolog\w+|potentials?|hemolysis|tissue|lavage)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_NO_LABEL = re.compile(
+    r"""no\b|not\b|none\b|excluded\b|(?:.*\b)?(?:lesions?|findings?|anomal\w+|abnormalit\w+|initial|follow-?ups?|episodes?|mass(?:es)?|tumou?rs?
+    |first|second|cases?|exclusions?|staging|surg\w+|pre-?surgery|(?:further|initial)\sevaluation|uterus|others?|noted|time|date|day\s\d+)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# Under these labels stands what was seen in the end, or in another patient.
+_NOT_THIS = re.compile(r"\b(?:follow-?ups?|post-?\s?(?:surgery|surgical|treatment)|neonat\w+|newborn|fetus)\b", re.IGNORECASE)
+_GENERAL_LABS = re.compile(
+    r"(?:(?:routine|other|basic|serum|blood|abnormal) )*(?:labs?|laborator\w+|blood|serum|biochemistry|chemistry|tests?)"
+    r"(?: (?:tests?|work|results?|findings|investigations?|studies|analysis|values))?|bloodwork",
+    re.IGNORECASE,
+)
+# A sentence without a test of its own that goes on with the one before.
+_GOES_ON = re.compile(
+    r"""(?:(?:presence|absence)\sof|no\s(?:evidence|other|additional|abnormal\w*|significant|lymph\w*|metasta\w*|masses|active|signs?)|also|it|these
+    |this|there|additional(?:ly)?|furthermore|moreover|the\s(?:lesion|tumou?r|mass|cells?|specimen|scan))\b
+    (?!.*\b(?:treat\w+|discharg\w+|follow\w*)\b)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_UNDONE = re.compile(r"\b(?:await\w*|pending|planned|declined|not (?:performed|done|available|tested))\b", re.IGNORECASE)
+_SHORT = re.compile(r"\s*\(([A-Z][A-Za-z0-9/-]{1,11})\)")
+_STATUS_LIST = re.compile(
+    r"(?:normal|negative|elevated|raised|increased|decreased|low|reduced|positive|abnormal)\s+(?P<first>[^:;()]+)"
+    r"|(?P<last>[^:;()]+?)\s+(?:(?:were|was|are|all|within)\s+)*(?:normal(?:\s+limits)?|negative|unremarkable|positive|elevated)",
+    re.IGNORECASE,
 )
 _TEST_NOUN = re.compile(
     r"(?i)[^.;:,(]{0,60}?\b(?:tests?|testing|analys[ie]s|evaluation|examinations?|levels?|stud(?:y|ies)|markers|panel|screen(?:ing)?|antibod(?:y|ies)"
@@ -81,11 +116,17 @@ def _case(case_id: str, case: Any, path: Path) -> CaseReport:
     generated = object_at(case, "generate_case", path, where)
     raw = text_at(case, "raw_case", path, where)
     summary = text_at(generated, "case_summary", path, where)
-    if re.search(r"^[-*#\s]*(?:case|patient) [2-9]\b", summary, re.IGNORECASE | re.MULTILINE):
-        raise BadCase("several_patients", f"{path.name}{where}: the summary tells of several patients; an environment is one")
-    observation, ancillary = _split(summary, f"{path.name}{where}")
-    tests = [test for node in _tree(ancillary) for test in _tests(node)]
     diagnosis = _plain(text_at(generated, "diagnosis_results", path, where))
+    notes: list[str] = []
+    told = summary
+    if re.search(r"^[-*#\s]*(?:case|patient) [2-9]\b", summary, re.IGNORECASE | re.MULTILINE):
+        told = _first_patient(summary, f"{path.name}{where}")
+        diagnosis = _first_diagnosis(diagnosis, str(generated.get("final_diagnosis") or ""), f"{path.name}{where}")
+        notes.append("the summary tells of several patients; this is the first")
+    observation, ancillary = _split(told, f"{path.name}{where}")
+    found = [test for node in _tree(ancillary) for test in _tests(node)]
+    tests = [test for test in found if isinstance(test, DocumentedTest)]
+    notes += [f"left out, names no test: {text[:100]}" for text in found if isinstance(text, str)]
     title = next((line.strip() for line in raw.splitlines() if line.strip()), case_id)
     return CaseReport(
         case_id=check_id(case_id),
@@ -102,9 +143,51 @@ def _case(case_id: str, case: Any, path: Path) -> CaseReport:
             body_system=_first_of(BODY_SYSTEMS, case.get("body_category")),
             disease_type=_first_of(DISEASE_TYPES, case.get("disorder_category")),
             rare=bool(case["checked_rare_disease"]) if "checked_rare_disease" in case else None,
+            notes=tuple(notes),
         ),
+        original=raw,
         meta=_meta(case_id, case),
     )
+
+
+_PATIENT = re.compile(r"^(?P<lead>[-*#\s]*)(?:case|patient) (?P<number>\d)\b\s*\**:?\**[ \t]*(?P<rest>.*)$", re.IGNORECASE)
+_SEVERAL = re.compile(r"\b(?:two|three|four|five|several|\d) (?:\w+ )?(?:cases|patients)\b", re.IGNORECASE)
+
+
+def _first_patient(summary: str, where: str) -> str:
+    """The summary of the first patient, where it tells the patients clearly apart: under headings, in bullets, or in one line.
+
+    Raises BadCase('several_patients') when what is left still tells of several.
+    """
+    kept: list[str] = []
+    number, depth = 1, -1  # whose lines these are, and how deep the bullet stands that says so
+    for line in summary.splitlines():
+        indent = len(line) - len(line.lstrip())
+        found = _PATIENT.match(line)
+        if found:
+            number, depth = int(found["number"]), indent if re.match(r"\s*-\s", line) else -1
+            line = f"{found['lead']}{found['rest']}" if found["rest"] else ""
+        elif depth >= 0 and line.strip() and indent <= depth:
+            number, depth = 1, -1
+        if number == 1 and line.strip(" -#*"):
+            kept.append(re.sub(r"(?i)\bcase 1: (.*?)\s*\bcase 2: .*", r"\1", line))
+    told = "\n".join(kept)
+    if _SEVERAL.search(told) or re.search(r"(?i)\b(?:case|patient) [2-9]\b", told):
+        raise BadCase("several_patients", f"{where}: the summary tells of several patients and not clearly what is whose")
+    return told
+
+
+def _first_diagnosis(results: str, final: str, where: str) -> str:
+    """The first patient's own diagnosis, or the one that is said to be that of all.
+
+    Raises BadCase('several_patients') when it is not told whose the diagnosis is.
+    """
+    own = re.search(r"(?im)^[-*#\s]*(?:case|patient) 1\b\W*(.+)$", final)
+    if own:
+        return _plain(own[1])
+    if re.search(r"(?i)\b(?:both|all)\b(?: \w+)? (?:cases|patients)\b", f"{results} {final}"):
+        return re.sub(r"(?i)\s+(?:in|for) (?:both|all) (?:cases|patients)\b", "", results)
+    raise BadCase("several_patients", f"{where}: the summary tells of several patients and not whose the diagnosis is")
 
 
 def _first_of(known: tuple[str, ...], found: object) -> str:
@@ -159,12 +242,19 @@ def _tree(lines: list[str]) -> list[_Node]:
     return root.children
 
 
-def _tests(node: _Node, container: str = "") -> Iterator[DocumentedTest]:
-    """The tests of one bullet and of the bullets below it; none where no test is named."""
+def _tests(node: _Node, container: str = "") -> Iterator[DocumentedTest | str]:
+    """The tests of one bullet and of the bullets below it, and what is left out because it names none."""
     label, rest = _label(node.text)
     if _NO_TEST.search(label or node.text[:25]) and not named_tests(label):
+        yield _plain(node.text)
         return
-    if node.children and (not rest or _CATEGORY.fullmatch(label)) and _are_tests(node):
+    if label and not names_test(label):
+        if _NOT_THIS.search(label):
+            yield _plain(node.text)
+            return
+        yield from _prose(rest, container) if rest else ()
+        yield from (test for child in node.children for test in _tests(child, container))
+    elif node.children and (not rest or _CATEGORY.fullmatch(label)) and _are_tests(node):
         yield from (test for child in node.children for test in _tests(child, label or container))
     elif node.children:
         lines = [_plain(line) for child in node.children for line in _texts(child)]
@@ -172,18 +262,52 @@ def _tests(node: _Node, container: str = "") -> Iterator[DocumentedTest]:
             yield from _test(label, "\n".join(filter(None, [rest, *lines])), container)
         else:  # 'Cervical spine CT revealed:' and its findings below
             whole = "\n".join([_plain(node.text), *lines])
-            yield from (replace(test, result=whole) for test in _sentence(node.text.rstrip(": "), container))
+            for test in _sentence(node.text.rstrip(": "), container):
+                yield replace(test, result=whole) if isinstance(test, DocumentedTest) else whole
     elif label and not _CATEGORY.fullmatch(label):
         yield from _test(label, rest, container)
     else:
-        for sentence in _SENTENCE_END.split(rest or node.text):
-            yield from _sentence(sentence, container)
+        yield from _prose(rest or node.text, container)
+
+
+def names_test(label: str) -> bool:
+    """Whether a label names a test, or tests, as it seems: 'Nance analysis' and 'VFSS' do, 'Lesions' and 'Surgical findings' do not.
+
+    >>> names_test("Blood tests"), names_test("Initial CT"), names_test("Soluble CD25"), names_test("Surgical findings")
+    (True, True, True, False)
+    """
+    if re.match(r"(?i)(?:no|not|none|excluded)\b", label):
+        return False
+    return bool(_CATEGORY.fullmatch(label) or named_tests(label) or _TEST_WORD.search(label) or not _NO_LABEL.match(label))
+
+
+def _prose(text: str, container: str) -> Iterator[DocumentedTest | str]:
+    """The tests of running text, sentence by sentence; a sentence without one may go on with the test before."""
+    last: DocumentedTest | None = None
+    for sentence in _SENTENCE_END.split(text):
+        found = list(_sentence(sentence, container))
+        if last is not None and (_GOES_ON.match(sentence) or sentence[:1].islower()) and not named_tests(sentence):
+            last = replace(last, result=f"{last.result}\n{_plain(sentence)}")
+            continue
+        if last is not None:
+            yield last
+        *first, final = found or [""]
+        yield from first
+        last = final if isinstance(final, DocumentedTest) else None
+        if isinstance(final, str) and final:
+            yield final
+    if last is not None:
+        yield last
 
 
 def _are_tests(node: _Node) -> bool:
     """Whether the bullets below are tests of their own (all name one), or the findings of the test above."""
     label, _ = _label(node.text)
-    named = [bool(_label(child.text)[0]) or bool(named_tests(child.text)) for child in node.children]
+    labels = [_label(child.text)[0] for child in node.children]
+    named = [
+        bool(here and names_test(here)) or bool(named_tests(child.text))
+        for here, child in zip(labels, node.children, strict=True)
+    ]
     return all(named) if not _CATEGORY.fullmatch(label) else any(named)
 
 
@@ -196,14 +320,56 @@ def _texts(node: _Node) -> Iterator[str]:
 def _test(label: str, result: str, container: str) -> Iterator[DocumentedTest]:
     name = _plain(label).strip()
     result = _plain(result).strip()
-    if name and result:
-        yield DocumentedTest(name, category_of(name, container), result, _others(named_tests(f"{name}. {result}"), name))
+    if not name or not result:
+        return
+    category = category_of(name, container)
+    if category == "laboratory" and _GENERAL_LABS.fullmatch(name) and (parts := _analytes(result)):
+        yield from (DocumentedTest(part, category_of(part, name), value) for part, value in parts)
+        return
+    listed = _listed(result) if category == "laboratory" and profile(name).specimen in (None, "blood") else ()
+    done = " ".join(clause for clause in re.split(r"(?<=[.;])\s+", result) if not _UNDONE.search(clause))
+    others = (*_others(named_tests(f"{name}. {done}"), name), *listed)
+    yield DocumentedTest(name, category, result, _once(others, name))
 
 
-def _sentence(sentence: str, container: str) -> Iterator[DocumentedTest]:
+def _once(names: tuple[str, ...], own: str) -> tuple[str, ...]:
+    """Each name once, without the test's own."""
+    return tuple({normalise(name): name for name in names if normalise(name) != normalise(own)}.values())
+
+
+def _analytes(result: str) -> list[tuple[str, str]]:
+    """Each analyte of 'WBC 9.7 x 10^3/uL, CRP 25.9 mg/L, ESR 42 mm/hr' with its own words; none where an item is anything else.
+
+    A word before the first item ('Elevated ESR (75), CRP (4)') is said of all of them, so such a result stays in one piece.
+    """
+    items = [item.strip(" .") for item in re.split(r"[,;]\s+(?![^()]*\))", result.strip())]
+    found = []
+    for item in items:
+        value = re.fullmatch(
+            r"(?P<name>[A-Za-z][\w\s/α-ω-]*?)(?:\s+(?:levels?|count|of|was|is))*\s*[:=(]?\s*[<>≤≥~]?\s*\d[^,;]*", item
+        )
+        if not value or canonical_of(value["name"]) is None or profile(value["name"]).specimen not in (None, "blood"):
+            return []
+        found.append((value["name"], item))
+    return found if len(found) > 1 and len({normalise(name) for name, _ in found}) == len(found) else []
+
+
+def _listed(result: str) -> tuple[str, ...]:
+    """The tests that share one finding: 'Normal amino acids, lactate and organic acids' names three. Findings ('anemia') are none."""
+    names: list[str] = []
+    for clause in re.split(r"(?<=[.;])\s+", result):
+        found = _STATUS_LIST.fullmatch(clause.strip(" .;"))
+        items = re.split(r",\s*(?:and\s+)?|\s+and\s+", found["first"] or found["last"]) if found else []
+        if len(items) > 1 and all(re.fullmatch(r"(?:[A-Za-z0-9α-ωβ/-]+\s?){1,4}", item) for item in items):
+            items = [_STATUS.sub("", item.strip(), count=1) for item in items]
+            names += [item for item in items if canonical_of(item) is not None or _TEST_NOUN.fullmatch(item)]
+    return tuple(names)
+
+
+def _sentence(sentence: str, container: str) -> Iterator[DocumentedTest | str]:
     """A finding in prose: named by its grammatical subject when that names a test, else by the first test it mentions."""
     label, rest = _label(sentence)
-    if label:
+    if label and names_test(label):
         yield from _test(label, rest, container)
         return
     named = named_tests(sentence)
@@ -212,7 +378,12 @@ def _sentence(sentence: str, container: str) -> Iterator[DocumentedTest]:
         for name in named:  # 'Normal brain CT, urinalysis and EMG': one finding of several tests
             yield DocumentedTest(name, category_of(name, container), _plain(sentence))
     elif name := subject if named_tests(subject) or (subject and not named) else next(iter(named), ""):
-        yield from (replace(test, aliases=_others(named, test.name)) for test in _test(name, sentence, container))
+        short = tuple(found[1] for found in _SHORT.finditer(sentence) if sentence[: found.start()].endswith(name))
+        for test in _test(name, sentence, container):
+            others = (*short, *_others(named, test.name), *test.aliases)
+            yield replace(test, aliases=_once(others, test.name))
+    else:
+        yield _plain(sentence)
 
 
 def _subject(sentence: str) -> str:
@@ -224,6 +395,7 @@ def _subject(sentence: str) -> str:
         return subject[0].strip() if subject else ""
     before = _FINDING_VERB.split(sentence, maxsplit=1)[0] if _FINDING_VERB.search(sentence) else ""
     before = before or re.split(r"\s(?=[<>≤≥=]?\s*\d)", sentence, maxsplit=1)[0]
+    before = "" if before == sentence else _SHORT.sub("", before)
     return (
         before if len(before) <= 60 and "(" not in before and (named_tests(before) or re.fullmatch(_TEST_NOUN, before)) else ""
     )
