@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -32,7 +33,12 @@ def index_of(graph: str, names: list[str], encoder: LinkingEncoder) -> faiss.Ind
         faiss.write_index(index, str(draft / "names.faiss"))
         (draft / "names.json").write_text(json.dumps(names), encoding="utf-8")
 
-    return faiss.read_index(str(filled(cache_folder() / "indices" / f"{graph}-{key}", write) / "names.faiss"))
+    return faiss.read_index(str(filled(cache_folder() / "indices" / f"{_plain(graph)}-{key}", write) / "names.faiss"))
+
+
+def _plain(name: str) -> str:
+    """A graph's name, which may be the user's, as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:60]
 
 
 def cached_vectors(names: list[str], encoder: LinkingEncoder) -> np.ndarray:
