@@ -34,10 +34,10 @@ def test_without_a_trajectory_that_reaches_the_truth_nothing_is_proposed():
 def test_a_run_is_calibrated_from_its_store(finished: tuple[Path, Path], tmp_path: Path):
     from click.testing import CliRunner
 
-    from flows.cli import medaction
+    from flows.calibrate import calibrate as command
 
     _, out = finished
-    done = CliRunner().invoke(medaction, ["kg", "calibrate", str(out), "--out", str(tmp_path)])
+    done = CliRunner().invoke(command, [str(out), "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "reach the truth" in done.output
     assert "--rac-threshold" in done.output
@@ -47,8 +47,8 @@ def test_a_run_is_calibrated_from_its_store(finished: tuple[Path, Path], tmp_pat
 def test_a_folder_without_a_run_is_named(tmp_path: Path):
     from click.testing import CliRunner
 
-    from flows.cli import medaction
+    from flows.calibrate import calibrate as command
 
-    done = CliRunner().invoke(medaction, ["kg", "calibrate", str(tmp_path)])
+    done = CliRunner().invoke(command, [str(tmp_path)])
     assert done.exit_code == 1
     assert "does not exist" in done.output
