@@ -1,5 +1,6 @@
 """Whether an ordered test and an entry of the menu are the same test: pure comparisons of what their names and results say."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,14 @@ SOUGHT = frozenset(
 
 SAMPLED = IMAGING | {"fluoroscopy", "biopsy", "fna", "cytology", "cytometry"}
 """Kinds of entries whose result is of an image or of tissue, so that a word in it is no value in blood."""
+
+ON_TISSUE = frozenset({"stain", "smear", "pcr", "culture", "immunofluorescence", "sequencing"})
+"""Kinds of tests that are done on the tissue of a biopsy, so that its report may tell how they came out."""
+
+MARKING = frozenset({"immunohistochemistry", "marker", "immunophenotype"})
+
+MARKER = re.compile(r"(?:cd|ck|p|s|ki|sox|ttf|pax|gata|mum|bcl|hmb|wt|stat|dog|tle)\s?\d{1,3}[a-z]?|desmin|vimentin|synaptophysin|chromogranin")
+"""Markers that are ordered by their bare name."""
 
 _IG = frozenset({"igg", "igm", "iga"})
 
@@ -95,7 +104,7 @@ def tells(entry: Profile, statement: frozenset[str], wanted: Profile) -> bool:
         return False
     named = wanted.kinds | (wanted.rest & _IG) <= statement | entry.kinds
     studied = bool(sought and wanted.specimen and wanted.specimen == entry.specimen and wanted.kinds <= CULTURED)
-    return (named or studied) and _is_told(sought, statement | entry.rest)
+    return (named or studied) and is_told(sought, statement | entry.rest)
 
 
 def word_score(wanted: Profile, candidate: Name, told: frozenset[str]) -> float:
@@ -111,14 +120,14 @@ def word_score(wanted: Profile, candidate: Name, told: frozenset[str]) -> float:
     inferred = ours & candidate.inferred
     nested = wanted.rest <= name.rest or name.rest <= wanted.rest
     if wanted.kinds and wanted.kinds <= SOUGHT:
-        nested = nested or _is_told(wanted.rest - name.rest, told)
+        nested = nested or is_told(wanted.rest - name.rest, told)
     sought = wanted.rest - _IG
     if (
         wanted.kinds
         and wanted.kinds <= SOUGHT
         and sought
         and not (common | inferred) - wanted.kinds
-        and not _is_told(sought, told)
+        and not is_told(sought, told)
     ):
         return 0.0  # 'CMV PCR' is not just any PCR
     if (
@@ -138,7 +147,7 @@ def word_score(wanted: Profile, candidate: Name, told: frozenset[str]) -> float:
     return share if (ours <= theirs or theirs <= ours) and share >= COVERAGE else 0.0
 
 
-def _is_told(sought: frozenset[str], told: frozenset[str]) -> bool:
+def is_told(sought: frozenset[str], told: frozenset[str]) -> bool:
     """Whether a result names what is looked for: all codes of it and at least half of the other words ('T. cruzi')."""
     missing = sought - told
     return not any(is_code(word) for word in missing) and 2 * len(missing) <= len(sought)
@@ -158,3 +167,10 @@ def components_of(canonical: str | None) -> set[str]:
     """The tests that a panel reports, with those that its own panels report."""
     direct = set(PANELS.get(canonical or "", ()))
     return direct | {inner for part in direct for inner in PANELS.get(part, ())}
+
+
+def told_of_staining(told: frozenset[str]) -> bool:
+    """Whether the words of a report tell of staining for markers."""
+    return bool(told & {"stain", "immunohistochemistry", "immunoreactivity", "cytokeratin", "vimentin", "desmin"}) or any(
+        MARKER.fullmatch(word) for word in told if any(c.isdigit() for c in word)
+    )

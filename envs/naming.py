@@ -95,6 +95,8 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ("sequencing", r"(?:next generation |targeted |dna |molecular )?sequencing|ngs"),
     ("sequencing", r"mutation(?:al)? (?:analys\w+|test\w*)|molecular (?:genetic )?test\w*"),
     ("culture", r"cultures?"),
+    ("tuberculosis stain", r"ziehl(?: neelsen| nielsen)?(?: stain\w*)?|zn stain\w*"),
+    ("stain immunohistochemistry", r"immuno ?histo ?chem\w+(?: stain\w*)?|ihc(?: stain\w*)?|immuno ?(?:peroxidase )?stain\w*"),
     ("stain", r"stain(?:s|ed|ing)?"),
     ("pcr tuberculosis", r"genexpert|xpert(?: mtb(?: rif)?)?|cb ?naat"),
     ("pcr", r"pcr|naat|polymerase chain reaction|nucleic acid amplification"),
@@ -119,6 +121,21 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ("spine", r"spinal|vertebra\w*|lumbar|lumbosacral|sacral"),
     ("tuberculosis", r"tb|mtb|mycobacteri\w+(?: tuberculosis)?|afb|acid fast(?: bacill\w+)?"),
     ("acetylcholine receptor", r"achr"),
+    ("sarscov2", r"covid(?: 19)?|sars cov ?2?|(?:novel )?coronavirus(?: 2019)?"),
+    ("cmv", r"cytomegalovirus"),
+    ("ebv", r"epstein barr(?: virus)?"),
+    ("hsv", r"herpes simplex(?: virus)?"),
+    ("vzv", r"varicella(?: zoster)?(?: virus)?|herpes zoster"),
+    ("hiv", r"human immunodeficiency virus|retroviral|retrovirus"),
+    ("echinococcus", r"hydatid\w*|echinococ\w+"),
+    ("streptococcus", r"strep|streptococc\w+"),
+    ("pneumocystis", r"pneumocystis(?: jir\w+| carinii)?|pcp|pjp"),
+    ("toxoplasma", r"toxoplasm\w+"),
+    ("aspergillus", r"aspergill\w+|galactomannan"),
+    ("cryptococcus", r"cryptococc\w+"),
+    ("histoplasma", r"histoplasm\w+"),
+    ("brucella", r"brucell\w+"),
+    ("influenza", r"flu|influenza(?: [ab])?(?: and b)?"),
     ("hepatitis b", r"hbv"),
     ("hepatitis c", r"hcv"),
     ("fetal", r"fetal|fetus|prenatal|antenatal|obstetric\w*"),
@@ -200,8 +217,14 @@ def normalise(name: str) -> str:
     return " ".join(_american(word) if len(word) > 5 else word for word in words)
 
 
+_BRITISH = re.compile(
+    r"(?<!^)ae|^ae(?=[a-z]{3})|^oe(?=[a-z]{3})|(?<=^[fc])oe(?=[a-z]{3})|(?<=rrh)oe|(?<=am)oe(?=b)|oe(?=soph|dema|str)"
+)
+"""Where 'ae' and 'oe' are one vowel: not in 'electroencephalogram' or 'dehydroepiandrosterone'."""
+
+
 def _american(word: str) -> str:
-    return re.sub(r"(?<=[bctv])re$", "er", re.sub(r"(?<!^)ae|^ae(?=[a-z]{3})|oe(?=[a-z]{3})", "e", word))
+    return re.sub(r"(?<=[bctv])re$", "er", _BRITISH.sub("e", word))
 
 
 @cache

@@ -14,16 +14,21 @@ import numpy as np
 from rapidfuzz.distance import OSA
 
 from envs.matching import (
+    MARKER,
+    MARKING,
+    ON_TISSUE,
     SAMPLED,
     SOUGHT,
     Name,
     components_of,
     is_short_for,
+    is_told,
     is_vague,
     may_be_related,
     nested,
     of_all_parts,
     tells,
+    told_of_staining,
     texts_of,
     word_score,
 )
@@ -50,7 +55,7 @@ from envs.naming import (
 )
 from envs.orders import cut, is_general, read_order
 from envs.records import Answer, DocumentedResult, DocumentedTest
-from envs.reported import clauses, is_done, mentions, reports
+from envs.reported import clauses, is_done, mentions, names_a_disease, reports
 
 Encode = Callable[[list[str]], np.ndarray]
 """Texts -> one unit vector a text, shape (texts, dimensions)."""
@@ -263,10 +268,12 @@ class Oracle:
             return True
         above = [panel for panel, parts in PANELS.items() if wanted.canonical in parts]
         names = [name for panel in above for name in synonyms_of(panel)]
-        return test.category == "laboratory" and any(reports(self._clauses[number], name, known=False) for name in names)
+        return test.category in ("laboratory", "physiologic") and any(reports(self._clauses[number], name, known=False) for name in names)
 
     def _reports(self, number: int, wanted: Profile, components: set[str]) -> bool:
         test, own = self._menu[number], self._own[number]
+        if test.category == "pathology" or own.kinds & SAMPLED - IMAGING:
+            return self._is_seen_in_tissue(number, wanted)
         if test.category not in ("laboratory", "physiologic", "procedure") or own.kinds & SAMPLED:
             return False
         if wanted.kinds == {"cytology"} and wanted.specimen and own.specimen == wanted.specimen and not own.kinds:
@@ -281,6 +288,20 @@ class Oracle:
         if not may_be_related(wanted.canonical, own.canonical):  # a blood gas's bicarbonate makes no metabolic panel
             components = components - components_of(own.canonical)
         return self._is_reported(number, wanted, components)
+
+    def _is_seen_in_tissue(self, number: int, wanted: Profile) -> bool:
+        """Whether the report of a biopsy tells of a stain, a marker, a culture or a PCR that was done on it."""
+        told = self._told_words[number] | self._own[number].kinds
+        sought = wanted.rest - MARKING
+        kinds = wanted.kinds - {"biopsy"}
+        stained = "stain" in kinds or bool(wanted.rest & MARKING) or (kinds == {"smear"} and "tuberculosis" in sought)
+        if wanted.specimen or not (kinds or sought) or not kinds <= ON_TISSUE:
+            return False
+        if not sought:
+            return "immunohistochemistry" in wanted.rest and told_of_staining(told)
+        if (not kinds and not MARKER.fullmatch(wanted.text)) or not is_told(sought, told):
+            return False
+        return stained or (bool(kinds & told) if kinds else told_of_staining(told))
 
     def _is_reported(self, number: int, wanted: Profile, components: set[str]) -> bool:
         own = self._own[number]
@@ -301,7 +322,8 @@ class Oracle:
             or not 3 <= len(wanted.text) <= _LONGEST_NAME
             or is_vague(wanted)
             or is_general(wanted.text)
-        ):
+            or (not wanted.kinds and not wanted.canonical and names_a_disease(wanted.text.partition(" of ")[0]))
+        ):  # a disease is no test, however near the name of one stands
             return None
         allowed = [n for n, name in enumerate(self._names) if can_be_same(wanted, name.profile, self._told_words[name.entry])]
         if not allowed:

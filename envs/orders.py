@@ -86,13 +86,20 @@ def read_order(text: str) -> Order:
     brackets = " ; ".join(re.findall(r"\(([^()]*)\)", text))
     main = _wanted(re.sub(r"\([^()]*\)?", " ", text))
     main = _with_place(main, brackets)
-    if not main:
+    if not main or _states_a_finding(main):
         return Order()
     return Order(
         main,
         tuple(p for p in parts_of(main) if not is_general(p)),
         tuple(p for p in parts_of(_wanted(brackets)) if not is_general(p)),
     )
+
+
+def _states_a_finding(text: str) -> bool:
+    """'Uptake by a ganglion on PET/CT' tells what an image shows; it orders none."""
+    before, on, image = text.rpartition(" on ")
+    said = profile(before)
+    return bool(on and profile(image).kinds & IMAGING and said.rest and not said.kinds)
 
 
 def cut(text: str) -> str:

@@ -22,7 +22,7 @@ _VALUE_AFTER = re.compile(
     rf"(?:[<>≤≥~]?\s*\d|{_MEASURED}\b)"
 )
 _VALUE_BEFORE = re.compile(
-    rf"\b{_MEASURED}[\s(:]{{1,3}}(?:(?:serum|plasma|blood|urine|urinary|levels?|titers?|values?|activity|for|of|the|and)\s+|[\w-]+,\s*(?:and\s+)?){{0,8}}$"
+    rf"\b{_MEASURED}[\s(:]{{1,3}}(?:(?:serum|plasma|blood|urine|urinary|levels?|titers?|values?|activity|tests?|testing|screen\w*|results?|for|of|the|and)\s+|[\w-]+,\s*(?:and\s+)?){{0,8}}$"
 )
 _DISEASE = re.compile(
     r"""\b(?:disease|syndrome|disorder|infection|cancer|malignan\w+|tumou?r|lesion|mass|abscess|failure|injury|fracture|deficiency|diagnosis
@@ -67,7 +67,7 @@ def reports(statements: Sequence[str], name: str, specimen: str | None = None, k
     A name that no table of tests has (`known` false) must stand right beside its value, and a name of a disease is none: nobody gets
     'confirmed Wilson disease' by ordering 'Wilson disease'.
     """
-    if not known and _DISEASE.search(name):
+    if not known and names_a_disease(name):
         return False
     if (len(name) < 2 and name != "k") or not (any(c.isalpha() for c in name) or name in _UNITS_AND_WORDS):
         return False
@@ -78,6 +78,10 @@ def reports(statements: Sequence[str], name: str, specimen: str | None = None, k
     named = _named(name)
     places = ((statement, found) for statement in likely for found in islice(named.finditer(statement), _PLACES))
     return any(_gives(statement, found, name, specimen, known) for statement, found in places)
+
+
+def names_a_disease(name: str) -> bool:
+    return _DISEASE.search(name) is not None
 
 
 def is_done(statement: str) -> bool:
@@ -93,6 +97,7 @@ def mentions(statements: Sequence[str], words: Sequence[str]) -> bool:
 
 @lru_cache(maxsize=4096)
 def _named(name: str) -> re.Pattern[str]:
+    name = re.sub(r"(?<=[a-z]{4}[^s])s$", "", name)
     words = r"[\s\-_/]{0,3}".join(re.escape(word) for word in name.split())
     return re.compile(rf"(?<![a-z0-9-]){words}(?:s|es)?(?![a-z0-9])")
 
