@@ -24,7 +24,9 @@ ON_TISSUE = frozenset({"stain", "smear", "pcr", "culture", "immunofluorescence",
 
 MARKING = frozenset({"immunohistochemistry", "marker", "immunophenotype"})
 
-MARKER = re.compile(r"(?:cd|ck|p|s|ki|sox|ttf|pax|gata|mum|bcl|hmb|wt|stat|dog|tle)\s?\d{1,3}[a-z]?|desmin|vimentin|synaptophysin|chromogranin")
+MARKER = re.compile(
+    r"(?:cd|ck|p|s|ki|sox|ttf|pax|gata|mum|bcl|hmb|wt|stat|dog|tle)\s?\d{1,3}[a-z]?|desmin|vimentin|synaptophysin|chromogranin"
+)
 """Markers that are ordered by their bare name."""
 
 _IG = frozenset({"igg", "igm", "iga"})

@@ -28,8 +28,8 @@ from envs.matching import (
     nested,
     of_all_parts,
     tells,
-    told_of_staining,
     texts_of,
+    told_of_staining,
     word_score,
 )
 from envs.naming import (
@@ -268,7 +268,9 @@ class Oracle:
             return True
         above = [panel for panel, parts in PANELS.items() if wanted.canonical in parts]
         names = [name for panel in above for name in synonyms_of(panel)]
-        return test.category in ("laboratory", "physiologic") and any(reports(self._clauses[number], name, known=False) for name in names)
+        return test.category in ("laboratory", "physiologic") and any(
+            reports(self._clauses[number], name, known=False) for name in names
+        )
 
     def _reports(self, number: int, wanted: Profile, components: set[str]) -> bool:
         test, own = self._menu[number], self._own[number]

@@ -143,3 +143,20 @@ def test_four_times_the_menu_takes_about_four_times_the_time() -> None:
         return best
 
     assert seconds(200) < 10 * seconds(50)
+
+
+@pytest.mark.parametrize(
+    ("name", "diagnosis"),
+    [
+        (
+            "Histoplasmosis tests",
+            "test for Disseminated histoplasmosis with secondary hemophagocytic lymphohistiocytosis (HLH)",
+        ),
+        ("68Ga-DOTATOC PET/CT", "Physiologic uptake by stellate ganglion on 68Ga-DOTATOC PET/CT"),
+    ],
+)
+def test_a_diagnosis_that_sounds_like_a_test_gets_nothing_by_the_encoder_either(name: str, diagnosis: str) -> None:
+    menu = (DocumentedTest(name, "imaging" if "PET" in name else "laboratory", "what the test showed"),)
+    oracle = Oracle(menu, aliases_of_tests(), load_encoder().encode)
+    assert oracle.answer([diagnosis])[0].results == ()
+    assert oracle.answer([name])[0].results
