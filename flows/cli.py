@@ -16,7 +16,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from envs.records import BadCase
+from flows.kg_cli import kg
 from flows.settings import DistillSettings, EnvironmentSettings, Retry, load_preset
+from kg.tables import BadTable
 from trajectories.store import Store, StoreError, publish_if_missing
 
 # Lists are given one by one: --teacher A --teacher B.
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (StoreError, BadCase, RuntimeError) as error:
+    except (StoreError, BadCase, BadTable, RuntimeError) as error:
         click.echo(f"medaction: {error}", err=True)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
@@ -141,6 +143,9 @@ def retry(out: Path, **narrow: tuple[str, ...]) -> None:
         _distill(DistillSettings.model_validate_json(settings).model_copy(update=change), wanted)
     else:
         _environments(EnvironmentSettings.model_validate_json(settings).model_copy(update=change), wanted)
+
+
+medaction.add_command(kg)
 
 
 @medaction.group()

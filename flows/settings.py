@@ -42,6 +42,10 @@ class EnvironmentSettings(BaseModel):
         default_factory=list, description="Take what is refused by default: cases without a licence, articles of other types."
     )
     min_tests: int = Field(default=1, ge=1, description="A case with fewer documented tests is refused.")
+    disease_graph: str = Field(
+        default="open",
+        description="The graph of DTC: 'open', which comes with the install, or a graph of yours by path or name (docs/graphs.md).",
+    )
     call_cache: CacheMode = Field(
         default="on",
         description="Replies of models kept on disk: on; off; read (store nothing new); refresh (ask anew and store).",
@@ -91,6 +95,10 @@ class DistillSettings(EnvironmentSettings):
     strategy: Literal["dtc_rac", "correctness", "none"] = Field(
         default="dtc_rac",
         description="Which pruning makes the dataset: the paper's two metrics, correct endings only, or none.",
+    )
+    test_graph: str = Field(
+        default="open",
+        description="The graph of RAC: 'open', which comes with the install, or a graph of yours by path or name (docs/graphs.md).",
     )
     rac_threshold: float = Field(
         default=3.0, gt=0, description="Hops on the test graph above which a turn's tests count as ineffective."

@@ -21,7 +21,7 @@ from flows.settings import DistillSettings, EnvironmentSettings, Retry
 from flows.versions import code_version
 from tasks.cases import cpus_of_case, distance_of, environment_of_case, gold_of_case, rollouts_of_case
 from tasks.rollout import Played, TreePlan, branch_specs, initial_specs
-from tasks.scoring import with_link
+from tasks.scoring import OPEN, disease_linker, label, with_link
 from trajectories.records import Failure, RolloutSpec, Style, Trajectory, Usage, now
 from trajectories.store import Known, OpenFailure, Store, report_hash
 
@@ -45,7 +45,7 @@ def build_environments(store: Store, settings: EnvironmentSettings, ready: Servi
         for report, result in fan_out(submit, reports, settings.in_flight):
             lost = Built(None, BadCase(type(result).__name__, str(result)[:2000])), Usage()
             built, usage = result if isinstance(result, tuple) else lost
-            built = with_link(built, extracted=report.structured is None)
+            built = with_link(built, report.structured is None, settings.disease_graph)
             store.add_built(report, built, built_with, run_id, usage)
             if built.refusal:
                 log.warning("case %s refused: %s", report.case_id, built.refusal)
@@ -55,7 +55,9 @@ def build_environments(store: Store, settings: EnvironmentSettings, ready: Servi
 def stage_1_hash(settings: EnvironmentSettings) -> str:
     """What an environment is built with, besides its report: under other settings a case is built again."""
     extractor = settings.extractor.identity() if settings.extractor else None
-    return _hash([settings.min_tests, extractor])
+    # Whether the diagnosis is linkable is one of the checks; the open graph is left out so that stores from before stay as they are.
+    graph = [] if settings.disease_graph == OPEN else [label(disease_linker(settings.disease_graph).graph)]
+    return _hash([settings.min_tests, extractor, *graph])
 
 
 def _reports_to_build(
@@ -176,6 +178,7 @@ def tree_plan(settings: DistillSettings) -> TreePlan:
         settings.t_max,
         settings.launch,
         settings.branch_by,
+        settings.disease_graph,
         free_form={teacher.name: teacher.free_form for teacher in speaking},
         free_hashes={teacher.name: rollout_hash(teacher, "free", settings) for teacher in speaking},
     )

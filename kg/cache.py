@@ -7,6 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def cache_folder() -> Path:
+    """Where graphs and indices are kept: $MEDACTION_CACHE/kg or ~/.cache/medaction/kg."""
+    return Path(os.environ.get("MEDACTION_CACHE") or "~/.cache/medaction").expanduser() / "kg"
+
+
 def filled(folder: Path, fill: Callable[[Path], None]) -> Path:
     """`folder`, which `fill` writes (into a draft beside it) if it is not there. Of several processes the first one's stands."""
     if folder.is_dir():

@@ -6,7 +6,6 @@ for PrimeKG and ClinGraph, which the paper measures on, and are neither: figures
 
 import hashlib
 import logging
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 import polars as pl
 from scipy.cluster.hierarchy import DisjointSet
 
+from kg.cache import cache_folder
 from kg.graph import NODE_COLUMNS, Graph, build_graph, load_graph, save_graph
 from kg.hpo import Hpo, load_hpo
 from kg.icd import load_icd
@@ -135,11 +135,6 @@ def open_test_graph(maxo: Path | None = None, loinc2hpo: Path | None = None) -> 
     if not folder.is_dir():
         save_graph(with_observed(open_test_graph(), observed, f"{sources_hash()}-{content}"), folder)
     return load_graph(folder)
-
-
-def cache_folder() -> Path:
-    """Where graphs and indices are kept: $MEDACTION_CACHE/kg or ~/.cache/medaction/kg."""
-    return Path(os.environ.get("MEDACTION_CACHE") or "~/.cache/medaction").expanduser() / "kg"
 
 
 @cache

@@ -14,7 +14,7 @@ ALIASES = DATA / "aliases.csv"
 
 
 class BadTable(ValueError):
-    """A curated table that cannot be used; the message names file and line."""
+    """A table that cannot be used; the message names file and line."""
 
     def __init__(self, path: Path, line: int, message: str):
         super().__init__(f"{path}:{line}: {message}")

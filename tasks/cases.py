@@ -7,7 +7,7 @@ takes records and returns records, and touches no file: the flow's process is th
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import ray
@@ -25,6 +25,7 @@ from envs.menu_choice import make_chooser
 from envs.oracle import Oracle
 from envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
 from kg.encoder import load_encoder
+from kg.graph import hops
 from kg.linking import aliases_of_tests
 from kg.metrics import dtc
 from tasks.rollout import Distance, Played, TreePlan, play_tree
@@ -124,10 +125,14 @@ def distance_of(environment: ClinicalEnvironment, plan: TreePlan) -> Distance | 
 
     @cache
     def truth() -> int | None:
-        linker = disease_linker()
+        linker = disease_linker(plan.disease_graph)
         return linker.link([true_name(environment, linker)])[0].node
 
-    return lambda diagnosis: dtc(disease_linker().graph, disease_linker().link([diagnosis])[0].node, truth())
+    def distance(diagnosis: str) -> int | None:
+        linker = disease_linker(plan.disease_graph)
+        return dtc(partial(hops, linker.graph), linker.link([diagnosis])[0].node, truth())
+
+    return distance
 
 
 @ray.remote(max_retries=RESTARTS)

@@ -46,6 +46,7 @@ class TreePlan:
     `free_hashes` to the hash of all settings that those depend on.
     `launch` says how launch points are chosen (`_ranked`). At a launch point every teacher plays its `branches` (several
     continuations from the same evidence, by several styles of reasoning), or only the teacher that played the parent.
+    `disease_graph` names the graph on which DTC is measured, for a `launch` by DTC.
     """
 
     teachers: Mapping[str, str]
@@ -55,6 +56,7 @@ class TreePlan:
     t_max: int
     launch: Launch = "uniform"
     branch_by: BranchBy = "every"
+    disease_graph: str = "open"
     free_form: Mapping[str, float] = field(default_factory=dict)
     free_hashes: Mapping[str, str] = field(default_factory=dict)
 

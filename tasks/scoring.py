@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Literal
@@ -13,16 +13,21 @@ from envs.records import Built, ClinicalEnvironment
 from kg.disease_classes import classes_of
 from kg.graph import Graph
 from kg.linking import THRESHOLD, Linker
+from kg.loaders import imported_graph
+from kg.metrics import Course, Measured, TurnNodes, measure
 from kg.open_graphs import open_disease_graph, open_test_graph, sources_hash
-from kg.pruning import TurnNodes, Verdict, prune_correctness, prune_dtc_rac, prune_none
-from trajectories.records import Turn, path_of
+from kg.pruning import Strategy, Verdict, prune_correctness, prune_dtc_rac, prune_none
+from trajectories.records import RolloutSpec, Turn, path_of
 from trajectories.store import Store
 
 log = logging.getLogger("medaction")
 
 Kind = Literal["diagnosis", "test"]
-Strategy = Literal["dtc_rac", "correctness", "none"]
-NODE_TYPES: dict[Kind, tuple[str, ...]] = {"diagnosis": ("disease", "phenotype"), "test": ("test",)}
+NODE_TYPES: dict[Kind, tuple[str, ...]] = {"diagnosis": ("disease", "phenotype", "concept"), "test": ("test", "concept")}
+"""What a text may link to, the types to prefer first. 'concept': nodes of vocabularies that name diseases and tests alike."""
+
+OPEN = "open"
+"""The graphs that come with the install; anything else is the name or path of one that the user brought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,73 +39,77 @@ class Nodes:
     tests: Mapping[str, int | None]
 
 
-def score_store(store: Store, strategy: Strategy, threshold: float) -> None:
+def score_store(store: Store, strategy: Strategy, threshold: float, diseases: str = OPEN, tests: str = OPEN) -> None:
     """Score and judge every current trajectory of the store anew; links of texts that were linked before are reused.
 
-    Writes `links`, `turn_scores` and `verdicts`, all of which can be computed again at any time: the trajectories stay whole.
-    Nothing is done when nothing has changed since the last time: neither the trajectories nor the strategy nor the graphs.
+    `diseases` and `tests` name the graphs of DTC and RAC. Writes `links`, `turn_scores` and `verdicts`, all of which can be
+    computed again at any time: the trajectories stay whole. Nothing is done when nothing has changed since the last time: neither
+    the trajectories nor the strategy nor the graphs. Raises NoGraph, BadTable for a graph that cannot be read.
     """
-    state = _state(store, strategy, threshold)
+    linker, test_graph = disease_linker(diseases), graph_of_tests(tests)
+    state = _state(store, strategy, threshold, linker.graph, test_graph)
     if store.meta("scored") == state:
         return
-    linker = disease_linker()
-    disease_graph, test_graph = linker.graph, open_test_graph()
-    environments = store.environments()
-    truths = {world.environment_id: true_name(world, linker) for world in environments}
-    diagnoses, tests = _texts(store)
+    worlds = store.environments()
+    truths = {world.environment_id: true_name(world, linker) for world in worlds}
+    diagnoses, orders = _texts(store)
     diagnoses.update(truths.values())
-    links = [
-        *_linked(store, linker, "diagnosis", diagnoses),
-        *_linked(store, Linker(test_graph, NODE_TYPES["diagnosis"]), "diagnosis", diagnoses),
-        *_linked(store, Linker(test_graph, NODE_TYPES["test"]), "test", tests),
+    links = _linked(store, linker, "diagnosis", diagnoses)
+    if label(test_graph) != label(linker.graph):
+        links += _linked(store, Linker(test_graph, NODE_TYPES["diagnosis"]), "diagnosis", diagnoses)
+    links += _linked(store, Linker(test_graph, NODE_TYPES["test"]), "test", orders)
+    nodes = _nodes(links, linker.graph, test_graph)
+    played = [
+        found for world in worlds for found in _courses(store, world, nodes, nodes.diseases[truths[world.environment_id]])
     ]
-    nodes = _nodes(links, disease_graph, test_graph)
     verdicts: list[dict[str, Any]] = []
     scores: list[dict[str, Any]] = []
-    for environment in environments:
-        tree = store.trajectories(environment.environment_id)
-        by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
-        truth = nodes.diseases[truths[environment.environment_id]]
-        for trajectory in tree:
-            turns = [turn_nodes(turn, nodes) for turn in path_of(trajectory, by_id)]
-            # A gold trajectory was checked against its environment when it was written; it is measured, and kept whole.
-            chosen = "none" if trajectory.spec.style == "gold" else strategy
-            verdict = judge(turns, truth, disease_graph, test_graph, chosen, threshold)
-            verdicts.append(_verdict_row(trajectory.trajectory_id, verdict, chosen, threshold))
-            scores += [
-                {"trajectory_id": trajectory.trajectory_id, "number": turn.number, "dtc": dtc, "rac": rac}
-                for turn, dtc, rac in zip(turns, verdict.dtc, verdict.rac, strict=True)
-            ]
+    for (trajectory, course), measured in zip(
+        played, measure([course for _, course in played], linker.graph, test_graph), strict=True
+    ):
+        # A gold trajectory was checked against its environment when it was written; it is measured, and kept whole.
+        chosen = "none" if trajectory.style == "gold" else strategy
+        verdicts.append(_verdict_row(trajectory.trajectory_id, judge(course, measured, chosen, threshold), chosen, threshold))
+        scores += _score_rows(trajectory.trajectory_id, course, measured)
     store.replace(links=links, verdicts=verdicts, turn_scores=scores)
     store.set_meta("scored", state)
 
 
-def _state(store: Store, strategy: Strategy, threshold: float) -> str:
+def _state(store: Store, strategy: Strategy, threshold: float, disease_graph: Graph, test_graph: Graph) -> str:
     """A hash of all that the scores depend on."""
     played = store.rows("select trajectory_id from current_trajectories order by all")
     truths = store.rows(
         "select environment_id, diagnosis, synonyms from cases join environments using (environment_id) order by all"
     )
-    return hashlib.sha256(json.dumps([strategy, threshold, sources_hash(), played, truths]).encode()).hexdigest()[:16]
+    graphs = [sources_hash(), label(disease_graph), label(test_graph)]
+    return hashlib.sha256(json.dumps([strategy, threshold, graphs, played, truths]).encode()).hexdigest()[:16]
 
 
-def judge(
-    turns: list[TurnNodes], truth: int | None, disease_graph: Graph, test_graph: Graph, strategy: Strategy, threshold: float
-) -> Verdict:
+def judge(course: Course, measured: Measured, strategy: Strategy, threshold: float) -> Verdict:
     """The verdict of one pruning strategy on one path."""
-    prune = {"dtc_rac": prune_dtc_rac, "correctness": prune_correctness, "none": prune_none}[strategy]
-    return prune(turns, truth, disease_graph, test_graph, threshold)
+    if strategy == "dtc_rac":
+        return prune_dtc_rac(course, measured, threshold)
+    return prune_correctness(course, measured) if strategy == "correctness" else prune_none(course, measured)
+
+
+def _courses(
+    store: Store, environment: ClinicalEnvironment, nodes: Nodes, truth: int | None
+) -> Iterator[tuple[RolloutSpec, Course]]:
+    """Every path of an environment's tree as nodes. The texts are let go of: of a large store they would not fit in memory."""
+    tree = store.trajectories(environment.environment_id)
+    by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
+    for trajectory in tree:
+        yield trajectory.spec, Course(tuple(turn_nodes(turn, nodes) for turn in path_of(trajectory, by_id)), truth)
 
 
 def turn_nodes(turn: Turn, nodes: Nodes) -> TurnNodes:
     """A turn as graph nodes. In a turn that commits, the final diagnosis is the top hypothesis b_t(1)."""
     top = turn.final_diagnosis or turn.differential[0].diagnosis
     named = [line.diagnosis for line in turn.differential] + ([turn.final_diagnosis] if turn.final_diagnosis else [])
-    linked = (nodes.diagnoses[name] for name in named)
     return TurnNodes(
         turn.number,
         nodes.diseases[top],
-        frozenset(node for node in linked if node is not None),
+        tuple(nodes.diagnoses[name] for name in dict.fromkeys(named)),
         tuple(nodes.tests[order] for order in turn.tests),
     )
 
@@ -118,7 +127,7 @@ def _texts(store: Store) -> tuple[set[str], set[str]]:
 
 def _linked(store: Store, linker: Linker, kind: Kind, texts: set[str]) -> list[dict[str, Any]]:
     """A row of `links` for every text; only texts that this version of the graph has not seen are looked up."""
-    name = f"{linker.graph.name}@{linker.graph.version}"
+    name = label(linker.graph)
     rows = store.rows('select "text", node, name, "method", score from links where graph = ? and kind = ?', [name, kind])
     known = [dict(zip(("text", "node", "name", "method", "score"), row, strict=True)) for row in rows if row[0] in texts]
     unknown = sorted(texts - {row["text"] for row in known})
@@ -128,8 +137,7 @@ def _linked(store: Store, linker: Linker, kind: Kind, texts: set[str]) -> list[d
 
 def _nodes(links: list[dict[str, Any]], disease_graph: Graph, test_graph: Graph) -> Nodes:
     def table(graph: Graph, kind: Kind) -> dict[str, int | None]:
-        name = f"{graph.name}@{graph.version}"
-        return {row["text"]: row["node"] for row in links if row["graph"] == name and row["kind"] == kind}
+        return {row["text"]: row["node"] for row in links if row["graph"] == label(graph) and row["kind"] == kind}
 
     return Nodes(table(disease_graph, "diagnosis"), table(test_graph, "diagnosis"), table(test_graph, "test"))
 
@@ -140,20 +148,30 @@ def true_name(environment: ClinicalEnvironment, linker: Linker) -> str:
     return next((name for name in names if linker.knows(name)), environment.diagnosis)
 
 
+def label(graph: Graph) -> str:
+    """What a link belongs to: the graph's name and version."""
+    return f"{graph.name}@{graph.version}"
+
+
 @cache
-def disease_linker() -> Linker:
-    """The linker of diagnoses on the disease graph, made once a process."""
-    return Linker(open_disease_graph(), NODE_TYPES["diagnosis"])
+def disease_linker(graph: str = OPEN) -> Linker:
+    """The linker of diagnoses on the disease graph of this name or path, made once a process. Raises NoGraph, BadTable."""
+    return Linker(open_disease_graph() if graph == OPEN else imported_graph(graph), NODE_TYPES["diagnosis"])
 
 
-def with_link(built: Built, extracted: bool) -> Built:
+def graph_of_tests(graph: str) -> Graph:
+    """The test graph of this name or path. Raises NoGraph, BadTable."""
+    return open_test_graph() if graph == OPEN else imported_graph(graph)
+
+
+def with_link(built: Built, extracted: bool, graph: str = OPEN) -> Built:
     """`built` with what the graph knows of its true diagnosis: whether it is a node, and the classes that the source did not tell.
 
     Of an `extracted` case the graph's classes stand before the model's, which for a weak model are guesses.
     """
     if built.environment is None:
         return built
-    world, linker = built.environment, disease_linker()
+    world, linker = built.environment, disease_linker(graph)
     (link,) = linker.link([true_name(world, linker)])
     system, kind = classes_of((world.diagnosis, *world.synonyms))
     told = (system or world.body_system, kind or world.disease_type)
@@ -161,6 +179,20 @@ def with_link(built: Built, extracted: bool) -> Built:
         told = (world.body_system or system, world.disease_type or kind)
     world = replace(world, body_system=told[0], disease_type=told[1])
     return replace(built, environment=world, checks=(*built.checks, diagnosis_linkable(link.score, THRESHOLD, link.name)))
+
+
+def _score_rows(trajectory_id: str, course: Course, measured: Measured) -> Iterator[dict[str, Any]]:
+    """A row of `turn_scores` for every turn."""
+    for turn, dtc, rac in zip(course.turns, measured.dtc, measured.rac, strict=True):
+        yield {
+            "trajectory_id": trajectory_id,
+            "number": turn.number,
+            "dtc": dtc,
+            "rac": rac.value if rac else None,
+            "changed": rac.changed if rac else None,
+            "unknown": rac.unknown if rac else None,
+            "unlinked": rac.unlinked if rac else None,
+        }
 
 
 def _verdict_row(trajectory_id: str, verdict: Verdict, strategy: Strategy, threshold: float) -> dict[str, Any]:

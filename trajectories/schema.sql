@@ -163,6 +163,11 @@ create table if not exists turn_scores (
     rac double,                          -- null: nothing changed, or unknown
     primary key (trajectory_id, number)
 );
+-- What RAC rests on, null at turn 1: diagnoses added or removed, those of them at no known distance to any test, and entries of
+-- the two differentials that are no node. Added by name, so that stores of an earlier version have them, too.
+alter table turn_scores add column if not exists changed integer;
+alter table turn_scores add column if not exists unknown integer;
+alter table turn_scores add column if not exists unlinked integer;
 
 -- What the summary, the scores and the dataset are about: trajectories in the present environment of their case.
 -- A case whose report changed has a new environment; what was played in the old one stays in the store, and out of these.

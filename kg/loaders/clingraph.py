@@ -1,0 +1,53 @@
+"""ClinGraph's `ClinGraph_nodes.csv` and `ClinGraph_edges.csv`, both separated by TAB (Johnson et al. 2024; schema in docs/graphs.md)."""
+
+from array import array
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from kg.loaders.files import Row, opened
+from kg.loaders.parts import Parts, checked_nodes
+
+NODES = ["node_id", "node_name", "ntype", "node_index"]
+EDGES = ["node_index_x", "node_index_y", "edge_index"]
+NODE_TYPES = {
+    "ICD10CM": "disease", "ICD9CM": "disease", "PHECODE": "disease", "LNC": "test", "CPT": "test", "RXNORM": "drug", "ATC": "drug",
+    "SNOMEDCT_US": "concept", "UMLS_CUI": "concept",
+}  # fmt: skip
+"""Vocabulary -> node type. SNOMED CT and UMLS name diseases, tests and much else alike, so their nodes are 'concept'."""
+
+
+def read_clingraph(nodes: Path, edges: Path) -> Parts:
+    """Nodes in the order of the file, with their vocabulary as the source, and edges. Raises BadTable."""
+    with opened(nodes, NODES, separators="\t") as table:
+        kinds = {name: pl.Int32 if name == "node_index" else pl.String for name in NODES}
+        read = table.read(kinds)
+        found = checked_nodes(
+            table,
+            read.select(
+                "node_id", node_type=pl.col("ntype").replace(NODE_TYPES), name=pl.col("node_name").fill_null(""),
+                source="ntype", index="node_index",
+            ),
+            "node_index", "node_name", "ntype",
+        )  # fmt: skip
+    index = found["index"].to_numpy()
+    position = np.full(int(index.max(initial=-1)) + 1, -1, dtype=np.int32)
+    position[index] = np.arange(found.height)
+    ends = array("i")  # grows without being copied
+    with opened(edges, EDGES, separators="\t") as table:
+
+        def unknown(row: Row) -> str | None:
+            lost = [row[name] for name in EDGES[:2] if row[name] not in known]
+            return f"node {lost[0]!r} is not in {nodes.name}" if lost else None
+
+        for batch in table.batches(dict.fromkeys(EDGES, pl.Int32)):
+            pairs = batch.select(EDGES[:2]).to_numpy()
+            # The last column is there when no row of the batch was cut short.
+            whole = not batch.null_count().sum_horizontal().item()
+            inside = whole and (not pairs.size or 0 <= pairs.min() <= pairs.max() < len(position))
+            if not inside or (placed := position[pairs]).min(initial=0) < 0:
+                known = {str(number) for number in index.tolist()}
+                raise table.blame(unknown, "an edge names no node of the other file")
+            ends.frombytes(placed.tobytes())
+    return Parts(found.drop("index"), np.frombuffer(ends, dtype=np.int32).reshape(-1, 2), edges)

@@ -1,0 +1,83 @@
+"""Stage 3 over a store, on a small graph that a user brought."""
+
+from pathlib import Path
+
+import pytest
+
+from kg.loaders import NoGraph, import_graph
+from tasks.scoring import score_store
+from tests.records import add_environment, report, small_tree
+from trajectories.store import Store
+
+# Lymphoma - CBC - Sarcoidosis - Granuloma - Tuberculosis
+NODES = """node_id,name,node_type,synonyms
+S,Sarcoidosis,disease,Besnier-Boeck
+T,Tuberculosis,disease,
+L,Lymphoma,disease,
+G,Granuloma,phenotype,
+C,Complete blood count,test,CBC
+"""
+EDGES = "x,y\nL,C\nC,S\nS,G\nG,T\n"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MEDACTION_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "nodes.csv").write_text(NODES)
+    (tmp_path / "own" / "edges.csv").write_text(EDGES)
+    import_graph(tmp_path / "own", name=f"own-{tmp_path.name}")
+    with Store(tmp_path / "trajectories.duckdb") as opened:
+        world, root, branch = small_tree()
+        add_environment(opened, report(), world)
+        opened.add_rollouts("rollout", world.case_id, [root, branch], [], "run-1")
+        yield opened, root.trajectory_id, branch.trajectory_id, f"own-{tmp_path.name}"
+
+
+def test_a_store_is_scored_on_the_graph_that_its_user_brought(store):
+    opened, root, branch, graph = store
+    score_store(opened, "dtc_rac", 3.0, graph, graph)
+    scores = "select number, dtc, rac, changed, unknown, unlinked from turn_scores where trajectory_id = ? order by number"
+    # Tuberculosis and lymphoma give way to lymphoma alone (both lines of turn 2 are lymphoma): tuberculosis is 3 hops from the CBC.
+    # After turn 2 only a test was ordered that is no node, and nothing changed.
+    assert opened.rows(scores, [root]) == [(1, 2, None, None, None, None), (2, 2, 3.0, 1, 0, 0), (3, 2, None, 0, 0, 0)]
+    # The final diagnosis is a hypothesis of its turn, listed or not: tuberculosis goes (3 hops), sarcoidosis comes (1 hop).
+    assert opened.rows(scores, [branch]) == [(1, 2, None, None, None, None), (2, 0, 2.0, 2, 0, 0)]
+    assert opened.rows("select distinct graph, kind from links order by kind") == [
+        (f"{graph}@{version}", kind) for version in [import_version(opened)] for kind in ("diagnosis", "test")
+    ]
+
+
+def test_a_verdict_is_taken_back_by_asking_another_strategy(store):
+    opened, root, branch, graph = store
+    verdicts = "select trajectory_id, status, reason, last_turn, removed_turns, kept_turns from verdicts order by status desc"
+    score_store(opened, "dtc_rac", 2.5, graph, graph)
+    first = opened.rows(verdicts)
+    assert first == [(root, "truncated", "pruned", 3, [1], [2, 3]), (branch, "kept", "whole", 2, [], [1, 2])]
+    score_store(opened, "correctness", 2.5, graph, graph)
+    assert {row[:3] for row in opened.rows(verdicts)} == {
+        (root, "discarded", "wrong_final_diagnosis"),
+        (branch, "kept", "whole"),
+    }
+    score_store(opened, "dtc_rac", 2.5, graph, graph)
+    assert opened.rows(verdicts) == first
+
+
+def test_fates_of_turns_add_up_to_the_turns_played(store):
+    opened, *_, graph = store
+    played = opened.rows("select count(*) from turns")
+    for strategy in ("none", "correctness", "dtc_rac"):
+        score_store(opened, strategy, 2.5, graph, graph)
+        assert opened.rows("select count(*) from turn_fates where fate is not null") == played == [(4,)]
+        assert opened.rows("select count(*) from verdicts") == [(2,)]
+
+
+def test_an_unknown_graph_is_refused_before_anything_is_written(store):
+    opened, *_ = store
+    with pytest.raises(NoGraph, match="no graph 'nowhere'"):
+        score_store(opened, "dtc_rac", 3.0, "nowhere")
+    assert opened.rows("select count(*) from verdicts") == [(0,)]
+
+
+def import_version(opened: Store) -> str:
+    return opened.rows("select any_value(graph) from links")[0][0].split("@")[1]
