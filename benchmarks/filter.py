@@ -112,7 +112,7 @@ def _of_type(graph: Graph, kind: str) -> np.ndarray:
 
 
 def check(
-    courses: list[Course], measured: list, diseases: Graph, tests: Graph, rng: np.random.Generator, sample: int = 8
+    courses: list[Course], measured: list, diseases: Graph, tests: Graph, rng: np.random.Generator, sample: int = 2
 ) -> int:
     """How many DTC and RAC values of a sample of trajectories were compared with the textbook's search. Raises AssertionError."""
     compared = 0
