@@ -127,22 +127,21 @@ def distill(preset: str | None, estimate: bool, **options: Any) -> None:
 @click.option("--error", "errors", multiple=True, help="Only errors of these classes, such as ModelUnavailable.")
 def retry(out: Path, **narrow: tuple[str, ...]) -> None:
     """Run again what failed, with the settings of the run; nothing else is touched."""
+    from flows.retry import retry_failed, settings_for
+    from flows.summary import print_checks, print_summary
+
     wanted = Retry.model_validate({name: list(values) for name, values in narrow.items()})
-    with Store(out / "trajectories.duckdb") as store:
-        flow, settings = store.last_run()
-        open_ = store.open_failures("environment", "gold", "rollout")
-    if unknown := sorted(set(wanted.cases) - {failure.case_id for failure in open_}):
-        known = ", ".join(sorted({failure.case_id for failure in open_})) or "none"
-        raise click.UsageError(f"no open failure of {', '.join(unknown)}; there are: {known}")
-    chosen = sorted({failure.case_id for failure in open_ if wanted.wants(failure)})
-    if not chosen:
-        click.echo("nothing to retry: no such failure is open" if open_ else "nothing to retry: no failure is open")
+    try:
+        settings = settings_for(out, wanted)  # said at once, without a Prefect server
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if settings is None:
+        click.echo("nothing to retry: no such failure is open")
         return
-    change = {"out": out, "only": chosen, "limit": None}
-    if flow == "distill":
-        _distill(DistillSettings.model_validate_json(settings).model_copy(update=change), wanted)
-    else:
-        _environments(EnvironmentSettings.model_validate_json(settings).model_copy(update=change), wanted)
+    with _prefect(out):
+        done = retry_failed(out, wanted)
+    if done:
+        (print_summary if "funnel" in done else print_checks)(done)
 
 
 medaction.add_command(kg)
@@ -199,6 +198,48 @@ def export(out: Path) -> None:
         click.echo(f"{write_dataset(store, settings)} records in {out / 'dataset'}")
 
 
+HOME = click.option(
+    "--home", type=click.Path(path_type=Path, file_okay=False), default=Path(".medaction"), show_default=True,
+    help="Where the server keeps its database, logs and what `down` has to end.",
+)  # fmt: skip
+
+
+@medaction.command()
+@HOME
+@click.option("--port", type=click.IntRange(1, 65535), default=4200, show_default=True, help="The UI's port on 127.0.0.1.")
+@click.option("--runs", type=click.IntRange(1), default=2, show_default=True, help="Flow runs that go on at the same time.")
+def up(home: Path, port: int, runs: int) -> None:
+    """Start a Prefect server, its worker and all deployments on this machine: then runs are started, scheduled and retried in the UI."""
+    from flows.stack import up as start
+
+    url = start(home, port, runs, click.echo)
+    click.echo(
+        f"Prefect is on {url}/deployments; for the command line: export PREFECT_API_URL={url}/api; end with `medaction down`"
+    )
+
+
+@medaction.command()
+@HOME
+def down(home: Path) -> None:
+    """End what `medaction up` started, and nothing else."""
+    from flows.stack import down as end
+
+    click.echo(f"{end(home, click.echo)} ended")
+
+
+@medaction.command()
+def deploy() -> None:
+    """Put the deployments on the Prefect server that PREFECT_API_URL names; their runs work in the present folder."""
+    from prefect.settings import PREFECT_API_URL
+
+    from flows.stack import deploy as put
+
+    if not (url := PREFECT_API_URL.value()):
+        raise click.UsageError("PREFECT_API_URL is not set: name your Prefect server, or start one with `medaction up`")
+    put(str(url), Path.cwd())
+    click.echo(f"deployed to {url}")
+
+
 @medaction.command()
 @OUT
 @click.option("--port", type=click.IntRange(0, 65535), default=4280, show_default=True, help="The port on 127.0.0.1; 0: any.")
@@ -220,12 +261,12 @@ def view(out: Path, port: int, file: Path | None, cases: tuple[str, ...]) -> Non
     click.echo(file)
 
 
-def _distill(settings: DistillSettings, retry: Retry | None = None) -> None:
+def _distill(settings: DistillSettings) -> None:
     from flows.distill import distill as flow
     from flows.summary import print_summary
 
     with _prefect(settings.out):
-        print_summary(flow(settings, retry))
+        print_summary(flow(settings))
 
 
 def _estimate(settings: DistillSettings) -> None:
@@ -236,12 +277,12 @@ def _estimate(settings: DistillSettings) -> None:
         print_estimate(estimate(settings))
 
 
-def _environments(settings: EnvironmentSettings, retry: Retry | None = None) -> None:
+def _environments(settings: EnvironmentSettings) -> None:
     from flows.environments import environments as flow
     from flows.summary import print_checks
 
     with _prefect(settings.out):
-        print_checks(flow(settings, retry))
+        print_checks(flow(settings))
 
 
 @contextmanager

@@ -48,16 +48,8 @@ def prefect_api(home: Path) -> Iterator[str]:
     if configured := PREFECT_API_URL.value():
         yield str(configured)
         return
-    home.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    log_file = home / "server.log"
-    environment = os.environ | {"PREFECT_HOME": str(home.resolve()), "PREFECT_API_URL": url}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with log_file.open("ab") as output:
-        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+    server, url = spawn_server(home, free_port())
     try:
-        _wait_ready(server, url, log_file)
         with temporary_settings({PREFECT_API_URL: url}):
             yield url
     finally:
@@ -66,6 +58,26 @@ def prefect_api(home: Path) -> Iterator[str]:
             APILogWorker.drain_all(timeout=5)
         finally:
             _stop(server)
+
+
+def spawn_server(home: Path, port: int) -> tuple[subprocess.Popen[bytes], str]:
+    """A Prefect server on 127.0.0.1:`port`, with its database and log in `home`, once it answers; and the URL of its API.
+
+    It lives in a session of its own until it is ended. Raises RuntimeError with the server's log when it does not start.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    url = f"http://127.0.0.1:{port}/api"
+    log_file = home / "server.log"
+    environment = os.environ | {"PREFECT_HOME": str(home.resolve()), "PREFECT_API_URL": url}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with log_file.open("ab") as output:
+        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+    try:
+        _wait_ready(server, url, log_file)
+    except BaseException:
+        _stop(server)
+        raise
+    return server, url
 
 
 def _wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path) -> None:

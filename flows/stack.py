@@ -1,0 +1,138 @@
+"""`medaction up` and `down`: a Prefect server, its worker and our deployments on this machine; only these are ended again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from flows.services import spawn_server
+
+ROOT = Path(__file__).parent.parent
+POOL = "medaction"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A process that was started: its number and the time of its birth, so that another one with the same number is never ended."""
+
+    name: str
+    pid: int
+    born: float
+
+    def process(self) -> psutil.Process | None:
+        """The process, if it is still that one."""
+        try:
+            found = psutil.Process(self.pid)
+            return found if found.is_running() and abs(found.create_time() - self.born) < 1 else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+def up(home: Path, port: int, runs: int, say: Callable[[str], None]) -> str:
+    """Start what is not running yet of server and worker, with state and logs in `home`; returns the URL of Prefect's UI.
+
+    The server listens on 127.0.0.1:`port` and sends nothing anywhere; at most `runs` flow runs go on at a time.
+    Raises RuntimeError with the log's end when one of them does not start.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    started = {process.name: process for process in running(home)}
+    url = f"http://127.0.0.1:{port}/api"
+    if "server" not in started:
+        say("starting the Prefect server")
+        server, url = spawn_server(home, port)
+        _note(home, started, "server", server.pid)
+    else:
+        url = (home / "url").read_text()
+    (home / "url").write_text(url)
+    say("putting the flows on it")
+    deploy(url, Path.cwd())
+    if "worker" not in started:
+        say("starting the worker")
+        _note(home, started, "worker", _start_worker(home, url, runs).pid)
+    return url.removesuffix("/api")
+
+
+def down(home: Path, say: Callable[[str], None]) -> int:
+    """End what `up` started and has in `home` on record, the worker with its flow runs first; returns how many processes that were."""
+    found = sorted(running(home), key=lambda one: one.name != "worker")
+    for one in found:
+        say(f"ending the {one.name}")
+        _end(one)
+    (home / "processes.json").unlink(missing_ok=True)
+    return len(found)
+
+
+def running(home: Path) -> list[Started]:
+    """Which of the processes that `up` started still run."""
+    record = home / "processes.json"
+    noted = [Started(**one) for one in json.loads(record.read_text())] if record.exists() else []
+    return [one for one in noted if one.process()]
+
+
+def deploy(url: str, folder: Path) -> None:
+    """Put every deployment of deployments/prefect.yaml on the server at `url`; their runs work in `folder`.
+
+    Raises RuntimeError with what Prefect said when it refuses one.
+    """
+    environment = _environment(url) | {
+        "MEDACTION_FOLDER": str(folder.resolve()),
+        "MEDACTION_EXAMPLES": str(ROOT / "examples" / "cases"),
+    }
+    create = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
+    for arguments in (create, ["--no-prompt", "deploy", "--all", "--prefect-file", str(ROOT / "deployments" / "prefect.yaml")]):
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", *arguments],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        if done.returncode:
+            raise RuntimeError(f"prefect {' '.join(arguments[:2])} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+
+
+def _start_worker(home: Path, url: str, runs: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--limit", str(runs), "--name", POOL]
+    log = home / "worker.log"
+    with log.open("ab") as output:
+        began = output.tell()
+        worker = subprocess.Popen(command, env=_environment(url), stdout=output, stderr=output, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and worker.poll() is None:
+        if b"started" in log.read_bytes()[began:]:
+            return worker
+        time.sleep(0.3)
+    raise RuntimeError(f"the worker did not start; its last words:\n{log.read_text()[-1500:]}")
+
+
+def _environment(url: str) -> dict[str, str]:
+    # New runs are looked for every two seconds: who presses a button wants to see something happen.
+    return os.environ | {"PREFECT_API_URL": url, "PREFECT_WORKER_QUERY_SECONDS": "2"}
+
+
+def _note(home: Path, started: dict[str, Started], name: str, pid: int) -> None:
+    started[name] = Started(name, pid, psutil.Process(pid).create_time())
+    (home / "processes.json").write_text(json.dumps([asdict(one) for one in started.values()]))
+
+
+def _end(one: Started) -> None:
+    process = one.process()
+    if process is None:
+        return
+    family = [process, *process.children(recursive=True)]
+    for ask, patience in ((signal.SIGTERM, 15), (signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        # A worker waits at the first SIGTERM for its flow runs, and ends them at the second.
+        for member in family:
+            if member.is_running():
+                member.send_signal(ask)
+        _, family = psutil.wait_procs(family, timeout=patience)
+        if not family:
+            return
