@@ -186,16 +186,23 @@ def plot(out: Path) -> None:
 
 @medaction.command()
 @OUT
-def export(out: Path) -> None:
-    """Write the dataset of a run again from its store."""
-    from flows.dataset import write_dataset
+@click.option("--push", "repository", metavar="OWNER/NAME", help="Show what would go to this dataset repository of a hub.")
+@click.option("--really", is_flag=True, help="With --push: send it. The key comes from HF_TOKEN.")
+def export(out: Path, repository: str | None, really: bool) -> None:
+    """Write the dataset of a run from its store: a new version when anything has changed, else the one that is there."""
+    from flows.dataset import push, write_dataset
 
     with Store(out / "trajectories.duckdb") as store:
         flow, last = store.last_run()
         if flow != "distill":
             raise StoreError(f"{store.path} holds environments only: run `medaction distill --out {out} ...` first")
-        settings = DistillSettings.model_validate_json(last).model_copy(update={"out": out})
-        click.echo(f"{write_dataset(store, settings)} records in {out / 'dataset'}")
+        version = write_dataset(store, DistillSettings.model_validate_json(last).model_copy(update={"out": out}))
+    was = "" if version.is_new else ", unchanged"
+    click.echo(f"{version.records} records in {version.folder}, version {version.number}{was}")
+    if repository:
+        for line in push(version.folder, repository, really):
+            click.echo(f"  {line}")
+        click.echo(f"sent to {repository}" if really else f"would go to {repository}; send it with --really")
 
 
 HOME = click.option(

@@ -1,49 +1,101 @@
-"""The dataset of a run: what pruning kept, with its card."""
+"""The dataset of a run: what pruning kept, as numbered versions, each with its card, plots, checksums and licences."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import polars as pl
 
 from clinicians.prompts import CONTEXT_TOKENS, Message, messages
+from evaluation.composition import composition, plot_composition
 from flows.settings import DistillSettings
+from flows.summary import FUNNEL
 from flows.versions import versions
-from trajectories.export import export_dataset
-from trajectories.records import Style, Turn
+from trajectories.export import Version, export_dataset
+from trajectories.records import Style, Turn, now
 from trajectories.store import Store
 
 CARD = Path(__file__).with_name("dataset_card.md.j2")
 
 
-def write_dataset(store: Store, settings: DistillSettings) -> int:
-    """Write `out/dataset/` from the store; returns the number of records. Raises StoreError for an evaluation-only store."""
+def write_dataset(store: Store, settings: DistillSettings) -> Version:
+    """Write the next version of `out/dataset` from the store, if anything has changed. Raises StoreError for an evaluation-only store."""
     budgets = {teacher.name: teacher.context_tokens for teacher in settings.teachers}
 
     def prompt(teacher: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style) -> list[Message]:
         """The prompt that the teacher was given, within the budget that it had."""
         return messages(observation, turns, t_max, style, budgets.get(teacher, CONTEXT_TOKENS))
 
-    folder = settings.out / "dataset"
-    return export_dataset(store, folder, prompt, settings.validation_percent, lambda frame: _card(frame, settings))
+    def card(folder: Path, records: pl.DataFrame, version: int) -> dict[str, Any]:
+        made = versions()
+        told = json.loads(settings.model_dump_json(exclude={"out", "only", "limit"}))
+        text = _card(store, folder, records, version, settings, made)
+        (folder / "README.md").write_text(text, encoding="utf-8")
+        return {"made": now(), "settings": told, "versions": made}
+
+    return export_dataset(store, settings.out, prompt, settings.validation_percent, card)
 
 
-def _card(frame: pl.DataFrame, settings: DistillSettings) -> str:
-    rows = frame.group_by("teacher", "split").agg(
+def _card(
+    store: Store, folder: Path, records: pl.DataFrame, version: int, settings: DistillSettings, made: dict[str, str]
+) -> str:
+    rows = records.group_by("teacher", "style", "split").agg(
         pl.len().alias("records"), pl.col("case_id").n_unique().alias("cases"), pl.col("final").sum()
     )
-    licences = frame.group_by(pl.col("licence").fill_null("not stated")).agg(pl.col("case_id").n_unique().alias("cases"))
+    licences = records.group_by(pl.col("licence").fill_null("not stated")).agg(pl.col("case_id").n_unique().alias("cases"))
+    used = set(records["case_id"])
+    worlds = [world for world in store.environments() if world.case_id in used]
+    if any(world.menu for world in worlds):
+        plot_composition(composition(worlds), folder / "plots")
+    size = next((name for limit, name in SIZES if len(records) < limit), "1M<n<10M")
     return jinja2.Template(CARD.read_text()).render(
-        records=len(frame),
-        cases=frame["case_id"].n_unique(),
-        size="n<1K" if len(frame) < 1000 else "1K<n<10K" if len(frame) < 10_000 else "10K<n<100K",
-        validation=(frame["split"] == "validation").any(),
-        rows=rows.sort("teacher", "split").to_dicts(),
+        version=version,
+        records=len(records),
+        cases=len(used),
+        size=size,
+        plots=(folder / "plots").exists(),
+        splits=[split for split in ("train", "validation") if (records["split"] == split).any()],
+        rows=rows.sort("teacher", "style", "split").to_dicts(),
+        funnel=store.rows(FUNNEL.sql),
         licences=[
             {"licence": re.sub(r"\s+", " ", row["licence"])[:120], "cases": row["cases"]}
             for row in licences.sort("licence").to_dicts()
         ],
         settings=settings,
-        versions=versions(),
+        versions=made,
     )
+
+
+SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+"""The size classes of the Hugging Face hub's cards."""
+
+
+def push(dataset: Path, repository: str, really: bool) -> list[str]:
+    """What goes to the dataset `repository` of a hub, one line a file; it goes there only when `really`.
+
+    The hub is the one of HF_ENDPOINT, the key that of HF_TOKEN. A new repository is private: whoever pushes decides who may see it.
+    Raises RuntimeError with the hub's words when it refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    folder = dataset.resolve()
+    files = [
+        f"{path.relative_to(folder)}  {path.stat().st_size:,} bytes" for path in sorted(folder.rglob("*")) if path.is_file()
+    ]
+    if really:
+        try:
+            api = HfApi()
+            api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
+            api.upload_folder(
+                folder_path=folder,
+                repo_id=repository,
+                repo_type="dataset",
+                commit_message=f"Version {folder.name.removeprefix('v')}",
+            )
+        except (HfHubHTTPError, OSError) as error:
+            raise RuntimeError(f"{repository} could not be written: {error}") from error
+    return files

@@ -13,7 +13,7 @@ from flows.dataset import write_dataset
 from flows.services import mark_crashed, services
 from flows.settings import DistillSettings, Retry
 from flows.stages import build_environments, play_trees, reconstruct_gold
-from flows.summary import publish_summary
+from flows.summary import publish_summary, publish_version
 from flows.versions import versions
 from tasks.scoring import graph_of_tests, score_store
 from trajectories.store import Store
@@ -36,7 +36,7 @@ def distill(settings: DistillSettings, retry: Retry | None = None) -> dict[str, 
                 play_trees(store, settings, ready, run.run_id, retry)
             score_store(store, settings.strategy, settings.rac_threshold, settings.disease_graph, settings.test_graph)
             if not store.evaluation_only:
-                write_dataset(store, settings)
+                publish_version(write_dataset(store, settings))
         return publish_summary(store, settings)
 
 

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.settings import DistillSettings
+from trajectories.export import Version
 from trajectories.store import Store
 
 
@@ -215,6 +216,22 @@ def publish_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
         "cost": _plain(tables["Cost"]),
         "failures": _plain(tables["Failures"]),
     }
+
+
+def publish_version(version: Version) -> None:
+    """Put the dataset's version and what it changes against the one before on the flow run's page."""
+    if version.is_new:
+        told = ", ".join(f"{version.sum_of(what)} {what}" for what in ("added", "removed", "changed"))
+        head = f"**Version {version.number}** in `{version.folder}`: {version.records} records; against the version before: {told}."
+    else:
+        head = f"**Version {version.number}** in `{version.folder}`: {version.records} records, unchanged."
+    table = [_table(pl.DataFrame(version.changes[:SHOWN_CHANGES]))] if version.changes else []
+    left = len(version.changes) - SHOWN_CHANGES
+    more = [f"... and {left} more rows in its manifest.json"] if left > 0 else []
+    create_markdown_artifact(key="dataset", markdown="\n\n".join([head, *table, *more]))
+
+
+SHOWN_CHANGES = 200
 
 
 def publish_checks(store: Store, out: Path) -> dict[str, Any]:

@@ -1,12 +1,17 @@
 """The SFT dataset: one record a kept turn, its rebuilt context as the prompt, the turn's reply as the only target."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from envs.records import ClinicalEnvironment
 from trajectories.records import Style, Trajectory, Turn, path_of
@@ -26,6 +31,9 @@ SCHEMA = pl.Schema(
         "prompt_version": _STRING, "code_version": _STRING, "split": _STRING,
     }
 )  # fmt: skip
+
+
+SPLITS = ("train", "validation")
 
 
 def split_of(case_id: str, validation_percent: int) -> str:
@@ -110,24 +118,119 @@ def _record(
     }
 
 
-def export_dataset(
-    store: Store, folder: Path, prompt: Prompt, validation_percent: int, card: Callable[[pl.DataFrame], str]
-) -> int:
-    """Write `folder` anew: `<split>.parquet`, `<split>.jsonl` and the card README.md. Returns the number of records.
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of the dataset of a run: its number from 1, its folder, its records, and what it changes against the one before.
 
-    The folder appears whole or not at all. Raises StoreError when the store is marked evaluation-only.
+    `changes` has a row for every case and teacher with a difference: case_id, teacher, and how many records were `added`,
+    `removed` and `changed`. `is_new`: it was written just now; False: nothing has changed since it was.
+    """
+
+    number: int
+    folder: Path
+    records: int
+    changes: tuple[dict[str, Any], ...]
+    is_new: bool
+
+    def sum_of(self, what: str) -> int:
+        return sum(row[what] for row in self.changes)
+
+
+Card = Callable[[Path, pl.DataFrame, int], dict[str, Any]]
+"""(folder, the records without their messages, version) -> what the manifest says besides; writes README.md and its plots there."""
+
+BATCH = 2000
+"""Records rendered at a time: prompts are long, and a dataset may have hundreds of thousands of them."""
+
+
+def export_dataset(store: Store, out: Path, prompt: Prompt, validation_percent: int, card: Card) -> Version:
+    """Write the next version of the dataset to `out/datasets/vN/` and let `out/dataset` be it; an unchanged dataset stays as it is.
+
+    A version has `<split>.parquet`, `<split>.jsonl`, the card README.md, and manifest.json with a SHA-256 of every file. It appears whole
+    or not at all, and older ones stay. Raises StoreError when the store is marked evaluation-only.
     """
     if store.evaluation_only:
         raise StoreError(f"{store.path} holds evaluation-only cases (a benchmark): they are never exported as training data")
-    frame = pl.DataFrame(list(dataset_records(store, prompt, validation_percent)), schema=SCHEMA)
-    building = folder.with_name(f".{folder.name}.building")
+    versions = out / "datasets"
+    last = max((int(found.name[1:]) for found in versions.glob("v*") if found.name[1:].isdecimal()), default=0)
+    building = versions / ".building"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    for split in ("train", "validation"):
-        part = frame.filter(pl.col("split") == split).drop("split")
-        part.write_parquet(building / f"{split}.parquet")
-        part.write_ndjson(building / f"{split}.jsonl")
-    (building / "README.md").write_text(card(frame), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    building.rename(folder)
-    return len(frame)
+    _write_records(dataset_records(store, prompt, validation_percent), building)
+    light = _light(building)
+    before = _light(versions / f"v{last}") if last else light.clear()
+    changes = tuple(_changes(before, light))
+    if last and not changes and (versions / f"v{last}" / "manifest.json").exists():
+        shutil.rmtree(building)
+        return Version(last, versions / f"v{last}", len(light), (), is_new=False)
+    version = Version(last + 1, versions / f"v{last + 1}", len(light), changes, is_new=True)
+    about = card(building, light, version.number)
+    manifest: dict[str, Any] = {
+        "version": version.number,
+        "records": len(light),
+        "changes_against": last or None,
+        "changes": changes,
+    } | about
+    manifest["files"] = {
+        str(path.relative_to(building)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(building.rglob("*")) if path.is_file()
+    }  # fmt: skip
+    (building / "manifest.json").write_text(json.dumps(manifest, indent=1, default=str), encoding="utf-8")
+    building.rename(version.folder)
+    _point(out / "dataset", version.folder)
+    return version
+
+
+def _write_records(records: Iterator[dict[str, Any]], folder: Path) -> None:
+    schema = pl.Schema({name: kind for name, kind in SCHEMA.items() if name != "split"})
+    arrow = schema.to_frame().to_arrow().schema
+    with ExitStack() as files:
+        tables = {split: files.enter_context(pq.ParquetWriter(folder / f"{split}.parquet", arrow)) for split in SPLITS}
+        lines = {split: files.enter_context((folder / f"{split}.jsonl").open("wb")) for split in SPLITS}
+        while batch := list(islice(records, BATCH)):
+            frame = pl.DataFrame(batch, schema=SCHEMA)
+            for split in SPLITS:
+                part = frame.filter(pl.col("split") == split).drop("split")
+                if len(part):
+                    tables[split].write_table(part.to_arrow().cast(arrow))
+                    part.write_ndjson(lines[split])
+
+
+def _light(folder: Path) -> pl.DataFrame:
+    """The records of a version without their messages, with a `content` hash of everything in each."""
+    parts = [
+        pl.scan_parquet(folder / f"{split}.parquet")
+        .with_columns(pl.lit(split).alias("split"))
+        .with_columns(pl.struct(pl.all()).hash().alias("content"))
+        .drop("messages")
+        .collect()
+        for split in SPLITS
+    ]
+    return pl.concat(parts)
+
+
+def _changes(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
+    columns = ["id", "case_id", "teacher", "content"]
+    both = before.select(columns).join(after.select(columns), on="id", how="full", suffix="_after", coalesce=True)
+    gone, fresh = pl.col("content_after").is_null(), pl.col("content").is_null()
+    return (
+        both.with_columns(pl.coalesce(f"{name}_after", name).alias(name) for name in ("case_id", "teacher"))
+        .group_by("case_id", "teacher")
+        .agg(
+            fresh.sum().alias("added"), gone.sum().alias("removed"),
+            (~fresh & ~gone & (pl.col("content") != pl.col("content_after"))).sum().alias("changed"),
+        )
+        .filter(pl.sum_horizontal("added", "removed", "changed") > 0)
+        .sort("case_id", "teacher")
+        .to_dicts()
+    )  # fmt: skip
+
+
+def _point(link: Path, folder: Path) -> None:
+    """Let `link` be `folder`, by a rename: whoever reads it has the one version or the other."""
+    if link.is_dir() and not link.is_symlink():  # of a run before there were versions
+        shutil.rmtree(link)
+    fresh = link.with_name(f".{link.name}.link")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(folder.relative_to(link.parent))
+    fresh.rename(link)

@@ -37,17 +37,23 @@ class Publisher:
     def now(self) -> None:
         """Publish, outside of transactions only: DuckDB refuses a checkpoint within one. A full disk is logged: the run matters more."""
         began = time.monotonic()
-        self._db.execute("checkpoint")  # everything is in the one file now, none of it in the log beside it
-        building = self._path.with_name(f".{SNAPSHOT}.building")
-        # By a child: were this process to open and close the file itself, POSIX would take DuckDB's lock on it away.
-        copied = subprocess.run(["cp", "--reflink=auto", "--", str(self._path), str(building)], capture_output=True, text=True)
-        if copied.returncode == 0:
-            building.rename(self._path.with_name(SNAPSHOT))
-        else:
-            log.warning("no snapshot of %s could be written, readers see an older one: %s", self._path, copied.stderr.strip())
-            building.unlink(missing_ok=True)
+        try:
+            self.copy_to(self._path.with_name(SNAPSHOT))
+        except OSError as error:
+            log.warning("no snapshot of %s could be written, readers see an older one: %s", self._path, error)
         ended = time.monotonic()
         self._next = ended + max(EVERY_S, (ended - began) / SHARE)
+
+    def copy_to(self, path: Path) -> None:
+        """A whole copy of the store at `path`, which appears by a rename. Raises OSError when it cannot be written."""
+        self._db.execute("checkpoint")  # everything is in the one file now, none of it in the log beside it
+        building = path.with_name(f".{path.name}.building")
+        # By a child: were this process to open and close the file itself, POSIX would take DuckDB's lock on it away.
+        copied = subprocess.run(["cp", "--reflink=auto", "--", str(self._path), str(building)], capture_output=True, text=True)
+        if copied.returncode:
+            building.unlink(missing_ok=True)
+            raise OSError(copied.stderr.strip())
+        building.rename(path)
 
 
 def open_snapshot(out: Path) -> duckdb.DuckDBPyConnection:

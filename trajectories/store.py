@@ -19,6 +19,13 @@ from trajectories.records import Failure, RolloutSpec, Trajectory, Turn, Usage, 
 from trajectories.snapshot import SNAPSHOT, Publisher
 
 SCHEMA_VERSION = "3"
+_FAULTS = "faults struct(error_class varchar, message varchar, raw varchar)[] default []"
+MIGRATIONS = {
+    # Version 3 keeps the attempts that failed beside what came of them.
+    "2": "".join(f"alter table {table} add column {_FAULTS}; " for table in ("cases", "turns", "failures")),
+}
+"""What brings a store from the schema version of the key to the next one; then schema.sql makes what is new."""
+
 _TURN_FIELDS = (
     "number",
     "reasoning",
@@ -91,17 +98,25 @@ class Store:
             raise StoreError(f"{path} cannot be opened as a DuckDB file: {error}") from error
         # Relative and session-independent: timestamps are stored and read in UTC.
         self.db.execute("set timezone = 'UTC'")
-        self._create()
         self._publisher = Publisher(self.db, path)
+        self._create()
 
     def _create(self) -> None:
-        self.db.execute(Path(__file__).with_name("schema.sql").read_text())
-        self.db.execute("insert or ignore into meta values ('schema_version', ?)", [SCHEMA_VERSION])
-        found = self.meta("schema_version")
-        if found != SCHEMA_VERSION:
+        """The schema, brought up to this program's version where an earlier one wrote the store; a copy of that one is kept."""
+        tables = self.rows("select count(*) from information_schema.tables where table_name = 'meta'")
+        found = self.meta("schema_version") if tables[0][0] else None
+        if found and found != SCHEMA_VERSION and found not in MIGRATIONS:
             raise StoreError(
                 f"{self.path} has schema version {found}, this program has {SCHEMA_VERSION}: use the version that wrote it"
             )
+        if found in MIGRATIONS:
+            self._publisher.copy_to(self.path.with_name(f"{self.path.stem}.schema-{found}.duckdb"))
+        with self.transaction():
+            while found in MIGRATIONS:
+                self.db.execute(MIGRATIONS[found])
+                found = str(int(found) + 1)
+            self.db.execute(Path(__file__).with_name("schema.sql").read_text())
+            self.set_meta("schema_version", SCHEMA_VERSION)
 
     def __enter__(self) -> "Store":
         return self
