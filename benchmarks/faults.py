@@ -90,7 +90,10 @@ def main() -> int:
         f"rollouts asked for {wanted} = finished {finished} + failed {lost} {failed}: {finished / wanted:.2%} finished"
     )
     console.print(f"requests {len(asked)} = calls answered {calls} + attempts without a reply {without_reply}; {wall:.0f} s")
-    conserved = wanted == finished + lost and len(asked) == calls + without_reply
+    # A request on a connection that the server has just closed as idle never arrives: it is on record as dropped, and not the server's.
+    never_arrived = calls + without_reply - len(asked)
+    console.print(f"of these {never_arrived} never arrived")
+    conserved = wanted == finished + lost and 0 <= never_arrived <= max(0, faults.get("dropped", 0) - injected["dropped"])
     return 0 if conserved and finished >= 0.995 * wanted and all(name for name, _ in failed) else 1
 
 

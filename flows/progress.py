@@ -16,9 +16,12 @@ ARTIFACT_EVERY_S = 2.0
 
 
 class Progress:
-    """`with Progress('rollouts', 107) as progress: progress.advance()`; counts failures apart."""
+    """`with Progress('rollouts', 107) as progress: progress.advance()`; counts failures apart.
 
-    def __init__(self, stage: str, total: int):
+    `total` None: not known before the source has come to its end.
+    """
+
+    def __init__(self, stage: str, total: int | None):
         self.stage, self.total = stage, total
         self.done = self.failed = 0
         self._bar = Bar(
@@ -30,7 +33,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         # Typed for both worlds, called in the synchronous one.
-        self._artifact = cast(UUID, create_progress_artifact(0.0, self.stage, f"{self.stage}: {self.total} cases"))
+        self._artifact = cast(UUID, create_progress_artifact(0.0, self.stage, f"{self.stage}: {self._of()}"))
         self._bar.start()
         return self
 
@@ -44,11 +47,19 @@ class Progress:
 
     def _tell(self) -> None:
         self._told = time.monotonic()
-        share = 100.0 * self.done / max(self.total, 1)
+        share = 100.0 * self.done / max(self.total, 1) if self.total is not None else 0.0
         failures = f", {self.failed} with failures" if self.failed else ""
         update_progress_artifact(
-            self._artifact, progress=share, description=f"{self.stage}: {self.done} of {self.total}{failures}"
+            self._artifact, progress=share, description=f"{self.stage}: {self.done} of {self._of()}{failures}"
         )
+
+    def _of(self) -> str:
+        return f"{self.total} cases" if self.total is not None else "so far unknown"
+
+    def ends(self, total: int) -> None:
+        """The source has come to its end: it had so many."""
+        self.total = total
+        self._bar.update(self._line, total=total)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()

@@ -30,7 +30,7 @@ from tasks.ledger import RayLedger
 
 log = logging.getLogger("medaction")
 
-READY_WITHIN_S = 120
+READY_WITHIN_S = 300
 
 
 def free_port() -> int:
@@ -48,7 +48,8 @@ def prefect_api(home: Path) -> Iterator[str]:
     if configured := PREFECT_API_URL.value():
         yield str(configured)
         return
-    server, url = spawn_server(home, free_port())
+    # Attached: whoever kills this process ends its server too.
+    server, url = spawn_server(home, free_port(), [sys.executable, "-m", "flows.attached"])
     try:
         with temporary_settings({PREFECT_API_URL: url}):
             yield url
@@ -60,16 +61,16 @@ def prefect_api(home: Path) -> Iterator[str]:
             _stop(server)
 
 
-def spawn_server(home: Path, port: int) -> tuple[subprocess.Popen[bytes], str]:
+def spawn_server(home: Path, port: int, by: Sequence[str] = ()) -> tuple[subprocess.Popen[bytes], str]:
     """A Prefect server on 127.0.0.1:`port`, with its database and log in `home`, once it answers; and the URL of its API.
 
-    It lives in a session of its own until it is ended. Raises RuntimeError with the server's log when it does not start.
+    It lives in a session of its own until it is ended; `by` is the command that starts it, if any. Raises RuntimeError with the server's log when it does not start.
     """
     home.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{port}/api"
     log_file = home / "server.log"
     environment = os.environ | {"PREFECT_HOME": str(home.resolve()), "PREFECT_API_URL": url}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [*by, sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with log_file.open("ab") as output:
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
     try:

@@ -4,7 +4,8 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prefect.utilities.annotations import quote
 
@@ -20,10 +21,10 @@ from flows.services import Services
 from flows.settings import DistillSettings, EnvironmentSettings, Retry
 from flows.versions import code_version
 from tasks.cases import cpus_of_case, distance_of, environment_of_case, gold_of_case, rollouts_of_case
-from tasks.rollout import Played, TreePlan, branch_specs, initial_specs
+from tasks.rollout import Place, Played, TreePlan, branch_specs, finished, initial_specs
 from tasks.scoring import OPEN, disease_linker, label, with_link
 from trajectories.records import Failure, RolloutSpec, Style, Trajectory, Usage, now
-from trajectories.store import Known, OpenFailure, Store, report_hash
+from trajectories.store import EnvironmentKey, Known, OpenFailure, Store, report_hash
 
 log = logging.getLogger("medaction")
 
@@ -31,18 +32,27 @@ log = logging.getLogger("medaction")
 def build_environments(store: Store, settings: EnvironmentSettings, ready: Services, run_id: str, retry: Retry | None) -> None:
     """Stage 1: an environment, or a refusal with its reason, of every new or changed report."""
     built_with = stage_1_hash(settings)
-    reports = list(_reports_to_build(store, settings, built_with, run_id, retry))
-    if not reports:
+    reports = _reports_to_build(store, settings, built_with, run_id, retry)
+    first = next(reports, None)
+    if first is None:
         return
     ready.ray()
     extractor = ready.reach(settings.extractor) if settings.extractor else None
     calls = ready.calls() if extractor else CallSettings()
+    taken = itertools.count()
+
+    def waiting() -> Iterator[CaseReport]:
+        """Read as places become free: never more reports at hand than are under way."""
+        for report in itertools.chain([first], reports):
+            next(taken)
+            yield report
+        progress.ends(next(taken))
 
     def submit(report: CaseReport):
         return environment_of_case.submit(report.case_id, quote((report, extractor, settings.min_tests, calls)))
 
-    with Progress("environments", len(reports)) as progress:
-        for report, result in fan_out(submit, reports, settings.in_flight):
+    with Progress("environments", None) as progress:
+        for report, result in fan_out(submit, waiting(), settings.in_flight):
             lost = Built(None, BadCase(type(result).__name__, str(result)[:2000])), Usage()
             built, usage = result if isinstance(result, tuple) else lost
             built = with_link(built, report.structured is None, settings.disease_graph)
@@ -86,38 +96,39 @@ def reconstruct_gold(store: Store, settings: DistillSettings, ready: Services, r
     if settings.gold is None:
         return
     done = store.trajectory_ids() | {failure.trajectory_id for failure in _left_alone(store, "gold", retry)}
-    specs = [(environment, gold_spec(environment, settings)) for environment in _chosen(store, settings)]
-    wanted = [(environment, spec) for environment, spec in specs if spec.trajectory_id not in done]
+    specs = [gold_spec(place, settings) for place in _chosen(store, settings)]
+    wanted = [spec for spec in specs if spec.trajectory_id not in done]
     if not wanted:
         return
     ready.ray()
     writer, calls = ready.reach(settings.gold), ready.calls()
 
-    def submit(item: tuple[ClinicalEnvironment, RolloutSpec]):
-        environment, spec = item
+    def submit(spec: RolloutSpec):
+        environment = store.environment(spec.environment_id)
         work = quote((environment, store.report_text(environment.case_id), spec, writer, settings.t_max, code_version(), calls))
         return gold_of_case.submit(environment.case_id, work)
 
     with Progress("gold", len(wanted)) as progress:
-        for (environment, spec), written in fan_out(submit, wanted, settings.in_flight):
+        for spec, written in fan_out(submit, wanted, settings.in_flight):
             if isinstance(written, Trajectory):
-                store.add_rollouts("gold", environment.case_id, [written], [], run_id)
+                store.add_rollouts("gold", spec.case_id, [written], [], run_id)
             else:
-                failure = written if isinstance(written, Failure) else _lost("gold", environment.case_id, written, spec)
-                store.add_rollouts("gold", environment.case_id, [], [failure], run_id)
+                failure = written if isinstance(written, Failure) else _lost("gold", spec.case_id, written, spec)
+                store.add_rollouts("gold", spec.case_id, [], [failure], run_id)
                 log.warning("case %s, gold: %s: %s", failure.case_id, failure.error_class, failure.message[:300])
             progress.advance(failed=not isinstance(written, Trajectory))
 
 
-def gold_spec(environment: ClinicalEnvironment, settings: DistillSettings) -> RolloutSpec:
+def gold_spec(environment: Place, settings: DistillSettings) -> RolloutSpec:
     """The one gold trajectory of an environment: its writer, prompt, t_max and seed are its identity."""
     assert settings.gold is not None
     identity = [settings.gold.identity(), GOLD_VERSION, settings.t_max, settings.seed]
     return RolloutSpec(environment.environment_id, environment.case_id, settings.gold.name, "gold", 0, _hash(identity))
 
 
-def _chosen(store: Store, settings: EnvironmentSettings) -> list[ClinicalEnvironment]:
-    return [found for found in store.environments() if not settings.only or found.case_id in settings.only]
+def _chosen(store: Store, settings: EnvironmentSettings) -> list[EnvironmentKey]:
+    only = frozenset(settings.only)
+    return [found for found in store.environment_keys() if not only or found.case_id in only]
 
 
 def _left_alone(store: Store, stage: str, retry: Retry | None) -> list[OpenFailure]:
@@ -135,10 +146,13 @@ def play_trees(store: Store, settings: DistillSettings, ready: Services, run_id:
     """Stage 2: play what is missing of every environment's tree."""
     plan = tree_plan(settings)
     failed = _left_alone(store, "rollout", retry)
-    skip = frozenset(failure.trajectory_id for failure in failed if failure.trajectory_id)
-    left = {failure.case_id for failure in failed if failure.trajectory_id is None}
+    skip = defaultdict[str, frozenset[str]](frozenset)
+    for earlier in failed:
+        if earlier.trajectory_id:
+            skip[earlier.case_id] |= {earlier.trajectory_id}
+    left = {earlier.case_id for earlier in failed if earlier.trajectory_id is None}
     chosen = [found for found in _chosen(store, settings) if found.case_id not in left]
-    unfinished = [found for found in chosen if missing(found, plan, store.trajectories(found.environment_id), skip)]
+    unfinished = list(_unfinished(store, chosen, plan, skip))
     if not unfinished:
         return
     ready.ray()
@@ -146,10 +160,10 @@ def play_trees(store: Store, settings: DistillSettings, ready: Services, run_id:
     oracle = ready.reach(settings.oracle) if settings.oracle else None
     calls = CallSettings() if oracle is None and all(teacher.embedded for teacher in teachers) else ready.calls()
 
-    def submit(environment: ClinicalEnvironment):
-        tree = store.trajectories(environment.environment_id)
-        work = quote((environment, plan, teachers, oracle, tree, skip, code_version(), calls))
-        return rollouts_of_case.submit(environment.case_id, cpus_of_case(teachers), work)
+    def submit(place: EnvironmentKey):
+        environment, tree = store.environment(place.environment_id), store.trajectories(place.environment_id)
+        work = quote((environment, plan, teachers, oracle, tree, skip[place.case_id], code_version(), calls))
+        return rollouts_of_case.submit(place.case_id, cpus_of_case(teachers), work)
 
     budget_spent: list[str] = []
     waiting = itertools.takewhile(lambda _: not budget_spent, unfinished)
@@ -191,6 +205,20 @@ def rollout_hash(teacher: Teacher, style: Style, settings: DistillSettings) -> s
 
 def _hash(identity: object) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _unfinished(
+    store: Store, chosen: Iterable[EnvironmentKey], plan: TreePlan, skip: Mapping[str, frozenset[str]]
+) -> Iterator[EnvironmentKey]:
+    """Environments whose tree lacks something. Turns are read only where ids cannot tell."""
+    played = store.specs()
+    for place in chosen:
+        left_out = skip[place.case_id]
+        if finished(place, plan, played.get(place.environment_id, []), left_out):
+            continue
+        environment, tree = store.environment(place.environment_id), store.trajectories(place.environment_id)
+        if missing(environment, plan, tree, left_out):
+            yield place
 
 
 def missing(environment: ClinicalEnvironment, plan: TreePlan, tree: Sequence[Trajectory], skip: frozenset[str]) -> bool:

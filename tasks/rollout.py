@@ -37,6 +37,16 @@ class Clinician(Protocol):
     ) -> Turn: ...
 
 
+class Place(Protocol):
+    """Where rollouts are played: an environment, or its ids alone."""
+
+    @property
+    def environment_id(self) -> str: ...
+
+    @property
+    def case_id(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class TreePlan:
     """The shape of a tree: `rollouts` (K) from o1 per teacher, `launch_points` a tree, `branches` at each of them.
@@ -65,7 +75,7 @@ class TreePlan:
         return frozenset((*self.teachers.values(), *self.free_hashes.values()))
 
 
-def initial_specs(environment: ClinicalEnvironment, plan: TreePlan) -> Iterator[RolloutSpec]:
+def initial_specs(environment: Place, plan: TreePlan) -> Iterator[RolloutSpec]:
     """The K independent rollouts from o1 of every teacher; they depend on nothing that was played."""
     for teacher in plan.teachers:
         for sample in range(plan.rollouts):
@@ -73,7 +83,7 @@ def initial_specs(environment: ClinicalEnvironment, plan: TreePlan) -> Iterator[
 
 
 def branch_specs(
-    environment: ClinicalEnvironment, plan: TreePlan, tree: Sequence[Trajectory], distance: Distance | None = None
+    environment: Place, plan: TreePlan, tree: Sequence[Trajectory], distance: Distance | None = None
 ) -> Iterator[RolloutSpec]:
     """The branches: new rollouts launched from an intermediate turn of an initial rollout of the tree, sharing its prefix.
 
@@ -95,8 +105,21 @@ def branch_specs(
                 yield _spec(environment, plan, teacher, sample, parent_id, turn)
 
 
+def finished(place: Place, plan: TreePlan, played: Sequence[RolloutSpec], skip: frozenset[str]) -> bool:
+    """Whether ids alone show that nothing is missing of a tree: every rollout and branch is played or in `skip`, and so are all launch
+    points there. False says nothing: where launch points are missing, only the turns tell whether there can be more.
+    """
+    tree = [Trajectory(spec, (), "diagnosed", plan.t_max, "", "") for spec in played]
+    done = {trajectory.trajectory_id for trajectory in tree} | skip
+    wanted = [*initial_specs(place, plan), *branch_specs(place, replace(plan, launch="uniform"), tree)]
+    ours = [spec for spec in played if spec.parent_id and spec.settings_hash in plan.hashes]
+    points = {(spec.parent_id, spec.branch_turn) for spec in ours if spec.teacher in plan.teachers}
+    all_launched = not plan.branches or len(points) >= plan.launch_points
+    return all_launched and all(spec.trajectory_id in done for spec in wanted)
+
+
 def _spec(
-    environment: ClinicalEnvironment,
+    environment: Place,
     plan: TreePlan,
     teacher: str,
     sample: int,

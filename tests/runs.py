@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,9 +34,11 @@ def rows(out: Path, sql: str) -> list[tuple]:
 
 
 @contextmanager
-def medaction_process(home: Path, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+def medaction_process(
+    home: Path, *arguments: object, environment: Mapping[str, str] = os.environ
+) -> Iterator[subprocess.Popen[bytes]]:
     """A `medaction` process under way, with its call cache in `home` and its words in `home`/medaction.log; killed at the end."""
-    environment = os.environ | {"MEDACTION_CALL_CACHE": str(home / "calls")}
+    environment = {**environment, "MEDACTION_CALL_CACHE": str(home / "calls")}
     command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
     with (
         (home / "medaction.log").open("ab") as words,

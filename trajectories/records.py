@@ -41,7 +41,7 @@ class Usage:
 
     `calls` are those that a server answered with a reply; `cached_calls` were answered by the call cache, and are in no other
     field. `faults` are the attempts that failed: those of class MalformedReply (and its kinds) are among the calls, the others are not.
-    So a server was asked `calls` + the other faults times.
+    So a server was asked `calls` + the other faults times, less the requests that never reached it.
     """
 
     calls: int = 0

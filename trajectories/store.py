@@ -56,6 +56,14 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvironmentKey:
+    """An environment by its id alone; in a store of many there is no need to have them all at hand."""
+
+    environment_id: str
+    case_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run under way, and the Prefect flow runs of earlier ones that were killed."""
 
@@ -264,12 +272,26 @@ class Store:
 
     def environments(self) -> list[ClinicalEnvironment]:
         """The current environment of every case, in the order of case ids."""
-        rows = self.db.execute(
-            "select environments.* exclude (environment_id) from cases join environments using (environment_id)"
-            " order by cases.case_id"
-        )
+        return self._environments("cases join environments using (environment_id) order by cases.case_id")
+
+    def _environments(self, source: str, parameters: Sequence[Any] = ()) -> list[ClinicalEnvironment]:
+        rows = self.db.execute(f"select environments.* exclude (environment_id) from {source}", list(parameters))
         names = [column[0] for column in rows.description or []]
         return _ENVIRONMENTS.validate_python([dict(zip(names, row, strict=True)) for row in rows.fetchall()])
+
+    def environment_keys(self) -> list[EnvironmentKey]:
+        """The ids of what `environments` gives, in the same order."""
+        rows = self.rows(
+            "select environment_id, environments.case_id from cases join environments using (environment_id) order by cases.case_id"
+        )
+        return [EnvironmentKey(*row) for row in rows]
+
+    def environment(self, environment_id: str) -> ClinicalEnvironment:
+        """Raises StoreError for an unknown environment."""
+        found = self._environments("environments where environment_id = ?", [environment_id])
+        if not found:
+            raise StoreError(f"{self.path} has no environment {environment_id!r}")
+        return found[0]
 
     def report_text(self, case_id: str) -> str:
         """The whole report of a case, as it was read. Raises StoreError for an unknown case."""
@@ -321,6 +343,16 @@ class Store:
 
     def trajectory_ids(self) -> set[str]:
         return {id_ for (id_,) in self.rows("select trajectory_id from trajectories")}
+
+    def specs(self) -> dict[str, list[RolloutSpec]]:
+        """What was played in every environment, by its id, without the turns: a rerun asks this first."""
+        found: dict[str, list[RolloutSpec]] = {}
+        for row in self.rows(
+            "select environment_id, case_id, teacher, style, sample, settings_hash, parent_id, branch_turn from trajectories"
+            " order by environment_id, branch_turn, trajectory_id"
+        ):
+            found.setdefault(row[0], []).append(RolloutSpec(*row))
+        return found
 
     def trajectories(self, environment_id: str) -> list[Trajectory]:
         """All trajectories of an environment, parents before their branches."""

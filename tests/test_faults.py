@@ -1,0 +1,110 @@
+"""Faults of a model's server end to end: rollouts finish all the same, what failed is typed and kept, and `retry` runs just that again."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faults import recorded, teacher_file
+from tests.openai_server import Asked, Reply, openai_server
+from tests.runs import medaction, rows
+from tests.simulated_teacher import Simulated, answer, cases_in, requests_of
+
+
+def test_every_fault_is_on_record_and_the_rollouts_finish(tmp_path: Path, run_environment: dict[str, str]) -> None:
+    """The faults are drawn by a seed from the requests themselves: the same ones in every run, whatever the order."""
+    cases, out, log = cases_in(tmp_path / "cases", 12), tmp_path / "out", tmp_path / "log"
+    with openai_server(Simulated(log, faults=5, stall_s=6)) as server:
+        preset = teacher_file(tmp_path, server.url, timeout_s=3)
+        done = medaction(run_environment, "distill", "--cases", cases, "--out", out, "--preset", preset, "--launch-points", 0)
+    assert done.returncode == 0, done.stderr
+    faults, calls, finished, failed = recorded(out)
+    asked = requests_of(log)
+    injected = Counter(kind for _, kind in asked)
+    del injected["answered"]
+    assert finished == 12 * 3
+    assert not failed
+    assert len(injected) >= 6
+    # A request on a connection that was just closed as idle never arrives: on record, and not the server's.
+    never_arrived = faults.get("dropped", 0) - injected["dropped"]
+    assert never_arrived >= 0
+    assert {**faults, "dropped": injected["dropped"]} == {"dropped": 0, **injected}
+    without_reply = sum(faults.get(kind, 0) for kind in ("429", "500", "dropped", "stalled"))
+    assert len(asked) == calls + without_reply - never_arrived
+
+
+class Failing:
+    """The simulated teacher; what it is asked about some cases fails in their own way while `broken`. Keeps whom it was asked about."""
+
+    def __init__(self, ways: dict[str, Reply]):
+        self.ways, self.broken, self.asked_about = ways, True, list[str]()
+
+    def __call__(self, asked: Asked, _: int) -> Reply:
+        prompt = asked.body["messages"][1]["content"]
+        [about] = [mark for mark in (*self.ways, "the others") if mark in prompt or mark == "the others"][:1]
+        self.asked_about.append(about)
+        return self.ways[about] if self.broken and about in self.ways else Reply(answer(asked.body))
+
+
+def hashes(out: Path, table: str) -> dict[str, list[str]]:
+    """Hashes of a table's rows, by case."""
+    found: dict[str, list[str]] = {}
+    source = "turns join trajectories using (trajectory_id)" if table == "turns" else table
+    for row in rows(out, f"select case_id, to_json({table}) from {source} order by all"):
+        found.setdefault(row[0], []).append(hashlib.sha256(row[1].encode()).hexdigest())
+    return found
+
+
+def test_retry_runs_just_the_failures_that_are_named_and_leaves_every_other_row_as_it_was(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    cases, out = cases_in(tmp_path / "cases", 5), tmp_path / "out"
+    marks = {number: _mark(cases, number) for number in (1, 2, 3)}
+    ways = {
+        marks[1]: Reply("the prompt is refused", status=400),
+        marks[2]: Reply("no JSON"),
+        marks[3]: Reply("no such quota", status=500),
+    }
+    script = Failing(ways)
+    with openai_server(script) as server:
+        preset = teacher_file(tmp_path, server.url, free_form=0)
+        run = ("distill", "--cases", cases, "--out", out, "--preset", preset, "--rollouts", 1, "--launch-points", 0)
+        first = medaction(run_environment, *run)
+        assert first.returncode == 0, first.stderr
+        open_ = "select case_id, error_class from failures where stage = 'rollout' and resolved is null order by all"
+        broken = [f"simulated-{number:05}" for number in (1, 2, 3)]
+        assert rows(out, open_) == list(zip(broken, ["ModelRefused", "MalformedReply", "ModelUnavailable"], strict=True))
+        assert len(rows(out, "select * from trajectories")) == 2
+        history = rows(out, "select case_id, error_class, message, raw, faults from failures order by all")
+
+        script.broken = False
+        for number, narrow in (
+            (1, ("--error", "ModelRefused")),
+            (2, ("--case", broken[1])),
+            (3, ("--rollout", rows(out, f"select trajectory_id from failures where case_id = '{broken[2]}'")[0][0])),
+        ):
+            before = {table: hashes(out, table) for table in ("cases", "environments", "trajectories", "turns", "failures")}
+            script.asked_about.clear()
+            again = medaction(run_environment, "retry", "--out", out, *narrow)
+            assert again.returncode == 0, again.stderr
+            assert Counter(script.asked_about) == {marks[number]: 5}, "five turns of this case, and nothing else"
+            for table, by_case in before.items():
+                now = hashes(out, table)
+                assert {case: now[case] for case in by_case if case != broken[number - 1]} == {
+                    case: by_case[case] for case in by_case if case != broken[number - 1]
+                }, table
+        assert rows(out, open_) == []
+        assert rows(out, "select case_id, error_class, message, raw, faults from failures order by all") == history
+        assert rows(out, "select count(*), count(distinct trajectory_id) from trajectories") == [(5, 5)]
+
+        script.asked_about.clear()
+        nothing = medaction(run_environment, "retry", "--out", out)
+        assert "nothing to retry" in nothing.stdout
+        assert not script.asked_about
+
+
+def _mark(cases: Path, number: int) -> str:
+    """The words that tell a case's prompts from others'."""
+    case: dict[str, Any] = json.loads((cases / f"simulated-{number:05}.json").read_text())
+    return case["initial_observation"][:60]

@@ -1,0 +1,37 @@
+"""SIGKILL of the flow, of a Ray process and of the model server, in the middle of one run."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.kills import KINDS, compare
+
+
+def test_a_run_that_is_killed_in_three_ways_ends_as_if_left_in_peace(tmp_path: Path, run_environment: dict[str, str]) -> None:
+    calm, killed, told, again = compare(tmp_path, 20, 3, seed=3, away_s=3, environment=run_environment)
+    assert sorted(what.split(":")[0] for what, *_ in told) == sorted(KINDS)
+    assert len(calm.hashes) == 20 * 4
+    assert not calm.failures
+    assert killed == calm
+    assert again <= 3 * 16 * 3, "more than what was under way was asked again"
+
+
+def test_a_service_ends_with_the_process_that_started_it_even_when_that_is_killed(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    child = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(100)"
+    starts = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-m', 'flows.attached', sys.executable, '-c', {child!r}])"
+    )
+    with subprocess.Popen([sys.executable, "-c", starts], start_new_session=True) as parent:
+        _until(lambda: told.exists() and bool(told.read_text()))
+        parent.kill()
+    _until(lambda: not Path(f"/proc/{told.read_text()}").exists())
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
