@@ -235,6 +235,18 @@ def down(home: Path) -> None:
 
 
 @medaction.command()
+@click.option("--preset", help="Also look at the teachers and the folder of a preset: demo, paper, or the path of a YAML file.")
+def doctor(preset: str | None) -> None:
+    """Look at versions, machine, servers, graphs and teachers; say what is wrong and how to mend it. Ends with 1 when something is."""
+    from flows.doctor import examine
+    from flows.summary import print_findings
+
+    settings = _settings(DistillSettings, preset, {}) if preset else None
+    if not print_findings(examine(settings)):
+        sys.exit(1)
+
+
+@medaction.command()
 def deploy() -> None:
     """Put the deployments on the Prefect server that PREFECT_API_URL names; their runs work in the present folder."""
     from prefect.settings import PREFECT_API_URL

@@ -64,7 +64,8 @@ def prefect_api(home: Path) -> Iterator[str]:
 def spawn_server(home: Path, port: int, by: Sequence[str] = ()) -> tuple[subprocess.Popen[bytes], str]:
     """A Prefect server on 127.0.0.1:`port`, with its database and log in `home`, once it answers; and the URL of its API.
 
-    It lives in a session of its own until it is ended; `by` is the command that starts it, if any. Raises RuntimeError with the server's log when it does not start.
+    It lives in a session of its own until it is ended; `by` is the command that starts it, if any.
+    Raises RuntimeError with the server's log when it does not start.
     """
     home.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{port}/api"

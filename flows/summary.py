@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.doctor import Finding
 from flows.settings import DistillSettings
 from trajectories.export import Version
 from trajectories.store import Store
@@ -276,6 +278,17 @@ def print_estimate(projected: dict[str, Any]) -> None:
     console.print(f"{projected['cases']} cases, projected from {', '.join(projected['sample']) or 'none'}")
     _print_tables(console, {"estimate": projected["rows"]}, ("estimate",))
     console.print("Low and high: as if every case were like the cheapest, or the dearest, of these. Hours: see --in-flight.")
+
+
+def print_findings(findings: Iterable[Finding]) -> bool:
+    """What the doctor found, each as it is found; False when something is wrong."""
+    console, marks, right = _console(), {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[red]wrong[/]"}, True
+    for finding in findings:
+        console.print(f"{marks[finding.state]} [bold]{escape(finding.what)}[/]: {escape(finding.found)}", highlight=False)
+        if finding.remedy:
+            console.print(f"      → {escape(finding.remedy)}", highlight=False)
+        right = right and finding.state != "wrong"
+    return right
 
 
 def _console() -> Console:

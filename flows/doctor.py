@@ -1,0 +1,187 @@
+"""`medaction doctor`: what is here, what is wrong with it, and how to mend it. It changes nothing, and shows of keys only their names."""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import psutil
+from packaging.requirements import Requirement
+
+from clinicians.call_cache import default_folder
+from clinicians.teacher import Teacher
+from flows.settings import DistillSettings
+
+State = Literal["ok", "note", "wrong"]
+GB = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `remedy` is empty where nothing has to be done; only 'wrong' keeps a run from working."""
+
+    what: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def examine(settings: DistillSettings | None) -> Iterator[Finding]:
+    """Look at packages, machine, Prefect, Ray, graphs and caches, and with `settings` at their teachers and their folder."""
+    yield from packages()
+    yield from machine(settings.out if settings else Path("runs"))
+    yield prefect()
+    yield ray()
+    yield from graphs()
+    for teacher in settings.teachers if settings else ():
+        yield teacher_of(teacher)
+
+
+def packages() -> Iterator[Finding]:
+    """Every requirement of this installation against what is installed; extras only when one of their packages is there."""
+    wanted = [Requirement(text) for text in requires("medaction") or ()]
+    bad = []
+    for requirement in wanted:
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            found = _version(requirement.name)
+            if found is None or not requirement.specifier.contains(found, prereleases=True):
+                bad.append(f"{requirement.name} {found or 'is missing'}, {requirement.specifier} is needed")
+    yield Finding(
+        "packages", "wrong" if bad else "ok", "; ".join(bad) or f"medaction {version('medaction')} and what it requires",
+        "install again with `make install`, or `pip install -c constraints.txt -e .`" if bad else "",
+    )  # fmt: skip
+    for extra, serves, names in (
+        ("local", "a small language model on this machine", ("xllamacpp",)),
+        ("train", "`medaction train`", ("torch", "deepspeed", "transformers")),
+        ("vllm", "serving a checkpoint with vLLM", ("vllm",)),
+    ):
+        missing = [name for name in names if _version(name) is None]
+        found = f"not installed: {', '.join(missing)}" if missing else ", ".join(f"{name} {_version(name)}" for name in names)
+        yield Finding(
+            f"extra {extra}",
+            "note" if missing else "ok",
+            found,
+            f"for {serves}: pip install 'medaction[{extra}]'" if missing else "",
+        )
+
+
+def machine(out: Path) -> Iterator[Finding]:
+    """CPUs, memory, and the disks of the run's folder and of the caches."""
+    memory = psutil.virtual_memory()
+    tight = memory.available < 4 * GB
+    yield Finding(
+        "machine", "note" if tight else "ok",
+        f"{os.cpu_count()} CPUs, {memory.available / GB:.0f} of {memory.total / GB:.0f} GB of memory free",
+        "a run needs about 2 GB and half a GB for each CPU: give fewer --workers" if tight else "",
+    )  # fmt: skip
+    for what, folder in (("disk of the run", out), ("disk of the caches", default_folder())):
+        there = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
+        free = shutil.disk_usage(there).free
+        writable = os.access(there, os.W_OK)
+        state: State = "wrong" if not writable else "note" if free < 5 * GB else "ok"
+        remedy = (
+            f"{there} cannot be written to" if not writable else "a paper-sized run takes about 5 GB" if state == "note" else ""
+        )
+        yield Finding(what, state, f"{free / GB:.0f} GB free for {folder}", remedy)
+
+
+def prefect() -> Finding:
+    """The Prefect server that runs would use."""
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        with socket.socket() as probe:
+            taken = probe.connect_ex(("127.0.0.1", 4200)) == 0
+        found = "PREFECT_API_URL is not set: each run starts a server of its own on loopback, and stops it"
+        return Finding(
+            "Prefect",
+            "note" if taken else "ok",
+            found,
+            "something answers on port 4200: set PREFECT_API_URL if it is yours" if taken else "",
+        )
+    try:
+        answer = httpx.get(f"{url}/admin/version", timeout=5)
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        return Finding(
+            "Prefect", "wrong", f"{url} does not answer: {error}", "start it (`medaction up`), or unset PREFECT_API_URL"
+        )
+    theirs, ours = answer.json(), version("prefect")
+    same = theirs.split(".")[:2] == ours.split(".")[:2]
+    return Finding(
+        "Prefect",
+        "ok" if same else "note",
+        f"{url}, version {theirs}",
+        "" if same else f"this installation has {ours}: use the same on both sides",
+    )
+
+
+def ray() -> Finding:
+    """The Ray that runs would use."""
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        return Finding("Ray", "ok", f"{version('ray')}; RAY_ADDRESS is not set: each run starts a local one")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=5):
+            return Finding("Ray", "ok", f"{version('ray')}; {address} answers")
+    except (OSError, ValueError) as error:
+        return Finding(
+            "Ray", "wrong", f"{address} does not answer: {error}", "start the cluster (docs/cluster.md), or unset RAY_ADDRESS"
+        )
+
+
+def graphs() -> Iterator[Finding]:
+    """The graphs of DTC and RAC, with their hashes. They are built at their first use, which takes about half a minute."""
+    from kg.open_graphs import open_disease_graph, open_test_graph
+
+    for graph in (open_disease_graph(), open_test_graph()):
+        yield Finding("graph", "ok", f"{graph.name} {graph.version}: {graph.nodes.height:,} nodes")
+
+
+def teacher_of(teacher: Teacher) -> Finding:
+    """Whether a teacher can be asked: its server answers, or its key is there. It is not called."""
+    name = f"teacher {teacher.name}"
+    if teacher.embedded:
+        return Finding(name, "ok", "plays on the open graphs, without a model")
+    if teacher.local:
+        there = teacher.gguf is None or teacher.gguf.exists()
+        return Finding(
+            name,
+            "ok" if there else "wrong",
+            f"model file {teacher.model_file}",
+            "" if there else "give the path of a GGUF file: local:/path/to/model.gguf",
+        )
+    for server in teacher.servers:
+        try:
+            answer = httpx.get(
+                f"{server}/models", timeout=5, headers={"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}"}
+            )
+        except httpx.HTTPError as error:
+            return Finding(name, "wrong", f"{server} does not answer: {error}", "start it, or correct the address")
+        if answer.status_code in (401, 403):
+            return Finding(
+                name, "wrong", f"{server} refuses the key", "put its key into the variable that the teacher's settings name"
+            )
+    if teacher.servers:
+        return Finding(name, "ok", f"{', '.join(teacher.servers)} answers")
+    import litellm
+
+    missing = litellm.validate_environment(teacher.model)["missing_keys"]
+    return Finding(
+        name,
+        "wrong" if missing else "ok",
+        f"no {', '.join(missing)} in the environment" if missing else "its key is in the environment",
+        f"export {missing[0]}=..." if missing else "",
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
