@@ -4,6 +4,9 @@ BIN := .venv/bin
 PYTEST_ARGS ?= -m 'not model'
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
+# A run starts dozens of processes: none of them should compile its packages anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test install lint typecheck clean
 
 demo: .venv/installed
