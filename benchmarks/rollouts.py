@@ -140,7 +140,7 @@ def distill(folder: Path, menus: Path, work: Row, kill_at: int | None = None) ->
                 last = (folder / "log.txt").read_text().strip().splitlines()[-1:]
                 rows.append({"client": "distill", "missing": " ".join(last)[:100]})
             elif attempt == "again":
-                rows[0] |= _after_the_kill(folder, log)
+                rows[0] |= _after_the_kill(folder, log, work)
             else:
                 cpu_s = watch.cpu_at(log["last"]) - watch.cpu_at(log["first"])
                 row = _row("distill", log, log["last"] - log["first"], cpu_s, watch, work)
@@ -149,16 +149,17 @@ def distill(folder: Path, menus: Path, work: Row, kill_at: int | None = None) ->
     return rows
 
 
-def _after_the_kill(folder: Path, log: Row) -> Row:
-    """Lost: turns that a finished rollout of the store lacks, and rollouts that are missing, as calls."""
+def _after_the_kill(folder: Path, log: Row, work: Row) -> Row:
+    """Lost: planned rollouts that the store lacks in the end. Repeated: calls that were answered more than once."""
     from trajectories.store import Store
 
     with Store(folder / "out" / "trajectories.duckdb") as store:
         [(turns, rollouts)] = store.rows("select count(*), count(distinct trajectory_id) from turns")
     answered = sum(log["answered"].values())
+    planned = work["cases"] * work["teachers"] * (work["rollouts"] + work["launch_points"] * work["branches"])
     return {
         "all_calls": answered, "distinct": len(log["answered"]), "repeated": answered - len(log["answered"]),
-        "stored_turns": turns, "lost": len(log["answered"]) - turns, "rollouts": rollouts,
+        "stored_turns": turns, "planned_rollouts": planned, "lost": planned - rollouts,
     }  # fmt: skip
 
 
@@ -168,7 +169,7 @@ def python_of(peer: str, venvs: Path) -> str | None:
     if wanted is None:
         return sys.executable
     python = venvs / peer / "bin" / "python"
-    uv = shutil.which("uv")
+    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     if not python.exists():
         if uv is None:
             return None

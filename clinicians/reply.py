@@ -7,6 +7,7 @@ The order of the fields is the order of generation, so the reasoning stands befo
 import json
 import re
 from dataclasses import replace
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -115,11 +116,13 @@ class MalformedReply(ValueError):
         return type(self), (self.message, self.raw), {"usage": self.usage}
 
 
+@cache
 def reply_schema(last_turn: bool) -> dict[str, Any]:
     """The JSON schema of a reply, in the subset that OpenAI's strict mode, vLLM and llama.cpp all take."""
     return schema_of(LastReply if last_turn else Reply)
 
 
+@cache
 def extraction_schema(last_turn: bool) -> dict[str, Any]:
     """The JSON schema of what is read from a free-form turn."""
     return schema_of(LastExtracted if last_turn else Extracted)

@@ -16,6 +16,9 @@ _MARKUP = re.compile(
 _LOOKALIKE = str.maketrans("<>[]", "‹›⟦⟧")
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
 def plain(text: str) -> str:
     """`text` without control, format and surrogate characters (newline and tab stay), its markup broken by look-alike brackets.
 
@@ -27,6 +30,8 @@ def plain(text: str) -> str:
 def printable(text: str) -> str:
     """`text` without control, format and surrogate characters: safe to store and to show. Newlines are \\n."""
     text = re.sub("\r\n|[\r\u2028\u2029]", "\n", text)
+    if text.isascii():  # nearly all is, and letter by letter is slow
+        return _CONTROL.sub("", text)
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
 
 

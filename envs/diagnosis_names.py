@@ -224,18 +224,13 @@ def mentions(text: str, name: str) -> bool:
     """
     if not (wanted := _organs(normalise(name))) or is_general(wanted):
         return False
-    seen = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    seen = text if text.isascii() else "".join(c for c in text if unicodedata.category(c) != "Cf")
     return any(_mentions(variant, wanted) for variant in dict.fromkeys((seen, seen.replace("-", ""))))
 
 
 def _mentions(text: str, wanted: str) -> bool:
     plain = _organs(normalise(text))
-    if re.search(rf"\b{re.escape(wanted)}(?:s|es)?\b", plain):
-        return True
-    if len(wanted) >= 7 and re.search(rf"\banti ?{re.escape(wanted[: len(wanted) - 3])}", plain):
-        return True
-    stem = _SUFFIX.sub("", wanted)
-    if 6 <= len(stem) < len(wanted) and re.search(rf"\b{re.escape(stem)}(?:ous|otic|itic|omatous|emic|id|ic|al)?\b", plain):
+    if _named_by(wanted).search(plain):
         return True
     stems = [word[: max(5, len(word) - 3)] for word in wanted.split() if len(word) > 3]
     if len(stems) >= 2 and any(all(_has_stem(sentence, stem) for stem in stems) for sentence in _sentences(text)):
@@ -243,11 +238,25 @@ def _mentions(text: str, wanted: str) -> bool:
     return len(wanted) >= FUZZY_LENGTH and _words_align(wanted, plain)
 
 
+@lru_cache(maxsize=5000)
+def _named_by(wanted: str) -> re.Pattern[str]:
+    """The whole name, what is given against it, or its adjective."""
+    ways = [rf"{re.escape(wanted)}(?:s|es)?\b"]
+    if len(wanted) >= 7:
+        ways.append(rf"anti ?{re.escape(wanted[: len(wanted) - 3])}")
+    stem = _SUFFIX.sub("", wanted)
+    if 6 <= len(stem) < len(wanted):
+        ways.append(rf"{re.escape(stem)}(?:ous|otic|itic|omatous|emic|id|ic|al)?\b")
+    return re.compile(rf"\b(?:{'|'.join(ways)})")
+
+
 def _words_align(wanted: str, plain: str) -> bool:
     """Fuzzy, but word for word: each word of the name has a close one at its place, so 'hypo-' is never taken for 'hyper-'."""
     words, pattern = plain.split(), wanted.split()
-    windows = (words[i : i + len(pattern)] for i in range(len(words) - len(pattern) + 1))
-    return any(all(_close(a, b) for a, b in zip(pattern, window, strict=True)) for window in windows)
+    return any(
+        _close(pattern[0], words[start]) and all(map(_close, pattern, words[start : start + len(pattern)]))
+        for start in range(len(words) - len(pattern) + 1)
+    )
 
 
 def _close(a: str, b: str) -> bool:
@@ -257,8 +266,9 @@ def _close(a: str, b: str) -> bool:
 
 
 def _has_stem(sentence: str, stem: str) -> bool:
-    return re.search(rf"\b{re.escape(stem)}", sentence) is not None
+    return f" {stem}" in f" {sentence}" or f"+{stem}" in sentence
 
 
+@lru_cache(maxsize=200)
 def _sentences(text: str) -> list[str]:
     return [_organs(normalise(sentence)) for sentence in re.split(r"(?<=[.;!?])\s|\n", text)]

@@ -204,14 +204,17 @@ class Profile:
     contrast: bool | None = None
 
 
+@lru_cache(maxsize=20_000)
 def normalise(name: str) -> str:
     """`name` in lower case with single spaces, without accents and punctuation, in American spelling.
 
     >>> normalise("Chest_X-Ray"), normalise("Haemoglobin"), normalise("β-hCG")
     ('chest x ray', 'hemoglobin', 'beta hcg')
     """
-    plain = "".join(GREEK.get(c, c) for c in unicodedata.normalize("NFKC", name).casefold())
-    plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
+    plain = name.casefold()
+    if not plain.isascii():  # nearly all are, and letter by letter is slow
+        plain = "".join(GREEK.get(c, c) for c in unicodedata.normalize("NFKC", name).casefold())
+        plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
     plain = re.sub(r"['’`]s\b", "", plain)
     words = re.sub(r"[^a-z0-9+]+", " ", plain).split()
     return " ".join(_american(word) if len(word) > 5 else word for word in words)

@@ -19,7 +19,7 @@ class Watch:
     """
 
     def __init__(self, root: int):
-        self.known = {root}
+        self.root, self.known = root, {root}
         self.cpu: dict[int, float] = {}
         self.samples: list[tuple[float, float, float]] = []
         self._ended = threading.Event()
@@ -38,7 +38,9 @@ class Watch:
         return max((mib for *_, mib in self.samples), default=0.0)
 
     def kill(self) -> None:
-        """SIGKILL to all of them."""
+        """SIGKILL to all of them, and to those of the root's group that no sample has seen yet."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.root, signal.SIGKILL)
         for pid in self.known:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
