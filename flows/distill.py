@@ -15,7 +15,7 @@ from flows.settings import DistillSettings, Retry
 from flows.stages import build_environments, play_trees, reconstruct_gold
 from flows.summary import publish_summary, publish_version
 from flows.versions import versions
-from tasks.scoring import graph_of_tests, score_store
+from tasks.scoring import Aids, linkers, score_store
 from trajectories.store import Store
 
 
@@ -26,7 +26,9 @@ def distill(settings: DistillSettings, retry: Retry | None = None) -> dict[str, 
     Does only what the store in `settings.out` lacks. What failed before is left alone, but for what `retry` names.
     Raises StoreError (the store is in use, or of the other purpose) and BadCase (no case can be read from `settings.cases`).
     """
-    graph_of_tests(settings.test_graph)  # one that cannot be read fails now, not when everything has been played
+    aids = Aids(settings.links, settings.encoder, settings.maxo, settings.loinc2hpo)
+    graphs = (settings.disease_graph, settings.test_graph, aids)
+    linkers(*graphs)  # what cannot be read fails now, not when all has been played
     with Store(settings.out / "trajectories.duckdb") as store:
         with store.run("distill", settings.model_dump_json(), flow_run.get_id(), versions()) as run:
             mark_crashed(run.interrupted)
@@ -34,7 +36,7 @@ def distill(settings: DistillSettings, retry: Retry | None = None) -> dict[str, 
                 build_environments(store, settings, ready, run.run_id, retry)
                 reconstruct_gold(store, settings, ready, run.run_id, retry)
                 play_trees(store, settings, ready, run.run_id, retry)
-            score_store(store, settings.strategy, settings.rac_threshold, settings.disease_graph, settings.test_graph)
+            score_store(store, settings.strategy, settings.rac_threshold, *graphs)
             if not store.evaluation_only:
                 publish_version(write_dataset(store, settings))
         return publish_summary(store, settings)

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.calibrate import calibrate
+
 
 @click.group()
 def kg() -> None:
@@ -82,3 +84,6 @@ def _print(console: Console, title: str, frame: pl.DataFrame) -> None:
             *("" if value is None else escape(f"{value:,}" if isinstance(value, int) else str(value)) for value in row)
         )
     console.print(table)
+
+
+kg.add_command(calibrate)

@@ -100,6 +100,17 @@ class DistillSettings(EnvironmentSettings):
         default="open",
         description="The graph of RAC: 'open', which comes with the install, or a graph of yours by path or name (docs/graphs.md).",
     )
+    links: Path | None = Field(
+        default=None, description="A CSV of your own links, text,node_id[,type], which go before all others (docs/linking.md)."
+    )
+    encoder: str = Field(
+        default="small",
+        description="What links names that stand in no table: small, medcpt, or medcpt:QUERY_FOLDER,ARTICLE_FOLDER.",
+    )
+    maxo: Path | None = Field(default=None, description="A folder with MAxO's files: its tests join the open test graph.")
+    loinc2hpo: Path | None = Field(
+        default=None, description="A folder with LOINC2HPO's file: its tests join the open test graph."
+    )
     rac_threshold: float = Field(
         default=3.0, gt=0, description="Hops on the test graph above which a turn's tests count as ineffective."
     )

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from envs.checks import diagnosis_linkable
@@ -15,7 +16,8 @@ from kg.graph import Graph
 from kg.linking import THRESHOLD, Linker
 from kg.loaders import imported_graph
 from kg.metrics import Course, Measured, TurnNodes, measure
-from kg.open_graphs import open_disease_graph, open_test_graph, sources_hash
+from kg.open_graphs import open_disease_graph, open_test_graph
+from kg.overrides import read_overrides
 from kg.pruning import Strategy, Verdict, prune_correctness, prune_dtc_rac, prune_none
 from trajectories.records import RolloutSpec, Turn, path_of
 from trajectories.store import Store
@@ -39,50 +41,80 @@ class Nodes:
     tests: Mapping[str, int | None]
 
 
-def score_store(store: Store, strategy: Strategy, threshold: float, diseases: str = OPEN, tests: str = OPEN) -> None:
+@dataclass(frozen=True, slots=True)
+class Aids:
+    """What helps linking besides the graphs: a CSV of the user's own links (`kg.overrides`), the encoder (`kg.encoder`), and folders with
+    MAxO's and LOINC2HPO's files, whose tests join the open test graph (`kg.observed`)."""
+
+    links: Path | None = None
+    encoder: str = "small"
+    maxo: Path | None = None
+    loinc2hpo: Path | None = None
+
+
+def score_store(
+    store: Store, strategy: Strategy, threshold: float, diseases: str = OPEN, tests: str = OPEN, aids: Aids | None = None
+) -> None:
     """Score and judge every current trajectory of the store anew; links of texts that were linked before are reused.
 
     `diseases` and `tests` name the graphs of DTC and RAC. Writes `links`, `turn_scores` and `verdicts`, all of which can be
     computed again at any time: the trajectories stay whole. Nothing is done when nothing has changed since the last time: neither
     the trajectories nor the strategy nor the graphs. Raises NoGraph, BadTable for a graph that cannot be read.
     """
-    linker, test_graph = disease_linker(diseases), graph_of_tests(tests)
-    state = _state(store, strategy, threshold, linker.graph, test_graph)
+    to_disease, to_change, to_test = linkers(diseases, tests, aids or Aids())
+    disease_graph, test_graph = to_disease.graph, to_test.graph
+    state = _state(store, strategy, threshold, [linker.version for linker in (to_disease, to_change, to_test)])
     if store.meta("scored") == state:
         return
     worlds = store.environments()
-    truths = {world.environment_id: true_name(world, linker) for world in worlds}
+    truths = {world.environment_id: true_name(world, to_disease) for world in worlds}
     diagnoses, orders = _texts(store)
     diagnoses.update(truths.values())
-    links = _linked(store, linker, "diagnosis", diagnoses)
-    if label(test_graph) != label(linker.graph):
-        links += _linked(store, Linker(test_graph, NODE_TYPES["diagnosis"]), "diagnosis", diagnoses)
-    links += _linked(store, Linker(test_graph, NODE_TYPES["test"]), "test", orders)
-    nodes = _nodes(links, linker.graph, test_graph)
+    links = {
+        "diseases": _linked(store, to_disease, "diagnosis", diagnoses),
+        "diagnoses": _linked(store, to_change, "diagnosis", diagnoses),
+        "tests": _linked(store, to_test, "test", orders),
+    }
+    nodes = Nodes(**{name: {row["text"]: row["node"] for row in rows} for name, rows in links.items()})
     played = [
         found for world in worlds for found in _courses(store, world, nodes, nodes.diseases[truths[world.environment_id]])
     ]
     verdicts: list[dict[str, Any]] = []
     scores: list[dict[str, Any]] = []
     for (trajectory, course), measured in zip(
-        played, measure([course for _, course in played], linker.graph, test_graph), strict=True
+        played, measure([course for _, course in played], disease_graph, test_graph), strict=True
     ):
         # A gold trajectory was checked against its environment when it was written; it is measured, and kept whole.
         chosen = "none" if trajectory.style == "gold" else strategy
         verdicts.append(_verdict_row(trajectory.trajectory_id, judge(course, measured, chosen, threshold), chosen, threshold))
         scores += _score_rows(trajectory.trajectory_id, course, measured)
-    store.replace(links=links, verdicts=verdicts, turn_scores=scores)
+    # On one graph for both, the two links of a diagnosis are one row.
+    rows = {(row["graph"], row["kind"], row["text"]): row for found in links.values() for row in found}
+    store.replace(links=list(rows.values()), verdicts=verdicts, turn_scores=scores)
     store.set_meta("scored", state)
 
 
-def _state(store: Store, strategy: Strategy, threshold: float, disease_graph: Graph, test_graph: Graph) -> str:
+def linkers(diseases: str, tests: str, aids: Aids) -> tuple[Linker, Linker, Linker]:
+    """What links diagnoses for DTC, and diagnoses and tests for RAC. Raises NoGraph, BadTable, FileNotFoundError, EncoderUnavailable."""
+    disease_graph = open_disease_graph() if diseases == OPEN else imported_graph(diseases)
+    test_graph = open_test_graph(aids.maxo, aids.loinc2hpo) if tests == OPEN else imported_graph(tests)
+    own = read_overrides(aids.links) if aids.links else None
+    if own:
+        own.check([disease_graph, test_graph])
+
+    def linker(graph: Graph, kind: Kind) -> Linker:
+        return Linker(graph, NODE_TYPES[kind], own, aids.encoder)
+
+    return linker(disease_graph, "diagnosis"), linker(test_graph, "diagnosis"), linker(test_graph, "test")
+
+
+def _state(store: Store, strategy: Strategy, threshold: float, linked_with: list[str]) -> str:
     """A hash of all that the scores depend on."""
     played = store.rows("select trajectory_id from current_trajectories order by all")
     truths = store.rows(
         "select environment_id, diagnosis, synonyms from cases join environments using (environment_id) order by all"
     )
-    graphs = [sources_hash(), label(disease_graph), label(test_graph)]
-    return hashlib.sha256(json.dumps([strategy, threshold, graphs, played, truths]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([strategy, threshold, linked_with, played, truths]).encode()).hexdigest()[:16]
 
 
 def judge(course: Course, measured: Measured, strategy: Strategy, threshold: float) -> Verdict:
@@ -126,20 +158,13 @@ def _texts(store: Store) -> tuple[set[str], set[str]]:
 
 
 def _linked(store: Store, linker: Linker, kind: Kind, texts: set[str]) -> list[dict[str, Any]]:
-    """A row of `links` for every text; only texts that this version of the graph has not seen are looked up."""
-    name = label(linker.graph)
+    """A row of `links` for every text; only texts that this linker has not seen, at its version, are looked up."""
+    name = f"{linker.graph.name}@{linker.version}"
     rows = store.rows('select "text", node, name, "method", score from links where graph = ? and kind = ?', [name, kind])
     known = [dict(zip(("text", "node", "name", "method", "score"), row, strict=True)) for row in rows if row[0] in texts]
     unknown = sorted(texts - {row["text"] for row in known})
     fresh = [asdict(link) for link in linker.link(unknown)]
     return [{"graph": name, "kind": kind} | row for row in (*known, *fresh)]
-
-
-def _nodes(links: list[dict[str, Any]], disease_graph: Graph, test_graph: Graph) -> Nodes:
-    def table(graph: Graph, kind: Kind) -> dict[str, int | None]:
-        return {row["text"]: row["node"] for row in links if row["graph"] == label(graph) and row["kind"] == kind}
-
-    return Nodes(table(disease_graph, "diagnosis"), table(test_graph, "diagnosis"), table(test_graph, "test"))
 
 
 def true_name(environment: ClinicalEnvironment, linker: Linker) -> str:
@@ -149,7 +174,7 @@ def true_name(environment: ClinicalEnvironment, linker: Linker) -> str:
 
 
 def label(graph: Graph) -> str:
-    """What a link belongs to: the graph's name and version."""
+    """A graph's name and version."""
     return f"{graph.name}@{graph.version}"
 
 
@@ -157,11 +182,6 @@ def label(graph: Graph) -> str:
 def disease_linker(graph: str = OPEN) -> Linker:
     """The linker of diagnoses on the disease graph of this name or path, made once a process. Raises NoGraph, BadTable."""
     return Linker(open_disease_graph() if graph == OPEN else imported_graph(graph), NODE_TYPES["diagnosis"])
-
-
-def graph_of_tests(graph: str) -> Graph:
-    """The test graph of this name or path. Raises NoGraph, BadTable."""
-    return open_test_graph() if graph == OPEN else imported_graph(graph)
 
 
 def with_link(built: Built, extracted: bool, graph: str = OPEN) -> Built:

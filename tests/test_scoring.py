@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from kg.loaders import NoGraph, import_graph
-from tasks.scoring import score_store
+from kg.tables import BadTable
+from tasks.scoring import Aids, score_store
 from tests.records import add_environment, report, small_tree
 from trajectories.store import Store
 
@@ -81,3 +82,28 @@ def test_an_unknown_graph_is_refused_before_anything_is_written(store):
 
 def import_version(opened: Store) -> str:
     return opened.rows("select any_value(graph) from links")[0][0].split("@")[1]
+
+
+def test_the_users_own_links_go_first_and_a_change_of_them_is_seen(store, tmp_path: Path):
+    opened, root, _, graph = store
+    score_store(opened, "dtc_rac", 3.0, graph, graph)
+    scores = "select * from turn_scores order by all"
+    link = "select node, \"method\" from links where kind = 'diagnosis' and text = ?"
+    [(text,)] = opened.rows("select differential[1].diagnosis from turns where trajectory_id = ? and number = 1", [root])
+    before, linked = opened.rows(scores), opened.rows(link, [text])
+    own = tmp_path / "links.csv"
+    own.write_text(f'text,node_id\n"{text}",\n')
+    score_store(opened, "dtc_rac", 3.0, graph, graph, Aids(links=own))
+    assert opened.rows(link, [text]) == [(None, "given")]
+    assert opened.rows(scores) != before
+    score_store(opened, "dtc_rac", 3.0, graph, graph)
+    assert opened.rows(link, [text]) == linked
+    assert opened.rows(scores) == before
+
+
+def test_a_bad_link_of_the_users_is_named_with_its_line(store, tmp_path: Path):
+    opened, _, _, graph = store
+    own = tmp_path / "links.csv"
+    own.write_text("text,node_id\nasthma,no-such-node\n")
+    with pytest.raises(BadTable, match=r"links\.csv.*2"):
+        score_store(opened, "dtc_rac", 3.0, graph, graph, Aids(links=own))
