@@ -21,7 +21,7 @@ from evaluation.protocol import Protocol, split_case
 from kg.encoder import Encoder, load_encoder
 from tasks.cases import RESTARTS, RETRIES, Meter, _wait, oracle_of
 from tasks.rollout import Clinician, Played, TreePlan, play_tree
-from tasks.scoring import disease_linker
+from tasks.scoring import OPEN, disease_linker
 from trajectories.records import Style, Trajectory, Turn
 
 
@@ -101,11 +101,13 @@ def evaluated_rollouts_of_case(case_id: str, cpus: float, work: tuple) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class JudgeSeat:
-    """One judge, one time: `key` names it in the store (`evaluation.judges.judge_key`); `model` None is the offline judge."""
+    """One judge, one time: `key` names it in the store (`evaluation.judges.judge_key`); `model` None is the offline judge, which links
+    diagnoses on `disease_graph`."""
 
     key: str
     model: Teacher | None
     repeat: int = 0
+    disease_graph: str = OPEN
 
 
 @ray.remote(max_retries=RESTARTS)
@@ -133,7 +135,7 @@ def _encoder() -> Encoder:
 
 def _judge_of(seat: JudgeSeat) -> Judge:
     if seat.model is None:
-        return OfflineJudge(disease_linker(), lambda texts: _encoder().encode(texts))
+        return OfflineJudge(disease_linker(seat.disease_graph), lambda texts: _encoder().encode(texts))
     return LlmJudge(seat.model, seat.repeat)
 
 

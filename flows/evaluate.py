@@ -28,6 +28,7 @@ from kg.open_graphs import sources_hash
 from tasks.cases import cpus_of_case
 from tasks.rollout import Played as PlayedCase
 from tasks.rollout import TreePlan, initial_specs
+from tasks.scoring import OPEN, disease_linker, label
 from trajectories.records import Failure, now
 from trajectories.store import Store
 
@@ -120,7 +121,9 @@ def seats_of(settings: EvaluationSettings, ready: Services | None = None) -> lis
     seats = []
     for name in settings.judges:
         if name == OFFLINE:
-            seats.append(JudgeSeat(judge_key(None, sources_hash()), None))
+            graph = settings.disease_graph
+            graphs = sources_hash() if graph == OPEN else f"{sources_hash()}-{label(disease_linker(graph).graph)}"
+            seats.append(JudgeSeat(judge_key(None, graphs), None, disease_graph=graph))
             continue
         model = Teacher.parse(name)
         model = model.model_copy(update={"temperature": 0.0 if settings.repeats == 1 else 1.0})
