@@ -84,7 +84,8 @@ class CaseReport:
     evaluation_only: bool = False
     structured: StructuredCase | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
-    """What the source tells of the publication: 'pmcid', 'doi', 'journal', 'date', 'article_type'."""
+    """What the source tells of the publication: 'pmcid', 'doi', 'journal', 'date', 'article_type'; of MedR-Bench also
+    'summary_at', the character of `text` at which the case summary begins."""
     original: str = ""
     """The published report alone, where `text` holds a summary of it too (MedR-Bench); empty: `text` is the report."""
 

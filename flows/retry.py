@@ -38,6 +38,8 @@ def settings_for(out: Path, retry: Retry) -> EnvironmentSettings | None:
     with Store(path) as store:
         flow_name, last = store.last_run()
         open_ = store.open_failures("environment", "gold", "rollout")
+    if flow_name == "evaluate":
+        raise ValueError(f"{out} is an evaluation: run `medaction evaluate` on it again with --retry-failed")
     failing = {failure.case_id for failure in open_}
     if unknown := sorted(set(retry.cases) - failing):
         raise ValueError(f"no open failure of {', '.join(unknown)}; there are: {', '.join(sorted(failing)) or 'none'}")

@@ -1,7 +1,7 @@
 """The settings of a distillation: one model is the flow's parameter (and so the form in the UI), the YAML preset and the command line."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -28,6 +28,9 @@ TeacherField = Annotated[Teacher, BeforeValidator(_teacher)]
 
 class EnvironmentSettings(BaseModel):
     """Everything that stage 1 depends on, and where the run lives."""
+
+    evaluation: ClassVar[bool] = False
+    """Whether the cases are only evaluated on, whatever their source says."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -129,6 +132,60 @@ class DistillSettings(EnvironmentSettings):
         names = [teacher.name for teacher in self.teachers]
         if len(set(names)) < len(names):
             raise ValueError(f"two teachers have the same name ({', '.join(names)}): give each its own `name`")
+        return self
+
+
+class EvaluationSettings(EnvironmentSettings):
+    """Everything an evaluation depends on (docs/evaluation.md). The defaults are the paper's (section 4, appendix C)."""
+
+    evaluation: ClassVar[bool] = True
+
+    model: TeacherField = Field(
+        description="The model under test: kg-screening, kg-targeted, local, local:/path/to/model.gguf, or any LiteLLM model."
+    )
+    judges: list[str] = Field(
+        default_factory=lambda: ["offline"],
+        min_length=1,
+        description="Who scores: offline, or any LiteLLM model. The first one's scores make the table; of several the agreement is told.",
+    )
+    repeats: int = Field(default=1, ge=1, le=9, description="How often each language-model judge judges each trajectory.")
+    protocol: Literal["released", "fixed", "paper"] = Field(
+        default="paper",
+        description="The paper's own evaluation; or MedR-Bench as its released code runs it, or with that code's mistakes mended.",
+    )
+    mode: Literal["free-turn", "one-turn"] = Field(
+        default="free-turn", description="Tests in as many turns as are needed, or one request and then the diagnosis."
+    )
+    t_max: int | None = Field(
+        default=None, ge=2, le=32, description="The last turn.  [default: the protocol's: 8 in the paper, 5 as released]"
+    )
+    runs: int = Field(default=3, ge=1, le=64, description="Rollouts of each case.")
+    examiner: TeacherField | None = Field(
+        default=None,
+        description="A language model that answers requests in MedR-Bench's dialogue, as released; without one our oracle answers.",
+    )
+    oracle: TeacherField | None = Field(
+        default=None,
+        description="A language model that may pick menu entries by number for orders that names and encoder do not match.",
+    )
+    seed: int = Field(default=0, ge=0, description="Changes every rollout's seed.")
+
+    @field_validator("examiner", "oracle")
+    @classmethod
+    def _speak(cls, model: Teacher | None) -> Teacher | None:
+        return _language_model(model)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "EvaluationSettings":
+        if self.mode == "one-turn" and self.t_max not in (None, 2):
+            raise ValueError("one-turn mode has two messages: leave t_max out")
+        if self.protocol == "paper" and self.examiner:
+            raise ValueError("the paper's protocol has an oracle, no examiner: use oracle, or protocol released or fixed")
+        if len(set(self.judges)) < len(self.judges):
+            raise ValueError("a judge is named twice: use repeats to let it judge several times")
+        for judge in self.judges:
+            if judge != "offline":
+                _language_model(Teacher.parse(judge))
         return self
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from prefect.utilities.annotations import quote
 
@@ -88,6 +89,8 @@ def reports_of(settings: EnvironmentSettings) -> Iterator[CaseReport | BadCase]:
     """The cases that the settings name, as far as `only` and `limit` leave them; what cannot be read counts towards the limit too."""
     cases = read_cases(settings.cases, frozenset(settings.allow))
     wanted = (case for case in cases if not settings.only or case.case_id in settings.only)
+    if settings.evaluation:
+        wanted = (case if isinstance(case, BadCase) else replace(case, evaluation_only=True) for case in wanted)
     return itertools.islice(wanted, settings.limit)
 
 

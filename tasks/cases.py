@@ -69,7 +69,7 @@ class Meter:
         self.loop = loop
         self.usage = Usage()
 
-    def __call__(self, messages: list[dict[str, str]], schema: dict[str, Any]) -> str:
+    def __call__(self, messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str:
         asking = complete(self.model, messages, schema)
         try:
             text, used = asyncio.run_coroutine_threadsafe(asking, self.loop).result() if self.loop else asyncio.run(asking)

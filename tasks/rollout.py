@@ -69,6 +69,8 @@ class TreePlan:
     disease_graph: str = "open"
     free_form: Mapping[str, float] = field(default_factory=dict)
     free_hashes: Mapping[str, str] = field(default_factory=dict)
+    ends_loops: bool = True
+    """Whether a rollout that goes in circles must commit before `t_max` (`play`)."""
 
     @property
     def hashes(self) -> frozenset[str]:
@@ -204,6 +206,7 @@ async def play(
     t_max: int,
     prefix: Sequence[Turn] = (),
     code_version: str = "",
+    ends_loops: bool = True,
 ) -> Trajectory:
     """Play one rollout to its end: o_t -> b_t -> p_t -> a_t -> r_t, until a definitive diagnosis or turn `t_max`.
 
@@ -211,14 +214,14 @@ async def play(
     A rollout that goes in circles (`trajectories.loops`) is told so after the first turn without news. After the second, a
     diagnosis is demanded, as at turn `t_max`; its outcome is 'loop'. It is not simply stopped, because then it would teach
     nothing about getting out: with the demand its last turn is a commitment under the evidence there is, in a prompt that
-    says why it is the last, and DTC judges that commitment like any other.
+    says why it is the last, and DTC judges that commitment like any other. Without `ends_loops` circles are nobody's business.
     Raises RolloutFailed from whatever the clinician or the oracle raised.
     """
     turns = list(prefix)
     circling = False
     while len(turns) < t_max and not circling and not (turns and turns[-1].final_diagnosis):
         number, started = len(turns) + 1, time.monotonic()
-        circling = number < t_max and must_commit(turns, t_max)
+        circling = ends_loops and number < t_max and must_commit(turns, t_max)
         own = sum((played.usage for played in turns[len(prefix) :]), Usage())
         try:
             turn = await clinician.decide(environment.initial_observation, turns, t_max, spec.seed + number, spec.style)
@@ -275,7 +278,16 @@ async def play_tree(
         wanted = [spec for spec in specs if spec.trajectory_id not in done]
         results = await asyncio.gather(
             *(
-                play(spec, environment, oracle, clinicians[spec.teacher], plan.t_max, _prefix(spec, by_id), code_version)
+                play(
+                    spec,
+                    environment,
+                    oracle,
+                    clinicians[spec.teacher],
+                    plan.t_max,
+                    _prefix(spec, by_id),
+                    code_version,
+                    plan.ends_loops,
+                )
                 for spec in wanted
             ),
             return_exceptions=True,

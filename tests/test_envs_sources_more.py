@@ -67,14 +67,14 @@ def test_categories_rarity_and_date_of_a_bench_case(tmp_path: Path) -> None:
     told = structure(bench)
     assert (told.body_system, told.disease_type, told.rare) == ("Digestive System", "Infections", False)
     assert isinstance(bench, CaseReport)
-    assert bench.meta == {"pmcid": "PMC12", "date": "2024-07-09"}
+    assert bench.meta == {"pmcid": "PMC12", "date": "2024-07-09", "summary_at": str(bench.text.index("\n\n") + 2)}
     untold = structure(bare)
     assert (untold.body_system, untold.disease_type, untold.rare) == ("", "", None)
     assert isinstance(bare, CaseReport)
-    assert bare.meta == {}
+    assert set(bare.meta) == {"summary_at"}
     assert (structure(odd).body_system, structure(odd).rare) == ("", True)
     assert isinstance(odd, CaseReport)
-    assert odd.meta == {"pmcid": "PMC13"}
+    assert {key: value for key, value in odd.meta.items() if key != "summary_at"} == {"pmcid": "PMC13"}
 
 
 def test_every_real_bench_case_tells_its_categories() -> None:

@@ -169,6 +169,16 @@ alter table turn_scores add column if not exists changed integer;
 alter table turn_scores add column if not exists unknown integer;
 alter table turn_scores add column if not exists unlinked integer;
 
+-- Of an evaluation: what a judge found in a trajectory under the rules of a protocol (evaluation/judging.py).
+create table if not exists judgements (
+    trajectory_id varchar not null,
+    protocol varchar not null,
+    judge varchar not null,              -- its name, and a hash of all that its verdicts depend on
+    repeat integer not null,
+    judgement json not null,             -- {tests: {requested: [[name, hit]], documented: [...]}, correct, note, usage}
+    primary key (trajectory_id, protocol, judge, repeat)
+);
+
 -- What the summary, the scores and the dataset are about: trajectories in the present environment of their case.
 -- A case whose report changed has a new environment; what was played in the old one stays in the store, and out of these.
 create or replace view current_trajectories as

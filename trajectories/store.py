@@ -412,6 +412,15 @@ class Store:
             [now(), stage, case_id, trajectory_id],
         )
 
+    # --- evaluation ------------------------------------------------------------------------------------------------
+
+    def add_judgements(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Rows of `judgements`, whose `judgement` is JSON text; a judge's earlier one of the same trajectory is replaced."""
+        with self.transaction():
+            for row in rows:
+                keys = [row[name] for name in ("trajectory_id", "protocol", "judge", "repeat")]
+                self.db.execute("insert or replace into judgements values (?, ?, ?, ?, ?)", [*keys, row["judgement"]])
+
     # --- stage 3 ---------------------------------------------------------------------------------------------------
 
     def replace(self, **tables: Sequence[Mapping[str, Any]]) -> None:

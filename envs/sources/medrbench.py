@@ -146,7 +146,7 @@ def _case(case_id: str, case: Any, path: Path) -> CaseReport:
             notes=tuple(notes),
         ),
         original=raw,
-        meta=_meta(case_id, case),
+        meta=_meta(case_id, case) | {"summary_at": str(len(raw) + 2)},
     )
 
 

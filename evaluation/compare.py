@@ -1,0 +1,152 @@
+"""Several results side by side, as in the paper's Table 2, with paired tests of their differences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.stats import permutation_test
+
+from evaluation.results import markdown, number
+from evaluation.scores import RESAMPLES
+
+PERMUTATIONS = 9999
+
+_SHOWN = ("precision", "recall", "f1_of_means", "mean_f1", "accuracy")
+_PAIRED = {"precision": "precision", "recall": "recall", "f1": "F1 (mean over cases)", "correct": "diagnosis accuracy"}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Of two results in one measure, over the cases that both have scored; each case counts with the mean of its runs.
+
+    difference: mean of second minus first. low, high: 95 % paired bootstrap interval. p: two-sided paired permutation test (signs of the
+    cases' differences flipped at random); 1 where no case differs. All None with fewer than two common cases.
+    """
+
+    cases: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+def paired_difference(first: Mapping[str, float], second: Mapping[str, float], seed: int = 0) -> Difference:
+    """The difference of two measures by case."""
+    common = sorted(first.keys() & second.keys())
+    if len(common) < 2:
+        return Difference(len(common), None, None, None, None)
+    change = np.array([second[case] - first[case] for case in common])
+    rng = np.random.default_rng(seed)
+    means = change[rng.integers(len(change), size=(RESAMPLES, len(change)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    p = 1.0
+    if change.any():
+        tested = permutation_test(
+            (change,), np.mean, permutation_type="samples", vectorized=True, n_resamples=PERMUTATIONS, rng=rng
+        )
+        p = float(tested.pvalue)
+    return Difference(len(common), float(change.mean()), float(low), float(high), p)
+
+
+def by_case(result: Mapping[str, Any], measure: str) -> dict[str, float]:
+    """case -> mean over its scored runs."""
+    values: dict[str, list[float]] = {}
+    for row in result["rows"]:
+        if row[measure] is not None:
+            values.setdefault(row["case_id"], []).append(float(row[measure]))
+    return {case_id: sum(found) / len(found) for case_id, found in values.items()}
+
+
+def published_rows() -> pl.DataFrame:
+    """The paper's Table 2: group, model, benchmark, precision, recall, f1, accuracy. Measured by its authors, with GPT-4o as the judge."""
+    return pl.read_csv(files("evaluation").joinpath("data", "published.csv").read_bytes())
+
+
+def comparison(results: Sequence[Mapping[str, Any]], published: bool = False) -> str:
+    """The results as Markdown: the table, what makes them incomparable, and every pair's differences.
+
+    Raises ValueError when two results have nothing to tell them apart.
+    """
+    names = _names(results)
+    lines = ["# Comparison", "", *_table(results, names)]
+    if warnings := _incomparable(results, names):
+        lines += ["", "**Not comparable without care:**", "", *(f"- {warning}" for warning in warnings)]
+    if len(results) > 1:
+        lines += [
+            "",
+            "## Differences",
+            "",
+            "Over the cases that both scored, each with the mean of its runs: second minus first; 95 % paired bootstrap interval; p of a"
+            f" two-sided paired permutation test ({PERMUTATIONS} permutations), not corrected for the number of comparisons.",
+            "",
+            *_differences(results, names),
+        ]
+    if published:
+        lines += [
+            "",
+            "## Published, not measured here",
+            "",
+            "From the paper's Table 2 (arXiv 2605.07305): its authors' oracle, cases and judge (GPT-4o). Its F1 is that of the mean"
+            " precision and the mean recall. Nothing here was rerun: a difference from the table above can come from any of these.",
+            "",
+            *_published(),
+        ]
+    return "\n".join(lines)
+
+
+def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What tells the results apart: the model, and where that is not enough the protocol and the judge."""
+    for parts in (("model",), ("model", "protocol"), ("model", "protocol", "judge")):
+        names = [", ".join(str(result[part]) for part in parts) for result in results]
+        if len(set(names)) == len(names):
+            return names
+    raise ValueError("two results are of the same model, protocol and judge: name each evaluation once")
+
+
+def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    rows = []
+    for name, result in zip(names, results, strict=True):
+        scores = {found["name"]: found for found in result["scores"]}
+        values = [f"{number(scores[key]['mean'])} ± {number(scores[key]['sd']) or '?'}" for key in _SHOWN]
+        accuracy = scores["accuracy"]
+        told = [result["benchmark"], result["protocol"], result["judge"].split("@")[0]]
+        rows.append([name, *told, *values, f"{accuracy['scored']} of {accuracy['of']}"])
+    headings = ["Model", "Benchmark", "Protocol", "Judge", "Prec", "Rec", "F1 of means", "Mean F1", "Diag Acc", "scored of n"]
+    return [*markdown(headings, rows), "", "Mean ± standard deviation over runs."]
+
+
+def _incomparable(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    found = []
+    for key, what in (
+        ("benchmark", "benchmarks"), ("protocol", "protocols"), ("judge", "judges"), ("t_max", "turn limits"), ("answers", "oracles"),
+    ):  # fmt: skip
+        values = {str(result[key]) for result in results}
+        if len(values) > 1:
+            found.append(f"different {what}: {', '.join(sorted(values))}")
+    cases = [frozenset(row["case_id"] for row in result["rows"]) for result in results]
+    if len(set(cases)) > 1:
+        found.append(f"different cases: {', '.join(f'{name}: {len(own)}' for name, own in zip(names, cases, strict=True))}")
+    return found
+
+
+def _differences(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    rows = []
+    for (first, one), (second, other) in combinations(zip(names, results, strict=True), 2):
+        for measure, called in _PAIRED.items():
+            found = paired_difference(by_case(one, measure), by_case(other, measure))
+            interval = "" if found.low is None else f"{found.low:+.3f} to {found.high:+.3f}"
+            change = "" if found.difference is None else f"{found.difference:+.3f}"
+            rows.append(
+                [first, second, called, str(found.cases), change, interval, "" if found.p is None else f"{found.p:.4f}"]
+            )
+    return markdown(["First", "Second", "Measure", "cases", "difference", "95 % interval", "p"], rows)
+
+
+def _published() -> list[str]:
+    columns = ["group", "model", "benchmark", "precision", "recall", "f1", "accuracy"]
+    rows = [[str(value) if isinstance(value, str) else f"{value:.2f}" for value in row] for row in published_rows().iter_rows()]
+    return markdown([column.capitalize() for column in columns], rows)

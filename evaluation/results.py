@@ -1,0 +1,232 @@
+"""The result of an evaluation: a JSON file with settings, versions, judges, scores, subsets and a row a trajectory; and its table."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from envs.records import ClinicalEnvironment
+from evaluation.agreement import agreement
+from evaluation.judging import Judgement
+from evaluation.scores import MEASURES, Measure, Score, measures
+from trajectories.records import Trajectory
+
+FORMAT = "medaction-evaluation/1"
+
+HEADINGS = {
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1_of_means": "F1 (of mean P and mean R)",
+    "mean_f1": "F1 (mean over cases)",
+    "accuracy": "Diagnosis accuracy",
+}
+
+QUERY = """\
+with judged as (
+    select sample as run, judgement
+    from judgements join current_trajectories using (trajectory_id)
+    where teacher = '{model}' and settings_hash = '{settings_hash}' and protocol = '{protocol}' and judge = '{judge}' and repeat = 0
+), shares as (
+    select run,
+        from_json(judgement->'$.tests.requested', '[["JSON"]]') as requested,
+        from_json(judgement->'$.tests.documented', '[["JSON"]]') as documented,
+        (judgement->>'$.correct')::boolean as correct
+    from judged
+)
+select run,
+    avg(case when len(requested) = 0 then 0 else len(list_filter(requested, lambda t: t[2]::boolean)) / len(requested) end) as precision,
+    avg(case when len(documented) = 0 then 0 else len(list_filter(documented, lambda t: t[2]::boolean)) / len(documented) end) as recall,
+    avg(correct::integer) as accuracy, count(*) as judged
+from shares group by run order by run"""
+"""Per run over the judged trajectories; rollouts that failed by the model's fault count as 0 in the result besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One row of a result: a rollout that was to be played, its score, and what it took."""
+
+    score: Score
+    trajectory: Trajectory | None
+
+
+def subsets_of(environment: ClinicalEnvironment) -> dict[str, str]:
+    """The subsets that a case belongs to: rarity, body system, disease type, number of documented tests."""
+    tests = len(environment.menu)
+    told = {True: "rare", False: "not rare", None: "not told"}
+    size = "1 to 3" if tests <= 3 else "4 to 6" if tests <= 6 else "7 to 10" if tests <= 10 else "11 and more"
+    return {
+        "rarity": told[environment.rare],
+        "body system": environment.body_system or "not told",
+        "disease type": environment.disease_type or "not told",
+        "documented tests": size,
+    }
+
+
+def result_of(
+    about: Mapping[str, Any],
+    environments: Sequence[ClinicalEnvironment],
+    played: Sequence[Played],
+    runs: int,
+    judgements: Mapping[str, Mapping[tuple[str, int], Judgement]],
+) -> dict[str, Any]:
+    """The whole result as JSON values. `about` says what was evaluated and how; `judgements`: judge and repeat ('gpt-4o@1f2e #0') ->
+    (case, run) -> judgement."""
+    groups = {world.case_id: subsets_of(world) for world in environments}
+    scores = [row.score for row in played]
+    turns = [len(row.trajectory.turns) for row in played if row.trajectory]
+    tests = [len(turn.tests) for row in played if row.trajectory for turn in row.trajectory.turns if turn.tests]
+    return {
+        "format": FORMAT,
+        **about,
+        "scores": [asdict(measure) for measure in measures(scores, list(groups), runs)],
+        "not_scored": Counter(score.note for score in scores if score.correct is None or score.precision is None).most_common(),
+        "play": {"turns_a_case": _mean(turns), "tests_an_ordering_turn": _mean(tests)},
+        "agreement": _agreements(judgements),
+        "subsets": list(_subsets(groups, scores, runs)),
+        "rows": [_row(row) | groups[row.score.case_id] for row in played],
+    }
+
+
+def _mean(values: Sequence[int]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _subsets(groups: Mapping[str, Mapping[str, str]], scores: Sequence[Score], runs: int) -> Any:
+    for kind in ("rarity", "body system", "disease type", "documented tests"):
+        members: dict[str, list[str]] = {}
+        for case_id, told in groups.items():
+            members.setdefault(told[kind], []).append(case_id)
+        for value, cases in sorted(members.items(), key=lambda item: (-len(item[1]), item[0])):
+            found = measures(scores, cases, runs)
+            yield {"subset": kind, "value": value, "cases": len(cases), "scores": [asdict(measure) for measure in found]}
+
+
+def _row(row: Played) -> dict[str, Any]:
+    score, trajectory = row.score, row.trajectory
+    return {
+        "case_id": score.case_id,
+        "run": score.run,
+        "precision": score.precision,
+        "recall": score.recall,
+        "f1": score.f1,
+        "correct": score.correct,
+        "note": score.note,
+        "trajectory_id": trajectory.trajectory_id if trajectory else None,
+        "outcome": trajectory.outcome if trajectory else "failed",
+        "turns": len(trajectory.turns) if trajectory else 0,
+        "tests": sum(len(turn.tests) for turn in trajectory.turns) if trajectory else 0,
+        "diagnosis": trajectory.final_diagnosis if trajectory else None,
+    }
+
+
+def _agreements(judgements: Mapping[str, Mapping[tuple[str, int], Judgement]]) -> list[dict[str, Any]]:
+    """Of all raters together: their diagnosis verdicts, and their verdicts on documented tests where these are the same tests."""
+    if len(judgements) < 2:
+        return []
+    places = sorted(set().union(*judgements.values()))
+    verdicts = [[found[place].correct if place in found else None for place in places] for found in judgements.values()]
+    hits: list[list[bool | None]] = [[] for _ in judgements]
+    for place in places:
+        lists = [found[place].tests for found in judgements.values() if place in found]
+        named = {tuple(name for name, _ in tests.documented) for tests in lists if tests}
+        if len(named) != 1 or len(lists) < len(judgements) or None in lists:
+            continue
+        for column, tests in zip(hits, lists, strict=True):
+            column += [hit for _, hit in tests.documented] if tests else []
+    raters = list(judgements)
+    return [
+        {"on": "diagnosis", "raters": raters, **_agreed(verdicts)},
+        {"on": "documented tests", "raters": raters, **_agreed(hits)},
+    ]
+
+
+def _agreed(ratings: Sequence[Sequence[bool | None]]) -> dict[str, Any]:
+    found = agreement(ratings)
+    return {"items": found.items, "raw": found.raw, "alpha": found.alpha}
+
+
+# --- files and tables ------------------------------------------------------------------------------------------------
+
+
+def write_result(result: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
+    """Write result.json and result.md; returns both paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = folder / "result.json", folder / "result.md"
+    for file, text in zip(files, (json.dumps(result, indent=1, ensure_ascii=False), result_table(result)), strict=True):
+        draft = file.with_suffix(file.suffix + ".part")
+        draft.write_text(text + "\n", encoding="utf-8")
+        draft.replace(file)
+    return files
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A result file, or the one in a folder. Raises ValueError naming the file and what is wrong."""
+    file = path / "result.json" if path.is_dir() else path
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"{file}: there is no such result; `medaction evaluate --out FOLDER` writes FOLDER/result.json"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not a JSON file: {error}") from None
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise ValueError(
+            f"{file}: not a result of this version (format {FORMAT}); run `medaction evaluate` on its folder again"
+        )
+    return value
+
+
+def result_table(result: Mapping[str, Any]) -> str:
+    """The result as Markdown: what was evaluated, the scores with n scored of n, the subsets, and the query behind them."""
+    cases = result["cases"]
+    refused = ", ".join(f"{count} {reason}" for reason, count in cases["refused"]) or "none"
+    lines = [
+        f"# {result['model']}: {result['protocol']}",
+        "",
+        f"Judge: **{result['judge']}**. {result['runs']} runs of {cases['environments']} environments, T_max {result['t_max']}."
+        f" {cases['read']} cases were read; refused by the checks of stage 1: {refused}.",
+        "Intervals: 95 %, bootstrap over cases. SD: over runs.",
+        "",
+        *markdown(["Measure", "Mean", "SD", "95 % interval", "scored of n"], [_cells(found) for found in result["scores"]]),
+    ]
+    if result["not_scored"]:
+        rows = [[note or "no judgement yet", str(count)] for note, count in result["not_scored"]]
+        lines += ["", "Not scored:", "", *markdown(["why", "trajectories"], rows)]
+    if result["agreement"]:
+        rows = [
+            [found["on"], str(found["items"]), number(found["raw"]), number(found["alpha"])] for found in result["agreement"]
+        ]
+        raters = ", ".join(result["agreement"][0]["raters"])
+        table = markdown(["verdicts on", "items", "raw agreement", "Krippendorff's alpha"], rows)
+        lines += ["", f"Agreement of {raters}:", "", *table]
+    lines += ["", "## Subsets", ""]
+    rows = []
+    for subset in result["subsets"]:
+        by_name = {found["name"]: found for found in subset["scores"]}
+        values = [number(by_name[name]["mean"]) for name in MEASURES]
+        rows.append([subset["subset"], subset["value"], str(subset["cases"]), *values])
+    lines += markdown(["Subset", "", "cases", *(HEADINGS[name] for name in MEASURES)], rows)
+    lines += ["", "## Recomputed from the store", "", "```sql", result["query"], "```"]
+    return "\n".join(lines)
+
+
+def _cells(found: Mapping[str, Any] | Measure) -> list[str]:
+    told = found if isinstance(found, Mapping) else asdict(found)
+    interval = "" if told["low"] is None else f"{told['low']:.3f} to {told['high']:.3f}"
+    return [HEADINGS[told["name"]], number(told["mean"]), number(told["sd"]), interval, f"{told['scored']} of {told['of']}"]
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    escape: Callable[[str], str] = lambda text: text.replace("|", "\\|").replace("\n", " ")  # noqa: E731
+    return [
+        "| " + " | ".join(headings) + " |",
+        "|" + "---|" * len(headings),
+        *("| " + " | ".join(map(escape, row)) + " |" for row in rows),
+    ]

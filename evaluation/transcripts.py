@@ -1,0 +1,100 @@
+"""AgentClinic's run logs (JSON Lines) as trajectories, so that what other systems played can be judged like our own rollouts.
+
+A log's 'doctor_hist' is one text in which requests ('REQUEST TEST: X'), their results ('RESULTS: Y'), questions to the patient with
+their answers, and at last 'DIAGNOSIS READY: Z' follow each other. A turn here ends with a request or the diagnosis; questions and answers
+since the last one are its reasoning. The examiner there was a language model: its answers are kept as it gave them.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from envs.records import Answer, BadCase, ClinicalEnvironment, DocumentedResult
+from trajectories.records import Hypothesis, Outcome, RolloutSpec, Trajectory, Turn
+
+_MOVE = re.compile(r"(?P<what>REQUEST TEST|RESULTS|DIAGNOSIS READY):[ \t]*(?P<told>[^\n]*(?:\n(?!\n)[^\n]*)*)")
+_NO_RESULT = re.compile(r"\s*NORMAL READINGS\.?\s*", re.IGNORECASE)
+"""What AgentClinic's examiner says of a test that the case does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """One run: the case's number in its data set, the truth and the verdict that the log's own judge gave, and what was played."""
+
+    number: int
+    truth: str
+    verdict: bool | None
+    model: str
+    turns: tuple[Turn, ...]
+
+    @property
+    def diagnosis(self) -> str:
+        return (self.turns[-1].final_diagnosis or "") if self.turns else ""
+
+    def trajectory(self, environment: ClinicalEnvironment) -> Trajectory:
+        """As a rollout in `environment`. Its settings are those of the log; its outcome is 'turn_limit' without a diagnosis."""
+        spec = RolloutSpec(environment.environment_id, environment.case_id, self.model, "free", 0, "agentclinic-log")
+        outcome: Outcome = "diagnosed" if self.diagnosis else "turn_limit"
+        return Trajectory(spec, self.turns, outcome, max(len(self.turns), 1), "agentclinic-log", "")
+
+
+def read_transcripts(path: Path) -> Iterator[Transcript | BadCase]:
+    """The runs of one file; a line that cannot be read is yielded as BadCase and the others go on."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path.name} line {number}"
+        try:
+            log = json.loads(line)
+            yield Transcript(
+                int(log["scenario_id"]),
+                str(log["ground_truth"]),
+                None if log.get("correct") is None else bool(log["correct"]),
+                str(log.get("doctor_llm") or "unknown"),
+                turns_of(str(log["doctor_hist"])),
+            )
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            yield BadCase("bad_transcript", f"{where}: {type(error).__name__}: {error}", path=str(path))
+
+
+def turns_of(history: str) -> tuple[Turn, ...]:
+    """The turns of one doctor's history."""
+    turns: list[Turn] = []
+    asked: list[str] = []
+    answers: list[Answer] = []
+    said, at = "", 0
+
+    def end(final_diagnosis: str | None) -> None:
+        number = len(turns) + 1
+        leader = final_diagnosis or "none stated"
+        turns.append(
+            Turn(
+                number, said.strip(), (Hypothesis(leader[:160], 0),), "", tuple(asked), final_diagnosis,
+                said.strip() or leader, tuple(answers),
+            )
+        )  # fmt: skip
+
+    for move in _MOVE.finditer(history):
+        said += history[at : move.start()]
+        at, told = move.end(), " ".join(move["told"].split())
+        if move["what"] == "REQUEST TEST":
+            if asked:
+                end(None)
+                asked, answers, said = [], [], ""
+            asked = [told.replace("_", " ")]
+            answers = [Answer(asked[0])]
+        elif move["what"] == "RESULTS" and asked:
+            found = () if _NO_RESULT.fullmatch(told) else (DocumentedResult(asked[0], told),)
+            answers = [Answer(asked[0], found, "llm" if found else None)]
+        elif move["what"] == "DIAGNOSIS READY":
+            if asked:
+                end(None)
+                asked, answers, said = [], [], ""
+            end(told)
+            return tuple(turns)
+    if asked or history[at:].strip():
+        said += history[at:]
+        end(None)
+    return tuple(turns)

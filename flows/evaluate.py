@@ -1,0 +1,261 @@
+"""An evaluation: the model under test plays benchmark cases in the same environments as teachers do, and judges score what it played."""
+
+import itertools
+from collections import Counter
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.utilities.annotations import quote
+
+from clinicians.llm import CallSettings
+from clinicians.make import prompt_version
+from clinicians.teacher import Teacher
+from envs.records import ClinicalEnvironment
+from evaluation.cases import JudgeSeat, Seat, evaluated_rollouts_of_case, judgements_of_case
+from evaluation.dialogue import DIALOGUE_VERSION
+from evaluation.judges import OFFLINE, judge_key
+from evaluation.judging import Judgement, failed_score, is_complete, judgement_json, judgement_of, score_of
+from evaluation.protocol import Protocol, protocol
+from evaluation.results import QUERY, Played, result_of, result_table, write_result
+from flows.fan_out import fan_out
+from flows.progress import Progress
+from flows.services import Services, mark_crashed, services
+from flows.settings import EvaluationSettings, Retry
+from flows.stages import _hash, _left_alone, _lost, build_environments, log, missing
+from flows.versions import code_version, versions
+from kg.open_graphs import sources_hash
+from tasks.cases import cpus_of_case
+from tasks.rollout import Played as PlayedCase
+from tasks.rollout import TreePlan, initial_specs
+from tasks.scoring import OPEN, disease_linker, label
+from trajectories.records import Failure, now
+from trajectories.store import Store
+
+
+@flow(name="evaluate", flow_run_name="evaluate {settings.model.name} to {settings.out}", persist_result=False)
+def evaluate(settings: EvaluationSettings, retry: Retry | None = None) -> dict[str, Any]:
+    """Build the environments, play the runs, judge them, and write result.json and result.md into `settings.out`.
+
+    Does only what the store there lacks, so a finished evaluation is only scored again. What failed before is left alone, but for what
+    `retry` names; judgements that a judge failed to give are always asked for again. The store is marked evaluation-only.
+    Raises StoreError (the store is in use, or holds training cases) and BadCase (no case can be read).
+    """
+    with Store(settings.out / "trajectories.duckdb") as store:
+        store.claim(evaluation_only=True)
+        with store.run("evaluate", settings.model_dump_json(), flow_run.get_id(), versions()) as run:
+            mark_crashed(run.interrupted)
+            with services(settings.workers, settings.call_cache, store.spent_usd()) as ready:
+                build_environments(store, settings, ready, run.run_id, retry)
+                play_runs(store, settings, ready, run.run_id, retry)
+                judge_runs(store, settings, ready, run.run_id)
+        result = collect(store, settings)
+        write_result(result, settings.out)
+        return result
+
+
+def rules_of(settings: EvaluationSettings) -> Protocol:
+    return protocol(settings.protocol, settings.mode, settings.t_max)
+
+
+def plan_of(settings: EvaluationSettings) -> TreePlan:
+    """`runs` rollouts from o1, without branches; a change of anything that a rollout depends on is a new rollout."""
+    rules, model = rules_of(settings), settings.model
+    helpers = [helper.identity() if helper else None for helper in (settings.oracle, settings.examiner)]
+    prompts = prompt_version(model) if model.embedded or not rules.dialogue else DIALOGUE_VERSION
+    played_by = [rules.rules, rules.mode] if rules.dialogue else []
+    identity = [model.identity(), prompts, helpers, rules.t_max, settings.seed, *played_by]
+    return TreePlan({model.name: _hash(identity)}, settings.runs, 0, 0, rules.t_max, ends_loops=not rules.dialogue)
+
+
+def _worlds(store: Store, settings: EvaluationSettings) -> list[ClinicalEnvironment]:
+    """The environments that the settings choose: a benchmark's few hundred, so whole."""
+    return [found for found in store.environments() if not settings.only or found.case_id in settings.only]
+
+
+def play_runs(store: Store, settings: EvaluationSettings, ready: Services, run_id: str, retry: Retry | None) -> None:
+    """Play what is missing of every case's runs."""
+    plan, rules = plan_of(settings), rules_of(settings)
+    failed = _left_alone(store, "rollout", retry)
+    skip = frozenset(failure.trajectory_id for failure in failed if failure.trajectory_id)
+    left = {failure.case_id for failure in failed if failure.trajectory_id is None}
+    chosen = [found for found in _worlds(store, settings) if found.case_id not in left]
+    unfinished = [found for found in chosen if missing(found, plan, store.trajectories(found.environment_id), skip)]
+    if not unfinished:
+        return
+    ready.ray()
+    model = ready.reach(settings.model)
+    oracle = ready.reach(settings.oracle) if settings.oracle else None
+    examiner = ready.reach(settings.examiner) if settings.examiner else None
+    seat = Seat(model, oracle, examiner)
+    calls = CallSettings() if model.embedded and not (oracle or examiner) else ready.calls()
+    summaries = summaries_of(store)
+
+    def submit(environment: ClinicalEnvironment):
+        tree = store.trajectories(environment.environment_id)
+        summary = summaries.get(environment.case_id, "")
+        work = quote((environment, summary, rules, plan, seat, tree, skip, code_version(), calls))
+        return evaluated_rollouts_of_case.submit(environment.case_id, cpus_of_case([model]), work)
+
+    budget_spent: list[str] = []
+    waiting = itertools.takewhile(lambda _: not budget_spent, unfinished)
+    with Progress("rollouts", len(unfinished)) as progress:
+        for environment, played in fan_out(submit, waiting, settings.in_flight):
+            if not isinstance(played, PlayedCase):
+                played = PlayedCase(environment.case_id, (), (_lost("rollout", environment.case_id, played),))
+            store.add_rollouts("rollout", played.case_id, played.trajectories, played.failures, run_id, played.oracle_usage)
+            for failure in played.failures:
+                log.warning("case %s: %s: %s", failure.case_id, failure.error_class, failure.message[:300])
+            progress.advance(failed=bool(played.failures))
+            if played.not_started:
+                log.warning("the budget is spent: what has not begun is left for a run with a larger one")
+                budget_spent.append(environment.case_id)
+
+
+def summaries_of(store: Store) -> dict[str, str]:
+    """The case summary of every MedR-Bench case, as the benchmark has it; its report ends with it."""
+    rows = store.rows(
+        "select case_id, substr(\"text\", (publication->>'$.summary_at')::integer + 1) from cases"
+        " where publication->>'$.summary_at' is not null"
+    )
+    return dict(rows)
+
+
+def seats_of(settings: EvaluationSettings, ready: Services | None = None) -> list[JudgeSeat]:
+    """Every judge, as often as it judges, in the order of the settings. Its temperature is 0, and 1 for repeats, unless it is set."""
+    seats = []
+    for name in settings.judges:
+        if name == OFFLINE:
+            graph = settings.disease_graph
+            graphs = sources_hash() if graph == OPEN else f"{sources_hash()}-{label(disease_linker(graph).graph)}"
+            seats.append(JudgeSeat(judge_key(None, graphs), None, disease_graph=graph))
+            continue
+        model = Teacher.parse(name)
+        model = model.model_copy(update={"temperature": 0.0 if settings.repeats == 1 else 1.0})
+        key = judge_key(model, "")
+        reached = ready.reach(model) if ready else model
+        seats += [JudgeSeat(key, reached, repeat) for repeat in range(settings.repeats)]
+    return seats
+
+
+def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_id: str) -> None:
+    """Let every judge judge what it has not judged yet."""
+    rules, plan = rules_of(settings), plan_of(settings)
+    done = set(_judgements(store, settings))
+    wanted = {}
+    for environment in _worlds(store, settings):
+        ids = {spec.trajectory_id for spec in initial_specs(environment, plan)}
+        tree = [found for found in store.trajectories(environment.environment_id) if found.trajectory_id in ids]
+        asked = [
+            (seat, found) for seat in seats_of(settings) for found in tree
+            if (found.trajectory_id, seat.key, seat.repeat) not in done
+        ]  # fmt: skip
+        if asked:
+            wanted[environment.case_id] = (environment, asked)
+    if not wanted:
+        return
+    ready.ray()
+    reached = {(seat.key, seat.repeat): seat for seat in seats_of(settings, ready)}
+    offline = any(seat.model is None for seat in reached.values())
+    calls = CallSettings() if all(seat.model is None for seat in reached.values()) else ready.calls()
+    summaries = summaries_of(store)
+
+    def submit(case_id: str):
+        environment, asked = wanted[case_id]
+        seated = [(reached[seat.key, seat.repeat], trajectory) for seat, trajectory in asked]
+        work = quote((environment, summaries.get(case_id, ""), rules, seated, calls))
+        return judgements_of_case.submit(case_id, 1.0 if offline else 0.25, work)
+
+    with Progress("judging", len(wanted)) as progress:
+        for case_id, judged in fan_out(submit, list(wanted), settings.in_flight):
+            asked = wanted[case_id][1]
+            if not isinstance(judged, list):
+                store.add_rollouts("judge", case_id, [], [_lost("judge", case_id, judged)], run_id)
+                progress.advance(failed=True)
+                continue
+            pairs = list(zip(asked, judged, strict=True))
+            store.add_judgements(
+                [
+                    {
+                        "trajectory_id": trajectory.trajectory_id, "protocol": rules.name, "judge": seat.key,
+                        "repeat": seat.repeat, "judgement": judgement_json(found),
+                    }
+                    for (seat, trajectory), found in pairs
+                ]
+            )  # fmt: skip
+            faults = [
+                Failure("judge", case_id, "NoVerdict", "; ".join(found.notes)[:2000], now(), seat.key, trajectory.trajectory_id)
+                for (seat, trajectory), found in pairs
+                if not is_complete(found)
+            ]
+            store.add_rollouts("judge", case_id, [], faults, run_id)
+            progress.advance(failed=bool(faults))
+
+
+def _judgements(store: Store, settings: EvaluationSettings, complete: bool = True) -> dict[tuple[str, str, int], Judgement]:
+    """By trajectory, judge and repeat, under the rules of the settings."""
+    rows = store.rows(
+        "select trajectory_id, judge, repeat, judgement from judgements where protocol = ?", [rules_of(settings).name]
+    )
+    found = {(id_, judge, repeat): judgement_of(text) for id_, judge, repeat, text in rows}
+    return {key: judgement for key, judgement in found.items() if is_complete(judgement) or not complete}
+
+
+def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
+    """The result, from the store alone."""
+    rules, plan, seats = rules_of(settings), plan_of(settings), seats_of(settings)
+    environments = _worlds(store, settings)
+    judged = _judgements(store, settings, complete=False)
+    first = [seat for seat in seats if seat.key == seats[0].key]
+    failed = {failure.trajectory_id: failure.error_class for failure in store.open_failures("rollout") if failure.trajectory_id}
+    rows, by_rater = [], {f"{seat.key} #{seat.repeat}": dict[tuple[str, int], Judgement]() for seat in seats}
+    for environment in environments:
+        tree = {found.trajectory_id: found for found in store.trajectories(environment.environment_id)}
+        for spec in initial_specs(environment, plan):
+            place = (spec.case_id, spec.sample)
+            if spec.trajectory_id not in tree:
+                score = failed_score(*place, failed.get(spec.trajectory_id, "not played"), rules)
+                rows.append(Played(score, None))
+                continue
+            for seat in seats:
+                if (found := judged.get((spec.trajectory_id, seat.key, seat.repeat))) is not None:
+                    by_rater[f"{seat.key} #{seat.repeat}"][place] = found
+            keys = [(spec.trajectory_id, seat.key, seat.repeat) for seat in first]
+            given = [judged[key] for key in keys if key in judged]
+            rows.append(Played(score_of(given, *place), tree[spec.trajectory_id]))
+    return result_of(_about(store, settings, plan, seats, len(environments)), environments, rows, settings.runs, by_rater)
+
+
+def _about(
+    store: Store, settings: EvaluationSettings, plan: TreePlan, seats: list[JudgeSeat], environments: int
+) -> dict[str, Any]:
+    rules = rules_of(settings)
+    refused = Counter(reason for (reason,) in store.rows("select reason from cases where environment_id is null"))
+    unreadable = store.rows("select count(*) from failures where stage = 'read' and resolved is null")[0][0]
+    read = store.rows("select count(*) from cases")[0][0] + unreadable
+    sources = [source for (source,) in store.rows("select distinct source from cases order by 1")]
+    settings_hash = plan.teachers[settings.model.name]
+    return {
+        "model": settings.model.name,
+        "model_settings": settings.model.identity(),
+        "protocol": rules.name,
+        "t_max": rules.t_max,
+        "runs": settings.runs,
+        "benchmark": ", ".join(sources),
+        "judge": seats[0].key,
+        "judges": [f"{seat.key} #{seat.repeat}" for seat in seats],
+        "answers": "examiner " + settings.examiner.name if settings.examiner else "oracle",
+        "cases": {
+            "read": read,
+            "environments": environments,
+            "refused": (refused + Counter({"unreadable": unreadable} if unreadable else {})).most_common(),
+        },
+        "settings": settings.model_dump(mode="json"),
+        "versions": versions(),
+        "query": QUERY.format(model=settings.model.name, settings_hash=settings_hash, protocol=rules.name, judge=seats[0].key),
+    }
+
+
+def print_result(result: dict[str, Any]) -> str:
+    """What the command line shows: the table up to the subsets."""
+    return result_table(result).split("\n## Subsets")[0]

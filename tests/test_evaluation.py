@@ -1,0 +1,106 @@
+"""`medaction evaluate` and `compare` end to end: a real Prefect server, a real Ray, a real judge server; killed, resumed, recomputed."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from evaluation.results import read_result
+from flows.cli import medaction as command
+from tests.openai_server import Asked, openai_server
+from tests.runs import medaction, rows, sample_cases
+from trajectories.store import Store
+
+
+def judge_script(request: Asked, number: int) -> str:
+    """A judge that finds every diagnosis right and matches the first tests with each other."""
+    data = json.loads(request.body["messages"][1]["content"])
+    return '{"matches": [[1, 1]]}' if "requested" in data else '{"answer": "correct"}'
+
+
+def test_an_evaluation_is_killed_resumed_and_recomputed_without_a_call(tmp_path: Path, run_environment: dict[str, str]) -> None:
+    cases, out = sample_cases(tmp_path / "cases", 1, 3), tmp_path / "out"
+    with openai_server(judge_script) as server:
+        arguments = [
+            "evaluate", cases, "--model", "kg-screening", "--out", out, "--runs", 2, "--workers", 2,
+            "--judge", "offline", "--judge", f"openai/judge@{server.url}",
+        ]  # fmt: skip
+        first = subprocess.Popen([sys.executable, "-m", "flows.cli", *map(str, arguments)], env=run_environment)
+        store, deadline = out / "trajectories.duckdb", time.monotonic() + 200
+        while not store.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        done = medaction(run_environment, *arguments)
+        assert done.returncode == 0, done.stderr
+        calls = len(server.asked)
+        assert calls > 0
+        written = (out / "result.json").read_text()
+        again = medaction(run_environment, *arguments)
+        assert again.returncode == 0, again.stderr
+        assert len(server.asked) == calls
+    assert json.loads((out / "result.json").read_text()) == json.loads(written)
+    result = read_result(out)
+    assert [(row["case_id"], row["run"]) for row in result["rows"]] == [
+        (case_id, run) for case_id in ("medaction-01", "medaction-03") for run in (0, 1)
+    ]
+    assert rows(out, "select count(*) from trajectories") == [(4,)]
+    assert rows(out, "select count(*) from judgements") == [(8,)]
+    assert result["judge"].startswith("offline@")
+    assert {found["on"]: found["items"] for found in result["agreement"]}["diagnosis"] == 4
+    accuracy = {found["name"]: found for found in result["scores"]}["accuracy"]
+    assert (accuracy["scored"], accuracy["of"]) == (4, 4)
+    recomputed = rows(out, result["query"])
+    by_run = [[row for row in result["rows"] if row["run"] == run] for run in (0, 1)]
+    for (_, precision, recall, right, judged), own in zip(recomputed, by_run, strict=True):
+        assert judged == 2
+        assert precision == pytest.approx(sum(row["precision"] for row in own) / 2)
+        assert recall == pytest.approx(sum(row["recall"] for row in own) / 2)
+        assert right == pytest.approx(sum(row["correct"] for row in own) / 2)
+    with Store(out / "trajectories.duckdb") as kept:
+        assert kept.evaluation_only
+    refused = medaction(run_environment, "distill", "--cases", cases, "--out", out, "--teacher", "kg-screening")
+    assert refused.returncode == 1
+    assert "evaluation" in refused.stderr
+
+
+def test_two_results_are_compared(tmp_path: Path) -> None:
+    from tests.test_evaluation_scores import result
+
+    paths = []
+    for model, correct in (("a", [True] * 9), ("b", [False] * 9)):
+        path = tmp_path / f"{model}.json"
+        path.write_text(json.dumps(result(model, correct)))
+        paths.append(str(path))
+    done = CliRunner().invoke(command, ["compare", *paths, "--published", "--out", str(tmp_path / "both.md")])
+    assert done.exit_code == 0, done.output
+    assert "| a | b | diagnosis accuracy | 9 | -1.000 |" in (tmp_path / "both.md").read_text()
+    shutil.copy(paths[0], tmp_path / "copy.json")
+    wrong = CliRunner().invoke(command, ["compare", paths[0], str(tmp_path / "copy.json")])
+    assert wrong.exit_code == 2
+    assert "same model, protocol and judge" in wrong.output
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--model", "kg-screening", "--mode", "one-turn", "--t-max", "5"], "leave t_max out"),
+        (["--model", "kg-screening", "--examiner", "openai/gpt-4o"], "has an oracle, no examiner"),
+        (["--model", "kg-screening", "--judge", "offline", "--judge", "offline"], "named twice"),
+        (["--model", "kg-screening", "--judge", "kg-targeted"], "no language model"),
+        (["--model", "kg-screening", "--judge", "gpt"], "unknown teacher"),
+        ([], "Field required"),
+    ],
+)
+def test_wrong_usage_is_told(options: list[Any], complaint: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(command, ["evaluate", "cases", "--out", str(tmp_path), *options])
+    assert done.exit_code == 2
+    assert complaint in done.output
