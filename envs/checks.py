@@ -200,7 +200,7 @@ def is_told(test: DocumentedTest, text: str, complaint: str = "") -> bool:
     """
     plain = _plain(text)
     lines = [_plain(line) for line in test.result.splitlines()]
-    if _retells(test, text, complaint):
+    if _copies(test.result, text) or _retells(test, text, complaint):
         return True
     if any(RESULT_LENGTH <= len(line) <= len(plain) and _agreement(line, plain) >= 95 for line in lines):
         return True
@@ -224,6 +224,13 @@ _COMMON = re.compile(
     r"|negative|elevated|increased|mild|moderate|severe|history|level|levels|approximately|during|following|multiple"
     r"|performed|noted|small|large|including|about"
 )
+
+
+def _copies(result: str, text: str) -> bool:
+    """Whether `text` has five words in a row of the result that name a test and what it found: 'CT and MRI confirmed cellulitis'."""
+    words, plain = result.split(), " ".join(text.split())
+    runs = (" ".join(words[start : start + 5]) for start in range(len(words) - 4))
+    return any(_FINDING.search(run) and run in plain and named_tests(run) for run in runs)
 
 
 def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:

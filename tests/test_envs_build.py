@@ -8,6 +8,7 @@ import pytest
 
 from envs import checks
 from envs.build import build_environment, tidy
+from envs.checks import is_told
 from envs.records import BadCase, Built, CaseReport, DocumentedTest, StructuredCase
 from envs.sources import read_cases
 from tests.conftest import shared_data
@@ -351,3 +352,10 @@ def test_every_real_case_is_an_environment_or_a_named_refusal(name: str, count: 
             line.strip() in re.sub(r"\*\*", "", case.text) for test in environment.menu for line in test.result.splitlines()
         )
         assert environment.diagnosis.casefold().strip(" .") not in environment.initial_observation.casefold()
+
+
+def test_a_result_that_only_repeats_words_of_the_complaint_is_found_when_copied():
+    test = DocumentedTest("CT", "imaging", "CT and MRI confirmed orbital myositis without abscess.")
+    complaint = "Orbital myositis of the left eye was suspected"
+    assert is_told(test, f"{complaint}. CT and MRI confirmed orbital myositis.", complaint)
+    assert not is_told(test, f"{complaint}. A CT and an MRI were planned.", complaint)
