@@ -122,6 +122,7 @@ def _draw_dtc(frame: pl.DataFrame) -> Figure:
             own["turn"], own["mean_dtc"], color=_HUES[place % 6], marker=_MARKS[place % 6],
             label=f"{model} ({unknown / max(1, unknown + known):.0%} unknown)",
         )  # fmt: skip
+    axes.margins(y=0.1)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     return figure
@@ -134,7 +135,7 @@ def _draw_rac(frame: pl.DataFrame) -> Figure:
         range(len(models)), frame["pass_rate"].fill_null(0.0), color=[_HUES[at % 6] for at in range(len(models))], width=0.6
     )
     axes.bar_label(
-        bars, [f"{rate or 0:.2f}\nof {known}" for rate, known in frame.select("pass_rate", "known").iter_rows()], padding=2
+        bars, [f"{rate or 0:.3f}\nof {known}" for rate, known in frame.select("pass_rate", "known").iter_rows()], padding=2
     )
     axes.set_xticks(range(len(models)), models)
     axes.set_ylim(0, 1.15)

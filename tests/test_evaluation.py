@@ -22,7 +22,7 @@ from trajectories.store import Store, StoreError
 def judge_script(request: Asked, number: int) -> str:
     """A judge that finds every diagnosis right and matches the first tests with each other."""
     data = json.loads(request.body["messages"][1]["content"])
-    return '{"matches": [[1, 1]]}' if "requested" in data else '{"answer": "correct"}'
+    return '{"matches": [{"requested": 1, "documented": 1}]}' if "requested" in data else '{"answer": "correct"}'
 
 
 def test_an_evaluation_is_killed_resumed_and_recomputed_without_a_call(tmp_path: Path, run_environment: dict[str, str]) -> None:
