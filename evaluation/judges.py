@@ -146,7 +146,7 @@ You match two lists of diagnostic tests. {_DATA}
 "requested" are the tests that were asked for, "documented" those that were done. Two match when they are the same test under any name, or
 a panel and a part of it. Another modality, body region or specimen is another test. A test may match several or none.
 
-Reply with one JSON object {{"matches": [[i, j], ...]}}: i the number of a requested, j that of a documented test."""
+Reply with one JSON object {{"matches": [{{"requested": i, "documented": j}}, ...]}}, i and j being numbers of the lists."""
 _SAME = f"""\
 You judge whether a stated diagnosis is the true one. {_DATA}
 
@@ -224,7 +224,7 @@ class LlmJudge:
                 "documented": {str(number): one_line(name) for number, name in enumerate(documented, 1)},
             }
             size = (len(requested), len(documented))
-            pairs = await self._parsed(_MATCH, data, _PAIRS_SCHEMA, lambda reply: read_pairs(reply, *size))
+            pairs = await self._parsed(_MATCH, data, _pairs_schema(*size), lambda reply: read_pairs(reply, *size))
         ours, theirs = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
         return ComparedTests(
             tuple((name, number in ours) for number, name in enumerate(requested)),
@@ -304,14 +304,15 @@ def read_pairs(reply: str, requested: int, documented: int) -> set[tuple[int, in
     """Pairs of positions (from 0). Raises MalformedReply for a number that stands in neither list."""
     value = _loaded(reply)
     if not isinstance(value, dict) or set(value) != {"matches"} or not isinstance(value["matches"], list):
-        raise MalformedReply('the reply must be {"matches": [[i, j], ...]}', reply)
+        raise MalformedReply('the reply must be {"matches": [...]}', reply)
     pairs = set()
-    for pair in value["matches"]:
-        if not (isinstance(pair, list) and len(pair) == 2 and all(type(number) is int for number in pair)):
-            raise MalformedReply("every match is a pair of numbers", reply)
-        if not (1 <= pair[0] <= requested and 1 <= pair[1] <= documented):
-            raise MalformedReply(f"there is no pair {pair}: the lists have {requested} and {documented} tests", reply)
-        pairs.add((pair[0] - 1, pair[1] - 1))
+    for match in value["matches"]:
+        if not (isinstance(match, dict) and set(match) == {"requested", "documented"}):
+            raise MalformedReply('every match is {"requested": i, "documented": j}', reply)
+        one, other = match["requested"], match["documented"]
+        if not (type(one) is int and type(other) is int and 1 <= one <= requested and 1 <= other <= documented):
+            raise MalformedReply(f"there is no pair {one}, {other}: the lists have {requested} and {documented} tests", reply)
+        pairs.add((one - 1, other - 1))
     return pairs
 
 
@@ -329,8 +330,12 @@ def _object_of(properties: dict[str, Any]) -> dict[str, Any]:
 
 _ITEM = _object_of({key: {"type": "string", "maxLength": 400} for key in ("type", "test_name", "info_required")})
 _ITEMS_SCHEMA = _object_of({"tests": {"type": "array", "items": _ITEM, "maxItems": MOST_ITEMS}})
-_PAIR = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2}
-_PAIRS_SCHEMA = _object_of({"matches": {"type": "array", "items": _PAIR, "maxItems": 4 * MOST_ITEMS}})
+
+
+def _pairs_schema(requested: int, documented: int) -> dict[str, Any]:
+    sizes = {"requested": requested, "documented": documented}
+    pair = _object_of({side: {"type": "integer", "minimum": 1, "maximum": size} for side, size in sizes.items()})
+    return _object_of({"matches": {"type": "array", "items": pair, "maxItems": requested + documented}})
 
 
 def judge_key(judge: Teacher | None, sources: str) -> str:

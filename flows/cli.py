@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from envs.records import BadCase
-from flows.evaluate_cli import compare, evaluate
+from flows.evaluate_cli import analyse, compare, evaluate
 from flows.kg_cli import kg
 from flows.options import OUT, PRESET, options_of, prefect, settings_of
 from flows.settings import DistillSettings, EnvironmentSettings, Retry
@@ -87,6 +87,7 @@ def retry(out: Path, **narrow: tuple[str, ...]) -> None:
 medaction.add_command(kg)
 medaction.add_command(evaluate)
 medaction.add_command(compare)
+medaction.add_command(analyse)
 
 
 @medaction.group()

@@ -16,13 +16,13 @@ from evaluation.results import read_result
 from flows.cli import medaction as command
 from tests.openai_server import Asked, openai_server
 from tests.runs import medaction, rows, sample_cases
-from trajectories.store import Store
+from trajectories.store import Store, StoreError
 
 
 def judge_script(request: Asked, number: int) -> str:
     """A judge that finds every diagnosis right and matches the first tests with each other."""
     data = json.loads(request.body["messages"][1]["content"])
-    return '{"matches": [[1, 1]]}' if "requested" in data else '{"answer": "correct"}'
+    return '{"matches": [{"requested": 1, "documented": 1}]}' if "requested" in data else '{"answer": "correct"}'
 
 
 def test_an_evaluation_is_killed_resumed_and_recomputed_without_a_call(tmp_path: Path, run_environment: dict[str, str]) -> None:
@@ -67,9 +67,8 @@ def test_an_evaluation_is_killed_resumed_and_recomputed_without_a_call(tmp_path:
         assert right == pytest.approx(sum(row["correct"] for row in own) / 2)
     with Store(out / "trajectories.duckdb") as kept:
         assert kept.evaluation_only
-    refused = medaction(run_environment, "distill", "--cases", cases, "--out", out, "--teacher", "kg-screening")
-    assert refused.returncode == 1
-    assert "evaluation" in refused.stderr
+        with pytest.raises(StoreError, match="evaluation"):
+            kept.claim(evaluation_only=False)
 
 
 def test_two_results_are_compared(tmp_path: Path) -> None:

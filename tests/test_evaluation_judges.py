@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from clinicians.local_server import start_local
 from clinicians.reply import MalformedReply
 from clinicians.teacher import Teacher
 from envs.records import ClinicalEnvironment, DocumentedTest
@@ -126,7 +127,9 @@ def test_long_and_nested_data_is_bounded() -> None:
 
 def test_lists_are_matched_by_numbers() -> None:
     verdicts, asked = asked_of(
-        lambda request, number: '{"matches": [[1, 1], [1, 2]]}', "paper", asked=Requested("", "", ("CBC and CT", "PET"))
+        lambda request, number: json.dumps({"matches": [{"requested": 1, "documented": number} for number in (1, 2)]}),
+        "paper",
+        asked=Requested("", "", ("CBC and CT", "PET")),
     )
     assert verdicts.requested == (("CBC and CT", True), ("PET", False))
     assert [hit for _, hit in verdicts.documented] == [True, True, False]
@@ -137,7 +140,16 @@ def test_lists_are_matched_by_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", ["[]", '{"matches": [[0, 1]]}', '{"matches": [[1, 4]]}', '{"matches": [[1]]}', '{"matches": [["1", 1]]}', "1-1"]
+    "reply",
+    [
+        "[]",
+        '{"matches": [[1, 1]]}',
+        '{"matches": [{"requested": 0, "documented": 1}]}',
+        '{"matches": [{"requested": 1, "documented": 4}]}',
+        '{"matches": [{"requested": 1}]}',
+        '{"matches": [{"requested": "1", "documented": true}]}',
+        "1-1",
+    ],
 )
 def test_matches_of_tests_that_do_not_exist_are_refused(reply: str) -> None:
     with pytest.raises(MalformedReply):
@@ -210,6 +222,18 @@ def test_a_judges_key_changes_with_what_its_verdicts_depend_on() -> None:
     assert judge_key(one, "") != judge_key(other, "")
     assert judge_key(None, "a") != judge_key(None, "b")
     assert judge_key(None, "a").startswith("offline@")
+
+
+@pytest.mark.model
+def test_a_real_small_model_keeps_to_the_form_of_a_verdict() -> None:
+    with start_local(Teacher(model="local", timeout_s=600, max_tokens=200, temperature=0.0)) as teacher:
+        judging = LlmJudge(teacher)
+        verdict = asyncio.run(judging.diagnosis("Sarcoidosis", WORLD, protocol("fixed")))
+        asked = Requested("", "", ("CBC", "Chest CT"))
+        compared = asyncio.run(judging.tests(asked, WORLD, documented_text(WORLD), protocol("paper")))
+    assert verdict in (True, False)
+    assert [name for name, _ in compared.requested] == ["CBC", "Chest CT"]
+    assert judging.usage.calls >= 2
 
 
 # --- offline -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,168 @@
+"""The paper's analyses of what models played, over evaluation stores: DTC by turn (Figure 5a), RAC pass rate (5b), the length of work-ups
+(appendix B), and how well stated confidences are calibrated. Each table is a query; unknown values are counted, never averaged."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from trajectories.store import Store
+
+BINS = 10
+"""Of the reliability diagram, by stated confidence."""
+
+# A trajectory that has ended keeps its last DTC, so that every turn's mean is over the same trajectories.
+DTC_BY_TURN = """
+with ends as (select trajectory_id, max(number) as last from turn_scores group by all),
+places as (
+    select teacher as model, trajectory_id, last, unnest(range(1, t_max + 1)) as turn
+    from current_trajectories join ends using (trajectory_id)
+)
+select model, turn, avg(dtc) as mean_dtc, count(dtc) as known, count(*) - count(dtc) as unknown,
+    count(*) filter (where last >= turn) as playing
+from places left join turn_scores on turn_scores.trajectory_id = places.trajectory_id and number = least(turn, last)
+group by model, turn order by model, turn
+"""
+
+RAC_PASS_RATE = """
+select teacher as model, count(*) filter (where rac <= {threshold}) / nullif(count(rac), 0) as pass_rate,
+    count(rac) as known, count(*) - count(rac) as unknown_or_unchanged
+from turn_scores join current_trajectories using (trajectory_id) where number >= 2 group by model order by model
+"""
+
+WORK_UP = """
+with per_case as (
+    select teacher, trajectory_id, count(*) as turns, sum(len(tests)) as tests, count(*) filter (where len(tests) > 0) as ordering
+    from turns join current_trajectories using (trajectory_id) group by all
+)
+select teacher as model, avg(turns) as turns_a_case, sum(tests) / nullif(sum(ordering), 0) as tests_an_ordering_turn,
+    avg(tests) as tests_a_case, count(*) as trajectories
+from per_case group by model order by model
+"""
+
+CONFIDENCES = """
+with last as (
+    select trajectory_id, arg_max(differential, number) as differential, arg_max(turns.final_diagnosis, number) as said
+    from turns group by trajectory_id
+), stated as (
+    select teacher as model, judge, protocol, (judgement->>'$.correct')::boolean as correct,
+        list_filter(differential, lambda line: lower(line.diagnosis) = lower(said))[1].confidence as confidence
+    from last join current_trajectories using (trajectory_id) join judgements using (trajectory_id) where repeat = 0
+)
+select * from stated where correct is not null
+"""
+
+
+def dtc_by_turn(store: Store) -> pl.DataFrame:
+    """model, turn, mean_dtc (hops), known, unknown, playing (trajectories that had not ended before). Needs `score_store` first."""
+    return store.frame(DTC_BY_TURN)
+
+
+def rac_pass_rate(store: Store, threshold: float = 3.0) -> pl.DataFrame:
+    """model, pass_rate (share of the turns from the second on whose RAC is known and at most `threshold`), known, unknown_or_unchanged."""
+    return store.frame(RAC_PASS_RATE.format(threshold=float(threshold)))
+
+
+def work_up(store: Store) -> pl.DataFrame:
+    """model, turns_a_case, tests_an_ordering_turn, tests_a_case, trajectories."""
+    return store.frame(WORK_UP)
+
+
+def calibration(store: Store) -> pl.DataFrame:
+    """model, judge, protocol, bin (0 to BINS - 1), stated (mean confidence, 0 to 1), right (share), cases; of the confidence that the last
+    turn states for the final diagnosis. Diagnoses without a stated confidence (0, or not in the differential) are left out."""
+    told = store.frame(CONFIDENCES).filter(pl.col("confidence") > 0)
+    binned = told.with_columns(
+        (pl.col("confidence") / 100).alias("stated"),
+        ((pl.col("confidence") - 1) * BINS // 100).cast(pl.Int64).alias("bin"),
+    )
+    keys = ["model", "judge", "protocol", "bin"]
+    return (
+        binned.group_by(keys)
+        .agg(pl.col("stated").mean(), pl.col("correct").mean().alias("right"), pl.len().cast(pl.Int64).alias("cases"))
+        .sort(keys)
+    )
+
+
+def calibration_error(bins: pl.DataFrame) -> float | None:
+    """Expected calibration error of one model's bins: mean of |stated - right|, weighted by cases; None without cases."""
+    total = float(bins["cases"].sum())
+    return float(((bins["stated"] - bins["right"]).abs() * bins["cases"]).sum()) / total if total else None
+
+
+_HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKS = ("o", "s", "^", "D", "v", "P")
+
+
+def plot_analyses(frames: Sequence[tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]], folder: Path) -> list[Path]:
+    """Draw `frames`, the (DTC by turn, RAC pass rate, calibration) of each store, into `folder`, each as PNG and SVG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {
+        "dtc": _draw_dtc(pl.concat([dtc for dtc, _, _ in frames])),
+        "rac": _draw_rac(pl.concat([rac for _, rac, _ in frames])),
+        "calibration": _draw_calibration(pl.concat([bins for _, _, bins in frames])),
+    }
+    written = []
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "analyses"}):
+        for name, figure in figures.items():
+            for suffix in ("png", "svg"):
+                written.append(folder / f"{name}.{suffix}")
+                figure.savefig(written[-1], dpi=150, metadata={"Date": None} if suffix == "svg" else None)
+    return written
+
+
+def _draw_dtc(frame: pl.DataFrame) -> Figure:
+    figure, axes = _figure("DTC of the top hypothesis by turn", "turn", "mean DTC (hops)")
+    for place, ((model,), own) in enumerate(frame.group_by(["model"], maintain_order=True)):
+        unknown, known = int(own["unknown"].sum()), int(own["known"].sum())
+        axes.plot(
+            own["turn"], own["mean_dtc"], color=_HUES[place % 6], marker=_MARKS[place % 6],
+            label=f"{model} ({unknown / max(1, unknown + known):.0%} unknown)",
+        )  # fmt: skip
+    axes.margins(y=0.1)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _draw_rac(frame: pl.DataFrame) -> Figure:
+    figure, axes = _figure("Turns that pass the RAC filter", "", "share of turns with a known RAC")
+    models = frame["model"].to_list()
+    bars = axes.bar(
+        range(len(models)), frame["pass_rate"].fill_null(0.0), color=[_HUES[at % 6] for at in range(len(models))], width=0.6
+    )
+    axes.bar_label(
+        bars, [f"{rate or 0:.3f}\nof {known}" for rate, known in frame.select("pass_rate", "known").iter_rows()], padding=2
+    )
+    axes.set_xticks(range(len(models)), models)
+    axes.set_ylim(0, 1.15)
+    axes.set_xlim(-0.8, len(models) - 0.2)
+    return figure
+
+
+def _draw_calibration(frame: pl.DataFrame) -> Figure:
+    figure, axes = _figure("Stated confidence and accuracy", "stated confidence", "share right")
+    axes.plot([0, 1], [0, 1], color="#B8B8B8", linestyle="--", label="calibrated")
+    for place, ((model,), own) in enumerate(frame.group_by(["model"], maintain_order=True)):
+        error = calibration_error(own)
+        axes.plot(
+            own["stated"], own["right"], color=_HUES[place % 6], marker=_MARKS[place % 6],
+            label=f"{model} (ECE {error:.2f}, {own['cases'].sum()} rollouts)",
+        )  # fmt: skip
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes

@@ -1,0 +1,82 @@
+"""The analyses over a hand-written store, against numbers worked out by hand."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from evaluation.analyses import calibration, calibration_error, dtc_by_turn, plot_analyses, rac_pass_rate, work_up
+from evaluation.judges import ComparedTests
+from evaluation.judging import Judgement, judgement_json
+from tests.records import add_environment, environment, report, trajectory, turn
+from trajectories.records import RolloutSpec
+from trajectories.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    """Two rollouts of one model: one of three turns that ends rightly, one of two that does not; DTC and RAC as written here."""
+    with Store(tmp_path / "trajectories.duckdb") as store:
+        world = environment(evaluation_only=True)
+        add_environment(store, report(), world)
+        specs = [RolloutSpec(world.environment_id, world.case_id, "model", "schema", sample, "hash") for sample in (0, 1)]
+        long = trajectory(
+            specs[0],
+            turn(1, "Lymphoma", ("CBC", "PET")),
+            turn(2, "Sarcoidosis", ("CBC",)),
+            turn(3, "Sarcoidosis", (), "Sarcoidosis"),
+        )
+        short = trajectory(specs[1], turn(1, "Lymphoma", ("CBC",)), turn(2, "Asthma", (), "Asthma"))
+        store.add_rollouts("rollout", world.case_id, [long, short], [], "run-1")
+        scores = [(long, (3, 1, 0), (None, 2.0, 4.0)), (short, (3, None), (None, 3.0))]
+        rows = [
+            {"trajectory_id": played.trajectory_id, "number": number, "dtc": dtc, "rac": rac}
+            for played, dtcs, racs in scores
+            for number, (dtc, rac) in enumerate(zip(dtcs, racs, strict=True), 1)
+        ]
+        store.replace(links=[], verdicts=[], turn_scores=rows)
+        store.add_judgements(
+            [
+                {
+                    "trajectory_id": played.trajectory_id, "protocol": "paper free-turn", "judge": "offline@1", "repeat": 0,
+                    "judgement": judgement_json(Judgement(ComparedTests((), ()), right)),
+                }
+                for played, right in ((long, True), (short, False))
+            ]
+        )  # fmt: skip
+        yield store
+
+
+def test_dtc_by_turn_keeps_the_last_of_those_that_ended(store: Store) -> None:
+    rows = {row["turn"]: row for row in dtc_by_turn(store).iter_rows(named=True)}
+    assert len(rows) == 8
+    assert (rows[1]["mean_dtc"], rows[1]["known"], rows[1]["playing"]) == (3.0, 2, 2)
+    assert (rows[2]["mean_dtc"], rows[2]["known"], rows[2]["unknown"]) == (1.0, 1, 1)  # unknown is not averaged
+    assert (rows[8]["mean_dtc"], rows[8]["playing"]) == (0.0, 0)
+
+
+def test_rac_pass_rate_and_work_up(store: Store) -> None:
+    assert rac_pass_rate(store, 3.0).rows() == [("model", pytest.approx(2 / 3), 3, 0)]
+    assert rac_pass_rate(store, 2.5)["pass_rate"][0] == pytest.approx(1 / 3)
+    (length,) = work_up(store).iter_rows(named=True)
+    assert length["turns_a_case"] == 2.5
+    assert length["tests_an_ordering_turn"] == pytest.approx(4 / 3)
+    assert length["tests_a_case"] == 2.0
+
+
+def test_calibration_by_hand(store: Store) -> None:
+    # both state 60 % for what they conclude; one of the two is right: |0.6 - 0.5|
+    bins = calibration(store)
+    assert bins.select("bin", "stated", "right", "cases").rows() == [(5, pytest.approx(0.6), 0.5, 2)]
+    assert calibration_error(bins) == pytest.approx(0.1)
+    assert calibration_error(bins.clear()) is None
+
+
+def test_the_figures_are_drawn(store: Store, tmp_path: Path) -> None:
+    frames = [(dtc_by_turn(store), rac_pass_rate(store), calibration(store))]
+    files = plot_analyses(frames, tmp_path / "plots")
+    assert {file.name for file in files} == {
+        f"{name}.{kind}" for name in ("dtc", "rac", "calibration") for kind in ("png", "svg")
+    }
+    assert "ECE 0.10, 2 rollouts" in (tmp_path / "plots" / "calibration.svg").read_text()
+    assert pl.concat([frames[0][0]]).height == 8
