@@ -4,25 +4,19 @@ Prefect and Ray are imported by what runs them, so that help and wrong usage are
 
 import logging
 import sys
-import types
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any
 
 import click
-from pydantic import ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from envs.records import BadCase
 from flows.kg_cli import kg
-from flows.settings import DistillSettings, EnvironmentSettings, Retry, load_preset
+from flows.options import OUT, PRESET, options_of, prefect, settings_of
+from flows.settings import DistillSettings, EnvironmentSettings, Retry
+from flows.train_cli import serve, train
 from kg.tables import BadTable
 from trajectories.store import Store, StoreError, publish_if_missing
-
-# Lists are given one by one: --teacher A --teacher B.
-ONE_BY_ONE = {"teachers": "teacher", "only": "case", "allow": "allow"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,69 +41,15 @@ def medaction() -> None:
     """From case reports to multi-turn diagnostic training data."""
 
 
-def _options_of(settings: type[EnvironmentSettings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """One option for every field of the settings, so that the command line can do what the form and the preset can."""
-
-    def add(command: Callable[..., None]) -> Callable[..., None]:
-        for name, field in reversed(settings.model_fields.items()):
-            command = _option(name, field)(command)
-        return command
-
-    return add
-
-
-Settings = TypeVar("Settings", bound=EnvironmentSettings)
-
-
-def _settings(kind: type[Settings], preset: str | None, options: dict[str, Any]) -> Settings:
-    """The settings that preset and options give; options win. Raises click.UsageError in the words of the command line."""
-    given = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value not in (None, ())
-    }
-    try:
-        start = load_preset(preset) if preset else {}
-        elsewhere = DistillSettings.model_fields.keys() - kind.model_fields  # a preset serves every command
-        return kind.model_validate({name: value for name, value in start.items() if name not in elsewhere} | given)
-    except (ValidationError, ValueError) as error:
-        raise click.UsageError(_readable(error)) from error
-
-
-def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    flag = f"--{ONE_BY_ONE.get(name, name).replace('_', '-')}"
-    default = "" if field.is_required() or field.default in (None, PydanticUndefined) else f"  [default: {field.default}]"
-    return click.option(
-        flag, name, type=_click_type(field.annotation), multiple=name in ONE_BY_ONE, default=None,
-        help=f"{field.description}{default}".replace("\b", ""),
-    )  # fmt: skip
-
-
-def _click_type(annotation: Any) -> click.ParamType:
-    """int, float, path and choice as click knows them; anything else is text that the settings model reads."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        annotation = next(part for part in get_args(annotation) if part is not types.NoneType)
-    if get_origin(annotation) is list:
-        annotation = get_args(annotation)[0]
-    if get_origin(annotation) is Literal:
-        return click.Choice(get_args(annotation))
-    known: dict[Any, click.ParamType] = {int: click.INT, float: click.FLOAT, Path: click.Path(path_type=Path)}
-    return known.get(annotation, click.STRING)
-
-
-PRESET = click.option("--preset", help="Start from a preset: demo, paper, or the path of a YAML file; options override it.")
-OUT = click.option(
-    "--out", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="The folder of the run."
-)
-
-
 @medaction.command()
 @PRESET
 @click.option(
     "--estimate", is_flag=True, help="Play three cases only, and project calls, tokens, dollars and hours of the run."
 )
-@_options_of(DistillSettings)
+@options_of(DistillSettings)
 def distill(preset: str | None, estimate: bool, **options: Any) -> None:
     """Build environments, play trees, prune, and write the dataset. A rerun does only what is missing."""
-    settings = _settings(DistillSettings, preset, options)
+    settings = settings_of(DistillSettings, preset, options)
     if estimate:
         _estimate(settings)
     else:
@@ -155,10 +95,10 @@ def envs() -> None:
 
 @envs.command()
 @PRESET
-@_options_of(EnvironmentSettings)
+@options_of(EnvironmentSettings)
 def build(preset: str | None, **options: Any) -> None:
     """Build the environments of case reports and stop there; `distill` on the same --out goes on."""
-    _environments(_settings(EnvironmentSettings, preset, options))
+    _environments(settings_of(EnvironmentSettings, preset, options))
 
 
 @envs.command()
@@ -224,7 +164,7 @@ def _distill(settings: DistillSettings, retry: Retry | None = None) -> None:
     from flows.distill import distill as flow
     from flows.summary import print_summary
 
-    with _prefect(settings.out):
+    with prefect(settings.out):
         print_summary(flow(settings, retry))
 
 
@@ -232,7 +172,7 @@ def _estimate(settings: DistillSettings) -> None:
     from flows.estimate import estimate
     from flows.summary import print_estimate
 
-    with _prefect(settings.out / "estimate"):
+    with prefect(settings.out / "estimate"):
         print_estimate(estimate(settings))
 
 
@@ -240,34 +180,12 @@ def _environments(settings: EnvironmentSettings, retry: Retry | None = None) -> 
     from flows.environments import environments as flow
     from flows.summary import print_checks
 
-    with _prefect(settings.out):
+    with prefect(settings.out):
         print_checks(flow(settings, retry))
 
 
-@contextmanager
-def _prefect(out: Path) -> Iterator[None]:
-    """The configured Prefect API, or one started for the run."""
-    from flows.progress import console
-    from flows.services import prefect_api
-
-    out.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as services:
-        with console.status("starting Prefect"):
-            url = services.enter_context(prefect_api(out / "prefect"))
-        console.print(f"Prefect UI while this runs: {url.removesuffix('/api')}")
-        yield
-
-
-def _readable(error: Exception) -> str:
-    """A validation error in the words of the command line."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    lines = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
-        name = ONE_BY_ONE.get(where.split(".")[0], where).replace("_", "-")
-        lines.append(f"--{name}: {problem['msg'].removeprefix('Value error, ')}" if where else problem["msg"])
-    return "\n".join(lines)
+medaction.add_command(train)
+medaction.add_command(serve)
 
 
 if __name__ == "__main__":

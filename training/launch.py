@@ -23,16 +23,16 @@ from training import estimate
 from training.base import resolve
 from training.checkpoints import REFUSAL, drop_torn_checkpoints
 from training.data import Renderer, prepare, read_datasets, thinned, write_samples
-from training.settings import TrainError, TrainSettings
+from training.settings import ProcessDied, TrainError, TrainSettings
 
 LAST_WORDS = 3000
 
 
 @contextmanager
-def lock(out: Path) -> Iterator[None]:
-    """One run a folder. Raises TrainError when another process is at it."""
+def lock(out: Path, node_rank: int) -> Iterator[None]:
+    """One run a folder and machine. Raises TrainError when another process is at it."""
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "lock").open("w") as file:
+    with (out / f"lock-{node_rank}").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -119,7 +119,7 @@ def _same_run(out: Path, settings: TrainSettings, data_version: str) -> None:
 def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None:
     """Start the training processes and wait; every new line of the log goes to `tell`. Goes on from the newest whole checkpoint.
 
-    Raises TrainError: what a process refused, or its last words when it died.
+    Raises TrainError: what a process refused. Raises ProcessDied with its last words when it died.
     """
     out = settings.out
     kind, count, _ = devices()
@@ -185,7 +185,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
         raise TrainError((out / REFUSAL).read_text(encoding="utf-8"))
     with log.open("rb") as words:
         words.seek(max(started, log.stat().st_size - LAST_WORDS))
-        raise TrainError(
+        raise ProcessDied(
             f"training ended with status {running.returncode}; the same command goes on from the newest checkpoint. The end of {log}:\n"
             + words.read().decode(errors="replace").strip()
         )

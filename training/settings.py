@@ -12,6 +12,10 @@ class TrainError(RuntimeError):
     """Input that training refuses. The message names what is wrong and the remedy."""
 
 
+class ProcessDied(RuntimeError):
+    """A training process ended otherwise than by refusing something; starting again goes on from the newest checkpoint."""
+
+
 class TrainSettings(BaseModel):
     """Everything a run depends on. Epochs, batch, learning rate and base model are the paper's (section 4, appendix C);
     what the paper does not say (schedule, weight decay, lengths) is our choice."""
