@@ -5,6 +5,8 @@ from pathlib import Path
 
 COMPLETE = "complete"
 """A checkpoint with this file in it is whole: every process had written its part."""
+TRAINED = "trained.json"
+"""In the run's folder once the last step is done and the weights are written."""
 REFUSAL = "refusal.txt"
 """What a process refused, in the run's folder."""
 

@@ -261,8 +261,8 @@ def prepare(frame: pl.DataFrame, renderer: Renderer, max_length: int) -> Prepare
         if len(tokens) > max_length:
             overlong.append((record["id"], len(tokens)))
         else:
-            told = [record[name] for name in ("id", "case_id", "teacher", "style", "dataset")]
-            parts[record["split"]].append(Sample(*told, tokens=tokens, prompt=prompt))
+            told = {name: record[name] for name in ("id", "case_id", "teacher", "style", "dataset")}
+            parts[record["split"]].append(Sample(**told, tokens=tokens, prompt=prompt))
     if not parts["train"]:
         shortest = min(length for _, length in overlong)
         raise TrainError(f"every record is longer than --max-length {max_length}: the shortest has {shortest} tokens")
@@ -293,6 +293,6 @@ def read_samples(file: Path) -> Prepared:
     """What `write_samples` wrote (the list of overlong records stays with whoever prepared)."""
     parts: dict[str, list[Sample]] = {"train": [], "validation": []}
     for row in pl.read_parquet(file).iter_rows(named=True):
-        told = [row[name] for name in ("id", "case_id", "teacher", "style", "dataset")]
-        parts[row["split"]].append(Sample(*told, tokens=tuple(row["tokens"]), prompt=row["prompt"]))
+        told = {name: row[name] for name in ("id", "case_id", "teacher", "style", "dataset")}
+        parts[row["split"]].append(Sample(**told, tokens=tuple(row["tokens"]), prompt=row["prompt"]))
     return Prepared(tuple(parts["train"]), tuple(parts["validation"]), ())

@@ -21,7 +21,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from training import estimate
 from training.base import resolve
-from training.checkpoints import REFUSAL, drop_torn_checkpoints
+from training.checkpoints import REFUSAL, TRAINED, drop_torn_checkpoints
 from training.data import Renderer, prepare, read_datasets, thinned, write_samples
 from training.settings import ProcessDied, TrainError, TrainSettings
 
@@ -87,7 +87,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     }  # fmt: skip
     write_samples(prepared, out / "samples.parquet")
     report["data_version"] = _digest(out / "samples.parquet")
-    _same_run(out, settings, report["data_version"])
+    _same_run(out, settings, report["data_version"], processes)
     job = {
         "settings": settings.model_dump(mode="json"),
         "base": base.path,
@@ -104,24 +104,36 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(data, "sha256").hexdigest()[:16]
 
 
-def _same_run(out: Path, settings: TrainSettings, data_version: str) -> None:
-    """Raises TrainError when checkpoints in `out` were made with other settings or data."""
-    if not (out / "job.json").is_file() or not any((out / "checkpoints").glob("checkpoint-*")):
+def _same_run(out: Path, settings: TrainSettings, data_version: str, processes: int) -> None:
+    """Raises TrainError when checkpoints in `out` were made with other settings or data, or sharded for other processes.
+
+    What another run without checkpoints left is forgotten.
+    """
+    if not (out / "job.json").is_file():
         return
     before = json.loads((out / "job.json").read_text())
     old = TrainSettings.model_validate(before["settings"]).decides() | {"data version": before["data_version"]}
     new = settings.decides() | {"data version": data_version}
-    if changed := [name for name in new if old[name] != new[name]]:
+    if settings.zero:
+        old["processes"], new["processes"] = before["processes"], processes
+    changed = [name for name in new if old[name] != new[name]]
+    if changed and any((out / "checkpoints").glob("checkpoint-*")):
         told = ", ".join(f"{name} was {old[name]}, is {new[name]}" for name in changed)
         raise TrainError(f"{out} holds checkpoints of another run ({told}): take another --out, or the settings of that run")
+    if changed:
+        for left in (TRAINED, "log.jsonl"):
+            (out / left).unlink(missing_ok=True)
 
 
 def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None:
-    """Start the training processes and wait; every new line of the log goes to `tell`. Goes on from the newest whole checkpoint.
+    """Start the training processes and wait; every new line of the log goes to `tell`. Goes on from the newest whole checkpoint;
+    what is trained to the end is left alone.
 
     Raises TrainError: what a process refused. Raises ProcessDied with its last words when it died.
     """
     out = settings.out
+    if settings.node_rank == 0 and (out / TRAINED).is_file():
+        return
     kind, count, _ = devices()
     processes = settings.processes or count
     (out / REFUSAL).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +34,13 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
         product[0, 0].item()  # waits for the device
         best = min(best, time.perf_counter() - started)
     return 2 * size**3 / best
+
+
+def memory(device: torch.device) -> int:
+    """The most bytes that this process has held so far: on the GPU, or without one of the machine's memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,7 @@ class Progress(TrainerCallback):
                 "seconds": round(seconds, 3),
                 "tokens_per_s": round(work.tokens / seconds, 1),
                 "mfu": round(work.operations / seconds / self.peak, 4),
+                "memory_gib": round(memory(args.device) / 2**30, 2),
                 "eta_s": round((state.max_steps - state.global_step) * sum(recent) / len(recent)),
             }
         else:

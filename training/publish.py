@@ -22,6 +22,10 @@ def publish(settings: TrainSettings, report: dict[str, Any], versions: dict[str,
     out = settings.out
     job = json.loads((out / "job.json").read_text())
     building = out / ".model.building"
+    log = read_log(out / "log.jsonl")
+    results = summarize(log)
+    if not building.is_dir() and (out / "model").is_dir():
+        return results  # published before
     if settings.method == "lora":
         building = _merged(out, job["base"])
     for pickle in building.glob("*.bin"):  # the trainer's arguments
@@ -35,13 +39,15 @@ def publish(settings: TrainSettings, report: dict[str, Any], versions: dict[str,
     config = json.loads((building / "config.json").read_text())
     config["use_cache"] = True
     (building / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    log = read_log(out / "log.jsonl")
-    results = summarize(log)
     shutil.copy(out / "log.jsonl", building / "training_log.jsonl")
     draw(log, building / "curves.png")
     shutil.copy(building / "curves.png", out / "curves.png")
     card = jinja2.Template(CARD.read_text(), trim_blocks=True).render(
-        settings=settings, report=report, results=results, versions=versions
+        settings=settings,
+        settings_json=settings.model_dump_json(indent=1, exclude={"out", "data"}),
+        report=report,
+        results=results,
+        versions=versions,
     )
     (building / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(out / "model", ignore_errors=True)

@@ -18,7 +18,7 @@ import torch
 from torch import distributed
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
 
-from training.checkpoints import COMPLETE, REFUSAL, newest_checkpoint
+from training.checkpoints import COMPLETE, REFUSAL, TRAINED, newest_checkpoint
 from training.data import Sample, read_samples
 from training.packing import PER_SEQUENCE, Layout, Plan, Rows, packed, plan, register_attention, shared_prefix
 from training.progress import Progress, Shape, Work, peak
@@ -76,7 +76,7 @@ def work(out: Path) -> None:
     # On all processes: under ZeRO 3 each has a part of the weights.
     trainer.save_model(str(out / ".model.building"))
     if trainer.is_world_process_zero():
-        (out / "trained.json").write_text(json.dumps({"step": trainer.state.global_step, "attention": attention}))
+        (out / TRAINED).write_text(json.dumps({"step": trainer.state.global_step, "attention": attention}))
     if distributed.is_initialized():
         distributed.barrier()
 
