@@ -18,9 +18,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.runs import medaction
-from tests.tiny_model import ASKED, dataset, tiny_model
+from tests.tiny_model import dataset, tiny_model
 from training.base import resolve
 from training.checkpoints import newest_checkpoint
+from training.data import read_samples
 from training.estimate import check, needs
 from training.launch import fit, prepare_run
 from training.progress import read_log
@@ -113,13 +114,17 @@ def test_it_learns_and_leaves_a_model_that_says_so(finished_model: tuple[TrainSe
     assert f"{held_out[-1]:.4f}" in card
     assert json.loads((asked.out / "job.json").read_text())["data_version"] in card
 
-    # What was saved is what was trained: it has learnt how replies begin.
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    # What was saved is what was trained: loaded by itself, it has the loss that the log ends with.
+    assert AutoTokenizer.from_pretrained(folder).chat_template == AutoTokenizer.from_pretrained(asked.base).chat_template
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    prompt = tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, return_tensors="pt", return_dict=False)
-    written = tokenizer.decode(model.generate(prompt, max_new_tokens=20, do_sample=False)[0, prompt.shape[1] :])
-    assert written.startswith("reply ")
-    assert written.rstrip().endswith("<|im_end|>")
+    validation = read_samples(asked.out / "samples.parquet").validation
+    total = 0.0
+    with torch.no_grad():
+        for sample in validation:
+            logits = model(torch.tensor([sample.tokens])).logits[0, sample.prompt - 1 : -1]
+            targets = torch.tensor(sample.tokens[sample.prompt :])
+            total += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+    assert total / sum(sample.targets for sample in validation) == pytest.approx(held_out[-1], abs=1e-4)
 
 
 def test_a_killed_run_goes_on_with_the_same_losses(
