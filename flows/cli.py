@@ -15,6 +15,7 @@ from flows.evaluate_cli import analyse, compare, evaluate
 from flows.kg_cli import kg
 from flows.options import OUT, PRESET, options_of, prefect, settings_of
 from flows.settings import DistillSettings, EnvironmentSettings, Retry
+from flows.train_cli import serve, train
 from kg.tables import BadTable
 from trajectories.store import Store, StoreError, publish_if_missing
 
@@ -245,6 +246,10 @@ def _environments(settings: EnvironmentSettings) -> None:
 
     with prefect(settings.out):
         print_checks(flow(settings))
+
+
+medaction.add_command(train)
+medaction.add_command(serve)
 
 
 if __name__ == "__main__":

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from flows.settings import DistillSettings, EnvironmentSettings, load_preset
+from flows.settings import DistillSettings, load_preset
 
 # Lists are given one by one: --teacher A --teacher B.
-ONE_BY_ONE = {"teachers": "teacher", "only": "case", "allow": "allow", "judges": "judge"}
+ONE_BY_ONE = {"teachers": "teacher", "only": "case", "allow": "allow", "judges": "judge", "data": "data", "styles": "style"}
 
 
 def options_of(
-    settings: type[EnvironmentSettings], without: Collection[str] = ()
+    settings: type[BaseModel], without: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """One option for every field of the settings, so that the command line can do what the form and the preset can.
 
@@ -34,7 +34,7 @@ def options_of(
     return add
 
 
-Settings = TypeVar("Settings", bound=EnvironmentSettings)
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any]) -> Settings:

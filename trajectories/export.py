@@ -23,7 +23,7 @@ Prompt = Callable[[str, str, Sequence[Turn], int, Style], list[dict[str, str]]]
 _STRING, _INT = pl.String(), pl.Int32()
 SCHEMA = pl.Schema(
     {
-        "id": _STRING, "messages": pl.List(pl.Struct({"role": _STRING, "content": _STRING})),
+        "id": _STRING, "messages": pl.List(pl.Struct({"role": _STRING, "content": _STRING})), "thinking": _STRING,
         "case_id": _STRING, "teacher": _STRING, "style": _STRING, "turn": _INT, "trajectory_turns": _INT,
         "final": pl.Boolean(), "trajectory_id": _STRING, "parent_id": _STRING, "branch_turn": _INT, "sample": _INT,
         "status": _STRING, "dtc": _INT, "rac": pl.Float64(), "diagnosis": _STRING, "source": _STRING,
@@ -94,6 +94,7 @@ def _record(
     return {
         "id": f"{trajectory.trajectory_id}-{turn.number}",
         "messages": messages,
+        "thinking": turn.thinking,
         "case_id": environment.case_id,
         "teacher": spec.teacher,
         "style": spec.style,

@@ -1,0 +1,148 @@
+"""Tokens a second, memory and share of useful tokens: our trainer against TRL's SFTTrainer with its defaults, one after the other.
+
+Both see the same records, model, precision and batch in one run, each in a process of its own; only ratios mean anything on a
+machine with other work. TRL is no dependency: pip install trl datasets.
+
+    python benchmarks/training.py --data runs/demo --model SmolLM2/ --records 32
+    python benchmarks/training.py --data runs/demo --shape qwen3-8b --tokenizer Qwen3-8B/ --row-tokens 16384   # a GPU
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SHAPES: dict[str, dict[str, int | bool]] = {
+    "qwen3-0.6b": {
+        "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
+        "tie_word_embeddings": True,
+    },
+    "qwen3-8b": {
+        "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32,
+        "tie_word_embeddings": False,
+    },
+}  # fmt: skip
+"""Published shapes, filled with random weights: speed does not depend on what a model knows."""
+
+
+def random_model(shape: str, tokenizer: Path, folder: Path) -> Path:
+    """A Qwen3 of a shape with random bf16 weights, and the tokenizer (with its chat template) in `tokenizer`."""
+    import torch
+    from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+
+    loaded = AutoTokenizer.from_pretrained(tokenizer)
+    loaded.save_pretrained(folder)
+    config = Qwen3Config(
+        vocab_size=151_936, num_key_value_heads=8, head_dim=128, max_position_embeddings=40_960,
+        eos_token_id=loaded.eos_token_id, **SHAPES[shape],
+    )  # fmt: skip
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        Qwen3ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, float]:
+    from training.launch import fit, prepare_run
+    from training.progress import read_log
+    from training.settings import TrainSettings
+
+    settings = TrainSettings(
+        data=[str(given.data)], base=str(model), out=out, scale=given.records, max_length=given.max_length,
+        row_tokens=given.row_tokens, batch=given.batch, epochs=1, zero=given.zero, processes=1, validation_records=1,
+        save_every=10**6, evaluate_every=10**6, gradient_checkpointing=given.checkpointing, warmup=0.0,
+    )  # fmt: skip
+    out.mkdir()
+    report = prepare_run(settings)
+    fit(settings, lambda line: print(json.dumps(line), file=sys.stderr))
+    steps = [line for line in read_log(out / "log.jsonl") if "loss" in line]
+    warm = steps[1:] or steps
+    return {
+        "tokens_per_s": sum(line["tokens"] for line in warm) / sum(line["seconds"] for line in warm),
+        "targets_per_s": sum(line["targets"] for line in warm) / sum(line["seconds"] for line in warm),
+        "loss_share": report["target_share"],
+        "peak_gib": steps[-1]["memory_gib"],
+        "mfu": sum(line["mfu"] * line["seconds"] for line in warm) / sum(line["seconds"] for line in warm),
+    }
+
+
+TRL = """
+import json, sys, time
+import polars as pl, torch
+from datasets import Dataset
+from transformers import AutoTokenizer, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+from training.progress import memory
+
+job = json.loads(sys.argv[1])
+cuda = torch.cuda.is_available()
+frame = pl.read_parquet(job["data"] + "/dataset/train.parquet" if job["run"] else job["data"] + "/train.parquet")
+samples = pl.read_parquet(job["samples"]).filter(pl.col("split") == "train")
+chosen = frame.filter(pl.col("id").is_in(samples["id"].implode()))
+spent = []
+
+class Clock(TrainerCallback):
+    def on_step_begin(self, *_, **__): self.started = time.perf_counter()
+    def on_step_end(self, *_, **__): spent.append(time.perf_counter() - self.started)
+
+trainer = SFTTrainer(
+    model=job["model"],
+    args=SFTConfig(
+        output_dir=job["out"], per_device_train_batch_size=job["micro"], gradient_accumulation_steps=job["batch"] // job["micro"],
+        num_train_epochs=1, max_length=job["max_length"], bf16=cuda, use_cpu=not cuda, gradient_checkpointing=job["checkpointing"],
+        model_init_kwargs={"dtype": "bfloat16" if cuda else "float32"}, report_to=[], save_strategy="no", disable_tqdm=True,
+    ),
+    train_dataset=Dataset.from_list([{"messages": row} for row in chosen["messages"].to_list()]),
+    processing_class=AutoTokenizer.from_pretrained(job["model"]),
+    callbacks=[Clock()],
+)
+trainer.train()
+counted = sum(len(row["input_ids"]) for row in trainer.train_dataset)
+steps = len(spent)
+warm = spent[1:] or spent
+share = len(warm) / steps
+print(json.dumps({"tokens_per_s": counted * share / sum(warm), "peak_gib": memory(trainer.args.device) / 2**30}))
+"""
+
+
+def trl(given: argparse.Namespace, model: Path, out: Path, samples: Path) -> dict[str, float]:
+    job = {
+        "data": str(given.data), "run": (given.data / "dataset").is_dir(), "samples": str(samples), "model": str(model), "out": str(out),
+        "batch": given.batch, "micro": given.micro, "max_length": given.max_length, "checkpointing": given.checkpointing,
+    }  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", TRL, json.dumps(job)], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a dataset's folder, or its run's")
+    parser.add_argument("--model", type=Path, help="a folder of safetensors")
+    parser.add_argument("--shape", choices=SHAPES, help="random weights instead")
+    parser.add_argument("--tokenizer", type=Path, help="with --shape: a folder with a tokenizer and its chat template")
+    parser.add_argument("--records", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--micro", type=int, default=8, help="TRL's records at once (its default is 8)")
+    parser.add_argument("--max-length", type=int, default=2048)
+    parser.add_argument("--row-tokens", type=int, default=8192)
+    parser.add_argument("--zero", type=int, default=0, help="DeepSpeed's ZeRO stage of ours")
+    parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, in both")
+    parser.add_argument("--only", choices=["ours", "trl"])
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        model = given.model or random_model(given.shape, given.tokenizer, folder / "model")
+        result = {"ours": ours(given, model, folder / "ours")}
+        if given.only != "ours":
+            result["trl"] = trl(given, model, folder / "trl", folder / "ours/samples.parquet")
+            result["ratio"] = {
+                "tokens_per_s": result["ours"]["tokens_per_s"] / result["trl"]["tokens_per_s"],
+                "peak": result["ours"]["peak_gib"] / result["trl"]["peak_gib"],
+            }
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

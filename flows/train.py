@@ -1,0 +1,118 @@
+"""The training flow: a dataset and a base model in, a fine-tuned model with its card and curves out.
+
+Run as: medaction train --data runs/demo --base SmolLM2/ --out runs/model
+"""
+
+import base64
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from rich.table import Table
+
+from flows.progress import console
+from flows.versions import code_version
+from training.launch import fit, lock, prepare_run
+from training.publish import publish
+from training.settings import ProcessDied, TrainSettings
+
+PACKAGES = ("torch", "transformers", "deepspeed", "peft", "accelerate")
+RETRIES = 2
+"""How often processes that died are started again, each time from the newest whole checkpoint."""
+
+
+@flow(name="train", flow_run_name="train {settings.base} to {settings.out}", persist_result=False)
+def train(settings: TrainSettings) -> dict[str, Any]:
+    """Check and tokenize, train, write the model. A rerun on the same folder goes on from the newest whole checkpoint.
+
+    Raises TrainError with the remedy for what is refused, and ProcessDied when the processes die again and again.
+    """
+    with lock(settings.out, settings.node_rank):
+        if settings.node_rank:
+            fitting(settings, {})
+            return {}
+        report = preparing(settings)
+        fitting(settings, report)
+        return publishing(settings, report)
+
+
+@task(name="prepare")
+def preparing(settings: TrainSettings) -> dict[str, Any]:
+    with console.status("checking and tokenizing"):
+        report = prepare_run(settings)
+    rows = [{"": name, "records": report[name], "cases": report[f"{name}_cases"]} for name in ("train", "validation")]
+    create_table_artifact(key="training-data", table=rows, description=f"Tokens a record: {json.dumps(report['record'])}")
+    told = f"{report['train']} records of {report['train_cases']} cases, {report['validation']} held out"
+    console.print(
+        f"{told}; {report['tokens']} tokens, {100 * report['target_share']:.0f} % of them targets; {report['steps']} steps"
+    )
+    if report["overlong"]:
+        console.print(
+            f"[yellow]{len(report['overlong'])} records are longer than {settings.max_length} tokens and left out: report.json"
+        )
+    return report
+
+
+def _died(task: Any, run: Any, state: Any) -> bool:
+    """Only processes that died are started again; what is refused stays refused."""
+    return isinstance(state.result(raise_on_failure=False), ProcessDied)
+
+
+@task(name="fit", retries=RETRIES, retry_delay_seconds=10, retry_condition_fn=_died)
+def fitting(settings: TrainSettings, report: dict[str, Any]) -> None:
+    progress = create_progress_artifact(0.0, "training", f"{settings.base}: {report.get('steps', '?')} steps")
+    log = get_run_logger()
+
+    def tell(line: dict[str, Any]) -> None:
+        words = _words(line)
+        log.info(words)
+        console.print(words)
+        update_progress_artifact(progress, progress=100 * line["step"] / line["steps"], description=words)  # type: ignore[arg-type]
+
+    fit(settings, tell)
+
+
+def _words(line: dict[str, Any]) -> str:
+    where = f"step {line['step']}/{line['steps']}, epoch {line['epoch']:.2f}: "
+    if "eval_loss" in line:
+        return f"{where}held-out loss {line['eval_loss']:.4f}"
+    minutes, seconds = divmod(line["eta_s"], 60)
+    speed = f"{line['tokens_per_s']:.0f} tokens/s, MFU {100 * line['mfu']:.0f} %"
+    return f"{where}loss {line['loss']:.4f}, {speed}, {minutes}:{seconds:02} to go"
+
+
+@task(name="publish")
+def publishing(settings: TrainSettings, report: dict[str, Any]) -> dict[str, Any]:
+    results = publish(settings, report, versions())
+    create_table_artifact(key="training-result", table=[{"": name, "value": value} for name, value in results.items()])
+    picture = base64.b64encode((settings.out / "curves.png").read_bytes()).decode()
+    create_markdown_artifact(key="training-curves", markdown=f"![curves](data:image/png;base64,{picture})")
+    return results
+
+
+def versions() -> dict[str, str]:
+    """Versions of the code, of Python and of the packages that training depends on."""
+    found = {"medaction": code_version(), "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def print_results(out: Path, results: dict[str, Any]) -> None:
+    table = Table("result", "value", title="Training")
+    for name, value in results.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    console.print(table)
+    console.print(f"The model is in {out / 'model'}. Serve it: medaction serve {out}")

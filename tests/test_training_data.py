@@ -1,0 +1,153 @@
+"""From a dataset to token ids: which records, which tokens the loss is on, and what is refused with which remedy."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+pytest.importorskip("transformers", reason="training is not installed (pip install 'medaction[train]')")
+
+from tests.tiny_model import ASKED, CHATML, REPLY, dataset, tiny_tokenizer
+from training.data import Prepared, Renderer, prepare, read_datasets, read_samples, thinned, write_samples
+from training.settings import TrainError, TrainSettings
+
+# Opens the thinking in the prompt, and leaves it out of what is rendered afterwards.
+OPENS_THINKING = CHATML.replace("message['content']", "message['content'].split('</think>')[-1].strip()").replace(
+    "assistant\n' }}", "assistant\n<think>\n' }}"
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return tiny_tokenizer()
+
+
+def prepared(tokenizer: Any, *folders: object, **settings: Any) -> Prepared:
+    asked = TrainSettings(data=[str(folder) for folder in folders], out=Path("unused"), **settings)
+    return thinned(prepare(read_datasets(asked), Renderer(tokenizer), asked.max_length), asked)
+
+
+def test_the_loss_is_on_the_reply_and_its_end_mark_alone(tokenizer: Any) -> None:
+    tokens, prompt = Renderer(tokenizer)([*ASKED, REPLY])
+    assert tokenizer.decode(tokens[prompt:]) == REPLY["content"] + "<|im_end|>"
+    served = tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, tokenize=False)
+    assert list(tokens[:prompt]) == tokenizer(served, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("template", [CHATML, OPENS_THINKING])
+def test_thinking_is_learnt_where_the_data_has_it(template: str) -> None:
+    made = tiny_tokenizer(template)
+    prompt, target = Renderer(made).texts([*ASKED, REPLY], "It may be malaria.")
+    assert (prompt + target).endswith(f"<think>\nIt may be malaria.\n</think>\n\n{REPLY['content']}<|im_end|>")
+    assert prompt == made.apply_chat_template(ASKED, add_generation_prompt=True, tokenize=False)
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        (None, "has no chat template"),
+        (CHATML.replace("message['content']", "message['content'] | upper"), "changes or drops"),
+        (CHATML.replace("<|im_end|>", ""), "no special token"),
+        ("{{ messages | length }}" + CHATML, "cannot be masked"),
+    ],
+)
+def test_a_template_that_leaves_no_cut_is_refused(template: str | None, told: str) -> None:
+    made = tiny_tokenizer(template)
+    with pytest.raises(TrainError, match=told):
+        Renderer(made)([*ASKED, REPLY])
+
+
+def test_smaller_scales_are_subsets_and_held_out_cases_stay_whole(tokenizer: Any, tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "d")
+    found = [{sample.id for sample in prepared(tokenizer, folder, scale=scale, seed=3).train} for scale in (4, 9, 24)]
+    assert [len(ids) for ids in found] == [4, 9, 24]
+    assert found[0] < found[1] < found[2]
+    assert {sample.id for sample in prepared(tokenizer, folder, scale=4, seed=4).train} != found[0]
+    whole = prepared(tokenizer, folder, scale=4)
+    assert len(whole.validation) == 8
+    assert not {sample.case_id for sample in whole.validation} & {sample.case_id for sample in whole.train}
+    with pytest.raises(TrainError, match="there are 24 training records"):
+        prepared(tokenizer, folder, scale=25)
+
+
+def test_datasets_are_mixed_by_their_shares_and_teachers_chosen(tokenizer: Any, tmp_path: Path) -> None:
+    pruned, unfiltered = dataset(tmp_path / "pruned"), dataset(tmp_path / "unfiltered")
+    mixed = prepared(tokenizer, f"{pruned}=0.75", f"{unfiltered}=0.25", scale=16).train
+    assert sum(sample.id.startswith("pruned") for sample in mixed) == 12
+    assert len(mixed) == 16
+    assert len(prepared(tokenizer, f"{pruned}=0.75", f"{unfiltered}=0.25").train) == 32
+    assert {sample.teacher for sample in prepared(tokenizer, pruned, teachers=["b"]).train} == {"b"}
+    with pytest.raises(TrainError, match="no record of the teacher c: there are a, b"):
+        prepared(tokenizer, pruned, teachers=["c"])
+    with pytest.raises(TrainError, match="give every dataset a share"):
+        prepared(tokenizer, f"{pruned}=0.75", unfiltered)
+
+
+def test_records_that_are_too_long_are_left_out_whole_and_listed(tokenizer: Any, tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "d")
+    long = [*ASKED, REPLY | {"content": "fever " * 200}]
+    dataset(tmp_path / "long", teachers=("c",), messages=long)
+    found = prepared(tokenizer, folder, tmp_path / "long", max_length=100)
+    assert {sample.teacher for sample in found.train} == {"a", "b"}
+    assert len(found.overlong) == 16
+    assert all(length > 100 for _, length in found.overlong)
+    with pytest.raises(TrainError, match="every record is longer than --max-length 100"):
+        prepared(tokenizer, tmp_path / "long", max_length=100)
+
+
+def test_without_a_validation_split_cases_are_held_out(tokenizer: Any, tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "d", cases=40)
+    whole = pl.concat([pl.read_parquet(folder / f"{split}.parquet") for split in ("train", "validation")])
+    whole.write_parquet(folder / "train.parquet")
+    (folder / "validation.parquet").unlink()
+    found = prepared(tokenizer, folder, validation_percent=20)
+    held_out = {sample.case_id for sample in found.validation}
+    assert 2 <= len(held_out) <= 16
+    assert not held_out & {sample.case_id for sample in found.train}
+
+
+def test_bad_datasets_are_refused_with_the_remedy(tokenizer: Any, tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match=r"is no dataset: there is no train\.parquet"):
+        prepared(tokenizer, tmp_path)
+    with pytest.raises(TrainError, match=r"medrbench, a benchmark: .*never for training"):
+        prepared(tokenizer, dataset(tmp_path / "benchmark", source="medrbench"))
+    empty = dataset(tmp_path / "empty")
+    for split in ("train", "validation"):
+        pl.read_parquet(empty / f"{split}.parquet").clear().write_parquet(empty / f"{split}.parquet")
+    with pytest.raises(TrainError, match="is empty: see the run's summary"):
+        prepared(tokenizer, empty)
+    torn = dataset(tmp_path / "torn")
+    (torn / "train.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(TrainError, match="cannot be read"):
+        prepared(tokenizer, torn)
+    with pytest.raises(TrainError, match="no assistant's reply"):
+        prepared(tokenizer, dataset(tmp_path / "unanswered", messages=ASKED))
+    both = dataset(tmp_path / "both")
+    pl.read_parquet(both / "train.parquet").head(1).with_columns(id=pl.lit("again")).write_parquet(both / "validation.parquet")
+    with pytest.raises(TrainError, match="on both sides of the split, case-0 first"):
+        prepared(tokenizer, both)
+
+
+def test_what_is_written_for_the_processes_is_read_back(tokenizer: Any, tmp_path: Path) -> None:
+    found = prepared(tokenizer, dataset(tmp_path / "d"))
+    write_samples(found, tmp_path / "samples.parquet")
+    again = read_samples(tmp_path / "samples.parquet")
+    assert (again.train, again.validation) == (found.train, found.validation)
+
+
+def test_a_real_dataset_becomes_samples_whose_targets_are_the_stored_replies(
+    tokenizer: Any, finished: tuple[Path, Path]
+) -> None:
+    _, out = finished
+    found = prepared(tokenizer, out)
+    replies = {
+        line["id"]: line["messages"][-1]["content"]
+        for split in ("train", "validation")
+        for line in map(json.loads, (out / f"dataset/{split}.jsonl").open())
+    }
+    assert {sample.id for sample in (*found.train, *found.validation)} == set(replies)
+    for sample in found.train:
+        assert tokenizer.decode(sample.tokens[sample.prompt :]) == replies[sample.id] + "<|im_end|>"
+    assert 0.03 < found.report()["target_share"] < 0.5

@@ -1,0 +1,256 @@
+"""Training end to end, in real processes: the model learns, a killed run goes on as if nothing had happened, bad input is refused."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("deepspeed", reason="training is not installed (pip install 'medaction[train]')")
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.runs import medaction
+from tests.tiny_model import dataset, tiny_model
+from training.base import resolve
+from training.checkpoints import newest_checkpoint
+from training.data import read_samples
+from training.estimate import check, needs
+from training.launch import fit, prepare_run
+from training.progress import read_log
+from training.publish import publish
+from training.run import deepspeed_config
+from training.serving import command
+from training.settings import TrainError, TrainSettings
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dataset(tmp_path_factory.mktemp("data") / "d")
+
+
+def settings(base: Path, data: Path, out: Path, **change: Any) -> TrainSettings:
+    usual = {
+        "batch": 8, "epochs": 14, "learning_rate": 5e-3, "max_length": 512, "save_every": 8, "evaluate_every": 20,
+        "gradient_checkpointing": False, "processes": 1,
+    }  # fmt: skip
+    return TrainSettings.model_validate({"data": [str(data)], "base": str(base), "out": out} | usual | change)
+
+
+def trained(asked: TrainSettings) -> list[dict[str, Any]]:
+    """The log of a run, without Prefect; its model is written."""
+    asked.out.mkdir(parents=True, exist_ok=True)
+    report = prepare_run(asked)
+    fit(asked, lambda line: None)
+    publish(asked, report, {"medaction": "test"})
+    return read_log(asked.out / "log.jsonl")
+
+
+def losses(log: list[dict[str, Any]]) -> dict[tuple[int, str], float]:
+    return {(line["step"], kind): line[kind] for line in log for kind in ("loss", "eval_loss") if kind in line}
+
+
+def same_curve(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+    expected = losses(one)
+    found = losses(other)
+    assert found.keys() == expected.keys()
+    assert max(abs(found[key] - expected[key]) for key in expected) < 1e-3
+
+
+def killed_midway(asked: TrainSettings) -> int:
+    """Start the run in a process, kill it once a checkpoint is whole; returns the step that it had come to."""
+    code = (
+        "import sys; from training.launch import fit, prepare_run; from training.settings import TrainSettings\n"
+        "asked = TrainSettings.model_validate_json(sys.argv[1])\n"
+        "asked.out.mkdir(parents=True, exist_ok=True); prepare_run(asked); fit(asked, lambda line: None)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, asked.model_dump_json()]) as run:
+        deadline = time.monotonic() + 300
+        while newest_checkpoint(asked.out) is None:
+            assert run.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        run.send_signal(signal.SIGKILL)
+    return read_log(asked.out / "log.jsonl")[-1]["step"]
+
+
+@pytest.fixture(scope="module")
+def finished_model(
+    base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrainSettings, list[dict[str, Any]]]:
+    asked = settings(base, data, tmp_path_factory.mktemp("finished_model") / "out")
+    return asked, trained(asked)
+
+
+def test_it_learns_and_leaves_a_model_that_says_so(finished_model: tuple[TrainSettings, list[dict[str, Any]]]) -> None:
+    asked, log = finished_model
+    assert [line["step"] for line in log if "loss" in line] == list(range(1, 43))
+    held_out = [line["eval_loss"] for line in log if "eval_loss" in line]
+    assert held_out[-1] < held_out[0] / 2
+    folder = asked.out / "model"
+    names = {file.name for file in folder.iterdir()}
+    assert {
+        "model.safetensors",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "README.md",
+        "curves.png",
+        "training_log.jsonl",
+    } <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt"))]
+    card = (folder / "README.md").read_text()
+    assert f"{held_out[-1]:.4f}" in card
+    assert json.loads((asked.out / "job.json").read_text())["data_version"] in card
+
+    # What was saved is what was trained: loaded by itself, it has the loss that the log ends with.
+    assert AutoTokenizer.from_pretrained(folder).chat_template == AutoTokenizer.from_pretrained(asked.base).chat_template
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    validation = read_samples(asked.out / "samples.parquet").validation
+    total = 0.0
+    with torch.no_grad():
+        for sample in validation:
+            logits = model(torch.tensor([sample.tokens])).logits[0, sample.prompt - 1 : -1]
+            targets = torch.tensor(sample.tokens[sample.prompt :])
+            total += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+    assert total / sum(sample.targets for sample in validation) == pytest.approx(held_out[-1], abs=1e-4)
+
+
+def test_a_killed_run_goes_on_with_the_same_losses(
+    finished_model: tuple[TrainSettings, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    asked, log = finished_model
+    again = asked.model_copy(update={"out": tmp_path / "out"})
+    assert killed_midway(again) < 42
+    torn = again.out / "checkpoints" / "checkpoint-999"
+    shutil.copytree(newest_checkpoint(again.out) or Path(), torn)
+    (torn / "complete").unlink()
+    same_curve(log, trained(again))
+    assert len(list((again.out / "checkpoints").iterdir())) == again.keep
+
+
+@pytest.mark.model
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("change", [{"zero": 2}, {"zero": 3}, {"zero": 3, "gradient_checkpointing": True}])
+def test_two_processes_learn_the_same_and_can_be_killed(
+    finished_model: tuple[TrainSettings, list[dict[str, Any]]], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    asked, log = finished_model
+    again = asked.model_copy(update={"out": tmp_path / "out", "processes": 2, "row_tokens": 600} | change)
+    assert killed_midway(again) < 42
+    same_curve(log, trained(again))
+
+
+@pytest.mark.model
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("change", [{"zero": 0}, {"zero": 1, "launcher": "ray"}, {"zero": 2, "method": "lora", "lora_rank": 8}])
+def test_other_ways_learn_too(base: Path, data: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    log = trained(settings(base, data, tmp_path / "out", processes=2, **change))
+    held_out = [line["eval_loss"] for line in log if "eval_loss" in line]
+    assert held_out[-1] < held_out[0] - 0.5
+    assert (tmp_path / "out/model/model.safetensors").is_file()
+
+
+@pytest.mark.model
+@pytest.mark.timeout(1200)
+def test_two_nodes_meet(base: Path, data: Path, tmp_path: Path) -> None:
+    from flows.services import free_port
+
+    both = settings(base, data, tmp_path / "out", epochs=2, nodes=2, rendezvous=f"127.0.0.1:{free_port()}")
+    both.out.mkdir()
+    prepare_run(both)
+    code = (
+        "import sys; from training.launch import fit; from training.settings import TrainSettings\n"
+        "fit(TrainSettings.model_validate_json(sys.argv[1]), lambda line: None)\n"
+    )
+    second = both.model_copy(update={"node_rank": 1})
+    with subprocess.Popen([sys.executable, "-c", code, second.model_dump_json()]) as other:
+        fit(both, lambda line: None)
+        assert other.wait(timeout=60) == 0
+    assert len([line for line in read_log(both.out / "log.jsonl") if "loss" in line]) == 6
+
+
+def test_the_command_trains_and_refuses(base: Path, data: Path, tmp_path: Path, run_environment: dict[str, str]) -> None:
+    given = ("train", "--data", data, "--base", base, "--max-length", 512, "--processes", 1, "--batch", 8, "--epochs", 1)
+    done = medaction(run_environment, *given, "--out", tmp_path / "out", "--zero", 0)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/model/README.md").is_file()
+    refused = medaction(run_environment, *given, "--out", tmp_path / "other", "--teacher", "nobody")
+    assert refused.returncode == 1
+    assert refused.stderr.strip().splitlines()[-1] == "medaction: no record of the teacher nobody: there are a, b"
+    wrong = medaction(run_environment, *given, "--out", tmp_path / "other", "--zero", 0, "--offload", "all")
+    assert wrong.returncode == 2
+    assert "offload 'all' needs ZeRO" in wrong.stderr
+
+
+def test_another_run_is_not_gone_on_with(finished_model: tuple[TrainSettings, list[dict[str, Any]]]) -> None:
+    asked, _ = finished_model
+    with pytest.raises(TrainError, match=r"checkpoints of another run \(learning_rate was 0\.005, is 0\.001\)"):
+        prepare_run(asked.model_copy(update={"learning_rate": 1e-3}))
+
+
+def test_bases_are_checked_before_they_are_loaded(base: Path, tmp_path: Path) -> None:
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "pytorch_model.bin").write_bytes(b"\x80\x04never read")
+    with pytest.raises(TrainError, match="holds pickled weights only"):
+        resolve(str(pickled), tmp_path)
+    torn = tmp_path / "torn"
+    shutil.copytree(base, torn)
+    os.truncate(torn / "model.safetensors", 5000)
+    with pytest.raises(TrainError, match="no whole safetensors file"):
+        resolve(str(torn), tmp_path)
+    with pytest.raises(TrainError, match="there is no such folder"):
+        resolve(str(tmp_path / "nowhere"), tmp_path)
+    (tmp_path / "broken.gguf").write_bytes(b"not a model")
+    with pytest.raises(TrainError, match="cannot be read as a model"):
+        resolve(str(tmp_path / "broken.gguf"), tmp_path / "converted")
+    with pytest.raises(TrainError, match="holds no model"):
+        command(tmp_path, 8000)
+
+
+def test_too_little_disk_or_memory_is_said_before_the_start(base: Path, data: Path, tmp_path: Path) -> None:
+    asked = settings(base, data, tmp_path / "out")
+    found = needs(resolve(str(base), tmp_path), asked, 1, False, 0.2)
+    assert found is not None
+    check(found, asked, 1, 2**34, "cpu")
+    with pytest.raises(TrainError, match=r"GiB of memory on the cpu, 0\.0 are free.*--method lora"):
+        check(found, asked, 1, found.state, "cpu")
+    with pytest.raises(TrainError, match=r"GiB of disk .* lower --keep"):
+        check(
+            needs(resolve(str(base), tmp_path), asked.model_copy(update={"keep": 10**9}), 1, False, 0.2) or found,
+            asked,
+            1,
+            2**34,
+            "cpu",
+        )
+
+
+def test_an_8b_model_fits_as_published_tables_say(base: Path, data: Path, tmp_path: Path) -> None:
+    """16 bytes a parameter in all (Rajbhandari et al. 2020, mixed-precision Adam), shared out as ZeRO says."""
+    from training.base import Base
+
+    eight = Base("", 8_000_000_000, hidden=4096, layers=36, vocabulary=151_936)
+    for zero, gib in ((0, 119), (1, 52), (2, 41), (3, 30)):
+        found = needs(eight, settings(base, data, tmp_path, zero=zero), 4, True, 0.2)
+        assert found is not None
+        assert round(found.state / 2**30) == gib
+
+
+def test_the_zero_configuration_says_what_was_asked_for(base: Path, data: Path, tmp_path: Path) -> None:
+    asked = settings(base, data, tmp_path, zero=3, offload="all")
+    zero = deepspeed_config(asked, cuda=True)["zero_optimization"]
+    assert zero["stage"] == 3
+    assert zero["offload_param"]["device"] == zero["offload_optimizer"]["device"] == "cpu"
+    assert "offload_optimizer" not in deepspeed_config(settings(base, data, tmp_path), cuda=True)["zero_optimization"]

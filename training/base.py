@@ -1,0 +1,97 @@
+"""The base model: which weights are taken, what they are, and what is refused. Only safetensors and GGUF are read, never a pickle."""
+
+import json
+import shutil
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from training.settings import TrainError
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base model as a folder of safetensors, or a name on the hub (then its size is unknown before the download: None)."""
+
+    path: str
+    parameters: int | None
+    hidden: int = 0
+    layers: int = 0
+    vocabulary: int = 0
+
+
+def resolve(base: str, converted: Path) -> Base:
+    """Find and check the base model; a GGUF file is turned into safetensors in the folder `converted`, once.
+
+    Raises TrainError: pickled weights, no weights, not to be read.
+    """
+    path = Path(base).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise TrainError(f"--base {base}: there is no such file")
+        if not (converted / "config.json").is_file():
+            from_gguf(path, converted)
+        path = converted
+    elif not path.is_dir():
+        if path.is_absolute() or base.startswith((".", "~")) or base.count("/") != 1:
+            raise TrainError(f"--base {base}: there is no such folder, and it is no model's name (OWNER/NAME) either")
+        return Base(base, None)
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        pickles = sorted(found.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for found in path.glob(pattern))
+        if pickles:
+            raise TrainError(
+                f"{path} holds pickled weights only ({pickles[0]}): loading a pickle runs whatever code is in it."
+                " Take the model's safetensors, or convert it where it is trusted: save_pretrained(..., safe_serialization=True)"
+            )
+        raise TrainError(f"{path} holds no model: there are no *.safetensors")
+    try:
+        config = json.loads((path / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise TrainError(f"{path}/config.json cannot be read ({error}): the base model's folder is not whole") from error
+    text = config.get("text_config", config)
+    parameters = sum(_parameters(file) for file in weights)
+    return Base(str(path), parameters, text.get("hidden_size", 0), text.get("num_hidden_layers", 0), text.get("vocab_size", 0))
+
+
+def _parameters(file: Path) -> int:
+    """Of a safetensors file, from its header alone. Raises TrainError when it is cut short."""
+    try:
+        with file.open("rb") as data:
+            (length,) = struct.unpack("<Q", data.read(8))
+            if length > file.stat().st_size:
+                raise ValueError("its header is longer than the file")
+            header = json.loads(data.read(length))
+        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+        if 8 + length + max(entry["data_offsets"][1] for entry in tensors) != file.stat().st_size:
+            raise ValueError("its length is not what its header says")
+    except (ValueError, KeyError, struct.error) as error:
+        raise TrainError(f"{file} is no whole safetensors file ({error}): copy it again") from error
+    return sum(prod(entry["shape"]) for entry in tensors)
+
+
+def from_gguf(file: Path, folder: Path) -> None:
+    """Write the model in a GGUF file as a folder of fp32 safetensors with its tokenizer.
+
+    Quantized weights are dequantized: a fine base to try things out, not the model's original weights.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    except (ValueError, OSError, ImportError, KeyError) as error:
+        raise TrainError(f"{file} cannot be read as a model: {error}") from error
+    # The weights are ordinary ones by now; transformers would refuse to save them as quantized.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    building = folder.with_name(f".{folder.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    model.save_pretrained(building)
+    tokenizer.save_pretrained(building)
+    shutil.rmtree(folder, ignore_errors=True)
+    building.rename(folder)

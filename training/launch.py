@@ -1,0 +1,222 @@
+"""From settings to running processes: check and prepare, start, watch, and what to do when they end.
+
+`prepare` and `fit` are the two halves that the flow retries apart: a fit that died goes on from its newest whole checkpoint.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+from huggingface_hub.errors import HfHubHTTPError
+
+from training import estimate
+from training.base import resolve
+from training.checkpoints import REFUSAL, TRAINED, drop_torn_checkpoints
+from training.data import Renderer, prepare, read_datasets, thinned, write_samples
+from training.settings import ProcessDied, TrainError, TrainSettings
+
+LAST_WORDS = 3000
+
+
+@contextmanager
+def lock(out: Path, node_rank: int) -> Iterator[None]:
+    """One run a folder and machine. Raises TrainError when another process is at it."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / f"lock-{node_rank}").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainError(f"{out} is being trained by another process: wait for it, or take another --out") from None
+        yield
+
+
+def devices() -> tuple[str, int, int]:
+    """('gpu' or 'cpu', how many, bytes of memory free on one), without opening a GPU."""
+    query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, timeout=30)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return "cpu", 1, psutil.virtual_memory().available
+    free = [int(line) * 2**20 for line in told.stdout.split() if line.isdigit()]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = len(free) if visible is None else len([one for one in visible.split(",") if one])
+    return (
+        ("gpu", count, min(free)) if told.returncode == 0 and free and count else ("cpu", 1, psutil.virtual_memory().available)
+    )
+
+
+def prepare_run(settings: TrainSettings) -> dict[str, Any]:
+    """Check everything, tokenize, write `samples.parquet` and `job.json`; returns the report, which `report.json` holds too.
+
+    Raises TrainError with the remedy: data, base model, template, disk, memory, or a folder that holds another run.
+    """
+    from transformers import AutoTokenizer
+
+    if settings.node_rank:
+        raise TrainError("only node 0 prepares")
+    out = settings.out
+    frame = read_datasets(settings)
+    base = resolve(settings.base, out / "base")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise TrainError(f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})") from error
+    prepared = thinned(prepare(frame, Renderer(tokenizer), settings.max_length), settings)
+    kind, count, memory = devices()
+    processes = (settings.processes or count) * settings.nodes
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and kind == "gpu")
+    report = prepared.report()
+    found = estimate.needs(base, settings, processes, bf16, report["target_share"])
+    if found is not None:
+        estimate.check(found, settings, settings.processes or count, memory, kind)
+    report |= {
+        "steps": settings.epochs * -(-len(prepared.train) // settings.batch),
+        "processes": processes, "device": kind, "parameters": base.parameters,
+        "needs": asdict(found) if found else None,
+        "overlong": [{"id": id_, "tokens": length} for id_, length in prepared.overlong],
+    }  # fmt: skip
+    write_samples(prepared, out / "samples.parquet")
+    report["data_version"] = _digest(out / "samples.parquet")
+    _same_run(out, settings, report["data_version"], processes)
+    job = {
+        "settings": settings.model_dump(mode="json"),
+        "base": base.path,
+        "data_version": report["data_version"],
+        "processes": processes,
+    }
+    (out / "job.json").write_text(json.dumps(job, indent=1))
+    (out / "report.json").write_text(json.dumps(report, indent=1))
+    return report
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()[:16]
+
+
+def _same_run(out: Path, settings: TrainSettings, data_version: str, processes: int) -> None:
+    """Raises TrainError when checkpoints in `out` were made with other settings or data, or sharded for other processes.
+
+    What another run without checkpoints left is forgotten.
+    """
+    if not (out / "job.json").is_file():
+        return
+    before = json.loads((out / "job.json").read_text())
+    old = TrainSettings.model_validate(before["settings"]).decides() | {"data version": before["data_version"]}
+    new = settings.decides() | {"data version": data_version}
+    if settings.zero:
+        old["processes"], new["processes"] = before["processes"], processes
+    changed = [name for name in new if old[name] != new[name]]
+    if changed and any((out / "checkpoints").glob("checkpoint-*")):
+        told = ", ".join(f"{name} was {old[name]}, is {new[name]}" for name in changed)
+        raise TrainError(f"{out} holds checkpoints of another run ({told}): take another --out, or the settings of that run")
+    if changed:
+        for left in (TRAINED, "log.jsonl"):
+            (out / left).unlink(missing_ok=True)
+
+
+def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Start the training processes and wait; every new line of the log goes to `tell`. Goes on from the newest whole checkpoint;
+    what is trained to the end is left alone.
+
+    Raises TrainError: what a process refused. Raises ProcessDied with its last words when it died.
+    """
+    out = settings.out
+    if settings.node_rank == 0 and (out / TRAINED).is_file():
+        return
+    kind, count, _ = devices()
+    processes = settings.processes or count
+    (out / REFUSAL).unlink(missing_ok=True)
+    if settings.node_rank == 0:
+        drop_torn_checkpoints(out)
+    if settings.launcher == "ray":
+        command = [sys.executable, "-m", "training.ray_run", str(out), str(processes), kind]
+    elif processes * settings.nodes == 1:
+        command = [sys.executable, "-m", "training.run", str(out)]
+    else:
+        host, _, port = settings.rendezvous.partition(":")
+        where = [
+            "--nnodes",
+            str(settings.nodes),
+            "--node-rank",
+            str(settings.node_rank),
+            "--master-addr",
+            host,
+            "--master-port",
+            port,
+        ]
+        if settings.nodes == 1:
+            where = ["--standalone"]
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            *where,
+            "--nproc-per-node",
+            str(processes),
+            "-m",
+            "training.run",
+            str(out),
+        ]
+    log = out / f"processes-{settings.node_rank}.txt"
+    threads = max(1, len(os.sched_getaffinity(0)) // processes)
+    environment = {"OMP_NUM_THREADS": str(threads), "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"} | os.environ
+    environment["MEDACTION_RUN_PID"] = str(os.getpid())
+    lines = _Tail(out / "log.jsonl")
+    with log.open("ab") as words:
+        started = words.tell()
+        running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=environment)
+        try:
+            while running.poll() is None:
+                time.sleep(0.5)
+                for line in lines.new():
+                    tell(line)
+        finally:
+            if running.poll() is None:
+                running.terminate()
+                try:
+                    running.wait(timeout=20)
+                except subprocess.TimeoutExpired:
+                    running.kill()
+                    running.wait()
+    for line in lines.new():
+        tell(line)
+    if running.returncode == 0:
+        return
+    if (out / REFUSAL).is_file():
+        raise TrainError((out / REFUSAL).read_text(encoding="utf-8"))
+    with log.open("rb") as words:
+        words.seek(max(started, log.stat().st_size - LAST_WORDS))
+        raise ProcessDied(
+            f"training ended with status {running.returncode}; the same command goes on from the newest checkpoint. The end of {log}:\n"
+            + words.read().decode(errors="replace").strip()
+        )
+
+
+class _Tail:
+    """The lines of a growing JSONL file from now on."""
+
+    def __init__(self, file: Path):
+        self.file = file
+        self.place = file.stat().st_size if file.is_file() else 0
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        if not self.file.is_file():
+            return
+        with self.file.open("rb") as data:
+            data.seek(self.place)
+            for line in data:
+                if not line.endswith(b"\n"):
+                    return  # being written
+                self.place += len(line)
+                yield json.loads(line)

@@ -1,0 +1,99 @@
+"""The trained model as a folder that others can load: safetensors, tokenizer, chat template, and a card with data, settings and curves."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from training.base import resolve
+from training.progress import draw, read_log
+from training.settings import TrainError, TrainSettings
+
+CARD = Path(__file__).with_name("model_card.md.j2")
+
+
+def publish(settings: TrainSettings, report: dict[str, Any], versions: dict[str, str]) -> dict[str, Any]:
+    """Write OUT/model from what the processes saved (adapters are merged and kept in OUT/adapter too); returns the run's results.
+
+    The folder appears whole or not at all. Raises TrainError when the saved weights are not whole.
+    """
+    out = settings.out
+    job = json.loads((out / "job.json").read_text())
+    building = out / ".model.building"
+    log = read_log(out / "log.jsonl")
+    results = summarize(log)
+    if not building.is_dir() and (out / "model").is_dir():
+        return results  # published before
+    if settings.method == "lora":
+        building = _merged(out, job["base"])
+    for pickle in building.glob("*.bin"):  # the trainer's arguments
+        pickle.unlink()
+    saved = resolve(str(building), out / "unused")
+    if report["parameters"] is not None and saved.parameters not in (
+        report["parameters"],
+        _untied(report, saved.vocabulary, saved.hidden),
+    ):
+        raise TrainError(f"{building} holds {saved.parameters} parameters, the base model {report['parameters']}: train again")
+    config = json.loads((building / "config.json").read_text())
+    config["use_cache"] = True
+    (building / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    shutil.copy(out / "log.jsonl", building / "training_log.jsonl")
+    draw(log, building / "curves.png")
+    shutil.copy(building / "curves.png", out / "curves.png")
+    card = jinja2.Template(CARD.read_text(), trim_blocks=True).render(
+        settings=settings,
+        settings_json=settings.model_dump_json(indent=1, exclude={"out", "data"}),
+        report=report,
+        results=results,
+        versions=versions,
+    )
+    (building / "README.md").write_text(card, encoding="utf-8")
+    shutil.rmtree(out / "model", ignore_errors=True)
+    building.rename(out / "model")
+    return results
+
+
+def _untied(report: dict[str, Any], vocabulary: int, hidden: int) -> int:
+    """A tied head may be written out as a tensor of its own, or left out."""
+    return int(report["parameters"]) + vocabulary * hidden
+
+
+def _merged(out: Path, base: str) -> Path:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    saved, adapter, building = out / ".model.building", out / "adapter", out / ".merged.building"
+    if saved.is_dir():
+        shutil.rmtree(adapter, ignore_errors=True)
+        saved.rename(adapter)
+    for pickle in adapter.glob("*.bin"):
+        pickle.unlink()
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
+    merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    shutil.rmtree(building, ignore_errors=True)
+    merged.save_pretrained(building)
+    AutoTokenizer.from_pretrained(base).save_pretrained(building)
+    return building
+
+
+def summarize(log: list[dict[str, Any]]) -> dict[str, Any]:
+    """Losses at both ends, and the speed over all steps. `held_out_*` are None without held-out cases."""
+    steps = [line for line in log if "loss" in line]
+    held_out = [line["eval_loss"] for line in log if "eval_loss" in line]
+    seconds = sum(line["seconds"] for line in steps)
+    return {
+        "steps": steps[-1]["step"],
+        "loss_first": steps[0]["loss"],
+        "loss_last": steps[-1]["loss"],
+        "held_out_before": held_out[0] if held_out else None,
+        "held_out_after": held_out[-1] if held_out else None,
+        "held_out_best": min(held_out, default=None),
+        "tokens": sum(line["tokens"] for line in steps),
+        "targets": sum(line["targets"] for line in steps),
+        "seconds": round(seconds, 1),
+        "tokens_per_s": round(sum(line["tokens"] for line in steps) / seconds, 1),
+        "mfu": round(sum(line["mfu"] * line["seconds"] for line in steps) / seconds, 4),
+    }
