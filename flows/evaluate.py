@@ -22,7 +22,7 @@ from flows.fan_out import fan_out
 from flows.progress import Progress
 from flows.services import Services, mark_crashed, services
 from flows.settings import EvaluationSettings, Retry
-from flows.stages import _hash, _left_alone, _lost, build_environments, log, missing
+from flows.stages import _hash, _left_alone, _lost, build_environments, log
 from flows.versions import code_version, versions
 from kg.open_graphs import sources_hash
 from tasks.cases import cpus_of_case
@@ -80,7 +80,8 @@ def play_runs(store: Store, settings: EvaluationSettings, ready: Services, run_i
     skip = frozenset(failure.trajectory_id for failure in failed if failure.trajectory_id)
     left = {failure.case_id for failure in failed if failure.trajectory_id is None}
     chosen = [found for found in _worlds(store, settings) if found.case_id not in left]
-    unfinished = [found for found in chosen if missing(found, plan, store.trajectories(found.environment_id), skip)]
+    done = store.trajectory_ids() | skip
+    unfinished = [found for found in chosen if any(spec.trajectory_id not in done for spec in initial_specs(found, plan))]
     if not unfinished:
         return
     ready.ray()
@@ -141,13 +142,15 @@ def seats_of(settings: EvaluationSettings, ready: Services | None = None) -> lis
 def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_id: str) -> None:
     """Let every judge judge what it has not judged yet."""
     rules, plan = rules_of(settings), plan_of(settings)
-    done = set(_judgements(store, settings))
+    done, seats, played = set(_judgements(store, settings)), seats_of(settings), store.trajectory_ids()
     wanted = {}
     for environment in _worlds(store, settings):
-        ids = {spec.trajectory_id for spec in initial_specs(environment, plan)}
+        ids = {spec.trajectory_id for spec in initial_specs(environment, plan)} & played
+        if all((id_, seat.key, seat.repeat) in done for id_ in ids for seat in seats):
+            continue  # its turns need not even be read
         tree = [found for found in store.trajectories(environment.environment_id) if found.trajectory_id in ids]
         asked = [
-            (seat, found) for seat in seats_of(settings) for found in tree
+            (seat, found) for seat in seats for found in tree
             if (found.trajectory_id, seat.key, seat.repeat) not in done
         ]  # fmt: skip
         if asked:
