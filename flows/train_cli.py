@@ -14,7 +14,7 @@ NEEDED = ("torch", "transformers", "accelerate", "deepspeed", "peft")
 
 def _installed() -> None:
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise TrainError(f"training needs {', '.join(missing)}: pip install 'medaction[train]'")
+        raise TrainError(f"training and serving need {', '.join(missing)}: pip install 'medaction[train]'")
 
 
 @click.command()
@@ -37,6 +37,7 @@ def train(**options: Any) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port on 127.0.0.1.")
 def serve(model: Path, port: int) -> None:
     """Serve MODEL (a folder of `medaction train`, or any with safetensors) until interrupted, for --teacher and `evaluate`."""
+    _installed()
     from training.serving import command
     from training.serving import serve as run
 

@@ -1,5 +1,6 @@
 """Training end to end, in real processes: the model learns, a killed run goes on as if nothing had happened, bad input is refused."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 pytest.importorskip("deepspeed", reason="training is not installed (pip install 'medaction[train]')")
@@ -17,6 +19,10 @@ pytest.importorskip("deepspeed", reason="training is not installed (pip install 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from clinicians.llm import call
+from clinicians.reply import reply_schema
+from clinicians.teacher import Teacher
+from flows.services import free_port
 from tests.runs import medaction
 from tests.tiny_model import dataset, tiny_model
 from training.base import resolve
@@ -39,6 +45,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return dataset(tmp_path_factory.mktemp("data") / "d")
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def settings(base: Path, data: Path, out: Path, **change: Any) -> TrainSettings:
@@ -165,8 +178,6 @@ def test_other_ways_learn_too(base: Path, data: Path, tmp_path: Path, change: di
 @pytest.mark.model
 @pytest.mark.timeout(1200)
 def test_two_nodes_meet(base: Path, data: Path, tmp_path: Path) -> None:
-    from flows.services import free_port
-
     both = settings(base, data, tmp_path / "out", epochs=2, nodes=2, rendezvous=f"127.0.0.1:{free_port()}")
     both.out.mkdir()
     prepare_run(both)
@@ -198,6 +209,27 @@ def test_another_run_is_not_gone_on_with(finished_model: tuple[TrainSettings, li
     asked, _ = finished_model
     with pytest.raises(TrainError, match=r"checkpoints of another run \(learning_rate was 0\.005, is 0\.001\)"):
         prepare_run(asked.model_copy(update={"learning_rate": 1e-3}))
+
+
+@pytest.mark.model
+@pytest.mark.timeout(1200)
+def test_it_is_served_like_any_teacher(finished_model: tuple[TrainSettings, list[dict[str, Any]]]) -> None:
+    port = free_port()
+    serve = [sys.executable, "-m", "flows.cli", "serve", str(finished_model[0].out), "--port", str(port)]
+    with subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as server:
+        try:
+            deadline = time.monotonic() + 600
+            while not answers(f"http://127.0.0.1:{port}/health"):
+                assert server.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(1)
+            teacher = Teacher.parse(f"openai/{finished_model[0].out / 'model'}@http://127.0.0.1:{port}/v1")
+            asked = teacher.model_copy(update={"max_tokens": 64})
+            told = asyncio.run(call(asked, [{"role": "user", "content": "Fever for a week."}], reply_schema(False), 1))
+            assert told.text
+            assert told.usage.completion_tokens > 0
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
 
 
 def test_bases_are_checked_before_they_are_loaded(base: Path, tmp_path: Path) -> None:

@@ -39,6 +39,10 @@ def publish(settings: TrainSettings, report: dict[str, Any], versions: dict[str,
     config = json.loads((building / "config.json").read_text())
     config["use_cache"] = True
     (building / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    # Otherwise servers that read it decode greedily, and all rollouts of a case are the same. Temperature: the paper's (appendix C).
+    generation = building / "generation_config.json"
+    decoding = json.loads(generation.read_text()) if generation.is_file() else {}
+    generation.write_text(json.dumps(decoding | {"do_sample": True, "temperature": 0.6}, indent=2) + "\n")
     shutil.copy(out / "log.jsonl", building / "training_log.jsonl")
     draw(log, building / "curves.png")
     shutil.copy(building / "curves.png", out / "curves.png")

@@ -198,12 +198,12 @@ def _write_records(records: Iterator[dict[str, Any]], folder: Path) -> None:
 
 
 def _light(folder: Path) -> pl.DataFrame:
-    """The records of a version without their messages, with a `content` hash of everything in each."""
+    """The records of a version without their texts, with a `content` hash of everything in each."""
     parts = [
         pl.scan_parquet(folder / f"{split}.parquet")
         .with_columns(pl.lit(split).alias("split"))
         .with_columns(pl.struct(pl.all()).hash().alias("content"))
-        .drop("messages")
+        .drop("messages", "thinking", strict=False)
         .collect()
         for split in SPLITS
     ]
