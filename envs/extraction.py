@@ -400,6 +400,8 @@ _VAGUE = frozenset(
         "assessment",
         "of",
         "the",
+        "activity",
+        "concentration",
         "and",
         "with",
         "without",
