@@ -32,8 +32,9 @@ class Teacher(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-        description="What the teacher is called in the store, the dataset and reports.",
+        default="",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$",
+        description="What the teacher is called in the store, the dataset and reports. Left empty: as its model.",
     )
     model: str = Field(
         max_length=200,
@@ -106,7 +107,7 @@ class Teacher(BaseModel):
     @classmethod
     def _named(cls, values: Any) -> Any:
         """A teacher without a name takes its model's, or its model file's."""
-        if isinstance(values, dict) and "name" not in values and isinstance(model := values.get("model"), str):
+        if isinstance(values, dict) and not values.get("name") and isinstance(model := values.get("model"), str):
             stem = Path(str(values["gguf"])).stem if values.get("gguf") else model.rsplit("/", 1)[-1]
             values = {**values, "name": re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:64]}
         return values

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, cast, get_args
 
 from envs import checks
-from envs.categories import MINOR_CATEGORIES, minor_category_of
+from envs.categories import MINOR_CATEGORIES, category_of, minor_category_of
 from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from envs.diagnosis_names import mentions, names_of
 from envs.grounding import Report, sentences
@@ -331,11 +331,13 @@ def _read_menu(said: dict[str, Any], source: Report) -> tuple[list[DocumentedTes
         if not is_named((given["name"], *given["aliases"]), source.context(span)):
             notes.append(f"test left out, the passage does not name it: {given['name']}: {words[:120]}")
             continue
-        if any(_same(given["name"], known.name) and words == known.result for known in tests):
+        if any(words == known.result and _same(given["name"], known.name, source.context(span)) for known in tests):
             notes.append(f"test left out, it is in the menu already: {given['name']}: {words[:120]}")
             continue
-        category = cast(Category, given["category"])
         name = given["name"].strip()
+        category = cast(Category, given["category"])
+        if minor_category_of(name, category) == MINOR_CATEGORIES[category][-1]:  # no test of that kind by its name
+            category = category_of(name, category)
         tests.append(
             DocumentedTest(
                 name, category, words, tuple(given["aliases"]), minor_category_of(name, category), source.sentence(span)
@@ -398,6 +400,8 @@ _VAGUE = frozenset(
         "assessment",
         "of",
         "the",
+        "activity",
+        "concentration",
         "and",
         "with",
         "without",
@@ -437,9 +441,7 @@ def is_named(names: Sequence[str], context: str) -> bool:
     mentioned = [profile(mention) for mention in named_tests(context)]
     told = regions_told(tokens_of(plain))
     for name in names:
-        words = normalise(name).split()
-        telling = [word for word in words if word not in _VAGUE] or words
-        if all(re.search(rf"\b{re.escape(word[: max(3, len(word) - 3)])}", plain) for word in telling):
+        if _in_all_words(name, plain):
             return True
         initials = "".join(word[0] for word in re.findall(r"[A-Za-z]+", name)).upper()
         if len(initials) > 1 and re.search(rf"\b{initials}s?\b", context):
@@ -451,10 +453,19 @@ def is_named(names: Sequence[str], context: str) -> bool:
     return False
 
 
-def _same(name: str, other: str) -> bool:
-    """Whether two names are one test's: 'hemoglobin level' and 'hemoglobin'."""
+def _in_all_words(name: str, plain: str) -> bool:
+    words = normalise(name).split()
+    telling = [word for word in words if word not in _VAGUE] or words
+    return all(re.search(rf"\b{re.escape(word[: max(3, len(word) - 3)])}", plain) for word in telling)
+
+
+def _same(name: str, other: str, context: str) -> bool:
+    """Whether a second name of the same passage is the same test's: 'hemoglobin' beside 'hemoglobin level', or 'thoracic MRI' beside
+    'MRI' where nothing is said of the thorax."""
     bare = [{word for word in normalise(text).split() if word not in _VAGUE} for text in (name, other)]
-    return bare[0] == bare[1] or (canonical_of(name) is not None and canonical_of(name) == canonical_of(other))
+    if bare[0] == bare[1] or (canonical_of(name) is not None and canonical_of(name) == canonical_of(other)):
+        return True
+    return bool(profile(name).kinds & profile(other).kinds) and not _in_all_words(name, normalise(context))
 
 
 def tells_result(words: str, name: str) -> bool:

@@ -11,6 +11,7 @@ from envs.extraction import (
     ATTEMPTS,
     MENU,
     PRESENTATION,
+    _read_menu,
     is_named,
     is_test,
     left_out_cause,
@@ -318,3 +319,20 @@ def test_a_disease_or_a_finding_is_no_test(name: str):
 @pytest.mark.parametrize("name", ["Blood tests", "Resting electrocardiogram", "Slit lamp examination", "ESR", "Renal biopsy"])
 def test_what_reports_call_tests_are_tests(name: str):
     assert is_test(name)
+
+
+def test_a_passage_is_no_second_test_s_under_an_invented_name_and_a_category_fits_its_name():
+    text = (
+        "Case report\nA 45-year-old man had chest pain. Contrast MRI showed a cyst of 6 cm in the liver. D-dimer was normal.\n"
+    )
+    source = Report(text)
+    menu = {
+        "tests": [
+            {"name": "MRI", "aliases": [], "category": "imaging", "result": "a cyst of 6 cm in the liver"},
+            {"name": "thoracic MRI", "aliases": [], "category": "imaging", "result": "a cyst of 6 cm in the liver"},
+            {"name": "D-dimer", "aliases": [], "category": "physiologic", "result": "D-dimer was normal"},
+        ]
+    }
+    tests, notes = _read_menu(menu, source)
+    assert [(test.name, test.category) for test in tests] == [("MRI", "imaging"), ("D-dimer", "laboratory")]
+    assert "thoracic MRI" in notes[0]

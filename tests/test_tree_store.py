@@ -63,7 +63,7 @@ def test_a_failure_keeps_what_it_cost(store: Store) -> None:
     failure = Failure("rollout", "case-1", "MalformedReply", "no", now(), "t", "id", 2, usage=spent)
     store.add_rollouts("rollout", "case-1", [], [failure], "run-1")
     columns = ", ".join(Usage.__dataclass_fields__)
-    assert store.rows(f"select {columns} from failures") == [(3, 1200, 90, 0.25, 8.5, 2)]
+    assert store.rows(f"select {columns} from failures") == [(3, 1200, 90, 0.25, 8.5, 2, [])]
 
 
 def test_turns_without_news_are_counted_from_the_end() -> None:
