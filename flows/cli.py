@@ -14,6 +14,7 @@ from envs.records import BadCase
 from flows.evaluate_cli import analyse, compare, evaluate
 from flows.kg_cli import kg
 from flows.options import OUT, PRESET, options_of, prefect, settings_of
+from flows.sets_cli import contamination, hard_set
 from flows.settings import DistillSettings, EnvironmentSettings, Retry
 from flows.train_cli import serve, train
 from kg.tables import BadTable
@@ -89,6 +90,8 @@ medaction.add_command(kg)
 medaction.add_command(evaluate)
 medaction.add_command(compare)
 medaction.add_command(analyse)
+medaction.add_command(contamination)
+medaction.add_command(hard_set)
 
 
 @medaction.group()

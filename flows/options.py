@@ -14,7 +14,10 @@ from pydantic_core import PydanticUndefined
 from flows.settings import DistillSettings, load_preset
 
 # Lists are given one by one: --teacher A --teacher B.
-ONE_BY_ONE = {"teachers": "teacher", "only": "case", "allow": "allow", "judges": "judge", "data": "data", "styles": "style"}
+ONE_BY_ONE = {
+    "teachers": "teacher", "only": "case", "allow": "allow", "judges": "judge", "data": "data", "styles": "style", "against": "against",
+    "without": "without",
+}  # fmt: skip
 
 
 def options_of(
