@@ -1,0 +1,146 @@
+"""An ablation's table and figure (the paper's Figure 4): a row and a pair of bars for every cell, those without a score included."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from evaluation.plots import GREY, HUES, dress, save
+from evaluation.results import markdown, number
+
+TITLES = {
+    "RQ1": "RQ1  gold and distilled trajectories",
+    "RQ2": "RQ2  share of free-form rollouts",
+    "RQ3": "RQ3  teachers, branches, filter",
+    "RQ4": "RQ4  pruning",
+    "scaling": "Scaling  training records under each filter",
+}
+
+
+F1 = {"color": HUES[5]}
+ACCURACY = {"color": "white", "edgecolor": HUES[0], "hatch": "////"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A cell of an ablation and what came of it.
+
+    state: 'scored', 'left out' or 'failed'; `why` says why. records: training records; None for the base model. held_out: loss on
+    the held-out cases after training. f1: of mean precision and mean recall. low, high: 95 % bootstrap intervals over cases.
+    scored, of: rollouts with a judged diagnosis, and those that should have been played.
+    """
+
+    question: str
+    cell: str
+    state: str
+    why: str = ""
+    records: int | None = None
+    held_out: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    f1_low: float | None = None
+    f1_high: float | None = None
+    accuracy: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    scored: int = 0
+    of: int = 0
+    folder: str = ""
+
+
+def ablation_table(rows: Sequence[Row]) -> str:
+    """The rows as Markdown, a section a question."""
+    lines = []
+    headings = [
+        "cell",
+        "records",
+        "held-out loss",
+        "precision",
+        "recall",
+        "F1",
+        "95 %",
+        "accuracy",
+        "95 %",
+        "scored",
+        "evaluation",
+    ]
+    for question in dict.fromkeys(row.question for row in rows):
+        cells = [_told(row) for row in rows if row.question == question]
+        lines += [f"## {TITLES[question]}", "", *markdown(headings, cells), ""]
+    return "\n".join(lines)
+
+
+def _told(row: Row) -> list[str]:
+    if row.state != "scored":
+        return [row.cell, *[""] * 9, f"{row.state}: {row.why}"]
+    intervals = [
+        "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+        for low, high in ((row.f1_low, row.f1_high), (row.accuracy_low, row.accuracy_high))
+    ]
+    return [
+        row.cell, "none" if row.records is None else f"{row.records:,}", number(row.held_out), number(row.precision),
+        number(row.recall), number(row.f1), intervals[0], number(row.accuracy), intervals[1], f"{row.scored} of {row.of}", row.folder,
+    ]  # fmt: skip
+
+
+def draw_ablation(rows: Sequence[Row], judge: str) -> Figure:
+    """A panel a question; F1 of tests in the light bars, accuracy of diagnoses in the hatched ones, with their intervals."""
+    groups = {
+        question: [row for row in rows if row.question == question] for question in dict.fromkeys(r.question for r in rows)
+    }
+    heights = [len(group) + 1.2 for group in groups.values()]
+    figure = Figure(figsize=(9.5, 1.2 + 0.46 * sum(heights)), layout="constrained")
+    panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    top = max([value for row in rows for value in (row.f1_high, row.accuracy_high, row.f1, row.accuracy) if value], default=0.0)
+    for axes, (question, group) in zip(panels, groups.items(), strict=True):
+        dress(axes, TITLES[question], "", "")
+        for place, row in enumerate(group):
+            if row.state != "scored":
+                words = row.why if len(row.why) <= 90 else row.why[:87] + "..."
+                axes.text(
+                    0,
+                    place,
+                    f" {row.state}: {words}",
+                    va="center",
+                    color=GREY if row.state == "left out" else "#B00020",
+                    size=8,
+                )
+                continue
+            bars = (
+                (row.f1, row.f1_low, row.f1_high, -0.19, F1),
+                (row.accuracy, row.accuracy_low, row.accuracy_high, 0.19, ACCURACY),
+            )
+            for value, low, high, shift, look in bars:
+                _bar(axes, place + shift, value, low, high, look)
+        axes.set_yticks(range(len(group)), [row.cell for row in group])
+        axes.set_ylim(len(group) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+    panels[-1].set_xlim(0, min(1.0, max(0.1, 1.15 * top)) if top else 1.0)
+    panels[-1].set_xlabel(f"score (bars) and 95 % interval over cases (lines); diagnoses judged by {judge}")
+    named = [
+        panels[0].barh([0], [0], **F1, label="F1 of tests"),
+        panels[0].barh([0], [0], **ACCURACY, label="accuracy of diagnoses"),
+    ]
+    figure.legend(handles=named, loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
+def _bar(axes, at: float, value: float | None, low: float | None, high: float | None, look: dict[str, str]) -> None:
+    if value is None:
+        axes.text(0, at, " not scored", va="center", size=8, color=GREY)
+        return
+    axes.barh(at, value, height=0.36, linewidth=0.8, **look)
+    if low is not None and high is not None and high > low:
+        axes.plot([low, high], [at, at], color="#333333", linewidth=1)
+    axes.text(max(value, high or 0.0), at, f" {value:.2f}", va="center", size=8)
+
+
+def write_ablation(rows: Sequence[Row], judge: str, folder: Path) -> list[Path]:
+    """Write ablation.md, ablation.csv and the figure ablation.png and .svg into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ablation.md").write_text(ablation_table(rows), encoding="utf-8")
+    pl.DataFrame(rows, infer_schema_length=None).write_csv(folder / "ablation.csv")
+    return [folder / "ablation.md", folder / "ablation.csv", *save(draw_ablation(rows, judge), folder, "ablation")]
