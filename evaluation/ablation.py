@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
 import polars as pl
 from matplotlib.figure import Figure
@@ -87,45 +88,53 @@ def _told(row: Row) -> list[str]:
 
 
 def draw_ablation(rows: Sequence[Row], judge: str) -> Figure:
-    """A panel a question; F1 of tests in the light bars, accuracy of diagnoses in the hatched ones, with their intervals."""
+    """A panel a question. Left: F1 of tests in the light bars, accuracy of diagnoses in the hatched ones, with their intervals. Right:
+    the held-out loss, each on the cell's own held-out cases."""
     groups = {
         question: [row for row in rows if row.question == question] for question in dict.fromkeys(r.question for r in rows)
     }
     heights = [len(group) + 1.2 for group in groups.values()]
-    figure = Figure(figsize=(9.5, 1.2 + 0.46 * sum(heights)), layout="constrained")
-    panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    figure = Figure(figsize=(11, 1.2 + 0.44 * sum(heights)), layout="constrained")
+    panels = figure.subplots(len(groups), 2, sharex="col", squeeze=False, height_ratios=heights, width_ratios=(3.2, 1))
     top = max([value for row in rows for value in (row.f1_high, row.accuracy_high, row.f1, row.accuracy) if value], default=0.0)
-    for axes, (question, group) in zip(panels, groups.items(), strict=True):
-        dress(axes, TITLES[question], "", "")
+    for (scores, losses), (question, group) in zip(panels, groups.items(), strict=True):
+        dress(scores, TITLES[question], "", "")
+        dress(losses, "", "", "")
         for place, row in enumerate(group):
             if row.state != "scored":
-                words = row.why if len(row.why) <= 90 else row.why[:87] + "..."
-                axes.text(
-                    0,
-                    place,
-                    f" {row.state}: {words}",
-                    va="center",
-                    color=GREY if row.state == "left out" else "#B00020",
-                    size=8,
-                )
+                words = fill(f"{row.state}: {row.why}", 62, max_lines=2, placeholder=" ...")
+                hue = GREY if row.state == "left out" else "#B00020"
+                scores.text(0.005, place, words, va="center", color=hue, size=8)
                 continue
-            bars = (
-                (row.f1, row.f1_low, row.f1_high, -0.19, F1),
-                (row.accuracy, row.accuracy_low, row.accuracy_high, 0.19, ACCURACY),
-            )
-            for value, low, high, shift, look in bars:
-                _bar(axes, place + shift, value, low, high, look)
-        axes.set_yticks(range(len(group)), [row.cell for row in group])
-        axes.set_ylim(len(group) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
-    panels[-1].set_xlim(0, min(1.0, max(0.1, 1.15 * top)) if top else 1.0)
-    panels[-1].set_xlabel(f"score (bars) and 95 % interval over cases (lines); diagnoses judged by {judge}")
+            _bar(scores, place - 0.19, row.f1, row.f1_low, row.f1_high, F1)
+            _bar(scores, place + 0.19, row.accuracy, row.accuracy_low, row.accuracy_high, ACCURACY)
+            if row.held_out is not None:
+                losses.plot([row.held_out], [place], "o", color="#333333", markersize=5)
+                losses.annotate(
+                    f"{row.held_out:.2f}", (row.held_out, place), (6, 0), textcoords="offset points", va="center", size=8
+                )
+        scores.set_yticks(range(len(group)), [_label(row) for row in group])
+        losses.set_yticks([])
+        for axes in (scores, losses):
+            axes.set_ylim(len(group) - 0.4, -0.6)
+            axes.tick_params(axis="y", length=0)
+            axes.grid(axis="x", color="#E6E6E6", linewidth=0.7)
+            axes.set_axisbelow(True)
+        losses.margins(x=0.35)
+    panels[-1][0].set_xlim(0, min(1.0, max(0.1, 1.15 * top)) if top else 1.0)
+    panels[-1][0].set_xlabel(f"score; lines: 95 % intervals over cases; judge: {judge}")
+    panels[-1][1].set_xlabel("held-out loss")
     named = [
-        panels[0].barh([0], [0], **F1, label="F1 of tests"),
-        panels[0].barh([0], [0], **ACCURACY, label="accuracy of diagnoses"),
+        panels[0][0].barh([0], [0], **F1, label="F1 of tests"),
+        panels[0][0].barh([0], [0], **ACCURACY, label="accuracy of diagnoses"),
     ]
+    figure.suptitle("Ablation  [training records]", x=0.01, ha="left", size=11)
     figure.legend(handles=named, loc="outside upper right", ncols=2, frameon=False)
     return figure
+
+
+def _label(row: Row) -> str:
+    return row.cell if row.records is None else f"{row.cell}  [{row.records:,}]"
 
 
 def _bar(axes, at: float, value: float | None, low: float | None, high: float | None, look: dict[str, str]) -> None:

@@ -38,7 +38,7 @@ from training.settings import TrainSettings
 log = logging.getLogger("medaction")
 
 Question = Literal["RQ1", "RQ2", "RQ3", "RQ4", "scaling"]
-STRATEGIES = {"none": "no filter", "correctness": "correct endings only", "dtc_rac": "DTC + RAC"}
+STRATEGIES = {"none": "no filter", "correctness": "correct only", "dtc_rac": "DTC + RAC"}
 FREE_FORM = 0.1
 """The paper's share of free-form rollouts."""
 

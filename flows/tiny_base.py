@@ -1,7 +1,6 @@
-"""A base model of a million random weights, made on the spot: what training and its pipeline are tried out with where there is no GPU.
+"""A base model of a third of a million random weights, made on the spot: with it a pipeline can be tried out where there is no GPU.
 
-It knows nothing. What it has learnt after a few minutes is the form of a reply and which tests are common; its scores say that the
-pipeline works, and nothing about data or methods.
+It knows nothing, and learns next to nothing in a few steps: its scores say that the way is whole, and nothing about data or methods.
 """
 
 import shutil
@@ -37,7 +36,7 @@ def tiny_base(folder: Path) -> Path:
     )
     tokenizer.chat_template = CHATML
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4,
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=192, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=16_384, tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     torch.manual_seed(0)
