@@ -4,6 +4,7 @@ import math
 
 import polars as pl
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from evaluation.played import endings
 from evaluation.plots import HUES, canvas
@@ -45,7 +46,7 @@ def draw_difficulty(found: pl.DataFrame) -> Figure:
         f"{model} ({len(known)} cases, {left} unknown)" for model, known, left in zip(models, values, unknown, strict=True)
     ]
     axes.hist(values, bins=edges, label=labels, color=[HUES[place % 6] for place in range(len(models))])
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if models:
         axes.legend(frameon=False)
     return figure

@@ -115,7 +115,7 @@ def incoherent(turns: Sequence[Turn], outcome: str) -> bool:
 def together(modes: pl.DataFrame) -> dict[tuple[bool, bool, bool], int]:
     """How many wrong trajectories have each combination of (ungrounded, unreliable, incoherent), none included."""
     counted = Counter(modes.filter(pl.col("wrong")).select(MODES).rows())
-    return {combination: counted[combination] for combination in product((True, False), repeat=3)}  # type: ignore[index,misc]
+    return {combination: counted[combination] for combination in product((True, False), repeat=3)}  # type: ignore[misc]
 
 
 def shares(modes: pl.DataFrame) -> pl.DataFrame:
@@ -152,11 +152,11 @@ def draw_failure_modes(modes: pl.DataFrame, how: str) -> Figure:
     counted = together(modes)
     total = sum(counted.values())
     axes.set_title(f"Failure modes of {total} wrong trajectories, {how}", loc="left")
-    for mode, centre, hue, place in zip(MODES, _CENTRES, HUES, _NAME_PLACES, strict=False):
+    for mode, centre, hue, (across, up, side) in zip(MODES, _CENTRES, HUES, _NAME_PLACES, strict=False):
         axes.add_patch(Circle(centre, 1.0, facecolor=hue, alpha=0.22, edgecolor=hue, linewidth=1.5))
         own = sum(count for combination, count in counted.items() if combination[MODES.index(mode)])
         told = f"{NAMES[mode]}\n{own} ({own / max(1, total):.0%})"
-        axes.text(place[0], place[1], told, ha=place[2], va="center", color="#222222")
+        axes.text(across, up, told, ha=side, va="center", color="#222222")
     for combination, place in _PLACES.items():
         axes.text(*place, str(counted[combination]), ha="center", va="center", size=13)
     unknown = int(modes["wrong"].is_null().sum())

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import polars as pl
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from envs.records import UNAVAILABLE
 from evaluation.played import Linked, paths
@@ -101,7 +102,7 @@ def draw_gain(found: pl.DataFrame, most: int = 10, least: int = 3) -> Figure:
             label=f"{model} ({unknown / max(1, unknown + known):.0%} unknown)",
         )  # fmt: skip
     left.axhline(0, color="#B8B8B8", linewidth=0.8)
-    left.xaxis.get_major_locator().set_params(integer=True)
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     if left.get_legend_handles_labels()[0]:
         left.legend(frameon=False)
     by_result = gain_by_result(found).filter(pl.col("known") >= least)
