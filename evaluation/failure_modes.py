@@ -115,7 +115,8 @@ def incoherent(turns: Sequence[Turn], outcome: str) -> bool:
 def together(modes: pl.DataFrame) -> dict[tuple[bool, bool, bool], int]:
     """How many wrong trajectories have each combination of (ungrounded, unreliable, incoherent), none included."""
     counted = Counter(modes.filter(pl.col("wrong")).select(MODES).rows())
-    return {combination: counted[combination] for combination in product((True, False), repeat=3)}  # type: ignore[misc]
+    either = (True, False)
+    return {(a, b, c): counted[a, b, c] for a, b, c in product(either, either, either)}
 
 
 def shares(modes: pl.DataFrame) -> pl.DataFrame:

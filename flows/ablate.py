@@ -180,7 +180,7 @@ class Maker:
         """A cell that distils from `teachers`; `change`: of the distillation, and `styles` and `scale` of the training."""
         if None in teachers:
             return self.left_out(question, name, "there is one teacher: give a second one in distill.teachers")
-        training = {key: change.pop(key) for key in ("styles", "scale") if key in change}
+        training: dict[str, Any] = {key: change.pop(key) for key in ("styles", "scale") if key in change}
         distilled = self._placed(self.stages[0].model_copy(update={"teachers": list(teachers), **change}), "distill")
         trained = self.stages[1].model_copy(update={"base": self.base, "data": [str(distilled.out)], **training})
         trained = self._placed(trained, "models")
@@ -246,7 +246,11 @@ def _diversity(maker: Maker) -> Iterator[Cell]:
     """RQ3: teachers x branches x filter."""
     a, b = maker.a, maker.b
     points = maker.settings.distill.launch_points or 1
-    groups = {a.name: [a], b.name if b else "B": [b], f"{a.name} + {b.name if b else 'B'}": [a, b]}
+    groups: dict[str, list[Teacher | None]] = {
+        a.name: [a],
+        b.name if b else "B": [b],
+        f"{a.name} + {b.name if b else 'B'}": [a, b],
+    }
     for strategy in ("none", "correctness"):
         for name, teachers in groups.items():
             for launch_points, how in ((0, "no branches"), (points, "branches")):
@@ -266,7 +270,7 @@ def _scaling(maker: Maker) -> Iterator[Cell]:
     points = maker.settings.distill.launch_points or 1
     for strategy, told in STRATEGIES.items():
         for scale in maker.settings.scales:
-            pool = {"gold": None, "launch_points": points, "strategy": strategy}
+            pool: dict[str, Any] = {"gold": None, "launch_points": points, "strategy": strategy}
             yield maker.cell("scaling", f"{told}, {scale:,} records", [maker.a, maker.b], scale=scale, **pool)
 
 

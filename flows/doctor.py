@@ -151,8 +151,8 @@ def teacher_of(teacher: Teacher) -> Finding:
     if teacher.folder:
         try:
             return Finding(name, "ok", f"weights in {teacher.model_folder}")
-        except RuntimeError as missing:
-            return Finding(name, "wrong", str(missing), "give a folder of `medaction train`: local:runs/model")
+        except RuntimeError as error:
+            return Finding(name, "wrong", str(error), "give a folder of `medaction train`: local:runs/model")
     if teacher.local:
         there = teacher.gguf is None or teacher.gguf.exists()
         return Finding(

@@ -24,7 +24,10 @@ from training.progress import read_log
 from training.publish import summarize
 from training.settings import TrainSettings
 
-STAGES = {"distill": distill, "train": train, "evaluate": evaluate}
+STAGES: dict[str, Any] = {"distill": distill, "train": train, "evaluate": evaluate}
+
+
+_tiny_base = task(name="tiny base model")(tiny_base)
 
 
 @flow(name="pipeline", flow_run_name="pipeline to {settings.out}", persist_result=False)
@@ -63,7 +66,7 @@ def with_base(training: TrainSettings, settings: PipelineSettings) -> TrainSetti
     """The training settings with the tiny base model made, where it is asked for."""
     if training.base != TINY:
         return training
-    return training.model_copy(update={"base": str(task(tiny_base, name="tiny base model")(settings.out / "base"))})
+    return training.model_copy(update={"base": str(_tiny_base(settings.out / "base"))})
 
 
 def summary(settings: PipelineSettings) -> dict[str, Any]:
