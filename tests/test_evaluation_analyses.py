@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from evaluation.analyses import (
     calibration,
@@ -17,7 +19,9 @@ from evaluation.analyses import (
 from evaluation.judges import ComparedTests
 from evaluation.judging import Judgement, judgement_json
 from evaluation.plots import save
+from flows.analyse_cli import analyse
 from tests.records import add_environment, environment, report, trajectory, turn
+from tests.runs import rows
 from trajectories.records import RolloutSpec
 from trajectories.store import Store
 
@@ -90,3 +94,17 @@ def test_the_figures_are_drawn(store: Store, tmp_path: Path) -> None:
     for name, figure in figures.items():
         assert [file.stat().st_size > 1000 for file in save(figure, tmp_path, name)] == [True, True]
     assert "ECE 0.10, 2 rollouts" in (tmp_path / "calibration.svg").read_text()
+
+
+def test_a_distillation_is_analysed_and_left_as_it_was(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    _, run = finished
+    verdicts = rows(run, "select * from verdicts order by all")
+    done = CliRunner().invoke(analyse, [str(run), "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert rows(run, "select * from verdicts order by all") == verdicts
+    drawn = {file.stem for file in tmp_path.glob("*.png")}
+    assert drawn == {"dtc", "rac", "failure_modes", "information_gain", "difficulty"}  # no judge, so no calibration
+    assert len((tmp_path / "hardest.txt").read_text().split()) == 2  # half of three, rounded up
+    told = pl.read_csv(tmp_path / "failure_mode_shares.csv")
+    played = dict(rows(run, "select teacher, count(*) from current_trajectories group by all"))
+    assert dict(told.select("model", "trajectories").iter_rows()) == played
