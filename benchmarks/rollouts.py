@@ -31,7 +31,13 @@ sys.path.insert(0, str(HERE / "rollouts"))
 from processes import Watch, run_watched  # noqa: E402
 
 IN_FLIGHT, TURNS, CALL_S = 64, 5, 0.2
-PEERS = {"aiohttp": None, "litellm": None, "bespokelabs-curator": "bespokelabs-curator", "inspect-ai": "inspect-ai openai"}
+PEERS = {
+    "aiohttp": None,
+    "litellm": None,
+    "bespokelabs-curator": "bespokelabs-curator",
+    "inspect-ai": "inspect-ai openai",
+    "distilabel": "distilabel[openai]",
+}
 """A peer and what its environment is made of; None: this one."""
 FLAT = {"teachers": 1, "rollouts": 1, "launch_points": 0, "branches": 0}
 TREE = {"teachers": 2, "rollouts": 3, "launch_points": 1, "branches": 1}
@@ -127,6 +133,7 @@ def distill(folder: Path, menus: Path, work: Row, kill_at: int | None = None) ->
                 time.sleep(0.1)
                 if attempt == "killed" and sum((at_kill := log_of(url))["answered"].values()) >= kill_at:
                     watch.kill()
+                    at_kill = log_of(url)
                     process.wait()
             watch.stop()
             log = log_of(url)
