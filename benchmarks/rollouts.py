@@ -303,8 +303,12 @@ def main() -> None:
         console.print(table_of(f"{given.cases} cases x {TURNS} dependent turns, medians of {given.repeats}", results["flat"]))
     tree = work_for(reports, given.cases, TREE)
     if "tree" in given.parts:
-        console.print("the tree: engine, then the whole flow")
-        rows = [play("engine", sys.executable, out / "tree-engine", menus, tree), *distill(out / "tree-distill", menus, tree)]
+        console.print("the tree: bare clients with as many calls, engine, then the whole flow")
+        # As many calls of bare clients: over 500 calls their start-up weighs more than their work.
+        as_many = work_for(reports, given.cases, FLAT) | {"cases": 7 * given.cases}
+        bare = [play(name, sys.executable, out / f"tree-{name}", menus, as_many) for name in ("aiohttp", "litellm")]
+        rows = [*bare, play("engine", sys.executable, out / "tree-engine", menus, tree)]
+        rows += distill(out / "tree-distill", menus, tree)
         note("tree", rows)
         console.print(table_of(f"{given.cases} cases x 2 teachers x (3 + branch) x {TURNS} turns", rows))
         if "start_s" in rows[-1]:

@@ -127,17 +127,9 @@ def distilabel_(work: dict, url: str):
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(Path(work["folder"]) / "datasets")}
     from distilabel.models import OpenAILLM
     from distilabel.pipeline import Pipeline
-    from distilabel.steps import LoadDataFromDicts, StepInput, step
+    from distilabel.steps import LoadDataFromDicts
     from distilabel.steps.tasks import ChatGeneration
-
-    @step(inputs=["messages", "generation"], outputs=["messages"])
-    def ask_next(rows: StepInput):
-        for row in rows:
-            said = {"role": "assistant", "content": row["generation"]}
-            json.loads(row["generation"])
-            row["messages"] = turn_of([*row["messages"], said], row["number"] + 1)
-            row["number"] += 1
-        yield rows
+    from distilabel_steps import AskNext
 
     def run() -> None:
         with Pipeline("bench", cache_dir=str(Path(work["folder"]) / "distilabel")) as pipeline:
@@ -151,7 +143,7 @@ def distilabel_(work: dict, url: str):
                 last.connect(chat)
                 last = chat
                 if number < TURNS:
-                    last = ask_next(name=f"next_{number}", input_batch_size=IN_FLIGHT)
+                    last = AskNext(name=f"next_{number}", input_batch_size=IN_FLIGHT)
                     chat.connect(last)
         found = pipeline.run(use_cache=False)
         assert len(found["default"]["train"]) == work["cases"]
