@@ -19,7 +19,7 @@ from evaluation.judges import Judge, LlmJudge, OfflineJudge, documented_text
 from evaluation.judging import Judgement, judge
 from evaluation.protocol import Protocol, split_case
 from kg.encoder import Encoder, load_encoder
-from tasks.cases import RESTARTS, RETRIES, Meter, _wait, oracle_of
+from tasks.cases import RESTARTS, RETRIES, Meter, oracle_of, ray_result
 from tasks.rollout import Clinician, Played, TreePlan, play_tree
 from tasks.scoring import OPEN, disease_linker
 from trajectories.records import Style, Trajectory, Turn
@@ -90,7 +90,7 @@ def _play(
 @task(task_run_name="rollouts: {case_id}", **RETRIES)
 def evaluated_rollouts_of_case(case_id: str, cpus: float, work: tuple) -> Any:
     """Everything missing of a case's runs, as Played; failed if any of its rollouts failed. `work`: arguments of `_play`, in `quote`."""
-    played: Played = _wait(_play.options(num_cpus=cpus).remote(*work))
+    played: Played = ray_result(_play.options(num_cpus=cpus).remote(*work))
     if played.failures:
         first = played.failures[0]
         return Failed(
@@ -142,4 +142,4 @@ def _judge_of(seat: JudgeSeat) -> Judge:
 @task(task_run_name="judge: {case_id}", **RETRIES)
 def judgements_of_case(case_id: str, cpus: float, work: tuple) -> Any:
     """What was asked of the judges for one case, in order. `work`: arguments of `_judge`, in `quote`."""
-    return _wait(_judge.options(num_cpus=cpus).remote(*work))
+    return ray_result(_judge.options(num_cpus=cpus).remote(*work))

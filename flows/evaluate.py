@@ -22,7 +22,7 @@ from flows.fan_out import fan_out
 from flows.progress import Progress
 from flows.services import Services, mark_crashed, services
 from flows.settings import EvaluationSettings, Retry
-from flows.stages import _hash, _left_alone, _lost, build_environments, log
+from flows.stages import build_environments, identity_hash, left_alone, log, lost_failure
 from flows.versions import code_version, versions
 from kg.open_graphs import sources_hash
 from tasks.cases import cpus_of_case
@@ -65,7 +65,7 @@ def plan_of(settings: EvaluationSettings) -> TreePlan:
     prompts = prompt_version(model) if model.embedded or not rules.dialogue else DIALOGUE_VERSION
     played_by = [rules.rules, rules.mode] if rules.dialogue else []
     identity = [model.identity(), prompts, helpers, rules.t_max, settings.seed, *played_by]
-    return TreePlan({model.name: _hash(identity)}, settings.runs, 0, 0, rules.t_max, ends_loops=not rules.dialogue)
+    return TreePlan({model.name: identity_hash(identity)}, settings.runs, 0, 0, rules.t_max, ends_loops=not rules.dialogue)
 
 
 def _worlds(store: Store, settings: EvaluationSettings) -> list[ClinicalEnvironment]:
@@ -76,7 +76,7 @@ def _worlds(store: Store, settings: EvaluationSettings) -> list[ClinicalEnvironm
 def play_runs(store: Store, settings: EvaluationSettings, ready: Services, run_id: str, retry: Retry | None) -> None:
     """Play what is missing of every case's runs."""
     plan, rules = plan_of(settings), rules_of(settings)
-    failed = _left_alone(store, "rollout", retry)
+    failed = left_alone(store, "rollout", retry)
     skip = frozenset(failure.trajectory_id for failure in failed if failure.trajectory_id)
     left = {failure.case_id for failure in failed if failure.trajectory_id is None}
     chosen = [found for found in _worlds(store, settings) if found.case_id not in left]
@@ -103,7 +103,7 @@ def play_runs(store: Store, settings: EvaluationSettings, ready: Services, run_i
     with Progress("rollouts", len(unfinished)) as progress:
         for environment, played in fan_out(submit, waiting, settings.in_flight):
             if not isinstance(played, PlayedCase):
-                played = PlayedCase(environment.case_id, (), (_lost("rollout", environment.case_id, played),))
+                played = PlayedCase(environment.case_id, (), (lost_failure("rollout", environment.case_id, played),))
             store.add_rollouts("rollout", played.case_id, played.trajectories, played.failures, run_id, played.oracle_usage)
             for failure in played.failures:
                 log.warning("case %s: %s: %s", failure.case_id, failure.error_class, failure.message[:300])
@@ -173,7 +173,7 @@ def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_
         for case_id, judged in fan_out(submit, list(wanted), settings.in_flight):
             asked = wanted[case_id][1]
             if not isinstance(judged, list):
-                store.add_rollouts("judge", case_id, [], [_lost("judge", case_id, judged)], run_id)
+                store.add_rollouts("judge", case_id, [], [lost_failure("judge", case_id, judged)], run_id)
                 progress.advance(failed=True)
                 continue
             pairs = list(zip(asked, judged, strict=True))

@@ -68,7 +68,7 @@ def stage_1_hash(settings: EnvironmentSettings) -> str:
     extractor = settings.extractor.identity() if settings.extractor else None
     # Whether the diagnosis is linkable is one of the checks; the open graph is left out so that stores from before stay as they are.
     graph = [] if settings.disease_graph == OPEN else [label(disease_linker(settings.disease_graph).graph)]
-    return _hash([settings.min_tests, extractor, *graph])
+    return identity_hash([settings.min_tests, extractor, *graph])
 
 
 def _reports_to_build(
@@ -98,7 +98,7 @@ def reconstruct_gold(store: Store, settings: DistillSettings, ready: Services, r
     """The gold trajectory of every environment that has none, from the text of its report (RQ1)."""
     if settings.gold is None:
         return
-    done = store.trajectory_ids() | {failure.trajectory_id for failure in _left_alone(store, "gold", retry)}
+    done = store.trajectory_ids() | {failure.trajectory_id for failure in left_alone(store, "gold", retry)}
     specs = [gold_spec(place, settings) for place in _chosen(store, settings)]
     wanted = [spec for spec in specs if spec.trajectory_id not in done]
     if not wanted:
@@ -116,7 +116,7 @@ def reconstruct_gold(store: Store, settings: DistillSettings, ready: Services, r
             if isinstance(written, Trajectory):
                 store.add_rollouts("gold", spec.case_id, [written], [], run_id)
             else:
-                failure = written if isinstance(written, Failure) else _lost("gold", spec.case_id, written, spec)
+                failure = written if isinstance(written, Failure) else lost_failure("gold", spec.case_id, written, spec)
                 store.add_rollouts("gold", spec.case_id, [], [failure], run_id)
                 log.warning("case %s, gold: %s: %s", failure.case_id, failure.error_class, failure.message[:300])
             progress.advance(failed=not isinstance(written, Trajectory))
@@ -126,7 +126,7 @@ def gold_spec(environment: Place, settings: DistillSettings) -> RolloutSpec:
     """The one gold trajectory of an environment: its writer, prompt, t_max and seed are its identity."""
     assert settings.gold is not None
     identity = [settings.gold.identity(), GOLD_VERSION, settings.t_max, settings.seed]
-    return RolloutSpec(environment.environment_id, environment.case_id, settings.gold.name, "gold", 0, _hash(identity))
+    return RolloutSpec(environment.environment_id, environment.case_id, settings.gold.name, "gold", 0, identity_hash(identity))
 
 
 def _chosen(store: Store, settings: EnvironmentSettings) -> list[EnvironmentKey]:
@@ -134,12 +134,12 @@ def _chosen(store: Store, settings: EnvironmentSettings) -> list[EnvironmentKey]
     return [found for found in store.environment_keys() if not only or found.case_id in only]
 
 
-def _left_alone(store: Store, stage: str, retry: Retry | None) -> list[OpenFailure]:
+def left_alone(store: Store, stage: str, retry: Retry | None) -> list[OpenFailure]:
     """What failed before and is not asked for now: a rerun does what is missing, `retry` what failed."""
     return [failure for failure in store.open_failures(stage) if retry is None or not retry.wants(failure)]
 
 
-def _lost(stage: str, case_id: str, error: object, spec: RolloutSpec | None = None) -> Failure:
+def lost_failure(stage: str, case_id: str, error: object, spec: RolloutSpec | None = None) -> Failure:
     """What a task ended with when it brought no result of ours: a lost worker, say."""
     teacher, trajectory_id = (spec.teacher, spec.trajectory_id) if spec else (None, None)
     return Failure(stage, case_id, type(error).__name__, str(error)[:2000], now(), teacher, trajectory_id)
@@ -148,7 +148,7 @@ def _lost(stage: str, case_id: str, error: object, spec: RolloutSpec | None = No
 def play_trees(store: Store, settings: DistillSettings, ready: Services, run_id: str, retry: Retry | None) -> None:
     """Stage 2: play what is missing of every environment's tree."""
     plan = tree_plan(settings)
-    failed = _left_alone(store, "rollout", retry)
+    failed = left_alone(store, "rollout", retry)
     skip = defaultdict[str, frozenset[str]](frozenset)
     for earlier in failed:
         if earlier.trajectory_id:
@@ -173,7 +173,7 @@ def play_trees(store: Store, settings: DistillSettings, ready: Services, run_id:
     with Progress("rollouts", len(unfinished)) as progress:
         for environment, played in fan_out(submit, waiting, settings.in_flight):
             if not isinstance(played, Played):
-                played = Played(environment.case_id, (), (_lost("rollout", environment.case_id, played),))
+                played = Played(environment.case_id, (), (lost_failure("rollout", environment.case_id, played),))
             store.add_rollouts("rollout", played.case_id, played.trajectories, played.failures, run_id, played.oracle_usage)
             for failure in played.failures:
                 who = failure.teacher or "all teachers"
@@ -203,10 +203,10 @@ def tree_plan(settings: DistillSettings) -> TreePlan:
 
 def rollout_hash(teacher: Teacher, style: Style, settings: DistillSettings) -> str:
     oracle = settings.oracle.identity() if settings.oracle else None
-    return _hash([teacher.identity(), prompt_version(teacher, style), oracle, settings.t_max, settings.seed])
+    return identity_hash([teacher.identity(), prompt_version(teacher, style), oracle, settings.t_max, settings.seed])
 
 
-def _hash(identity: object) -> str:
+def identity_hash(identity: object) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 

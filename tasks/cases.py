@@ -50,7 +50,7 @@ RETRIES: dict[str, Any] = {
 }
 
 
-def _wait(reference: ray.ObjectRef) -> Any:
+def ray_result(reference: ray.ObjectRef) -> Any:
     """The Ray task's result. An error of our own code comes as itself, not wrapped in a page of Ray's."""
     try:
         return ray.get(reference)
@@ -102,7 +102,7 @@ def environment_of_case(case_id: str, work: tuple) -> Any:
 
     The result is (Built, Usage of the extractor); a refused case is a failed task with the refusal as its message.
     """
-    built, usage = _wait(_build.remote(*work))
+    built, usage = ray_result(_build.remote(*work))
     return Failed(message=str(built.refusal), data=(built, usage)) if built.refusal else (built, usage)
 
 
@@ -165,7 +165,7 @@ def rollouts_of_case(case_id: str, cpus: float, work: tuple) -> Any:
 
     `work` are the arguments of `_play`, submitted in `quote`.
     """
-    played: Played = _wait(_play.options(num_cpus=cpus).remote(*work))
+    played: Played = ray_result(_play.options(num_cpus=cpus).remote(*work))
     if played.failures:
         first = played.failures[0]
         count = len(played.failures)
@@ -204,5 +204,5 @@ def _reconstruct(
 @task(task_run_name="gold: {case_id}", **RETRIES)
 def gold_of_case(case_id: str, work: tuple) -> Any:
     """The gold trajectory of one case, reconstructed from its report; a Failure fails the task. `work`: arguments of `_reconstruct`."""
-    written: Trajectory | Failure = _wait(_reconstruct.remote(*work))
+    written: Trajectory | Failure = ray_result(_reconstruct.remote(*work))
     return Failed(message=written.message[:500], data=written) if isinstance(written, Failure) else written
