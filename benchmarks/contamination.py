@@ -24,7 +24,7 @@ import polars as pl
 
 from benchmarks.paraphrase import paraphrased
 from evaluation.case_sets import SetCase, read_set
-from evaluation.contamination import SIGNALS, THRESHOLDS, Encode, find_pairs, measured, shingles_of
+from evaluation.contamination import SIGNALS, THRESHOLDS, Encode, find_pairs, measured, shingles_of, title_likeness
 from kg.encoder import load_encoder
 from tasks.scoring import disease_linker
 
@@ -47,7 +47,7 @@ def main() -> None:
         sys.exit(f"{given.data / BENCHMARK} is not there: give --data, a folder with {BENCHMARK} (docs/sources.md)")
     cases = [case for case in read_set(given.data / BENCHMARK) if case.names]
     encode = remembering(load_encoder(threads=2).encode)
-    result = {"thresholds": thresholds(cases[:: given.every], encode), "planted": planted(cases, given, encode)}
+    result = {"planted": planted(cases, given, encode), "thresholds": thresholds(cases[:: given.every], encode)}
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
         (given.out / "contamination.json").write_text(json.dumps(result, indent=1))
@@ -79,6 +79,9 @@ def thresholds(cases: Sequence[SetCase], encode: Encode) -> dict[str, dict[str, 
     for name in ("text", "encoder", "presentation"):
         own, others = np.diag(figures[name]), figures[name].copy()
         np.fill_diagonal(others, np.nan)
+        if not np.isfinite(others).any():
+            print(f"\n{name}: no two of these cases have one diagnosis; copies {np.nanmin(own):.3f} to {np.nanmax(own):.3f}")
+            continue
         halves = [np.arange(len(cases)) % 2 == half for half in (0, 1)]
         set_at = _above(others[np.ix_(halves[0], halves[0])])
         test = others[np.ix_(halves[1], halves[1])]
@@ -116,8 +119,6 @@ def _above(others: np.ndarray) -> float:
 
 
 def measured_titles(cases: Sequence[SetCase]) -> float:
-    from evaluation.contamination import title_likeness
-
     figures = title_likeness(cases, cases)
     np.fill_diagonal(figures, np.nan)
     return float(np.nanmax(figures))
@@ -150,7 +151,7 @@ def planted(cases: Sequence[SetCase], given: argparse.Namespace, encode: Encode)
         pl.struct("case_id", "other_id").map_elements(lambda row: tuple(row.values()) in true, return_dtype=pl.Boolean)
     )
     wrong = pairs.join(right.select("case_id", "other_id"), on=["case_id", "other_id"], how="anti")
-    print(f"\n{len(copies)} copies (median {100 * np.median(kept):.0f} % of their word triples left) among {len(training) - len(copies)}"
+    print(f"\n{len(copies)} copies (median {100 * np.median(kept):.0f} % of their word pairs left) among {len(training) - len(copies)}"
           f" other cases, against {len(cases)}: {len(right)} found, {len(wrong)} other pairs; {seconds:.0f} s")  # fmt: skip
     for name in SIGNALS:
         own = [row[name] for row in right.iter_rows(named=True) if row[name] is not None]
@@ -159,12 +160,23 @@ def planted(cases: Sequence[SetCase], given: argparse.Namespace, encode: Encode)
             print(f"  {name}: finds {alone}, lowest figure {min(own):.2f}, median {np.median(own):.2f}")
     for missed in sorted(true - set(right.select("case_id", "other_id").iter_rows())):
         print(f"  missed: {missed}")
-    for row in wrong.iter_rows(named=True):
+    _list(wrong)
+    within = find_pairs(cases, None, encode, disease_linker())
+    print(f"\nwithin the {len(cases)} themselves: {len(within)} pairs")
+    _list(within)
+    return {
+        "copies": len(copies),
+        "found": len(right),
+        "other_pairs": wrong.to_dicts(),
+        "seconds": seconds,
+        "within": within.to_dicts(),
+    }
+
+
+def _list(pairs: pl.DataFrame) -> None:
+    for row in pairs.iter_rows(named=True):
         figures = ", ".join(f"{name} {row[name]:.2f}" for name in SIGNALS if row[name] is not None)
-        print(
-            f"  not planted: {row['case_id']} - {row['other_id']}: {figures}\n    {row['title_of_case']}\n    {row['title_of_other']}"
-        )
-    return {"copies": len(copies), "found": len(right), "other_pairs": wrong.to_dicts(), "seconds": seconds}
+        print(f"  {row['case_id']} - {row['other_id']}: {figures}\n    {row['title_of_case']}\n    {row['title_of_other']}")
 
 
 def _kept(original: str, copy: str) -> float:

@@ -30,18 +30,19 @@ from kg.linking import Linker
 from kg.names import normalise
 
 SIGNALS = ("id", "title", "text", "encoder", "presentation")
-"""id: the same PMCID or DOI. title: likeness of the titles' words. text: share of the shorter text's rarer word triples that the
+"""id: the same PMCID or DOI. title: likeness of the titles' words. text: share of the shorter text's rarer word pairs that the
 other one has. encoder: mean cosine of the shorter text's passages with the nearest passage of the other. presentation: the same of the
 initial observations, told only where the true diagnosis is the same."""
 
-THRESHOLDS: Mapping[str, float] = {"id": 1.0, "title": 0.9, "text": 0.1, "encoder": 0.8, "presentation": 0.75}
+THRESHOLDS: Mapping[str, float] = {"id": 1.0, "title": 0.8, "text": 0.18, "encoder": 0.65, "presentation": 0.55}
 """At and above which a pair is reported (docs/evaluation.md says how they were measured)."""
 
 SHINGLE = 2
 """Words of a shingle; numbers all count as one word, since a copy may have others."""
 
 COMMON = 5
-"""Shingles that more cases of a set share are its manner of writing ('past medical history none'), no patient's."""
+"""Shingles that more cases of a set share are its manner of writing ('medical history'), no patient's; in a set of fewer than 330
+cases 1.5 % of them, and at least 2: a case and its copy."""
 
 PASSAGE = 25
 """Words from which a passage is whole, at the end of its sentence or line."""
@@ -176,14 +177,15 @@ def _rare_shingles(cases: Sequence[SetCase]) -> list[tuple[int, set[str]]]:
     """(case's number, shingles) of every text; at least one text a case."""
     texts = [(row, shingles_of(text)) for row, case in enumerate(cases) for text in case.texts or ("",)]
     bearers = Counter(shingle for _, shingle in {(row, shingle) for row, found in texts for shingle in found})
-    return [(row, {shingle for shingle in found if bearers[shingle] <= COMMON}) for row, found in texts]
+    most = min(COMMON, max(2, len(cases) * 15 // 1000))
+    return [(row, {shingle for shingle in found if bearers[shingle] <= most}) for row, found in texts]
 
 
 def shingles_of(text: str) -> set[str]:
     """Runs of SHINGLE words, numbers as '0'.
 
     >>> sorted(shingles_of("Sodium 128 mmol/L, low."))
-    ['0 mmol l', 'mmol l low', 'sodium 0 mmol']
+    ['0 mmol', 'l low', 'mmol l', 'sodium 0']
     """
     words = ["0" if word[0].isdigit() else word for word in _WORD.findall(text.casefold())]
     return {" ".join(words[at : at + SHINGLE]) for at in range(len(words) - SHINGLE + 1)}

@@ -232,6 +232,7 @@ class LlmJudge:
         )
 
     async def verdict(self, instructions: str, data: dict[str, Any], answers: tuple[str, str]) -> bool:
+        """Whether the second of two answers is given, as `read_verdict` says. Raises MalformedReply at the last attempt, and ModelError."""
         schema = _object_of({"answer": {"type": "string", "enum": list(answers)}})
         return await self._parsed(instructions, data, schema, lambda reply: read_verdict(reply, answers))
 
@@ -261,6 +262,8 @@ def fenced(data: dict[str, Any]) -> str:
     def clean(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: clean(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [clean(inner) for inner in value]
         return plain(value)[:_LONGEST]
 
     return json.dumps(clean(data), ensure_ascii=False, indent=1)
