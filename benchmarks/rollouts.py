@@ -31,7 +31,13 @@ sys.path.insert(0, str(HERE / "rollouts"))
 from processes import Watch, run_watched  # noqa: E402
 
 IN_FLIGHT, TURNS, CALL_S = 64, 5, 0.2
-PEERS = {"aiohttp": None, "litellm": None, "bespokelabs-curator": "bespokelabs-curator", "inspect-ai": "inspect-ai openai"}
+PEERS = {
+    "aiohttp": None,
+    "litellm": None,
+    "bespokelabs-curator": "bespokelabs-curator",
+    "inspect-ai": "inspect-ai openai",
+    "distilabel": "distilabel[openai]",
+}
 """A peer and what its environment is made of; None: this one."""
 FLAT = {"teachers": 1, "rollouts": 1, "launch_points": 0, "branches": 0}
 TREE = {"teachers": 2, "rollouts": 3, "launch_points": 1, "branches": 1}
@@ -127,6 +133,7 @@ def distill(folder: Path, menus: Path, work: Row, kill_at: int | None = None) ->
                 time.sleep(0.1)
                 if attempt == "killed" and sum((at_kill := log_of(url))["answered"].values()) >= kill_at:
                     watch.kill()
+                    at_kill = log_of(url)
                     process.wait()
             watch.stop()
             log = log_of(url)
@@ -296,8 +303,12 @@ def main() -> None:
         console.print(table_of(f"{given.cases} cases x {TURNS} dependent turns, medians of {given.repeats}", results["flat"]))
     tree = work_for(reports, given.cases, TREE)
     if "tree" in given.parts:
-        console.print("the tree: engine, then the whole flow")
-        rows = [play("engine", sys.executable, out / "tree-engine", menus, tree), *distill(out / "tree-distill", menus, tree)]
+        console.print("the tree: bare clients with as many calls, engine, then the whole flow")
+        # As many calls of bare clients: over 500 calls their start-up weighs more than their work.
+        as_many = work_for(reports, given.cases, FLAT) | {"cases": 7 * given.cases}
+        bare = [play(name, sys.executable, out / f"tree-{name}", menus, as_many) for name in ("aiohttp", "litellm")]
+        rows = [*bare, play("engine", sys.executable, out / "tree-engine", menus, tree)]
+        rows += distill(out / "tree-distill", menus, tree)
         note("tree", rows)
         console.print(table_of(f"{given.cases} cases x 2 teachers x (3 + branch) x {TURNS} turns", rows))
         if "start_s" in rows[-1]:

@@ -204,6 +204,7 @@ def _case(
     everything = [finding for piece in pieces for finding in piece.findings]
     new = [(piece, at) for at, piece in enumerate(pieces) if turns and piece.turn == len(turns)]
     moves = [_moved(piece, posteriors[at - 1], posteriors[at]) for piece, at in new if piece.findings]
+    telling = {piece.test for piece in pieces if piece.findings}  # two orders may bring one result: it is told of once
     weight = {id(finding): log_likelihood(finding)[[leader, other]] for finding in everything}
     gap = sorted(everything, key=lambda finding: weight[id(finding)][1] - weight[id(finding)][0])
     supports = [finding for finding in gap if weight[id(finding)][0] - weight[id(finding)][1] > 0.5][:3]
@@ -219,7 +220,7 @@ def _case(
         against=tuple(finding for finding in against if finding.present == against[0].present),
         commoner=bool(model.log_prior[leader] > model.log_prior[other] + 0.3),
         moves=tuple(move for move in moves if move),
-        silent_results=tuple(dict.fromkeys(piece.test for piece, _ in new if piece.test and not piece.findings)),
+        silent_results=tuple(dict.fromkeys(piece.test for piece, _ in new if piece.test and piece.test not in telling)),
         unavailable=tuple(answer.order for answer in turns[-1].answers if not answer.results) if turns else (),
         nothing_new=bool(turns) and not any(piece.findings for piece, _ in new),
         previous_leader=turns[-1].differential[0].diagnosis if turns else None,

@@ -170,10 +170,16 @@ def _picture(case: Case, rng: np.random.Generator) -> str:
 
 
 def _lower(name: str) -> str:
-    """A name in the middle of a sentence: 'Complete Blood Count' is 'complete blood count'; 'ECG', 'Anti-Ro' and 'X-ray' stay."""
-    return " ".join(
-        word.lower() if word.isalpha() and word[1:].islower() and word not in _PROPER else word for word in name.split(" ")
-    )
+    """A name in the middle of a sentence: 'Complete Blood Count' is 'complete blood count'; 'ECG', 'Anti-Ro', 'Na' and 'X-ray' stay."""
+
+    def said(word: str) -> str:
+        abbreviated = len(word) < 4 and word.lower() not in _SHORT_WORDS
+        return word if abbreviated or word in _PROPER or not (word.isalpha() and word[1:].islower()) else word.lower()
+
+    return " ".join(map(said, name.split(" ")))
+
+
+_SHORT_WORDS = frozenset(["arm", "ear", "eye", "gut", "hip", "jaw", "leg", "lip", "of", "rib", "toe", "the", "and"])
 
 
 def _results(case: Case, rng: np.random.Generator) -> str:
@@ -320,7 +326,7 @@ def pivot(leader: str, other: str, questions: Sequence[Question], rng: np.random
             rng,
             [
                 f"No open finding separates {a} from {b} any further.",
-                f"{_cap(a)} against {b}: what could tell them apart has been looked for.",
+                f"{_cap(a)} against {b}: I know of no open finding that would tell them apart.",
             ],
         )
     first = questions[0]
@@ -354,9 +360,14 @@ def pivot(leader: str, other: str, questions: Sequence[Question], rng: np.random
     return text
 
 
+_INVASIVE = re.compile(r"biops|laparo|scop(?:y|ic)\b|angiogra|cathet|punctur|centesis|aspirat|explorat", re.IGNORECASE)
+
+
 def ordering(tests: Sequence[tuple[str, str]], style: str, rng: np.random.Generator) -> str:
     """Why these tests: (test, finding it may show) pairs."""
     aims = listed([f"{_lower(test)} (for {plain(sign)})" for test, sign in tests])
+    if style == "kg-screening" and any(_INVASIVE.search(name) for name, _ in tests):
+        return _one(rng, [f"What divides the open hypotheses next is {aims}.", f"I now go further: {aims}."])
     if style == "kg-screening":
         return _one(
             rng,

@@ -224,7 +224,7 @@ def _ask(
 
 def _read_presentation(said: dict[str, Any], source: Report, report: CaseReport) -> StructuredCase:
     observation, lost = grounded_sentences(said["initial_observation"], source)
-    observation, tested = without_tests(observation)
+    observation, tested = without_tests(observation, source)
     told = len(said["initial_observation"])
     if sum(map(len, lost)) > LOST * told:
         raise BadCase(
@@ -240,11 +240,14 @@ def _read_presentation(said: dict[str, Any], source: Report, report: CaseReport)
         raise BadCase(
             "diagnosis_lacks_cause", f"the title names a cause, {cause!r}, that the diagnosis {diagnosis!r} leaves out"
         )
+    # A synonym that the model made up would let a wrong answer pass for right.
+    synonyms = tuple(name for name in said["diagnosis_synonyms"] if mentions(source.text, name))
     case = StructuredCase(
-        observation, (), diagnosis, tuple(said["diagnosis_synonyms"]), _told(said["body_system"]), _told(said["disease_type"]),
+        observation, (), diagnosis, synonyms, _told(said["body_system"]), _told(said["disease_type"]),
         said["rare_disease"], (
             *(f"left out of the observation, not in the report: {sentence}" for sentence in lost),
             *(f"left out of the observation, it tells of a test: {sentence}" for sentence in tested),
+            *(f"synonym left out, it is not in the report: {name}" for name in said["diagnosis_synonyms"] if name not in synonyms),
         ),
     )  # fmt: skip
     for check in (checks.has_initial_observation, checks.no_diagnosis_in_o1):
@@ -289,14 +292,34 @@ _FOUND = re.compile(
 )
 
 
-def without_tests(observation: str) -> tuple[str, list[str]]:
+def without_tests(observation: str, source: Report) -> tuple[str, list[str]]:
     """The sentences that tell of no test, and those that do: what a test showed is for the one who orders it to learn.
 
-    >>> without_tests("She coughs. Blood pressure was 120/80. CT of the chest showed a mass.")
+    A report goes on about a test without naming it again: 'CT showed a cyst. Pleural effusion was present.' So a sentence that follows
+    such a one in the report, and speaks neither of the patient nor of history and examination, tells of the test too.
+
+    >>> without_tests("She coughs. Blood pressure was 120/80. CT of the chest showed a mass.", Report(""))
     ('She coughs. Blood pressure was 120/80.', ['CT of the chest showed a mass.'])
     """
-    tested = [sentence for sentence in sentences(observation) if named_tests(sentence) and _FOUND.search(sentence)]
-    return " ".join(sentence for sentence in sentences(observation) if sentence not in tested), tested
+    following, shown = set(), False
+    for sentence in sentences(source.own()):
+        shown = _tells_of_test(sentence) or (shown and not _OF_THE_PATIENT.search(sentence))
+        if shown:
+            following.add(normalise(sentence))
+    told = list(sentences(observation))
+    tested = [sentence for sentence in told if _tells_of_test(sentence) or normalise(sentence) in following]
+    return " ".join(sentence for sentence in told if sentence not in tested), tested
+
+
+def _tells_of_test(sentence: str) -> bool:
+    return bool(named_tests(sentence) and _FOUND.search(sentence))
+
+
+_OF_THE_PATIENT = re.compile(
+    r"\b(?:he|she|they|his|her|patient|man|woman|boy|girl|male|female|child|infant|history|examin\w+|vital|symptom\w*|complain\w*"
+    r"|pain|smok\w+|alcohol|medic\w+|allerg\w+|family|blood pressure|pulse|heart rate|temperature|fever|palpa\w+|auscult\w+|consulted)\b",
+    re.IGNORECASE,
+)
 
 
 def _ended(sentence: str) -> str:

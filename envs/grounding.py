@@ -22,6 +22,11 @@ _CASE = re.compile(
     re.IGNORECASE,
 )
 
+_ABSTRACT = re.compile(r"\s*(?:abstract|summary)\b", re.IGNORECASE)
+
+ENOUGH = 500
+"""Characters of sections about the patient that make title and abstract dispensable."""
+
 # Of the same length as what they stand for, so that places in the text stay the same.
 _ALIKE = str.maketrans("‐‑‒–—―−‘’`´“”\u00a0\u2009\u202f\t\n", "-------''''\"\"     ")
 
@@ -106,12 +111,21 @@ def _lined(text: str) -> str:
 
 @lru_cache(maxsize=4)
 def _without_elsewhere(text: str) -> str:
-    """The searched text with the sections about other patients blanked, so that nothing is found there."""
+    """The searched text with the sections about other patients blanked, so that nothing is found there.
+
+    Title and abstract are blanked too where a section about the patient follows: an abstract mixes what was found with what is known.
+    """
     blank, top = False, ""
-    lines = []
+    lines, own, preamble = [], 0, 0
     for line in text.splitlines(keepends=True):
+        before = blank, top
         blank, top = _section(line.strip(), blank, top)
+        if not preamble and (before != (blank, top) or _CASE.fullmatch(line.strip()[:90])) and not _ABSTRACT.match(line):
+            preamble = len(lines)
+        own += len(line) if preamble and not blank else 0
         lines.append("\0" * len(line) if blank else _lined(line))
+    if own >= ENOUGH:
+        lines[:preamble] = ["\0" * len(line) for line in lines[:preamble]]
     return "".join(lines)
 
 

@@ -20,6 +20,7 @@ from envs.extraction import (
     parts_of,
     quoted,
     tells_result,
+    without_tests,
 )
 from envs.grounding import Report, sentences
 from envs.records import BadCase, CaseReport
@@ -29,7 +30,7 @@ TEXT = """A fever of the hills
 
 1. Introduction
 
-Brucellosis is a zoonosis. In one series platelets were 90 x 10^9/L at presentation.
+Brucellosis is a zoonosis, also called Malta fever. In one series platelets were 90 x 10^9/L at presentation.
 
 2. Case Report
 
@@ -52,7 +53,7 @@ O1 = (
 SAID: dict[str, Any] = {
     "initial_observation": O1,
     "diagnosis": "Brucellosis",
-    "diagnosis_synonyms": ["Malta fever"],
+    "diagnosis_synonyms": ["Malta fever", "Spinal tuberculosis"],
     "rare_disease": True,
     "body_system": "Bones, Joints and Muscles",
     "disease_type": "Infections",
@@ -100,10 +101,23 @@ def test_good_replies_become_an_environment_in_the_report_s_own_words() -> None:
     assert (environment.body_system, environment.disease_type, environment.rare) == (
         "Bones, Joints and Muscles", "Infections", True,
     )  # fmt: skip
-    assert environment.synonyms == ("Malta fever",)
+    assert environment.synonyms == ("Malta fever",), "a made-up synonym would let a wrong answer pass for right"
     assert len(heard) == 2
     first, second = (messages[1]["content"] for messages in heard)
     assert first.split("Question:")[0] == second.split("Question:")[0], "one beginning, which a prefix cache reads once"
+
+
+def test_what_follows_a_test_s_result_in_the_report_is_no_observation() -> None:
+    told = "2. Case Report\n\nA man had dyspnea. CT of the chest showed nodules. Pleural effusion was present. He had no fever."
+    observation, tested = without_tests("A man had dyspnea. Pleural effusion was present. He had no fever.", Report(told))
+    assert observation == "A man had dyspnea. He had no fever."
+    assert tested == ["Pleural effusion was present."]
+
+
+def test_an_abstract_is_no_place_of_results() -> None:
+    told = "Title\n\nMRI displays cysts better than CT.\n\n2. Case Report\n\nA man had dyspnea. " + "MRI showed a cyst. " * 40
+    assert Report(told).find("displays cysts better than CT") is None
+    assert Report(told.replace("2. Case Report", "It was so")).find("displays cysts better than CT") is not None
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def inspect_ai_(work: dict, url: str):
 def curator_(work: dict, url: str):
     """Curator has no dependent turns in parallel: five passes, one a turn, each over all rollouts, as its users do."""
     os.environ |= {"CURATOR_CACHE_DIR": str(Path(work["folder"]) / "curator"), "TELEMETRY_ENABLED": "false"}
-    os.environ |= {"CURATOR_DISABLE_CACHE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    os.environ |= {"CURATOR_DISABLE_CACHE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "OPENAI_API_KEY": "none"}
     from bespokelabs import curator
 
     limits = {"max_requests_per_minute": 10**6, "max_tokens_per_minute": 10**9, "max_concurrent_requests": IN_FLIGHT}
@@ -118,6 +118,35 @@ def curator_(work: dict, url: str):
             found = model([{"asked": json.dumps(asked)} for asked in chats])
             rows = getattr(found, "dataset", found)
             chats = [[*json.loads(row["asked"]), {"role": "assistant", "content": row["reply"]}] for row in rows]
+
+    return run
+
+
+def distilabel_(work: dict, url: str):
+    """Five generation steps of one pipeline in a row; each batch has as many rows as calls may be under way."""
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(Path(work["folder"]) / "datasets")}
+    from distilabel.models import OpenAILLM
+    from distilabel.pipeline import Pipeline
+    from distilabel.steps import LoadDataFromDicts
+    from distilabel.steps.tasks import ChatGeneration
+    from distilabel_steps import AskNext
+
+    def run() -> None:
+        with Pipeline("bench", cache_dir=str(Path(work["folder"]) / "distilabel")) as pipeline:
+            chats = [turn_of(prompts(work, visit), 1) for visit in range(work["cases"])]
+            last = LoadDataFromDicts(data=[{"messages": chat, "number": 1} for chat in chats], batch_size=IN_FLIGHT)
+            for number in range(1, TURNS + 1):
+                model = OpenAILLM(
+                    model="bench", base_url=f"{url}/v1", api_key="none", generation_kwargs={"max_new_tokens": 5500}
+                )
+                chat = ChatGeneration(name=f"turn_{number}", llm=model, input_batch_size=IN_FLIGHT)
+                last.connect(chat)
+                last = chat
+                if number < TURNS:
+                    last = AskNext(name=f"next_{number}", input_batch_size=IN_FLIGHT)
+                    chat.connect(last)
+        found = pipeline.run(use_cache=False)
+        assert len(found["default"]["train"]) == work["cases"]
 
     return run
 
@@ -173,6 +202,7 @@ CLIENTS = {
     "litellm": litellm_,
     "inspect-ai": inspect_ai_,
     "bespokelabs-curator": curator_,
+    "distilabel": distilabel_,
     "engine": engine_,
 }
 

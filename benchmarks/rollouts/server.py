@@ -64,9 +64,11 @@ class Teacher:
 
     def _reply(self, asked: dict[str, Any]) -> str:
         told = asked["messages"][-1]["content"]
-        turn = int(re.findall(r"This is turn (\d+)", told)[-1])
+        if not (turns := re.findall(r"This is turn (\d+)", told)):
+            return "A client that first asks whether anybody is there gets an answer."
+        turn = int(turns[-1])
         [visit, *_] = re.findall(r"Visit (\d+)", "".join(str(message["content"]) for message in asked["messages"]))
-        menu = self.menus[visit]
+        menu = self.menus[str(int(visit) % len(self.menus))]
         action = {"final_diagnosis": "Sarcoidosis"} if turn >= TURNS else {"order_tests": [menu[turn % len(menu)]]}
         ranked = [
             {"diagnosis": name, "confidence": 50 - 10 * i} for i, name in enumerate(("Sarcoidosis", "Tuberculosis", "Lymphoma"))
