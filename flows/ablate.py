@@ -125,7 +125,9 @@ def run_cell(cell: Cell, join_ray: Any) -> Row:
         return scored(cell, cell.evaluate)
     except Exception as error:  # whatever it is, the other cells are to go on
         log.warning("cell %s, %s failed", cell.question, cell.name, exc_info=error)
-        return Row(cell.question, cell.name, "failed", f"{type(error).__name__}: {str(error).splitlines()[0][:300]}")
+        return Row(
+            cell.question, cell.name, "failed", f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+        )
 
 
 def scored(cell: Cell, evaluated: EvaluationSettings) -> Row:
