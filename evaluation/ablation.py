@@ -28,9 +28,9 @@ ACCURACY = {"color": "white", "edgecolor": HUES[0], "hatch": "////"}
 class Row:
     """A cell of an ablation and what came of it.
 
-    state: 'scored', 'left out', 'failed' or, until its turn comes, 'waiting'; `why` says why. records: training records; None for the base model. held_out: loss on
-    the held-out cases after training. f1: of mean precision and mean recall. low, high: 95 % bootstrap intervals over cases.
-    scored, of: rollouts with a judged diagnosis, and those that should have been played.
+    state: 'scored', 'left out', 'failed' or, until its turn comes, 'waiting'; `why` says why. records: training records; None for the
+    base model. held_out: loss on the held-out cases after training. f1: of mean precision and mean recall. low, high: 95 % bootstrap
+    intervals over cases. scored, of: rollouts with a judged diagnosis, and those that should have been played.
     """
 
     question: str
