@@ -304,7 +304,7 @@ def _response_format(teacher: Teacher, schema: dict[str, Any] | None) -> dict[st
 
 def _provenance(teacher: Teacher) -> str:
     """Where replies come from, for the cache. Mirrors serve the same; a model file is the same at every port."""
-    return teacher.file_hash() if teacher.gguf else teacher.servers[0]
+    return teacher.file_hash() if teacher.gguf or teacher.folder else teacher.servers[0]
 
 
 def _cost(teacher: Teacher, response: Response) -> float:

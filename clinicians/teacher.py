@@ -14,7 +14,7 @@ EMBEDDED = ("kg-screening", "kg-targeted")
 LOCAL = "local"
 LOCAL_CONTEXT_TOKENS = 6_000
 """The local server has 8,192 a slot; the rest is for the reply."""
-KNOWN = "kg-screening, kg-targeted, local, local:/path/to/model.gguf, PROVIDER/MODEL or PROVIDER/MODEL@http://HOST:PORT/v1"
+KNOWN = "kg-screening, kg-targeted, local, local:/path/to/model.gguf, local:TRAINED_FOLDER, PROVIDER/MODEL or PROVIDER/MODEL@http://HOST:PORT/v1"
 
 _SHORTHAND = re.compile(r"(?P<model>[^@\s]\S*?)(?:@(?P<api_base>https?://\S+))?")
 
@@ -102,6 +102,10 @@ class Teacher(BaseModel):
     gguf: Path | None = Field(
         default=None, description="Model file of a local teacher; by default MEDACTION_LOCAL_GGUF or a tiny one."
     )
+    folder: Path | None = Field(
+        default=None,
+        description="Instead of a file, the folder of a local model: of `medaction train`, or any with safetensors.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -109,6 +113,8 @@ class Teacher(BaseModel):
         """A teacher without a name takes its model's, or its model file's."""
         if isinstance(values, dict) and not values.get("name") and isinstance(model := values.get("model"), str):
             stem = Path(str(values["gguf"])).stem if values.get("gguf") else model.rsplit("/", 1)[-1]
+            if values.get("folder"):
+                stem = next((part for part in reversed(Path(str(values["folder"])).parts) if part != "model"), LOCAL)
             values = {**values, "name": re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:64]}
         return values
 
@@ -130,14 +136,16 @@ class Teacher(BaseModel):
     @model_validator(mode="after")
     def _fields_that_fit(self) -> "Teacher":
         if self.embedded:
-            if self.api_base or self.gguf:
-                raise ValueError(f"{self.model} is embedded: it takes no api_base and no gguf")
+            if self.api_base or self.gguf or self.folder:
+                raise ValueError(f"{self.model} is embedded: it takes no api_base, no gguf and no folder")
             if "free_form" in self.model_fields_set and self.free_form:
                 raise ValueError(f"{self.model} is embedded: it writes no free-form rollouts")
             object.__setattr__(self, "free_form", 0.0)
-        elif self.gguf and not self.local:
-            raise ValueError(f"{self.model}: only a local teacher takes a gguf")
-        if self.local and "context_tokens" not in self.model_fields_set:
+        elif (self.gguf or self.folder) and not self.local:
+            raise ValueError(f"{self.model}: only a local teacher takes a gguf or a folder")
+        if self.gguf and self.folder:
+            raise ValueError("a local teacher is a file or a folder, not both")
+        if self.local and not self.folder and "context_tokens" not in self.model_fields_set:
             object.__setattr__(self, "context_tokens", LOCAL_CONTEXT_TOKENS)
         if self.mirrors and not self.api_base:
             raise ValueError("mirrors are further servers: give the first one as api_base")
@@ -147,10 +155,10 @@ class Teacher(BaseModel):
     def parse(cls, text: str) -> "Teacher":
         """A teacher from the command line's shorthand (see KNOWN). Raises ValueError saying what there is."""
         if text.startswith(f"{LOCAL}:"):
-            gguf = Path(text.removeprefix(f"{LOCAL}:")).expanduser()
-            if not gguf.is_file():
-                raise ValueError(f"local teacher: there is no file {gguf}")
-            return cls.model_validate({"model": LOCAL, "gguf": gguf})
+            path = Path(text.removeprefix(f"{LOCAL}:")).expanduser()
+            if not path.exists():
+                raise ValueError(f"local teacher: there is no file or folder {path}")
+            return cls.model_validate({"model": LOCAL, "folder" if path.is_dir() else "gguf": path})
         found = _SHORTHAND.fullmatch(text)
         if found is None:
             raise ValueError(f"cannot read the teacher {text[:60]!r}: give {KNOWN}")
@@ -194,9 +202,19 @@ class Teacher(BaseModel):
         return identity
 
     def file_hash(self) -> str:
-        """SHA-256 of a local teacher's model file. Raises RuntimeError with the remedy when there is none."""
-        file = _gguf(self.gguf)
-        return _sha256(file, file.stat().st_mtime_ns)
+        """SHA-256 of a local teacher's model file or weights. Raises RuntimeError with the remedy when there are none."""
+        files = [_gguf(self.gguf)] if self.folder is None else sorted(self.model_folder.glob("*.safetensors"))
+        hashes = [_sha256(file, file.stat().st_mtime_ns) for file in files]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the weights of a local teacher's folder are. Raises RuntimeError when there are none."""
+        assert self.folder is not None
+        whole = [found for found in (self.folder / "model", self.folder) if any(found.glob("*.safetensors"))]
+        if not whole:
+            raise RuntimeError(f"local model: there are no *.safetensors in {self.folder}; `medaction train` writes them")
+        return whole[0]
 
 
 def _gguf(given: Path | None) -> Path:

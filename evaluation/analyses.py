@@ -1,14 +1,10 @@
 """The paper's analyses of what models played, over evaluation stores: DTC by turn (Figure 5a), RAC pass rate (5b), the length of work-ups
 (appendix B), and how well stated confidences are calibrated. Each table is a query; unknown values are counted, never averaged."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import polars as pl
-from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evaluation.plots import HUES, MARKS, canvas
 from trajectories.store import Store
 
 BINS = 10
@@ -93,33 +89,13 @@ def calibration_error(bins: pl.DataFrame) -> float | None:
     return float(((bins["stated"] - bins["right"]).abs() * bins["cases"]).sum()) / total if total else None
 
 
-_HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKS = ("o", "s", "^", "D", "v", "P")
-
-
-def plot_analyses(frames: Sequence[tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]], folder: Path) -> list[Path]:
-    """Draw `frames`, the (DTC by turn, RAC pass rate, calibration) of each store, into `folder`, each as PNG and SVG."""
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = {
-        "dtc": _draw_dtc(pl.concat([dtc for dtc, _, _ in frames])),
-        "rac": _draw_rac(pl.concat([rac for _, rac, _ in frames])),
-        "calibration": _draw_calibration(pl.concat([bins for _, _, bins in frames])),
-    }
-    written = []
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "analyses"}):
-        for name, figure in figures.items():
-            for suffix in ("png", "svg"):
-                written.append(folder / f"{name}.{suffix}")
-                figure.savefig(written[-1], dpi=150, metadata={"Date": None} if suffix == "svg" else None)
-    return written
-
-
-def _draw_dtc(frame: pl.DataFrame) -> Figure:
-    figure, axes = _figure("DTC of the top hypothesis by turn", "turn", "mean DTC (hops)")
+def draw_dtc(frame: pl.DataFrame) -> Figure:
+    """Mean DTC over turns, a line a model."""
+    figure, axes = canvas("DTC of the top hypothesis by turn", "turn", "mean DTC (hops)")
     for place, ((model,), own) in enumerate(frame.group_by(["model"], maintain_order=True)):
         unknown, known = int(own["unknown"].sum()), int(own["known"].sum())
         axes.plot(
-            own["turn"], own["mean_dtc"], color=_HUES[place % 6], marker=_MARKS[place % 6],
+            own["turn"], own["mean_dtc"], color=HUES[place % 6], marker=MARKS[place % 6],
             label=f"{model} ({unknown / max(1, unknown + known):.0%} unknown)",
         )  # fmt: skip
     axes.margins(y=0.1)
@@ -128,11 +104,12 @@ def _draw_dtc(frame: pl.DataFrame) -> Figure:
     return figure
 
 
-def _draw_rac(frame: pl.DataFrame) -> Figure:
-    figure, axes = _figure("Turns that pass the RAC filter", "", "share of turns with a known RAC")
+def draw_rac(frame: pl.DataFrame) -> Figure:
+    """The RAC pass rate, a bar a model."""
+    figure, axes = canvas("Turns that pass the RAC filter", "", "share of turns with a known RAC")
     models = frame["model"].to_list()
     bars = axes.bar(
-        range(len(models)), frame["pass_rate"].fill_null(0.0), color=[_HUES[at % 6] for at in range(len(models))], width=0.6
+        range(len(models)), frame["pass_rate"].fill_null(0.0), color=[HUES[at % 6] for at in range(len(models))], width=0.6
     )
     axes.bar_label(
         bars, [f"{rate or 0:.3f}\nof {known}" for rate, known in frame.select("pass_rate", "known").iter_rows()], padding=2
@@ -143,26 +120,17 @@ def _draw_rac(frame: pl.DataFrame) -> Figure:
     return figure
 
 
-def _draw_calibration(frame: pl.DataFrame) -> Figure:
-    figure, axes = _figure("Stated confidence and accuracy", "stated confidence", "share right")
+def draw_calibration(frame: pl.DataFrame) -> Figure:
+    """The reliability diagram, a line a model, with its expected calibration error."""
+    figure, axes = canvas("Stated confidence and accuracy", "stated confidence", "share right")
     axes.plot([0, 1], [0, 1], color="#B8B8B8", linestyle="--", label="calibrated")
     for place, ((model,), own) in enumerate(frame.group_by(["model"], maintain_order=True)):
         error = calibration_error(own)
         axes.plot(
-            own["stated"], own["right"], color=_HUES[place % 6], marker=_MARKS[place % 6],
+            own["stated"], own["right"], color=HUES[place % 6], marker=MARKS[place % 6],
             label=f"{model} (ECE {error:.2f}, {own['cases'].sum()} rollouts)",
         )  # fmt: skip
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.legend(frameon=False)
     return figure
-
-
-def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, loc="left")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes

@@ -114,7 +114,7 @@ def asserted(statement: str) -> list[str]:
 
 def same_diagnosis(statement: str, truths: Sequence[str], linker: Linker) -> Sameness:
     """Whether a statement asserts the true diagnosis, which goes by any of the names `truths`."""
-    names = list(dict.fromkeys(name for truth in truths for name in _names_of_truth(truth)))
+    names = list(dict.fromkeys(name for truth in truths for name in names_of_truth(truth)))
     said = asserted(statement)
     nodes = _nodes([*said, *names], linker)
     for phrase in said:
@@ -124,7 +124,7 @@ def same_diagnosis(statement: str, truths: Sequence[str], linker: Linker) -> Sam
     return Sameness("")
 
 
-def _names_of_truth(truth: str) -> Iterator[str]:
+def names_of_truth(truth: str) -> Iterator[str]:
     """The whole, without brackets, what stands before its circumstances, and its names in brackets."""
     plain = " ".join(_BRACKETS.sub(" ", truth).split()).strip(" .")
     yield plain

@@ -187,7 +187,7 @@ class LlmJudge:
         data = {"true_diagnosis": environment.diagnosis, "stated": said}
         if rules.lenient_verdicts:
             return "correct" in (await self._reply(_SAME + _WORDED, data)).lower()
-        return await self._verdict(_SAME + _STRICT_WORDED, data, ("incorrect", "correct"))
+        return await self.verdict(_SAME + _STRICT_WORDED, data, ("incorrect", "correct"))
 
     async def _against_texts(self, requested: str, documented: str, rules: Protocol) -> ComparedTests:
         """The benchmark's own way: each item of one side against the whole text of the other."""
@@ -208,7 +208,7 @@ class LlmJudge:
         if rules.lenient_verdicts:
             reply = await self._reply(_COVER + _YES_NO, data)
             return any(hit in reply for hit in _HITS)
-        return await self._verdict(_COVER + _STRICT_YES_NO, data, ("no", "yes"))
+        return await self.verdict(_COVER + _STRICT_YES_NO, data, ("no", "yes"))
 
     async def _items(self, text: str) -> list[dict[str, str]]:
         """The tests that a text names, as the benchmark has them: type, test_name, info_required. No text, no call."""
@@ -231,7 +231,8 @@ class LlmJudge:
             tuple((name, number in theirs) for number, name in enumerate(documented)),
         )
 
-    async def _verdict(self, instructions: str, data: dict[str, Any], answers: tuple[str, str]) -> bool:
+    async def verdict(self, instructions: str, data: dict[str, Any], answers: tuple[str, str]) -> bool:
+        """Whether the second of two answers is given, as `read_verdict` says. Raises MalformedReply at the last attempt, and ModelError."""
         schema = _object_of({"answer": {"type": "string", "enum": list(answers)}})
         return await self._parsed(instructions, data, schema, lambda reply: read_verdict(reply, answers))
 
@@ -261,6 +262,8 @@ def fenced(data: dict[str, Any]) -> str:
     def clean(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: clean(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [clean(inner) for inner in value]
         return plain(value)[:_LONGEST]
 
     return json.dumps(clean(data), ensure_ascii=False, indent=1)

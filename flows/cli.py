@@ -11,9 +11,12 @@ from typing import Any
 import click
 
 from envs.records import BadCase
-from flows.evaluate_cli import analyse, compare, evaluate
+from flows.analyse_cli import analyse
+from flows.evaluate_cli import compare, evaluate
 from flows.kg_cli import kg
 from flows.options import OUT, PRESET, options_of, prefect, settings_of
+from flows.pipeline_cli import ablate, pipeline
+from flows.sets_cli import contamination, hard_set
 from flows.settings import DistillSettings, EnvironmentSettings, Retry
 from flows.train_cli import serve, train
 from kg.tables import BadTable
@@ -89,6 +92,8 @@ medaction.add_command(kg)
 medaction.add_command(evaluate)
 medaction.add_command(compare)
 medaction.add_command(analyse)
+medaction.add_command(contamination)
+medaction.add_command(hard_set)
 
 
 @medaction.group()
@@ -158,7 +163,10 @@ HOME = click.option(
 @medaction.command()
 @HOME
 @click.option("--port", type=click.IntRange(1, 65535), default=4200, show_default=True, help="The UI's port on 127.0.0.1.")
-@click.option("--runs", type=click.IntRange(1), default=2, show_default=True, help="Flow runs that go on at the same time.")
+@click.option(
+    "--runs", type=click.IntRange(2), default=2, show_default=True,
+    help="Flow runs that go on at the same time; a pipeline and the stage that it waits for are two.",
+)  # fmt: skip
 def up(home: Path, port: int, runs: int) -> None:
     """Start a Prefect server, its worker and all deployments on this machine: then runs are started, scheduled and retried in the UI."""
     from flows.stack import up as start
@@ -250,6 +258,8 @@ def _environments(settings: EnvironmentSettings) -> None:
 
 medaction.add_command(train)
 medaction.add_command(serve)
+medaction.add_command(pipeline)
+medaction.add_command(ablate)
 
 
 if __name__ == "__main__":

@@ -148,6 +148,11 @@ def teacher_of(teacher: Teacher) -> Finding:
     name = f"teacher {teacher.name}"
     if teacher.embedded:
         return Finding(name, "ok", "plays on the open graphs, without a model")
+    if teacher.folder:
+        try:
+            return Finding(name, "ok", f"weights in {teacher.model_folder}")
+        except RuntimeError as error:
+            return Finding(name, "wrong", str(error), "give a folder of `medaction train`: local:runs/model")
     if teacher.local:
         there = teacher.gguf is None or teacher.gguf.exists()
         return Finding(

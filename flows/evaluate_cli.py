@@ -44,35 +44,3 @@ def compare(results: tuple[Path, ...], published: bool, out: Path | None) -> Non
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text + "\n", encoding="utf-8")
-
-
-@click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where the plots and tables go.")
-@click.option(
-    "--rac-threshold", type=float, default=3.0, show_default=True, help="Hops from which a turn fails the RAC filter."
-)
-def analyse(runs: tuple[Path, ...], out: Path, rac_threshold: float) -> None:
-    """DTC by turn, RAC pass rate, length of work-ups and calibration of RUNS (folders of evaluations), as tables and plots."""
-    from evaluation.analyses import calibration, dtc_by_turn, plot_analyses, rac_pass_rate, work_up
-    from tasks.scoring import score_store
-    from trajectories.store import Store
-
-    frames, lengths = [], []
-    for run in runs:
-        with Store(run / "trajectories.duckdb") as store:
-            score_store(store, "none", rac_threshold)
-            frames.append((dtc_by_turn(store), rac_pass_rate(store, rac_threshold), calibration(store)))
-            lengths.append(work_up(store))
-    for drawn in plot_analyses(frames, out):
-        click.echo(drawn)
-    for place, name in enumerate(("dtc", "rac", "calibration")):
-        _write_csv(out / f"{name}.csv", [found[place] for found in frames])
-    _write_csv(out / "work_up.csv", lengths)
-
-
-def _write_csv(file: Path, frames: list[Any]) -> None:
-    import polars as pl
-
-    pl.concat(frames).write_csv(file)
-    click.echo(file)

@@ -14,7 +14,10 @@ from pydantic_core import PydanticUndefined
 from flows.settings import DistillSettings, load_preset
 
 # Lists are given one by one: --teacher A --teacher B.
-ONE_BY_ONE = {"teachers": "teacher", "only": "case", "allow": "allow", "judges": "judge", "data": "data", "styles": "style"}
+ONE_BY_ONE = {
+    "teachers": "teacher", "only": "case", "allow": "allow", "judges": "judge", "data": "data", "styles": "style", "against": "against",
+    "without": "without",
+}  # fmt: skip
 
 
 def options_of(
@@ -47,7 +50,7 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
         elsewhere = DistillSettings.model_fields.keys() - kind.model_fields  # a preset serves every command
         return kind.model_validate({name: value for name, value in start.items() if name not in elsewhere} | given)
     except (ValidationError, ValueError) as error:
-        raise click.UsageError(_readable(error)) from error
+        raise click.UsageError(readable(error)) from error
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -92,7 +95,7 @@ def prefect(out: Path) -> Iterator[None]:
         yield
 
 
-def _readable(error: Exception) -> str:
+def readable(error: Exception) -> str:
     """A validation error in the words of the command line."""
     if not isinstance(error, ValidationError):
         return str(error)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,7 @@ from clinicians.llm import CallSettings
 from clinicians.local_server import start_local
 from clinicians.teacher import Teacher
 from tasks.ledger import RayLedger
+from training.serving import QUIET, command
 
 log = logging.getLogger("medaction")
 
@@ -84,14 +86,14 @@ def spawn_server(home: Path, port: int, by: Sequence[str] = ()) -> tuple[subproc
     with log_file.open("ab") as output:
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
     try:
-        _wait_ready(server, url, log_file)
+        _wait_ready(server, url, log_file, "the Prefect server")
     except BaseException:
         _stop(server)
         raise
     return server, url
 
 
-def _wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path) -> None:
+def _wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path, what: str) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
@@ -101,7 +103,7 @@ def _wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path) -> No
                 return
         except httpx.TransportError:
             time.sleep(0.3)
-    raise RuntimeError(f"the Prefect server did not start; its last words:\n{log_file.read_text()[-1500:]}")
+    raise RuntimeError(f"{what} did not start; its last words:\n{log_file.read_text()[-1500:]}")
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
@@ -150,9 +152,10 @@ def services(workers: int | None, cache: CacheMode, spent_usd: Mapping[str, floa
         def reach(teacher: Teacher) -> Teacher:
             if not teacher.local:
                 return teacher
-            if teacher.gguf not in servers:
-                servers[teacher.gguf] = started.enter_context(start_local(teacher))
-            server = servers[teacher.gguf]
+            weights = teacher.folder or teacher.gguf
+            if weights not in servers:
+                servers[weights] = started.enter_context(serve_folder(teacher) if teacher.folder else start_local(teacher))
+            server = servers[weights]
             return teacher.model_copy(update={"model": server.model, "api_base": server.api_base, "gguf": server.gguf})
 
         @functools.cache
@@ -160,6 +163,33 @@ def services(workers: int | None, cache: CacheMode, spent_usd: Mapping[str, floa
             return CallSettings(cache, ledger=RayLedger.start(spent_usd))
 
         yield Services(join_ray, reach, calls)
+
+
+@contextmanager
+def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
+    """Serve the weights in the local teacher's folder (docs/training.md) on loopback; yields the teacher as it can be reached.
+
+    The server ends with the block, or with this process. Raises RuntimeError when there are no weights, TrainError when nothing is
+    installed that serves them, and RuntimeError with the server's last words when it does not come up.
+    """
+    port = free_port()
+    served, name = command(teacher.model_folder, port)
+    url = f"http://127.0.0.1:{port}"
+    with tempfile.NamedTemporaryFile(suffix=".log") as words:
+        # Attached: whoever kills this process ends the server too.
+        server = subprocess.Popen(
+            [sys.executable, "-m", "flows.attached", *served],
+            env=os.environ | QUIET,
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=words,
+            start_new_session=True,
+        )
+        try:
+            _wait_ready(server, url, Path(words.name), f"the server of {teacher.folder}")
+            yield teacher.model_copy(update={"model": f"openai/{name}", "api_base": f"{url}/v1"})
+        finally:
+            _stop(server)
 
 
 def _start_ray(workers: int | None, attempts: int = 3) -> None:

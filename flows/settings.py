@@ -23,6 +23,12 @@ def _language_model(model: Teacher | None) -> Teacher | None:
     return model
 
 
+def _ids_in(file: Path) -> list[str]:
+    if not file.is_file():
+        raise ValueError(f"there is no file {file} with case ids")
+    return file.read_text(encoding="utf-8").split()
+
+
 TeacherField = Annotated[Teacher, BeforeValidator(_teacher)]
 
 
@@ -54,9 +60,17 @@ class EnvironmentSettings(BaseModel):
         description="Replies of models kept on disk: on; off; read (store nothing new); refresh (ask anew and store).",
     )
     limit: int | None = Field(default=None, ge=1, description="Only the first so many cases.")
-    only: list[str] = Field(default_factory=list, description="Only these case ids.")
+    only: list[str] = Field(default_factory=list, description="Only these case ids; @FILE: those in a file, one a line.")
     workers: int | None = Field(default=None, ge=1, description="CPUs that the local Ray uses; by default all of them.")
     in_flight: int = Field(default=16, ge=1, le=1000, description="Cases under way at the same time.")
+
+    @field_validator("only", mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        """Ids out of files, such as `medaction analyse` writes of the hardest cases."""
+        if not isinstance(given, list):
+            return given
+        return [id_ for entry in given for id_ in (_ids_in(Path(entry[1:])) if str(entry).startswith("@") else [entry])]
 
     @field_validator("extractor")
     @classmethod
@@ -69,7 +83,7 @@ class DistillSettings(EnvironmentSettings):
 
     teachers: list[TeacherField] = Field(
         min_length=1,
-        description="Who plays: kg-screening, kg-targeted, local, local:/path/to/model.gguf, or any LiteLLM model"
+        description="Who plays: kg-screening, kg-targeted, local, local:FILE.gguf, local:TRAINED_FOLDER, or any LiteLLM model"
         " (openai/gpt-5.4-mini, openai/NAME@http://127.0.0.1:8000/v1).",
     )
     gold: TeacherField | None = Field(
@@ -141,7 +155,7 @@ class EvaluationSettings(EnvironmentSettings):
     evaluation: ClassVar[bool] = True
 
     model: TeacherField = Field(
-        description="The model under test: kg-screening, kg-targeted, local, local:/path/to/model.gguf, or any LiteLLM model."
+        description="The model under test: kg-screening, kg-targeted, local, local:FILE.gguf, local:TRAINED_FOLDER, or any LiteLLM model."
     )
     judges: list[str] = Field(
         default_factory=lambda: ["offline"],
@@ -212,13 +226,13 @@ class Retry(BaseModel):
         return all(not wanted or value in wanted for wanted, value in narrow)
 
 
-def load_preset(name_or_path: str) -> dict[str, Any]:
-    """A preset by name (deployments/presets/NAME.yaml) or by path. Raises ValueError naming what there is."""
+def load_preset(name_or_path: str, folder: Path = PRESETS) -> dict[str, Any]:
+    """A preset by name (FOLDER/NAME.yaml) or by path. Raises ValueError naming what there is."""
     path = Path(name_or_path)
     if not path.suffix:
-        path = PRESETS / f"{name_or_path}.yaml"
+        path = folder / f"{name_or_path}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in PRESETS.glob("*.yaml")))
+        known = ", ".join(sorted(found.stem for found in folder.glob("*.yaml")))
         raise ValueError(f"no preset {name_or_path!r}: there are {known}, or give the path of a YAML file")
     loaded = yaml.safe_load(path.read_text())
     if not isinstance(loaded, dict):

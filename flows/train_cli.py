@@ -12,7 +12,7 @@ from training.settings import TrainError, TrainSettings
 NEEDED = ("torch", "transformers", "accelerate", "deepspeed", "peft")
 
 
-def _installed() -> None:
+def installed() -> None:
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise TrainError(f"training and serving need {', '.join(missing)}: pip install 'medaction[train]'")
 
@@ -22,7 +22,7 @@ def _installed() -> None:
 def train(**options: Any) -> None:
     """Fine-tune a base model on datasets. Interrupted or killed, the same command goes on from the newest checkpoint."""
     settings = settings_of(TrainSettings, None, options)
-    _installed()
+    installed()
     from flows.train import print_results
     from flows.train import train as flow
 
@@ -37,7 +37,7 @@ def train(**options: Any) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port on 127.0.0.1.")
 def serve(model: Path, port: int) -> None:
     """Serve MODEL (a folder of `medaction train`, or any with safetensors) until interrupted, for --teacher and `evaluate`."""
-    _installed()
+    installed()
     from training.serving import command
     from training.serving import serve as run
 

@@ -98,8 +98,8 @@ def _linked(nodes: Iterable[int | None]) -> set[int]:
 
 def measure(courses: Sequence[Course], disease_graph: Graph, test_graph: Graph) -> list[Measured]:
     """DTC and RAC of every turn of every course, in order."""
-    to_truth = _looked_up(disease_graph, dtc_pairs(courses))
-    to_tests = _looked_up(test_graph, rac_pairs(courses))
+    to_truth = looked_up(disease_graph, dtc_pairs(courses))
+    to_tests = looked_up(test_graph, rac_pairs(courses))
     return [
         Measured(
             tuple(dtc(to_truth, turn.top, course.truth) for turn in course.turns),
@@ -125,7 +125,7 @@ def rac_pairs(courses: Iterable[Course]) -> Iterator[tuple[int, int]]:
             yield from product(_linked(before.tests), changed_nodes(before.differential, after.differential))
 
 
-def _looked_up(graph: Graph, pairs: Iterable[tuple[int, int]]) -> Hops:
+def looked_up(graph: Graph, pairs: Iterable[tuple[int, int]]) -> Hops:
     """The distances of these pairs, found beforehand: each pair once, and all of one node together."""
     wanted: dict[int, set[int]] = defaultdict(set)
     for a, b in pairs:

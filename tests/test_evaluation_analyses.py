@@ -4,11 +4,24 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
-from evaluation.analyses import calibration, calibration_error, dtc_by_turn, plot_analyses, rac_pass_rate, work_up
+from evaluation.analyses import (
+    calibration,
+    calibration_error,
+    draw_calibration,
+    draw_dtc,
+    draw_rac,
+    dtc_by_turn,
+    rac_pass_rate,
+    work_up,
+)
 from evaluation.judges import ComparedTests
 from evaluation.judging import Judgement, judgement_json
+from evaluation.plots import save
+from flows.analyse_cli import analyse
 from tests.records import add_environment, environment, report, trajectory, turn
+from tests.runs import rows
 from trajectories.records import RolloutSpec
 from trajectories.store import Store
 
@@ -73,10 +86,25 @@ def test_calibration_by_hand(store: Store) -> None:
 
 
 def test_the_figures_are_drawn(store: Store, tmp_path: Path) -> None:
-    frames = [(dtc_by_turn(store), rac_pass_rate(store), calibration(store))]
-    files = plot_analyses(frames, tmp_path / "plots")
-    assert {file.name for file in files} == {
-        f"{name}.{kind}" for name in ("dtc", "rac", "calibration") for kind in ("png", "svg")
+    figures = {
+        "dtc": draw_dtc(dtc_by_turn(store)),
+        "rac": draw_rac(rac_pass_rate(store)),
+        "calibration": draw_calibration(calibration(store)),
     }
-    assert "ECE 0.10, 2 rollouts" in (tmp_path / "plots" / "calibration.svg").read_text()
-    assert pl.concat([frames[0][0]]).height == 8
+    for name, figure in figures.items():
+        assert [file.stat().st_size > 1000 for file in save(figure, tmp_path, name)] == [True, True]
+    assert "ECE 0.10, 2 rollouts" in (tmp_path / "calibration.svg").read_text()
+
+
+def test_a_distillation_is_analysed_and_left_as_it_was(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    _, run = finished
+    verdicts = rows(run, "select * from verdicts order by all")
+    done = CliRunner().invoke(analyse, [str(run), "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert rows(run, "select * from verdicts order by all") == verdicts
+    drawn = {file.stem for file in tmp_path.glob("*.png")}
+    assert drawn == {"dtc", "rac", "failure_modes", "information_gain", "difficulty"}  # no judge, so no calibration
+    assert len((tmp_path / "hardest.txt").read_text().split()) == 2  # half of three, rounded up
+    told = pl.read_csv(tmp_path / "failure_mode_shares.csv")
+    played = dict(rows(run, "select teacher, count(*) from current_trajectories group by all"))
+    assert dict(told.select("model", "trajectories").iter_rows()) == played

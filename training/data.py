@@ -5,6 +5,7 @@ they can be context but never targets. Lengths are in tokens everywhere.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -41,11 +42,14 @@ class Sample:
 
 def read_datasets(settings: TrainSettings) -> pl.DataFrame:
     """The records of all datasets by the wanted teachers and in the wanted styles, with the columns `dataset` and `split`
-    ('train' or 'validation').
+    ('train' or 'validation'); without the cases that the settings leave out.
 
-    Raises TrainError: no such dataset, empty, evaluation-only, a case on both sides of the split.
+    Raises TrainError: no such dataset, empty, evaluation-only, contaminated, a case on both sides of the split.
     """
-    frames = [_chosen(_dataset(folder, settings.validation_percent), settings) for folder, _ in _given(settings)]
+    without = frozenset(settings.without)
+    frames = [
+        _chosen(_dataset(folder, settings.validation_percent, without), settings) for folder, _ in given_datasets(settings)
+    ]
     frame = pl.concat(frames).unique("id", keep="first", maintain_order=True)
     train = frame.filter(pl.col("split") == "train")
     if train.is_empty():
@@ -60,7 +64,7 @@ def read_datasets(settings: TrainSettings) -> pl.DataFrame:
     return frame
 
 
-def _given(settings: TrainSettings) -> list[tuple[Path, float | None]]:
+def given_datasets(settings: TrainSettings) -> list[tuple[Path, float | None]]:
     """(folder, share) of every dataset. Raises TrainError when only some have a share."""
     given = [_with_share(text) for text in settings.data]
     shares = [share for _, share in given if share is not None]
@@ -74,7 +78,7 @@ def _with_share(text: str) -> tuple[Path, float | None]:
     return (Path(found["folder"]), float(found["share"])) if found else (Path(text), None)
 
 
-def _dataset(folder: Path, validation_percent: int) -> pl.DataFrame:
+def _dataset(folder: Path, validation_percent: int, without: frozenset[str]) -> pl.DataFrame:
     """Both splits of a dataset; where it holds no case out, some are held out here by a hash of the case."""
     folder = _folder(folder)
     if not (folder / "train.parquet").is_file():
@@ -90,10 +94,23 @@ def _dataset(folder: Path, validation_percent: int) -> pl.DataFrame:
         raise TrainError(
             f"{folder} holds cases of {', '.join(marked)}, a benchmark: they are for evaluation only, never for training"
         )
+    _refuse_contaminated(folder, set(frame["case_id"]) - without)
     if validation_percent and not (frame["split"] == "validation").any():
         splits = [split_of(case, validation_percent) for case in frame["case_id"]]
         frame = frame.with_columns(split=pl.Series(splits, dtype=pl.String))
     return frame
+
+
+def _refuse_contaminated(folder: Path, cases: set[str]) -> None:
+    """Cases that `medaction contamination` found in a benchmark stand in the dataset's manifest."""
+    manifest = folder / "manifest.json"
+    noted = json.loads(manifest.read_text(encoding="utf-8")).get("contaminated", {}) if manifest.is_file() else {}
+    for benchmark, marked in noted.items():
+        if found := sorted(cases.intersection(marked)):
+            raise TrainError(
+                f"{folder} holds {len(found)} cases of {benchmark} ({', '.join(found[:5])}): training on them would make every score there"
+                " worthless; leave them out with --without, one by one"
+            )
 
 
 def _folder(given: Path) -> Path:
@@ -120,7 +137,7 @@ def _chosen(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:
             raise TrainError(f"no record of the {column} {', '.join(unknown)}: there are {', '.join(sorted(there))}")
         if wanted:
             frame = frame.filter(pl.col(column).is_in(wanted))
-    return frame
+    return frame.filter(~pl.col("case_id").is_in(settings.without))
 
 
 def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
@@ -129,7 +146,7 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
     Which these are depends on the records' ids and the seed alone, so a smaller number is a subset of a larger one.
     Raises TrainError when there are fewer than asked for.
     """
-    given = _given(settings)
+    given = given_datasets(settings)
     drawn = _drawn(prepared.train, settings.seed)
     if given[0][1] is None:
         wanted = settings.scale or len(drawn)

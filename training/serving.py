@@ -13,6 +13,9 @@ from training.base import resolve
 from training.launch import devices
 from training.settings import TrainError
 
+QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+"""For the server's environment: it looks nothing up and tells nobody."""
+
 
 def command(model: Path, port: int) -> tuple[list[str], str]:
     """(the server's command, the name that its model is asked for by). Raises TrainError: no model, or no server installed."""
@@ -41,7 +44,6 @@ def command(model: Path, port: int) -> tuple[list[str], str]:
 def serve(model: Path, port: int) -> None:
     """Serve until interrupted. Raises TrainError when the server ends by itself."""
     run, _ = command(model, port)
-    quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    ended = subprocess.run(run, env=os.environ | quiet)
+    ended = subprocess.run(run, env=os.environ | QUIET)
     if ended.returncode:
         raise TrainError(f"the server ended with status {ended.returncode}; its words are above")

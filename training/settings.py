@@ -33,6 +33,11 @@ class TrainSettings(BaseModel):
     )
     teachers: list[str] = Field(default_factory=list, description="Only the records of these teachers.")
     styles: list[Literal["schema", "free", "gold"]] = Field(default_factory=list, description="Only records in these styles.")
+    without: list[str] = Field(default_factory=list, description="Cases that are left out, by their ids.")
+    against: list[str] = Field(
+        default_factory=list,
+        description="Benchmarks, hard sets or runs: when one of their cases is in the data, in whatever words, training is refused.",
+    )
     scale: int | None = Field(
         default=None,
         ge=1,
@@ -122,7 +127,7 @@ class TrainSettings(BaseModel):
         return self.model_dump(
             mode="json",
             include={
-                "data", "base", "teachers", "styles", "scale", "validation_percent", "max_length", "epochs", "batch", "learning_rate",
-                "warmup", "weight_decay", "method", "lora_rank", "seed", "zero", "offload", "precision",
+                "data", "base", "teachers", "styles", "without", "scale", "validation_percent", "max_length", "epochs", "batch",
+                "learning_rate", "warmup", "weight_decay", "method", "lora_rank", "seed", "zero", "offload", "precision",
             },
         )  # fmt: skip

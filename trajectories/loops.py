@@ -15,16 +15,26 @@ def turns_without_news(turns: Sequence[Turn]) -> int:
     An ordered test is not new when an earlier turn ordered one of the same name (case, spaces and punctuation aside), or
     when the record's entries that answer it had all been returned before. A test that is UNAVAILABLE for the first time is new.
     """
-    known: set[object] = set()
     count = 0
-    for turn in turns:
-        repeated = [
-            _name(answer.order) in known or bool(answer.results and known.issuperset(answer.results)) for answer in turn.answers
-        ]
+    for repeated in repeated_orders(turns):
         count = count + 1 if repeated and all(repeated) else 0
-        known.update(_name(answer.order) for answer in turn.answers)
-        known.update(found for answer in turn.answers for found in answer.results)
     return count
+
+
+def repeated_orders(turns: Sequence[Turn]) -> list[list[bool]]:
+    """Of every turn's orders, whether they are not new, as `turns_without_news` says."""
+    known: set[object] = set()
+    found = []
+    for turn in turns:
+        found.append(
+            [
+                _name(answer.order) in known or bool(answer.results and known.issuperset(answer.results))
+                for answer in turn.answers
+            ]
+        )
+        known.update(_name(answer.order) for answer in turn.answers)
+        known.update(result for answer in turn.answers for result in answer.results)
+    return found
 
 
 def must_commit(turns: Sequence[Turn], t_max: int) -> bool:

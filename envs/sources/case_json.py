@@ -12,6 +12,7 @@ from envs.sources.files import parse_json, read_text, text_at
 MAX_BYTES = 4 * 2**20
 _FIELDS = {"case_id", "title", "licence", "initial_observation", "diagnosis", "diagnosis_synonyms", "tests"}
 _FIELDS |= {"body_system", "disease_type", "rare"}  # the views of Figure 6
+_FIELDS |= {"evaluation_only"}
 _TEST_FIELDS = {"name", "category", "minor", "result", "aliases", "quote"}
 
 
@@ -48,7 +49,8 @@ def _case(value: dict[str, Any], path: Path) -> CaseReport:
     licence = text_at(value, "licence", path) if value.get("licence") is not None else None
     text = "\n".join([title, structured.initial_observation, *results, f"Diagnosis: {structured.diagnosis}"])
     case_id = check_id(text_at(value, "case_id", path) if "case_id" in value else path.stem)
-    return CaseReport(case_id, "case_json", title, text, str(path), licence, structured=structured)
+    held_out = _true_or_false(value, "evaluation_only", path) or False
+    return CaseReport(case_id, "case_json", title, text, str(path), licence, held_out, structured)
 
 
 def _structured(value: dict[str, Any], path: Path) -> StructuredCase:
@@ -62,7 +64,7 @@ def _structured(value: dict[str, Any], path: Path) -> StructuredCase:
         _strings(value, "diagnosis_synonyms", path, ""),
         _one_of(BODY_SYSTEMS, value, "body_system", path),
         _one_of(DISEASE_TYPES, value, "disease_type", path),
-        _rare(value, path),
+        _true_or_false(value, "rare", path),
     )
 
 
@@ -74,10 +76,10 @@ def _one_of(known: tuple[str, ...], value: dict[str, Any], key: str, path: Path)
     return found
 
 
-def _rare(value: dict[str, Any], path: Path) -> bool | None:
-    found = value.get("rare")
+def _true_or_false(value: dict[str, Any], key: str, path: Path) -> bool | None:
+    found = value.get(key)
     if found is not None and not isinstance(found, bool):
-        raise BadCase("bad_field", f"{path.name}: 'rare' must be true or false, not {type(found).__name__}", path=str(path))
+        raise BadCase("bad_field", f"{path.name}: {key!r} must be true or false, not {type(found).__name__}", path=str(path))
     return found
 
 

@@ -1,0 +1,155 @@
+"""An ablation's table and figure (the paper's Figure 4): a row and a pair of bars for every cell, those without a score included."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from evaluation.plots import GREY, HUES, dress, save
+from evaluation.results import markdown, number
+
+TITLES = {
+    "RQ1": "RQ1  gold and distilled trajectories",
+    "RQ2": "RQ2  share of free-form rollouts",
+    "RQ3": "RQ3  teachers, branches, filter",
+    "RQ4": "RQ4  pruning",
+    "scaling": "Scaling  training records under each filter",
+}
+
+
+F1 = {"color": HUES[5]}
+ACCURACY = {"color": "white", "edgecolor": HUES[0], "hatch": "////"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A cell of an ablation and what came of it.
+
+    state: 'scored', 'left out' or 'failed'; `why` says why. records: training records; None for the base model. held_out: loss on
+    the held-out cases after training. f1: of mean precision and mean recall. low, high: 95 % bootstrap intervals over cases.
+    scored, of: rollouts with a judged diagnosis, and those that should have been played.
+    """
+
+    question: str
+    cell: str
+    state: str
+    why: str = ""
+    records: int | None = None
+    held_out: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    f1_low: float | None = None
+    f1_high: float | None = None
+    accuracy: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    scored: int = 0
+    of: int = 0
+    folder: str = ""
+
+
+def ablation_table(rows: Sequence[Row]) -> str:
+    """The rows as Markdown, a section a question."""
+    lines = []
+    headings = [
+        "cell",
+        "records",
+        "held-out loss",
+        "precision",
+        "recall",
+        "F1",
+        "95 %",
+        "accuracy",
+        "95 %",
+        "scored",
+        "evaluation",
+    ]
+    for question in dict.fromkeys(row.question for row in rows):
+        cells = [_told(row) for row in rows if row.question == question]
+        lines += [f"## {TITLES[question]}", "", *markdown(headings, cells), ""]
+    return "\n".join(lines)
+
+
+def _told(row: Row) -> list[str]:
+    if row.state != "scored":
+        return [row.cell, *[""] * 9, f"{row.state}: {row.why}"]
+    intervals = [
+        "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+        for low, high in ((row.f1_low, row.f1_high), (row.accuracy_low, row.accuracy_high))
+    ]
+    return [
+        row.cell, "none" if row.records is None else f"{row.records:,}", number(row.held_out), number(row.precision),
+        number(row.recall), number(row.f1), intervals[0], number(row.accuracy), intervals[1], f"{row.scored} of {row.of}", row.folder,
+    ]  # fmt: skip
+
+
+def draw_ablation(rows: Sequence[Row], judge: str) -> Figure:
+    """A panel a question. Left: F1 of tests in the light bars, accuracy of diagnoses in the hatched ones, with their intervals. Right:
+    the held-out loss, each on the cell's own held-out cases."""
+    groups = {
+        question: [row for row in rows if row.question == question] for question in dict.fromkeys(r.question for r in rows)
+    }
+    heights = [len(group) + 1.2 for group in groups.values()]
+    figure = Figure(figsize=(11, 1.2 + 0.44 * sum(heights)), layout="constrained")
+    panels = figure.subplots(len(groups), 2, sharex="col", squeeze=False, height_ratios=heights, width_ratios=(3.2, 1))
+    top = max([value for row in rows for value in (row.f1_high, row.accuracy_high, row.f1, row.accuracy) if value], default=0.0)
+    for (scores, losses), (question, group) in zip(panels, groups.items(), strict=True):
+        dress(scores, TITLES[question], "", "")
+        dress(losses, "", "", "")
+        for place, row in enumerate(group):
+            if row.state != "scored":
+                words = fill(f"{row.state}: {row.why}", 62, max_lines=2, placeholder=" ...")
+                hue = GREY if row.state == "left out" else "#B00020"
+                scores.text(0.005, place, words, va="center", color=hue, size=8)
+                continue
+            _bar(scores, place - 0.19, row.f1, row.f1_low, row.f1_high, F1)
+            _bar(scores, place + 0.19, row.accuracy, row.accuracy_low, row.accuracy_high, ACCURACY)
+            if row.held_out is not None:
+                losses.plot([row.held_out], [place], "o", color="#333333", markersize=5)
+                losses.annotate(
+                    f"{row.held_out:.2f}", (row.held_out, place), (6, 0), textcoords="offset points", va="center", size=8
+                )
+        scores.set_yticks(range(len(group)), [_label(row) for row in group])
+        losses.set_yticks([])
+        for axes in (scores, losses):
+            axes.set_ylim(len(group) - 0.4, -0.6)
+            axes.tick_params(axis="y", length=0)
+            axes.grid(axis="x", color="#E6E6E6", linewidth=0.7)
+            axes.set_axisbelow(True)
+        losses.margins(x=0.35)
+    panels[-1][0].set_xlim(0, min(1.0, max(0.1, 1.15 * top)) if top else 1.0)
+    panels[-1][0].set_xlabel(f"score; lines: 95 % intervals over cases; judge: {judge}")
+    panels[-1][1].set_xlabel("held-out loss")
+    named = [
+        panels[0][0].barh([0], [0], **F1, label="F1 of tests"),
+        panels[0][0].barh([0], [0], **ACCURACY, label="accuracy of diagnoses"),
+    ]
+    figure.suptitle("Ablation  [training records]", x=0.01, ha="left", size=11)
+    figure.legend(handles=named, loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
+def _label(row: Row) -> str:
+    return row.cell if row.records is None else f"{row.cell}  [{row.records:,}]"
+
+
+def _bar(axes, at: float, value: float | None, low: float | None, high: float | None, look: dict[str, str]) -> None:
+    if value is None:
+        axes.text(0, at, " not scored", va="center", size=8, color=GREY)
+        return
+    axes.barh(at, value, height=0.36, linewidth=0.8, **look)
+    if low is not None and high is not None and high > low:
+        axes.plot([low, high], [at, at], color="#333333", linewidth=1)
+    axes.text(max(value, high or 0.0), at, f" {value:.2f}", va="center", size=8)
+
+
+def write_ablation(rows: Sequence[Row], judge: str, folder: Path) -> list[Path]:
+    """Write ablation.md, ablation.csv and the figure ablation.png and .svg into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ablation.md").write_text(ablation_table(rows), encoding="utf-8")
+    pl.DataFrame(rows, infer_schema_length=None).write_csv(folder / "ablation.csv")
+    return [folder / "ablation.md", folder / "ablation.csv", *save(draw_ablation(rows, judge), folder, "ablation")]

@@ -1,0 +1,163 @@
+"""Sets of cases wherever they lie: stores of runs, exported datasets, hard sets, files of case reports; each case as what is compared."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from envs.records import BadCase, CaseReport, ClinicalEnvironment, DocumentedTest
+from envs.sources import read_cases
+from trajectories.store import Store
+
+STORE = "trajectories.duckdb"
+
+_PMCID = re.compile(r"PMC\d{5,}", re.IGNORECASE)
+_PRESENTED = re.compile(r"<initial_observation>\s*(.*?)\s*</initial_observation>", re.DOTALL)
+_RESULTS = re.compile(r"<(test_record|new_results)>\s*(.*?)\s*</\1>", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class SetCase:
+    """One case of a set.
+
+    texts: what tells the patient, each whole: the published report, its summary, the environment made of it. presentation: the
+    initial observation, '' where the set has none. names: the true diagnosis and its synonyms. ids: 'pmcid:PMC1', 'doi:10.1/x'.
+    """
+
+    case_id: str
+    source: str
+    title: str
+    texts: tuple[str, ...]
+    presentation: str
+    names: tuple[str, ...]
+    ids: frozenset[str]
+    licence: str | None = None
+
+
+def read_set(path: str | Path) -> list[SetCase]:
+    """The cases of a set, in the order of their ids: a run's folder or its store, a dataset's folder, or whatever `envs.sources` reads.
+
+    A folder with both a store and a dataset is read as its store, which tells more. What cannot be read as a case is left out.
+    Raises BadCase('no_cases' | 'unknown_format') when there is nothing to read.
+    """
+    where = Path(path)
+    store = where / STORE if where.is_dir() else where
+    if store.suffix == ".duckdb" and store.is_file():
+        found = _from_store(store)
+    elif (where / "train.parquet").is_file():
+        found = _from_dataset(where)
+    elif (where / "dataset" / "train.parquet").is_file():
+        found = _from_dataset(where / "dataset")
+    else:
+        path = where / "cases" if (where / "cases").is_dir() else path  # a hard set
+        found = (_from_report(case) for case in read_cases(path) if not isinstance(case, BadCase))
+    cases = sorted(found, key=lambda case: case.case_id)
+    if not cases:
+        raise BadCase("no_cases", f"{path}: there is no case that can be compared", path=str(path))
+    return cases
+
+
+def ids_of(case_id: str, publication: dict[str, str]) -> frozenset[str]:
+    """What names the publication itself: its PMCID, told or standing in the case's id, and its DOI."""
+    pmcid = publication.get("pmcid") or next(iter(_PMCID.findall(case_id)), "")
+    doi = re.sub(r"^(?:https?://(?:dx\.)?doi\.org/|doi:\s*)", "", publication.get("doi", "").strip().casefold())
+    return frozenset(
+        [*([f"pmcid:{_with_prefix(pmcid)}"] if pmcid else []), *([f"doi:{doi}"] if doi else [])]
+    )  # fmt: skip
+
+
+def _with_prefix(pmcid: str) -> str:
+    digits = pmcid.upper().removeprefix("PMC")
+    return f"PMC{digits}"
+
+
+def _from_store(path: Path) -> Iterator[SetCase]:
+    with Store(path) as store:
+        rows = store.rows('select case_id, source, title, publication, "text", licence from cases')
+        worlds = {world.case_id: world for world in store.environments()}
+    for case_id, source, title, publication, text, licence in rows:
+        told = json.loads(publication)
+        world = worlds.get(case_id)
+        at = int(told.get("summary_at", 0))
+        texts = [text[:at], text[at:]] if at else [text]
+        if world is None:
+            yield SetCase(case_id, source, title, _told(texts), "", (), ids_of(case_id, told), licence)
+        else:
+            texts.append(_patient(world.initial_observation, world.menu))
+            names = (world.diagnosis, *world.synonyms)
+            yield SetCase(
+                case_id, source, title, _told(texts), world.initial_observation, names, ids_of(case_id, told), licence
+            )
+
+
+def _from_report(report: CaseReport) -> SetCase:
+    told, structured = dict(report.meta), report.structured
+    at = int(told.get("summary_at", 0))
+    texts = [report.text[:at], report.text[at:]] if at else [report.text]
+    presentation, names = "", ()
+    if structured:
+        presentation, names = structured.initial_observation, (structured.diagnosis, *structured.synonyms)
+        texts.append(_patient(presentation, structured.tests))
+    return SetCase(
+        report.case_id, report.source, report.title, _told(texts), presentation, tuple(names), ids_of(report.case_id, told),
+        report.licence,
+    )  # fmt: skip
+
+
+def _from_dataset(folder: Path) -> Iterator[SetCase]:
+    """Of each case the record with the most results: the initial observation and the record of tests stand in its prompt."""
+    parts = [pl.read_parquet(file) for file in (folder / "train.parquet", folder / "validation.parquet") if file.is_file()]
+    frame = pl.concat(parts, how="diagonal_relaxed").sort("case_id", "turn")
+    for (case_id,), records in frame.group_by(["case_id"], maintain_order=True):
+        row = records.row(-1, named=True)
+        prompt = "\n".join(message["content"] for message in row["messages"][1:-1])
+        presented = _PRESENTED.search(prompt)
+        presentation = presented[1] if presented else prompt
+        results = "\n".join(found[1] for found in _RESULTS.findall(prompt))
+        names = (row["diagnosis"],) if row.get("diagnosis") else ()
+        yield SetCase(
+            str(case_id), row["source"], "", _told([f"{presentation}\n{results}"]), presentation, names, ids_of(str(case_id), {}),
+            row.get("licence"),
+        )  # fmt: skip
+
+
+def _patient(presentation: str, tests: Iterable[DocumentedTest]) -> str:
+    return "\n".join([presentation, *(f"{test.name}: {test.result}" for test in tests)])
+
+
+def set_of(world: ClinicalEnvironment) -> SetCase:
+    """An environment alone, without the report that it was made of."""
+    return SetCase(
+        world.case_id, world.source, world.title, _told([_patient(world.initial_observation, world.menu)]), world.initial_observation,
+        (world.diagnosis, *world.synonyms), ids_of(world.case_id, {}), world.licence,
+    )  # fmt: skip
+
+
+def _told(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
+
+
+def mark_dataset(dataset: str | Path, against: str | Path, case_ids: list[str]) -> bool:
+    """Note in a dataset's manifest which of its cases are contaminated against a set; what was noted of that set before is replaced.
+
+    False: `dataset` is no dataset's folder. `training.data` refuses the cases that are noted.
+    """
+    folders = (Path(dataset), Path(dataset) / "dataset")
+    file = next((folder / "manifest.json" for folder in folders if (folder / "train.parquet").is_file()), None)
+    if file is None or not file.is_file():
+        return False
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    manifest["contaminated"] = manifest.get("contaminated", {}) | {str(against): case_ids}
+    draft = file.with_suffix(".part")
+    draft.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    draft.replace(file)
+    return True
+
+
+def about(path: str | Path, cases: list[SetCase]) -> dict[str, Any]:
+    """What a report says of a set."""
+    return {"path": str(path), "cases": len(cases), "sources": sorted({case.source for case in cases})}

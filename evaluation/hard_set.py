@@ -1,0 +1,219 @@
+"""A hard set such as MedAction-300-Hard (paper, section 5.1): cases of rare diseases with long work-ups, drawn from a pool and stratified.
+
+Rare: the source says so, or the true diagnosis is a disease of Orphanet's or OMIM's in the open disease graph (or a form of one).
+Long: many documented tests and, where the pool's stores have rollouts, many turns and many tests a turn in them. Drawn by strata of
+body system and disease type, so that a set is made up like the rare cases of its pool.
+"""
+
+import hashlib
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
+from envs.records import ClinicalEnvironment
+from evaluation.diagnoses import names_of_truth
+from kg.disease_classes import classes_of
+from kg.linking import Linker
+from trajectories.store import Store
+
+FORMAT = "medaction-hard-set/1"
+RARE_SOURCES = ("ORPHA", "OMIM")
+"""Prefixes of the ids of rare diseases in the open disease graph; what the graph holds as a common disease has another one."""
+
+# Of trajectories of the pool: how long models took, whoever they were. A rollout that failed has no row.
+WORK_UPS = """
+select environment_id, avg(turns) as turns, avg(tests / nullif(ordering, 0)) as tests_a_turn, count(*) as rollouts
+from (
+    select environment_id, trajectory_id, count(*) as turns, sum(len(tests)) as tests, count(*) filter (where len(tests) > 0) as ordering
+    from turns join current_trajectories using (trajectory_id) where parent_id is null group by all
+)
+group by environment_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An environment of the pool with its figures; None: not known.
+
+    rare_by: 'source', the id of a node of the graph, or '' (nothing says that it is rare). turns, tests_a_turn: means over `rollouts`.
+    hardness: mean of its ranks (0 to 1) among the candidates in tests, turns and tests a turn, as far as they are known.
+    """
+
+    environment: ClinicalEnvironment
+    pool: str
+    rare_by: str
+    tests: int
+    turns: float | None
+    tests_a_turn: float | None
+    rollouts: int
+    body_system: str
+    disease_type: str
+    hardness: float = 0.0
+
+    @property
+    def stratum(self) -> tuple[str, str]:
+        return self.body_system or "not told", self.disease_type or "not told"
+
+
+def candidates_of(stores: Sequence[Path], linker: Linker) -> list[Candidate]:
+    """Every environment of the stores, in the order of stores and cases. A case that an earlier store has is not taken again."""
+    found: dict[str, Candidate] = {}
+    for path in stores:
+        with Store(path) as store:
+            worlds = store.environments()
+            played = {row[0]: row[1:] for row in store.rows(WORK_UPS)}
+        for world in worlds:
+            turns, tests_a_turn, rollouts = played.get(world.environment_id, (None, None, 0))
+            system, kind = world.body_system, world.disease_type
+            if not (system and kind):
+                told = classes_of((world.diagnosis, *world.synonyms))
+                system, kind = system or told[0], kind or told[1]
+            rare = rare_by(world, linker)
+            candidate = Candidate(world, str(path), rare, len(world.menu), turns, tests_a_turn, rollouts, system, kind)
+            found.setdefault(world.case_id, candidate)
+    return list(found.values())
+
+
+def rare_by(world: ClinicalEnvironment, linker: Linker) -> str:
+    """What says that the disease is rare; ''. A source that says it is not is believed."""
+    if world.rare is not None:
+        return "source" if world.rare else ""
+    names = [part for name in (world.diagnosis, *world.synonyms) for part in names_of_truth(name)]
+    nodes = [link.node for link in linker.link([name for name in names if linker.knows(name)]) if link.node is not None]
+    ids = [str(linker.graph.nodes.item(node, "node_id")) for node in nodes]
+    return next((node_id for node_id in ids if node_id.startswith(RARE_SOURCES)), "")
+
+
+def draw(candidates: Sequence[Candidate], cases: int, min_tests: int, seed: int) -> list[Candidate]:
+    """The hardest rare candidates of each stratum, as many as its share among all rare ones, in the order of their case ids.
+
+    Raises ValueError with the numbers when there are not so many.
+    """
+    fit = [found for found in candidates if found.rare_by and found.tests >= min_tests]
+    if len(fit) < cases:
+        rare = sum(bool(found.rare_by) for found in candidates)
+        raise ValueError(
+            f"{cases} cases are wanted, and of the pool's {len(candidates)} only {rare} are of a rare disease, {len(fit)} of these with"
+            f" {min_tests} documented tests or more: ask for fewer, lower --min-tests, or give a larger pool"
+        )
+    ranked = _with_hardness(fit)
+    order = random.Random(seed)
+    lot = {found.environment.case_id: order.random() for found in sorted(ranked, key=lambda found: found.environment.case_id)}
+    strata: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+    for found in sorted(ranked, key=lambda found: (-found.hardness, lot[found.environment.case_id])):
+        strata[found.stratum].append(found)
+    seats = _seats({stratum: len(of) for stratum, of in strata.items()}, cases, order)
+    chosen = [found for stratum, of in strata.items() for found in of[: seats[stratum]]]
+    return sorted(chosen, key=lambda found: found.environment.case_id)
+
+
+def _with_hardness(candidates: Sequence[Candidate]) -> list[Candidate]:
+    ranks = [_ranks([getattr(found, name) for found in candidates]) for name in ("tests", "turns", "tests_a_turn")]
+    hardness = np.nanmean(np.stack(ranks), axis=0)
+    return [replace(found, hardness=round(float(value), 4)) for found, value in zip(candidates, hardness, strict=True)]
+
+
+def _ranks(values: Sequence[float | None]) -> np.ndarray:
+    """The share of the others that each value is above, ties half; NaN for what is not known."""
+    known = np.array([np.nan if value is None else float(value) for value in values])
+    there = np.sort(known[~np.isnan(known)])
+    below = np.searchsorted(there, known, side="left") + np.searchsorted(there, known, side="right")
+    return np.where(np.isnan(known), np.nan, (below - 1) / 2 / max(len(there) - 1, 1))
+
+
+def _seats(sizes: Mapping[tuple[str, str], int], seats: int, order: random.Random) -> dict[tuple[str, str], int]:
+    """`seats` shared out in proportion to the strata's sizes, the largest remainders first (equal ones by lot)."""
+    total = sum(sizes.values())
+    exact = {stratum: seats * size / total for stratum, size in sizes.items()}
+    given = {stratum: int(share) for stratum, share in exact.items()}
+    lot = {stratum: order.random() for stratum in sorted(sizes)}
+    rest = sorted(sizes, key=lambda stratum: (given[stratum] - exact[stratum], lot[stratum]))
+    for stratum in rest[: seats - sum(given.values())]:
+        given[stratum] += 1
+    return given
+
+
+# --- the files ---------------------------------------------------------------------------------------------------------
+
+
+def write_hard_set(
+    chosen: Sequence[Candidate], folder: Path, criteria: Mapping[str, Any], excluded: Mapping[str, str],
+    checked: Sequence[Mapping[str, Any]], versions: Mapping[str, str],
+) -> Path:  # fmt: skip
+    """Write `folder`/cases/ID.json (docs/case-format.md) and manifest.json; returns the manifest's path.
+
+    excluded: cases left out for contamination, and why. checked: what contamination was checked against, with what was found.
+    """
+    cases = folder / "cases"
+    cases.mkdir(parents=True, exist_ok=True)
+    for old in cases.glob("*.json"):
+        old.unlink()
+    rows = []
+    for found in chosen:
+        file = cases / f"{found.environment.case_id}.json"
+        file.write_text(json.dumps(_as_case(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        told = {name: value for name, value in asdict(found).items() if name != "environment"}
+        world = found.environment
+        rows.append(
+            {"case_id": world.case_id, "environment_id": world.environment_id, "source": world.source, "licence": world.licence,
+             "diagnosis": world.diagnosis, **told, "file": f"cases/{file.name}", "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        )  # fmt: skip
+    manifest = {
+        "format": FORMAT,
+        "purpose": "evaluation only: never train on these cases",
+        "cases": len(rows),
+        "criteria": dict(criteria),
+        "versions": dict(versions),
+        "licences": dict(Counter(str(row["licence"]) for row in rows).most_common()),
+        "figures": summary_of(chosen),
+        "contamination": {"checked_against": list(checked), "excluded": dict(excluded)},
+        "rows": rows,
+    }
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def summary_of(candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Means over cases of what is known, with the number of cases that it is known of; and the strata's sizes."""
+
+    def mean(name: str) -> dict[str, float | int | None]:
+        values = [value for found in candidates if (value := getattr(found, name)) is not None]
+        return {"mean": round(sum(values) / len(values), 3) if values else None, "cases": len(values)}
+
+    return {
+        **{name: mean(name) for name in ("tests", "turns", "tests_a_turn")},
+        "rare": sum(bool(found.rare_by) for found in candidates),
+        "body_systems": dict(Counter(found.stratum[0] for found in candidates).most_common()),
+        "disease_types": dict(Counter(found.stratum[1] for found in candidates).most_common()),
+    }
+
+
+def _as_case(found: Candidate) -> dict[str, Any]:
+    world = found.environment
+    tests = [
+        {"name": test.name, "category": test.category, "result": test.result}
+        | ({"aliases": list(test.aliases)} if test.aliases else {})
+        | ({"minor": test.minor} if test.minor else {})
+        for test in world.menu
+    ]
+    return {
+        "case_id": world.case_id,
+        "title": world.title,
+        **({"licence": world.licence} if world.licence else {}),
+        "initial_observation": world.initial_observation,
+        "diagnosis": world.diagnosis,
+        "diagnosis_synonyms": list(world.synonyms),
+        **({"body_system": found.body_system} if found.body_system in BODY_SYSTEMS else {}),
+        **({"disease_type": found.disease_type} if found.disease_type in DISEASE_TYPES else {}),
+        "rare": True,
+        "evaluation_only": True,
+        "tests": tests,
+    }

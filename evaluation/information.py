@@ -1,0 +1,124 @@
+"""Information gain a turn: how much the results of a turn's tests raised the truth's probability and rank in the next differential."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import polars as pl
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from envs.records import UNAVAILABLE
+from evaluation.played import Linked, paths
+from evaluation.plots import GREY, HUES, MARKS, dress
+from trajectories.records import Turn
+from trajectories.store import Store
+
+FLOOR = 0.01
+"""A probability below one percent counts as one percent where bits are told: an absent truth has none that could be stated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The truth in one differential. probability: its stated confidence over 100, or over their sum where that is more.
+    reciprocal_rank: 1 over its place. Both 0 where the differential does not have it."""
+
+    probability: float
+    reciprocal_rank: float
+
+
+def standing(turn: Turn, nodes: Mapping[str, int | None], truth: int | None) -> Standing | None:
+    """None, unknown: the truth is no node; or it is not found while an entry of the differential is no node, which might be it."""
+    if truth is None:
+        return None
+    places = [nodes.get(line.diagnosis) for line in turn.differential]
+    total = max(100, sum(line.confidence for line in turn.differential))
+    if truth in places:
+        at = places.index(truth)
+        return Standing(turn.differential[at].confidence / total, 1 / (at + 1))
+    return None if None in places else Standing(0.0, 0.0)
+
+
+def gains(store: Store, links: Linked) -> pl.DataFrame:
+    """A row for every pair of turns: model, trajectory_id, turn (the one whose tests were answered), results (names of what came back,
+    or UNAVAILABLE), probability, reciprocal_rank and bits (log2 of the probabilities' ratio) gained; null where unknown."""
+    rows = []
+    for path in paths(store, links):
+        stands = [standing(turn, links.nodes.diseases, path.course.truth) for turn in path.turns]
+        for turn, (before, after) in zip(path.turns, pairwise(stands), strict=False):
+            if turn.number <= path.trajectory.spec.branch_turn - 1:
+                continue  # both turns are the parent's, and counted there
+            returned = [result.test for answer in turn.answers for result in answer.results]
+            known = before is not None and after is not None
+            rows.append(
+                {
+                    "model": path.trajectory.spec.teacher, "trajectory_id": path.trajectory.trajectory_id, "turn": turn.number,
+                    "results": list(dict.fromkeys(returned)) or [UNAVAILABLE],
+                    "probability": after.probability - before.probability if before and after else None,
+                    "reciprocal_rank": after.reciprocal_rank - before.reciprocal_rank if before and after else None,
+                    "bits": math.log2(max(after.probability, FLOOR) / max(before.probability, FLOOR)) if before and after else None,
+                    "known": known,
+                }
+            )  # fmt: skip
+    schema = {
+        "model": pl.String(), "trajectory_id": pl.String(), "turn": pl.Int64(), "results": pl.List(pl.String()),
+        "probability": pl.Float64(), "reciprocal_rank": pl.Float64(), "bits": pl.Float64(), "known": pl.Boolean(),
+    }  # fmt: skip
+    return pl.DataFrame(rows, schema=schema)
+
+
+_MEANS = [pl.col(name).mean() for name in ("probability", "reciprocal_rank", "bits")]
+_COUNTS = [
+    pl.col("known").sum().cast(pl.Int64).alias("known"),
+    (~pl.col("known")).sum().cast(pl.Int64).alias("unknown"),
+]
+
+
+def gain_by_turn(found: pl.DataFrame) -> pl.DataFrame:
+    """model, turn, mean gains in probability, reciprocal_rank and bits, known, unknown."""
+    return found.group_by("model", "turn").agg(*_MEANS, *_COUNTS).sort("model", "turn")
+
+
+def gain_by_result(found: pl.DataFrame) -> pl.DataFrame:
+    """result (a documented test, or UNAVAILABLE where nothing came back), mean gains of the turns that it came back in, known, unknown.
+
+    Results that came back together share their gain: which of them did it cannot be told from one trajectory."""
+    return (
+        found.explode("results").rename({"results": "result"}).group_by("result").agg(*_MEANS, *_COUNTS)
+        .sort("probability", "result", descending=[True, False], nulls_last=True)
+    )  # fmt: skip
+
+
+def draw_gain(found: pl.DataFrame, most: int = 10, least: int = 3) -> Figure:
+    """Left: mean gain by turn, of each model. Right: the `most` results with the largest gain among those known `least` times or more."""
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
+    dress(left, "What a turn's results did for the truth", "turn whose tests were answered", "mean gain in stated probability")
+    for place, ((model,), own) in enumerate(gain_by_turn(found).group_by(["model"], maintain_order=True)):
+        unknown, known = int(own["unknown"].sum()), int(own["known"].sum())
+        left.plot(
+            own["turn"], own["probability"], color=HUES[place % 6], marker=MARKS[place % 6],
+            label=f"{model} ({unknown / max(1, unknown + known):.0%} unknown)",
+        )  # fmt: skip
+    left.axhline(0, color="#B8B8B8", linewidth=0.8)
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if left.get_legend_handles_labels()[0]:
+        left.legend(frameon=False)
+    by_result = gain_by_result(found).filter(pl.col("known") >= least)
+    rows = by_result.filter(pl.col("result") != UNAVAILABLE).head(most)
+    rows = pl.concat([rows, by_result.filter(pl.col("result") == UNAVAILABLE)])
+    dress(right, f"By result (at least {least} turns)", "mean gain in stated probability", "")
+    hues = [GREY if name == UNAVAILABLE else HUES[0] for name in rows["result"]]
+    bars = right.barh(range(len(rows)), rows["probability"], color=hues, height=0.65)
+    right.bar_label(
+        bars, [f" {value:+.2f} ({count})" for value, count in rows.select("probability", "known").iter_rows()], size=8
+    )
+    right.set_yticks(range(len(rows)), [_short(name) for name in rows["result"]])
+    right.invert_yaxis()
+    right.margins(x=0.2)
+    return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 40 else name[:38] + "…"

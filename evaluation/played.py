@@ -1,0 +1,82 @@
+"""What was played, as graph nodes and endings: what several analyses start from. Needs `score_store` first."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import polars as pl
+
+from kg.graph import Graph
+from kg.metrics import Course
+from tasks.scoring import OPEN, Aids, Nodes, linkers, true_name, turn_nodes
+from trajectories.records import Trajectory, Turn, path_of
+from trajectories.store import Store
+
+# Where a judge has judged, its verdict says whether a rollout missed; elsewhere the DTC of the last turn, where it is known.
+ENDINGS = """
+with last as (select trajectory_id, arg_max_null(dtc, number) as dtc from turn_scores group by all),
+judged as (
+    select trajectory_id, arg_min((judgement->>'$.correct')::boolean, protocol || ' ' || judge) as correct
+    from judgements where repeat = 0 and judgement->>'$.correct' is not null group by all
+)
+select trajectory_id, case_id, teacher as model, branch_turn, outcome,
+    case when (select count(*) from judged) > 0 then not correct else dtc > 0 end as wrong
+from current_trajectories left join last using (trajectory_id) left join judged using (trajectory_id)
+where style <> 'gold' order by all
+"""
+
+
+def endings(store: Store) -> pl.DataFrame:
+    """trajectory_id, case_id, model, branch_turn, outcome, wrong (null: unknown), of every trajectory that a model played."""
+    return store.frame(ENDINGS)
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The graphs on which a store was scored, and what its texts are there."""
+
+    disease_graph: Graph
+    test_graph: Graph
+    nodes: Nodes
+    truths: dict[str, int | None]
+    """environment_id -> the true diagnosis as a node of the disease graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A trajectory with its whole line of turns, as they were said and as nodes."""
+
+    trajectory: Trajectory
+    turns: tuple[Turn, ...]
+    course: Course
+
+
+def linked(store: Store, diseases: str = OPEN, tests: str = OPEN, aids: Aids | None = None) -> Linked:
+    """The links that `score_store` left in the store for these graphs."""
+    to_disease, to_change, to_test = linkers(diseases, tests, aids or Aids())
+    found = {
+        name: dict(
+            store.rows(
+                'select "text", node from links where graph = ? and kind = ?', [f"{linker.graph.name}@{linker.version}", kind]
+            )
+        )
+        for name, linker, kind in (
+            ("diseases", to_disease, "diagnosis"),
+            ("diagnoses", to_change, "diagnosis"),
+            ("tests", to_test, "test"),
+        )
+    }
+    truths = {
+        world.environment_id: found["diseases"].get(true_name(world, to_disease)) for world in store.environments()
+    }  # fmt: skip
+    return Linked(to_disease.graph, to_test.graph, Nodes(**found), truths)
+
+
+def paths(store: Store, links: Linked) -> Iterator[Path]:
+    """Every trajectory that a model played, environment by environment."""
+    for environment_id, truth in links.truths.items():
+        tree = store.trajectories(environment_id)
+        by_id = {found.trajectory_id: found for found in tree}
+        for trajectory in tree:
+            if trajectory.spec.style != "gold":
+                turns = path_of(trajectory, by_id)
+                yield Path(trajectory, turns, Course(tuple(turn_nodes(turn, links.nodes) for turn in turns), truth))

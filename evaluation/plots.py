@@ -1,0 +1,36 @@
+"""What the figures share: one style, colours that can be told apart by the colour-blind, and PNG and SVG of each."""
+
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKS = ("o", "s", "^", "D", "v", "P")
+GREY = "#8A8A8A"
+
+
+def canvas(title: str, x: str, y: str, size: tuple[float, float] = (6.4, 4.4)) -> tuple[Figure, Axes]:
+    """A figure with one set of axes, titled at the left."""
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    dress(axes, title, x, y)
+    return figure, axes
+
+
+def dress(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, loc="left")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write FOLDER/NAME.png and .svg, the same bytes for the same figure; returns both."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "analyses"}):
+        for file in files:
+            figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
+    return files

@@ -1,0 +1,287 @@
+"""The paper's ablations (section 5.2, Figure 4) as one flow: every cell distils, trains and evaluates; one table and one figure come out.
+
+Run as: medaction ablate --preset tiny
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from pydantic import BaseModel, Field
+from rich.table import Table
+
+from clinicians.teacher import Teacher
+from evaluation.ablation import Row, ablation_table, write_ablation
+from evaluation.plots import save
+from evaluation.results import read_result
+from evaluation.scaling import draw_scaling, scaling
+from flows.distill import distill
+from flows.evaluate import evaluate
+from flows.pipeline import with_base
+from flows.pipeline_settings import PipelineSettings
+from flows.progress import console
+from flows.services import services
+from flows.settings import DistillSettings, EvaluationSettings
+from flows.train import train
+from training.base import resolve
+from training.progress import read_log
+from training.publish import summarize
+from training.settings import TrainSettings
+
+log = logging.getLogger("medaction")
+
+Question = Literal["RQ1", "RQ2", "RQ3", "RQ4", "scaling"]
+STRATEGIES = {"none": "no filter", "correctness": "correct only", "dtc_rac": "DTC + RAC"}
+FREE_FORM = 0.1
+"""The paper's share of free-form rollouts."""
+
+
+class AblationSettings(PipelineSettings):
+    """A pipeline that is varied. A and B of the paper are its first two teachers; `distill.gold` writes the gold trajectories."""
+
+    questions: list[Question] = Field(
+        default=["RQ1", "RQ2", "RQ3", "RQ4"],
+        min_length=1,
+        description="RQ1: gold and distilled. RQ2: free-form share. RQ3: teachers, branches, filter. RQ4: pruning."
+        " scaling: the three filters at every scale.",
+    )
+    scales: list[int] = Field(
+        default=[1000, 3200, 10_000, 17_800, 32_000], description="Training records of the cells of `scaling`."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One configuration: what it distils, trains and evaluates, as it runs. `train` None: the base model itself is evaluated.
+
+    Cells with the same settings have the same folders, so that what they share runs once. left_out: why it cannot run.
+    """
+
+    question: Question
+    name: str
+    distill: DistillSettings | None
+    train: TrainSettings | None
+    evaluate: EvaluationSettings | None
+    left_out: str = ""
+
+
+@flow(name="ablate", flow_run_name="ablate to {settings.out}", persist_result=False)
+def ablate(settings: AblationSettings) -> dict[str, Any]:
+    """Run every cell, one after the other, and write ablation.md, .csv, .png and .svg into `settings.out`, anew after each cell.
+
+    A cell that fails is reported there, and the others go on. A rerun does what is missing: a cell with a result is left alone.
+    """
+    base = with_base(settings.stages()[1], settings).base
+    planned = cells(settings, base, base_folder(base, settings.out / "base"))
+    rows: list[Row] = []
+    # One Ray for all cells, so that its processes load graphs once.
+    with services(settings.distill.workers, "off", {}) as ready:
+        for place, cell in enumerate(planned, 1):
+            console.print(f"cell {place} of {len(planned)}: {cell.question}, {cell.name}")
+            rows.append(run_cell(cell, ready.ray))
+            waiting = [Row(left.question, left.name, "left out", "not run yet") for left in planned[place:]]
+            files = write_ablation([*rows, *waiting], settings.evaluate.judges[0], settings.out)
+    files += write_scaling(rows, settings.out)
+    create_markdown_artifact(key="ablation", markdown=f"# Ablation in {settings.out}\n\n{ablation_table(rows)}")
+    return {"rows": rows, "files": [str(file) for file in files]}
+
+
+def write_scaling(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Figure 5c of the cells of `scaling`: the points, a law a filter and measure, what more data is predicted to bring, two figures."""
+    cells = [row for row in rows if row.question == "scaling" and row.records]
+    files = []
+    for measure, name in (("f1", "F1 of tests"), ("accuracy", "accuracy of diagnoses")):
+        points = [
+            {"series": row.cell.rpartition(", ")[0], "records": row.records, "value": getattr(row, measure)}
+            for row in cells if getattr(row, measure) is not None
+        ]  # fmt: skip
+        if points:
+            frame = pl.DataFrame(points)
+            laws = folder / f"scaling_{measure}.csv"
+            scaling(frame).write_csv(laws)
+            files += [laws, *save(draw_scaling(frame, name), folder, f"scaling_{measure}")]
+    return files
+
+
+def run_cell(cell: Cell, join_ray: Any) -> Row:
+    """Do what the cell lacks, and read its result. What goes wrong is the row's reason."""
+    if cell.left_out or cell.evaluate is None:
+        return Row(cell.question, cell.name, "left out", cell.left_out)
+    try:
+        if not (cell.evaluate.out / "result.json").exists():
+            join_ray()
+            if cell.distill and not (cell.distill.out / "dataset").exists():
+                distill(cell.distill)
+            if cell.train and not (cell.train.out / "model").exists():
+                train(cell.train)
+            evaluate(cell.evaluate)
+        return scored(cell, cell.evaluate)
+    except Exception as error:  # whatever it is, the other cells are to go on
+        log.warning("cell %s, %s failed", cell.question, cell.name, exc_info=error)
+        return Row(cell.question, cell.name, "failed", f"{type(error).__name__}: {str(error).splitlines()[0][:300]}")
+
+
+def scored(cell: Cell, evaluated: EvaluationSettings) -> Row:
+    """The row of a cell that has a result."""
+    result = read_result(evaluated.out)
+    found = {measure["name"]: measure for measure in result["scores"]}
+    trained: dict[str, Any] = {}
+    if cell.train:
+        report = json.loads((cell.train.out / "report.json").read_text())
+        trained = {"records": report["train"], "held_out": summarize(read_log(cell.train.out / "log.jsonl"))["held_out_after"]}
+    f1, accuracy = found["f1_of_means"], found["accuracy"]
+    return Row(
+        cell.question, cell.name, "scored", **trained, precision=found["precision"]["mean"], recall=found["recall"]["mean"],
+        f1=f1["mean"], f1_low=f1["low"], f1_high=f1["high"],
+        accuracy=accuracy["mean"], accuracy_low=accuracy["low"], accuracy_high=accuracy["high"],
+        scored=accuracy["scored"], of=accuracy["of"], folder=str(evaluated.out),
+    )  # fmt: skip
+
+
+# --- the cells -------------------------------------------------------------------------------------------------------
+
+
+def base_folder(base: str, converted: Path) -> Path:
+    """The folder with the base model's weights: from the hub or converted from GGUF where it is none. Raises TrainError."""
+    found = Path(resolve(base, converted).path)
+    if found.is_dir():
+        return found
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(base, allow_patterns=["*.json", "*.jinja", "*.safetensors", "*.txt", "*.model"]))
+
+
+def cells(settings: AblationSettings, base: str, weights: Path) -> list[Cell]:
+    """All cells of the wanted questions. `base`: the base model by the name that training takes; `weights`: its folder."""
+    makers = {"RQ1": _gold, "RQ2": _free_form, "RQ3": _diversity, "RQ4": _pruning, "scaling": _scaling}
+    maker = Maker(settings, base, weights)
+    return [cell for question in dict.fromkeys(settings.questions) for cell in makers[question](maker)]
+
+
+class Maker:
+    """Makes cells out of the settings that they vary."""
+
+    def __init__(self, settings: AblationSettings, base: str, weights: Path):
+        self.settings = settings
+        self.stages = settings.stages()
+        self.base = base
+        self.weights = weights
+        self.a, *others = settings.distill.teachers
+        self.b = others[0] if others else None
+
+    def cell(self, question: Question, name: str, teachers: Sequence[Teacher | None], **change: Any) -> Cell:
+        """A cell that distils from `teachers`; `change`: of the distillation, and `styles` and `scale` of the training."""
+        if None in teachers:
+            return self.left_out(question, name, "there is one teacher: give a second one in distill.teachers")
+        training: dict[str, Any] = {key: change.pop(key) for key in ("styles", "scale") if key in change}
+        distilled = self._placed(self.stages[0].model_copy(update={"teachers": list(teachers), **change}), "distill")
+        trained = self.stages[1].model_copy(update={"base": self.base, "data": [str(distilled.out)], **training})
+        trained = self._placed(trained, "models")
+        return Cell(question, name, distilled, trained, self.evaluation(trained.out))
+
+    def untrained(self, question: Question, name: str) -> Cell:
+        return Cell(question, name, None, None, self.evaluation(self.weights))
+
+    def left_out(self, question: Question, name: str, why: str) -> Cell:
+        return Cell(question, name, None, None, None, why)
+
+    def evaluation(self, model: Path) -> EvaluationSettings:
+        """The evaluation of the weights in a folder, with everything else as the settings have it."""
+        tested = self.settings.evaluate.model
+        served = {
+            "name": f"{model.parent.name}-{model.name}",
+            "model": "local",
+            "folder": model,
+            "gguf": None,
+            "api_base": None,
+        }
+        return self._placed(self.stages[2].model_copy(update={"model": tested.model_copy(update=served)}), "evaluations")
+
+    def _placed(self, stage: Any, folder: str) -> Any:
+        """The stage's settings with the folder that these settings have."""
+        return stage.model_copy(update={"out": self.settings.out / folder / settings_key(stage)})
+
+
+def settings_key(stage: BaseModel) -> str:
+    """The same for the same work: where it is written and how much is done at a time do not count."""
+    told = stage.model_dump(mode="json", exclude={"out", "workers", "in_flight", "call_cache"})
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _gold(maker: Maker) -> Iterator[Cell]:
+    """RQ1: what gold trajectories teach, alone and with distilled ones."""
+    yield maker.untrained("RQ1", "base model")
+    a, b = maker.a, maker.b
+    both = f"{a.name} + {b.name if b else 'B'}"
+    if maker.settings.distill.gold is None:
+        yield maker.left_out("RQ1", "gold", "no `distill.gold` is set; gold trajectories need a language model")
+        yield maker.cell("RQ1", f"{a.name}, without gold", [a])
+        yield maker.cell("RQ1", f"{both}, without gold", [a, b])
+        return
+    yield maker.cell("RQ1", "gold", [a], styles=["gold"])
+    yield maker.cell("RQ1", f"gold + {a.name}", [a])
+    yield maker.cell("RQ1", f"gold + {both}", [a, b])
+
+
+def _free_form(maker: Maker) -> Iterator[Cell]:
+    """RQ2: without free-form rollouts, and with the paper's share of them."""
+    teachers = maker.settings.distill.teachers
+    for share in (0.0, FREE_FORM):
+        name = f"{share:.0%} free-form"
+        if all(teacher.embedded for teacher in teachers):
+            yield maker.left_out("RQ2", name, "embedded teachers write no free-form rollouts; they need a language model")
+            continue
+        changed = [one if one.embedded else one.model_copy(update={"free_form": share}) for one in teachers]
+        yield maker.cell("RQ2", name, changed)
+
+
+def _diversity(maker: Maker) -> Iterator[Cell]:
+    """RQ3: teachers x branches x filter."""
+    a, b = maker.a, maker.b
+    points = maker.settings.distill.launch_points or 1
+    groups: dict[str, list[Teacher | None]] = {
+        a.name: [a],
+        b.name if b else "B": [b],
+        f"{a.name} + {b.name if b else 'B'}": [a, b],
+    }
+    for strategy in ("none", "correctness"):
+        for name, teachers in groups.items():
+            for launch_points, how in ((0, "no branches"), (points, "branches")):
+                told = f"{name}, {how}, {STRATEGIES[strategy]}"
+                yield maker.cell("RQ3", told, teachers, gold=None, launch_points=launch_points, strategy=strategy)
+
+
+def _pruning(maker: Maker) -> Iterator[Cell]:
+    """RQ4: the filters on the same pool of both teachers' rollouts with branches."""
+    points = maker.settings.distill.launch_points or 1
+    for strategy, told in STRATEGIES.items():
+        yield maker.cell("RQ4", told, [maker.a, maker.b], gold=None, launch_points=points, strategy=strategy)
+
+
+def _scaling(maker: Maker) -> Iterator[Cell]:
+    """Figure 5c: the same pool under each filter, at every scale."""
+    points = maker.settings.distill.launch_points or 1
+    for strategy, told in STRATEGIES.items():
+        for scale in maker.settings.scales:
+            pool: dict[str, Any] = {"gold": None, "launch_points": points, "strategy": strategy}
+            yield maker.cell("scaling", f"{told}, {scale:,} records", [maker.a, maker.b], scale=scale, **pool)
+
+
+def print_ablation(done: dict[str, Any]) -> bool:
+    """Print the table; returns whether every cell that could run has a score."""
+    table = Table("", "cell", "records", "F1", "accuracy", "scored", title="Ablation")
+    for row in done["rows"]:
+        told = [f"{value:.3f}" if value is not None else "" for value in (row.f1, row.accuracy)]
+        why = f"{row.scored} of {row.of}" if row.state == "scored" else f"{row.state}: {row.why}"
+        table.add_row(row.question, row.cell, str(row.records or ""), *told, why)
+    console.print(table)
+    for file in done["files"]:
+        console.print(file)
+    return all(row.state != "failed" for row in done["rows"])
