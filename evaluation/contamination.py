@@ -95,7 +95,7 @@ def find_pairs(
         }
         for i, j in np.argwhere(found)
     ]  # fmt: skip
-    schema = {
+    schema: dict[str, Any] = {
         "case_id": pl.String, "other_id": pl.String, "source": pl.String, "other_source": pl.String,
         **dict.fromkeys(SIGNALS, pl.Float64), "same_diagnosis": pl.Boolean, "found_by": pl.List(pl.String),
         "title_of_case": pl.String, "title_of_other": pl.String,
@@ -192,6 +192,18 @@ def shingles_of(text: str) -> set[str]:
 
 
 # --- the encoder -----------------------------------------------------------------------------------------------------
+
+
+def remembering(encode: Encode) -> Encode:
+    """The same encoder, which encodes no text twice: sets are compared with one another and with themselves."""
+    known: dict[str, np.ndarray] = {}
+
+    def encoded(texts: list[str]) -> np.ndarray:
+        fresh = [text for text in dict.fromkeys(texts) if text not in known]
+        known.update(zip(fresh, encode(fresh), strict=True) if fresh else ())
+        return np.stack([known[text] for text in texts])
+
+    return encoded
 
 
 @dataclass(frozen=True, slots=True)
