@@ -1,7 +1,8 @@
 """Tokens a second, memory and share of useful tokens: our trainer against TRL's SFTTrainer with its defaults, one after the other.
 
 Both see the same records, model, precision and batch in one run, each in a process of its own; only ratios mean anything on a
-machine with other work. TRL is no dependency: pip install trl datasets.
+machine with other work. Tokens are the records' own, without padding. `loss_share`: the share of them that the loss is on;
+`padding`: the share of what went through the model that was padding. TRL is no dependency: pip install trl datasets.
 
     python benchmarks/training.py --data runs/demo --model SmolLM2/ --records 32
     python benchmarks/training.py --data runs/demo --shape qwen3-8b --tokenizer Qwen3-8B/ --row-tokens 16384   # a GPU
@@ -12,6 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 SHAPES: dict[str, dict[str, int | bool]] = {
@@ -62,7 +64,9 @@ def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, float]:
     return {
         "tokens_per_s": sum(line["tokens"] for line in warm) / sum(line["seconds"] for line in warm),
         "targets_per_s": sum(line["targets"] for line in warm) / sum(line["seconds"] for line in warm),
+        "steps": len(steps),
         "loss_share": report["target_share"],
+        "padding": 0.0,
         "peak_gib": steps[-1]["memory_gib"],
         "mfu": sum(line["mfu"] * line["seconds"] for line in warm) / sum(line["seconds"] for line in warm),
     }
@@ -99,11 +103,16 @@ trainer = SFTTrainer(
     callbacks=[Clock()],
 )
 trainer.train()
+batches = [(row["labels"], row["attention_mask"]) for row in trainer.get_train_dataloader()]
+fed, real = sum(mask.numel() for _, mask in batches), sum(int(mask.sum()) for _, mask in batches)
+learnt = sum(int((labels != -100).sum()) for labels, _ in batches)
 counted = sum(len(row["input_ids"]) for row in trainer.train_dataset)
 steps = len(spent)
 warm = spent[1:] or spent
 share = len(warm) / steps
-print(json.dumps({"tokens_per_s": counted * share / sum(warm), "peak_gib": memory(trainer.args.device) / 2**30}))
+speed = counted * share / sum(warm)
+told = {"loss_share": learnt / real, "padding": 1 - real / fed, "peak_gib": memory(trainer.args.device) / 2**30}
+print(json.dumps({"tokens_per_s": speed, "steps": steps, **told}))
 """
 
 
@@ -128,13 +137,16 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=2048)
     parser.add_argument("--row-tokens", type=int, default=8192)
     parser.add_argument("--zero", type=int, default=0, help="DeepSpeed's ZeRO stage of ours")
-    parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, in both")
-    parser.add_argument("--only", choices=["ours", "trl"])
+    checkpointing = "gradient checkpointing, in both (on by default, as in both)"
+    parser.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, default=True, help=checkpointing)
+    parser.add_argument("--only", choices=["ours"], help="without TRL")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         model = given.model or random_model(given.shape, given.tokenizer, folder / "model")
-        result = {"ours": ours(given, model, folder / "ours")}
+        packages = ("torch", "transformers") if given.only == "ours" else ("torch", "transformers", "trl")
+        result: dict[str, dict] = {"versions": {name: version(name) for name in packages}}
+        result["ours"] = ours(given, model, folder / "ours")
         if given.only != "ours":
             result["trl"] = trl(given, model, folder / "trl", folder / "ours/samples.parquet")
             result["ratio"] = {

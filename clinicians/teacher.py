@@ -157,7 +157,7 @@ class Teacher(BaseModel):
         if text.startswith(f"{LOCAL}:"):
             path = Path(text.removeprefix(f"{LOCAL}:")).expanduser()
             if not path.exists():
-                raise ValueError(f"local teacher: there is no file or folder {path}")
+                raise ValueError(f"local teacher: there is no file {path}, and no folder")
             return cls.model_validate({"model": LOCAL, "folder" if path.is_dir() else "gguf": path})
         found = _SHORTHAND.fullmatch(text)
         if found is None:

@@ -28,9 +28,9 @@ ACCURACY = {"color": "white", "edgecolor": HUES[0], "hatch": "////"}
 class Row:
     """A cell of an ablation and what came of it.
 
-    state: 'scored', 'left out' or 'failed'; `why` says why. records: training records; None for the base model. held_out: loss on
-    the held-out cases after training. f1: of mean precision and mean recall. low, high: 95 % bootstrap intervals over cases.
-    scored, of: rollouts with a judged diagnosis, and those that should have been played.
+    state: 'scored', 'left out', 'failed' or, until its turn comes, 'waiting'; `why` says why. records: training records; None for the
+    base model. held_out: loss on the held-out cases after training. f1: of mean precision and mean recall. low, high: 95 % bootstrap
+    intervals over cases. scored, of: rollouts with a judged diagnosis, and those that should have been played.
     """
 
     question: str
@@ -103,7 +103,7 @@ def draw_ablation(rows: Sequence[Row], judge: str) -> Figure:
         for place, row in enumerate(group):
             if row.state != "scored":
                 words = fill(f"{row.state}: {row.why}", 62, max_lines=2, placeholder=" ...")
-                hue = GREY if row.state == "left out" else "#B00020"
+                hue = "#B00020" if row.state == "failed" else GREY
                 scores.text(0.005, place, words, va="center", color=hue, size=8)
                 continue
             _bar(scores, place - 0.19, row.f1, row.f1_low, row.f1_high, F1)

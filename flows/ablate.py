@@ -86,7 +86,7 @@ def ablate(settings: AblationSettings) -> dict[str, Any]:
         for place, cell in enumerate(planned, 1):
             console.print(f"cell {place} of {len(planned)}: {cell.question}, {cell.name}")
             rows.append(run_cell(cell, ready.ray))
-            waiting = [Row(left.question, left.name, "left out", "not run yet") for left in planned[place:]]
+            waiting = [Row(left.question, left.name, "waiting", "not run yet") for left in planned[place:]]
             files = write_ablation([*rows, *waiting], settings.evaluate.judges[0], settings.out)
     files += write_scaling(rows, settings.out)
     create_markdown_artifact(key="ablation", markdown=f"# Ablation in {settings.out}\n\n{ablation_table(rows)}")
@@ -125,7 +125,9 @@ def run_cell(cell: Cell, join_ray: Any) -> Row:
         return scored(cell, cell.evaluate)
     except Exception as error:  # whatever it is, the other cells are to go on
         log.warning("cell %s, %s failed", cell.question, cell.name, exc_info=error)
-        return Row(cell.question, cell.name, "failed", f"{type(error).__name__}: {str(error).splitlines()[0][:300]}")
+        return Row(
+            cell.question, cell.name, "failed", f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+        )
 
 
 def scored(cell: Cell, evaluated: EvaluationSettings) -> Row:

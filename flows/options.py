@@ -84,10 +84,11 @@ OUT = click.option(
 def prefect(out: Path) -> Iterator[None]:
     """The configured Prefect API, or one started for the run."""
     from flows.progress import console
-    from flows.services import prefect_api
+    from flows.services import end_loops, prefect_api
 
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as services:
+        services.callback(end_loops)
         with console.status("starting Prefect"):
             url = services.enter_context(prefect_api(out / "prefect"))
         console.print(f"Prefect UI while this runs: {url.removesuffix('/api')}")

@@ -51,14 +51,20 @@ class PipelineSettings(BaseModel):
         return load_preset(given["preset"]) | {name: value for name, value in given.items() if name != "preset"}
 
     def stages(self) -> tuple[DistillSettings, TrainSettings, EvaluationSettings]:
-        """The settings of the stages as they run by themselves, with their folders in place."""
+        """The settings of the stages as they run by themselves, with their folders in place. Training refuses the evaluation's cases."""
         model = self.evaluate.model
         if model.folder:
             model = model.model_copy(update={"folder": self.out / model.folder})
+        # A set of which only some cases are played cannot be told from what the others are for.
+        against = self.train.against if self.evaluate.only else list(dict.fromkeys([*self.train.against, self.evaluate.cases]))
         return (
             self.distill.model_copy(update={"out": self.out / self.distill.out}),
             self.train.model_copy(
-                update={"data": [str(self.out / folder) for folder in self.train.data], "out": self.out / self.train.out}
+                update={
+                    "data": [str(self.out / folder) for folder in self.train.data],
+                    "out": self.out / self.train.out,
+                    "against": against,
+                }
             ),
             self.evaluate.model_copy(update={"model": model, "out": self.out / self.evaluate.out}),
         )

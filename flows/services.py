@@ -17,6 +17,7 @@ from uuid import UUID
 
 import httpx
 import ray
+from prefect._internal.concurrency.threads import get_global_loop, get_run_sync_loop
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.logging.handlers import APILogWorker
@@ -61,6 +62,14 @@ def prefect_api(home: Path) -> Iterator[str]:
             APILogWorker.drain_all(timeout=5)
         finally:
             _stop(server)
+
+
+def end_loops() -> None:
+    """End Prefect's two threads and wait for them. Being daemons they would outlive the interpreter's teardown and keep alive what
+    DuckDB's binding then lists on stderr as leaked, below the summary of a run."""
+    for loop in (get_global_loop(), get_run_sync_loop()):
+        loop.shutdown()
+        loop.thread.join(timeout=5)
 
 
 def spawn_server(home: Path, port: int, by: Sequence[str] = ()) -> tuple[subprocess.Popen[bytes], str]:

@@ -74,7 +74,7 @@ def test_the_forms_pipeline_is_the_preset() -> None:
 def test_the_stages_hand_on_their_folders() -> None:
     distilling, training, evaluating = chosen(PipelineSettings, "tiny", Path("out"), "cases", "bench").stages()
     assert (distilling.cases, distilling.out) == ("cases", Path("out/distill"))
-    assert (training.data, training.out) == (["out/distill"], Path("out/model"))
+    assert (training.data, training.out, training.against) == (["out/distill"], Path("out/model"), [])
     assert (evaluating.cases, evaluating.out) == ("bench", Path("out/evaluation"))
     assert (evaluating.model.name, evaluating.model.folder) == ("trained", Path("out/model"))
     elsewhere = PipelineSettings.model_validate(
@@ -87,7 +87,7 @@ def test_the_stages_hand_on_their_folders() -> None:
     ).stages()
     assert elsewhere[0].out == Path("/data/d")
     assert elsewhere[0].teachers[1].name == "kg-targeted"
-    assert elsewhere[1].data == ["/data/d"]
+    assert (elsewhere[1].data, elsewhere[1].against) == (["/data/d"], ["b"])  # what is evaluated on is never trained on
     assert elsewhere[2].model.folder is None
 
 
