@@ -24,7 +24,7 @@ import polars as pl
 
 from benchmarks.paraphrase import paraphrased
 from evaluation.case_sets import SetCase, read_set
-from evaluation.contamination import SIGNALS, THRESHOLDS, Encode, find_pairs, measured, shingles_of, title_likeness
+from evaluation.contamination import SIGNALS, THRESHOLDS, Encode, find_pairs, measured, remembering, shingles_of, title_likeness
 from kg.encoder import load_encoder
 from tasks.scoring import disease_linker
 
@@ -51,18 +51,6 @@ def main() -> None:
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
         (given.out / "contamination.json").write_text(json.dumps(result, indent=1))
-
-
-def remembering(encode: Encode) -> Encode:
-    """The same encoder, which encodes no text twice."""
-    known: dict[str, np.ndarray] = {}
-
-    def encoded(texts: list[str]) -> np.ndarray:
-        fresh = [text for text in dict.fromkeys(texts) if text not in known]
-        known.update(zip(fresh, encode(fresh), strict=True) if fresh else ())
-        return np.stack([known[text] for text in texts])
-
-    return encoded
 
 
 # --- 1. thresholds ---------------------------------------------------------------------------------------------------

@@ -98,7 +98,8 @@ def _from_report(report: CaseReport) -> SetCase:
     told, structured = dict(report.meta), report.structured
     at = int(told.get("summary_at", 0))
     texts = [report.text[:at], report.text[at:]] if at else [report.text]
-    presentation, names = "", ()
+    presentation = ""
+    names: tuple[str, ...] = ()
     if structured:
         presentation, names = structured.initial_observation, (structured.diagnosis, *structured.synonyms)
         texts.append(_patient(presentation, structured.tests))

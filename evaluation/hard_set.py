@@ -1,6 +1,7 @@
 """A hard set such as MedAction-300-Hard (paper, section 5.1): cases of rare diseases with long work-ups, drawn from a pool and stratified.
 
-Rare: the source says so, or the true diagnosis is a disease of Orphanet's or OMIM's in the open disease graph (or a form of one).
+Rare: the source says so, or the true diagnosis is a disease that the open disease graph has from Orphanet or OMIM (or a form of one), or
+one that Orphanet knows by the same name.
 Long: many documented tests and, where the pool's stores have rollouts, many turns and many tests a turn in them. Drawn by strata of
 body system and disease type, so that a set is made up like the rare cases of its pool.
 """
@@ -11,6 +12,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,15 @@ from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from envs.records import ClinicalEnvironment
 from evaluation.diagnoses import names_of_truth
 from kg.disease_classes import classes_of
+from kg.hpo import load_hpo
 from kg.linking import Linker
+from kg.names import normalise
 from trajectories.store import Store
 
 FORMAT = "medaction-hard-set/1"
-RARE_SOURCES = ("ORPHA", "OMIM")
-"""Prefixes of the ids of rare diseases in the open disease graph; what the graph holds as a common disease has another one."""
+RARE_SOURCES = ("ORPHA:", "OMIM:")
+"""Prefixes of the ids of rare diseases in the open disease graph. Its hand-written diseases have other ids, rare ones among them too: of
+those Orphanet's names tell (OMIM's would not: it has type 2 diabetes)."""
 
 # Of trajectories of the pool: how long models took, whoever they were. A rollout that failed has no row.
 WORK_UPS = """
@@ -86,9 +91,17 @@ def rare_by(world: ClinicalEnvironment, linker: Linker) -> str:
     if world.rare is not None:
         return "source" if world.rare else ""
     names = [part for name in (world.diagnosis, *world.synonyms) for part in names_of_truth(name)]
-    nodes = [link.node for link in linker.link([name for name in names if linker.knows(name)]) if link.node is not None]
-    ids = [str(linker.graph.nodes.item(node, "node_id")) for node in nodes]
+    links = [link for link in linker.link([name for name in names if linker.knows(name)]) if link.node is not None]
+    ids = [str(linker.graph.nodes.item(link.node, "node_id")) for link in links if link.node is not None]
+    known = [normalise(name) for name in (*names, *(link.name for link in links if link.method != "broader"))]
+    ids += [_orphanet()[name] for name in known if name in _orphanet()]
     return next((node_id for node_id in ids if node_id.startswith(RARE_SOURCES)), "")
+
+
+@cache
+def _orphanet() -> dict[str, str]:
+    """Normalised name -> id of Orphanet's diseases, as HPO's annotations have them."""
+    return {normalise(name): id_ for id_, name in load_hpo().diseases.items() if id_.startswith("ORPHA:")}
 
 
 def draw(candidates: Sequence[Candidate], cases: int, min_tests: int, seed: int) -> list[Candidate]:

@@ -28,13 +28,13 @@ def contamination(cases: str, against: tuple[str, ...], out: Path, validator: st
     dataset, what is found is noted in its manifest, and training on it is refused.
     """
     from evaluation.case_sets import about, mark_dataset, read_set
-    from evaluation.contamination import find_pairs, report_of, review, write_report
+    from evaluation.contamination import find_pairs, remembering, report_of, review, write_report
     from evaluation.judges import LlmJudge
     from kg.encoder import load_encoder
     from tasks.scoring import disease_linker
 
     first = read_set(cases)
-    encode, linker = load_encoder().encode, disease_linker()
+    encode, linker = remembering(load_encoder().encode), disease_linker()
     with ExitStack() as stack:
         judge = LlmJudge(_reached(validator, stack)) if validator else None
         for place, other in enumerate(against or (None,)):
@@ -99,13 +99,13 @@ def hard_set(pool: tuple[Path, ...], out: Path, cases: int, min_tests: int, agai
 
     from evaluation.case_sets import STORE, about, read_set, set_of
     from evaluation.composition import composition, plot_composition
-    from evaluation.contamination import find_pairs
+    from evaluation.contamination import find_pairs, remembering
     from evaluation.hard_set import candidates_of, draw, summary_of, write_hard_set
     from flows.versions import versions
     from kg.encoder import load_encoder
     from tasks.scoring import disease_linker
 
-    linker, encode = disease_linker(), load_encoder().encode
+    linker, encode = disease_linker(), remembering(load_encoder().encode)
     candidates = candidates_of([path / STORE if path.is_dir() else path for path in pool], linker)
     fit = [found for found in candidates if found.rare_by and found.tests >= min_tests]
     own = [set_of(found.environment) for found in fit]

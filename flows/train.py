@@ -19,12 +19,12 @@ from prefect.artifacts import (
 )
 from rich.table import Table
 
+from flows.held_out import refuse_contaminated
 from flows.progress import console
 from flows.versions import code_version
-from training.data import given_datasets
 from training.launch import fit, lock, prepare_run
 from training.publish import publish
-from training.settings import ProcessDied, TrainError, TrainSettings
+from training.settings import ProcessDied, TrainSettings
 
 PACKAGES = ("torch", "transformers", "deepspeed", "peft", "accelerate")
 RETRIES = 2
@@ -62,27 +62,6 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
             f"[yellow]{len(report['overlong'])} records are longer than {settings.max_length} tokens and left out: report.json"
         )
     return report
-
-
-def refuse_contaminated(settings: TrainSettings) -> None:
-    """Raises TrainError when a case of the datasets is one of a set that `against` names, by any signal of evaluation.contamination."""
-    if not settings.against:
-        return
-    from evaluation.case_sets import read_set
-    from evaluation.contamination import find_pairs
-    from kg.encoder import load_encoder
-    from tasks.scoring import disease_linker
-
-    for folder, _ in given_datasets(settings):
-        cases = [case for case in read_set(folder) if case.case_id not in settings.without]
-        for benchmark in settings.against:
-            pairs = find_pairs(cases, read_set(benchmark), load_encoder().encode, disease_linker())
-            if len(pairs):
-                told = ", ".join(f"{row['case_id']} is {row['other_id']}" for row in pairs.head(5).iter_rows(named=True))
-                raise TrainError(
-                    f"{folder} holds {pairs['case_id'].n_unique()} cases of {benchmark} or copies of them ({told}): look at them with"
-                    f" `medaction contamination {folder} {benchmark}`, and leave them out with --without"
-                )
 
 
 def _died(task: Any, run: Any, state: Any) -> bool:

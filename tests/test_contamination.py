@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,14 +17,18 @@ from envs.records import Built, CaseReport
 from envs.sources import read_cases
 from evaluation import contamination, hard_set
 from evaluation.case_sets import SetCase, ids_of, read_set
-from evaluation.contamination import SIGNALS, find_pairs
+from evaluation.contamination import SIGNALS, find_pairs, remembering
 from evaluation.hard_set import Candidate, draw
 from flows.cli import medaction as command
+from flows.held_out import refuse_contaminated
 from kg.encoder import load_encoder
 from tasks.scoring import disease_linker
 from tests.conftest import SAMPLES
 from tests.openai_server import Asked, openai_server
 from tests.records import environment, environment_of, turn
+from tests.runs import sample_cases
+from training.data import read_datasets
+from training.settings import TrainError, TrainSettings
 from trajectories.records import RolloutSpec, Trajectory
 from trajectories.store import Store
 
@@ -45,21 +50,23 @@ def copies_of(numbers: tuple[int, ...], folder: Path) -> Path:
 
 
 def test_planted_copies_are_found_reviewed_reported_and_noted_in_a_dataset(tmp_path: Path) -> None:
+    originals = sample_cases(tmp_path / "samples", 2, 5, 9)
     copies = copies_of((2, 5, 9), tmp_path / "copies")
-    first, samples = read_set(copies), read_set(SAMPLES)
-    assert len(samples) == 12
-    assert not set(first[1].texts[-1].split("\n")) & set(samples[4].texts[-1].split("\n"))  # no line is left as it was
-    pairs = find_pairs(first, samples, load_encoder().encode, disease_linker())
+    first, samples = read_set(copies), read_set(originals)
+    assert not set(first[1].texts[-1].split("\n")) & set(samples[1].texts[-1].split("\n"))  # no line is left as it was
+    encode = remembering(load_encoder().encode)
+    pairs = find_pairs(first, samples, encode, disease_linker())
     found = {(row["case_id"], row["other_id"]) for row in pairs.iter_rows(named=True)}
     assert found == {(f"other-{number}", f"medaction-{number:02}") for number in (2, 5, 9)}
     assert all({"text", "presentation"} <= set(row["found_by"]) for row in pairs.iter_rows(named=True))
-    within = find_pairs([*samples, *first], None, load_encoder().encode, disease_linker())
+    within = find_pairs([*samples, *first], None, encode, disease_linker())
     assert {frozenset(pair) for pair in within.select("case_id", "other_id").iter_rows()} == {frozenset(pair) for pair in found}
 
     dataset = tmp_path / "dataset"
     dataset.mkdir()
     rows = [
-        {"case_id": case.case_id, "turn": 1, "source": "case_json", "diagnosis": case.names[0], "licence": "CC BY 4.0",
+        {"id": f"{case.case_id}-1", "teacher": "a", "style": "schema", "case_id": case.case_id, "turn": 1,
+         "source": "case_json", "diagnosis": case.names[0], "licence": "CC BY 4.0",
          "messages": [{"role": "system", "content": "Play."},
                       {"role": "user", "content": f"<initial_observation>\n{case.presentation}\n</initial_observation>\nNo test yet."},
                       {"role": "assistant", "content": "{}"}]}
@@ -74,7 +81,7 @@ def test_planted_copies_are_found_reviewed_reported_and_noted_in_a_dataset(tmp_p
         return '{"answer": "different"}' if "Diagnosis: Pheochromocytoma" in data["one"] else '{"answer": "same"}'
 
     with openai_server(reviewer) as server:
-        arguments = ["contamination", str(dataset), str(SAMPLES), "--out", str(tmp_path / "out"), "--validator"]
+        arguments = ["contamination", str(dataset), str(originals), "--out", str(tmp_path / "out"), "--validator"]
         done = CliRunner().invoke(command, [*arguments, f"openai/reviewer@{server.url}"], catch_exceptions=False)
     assert done.exit_code == 0
     assert "3 pairs found" in done.output
@@ -82,7 +89,17 @@ def test_planted_copies_are_found_reviewed_reported_and_noted_in_a_dataset(tmp_p
     assert report["contaminated"] == ["other-2", "other-9"]
     assert report["verdicts"] == {"same": 2, "different": 1}
     assert set(pl.read_csv(tmp_path / "out" / "pairs.csv").columns) >= {*SIGNALS, "found_by", "verdict"}
-    assert json.loads((dataset / "manifest.json").read_text())["contaminated"] == {str(SAMPLES): ["other-2", "other-9"]}
+    assert json.loads((dataset / "manifest.json").read_text())["contaminated"] == {str(originals): ["other-2", "other-9"]}
+
+    given: dict[str, Any] = {"data": [str(dataset)], "out": tmp_path / "model", "validation_percent": 0}
+    with pytest.raises(TrainError, match=r"2 cases of .*samples \(other-2, other-9\).*--without"):
+        read_datasets(TrainSettings(**given))
+    clean = TrainSettings(**given, without=["other-2", "other-9"])
+    assert read_datasets(clean)["case_id"].to_list() == ["other-5"]
+    with pytest.raises(
+        TrainError, match="other-5 is medaction-05"
+    ):  # cleared by the reviewer, but not by the check before training
+        refuse_contaminated(clean.model_copy(update={"against": [str(originals)]}))
 
 
 def test_the_same_publication_is_found_by_its_ids_and_a_title_by_its_words() -> None:
@@ -150,7 +167,8 @@ def test_the_hardest_of_every_stratum_are_drawn() -> None:
 
 
 def test_a_hard_set_is_drawn_from_a_pool_checked_and_played_again_as_it_was(tmp_path: Path) -> None:
-    reports = [case for case in read_cases(SAMPLES) if isinstance(case, CaseReport)]
+    samples = sample_cases(tmp_path / "samples", 3, 4, 9, 12)
+    reports = [case for case in read_cases(samples) if isinstance(case, CaseReport)]
     with Store(tmp_path / "pool" / "trajectories.duckdb") as store:
         for case in reports:
             world = environment_of(case)
@@ -158,14 +176,14 @@ def test_a_hard_set_is_drawn_from_a_pool_checked_and_played_again_as_it_was(tmp_
             spec = RolloutSpec(world.environment_id, world.case_id, "a", "schema", 0, "hash")
             turns = (turn(1, "Lymphoma", ("CBC", "PET")), turn(2, "Sarcoidosis", (), "Sarcoidosis"))
             store.add_rollouts("rollout", world.case_id, [Trajectory(spec, turns, "diagnosed", 8, "p", "c")], [], "run")
-    copies = copies_of((4, 8), tmp_path / "benchmark")  # Wilson and Gaucher disease
+    copies = copies_of((4,), tmp_path / "benchmark")  # Wilson disease
     arguments = ["hard-set", tmp_path / "pool", "--out", tmp_path / "hard", "--cases", 2, "--min-tests", 3, "--against", copies]
     done = CliRunner().invoke(command, [*map(str, arguments)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     manifest = json.loads((tmp_path / "hard" / "manifest.json").read_text())
-    assert set(manifest["contamination"]["excluded"]) == {"medaction-04", "medaction-08"}
+    assert set(manifest["contamination"]["excluded"]) == {"medaction-04"}
     assert [row["turns"] for row in manifest["rows"]] == [2.0, 2.0]
-    assert manifest["licences"] == {"CC BY 4.0": 2}
+    assert manifest["licences"] == {"https://creativecommons.org/licenses/by/4.0/": 2}
     again = [case for case in read_cases(tmp_path / "hard" / "cases") if isinstance(case, CaseReport)]
     assert [environment_of(case).environment_id for case in again] == [row["environment_id"] for row in manifest["rows"]]
     assert all(case.evaluation_only for case in again)
