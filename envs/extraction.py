@@ -240,14 +240,14 @@ def _read_presentation(said: dict[str, Any], source: Report, report: CaseReport)
         raise BadCase(
             "diagnosis_lacks_cause", f"the title names a cause, {cause!r}, that the diagnosis {diagnosis!r} leaves out"
         )
-    # A synonym that the model made up would let a wrong answer pass for right.
-    synonyms = tuple(name for name in said["diagnosis_synonyms"] if mentions(source.text, name))
+    # A synonym that is none, made up or only part of it, would let a wrong answer pass for right.
+    synonyms = tuple(name for name in said["diagnosis_synonyms"] if called_alike(source.text, diagnosis, name))
     case = StructuredCase(
         observation, (), diagnosis, synonyms, _told(said["body_system"]), _told(said["disease_type"]),
         said["rare_disease"], (
             *(f"left out of the observation, not in the report: {sentence}" for sentence in lost),
             *(f"left out of the observation, it tells of a test: {sentence}" for sentence in tested),
-            *(f"synonym left out, it is not in the report: {name}" for name in said["diagnosis_synonyms"] if name not in synonyms),
+            *(f"synonym left out, the report does not call it so: {name}" for name in said["diagnosis_synonyms"] if name not in synonyms),
         ),
     )  # fmt: skip
     for check in (checks.has_initial_observation, checks.no_diagnosis_in_o1):
@@ -313,6 +313,23 @@ def without_tests(observation: str, source: Report) -> tuple[str, list[str]]:
 
 def _tells_of_test(sentence: str) -> bool:
     return bool(named_tests(sentence) and _FOUND.search(sentence))
+
+
+_ALSO = r"[^.;]{0,30}?(?:\(|\balso\b|\bcalled\b|\bknown as\b|\btermed\b|\bor\b|\bformerly\b|\bi\.e\.|\[)[^.;]{0,20}?"
+
+
+def called_alike(text: str, diagnosis: str, name: str) -> bool:
+    """Whether a report says that two names are one disease's: 'brucellosis, also called Malta fever', 'polyarteritis nodosa (PAN)'.
+
+    >>> called_alike("Brucellosis is a zoonosis, also called Malta fever.", "brucellosis", "Malta fever")
+    True
+    >>> called_alike("Erythema ab igne comes of exposure to heat.", "Erythema ab igne", "exposure to heat")
+    False
+    """
+    plain = " ".join(text.split())
+    pairs = [(known, name) for known in (diagnosis, *names_of(diagnosis))]
+    tied = (rf"{re.escape(a)}{_ALSO}{re.escape(b)}\b" for known, new in pairs for a, b in ((known, new), (new, known)))
+    return any(re.search(rf"\b{pattern}", plain, re.IGNORECASE) for pattern in tied)
 
 
 _OF_THE_PATIENT = re.compile(
@@ -483,12 +500,16 @@ def _in_all_words(name: str, plain: str) -> bool:
 
 
 def _same(name: str, other: str, context: str) -> bool:
-    """Whether a second name of the same passage is the same test's: 'hemoglobin' beside 'hemoglobin level', or 'thoracic MRI' beside
-    'MRI' where nothing is said of the thorax."""
+    """Whether a second name of the same passage is the same test's: 'hemoglobin' beside 'hemoglobin level', 'thoracic MRI' beside 'MRI'."""
     bare = [{word for word in normalise(text).split() if word not in _VAGUE} for text in (name, other)]
     if bare[0] == bare[1] or (canonical_of(name) is not None and canonical_of(name) == canonical_of(other)):
         return True
-    return bool(profile(name).kinds & profile(other).kinds) and not _in_all_words(name, normalise(context))
+    one, two = profile(name), profile(other)
+    if not one.kinds & two.kinds:
+        return False
+    elsewhere = one.regions and two.regions and not one.regions & two.regions
+    special = one.rest <= two.rest or two.rest <= one.rest
+    return (special and not elsewhere) or not _in_all_words(name, normalise(context))
 
 
 def tells_result(words: str, name: str) -> bool:

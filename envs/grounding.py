@@ -116,7 +116,8 @@ def _without_elsewhere(text: str) -> str:
     Title and abstract are blanked too where a section about the patient follows: an abstract mixes what was found with what is known.
     """
     blank, top = False, ""
-    lines, own, preamble = [], 0, 0
+    lines: list[str] = []
+    own = preamble = 0
     for line in text.splitlines(keepends=True):
         before = blank, top
         blank, top = _section(line.strip(), blank, top)
