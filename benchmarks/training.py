@@ -4,8 +4,8 @@ Both see the same records, model, precision and batch in one run, each in a proc
 machine with other work. Tokens are the records' own, without padding. `loss_share`: the share of them that the loss is on;
 `padding`: the share of what went through the model that was padding. TRL is no dependency: pip install trl datasets.
 
-    python benchmarks/training.py --data runs/demo --model SmolLM2/ --records 32
-    python benchmarks/training.py --data runs/demo --shape qwen3-8b --tokenizer Qwen3-8B/ --row-tokens 16384   # a GPU
+    python -m benchmarks.training --data runs/demo --model SmolLM2/ --records 32
+    python -m benchmarks.training --data runs/demo --shape qwen3-8b --tokenizer Qwen3-8B/ --row-tokens 16384   # a GPU
 """
 
 import argparse
