@@ -392,7 +392,7 @@ def _read_menu(said: dict[str, Any], source: Report) -> tuple[list[DocumentedTes
 
 _TREATED = re.compile(
     r"\b(?:(?:was|were) (?:\w+ )?(?:started on|treated|given|administered|prescribed|discharged|transfused)|underwent|intravenous"
-    r"|mg/day)\b",
+    r"|(?:was|were) (?:\w+ )?(?:excised|resected)|postoperative course|uneventful(?:ly)?|mg/day)\b",
     re.IGNORECASE,
 )
 

@@ -114,6 +114,15 @@ def test_what_follows_a_test_s_result_in_the_report_is_no_observation() -> None:
     assert tested == ["Pleural effusion was present."]
 
 
+def test_a_result_that_runs_on_into_the_operation_is_left_out() -> None:
+    story = "MRI showed a clear border. The lesion was excised under local anesthesia and was soft."
+    source = Report("2. Case Report\n\nA man had a swelling. " + story)
+    given = {"name": "MRI", "category": "imaging", "aliases": []}
+    kept, notes = _read_menu({"tests": [given | {"result": "a clear border"}, given | {"result": story}]}, source)
+    assert [test.result for test in kept] == ["a clear border"]
+    assert "more than its result" in notes[0]
+
+
 def test_an_abstract_is_no_place_of_results() -> None:
     told = "Title\n\nMRI displays cysts better than CT.\n\n2. Case Report\n\nA man had dyspnea. " + "MRI showed a cyst. " * 40
     assert Report(told).find("displays cysts better than CT") is None
