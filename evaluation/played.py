@@ -54,11 +54,7 @@ def linked(store: Store, diseases: str = OPEN, tests: str = OPEN, aids: Aids | N
     """The links that `score_store` left in the store for these graphs."""
     to_disease, to_change, to_test = linkers(diseases, tests, aids or Aids())
     found = {
-        name: dict(
-            store.rows(
-                'select "text", node from links where graph = ? and kind = ?', [f"{linker.graph.name}@{linker.version}", kind]
-            )
-        )
+        name: dict(store.rows('select "text", node from links where graph = ? and kind = ?', [linker.label, kind]))
         for name, linker, kind in (
             ("diseases", to_disease, "diagnosis"),
             ("diagnoses", to_change, "diagnosis"),

