@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import ray
 from prefect import task
-from prefect.states import Failed
 
 from clinicians.llm import CallSettings, configure
 from clinicians.make import make_clinician
@@ -19,7 +18,7 @@ from evaluation.judges import Judge, LlmJudge, OfflineJudge, documented_text
 from evaluation.judging import Judgement, judge
 from evaluation.protocol import Protocol, split_case
 from kg.encoder import Encoder, load_encoder
-from tasks.cases import RESTARTS, RETRIES, Meter, oracle_of, ray_result
+from tasks.cases import RESTARTS, RETRIES, Meter, oracle_of, ray_result, state_of
 from tasks.rollout import Clinician, Played, TreePlan, play_tree
 from tasks.scoring import OPEN, disease_linker
 from trajectories.records import Style, Trajectory, Turn
@@ -82,7 +81,7 @@ def _play(
             oracle = oracle_of(environment, meter)
         clinicians = {seat.model.name: clinician}
         played = await play_tree(environment, plan, tree, skip, clinicians, oracle, code_version)
-        return Played(played.case_id, played.trajectories, played.failures, played.not_started, meter.usage if meter else None)
+        return replace(played, oracle_usage=meter.usage) if meter else played
 
     return asyncio.run(play_it())
 
@@ -90,13 +89,7 @@ def _play(
 @task(task_run_name="rollouts: {case_id}", **RETRIES)
 def evaluated_rollouts_of_case(case_id: str, cpus: float, work: tuple) -> Any:
     """Everything missing of a case's runs, as Played; failed if any of its rollouts failed. `work`: arguments of `_play`, in `quote`."""
-    played: Played = ray_result(_play.options(num_cpus=cpus).remote(*work))
-    if played.failures:
-        first = played.failures[0]
-        return Failed(
-            message=f"{len(played.failures)} rollouts failed; {first.error_class}: {first.message}"[:500], data=played
-        )
-    return played
+    return state_of(ray_result(_play.options(num_cpus=cpus).remote(*work)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """An evaluation: the model under test plays benchmark cases in the same environments as teachers do, and judges score what it played."""
 
-import itertools
 from collections import Counter
 from typing import Any
 
@@ -22,11 +21,10 @@ from flows.fan_out import fan_out
 from flows.progress import Progress
 from flows.services import Services, mark_crashed, services
 from flows.settings import EvaluationSettings, Retry
-from flows.stages import build_environments, identity_hash, left_alone, log, lost_failure
+from flows.stages import build_environments, identity_hash, left_alone, lost_failure, play_cases
 from flows.versions import code_version, versions
 from kg.open_graphs import sources_hash
 from tasks.cases import cpus_of_case
-from tasks.rollout import Played as PlayedCase
 from tasks.rollout import TreePlan, initial_specs
 from tasks.scoring import OPEN, disease_linker, label
 from trajectories.records import Failure, now
@@ -98,19 +96,7 @@ def play_runs(store: Store, settings: EvaluationSettings, ready: Services, run_i
         work = quote((environment, summary, rules, plan, seat, tree, skip, code_version(), calls))
         return evaluated_rollouts_of_case.submit(environment.case_id, cpus_of_case([model]), work)
 
-    budget_spent: list[str] = []
-    waiting = itertools.takewhile(lambda _: not budget_spent, unfinished)
-    with Progress("rollouts", len(unfinished)) as progress:
-        for environment, played in fan_out(submit, waiting, settings.in_flight):
-            if not isinstance(played, PlayedCase):
-                played = PlayedCase(environment.case_id, (), (lost_failure("rollout", environment.case_id, played),))
-            store.add_rollouts("rollout", played.case_id, played.trajectories, played.failures, run_id, played.oracle_usage)
-            for failure in played.failures:
-                log.warning("case %s: %s: %s", failure.case_id, failure.error_class, failure.message[:300])
-            progress.advance(failed=bool(played.failures))
-            if played.not_started:
-                log.warning("the budget is spent: what has not begun is left for a run with a larger one")
-                budget_spent.append(environment.case_id)
+    play_cases(store, submit, unfinished, settings.in_flight, run_id)
 
 
 def summaries_of(store: Store) -> dict[str, str]:

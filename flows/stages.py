@@ -5,8 +5,9 @@ import itertools
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from prefect.utilities.annotations import quote
 
@@ -168,10 +169,16 @@ def play_trees(store: Store, settings: DistillSettings, ready: Services, run_id:
         work = quote((environment, plan, teachers, oracle, tree, skip[place.case_id], code_version(), calls))
         return rollouts_of_case.submit(place.case_id, cpus_of_case(teachers), work)
 
+    play_cases(store, submit, unfinished, settings.in_flight, run_id)
+
+
+def play_cases(store: Store, submit: Callable[[Any], Any], unfinished: Sequence[Any], in_flight: int, run_id: str) -> None:
+    """Play and store what is missing of every case, each as it ends, until a budget is spent. `submit` makes a Prefect future of
+    `Played` from one of `unfinished`, which has a `case_id`."""
     budget_spent: list[str] = []
     waiting = itertools.takewhile(lambda _: not budget_spent, unfinished)
     with Progress("rollouts", len(unfinished)) as progress:
-        for environment, played in fan_out(submit, waiting, settings.in_flight):
+        for environment, played in fan_out(submit, waiting, in_flight):
             if not isinstance(played, Played):
                 played = Played(environment.case_id, (), (lost_failure("rollout", environment.case_id, played),))
             store.add_rollouts("rollout", played.case_id, played.trajectories, played.failures, run_id, played.oracle_usage)

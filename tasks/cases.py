@@ -165,7 +165,11 @@ def rollouts_of_case(case_id: str, cpus: float, work: tuple) -> Any:
 
     `work` are the arguments of `_play`, submitted in `quote`.
     """
-    played: Played = ray_result(_play.options(num_cpus=cpus).remote(*work))
+    return state_of(ray_result(_play.options(num_cpus=cpus).remote(*work)))
+
+
+def state_of(played: Played) -> Any:
+    """A case's rollouts as the state of its task: failed, with the first reason, if any of them failed; what did succeed is with it."""
     if played.failures:
         first = played.failures[0]
         count = len(played.failures)
