@@ -147,16 +147,7 @@ def _presentation(complete: Complete, report: CaseReport, source: Report, parts:
 
     for part in parts:
         try:
-            cases.append(
-                _ask(
-                    complete,
-                    report,
-                    part,
-                    ASK_PRESENTATION,
-                    PRESENTATION,
-                    lambda reply: _read_presentation(reply, source, report),
-                )
-            )
+            cases.append(_ask(complete, report, part, ASK_PRESENTATION, PRESENTATION, read))
         except BadCase as error:
             refused = refused or error
     if not cases:

@@ -6,15 +6,11 @@ from typing import Any
 
 import polars as pl
 
+from flows.tiny_base import CHATML
 from tests.conftest import SAMPLES
 
 ASKED = [{"role": "system", "content": "You diagnose."}, {"role": "user", "content": "Fever for a week."}]
 REPLY = {"role": "assistant", "content": '{"pivot": "which fever"}'}
-
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 
 
 def tiny_tokenizer(template: str | None = CHATML) -> Any:
