@@ -46,6 +46,16 @@ class RankedDiagnosis(Strict):
     confidence: Annotated[int, Field(ge=0, le=100)]
 
 
+def _distinct(differential: list[RankedDiagnosis]) -> list[RankedDiagnosis]:
+    seen: set[str] = set()
+    for line in differential:
+        name = line.diagnosis.casefold()
+        if name in seen:
+            raise ValueError(f"{line.diagnosis!r} stands twice; list each diagnosis once, with one confidence")
+        seen.add(name)
+    return differential
+
+
 class OrderTests(Strict):
     order_tests: Annotated[list[Name], Field(min_length=1, max_length=MOST_TESTS)]
 
@@ -58,7 +68,7 @@ class Reply(Strict):
     """What a model writes at a turn: either it orders tests, or it commits to a definitive diagnosis."""
 
     reasoning: Prose
-    differential: Annotated[list[RankedDiagnosis], Field(min_length=1, max_length=8)]
+    differential: Annotated[list[RankedDiagnosis], Field(min_length=1, max_length=8), AfterValidator(_distinct)]
     pivot: Sentence
     action: OrderTests | Commit
 
@@ -89,7 +99,7 @@ class Extracted(Strict):
 
     decision: Prose
     action: Commit | OrdersRead | Undecided
-    differential: Annotated[list[RankedDiagnosis], Field(max_length=8)]
+    differential: Annotated[list[RankedDiagnosis], Field(max_length=8), AfterValidator(_distinct)]
     pivot: Sentence
 
 

@@ -78,6 +78,10 @@ MALFORMED = [
     (changed(differential=[{"diagnosis": "Gout", "confidence": True}]), "valid integer"),
     (changed(differential=[{"diagnosis": "Gout", "confidence": "70"}]), "valid integer"),
     (changed(differential=["Gout"]), "differential.0"),
+    (
+        changed(differential=[{"diagnosis": "Gout", "confidence": 60}, {"diagnosis": "gout", "confidence": 40}]),
+        "differential: 'gout' stands twice",
+    ),
     (changed(action={}), "action: must be exactly"),
     (changed(action={"order_tests": []}), "1 to 6 tests"),
     (changed(action={"order_tests": ["a"] * 7}), "1 to 6 tests"),
@@ -171,7 +175,7 @@ prose = st.text(min_size=1, max_size=300).map(lambda text: plain(text).strip()).
 @settings(deadline=None)
 @given(
     prose,
-    st.lists(st.tuples(names, st.integers(0, 100)), min_size=1, max_size=8),
+    st.lists(st.tuples(names, st.integers(0, 100)), min_size=1, max_size=8, unique_by=lambda line: line[0].casefold()),
     names,
     st.lists(names, min_size=1, max_size=6),
     st.none() | names,
