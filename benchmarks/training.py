@@ -47,8 +47,8 @@ def random_model(shape: str, tokenizer: Path, folder: Path) -> Path:
 
 
 def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, float]:
+    from training.curves import read_log
     from training.launch import fit, prepare_run
-    from training.progress import read_log
     from training.settings import TrainSettings
 
     settings = TrainSettings(

@@ -31,9 +31,9 @@ from flows.services import services
 from flows.settings import DistillSettings, EvaluationSettings
 from flows.train import train
 from training.base import resolve
-from training.progress import read_log
+from training.curves import read_log
 from training.publish import summarize
-from training.settings import TrainSettings
+from training.settings import TrainSettings, installed
 
 log = logging.getLogger("medaction")
 
@@ -78,6 +78,7 @@ def ablate(settings: AblationSettings) -> dict[str, Any]:
 
     A cell that fails is reported there, and the others go on. A rerun does what is missing: a cell with a result is left alone.
     """
+    installed()
     base = with_base(settings.stages()[1], settings).base
     planned = cells(settings, base, base_folder(base, settings.out / "base"))
     rows: list[Row] = []

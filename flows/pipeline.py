@@ -20,9 +20,9 @@ from flows.pipeline_settings import PipelineSettings
 from flows.progress import console
 from flows.tiny_base import TINY, tiny_base
 from flows.train import train
-from training.progress import read_log
+from training.curves import read_log
 from training.publish import summarize
-from training.settings import TrainSettings
+from training.settings import TrainSettings, installed
 
 STAGES: dict[str, Any] = {"distill": distill, "train": train, "evaluate": evaluate}
 
@@ -38,6 +38,7 @@ def pipeline(settings: PipelineSettings) -> dict[str, Any]:
     in one place of the worker and the stage in another. Started from the command line or Python, they run in this process.
     Raises RuntimeError naming the stage that did not complete, and, in this process, what the stage itself raises.
     """
+    installed()
     distilling, training, evaluating = settings.stages()
     run = _downstream if deployment.id else _here
     links = [run("distill", distilling)]

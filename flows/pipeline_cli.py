@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from flows.options import prefect, readable
 from flows.pipeline_settings import PIPELINES, PipelineSettings
 from flows.settings import load_preset
-from flows.train_cli import installed
+from training.settings import installed
 
 Chosen = TypeVar("Chosen", bound=PipelineSettings)
 

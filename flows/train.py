@@ -24,7 +24,7 @@ from flows.progress import console
 from flows.versions import code_version
 from training.launch import fit, lock, prepare_run
 from training.publish import publish
-from training.settings import ProcessDied, TrainSettings
+from training.settings import ProcessDied, TrainSettings, installed
 
 PACKAGES = ("torch", "transformers", "deepspeed", "peft", "accelerate")
 RETRIES = 2
@@ -37,6 +37,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
 
     Raises TrainError with the remedy for what is refused, and ProcessDied when the processes die again and again.
     """
+    installed()
     with lock(settings.out, settings.node_rank):
         if settings.node_rank:
             fitting(settings, {})

@@ -1,20 +1,12 @@
 """`medaction train` and `medaction serve`: fine-tune a model on a dataset, and put it behind a server."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
 from flows.options import options_of, prefect, settings_of
-from training.settings import TrainError, TrainSettings
-
-NEEDED = ("torch", "transformers", "accelerate", "deepspeed", "peft")
-
-
-def installed() -> None:
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise TrainError(f"training and serving need {', '.join(missing)}: pip install 'medaction[train]'")
+from training.settings import TrainSettings, installed
 
 
 @click.command()

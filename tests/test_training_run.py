@@ -29,10 +29,10 @@ from tests.runs import medaction
 from tests.tiny_model import dataset, tiny_model
 from training.base import resolve
 from training.checkpoints import newest_checkpoint
+from training.curves import read_log
 from training.data import read_samples
 from training.estimate import check, needs
 from training.launch import fit, prepare_run
-from training.progress import read_log
 from training.publish import publish
 from training.run import deepspeed_config
 from training.serving import command

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from training.base import resolve
-from training.progress import draw, read_log
+from training.curves import draw, read_log
 from training.settings import TrainError, TrainSettings
 
 CARD = Path(__file__).with_name("model_card.md.j2")

@@ -1,5 +1,6 @@
 """The settings of a training run: one model is the flow's parameter, the command line's options and what a resumed run is compared with."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,15 @@ class TrainError(RuntimeError):
 
 class ProcessDied(RuntimeError):
     """A training process ended otherwise than by refusing something; starting again goes on from the newest checkpoint."""
+
+
+NEEDED = ("torch", "transformers", "accelerate", "deepspeed", "peft")
+
+
+def installed() -> None:
+    """Raises TrainError when what training and serving need is not there. The flows are put on a server without it all the same."""
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise TrainError(f"training and serving need {', '.join(missing)}: pip install 'medaction[train]'")
 
 
 class TrainSettings(BaseModel):
