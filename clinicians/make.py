@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, cast
 
 from clinicians.llm_clinician import LlmClinician
-from clinicians.prompts import PROMPT_VERSIONS
+from clinicians.prompts import CONTEXT_TOKENS, PROMPT_VERSIONS
 from clinicians.teacher import Teacher
 from trajectories.records import Style
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def make_clinician(teacher: Teacher) -> "KgClinician | LlmClinician":
     """The clinician that a teacher stands for. A local teacher must have been started (its model and api_base point at a server)."""
     if not teacher.embedded:
-        return LlmClinician(teacher, teacher.context_tokens)
+        return LlmClinician(teacher, teacher.context_tokens or CONTEXT_TOKENS)
     from clinicians.kg_clinician import KgClinician
     from clinicians.kg_orders import Style as KgStyle  # SciPy and the graph's tables, which no language model needs
 

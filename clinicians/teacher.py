@@ -10,10 +10,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from clinicians.prompts import CONTEXT_TOKENS
+
 EMBEDDED = ("kg-screening", "kg-targeted")
 LOCAL = "local"
 LOCAL_CONTEXT_TOKENS = 6_000
 """The local server has 8,192 a slot; the rest is for the reply."""
+FREE_FORM = 0.1
+"""The share of free-form rollouts (paper, RQ2)."""
 KNOWN = "kg-screening, kg-targeted, local, local:/path/to/model.gguf, local:TRAINED_FOLDER, PROVIDER/MODEL or PROVIDER/MODEL@http://HOST:PORT/v1"
 
 _SHORTHAND = re.compile(r"(?P<model>[^@\s]\S*?)(?:@(?P<api_base>https?://\S+))?")
@@ -60,18 +64,22 @@ class Teacher(BaseModel):
         le=1,
         description="Nucleus sampling: only the most probable tokens that together have this probability.",
     )
-    context_tokens: int = Field(
-        default=24_000,
+    context_tokens: int | None = Field(
+        default=None,
         ge=2_000,
         le=1_000_000,
-        description="Most tokens of a prompt: older reasoning and long results are shortened to fit. 6,000 for a local model.",
+        description="Most tokens of a prompt: older reasoning and long results are shortened to fit."
+        " By default 24,000, and 6,000 for a local model file.",
     )
     structured: Literal["json_schema", "json_object", "none"] = Field(
         default="json_schema",
         description="How the server is asked to keep to the reply's grammar; lower it for servers that cannot.",
     )
     free_form: float = Field(
-        default=0.1, ge=0, le=1, description="Share of its rollouts that reason without a schema. Embedded teachers have none."
+        default=FREE_FORM,
+        ge=0,
+        le=1,
+        description="Share of its rollouts that reason without a schema. Embedded teachers have none.",
     )
     timeout_s: float = Field(
         default=600,
@@ -110,8 +118,12 @@ class Teacher(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, values: Any) -> Any:
-        """A teacher without a name takes its model's, or its model file's."""
-        if isinstance(values, dict) and not values.get("name") and isinstance(model := values.get("model"), str):
+        """MODEL@URL is a model and its server; a teacher without a name takes its model's, or its model file's."""
+        if not isinstance(values, dict) or not isinstance(model := values.get("model"), str):
+            return values
+        if (found := _SHORTHAND.fullmatch(model)) and found["api_base"] and not values.get("api_base"):
+            values, model = {**values, **found.groupdict()}, found["model"]
+        if not values.get("name"):
             stem = Path(str(values["gguf"])).stem if values.get("gguf") else model.rsplit("/", 1)[-1]
             if values.get("folder"):
                 stem = next((part for part in reversed(Path(str(values["folder"])).parts) if part != "model"), LOCAL)
@@ -138,15 +150,16 @@ class Teacher(BaseModel):
         if self.embedded:
             if self.api_base or self.gguf or self.folder:
                 raise ValueError(f"{self.model} is embedded: it takes no api_base, no gguf and no folder")
-            if "free_form" in self.model_fields_set and self.free_form:
+            if self.free_form not in (0, FREE_FORM):  # Prefect's form gives every field, the untouched ones as well
                 raise ValueError(f"{self.model} is embedded: it writes no free-form rollouts")
             object.__setattr__(self, "free_form", 0.0)
         elif (self.gguf or self.folder) and not self.local:
             raise ValueError(f"{self.model}: only a local teacher takes a gguf or a folder")
         if self.gguf and self.folder:
             raise ValueError("a local teacher is a file or a folder, not both")
-        if self.local and not self.folder and "context_tokens" not in self.model_fields_set:
-            object.__setattr__(self, "context_tokens", LOCAL_CONTEXT_TOKENS)
+        if self.context_tokens is None:
+            by_default = LOCAL_CONTEXT_TOKENS if self.local and not self.folder else CONTEXT_TOKENS
+            object.__setattr__(self, "context_tokens", by_default)
         if self.mirrors and not self.api_base:
             raise ValueError("mirrors are further servers: give the first one as api_base")
         return self

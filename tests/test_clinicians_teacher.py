@@ -101,13 +101,20 @@ def test_the_local_file_comes_from_the_environment_too(tmp_path: Path, monkeypat
         ({"model": "openai/x", "mirrors": ["http://127.0.0.1:1/v1"]}, "give the first one as api_base"),
         ({"model": "openai/x", "api_base": "http://h/v1", "mirrors": ["http://u:p@h/v1"]}, "without user, password"),
         ({"model": "openai/x", "gguf": "m.gguf"}, "only a local teacher takes a gguf"),
-        ({"model": "kg-screening", "free_form": 0.1}, "no free-form rollouts"),
+        ({"model": "kg-screening", "free_form": 0.5}, "no free-form rollouts"),
         ({"model": "openai/x", "budget_usd": -1}, "budget_usd"),
     ],
 )
 def test_settings_that_do_not_fit(fields: dict[str, object], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         Teacher.model_validate(fields)
+
+
+@pytest.mark.parametrize("text", ["kg-screening", "local", "openai/gpt-5.4-mini@http://127.0.0.1:8000/v1"])
+def test_a_form_that_gives_every_field_asks_for_the_same_teacher(text: str) -> None:
+    short = {"model": text}
+    filled = {name: field.default for name, field in Teacher.model_fields.items() if not field.is_required()} | short
+    assert Teacher.model_validate(filled) == Teacher.model_validate(short) == Teacher.parse(text)
 
 
 def test_embedded_teachers_write_no_free_form() -> None:
