@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine: `make demo` runs the main job, `make test` passes the tests.
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST_ARGS ?= -m 'not model'
+PYTEST_ARGS ?= -m 'not slow'
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 # A run starts dozens of processes: none of them should compile its packages anew.

@@ -23,7 +23,6 @@ CARD = Path(__file__).with_name("dataset_card.md.j2")
 
 def write_dataset(store: Store, settings: DistillSettings) -> Version:
     """Write the next version of `out/dataset` from the store, if anything has changed. Raises StoreError for an evaluation-only store."""
-
     budgets = {teacher.name: teacher.context_tokens for teacher in settings.teachers}
 
     def prompt(teacher: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style) -> list[Message]:

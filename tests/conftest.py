@@ -1,6 +1,8 @@
-"""One real Prefect server for the whole session, on loopback with its own empty database."""
+"""One real Prefect server and one real Ray for the whole session, on loopback; the server's database is its own and empty."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,11 +29,28 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+# Lives until its standard input ends, which it does with the session, however that ends.
+RAY = """
+import sys, ray
+print(ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False).address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="session")
-def run_environment(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def ray_address() -> Iterator[str]:
+    with subprocess.Popen([sys.executable, "-c", RAY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as cluster:
+        assert cluster.stdin
+        assert cluster.stdout
+        yield cluster.stdout.readline().strip()
+        cluster.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def run_environment(prefect_server: str, ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a `medaction` process in a test, with a call cache of the session's own."""
     calls = tmp_path_factory.mktemp("calls")
-    return os.environ | {"PREFECT_API_URL": prefect_server, "MEDACTION_CALL_CACHE": str(calls)}
+    return os.environ | {"PREFECT_API_URL": prefect_server, "RAY_ADDRESS": ray_address, "MEDACTION_CALL_CACHE": str(calls)}
 
 
 @pytest.fixture(scope="session")

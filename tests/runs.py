@@ -1,5 +1,6 @@
 """Runs of the command line in processes of their own, and what they leave in the store."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -31,6 +32,15 @@ def sample_cases(folder: Path, *numbers: int) -> Path:
 def rows(out: Path, sql: str) -> list[tuple]:
     with Store(out / "trajectories.duckdb") as store:
         return store.rows(sql)
+
+
+def hashes(out: Path, table: str) -> dict[str, list[str]]:
+    """Hashes of a table's rows, by case."""
+    found: dict[str, list[str]] = {}
+    source = "turns join trajectories using (trajectory_id)" if table == "turns" else table
+    for row in rows(out, f"select case_id, to_json({table}) from {source} order by all"):
+        found.setdefault(row[0], []).append(hashlib.sha256(row[1].encode()).hexdigest())
+    return found
 
 
 @contextmanager

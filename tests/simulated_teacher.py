@@ -59,6 +59,12 @@ def cases_in(folder: Path, count: int) -> Path:
     return folder
 
 
+def mark(cases: Path, number: int) -> str:
+    """The words that tell a case's prompts from others'."""
+    case: dict[str, Any] = json.loads((cases / f"simulated-{number:05}.json").read_text())
+    return case["initial_observation"][:60]
+
+
 def answer(body: Mapping[str, Any]) -> str:
     """The right reply to a request: a turn in the schema, a free-form turn, or the record of one."""
     asked = body["messages"][1]["content"]
@@ -137,6 +143,19 @@ class Simulated:
                 return name
             drawn -= share
         return None
+
+
+class Failing:
+    """The simulated teacher; what it is asked about some cases fails in their own way while `broken`. Keeps whom it was asked about."""
+
+    def __init__(self, ways: dict[str, Reply]):
+        self.ways, self.broken, self.asked_about = ways, True, list[str]()
+
+    def __call__(self, asked: Asked, _: int) -> Reply:
+        prompt = asked.body["messages"][1]["content"]
+        [about] = [mark for mark in (*self.ways, "the others") if mark in prompt or mark == "the others"][:1]
+        self.asked_about.append(about)
+        return self.ways[about] if self.broken and about in self.ways else Reply(answer(asked.body))
 
 
 @contextmanager

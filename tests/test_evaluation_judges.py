@@ -224,7 +224,7 @@ def test_a_judges_key_changes_with_what_its_verdicts_depend_on() -> None:
     assert judge_key(None, "a").startswith("offline@")
 
 
-@pytest.mark.model
+@pytest.mark.slow
 def test_a_real_small_model_keeps_to_the_form_of_a_verdict() -> None:
     with start_local(Teacher(model="local", timeout_s=600, max_tokens=200, temperature=0.0)) as teacher:
         judging = LlmJudge(teacher)

@@ -1,15 +1,12 @@
 """Faults of a model's server end to end: rollouts finish all the same, what failed is typed and kept, and `retry` runs just that again."""
 
-import hashlib
-import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from benchmarks.faults import recorded, teacher_file
-from tests.openai_server import Asked, Reply, openai_server
-from tests.runs import medaction, rows
-from tests.simulated_teacher import Simulated, answer, cases_in, requests_of
+from tests.openai_server import Reply, openai_server
+from tests.runs import hashes, medaction, rows
+from tests.simulated_teacher import Failing, Simulated, cases_in, mark, requests_of
 
 
 def test_every_fault_is_on_record_and_the_rollouts_finish(tmp_path: Path, run_environment: dict[str, str]) -> None:
@@ -34,33 +31,11 @@ def test_every_fault_is_on_record_and_the_rollouts_finish(tmp_path: Path, run_en
     assert len(asked) == calls + without_reply - never_arrived
 
 
-class Failing:
-    """The simulated teacher; what it is asked about some cases fails in their own way while `broken`. Keeps whom it was asked about."""
-
-    def __init__(self, ways: dict[str, Reply]):
-        self.ways, self.broken, self.asked_about = ways, True, list[str]()
-
-    def __call__(self, asked: Asked, _: int) -> Reply:
-        prompt = asked.body["messages"][1]["content"]
-        [about] = [mark for mark in (*self.ways, "the others") if mark in prompt or mark == "the others"][:1]
-        self.asked_about.append(about)
-        return self.ways[about] if self.broken and about in self.ways else Reply(answer(asked.body))
-
-
-def hashes(out: Path, table: str) -> dict[str, list[str]]:
-    """Hashes of a table's rows, by case."""
-    found: dict[str, list[str]] = {}
-    source = "turns join trajectories using (trajectory_id)" if table == "turns" else table
-    for row in rows(out, f"select case_id, to_json({table}) from {source} order by all"):
-        found.setdefault(row[0], []).append(hashlib.sha256(row[1].encode()).hexdigest())
-    return found
-
-
 def test_retry_runs_just_the_failures_that_are_named_and_leaves_every_other_row_as_it_was(
     tmp_path: Path, run_environment: dict[str, str]
 ) -> None:
     cases, out = cases_in(tmp_path / "cases", 5), tmp_path / "out"
-    marks = {number: _mark(cases, number) for number in (1, 2, 3)}
+    marks = {number: mark(cases, number) for number in (1, 2, 3)}
     ways = {
         marks[1]: Reply("the prompt is refused", status=400),
         marks[2]: Reply("no JSON"),
@@ -102,9 +77,3 @@ def test_retry_runs_just_the_failures_that_are_named_and_leaves_every_other_row_
         nothing = medaction(run_environment, "retry", "--out", out)
         assert "nothing to retry" in nothing.stdout
         assert not script.asked_about
-
-
-def _mark(cases: Path, number: int) -> str:
-    """The words that tell a case's prompts from others'."""
-    case: dict[str, Any] = json.loads((cases / f"simulated-{number:05}.json").read_text())
-    return case["initial_observation"][:60]

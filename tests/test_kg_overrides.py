@@ -145,7 +145,7 @@ def test_an_encoder_that_is_none_is_refused(which: str):
         linking_encoder(which)
 
 
-@pytest.mark.model
+@pytest.mark.slow
 def test_a_pair_of_transformers_is_loaded_from_folders(tmp_path: Path):
     """A real pair of BERT encoders, small and untrained: MedCPT's own weights do not ship."""
     torch = pytest.importorskip("torch")

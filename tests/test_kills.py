@@ -1,5 +1,6 @@
 """SIGKILL of the flow, of a Ray process and of the model server, in the middle of one run."""
 
+import os
 import subprocess
 import sys
 import time
@@ -9,8 +10,9 @@ from pathlib import Path
 from benchmarks.kills import KINDS, compare
 
 
-def test_a_run_that_is_killed_in_three_ways_ends_as_if_left_in_peace(tmp_path: Path, run_environment: dict[str, str]) -> None:
-    calm, killed, told, again = compare(tmp_path, 20, 3, seed=3, away_s=3, environment=run_environment)
+def test_a_run_that_is_killed_in_three_ways_ends_as_if_left_in_peace(tmp_path: Path, prefect_server: str) -> None:
+    its_own_ray = os.environ | {"PREFECT_API_URL": prefect_server}
+    calm, killed, told, again = compare(tmp_path, 20, 3, seed=3, away_s=3, environment=its_own_ray)
     assert sorted(what.split(":")[0] for what, *_ in told) == sorted(KINDS)
     assert len(calm.hashes) == 20 * 4
     assert not calm.failures

@@ -92,7 +92,7 @@ def one_rollout(teacher: Teacher, t_max: int) -> Trajectory:
         return asyncio.run(play(spec, world, Oracle(world.menu), clinician, t_max))
 
 
-@pytest.mark.model
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_small_instruct_model_plays_a_case_to_its_end() -> None:
     try:
@@ -108,7 +108,7 @@ def test_a_small_instruct_model_plays_a_case_to_its_end() -> None:
         assert len(turn.answers) == len(turn.tests)
 
 
-@pytest.mark.model
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_tiny_model_exercises_the_machinery(tiny: Teacher) -> None:
     """It plays to the end, or its reply is refused with the reply on record; anything else is a fault of ours."""

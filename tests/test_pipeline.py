@@ -1,6 +1,8 @@
 """Pipelines and ablations: what their settings become, what the deployments offer, and the whole way with a tiny model."""
 
 import importlib
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from flows.pipeline_settings import PIPELINES, PipelineSettings
 from flows.stack import ROOT
 from tests.conftest import SAMPLES
 from tests.runs import medaction
+from training.settings import NEEDED
 
 
 def deployments() -> list[dict[str, Any]]:
@@ -45,6 +48,36 @@ def test_every_deployment_starts_with_a_form_that_explains_itself_and_values_tha
         for model in schema["definitions"].values():
             for name, field in model.get("properties", {}).items():
                 assert field.get("description"), f"{found['name']}: {model['title']}.{name} is not explained"
+
+
+def filled(schema: dict[str, Any], value: Any, definitions: dict[str, Any]) -> Any:
+    """What Prefect's form sends for a value: every field, with its default where nobody gave one."""
+    options = [schema, *schema.get("anyOf", ()), *schema.get("allOf", ())]
+    options = [definitions[one["$ref"].rsplit("/", 1)[-1]] if "$ref" in one else one for one in options]
+    if isinstance(value, dict):
+        fields = next((one["properties"] for one in options if "properties" in one), {})
+        sent = {name: field.get("default") for name, field in fields.items() if "default" in field} | value
+        return {name: filled(fields.get(name, {}), one, definitions) for name, one in sent.items()}
+    if isinstance(value, list):
+        items = next((one["items"] for one in options if "items" in one), {})
+        return [filled(items, one, definitions) for one in value]
+    return value
+
+
+@pytest.mark.parametrize("found", deployments(), ids=lambda found: found["name"])
+def test_a_form_sent_as_it_stands_asks_for_what_the_deployment_says(found: dict[str, Any]) -> None:
+    flow = flow_of(found)
+    schema = parameter_schema(flow).model_dump()
+    sent = filled(schema, found["parameters"], schema["definitions"])
+    assert len(str(sent)) > len(str(found["parameters"]))
+    given = flow.validate_parameters(found["parameters"])
+    assert {name: value for name, value in flow.validate_parameters(sent).items() if name in given} == given
+
+
+def test_flows_are_put_on_a_server_that_lacks_the_packages_of_training() -> None:
+    entrypoints = sorted({found["entrypoint"].rpartition(".")[0] for found in deployments()})
+    code = f"import sys; sys.modules.update(dict.fromkeys({NEEDED!r})); import {', '.join(entrypoints)}"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +193,7 @@ def test_a_local_model_may_be_a_folder(tmp_path: Path) -> None:
         Teacher(model="local", folder=tmp_path, gguf=tmp_path / "a.gguf")
 
 
-@pytest.mark.model
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_an_ablation_distils_trains_serves_and_scores(tmp_path: Path, run_environment: dict[str, str]) -> None:
     pytest.importorskip("deepspeed", reason="training is not installed (pip install 'medaction[train]')")

@@ -147,7 +147,7 @@ def test_it_learns_and_leaves_a_model_that_says_so(finished_model: tuple[TrainSe
     assert total / sum(sample.targets for sample in validation) == pytest.approx(held_out[-1], abs=1e-4)
 
 
-@pytest.mark.model
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_killed_run_of_two_processes_goes_on_with_the_losses_of_one_that_was_never_killed(
     finished_model: tuple[TrainSettings, list[dict[str, Any]]], tmp_path: Path
@@ -164,14 +164,14 @@ def test_a_killed_run_of_two_processes_goes_on_with_the_losses_of_one_that_was_n
     assert len(list((again.out / "checkpoints").iterdir())) == again.keep
 
 
-@pytest.mark.model
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_ray_starts_the_same_run(finished_model: tuple[TrainSettings, list[dict[str, Any]]], tmp_path: Path) -> None:
     asked, log = finished_model
     same_curve(log, trained(asked.model_copy(update={"out": tmp_path / "out", "processes": 2, "launcher": "ray"})))
 
 
-@pytest.mark.model
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_two_nodes_meet_and_take_the_same_steps(
     finished_model: tuple[TrainSettings, list[dict[str, Any]]], tmp_path: Path
@@ -218,7 +218,7 @@ def test_another_run_is_not_gone_on_with(finished_model: tuple[TrainSettings, li
         prepare_run(asked.model_copy(update={"learning_rate": 1e-3}))
 
 
-@pytest.mark.model
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_it_is_served_like_any_teacher(finished_model: tuple[TrainSettings, list[dict[str, Any]]]) -> None:
     port = free_port()

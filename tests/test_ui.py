@@ -2,10 +2,13 @@
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import Page, sync_playwright
 
 from tests.runs import rows
 
@@ -15,12 +18,25 @@ FLAGS = (
 )  # fmt: skip
 
 
+def chromium() -> str:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium on this machine")
+    return found
+
+
+@contextmanager
+def browser() -> Iterator[Page]:
+    """An empty page in a browser, to click and to write in."""
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
+        yield started.new_page(viewport={"width": 1500, "height": 1600})
+        started.close()
+
+
 def page(url: str, profile: Path) -> str:
     """The page's text as the browser has it after its scripts have run."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium on this machine")
-    command = [browser, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", url]
+    command = [chromium(), *FLAGS, f"--user-data-dir={profile}", "--dump-dom", url]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
