@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from clinicians.text import one_line, plain, printable
 from trajectories.records import Hypothesis, Turn, Usage
@@ -71,6 +71,16 @@ class Reply(Strict):
     differential: Annotated[list[RankedDiagnosis], Field(min_length=1, max_length=8), AfterValidator(_distinct)]
     pivot: Sentence
     action: OrderTests | Commit
+
+    @model_validator(mode="after")
+    def _commits_to_its_leader(self) -> "Reply":
+        confidences = {line.diagnosis.casefold(): line.confidence for line in self.differential}
+        if isinstance(self.action, Commit):
+            own = confidences.get(self.action.final_diagnosis.casefold())
+            if own is not None and own < max(confidences.values()):
+                named = self.action.final_diagnosis
+                raise ValueError(f"{named!r} does not lead your differential; commit to what does, or rank it first")
+        return self
 
 
 class LastReply(Reply):
@@ -236,14 +246,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _in_words(error: ValidationError, action: str) -> str:
     """The first faults of a reply, one a line, each with its place."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    faults = [_fault(problem) for problem in problems if problem["loc"][0] != "action"][:5]
-    if any(problem["loc"][0] == "action" for problem in problems):  # one line for both branches of the union
+    faults = [_fault(problem) for problem in problems if problem["loc"][:1] != ("action",)][:5]
+    if any(problem["loc"][:1] == ("action",) for problem in problems):  # one line for both branches of the union
         faults.append(f"action: must be exactly {action}")
     return "\n".join(faults)
 
 
 def _fault(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
+    where = ".".join(str(part) for part in problem["loc"]) or "final_diagnosis"
     wrong = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         wrong = "this key does not belong here"

@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from clinicians.prompts import messages
@@ -90,6 +90,7 @@ MALFORMED = [
     (changed(action={"order_tests": ["CT"], "final_diagnosis": "Gout"}), "never both"),
     (changed(action={"final_diagnosis": None}), "final_diagnosis"),
     (changed(action="order CT"), "action: must be exactly"),
+    (changed(action={"final_diagnosis": "septic arthritis"}), "final_diagnosis: 'septic arthritis' does not lead"),
 ]
 
 
@@ -106,6 +107,10 @@ def test_the_last_turn_takes_a_diagnosis_only() -> None:
     with pytest.raises(MalformedReply, match="because this is the last turn") as refused:
         parse_reply(json.dumps(ORDER), 8, last_turn=True)
     assert "order_tests" not in refused.value.message
+
+
+def test_a_diagnosis_in_other_words_than_the_differentials_is_a_diagnosis() -> None:
+    assert parse_reply(changed(action={"final_diagnosis": "Acute gout"}), 2, last_turn=False).final_diagnosis == "Acute gout"
 
 
 def test_special_tokens_and_control_characters_lose_their_force() -> None:
@@ -183,6 +188,7 @@ prose = st.text(min_size=1, max_size=300).map(lambda text: plain(text).strip()).
 def test_rendering_and_parsing_are_inverse(
     reasoning: str, ranked: list[tuple[str, int]], pivot: str, tests: list[str], diagnosis: str | None
 ) -> None:
+    assume(diagnosis is None or diagnosis.casefold() not in {name.casefold() for name, _ in ranked})
     differential = tuple(Hypothesis(*line) for line in ranked)
     turn = Turn(2, reasoning, differential, pivot, () if diagnosis else tuple(tests), diagnosis, raw="")
     text = render(turn)
