@@ -1,6 +1,7 @@
 """One real Prefect server and one real Ray for the whole session, on loopback; the server's database is its own and empty."""
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,19 +39,24 @@ sys.stdin.read()
 
 
 @pytest.fixture(scope="session")
-def ray_address() -> Iterator[str]:
-    with subprocess.Popen([sys.executable, "-c", RAY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as cluster:
+def ray_cluster() -> Iterator[dict[str, str]]:
+    """The environment that joins it."""
+    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", RAY], env=os.environ | secret, stdin=pipe, stdout=pipe, text=True) as cluster:
         assert cluster.stdin
         assert cluster.stdout
-        yield cluster.stdout.readline().strip()
+        yield secret | {"RAY_ADDRESS": cluster.stdout.readline().strip()}
         cluster.stdin.close()
 
 
 @pytest.fixture(scope="session")
-def run_environment(prefect_server: str, ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def run_environment(
+    prefect_server: str, ray_cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
     """The environment of a `medaction` process in a test, with a call cache of the session's own."""
     calls = tmp_path_factory.mktemp("calls")
-    return os.environ | {"PREFECT_API_URL": prefect_server, "RAY_ADDRESS": ray_address, "MEDACTION_CALL_CACHE": str(calls)}
+    return os.environ | ray_cluster | {"PREFECT_API_URL": prefect_server, "MEDACTION_CALL_CACHE": str(calls)}
 
 
 @pytest.fixture(scope="session")
