@@ -14,6 +14,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from clinicians.call_cache import default_folder
+from clinicians.llm import api_key
 from clinicians.teacher import Teacher
 from flows.settings import DistillSettings
 
@@ -148,41 +149,36 @@ def teacher_of(teacher: Teacher) -> Finding:
     name = f"teacher {teacher.name}"
     if teacher.embedded:
         return Finding(name, "ok", "plays on the open graphs, without a model")
-    if teacher.folder:
-        try:
-            return Finding(name, "ok", f"weights in {teacher.model_folder}")
-        except RuntimeError as error:
-            return Finding(name, "wrong", str(error), "give a folder of `medaction train`: local:runs/model")
     if teacher.local:
-        there = teacher.gguf is None or teacher.gguf.exists()
+        try:
+            where = f"weights in {teacher.model_folder}" if teacher.folder else f"model file {teacher.model_file}"
+        except RuntimeError as error:
+            return Finding(name, "wrong", str(error), "give a file or a folder that is there")
+        return Finding(name, "ok", where)
+    try:
+        key = api_key(teacher)
+    except RuntimeError as error:
+        return Finding(name, "wrong", str(error), f"export {teacher.api_key_env or 'OPENAI_API_KEY'}=...")
+    if not teacher.api_base:
+        import litellm
+
+        missing = [] if key else litellm.validate_environment(teacher.model)["missing_keys"]
         return Finding(
             name,
-            "ok" if there else "wrong",
-            f"model file {teacher.model_file}",
-            "" if there else "give the path of a GGUF file: local:/path/to/model.gguf",
+            "wrong" if missing else "ok",
+            f"no {', '.join(missing)} in the environment" if missing else "its key is in the environment",
+            f"export {missing[0]}=..." if missing else "",
         )
     for server in teacher.servers:
         try:
-            answer = httpx.get(
-                f"{server}/models", timeout=5, headers={"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}"}
-            )
+            answer = httpx.get(f"{server}/models", timeout=5, headers={"Authorization": f"Bearer {key}"})
         except httpx.HTTPError as error:
             return Finding(name, "wrong", f"{server} does not answer: {error}", "start it, or correct the address")
         if answer.status_code in (401, 403):
             return Finding(
                 name, "wrong", f"{server} refuses the key", "put its key into the variable that the teacher's settings name"
             )
-    if teacher.servers:
-        return Finding(name, "ok", f"{', '.join(teacher.servers)} answers")
-    import litellm
-
-    missing = litellm.validate_environment(teacher.model)["missing_keys"]
-    return Finding(
-        name,
-        "wrong" if missing else "ok",
-        f"no {', '.join(missing)} in the environment" if missing else "its key is in the environment",
-        f"export {missing[0]}=..." if missing else "",
-    )
+    return Finding(name, "ok", f"{', '.join(teacher.servers)} answers")
 
 
 def _version(package: str) -> str | None:
