@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from benchmarks.kills import KINDS, compare
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_in_three_ways_ends_as_if_left_in_peace(tmp_path: Path, prefect_server: str) -> None:
     its_own_ray = os.environ | {"PREFECT_API_URL": prefect_server}
     calm, killed, told, again = compare(tmp_path, 20, 3, seed=3, away_s=3, environment=its_own_ray)
