@@ -22,7 +22,7 @@ def test_every_fault_is_on_record_and_the_rollouts_finish(tmp_path: Path, run_en
     del injected["answered"]
     assert finished == 12 * 3
     assert not failed
-    assert len(injected) >= 6
+    assert len(injected) >= 5
     # A request on a connection that was just closed as idle never arrives: on record, and not the server's.
     never_arrived = faults.get("dropped", 0) - injected["dropped"]
     assert never_arrived >= 0
