@@ -73,6 +73,16 @@ class Reply(Strict):
     action: OrderTests | Commit
 
     @model_validator(mode="after")
+    def _orders_each_test_once(self) -> "Reply":
+        if isinstance(self.action, OrderTests):
+            seen: set[str] = set()
+            for test in self.action.order_tests:
+                if test.casefold() in seen:
+                    raise ValueError(f"{test!r} is ordered twice; order each test once")
+                seen.add(test.casefold())
+        return self
+
+    @model_validator(mode="after")
     def _commits_to_its_leader(self) -> "Reply":
         confidences = {line.diagnosis.casefold(): line.confidence for line in self.differential}
         if isinstance(self.action, Commit):
@@ -253,7 +263,7 @@ def _in_words(error: ValidationError, action: str) -> str:
 
 
 def _fault(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "final_diagnosis"
+    where = ".".join(str(part) for part in problem["loc"]) or "action"
     wrong = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         wrong = "this key does not belong here"

@@ -90,7 +90,8 @@ MALFORMED = [
     (changed(action={"order_tests": ["CT"], "final_diagnosis": "Gout"}), "never both"),
     (changed(action={"final_diagnosis": None}), "final_diagnosis"),
     (changed(action="order CT"), "action: must be exactly"),
-    (changed(action={"final_diagnosis": "septic arthritis"}), "final_diagnosis: 'septic arthritis' does not lead"),
+    (changed(action={"order_tests": ["Serum urate", "serum urate"]}), "action: 'serum urate' is ordered twice"),
+    (changed(action={"final_diagnosis": "septic arthritis"}), "action: 'septic arthritis' does not lead"),
 ]
 
 
@@ -182,7 +183,7 @@ prose = st.text(min_size=1, max_size=300).map(lambda text: plain(text).strip()).
     prose,
     st.lists(st.tuples(names, st.integers(0, 100)), min_size=1, max_size=8, unique_by=lambda line: line[0].casefold()),
     names,
-    st.lists(names, min_size=1, max_size=6),
+    st.lists(names, min_size=1, max_size=6, unique_by=str.casefold),
     st.none() | names,
 )
 def test_rendering_and_parsing_are_inverse(
