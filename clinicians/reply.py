@@ -6,6 +6,7 @@ The order of the fields is the order of generation, so the reasoning stands befo
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any, TypeVar
@@ -47,13 +48,19 @@ class RankedDiagnosis(Strict):
 
 
 def _distinct(differential: list[RankedDiagnosis]) -> list[RankedDiagnosis]:
-    seen: set[str] = set()
-    for line in differential:
-        name = line.diagnosis.casefold()
-        if name in seen:
-            raise ValueError(f"{line.diagnosis!r} stands twice; list each diagnosis once, with one confidence")
-        seen.add(name)
+    if name := _repeated(line.diagnosis for line in differential):
+        raise ValueError(f"{name!r} stands twice; list each diagnosis once, with one confidence")
     return differential
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    """The first name that was there before, whatever its case."""
+    seen: set[str] = set()
+    for name in names:
+        if name.casefold() in seen:
+            return name
+        seen.add(name.casefold())
+    return None
 
 
 class OrderTests(Strict):
@@ -73,23 +80,15 @@ class Reply(Strict):
     action: OrderTests | Commit
 
     @model_validator(mode="after")
-    def _orders_each_test_once(self) -> "Reply":
+    def _acts_as_it_says(self) -> "Reply":
         if isinstance(self.action, OrderTests):
-            seen: set[str] = set()
-            for test in self.action.order_tests:
-                if test.casefold() in seen:
-                    raise ValueError(f"{test!r} is ordered twice; order each test once")
-                seen.add(test.casefold())
-        return self
-
-    @model_validator(mode="after")
-    def _commits_to_its_leader(self) -> "Reply":
-        confidences = {line.diagnosis.casefold(): line.confidence for line in self.differential}
-        if isinstance(self.action, Commit):
-            own = confidences.get(self.action.final_diagnosis.casefold())
-            if own is not None and own < max(confidences.values()):
-                named = self.action.final_diagnosis
-                raise ValueError(f"{named!r} does not lead your differential; commit to what does, or rank it first")
+            if test := _repeated(self.action.order_tests):
+                raise ValueError(f"{test!r} is ordered twice; order each test once")
+            return self
+        named = self.action.final_diagnosis
+        own = [line.confidence for line in self.differential if line.diagnosis.casefold() == named.casefold()]
+        if own and own[0] < max(line.confidence for line in self.differential):
+            raise ValueError(f"{named!r} does not lead your differential; commit to what does, or rank it first")
         return self
 
 
@@ -263,7 +262,7 @@ def _in_words(error: ValidationError, action: str) -> str:
 
 
 def _fault(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "action"
+    where = ".".join(str(part) for part in problem["loc"]) or "action"  # what a reply as a whole gets wrong is its action
     wrong = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         wrong = "this key does not belong here"

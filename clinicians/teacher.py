@@ -75,11 +75,11 @@ class Teacher(BaseModel):
         default="json_schema",
         description="How the server is asked to keep to the reply's grammar; lower it for servers that cannot.",
     )
-    free_form: float = Field(
-        default=FREE_FORM,
+    free_form: float | None = Field(
+        default=None,
         ge=0,
         le=1,
-        description="Share of its rollouts that reason without a schema. Embedded teachers have none.",
+        description="Share of its rollouts that reason without a schema. By default 0.1; embedded teachers have none.",
     )
     timeout_s: float = Field(
         default=600,
@@ -150,13 +150,15 @@ class Teacher(BaseModel):
         if self.embedded:
             if self.api_base or self.gguf or self.folder:
                 raise ValueError(f"{self.model} is embedded: it takes no api_base, no gguf and no folder")
-            if self.free_form not in (0, FREE_FORM):  # Prefect's form gives every field, the untouched ones as well
+            if self.free_form:
                 raise ValueError(f"{self.model} is embedded: it writes no free-form rollouts")
-            object.__setattr__(self, "free_form", 0.0)
         elif (self.gguf or self.folder) and not self.local:
             raise ValueError(f"{self.model}: only a local teacher takes a gguf or a folder")
         if self.gguf and self.folder:
             raise ValueError("a local teacher is a file or a folder, not both")
+        # What depends on the model is None until here: Prefect's form sends every field, and an untouched one is not a choice.
+        if self.free_form is None:
+            object.__setattr__(self, "free_form", 0.0 if self.embedded else FREE_FORM)
         if self.context_tokens is None:
             by_default = LOCAL_CONTEXT_TOKENS if self.local and not self.folder else CONTEXT_TOKENS
             object.__setattr__(self, "context_tokens", by_default)
@@ -172,10 +174,9 @@ class Teacher(BaseModel):
             if not path.exists():
                 raise ValueError(f"local teacher: there is no file {path}, and no folder")
             return cls.model_validate({"model": LOCAL, "folder" if path.is_dir() else "gguf": path})
-        found = _SHORTHAND.fullmatch(text)
-        if found is None:
+        if not _SHORTHAND.fullmatch(text):
             raise ValueError(f"cannot read the teacher {text[:60]!r}: give {KNOWN}")
-        return cls.model_validate({key: value for key, value in found.groupdict().items() if value})
+        return cls.model_validate({"model": text})
 
     @property
     def embedded(self) -> bool:

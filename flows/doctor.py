@@ -158,7 +158,7 @@ def teacher_of(teacher: Teacher) -> Finding:
     try:
         key = api_key(teacher)
     except RuntimeError as error:
-        return Finding(name, "wrong", str(error), f"export {teacher.api_key_env or 'OPENAI_API_KEY'}=...")
+        return Finding(name, "wrong", str(error), "export it before the run")
     if not teacher.api_base:
         import litellm
 

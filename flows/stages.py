@@ -203,7 +203,7 @@ def tree_plan(settings: DistillSettings) -> TreePlan:
         settings.launch,
         settings.branch_by,
         settings.disease_graph,
-        free_form={teacher.name: teacher.free_form for teacher in speaking},
+        free_form={teacher.name: teacher.free_form or 0.0 for teacher in speaking},
         free_hashes={teacher.name: rollout_hash(teacher, "free", settings) for teacher in speaking},
     )
 

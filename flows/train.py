@@ -24,9 +24,8 @@ from flows.progress import console
 from flows.versions import code_version
 from training.launch import fit, lock, prepare_run
 from training.publish import publish
-from training.settings import ProcessDied, TrainSettings, installed
+from training.settings import NEEDED, ProcessDied, TrainSettings, installed
 
-PACKAGES = ("torch", "transformers", "deepspeed", "peft", "accelerate")
 RETRIES = 2
 """How often processes that died are started again, each time from the newest whole checkpoint."""
 
@@ -105,7 +104,7 @@ def publishing(settings: TrainSettings, report: dict[str, Any]) -> dict[str, Any
 def versions() -> dict[str, str]:
     """Versions of the code, of Python and of the packages that training depends on."""
     found = {"medaction": code_version(), "python": platform.python_version()}
-    for name in PACKAGES:
+    for name in NEEDED:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

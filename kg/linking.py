@@ -104,7 +104,7 @@ class Linker:
         self._threshold = threshold
         self._given: Mapping[str, int | None] = overrides.of(graph, node_types) if overrides else {}
         self._names = graph.nodes["name"].to_list()
-        self._is_ours = bool((graph.nodes["source"] == "curated").any())
+        self._is_ours = _is_ours(graph)
         self._bearers = _bearers_of(graph, self._types)
 
     @property
@@ -251,6 +251,10 @@ class _Bearers:
         return {words: min(nodes, key=self.rank.__getitem__) for words, nodes in bearers.items()}
 
 
+def _is_ours(graph: Graph) -> bool:
+    return bool((graph.nodes["source"] == "curated").any())
+
+
 @lru_cache(maxsize=8)
 def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
     """Once a graph and types: a run makes several linkers of the same graph, and normalising its names takes seconds."""
@@ -259,7 +263,7 @@ def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
     names = graph.nodes["name"].to_list()
     labels = _first([(name, node) for node in rank for name in plain_labels(names[node])], rank)
     synonyms = _first([(normalise(name), node) for node, name in graph.names.iter_rows() if node in rank], rank)
-    if not (graph.nodes["source"] == "curated").any():
+    if not _is_ours(graph):
         synonyms = dict(lent_names(graph, labels, "test" in types)) | synonyms
     return _Bearers(labels, synonyms, synonyms | labels, rank)
 

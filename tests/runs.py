@@ -15,9 +15,10 @@ from trajectories.store import Store
 TEACHERS = ("--teacher", "kg-screening", "--teacher", "kg-targeted")
 
 
-def medaction(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
+def medaction(environment: dict[str, str], *arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command run to its end, in `folder` if that is given."""
     command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
 
 
 def sample_cases(folder: Path, *numbers: int) -> Path:

@@ -153,7 +153,7 @@ class Failing:
 
     def __call__(self, asked: Asked, _: int) -> Reply:
         prompt = asked.body["messages"][1]["content"]
-        [about] = [mark for mark in (*self.ways, "the others") if mark in prompt or mark == "the others"][:1]
+        about = next((words for words in self.ways if words in prompt), "the others")
         self.asked_about.append(about)
         return self.ways[about] if self.broken and about in self.ways else Reply(answer(asked.body))
 

@@ -101,7 +101,7 @@ def test_the_local_file_comes_from_the_environment_too(tmp_path: Path, monkeypat
         ({"model": "openai/x", "mirrors": ["http://127.0.0.1:1/v1"]}, "give the first one as api_base"),
         ({"model": "openai/x", "api_base": "http://h/v1", "mirrors": ["http://u:p@h/v1"]}, "without user, password"),
         ({"model": "openai/x", "gguf": "m.gguf"}, "only a local teacher takes a gguf"),
-        ({"model": "kg-screening", "free_form": 0.5}, "no free-form rollouts"),
+        ({"model": "kg-screening", "free_form": 0.1}, "no free-form rollouts"),
         ({"model": "openai/x", "budget_usd": -1}, "budget_usd"),
     ],
 )

@@ -12,7 +12,7 @@ from tests.simulated_teacher import Failing, Simulated, cases_in, mark, requests
 def test_every_fault_is_on_record_and_the_rollouts_finish(tmp_path: Path, run_environment: dict[str, str]) -> None:
     """The faults are drawn by a seed from the requests themselves: the same ones in every run, whatever the order."""
     cases, out, log = cases_in(tmp_path / "cases", 12), tmp_path / "out", tmp_path / "log"
-    with openai_server(Simulated(log, faults=5, stall_s=6)) as server:
+    with openai_server(Simulated(log, faults=7, stall_s=6)) as server:
         preset = teacher_file(tmp_path, server.url, timeout_s=3)
         done = medaction(run_environment, "distill", "--cases", cases, "--out", out, "--preset", preset, "--launch-points", 0)
     assert done.returncode == 0, done.stderr
@@ -22,7 +22,7 @@ def test_every_fault_is_on_record_and_the_rollouts_finish(tmp_path: Path, run_en
     del injected["answered"]
     assert finished == 12 * 3
     assert not failed
-    assert len(injected) >= 5
+    assert len(injected) >= 6
     # A request on a connection that was just closed as idle never arrives: on record, and not the server's.
     never_arrived = faults.get("dropped", 0) - injected["dropped"]
     assert never_arrived >= 0

@@ -2,20 +2,19 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
+from prefect.client.base import PrefectHttpxSyncClient
 
 from flows.services import free_port
+from tests.conftest import SAMPLES
 from tests.openai_server import Reply, openai_server
-from tests.runs import hashes, rows, sample_cases
+from tests.runs import hashes, medaction, rows, sample_cases
 from tests.simulated_teacher import Failing, cases_in, mark
 from tests.test_ui import browser
 
@@ -30,19 +29,20 @@ class Stack:
     def __init__(self, folder: Path):
         self.folder, self.port = folder, free_port()
         self.ui = f"http://127.0.0.1:{self.port}"
+        # Prefect's own client: a busy server answers 503, which it takes as "ask again".
+        self.api = PrefectHttpxSyncClient(base_url=f"{self.ui}/api/", timeout=60)
 
     def medaction(self, *arguments: object) -> str:
-        command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
         calls = {"MEDACTION_CALL_CACHE": str(self.folder / "calls")}
-        done = subprocess.run(command, cwd=self.folder, env=os.environ | calls, capture_output=True, text=True, timeout=300)
+        done = medaction(os.environ | calls, *arguments, folder=self.folder)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def ask(self, path: str, **query: Any) -> Any:
-        return httpx.post(f"{self.ui}/api/{path}", json=query).raise_for_status().json()
+        return self.api.post(path, json=query).json()
 
     def deployment(self, name: str) -> str:
-        return str(httpx.get(f"{self.ui}/api/deployments/name/{name}").raise_for_status().json()["id"])
+        return str(self.api.get(f"deployments/name/{name}").json()["id"])
 
     def started_in_the_form(self, name: str, fields: dict[str, str]) -> dict[str, Any]:
         """The flow run that the deployment's form started, once it has ended. `fields`: what stood there -> what is written instead."""
@@ -59,17 +59,27 @@ class Stack:
         return run
 
     def ended(self, name: str, count: int, within_s: float = 240) -> list[dict[str, Any]]:
-        """The first `count` flow runs of a deployment, once so many have ended well."""
+        """The flow runs of a deployment, once `count` or more have ended well and none is under way."""
         query = {"deployments": {"id": {"any_": [self.deployment(name)]}}, "sort": "START_TIME_ASC"}
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             runs: list[dict[str, Any]] = self.ask("flow_runs/filter", **query)
             assert not [run["state"]["message"] for run in runs if run["state_type"] in ("FAILED", "CRASHED")]
             done = [run for run in runs if run["state_type"] == "COMPLETED"]
-            if len(done) >= count:
-                return done[:count]
+            if len(done) >= count and not [run for run in runs if run["state_type"] in ("PENDING", "RUNNING")]:
+                return done
             time.sleep(1)
         raise AssertionError(f"{name}: fewer than {count} runs ended within {within_s} s: {runs}")
+
+    def fired(self, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+        """The next flow run that a schedule of every minute starts, once it has ended and the schedule is gone."""
+        every_minute = {"active": True, "schedule": {"cron": "* * * * *"}, "parameters": {"settings": settings}}
+        schedules = f"deployments/{self.deployment(name)}/schedules"
+        before = len(self.ended(name, 0))
+        [schedule] = self.api.post(schedules, json=[every_minute]).json()
+        self.ended(name, before + 1)
+        self.api.delete(f"{schedules}/{schedule['id']}")
+        return self.ended(name, before + 1)[before]  # one that had begun in the meantime has ended too
 
     def tasks(self, run: dict[str, Any], state: str) -> list[str]:
         query = {"flow_runs": {"id": {"any_": [run["id"]]}}, "task_runs": {"state": {"type": {"any_": [state]}}}}
@@ -92,8 +102,7 @@ def test_what_failed_is_started_again_from_its_form_and_nothing_else_runs(stack:
     broken = {number: f"simulated-{number:05}" for number in (1, 3, 6)}
     script = Failing({mark(cases, number): Reply("the prompt is refused", status=400) for number in broken})
     with openai_server(script) as server:
-        examples = Path(__file__).parent.parent / "examples" / "cases"
-        fields = {str(examples): str(cases), "runs/demo": "runs/form", "kg-screening": f"openai/simulated@{server.url}"}
+        fields = {str(SAMPLES): str(cases), "runs/demo": "runs/form", "kg-screening": f"openai/simulated@{server.url}"}
         first = stack.started_in_the_form("distill/distill", fields)
         assert stack.tasks(first, "FAILED") == [f"rollouts: {case}" for case in broken.values()]
         assert len(stack.tasks(first, "COMPLETED")) == 8 + 5
@@ -119,15 +128,10 @@ def test_what_failed_is_started_again_from_its_form_and_nothing_else_runs(stack:
 def test_a_schedule_plays_what_is_new_and_writes_the_next_version(stack: Stack) -> None:
     cases, out = sample_cases(stack.folder / "inbox", 1, 2, 3), stack.folder / "runs" / "nightly"
     settings = {"cases": str(cases), "out": str(out), "teachers": [{"model": "kg-targeted"}], "rollouts": 1}
-    every_minute = {"active": True, "schedule": {"cron": "* * * * *"}, "parameters": {"settings": settings}}
-    schedules = f"{stack.ui}/api/deployments/{stack.deployment('distill/redistill')}/schedules"
-    [schedule] = httpx.post(schedules, json=[every_minute]).raise_for_status().json()
-    stack.ended("distill/redistill", 1)
+    stack.fired("distill/redistill", settings)
     sample_cases(cases, 4, 5)
     stored = rows(out, "select trajectory_id, run_id from trajectories")
-    before = len(stack.ended("distill/redistill", 1))
-    _, second = stack.ended("distill/redistill", before + 1)
-    httpx.delete(f"{schedules}/{schedule['id']}").raise_for_status()
+    second = stack.fired("distill/redistill", settings)
     new = [f"{stage}: medaction-{number:02}" for stage in ("environment", "rollouts") for number in (4, 5)]
     assert stack.tasks(second, "COMPLETED") == new
     assert set(stored) <= set(rows(out, "select trajectory_id, run_id from trajectories"))

@@ -17,7 +17,7 @@ class ProcessDied(RuntimeError):
     """A training process ended otherwise than by refusing something; starting again goes on from the newest checkpoint."""
 
 
-NEEDED = ("torch", "transformers", "accelerate", "deepspeed", "peft")
+NEEDED = ("torch", "transformers", "deepspeed", "peft", "accelerate")
 
 
 def installed() -> None:
