@@ -120,7 +120,7 @@ def draw_ablation(rows: Sequence[Row], judge: str) -> Figure:
             axes.tick_params(axis="y", length=0)
             axes.grid(axis="x", color="#E6E6E6", linewidth=0.7)
             axes.set_axisbelow(True)
-        losses.margins(x=0.35)
+        losses.margins(x=0.5)
     panels[-1][0].set_xlim(0, min(1.0, max(0.1, 1.15 * top)) if top else 1.0)
     panels[-1][0].set_xlabel(f"score; lines: 95 % intervals over cases; judge: {judge}")
     panels[-1][1].set_xlabel("held-out loss")
