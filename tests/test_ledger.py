@@ -54,7 +54,7 @@ def play_all(settings: CallSettings, teacher: Teacher, cases: int, rounds: int) 
 
 def test_a_budget_and_the_calls_under_way_are_the_whole_runs() -> None:
     ledger = RayLedger.start({"t": 2.0})
-    with openai_server(lambda _, n: Reply("x", after_s=0.05, prompt_tokens=1000, completion_tokens=0)) as server:
+    with openai_server(lambda _, n: Reply("x", after_s=0.4, prompt_tokens=1000, completion_tokens=0)) as server:
         teacher = Teacher.model_validate(
             {"name": "t", "model": "openai/m", "api_base": server.url, "in_flight": 5, "budget_usd": 32}
             | {"usd_per_million_prompt_tokens": 1000}

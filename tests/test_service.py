@@ -58,7 +58,7 @@ class Stack:
         [run] = self.ended(name, 1)
         return run
 
-    def ended(self, name: str, count: int, within_s: float = 240) -> list[dict[str, Any]]:
+    def ended(self, name: str, count: int, within_s: float = 480) -> list[dict[str, Any]]:
         """The flow runs of a deployment, once `count` or more have ended well and none is under way."""
         query = {"deployments": {"id": {"any_": [self.deployment(name)]}}, "sort": "START_TIME_ASC"}
         deadline = time.monotonic() + within_s
