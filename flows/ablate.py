@@ -17,7 +17,7 @@ from prefect.artifacts import create_markdown_artifact
 from pydantic import BaseModel, Field
 from rich.table import Table
 
-from clinicians.teacher import Teacher
+from clinicians.teacher import FREE_FORM, Teacher
 from evaluation.ablation import Row, ablation_table, write_ablation
 from evaluation.plots import save
 from evaluation.results import read_result
@@ -39,8 +39,6 @@ log = logging.getLogger("medaction")
 
 Question = Literal["RQ1", "RQ2", "RQ3", "RQ4", "scaling"]
 STRATEGIES = {"none": "no filter", "correctness": "correct only", "dtc_rac": "DTC + RAC"}
-FREE_FORM = 0.1
-"""The paper's share of free-form rollouts."""
 
 
 class AblationSettings(PipelineSettings):

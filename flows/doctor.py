@@ -17,6 +17,7 @@ from clinicians.call_cache import default_folder
 from clinicians.llm import api_key
 from clinicians.teacher import Teacher
 from flows.settings import DistillSettings
+from training.settings import NEEDED
 
 State = Literal["ok", "note", "wrong"]
 GB = 1e9
@@ -58,7 +59,7 @@ def packages() -> Iterator[Finding]:
     )  # fmt: skip
     for extra, serves, names in (
         ("local", "a small language model on this machine", ("xllamacpp",)),
-        ("train", "`medaction train`", ("torch", "deepspeed", "transformers")),
+        ("train", "`medaction train`", NEEDED),
         ("vllm", "serving a checkpoint with vLLM", ("vllm",)),
     ):
         missing = [name for name in names if _version(name) is None]

@@ -104,7 +104,6 @@ class Linker:
         self._threshold = threshold
         self._given: Mapping[str, int | None] = overrides.of(graph, node_types) if overrides else {}
         self._names = graph.nodes["name"].to_list()
-        self._is_ours = _is_ours(graph)
         self._bearers = _bearers_of(graph, self._types)
 
     @property
@@ -222,7 +221,7 @@ class Linker:
 
     def _is_written(self, name: str, node: int) -> bool:
         """Whether this is a short plain label, of a phenotype only if many diseases show it. Of another graph, any plain label."""
-        if not self._is_ours:
+        if not self._bearers.ours:
             return name in self._bearers.labels and len(name) <= _MAX_OTHER_NAME
         if name not in self._bearers.labels or len(name) > _MAX_DENSE_NAME or _RESIDUAL.search(name):
             return False
@@ -235,12 +234,14 @@ class Linker:
 
 @dataclass(frozen=True)
 class _Bearers:
-    """Which node bears a normalised name, of the nodes that are linked to. rank: these nodes, each with what decides between two."""
+    """Which node bears a normalised name, of the nodes that are linked to. rank: these nodes, each with what decides between two.
+    ours: the graph is one that comes with the install."""
 
     labels: dict[str, int]
     synonyms: dict[str, int]
     known: dict[str, int]
     rank: dict[int, tuple[int, int]]
+    ours: bool
 
     @cached_property
     def bags(self) -> dict[frozenset[str], int]:
@@ -251,10 +252,6 @@ class _Bearers:
         return {words: min(nodes, key=self.rank.__getitem__) for words, nodes in bearers.items()}
 
 
-def _is_ours(graph: Graph) -> bool:
-    return bool((graph.nodes["source"] == "curated").any())
-
-
 @lru_cache(maxsize=8)
 def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
     """Once a graph and types: a run makes several linkers of the same graph, and normalising its names takes seconds."""
@@ -263,9 +260,10 @@ def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
     names = graph.nodes["name"].to_list()
     labels = _first([(name, node) for node in rank for name in plain_labels(names[node])], rank)
     synonyms = _first([(normalise(name), node) for node, name in graph.names.iter_rows() if node in rank], rank)
-    if not _is_ours(graph):
+    ours = bool((graph.nodes["source"] == "curated").any())
+    if not ours:
         synonyms = dict(lent_names(graph, labels, "test" in types)) | synonyms
-    return _Bearers(labels, synonyms, synonyms | labels, rank)
+    return _Bearers(labels, synonyms, synonyms | labels, rank, ours)
 
 
 def own_threshold(linker: Linker, encoder: LinkingEncoder, precision: float = 0.9, sample: int = 1000) -> float:
