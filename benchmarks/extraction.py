@@ -1,6 +1,8 @@
-"""What becomes of case reports when a language model extracts their environments: how many pass the checks, and which check fails most.
+"""What becomes of case reports when a language model extracts their environments: how many pass the
+checks, and which check fails most.
 
-Run as: python benchmarks/extraction.py CASES --extractor local:/path/to/model.gguf --limit 10 --out extracted/
+Run as: python benchmarks/extraction.py CASES --extractor local:/path/to/model.gguf --limit 10 --out
+extracted/
 """
 
 import argparse
@@ -13,29 +15,36 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clinicians.llm import ModelError, complete
-from clinicians.local_server import start_local
-from clinicians.reply import MalformedReply
-from clinicians.teacher import Teacher
-from envs.build import build_environment
-from envs.extraction import make_extractor
-from envs.records import BadCase, Built, CaseReport
-from envs.sources import read_cases
+from medaction.envs.build import build_environment
+from medaction.envs.extraction import make_extractor
+from medaction.envs.records import BadCase, Built, CaseReport
+from medaction.envs.sources import read_cases
+from medaction.llm.calls import ModelError, complete
+from medaction.llm.local_server import start_local
+from medaction.llm.replies import MalformedReply
+from medaction.llm.teacher import Teacher
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", type=Path)
     parser.add_argument("--extractor", required=True, type=Teacher.parse)
-    parser.add_argument("--limit", type=int, default=None, help="only so many reports, the shortest first")
+    parser.add_argument(
+        "--limit", type=int, default=None, help="only so many reports, the shortest first"
+    )
     parser.add_argument("--max-tokens", type=int, default=2000)
-    parser.add_argument("--out", type=Path, default=None, help="write every environment there as JSON")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="write every environment there as JSON"
+    )
     given = parser.parse_args()
     reports = sorted(
-        (case for case in read_cases(given.cases) if isinstance(case, CaseReport)), key=lambda case: len(case.text)
+        (case for case in read_cases(given.cases) if isinstance(case, CaseReport)),
+        key=lambda case: len(case.text),
     )
     with ExitStack() as servers:
-        teacher = given.extractor.model_copy(update={"max_tokens": given.max_tokens, "timeout_s": 3600.0})
+        teacher = given.extractor.model_copy(
+            update={"max_tokens": given.max_tokens, "timeout_s": 3600.0}
+        )
         if teacher.local:
             teacher = servers.enter_context(start_local(teacher))
         outcomes = [_extract(teacher, report, given.out) for report in reports[: given.limit]]
@@ -58,13 +67,18 @@ def _extract(teacher: Teacher, report: CaseReport, out: Path | None) -> str:
         built = Built(None, BadCase(type(error).__name__, str(error)))
     seconds = time.monotonic() - started
     outcome = built.refusal.reason if built.refusal else "passed"
-    detail = built.refusal.message[:200] if built.refusal else f"{len(built.environment.menu)} tests"  # type: ignore[union-attr]
+    detail = (
+        built.refusal.message[:200] if built.refusal else f"{len(built.environment.menu)} tests"
+    )  # type: ignore[union-attr]
     print(
-        f"{report.case_id}  {len(report.text):6} characters  {calls} calls  {seconds:5.0f} s  {outcome}: {detail}", flush=True
+        f"{report.case_id}  {len(report.text):6} characters  {calls} calls  {seconds:5.0f} s  {outcome}: {detail}",
+        flush=True,
     )
     if out and built.environment:
         out.mkdir(parents=True, exist_ok=True)
-        (out / f"{report.case_id}.json").write_text(json.dumps(asdict(built.environment), indent=1, ensure_ascii=False))
+        (out / f"{report.case_id}.json").write_text(
+            json.dumps(asdict(built.environment), indent=1, ensure_ascii=False)
+        )
     return outcome
 
 

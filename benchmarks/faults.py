@@ -1,9 +1,11 @@
-"""Rollouts against a server that fails in all the usual ways, end to end through the real flow: what was injected, what is on record.
+"""Rollouts against a server that fails in all the usual ways, end to end through the real flow:
+what was injected, what is on record.
 
     python -m benchmarks.faults [--cases 200] [--rollouts 3] [--seed 1] [--timeout-s 10]
 
-The teacher is `tests.simulated_teacher`: five turns a rollout, every request with the chances of `FAULTS`. Prints how many rollouts
-finished, each fault as it was injected against how often it is on record, and whether the counts conserve. Exit status 1 when not.
+The teacher is `tests.simulated_teacher`: five turns a rollout, every request with the chances of
+`FAULTS`. Prints how many rollouts finished, each fault as it was injected against how often it is
+on record, and whether the counts conserve. Exit status 1 when not.
 """
 
 import argparse
@@ -17,9 +19,9 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from medaction.trajectories.store import Store
 from tests.runs import medaction_process
 from tests.simulated_teacher import FAULTS, cases_in, requests_of, simulated_teacher
-from trajectories.store import Store
 
 # What every attempt that failed says of itself, stored turns and failures together.
 RECORDED = """
@@ -39,7 +41,8 @@ CALLS = "select sum(calls) from (select calls from turns union all select calls 
 
 
 def recorded(out: Path) -> tuple[dict[str, int], int, int, list[tuple]]:
-    """(faults on record by kind, answered calls, rollouts that finished, rollouts that failed by class) of a run."""
+    """(faults on record by kind, answered calls, rollouts that finished, rollouts that failed by
+    class) of a run."""
     with Store(out / "trajectories.duckdb") as store:
         faults = dict(store.rows(RECORDED))
         [(calls,)] = store.rows(CALLS)
@@ -59,11 +62,15 @@ def teacher_file(folder: Path, api_base: str, **fields: object) -> Path:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--rollouts", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--timeout-s", type=float, default=10.0, help="of the teacher; a stall takes 30 s")
+    parser.add_argument(
+        "--timeout-s", type=float, default=10.0, help="of the teacher; a stall takes 30 s"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -71,7 +78,16 @@ def main() -> int:
         started = time.monotonic()
         with simulated_teacher(log, "--faults", given.seed) as (_, api_base):
             preset = teacher_file(folder, api_base, timeout_s=given.timeout_s)
-            arguments = ("--cases", cases, "--out", out, "--preset", preset, "--rollouts", given.rollouts)
+            arguments = (
+                "--cases",
+                cases,
+                "--out",
+                out,
+                "--preset",
+                preset,
+                "--rollouts",
+                given.rollouts,
+            )
             with medaction_process(folder, "distill", *arguments, "--launch-points", 0) as run:
                 assert run.wait() == 0, (folder / "medaction.log").read_text()[-3000:]
         wall = time.monotonic() - started
@@ -89,11 +105,16 @@ def main() -> int:
     console.print(
         f"rollouts asked for {wanted} = finished {finished} + failed {lost} {failed}: {finished / wanted:.2%} finished"
     )
-    console.print(f"requests {len(asked)} = calls answered {calls} + attempts without a reply {without_reply}; {wall:.0f} s")
-    # A request on a connection that the server has just closed as idle never arrives: it is on record as dropped, and not the server's.
+    console.print(
+        f"requests {len(asked)} = calls answered {calls} + attempts without a reply {without_reply}; {wall:.0f} s"
+    )
+    # A request on a connection that the server has just closed as idle never arrives: it is on
+    # record as dropped, and not the server's.
     never_arrived = calls + without_reply - len(asked)
     console.print(f"of these {never_arrived} never arrived")
-    conserved = wanted == finished + lost and 0 <= never_arrived <= max(0, faults.get("dropped", 0) - injected["dropped"])
+    conserved = wanted == finished + lost and 0 <= never_arrived <= max(
+        0, faults.get("dropped", 0) - injected["dropped"]
+    )
     return 0 if conserved and finished >= 0.995 * wanted and all(name for name, _ in failed) else 1
 
 

@@ -1,9 +1,12 @@
-"""The whole filter at the paper's size: DTC, RAC and verdicts of 32,681 trajectories on graphs as large as PrimeKG and ClinGraph.
+"""The whole filter at the paper's size: DTC, RAC and verdicts of 32,681 trajectories on graphs as
+large as PrimeKG and ClinGraph.
 
-Graphs (benchmarks/synthetic.py) and trajectories are generated; linking is not part of it. The same run measures what one search a
-look-up costs in other libraries, from a sample. CPU seconds of one process and its peak memory; nothing runs in parallel.
+Graphs (benchmarks/synthetic.py) and trajectories are generated; linking is not part of it. The same
+run measures what one search a look-up costs in other libraries, from a sample. CPU seconds of one
+process and its peak memory; nothing runs in parallel.
 
-Run as: python benchmarks/filter.py [--peers]      --peers needs networkx and igraph (the optional group `bench`)
+Run as: python benchmarks/filter.py [--peers]      --peers needs networkx and igraph (the optional
+group `bench`)
 """
 
 import argparse
@@ -19,10 +22,10 @@ import polars as pl
 import rustworkx as rx
 
 from benchmarks.synthetic import write_clingraph, write_primekg
-from kg.graph import Graph, load_graph
-from kg.loaders import import_graph
-from kg.metrics import Course, TurnNodes, changed_nodes, dtc_pairs, measure, rac_pairs
-from kg.pruning import prune_dtc_rac
+from medaction.kg.graph import Graph, load_graph
+from medaction.kg.loaders import import_graph
+from medaction.kg.metrics import Course, TurnNodes, changed_nodes, dtc_pairs, measure, rac_pairs
+from medaction.kg.pruning import prune_dtc_rac
 
 CASES, TRAJECTORIES = 2_896, 32_681
 CASE_DIAGNOSES, CASE_TESTS = 25, 14
@@ -32,13 +35,19 @@ DIAGNOSES, TESTS = 6_000, 1_500
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", action="store_true", help="measure networkx, igraph, scipy and one bfs_layers a source, too")
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="measure networkx, igraph, scipy and one bfs_layers a source, too",
+    )
     given = parser.parse_args()
     diseases, tests = graphs()
     rng = np.random.default_rng(7)
     courses = list(workload(diseases, tests, rng))
     asked = {"DTC": (diseases, list(dtc_pairs(courses))), "RAC": (tests, list(rac_pairs(courses)))}
-    print(f"{TRAJECTORIES:,} trajectories of {CASES:,} cases, {sum(len(course.turns) for course in courses):,} turns")
+    print(
+        f"{TRAJECTORIES:,} trajectories of {CASES:,} cases, {sum(len(course.turns) for course in courses):,} turns"
+    )
     for metric, (graph, pairs) in asked.items():
         sources = len({a for a, _ in pairs})
         print(
@@ -53,10 +62,14 @@ def main() -> None:
     built = time.process_time() - start
     start = time.process_time()
     measured = measure(courses, diseases, tests)
-    verdicts = [prune_dtc_rac(course, found) for course, found in zip(courses, measured, strict=True)]
+    verdicts = [
+        prune_dtc_rac(course, found) for course, found in zip(courses, measured, strict=True)
+    ]
     ours = time.process_time() - start
     print(f"\nwhole filter {ours:.1f} s CPU; both graphs into rustworkx before that {built:.1f} s")
-    print(f"peak {peak_mib():,.0f} MiB, of them {before:,.0f} held before: both graphs and all trajectories")
+    print(
+        f"peak {peak_mib():,.0f} MiB, of them {before:,.0f} held before: both graphs and all trajectories"
+    )
     print("verdicts", dict(Counter(verdict.status for verdict in verdicts).most_common()))
     assert len(verdicts) == TRAJECTORIES
     for course, verdict in zip(courses, verdicts, strict=True):
@@ -64,7 +77,9 @@ def main() -> None:
         assert len(verdict.kept_turns) + len(verdict.removed_turns) + after == len(course.turns)
 
     checked = check(courses, measured, diseases, tests, rng)
-    print(f"{checked:,} values of a random sample of trajectories equal a plain breadth-first search")
+    print(
+        f"{checked:,} values of a random sample of trajectories equal a plain breadth-first search"
+    )
     if given.peers:
         compare(asked, ours + built, rng)
 
@@ -73,18 +88,26 @@ def graphs() -> tuple[Graph, Graph]:
     """The generated graphs, through the loaders, without the process having held them as text."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for kind, write, where in (("disease", write_primekg, folder / "kg.csv"), ("test", write_clingraph, folder)):
+        for kind, write, where in (
+            ("disease", write_primekg, folder / "kg.csv"),
+            ("test", write_clingraph, folder),
+        ):
             write(where)
             print(f"{kind} graph written and read", flush=True)
-        found = load_graph(import_graph(folder / "kg.csv")), load_graph(import_graph(folder / "ClinGraph_nodes.csv"))
+        found = (
+            load_graph(import_graph(folder / "kg.csv")),
+            load_graph(import_graph(folder / "ClinGraph_nodes.csv")),
+        )
     return found
 
 
 def workload(diseases: Graph, tests: Graph, rng: np.random.Generator) -> Iterator[Course]:
-    """Trajectories of 3 to 8 turns. A turn's differential is five of the case's diagnoses, of which one or two are replaced from
-    turn to turn; it orders one to three of the case's tests."""
+    """Trajectories of 3 to 8 turns. A turn's differential is five of the case's diagnoses, of which
+    one or two are replaced from turn to turn; it orders one to three of the case's tests."""
     spots = rng.choice(_of_type(diseases, "disease"), DIAGNOSES, replace=False)
-    other = rng.choice(_of_type(tests, "disease"), DIAGNOSES, replace=False)  # the same diagnoses on the test graph
+    other = rng.choice(
+        _of_type(tests, "disease"), DIAGNOSES, replace=False
+    )  # the same diagnoses on the test graph
     menu = rng.choice(_of_type(tests, "test"), TESTS, replace=False)
     shares = rng.multinomial(TRAJECTORIES, np.full(CASES, 1 / CASES))
     for share in shares.tolist():
@@ -95,16 +118,27 @@ def workload(diseases: Graph, tests: Graph, rng: np.random.Generator) -> Iterato
 
 
 def _turns(
-    known: np.ndarray, spots: np.ndarray, other: np.ndarray, ordered: np.ndarray, rng: np.random.Generator
+    known: np.ndarray,
+    spots: np.ndarray,
+    other: np.ndarray,
+    ordered: np.ndarray,
+    rng: np.random.Generator,
 ) -> Iterator[TurnNodes]:
     differential = rng.choice(known, 5, replace=False)
     count = int(rng.integers(3, 9))
     for number in range(1, count + 1):
-        asked = rng.choice(ordered, int(rng.integers(1, 4)), replace=False) if number < count else []
-        yield TurnNodes(
-            number, int(spots[differential[0]]), tuple(other[differential].tolist()), tuple(int(test) for test in asked)
+        asked = (
+            rng.choice(ordered, int(rng.integers(1, 4)), replace=False) if number < count else []
         )
-        fresh = rng.choice(np.setdiff1d(known, differential), 2 if rng.random() < 0.775 else 1, replace=False)
+        yield TurnNodes(
+            number,
+            int(spots[differential[0]]),
+            tuple(other[differential].tolist()),
+            tuple(int(test) for test in asked),
+        )
+        fresh = rng.choice(
+            np.setdiff1d(known, differential), 2 if rng.random() < 0.775 else 1, replace=False
+        )
         differential = rng.permutation(np.concatenate([differential[len(fresh) :], fresh]))
 
 
@@ -113,23 +147,38 @@ def _of_type(graph: Graph, kind: str) -> np.ndarray:
 
 
 def check(
-    courses: list[Course], measured: list, diseases: Graph, tests: Graph, rng: np.random.Generator, sample: int = 2
+    courses: list[Course],
+    measured: list,
+    diseases: Graph,
+    tests: Graph,
+    rng: np.random.Generator,
+    sample: int = 2,
 ) -> int:
-    """How many DTC and RAC values of a sample of trajectories were compared with the textbook's search. Raises AssertionError."""
+    """How many DTC and RAC values of a sample of trajectories were compared with the textbook's
+    search. Raises AssertionError."""
     compared = 0
     for at in rng.choice(len(courses), sample, replace=False).tolist():
         course, found = courses[at], measured[at]
         to_truth = plain_search(diseases, course.truth)
         assert list(found.dtc) == [to_truth.get(turn.top) for turn in course.turns]
-        from_test = {test: plain_search(tests, test) for turn in course.turns for test in turn.tests}
+        from_test = {
+            test: plain_search(tests, test) for turn in course.turns for test in turn.tests
+        }
         for before, after, rac in zip(course.turns, course.turns[1:], found.rac[1:], strict=False):
             changed = changed_nodes(before.differential, after.differential)
             nearest = [
                 min(known)
                 for node in changed
-                if (known := [from_test[test][node] for test in before.tests if node in from_test[test]])
+                if (
+                    known := [
+                        from_test[test][node] for test in before.tests if node in from_test[test]
+                    ]
+                )
             ]
-            assert (rac.value, rac.changed) == (sum(nearest) / len(nearest) if nearest else None, len(changed))
+            assert (rac.value, rac.changed) == (
+                sum(nearest) / len(nearest) if nearest else None,
+                len(changed),
+            )
             compared += 1
         compared += len(course.turns)
     return compared
@@ -149,13 +198,18 @@ def plain_search(graph: Graph, start: int) -> dict[int, int]:
     return hops
 
 
-def compare(asked: dict[str, tuple[Graph, list[tuple[int, int]]]], ours: float, rng: np.random.Generator) -> None:
-    """What each library's own search would take for the same different pairs, extrapolated from a sample, and all building."""
+def compare(
+    asked: dict[str, tuple[Graph, list[tuple[int, int]]]], ours: float, rng: np.random.Generator
+) -> None:
+    """What each library's own search would take for the same different pairs, extrapolated from a
+    sample, and all building."""
     print(
         "\nCPU seconds for all different pairs, EXTRAPOLATED from a sample (ours: measured, with every look-up, mean and verdict)"
     )
     print(f"{'':46} {'build':>7} {'DTC':>9} {'RAC':>9} {'total':>9} {'ratio':>7}")
-    print(f"{'grouped balls over rustworkx (this project)':46} {'':>7} {'':>9} {'':>9} {ours:9.1f} {1:7.1f}")
+    print(
+        f"{'grouped balls over rustworkx (this project)':46} {'':>7} {'':>9} {'':>9} {ours:9.1f} {1:7.1f}"
+    )
     for name, way in PEERS.items():
         built, spent = 0.0, []
         for graph, pairs in asked.values():
@@ -164,14 +218,22 @@ def compare(asked: dict[str, tuple[Graph, list[tuple[int, int]]]], ours: float, 
             built += time.process_time() - start
             different = sorted(set(pairs))
             units = sorted({a for a, _ in different}) if by_source else different
-            sample = [units[at] for at in rng.choice(len(units), min(len(units), 15 if by_source else 40), replace=False)]
+            sample = [
+                units[at]
+                for at in rng.choice(
+                    len(units), min(len(units), 15 if by_source else 40), replace=False
+                )
+            ]
             start = time.process_time()
             for unit in sample:
                 search(unit)
             spent.append((time.process_time() - start) / len(sample) * len(units))
             del search
         total = built + sum(spent)
-        print(f"{name:46} {built:7.1f} {spent[0]:9.1f} {spent[1]:9.1f} {total:9.1f} {total / ours:7.1f}", flush=True)
+        print(
+            f"{name:46} {built:7.1f} {spent[0]:9.1f} {spent[1]:9.1f} {total:9.1f} {total / ours:7.1f}",
+            flush=True,
+        )
 
 
 def _networkx(graph: Graph) -> tuple[Callable, bool]:
@@ -209,14 +271,17 @@ def _scipy(graph: Graph) -> tuple[Callable, bool]:
     from scipy.sparse.csgraph import dijkstra
 
     matrix = csr_array(
-        (np.ones(len(graph.targets), dtype=np.int8), graph.targets, graph.offsets), shape=(graph.nodes.height,) * 2
+        (np.ones(len(graph.targets), dtype=np.int8), graph.targets, graph.offsets),
+        shape=(graph.nodes.height,) * 2,
     )
     return lambda source: dijkstra(matrix, unweighted=True, indices=source), True
 
 
 def _layers(graph: Graph) -> tuple[Callable, bool]:
     net = graph.net
-    return lambda source: {node: depth for depth, layer in enumerate(rx.bfs_layers(net, [source])) for node in layer}, True
+    return lambda source: {
+        node: depth for depth, layer in enumerate(rx.bfs_layers(net, [source])) for node in layer
+    }, True
 
 
 PEERS: dict[str, Callable[[Graph], tuple[Callable, bool]]] = {

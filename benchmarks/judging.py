@@ -1,7 +1,9 @@
-"""How well the offline judge's verdicts agree with a language model's, on 100 real GPT-5 runs of AgentClinic that GPT-4o-mini judged.
+"""How well the offline judge's verdicts agree with a language model's, on 100 real GPT-5 runs of
+AgentClinic that GPT-4o-mini judged.
 
-Run as: python benchmarks/judging.py AGENTCLINIC_GPT5_RUNS.jsonl AGENTCLINIC_MEDQA.jsonl [--judge MODEL]
-With --judge a language model judges the same diagnoses, and its agreement with both is told too.
+Run as: python benchmarks/judging.py AGENTCLINIC_GPT5_RUNS.jsonl AGENTCLINIC_MEDQA.jsonl [--judge
+MODEL] With --judge a language model judges the same diagnoses, and its agreement with both is told
+too.
 """
 
 import argparse
@@ -9,21 +11,21 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-from clinicians.llm import ModelError
-from clinicians.reply import MalformedReply
-from clinicians.teacher import Teacher
-from envs.build import build_environment
-from envs.records import BadCase, ClinicalEnvironment
-from envs.sources import read_cases
-from evaluation.agreement import agreement
-from evaluation.diagnoses import same_diagnosis
-from evaluation.judges import LlmJudge, OfflineJudge, documented_text
-from evaluation.judging import orders_of
-from evaluation.protocol import Requested, protocol
-from evaluation.scores import share
-from evaluation.transcripts import Transcript, read_transcripts
-from kg.encoder import load_encoder
-from tasks.scoring import disease_linker
+from medaction.envs.build import build_environment
+from medaction.envs.records import BadCase, ClinicalEnvironment
+from medaction.envs.sources import read_cases
+from medaction.evaluation.agreement import agreement
+from medaction.evaluation.diagnoses import same_diagnosis
+from medaction.evaluation.judges import LlmJudge, OfflineJudge, documented_text
+from medaction.evaluation.judging import orders_of
+from medaction.evaluation.protocol import Requested, protocol
+from medaction.evaluation.scores import share
+from medaction.evaluation.transcripts import Transcript, read_transcripts
+from medaction.kg.encoder import load_encoder
+from medaction.llm.calls import ModelError
+from medaction.llm.replies import MalformedReply
+from medaction.llm.teacher import Teacher
+from medaction.trajectories.scoring import disease_linker
 
 
 def main() -> None:
@@ -39,13 +41,21 @@ def main() -> None:
     raters["offline judge"] = [bool(sameness) for sameness in found]
     if given.judge:
         raters[given.judge.name] = [_verdict(given.judge, run) for run in runs]
-    print(f"{len(runs)} runs; right: " + ", ".join(f"{name} {sum(map(bool, column))}" for name, column in raters.items()))
+    print(
+        f"{len(runs)} runs; right: "
+        + ", ".join(f"{name} {sum(map(bool, column))}" for name, column in raters.items())
+    )
     names = list(raters)
     for place, one in enumerate(names):
         for other in names[place + 1 :]:
             agreed = agreement([raters[one], raters[other]])
-            print(f"{one} / {other}: raw {agreed.raw:.3f}, Krippendorff's alpha {agreed.alpha:.3f}, {agreed.items} verdicts")
-    print("why the offline judge took a diagnosis for the true one:", Counter(sameness.how for sameness in found if sameness))
+            print(
+                f"{one} / {other}: raw {agreed.raw:.3f}, Krippendorff's alpha {agreed.alpha:.3f}, {agreed.items} verdicts"
+            )
+    print(
+        "why the offline judge took a diagnosis for the true one:",
+        Counter(sameness.how for sameness in found if sameness),
+    )
     print("\ndisagreements (their verdict | ours | truth | stated):")
     for run, sameness in zip(runs, found, strict=True):
         if bool(sameness) != run.verdict:
@@ -62,7 +72,8 @@ def _verdict(judge: Teacher, run: Transcript) -> bool | None:
 
 
 def _tests(runs: list[Transcript], cases: Path) -> None:
-    """The ordered tests against the documented tests of the cases, which are found by their diagnosis."""
+    """The ordered tests against the documented tests of the cases, which are found by their
+    diagnosis."""
     reports = [report for report in read_cases(cases) if not isinstance(report, BadCase)]
     built = {report.case_id: build_environment(report).environment for report in reports}
     refused = sum(world is None for world in built.values())
@@ -77,12 +88,20 @@ def _tests(runs: list[Transcript], cases: Path) -> None:
         trajectory = run.trajectory(world)
         asked = Requested("", "", orders_of(trajectory.turns, trajectory))
         judging = OfflineJudge(disease_linker(), encoder.encode)
-        verdicts = asyncio.run(judging.tests(asked, world, documented_text(world), protocol("paper")))
+        verdicts = asyncio.run(
+            judging.tests(asked, world, documented_text(world), protocol("paper"))
+        )
         ordered += len(verdicts.requested)
-        answered += sum(bool(answer.results) for turn in trajectory.turns for answer in turn.answers)
-        scores.append([share([hit for _, hit in side]) for side in (verdicts.requested, verdicts.documented)])
+        answered += sum(
+            bool(answer.results) for turn in trajectory.turns for answer in turn.answers
+        )
+        scores.append(
+            [share([hit for _, hit in side]) for side in (verdicts.requested, verdicts.documented)]
+        )
     precision, recall = (sum(column) / len(column) for column in zip(*scores, strict=True))
-    print(f"\ntests: {len(scores)} runs whose case is there ({missing} are not; {refused} of {len(built)} cases were refused)")
+    print(
+        f"\ntests: {len(scores)} runs whose case is there ({missing} are not; {refused} of {len(built)} cases were refused)"
+    )
     print(
         f"precision {precision:.3f}, recall {recall:.3f}; {ordered} tests ordered, {answered} answered by AgentClinic's examiner"
     )

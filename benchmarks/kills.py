@@ -1,10 +1,12 @@
-"""A run that is killed again and again, against the same run left in peace: nothing that had finished is lost, nothing is double.
+"""A run that is killed again and again, against the same run left in peace: nothing that had
+finished is lost, nothing is double.
 
     python -m benchmarks.kills [--cases 200] [--kills 10] [--seed 1]
 
-At random points (by how many requests the simulated teacher has had) the flow's process, a Ray process or the model server gets SIGKILL.
-A flow is started again with the same command, a server at the same port some seconds later; Ray is left to itself. Prints what was
-killed when, and what the store then had. Exit status 1 when the run does not end as the undisturbed one did.
+At random points (by how many requests the simulated teacher has had) the flow's process, a Ray
+process or the model server gets SIGKILL. A flow is started again with the same command, a server at
+the same port some seconds later; Ray is left to itself. Prints what was killed when, and what the
+store then had. Exit status 1 when the run does not end as the undisturbed one did.
 """
 
 import argparse
@@ -26,10 +28,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.faults import teacher_file
-from flows.services import prefect_api
+from medaction.flows.services import prefect_api
+from medaction.trajectories.store import Store
 from tests.runs import medaction_process
 from tests.simulated_teacher import cases_in, requests_of, simulated_teacher
-from trajectories.store import Store
 
 KINDS = ("flow", "ray", "server")
 
@@ -42,7 +44,8 @@ from turns join trajectories using (trajectory_id) order by trajectory_id, numbe
 
 @dataclass(frozen=True)
 class Left:
-    """What a store has: a hash of every trajectory's turns by its id, the number of turns, and failures that are open."""
+    """What a store has: a hash of every trajectory's turns by its id, the number of turns, and
+    failures that are open."""
 
     hashes: dict[str, str]
     turns: int
@@ -50,26 +53,39 @@ class Left:
 
 
 def left_in(out: Path) -> Left:
-    """Opens the store, so nobody else may have it. Raises AssertionError when a turn or an id is there twice."""
+    """Opens the store, so nobody else may have it. Raises AssertionError when a turn or an id is
+    there twice."""
     with Store(out / "trajectories.duckdb") as store:
         rows = store.rows(PLAYED)
-        [(ids, distinct)] = store.rows("select count(*), count(distinct trajectory_id) from trajectories")
+        [(ids, distinct)] = store.rows(
+            "select count(*), count(distinct trajectory_id) from trajectories"
+        )
         failures = store.rows(
             "select stage, error_class, count(*) from failures where resolved is null group by all order by all"
         )
-    assert ids == distinct == len({row[0] for row in rows}), "a trajectory is there twice, or without turns"
+    assert ids == distinct == len({row[0] for row in rows}), (
+        "a trajectory is there twice, or without turns"
+    )
     assert len({row[:2] for row in rows}) == len(rows), "a turn is there twice"
     told: dict[str, list[str]] = {}
     for row in rows:
         told.setdefault(row[0], []).append(json.dumps(row[1:], default=str))
-    hashes = {id_: hashlib.sha256("\n".join(turns).encode()).hexdigest() for id_, turns in told.items()}
+    hashes = {
+        id_: hashlib.sha256("\n".join(turns).encode()).hexdigest() for id_, turns in told.items()
+    }
     return Left(hashes, len(rows), failures)
 
 
 def run(
-    home: Path, cases: Path, kills: list[tuple[str, int]], away_s: float, environment: Mapping[str, str], drawn: random.Random
+    home: Path,
+    cases: Path,
+    kills: list[tuple[str, int]],
+    away_s: float,
+    environment: Mapping[str, str],
+    drawn: random.Random,
 ) -> tuple[Left, list[tuple[str, int, int]]]:
-    """(what is left, [(killed, after requests, trajectories stored where the store could be looked at or -1)]) of a run.
+    """(what is left, [(killed, after requests, trajectories stored where the store could be looked
+    at or -1)]) of a run.
 
     `kills` are (kind, number of requests after which). `away_s` is how long the server stays away.
     """
@@ -99,7 +115,9 @@ def run(
                         server.wait()
                         time.sleep(away_s)
                         port = re.findall(r":(\d+)/", api_base)[0]
-                        server, _ = servers.enter_context(simulated_teacher(log, "--after-s", 0.05, "--port", port))
+                        server, _ = servers.enter_context(
+                            simulated_teacher(log, "--after-s", 0.05, "--port", port)
+                        )
                         told.append((kind, after, -1))
             if flow.returncode != -signal.SIGKILL:
                 assert flow.returncode == 0, (home / "medaction.log").read_text()[-3000:]
@@ -115,7 +133,9 @@ def _ray_processes(flow: int) -> list[tuple[int, str]]:
     parents, names = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            parents[int(folder.name)] = int(
+                (folder / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            )
             names[int(folder.name)] = (folder / "cmdline").read_bytes().split(b"\0")[0].decode()
         except (FileNotFoundError, ProcessLookupError):
             continue
@@ -130,17 +150,25 @@ def _ray_processes(flow: int) -> list[tuple[int, str]]:
 
 
 def kill_points(kills: int, requests: int, seed: int) -> list[tuple[str, int]]:
-    """So many (kind, after how many requests), spread evenly over the kinds and at random over a run of so many requests."""
+    """So many (kind, after how many requests), spread evenly over the kinds and at random over a
+    run of so many requests."""
     drawn = random.Random(seed)
     kinds = [KINDS[number % len(KINDS)] for number in range(kills)]
     drawn.shuffle(kinds)
-    return list(zip(kinds, sorted(drawn.sample(range(requests // 20, requests * 9 // 10), kills)), strict=True))
+    return list(
+        zip(
+            kinds,
+            sorted(drawn.sample(range(requests // 20, requests * 9 // 10), kills)),
+            strict=True,
+        )
+    )
 
 
 def compare(
     folder: Path, count: int, kills: int, seed: int, away_s: float, environment: Mapping[str, str]
 ) -> tuple[Left, Left, list[tuple[str, int, int]], int]:
-    """(undisturbed, disturbed, what was killed, requests that were made again although they had been answered)."""
+    """(undisturbed, disturbed, what was killed, requests that were made again although they had
+    been answered)."""
     cases = cases_in(folder / "cases", count)
     drawn = random.Random(seed)
     calm, _ = run(folder / "calm", cases, [], 0, environment, drawn)
@@ -151,25 +179,42 @@ def compare(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--away-s", type=float, default=8.0, help="seconds that a killed server stays away")
+    parser.add_argument(
+        "--away-s", type=float, default=8.0, help="seconds that a killed server stays away"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, prefect_api(Path(name) / "prefect") as api:
         environment = os.environ | {"PREFECT_API_URL": api}
-        calm, killed, told, again = compare(Path(name), given.cases, given.kills, given.seed, given.away_s, environment)
+        calm, killed, told, again = compare(
+            Path(name), given.cases, given.kills, given.seed, given.away_s, environment
+        )
     console = Console(width=120)
     table = Table("killed", "after requests", "rollouts stored then")
     for what, after, stored in told:
         table.add_row(what, str(after), str(stored) if stored >= 0 else "")
     console.print(table)
-    console.print(f"undisturbed: {len(calm.hashes)} rollouts, {calm.turns} turns, failures {calm.failures}")
-    console.print(f"killed:      {len(killed.hashes)} rollouts, {killed.turns} turns, failures {killed.failures}")
-    missing, extra = calm.hashes.keys() - killed.hashes.keys(), killed.hashes.keys() - calm.hashes.keys()
-    differing = sum(killed.hashes[id_] != hash_ for id_, hash_ in calm.hashes.items() if id_ in killed.hashes)
-    console.print(f"missing {len(missing)}, extra {len(extra)}, of other content {differing}; requests made again {again}")
+    console.print(
+        f"undisturbed: {len(calm.hashes)} rollouts, {calm.turns} turns, failures {calm.failures}"
+    )
+    console.print(
+        f"killed:      {len(killed.hashes)} rollouts, {killed.turns} turns, failures {killed.failures}"
+    )
+    missing, extra = (
+        calm.hashes.keys() - killed.hashes.keys(),
+        killed.hashes.keys() - calm.hashes.keys(),
+    )
+    differing = sum(
+        killed.hashes[id_] != hash_ for id_, hash_ in calm.hashes.items() if id_ in killed.hashes
+    )
+    console.print(
+        f"missing {len(missing)}, extra {len(extra)}, of other content {differing}; requests made again {again}"
+    )
     return 0 if calm == killed and len(told) == given.kills else 1
 
 

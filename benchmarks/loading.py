@@ -1,4 +1,5 @@
-"""What reading a full-size graph costs: CPU seconds, wall seconds and peak memory of a process of its own, from files and from the cache.
+"""What reading a full-size graph costs: CPU seconds, wall seconds and peak memory of a process of
+its own, from files and from the cache.
 
 Run as: python benchmarks/loading.py            writes 1.7 GB into a temporary folder
 """
@@ -17,8 +18,8 @@ import json, re, sys, time
 from pathlib import Path
 Path("/proc/self/clear_refs").write_text("5")  # or the peak would be that of the process that started this one
 wall = time.perf_counter()
-from kg.loaders import folder_of, import_graph
-from kg.graph import load_graph
+from medaction.kg.loaders import folder_of, import_graph
+from medaction.kg.graph import load_graph
 imported = time.process_time()
 if sys.argv[1] == "read":
     graph = load_graph(import_graph(Path(sys.argv[2])))
@@ -36,7 +37,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         environment = os.environ | {"MEDACTION_CACHE": str(folder / "cache")}
-        for path, write in ((folder / "kg.csv", write_primekg), (folder / "clingraph", write_clingraph)):
+        for path, write in (
+            (folder / "kg.csv", write_primekg),
+            (folder / "clingraph", write_clingraph),
+        ):
             path.parent.mkdir(exist_ok=True)
             if path.suffix == "":
                 path.mkdir()
@@ -46,7 +50,9 @@ def main() -> None:
                 ("load", "from the cache, with rustworkx's graph"),
             ):
                 command = [sys.executable, "-c", _CHILD, way, str(path)]
-                done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+                done = subprocess.run(
+                    command, env=environment, capture_output=True, text=True, check=True
+                )
                 found = json.loads(done.stdout)
                 print(
                     f"{what:44} {found['cpu']:6.1f} {found['imports']:8.1f} {found['wall']:7.1f} {found['mib']:6.0f}"

@@ -1,4 +1,5 @@
-"""Copies of case reports in other words, which a contamination check must find: synonyms, other order, other numbers, parts left out."""
+"""Copies of case reports in other words, which a contamination check must find: synonyms, other
+order, other numbers, parts left out."""
 
 import random
 import re
@@ -155,7 +156,10 @@ _SYNONYMS: dict[str, list[str]] = {}
 for _line in _GROUPS.strip().splitlines():
     _first, *_others = (part.strip() for part in _line.split("|"))
     _SYNONYMS[_first] = _others
-_WORDS = re.compile(r"\b(?:" + "|".join(sorted(map(re.escape, _SYNONYMS), key=len, reverse=True)) + r")\b", re.IGNORECASE)
+_WORDS = re.compile(
+    r"\b(?:" + "|".join(sorted(map(re.escape, _SYNONYMS), key=len, reverse=True)) + r")\b",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w]*-\d)")
 _LABEL = re.compile(r"^(?P<lead>[\s*#•-]*)(?P<label>[A-Z][^:*\n]{2,60}?)\**:\**\s*(?P<rest>.*)$")
 _SENTENCE = re.compile(r"(?<=[.;!?])\s+(?=[A-Z])")
@@ -165,17 +169,22 @@ _SHOWED = re.compile(
 _WHEN = re.compile(
     r"^(?P<when>(?:After|On|During|Following|At|In|Upon|Before|When|With|Since) [^,]{3,80}), (?P<main>[^.]{8,})\.?$"
 )
-_TAIL = re.compile(r"^(?P<main>[^,.]{8,}?),? (?P<when>(?:after|during|following|before|since|when) [^.,]{5,})\.?$")
+_TAIL = re.compile(
+    r"^(?P<main>[^,.]{8,}?),? (?P<when>(?:after|during|following|before|since|when) [^.,]{5,})\.?$"
+)
 _LIST = re.compile(r"\b((?:[\w-]+(?: [\w-]+){0,2}, ){1,6})(and|or) ([\w-]+(?: [\w-]+){0,2})\b")
 _ASIDES = ("of note, ", "at that point, ", "as recorded, ", "in this instance, ")
 
 
 def paraphrased(text: str, rng: random.Random, drop: float = 0.1) -> str:
-    """`text` in other words: sections and their sentences reordered, a share of them dropped, other numbers."""
+    """`text` in other words: sections and their sentences reordered, a share of them dropped, other
+    numbers."""
     sections = [_section(line, rng, drop) for line in text.splitlines() if line.strip()]
     sections = [section for section in sections if section]
     blocks = (
-        [sections[at : at + 2] for at in range(0, len(sections), 2)] if len(sections) > 3 else [[line] for line in sections]
+        [sections[at : at + 2] for at in range(0, len(sections), 2)]
+        if len(sections) > 3
+        else [[line] for line in sections]
     )
     rng.shuffle(blocks)
     return "\n".join(line for block in blocks for line in block)
@@ -214,7 +223,9 @@ def _sentence(sentence: str, rng: random.Random) -> str:
 def _relisted(listed: re.Match[str], rng: random.Random) -> str:
     items = [item.strip() for item in listed[1].split(",") if item.strip()] + [listed[3]]
     turned: Sequence[str] = items[::-1]
-    return ", ".join(turned[:-1]) + f" {listed[2]} {turned[-1]}" if rng.random() < 0.8 else listed[0]
+    return (
+        ", ".join(turned[:-1]) + f" {listed[2]} {turned[-1]}" if rng.random() < 0.8 else listed[0]
+    )
 
 
 def _reworded(text: str, rng: random.Random) -> str:
@@ -226,7 +237,8 @@ def _reworded(text: str, rng: random.Random) -> str:
 
 
 def _numbers(text: str, rng: random.Random) -> str:
-    """Each number up to 15 % larger or smaller, with as many decimals; a year some years later or earlier."""
+    """Each number up to 15 % larger or smaller, with as many decimals; a year some years later or
+    earlier."""
 
     def other(found: re.Match[str]) -> str:
         value, decimals = float(found[0]), len(found[0].partition(".")[2])

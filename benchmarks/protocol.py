@@ -1,9 +1,10 @@
-"""How often a model keeps to the protocol by itself: replies to held-out prompts, generated freely (no grammar), that parse.
+"""How often a model keeps to the protocol by itself: replies to held-out prompts, generated freely
+(no grammar), that parse.
 
     python benchmarks/protocol.py --data runs/demo SmolLM2/ runs/tiny/model
 
-The same prompts for every model, greedy, all at once. For each: replies that are one JSON object, replies in the whole grammar, and
-what was wrong with the others.
+The same prompts for every model, greedy, all at once. For each: replies that are one JSON object,
+replies in the whole grammar, and what was wrong with the others.
 """
 
 import argparse
@@ -18,7 +19,8 @@ import polars as pl
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from clinicians.reply import MalformedReply, json_object, parse_reply, split_thinking
+from medaction.envs.reply import parse_reply
+from medaction.llm.replies import MalformedReply, json_object, split_thinking
 
 
 def prompts(data: Path, records: int, turn: int | None) -> list[list[dict[str, str]]]:
@@ -36,13 +38,24 @@ def replies(model: Path, asked: list[list[dict[str, str]]], most: int) -> list[s
     tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     cuda = torch.cuda.is_available()
-    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16 if cuda else torch.float32)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        model, dtype=torch.bfloat16 if cuda else torch.float32
+    )
     loaded.to("cuda" if cuda else "cpu").eval()
-    texts = [tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) for messages in asked]
-    batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(loaded.device)
+    texts = [
+        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        for messages in asked
+    ]
+    batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(
+        loaded.device
+    )
     with torch.inference_mode():
-        written = loaded.generate(**batch, max_new_tokens=most, do_sample=False, pad_token_id=tokenizer.pad_token_id)
-    return tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        written = loaded.generate(
+            **batch, max_new_tokens=most, do_sample=False, pad_token_id=tokenizer.pad_token_id
+        )
+    return tokenizer.batch_decode(
+        written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+    )
 
 
 def measure(texts: list[str]) -> dict[str, Any]:
@@ -68,7 +81,9 @@ def measure(texts: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("models", nargs="+", type=Path, help="folders with safetensors")
     parser.add_argument("--data", type=Path, required=True, help="a dataset's folder, or its run's")
     parser.add_argument("--records", type=int, default=20)
@@ -80,7 +95,14 @@ def main() -> None:
     for model in given.models:
         started = time.perf_counter()
         texts = replies(model, asked, given.most)
-        print(json.dumps({"model": str(model)} | measure(texts) | {"seconds": round(time.perf_counter() - started)}, indent=1))
+        print(
+            json.dumps(
+                {"model": str(model)}
+                | measure(texts)
+                | {"seconds": round(time.perf_counter() - started)},
+                indent=1,
+            )
+        )
         if given.show:
             print(texts[0])
 

@@ -1,10 +1,12 @@
-"""The speed of rollouts beside other clients in the same run, and what a SIGKILL at half-time costs.
+"""The speed of rollouts beside other clients in the same run, and what a SIGKILL at half-time
+costs.
 
-Run as: python benchmarks/rollouts.py --out results/
-The model is a server on loopback (`benchmarks/rollouts/server.py`) in a process of its own, whose CPU time is not counted. Peers are
-installed on demand, each into an environment of its own under --venvs (with uv); one that cannot be installed or run is said to be missing.
-'engine': this project in one asyncio process, store and call cache included. 'distill': the whole flow with Prefect and Ray; its
-start-up is reported apart. Ideal: calls / 64 x seconds a call, or the longest chain of dependent calls where that is more.
+Run as: python benchmarks/rollouts.py --out results/ The model is a server on loopback
+(`benchmarks/rollouts/server.py`) in a process of its own, whose CPU time is not counted. Peers are
+installed on demand, each into an environment of its own under --venvs (with uv); one that cannot be
+installed or run is said to be missing. 'engine': this project in one asyncio process, store and
+call cache included. 'distill': the whole flow with Prefect and Ray; its start-up is reported apart.
+Ideal: calls / 64 x seconds a call, or the longest chain of dependent calls where that is more.
 """
 
 import argparse
@@ -46,13 +48,17 @@ console = Console(width=140)
 
 
 def write_cases(folder: Path, count: int) -> dict[str, list[str]]:
-    """`count` case reports made of the sample cases, each with a number of its own, and the menu of each by that number."""
+    """`count` case reports made of the sample cases, each with a number of its own, and the menu of
+    each by that number."""
     folder.mkdir(parents=True)
     samples = sorted((HERE.parent / "examples" / "cases").glob("*.json"))
     menus = {}
     for visit in range(count):
         case = json.loads(samples[visit % len(samples)].read_text())
-        case |= {"case_id": f"visit-{visit:05}", "initial_observation": f"Visit {visit}. {case['initial_observation']}"}
+        case |= {
+            "case_id": f"visit-{visit:05}",
+            "initial_observation": f"Visit {visit}. {case['initial_observation']}",
+        }
         menus[str(visit)] = [test["name"] for test in case["tests"]]
         (folder / f"visit-{visit:05}.json").write_text(json.dumps(case))
     return menus
@@ -60,7 +66,13 @@ def write_cases(folder: Path, count: int) -> dict[str, list[str]]:
 
 @contextmanager
 def model_server(menus: Path, profile: str) -> Iterator[str]:
-    command = [sys.executable, str(HERE / "rollouts" / "server.py"), str(menus), "--profile", profile]
+    command = [
+        sys.executable,
+        str(HERE / "rollouts" / "server.py"),
+        str(menus),
+        "--profile",
+        profile,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout
@@ -78,14 +90,18 @@ def ideal_s(calls: int, chain: int) -> float:
     return max(-(-calls // IN_FLIGHT), chain) * CALL_S
 
 
-def play(name: str, python: str, folder: Path, menus: Path, work: Row, profile: str = "fixed") -> Row:
+def play(
+    name: str, python: str, folder: Path, menus: Path, work: Row, profile: str = "fixed"
+) -> Row:
     """One client in a process of its own, against a new server."""
     folder.mkdir(parents=True)
     (folder / "work.json").write_text(json.dumps(work | {"folder": str(folder)}))
     command = [python, str(HERE / "rollouts" / "play.py"), name, str(folder / "work.json")]
     path = {"PYTHONPATH": str(HERE.parent)} if name == "engine" else {}
     with model_server(menus, profile) as url, (folder / "log.txt").open("w") as errors:
-        process, watch = run_watched([*command, url], stdout=subprocess.PIPE, stderr=errors, env=os.environ | path)
+        process, watch = run_watched(
+            [*command, url], stdout=subprocess.PIPE, stderr=errors, env=os.environ | path
+        )
         said, _ = process.communicate()
         watch.stop()
         log = log_of(url)
@@ -93,7 +109,9 @@ def play(name: str, python: str, folder: Path, menus: Path, work: Row, profile: 
         last = (folder / "log.txt").read_text().strip().splitlines()[-1:]
         return {"client": name, "missing": " ".join(last)[:100]}
     took = json.loads(said.strip().splitlines()[-1])
-    return _row(name, log, took["wall_s"], took["cpu_s"], watch, work) | {"rss": [(at, mib) for at, _, mib in watch.samples]}
+    return _row(name, log, took["wall_s"], took["cpu_s"], watch, work) | {
+        "rss": [(at, mib) for at, _, mib in watch.samples]
+    }
 
 
 def _row(name: str, log: Row, wall_s: float, cpu_s: float, watch: Watch, work: Row) -> Row:
@@ -109,29 +127,53 @@ def _row(name: str, log: Row, wall_s: float, cpu_s: float, watch: Watch, work: R
 def preset(folder: Path, url: str, work: Row) -> Path:
     """The settings of `medaction distill` for the tree; YAML is JSON's superset."""
     teachers = [
-        {"name": f"t{i}", "model": "openai/bench", "api_base": f"{url}/v1", "free_form": 0, "in_flight": IN_FLIGHT}
+        {
+            "name": f"t{i}",
+            "model": "openai/bench",
+            "api_base": f"{url}/v1",
+            "free_form": 0,
+            "in_flight": IN_FLIGHT,
+        }
         for i in range(work["teachers"])
     ]
     shape = {name: work[name] for name in ("rollouts", "launch_points", "branches")}
-    settings = {"teachers": teachers, "t_max": TURNS, "in_flight": work["cases_at_once"], "strategy": "none"} | shape
+    settings = {
+        "teachers": teachers,
+        "t_max": TURNS,
+        "in_flight": work["cases_at_once"],
+        "strategy": "none",
+    } | shape
     file = folder / "settings.yaml"
     file.write_text(json.dumps(settings | {"cases": work["reports"], "out": str(folder / "out")}))
     return file
 
 
 def distill(folder: Path, menus: Path, work: Row, kill_at: int | None = None) -> list[Row]:
-    """The whole flow; with `kill_at` all its processes are killed after so many calls, and it is started again."""
+    """The whole flow; with `kill_at` all its processes are killed after so many calls, and it is
+    started again."""
     folder.mkdir(parents=True)
     rows, before = [], {"answered": {}, "arrived": {}}
     environment = os.environ | {"MEDACTION_CALL_CACHE": str(folder / "calls")}
     with model_server(menus, "fixed") as url, (folder / "log.txt").open("w") as errors:
-        command = [sys.executable, "-m", "flows.cli", "distill", "--preset", str(preset(folder, url, work))]
+        command = [
+            sys.executable,
+            "-m",
+            "medaction.cli.main",
+            "distill",
+            "--preset",
+            str(preset(folder, url, work)),
+        ]
         for attempt in ("killed", "again") if kill_at else ("whole",):
             began = time.time()
-            process, watch = run_watched(command, stdout=errors, stderr=errors, env=environment, cwd=HERE.parent)
+            process, watch = run_watched(
+                command, stdout=errors, stderr=errors, env=environment, cwd=HERE.parent
+            )
             while process.poll() is None:
                 time.sleep(0.1)
-                if attempt == "killed" and sum((at_kill := log_of(url))["answered"].values()) >= kill_at:
+                if (
+                    attempt == "killed"
+                    and sum((at_kill := log_of(url))["answered"].values()) >= kill_at
+                ):
                     watch.kill()
                     at_kill = log_of(url)
                     process.wait()
@@ -141,7 +183,11 @@ def distill(folder: Path, menus: Path, work: Row, kill_at: int | None = None) ->
                 time.sleep(1)  # the server answers what was under way into closed connections
                 before = log_of(url)
                 rows.append(
-                    {"client": "distill, killed", "in_flight": at_kill["under_way"], "calls": sum(before["answered"].values())}
+                    {
+                        "client": "distill, killed",
+                        "in_flight": at_kill["under_way"],
+                        "calls": sum(before["answered"].values()),
+                    }
                 )
             elif process.returncode:
                 last = (folder / "log.txt").read_text().strip().splitlines()[-1:]
@@ -152,18 +198,32 @@ def distill(folder: Path, menus: Path, work: Row, kill_at: int | None = None) ->
                 cpu_s = watch.cpu_at(log["last"]) - watch.cpu_at(log["first"])
                 row = _row("distill", log, log["last"] - log["first"], cpu_s, watch, work)
                 rss = [(at, mib) for at, _, mib in watch.samples]
-                rows.append(row | {"start_s": log["first"] - began, "end_s": time.time() - log["last"], "rss": rss})
+                rows.append(
+                    row
+                    | {
+                        "start_s": log["first"] - began,
+                        "end_s": time.time() - log["last"],
+                        "rss": rss,
+                    }
+                )
     return rows
 
 
 def _after_the_kill(folder: Path, log: Row, work: Row) -> Row:
-    """Lost: planned rollouts that the store lacks in the end. Repeated: calls that were answered more than once."""
-    from trajectories.store import Store
+    """Lost: planned rollouts that the store lacks in the end. Repeated: calls that were answered
+    more than once."""
+    from medaction.trajectories.store import Store
 
     with Store(folder / "out" / "trajectories.duckdb") as store:
-        [(turns, rollouts)] = store.rows("select count(*), count(distinct trajectory_id) from turns")
+        [(turns, rollouts)] = store.rows(
+            "select count(*), count(distinct trajectory_id) from turns"
+        )
     answered = sum(log["answered"].values())
-    planned = work["cases"] * work["teachers"] * (work["rollouts"] + work["launch_points"] * work["branches"])
+    planned = (
+        work["cases"]
+        * work["teachers"]
+        * (work["rollouts"] + work["launch_points"] * work["branches"])
+    )
     return {
         "all_calls": answered, "distinct": len(log["answered"]), "repeated": answered - len(log["answered"]),
         "stored_turns": turns, "planned_rollouts": planned, "lost": planned - rollouts,
@@ -181,7 +241,9 @@ def python_of(peer: str, venvs: Path) -> str | None:
         if uv is None:
             return None
         subprocess.run([uv, "venv", "-q", "--python", "3.11", str(venvs / peer)], check=False)
-        made = subprocess.run([uv, "pip", "install", "-q", "--python", str(python), *wanted.split()], check=False)
+        made = subprocess.run(
+            [uv, "pip", "install", "-q", "--python", str(python), *wanted.split()], check=False
+        )
         if made.returncode:
             shutil.rmtree(venvs / peer, ignore_errors=True)
             return None
@@ -190,12 +252,17 @@ def python_of(peer: str, venvs: Path) -> str | None:
 
 def work_for(reports: Path, cases: int, shape: Row) -> Row:
     """What the clients are to do. Peers get a prompt about as long as ours, and the same schema."""
-    from clinicians.prompts import messages
-    from clinicians.reply import reply_schema
+    from medaction.envs.prompts import messages
+    from medaction.envs.reply import reply_schema
 
-    observation = json.loads(next(iter(sorted(reports.glob("*.json")))).read_text())["initial_observation"]
+    observation = json.loads(next(iter(sorted(reports.glob("*.json")))).read_text())[
+        "initial_observation"
+    ]
     system = messages(observation, (), TURNS)[0]["content"]
-    form = {"type": "json_schema", "json_schema": {"name": "reply", "schema": reply_schema(False), "strict": True}}
+    form = {
+        "type": "json_schema",
+        "json_schema": {"name": "reply", "schema": reply_schema(False), "strict": True},
+    }
     text = observation.split(". ", 1)[1]
     told = {
         "system": system,
@@ -210,7 +277,17 @@ def work_for(reports: Path, cases: int, shape: Row) -> Row:
 
 def table_of(title: str, rows: list[Row]) -> Table:
     table = Table(title=title)
-    for name in ("client", "calls", "wall s", "wall / ideal", "CPU ms a call", "peak MiB", "in flight", "repeated", "load"):
+    for name in (
+        "client",
+        "calls",
+        "wall s",
+        "wall / ideal",
+        "CPU ms a call",
+        "peak MiB",
+        "in flight",
+        "repeated",
+        "load",
+    ):
         table.add_column(name, justify="left" if name == "client" else "right")
     for row in rows:
         if "missing" in row:
@@ -247,12 +324,21 @@ def draw(results: Row, file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = [row for row in [*results.get("flat", []), *results.get("tree", [])] if "missing" not in row]
+    rows = [
+        row for row in [*results.get("flat", []), *results.get("tree", [])] if "missing" not in row
+    ]
     names = [f"{row['client']}\n{row['calls']} calls" for row in rows]
     figure, axes = pyplot.subplots(1, 2, figsize=(13, 4.5), layout="constrained")
-    for axis, key, title in zip(axes, ("cpu_ms_a_call", "wall_over_ideal"), ("CPU, ms a call", "Wall over ideal"), strict=True):
+    for axis, key, title in zip(
+        axes,
+        ("cpu_ms_a_call", "wall_over_ideal"),
+        ("CPU, ms a call", "Wall over ideal"),
+        strict=True,
+    ):
         bars = axis.bar(
-            names, [row[key] for row in rows], color=["C1" if row["client"] in ("engine", "distill") else "C0" for row in rows]
+            names,
+            [row[key] for row in rows],
+            color=["C1" if row["client"] in ("engine", "distill") else "C0" for row in rows],
         )
         axis.bar_label(bars, fmt="%.2f")
         axis.set_title(title)
@@ -261,16 +347,31 @@ def draw(results: Row, file: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--out", type=Path, required=True, help="an empty or new folder for tables, figure and the runs themselves"
+        "--out",
+        type=Path,
+        required=True,
+        help="an empty or new folder for tables, figure and the runs themselves",
     )
     parser.add_argument("--cases", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=3, help="how often every client plays the five dependent turns, in turn")
-    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
-    parser.add_argument("--venvs", type=Path, default=Path.home() / ".cache" / "medaction" / "peers")
     parser.add_argument(
-        "--parts", nargs="*", default=["flat", "tree", "faults", "kill"], choices=["flat", "tree", "faults", "kill", "memory"]
+        "--repeats",
+        type=int,
+        default=3,
+        help="how often every client plays the five dependent turns, in turn",
+    )
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument(
+        "--venvs", type=Path, default=Path.home() / ".cache" / "medaction" / "peers"
+    )
+    parser.add_argument(
+        "--parts",
+        nargs="*",
+        default=["flat", "tree", "faults", "kill"],
+        choices=["flat", "tree", "faults", "kill", "memory"],
     )
     given = parser.parse_args()
     out = given.out.resolve()
@@ -298,26 +399,46 @@ def main() -> None:
                 if python is None:
                     rows.append({"client": name, "missing": "it could not be installed"})
                     continue
-                rows.append(play(name, python, out / f"flat-{repeat}-{name}", menus, work_for(reports, given.cases, FLAT)))
+                rows.append(
+                    play(
+                        name,
+                        python,
+                        out / f"flat-{repeat}-{name}",
+                        menus,
+                        work_for(reports, given.cases, FLAT),
+                    )
+                )
         note("flat", medians(rows))
-        console.print(table_of(f"{given.cases} cases x {TURNS} dependent turns, medians of {given.repeats}", results["flat"]))
+        console.print(
+            table_of(
+                f"{given.cases} cases x {TURNS} dependent turns, medians of {given.repeats}",
+                results["flat"],
+            )
+        )
     tree = work_for(reports, given.cases, TREE)
     if "tree" in given.parts:
         console.print("the tree: bare clients with as many calls, engine, then the whole flow")
         # As many calls of bare clients: over 500 calls their start-up weighs more than their work.
         as_many = work_for(reports, given.cases, FLAT) | {"cases": 7 * given.cases}
-        bare = [play(name, sys.executable, out / f"tree-{name}", menus, as_many) for name in ("aiohttp", "litellm")]
+        bare = [
+            play(name, sys.executable, out / f"tree-{name}", menus, as_many)
+            for name in ("aiohttp", "litellm")
+        ]
         rows = [*bare, play("engine", sys.executable, out / "tree-engine", menus, tree)]
         rows += distill(out / "tree-distill", menus, tree)
         note("tree", rows)
-        console.print(table_of(f"{given.cases} cases x 2 teachers x (3 + branch) x {TURNS} turns", rows))
+        console.print(
+            table_of(f"{given.cases} cases x 2 teachers x (3 + branch) x {TURNS} turns", rows)
+        )
         if "start_s" in rows[-1]:
             console.print(
                 f"distill: {rows[-1]['start_s']:.0f} s before the first call, {rows[-1]['end_s']:.0f} s after the last"
             )
     if "faults" in given.parts:
         console.print("log-normal latency and 3 % faults: engine")
-        note("faults", [play("engine", sys.executable, out / "faults-engine", menus, tree, "faults")])
+        note(
+            "faults", [play("engine", sys.executable, out / "faults-engine", menus, tree, "faults")]
+        )
         console.print(table_of("the tree with log-normal latency and faults", results["faults"]))
     if "kill" in given.parts:
         console.print("SIGKILL at half of the calls, then again")
@@ -326,7 +447,10 @@ def main() -> None:
         console.print(results["kill"])
     if "memory" in given.parts:
         console.print("memory: the engine over the whole tree")
-        note("memory", [play("engine", sys.executable, out / "memory", menus, tree | {"cases_at_once": 16})])
+        note(
+            "memory",
+            [play("engine", sys.executable, out / "memory", menus, tree | {"cases_at_once": 16})],
+        )
     draw(results, out / "rollouts.png")
 
 

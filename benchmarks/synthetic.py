@@ -1,7 +1,9 @@
-"""Graphs of PrimeKG's and ClinGraph's size with heavy-tailed degrees, generated: nothing in them means anything.
+"""Graphs of PrimeKG's and ClinGraph's size with heavy-tailed degrees, generated: nothing in them
+means anything.
 
-Node and row counts by type and relation are those that the graphs' authors publish; who is joined to whom is drawn at random,
-each end by a power law, so that hubs are as frequent as in such graphs. Files are in the official schemas.
+Node and row counts by type and relation are those that the graphs' authors publish; who is joined
+to whom is drawn at random, each end by a power law, so that hubs are as frequent as in such graphs.
+Files are in the official schemas.
 """
 
 from pathlib import Path
@@ -58,7 +60,8 @@ _WORDS = (
 
 
 def write_primekg(path: Path, seed: int = 0, share: float = 1.0) -> int:
-    """Write a `kg.csv` (comma, each edge in both directions) with this share of the relations' rows; returns how many rows."""
+    """Write a `kg.csv` (comma, each edge in both directions) with this share of the relations'
+    rows; returns how many rows."""
     rng = np.random.default_rng(seed)
     nodes = _nodes(PRIMEKG_NODES, rng)
     parts = []
@@ -72,21 +75,29 @@ def write_primekg(path: Path, seed: int = 0, share: float = 1.0) -> int:
     frame = pl.concat(parts).with_columns(display_relation=pl.col("relation").str.slice(0, 12))
     for side, table in zip("xy", sides, strict=True):
         frame = frame.join(table, on=f"{side}_index", how="left", maintain_order="left")
-    columns = [f"{side}_{column}" for side in "xy" for column in ("index", "id", "type", "name", "source")]
+    columns = [
+        f"{side}_{column}" for side in "xy" for column in ("index", "id", "type", "name", "source")
+    ]
     frame.select("relation", "display_relation", *columns).write_csv(path)
     return frame.height
 
 
 def write_clingraph(folder: Path, seed: int = 1, share: float = 1.0) -> int:
-    """Write `ClinGraph_nodes.csv` and `ClinGraph_edges.csv` (TAB) with this share of the edges; returns how many edges."""
+    """Write `ClinGraph_nodes.csv` and `ClinGraph_edges.csv` (TAB) with this share of the edges;
+    returns how many edges."""
     rng = np.random.default_rng(seed)
     nodes = _nodes(CLINGRAPH_NODES, rng).with_columns(node_id=pl.format("{}.0:{}", "index", "type"))
     table = nodes.select(
-        "node_id", pl.col("name").alias("node_name"), pl.col("type").alias("ntype"), pl.col("index").alias("node_index")
+        "node_id",
+        pl.col("name").alias("node_name"),
+        pl.col("type").alias("ntype"),
+        pl.col("index").alias("node_index"),
     )
     table.write_csv(folder / "ClinGraph_nodes.csv", separator="\t")
     count = round(CLINGRAPH_EDGES * share)
-    x, y = _distinct(lambda size: (_draw(nodes.height, size, rng), _draw(nodes.height, size, rng)), count).T
+    x, y = _distinct(
+        lambda size: (_draw(nodes.height, size, rng), _draw(nodes.height, size, rng)), count
+    ).T
     frame = pl.DataFrame({"node_index_x": x, "node_index_y": y}).with_row_index("index")
     for side in "xy":
         named = table.rename({column: f"{column}_{side}" for column in table.columns})
@@ -99,19 +110,27 @@ def write_clingraph(folder: Path, seed: int = 1, share: float = 1.0) -> int:
 
 
 def _nodes(counts: dict[str, int], rng: np.random.Generator) -> pl.DataFrame:
-    """Columns index, type, name; the types mixed, names of three words and a number, some with a comma."""
+    """Columns index, type, name; the types mixed, names of three words and a number, some with a
+    comma."""
     types = rng.permutation(np.repeat(list(counts), list(counts.values())))
     words = np.array(_WORDS)[rng.integers(0, len(_WORDS), (3, len(types)))]
     index = pl.Series("index", np.arange(len(types)))
     comma = pl.select(pl.when(index % 9 == 0).then(pl.lit(", ")).otherwise(pl.lit(" "))).to_series()
-    name = pl.select(pl.format("{} {} {}{}{}", *(pl.Series(row) for row in words), comma, index)).to_series()
+    name = pl.select(
+        pl.format("{} {} {}{}{}", *(pl.Series(row) for row in words), comma, index)
+    ).to_series()
     return pl.DataFrame({"index": index, "type": types, "name": name})
 
 
-def _pairs(nodes: pl.DataFrame, left: str, right: str, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` distinct pairs (x, y), x of type `left` and y of type `right`, x != y: shape (count, 2)."""
+def _pairs(
+    nodes: pl.DataFrame, left: str, right: str, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """`count` distinct pairs (x, y), x of type `left` and y of type `right`, x != y: shape (count,
+    2)."""
     xs, ys = (nodes.filter(pl.col("type") == kind)["index"].to_numpy() for kind in (left, right))
-    return _distinct(lambda size: (xs[_draw(len(xs), size, rng)], ys[_draw(len(ys), size, rng)]), count)
+    return _distinct(
+        lambda size: (xs[_draw(len(xs), size, rng)], ys[_draw(len(ys), size, rng)]), count
+    )
 
 
 def _distinct(draw, count: int) -> np.ndarray:
@@ -127,6 +146,7 @@ def _distinct(draw, count: int) -> np.ndarray:
 
 
 def _draw(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Positions 0..count-1 with chances of a power law: the expected degree of the k-th node falls as (k + 20) ** -0.6."""
+    """Positions 0..count-1 with chances of a power law: the expected degree of the k-th node falls
+    as (k + 20) ** -0.6."""
     chances = np.cumsum((np.arange(count) + 20.0) ** -0.6)
     return np.searchsorted(chances, rng.random(size) * chances[-1])

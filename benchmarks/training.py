@@ -1,11 +1,14 @@
-"""Tokens a second, memory and share of useful tokens: our trainer against TRL's SFTTrainer with its defaults, one after the other.
+"""Tokens a second, memory and share of useful tokens: our trainer against TRL's SFTTrainer with its
+defaults, one after the other.
 
-Both see the same records, model, precision and batch in one run, each in a process of its own; only ratios mean anything on a
-machine with other work. Tokens are the records' own, without padding. `loss_share`: the share of them that the loss is on;
-`padding`: the share of what went through the model that was padding. TRL is no dependency: pip install trl datasets.
+Both see the same records, model, precision and batch in one run, each in a process of its own; only
+ratios mean anything on a machine with other work. Tokens are the records' own, without padding.
+`loss_share`: the share of them that the loss is on; `padding`: the share of what went through the
+model that was padding. TRL is no dependency: pip install trl datasets.
 
-    python -m benchmarks.training --data runs/demo --model SmolLM2/ --records 32
-    python -m benchmarks.training --data runs/demo --shape qwen3-8b --tokenizer Qwen3-8B/ --row-tokens 16384   # a GPU
+    python -m benchmarks.training --data runs/demo --model SmolLM2/ --records 32 python -m
+    benchmarks.training --data runs/demo --shape qwen3-8b --tokenizer Qwen3-8B/ --row-tokens 16384
+    # a GPU
 """
 
 import argparse
@@ -30,7 +33,8 @@ SHAPES: dict[str, dict[str, int | bool]] = {
 
 
 def random_model(shape: str, tokenizer: Path, folder: Path) -> Path:
-    """A Qwen3 of a shape with random bf16 weights, and the tokenizer (with its chat template) in `tokenizer`."""
+    """A Qwen3 of a shape with random bf16 weights, and the tokenizer (with its chat template) in
+    `tokenizer`."""
     import torch
     from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
@@ -47,9 +51,9 @@ def random_model(shape: str, tokenizer: Path, folder: Path) -> Path:
 
 
 def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, float]:
-    from training.curves import read_log
-    from training.launch import fit, prepare_run
-    from training.settings import TrainSettings
+    from medaction.training.curves import read_log
+    from medaction.training.launch import fit, prepare_run
+    from medaction.training.settings import TrainSettings
 
     settings = TrainSettings(
         data=[str(given.data)], base=str(model), out=out, scale=given.records, max_length=given.max_length,
@@ -62,13 +66,16 @@ def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, float]:
     steps = [line for line in read_log(out / "log.jsonl") if "loss" in line]
     warm = steps[1:] or steps
     return {
-        "tokens_per_s": sum(line["tokens"] for line in warm) / sum(line["seconds"] for line in warm),
-        "targets_per_s": sum(line["targets"] for line in warm) / sum(line["seconds"] for line in warm),
+        "tokens_per_s": sum(line["tokens"] for line in warm)
+        / sum(line["seconds"] for line in warm),
+        "targets_per_s": sum(line["targets"] for line in warm)
+        / sum(line["seconds"] for line in warm),
         "steps": len(steps),
         "loss_share": report["target_share"],
         "padding": 0.0,
         "peak_gib": steps[-1]["memory_gib"],
-        "mfu": sum(line["mfu"] * line["seconds"] for line in warm) / sum(line["seconds"] for line in warm),
+        "mfu": sum(line["mfu"] * line["seconds"] for line in warm)
+        / sum(line["seconds"] for line in warm),
     }
 
 
@@ -78,7 +85,7 @@ import polars as pl, torch
 from datasets import Dataset
 from transformers import AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
-from training.progress import memory
+from medaction.training.progress import memory
 
 job = json.loads(sys.argv[1])
 cuda = torch.cuda.is_available()
@@ -121,30 +128,44 @@ def trl(given: argparse.Namespace, model: Path, out: Path, samples: Path) -> dic
         "data": str(given.data), "run": (given.data / "dataset").is_dir(), "samples": str(samples), "model": str(model), "out": str(out),
         "batch": given.batch, "micro": given.micro, "max_length": given.max_length, "checkpointing": given.checkpointing,
     }  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", TRL, json.dumps(job)], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", TRL, json.dumps(job)], stdout=subprocess.PIPE, text=True, check=True
+    )
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="a dataset's folder, or its run's")
     parser.add_argument("--model", type=Path, help="a folder of safetensors")
     parser.add_argument("--shape", choices=SHAPES, help="random weights instead")
-    parser.add_argument("--tokenizer", type=Path, help="with --shape: a folder with a tokenizer and its chat template")
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="with --shape: a folder with a tokenizer and its chat template",
+    )
     parser.add_argument("--records", type=int, default=32)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--micro", type=int, default=8, help="TRL's records at once (its default is 8)")
+    parser.add_argument(
+        "--micro", type=int, default=8, help="TRL's records at once (its default is 8)"
+    )
     parser.add_argument("--max-length", type=int, default=2048)
     parser.add_argument("--row-tokens", type=int, default=8192)
     parser.add_argument("--zero", type=int, default=0, help="DeepSpeed's ZeRO stage of ours")
     checkpointing = "gradient checkpointing, in both (on by default, as in both)"
-    parser.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, default=True, help=checkpointing)
+    parser.add_argument(
+        "--checkpointing", action=argparse.BooleanOptionalAction, default=True, help=checkpointing
+    )
     parser.add_argument("--only", choices=["ours"], help="without TRL")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         model = given.model or random_model(given.shape, given.tokenizer, folder / "model")
-        packages = ("torch", "transformers") if given.only == "ours" else ("torch", "transformers", "trl")
+        packages = (
+            ("torch", "transformers") if given.only == "ours" else ("torch", "transformers", "trl")
+        )
         result: dict[str, dict] = {"versions": {name: version(name) for name in packages}}
         result["ours"] = ours(given, model, folder / "ours")
         if given.only != "ours":

@@ -1,13 +1,17 @@
-"""DTC and a distance like RAC on real runs of a language model: is either nearer to the truth where the run was right?
+"""DTC and a distance like RAC on real runs of a language model: is either nearer to the truth where
+the run was right?
 
     python benchmarks/transcripts.py --data FOLDER [--out FOLDER]
 
-FOLDER holds transcripts/agentclinic_gpt5_runs.jsonl: GPT-5 runs on AgentClinic cases, judged right or wrong by a moderator model.
+FOLDER holds transcripts/agentclinic_gpt5_runs.jsonl: GPT-5 runs on AgentClinic cases, judged right
+or wrong by a moderator model.
 
-DTC: hops from the final diagnosis to the true one on the open disease graph (paper, equation 3). Tests: hops from each test that the
-run ordered to the true diagnosis on the open test graph, their least and their mean. That is no RAC, which is about changes of the
-differential; runs of this kind do not tell their differential. What links to no node is counted and left out.
-AUC: the chance that a right run is nearer than a wrong one, ties counted as half, with a 95 % bootstrap interval over runs.
+DTC: hops from the final diagnosis to the true one on the open disease graph (paper, equation 3).
+Tests: hops from each test that the run ordered to the true diagnosis on the open test graph, their
+least and their mean. That is no RAC, which is about changes of the differential; runs of this kind
+do not tell their differential. What links to no node is counted and left out. AUC: the chance that
+a right run is nearer than a wrong one, ties counted as half, with a 95 % bootstrap interval over
+runs.
 """
 
 import argparse
@@ -19,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kg.graph import Graph, hops, hops_from
-from kg.linking import Link, Linker
-from kg.open_graphs import open_disease_graph, open_test_graph
+from medaction.kg.graph import Graph, hops, hops_from
+from medaction.kg.linking import Link, Linker
+from medaction.kg.open_graphs import open_disease_graph, open_test_graph
 
 MEASURES = ("DTC", "nearest test", "mean of tests")
 _REQUEST = re.compile(r"REQUEST TEST:\s*(.+)")
@@ -40,7 +44,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A run's distances by measure; None where unknown. unlinked: which of truth, diagnosis and tests are no node."""
+    """A run's distances by measure; None where unknown. unlinked: which of truth, diagnosis and
+    tests are no node."""
 
     run: Run
     values: dict[str, float | None]
@@ -65,8 +70,12 @@ def read_runs(path: Path) -> list[Run]:
         Run(
             row["correct"],
             row["ground_truth"],
-            found[1].strip() if (found := _FINAL.search(row["diagnosis_text"])) else row["diagnosis_text"].strip(),
-            tuple(order.replace("_", " ").strip() for order in _REQUEST.findall(row["doctor_hist"])),
+            found[1].strip()
+            if (found := _FINAL.search(row["diagnosis_text"]))
+            else row["diagnosis_text"].strip(),
+            tuple(
+                order.replace("_", " ").strip() for order in _REQUEST.findall(row["doctor_hist"])
+            ),
         )
         for row in rows
     ]
@@ -75,39 +84,59 @@ def read_runs(path: Path) -> list[Run]:
 def measure(runs: list[Run]) -> list[Measured]:
     disease_graph, test_graph = open_disease_graph(), open_test_graph()
     names = sorted({name for run in runs for name in (run.truth, run.diagnosis)})
-    diagnoses = {link.text: link for link in Linker(disease_graph, ("disease", "phenotype")).link(names)}
+    diagnoses = {
+        link.text: link for link in Linker(disease_graph, ("disease", "phenotype")).link(names)
+    }
     orders = sorted({test for run in runs for test in run.tests})
     tests = {link.text: link for link in Linker(test_graph, ("test",)).link(orders)}
     return [_measured(run, diagnoses, tests, disease_graph, test_graph) for run in runs]
 
 
 def _measured(
-    run: Run, diagnoses: dict[str, Link], tests: dict[str, Link], disease_graph: Graph, test_graph: Graph
+    run: Run,
+    diagnoses: dict[str, Link],
+    tests: dict[str, Link],
+    disease_graph: Graph,
+    test_graph: Graph,
 ) -> Measured:
     truth, final = diagnoses[run.truth].node, diagnoses[run.diagnosis].node
     nodes = {node for test in run.tests if (node := tests[test].node) is not None}
     known: list[int] = []
     if truth is not None:
-        known = [distance for distance in hops_from(test_graph, truth, nodes).values() if distance is not None]
+        known = [
+            distance
+            for distance in hops_from(test_graph, truth, nodes).values()
+            if distance is not None
+        ]
     values: dict[str, float | None] = {
-        "DTC": hops(disease_graph, final, truth) if truth is not None and final is not None else None,
+        "DTC": hops(disease_graph, final, truth)
+        if truth is not None and final is not None
+        else None,
         "nearest test": min(known, default=None),
         "mean of tests": float(np.mean(known)) if known else None,
     }
     unlinked = ["truth"] * (truth is None) + ["diagnosis"] * (final is None)
-    return Measured(run, values, (*unlinked, *("test" for test in run.tests if tests[test].node is None)))
+    return Measured(
+        run, values, (*unlinked, *("test" for test in run.tests if tests[test].node is None))
+    )
 
 
 def of(measured: list[Measured], measure: str, correct: bool) -> list[float]:
     """The known values of the right or of the wrong runs."""
-    return [value for row in measured if row.run.correct is correct and (value := row.values[measure]) is not None]
+    return [
+        value
+        for row in measured
+        if row.run.correct is correct and (value := row.values[measure]) is not None
+    ]
 
 
 def print_table(measured: list[Measured]) -> None:
     unlinked = Counter(kind for row in measured for kind in row.unlinked)
     orders = sum(len(row.run.tests) for row in measured)
     right = sum(row.run.correct for row in measured)
-    print(f"{right} right and {len(measured) - right} wrong runs; {sum(not row.run.tests for row in measured)} ordered no test")
+    print(
+        f"{right} right and {len(measured) - right} wrong runs; {sum(not row.run.tests for row in measured)} ordered no test"
+    )
     print(
         f"unlinked: {unlinked['truth']} truths, {unlinked['diagnosis']} final diagnoses, {unlinked['test']} of {orders} orders"
     )
@@ -116,7 +145,9 @@ def print_table(measured: list[Measured]) -> None:
         print(f"\n{measure} (known of {len(near)} right and {len(far)} wrong runs)")
         print(f"{'hops':>8}{'right':>8}{'wrong':>8}")
         for low in range(6):
-            shares = [np.mean([low <= value < low + 1 for value in values]) for values in (near, far)]
+            shares = [
+                np.mean([low <= value < low + 1 for value in values]) for values in (near, far)
+            ]
             print(
                 f"{f'{low}' if measure != 'mean of tests' else f'{low} to <{low + 1}':>8}"
                 + "".join(f"{s:8.0%}" for s in shares)
@@ -124,7 +155,9 @@ def print_table(measured: list[Measured]) -> None:
         beyond = [np.mean([value >= 6 for value in values]) for values in (near, far)]
         print(f"{'6 or more':>8}" + "".join(f"{share:8.0%}" for share in beyond))
         low_auc, high_auc = interval(near, far)
-        print(f"    mean{np.mean(near):8.2f}{np.mean(far):8.2f}    AUC {auc(near, far):.3f} ({low_auc:.3f} to {high_auc:.3f})")
+        print(
+            f"    mean{np.mean(near):8.2f}{np.mean(far):8.2f}    AUC {auc(near, far):.3f} ({low_auc:.3f} to {high_auc:.3f})"
+        )
 
 
 def auc(near: list[float], far: list[float]) -> float:
@@ -132,9 +165,14 @@ def auc(near: list[float], far: list[float]) -> float:
     return float(((a < b) + 0.5 * (a == b)).mean())
 
 
-def interval(near: list[float], far: list[float], samples: int = 5000, seed: int = 0) -> tuple[float, float]:
+def interval(
+    near: list[float], far: list[float], samples: int = 5000, seed: int = 0
+) -> tuple[float, float]:
     rng = np.random.default_rng(seed)
-    drawn = [auc(rng.choice(near, len(near)).tolist(), rng.choice(far, len(far)).tolist()) for _ in range(samples)]
+    drawn = [
+        auc(rng.choice(near, len(near)).tolist(), rng.choice(far, len(far)).tolist())
+        for _ in range(samples)
+    ]
     return float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))
 
 
@@ -148,11 +186,26 @@ def draw(measured: list[Measured], path: Path) -> Path:
     edges = np.arange(8)
     for panel, measure in zip(panels, MEASURES, strict=True):
         near, far = of(measured, measure, True), of(measured, measure, False)
-        for values, label, colour, shift in ((near, "right runs", "#2a6f97", 0.0), (far, "wrong runs", "#c8553d", 0.4)):
+        for values, label, colour, shift in (
+            (near, "right runs", "#2a6f97", 0.0),
+            (far, "wrong runs", "#c8553d", 0.4),
+        ):
             shares = np.histogram(values, bins=edges)[0] / max(len(values), 1)
-            panel.bar(edges[:-1] + shift, shares * 100, width=0.4, color=colour, label=f"{label} ({len(values)})", align="edge")
+            panel.bar(
+                edges[:-1] + shift,
+                shares * 100,
+                width=0.4,
+                color=colour,
+                label=f"{label} ({len(values)})",
+                align="edge",
+            )
         name = "final diagnosis to truth (DTC)" if measure == "DTC" else f"{measure} to truth"
-        panel.set(title=f"{name}\nAUC {auc(near, far):.2f}", xlabel="hops", xticks=edges[:-1] + 0.4, xticklabels=edges[:-1])
+        panel.set(
+            title=f"{name}\nAUC {auc(near, far):.2f}",
+            xlabel="hops",
+            xticks=edges[:-1] + 0.4,
+            xticklabels=edges[:-1],
+        )
         panel.legend(frameon=False)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("% of runs")

@@ -1,5 +1,5 @@
-"""How quick the viewer is on a large store: a finished run, copied over until it has so many trajectories.
-The time is that of the whole answer over HTTP, from a `medaction view` of its own.
+"""How quick the viewer is on a large store: a finished run, copied over until it has so many
+trajectories. The time is that of the whole answer over HTTP, from a `medaction view` of its own.
 
 Run as: python benchmarks/viewer.py runs/demo --trajectories 32000
 """
@@ -15,11 +15,12 @@ from pathlib import Path
 
 import httpx
 
-from trajectories.store import Store
+from medaction.trajectories.store import Store
 
 
 def grow(run: Path, out: Path, wanted: int) -> int:
-    """A store in `out` with the cases of `run` over and over, under other ids, until it holds `wanted` trajectories; how many it has."""
+    """A store in `out` with the cases of `run` over and over, under other ids, until it holds
+    `wanted` trajectories; how many it has."""
     out.mkdir(parents=True, exist_ok=True)
     with Store(out / "trajectories.duckdb") as store:
         store.db.execute(f"attach '{run / 'snapshot.duckdb'}' as small (read_only)")
@@ -29,10 +30,21 @@ def grow(run: Path, out: Path, wanted: int) -> int:
             "case_id": "case_id || '-' || copy", "environment_id": "environment_id || '-' || copy",
             "trajectory_id": "trajectory_id || '-' || copy", "parent_id": "parent_id || '-' || copy",
         }  # fmt: skip
-        for table in ("cases", "checks", "environments", "trajectories", "turns", "failures", "verdicts", "turn_scores"):
+        for table in (
+            "cases",
+            "checks",
+            "environments",
+            "trajectories",
+            "turns",
+            "failures",
+            "verdicts",
+            "turn_scores",
+        ):
             columns = [row[0] for row in store.rows(f"describe {table}")]
             chosen = ", ".join(other.get(name, f'"{name}"') for name in columns)
-            store.db.execute(f"insert into {table} select {chosen} from small.{table}, range({copies}) as copies(copy)")
+            store.db.execute(
+                f"insert into {table} select {chosen} from small.{table}, range({copies}) as copies(copy)"
+            )
         for table in ("meta", "runs", "links"):
             store.db.execute(f"insert or ignore into {table} select * from small.{table}")
         store.db.execute("detach small")
@@ -41,7 +53,9 @@ def grow(run: Path, out: Path, wanted: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="the folder of a finished run")
     parser.add_argument("--trajectories", type=int, default=32_000)
     parser.add_argument("--out", type=Path, help="keep the large store here")
@@ -69,7 +83,9 @@ def main() -> None:
                 page = case if page == "case" else page
                 began = time.perf_counter()
                 answer = httpx.get(url + page, timeout=60).raise_for_status()
-                print(f"{page:40} {time.perf_counter() - began:7.3f} s {len(answer.content) / 1000:9.0f} kB")
+                print(
+                    f"{page:40} {time.perf_counter() - began:7.3f} s {len(answer.content) / 1000:9.0f} kB"
+                )
                 if page == "/cases":
                     case = answer.text.split('<td><a href="')[1].split('"')[0]
 
@@ -77,11 +93,13 @@ def main() -> None:
 @contextmanager
 def viewer(out: Path) -> Iterator[str]:
     """The URL of a `medaction view` that runs until the block ends."""
-    command = [sys.executable, "-m", "flows.cli", "view", "--out", str(out), "--port", "0"]
+    command = [sys.executable, "-m", "medaction.cli.main", "view", "--out", str(out), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
-            yield next(word for word in process.stdout.readline().split() if word.startswith("http")).rstrip(";")
+            yield next(
+                word for word in process.stdout.readline().split() if word.startswith("http")
+            ).rstrip(";")
         finally:
             process.terminate()
 

@@ -1,10 +1,13 @@
-"""Free-form turns (paper, RQ2): the model reasons as it likes and commits to an action in its own words; a second call reads them.
+"""Free-form turns (paper, RQ2): the model reasons as it likes and commits to an action in its own
+words; a second call reads them.
 
-The text is what a model is trained on (`Turn.raw`, and `Turn.reasoning` too). Differential, pivot and action are read from it by the
-same model at temperature 0, in a schema, together with the passage that decides. A disease or an order that the text does not
-contain is refused, and so are a final diagnosis that the deciding passage does not contain, and a pivot of other words than the
-text's. So the record says little that the text does not; whether it says all that the text does, and no mere mention of a test as an
-order, only the second call knows. Confidences are the text's own percentages or, where it gives none, a reading of its words.
+The text is what a model is trained on (`Turn.raw`, and `Turn.reasoning` too). Differential, pivot
+and action are read from it by the same model at temperature 0, in a schema, together with the
+passage that decides. A disease or an order that the text does not contain is refused, and so are a
+final diagnosis that the deciding passage does not contain, and a pivot of other words than the
+text's. So the record says little that the text does not; whether it says all that the text does,
+and no mere mention of a test as an order, only the second call knows. Confidences are the text's
+own percentages or, where it gives none, a reading of its words.
 """
 
 import re
@@ -15,38 +18,42 @@ from typing import Any, Protocol
 from rapidfuzz import fuzz
 from rapidfuzz.distance import OSA
 
-from clinicians.llm import Completion, whole_text
-from clinicians.prompts import Message, extraction_messages, extraction_repair_messages, rewrite_messages
-from clinicians.reply import (
+from medaction.envs.prompts import extraction_messages, extraction_repair_messages, rewrite_messages
+from medaction.envs.reply import (
     MOST_TESTS,
     Commit,
     Extracted,
-    MalformedReply,
     OrdersRead,
     Undecided,
     extraction_schema,
     parse_extracted,
-    split_thinking,
 )
-from clinicians.text import DATA_TAGS, plain
-from trajectories.records import Hypothesis, Turn
+from medaction.envs.turns import Hypothesis, Turn
+from medaction.llm.calls import Completion, Message, whole_text
+from medaction.llm.replies import MalformedReply, split_thinking
+from medaction.llm.untrusted import DATA_TAGS, plain
 
 COPIED = 90.0
-"""Percent of agreement (rapidfuzz partial ratio of the words) from which a passage is the text's own."""
+"""Percent of agreement (rapidfuzz partial ratio of the words) from which a passage is the text's
+own."""
 
 
 _TAGS = re.compile(rf"</?(?:{'|'.join(DATA_TAGS)})>")
 
 
 class NoAction(MalformedReply):
-    """A free-form text from which no turn can be read: it orders nothing and commits to nothing, or both, or names no disease."""
+    """A free-form text from which no turn can be read: it orders nothing and commits to nothing, or
+    both, or names no disease."""
 
 
 class Ask(Protocol):
     """One call to the model that plays."""
 
     async def __call__(
-        self, asked: Sequence[Message], schema: dict[str, Any] | None = None, temperature: float | None = None
+        self,
+        asked: Sequence[Message],
+        schema: dict[str, Any] | None = None,
+        temperature: float | None = None,
     ) -> Completion: ...
 
     def refused(self, fault: MalformedReply) -> None:
@@ -54,8 +61,9 @@ class Ask(Protocol):
 
 
 async def write_turn(ask: Ask, asked: Sequence[Message], number: int, last_turn: bool) -> Turn:
-    """A free-form turn: two calls, and at most four more, because a text that is no turn and a record that does not fit
-    are each mended once. Without answers and usage. Raises NoAction and MalformedReply, with the texts in `raw`, and ModelError.
+    """A free-form turn: two calls, and at most four more, because a text that is no turn and a
+    record that does not fit are each mended once. Without answers and usage. Raises NoAction and
+    MalformedReply, with the texts in `raw`, and ModelError.
     """
     written = await ask(asked)
     try:
@@ -100,7 +108,8 @@ async def _read(ask: Ask, written: Completion, number: int, last_turn: bool) -> 
 
 
 def _differential(extracted: Extracted) -> tuple[Hypothesis, ...]:
-    """The differential that was read. A diagnosis that the text commits to and does not rank leads it, with what is left of 100."""
+    """The differential that was read. A diagnosis that the text commits to and does not rank leads
+    it, with what is left of 100."""
     read = tuple(Hypothesis(line.diagnosis, line.confidence) for line in extracted.differential)
     if not isinstance(extracted.action, Commit):
         return read
@@ -113,10 +122,16 @@ def _differential(extracted: Extracted) -> tuple[Hypothesis, ...]:
 def _prose(written: Completion) -> tuple[str, str]:
     """(thinking, the text), both harmless. Raises NoAction when it is no text to read."""
     if written.finish_reason == "length":
-        raise NoAction(f"it was cut off at the token limit ({written.usage.completion_tokens} tokens); be brief", written.text)
+        raise NoAction(
+            f"it was cut off at the token limit ({written.usage.completion_tokens} tokens); be brief",
+            written.text,
+        )
     thinking, body = split_thinking(written.text)
     if body.startswith("<think>"):
-        raise NoAction("the thinking did not end; close it with </think> and write the turn after it", written.text)
+        raise NoAction(
+            "the thinking did not end; close it with </think> and write the turn after it",
+            written.text,
+        )
     text = plain(body).strip()
     if not text:
         raise NoAction("it is empty", written.text)
@@ -128,37 +143,51 @@ def _prose(written: Completion) -> tuple[str, str]:
 
 
 def _record(reply: Completion, text: str, last_turn: bool) -> Extracted:
-    """What the reply read from `text`. Raises NoAction when the text is at fault, else MalformedReply."""
+    """What the reply read from `text`. Raises NoAction when the text is at fault, else
+    MalformedReply."""
     extracted = parse_extracted(whole_text(reply), last_turn)
     action = extracted.action
     if isinstance(action, Undecided):
         raise NoAction(f"it does not end in one clear decision ({action.undecided})", text)
     if fuzz.partial_ratio(_bare(extracted.decision), _bare(text)) < COPIED:
         raise MalformedReply(
-            "decision: the text does not say this; copy the sentence in which it says what it does now", reply.text
+            "decision: the text does not say this; copy the sentence in which it says what it does now",
+            reply.text,
         )
     named = [line.diagnosis for line in extracted.differential]
     acted = [action.final_diagnosis] if isinstance(action, Commit) else action.order_tests
-    faults = [f"differential: the text does not say {name!r}" for name in named if not stands_in(name, text)]
+    faults = [
+        f"differential: the text does not say {name!r}"
+        for name in named
+        if not stands_in(name, text)
+    ]
     if isinstance(action, Commit) and not stands_in(action.final_diagnosis, extracted.decision):
-        faults.append(f"action: the decision that you copied does not say {action.final_diagnosis!r}")
+        faults.append(
+            f"action: the decision that you copied does not say {action.final_diagnosis!r}"
+        )
     elif isinstance(action, OrdersRead):
-        faults += [f"action: the text does not say {name!r}" for name in acted if not stands_in(name, text)]
+        faults += [
+            f"action: the text does not say {name!r}" for name in acted if not stands_in(name, text)
+        ]
     if faults:
         raise MalformedReply("\n".join(faults[:5]), reply.text)
     if not named and not isinstance(action, Commit):
         raise NoAction("it names no disease that it holds possible", text)
     if not isinstance(action, Commit) and len(acted) > MOST_TESTS:
-        raise NoAction(f"it orders {len(acted)} tests; order the {MOST_TESTS} that matter most", text)
+        raise NoAction(
+            f"it orders {len(acted)} tests; order the {MOST_TESTS} that matter most", text
+        )
     if not _told_by(extracted.pivot, text):
         raise MalformedReply(
-            "pivot: this is not what the text is about; say what it wants to settle or what settled it", reply.text
+            "pivot: this is not what the text is about; say what it wants to settle or what settled it",
+            reply.text,
         )
     return extracted
 
 
 def _told_by(sentence: str, text: str) -> bool:
-    """Whether a third of the longer words of `sentence` stand in `text`: a sentence of its own, but not about something else."""
+    """Whether a third of the longer words of `sentence` stand in `text`: a sentence of its own, but
+    not about something else."""
     words = [word for word in re.findall(r"\w+", sentence) if len(word) >= 5]
     found = set(re.findall(r"\w+", text))
     return 3 * sum(any(_same(word, other) for other in found) for word in words) >= len(words)
@@ -169,20 +198,26 @@ def _bare(text: str) -> str:
 
 
 # Words that a name may have more than the text.
-_IDLE = re.compile(r"(?:a|an|and|for|from|in|of|on|or|s|the|to|with|levels?|panel|scan|study|tests?|testing)", re.IGNORECASE)
+_IDLE = re.compile(
+    r"(?:a|an|and|for|from|in|of|on|or|s|the|to|with|levels?|panel|scan|study|tests?|testing)",
+    re.IGNORECASE,
+)
 
 
 def stands_in(name: str, text: str) -> bool:
-    """Whether one sentence or line of `text` has every word of `name`, in any order; small words and endings do not count.
+    """Whether one sentence or line of `text` has every word of `name`, in any order; small words
+    and endings do not count.
 
-    A name with an abbreviation in brackets stands in a text that has either, and one whose initials the text has in capitals
-    stands in it too: 'complete blood count (CBC)' in '…, so a CBC'. This bounds what a reader can make up; it does
-    not tell an order from a mention.
+    A name with an abbreviation in brackets stands in a text that has either, and one whose initials
+    the text has in capitals stands in it too: 'complete blood count (CBC)' in '…, so a CBC'. This
+    bounds what a reader can make up; it does not tell an order from a mention.
     """
     sentences = [set(re.findall(r"\w+", sentence)) for sentence in re.split(r"[.;!?]\s|\n", text)]
     initials = "".join(word[0] for word in _words(_BRACKETS.sub(" ", name))).upper()
     return any(
-        (len(initials) > 2 and initials in words) or any(_all_in(form, words) for form in _forms(name)) for words in sentences
+        (len(initials) > 2 and initials in words)
+        or any(_all_in(form, words) for form in _forms(name))
+        for words in sentences
     )
 
 
@@ -204,11 +239,16 @@ def _all_in(wanted: list[str], words: set[str]) -> bool:
 
 
 def _same(one: str, other: str) -> bool:
-    """The same word, but for its ending ('biopsy', 'biopsies') or, from 5 letters on, one letter ('tumour', 'tumor')."""
+    """The same word, but for its ending ('biopsy', 'biopsies') or, from 5 letters on, one letter
+    ('tumour', 'tumor')."""
     a, b = one.casefold(), other.casefold()
     if a == b:
         return True
     if min(len(a), len(b)) < 4 or any(character.isdigit() for character in a + b):
         return False
-    common = next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    return common >= max(4, 0.6 * max(len(a), len(b))) or (min(len(a), len(b)) >= 5 and OSA.distance(a, b, score_cutoff=1) <= 1)
+    common = next(
+        (at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
+    return common >= max(4, 0.6 * max(len(a), len(b))) or (
+        min(len(a), len(b)) >= 5 and OSA.distance(a, b, score_cutoff=1) <= 1
+    )

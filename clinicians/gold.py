@@ -1,7 +1,9 @@
-"""Gold trajectories (paper, RQ1): a language model reconstructs the documented course of a report, turn by turn.
+"""Gold trajectories (paper, RQ1): a language model reconstructs the documented course of a report,
+turn by turn.
 
-The model writes the reasoning and orders by the numbers of the menu; results and the final diagnosis are the environment's own,
-so every ordered test is in the menu, every result is verbatim, and the last turn reaches the truth, by construction.
+The model writes the reasoning and orders by the numbers of the menu; results and the final
+diagnosis are the environment's own, so every ordered test is in the menu, every result is verbatim,
+and the last turn reaches the truth, by construction.
 """
 
 import hashlib
@@ -15,33 +17,26 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 from rapidfuzz import fuzz
 
-from clinicians.llm import complete
-from clinicians.prompts import Message
-from clinicians.reply import (
-    MalformedReply,
-    Prose,
-    RankedDiagnosis,
-    Sentence,
-    Strict,
-    json_object,
-    render,
-    schema_of,
-    split_thinking,
-)
-from clinicians.teacher import Teacher
-from clinicians.text import one_line
-from envs.extraction import quoted
-from envs.records import Answer, ClinicalEnvironment, DocumentedResult, DocumentedTest
-from trajectories.records import Hypothesis, Turn, Usage
+from medaction.envs.extraction import quoted
+from medaction.envs.records import Answer, ClinicalEnvironment, DocumentedResult, DocumentedTest
+from medaction.envs.reply import Prose, RankedDiagnosis, Sentence, Strict, render, schema_of
+from medaction.envs.turns import Hypothesis, Turn
+from medaction.llm.calls import Message, complete
+from medaction.llm.replies import MalformedReply, json_object, split_thinking
+from medaction.llm.teacher import Teacher
+from medaction.llm.untrusted import one_line
+from medaction.llm.usage import Usage
 
 ATTEMPTS = 3
 """The first reply and two more, each told what was wrong with the one before."""
 
 SAME_DIAGNOSIS = 85.0
-"""Percent of agreement (rapidfuzz token set ratio) from which the leader of the closing differential names the truth."""
+"""Percent of agreement (rapidfuzz token set ratio) from which the leader of the closing
+differential names the truth."""
 
 TOLD_LENGTH, TOLD_AT = 25, 95.0
-"""A line of a result of at least so many characters, found to so many percent in a reasoning, has been told there."""
+"""A line of a result of at least so many characters, found to so many percent in a reasoning, has
+been told there."""
 
 INSTRUCTIONS = """\
 You write down, as a diagnostician at the bedside would have thought it at the time, how the patient of a published case report was
@@ -80,17 +75,21 @@ class _Course(Strict):
     closing: _Closing
 
 
-GOLD_VERSION = "gold-" + hashlib.sha256(json.dumps([INSTRUCTIONS, schema_of(_Course)]).encode()).hexdigest()[:10]
+GOLD_VERSION = (
+    "gold-"
+    + hashlib.sha256(json.dumps([INSTRUCTIONS, schema_of(_Course)]).encode()).hexdigest()[:10]
+)
 """Changes with the prompt and with the reply's grammar."""
 
 
 async def reconstruct(
     writer: Teacher, report_text: str, environment: ClinicalEnvironment, t_max: int, seed: int
 ) -> tuple[Turn, ...]:
-    """The documented course as 2 to `t_max` turns, the last of which commits to the environment's diagnosis.
+    """The documented course as 2 to `t_max` turns, the last of which commits to the environment's
+    diagnosis.
 
-    What the writer spent stands in the first turn's usage. Raises MalformedReply when the last of ATTEMPTS replies was
-    faulty too, and ModelError.
+    What the writer spent stands in the first turn's usage. Raises MalformedReply when the last of
+    ATTEMPTS replies was faulty too, and ModelError.
     """
     asked: list[Message] = [
         {"role": "system", "content": INSTRUCTIONS},
@@ -107,7 +106,11 @@ async def reconstruct(
             if attempt == ATTEMPTS:
                 raise
             told = f"This cannot be used:\n{fault.message}\nReply again with the whole JSON object, with this put right."
-            asked = [*asked[:2], {"role": "assistant", "content": text}, {"role": "user", "content": told}]
+            asked = [
+                *asked[:2],
+                {"role": "assistant", "content": text},
+                {"role": "user", "content": told},
+            ]
             continue
         usage = replace(usage, seconds=time.monotonic() - started)
         return (replace(turns[0], repaired=attempt > 1, usage=usage), *turns[1:])
@@ -115,7 +118,9 @@ async def reconstruct(
 
 
 def _question(report_text: str, environment: ClinicalEnvironment, t_max: int) -> str:
-    menu = "\n".join(f"{number}. {one_line(test.name)}" for number, test in enumerate(environment.menu, 1))
+    menu = "\n".join(
+        f"{number}. {one_line(test.name)}" for number, test in enumerate(environment.menu, 1)
+    )
     return (
         f"{quoted(report_text)}\n\nKnown at the first encounter:\n{quoted(environment.initial_observation)}\n\n"
         f"Menu of documented tests:\n{menu}\n\nThe diagnosis that was made: {one_line(environment.diagnosis)}\n\n"
@@ -124,7 +129,8 @@ def _question(report_text: str, environment: ClinicalEnvironment, t_max: int) ->
 
 
 def course_schema(tests: int, t_max: int) -> dict[str, Any]:
-    """The JSON schema of a course over a menu of `tests` entries: bounded, so that no model runs on."""
+    """The JSON schema of a course over a menu of `tests` entries: bounded, so that no model runs
+    on."""
     schema = schema_of(_Course)
     turns = schema["properties"]["turns"]
     turns["maxItems"] = max(1, t_max - 1)
@@ -151,7 +157,9 @@ def read_course(text: str, environment: ClinicalEnvironment, t_max: int) -> tupl
         raise MalformedReply(str(error), text) from None
     if faults := list(_faults(course, environment, t_max)):
         raise MalformedReply("\n".join(faults[:5]), text)
-    turns = [_ordering(turn, number, environment.menu) for number, turn in enumerate(course.turns, 1)]
+    turns = [
+        _ordering(turn, number, environment.menu) for number, turn in enumerate(course.turns, 1)
+    ]
     closing = _turn(course.closing, len(turns) + 1, (), environment.diagnosis)
     return (replace(turns[0], thinking=thinking), *turns[1:], closing)
 
@@ -162,32 +170,51 @@ def _faults(course: _Course, environment: ClinicalEnvironment, t_max: int) -> li
     if len(course.turns) + 1 > t_max:
         faults.append(f"{len(course.turns)} turns and the closing are more than {t_max}")
     ordered = [number for turn in course.turns for number in turn.order_tests]
-    faults += [f"there is no test number {number}; the menu ends at {len(menu)}" for number in ordered if number > len(menu)]
-    faults += [f"test number {number} is ordered {times} times" for number, times in Counter(ordered).items() if times > 1]
+    faults += [
+        f"there is no test number {number}; the menu ends at {len(menu)}"
+        for number in ordered
+        if number > len(menu)
+    ]
+    faults += [
+        f"test number {number} is ordered {times} times"
+        for number, times in Counter(ordered).items()
+        if times > 1
+    ]
     known: set[int] = set()
     for place, turn in enumerate(course.turns, 1):
         ahead = [number for number in range(1, len(menu) + 1) if number not in known]
         for number in ahead:
             if _tells(f"{turn.reasoning} {turn.pivot}", menu[number - 1]):
-                faults.append(f"turn {place} tells the result of test number {number}, which was not known then")
+                faults.append(
+                    f"turn {place} tells the result of test number {number}, which was not known then"
+                )
         known.update(turn.order_tests)
     names = (environment.diagnosis, *environment.synonyms)
     leader = course.closing.differential[0].diagnosis
-    if not any(fuzz.token_set_ratio(leader.casefold(), name.casefold()) >= SAME_DIAGNOSIS for name in names):
-        faults.append(f"the closing differential is led by {leader!r}; the diagnosis that was made must stand first there")
+    if not any(
+        fuzz.token_set_ratio(leader.casefold(), name.casefold()) >= SAME_DIAGNOSIS for name in names
+    ):
+        faults.append(
+            f"the closing differential is led by {leader!r}; the diagnosis that was made must stand first there"
+        )
     return faults
 
 
 def _tells(prose: str, test: DocumentedTest) -> bool:
     lines = (line.casefold().strip() for line in test.result.splitlines())
     return any(
-        TOLD_LENGTH <= len(line) <= len(prose) and fuzz.partial_ratio(line, prose.casefold()) >= TOLD_AT for line in lines
+        TOLD_LENGTH <= len(line) <= len(prose)
+        and fuzz.partial_ratio(line, prose.casefold()) >= TOLD_AT
+        for line in lines
     )
 
 
 def _ordering(turn: _Ordering, number: int, menu: Sequence[DocumentedTest]) -> Turn:
     tests = [menu[place - 1] for place in turn.order_tests]
-    answers = tuple(Answer(test.name, (DocumentedResult(test.name, test.result),), "exact", 1.0) for test in tests)
+    answers = tuple(
+        Answer(test.name, (DocumentedResult(test.name, test.result),), "exact", 1.0)
+        for test in tests
+    )
     return replace(_turn(turn, number, tuple(test.name for test in tests), None), answers=answers)
 
 

@@ -2,21 +2,24 @@
 
 from typing import TYPE_CHECKING, cast
 
-from clinicians.llm_clinician import LlmClinician
-from clinicians.prompts import CONTEXT_TOKENS, PROMPT_VERSIONS
-from clinicians.teacher import Teacher
-from trajectories.records import Style
+from medaction.clinicians.language_model import LlmClinician
+from medaction.envs.prompts import PROMPT_VERSIONS
+from medaction.envs.turns import Style
+from medaction.llm.teacher import CONTEXT_TOKENS, Teacher
 
 if TYPE_CHECKING:
-    from clinicians.kg_clinician import KgClinician
+    from medaction.clinicians.graph.clinician import KgClinician
 
 
 def make_clinician(teacher: Teacher) -> "KgClinician | LlmClinician":
-    """The clinician that a teacher stands for. A local teacher must have been started (its model and api_base point at a server)."""
+    """The clinician that a teacher stands for. A local teacher must have been started (its model
+    and api_base point at a server)."""
     if not teacher.embedded:
         return LlmClinician(teacher, teacher.context_tokens or CONTEXT_TOKENS)
-    from clinicians.kg_clinician import KgClinician
-    from clinicians.kg_orders import Style as KgStyle  # SciPy and the graph's tables, which no language model needs
+    from medaction.clinicians.graph.clinician import KgClinician
+    from medaction.clinicians.graph.orders import (
+        Style as KgStyle,  # SciPy and the graph's tables, which no language model needs
+    )
 
     return KgClinician(cast(KgStyle, teacher.model))
 
@@ -28,6 +31,6 @@ def prompt_version(teacher: Teacher, style: Style = "schema") -> str:
     """
     if not teacher.embedded:
         return PROMPT_VERSIONS[style]
-    from clinicians.kg_clinician import KgClinician
+    from medaction.clinicians.graph.clinician import KgClinician
 
     return KgClinician.prompt_versions[style]

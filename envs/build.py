@@ -1,28 +1,45 @@
-"""From a case report to a clinical environment E = (o1, M, f), or to a refusal with the name of the check that failed (stage 1)."""
+"""From a case report to a clinical environment E = (o1, M, f), or to a refusal with the name of the
+check that failed (stage 1)."""
 
 import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 
-from envs import checks
-from envs.naming import normalise
-from envs.records import BadCase, Built, CaseReport, CheckResult, ClinicalEnvironment, DocumentedTest, StructuredCase
-from envs.redaction import Redacted, redact, share_cut
+from medaction.envs import checks
+from medaction.envs.naming import normalise
+from medaction.envs.records import (
+    BadCase,
+    Built,
+    CaseReport,
+    CheckResult,
+    ClinicalEnvironment,
+    DocumentedTest,
+    StructuredCase,
+)
+from medaction.envs.redaction import Redacted, redact, share_cut
 
 Extract = Callable[[CaseReport], StructuredCase]
-"""Reads o1, the menu and the diagnosis out of a report that came without sections (`envs.extraction.make_extractor`)."""
+"""Reads o1, the menu and the diagnosis out of a report that came without sections
+(`medaction.envs.extraction.make_extractor`)."""
 
 # Signs that are read off the patient at the first encounter: no test that has to be ordered.
-_EXAMINED = re.compile(r"vital signs|physical exam(?:ination)?|general (?:exam(?:ination)?|appearance)|vitals", re.IGNORECASE)
+_EXAMINED = re.compile(
+    r"vital signs|physical exam(?:ination)?|general (?:exam(?:ination)?|appearance)|vitals",
+    re.IGNORECASE,
+)
 
 
-def build_environment(report: CaseReport, extract: Extract | None = None, min_tests: int = 1) -> Built:
-    """The clinical environment of one report, or its refusal under the name of the first required check that fails.
+def build_environment(
+    report: CaseReport, extract: Extract | None = None, min_tests: int = 1
+) -> Built:
+    """The clinical environment of one report, or its refusal under the name of the first required
+    check that fails.
 
-    A report with sections is taken as it is; any other goes through `extract`. What can be mended without inventing is mended and
-    noted in `warnings`: `tidy`, and `envs.redaction`, which cuts whole sentences that tell too much out of the initial
-    observation as long as they are few. What leaks then is refused.
+    A report with sections is taken as it is; any other goes through `extract`. What can be mended
+    without inventing is mended and noted in `warnings`: `tidy`, and `medaction.envs.redaction`,
+    which cuts whole sentences that tell too much out of the initial observation as long as they are
+    few. What leaks then is refused.
     """
     try:
         structured = _structured(report, extract)
@@ -30,15 +47,22 @@ def build_environment(report: CaseReport, extract: Extract | None = None, min_te
         return Built(None, refusal)
     case, mended = tidy(structured)
     redacted = redact(report, case)
-    case = replace(redacted.case, initial_observation=without_void(redacted.case.initial_observation))
+    case = replace(
+        redacted.case, initial_observation=without_void(redacted.case.initial_observation)
+    )
     redacted = replace(redacted, case=case)
     mended = [*case.notes, *mended]
     mended += [f"cut from the initial observation: {sentence}" for sentence in redacted.cut]
     results = tuple(all_checks(report, redacted, min_tests))
     for result in results:
         if result.required and not result.passed:
-            return Built(None, BadCase(result.name, result.detail, report.case_id, report.path), results)
-    warnings = (*mended, *(f"{result.name}: {result.detail}" for result in results if not result.passed))
+            return Built(
+                None, BadCase(result.name, result.detail, report.case_id, report.path), results
+            )
+    warnings = (
+        *mended,
+        *(f"{result.name}: {result.detail}" for result in results if not result.passed),
+    )
     environment = ClinicalEnvironment(
         report.case_id, report.source, report.title, case.initial_observation, case.tests, case.diagnosis, case.synonyms,
         report.licence, report.evaluation_only, warnings, case.body_system, case.disease_type, case.rare,
@@ -80,15 +104,23 @@ def all_checks(report: CaseReport, redacted: Redacted, min_tests: int) -> list[C
 def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
     """What can be mended without inventing, and notes of it.
 
-    - A test whose result says that there is none ('Pending', 'Not performed') is left out: the oracle answers UNAVAILABLE.
+    - A test whose result says that there is none ('Pending', 'Not performed') is left out: the
+      oracle answers UNAVAILABLE.
     - Vital signs and examination findings that the initial observation tells already are no test.
     - Control and invisible characters leave the initial observation.
-    - Tests of the same name become one: equal results once, different ones verbatim on lines of their own, in order.
+    - Tests of the same name become one: equal results once, different ones verbatim on lines of
+      their own, in order.
     """
     tests = [replace(test, result=without_void(test.result)) for test in case.tests]
     documented = [test for test in tests if test.name.strip() and checks.is_documented(test.result)]
-    notes = [f"left out, no result documented: {test.name}" for test in tests if test not in documented]
-    seen = [test for test in documented if _EXAMINED.match(test.name) and checks.is_told(test, case.initial_observation)]
+    notes = [
+        f"left out, no result documented: {test.name}" for test in tests if test not in documented
+    ]
+    seen = [
+        test
+        for test in documented
+        if _EXAMINED.match(test.name) and checks.is_told(test, case.initial_observation)
+    ]
     notes += [f"left out, the initial observation tells it: {test.name}" for test in seen]
     documented = [test for test in documented if test not in seen]
     merged: dict[str, DocumentedTest] = {}
@@ -99,11 +131,15 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
         merged[key] = _merge(merged[key], test) if key in merged else test
     observation = seen_text(case.initial_observation)
     return replace(
-        case, initial_observation=observation, diagnosis=case.diagnosis.strip(" .;\n\t"), tests=tuple(merged.values())
+        case,
+        initial_observation=observation,
+        diagnosis=case.diagnosis.strip(" .;\n\t"),
+        tests=tuple(merged.values()),
     ), notes
 
 
-# That the source tells nothing: 'None provided', 'Not detailed in the case', 'No further details were given'.
+# That the source tells nothing: 'None provided', 'Not detailed in the case', 'No further details
+# were given'.
 _VOID = re.compile(
     r"""(?:none|nil|not|(?:information|details)\snot|nothing|no\b[\w\s-]{0,40}?|details?\s(?:were\s|are\s)?not|unknown\sas\sit\swas\snot)\s(?:(?:was|were|is|are|discussed\sor|explicitly|specifically|otherwise|further)\s)*
     (?:provided|detailed|described|specified|documented|stated|mentioned|available)\b
@@ -114,7 +150,8 @@ _VOID_LABEL = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
 
 
 def without_void(text: str) -> str:
-    """`text` without what says only that the source tells nothing: such lines, and such sentences at the end of a line."""
+    """`text` without what says only that the source tells nothing: such lines, and such sentences
+    at the end of a line."""
     kept = []
     for line in text.splitlines():
         label = _VOID_LABEL.match(line)[0]  # type: ignore[index]
@@ -127,12 +164,17 @@ def without_void(text: str) -> str:
 
 
 def seen_text(text: str) -> str:
-    """`text` without control and invisible characters, behind which a name could hide; line breaks and tabs stay."""
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
+    """`text` without control and invisible characters, behind which a name could hide; line breaks
+    and tabs stay."""
+    return "".join(
+        c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co")
+    )
 
 
 def _merge(first: DocumentedTest, second: DocumentedTest) -> DocumentedTest:
     lines = [*first.result.splitlines(), *second.result.splitlines()]
     return replace(
-        first, result="\n".join(dict.fromkeys(lines)), aliases=tuple(dict.fromkeys((*first.aliases, *second.aliases)))
+        first,
+        result="\n".join(dict.fromkeys(lines)),
+        aliases=tuple(dict.fromkeys((*first.aliases, *second.aliases))),
     )

@@ -1,13 +1,14 @@
-"""The major and the minor category of the paper's Figure 7 that a test belongs to, told from its name by keywords."""
+"""The major and the minor category of the paper's Figure 7 that a test belongs to, told from its
+name by keywords."""
 
 import re
 from functools import cache
 
-from envs.records import Category
+from medaction.envs.records import Category
 
-# The first pattern that matches decides, so what is specific stands first: a 'CT-guided lung biopsy' is pathology, 'urine
-# microscopy' no look inside the body. Surgery, consultation and assessment decide only where nothing else does: a
-# 'post-surgical MRI' is imaging.
+# The first pattern that matches decides, so what is specific stands first: a 'CT-guided lung
+# biopsy' is pathology, 'urine microscopy' no look inside the body. Surgery, consultation and
+# assessment decide only where nothing else does: a 'post-surgical MRI' is imaging.
 _MAJOR: tuple[tuple[Category, str], ...] = (
     (
         "laboratory",
@@ -64,7 +65,8 @@ _OTHER: dict[Category, str] = {
     "pathology": "other pathology",
 }
 
-# Within a major category, likewise: the first pattern that matches decides. A culture of cerebrospinal fluid is microbiology.
+# Within a major category, likewise: the first pattern that matches decides. A culture of
+# cerebrospinal fluid is microbiology.
 _MINOR: dict[Category, tuple[tuple[str, str], ...]] = {
     "laboratory": (
         (
@@ -215,14 +217,19 @@ _MINOR: dict[Category, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 
 MINOR_CATEGORIES: dict[Category, tuple[str, ...]] = {
-    category: (*dict.fromkeys(minor for minor, _ in rows if minor != _OTHER[category]), _OTHER[category])
+    category: (
+        *dict.fromkeys(minor for minor, _ in rows if minor != _OTHER[category]),
+        _OTHER[category],
+    )
     for category, rows in _MINOR.items()
 }
-"""The minor categories of Figure 7 within each major one; the last of each gathers what the name does not tell apart."""
+"""The minor categories of Figure 7 within each major one; the last of each gathers what the name
+does not tell apart."""
 
 
 def category_of(name: str, container: str = "") -> Category:
-    """The major category of the test `name`; where the name tells nothing, the section it stood in decides; else laboratory.
+    """The major category of the test `name`; where the name tells nothing, the section it stood in
+    decides; else laboratory.
 
     >>> category_of("CT chest"), category_of("Skin biopsy"), category_of("Hemoglobin"), category_of("Brain", "Imaging")
     ('imaging', 'pathology', 'laboratory', 'imaging')
@@ -235,14 +242,17 @@ def category_of(name: str, container: str = "") -> Category:
 
 
 def minor_category_of(name: str, category: Category) -> str:
-    """The minor category, one of MINOR_CATEGORIES[category], of the test `name` that belongs to this major category.
+    """The minor category, one of MINOR_CATEGORIES[category], of the test `name` that belongs to
+    this major category.
 
     >>> minor_category_of("Complete blood count", "laboratory"), minor_category_of("Coronary angiography", "procedure")
     ('hematology', 'catheterization')
     >>> minor_category_of("Routine tests", "laboratory")
     'unspecified laboratory'
     """
-    return next((minor for minor, pattern in _MINOR[category] if _finds(pattern, name)), _OTHER[category])
+    return next(
+        (minor for minor, pattern in _MINOR[category] if _finds(pattern, name)), _OTHER[category]
+    )
 
 
 @cache

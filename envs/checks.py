@@ -1,6 +1,8 @@
-"""Checks that every environment passes, whatever its source: plain functions of the report and the structured case.
+"""Checks that every environment passes, whatever its source: plain functions of the report and the
+structured case.
 
-Each returns a `CheckResult` with a name, a figure and what was found, so that a refusal can be counted and understood.
+Each returns a `CheckResult` with a name, a figure and what was found, so that a refusal can be
+counted and understood.
 """
 
 import re
@@ -10,35 +12,56 @@ from functools import lru_cache
 
 from rapidfuzz import fuzz
 
-from envs.diagnosis_names import abbreviations_of, is_general, known_parts, mentions, names_of, parts_of
-from envs.mentions import named_tests
-from envs.naming import normalise, profile
-from envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
+from medaction.envs.diagnosis_names import (
+    abbreviations_of,
+    is_general,
+    known_parts,
+    mentions,
+    names_of,
+    parts_of,
+)
+from medaction.envs.mentions import named_tests
+from medaction.envs.naming import normalise, profile
+from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 
 GROUNDED_AT = 90.0
-"""A result is found in the report when its best aligned window there agrees to this many percent (rapidfuzz partial ratio)."""
+"""A result is found in the report when its best aligned window there agrees to this many percent
+(rapidfuzz partial ratio)."""
 
 RESULT_LENGTH = 25
-"""A shorter result ('Normal', '120/80 mmHg') can stand in the initial observation without having been copied there."""
+"""A shorter result ('Normal', '120/80 mmHg') can stand in the initial observation without having
+been copied there."""
 
 
 def has_initial_observation(_report: CaseReport, case: StructuredCase) -> CheckResult:
     """Figure: characters of o1; at least 40 are needed (an age, a sex and a complaint)."""
     length = len(case.initial_observation.strip())
-    return CheckResult("has_initial_observation", length >= 40, length, 40, f"{length} characters, at least 40 are needed")
+    return CheckResult(
+        "has_initial_observation",
+        length >= 40,
+        length,
+        40,
+        f"{length} characters, at least 40 are needed",
+    )
 
 
 def has_diagnosis(_report: CaseReport, case: StructuredCase) -> CheckResult:
     """Figure: letters of the diagnosis."""
     letters = sum(c.isalpha() for c in case.diagnosis)
-    return CheckResult("has_diagnosis", letters >= 3, letters, 3, f"the diagnosis is {case.diagnosis!r}")
+    return CheckResult(
+        "has_diagnosis", letters >= 3, letters, 3, f"the diagnosis is {case.diagnosis!r}"
+    )
 
 
 def min_tests(_report: CaseReport, case: StructuredCase, at_least: int) -> CheckResult:
     """Figure: documented tests. With fewer than `at_least` there is too little to order."""
     count = len(case.tests)
     return CheckResult(
-        "min_tests", count >= at_least, count, at_least, f"{count} documented tests, at least {at_least} are needed"
+        "min_tests",
+        count >= at_least,
+        count,
+        at_least,
+        f"{count} documented tests, at least {at_least} are needed",
     )
 
 
@@ -50,7 +73,8 @@ def no_duplicate_tests(_report: CaseReport, case: StructuredCase) -> CheckResult
 
 
 def results_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
-    """Every line of every result stands in the report (GROUNDED_AT), and so does every number of it.
+    """Every line of every result stands in the report (GROUNDED_AT), and so does every number of
+    it.
 
     Figure: the lowest agreement over all results, in percent; 0 when a number is missing.
     """
@@ -59,16 +83,23 @@ def results_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
     worst, detail = 100.0, ""
     for test in case.tests:
         for line in test.result.splitlines() or [""]:
-            missing = next((number for number in numbers_of(_plain(line)) if number not in numbers), None)
+            missing = next(
+                (number for number in numbers_of(_plain(line)) if number not in numbers), None
+            )
             score = 0.0 if missing else _agreement(_plain(line), text)
             if score < worst:
-                reason = f"the number {missing} is not in the report" if missing else f"found to {score:.0f} %"
+                reason = (
+                    f"the number {missing} is not in the report"
+                    if missing
+                    else f"found to {score:.0f} %"
+                )
                 worst, detail = score, f"{test.name}: {line[:80]!r}: {reason}"
     return CheckResult("results_grounded", worst >= GROUNDED_AT, worst, GROUNDED_AT, detail)
 
 
 def quotes_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
-    """Where a test names the passage that tells its result: the passage stands in the report, and holds every number of the result.
+    """Where a test names the passage that tells its result: the passage stands in the report, and
+    holds every number of the result.
 
     Figure: the lowest agreement over all quotes, in percent; 0 when a number is missing.
     """
@@ -78,77 +109,125 @@ def quotes_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
         if not test.quote:
             continue
         quote = _plain(test.quote)
-        missing = next((number for number in numbers_of(_plain(test.result)) if number not in numbers_of(quote)), None)
+        missing = next(
+            (
+                number
+                for number in numbers_of(_plain(test.result))
+                if number not in numbers_of(quote)
+            ),
+            None,
+        )
         score = 0.0 if missing else _agreement(quote, text)
         if score < worst:
             worst, detail = (
                 score,
-                f"{test.name}: the number {missing} is not in its quote" if missing else f"{test.name}: its quote",
+                f"{test.name}: the number {missing} is not in its quote"
+                if missing
+                else f"{test.name}: its quote",
             )
     return CheckResult("quotes_grounded", worst >= GROUNDED_AT, worst, GROUNDED_AT, detail)
 
 
 def numbers_in_report(report: CaseReport, case: StructuredCase) -> CheckResult:
-    """Every number of every result stands in the published report itself, where a source tells it apart from a summary of it.
+    """Every number of every result stands in the published report itself, where a source tells it
+    apart from a summary of it.
 
-    A warning, since results are copied from the summary: `results_grounded` cannot see a number that the summary got wrong, or
-    that stands only in a figure or table of the article. Figure: the share of the numbers that the report has, 0 to 1.
+    A warning, since results are copied from the summary: `results_grounded` cannot see a number
+    that the summary got wrong, or that stands only in a figure or table of the article. Figure: the
+    share of the numbers that the report has, 0 to 1.
     """
     told = set(numbers_of(_plain(report.original or report.text)))
-    numbers = [(test.name, number) for test in case.tests for number in numbers_of(_plain(test.result))]
+    numbers = [
+        (test.name, number) for test in case.tests for number in numbers_of(_plain(test.result))
+    ]
     missing = [f"{number} ({name})" for name, number in numbers if number not in told]
     share = 1 - len(missing) / len(numbers) if numbers else 1.0
     detail = f"not in the report: {', '.join(missing[:8])}"
-    return CheckResult("numbers_in_report", not missing, round(share, 3), 1.0, detail, required=False)
+    return CheckResult(
+        "numbers_in_report", not missing, round(share, 3), 1.0, detail, required=False
+    )
 
 
 def one_diagnosis(_report: CaseReport, case: StructuredCase) -> CheckResult:
-    """Whether the diagnosis names one disease. A warning: several joined ones are kept whole and in their order, all of them are
-    hidden, and an answer is held against all of them; the first may be a complication of the next.
+    """Whether the diagnosis names one disease. A warning: several joined ones are kept whole and in
+    their order, all of them are hidden, and an answer is held against all of them; the first may be
+    a complication of the next.
 
     Figure: the number of diseases named, with their causes.
     """
-    parts = [part for part in parts_of(case.diagnosis)[0] if not re.match(r"(?:stage|grade|type|class)\b", part, re.IGNORECASE)]
+    parts = [
+        part
+        for part in parts_of(case.diagnosis)[0]
+        if not re.match(r"(?:stage|grade|type|class)\b", part, re.IGNORECASE)
+    ]
     return CheckResult(
-        "one_diagnosis", len(parts) <= 1, len(parts), 1, f"the diagnosis joins {'; '.join(parts)}", required=False
+        "one_diagnosis",
+        len(parts) <= 1,
+        len(parts),
+        1,
+        f"the diagnosis joins {'; '.join(parts)}",
+        required=False,
     )
 
 
 def no_diagnosis_in_o1(report: CaseReport, case: StructuredCase) -> CheckResult:
-    """No name of the diagnosis, synonym or abbreviation stands in o1; a negated or past mention counts too.
+    """No name of the diagnosis, synonym or abbreviation stands in o1; a negated or past mention
+    counts too.
 
-    Excepted is what the patient brings along beside what is to be found (`envs.diagnosis_names.known_parts`).
-    Figure: the number of names found.
+    Excepted is what the patient brings along beside what is to be found
+    (`medaction.envs.diagnosis_names.known_parts`). Figure: the number of names found.
     """
     found = diagnosis_told(report, case, case.initial_observation)
-    return CheckResult("no_diagnosis_in_o1", not found, len(found), 0, f"the initial observation names {', '.join(found)!r}")
+    return CheckResult(
+        "no_diagnosis_in_o1",
+        not found,
+        len(found),
+        0,
+        f"the initial observation names {', '.join(found)!r}",
+    )
 
 
 def diagnosis_told(report: CaseReport, case: StructuredCase, text: str) -> list[str]:
-    """The names of the diagnosis that `text`, the initial observation or a part of it, tells; abbreviations as the report declares
-    them ('nasopharyngeal carcinoma (NPC)') too.
+    """The names of the diagnosis that `text`, the initial observation or a part of it, tells;
+    abbreviations as the report declares them ('nasopharyngeal carcinoma (NPC)') too.
     """
     diagnoses = (case.diagnosis, *case.synonyms)
     known = {normalise(name) for name in known_parts(case.diagnosis, case.initial_observation)}
-    names = _unique(name for diagnosis in diagnoses for name in names_of(diagnosis) if normalise(name) not in known)
+    names = _unique(
+        name
+        for diagnosis in diagnoses
+        for name in names_of(diagnosis)
+        if normalise(name) not in known
+    )
     shorts = _unique(short for diagnosis in diagnoses for short in abbreviations_of(diagnosis))
-    shorts += [synonym for synonym in case.synonyms if re.fullmatch(r"[A-Z][A-Za-z0-9-]{0,2}[A-Z]", synonym)]
+    shorts += [
+        synonym
+        for synonym in case.synonyms
+        if re.fullmatch(r"[A-Z][A-Za-z0-9-]{0,2}[A-Z]", synonym)
+    ]
     shorts += _declared(report.text, tuple(names))
     found = [name for name in names if mentions(text, name)]
-    return found + [short for short in dict.fromkeys(shorts) if re.search(rf"\b{re.escape(short)}s?\b", text)]
+    return found + [
+        short for short in dict.fromkeys(shorts) if re.search(rf"\b{re.escape(short)}s?\b", text)
+    ]
 
 
 @lru_cache(maxsize=64)
 def _declared(text: str, names: tuple[str, ...]) -> list[str]:
-    """The abbreviations that a text gives to one of the names: in brackets right behind it, in capitals."""
-    wanted = "|".join(r"[\s-]+".join(map(re.escape, name.split())) for name in names if not is_general(name))
-    found = re.findall(rf"(?i:{wanted})s?\s+\(([A-Z][A-Za-z0-9-]{{1,7}})[),;]", text) if wanted else []
+    """The abbreviations that a text gives to one of the names: in brackets right behind it, in
+    capitals."""
+    wanted = "|".join(
+        r"[\s-]+".join(map(re.escape, name.split())) for name in names if not is_general(name)
+    )
+    found = (
+        re.findall(rf"(?i:{wanted})s?\s+\(([A-Z][A-Za-z0-9-]{{1,7}})[),;]", text) if wanted else []
+    )
     return [short for short in dict.fromkeys(found) if sum(c.isupper() for c in short) >= 2]
 
 
 def no_known_disease_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
-    """What the diagnosis names and the patient brings along: a known primary, a known cause, the complaint itself. A warning: the rest
-    of the diagnosis is what is to be found.
+    """What the diagnosis names and the patient brings along: a known primary, a known cause, the
+    complaint itself. A warning: the rest of the diagnosis is what is to be found.
 
     Figure: the number of such names found.
     """
@@ -159,11 +238,14 @@ def no_known_disease_in_o1(_report: CaseReport, case: StructuredCase) -> CheckRe
 
 
 def no_manifestation_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
-    """What the diagnosis names beside the disease itself ('... with ascites') is better not told either, but may be a symptom.
+    """What the diagnosis names beside the disease itself ('... with ascites') is better not told
+    either, but may be a symptom.
 
     Figure: the number of such parts found.
     """
-    found = [part for part in parts_of(case.diagnosis)[1] if mentions(case.initial_observation, part)]
+    found = [
+        part for part in parts_of(case.diagnosis)[1] if mentions(case.initial_observation, part)
+    ]
     return CheckResult(
         "no_manifestation_in_o1",
         not found,
@@ -175,34 +257,45 @@ def no_manifestation_in_o1(_report: CaseReport, case: StructuredCase) -> CheckRe
 
 
 def no_result_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
-    """No result of the menu stands in o1: no line of RESULT_LENGTH characters or more, and no laboratory value of a test by its name.
+    """No result of the menu stands in o1: no line of RESULT_LENGTH characters or more, and no
+    laboratory value of a test by its name.
 
     Figure: the number of tests whose result is told there.
     """
     found = [
-        test.name for test in case.tests if is_told(test, case.initial_observation, complaint_of(case.initial_observation))
+        test.name
+        for test in case.tests
+        if is_told(test, case.initial_observation, complaint_of(case.initial_observation))
     ]
     return CheckResult(
-        "no_result_in_o1", not found, len(found), 0, f"the initial observation tells the result of {', '.join(found)}"
+        "no_result_in_o1",
+        not found,
+        len(found),
+        0,
+        f"the initial observation tells the result of {', '.join(found)}",
     )
 
 
 def complaint_of(observation: str) -> str:
-    """What the patient comes with: the first sentence, which says who it is, and the chief complaint. These are never cut."""
+    """What the patient comes with: the first sentence, which says who it is, and the chief
+    complaint. These are never cut."""
     first, *lines = observation.splitlines() or [""]
     who = first if COMPLAINT.search(first[:40]) else re.split(r"(?<=[.;!?])\s+", first)[0]
     return "\n".join([who, *(line for line in lines if COMPLAINT.search(line[:40]))])
 
 
 def is_told(test: DocumentedTest, text: str, complaint: str = "") -> bool:
-    """Whether `text` tells the test's result: a line of it that is too long to stand there by chance, its value beside its name, or
-    the finding in other words; words of the `complaint` are no finding.
+    """Whether `text` tells the test's result: a line of it that is too long to stand there by
+    chance, its value beside its name, or the finding in other words; words of the `complaint` are
+    no finding.
     """
     plain = _plain(text)
     lines = [_plain(line) for line in test.result.splitlines()]
     if _copies(test.result, text) or _retells(test, text, complaint):
         return True
-    if any(RESULT_LENGTH <= len(line) <= len(plain) and _agreement(line, plain) >= 95 for line in lines):
+    if any(
+        RESULT_LENGTH <= len(line) <= len(plain) and _agreement(line, plain) >= 95 for line in lines
+    ):
         return True
     return test.category == "laboratory" and any(
         _beside(name, line, plain) for name in (test.name, *test.aliases) for line in lines
@@ -227,15 +320,17 @@ _COMMON = re.compile(
 
 
 def _copies(result: str, text: str) -> bool:
-    """Whether `text` has five words in a row of the result that name a test and what it found: 'CT and MRI confirmed cellulitis'."""
+    """Whether `text` has five words in a row of the result that name a test and what it found: 'CT
+    and MRI confirmed cellulitis'."""
     words, plain = result.split(), " ".join(text.split())
     runs = (" ".join(words[start : start + 5]) for start in range(len(words) - 4))
     return any(_FINDING.search(run) and run in plain and named_tests(run) for run in runs)
 
 
 def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
-    """Whether a sentence tells the result in other words: it names the test, or one of its kind, with a verb of finding, and shares
-    two or more content words with the result, which are neither in the names of the tests nor in the complaint.
+    """Whether a sentence tells the result in other words: it names the test, or one of its kind,
+    with a verb of finding, and shares two or more content words with the result, which are neither
+    in the names of the tests nor in the complaint.
     """
     own = profile(test.name)
     words = _content(test.result) - _content(test.name) - _content(complaint)
@@ -247,7 +342,12 @@ def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
 
 
 def _same_test(
-    name: str, kinds: frozenset[str], regions: frozenset[str], test: DocumentedTest, own: frozenset[str], places: frozenset[str]
+    name: str,
+    kinds: frozenset[str],
+    regions: frozenset[str],
+    test: DocumentedTest,
+    own: frozenset[str],
+    places: frozenset[str],
 ) -> bool:
     if normalise(name) == normalise(test.name):
         return True
@@ -255,14 +355,20 @@ def _same_test(
 
 
 @lru_cache(maxsize=512)
-def _findings(text: str) -> tuple[tuple[frozenset[str], tuple[tuple[str, frozenset[str], frozenset[str]], ...]], ...]:
-    """Of every sentence with a verb of finding that names tests: its content words, and each test with its kinds and regions."""
+def _findings(
+    text: str,
+) -> tuple[tuple[frozenset[str], tuple[tuple[str, frozenset[str], frozenset[str]], ...]], ...]:
+    """Of every sentence with a verb of finding that names tests: its content words, and each test
+    with its kinds and regions."""
     found = []
     for sentence in re.split(r"(?<=[.;!?])\s+|\n", text):
         if _FINDING.search(sentence) and (names := named_tests(sentence)):
             profiles = ((name, profile(name)) for name in names)
             found.append(
-                (_content(sentence) - _content(" ".join(names)), tuple((name, of.kinds, of.regions) for name, of in profiles))
+                (
+                    _content(sentence) - _content(" ".join(names)),
+                    tuple((name, of.kinds, of.regions) for name, of in profiles),
+                )
             )
     return tuple(found)
 
@@ -270,19 +376,30 @@ def _findings(text: str) -> tuple[tuple[frozenset[str], tuple[tuple[str, frozens
 @lru_cache(maxsize=512)
 def _content(text: str) -> frozenset[str]:
     """The words of five letters and more that tell something, by their first six letters."""
-    return frozenset(word[:6] for word in re.findall(r"[a-z]{5,}", text.casefold()) if not _COMMON.fullmatch(word))
+    return frozenset(
+        word[:6]
+        for word in re.findall(r"[a-z]{5,}", text.casefold())
+        if not _COMMON.fullmatch(word)
+    )
 
 
 def _beside(name: str, line: str, plain: str) -> bool:
-    """Whether a value of `line` stands right after the test's name: 'hemoglobin was 9.1', 'HIV test was positive'."""
+    """Whether a value of `line` stands right after the test's name: 'hemoglobin was 9.1', 'HIV test
+    was positive'."""
     if sum(c.isalpha() for c in name) < 2:
         return False
-    values = [*numbers_of(line)[:1], *re.findall(r"\b(?:positive|negative|reactive|elevated|low|high|normal)\b", line)[:1]]
+    values = [
+        *numbers_of(line)[:1],
+        *re.findall(r"\b(?:positive|negative|reactive|elevated|low|high|normal)\b", line)[:1],
+    ]
     named = rf"\b{re.escape(_plain(name))}\b[^.;\n]{{0,25}}?"
-    return any(re.search(rf"{named}(?<![\d.]){re.escape(value)}(?![\d.]*\d)", plain) for value in values)
+    return any(
+        re.search(rf"{named}(?<![\d.]){re.escape(value)}(?![\d.]*\d)", plain) for value in values
+    )
 
 
-# What became of the patient. A death in the family, a remission in the past or a visit 'for follow-up' is history.
+# What became of the patient. A death in the family, a remission in the past or a visit 'for
+# follow-up' is history.
 _OUTCOME = re.compile(
     r"""\b(?:(?:patient|he|she|infant|neonate|child|baby|boy|girl|man|woman)\s(?:\w+\s)?(?:died|expired|recovered|succumbed|passed\saway)
     |pronounced\sdead
@@ -303,13 +420,21 @@ _TREATMENT = re.compile(
 
 
 def no_outcome_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
-    """What became of the patient is not told: death, discharge, follow-up, recovery. Figure: the number of passages found."""
+    """What became of the patient is not told: death, discharge, follow-up, recovery. Figure: the
+    number of passages found."""
     found = _passages(_OUTCOME, case.initial_observation)
-    return CheckResult("no_outcome_in_o1", not found, len(found), 0, f"the initial observation tells the outcome: {found[:3]}")
+    return CheckResult(
+        "no_outcome_in_o1",
+        not found,
+        len(found),
+        0,
+        f"the initial observation tells the outcome: {found[:3]}",
+    )
 
 
 def no_treatment_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
-    """Treatment that was begun or answered to. A warning: what was tried before the first encounter belongs to the history.
+    """Treatment that was begun or answered to. A warning: what was tried before the first encounter
+    belongs to the history.
 
     Figure: the number of passages found.
     """
@@ -320,17 +445,26 @@ def no_treatment_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult
 
 def _passages(pattern: re.Pattern[str], text: str) -> list[str]:
     """What the pattern finds outside of past and family histories."""
-    lines = (line for line in text.splitlines() if not re.match(r"\W*(?:\w+\s){1,2}history\b", line, re.IGNORECASE))
+    lines = (
+        line
+        for line in text.splitlines()
+        if not re.match(r"\W*(?:\w+\s){1,2}history\b", line, re.IGNORECASE)
+    )
     return [" ".join(found[0].split()) for line in lines for found in pattern.finditer(line)]
 
 
 def diagnosis_linkable(score: float, threshold: float, linked_to: str) -> CheckResult:
-    """Whether the true diagnosis is a node of the disease graph. A warning: without it a case can be played, but not scored by DTC.
+    """Whether the true diagnosis is a node of the disease graph. A warning: without it a case can
+    be played, but not scored by DTC.
 
-    Figure: the score of the link, 0 to 1 (`kg.linking`).
+    Figure: the score of the link, 0 to 1 (`medaction.kg.linking`).
     """
-    detail = f"linked to {linked_to}" if linked_to else "the diagnosis is no node of the disease graph"
-    return CheckResult("diagnosis_linkable", bool(linked_to), score, threshold, detail, required=False)
+    detail = (
+        f"linked to {linked_to}" if linked_to else "the diagnosis is no node of the disease graph"
+    )
+    return CheckResult(
+        "diagnosis_linkable", bool(linked_to), score, threshold, detail, required=False
+    )
 
 
 # A result that says that there is none: not examined, not told, or only a suggestion.
@@ -351,11 +485,12 @@ def is_documented(result: str) -> bool:
     return bool(result.strip()) and not _UNDOCUMENTED.match(result.strip())
 
 
-# --- text --------------------------------------------------------------------------------------------------------------------
+# --- text -------------------------------------------------------------------------------
 
 
 def _plain(text: str) -> str:
-    """`text` for comparison: one case, one kind of space, dash and quote, no markdown marks; numbers and signs stay."""
+    """`text` for comparison: one case, one kind of space, dash and quote, no markdown marks;
+    numbers and signs stay."""
     text = unicodedata.normalize("NFKC", text).casefold()
     text = re.sub(r"[‐-―−]", "-", text)
     text = re.sub(r"[‘’`´]", "'", text).replace("“", '"').replace("”", '"')
@@ -364,14 +499,19 @@ def _plain(text: str) -> str:
 
 def numbers_of(text: str) -> list[str]:
     """The numbers of plain text, thousands without commas: '11,500/mm3' -> 11500, 3."""
-    return [number.replace(",", "") for number in re.findall(r"\d+(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?", text)]
+    return [
+        number.replace(",", "")
+        for number in re.findall(r"\d+(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?", text)
+    ]
 
 
 def _agreement(needle: str, text: str) -> float:
     """How well `needle` is found in `text`, in percent; 100 when it stands there."""
     if not needle:
         return 0.0
-    return 100.0 if needle in text else fuzz.partial_ratio(needle, text, score_cutoff=GROUNDED_AT - 30)
+    return (
+        100.0 if needle in text else fuzz.partial_ratio(needle, text, score_cutoff=GROUNDED_AT - 30)
+    )
 
 
 def _unique(names: Iterable[str]) -> list[str]:

@@ -1,4 +1,5 @@
-"""The two views of a dataset's composition in the paper's Figure 6: primary body system and disease type."""
+"""The two views of a dataset's composition in the paper's Figure 6: primary body system and disease
+type."""
 
 BODY_SYSTEMS = (
     "Blood, Heart and Circulation",

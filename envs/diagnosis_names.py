@@ -1,4 +1,5 @@
-"""What would give a diagnosis away: its names, its parts, its abbreviations, and whether a text tells one of them.
+"""What would give a diagnosis away: its names, its parts, its abbreviations, and whether a text
+tells one of them.
 
 Strict on purpose: a negated mention, one in the family, or one in the past history counts as well.
 """
@@ -10,15 +11,17 @@ from functools import lru_cache
 
 from rapidfuzz import fuzz
 
-from envs.naming import normalise
+from medaction.envs.naming import normalise
 
 CLOSE_AT = 92.0
-"""Two long words are the same in another spelling or inflection from this rapidfuzz ratio on; another disease is not."""
+"""Two long words are the same in another spelling or inflection from this rapidfuzz ratio on;
+another disease is not."""
 
 FUZZY_LENGTH = 12
 
-# What follows decides: a cause is the diagnosis as much as what it caused; what a disease comes with, as, or after an exposure is
-# often the complaint or the history itself. 'and' and commas go on as before.
+# What follows decides: a cause is the diagnosis as much as what it caused; what a disease comes
+# with, as, or after an exposure is often the complaint or the history itself. 'and' and commas go
+# on as before.
 _CONNECTOR = re.compile(
     r"""\b(?P<cause>caused\sby|due\sto|secondary\sto|from|resulting\sfrom)\b
     |\b(?P<beside>with(?:out)?|presenting\s(?:as|with)|causing|leading\sto|complicated\sby|complicating|mimicking|involving|during|managed
@@ -34,12 +37,17 @@ _LEADING = re.compile(
     )\b[\s:,-]*)+""",
     re.IGNORECASE | re.VERBOSE,
 )
-_EPONYM = re.compile(r"(\S{5,}?)(?:'s|’s|s['’])?\s+(?:disease|syndrome|disorder|phenomenon)", re.IGNORECASE)
-_EXPOSED = re.compile(r".+?[- ](?:induced|associated|related|triggered|mediated)\s+(.+)", re.IGNORECASE)
+_EPONYM = re.compile(
+    r"(\S{5,}?)(?:'s|’s|s['’])?\s+(?:disease|syndrome|disorder|phenomenon)", re.IGNORECASE
+)
+_EXPOSED = re.compile(
+    r".+?[- ](?:induced|associated|related|triggered|mediated)\s+(.+)", re.IGNORECASE
+)
 _ORGANISM = re.compile(
     r"\b[A-Z][a-z]{3,}(?:a|us|um|er|es|as|is|ella|ma) (?!(?:with|in|of|disease|syndrome)\b)[a-z]{3,}(?:us|is|um|ii|ae|ens|a|e|i)\b"
 )
-# Words that name a disease by their ending, or as such; the general ones give nothing away without the word before them.
+# Words that name a disease by their ending, or as such; the general ones give nothing away without
+# the word before them.
 _DISEASE = re.compile(
     r"\w{3,}(?:itis|osis|asis|oma|emia|pathy|thorax|ectasis|plasia|trophy)|cancer|apoplexy|achalasia|malaria|tetanus"
 )
@@ -72,8 +80,9 @@ def _organs(plain: str) -> str:
 
 
 def names_of(diagnosis: str) -> Iterator[str]:
-    """The names that would give it away: of each part as written, without 'acute', without 'drug-induced', without 'disease', its
-    last word where that is a disease by itself ('sparganosis'), the organism, and what stands in brackets.
+    """The names that would give it away: of each part as written, without 'acute', without
+    'drug-induced', without 'disease', its last word where that is a disease by itself
+    ('sparganosis'), the organism, and what stands in brackets.
     """
     for part in parts_of(diagnosis)[0]:
         yield from _names_of_part(part)
@@ -99,33 +108,56 @@ _KNOWN = re.compile(
     |status\spost|s/p|diagnosed\sin)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
-_DENIED = re.compile(r"\b(?:no|not|never|without|den(?:y|ies|ied)|negative|suspected|possible)\b", re.IGNORECASE)
+_DENIED = re.compile(
+    r"\b(?:no|not|never|without|den(?:y|ies|ied)|negative|suspected|possible)\b", re.IGNORECASE
+)
 _COMPLAINT = re.compile(r"^\W*(?:chief|presenting|main) complaint\W", re.IGNORECASE)
-# What must be left to find when a part of the diagnosis is known: a disease or an injury, no stage and no course.
+# What must be left to find when a part of the diagnosis is known: a disease or an injury, no stage
+# and no course.
 _TO_FIND = re.compile(
     r"""\b(?:\w{3,}(?:itis|osis|asis|oma|omas|emia|pathy|thorax|ectasis|plasia|trophy|spasm|ases)|cancer|leuk[a]?emia|syndrome|fracture|metasta\w+
     |aneurysm|infarct\w*|rupture|fistula|abscess|infection|perforation|embolism|dissection|tumou?r|disease|dysfunction)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
-_COURSE = re.compile(r"\b(?:relapse|recurren\w+|flare|progressi\w+|exacerbation|reactivation|crisis)\b", re.IGNORECASE)
+_COURSE = re.compile(
+    r"\b(?:relapse|recurren\w+|flare|progressi\w+|exacerbation|reactivation|crisis)\b",
+    re.IGNORECASE,
+)
 
 
 @lru_cache(maxsize=64)
 def known_parts(diagnosis: str, observation: str) -> tuple[str, ...]:
     """Names in the diagnosis that the patient brings along, so that they are not what is asked for.
 
-    - The effect of a cause ('Cardiac arrest due to ...') that is the chief complaint; the cause is to be found.
-    - A disease that the observation tells as known from before, when the diagnosis names another beside it: the primary of a
-      metastasis, the known cause of a new effect, one of two injuries, 'tuberculosis' of a syndrome that its treatment brings.
+    - The effect of a cause ('Cardiac arrest due to ...') that is the chief complaint; the cause is
+      to be found.
+    - A disease that the observation tells as known from before, when the diagnosis names another
+      beside it: the primary of a metastasis, the known cause of a new effect, one of two injuries,
+      'tuberculosis' of a syndrome that its treatment brings.
 
-    What is left must name a disease that the observation does not tell at all in such words; else nothing is known, and a
-    mention is a leak. A known disease that came back, or got worse, is the answer and stays hidden.
+    What is left must name a disease that the observation does not tell at all in such words; else
+    nothing is known, and a mention is a leak. A known disease that came back, or got worse, is the
+    answer and stays hidden.
     """
     parts = _causes_in_order(diagnosis)
-    told = [part for part, effect in parts if _is_known(part, observation) or (effect and _is_complaint(part, observation))]
-    left = [part for part, _ in parts if part not in told and _TO_FIND.search(part) and not _COURSE.search(part)]
-    hidden = {normalise(name) for part in left for name in (*_names_of_part(part), *_diseases_in(part))}
-    known = [name for part in told for name in (part, *_names_of_part(part), *_diseases_in(part))] if left else []
+    told = [
+        part
+        for part, effect in parts
+        if _is_known(part, observation) or (effect and _is_complaint(part, observation))
+    ]
+    left = [
+        part
+        for part, _ in parts
+        if part not in told and _TO_FIND.search(part) and not _COURSE.search(part)
+    ]
+    hidden = {
+        normalise(name) for part in left for name in (*_names_of_part(part), *_diseases_in(part))
+    }
+    known = (
+        [name for part in told for name in (part, *_names_of_part(part), *_diseases_in(part))]
+        if left
+        else []
+    )
     for part in left:  # a disease that only qualifies another: 'tuberculosis immune reconstitution inflammatory syndrome'
         words = normalise(part).split()
         own = {normalise(name) for name in _names_of_part(part)}
@@ -139,7 +171,11 @@ def known_parts(diagnosis: str, observation: str) -> tuple[str, ...]:
         ]
     asked = {normalise(name) for part in left for name in _names_of_part(part)}
     return tuple(
-        dict.fromkeys(name for name in known if normalise(name) not in (asked if name in _qualifiers(left) else hidden))
+        dict.fromkeys(
+            name
+            for name in known
+            if normalise(name) not in (asked if name in _qualifiers(left) else hidden)
+        )
     )
 
 
@@ -153,26 +189,37 @@ def _is_known(part: str, observation: str) -> bool:
         label = found[0] if (found := re.match(r"^\W*[A-Z][\w /]{2,40}:", line)) else ""
         past = re.match(r"\W*past\b", label, re.IGNORECASE)
         for sentence in re.split(r"(?<=[.;!?])\s", line[len(label) :]):
-            if (past or _KNOWN.search(sentence)) and any(mentions(clause, n) for clause in _affirmed(sentence) for n in names):
+            if (past or _KNOWN.search(sentence)) and any(
+                mentions(clause, n) for clause in _affirmed(sentence) for n in names
+            ):
                 return True
     return False
 
 
 def _affirmed(sentence: str) -> list[str]:
     """The clauses of a sentence that deny and suspect nothing."""
-    return [clause for clause in re.split(r"[,;]\s|\bbut\b", sentence) if not _DENIED.search(clause)]
+    return [
+        clause for clause in re.split(r"[,;]\s|\bbut\b", sentence) if not _DENIED.search(clause)
+    ]
 
 
 def _is_complaint(part: str, observation: str) -> bool:
     names = list(_names_of_part(part))
-    return any(_COMPLAINT.match(line) and mentions(line, name) for line in observation.splitlines() for name in names)
+    return any(
+        _COMPLAINT.match(line) and mentions(line, name)
+        for line in observation.splitlines()
+        for name in names
+    )
 
 
 def _causes_in_order(diagnosis: str) -> list[tuple[str, bool]]:
-    """The parts of the diagnosis, and of each whether a cause of it follows ('X due to Y': X True, Y False)."""
+    """The parts of the diagnosis, and of each whether a cause of it follows ('X due to Y': X True,
+    Y False)."""
     text = re.sub(r"\([^()]*\)|\*+", " ", diagnosis)
     causes = [found.start() for found in _CONNECTOR.finditer(text) if found["cause"]]
-    return [(part, any(place > text.find(part) for place in causes)) for part in parts_of(diagnosis)[0]]
+    return [
+        (part, any(place > text.find(part) for place in causes)) for part in parts_of(diagnosis)[0]
+    ]
 
 
 def is_general(name: str) -> bool:
@@ -181,7 +228,8 @@ def is_general(name: str) -> bool:
 
 
 def _diseases_in(part: str) -> Iterator[str]:
-    """'sparganosis' of 'pulmonary sparganosis'; of a general one the word before it too: 'thyroid carcinoma'."""
+    """'sparganosis' of 'pulmonary sparganosis'; of a general one the word before it too: 'thyroid
+    carcinoma'."""
     words = normalise(re.sub(r"\bof\b.*", "", part)).split()
     for before, word in zip(["", *words], words, strict=False):
         if _DISEASE.fullmatch(word) and not _GENERAL_DISEASE.fullmatch(word):
@@ -191,24 +239,31 @@ def _diseases_in(part: str) -> Iterator[str]:
 
 
 def parts_of(diagnosis: str) -> tuple[list[str], list[str]]:
-    """The diagnosis with its causes; and what it comes with: 'Sepsis due to pyelitis with shock' -> [Sepsis, pyelitis], [shock]."""
+    """The diagnosis with its causes; and what it comes with: 'Sepsis due to pyelitis with shock' ->
+    [Sepsis, pyelitis], [shock]."""
     parts: dict[str, list[str]] = {"cause": [], "beside": []}
     current, start = "cause", 0
     text = re.sub(r"\([^()]*\)|\*+", " ", diagnosis)
     for connector in _CONNECTOR.finditer(text):
         parts[current].append(text[start : connector.start()])
-        current, start = (current if connector["same"] else str(connector.lastgroup)), connector.end()
+        current, start = (
+            (current if connector["same"] else str(connector.lastgroup)),
+            connector.end(),
+        )
     parts[current].append(text[start:])
     return _long_enough(parts["cause"]), _long_enough(parts["beside"])
 
 
 def _long_enough(parts: list[str]) -> list[str]:
     stripped = (" ".join(part.split()).strip(" .:-") for part in parts)
-    return [part for part in stripped if sum(c.isalpha() for c in part) >= 4 and not is_general(part)]
+    return [
+        part for part in stripped if sum(c.isalpha() for c in part) >= 4 and not is_general(part)
+    ]
 
 
 def abbreviations_of(diagnosis: str) -> Iterator[str]:
-    """Abbreviations in brackets, and the initials of names of three to five words, as they are written: in capitals."""
+    """Abbreviations in brackets, and the initials of names of three to five words, as they are
+    written: in capitals."""
     core = parts_of(diagnosis)[0]
     for before, short in re.findall(r"([^()]*)\(([A-Z][A-Za-z0-9-]{1,9})\)", diagnosis):
         if sum(c.isupper() for c in short) >= 2 and any(part in before for part in core):
@@ -219,13 +274,16 @@ def abbreviations_of(diagnosis: str) -> Iterator[str]:
 
 
 def mentions(text: str, name: str) -> bool:
-    """Whether `text` names it: as whole words, by all its words within one sentence, as an adjective ('tuberculous'), by what is given
-    against it ('antituberculosis'), or, when long, in a slightly other spelling. Hyphens and invisible characters hide nothing.
+    """Whether `text` names it: as whole words, by all its words within one sentence, as an
+    adjective ('tuberculous'), by what is given against it ('antituberculosis'), or, when long, in a
+    slightly other spelling. Hyphens and invisible characters hide nothing.
     """
     if not (wanted := _organs(normalise(name))) or is_general(wanted):
         return False
     seen = text if text.isascii() else "".join(c for c in text if unicodedata.category(c) != "Cf")
-    return any(_mentions(variant, wanted) for variant in dict.fromkeys((seen, seen.replace("-", ""))))
+    return any(
+        _mentions(variant, wanted) for variant in dict.fromkeys((seen, seen.replace("-", "")))
+    )
 
 
 def _mentions(text: str, wanted: str) -> bool:
@@ -233,7 +291,9 @@ def _mentions(text: str, wanted: str) -> bool:
     if _named_by(wanted).search(plain):
         return True
     stems = [word[: max(5, len(word) - 3)] for word in wanted.split() if len(word) > 3]
-    if len(stems) >= 2 and any(all(_has_stem(sentence, stem) for stem in stems) for sentence in _sentences(text)):
+    if len(stems) >= 2 and any(
+        all(_has_stem(sentence, stem) for stem in stems) for sentence in _sentences(text)
+    ):
         return True
     return len(wanted) >= FUZZY_LENGTH and _words_align(wanted, plain)
 
@@ -251,10 +311,12 @@ def _named_by(wanted: str) -> re.Pattern[str]:
 
 
 def _words_align(wanted: str, plain: str) -> bool:
-    """Fuzzy, but word for word: each word of the name has a close one at its place, so 'hypo-' is never taken for 'hyper-'."""
+    """Fuzzy, but word for word: each word of the name has a close one at its place, so 'hypo-' is
+    never taken for 'hyper-'."""
     words, pattern = plain.split(), wanted.split()
     return any(
-        _close(pattern[0], words[start]) and all(map(_close, pattern, words[start : start + len(pattern)]))
+        _close(pattern[0], words[start])
+        and all(map(_close, pattern, words[start : start + len(pattern)]))
         for start in range(len(words) - len(pattern) + 1)
     )
 

@@ -1,4 +1,5 @@
-"""Finding what a model copied from a report again in the report, so that what is kept are always the report's own words."""
+"""Finding what a model copied from a report again in the report, so that what is kept are always
+the report's own words."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from functools import lru_cache
 
 from rapidfuzz import fuzz
 
-from envs.checks import GROUNDED_AT, numbers_of
+from medaction.envs.checks import GROUNDED_AT, numbers_of
 
 _NUMBERED = re.compile(r"(?P<top>\d+)(?P<sub>(?:\.\d+)+)?\.?\s+(?P<title>[A-Z].{2,80})")
 # Sections that tell of other patients and of what is known, not of this one.
@@ -33,7 +34,8 @@ _ALIKE = str.maketrans("‐‑‒–—―−‘’`´“”\u00a0\u2009\u202f\t
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where a text stands in a report: characters `start` to `end`, its `score` (percent of agreement)."""
+    """Where a text stands in a report: characters `start` to `end`, its `score` (percent of
+    agreement)."""
 
     start: int
     end: int
@@ -49,7 +51,8 @@ class Report:
         self._case = _without_elsewhere(text)
 
     def find(self, copied: str) -> Span | None:
-        """The passage of this patient's own sections that `copied` was copied from; None where none agrees to GROUNDED_AT percent.
+        """The passage of this patient's own sections that `copied` was copied from; None where none
+        agrees to GROUNDED_AT percent.
 
         A passage that lacks a number of `copied` is none. It begins and ends at word boundaries.
         """
@@ -73,9 +76,13 @@ class Report:
 
     def sentence(self, span: Span) -> str:
         """The whole sentences around a span, on one line."""
-        before = max(self.text.rfind(mark, 0, span.start) + len(mark) for mark in (". ", "\n", "; "))
+        before = max(
+            self.text.rfind(mark, 0, span.start) + len(mark) for mark in (". ", "\n", "; ")
+        )
         ends = [
-            place for mark in (". ", ".\n", "\n", "; ") if (place := self.text.find(mark, max(span.start, span.end - 1))) >= 0
+            place
+            for mark in (". ", ".\n", "\n", "; ")
+            if (place := self.text.find(mark, max(span.start, span.end - 1))) >= 0
         ]
         return " ".join(self.text[max(0, before) : min(ends, default=len(self.text)) + 1].split())
 
@@ -87,12 +94,16 @@ class Report:
 
     def own(self) -> str:
         """The text of the sections about this patient."""
-        return "".join(c if kept != "\0" else " " for c, kept in zip(self.text, self._case, strict=True))
+        return "".join(
+            c if kept != "\0" else " " for c, kept in zip(self.text, self._case, strict=True)
+        )
 
     def in_its_words(self, name: str) -> str:
-        """A name as the report writes it, anywhere in it; the name as it is where the report writes it otherwise altogether.
+        """A name as the report writes it, anywhere in it; the name as it is where the report writes
+        it otherwise altogether.
 
-        'intraventricular septal hematoma' of a report on an 'interventricular septal hematoma' becomes that.
+        'intraventricular septal hematoma' of a report on an 'interventricular septal hematoma'
+        becomes that.
         """
         needle = " ".join(_lined(name).split())
         if not needle or needle in self._all:
@@ -111,9 +122,11 @@ def _lined(text: str) -> str:
 
 @lru_cache(maxsize=4)
 def _without_elsewhere(text: str) -> str:
-    """The searched text with the sections about other patients blanked, so that nothing is found there.
+    """The searched text with the sections about other patients blanked, so that nothing is found
+    there.
 
-    Title and abstract are blanked too where a section about the patient follows: an abstract mixes what was found with what is known.
+    Title and abstract are blanked too where a section about the patient follows: an abstract mixes
+    what was found with what is known.
     """
     blank, top = False, ""
     lines: list[str] = []
@@ -121,7 +134,11 @@ def _without_elsewhere(text: str) -> str:
     for line in text.splitlines(keepends=True):
         before = blank, top
         blank, top = _section(line.strip(), blank, top)
-        if not preamble and (before != (blank, top) or _CASE.fullmatch(line.strip()[:90])) and not _ABSTRACT.match(line):
+        if (
+            not preamble
+            and (before != (blank, top) or _CASE.fullmatch(line.strip()[:90]))
+            and not _ABSTRACT.match(line)
+        ):
             preamble = len(lines)
         own += len(line) if preamble and not blank else 0
         lines.append("\0" * len(line) if blank else _lined(line))
@@ -131,7 +148,8 @@ def _without_elsewhere(text: str) -> str:
 
 
 def _section(line: str, blank: bool, top: str) -> tuple[bool, str]:
-    """Whether the text from this line on is about other patients, and its section's number; a line that is no heading changes nothing."""
+    """Whether the text from this line on is about other patients, and its section's number; a line
+    that is no heading changes nothing."""
     if len(line) > 90:
         return blank, top
     if numbered := _NUMBERED.fullmatch(line):

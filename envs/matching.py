@@ -1,26 +1,50 @@
-"""Whether an ordered test and an entry of the menu are the same test: pure comparisons of what their names and results say."""
+"""Whether an ordered test and an entry of the menu are the same test: pure comparisons of what
+their names and results say."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from envs.naming import CULTURED, IMAGING, PANELS, Profile, can_be_same, is_code, profile, regions_told, specimen_of
-from envs.orders import cut, is_general, read_order
-from envs.records import DocumentedTest
+from medaction.envs.naming import (
+    CULTURED,
+    IMAGING,
+    PANELS,
+    Profile,
+    can_be_same,
+    is_code,
+    profile,
+    regions_told,
+    specimen_of,
+)
+from medaction.envs.orders import cut, is_general, read_order
+from medaction.envs.records import DocumentedTest
 
 COVERAGE = 0.6
 """Of the longer name's words, this share must stand in the shorter one."""
 
 SOUGHT = frozenset(
-    {"antibody", "antigen", "serology", "pcr", "culture", "smear", "stain", "sequencing", "cytometry", "immunofluorescence"}
+    {
+        "antibody",
+        "antigen",
+        "serology",
+        "pcr",
+        "culture",
+        "smear",
+        "stain",
+        "sequencing",
+        "cytometry",
+        "immunofluorescence",
+    }
 )
 """Kinds of tests that say nothing without what they look for, or where."""
 
 SAMPLED = IMAGING | {"fluoroscopy", "biopsy", "fna", "cytology", "cytometry"}
-"""Kinds of entries whose result is of an image or of tissue, so that a word in it is no value in blood."""
+"""Kinds of entries whose result is of an image or of tissue, so that a word in it is no value in
+blood."""
 
 ON_TISSUE = frozenset({"stain", "smear", "pcr", "culture", "immunofluorescence", "sequencing"})
-"""Kinds of tests that are done on the tissue of a biopsy, so that its report may tell how they came out."""
+"""Kinds of tests that are done on the tissue of a biopsy, so that its report may tell how they came
+out."""
 
 MARKING = frozenset({"immunohistochemistry", "marker", "immunophenotype"})
 
@@ -40,59 +64,84 @@ class Name:
     own: bool
     profile: Profile
     inferred: frozenset[str] = frozenset()
-    """Regions of the profile that its name leaves open, so that the result or the menu tells them."""
+    """Regions of the profile that its name leaves open, so that the result or the menu tells them.
+    """
 
 
 def texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:
-    """The name of an entry, what it says outside brackets, the single tests that it lists, and its aliases."""
+    """The name of an entry, what it says outside brackets, the single tests that it lists, and its
+    aliases."""
     yield cut(test.name), True
     seen = {test.name}
     asked = read_order(test.name)
     listed = [part for part in (*asked.parts, *asked.brackets) if _names_a_test(part)]
-    for text in (asked.whole, *(listed if len(asked.parts) + len(asked.brackets) > 1 else ()), *test.aliases):
+    for text in (
+        asked.whole,
+        *(listed if len(asked.parts) + len(asked.brackets) > 1 else ()),
+        *test.aliases,
+    ):
         if text and (text := cut(text)) not in seen and not is_general(text):
             seen.add(text)
             yield text, False
 
 
 def _names_a_test(text: str) -> bool:
-    """Whether a piece of an entry's name stands for a test: not 'pleural fluid' alone, which is where another was done."""
+    """Whether a piece of an entry's name stands for a test: not 'pleural fluid' alone, which is
+    where another was done."""
     said = profile(text)
-    place = all(specimen_of(word) or word in ("fluid", "sample", "swab") for word in said.text.split())
+    place = all(
+        specimen_of(word) or word in ("fluid", "sample", "swab") for word in said.text.split()
+    )
     return not place and bool(said.canonical or said.kinds or "tuberculosis" in said.rest)
 
 
 def of_all_parts(name: str) -> Profile:
-    """The profile of an entry's name; what only some of the tests that it lists are of ('Serum ACE and urinary calcium') is left open."""
+    """The profile of an entry's name; what only some of the tests that it lists are of ('Serum ACE
+    and urinary calcium') is left open."""
     whole, asked = profile(name), read_order(name)
     specimens = {profile(part).specimen for part in asked.parts}
-    canonical = whole.canonical or (profile(asked.whole).canonical if len(asked.parts) == 1 else None)
-    return replace(whole, canonical=canonical, specimen=whole.specimen if len(specimens) < 2 else None)
+    canonical = whole.canonical or (
+        profile(asked.whole).canonical if len(asked.parts) == 1 else None
+    )
+    return replace(
+        whole, canonical=canonical, specimen=whole.specimen if len(specimens) < 2 else None
+    )
 
 
 def is_short_for(one: str, other: str) -> bool:
     """'abpm' of 'ambulatory blood pressure monitoring'."""
     short, long = sorted((one, other), key=len)
-    return len(short) > 2 and " " not in short and short == "".join(word[0] for word in long.split())
+    return (
+        len(short) > 2 and " " not in short and short == "".join(word[0] for word in long.split())
+    )
 
 
 def nested(one: Profile, other: Profile) -> bool:
     ours, theirs = _said(one), _said(other)
-    return bool(ours and theirs and one.rest | one.kinds and other.rest | other.kinds) and (ours <= theirs or theirs <= ours)
+    return bool(ours and theirs and one.rest | one.kinds and other.rest | other.kinds) and (
+        ours <= theirs or theirs <= ours
+    )
 
 
 def may_be_related(ordered: str | None, entry: str | None) -> bool:
-    """Whether two known tests are one, or a panel and its part; of a test that no table knows anything may be true."""
+    """Whether two known tests are one, or a panel and its part; of a test that no table knows
+    anything may be true."""
     if ordered is None or entry is None or ordered == entry:
         return True
     ours, theirs = components_of(ordered), components_of(entry)
-    return ordered in theirs or entry in ours or bool(ours and theirs and (ours <= theirs or theirs <= ours))
+    return (
+        ordered in theirs
+        or entry in ours
+        or bool(ours and theirs and (ours <= theirs or theirs <= ours))
+    )
 
 
 def tells(entry: Profile, statement: frozenset[str], wanted: Profile) -> bool:
-    """Whether a statement, with the name of its entry, tells of a kind of test and of what it looked for and where.
+    """Whether a statement, with the name of its entry, tells of a kind of test and of what it
+    looked for and where.
 
-    'Blood and urine cultures negative' does of the culture of both, and 'Sputum studies: negative for AFB' of the AFB smear.
+    'Blood and urine cultures negative' does of the culture of both, and 'Sputum studies: negative
+    for AFB' of the AFB smear.
     """
     sought = wanted.rest - _IG
     if not (sought or wanted.specimen or wanted.regions):
@@ -105,12 +154,18 @@ def tells(entry: Profile, statement: frozenset[str], wanted: Profile) -> bool:
     if not wanted.regions <= regions_told(sorted(statement)) | entry.regions:
         return False
     named = wanted.kinds | (wanted.rest & _IG) <= statement | entry.kinds
-    studied = bool(sought and wanted.specimen and wanted.specimen == entry.specimen and wanted.kinds <= CULTURED)
+    studied = bool(
+        sought
+        and wanted.specimen
+        and wanted.specimen == entry.specimen
+        and wanted.kinds <= CULTURED
+    )
     return (named or studied) and is_told(sought, statement | entry.rest)
 
 
 def word_score(wanted: Profile, candidate: Name, told: frozenset[str]) -> float:
-    """0: not the same test. Else how much of what either says both say, 0 to 1; an inferred region counts half."""
+    """0: not the same test. Else how much of what either says both say, 0 to 1; an inferred region
+    counts half."""
     name = candidate.profile
     if not (wanted.kinds or wanted.rest) or not (name.kinds or name.rest) or is_vague(wanted):
         return 0.0
@@ -141,7 +196,8 @@ def word_score(wanted: Profile, candidate: Name, told: frozenset[str]) -> float:
     ):
         return 0.0  # nor 'thyroid antibodies' just any antibodies
     if wanted.kinds and name.kinds:
-        # One of the two may say more ('MRI brain with spectroscopy', 'Biopsy of cervical lymph node'), not both something else.
+        # One of the two may say more ('MRI brain with spectroscopy', 'Biopsy of cervical lymph
+        # node'), not both something else.
         enough = (common or inferred) and (nested or wanted.regions & name.regions)
         return (len(common) + len(inferred) / 2) / len(ours | stated) if enough else 0.0
     theirs = stated | inferred
@@ -150,7 +206,8 @@ def word_score(wanted: Profile, candidate: Name, told: frozenset[str]) -> float:
 
 
 def is_told(sought: frozenset[str], told: frozenset[str]) -> bool:
-    """Whether a result names what is looked for: all codes of it and at least half of the other words ('T. cruzi')."""
+    """Whether a result names what is looked for: all codes of it and at least half of the other
+    words ('T. cruzi')."""
     missing = sought - told
     return not any(is_code(word) for word in missing) and 2 * len(missing) <= len(sought)
 
@@ -173,6 +230,7 @@ def components_of(canonical: str | None) -> set[str]:
 
 def told_of_staining(told: frozenset[str]) -> bool:
     """Whether the words of a report tell of staining for markers."""
-    return bool(told & {"stain", "immunohistochemistry", "immunoreactivity", "cytokeratin", "vimentin", "desmin"}) or any(
-        MARKER.fullmatch(word) for word in told if any(c.isdigit() for c in word)
-    )
+    return bool(
+        told
+        & {"stain", "immunohistochemistry", "immunoreactivity", "cytokeratin", "vimentin", "desmin"}
+    ) or any(MARKER.fullmatch(word) for word in told if any(c.isdigit() for c in word))

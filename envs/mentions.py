@@ -3,7 +3,7 @@
 import re
 from functools import cache
 
-from envs.naming import REGIONS, SYNONYMS, normalise
+from medaction.envs.naming import REGIONS, SYNONYMS, normalise
 
 # Names that stand for a test in a list of orders, and mostly for something else in prose.
 _AMBIGUOUS = re.compile(
@@ -40,9 +40,15 @@ x-?\s?rays?|radiogra\w+|computed\stomogra\w+|magnetic\sresonance(?:\simaging|\sa
 
 @cache
 def _mention() -> re.Pattern[str]:
-    """A test, with the region before it ('left axillary lymph node biopsy') and after it ('MRI of the spine')."""
-    names = {name for names in SYNONYMS.values() for name in names if not _AMBIGUOUS.fullmatch(name)}
-    labs = "|".join(r"[\s-]+".join(map(re.escape, name.split())) for name in sorted(names, key=len, reverse=True))
+    """A test, with the region before it ('left axillary lymph node biopsy') and after it ('MRI of
+    the spine')."""
+    names = {
+        name for names in SYNONYMS.values() for name in names if not _AMBIGUOUS.fullmatch(name)
+    }
+    labs = "|".join(
+        r"[\s-]+".join(map(re.escape, name.split()))
+        for name in sorted(names, key=len, reverse=True)
+    )
     words = {*REGIONS, "spinal", "cervical", "lumbar", "axillary", r"lymph\snode", "whole-body"}
     region = rf"(?:{'|'.join(sorted(words, key=len, reverse=True))})"
     before = r"(?:left|right|contrast-enhanced|non-?contrast|transvaginal|serum|urine|urinary|blood|plain|high-resolution|doppler)\s+"

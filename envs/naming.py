@@ -1,8 +1,10 @@
-"""What the name of a test says: which test it is, by which modality, of which body region, side and specimen.
+"""What the name of a test says: which test it is, by which modality, of which body region, side and
+specimen.
 
-Tables carry the knowledge: data/test_names.txt and data/test_names_ordered.txt (names of the same test), data/test_panels.txt (tests
-that report others) and data/test_words.toml (words). Everything else is read off the words, so that 'CT head', 'Head CT scan without
-contrast' and 'cranial computed tomography' say the same.
+Tables carry the knowledge: data/test_names.txt and data/test_names_ordered.txt (names of the same
+test), data/test_panels.txt (tests that report others) and data/test_words.toml (words). Everything
+else is read off the words, so that 'CT head', 'Head CT scan without contrast' and 'cranial computed
+tomography' say the same.
 """
 
 import re
@@ -35,11 +37,13 @@ ORDERED_NAMES: dict[str, tuple[str, ...]] = {
 """The same with the names that mean a test where a test's name is expected."""
 
 PANELS: dict[str, tuple[str, ...]] = {
-    panel: tuple(parts.split(" | ")) for panel, _, parts in (line.partition(": ") for line in _lines("test_panels.txt"))
+    panel: tuple(parts.split(" | "))
+    for panel, _, parts in (line.partition(": ") for line in _lines("test_panels.txt"))
 }
 """The tests that a panel reports, by their first names."""
 
-# Words for the same modality or kind of test; the left side is what names are compared by. Longer phrases first.
+# Words for the same modality or kind of test; the left side is what names are compared by. Longer
+# phrases first.
 _PHRASES: tuple[tuple[str, str], ...] = (
     ("", r"(?:ct|us|(?:endobronchial |endoscopic )?ultraso\w+|ebus|eus|mri?|image|fluoroscop\w+) guided"),
     ("", r"(?:stereotactic\w*|computed tomogra\w+) guided"),
@@ -154,16 +158,23 @@ IMAGING = frozenset(_WORDS["imaging"].split())
 _KINDS = IMAGING | frozenset(_WORDS["kinds"].split())
 _REGION_LINES = [line.partition(" > ") for line in _WORDS["regions"].split("\n") if line]
 REGIONS = {word: words.split()[0] for words, _, _ in _REGION_LINES for word in words.split()}
-_ANATOMY = {word: line.split()[0] for line in _WORDS["anatomy"].split("\n") if line for word in line.split()} | {
-    word: region for word, region in REGIONS.items() if word not in _WORDS["ambiguous"].split()
-}
+_ANATOMY = {
+    word: line.split()[0] for line in _WORDS["anatomy"].split("\n") if line for word in line.split()
+} | {word: region for word, region in REGIONS.items() if word not in _WORDS["ambiguous"].split()}
 TISSUES = frozenset(_WORDS["tissues"].split())
 WITHIN = {words.split()[0]: frozenset(inner.split()) for words, _, inner in _REGION_LINES}
-_SPECIMENS = {word: line.split()[0] for line in _WORDS["specimens"].split("\n") if line for word in line.split()}
+_SPECIMENS = {
+    word: line.split()[0]
+    for line in _WORDS["specimens"].split("\n")
+    if line
+    for word in line.split()
+}
 CULTURED = frozenset({"culture", "pcr", "smear", "stain", "cytology"})
 """Kinds of tests that are done on any specimen: one that is not named may be any."""
 
-_APART_BOTH, _APART_ORDERED = (frozenset(line.split()) for line in _WORDS["apart"].split("\n") if line)
+_APART_BOTH, _APART_ORDERED = (
+    frozenset(line.split()) for line in _WORDS["apart"].split("\n") if line
+)
 
 FINDINGS: dict[str, tuple[str, ...]] = {}
 """Words that say of a test how it came out ('anemia' of hemoglobin), by the test's first name."""
@@ -181,7 +192,16 @@ _SEROLOGY = {"serology", "antibody", "antigen"}
 
 _SIDES = {"left", "right"}
 _MATERNAL = {"maternal", "mother"}
-GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "κ": "kappa", "λ": "lambda", "µ": "u", "μ": "u"}
+GREEK = {
+    "α": "alpha",
+    "β": "beta",
+    "γ": "gamma",
+    "δ": "delta",
+    "κ": "kappa",
+    "λ": "lambda",
+    "µ": "u",
+    "μ": "u",
+}
 _NO_CONTRAST = re.compile(
     r"\b(?:non ?contrast|noncontrast|without (?:\w+ )?contrast|no contrast|ncct|unenhanced|non enhanced)\b"
 )
@@ -206,7 +226,8 @@ class Profile:
 
 @lru_cache(maxsize=20_000)
 def normalise(name: str) -> str:
-    """`name` in lower case with single spaces, without accents and punctuation, in American spelling.
+    """`name` in lower case with single spaces, without accents and punctuation, in American
+    spelling.
 
     >>> normalise("Chest_X-Ray"), normalise("Haemoglobin"), normalise("β-hCG")
     ('chest x ray', 'hemoglobin', 'beta hcg')
@@ -214,7 +235,9 @@ def normalise(name: str) -> str:
     plain = name.casefold()
     if not plain.isascii():  # nearly all are, and letter by letter is slow
         plain = "".join(GREEK.get(c, c) for c in unicodedata.normalize("NFKC", name).casefold())
-        plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
+        plain = "".join(
+            c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c)
+        )
     plain = re.sub(r"['’`]s\b", "", plain)
     words = re.sub(r"[^a-z0-9+]+", " ", plain).split()
     return " ".join(_american(word) if len(word) > 5 else word for word in words)
@@ -233,33 +256,46 @@ def _american(word: str) -> str:
 @cache
 def canonical_names() -> dict[str, str]:
     """The first name of a test by each of its normalised names, in singular too."""
-    known = {normalise(name): canonical for canonical, names in ORDERED_NAMES.items() for name in names}
+    known = {
+        normalise(name): canonical for canonical, names in ORDERED_NAMES.items() for name in names
+    }
     known = {name.replace(" and ", " "): canonical for name, canonical in known.items()} | known
-    return {" ".join(map(_singular, name.split())): canonical for name, canonical in known.items()} | known
+    return {
+        " ".join(map(_singular, name.split())): canonical for name, canonical in known.items()
+    } | known
 
 
 def canonical_of(name: str) -> str | None:
-    """The test of `ORDERED_NAMES` that `name` is a name of, also with a specimen or a word like 'test' around it."""
+    """The test of `ORDERED_NAMES` that `name` is a name of, also with a specimen or a word like
+    'test' around it."""
     text = normalise(name)
     known = canonical_names()
     if text in known:
         return known[text]
     aside = _IGNORED | _AGAIN | _WHOSE
-    words = [word for word in _WHEN.sub(" ", text).split() if {word, _singular(word)}.isdisjoint(aside)]
-    # 'Initial CSF' is 'CSF', and 'serum LDH level' is 'LDH'; 'urine culture' is no 'culture' of anything.
+    words = [
+        word for word in _WHEN.sub(" ", text).split() if {word, _singular(word)}.isdisjoint(aside)
+    ]
+    # 'Initial CSF' is 'CSF', and 'serum LDH level' is 'LDH'; 'urine culture' is no 'culture' of
+    # anything.
     for bare in (words, [word for word in words if word not in _SPECIMENS]):
-        if bare and (canonical := known.get(" ".join(bare)) or known.get(" ".join(map(_singular, bare)))):
+        if bare and (
+            canonical := known.get(" ".join(bare)) or known.get(" ".join(map(_singular, bare)))
+        ):
             return canonical
     return None
 
 
 _PLACED = IMAGING | {"biopsy", "bronchoscopy"}
-_WHEN = re.compile(r"\b(?:at )?\d+ (?:days?|weeks?|months?|years?)\b|\b(?:tc ?99m?|99m ?tc|18 ?f|f ?18|68 ?ga|ga ?68)\b")
+_WHEN = re.compile(
+    r"\b(?:at )?\d+ (?:days?|weeks?|months?|years?)\b|\b(?:tc ?99m?|99m ?tc|18 ?f|f ?18|68 ?ga|ga ?68)\b"
+)
 _WHOSE = frozenset(_MATERNAL | {"fetal", "baby", "patient"})
 
 
 def known_names_in(text: str) -> list[str]:
-    """The names that text strings together without separators ('FSH LH estradiol'), if hardly anything else is left; else `text`."""
+    """The names that text strings together without separators ('FSH LH estradiol'), if hardly
+    anything else is left; else `text`."""
     if canonical_of(text) is not None:
         return [text]
     words = normalise(text).split()
@@ -281,11 +317,17 @@ def profile(name: str) -> Profile:
     canonical = canonical_of(name)
     text = normalise(name)
     words = text
-    if canonical is not None:  # the table may say more than the name: a 'pregnancy test' is one in serum and in urine
-        more = [word for word in text.split() if word in _SPECIMENS or word in _WHOSE or word in _SIDES]
+    if (
+        canonical is not None
+    ):  # the table may say more than the name: a 'pregnancy test' is one in serum and in urine
+        more = [
+            word for word in text.split() if word in _SPECIMENS or word in _WHOSE or word in _SIDES
+        ]
         words = canonical if text in canonical_names() else " ".join([canonical, *more])
     tokens = tokens_of(words)
-    specimen = next((_SPECIMENS[t] for t in tokens if t in _SPECIMENS and _SPECIMENS[t] != "blood"), None)
+    specimen = next(
+        (_SPECIMENS[t] for t in tokens if t in _SPECIMENS and _SPECIMENS[t] != "blood"), None
+    )
     if (
         (_PLACED.intersection(tokens) and specimen != "pleural")
         or not IMAGING.isdisjoint(tokens)
@@ -303,10 +345,13 @@ def profile(name: str) -> Profile:
         text=text,
         canonical=canonical,
         kinds=kinds - {"imaging"} if kinds & IMAGING - {"imaging"} else kinds,
-        regions=frozenset(REGIONS[t] for t in tokens if t in REGIONS) | ({"neck"} if cervical else set()),
+        regions=frozenset(REGIONS[t] for t in tokens if t in REGIONS)
+        | ({"neck"} if cervical else set()),
         sides=frozenset(tokens) & frozenset(_SIDES | _MATERNAL),
         specimen=specimen,
-        rest=frozenset(t for t in tokens if t not in special and not ("biopsy" in kinds and t in _TAKEN)),
+        rest=frozenset(
+            t for t in tokens if t not in special and not ("biopsy" in kinds and t in _TAKEN)
+        ),
         again=not _AGAIN.isdisjoint(text.split()),
         contrast=_contrast(text),
     )
@@ -333,11 +378,19 @@ def regions_told(tokens: list[str]) -> frozenset[str]:
 
 def _singular(word: str) -> str:
     known = word in REGIONS or word in _IGNORED or word in _KINDS
-    return word[:-1] if len(word) > 4 and word.endswith("s") and not word.endswith(("ss", "is", "us")) and not known else word
+    return (
+        word[:-1]
+        if len(word) > 4
+        and word.endswith("s")
+        and not word.endswith(("ss", "is", "us"))
+        and not known
+        else word
+    )
 
 
 _CODE = re.compile(r"\w*\d\w*|[ivx]+|ig[gmae]|[a-z]")
-"""What tells tests of one name apart: IgG and IgM, C3 and C4, factor V and VIII, hepatitis B and C."""
+"""What tells tests of one name apart: IgG and IgM, C3 and C4, factor V and VIII, hepatitis B and C.
+"""
 
 
 def is_code(word: str) -> bool:
@@ -346,17 +399,22 @@ def is_code(word: str) -> bool:
 
 
 def can_be_same(order: Profile, entry: Profile, told: frozenset[str] = frozenset()) -> bool:
-    """The guards that hold at every step: nothing that both names say may differ. `told` are words of the entry's result.
+    """The guards that hold at every step: nothing that both names say may differ. `told` are words
+    of the entry's result.
 
-    'CT head' is not 'CT chest', 'sodium' is not 'potassium', 'CSF glucose' is not 'glucose', 'left knee' is not 'right knee';
-    'CT angiography' is more than 'CT', so it is not answered by one.
+    'CT head' is not 'CT chest', 'sodium' is not 'potassium', 'CSF glucose' is not 'glucose', 'left
+    knee' is not 'right knee'; 'CT angiography' is more than 'CT', so it is not answered by one.
     """
     if order.canonical and entry.canonical and order.canonical != entry.canonical:
         return False
     ours, theirs = (frozenset(filter(_CODE.fullmatch, said.rest)) for said in (order, entry))
     if not (ours <= theirs or theirs <= ours):
         return False
-    return _same_kind(order, entry) and can_be_same_place(order, entry) and _none_apart(order, entry, told)
+    return (
+        _same_kind(order, entry)
+        and can_be_same_place(order, entry)
+        and _none_apart(order, entry, told)
+    )
 
 
 def can_be_same_place(order: Profile, entry: Profile) -> bool:
@@ -399,7 +457,9 @@ def _same_kind(order: Profile, entry: Profile) -> bool:
 def _same_regions(order: Profile, entry: Profile) -> bool:
     if _MARROW in order.regions ^ entry.regions and order.kinds & {"biopsy", "fna"}:
         return False
-    if _FETUS in order.regions - entry.regions or (_MATERNAL & order.sides and _FETUS in entry.regions):
+    if _FETUS in order.regions - entry.regions or (
+        _MATERNAL & order.sides and _FETUS in entry.regions
+    ):
         return False
     ours, theirs = order.regions, entry.regions
     if ours - TISSUES and theirs - TISSUES:
@@ -421,18 +481,30 @@ def _same_specimen(order: Profile, entry: Profile) -> bool:
 
 @lru_cache(maxsize=4096)
 def synonyms_of(name: str) -> tuple[str, ...]:
-    """All names of the same test, `name` itself among them; of 'urine protein' also 'protein', as a urinalysis has it."""
+    """All names of the same test, `name` itself among them; of 'urine protein' also 'protein', as a
+    urinalysis has it."""
     if canonical := canonical_of(name):
         return tuple(normalise(known) for known in ORDERED_NAMES[canonical])
     text = normalise(name)
-    return text, " ".join(word for word in text.split() if word not in _SPECIMENS and word not in _IGNORED)
+    return text, " ".join(
+        word for word in text.split() if word not in _SPECIMENS and word not in _IGNORED
+    )
 
 
 @cache
 def vocabulary() -> frozenset[str]:
     """All words that the tables know: a word of an order that stands here is no slip of the pen."""
     words = {word for name in canonical_names() for word in name.split()}
-    return frozenset(words | _IGNORED | GENERAL | _KINDS | set(_ANATOMY) | set(_SPECIMENS) | _APART_BOTH | _APART_ORDERED)
+    return frozenset(
+        words
+        | _IGNORED
+        | GENERAL
+        | _KINDS
+        | set(_ANATOMY)
+        | set(_SPECIMENS)
+        | _APART_BOTH
+        | _APART_ORDERED
+    )
 
 
 def specimen_of(word: str) -> str | None:

@@ -1,7 +1,9 @@
-"""The oracle f: an ordered test -> the documented results of the menu, verbatim, or UNAVAILABLE (paper, section 3.3).
+"""The oracle f: an ordered test -> the documented results of the menu, verbatim, or UNAVAILABLE
+(paper, section 3.3).
 
-It cannot invent: every text it returns is copied from an entry of the menu that it was given. How an order is read, `envs.orders`; what
-two names of tests have in common, `envs.naming`; which values a result reports, `envs.reported`.
+It cannot invent: every text it returns is copied from an entry of the menu that it was given. How
+an order is read, `medaction.envs.orders`; what two names of tests have in common,
+`medaction.envs.naming`; which values a result reports, `medaction.envs.reported`.
 """
 
 from collections import Counter, defaultdict
@@ -13,7 +15,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from rapidfuzz.distance import OSA
 
-from envs.matching import (
+from medaction.envs.matching import (
     MARKER,
     MARKING,
     ON_TISSUE,
@@ -32,7 +34,7 @@ from envs.matching import (
     told_of_staining,
     word_score,
 )
-from envs.naming import (
+from medaction.envs.naming import (
     CULTURED,
     FINDINGS,
     IMAGING,
@@ -53,15 +55,16 @@ from envs.naming import (
     tokens_of,
     vocabulary,
 )
-from envs.orders import cut, is_general, read_order
-from envs.records import Answer, DocumentedResult, DocumentedTest
-from envs.reported import clauses, is_done, mentions, names_a_disease, reports
+from medaction.envs.orders import cut, is_general, read_order
+from medaction.envs.records import Answer, DocumentedResult, DocumentedTest
+from medaction.envs.reported import clauses, is_done, mentions, names_a_disease, reports
 
 Encode = Callable[[list[str]], np.ndarray]
 """Texts -> one unit vector a text, shape (texts, dimensions)."""
 
 Choose = Callable[[str, Sequence[str]], Sequence[int]]
-"""An order and the names of the menu -> the positions (from 0) of the entries that answer it (`envs.menu_choice.make_chooser`)."""
+"""An order and the names of the menu -> the positions (from 0) of the entries that answer it
+(`medaction.envs.menu_choice.make_chooser`)."""
 
 Item = TypeVar("Item", int, str)
 
@@ -78,11 +81,19 @@ _LONGEST_NAME = 120
 """Characters of a test's name that the encoder is asked about."""
 
 _TOLD = 1500
-"""Characters of a result that are read for the regions and words that its entry's name leaves open."""
+"""Characters of a result that are read for the regions and words that its entry's name leaves open.
+"""
 
 
 _LOOSE_NAMES = frozenset(
-    {"chemistry", "serum chemistry", "blood chemistry", "biochemistry", "serum biochemistry", "serum chemistries"}
+    {
+        "chemistry",
+        "serum chemistry",
+        "blood chemistry",
+        "biochemistry",
+        "serum biochemistry",
+        "serum chemistries",
+    }
 )
 """Names of a panel that reports use for whatever was measured."""
 
@@ -92,7 +103,8 @@ _FAR_SEEING = frozenset({"angiography", "venography", "pet", "imaging"})
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Which entries of the menu (by position) one ordered test matched, how, and how well (0 to 1; None: an LLM chose)."""
+    """Which entries of the menu (by position) one ordered test matched, how, and how well (0 to 1;
+    None: an LLM chose)."""
 
     entries: tuple[int, ...]
     method: Method
@@ -102,17 +114,21 @@ class Match:
 class Oracle:
     """Answers orders from one menu.
 
-    An order goes through a cascade until a step knows it: the same name; a name of the same test (exact, synonym); the same modality,
-    region and words (words); a panel by its parts or a part by its panel (panel); the nearest name by `encode` from cosine `threshold`
-    (encoder); and for an order that no step knows, `choose` (llm), which may only point at entries of the menu. One slip in a long word
-    is forgiven before the encoder is asked. At every step the guards hold: another modality, region, side, specimen or analyte is another
-    test. A repeated order ('repeat CBC') gets an entry that is itself the repeat before the first one, any other order the first one.
+    An order goes through a cascade until a step knows it: the same name; a name of the same test
+    (exact, synonym); the same modality, region and words (words); a panel by its parts or a part by
+    its panel (panel); the nearest name by `encode` from cosine `threshold` (encoder); and for an
+    order that no step knows, `choose` (llm), which may only point at entries of the menu. One slip
+    in a long word is forgiven before the encoder is asked. At every step the guards hold: another
+    modality, region, side, specimen or analyte is another test. A repeated order ('repeat CBC')
+    gets an entry that is itself the repeat before the first one, any other order the first one.
 
-    An order in general ('labs', 'imaging', 'workup', 'all tests', 'everything') names no test and is UNAVAILABLE, so that nobody
-    gets the whole menu by asking for it; only an entry of that very name is answered.
+    An order in general ('labs', 'imaging', 'workup', 'all tests', 'everything') names no test and
+    is UNAVAILABLE, so that nobody gets the whole menu by asking for it; only an entry of that very
+    name is answered.
 
-    `aliases` maps a normalised name to all names of that test; a group need not be strict, so a name counts only if it shares words or is
-    an abbreviation. What `choose` returns beside valid positions is ignored.
+    `aliases` maps a normalised name to all names of that test; a group need not be strict, so a
+    name counts only if it shares words or is an abbreviation. What `choose` returns beside valid
+    positions is ignored.
     """
 
     def __init__(
@@ -131,13 +147,15 @@ class Oracle:
         self._told = [tokens_of(normalise(test.result[:_TOLD])[:_TOLD]) for test in self._menu]
         self._clauses = [clauses(test.result) for test in self._menu]
         self._statements = [
-            [frozenset(tokens_of(normalise(clause))) for clause in found if is_done(clause)] for found in self._clauses
+            [frozenset(tokens_of(normalise(clause))) for clause in found if is_done(clause)]
+            for found in self._clauses
         ]
         self._own = [of_all_parts(cut(test.name)) for test in self._menu]
         self._around = Counter(
             region
             for test, own, told in zip(self._menu, self._own, self._told, strict=True)
-            for region in own.regions | (regions_told(told) if test.category != "laboratory" else frozenset())
+            for region in own.regions
+            | (regions_told(told) if test.category != "laboratory" else frozenset())
             if region not in TISSUES
         )
         self._names = [name for number in range(len(self._menu)) for name in self._names_of(number)]
@@ -147,7 +165,8 @@ class Oracle:
             self._by_text[name.profile.text].append(name)
 
     def answer(self, orders: Sequence[str]) -> tuple[Answer, ...]:
-        """One answer an order, in their sequence. An order of several tests gets all their results; none found: UNAVAILABLE."""
+        """One answer an order, in their sequence. An order of several tests gets all their results;
+        none found: UNAVAILABLE."""
         return tuple(self._answer(order) for order in orders)
 
     def _answer(self, order: str) -> Answer:
@@ -156,11 +175,19 @@ class Oracle:
             return Answer(order)
         entries = sorted({entry for match in found for entry in match.entries})
         weakest = min(found, key=lambda match: match.score or 0.0)
-        results = tuple(DocumentedResult(self._menu[entry].name, self._menu[entry].result) for entry in entries)
-        return Answer(order, results, weakest.method, None if weakest.score is None else round(weakest.score, 3))
+        results = tuple(
+            DocumentedResult(self._menu[entry].name, self._menu[entry].result) for entry in entries
+        )
+        return Answer(
+            order,
+            results,
+            weakest.method,
+            None if weakest.score is None else round(weakest.score, 3),
+        )
 
     def matches(self, order: str) -> Iterator[Match]:
-        """The matches of an order: of the whole name where the menu knows it, else of each test that it names."""
+        """The matches of an order: of the whole name where the menu knows it, else of each test
+        that it names."""
         if exact := self._exact(profile(" ".join(cut(order).replace("_", " ").split()))):
             yield exact
             return
@@ -172,7 +199,9 @@ class Oracle:
         found = [whole] if whole else self._match_all(asked.parts)
         if not found and len(asked.parts) > 1:
             found = self._match_all((asked.whole,))
-        if not found:  # 'Coagulation panel (PT, aPTT)': what stands in brackets says it in other words
+        if (
+            not found
+        ):  # 'Coagulation panel (PT, aPTT)': what stands in brackets says it in other words
             found = self._match_all(asked.brackets)
         yield from found or self._by_choice(asked.whole, asked.parts)
 
@@ -180,14 +209,19 @@ class Oracle:
         return [match for part in _unique(parts) if (match := self._match(part))]
 
     def _match(self, order: str) -> Match | None:
-        """The first step of the cascade that knows one ordered test: as it is written, without a slip, without what it is for."""
+        """The first step of the cascade that knows one ordered test: as it is written, without a
+        slip, without what it is for."""
         wanted = profile(order)
         if found := self._known(wanted):
             return found
         if (mended := self._mended(wanted)) and (found := self._known(profile(mended))):
             return found
         test, _, purpose = order.partition(" for ")
-        if purpose and (found := self._known(profile(test))) and self._is_for(found, profile(test), purpose):
+        if (
+            purpose
+            and (found := self._known(profile(test)))
+            and self._is_for(found, profile(test), purpose)
+        ):
             return found
         return self._by_encoder(wanted)
 
@@ -195,11 +229,14 @@ class Oracle:
         return self._by_name(wanted) or self._by_words(wanted) or self._by_panel(wanted)
 
     def _is_for(self, found: Match, wanted: Profile, purpose: str) -> bool:
-        """'Genetic testing for Wilson disease' is not answered by that of another disease; 'CT head for trauma' is any CT head."""
+        """'Genetic testing for Wilson disease' is not answered by that of another disease; 'CT head
+        for trauma' is any CT head."""
         if wanted.kinds and not wanted.kinds & SOUGHT:
             return True
         sought = {word for word in profile(purpose).rest if len(word) > 3}
-        told = frozenset().union(*(self._told_words[entry] | self._own[entry].rest for entry in found.entries))
+        told = frozenset().union(
+            *(self._told_words[entry] | self._own[entry].rest for entry in found.entries)
+        )
         return not sought or bool(sought & told)
 
     def _exact(self, wanted: Profile) -> Match | None:
@@ -207,11 +244,18 @@ class Oracle:
         own = {name.entry for name in self._by_text.get(wanted.text, ()) if name.own}
         if not own or not wanted.text:
             return None
-        same = {name.entry for name in self._names if name.own and wanted.canonical and self._is_synonym(wanted, name, set())}
-        return Match(_unique(sorted({*own, *self._preferred(wanted, sorted(own | same))})), "exact", 1.0)
+        same = {
+            name.entry
+            for name in self._names
+            if name.own and wanted.canonical and self._is_synonym(wanted, name, set())
+        }
+        return Match(
+            _unique(sorted({*own, *self._preferred(wanted, sorted(own | same))})), "exact", 1.0
+        )
 
     def _by_name(self, wanted: Profile) -> Match | None:
-        """The same name; or a name of the same test, by the menu's aliases, the table of names, or the given groups."""
+        """The same name; or a name of the same test, by the menu's aliases, the table of names, or
+        the given groups."""
         if exact := self._exact(wanted):
             return exact
         group = {normalise(name) for name in self._aliases.get(wanted.text, ())}
@@ -225,22 +269,33 @@ class Oracle:
         if not can_be_same(wanted, said, self._told_words[name.entry]):
             return False
         if wanted.canonical is not None and wanted.canonical == said.canonical:
-            return said.text not in _LOOSE_NAMES or self._is_reported(name.entry, wanted, components_of(wanted.canonical))
+            return said.text not in _LOOSE_NAMES or self._is_reported(
+                name.entry, wanted, components_of(wanted.canonical)
+            )
         strangers = not (wanted.canonical or said.canonical)
-        return strangers and said.text in group and (is_short_for(wanted.text, said.text) or nested(wanted, said))
+        return (
+            strangers
+            and said.text in group
+            and (is_short_for(wanted.text, said.text) or nested(wanted, said))
+        )
 
     def _by_words(self, wanted: Profile) -> Match | None:
-        """Names that say the same by modality, region and their remaining words; the best-covered ones."""
+        """Names that say the same by modality, region and their remaining words; the best-covered
+        ones."""
         scores: dict[int, float] = {}
         for name in self._names:
             if (score := word_score(wanted, name, self._told_words[name.entry])) > 0:
                 scores[name.entry] = max(score, scores.get(name.entry, 0.0))
         if not scores:
             return None
-        if wanted.again and (repeats := {entry: score for entry, score in scores.items() if self._own[entry].again}):
+        if wanted.again and (
+            repeats := {entry: score for entry, score in scores.items() if self._own[entry].again}
+        ):
             scores = repeats
         best = max(scores.values())
-        entries = self._preferred(wanted, [entry for entry, score in scores.items() if score >= best - 1e-9])
+        entries = self._preferred(
+            wanted, [entry for entry, score in scores.items() if score >= best - 1e-9]
+        )
         alike = tuple(e for e in entries if self._own[e].kinds == wanted.kinds)
         return Match(alike or entries, "words", best)
 
@@ -254,17 +309,24 @@ class Oracle:
             for name in self._names
             if name.profile.canonical in components and name.profile.specimen == wanted.specimen
         ]
-        entries += [number for number in range(len(self._menu)) if self._reports(number, wanted, components)]
+        entries += [
+            number for number in range(len(self._menu)) if self._reports(number, wanted, components)
+        ]
         if not entries:  # a panel that is only summed up ('Within normal limits') says so of each of its components
-            entries = [number for number in range(len(self._menu)) if self._is_summed_up(number, wanted)]
+            entries = [
+                number for number in range(len(self._menu)) if self._is_summed_up(number, wanted)
+            ]
         return Match(self._preferred(wanted, sorted(entries)), "panel", 1.0) if entries else None
 
     def _is_summed_up(self, number: int, wanted: Profile) -> bool:
-        """Whether an entry says of a whole panel how it came out: 'Liver function tests: normal', 'Blood tests: normal renal function'."""
+        """Whether an entry says of a whole panel how it came out: 'Liver function tests: normal',
+        'Blood tests: normal renal function'."""
         test, own = self._menu[number], self._own[number]
         if wanted.canonical is None or own.specimen != wanted.specimen or own.kinds & SAMPLED:
             return False
-        if wanted.canonical in components_of(own.canonical) and not any(c == ":" or c.isdigit() for c in test.result):
+        if wanted.canonical in components_of(own.canonical) and not any(
+            c == ":" or c.isdigit() for c in test.result
+        ):
             return True
         above = [panel for panel, parts in PANELS.items() if wanted.canonical in parts]
         names = [name for panel in above for name in synonyms_of(panel)]
@@ -278,8 +340,15 @@ class Oracle:
             return self._is_seen_in_tissue(number, wanted)
         if test.category not in ("laboratory", "physiologic", "procedure") or own.kinds & SAMPLED:
             return False
-        if wanted.kinds == {"cytology"} and wanted.specimen and own.specimen == wanted.specimen and not own.kinds:
-            return mentions(self._clauses[number], ("cytolog\\w+", "cells?", "malignan\\w+", "lymphocyt\\w+"))
+        if (
+            wanted.kinds == {"cytology"}
+            and wanted.specimen
+            and own.specimen == wanted.specimen
+            and not own.kinds
+        ):
+            return mentions(
+                self._clauses[number], ("cytolog\\w+", "cells?", "malignan\\w+", "lymphocyt\\w+")
+            )
         if wanted.kinds and wanted.kinds <= SOUGHT:
             if any(tells(own, statement, wanted) for statement in self._statements[number]):
                 return True
@@ -287,16 +356,23 @@ class Oracle:
                 return False
         if (own.specimen and own.specimen != wanted.specimen) or wanted.kinds & SAMPLED:
             return False
-        if not may_be_related(wanted.canonical, own.canonical):  # a blood gas's bicarbonate makes no metabolic panel
+        if not may_be_related(
+            wanted.canonical, own.canonical
+        ):  # a blood gas's bicarbonate makes no metabolic panel
             components = components - components_of(own.canonical)
         return self._is_reported(number, wanted, components)
 
     def _is_seen_in_tissue(self, number: int, wanted: Profile) -> bool:
-        """Whether the report of a biopsy tells of a stain, a marker, a culture or a PCR that was done on it."""
+        """Whether the report of a biopsy tells of a stain, a marker, a culture or a PCR that was
+        done on it."""
         told = self._told_words[number] | self._own[number].kinds
         sought = wanted.rest - MARKING
         kinds = wanted.kinds - {"biopsy"}
-        stained = "stain" in kinds or bool(wanted.rest & MARKING) or (kinds == {"smear"} and "tuberculosis" in sought)
+        stained = (
+            "stain" in kinds
+            or bool(wanted.rest & MARKING)
+            or (kinds == {"smear"} and "tuberculosis" in sought)
+        )
         if wanted.specimen or not (kinds or sought) or not kinds <= ON_TISSUE:
             return False
         if not sought:
@@ -308,13 +384,24 @@ class Oracle:
     def _is_reported(self, number: int, wanted: Profile, components: set[str]) -> bool:
         own = self._own[number]
         tests = {*components, *([wanted.canonical] if wanted.canonical else [])}
-        names = [synonym for test in tests for synonym in synonyms_of(test)] or list(synonyms_of(wanted.text))
-        if own.specimen != wanted.specimen:  # then the result itself must say of what: '24-hour urine protein: 1180 mg'
+        names = [synonym for test in tests for synonym in synonyms_of(test)] or list(
+            synonyms_of(wanted.text)
+        )
+        if (
+            own.specimen != wanted.specimen
+        ):  # then the result itself must say of what: '24-hour urine protein: 1180 mg'
             names = [name for name in names if profile(name).specimen == wanted.specimen]
-        if any(reports(self._clauses[number], name, wanted.specimen, bool(tests)) for name in names):
+        if any(
+            reports(self._clauses[number], name, wanted.specimen, bool(tests)) for name in names
+        ):
             return True
         found = [word for test in tests for word in FINDINGS.get(test, ())]
-        return bool(found) and own.specimen is None and wanted.specimen is None and mentions(self._clauses[number], found)
+        return (
+            bool(found)
+            and own.specimen is None
+            and wanted.specimen is None
+            and mentions(self._clauses[number], found)
+        )
 
     def _by_encoder(self, wanted: Profile) -> Match | None:
         """The nearest name by cosine, if near enough and not ruled out by a guard."""
@@ -324,10 +411,18 @@ class Oracle:
             or not 3 <= len(wanted.text) <= _LONGEST_NAME
             or is_vague(wanted)
             or is_general(wanted.text)
-            or (not wanted.kinds and not wanted.canonical and names_a_disease(wanted.text.partition(" of ")[0]))
+            or (
+                not wanted.kinds
+                and not wanted.canonical
+                and names_a_disease(wanted.text.partition(" of ")[0])
+            )
         ):  # a disease is no test, however near the name of one stands
             return None
-        allowed = [n for n, name in enumerate(self._names) if can_be_same(wanted, name.profile, self._told_words[name.entry])]
+        allowed = [
+            n
+            for n, name in enumerate(self._names)
+            if can_be_same(wanted, name.profile, self._told_words[name.entry])
+        ]
         if not allowed:
             return None
         cosines = self._vectors[allowed] @ self._encode([wanted.text])[0]
@@ -342,26 +437,40 @@ class Oracle:
         return self._encode([name.profile.text for name in self._names])
 
     def _by_choice(self, order: str, parts: Sequence[str]) -> Iterator[Match]:
-        """What an LLM points at. It may bridge names that no table knows; the guards of modality, place and specimen hold for it too."""
+        """What an LLM points at. It may bridge names that no table knows; the guards of modality,
+        place and specimen hold for it too."""
         if self._choose is None or not parts or not self._menu:
             return
         chosen = self._choose(order, [test.name for test in self._menu])
-        valid = {c for c in chosen if isinstance(c, int) and not isinstance(c, bool) and 0 <= c < len(self._menu)}
-        if entries := tuple(c for c in sorted(valid) if any(self._may_choose(profile(part), c) for part in parts)):
+        valid = {
+            c
+            for c in chosen
+            if isinstance(c, int) and not isinstance(c, bool) and 0 <= c < len(self._menu)
+        }
+        if entries := tuple(
+            c for c in sorted(valid) if any(self._may_choose(profile(part), c) for part in parts)
+        ):
             yield Match(entries, "llm", None)
 
     def _may_choose(self, wanted: Profile, entry: int) -> bool:
         names = [name.profile for name in self._names if name.entry == entry]
         if wanted.kinds & IMAGING and not any(name.kinds & IMAGING for name in names):
             modality = wanted.kinds & IMAGING
-            names = [replace(name, kinds=modality) for name in names if not name.kinds and modality <= self._told_words[entry]]
+            names = [
+                replace(name, kinds=modality)
+                for name in names
+                if not name.kinds and modality <= self._told_words[entry]
+            ]
         return any(
-            same_modality(wanted, name) and can_be_same_place(wanted, name) and may_be_related(wanted.canonical, name.canonical)
+            same_modality(wanted, name)
+            and can_be_same_place(wanted, name)
+            and may_be_related(wanted.canonical, name.canonical)
             for name in names
         )
 
     def _preferred(self, wanted: Profile, entries: Iterable[int]) -> tuple[int, ...]:
-        """Of several entries that match: the repeat for a repeated order and the first for any other; then by contrast, if both say."""
+        """Of several entries that match: the repeat for a repeated order and the first for any
+        other; then by contrast, if both say."""
         found = _unique(entries)
         found = tuple(e for e in found if self._own[e].again == wanted.again) or found
         if wanted.contrast is not None:
@@ -369,14 +478,17 @@ class Oracle:
         return found
 
     def _mended(self, wanted: Profile) -> str | None:
-        """The order with each long word that no table and no entry knows put right, if exactly one known word is one edit away."""
+        """The order with each long word that no table and no entry knows put right, if exactly one
+        known word is one edit away."""
         mended = []
         for word in wanted.text.split():
             near = [word]
             if len(word) >= _SHORTEST_SLIP and word.isalpha() and word not in self._known_words:
                 candidates = self._mendable.get(word[0], ())
                 near = [
-                    known for known in candidates if abs(len(known) - len(word)) < 2 and OSA.distance(word, known) == 1
+                    known
+                    for known in candidates
+                    if abs(len(known) - len(word)) < 2 and OSA.distance(word, known) == 1
                 ] or near
             mended.append(near[0] if len({_stem(n) for n in near}) == 1 else word)
         text = " ".join(mended)
@@ -399,7 +511,8 @@ class Oracle:
         return by_letter
 
     def _regions_around(self, said: Profile) -> frozenset[str]:
-        """Where an entry without any region may be of: for an image all that the menu speaks of, for tissue what it speaks of most."""
+        """Where an entry without any region may be of: for an image all that the menu speaks of,
+        for tissue what it speaks of most."""
         if not said.kinds & {"biopsy", "fna", "cytology"}:
             return frozenset(self._around)
         most = max(self._around.values(), default=0)
@@ -408,7 +521,8 @@ class Oracle:
         return inner or often or TISSUES
 
     def _names_of(self, entry: int) -> Iterator[Name]:
-        """The names of an entry. What they leave open the result may tell: 'CT: mass in the right lung' is of the chest.
+        """The names of an entry. What they leave open the result may tell: 'CT: mass in the right
+        lung' is of the chest.
 
         Where the result does not tell either, the region must be one that the menu speaks of.
         """
@@ -433,8 +547,12 @@ class Oracle:
                     said,
                     regions=regions,
                     sides=said.sides or (sides if seen and len(sides) == 1 else frozenset()),
-                    specimen=said.specimen or own.specimen or (specimen if said.kinds & CULTURED else None),
-                    kinds=modality if seen and said.kinds == {"imaging"} and modality and not said.regions else said.kinds,
+                    specimen=said.specimen
+                    or own.specimen
+                    or (specimen if said.kinds & CULTURED else None),
+                    kinds=modality
+                    if seen and said.kinds == {"imaging"} and modality and not said.regions
+                    else said.kinds,
                 ),
                 regions - said.regions - own.regions,
             )

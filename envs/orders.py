@@ -5,7 +5,16 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 
-from envs.naming import GENERAL, IMAGING, SHORTHAND, Profile, canonical_names, known_names_in, normalise, profile
+from medaction.envs.naming import (
+    GENERAL,
+    IMAGING,
+    SHORTHAND,
+    Profile,
+    canonical_names,
+    known_names_in,
+    normalise,
+    profile,
+)
 
 MAX_ORDER = 400
 """Characters of an order that are read; a longer one is no test's name."""
@@ -15,7 +24,8 @@ MAX_PARTS = 40
 
 _REFUSAL = r"no|not|nor|avoid\w*|defer\w*|do not|don['’]?t|never|cancel\w*|skip\w*|omit\w*|except|rather than|instead of"
 _NOT_WANTED = re.compile(
-    rf"^\W*(?:{_REFUSAL}|none|without|hold(?:ing)?|n/a|stop|nothing|exclud\w+|declin\w+|refus\w+)\b", re.IGNORECASE
+    rf"^\W*(?:{_REFUSAL}|none|without|hold(?:ing)?|n/a|stop|nothing|exclud\w+|declin\w+|refus\w+)\b",
+    re.IGNORECASE,
 )
 _NOT_WANTED_LATER = re.compile(rf"\b(?:{_REFUSAL}|hold off|holding)\b.*", re.IGNORECASE)
 _NEEDLESS = re.compile(
@@ -29,7 +39,9 @@ _CONTRAST = re.compile(
     re.IGNORECASE,
 )
 _TIMES = re.compile(r"\bx ?[2-9]\b|\bq ?\d{1,2} ?h\w*", re.IGNORECASE)
-_INSTEAD = re.compile(r"\binstead\b(?! of)|^\W*(?:order|get|obtain|do|just|only|please)\b", re.IGNORECASE)
+_INSTEAD = re.compile(
+    r"\binstead\b(?! of)|^\W*(?:order|get|obtain|do|just|only|please)\b", re.IGNORECASE
+)
 _PURPOSE = re.compile(
     r"""\b(?:
     (?:(?:in\ order\ )?to|for)\ (?:rule\ out|evaluat\w+|assess\w*|exclud\w+|look\w*|check\w*|confirm\w*|detect\w*|determin\w+|identif\w+
@@ -70,7 +82,8 @@ _IN_FLUIDS = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order, read. `whole` is its text without brackets and purpose; `parts` and `brackets` are the tests named there."""
+    """One order, read. `whole` is its text without brackets and purpose; `parts` and `brackets` are
+    the tests named there."""
 
     whole: str = ""
     parts: tuple[str, ...] = ()
@@ -78,9 +91,11 @@ class Order:
 
 
 def read_order(text: str) -> Order:
-    """Read an order. What it does not want ('no CT', 'avoid contrast CT', 'MRI not indicated') is left out.
+    """Read an order. What it does not want ('no CT', 'avoid contrast CT', 'MRI not indicated') is
+    left out.
 
-    An order in general ('labs', 'imaging', 'all tests', 'everything') names no test and has no parts.
+    An order in general ('labs', 'imaging', 'all tests', 'everything') names no test and has no
+    parts.
     """
     text = _in_words(text)
     brackets = " ; ".join(re.findall(r"\(([^()]*)\)", text))
@@ -108,7 +123,8 @@ def cut(text: str) -> str:
 
 
 def _in_words(text: str) -> str:
-    """Lines become clauses, shorthand ('w/o', 'O&P') becomes words, and 'without contrast' goes: it is no refusal."""
+    """Lines become clauses, shorthand ('w/o', 'O&P') becomes words, and 'without contrast' goes: it
+    is no refusal."""
     text = re.sub(r"[\r\n\u2022]+", " ; ", cut(text)).replace("_", " ")
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     text = _shorthand().sub(lambda found: f"{SHORTHAND[found[0].casefold()]} ", text)
@@ -118,14 +134,19 @@ def _in_words(text: str) -> str:
 @cache
 def _shorthand() -> re.Pattern[str]:
     signs = sorted(SHORTHAND, key=len, reverse=True)
-    return re.compile(rf"(?<![\w/])(?:{'|'.join(map(re.escape, signs))})(?![\w/])|(?<![\w/])w/(?=\w)", re.IGNORECASE)
+    return re.compile(
+        rf"(?<![\w/])(?:{'|'.join(map(re.escape, signs))})(?![\w/])|(?<![\w/])w/(?=\w)",
+        re.IGNORECASE,
+    )
 
 
 def _wanted(text: str) -> str:
     """The clauses that ask for something, without what the tests are for."""
     clauses = []
     for clause in _CLAUSE.split(text):
-        if _NOT_WANTED.match(clause):  # 'no CT, MRI or PET' asks for nothing, 'no CT, MRI instead' for the MRI
+        if _NOT_WANTED.match(
+            clause
+        ):  # 'no CT, MRI or PET' asks for nothing, 'no CT, MRI instead' for the MRI
             clause = ", ".join(piece for piece in clause.split(",")[1:] if _INSTEAD.search(piece))
         pieces: list[str | None] = []
         for piece in clause.split(","):
@@ -139,7 +160,9 @@ def _wanted(text: str) -> str:
             pieces.append(cut[: purpose.start()] if purpose else cut)
             if purpose:
                 pieces.append(None)
-        clauses.append(", ".join(piece.strip() for piece in pieces if piece and piece.strip(" .:-")))
+        clauses.append(
+            ", ".join(piece.strip() for piece in pieces if piece and piece.strip(" .:-"))
+        )
     return "; ".join(clause for clause in clauses if clause).strip(" .:;,-")
 
 
@@ -153,35 +176,52 @@ def _with_place(main: str, brackets: str) -> str:
     said, more = profile(main), profile(brackets)
     if more.kinds or more.rest:
         return main
-    place = (more.specimen and not said.specimen) or (more.regions and not said.regions) or (more.sides and not said.sides)
+    place = (
+        (more.specimen and not said.specimen)
+        or (more.regions and not said.regions)
+        or (more.sides and not said.sides)
+    )
     return f"{main} {normalise(brackets)}" if main and place else main
 
 
 def is_general(text: str) -> bool:
-    """Whether a text names no test: 'labs', 'blood tests', 'imaging', 'complete workup', 'everything'."""
+    """Whether a text names no test: 'labs', 'blood tests', 'imaging', 'complete workup',
+    'everything'."""
     words = normalise(text).split()
     return all(
-        word in GENERAL or word in ("and", "of", "for", "on", "in", "me", "my", "a", "with", "to", "or") for word in words
+        word in GENERAL
+        or word in ("and", "of", "for", "on", "in", "me", "my", "a", "with", "to", "or")
+        for word in words
     )
 
 
 @cache
 def _joined_names() -> re.Pattern[str]:
     """Names that have a separator inside: 'type and screen', 'newborn and metabolic screen'."""
-    joined = sorted((name for name in canonical_names() if _SEPARATOR.search(name)), key=len, reverse=True)
+    joined = sorted(
+        (name for name in canonical_names() if _SEPARATOR.search(name)), key=len, reverse=True
+    )
     names = "|".join(r"[\s-]+".join(map(re.escape, name.split())) for name in joined)
     return re.compile(rf"\b(?:{names})\b", re.IGNORECASE)
 
 
 def parts_of(text: str) -> list[str]:
-    """The tests that a text names; what only one of them says ('CT chest, abdomen and pelvis') holds for those without."""
+    """The tests that a text names; what only one of them says ('CT chest, abdomen and pelvis')
+    holds for those without."""
     text = _FUNCTIONS.sub(r"\1 function, ", text)
-    text = _joined_names().sub(lambda found: canonical_names()[normalise(found[0])].replace(" and ", " "), text)
+    text = _joined_names().sub(
+        lambda found: canonical_names()[normalise(found[0])].replace(" and ", " "), text
+    )
     pieces = [piece.strip(" .:-") for piece in _SEPARATOR.split(text)]
     parts: list[str] = []
     for piece in pieces:
         said = profile(piece)
-        if piece and said.text not in _NO_TEST_ALONE and not _NOT_WANTED.match(piece) and _says_something(said):
+        if (
+            piece
+            and said.text not in _NO_TEST_ALONE
+            and not _NOT_WANTED.match(piece)
+            and _says_something(said)
+        ):
             parts += known_names_in(piece)
     del parts[MAX_PARTS:]
     return [_completed(number, parts) for number in range(len(parts))]
@@ -192,17 +232,25 @@ def _says_something(said: Profile) -> bool:
 
 
 def _completed(number: int, parts: list[str]) -> str:
-    """'abdomen' of 'CT chest, abdomen' is 'abdomen ct'; 'Doppler' of 'pelvic ultrasound with Doppler' is 'Doppler pelvis'."""
+    """'abdomen' of 'CT chest, abdomen' is 'abdomen ct'; 'Doppler' of 'pelvic ultrasound with
+    Doppler' is 'Doppler pelvis'."""
     part = parts[number]
     said = profile(part)
-    if said.canonical in _IN_FLUIDS and said.specimen is None and number:  # 'CSF glucose and protein'
+    if (
+        said.canonical in _IN_FLUIDS and said.specimen is None and number
+    ):  # 'CSF glucose and protein'
         before = profile(parts[number - 1])
-        named = "blood" not in said.text.split() and "serum" not in said.text.split() and "plasma" not in said.text.split()
+        named = (
+            "blood" not in said.text.split()
+            and "serum" not in said.text.split()
+            and "plasma" not in said.text.split()
+        )
         first = before.text.split()[0] if before.text else ""
         if (
             named
             and before.specimen in _FLUIDS
-            and first in ("csf", "pleural", "ascitic", "synovial", "urine", "cerebrospinal", "urinary")
+            and first
+            in ("csf", "pleural", "ascitic", "synovial", "urine", "cerebrospinal", "urinary")
         ):
             parts[number] = f"{before.specimen} {part}"
             return parts[number]
@@ -211,9 +259,17 @@ def _completed(number: int, parts: list[str]) -> str:
         return part
     others = [profile(other) for other in parts[:number][::-1] + parts[number + 1 :]]
     if not said.kinds and (said.regions or said.specimen):
-        lent = [" ".join(sorted(kinds)) for other in others if (kinds := other.kinds & (IMAGING | {"biopsy", "culture"}))]
+        lent = [
+            " ".join(sorted(kinds))
+            for other in others
+            if (kinds := other.kinds & (IMAGING | {"biopsy", "culture"}))
+        ]
     elif said.kinds and said.kinds <= _TAKES_REGION and not said.regions:
-        scoped = [_SCOPED.get(kind) for other in others for kind in (other.canonical or "", *sorted(other.kinds))]
+        scoped = [
+            _SCOPED.get(kind)
+            for other in others
+            for kind in (other.canonical or "", *sorted(other.kinds))
+        ]
         lent = [region for region in scoped if region and "biopsy" in said.kinds] or [
             region for other in others for region in sorted(other.regions)
         ]

@@ -1,4 +1,5 @@
-"""What a case is: the report, the clinical environment built from it, and the oracle's answers (paper, section 3.3)."""
+"""What a case is: the report, the clinical environment built from it, and the oracle's answers
+(paper, section 3.3)."""
 
 import hashlib
 import json
@@ -17,7 +18,8 @@ SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class BadCase(ValueError):
-    """A case that cannot be used. `reason` is a short name that can be counted; the message says what to mend and where."""
+    """A case that cannot be used. `reason` is a short name that can be counted; the message says
+    what to mend and where."""
 
     def __init__(self, reason: str, message: str, case_id: str = "", path: str = ""):
         super().__init__(f"{reason}: {message}")
@@ -31,32 +33,39 @@ class BadCase(ValueError):
 
 
 def check_id(text: str) -> str:
-    """Return `text` if it may serve as an id. Ids come from files and later name files, so no slash and no leading dot.
+    """Return `text` if it may serve as an id. Ids come from files and later name files, so no slash
+    and no leading dot.
 
     Raises BadCase('unsafe_id').
     """
     if not SAFE_ID.fullmatch(text) or ".." in text:
-        raise BadCase("unsafe_id", f"{text[:60]!r} cannot be a case id: use letters, digits, '.', '_' and '-' only")
+        raise BadCase(
+            "unsafe_id",
+            f"{text[:60]!r} cannot be a case id: use letters, digits, '.', '_' and '-' only",
+        )
     return text
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentedTest:
-    """One entry of the test menu M: a test that the report documents, with its result in the report's own words."""
+    """One entry of the test menu M: a test that the report documents, with its result in the
+    report's own words."""
 
     name: str
     category: Category
     result: str
     aliases: tuple[str, ...] = ()
     minor: str = ""
-    """Minor category of Figure 7, e.g. 'hematology' or 'computed tomography'; empty: not told apart."""
+    """Minor category of Figure 7, e.g. 'hematology' or 'computed tomography'; empty: not told
+    apart."""
     quote: str = ""
     """The report's passage that tells the result; empty where the source itself is structured."""
 
 
 @dataclass(frozen=True, slots=True)
 class StructuredCase:
-    """A case that came in sections, so that no model has to extract it: o1, the menu and the true diagnosis."""
+    """A case that came in sections, so that no model has to extract it: o1, the menu and the true
+    diagnosis."""
 
     initial_observation: str
     tests: tuple[DocumentedTest, ...]
@@ -64,7 +73,8 @@ class StructuredCase:
     synonyms: tuple[str, ...] = ()
     """Other names of the diagnosis; none may stand in the initial observation."""
     body_system: str = ""
-    """Primary body system and disease type of Figure 6, in the words of `envs.composition`; empty: not told by the source."""
+    """Primary body system and disease type of Figure 6, in the words of
+    `medaction.envs.composition`; empty: not told by the source."""
     disease_type: str = ""
     rare: bool | None = None
     notes: tuple[str, ...] = ()
@@ -84,15 +94,17 @@ class CaseReport:
     evaluation_only: bool = False
     structured: StructuredCase | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
-    """What the source tells of the publication: 'pmcid', 'doi', 'journal', 'date', 'article_type'; of MedR-Bench also
-    'summary_at', the character of `text` at which the case summary begins."""
+    """What the source tells of the publication: 'pmcid', 'doi', 'journal', 'date', 'article_type';
+    of MedR-Bench also 'summary_at', the character of `text` at which the case summary begins."""
     original: str = ""
-    """The published report alone, where `text` holds a summary of it too (MedR-Bench); empty: `text` is the report."""
+    """The published report alone, where `text` holds a summary of it too (MedR-Bench); empty:
+    `text` is the report."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClinicalEnvironment:
-    """E = (o1, M, f): what the clinician sees first, the menu of documented tests, and the truth; f is `envs.oracle`."""
+    """E = (o1, M, f): what the clinician sees first, the menu of documented tests, and the truth; f
+    is `medaction.envs.oracle`."""
 
     case_id: str
     source: str
@@ -118,7 +130,8 @@ class ClinicalEnvironment:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check found (`envs.checks`). `figure` is its measure, held against `threshold`; `detail` names the offending passage."""
+    """What one check found (`medaction.envs.checks`). `figure` is its measure, held against
+    `threshold`; `detail` names the offending passage."""
 
     name: str
     passed: bool
@@ -131,7 +144,8 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What became of a case report: its environment or its refusal, never both, and every check that was made."""
+    """What became of a case report: its environment or its refusal, never both, and every check
+    that was made."""
 
     environment: ClinicalEnvironment | None
     refusal: BadCase | None
@@ -157,7 +171,8 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """What the clinician is told, e.g. 'D-dimer: 3.1 mg/L (reference below 0.5)' or 'D-dimer: UNAVAILABLE'."""
+        """What the clinician is told, e.g. 'D-dimer: 3.1 mg/L (reference below 0.5)' or 'D-dimer:
+        UNAVAILABLE'."""
         if not self.results:
             return f"{self.order}: {UNAVAILABLE}"
         return "\n".join(f"{found.test}: {found.text}" for found in self.results)

@@ -1,14 +1,15 @@
-"""Cutting what must not be told out of an initial observation: whole sentences, items of lists and asides in brackets, never a word of
-what stays."""
+"""Cutting what must not be told out of an initial observation: whole sentences, items of lists and
+asides in brackets, never a word of what stays."""
 
 import re
 from dataclasses import dataclass, replace
 
-from envs import checks
-from envs.records import CaseReport, CheckResult, StructuredCase
+from medaction.envs import checks
+from medaction.envs.records import CaseReport, CheckResult, StructuredCase
 
 MOST = 0.3
-"""Share of the initial observation's characters that may be cut; of a case that leaks more nothing is cut, and it is refused."""
+"""Share of the initial observation's characters that may be cut; of a case that leaks more nothing
+is cut, and it is refused."""
 
 LEAST = 120
 """Characters that must be left."""
@@ -19,7 +20,8 @@ _LABEL = re.compile(r"^\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
 _SENTENCE = re.compile(r"(?<=[.;!?])\s+(?![^()]*\))")
 _ITEM = re.compile(r"(?<=[.;!?,])\s+(?![^()]*\))")
 _ASIDE = re.compile(r"\s*\([^()]*\)")
-# What means something else, or nothing, once the sentence before it is gone: 'Treated with chemotherapy.'
+# What means something else, or nothing, once the sentence before it is gone: 'Treated with
+# chemotherapy.'
 _HANGING = re.compile(
     r"""(?:subsequently|then|which|this|these|it|its|such|for\swhich|followed\sby|treated|managed|received|underwent|status\spost|s/p|controlled
     |diagnosed|confirmed|resected|on\s(?:chemo|immuno|radio)?therapy|(?:he|she|they|the\spatient)\s(?:was\s(?:treated|managed|given|started)|received|underwent)
@@ -27,7 +29,9 @@ _HANGING = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 # What stands after these labels is a list of findings: its items can be cut one by one.
-_LIST = re.compile(r"patient information|demographics|physical exam|review of systems", re.IGNORECASE)
+_LIST = re.compile(
+    r"patient information|demographics|physical exam|review of systems", re.IGNORECASE
+)
 # So is a past history without a verb: 'Eosinophilia, previous brucellosis, hydronephrosis surgery.'
 _PAST_LIST = re.compile(
     r"\W*past medical history:(?![^\n]*\b(?:was|were|had|has|is|treated|managed|diagnosed|received|underwent"
@@ -49,17 +53,21 @@ class Redacted:
 
 
 def redact(report: CaseReport, case: StructuredCase) -> Redacted:
-    """Cut what names the diagnosis, tells a test's result, or tells the outcome: asides in brackets, then sentences.
+    """Cut what names the diagnosis, tells a test's result, or tells the outcome: asides in
+    brackets, then sentences.
 
-    A sentence is what ends with '.', ';', '!' or '?' or at the end of a line; after the label of a list it is also what ends with a
-    comma. A line of which only its label is left goes too. Sentences of the chief complaint, and the very first one, which says
-    who the patient is, are never cut: a case that leaks there keeps its leak, and is refused.
+    A sentence is what ends with '.', ';', '!' or '?' or at the end of a line; after the label of a
+    list it is also what ends with a comma. A line of which only its label is left goes too.
+    Sentences of the chief complaint, and the very first one, which says who the patient is, are
+    never cut: a case that leaks there keeps its leak, and is refused.
     """
     told = case.initial_observation
     complaint = checks.complaint_of(told)
 
     def leaks(text: str) -> bool:
-        if checks.diagnosis_told(report, case, text) or any(checks.is_told(test, text, complaint) for test in case.tests):
+        if checks.diagnosis_told(report, case, text) or any(
+            checks.is_told(test, text, complaint) for test in case.tests
+        ):
             return True
         return not checks.no_outcome_in_o1(report, replace(case, initial_observation=text)).passed
 
@@ -72,7 +80,9 @@ def redact(report: CaseReport, case: StructuredCase) -> Redacted:
         for aside in asides:
             line = line.replace(aside, "", 1)
         label = _LABEL.match(line)[0]  # type: ignore[index]
-        sentences = (_ITEM if _LIST.search(label) or _PAST_LIST.match(line) else _SENTENCE).split(line[len(label) :])
+        sentences = (_ITEM if _LIST.search(label) or _PAST_LIST.match(line) else _SENTENCE).split(
+            line[len(label) :]
+        )
         protected = len(sentences) if checks.COMPLAINT.search(label) else int(number == 0)
         gone: list[str] = []
         for place, sentence in enumerate(sentences):
@@ -82,7 +92,9 @@ def redact(report: CaseReport, case: StructuredCase) -> Redacted:
         cut += [*asides, *gone]
         if not gone:
             kept.append(line)
-        elif stay := " ".join(sentence for sentence in sentences if sentence not in gone).rstrip(" ,;"):
+        elif stay := " ".join(sentence for sentence in sentences if sentence not in gone).rstrip(
+            " ,;"
+        ):
             kept.append(label + stay)
     text = "\n".join(kept)
     share = 1 - len(text) / len(told)
@@ -92,9 +104,12 @@ def redact(report: CaseReport, case: StructuredCase) -> Redacted:
 
 
 def share_cut(redacted: Redacted) -> CheckResult:
-    """How much had to go. Not required: what exceeds MOST is not cut at all, and is refused for its leak.
+    """How much had to go. Not required: what exceeds MOST is not cut at all, and is refused for its
+    leak.
 
     Figure: the share of the characters, 0 to 1.
     """
     detail = f"{redacted.share:.0%} of the initial observation would have to be cut"
-    return CheckResult("redaction", redacted.share <= MOST, round(redacted.share, 3), MOST, detail, required=False)
+    return CheckResult(
+        "redaction", redacted.share <= MOST, round(redacted.share, 3), MOST, detail, required=False
+    )

@@ -1,4 +1,5 @@
-"""An ablation's table and figure (the paper's Figure 4): a row and a pair of bars for every cell, those without a score included."""
+"""An ablation's table and figure (the paper's Figure 4): a row and a pair of bars for every cell,
+those without a score included."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +9,8 @@ from textwrap import fill
 import polars as pl
 from matplotlib.figure import Figure
 
-from evaluation.plots import GREY, HUES, dress, save
-from evaluation.results import markdown, number
+from medaction.evaluation.plots import GREY, HUES, dress, save
+from medaction.evaluation.results import markdown, number
 
 TITLES = {
     "RQ1": "RQ1  gold and distilled trajectories",
@@ -28,9 +29,10 @@ ACCURACY = {"color": "white", "edgecolor": HUES[0], "hatch": "////"}
 class Row:
     """A cell of an ablation and what came of it.
 
-    state: 'scored', 'left out', 'failed' or, until its turn comes, 'waiting'; `why` says why. records: training records; None for the
-    base model. held_out: loss on the held-out cases after training. f1: of mean precision and mean recall. low, high: 95 % bootstrap
-    intervals over cases. scored, of: rollouts with a judged diagnosis, and those that should have been played.
+    state: 'scored', 'left out', 'failed' or, until its turn comes, 'waiting'; `why` says why.
+    records: training records; None for the base model. held_out: loss on the held-out cases after
+    training. f1: of mean precision and mean recall. low, high: 95 % bootstrap intervals over cases.
+    scored, of: rollouts with a judged diagnosis, and those that should have been played.
     """
 
     question: str
@@ -88,15 +90,26 @@ def _told(row: Row) -> list[str]:
 
 
 def draw_ablation(rows: Sequence[Row], judge: str) -> Figure:
-    """A panel a question. Left: F1 of tests in the light bars, accuracy of diagnoses in the hatched ones, with their intervals. Right:
-    the held-out loss, each on the cell's own held-out cases."""
+    """A panel a question. Left: F1 of tests in the light bars, accuracy of diagnoses in the hatched
+    ones, with their intervals. Right: the held-out loss, each on the cell's own held-out cases."""
     groups = {
-        question: [row for row in rows if row.question == question] for question in dict.fromkeys(r.question for r in rows)
+        question: [row for row in rows if row.question == question]
+        for question in dict.fromkeys(r.question for r in rows)
     }
     heights = [len(group) + 1.2 for group in groups.values()]
     figure = Figure(figsize=(11, 1.2 + 0.44 * sum(heights)), layout="constrained")
-    panels = figure.subplots(len(groups), 2, sharex="col", squeeze=False, height_ratios=heights, width_ratios=(3.2, 1))
-    top = max([value for row in rows for value in (row.f1_high, row.accuracy_high, row.f1, row.accuracy) if value], default=0.0)
+    panels = figure.subplots(
+        len(groups), 2, sharex="col", squeeze=False, height_ratios=heights, width_ratios=(3.2, 1)
+    )
+    top = max(
+        [
+            value
+            for row in rows
+            for value in (row.f1_high, row.accuracy_high, row.f1, row.accuracy)
+            if value
+        ],
+        default=0.0,
+    )
     for (scores, losses), (question, group) in zip(panels, groups.items(), strict=True):
         dress(scores, TITLES[question], "", "")
         dress(losses, "", "", "")
@@ -111,7 +124,12 @@ def draw_ablation(rows: Sequence[Row], judge: str) -> Figure:
             if row.held_out is not None:
                 losses.plot([row.held_out], [place], "o", color="#333333", markersize=5)
                 losses.annotate(
-                    f"{row.held_out:.2f}", (row.held_out, place), (6, 0), textcoords="offset points", va="center", size=8
+                    f"{row.held_out:.2f}",
+                    (row.held_out, place),
+                    (6, 0),
+                    textcoords="offset points",
+                    va="center",
+                    size=8,
                 )
         scores.set_yticks(range(len(group)), [_label(row) for row in group])
         losses.set_yticks([])
@@ -137,7 +155,14 @@ def _label(row: Row) -> str:
     return row.cell if row.records is None else f"{row.cell}  [{row.records:,}]"
 
 
-def _bar(axes, at: float, value: float | None, low: float | None, high: float | None, look: dict[str, str]) -> None:
+def _bar(
+    axes,
+    at: float,
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    look: dict[str, str],
+) -> None:
     if value is None:
         axes.text(0, at, " not scored", va="center", size=8, color=GREY)
         return
@@ -152,4 +177,8 @@ def write_ablation(rows: Sequence[Row], judge: str, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ablation.md").write_text(ablation_table(rows), encoding="utf-8")
     pl.DataFrame(rows, infer_schema_length=None).write_csv(folder / "ablation.csv")
-    return [folder / "ablation.md", folder / "ablation.csv", *save(draw_ablation(rows, judge), folder, "ablation")]
+    return [
+        folder / "ablation.md",
+        folder / "ablation.csv",
+        *save(draw_ablation(rows, judge), folder, "ablation"),
+    ]

@@ -1,16 +1,18 @@
-"""The paper's analyses of what models played, over evaluation stores: DTC by turn (Figure 5a), RAC pass rate (5b), the length of work-ups
-(appendix B), and how well stated confidences are calibrated. Each table is a query; unknown values are counted, never averaged."""
+"""The paper's analyses of what models played, over evaluation stores: DTC by turn (Figure 5a), RAC
+pass rate (5b), the length of work-ups (appendix B), and how well stated confidences are calibrated.
+Each table is a query; unknown values are counted, never averaged."""
 
 import polars as pl
 from matplotlib.figure import Figure
 
-from evaluation.plots import HUES, MARKS, canvas
-from trajectories.store import Store
+from medaction.evaluation.plots import HUES, MARKS, canvas
+from medaction.trajectories.store import Store
 
 BINS = 10
 """Of the reliability diagram, by stated confidence."""
 
-# A trajectory that has ended keeps its last DTC, so that every turn's mean is over the same trajectories.
+# A trajectory that has ended keeps its last DTC, so that every turn's mean is over the same
+# trajectories.
 DTC_BY_TURN = """
 with ends as (select trajectory_id, max(number) as last from turn_scores group by all),
 places as (
@@ -53,12 +55,14 @@ select * from stated where correct is not null
 
 
 def dtc_by_turn(store: Store) -> pl.DataFrame:
-    """model, turn, mean_dtc (hops), known, unknown, playing (trajectories that had not ended before). Needs `score_store` first."""
+    """model, turn, mean_dtc (hops), known, unknown, playing (trajectories that had not ended
+    before). Needs `score_store` first."""
     return store.frame(DTC_BY_TURN)
 
 
 def rac_pass_rate(store: Store, threshold: float = 3.0) -> pl.DataFrame:
-    """model, pass_rate (share of the turns from the second on whose RAC is known and at most `threshold`), known, unknown_or_unchanged."""
+    """model, pass_rate (share of the turns from the second on whose RAC is known and at most
+    `threshold`), known, unknown_or_unchanged."""
     return store.frame(RAC_PASS_RATE.format(threshold=float(threshold)))
 
 
@@ -68,8 +72,9 @@ def work_up(store: Store) -> pl.DataFrame:
 
 
 def calibration(store: Store) -> pl.DataFrame:
-    """model, judge, protocol, bin (0 to BINS - 1), stated (mean confidence, 0 to 1), right (share), cases; of the confidence that the last
-    turn states for the final diagnosis. Diagnoses without a stated confidence (0, or not in the differential) are left out."""
+    """model, judge, protocol, bin (0 to BINS - 1), stated (mean confidence, 0 to 1), right (share),
+    cases; of the confidence that the last turn states for the final diagnosis. Diagnoses without a
+    stated confidence (0, or not in the differential) are left out."""
     told = store.frame(CONFIDENCES).filter(pl.col("confidence") > 0)
     binned = told.with_columns(
         (pl.col("confidence") / 100).alias("stated"),
@@ -78,15 +83,24 @@ def calibration(store: Store) -> pl.DataFrame:
     keys = ["model", "judge", "protocol", "bin"]
     return (
         binned.group_by(keys)
-        .agg(pl.col("stated").mean(), pl.col("correct").mean().alias("right"), pl.len().cast(pl.Int64).alias("cases"))
+        .agg(
+            pl.col("stated").mean(),
+            pl.col("correct").mean().alias("right"),
+            pl.len().cast(pl.Int64).alias("cases"),
+        )
         .sort(keys)
     )
 
 
 def calibration_error(bins: pl.DataFrame) -> float | None:
-    """Expected calibration error of one model's bins: mean of |stated - right|, weighted by cases; None without cases."""
+    """Expected calibration error of one model's bins: mean of |stated - right|, weighted by cases;
+    None without cases."""
     total = float(bins["cases"].sum())
-    return float(((bins["stated"] - bins["right"]).abs() * bins["cases"]).sum()) / total if total else None
+    return (
+        float(((bins["stated"] - bins["right"]).abs() * bins["cases"]).sum()) / total
+        if total
+        else None
+    )
 
 
 def draw_dtc(frame: pl.DataFrame) -> Figure:
@@ -109,10 +123,18 @@ def draw_rac(frame: pl.DataFrame) -> Figure:
     figure, axes = canvas("Turns that pass the RAC filter", "", "share of turns with a known RAC")
     models = frame["model"].to_list()
     bars = axes.bar(
-        range(len(models)), frame["pass_rate"].fill_null(0.0), color=[HUES[at % 6] for at in range(len(models))], width=0.6
+        range(len(models)),
+        frame["pass_rate"].fill_null(0.0),
+        color=[HUES[at % 6] for at in range(len(models))],
+        width=0.6,
     )
     axes.bar_label(
-        bars, [f"{rate or 0:.3f}\nof {known}" for rate, known in frame.select("pass_rate", "known").iter_rows()], padding=2
+        bars,
+        [
+            f"{rate or 0:.3f}\nof {known}"
+            for rate, known in frame.select("pass_rate", "known").iter_rows()
+        ],
+        padding=2,
     )
     axes.set_xticks(range(len(models)), models)
     axes.set_ylim(0, 1.15)

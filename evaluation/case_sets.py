@@ -1,4 +1,5 @@
-"""Sets of cases wherever they lie: stores of runs, exported datasets, hard sets, files of case reports; each case as what is compared."""
+"""Sets of cases wherever they lie: stores of runs, exported datasets, hard sets, files of case
+reports; each case as what is compared."""
 
 import json
 import re
@@ -9,9 +10,9 @@ from typing import Any
 
 import polars as pl
 
-from envs.records import BadCase, CaseReport, ClinicalEnvironment, DocumentedTest
-from envs.sources import read_cases
-from trajectories.store import Store
+from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment, DocumentedTest
+from medaction.envs.sources import read_cases
+from medaction.trajectories.store import Store
 
 STORE = "trajectories.duckdb"
 
@@ -24,8 +25,9 @@ _RESULTS = re.compile(r"<(test_record|new_results)>\s*(.*?)\s*</\1>", re.DOTALL)
 class SetCase:
     """One case of a set.
 
-    texts: what tells the patient, each whole: the published report, its summary, the environment made of it. presentation: the
-    initial observation, '' where the set has none. names: the true diagnosis and its synonyms. ids: 'pmcid:PMC1', 'doi:10.1/x'.
+    texts: what tells the patient, each whole: the published report, its summary, the environment
+    made of it. presentation: the initial observation, '' where the set has none. names: the true
+    diagnosis and its synonyms. ids: 'pmcid:PMC1', 'doi:10.1/x'.
     """
 
     case_id: str
@@ -39,10 +41,12 @@ class SetCase:
 
 
 def read_set(path: str | Path) -> list[SetCase]:
-    """The cases of a set, in the order of their ids: a run's folder or its store, a dataset's folder, or whatever `envs.sources` reads.
+    """The cases of a set, in the order of their ids: a run's folder or its store, a dataset's
+    folder, or whatever `medaction.envs.sources` reads.
 
-    A folder with both a store and a dataset is read as its store, which tells more. What cannot be read as a case is left out.
-    Raises BadCase('no_cases' | 'unknown_format') when there is nothing to read.
+    A folder with both a store and a dataset is read as its store, which tells more. What cannot be
+    read as a case is left out. Raises BadCase('no_cases' | 'unknown_format') when there is nothing
+    to read.
     """
     where = Path(path)
     store = where / STORE if where.is_dir() else where
@@ -64,7 +68,11 @@ def read_set(path: str | Path) -> list[SetCase]:
 def ids_of(case_id: str, publication: dict[str, str]) -> frozenset[str]:
     """What names the publication itself: its PMCID, told or standing in the case's id, and its DOI."""
     pmcid = publication.get("pmcid") or next(iter(_PMCID.findall(case_id)), "")
-    doi = re.sub(r"^(?:https?://(?:dx\.)?doi\.org/|doi:\s*)", "", publication.get("doi", "").strip().casefold())
+    doi = re.sub(
+        r"^(?:https?://(?:dx\.)?doi\.org/|doi:\s*)",
+        "",
+        publication.get("doi", "").strip().casefold(),
+    )
     return frozenset(
         [*([f"pmcid:{_with_prefix(pmcid)}"] if pmcid else []), *([f"doi:{doi}"] if doi else [])]
     )  # fmt: skip
@@ -85,12 +93,21 @@ def _from_store(path: Path) -> Iterator[SetCase]:
         at = int(told.get("summary_at", 0))
         texts = [text[:at], text[at:]] if at else [text]
         if world is None:
-            yield SetCase(case_id, source, title, _told(texts), "", (), ids_of(case_id, told), licence)
+            yield SetCase(
+                case_id, source, title, _told(texts), "", (), ids_of(case_id, told), licence
+            )
         else:
             texts.append(_patient(world.initial_observation, world.menu))
             names = (world.diagnosis, *world.synonyms)
             yield SetCase(
-                case_id, source, title, _told(texts), world.initial_observation, names, ids_of(case_id, told), licence
+                case_id,
+                source,
+                title,
+                _told(texts),
+                world.initial_observation,
+                names,
+                ids_of(case_id, told),
+                licence,
             )
 
 
@@ -101,7 +118,10 @@ def _from_report(report: CaseReport) -> SetCase:
     presentation = ""
     names: tuple[str, ...] = ()
     if structured:
-        presentation, names = structured.initial_observation, (structured.diagnosis, *structured.synonyms)
+        presentation, names = (
+            structured.initial_observation,
+            (structured.diagnosis, *structured.synonyms),
+        )
         texts.append(_patient(presentation, structured.tests))
     return SetCase(
         report.case_id, report.source, report.title, _told(texts), presentation, tuple(names), ids_of(report.case_id, told),
@@ -110,8 +130,13 @@ def _from_report(report: CaseReport) -> SetCase:
 
 
 def _from_dataset(folder: Path) -> Iterator[SetCase]:
-    """Of each case the record with the most results: the initial observation and the record of tests stand in its prompt."""
-    parts = [pl.read_parquet(file) for file in (folder / "train.parquet", folder / "validation.parquet") if file.is_file()]
+    """Of each case the record with the most results: the initial observation and the record of
+    tests stand in its prompt."""
+    parts = [
+        pl.read_parquet(file)
+        for file in (folder / "train.parquet", folder / "validation.parquet")
+        if file.is_file()
+    ]
     frame = pl.concat(parts, how="diagonal_relaxed").sort("case_id", "turn")
     for (case_id,), records in frame.group_by(["case_id"], maintain_order=True):
         row = records.row(-1, named=True)
@@ -143,12 +168,17 @@ def _told(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def mark_dataset(dataset: str | Path, against: str | Path, case_ids: list[str]) -> bool:
-    """Note in a dataset's manifest which of its cases are contaminated against a set; what was noted of that set before is replaced.
+    """Note in a dataset's manifest which of its cases are contaminated against a set; what was
+    noted of that set before is replaced.
 
-    False: `dataset` is no dataset's folder. `training.data` refuses the cases that are noted.
+    False: `dataset` is no dataset's folder. `medaction.training.data` refuses the cases that are
+    noted.
     """
     folders = (Path(dataset), Path(dataset) / "dataset")
-    file = next((folder / "manifest.json" for folder in folders if (folder / "train.parquet").is_file()), None)
+    file = next(
+        (folder / "manifest.json" for folder in folders if (folder / "train.parquet").is_file()),
+        None,
+    )
     if file is None or not file.is_file():
         return False
     manifest = json.loads(file.read_text(encoding="utf-8"))
@@ -161,4 +191,8 @@ def mark_dataset(dataset: str | Path, against: str | Path, case_ids: list[str]) 
 
 def about(path: str | Path, cases: list[SetCase]) -> dict[str, Any]:
     """What a report says of a set."""
-    return {"path": str(path), "cases": len(cases), "sources": sorted({case.source for case in cases})}
+    return {
+        "path": str(path),
+        "cases": len(cases),
+        "sources": sorted({case.source for case in cases}),
+    }

@@ -10,21 +10,28 @@ import numpy as np
 import polars as pl
 from scipy.stats import permutation_test
 
-from evaluation.results import markdown, number
-from evaluation.scores import RESAMPLES
+from medaction.evaluation.results import markdown, number
+from medaction.evaluation.scores import RESAMPLES
 
 PERMUTATIONS = 9999
 
 _SHOWN = ("precision", "recall", "f1_of_means", "mean_f1", "accuracy")
-_PAIRED = {"precision": "precision", "recall": "recall", "f1": "F1 (mean over cases)", "correct": "diagnosis accuracy"}
+_PAIRED = {
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1 (mean over cases)",
+    "correct": "diagnosis accuracy",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Of two results in one measure, over the cases that both have scored; each case counts with the mean of its runs.
+    """Of two results in one measure, over the cases that both have scored; each case counts with
+    the mean of its runs.
 
-    difference: mean of second minus first. low, high: 95 % paired bootstrap interval. p: two-sided paired permutation test (signs of the
-    cases' differences flipped at random); 1 where no case differs. All None with fewer than two common cases.
+    difference: mean of second minus first. low, high: 95 % paired bootstrap interval. p: two-sided
+    paired permutation test (signs of the cases' differences flipped at random); 1 where no case
+    differs. All None with fewer than two common cases.
     """
 
     cases: int
@@ -34,7 +41,9 @@ class Difference:
     p: float | None
 
 
-def paired_difference(first: Mapping[str, float], second: Mapping[str, float], seed: int = 0) -> Difference:
+def paired_difference(
+    first: Mapping[str, float], second: Mapping[str, float], seed: int = 0
+) -> Difference:
     """The difference of two measures by case."""
     common = sorted(first.keys() & second.keys())
     if len(common) < 2:
@@ -46,7 +55,12 @@ def paired_difference(first: Mapping[str, float], second: Mapping[str, float], s
     p = 1.0
     if change.any():
         tested = permutation_test(
-            (change,), np.mean, permutation_type="samples", vectorized=True, n_resamples=PERMUTATIONS, rng=rng
+            (change,),
+            np.mean,
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=PERMUTATIONS,
+            rng=rng,
         )
         p = float(tested.pvalue)
     return Difference(len(common), float(change.mean()), float(low), float(high), p)
@@ -62,19 +76,26 @@ def by_case(result: Mapping[str, Any], measure: str) -> dict[str, float]:
 
 
 def published_rows() -> pl.DataFrame:
-    """The paper's Table 2: group, model, benchmark, precision, recall, f1, accuracy. Measured by its authors, with GPT-4o as the judge."""
-    return pl.read_csv(files("evaluation").joinpath("data", "published.csv").read_bytes())
+    """The paper's Table 2: group, model, benchmark, precision, recall, f1, accuracy. Measured by
+    its authors, with GPT-4o as the judge."""
+    return pl.read_csv(files("medaction.evaluation").joinpath("data", "published.csv").read_bytes())
 
 
 def comparison(results: Sequence[Mapping[str, Any]], published: bool = False) -> str:
-    """The results as Markdown: the table, what makes them incomparable, and every pair's differences.
+    """The results as Markdown: the table, what makes them incomparable, and every pair's
+    differences.
 
     Raises ValueError when two results have nothing to tell them apart.
     """
     names = _names(results)
     lines = ["# Comparison", "", *_table(results, names)]
     if warnings := _incomparable(results, names):
-        lines += ["", "**Not comparable without care:**", "", *(f"- {warning}" for warning in warnings)]
+        lines += [
+            "",
+            "**Not comparable without care:**",
+            "",
+            *(f"- {warning}" for warning in warnings),
+        ]
     if len(results) > 1:
         lines += [
             "",
@@ -99,23 +120,39 @@ def comparison(results: Sequence[Mapping[str, Any]], published: bool = False) ->
 
 
 def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What tells the results apart: the model, and where that is not enough the protocol and the judge."""
+    """What tells the results apart: the model, and where that is not enough the protocol and the
+    judge."""
     for parts in (("model",), ("model", "protocol"), ("model", "protocol", "judge")):
         names = [", ".join(str(result[part]) for part in parts) for result in results]
         if len(set(names)) == len(names):
             return names
-    raise ValueError("two results are of the same model, protocol and judge: name each evaluation once")
+    raise ValueError(
+        "two results are of the same model, protocol and judge: name each evaluation once"
+    )
 
 
 def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
     rows = []
     for name, result in zip(names, results, strict=True):
         scores = {found["name"]: found for found in result["scores"]}
-        values = [f"{number(scores[key]['mean'])} ± {number(scores[key]['sd']) or '?'}" for key in _SHOWN]
+        values = [
+            f"{number(scores[key]['mean'])} ± {number(scores[key]['sd']) or '?'}" for key in _SHOWN
+        ]
         accuracy = scores["accuracy"]
         told = [result["benchmark"], result["protocol"], result["judge"].split("@")[0]]
         rows.append([name, *told, *values, f"{accuracy['scored']} of {accuracy['of']}"])
-    headings = ["Model", "Benchmark", "Protocol", "Judge", "Prec", "Rec", "F1 of means", "Mean F1", "Diag Acc", "scored of n"]
+    headings = [
+        "Model",
+        "Benchmark",
+        "Protocol",
+        "Judge",
+        "Prec",
+        "Rec",
+        "F1 of means",
+        "Mean F1",
+        "Diag Acc",
+        "scored of n",
+    ]
     return [*markdown(headings, rows), "", "Mean ± standard deviation over runs."]
 
 
@@ -129,7 +166,9 @@ def _incomparable(results: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
             found.append(f"different {what}: {', '.join(sorted(values))}")
     cases = [frozenset(row["case_id"] for row in result["rows"]) for result in results]
     if len(set(cases)) > 1:
-        found.append(f"different cases: {', '.join(f'{name}: {len(own)}' for name, own in zip(names, cases, strict=True))}")
+        found.append(
+            f"different cases: {', '.join(f'{name}: {len(own)}' for name, own in zip(names, cases, strict=True))}"
+        )
     return found
 
 
@@ -141,12 +180,25 @@ def _differences(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
             interval = "" if found.low is None else f"{found.low:+.3f} to {found.high:+.3f}"
             change = "" if found.difference is None else f"{found.difference:+.3f}"
             rows.append(
-                [first, second, called, str(found.cases), change, interval, "" if found.p is None else f"{found.p:.4f}"]
+                [
+                    first,
+                    second,
+                    called,
+                    str(found.cases),
+                    change,
+                    interval,
+                    "" if found.p is None else f"{found.p:.4f}",
+                ]
             )
-    return markdown(["First", "Second", "Measure", "cases", "difference", "95 % interval", "p"], rows)
+    return markdown(
+        ["First", "Second", "Measure", "cases", "difference", "95 % interval", "p"], rows
+    )
 
 
 def _published() -> list[str]:
     columns = ["group", "model", "benchmark", "precision", "recall", "f1", "accuracy"]
-    rows = [[str(value) if isinstance(value, str) else f"{value:.2f}" for value in row] for row in published_rows().iter_rows()]
+    rows = [
+        [str(value) if isinstance(value, str) else f"{value:.2f}" for value in row]
+        for row in published_rows().iter_rows()
+    ]
     return markdown([column.capitalize() for column in columns], rows)

@@ -1,4 +1,5 @@
-"""What a dataset is made of (the paper's Figures 6 and 7): body systems, disease types and test categories, counted and drawn."""
+"""What a dataset is made of (the paper's Figures 6 and 7): body systems, disease types and test
+categories, counted and drawn."""
 
 import math
 from collections import Counter
@@ -15,9 +16,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
-from envs.categories import MINOR_CATEGORIES, minor_category_of
-from envs.records import Category, ClinicalEnvironment, DocumentedTest
-from kg.disease_classes import classes_of
+from medaction.envs.categories import MINOR_CATEGORIES, minor_category_of
+from medaction.envs.records import Category, ClinicalEnvironment, DocumentedTest
+from medaction.kg.disease_classes import classes_of
 
 NOT_TOLD = "not told"
 """Where neither the source nor the diagnosis tells the body system or the disease type."""
@@ -33,11 +34,12 @@ CATEGORY_NAMES: dict[Category, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """Counts over the environments of a dataset; each frame's counts add up to `cases` or to `tests`, the largest first.
+    """Counts over the environments of a dataset; each frame's counts add up to `cases` or to
+    `tests`, the largest first.
 
-    body_systems: columns body_system, cases. disease_types: disease_type, cases. Both may have a row NOT_TOLD.
-    categories: category, tests; all five. minor_categories: category, minor, tests; in the order of `categories`.
-    tests_per_case and categories_per_case: means; 0 without cases.
+    body_systems: columns body_system, cases. disease_types: disease_type, cases. Both may have a
+    row NOT_TOLD. categories: category, tests; all five. minor_categories: category, minor, tests;
+    in the order of `categories`. tests_per_case and categories_per_case: means; 0 without cases.
     """
 
     cases: int
@@ -51,7 +53,8 @@ class Composition:
 
 
 def composition(environments: Iterable[ClinicalEnvironment]) -> Composition:
-    """Count them. What a source leaves empty is told from the diagnosis (`kg.disease_classes`), a minor category from the name."""
+    """Count them. What a source leaves empty is told from the diagnosis
+    (`medaction.kg.disease_classes`), a minor category from the name."""
     systems: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     minors: Counter[tuple[Category, str]] = Counter()
@@ -73,13 +76,26 @@ def composition(environments: Iterable[ClinicalEnvironment]) -> Composition:
     return Composition(
         cases,
         tests,
-        _frame({"body_system": pl.String}, "cases", [(system, count) for system, count in _largest_first(systems)]),
-        _frame({"disease_type": pl.String}, "cases", [(kind, count) for kind, count in _largest_first(kinds)]),
+        _frame(
+            {"body_system": pl.String},
+            "cases",
+            [(system, count) for system, count in _largest_first(systems)],
+        ),
+        _frame(
+            {"disease_type": pl.String},
+            "cases",
+            [(kind, count) for kind, count in _largest_first(kinds)],
+        ),
         _frame({"category": pl.String}, "tests", majors.most_common()),
         _frame(
             {"category": pl.String, "minor": pl.String},
             "tests",
-            [(*key, count) for key, count in sorted(minors.items(), key=lambda item: (rank[item[0][0]], -item[1], item[0][1]))],
+            [
+                (*key, count)
+                for key, count in sorted(
+                    minors.items(), key=lambda item: (rank[item[0][0]], -item[1], item[0][1])
+                )
+            ],
         ),
         tests / cases if cases else 0.0,
         distinct / cases if cases else 0.0,
@@ -97,12 +113,14 @@ def _largest_first(counts: Counter[str]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (item[0] == NOT_TOLD, -item[1], item[0]))
 
 
-def _frame(keys: dict[str, type[pl.String]], count: str, rows: Sequence[tuple[object, ...]]) -> pl.DataFrame:
+def _frame(
+    keys: dict[str, type[pl.String]], count: str, rows: Sequence[tuple[object, ...]]
+) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=keys | {count: pl.Int64}, orient="row")
 
 
-# The drawing. Hues are Okabe and Ito's, which readers with any colour vision can tell apart; no slice relies on its hue alone:
-# each has a name or a number, and a white edge.
+# The drawing. Hues are Okabe and Ito's, which readers with any colour vision can tell apart; no
+# slice relies on its hue alone: each has a name or a number, and a white edge.
 _HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 _MAJOR_HUES: dict[str, str] = {
     "laboratory": "#0072B2",
@@ -127,18 +145,20 @@ _LINE_START, _LINE_BEND = 1.01, 1.07
 
 _DPI = 150
 _TURN = 50
-"""Degrees left of the top at which the largest slice begins, so that the small ones come to lie where labels have room."""
+"""Degrees left of the top at which the largest slice begins, so that the small ones come to lie
+where labels have room."""
 
 Slice = tuple[str, int, str]
 """Label, count and colour."""
 
 
 def plot_composition(counted: Composition, folder: Path) -> list[Path]:
-    """Draw both figures into `folder`, each as PNG and SVG (its text as text); returns the files written.
+    """Draw both figures into `folder`, each as PNG and SVG (its text as text); returns the files
+    written.
 
-    cases.*: outer ring body systems, inner ring disease types, two views that do not belong to each other.
-    tests.*: inner ring the major test categories, outer ring their minor ones, each beside its major one.
-    Raises ValueError when there is nothing to draw.
+    cases.*: outer ring body systems, inner ring disease types, two views that do not belong to each
+    other. tests.*: inner ring the major test categories, outer ring their minor ones, each beside
+    its major one. Raises ValueError when there is nothing to draw.
     """
     if not counted.cases or not counted.tests:
         raise ValueError(f"nothing to draw: {counted.cases} cases with {counted.tests} tests")
@@ -149,21 +169,36 @@ def plot_composition(counted: Composition, folder: Path) -> list[Path]:
         for name, figure in figures.items():
             for suffix in ("png", "svg"):
                 written.append(folder / f"{name}.{suffix}")
-                figure.savefig(written[-1], dpi=_DPI, metadata={"Date": None} if suffix == "svg" else None)
+                figure.savefig(
+                    written[-1], dpi=_DPI, metadata={"Date": None} if suffix == "svg" else None
+                )
     return written
 
 
 def _draw_cases(counted: Composition) -> Figure:
-    systems = _coloured(_grouped(counted.body_systems.rows(), counted.cases, "{} other systems"), 0, 0.0)
-    kinds = _coloured(_grouped(counted.disease_types.rows(), counted.cases, "{} other types"), 3, 0.35)
-    figure, axes = _canvas("Cases by body system (outer ring) and disease type (inner ring)", f"{counted.cases:,}", "cases")
+    systems = _coloured(
+        _grouped(counted.body_systems.rows(), counted.cases, "{} other systems"), 0, 0.0
+    )
+    kinds = _coloured(
+        _grouped(counted.disease_types.rows(), counted.cases, "{} other types"), 3, 0.35
+    )
+    figure, axes = _canvas(
+        "Cases by body system (outer ring) and disease type (inner ring)",
+        f"{counted.cases:,}",
+        "cases",
+    )
     _ring(axes, systems, _OUTER, _MIDDLE)
     _ring(axes, kinds, _MIDDLE - 0.02, _INNER)
     _name_outside(axes, systems, counted.cases)
-    for number, ((_, count, colour), middle) in enumerate(zip(kinds, _middles(kinds), strict=True), 1):
+    for number, ((_, count, colour), middle) in enumerate(
+        zip(kinds, _middles(kinds), strict=True), 1
+    ):
         if count / counted.cases >= _LEGIBLE:
             _write_inside(axes, middle, (_MIDDLE + _INNER) / 2, str(number), colour)
-    entries = [f"{number}  {_described(label, count, counted.cases)}" for number, (label, count, _) in enumerate(kinds, 1)]
+    entries = [
+        f"{number}  {_described(label, count, counted.cases)}"
+        for number, (label, count, _) in enumerate(kinds, 1)
+    ]
     _legend(axes, "Disease type", entries, [colour for _, _, colour in kinds])
     return figure
 
@@ -173,28 +208,44 @@ def _draw_tests(counted: Composition) -> Figure:
     minors: list[Slice] = []
     for category, count in counted.categories.filter(pl.col("tests") > 0).iter_rows():
         hue, unspecific = _MAJOR_HUES[category], MINOR_CATEGORIES[category][-1]
-        rows = counted.minor_categories.filter(pl.col("category") == category).select("minor", "tests").rows()
-        groups = _grouped(sorted(rows, key=lambda row: row[0] == unspecific), counted.tests, f"{category}, {{}} others", _KEPT)
+        rows = (
+            counted.minor_categories.filter(pl.col("category") == category)
+            .select("minor", "tests")
+            .rows()
+        )
+        groups = _grouped(
+            sorted(rows, key=lambda row: row[0] == unspecific),
+            counted.tests,
+            f"{category}, {{}} others",
+            _KEPT,
+        )
         majors.append((CATEGORY_NAMES[category], count, hue))
         tints = np.linspace(0.15, 0.7, len(groups))
         minors += [
             (label, part, _GREY if label == unspecific else _tint(hue, tint))
             for (label, part), tint in zip(groups, tints, strict=True)
         ]
-    figure, axes = _canvas("Tests by major (inner ring) and minor category (outer ring)", f"{counted.tests:,}", "tests")
+    figure, axes = _canvas(
+        "Tests by major (inner ring) and minor category (outer ring)", f"{counted.tests:,}", "tests"
+    )
     _ring(axes, minors, _OUTER, _MIDDLE)
     _ring(axes, majors, _MIDDLE, _INNER)
     _name_outside(axes, minors, counted.tests)
     for (_, count, colour), middle in zip(majors, _middles(majors), strict=True):
         if count / counted.tests >= 2 * _LEGIBLE:
-            _write_inside(axes, middle, (_MIDDLE + _INNER) / 2, f"{count / counted.tests:.0%}", colour)
+            _write_inside(
+                axes, middle, (_MIDDLE + _INNER) / 2, f"{count / counted.tests:.0%}", colour
+            )
     entries = [_described(label, count, counted.tests) for label, count, _ in majors]
     _legend(axes, "Major category", entries, [colour for _, _, colour in majors])
     return figure
 
 
-def _grouped(rows: Sequence[tuple[str, int]], total: int, others: str, keep: int = 0) -> list[tuple[str, int]]:
-    """The rows with those below _SMALL as one, if they are several, behind the others but before what tells nothing apart.
+def _grouped(
+    rows: Sequence[tuple[str, int]], total: int, others: str, keep: int = 0
+) -> list[tuple[str, int]]:
+    """The rows with those below _SMALL as one, if they are several, behind the others but before
+    what tells nothing apart.
 
     The first `keep` rows stand for themselves, however small.
     """
@@ -214,13 +265,16 @@ def _coloured(rows: Sequence[tuple[str, int]], first: int, tint: float) -> list[
     turns = [tint + 0.4 * (i // len(_HUES)) * (1 - tint) for i in range(len(rows))]
     colours = [_tint(_HUES[(first + i) % len(_HUES)], turn) for i, turn in enumerate(turns)]
     return [
-        (label, count, _GREY if label == NOT_TOLD else colour) for (label, count), colour in zip(rows, colours, strict=True)
+        (label, count, _GREY if label == NOT_TOLD else colour)
+        for (label, count), colour in zip(rows, colours, strict=True)
     ]
 
 
 def _tint(colour: str, share: float) -> str:
     """`colour` mixed with this share of white."""
-    return "#" + "".join(f"{round(255 * (part + (1 - part) * share)):02X}" for part in to_rgb(colour))
+    return "#" + "".join(
+        f"{round(255 * (part + (1 - part) * share)):02X}" for part in to_rgb(colour)
+    )
 
 
 def _described(label: str, count: int, total: int) -> str:
@@ -252,21 +306,34 @@ def _ring(axes: Axes, slices: Sequence[Slice], outer: float, inner: float) -> No
 def _middles(slices: Sequence[Slice]) -> list[float]:
     """The angle of each slice's middle, in radians from the top, clockwise."""
     counts = np.array([count for _, count, _ in slices], dtype=float)
-    return list((2 * math.pi * (np.cumsum(counts) - counts / 2) / counts.sum() - math.radians(_TURN)) % (2 * math.pi))
+    return list(
+        (2 * math.pi * (np.cumsum(counts) - counts / 2) / counts.sum() - math.radians(_TURN))
+        % (2 * math.pi)
+    )
 
 
 def _write_inside(axes: Axes, angle: float, radius: float, text: str, colour: str) -> None:
     red, green, blue = to_rgb(colour)
     ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else _INK
-    axes.text(radius * math.sin(angle), radius * math.cos(angle), text, fontsize=11, color=ink, ha="center", va="center")
+    axes.text(
+        radius * math.sin(angle),
+        radius * math.cos(angle),
+        text,
+        fontsize=11,
+        color=ink,
+        ha="center",
+        va="center",
+    )
 
 
 def _name_outside(axes: Axes, slices: Sequence[Slice], total: int) -> None:
-    """Labels in a column on each side, as near to their slices as they go without touching, with a line to each."""
+    """Labels in a column on each side, as near to their slices as they go without touching, with a
+    line to each."""
     middles = _middles(slices)
     for side in (1, -1):
         here = sorted(
-            (i for i in range(len(slices)) if (middles[i] < math.pi) == (side == 1)), key=lambda i: math.cos(middles[i])
+            (i for i in range(len(slices)) if (middles[i] < math.pi) == (side == 1)),
+            key=lambda i: math.cos(middles[i]),
         )
         wanted = np.array([1.12 * math.cos(middles[i]) for i in here])
         steps = min(_GAP, (_TOP - _BOTTOM) / max(len(here), 1)) * np.arange(len(here))
@@ -282,7 +349,15 @@ def _name_outside(axes: Axes, slices: Sequence[Slice], total: int) -> None:
                 linewidth=0.7,
             )
             text = _described(label, count, total)
-            axes.text(side * _LABEL_X, height, text, fontsize=11, color=_INK, ha="left" if side == 1 else "right", va="center")
+            axes.text(
+                side * _LABEL_X,
+                height,
+                text,
+                fontsize=11,
+                color=_INK,
+                ha="left" if side == 1 else "right",
+                va="center",
+            )
 
 
 def _legend(axes: Axes, title: str, entries: Sequence[str], colours: Sequence[str]) -> None:

@@ -1,11 +1,14 @@
-"""Whether sets of cases share patients: a dataset with a benchmark, a hard set with both, a pool with itself.
+"""Whether sets of cases share patients: a dataset with a benchmark, a hard set with both, a pool
+with itself.
 
-A copy may have another id, other words, another order and other numbers, so a pair of cases is measured in five ways (SIGNALS), and each
-pair that one of them finds is reported with all its figures. The thresholds were measured by benchmarks/contamination.py.
+A copy may have another id, other words, another order and other numbers, so a pair of cases is
+measured in five ways (SIGNALS), and each pair that one of them finds is reported with all its
+figures. The thresholds were measured by benchmarks/contamination.py.
 
-Near-duplicate text is compared by its shingles themselves, not by their MinHash: a few thousand cases against a few hundred take
-seconds as one sparse product, exact, and a summary of 400 words in a report of 3,000 is seen, which an estimate of the
-Jaccard index (here below 0.1) is too coarse for.
+Near-duplicate text is compared by its shingles themselves, not by their MinHash: a few thousand
+cases against a few hundred take seconds as one sparse product, exact, and a summary of 400 words in
+a report of 3,000 is seen, which an estimate of the Jaccard index (here below 0.1) is too coarse
+for.
 """
 
 import json
@@ -21,28 +24,35 @@ import polars as pl
 from rapidfuzz import fuzz, process
 from scipy.sparse import csr_array
 
-from clinicians.llm import ModelError
-from clinicians.reply import MalformedReply
-from evaluation.case_sets import SetCase
-from evaluation.diagnoses import names_of_truth
-from evaluation.judges import LlmJudge
-from kg.linking import Linker
-from kg.names import normalise
+from medaction.evaluation.case_sets import SetCase
+from medaction.evaluation.diagnoses import names_of_truth
+from medaction.evaluation.judges import LlmJudge
+from medaction.kg.linking import Linker
+from medaction.llm.calls import ModelError
+from medaction.llm.replies import MalformedReply
+from medaction.words.names import normalise
 
 SIGNALS = ("id", "title", "text", "encoder", "presentation")
-"""id: the same PMCID or DOI. title: likeness of the titles' words. text: share of the shorter text's rarer word pairs that the
-other one has. encoder: mean cosine of the shorter text's passages with the nearest passage of the other. presentation: the same of the
-initial observations, told only where the true diagnosis is the same."""
+"""id: the same PMCID or DOI. title: likeness of the titles' words. text: share of the shorter
+text's rarer word pairs that the other one has. encoder: mean cosine of the shorter text's passages
+with the nearest passage of the other. presentation: the same of the initial observations, told only
+where the true diagnosis is the same."""
 
-THRESHOLDS: Mapping[str, float] = {"id": 1.0, "title": 0.8, "text": 0.2, "encoder": 0.72, "presentation": 0.55}
+THRESHOLDS: Mapping[str, float] = {
+    "id": 1.0,
+    "title": 0.8,
+    "text": 0.2,
+    "encoder": 0.72,
+    "presentation": 0.55,
+}
 """At and above which a pair is reported (docs/evaluation.md says how they were measured)."""
 
 SHINGLE = 2
 """Words of a shingle; numbers all count as one word, since a copy may have others."""
 
 COMMON = 5
-"""Shingles that more cases of a set share are its manner of writing ('medical history'), no patient's; in a set of fewer than 330
-cases 1.5 % of them, and at least 2: a case and its copy."""
+"""Shingles that more cases of a set share are its manner of writing ('medical history'), no
+patient's; in a set of fewer than 330 cases 1.5 % of them, and at least 2: a case and its copy."""
 
 PASSAGE = 25
 """Words from which a passage is whole, at the end of its sentence or line."""
@@ -73,10 +83,12 @@ def find_pairs(
     linker: Linker,
     thresholds: Mapping[str, float] = THRESHOLDS,
 ) -> pl.DataFrame:
-    """Every pair of a case of `first` and one of `second` that some signal finds, the surest first; `second` None: pairs within `first`.
+    """Every pair of a case of `first` and one of `second` that some signal finds, the surest first;
+    `second` None: pairs within `first`.
 
-    Columns: case_id, other_id, source, other_source, title, other_title, the five SIGNALS as figures of 0 to 1 (null: cannot be told),
-    same_diagnosis, found_by (the signals at or above their thresholds).
+    Columns: case_id, other_id, source, other_source, title, other_title, the five SIGNALS as
+    figures of 0 to 1 (null: cannot be told), same_diagnosis, found_by (the signals at or above
+    their thresholds).
     """
     other = first if second is None else second
     figures, same = measured(first, other, encode, linker)
@@ -101,18 +113,29 @@ def find_pairs(
         "title_of_case": pl.String, "title_of_other": pl.String,
     }  # fmt: skip
     frame = pl.DataFrame(rows, schema=schema)
-    return frame.sort(pl.col("found_by").list.len(), "encoder", "case_id", "other_id", descending=[True, True, False, False])
+    return frame.sort(
+        pl.col("found_by").list.len(),
+        "encoder",
+        "case_id",
+        "other_id",
+        descending=[True, True, False, False],
+    )
 
 
 def measured(
     first: Sequence[SetCase], second: Sequence[SetCase], encode: Encode, linker: Linker
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Every signal's figures, shape (first, second), NaN where a set does not tell what it needs; and whether both have one diagnosis."""
-    same = _share_a_key([_diagnoses(case, linker) for case in first], [_diagnoses(case, linker) for case in second])
+    """Every signal's figures, shape (first, second), NaN where a set does not tell what it needs;
+    and whether both have one diagnosis."""
+    same = _share_a_key(
+        [_diagnoses(case, linker) for case in first], [_diagnoses(case, linker) for case in second]
+    )
     ours, theirs = _passages(first, encode), _passages(second, encode)
     presented = _nearness(ours.presented(), theirs.presented())
     return {
-        "id": _share_a_key([case.ids for case in first], [case.ids for case in second]).astype(float),
+        "id": _share_a_key([case.ids for case in first], [case.ids for case in second]).astype(
+            float
+        ),
         "title": title_likeness(first, second),
         "text": _texts(first, second),
         "encoder": _nearness(ours, theirs),
@@ -128,11 +151,19 @@ def _common(first: Sequence[Iterable[str]], second: Sequence[Iterable[str]]) -> 
     """How many keys each pair has in common, shape (first, second)."""
     columns: dict[str, int] = {}
     indexed = [
-        [(row, columns.setdefault(key, len(columns))) for row, keys in enumerate(of) for key in keys] for of in (first, second)
+        [
+            (row, columns.setdefault(key, len(columns)))
+            for row, keys in enumerate(of)
+            for key in keys
+        ]
+        for of in (first, second)
     ]
     ours, theirs = (
         csr_array(
-            (np.ones(len(places), dtype=np.float32), ([row for row, _ in places], [column for _, column in places])),
+            (
+                np.ones(len(places), dtype=np.float32),
+                ([row for row, _ in places], [column for _, column in places]),
+            ),
             shape=(len(of), max(len(columns), 1)),
         )
         for places, of in zip(indexed, (first, second), strict=True)
@@ -143,14 +174,23 @@ def _common(first: Sequence[Iterable[str]], second: Sequence[Iterable[str]]) -> 
 def _diagnoses(case: SetCase, linker: Linker) -> set[str]:
     """What the true diagnosis is called, and the node that it names."""
     names = [part for name in case.names for part in names_of_truth(name)]
-    nodes = [link.node for link in linker.link([name for name in names if linker.knows(name)]) if link.method != "broader"]
-    return {normalise(name) for name in names} - {""} | {f"node {node}" for node in nodes if node is not None}
+    nodes = [
+        link.node
+        for link in linker.link([name for name in names if linker.knows(name)])
+        if link.method != "broader"
+    ]
+    return {normalise(name) for name in names} - {""} | {
+        f"node {node}" for node in nodes if node is not None
+    }
 
 
 def title_likeness(first: Sequence[SetCase], second: Sequence[SetCase]) -> np.ndarray:
     """Likeness of the words that tell something, in any order; NaN where fewer than three do."""
     ours, theirs = ([_told(case.title) for case in cases] for cases in (first, second))
-    figures = process.cdist(ours, theirs, scorer=fuzz.token_sort_ratio, dtype=np.float32).astype(float) / 100
+    figures = (
+        process.cdist(ours, theirs, scorer=fuzz.token_sort_ratio, dtype=np.float32).astype(float)
+        / 100
+    )
     for axis, titles in enumerate((ours, theirs)):
         short = np.array([len(title.split()) < 3 for title in titles], dtype=bool)
         figures[short if axis == 0 else (slice(None), short)] = np.nan
@@ -159,14 +199,19 @@ def title_likeness(first: Sequence[SetCase], second: Sequence[SetCase]) -> np.nd
 
 def _told(title: str) -> str:
     return " ".join(
-        word for word in normalise(title).split() if word not in _NOT_OF_A_TITLE and not any(map(str.isdigit, word))
+        word
+        for word in normalise(title).split()
+        if word not in _NOT_OF_A_TITLE and not any(map(str.isdigit, word))
     )
 
 
 def _texts(first: Sequence[SetCase], second: Sequence[SetCase]) -> np.ndarray:
-    """Of all texts of a pair the largest share of the shorter one's shingles that the longer one has."""
+    """Of all texts of a pair the largest share of the shorter one's shingles that the longer one
+    has."""
     ours, theirs = _rare_shingles(first), _rare_shingles(second)
-    sizes = [np.array([max(len(found), 1) for _, found in of], dtype=float) for of in (ours, theirs)]
+    sizes = [
+        np.array([max(len(found), 1) for _, found in of], dtype=float) for of in (ours, theirs)
+    ]
     common = _common([found for _, found in ours], [found for _, found in theirs]).toarray()
     shares = common / np.minimum(sizes[0][:, None], sizes[1][None, :])
     starts = [np.flatnonzero(np.diff([-1, *(row for row, _ in of)])) for of in (ours, theirs)]
@@ -175,10 +220,16 @@ def _texts(first: Sequence[SetCase], second: Sequence[SetCase]) -> np.ndarray:
 
 def _rare_shingles(cases: Sequence[SetCase]) -> list[tuple[int, set[str]]]:
     """(case's number, shingles) of every text; at least one text a case."""
-    texts = [(row, shingles_of(text)) for row, case in enumerate(cases) for text in case.texts or ("",)]
-    bearers = Counter(shingle for _, shingle in {(row, shingle) for row, found in texts for shingle in found})
+    texts = [
+        (row, shingles_of(text)) for row, case in enumerate(cases) for text in case.texts or ("",)
+    ]
+    bearers = Counter(
+        shingle for _, shingle in {(row, shingle) for row, found in texts for shingle in found}
+    )
     most = min(COMMON, max(2, len(cases) * 15 // 1000))
-    return [(row, {shingle for shingle in found if bearers[shingle] <= most}) for row, found in texts]
+    return [
+        (row, {shingle for shingle in found if bearers[shingle] <= most}) for row, found in texts
+    ]
 
 
 def shingles_of(text: str) -> set[str]:
@@ -191,11 +242,12 @@ def shingles_of(text: str) -> set[str]:
     return {" ".join(words[at : at + SHINGLE]) for at in range(len(words) - SHINGLE + 1)}
 
 
-# --- the encoder -----------------------------------------------------------------------------------------------------
+# --- the encoder ------------------------------------------------------------------------
 
 
 def remembering(encode: Encode) -> Encode:
-    """The same encoder, which encodes no text twice: sets are compared with one another and with themselves."""
+    """The same encoder, which encodes no text twice: sets are compared with one another and with
+    themselves."""
     known: dict[str, np.ndarray] = {}
 
     def encoded(texts: list[str]) -> np.ndarray:
@@ -208,8 +260,8 @@ def remembering(encode: Encode) -> Encode:
 
 @dataclass(frozen=True, slots=True)
 class _Passages:
-    """vectors: float32, shape (passages, dimension), of length 1; the passages of case i begin at starts[i], and the first seen[i] of them
-    are of its initial observation."""
+    """vectors: float32, shape (passages, dimension), of length 1; the passages of case i begin at
+    starts[i], and the first seen[i] of them are of its initial observation."""
 
     vectors: np.ndarray
     starts: np.ndarray
@@ -222,16 +274,26 @@ class _Passages:
     def presented(self) -> "_Passages":
         """The initial observations alone; a case that has none keeps all its passages."""
         counts = np.where(self.seen > 0, self.seen, self.counts)
-        rows = np.concatenate([np.arange(start, start + count) for start, count in zip(self.starts, counts, strict=True)])
+        rows = np.concatenate(
+            [
+                np.arange(start, start + count)
+                for start, count in zip(self.starts, counts, strict=True)
+            ]
+        )
         return _Passages(self.vectors[rows], np.cumsum([0, *counts[:-1]]), counts)
 
 
 def _passages(cases: Sequence[SetCase], encode: Encode) -> _Passages:
-    """Of each case its last text, which is the environment where the set has one: the benchmark's own report is long and dear to encode."""
+    """Of each case its last text, which is the environment where the set has one: the benchmark's
+    own report is long and dear to encode."""
     split, seen = [], []
     for case in cases:
         whole = case.texts[-1] if case.texts else ""
-        presented = passages_of(case.presentation) if case.presentation and whole.startswith(case.presentation) else []
+        presented = (
+            passages_of(case.presentation)
+            if case.presentation and whole.startswith(case.presentation)
+            else []
+        )
         rest = passages_of(whole[len(case.presentation) :] if presented else whole)
         split.append((presented + rest)[:MOST_PASSAGES] or [""])
         seen.append(min(len(presented), MOST_PASSAGES))
@@ -257,7 +319,8 @@ def passages_of(text: str) -> list[str]:
 
 
 def _nearness(first: _Passages, second: _Passages) -> np.ndarray:
-    """Mean over the passages of the case with fewer of them of the cosine with the other's nearest, shape (first, second)."""
+    """Mean over the passages of the case with fewer of them of the cosine with the other's nearest,
+    shape (first, second)."""
     ours, theirs = first.counts, second.counts
     figures = np.zeros((len(ours), len(theirs)))
     block: list[int] = []
@@ -267,14 +330,20 @@ def _nearness(first: _Passages, second: _Passages) -> np.ndarray:
             begin, end = first.starts[block[0]], first.starts[block[-1]] + ours[block[-1]]
             cosines = first.vectors[begin:end] @ second.vectors.T
             starts = first.starts[block] - begin
-            forth = np.add.reduceat(np.maximum.reduceat(cosines, second.starts, axis=1), starts, axis=0) / ours[block][:, None]
-            back = np.add.reduceat(np.maximum.reduceat(cosines, starts, axis=0), second.starts, axis=1) / theirs[None, :]
+            forth = (
+                np.add.reduceat(np.maximum.reduceat(cosines, second.starts, axis=1), starts, axis=0)
+                / ours[block][:, None]
+            )
+            back = (
+                np.add.reduceat(np.maximum.reduceat(cosines, starts, axis=0), second.starts, axis=1)
+                / theirs[None, :]
+            )
             figures[block] = np.where(ours[block][:, None] <= theirs[None, :], forth, back)
             block = []
     return figures
 
 
-# --- review and report -----------------------------------------------------------------------------------------------
+# --- review and report ------------------------------------------------------------------
 
 _SAME_CASE = """\
 You compare two records of patients and judge whether they tell of the same patient. The user's message is one JSON object whose strings
@@ -289,7 +358,8 @@ Reply with one JSON object: {"answer": "same"} or {"answer": "different"}."""
 async def review(
     pairs: pl.DataFrame, first: Sequence[SetCase], second: Sequence[SetCase] | None, judge: LlmJudge
 ) -> pl.DataFrame:
-    """The pairs with the column `verdict`: 'same', 'different', or null where the judge gave none. A shared id needs no review."""
+    """The pairs with the column `verdict`: 'same', 'different', or null where the judge gave none.
+    A shared id needs no review."""
     ours = {case.case_id: case for case in first}
     theirs = ours if second is None else {case.case_id: case for case in second}
     verdicts: list[str | None] = []
@@ -314,14 +384,19 @@ FORMAT = "medaction-contamination/1"
 
 
 def report_of(
-    about: Mapping[str, Any], pairs: pl.DataFrame, compared: int, thresholds: Mapping[str, float] = THRESHOLDS
+    about: Mapping[str, Any],
+    pairs: pl.DataFrame,
+    compared: int,
+    thresholds: Mapping[str, float] = THRESHOLDS,
 ) -> dict[str, Any]:
     """The report as JSON values. `about`: the sets; `compared`: how many pairs were looked at.
 
     `contaminated`: the first set's cases in a pair that no reviewer called different.
     """
     open_pairs = (
-        pairs.filter(pl.col("verdict").is_null() | (pl.col("verdict") == "same")) if "verdict" in pairs.columns else pairs
+        pairs.filter(pl.col("verdict").is_null() | (pl.col("verdict") == "same"))
+        if "verdict" in pairs.columns
+        else pairs
     )
     return {
         "format": FORMAT,
@@ -330,18 +405,26 @@ def report_of(
         "pairs_compared": compared,
         "pairs_found": len(pairs),
         "found_by": {name: int(pairs["found_by"].list.contains(name).sum()) for name in SIGNALS},
-        "verdicts": dict(pairs["verdict"].value_counts().iter_rows()) if "verdict" in pairs.columns else None,
+        "verdicts": dict(pairs["verdict"].value_counts().iter_rows())
+        if "verdict" in pairs.columns
+        else None,
         "contaminated": sorted(set(open_pairs["case_id"])),
         "pairs": pairs.to_dicts(),
     }
 
 
 def write_report(report: Mapping[str, Any], pairs: pl.DataFrame, folder: Path) -> list[Path]:
-    """contamination.json, pairs.parquet, pairs.csv, and contaminated.txt with an id a line; returns the files."""
+    """contamination.json, pairs.parquet, pairs.csv, and contaminated.txt with an id a line; returns
+    the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / name for name in ("contamination.json", "pairs.parquet", "pairs.csv", "contaminated.txt")]
+    files = [
+        folder / name
+        for name in ("contamination.json", "pairs.parquet", "pairs.csv", "contaminated.txt")
+    ]
     files[0].write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     pairs.write_parquet(files[1])
     pairs.with_columns(pl.col("found_by").list.join(" ")).write_csv(files[2])
-    files[3].write_text("".join(f"{case_id}\n" for case_id in report["contaminated"]), encoding="utf-8")
+    files[3].write_text(
+        "".join(f"{case_id}\n" for case_id in report["contaminated"]), encoding="utf-8"
+    )
     return files

@@ -1,7 +1,9 @@
-"""Whether a stated diagnosis is the true one, without a language model: by graph node, by synonym set, by what the names say.
+"""Whether a stated diagnosis is the true one, without a language model: by graph node, by synonym
+set, by what the names say.
 
-Of a statement only what it asserts counts: 'likely', 'versus', 'not', 'no evidence of' and the like end what is asserted. As in MedR-Bench,
-aliases are the same diagnosis, and complications beside it do no harm; a cause counts as much as what it caused.
+Of a statement only what it asserts counts: 'likely', 'versus', 'not', 'no evidence of' and the like
+end what is asserted. As in MedR-Bench, aliases are the same diagnosis, and complications beside it
+do no harm; a cause counts as much as what it caused.
 """
 
 import re
@@ -12,13 +14,13 @@ from typing import Literal
 
 from rapidfuzz import fuzz
 
-from kg.linking import Linker
-from kg.names import normalise
-from kg.readings import bag, head
+from medaction.kg.linking import Linker
+from medaction.kg.readings import bag, head
+from medaction.words.names import normalise
 
 How = Literal["node", "name", "part", "narrower", ""]
-"""Why two diagnoses are the same: one node of the graph; the same words; all words of the truth and its head; or the statement leaves out
-only where it is."""
+"""Why two diagnoses are the same: one node of the graph; the same words; all words of the truth and
+its head; or the statement leaves out only where it is."""
 
 _NODE_METHODS = ("exact", "synonym", "abbreviation")
 
@@ -38,7 +40,9 @@ _LINK = re.compile(
     r"|associated with|in the setting of|presenting as|presenting with|following|after|involving)\b",
     re.IGNORECASE,
 )
-_CAUSE = re.compile(r"\b(?:due to|secondary to|caused by|because of|resulting from)\b", re.IGNORECASE)
+_CAUSE = re.compile(
+    r"\b(?:due to|secondary to|caused by|because of|resulting from)\b", re.IGNORECASE
+)
 _SENTENCE = re.compile(r"(?<=[a-z)])\.\s+|\n+|;\s+")
 _BEFORE_OF = re.compile(r"\b(?:of|in|at|on|to|within)\b.*")
 
@@ -129,16 +133,25 @@ def names_of_truth(truth: str) -> Iterator[str]:
     plain = " ".join(_BRACKETS.sub(" ", truth).split()).strip(" .")
     yield plain
     core = head(truth)
-    # 'Anemia due to Cameron lesions' is more than any anemia: of a truth with a cause, one word alone does not name it.
+    # 'Anemia due to Cameron lesions' is more than any anemia: of a truth with a cause, one word
+    # alone does not name it.
     if core and (len(_words(core) - _QUALIFIERS) > 1 or not _CAUSE.search(truth)):
         yield core
-    yield from (inner.strip() for inner in _BRACKETS.findall(truth) if not _DOUBT.search(inner) and len(inner) > 6)
+    yield from (
+        inner.strip()
+        for inner in _BRACKETS.findall(truth)
+        if not _DOUBT.search(inner) and len(inner) > 6
+    )
 
 
 def _nodes(texts: Sequence[str], linker: Linker) -> dict[str, int]:
     known = [text for text in dict.fromkeys(texts) if linker.knows(text)]
     links = linker.link(known)
-    return {link.text: link.node for link in links if link.node is not None and link.method in _NODE_METHODS}
+    return {
+        link.text: link.node
+        for link in links
+        if link.node is not None and link.method in _NODE_METHODS
+    }
 
 
 def _how(said: str, true: str, nodes: dict[str, int]) -> How:
@@ -155,18 +168,29 @@ def _how(said: str, true: str, nodes: dict[str, int]) -> How:
     if _covers(told, wanted) and _has_head(said, wanted):
         return "part"
     missing = {word for word in wanted if not _covers(told, {word})}
-    return "narrower" if _covers(wanted, told) and missing <= _SITES and len(told) > 1 and _has_head(true, told) else ""
+    return (
+        "narrower"
+        if _covers(wanted, told) and missing <= _SITES and len(told) > 1 and _has_head(true, told)
+        else ""
+    )
 
 
 def _contrary(said: str, true: str) -> bool:
-    """'Acute hepatitis' is no 'chronic hepatitis'; where only one of the two says it, nothing is contrary."""
+    """'Acute hepatitis' is no 'chronic hepatitis'; where only one of the two says it, nothing is
+    contrary."""
     ours, theirs = f" {normalise(said)} ", f" {normalise(true)} "
     for one, other in _OPPOSITES:
         for here, there in ((one, other), (other, one)):
-            if _says(ours, here) and not _says(ours, there) and _says(theirs, there) and not _says(theirs, here):
+            if (
+                _says(ours, here)
+                and not _says(ours, there)
+                and _says(theirs, there)
+                and not _says(theirs, here)
+            ):
                 return True
     letters = [
-        re.findall(r" (?:type |class |stage |hemophilia |hepatitis |vitamin )([a-e1-9]) ", text) for text in (ours, theirs)
+        re.findall(r" (?:type |class |stage |hemophilia |hepatitis |vitamin )([a-e1-9]) ", text)
+        for text in (ours, theirs)
     ]
     return bool(letters[0] and letters[1] and letters[0] != letters[1])
 
@@ -185,7 +209,8 @@ def _covers(words: frozenset[str] | set[str], wanted: frozenset[str] | set[str])
 
 
 def _same_word(one: str, other: str) -> bool:
-    """Inflections and spellings of one word: 'physiologic' and 'physiological'; never 'hypo-' for 'hyper-'."""
+    """Inflections and spellings of one word: 'physiologic' and 'physiological'; never 'hypo-' for
+    'hyper-'."""
     if one == other:
         return True
     short, long = sorted((one, other), key=len)
@@ -195,11 +220,17 @@ def _same_word(one: str, other: str) -> bool:
 
 
 def _has_head(text: str, words: frozenset[str] | set[str]) -> bool:
-    """Whether the word that says what it is ('anemia' of 'anemia of chronic kidney disease') is among `words`, or says nothing itself."""
+    """Whether the word that says what it is ('anemia' of 'anemia of chronic kidney disease') is
+    among `words`, or says nothing itself."""
     before = normalise(_BEFORE_OF.sub("", _BRACKETS.sub(" ", text))) or normalise(text)
-    last = [word for word in before.split() if not re.fullmatch(r"\d+|[a-e]|i+v?|right|left", word)][-1:]
+    last = [
+        word for word in before.split() if not re.fullmatch(r"\d+|[a-e]|i+v?|right|left", word)
+    ][-1:]
     return (
         not last
-        or _covers(words | _QUALIFIERS, {_SAME_WORD.get(last[0].rstrip("s"), _SAME_WORD.get(last[0], last[0]))})
+        or _covers(
+            words | _QUALIFIERS,
+            {_SAME_WORD.get(last[0].rstrip("s"), _SAME_WORD.get(last[0], last[0]))},
+        )
         or (_covers(words, _words(last[0])))
     )

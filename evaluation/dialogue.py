@@ -1,7 +1,9 @@
-"""MedR-Bench's dialogue: the doctor that is asked in the benchmark's sections, and the examiner that answers from the hidden tests.
+"""MedR-Bench's dialogue: the doctor that is asked in the benchmark's sections, and the examiner
+that answers from the hidden tests.
 
-The headings and the course of the talk are the benchmark's; the words of the prompts are ours. Unlike our own rollouts this is a chat:
-every message stays in the context, and thinking is not fed back.
+The headings and the course of the talk are the benchmark's; the words of the prompts are ours.
+Unlike our own rollouts this is a chat: every message stays in the context, and thinking is not fed
+back.
 """
 
 import hashlib
@@ -9,17 +11,27 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from clinicians.llm import ModelError, call, on_trial, whole_text
-from clinicians.prompts import Message
-from clinicians.reply import MalformedReply
-from clinicians.teacher import Teacher
-from clinicians.text import one_line, plain
-from envs.records import Answer, DocumentedResult
-from evaluation.protocol import CONCLUSION, NOTHING_MORE, REQUEST, THOUGHT, Protocol, clean, final_answer, read_message
-from trajectories.records import Hypothesis, Style, Turn, Usage
+from medaction.envs.records import Answer, DocumentedResult
+from medaction.envs.turns import Hypothesis, Observation, Style, Turn
+from medaction.evaluation.protocol import (
+    CONCLUSION,
+    NOTHING_MORE,
+    REQUEST,
+    THOUGHT,
+    Protocol,
+    clean,
+    final_answer,
+    read_message,
+)
+from medaction.llm.calls import Message, ModelError, call, on_trial, whole_text
+from medaction.llm.replies import MalformedReply
+from medaction.llm.teacher import Teacher
+from medaction.llm.untrusted import one_line, plain
+from medaction.llm.usage import Usage
 
 ATTEMPTS = 3
-"""Of one message whose sections cannot be read. As released, a free-turn dialogue ends at the first such message instead."""
+"""Of one message whose sections cannot be read. As released, a free-turn dialogue ends at the first
+such message instead."""
 
 SYSTEM = "You are a professional doctor."
 _QUOTED = (
@@ -87,14 +99,18 @@ NOTHING_KNOWN = "There is no relevant ancillary test information available for t
 DIALOGUE_VERSION = (
     "medrbench-"
     + hashlib.sha256(
-        json.dumps([SYSTEM, _ASK_ONCE, _DIAGNOSE, _FREE_FIRST, _FREE_NEXT, _LAST, _EXAMINER]).encode()
+        json.dumps(
+            [SYSTEM, _ASK_ONCE, _DIAGNOSE, _FREE_FIRST, _FREE_NEXT, _LAST, _EXAMINER]
+        ).encode()
     ).hexdigest()[:10]
 )
-"""Changes with every prompt of the dialogue. A trajectory with such a prompt version was played in the benchmark's sections."""
+"""Changes with every prompt of the dialogue. A trajectory with such a prompt version was played in
+the benchmark's sections."""
 
 
 class DialogueClinician:
-    """A language model as the benchmark's doctor: one call a message. A turn's `raw` is the message, its only hypothesis the conclusion.
+    """A language model as the benchmark's doctor: one call a message. A turn's `raw` is the
+    message, its only hypothesis the conclusion.
 
     The stated confidence of that hypothesis is 0: the benchmark does not ask for any.
     """
@@ -106,19 +122,20 @@ class DialogueClinician:
         self.name = teacher.name
         self._rules = rules
 
-    async def decide(
-        self, initial_observation: str, turns: Sequence[Turn], t_max: int, seed: int, style: Style = "schema"
-    ) -> Turn:
-        """The next message. Raises MalformedReply when it has not its sections (see ATTEMPTS), and ModelError."""
-        asked = chat(initial_observation, turns, t_max, self._rules)
-        number, usage = len(turns) + 1, Usage()
+    async def decide(self, observation: Observation, seed: int) -> Turn:
+        """The next message. Raises MalformedReply when it has not its sections (see ATTEMPTS), and
+        ModelError."""
+        t_max, number, usage = observation.t_max, observation.number, Usage()
+        asked = chat(observation.initial_observation, observation.turns, t_max, self._rules)
         for attempt in range(ATTEMPTS):
             try:
                 with on_trial():
                     completion = await call(self.teacher, asked, None, seed + 1000 * attempt)
                     usage += completion.usage
                     turn = self._turn(whole_text(completion), number, number >= t_max)
-                thinking = "\n\n".join(part for part in (plain(completion.thinking).strip(), turn.thinking) if part)
+                thinking = "\n\n".join(
+                    part for part in (plain(completion.thinking).strip(), turn.thinking) if part
+                )
                 return replace(turn, thinking=thinking, repaired=attempt > 0, usage=usage)
             except MalformedReply as error:
                 error.usage = usage
@@ -136,15 +153,32 @@ class DialogueClinician:
         sections = read_message(message, self._rules.mode)
         if sections is None:
             if not last and not (self._rules.drops and self._rules.mode == "free-turn"):
-                raise MalformedReply(f"the reply has not the sections {REQUEST} and {CONCLUSION}, in their order", reply)
-            return _said(number, message, thinking, final_answer(message), (), final_answer(message))
+                raise MalformedReply(
+                    f"the reply has not the sections {REQUEST} and {CONCLUSION}, in their order",
+                    reply,
+                )
+            return _said(
+                number, message, thinking, final_answer(message), (), final_answer(message)
+            )
         over = last or (NOTHING_MORE in sections.request and self._rules.mode == "free-turn")
         tests = () if over or NOTHING_MORE in sections.request else _lines(sections.request)
-        return _said(number, message, thinking, sections.conclusion, tests, sections.conclusion if over else None)
+        return _said(
+            number,
+            message,
+            thinking,
+            sections.conclusion,
+            tests,
+            sections.conclusion if over else None,
+        )
 
 
 def _said(
-    number: int, message: str, thinking: str, conclusion: str, tests: tuple[str, ...], final_diagnosis: str | None
+    number: int,
+    message: str,
+    thinking: str,
+    conclusion: str,
+    tests: tuple[str, ...],
+    final_diagnosis: str | None,
 ) -> Turn:
     hypothesis = Hypothesis(one_line(conclusion)[:160] or "none stated", 0)
     final = None if final_diagnosis is None else final_diagnosis or "none stated"
@@ -153,14 +187,22 @@ def _said(
 
 
 def _lines(request: str) -> tuple[str, ...]:
-    """The request line by line, without its bullets; a line is one order, which may name several tests."""
-    lines = (line.strip().lstrip("-*•0123456789.) ").replace("**", "").strip() for line in request.splitlines())
+    """The request line by line, without its bullets; a line is one order, which may name several
+    tests."""
+    lines = (
+        line.strip().lstrip("-*•0123456789.) ").replace("**", "").strip()
+        for line in request.splitlines()
+    )
     return tuple(dict.fromkeys(line for line in lines if any(c.isalpha() for c in line)))
 
 
-def chat(initial_observation: str, turns: Sequence[Turn], t_max: int, rules: Protocol) -> list[Message]:
+def chat(
+    initial_observation: str, turns: Sequence[Turn], t_max: int, rules: Protocol
+) -> list[Message]:
     """The whole talk before the next message of the doctor."""
-    first, following = (_ASK_ONCE, _DIAGNOSE) if rules.mode == "one-turn" else (_FREE_FIRST, _FREE_NEXT)
+    first, following = (
+        (_ASK_ONCE, _DIAGNOSE) if rules.mode == "one-turn" else (_FREE_FIRST, _FREE_NEXT)
+    )
     asked: list[Message] = [
         {"role": "system", "content": SYSTEM},
         {"role": "user", "content": first.replace("{case}", plain(initial_observation).strip())},
@@ -170,15 +212,20 @@ def chat(initial_observation: str, turns: Sequence[Turn], t_max: int, rules: Pro
         last = turn.number + 1 == t_max and rules.mode == "free-turn"
         asked += [
             {"role": "assistant", "content": turn.raw},
-            {"role": "user", "content": (_LAST if last else "") + following.replace("{results}", results)},
+            {
+                "role": "user",
+                "content": (_LAST if last else "") + following.replace("{results}", results),
+            },
         ]
     return asked
 
 
 class Examiner:
-    """A language model that answers requests from the hidden tests, as the released code has it: each request for itself, without a memory.
+    """A language model that answers requests from the hidden tests, as the released code has it:
+    each request for itself, without a memory.
 
-    It may be wrong: unlike `envs.oracle` it writes its answers. `ask` is a model as a function of messages and schema.
+    It may be wrong: unlike `medaction.envs.oracle` it writes its answers. `ask` is a model as a
+    function of messages and schema.
     """
 
     def __init__(self, case: str, tests: str, ask: Callable[[list[Message], None], str]):
@@ -189,7 +236,11 @@ class Examiner:
         if not orders:
             return ()
         request = "\n".join(orders)
-        data = {"case": plain(self._case), "ancillary_test_results": plain(self._tests), "request": plain(request)}
+        data = {
+            "case": plain(self._case),
+            "ancillary_test_results": plain(self._tests),
+            "request": plain(request),
+        }
         told = self._ask(
             [
                 {"role": "system", "content": _EXAMINER.format(nothing=NOTHING_KNOWN)},
@@ -197,6 +248,9 @@ class Examiner:
             ],
             None,
         ).strip()
-        if NOTHING_KNOWN.rstrip(".").casefold() in told.casefold() and len(told) < len(NOTHING_KNOWN) + 20:
+        if (
+            NOTHING_KNOWN.rstrip(".").casefold() in told.casefold()
+            and len(told) < len(NOTHING_KNOWN) + 20
+        ):
             return (Answer(request),)
         return (Answer(request, (DocumentedResult("Examiner", told),), "llm"),)

@@ -1,4 +1,5 @@
-"""How difficult a case is for a model: how often its own rollouts miss the diagnosis. From it, a curriculum: the hardest cases first."""
+"""How difficult a case is for a model: how often its own rollouts miss the diagnosis. From it, a
+curriculum: the hardest cases first."""
 
 import math
 
@@ -6,13 +7,14 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evaluation.played import endings
-from evaluation.plots import HUES, canvas
-from trajectories.store import Store
+from medaction.evaluation.played import endings
+from medaction.evaluation.plots import HUES, canvas
+from medaction.trajectories.store import Store
 
 
 def difficulty(store: Store) -> pl.DataFrame:
-    """model, case_id, rollouts (from the initial observation), missed, unknown, difficulty (missed of those known; null where none is)."""
+    """model, case_id, rollouts (from the initial observation), missed, unknown, difficulty (missed
+    of those known; null where none is)."""
     rollouts = endings(store).filter(pl.col("branch_turn") == 0)
     known = pl.col("wrong").is_not_null()
     return (
@@ -28,8 +30,8 @@ def difficulty(store: Store) -> pl.DataFrame:
 
 
 def hardest(found: pl.DataFrame, share: float = 0.5) -> list[str]:
-    """The ids of the hardest `share` of the cases (rounded up), hardest first: by the mean over models, then by id. Cases of unknown
-    difficulty are neither hard nor easy and left out."""
+    """The ids of the hardest `share` of the cases (rounded up), hardest first: by the mean over
+    models, then by id. Cases of unknown difficulty are neither hard nor easy and left out."""
     cases = found.drop_nulls("difficulty").group_by("case_id").agg(pl.col("difficulty").mean())
     ranked = cases.sort("difficulty", "case_id", descending=[True, False])["case_id"].to_list()
     return ranked[: math.ceil(share * len(ranked))]
@@ -37,15 +39,25 @@ def hardest(found: pl.DataFrame, share: float = 0.5) -> list[str]:
 
 def draw_difficulty(found: pl.DataFrame) -> Figure:
     """How many cases each model misses how often."""
-    figure, axes = canvas("Difficulty of cases", "share of a case's rollouts that miss the diagnosis", "cases")
+    figure, axes = canvas(
+        "Difficulty of cases", "share of a case's rollouts that miss the diagnosis", "cases"
+    )
     models = sorted(found["model"].unique())
     edges = [place / 10 - 0.05 for place in range(12)]
-    values = [found.filter(pl.col("model") == model)["difficulty"].drop_nulls().to_list() for model in models]
-    unknown = [found.filter(pl.col("model") == model)["difficulty"].null_count() for model in models]
-    labels = [
-        f"{model} ({len(known)} cases, {left} unknown)" for model, known, left in zip(models, values, unknown, strict=True)
+    values = [
+        found.filter(pl.col("model") == model)["difficulty"].drop_nulls().to_list()
+        for model in models
     ]
-    axes.hist(values, bins=edges, label=labels, color=[HUES[place % 6] for place in range(len(models))])
+    unknown = [
+        found.filter(pl.col("model") == model)["difficulty"].null_count() for model in models
+    ]
+    labels = [
+        f"{model} ({len(known)} cases, {left} unknown)"
+        for model, known, left in zip(models, values, unknown, strict=True)
+    ]
+    axes.hist(
+        values, bins=edges, label=labels, color=[HUES[place % 6] for place in range(len(models))]
+    )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if models:
         axes.legend(frameon=False)

@@ -1,7 +1,9 @@
-"""The three failure modes as a judge sees them: a language model reads a wrong trajectory and answers one question a mode.
+"""The three failure modes as a judge sees them: a language model reads a wrong trajectory and
+answers one question a mode.
 
-Verdicts are kept in the store's `judgements` under the protocol PROTOCOL, so that nothing is asked twice and every number can be
-recomputed. The questions follow the paper's descriptions (section 1, Figure 2) in words of ours.
+Verdicts are kept in the store's `judgements` under the protocol PROTOCOL, so that nothing is asked
+twice and every number can be recomputed. The questions follow the paper's descriptions (section 1,
+Figure 2) in words of ours.
 """
 
 import asyncio
@@ -12,16 +14,16 @@ from typing import Any
 
 import polars as pl
 
-from clinicians.llm import ModelError
-from clinicians.reply import MalformedReply
-from clinicians.teacher import Teacher
-from clinicians.text import one_line
-from envs.records import UNAVAILABLE, Answer
-from evaluation.failure_modes import MODES
-from evaluation.judges import LlmJudge, judge_key
-from evaluation.played import Linked, Path, endings, paths
-from trajectories.records import Turn
-from trajectories.store import Store
+from medaction.envs.records import UNAVAILABLE, Answer
+from medaction.envs.turns import Turn
+from medaction.evaluation.failure_modes import MODES
+from medaction.evaluation.judges import LlmJudge, judge_key
+from medaction.evaluation.played import Linked, Path, endings, paths
+from medaction.llm.calls import ModelError
+from medaction.llm.replies import MalformedReply
+from medaction.llm.teacher import Teacher
+from medaction.llm.untrusted import one_line
+from medaction.trajectories.store import Store
 
 PROTOCOL = "failure-modes"
 MOST_OF_REASONING, MOST_OF_RESULT = 1200, 400
@@ -44,10 +46,19 @@ _ANSWER = '\n\nReply with one JSON object: {"answer": "yes"} or {"answer": "no"}
 VERSION = hashlib.sha256(json.dumps([_TASK, _QUESTIONS, _ANSWER]).encode()).hexdigest()[:8]
 
 
-async def judged_modes(judge: LlmJudge, observation: str, turns: Sequence[Turn], diagnosis: str) -> dict[str, bool]:
-    """The judge's verdict on each of MODES. Raises MalformedReply when it gives none, and ModelError."""
-    data = {"known_at_first": observation, "turns": [_told(turn) for turn in turns], "true_diagnosis": diagnosis}
-    asked = (judge.verdict(_TASK + _QUESTIONS[mode] + _ANSWER, data, ("no", "yes")) for mode in MODES)
+async def judged_modes(
+    judge: LlmJudge, observation: str, turns: Sequence[Turn], diagnosis: str
+) -> dict[str, bool]:
+    """The judge's verdict on each of MODES. Raises MalformedReply when it gives none, and
+    ModelError."""
+    data = {
+        "known_at_first": observation,
+        "turns": [_told(turn) for turn in turns],
+        "true_diagnosis": diagnosis,
+    }
+    asked = (
+        judge.verdict(_TASK + _QUESTIONS[mode] + _ANSWER, data, ("no", "yes")) for mode in MODES
+    )
     return dict(zip(MODES, await asyncio.gather(*asked), strict=True))
 
 
@@ -67,8 +78,11 @@ def _brought(answer: Answer) -> str:
     return "; ".join(told) or UNAVAILABLE
 
 
-async def judge_failures(store: Store, links: Linked, model: Teacher, at_a_time: int = 16) -> tuple[pl.DataFrame, int]:
-    """What `failure_modes` returns, by the judge's verdicts, of the wrong trajectories alone; and how many got no verdict.
+async def judge_failures(
+    store: Store, links: Linked, model: Teacher, at_a_time: int = 16
+) -> tuple[pl.DataFrame, int]:
+    """What `failure_modes` returns, by the judge's verdicts, of the wrong trajectories alone; and
+    how many got no verdict.
 
     Only what the store lacks is asked. `model` is the judge as it can be reached.
     """
@@ -83,15 +97,25 @@ async def judge_failures(store: Store, links: Linked, model: Teacher, at_a_time:
         world = worlds[path.trajectory.spec.environment_id]
         async with room:
             try:
-                found = await judged_modes(LlmJudge(model), world.initial_observation, path.turns, world.diagnosis)
+                found = await judged_modes(
+                    LlmJudge(model), world.initial_observation, path.turns, world.diagnosis
+                )
             except (MalformedReply, ModelError):
                 return False
         id_ = path.trajectory.trajectory_id
-        row = {"trajectory_id": id_, "protocol": PROTOCOL, "judge": key, "repeat": 0, "judgement": json.dumps(found)}
+        row = {
+            "trajectory_id": id_,
+            "protocol": PROTOCOL,
+            "judge": key,
+            "repeat": 0,
+            "judgement": json.dumps(found),
+        }
         store.add_judgements([row])
         return True
 
-    answered = await asyncio.gather(*(ask(path) for path in paths(store, links) if path.trajectory.trajectory_id in wanted))
+    answered = await asyncio.gather(
+        *(ask(path) for path in paths(store, links) if path.trajectory.trajectory_id in wanted)
+    )
     rows = [{"trajectory_id": id_} | found for id_, found in _verdicts(store, key).items()]
     schema = {"trajectory_id": pl.String(), **{mode: pl.Boolean() for mode in MODES}}
     frame = wrong.select("trajectory_id", "case_id", "model", "wrong").join(
@@ -101,5 +125,8 @@ async def judge_failures(store: Store, links: Linked, model: Teacher, at_a_time:
 
 
 def _verdicts(store: Store, key: str) -> dict[str, dict[str, bool]]:
-    rows = store.rows("select trajectory_id, judgement from judgements where protocol = ? and judge = ?", [PROTOCOL, key])
+    rows = store.rows(
+        "select trajectory_id, judgement from judgements where protocol = ? and judge = ?",
+        [PROTOCOL, key],
+    )
     return {id_: json.loads(text) for id_, text in rows}

@@ -1,7 +1,9 @@
-"""The paper's three failure modes (Figure 2) of what models played: how often, and how often together.
+"""The paper's three failure modes (Figure 2) of what models played: how often, and how often
+together.
 
-The paper names and describes the modes but states no rule by which a trajectory has one. The rules here are ours: they can be computed
-from the store, or asked of a judge (`evaluation.failure_judge`).
+The paper names and describes the modes but states no rule by which a trajectory has one. The rules
+here are ours: they can be computed from the store, or asked of a judge
+(`medaction.evaluation.failure_judge`).
 """
 
 from collections import Counter
@@ -12,13 +14,13 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from evaluation.played import Linked, Path, endings, paths
-from evaluation.plots import HUES
-from kg.metrics import Hops, dtc, looked_up
-from kg.pruning import THRESHOLD
-from trajectories.loops import repeated_orders
-from trajectories.records import Turn
-from trajectories.store import Store
+from medaction.envs.loops import repeated_orders
+from medaction.envs.turns import Turn
+from medaction.evaluation.played import Linked, Path, endings, paths
+from medaction.evaluation.plots import HUES
+from medaction.kg.metrics import Hops, dtc, looked_up
+from medaction.kg.pruning import THRESHOLD
+from medaction.trajectories.store import Store
 
 MODES = ("ungrounded", "unreliable", "incoherent")
 NAMES = {
@@ -29,7 +31,8 @@ NAMES = {
 
 
 def failure_modes(store: Store, links: Linked, threshold: float = THRESHOLD) -> pl.DataFrame:
-    """trajectory_id, case_id, model, wrong (null: unknown), and whether it shows each of MODES, of every trajectory."""
+    """trajectory_id, case_id, model, wrong (null: unknown), and whether it shows each of MODES, of
+    every trajectory."""
     played = list(paths(store, links))
     to_tests = looked_up(
         links.test_graph,
@@ -39,7 +42,9 @@ def failure_modes(store: Store, links: Linked, threshold: float = THRESHOLD) -> 
             for test, node in product(turn.tests, turn.differential) if test is not None and node is not None
         ),
     )  # fmt: skip
-    to_diseases = looked_up(links.disease_graph, (pair for path in played for pair in _disease_pairs(path)))
+    to_diseases = looked_up(
+        links.disease_graph, (pair for path in played for pair in _disease_pairs(path))
+    )
     rows = [
         {
             "trajectory_id": path.trajectory.trajectory_id,
@@ -51,7 +56,9 @@ def failure_modes(store: Store, links: Linked, threshold: float = THRESHOLD) -> 
     ]
     schema = {"trajectory_id": pl.String(), **{mode: pl.Boolean() for mode in MODES}}
     known = endings(store).select("trajectory_id", "case_id", "model", "wrong")
-    return known.join(pl.DataFrame(rows, schema=schema), on="trajectory_id", how="inner").sort("trajectory_id")
+    return known.join(pl.DataFrame(rows, schema=schema), on="trajectory_id", how="inner").sort(
+        "trajectory_id"
+    )
 
 
 def _disease_pairs(path: Path):
@@ -62,12 +69,20 @@ def _disease_pairs(path: Path):
 
 
 def ungrounded(path: Path, distance: Hops, threshold: float) -> bool:
-    """Tests without a clear connection to the stated hypotheses: some turn orders only tests that lie more than `threshold` hops on
-    the test graph from every diagnosis of its differential. Tests and diagnoses that are no node, or have no path, say nothing."""
-    return any(_far_off(turn.tests, turn.differential, distance, threshold) for turn in path.course.turns)
+    """Tests without a clear connection to the stated hypotheses: some turn orders only tests that
+    lie more than `threshold` hops on the test graph from every diagnosis of its differential. Tests
+    and diagnoses that are no node, or have no path, say nothing."""
+    return any(
+        _far_off(turn.tests, turn.differential, distance, threshold) for turn in path.course.turns
+    )
 
 
-def _far_off(tests: Sequence[int | None], differential: Sequence[int | None], distance: Hops, threshold: float) -> bool:
+def _far_off(
+    tests: Sequence[int | None],
+    differential: Sequence[int | None],
+    distance: Hops,
+    threshold: float,
+) -> bool:
     nearest = []
     for test in tests:
         known = [
@@ -81,20 +96,33 @@ def _far_off(tests: Sequence[int | None], differential: Sequence[int | None], di
 
 
 def unreliable(path: Path, distance: Hops, threshold: float) -> bool:
-    """Rigid: results came back, and from the first turn to the last the same diagnosis led, which is not the truth (known DTC
-    above 0). Or erratic: the lead passed, from one turn to the next, to a diagnosis more than `threshold` hops away on the disease
-    graph that is no nearer to the truth. Where a distance is unknown, neither is found."""
+    """Rigid: results came back, and from the first turn to the last the same diagnosis led, which
+    is not the truth (known DTC above 0). Or erratic: the lead passed, from one turn to the next, to
+    a diagnosis more than `threshold` hops away on the disease graph that is no nearer to the truth.
+    Where a distance is unknown, neither is found."""
     turns, truth = path.course.turns, path.course.truth
     distances = [dtc(distance, turn.top, truth) for turn in turns]
     informed = any(answer.results for turn in path.turns for answer in turn.answers)
-    rigid = len(turns) > 1 and informed and len({turn.top for turn in turns}) == 1 and bool(distances[-1])
+    rigid = (
+        len(turns) > 1
+        and informed
+        and len({turn.top for turn in turns}) == 1
+        and bool(distances[-1])
+    )
     return rigid or any(
         _erratic(distance, a.top, b.top, before, after, threshold)
         for (a, b), (before, after) in zip(pairwise(turns), pairwise(distances), strict=True)
     )
 
 
-def _erratic(distance: Hops, a: int | None, b: int | None, before: int | None, after: int | None, threshold: float) -> bool:
+def _erratic(
+    distance: Hops,
+    a: int | None,
+    b: int | None,
+    before: int | None,
+    after: int | None,
+    threshold: float,
+) -> bool:
     if a is None or b is None or a == b or before is None or after is None or after < before:
         return False
     apart = distance(a, b)
@@ -102,25 +130,29 @@ def _erratic(distance: Hops, a: int | None, b: int | None, before: int | None, a
 
 
 def incoherent(turns: Sequence[Turn], outcome: str) -> bool:
-    """Lost track of what was done or is still open: a test is ordered that had been ordered before, or whose results had all come back;
-    or the pivot is word for word the one of the turn before although results came back in between; or no diagnosis at the end."""
+    """Lost track of what was done or is still open: a test is ordered that had been ordered before,
+    or whose results had all come back; or the pivot is word for word the one of the turn before
+    although results came back in between; or no diagnosis at the end."""
     repeats = any(any(turn) for turn in repeated_orders(turns))
     stuck = any(
-        a.pivot.strip().casefold() == b.pivot.strip().casefold() and any(answer.results for answer in a.answers)
+        a.pivot.strip().casefold() == b.pivot.strip().casefold()
+        and any(answer.results for answer in a.answers)
         for a, b in pairwise(turns)
     )
     return repeats or stuck or outcome != "diagnosed"
 
 
 def together(modes: pl.DataFrame) -> dict[tuple[bool, bool, bool], int]:
-    """How many wrong trajectories have each combination of (ungrounded, unreliable, incoherent), none included."""
+    """How many wrong trajectories have each combination of (ungrounded, unreliable, incoherent),
+    none included."""
     counted = Counter(modes.filter(pl.col("wrong")).select(MODES).rows())
     either = (True, False)
     return {(a, b, c): counted[a, b, c] for a, b, c in product(either, either, either)}
 
 
 def shares(modes: pl.DataFrame) -> pl.DataFrame:
-    """model, trajectories, wrong, unknown (whether wrong), and of the wrong ones the share with each of MODES."""
+    """model, trajectories, wrong, unknown (whether wrong), and of the wrong ones the share with
+    each of MODES."""
     wrong = pl.col("wrong").fill_null(False)
     return (
         modes.group_by("model")
@@ -134,7 +166,8 @@ def shares(modes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-# Centres of the circles, radius 1; where the numbers of the seven regions stand; and where the names do.
+# Centres of the circles, radius 1; where the numbers of the seven regions stand; and where the
+# names do.
 _CENTRES = ((-0.5, 0.35), (0.5, 0.35), (0.0, -0.5))
 _PLACES = {
     (True, False, False): (-0.95, 0.6), (False, True, False): (0.95, 0.6), (False, False, True): (0.0, -1.05),
@@ -153,7 +186,9 @@ def draw_failure_modes(modes: pl.DataFrame, how: str) -> Figure:
     counted = together(modes)
     total = sum(counted.values())
     axes.set_title(f"Failure modes of {total} wrong trajectories, {how}", loc="left")
-    for mode, centre, hue, (across, up, side) in zip(MODES, _CENTRES, HUES, _NAME_PLACES, strict=False):
+    for mode, centre, hue, (across, up, side) in zip(
+        MODES, _CENTRES, HUES, _NAME_PLACES, strict=False
+    ):
         axes.add_patch(Circle(centre, 1.0, facecolor=hue, alpha=0.22, edgecolor=hue, linewidth=1.5))
         own = sum(count for combination, count in counted.items() if combination[MODES.index(mode)])
         told = f"{NAMES[mode]}\n{own} ({own / max(1, total):.0%})"
@@ -161,5 +196,10 @@ def draw_failure_modes(modes: pl.DataFrame, how: str) -> Figure:
     for combination, place in _PLACES.items():
         axes.text(*place, str(counted[combination]), ha="center", va="center", size=13)
     unknown = int(modes["wrong"].is_null().sum())
-    axes.text(-2.05, -2.1, f"{counted[False, False, False]} wrong without any; {unknown} with unknown ending left out", size=8)
+    axes.text(
+        -2.05,
+        -2.1,
+        f"{counted[False, False, False]} wrong without any; {unknown} with unknown ending left out",
+        size=8,
+    )
     return figure

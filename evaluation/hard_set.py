@@ -1,9 +1,11 @@
-"""A hard set such as MedAction-300-Hard (paper, section 5.1): cases of rare diseases with long work-ups, drawn from a pool and stratified.
+"""A hard set such as MedAction-300-Hard (paper, section 5.1): cases of rare diseases with long
+work-ups, drawn from a pool and stratified.
 
-Rare: the source says so, or the true diagnosis is a disease that the open disease graph has from Orphanet or OMIM (or a form of one), or
-one that Orphanet knows by the same name.
-Long: many documented tests and, where the pool's stores have rollouts, many turns and many tests a turn in them. Drawn by strata of
-body system and disease type, so that a set is made up like the rare cases of its pool.
+Rare: the source says so, or the true diagnosis is a disease that the open disease graph has from
+Orphanet or OMIM (or a form of one), or one that Orphanet knows by the same name. Long: many
+documented tests and, where the pool's stores have rollouts, many turns and many tests a turn in
+them. Drawn by strata of body system and disease type, so that a set is made up like the rare cases
+of its pool.
 """
 
 import hashlib
@@ -18,21 +20,23 @@ from typing import Any
 
 import numpy as np
 
-from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
-from envs.records import ClinicalEnvironment
-from evaluation.diagnoses import names_of_truth
-from kg.disease_classes import classes_of
-from kg.hpo import load_hpo
-from kg.linking import Linker
-from kg.names import normalise
-from trajectories.store import Store
+from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
+from medaction.envs.records import ClinicalEnvironment
+from medaction.evaluation.diagnoses import names_of_truth
+from medaction.kg.disease_classes import classes_of
+from medaction.kg.hpo import load_hpo
+from medaction.kg.linking import Linker
+from medaction.trajectories.store import Store
+from medaction.words.names import normalise
 
 FORMAT = "medaction-hard-set/1"
 RARE_SOURCES = ("ORPHA:", "OMIM:")
-"""Prefixes of the ids of rare diseases in the open disease graph. Its hand-written diseases have other ids, rare ones among them too: of
-those Orphanet's names tell (OMIM's would not: it has type 2 diabetes)."""
+"""Prefixes of the ids of rare diseases in the open disease graph. Its hand-written diseases have
+other ids, rare ones among them too: of those Orphanet's names tell (OMIM's would not: it has type 2
+diabetes)."""
 
-# Of trajectories of the pool: how long models took, whoever they were. A rollout that failed has no row.
+# Of trajectories of the pool: how long models took, whoever they were. A rollout that failed has no
+# row.
 WORK_UPS = """
 select environment_id, avg(turns) as turns, avg(tests / nullif(ordering, 0)) as tests_a_turn, count(*) as rollouts
 from (
@@ -47,8 +51,9 @@ group by environment_id
 class Candidate:
     """An environment of the pool with its figures; None: not known.
 
-    rare_by: 'source', the id of a node of the graph, or '' (nothing says that it is rare). turns, tests_a_turn: means over `rollouts`.
-    hardness: mean of its ranks (0 to 1) among the candidates in tests, turns and tests a turn, as far as they are known.
+    rare_by: 'source', the id of a node of the graph, or '' (nothing says that it is rare). turns,
+    tests_a_turn: means over `rollouts`. hardness: mean of its ranks (0 to 1) among the candidates
+    in tests, turns and tests a turn, as far as they are known.
     """
 
     environment: ClinicalEnvironment
@@ -68,7 +73,8 @@ class Candidate:
 
 
 def candidates_of(stores: Sequence[Path], linker: Linker) -> list[Candidate]:
-    """Every environment of the stores, in the order of stores and cases. A case that an earlier store has is not taken again."""
+    """Every environment of the stores, in the order of stores and cases. A case that an earlier
+    store has is not taken again."""
     found: dict[str, Candidate] = {}
     for path in stores:
         with Store(path) as store:
@@ -81,7 +87,9 @@ def candidates_of(stores: Sequence[Path], linker: Linker) -> list[Candidate]:
                 told = classes_of((world.diagnosis, *world.synonyms))
                 system, kind = system or told[0], kind or told[1]
             rare = rare_by(world, linker)
-            candidate = Candidate(world, str(path), rare, len(world.menu), turns, tests_a_turn, rollouts, system, kind)
+            candidate = Candidate(
+                world, str(path), rare, len(world.menu), turns, tests_a_turn, rollouts, system, kind
+            )
             found.setdefault(world.case_id, candidate)
     return list(found.values())
 
@@ -91,9 +99,20 @@ def rare_by(world: ClinicalEnvironment, linker: Linker) -> str:
     if world.rare is not None:
         return "source" if world.rare else ""
     names = [part for name in (world.diagnosis, *world.synonyms) for part in names_of_truth(name)]
-    links = [link for link in linker.link([name for name in names if linker.knows(name)]) if link.node is not None]
-    ids = [str(linker.graph.nodes.item(link.node, "node_id")) for link in links if link.node is not None]
-    known = [normalise(name) for name in (*names, *(link.name for link in links if link.method != "broader"))]
+    links = [
+        link
+        for link in linker.link([name for name in names if linker.knows(name)])
+        if link.node is not None
+    ]
+    ids = [
+        str(linker.graph.nodes.item(link.node, "node_id"))
+        for link in links
+        if link.node is not None
+    ]
+    known = [
+        normalise(name)
+        for name in (*names, *(link.name for link in links if link.method != "broader"))
+    ]
     ids += [_orphanet()[name] for name in known if name in _orphanet()]
     return next((node_id for node_id in ids if node_id.startswith(RARE_SOURCES)), "")
 
@@ -101,11 +120,16 @@ def rare_by(world: ClinicalEnvironment, linker: Linker) -> str:
 @cache
 def _orphanet() -> dict[str, str]:
     """Normalised name -> id of Orphanet's diseases, as HPO's annotations have them."""
-    return {normalise(name): id_ for id_, name in load_hpo().diseases.items() if id_.startswith("ORPHA:")}
+    return {
+        normalise(name): id_
+        for id_, name in load_hpo().diseases.items()
+        if id_.startswith("ORPHA:")
+    }
 
 
 def draw(candidates: Sequence[Candidate], cases: int, min_tests: int, seed: int) -> list[Candidate]:
-    """The hardest rare candidates of each stratum, as many as its share among all rare ones, in the order of their case ids.
+    """The hardest rare candidates of each stratum, as many as its share among all rare ones, in the
+    order of their case ids.
 
     Raises ValueError with the numbers when there are not so many.
     """
@@ -118,9 +142,14 @@ def draw(candidates: Sequence[Candidate], cases: int, min_tests: int, seed: int)
         )
     ranked = _with_hardness(fit)
     order = random.Random(seed)
-    lot = {found.environment.case_id: order.random() for found in sorted(ranked, key=lambda found: found.environment.case_id)}
+    lot = {
+        found.environment.case_id: order.random()
+        for found in sorted(ranked, key=lambda found: found.environment.case_id)
+    }
     strata: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
-    for found in sorted(ranked, key=lambda found: (-found.hardness, lot[found.environment.case_id])):
+    for found in sorted(
+        ranked, key=lambda found: (-found.hardness, lot[found.environment.case_id])
+    ):
         strata[found.stratum].append(found)
     seats = _seats({stratum: len(of) for stratum, of in strata.items()}, cases, order)
     chosen = [found for stratum, of in strata.items() for found in of[: seats[stratum]]]
@@ -128,9 +157,15 @@ def draw(candidates: Sequence[Candidate], cases: int, min_tests: int, seed: int)
 
 
 def _with_hardness(candidates: Sequence[Candidate]) -> list[Candidate]:
-    ranks = [_ranks([getattr(found, name) for found in candidates]) for name in ("tests", "turns", "tests_a_turn")]
+    ranks = [
+        _ranks([getattr(found, name) for found in candidates])
+        for name in ("tests", "turns", "tests_a_turn")
+    ]
     hardness = np.nanmean(np.stack(ranks), axis=0)
-    return [replace(found, hardness=round(float(value), 4)) for found, value in zip(candidates, hardness, strict=True)]
+    return [
+        replace(found, hardness=round(float(value), 4))
+        for found, value in zip(candidates, hardness, strict=True)
+    ]
 
 
 def _ranks(values: Sequence[float | None]) -> np.ndarray:
@@ -141,8 +176,11 @@ def _ranks(values: Sequence[float | None]) -> np.ndarray:
     return np.where(np.isnan(known), np.nan, (below - 1) / 2 / max(len(there) - 1, 1))
 
 
-def _seats(sizes: Mapping[tuple[str, str], int], seats: int, order: random.Random) -> dict[tuple[str, str], int]:
-    """`seats` shared out in proportion to the strata's sizes, the largest remainders first (equal ones by lot)."""
+def _seats(
+    sizes: Mapping[tuple[str, str], int], seats: int, order: random.Random
+) -> dict[tuple[str, str], int]:
+    """`seats` shared out in proportion to the strata's sizes, the largest remainders first (equal
+    ones by lot)."""
     total = sum(sizes.values())
     exact = {stratum: seats * size / total for stratum, size in sizes.items()}
     given = {stratum: int(share) for stratum, share in exact.items()}
@@ -153,16 +191,18 @@ def _seats(sizes: Mapping[tuple[str, str], int], seats: int, order: random.Rando
     return given
 
 
-# --- the files ---------------------------------------------------------------------------------------------------------
+# --- the files --------------------------------------------------------------------------
 
 
 def write_hard_set(
     chosen: Sequence[Candidate], folder: Path, criteria: Mapping[str, Any], excluded: Mapping[str, str],
     checked: Sequence[Mapping[str, Any]], versions: Mapping[str, str],
 ) -> Path:  # fmt: skip
-    """Write `folder`/cases/ID.json (docs/case-format.md) and manifest.json; returns the manifest's path.
+    """Write `folder`/cases/ID.json (docs/case-format.md) and manifest.json; returns the manifest's
+    path.
 
-    excluded: cases left out for contamination, and why. checked: what contamination was checked against, with what was found.
+    excluded: cases left out for contamination, and why. checked: what contamination was checked
+    against, with what was found.
     """
     cases = folder / "cases"
     cases.mkdir(parents=True, exist_ok=True)
@@ -171,7 +211,9 @@ def write_hard_set(
     rows = []
     for found in chosen:
         file = cases / f"{found.environment.case_id}.json"
-        file.write_text(json.dumps(_as_case(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        file.write_text(
+            json.dumps(_as_case(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         told = {name: value for name, value in asdict(found).items() if name != "environment"}
         world = found.environment
         rows.append(
@@ -195,11 +237,15 @@ def write_hard_set(
 
 
 def summary_of(candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """Means over cases of what is known, with the number of cases that it is known of; and the strata's sizes."""
+    """Means over cases of what is known, with the number of cases that it is known of; and the
+    strata's sizes."""
 
     def mean(name: str) -> dict[str, float | int | None]:
         values = [value for found in candidates if (value := getattr(found, name)) is not None]
-        return {"mean": round(sum(values) / len(values), 3) if values else None, "cases": len(values)}
+        return {
+            "mean": round(sum(values) / len(values), 3) if values else None,
+            "cases": len(values),
+        }
 
     return {
         **{name: mean(name) for name in ("tests", "turns", "tests_a_turn")},

@@ -1,4 +1,5 @@
-"""Information gain a turn: how much the results of a turn's tests raised the truth's probability and rank in the next differential."""
+"""Information gain a turn: how much the results of a turn's tests raised the truth's probability
+and rank in the next differential."""
 
 import math
 from collections.abc import Mapping
@@ -9,27 +10,30 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from envs.records import UNAVAILABLE
-from evaluation.played import Linked, paths
-from evaluation.plots import GREY, HUES, MARKS, dress
-from trajectories.records import Turn
-from trajectories.store import Store
+from medaction.envs.records import UNAVAILABLE
+from medaction.envs.turns import Turn
+from medaction.evaluation.played import Linked, paths
+from medaction.evaluation.plots import GREY, HUES, MARKS, dress
+from medaction.trajectories.store import Store
 
 FLOOR = 0.01
-"""A probability below one percent counts as one percent where bits are told: an absent truth has none that could be stated."""
+"""A probability below one percent counts as one percent where bits are told: an absent truth has
+none that could be stated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The truth in one differential. probability: its stated confidence over 100, or over their sum where that is more.
-    reciprocal_rank: 1 over its place. Both 0 where the differential does not have it."""
+    """The truth in one differential. probability: its stated confidence over 100, or over their sum
+    where that is more. reciprocal_rank: 1 over its place. Both 0 where the differential does not
+    have it."""
 
     probability: float
     reciprocal_rank: float
 
 
 def standing(turn: Turn, nodes: Mapping[str, int | None], truth: int | None) -> Standing | None:
-    """None, unknown: the truth is no node; or it is not found while an entry of the differential is no node, which might be it."""
+    """None, unknown: the truth is no node; or it is not found while an entry of the differential is
+    no node, which might be it."""
     if truth is None:
         return None
     places = [nodes.get(line.diagnosis) for line in turn.differential]
@@ -41,8 +45,9 @@ def standing(turn: Turn, nodes: Mapping[str, int | None], truth: int | None) -> 
 
 
 def gains(store: Store, links: Linked) -> pl.DataFrame:
-    """A row for every pair of turns: model, trajectory_id, turn (the one whose tests were answered), results (names of what came back,
-    or UNAVAILABLE), probability, reciprocal_rank and bits (log2 of the probabilities' ratio) gained; null where unknown."""
+    """A row for every pair of turns: model, trajectory_id, turn (the one whose tests were
+    answered), results (names of what came back, or UNAVAILABLE), probability, reciprocal_rank and
+    bits (log2 of the probabilities' ratio) gained; null where unknown."""
     rows = []
     for path in paths(store, links):
         stands = [standing(turn, links.nodes.diseases, path.course.truth) for turn in path.turns]
@@ -81,9 +86,11 @@ def gain_by_turn(found: pl.DataFrame) -> pl.DataFrame:
 
 
 def gain_by_result(found: pl.DataFrame) -> pl.DataFrame:
-    """result (a documented test, or UNAVAILABLE where nothing came back), mean gains of the turns that it came back in, known, unknown.
+    """result (a documented test, or UNAVAILABLE where nothing came back), mean gains of the turns
+    that it came back in, known, unknown.
 
-    Results that came back together share their gain: which of them did it cannot be told from one trajectory."""
+    Results that came back together share their gain: which of them did it cannot be told from one
+    trajectory."""
     return (
         found.explode("results").rename({"results": "result"}).group_by("result").agg(*_MEANS, *_COUNTS)
         .sort("probability", "result", descending=[True, False], nulls_last=True)
@@ -91,11 +98,19 @@ def gain_by_result(found: pl.DataFrame) -> pl.DataFrame:
 
 
 def draw_gain(found: pl.DataFrame, most: int = 10, least: int = 3) -> Figure:
-    """Left: mean gain by turn, of each model. Right: the `most` results with the largest gain among those known `least` times or more."""
+    """Left: mean gain by turn, of each model. Right: the `most` results with the largest gain among
+    those known `least` times or more."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
-    dress(left, "What a turn's results did for the truth", "turn whose tests were answered", "mean gain in stated probability")
-    for place, ((model,), own) in enumerate(gain_by_turn(found).group_by(["model"], maintain_order=True)):
+    dress(
+        left,
+        "What a turn's results did for the truth",
+        "turn whose tests were answered",
+        "mean gain in stated probability",
+    )
+    for place, ((model,), own) in enumerate(
+        gain_by_turn(found).group_by(["model"], maintain_order=True)
+    ):
         unknown, known = int(own["unknown"].sum()), int(own["known"].sum())
         left.plot(
             own["turn"], own["probability"], color=HUES[place % 6], marker=MARKS[place % 6],
@@ -112,7 +127,12 @@ def draw_gain(found: pl.DataFrame, most: int = 10, least: int = 3) -> Figure:
     hues = [GREY if name == UNAVAILABLE else HUES[0] for name in rows["result"]]
     bars = right.barh(range(len(rows)), rows["probability"], color=hues, height=0.65)
     right.bar_label(
-        bars, [f" {value:+.2f} ({count})" for value, count in rows.select("probability", "known").iter_rows()], size=8
+        bars,
+        [
+            f" {value:+.2f} ({count})"
+            for value, count in rows.select("probability", "known").iter_rows()
+        ],
+        size=8,
     )
     right.set_yticks(range(len(rows)), [_short(name) for name in rows["result"]])
     right.invert_yaxis()

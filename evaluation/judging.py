@@ -1,4 +1,5 @@
-"""A trajectory judged: what a judge found under the rules of a protocol, and the score that follows from it."""
+"""A trajectory judged: what a judge found under the rules of a protocol, and the score that follows
+from it."""
 
 import asyncio
 import json
@@ -8,14 +9,16 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from clinicians.llm import ModelError
-from clinicians.reply import MalformedReply
-from envs.records import ClinicalEnvironment
-from evaluation.dialogue import DIALOGUE_VERSION
-from evaluation.judges import ComparedTests, Judge, documented_text
-from evaluation.protocol import Protocol, judged_answer, message_of, requested, split_case
-from evaluation.scores import Score, share
-from trajectories.records import Trajectory, Turn, Usage
+from medaction.envs.records import ClinicalEnvironment
+from medaction.envs.turns import Turn
+from medaction.evaluation.dialogue import DIALOGUE_VERSION
+from medaction.evaluation.judges import ComparedTests, Judge, documented_text
+from medaction.evaluation.protocol import Protocol, judged_answer, message_of, requested, split_case
+from medaction.evaluation.scores import Score, share
+from medaction.llm.calls import ModelError
+from medaction.llm.replies import MalformedReply
+from medaction.llm.usage import Usage
+from medaction.trajectories.records import Trajectory
 
 _IN_SECTIONS = DIALOGUE_VERSION.split("-")[0] + "-"
 
@@ -25,7 +28,8 @@ _FREE = Usage()
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What one judge found in one trajectory. `tests` or `correct` None: not scored, for the reasons in `notes`."""
+    """What one judge found in one trajectory. `tests` or `correct` None: not scored, for the
+    reasons in `notes`."""
 
     tests: ComparedTests | None
     correct: bool | None
@@ -53,19 +57,31 @@ def is_complete(judgement: Judgement) -> bool:
 
 
 async def judge(
-    judging: Judge, trajectory: Trajectory, environment: ClinicalEnvironment, summary: str, rules: Protocol
+    judging: Judge,
+    trajectory: Trajectory,
+    environment: ClinicalEnvironment,
+    summary: str,
+    rules: Protocol,
 ) -> Judgement:
-    """Judge tests and diagnosis. `summary`: the case summary as MedR-Bench has it, '' where there is none.
+    """Judge tests and diagnosis. `summary`: the case summary as MedR-Bench has it, '' where there
+    is none.
 
-    A judge that gives no verdict leaves that half unscored, and says why in a note that begins with FAULT.
+    A judge that gives no verdict leaves that half unscored, and says why in a note that begins with
+    FAULT.
     """
     messages = messages_of(trajectory, rules)
     asked = requested(messages, rules, orders_of(trajectory.turns, trajectory))
     hidden = split_case(summary) if rules.raw_summary and summary else None
     documented = hidden[1] if hidden else documented_text(environment)
-    notes = [] if asked else ["solved in its first message: nothing was requested, and the rules drop such cases"]
+    notes = (
+        []
+        if asked
+        else ["solved in its first message: nothing was requested, and the rules drop such cases"]
+    )
     tests, correct = await asyncio.gather(
-        _guarded(judging.tests(asked, environment, documented, rules), notes) if asked else _nothing(),
+        _guarded(judging.tests(asked, environment, documented, rules), notes)
+        if asked
+        else _nothing(),
         _guarded(judging.diagnosis(judged_answer(messages, rules), environment, rules), notes),
     )
     return Judgement(tests, correct, tuple(notes), judging.usage)
@@ -97,8 +113,8 @@ def orders_of(turns: Sequence[Turn], trajectory: Trajectory) -> tuple[str, ...]:
 
 
 def score_of(judgements: Sequence[Judgement], case_id: str, run: int) -> Score:
-    """The score of one trajectory by one judge: over its repeats the mean precision and recall, and the verdict of the majority
-    (a tie is no)."""
+    """The score of one trajectory by one judge: over its repeats the mean precision and recall, and
+    the verdict of the majority (a tie is no)."""
     tests = [judgement.tests for judgement in judgements if judgement.tests is not None]
     verdicts = [judgement.correct for judgement in judgements if judgement.correct is not None]
     notes = dict.fromkeys(note for judgement in judgements for note in judgement.notes)
@@ -111,7 +127,10 @@ def score_of(judgements: Sequence[Judgement], case_id: str, run: int) -> Score:
 
 
 def failed_score(case_id: str, run: int, error_class: str, rules: Protocol) -> Score:
-    """The score of a rollout that failed: wrong where its model is to blame and the rules do not drop it, else left out."""
+    """The score of a rollout that failed: wrong where its model is to blame and the rules do not
+    drop it, else left out."""
     if error_class == MalformedReply.__name__ and not rules.drops:
-        return Score(case_id, run, 0.0, 0.0, False, f"the model gave no usable reply ({error_class})")
+        return Score(
+            case_id, run, 0.0, 0.0, False, f"the model gave no usable reply ({error_class})"
+        )
     return Score(case_id, run, None, None, None, f"rollout failed: {error_class}")

@@ -1,17 +1,21 @@
-"""What was played, as graph nodes and endings: what several analyses start from. Needs `score_store` first."""
+"""What was played, as graph nodes and endings: what several analyses start from. Needs
+`score_store` first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import polars as pl
 
-from kg.graph import Graph
-from kg.metrics import Course
-from tasks.scoring import OPEN, Aids, Nodes, linkers, true_name, turn_nodes
-from trajectories.records import Trajectory, Turn, path_of
-from trajectories.store import Store
+from medaction.envs.rewards import Nodes, true_name, turn_nodes
+from medaction.envs.turns import Turn
+from medaction.kg.graph import Graph
+from medaction.kg.metrics import Course
+from medaction.trajectories.records import Trajectory, path_of
+from medaction.trajectories.scoring import OPEN, Aids, linkers
+from medaction.trajectories.store import Store
 
-# Where a judge has judged, its verdict says whether a rollout missed; elsewhere the DTC of the last turn, where it is known.
+# Where a judge has judged, its verdict says whether a rollout missed; elsewhere the DTC of the last
+# turn, where it is known.
 ENDINGS = """
 with last as (select trajectory_id, arg_max_null(dtc, number) as dtc from turn_scores group by all),
 judged as (
@@ -26,7 +30,8 @@ where style <> 'gold' order by all
 
 
 def endings(store: Store) -> pl.DataFrame:
-    """trajectory_id, case_id, model, branch_turn, outcome, wrong (null: unknown), of every trajectory that a model played."""
+    """trajectory_id, case_id, model, branch_turn, outcome, wrong (null: unknown), of every
+    trajectory that a model played."""
     return store.frame(ENDINGS)
 
 
@@ -50,11 +55,18 @@ class Path:
     course: Course
 
 
-def linked(store: Store, diseases: str = OPEN, tests: str = OPEN, aids: Aids | None = None) -> Linked:
+def linked(
+    store: Store, diseases: str = OPEN, tests: str = OPEN, aids: Aids | None = None
+) -> Linked:
     """The links that `score_store` left in the store for these graphs."""
-    to_disease, to_change, to_test = linkers(diseases, tests, aids or Aids())
+    ruler = linkers(diseases, tests, aids or Aids())
+    to_disease, to_change, to_test = ruler.diseases, ruler.diagnoses, ruler.tests
     found = {
-        name: dict(store.rows('select "text", node from links where graph = ? and kind = ?', [linker.label, kind]))
+        name: dict(
+            store.rows(
+                'select "text", node from links where graph = ? and kind = ?', [linker.label, kind]
+            )
+        )
         for name, linker, kind in (
             ("diseases", to_disease, "diagnosis"),
             ("diagnoses", to_change, "diagnosis"),
@@ -75,4 +87,8 @@ def paths(store: Store, links: Linked) -> Iterator[Path]:
         for trajectory in tree:
             if trajectory.spec.style != "gold":
                 turns = path_of(trajectory, by_id)
-                yield Path(trajectory, turns, Course(tuple(turn_nodes(turn, links.nodes) for turn in turns), truth))
+                yield Path(
+                    trajectory,
+                    turns,
+                    Course(tuple(turn_nodes(turn, links.nodes) for turn in turns), truth),
+                )

@@ -1,4 +1,5 @@
-"""What the figures share: one style, colours that can be told apart by the colour-blind, and PNG and SVG of each."""
+"""What the figures share: one style, colours that can be told apart by the colour-blind, and PNG
+and SVG of each."""
 
 from pathlib import Path
 
@@ -11,7 +12,9 @@ MARKS = ("o", "s", "^", "D", "v", "P")
 GREY = "#8A8A8A"
 
 
-def canvas(title: str, x: str, y: str, size: tuple[float, float] = (6.4, 4.4)) -> tuple[Figure, Axes]:
+def canvas(
+    title: str, x: str, y: str, size: tuple[float, float] = (6.4, 4.4)
+) -> tuple[Figure, Axes]:
     """A figure with one set of axes, titled at the left."""
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
@@ -32,5 +35,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     files = [folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "analyses"}):
         for file in files:
-            figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
+            figure.savefig(
+                file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None
+            )
     return files

@@ -1,4 +1,5 @@
-"""The result of an evaluation: a JSON file with settings, versions, judges, scores, subsets and a row a trajectory; and its table."""
+"""The result of an evaluation: a JSON file with settings, versions, judges, scores, subsets and a
+row a trajectory; and its table."""
 
 import json
 from collections import Counter
@@ -7,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from envs.records import ClinicalEnvironment
-from evaluation.agreement import agreement
-from evaluation.judging import Judgement
-from evaluation.scores import MEASURES, Measure, Score, measures
-from trajectories.records import Trajectory
+from medaction.envs.records import ClinicalEnvironment
+from medaction.evaluation.agreement import agreement
+from medaction.evaluation.judging import Judgement
+from medaction.evaluation.scores import MEASURES, Measure, Score, measures
+from medaction.trajectories.records import Trajectory
 
 FORMAT = "medaction-evaluation/1"
 
@@ -40,7 +41,8 @@ select run,
     avg(case when len(documented) = 0 then 0 else len(list_filter(documented, lambda t: t[2]::boolean)) / len(documented) end) as recall,
     avg(correct::integer) as accuracy, count(*) as judged
 from shares group by run order by run"""
-"""Per run over the judged trajectories; rollouts that failed by the model's fault count as 0 in the result besides."""
+"""Per run over the judged trajectories; rollouts that failed by the model's fault count as 0 in the
+result besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,19 @@ class Played:
 
 
 def subsets_of(environment: ClinicalEnvironment) -> dict[str, str]:
-    """The subsets that a case belongs to: rarity, body system, disease type, number of documented tests."""
+    """The subsets that a case belongs to: rarity, body system, disease type, number of documented
+    tests."""
     tests = len(environment.menu)
     told = {True: "rare", False: "not rare", None: "not told"}
-    size = "1 to 3" if tests <= 3 else "4 to 6" if tests <= 6 else "7 to 10" if tests <= 10 else "11 and more"
+    size = (
+        "1 to 3"
+        if tests <= 3
+        else "4 to 6"
+        if tests <= 6
+        else "7 to 10"
+        if tests <= 10
+        else "11 and more"
+    )
     return {
         "rarity": told[environment.rare],
         "body system": environment.body_system or "not told",
@@ -71,17 +82,25 @@ def result_of(
     runs: int,
     judgements: Mapping[str, Mapping[tuple[str, int], Judgement]],
 ) -> dict[str, Any]:
-    """The whole result as JSON values. `about` says what was evaluated and how; `judgements`: judge and repeat ('gpt-4o@1f2e #0') ->
-    (case, run) -> judgement."""
+    """The whole result as JSON values. `about` says what was evaluated and how; `judgements`: judge
+    and repeat ('gpt-4o@1f2e #0') -> (case, run) -> judgement."""
     groups = {world.case_id: subsets_of(world) for world in environments}
     scores = [row.score for row in played]
     turns = [len(row.trajectory.turns) for row in played if row.trajectory]
-    tests = [len(turn.tests) for row in played if row.trajectory for turn in row.trajectory.turns if turn.tests]
+    tests = [
+        len(turn.tests)
+        for row in played
+        if row.trajectory
+        for turn in row.trajectory.turns
+        if turn.tests
+    ]
     return {
         "format": FORMAT,
         **about,
         "scores": [asdict(measure) for measure in measures(scores, list(groups), runs)],
-        "not_scored": Counter(score.note for score in scores if score.correct is None or score.precision is None).most_common(),
+        "not_scored": Counter(
+            score.note for score in scores if score.correct is None or score.precision is None
+        ).most_common(),
         "play": {"turns_a_case": _mean(turns), "tests_an_ordering_turn": _mean(tests)},
         "agreement": _agreements(judgements),
         "subsets": list(_subsets(groups, scores, runs)),
@@ -100,7 +119,12 @@ def _subsets(groups: Mapping[str, Mapping[str, str]], scores: Sequence[Score], r
             members.setdefault(told[kind], []).append(case_id)
         for value, cases in sorted(members.items(), key=lambda item: (-len(item[1]), item[0])):
             found = measures(scores, cases, runs)
-            yield {"subset": kind, "value": value, "cases": len(cases), "scores": [asdict(measure) for measure in found]}
+            yield {
+                "subset": kind,
+                "value": value,
+                "cases": len(cases),
+                "scores": [asdict(measure) for measure in found],
+            }
 
 
 def _row(row: Played) -> dict[str, Any]:
@@ -121,12 +145,18 @@ def _row(row: Played) -> dict[str, Any]:
     }
 
 
-def _agreements(judgements: Mapping[str, Mapping[tuple[str, int], Judgement]]) -> list[dict[str, Any]]:
-    """Of all raters together: their diagnosis verdicts, and their verdicts on documented tests where these are the same tests."""
+def _agreements(
+    judgements: Mapping[str, Mapping[tuple[str, int], Judgement]],
+) -> list[dict[str, Any]]:
+    """Of all raters together: their diagnosis verdicts, and their verdicts on documented tests
+    where these are the same tests."""
     if len(judgements) < 2:
         return []
     places = sorted(set().union(*judgements.values()))
-    verdicts = [[found[place].correct if place in found else None for place in places] for found in judgements.values()]
+    verdicts = [
+        [found[place].correct if place in found else None for place in places]
+        for found in judgements.values()
+    ]
     hits: list[list[bool | None]] = [[] for _ in judgements]
     for place in places:
         lists = [found[place].tests for found in judgements.values() if place in found]
@@ -147,14 +177,16 @@ def _agreed(ratings: Sequence[Sequence[bool | None]]) -> dict[str, Any]:
     return {"items": found.items, "raw": found.raw, "alpha": found.alpha}
 
 
-# --- files and tables ------------------------------------------------------------------------------------------------
+# --- files and tables -------------------------------------------------------------------
 
 
 def write_result(result: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
     """Write result.json and result.md; returns both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     files = folder / "result.json", folder / "result.md"
-    for file, text in zip(files, (json.dumps(result, indent=1, ensure_ascii=False), result_table(result)), strict=True):
+    for file, text in zip(
+        files, (json.dumps(result, indent=1, ensure_ascii=False), result_table(result)), strict=True
+    ):
         draft = file.with_suffix(file.suffix + ".part")
         draft.write_text(text + "\n", encoding="utf-8")
         draft.replace(file)
@@ -180,7 +212,8 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def result_table(result: Mapping[str, Any]) -> str:
-    """The result as Markdown: what was evaluated, the scores with n scored of n, the subsets, and the query behind them."""
+    """The result as Markdown: what was evaluated, the scores with n scored of n, the subsets, and
+    the query behind them."""
     cases = result["cases"]
     refused = ", ".join(f"{count} {reason}" for reason, count in cases["refused"]) or "none"
     lines = [
@@ -190,14 +223,18 @@ def result_table(result: Mapping[str, Any]) -> str:
         f" {cases['read']} cases were read; refused by the checks of stage 1: {refused}.",
         "Intervals: 95 %, bootstrap over cases. SD: over runs.",
         "",
-        *markdown(["Measure", "Mean", "SD", "95 % interval", "scored of n"], [_cells(found) for found in result["scores"]]),
+        *markdown(
+            ["Measure", "Mean", "SD", "95 % interval", "scored of n"],
+            [_cells(found) for found in result["scores"]],
+        ),
     ]
     if result["not_scored"]:
         rows = [[note or "no judgement yet", str(count)] for note, count in result["not_scored"]]
         lines += ["", "Not scored:", "", *markdown(["why", "trajectories"], rows)]
     if result["agreement"]:
         rows = [
-            [found["on"], str(found["items"]), number(found["raw"]), number(found["alpha"])] for found in result["agreement"]
+            [found["on"], str(found["items"]), number(found["raw"]), number(found["alpha"])]
+            for found in result["agreement"]
         ]
         raters = ", ".join(result["agreement"][0]["raters"])
         table = markdown(["verdicts on", "items", "raw agreement", "Krippendorff's alpha"], rows)
@@ -216,7 +253,13 @@ def result_table(result: Mapping[str, Any]) -> str:
 def _cells(found: Mapping[str, Any] | Measure) -> list[str]:
     told = found if isinstance(found, Mapping) else asdict(found)
     interval = "" if told["low"] is None else f"{told['low']:.3f} to {told['high']:.3f}"
-    return [HEADINGS[told["name"]], number(told["mean"]), number(told["sd"]), interval, f"{told['scored']} of {told['of']}"]
+    return [
+        HEADINGS[told["name"]],
+        number(told["mean"]),
+        number(told["sd"]),
+        interval,
+        f"{told['scored']} of {told['of']}",
+    ]
 
 
 def number(value: float | None) -> str:

@@ -1,5 +1,5 @@
-"""Scaling curves (the paper's Figure 5c): a measure over the number of training records, a power law fitted to each series, and what
-more data of each would be worth under it."""
+"""Scaling curves (the paper's Figure 5c): a measure over the number of training records, a power
+law fitted to each series, and what more data of each would be worth under it."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from scipy.optimize import curve_fit
 
-from evaluation.plots import HUES, MARKS, canvas
+from medaction.evaluation.plots import HUES, MARKS, canvas
 
 LEAST = 3
 """Distinct sizes that a law of three parameters needs."""
@@ -16,7 +16,8 @@ LEAST = 3
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """value(n) = limit - sign * scale * n ** -exponent: a score that rises to its limit (sign 1), or a loss that falls to it (-1).
+    """value(n) = limit - sign * scale * n ** -exponent: a score that rises to its limit (sign 1),
+    or a loss that falls to it (-1).
 
     rmse: root of the mean squared residual at the points that it was fitted to.
     """
@@ -28,12 +29,20 @@ class Law:
     rmse: float
 
     def at(self, records: np.ndarray | float) -> np.ndarray:
-        return self.limit - (1 if self.rises else -1) * self.scale * np.asarray(records, dtype=float) ** -self.exponent
+        return (
+            self.limit
+            - (1 if self.rises else -1)
+            * self.scale
+            * np.asarray(records, dtype=float) ** -self.exponent
+        )
 
 
-def fit_law(records: np.ndarray, values: np.ndarray, rises: bool, highest: float = 1.0) -> Law | None:
-    """The law nearest to the points by least squares, with limit in 0 to `highest`, scale >= 0 and exponent in 0 to 2; None for fewer
-    than LEAST distinct sizes. Scores that do not rise get a law that is flat, whose rmse tells how little it says."""
+def fit_law(
+    records: np.ndarray, values: np.ndarray, rises: bool, highest: float = 1.0
+) -> Law | None:
+    """The law nearest to the points by least squares, with limit in 0 to `highest`, scale >= 0 and
+    exponent in 0 to 2; None for fewer than LEAST distinct sizes. Scores that do not rise get a law
+    that is flat, whose rmse tells how little it says."""
     records, values = np.asarray(records, dtype=float), np.asarray(values, dtype=float)
     if len(set(records.tolist())) < LEAST:
         return None
@@ -47,34 +56,58 @@ def fit_law(records: np.ndarray, values: np.ndarray, rises: bool, highest: float
     spread = float(np.ptp(values))
     start = (float(np.clip(values.max() if rises else values.min(), 0.0, highest)), spread, 0.5)
     bounds = ([0.0, 0.0, 1e-3], [highest, np.inf, 2.0])
-    (limit, drop, exponent), _ = curve_fit(law, records, values, p0=start, bounds=bounds, maxfev=20_000)
+    (limit, drop, exponent), _ = curve_fit(
+        law, records, values, p0=start, bounds=bounds, maxfev=20_000
+    )
     residual = values - law(records, limit, drop, exponent)
-    return Law(float(limit), float(drop * smallest**exponent), float(exponent), rises, float(np.sqrt(np.mean(residual**2))))
+    return Law(
+        float(limit),
+        float(drop * smallest**exponent),
+        float(exponent),
+        rises,
+        float(np.sqrt(np.mean(residual**2))),
+    )
 
 
 def scaling(points: pl.DataFrame, rises: bool = True, highest: float = 1.0) -> pl.DataFrame:
-    """The law of every series in `points` (series, records, value), and what more data is predicted to bring.
+    """The law of every series in `points` (series, records, value), and what more data is predicted
+    to bring.
 
-    series, sizes (distinct), records (the most there is), value (the law's there), limit, scale, exponent, rmse, twice (the law's at
-    twice the records), gain (twice - value), per_1000 (of the next 1,000 records). Null where there are too few sizes.
+    series, sizes (distinct), records (the most there is), value (the law's there), limit, scale,
+    exponent, rmse, twice (the law's at twice the records), gain (twice - value), per_1000 (of the
+    next 1,000 records). Null where there are too few sizes.
     """
     rows = []
     for (series,), own in points.group_by(["series"], maintain_order=True):
         law = fit_law(own["records"].to_numpy(), own["value"].to_numpy(), rises, highest)
-        row = {"series": series, "sizes": own["records"].n_unique(), "records": int(np.max(own["records"].to_numpy()))}
+        row = {
+            "series": series,
+            "sizes": own["records"].n_unique(),
+            "records": int(np.max(own["records"].to_numpy())),
+        }
         if law:
-            now, twice, next_1000 = (float(law.at(n)) for n in (row["records"], 2 * row["records"], row["records"] + 1000))
+            now, twice, next_1000 = (
+                float(law.at(n))
+                for n in (row["records"], 2 * row["records"], row["records"] + 1000)
+            )
             row |= {
                 "value": now, "limit": law.limit, "scale": law.scale, "exponent": law.exponent, "rmse": law.rmse,
                 "twice": twice, "gain": twice - now, "per_1000": next_1000 - now,
             }  # fmt: skip
         rows.append(row)
     numbers = ("value", "limit", "scale", "exponent", "rmse", "twice", "gain", "per_1000")
-    schema = {"series": pl.String(), "sizes": pl.Int64(), "records": pl.Int64(), **{name: pl.Float64() for name in numbers}}
+    schema = {
+        "series": pl.String(),
+        "sizes": pl.Int64(),
+        "records": pl.Int64(),
+        **{name: pl.Float64() for name in numbers},
+    }
     return pl.DataFrame(rows, schema=schema)
 
 
-def draw_scaling(points: pl.DataFrame, measure: str, rises: bool = True, highest: float = 1.0) -> Figure:
+def draw_scaling(
+    points: pl.DataFrame, measure: str, rises: bool = True, highest: float = 1.0
+) -> Figure:
     """The points, their laws, and dashed what the laws predict up to four times the records."""
     figure, axes = canvas("Scaling over training data", "training records", measure, (7.2, 4.6))
     axes.set_xscale("log")
@@ -84,10 +117,11 @@ def draw_scaling(points: pl.DataFrame, measure: str, rises: bool = True, highest
         law = fit_law(sizes, own["value"].to_numpy(), rises, highest)
         told = f"{series}: too few sizes for a law"
         if law:
-            told = (
-                f"{series}: {law.limit:.2f} {'-' if rises else '+'} {law.scale:.2g} n^-{law.exponent:.2f} (rmse {law.rmse:.3f})"
-            )
-            for low, high, look in ((sizes.min(), sizes.max(), "-"), (sizes.max(), 4 * sizes.max(), "--")):
+            told = f"{series}: {law.limit:.2f} {'-' if rises else '+'} {law.scale:.2g} n^-{law.exponent:.2f} (rmse {law.rmse:.3f})"
+            for low, high, look in (
+                (sizes.min(), sizes.max(), "-"),
+                (sizes.max(), 4 * sizes.max(), "--"),
+            ):
                 n = np.geomspace(low, high, 60)
                 axes.plot(n, law.at(n), look, color=hue, linewidth=1.4)
         axes.plot(sizes, own["value"], mark, color=hue, label=told)

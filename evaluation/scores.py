@@ -1,4 +1,5 @@
-"""Scores: precision, recall and F1 of the tests that were asked for, accuracy of the diagnosis; means over cases and runs."""
+"""Scores: precision, recall and F1 of the tests that were asked for, accuracy of the diagnosis;
+means over cases and runs."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +24,11 @@ class Score:
 
     @property
     def f1(self) -> float | None:
-        return None if self.precision is None or self.recall is None else f1(self.precision, self.recall)
+        return (
+            None
+            if self.precision is None or self.recall is None
+            else f1(self.precision, self.recall)
+        )
 
 
 def share(hits: Sequence[bool]) -> float:
@@ -40,8 +45,9 @@ def f1(precision: float, recall: float) -> float:
 class Measure:
     """A score over cases and runs.
 
-    mean: mean over the runs of the runs' values. sd: standard deviation over the runs (n - 1); None with one run.
-    low, high: 95 % bootstrap interval over cases. scored, of: trajectories scored, and those that should have been.
+    mean: mean over the runs of the runs' values. sd: standard deviation over the runs (n - 1); None
+    with one run. low, high: 95 % bootstrap interval over cases. scored, of: trajectories scored,
+    and those that should have been.
     """
 
     name: str
@@ -54,11 +60,15 @@ class Measure:
 
 
 MEASURES = ("precision", "recall", "f1_of_means", "mean_f1", "accuracy")
-"""f1_of_means: F1 of mean precision and mean recall, which the paper's Table 2 holds; mean_f1: mean of the F1 of the trajectories."""
+"""f1_of_means: F1 of mean precision and mean recall, which the paper's Table 2 holds; mean_f1: mean
+of the F1 of the trajectories."""
 
 
-def measures(scores: Sequence[Score], cases: Sequence[str], runs: int, seed: int = 0) -> list[Measure]:
-    """All MEASURES over `cases` x `runs`; a pair without a score counts as not scored. Raises ValueError for a pair that is there twice."""
+def measures(
+    scores: Sequence[Score], cases: Sequence[str], runs: int, seed: int = 0
+) -> list[Measure]:
+    """All MEASURES over `cases` x `runs`; a pair without a score counts as not scored. Raises
+    ValueError for a pair that is there twice."""
     table = score_table(scores, cases, runs)
     of = len(cases) * runs
     found = []
@@ -69,20 +79,41 @@ def measures(scores: Sequence[Score], cases: Sequence[str], runs: int, seed: int
         low, high = _interval(sampled, name) if sampled is not None else (None, None)
         scored = int(np.sum(~np.isnan(table[_COLUMN[name]])))
         mean = float(known.mean()) if known.size else None
-        found.append(Measure(name, mean, float(known.std(ddof=1)) if known.size > 1 else None, low, high, scored, of))
+        found.append(
+            Measure(
+                name,
+                mean,
+                float(known.std(ddof=1)) if known.size > 1 else None,
+                low,
+                high,
+                scored,
+                of,
+            )
+        )
     return found
 
 
 Table = dict[str, np.ndarray]
-"""'precision', 'recall', 'f1' and 'accuracy' -> values, shape (cases, runs), NaN where not scored."""
+"""'precision', 'recall', 'f1' and 'accuracy' -> values, shape (cases, runs), NaN where not scored.
+"""
 
-_COLUMN = {"precision": "precision", "recall": "recall", "f1_of_means": "f1", "mean_f1": "f1", "accuracy": "accuracy"}
+_COLUMN = {
+    "precision": "precision",
+    "recall": "recall",
+    "f1_of_means": "f1",
+    "mean_f1": "f1",
+    "accuracy": "accuracy",
+}
 
 
 def score_table(scores: Sequence[Score], cases: Sequence[str], runs: int) -> Table:
-    """The scores as arrays in the order of `cases`. Raises ValueError for a pair that is there twice."""
+    """The scores as arrays in the order of `cases`. Raises ValueError for a pair that is there
+    twice."""
     row = {case_id: number for number, case_id in enumerate(cases)}
-    table = {name: np.full((len(cases), runs), np.nan) for name in ("precision", "recall", "f1", "accuracy")}
+    table = {
+        name: np.full((len(cases), runs), np.nan)
+        for name in ("precision", "recall", "f1", "accuracy")
+    }
     seen = set()
     for score in scores:
         if score.case_id not in row or score.run >= runs:
@@ -91,7 +122,12 @@ def score_table(scores: Sequence[Score], cases: Sequence[str], runs: int) -> Tab
         if place in seen:
             raise ValueError(f"case {score.case_id} has two scores of run {score.run}")
         seen.add(place)
-        values = {"precision": score.precision, "recall": score.recall, "f1": score.f1, "accuracy": score.correct}
+        values = {
+            "precision": score.precision,
+            "recall": score.recall,
+            "f1": score.f1,
+            "accuracy": score.correct,
+        }
         for name, value in values.items():
             table[name][place] = math.nan if value is None else float(value)
     return table
@@ -102,7 +138,12 @@ def _by_run(table: Table, name: str) -> np.ndarray:
     if name == "f1_of_means":
         precision, recall = _mean(table["precision"]), _mean(table["recall"])
         total = precision + recall
-        return np.divide(2 * precision * recall, total, out=np.where(np.isnan(total), np.nan, 0.0), where=total > 0)
+        return np.divide(
+            2 * precision * recall,
+            total,
+            out=np.where(np.isnan(total), np.nan, 0.0),
+            where=total > 0,
+        )
     return _mean(table[_COLUMN[name]])
 
 
@@ -110,11 +151,17 @@ def _mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
     """The mean of what is scored; NaN where nothing is."""
     known = ~np.isnan(values)
     count = known.sum(axis=axis)
-    return np.divide(np.where(known, values, 0.0).sum(axis=axis), count, out=np.full(count.shape, np.nan), where=count > 0)
+    return np.divide(
+        np.where(known, values, 0.0).sum(axis=axis),
+        count,
+        out=np.full(count.shape, np.nan),
+        where=count > 0,
+    )
 
 
 def _resampled(table: Table, seed: int) -> Table:
-    """Every column drawn anew: shape (cases, RESAMPLES, runs); the same draw of cases for all columns."""
+    """Every column drawn anew: shape (cases, RESAMPLES, runs); the same draw of cases for all
+    columns."""
     cases = table["precision"].shape[0]
     drawn = np.random.default_rng(seed).integers(cases, size=(cases, RESAMPLES))
     return {name: values[drawn] for name, values in table.items()}

@@ -1,8 +1,10 @@
-"""AgentClinic's run logs (JSON Lines) as trajectories, so that what other systems played can be judged like our own rollouts.
+"""AgentClinic's run logs (JSON Lines) as trajectories, so that what other systems played can be
+judged like our own rollouts.
 
-A log's 'doctor_hist' is one text in which requests ('REQUEST TEST: X'), their results ('RESULTS: Y'), questions to the patient with
-their answers, and at last 'DIAGNOSIS READY: Z' follow each other. A turn here ends with a request or the diagnosis; questions and answers
-since the last one are its reasoning. The examiner there was a language model: its answers are kept as it gave them.
+A log's 'doctor_hist' is one text in which requests ('REQUEST TEST: X'), their results ('RESULTS:
+Y'), questions to the patient with their answers, and at last 'DIAGNOSIS READY: Z' follow each
+other. A turn here ends with a request or the diagnosis; questions and answers since the last one
+are its reasoning. The examiner there was a language model: its answers are kept as it gave them.
 """
 
 import json
@@ -11,17 +13,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from envs.records import Answer, BadCase, ClinicalEnvironment, DocumentedResult
-from trajectories.records import Hypothesis, Outcome, RolloutSpec, Trajectory, Turn
+from medaction.envs.records import Answer, BadCase, ClinicalEnvironment, DocumentedResult
+from medaction.envs.turns import Hypothesis, Turn
+from medaction.trajectories.records import Outcome, RolloutSpec, Trajectory
 
-_MOVE = re.compile(r"(?P<what>REQUEST TEST|RESULTS|DIAGNOSIS READY):[ \t]*(?P<told>[^\n]*(?:\n(?!\n)[^\n]*)*)")
+_MOVE = re.compile(
+    r"(?P<what>REQUEST TEST|RESULTS|DIAGNOSIS READY):[ \t]*(?P<told>[^\n]*(?:\n(?!\n)[^\n]*)*)"
+)
 _NO_RESULT = re.compile(r"\s*NORMAL READINGS\.?\s*", re.IGNORECASE)
 """What AgentClinic's examiner says of a test that the case does not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """One run: the case's number in its data set, the truth and the verdict that the log's own judge gave, and what was played."""
+    """One run: the case's number in its data set, the truth and the verdict that the log's own
+    judge gave, and what was played."""
 
     number: int
     truth: str
@@ -34,8 +40,16 @@ class Transcript:
         return (self.turns[-1].final_diagnosis or "") if self.turns else ""
 
     def trajectory(self, environment: ClinicalEnvironment) -> Trajectory:
-        """As a rollout in `environment`. Its settings are those of the log; its outcome is 'turn_limit' without a diagnosis."""
-        spec = RolloutSpec(environment.environment_id, environment.case_id, self.model, "free", 0, "agentclinic-log")
+        """As a rollout in `environment`. Its settings are those of the log; its outcome is
+        'turn_limit' without a diagnosis."""
+        spec = RolloutSpec(
+            environment.environment_id,
+            environment.case_id,
+            self.model,
+            "free",
+            0,
+            "agentclinic-log",
+        )
         outcome: Outcome = "diagnosed" if self.diagnosis else "turn_limit"
         return Trajectory(spec, self.turns, outcome, max(len(self.turns), 1), "agentclinic-log", "")
 
@@ -56,7 +70,9 @@ def read_transcripts(path: Path) -> Iterator[Transcript | BadCase]:
                 turns_of(str(log["doctor_hist"])),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            yield BadCase("bad_transcript", f"{where}: {type(error).__name__}: {error}", path=str(path))
+            yield BadCase(
+                "bad_transcript", f"{where}: {type(error).__name__}: {error}", path=str(path)
+            )
 
 
 def turns_of(history: str) -> tuple[Turn, ...]:

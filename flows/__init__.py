@@ -2,8 +2,9 @@
 
 import os
 
-# Before Prefect, Ray or LiteLLM are imported: no telemetry, nothing fetched at import, and no log lines of theirs among our
-# progress (they are on the run's page). Inherited by every process that a run starts; what is set already stays.
+# Before Prefect, Ray or LiteLLM are imported: no telemetry, nothing fetched at import, and no log
+# lines of theirs among our progress (they are on the run's page). Inherited by every process that a
+# run starts; what is set already stays.
 for _name, _value in {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -14,5 +15,6 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 if "RAY_ADDRESS" not in os.environ:
-    # A Ray of our own then listens on loopback alone. By its name the switch is for other systems; it does the same on Linux.
+    # A Ray of our own then listens on loopback alone. By its name the switch is for other systems;
+    # it does the same on Linux.
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

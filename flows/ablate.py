@@ -1,4 +1,5 @@
-"""The paper's ablations (section 5.2, Figure 4) as one flow: every cell distils, trains and evaluates; one table and one figure come out.
+"""The paper's ablations (section 5.2, Figure 4) as one flow: every cell distils, trains and
+evaluates; one table and one figure come out.
 
 Run as: medaction ablate --preset tiny
 """
@@ -17,23 +18,23 @@ from prefect.artifacts import create_markdown_artifact
 from pydantic import BaseModel, Field
 from rich.table import Table
 
-from clinicians.teacher import FREE_FORM, Teacher
-from evaluation.ablation import Row, ablation_table, write_ablation
-from evaluation.plots import save
-from evaluation.results import read_result
-from evaluation.scaling import draw_scaling, scaling
-from flows.distill import distill
-from flows.evaluate import evaluate
-from flows.pipeline import with_base
-from flows.pipeline_settings import PipelineSettings
-from flows.progress import console
-from flows.services import services
-from flows.settings import DistillSettings, EvaluationSettings
-from flows.train import train
-from training.base import resolve
-from training.curves import read_log
-from training.publish import summarize
-from training.settings import TrainSettings, installed
+from medaction.evaluation.ablation import Row, ablation_table, write_ablation
+from medaction.evaluation.plots import save
+from medaction.evaluation.results import read_result
+from medaction.evaluation.scaling import draw_scaling, scaling
+from medaction.flows.distill import distill
+from medaction.flows.evaluate import evaluate
+from medaction.flows.pipeline import with_base
+from medaction.flows.pipeline_settings import PipelineSettings
+from medaction.flows.progress import console
+from medaction.flows.services import services
+from medaction.flows.settings import DistillSettings, EvaluationSettings
+from medaction.flows.train import train
+from medaction.llm.teacher import FREE_FORM, Teacher
+from medaction.training.base import resolve
+from medaction.training.curves import read_log
+from medaction.training.publish import summarize
+from medaction.training.settings import TrainSettings, installed
 
 log = logging.getLogger("medaction")
 
@@ -42,7 +43,8 @@ STRATEGIES = {"none": "no filter", "correctness": "correct only", "dtc_rac": "DT
 
 
 class AblationSettings(PipelineSettings):
-    """A pipeline that is varied. A and B of the paper are its first two teachers; `distill.gold` writes the gold trajectories."""
+    """A pipeline that is varied. A and B of the paper are its first two teachers; `distill.gold`
+    writes the gold trajectories."""
 
     questions: list[Question] = Field(
         default=["RQ1", "RQ2", "RQ3", "RQ4"],
@@ -51,15 +53,18 @@ class AblationSettings(PipelineSettings):
         " scaling: the three filters at every scale.",
     )
     scales: list[int] = Field(
-        default=[1000, 3200, 10_000, 17_800, 32_000], description="Training records of the cells of `scaling`."
+        default=[1000, 3200, 10_000, 17_800, 32_000],
+        description="Training records of the cells of `scaling`.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One configuration: what it distils, trains and evaluates, as it runs. `train` None: the base model itself is evaluated.
+    """One configuration: what it distils, trains and evaluates, as it runs. `train` None: the base
+    model itself is evaluated.
 
-    Cells with the same settings have the same folders, so that what they share runs once. left_out: why it cannot run.
+    Cells with the same settings have the same folders, so that what they share runs once. left_out:
+    why it cannot run.
     """
 
     question: Question
@@ -72,9 +77,11 @@ class Cell:
 
 @flow(name="ablate", flow_run_name="ablate to {settings.out}", persist_result=False)
 def ablate(settings: AblationSettings) -> dict[str, Any]:
-    """Run every cell, one after the other, and write ablation.md, .csv, .png and .svg into `settings.out`, anew after each cell.
+    """Run every cell, one after the other, and write ablation.md, .csv, .png and .svg into
+    `settings.out`, anew after each cell.
 
-    A cell that fails is reported there, and the others go on. A rerun does what is missing: a cell with a result is left alone.
+    A cell that fails is reported there, and the others go on. A rerun does what is missing: a cell
+    with a result is left alone.
     """
     installed()
     base = with_base(settings.stages()[1], settings).base
@@ -85,15 +92,20 @@ def ablate(settings: AblationSettings) -> dict[str, Any]:
         for place, cell in enumerate(planned, 1):
             console.print(f"cell {place} of {len(planned)}: {cell.question}, {cell.name}")
             rows.append(run_cell(cell, ready.ray))
-            waiting = [Row(left.question, left.name, "waiting", "not run yet") for left in planned[place:]]
+            waiting = [
+                Row(left.question, left.name, "waiting", "not run yet") for left in planned[place:]
+            ]
             files = write_ablation([*rows, *waiting], settings.evaluate.judges[0], settings.out)
     files += write_scaling(rows, settings.out)
-    create_markdown_artifact(key="ablation", markdown=f"# Ablation in {settings.out}\n\n{ablation_table(rows)}")
+    create_markdown_artifact(
+        key="ablation", markdown=f"# Ablation in {settings.out}\n\n{ablation_table(rows)}"
+    )
     return {"rows": rows, "files": [str(file) for file in files]}
 
 
 def write_scaling(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Figure 5c of the cells of `scaling`: the points, a law a filter and measure, what more data is predicted to bring, two figures."""
+    """Figure 5c of the cells of `scaling`: the points, a law a filter and measure, what more data
+    is predicted to bring, two figures."""
     cells = [row for row in rows if row.question == "scaling" and row.records]
     files = []
     for measure, name in (("f1", "F1 of tests"), ("accuracy", "accuracy of diagnoses")):
@@ -125,7 +137,10 @@ def run_cell(cell: Cell, join_ray: Any) -> Row:
     except Exception as error:  # whatever it is, the other cells are to go on
         log.warning("cell %s, %s failed", cell.question, cell.name, exc_info=error)
         return Row(
-            cell.question, cell.name, "failed", f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+            cell.question,
+            cell.name,
+            "failed",
+            f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}",
         )
 
 
@@ -136,7 +151,10 @@ def scored(cell: Cell, evaluated: EvaluationSettings) -> Row:
     trained: dict[str, Any] = {}
     if cell.train:
         report = json.loads((cell.train.out / "report.json").read_text())
-        trained = {"records": report["train"], "held_out": summarize(read_log(cell.train.out / "log.jsonl"))["held_out_after"]}
+        trained = {
+            "records": report["train"],
+            "held_out": summarize(read_log(cell.train.out / "log.jsonl"))["held_out_after"],
+        }
     f1, accuracy = found["f1_of_means"], found["accuracy"]
     return Row(
         cell.question, cell.name, "scored", **trained, precision=found["precision"]["mean"], recall=found["recall"]["mean"],
@@ -146,24 +164,38 @@ def scored(cell: Cell, evaluated: EvaluationSettings) -> Row:
     )  # fmt: skip
 
 
-# --- the cells -------------------------------------------------------------------------------------------------------
+# --- the cells --------------------------------------------------------------------------
 
 
 def base_folder(base: str, converted: Path) -> Path:
-    """The folder with the base model's weights: from the hub or converted from GGUF where it is none. Raises TrainError."""
+    """The folder with the base model's weights: from the hub or converted from GGUF where it is
+    none. Raises TrainError."""
     found = Path(resolve(base, converted).path)
     if found.is_dir():
         return found
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(base, allow_patterns=["*.json", "*.jinja", "*.safetensors", "*.txt", "*.model"]))
+    return Path(
+        snapshot_download(
+            base, allow_patterns=["*.json", "*.jinja", "*.safetensors", "*.txt", "*.model"]
+        )
+    )
 
 
 def cells(settings: AblationSettings, base: str, weights: Path) -> list[Cell]:
-    """All cells of the wanted questions. `base`: the base model by the name that training takes; `weights`: its folder."""
-    makers = {"RQ1": _gold, "RQ2": _free_form, "RQ3": _diversity, "RQ4": _pruning, "scaling": _scaling}
+    """All cells of the wanted questions. `base`: the base model by the name that training takes;
+    `weights`: its folder."""
+    makers = {
+        "RQ1": _gold,
+        "RQ2": _free_form,
+        "RQ3": _diversity,
+        "RQ4": _pruning,
+        "scaling": _scaling,
+    }
     maker = Maker(settings, base, weights)
-    return [cell for question in dict.fromkeys(settings.questions) for cell in makers[question](maker)]
+    return [
+        cell for question in dict.fromkeys(settings.questions) for cell in makers[question](maker)
+    ]
 
 
 class Maker:
@@ -177,13 +209,24 @@ class Maker:
         self.a, *others = settings.distill.teachers
         self.b = others[0] if others else None
 
-    def cell(self, question: Question, name: str, teachers: Sequence[Teacher | None], **change: Any) -> Cell:
-        """A cell that distils from `teachers`; `change`: of the distillation, and `styles` and `scale` of the training."""
+    def cell(
+        self, question: Question, name: str, teachers: Sequence[Teacher | None], **change: Any
+    ) -> Cell:
+        """A cell that distils from `teachers`; `change`: of the distillation, and `styles` and
+        `scale` of the training."""
         if None in teachers:
-            return self.left_out(question, name, "there is one teacher: give a second one in distill.teachers")
-        training: dict[str, Any] = {key: change.pop(key) for key in ("styles", "scale") if key in change}
-        distilled = self._placed(self.stages[0].model_copy(update={"teachers": list(teachers), **change}), "distill")
-        trained = self.stages[1].model_copy(update={"base": self.base, "data": [str(distilled.out)], **training})
+            return self.left_out(
+                question, name, "there is one teacher: give a second one in distill.teachers"
+            )
+        training: dict[str, Any] = {
+            key: change.pop(key) for key in ("styles", "scale") if key in change
+        }
+        distilled = self._placed(
+            self.stages[0].model_copy(update={"teachers": list(teachers), **change}), "distill"
+        )
+        trained = self.stages[1].model_copy(
+            update={"base": self.base, "data": [str(distilled.out)], **training}
+        )
         trained = self._placed(trained, "models")
         return Cell(question, name, distilled, trained, self.evaluation(trained.out))
 
@@ -203,7 +246,10 @@ class Maker:
             "gguf": None,
             "api_base": None,
         }
-        return self._placed(self.stages[2].model_copy(update={"model": tested.model_copy(update=served)}), "evaluations")
+        return self._placed(
+            self.stages[2].model_copy(update={"model": tested.model_copy(update=served)}),
+            "evaluations",
+        )
 
     def _placed(self, stage: Any, folder: str) -> Any:
         """The stage's settings with the folder that these settings have."""
@@ -222,7 +268,9 @@ def _gold(maker: Maker) -> Iterator[Cell]:
     a, b = maker.a, maker.b
     both = f"{a.name} + {b.name if b else 'B'}"
     if maker.settings.distill.gold is None:
-        yield maker.left_out("RQ1", "gold", "no `distill.gold` is set; gold trajectories need a language model")
+        yield maker.left_out(
+            "RQ1", "gold", "no `distill.gold` is set; gold trajectories need a language model"
+        )
         yield maker.cell("RQ1", f"{a.name}, without gold", [a])
         yield maker.cell("RQ1", f"{both}, without gold", [a, b])
         return
@@ -237,9 +285,15 @@ def _free_form(maker: Maker) -> Iterator[Cell]:
     for share in (0.0, FREE_FORM):
         name = f"{share:.0%} free-form"
         if all(teacher.embedded for teacher in teachers):
-            yield maker.left_out("RQ2", name, "embedded teachers write no free-form rollouts; they need a language model")
+            yield maker.left_out(
+                "RQ2",
+                name,
+                "embedded teachers write no free-form rollouts; they need a language model",
+            )
             continue
-        changed = [one if one.embedded else one.model_copy(update={"free_form": share}) for one in teachers]
+        changed = [
+            one if one.embedded else one.model_copy(update={"free_form": share}) for one in teachers
+        ]
         yield maker.cell("RQ2", name, changed)
 
 
@@ -256,14 +310,18 @@ def _diversity(maker: Maker) -> Iterator[Cell]:
         for name, teachers in groups.items():
             for launch_points, how in ((0, "no branches"), (points, "branches")):
                 told = f"{name}, {how}, {STRATEGIES[strategy]}"
-                yield maker.cell("RQ3", told, teachers, gold=None, launch_points=launch_points, strategy=strategy)
+                yield maker.cell(
+                    "RQ3", told, teachers, gold=None, launch_points=launch_points, strategy=strategy
+                )
 
 
 def _pruning(maker: Maker) -> Iterator[Cell]:
     """RQ4: the filters on the same pool of both teachers' rollouts with branches."""
     points = maker.settings.distill.launch_points or 1
     for strategy, told in STRATEGIES.items():
-        yield maker.cell("RQ4", told, [maker.a, maker.b], gold=None, launch_points=points, strategy=strategy)
+        yield maker.cell(
+            "RQ4", told, [maker.a, maker.b], gold=None, launch_points=points, strategy=strategy
+        )
 
 
 def _scaling(maker: Maker) -> Iterator[Cell]:
@@ -272,7 +330,9 @@ def _scaling(maker: Maker) -> Iterator[Cell]:
     for strategy, told in STRATEGIES.items():
         for scale in maker.settings.scales:
             pool: dict[str, Any] = {"gold": None, "launch_points": points, "strategy": strategy}
-            yield maker.cell("scaling", f"{told}, {scale:,} records", [maker.a, maker.b], scale=scale, **pool)
+            yield maker.cell(
+                "scaling", f"{told}, {scale:,} records", [maker.a, maker.b], scale=scale, **pool
+            )
 
 
 def print_ablation(done: dict[str, Any]) -> bool:

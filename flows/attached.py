@@ -1,7 +1,9 @@
-"""Run a command that ends with the process that started it: `python -m flows.attached COMMAND ...`.
+"""Run a command that ends with the process that started it: `python -m medaction.flows.attached
+COMMAND ...`.
 
-A process that was killed can stop nobody. Its children would live on for ever: here, a Prefect server that holds a port and a database.
-Only the standard library is imported, so that this costs nothing beside what it runs.
+A process that was killed can stop nobody. Its children would live on for ever: here, a Prefect
+server that holds a port and a database. Only the standard library is imported, so that this costs
+nothing beside what it runs.
 """
 
 import os

@@ -1,4 +1,5 @@
-"""The dataset of a run: what pruning kept, as numbered versions, each with its card, plots, checksums and licences."""
+"""The dataset of a run: what pruning kept, as numbered versions, each with its card, plots,
+checksums and licences."""
 
 import json
 import re
@@ -9,23 +10,29 @@ from typing import Any
 import jinja2
 import polars as pl
 
-from clinicians.prompts import CONTEXT_TOKENS, Message, messages
-from evaluation.composition import composition, plot_composition
-from flows.settings import DistillSettings
-from flows.summary import FUNNEL
-from flows.versions import versions
-from trajectories.export import Version, export_dataset
-from trajectories.records import Style, Turn, now
-from trajectories.store import Store
+from medaction.envs.prompts import messages
+from medaction.envs.turns import Style, Turn
+from medaction.evaluation.composition import composition, plot_composition
+from medaction.flows.settings import DistillSettings
+from medaction.flows.summary import FUNNEL
+from medaction.flows.versions import versions
+from medaction.llm.calls import Message
+from medaction.llm.teacher import CONTEXT_TOKENS
+from medaction.trajectories.export import Version, export_dataset
+from medaction.trajectories.records import now
+from medaction.trajectories.store import Store
 
 CARD = Path(__file__).with_name("dataset_card.md.j2")
 
 
 def write_dataset(store: Store, settings: DistillSettings) -> Version:
-    """Write the next version of `out/dataset` from the store, if anything has changed. Raises StoreError for an evaluation-only store."""
+    """Write the next version of `out/dataset` from the store, if anything has changed. Raises
+    StoreError for an evaluation-only store."""
     budgets = {teacher.name: teacher.context_tokens for teacher in settings.teachers}
 
-    def prompt(teacher: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style) -> list[Message]:
+    def prompt(
+        teacher: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style
+    ) -> list[Message]:
         """The prompt that the teacher was given, within the budget that it had."""
         return messages(observation, turns, t_max, style, budgets.get(teacher) or CONTEXT_TOKENS)
 
@@ -40,12 +47,21 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
 
 
 def _card(
-    store: Store, folder: Path, records: pl.DataFrame, version: int, settings: DistillSettings, made: dict[str, str]
+    store: Store,
+    folder: Path,
+    records: pl.DataFrame,
+    version: int,
+    settings: DistillSettings,
+    made: dict[str, str],
 ) -> str:
     rows = records.group_by("teacher", "style", "split").agg(
-        pl.len().alias("records"), pl.col("case_id").n_unique().alias("cases"), pl.col("final").sum()
+        pl.len().alias("records"),
+        pl.col("case_id").n_unique().alias("cases"),
+        pl.col("final").sum(),
     )
-    licences = records.group_by(pl.col("licence").fill_null("not stated")).agg(pl.col("case_id").n_unique().alias("cases"))
+    licences = records.group_by(pl.col("licence").fill_null("not stated")).agg(
+        pl.col("case_id").n_unique().alias("cases")
+    )
     used = set(records["case_id"])
     worlds = [world for world in store.environments() if world.case_id in used]
     if any(world.menu for world in worlds):
@@ -74,17 +90,20 @@ SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_0
 
 
 def push(dataset: Path, repository: str, really: bool) -> list[str]:
-    """What goes to the dataset `repository` of a hub, one line a file; it goes there only when `really`.
+    """What goes to the dataset `repository` of a hub, one line a file; it goes there only when
+    `really`.
 
-    The hub is the one of HF_ENDPOINT, the key that of HF_TOKEN. A new repository is private: whoever pushes decides who may see it.
-    Raises RuntimeError with the hub's words when it refuses.
+    The hub is the one of HF_ENDPOINT, the key that of HF_TOKEN. A new repository is private:
+    whoever pushes decides who may see it. Raises RuntimeError with the hub's words when it refuses.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
     folder = dataset.resolve()
     files = [
-        f"{path.relative_to(folder)}  {path.stat().st_size:,} bytes" for path in sorted(folder.rglob("*")) if path.is_file()
+        f"{path.relative_to(folder)}  {path.stat().st_size:,} bytes"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     ]
     if really:
         try:

@@ -1,7 +1,7 @@
 """The main job: case reports in, pruned SFT dataset out.
 
-Run as: medaction distill --cases examples/cases --out runs/demo --teacher kg-screening --teacher kg-targeted
-or, the same: python -m flows.distill --preset demo
+Run as: medaction distill --cases examples/cases --out runs/demo --teacher kg-screening --teacher
+kg-targeted or, the same: python -m medaction.flows.distill --preset demo
 """
 
 from typing import Any
@@ -9,22 +9,26 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.dataset import write_dataset
-from flows.services import mark_crashed, services
-from flows.settings import DistillSettings, Retry
-from flows.stages import build_environments, play_trees, reconstruct_gold
-from flows.summary import publish_summary, publish_version
-from flows.versions import versions
-from tasks.scoring import Aids, linkers, score_store
-from trajectories.store import Store
+from medaction.flows.dataset import write_dataset
+from medaction.flows.services import mark_crashed, services
+from medaction.flows.settings import DistillSettings, Retry
+from medaction.flows.stages import build_environments, play_trees, reconstruct_gold
+from medaction.flows.summary import publish_summary, publish_version
+from medaction.flows.versions import versions
+from medaction.trajectories.scoring import Aids, linkers, score_store
+from medaction.trajectories.store import Store
 
 
-@flow(name="distill", flow_run_name="distill {settings.cases} to {settings.out}", persist_result=False)
+@flow(
+    name="distill", flow_run_name="distill {settings.cases} to {settings.out}", persist_result=False
+)
 def distill(settings: DistillSettings, retry: Retry | None = None) -> dict[str, Any]:
-    """Build an environment of every case, play its tree, prune by the knowledge graphs, write the dataset and the summary.
+    """Build an environment of every case, play its tree, prune by the knowledge graphs, write the
+    dataset and the summary.
 
-    Does only what the store in `settings.out` lacks. What failed before is left alone, but for what `retry` names.
-    Raises StoreError (the store is in use, or of the other purpose) and BadCase (no case can be read from `settings.cases`).
+    Does only what the store in `settings.out` lacks. What failed before is left alone, but for what
+    `retry` names. Raises StoreError (the store is in use, or of the other purpose) and BadCase (no
+    case can be read from `settings.cases`).
     """
     aids = Aids(settings.links, settings.encoder, settings.maxo, settings.loinc2hpo)
     graphs = (settings.disease_graph, settings.test_graph, aids)
@@ -45,6 +49,6 @@ def distill(settings: DistillSettings, retry: Retry | None = None) -> dict[str, 
 if __name__ == "__main__":
     import sys
 
-    from flows.cli import main
+    from medaction.cli.main import main
 
     main(["distill", *sys.argv[1:]])

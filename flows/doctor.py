@@ -1,4 +1,5 @@
-"""`medaction doctor`: what is here, what is wrong with it, and how to mend it. It changes nothing, and shows of keys only their names."""
+"""`medaction doctor`: what is here, what is wrong with it, and how to mend it. It changes nothing,
+and shows of keys only their names."""
 
 import os
 import shutil
@@ -13,11 +14,11 @@ import httpx
 import psutil
 from packaging.requirements import Requirement
 
-from clinicians.call_cache import default_folder
-from clinicians.llm import api_key
-from clinicians.teacher import Teacher
-from flows.settings import DistillSettings
-from training.settings import NEEDED
+from medaction.flows.settings import DistillSettings
+from medaction.llm.call_cache import default_folder
+from medaction.llm.calls import api_key
+from medaction.llm.teacher import Teacher
+from medaction.training.settings import NEEDED
 
 State = Literal["ok", "note", "wrong"]
 GB = 1e9
@@ -25,7 +26,8 @@ GB = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `remedy` is empty where nothing has to be done; only 'wrong' keeps a run from working."""
+    """One thing that was looked at. `remedy` is empty where nothing has to be done; only 'wrong'
+    keeps a run from working."""
 
     what: str
     state: State
@@ -34,7 +36,8 @@ class Finding:
 
 
 def examine(settings: DistillSettings | None) -> Iterator[Finding]:
-    """Look at packages, machine, Prefect, Ray, graphs and caches, and with `settings` at their teachers and their folder."""
+    """Look at packages, machine, Prefect, Ray, graphs and caches, and with `settings` at their
+    teachers and their folder."""
     yield from packages()
     yield from machine(settings.out if settings else Path("runs"))
     yield prefect()
@@ -45,14 +48,17 @@ def examine(settings: DistillSettings | None) -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """Every requirement of this installation against what is installed; extras only when one of their packages is there."""
+    """Every requirement of this installation against what is installed; extras only when one of
+    their packages is there."""
     wanted = [Requirement(text) for text in requires("medaction") or ()]
     bad = []
     for requirement in wanted:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             found = _version(requirement.name)
             if found is None or not requirement.specifier.contains(found, prereleases=True):
-                bad.append(f"{requirement.name} {found or 'is missing'}, {requirement.specifier} is needed")
+                bad.append(
+                    f"{requirement.name} {found or 'is missing'}, {requirement.specifier} is needed"
+                )
     yield Finding(
         "packages", "wrong" if bad else "ok", "; ".join(bad) or f"medaction {version('medaction')} and what it requires",
         "install again with `make install`, or `pip install -c constraints.txt -e .`" if bad else "",
@@ -63,7 +69,11 @@ def packages() -> Iterator[Finding]:
         ("vllm", "serving a checkpoint with vLLM", ("vllm",)),
     ):
         missing = [name for name in names if _version(name) is None]
-        found = f"not installed: {', '.join(missing)}" if missing else ", ".join(f"{name} {_version(name)}" for name in names)
+        found = (
+            f"not installed: {', '.join(missing)}"
+            if missing
+            else ", ".join(f"{name} {_version(name)}" for name in names)
+        )
         yield Finding(
             f"extra {extra}",
             "note" if missing else "ok",
@@ -82,12 +92,18 @@ def machine(out: Path) -> Iterator[Finding]:
         "a run needs about 2 GB and half a GB for each CPU: give fewer --workers" if tight else "",
     )  # fmt: skip
     for what, folder in (("disk of the run", out), ("disk of the caches", default_folder())):
-        there = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
+        there = next(
+            parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists()
+        )
         free = shutil.disk_usage(there).free
         writable = os.access(there, os.W_OK)
         state: State = "wrong" if not writable else "note" if free < 5 * GB else "ok"
         remedy = (
-            f"{there} cannot be written to" if not writable else "a paper-sized run takes about 5 GB" if state == "note" else ""
+            f"{there} cannot be written to"
+            if not writable
+            else "a paper-sized run takes about 5 GB"
+            if state == "note"
+            else ""
         )
         yield Finding(what, state, f"{free / GB:.0f} GB free for {folder}", remedy)
 
@@ -110,7 +126,10 @@ def prefect() -> Finding:
         answer.raise_for_status()
     except httpx.HTTPError as error:
         return Finding(
-            "Prefect", "wrong", f"{url} does not answer: {error}", "start it (`medaction up`), or unset PREFECT_API_URL"
+            "Prefect",
+            "wrong",
+            f"{url} does not answer: {error}",
+            "start it (`medaction up`), or unset PREFECT_API_URL",
         )
     theirs, ours = answer.json(), version("prefect")
     same = theirs.split(".")[:2] == ours.split(".")[:2]
@@ -126,20 +145,26 @@ def ray() -> Finding:
     """The Ray that runs would use."""
     address = os.environ.get("RAY_ADDRESS")
     if not address:
-        return Finding("Ray", "ok", f"{version('ray')}; RAY_ADDRESS is not set: each run starts a local one")
+        return Finding(
+            "Ray", "ok", f"{version('ray')}; RAY_ADDRESS is not set: each run starts a local one"
+        )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=5):
             return Finding("Ray", "ok", f"{version('ray')}; {address} answers")
     except (OSError, ValueError) as error:
         return Finding(
-            "Ray", "wrong", f"{address} does not answer: {error}", "start the cluster (docs/cluster.md), or unset RAY_ADDRESS"
+            "Ray",
+            "wrong",
+            f"{address} does not answer: {error}",
+            "start the cluster (docs/cluster.md), or unset RAY_ADDRESS",
         )
 
 
 def graphs() -> Iterator[Finding]:
-    """The graphs of DTC and RAC, with their hashes. They are built at their first use, which takes about half a minute."""
-    from kg.open_graphs import open_disease_graph, open_test_graph
+    """The graphs of DTC and RAC, with their hashes. They are built at their first use, which takes
+    about half a minute."""
+    from medaction.kg.open_graphs import open_disease_graph, open_test_graph
 
     for graph in (open_disease_graph(), open_test_graph()):
         yield Finding("graph", "ok", f"{graph.name} {graph.version}: {graph.nodes.height:,} nodes")
@@ -152,7 +177,11 @@ def teacher_of(teacher: Teacher) -> Finding:
         return Finding(name, "ok", "plays on the open graphs, without a model")
     if teacher.local:
         try:
-            where = f"weights in {teacher.model_folder}" if teacher.folder else f"model file {teacher.model_file}"
+            where = (
+                f"weights in {teacher.model_folder}"
+                if teacher.folder
+                else f"model file {teacher.model_file}"
+            )
         except RuntimeError as error:
             return Finding(name, "wrong", str(error), "give a file or a folder that is there")
         return Finding(name, "ok", where)
@@ -167,17 +196,29 @@ def teacher_of(teacher: Teacher) -> Finding:
         return Finding(
             name,
             "wrong" if missing else "ok",
-            f"no {', '.join(missing)} in the environment" if missing else "its key is in the environment",
+            f"no {', '.join(missing)} in the environment"
+            if missing
+            else "its key is in the environment",
             f"export {missing[0]}=..." if missing else "",
         )
     for server in teacher.servers:
         try:
-            answer = httpx.get(f"{server}/models", timeout=5, headers={"Authorization": f"Bearer {key}"})
+            answer = httpx.get(
+                f"{server}/models", timeout=5, headers={"Authorization": f"Bearer {key}"}
+            )
         except httpx.HTTPError as error:
-            return Finding(name, "wrong", f"{server} does not answer: {error}", "start it, or correct the address")
+            return Finding(
+                name,
+                "wrong",
+                f"{server} does not answer: {error}",
+                "start it, or correct the address",
+            )
         if answer.status_code in (401, 403):
             return Finding(
-                name, "wrong", f"{server} refuses the key", "put its key into the variable that the teacher's settings name"
+                name,
+                "wrong",
+                f"{server} refuses the key",
+                "put its key into the variable that the teacher's settings name",
             )
     return Finding(name, "ok", f"{', '.join(teacher.servers)} answers")
 

@@ -1,24 +1,27 @@
-"""What a run will cost: a few of its cases are played for real, and the rest is projected from them."""
+"""What a run will cost: a few of its cases are played for real, and the rest is projected from
+them."""
 
 import random
 from dataclasses import dataclass
 from typing import Any
 
-from envs.records import CaseReport
-from flows.distill import distill
-from flows.settings import DistillSettings
-from flows.stages import reports_of
-from trajectories.store import Store
+from medaction.envs.records import CaseReport
+from medaction.flows.distill import distill
+from medaction.flows.settings import DistillSettings
+from medaction.flows.stages import reports_of
+from medaction.trajectories.store import Store
 
 SAMPLE = 3
-"""Cases that are played. What they cost is not lost: the run itself finds their replies in the call cache."""
+"""Cases that are played. What they cost is not lost: the run itself finds their replies in the call
+cache."""
 
 FIGURES = ("calls", "prompt_tokens", "completion_tokens", "cost_usd", "model_seconds")
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """One figure over all cases: mean of the sample times the number of cases, and the same from its cheapest and dearest case."""
+    """One figure over all cases: mean of the sample times the number of cases, and the same from
+    its cheapest and dearest case."""
 
     figure: str
     low: float
@@ -27,25 +30,37 @@ class Projection:
 
 
 def estimate(settings: DistillSettings) -> dict[str, Any]:
-    """Play SAMPLE cases, drawn by the settings' seed, into `out/estimate`, and project to all cases.
+    """Play SAMPLE cases, drawn by the settings' seed, into `out/estimate`, and project to all
+    cases.
 
-    Hours are wall-clock: at best all cases in flight are as fast as those of the sample were side by side; at worst the servers
-    are no faster together than they were for the sample. Returns {'cases', 'sample', 'rows': Projection as dicts}.
-    Raises BadCase when no case can be read.
+    Hours are wall-clock: at best all cases in flight are as fast as those of the sample were side
+    by side; at worst the servers are no faster together than they were for the sample. Returns
+    {'cases', 'sample', 'rows': Projection as dicts}. Raises BadCase when no case can be read.
     """
     ids = [report.case_id for report in reports_of(settings) if isinstance(report, CaseReport)]
     sample = random.Random(settings.seed).sample(ids, min(SAMPLE, len(ids)))
-    tried = settings.model_copy(update={"out": settings.out / "estimate", "only": sorted(sample), "limit": None})
+    tried = settings.model_copy(
+        update={"out": settings.out / "estimate", "only": sorted(sample), "limit": None}
+    )
     distill(tried)
     with Store(tried.out / "trajectories.duckdb") as store:
         spent = [[float(value or 0) for value in row] for row in store.rows(_SPENT)]
-        (wall,) = store.rows("select sum(epoch(ended - started)) from runs where ended is not null")[0]
-    projected = [project(name, [row[place] for row in spent], len(ids)) for place, name in enumerate(FIGURES)]
+        (wall,) = store.rows(
+            "select sum(epoch(ended - started)) from runs where ended is not null"
+        )[0]
+    projected = [
+        project(name, [row[place] for row in spent], len(ids)) for place, name in enumerate(FIGURES)
+    ]
     rows = [*projected, hours(float(wall), len(spent), len(ids), settings.in_flight)]
-    return {"cases": len(ids), "sample": sorted(sample), "rows": [_row(projection) for projection in rows]}
+    return {
+        "cases": len(ids),
+        "sample": sorted(sample),
+        "rows": [_row(projection) for projection in rows],
+    }
 
 
-# Everything that a case used, over all stages, failed attempts included; a case that used nothing counts with zeros.
+# Everything that a case used, over all stages, failed attempts included; a case that used nothing
+# counts with zeros.
 _SPENT = """
 with spent as (
     select case_id, calls, prompt_tokens, completion_tokens, cost_usd, seconds from cases
@@ -62,11 +77,14 @@ def project(figure: str, per_case: list[float], cases: int) -> Projection:
     """From what each case of the sample used to all `cases`."""
     if not per_case:
         return Projection(figure, 0.0, 0.0, 0.0)
-    return Projection(figure, min(per_case) * cases, sum(per_case) / len(per_case) * cases, max(per_case) * cases)
+    return Projection(
+        figure, min(per_case) * cases, sum(per_case) / len(per_case) * cases, max(per_case) * cases
+    )
 
 
 def hours(wall_s: float, sample: int, cases: int, in_flight: int) -> Projection:
-    """Wall-clock hours from the `wall_s` seconds that `sample` cases took side by side; expected is the geometric middle."""
+    """Wall-clock hours from the `wall_s` seconds that `sample` cases took side by side; expected is
+    the geometric middle."""
     if not sample:
         return Projection("hours", 0.0, 0.0, 0.0)
     slowest = wall_s / sample * cases / 3600

@@ -1,4 +1,5 @@
-"""An evaluation: the model under test plays benchmark cases in the same environments as teachers do, and judges score what it played."""
+"""An evaluation: the model under test plays benchmark cases in the same environments as teachers
+do, and judges score what it played."""
 
 from collections import Counter
 from typing import Any
@@ -7,41 +8,67 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.utilities.annotations import quote
 
-from clinicians.llm import CallSettings
-from clinicians.make import prompt_version
-from clinicians.teacher import Teacher
-from envs.records import ClinicalEnvironment
-from evaluation.cases import JudgeSeat, Seat, evaluated_rollouts_of_case, judgements_of_case
-from evaluation.dialogue import DIALOGUE_VERSION
-from evaluation.judges import OFFLINE, judge_key
-from evaluation.judging import Judgement, failed_score, is_complete, judgement_json, judgement_of, score_of
-from evaluation.protocol import Protocol, protocol
-from evaluation.results import QUERY, Played, result_of, result_table, write_result
-from flows.fan_out import fan_out
-from flows.progress import Progress
-from flows.services import Services, mark_crashed, services
-from flows.settings import EvaluationSettings, Retry
-from flows.stages import build_environments, identity_hash, left_alone, lost_failure, play_cases
-from flows.versions import code_version, versions
-from kg.open_graphs import sources_hash
-from tasks.cases import cpus_of_case
-from tasks.rollout import TreePlan, initial_specs
-from tasks.scoring import OPEN, disease_linker, label
-from trajectories.records import Failure, now
-from trajectories.store import Store
+from medaction.clinicians.make import prompt_version
+from medaction.envs.records import ClinicalEnvironment
+from medaction.evaluation.dialogue import DIALOGUE_VERSION
+from medaction.evaluation.judges import OFFLINE, judge_key
+from medaction.evaluation.judging import (
+    Judgement,
+    failed_score,
+    is_complete,
+    judgement_json,
+    judgement_of,
+    score_of,
+)
+from medaction.evaluation.protocol import Protocol, protocol
+from medaction.evaluation.results import QUERY, Played, result_of, result_table, write_result
+from medaction.flows.fan_out import fan_out
+from medaction.flows.progress import Progress
+from medaction.flows.services import Services, mark_crashed, services
+from medaction.flows.settings import EvaluationSettings, Retry
+from medaction.flows.stages import (
+    build_environments,
+    identity_hash,
+    left_alone,
+    lost_failure,
+    play_cases,
+)
+from medaction.flows.versions import code_version, versions
+from medaction.kg.open_graphs import sources_hash
+from medaction.llm.calls import CallSettings
+from medaction.llm.teacher import Teacher
+from medaction.tasks.cases import cpus_of_case
+from medaction.tasks.evaluation import (
+    JudgeSeat,
+    Seat,
+    evaluated_rollouts_of_case,
+    judgements_of_case,
+)
+from medaction.trajectories.records import Failure, now
+from medaction.trajectories.scoring import OPEN, disease_linker, label
+from medaction.trajectories.store import Store
+from medaction.trajectories.tree import TreePlan, initial_specs
 
 
-@flow(name="evaluate", flow_run_name="evaluate {settings.model.name} to {settings.out}", persist_result=False)
+@flow(
+    name="evaluate",
+    flow_run_name="evaluate {settings.model.name} to {settings.out}",
+    persist_result=False,
+)
 def evaluate(settings: EvaluationSettings, retry: Retry | None = None) -> dict[str, Any]:
-    """Build the environments, play the runs, judge them, and write result.json and result.md into `settings.out`.
+    """Build the environments, play the runs, judge them, and write result.json and result.md into
+    `settings.out`.
 
-    Does only what the store there lacks, so a finished evaluation is only scored again. What failed before is left alone, but for what
-    `retry` names; judgements that a judge failed to give are always asked for again. The store is marked evaluation-only.
-    Raises StoreError (the store is in use, or holds training cases) and BadCase (no case can be read).
+    Does only what the store there lacks, so a finished evaluation is only scored again. What failed
+    before is left alone, but for what `retry` names; judgements that a judge failed to give are
+    always asked for again. The store is marked evaluation-only. Raises StoreError (the store is in
+    use, or holds training cases) and BadCase (no case can be read).
     """
     with Store(settings.out / "trajectories.duckdb") as store:
         store.claim(evaluation_only=True)
-        with store.run("evaluate", settings.model_dump_json(), flow_run.get_id(), versions()) as run:
+        with store.run(
+            "evaluate", settings.model_dump_json(), flow_run.get_id(), versions()
+        ) as run:
             mark_crashed(run.interrupted)
             with services(settings.workers, settings.call_cache, store.spent_usd()) as ready:
                 build_environments(store, settings, ready, run.run_id, retry)
@@ -57,21 +84,37 @@ def rules_of(settings: EvaluationSettings) -> Protocol:
 
 
 def plan_of(settings: EvaluationSettings) -> TreePlan:
-    """`runs` rollouts from o1, without branches; a change of anything that a rollout depends on is a new rollout."""
+    """`runs` rollouts from o1, without branches; a change of anything that a rollout depends on is
+    a new rollout."""
     rules, model = rules_of(settings), settings.model
-    helpers = [helper.identity() if helper else None for helper in (settings.oracle, settings.examiner)]
+    helpers = [
+        helper.identity() if helper else None for helper in (settings.oracle, settings.examiner)
+    ]
     prompts = prompt_version(model) if model.embedded or not rules.dialogue else DIALOGUE_VERSION
     played_by = [rules.rules, rules.mode] if rules.dialogue else []
     identity = [model.identity(), prompts, helpers, rules.t_max, settings.seed, *played_by]
-    return TreePlan({model.name: identity_hash(identity)}, settings.runs, 0, 0, rules.t_max, ends_loops=not rules.dialogue)
+    return TreePlan(
+        {model.name: identity_hash(identity)},
+        settings.runs,
+        0,
+        0,
+        rules.t_max,
+        ends_loops=not rules.dialogue,
+    )
 
 
 def _worlds(store: Store, settings: EvaluationSettings) -> list[ClinicalEnvironment]:
     """The environments that the settings choose: a benchmark's few hundred, so whole."""
-    return [found for found in store.environments() if not settings.only or found.case_id in settings.only]
+    return [
+        found
+        for found in store.environments()
+        if not settings.only or found.case_id in settings.only
+    ]
 
 
-def play_runs(store: Store, settings: EvaluationSettings, ready: Services, run_id: str, retry: Retry | None) -> None:
+def play_runs(
+    store: Store, settings: EvaluationSettings, ready: Services, run_id: str, retry: Retry | None
+) -> None:
     """Play what is missing of every case's runs."""
     plan, rules = plan_of(settings), rules_of(settings)
     failed = left_alone(store, "rollout", retry)
@@ -79,7 +122,11 @@ def play_runs(store: Store, settings: EvaluationSettings, ready: Services, run_i
     left = {failure.case_id for failure in failed if failure.trajectory_id is None}
     chosen = [found for found in _worlds(store, settings) if found.case_id not in left]
     done = store.trajectory_ids() | skip
-    unfinished = [found for found in chosen if any(spec.trajectory_id not in done for spec in initial_specs(found, plan))]
+    unfinished = [
+        found
+        for found in chosen
+        if any(spec.trajectory_id not in done for spec in initial_specs(found, plan))
+    ]
     if not unfinished:
         return
     ready.ray()
@@ -109,12 +156,17 @@ def summaries_of(store: Store) -> dict[str, str]:
 
 
 def seats_of(settings: EvaluationSettings, ready: Services | None = None) -> list[JudgeSeat]:
-    """Every judge, as often as it judges, in the order of the settings. Its temperature is 0, and 1 for repeats, unless it is set."""
+    """Every judge, as often as it judges, in the order of the settings. Its temperature is 0, and 1
+    for repeats, unless it is set."""
     seats = []
     for name in settings.judges:
         if name == OFFLINE:
             graph = settings.disease_graph
-            graphs = sources_hash() if graph == OPEN else f"{sources_hash()}-{label(disease_linker(graph).graph)}"
+            graphs = (
+                sources_hash()
+                if graph == OPEN
+                else f"{sources_hash()}-{label(disease_linker(graph).graph)}"
+            )
             seats.append(JudgeSeat(judge_key(None, graphs), None, disease_graph=graph))
             continue
         model = Teacher.parse(name)
@@ -128,13 +180,21 @@ def seats_of(settings: EvaluationSettings, ready: Services | None = None) -> lis
 def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_id: str) -> None:
     """Let every judge judge what it has not judged yet."""
     rules, plan = rules_of(settings), plan_of(settings)
-    done, seats, played = set(_judgements(store, settings)), seats_of(settings), store.trajectory_ids()
+    done, seats, played = (
+        set(_judgements(store, settings)),
+        seats_of(settings),
+        store.trajectory_ids(),
+    )
     wanted = {}
     for environment in _worlds(store, settings):
         ids = {spec.trajectory_id for spec in initial_specs(environment, plan)} & played
         if all((id_, seat.key, seat.repeat) in done for id_ in ids for seat in seats):
             continue  # its turns need not even be read
-        tree = [found for found in store.trajectories(environment.environment_id) if found.trajectory_id in ids]
+        tree = [
+            found
+            for found in store.trajectories(environment.environment_id)
+            if found.trajectory_id in ids
+        ]
         asked = [
             (seat, found) for seat in seats for found in tree
             if (found.trajectory_id, seat.key, seat.repeat) not in done
@@ -146,7 +206,9 @@ def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_
     ready.ray()
     reached = {(seat.key, seat.repeat): seat for seat in seats_of(settings, ready)}
     offline = any(seat.model is None for seat in reached.values())
-    calls = CallSettings() if all(seat.model is None for seat in reached.values()) else ready.calls()
+    calls = (
+        CallSettings() if all(seat.model is None for seat in reached.values()) else ready.calls()
+    )
     summaries = summaries_of(store)
 
     def submit(case_id: str):
@@ -159,7 +221,9 @@ def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_
         for case_id, judged in fan_out(submit, list(wanted), settings.in_flight):
             asked = wanted[case_id][1]
             if not isinstance(judged, list):
-                store.add_rollouts("judge", case_id, [], [lost_failure("judge", case_id, judged)], run_id)
+                store.add_rollouts(
+                    "judge", case_id, [], [lost_failure("judge", case_id, judged)], run_id
+                )
                 progress.advance(failed=True)
                 continue
             pairs = list(zip(asked, judged, strict=True))
@@ -173,7 +237,15 @@ def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_
                 ]
             )  # fmt: skip
             faults = [
-                Failure("judge", case_id, "NoVerdict", "; ".join(found.notes)[:2000], now(), seat.key, trajectory.trajectory_id)
+                Failure(
+                    "judge",
+                    case_id,
+                    "NoVerdict",
+                    "; ".join(found.notes)[:2000],
+                    now(),
+                    seat.key,
+                    trajectory.trajectory_id,
+                )
                 for (seat, trajectory), found in pairs
                 if not is_complete(found)
             ]
@@ -181,13 +253,18 @@ def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_
             progress.advance(failed=bool(faults))
 
 
-def _judgements(store: Store, settings: EvaluationSettings, complete: bool = True) -> dict[tuple[str, str, int], Judgement]:
+def _judgements(
+    store: Store, settings: EvaluationSettings, complete: bool = True
+) -> dict[tuple[str, str, int], Judgement]:
     """By trajectory, judge and repeat, under the rules of the settings."""
     rows = store.rows(
-        "select trajectory_id, judge, repeat, judgement from judgements where protocol = ?", [rules_of(settings).name]
+        "select trajectory_id, judge, repeat, judgement from judgements where protocol = ?",
+        [rules_of(settings).name],
     )
     found = {(id_, judge, repeat): judgement_of(text) for id_, judge, repeat, text in rows}
-    return {key: judgement for key, judgement in found.items() if is_complete(judgement) or not complete}
+    return {
+        key: judgement for key, judgement in found.items() if is_complete(judgement) or not complete
+    }
 
 
 def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
@@ -196,10 +273,19 @@ def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
     environments = _worlds(store, settings)
     judged = _judgements(store, settings, complete=False)
     first = [seat for seat in seats if seat.key == seats[0].key]
-    failed = {failure.trajectory_id: failure.error_class for failure in store.open_failures("rollout") if failure.trajectory_id}
-    rows, by_rater = [], {f"{seat.key} #{seat.repeat}": dict[tuple[str, int], Judgement]() for seat in seats}
+    failed = {
+        failure.trajectory_id: failure.error_class
+        for failure in store.open_failures("rollout")
+        if failure.trajectory_id
+    }
+    rows, by_rater = (
+        [],
+        {f"{seat.key} #{seat.repeat}": dict[tuple[str, int], Judgement]() for seat in seats},
+    )
     for environment in environments:
-        tree = {found.trajectory_id: found for found in store.trajectories(environment.environment_id)}
+        tree = {
+            found.trajectory_id: found for found in store.trajectories(environment.environment_id)
+        }
         for spec in initial_specs(environment, plan):
             place = (spec.case_id, spec.sample)
             if spec.trajectory_id not in tree:
@@ -212,15 +298,29 @@ def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
             keys = [(spec.trajectory_id, seat.key, seat.repeat) for seat in first]
             given = [judged[key] for key in keys if key in judged]
             rows.append(Played(score_of(given, *place), tree[spec.trajectory_id]))
-    return result_of(_about(store, settings, plan, seats, len(environments)), environments, rows, settings.runs, by_rater)
+    return result_of(
+        _about(store, settings, plan, seats, len(environments)),
+        environments,
+        rows,
+        settings.runs,
+        by_rater,
+    )
 
 
 def _about(
-    store: Store, settings: EvaluationSettings, plan: TreePlan, seats: list[JudgeSeat], environments: int
+    store: Store,
+    settings: EvaluationSettings,
+    plan: TreePlan,
+    seats: list[JudgeSeat],
+    environments: int,
 ) -> dict[str, Any]:
     rules = rules_of(settings)
-    refused = Counter(reason for (reason,) in store.rows("select reason from cases where environment_id is null"))
-    unreadable = store.rows("select count(*) from failures where stage = 'read' and resolved is null")[0][0]
+    refused = Counter(
+        reason for (reason,) in store.rows("select reason from cases where environment_id is null")
+    )
+    unreadable = store.rows(
+        "select count(*) from failures where stage = 'read' and resolved is null"
+    )[0][0]
     read = store.rows("select count(*) from cases")[0][0] + unreadable
     sources = [source for (source,) in store.rows("select distinct source from cases order by 1")]
     settings_hash = plan.teachers[settings.model.name]
@@ -237,11 +337,18 @@ def _about(
         "cases": {
             "read": read,
             "environments": environments,
-            "refused": (refused + Counter({"unreadable": unreadable} if unreadable else {})).most_common(),
+            "refused": (
+                refused + Counter({"unreadable": unreadable} if unreadable else {})
+            ).most_common(),
         },
         "settings": settings.model_dump(mode="json"),
         "versions": versions(),
-        "query": QUERY.format(model=settings.model.name, settings_hash=settings_hash, protocol=rules.name, judge=seats[0].key),
+        "query": QUERY.format(
+            model=settings.model.name,
+            settings_hash=settings_hash,
+            protocol=rules.name,
+            judge=seats[0].key,
+        ),
     }
 
 

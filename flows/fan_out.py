@@ -9,10 +9,14 @@ from prefect.futures import PrefectFuture, as_completed
 Item = TypeVar("Item")
 
 
-def fan_out(submit: Callable[[Item], PrefectFuture], items: Iterable[Item], in_flight: int) -> Iterator[tuple[Item, Any]]:
-    """Yield (item, result) in the order of finishing; a failed task's result is the exception or the data of its Failed state.
+def fan_out(
+    submit: Callable[[Item], PrefectFuture], items: Iterable[Item], in_flight: int
+) -> Iterator[tuple[Item, Any]]:
+    """Yield (item, result) in the order of finishing; a failed task's result is the exception or
+    the data of its Failed state.
 
-    Items are taken from the iterable only as places become free, so a hundred thousand cases cost no more memory than `in_flight`.
+    Items are taken from the iterable only as places become free, so a hundred thousand cases cost
+    no more memory than `in_flight`.
     """
     waiting = iter(items)
     running: dict[PrefectFuture, Item] = {}

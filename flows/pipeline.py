@@ -1,4 +1,5 @@
-"""The whole way as one flow: case reports to a dataset, the dataset to a model, the model to a score.
+"""The whole way as one flow: case reports to a dataset, the dataset to a model, the model to a
+score.
 
 Run as: medaction pipeline --preset tiny
 """
@@ -13,16 +14,16 @@ from prefect.runtime import deployment
 from pydantic import BaseModel
 from rich.table import Table
 
-from evaluation.results import read_result, result_table
-from flows.distill import distill
-from flows.evaluate import evaluate
-from flows.pipeline_settings import PipelineSettings
-from flows.progress import console
-from flows.tiny_base import TINY, tiny_base
-from flows.train import train
-from training.curves import read_log
-from training.publish import summarize
-from training.settings import TrainSettings, installed
+from medaction.evaluation.results import read_result, result_table
+from medaction.flows.distill import distill
+from medaction.flows.evaluate import evaluate
+from medaction.flows.pipeline_settings import PipelineSettings
+from medaction.flows.progress import console
+from medaction.flows.tiny_base import TINY, tiny_base
+from medaction.flows.train import train
+from medaction.training.curves import read_log
+from medaction.training.publish import summarize
+from medaction.training.settings import TrainSettings, installed
 
 STAGES: dict[str, Any] = {"distill": distill, "train": train, "evaluate": evaluate}
 
@@ -32,11 +33,13 @@ _tiny_base = task(name="tiny base model")(tiny_base)
 
 @flow(name="pipeline", flow_run_name="pipeline to {settings.out}", persist_result=False)
 def pipeline(settings: PipelineSettings) -> dict[str, Any]:
-    """Distil, train, evaluate, each as a flow run of its own that is linked to this one. A rerun does only what is missing.
+    """Distil, train, evaluate, each as a flow run of its own that is linked to this one. A rerun
+    does only what is missing.
 
-    Where this flow was started from its deployment, the stages are started from theirs: a worker takes them, with this run waiting
-    in one place of the worker and the stage in another. Started from the command line or Python, they run in this process.
-    Raises RuntimeError naming the stage that did not complete, and, in this process, what the stage itself raises.
+    Where this flow was started from its deployment, the stages are started from theirs: a worker
+    takes them, with this run waiting in one place of the worker and the stage in another. Started
+    from the command line or Python, they run in this process. Raises RuntimeError naming the stage
+    that did not complete, and, in this process, what the stage itself raises.
     """
     installed()
     distilling, training, evaluating = settings.stages()
@@ -45,7 +48,9 @@ def pipeline(settings: PipelineSettings) -> dict[str, Any]:
     links += [run("train", with_base(training, settings))]
     links += [run("evaluate", evaluating)]
     done = summary(settings)
-    create_markdown_artifact(key="pipeline", markdown=_markdown(settings, done, [link for link in links if link]))
+    create_markdown_artifact(
+        key="pipeline", markdown=_markdown(settings, done, [link for link in links if link])
+    )
     return done
 
 
@@ -56,10 +61,16 @@ def _here(stage: str, settings: BaseModel) -> str:
 
 def _downstream(stage: str, settings: BaseModel) -> str:
     """Run the deployment of a stage and wait for it; returns a Markdown link to its run."""
-    run: Any = run_deployment(f"{stage}/{stage}", parameters={"settings": settings.model_dump(mode="json")}, poll_interval=2)
+    run: Any = run_deployment(
+        f"{stage}/{stage}",
+        parameters={"settings": settings.model_dump(mode="json")},
+        poll_interval=2,
+    )
     if run.state is None or not run.state.is_completed():
         told = f"{run.state.name}: {run.state.message}" if run.state else "no state"
-        raise RuntimeError(f"{stage} did not complete (flow run {run.id}, {told}): mend what it says, then start this again")
+        raise RuntimeError(
+            f"{stage} did not complete (flow run {run.id}, {told}): mend what it says, then start this again"
+        )
     return f"[{stage}](/runs/flow-run/{run.id})"
 
 
@@ -71,12 +82,18 @@ def with_base(training: TrainSettings, settings: PipelineSettings) -> TrainSetti
 
 
 def summary(settings: PipelineSettings) -> dict[str, Any]:
-    """What the stages left on disk: the dataset's version, the training's result and the evaluation's."""
+    """What the stages left on disk: the dataset's version, the training's result and the
+    evaluation's."""
     distilling, training, evaluating = settings.stages()
     manifest = json.loads((distilling.out / "dataset" / "manifest.json").read_text())
     return {
-        "dataset": {"folder": str(distilling.out / "dataset"), "version": manifest["version"], "records": manifest["records"]},
-        "model": {"folder": str(training.out / "model")} | summarize(read_log(training.out / "log.jsonl")),
+        "dataset": {
+            "folder": str(distilling.out / "dataset"),
+            "version": manifest["version"],
+            "records": manifest["records"],
+        },
+        "model": {"folder": str(training.out / "model")}
+        | summarize(read_log(training.out / "log.jsonl")),
         "result": read_result(evaluating.out),
     }
 
@@ -95,10 +112,18 @@ def _markdown(settings: PipelineSettings, done: dict[str, Any], links: list[str]
 def print_pipeline(done: dict[str, Any]) -> None:
     table = Table("stage", "result", title="Pipeline")
     dataset, model, result = done["dataset"], done["model"], done["result"]
-    table.add_row("distill", f"{dataset['records']} records in {dataset['folder']}, version {dataset['version']}")
+    table.add_row(
+        "distill",
+        f"{dataset['records']} records in {dataset['folder']}, version {dataset['version']}",
+    )
     losses = f"loss {model['loss_first']:.3f} to {model['loss_last']:.3f}"
-    table.add_row("train", f"{model['steps']} steps in {model['seconds']:.0f} s, {losses}: {model['folder']}")
+    table.add_row(
+        "train", f"{model['steps']} steps in {model['seconds']:.0f} s, {losses}: {model['folder']}"
+    )
     for measure in result["scores"]:
         told = f"{measure['mean']:.3f}" if measure["mean"] is not None else "not scored"
-        table.add_row("evaluate", f"{measure['name']} {told} ({measure['scored']} of {measure['of']} rollouts scored)")
+        table.add_row(
+            "evaluate",
+            f"{measure['name']} {told} ({measure['scored']} of {measure['of']} rollouts scored)",
+        )
     console.print(table)

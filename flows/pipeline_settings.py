@@ -1,26 +1,36 @@
-"""The settings of a pipeline: those of its three stages, whose folders are meant from the pipeline's own."""
+"""The settings of a pipeline: those of its three stages, whose folders are meant from the
+pipeline's own."""
 
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from clinicians.teacher import Teacher
-from flows.settings import PRESETS, DistillSettings, EvaluationSettings, TeacherField, load_preset
-from training.settings import TrainSettings
+from medaction.flows.settings import (
+    PRESETS,
+    DistillSettings,
+    EvaluationSettings,
+    TeacherField,
+    load_preset,
+)
+from medaction.llm.teacher import Teacher
+from medaction.training.settings import TrainSettings
 
 _BELOW = " A relative path is meant from the pipeline's folder."
 
 
 class Distilling(DistillSettings):
-    out: Path = Field(default=Path("distill"), description="The folder of the distillation." + _BELOW)
+    out: Path = Field(
+        default=Path("distill"), description="The folder of the distillation." + _BELOW
+    )
 
 
 class Training(TrainSettings):
     data: list[str] = Field(
         default=["distill"],
         min_length=1,
-        description="Datasets or their runs: by default what was distilled. FOLDER=SHARE mixes several." + _BELOW,
+        description="Datasets or their runs: by default what was distilled. FOLDER=SHARE mixes several."
+        + _BELOW,
     )
     out: Path = Field(default=Path("model"), description="The folder of the training." + _BELOW)
 
@@ -28,35 +38,51 @@ class Training(TrainSettings):
 class Evaluating(EvaluationSettings):
     model: TeacherField = Field(
         default=Teacher(name="trained", model="local", folder=Path("model")),
-        description="What is evaluated: by default the trained model, served on this machine." + _BELOW,
+        description="What is evaluated: by default the trained model, served on this machine."
+        + _BELOW,
     )
-    out: Path = Field(default=Path("evaluation"), description="The folder of the evaluation." + _BELOW)
+    out: Path = Field(
+        default=Path("evaluation"), description="The folder of the evaluation." + _BELOW
+    )
 
 
 class PipelineSettings(BaseModel):
-    """Everything a pipeline depends on. In a YAML file a stage may begin with `preset: NAME`, whose settings it then changes."""
+    """Everything a pipeline depends on. In a YAML file a stage may begin with `preset: NAME`, whose
+    settings it then changes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     out: Path = Field(description="The pipeline's folder; each stage has one of its own in it.")
     distill: Distilling = Field(description="How training data is distilled from case reports.")
-    train: Training = Field(default=Training(), description="How a model is trained on it. The base model `tiny` needs no GPU.")
-    evaluate: Evaluating = Field(description="On which cases, and how, the trained model is scored.")
+    train: Training = Field(
+        default=Training(),
+        description="How a model is trained on it. The base model `tiny` needs no GPU.",
+    )
+    evaluate: Evaluating = Field(
+        description="On which cases, and how, the trained model is scored."
+    )
 
     @field_validator("distill", "evaluate", mode="before")
     @classmethod
     def _preset(cls, given: Any) -> Any:
         if not isinstance(given, dict) or "preset" not in given:
             return given
-        return load_preset(given["preset"]) | {name: value for name, value in given.items() if name != "preset"}
+        return load_preset(given["preset"]) | {
+            name: value for name, value in given.items() if name != "preset"
+        }
 
     def stages(self) -> tuple[DistillSettings, TrainSettings, EvaluationSettings]:
-        """The settings of the stages as they run by themselves, with their folders in place. Training refuses the evaluation's cases."""
+        """The settings of the stages as they run by themselves, with their folders in place.
+        Training refuses the evaluation's cases."""
         model = self.evaluate.model
         if model.folder:
             model = model.model_copy(update={"folder": self.out / model.folder})
         # A set of which only some cases are played cannot be told from what the others are for.
-        against = self.train.against if self.evaluate.only else list(dict.fromkeys([*self.train.against, self.evaluate.cases]))
+        against = (
+            self.train.against
+            if self.evaluate.only
+            else list(dict.fromkeys([*self.train.against, self.evaluate.cases]))
+        )
         return (
             self.distill.model_copy(update={"out": self.out / self.distill.out}),
             self.train.model_copy(

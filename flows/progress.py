@@ -7,7 +7,13 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
 
 console = Console(stderr=True)
@@ -33,7 +39,9 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         # Typed for both worlds, called in the synchronous one.
-        self._artifact = cast(UUID, create_progress_artifact(0.0, self.stage, f"{self.stage}: {self._of()}"))
+        self._artifact = cast(
+            UUID, create_progress_artifact(0.0, self.stage, f"{self.stage}: {self._of()}")
+        )
         self._bar.start()
         return self
 
@@ -50,7 +58,9 @@ class Progress:
         share = 100.0 * self.done / max(self.total, 1) if self.total is not None else 0.0
         failures = f", {self.failed} with failures" if self.failed else ""
         update_progress_artifact(
-            self._artifact, progress=share, description=f"{self.stage}: {self.done} of {self._of()}{failures}"
+            self._artifact,
+            progress=share,
+            description=f"{self.stage}: {self.done} of {self._of()}{failures}",
         )
 
     def _of(self) -> str:
@@ -61,6 +71,11 @@ class Progress:
         self.total = total
         self._bar.update(self._line, total=total)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._bar.stop()
         self._tell()

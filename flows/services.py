@@ -1,4 +1,5 @@
-"""What a run needs on this machine and does not find: a Prefect server, a local Ray, a local model. Started on loopback, stopped again."""
+"""What a run needs on this machine and does not find: a Prefect server, a local Ray, a local model.
+Started on loopback, stopped again."""
 
 import functools
 import logging
@@ -24,12 +25,12 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
-from clinicians.call_cache import CacheMode
-from clinicians.llm import CallSettings
-from clinicians.local_server import start_local
-from clinicians.teacher import Teacher
-from tasks.ledger import RayLedger
-from training.serving import QUIET, command
+from medaction.llm.call_cache import CacheMode
+from medaction.llm.calls import CallSettings
+from medaction.llm.local_server import start_local
+from medaction.llm.teacher import Teacher
+from medaction.tasks.ledger import RayLedger
+from medaction.training.serving import QUIET, command
 
 log = logging.getLogger("medaction")
 
@@ -44,15 +45,19 @@ def free_port() -> int:
 
 @contextmanager
 def prefect_api(home: Path) -> Iterator[str]:
-    """The URL of the Prefect API: the configured one, or a server of our own with its database in `home`.
+    """The URL of the Prefect API: the configured one, or a server of our own with its database in
+    `home`.
 
-    The ephemeral API is never used: it loses task records at exit. Raises RuntimeError with the server's log when it does not start.
+    The ephemeral API is never used: it loses task records at exit. Raises RuntimeError with the
+    server's log when it does not start.
     """
     if configured := PREFECT_API_URL.value():
         yield str(configured)
         return
     # Attached: whoever kills this process ends its server too.
-    server, url = spawn_server(home, free_port(), [sys.executable, "-m", "flows.attached"])
+    server, url = spawn_server(
+        home, free_port(), [sys.executable, "-m", "medaction.flows.attached"]
+    )
     try:
         with temporary_settings({PREFECT_API_URL: url}):
             yield url
@@ -65,15 +70,19 @@ def prefect_api(home: Path) -> Iterator[str]:
 
 
 def end_loops() -> None:
-    """End Prefect's two threads and wait for them. Being daemons they would outlive the interpreter's teardown and keep alive what
-    DuckDB's binding then lists on stderr as leaked, below the summary of a run."""
+    """End Prefect's two threads and wait for them. Being daemons they would outlive the
+    interpreter's teardown and keep alive what DuckDB's binding then lists on stderr as leaked,
+    below the summary of a run."""
     for loop in (get_global_loop(), get_run_sync_loop()):
         loop.shutdown()
         loop.thread.join(timeout=5)
 
 
-def spawn_server(home: Path, port: int, by: Sequence[str] = ()) -> tuple[subprocess.Popen[bytes], str]:
-    """A Prefect server on 127.0.0.1:`port`, with its database and log in `home`, once it answers; and the URL of its API.
+def spawn_server(
+    home: Path, port: int, by: Sequence[str] = ()
+) -> tuple[subprocess.Popen[bytes], str]:
+    """A Prefect server on 127.0.0.1:`port`, with its database and log in `home`, once it answers;
+    and the URL of its API.
 
     It lives in a session of its own until it is ended; `by` is the command that starts it, if any.
     Raises RuntimeError with the server's log when it does not start.
@@ -82,9 +91,22 @@ def spawn_server(home: Path, port: int, by: Sequence[str] = ()) -> tuple[subproc
     url = f"http://127.0.0.1:{port}/api"
     log_file = home / "server.log"
     environment = os.environ | {"PREFECT_HOME": str(home.resolve()), "PREFECT_API_URL": url}
-    command = [*by, sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        *by,
+        sys.executable,
+        "-m",
+        "prefect",
+        "server",
+        "start",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     with log_file.open("ab") as output:
-        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+        server = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
     try:
         _wait_ready(server, url, log_file, "the Prefect server")
     except BaseException:
@@ -124,16 +146,22 @@ class Services:
     """What stages call when they have work: a rerun that finds nothing to do starts nothing."""
 
     ray: Callable[[], None]
-    """Have a Ray to run on: the one already joined, the cluster that RAY_ADDRESS names, or a local one."""
+    """Have a Ray to run on: the one already joined, the cluster that RAY_ADDRESS names, or a local
+    one."""
     reach: Callable[[Teacher], Teacher]
-    """A model of the settings -> the same as it can be reached: a local one is started on loopback, one server a file."""
+    """A model of the settings -> the same as it can be reached: a local one is started on loopback,
+    one server a file."""
     calls: Callable[[], CallSettings]
-    """How worker processes call models: with the call cache, and one ledger of limits and budgets for all of them."""
+    """How worker processes call models: with the call cache, and one ledger of limits and budgets
+    for all of them."""
 
 
 @contextmanager
-def services(workers: int | None, cache: CacheMode, spent_usd: Mapping[str, float]) -> Iterator[Services]:
-    """Ray (a local one gets `workers` CPUs), local models and the ledger, started at their first use and stopped at the end.
+def services(
+    workers: int | None, cache: CacheMode, spent_usd: Mapping[str, float]
+) -> Iterator[Services]:
+    """Ray (a local one gets `workers` CPUs), local models and the ledger, started at their first
+    use and stopped at the end.
 
     `spent_usd` is what earlier runs spent, by teacher: it counts towards the budgets.
     """
@@ -154,9 +182,13 @@ def services(workers: int | None, cache: CacheMode, spent_usd: Mapping[str, floa
                 return teacher
             weights = teacher.folder or teacher.gguf
             if weights not in servers:
-                servers[weights] = started.enter_context(serve_folder(teacher) if teacher.folder else start_local(teacher))
+                servers[weights] = started.enter_context(
+                    serve_folder(teacher) if teacher.folder else start_local(teacher)
+                )
             server = servers[weights]
-            return teacher.model_copy(update={"model": server.model, "api_base": server.api_base, "gguf": server.gguf})
+            return teacher.model_copy(
+                update={"model": server.model, "api_base": server.api_base, "gguf": server.gguf}
+            )
 
         @functools.cache
         def calls() -> CallSettings:
@@ -167,10 +199,12 @@ def services(workers: int | None, cache: CacheMode, spent_usd: Mapping[str, floa
 
 @contextmanager
 def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
-    """Serve the weights in the local teacher's folder (docs/training.md) on loopback; yields the teacher as it can be reached.
+    """Serve the weights in the local teacher's folder (docs/training.md) on loopback; yields the
+    teacher as it can be reached.
 
-    The server ends with the block, or with this process. Raises RuntimeError when there are no weights, TrainError when nothing is
-    installed that serves them, and RuntimeError with the server's last words when it does not come up.
+    The server ends with the block, or with this process. Raises RuntimeError when there are no
+    weights, TrainError when nothing is installed that serves them, and RuntimeError with the
+    server's last words when it does not come up.
     """
     port = free_port()
     served, name = command(teacher.model_folder, port)
@@ -178,7 +212,7 @@ def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
     with tempfile.NamedTemporaryFile(suffix=".log") as words:
         # Attached: whoever kills this process ends the server too.
         server = subprocess.Popen(
-            [sys.executable, "-m", "flows.attached", *served],
+            [sys.executable, "-m", "medaction.flows.attached", *served],
             env=os.environ | QUIET,
             stdin=subprocess.DEVNULL,
             stdout=words,
@@ -193,11 +227,16 @@ def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
 
 
 def _start_ray(workers: int | None, attempts: int = 3) -> None:
-    """Ray gives its own processes 30 s to come up, which a busy machine may exceed: then it is started once more."""
+    """Ray gives its own processes 30 s to come up, which a busy machine may exceed: then it is
+    started once more."""
     for attempt in range(1, attempts + 1):
         try:
             ray.init(
-                address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+                address="local",
+                num_cpus=workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
             )
             return
         except Exception as error:  # Ray raises plain Exception here
@@ -212,6 +251,8 @@ def mark_crashed(flow_run_ids: Sequence[str]) -> None:
     with get_client(sync_client=True) as client:
         for flow_run_id in flow_run_ids:
             try:
-                client.set_flow_run_state(UUID(flow_run_id), Crashed(message="its process was killed"), force=True)
+                client.set_flow_run_state(
+                    UUID(flow_run_id), Crashed(message="its process was killed"), force=True
+                )
             except ObjectNotFound:
                 log.info("flow run %s is unknown to this Prefect server", flow_run_id)

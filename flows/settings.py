@@ -1,4 +1,5 @@
-"""The settings of a distillation: one model is the flow's parameter (and so the form in the UI), the YAML preset and the command line."""
+"""The settings of a distillation: one model is the flow's parameter (and so the form in the UI),
+the YAML preset and the command line."""
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -6,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from clinicians.call_cache import CacheMode
-from clinicians.teacher import Teacher
-from trajectories.store import OpenFailure
+from medaction.llm.call_cache import CacheMode
+from medaction.llm.teacher import Teacher
+from medaction.trajectories.store import OpenFailure
 
 PRESETS = Path(__file__).parent.parent / "deployments" / "presets"
 
@@ -43,14 +44,20 @@ class EnvironmentSettings(BaseModel):
     cases: str = Field(
         description="A file or folder of case reports in any form that docs/sources.md names, or pmc:PMC123,PMC456, or pmc:FILE_OF_IDS."
     )
-    out: Path = Field(description="The run's folder: the store, the dataset and the summary are written here.")
+    out: Path = Field(
+        description="The run's folder: the store, the dataset and the summary are written here."
+    )
     extractor: TeacherField | None = Field(
-        default=None, description="The language model that builds environments from reports without structured sections."
+        default=None,
+        description="The language model that builds environments from reports without structured sections.",
     )
     allow: list[Literal["unlicensed", "any-article"]] = Field(
-        default_factory=list, description="Take what is refused by default: cases without a licence, articles of other types."
+        default_factory=list,
+        description="Take what is refused by default: cases without a licence, articles of other types.",
     )
-    min_tests: int = Field(default=1, ge=1, description="A case with fewer documented tests is refused.")
+    min_tests: int = Field(
+        default=1, ge=1, description="A case with fewer documented tests is refused."
+    )
     disease_graph: str = Field(
         default="open",
         description="The graph of DTC: 'open', which comes with the install, or a graph of yours by path or name (docs/graphs.md).",
@@ -60,9 +67,15 @@ class EnvironmentSettings(BaseModel):
         description="Replies of models kept on disk: on; off; read (store nothing new); refresh (ask anew and store).",
     )
     limit: int | None = Field(default=None, ge=1, description="Only the first so many cases.")
-    only: list[str] = Field(default_factory=list, description="Only these case ids; @FILE: those in a file, one a line.")
-    workers: int | None = Field(default=None, ge=1, description="CPUs that the local Ray uses; by default all of them.")
-    in_flight: int = Field(default=16, ge=1, le=1000, description="Cases under way at the same time.")
+    only: list[str] = Field(
+        default_factory=list, description="Only these case ids; @FILE: those in a file, one a line."
+    )
+    workers: int | None = Field(
+        default=None, ge=1, description="CPUs that the local Ray uses; by default all of them."
+    )
+    in_flight: int = Field(
+        default=16, ge=1, le=1000, description="Cases under way at the same time."
+    )
 
     @field_validator("only", mode="before")
     @classmethod
@@ -70,7 +83,11 @@ class EnvironmentSettings(BaseModel):
         """Ids out of files, such as `medaction analyse` writes of the hardest cases."""
         if not isinstance(given, list):
             return given
-        return [id_ for entry in given for id_ in (_ids_in(Path(entry[1:])) if str(entry).startswith("@") else [entry])]
+        return [
+            id_
+            for entry in given
+            for id_ in (_ids_in(Path(entry[1:])) if str(entry).startswith("@") else [entry])
+        ]
 
     @field_validator("extractor")
     @classmethod
@@ -95,20 +112,34 @@ class DistillSettings(EnvironmentSettings):
         description="A language model that may pick menu entries by number for orders that names and encoder do not match.",
     )
     rollouts: int = Field(
-        default=3, ge=1, le=64, description="K: independent rollouts from the initial observation, per teacher."
+        default=3,
+        ge=1,
+        le=64,
+        description="K: independent rollouts from the initial observation, per teacher.",
     )
     launch_points: int = Field(
-        default=1, ge=0, le=16, description="Intermediate turns a tree from which branches are launched."
+        default=1,
+        ge=0,
+        le=16,
+        description="Intermediate turns a tree from which branches are launched.",
     )
     launch: Literal["uniform", "entropy", "dtc"] = Field(
         default="uniform",
         description="Where branches start: any intermediate turn, the least settled differential, or the largest change of DTC.",
     )
-    branches: int = Field(default=1, ge=0, le=16, description="Branched rollouts per launch point and teacher.")
-    branch_by: Literal["every", "same"] = Field(
-        default="every", description="Who plays them: every teacher, or only the one that played up to there."
+    branches: int = Field(
+        default=1, ge=0, le=16, description="Branched rollouts per launch point and teacher."
     )
-    t_max: int = Field(default=8, ge=1, le=32, description="The last turn, at which a definitive diagnosis is demanded.")
+    branch_by: Literal["every", "same"] = Field(
+        default="every",
+        description="Who plays them: every teacher, or only the one that played up to there.",
+    )
+    t_max: int = Field(
+        default=8,
+        ge=1,
+        le=32,
+        description="The last turn, at which a definitive diagnosis is demanded.",
+    )
     strategy: Literal["dtc_rac", "correctness", "none"] = Field(
         default="dtc_rac",
         description="Which pruning makes the dataset: the paper's two metrics, correct endings only, or none.",
@@ -118,21 +149,30 @@ class DistillSettings(EnvironmentSettings):
         description="The graph of RAC: 'open', which comes with the install, or a graph of yours by path or name (docs/graphs.md).",
     )
     links: Path | None = Field(
-        default=None, description="A CSV of your own links, text,node_id[,type], which go before all others (docs/linking.md)."
+        default=None,
+        description="A CSV of your own links, text,node_id[,type], which go before all others (docs/linking.md).",
     )
     encoder: str = Field(
         default="small",
         description="What links names that stand in no table: small, medcpt, or medcpt:QUERY_FOLDER,ARTICLE_FOLDER.",
     )
-    maxo: Path | None = Field(default=None, description="A folder with MAxO's files: its tests join the open test graph.")
+    maxo: Path | None = Field(
+        default=None, description="A folder with MAxO's files: its tests join the open test graph."
+    )
     loinc2hpo: Path | None = Field(
-        default=None, description="A folder with LOINC2HPO's file: its tests join the open test graph."
+        default=None,
+        description="A folder with LOINC2HPO's file: its tests join the open test graph.",
     )
     rac_threshold: float = Field(
-        default=3.0, gt=0, description="Hops on the test graph above which a turn's tests count as ineffective."
+        default=3.0,
+        gt=0,
+        description="Hops on the test graph above which a turn's tests count as ineffective.",
     )
     validation_percent: int = Field(
-        default=10, ge=0, le=50, description="Share of the cases kept apart as the validation split."
+        default=10,
+        ge=0,
+        le=50,
+        description="Share of the cases kept apart as the validation split.",
     )
     seed: int = Field(default=0, ge=0, description="Changes every rollout's seed.")
 
@@ -145,12 +185,15 @@ class DistillSettings(EnvironmentSettings):
     def _distinct_teachers(self) -> "DistillSettings":
         names = [teacher.name for teacher in self.teachers]
         if len(set(names)) < len(names):
-            raise ValueError(f"two teachers have the same name ({', '.join(names)}): give each its own `name`")
+            raise ValueError(
+                f"two teachers have the same name ({', '.join(names)}): give each its own `name`"
+            )
         return self
 
 
 class EvaluationSettings(EnvironmentSettings):
-    """Everything an evaluation depends on (docs/evaluation.md). The defaults are the paper's (section 4, appendix C)."""
+    """Everything an evaluation depends on (docs/evaluation.md). The defaults are the paper's
+    (section 4, appendix C)."""
 
     evaluation: ClassVar[bool] = True
 
@@ -162,16 +205,25 @@ class EvaluationSettings(EnvironmentSettings):
         min_length=1,
         description="Who scores: offline, or any LiteLLM model. The first one's scores make the table; of several the agreement is told.",
     )
-    repeats: int = Field(default=1, ge=1, le=9, description="How often each language-model judge judges each trajectory.")
+    repeats: int = Field(
+        default=1,
+        ge=1,
+        le=9,
+        description="How often each language-model judge judges each trajectory.",
+    )
     protocol: Literal["released", "fixed", "paper"] = Field(
         default="paper",
         description="The paper's own evaluation; or MedR-Bench as its released code runs it, or with that code's mistakes mended.",
     )
     mode: Literal["free-turn", "one-turn"] = Field(
-        default="free-turn", description="Tests in as many turns as are needed, or one request and then the diagnosis."
+        default="free-turn",
+        description="Tests in as many turns as are needed, or one request and then the diagnosis.",
     )
     t_max: int | None = Field(
-        default=None, ge=2, le=32, description="The last turn.  [default: the protocol's: 8 in the paper, 5 as released]"
+        default=None,
+        ge=2,
+        le=32,
+        description="The last turn.  [default: the protocol's: 8 in the paper, 5 as released]",
     )
     runs: int = Field(default=3, ge=1, le=64, description="Rollouts of each case.")
     examiner: TeacherField | None = Field(
@@ -194,7 +246,9 @@ class EvaluationSettings(EnvironmentSettings):
         if self.mode == "one-turn" and self.t_max not in (None, 2):
             raise ValueError("one-turn mode has two messages: leave t_max out")
         if self.protocol == "paper" and self.examiner:
-            raise ValueError("the paper's protocol has an oracle, no examiner: use oracle, or protocol released or fixed")
+            raise ValueError(
+                "the paper's protocol has an oracle, no examiner: use oracle, or protocol released or fixed"
+            )
         if len(set(self.judges)) < len(self.judges):
             raise ValueError("a judge is named twice: use repeats to let it judge several times")
         for judge in self.judges:
@@ -204,7 +258,8 @@ class EvaluationSettings(EnvironmentSettings):
 
 
 class Retry(BaseModel):
-    """Which open failures are run again. An empty list means all; several lists narrow each other down."""
+    """Which open failures are run again. An empty list means all; several lists narrow each other
+    down."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -215,7 +270,8 @@ class Retry(BaseModel):
     teachers: list[str] = Field(default_factory=list, description="Teachers, by name.")
     rollouts: list[str] = Field(default_factory=list, description="Rollouts, by trajectory id.")
     errors: list[str] = Field(
-        default_factory=list, description="Classes of errors, such as ModelUnavailable or MalformedReply."
+        default_factory=list,
+        description="Classes of errors, such as ModelUnavailable or MalformedReply.",
     )
 
     def wants(self, failure: OpenFailure) -> bool:
@@ -233,7 +289,9 @@ def load_preset(name_or_path: str, folder: Path = PRESETS) -> dict[str, Any]:
         path = folder / f"{name_or_path}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(found.stem for found in folder.glob("*.yaml")))
-        raise ValueError(f"no preset {name_or_path!r}: there are {known}, or give the path of a YAML file")
+        raise ValueError(
+            f"no preset {name_or_path!r}: there are {known}, or give the path of a YAML file"
+        )
     loaded = yaml.safe_load(path.read_text())
     if not isinstance(loaded, dict):
         raise ValueError(f"{path}: a preset is a mapping of setting names to values")

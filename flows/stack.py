@@ -1,4 +1,5 @@
-"""`medaction up` and `down`: a Prefect server, its worker and our deployments on this machine; only these are ended again."""
+"""`medaction up` and `down`: a Prefect server, its worker and our deployments on this machine; only
+these are ended again."""
 
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.services import spawn_server
+from medaction.flows.services import spawn_server
 
 ROOT = Path(__file__).parent.parent
 POOL = "medaction"
@@ -20,7 +21,8 @@ POOL = "medaction"
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process that was started: its number and the time of its birth, so that another one with the same number is never ended."""
+    """A process that was started: its number and the time of its birth, so that another one with
+    the same number is never ended."""
 
     name: str
     pid: int
@@ -30,16 +32,19 @@ class Started:
         """The process, if it is still that one."""
         try:
             found = psutil.Process(self.pid)
-            return found if found.is_running() and abs(found.create_time() - self.born) < 1 else None
+            return (
+                found if found.is_running() and abs(found.create_time() - self.born) < 1 else None
+            )
         except psutil.NoSuchProcess:
             return None
 
 
 def up(home: Path, port: int, runs: int, say: Callable[[str], None]) -> str:
-    """Start what is not running yet of server and worker, with state and logs in `home`; returns the URL of Prefect's UI.
+    """Start what is not running yet of server and worker, with state and logs in `home`; returns
+    the URL of Prefect's UI.
 
-    The server listens on 127.0.0.1:`port` and sends nothing anywhere; at most `runs` flow runs go on at a time.
-    Raises RuntimeError with the log's end when one of them does not start.
+    The server listens on 127.0.0.1:`port` and sends nothing anywhere; at most `runs` flow runs go
+    on at a time. Raises RuntimeError with the log's end when one of them does not start.
     """
     home.mkdir(parents=True, exist_ok=True)
     started = {process.name: process for process in running(home)}
@@ -60,7 +65,8 @@ def up(home: Path, port: int, runs: int, say: Callable[[str], None]) -> str:
 
 
 def down(home: Path, say: Callable[[str], None]) -> int:
-    """End what `up` started and has in `home` on record, the worker with its flow runs first; returns how many processes that were."""
+    """End what `up` started and has in `home` on record, the worker with its flow runs first;
+    returns how many processes that were."""
     found = sorted(running(home), key=lambda one: one.name != "worker")
     for one in found:
         say(f"ending the {one.name}")
@@ -77,7 +83,8 @@ def running(home: Path) -> list[Started]:
 
 
 def deploy(url: str, folder: Path) -> None:
-    """Put every deployment of deployments/prefect.yaml on the server at `url`; their runs work in `folder`.
+    """Put every deployment of deployments/prefect.yaml on the server at `url`; their runs work in
+    `folder`.
 
     Raises RuntimeError with what Prefect said when it refuses one.
     """
@@ -86,7 +93,16 @@ def deploy(url: str, folder: Path) -> None:
         "MEDACTION_EXAMPLES": str(ROOT / "examples" / "cases"),
     }
     create = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
-    for arguments in (create, ["--no-prompt", "deploy", "--all", "--prefect-file", str(ROOT / "deployments" / "prefect.yaml")]):
+    for arguments in (
+        create,
+        [
+            "--no-prompt",
+            "deploy",
+            "--all",
+            "--prefect-file",
+            str(ROOT / "deployments" / "prefect.yaml"),
+        ],
+    ):
         done = subprocess.run(
             [sys.executable, "-m", "prefect", *arguments],
             env=environment,
@@ -96,15 +112,31 @@ def deploy(url: str, folder: Path) -> None:
             timeout=300,
         )
         if done.returncode:
-            raise RuntimeError(f"prefect {' '.join(arguments[:2])} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+            raise RuntimeError(
+                f"prefect {' '.join(arguments[:2])} failed:\n{(done.stdout + done.stderr)[-2000:]}"
+            )
 
 
 def _start_worker(home: Path, url: str, runs: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--limit", str(runs), "--name", POOL]
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "worker",
+        "start",
+        "--pool",
+        POOL,
+        "--limit",
+        str(runs),
+        "--name",
+        POOL,
+    ]
     log = home / "worker.log"
     with log.open("ab") as output:
         began = output.tell()
-        worker = subprocess.Popen(command, env=_environment(url), stdout=output, stderr=output, start_new_session=True)
+        worker = subprocess.Popen(
+            command, env=_environment(url), stdout=output, stderr=output, start_new_session=True
+        )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and worker.poll() is None:
         if b"started" in log.read_bytes()[began:]:

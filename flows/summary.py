@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.doctor import Finding
-from flows.settings import DistillSettings
-from trajectories.export import Version
-from trajectories.store import Store
+from medaction.flows.doctor import Finding
+from medaction.flows.settings import DistillSettings
+from medaction.trajectories.export import Version
+from medaction.trajectories.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,10 @@ REPORT = (
         from current_trajectories join verdicts using (trajectory_id) group by all order by trajectories desc, status, reason
         """,
     ),
-    Query("Turns, by fate", "select fate, count(*) as turns from turn_fates group by all order by turns desc, fate"),
+    Query(
+        "Turns, by fate",
+        "select fate, count(*) as turns from turn_fates group by all order by turns desc, fate",
+    ),
     Query(
         "Teachers",
         """
@@ -178,7 +181,10 @@ REPORT = (
         """,
         "The same tests and leading hypotheses turn by turn, from the same start: little is learnt from the second one.",
     ),
-    Query("Linking", 'select kind, graph, "method", count(*) as texts from links group by all order by all'),
+    Query(
+        "Linking",
+        'select kind, graph, "method", count(*) as texts from links group by all order by all',
+    ),
     Query(
         "Failures",
         """
@@ -199,16 +205,20 @@ REPORT = (
 
 
 def publish_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
-    """Write summary.md, put funnel, teachers and the whole text on the flow run's page, and return the main tables.
+    """Write summary.md, put funnel, teachers and the whole text on the flow run's page, and return
+    the main tables.
 
-    Returns {'out': folder, 'funnel': rows, 'teachers': rows}, small enough to be a flow run's result.
+    Returns {'out': folder, 'funnel': rows, 'teachers': rows}, small enough to be a flow run's
+    result.
     """
     tables = {query.title: store.frame(query.sql) for query in (FUNNEL, *REPORT)}
     text = _markdown(tables, store, settings)
     (settings.out / "summary.md").write_text(text, encoding="utf-8")
     create_table_artifact(key="funnel", table=_plain(tables["Funnel"]), description=FUNNEL.note)
     create_table_artifact(
-        key="teachers", table=_plain(tables["Teachers"]), description="What became of each teacher's trajectories"
+        key="teachers",
+        table=_plain(tables["Teachers"]),
+        description="What became of each teacher's trajectories",
     )
     create_markdown_artifact(key="summary", markdown=text)
     return {
@@ -223,7 +233,9 @@ def publish_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
 def publish_version(version: Version) -> None:
     """Put the dataset's version and what it changes against the one before on the flow run's page."""
     if version.is_new:
-        told = ", ".join(f"{version.sum_of(what)} {what}" for what in ("added", "removed", "changed"))
+        told = ", ".join(
+            f"{version.sum_of(what)} {what}" for what in ("added", "removed", "changed")
+        )
         head = f"**Version {version.number}** in `{version.folder}`: {version.records} records; against the version before: {told}."
     else:
         head = f"**Version {version.number}** in `{version.folder}`: {version.records} records, unchanged."
@@ -237,7 +249,8 @@ SHOWN_CHANGES = 200
 
 
 def publish_checks(store: Store, out: Path) -> dict[str, Any]:
-    """Write checks.md, put the tables on the flow run's page, and return them: {'out', 'outcomes', 'checks', 'refused'}."""
+    """Write checks.md, put the tables on the flow run's page, and return them: {'out', 'outcomes',
+    'checks', 'refused'}."""
     tables = {query.title: store.frame(query.sql) for query in (OUTCOMES, CHECKS, REFUSED)}
     parts = [f"# Environments of {out}", ""]
     for query in (OUTCOMES, CHECKS, REFUSED):
@@ -275,16 +288,27 @@ def print_summary(summary: dict[str, Any]) -> None:
 def print_estimate(projected: dict[str, Any]) -> None:
     """The projection in the terminal, with the cases that it rests on."""
     console = _console()
-    console.print(f"{projected['cases']} cases, projected from {', '.join(projected['sample']) or 'none'}")
+    console.print(
+        f"{projected['cases']} cases, projected from {', '.join(projected['sample']) or 'none'}"
+    )
     _print_tables(console, {"estimate": projected["rows"]}, ("estimate",))
-    console.print("Low and high: as if every case were like the cheapest, or the dearest, of these. Hours: see --in-flight.")
+    console.print(
+        "Low and high: as if every case were like the cheapest, or the dearest, of these. Hours: see --in-flight."
+    )
 
 
 def print_findings(findings: Iterable[Finding]) -> bool:
     """What the doctor found, each as it is found; False when something is wrong."""
-    console, marks, right = _console(), {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[red]wrong[/]"}, True
+    console, marks, right = (
+        _console(),
+        {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[red]wrong[/]"},
+        True,
+    )
     for finding in findings:
-        console.print(f"{marks[finding.state]} [bold]{escape(finding.what)}[/]: {escape(finding.found)}", highlight=False)
+        console.print(
+            f"{marks[finding.state]} [bold]{escape(finding.what)}[/]: {escape(finding.found)}",
+            highlight=False,
+        )
         if finding.remedy:
             console.print(f"      → {escape(finding.remedy)}", highlight=False)
         right = right and finding.state != "wrong"
@@ -305,7 +329,9 @@ def _print_tables(console: Console, tables: dict[str, Any], titles: tuple[str, .
             for name in others:
                 table.add_column(name, overflow="fold")
             for row in rows:
-                table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
+                table.add_row(
+                    *("" if value is None else escape(str(value)) for value in row.values())
+                )
             console.print(table)
 
 
@@ -316,7 +342,10 @@ def _plain(frame: pl.DataFrame) -> list[dict[str, Any]]:
 def _markdown(tables: dict[str, pl.DataFrame], store: Store, settings: DistillSettings) -> str:
     parts = [f"# Distillation of {settings.cases}", ""]
     if store.evaluation_only:
-        parts += ["**Evaluation-only store: these cases are a benchmark. No dataset is written and export refuses.**", ""]
+        parts += [
+            "**Evaluation-only store: these cases are a benchmark. No dataset is written and export refuses.**",
+            "",
+        ]
     if any(teacher.embedded for teacher in settings.teachers):
         parts += [
             "The teachers named `kg-…` are the knowledge-graph clinician: no language model. They play on the graph on which DTC"
@@ -340,7 +369,10 @@ def _section(query: Query, frame: pl.DataFrame) -> list[str]:
 
 def _table(frame: pl.DataFrame) -> str:
     head = "| " + " | ".join(frame.columns) + " |\n|" + "---|" * len(frame.columns)
-    rows = ["| " + " | ".join("" if value is None else _cell(str(value)) for value in row) + " |" for row in frame.iter_rows()]
+    rows = [
+        "| " + " | ".join("" if value is None else _cell(str(value)) for value in row) + " |"
+        for row in frame.iter_rows()
+    ]
     return "\n".join([head, *rows])
 
 

@@ -1,6 +1,8 @@
-"""A base model of a third of a million random weights, made on the spot: with it a pipeline can be tried out where there is no GPU.
+"""A base model of a third of a million random weights, made on the spot: with it a pipeline can be
+tried out where there is no GPU.
 
-It knows nothing, and learns next to nothing in a few steps: its scores say that the way is whole, and nothing about data or methods.
+It knows nothing, and learns next to nothing in a few steps: its scores say that the way is whole,
+and nothing about data or methods.
 """
 
 import shutil
@@ -10,8 +12,15 @@ TINY = "tiny"
 """Names this model where a base model is asked for."""
 
 ROOT = Path(__file__).parent.parent
-# Its words are those of the prompts and of our own tables of tests and diseases, so that a name is a few tokens.
-TEXTS = ("clinicians/*.py", "clinicians/prompts/*.md", "kg/data/tests.csv", "kg/data/common_diseases.csv", "envs/data/*.txt")
+# Its words are those of the prompts and of our own tables of tests and diseases, so that a name is
+# a few tokens.
+TEXTS = (
+    "clinicians/*.py",
+    "clinicians/prompts/*.md",
+    "kg/data/tests.csv",
+    "kg/data/common_diseases.csv",
+    "envs/data/*.txt",
+)
 VOCABULARY = 4096
 
 CHATML = (
@@ -21,7 +30,8 @@ CHATML = (
 
 
 def tiny_base(folder: Path) -> Path:
-    """Write the model (safetensors, tokenizer, chat template) to `folder`, the same one every time; leaves one that is there alone."""
+    """Write the model (safetensors, tokenizer, chat template) to `folder`, the same one every time;
+    leaves one that is there alone."""
     if (folder / "config.json").is_file():
         return folder
     import torch
@@ -32,7 +42,9 @@ def tiny_base(folder: Path) -> Path:
     files = [str(file) for pattern in TEXTS for file in sorted(ROOT.glob(pattern))]
     learnt.train(files, vocab_size=VOCABULARY, special_tokens=["<|im_start|>", "<|im_end|>"])
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=learnt._tokenizer, eos_token="<|im_end|>", additional_special_tokens=["<|im_start|>"]
+        tokenizer_object=learnt._tokenizer,
+        eos_token="<|im_end|>",
+        additional_special_tokens=["<|im_start|>"],
     )
     tokenizer.chat_template = CHATML
     config = LlamaConfig(

@@ -1,4 +1,5 @@
-"""The training flow: a dataset and a base model in, a fine-tuned model with its card and curves out.
+"""The training flow: a dataset and a base model in, a fine-tuned model with its card and curves
+out.
 
 Run as: medaction train --data runs/demo --base SmolLM2/ --out runs/model
 """
@@ -19,12 +20,12 @@ from prefect.artifacts import (
 )
 from rich.table import Table
 
-from flows.held_out import refuse_contaminated
-from flows.progress import console
-from flows.versions import code_version
-from training.launch import fit, lock, prepare_run
-from training.publish import publish
-from training.settings import NEEDED, ProcessDied, TrainSettings, installed
+from medaction.flows.held_out import refuse_contaminated
+from medaction.flows.progress import console
+from medaction.flows.versions import code_version
+from medaction.training.launch import fit, lock, prepare_run
+from medaction.training.publish import publish
+from medaction.training.settings import NEEDED, ProcessDied, TrainSettings, installed
 
 RETRIES = 2
 """How often processes that died are started again, each time from the newest whole checkpoint."""
@@ -32,9 +33,11 @@ RETRIES = 2
 
 @flow(name="train", flow_run_name="train {settings.base} to {settings.out}", persist_result=False)
 def train(settings: TrainSettings) -> dict[str, Any]:
-    """Check and tokenize, train, write the model. A rerun on the same folder goes on from the newest whole checkpoint.
+    """Check and tokenize, train, write the model. A rerun on the same folder goes on from the
+    newest whole checkpoint.
 
-    Raises TrainError with the remedy for what is refused, and ProcessDied when the processes die again and again.
+    Raises TrainError with the remedy for what is refused, and ProcessDied when the processes die
+    again and again.
     """
     installed()
     with lock(settings.out, settings.node_rank):
@@ -51,8 +54,15 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
     with console.status("checking and tokenizing"):
         refuse_contaminated(settings)
         report = prepare_run(settings)
-    rows = [{"": name, "records": report[name], "cases": report[f"{name}_cases"]} for name in ("train", "validation")]
-    create_table_artifact(key="training-data", table=rows, description=f"Tokens a record: {json.dumps(report['record'])}")
+    rows = [
+        {"": name, "records": report[name], "cases": report[f"{name}_cases"]}
+        for name in ("train", "validation")
+    ]
+    create_table_artifact(
+        key="training-data",
+        table=rows,
+        description=f"Tokens a record: {json.dumps(report['record'])}",
+    )
     told = f"{report['train']} records of {report['train_cases']} cases, {report['validation']} held out"
     console.print(
         f"{told}; {report['tokens']} tokens, {100 * report['target_share']:.0f} % of them targets; {report['steps']} steps"
@@ -71,14 +81,17 @@ def _died(task: Any, run: Any, state: Any) -> bool:
 
 @task(name="fit", retries=RETRIES, retry_delay_seconds=10, retry_condition_fn=_died)
 def fitting(settings: TrainSettings, report: dict[str, Any]) -> None:
-    progress = create_progress_artifact(0.0, "training", f"{settings.base}: {report.get('steps', '?')} steps")
+    progress = create_progress_artifact(
+        0.0, "training", f"{settings.base}: {report.get('steps', '?')} steps"
+    )
     log = get_run_logger()
 
     def tell(line: dict[str, Any]) -> None:
         words = _words(line)
         log.info(words)
         console.print(words)
-        update_progress_artifact(progress, progress=100 * line["step"] / line["steps"], description=words)  # type: ignore[arg-type]
+        share = 100 * line["step"] / line["steps"]
+        update_progress_artifact(progress, progress=share, description=words)  # type: ignore[arg-type]
 
     fit(settings, tell)
 
@@ -95,9 +108,13 @@ def _words(line: dict[str, Any]) -> str:
 @task(name="publish")
 def publishing(settings: TrainSettings, report: dict[str, Any]) -> dict[str, Any]:
     results = publish(settings, report, versions())
-    create_table_artifact(key="training-result", table=[{"": name, "value": value} for name, value in results.items()])
+    create_table_artifact(
+        key="training-result", table=[{"": name, "value": value} for name, value in results.items()]
+    )
     picture = base64.b64encode((settings.out / "curves.png").read_bytes()).decode()
-    create_markdown_artifact(key="training-curves", markdown=f"![curves](data:image/png;base64,{picture})")
+    create_markdown_artifact(
+        key="training-curves", markdown=f"![curves](data:image/png;base64,{picture})"
+    )
     return results
 
 

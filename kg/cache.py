@@ -1,4 +1,5 @@
-"""Folders of things that are slow to build, filled whole or not at all, however many processes build at once."""
+"""Folders of things that are slow to build, filled whole or not at all, however many processes
+build at once."""
 
 import os
 import shutil
@@ -13,7 +14,8 @@ def cache_folder() -> Path:
 
 
 def filled(folder: Path, fill: Callable[[Path], None]) -> Path:
-    """`folder`, which `fill` writes (into a draft beside it) if it is not there. Of several processes the first one's stands."""
+    """`folder`, which `fill` writes (into a draft beside it) if it is not there. Of several
+    processes the first one's stands."""
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

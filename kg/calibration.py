@@ -1,7 +1,8 @@
 """Choosing tau_RAC on a graph other than the paper's, in the way the paper chose 3 (appendix C).
 
-There the mean RAC of trajectories that reach the truth was 3.3 hops and the threshold 3, the nearest whole number; with 4 more was kept
-(78 % against 53 % of the data) and the trained model was worse. Hops mean other things on other graphs, so the 3 does not carry over.
+There the mean RAC of trajectories that reach the truth was 3.3 hops and the threshold 3, the
+nearest whole number; with 4 more was kept (78 % against 53 % of the data) and the trained model was
+worse. Hops mean other things on other graphs, so the 3 does not carry over.
 """
 
 from collections import defaultdict
@@ -12,14 +13,17 @@ from pathlib import Path
 import numpy as np
 
 FEW = 30
-"""Below so many RAC values of trajectories that reach the truth a proposal is hardly more than a guess."""
+"""Below so many RAC values of trajectories that reach the truth a proposal is hardly more than a
+guess."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredPath:
-    """A trajectory's path. rac: the known RAC of its turns t >= 2 in hops. reached: whether it ends with DTC 0, None: unknown.
+    """A trajectory's path. rac: the known RAC of its turns t >= 2 in hops. reached: whether it ends
+    with DTC 0, None: unknown.
 
-    unknown: how many of its turns t >= 2 have no RAC, because nothing changed or no distance is known.
+    unknown: how many of its turns t >= 2 have no RAC, because nothing changed or no distance is
+    known.
     """
 
     case_id: str
@@ -30,10 +34,12 @@ class ScoredPath:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """reached, missed: RAC values of trajectories that do and do not end on the truth. cases, paths: of those that do.
+    """reached, missed: RAC values of trajectories that do and do not end on the truth. cases,
+    paths: of those that do.
 
-    threshold: the proposal, in hops. low, high: 95 % bootstrap interval of the mean over cases. unknown: turns without a RAC in
-    trajectories that reach the truth. unscorable: trajectories of which it is not known whether they do.
+    threshold: the proposal, in hops. low, high: 95 % bootstrap interval of the mean over cases.
+    unknown: turns without a RAC in trajectories that reach the truth. unscorable: trajectories of
+    which it is not known whether they do.
     """
 
     reached: tuple[float, ...]
@@ -51,7 +57,8 @@ class Calibration:
         return float(np.mean(self.reached))
 
     def kept(self, threshold: float) -> tuple[float, float]:
-        """Which shares of the turns t >= 2 of trajectories that reach the truth, and of the others, have a RAC of at most this."""
+        """Which shares of the turns t >= 2 of trajectories that reach the truth, and of the others,
+        have a RAC of at most this."""
         return _share(self.reached, threshold), _share(self.missed, threshold)
 
 
@@ -85,7 +92,9 @@ def _interval(paths: Sequence[ScoredPath], samples: int, seed: int) -> tuple[flo
     of: dict[str, list[float]] = defaultdict(list)
     for path in paths:
         of[path.case_id] += path.rac
-    sums, counts = (np.array([function(values) for values in of.values() if values]) for function in (sum, len))
+    sums, counts = (
+        np.array([function(values) for values in of.values() if values]) for function in (sum, len)
+    )
     drawn = np.random.default_rng(seed).integers(0, len(sums), size=(samples, len(sums)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
@@ -109,12 +118,24 @@ def draw(found: Calibration, graph: str, path: Path) -> Path:
     ):
         if values:
             shares = np.histogram(values, bins=edges)[0] / len(values)
-            axes.bar(edges[:-1] + shift, 100 * shares, 0.24, align="edge", color=colour, label=f"{label} ({len(values)} turns)")
+            axes.bar(
+                edges[:-1] + shift,
+                100 * shares,
+                0.24,
+                align="edge",
+                color=colour,
+                label=f"{label} ({len(values)} turns)",
+            )
     axes.axvline(
-        found.mean, color="#2a6f97", linestyle=":", label=f"mean {found.mean:.2f} ({found.low:.2f} to {found.high:.2f})"
+        found.mean,
+        color="#2a6f97",
+        linestyle=":",
+        label=f"mean {found.mean:.2f} ({found.low:.2f} to {found.high:.2f})",
     )
     axes.axvline(found.threshold, color="black", label=f"proposed threshold {found.threshold:g}")
-    axes.set(xlabel=f"RAC in hops on {graph}", ylabel="% of turns from the second on", xlim=(0, top))
+    axes.set(
+        xlabel=f"RAC in hops on {graph}", ylabel="% of turns from the second on", xlim=(0, top)
+    )
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)

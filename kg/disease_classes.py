@@ -1,6 +1,8 @@
-"""Body system and disease type of a diagnosis, for the paper's Figure 6: by ICD-10-CM, by the words of its name, by its phenotypes.
+"""Body system and disease type of a diagnosis, for the paper's Figure 6: by ICD-10-CM, by the words
+of its name, by its phenotypes.
 
-No model is asked, and what none of the three tells stays ''. The vocabulary is that of `envs.composition`.
+No model is asked, and what none of the three tells stays ''. The vocabulary is that of
+`medaction.envs.composition`.
 """
 
 import re
@@ -9,20 +11,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from kg.hpo import load_hpo
-from kg.icd import load_icd
-from kg.linking import NODE_TYPES, Link, Linker
-from kg.names import normalise
-from kg.open_graphs import open_disease_graph
-from kg.readings import head
-from kg.tables import DATA, BadTable, parts, rows
+from medaction.kg.hpo import load_hpo
+from medaction.kg.icd import load_icd
+from medaction.kg.linking import NODE_TYPES, Link, Linker
+from medaction.kg.open_graphs import open_disease_graph
+from medaction.kg.readings import head
+from medaction.kg.tables import DATA, BadTable, parts, rows
+from medaction.words.names import normalise
 
 ICD_CLASSES = DATA / "icd_classes.csv"
-"""Chapters, blocks and codes of ICD-10-CM. A code without an entry has that of the nearest one above it in the tree."""
+"""Chapters, blocks and codes of ICD-10-CM. A code without an entry has that of the nearest one
+above it in the tree."""
 
 DISEASE_WORDS = DATA / "disease_words.csv"
-"""Words by kind: 'site' where a disease is, 'disease' what it is. A word may go on ('pulmon' is pulmonary) unless '$' ends it, and
-begins where a word begins unless '*' stands before it. Of diseases the first row that has one decides on the type."""
+"""Words by kind: 'site' where a disease is, 'disease' what it is. A word may go on ('pulmon' is
+pulmonary) unless '$' ends it, and begins where a word begins unless '*' stands before it. Of
+diseases the first row that has one decides on the type."""
 
 BRANCHES = {
     "HP:0001626": "Blood, Heart and Circulation",
@@ -46,16 +50,19 @@ BRANCHES = {
 
 NEOPLASM = "HP:0002664"
 LEAD = 1.5
-"""A disease is of the system that most of its phenotypes belong to if they weigh this many times those of the next one."""
+"""A disease is of the system that most of its phenotypes belong to if they weigh this many times
+those of the next one."""
 
 Classes = tuple[str, str]
 
 
 def classes_of(names: Sequence[str]) -> Classes:
-    """(body system, disease type) of one disease by its names, the true diagnosis first; '' for what no name tells.
+    """(body system, disease type) of one disease by its names, the true diagnosis first; '' for
+    what no name tells.
 
-    A name that is one of a disease in the open graph is told by ICD-10-CM; any other by its words, then by the more general
-    disease whose name it holds, by ICD-10-CM or by HPO. A later name only adds what the earlier ones did not tell.
+    A name that is one of a disease in the open graph is told by ICD-10-CM; any other by its words,
+    then by the more general disease whose name it holds, by ICD-10-CM or by HPO. A later name only
+    adds what the earlier ones did not tell.
     """
     system, kind = "", ""
     for name in names:
@@ -113,7 +120,8 @@ def _synonyms() -> dict[int | None, list[str]]:
 
 @cache
 def _codes() -> dict[str, str]:
-    """Normalised name -> code of ICD-10-CM; an official name wins over an inclusion term, a broader code over one below it."""
+    """Normalised name -> code of ICD-10-CM; an official name wins over an inclusion term, a broader
+    code over one below it."""
     tree = load_icd().values()
     synonyms = {normalise(name): code.code for code in reversed(tree) for name in code.synonyms}
     return synonyms | {normalise(code.name): code.code for code in reversed(tree)}
@@ -121,13 +129,22 @@ def _codes() -> dict[str, str]:
 
 @cache
 def _icd_classes() -> dict[str, Classes]:
-    """Code -> what ICD_CLASSES tells of it. Raises BadTable for a code that ICD-10-CM does not have or two classes of one."""
+    """Code -> what ICD_CLASSES tells of it. Raises BadTable for a code that ICD-10-CM does not have
+    or two classes of one."""
     found: dict[str, Classes] = {}
     for line, row in rows(ICD_CLASSES, ["codes", "body_system", "disease_type"]):
         for code in parts(row["codes"]):
             old = found.get(code, ("", ""))
-            if code not in load_icd() or (old[0] and row["body_system"]) or (old[1] and row["disease_type"]):
-                raise BadTable(ICD_CLASSES, line, f"{code!r} is no code of ICD-10-CM, or has a class in an earlier line")
+            if (
+                code not in load_icd()
+                or (old[0] and row["body_system"])
+                or (old[1] and row["disease_type"])
+            ):
+                raise BadTable(
+                    ICD_CLASSES,
+                    line,
+                    f"{code!r} is no code of ICD-10-CM, or has a class in an earlier line",
+                )
             found[code] = (old[0] or row["body_system"], old[1] or row["disease_type"])
     return found
 
@@ -141,13 +158,20 @@ class _Words:
 
 @cache
 def _word_rows() -> list[_Words]:
-    """DISEASE_WORDS. Raises BadTable for a row without words, of another kind, or that tells nothing."""
+    """DISEASE_WORDS. Raises BadTable for a row without words, of another kind, or that tells
+    nothing."""
     found = []
     for line, row in rows(DISEASE_WORDS, ["kind", "words", "body_system", "disease_type"]):
         words, classes = parts(row["words"]), (row["body_system"], row["disease_type"])
         if row["kind"] not in ("site", "disease") or not words or not any(classes):
-            raise BadTable(DISEASE_WORDS, line, "the kind is 'site' or 'disease', and words and a class are needed")
-        found.append(_Words(row["kind"] == "site", re.compile("|".join(map(_pattern, words))), classes))
+            raise BadTable(
+                DISEASE_WORDS,
+                line,
+                "the kind is 'site' or 'disease', and words and a class are needed",
+            )
+        found.append(
+            _Words(row["kind"] == "site", re.compile("|".join(map(_pattern, words))), classes)
+        )
     return found
 
 
@@ -158,21 +182,28 @@ def _pattern(word: str) -> str:
 
 
 def _by_words(text: str) -> Classes:
-    """The system of the first site that is named, else of the first row of diseases that has one; the type likewise."""
+    """The system of the first site that is named, else of the first row of diseases that has one;
+    the type likewise."""
     found = [(words, match) for words in _word_rows() if (match := words.pattern.search(text))]
-    sites = [(match.start(), -len(match[0]), words.classes[0]) for words, match in found if words.site]
+    sites = [
+        (match.start(), -len(match[0]), words.classes[0]) for words, match in found if words.site
+    ]
     diseases = [words.classes for words, _ in found if not words.site]
     system = min(sites)[2] if sites else next((system for system, _ in diseases if system), "")
     return system, next((kind for _, kind in diseases if kind), "")
 
 
 def _by_hpo(link: Link) -> Classes:
-    """By the organ systems of the linked phenotype, or of the linked disease's phenotypes if one of them leads."""
+    """By the organ systems of the linked phenotype, or of the linked disease's phenotypes if one of
+    them leads."""
     hpo = load_hpo()
     node_id = open_disease_graph().nodes.item(link.node, "node_id")
     kind = "Genetics/Birth Defects" if node_id.startswith("OMIM:") else ""
     if node_id in hpo.phenotypes:
-        weights, kind = dict.fromkeys(_systems(node_id), 1.0), "Cancers" if NEOPLASM in _above(node_id) else ""
+        weights, kind = (
+            dict.fromkeys(_systems(node_id), 1.0),
+            "Cancers" if NEOPLASM in _above(node_id) else "",
+        )
     else:
         weights = defaultdict(float)
         for phenotype, share in hpo.annotations.get(node_id, {}).items():

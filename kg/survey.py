@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import rustworkx as rx
 
-from kg.graph import Graph
+from medaction.kg.graph import Graph
 
 SAMPLE = 30
 """Nodes from which hops are counted; from each to all others."""
@@ -16,10 +16,12 @@ SAMPLE = 30
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """nodes: columns node_type, source, nodes. edges: columns x_type, y_type, edges. degrees: columns degree (a range), nodes.
+    """nodes: columns node_type, source, nodes. edges: columns x_type, y_type, edges. degrees:
+    columns degree (a range), nodes.
 
-    hops: columns from, to, hops (None: no path), pairs, share; counted from `SAMPLE` random nodes of a type to all of the other.
-    largest: nodes of the largest component. isolated: nodes without an edge.
+    hops: columns from, to, hops (None: no path), pairs, share; counted from `SAMPLE` random nodes
+    of a type to all of the other. largest: nodes of the largest component. isolated: nodes without
+    an edge.
     """
 
     nodes: pl.DataFrame
@@ -33,11 +35,19 @@ class Survey:
 def survey(graph: Graph, seed: int = 0) -> Survey:
     """Measure the graph. A few seconds for millions of edges."""
     kinds = graph.nodes["node_type"]
-    by_type = graph.nodes.group_by("node_type", "source").agg(pl.len().alias("nodes")).sort("nodes", descending=True)
-    ends = graph.edges.select(x_type=kinds.gather(graph.edges["x"]), y_type=kinds.gather(graph.edges["y"]))
+    by_type = (
+        graph.nodes.group_by("node_type", "source")
+        .agg(pl.len().alias("nodes"))
+        .sort("nodes", descending=True)
+    )
+    ends = graph.edges.select(
+        x_type=kinds.gather(graph.edges["x"]), y_type=kinds.gather(graph.edges["y"])
+    )
     low, high = pl.min_horizontal("x_type", "y_type"), pl.max_horizontal("x_type", "y_type")
     by_ends = (
-        ends.group_by(low.alias("x_type"), high.alias("y_type")).agg(pl.len().alias("edges")).sort("edges", descending=True)
+        ends.group_by(low.alias("x_type"), high.alias("y_type"))
+        .agg(pl.len().alias("edges"))
+        .sort("edges", descending=True)
     )
     present = set(kinds)
     pairs: list[tuple[str | None, str | None]] = [("disease", "disease"), ("test", "disease")]
@@ -65,7 +75,8 @@ def _range(k: int) -> str:
 
 
 def _hops(graph: Graph, start: str | None, end: str | None, seed: int) -> pl.DataFrame:
-    """Hops from a sample of the nodes of type `start` to all other nodes of type `end`; None: of any type."""
+    """Hops from a sample of the nodes of type `start` to all other nodes of type `end`; None: of
+    any type."""
     starts, ends = (_of_type(graph, kind) for kind in (start, end))
     counted: Counter[int | None] = Counter()
     for node in np.random.default_rng(seed).permutation(starts)[:SAMPLE].tolist():
@@ -81,7 +92,13 @@ def _hops(graph: Graph, start: str | None, end: str | None, seed: int) -> pl.Dat
         for depth, count in sorted(counted.items(), key=lambda item: (item[0] is None, item[0]))
         if count
     ]
-    schema = {"from": pl.String, "to": pl.String, "hops": pl.Int64, "pairs": pl.Int64, "share": pl.String}
+    schema = {
+        "from": pl.String,
+        "to": pl.String,
+        "hops": pl.Int64,
+        "pairs": pl.Int64,
+        "share": pl.String,
+    }
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 

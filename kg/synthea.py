@@ -1,4 +1,5 @@
-"""Which tests the Synthea patient simulator orders for which condition: the only disease-test links that ship in a package."""
+"""Which tests the Synthea patient simulator orders for which condition: the only disease-test links
+that ship in a package."""
 
 import json
 import re
@@ -6,14 +7,15 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from kg.hpo import package_folder
+from medaction.kg.hpo import package_folder
 
 _KIND = re.compile(r"\s*\((procedure|disorder|finding|situation)\)$")
 
 
 @cache
 def load_reasons() -> tuple[tuple[str, str], ...]:
-    """(procedure, disorder) pairs by their SNOMED names: each procedure that a module performs because of a disorder.
+    """(procedure, disorder) pairs by their SNOMED names: each procedure that a module performs
+    because of a disorder.
 
     Procedures here are tests and treatments alike; the caller keeps those it knows to be tests.
     """
@@ -22,7 +24,8 @@ def load_reasons() -> tuple[tuple[str, str], ...]:
 
 @cache
 def loinc_names() -> dict[str, str]:
-    """LOINC code -> the name that Synthea's modules show for it, for the about 420 codes that they use."""
+    """LOINC code -> the name that Synthea's modules show for it, for the about 420 codes that they
+    use."""
     found: dict[str, str] = {}
     waiting: list[Any] = list(_modules())
     while waiting:
@@ -30,7 +33,9 @@ def loinc_names() -> dict[str, str]:
         if isinstance(item, dict):
             if item.get("system") == "LOINC" and item.get("display"):
                 name = found.setdefault(item["code"], item["display"])
-                found[item["code"]] = min(name, item["display"])  # whatever the order of the modules
+                found[item["code"]] = min(
+                    name, item["display"]
+                )  # whatever the order of the modules
             waiting += item.values()
         elif isinstance(item, list):
             waiting += item
@@ -44,7 +49,11 @@ def _modules() -> tuple[dict[str, Any], ...]:
 
 
 def _pairs(states: dict[str, dict]) -> Iterator[tuple[str, str]]:
-    disorders = {name: state["codes"][0]["display"] for name, state in states.items() if state["type"] == "ConditionOnset"}
+    disorders = {
+        name: state["codes"][0]["display"]
+        for name, state in states.items()
+        if state["type"] == "ConditionOnset"
+    }
     disorders |= {
         state["assign_to_attribute"]: disorders[name]
         for name, state in states.items()

@@ -1,4 +1,5 @@
-"""The curated tables in kg/data: CSV with a header, "|" between the parts of a field, errors that name file and line."""
+"""The curated tables in kg/data: CSV with a header, "|" between the parts of a field, errors that
+name file and line."""
 
 import csv
 from collections.abc import Iterator
@@ -6,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from kg.names import normalise
+from medaction.words.names import normalise
 
 DATA = Path(__file__).parent / "data"
 COMMON_DISEASES = DATA / "common_diseases.csv"
@@ -64,15 +65,22 @@ def _common_disease(line: int, row: dict[str, str]) -> CommonDisease:
         findings = {label.strip(): float(share) for label, share in pairs}
         weight = float(row["weight"])
     except ValueError as error:
-        raise BadTable(COMMON_DISEASES, line, f"{row['name']!r}: findings are 'label:share', weight is a number") from error
+        raise BadTable(
+            COMMON_DISEASES,
+            line,
+            f"{row['name']!r}: findings are 'label:share', weight is a number",
+        ) from error
     if not normalise(row["name"]) or not all(0 < share <= 1 for share in findings.values()):
-        raise BadTable(COMMON_DISEASES, line, f"{row['name']!r}: a name is missing or a share is not in 0..1")
+        raise BadTable(
+            COMMON_DISEASES, line, f"{row['name']!r}: a name is missing or a share is not in 0..1"
+        )
     return CommonDisease(row["name"].strip(), parts(row["synonyms"]), weight, findings, line)
 
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Another name of a node of this type: an abbreviation in its usual meaning, a lay name, an eponym."""
+    """Another name of a node of this type: an abbreviation in its usual meaning, a lay name, an
+    eponym."""
 
     alias: str
     name: str
@@ -91,6 +99,10 @@ def aliases() -> list[Alias]:
     for entry in found:
         key = (normalise(entry.alias), entry.type)
         if not key[0] or not entry.name or entry.type not in ("disease", "test") or key in seen:
-            raise BadTable(ALIASES, entry.line, f"{entry.alias!r} is empty, given twice, or not of type disease or test")
+            raise BadTable(
+                ALIASES,
+                entry.line,
+                f"{entry.alias!r} is empty, given twice, or not of type disease or test",
+            )
         seen.add(key)
     return found

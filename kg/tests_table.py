@@ -1,12 +1,13 @@
-"""The curated table of tests: what each can show and which diseases it confirms. Written by hand, checked on loading."""
+"""The curated table of tests: what each can show and which diseases it confirms. Written by hand,
+checked on loading."""
 
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from kg.names import normalise
-from kg.tables import DATA, BadTable, parts, rows
+from medaction.kg.tables import DATA, BadTable, parts, rows
+from medaction.words.names import normalise
 
 Category = Literal["laboratory", "imaging", "procedure", "physiologic", "pathology"]
 PATH = DATA / "tests.csv"
@@ -15,7 +16,8 @@ COLUMNS = ["test", "synonyms", "category", "finds", "diseases"]
 
 @dataclass(frozen=True, slots=True)
 class TestEntry:
-    """One test. `finds` are HPO labels of what it can show, `diseases` names of what it is used to confirm, `line` its line."""
+    """One test. `finds` are HPO labels of what it can show, `diseases` names of what it is used to
+    confirm, `line` its line."""
 
     name: str
     synonyms: tuple[str, ...]
@@ -39,9 +41,11 @@ def tests_table() -> list[TestEntry]:
 
 
 def read_tests(path: Path) -> list[TestEntry]:
-    """Read a table of tests. Raises BadTable for a wrong header, category or field, or for a name that two tests share.
+    """Read a table of tests. Raises BadTable for a wrong header, category or field, or for a name
+    that two tests share.
 
-    Whether `finds` and `diseases` are known names is checked where the graph is built, with the same kind of error.
+    Whether `finds` and `diseases` are known names is checked where the graph is built, with the
+    same kind of error.
     """
     entries = [_entry(path, line, row) for line, row in rows(path, COLUMNS)]
     owners: dict[str, str] = {}
@@ -58,7 +62,9 @@ def _entry(path: Path, line: int, row: dict[str, str]) -> TestEntry:
     if not normalise(name):
         raise BadTable(path, line, "the test has no name")
     if category not in get_args(Category):
-        raise BadTable(path, line, f"{category!r} is no category; use one of {', '.join(get_args(Category))}")
+        raise BadTable(
+            path, line, f"{category!r} is no category; use one of {', '.join(get_args(Category))}"
+        )
     if not finds and not diseases:
         raise BadTable(path, line, f"{name!r} finds nothing and confirms nothing")
     return TestEntry(name, synonyms, cast(Category, category), finds, diseases, line)

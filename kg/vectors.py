@@ -1,6 +1,7 @@
 """Vectors of names, and the FAISS index of a graph's names, both kept on disk.
 
-Vectors are kept by name, so that after a change of tables or graphs only new names are encoded; an index by graph and names.
+Vectors are kept by name, so that after a change of tables or graphs only new names are encoded; an
+index by graph and names.
 """
 
 import hashlib
@@ -14,9 +15,9 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from kg.cache import filled
-from kg.encoder import LinkingEncoder
-from kg.open_graphs import cache_folder
+from medaction.kg.cache import filled
+from medaction.kg.encoder import LinkingEncoder
+from medaction.kg.open_graphs import cache_folder
 
 log = logging.getLogger("medaction")
 
@@ -24,7 +25,8 @@ _CHUNK = 2048
 
 
 def index_of(graph: str, names: list[str], encoder: LinkingEncoder) -> faiss.Index:
-    """The index of these names, row for row, read from disk if it is there. `graph`: the name under which it is kept."""
+    """The index of these names, row for row, read from disk if it is there. `graph`: the name under
+    which it is kept."""
     key = hashlib.sha256(json.dumps([encoder.key, names]).encode()).hexdigest()[:12]
 
     def write(draft: Path) -> None:
@@ -33,7 +35,9 @@ def index_of(graph: str, names: list[str], encoder: LinkingEncoder) -> faiss.Ind
         faiss.write_index(index, str(draft / "names.faiss"))
         (draft / "names.json").write_text(json.dumps(names), encoding="utf-8")
 
-    return faiss.read_index(str(filled(cache_folder() / "indices" / f"{_plain(graph)}-{key}", write) / "names.faiss"))
+    return faiss.read_index(
+        str(filled(cache_folder() / "indices" / f"{_plain(graph)}-{key}", write) / "names.faiss")
+    )
 
 
 def _plain(name: str) -> str:
@@ -42,7 +46,8 @@ def _plain(name: str) -> str:
 
 
 def cached_vectors(names: list[str], encoder: LinkingEncoder) -> np.ndarray:
-    """The names' vectors, float32 (len(names), dimension), row for row. Names not yet in the cache are encoded and added to it."""
+    """The names' vectors, float32 (len(names), dimension), row for row. Names not yet in the cache
+    are encoded and added to it."""
     path = cache_folder() / f"vectors-{encoder.key}.npz"
     known = _read(path)
     missing = [name for name in dict.fromkeys(names) if name not in known]
@@ -53,7 +58,9 @@ def cached_vectors(names: list[str], encoder: LinkingEncoder) -> np.ndarray:
             known |= zip(chunk, encoder.names(chunk).astype(np.float16), strict=True)
             log.info("encoded %d of %d names", start + len(chunk), len(missing))
         _write(path, known)
-    return np.array([known[name] for name in names], dtype=np.float32).reshape(-1, encoder.dimension)
+    return np.array([known[name] for name in names], dtype=np.float32).reshape(
+        -1, encoder.dimension
+    )
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -64,7 +71,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _write(path: Path, known: dict[str, np.ndarray]) -> None:
-    """Whole or not at all. Of two processes that write at once the later one stands; what the other added is encoded again."""
+    """Whole or not at all. Of two processes that write at once the later one stands; what the other
+    added is encoded again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as draft:
         np.savez(draft, names=np.array(list(known)), vectors=np.array(list(known.values())))

@@ -1,7 +1,9 @@
-"""The units of retry: one Prefect task a case and stage, named after the case; its work is one Ray task.
+"""The units of retry: one Prefect task a case and stage, named after the case; its work is one Ray
+task.
 
-The Prefect task only waits for Ray (143 tasks a second were measured this way, against 10 with Prefect's own Ray task runner),
-takes records and returns records, and touches no file: the flow's process is the only writer.
+The Prefect task only waits for Ray (143 tasks a second were measured this way, against 10 with
+Prefect's own Ray task runner), takes records and returns records, and touches no file: the flow's
+process is the only writer.
 """
 
 import asyncio
@@ -14,23 +16,26 @@ import ray
 from prefect import task
 from prefect.states import Failed, State
 
-from clinicians.gold import GOLD_VERSION, reconstruct
-from clinicians.llm import CallSettings, ModelError, complete, configure, forget, on_trial
-from clinicians.make import make_clinician
-from clinicians.reply import MalformedReply
-from clinicians.teacher import Teacher
-from envs.build import build_environment
-from envs.extraction import Complete, make_extractor
-from envs.menu_choice import make_chooser
-from envs.oracle import Oracle
-from envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
-from kg.encoder import load_encoder
-from kg.graph import hops
-from kg.linking import aliases_of_tests
-from kg.metrics import dtc
-from tasks.rollout import Distance, Played, TreePlan, play_tree
-from tasks.scoring import disease_linker, true_name
-from trajectories.records import Failure, RolloutSpec, Trajectory, Usage, now
+from medaction.clinicians.gold import GOLD_VERSION, reconstruct
+from medaction.clinicians.make import make_clinician
+from medaction.envs.build import build_environment
+from medaction.envs.extraction import Complete, make_extractor
+from medaction.envs.menu_choice import make_chooser
+from medaction.envs.oracle import Oracle
+from medaction.envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
+from medaction.envs.rewards import true_name
+from medaction.kg.encoder import load_encoder
+from medaction.kg.graph import hops
+from medaction.kg.linking import aliases_of_tests
+from medaction.kg.metrics import dtc
+from medaction.llm.calls import CallSettings, ModelError, complete, configure, forget, on_trial
+from medaction.llm.replies import MalformedReply
+from medaction.llm.teacher import Teacher
+from medaction.llm.usage import Usage
+from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
+from medaction.trajectories.rollout import Played, play_tree
+from medaction.trajectories.scoring import disease_linker
+from medaction.trajectories.tree import Distance, TreePlan
 
 # A Ray worker that dies takes its case with it; Ray starts the case again by itself, this often.
 RESTARTS = 3
@@ -51,7 +56,8 @@ RETRIES: dict[str, Any] = {
 
 
 def ray_result(reference: ray.ObjectRef) -> Any:
-    """The Ray task's result. An error of our own code comes as itself, not wrapped in a page of Ray's."""
+    """The Ray task's result. An error of our own code comes as itself, not wrapped in a page of
+    Ray's."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
@@ -61,7 +67,8 @@ def ray_result(reference: ray.ObjectRef) -> Any:
 class Meter:
     """A model as a plain function of messages and schema, that adds up what its calls used.
 
-    Called from a thread beside a running event loop it is given that loop: a process has one ledger, for one loop at a time.
+    Called from a thread beside a running event loop it is given that loop: a process has one
+    ledger, for one loop at a time.
     """
 
     def __init__(self, model: Teacher, loop: asyncio.AbstractEventLoop | None = None):
@@ -72,7 +79,11 @@ class Meter:
     def __call__(self, messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str:
         asking = complete(self.model, messages, schema)
         try:
-            text, used = asyncio.run_coroutine_threadsafe(asking, self.loop).result() if self.loop else asyncio.run(asking)
+            text, used = (
+                asyncio.run_coroutine_threadsafe(asking, self.loop).result()
+                if self.loop
+                else asyncio.run(asking)
+            )
         except (ModelError, MalformedReply) as error:
             self.usage += error.usage
             raise
@@ -81,7 +92,9 @@ class Meter:
 
 
 @ray.remote(max_retries=RESTARTS)
-def _build(report: CaseReport, extractor: Teacher | None, min_tests: int, calls: CallSettings) -> tuple[Built, Usage]:
+def _build(
+    report: CaseReport, extractor: Teacher | None, min_tests: int, calls: CallSettings
+) -> tuple[Built, Usage]:
     if extractor is None:
         return build_environment(report, None, min_tests), Usage()
     configure(calls)
@@ -92,18 +105,24 @@ def _build(report: CaseReport, extractor: Teacher | None, min_tests: int, calls:
         if built.refusal:  # a retry must not get the same replies from the call cache
             forget(asked)
     except (ModelError, MalformedReply) as error:
-        built = Built(None, BadCase(type(error).__name__, str(error)[:2000], report.case_id, report.path))
+        built = Built(
+            None, BadCase(type(error).__name__, str(error)[:2000], report.case_id, report.path)
+        )
     return built, meter.usage
 
 
 @task(task_run_name="environment: {case_id}", **RETRIES)
 def environment_of_case(case_id: str, work: tuple) -> Any:
-    """Stage 1 for one case. `work` are the arguments of `_build`, in `quote`: Prefect neither walks through them nor links tasks by them.
+    """Stage 1 for one case. `work` are the arguments of `_build`, in `quote`: Prefect neither walks
+    through them nor links tasks by them.
 
-    The result is (Built, Usage of the extractor); a refused case is a failed task with the refusal as its message.
+    The result is (Built, Usage of the extractor); a refused case is a failed task with the refusal
+    as its message.
     """
     built, usage = ray_result(_build.remote(*work))
-    return Failed(message=str(built.refusal), data=(built, usage)) if built.refusal else (built, usage)
+    return (
+        Failed(message=str(built.refusal), data=(built, usage)) if built.refusal else (built, usage)
+    )
 
 
 @cache
@@ -113,13 +132,17 @@ def _encoder():
 
 
 def oracle_of(environment: ClinicalEnvironment, model: Complete | None = None) -> Oracle:
-    """The environment's oracle: the test graph's synonyms, the small encoder, and at last the model, if one is given."""
+    """The environment's oracle: the test graph's synonyms, the small encoder, and at last the
+    model, if one is given."""
     choose = make_chooser(model) if model else None
-    return Oracle(environment.menu, aliases_of_tests(), lambda texts: _encoder().encode(texts), choose=choose)
+    return Oracle(
+        environment.menu, aliases_of_tests(), lambda texts: _encoder().encode(texts), choose=choose
+    )
 
 
 def distance_of(environment: ClinicalEnvironment, plan: TreePlan) -> Distance | None:
-    """DTC of a diagnosis in this environment, for launch points by DTC; None for the other strategies."""
+    """DTC of a diagnosis in this environment, for launch points by DTC; None for the other
+    strategies."""
     if plan.launch != "dtc":
         return None
 
@@ -153,7 +176,9 @@ def _play(
     async def play_it() -> Played:
         meter = Meter(oracle, asyncio.get_running_loop()) if oracle else None
         answers = oracle_of(environment, meter)
-        played = await play_tree(environment, plan, tree, skip, clinicians, answers, code_version, distance)
+        played = await play_tree(
+            environment, plan, tree, skip, clinicians, answers, code_version, distance
+        )
         return replace(played, oracle_usage=meter.usage) if meter else played
 
     return asyncio.run(play_it())
@@ -161,7 +186,8 @@ def _play(
 
 @task(task_run_name="rollouts: {case_id}", **RETRIES)
 def rollouts_of_case(case_id: str, cpus: float, work: tuple) -> Any:
-    """Stage 2 for one case: everything missing of its tree, as Played; failed if any of its rollouts failed.
+    """Stage 2 for one case: everything missing of its tree, as Played; failed if any of its
+    rollouts failed.
 
     `work` are the arguments of `_play`, submitted in `quote`.
     """
@@ -169,7 +195,8 @@ def rollouts_of_case(case_id: str, cpus: float, work: tuple) -> Any:
 
 
 def state_of(played: Played) -> Any:
-    """A case's rollouts as the state of its task: failed, with the first reason, if any of them failed; what did succeed is with it."""
+    """A case's rollouts as the state of its task: failed, with the first reason, if any of them
+    failed; what did succeed is with it."""
     if played.failures:
         first = played.failures[0]
         count = len(played.failures)
@@ -179,7 +206,8 @@ def state_of(played: Played) -> Any:
 
 
 def cpus_of_case(teachers: Sequence[Teacher]) -> float:
-    """A language model answers elsewhere, so that many cases can wait on one CPU; the knowledge-graph clinician computes here."""
+    """A language model answers elsewhere, so that many cases can wait on one CPU; the
+    knowledge-graph clinician computes here."""
     return 1.0 if any(teacher.embedded for teacher in teachers) else 0.25
 
 
@@ -207,6 +235,11 @@ def _reconstruct(
 
 @task(task_run_name="gold: {case_id}", **RETRIES)
 def gold_of_case(case_id: str, work: tuple) -> Any:
-    """The gold trajectory of one case, reconstructed from its report; a Failure fails the task. `work`: arguments of `_reconstruct`."""
+    """The gold trajectory of one case, reconstructed from its report; a Failure fails the task.
+    `work`: arguments of `_reconstruct`."""
     written: Trajectory | Failure = ray_result(_reconstruct.remote(*work))
-    return Failed(message=written.message[:500], data=written) if isinstance(written, Failure) else written
+    return (
+        Failed(message=written.message[:500], data=written)
+        if isinstance(written, Failure)
+        else written
+    )

@@ -1,8 +1,9 @@
 """The limits and budgets of a run, kept by one Ray actor for all of its worker processes.
 
-A process talks to the actor in batches: what piles up while one message is under way goes with the next, and calls that
-have ended are reported together with the next call that begins, or a tenth of a second later. So a call costs at most one message.
-A call begins only when the actor has allowed it, hence a budget is overshot by the calls under way at most.
+A process talks to the actor in batches: what piles up while one message is under way goes with the
+next, and calls that have ended are reported together with the next call that begins, or a tenth of
+a second later. So a call costs at most one message. A call begins only when the actor has allowed
+it, hence a budget is overshot by the calls under way at most.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from uuid import uuid4
 
 import ray
 
-from clinicians.limits import SILENT_S, Answer, Ask, Book, Ended
+from medaction.llm.limits import SILENT_S, Answer, Ask, Book, Ended
 
 REPORT_S = 0.1
 SIGN_OF_LIFE_S = SILENT_S / 6
@@ -21,7 +22,8 @@ SIGN_OF_LIFE_S = SILENT_S / 6
 
 class _Keeper:
     def __init__(self, spent_usd: Mapping[str, float]):
-        # An actor that Ray had to start anew has lost what the run spent: a budget that cannot be kept counts as spent.
+        # An actor that Ray had to start anew has lost what the run spent: a budget that cannot be
+        # kept counts as spent.
         self._lost = ray.get_runtime_context().was_current_actor_reconstructed
         self._book = Book(spent_usd)
 
@@ -35,10 +37,12 @@ class _Keeper:
 
 
 class RayLedger:
-    """A ledger that can be handed to Ray tasks, for one event loop at a time. The actor ends with the last handle to it.
+    """A ledger that can be handed to Ray tasks, for one event loop at a time. The actor ends with
+    the last handle to it.
 
-    Calls raise ray.exceptions.RayError when the actor cannot be had. Ray starts a lost one anew; teachers with a budget
-    make no more calls then, until the next run has read from the store what they spent.
+    Calls raise ray.exceptions.RayError when the actor cannot be had. Ray starts a lost one anew;
+    teachers with a budget make no more calls then, until the next run has read from the store what
+    they spent.
     """
 
     def __init__(self, keeper: Any):
@@ -52,7 +56,8 @@ class RayLedger:
 
     @classmethod
     def start(cls, spent_usd: Mapping[str, float] | None = None) -> "RayLedger":
-        """A new actor. `spent_usd` is what earlier runs spent, by teacher: it counts towards their budgets."""
+        """A new actor. `spent_usd` is what earlier runs spent, by teacher: it counts towards their
+        budgets."""
         keeper: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Keeper)
         return cls(keeper.remote(dict(spent_usd or {})))
 
@@ -101,7 +106,9 @@ class RayLedger:
             asks, self._asks = self._asks, []
             ended, self._ended = self._ended, []
             try:
-                answers = await self._keeper.exchange.remote(self._worker, [ask for ask, _ in asks], ended)
+                answers = await self._keeper.exchange.remote(
+                    self._worker, [ask for ask, _ in asks], ended
+                )
             except ray.exceptions.RayError as error:
                 self._ended = ended + self._ended
                 for _, future in asks:

@@ -1,4 +1,5 @@
-"""One real Prefect server and one real Ray for the whole session, on loopback; the server's database is its own and empty."""
+"""One real Prefect server and one real Ray for the whole session, on loopback; the server's
+database is its own and empty."""
 
 import os
 import secrets
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.services import prefect_api
+from medaction.flows.services import prefect_api
 
 REPOSITORY = Path(__file__).parent.parent
 SAMPLES = REPOSITORY / "examples" / "cases"
@@ -17,7 +18,8 @@ SHARED = REPOSITORY.parent / "shared" / "data"
 
 
 def shared_data(name: str) -> Path:
-    """A file or folder of the real data beside the repository; the test is skipped where it is not there."""
+    """A file or folder of the real data beside the repository; the test is skipped where it is not
+    there."""
     path = SHARED / name
     if not path.exists():
         pytest.skip(f"the real data {name} is not beside the repository")
@@ -43,7 +45,9 @@ def ray_cluster() -> Iterator[dict[str, str]]:
     """The environment that joins it."""
     secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", RAY], env=os.environ | secret, stdin=pipe, stdout=pipe, text=True) as cluster:
+    with subprocess.Popen(
+        [sys.executable, "-c", RAY], env=os.environ | secret, stdin=pipe, stdout=pipe, text=True
+    ) as cluster:
         assert cluster.stdin
         assert cluster.stdout
         yield secret | {"RAY_ADDRESS": cluster.stdout.readline().strip()}
@@ -56,16 +60,24 @@ def run_environment(
 ) -> dict[str, str]:
     """The environment of a `medaction` process in a test, with a call cache of the session's own."""
     calls = tmp_path_factory.mktemp("calls")
-    return os.environ | ray_cluster | {"PREFECT_API_URL": prefect_server, "MEDACTION_CALL_CACHE": str(calls)}
+    return (
+        os.environ
+        | ray_cluster
+        | {"PREFECT_API_URL": prefect_server, "MEDACTION_CALL_CACHE": str(calls)}
+    )
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, run_environment: dict[str, str]) -> tuple[Path, Path]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, run_environment: dict[str, str]
+) -> tuple[Path, Path]:
     """(cases, out) of a finished run over three sample cases, for tests that leave it as it is."""
     from tests.runs import TEACHERS, medaction, sample_cases
 
     folder = tmp_path_factory.mktemp("finished")
     cases = sample_cases(folder / "cases", 1, 3, 7)
-    done = medaction(run_environment, "distill", "--cases", cases, "--out", folder / "out", *TEACHERS)
+    done = medaction(
+        run_environment, "distill", "--cases", cases, "--out", folder / "out", *TEACHERS
+    )
     assert done.returncode == 0, done.stderr
     return cases, folder / "out"

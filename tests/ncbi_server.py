@@ -1,4 +1,5 @@
-"""A real HTTP server on loopback that answers as NCBI's efetch and open-access service do, faults included."""
+"""A real HTTP server on loopback that answers as NCBI's efetch and open-access service do, faults
+included."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ EFETCH_PATH = "/entrez/eutils/efetch.fcgi"
 
 @dataclass(frozen=True)
 class Deposit:
-    """One article of the server: `xml` is the <article> element; `licence` None: not in the open access subset."""
+    """One article of the server: `xml` is the <article> element; `licence` None: not in the open
+    access subset."""
 
     xml: str
     licence: str | None = "CC BY"
@@ -49,11 +51,17 @@ class NCBIServer:
     async def answer(self, request: Request) -> Response:
         body = (await request.body()).decode()
         parameters = dict(request.query_params) | dict(parse_qsl(body))
-        asked = Asked(request.url.path, request.method, parameters, time.monotonic(), str(request.url))
+        asked = Asked(
+            request.url.path, request.method, parameters, time.monotonic(), str(request.url)
+        )
         self.asked.append(asked)
         if (instead := self.fault(asked, len(self.asked) - 1)) is not None:
             return instead
-        text = self._record(parameters["id"]) if request.url.path == OA_PATH else self._article(parameters)
+        text = (
+            self._record(parameters["id"])
+            if request.url.path == OA_PATH
+            else self._article(parameters)
+        )
         return Response(text, media_type="text/xml")
 
     def _record(self, pmcid: str) -> str:
@@ -61,7 +69,9 @@ class NCBIServer:
         if deposit is None:
             found = f"<error code=\"idDoesNotExist\">identifier '{pmcid}' does not exist</error>"
         elif deposit.licence is None:
-            found = f"<error code=\"idIsNotOpenAccess\">identifier '{pmcid}' is not Open Access</error>"
+            found = (
+                f"<error code=\"idIsNotOpenAccess\">identifier '{pmcid}' is not Open Access</error>"
+            )
         else:
             found = (
                 f'<records returned-count="1" total-count="1"><record id="{pmcid}" citation="J. 2016; 1:1" '
@@ -74,7 +84,11 @@ class NCBIServer:
         assert parameters["db"] == "pmc"
         assert parameters["retmode"] == "xml"
         deposit = self.deposits.get(f"PMC{parameters['id']}")
-        found = deposit.xml if deposit else f'<Reply Id="{parameters["id"]}" error="The following PMCID is not available"/>'
+        found = (
+            deposit.xml
+            if deposit
+            else f'<Reply Id="{parameters["id"]}" error="The following PMCID is not available"/>'
+        )
         doctype = '<!DOCTYPE pmc-articleset PUBLIC "-//NLM//DTD ARTICLE SET 2.0//EN" "https://dtd.nlm.nih.gov/ncbi/pmc/articleset.dtd">'
         return f'<?xml version="1.0" ?>{doctype}<pmc-articleset>{found}</pmc-articleset>'
 
@@ -89,9 +103,15 @@ def dropped() -> Response:
 
 
 @contextmanager
-def ncbi_server(deposits: dict[str, Deposit], fault: Fault = lambda _asked, _number: None) -> Iterator[NCBIServer]:
+def ncbi_server(
+    deposits: dict[str, Deposit], fault: Fault = lambda _asked, _number: None
+) -> Iterator[NCBIServer]:
     """Serve `deposits` on a free port of 127.0.0.1; `url` is what MEDACTION_NCBI_URL takes."""
     ours = NCBIServer(deposits, fault)
-    app = Starlette(routes=[Route(path, ours.answer, methods=["GET", "POST"]) for path in (OA_PATH, EFETCH_PATH)])
+    app = Starlette(
+        routes=[
+            Route(path, ours.answer, methods=["GET", "POST"]) for path in (OA_PATH, EFETCH_PATH)
+        ]
+    )
     with serving(app, log_level="critical") as ours.url:
         yield ours

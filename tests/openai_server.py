@@ -1,4 +1,5 @@
-"""A real OpenAI-compatible HTTP server on loopback whose replies a test scripts, and which keeps every request."""
+"""A real OpenAI-compatible HTTP server on loopback whose replies a test scripts, and which keeps
+every request."""
 
 import asyncio
 import time
@@ -17,7 +18,8 @@ from tests.serving import serving
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server answers. A `status` of 300 and more makes it an error with `text` as its message; `body` is sent as it is.
+    """What the server answers. A `status` of 300 and more makes it an error with `text` as its
+    message; `body` is sent as it is.
 
     `drop`: the connection is cut instead.
     """
@@ -36,7 +38,8 @@ class Reply:
 
 @dataclass
 class Asked:
-    """A request as it came in: the JSON body, the headers, the time (monotonic) and how many were under way, itself included."""
+    """A request as it came in: the JSON body, the headers, the time (monotonic) and how many were
+    under way, itself included."""
 
     body: dict[str, Any]
     headers: dict[str, str]
@@ -80,7 +83,9 @@ class OpenAIServer:
 
 
 def _completion(model: str, reply: Reply) -> dict[str, Any]:
-    message = {"role": "assistant", "content": reply.text} | ({"reasoning_content": reply.reasoning} if reply.reasoning else {})
+    message = {"role": "assistant", "content": reply.text} | (
+        {"reasoning_content": reply.reasoning} if reply.reasoning else {}
+    )
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",

@@ -2,19 +2,41 @@
 
 from typing import Any
 
-from envs.build import build_environment
-from envs.records import Answer, BadCase, Built, CaseReport, ClinicalEnvironment, DocumentedResult, DocumentedTest
-from trajectories.records import Hypothesis, RolloutSpec, Trajectory, Turn, Usage
-from trajectories.store import Store
+from medaction.envs.build import build_environment
+from medaction.envs.records import (
+    Answer,
+    BadCase,
+    Built,
+    CaseReport,
+    ClinicalEnvironment,
+    DocumentedResult,
+    DocumentedTest,
+)
+from medaction.envs.turns import Hypothesis, Turn
+from medaction.llm.usage import Usage
+from medaction.trajectories.records import RolloutSpec, Trajectory
+from medaction.trajectories.store import Store
 
 MENU = (
-    DocumentedTest("Complete blood count", "laboratory", "Hemoglobin 9.1 g/dL; platelets 410 x 10^9/L", ("CBC",)),
+    DocumentedTest(
+        "Complete blood count",
+        "laboratory",
+        "Hemoglobin 9.1 g/dL; platelets 410 x 10^9/L",
+        ("CBC",),
+    ),
     DocumentedTest("Chest radiograph", "imaging", "Bilateral hilar lymphadenopathy."),
 )
 
 
 def report(case_id: str = "case-1", text: str = "A report.") -> CaseReport:
-    return CaseReport(case_id, "case_json", 'A "title", with commas', text, path=f"{case_id}.json", licence="CC BY 4.0")
+    return CaseReport(
+        case_id,
+        "case_json",
+        'A "title", with commas',
+        text,
+        path=f"{case_id}.json",
+        licence="CC BY 4.0",
+    )
 
 
 def environment(case_id: str = "case-1", evaluation_only: bool = False) -> ClinicalEnvironment:
@@ -26,7 +48,9 @@ def environment(case_id: str = "case-1", evaluation_only: bool = False) -> Clini
 
 def turn(number: int, leader: str, tests: tuple[str, ...] = (), final: str | None = None) -> Turn:
     answers = tuple(
-        Answer(test, (DocumentedResult(MENU[0].name, MENU[0].result),), "synonym", 1.0) if test == "CBC" else Answer(test)
+        Answer(test, (DocumentedResult(MENU[0].name, MENU[0].result),), "synonym", 1.0)
+        if test == "CBC"
+        else Answer(test)
         for test in tests
     )
     return Turn(
@@ -36,7 +60,14 @@ def turn(number: int, leader: str, tests: tuple[str, ...] = (), final: str | Non
 
 
 def trajectory(spec: RolloutSpec, *turns: Turn) -> Trajectory:
-    return Trajectory(spec, turns, "diagnosed" if turns[-1].final_diagnosis else "turn_limit", 8, "prompt-1", "code-1")
+    return Trajectory(
+        spec,
+        turns,
+        "diagnosed" if turns[-1].final_diagnosis else "turn_limit",
+        8,
+        "prompt-1",
+        "code-1",
+    )
 
 
 def small_tree(case_id: str = "case-1") -> tuple[ClinicalEnvironment, Trajectory, Trajectory]:
@@ -44,9 +75,14 @@ def small_tree(case_id: str = "case-1") -> tuple[ClinicalEnvironment, Trajectory
     world = environment(case_id)
     spec = RolloutSpec(world.environment_id, case_id, "teacher-a", "schema", 0, "hash-1")
     root = trajectory(
-        spec, turn(1, "Tuberculosis", ("CBC", "PET")), turn(2, "Lymphoma", ("PET",)), turn(3, "Lymphoma", (), "Lymphoma")
+        spec,
+        turn(1, "Tuberculosis", ("CBC", "PET")),
+        turn(2, "Lymphoma", ("PET",)),
+        turn(3, "Lymphoma", (), "Lymphoma"),
     )
-    branch_spec = RolloutSpec(world.environment_id, case_id, "teacher-a", "schema", 0, "hash-1", root.trajectory_id, 1)
+    branch_spec = RolloutSpec(
+        world.environment_id, case_id, "teacher-a", "schema", 0, "hash-1", root.trajectory_id, 1
+    )
     return world, root, trajectory(branch_spec, turn(2, "Sarcoidosis", (), "Sarcoidosis"))
 
 

@@ -9,16 +9,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from medaction.trajectories.store import Store
 from tests.conftest import SAMPLES
-from trajectories.store import Store
 
 TEACHERS = ("--teacher", "kg-screening", "--teacher", "kg-targeted")
 
 
-def medaction(environment: dict[str, str], *arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+def medaction(
+    environment: dict[str, str], *arguments: object, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """The command run to its end, in `folder` if that is given."""
-    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
+    command = [sys.executable, "-m", "medaction.cli.main", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400
+    )
 
 
 def sample_cases(folder: Path, *numbers: int) -> Path:
@@ -48,9 +52,10 @@ def hashes(out: Path, table: str) -> dict[str, list[str]]:
 def medaction_process(
     home: Path, *arguments: object, environment: Mapping[str, str] = os.environ
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A `medaction` process under way, with its call cache in `home` and its words in `home`/medaction.log; killed at the end."""
+    """A `medaction` process under way, with its call cache in `home` and its words in
+    `home`/medaction.log; killed at the end."""
     environment = {**environment, "MEDACTION_CALL_CACHE": str(home / "calls")}
-    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "medaction.cli.main", *map(str, arguments)]
     with (
         (home / "medaction.log").open("ab") as words,
         subprocess.Popen(command, env=environment, stdout=words, stderr=words) as run,

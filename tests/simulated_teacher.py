@@ -1,10 +1,13 @@
-"""A teacher that is no model: an OpenAI-compatible server whose replies depend on the request alone, with faults on demand.
+"""A teacher that is no model: an OpenAI-compatible server whose replies depend on the request
+alone, with faults on demand.
 
-`python -m tests.simulated_teacher --log FILE [--port N] [--faults SEED]` serves it in a process of its own, that can be killed and
-started again at the same port; FILE gets a line for every request: a hash of it, and what it was answered with.
+`python -m tests.simulated_teacher --log FILE [--port N] [--faults SEED]` serves it in a process of
+its own, that can be killed and started again at the same port; FILE gets a line for every request:
+a hash of it, and what it was answered with.
 
-Every rollout has five turns: four order one test each, the fifth commits. The same request always gets the same reply, so that a run
-can be compared with another one, whatever happened in between and in whichever order the requests came.
+Every rollout has five turns: four order one test each, the fifth commits. The same request always
+gets the same reply, so that a run can be compared with another one, whatever happened in between
+and in whichever order the requests came.
 """
 
 import argparse
@@ -25,8 +28,21 @@ import uvicorn
 from tests.openai_server import Asked, OpenAIServer, Reply
 
 TURNS = 5
-TESTS = ("Complete blood count", "C-reactive protein", "Chest radiograph", "Serum creatinine", "Urinalysis")
-DISEASES = ("Sarcoidosis", "Tuberculosis", "Lymphoma", "Systemic lupus erythematosus", "Amyloidosis", "Crohn disease")
+TESTS = (
+    "Complete blood count",
+    "C-reactive protein",
+    "Chest radiograph",
+    "Serum creatinine",
+    "Urinalysis",
+)
+DISEASES = (
+    "Sarcoidosis",
+    "Tuberculosis",
+    "Lymphoma",
+    "Systemic lupus erythematosus",
+    "Amyloidosis",
+    "Crohn disease",
+)
 
 FAULTS = {
     "429": 0.05, "500": 0.02, "dropped": 0.01, "stalled": 0.01, "invalid": 0.03, "empty": 0.01, "cut off": 0.01,
@@ -39,7 +55,11 @@ def cases_in(folder: Path, count: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         drawn = random.Random(number)
-        age, weeks, hemoglobin = drawn.randint(18, 90), drawn.randint(2, 30), drawn.randint(70, 160) / 10
+        age, weeks, hemoglobin = (
+            drawn.randint(18, 90),
+            drawn.randint(2, 30),
+            drawn.randint(70, 160) / 10,
+        )
         results = (
             f"Hemoglobin {hemoglobin} g/dL; white cells {drawn.randint(3, 20)} x 10^9/L",
             f"{drawn.randint(1, 300)} mg/L (reference below 5)",
@@ -82,9 +102,14 @@ def answer(body: Mapping[str, Any]) -> str:
     return json.dumps(
         {
             "reasoning": f"In turn {number} the findings leave these two, and I weigh them against each other.",
-            "differential": [{"diagnosis": first, "confidence": sure}, {"diagnosis": second, "confidence": 20}],
+            "differential": [
+                {"diagnosis": first, "confidence": sure},
+                {"diagnosis": second, "confidence": 20},
+            ],
             "pivot": f"It is open {pivot}.",
-            "action": {"final_diagnosis": first} if commits else {"order_tests": [TESTS[number - 1]]},
+            "action": {"final_diagnosis": first}
+            if commits
+            else {"order_tests": [TESTS[number - 1]]},
         }
     )
 
@@ -99,22 +124,35 @@ def _record(asked: str) -> str:
         {
             "decision": decision,
             "action": {"final_diagnosis": what} if commits else {"order_tests": [what]},
-            "differential": [{"diagnosis": name, "confidence": int(percent)} for name, percent in named],
+            "differential": [
+                {"diagnosis": name, "confidence": int(percent)} for name, percent in named
+            ],
             "pivot": re.findall(r"settle (whether .*?)\. ", text)[0],
         }
     )
 
 
 def _hash(body: Mapping[str, Any]) -> str:
-    # What a turn is asked, without attempts at it: a repaired reply says what the first one would have said.
-    return hashlib.sha256(json.dumps([body["messages"][:2], body["model"]]).encode()).hexdigest() + str(body["seed"])
+    # What a turn is asked, without attempts at it: a repaired reply says what the first one would
+    # have said.
+    return hashlib.sha256(
+        json.dumps([body["messages"][:2], body["model"]]).encode()
+    ).hexdigest() + str(body["seed"])
 
 
 class Simulated:
-    """The server's script, with faults drawn by `faults` (a seed), the request and how often it came: None for no faults."""
+    """The server's script, with faults drawn by `faults` (a seed), the request and how often it
+    came: None for no faults."""
 
-    def __init__(self, log: Path, faults: int | None = None, stall_s: float = 30.0, after_s: float = 0.0):
-        self.log, self.faults, self.stall_s, self.after_s = log.open("a", buffering=1), faults, stall_s, after_s
+    def __init__(
+        self, log: Path, faults: int | None = None, stall_s: float = 30.0, after_s: float = 0.0
+    ):
+        self.log, self.faults, self.stall_s, self.after_s = (
+            log.open("a", buffering=1),
+            faults,
+            stall_s,
+            after_s,
+        )
         self.seen: Counter[str] = Counter()
 
     def __call__(self, asked: Asked, _: int) -> Reply:
@@ -146,7 +184,8 @@ class Simulated:
 
 
 class Failing:
-    """The simulated teacher; what it is asked about some cases fails in their own way while `broken`. Keeps whom it was asked about."""
+    """The simulated teacher; what it is asked about some cases fails in their own way while
+    `broken`. Keeps whom it was asked about."""
 
     def __init__(self, ways: dict[str, Reply]):
         self.ways, self.broken, self.asked_about = ways, True, list[str]()
@@ -160,8 +199,16 @@ class Failing:
 
 @contextmanager
 def simulated_teacher(log: Path, *arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """(process, api_base) of the server; killed at the end. Give `--port` to have it where an earlier one was."""
-    command = [sys.executable, "-m", "tests.simulated_teacher", "--log", str(log), *map(str, arguments)]
+    """(process, api_base) of the server; killed at the end. Give `--port` to have it where an
+    earlier one was."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.simulated_teacher",
+        "--log",
+        str(log),
+        *map(str, arguments),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout

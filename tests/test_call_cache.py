@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from clinicians.call_cache import CallCache, cache_key, default_folder
+from medaction.llm.call_cache import CallCache, cache_key, default_folder
 
 WRITER = """
 import sys
 from pathlib import Path
-from clinicians.call_cache import CallCache
+from medaction.llm.call_cache import CallCache
 cache, name, count = CallCache(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
 for number in range(count):
     cache.put(f"{name}-{number}", {"text": "x" * 2000, "number": number})
@@ -26,7 +26,11 @@ for number in range(count):
 
 
 def writer(folder: Path, name: str, count: int) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", WRITER, str(folder), name, str(count)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(folder), name, str(count)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_many_processes_at_once(tmp_path: Path) -> None:
@@ -59,7 +63,8 @@ def test_only_the_owner_reads_it(tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "calls.sqlite").write_bytes(b"nonsense" * 1000)
     with pytest.raises(
-        RuntimeError, match=r"calls\.sqlite cannot be used .* remove it, name another folder in MEDACTION_CALL_CACHE"
+        RuntimeError,
+        match=r"calls\.sqlite cannot be used .* remove it, name another folder in MEDACTION_CALL_CACHE",
     ):
         CallCache(tmp_path)
 
@@ -70,7 +75,9 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         CallCache(tmp_path / "file" / "calls")
 
 
-def test_a_damaged_row_is_a_miss_that_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_row_is_a_miss_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cache = CallCache(tmp_path)
     cache.put("k", {"text": "x"})
     with sqlite3.connect(cache.file) as database:
@@ -79,7 +86,9 @@ def test_a_damaged_row_is_a_miss_that_is_told(tmp_path: Path, caplog: pytest.Log
     assert "cannot be read" in caplog.text
 
 
-def test_a_reply_is_not_lost_when_it_cannot_be_stored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reply_is_not_lost_when_it_cannot_be_stored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cache = CallCache(tmp_path)
     cache._database.execute("PRAGMA max_page_count = 1")  # a full disk, to SQLite
     for number in range(20):

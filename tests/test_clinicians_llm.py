@@ -17,9 +17,13 @@ from typing import Any
 
 import pytest
 
-from clinicians import llm
-from clinicians.limits import LocalLedger
-from clinicians.llm import (
+from medaction.clinicians.language_model import LlmClinician
+from medaction.clinicians.make import make_clinician, prompt_version
+from medaction.envs.prompts import PROMPT_VERSIONS, messages
+from medaction.envs.reply import reply_schema
+from medaction.envs.turns import Observation, Turn
+from medaction.llm import calls as llm
+from medaction.llm.calls import (
     BudgetSpent,
     CallSettings,
     ModelError,
@@ -30,14 +34,12 @@ from clinicians.llm import (
     configure,
     on_trial,
 )
-from clinicians.llm_clinician import LlmClinician
-from clinicians.make import make_clinician, prompt_version
-from clinicians.prompts import PROMPT_VERSIONS, messages
-from clinicians.reply import MalformedReply, reply_schema
-from clinicians.teacher import Teacher
-from clinicians.transport import retry_after_s
+from medaction.llm.limits import LocalLedger
+from medaction.llm.replies import MalformedReply
+from medaction.llm.teacher import Teacher
+from medaction.llm.transport import retry_after_s
+from medaction.llm.usage import Usage
 from tests.openai_server import Asked, OpenAIServer, Reply, Script, openai_server
-from trajectories.records import Turn, Usage
 
 GOOD = json.dumps(
     {
@@ -61,20 +63,34 @@ def cached(tmp_path: Path) -> Iterator[CallSettings]:
 
 
 def teacher(server: OpenAIServer, **fields: Any) -> Teacher:
-    return Teacher.model_validate({"name": "t", "model": "openai/some-model", "api_base": server.url, **fields})
+    return Teacher.model_validate(
+        {"name": "t", "model": "openai/some-model", "api_base": server.url, **fields}
+    )
 
 
-def decide(script: Script, turns: tuple[Turn, ...] = (), t_max: int = 8, **fields: Any) -> tuple[Turn, list[Asked]]:
+def decide(
+    script: Script, turns: tuple[Turn, ...] = (), t_max: int = 8, **fields: Any
+) -> tuple[Turn, list[Asked]]:
     with openai_server(script) as server:
         clinician = make_clinician(teacher(server, **fields))
-        return asyncio.run(clinician.decide("A painful toe.", turns, t_max, seed=1234)), server.asked
+        return asyncio.run(
+            clinician.decide(Observation("A painful toe.", tuple(turns), t_max), seed=1234)
+        ), server.asked
 
 
 def test_a_turn_with_its_usage_and_thinking() -> None:
-    turn, asked = decide(lambda _, n: Reply(GOOD, reasoning="toe <|im_end|> first", prompt_tokens=700, completion_tokens=55))
+    turn, asked = decide(
+        lambda _, n: Reply(
+            GOOD, reasoning="toe <|im_end|> first", prompt_tokens=700, completion_tokens=55
+        )
+    )
     assert turn.tests == ("Synovial fluid analysis",)
     assert turn.thinking == "toe ‹|im_end|› first"
-    assert (turn.usage.calls, turn.usage.prompt_tokens, turn.usage.completion_tokens) == (1, 700, 55)
+    assert (turn.usage.calls, turn.usage.prompt_tokens, turn.usage.completion_tokens) == (
+        1,
+        700,
+        55,
+    )
     assert turn.usage.cost_usd == 0
     assert turn.usage.seconds > 0
     assert not turn.repaired
@@ -84,7 +100,11 @@ def test_a_turn_with_its_usage_and_thinking() -> None:
 def test_what_is_sent() -> None:
     _, [asked] = decide(lambda _, n: GOOD)
     assert asked.body["messages"] == messages("A painful toe.", (), 8)
-    assert (asked.body["seed"], asked.body["temperature"], asked.body["max_tokens"]) == (1234, 0.6, 5500)
+    assert (asked.body["seed"], asked.body["temperature"], asked.body["max_tokens"]) == (
+        1234,
+        0.6,
+        5500,
+    )
     assert asked.body["response_format"]["json_schema"]["strict"] is True
     assert asked.body["response_format"]["json_schema"]["schema"] == reply_schema(False)
 
@@ -96,14 +116,19 @@ def test_the_last_turn_is_asked_in_the_schema_of_the_last_turn() -> None:
     assert asked.body["response_format"]["json_schema"]["schema"] == reply_schema(True)
 
 
-@pytest.mark.parametrize(("structured", "sent"), [("json_object", {"type": "json_object"}), ("none", None)])
+@pytest.mark.parametrize(
+    ("structured", "sent"), [("json_object", {"type": "json_object"}), ("none", None)]
+)
 def test_servers_without_schemas(structured: str, sent: object) -> None:
     _, [asked] = decide(lambda _, n: GOOD, structured=structured)
     assert asked.body.get("response_format") == sent
 
 
 def test_cost_is_the_providers_price_where_litellm_knows_it() -> None:
-    turn, _ = decide(lambda _, n: Reply(GOOD, prompt_tokens=1000, completion_tokens=1000), model="openai/gpt-4o-mini")
+    turn, _ = decide(
+        lambda _, n: Reply(GOOD, prompt_tokens=1000, completion_tokens=1000),
+        model="openai/gpt-4o-mini",
+    )
     assert turn.usage.cost_usd == pytest.approx(1000 * 0.15e-6 + 1000 * 0.6e-6)
 
 
@@ -111,7 +136,10 @@ def test_cost_is_the_providers_price_where_litellm_knows_it() -> None:
     ("bad", "told"),
     [
         (Reply("I would aspirate the joint."), "not one JSON object"),
-        (Reply(GOOD[:60], finish_reason="length", completion_tokens=5500), "cut off at the token limit (5500 tokens)"),
+        (
+            Reply(GOOD[:60], finish_reason="length", completion_tokens=5500),
+            "cut off at the token limit (5500 tokens)",
+        ),
         (Reply(""), "the reply is empty"),
         (Reply("", finish_reason="content_filter"), "content filter"),
         (Reply(GOOD.replace("70", "170")), "less than or equal to 100"),
@@ -137,14 +165,21 @@ def test_one_repair(bad: Reply, told: str) -> None:
         (Reply(""), "empty", ""),
     ],
 )
-def test_a_turn_fails_with_the_reply_when_its_second_beginning_fails_too(bad: Reply, says: str, raw: str) -> None:
-    with openai_server(lambda _, n: bad) as server, pytest.raises(MalformedReply, match=says) as failed:
-        asyncio.run(LlmClinician(teacher(server)).decide("o1", (), 8, seed=1))
+def test_a_turn_fails_with_the_reply_when_its_second_beginning_fails_too(
+    bad: Reply, says: str, raw: str
+) -> None:
+    with (
+        openai_server(lambda _, n: bad) as server,
+        pytest.raises(MalformedReply, match=says) as failed,
+    ):
+        asyncio.run(LlmClinician(teacher(server)).decide(Observation("o1", (), 8), seed=1))
     assert failed.value.raw == raw
     assert [len(asked.body["messages"]) for asked in server.asked] == [2, 4, 2, 4]
     assert len({asked.body["seed"] for asked in server.asked}) == 4
     assert failed.value.usage.calls == 4
-    assert [(fault.error_class, fault.raw) for fault in failed.value.usage.faults] == [("MalformedReply", raw)] * 4
+    assert [(fault.error_class, fault.raw) for fault in failed.value.usage.faults] == [
+        ("MalformedReply", raw)
+    ] * 4
 
 
 def test_a_turn_that_cannot_be_mended_is_begun_anew_and_keeps_what_was_wrong() -> None:
@@ -155,7 +190,12 @@ def test_a_turn_that_cannot_be_mended_is_begun_anew_and_keeps_what_was_wrong() -
     faults = turn.usage.faults
     classes = ["MalformedReply", "ModelUnavailable", "ModelUnavailable", "MalformedReply"]
     assert [fault.error_class for fault in faults] == classes
-    assert [faults[0].raw, *(fault.message[:4] for fault in faults[1:3]), faults[3].raw] == ["prose", "500 ", "503 ", ""]
+    assert [faults[0].raw, *(fault.message[:4] for fault in faults[1:3]), faults[3].raw] == [
+        "prose",
+        "500 ",
+        "503 ",
+        "",
+    ]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -168,32 +208,54 @@ def test_passing_trouble_is_asked_again(status: int) -> None:
 
 @pytest.mark.parametrize(
     ("status", "transient", "requests"),
-    [(503, True, 5), (500, True, 5), (409, True, 5), (401, False, 1), (400, False, 1), (307, False, 1)],
+    [
+        (503, True, 5),
+        (500, True, 5),
+        (409, True, 5),
+        (401, False, 1),
+        (400, False, 1),
+        (307, False, 1),
+    ],
 )
 def test_lasting_trouble_is_an_error_that_says_so(
     status: int, transient: bool, requests: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(llm, "BACK_OFF_S", 0.02)
-    with openai_server(lambda _, n: Reply("no luck today", status=status)) as server, pytest.raises(ModelError) as failed:
-        asyncio.run(LlmClinician(teacher(server)).decide("o1", (), 8, seed=1))
+    with (
+        openai_server(lambda _, n: Reply("no luck today", status=status)) as server,
+        pytest.raises(ModelError) as failed,
+    ):
+        asyncio.run(LlmClinician(teacher(server)).decide(Observation("o1", (), 8), seed=1))
     assert isinstance(failed.value, ModelUnavailable) is transient
     assert failed.value.status == status
     assert "no luck today" in str(failed.value)
     assert len(server.asked) == requests
     failed.value.usage = Usage(1, 100, 20)
-    again = pickle.loads(pickle.dumps(failed.value))  # noqa: S301 (our own bytes)
-    assert (type(again), str(again), again.status) == (type(failed.value), str(failed.value), status)
+    again = pickle.loads(pickle.dumps(failed.value))  # noqa: S301
+    assert (type(again), str(again), again.status) == (
+        type(failed.value),
+        str(failed.value),
+        status,
+    )
     assert again.usage == failed.value.usage
 
 
-def test_an_overloaded_server_is_asked_until_the_time_out_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refusals are no failed attempts: more of them than there are retries are still waited for, but not for ever."""
+def test_an_overloaded_server_is_asked_until_the_time_out_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Refusals are no failed attempts: more of them than there are retries are still waited for,
+    but not for ever."""
     monkeypatch.setattr(llm, "BACK_OFF_S", 0.01)
     turn, asked = decide(lambda _, n: GOOD if n == 8 else Reply("busy", status=429))
     assert (turn.usage.calls, len(asked)) == (1, 9)
     started = time.monotonic()
-    with openai_server(lambda _, n: Reply("no luck today", status=429)) as server, pytest.raises(ModelError) as failed:
-        asyncio.run(LlmClinician(teacher(server, timeout_s=1.5)).decide("o1", (), 8, seed=1))
+    with (
+        openai_server(lambda _, n: Reply("no luck today", status=429)) as server,
+        pytest.raises(ModelError) as failed,
+    ):
+        asyncio.run(
+            LlmClinician(teacher(server, timeout_s=1.5)).decide(Observation("o1", (), 8), seed=1)
+        )
     assert isinstance(failed.value, ModelUnavailable)
     assert failed.value.status == 429
     assert 0.7 < time.monotonic() - started < 4
@@ -201,15 +263,24 @@ def test_an_overloaded_server_is_asked_until_the_time_out_is_over(monkeypatch: p
 
 
 def test_a_quota_that_is_used_up_is_not_waited_for() -> None:
-    body = json.dumps({"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}).encode()
-    with openai_server(lambda _, n: Reply(status=429, body=body)) as server, pytest.raises(ModelRefused, match="exceeded"):
+    body = json.dumps(
+        {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
+    ).encode()
+    with (
+        openai_server(lambda _, n: Reply(status=429, body=body)) as server,
+        pytest.raises(ModelRefused, match="exceeded"),
+    ):
         asyncio.run(complete(teacher(server), COUNT))
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("model", ["openai/some-model", "openai/gpt-4o-mini"], ids=["direct", "litellm"])
+@pytest.mark.parametrize(
+    "model", ["openai/some-model", "openai/gpt-4o-mini"], ids=["direct", "litellm"]
+)
 def test_a_server_says_when_to_come_back(model: str) -> None:
-    script: Script = lambda _, n: Reply("there", status=200 if n else 429, headers={"Retry-After": "1"})  # noqa: E731
+    script: Script = lambda _, n: Reply(  # noqa: E731
+        "there", status=200 if n else 429, headers={"Retry-After": "1"}
+    )
     with openai_server(script) as server:
         assert asyncio.run(complete(teacher(server, model=model), COUNT))[0] == "there"
     first, second = server.asked
@@ -234,7 +305,13 @@ def test_what_retry_after_may_say() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [Reply(drop=True), Reply(body=b"<html>gateway</html>"), Reply(body=b'{"error": "x"}'), Reply(body=b"{}")]
+    "bad",
+    [
+        Reply(drop=True),
+        Reply(body=b"<html>gateway</html>"),
+        Reply(body=b'{"error": "x"}'),
+        Reply(body=b"{}"),
+    ],
 )
 def test_answers_that_are_no_reply_are_asked_again(bad: Reply) -> None:
     turn, asked = decide(lambda _, n: GOOD if n else bad)
@@ -242,8 +319,13 @@ def test_answers_that_are_no_reply_are_asked_again(bad: Reply) -> None:
 
 
 def test_a_slow_server_times_out() -> None:
-    with openai_server(lambda _, n: Reply(GOOD, after_s=3)) as server, pytest.raises(ModelError) as failed:
-        asyncio.run(LlmClinician(teacher(server, timeout_s=0.3)).decide("o1", (), 8, seed=1))
+    with (
+        openai_server(lambda _, n: Reply(GOOD, after_s=3)) as server,
+        pytest.raises(ModelError) as failed,
+    ):
+        asyncio.run(
+            LlmClinician(teacher(server, timeout_s=0.3)).decide(Observation("o1", (), 8), seed=1)
+        )
     assert isinstance(failed.value, ModelUnavailable)
 
 
@@ -251,14 +333,15 @@ def test_a_server_that_is_not_there() -> None:
     with openai_server(lambda _, n: GOOD) as server:
         gone = teacher(server)
     with pytest.raises(ModelError, match="Connection error") as failed:
-        asyncio.run(LlmClinician(gone).decide("o1", (), 8, seed=1))
+        asyncio.run(LlmClinician(gone).decide(Observation("o1", (), 8), seed=1))
     assert isinstance(failed.value, ModelUnavailable)
 
 
 def test_a_server_that_is_away_for_a_while_is_waited_for_and_one_that_stays_away_fails_the_next_call_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By the number of attempts it would have failed: with these pauses they are over in a tenth of a second."""
+    """By the number of attempts it would have failed: with these pauses they are over in a tenth of
+    a second."""
     monkeypatch.setattr(llm, "BACK_OFF_S", 0.01)
     monkeypatch.setattr(llm, "LONGEST_PAUSE_LOST_S", 0.05)
     away = {"until": 0.0}
@@ -290,8 +373,15 @@ def test_the_key_reaches_the_server_and_nothing_else(monkeypatch: pytest.MonkeyP
 def test_a_key_that_the_server_echoes_is_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDACTION_TEST_KEY", KEY)
     script: Script = lambda _, n: Reply(f"Incorrect API key provided: {KEY}", status=401)  # noqa: E731
-    with openai_server(script) as server, pytest.raises(ModelRefused, match="Incorrect API key") as failed:
-        asyncio.run(LlmClinician(teacher(server, api_key_env="MEDACTION_TEST_KEY")).decide("o1", (), 8, seed=1))
+    with (
+        openai_server(script) as server,
+        pytest.raises(ModelRefused, match="Incorrect API key") as failed,
+    ):
+        asyncio.run(
+            LlmClinician(teacher(server, api_key_env="MEDACTION_TEST_KEY")).decide(
+                Observation("o1", (), 8), seed=1
+            )
+        )
     assert KEY not in str(failed.value)
     assert KEY not in repr(failed.value.args)
     assert failed.value.__suppress_context__
@@ -313,21 +403,27 @@ def test_a_missing_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_event_loops_one_after_the_other() -> None:
-    """Every case plays in a loop of its own; the client must not outlive the loop that it was made in."""
+    """Every case plays in a loop of its own; the client must not outlive the loop that it was made
+    in."""
     with openai_server(lambda _, n: GOOD) as server:
         clinician = LlmClinician(teacher(server))
         for seed in range(5):
-            asyncio.run(clinician.decide("o1", (), 8, seed=seed))
+            asyncio.run(clinician.decide(Observation("o1", (), 8), seed=seed))
     assert [asked.body["seed"] for asked in server.asked] == list(range(5))
 
 
 def test_a_proxy_is_not_asked_for_a_server_on_this_machine() -> None:
     """In a process of its own: clients read the environment when they are made."""
     code = (
-        "import asyncio, sys\nfrom clinicians.llm import complete\nfrom clinicians.teacher import Teacher\n"
+        "import asyncio, sys\nfrom medaction.llm.calls import complete\nfrom medaction.llm.teacher import Teacher\n"
         "print(asyncio.run(complete(Teacher.parse(sys.argv[1]), [{'role': 'user', 'content': 'x'}]))[0])"
     )
-    no_way_out = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "NO_PROXY": "", "no_proxy": ""}
+    no_way_out = {
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+        "NO_PROXY": "",
+        "no_proxy": "",
+    }
     with openai_server(lambda _, n: "here") as server:
         command = [sys.executable, "-c", code, f"openai/x@{server.url}"]
         done = subprocess.run(command, env=os.environ | no_way_out, capture_output=True, text=True)
@@ -336,20 +432,31 @@ def test_a_proxy_is_not_asked_for_a_server_on_this_machine() -> None:
 
 def test_turns_are_asked_concurrently() -> None:
     async def eight(clinician: LlmClinician) -> list[Turn]:
-        return await asyncio.gather(*(clinician.decide("o1", (), 8, seed=seed) for seed in range(8)))
+        return await asyncio.gather(
+            *(clinician.decide(Observation("o1", (), 8), seed=seed) for seed in range(8))
+        )
 
     with openai_server(lambda _, n: Reply(GOOD, after_s=0.5)) as server:
         clinician = LlmClinician(teacher(server))
-        asyncio.run(clinician.decide("o1", (), 8, seed=0))
+        asyncio.run(clinician.decide(Observation("o1", (), 8), seed=0))
         turns = asyncio.run(eight(clinician))
     assert sum(turn.usage.seconds for turn in turns) > 8 * 0.5
     assert max(turn.usage.seconds for turn in turns) < 2.5
 
 
 def test_a_plain_completion_in_another_schema() -> None:
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
-    with openai_server(lambda _, n: '{"n": 3}' if n == 0 else Reply("", finish_reason="length")) as server:
-        text, usage = asyncio.run(complete(teacher(server), [{"role": "user", "content": "count"}], schema))
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    with openai_server(
+        lambda _, n: '{"n": 3}' if n == 0 else Reply("", finish_reason="length")
+    ) as server:
+        text, usage = asyncio.run(
+            complete(teacher(server), [{"role": "user", "content": "count"}], schema)
+        )
         with pytest.raises(MalformedReply, match="cut off"):
             asyncio.run(complete(teacher(server), [{"role": "user", "content": "count"}]))
     assert (text, usage.calls, usage.prompt_tokens) == ('{"n": 3}', 1, 100)
@@ -359,7 +466,11 @@ def test_a_plain_completion_in_another_schema() -> None:
 
 def test_the_prompt_version_is_the_clinicians() -> None:
     chosen = Teacher(name="t", model="openai/x")
-    assert prompt_version(chosen) == make_clinician(chosen).prompt_versions["schema"] == PROMPT_VERSIONS["schema"]
+    assert (
+        prompt_version(chosen)
+        == make_clinician(chosen).prompt_versions["schema"]
+        == PROMPT_VERSIONS["schema"]
+    )
 
 
 def ask(server: OpenAIServer, seed: int | None = 1, **fields: Any) -> llm.Completion:
@@ -388,7 +499,14 @@ def test_any_other_call_is_made(cached: CallSettings, other: dict[str, Any]) -> 
     with openai_server(lambda _, n: f"reply {n}") as server:
         asyncio.run(call(teacher(server), COUNT, schema, 1))
         seed = other.get("seed", 1)
-        asyncio.run(call(teacher(server, **{k: v for k, v in other.items() if k != "seed"}), COUNT, schema, seed))
+        asyncio.run(
+            call(
+                teacher(server, **{k: v for k, v in other.items() if k != "seed"}),
+                COUNT,
+                schema,
+                seed,
+            )
+        )
         asyncio.run(call(teacher(server), [*COUNT, *COUNT], schema, 1))
         with openai_server(lambda _, n: "elsewhere") as elsewhere:
             asyncio.run(call(teacher(elsewhere), COUNT, schema, 1))
@@ -408,11 +526,19 @@ def test_modes_of_the_cache(cached: CallSettings) -> None:
         assert ask(server).text == "reply 4"
 
 
-@pytest.mark.parametrize("bad", [Reply("half", finish_reason="length"), Reply(" "), Reply("x", finish_reason="content_filter")])
+@pytest.mark.parametrize(
+    "bad",
+    [Reply("half", finish_reason="length"), Reply(" "), Reply("x", finish_reason="content_filter")],
+)
 def test_what_is_no_whole_reply_is_not_kept(cached: CallSettings, bad: Reply) -> None:
     with openai_server(lambda _, n: "good" if n else bad) as server:
         first, second, third = ask(server), ask(server), ask(server)
-    assert (first.usage.calls, second.text, third.usage.cached_calls, len(server.asked)) == (1, "good", 1, 2)
+    assert (first.usage.calls, second.text, third.usage.cached_calls, len(server.asked)) == (
+        1,
+        "good",
+        1,
+        2,
+    )
 
 
 def test_a_reply_that_its_reader_refused_is_not_given_again(cached: CallSettings) -> None:
@@ -429,10 +555,15 @@ def test_a_reply_that_its_reader_refused_is_not_given_again(cached: CallSettings
         return [await turn(chosen, seed, False), await turn(chosen, seed + 1, fails)]
 
     async def both(chosen: Teacher, fails: bool) -> list[Any]:
-        return await asyncio.gather(rollout(chosen, 10, fails), rollout(chosen, 20, False), return_exceptions=True)
+        return await asyncio.gather(
+            rollout(chosen, 10, fails), rollout(chosen, 20, False), return_exceptions=True
+        )
 
     with openai_server(lambda asked, n: f"{asked.body['seed']} at {n}") as server:
-        first, second = asyncio.run(both(teacher(server), True)), asyncio.run(both(teacher(server), False))
+        first, second = (
+            asyncio.run(both(teacher(server), True)),
+            asyncio.run(both(teacher(server), False)),
+        )
     assert [asked.body["seed"] for asked in server.asked[4:]] == [11]
     assert isinstance(first[0], MalformedReply)
     assert second[0][1] == "11 at 4"
@@ -456,19 +587,28 @@ def test_what_a_cut_off_reply_cost_is_told() -> None:
 
 
 def test_tokens_that_a_server_does_not_count_are_estimated() -> None:
-    body = json.dumps({"choices": [{"message": {"content": "four" * 50}, "finish_reason": "stop"}]}).encode()
+    body = json.dumps(
+        {"choices": [{"message": {"content": "four" * 50}, "finish_reason": "stop"}]}
+    ).encode()
     with openai_server(lambda _, n: Reply(body=body)) as server:
         used = ask(server, usd_per_million_completion_tokens=1.0).usage
-    assert (used.prompt_tokens, used.completion_tokens, used.cost_usd) == (1, 50, pytest.approx(50e-6))
+    assert (used.prompt_tokens, used.completion_tokens, used.cost_usd) == (
+        1,
+        50,
+        pytest.approx(50e-6),
+    )
 
 
 def test_no_call_begins_after_the_budget_is_spent() -> None:
-    """Two at once of a dollar each, on a budget of three: the overshoot is at most what was under way."""
+    """Two at once of a dollar each, on a budget of three: the overshoot is at most what was under
+    way."""
     configure(CallSettings(ledger=LocalLedger()))
     thousand = Reply("x", after_s=0.05, prompt_tokens=1000, completion_tokens=0)
 
     async def many(chosen: Teacher) -> list[Any]:
-        return await asyncio.gather(*(call(chosen, COUNT, None, seed) for seed in range(20)), return_exceptions=True)
+        return await asyncio.gather(
+            *(call(chosen, COUNT, None, seed) for seed in range(20)), return_exceptions=True
+        )
 
     with openai_server(lambda _, n: thousand) as server:
         chosen = teacher(server, usd_per_million_prompt_tokens=1000, budget_usd=3, in_flight=2)
@@ -502,13 +642,18 @@ def test_a_server_that_is_down_has_mirrors() -> None:
 
 
 def test_a_storm_of_refusals_is_weathered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that refuses everything for a while is left alone soon, and asked again at full breadth soon after."""
+    """A server that refuses everything for a while is left alone soon, and asked again at full
+    breadth soon after."""
     monkeypatch.setattr(llm, "BACK_OFF_S", 0.1)
     begin = time.monotonic()
     storm = (begin + 1.0, begin + 3.0)
 
     def script(asked: Asked, _: int) -> Reply:
-        return Reply("busy", status=429, after_s=0.02) if storm[0] < asked.at < storm[1] else Reply("x", after_s=0.1)
+        return (
+            Reply("busy", status=429, after_s=0.02)
+            if storm[0] < asked.at < storm[1]
+            else Reply("x", after_s=0.1)
+        )
 
     async def play(chosen: Teacher, number: int) -> None:
         turn = 0
@@ -529,16 +674,18 @@ def test_a_storm_of_refusals_is_weathered(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(after) > 0.7 * len(before)
 
 
-@pytest.mark.parametrize("model", ["openai/some-model", "openai/gpt-4o-mini"], ids=["direct", "litellm"])
+@pytest.mark.parametrize(
+    "model", ["openai/some-model", "openai/gpt-4o-mini"], ids=["direct", "litellm"]
+)
 def test_connections_end_with_their_event_loop(model: str) -> None:
     """In a process of its own, where nothing of other tests is warned about."""
     code = (
-        "import asyncio, gc, os, sys\nfrom clinicians.llm import complete\nfrom clinicians.teacher import Teacher\n"
+        "import asyncio, gc, os, sys\nfrom medaction.llm.calls import complete\nfrom medaction.llm.teacher import Teacher\n"
         "chosen = Teacher.parse(sys.argv[1])\n"
         "for number in range(20):\n"
         "    asyncio.run(complete(chosen, [{'role': 'user', 'content': 'x'}]))\n"
         "    files = files if number else len(os.listdir('/proc/self/fd'))\n"
-        "from clinicians import transport\ngc.collect()\n"
+        "from medaction.llm import transport\ngc.collect()\n"
         "print(len(os.listdir('/proc/self/fd')) - files, len(transport._sessions), len(transport._endings))"
     )
     with openai_server(lambda _, n: "here") as server:
@@ -558,8 +705,16 @@ def test_a_key_is_nowhere_but_in_the_header(
     monkeypatch.setattr(llm, "BACK_OFF_S", 0.01)
     echoes = [
         Reply(f"you sent {key}", reasoning=f"the key {key}"),
-        Reply(f"bad key {key} at http://x/?key=sk-CANARY%2F0123456789%2Babcdef", status=401, headers={"X-Echo": key}),
-        Reply(body=f"<html>{key}</html>".encode(), headers={"Location": f"http://127.0.0.1:9/{key}"}, status=302),
+        Reply(
+            f"bad key {key} at http://x/?key=sk-CANARY%2F0123456789%2Babcdef",
+            status=401,
+            headers={"X-Echo": key},
+        ),
+        Reply(
+            body=f"<html>{key}</html>".encode(),
+            headers={"Location": f"http://127.0.0.1:9/{key}"},
+            status=302,
+        ),
     ]
     told = ""
     with openai_server(lambda _, n: echoes[n]) as server:

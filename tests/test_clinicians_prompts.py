@@ -1,11 +1,12 @@
-"""The rebuilt context: what stands in it, what does not, and that quoted data cannot leave its quotation."""
+"""The rebuilt context: what stands in it, what does not, and that quoted data cannot leave its
+quotation."""
 
 import json
 from dataclasses import replace
 
 import pytest
 
-from clinicians.prompts import (
+from medaction.envs.prompts import (
     PROMPT_VERSIONS,
     PromptTooLong,
     extraction_messages,
@@ -15,9 +16,9 @@ from clinicians.prompts import (
     rewrite_messages,
     tokens,
 )
-from clinicians.text import DATA_TAGS
-from envs.records import Answer, DocumentedResult
-from trajectories.records import Hypothesis, Style, Turn
+from medaction.envs.records import Answer, DocumentedResult
+from medaction.envs.turns import Hypothesis, Style, Turn
+from medaction.llm.untrusted import DATA_TAGS
 
 QUOTED = [tag for tag in DATA_TAGS if tag != "written_turn"]
 STYLES: tuple[Style, ...] = ("schema", "free")
@@ -48,14 +49,22 @@ PLAYED = (
 )
 
 
-def user(observation: str = "Painful toe.", turns: tuple[Turn, ...] = PLAYED, t_max: int = 8, style: Style = "schema") -> str:
+def user(
+    observation: str = "Painful toe.",
+    turns: tuple[Turn, ...] = PLAYED,
+    t_max: int = 8,
+    style: Style = "schema",
+) -> str:
     return messages(observation, turns, t_max, style)[-1]["content"]
 
 
 def test_it_is_one_system_and_one_user_message() -> None:
     for style in STYLES:
         for turns in ((), PLAYED[:1], PLAYED):
-            assert [message["role"] for message in messages("o1", turns, 8, style)] == ["system", "user"]
+            assert [message["role"] for message in messages("o1", turns, 8, style)] == [
+                "system",
+                "user",
+            ]
             assert messages("o1", turns, 8, style)[0] == messages("another", (), 3, style)[0]
     assert messages("o1", PLAYED, 8, "gold") == messages("o1", PLAYED, 8)
 
@@ -68,14 +77,23 @@ def test_the_record_is_cumulative_and_tells_what_is_unavailable(style: Style) ->
     assert "- CBC: found as Complete blood count: WBC 14" in text
     assert "- MRI: UNAVAILABLE" in text
     assert text.index("Serum urate") < text.index("CBC") < text.index("MRI")
-    assert text.index("CBC") < text.index("</test_record>") < text.index("<new_results>") < text.index("- MRI")
+    assert (
+        text.index("CBC")
+        < text.index("</test_record>")
+        < text.index("<new_results>")
+        < text.index("- MRI")
+    )
     assert "never to be ordered again: Serum urate; HLA-B27; CBC; MRI." in text
 
 
 def test_the_first_follow_up_has_new_results_only() -> None:
     text = user(turns=PLAYED[:1])
     assert "<test_record>" not in text
-    assert text.index("<new_results>") < text.index("- Serum urate: 9.1") < text.index("</new_results>")
+    assert (
+        text.index("<new_results>")
+        < text.index("- Serum urate: 9.1")
+        < text.index("</new_results>")
+    )
 
 
 def test_only_the_last_two_turns_of_reasoning_come_back() -> None:
@@ -93,7 +111,9 @@ def test_only_the_last_two_turns_of_reasoning_come_back() -> None:
 
 
 def test_a_free_form_prompt_shows_what_was_written_whatever_it_was_played_in() -> None:
-    own = replace(turn(3, Answer("MRI")), reasoning="I waver.\n\nMRI then.", raw="I waver.\n\nMRI then.")
+    own = replace(
+        turn(3, Answer("MRI")), reasoning="I waver.\n\nMRI then.", raw="I waver.\n\nMRI then."
+    )
     text = user(turns=(*PLAYED[:2], own), style="free")
     assert "Turn 3\nI waver.\n\nMRI then.\n</previous_reasoning>" in text
     assert (
@@ -128,7 +148,9 @@ def test_going_in_circles_is_told_once_and_then_ends_the_work_up(style: Style) -
     once = user(turns=(*PLAYED, again), style=style)
     assert "In turn 4 you ordered only what had been ordered before" in once
     assert "last turn" not in once
-    twice = user(turns=(*PLAYED, again, replace(again, number=5, answers=(Answer("MRI"),))), style=style)
+    twice = user(
+        turns=(*PLAYED, again, replace(again, number=5, answers=(Answer("MRI"),))), style=style
+    )
     assert "Your last 2 turns ordered only what had been ordered before" in twice
     assert "last turn: no more tests" in twice
     assert "to be ordered again" not in twice
@@ -151,14 +173,20 @@ FORGERIES = [
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("forgery", FORGERIES)
-@pytest.mark.parametrize("place", ["observation", "result", "test", "order", "reasoning", "diagnosis", "pivot"])
+@pytest.mark.parametrize(
+    "place", ["observation", "result", "test", "order", "reasoning", "diagnosis", "pivot"]
+)
 def test_quoted_data_cannot_leave_its_quotation(style: Style, forgery: str, place: str) -> None:
     answer = found(
         f"X{forgery}" if place == "order" else "CT",
         f"normal {forgery}" if place == "result" else "normal",
         f"CT {forgery}" if place == "test" else "CT",
     )
-    last = replace(turn(4, answer), reasoning=f"so {forgery}") if place == "reasoning" else turn(4, answer)
+    last = (
+        replace(turn(4, answer), reasoning=f"so {forgery}")
+        if place == "reasoning"
+        else turn(4, answer)
+    )
     if place == "diagnosis":
         last = replace(last, differential=(Hypothesis(forgery, 5),))
     if place == "pivot":
@@ -183,7 +211,9 @@ def test_a_result_cannot_pose_as_another_entry() -> None:
 
 def test_the_repair_shows_the_fault_and_the_grammar() -> None:
     asked = messages("o1", (), 8)
-    repair = repair_messages(asked, "bad <|im_end|> reply" + "x" * 9000, "pivot: this key is missing", last_turn=False)
+    repair = repair_messages(
+        asked, "bad <|im_end|> reply" + "x" * 9000, "pivot: this key is missing", last_turn=False
+    )
     assert repair[:2] == asked
     assert [message["role"] for message in repair[2:]] == ["assistant", "user"]
     assert "<|" not in repair[2]["content"]
@@ -202,16 +232,24 @@ def test_what_a_second_call_reads_is_quoted_and_its_repair_shows_the_grammar() -
     assert repair[:2] == asked
     assert "the text does not say CT" in repair[3]["content"]
     assert "undecided" in repair[3]["content"]
-    assert "order_tests" not in extraction_repair_messages(asked, "", "empty", last_turn=True)[3]["content"]
+    assert (
+        "order_tests"
+        not in extraction_repair_messages(asked, "", "empty", last_turn=True)[3]["content"]
+    )
 
 
 def test_a_text_without_an_action_is_asked_for_again_in_words() -> None:
     asked = messages("o1", (), 8, "free")
-    again = rewrite_messages(asked, "I wonder.", "it does not end in one clear decision", last_turn=False)
+    again = rewrite_messages(
+        asked, "I wonder.", "it does not end in one clear decision", last_turn=False
+    )
     assert again[:2] == asked
     assert again[2]["content"] == "I wonder."
     assert "tests that you order now" in again[3]["content"]
-    assert "tests that you order now" not in rewrite_messages(asked, "", "it is empty", last_turn=True)[3]["content"]
+    assert (
+        "tests that you order now"
+        not in rewrite_messages(asked, "", "it is empty", last_turn=True)[3]["content"]
+    )
 
 
 LONG = tuple(
@@ -223,7 +261,8 @@ LONG = tuple(
     for number in range(1, 8)
 )
 LONG_WORDS = tuple(
-    replace(one, reasoning=f"at first {one.number} " + "because " * 2000 + f" at last {one.number}") for one in LONG
+    replace(one, reasoning=f"at first {one.number} " + "because " * 2000 + f" at last {one.number}")
+    for one in LONG
 )
 
 
@@ -245,14 +284,22 @@ def test_no_prompt_exceeds_its_budget_and_what_is_cut_is_said(style: Style, budg
             assert "disease" in text
             assert played.pivot in text or style == "free"
         whole = messages(observation, LONG_WORDS[:count], 8, style, 10**9)[-1]["content"]
-        assert (text == whole) == ("characters left out" not in text) == ("not everything is shown whole" not in text)
+        assert (
+            (text == whole)
+            == ("characters left out" not in text)
+            == ("not everything is shown whole" not in text)
+        )
 
 
 def test_what_is_shortened_first() -> None:
     def shown(budget: int) -> tuple[bool, ...]:
         text = messages("o1", LONG_WORDS[:4], 8, "schema", budget)[-1]["content"]
         whole = [f"at last {number}" in text for number in (3, 4)]
-        return (*whole, f"- {LONG[0].answers[0].text}" in text, f"- {LONG[3].answers[0].text}" in text)
+        return (
+            *whole,
+            f"- {LONG[0].answers[0].text}" in text,
+            f"- {LONG[3].answers[0].text}" in text,
+        )
 
     budgets = [42_000, 38_000, 22_000, 8_000, 2000]
     order = [shown(budget) for budget in budgets]

@@ -1,4 +1,5 @@
-"""The reply's grammar: what is refused and in which words, what is made harmless, and that rendering and parsing are inverse."""
+"""The reply's grammar: what is refused and in which words, what is made harmless, and that
+rendering and parsing are inverse."""
 
 import json
 import pickle
@@ -9,14 +10,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from clinicians.prompts import messages
-from clinicians.reply import MalformedReply, parse_reply, render, reply_schema
-from clinicians.text import plain
-from trajectories.records import Hypothesis, Turn
+from medaction.envs.prompts import messages
+from medaction.envs.reply import parse_reply, render, reply_schema
+from medaction.envs.turns import Hypothesis, Turn
+from medaction.llm.replies import MalformedReply
+from medaction.llm.untrusted import plain
 
 ORDER: dict[str, Any] = {
     "reasoning": "Acute monoarthritis of the first toe.",
-    "differential": [{"diagnosis": "Gout", "confidence": 70}, {"diagnosis": "Septic arthritis", "confidence": 20}],
+    "differential": [
+        {"diagnosis": "Gout", "confidence": 70},
+        {"diagnosis": "Septic arthritis", "confidence": 20},
+    ],
     "pivot": "Crystals or bacteria in the joint?",
     "action": {"order_tests": ["Synovial fluid analysis", "Serum urate"]},
 }
@@ -79,7 +84,12 @@ MALFORMED = [
     (changed(differential=[{"diagnosis": "Gout", "confidence": "70"}]), "valid integer"),
     (changed(differential=["Gout"]), "differential.0"),
     (
-        changed(differential=[{"diagnosis": "Gout", "confidence": 60}, {"diagnosis": "gout", "confidence": 40}]),
+        changed(
+            differential=[
+                {"diagnosis": "Gout", "confidence": 60},
+                {"diagnosis": "gout", "confidence": 40},
+            ]
+        ),
         "differential: 'gout' stands twice",
     ),
     (changed(action={}), "action: must be exactly"),
@@ -90,8 +100,14 @@ MALFORMED = [
     (changed(action={"order_tests": ["CT"], "final_diagnosis": "Gout"}), "never both"),
     (changed(action={"final_diagnosis": None}), "final_diagnosis"),
     (changed(action="order CT"), "action: must be exactly"),
-    (changed(action={"order_tests": ["Serum urate", "serum urate"]}), "action: 'serum urate' is ordered twice"),
-    (changed(action={"final_diagnosis": "septic arthritis"}), "action: 'septic arthritis' does not lead"),
+    (
+        changed(action={"order_tests": ["Serum urate", "serum urate"]}),
+        "action: 'serum urate' is ordered twice",
+    ),
+    (
+        changed(action={"final_diagnosis": "septic arthritis"}),
+        "action: 'septic arthritis' does not lead",
+    ),
 ]
 
 
@@ -99,7 +115,7 @@ MALFORMED = [
 def test_what_is_outside_the_grammar_is_refused_with_the_reason(text: str, says: str) -> None:
     with pytest.raises(MalformedReply, match=says) as refused:
         parse_reply(text, 1, last_turn=False)
-    again = pickle.loads(pickle.dumps(refused.value))  # noqa: S301 (our own bytes)
+    again = pickle.loads(pickle.dumps(refused.value))  # noqa: S301
     assert (again.message, again.raw) == (refused.value.message, refused.value.raw)
     assert len(refused.value.message) < 1000
 
@@ -111,7 +127,12 @@ def test_the_last_turn_takes_a_diagnosis_only() -> None:
 
 
 def test_a_diagnosis_in_other_words_than_the_differentials_is_a_diagnosis() -> None:
-    assert parse_reply(changed(action={"final_diagnosis": "Acute gout"}), 2, last_turn=False).final_diagnosis == "Acute gout"
+    assert (
+        parse_reply(
+            changed(action={"final_diagnosis": "Acute gout"}), 2, last_turn=False
+        ).final_diagnosis
+        == "Acute gout"
+    )
 
 
 def test_special_tokens_and_control_characters_lose_their_force() -> None:
@@ -149,7 +170,11 @@ def test_the_schema_is_one_that_strict_servers_take() -> None:
 def nodes(schema: Any) -> list[dict[str, Any]]:
     if isinstance(schema, list):
         return [node for item in schema for node in nodes(item)]
-    return [schema, *(node for value in schema.values() for node in nodes(value))] if isinstance(schema, dict) else []
+    return (
+        [schema, *(node for value in schema.values() for node in nodes(value))]
+        if isinstance(schema, dict)
+        else []
+    )
 
 
 def objects(schema: Any) -> list[dict[str, Any]]:
@@ -174,27 +199,44 @@ def test_the_example_in_the_prompt_is_a_valid_reply() -> None:
     assert sum(line.confidence for line in turn.differential) <= 100
 
 
-names = st.text(min_size=1, max_size=160).map(lambda text: " ".join(plain(text).split())).filter(bool)
+names = (
+    st.text(min_size=1, max_size=160).map(lambda text: " ".join(plain(text).split())).filter(bool)
+)
 prose = st.text(min_size=1, max_size=300).map(lambda text: plain(text).strip()).filter(bool)
 
 
 @settings(deadline=None)
 @given(
     prose,
-    st.lists(st.tuples(names, st.integers(0, 100)), min_size=1, max_size=8, unique_by=lambda line: line[0].casefold()),
+    st.lists(
+        st.tuples(names, st.integers(0, 100)),
+        min_size=1,
+        max_size=8,
+        unique_by=lambda line: line[0].casefold(),
+    ),
     names,
     st.lists(names, min_size=1, max_size=6, unique_by=str.casefold),
     st.none() | names,
 )
 def test_rendering_and_parsing_are_inverse(
-    reasoning: str, ranked: list[tuple[str, int]], pivot: str, tests: list[str], diagnosis: str | None
+    reasoning: str,
+    ranked: list[tuple[str, int]],
+    pivot: str,
+    tests: list[str],
+    diagnosis: str | None,
 ) -> None:
     assume(diagnosis is None or diagnosis.casefold() not in {name.casefold() for name, _ in ranked})
     differential = tuple(Hypothesis(*line) for line in ranked)
-    turn = Turn(2, reasoning, differential, pivot, () if diagnosis else tuple(tests), diagnosis, raw="")
+    turn = Turn(
+        2, reasoning, differential, pivot, () if diagnosis else tuple(tests), diagnosis, raw=""
+    )
     text = render(turn)
     again = parse_reply(text, 2, last_turn=False)
-    assert (again.reasoning, again.differential, again.pivot) == (turn.reasoning, turn.differential, turn.pivot)
+    assert (again.reasoning, again.differential, again.pivot) == (
+        turn.reasoning,
+        turn.differential,
+        turn.pivot,
+    )
     assert (again.tests, again.final_diagnosis) == (turn.tests, turn.final_diagnosis)
     assert again.raw == text
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from clinicians.teacher import Teacher
+from medaction.llm.teacher import Teacher
 
 KEY = "sk-proj-abcdefghijklmnop0123456789"
 
@@ -15,15 +15,28 @@ def test_the_shorthands() -> None:
     assert Teacher.parse("kg-screening").embedded
     assert Teacher.parse("local").local
     hosted = Teacher.parse("openai/gpt-5.4-mini")
-    assert (hosted.name, hosted.model, hosted.api_base) == ("gpt-5.4-mini", "openai/gpt-5.4-mini", None)
+    assert (hosted.name, hosted.model, hosted.api_base) == (
+        "gpt-5.4-mini",
+        "openai/gpt-5.4-mini",
+        None,
+    )
     served = Teacher.parse("openai/baichuan/M3:8bit@http://127.0.0.1:8000/v1")
-    assert (served.name, served.model, served.api_base) == ("M3-8bit", "openai/baichuan/M3:8bit", "http://127.0.0.1:8000/v1")
+    assert (served.name, served.model, served.api_base) == (
+        "M3-8bit",
+        "openai/baichuan/M3:8bit",
+        "http://127.0.0.1:8000/v1",
+    )
     assert Teacher.parse("vertex_ai/claude@20260101").model == "vertex_ai/claude@20260101"
 
 
 def test_the_defaults_are_the_papers() -> None:
     teacher = Teacher.parse("openai/x")
-    assert (teacher.temperature, teacher.max_tokens, teacher.top_p, teacher.free_form) == (0.6, 5500, None, 0.1)
+    assert (teacher.temperature, teacher.max_tokens, teacher.top_p, teacher.free_form) == (
+        0.6,
+        5500,
+        None,
+        0.1,
+    )
 
 
 def test_every_field_explains_itself_in_the_form() -> None:
@@ -63,13 +76,32 @@ def test_a_key_given_by_mistake_is_refused_and_not_repeated(field: str) -> None:
 
 
 def test_identity_is_what_a_rollout_depends_on() -> None:
-    teacher = Teacher(name="a", model="openai/x", api_base="http://127.0.0.1:1/v1", api_key_env="SOME_KEY")
-    moved = teacher.model_copy(update={"api_base": "http://127.0.0.1:2/v1", "timeout_s": 5.0, "api_key_env": None})
+    teacher = Teacher(
+        name="a", model="openai/x", api_base="http://127.0.0.1:1/v1", api_key_env="SOME_KEY"
+    )
+    moved = teacher.model_copy(
+        update={"api_base": "http://127.0.0.1:2/v1", "timeout_s": 5.0, "api_key_env": None}
+    )
     assert moved.identity() == teacher.identity()
-    limits = {"in_flight": 2, "requests_per_minute": 3, "tokens_per_minute": 4, "budget_usd": 5.0, "mirrors": ("http://m/v1",)}
+    limits = {
+        "in_flight": 2,
+        "requests_per_minute": 3,
+        "tokens_per_minute": 4,
+        "budget_usd": 5.0,
+        "mirrors": ("http://m/v1",),
+    }
     prices = {"usd_per_million_prompt_tokens": 6.0, "usd_per_million_completion_tokens": 7.0}
-    assert teacher.model_copy(update={**limits, **prices, "free_form": 0.5}).identity() == teacher.identity()
-    for change in ({"temperature": 0.1}, {"top_p": 0.9}, {"max_tokens": 100}, {"structured": "none"}, {"model": "openai/y"}):
+    assert (
+        teacher.model_copy(update={**limits, **prices, "free_form": 0.5}).identity()
+        == teacher.identity()
+    )
+    for change in (
+        {"temperature": 0.1},
+        {"top_p": 0.9},
+        {"max_tokens": 100},
+        {"structured": "none"},
+        {"model": "openai/y"},
+    ):
         assert teacher.model_copy(update=change).identity() != teacher.identity()
     assert Teacher.parse("kg-screening").identity() != Teacher.parse("kg-targeted").identity()
 
@@ -85,7 +117,9 @@ def test_a_changed_model_file_is_another_teacher(tmp_path: Path) -> None:
     assert teacher.identity() != before
 
 
-def test_the_local_file_comes_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_local_file_comes_from_the_environment_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "named.gguf"
     file.touch()
     monkeypatch.setenv("MEDACTION_LOCAL_GGUF", str(file))
@@ -98,8 +132,14 @@ def test_the_local_file_comes_from_the_environment_too(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"model": "openai/x", "mirrors": ["http://127.0.0.1:1/v1"]}, "give the first one as api_base"),
-        ({"model": "openai/x", "api_base": "http://h/v1", "mirrors": ["http://u:p@h/v1"]}, "without user, password"),
+        (
+            {"model": "openai/x", "mirrors": ["http://127.0.0.1:1/v1"]},
+            "give the first one as api_base",
+        ),
+        (
+            {"model": "openai/x", "api_base": "http://h/v1", "mirrors": ["http://u:p@h/v1"]},
+            "without user, password",
+        ),
         ({"model": "openai/x", "gguf": "m.gguf"}, "only a local teacher takes a gguf"),
         ({"model": "kg-screening", "free_form": 0.1}, "no free-form rollouts"),
         ({"model": "openai/x", "budget_usd": -1}, "budget_usd"),
@@ -110,10 +150,16 @@ def test_settings_that_do_not_fit(fields: dict[str, object], says: str) -> None:
         Teacher.model_validate(fields)
 
 
-@pytest.mark.parametrize("text", ["kg-screening", "local", "openai/gpt-5.4-mini@http://127.0.0.1:8000/v1"])
+@pytest.mark.parametrize(
+    "text", ["kg-screening", "local", "openai/gpt-5.4-mini@http://127.0.0.1:8000/v1"]
+)
 def test_a_form_that_gives_every_field_asks_for_the_same_teacher(text: str) -> None:
     short = {"model": text}
-    filled = {name: field.default for name, field in Teacher.model_fields.items() if not field.is_required()} | short
+    filled = {
+        name: field.default
+        for name, field in Teacher.model_fields.items()
+        if not field.is_required()
+    } | short
     assert Teacher.model_validate(filled) == Teacher.model_validate(short) == Teacher.parse(text)
 
 

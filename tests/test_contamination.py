@@ -1,4 +1,5 @@
-"""Copies in other words are found among the sample cases, reviewed, reported, and kept out of training and of a hard set."""
+"""Copies in other words are found among the sample cases, reviewed, reported, and kept out of
+training and of a hard set."""
 
 import json
 import random
@@ -13,33 +14,37 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.paraphrase import paraphrased
-from envs.records import Built, CaseReport
-from envs.sources import read_cases
-from evaluation import contamination, hard_set
-from evaluation.case_sets import SetCase, ids_of, read_set
-from evaluation.contamination import SIGNALS, find_pairs, remembering
-from evaluation.hard_set import Candidate, draw
-from flows.cli import medaction as command
-from flows.held_out import refuse_contaminated
-from kg.encoder import load_encoder
-from tasks.scoring import disease_linker
+from medaction.cli.main import medaction as command
+from medaction.envs.records import Built, CaseReport
+from medaction.envs.sources import read_cases
+from medaction.evaluation import contamination, hard_set
+from medaction.evaluation.case_sets import SetCase, ids_of, read_set
+from medaction.evaluation.contamination import SIGNALS, find_pairs, remembering
+from medaction.evaluation.hard_set import Candidate, draw
+from medaction.flows.held_out import refuse_contaminated
+from medaction.kg.encoder import load_encoder
+from medaction.training.data import read_datasets
+from medaction.training.settings import TrainError, TrainSettings
+from medaction.trajectories.records import RolloutSpec, Trajectory
+from medaction.trajectories.scoring import disease_linker
+from medaction.trajectories.store import Store
 from tests.conftest import SAMPLES
 from tests.openai_server import Asked, openai_server
 from tests.records import environment, environment_of, turn
 from tests.runs import sample_cases
-from training.data import read_datasets
-from training.settings import TrainError, TrainSettings
-from trajectories.records import RolloutSpec, Trajectory
-from trajectories.store import Store
 
 
 def copies_of(numbers: tuple[int, ...], folder: Path) -> Path:
-    """Sample cases under other ids and titles, in other words, with other numbers, in another order."""
+    """Sample cases under other ids and titles, in other words, with other numbers, in another
+    order."""
     folder.mkdir()
     for number in numbers:
         value = json.loads((SAMPLES / f"medaction-{number:02}.json").read_text())
         rng = random.Random(number)
-        value["case_id"], value["title"] = f"other-{number}", f"Patient {number} of another hospital"
+        value["case_id"], value["title"] = (
+            f"other-{number}",
+            f"Patient {number} of another hospital",
+        )
         value["initial_observation"] = paraphrased(value["initial_observation"], rng)
         for test in value["tests"]:
             test["result"] = paraphrased(test["result"], rng)
@@ -53,14 +58,20 @@ def test_planted_copies_are_found_reviewed_reported_and_noted_in_a_dataset(tmp_p
     originals = sample_cases(tmp_path / "samples", 2, 5, 9)
     copies = copies_of((2, 5, 9), tmp_path / "copies")
     first, samples = read_set(copies), read_set(originals)
-    assert not set(first[1].texts[-1].split("\n")) & set(samples[1].texts[-1].split("\n"))  # no line is left as it was
+    assert not set(first[1].texts[-1].split("\n")) & set(
+        samples[1].texts[-1].split("\n")
+    )  # no line is left as it was
     encode = remembering(load_encoder().encode)
     pairs = find_pairs(first, samples, encode, disease_linker())
     found = {(row["case_id"], row["other_id"]) for row in pairs.iter_rows(named=True)}
     assert found == {(f"other-{number}", f"medaction-{number:02}") for number in (2, 5, 9)}
-    assert all({"text", "presentation"} <= set(row["found_by"]) for row in pairs.iter_rows(named=True))
+    assert all(
+        {"text", "presentation"} <= set(row["found_by"]) for row in pairs.iter_rows(named=True)
+    )
     within = find_pairs([*samples, *first], None, encode, disease_linker())
-    assert {frozenset(pair) for pair in within.select("case_id", "other_id").iter_rows()} == {frozenset(pair) for pair in found}
+    assert {frozenset(pair) for pair in within.select("case_id", "other_id").iter_rows()} == {
+        frozenset(pair) for pair in found
+    }
 
     dataset = tmp_path / "dataset"
     dataset.mkdir()
@@ -78,20 +89,43 @@ def test_planted_copies_are_found_reviewed_reported_and_noted_in_a_dataset(tmp_p
     def reviewer(request: Asked, number: int) -> str:
         data = json.loads(request.body["messages"][1]["content"])
         assert set(data) == {"one", "other"}
-        return '{"answer": "different"}' if "Diagnosis: Pheochromocytoma" in data["one"] else '{"answer": "same"}'
+        return (
+            '{"answer": "different"}'
+            if "Diagnosis: Pheochromocytoma" in data["one"]
+            else '{"answer": "same"}'
+        )
 
     with openai_server(reviewer) as server:
-        arguments = ["contamination", str(dataset), str(originals), "--out", str(tmp_path / "out"), "--validator"]
-        done = CliRunner().invoke(command, [*arguments, f"openai/reviewer@{server.url}"], catch_exceptions=False)
+        arguments = [
+            "contamination",
+            str(dataset),
+            str(originals),
+            "--out",
+            str(tmp_path / "out"),
+            "--validator",
+        ]
+        done = CliRunner().invoke(
+            command, [*arguments, f"openai/reviewer@{server.url}"], catch_exceptions=False
+        )
     assert done.exit_code == 0
     assert "3 pairs found" in done.output
     report = json.loads((tmp_path / "out" / "contamination.json").read_text())
     assert report["contaminated"] == ["other-2", "other-9"]
     assert report["verdicts"] == {"same": 2, "different": 1}
-    assert set(pl.read_csv(tmp_path / "out" / "pairs.csv").columns) >= {*SIGNALS, "found_by", "verdict"}
-    assert json.loads((dataset / "manifest.json").read_text())["contaminated"] == {str(originals): ["other-2", "other-9"]}
+    assert set(pl.read_csv(tmp_path / "out" / "pairs.csv").columns) >= {
+        *SIGNALS,
+        "found_by",
+        "verdict",
+    }
+    assert json.loads((dataset / "manifest.json").read_text())["contaminated"] == {
+        str(originals): ["other-2", "other-9"]
+    }
 
-    given: dict[str, Any] = {"data": [str(dataset)], "out": tmp_path / "model", "validation_percent": 0}
+    given: dict[str, Any] = {
+        "data": [str(dataset)],
+        "out": tmp_path / "model",
+        "validation_percent": 0,
+    }
     with pytest.raises(TrainError, match=r"2 cases of .*samples \(other-2, other-9\).*--without"):
         read_datasets(TrainSettings(**given))
     clean = TrainSettings(**given, without=["other-2", "other-9"])
@@ -104,13 +138,29 @@ def test_planted_copies_are_found_reviewed_reported_and_noted_in_a_dataset(tmp_p
 
 def test_the_same_publication_is_found_by_its_ids_and_a_title_by_its_words() -> None:
     assert ids_of("PMC1234567", {}) == ids_of("x", {"pmcid": "1234567"}) == {"pmcid:PMC1234567"}
-    assert ids_of("x", {"doi": "https://doi.org/10.1/AB"}) == ids_of("y", {"doi": "doi:10.1/ab"}) == {"doi:10.1/ab"}
+    assert (
+        ids_of("x", {"doi": "https://doi.org/10.1/AB"})
+        == ids_of("y", {"doi": "doi:10.1/ab"})
+        == {"doi:10.1/ab"}
+    )
     one = SetCase(
-        "a", "s", "A rare case of gastric duplication cyst in a newborn: a case report", (), "", (), ids_of("PMC1234567", {})
+        "a",
+        "s",
+        "A rare case of gastric duplication cyst in a newborn: a case report",
+        (),
+        "",
+        (),
+        ids_of("PMC1234567", {}),
     )
     other = SetCase("b", "s", "Duplication cyst, gastric, in the newborn", (), "", (), frozenset())
-    third = SetCase("c", "s", "AgentClinic OSCE case 7", (), "", (), ids_of("c", {"pmcid": "PMC1234567"}))
-    encode: Callable[[list[str]], np.ndarray] = lambda texts: np.eye(4, dtype=np.float32)[: len(texts)]  # noqa: E731
+    third = SetCase(
+        "c", "s", "AgentClinic OSCE case 7", (), "", (), ids_of("c", {"pmcid": "PMC1234567"})
+    )
+    encode: Callable[[list[str]], np.ndarray] = (
+        lambda texts: np.eye(4, dtype=np.float32)[  # noqa: E731
+            : len(texts)
+        ]
+    )
     found = {
         (row["case_id"], row["other_id"]): row["found_by"]
         for row in find_pairs([one], [other, third], encode, disease_linker()).iter_rows(named=True)
@@ -128,7 +178,9 @@ def test_nearness_is_the_mean_over_the_shorter_case_of_the_best_match() -> None:
     def passages(sizes: list[int]) -> contamination._Passages:
         vectors = rng.normal(size=(sum(sizes), 4)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return contamination._Passages(vectors, np.cumsum([0, *sizes[:-1]]), np.zeros(len(sizes), dtype=int))
+        return contamination._Passages(
+            vectors, np.cumsum([0, *sizes[:-1]]), np.zeros(len(sizes), dtype=int)
+        )
 
     ours, theirs = passages(counts[0]), passages(counts[1])
     split = [np.split(side.vectors, side.starts[1:]) for side in (ours, theirs)]
@@ -141,7 +193,11 @@ def test_nearness_is_the_mean_over_the_shorter_case_of_the_best_match() -> None:
 
 
 def candidate(
-    number: int, tests: int, system: str = "Skin, Hair and Nails", turns: float | None = None, rare: str = "source"
+    number: int,
+    tests: int,
+    system: str = "Skin, Hair and Nails",
+    turns: float | None = None,
+    rare: str = "source",
 ) -> Candidate:
     world = replace(environment(f"case-{number}"), body_system=system)
     return Candidate(world, "pool", rare, tests, turns, None, 3 if turns else 0, system, "")
@@ -149,7 +205,10 @@ def candidate(
 
 def test_the_hardest_of_every_stratum_are_drawn() -> None:
     skin = [candidate(number, tests=number) for number in range(6)]
-    eyes = [candidate(number, tests=4, system="Eyes and Vision", turns=float(number)) for number in (6, 7, 8)]
+    eyes = [
+        candidate(number, tests=4, system="Eyes and Vision", turns=float(number))
+        for number in (6, 7, 8)
+    ]
     common = candidate(9, tests=99, rare="")
     chosen = draw([*skin, *eyes, common], 6, 0, seed=1)
     assert [found.environment.case_id for found in chosen] == [
@@ -162,7 +221,9 @@ def test_the_hardest_of_every_stratum_are_drawn() -> None:
     ]  # 6:3 is 4:2
     assert chosen == draw([*eyes, common, *skin], 6, 0, seed=1)
     assert hard_set._ranks([1, None, 3, 3]).tolist()[0] == 0.0
-    with pytest.raises(ValueError, match=r"9 are of a rare disease, 4 of these with 4 documented tests or more"):
+    with pytest.raises(
+        ValueError, match=r"9 are of a rare disease, 4 of these with 4 documented tests or more"
+    ):
         draw([*skin[:5], *eyes, common, replace(skin[0], tests=1)], 6, 4, seed=1)
 
 
@@ -175,16 +236,39 @@ def test_a_hard_set_is_drawn_from_a_pool_checked_and_played_again_as_it_was(tmp_
             store.add_built(case, Built(world, None), "built", "run")
             spec = RolloutSpec(world.environment_id, world.case_id, "a", "schema", 0, "hash")
             turns = (turn(1, "Lymphoma", ("CBC", "PET")), turn(2, "Sarcoidosis", (), "Sarcoidosis"))
-            store.add_rollouts("rollout", world.case_id, [Trajectory(spec, turns, "diagnosed", 8, "p", "c")], [], "run")
+            store.add_rollouts(
+                "rollout",
+                world.case_id,
+                [Trajectory(spec, turns, "diagnosed", 8, "p", "c")],
+                [],
+                "run",
+            )
     copies = copies_of((4,), tmp_path / "benchmark")  # Wilson disease
-    arguments = ["hard-set", tmp_path / "pool", "--out", tmp_path / "hard", "--cases", 2, "--min-tests", 3, "--against", copies]
+    arguments = [
+        "hard-set",
+        tmp_path / "pool",
+        "--out",
+        tmp_path / "hard",
+        "--cases",
+        2,
+        "--min-tests",
+        3,
+        "--against",
+        copies,
+    ]
     done = CliRunner().invoke(command, [*map(str, arguments)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     manifest = json.loads((tmp_path / "hard" / "manifest.json").read_text())
     assert set(manifest["contamination"]["excluded"]) == {"medaction-04"}
     assert [row["turns"] for row in manifest["rows"]] == [2.0, 2.0]
     assert manifest["licences"] == {"https://creativecommons.org/licenses/by/4.0/": 2}
-    again = [case for case in read_cases(tmp_path / "hard" / "cases") if isinstance(case, CaseReport)]
-    assert [environment_of(case).environment_id for case in again] == [row["environment_id"] for row in manifest["rows"]]
+    again = [
+        case for case in read_cases(tmp_path / "hard" / "cases") if isinstance(case, CaseReport)
+    ]
+    assert [environment_of(case).environment_id for case in again] == [
+        row["environment_id"] for row in manifest["rows"]
+    ]
     assert all(case.evaluation_only for case in again)
-    assert [case.case_id for case in read_set(tmp_path / "hard")] == [row["case_id"] for row in manifest["rows"]]
+    assert [case.case_id for case in read_set(tmp_path / "hard")] == [
+        row["case_id"] for row in manifest["rows"]
+    ]

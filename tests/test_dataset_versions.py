@@ -1,4 +1,5 @@
-"""Versions of a dataset: written when something has changed, with checksums, and with what changed; older stores are brought up to date."""
+"""Versions of a dataset: written when something has changed, with checksums, and with what changed;
+older stores are brought up to date."""
 
 import hashlib
 import json
@@ -11,9 +12,9 @@ import duckdb
 import polars as pl
 import pytest
 
-from flows.dataset import push, write_dataset
-from flows.settings import DistillSettings
-from trajectories.store import MIGRATIONS, SCHEMA_VERSION, Store
+from medaction.flows.dataset import push, write_dataset
+from medaction.flows.settings import DistillSettings
+from medaction.trajectories.store import MIGRATIONS, SCHEMA_VERSION, Store
 
 
 @pytest.fixture
@@ -26,17 +27,27 @@ def settings_of(store: Store, out: Path) -> DistillSettings:
 
 
 def records(folder: Path) -> pl.DataFrame:
-    return pl.concat(pl.read_parquet(folder / f"{split}.parquet") for split in ("train", "validation"))
+    return pl.concat(
+        pl.read_parquet(folder / f"{split}.parquet") for split in ("train", "validation")
+    )
 
 
 def test_a_version_has_a_checksum_of_every_file_and_what_it_was_made_with(run: Path):
     manifest = json.loads((run / "dataset" / "manifest.json").read_text())
-    there = {str(path.relative_to(run / "dataset")) for path in (run / "dataset").rglob("*") if path.is_file()}
+    there = {
+        str(path.relative_to(run / "dataset"))
+        for path in (run / "dataset").rglob("*")
+        if path.is_file()
+    }
     assert set(manifest["files"]) == there - {"manifest.json"}
     for name, checksum in manifest["files"].items():
         assert hashlib.sha256((run / "dataset" / name).read_bytes()).hexdigest() == checksum
     assert manifest["version"] == 1
-    assert manifest["records"] == len(records(run / "dataset")) == sum(row["added"] for row in manifest["changes"])
+    assert (
+        manifest["records"]
+        == len(records(run / "dataset"))
+        == sum(row["added"] for row in manifest["changes"])
+    )
     assert manifest["settings"]["strategy"] == "dtc_rac"
     assert {"plots/cases.png", "plots/tests.png", "README.md"} <= there
 
@@ -46,21 +57,30 @@ def test_an_unchanged_dataset_stays_the_version_that_it_is(run: Path):
     with Store(run / "trajectories.duckdb") as store:
         version = write_dataset(store, settings_of(store, run))
     assert (version.number, version.is_new) == (1, False)
-    assert {path: path.stat().st_mtime_ns for path in (run / "datasets").rglob("*") if path != run / "datasets"} == {
-        path: time for path, time in before.items() if path != run / "datasets"
-    }
+    assert {
+        path: path.stat().st_mtime_ns
+        for path in (run / "datasets").rglob("*")
+        if path != run / "datasets"
+    } == {path: time for path, time in before.items() if path != run / "datasets"}
 
 
 def test_what_changed_is_told_by_case_and_teacher_and_the_version_before_stays(run: Path):
     before = records(run / "datasets" / "v1")
     with Store(run / "trajectories.duckdb") as store:
-        gone, edited = (row[0] for row in store.rows("select distinct case_id from current_trajectories order by 1 limit 2"))
+        gone, edited = (
+            row[0]
+            for row in store.rows(
+                "select distinct case_id from current_trajectories order by 1 limit 2"
+            )
+        )
         (reply,) = store.rows(
             "select trajectory_id, number from turn_fates join trajectories using (trajectory_id)"
             " where kept and case_id = ? and teacher = 'kg-targeted' order by all limit 1",
             [edited],
         )
-        store.db.execute("update turns set raw = raw || ' ' where trajectory_id = ? and number = ?", list(reply))
+        store.db.execute(
+            "update turns set raw = raw || ' ' where trajectory_id = ? and number = ?", list(reply)
+        )
         store.db.execute("update cases set environment_id = null where case_id = ?", [gone])
         version = write_dataset(store, settings_of(store, run))
     assert (version.number, version.is_new) == (2, True)
@@ -91,7 +111,13 @@ def test_the_card_loads_and_its_header_names_what_is_there(run: Path):
     told = yaml.safe_load(header)
     for file in told["configs"][0]["data_files"]:
         assert (run / "dataset" / file["path"]).exists()
-    for word in ("SFTTrainer", "LLaMA-Factory", "Axolotl", "Licences of the cases", "plots/cases.png"):
+    for word in (
+        "SFTTrainer",
+        "LLaMA-Factory",
+        "Axolotl",
+        "Licences of the cases",
+        "plots/cases.png",
+    ):
         assert word in text
 
 
@@ -118,6 +144,8 @@ def test_a_store_of_an_earlier_schema_is_brought_up_to_date_and_kept_beside(run:
         assert store.environments()
     assert set(MIGRATIONS) == {str(number) for number in range(2, int(SCHEMA_VERSION))}
     with duckdb.connect(str(run / "trajectories.schema-2.duckdb"), read_only=True) as db:
-        assert db.execute("select value from meta where key = 'schema_version'").fetchone() == ("2",)
-    command = [sys.executable, "-m", "flows.cli", "export", "--out", str(run)]
+        assert db.execute("select value from meta where key = 'schema_version'").fetchone() == (
+            "2",
+        )
+    command = [sys.executable, "-m", "medaction.cli.main", "export", "--out", str(run)]
     assert "unchanged" in subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from flows.cli import medaction
-from flows.doctor import examine
-from flows.services import free_port
-from flows.settings import DistillSettings
+from medaction.cli.main import medaction
+from medaction.flows.doctor import examine
+from medaction.flows.services import free_port
+from medaction.flows.settings import DistillSettings
 
 KEY = "sk-proj-abcdefghijklmnop0123456789"
 
@@ -31,22 +31,36 @@ def found(
 
 def test_a_machine_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told = found(monkeypatch, tmp_path)
-    assert {told[what][0] for what in ("packages", "Ray", "graph", "disk of the run", "teacher kg-targeted")} == {"ok"}
+    assert {
+        told[what][0]
+        for what in ("packages", "Ray", "graph", "disk of the run", "teacher kg-targeted")
+    } == {"ok"}
     assert "nodes" in told["graph"][1]
 
 
-def test_what_does_not_answer_is_wrong_and_has_a_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_does_not_answer_is_wrong_and_has_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     nobody = f"127.0.0.1:{free_port()}"
     gone = {"name": "gone", "model": "openai/gone", "api_base": f"http://{nobody}/v1"}
     file = {"name": "file", "model": "local", "gguf": tmp_path / "missing.gguf"}
-    told = found(monkeypatch, tmp_path, gone, file, PREFECT_API_URL=f"http://{nobody}/api", RAY_ADDRESS=nobody)
+    told = found(
+        monkeypatch,
+        tmp_path,
+        gone,
+        file,
+        PREFECT_API_URL=f"http://{nobody}/api",
+        RAY_ADDRESS=nobody,
+    )
     for what in ("Prefect", "Ray", "teacher gone", "teacher file"):
         state, _, remedy = told[what]
         assert (what, state) == (what, "wrong")
         assert remedy
 
 
-def test_a_key_is_there_or_not_and_never_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_key_is_there_or_not_and_never_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     teacher = {"name": "paid", "model": "openai/gpt-4o-mini", "api_key_env": "OPENAI_API_KEY"}
     without = found(monkeypatch, tmp_path, teacher)["teacher paid"]
     assert without[0] == "wrong"
@@ -56,7 +70,9 @@ def test_a_key_is_there_or_not_and_never_shown(monkeypatch: pytest.MonkeyPatch, 
     assert KEY not in str(with_key)
 
 
-def test_a_server_of_ones_own_never_sees_a_providers_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_server_of_ones_own_never_sees_a_providers_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         heard: list[bytes] = []
 
@@ -68,7 +84,11 @@ def test_a_server_of_ones_own_never_sees_a_providers_key(monkeypatch: pytest.Mon
 
         thread = threading.Thread(target=answer)
         thread.start()
-        mine = {"name": "mine", "model": "openai/mine", "api_base": f"http://127.0.0.1:{listening.getsockname()[1]}/v1"}
+        mine = {
+            "name": "mine",
+            "model": "openai/mine",
+            "api_base": f"http://127.0.0.1:{listening.getsockname()[1]}/v1",
+        }
         told = found(monkeypatch, tmp_path, mine, OPENAI_API_KEY=KEY)
         thread.join()
     assert told["teacher mine"][0] == "ok"
@@ -77,7 +97,9 @@ def test_a_server_of_ones_own_never_sees_a_providers_key(monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     tmp_path.chmod(0o500)
     assert found(monkeypatch, tmp_path)["disk of the run"][0] == "wrong"
 

@@ -13,28 +13,39 @@ from tests.runs import medaction, rows, sample_cases
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, run_environment: dict[str, str]) -> tuple[Path, str]:
-    """The folder of a run of stage 1 over a good case, a leaking one and a broken file, and what it printed."""
+def built(
+    tmp_path_factory: pytest.TempPathFactory, run_environment: dict[str, str]
+) -> tuple[Path, str]:
+    """The folder of a run of stage 1 over a good case, a leaking one and a broken file, and what it
+    printed."""
     folder = tmp_path_factory.mktemp("environments")
     cases, out = sample_cases(folder / "cases", 3, 4), folder / "out"
     leaking = json.loads((cases / "medaction-04.json").read_text())
     leaking["tests"] = leaking["tests"][:1]
     (cases / "medaction-04.json").write_text(json.dumps(leaking))
     (cases / "medaction-99.xml").write_text("<article><front>")
-    done = medaction(run_environment, "envs", "build", "--cases", cases, "--out", out, "--min-tests", "2")
+    done = medaction(
+        run_environment, "envs", "build", "--cases", cases, "--out", out, "--min-tests", "2"
+    )
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 
 
-def test_every_check_of_every_case_is_stored_and_printed(built: tuple[Path, str], run_environment: dict[str, str]) -> None:
+def test_every_check_of_every_case_is_stored_and_printed(
+    built: tuple[Path, str], run_environment: dict[str, str]
+) -> None:
     out, printed = built
     assert rows(out, "select case_id, reason from cases order by case_id") == [
         ("medaction-03", None), ("medaction-04", "min_tests"),
     ]  # fmt: skip
-    assert rows(out, "select passed, figure, threshold from checks where name = 'min_tests' and case_id = 'medaction-04'") == [
-        (False, 1.0, 2.0)
-    ]
-    assert rows(out, "select count(distinct name) >= 8 from checks where case_id = 'medaction-03' and passed") == [(True,)]
+    assert rows(
+        out,
+        "select passed, figure, threshold from checks where name = 'min_tests' and case_id = 'medaction-04'",
+    ) == [(False, 1.0, 2.0)]
+    assert rows(
+        out,
+        "select count(distinct name) >= 8 from checks where case_id = 'medaction-03' and passed",
+    ) == [(True,)]
     again = medaction(run_environment, "envs", "check", "--out", out)
     assert again.returncode == 0, again.stderr
     for text in (printed, again.stdout):
@@ -44,14 +55,20 @@ def test_every_check_of_every_case_is_stored_and_printed(built: tuple[Path, str]
     assert "select" in (out / "checks.md").read_text()
 
 
-def test_a_refused_case_is_built_again_under_other_settings(built: tuple[Path, str], run_environment: dict[str, str]) -> None:
+def test_a_refused_case_is_built_again_under_other_settings(
+    built: tuple[Path, str], run_environment: dict[str, str]
+) -> None:
     out, _ = built
     cases = out.parent / "cases"
     (cases / "medaction-99.xml").unlink()
-    done = medaction(run_environment, "envs", "build", "--cases", cases, "--out", out, "--min-tests", "1")
+    done = medaction(
+        run_environment, "envs", "build", "--cases", cases, "--out", out, "--min-tests", "1"
+    )
     assert done.returncode == 0, done.stderr
     assert rows(out, "select count(*) from cases where environment_id is not null") == [(2,)]
-    assert rows(out, "select count(*) from failures where stage = 'environment' and resolved is null") == [(0,)]
+    assert rows(
+        out, "select count(*) from failures where stage = 'environment' and resolved is null"
+    ) == [(0,)]
 
 
 def test_the_composition_is_drawn(built: tuple[Path, str], run_environment: dict[str, str]) -> None:
@@ -63,20 +80,27 @@ def test_the_composition_is_drawn(built: tuple[Path, str], run_environment: dict
     assert all(picture.stat().st_size > 5000 for picture in pictures)
 
 
-def test_nothing_to_export_without_rollouts(built: tuple[Path, str], run_environment: dict[str, str]) -> None:
+def test_nothing_to_export_without_rollouts(
+    built: tuple[Path, str], run_environment: dict[str, str]
+) -> None:
     refused = medaction(run_environment, "export", "--out", built[0])
     assert refused.returncode == 1
     assert "medaction distill" in refused.stderr
 
 
-def test_articles_without_sections_go_through_the_extractor(tmp_path: Path, run_environment: dict[str, str]) -> None:
-    """The scripted model says what the sample's own JSON says; one of the two articles gets replies that are no use."""
+def test_articles_without_sections_go_through_the_extractor(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    """The scripted model says what the sample's own JSON says; one of the two articles gets replies
+    that are no use."""
     cases, out = tmp_path / "cases", tmp_path / "out"
     cases.mkdir()
     for number in ("01", "02"):
         shutil.copy(SAMPLES / f"medaction-{number}.xml", cases)
     known = json.loads((SAMPLES / "medaction-01.json").read_text())
-    title = ElementTree.parse(SAMPLES / "medaction-01.xml").findtext("front/article-meta/title-group/article-title")
+    title = ElementTree.parse(SAMPLES / "medaction-01.xml").findtext(
+        "front/article-meta/title-group/article-title"
+    )
 
     def extract(asked: Asked, _number: int) -> str:
         if f"Title: {title}" not in asked.body["messages"][1]["content"]:
@@ -93,10 +117,25 @@ def test_articles_without_sections_go_through_the_extractor(tmp_path: Path, run_
 
     with openai_server(extract) as server:
         extractor = f"openai/x@{server.url}"
-        done = medaction(run_environment, "envs", "build", "--cases", cases, "--out", out, "--extractor", extractor)
+        done = medaction(
+            run_environment,
+            "envs",
+            "build",
+            "--cases",
+            cases,
+            "--out",
+            out,
+            "--extractor",
+            extractor,
+        )
     assert done.returncode == 0, done.stderr
-    found = rows(out, "select case_id, reason, calls > 0, prompt_tokens > 0 from cases order by case_id")
-    assert found == [("medaction-01", None, True, True), ("medaction-02", "extraction_failed", True, True)]
+    found = rows(
+        out, "select case_id, reason, calls > 0, prompt_tokens > 0 from cases order by case_id"
+    )
+    assert found == [
+        ("medaction-01", None, True, True),
+        ("medaction-02", "extraction_failed", True, True),
+    ]
     ((menu,),) = rows(out, "select menu from environments")
     text = "".join(ElementTree.parse(SAMPLES / "medaction-01.xml").getroot().itertext())
     assert len(menu) >= 0.8 * len(known["tests"])

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from envs import checks
-from envs.build import build_environment, tidy
-from envs.checks import is_told
-from envs.records import BadCase, Built, CaseReport, DocumentedTest, StructuredCase
-from envs.sources import read_cases
+from medaction.envs import checks
+from medaction.envs.build import build_environment, tidy
+from medaction.envs.checks import is_told
+from medaction.envs.records import BadCase, Built, CaseReport, DocumentedTest, StructuredCase
+from medaction.envs.sources import read_cases
 from tests.conftest import shared_data
 from tests.records import environment_of, refusal_of
 
@@ -18,12 +18,27 @@ TESTS = (
     DocumentedTest("CT chest", "imaging", "A 3 cm mass in the right upper lobe."),
     DocumentedTest("Hemoglobin", "laboratory", "9.1 g/dL"),
 )
-CASE = StructuredCase("A 60-year-old smoker has coughed up blood for two weeks and lost 5 kg.", TESTS, "Lung adenocarcinoma")
+CASE = StructuredCase(
+    "A 60-year-old smoker has coughed up blood for two weeks and lost 5 kg.",
+    TESTS,
+    "Lung adenocarcinoma",
+)
 
 
 def report(case: StructuredCase | None = CASE, text: str = "") -> CaseReport:
-    told = [] if case is None else [case.initial_observation, *(f"{test.name}: {test.result}" for test in case.tests)]
-    return CaseReport("case-1", "case_json", "A title", text or "\n".join(told), path="case-1.json", structured=case)
+    told = (
+        []
+        if case is None
+        else [case.initial_observation, *(f"{test.name}: {test.result}" for test in case.tests)]
+    )
+    return CaseReport(
+        "case-1",
+        "case_json",
+        "A title",
+        text or "\n".join(told),
+        path="case-1.json",
+        structured=case,
+    )
 
 
 def refused(case: StructuredCase, text: str = "") -> str:
@@ -44,7 +59,9 @@ def what_is_cut(case: StructuredCase) -> str:
     environment = environment_of(report(case))
     assert environment.initial_observation == LONG
     mark = "cut from the initial observation: "
-    notes = [warning.removeprefix(mark) for warning in environment.warnings if warning.startswith(mark)]
+    notes = [
+        warning.removeprefix(mark) for warning in environment.warnings if warning.startswith(mark)
+    ]
     assert f"{LONG} {' '.join(notes)}" == case.initial_observation.replace("\u200b", "")
     return " ".join(notes)
 
@@ -55,7 +72,9 @@ def test_a_good_case_becomes_an_environment() -> None:
     assert environment.diagnosis == "Lung adenocarcinoma"
     assert environment.warnings == ()
     assert environment.environment_id == environment_of(report()).environment_id
-    other = environment_of(report(replace(CASE, initial_observation=CASE.initial_observation + " No fever.")))
+    other = environment_of(
+        report(replace(CASE, initial_observation=CASE.initial_observation + " No fever."))
+    )
     assert other.environment_id != environment.environment_id
 
 
@@ -66,7 +85,11 @@ def test_a_good_case_becomes_an_environment() -> None:
         (replace(CASE, initial_observation="A man."), "has_initial_observation"),
         (replace(CASE, tests=()), "min_tests"),
         (
-            replace(CASE, initial_observation=CASE.initial_observation + " CT: a 3 cm mass in the right upper lobe"),
+            replace(
+                CASE,
+                initial_observation=CASE.initial_observation
+                + " CT: a 3 cm mass in the right upper lobe",
+            ),
             "no_result_in_o1",
         ),
     ],
@@ -89,17 +112,29 @@ def test_the_smallest_menu_is_a_parameter() -> None:
         ("Acute myeloid leukemia", (), "an acute leukaemia of the myeloid kind was feared"),
         ("Systemic lupus erythematosus (SLE)", (), "her mother has SLE"),
         ("Multiple system atrophy", (), "MSA?"),
-        ("Septic arthritis of the knee", (), "the knee was thought to have arthritis, septic in kind"),
+        (
+            "Septic arthritis of the knee",
+            (),
+            "the knee was thought to have arthritis, septic in kind",
+        ),
         ("Quadriparesis due to primary hyperaldosteronism", (), "known hyperaldosteronism"),
         ("Brucellosis", ("Malta fever",), "an uncle had Malta fever"),
         ("Granulomatosis with polyangiitis", (), "granulomatosis"),
         ("Cystic fibrosis", (), "cystic  fibrosis"),
         ("Pulmonary sparganosis", (), "lives where sparganosis is endemic"),
         ("Febuxostat-induced agranulocytosis", (), "treated with febuxostat, then agranulocytosis"),
-        ("Recurrent *Elizabethkingia anophelis* bacteremia of a device", (), "Elizabethkingia anophelis grew before"),
+        (
+            "Recurrent *Elizabethkingia anophelis* bacteremia of a device",
+            (),
+            "Elizabethkingia anophelis grew before",
+        ),
         ("Metastatic papillary thyroid carcinoma", (), "a thyroid carcinoma was removed"),
         ("Sarcoidosis (Besnier-Boeck disease)", (), "Besnier-Boeck disease was named"),
-        ("Lung adenocarcinoma", (), "a lung adeno\u200bcarcinoma and a lung adeno-carcinoma were seen"),
+        (
+            "Lung adenocarcinoma",
+            (),
+            "a lung adeno\u200bcarcinoma and a lung adeno-carcinoma were seen",
+        ),
         ("Lung adenocarcinoma", (), "pulmonary adenocarcinoma runs in the family"),
         ("Pulmonary embolism", ("PE",), "he feared a PE"),
         ("Gastrointestinal stromal tumor (GIST)", (), "an uncle had GISTs"),
@@ -108,13 +143,17 @@ def test_the_smallest_menu_is_a_parameter() -> None:
         ("Tuberculosis of the spine", (), "antituberculosis tablets were given"),
     ],
 )
-def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(diagnosis: str, synonyms: tuple[str, ...], leak: str) -> None:
+def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(
+    diagnosis: str, synonyms: tuple[str, ...], leak: str
+) -> None:
     case = replace(CASE, diagnosis=diagnosis, synonyms=synonyms)
     assert environment_of(report(case)).diagnosis == diagnosis
     leaking = replace(case, initial_observation=f"{leak}. {CASE.initial_observation}")
     assert not checks.no_diagnosis_in_o1(report(leaking), leaking).passed
     assert refused(leaking) == "no_diagnosis_in_o1", "the first sentence is never cut"
-    assert what_is_cut(replace(case, initial_observation=f"{LONG} {leak}.")) == f"{leak}.".replace("\u200b", "")
+    assert what_is_cut(replace(case, initial_observation=f"{LONG} {leak}.")) == f"{leak}.".replace(
+        "\u200b", ""
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +173,9 @@ def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(diagnosis: str, sy
     ],
 )
 def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
-    case = replace(CASE, diagnosis=diagnosis, initial_observation=f"{CASE.initial_observation} {harmless}.")
+    case = replace(
+        CASE, diagnosis=diagnosis, initial_observation=f"{CASE.initial_observation} {harmless}."
+    )
     assert environment_of(report(case)).diagnosis == diagnosis
 
 
@@ -163,7 +204,10 @@ def test_what_must_not_be_told_is_cut_whole(said: str, stays: str | None, cut: i
 
 def test_a_leaking_complaint_or_too_many_leaks_are_refused() -> None:
     leak = "Lung adenocarcinoma was known from a biopsy taken elsewhere, where it had been treated with tablets for a year or more."
-    for told in (f"{LONG}\nChief Complaint: Follow-up of lung adenocarcinoma.", f"{LONG} {leak} {leak} {leak}"):
+    for told in (
+        f"{LONG}\nChief Complaint: Follow-up of lung adenocarcinoma.",
+        f"{LONG} {leak} {leak} {leak}",
+    ):
         built = build_environment(report(replace(CASE, initial_observation=told)))
         assert built.refusal is not None
         assert built.refusal.reason == "no_diagnosis_in_o1"
@@ -174,7 +218,9 @@ def test_a_leaking_complaint_or_too_many_leaks_are_refused() -> None:
 def test_vital_signs_that_the_observation_tells_are_no_test() -> None:
     told = "Temperature is 37.1 degrees, pulse 88 a minute and blood pressure 132 over 84"
     vitals = DocumentedTest("Vital signs at presentation", "physiologic", told)
-    environment = environment_of(report(replace(CASE, initial_observation=LONG, tests=(*TESTS, vitals))))
+    environment = environment_of(
+        report(replace(CASE, initial_observation=LONG, tests=(*TESTS, vitals)))
+    )
     assert environment.menu == TESTS
 
 
@@ -182,15 +228,27 @@ def test_a_quote_holds_the_numbers_of_its_result() -> None:
     quoted = replace(TESTS[1], quote="Hemoglobin: 9.1 g/dL")
     assert environment_of(report(replace(CASE, tests=(TESTS[0], quoted)))).menu[1].quote
     for wrong in ("Hemoglobin was low", "The hemoglobin stood at 9.1 on the day after that"):
-        assert refused(replace(CASE, tests=(TESTS[0], replace(quoted, quote=wrong)))) == "quotes_grounded"
+        assert (
+            refused(replace(CASE, tests=(TESTS[0], replace(quoted, quote=wrong))))
+            == "quotes_grounded"
+        )
 
 
 @pytest.mark.parametrize(
     ("diagnosis", "told"),
     [
-        ("Pancreatic metastasis from renal cell carcinoma", "Renal cell carcinoma was resected two years ago."),
-        ("Coronary vasospasm secondary to eosinophilic vasculitis", "Past Medical History: Eosinophilic vasculitis."),
-        ("Cardiac arrest due to a ruptured coronary aneurysm", "Chief Complaint: Cardiac arrest while rowing."),
+        (
+            "Pancreatic metastasis from renal cell carcinoma",
+            "Renal cell carcinoma was resected two years ago.",
+        ),
+        (
+            "Coronary vasospasm secondary to eosinophilic vasculitis",
+            "Past Medical History: Eosinophilic vasculitis.",
+        ),
+        (
+            "Cardiac arrest due to a ruptured coronary aneurysm",
+            "Chief Complaint: Cardiac arrest while rowing.",
+        ),
         ("Left rib fracture and sternal fracture", "A sternal fracture was known."),
         (
             "Paradoxical tuberculosis immune reconstitution inflammatory syndrome",
@@ -203,8 +261,15 @@ def test_what_the_patient_brings_along_is_not_what_is_asked(diagnosis: str, told
     environment = environment_of(report(case))
     assert environment.initial_observation == case.initial_observation
     assert any(warning.startswith("no_known_disease_in_o1") for warning in environment.warnings)
-    asked = re.split(r" (?:from|secondary to|due to|and) ", diagnosis)[-1 if "arrest" in diagnosis else 0]
-    assert refused(replace(case, initial_observation=f"It was said to be {asked.lower()}. {case.initial_observation}"))
+    asked = re.split(r" (?:from|secondary to|due to|and) ", diagnosis)[
+        -1 if "arrest" in diagnosis else 0
+    ]
+    assert refused(
+        replace(
+            case,
+            initial_observation=f"It was said to be {asked.lower()}. {case.initial_observation}",
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,28 +277,44 @@ def test_what_the_patient_brings_along_is_not_what_is_asked(diagnosis: str, told
     [
         ("Recurrent volvulus of the cecum", "She had had a volvulus of the cecum a year ago."),
         ("Recurrent Crohn disease", "Known Crohn disease since childhood."),
-        ("Pancreatic metastasis from renal cell carcinoma", "There was no history of renal cell carcinoma."),
+        (
+            "Pancreatic metastasis from renal cell carcinoma",
+            "There was no history of renal cell carcinoma.",
+        ),
         ("Lobar pneumonia and empyema", "He was thought to have lobar pneumonia."),
     ],
 )
 def test_a_disease_that_is_the_answer_is_cut_though_it_was_known(diagnosis: str, told: str) -> None:
-    environment = environment_of(report(replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG} {told}")))
+    environment = environment_of(
+        report(replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG} {told}"))
+    )
     assert environment.initial_observation == LONG
 
 
 def test_an_abbreviation_that_the_report_declares_is_a_leak() -> None:
-    case = replace(CASE, diagnosis="Undifferentiated nasopharyngeal carcinoma", initial_observation=f"{LONG} No signs of NPC.")
+    case = replace(
+        CASE,
+        diagnosis="Undifferentiated nasopharyngeal carcinoma",
+        initial_observation=f"{LONG} No signs of NPC.",
+    )
     assert environment_of(report(case)).initial_observation == case.initial_observation
     text = f"{report(case).text}\nNasopharyngeal carcinoma (NPC) is rare here."
     assert environment_of(report(case, text)).initial_observation == LONG
 
 
 def test_a_result_in_other_words_is_cut() -> None:
-    mri = DocumentedTest("MRI of the brain", "imaging", "Two enhancing nodules in the left cerebellum with surrounding edema.")
+    mri = DocumentedTest(
+        "MRI of the brain",
+        "imaging",
+        "Two enhancing nodules in the left cerebellum with surrounding edema.",
+    )
     told = "An MRI had revealed cerebellar nodules that took up contrast, and edema."
     case = replace(CASE, tests=(*TESTS, mri), initial_observation=f"{LONG} {told}")
     assert environment_of(report(case)).initial_observation == LONG
-    for harmless in ("An MRI had been planned.", "Ultrasound had revealed cerebellar nodules and edema."):
+    for harmless in (
+        "An MRI had been planned.",
+        "Ultrasound had revealed cerebellar nodules and edema.",
+    ):
         kept = replace(case, initial_observation=f"{LONG} {harmless}")
         assert environment_of(report(kept)).initial_observation == kept.initial_observation
 
@@ -246,7 +327,10 @@ def test_what_hangs_on_a_cut_sentence_goes_with_it() -> None:
 
 def test_that_nothing_is_told_is_not_told() -> None:
     told = f"{LONG}\nFamily History: None provided.\nPersonal History: Not detailed in the case.\nAllergies: None."
-    tests = (*TESTS, DocumentedTest("ECG", "physiologic", "Sinus rhythm. No further details provided."))
+    tests = (
+        *TESTS,
+        DocumentedTest("ECG", "physiologic", "Sinus rhythm. No further details provided."),
+    )
     environment = environment_of(report(replace(CASE, initial_observation=told, tests=tests)))
     assert environment.initial_observation == f"{LONG}\nAllergies: None."
     assert environment.menu[-1].result == "Sinus rhythm."
@@ -261,7 +345,9 @@ def test_numbers_of_the_summary_alone_and_joined_diagnoses_are_warnings() -> Non
 
 
 def test_treatment_told_is_a_warning() -> None:
-    environment = environment_of(report(replace(CASE, initial_observation=f"{LONG} He was started on amoxicillin.")))
+    environment = environment_of(
+        report(replace(CASE, initial_observation=f"{LONG} He was started on amoxicillin."))
+    )
     assert [warning.split(":")[0] for warning in environment.warnings] == ["no_treatment_in_o1"]
 
 
@@ -277,7 +363,10 @@ def test_what_the_diagnosis_comes_with_is_a_warning_only() -> None:
 
 def test_a_result_that_the_report_does_not_tell_is_refused() -> None:
     text = report().text
-    invented = replace(CASE, tests=(*TESTS, DocumentedTest("MRI brain", "imaging", "Two metastases in the cerebellum.")))
+    invented = replace(
+        CASE,
+        tests=(*TESTS, DocumentedTest("MRI brain", "imaging", "Two metastases in the cerebellum.")),
+    )
     assert refused(invented, text) == "results_grounded"
     changed = replace(CASE, tests=(TESTS[0], replace(TESTS[1], result="9.7 g/dL")))
     assert refused(changed, text) == "results_grounded"
@@ -289,7 +378,9 @@ def test_grounding_sees_through_typography() -> None:
         + CASE.initial_observation
         + " A 3 cm mass in the right upper lobe."
     )
-    case = replace(CASE, tests=(*TESTS, DocumentedTest("WBC", "laboratory", '11500/μL - a "mild" rise')))
+    case = replace(
+        CASE, tests=(*TESTS, DocumentedTest("WBC", "laboratory", '11500/μL - a "mild" rise'))
+    )
     assert checks.results_grounded(report(case, text), case).passed
 
 
@@ -336,7 +427,9 @@ def test_a_report_without_sections_needs_an_extractor() -> None:
         ),
     ],
 )
-def test_every_real_case_is_an_environment_or_a_named_refusal(name: str, count: int, built: int, reasons: set[str]) -> None:
+def test_every_real_case_is_an_environment_or_a_named_refusal(
+    name: str, count: int, built: int, reasons: set[str]
+) -> None:
     environments, refusals = [], Counter[str]()
     for case in read_cases(shared_data(name)):
         outcome = Built(None, case) if isinstance(case, BadCase) else build_environment(case)
@@ -349,9 +442,14 @@ def test_every_real_case_is_an_environment_or_a_named_refusal(name: str, count: 
     assert set(refusals) <= reasons
     for case, environment in environments:
         assert all(
-            line.strip() in re.sub(r"\*\*", "", case.text) for test in environment.menu for line in test.result.splitlines()
+            line.strip() in re.sub(r"\*\*", "", case.text)
+            for test in environment.menu
+            for line in test.result.splitlines()
         )
-        assert environment.diagnosis.casefold().strip(" .") not in environment.initial_observation.casefold()
+        assert (
+            environment.diagnosis.casefold().strip(" .")
+            not in environment.initial_observation.casefold()
+        )
 
 
 def test_a_result_that_only_repeats_words_of_the_complaint_is_found_when_copied():

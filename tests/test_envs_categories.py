@@ -1,12 +1,14 @@
-"""The five major test categories and their minor ones, against names of real tests that were labelled by reading."""
+"""The five major test categories and their minor ones, against names of real tests that were
+labelled by reading."""
 
 import pytest
 
-from envs.categories import MINOR_CATEGORIES, category_of, minor_category_of
-from envs.records import Category
+from medaction.envs.categories import MINOR_CATEGORIES, category_of, minor_category_of
+from medaction.envs.records import Category
 
-# The distinct names of 300 tests drawn from the menus of AgentClinic and MedR-Bench, labelled from name and result before
-# the keywords were written. A few names ('Post-Deterioration Tests') tell nothing of what their result is about.
+# The distinct names of 300 tests drawn from the menus of AgentClinic and MedR-Bench, labelled from
+# name and result before the keywords were written. A few names ('Post-Deterioration Tests') tell
+# nothing of what their result is about.
 LABELLED: dict[tuple[Category, str], str] = {
     ("laboratory", "unspecified laboratory"): (
         "Bloodwork; Biological; Laboratory Findings; Lab tests; Initial labs; Laboratory results; Labs; Hematology and "
@@ -35,11 +37,23 @@ LABELLED: dict[tuple[Category, str], str] = {
         "Test (DCT); platelet count; blood counts; Total WBC Count; Leukocyte Count; Iron Studies; Bands; hemogram"
     ),
     ("laboratory", "immunology"): "Autoantibodies; antinuclear antibody; CD4+ count; Serology",
-    ("laboratory", "CSF and body fluids"): "CSF Analysis; CSF; cerebrospinal fluid; Cerebrospinal fluid analysis",
-    ("laboratory", "endocrine"): "Full endocrine workup; cortisol; Thyroid functional tests; Low cortisol",
-    ("laboratory", "urine and stool"): "Urinalysis; Urine WBC; Urine Blood; Routine Stool Examination",
+    (
+        "laboratory",
+        "CSF and body fluids",
+    ): "CSF Analysis; CSF; cerebrospinal fluid; Cerebrospinal fluid analysis",
+    (
+        "laboratory",
+        "endocrine",
+    ): "Full endocrine workup; cortisol; Thyroid functional tests; Low cortisol",
+    (
+        "laboratory",
+        "urine and stool",
+    ): "Urinalysis; Urine WBC; Urine Blood; Routine Stool Examination",
     ("imaging", "mammography"): "Mammography; 3D mammography",
-    ("imaging", "nuclear medicine and PET"): "PET/CT; PET-CT; FDG-PET/MRI; Postoperative imaging (octreoscan, PET scan)",
+    (
+        "imaging",
+        "nuclear medicine and PET",
+    ): "PET/CT; PET-CT; FDG-PET/MRI; Postoperative imaging (octreoscan, PET scan)",
     ("imaging", "echocardiography"): "Echocardiogram",
     ("imaging", "computed tomography"): (
         "CT abdomen; Abdominal CT scan; Abdominal CT; CT Chest; CT; Contrast-enhanced CT; Follow-up CT enterography; CT "
@@ -57,7 +71,9 @@ LABELLED: dict[tuple[Category, str], str] = {
         "Abdominal ultrasonography; TVUS"
     ),
     ("imaging", "angiography"): "Conventional Angiography",
-    ("imaging", "radiography"): ("Chest X-ray; X-ray; Follow-up chest X-ray; Radiograph (orthopantomogram); Initial X-ray"),
+    ("imaging", "radiography"): (
+        "Chest X-ray; X-ray; Follow-up chest X-ray; Radiograph (orthopantomogram); Initial X-ray"
+    ),
     ("imaging", "other imaging"): "Metastatic workup",
     ("procedure", "bronchoscopy"): "Fiberoptic bronchoscopy; Bronchoscopy (5 years ago)",
     ("procedure", "ENT endoscopy"): "Electronic laryngoscopy",
@@ -67,9 +83,18 @@ LABELLED: dict[tuple[Category, str], str] = {
     ("physiologic", "ECG and rhythm monitoring"): (
         "Telemetry; Electrocardiography; ECG; Electrocardiogram (ECG); Electrocardiogram and serial cardiac troponin levels"
     ),
-    ("physiologic", "EEG and evoked potentials"): "Electroencephalogram (EEG); EEG; Electroencephalogram",
-    ("physiologic", "EMG and nerve conduction"): "EMG; Electromyography; EMG/Nerve conduction studies",
-    ("physiologic", "pulmonary function"): "PFT; Pulmonary function; Pulmonary Function Tests; Spirometry",
+    (
+        "physiologic",
+        "EEG and evoked potentials",
+    ): "Electroencephalogram (EEG); EEG; Electroencephalogram",
+    (
+        "physiologic",
+        "EMG and nerve conduction",
+    ): "EMG; Electromyography; EMG/Nerve conduction studies",
+    (
+        "physiologic",
+        "pulmonary function",
+    ): "PFT; Pulmonary function; Pulmonary Function Tests; Spirometry",
     ("physiologic", "hearing and balance"): "Dix-Hallpike Manoeuvre",
     ("physiologic", "ophthalmic tests"): "Ophthalmologic Consult; Ophthalmic evaluation",
     ("physiologic", "cognitive and psychological"): "Anxiety Screening",
@@ -127,7 +152,9 @@ def test_what_is_specific_decides(name: str, major: Category, minor: str) -> Non
     assert (category_of(name), minor_category_of(name, major)) == (major, minor)
 
 
-def test_a_name_that_tells_nothing_is_told_by_its_section_and_has_no_minor_category_of_its_own() -> None:
+def test_a_name_that_tells_nothing_is_told_by_its_section_and_has_no_minor_category_of_its_own() -> (
+    None
+):
     assert category_of("Brain", "Imaging") == "imaging"
     assert category_of("Chest X-ray", "Laboratory tests") == "imaging"
     for category, minors in MINOR_CATEGORIES.items():

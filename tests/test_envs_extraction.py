@@ -1,4 +1,5 @@
-"""Extraction: the report's own words or nothing, faults fed back, refusals by name. The replies are written by hand."""
+"""Extraction: the report's own words or nothing, faults fed back, refusals by name. The replies are
+written by hand."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from envs.extraction import (
+from medaction.envs.extraction import (
     ATTEMPTS,
     MENU,
     PRESENTATION,
@@ -22,8 +23,8 @@ from envs.extraction import (
     tells_result,
     without_tests,
 )
-from envs.grounding import Report, sentences
-from envs.records import BadCase, CaseReport
+from medaction.envs.grounding import Report, sentences
+from medaction.envs.records import BadCase, CaseReport
 from tests.records import environment_of, refusal_of
 
 TEXT = """A fever of the hills
@@ -97,19 +98,28 @@ def test_good_replies_become_an_environment_in_the_report_s_own_words() -> None:
     assert environment.menu[0].result == "Hemoglobin was 11.2 g/dL – a “mild” anemia", (
         "the report's dash and quotes, not the model's"
     )
-    assert environment.menu[1].quote == "MRI of the lumbar spine showed edema of the L4 end plate with disc enhancement."
+    assert (
+        environment.menu[1].quote
+        == "MRI of the lumbar spine showed edema of the L4 end plate with disc enhancement."
+    )
     assert (environment.body_system, environment.disease_type, environment.rare) == (
         "Bones, Joints and Muscles", "Infections", True,
     )  # fmt: skip
-    assert environment.synonyms == ("Malta fever",), "a made-up synonym would let a wrong answer pass for right"
+    assert environment.synonyms == ("Malta fever",), (
+        "a made-up synonym would let a wrong answer pass for right"
+    )
     assert len(heard) == 2
     first, second = (messages[1]["content"] for messages in heard)
-    assert first.split("Question:")[0] == second.split("Question:")[0], "one beginning, which a prefix cache reads once"
+    assert first.split("Question:")[0] == second.split("Question:")[0], (
+        "one beginning, which a prefix cache reads once"
+    )
 
 
 def test_what_follows_a_test_s_result_in_the_report_is_no_observation() -> None:
     told = "2. Case Report\n\nA man had dyspnea. CT of the chest showed nodules. Pleural effusion was present. He had no fever."
-    observation, tested = without_tests("A man had dyspnea. Pleural effusion was present. He had no fever.", Report(told))
+    observation, tested = without_tests(
+        "A man had dyspnea. Pleural effusion was present. He had no fever.", Report(told)
+    )
     assert observation == "A man had dyspnea. He had no fever."
     assert tested == ["Pleural effusion was present."]
 
@@ -118,15 +128,23 @@ def test_a_result_that_runs_on_into_the_operation_is_left_out() -> None:
     story = "MRI showed a clear border. The lesion was excised under local anesthesia and was soft."
     source = Report("2. Case Report\n\nA man had a swelling. " + story)
     given = {"name": "MRI", "category": "imaging", "aliases": []}
-    kept, notes = _read_menu({"tests": [given | {"result": "a clear border"}, given | {"result": story}]}, source)
+    kept, notes = _read_menu(
+        {"tests": [given | {"result": "a clear border"}, given | {"result": story}]}, source
+    )
     assert [test.result for test in kept] == ["a clear border"]
     assert "more than its result" in notes[0]
 
 
 def test_an_abstract_is_no_place_of_results() -> None:
-    told = "Title\n\nMRI displays cysts better than CT.\n\n2. Case Report\n\nA man had dyspnea. " + "MRI showed a cyst. " * 40
+    told = (
+        "Title\n\nMRI displays cysts better than CT.\n\n2. Case Report\n\nA man had dyspnea. "
+        + "MRI showed a cyst. " * 40
+    )
     assert Report(told).find("displays cysts better than CT") is None
-    assert Report(told.replace("2. Case Report", "It was so")).find("displays cysts better than CT") is not None
+    assert (
+        Report(told.replace("2. Case Report", "It was so")).find("displays cysts better than CT")
+        is not None
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,7 +159,14 @@ def test_an_abstract_is_no_place_of_results() -> None:
         ({**SAID, "diagnosis": "Whipple disease"}, "Whipple disease"),
         ({**SAID, "initial_observation": "A cheesemaker felt ill on a mountain. " * 4}, "felt ill"),
         ({**SAID, "initial_observation": "A woman came."}, "A woman came"),
-        ({**SAID, "initial_observation": "In our patient the diagnosis of brucellosis was late. " + O1}, "brucellosis"),
+        (
+            {
+                **SAID,
+                "initial_observation": "In our patient the diagnosis of brucellosis was late. "
+                + O1,
+            },
+            "brucellosis",
+        ),
     ],
 )
 def test_a_faulty_presentation_is_asked_again_with_its_fault(faulty: object, named: str) -> None:
@@ -154,19 +179,38 @@ def test_a_faulty_presentation_is_asked_again_with_its_fault(faulty: object, nam
 @pytest.mark.parametrize(
     ("test", "why"),
     [
-        ({**SPINE, "name": "CT head", "result": "a mass in the left frontal lobe with edema"}, "not in the report"),
-        ({**HEMOGLOBIN, "result": "Hemoglobin was 11.7 g/dL"}, "not in the report"),
-        ({**HEMOGLOBIN, "name": "Platelets", "result": "platelets were 90 x 10^9/L at presentation"}, "not in the report"),
         (
-            {**SPINE, "name": "Bone marrow culture", "result": "A bone marrow culture grows in 90% of cases"},
+            {**SPINE, "name": "CT head", "result": "a mass in the left frontal lobe with edema"},
             "not in the report",
         ),
-        ({**SPINE, "name": "CT chest", "result": "CT of the chest was performed"}, "tells no result"),
+        ({**HEMOGLOBIN, "result": "Hemoglobin was 11.7 g/dL"}, "not in the report"),
+        (
+            {
+                **HEMOGLOBIN,
+                "name": "Platelets",
+                "result": "platelets were 90 x 10^9/L at presentation",
+            },
+            "not in the report",
+        ),
+        (
+            {
+                **SPINE,
+                "name": "Bone marrow culture",
+                "result": "A bone marrow culture grows in 90% of cases",
+            },
+            "not in the report",
+        ),
+        (
+            {**SPINE, "name": "CT chest", "result": "CT of the chest was performed"},
+            "tells no result",
+        ),
         ({**SPINE, "name": "Blood cultures", "result": "Blood cultures"}, "tells no result"),
         ({**SPINE, "name": "Bronchoscopy", "result": "a “mild” anemia"}, "does not name it"),
     ],
 )
-def test_a_test_that_this_patient_s_sections_do_not_tell_is_left_out(test: dict[str, Any], why: str) -> None:
+def test_a_test_that_this_patient_s_sections_do_not_tell_is_left_out(
+    test: dict[str, Any], why: str
+) -> None:
     complete, _ = speaker(SAID, {"tests": [*TESTS["tests"], test]})
     environment = environment_of(REPORT, make_extractor(complete))
     assert [entry.name for entry in environment.menu] == ["Hemoglobin", "MRI lumbar spine"]
@@ -177,7 +221,10 @@ def test_a_test_that_this_patient_s_sections_do_not_tell_is_left_out(test: dict[
 
 def test_a_passage_that_tells_a_story_is_no_result() -> None:
     story = "Blood cultures grew Brucella melitensis.\n\nShe was treated with doxycycline and was discharged on day nine."
-    complete, _ = speaker(SAID, {"tests": [*TESTS["tests"], {**HEMOGLOBIN, "name": "Blood cultures", "result": story}]})
+    complete, _ = speaker(
+        SAID,
+        {"tests": [*TESTS["tests"], {**HEMOGLOBIN, "name": "Blood cultures", "result": story}]},
+    )
     environment = environment_of(REPORT, make_extractor(complete))
     assert len(environment.menu) == 2
     assert any("more than its result" in warning for warning in environment.warnings)
@@ -185,7 +232,9 @@ def test_a_passage_that_tells_a_story_is_no_result() -> None:
 
 def test_tests_that_are_missing_are_asked_for_by_name() -> None:
     complete, heard = speaker(SAID, {"tests": [HEMOGLOBIN]}, {"tests": [SPINE]})
-    assert len(environment_of(REPORT, make_extractor(complete)).menu) == 2, "what was good of the first reply is kept"
+    assert len(environment_of(REPORT, make_extractor(complete)).menu) == 2, (
+        "what was good of the first reply is kept"
+    )
     assert "MRI of the lumbar, CT of the chest" in heard[2][-1]["content"]
     complete, heard = speaker(SAID, *[{"tests": [HEMOGLOBIN]}] * ATTEMPTS)
     assert refusal_of(REPORT, make_extractor(complete)).reason == "menu_incomplete"
@@ -201,16 +250,26 @@ def test_a_cause_in_the_title_belongs_to_the_diagnosis() -> None:
 
 def test_a_diagnosis_is_kept_as_the_report_writes_it() -> None:
     source = Report("An interventricular septal hematoma is rare.")
-    assert source.in_its_words("intraventricular septal hematoma") == "interventricular septal hematoma"
+    assert (
+        source.in_its_words("intraventricular septal hematoma")
+        == "interventricular septal hematoma"
+    )
     assert source.in_its_words("Whipple disease") == "Whipple disease"
 
 
 def test_the_last_faulty_reply_is_refused_by_name() -> None:
     invented = {"tests": [{**SPINE, "result": "a mass in the left frontal lobe with edema"}]}
-    leaking = {**SAID, "initial_observation": "In our patient the diagnosis of brucellosis was late. " * 3}
+    leaking = {
+        **SAID,
+        "initial_observation": "In our patient the diagnosis of brucellosis was late. " * 3,
+    }
     cases: list[tuple[list[object], str]] = [
         (["no"] * ATTEMPTS, "extraction_failed"),
-        ([{**SAID, "initial_observation": "She felt ill upon a mountain in the spring. " * 3}] * ATTEMPTS, "o1_not_grounded"),
+        (
+            [{**SAID, "initial_observation": "She felt ill upon a mountain in the spring. " * 3}]
+            * ATTEMPTS,
+            "o1_not_grounded",
+        ),
         ([{**SAID, "diagnosis": "Whipple disease"}] * ATTEMPTS, "diagnosis_not_in_report"),
         ([leaking] * ATTEMPTS, "o1_not_grounded"),  # a sentence of the discussion
         ([SAID, *[invented] * ATTEMPTS], "no_grounded_test"),
@@ -241,15 +300,25 @@ def test_outcome_in_the_observation_is_cut() -> None:
 def test_a_long_report_is_read_in_parts_and_its_tests_come_together() -> None:
     before, after = TEXT.split("Hemoglobin was")
     filler = "\n\nNothing else was found on that day, and the next one was the same.\n\n" * 90
-    report = CaseReport("PMC1", "jats", "A fever of the hills", before + filler + "Hemoglobin was" + after, path="PMC1.xml")
+    report = CaseReport(
+        "PMC1",
+        "jats",
+        "A fever of the hills",
+        before + filler + "Hemoglobin was" + after,
+        path="PMC1.xml",
+    )
     assert len(list(parts_of(report.text, 3000))) == 3
 
     def complete(messages: Messages, schema: dict[str, Any]) -> str:
         shown = messages[1]["content"].split("</report>")[0]
         assert len(shown) < 3400
         if schema is PRESENTATION:
-            return json.dumps(SAID if "cheesemaker" in shown else {**SAID, "initial_observation": "not told"})
-        return json.dumps({"tests": [test for test in TESTS["tests"] if test["result"][:12] in shown]})
+            return json.dumps(
+                SAID if "cheesemaker" in shown else {**SAID, "initial_observation": "not told"}
+            )
+        return json.dumps(
+            {"tests": [test for test in TESTS["tests"] if test["result"][:12] in shown]}
+        )
 
     environment = environment_of(report, make_extractor(complete, part=3000))
     assert len(environment.menu) == 2
@@ -257,7 +326,9 @@ def test_a_long_report_is_read_in_parts_and_its_tests_come_together() -> None:
 
 
 def test_parts_cover_the_text_and_overlap() -> None:
-    text = "\n\n".join(f"Paragraph {number} of a long report tells this and that." for number in range(400))
+    text = "\n\n".join(
+        f"Paragraph {number} of a long report tells this and that." for number in range(400)
+    )
     parts = list(parts_of(text, 2000))
     assert max(map(len, parts)) <= 2000
     assert all(f"Paragraph {number} of" in "".join(parts) for number in range(400))
@@ -311,7 +382,10 @@ def test_the_report_cannot_leave_its_quotes() -> None:
 
 
 def test_a_fenced_reply_with_thinking_is_read_and_any_other_form_refused() -> None:
-    assert parse_reply(f"<think>hm</think>```json\n{json.dumps(SAID)}\n```", PRESENTATION)["diagnosis"] == "Brucellosis"
+    assert (
+        parse_reply(f"<think>hm</think>```json\n{json.dumps(SAID)}\n```", PRESENTATION)["diagnosis"]
+        == "Brucellosis"
+    )
     with pytest.raises(BadCase, match="extraction_failed"):
         parse_reply(json.dumps(TESTS), PRESENTATION)
 
@@ -330,32 +404,55 @@ def test_a_fenced_reply_with_thinking_is_read_and_any_other_form_refused() -> No
         (["hemoglobin level"], "anemia with a hemoglobin level of 9.6", True),
     ],
 )
-def test_a_passage_names_a_test_only_when_all_that_its_name_says_fits(names: list[str], context: str, named: bool):
+def test_a_passage_names_a_test_only_when_all_that_its_name_says_fits(
+    names: list[str], context: str, named: bool
+):
     assert is_named(names, context) is named
 
 
-@pytest.mark.parametrize("name", ["Atrial fibrillation", "Hypertension", "Pneumonia", "Prepatellar bursa swelling"])
+@pytest.mark.parametrize(
+    "name", ["Atrial fibrillation", "Hypertension", "Pneumonia", "Prepatellar bursa swelling"]
+)
 def test_a_disease_or_a_finding_is_no_test(name: str):
     assert not is_test(name)
 
 
-@pytest.mark.parametrize("name", ["Blood tests", "Resting electrocardiogram", "Slit lamp examination", "ESR", "Renal biopsy"])
+@pytest.mark.parametrize(
+    "name",
+    ["Blood tests", "Resting electrocardiogram", "Slit lamp examination", "ESR", "Renal biopsy"],
+)
 def test_what_reports_call_tests_are_tests(name: str):
     assert is_test(name)
 
 
 def test_a_passage_is_no_second_test_s_under_an_invented_name_and_a_category_fits_its_name():
-    text = (
-        "Case report\nA 45-year-old man had chest pain. Contrast MRI showed a cyst of 6 cm in the liver. D-dimer was normal.\n"
-    )
+    text = "Case report\nA 45-year-old man had chest pain. Contrast MRI showed a cyst of 6 cm in the liver. D-dimer was normal.\n"
     source = Report(text)
     menu = {
         "tests": [
-            {"name": "MRI", "aliases": [], "category": "imaging", "result": "a cyst of 6 cm in the liver"},
-            {"name": "thoracic MRI", "aliases": [], "category": "imaging", "result": "a cyst of 6 cm in the liver"},
-            {"name": "D-dimer", "aliases": [], "category": "physiologic", "result": "D-dimer was normal"},
+            {
+                "name": "MRI",
+                "aliases": [],
+                "category": "imaging",
+                "result": "a cyst of 6 cm in the liver",
+            },
+            {
+                "name": "thoracic MRI",
+                "aliases": [],
+                "category": "imaging",
+                "result": "a cyst of 6 cm in the liver",
+            },
+            {
+                "name": "D-dimer",
+                "aliases": [],
+                "category": "physiologic",
+                "result": "D-dimer was normal",
+            },
         ]
     }
     tests, notes = _read_menu(menu, source)
-    assert [(test.name, test.category) for test in tests] == [("MRI", "imaging"), ("D-dimer", "laboratory")]
+    assert [(test.name, test.category) for test in tests] == [
+        ("MRI", "imaging"),
+        ("D-dimer", "laboratory"),
+    ]
     assert "thoracic MRI" in notes[0]

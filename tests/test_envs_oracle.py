@@ -8,16 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.build import tidy
-from envs.naming import normalise
-from envs.oracle import Oracle
-from envs.records import UNAVAILABLE, CaseReport, DocumentedTest
-from envs.sources import read_cases
-from kg.encoder import load_encoder
+from medaction.envs.build import tidy
+from medaction.envs.naming import normalise
+from medaction.envs.oracle import Oracle
+from medaction.envs.records import UNAVAILABLE, CaseReport, DocumentedTest
+from medaction.envs.sources import read_cases
+from medaction.kg.encoder import load_encoder
 from tests.conftest import shared_data
 
 MENU = (
-    DocumentedTest("Complete Blood Count", "laboratory", "WBC: 15,000 /µL; Hemoglobin: 9 g/dL; Platelets: 30,000 /µL"),
+    DocumentedTest(
+        "Complete Blood Count",
+        "laboratory",
+        "WBC: 15,000 /µL; Hemoglobin: 9 g/dL; Platelets: 30,000 /µL",
+    ),
     DocumentedTest("Chest radiograph", "imaging", "Bilateral hilar lymphadenopathy."),
     DocumentedTest("CT head", "imaging", "No bleeding."),
     DocumentedTest("MRI brain and spinal cord", "imaging", "Plaques."),
@@ -25,7 +29,9 @@ MENU = (
     DocumentedTest("ALT", "laboratory", "98 U/L"),
     DocumentedTest("AST", "laboratory", "77 U/L"),
     DocumentedTest("Serum sodium", "laboratory", "122 mEq/L"),
-    DocumentedTest("Lumbar puncture", "procedure", "CSF white cells 120/µL, glucose 30 mg/dL, protein 98 mg/dL"),
+    DocumentedTest(
+        "Lumbar puncture", "procedure", "CSF white cells 120/µL, glucose 30 mg/dL, protein 98 mg/dL"
+    ),
     DocumentedTest("Urinalysis", "laboratory", "Protein: 3+; WBC: 2/hpf; Glucose: negative"),
     DocumentedTest("Throat culture", "laboratory", "No growth."),
     DocumentedTest("Skin biopsy", "pathology", "Noncaseating granulomas."),
@@ -116,20 +122,35 @@ def test_what_is_not_documented_is_unavailable(order: str) -> None:
 
 def test_the_answer_records_how_it_matched() -> None:
     exact, synonym, words, panel, nothing = ORACLE.answer(["AST", "SGOT", "head CT", "TSH", "PET"])
-    assert [a.method for a in (exact, synonym, words, panel, nothing)] == ["exact", "synonym", "words", "panel", None]
+    assert [a.method for a in (exact, synonym, words, panel, nothing)] == [
+        "exact",
+        "synonym",
+        "words",
+        "panel",
+        None,
+    ]
     assert exact.score == 1.0
     assert exact.text == "AST: 77 U/L"
 
 
 def test_aliases_of_the_menu_and_given_groups_are_synonyms_under_the_same_guards() -> None:
     menu = (
-        DocumentedTest("Schirmer test", "physiologic", "3 mm in 5 minutes", ("tear production test",)),
+        DocumentedTest(
+            "Schirmer test", "physiologic", "3 mm in 5 minutes", ("tear production test",)
+        ),
         DocumentedTest("Serum potassium", "laboratory", "4 mEq/L"),
         DocumentedTest("CT chest", "imaging", "Clear."),
     )
-    group = ("Schirmer test", "Schirmer", "paper strip tear measurement by Schirmer", "slit lamp examination")
+    group = (
+        "Schirmer test",
+        "Schirmer",
+        "paper strip tear measurement by Schirmer",
+        "slit lamp examination",
+    )
     careless = ("serum potassium", "serum sodium", "CT chest", "CT head")
-    aliases = dict.fromkeys((normalise(name) for name in group), group) | dict.fromkeys(("serum sodium", "ct head"), careless)
+    aliases = dict.fromkeys((normalise(name) for name in group), group) | dict.fromkeys(
+        ("serum sodium", "ct head"), careless
+    )
     oracle = Oracle(menu, aliases)
     assert found("tear production test", oracle) == ["Schirmer test"]
     assert found("paper strip tear measurement by Schirmer", oracle) == ["Schirmer test"]
@@ -154,15 +175,16 @@ def test_the_encoder_comes_last_and_keeps_to_the_guards() -> None:
     assert 0.6 <= answer.score < 1
     apart = (MENU[2], DocumentedTest("Hepatitis B core IgG antibody", "laboratory", "Positive"))
     lax = Oracle(apart, encode=encode, threshold=0.1)
-    assert [found(order, lax) for order in ("CT chest", "Hepatitis B core IgM antibody", "Hepatitis C core IgG antibody")] == [
-        [],
-        [],
-        [],
-    ]
+    assert [
+        found(order, lax)
+        for order in ("CT chest", "Hepatitis B core IgM antibody", "Hepatitis C core IgG antibody")
+    ] == [[], [], []]
 
 
 RICH = (
-    DocumentedTest("Complete blood count", "laboratory", "WBC 4,000/µL, Hb 9 g/dL, platelets 200,000/µL"),
+    DocumentedTest(
+        "Complete blood count", "laboratory", "WBC 4,000/µL, Hb 9 g/dL, platelets 200,000/µL"
+    ),
     DocumentedTest("Repeat CBC", "laboratory", "Hb 8 g/dL"),
     DocumentedTest("Liver panel", "laboratory", "AST 30 U/L, ALT 44 U/L"),
     DocumentedTest("MRI brain", "imaging", "Plaques."),
@@ -173,14 +195,18 @@ RICH = (
     DocumentedTest("CT scan", "imaging", "Stones in the gallbladder."),
     DocumentedTest("Urine culture", "laboratory", "E. coli"),
     DocumentedTest("CSF glucose", "laboratory", "30 mg/dL"),
-    DocumentedTest("Basic metabolic panel", "laboratory", "Sodium 120, potassium 3, creatinine 1.0"),
+    DocumentedTest(
+        "Basic metabolic panel", "laboratory", "Sodium 120, potassium 3, creatinine 1.0"
+    ),
     DocumentedTest("Troponin", "laboratory", "<0.01"),
     DocumentedTest("Echocardiogram", "imaging", "EF 60 %"),
     DocumentedTest("Bone densitometry", "imaging", "T-score -2.9"),
     DocumentedTest("Sputum acid-fast bacilli culture", "laboratory", "No growth."),
     DocumentedTest("ATP7B sequencing", "laboratory", "Two variants known from Wilson disease"),
     DocumentedTest(
-        "Other blood tests", "laboratory", "Mild thrombocytopenia; normal liver and renal function; CA 19-9 not performed"
+        "Other blood tests",
+        "laboratory",
+        "Mild thrombocytopenia; normal liver and renal function; CA 19-9 not performed",
     ),
     DocumentedTest("Microbiology", "laboratory", "Blood cultures negative."),
     DocumentedTest("Maternal blood group", "laboratory", "A"),
@@ -269,7 +295,12 @@ def test_an_order_in_general_is_unavailable(order: str) -> None:
 
 
 def test_an_entry_of_a_general_name_is_answered_by_that_name_alone() -> None:
-    oracle = Oracle((DocumentedTest("Labs", "laboratory", "Normal"), DocumentedTest("CT head", "imaging", "Normal")))
+    oracle = Oracle(
+        (
+            DocumentedTest("Labs", "laboratory", "Normal"),
+            DocumentedTest("CT head", "imaging", "Normal"),
+        )
+    )
     assert found("labs", oracle) == ["Labs"]
     assert found("all labs", oracle) == []
 
@@ -283,7 +314,23 @@ WORDS = sorted({word for test in MENU for word in re.findall(r"\w+", f"{test.nam
     st.one_of(
         st.text(max_size=80),
         st.lists(
-            st.sampled_from([*WORDS, "and", ",", "no", "with", "(", ")", "/", "serum", "urine", "left", "MRI", "CBC"]),
+            st.sampled_from(
+                [
+                    *WORDS,
+                    "and",
+                    ",",
+                    "no",
+                    "with",
+                    "(",
+                    ")",
+                    "/",
+                    "serum",
+                    "urine",
+                    "left",
+                    "MRI",
+                    "CBC",
+                ]
+            ),
             max_size=12,
         ).map(" ".join),
     )
@@ -300,16 +347,24 @@ def test_an_endless_order_is_answered_fast() -> None:
 
 
 def test_real_orders_on_real_menus() -> None:
-    """What GPT-5 ordered in AgentClinic, read by hand: these must be answered so, and these not at all."""
+    """What GPT-5 ordered in AgentClinic, read by hand: these must be answered so, and these not at
+    all."""
     cases = {
         case.meta["row"]: tidy(case.structured)[0].tests
         for case in read_cases(shared_data("agentclinic/agentclinic_medqa.jsonl"))
         if isinstance(case, CaseReport) and case.structured
     }
     ordered = set()
-    for line in shared_data("transcripts/agentclinic_gpt5_runs.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in (
+        shared_data("transcripts/agentclinic_gpt5_runs.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    ):
         run = json.loads(line)
-        ordered |= {(str(run["scenario_id"]), order) for order in re.findall(r"REQUEST TEST: *([^\n]+)", run["doctor_hist"])}
+        ordered |= {
+            (str(run["scenario_id"]), order)
+            for order in re.findall(r"REQUEST TEST: *([^\n]+)", run["doctor_hist"])
+        }
     labels = {
         ("0", "AChR_Antibody_Test"): ["Acetylcholine Receptor Antibodies"],
         ("2", "Abdominal_Ultrasound"): [],
@@ -318,7 +373,15 @@ def test_real_orders_on_real_menus() -> None:
         ("20", "HIV_CD4_Count_and_Viral_Load"): ["CD4 Count"],
         ("24", "Pelvic_Transvaginal_Ultrasound_with_Doppler"): [],
         ("24", "CT_Abdomen_Pelvis_with_contrast"): [],
-        ("28", "Basic_Metabolic_Panel (electrolytes, BUN/Cr, calcium)"): ["Na", "K", "HCO3", "BUN", "Cr", "Ca", "Glu"],
+        ("28", "Basic_Metabolic_Panel (electrolytes, BUN/Cr, calcium)"): [
+            "Na",
+            "K",
+            "HCO3",
+            "BUN",
+            "Cr",
+            "Ca",
+            "Glu",
+        ],
         ("30", "Chest_X-Ray"): ["Chest Radiograph"],
         ("36", "CBC_with_differential_and_ESR_CRP"): [
             "Complete Blood Count",

@@ -1,4 +1,5 @@
-"""A language model behind the oracle: it may point at entries of the menu, and its pointing is checked."""
+"""A language model behind the oracle: it may point at entries of the menu, and its pointing is
+checked."""
 
 import json
 from collections.abc import Sequence
@@ -6,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from envs.menu_choice import MOST, make_chooser, parse_reply, schema
-from envs.oracle import Oracle
-from envs.records import DocumentedTest
+from medaction.envs.menu_choice import MOST, make_chooser, parse_reply, schema
+from medaction.envs.oracle import Oracle
+from medaction.envs.records import DocumentedTest
 
 MENU = (
     DocumentedTest("CT head", "imaging", "No bleeding."),
@@ -47,7 +48,9 @@ def test_the_model_is_not_asked_about_an_order_of_no_test(order: str) -> None:
 
 
 def test_what_is_no_number_of_the_menu_is_ignored() -> None:
-    tests, method, _ = asked("copper deposits in the cornea", -1, 4, 10**9, True, 2.0, "2", None, 2, 2)
+    tests, method, _ = asked(
+        "copper deposits in the cornea", -1, 4, 10**9, True, 2.0, "2", None, 2, 2
+    )
     assert (tests, method) == (["Kayser-Fleischer ring inspection"], "llm")
 
 
@@ -58,7 +61,11 @@ def test_what_is_no_number_of_the_menu_is_ignored() -> None:
         ("potassium", 1, []),  # another analyte
         ("urinary natriuresis sodium quotient", 1, []),  # another specimen
         ("MRI of the midbrain", 0, []),  # another modality
-        ("MRI of the left basal ganglia and thalami, 7 tesla", 3, ["Initial"]),  # what the result says of itself fits
+        (
+            "MRI of the left basal ganglia and thalami, 7 tesla",
+            3,
+            ["Initial"],
+        ),  # what the result says of itself fits
         ("MRI of the right knee", 3, []),
     ],
 )
@@ -80,7 +87,10 @@ def test_a_chooser_shows_names_as_quoted_data_and_takes_numbers_only() -> None:
     assert question.count("</order>") == question.count("</menu>") == 1
     assert "<|" not in question
     assert "\x00" not in question
-    assert [line.partition(".")[0] for line in question.splitlines() if line[:1].isdigit()] == ["1", "2"]
+    assert [line.partition(".")[0] for line in question.splitlines() if line[:1].isdigit()] == [
+        "1",
+        "2",
+    ]
     assert form["properties"]["entries"]["items"] == {"type": "integer", "minimum": 1, "maximum": 2}
     assert make_chooser(complete)("sodium", []) == ()
     assert len(seen) == 1

@@ -1,4 +1,5 @@
-"""Articles by PMC id, from a real HTTP server on loopback that answers as NCBI's does, faults included."""
+"""Articles by PMC id, from a real HTTP server on loopback that answers as NCBI's does, faults
+included."""
 
 import logging
 import time
@@ -9,21 +10,30 @@ from pathlib import Path
 import pytest
 from starlette.responses import Response
 
-from envs.records import BadCase, CaseReport
-from envs.sources import pmc, read_cases
+from medaction.envs.records import BadCase, CaseReport
+from medaction.envs.sources import pmc, read_cases
 from tests.ncbi_server import EFETCH_PATH, OA_PATH, Asked, Deposit, NCBIServer, dropped, ncbi_server
 from tests.test_envs_sources import article
 
 XML = article().partition("?>")[2].partition('dtd">')[2].strip()
 UNLICENSED_XML = XML[: XML.index("<permissions>")] + XML[XML.index("</permissions>") + 14 :]
-ANOTHER = XML.replace("<title-group>", '<article-id pub-id-type="pmcid">PMC9</article-id><title-group>')
+ANOTHER = XML.replace(
+    "<title-group>", '<article-id pub-id-type="pmcid">PMC9</article-id><title-group>'
+)
 
 
 @pytest.fixture(autouse=True)
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of its own, no key, and pauses that do not hold the tests up."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name in ("NCBI_API_KEY", "NCBI_EMAIL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+    for name in (
+        "NCBI_API_KEY",
+        "NCBI_EMAIL",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pmc, "FIRST_PAUSE_S", 0.01)
 
@@ -33,7 +43,9 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pmc, "INTERVAL_S", 0.0)
 
 
-def told(wanted: str, server: NCBIServer, monkeypatch: pytest.MonkeyPatch, **allow: bool) -> dict[str, str]:
+def told(
+    wanted: str, server: NCBIServer, monkeypatch: pytest.MonkeyPatch, **allow: bool
+) -> dict[str, str]:
     """Case id -> 'read' or the reason of its refusal, in order."""
     monkeypatch.setenv("MEDACTION_NCBI_URL", server.url)
     cases = read_cases(f"pmc:{wanted}", frozenset(name.replace("_", "-") for name in allow))
@@ -60,7 +72,9 @@ JUDGED = {
 
 
 @pytest.mark.usefixtures("fast")
-def test_each_article_is_read_or_refused_and_a_rerun_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_article_is_read_or_refused_and_a_rerun_asks_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with ncbi_server(DEPOSITS) as server:
         assert told(",".join(JUDGED), server, monkeypatch) == JUDGED
         asked = [(each.path, each.parameters["id"]) for each in server.asked]
@@ -87,9 +101,14 @@ def test_an_article_has_text_licence_and_place(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("fast")
-def test_a_file_of_ids_and_ids_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_ids_and_ids_that_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = tmp_path / "ids.txt"
-    ids.write_text("# my articles\nPMC1  # the first\n\n../../etc/passwd\nPMC1\nPMC1&x=1\n12\nPMC١\nPMC2\n", encoding="utf-8")
+    ids.write_text(
+        "# my articles\nPMC1  # the first\n\n../../etc/passwd\nPMC1\nPMC1&x=1\n12\nPMC١\nPMC2\n",
+        encoding="utf-8",
+    )
     with ncbi_server(DEPOSITS) as server:
         found = told(str(ids), server, monkeypatch)
         assert {each.parameters["id"] for each in server.asked} == {"PMC1", "1", "PMC2", "2"}
@@ -104,7 +123,9 @@ def test_a_file_of_ids_and_ids_that_are_none(tmp_path: Path, monkeypatch: pytest
 
 def status(code: int, **headers: str) -> Response:
     return Response(
-        '{"error":"API rate limit exceeded"}', code, {name.replace("_", "-"): value for name, value in headers.items()}
+        '{"error":"API rate limit exceeded"}',
+        code,
+        {name.replace("_", "-"): value for name, value in headers.items()},
     )
 
 
@@ -125,13 +146,17 @@ PASSING: dict[str, Callable[[], Response]] = {
 @pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("name", PASSING)
 def test_a_passing_fault_is_outlived(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ncbi_server(DEPOSITS, lambda asked, number: PASSING[name]() if number in (0, 1, 3, 4) else None) as server:
+    with ncbi_server(
+        DEPOSITS, lambda asked, number: PASSING[name]() if number in (0, 1, 3, 4) else None
+    ) as server:
         assert told("PMC1", server, monkeypatch) == {"PMC1": "read"}
         assert [each.path for each in server.asked] == [OA_PATH] * 3 + [EFETCH_PATH] * 3
 
 
 @pytest.mark.usefixtures("fast")
-def test_an_id_that_fails_is_named_not_kept_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_id_that_fails_is_named_not_kept_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sick = True
 
     def fault(asked: Asked, _number: int) -> Response | None:
@@ -170,9 +195,14 @@ def test_without_the_open_access_service_the_article_tells(monkeypatch: pytest.M
         "<custom-meta-group><custom-meta><meta-name>pmc-prop-open-access</meta-name><meta-value>no</meta-value></custom-meta>"
         "</custom-meta-group></article-meta>",
     )
-    retracted = XML.replace("</article-meta>", '<related-article related-article-type="retraction-forward"/></article-meta>')
+    retracted = XML.replace(
+        "</article-meta>",
+        '<related-article related-article-type="retraction-forward"/></article-meta>',
+    )
     deposits = {"PMC1": Deposit(XML), "PMC2": Deposit(closed), "PMC3": Deposit(retracted)}
-    with ncbi_server(deposits, lambda asked, _: status(410) if asked.path == OA_PATH else None) as server:
+    with ncbi_server(
+        deposits, lambda asked, _: status(410) if asked.path == OA_PATH else None
+    ) as server:
         found = told("PMC1,PMC2,PMC3", server, monkeypatch)
     assert found == {"PMC1": "read", "PMC2": "not_open_access", "PMC3": "retracted"}
 
@@ -199,25 +229,38 @@ def test_requests_are_paced_named_and_keep_the_key_out_of_addresses(
     assert server.asked[-1].at - server.asked[0].at < 0.3 * len(server.asked)
     assert all(each.parameters["tool"] == "medaction" for each in slow + server.asked)
     assert all(each.parameters["email"] == "me@example.org" for each in server.asked)
-    assert {each.parameters.get("api_key") for each in server.asked if each.path == EFETCH_PATH} == {"sk-CANARY-1"}
+    assert {
+        each.parameters.get("api_key") for each in server.asked if each.path == EFETCH_PATH
+    } == {"sk-CANARY-1"}
     assert not any("CANARY" in each.address for each in server.asked)
     assert "CANARY" not in caplog.text
 
 
 @pytest.mark.usefixtures("fast")
-def test_a_damaged_cache_file_is_asked_for_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_cache_file_is_asked_for_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with ncbi_server(DEPOSITS) as server:
         told("PMC1", server, monkeypatch)
         (kept,) = (tmp_path / "cache" / "medaction" / "pmc").iterdir()
         whole = kept.read_text(encoding="utf-8")
-        for damaged in (whole[:200], "", "{}", '{"pmcid": "PMC1"}', whole.replace("PMC1", "PMC2"), "[" * 100_000):
+        for damaged in (
+            whole[:200],
+            "",
+            "{}",
+            '{"pmcid": "PMC1"}',
+            whole.replace("PMC1", "PMC2"),
+            "[" * 100_000,
+        ):
             kept.write_text(damaged, encoding="utf-8")
             assert told("PMC1", server, monkeypatch) == {"PMC1": "read"}
             assert kept.read_text(encoding="utf-8") == whole
         assert [file.name for file in kept.parent.iterdir()] == ["PMC1.json"]
 
 
-def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(BadCase, match=r"cache_unwritable.*XDG_CACHE_HOME"):

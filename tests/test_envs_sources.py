@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from envs.records import BadCase, CaseReport
-from envs.sources import agentclinic, case_json, jats, medrbench, read_cases
+from medaction.envs.records import BadCase, CaseReport
+from medaction.envs.sources import agentclinic, case_json, jats, medrbench, read_cases
 from tests.conftest import SAMPLES, shared_data
 
 OSCE = {
@@ -18,7 +18,10 @@ OSCE = {
         "Patient_Actor": {
             "Demographics": "30-year-old woman",
             "History": "Tired for two months.",
-            "Symptoms": {"Primary_Symptom": "Fatigue", "Secondary_Symptoms": ["Pallor", "Heavy periods"]},
+            "Symptoms": {
+                "Primary_Symptom": "Fatigue",
+                "Secondary_Symptoms": ["Pallor", "Heavy periods"],
+            },
         },
         "Physical_Examination_Findings": {"Vital_Signs": {"Blood_Pressure": "110/70 mmHg"}},
         "Test_Results": {
@@ -78,7 +81,7 @@ def write(path: Path, value: object) -> Path:
     return path
 
 
-# --- AgentClinic -------------------------------------------------------------------------------------------------------------
+# --- AgentClinic ------------------------------------------------------------------------
 
 
 def test_osce_sections_become_observation_and_menu(tmp_path: Path) -> None:
@@ -98,7 +101,12 @@ def test_osce_sections_become_observation_and_menu(tmp_path: Path) -> None:
 
 
 def test_a_bad_line_is_named_and_the_others_go_on(tmp_path: Path) -> None:
-    lines = [json.dumps(OSCE), "{broken", json.dumps({"OSCE_Examination": {"Patient_Actor": {}}}), json.dumps(OSCE)]
+    lines = [
+        json.dumps(OSCE),
+        "{broken",
+        json.dumps({"OSCE_Examination": {"Patient_Actor": {}}}),
+        json.dumps(OSCE),
+    ]
     good, broken, incomplete, last = read_cases(write(tmp_path / "cases.jsonl", "\n".join(lines)))
     assert isinstance(good, CaseReport)
     assert isinstance(last, CaseReport)
@@ -121,7 +129,7 @@ def test_all_real_agentclinic_cases_are_read() -> None:
         assert all(test.result in case.text for test in case.structured.tests)
 
 
-# --- MedR-Bench --------------------------------------------------------------------------------------------------------------
+# --- MedR-Bench -------------------------------------------------------------------------
 
 
 def bench(summary: str) -> dict[str, object]:
@@ -138,7 +146,10 @@ def test_a_summary_is_split_at_the_ancillary_tests(tmp_path: Path) -> None:
     assert case.evaluation_only
     assert case.licence == "CC BY-SA"
     assert case.structured is not None
-    assert case.structured.initial_observation == "- Patient Information: 40-year-old man\n- Chief Complaint: Fever"
+    assert (
+        case.structured.initial_observation
+        == "- Patient Information: 40-year-old man\n- Chief Complaint: Fever"
+    )
     assert {test.name: test.result for test in case.structured.tests} == {
         "Laboratory": "CRP 120 mg/L; WBC 14 (elevated; repeat 13).",
         "Chest X-ray": "Normal.",
@@ -150,9 +161,14 @@ def test_a_summary_is_split_at_the_ancillary_tests(tmp_path: Path) -> None:
 
 
 def test_a_summary_without_tests_or_of_several_patients_is_refused(tmp_path: Path) -> None:
-    assert refusal(write(tmp_path / "bench.json", bench("- **Chief Complaint:** Fever"))).reason == "no_tests_section"
     assert (
-        refusal(write(tmp_path / "bench.json", bench(f"#### Case 1\n{SUMMARY}\n#### Case 2\n{SUMMARY}"))).reason
+        refusal(write(tmp_path / "bench.json", bench("- **Chief Complaint:** Fever"))).reason
+        == "no_tests_section"
+    )
+    assert (
+        refusal(
+            write(tmp_path / "bench.json", bench(f"#### Case 1\n{SUMMARY}\n#### Case 2\n{SUMMARY}"))
+        ).reason
         == "several_patients"
     )
 
@@ -184,8 +200,13 @@ NESTED = """
 
 
 @pytest.mark.parametrize("summary", [SEVERAL, NESTED])
-@pytest.mark.parametrize("final", ["Liver abscess in both patients.", "- **Case 1:** Liver abscess\n- **Case 2:** Cholangitis"])
-def test_the_first_of_several_patients_is_taken_when_all_is_clearly_hers(tmp_path: Path, summary: str, final: str) -> None:
+@pytest.mark.parametrize(
+    "final",
+    ["Liver abscess in both patients.", "- **Case 1:** Liver abscess\n- **Case 2:** Cholangitis"],
+)
+def test_the_first_of_several_patients_is_taken_when_all_is_clearly_hers(
+    tmp_path: Path, summary: str, final: str
+) -> None:
     case = bench(summary)
     case["PMC1"]["generate_case"]["final_diagnosis"] = final  # type: ignore[index]
     found = only(write(tmp_path / "bench.json", case))
@@ -203,8 +224,12 @@ def test_the_first_of_several_patients_is_taken_when_all_is_clearly_hers(tmp_pat
 MENUS = {
     "Labs: WBC 9.7 x 10^3/uL, CRP 25.9 mg/L, ESR 42 mm/hr": {"WBC": (), "CRP": (), "ESR": ()},
     "Labs: Elevated ESR (75 mm/h), CRP (4 mg/dL)": {"Labs": ()},
-    "Other labs: Normal calcium, uric acid, and TSH.": {"Other labs": ("calcium", "uric acid", "TSH")},
-    "Chromosomal microarray analysis (CMA) revealed a deletion of 2 Mb.": {"Chromosomal microarray analysis": ("CMA",)},
+    "Other labs: Normal calcium, uric acid, and TSH.": {
+        "Other labs": ("calcium", "uric acid", "TSH")
+    },
+    "Chromosomal microarray analysis (CMA) revealed a deletion of 2 Mb.": {
+        "Chromosomal microarray analysis": ("CMA",)
+    },
     "Sputum was positive by GeneXpert.": {"GeneXpert": ()},
     "Lesions: Papules on both arms.": {},
     "Surgical findings: An inflamed appendix.": {},
@@ -215,7 +240,12 @@ MENUS = {
 
 @pytest.mark.parametrize("line", MENUS)
 def test_an_entry_becomes_the_tests_that_it_names(tmp_path: Path, line: str) -> None:
-    case = only(write(tmp_path / "bench.json", bench(f"- **Chief Complaint:** Fever\n- **Ancillary Tests:**\n  - {line}\n")))
+    case = only(
+        write(
+            tmp_path / "bench.json",
+            bench(f"- **Chief Complaint:** Fever\n- **Ancillary Tests:**\n  - {line}\n"),
+        )
+    )
     assert case.structured is not None
     assert {test.name: test.aliases for test in case.structured.tests} == MENUS[line]
     assert all(part in line for test in case.structured.tests for part in test.result.splitlines())
@@ -230,10 +260,12 @@ def test_real_medrbench_cases_are_read_or_refused_by_name() -> None:
     reports = [case for case in cases if isinstance(case, CaseReport)]
     assert len(reports) >= 335
     assert all(case.evaluation_only for case in reports)
-    assert sum(len(case.structured.tests) >= 2 for case in reports if case.structured) >= 0.9 * len(reports)
+    assert sum(len(case.structured.tests) >= 2 for case in reports if case.structured) >= 0.9 * len(
+        reports
+    )
 
 
-# --- JATS --------------------------------------------------------------------------------------------------------------------
+# --- JATS -------------------------------------------------------------------------------
 
 
 def test_an_article_becomes_text_with_sections_tables_and_licence(tmp_path: Path) -> None:
@@ -241,13 +273,21 @@ def test_an_article_becomes_text_with_sections_tables_and_licence(tmp_path: Path
     assert case.case_id == "PMC1"
     assert case.title == "A rare fever"
     assert case.licence == "https://creativecommons.org/licenses/by/4.0/"
-    assert "Case\n\nA man of 40 years had fever and 9 × 10^9/L leukocytes (see Figure 1). Then he was better." in case.text
+    assert (
+        "Case\n\nA man of 40 years had fever and 9 × 10^9/L leukocytes (see Figure 1). Then he was better."
+        in case.text
+    )
     assert "Table 1\n\nTests\n\nTest | Result\n\nCRP | 120 mg/L" in case.text
 
 
 def test_what_is_no_case_report_is_refused(tmp_path: Path) -> None:
-    assert refusal(write(tmp_path / "a.xml", article("research-article"))).reason == "not_a_case_report"
-    empty = re.sub(r"<body>.*</body>", "<body><p>See the PDF.</p></body>", article(), flags=re.DOTALL)
+    assert (
+        refusal(write(tmp_path / "a.xml", article("research-article"))).reason
+        == "not_a_case_report"
+    )
+    empty = re.sub(
+        r"<body>.*</body>", "<body><p>See the PDF.</p></body>", article(), flags=re.DOTALL
+    )
     assert refusal(write(tmp_path / "a.xml", empty)).reason == "empty_body"
 
 
@@ -265,13 +305,19 @@ DATES = {
 
 @pytest.mark.parametrize("dates", DATES)
 def test_the_date_is_as_precise_as_known(tmp_path: Path, dates: str) -> None:
-    case = only(write(tmp_path / "PMC1.xml", article().replace("<permissions>", f"{dates}<permissions>")))
+    case = only(
+        write(tmp_path / "PMC1.xml", article().replace("<permissions>", f"{dates}<permissions>"))
+    )
     assert case.meta.get("date") == DATES[dates]
 
 
 def test_what_is_told_of_the_publication_is_kept(tmp_path: Path) -> None:
     ids = '<article-id pub-id-type="pmcid">12</article-id><article-id pub-id-type="doi">10.1/x</article-id><title-group>'
-    text = article().replace("<title-group>", ids).replace("<article-meta>", f"{JOURNAL}<article-meta>")
+    text = (
+        article()
+        .replace("<title-group>", ids)
+        .replace("<article-meta>", f"{JOURNAL}<article-meta>")
+    )
     assert only(write(tmp_path / "a.xml", text)).meta == {
         "pmcid": "PMC12",
         "doi": "10.1/x",
@@ -281,7 +327,9 @@ def test_what_is_told_of_the_publication_is_kept(tmp_path: Path) -> None:
 
 
 JOURNAL = "<journal-meta><journal-title-group><journal-title>Fevers</journal-title></journal-title-group></journal-meta>"
-NAMESPACED = article().replace("<article ", '<article xmlns="https://jats.nlm.nih.gov/ns/archiving/1.4/" ')
+NAMESPACED = article().replace(
+    "<article ", '<article xmlns="https://jats.nlm.nih.gov/ns/archiving/1.4/" '
+)
 
 
 def test_names_of_a_namespace_and_efetch_answers_are_read_alike(tmp_path: Path) -> None:
@@ -295,7 +343,10 @@ def test_names_of_a_namespace_and_efetch_answers_are_read_alike(tmp_path: Path) 
 
 def test_a_licence_told_as_an_element_is_found(tmp_path: Path) -> None:
     text = re.sub(r"<license .*?</license>", LICENCE_REF, article(), flags=re.DOTALL)
-    assert only(write(tmp_path / "a.xml", text)).licence == "https://creativecommons.org/licenses/by/4.0/"
+    assert (
+        only(write(tmp_path / "a.xml", text)).licence
+        == "https://creativecommons.org/licenses/by/4.0/"
+    )
 
 
 LICENCE_REF = (
@@ -315,7 +366,9 @@ RETRACTED = {
 
 def test_a_case_without_a_licence_needs_leave(tmp_path: Path) -> None:
     write(tmp_path / "a.xml", NO_LICENCE)
-    write(tmp_path / "b.json", {key: value for key, value in STRUCTURED.items() if key != "licence"})
+    write(
+        tmp_path / "b.json", {key: value for key, value in STRUCTURED.items() if key != "licence"}
+    )
     write(tmp_path / "c.json", STRUCTURED | {"case_id": "blank", "licence": " "})
     for case in read_cases(tmp_path):
         assert isinstance(case, BadCase)
@@ -344,7 +397,9 @@ def test_a_retracted_article_is_refused_whatever_is_allowed(tmp_path: Path, mark
 
 
 def test_a_title_about_retracting_is_no_retraction(tmp_path: Path) -> None:
-    text = article().replace("A <italic>rare</italic> fever", "Retracted nipples and withdrawn patients: a fever")
+    text = article().replace(
+        "A <italic>rare</italic> fever", "Retracted nipples and withdrawn patients: a fever"
+    )
     assert only(write(tmp_path / "a.xml", text)).title.startswith("Retracted nipples")
 
 
@@ -395,14 +450,19 @@ def test_the_structured_part_beside_an_article_is_used(tmp_path: Path) -> None:
 HOSTILE = {
     "billion laughs": (
         '<!DOCTYPE article [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">'
-        + "".join(f'<!ENTITY {chr(c + 1)} "{f"&{chr(c)};" * 10}">' for c in range(ord("b"), ord("k")))
+        + "".join(
+            f'<!ENTITY {chr(c + 1)} "{f"&{chr(c)};" * 10}">' for c in range(ord("b"), ord("k"))
+        )
         + ']><article article-type="case-report"><body><p>&k;</p></body></article>'
     ),
     "external entity": (
         '<!DOCTYPE article [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
         '<article article-type="case-report"><body><p>&x;</p></body></article>'
     ),
-    "deep nesting": '<article article-type="case-report">' + "<sec>" * 10_000 + "</sec>" * 10_000 + "</article>",
+    "deep nesting": '<article article-type="case-report">'
+    + "<sec>" * 10_000
+    + "</sec>" * 10_000
+    + "</article>",
     "not XML": "GIF89a",
     "truncated": article()[:600],
     "wrong root": "<html><body>case report</body></html>",
@@ -444,7 +504,7 @@ def test_a_file_whose_name_is_no_id_is_refused(tmp_path: Path) -> None:
     assert isinstance(good, CaseReport)
 
 
-# --- our own form, and what is at a path -------------------------------------------------------------------------------------
+# --- our own form, and what is at a path ------------------------------------------------
 
 STRUCTURED = {
     "case_id": "case-1",
@@ -454,7 +514,12 @@ STRUCTURED = {
     "diagnosis": "Brucellosis",
     "diagnosis_synonyms": ["Malta fever"],
     "tests": [
-        {"name": "Blood culture", "category": "laboratory", "result": "Brucella melitensis after 9 days.", "aliases": ["BC"]},
+        {
+            "name": "Blood culture",
+            "category": "laboratory",
+            "result": "Brucella melitensis after 9 days.",
+            "aliases": ["BC"],
+        },
         {"name": "MRI lumbar spine", "result": "Edema of the L4 end plate."},
     ],
 }
@@ -480,7 +545,9 @@ def test_a_lone_structured_case_is_a_case(tmp_path: Path) -> None:
         ({"case_id": "../../etc"}, "case id"),
     ],
 )
-def test_a_faulty_structured_case_names_its_field(tmp_path: Path, change: dict[str, object], word: str) -> None:
+def test_a_faulty_structured_case_names_its_field(
+    tmp_path: Path, change: dict[str, object], word: str
+) -> None:
     bad = refusal(write(tmp_path / "any.json", STRUCTURED | change))
     assert bad.reason in ("bad_field", "unsafe_id")
     assert word in bad.message
@@ -501,7 +568,9 @@ def test_an_unknown_file_in_a_folder_does_not_stop_the_others(tmp_path: Path) ->
     write(tmp_path / "b.json", STRUCTURED)
     (tmp_path / "c.json").write_bytes(b"\xff\xfe\x00broken")
     write(tmp_path / "d.json", "[" * 100_000)
-    reasons = [case.reason if isinstance(case, BadCase) else case.case_id for case in read_cases(tmp_path)]
+    reasons = [
+        case.reason if isinstance(case, BadCase) else case.case_id for case in read_cases(tmp_path)
+    ]
     assert reasons == ["unknown_format", "case-1", "bad_encoding", "bad_json"]
 
 
@@ -525,7 +594,12 @@ def test_a_folder_holds_articles_archives_and_cases_alike(tmp_path: Path) -> Non
     write(tmp_path / "c.jsonl", json.dumps(OSCE))
     with tarfile.open(tmp_path / "d.tar.gz", "w:gz") as archive:
         archive.add(write(tmp_path / "PMC2.part", article()), "PMC000xxxxxx/PMC2.xml")
-    assert [case.case_id for case in read_cases(tmp_path)] == ["PMC1", "case-1", "agentclinic-0000", "PMC2"]
+    assert [case.case_id for case in read_cases(tmp_path)] == [
+        "PMC1",
+        "case-1",
+        "agentclinic-0000",
+        "PMC2",
+    ]
 
 
 def test_a_text_is_a_case_and_a_note_on_the_folder_is_none(tmp_path: Path) -> None:
@@ -540,7 +614,11 @@ def test_cases_in_lines_are_told_apart_by_their_keys(tmp_path: Path) -> None:
     row = {
         "id": 7,
         "question": "What is the most likely diagnosis?",
-        "context": ["A man of 40 years has had fever for two weeks.", "He keeps goats and drinks their milk raw."] * 4,
+        "context": [
+            "A man of 40 years has had fever for two weeks.",
+            "He keeps goats and drinks their milk raw.",
+        ]
+        * 4,
         "options": {"A": "Brucellosis", "B": "Gout"},
         "answer": "Brucellosis",
         "answer_idx": "A",
@@ -566,7 +644,9 @@ def test_a_phenopacket_is_told_from_other_json(tmp_path: Path) -> None:
 
 
 def test_an_article_of_an_archive_is_called_by_its_pmcid(tmp_path: Path) -> None:
-    numbered = article().replace("<title-group>", '<article-id pub-id-type="pmc">PMC77</article-id><title-group>')
+    numbered = article().replace(
+        "<title-group>", '<article-id pub-id-type="pmc">PMC77</article-id><title-group>'
+    )
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
         archive.add(write(tmp_path / "part", numbered), "PMC77/main (1).nxml")
     assert only(tmp_path / "a.tar.gz").case_id == "PMC77"

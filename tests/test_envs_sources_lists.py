@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from envs.records import BadCase, CaseReport
-from envs.sources import files, read_cases
-from envs.sources.package_list import PackageList, list_beside
+from medaction.envs.records import BadCase, CaseReport
+from medaction.envs.sources import files, read_cases
+from medaction.envs.sources.package_list import PackageList, list_beside
 from tests.test_envs_sources import OSCE, article
 
 HEADER = "Article File,Article Citation,AccessionID,LastUpdated (YYYY-MM-DD HH:MM:SS),PMID,License,Retracted\n"
@@ -27,7 +27,9 @@ def package(folder: Path, articles: dict[str, str], rows: str | None = None) -> 
             member.size = len(text.encode())
             archive.addfile(member, io.BytesIO(text.encode()))
     if rows is not None:
-        (folder / "oa_comm_xml.PMC000xxxxxx.baseline.2024-06-17.filelist.csv").write_text(HEADER + rows, encoding="utf-8")
+        (folder / "oa_comm_xml.PMC000xxxxxx.baseline.2024-06-17.filelist.csv").write_text(
+            HEADER + rows, encoding="utf-8"
+        )
     return path
 
 
@@ -37,7 +39,10 @@ def row(number: int, licence: str = "CC BY", retracted: str = "no") -> str:
 
 def told(path: Path) -> dict[str, str | None]:
     """Case id -> licence, or the reason of the refusal."""
-    return {case.case_id: case.licence if isinstance(case, CaseReport) else case.reason for case in read_cases(path)}
+    return {
+        case.case_id: case.licence if isinstance(case, CaseReport) else case.reason
+        for case in read_cases(path)
+    }
 
 
 def test_a_package_has_licences_and_retractions_of_its_list(tmp_path: Path) -> None:
@@ -74,7 +79,9 @@ def test_the_member_that_its_list_retracts_is_named(tmp_path: Path) -> None:
         ("".join(row(number, f"licence {number}") for number in range(5000)), "licences"),
     ],
 )
-def test_a_list_that_cannot_be_read_is_named_and_the_package_waits(rows: str, line: str, tmp_path: Path) -> None:
+def test_a_list_that_cannot_be_read_is_named_and_the_package_waits(
+    rows: str, line: str, tmp_path: Path
+) -> None:
     (bad,) = read_cases(package(tmp_path, {"PMC1": GOOD}, rows))
     assert isinstance(bad, BadCase)
     assert bad.reason == "bad_list"
@@ -108,14 +115,16 @@ def test_an_empty_list_finds_nothing() -> None:
     assert PackageList().find("PMC1") is None
 
 
-# --- lines -------------------------------------------------------------------------------------------------------------------
+# --- lines ------------------------------------------------------------------------------
 
 
 def test_a_line_that_is_no_text_or_without_end_is_named_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = json.dumps(OSCE).encode()
-    separators = json.dumps(OSCE | {"x": "a\u2028b\x85c"}, ensure_ascii=False).encode()  # ends of lines to others, not here
+    separators = json.dumps(
+        OSCE | {"x": "a\u2028b\x85c"}, ensure_ascii=False
+    ).encode()  # ends of lines to others, not here
     lines = [
         b"\xef\xbb\xbf" + good,
         b"\xff" + good,
@@ -135,7 +144,9 @@ def test_a_line_that_is_no_text_or_without_end_is_named_and_the_others_go_on(
         "agentclinic-0005",
         "agentclinic-0006",
     ]
-    assert [case.message.split(" ", 1)[0] for case in found if isinstance(case, BadCase)] == ["cases.jsonl"] * 3
+    assert [case.message.split(" ", 1)[0] for case in found if isinstance(case, BadCase)] == [
+        "cases.jsonl"
+    ] * 3
 
 
 def test_memory_does_not_grow_with_the_lines(tmp_path: Path) -> None:

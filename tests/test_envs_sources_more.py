@@ -1,4 +1,5 @@
-"""Further sources: MedR-Bench's categories, AgentClinic's NEJM form, MediQ, phenopackets, plain text, more of our own JSON."""
+"""Further sources: MedR-Bench's categories, AgentClinic's NEJM form, MediQ, phenopackets, plain
+text, more of our own JSON."""
 
 import json
 import time
@@ -8,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from envs.build import build_environment
-from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
-from envs.extraction import names_diagnosis
-from envs.grounding import Report
-from envs.records import BadCase, CaseReport, StructuredCase
-from envs.sources import agentclinic, case_json, mediq, medrbench, phenopackets, text
+from medaction.envs.build import build_environment
+from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
+from medaction.envs.extraction import names_diagnosis
+from medaction.envs.grounding import Report
+from medaction.envs.records import BadCase, CaseReport, StructuredCase
+from medaction.envs.sources import agentclinic, case_json, mediq, medrbench, phenopackets, text
 from tests.conftest import shared_data
 
 
@@ -24,7 +25,9 @@ def write(path: Path, value: object) -> Path:
 
 def rows(path: Path, *values: object) -> Path:
     """A JSON Lines file; a string stands as it is."""
-    return write(path, "\n".join(value if isinstance(value, str) else json.dumps(value) for value in values))
+    return write(
+        path, "\n".join(value if isinstance(value, str) else json.dumps(value) for value in values)
+    )
 
 
 def only(cases: Iterable[CaseReport | BadCase]) -> CaseReport:
@@ -45,7 +48,7 @@ def refusal(cases: Iterable[CaseReport | BadCase]) -> BadCase:
     return case
 
 
-# --- MedR-Bench --------------------------------------------------------------------------------------------------------------
+# --- MedR-Bench -------------------------------------------------------------------------
 
 BENCH = {
     "raw_case": "A title\nThe case.",
@@ -62,19 +65,35 @@ BENCH = {
 
 def test_categories_rarity_and_date_of_a_bench_case(tmp_path: Path) -> None:
     plain = {key: BENCH[key] for key in ("raw_case", "generate_case")}
-    other = BENCH | {"receive_time": "2024-13-40", "checked_rare_disease": ["Tularemia"], "body_category": "Digestive System"}
-    bench, bare, odd = medrbench.read(write(tmp_path / "bench.json", {"PMC12": BENCH, "case-2": plain, "PMC13": other}))
+    other = BENCH | {
+        "receive_time": "2024-13-40",
+        "checked_rare_disease": ["Tularemia"],
+        "body_category": "Digestive System",
+    }
+    bench, bare, odd = medrbench.read(
+        write(tmp_path / "bench.json", {"PMC12": BENCH, "case-2": plain, "PMC13": other})
+    )
     told = structure(bench)
-    assert (told.body_system, told.disease_type, told.rare) == ("Digestive System", "Infections", False)
+    assert (told.body_system, told.disease_type, told.rare) == (
+        "Digestive System",
+        "Infections",
+        False,
+    )
     assert isinstance(bench, CaseReport)
-    assert bench.meta == {"pmcid": "PMC12", "date": "2024-07-09", "summary_at": str(bench.text.index("\n\n") + 2)}
+    assert bench.meta == {
+        "pmcid": "PMC12",
+        "date": "2024-07-09",
+        "summary_at": str(bench.text.index("\n\n") + 2),
+    }
     untold = structure(bare)
     assert (untold.body_system, untold.disease_type, untold.rare) == ("", "", None)
     assert isinstance(bare, CaseReport)
     assert set(bare.meta) == {"summary_at"}
     assert (structure(odd).body_system, structure(odd).rare) == ("", True)
     assert isinstance(odd, CaseReport)
-    assert {key: value for key, value in odd.meta.items() if key != "summary_at"} == {"pmcid": "PMC13"}
+    assert {key: value for key, value in odd.meta.items() if key != "summary_at"} == {
+        "pmcid": "PMC13"
+    }
 
 
 def test_every_real_bench_case_tells_its_categories() -> None:
@@ -86,19 +105,29 @@ def test_every_real_bench_case_tells_its_categories() -> None:
     assert set(types) <= {"", *DISEASE_TYPES}
     assert systems[""] < len(told) * 0.1
     assert types[""] < len(told) * 0.1
-    assert all(case.meta["pmcid"] == case.case_id and case.meta["date"].startswith("2024-") for case in told)
+    assert all(
+        case.meta["pmcid"] == case.case_id and case.meta["date"].startswith("2024-")
+        for case in told
+    )
     assert 0.4 < sum(bool(structure(case).rare) for case in told) / len(told) < 0.6
 
 
-# --- text --------------------------------------------------------------------------------------------------------------------
+# --- text -------------------------------------------------------------------------------
 
-STORY = "A 41-year-old woman who makes cheese had evening fevers and low back pain for five weeks. " * 4
+STORY = (
+    "A 41-year-old woman who makes cheese had evening fevers and low back pain for five weeks. " * 4
+)
 
 
 def test_a_markdown_report_with_a_header(tmp_path: Path) -> None:
     header = "---\nLicense: CC BY 4.0\ndate: 2021-3\nJournal: Reports of Nowhere\n---\n\n"
     case = only(
-        text.read(write(tmp_path / "cheese.md", f"{header}# Fever in a cheesemaker #\n\n{STORY}\n\n## Tests\n\nCRP 80 mg/L"))
+        text.read(
+            write(
+                tmp_path / "cheese.md",
+                f"{header}# Fever in a cheesemaker #\n\n{STORY}\n\n## Tests\n\nCRP 80 mg/L",
+            )
+        )
     )
     assert (case.case_id, case.source, case.licence) == ("cheese", "text", "CC BY 4.0")
     assert case.title == "Fever in a cheesemaker"
@@ -109,7 +138,11 @@ def test_a_markdown_report_with_a_header(tmp_path: Path) -> None:
 
 def test_a_plain_text_is_titled_by_its_header_or_first_line(tmp_path: Path) -> None:
     assert only(text.read(write(tmp_path / "a.txt", f"title: Cheese\n{STORY}"))).title == "Cheese"
-    bare = only(text.read(write(tmp_path / "b.txt", f"\nA fever\n{STORY}\nDate: of no matter here, and no header")))
+    bare = only(
+        text.read(
+            write(tmp_path / "b.txt", f"\nA fever\n{STORY}\nDate: of no matter here, and no header")
+        )
+    )
     assert bare.title == "A fever"
     assert bare.text.endswith("no header")
     assert (bare.licence, bare.meta) == (None, {})
@@ -124,14 +157,16 @@ def test_a_plain_text_is_titled_by_its_header_or_first_line(tmp_path: Path) -> N
         ("ids.txt", "# mine\nPMC12\nPMC13  # the second\n", "unknown_format", "pmc:"),
     ],
 )
-def test_a_text_that_is_no_report_is_refused(name: str, content: str, reason: str, told: str, tmp_path: Path) -> None:
+def test_a_text_that_is_no_report_is_refused(
+    name: str, content: str, reason: str, told: str, tmp_path: Path
+) -> None:
     bad = refusal(text.read(write(tmp_path / name, content)))
     assert bad.reason == reason
     assert told in bad.message
     assert bad.path.endswith(name)
 
 
-# --- AgentClinic: NEJM's form ------------------------------------------------------------------------------------------------
+# --- AgentClinic: NEJM's form -----------------------------------------------------------
 
 CHALLENGE = {
     "image_url": "https://example.org/images?id=1",
@@ -143,17 +178,26 @@ CHALLENGE = {
         "- Tests for tuberculosis: Negative - Peripheral lymphocytosis present Imaging results: - CT of the spine: Edema of L4. "
         "- Blood cultures: Not provided"
     ),
-    "answers": [{"text": "Tuberculosis", "correct": False}, {"text": "Brucellosis", "correct": True}],
+    "answers": [
+        {"text": "Tuberculosis", "correct": False},
+        {"text": "Brucellosis", "correct": True},
+    ],
 }
 NUMBERED = CHALLENGE | {
     "physical_exams": "The notes are: 1. Dermoscopy findings: Round spots. 2. Skin biopsy results: Grains in the dermis."
 }
-PROSE = CHALLENGE | {"physical_exams": "Whole-body MRI showed edema of L4. Laboratory studies showed pancytopenia."}
-NONE = CHALLENGE | {"physical_exams": "The provided text does not include specific instrument readings or test results."}
+PROSE = CHALLENGE | {
+    "physical_exams": "Whole-body MRI showed edema of L4. Laboratory studies showed pancytopenia."
+}
+NONE = CHALLENGE | {
+    "physical_exams": "The provided text does not include specific instrument readings or test results."
+}
 
 
 def test_an_image_challenge_becomes_observation_and_menu(tmp_path: Path) -> None:
-    challenge, numbered, prose, none = agentclinic.read(rows(tmp_path / "nejm.jsonl", CHALLENGE, NUMBERED, PROSE, NONE))
+    challenge, numbered, prose, none = agentclinic.read(
+        rows(tmp_path / "nejm.jsonl", CHALLENGE, NUMBERED, PROSE, NONE)
+    )
     told = structure(challenge)
     assert isinstance(challenge, CaseReport)
     assert (challenge.case_id, challenge.licence) == ("agentclinic-nejm-0000", None)
@@ -183,14 +227,24 @@ def test_an_image_challenge_becomes_observation_and_menu(tmp_path: Path) -> None
             "not_a_diagnosis",
             "best treatment",
         ),
-        (CHALLENGE | {"question": "A man has spots. What is the name of this sign?"}, "not_a_diagnosis", "this sign"),
-        (CHALLENGE | {"answers": [{"text": "Brucellosis", "correct": False}]}, "bad_field", "answers"),
+        (
+            CHALLENGE | {"question": "A man has spots. What is the name of this sign?"},
+            "not_a_diagnosis",
+            "this sign",
+        ),
+        (
+            CHALLENGE | {"answers": [{"text": "Brucellosis", "correct": False}]},
+            "bad_field",
+            "answers",
+        ),
         (CHALLENGE | {"physical_exams": None}, "bad_field", "physical_exams"),
         ("{broken", "bad_json", "line 1"),
         ([1], "bad_field", "OSCE_Examination"),
     ],
 )
-def test_a_bad_challenge_is_named_and_the_others_go_on(row: object, reason: str, told: str, tmp_path: Path) -> None:
+def test_a_bad_challenge_is_named_and_the_others_go_on(
+    row: object, reason: str, told: str, tmp_path: Path
+) -> None:
     bad, good = agentclinic.read(rows(tmp_path / "nejm.jsonl", row, CHALLENGE))
     assert isinstance(bad, BadCase)
     assert bad.reason == reason
@@ -201,12 +255,23 @@ def test_a_bad_challenge_is_named_and_the_others_go_on(row: object, reason: str,
 
 
 def test_cases_made_from_mimic_are_not_under_agentclinics_licence(tmp_path: Path) -> None:
-    osce = {"Patient_Actor": {"History": "Fever"}, "Test_Results": {"CRP": "80 mg/L"}, "Correct_Diagnosis": "Brucellosis"}
+    osce = {
+        "Patient_Actor": {"History": "Fever"},
+        "Test_Results": {"CRP": "80 mg/L"},
+        "Correct_Diagnosis": "Brucellosis",
+    }
     told = [
-        only(agentclinic.read(rows(tmp_path / f"agentclinic_{name}.jsonl", {"OSCE_Examination": osce})))
+        only(
+            agentclinic.read(
+                rows(tmp_path / f"agentclinic_{name}.jsonl", {"OSCE_Examination": osce})
+            )
+        )
         for name in ("medqa_extended", "mimiciv")
     ]
-    assert [(case.case_id, case.licence) for case in told] == [("agentclinic-0000", "MIT"), ("agentclinic-mimiciv-0000", None)]
+    assert [(case.case_id, case.licence) for case in told] == [
+        ("agentclinic-0000", "MIT"),
+        ("agentclinic-mimiciv-0000", None),
+    ]
 
 
 def test_both_forms_of_agentclinic_are_recognised() -> None:
@@ -215,12 +280,15 @@ def test_both_forms_of_agentclinic_are_recognised() -> None:
     assert not agentclinic.recognises(ROW)
 
 
-# --- MediQ -------------------------------------------------------------------------------------------------------------------
+# --- MediQ ------------------------------------------------------------------------------
 
 ROW = {
     "id": 7,
     "question": "Which of the following is the most likely diagnosis?",
-    "context": ["A 41-year-old woman who makes cheese has had evening fevers", "Her CRP is 80 mg/L."],
+    "context": [
+        "A 41-year-old woman who makes cheese has had evening fevers",
+        "Her CRP is 80 mg/L.",
+    ],
     "options": {"A": "Tuberculosis", "B": "Brucellosis"},
     "answer": "Brucellosis",
     "answer_idx": "B",
@@ -237,14 +305,19 @@ def test_sentences_question_and_answer_are_the_report(tmp_path: Path) -> None:
     )
     assert mediq.recognises(ROW)
     assert not mediq.recognises(CHALLENGE)
-    assert names_diagnosis(Report(case.text), case.title, "brucellosis")  # else every extraction of it would be refused
+    assert names_diagnosis(
+        Report(case.text), case.title, "brucellosis"
+    )  # else every extraction of it would be refused
 
 
 @pytest.mark.parametrize(
     ("question", "asks"),
     [
         ("He has fever. What is the most likely diagnosis?", True),
-        ("Based on these findings, which of the following is the most likely diagnosis in this patient?", True),
+        (
+            "Based on these findings, which of the following is the most likely diagnosis in this patient?",
+            True,
+        ),
         ("Which condition does the patient have?", True),
         ("What is the best test for diagnosis?", False),
         ("Which of the following is the most accurate study to reach the diagnosis?", False),
@@ -260,7 +333,11 @@ def test_only_a_question_for_the_diagnosis_is_one(question: str, asks: bool) -> 
 @pytest.mark.parametrize(
     ("row", "reason", "told"),
     [
-        (ROW | {"question": "Which of the following is the next step in diagnosis?"}, "not_a_diagnosis", "next step"),
+        (
+            ROW | {"question": "Which of the following is the next step in diagnosis?"},
+            "not_a_diagnosis",
+            "next step",
+        ),
         (ROW | {"context": "one string"}, "bad_field", "context"),
         (ROW | {"id": None}, "bad_field", "'id'"),
         (ROW | {"id": "../7"}, "unsafe_id", "../7"),
@@ -268,7 +345,9 @@ def test_only_a_question_for_the_diagnosis_is_one(question: str, asks: bool) -> 
         ("{", "bad_json", "line 1"),
     ],
 )
-def test_a_bad_row_is_named_and_the_others_go_on(row: object, reason: str, told: str, tmp_path: Path) -> None:
+def test_a_bad_row_is_named_and_the_others_go_on(
+    row: object, reason: str, told: str, tmp_path: Path
+) -> None:
     bad, good = mediq.read(rows(tmp_path / "dev.jsonl", row, ROW))
     assert isinstance(bad, BadCase)
     assert (bad.reason, bad.path) == (reason, str(tmp_path / "dev.jsonl"))
@@ -288,11 +367,18 @@ def test_long_runs_of_one_character_take_no_time(tmp_path: Path) -> None:
             "question": f"{long}a diagnosis?",
         }
         list(agentclinic.read(rows(tmp_path / "nejm.jsonl", challenge)))
-        list(mediq.read(rows(tmp_path / "dev.jsonl", ROW | {"context": [long], "question": f"{long}a diagnosis?"})))
+        list(
+            mediq.read(
+                rows(
+                    tmp_path / "dev.jsonl",
+                    ROW | {"context": [long], "question": f"{long}a diagnosis?"},
+                )
+            )
+        )
     assert time.monotonic() - started < 30
 
 
-# --- phenopackets ------------------------------------------------------------------------------------------------------------
+# --- phenopackets -----------------------------------------------------------------------
 
 
 def term(label: str, code: str = "X:1") -> dict[str, str]:
@@ -328,13 +414,27 @@ PACKET = {
         "timeAtLastEncounter": {"age": {"iso8601duration": "P3Y1M"}},
     },
     "phenotypicFeatures": [
-        {"type": term("Hypotonia"), "severity": term("Severe"), "onset": {"age": {"iso8601duration": "P3M"}}},
-        {"type": term("Frequent falls"), "modifiers": [term("Episodic")], "onset": {"ontologyClass": term("Childhood onset")}},
+        {
+            "type": term("Hypotonia"),
+            "severity": term("Severe"),
+            "onset": {"age": {"iso8601duration": "P3M"}},
+        },
+        {
+            "type": term("Frequent falls"),
+            "modifiers": [term("Episodic")],
+            "onset": {"ontologyClass": term("Childhood onset")},
+        },
         {"type": term("Seizure"), "excluded": True},
-        {"type": term("Hearing impairment"), "excluded": True, "onset": {"age": {"iso8601duration": "P3M"}}},
+        {
+            "type": term("Hearing impairment"),
+            "excluded": True,
+            "onset": {"age": {"iso8601duration": "P3M"}},
+        },
     ],
     "measurements": [
-        measured("Creatine kinase", 2400.5, "U/L", timeObserved={"age": {"iso8601duration": "P2Y"}}),
+        measured(
+            "Creatine kinase", 2400.5, "U/L", timeObserved={"age": {"iso8601duration": "P2Y"}}
+        ),
         measured("Creatine kinase", 1900.0, "U/L"),
         {"assay": term("Nitrite in urine"), "value": {"ontologyClass": term("Absent")}},
         {
@@ -353,11 +453,18 @@ PACKET = {
         {"term": term("Invented muscular dystrophy", "OMIM:1")},
     ],
     "interpretations": [
-        {"id": "a", "progressStatus": "UNSOLVED", "diagnosis": {"disease": term("Another dystrophy", "OMIM:2")}},
+        {
+            "id": "a",
+            "progressStatus": "UNSOLVED",
+            "diagnosis": {"disease": term("Another dystrophy", "OMIM:2")},
+        },
         {
             "id": "b",
             "progressStatus": "SOLVED",
-            "diagnosis": {"disease": term("Muscular dystrophy, invented", "OMIM:1"), "genomicInterpretations": [VARIANT]},
+            "diagnosis": {
+                "disease": term("Muscular dystrophy, invented", "OMIM:1"),
+                "genomicInterpretations": [VARIANT],
+            },
         },
     ],
     "metaData": {
@@ -382,15 +489,21 @@ def test_a_packet_becomes_observation_menu_and_diagnosis(tmp_path: Path) -> None
         "Present: Hypotonia (severe, onset 3 months); Frequent falls (episodic, onset Childhood onset).\n"
         "Absent: Seizure; Hearing impairment."
     )
-    assert {test.name: test.result for test in told.tests} == {
-        "Creatine kinase": (
-            "2400.5 U/L (reference range 24 to 180), at 2 years\n1900 U/L (reference range 24 to 180)"  # one test, in order
-        ),
-        "Nitrite in urine": "Absent",
-        "Blood pressure": "systolic 95 mmHg; diastolic 60 mmHg",
-        "Genetic testing": "MADEUP1 NM_000000.0:c.712C>T, heterozygous, causative, likely pathogenic",
-    }
-    assert (told.diagnosis, told.synonyms) == ("Muscular dystrophy, invented", ("Invented muscular dystrophy",))
+    assert (
+        {test.name: test.result for test in told.tests}
+        == {
+            "Creatine kinase": (
+                "2400.5 U/L (reference range 24 to 180), at 2 years\n1900 U/L (reference range 24 to 180)"  # one test, in order
+            ),
+            "Nitrite in urine": "Absent",
+            "Blood pressure": "systolic 95 mmHg; diastolic 60 mmHg",
+            "Genetic testing": "MADEUP1 NM_000000.0:c.712C>T, heterozygous, causative, likely pathogenic",
+        }
+    )
+    assert (told.diagnosis, told.synonyms) == (
+        "Muscular dystrophy, invented",
+        ("Invented muscular dystrophy",),
+    )
     assert "Excluded: Nemaline myopathy." in case.text
     assert all(line in case.text for test in told.tests for line in test.result.split("\n"))
     built = build_environment(case)
@@ -398,13 +511,22 @@ def test_a_packet_becomes_observation_menu_and_diagnosis(tmp_path: Path) -> None
 
 
 def test_wrapped_packets_families_and_cohorts(tmp_path: Path) -> None:
-    licensed = {"phenopacket": {key: PACKET[key] for key in PACKET if key != "metaData"}, "metaData": {"licence": "CC0"}}
-    bare = {"id": "x", "subject": {"id": "x"}, "phenotypicFeatures": [], "diseases": [{"term": term("Gout")}]}
+    licensed = {
+        "phenopacket": {key: PACKET[key] for key in PACKET if key != "metaData"},
+        "metaData": {"licence": "CC0"},
+    }
+    bare = {
+        "id": "x",
+        "subject": {"id": "x"},
+        "phenotypicFeatures": [],
+        "diseases": [{"term": term("Gout")}],
+    }
     family = {"proband": PACKET, "relatives": [bare], "pedigree": {}}
     cohort = {"id": "all", "members": [PACKET, bare | {"diseases": []}, "none", bare]}
     assert only(phenopackets.read(write(tmp_path / "one.json", licensed))).licence == "CC0"
     assert (
-        structure(only(phenopackets.read(write(tmp_path / "family.json", family)))).diagnosis == "Muscular dystrophy, invented"
+        structure(only(phenopackets.read(write(tmp_path / "family.json", family)))).diagnosis
+        == "Muscular dystrophy, invented"
     )
     first, undiagnosed, broken, last = phenopackets.read(write(tmp_path / "all.json", cohort))
     assert isinstance(first, CaseReport)
@@ -423,21 +545,44 @@ def test_wrapped_packets_families_and_cohorts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("packet", "reason", "told"),
     [
-        (PACKET | {"metaData": {"phenopacketSchemaVersion": "1.0.0-RC3"}}, "unsupported_version", "version 1"),
-        (PACKET | {"phenotypicFeatures": [{"type": term("Seizure"), "negated": True}]}, "unsupported_version", "version 1"),
+        (
+            PACKET | {"metaData": {"phenopacketSchemaVersion": "1.0.0-RC3"}},
+            "unsupported_version",
+            "version 1",
+        ),
+        (
+            PACKET | {"phenotypicFeatures": [{"type": term("Seizure"), "negated": True}]},
+            "unsupported_version",
+            "version 1",
+        ),
         (PACKET | {"phenotypicFeatures": [{"excluded": True}]}, "bad_field", "'type'"),
         (PACKET | {"measurements": {"assay": "CK"}}, "bad_field", "'measurements'"),
         (PACKET | {"subject": None}, "bad_field", "'subject'"),
-        (PACKET | {"interpretations": [], "diseases": [{"term": term("Gout"), "excluded": True}]}, "no_diagnosis", "diseases"),
         (
-            PACKET | {"interpretations": [], "diseases": [{"term": term("Gout")}, {"term": term("Obesity", "X:2")}]},
+            PACKET
+            | {"interpretations": [], "diseases": [{"term": term("Gout"), "excluded": True}]},
+            "no_diagnosis",
+            "diseases",
+        ),
+        (
+            PACKET
+            | {
+                "interpretations": [],
+                "diseases": [{"term": term("Gout")}, {"term": term("Obesity", "X:2")}],
+            },
             "several_diagnoses",
             "Gout, Obesity",
         ),
-        (PACKET | {"subject": {"id": "x", "taxonomy": term("Mus musculus", "NCBITaxon:10090")}}, "not_human", "Mus musculus"),
+        (
+            PACKET | {"subject": {"id": "x", "taxonomy": term("Mus musculus", "NCBITaxon:10090")}},
+            "not_human",
+            "Mus musculus",
+        ),
     ],
 )
-def test_a_packet_that_tells_no_case_is_refused(packet: object, reason: str, told: str, tmp_path: Path) -> None:
+def test_a_packet_that_tells_no_case_is_refused(
+    packet: object, reason: str, told: str, tmp_path: Path
+) -> None:
     bad = refusal(phenopackets.read(write(tmp_path / "packet.json", packet)))
     assert (bad.reason, bad.case_id) == (reason, "packet")
     assert "packet.json" in bad.message
@@ -461,7 +606,7 @@ def test_a_number_is_told_as_it_is_written_and_nothing_else_is(tmp_path: Path) -
     assert told.tests[-1].result == "3 U/L (reference range from 2 g/L)"
 
 
-# --- our own form ------------------------------------------------------------------------------------------------------------
+# --- our own form -----------------------------------------------------------------------
 
 OWN = {
     "licence": "CC BY 4.0",
@@ -471,7 +616,12 @@ OWN = {
     "disease_type": "Infections",
     "rare": True,
     "tests": [
-        {"name": "CRP", "minor": "inflammatory markers", "result": "80 mg/L", "quote": "Her CRP was raised at 80 mg/L."},
+        {
+            "name": "CRP",
+            "minor": "inflammatory markers",
+            "result": "80 mg/L",
+            "quote": "Her CRP was raised at 80 mg/L.",
+        },
         {"name": "MRI lumbar spine", "result": "Edema of the L4 and L5 end plates."},
     ],
 }
@@ -480,7 +630,11 @@ OWN = {
 def test_views_minor_categories_and_quotes_of_an_own_case(tmp_path: Path) -> None:
     case = only(case_json.read(write(tmp_path / "own.json", OWN)))
     told = structure(case)
-    assert (told.body_system, told.disease_type, told.rare) == ("Bones, Joints and Muscles", "Infections", True)
+    assert (told.body_system, told.disease_type, told.rare) == (
+        "Bones, Joints and Muscles",
+        "Infections",
+        True,
+    )
     assert [(test.minor, test.quote) for test in told.tests] == [
         ("inflammatory markers", "Her CRP was raised at 80 mg/L."),
         ("", ""),
@@ -498,10 +652,15 @@ def test_views_minor_categories_and_quotes_of_an_own_case(tmp_path: Path) -> Non
         ({"disease_type": 3}, "must be a string"),
         ({"rare": "yes"}, "true or false"),
         ({"tests": [{"name": "CRP", "result": "80 mg/L", "minor": ["x"]}]}, "test 1: 'minor'"),
-        ({"tests": [{"name": "CRP", "result": "80 mg/L", "quotes": "x"}]}, "unknown field 'quotes'"),
+        (
+            {"tests": [{"name": "CRP", "result": "80 mg/L", "quotes": "x"}]},
+            "unknown field 'quotes'",
+        ),
     ],
 )
-def test_a_wrong_optional_field_is_named(wrong: dict[str, object], told: str, tmp_path: Path) -> None:
+def test_a_wrong_optional_field_is_named(
+    wrong: dict[str, object], told: str, tmp_path: Path
+) -> None:
     bad = refusal(case_json.read(write(tmp_path / "own.json", OWN | wrong)))
     assert bad.reason == "bad_field"
     assert "own.json" in bad.message

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import yaml
 
-from flows.estimate import SAMPLE, hours, project
+from medaction.envs.turns import Hypothesis, Turn
+from medaction.flows.estimate import SAMPLE, hours, project
 from tests.conftest import SAMPLES
 from tests.openai_server import openai_server
 from tests.runs import medaction, rows
-from trajectories.records import Hypothesis, Turn
 
 
 def test_a_figure_is_projected_with_its_range() -> None:
@@ -25,18 +25,35 @@ def test_hours_lie_between_all_in_flight_and_no_faster_than_the_sample() -> None
     assert few.low <= few.expected <= few.high
 
 
-def test_three_cases_are_played_and_the_rest_is_projected(tmp_path: Path, run_environment: dict[str, str]) -> None:
-    from clinicians.reply import render
+def test_three_cases_are_played_and_the_rest_is_projected(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    from medaction.envs.reply import render
 
-    commit = render(Turn(1, "It fits.", (Hypothesis("Anemia", 90),), "None is left.", (), "Anemia", raw=""))
+    commit = render(
+        Turn(1, "It fits.", (Hypothesis("Anemia", 90),), "None is left.", (), "Anemia", raw="")
+    )
     with openai_server(lambda _asked, _number: commit) as server:
         preset = tmp_path / "preset.yaml"
-        teacher = {"model": "openai/x", "api_base": server.url, "free_form": 0, "usd_per_million_prompt_tokens": 1000}
-        preset.write_text(yaml.safe_dump({"cases": str(SAMPLES), "teachers": [teacher], "rollouts": 2}))
-        done = medaction(run_environment, "distill", "--preset", preset, "--out", tmp_path / "out", "--estimate")
+        teacher = {
+            "model": "openai/x",
+            "api_base": server.url,
+            "free_form": 0,
+            "usd_per_million_prompt_tokens": 1000,
+        }
+        preset.write_text(
+            yaml.safe_dump({"cases": str(SAMPLES), "teachers": [teacher], "rollouts": 2})
+        )
+        done = medaction(
+            run_environment, "distill", "--preset", preset, "--out", tmp_path / "out", "--estimate"
+        )
     assert done.returncode == 0, done.stderr
-    assert len(server.asked) == SAMPLE * 2, "branches need an intermediate turn, and these rollouts have one turn"
-    assert rows(tmp_path / "out" / "estimate", "select count(distinct case_id) from trajectories") == [(SAMPLE,)]
+    assert len(server.asked) == SAMPLE * 2, (
+        "branches need an intermediate turn, and these rollouts have one turn"
+    )
+    assert rows(
+        tmp_path / "out" / "estimate", "select count(distinct case_id) from trajectories"
+    ) == [(SAMPLE,)]
     assert not (tmp_path / "out" / "trajectories.duckdb").exists()
     assert "12 cases" in done.stdout
     assert "prompt_tokens" in done.stdout

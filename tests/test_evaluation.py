@@ -1,4 +1,5 @@
-"""`medaction evaluate` and `compare` end to end: a real Prefect server, a real Ray, a real judge server; killed, resumed, recomputed."""
+"""`medaction evaluate` and `compare` end to end: a real Prefect server, a real Ray, a real judge
+server; killed, resumed, recomputed."""
 
 import json
 import shutil
@@ -12,27 +13,35 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from evaluation.results import read_result
-from flows.cli import medaction as command
+from medaction.cli.main import medaction as command
+from medaction.evaluation.results import read_result
+from medaction.trajectories.store import Store, StoreError
 from tests.openai_server import Asked, openai_server
 from tests.runs import medaction, rows, sample_cases
-from trajectories.store import Store, StoreError
 
 
 def judge_script(request: Asked, number: int) -> str:
     """A judge that finds every diagnosis right and matches the first tests with each other."""
     data = json.loads(request.body["messages"][1]["content"])
-    return '{"matches": [{"requested": 1, "documented": 1}]}' if "requested" in data else '{"answer": "correct"}'
+    return (
+        '{"matches": [{"requested": 1, "documented": 1}]}'
+        if "requested" in data
+        else '{"answer": "correct"}'
+    )
 
 
-def test_an_evaluation_is_killed_resumed_and_recomputed_without_a_call(tmp_path: Path, run_environment: dict[str, str]) -> None:
+def test_an_evaluation_is_killed_resumed_and_recomputed_without_a_call(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
     cases, out = sample_cases(tmp_path / "cases", 1, 3), tmp_path / "out"
     with openai_server(judge_script) as server:
         arguments = [
             "evaluate", cases, "--model", "kg-screening", "--out", out, "--runs", 2, "--workers", 2,
             "--judge", "offline", "--judge", f"openai/judge@{server.url}",
         ]  # fmt: skip
-        first = subprocess.Popen([sys.executable, "-m", "flows.cli", *map(str, arguments)], env=run_environment)
+        first = subprocess.Popen(
+            [sys.executable, "-m", "medaction.cli.main", *map(str, arguments)], env=run_environment
+        )
         store, deadline = out / "trajectories.duckdb", time.monotonic() + 200
         while not store.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -47,7 +56,10 @@ def test_an_evaluation_is_killed_resumed_and_recomputed_without_a_call(tmp_path:
         again = medaction(run_environment, *arguments)
         assert again.returncode == 0, again.stderr
         assert len(server.asked) == calls
-    recomputed_result, first_result = json.loads((out / "result.json").read_text()), json.loads(written)
+    recomputed_result, first_result = (
+        json.loads((out / "result.json").read_text()),
+        json.loads(written),
+    )
     assert recomputed_result | {"versions": {}} == first_result | {"versions": {}}
     result = read_result(out)
     assert [(row["case_id"], row["run"]) for row in result["rows"]] == [
@@ -80,7 +92,9 @@ def test_two_results_are_compared(tmp_path: Path) -> None:
         path = tmp_path / f"{model}.json"
         path.write_text(json.dumps(result(model, correct)))
         paths.append(str(path))
-    done = CliRunner().invoke(command, ["compare", *paths, "--published", "--out", str(tmp_path / "both.md")])
+    done = CliRunner().invoke(
+        command, ["compare", *paths, "--published", "--out", str(tmp_path / "both.md")]
+    )
     assert done.exit_code == 0, done.output
     assert "| a | b | diagnosis accuracy | 9 | -1.000 |" in (tmp_path / "both.md").read_text()
     shutil.copy(paths[0], tmp_path / "copy.json")

@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from evaluation.analyses import (
+from medaction.cli.analyse import analyse
+from medaction.evaluation.analyses import (
     calibration,
     calibration_error,
     draw_calibration,
@@ -16,23 +17,26 @@ from evaluation.analyses import (
     rac_pass_rate,
     work_up,
 )
-from evaluation.judges import ComparedTests
-from evaluation.judging import Judgement, judgement_json
-from evaluation.plots import save
-from flows.analyse_cli import analyse
+from medaction.evaluation.judges import ComparedTests
+from medaction.evaluation.judging import Judgement, judgement_json
+from medaction.evaluation.plots import save
+from medaction.trajectories.records import RolloutSpec
+from medaction.trajectories.store import Store
 from tests.records import add_environment, environment, report, trajectory, turn
 from tests.runs import rows
-from trajectories.records import RolloutSpec
-from trajectories.store import Store
 
 
 @pytest.fixture
 def store(tmp_path: Path):
-    """Two rollouts of one model: one of three turns that ends rightly, one of two that does not; DTC and RAC as written here."""
+    """Two rollouts of one model: one of three turns that ends rightly, one of two that does not;
+    DTC and RAC as written here."""
     with Store(tmp_path / "trajectories.duckdb") as store:
         world = environment(evaluation_only=True)
         add_environment(store, report(), world)
-        specs = [RolloutSpec(world.environment_id, world.case_id, "model", "schema", sample, "hash") for sample in (0, 1)]
+        specs = [
+            RolloutSpec(world.environment_id, world.case_id, "model", "schema", sample, "hash")
+            for sample in (0, 1)
+        ]
         long = trajectory(
             specs[0],
             turn(1, "Lymphoma", ("CBC", "PET")),
@@ -64,7 +68,11 @@ def test_dtc_by_turn_keeps_the_last_of_those_that_ended(store: Store) -> None:
     rows = {row["turn"]: row for row in dtc_by_turn(store).iter_rows(named=True)}
     assert len(rows) == 8
     assert (rows[1]["mean_dtc"], rows[1]["known"], rows[1]["playing"]) == (3.0, 2, 2)
-    assert (rows[2]["mean_dtc"], rows[2]["known"], rows[2]["unknown"]) == (1.0, 1, 1)  # unknown is not averaged
+    assert (rows[2]["mean_dtc"], rows[2]["known"], rows[2]["unknown"]) == (
+        1.0,
+        1,
+        1,
+    )  # unknown is not averaged
     assert (rows[8]["mean_dtc"], rows[8]["playing"]) == (0.0, 0)
 
 
@@ -80,7 +88,9 @@ def test_rac_pass_rate_and_work_up(store: Store) -> None:
 def test_calibration_by_hand(store: Store) -> None:
     # both state 60 % for what they conclude; one of the two is right: |0.6 - 0.5|
     bins = calibration(store)
-    assert bins.select("bin", "stated", "right", "cases").rows() == [(5, pytest.approx(0.6), 0.5, 2)]
+    assert bins.select("bin", "stated", "right", "cases").rows() == [
+        (5, pytest.approx(0.6), 0.5, 2)
+    ]
     assert calibration_error(bins) == pytest.approx(0.1)
     assert calibration_error(bins.clear()) is None
 
@@ -96,14 +106,22 @@ def test_the_figures_are_drawn(store: Store, tmp_path: Path) -> None:
     assert "ECE 0.10, 2 rollouts" in (tmp_path / "calibration.svg").read_text()
 
 
-def test_a_distillation_is_analysed_and_left_as_it_was(finished: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_distillation_is_analysed_and_left_as_it_was(
+    finished: tuple[Path, Path], tmp_path: Path
+) -> None:
     _, run = finished
     verdicts = rows(run, "select * from verdicts order by all")
     done = CliRunner().invoke(analyse, [str(run), "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert rows(run, "select * from verdicts order by all") == verdicts
     drawn = {file.stem for file in tmp_path.glob("*.png")}
-    assert drawn == {"dtc", "rac", "failure_modes", "information_gain", "difficulty"}  # no judge, so no calibration
+    assert drawn == {
+        "dtc",
+        "rac",
+        "failure_modes",
+        "information_gain",
+        "difficulty",
+    }  # no judge, so no calibration
     assert len((tmp_path / "hardest.txt").read_text().split()) == 2  # half of three, rounded up
     told = pl.read_csv(tmp_path / "failure_mode_shares.csv")
     played = dict(rows(run, "select teacher, count(*) from current_trajectories group by all"))

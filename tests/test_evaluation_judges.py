@@ -1,4 +1,5 @@
-"""Judges: what they are asked, how their replies are read, what hostile text does to them; and the offline judge by rules."""
+"""Judges: what they are asked, how their replies are read, what hostile text does to them; and the
+offline judge by rules."""
 
 import asyncio
 import json
@@ -6,12 +7,9 @@ from typing import Any
 
 import pytest
 
-from clinicians.local_server import start_local
-from clinicians.reply import MalformedReply
-from clinicians.teacher import Teacher
-from envs.records import ClinicalEnvironment, DocumentedTest
-from evaluation.diagnoses import asserted, same_diagnosis
-from evaluation.judges import (
+from medaction.envs.records import ClinicalEnvironment, DocumentedTest
+from medaction.evaluation.diagnoses import asserted, same_diagnosis
+from medaction.evaluation.judges import (
     LlmJudge,
     OfflineJudge,
     documented_text,
@@ -22,10 +20,13 @@ from evaluation.judges import (
     read_pairs,
     read_verdict,
 )
-from evaluation.judging import FAULT, is_complete, judge
-from evaluation.protocol import Requested, protocol
-from kg.encoder import load_encoder
-from tasks.scoring import disease_linker
+from medaction.evaluation.judging import FAULT, is_complete, judge
+from medaction.evaluation.protocol import Requested, protocol
+from medaction.kg.encoder import load_encoder
+from medaction.llm.local_server import start_local
+from medaction.llm.replies import MalformedReply
+from medaction.llm.teacher import Teacher
+from medaction.trajectories.scoring import disease_linker
 from tests.openai_server import Asked, Reply, openai_server
 from tests.records import environment, small_tree
 
@@ -65,7 +66,13 @@ def test_a_verdict_is_the_whole_reply_or_none(reply: str, verdict: bool | None) 
         assert read_verdict(reply, WORDS) is verdict
 
 
-def asked_of(script: Any, rules: Any, said: str = "x", asked: Requested | None = None, model: str = "openai/m") -> Any:
+def asked_of(
+    script: Any,
+    rules: Any,
+    said: str = "x",
+    asked: Requested | None = None,
+    model: str = "openai/m",
+) -> Any:
     """(verdict on the diagnosis or comparison of the tests, the requests that came in)."""
     with openai_server(script) as server:
         judging = LlmJudge(Teacher(name="judge", model=model, api_base=server.url))
@@ -83,7 +90,9 @@ def test_released_reads_incorrect_as_correct_and_the_others_do_not() -> None:
 
 
 def test_an_unreadable_verdict_is_asked_for_again_and_then_missing() -> None:
-    verdict, asked = asked_of(lambda request, number: ["hard to say", '{"answer": "correct"}'][number], "fixed")
+    verdict, asked = asked_of(
+        lambda request, number: ["hard to say", '{"answer": "correct"}'][number], "fixed"
+    )
     assert verdict is True
     assert len({request.body["seed"] for request in asked}) == 2
     with pytest.raises(MalformedReply):
@@ -102,7 +111,9 @@ HOSTILE = [
 def test_what_a_model_said_stays_inside_one_json_string(said: str) -> None:
     _, asked = asked_of(lambda request, number: '{"answer": "incorrect"}', "fixed", said)
     system, user = (message["content"] for message in asked[0].body["messages"])
-    data = json.loads(user)  # whatever was said, the message is one object with the two keys of ours
+    data = json.loads(
+        user
+    )  # whatever was said, the message is one object with the two keys of ours
     assert set(data) == {"true_diagnosis", "stated"}
     assert data["true_diagnosis"] == "Sarcoidosis"
     assert "<|im_start|>" not in user
@@ -127,14 +138,21 @@ def test_long_and_nested_data_is_bounded() -> None:
 
 def test_lists_are_matched_by_numbers() -> None:
     verdicts, asked = asked_of(
-        lambda request, number: json.dumps({"matches": [{"requested": 1, "documented": number} for number in (1, 2)]}),
+        lambda request, number: json.dumps(
+            {"matches": [{"requested": 1, "documented": number} for number in (1, 2)]}
+        ),
         "paper",
         asked=Requested("", "", ("CBC and CT", "PET")),
     )
     assert verdicts.requested == (("CBC and CT", True), ("PET", False))
     assert [hit for _, hit in verdicts.documented] == [True, True, False]
-    assert json.loads(asked[0].body["messages"][1]["content"])["requested"] == {"1": "CBC and CT", "2": "PET"}
-    nothing, asked = asked_of(lambda request, number: "unused", "paper", asked=Requested("", "", ()))
+    assert json.loads(asked[0].body["messages"][1]["content"])["requested"] == {
+        "1": "CBC and CT",
+        "2": "PET",
+    }
+    nothing, asked = asked_of(
+        lambda request, number: "unused", "paper", asked=Requested("", "", ())
+    )
     assert not asked  # nothing asked for: no call, no hit
     assert nothing.requested == ()
 
@@ -160,7 +178,10 @@ def test_matches_of_tests_that_do_not_exist_are_refused(reply: str) -> None:
     ("reply", "names"),
     [
         ('{"tests": [{"type": "lab", "test_name": "CBC", "info_required": ""}]}', ["CBC"]),
-        ('[{"type": "lab", "test_name": "CBC", "info_requried": "Hb"}]', ["CBC"]),  # the benchmark mends this key
+        (
+            '[{"type": "lab", "test_name": "CBC", "info_requried": "Hb"}]',
+            ["CBC"],
+        ),  # the benchmark mends this key
         ('{"type": "lab", "test_name": "CBC"}', ["CBC"]),  # one object is a list of one
         ('{"tests": []}', []),
     ],
@@ -175,9 +196,13 @@ def test_extracted_tests_are_read_as_the_benchmark_reads_them(reply: str, names:
 
 
 def script_of_extraction(predicted: str, hits: str) -> Any:
-    """Extraction of the request gives `predicted`, of the documented text two tests; comparisons reply `hits`."""
+    """Extraction of the request gives `predicted`, of the documented text two tests; comparisons
+    reply `hits`."""
     documented = json.dumps(
-        [{"type": "lab", "test_name": name, "info_required": ""} for name in ("Complete blood count", "Chest CT")]
+        [
+            {"type": "lab", "test_name": name, "info_required": ""}
+            for name in ("Complete blood count", "Chest CT")
+        ]
     )
 
     def script(request: Asked, number: int) -> str:
@@ -192,18 +217,43 @@ def script_of_extraction(predicted: str, hits: str) -> Any:
 @pytest.mark.parametrize(
     ("predicted", "rules", "reply", "expected"),
     [
-        ('[{"type": "lab", "test_name": "CBC", "info_required": ""}]', "released", "Yes", ([True], [True, True])),
-        ('[{"type": "lab", "test_name": "CBC", "info_required": ""}]', "fixed", '{"answer": "no"}', ([False], [False, False])),
-        # an answer that only contains 'yes' is a hit as released, and none where verdicts are strict
-        ('[{"type": "lab", "test_name": "CBC", "info_required": ""}]', "released", "yes, but no", ([True], [True, True])),
+        (
+            '[{"type": "lab", "test_name": "CBC", "info_required": ""}]',
+            "released",
+            "Yes",
+            ([True], [True, True]),
+        ),
+        (
+            '[{"type": "lab", "test_name": "CBC", "info_required": ""}]',
+            "fixed",
+            '{"answer": "no"}',
+            ([False], [False, False]),
+        ),
+        # an answer that only contains 'yes' is a hit as released, and none where verdicts are
+        # strict
+        (
+            '[{"type": "lab", "test_name": "CBC", "info_required": ""}]',
+            "released",
+            "yes, but no",
+            ([True], [True, True]),
+        ),
         # exactly one item without a type: precision and recall are 0, nothing is compared
         ('{"test_name": "Not required."}', "released", "Yes", ([False], [False, False])),
         # of several items, one without a type is a miss
-        ('[{"test_name": "CBC"}, {"type": "x", "test_name": "CT"}]', "released", "Yes", ([False, True], [True, True])),
+        (
+            '[{"test_name": "CBC"}, {"type": "x", "test_name": "CT"}]',
+            "released",
+            "Yes",
+            ([False, True], [True, True]),
+        ),
     ],
 )
-def test_each_item_is_compared_with_the_other_sides_text(predicted: str, rules: Any, reply: str, expected: Any) -> None:
-    verdicts, _ = asked_of(script_of_extraction(predicted, reply), rules, asked=Requested("CBC", "CBC"))
+def test_each_item_is_compared_with_the_other_sides_text(
+    predicted: str, rules: Any, reply: str, expected: Any
+) -> None:
+    verdicts, _ = asked_of(
+        script_of_extraction(predicted, reply), rules, asked=Requested("CBC", "CBC")
+    )
     assert [hit for _, hit in verdicts.requested] == expected[0]
     assert [hit for _, hit in verdicts.documented] == expected[1]
 
@@ -211,7 +261,15 @@ def test_each_item_is_compared_with_the_other_sides_text(predicted: str, rules: 
 def test_a_judge_that_cannot_be_reached_leaves_a_note_and_the_case_unscored() -> None:
     world, root, _ = small_tree()
     with openai_server(lambda request, number: Reply("no such model", status=404)) as server:
-        found = asyncio.run(judge(LlmJudge(Teacher(model="openai/m", api_base=server.url)), root, world, "", protocol("paper")))
+        found = asyncio.run(
+            judge(
+                LlmJudge(Teacher(model="openai/m", api_base=server.url)),
+                root,
+                world,
+                "",
+                protocol("paper"),
+            )
+        )
     assert (found.tests, found.correct) == (None, None)
     assert all(note.startswith(FAULT) for note in found.notes)
     assert not is_complete(found)
@@ -226,17 +284,21 @@ def test_a_judges_key_changes_with_what_its_verdicts_depend_on() -> None:
 
 @pytest.mark.slow
 def test_a_real_small_model_keeps_to_the_form_of_a_verdict() -> None:
-    with start_local(Teacher(model="local", timeout_s=600, max_tokens=200, temperature=0.0)) as teacher:
+    with start_local(
+        Teacher(model="local", timeout_s=600, max_tokens=200, temperature=0.0)
+    ) as teacher:
         judging = LlmJudge(teacher)
         verdict = asyncio.run(judging.diagnosis("Sarcoidosis", WORLD, protocol("fixed")))
         asked = Requested("", "", ("CBC", "Chest CT"))
-        compared = asyncio.run(judging.tests(asked, WORLD, documented_text(WORLD), protocol("paper")))
+        compared = asyncio.run(
+            judging.tests(asked, WORLD, documented_text(WORLD), protocol("paper"))
+        )
     assert verdict in (True, False)
     assert [name for name, _ in compared.requested] == ["CBC", "Chest CT"]
     assert judging.usage.calls >= 2
 
 
-# --- offline -------------------------------------------------------------------------------------------------------------
+# --- offline ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -266,7 +328,9 @@ def test_the_offline_judge_compares_tests_by_name(offline: OfflineJudge) -> None
     assert [hit for _, hit in verdicts.documented] == [True, True, False]
 
 
-def test_as_released_a_test_that_only_the_conclusion_names_counts_for_recall(offline: OfflineJudge) -> None:
+def test_as_released_a_test_that_only_the_conclusion_names_counts_for_recall(
+    offline: OfflineJudge,
+) -> None:
     asked = Requested("- CBC\n### Conclusion:\nSarcoidosis; chest CT would show nodes", "- CBC")
     released = asyncio.run(offline.tests(asked, WORLD, "", protocol("released")))
     fixed = asyncio.run(offline.tests(Requested("- CBC", "- CBC"), WORLD, "", protocol("fixed")))
@@ -279,7 +343,11 @@ def test_the_offline_judge_reads_the_conclusion_not_the_reasoning(offline: Offli
     said = "### Chain of Thought:\nIt could be sarcoidosis.\n### Conclusion:\nTuberculosis"
     assert asyncio.run(offline.diagnosis(said, WORLD, protocol("released"))) is False
     assert asyncio.run(
-        offline.diagnosis(said.replace("Tuberculosis", "Pulmonary sarcoidosis"), environment(), protocol("released"))
+        offline.diagnosis(
+            said.replace("Tuberculosis", "Pulmonary sarcoidosis"),
+            environment(),
+            protocol("released"),
+        )
     )
 
 
@@ -293,7 +361,10 @@ SAME = [
     ("Lemmel Syndrome.", "Obstructive jaundice due to Lemmel syndrome"),
     ("Benign insulinoma", "Insulinoma"),
     ("Stiff Person Syndrome (SPS).", "Stiff-person syndrome"),
-    ("Splenic artery pseudoaneurysm secondary to chronic pancreatitis.", "Splenic artery pseudoaneurysm"),
+    (
+        "Splenic artery pseudoaneurysm secondary to chronic pancreatitis.",
+        "Splenic artery pseudoaneurysm",
+    ),
 ]
 OTHER = [
     ("Sarcoidosis", "Tuberculosis, sarcoidosis less likely"),

@@ -7,18 +7,24 @@ from typing import Any
 
 import pytest
 
-from evaluation.agreement import agreement
-from evaluation.compare import by_case, comparison, paired_difference, published_rows
-from evaluation.judges import ComparedTests
-from evaluation.judging import Judgement, judgement_json, judgement_of, score_of
-from evaluation.results import Played, read_result, result_of, result_table, write_result
-from evaluation.scores import Score, f1, measures, share
+from medaction.evaluation.agreement import agreement
+from medaction.evaluation.compare import by_case, comparison, paired_difference, published_rows
+from medaction.evaluation.judges import ComparedTests
+from medaction.evaluation.judging import Judgement, judgement_json, judgement_of, score_of
+from medaction.evaluation.results import Played, read_result, result_of, result_table, write_result
+from medaction.evaluation.scores import Score, f1, measures, share
 from tests.records import environment, small_tree
 
 
 @pytest.mark.parametrize(
     ("hits", "expected"),
-    [([], 0.0), ([True], 1.0), ([False], 0.0), ([True, False, False, True], 0.5), ([True, True, False], 2 / 3)],
+    [
+        ([], 0.0),
+        ([True], 1.0),
+        ([False], 0.0),
+        ([True, False, False, True], 0.5),
+        ([True, True, False], 2 / 3),
+    ],
 )
 def test_precision_and_recall_are_shares_of_hits(hits: list[bool], expected: float) -> None:
     assert share(hits) == pytest.approx(expected)
@@ -43,7 +49,8 @@ def test_means_deviations_and_both_f1_by_hand() -> None:
     assert found["precision"].sd == pytest.approx(0.0)
     assert found["recall"].mean == pytest.approx(0.375)
     assert found["recall"].sd == pytest.approx(math.sqrt(0.03125))
-    # F1 of means: run 0 2*.5*.25/.75 = 1/3, run 1 0.5; mean of F1: run 0 (2/3 + 0) / 2 = 1/3, run 1 0.5
+    # F1 of means: run 0 2*.5*.25/.75 = 1/3, run 1 0.5; mean of F1: run 0 (2/3 + 0) / 2 = 1/3, run 1
+    # 0.5
     assert found["f1_of_means"].mean == pytest.approx((1 / 3 + 0.5) / 2)
     assert found["mean_f1"].mean == pytest.approx((1 / 3 + 0.5) / 2)
     # accuracy: run 0 1/2, run 1 (a wrong, b right) 1/2
@@ -59,8 +66,15 @@ def test_the_two_f1_differ_where_cases_differ() -> None:
 
 
 def test_the_bootstrap_interval_holds_what_it_should() -> None:
-    scores = [Score(str(number), run, 1.0, 1.0, number % 4 != 0) for number in range(200) for run in range(3)]
-    found = {measure.name: measure for measure in measures(scores, [str(number) for number in range(200)], 3)}
+    scores = [
+        Score(str(number), run, 1.0, 1.0, number % 4 != 0)
+        for number in range(200)
+        for run in range(3)
+    ]
+    found = {
+        measure.name: measure
+        for measure in measures(scores, [str(number) for number in range(200)], 3)
+    }
     accuracy = found["accuracy"]
     assert accuracy.mean == pytest.approx(0.75)
     assert accuracy.low is not None
@@ -91,7 +105,8 @@ def test_repeats_are_averaged_and_the_majority_decides() -> None:
 
 
 def test_agreement_by_hand() -> None:
-    # 4 items, 2 raters, one disagreement: alpha = 1 - (n - 1) * o / (n0 * n1) = 1 - 7 * 2 / (2 * (5 * 3)) with o = 2 ordered pairs
+    # 4 items, 2 raters, one disagreement: alpha = 1 - (n - 1) * o / (n0 * n1) = 1 - 7 * 2 / (2 * (5
+    # * 3)) with o = 2 ordered pairs
     found = agreement([[True, True, True, False], [True, True, False, False]])
     assert found.raw == 0.75
     assert found.alpha == pytest.approx(1 - 7 * 2 / (2 * 5 * 3))
@@ -129,7 +144,10 @@ def result(model: str, correct: list[bool], **change: Any) -> dict[str, Any]:
     """A result of one run over hand-written cases."""
     _, root, _ = small_tree()
     worlds = [environment(f"case-{number}") for number in range(len(correct))]
-    played = [Played(Score(world.case_id, 0, 0.5, 1.0, right), root) for world, right in zip(worlds, correct, strict=True)]
+    played = [
+        Played(Score(world.case_id, 0, 0.5, 1.0, right), root)
+        for world, right in zip(worlds, correct, strict=True)
+    ]
     about = {
         "model": model, "protocol": "paper free-turn", "t_max": 8, "runs": 1, "benchmark": "medrbench", "judge": "offline@1",
         "answers": "oracle", "cases": {"read": 5, "environments": len(worlds), "refused": [("no_diagnosis_in_o1", 1)]},

@@ -1,4 +1,5 @@
-"""Faults of a model's server end to end: rollouts finish all the same, what failed is typed and kept, and `retry` runs just that again."""
+"""Faults of a model's server end to end: rollouts finish all the same, what failed is typed and
+kept, and `retry` runs just that again."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,12 +10,26 @@ from tests.runs import hashes, medaction, rows
 from tests.simulated_teacher import Failing, Simulated, cases_in, mark, requests_of
 
 
-def test_every_fault_is_on_record_and_the_rollouts_finish(tmp_path: Path, run_environment: dict[str, str]) -> None:
-    """The faults are drawn by a seed from the requests themselves: the same ones in every run, whatever the order."""
+def test_every_fault_is_on_record_and_the_rollouts_finish(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    """The faults are drawn by a seed from the requests themselves: the same ones in every run,
+    whatever the order."""
     cases, out, log = cases_in(tmp_path / "cases", 12), tmp_path / "out", tmp_path / "log"
     with openai_server(Simulated(log, faults=7, stall_s=6)) as server:
         preset = teacher_file(tmp_path, server.url, timeout_s=3)
-        done = medaction(run_environment, "distill", "--cases", cases, "--out", out, "--preset", preset, "--launch-points", 0)
+        done = medaction(
+            run_environment,
+            "distill",
+            "--cases",
+            cases,
+            "--out",
+            out,
+            "--preset",
+            preset,
+            "--launch-points",
+            0,
+        )
     assert done.returncode == 0, done.stderr
     faults, calls, finished, failed = recorded(out)
     asked = requests_of(log)
@@ -23,7 +38,8 @@ def test_every_fault_is_on_record_and_the_rollouts_finish(tmp_path: Path, run_en
     assert finished == 12 * 3
     assert not failed
     assert len(injected) >= 6
-    # A request on a connection that was just closed as idle never arrives: on record, and not the server's.
+    # A request on a connection that was just closed as idle never arrives: on record, and not the
+    # server's.
     never_arrived = faults.get("dropped", 0) - injected["dropped"]
     assert never_arrived >= 0
     assert {**faults, "dropped": injected["dropped"]} == {"dropped": 0, **injected}
@@ -44,34 +60,70 @@ def test_retry_runs_just_the_failures_that_are_named_and_leaves_every_other_row_
     script = Failing(ways)
     with openai_server(script) as server:
         preset = teacher_file(tmp_path, server.url, free_form=0)
-        run = ("distill", "--cases", cases, "--out", out, "--preset", preset, "--rollouts", 1, "--launch-points", 0)
+        run = (
+            "distill",
+            "--cases",
+            cases,
+            "--out",
+            out,
+            "--preset",
+            preset,
+            "--rollouts",
+            1,
+            "--launch-points",
+            0,
+        )
         first = medaction(run_environment, *run)
         assert first.returncode == 0, first.stderr
         open_ = "select case_id, error_class from failures where stage = 'rollout' and resolved is null order by all"
         broken = [f"simulated-{number:05}" for number in (1, 2, 3)]
-        assert rows(out, open_) == list(zip(broken, ["ModelRefused", "MalformedReply", "ModelUnavailable"], strict=True))
+        assert rows(out, open_) == list(
+            zip(broken, ["ModelRefused", "MalformedReply", "ModelUnavailable"], strict=True)
+        )
         assert len(rows(out, "select * from trajectories")) == 2
-        history = rows(out, "select case_id, error_class, message, raw, faults from failures order by all")
+        history = rows(
+            out, "select case_id, error_class, message, raw, faults from failures order by all"
+        )
 
         script.broken = False
         for number, narrow in (
             (1, ("--error", "ModelRefused")),
             (2, ("--case", broken[1])),
-            (3, ("--rollout", rows(out, f"select trajectory_id from failures where case_id = '{broken[2]}'")[0][0])),
+            (
+                3,
+                (
+                    "--rollout",
+                    rows(out, f"select trajectory_id from failures where case_id = '{broken[2]}'")[
+                        0
+                    ][0],
+                ),
+            ),
         ):
-            before = {table: hashes(out, table) for table in ("cases", "environments", "trajectories", "turns", "failures")}
+            before = {
+                table: hashes(out, table)
+                for table in ("cases", "environments", "trajectories", "turns", "failures")
+            }
             script.asked_about.clear()
             again = medaction(run_environment, "retry", "--out", out, *narrow)
             assert again.returncode == 0, again.stderr
-            assert Counter(script.asked_about) == {marks[number]: 5}, "five turns of this case, and nothing else"
+            assert Counter(script.asked_about) == {marks[number]: 5}, (
+                "five turns of this case, and nothing else"
+            )
             for table, by_case in before.items():
                 now = hashes(out, table)
                 assert {case: now[case] for case in by_case if case != broken[number - 1]} == {
                     case: by_case[case] for case in by_case if case != broken[number - 1]
                 }, table
         assert rows(out, open_) == []
-        assert rows(out, "select case_id, error_class, message, raw, faults from failures order by all") == history
-        assert rows(out, "select count(*), count(distinct trajectory_id) from trajectories") == [(5, 5)]
+        assert (
+            rows(
+                out, "select case_id, error_class, message, raw, faults from failures order by all"
+            )
+            == history
+        )
+        assert rows(out, "select count(*), count(distinct trajectory_id) from trajectories") == [
+            (5, 5)
+        ]
 
         script.asked_about.clear()
         nothing = medaction(run_environment, "retry", "--out", out)

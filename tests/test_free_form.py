@@ -1,4 +1,5 @@
-"""Free-form turns against a real server: what is asked, what is read from the text, and what is refused."""
+"""Free-form turns against a real server: what is asked, what is read from the text, and what is
+refused."""
 
 import asyncio
 import json
@@ -7,17 +8,21 @@ from typing import Any
 import jsonschema
 import pytest
 
-from clinicians.free_form import NoAction, stands_in
-from clinicians.llm import ModelRefused
-from clinicians.llm_clinician import LlmClinician
-from clinicians.prompts import PromptTooLong, messages
-from clinicians.reply import MalformedReply, extraction_schema, parse_extracted
-from clinicians.teacher import Teacher
-from envs.oracle import Oracle
-from tasks.rollout import play
+from medaction.clinicians.free_form import NoAction, stands_in
+from medaction.clinicians.language_model import LlmClinician
+from medaction.envs.episode import Episode
+from medaction.envs.oracle import Oracle
+from medaction.envs.prompts import PromptTooLong, messages
+from medaction.envs.reply import extraction_schema, parse_extracted
+from medaction.envs.turns import Hypothesis, Observation, Turn
+from medaction.llm.calls import ModelRefused
+from medaction.llm.replies import MalformedReply
+from medaction.llm.teacher import Teacher
+from medaction.llm.usage import Usage
+from medaction.trajectories.records import RolloutSpec
+from medaction.trajectories.rollout import play
 from tests.openai_server import Asked, OpenAIServer, Reply, Script, openai_server
 from tests.records import environment
-from trajectories.records import Hypothesis, RolloutSpec, Turn, Usage
 
 TEXT = """Six weeks of cough and no fever. Tuberculosis would be the first thought anywhere else, but the nodes bother me…
 Wait: could it be lymphoma (say 20 %)? Sarcoidosis fits both, and I now find it likely.
@@ -52,7 +57,9 @@ def teacher(server: OpenAIServer) -> Teacher:
 
 def decide(script: Script, t_max: int = 8) -> tuple[Turn, list[Asked]]:
     with openai_server(script) as server:
-        turn = asyncio.run(LlmClinician(teacher(server)).decide("Cough.", (), t_max, seed=7, style="free"))
+        turn = asyncio.run(
+            LlmClinician(teacher(server)).decide(Observation("Cough.", (), t_max, "free"), seed=7)
+        )
         return turn, server.asked
 
 
@@ -61,12 +68,23 @@ def replies(*texts: str | Reply) -> Script:
 
 
 def test_the_text_is_what_is_trained_on_and_the_record_is_read_from_it() -> None:
-    turn, asked = decide(replies(Reply(TEXT, reasoning="hm", prompt_tokens=700, completion_tokens=90), Reply(read())))
+    turn, asked = decide(
+        replies(Reply(TEXT, reasoning="hm", prompt_tokens=700, completion_tokens=90), Reply(read()))
+    )
     assert turn.raw == turn.reasoning == TEXT
     assert turn.tests == ("CBC", "chest radiograph")
     assert turn.differential[1] == Hypothesis("lymphoma", 20)
-    assert (turn.pivot, turn.final_diagnosis, turn.thinking, turn.repaired) == ("Sarcoidosis or lymphoma?", None, "hm", False)
-    assert (turn.usage.calls, turn.usage.prompt_tokens, turn.usage.completion_tokens) == (2, 800, 110)
+    assert (turn.pivot, turn.final_diagnosis, turn.thinking, turn.repaired) == (
+        "Sarcoidosis or lymphoma?",
+        None,
+        "hm",
+        False,
+    )
+    assert (turn.usage.calls, turn.usage.prompt_tokens, turn.usage.completion_tokens) == (
+        2,
+        800,
+        110,
+    )
 
     wrote, extracted = (request.body for request in asked)
     assert wrote["messages"] == messages("Cough.", (), 8, "free")
@@ -75,7 +93,9 @@ def test_the_text_is_what_is_trained_on_and_the_record_is_read_from_it() -> None
     assert extracted["temperature"] == 0.0
     assert extracted["response_format"]["json_schema"]["schema"] == extraction_schema(False)
     assert TEXT in extracted["messages"][1]["content"]
-    assert "Cough." not in json.dumps(extracted["messages"]), "who reads has nothing to read but the text"
+    assert "Cough." not in json.dumps(extracted["messages"]), (
+        "who reads has nothing to read but the text"
+    )
 
 
 def test_the_last_turn_is_read_as_a_diagnosis() -> None:
@@ -95,7 +115,9 @@ def test_the_last_turn_is_read_as_a_diagnosis() -> None:
 def test_a_diagnosis_that_was_not_ranked_leads_the_differential(
     ranked: list[tuple[str, int]], differential: list[tuple[str, int]]
 ) -> None:
-    said = READ_ENDING | {"differential": [{"diagnosis": name, "confidence": share} for name, share in ranked]}
+    said = READ_ENDING | {
+        "differential": [{"diagnosis": name, "confidence": share} for name, share in ranked]
+    }
     turn, asked = decide(replies(ENDING, json.dumps(said)))
     assert [(line.diagnosis, line.confidence) for line in turn.differential] == differential
     assert len(asked) == 2
@@ -103,11 +125,23 @@ def test_a_diagnosis_that_was_not_ranked_leads_the_differential(
 
 MADE_UP = [
     (read(action={"order_tests": ["CBC", "PET-CT"]}), "action: the text does not say 'PET-CT'"),
-    (read(action={"final_diagnosis": "Sarcoidosis"}), "the decision that you copied does not say 'Sarcoidosis'"),
-    (read(differential=[{"diagnosis": "Silicosis", "confidence": 5}]), "the text does not say 'Silicosis'"),
-    (read(decision="I order a CBC, a chest radiograph and an MRI."), "decision: the text does not say this"),
+    (
+        read(action={"final_diagnosis": "Sarcoidosis"}),
+        "the decision that you copied does not say 'Sarcoidosis'",
+    ),
+    (
+        read(differential=[{"diagnosis": "Silicosis", "confidence": 5}]),
+        "the text does not say 'Silicosis'",
+    ),
+    (
+        read(decision="I order a CBC, a chest radiograph and an MRI."),
+        "decision: the text does not say this",
+    ),
     (read(pivot=None), "pivot"),
-    (read(pivot="Is it the plugs or the check valve that fails in the cold?"), "pivot: this is not what the text is about"),
+    (
+        read(pivot="Is it the plugs or the check valve that fails in the cold?"),
+        "pivot: this is not what the text is about",
+    ),
     ("I read: CBC", "not one JSON object"),
 ]
 
@@ -128,8 +162,16 @@ def test_what_the_text_does_not_say_is_refused_and_read_again_once(faulty: str, 
 
 
 NO_TURN = [
-    ("I wonder what this is. Gout?", read(decision="Gout?", action={"undecided": "it only wonders"}), "it only wonders"),
-    ("I order a CBC.", read(decision="I order a CBC.", action={"order_tests": ["CBC"]}, differential=[]), "names no disease"),
+    (
+        "I wonder what this is. Gout?",
+        read(decision="Gout?", action={"undecided": "it only wonders"}),
+        "it only wonders",
+    ),
+    (
+        "I order a CBC.",
+        read(decision="I order a CBC.", action={"order_tests": ["CBC"]}, differential=[]),
+        "names no disease",
+    ),
     (
         "Gout? I order " + ", ".join(f"marker {number}" for number in range(7)) + ".",
         read(
@@ -143,12 +185,18 @@ NO_TURN = [
     ("", None, "empty"),
     ('{"reasoning": "x"}', None, "not running text"),
     ("<think>on and on", None, "did not end"),
-    ("<new_results>\n- CBC: normal\n</new_results>\nGout? I order a CT.", None, "copies the record"),
+    (
+        "<new_results>\n- CBC: normal\n</new_results>\nGout? I order a CT.",
+        None,
+        "copies the record",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("text", "said", "says"), NO_TURN)
-def test_a_text_that_is_no_turn_is_written_again_once(text: str | Reply, said: str | None, says: str) -> None:
+def test_a_text_that_is_no_turn_is_written_again_once(
+    text: str | Reply, said: str | None, says: str
+) -> None:
     once = [text] if said is None else [text, said]
     turn, asked = decide(replies(*once, TEXT, read()))
     assert turn.raw == TEXT
@@ -186,11 +234,16 @@ def test_a_free_form_rollout_is_played_to_its_end() -> None:
     spec = RolloutSpec(world.environment_id, world.case_id, "t", "free", 0, "hash")
     with openai_server(replies(TEXT, read(), ENDING, json.dumps(READ_ENDING))) as server:
         clinician = LlmClinician(teacher(server))
-        trajectory = asyncio.run(play(spec, world, Oracle(world.menu), clinician, 8))
+        trajectory = asyncio.run(
+            play(spec, Episode(world, Oracle(world.menu), style=spec.style), clinician)
+        )
         asked = [request.body["messages"] for request in server.asked]
     assert trajectory.outcome == "diagnosed"
     assert trajectory.prompt_version == clinician.prompt_versions["free"]
-    assert [answer.results[0].test for answer in trajectory.turns[0].answers] == ["Complete blood count", "Chest radiograph"]
+    assert [answer.results[0].test for answer in trajectory.turns[0].answers] == [
+        "Complete blood count",
+        "Chest radiograph",
+    ]
     assert asked[2] == messages(world.initial_observation, trajectory.turns[:1], 8, "free")
     assert TEXT in asked[2][1]["content"]
     assert trajectory.turns[1].usage != Usage()
@@ -201,7 +254,7 @@ def test_a_prompt_beyond_the_clinicians_budget_is_never_sent() -> None:
         for style in ("schema", "free"):
             clinician = LlmClinician(teacher(server), context_tokens=500)
             with pytest.raises(PromptTooLong, match="500 are allowed"):
-                asyncio.run(clinician.decide("Cough.", (), 8, 7, style))  # type: ignore[arg-type]
+                asyncio.run(clinician.decide(Observation("Cough.", (), 8, style), 7))  # type: ignore[arg-type]
         assert server.asked == []
 
 
@@ -215,7 +268,10 @@ def test_a_prompt_beyond_the_clinicians_budget_is_never_sent() -> None:
         ("Serum calcium level", "Then calcium in serum."),
         ("CT of the chest", "A chest CT, then."),
         ("tumor biopsy", "Biopsies of the tumour."),
-        ("acute myocardial infarction", "- **Acute myocardial infarction**: likely\n- pericarditis"),
+        (
+            "acute myocardial infarction",
+            "- **Acute myocardial infarction**: likely\n- pericarditis",
+        ),
     ],
 )
 def test_a_name_stands_in_a_text_in_other_forms(name: str, text: str) -> None:
@@ -241,12 +297,16 @@ def test_another_name_does_not(name: str, text: str) -> None:
 
 def test_the_example_in_the_prompt_is_a_valid_record_of_its_text() -> None:
     with openai_server(replies(TEXT, read())) as server:
-        asyncio.run(LlmClinician(teacher(server)).decide("Cough.", (), 8, seed=7, style="free"))
+        asyncio.run(
+            LlmClinician(teacher(server)).decide(Observation("Cough.", (), 8, "free"), seed=7)
+        )
         system = server.asked[1].body["messages"][0]["content"]
     text = system[system.rindex("<written_turn>") : system.rindex("</written_turn>")]
     example = system[system.index('{\n "decision"') : system.index("\nHad the text")]
     jsonschema.validate(json.loads(example), extraction_schema(False))
     extracted = parse_extracted(example, last_turn=False)
     assert extracted.decision in text
-    assert all(stands_in(name, extracted.decision) for name in json.loads(example)["action"]["order_tests"])
+    assert all(
+        stands_in(name, extracted.decision) for name in json.loads(example)["action"]["order_tests"]
+    )
     assert all(stands_in(line.diagnosis, text) for line in extracted.differential)

@@ -1,4 +1,5 @@
-"""Hostile and broken input: each is refused or made harmless within a second and 200 MB, named, and the others go on."""
+"""Hostile and broken input: each is refused or made harmless within a second and 200 MB, named, and
+the others go on."""
 
 import gzip
 import io
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from envs.records import BadCase, CaseReport, check_id
-from envs.sources import archives, jats, read_cases
+from medaction.envs.records import BadCase, CaseReport, check_id
+from medaction.envs.sources import archives, jats, read_cases
 from tests.test_envs_sources import OSCE, STRUCTURED, article
 
 GOOD = article()
@@ -36,25 +37,41 @@ def laughs() -> str:
 
 
 def parameter_entities() -> str:
-    return xml("<p>&x;</p>", '<!DOCTYPE article [<!ENTITY % d SYSTEM "file:///etc/passwd">%d;<!ENTITY x "%d;">]>')
+    return xml(
+        "<p>&x;</p>",
+        '<!DOCTYPE article [<!ENTITY % d SYSTEM "file:///etc/passwd">%d;<!ENTITY x "%d;">]>',
+    )
 
 
-MEASURED = {"assay": {"label": "CRP"}, "value": {"quantity": {"value": "N", "unit": {"label": "mg/L"}}}}
+MEASURED = {
+    "assay": {"label": "CRP"},
+    "value": {"quantity": {"value": "N", "unit": {"label": "mg/L"}}},
+}
 
 
 def packet(**fields: object) -> str:
     disease = {"disease": {"id": "OMIM:1", "label": "Stiff skin syndrome"}}
-    bare = {"subject": {"sex": "MALE"}, "phenotypicFeatures": [], "interpretations": [{"diagnosis": disease}]}
+    bare = {
+        "subject": {"sex": "MALE"},
+        "phenotypicFeatures": [],
+        "interpretations": [{"diagnosis": disease}],
+    }
     return json.dumps(bare | fields)
 
 
-# file name -> (its bytes, the reason of its refusal; None: it is a case; a list where it holds several)
+# file name -> (its bytes, the reason of its refusal; None: it is a case; a list where it holds
+# several)
 FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]] = {
     "laughs.xml": (laughs, "hostile_xml"),
     "laughs16.xml": (lambda: laughs().encode("utf-16"), "hostile_xml"),
-    "laughs32.xml": (lambda: ('<?xml version="1.0" encoding="UCS-4"?>' + laughs()).encode("utf-32-be"), "hostile_xml"),
+    "laughs32.xml": (
+        lambda: ('<?xml version="1.0" encoding="UCS-4"?>' + laughs()).encode("utf-32-be"),
+        "hostile_xml",
+    ),
     "quadratic.xml": (
-        lambda: xml("<p>" + "&a;" * 100_000 + "</p>", f'<!DOCTYPE article [<!ENTITY a "{"x" * 100_000}">]>'),
+        lambda: xml(
+            "<p>" + "&a;" * 100_000 + "</p>", f'<!DOCTYPE article [<!ENTITY a "{"x" * 100_000}">]>'
+        ),
         "hostile_xml",
     ),
     "external.xml": (
@@ -62,11 +79,18 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
         "hostile_xml",
     ),
     "parameter.xml": (parameter_entities, "hostile_xml"),
-    "external-dtd.xml": (lambda: GOOD.replace("JATS-archivearticle1.dtd", "file:///etc/passwd"), None),
-    "remote-dtd.xml": (lambda: GOOD.replace("JATS-archivearticle1.dtd", "http://192.0.2.1/x.dtd"), None),
+    "external-dtd.xml": (
+        lambda: GOOD.replace("JATS-archivearticle1.dtd", "file:///etc/passwd"),
+        None,
+    ),
+    "remote-dtd.xml": (
+        lambda: GOOD.replace("JATS-archivearticle1.dtd", "http://192.0.2.1/x.dtd"),
+        None,
+    ),
     "xinclude.xml": (
         lambda: GOOD.replace(
-            "<p>A man", '<p><xi:include xmlns:xi="http://www.w3.org/2001/XInclude" href="/etc/passwd" parse="text"/>A man'
+            "<p>A man",
+            '<p><xi:include xmlns:xi="http://www.w3.org/2001/XInclude" href="/etc/passwd" parse="text"/>A man',
         ),
         None,
     ),
@@ -74,26 +98,45 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
     "json-large.json": (lambda: b"[" + b" " * (100 * 2**20), "too_large"),
     "large.jsonl": (lambda: b"{" + b" " * (100 * 2**20), "too_large"),
     "deep.xml": (lambda: xml("<sec>" * 10_000 + "</sec>" * 10_000), "bad_xml"),
-    "nested-paragraphs.xml": (lambda: xml("<p>" * 240 + "ab\n" * 2_600_000 + "</p>" * 240), "no_licence"),
+    "nested-paragraphs.xml": (
+        lambda: xml("<p>" * 240 + "ab\n" * 2_600_000 + "</p>" * 240),
+        "no_licence",
+    ),
     "elements.xml": (lambda: xml(many(text="<p/>", megabytes=7)), "too_large"),
     "attributes.xml": (
         lambda: xml("<p " + " ".join(f'a{n}=""' for n in range(700_000)) + "/>"),
         "too_large",
     ),
     "brackets.xml": (lambda: xml("<p>" + many(text="[]ab", megabytes=7) + "</p>"), "no_licence"),
-    "json-deep.json": (lambda: '{"tests":' + "[" * 10_000 + "]" * 10_000 + ',"initial_observation":""}', "bad_json"),
+    "json-deep.json": (
+        lambda: '{"tests":' + "[" * 10_000 + "]" * 10_000 + ',"initial_observation":""}',
+        "bad_json",
+    ),
     "deeper.jsonl": (lambda: "[" * 1_000_000, "unknown_format"),
     "json-lists.json": (lambda: "[" + many(text="[],", megabytes=15) + "[]]", "too_large"),
-    "json-wide.json": (lambda: json.dumps(["\U0001f600"], ensure_ascii=False) + many(text=" ", megabytes=18), "unknown_format"),
-    "json-digits.json": (lambda: CASE.replace('"tests": [', '"tests": [' + "9" * 1_000_000 + ", "), "bad_json"),
+    "json-wide.json": (
+        lambda: json.dumps(["\U0001f600"], ensure_ascii=False) + many(text=" ", megabytes=18),
+        "unknown_format",
+    ),
+    "json-digits.json": (
+        lambda: CASE.replace('"tests": [', '"tests": [' + "9" * 1_000_000 + ", "),
+        "bad_json",
+    ),
     "json-half.json": (lambda: CASE.replace("A fever", "A \\ud800 fever"), "bad_json"),
     "utf16.xml": (lambda: GOOD.encode("utf-16"), None),
     "json-utf16.json": (lambda: CASE.encode("utf-16"), "bad_encoding"),
     "latin1.xml": (
-        lambda: GOOD.replace('version="1.0"', 'version="1.0" encoding="UTF-8"').replace("A man", "Ménière").encode("latin-1"),
+        lambda: (
+            GOOD.replace('version="1.0"', 'version="1.0" encoding="UTF-8"')
+            .replace("A man", "Ménière")
+            .encode("latin-1")
+        ),
         "bad_xml",
     ),
-    "json-latin1.json": (lambda: CASE.replace("A fever", "Ménière").encode("latin-1"), "bad_encoding"),
+    "json-latin1.json": (
+        lambda: CASE.replace("A fever", "Ménière").encode("latin-1"),
+        "bad_encoding",
+    ),
     "bom.xml": (lambda: GOOD.encode("utf-8-sig"), None),
     "json-bom.json": (lambda: CASE.replace("case-1", "json-bom").encode("utf-8-sig"), None),
     "nul.xml": (lambda: GOOD.replace("A man", "A\0man"), "bad_xml"),
@@ -103,17 +146,32 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
     "empty.jsonl": (lambda: b"", "unknown_format"),
     "empty.tar.gz": (lambda: b"", "bad_archive"),
     "no-body.xml": (lambda: re.sub("<body>.*</body>", "", GOOD, flags=re.DOTALL), "empty_body"),
-    "empty-body.xml": (lambda: re.sub("<body>.*</body>", "<body/>", GOOD, flags=re.DOTALL), "empty_body"),
+    "empty-body.xml": (
+        lambda: re.sub("<body>.*</body>", "<body/>", GOOD, flags=re.DOTALL),
+        "empty_body",
+    ),
     "truncated.xml": (lambda: GOOD[: len(GOOD) // 2], "bad_xml"),
     "json-truncated.json": (lambda: CASE[: len(CASE) // 2], "bad_json"),
     "picture.xml": (lambda: b"GIF89a" + bytes(range(256)), "bad_xml"),
     "broken-line.jsonl": (lambda: "{broken\n" + json.dumps(OSCE), ["bad_json", None]),
     "row-lists.jsonl": (lambda: f"[{'[],' * 340_000}[]]\n" * 25, "unknown_format"),
     "row-utf16.jsonl": (lambda: json.dumps(OSCE).encode("utf-16"), "bad_encoding"),
-    "packet-deep.json": (lambda: packet(metaData="DEEP").replace('"DEEP"', "[" * 10_000 + "]" * 10_000), "bad_json"),
-    "packet-wide.json": (lambda: packet(phenotypicFeatures=[{"type": {"label": "x"}}] * 150_000), "no_licence"),
-    "packet-members.json": (lambda: '{"members": [' * 300 + packet() + "]}" * 300, "unknown_format"),
-    "packet-number.json": (lambda: packet(measurements=[MEASURED]).replace('"N"', "9" * 4000), "no_licence"),
+    "packet-deep.json": (
+        lambda: packet(metaData="DEEP").replace('"DEEP"', "[" * 10_000 + "]" * 10_000),
+        "bad_json",
+    ),
+    "packet-wide.json": (
+        lambda: packet(phenotypicFeatures=[{"type": {"label": "x"}}] * 150_000),
+        "no_licence",
+    ),
+    "packet-members.json": (
+        lambda: '{"members": [' * 300 + packet() + "]}" * 300,
+        "unknown_format",
+    ),
+    "packet-number.json": (
+        lambda: packet(measurements=[MEASURED]).replace('"N"', "9" * 4000),
+        "no_licence",
+    ),
     "packet-kinds.json": (
         lambda: packet(interpretations=[{"diagnosis": {"disease": ["x"]}, "progressStatus": []}]),
         "no_diagnosis",
@@ -124,7 +182,10 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
     "nul.txt": (lambda: "A man had fever.\0" * 50, "bad_encoding"),
     "blank.md": (lambda: " " * (3 * 2**20), "empty_body"),
     "hashes.md": (lambda: "#" * (3 * 2**20), "no_licence"),
-    "header.txt": (lambda: "title:" + " \t" * 2**20 + "x\n" + "A man had fever. " * 50, "no_licence"),
+    "header.txt": (
+        lambda: "title:" + " \t" * 2**20 + "x\n" + "A man had fever. " * 50,
+        "no_licence",
+    ),
     "ids.txt": (lambda: "# mine\n" + "PMC1 \n" * 300_000, "unknown_format"),
     "json-good.json": (lambda: CASE.replace("case-1", "json-good"), None),
     "good.xml": (lambda: GOOD, None),
@@ -133,8 +194,8 @@ FILES: dict[str, tuple[Callable[[], str | bytes], str | list[str | None] | None]
 READ_EACH = """
 import json, resource, sys, time
 from pathlib import Path
-from envs.records import BadCase
-from envs.sources import read_cases
+from medaction.envs.records import BadCase
+from medaction.envs.sources import read_cases
 for file in map(Path, sys.argv[1:]):
     # Every file in a process of its own: the memory of one must not hide that of the next.
     import os
@@ -159,8 +220,14 @@ for file in map(Path, sys.argv[1:]):
 
 
 def measured(files: list[Path]) -> dict[str, tuple[list[list[str | None]], float, float]]:
-    """File name -> ([reason, message, path] of each case, seconds, MB above the imports), each read in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", READ_EACH, *map(str, files)], capture_output=True, text=True, timeout=300)
+    """File name -> ([reason, message, path] of each case, seconds, MB above the imports), each read
+    in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", READ_EACH, *map(str, files)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines() if line]
     for name, _, seconds, megabytes in rows:
@@ -168,7 +235,7 @@ def measured(files: list[Path]) -> dict[str, tuple[list[list[str | None]], float
     return {name: (told, seconds, megabytes) for name, told, seconds, megabytes in rows}
 
 
-# --- archives ----------------------------------------------------------------------------------------------------------------
+# --- archives ---------------------------------------------------------------------------
 
 
 def add(archive: tarfile.TarFile, name: str, data: bytes = b"", **fields: object) -> None:
@@ -181,7 +248,9 @@ def add(archive: tarfile.TarFile, name: str, data: bytes = b"", **fields: object
 
 def packed(fill: Callable[[tarfile.TarFile], object]) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1, format=tarfile.PAX_FORMAT) as archive:
+    with tarfile.open(
+        fileobj=buffer, mode="w:gz", compresslevel=1, format=tarfile.PAX_FORMAT
+    ) as archive:
         fill(archive)
     return buffer.getvalue()
 
@@ -203,7 +272,14 @@ def unsafe_members(archive: tarfile.TarFile) -> None:
     two_good(archive)
 
 
-UNSAFE_NAMES = ["../PMC1.xml", "a/../../PMC1.xml", "/PMC1.xml", "..\\PMC1.xml", "C:\\PMC1.xml", "a/.."]
+UNSAFE_NAMES = [
+    "../PMC1.xml",
+    "a/../../PMC1.xml",
+    "/PMC1.xml",
+    "..\\PMC1.xml",
+    "C:\\PMC1.xml",
+    "a/..",
+]
 
 
 def huge_member(archive: tarfile.TarFile) -> None:
@@ -239,17 +315,28 @@ def flipped() -> bytes:
 # name -> (bytes, reasons; None for a case)
 ARCHIVES: dict[str, tuple[Callable[[], bytes], list[str | None]]] = {
     "good.tar.gz": (lambda: packed(two_good), [None, None]),
-    "unsafe.tgz": (lambda: packed(unsafe_members), ["unsafe_member"] * (len(UNSAFE_NAMES) + 5) + [None, None]),
+    "unsafe.tgz": (
+        lambda: packed(unsafe_members),
+        ["unsafe_member"] * (len(UNSAFE_NAMES) + 5) + [None, None],
+    ),
     "huge-member.tar.gz": (lambda: packed(huge_member), ["too_large", None, None]),
     "not-utf8.tar.gz": (lambda: packed(not_utf8), ["bad_xml", None, None]),
     "truncated.tar.gz": (lambda: packed(two_good)[:-60], [None, "bad_archive"]),
     "damaged-header.tar.gz": (damaged_header, [None, "bad_archive"]),
     "flipped.tar.gz": (flipped, [None, None, "bad_archive"]),
     "lying.tar.gz": (lying_size, ["bad_archive"]),
-    "zeros.tar.gz": (lambda: packed(lambda tar: add(tar, "a.dat", bytes(500 * 2**20))), ["archive_bomb"]),
-    "members.tar.gz": (lambda: packed(lambda tar: [add(tar, f"{n}.jpg") for n in range(30_000)]), ["archive_bomb"]),
+    "zeros.tar.gz": (
+        lambda: packed(lambda tar: add(tar, "a.dat", bytes(500 * 2**20))),
+        ["archive_bomb"],
+    ),
+    "members.tar.gz": (
+        lambda: packed(lambda tar: [add(tar, f"{n}.jpg") for n in range(30_000)]),
+        ["archive_bomb"],
+    ),
     "header.tar.gz": (
-        lambda: packed(lambda tar: add(tar, "a.xml", b"x", pax_headers={"comment": "x" * 40 * 2**20})),
+        lambda: packed(
+            lambda tar: add(tar, "a.xml", b"x", pax_headers={"comment": "x" * 40 * 2**20})
+        ),
         ["archive_bomb"],
     ),
     "no-tar.tar.gz": (lambda: gzip.compress(b"hello " * 1000), ["bad_archive"]),
@@ -267,9 +354,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_is_harmless_within_a_second_and_200_mb(corpus: Path) -> None:
-    wanted = {name: reason if isinstance(reason, list) else [reason] for name, (_, reason) in FILES.items()} | {
-        name: each for name, (_, each) in ARCHIVES.items()
-    }
+    wanted = {
+        name: reason if isinstance(reason, list) else [reason]
+        for name, (_, reason) in FILES.items()
+    } | {name: each for name, (_, each) in ARCHIVES.items()}
     found = measured([corpus / name for name in wanted])
     assert {name: [case[0] for case in told] for name, (told, _, _) in found.items()} == wanted
     for name, (told, seconds, megabytes) in found.items():
@@ -285,7 +373,9 @@ def test_each_is_harmless_within_a_second_and_200_mb(corpus: Path) -> None:
 def test_members_are_named_and_nothing_is_unpacked(corpus: Path) -> None:
     before = sorted(corpus.iterdir())
     cases = list(read_cases(corpus / "unsafe.tgz"))
-    for name, case in zip([*UNSAFE_NAMES, *["link.xml"] * 2, *["device.xml"] * 3], cases, strict=False):
+    for name, case in zip(
+        [*UNSAFE_NAMES, *["link.xml"] * 2, *["device.xml"] * 3], cases, strict=False
+    ):
         assert isinstance(case, BadCase)
         assert f"{name} in unsafe.tgz" in case.message
     assert [case.case_id for case in cases[-2:]] == ["PMC1", "PMC2"]
@@ -304,20 +394,27 @@ def test_one_folder_of_all_of_it_still_gives_the_good_cases(corpus: Path) -> Non
 def test_memory_does_not_grow_with_the_members(tmp_path: Path) -> None:
     for count in (200, 4000):
         texts = [GOOD.replace("rare", f"rare {number}").encode() for number in range(count)]
-        content = packed(lambda tar, texts=texts: [add(tar, f"PMC{n}.xml", text) for n, text in enumerate(texts)])  # type: ignore[misc]
+        content = packed(
+            lambda tar, texts=texts: [add(tar, f"PMC{n}.xml", text) for n, text in enumerate(texts)]
+        )  # type: ignore[misc]
         (tmp_path / f"{count}.tar.gz").write_bytes(content)
     found = measured([tmp_path / "200.tar.gz", tmp_path / "4000.tar.gz"])
     few, many_ = found["200.tar.gz"], found["4000.tar.gz"]
     assert [len(few[0]), len(many_[0])] == [200, 4000]
-    told = sum(len(str(case)) for case in many_[0]) / 2**20  # what the measuring process itself keeps
+    told = (
+        sum(len(str(case)) for case in many_[0]) / 2**20
+    )  # what the measuring process itself keeps
     assert many_[2] - few[2] < 10 + 3 * told
 
 
-# --- the file system ---------------------------------------------------------------------------------------------------------
+# --- the file system --------------------------------------------------------------------
 
 
 def reasons(folder: Path) -> dict[str, str]:
-    return {Path(case.path).name: case.reason if isinstance(case, BadCase) else "read" for case in read_cases(folder)}
+    return {
+        Path(case.path).name: case.reason if isinstance(case, BadCase) else "read"
+        for case in read_cases(folder)
+    }
 
 
 def test_links_that_lead_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
@@ -351,7 +448,9 @@ def test_pipes_and_unreadable_files_are_named_and_do_not_block(tmp_path: Path) -
         os.mkfifo(tmp_path / name)
     (tmp_path / "f.xml").mkdir()
     (tmp_path / "h.xml").write_text(GOOD, encoding="utf-8")
-    wanted = {"a.xml": "read", "h.xml": "read"} | dict.fromkeys(["b.xml", "c.json", "d.jsonl", "e.tar.gz"], "unreadable")
+    wanted = {"a.xml": "read", "h.xml": "read"} | dict.fromkeys(
+        ["b.xml", "c.json", "d.jsonl", "e.tar.gz"], "unreadable"
+    )
     if os.geteuid():  # root may read everything
         (tmp_path / "g.xml").write_text(GOOD, encoding="utf-8")
         (tmp_path / "g.xml").chmod(0)
@@ -368,8 +467,39 @@ def test_a_file_name_that_is_no_text_can_be_printed(tmp_path: Path) -> None:
 
 
 HOSTILE_IDS = [
-    *("", ".", "..", "../a", "a/../b", "/etc/passwd", "a/b", "a\\b", "..\\a", "C:\\a", ".hidden", "-rf", "_", "a..b", "a b"),
-    *("a\n", "a\0b", "a\tb", "a;rm -rf", "$(id)", "`id`", "a|b", "a'--", 'a"b', "a%2e%2e", "<script>", "PMC١", "é", "a\u202eb"),
+    *(
+        "",
+        ".",
+        "..",
+        "../a",
+        "a/../b",
+        "/etc/passwd",
+        "a/b",
+        "a\\b",
+        "..\\a",
+        "C:\\a",
+        ".hidden",
+        "-rf",
+        "_",
+        "a..b",
+        "a b",
+    ),
+    *(
+        "a\n",
+        "a\0b",
+        "a\tb",
+        "a;rm -rf",
+        "$(id)",
+        "`id`",
+        "a|b",
+        "a'--",
+        'a"b',
+        "a%2e%2e",
+        "<script>",
+        "PMC١",
+        "é",
+        "a\u202eb",
+    ),
     *("a" * 101, "con:", "\udce9"),
 ]
 
@@ -378,10 +508,15 @@ HOSTILE_IDS = [
 def test_a_hostile_id_is_refused(case_id: str, tmp_path: Path) -> None:
     with pytest.raises(BadCase, match="unsafe_id"):
         check_id(case_id)
-    (tmp_path / "any.json").write_text(json.dumps(STRUCTURED | {"case_id": case_id}), encoding="utf-8")
+    (tmp_path / "any.json").write_text(
+        json.dumps(STRUCTURED | {"case_id": case_id}), encoding="utf-8"
+    )
     (bad,) = read_cases(tmp_path)
     assert isinstance(bad, BadCase)
-    assert bad.reason in ("unsafe_id", "bad_json")  # half a surrogate pair is no JSON text to begin with
+    assert bad.reason in (
+        "unsafe_id",
+        "bad_json",
+    )  # half a surrogate pair is no JSON text to begin with
 
 
 def test_there_are_thirty_hostile_ids_and_more() -> None:

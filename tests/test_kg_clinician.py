@@ -7,43 +7,67 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clinicians.analytes import analytes, lab_statuses
-from clinicians.findings import DATA, DISEASE, PAST, Finding, findings_in, findings_in_result, key_of, most_specific, symptoms
-from clinicians.kg_clinician import KgClinician, evidence
-from clinicians.kg_hypotheses import demographics, hypotheses, patient_of, phenotype_ids
-from clinicians.kg_model import chances
-from clinicians.kg_orders import access, entry_of
-from clinicians.reply import parse_reply
-from envs.oracle import Oracle
-from envs.records import Answer, DocumentedResult, DocumentedTest
-from envs.sources.agentclinic import read
-from kg import tests_table as curated
-from kg.names import normalise
-from kg.tables import common_diseases, rows
+from medaction.clinicians.graph.analytes import analytes, lab_statuses
+from medaction.clinicians.graph.clinician import KgClinician, evidence
+from medaction.clinicians.graph.findings import (
+    DATA,
+    DISEASE,
+    PAST,
+    Finding,
+    findings_in,
+    findings_in_result,
+    key_of,
+    most_specific,
+    symptoms,
+)
+from medaction.clinicians.graph.hypotheses import (
+    demographics,
+    hypotheses,
+    patient_of,
+    phenotype_ids,
+)
+from medaction.clinicians.graph.model import chances
+from medaction.clinicians.graph.orders import access, entry_of
+from medaction.envs.oracle import Oracle
+from medaction.envs.records import Answer, DocumentedResult, DocumentedTest
+from medaction.envs.reply import parse_reply
+from medaction.envs.sources.agentclinic import read
+from medaction.envs.turns import Observation, Turn
+from medaction.kg import tests_table as curated
+from medaction.kg.tables import common_diseases, rows
+from medaction.words.names import normalise
 from tests.conftest import shared_data
-from trajectories.records import Turn
 
 STYLES = ("kg-screening", "kg-targeted")
 
 
-def play(style: str, observation: str, menu: Sequence[DocumentedTest], seed: int = 1, t_max: int = 8) -> list[Turn]:
+def play(
+    style: str, observation: str, menu: Sequence[DocumentedTest], seed: int = 1, t_max: int = 8
+) -> list[Turn]:
     clinician, oracle, turns = KgClinician(style), Oracle(menu), []  # type: ignore[arg-type]
     while len(turns) < t_max and not (turns and turns[-1].final_diagnosis):
-        turn = asyncio.run(clinician.decide(observation, turns, t_max, seed + len(turns) + 1))
+        turn = asyncio.run(
+            clinician.decide(Observation(observation, tuple(turns), t_max), seed + len(turns) + 1)
+        )
         turns.append(replace(turn, answers=oracle.answer(turn.tests)))
     return turns
 
 
 def first_turn(style: str, observation: str, seed: int = 1, t_max: int = 8) -> Turn:
-    return asyncio.run(KgClinician(style).decide(observation, [], t_max, seed))  # type: ignore[arg-type]
+    return asyncio.run(KgClinician(style).decide(Observation(observation, (), t_max), seed))  # type: ignore[arg-type]
 
 
-# --- tables ----------------------------------------------------------------------------------------------------------
+# --- tables -----------------------------------------------------------------------------
 
 
 def test_every_finding_of_a_common_disease_is_known_to_hpo():
     table = common_diseases()
-    unknown = [(d.name, label) for d in table for label in d.findings if normalise(label) not in phenotype_ids()]
+    unknown = [
+        (d.name, label)
+        for d in table
+        for label in d.findings
+        if normalise(label) not in phenotype_ids()
+    ]
     assert unknown == []
     assert len(table) >= 150
     assert all(0 < d.weight <= 100 and len(d.findings) >= 5 for d in table)
@@ -53,7 +77,9 @@ def test_analytes_name_known_findings_and_known_tests():
     for analyte in analytes():
         for name in filter(None, (analyte.low_finding, analyte.high_finding)):
             key_of(name)  # raises ValueError
-        assert entry_of(analyte.test) or analyte.test in ("Vital signs", "Physical examination"), analyte.name
+        assert entry_of(analyte.test) or analyte.test in ("Vital signs", "Physical examination"), (
+            analyte.name
+        )
         assert analyte.low is None or analyte.high is None or analyte.low < analyte.high
 
 
@@ -71,7 +97,7 @@ def test_hypotheses_have_distinct_names_and_some_findings():
     assert all(disease.findings for disease in hypotheses())
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------
 
 
 def read_phrases(text: str) -> tuple[set[str], set[str]]:
@@ -82,7 +108,11 @@ def read_phrases(text: str) -> tuple[set[str], set[str]]:
 @pytest.mark.parametrize(
     ("text", "present", "absent"),
     [
-        ("The patient denies fever, chills, or weight loss.", set(), {"Fever", "Chills", "Weight loss"}),
+        (
+            "The patient denies fever, chills, or weight loss.",
+            set(),
+            {"Fever", "Chills", "Weight loss"},
+        ),
         ("No rash, but he has a cough.", {"Cough"}, {"Skin rash"}),
         ("Headache without photophobia.", {"Headache"}, {"Photophobia"}),
         ("No fever, cough for two weeks.", {"Cough"}, {"Fever"}),
@@ -99,7 +129,9 @@ def test_phrases_are_read_with_their_negation(text: str, present: set[str], abse
 
 
 def test_what_the_past_history_tells_weighs_less_than_the_present_illness():
-    found = findings_in("History of present illness: abdominal pain for 3 days.\nPast Medical History: gout, abdominal pain.")
+    found = findings_in(
+        "History of present illness: abdominal pain for 3 days.\nPast Medical History: gout, abdominal pain."
+    )
     assert {f.label: f.weight for f in found} == {"Abdominal pain": 1.0, "Gout": PAST}
 
 
@@ -140,7 +172,11 @@ def test_a_pending_value_says_nothing():
 
 def test_cells_of_another_specimen_are_no_blood_cells():
     found = {
-        f.label for f in findings_in_result(None, "Urinalysis", "WBC: 40/hpf; Glucose: Negative; Protein: 3+") if f.present
+        f.label
+        for f in findings_in_result(
+            None, "Urinalysis", "WBC: 40/hpf; Glucose: Negative; Protein: 3+"
+        )
+        if f.present
     }
     assert found == {"Pyuria", "Proteinuria"}
 
@@ -148,13 +184,17 @@ def test_cells_of_another_specimen_are_no_blood_cells():
 def test_qualitative_results():
     positive = findings_in_result(None, "Acetylcholine receptor antibodies", "Positive")
     negative = findings_in_result(None, "Antinuclear antibody", "Negative")
-    assert [(f.label, f.present) for f in positive] == [("Anti-acetylcholine receptor antibody positivity", True)]
+    assert [(f.label, f.present) for f in positive] == [
+        ("Anti-acetylcholine receptor antibody positivity", True)
+    ]
     assert [(f.label, f.present) for f in negative] == [("Antinuclear antibody positivity", False)]
 
 
 def test_a_disease_is_evidence_in_a_result_and_none_in_a_history():
     text = "consistent with Guillain-Barre syndrome"
-    assert DISEASE + "Guillain-Barre syndrome" in {f.key for f in findings_in_result(None, "Impression", text)}
+    assert DISEASE + "Guillain-Barre syndrome" in {
+        f.key for f in findings_in_result(None, "Impression", text)
+    }
     assert findings_in("Treated for Guillain-Barre syndrome as a child.") == ()
 
 
@@ -166,7 +206,9 @@ def test_a_normal_result_excludes_what_the_test_shows():
 
 
 def test_only_the_most_specific_of_present_findings_counts():
-    general, specific = (Finding(key_of(name), name, True, name) for name in ("Anemia", "Microcytic anemia"))
+    general, specific = (
+        Finding(key_of(name), name, True, name) for name in ("Anemia", "Microcytic anemia")
+    )
     assert most_specific([general, specific]) == [specific]
 
 
@@ -186,11 +228,13 @@ def test_age_and_sex(text: str, age: float | None, sex: str | None):
     assert patient.age == (None if age is None else pytest.approx(age))
 
 
-# --- the model -------------------------------------------------------------------------------------------------------
+# --- the model --------------------------------------------------------------------------
 
 
 def test_a_general_finding_is_entailed_by_a_specific_annotation():
-    at = next(i for i, disease in enumerate(hypotheses()) if disease.name == "Hereditary spherocytosis")
+    at = next(
+        i for i, disease in enumerate(hypotheses()) if disease.name == "Hereditary spherocytosis"
+    )
     anemia, hemolytic = (chances(key_of(name)) for name in ("Anemia", "Hemolytic anemia"))
     assert anemia[at] >= hemolytic[at] > 5 * np.median(hemolytic)
 
@@ -211,17 +255,26 @@ def test_results_move_the_posterior():
     before = first_turn("kg-targeted", observation, seed=2)
     result = DocumentedResult("Troponin I", "4.2 ng/mL (reference below 0.04)")
     ecg = DocumentedResult("Electrocardiogram", "ST-segment elevation in leads II, III and aVF.")
-    turn = replace(before, answers=(Answer("Troponin", (result,)), Answer("Electrocardiogram", (ecg,))))
-    after = asyncio.run(KgClinician("kg-targeted").decide(observation, [turn], 8, 3))
+    turn = replace(
+        before, answers=(Answer("Troponin", (result,)), Answer("Electrocardiogram", (ecg,)))
+    )
+    after = asyncio.run(KgClinician("kg-targeted").decide(Observation(observation, (turn,), 8), 3))
 
     def confidence(turn: Turn) -> int:
-        return max((h.confidence for h in turn.differential if h.diagnosis == "Acute myocardial infarction"), default=0)
+        return max(
+            (
+                h.confidence
+                for h in turn.differential
+                if h.diagnosis == "Acute myocardial infarction"
+            ),
+            default=0,
+        )
 
     assert confidence(after) > confidence(before)
     assert "troponin I" in after.reasoning
 
 
-# --- playing ---------------------------------------------------------------------------------------------------------
+# --- playing ----------------------------------------------------------------------------
 
 COUGH = """A 34-year-old woman presents with a dry cough and shortness of breath for three months. She reports fatigue and painful
 red nodules on her shins. She denies fever, weight loss or hemoptysis. She does not smoke."""
@@ -244,7 +297,11 @@ def test_a_reply_is_in_the_grammar(style: str):
     for last in (False, True):
         turn = first_turn(style, COUGH, t_max=1 if last else 8)
         parsed = parse_reply(turn.raw, 1, last)
-        assert (parsed.reasoning, parsed.differential, parsed.pivot) == (turn.reasoning, turn.differential, turn.pivot)
+        assert (parsed.reasoning, parsed.differential, parsed.pivot) == (
+            turn.reasoning,
+            turn.differential,
+            turn.pivot,
+        )
         assert (parsed.tests, parsed.final_diagnosis) == (turn.tests, turn.final_diagnosis)
         assert 3 <= len(turn.differential) <= 6
         percents = [h.confidence for h in turn.differential]
@@ -291,7 +348,9 @@ VIGNETTES = {
             imaging("Chest CT", "Bilateral hilar lymphadenopathy and mediastinal lymphadenopathy."),
             lab("Angiotensin-converting enzyme level", "112 U/L (reference 8-53)"),
             DocumentedTest("Lung biopsy", "pathology", "Noncaseating granulomas."),
-            DocumentedTest("Lymph node biopsy", "pathology", "Noncaseating granulomas, no acid-fast bacilli."),
+            DocumentedTest(
+                "Lymph node biopsy", "pathology", "Noncaseating granulomas, no acid-fast bacilli."
+            ),
         ],
     ),
     "Diabetic ketoacidosis": (
@@ -302,14 +361,20 @@ VIGNETTES = {
             lab("Arterial blood gas", "pH 7.08, HCO3 8 mEq/L, PaCO2 20 mm Hg"),
             lab("Serum ketones", "Strongly positive"),
             lab("Urinalysis", "Glucose: 4+; Ketones: 4+"),
-            lab("Basic metabolic panel", "Glucose: 512 mg/dL; Bicarbonate: 8 mEq/L; Potassium: 5.6 mEq/L"),
+            lab(
+                "Basic metabolic panel",
+                "Glucose: 512 mg/dL; Bicarbonate: 8 mEq/L; Potassium: 5.6 mEq/L",
+            ),
         ],
     ),
     "Graves disease": (
         """A 29-year-old woman with palpitations, heat intolerance, tremor and weight loss over two months. Examination shows
         proptosis and a diffuse goiter. Heart rate 118/min. She denies chest pain and cough.""",
         [
-            lab("Thyroid function tests", "TSH: <0.01 mIU/L (reference 0.4-4.0); Free T4: 4.2 ng/dL (reference 0.8-1.8)"),
+            lab(
+                "Thyroid function tests",
+                "TSH: <0.01 mIU/L (reference 0.4-4.0); Free T4: 4.2 ng/dL (reference 0.8-1.8)",
+            ),
             lab("TSH receptor antibody", "Positive"),
             imaging("Thyroid scintigraphy", "Diffusely increased uptake."),
         ],
@@ -319,7 +384,11 @@ VIGNETTES = {
         improves with rest. Ptosis of the right eyelid. Reflexes are normal.""",
         [
             lab("Acetylcholine receptor antibody", "Positive"),
-            DocumentedTest("Electromyography", "physiologic", "Decremental response to repetitive nerve stimulation."),
+            DocumentedTest(
+                "Electromyography",
+                "physiologic",
+                "Decremental response to repetitive nerve stimulation.",
+            ),
             imaging("Chest CT", "No thymoma."),
         ],
     ),
@@ -345,7 +414,11 @@ def test_plain_vignettes_end_in_their_diagnosis(truth: str, style: str):
 
 @pytest.mark.parametrize("style", STYLES)
 def test_it_plays_real_cases_to_an_end(style: str):
-    reports = [case for case in read(shared_data("agentclinic/agentclinic_medqa.jsonl")) if hasattr(case, "structured")][:6]
+    reports = [
+        case
+        for case in read(shared_data("agentclinic/agentclinic_medqa.jsonl"))
+        if hasattr(case, "structured")
+    ][:6]
     for report in reports:
         assert report.structured is not None
         turns = play(style, report.structured.initial_observation, report.structured.tests)

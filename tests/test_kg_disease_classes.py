@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
-from kg import disease_classes
-from kg.disease_classes import BRANCHES, DISEASE_WORDS, ICD_CLASSES, classes_of
-from kg.hpo import load_hpo
-from kg.icd import load_icd
-from kg.tables import BadTable, common_diseases
+from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
+from medaction.kg import disease_classes
+from medaction.kg.disease_classes import BRANCHES, DISEASE_WORDS, ICD_CLASSES, classes_of
+from medaction.kg.hpo import load_hpo
+from medaction.kg.icd import load_icd
+from medaction.kg.tables import BadTable, common_diseases
 from tests.conftest import shared_data
 
 
@@ -31,8 +31,16 @@ from tests.conftest import shared_data
         ("Orbital cellulitis secondary to acute sinusitis", "Eyes and Vision", "Infections"),
         ("Diffuse large B-cell lymphoma of the testis", "Male Reproductive System", "Cancers"),
         ("Lateral-aortic functional paraganglioma", "Blood, Heart and Circulation", "Cancers"),
-        ("High-grade serous carcinoma of the fallopian tube", "Female Reproductive System", "Cancers"),
-        ("Neuroleptic malignant syndrome", "Brain and Nerves", "Poisoning, Toxicology, Environmental Health"),
+        (
+            "High-grade serous carcinoma of the fallopian tube",
+            "Female Reproductive System",
+            "Cancers",
+        ),
+        (
+            "Neuroleptic malignant syndrome",
+            "Brain and Nerves",
+            "Poisoning, Toxicology, Environmental Health",
+        ),
         # by the disease that the text is a kind of
         ("Cystic oncocytic pheochromocytoma", "Endocrine System", "Cancers"),
         # by the phenotypes of a rare disease
@@ -47,7 +55,10 @@ def test_what_no_name_tells_stays_empty_and_a_synonym_may_tell_it() -> None:
     assert classes_of([]) == classes_of(["Normal behavior"]) == ("", "")
     assert classes_of(["Syphilis"]) == ("", "Infections")
     assert classes_of(["Meigs syndrome"]) == ("", "")
-    assert classes_of(["Meigs syndrome", "Ovarian fibroma with ascites"]) == ("Female Reproductive System", "Cancers")
+    assert classes_of(["Meigs syndrome", "Ovarian fibroma with ascites"]) == (
+        "Female Reproductive System",
+        "Cancers",
+    )
 
 
 def test_nearly_all_common_diseases_are_told() -> None:
@@ -57,8 +68,11 @@ def test_nearly_all_common_diseases_are_told() -> None:
 
 
 def test_agreement_with_the_labels_of_medrbench() -> None:
-    """Its labels know no female reproductive system and no immune, vascular or degenerative disease: these are left out."""
-    cases = json.loads(shared_data("medrbench/diagnosis_cases.json").read_text(encoding="utf-8")).values()
+    """Its labels know no female reproductive system and no immune, vascular or degenerative
+    disease: these are left out."""
+    cases = json.loads(
+        shared_data("medrbench/diagnosis_cases.json").read_text(encoding="utf-8")
+    ).values()
     agree: dict[int, list[bool]] = {0: [], 1: []}
     told = [0, 0]
     for case in cases:
@@ -98,7 +112,9 @@ def test_tables_speak_the_vocabulary_of_figure_6() -> None:
 
 def test_every_chapter_of_diseases_has_a_class() -> None:
     chapters = [code.code for code in load_icd().values() if code.parent is None]
-    without = {code for code in chapters if disease_classes._icd_classes().get(code, ("", "")) == ("", "")}
+    without = {
+        code for code in chapters if disease_classes._icd_classes().get(code, ("", "")) == ("", "")
+    }
     assert without == {"18", "22"}, "symptoms and provisional codes alone tell nothing as a chapter"
 
 
@@ -108,7 +124,8 @@ def test_a_code_given_twice_or_unknown_is_refused_by_file_and_line(
 ) -> None:
     table = tmp_path / "icd_classes.csv"
     table.write_text(
-        f"codes,body_system,disease_type\nA00-A09,Digestive System,Infections\n{code},,Infections\n", encoding="utf-8"
+        f"codes,body_system,disease_type\nA00-A09,Digestive System,Infections\n{code},,Infections\n",
+        encoding="utf-8",
     )
     monkeypatch.setattr(disease_classes, "ICD_CLASSES", table)
     with pytest.raises(BadTable, match=rf"icd_classes\.csv:3: '{code}'"):

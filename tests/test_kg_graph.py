@@ -7,12 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kg.graph import Graph, build_graph, hops, hops_from, load_graph, save_graph
+from medaction.kg.graph import Graph, build_graph, hops, hops_from, load_graph, save_graph
 
 
 def graph_of(count: int, edges: list[tuple[int, int]], **more) -> Graph:
     rows = [
-        {"node": i, "node_id": f"N{i}", "node_type": "disease", "name": f"node {i}", "source": "here"} for i in range(count)
+        {
+            "node": i,
+            "node_id": f"N{i}",
+            "node_type": "disease",
+            "name": f"node {i}",
+            "source": "here",
+        }
+        for i in range(count)
     ]
     return build_graph("small", pl.DataFrame(rows), edges, **more)
 
@@ -74,7 +81,9 @@ def test_an_edge_out_of_range_is_refused(count, edges):
 
 
 def test_nodes_must_be_numbered_from_zero():
-    rows = pl.DataFrame([{"node": 1, "node_id": "N1", "node_type": "disease", "name": "one", "source": "here"}])
+    rows = pl.DataFrame(
+        [{"node": 1, "node_id": "N1", "node_type": "disease", "name": "one", "source": "here"}]
+    )
     with pytest.raises(ValueError, match="number the rows from 0"):
         build_graph("small", rows, [])
 
@@ -86,10 +95,16 @@ def test_the_version_follows_the_content():
 
 
 def test_a_graph_survives_the_disk(tmp_path):
-    graph = graph_of(4, [(0, 1), (1, 2)], names=[(0, "nought")], description="four nodes\nin two lines")
+    graph = graph_of(
+        4, [(0, 1), (1, 2)], names=[(0, "nought")], description="four nodes\nin two lines"
+    )
     save_graph(graph, tmp_path / "kept" / "small")
     again = load_graph(tmp_path / "kept" / "small")
-    assert (again.name, again.version, again.description) == (graph.name, graph.version, graph.description)
+    assert (again.name, again.version, again.description) == (
+        graph.name,
+        graph.version,
+        graph.description,
+    )
     assert again.nodes.equals(graph.nodes)
     assert again.names.equals(graph.names)
     assert hops(again, 0, 2) == 2

@@ -2,10 +2,10 @@
 
 import pytest
 
-from kg.hpo import ROOT, load_hpo, parse_frequency
-from kg.icd import load_icd, plain_name
-from kg.names import normalise
-from kg.synthea import load_reasons
+from medaction.kg.hpo import ROOT, load_hpo, parse_frequency
+from medaction.kg.icd import load_icd, plain_name
+from medaction.kg.synthea import load_reasons
+from medaction.words.names import normalise
 
 
 def test_phenotypes_carry_name_synonyms_and_parents():
@@ -17,7 +17,9 @@ def test_phenotypes_carry_name_synonyms_and_parents():
 
 def test_inheritance_onset_and_frequency_terms_are_left_out():
     phenotypes = load_hpo().phenotypes
-    assert not {"HP:0000007", "HP:0003577", "HP:0040281"} & phenotypes.keys()  # recessive, congenital onset, very frequent
+    assert (
+        not {"HP:0000007", "HP:0003577", "HP:0040281"} & phenotypes.keys()
+    )  # recessive, congenital onset, very frequent
     assert phenotypes[ROOT].parents == ()
     assert all(parent in phenotypes for term in phenotypes.values() for parent in term.parents)
 
@@ -34,19 +36,33 @@ def test_every_annotation_names_known_things_with_a_share():
 
 def test_marfan_syndrome_shows_ectopia_lentis():
     hpo = load_hpo()
-    marfan = next(disease for disease, name in hpo.diseases.items() if disease.startswith("OMIM") and name == "Marfan syndrome")
+    marfan = next(
+        disease
+        for disease, name in hpo.diseases.items()
+        if disease.startswith("OMIM") and name == "Marfan syndrome"
+    )
     assert "HP:0001083" in hpo.annotations[marfan]
 
 
 def test_negated_annotations_stand_apart():
     hpo = load_hpo()
     assert sum(map(len, hpo.negated.values())) > 1_000
-    assert not any(hpo.negated[disease] & hpo.annotations.get(disease, {}).keys() for disease in hpo.negated)
+    assert not any(
+        hpo.negated[disease] & hpo.annotations.get(disease, {}).keys() for disease in hpo.negated
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "share"),
-    [("", None), ("0/0", None), ("3/4", 0.75), ("0/5", 0.0), ("45%", 0.45), ("HP:0040280", 1.0), ("HP:0040285", 0.0)],
+    [
+        ("", None),
+        ("0/0", None),
+        ("3/4", 0.75),
+        ("0/5", 0.0),
+        ("45%", 0.45),
+        ("HP:0040280", 1.0),
+        ("HP:0040285", 0.0),
+    ],
 )
 def test_frequencies_become_shares(text, share):
     assert parse_frequency(text) == share
@@ -98,7 +114,8 @@ def test_spellings_of_one_name_are_one(one, other):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("Type 1 diabetes", "Type 2 diabetes"), ("hypokalemia", "hyperkalemia"), ("IgA", "IgG")]
+    ("one", "other"),
+    [("Type 1 diabetes", "Type 2 diabetes"), ("hypokalemia", "hyperkalemia"), ("IgA", "IgG")],
 )
 def test_different_names_stay_different(one, other):
     assert normalise(one) != normalise(other)

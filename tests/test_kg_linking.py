@@ -2,9 +2,9 @@
 
 import pytest
 
-from kg.linking import THRESHOLD, Linker, aliases_of_tests
-from kg.open_graphs import open_disease_graph, open_test_graph
-from kg.readings import variants
+from medaction.kg.linking import THRESHOLD, Linker, aliases_of_tests
+from medaction.kg.open_graphs import open_disease_graph, open_test_graph
+from medaction.kg.readings import variants
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +73,17 @@ def test_orders_are_linked_by_name(tests: Linker, text: str, name: str):
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ("Capnocytophaga canimorsus tricuspid valve infective endocarditis.", "Infective endocarditis"),
+        (
+            "Capnocytophaga canimorsus tricuspid valve infective endocarditis.",
+            "Infective endocarditis",
+        ),
         ("Schwannoma of the neck", "Schwannoma"),
         ("Distal femur osteosarcoma with pulmonary metastases", "Osteosarcoma"),
     ],
 )
-def test_a_diagnosis_more_special_than_any_node_goes_to_the_broader_one(diagnoses: Linker, text: str, name: str):
+def test_a_diagnosis_more_special_than_any_node_goes_to_the_broader_one(
+    diagnoses: Linker, text: str, name: str
+):
     (link,) = diagnoses.link([text])
     assert (link.name, link.method) == (name, "broader")
     assert 0 < link.score < 1
@@ -104,7 +109,8 @@ def test_types_decide_what_a_text_can_mean(diagnoses: Linker, tests: Linker):
 def test_a_name_of_both_a_disease_and_a_finding_is_one_disease_node(diagnoses: Linker):
     rows = open_disease_graph().nodes.select("name", "node", "node_type").rows()
     bearers = {
-        text: [row[1:] for row in rows if row[0].casefold() == text] for text in ("asthma", "pulmonary embolism", "sarcoidosis")
+        text: [row[1:] for row in rows if row[0].casefold() == text]
+        for text in ("asthma", "pulmonary embolism", "sarcoidosis")
     }
     for text, nodes in bearers.items():
         assert nodes == [(diagnoses.link([text])[0].node, "disease")]
@@ -137,8 +143,8 @@ def test_variants_go_from_literal_to_bare():
     ]
 
 
-# Texts that are no name of any node, with the node that a reader would choose, or none. One author wrote them, and looked at
-# them while choosing rules, so the figures flatter.
+# Texts that are no name of any node, with the node that a reader would choose, or none. One author
+# wrote them, and looked at them while choosing rules, so the figures flatter.
 RESEMBLING_DIAGNOSES = {
     "Infective endocarditis of the tricuspid valve": "Infective endocarditis",
     "Metastatic lung adenocarcinoma": "Lung adenocarcinoma",

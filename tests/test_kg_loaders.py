@@ -1,4 +1,5 @@
-"""Graphs from files: what each format becomes, the cache, and every kind of bad file refused with file and line."""
+"""Graphs from files: what each format becomes, the cache, and every kind of bad file refused with
+file and line."""
 
 import gzip
 import os
@@ -9,10 +10,10 @@ import polars as pl
 import pytest
 
 from benchmarks.synthetic import write_clingraph, write_primekg
-from kg.graph import Graph, hops, load_graph
-from kg.loaders import NoGraph, folder_of, import_graph
-from kg.survey import survey
-from kg.tables import BadTable
+from medaction.kg.graph import Graph, hops, load_graph
+from medaction.kg.loaders import NoGraph, folder_of, import_graph
+from medaction.kg.survey import survey
+from medaction.kg.tables import BadTable
 from tests.conftest import shared_data
 
 KG_HEADER = "relation,display_relation,x_index,x_id,x_type,x_name,x_source,y_index,y_id,y_type,y_name,y_source\n"
@@ -58,13 +59,19 @@ def write(path: Path, text: str) -> Path:
 
 
 def kg_csv(folder: Path, *rows: str) -> Path:
-    return write(folder / "kg.csv", KG_HEADER + "".join(rows or (row(0, 1), row(1, 0), row(0, 7), row(7, 7), row(2, 7))))
+    return write(
+        folder / "kg.csv",
+        KG_HEADER + "".join(rows or (row(0, 1), row(1, 0), row(0, 7), row(7, 7), row(2, 7))),
+    )
 
 
 def clingraph(folder: Path, nodes: str | None = None, edges: str | None = None) -> Path:
     own = "0:lnc\tHemoglobin\tLNC\t0\n1:icd10cm\tAnemia\tICD10CM\t1\n2:umls_cui\tPallor\tUMLS_CUI\t2\n"
     write(folder / "ClinGraph_nodes.csv", CLIN_NODES + (own if nodes is None else nodes))
-    links = "".join(f"{i}\ta\tb\tc\trel\td\te\tf\t{x}\t{y}\t{i}\n" for i, (x, y) in enumerate([(0, 1), (1, 0), (1, 2)]))
+    links = "".join(
+        f"{i}\ta\tb\tc\trel\td\te\tf\t{x}\t{y}\t{i}\n"
+        for i, (x, y) in enumerate([(0, 1), (1, 0), (1, 2)])
+    )
     write(folder / "ClinGraph_edges.csv", CLIN_EDGES + (links if edges is None else edges))
     return folder
 
@@ -116,14 +123,19 @@ def test_a_pair_of_nodes_and_edges(tmp_path, ending, mark):
     nodes = "\ufeffnode_id,name,node_type,synonyms\nA,Asthma,disease,bronchial asthma|BA\nB,Spirometry,test,\n"
     edges = "x,y,relation\nA,B,shown_by\nB,A,shows\nA,A,is\n"
     graph = load(pair(tmp_path / "own", nodes.replace(",", mark), edges.replace(",", mark), ending))
-    assert graph.nodes.rows() == [(0, "A", "disease", "Asthma", ""), (1, "B", "test", "Spirometry", "")]
+    assert graph.nodes.rows() == [
+        (0, "A", "disease", "Asthma", ""),
+        (1, "B", "test", "Spirometry", ""),
+    ]
     assert graph.names.rows() == [(0, "bronchial asthma"), (0, "BA")]
     assert graph.edges.rows() == [(0, 1)]
     assert graph.name == "own"
 
 
 def test_a_pair_in_parquet(tmp_path):
-    pl.DataFrame({"node_id": [7, 8], "name": ["a", "b"], "node_type": "disease"}).write_parquet(tmp_path / "nodes.parquet")
+    pl.DataFrame({"node_id": [7, 8], "name": ["a", "b"], "node_type": "disease"}).write_parquet(
+        tmp_path / "nodes.parquet"
+    )
     pl.DataFrame({"x": [7], "y": [8]}).write_parquet(tmp_path / "edges.parquet")
     assert load(tmp_path).edges.rows() == [(0, 1)]
 
@@ -138,12 +150,21 @@ def test_gzip_is_read_like_the_plain_file(tmp_path):
 
 def test_only_the_types_asked_for_and_the_edges_between_them(tmp_path):
     graph = load(kg_csv(tmp_path), types=["disease", "phenotype"], name="small")
-    assert edges_by_name(graph) == {frozenset(("asthma", 'cough, "dry"')), frozenset(("asthma", "COPD"))}
-    assert load_graph(folder_of("small")).version == graph.version != load_graph(folder_of(str(tmp_path / "kg.csv"))).version
+    assert edges_by_name(graph) == {
+        frozenset(("asthma", 'cough, "dry"')),
+        frozenset(("asthma", "COPD")),
+    }
+    assert (
+        load_graph(folder_of("small")).version
+        == graph.version
+        != load_graph(folder_of(str(tmp_path / "kg.csv"))).version
+    )
 
 
 def test_an_unknown_type_is_refused_with_those_there_are(tmp_path):
-    with pytest.raises(NoGraph, match="no nodes of type gene; there are anatomy, disease, phenotype"):
+    with pytest.raises(
+        NoGraph, match="no nodes of type gene; there are anatomy, disease, phenotype"
+    ):
         import_graph(kg_csv(tmp_path), types=["gene"])
 
 
@@ -159,10 +180,15 @@ def test_a_generated_graph_of_many_batches_is_read_as_it_was_written(tmp_path):
 
 
 def test_the_rebuilt_primekg_subset():
-    graph = load(shared_data("primekg/kg_disease_phenotype.csv.gz"), licence="MIT + CC BY 4.0 + HPO licence")
+    graph = load(
+        shared_data("primekg/kg_disease_phenotype.csv.gz"), licence="MIT + CC BY 4.0 + HPO licence"
+    )
     assert len(graph.targets) == 420_250  # 420,706 rows less repeats and self-loops
     node_of = dict(graph.nodes.select("name", "node").iter_rows())
-    assert hops(graph, node_of["mixed mineral dust pneumoconiosis"], node_of["disease or disorder"]) is not None
+    assert (
+        hops(graph, node_of["mixed mineral dust pneumoconiosis"], node_of["disease or disorder"])
+        is not None
+    )
     found = survey(graph)
     assert found.nodes["nodes"].sum() == graph.nodes.height
     assert found.edges["edges"].sum() == graph.edges.height
@@ -176,7 +202,7 @@ def test_the_rebuilt_primekg_subset():
 def test_a_graph_is_read_once_and_then_found_by_path_and_by_name(tmp_path, cache, monkeypatch):
     path = kg_csv(tmp_path)
     folder = import_graph(path, name="mine")
-    monkeypatch.setattr("kg.loaders._read", None)  # whatever reads the file again fails
+    monkeypatch.setattr("medaction.kg.loaders._read", None)  # whatever reads the file again fails
     assert folder == import_graph(path, name="mine") == folder_of("mine") == folder_of(str(path))
     assert [found.name for found in cache.iterdir()] == [folder.name]
 
@@ -209,23 +235,47 @@ def test_what_is_neither_path_nor_name_is_refused_with_the_names(tmp_path):
 
 TWICE = row(0, 1) + row(7, 2) + row(0, 7).replace("asthma", "asthma bronchiale")
 BAD_KG = {
-    "cut in the middle of a row": (KG_HEADER + row(0, 1) + row(1, 0)[:-20], 3, "12 fields separated by commas"),
+    "cut in the middle of a row": (
+        KG_HEADER + row(0, 1) + row(1, 0)[:-20],
+        3,
+        "12 fields separated by commas",
+    ),
     "cut in the middle of a quoted name": (KG_HEADER + row(7, 0) + row(1, 0)[:40], 3, "cut short"),
-    "too many fields": (KG_HEADER + row(0, 1).replace("\n", ",more\n") + row(1, 0), 2, "this one 13"),
+    "too many fields": (
+        KG_HEADER + row(0, 1).replace("\n", ",more\n") + row(1, 0),
+        2,
+        "this one 13",
+    ),
     "wrong columns": (
         KG_HEADER.replace("y_name", "name_y") + row(0, 1),
         1,
         "the columns y_name are missing; there are relation",
     ),
-    "wrong separator": ((KG_HEADER + row(0, 1)).replace(",", "\t"), 1, "separated by TAB; they must be by commas"),
+    "wrong separator": (
+        (KG_HEADER + row(0, 1)).replace(",", "\t"),
+        1,
+        "separated by TAB; they must be by commas",
+    ),
     "a node with two names": (
         KG_HEADER + TWICE,
         4,
         "node 0 is 'asthma bronchiale' (disease) here and 'asthma' (disease) before",
     ),
-    "an index that is no number": (KG_HEADER + row(0, 1) + row(0, 1).replace("display,0", "display,zero"), 3, "`zero`"),
-    "a negative index": (KG_HEADER + row(0, 1).replace("display,0", "display,-1"), 2, "x_index '-1' is no number from 0"),
-    "a missing index": (KG_HEADER + row(0, 1).replace("display,0", "display,"), 2, "x_index is empty"),
+    "an index that is no number": (
+        KG_HEADER + row(0, 1) + row(0, 1).replace("display,0", "display,zero"),
+        3,
+        "`zero`",
+    ),
+    "a negative index": (
+        KG_HEADER + row(0, 1).replace("display,0", "display,-1"),
+        2,
+        "x_index '-1' is no number from 0",
+    ),
+    "a missing index": (
+        KG_HEADER + row(0, 1).replace("display,0", "display,"),
+        2,
+        "x_index is empty",
+    ),
     "no row": (KG_HEADER, 1, "the graph has no node"),
     "only self-loops": (KG_HEADER + row(0, 0), 1, "the graph is empty: no edge"),
     "an empty file": ("", 1, "the file is empty"),
@@ -238,9 +288,18 @@ def test_a_bad_kg_csv_is_refused(tmp_path, cache, case):
     refused(write(tmp_path / "kg.csv", text), line, message, cache)
 
 
-NODES, LINK = "0:lnc\tHemoglobin\tLNC\t0\n1:icd\tAnemia\tICD10CM\t1\n", "0\ta\tb\tc\trel\td\te\tf\t0\t1\t0\n"
+NODES, LINK = (
+    "0:lnc\tHemoglobin\tLNC\t0\n1:icd\tAnemia\tICD10CM\t1\n",
+    "0\ta\tb\tc\trel\td\te\tf\t0\t1\t0\n",
+)
 BAD_CLINGRAPH = {
-    "nodes with commas": (NODES.replace("\t", ","), LINK, "nodes", 2, "4 fields separated by TAB, this one 1"),
+    "nodes with commas": (
+        NODES.replace("\t", ","),
+        LINK,
+        "nodes",
+        2,
+        "4 fields separated by TAB, this one 1",
+    ),
     "a node with two names": (
         NODES + "9:lnc\tHematocrit\tLNC\t0\n",
         LINK,
@@ -248,7 +307,13 @@ BAD_CLINGRAPH = {
         4,
         "'Hematocrit' (LNC) here and 'Hemoglobin'",
     ),
-    "an edge to an unknown node": (NODES, LINK + LINK.replace("\t1\t0\n", "\t5\t1\n"), "edges", 3, "node '5' is not in"),
+    "an edge to an unknown node": (
+        NODES,
+        LINK + LINK.replace("\t1\t0\n", "\t5\t1\n"),
+        "edges",
+        3,
+        "node '5' is not in",
+    ),
     "edges cut short": (NODES, LINK + LINK[:-4], "edges", 3, "11 fields separated by TAB"),
     "no edge": (NODES, "", "edges", 1, "the graph is empty"),
     "no node": ("", "", "edges", 1, "the graph has no node"),
@@ -264,13 +329,55 @@ def test_a_bad_clingraph_is_refused(tmp_path, cache, case):
 
 PAIR_NODES = "node_id,name,node_type\nA,Asthma,disease\nB,Spirometry,test\n"
 BAD_PAIR = {
-    "a node with two names": (PAIR_NODES + "A,COPD,disease\n", "x,y\nA,B\n", "nodes", 4, "'COPD' (disease) here and 'Asthma'"),
-    "a node without an id": (PAIR_NODES + ",COPD,disease\n", "x,y\nA,B\n", "nodes", 4, "node_id or node_type is empty"),
-    "an edge to an unknown node": (PAIR_NODES, "x,y\nA,B\nB,C\n", "edges", 3, "node 'C' is not in nodes.csv"),
-    "too many fields": (PAIR_NODES, "x,y\nA,B\nA,B,C\n", "edges", 3, "2 fields separated by commas, this one 3"),
-    "wrong columns": (PAIR_NODES, "from,to\nA,B\n", "edges", 1, "the columns x, y are missing; there are from, to"),
-    "wrong separator": (PAIR_NODES, "x;y\nA;B\n", "edges", 1, "separated by semicolons; they must be by commas or TAB"),
-    "edges cut short": (PAIR_NODES, "x,y\nA,B\nB", "edges", 3, "2 fields separated by commas, this one 1"),
+    "a node with two names": (
+        PAIR_NODES + "A,COPD,disease\n",
+        "x,y\nA,B\n",
+        "nodes",
+        4,
+        "'COPD' (disease) here and 'Asthma'",
+    ),
+    "a node without an id": (
+        PAIR_NODES + ",COPD,disease\n",
+        "x,y\nA,B\n",
+        "nodes",
+        4,
+        "node_id or node_type is empty",
+    ),
+    "an edge to an unknown node": (
+        PAIR_NODES,
+        "x,y\nA,B\nB,C\n",
+        "edges",
+        3,
+        "node 'C' is not in nodes.csv",
+    ),
+    "too many fields": (
+        PAIR_NODES,
+        "x,y\nA,B\nA,B,C\n",
+        "edges",
+        3,
+        "2 fields separated by commas, this one 3",
+    ),
+    "wrong columns": (
+        PAIR_NODES,
+        "from,to\nA,B\n",
+        "edges",
+        1,
+        "the columns x, y are missing; there are from, to",
+    ),
+    "wrong separator": (
+        PAIR_NODES,
+        "x;y\nA;B\n",
+        "edges",
+        1,
+        "separated by semicolons; they must be by commas or TAB",
+    ),
+    "edges cut short": (
+        PAIR_NODES,
+        "x,y\nA,B\nB",
+        "edges",
+        3,
+        "2 fields separated by commas, this one 1",
+    ),
     "an empty graph": (PAIR_NODES, "x,y\n", "edges", 1, "the graph is empty"),
 }
 
@@ -300,7 +407,12 @@ def test_a_folder_without_a_graph_is_refused(tmp_path):
         import_graph(tmp_path)
 
 
-def refused(path: Path, line: int | None, message: str, cache: Path, file: Path | None = None) -> None:
-    with pytest.raises(BadTable, match=f"^{re.escape(str(file or path))}:{line or '[0-9]+'}: .*{re.escape(message)}"):
+def refused(
+    path: Path, line: int | None, message: str, cache: Path, file: Path | None = None
+) -> None:
+    with pytest.raises(
+        BadTable,
+        match=f"^{re.escape(str(file or path))}:{line or '[0-9]+'}: .*{re.escape(message)}",
+    ):
         import_graph(path)
     assert not cache.exists() or not list(cache.iterdir())

@@ -1,4 +1,5 @@
-"""Tests of other sources in the open test graph: MAxO's procedures and LOINC2HPO's laboratory tests."""
+"""Tests of other sources in the open test graph: MAxO's procedures and LOINC2HPO's laboratory
+tests."""
 
 import gzip
 from pathlib import Path
@@ -6,11 +7,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kg.graph import hops
-from kg.linking import Linker
-from kg.observed import read_loinc2hpo, read_maxo
-from kg.open_graphs import open_test_graph
-from kg.tables import BadTable
+from medaction.kg.graph import hops
+from medaction.kg.linking import Linker
+from medaction.kg.observed import read_loinc2hpo, read_maxo
+from medaction.kg.open_graphs import open_test_graph
+from medaction.kg.tables import BadTable
 from tests.conftest import shared_data
 
 TERMS = """format-version: 1.2
@@ -35,16 +36,24 @@ ROWS = (
 def maxo(folder: Path, rows: str, zipped: bool = False) -> Path:
     (folder / "maxo.obo").write_text(TERMS)
     if zipped:
-        (folder / "maxo_diagnostic_annotations.tsv.gz").write_bytes(gzip.compress((HEADER + rows).encode()))
+        (folder / "maxo_diagnostic_annotations.tsv.gz").write_bytes(
+            gzip.compress((HEADER + rows).encode())
+        )
     else:
         (folder / "maxo_diagnostic_annotations.tsv").write_text(HEADER + rows)
     return folder
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_a_procedure_shows_what_it_observes_after_birth_and_a_visit_is_no_test(tmp_path: Path, zipped: bool):
+def test_a_procedure_shows_what_it_observes_after_birth_and_a_visit_is_no_test(
+    tmp_path: Path, zipped: bool
+):
     (procedure,) = read_maxo(maxo(tmp_path, ROWS, zipped))
-    assert procedure.names == ("Xylophone radiograph", "xylophone radiograph procedure", "radiography of the xylophone")
+    assert procedure.names == (
+        "Xylophone radiograph",
+        "xylophone radiograph procedure",
+        "radiography of the xylophone",
+    )
     assert procedure.finds == ("HP:0001945",)
 
 
@@ -68,19 +77,26 @@ def test_only_abnormal_outcomes_of_named_codes_count(tmp_path: Path):
         "2345-7\tQn\tN\tHP:0011015",
         "1-8\tQn\tH\tHP:0003074",
     ]
-    (tmp_path / "loinc2hpo-annotations.tsv").write_text("\n".join(["loincId\tloincScale\toutcome\thpoTermId", *rows, ""]))
+    (tmp_path / "loinc2hpo-annotations.tsv").write_text(
+        "\n".join(["loincId\tloincScale\toutcome\thpoTermId", *rows, ""])
+    )
     (glucose,) = read_loinc2hpo(tmp_path)
     assert (glucose.id, glucose.finds) == ("LOINC:2345-7", ("HP:0003074",))
     assert glucose.names[-1] == "Glucose"
 
 
 def test_what_it_adds_joins_curated_tests_or_becomes_a_test(tmp_path: Path):
-    folder = maxo(tmp_path, ROWS + ROWS.splitlines(keepends=True)[0].replace("0000001\txylophone", "0000003\tchest"))
+    folder = maxo(
+        tmp_path,
+        ROWS + ROWS.splitlines(keepends=True)[0].replace("0000001\txylophone", "0000003\tchest"),
+    )
     plain, graph = open_test_graph(), open_test_graph(maxo=folder)
     assert graph.name == "open-tests+maxo"
     assert graph.nodes.height == plain.nodes.height + 1
     assert graph.nodes.head(plain.nodes.height).equals(plain.nodes)
-    (fever,) = graph.nodes.filter((pl.col("name") == "Fever") & (pl.col("node_type") != "test"))["node"]
+    (fever,) = graph.nodes.filter((pl.col("name") == "Fever") & (pl.col("node_type") != "test"))[
+        "node"
+    ]
     new, chest = Linker(graph, ("test",)).link(["Radiography of the xylophone", "CXR"])
     assert (new.name, chest.name) == ("Xylophone radiograph", "Chest radiograph")
     assert [hops(graph, link.node, fever) for link in (new, chest)] == [1, 1]

@@ -6,10 +6,16 @@ import sys
 import polars as pl
 import pytest
 
-from kg.graph import hops
-from kg.names import normalise
-from kg.open_graphs import Catalogue, Entity, open_disease_graph, open_test_graph, same_names
-from kg.tables import common_diseases
+from medaction.kg.graph import hops
+from medaction.kg.open_graphs import (
+    Catalogue,
+    Entity,
+    open_disease_graph,
+    open_test_graph,
+    same_names,
+)
+from medaction.kg.tables import common_diseases
+from medaction.words.names import normalise
 
 
 def node(name: str, test: bool = False) -> int:
@@ -48,12 +54,18 @@ def test_a_test_is_one_hop_from_what_it_confirms(test: str, disease: str):
     ("test", "near", "far"),
     [
         ("Ophthalmologic examination", "Wilson disease", "Acute appendicitis"),
-        ("Electromyography and nerve conduction study", "Amyotrophic lateral sclerosis", "Cholelithiasis"),
+        (
+            "Electromyography and nerve conduction study",
+            "Amyotrophic lateral sclerosis",
+            "Cholelithiasis",
+        ),
         ("Colonoscopy", "Ulcerative colitis", "Glaucoma"),
     ],
 )
 def test_a_test_is_nearer_to_what_it_is_for(test: str, near: str, far: str):
-    close, distant = (hops(open_test_graph(), node(test, test=True), node(disease)) for disease in (near, far))
+    close, distant = (
+        hops(open_test_graph(), node(test, test=True), node(disease)) for disease in (near, far)
+    )
     assert close is not None
     assert distant is not None
     assert close < distant
@@ -61,7 +73,9 @@ def test_a_test_is_nearer_to_what_it_is_for(test: str, near: str, far: str):
 
 def test_kin_are_nearer_than_strangers():
     graph = open_disease_graph()
-    assert hops(graph, node("Crohn disease"), node("Ulcerative colitis")) < hops(graph, node("Crohn disease"), node("Glaucoma"))
+    assert hops(graph, node("Crohn disease"), node("Ulcerative colitis")) < hops(
+        graph, node("Crohn disease"), node("Glaucoma")
+    )
 
 
 def test_every_common_disease_is_a_node_of_its_own():
@@ -81,19 +95,26 @@ def test_entries_of_one_name_become_one_node_named_after_the_first():
     catalogue.add(Entity("B", "disease", "Whooping cough", (), "two"))
     catalogue.add(Entity("C", "phenotype", "PERTUSSIS", (), "three"))
     catalogue.add(Entity("D", "test", "Pertussis", (), "four"))
-    assert [(row["node_id"], row["node_type"]) for row in catalogue.rows] == [("A", "disease"), ("D", "test")]
+    assert [(row["node_id"], row["node_type"]) for row in catalogue.rows] == [
+        ("A", "disease"),
+        ("D", "test"),
+    ]
     assert catalogue.by_id == {"A": 0, "B": 0, "C": 0, "D": 1}
     assert catalogue.names()["whooping cough"] == [0]
 
 
 def test_findings_reach_their_common_disease():
     graph = open_disease_graph()
-    finding = node(next(name for name in graph.nodes["name"] if normalise(name) == "st segment elevation"))
+    finding = node(
+        next(name for name in graph.nodes["name"] if normalise(name) == "st segment elevation")
+    )
     assert hops(graph, finding, node("Acute myocardial infarction")) == 1
 
 
 def test_a_second_process_reads_the_same_graph_from_the_cache():
-    script = "from kg.open_graphs import open_test_graph as g; print(g().version, g().edges.height)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    script = "from medaction.kg.open_graphs import open_test_graph as g; print(g().version, g().edges.height)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
+    )
     graph = open_test_graph()
     assert done.stdout.split() == [graph.version, str(graph.edges.height)]

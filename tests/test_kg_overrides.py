@@ -1,4 +1,5 @@
-"""The user's own links, and graphs that are not ours: names they are lent, their index, and other encoders."""
+"""The user's own links, and graphs that are not ours: names they are lent, their index, and other
+encoders."""
 
 import json
 from pathlib import Path
@@ -7,12 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kg.encoder import DIMENSION, EncoderUnavailable, LinkingEncoder, linking_encoder
-from kg.graph import Graph, build_graph
-from kg.linking import Linker, own_threshold
-from kg.overrides import read_overrides
-from kg.tables import BadTable
-from kg.vectors import index_of
+from medaction.kg.encoder import DIMENSION, EncoderUnavailable, LinkingEncoder, linking_encoder
+from medaction.kg.graph import Graph, build_graph
+from medaction.kg.linking import Linker, own_threshold
+from medaction.kg.overrides import read_overrides
+from medaction.kg.tables import BadTable
+from medaction.kg.vectors import index_of
 
 NAMES = [
     ("1", "disease", "acute myocardial infarction"),
@@ -31,7 +32,10 @@ NAMES = [
 @pytest.fixture(scope="module")
 def foreign() -> Graph:
     """A graph as PrimeKG is: one name a node."""
-    rows = [{"node": i, "node_id": a, "node_type": b, "name": c, "source": "MONDO"} for i, (a, b, c) in enumerate(NAMES)]
+    rows = [
+        {"node": i, "node_id": a, "node_type": b, "name": c, "source": "MONDO"}
+        for i, (a, b, c) in enumerate(NAMES)
+    ]
     return build_graph("foreign", pl.DataFrame(rows), [(0, 4)])
 
 
@@ -48,17 +52,25 @@ def linker(foreign: Graph) -> Linker:
         ("Amblyopia", "amblyopia (disease)", "exact"),
         ("Bartter syndrome", "bartter disease", "synonym"),
         ("Bartter syndrome type 3", "bartter disease", "broader"),
-        ("Granulomatosis with polyangiitis (GPA) presenting as pachymeningitis", "granulomatosis with polyangiitis", "exact"),
+        (
+            "Granulomatosis with polyangiitis (GPA) presenting as pachymeningitis",
+            "granulomatosis with polyangiitis",
+            "exact",
+        ),
         ("**Final diagnosis:**\n1. Amblyopia\n2. Chest pain", "amblyopia (disease)", "exact"),
         ("Small bowel atresia", "atresia of small intestine", "dense"),
     ],
 )
-def test_a_graph_with_one_name_a_node_is_lent_others(linker: Linker, text: str, name: str, method: str):
+def test_a_graph_with_one_name_a_node_is_lent_others(
+    linker: Linker, text: str, name: str, method: str
+):
     (link,) = linker.link([text])
     assert (link.name, link.method) == (name, method)
 
 
-@pytest.mark.parametrize("text", ["Dengue fever", "Dentinogenesis imperfecta type 3", "Chest radiograph"])
+@pytest.mark.parametrize(
+    "text", ["Dengue fever", "Dentinogenesis imperfecta type 3", "Chest radiograph"]
+)
 def test_a_special_case_another_type_number_or_a_test_is_not_lent(linker: Linker, text: str):
     assert linker.link([text])[0].node is None
 
@@ -69,7 +81,10 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_the_user_decides_before_everything(foreign: Graph, tmp_path: Path):
-    file = write(tmp_path / "links.csv", 'text,node_id,type\n"heart attack, silent",5,\nAMBLYOPIA,,disease\nCXR,9,test\n')
+    file = write(
+        tmp_path / "links.csv",
+        'text,node_id,type\n"heart attack, silent",5,\nAMBLYOPIA,,disease\nCXR,9,test\n',
+    )
     overrides = read_overrides(file)
     overrides.check([foreign])
     linker = Linker(foreign, ("disease", "phenotype"), overrides)
@@ -126,7 +141,11 @@ def test_an_index_is_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     def refuse(texts: list[str]) -> np.ndarray:
         raise AssertionError(f"{texts} were encoded again")
 
-    again = index_of("foreign", ["asthma", "gout"], LinkingEncoder(small.key, DIMENSION, small.texts, refuse, None))
+    again = index_of(
+        "foreign",
+        ["asthma", "gout"],
+        LinkingEncoder(small.key, DIMENSION, small.texts, refuse, None),
+    )
     np.testing.assert_array_equal(again.reconstruct_n(0, 2), index.reconstruct_n(0, 2))
     (folder,) = (tmp_path / "kg" / "indices").iterdir()
     assert json.loads((folder / "names.json").read_text()) == ["asthma", "gout"]
@@ -166,7 +185,11 @@ def test_a_pair_of_transformers_is_loaded_from_folders(tmp_path: Path):
         vocabulary = write(folder / "vocab.txt", "\n".join(words))
         transformers.BertTokenizerFast(vocab_file=str(vocabulary)).save_pretrained(folder)
         config = transformers.BertConfig(
-            vocab_size=len(words), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+            vocab_size=len(words),
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
         )
         transformers.BertModel(config).save_pretrained(folder)
     encoder = linking_encoder(f"medcpt:{tmp_path / 'query'},{tmp_path / 'article'}")
@@ -181,5 +204,7 @@ def test_a_pair_of_transformers_is_loaded_from_folders(tmp_path: Path):
 def test_a_transformer_that_is_not_there_is_named(tmp_path: Path):
     pytest.importorskip("transformers")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(EncoderUnavailable, match=r"cannot load the folder .*empty.*model\.safetensors"):
+    with pytest.raises(
+        EncoderUnavailable, match=r"cannot load the folder .*empty.*model\.safetensors"
+    ):
         linking_encoder(f"medcpt:{tmp_path / 'empty'},{tmp_path / 'empty'}")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kg.graph import Graph, build_graph, hops
-from kg.metrics import Course, Measured, Rac, TurnNodes, dtc, measure, rac
-from kg.pruning import Verdict, prune_correctness, prune_dtc_rac, prune_none
+from medaction.kg.graph import Graph, build_graph, hops
+from medaction.kg.metrics import Course, Measured, Rac, TurnNodes, dtc, measure, rac
+from medaction.kg.pruning import Verdict, prune_correctness, prune_dtc_rac, prune_none
 
 # One line of diseases with a test at its head, and an island:
 #   TEST - D1 - D2 - D3 - D4 - D5      FAR - FAR_TEST
@@ -33,7 +33,10 @@ def distance(line):
 
 
 def turn(
-    number: int, top: int | None, differential: tuple[int | None, ...] = (), tests: tuple[int | None, ...] = (TEST,)
+    number: int,
+    top: int | None,
+    differential: tuple[int | None, ...] = (),
+    tests: tuple[int | None, ...] = (TEST,),
 ) -> TurnNodes:
     return TurnNodes(number, top, differential, tests)
 
@@ -43,7 +46,9 @@ def measured(line: Graph, turns: list[TurnNodes], truth: int | None) -> tuple[Co
     return course, measure([course], line, line)[0]
 
 
-def dtc_rac(line: Graph, turns: list[TurnNodes], truth: int | None, threshold: float = 3.0) -> Verdict:
+def dtc_rac(
+    line: Graph, turns: list[TurnNodes], truth: int | None, threshold: float = 3.0
+) -> Verdict:
     return prune_dtc_rac(*measured(line, turns, truth), threshold)
 
 
@@ -102,7 +107,11 @@ def test_rac_leaves_unlinked_tests_out(distance):
 
 
 def test_repeated_tests_are_one(distance):
-    assert rac(distance, (), (D3, FAR), (TEST, TEST, TEST)) == rac(distance, (), (D3, FAR), (TEST,)) == Rac(3.0, 2, 1)
+    assert (
+        rac(distance, (), (D3, FAR), (TEST, TEST, TEST))
+        == rac(distance, (), (D3, FAR), (TEST,))
+        == Rac(3.0, 2, 1)
+    )
 
 
 @pytest.mark.parametrize("tests", [(None,), (None, None)])
@@ -140,7 +149,14 @@ def test_the_first_turn_has_no_rac_and_a_one_turn_trajectory_only_a_dtc(line):
 
 def test_a_batch_measures_what_each_trajectory_measures_alone(line):
     courses = [
-        Course((turn(1, D5, (D5, None)), turn(2, D3, (D3, D1), (FAR_TEST, TEST)), turn(3, FAR, (FAR,))), D1),
+        Course(
+            (
+                turn(1, D5, (D5, None)),
+                turn(2, D3, (D3, D1), (FAR_TEST, TEST)),
+                turn(3, FAR, (FAR,)),
+            ),
+            D1,
+        ),
         Course((turn(1, None, (D2,), (None,)), turn(2, D4, (D4,))), None),
         Course((turn(1, D1, (D1, FAR)), turn(2, D2, (D2,))), FAR),
     ]
@@ -154,12 +170,22 @@ def test_a_batch_measures_what_each_trajectory_measures_alone(line):
 
 def test_a_converging_trajectory_is_kept_whole(line):
     verdict = dtc_rac(line, [turn(1, D5), turn(2, D3), turn(3, D1)], D1)
-    assert (verdict.status, verdict.reason, verdict.last_turn, verdict.kept_turns) == ("kept", "whole", 3, (1, 2, 3))
+    assert (verdict.status, verdict.reason, verdict.last_turn, verdict.kept_turns) == (
+        "kept",
+        "whole",
+        3,
+        (1, 2, 3),
+    )
 
 
 def test_what_follows_the_latest_close_turn_is_cut(line):
     verdict = dtc_rac(line, [turn(1, D3), turn(2, D2), turn(3, D4), turn(4, D5)], D1)
-    assert (verdict.status, verdict.reason, verdict.last_turn, verdict.kept_turns) == ("truncated", "cut", 2, (1, 2))
+    assert (verdict.status, verdict.reason, verdict.last_turn, verdict.kept_turns) == (
+        "truncated",
+        "cut",
+        2,
+        (1, 2),
+    )
 
 
 def test_a_tie_with_the_first_turn_counts_as_close(line):
@@ -168,7 +194,12 @@ def test_a_tie_with_the_first_turn_counts_as_close(line):
 
 def test_a_diverging_trajectory_is_discarded(line):
     verdict = dtc_rac(line, [turn(1, D2), turn(2, D3), turn(3, D4)], D1)
-    assert (verdict.status, verdict.reason, verdict.last_turn, verdict.kept_turns) == ("discarded", "no_convergence", None, ())
+    assert (verdict.status, verdict.reason, verdict.last_turn, verdict.kept_turns) == (
+        "discarded",
+        "no_convergence",
+        None,
+        (),
+    )
 
 
 def test_leaving_a_right_first_hypothesis_for_good_is_divergence(line):
@@ -213,7 +244,12 @@ def test_the_turn_before_a_far_change_is_removed(line):
     verdict = dtc_rac(line, turns, D1)
     found = measured(line, turns, D1)[1].rac
     assert [value and value.value for value in found] == [None, 2.0, 4.0]
-    assert (verdict.status, verdict.reason, verdict.removed_turns, verdict.kept_turns) == ("truncated", "pruned", (2,), (1, 3))
+    assert (verdict.status, verdict.reason, verdict.removed_turns, verdict.kept_turns) == (
+        "truncated",
+        "pruned",
+        (2,),
+        (1, 3),
+    )
 
 
 def test_rac_at_the_threshold_removes_nothing(line):
@@ -237,7 +273,11 @@ def test_a_far_change_after_the_cut_removes_nothing(line):
 def test_one_pass_removes_every_turn_before_a_far_change_but_never_the_last(line):
     turns = [turn(1, D2, ()), turn(2, D2, (D5,)), turn(3, D1, (D4,)), turn(4, D5, (D1,))]
     verdict = dtc_rac(line, turns, D1)
-    assert (verdict.reason, verdict.removed_turns, verdict.kept_turns) == ("cut_and_pruned", (1, 2), (3,))
+    assert (verdict.reason, verdict.removed_turns, verdict.kept_turns) == (
+        "cut_and_pruned",
+        (1, 2),
+        (3,),
+    )
 
 
 # --- the baselines
@@ -273,17 +313,29 @@ def test_the_correctness_filter_names_its_reason(line, last, truth, status, reas
 
 nodes = st.one_of(st.none(), st.integers(D1, FAR))
 some_turns = st.lists(
-    st.tuples(nodes, st.lists(nodes, max_size=4), st.lists(st.sampled_from([None, TEST, FAR_TEST]), max_size=3)), max_size=6
+    st.tuples(
+        nodes,
+        st.lists(nodes, max_size=4),
+        st.lists(st.sampled_from([None, TEST, FAR_TEST]), max_size=3),
+    ),
+    max_size=6,
 )
 
 
 def course_of(drawn: list, truth: int | None) -> Course:
-    return Course(tuple(TurnNodes(i, top, tuple(b), tuple(tests)) for i, (top, b, tests) in enumerate(drawn, 1)), truth)
+    return Course(
+        tuple(
+            TurnNodes(i, top, tuple(b), tuple(tests)) for i, (top, b, tests) in enumerate(drawn, 1)
+        ),
+        truth,
+    )
 
 
 @settings(max_examples=300, deadline=None)
 @given(some_turns, nodes, st.floats(0, 5))
-def test_every_turn_is_kept_removed_or_cut_and_the_last_kept_is_close(line, drawn, truth, threshold):
+def test_every_turn_is_kept_removed_or_cut_and_the_last_kept_is_close(
+    line, drawn, truth, threshold
+):
     course = course_of(drawn, truth)
     (found,) = measure([course], line, line)
     verdict = prune_dtc_rac(course, found, threshold)
@@ -292,9 +344,13 @@ def test_every_turn_is_kept_removed_or_cut_and_the_last_kept_is_close(line, draw
         assert verdict.status in ("discarded", "unscorable")
         assert verdict.kept_turns == verdict.removed_turns == ()
     else:
-        assert sorted(verdict.kept_turns + verdict.removed_turns) == list(range(1, verdict.last_turn + 1))
+        assert sorted(verdict.kept_turns + verdict.removed_turns) == list(
+            range(1, verdict.last_turn + 1)
+        )
         assert verdict.kept_turns[-1] == verdict.last_turn >= 2
-        assert (verdict.status == "kept") == (verdict.kept_turns == tuple(range(1, len(course.turns) + 1)))
+        assert (verdict.status == "kept") == (
+            verdict.kept_turns == tuple(range(1, len(course.turns) + 1))
+        )
         assert found.dtc[verdict.last_turn - 1] <= found.dtc[0]
         for before in verdict.removed_turns:
             assert found.rac[before].value > threshold  # position `before` is turn before + 1
@@ -306,10 +362,14 @@ def test_counts_of_trajectories_and_turns_conserve_under_every_strategy(line, dr
     courses = [course_of(turns, truth) for turns, truth in drawn]
     found = measure(courses, line, line)
     for prune in (prune_none, prune_correctness, prune_dtc_rac):
-        verdicts = [prune(course, measured) for course, measured in zip(courses, found, strict=True)]
+        verdicts = [
+            prune(course, measured) for course, measured in zip(courses, found, strict=True)
+        ]
         assert Counter(verdict.status for verdict in verdicts).total() == len(courses)
         for course, verdict in zip(courses, verdicts, strict=True):
             after = [turn.number for turn in course.turns if turn.number > (verdict.last_turn or 0)]
             fates = Counter([*verdict.kept_turns, *verdict.removed_turns, *after])
             assert fates == Counter(turn.number for turn in course.turns)
-    assert measure(courses, line, line) == found  # a verdict changes nothing: any other can be asked for afterwards
+    assert (
+        measure(courses, line, line) == found
+    )  # a verdict changes nothing: any other can be asked for afterwards

@@ -13,7 +13,9 @@ from benchmarks.kills import KINDS, compare
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_in_three_ways_ends_as_if_left_in_peace(tmp_path: Path, prefect_server: str) -> None:
+def test_a_run_that_is_killed_in_three_ways_ends_as_if_left_in_peace(
+    tmp_path: Path, prefect_server: str
+) -> None:
     its_own_ray = os.environ | {"PREFECT_API_URL": prefect_server}
     calm, killed, told, again = compare(tmp_path, 20, 3, seed=3, away_s=3, environment=its_own_ray)
     assert sorted(what.split(":")[0] for what, *_ in told) == sorted(KINDS)
@@ -23,12 +25,12 @@ def test_a_run_that_is_killed_in_three_ways_ends_as_if_left_in_peace(tmp_path: P
     assert again <= 3 * 16 * 3, "more than what was under way was asked again"
 
 
-def test_a_service_ends_with_the_process_that_started_it_even_when_that_is_killed(tmp_path: Path) -> None:
+def test_a_service_ends_with_the_process_that_started_it_even_when_that_is_killed(
+    tmp_path: Path,
+) -> None:
     told = tmp_path / "pid"
     child = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(100)"
-    starts = (
-        f"import subprocess, sys; subprocess.run([sys.executable, '-m', 'flows.attached', sys.executable, '-c', {child!r}])"
-    )
+    starts = f"import subprocess, sys; subprocess.run([sys.executable, '-m', 'medaction.flows.attached', sys.executable, '-c', {child!r}])"
     with subprocess.Popen([sys.executable, "-c", starts], start_new_session=True) as parent:
         _until(lambda: told.exists() and bool(told.read_text()))
         parent.kill()

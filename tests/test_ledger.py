@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-from clinicians.limits import Ask, Bounds, Ended
-from clinicians.llm import BudgetSpent, CallSettings, call, configure
-from clinicians.teacher import Teacher
-from tasks.ledger import RayLedger
+from medaction.llm.calls import BudgetSpent, CallSettings, call, configure
+from medaction.llm.limits import Ask, Bounds, Ended
+from medaction.llm.teacher import Teacher
+from medaction.tasks.ledger import RayLedger
 from tests.openai_server import Reply, openai_server
 
 BOUNDS = Bounds("t", "openai/m", ("a",), 4, None, None, None)
@@ -20,7 +20,13 @@ BOUNDS = Bounds("t", "openai/m", ("a",), 4, None, None, None)
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray() -> Iterator[None]:
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
     yield
     ray.shutdown()
 
@@ -32,7 +38,9 @@ def play(settings: CallSettings, teacher: Teacher, case: int, rounds: int) -> tu
         done = spent = 0
         for turn in range(rounds):
             try:
-                await call(teacher, [{"role": "user", "content": f"{case} {number} {turn}"}], None, turn)
+                await call(
+                    teacher, [{"role": "user", "content": f"{case} {number} {turn}"}], None, turn
+                )
                 done += 1
             except BudgetSpent:
                 spent += 1
@@ -46,17 +54,31 @@ def play(settings: CallSettings, teacher: Teacher, case: int, rounds: int) -> tu
     return sum(done for done, _ in counts), sum(spent for _, spent in counts), os.getpid()
 
 
-def play_all(settings: CallSettings, teacher: Teacher, cases: int, rounds: int) -> tuple[int, int, int]:
+def play_all(
+    settings: CallSettings, teacher: Teacher, cases: int, rounds: int
+) -> tuple[int, int, int]:
     task = ray.remote(num_cpus=1, max_retries=0)(play)
     results = ray.get([task.remote(settings, teacher, case, rounds) for case in range(cases)])
-    return sum(done for done, _, _ in results), sum(spent for _, spent, _ in results), len({pid for _, _, pid in results})
+    return (
+        sum(done for done, _, _ in results),
+        sum(spent for _, spent, _ in results),
+        len({pid for _, _, pid in results}),
+    )
 
 
 def test_a_budget_and_the_calls_under_way_are_the_whole_runs() -> None:
     ledger = RayLedger.start({"t": 2.0})
-    with openai_server(lambda _, n: Reply("x", after_s=0.4, prompt_tokens=1000, completion_tokens=0)) as server:
+    with openai_server(
+        lambda _, n: Reply("x", after_s=0.4, prompt_tokens=1000, completion_tokens=0)
+    ) as server:
         teacher = Teacher.model_validate(
-            {"name": "t", "model": "openai/m", "api_base": server.url, "in_flight": 5, "budget_usd": 32}
+            {
+                "name": "t",
+                "model": "openai/m",
+                "api_base": server.url,
+                "in_flight": 5,
+                "budget_usd": 32,
+            }
             | {"usd_per_million_prompt_tokens": 1000}
         )
         done, spent, processes = play_all(CallSettings(ledger=ledger), teacher, cases=4, rounds=6)
@@ -83,7 +105,7 @@ def test_a_ledger_that_was_lost_spends_no_more() -> None:
 
 def test_a_copy_is_the_same_ledger() -> None:
     ledger = RayLedger.start()
-    copy = pickle.loads(pickle.dumps(ledger))  # noqa: S301 (our own bytes)
+    copy = pickle.loads(pickle.dumps(ledger))  # noqa: S301
     assert copy == ledger != RayLedger.start()
     assert CallSettings(ledger=copy) == CallSettings(ledger=ledger)
 

@@ -1,4 +1,5 @@
-"""The book of a run's limits, in simulated time: callers that come back at once, servers that answer, refuse or are away."""
+"""The book of a run's limits, in simulated time: callers that come back at once, servers that
+answer, refuse or are away."""
 
 import heapq
 import random
@@ -7,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from clinicians.limits import SILENT_S, Answer, Ask, Book, Bounds, Ended, Outcome
-from clinicians.llm import _pause
+from medaction.llm.calls import _pause
+from medaction.llm.limits import SILENT_S, Answer, Ask, Book, Bounds, Ended, Outcome
 
 BOUNDS = Bounds("t", "openai/m", ("a",), 64, None, None, None)
 
@@ -25,9 +26,14 @@ class Clock:
 
 
 def simulate(
-    serve: Served, bounds: Bounds = BOUNDS, callers: int = 200, until: float = 60.0, tokens: int = 1000
+    serve: Served,
+    bounds: Bounds = BOUNDS,
+    callers: int = 200,
+    until: float = 60.0,
+    tokens: int = 1000,
 ) -> list[tuple]:
-    """(began, outcome, under way) of every call. Callers wait as `clinicians.llm` does, and never give up."""
+    """(began, outcome, under way) of every call. Callers wait as `medaction.llm.calls` does, and
+    never give up."""
     clock = Clock()
     book, draw = Book(clock=clock), random.Random(0)
     calls: list[tuple] = []
@@ -47,7 +53,9 @@ def simulate(
         ask = Ask(str(counter), bounds, tokens)
         [answer] = book.exchange("w", [ask], [])
         if answer.server is None:
-            heapq.heappush(events, (clock.now + answer.wait_s * draw.uniform(1, 1.5), counter, None, refusals))
+            heapq.heappush(
+                events, (clock.now + answer.wait_s * draw.uniform(1, 1.5), counter, None, refusals)
+            )
             continue
         outcome, seconds = serve(clock.now)
         calls.append((clock.now, outcome, book.under_way(bounds.model, answer.server)))
@@ -63,7 +71,10 @@ def rate(calls: list[tuple], begin: float, end: float) -> float:
 @pytest.mark.parametrize("call_s", [0.2, 2.0, 5.0, 10.0])
 def test_a_storm_of_ten_seconds(call_s: float) -> None:
     storm = (30.0, 40.0)
-    calls = simulate(lambda now: ("overloaded", 0.05) if storm[0] < now < storm[1] else ("good", call_s), until=130)
+    calls = simulate(
+        lambda now: ("overloaded", 0.05) if storm[0] < now < storm[1] else ("good", call_s),
+        until=130,
+    )
     assert rate(calls, 0, 30) >= 0.95 * 64 / call_s
     late = [under_way for at, _, under_way in calls if storm[0] + 3 < at < storm[1]]
     assert max(late, default=0) <= 6.4
@@ -71,9 +82,12 @@ def test_a_storm_of_ten_seconds(call_s: float) -> None:
 
 
 def test_refusals_that_do_not_depend_on_load_cost_little() -> None:
-    """5 % of the calls are refused at whatever concurrency: halving at each would leave a tenth of it."""
+    """5 % of the calls are refused at whatever concurrency: halving at each would leave a tenth of
+    it."""
     numbers = iter(range(10**9))
-    calls = simulate(lambda now: ("overloaded", 0.05) if next(numbers) % 20 == 0 else ("good", 1.0), until=120)
+    calls = simulate(
+        lambda now: ("overloaded", 0.05) if next(numbers) % 20 == 0 else ("good", 1.0), until=120
+    )
     assert rate(calls, 60, 120) > 20
 
 
@@ -128,13 +142,7 @@ def test_a_budget_is_overshot_by_what_is_under_way_at_most() -> None:
             book.exchange("w", [], [open_calls.pop(0)])
     book.exchange("w", [], open_calls)
     assert 10 <= book.spent_usd["t"] <= 10 + 3
-    [answer] = book.exchange(
-        "w",
-        [
-            Ask("x", replace(bounds, budget_usd=20), 10),
-        ],
-        [],
-    )
+    [answer] = book.exchange("w", [Ask("x", replace(bounds, budget_usd=20), 10)], [])
     assert answer.server == "a"
     [answer] = book.exchange("w", [Ask("y", replace(bounds, teacher="other"), 10)], [])
     assert answer.server == "a"
@@ -147,7 +155,10 @@ def test_mirrors_share_the_calls_and_one_that_is_down_is_left_alone() -> None:
     asks = [Ask(str(number), bounds, 10) for number in range(9)]
     servers = [answer.server for answer in book.exchange("w", asks, [])]
     assert sorted(map(str, servers)) == sorted("aaabbbccc")
-    ended = [Ended(ask.call, bounds, str(at), "down" if at == "b" else "good") for ask, at in zip(asks, servers, strict=True)]
+    ended = [
+        Ended(ask.call, bounds, str(at), "down" if at == "b" else "good")
+        for ask, at in zip(asks, servers, strict=True)
+    ]
     book.exchange("w", [], ended)
     again = [Ask(f"again {number}", bounds, 10) for number in range(8)]
     assert {answer.server for answer in book.exchange("w", again, [])} == {"a", "c"}
@@ -164,7 +175,10 @@ def test_calls_of_a_process_that_is_gone_do_not_count() -> None:
     clock = Clock()
     book = Book(clock=clock)
     bounds = replace(BOUNDS, in_flight=2)
-    assert [bool(answer.server) for answer in book.exchange("killed", [Ask(c, bounds, 1) for c in "abc"], [])] == [1, 1, 0]
+    assert [
+        bool(answer.server)
+        for answer in book.exchange("killed", [Ask(c, bounds, 1) for c in "abc"], [])
+    ] == [1, 1, 0]
     clock.now = SILENT_S / 2
     assert book.exchange("other", [Ask("d", bounds, 1)], [])[0].server is None
     clock.now = SILENT_S + 1
@@ -189,6 +203,8 @@ def test_a_teacher_with_more_calls_in_flight_raises_the_shared_level() -> None:
     book = Book()
     few, more = replace(BOUNDS, in_flight=2), replace(BOUNDS, teacher="u", in_flight=5)
     answers = book.exchange(
-        "w", [Ask(f"few {n}", few, 1) for n in range(4)] + [Ask(f"more {n}", more, 1) for n in range(6)], []
+        "w",
+        [Ask(f"few {n}", few, 1) for n in range(4)] + [Ask(f"more {n}", more, 1) for n in range(6)],
+        [],
     )
     assert [bool(answer.server) for answer in answers] == [1, 1, 0, 0, 1, 1, 1, 0, 0, 0]

@@ -1,4 +1,5 @@
-"""The local model server: it starts, serves on loopback, says what is wrong, and never outlives its owner. Real models play a case."""
+"""The local model server: it starts, serves on loopback, says what is wrong, and never outlives its
+owner. Real models play a case."""
 
 import asyncio
 import os
@@ -12,17 +13,20 @@ from pathlib import Path
 import httpx
 import pytest
 
-from clinicians.local_server import start_local
-from clinicians.make import make_clinician
-from clinicians.reply import MalformedReply
-from clinicians.teacher import Teacher
-from envs.oracle import Oracle
-from tasks.rollout import RolloutFailed, play
+from medaction.clinicians.make import make_clinician
+from medaction.envs.episode import Episode
+from medaction.envs.oracle import Oracle
+from medaction.llm.local_server import start_local
+from medaction.llm.replies import MalformedReply
+from medaction.llm.teacher import Teacher
+from medaction.trajectories.records import RolloutSpec, Trajectory
+from medaction.trajectories.rollout import RolloutFailed, play
 from tests.local_models import NoModel, qwen_1_5b
 from tests.records import environment
-from trajectories.records import RolloutSpec, Trajectory
 
-pytest.importorskip("xllamacpp", reason="the local runtime is not installed (pip install 'medaction[local]')")
+pytest.importorskip(
+    "xllamacpp", reason="the local runtime is not installed (pip install 'medaction[local]')"
+)
 
 
 @pytest.fixture
@@ -41,7 +45,9 @@ def alive(pid: int) -> bool:
     return b"Z" not in Path(f"/proc/{pid}/stat").read_bytes().rsplit(b")", 1)[1].split()[0]
 
 
-def test_it_serves_on_loopback_and_ends_with_the_block(tiny: Teacher, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_serves_on_loopback_and_ends_with_the_block(
+    tiny: Teacher, caplog: pytest.LogCaptureFixture
+) -> None:
     with start_local(tiny) as reached:
         assert reached.api_base is not None
         assert reached.api_base.startswith("http://127.0.0.1:")
@@ -58,8 +64,8 @@ def test_it_serves_on_loopback_and_ends_with_the_block(tiny: Teacher, caplog: py
 def test_it_dies_with_its_parent(tiny: Teacher) -> None:
     code = (
         "import os, time, pathlib\n"
-        "from clinicians.local_server import start_local\n"
-        "from clinicians.teacher import Teacher\n"
+        "from medaction.llm.local_server import start_local\n"
+        "from medaction.llm.teacher import Teacher\n"
         "with start_local(Teacher.parse('local')):\n"
         "    tasks = pathlib.Path(f'/proc/{os.getpid()}/task')\n"
         "    children = ' '.join(f.read_text() for f in tasks.glob('*/children')).split()\n"
@@ -80,7 +86,10 @@ def test_it_dies_with_its_parent(tiny: Teacher) -> None:
 def test_a_file_that_is_no_model_is_an_error_that_names_it(tmp_path: Path) -> None:
     file = tmp_path / "broken.gguf"
     file.write_bytes(b"not a model")
-    with pytest.raises(RuntimeError, match=r"did not come up with .*broken\.gguf"), start_local(Teacher.parse(f"local:{file}")):
+    with (
+        pytest.raises(RuntimeError, match=r"did not come up with .*broken\.gguf"),
+        start_local(Teacher.parse(f"local:{file}")),
+    ):
         pass
 
 
@@ -89,7 +98,9 @@ def one_rollout(teacher: Teacher, t_max: int) -> Trajectory:
     spec = RolloutSpec(world.environment_id, world.case_id, teacher.name, "schema", 0, "hash")
     with start_local(teacher) as reached:
         clinician = make_clinician(reached.model_copy(update={"timeout_s": 1500}))
-        return asyncio.run(play(spec, world, Oracle(world.menu), clinician, t_max))
+        return asyncio.run(
+            play(spec, Episode(world, Oracle(world.menu), t_max, spec.style), clinician)
+        )
 
 
 @pytest.mark.slow
@@ -111,7 +122,8 @@ def test_a_small_instruct_model_plays_a_case_to_its_end() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_tiny_model_exercises_the_machinery(tiny: Teacher) -> None:
-    """It plays to the end, or its reply is refused with the reply on record; anything else is a fault of ours."""
+    """It plays to the end, or its reply is refused with the reply on record; anything else is a
+    fault of ours."""
     played = rollout_or_fault(tiny.model_copy(update={"max_tokens": 1500}))
     if isinstance(played, Trajectory):
         assert played.outcome == "diagnosed"

@@ -1,4 +1,5 @@
-"""Pipelines and ablations: what their settings become, what the deployments offer, and the whole way with a tiny model."""
+"""Pipelines and ablations: what their settings become, what the deployments offer, and the whole
+way with a tiny model."""
 
 import importlib
 import subprocess
@@ -13,19 +14,23 @@ from jsonschema import Draft202012Validator
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.callables import parameter_schema
 
-from clinicians.teacher import Teacher
-from evaluation.ablation import Row, ablation_table, write_ablation
-from flows.ablate import AblationSettings, cells, run_cell
-from flows.pipeline_cli import chosen
-from flows.pipeline_settings import PIPELINES, PipelineSettings
-from flows.stack import ROOT
+from medaction.cli.pipeline import chosen
+from medaction.evaluation.ablation import Row, ablation_table, write_ablation
+from medaction.flows.ablate import AblationSettings, cells, run_cell
+from medaction.flows.pipeline_settings import PIPELINES, PipelineSettings
+from medaction.flows.stack import ROOT
+from medaction.llm.teacher import Teacher
+from medaction.training.settings import NEEDED
 from tests.conftest import SAMPLES
 from tests.runs import medaction
-from training.settings import NEEDED
 
 
 def deployments() -> list[dict[str, Any]]:
-    text = (ROOT / "deployments" / "prefect.yaml").read_text().replace("{{ $MEDACTION_EXAMPLES }}", str(SAMPLES))
+    text = (
+        (ROOT / "deployments" / "prefect.yaml")
+        .read_text()
+        .replace("{{ $MEDACTION_EXAMPLES }}", str(SAMPLES))
+    )
     return yaml.safe_load(text)["deployments"]
 
 
@@ -34,9 +39,20 @@ def flow_of(deployment: dict[str, Any]) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def test_every_deployment_starts_with_a_form_that_explains_itself_and_values_that_its_flow_takes() -> None:
+def test_every_deployment_starts_with_a_form_that_explains_itself_and_values_that_its_flow_takes() -> (
+    None
+):
     names = [found["name"] for found in deployments()]
-    assert names == ["distill", "redistill", "retry-failed", "environments", "train", "evaluate", "pipeline", "ablate"]
+    assert names == [
+        "distill",
+        "redistill",
+        "retry-failed",
+        "environments",
+        "train",
+        "evaluate",
+        "pipeline",
+        "ablate",
+    ]
     for found in deployments():
         flow = flow_of(found)
         if found["name"] in ("train", "evaluate"):
@@ -47,16 +63,22 @@ def test_every_deployment_starts_with_a_form_that_explains_itself_and_values_tha
         assert given.keys() >= found["parameters"].keys()
         for model in schema["definitions"].values():
             for name, field in model.get("properties", {}).items():
-                assert field.get("description"), f"{found['name']}: {model['title']}.{name} is not explained"
+                assert field.get("description"), (
+                    f"{found['name']}: {model['title']}.{name} is not explained"
+                )
 
 
 def filled(schema: dict[str, Any], value: Any, definitions: dict[str, Any]) -> Any:
     """What Prefect's form sends for a value: every field, with its default where nobody gave one."""
     options = [schema, *schema.get("anyOf", ()), *schema.get("allOf", ())]
-    options = [definitions[one["$ref"].rsplit("/", 1)[-1]] if "$ref" in one else one for one in options]
+    options = [
+        definitions[one["$ref"].rsplit("/", 1)[-1]] if "$ref" in one else one for one in options
+    ]
     if isinstance(value, dict):
         fields = next((one["properties"] for one in options if "properties" in one), {})
-        sent = {name: field.get("default") for name, field in fields.items() if "default" in field} | value
+        sent = {
+            name: field.get("default") for name, field in fields.items() if "default" in field
+        } | value
         return {name: filled(fields.get(name, {}), one, definitions) for name, one in sent.items()}
     if isinstance(value, list):
         items = next((one["items"] for one in options if "items" in one), {})
@@ -71,7 +93,9 @@ def test_a_form_sent_as_it_stands_asks_for_what_the_deployment_says(found: dict[
     sent = filled(schema, found["parameters"], schema["definitions"])
     assert len(str(sent)) > len(str(found["parameters"]))
     given = flow.validate_parameters(found["parameters"])
-    assert {name: value for name, value in flow.validate_parameters(sent).items() if name in given} == given
+    assert {
+        name: value for name, value in flow.validate_parameters(sent).items() if name in given
+    } == given
 
 
 def test_flows_are_put_on_a_server_that_lacks_the_packages_of_training() -> None:
@@ -105,9 +129,15 @@ def test_the_forms_pipeline_is_the_preset() -> None:
 
 
 def test_the_stages_hand_on_their_folders() -> None:
-    distilling, training, evaluating = chosen(PipelineSettings, "tiny", Path("out"), "cases", "bench").stages()
+    distilling, training, evaluating = chosen(
+        PipelineSettings, "tiny", Path("out"), "cases", "bench"
+    ).stages()
     assert (distilling.cases, distilling.out) == ("cases", Path("out/distill"))
-    assert (training.data, training.out, training.against) == (["out/distill"], Path("out/model"), [])
+    assert (training.data, training.out, training.against) == (
+        ["out/distill"],
+        Path("out/model"),
+        [],
+    )
     assert (evaluating.cases, evaluating.out) == ("bench", Path("out/evaluation"))
     assert (evaluating.model.name, evaluating.model.folder) == ("trained", Path("out/model"))
     elsewhere = PipelineSettings.model_validate(
@@ -120,7 +150,10 @@ def test_the_stages_hand_on_their_folders() -> None:
     ).stages()
     assert elsewhere[0].out == Path("/data/d")
     assert elsewhere[0].teachers[1].name == "kg-targeted"
-    assert (elsewhere[1].data, elsewhere[1].against) == (["/data/d"], ["b"])  # what is evaluated on is never trained on
+    assert (elsewhere[1].data, elsewhere[1].against) == (
+        ["/data/d"],
+        ["b"],
+    )  # what is evaluated on is never trained on
     assert elsewhere[2].model.folder is None
 
 
@@ -139,13 +172,17 @@ def test_the_papers_ablation_is_laid_out(tmp_path: Path) -> None:
     assert (gold.train.styles, with_a.train.styles) == (["gold"], [])
     assert gold.train.out != with_a.train.out
     shares = [
-        {teacher.free_form for teacher in cell.distill.teachers} for cell in planned if cell.question == "RQ2" and cell.distill
+        {teacher.free_form for teacher in cell.distill.teachers}
+        for cell in planned
+        if cell.question == "RQ2" and cell.distill
     ]
     assert shares == [{0.0}, {0.1}]
     diverse = [cell for cell in planned if cell.question == "RQ3"]
     assert len({cell.evaluate.out for cell in diverse if cell.evaluate}) == 12  # 3 pools x 2 x 2
     both = "gpt-5.4-mini + baichuan-m3, branches"
-    assert by_name["RQ4", "no filter"].evaluate == by_name["RQ3", f"{both}, no filter"].evaluate  # the same cell runs once
+    assert (
+        by_name["RQ4", "no filter"].evaluate == by_name["RQ3", f"{both}, no filter"].evaluate
+    )  # the same cell runs once
     assert len([cell for cell in planned if cell.question == "scaling"]) == 15
     assert {cell.train.base for cell in planned if cell.train} == {"base"}
 
@@ -156,34 +193,57 @@ def test_cells_that_cannot_run_say_why(tmp_path: Path) -> None:
     left_out = {(cell.question, cell.name): cell.left_out for cell in planned if cell.left_out}
     assert left_out.keys() == {("RQ1", "gold"), ("RQ2", "0% free-form"), ("RQ2", "10% free-form")}
     alone = settings.model_copy(
-        update={"distill": settings.distill.model_copy(update={"teachers": settings.distill.teachers[:1]})}
+        update={
+            "distill": settings.distill.model_copy(
+                update={"teachers": settings.distill.teachers[:1]}
+            )
+        }
     )
     assert {cell.left_out for cell in cells(alone, "base", tmp_path) if cell.question == "RQ4"} == {
         "there is one teacher: give a second one in distill.teachers"
     }
 
 
-def test_a_cell_that_fails_is_a_row_and_its_question_is_drawn(tmp_path: Path, prefect_server: str) -> None:
+def test_a_cell_that_fails_is_a_row_and_its_question_is_drawn(
+    tmp_path: Path, prefect_server: str
+) -> None:
     settings = chosen(AblationSettings, "tiny", tmp_path, str(tmp_path / "nowhere"), None)
     (cell, *_) = (one for one in cells(settings, "base", tmp_path) if one.question == "RQ4")
     with temporary_settings({PREFECT_API_URL: prefect_server}):
         failed = run_cell(cell, lambda: None)
     assert failed.state == "failed"
     assert "nowhere" in failed.why
-    assert run_cell(replace(cell, evaluate=None, left_out="for a reason"), lambda: None).why == "for a reason"
+    assert (
+        run_cell(replace(cell, evaluate=None, left_out="for a reason"), lambda: None).why
+        == "for a reason"
+    )
     scored = Row("RQ1", "base model", "scored", f1=0.5, f1_low=0.4, f1_high=0.6, precision=0.5, recall=0.5, accuracy=0.25,
                  accuracy_low=0.0, accuracy_high=0.5, scored=4, of=4, folder="e")  # fmt: skip
-    files = write_ablation([scored, Row("RQ1", "gold", "left out", "no model"), failed], "offline", tmp_path)
-    assert [file.name for file in files] == ["ablation.md", "ablation.csv", "ablation.png", "ablation.svg"]
+    files = write_ablation(
+        [scored, Row("RQ1", "gold", "left out", "no model"), failed], "offline", tmp_path
+    )
+    assert [file.name for file in files] == [
+        "ablation.md",
+        "ablation.csv",
+        "ablation.png",
+        "ablation.svg",
+    ]
     table = ablation_table([scored, failed])
-    assert "| base model | none |  | 0.500 | 0.500 | 0.500 | 0.400 to 0.600 | 0.250 | 0.000 to 0.500 | 4 of 4 | e |" in table
+    assert (
+        "| base model | none |  | 0.500 | 0.500 | 0.500 | 0.400 to 0.600 | 0.250 | 0.000 to 0.500 | 4 of 4 | e |"
+        in table
+    )
     assert "left out: no model" in (tmp_path / "ablation.svg").read_text()
 
 
 def test_a_local_model_may_be_a_folder(tmp_path: Path) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
     teacher = Teacher.parse(f"local:{tmp_path / 'mine' / 'model'}")
-    assert (teacher.name, teacher.folder, teacher.local) == ("mine", tmp_path / "mine" / "model", True)
+    assert (teacher.name, teacher.folder, teacher.local) == (
+        "mine",
+        tmp_path / "mine" / "model",
+        True,
+    )
     with pytest.raises(RuntimeError, match=r"no \*\.safetensors"):
         teacher.identity()
     (tmp_path / "mine" / "model" / "model.safetensors").write_bytes(b"one")
@@ -195,8 +255,12 @@ def test_a_local_model_may_be_a_folder(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_an_ablation_distils_trains_serves_and_scores(tmp_path: Path, run_environment: dict[str, str]) -> None:
-    pytest.importorskip("deepspeed", reason="training is not installed (pip install 'medaction[train]')")
+def test_an_ablation_distils_trains_serves_and_scores(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    pytest.importorskip(
+        "deepspeed", reason="training is not installed (pip install 'medaction[train]')"
+    )
     preset = yaml.safe_load((PIPELINES / "tiny.yaml").read_text())
     preset |= {"out": str(tmp_path / "out"), "questions": ["RQ1"]}
     preset["distill"] |= {

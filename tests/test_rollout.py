@@ -1,4 +1,5 @@
-"""Trees without any machinery: which rollouts there are, how one is played, and what a failing one leaves."""
+"""Trees without any machinery: which rollouts there are, how one is played, and what a failing one
+leaves."""
 
 import asyncio
 from collections import Counter
@@ -7,31 +8,36 @@ from dataclasses import replace
 
 import pytest
 
-from clinicians.llm import BudgetSpent
-from clinicians.reply import MalformedReply
-from envs.oracle import Oracle
-from envs.records import UNAVAILABLE, ClinicalEnvironment
-from tasks.rollout import Played, TreePlan, branch_specs, entropy, initial_specs, play, play_tree
+from medaction.envs.episode import Episode
+from medaction.envs.oracle import Oracle
+from medaction.envs.records import UNAVAILABLE, ClinicalEnvironment
+from medaction.envs.turns import Hypothesis, Observation, Turn
+from medaction.llm.calls import BudgetSpent
+from medaction.llm.replies import MalformedReply
+from medaction.llm.usage import Usage
+from medaction.trajectories.records import RolloutSpec, Trajectory
+from medaction.trajectories.rollout import Played, play, play_tree
+from medaction.trajectories.tree import TreePlan, branch_specs, entropy, initial_specs
 from tests.records import MENU, environment, small_tree, trajectory, turn
-from trajectories.records import Hypothesis, RolloutSpec, Style, Trajectory, Turn, Usage
 
 PLAN = TreePlan({"a": "hash-a", "b": "hash-b"}, rollouts=3, launch_points=1, branches=1, t_max=4)
 
 
 class Scripted:
-    """A clinician that plays a script: orders CBC, orders something new each turn, then commits; raises from turn `fails_at` on."""
+    """A clinician that plays a script: orders CBC, orders something new each turn, then commits;
+    raises from turn `fails_at` on."""
 
     name = "a"
     prompt_versions = {"schema": "scripted", "free": "scripted freely"}  # noqa: RUF012
 
-    def __init__(self, fails_at: int | None = None, commits_at: int = 3, error: Exception | None = None):
+    def __init__(
+        self, fails_at: int | None = None, commits_at: int = 3, error: Exception | None = None
+    ):
         self.fails_at, self.commits_at, self.error = fails_at, commits_at, error
         self.seeds: list[int] = []
 
-    async def decide(
-        self, initial_observation: str, turns: Sequence[Turn], t_max: int, seed: int, style: Style = "schema"
-    ) -> Turn:
-        number = len(turns) + 1
+    async def decide(self, observation: Observation, seed: int) -> Turn:
+        number = observation.number
         self.seeds.append(seed)
         if self.fails_at and number >= self.fails_at:
             raise self.error or ValueError(f"no reply in turn {number}")
@@ -44,7 +50,9 @@ class Scripted:
 def played(clinician: Scripted, prefix: Sequence[Turn] = (), t_max: int = 4):
     world = environment()
     spec = next(initial_specs(world, PLAN))
-    return asyncio.run(play(spec, world, Oracle(world.menu), clinician, t_max, prefix))
+    return asyncio.run(
+        play(spec, Episode(world, Oracle(world.menu), t_max, turns=prefix), clinician)
+    )
 
 
 def test_a_rollout_gets_documented_results_verbatim_or_unavailable() -> None:
@@ -73,7 +81,9 @@ def test_every_turn_has_its_own_seed_and_the_same_rollout_the_same_seeds() -> No
     played(two)
     assert len(set(one.seeds)) == 3
     assert one.seeds == two.seeds
-    assert len({spec.seed for spec in initial_specs(environment(), PLAN)}) == 6, "siblings are sampled apart"
+    assert len({spec.seed for spec in initial_specs(environment(), PLAN)}) == 6, (
+        "siblings are sampled apart"
+    )
 
 
 def test_the_id_depends_on_everything_that_a_rollout_is() -> None:
@@ -87,7 +97,10 @@ def test_the_id_depends_on_everything_that_a_rollout_is() -> None:
         "parent_id": "p",
         "branch_turn": 2,
     }
-    ids = {base.trajectory_id, *(replace(base, **{name: value}).trajectory_id for name, value in changes.items())}
+    ids = {
+        base.trajectory_id,
+        *(replace(base, **{name: value}).trajectory_id for name, value in changes.items()),
+    }
     assert len(ids) == 1 + len(changes)
 
 
@@ -115,7 +128,9 @@ def test_a_tree_is_k_rollouts_a_teacher_and_a_branch_by_each_from_one_launch_poi
 def test_a_finished_tree_has_nothing_left_to_play() -> None:
     world = environment()
     first = tree_of(world, {"a": Scripted(), "b": Scripted()})
-    again = tree_of(world, {"a": Scripted(fails_at=1), "b": Scripted(fails_at=1)}, first.trajectories)
+    again = tree_of(
+        world, {"a": Scripted(fails_at=1), "b": Scripted(fails_at=1)}, first.trajectories
+    )
     assert again.trajectories == ()
     assert again.failures == ()
 
@@ -141,7 +156,9 @@ def test_one_teacher_failing_leaves_the_other_alone_and_retry_completes_the_tree
 def test_a_rollout_that_fails_leaves_on_record_what_it_had_spent() -> None:
     error = MalformedReply("no JSON", "raw text")
     error.usage = Usage(2, 30, 4, 0.5)
-    failed = tree_of(environment(), {"a": Scripted(), "b": Scripted(fails_at=3, error=error)}).failures[0]
+    failed = tree_of(
+        environment(), {"a": Scripted(), "b": Scripted(fails_at=3, error=error)}
+    ).failures[0]
     assert (failed.turn, failed.raw) == (3, "raw text")
     earlier = turn(1, "Lymphoma").usage
     assert failed.usage.calls == 2 * earlier.calls + 2
@@ -166,11 +183,15 @@ def test_an_oracle_that_fails_fails_the_rollout_not_the_case() -> None:
 
 def test_a_spent_budget_ends_the_tree_and_leaves_what_had_not_begun() -> None:
     world = environment()
-    not_begun = tree_of(world, {"a": Scripted(), "b": Scripted(fails_at=1, error=BudgetSpent("spent", 402))})
+    not_begun = tree_of(
+        world, {"a": Scripted(), "b": Scripted(fails_at=1, error=BudgetSpent("spent", 402))}
+    )
     assert len(not_begun.trajectories) == 3, "no branches"
     assert (not_begun.failures, not_begun.not_started) == ((), 3)
 
-    under_way = tree_of(world, {"a": Scripted(), "b": Scripted(fails_at=2, error=BudgetSpent("spent", 402))})
+    under_way = tree_of(
+        world, {"a": Scripted(), "b": Scripted(fails_at=2, error=BudgetSpent("spent", 402))}
+    )
     assert Counter(failure.error_class for failure in under_way.failures) == {"BudgetSpent": 3}
     assert {failure.usage.calls for failure in under_way.failures} == {1}
     assert all(played.spec.parent_id is None for played in under_way.trajectories)
@@ -187,17 +208,22 @@ class Circling(Scripted):
         super().__init__(commits_at=commits_at)
         self.orders = orders
 
-    async def decide(
-        self, initial_observation: str, turns: Sequence[Turn], t_max: int, seed: int, style: Style = "schema"
-    ) -> Turn:
-        played = await super().decide(initial_observation, turns, t_max, seed)
-        return played if played.final_diagnosis else replace(played, tests=self.orders[len(turns)])
+    async def decide(self, observation: Observation, seed: int) -> Turn:
+        played = await super().decide(observation, seed)
+        if played.final_diagnosis:
+            return played
+        return replace(played, tests=self.orders[len(observation.turns)])
 
 
 @pytest.mark.parametrize(
     ("orders", "t_max", "played", "outcome"),
     [
-        (["CBC", " cbc. ", "Complete blood count", "CT", "MRI"], 8, 4, "loop"),  # by its name, then by what the record has
+        (
+            ["CBC", " cbc. ", "Complete blood count", "CT", "MRI"],
+            8,
+            4,
+            "loop",
+        ),  # by its name, then by what the record has
         (["PET", "PET", "pet", "CT", "MRI"], 8, 4, "loop"),  # UNAVAILABLE again
         (["PET", "PET", "CT", "PET", "PET", "CT", "MRI"], 8, 6, "loop"),
         (["PET", "PET", "pet", "CT"], 4, 4, "turn_limit"),  # its end has come anyway
@@ -205,20 +231,26 @@ class Circling(Scripted):
         (["PET", "PET", "CT", "PET", "EEG"], 5, 5, "turn_limit"),
     ],
 )
-def test_a_rollout_that_goes_in_circles_has_one_turn_more(orders: list[str], t_max: int, played: int, outcome: str) -> None:
+def test_a_rollout_that_goes_in_circles_has_one_turn_more(
+    orders: list[str], t_max: int, played: int, outcome: str
+) -> None:
     world = environment()
     spec = next(initial_specs(world, PLAN))
     script = Circling(*((order,) for order in orders))
-    done = asyncio.run(play(spec, world, Oracle(world.menu), script, t_max))
+    done = asyncio.run(play(spec, Episode(world, Oracle(world.menu), t_max), script))
     assert (len(done.turns), done.outcome) == (played, outcome)
 
 
-def test_a_turn_with_one_new_test_is_no_circle_and_a_diagnosis_before_it_is_demanded_is_none() -> None:
+def test_a_turn_with_one_new_test_is_no_circle_and_a_diagnosis_before_it_is_demanded_is_none() -> (
+    None
+):
     world = environment()
     spec = next(initial_specs(world, PLAN))
 
     def outcome(*orders: tuple[str, ...], commits_at: int) -> str:
-        return asyncio.run(play(spec, world, Oracle(world.menu), Circling(*orders, commits_at=commits_at), 8)).outcome
+        return asyncio.run(
+            play(spec, Episode(world, Oracle(world.menu)), Circling(*orders, commits_at=commits_at))
+        ).outcome
 
     assert outcome(("CBC",), ("CBC",), ("CBC", "PET"), ("CBC",), commits_at=5) == "diagnosed"
     assert outcome(("CBC",), ("CBC",), commits_at=3) == "diagnosed"
@@ -226,15 +258,22 @@ def test_a_turn_with_one_new_test_is_no_circle_and_a_diagnosis_before_it_is_dema
 
 
 def root_of(world: ClinicalEnvironment, sample: int, *turns: Turn) -> Trajectory:
-    return trajectory(RolloutSpec(world.environment_id, world.case_id, "a", "schema", sample, "hash-a"), *turns)
+    return trajectory(
+        RolloutSpec(world.environment_id, world.case_id, "a", "schema", sample, "hash-a"), *turns
+    )
 
 
 def believing(number: int, *confidences: int, leader: str = "Lymphoma") -> Turn:
-    lines = tuple(Hypothesis(leader if not at else f"disease {at}", share) for at, share in enumerate(confidences))
+    lines = tuple(
+        Hypothesis(leader if not at else f"disease {at}", share)
+        for at, share in enumerate(confidences)
+    )
     return replace(turn(number, leader, ("CBC",)), differential=lines)
 
 
-def launched(world: ClinicalEnvironment, tree: Sequence[Trajectory], **plan: object) -> list[tuple[str | None, int]]:
+def launched(
+    world: ClinicalEnvironment, tree: Sequence[Trajectory], **plan: object
+) -> list[tuple[str | None, int]]:
     specs = branch_specs(world, replace(PLAN, **plan), tree, DTC.get)  # type: ignore[arg-type]
     return list(dict.fromkeys((spec.parent_id, spec.branch_turn) for spec in specs))
 
@@ -243,7 +282,11 @@ DTC = {"Tuberculosis": 3, "Lymphoma": 2, "Sarcoidosis": 0}
 
 
 def test_entropy_is_of_the_normalised_differential() -> None:
-    assert entropy([Hypothesis("a", 50), Hypothesis("b", 50)]) == entropy([Hypothesis("a", 2), Hypothesis("b", 2)]) == 1.0
+    assert (
+        entropy([Hypothesis("a", 50), Hypothesis("b", 50)])
+        == entropy([Hypothesis("a", 2), Hypothesis("b", 2)])
+        == 1.0
+    )
     assert entropy([Hypothesis("a", 40), Hypothesis("b", 0)]) == 0.0
     assert entropy([Hypothesis("a", 0)]) is None
 
@@ -252,20 +295,46 @@ def test_launch_points_by_entropy_are_where_least_is_settled() -> None:
     world = environment()
     first = root_of(world, 0, believing(1, 90, 10), believing(2, 0, 0), believing(3, 30, 30, 30))
     second = root_of(world, 1, believing(1, 50, 50), believing(2, 40, 30, 30), believing(3, 99))
-    best = [(second.trajectory_id, 2), (second.trajectory_id, 1), (first.trajectory_id, 1), (first.trajectory_id, 2)]
-    for count in range(1, 6):  # the last turn of a rollout is never one; no confidence at all comes last
-        assert sorted(launched(world, [first, second], launch="entropy", launch_points=count)) == sorted(best[:count])
+    best = [
+        (second.trajectory_id, 2),
+        (second.trajectory_id, 1),
+        (first.trajectory_id, 1),
+        (first.trajectory_id, 2),
+    ]
+    for count in range(
+        1, 6
+    ):  # the last turn of a rollout is never one; no confidence at all comes last
+        assert sorted(
+            launched(world, [first, second], launch="entropy", launch_points=count)
+        ) == sorted(best[:count])
 
 
 def test_launch_points_by_dtc_are_where_it_changes_most() -> None:
     world = environment()
-    first = root_of(world, 0, turn(1, "Tuberculosis", ("CBC",)), turn(2, "Lymphoma", ("CT",)), turn(3, "Lymphoma", ("MRI",)))
-    second = root_of(
-        world, 1, turn(1, "Unheard of", ("CBC",)), turn(2, "Tuberculosis", ("CT",)), turn(3, "Lymphoma", (), "Sarcoidosis")
+    first = root_of(
+        world,
+        0,
+        turn(1, "Tuberculosis", ("CBC",)),
+        turn(2, "Lymphoma", ("CT",)),
+        turn(3, "Lymphoma", ("MRI",)),
     )
-    best = [(second.trajectory_id, 2), (first.trajectory_id, 1), (first.trajectory_id, 2), (second.trajectory_id, 1)]
+    second = root_of(
+        world,
+        1,
+        turn(1, "Unheard of", ("CBC",)),
+        turn(2, "Tuberculosis", ("CT",)),
+        turn(3, "Lymphoma", (), "Sarcoidosis"),
+    )
+    best = [
+        (second.trajectory_id, 2),
+        (first.trajectory_id, 1),
+        (first.trajectory_id, 2),
+        (second.trajectory_id, 1),
+    ]
     for count in range(1, 6):
-        assert sorted(launched(world, [first, second], launch="dtc", launch_points=count)) == sorted(best[:count])
+        assert sorted(
+            launched(world, [first, second], launch="dtc", launch_points=count)
+        ) == sorted(best[:count])
     with pytest.raises(ValueError, match="need the distance"):
         list(branch_specs(world, replace(PLAN, launch="dtc"), [first, second]))
 
@@ -276,10 +345,18 @@ def test_ties_are_drawn_the_same_in_every_order_and_differently_by_seed(launch: 
 
     def drawn(settings: str, *, backwards: bool = False) -> tuple[int, int]:
         plan = replace(PLAN, teachers={"a": settings}, launch=launch)  # type: ignore[arg-type]
-        specs = [RolloutSpec(world.environment_id, world.case_id, "a", "schema", sample, settings) for sample in range(3)]
-        tree = [trajectory(spec, *(turn(number, "Lymphoma", ("CBC",)) for number in range(1, 5))) for spec in specs]
+        specs = [
+            RolloutSpec(world.environment_id, world.case_id, "a", "schema", sample, settings)
+            for sample in range(3)
+        ]
+        tree = [
+            trajectory(spec, *(turn(number, "Lymphoma", ("CBC",)) for number in range(1, 5)))
+            for spec in specs
+        ]
         [branch] = branch_specs(world, plan, tree[::-1] if backwards else tree, DTC.get)
-        return [spec.trajectory_id for spec in specs].index(branch.parent_id or ""), branch.branch_turn
+        return [spec.trajectory_id for spec in specs].index(
+            branch.parent_id or ""
+        ), branch.branch_turn
 
     assert all(drawn(str(seed)) == drawn(str(seed), backwards=True) for seed in range(5))
     counts = Counter(drawn(str(seed)) for seed in range(300))
@@ -287,16 +364,26 @@ def test_ties_are_drawn_the_same_in_every_order_and_differently_by_seed(launch: 
     assert max(counts.values()) < 70
 
 
-def test_a_launch_point_of_the_store_is_kept_when_the_tree_grows_and_another_is_added_beside_it() -> None:
+def test_a_launch_point_of_the_store_is_kept_when_the_tree_grows_and_another_is_added_beside_it() -> (
+    None
+):
     world = environment()
     first = tree_of(world, {"a": Scripted(), "b": Scripted()})
-    [kept] = {(t.spec.parent_id, t.spec.branch_turn) for t in first.trajectories if t.spec.parent_id}
+    [kept] = {
+        (t.spec.parent_id, t.spec.branch_turn) for t in first.trajectories if t.spec.parent_id
+    }
     larger = replace(PLAN, rollouts=9, launch_points=3)
     grown = tree_of(world, {"a": Scripted(), "b": Scripted()}, first.trajectories, plan=larger)
-    points = {(t.spec.parent_id, t.spec.branch_turn) for t in (*first.trajectories, *grown.trajectories) if t.spec.parent_id}
+    points = {
+        (t.spec.parent_id, t.spec.branch_turn)
+        for t in (*first.trajectories, *grown.trajectories)
+        if t.spec.parent_id
+    }
     assert kept in points
     assert len(points) == 3
-    assert not tree_of(world, {}, [*first.trajectories, *grown.trajectories], plan=larger).trajectories
+    assert not tree_of(
+        world, {}, [*first.trajectories, *grown.trajectories], plan=larger
+    ).trajectories
 
 
 def test_only_the_teacher_of_the_parent_branches_when_asked() -> None:
@@ -323,7 +410,9 @@ def test_the_share_of_free_form_rollouts_is_drawn_by_their_identity() -> None:
     assert {spec.teacher for spec in free} == {"a"}
     assert 0.085 < len(free) / (64 * 50) < 0.115
     assert {spec.settings_hash for spec in free} == {"hash-free"}
-    assert free == [spec for world in worlds(50) for spec in initial_specs(world, FREE) if spec.style == "free"]
+    assert free == [
+        spec for world in worlds(50) for spec in initial_specs(world, FREE) if spec.style == "free"
+    ]
 
     more = replace(FREE, free_form={"a": 0.3})
     assert {spec.trajectory_id for spec in free} < {
@@ -339,7 +428,10 @@ def test_the_share_of_free_form_rollouts_is_drawn_by_their_identity() -> None:
 def test_other_free_form_prompts_leave_the_rollouts_in_the_schema_alone() -> None:
     world = environment()
     before = {spec.trajectory_id: spec.style for spec in initial_specs(world, FREE)}
-    after = {spec.trajectory_id: spec.style for spec in initial_specs(world, replace(FREE, free_hashes={"a": "other"}))}
+    after = {
+        spec.trajectory_id: spec.style
+        for spec in initial_specs(world, replace(FREE, free_hashes={"a": "other"}))
+    }
     assert {id_ for id_, style in before.items() if style == "schema"} == {
         id_ for id_, style in after.items() if style == "schema"
     }
@@ -357,5 +449,7 @@ def test_a_free_form_rollout_is_played_and_stored_as_one_and_can_be_branched_fro
 
 def test_no_branch_without_an_intermediate_turn() -> None:
     world, root, _ = small_tree()
-    short = replace(root, turns=root.turns[:1], spec=replace(root.spec, teacher="a", settings_hash="hash-a"))
+    short = replace(
+        root, turns=root.turns[:1], spec=replace(root.spec, teacher="a", settings_hash="hash-a")
+    )
     assert list(branch_specs(world, PLAN, [short])) == []

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from kg.loaders import NoGraph, import_graph
-from kg.tables import BadTable
-from tasks.scoring import Aids, score_store
+from medaction.kg.loaders import NoGraph, import_graph
+from medaction.kg.tables import BadTable
+from medaction.trajectories.scoring import Aids, score_store
+from medaction.trajectories.store import Store
 from tests.records import add_environment, report, small_tree
-from trajectories.store import Store
 
 # Lymphoma - CBC - Sarcoidosis - Granuloma - Tuberculosis
 NODES = """node_id,name,node_type,synonyms
@@ -39,13 +39,21 @@ def test_a_store_is_scored_on_the_graph_that_its_user_brought(store):
     opened, root, branch, graph = store
     score_store(opened, "dtc_rac", 3.0, graph, graph)
     scores = "select number, dtc, rac, changed, unknown, unlinked from turn_scores where trajectory_id = ? order by number"
-    # Tuberculosis and lymphoma give way to lymphoma alone (both lines of turn 2 are lymphoma): tuberculosis is 3 hops from the CBC.
-    # After turn 2 only a test was ordered that is no node, and nothing changed.
-    assert opened.rows(scores, [root]) == [(1, 2, None, None, None, None), (2, 2, 3.0, 1, 0, 0), (3, 2, None, 0, 0, 0)]
-    # The final diagnosis is a hypothesis of its turn, listed or not: tuberculosis goes (3 hops), sarcoidosis comes (1 hop).
+    # Tuberculosis and lymphoma give way to lymphoma alone (both lines of turn 2 are lymphoma):
+    # tuberculosis is 3 hops from the CBC. After turn 2 only a test was ordered that is no node, and
+    # nothing changed.
+    assert opened.rows(scores, [root]) == [
+        (1, 2, None, None, None, None),
+        (2, 2, 3.0, 1, 0, 0),
+        (3, 2, None, 0, 0, 0),
+    ]
+    # The final diagnosis is a hypothesis of its turn, listed or not: tuberculosis goes (3 hops),
+    # sarcoidosis comes (1 hop).
     assert opened.rows(scores, [branch]) == [(1, 2, None, None, None, None), (2, 0, 2.0, 2, 0, 0)]
     assert opened.rows("select distinct graph, kind from links order by kind") == [
-        (f"{graph}@{version}", kind) for version in [import_version(opened)] for kind in ("diagnosis", "test")
+        (f"{graph}@{version}", kind)
+        for version in [import_version(opened)]
+        for kind in ("diagnosis", "test")
     ]
 
 
@@ -54,7 +62,10 @@ def test_a_verdict_is_taken_back_by_asking_another_strategy(store):
     verdicts = "select trajectory_id, status, reason, last_turn, removed_turns, kept_turns from verdicts order by status desc"
     score_store(opened, "dtc_rac", 2.5, graph, graph)
     first = opened.rows(verdicts)
-    assert first == [(root, "truncated", "pruned", 3, [1], [2, 3]), (branch, "kept", "whole", 2, [], [1, 2])]
+    assert first == [
+        (root, "truncated", "pruned", 3, [1], [2, 3]),
+        (branch, "kept", "whole", 2, [], [1, 2]),
+    ]
     score_store(opened, "correctness", 2.5, graph, graph)
     assert {row[:3] for row in opened.rows(verdicts)} == {
         (root, "discarded", "wrong_final_diagnosis"),
@@ -69,7 +80,11 @@ def test_fates_of_turns_add_up_to_the_turns_played(store):
     played = opened.rows("select count(*) from turns")
     for strategy in ("none", "correctness", "dtc_rac"):
         score_store(opened, strategy, 2.5, graph, graph)
-        assert opened.rows("select count(*) from turn_fates where fate is not null") == played == [(4,)]
+        assert (
+            opened.rows("select count(*) from turn_fates where fate is not null")
+            == played
+            == [(4,)]
+        )
         assert opened.rows("select count(*) from verdicts") == [(2,)]
 
 
@@ -89,7 +104,9 @@ def test_the_users_own_links_go_first_and_a_change_of_them_is_seen(store, tmp_pa
     score_store(opened, "dtc_rac", 3.0, graph, graph)
     scores = "select * from turn_scores order by all"
     link = "select node, \"method\" from links where kind = 'diagnosis' and text = ?"
-    [(text,)] = opened.rows("select differential[1].diagnosis from turns where trajectory_id = ? and number = 1", [root])
+    [(text,)] = opened.rows(
+        "select differential[1].diagnosis from turns where trajectory_id = ? and number = 1", [root]
+    )
     before, linked = opened.rows(scores), opened.rows(link, [text])
     own = tmp_path / "links.csv"
     own.write_text(f'text,node_id\n"{text}",\n')

@@ -1,4 +1,5 @@
-"""The service as its users meet it: `medaction up`, forms in a real browser, a retry of what failed, a schedule, `medaction down`."""
+"""The service as its users meet it: `medaction up`, forms in a real browser, a retry of what
+failed, a schedule, `medaction down`."""
 
 import json
 import os
@@ -11,7 +12,7 @@ import psutil
 import pytest
 from prefect.client.base import PrefectHttpxSyncClient
 
-from flows.services import free_port
+from medaction.flows.services import free_port
 from tests.conftest import SAMPLES
 from tests.openai_server import Reply, openai_server
 from tests.runs import hashes, medaction, rows, sample_cases
@@ -45,7 +46,8 @@ class Stack:
         return str(self.api.get(f"deployments/name/{name}").json()["id"])
 
     def started_in_the_form(self, name: str, fields: dict[str, str]) -> dict[str, Any]:
-        """The flow run that the deployment's form started, once it has ended. `fields`: what stood there -> what is written instead."""
+        """The flow run that the deployment's form started, once it has ended. `fields`: what stood
+        there -> what is written instead."""
         with browser() as page:
             page.goto(f"{self.ui}/deployments/deployment/{self.deployment(name)}/run")
             page.get_by_role("button", name="Submit").wait_for()
@@ -59,20 +61,32 @@ class Stack:
         return run
 
     def ended(self, name: str, count: int, within_s: float = 480) -> list[dict[str, Any]]:
-        """The flow runs of a deployment, once `count` or more have ended well and none is under way."""
+        """The flow runs of a deployment, once `count` or more have ended well and none is under
+        way."""
         query = {"deployments": {"id": {"any_": [self.deployment(name)]}}, "sort": "START_TIME_ASC"}
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             runs: list[dict[str, Any]] = self.ask("flow_runs/filter", **query)
-            assert not [run["state"]["message"] for run in runs if run["state_type"] in ("FAILED", "CRASHED")]
+            assert not [
+                run["state"]["message"]
+                for run in runs
+                if run["state_type"] in ("FAILED", "CRASHED")
+            ]
             done = [run for run in runs if run["state_type"] == "COMPLETED"]
-            if len(done) >= count and not [run for run in runs if run["state_type"] in ("PENDING", "RUNNING")]:
+            if len(done) >= count and not [
+                run for run in runs if run["state_type"] in ("PENDING", "RUNNING")
+            ]:
                 return done
             time.sleep(1)
-        raise AssertionError(f"{name}: {count} runs and all under way were to end within {within_s} s: {runs}")
+        raise AssertionError(
+            f"{name}: {count} runs and all under way were to end within {within_s} s: {runs}"
+        )
 
     def tasks(self, run: dict[str, Any], state: str) -> list[str]:
-        query = {"flow_runs": {"id": {"any_": [run["id"]]}}, "task_runs": {"state": {"type": {"any_": [state]}}}}
+        query = {
+            "flow_runs": {"id": {"any_": [run["id"]]}},
+            "task_runs": {"state": {"type": {"any_": [state]}}},
+        }
         return sorted(task["name"] for task in self.ask("task_runs/filter", **query))
 
 
@@ -81,8 +95,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("service"))
     assert f"Prefect is on {stack.ui}" in stack.medaction("up", "--port", stack.port)
     yield stack
-    started = [psutil.Process(one["pid"]) for one in json.loads((stack.folder / ".medaction" / "processes.json").read_text())]
-    family = [*started, *(child for process in started for child in process.children(recursive=True))]
+    started = [
+        psutil.Process(one["pid"])
+        for one in json.loads((stack.folder / ".medaction" / "processes.json").read_text())
+    ]
+    family = [
+        *started,
+        *(child for process in started for child in process.children(recursive=True)),
+    ]
     assert "2 ended" in stack.medaction("down")
     assert not [process for process in family if process.is_running()]
 
@@ -90,35 +110,58 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def test_what_failed_is_started_again_from_its_form_and_nothing_else_runs(stack: Stack) -> None:
     cases, out = cases_in(stack.folder / "cases", 8), stack.folder / "runs" / "form"
     broken = {number: f"simulated-{number:05}" for number in (1, 3, 6)}
-    script = Failing({mark(cases, number): Reply("the prompt is refused", status=400) for number in broken})
+    script = Failing(
+        {mark(cases, number): Reply("the prompt is refused", status=400) for number in broken}
+    )
     with openai_server(script) as server:
-        fields = {str(SAMPLES): str(cases), "runs/demo": "runs/form", "kg-screening": f"openai/simulated@{server.url}"}
+        fields = {
+            str(SAMPLES): str(cases),
+            "runs/demo": "runs/form",
+            "kg-screening": f"openai/simulated@{server.url}",
+        }
         first = stack.started_in_the_form("distill/distill", fields)
         assert stack.tasks(first, "FAILED") == [f"rollouts: {case}" for case in broken.values()]
         assert len(stack.tasks(first, "COMPLETED")) == 8 + 5
         assert {"summary", "funnel"} <= {
             one["key"] for one in stack.ask("artifacts/filter") if one["flow_run_id"] == first["id"]
         }
-        open_ = "select distinct case_id, error_class from failures where resolved is null order by all"
+        open_ = (
+            "select distinct case_id, error_class from failures where resolved is null order by all"
+        )
         assert rows(out, open_) == [(case, "ModelRefused") for case in broken.values()]
         before = {table: hashes(out, table) for table in UNTOUCHED}
 
         script.broken = False
         script.asked_about.clear()
         stack.started_in_the_form("retry-failed/retry-failed", {"runs/demo": "runs/form"})
-    [inner] = stack.ask("flow_runs/filter", sort="START_TIME_DESC", limit=1)  # the distillation that the retry calls
+    [inner] = stack.ask(
+        "flow_runs/filter", sort="START_TIME_DESC", limit=1
+    )  # the distillation that the retry calls
     assert stack.tasks(inner, "COMPLETED") == [f"rollouts: {case}" for case in broken.values()]
     assert rows(out, open_) == []
     for table, by_case in before.items():
         now = hashes(out, table)
-        assert {case for case in now if now[case] != by_case.get(case)} <= set(broken.values()), table
-    assert len(rows(out, "select distinct case_id from trajectories where teacher = 'simulated'")) == 8
+        assert {case for case in now if now[case] != by_case.get(case)} <= set(broken.values()), (
+            table
+        )
+    assert (
+        len(rows(out, "select distinct case_id from trajectories where teacher = 'simulated'")) == 8
+    )
 
 
 def test_a_schedule_plays_what_is_new_and_writes_the_next_version(stack: Stack) -> None:
     cases, out = sample_cases(stack.folder / "inbox", 1, 2, 3), stack.folder / "runs" / "nightly"
-    settings = {"cases": str(cases), "out": str(out), "teachers": [{"model": "kg-targeted"}], "rollouts": 1}
-    every_minute = {"active": True, "schedule": {"cron": "* * * * *"}, "parameters": {"settings": settings}}
+    settings = {
+        "cases": str(cases),
+        "out": str(out),
+        "teachers": [{"model": "kg-targeted"}],
+        "rollouts": 1,
+    }
+    every_minute = {
+        "active": True,
+        "schedule": {"cron": "* * * * *"},
+        "parameters": {"settings": settings},
+    }
     schedules = f"deployments/{stack.deployment('distill/redistill')}/schedules"
     [schedule] = stack.api.post(schedules, json=[every_minute]).json()
     before = len(stack.ended("distill/redistill", 1))
@@ -126,11 +169,15 @@ def test_a_schedule_plays_what_is_new_and_writes_the_next_version(stack: Stack) 
     stored = rows(out, "select trajectory_id, run_id from trajectories")
     second = stack.ended("distill/redistill", before + 1)[before]
     stack.api.delete(f"{schedules}/{schedule['id']}")
-    new = [f"{stage}: medaction-{number:02}" for stage in ("environment", "rollouts") for number in (4, 5)]
+    new = [
+        f"{stage}: medaction-{number:02}"
+        for stage in ("environment", "rollouts")
+        for number in (4, 5)
+    ]
     assert stack.tasks(second, "COMPLETED") == new
     assert set(stored) <= set(rows(out, "select trajectory_id, run_id from trajectories"))
     manifest = json.loads((out / "dataset" / "manifest.json").read_text())
     assert (manifest["version"], manifest["changes_against"]) == (2, 1)
-    assert [(change["case_id"], change["removed"], change["changed"]) for change in manifest["changes"]] == [
-        (f"medaction-{number:02}", 0, 0) for number in (4, 5)
-    ]
+    assert [
+        (change["case_id"], change["removed"], change["changed"]) for change in manifest["changes"]
+    ] == [(f"medaction-{number:02}", 0, 0) for number in (4, 5)]

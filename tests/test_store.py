@@ -11,10 +11,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from envs.records import BadCase, Built, CheckResult
+from medaction.envs.records import BadCase, Built, CheckResult
+from medaction.trajectories.records import Failure, now
+from medaction.trajectories.store import OpenFailure, Store, StoreError
 from tests.records import add_environment, environment, report, small_tree
-from trajectories.records import Failure, now
-from trajectories.store import OpenFailure, Store, StoreError
 
 
 @pytest.fixture
@@ -47,16 +47,28 @@ def test_the_same_rollouts_are_stored_once(store: Store) -> None:
 
 def test_the_path_of_a_branch_is_the_prefix_and_its_own_turns(store: Store) -> None:
     _, root, branch = fill(store)
-    path = store.rows("select number, owner_id from paths where path_id = ? order by number", [branch.trajectory_id])
+    path = store.rows(
+        "select number, owner_id from paths where path_id = ? order by number",
+        [branch.trajectory_id],
+    )
     assert path == [(1, root.trajectory_id), (2, branch.trajectory_id)]
 
 
 def test_a_refused_case_is_on_record_until_it_succeeds(store: Store) -> None:
     found = CheckResult("results_grounded", False, 40.0, 90.0, "PET is not in the report")
-    store.add_built(report(), Built(None, BadCase("results_grounded", found.detail), (found,)), "min_tests 1", "run-1")
+    store.add_built(
+        report(),
+        Built(None, BadCase("results_grounded", found.detail), (found,)),
+        "min_tests 1",
+        "run-1",
+    )
     assert store.rows("select environment_id, reason from cases") == [(None, "results_grounded")]
-    assert store.open_failures("environment") == [OpenFailure("environment", "case-1", None, None, "results_grounded")]
-    assert store.rows('select "name", figure, threshold from checks') == [("results_grounded", 40.0, 90.0)]
+    assert store.open_failures("environment") == [
+        OpenFailure("environment", "case-1", None, None, "results_grounded")
+    ]
+    assert store.rows('select "name", figure, threshold from checks') == [
+        ("results_grounded", 40.0, 90.0)
+    ]
     add_environment(store, report(), environment())
     assert store.open_failures("environment") == []
     assert store.rows("select count(*) from checks") == [(0,)]
@@ -66,10 +78,23 @@ def test_a_refused_case_is_on_record_until_it_succeeds(store: Store) -> None:
 def test_a_failed_rollout_counts_its_attempts_and_is_resolved_by_success(store: Store) -> None:
     world, root, _ = small_tree()
     add_environment(store, report(), world)
-    failure = Failure("rollout", "case-1", "MalformedReply", "no JSON", now(), "teacher-a", root.trajectory_id, 2, raw="<html>")
+    failure = Failure(
+        "rollout",
+        "case-1",
+        "MalformedReply",
+        "no JSON",
+        now(),
+        "teacher-a",
+        root.trajectory_id,
+        2,
+        raw="<html>",
+    )
     store.add_rollouts("rollout", "case-1", [], [failure], "run-1")
     store.add_rollouts("rollout", "case-1", [], [failure], "run-2")
-    assert store.rows("select attempt, raw from failures order by attempt") == [(1, "<html>"), (2, "<html>")]
+    assert store.rows("select attempt, raw from failures order by attempt") == [
+        (1, "<html>"),
+        (2, "<html>"),
+    ]
     assert store.open_failures("environment", "rollout") == [
         OpenFailure("rollout", "case-1", "teacher-a", root.trajectory_id, "MalformedReply")
     ]
@@ -86,14 +111,30 @@ def test_benchmark_and_training_cases_never_share_a_store(store: Store) -> None:
 
 
 def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
-    good = {"graph": "g", "kind": "test", "text": "x", "node": 1, "name": "x", "method": "exact", "score": 1.0}
+    good = {
+        "graph": "g",
+        "kind": "test",
+        "text": "x",
+        "node": 1,
+        "name": "x",
+        "method": "exact",
+        "score": 1.0,
+    }
     with pytest.raises(duckdb.ConstraintException):
         store.replace(links=[good, good])
     assert store.rows("select count(*) from links") == [(0,)]
 
 
 def test_hostile_text_is_stored_as_text(store: Store) -> None:
-    texts = ["'; drop table turns; --", '{"a": 1}', "null", "", "\\u0000", "日本 \t \n \x07", '"], "x": ["']
+    texts = [
+        "'; drop table turns; --",
+        '{"a": 1}',
+        "null",
+        "",
+        "\\u0000",
+        "日本 \t \n \x07",
+        '"], "x": ["',
+    ]
     rows = [{"graph": "g", "kind": str(i), "text": text, "node": None, "name": text, "method": "exact", "score": 0.5}
             for i, text in enumerate(texts)]  # fmt: skip
     store.replace(links=rows)
@@ -103,7 +144,7 @@ def test_hostile_text_is_stored_as_text(store: Store) -> None:
 
 def test_a_second_process_is_told_who_has_the_store(tmp_path: Path) -> None:
     with Store(tmp_path / "s.duckdb"):
-        code = f"from pathlib import Path; from trajectories.store import Store; Store(Path({str(tmp_path / 's.duckdb')!r}))"
+        code = f"from pathlib import Path; from medaction.trajectories.store import Store; Store(Path({str(tmp_path / 's.duckdb')!r}))"
         second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert second.returncode != 0
     assert "StoreError" in second.stderr
@@ -119,10 +160,15 @@ def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_is_marked_interrupted(store: Store) -> None:
-    store.db.execute("insert into runs values ('old', 'distill', 'flow-run-7', 1, now(), null, 'running', '{}', '{}')")
+    store.db.execute(
+        "insert into runs values ('old', 'distill', 'flow-run-7', 1, now(), null, 'running', '{}', '{}')"
+    )
     with store.run("distill", '{"seed": 1}', None, {}) as run:
         assert run.interrupted == ("flow-run-7",)
-        assert dict(store.rows("select run_id, state from runs")) == {"old": "interrupted", run.run_id: "running"}
+        assert dict(store.rows("select run_id, state from runs")) == {
+            "old": "interrupted",
+            run.run_id: "running",
+        }
     assert dict(store.rows("select run_id, state from runs"))[run.run_id] == "completed"
     with pytest.raises(KeyError), store.run("distill", "{}", None, {}):
         raise KeyError
@@ -130,12 +176,13 @@ def test_a_run_that_was_killed_is_marked_interrupted(store: Store) -> None:
 
 
 def test_sigkill_between_cases_loses_nothing_that_was_stored(tmp_path: Path) -> None:
-    """A process stores case after case and is killed; the file opens, and each case is there whole or not at all."""
+    """A process stores case after case and is killed; the file opens, and each case is there whole
+    or not at all."""
     path = tmp_path / "s.duckdb"
     code = textwrap.dedent(f"""
         from pathlib import Path
         from tests.records import add_environment, report, small_tree
-        from trajectories.store import Store
+        from medaction.trajectories.store import Store
         store = Store(Path({str(path)!r}))
         for i in range(10_000):
             world, root, branch = small_tree(f"case-{{i}}")
@@ -143,14 +190,18 @@ def test_sigkill_between_cases_loses_nothing_that_was_stored(tmp_path: Path) -> 
             store.add_rollouts("rollout", f"case-{{i}}", [root, branch], [], "run-1")
             print(i, flush=True)
     """)
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as writer:
         assert writer.stdout is not None
         said = [int(writer.stdout.readline()) for _ in range(20)]
         time.sleep(0.05)
         writer.send_signal(signal.SIGKILL)
         said += [int(line) for line in writer.stdout.read().split()]
     with Store(path) as store:
-        per_case = store.rows("select case_id, count(*) from trajectories join turns using (trajectory_id) group by all")
+        per_case = store.rows(
+            "select case_id, count(*) from trajectories join turns using (trajectory_id) group by all"
+        )
         assert {count for _, count in per_case} == {4}
         assert {f"case-{i}" for i in said} <= {case_id for case_id, _ in per_case}
 

@@ -1,4 +1,5 @@
-"""From a dataset to token ids: which records, which tokens the loss is on, and what is refused with which remedy."""
+"""From a dataset to token ids: which records, which tokens the loss is on, and what is refused with
+which remedy."""
 
 import json
 from pathlib import Path
@@ -7,16 +8,26 @@ from typing import Any
 import polars as pl
 import pytest
 
-pytest.importorskip("transformers", reason="training is not installed (pip install 'medaction[train]')")
+pytest.importorskip(
+    "transformers", reason="training is not installed (pip install 'medaction[train]')"
+)
 
+from medaction.training.data import (
+    Prepared,
+    Renderer,
+    prepare,
+    read_datasets,
+    read_samples,
+    thinned,
+    write_samples,
+)
+from medaction.training.settings import TrainError, TrainSettings
 from tests.tiny_model import ASKED, CHATML, REPLY, dataset, tiny_tokenizer
-from training.data import Prepared, Renderer, prepare, read_datasets, read_samples, thinned, write_samples
-from training.settings import TrainError, TrainSettings
 
 # Opens the thinking in the prompt, and leaves it out of what is rendered afterwards.
-OPENS_THINKING = CHATML.replace("message['content']", "message['content'].split('</think>')[-1].strip()").replace(
-    "assistant\n' }}", "assistant\n<think>\n' }}"
-)
+OPENS_THINKING = CHATML.replace(
+    "message['content']", "message['content'].split('</think>')[-1].strip()"
+).replace("assistant\n' }}", "assistant\n<think>\n' }}")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +51,9 @@ def test_the_loss_is_on_the_reply_and_its_end_mark_alone(tokenizer: Any) -> None
 def test_thinking_is_learnt_where_the_data_has_it(template: str) -> None:
     made = tiny_tokenizer(template)
     prompt, target = Renderer(made).texts([*ASKED, REPLY], "It may be malaria.")
-    assert (prompt + target).endswith(f"<think>\nIt may be malaria.\n</think>\n\n{REPLY['content']}<|im_end|>")
+    assert (prompt + target).endswith(
+        f"<think>\nIt may be malaria.\n</think>\n\n{REPLY['content']}<|im_end|>"
+    )
     assert prompt == made.apply_chat_template(ASKED, add_generation_prompt=True, tokenize=False)
 
 
@@ -59,20 +72,29 @@ def test_a_template_that_leaves_no_cut_is_refused(template: str | None, told: st
         Renderer(made)([*ASKED, REPLY])
 
 
-def test_smaller_scales_are_subsets_and_held_out_cases_stay_whole(tokenizer: Any, tmp_path: Path) -> None:
+def test_smaller_scales_are_subsets_and_held_out_cases_stay_whole(
+    tokenizer: Any, tmp_path: Path
+) -> None:
     folder = dataset(tmp_path / "d")
-    found = [{sample.id for sample in prepared(tokenizer, folder, scale=scale, seed=3).train} for scale in (4, 9, 24)]
+    found = [
+        {sample.id for sample in prepared(tokenizer, folder, scale=scale, seed=3).train}
+        for scale in (4, 9, 24)
+    ]
     assert [len(ids) for ids in found] == [4, 9, 24]
     assert found[0] < found[1] < found[2]
     assert {sample.id for sample in prepared(tokenizer, folder, scale=4, seed=4).train} != found[0]
     whole = prepared(tokenizer, folder, scale=4)
     assert len(whole.validation) == 8
-    assert not {sample.case_id for sample in whole.validation} & {sample.case_id for sample in whole.train}
+    assert not {sample.case_id for sample in whole.validation} & {
+        sample.case_id for sample in whole.train
+    }
     with pytest.raises(TrainError, match="there are 24 training records"):
         prepared(tokenizer, folder, scale=25)
 
 
-def test_datasets_are_mixed_by_their_shares_and_teachers_chosen(tokenizer: Any, tmp_path: Path) -> None:
+def test_datasets_are_mixed_by_their_shares_and_teachers_chosen(
+    tokenizer: Any, tmp_path: Path
+) -> None:
     pruned, unfiltered = dataset(tmp_path / "pruned"), dataset(tmp_path / "unfiltered")
     mixed = prepared(tokenizer, f"{pruned}=0.75", f"{unfiltered}=0.25", scale=16).train
     assert sum(sample.id.startswith("pruned") for sample in mixed) == 12
@@ -85,7 +107,9 @@ def test_datasets_are_mixed_by_their_shares_and_teachers_chosen(tokenizer: Any, 
         prepared(tokenizer, f"{pruned}=0.75", unfiltered)
 
 
-def test_records_that_are_too_long_are_left_out_whole_and_listed(tokenizer: Any, tmp_path: Path) -> None:
+def test_records_that_are_too_long_are_left_out_whole_and_listed(
+    tokenizer: Any, tmp_path: Path
+) -> None:
     folder = dataset(tmp_path / "d")
     long = [*ASKED, REPLY | {"content": "fever " * 200}]
     dataset(tmp_path / "long", teachers=("c",), messages=long)
@@ -99,7 +123,9 @@ def test_records_that_are_too_long_are_left_out_whole_and_listed(tokenizer: Any,
 
 def test_without_a_validation_split_cases_are_held_out(tokenizer: Any, tmp_path: Path) -> None:
     folder = dataset(tmp_path / "d", cases=40)
-    whole = pl.concat([pl.read_parquet(folder / f"{split}.parquet") for split in ("train", "validation")])
+    whole = pl.concat(
+        [pl.read_parquet(folder / f"{split}.parquet") for split in ("train", "validation")]
+    )
     whole.write_parquet(folder / "train.parquet")
     (folder / "validation.parquet").unlink()
     found = prepared(tokenizer, folder, validation_percent=20)
@@ -115,7 +141,9 @@ def test_bad_datasets_are_refused_with_the_remedy(tokenizer: Any, tmp_path: Path
         prepared(tokenizer, dataset(tmp_path / "benchmark", source="medrbench"))
     empty = dataset(tmp_path / "empty")
     for split in ("train", "validation"):
-        pl.read_parquet(empty / f"{split}.parquet").clear().write_parquet(empty / f"{split}.parquet")
+        pl.read_parquet(empty / f"{split}.parquet").clear().write_parquet(
+            empty / f"{split}.parquet"
+        )
     with pytest.raises(TrainError, match="is empty: see the run's summary"):
         prepared(tokenizer, empty)
     torn = dataset(tmp_path / "torn")
@@ -125,7 +153,9 @@ def test_bad_datasets_are_refused_with_the_remedy(tokenizer: Any, tmp_path: Path
     with pytest.raises(TrainError, match="no assistant's reply"):
         prepared(tokenizer, dataset(tmp_path / "unanswered", messages=ASKED))
     both = dataset(tmp_path / "both")
-    pl.read_parquet(both / "train.parquet").head(1).with_columns(id=pl.lit("again")).write_parquet(both / "validation.parquet")
+    pl.read_parquet(both / "train.parquet").head(1).with_columns(id=pl.lit("again")).write_parquet(
+        both / "validation.parquet"
+    )
     with pytest.raises(TrainError, match="on both sides of the split, case-0 first"):
         prepared(tokenizer, both)
 

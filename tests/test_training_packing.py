@@ -1,4 +1,5 @@
-"""Rows: nothing is learnt from a neighbour in the row, nothing is lost or doubled, and processes do not change the steps."""
+"""Rows: nothing is learnt from a neighbour in the row, nothing is lost or doubled, and processes do
+not change the steps."""
 
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,28 @@ pytest.importorskip("torch", reason="training is not installed (pip install 'med
 
 import torch
 
+from medaction.training.data import Sample
+from medaction.training.packing import (
+    PER_SEQUENCE,
+    Layout,
+    Rows,
+    packed,
+    plan,
+    register_attention,
+    shared_prefix,
+    tensors,
+)
+from medaction.training.settings import TrainError
 from tests.tiny_model import tiny_model
-from training.data import Sample
-from training.packing import PER_SEQUENCE, Layout, Rows, packed, plan, register_attention, shared_prefix, tensors
-from training.settings import TrainError
 
 PREFIX = 12
 
 
 def sample(number: int, length: int, targets: int = 5) -> Sample:
     """Random tokens after a beginning that all samples have."""
-    drawn = torch.randint(2, 1500, [length], generator=torch.Generator().manual_seed(number)).tolist()
+    drawn = torch.randint(
+        2, 1500, [length], generator=torch.Generator().manual_seed(number)
+    ).tolist()
     tokens = (*range(100, 100 + PREFIX), number, *drawn[PREFIX + 1 :])
     return Sample(f"s{number}", f"c{number}", "t", "schema", "d", tokens, length - targets)
 
@@ -37,21 +49,31 @@ def run(folder: Path, row: dict[str, Any], attention: str) -> tuple[Any, dict[st
     from transformers import AutoModelForCausalLM
 
     register_attention()
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=attention
+    )
     targets = row.pop("targets")
     logits = model(**row, use_cache=False).logits[0]
     torch.nn.functional.cross_entropy(logits, targets, reduction="sum").backward()
     return logits.detach(), {name: weight.grad for name, weight in model.named_parameters()}
 
 
-@pytest.mark.parametrize("layout", [Layout(PER_SEQUENCE), Layout(PER_SEQUENCE, PREFIX), Layout("sdpa")])
-def test_packed_samples_have_the_logits_and_gradients_of_each_alone(folder: Path, layout: Layout) -> None:
+@pytest.mark.parametrize(
+    "layout", [Layout(PER_SEQUENCE), Layout(PER_SEQUENCE, PREFIX), Layout("sdpa")]
+)
+def test_packed_samples_have_the_logits_and_gradients_of_each_alone(
+    folder: Path, layout: Layout
+) -> None:
     chosen = SAMPLES[:4]
     logits, gradients = run(folder, tensors(chosen, layout), layout.attention)
     alone = [run(folder, tensors([one], Layout("sdpa")), "sdpa") for one in chosen]
-    torch.testing.assert_close(logits, torch.cat([found for found, _ in alone]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        logits, torch.cat([found for found, _ in alone]), atol=1e-5, rtol=1e-5
+    )
     for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, sum(found[name] for _, found in alone), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            gradient, sum(found[name] for _, found in alone), atol=1e-4, rtol=1e-4
+        )
 
 
 def test_without_the_borders_a_neighbour_would_be_seen(folder: Path) -> None:
@@ -70,14 +92,19 @@ def test_the_common_beginning_ends_where_samples_differ_and_before_any_target() 
 def test_every_step_has_the_same_records_whatever_the_number_of_processes(processes: int) -> None:
     planned = plan(SAMPLES, 8, 2, processes, row_tokens=140, seed=5, prefix=PREFIX)
     steps = [sorted(index for row in step for index in row) for step in planned.steps]
-    assert steps == [sorted(step) for step in whole(plan(SAMPLES, 8, 2, 1, row_tokens=10_000, seed=5))]
+    assert steps == [
+        sorted(step) for step in whole(plan(SAMPLES, 8, 2, 1, row_tokens=10_000, seed=5))
+    ]
     for epoch in (steps[:7], steps[7:]):
         assert sorted(index for step in epoch for index in step) == list(range(53))
     assert steps[:7] != steps[7:]
     assert planned.steps_per_epoch == 7
     for step in planned.steps:
         assert len(step) == processes * planned.accumulation
-        assert all(PREFIX + sum(len(SAMPLES[index].tokens) - PREFIX for index in row) <= 140 for row in step)
+        assert all(
+            PREFIX + sum(len(SAMPLES[index].tokens) - PREFIX for index in row) <= 140
+            for row in step
+        )
 
 
 def whole(planned: Any) -> list[list[int]]:

@@ -1,4 +1,5 @@
-"""Training end to end, in real processes: the model learns, a killed run goes on as if nothing had happened, bad input is refused."""
+"""Training end to end, in real processes: the model learns, a killed run goes on as if nothing had
+happened, bad input is refused."""
 
 import asyncio
 import json
@@ -15,28 +16,30 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-pytest.importorskip("deepspeed", reason="training is not installed (pip install 'medaction[train]')")
+pytest.importorskip(
+    "deepspeed", reason="training is not installed (pip install 'medaction[train]')"
+)
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from clinicians.llm import call
-from clinicians.reply import reply_schema
-from clinicians.teacher import Teacher
-from flows.services import free_port
-from flows.train_cli import train
+from medaction.cli.train import train
+from medaction.envs.reply import reply_schema
+from medaction.flows.services import free_port
+from medaction.llm.calls import call
+from medaction.llm.teacher import Teacher
+from medaction.training.base import resolve
+from medaction.training.checkpoints import newest_checkpoint
+from medaction.training.curves import read_log
+from medaction.training.data import read_samples
+from medaction.training.estimate import check, needs
+from medaction.training.launch import fit, prepare_run
+from medaction.training.publish import publish
+from medaction.training.run import deepspeed_config
+from medaction.training.serving import command
+from medaction.training.settings import TrainError, TrainSettings
 from tests.runs import medaction
 from tests.tiny_model import dataset, tiny_model
-from training.base import resolve
-from training.checkpoints import newest_checkpoint
-from training.curves import read_log
-from training.data import read_samples
-from training.estimate import check, needs
-from training.launch import fit, prepare_run
-from training.publish import publish
-from training.run import deepspeed_config
-from training.serving import command
-from training.settings import TrainError, TrainSettings
 
 STEPS = 24
 
@@ -63,7 +66,9 @@ def settings(base: Path, data: Path, out: Path, **change: Any) -> TrainSettings:
         "batch": 8, "epochs": 8, "learning_rate": 1e-2, "max_length": 512, "save_every": 8, "evaluate_every": 12,
         "gradient_checkpointing": False, "processes": 1,
     }  # fmt: skip
-    return TrainSettings.model_validate({"data": [str(data)], "base": str(base), "out": out} | usual | change)
+    return TrainSettings.model_validate(
+        {"data": [str(data)], "base": str(base), "out": out} | usual | change
+    )
 
 
 def trained(asked: TrainSettings) -> list[dict[str, Any]]:
@@ -76,7 +81,12 @@ def trained(asked: TrainSettings) -> list[dict[str, Any]]:
 
 
 def losses(log: list[dict[str, Any]]) -> dict[tuple[int, str], float]:
-    return {(line["step"], kind): line[kind] for line in log for kind in ("loss", "eval_loss") if kind in line}
+    return {
+        (line["step"], kind): line[kind]
+        for line in log
+        for kind in ("loss", "eval_loss")
+        if kind in line
+    }
 
 
 def same_curve(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
@@ -87,13 +97,14 @@ def same_curve(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
 
 
 FIT = (
-    "import sys; from training.launch import fit; from training.settings import TrainSettings\n"
+    "import sys; from medaction.training.launch import fit; from medaction.training.settings import TrainSettings\n"
     "fit(TrainSettings.model_validate_json(sys.argv[1]), lambda line: None)\n"
 )
 
 
 def killed_midway(asked: TrainSettings) -> int:
-    """Start the run in a process, kill it once a checkpoint is whole; returns the step that it had come to."""
+    """Start the run in a process, kill it once a checkpoint is whole; returns the step that it had
+    come to."""
     asked.out.mkdir(parents=True)
     prepare_run(asked)
     with subprocess.Popen([sys.executable, "-c", FIT, asked.model_dump_json()]) as run:
@@ -114,7 +125,9 @@ def finished_model(
     return asked, trained(asked)
 
 
-def test_it_learns_and_leaves_a_model_that_says_so(finished_model: tuple[TrainSettings, list[dict[str, Any]]]) -> None:
+def test_it_learns_and_leaves_a_model_that_says_so(
+    finished_model: tuple[TrainSettings, list[dict[str, Any]]],
+) -> None:
     asked, log = finished_model
     assert [line["step"] for line in log if "loss" in line] == list(range(1, STEPS + 1))
     held_out = [line["eval_loss"] for line in log if "eval_loss" in line]
@@ -135,7 +148,10 @@ def test_it_learns_and_leaves_a_model_that_says_so(finished_model: tuple[TrainSe
     assert json.loads((asked.out / "job.json").read_text())["data_version"] in card
 
     # What was saved is what was trained: loaded by itself, it has the loss that the log ends with.
-    assert AutoTokenizer.from_pretrained(folder).chat_template == AutoTokenizer.from_pretrained(asked.base).chat_template
+    assert (
+        AutoTokenizer.from_pretrained(folder).chat_template
+        == AutoTokenizer.from_pretrained(asked.base).chat_template
+    )
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     validation = read_samples(asked.out / "samples.parquet").validation
     total = 0.0
@@ -144,7 +160,9 @@ def test_it_learns_and_leaves_a_model_that_says_so(finished_model: tuple[TrainSe
             logits = model(torch.tensor([sample.tokens])).logits[0, sample.prompt - 1 : -1]
             targets = torch.tensor(sample.tokens[sample.prompt :])
             total += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
-    assert total / sum(sample.targets for sample in validation) == pytest.approx(held_out[-1], abs=1e-4)
+    assert total / sum(sample.targets for sample in validation) == pytest.approx(
+        held_out[-1], abs=1e-4
+    )
 
 
 @pytest.mark.slow
@@ -152,9 +170,16 @@ def test_it_learns_and_leaves_a_model_that_says_so(finished_model: tuple[TrainSe
 def test_a_killed_run_of_two_processes_goes_on_with_the_losses_of_one_that_was_never_killed(
     finished_model: tuple[TrainSettings, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
-    """ZeRO 3, whose checkpoints are sharded most, against ZeRO 2 in one process; recomputing activations changes nothing either."""
+    """ZeRO 3, whose checkpoints are sharded most, against ZeRO 2 in one process; recomputing
+    activations changes nothing either."""
     asked, log = finished_model
-    change = {"out": tmp_path / "out", "processes": 2, "zero": 3, "row_tokens": 600, "gradient_checkpointing": True}
+    change = {
+        "out": tmp_path / "out",
+        "processes": 2,
+        "zero": 3,
+        "row_tokens": 600,
+        "gradient_checkpointing": True,
+    }
     again = asked.model_copy(update=change)
     assert killed_midway(again) < STEPS
     torn = again.out / "checkpoints" / "checkpoint-999"
@@ -166,9 +191,16 @@ def test_a_killed_run_of_two_processes_goes_on_with_the_losses_of_one_that_was_n
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_ray_starts_the_same_run(finished_model: tuple[TrainSettings, list[dict[str, Any]]], tmp_path: Path) -> None:
+def test_ray_starts_the_same_run(
+    finished_model: tuple[TrainSettings, list[dict[str, Any]]], tmp_path: Path
+) -> None:
     asked, log = finished_model
-    same_curve(log, trained(asked.model_copy(update={"out": tmp_path / "out", "processes": 2, "launcher": "ray"})))
+    same_curve(
+        log,
+        trained(
+            asked.model_copy(update={"out": tmp_path / "out", "processes": 2, "launcher": "ray"})
+        ),
+    )
 
 
 @pytest.mark.slow
@@ -178,7 +210,13 @@ def test_two_nodes_meet_and_take_the_same_steps(
 ) -> None:
     """Without DeepSpeed: torch's own data parallelism, a process a node."""
     asked, log = finished_model
-    change = {"out": tmp_path / "out", "zero": 0, "max_steps": 6, "nodes": 2, "rendezvous": f"127.0.0.1:{free_port()}"}
+    change = {
+        "out": tmp_path / "out",
+        "zero": 0,
+        "max_steps": 6,
+        "nodes": 2,
+        "rendezvous": f"127.0.0.1:{free_port()}",
+    }
     both = asked.model_copy(update=change)
     both.out.mkdir()
     prepare_run(both)
@@ -194,45 +232,87 @@ def test_two_nodes_meet_and_take_the_same_steps(
 def test_the_command_trains_adapters_and_refuses(
     base: Path, data: Path, tmp_path: Path, run_environment: dict[str, str]
 ) -> None:
-    given = ("train", "--data", data, "--base", base, "--max-length", 512, "--processes", 1, "--batch", 8)
+    given = (
+        "train",
+        "--data",
+        data,
+        "--base",
+        base,
+        "--max-length",
+        512,
+        "--processes",
+        1,
+        "--batch",
+        8,
+    )
     lora = ("--method", "lora", "--lora-rank", 8, "--learning-rate", 2e-2, "--epochs", 8)
     done = medaction(run_environment, *given, "--out", tmp_path / "out", *lora)
     assert done.returncode == 0, done.stderr
-    held_out = [line["eval_loss"] for line in read_log(tmp_path / "out/log.jsonl") if "eval_loss" in line]
+    held_out = [
+        line["eval_loss"] for line in read_log(tmp_path / "out/log.jsonl") if "eval_loss" in line
+    ]
     assert held_out[-1] < held_out[0] - 0.3  # LoRA has few weights to move in 24 steps
     assert (tmp_path / "out/adapter/adapter_model.safetensors").is_file()
     assert f"{held_out[-1]:.4f}" in (tmp_path / "out/model/README.md").read_text()
     refused = medaction(run_environment, *given, "--out", tmp_path / "other", "--teacher", "nobody")
     assert refused.returncode == 1
-    assert "medaction: no record of the teacher nobody: there are a, b" in refused.stderr.splitlines()
+    assert (
+        "medaction: no record of the teacher nobody: there are a, b" in refused.stderr.splitlines()
+    )
     wrong = CliRunner().invoke(
-        train, [*map(str, given[1:]), "--out", str(tmp_path / "other"), "--zero", "0", "--offload", "all"]
+        train,
+        [*map(str, given[1:]), "--out", str(tmp_path / "other"), "--zero", "0", "--offload", "all"],
     )
     assert wrong.exit_code == 2
     assert "offload 'all' needs ZeRO" in wrong.output
 
 
-def test_another_run_is_not_gone_on_with(finished_model: tuple[TrainSettings, list[dict[str, Any]]]) -> None:
+def test_another_run_is_not_gone_on_with(
+    finished_model: tuple[TrainSettings, list[dict[str, Any]]],
+) -> None:
     asked, _ = finished_model
-    with pytest.raises(TrainError, match=r"checkpoints of another run \(learning_rate was 0\.01, is 0\.001\)"):
+    with pytest.raises(
+        TrainError, match=r"checkpoints of another run \(learning_rate was 0\.01, is 0\.001\)"
+    ):
         prepare_run(asked.model_copy(update={"learning_rate": 1e-3}))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_it_is_served_like_any_teacher(finished_model: tuple[TrainSettings, list[dict[str, Any]]]) -> None:
+def test_it_is_served_like_any_teacher(
+    finished_model: tuple[TrainSettings, list[dict[str, Any]]],
+) -> None:
     port = free_port()
-    serve = [sys.executable, "-m", "flows.cli", "serve", str(finished_model[0].out), "--port", str(port)]
-    with subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as server:
+    serve = [
+        sys.executable,
+        "-m",
+        "medaction.cli.main",
+        "serve",
+        str(finished_model[0].out),
+        "--port",
+        str(port),
+    ]
+    with subprocess.Popen(
+        serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as server:
         try:
             deadline = time.monotonic() + 600
             while not answers(f"http://127.0.0.1:{port}/health"):
                 assert server.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(1)
-            teacher = Teacher.parse(f"openai/{finished_model[0].out / 'model'}@http://127.0.0.1:{port}/v1")
+            teacher = Teacher.parse(
+                f"openai/{finished_model[0].out / 'model'}@http://127.0.0.1:{port}/v1"
+            )
             asked = teacher.model_copy(update={"max_tokens": 64})
-            told = asyncio.run(call(asked, [{"role": "user", "content": "Fever for a week."}], reply_schema(False), 1))
+            told = asyncio.run(
+                call(
+                    asked,
+                    [{"role": "user", "content": "Fever for a week."}],
+                    reply_schema(False),
+                    1,
+                )
+            )
             assert told.text
             assert told.usage.completion_tokens > 0
         finally:
@@ -259,7 +339,9 @@ def test_bases_are_checked_before_they_are_loaded(base: Path, tmp_path: Path) ->
         command(tmp_path, 8000)
 
 
-def test_too_little_disk_or_memory_is_said_before_the_start(base: Path, data: Path, tmp_path: Path) -> None:
+def test_too_little_disk_or_memory_is_said_before_the_start(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
     asked = settings(base, data, tmp_path / "out")
     found = needs(resolve(str(base), tmp_path), asked, 1, False, 0.2)
     assert found is not None
@@ -268,7 +350,14 @@ def test_too_little_disk_or_memory_is_said_before_the_start(base: Path, data: Pa
         check(found, asked, 1, found.state, "cpu")
     with pytest.raises(TrainError, match=r"GiB of disk .* lower --keep"):
         check(
-            needs(resolve(str(base), tmp_path), asked.model_copy(update={"keep": 10**9}), 1, False, 0.2) or found,
+            needs(
+                resolve(str(base), tmp_path),
+                asked.model_copy(update={"keep": 10**9}),
+                1,
+                False,
+                0.2,
+            )
+            or found,
             asked,
             1,
             2**34,
@@ -277,8 +366,9 @@ def test_too_little_disk_or_memory_is_said_before_the_start(base: Path, data: Pa
 
 
 def test_an_8b_model_fits_as_published_tables_say(base: Path, data: Path, tmp_path: Path) -> None:
-    """16 bytes a parameter in all (Rajbhandari et al. 2020, mixed-precision Adam), shared out as ZeRO says."""
-    from training.base import Base
+    """16 bytes a parameter in all (Rajbhandari et al. 2020, mixed-precision Adam), shared out as
+    ZeRO says."""
+    from medaction.training.base import Base
 
     eight = Base("", 8_000_000_000, hidden=4096, layers=36, vocabulary=151_936)
     for zero, gib in ((0, 119), (1, 52), (2, 41), (3, 30)):
@@ -287,9 +377,14 @@ def test_an_8b_model_fits_as_published_tables_say(base: Path, data: Path, tmp_pa
         assert round(found.state / 2**30) == gib
 
 
-def test_the_zero_configuration_says_what_was_asked_for(base: Path, data: Path, tmp_path: Path) -> None:
+def test_the_zero_configuration_says_what_was_asked_for(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
     asked = settings(base, data, tmp_path, zero=3, offload="all")
     zero = deepspeed_config(asked, cuda=True)["zero_optimization"]
     assert zero["stage"] == 3
     assert zero["offload_param"]["device"] == zero["offload_optimizer"]["device"] == "cpu"
-    assert "offload_optimizer" not in deepspeed_config(settings(base, data, tmp_path), cuda=True)["zero_optimization"]
+    assert (
+        "offload_optimizer"
+        not in deepspeed_config(settings(base, data, tmp_path), cuda=True)["zero_optimization"]
+    )

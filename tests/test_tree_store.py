@@ -1,14 +1,17 @@
-"""What the store tells of trees: siblings that played the same, what failed rollouts cost, rollouts that went in circles."""
+"""What the store tells of trees: siblings that played the same, what failed rollouts cost, rollouts
+that went in circles."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from medaction.envs.loops import must_commit, turns_without_news
+from medaction.envs.turns import Turn
+from medaction.llm.usage import Usage
+from medaction.trajectories.records import Failure, RolloutSpec, now
+from medaction.trajectories.store import Store
 from tests.records import add_environment, report, small_tree, trajectory, turn
-from trajectories.loops import must_commit, turns_without_news
-from trajectories.records import Failure, RolloutSpec, Turn, Usage, now
-from trajectories.store import Store
 
 
 @pytest.fixture
@@ -25,7 +28,9 @@ def test_siblings_that_played_the_same_are_found_beside_the_first(store: Store) 
         return trajectory(replace(of, sample=sample, teacher=teacher), *turns)
 
     def said(*words: str) -> tuple[Turn, ...]:
-        return tuple(replace(played, raw=word) for played, word in zip(root.turns, words, strict=True))
+        return tuple(
+            replace(played, raw=word) for played, word in zip(root.turns, words, strict=True)
+        )
 
     letters = said("a", "b", "c")
     same_plan = sibling(1, *letters)
@@ -36,10 +41,24 @@ def test_siblings_that_played_the_same_are_found_beside_the_first(store: Store) 
     shorter = sibling(6, *root.turns[:2])
     branch_again = sibling(1, *branch.turns, of=branch.spec)
     elsewhere = sibling(0, *branch.turns, of=replace(branch.spec, branch_turn=2))
-    played = [root, branch, same_plan, to_the_letter, swapped, other_tests, other_leader, shorter, branch_again, elsewhere]
+    played = [
+        root,
+        branch,
+        same_plan,
+        to_the_letter,
+        swapped,
+        other_tests,
+        other_leader,
+        shorter,
+        branch_again,
+        elsewhere,
+    ]
     store.add_rollouts("rollout", "case-1", played, [], "run-1")
     found = {
-        id_: (first, same) for id_, first, same in store.rows("select trajectory_id, first_id, same_replies from duplicates")
+        id_: (first, same)
+        for id_, first, same in store.rows(
+            "select trajectory_id, first_id, same_replies from duplicates"
+        )
     }
     assert found == {
         same_plan.trajectory_id: (root.trajectory_id, False),
@@ -55,7 +74,9 @@ def test_the_first_is_the_one_that_was_stored_first(store: Store) -> None:
     later = replace(root, spec=replace(root.spec, sample=1))
     for one in (later, root):
         store.add_rollouts("rollout", "case-1", [one], [], "run-1")
-    assert store.rows("select trajectory_id, first_id from duplicates") == [(root.trajectory_id, later.trajectory_id)]
+    assert store.rows("select trajectory_id, first_id from duplicates") == [
+        (root.trajectory_id, later.trajectory_id)
+    ]
 
 
 def test_a_failure_keeps_what_it_cost(store: Store) -> None:
@@ -72,5 +93,7 @@ def test_turns_without_news_are_counted_from_the_end() -> None:
     assert turns_without_news([cbc, pet, nothing]) == 1
     assert turns_without_news([cbc, pet, nothing, nothing]) == 2
     assert turns_without_news([cbc, pet, nothing, turn(4, "x", ("CBC", "MRI"))]) == 0
-    assert [must_commit(turns, 8) for turns in ([], [cbc, pet, nothing], [cbc, pet, nothing, nothing])] == [False, False, True]
+    assert [
+        must_commit(turns, 8) for turns in ([], [cbc, pet, nothing], [cbc, pet, nothing, nothing])
+    ] == [False, False, True]
     assert must_commit([cbc], 2)

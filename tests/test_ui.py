@@ -19,7 +19,11 @@ FLAGS = (
 
 
 def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    found = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if found is None:
         pytest.skip("no Chromium on this machine")
     return found
@@ -29,7 +33,9 @@ def chromium() -> str:
 def browser() -> Iterator[Page]:
     """An empty page in a browser, to click and to write in."""
     with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
+        started = driver.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
+        )
         yield started.new_page(viewport={"width": 1500, "height": 1600})
         started.close()
 
@@ -41,9 +47,7 @@ def page(url: str, profile: Path) -> str:
 
 
 def test_the_page_shows_the_run_its_tasks_and_its_artifacts(
-    finished: tuple[Path, Path],
-    prefect_server: str,
-    tmp_path: Path,
+    finished: tuple[Path, Path], prefect_server: str, tmp_path: Path
 ) -> None:
     _, out = finished
     (flow_run_id,) = rows(out, "select flow_run_id from runs order by started limit 1")[0]
@@ -53,8 +57,14 @@ def test_the_page_shows_the_run_its_tasks_and_its_artifacts(
     for number in ("01", "03", "07"):
         assert f"environment: medaction-{number}" in tasks
         assert f"rollouts: medaction-{number}" in tasks
-    query = {"flow_runs": {"id": {"any_": [flow_run_id]}}, "artifacts": {"key": {"any_": ["summary"]}}}
+    query = {
+        "flow_runs": {"id": {"any_": [flow_run_id]}},
+        "artifacts": {"key": {"any_": ["summary"]}},
+    }
     (summary,) = httpx.post(f"{prefect_server}/artifacts/filter", json=query).json()
-    text = page(f"{prefect_server.removesuffix('/api')}/artifacts/artifact/{summary['id']}", tmp_path / "two")
+    text = page(
+        f"{prefect_server.removesuffix('/api')}/artifacts/artifact/{summary['id']}",
+        tmp_path / "two",
+    )
     for heading in ("Distillation of", "Funnel", "Teachers", "trajectories played"):
         assert heading in text

@@ -1,4 +1,5 @@
-"""The viewer, on a store that a real run wrote: pages, filters, hostile text, the export, and a browser that looks at them."""
+"""The viewer, on a store that a real run wrote: pages, filters, hostile text, the export, and a
+browser that looks at them."""
 
 import re
 import shutil
@@ -11,12 +12,14 @@ import httpx
 import pytest
 
 from benchmarks.viewer import grow, viewer
+from medaction.trajectories.snapshot import SNAPSHOT, open_snapshot
+from medaction.trajectories.store import Store, StoreError, publish_if_missing
+from medaction.trajectories.viewer import pages, queries
 from tests.test_ui import page
-from trajectories.snapshot import SNAPSHOT, open_snapshot
-from trajectories.store import Store, StoreError, publish_if_missing
-from trajectories.viewer import pages, queries
 
-HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> --> {{ 7*7 }}"
+HOSTILE = (
+    "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> --> {{ 7*7 }}"
+)
 
 
 @pytest.fixture
@@ -28,21 +31,29 @@ def run(finished: tuple[Path, Path], tmp_path: Path) -> Path:
 def test_a_finished_run_has_a_snapshot_that_reads_like_its_store(run: Path):
     with Store(run / "trajectories.duckdb") as store:
         expected = store.rows("select * from turn_fates order by all")
-    assert open_snapshot(run).execute("select * from turn_fates order by all").fetchall() == expected
+    assert (
+        open_snapshot(run).execute("select * from turn_fates order by all").fetchall() == expected
+    )
 
 
 def test_a_reader_neither_waits_for_a_writer_nor_keeps_one_out(run: Path):
     with Store(run / "trajectories.duckdb") as store:
         reader = open_snapshot(run)
         store.db.execute("update cases set title = 'changed'")
-        assert reader.execute("select count(*) from cases where title = 'changed'").fetchone() == (0,)
+        assert reader.execute("select count(*) from cases where title = 'changed'").fetchone() == (
+            0,
+        )
         store.publish()
         reader.close()  # within one process DuckDB would hand out the file that is open already
-        assert open_snapshot(run).execute("select count(*) from cases where title <> 'changed'").fetchone() == (0,)
+        assert open_snapshot(run).execute(
+            "select count(*) from cases where title <> 'changed'"
+        ).fetchone() == (0,)
         # Publishing must not have cost the writer its lock: a second process is still refused.
-        second = "import sys; from pathlib import Path; from trajectories.store import Store; Store(Path(sys.argv[1]))"
+        second = "import sys; from pathlib import Path; from medaction.trajectories.store import Store; Store(Path(sys.argv[1]))"
         refused = subprocess.run(
-            [sys.executable, "-c", second, str(run / "trajectories.duckdb")], capture_output=True, text=True
+            [sys.executable, "-c", second, str(run / "trajectories.duckdb")],
+            capture_output=True,
+            text=True,
         )
         assert "is in use by another process" in refused.stderr
 
@@ -74,7 +85,10 @@ def test_a_run_of_earlier_days_gets_a_snapshot_when_it_is_looked_at(run: Path, t
 def test_the_overview_has_the_numbers_of_the_store(run: Path):
     db = open_snapshot(run)
     shown = pages.overview(pages.Run(run))
-    (turns,), (kept,) = (db.execute(f"select count(*) from turn_fates {where}").fetchall()[0] for where in ("", "where kept"))
+    (turns,), (kept,) = (
+        db.execute(f"select count(*) from turn_fates {where}").fetchall()[0]
+        for where in ("", "where kept")
+    )
     assert f"<b>{turns}</b><span>turns</span>" in shown
     assert f"<b>{kept}</b><span>records kept</span>" in shown
 
@@ -96,7 +110,8 @@ def test_a_case_shows_every_turn_with_its_tests_and_what_became_of_it(run: Path)
     html = pages.case(shown, case_id)
     assert html is not None
     for trajectory_id, number, tests in shown.db.execute(
-        "select trajectory_id, number, tests from turns join leaves using (trajectory_id) where case_id = ?", [case_id]
+        "select trajectory_id, number, tests from turns join leaves using (trajectory_id) where case_id = ?",
+        [case_id],
     ).fetchall():
         assert f'id="t-{trajectory_id}-{number}"' in html
         assert all(str(pages.Markup.escape(test)) in html for test in tests)
@@ -106,15 +121,27 @@ def test_a_case_shows_every_turn_with_its_tests_and_what_became_of_it(run: Path)
 def test_text_of_models_and_reports_is_only_ever_text(run: Path):
     with Store(run / "trajectories.duckdb") as store:
         store.db.execute("update cases set title = $t, text = $t", {"t": HOSTILE})
-        store.db.execute('update turns set raw = $t, reasoning = $t, "pivot" = $t, final_diagnosis = $t', {"t": HOSTILE})
-        store.db.execute("update trajectories set final_diagnosis = $t, teacher = $t", {"t": HOSTILE})
+        store.db.execute(
+            'update turns set raw = $t, reasoning = $t, "pivot" = $t, final_diagnosis = $t',
+            {"t": HOSTILE},
+        )
+        store.db.execute(
+            "update trajectories set final_diagnosis = $t, teacher = $t", {"t": HOSTILE}
+        )
         store.publish()
     shown = pages.Run(run)
     case_id = queries.trajectories(shown.db, {}, 1).rows[0]["case_id"]
     whole = pages.case(shown, case_id)
     assert whole is not None
-    for html in (pages.overview(shown), pages.cases(shown, {"q": HOSTILE}, 1), pages.trajectories(shown, {}, 1), whole):
-        assert not re.search(r"<script|<img|onerror=[^&]*>", re.sub(r"<!--.*?-->", "", html, flags=re.S))
+    for html in (
+        pages.overview(shown),
+        pages.cases(shown, {"q": HOSTILE}, 1),
+        pages.trajectories(shown, {}, 1),
+        whole,
+    ):
+        assert not re.search(
+            r"<script|<img|onerror=[^&]*>", re.sub(r"<!--.*?-->", "", html, flags=re.S)
+        )
         assert "49" not in re.findall(r"\{\{ 7\*7 \}\}|49 \}", html)
         assert "<script" not in html
 

@@ -1,15 +1,18 @@
-"""A tiny language model for tests of training: a byte-level tokenizer made here and random weights, with the structure of a real one; and a
-dataset of a few short records."""
+"""A tiny language model for tests of training: a byte-level tokenizer made here and random weights,
+with the structure of a real one; and a dataset of a few short records."""
 
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from flows.tiny_base import CHATML
+from medaction.flows.tiny_base import CHATML
 from tests.conftest import SAMPLES
 
-ASKED = [{"role": "system", "content": "You diagnose."}, {"role": "user", "content": "Fever for a week."}]
+ASKED = [
+    {"role": "system", "content": "You diagnose."},
+    {"role": "user", "content": "Fever for a week."},
+]
 REPLY = {"role": "assistant", "content": '{"pivot": "which fever"}'}
 
 
@@ -20,10 +23,14 @@ def tiny_tokenizer(template: str | None = CHATML) -> Any:
 
     learnt = ByteLevelBPETokenizer()
     learnt.train(
-        [str(file) for file in sorted(SAMPLES.glob("*.json"))], vocab_size=2000, special_tokens=["<|im_start|>", "<|im_end|>"]
+        [str(file) for file in sorted(SAMPLES.glob("*.json"))],
+        vocab_size=2000,
+        special_tokens=["<|im_start|>", "<|im_end|>"],
     )
     made = PreTrainedTokenizerFast(
-        tokenizer_object=learnt._tokenizer, eos_token="<|im_end|>", additional_special_tokens=["<|im_start|>"]
+        tokenizer_object=learnt._tokenizer,
+        eos_token="<|im_end|>",
+        additional_special_tokens=["<|im_start|>"],
     )
     made.chat_template = template
     return made
@@ -45,7 +52,9 @@ def tiny_model(folder: Path) -> Path:
     return folder
 
 
-def dataset(folder: Path, cases: int = 8, teachers: tuple[str, ...] = ("a", "b"), **change: Any) -> Path:
+def dataset(
+    folder: Path, cases: int = 8, teachers: tuple[str, ...] = ("a", "b"), **change: Any
+) -> Path:
     """Two records a teacher and case, the last two cases held out."""
     rows = [
         {
@@ -55,7 +64,11 @@ def dataset(folder: Path, cases: int = 8, teachers: tuple[str, ...] = ("a", "b")
         for case in range(cases) for teacher in teachers for turn in range(2)
     ]  # fmt: skip
     folder.mkdir(parents=True)
-    frame = pl.DataFrame(rows) if rows else pl.DataFrame(schema=["id", "messages", "case_id", "teacher", "style", "source"])
+    frame = (
+        pl.DataFrame(rows)
+        if rows
+        else pl.DataFrame(schema=["id", "messages", "case_id", "teacher", "style", "source"])
+    )
     held_out = frame["case_id"].is_in([f"case-{cases - 1}", f"case-{cases - 2}"])
     frame.filter(~held_out).write_parquet(folder / "train.parquet")
     frame.filter(held_out).write_parquet(folder / "validation.parquet")

@@ -1,4 +1,5 @@
-"""The base model: which weights are taken, what they are, and what is refused. Only safetensors and GGUF are read, never a pickle."""
+"""The base model: which weights are taken, what they are, and what is refused. Only safetensors and
+GGUF are read, never a pickle."""
 
 import json
 import shutil
@@ -8,12 +9,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from training.settings import TrainError
+from medaction.training.settings import TrainError
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A base model as a folder of safetensors, or a name on the hub (then its size is unknown before the download: None)."""
+    """A base model as a folder of safetensors, or a name on the hub (then its size is unknown
+    before the download: None)."""
 
     path: str
     parameters: int | None
@@ -23,7 +25,8 @@ class Base:
 
 
 def resolve(base: str, converted: Path) -> Base:
-    """Find and check the base model; a GGUF file is turned into safetensors in the folder `converted`, once.
+    """Find and check the base model; a GGUF file is turned into safetensors in the folder
+    `converted`, once.
 
     Raises TrainError: pickled weights, no weights, not to be read.
     """
@@ -36,11 +39,17 @@ def resolve(base: str, converted: Path) -> Base:
         path = converted
     elif not path.is_dir():
         if path.is_absolute() or base.startswith((".", "~")) or base.count("/") != 1:
-            raise TrainError(f"--base {base}: there is no such folder, and it is no model's name (OWNER/NAME) either")
+            raise TrainError(
+                f"--base {base}: there is no such folder, and it is no model's name (OWNER/NAME) either"
+            )
         return Base(base, None)
     weights = sorted(path.glob("*.safetensors"))
     if not weights:
-        pickles = sorted(found.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for found in path.glob(pattern))
+        pickles = sorted(
+            found.name
+            for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt")
+            for found in path.glob(pattern)
+        )
         if pickles:
             raise TrainError(
                 f"{path} holds pickled weights only ({pickles[0]}): loading a pickle runs whatever code is in it."
@@ -50,10 +59,18 @@ def resolve(base: str, converted: Path) -> Base:
     try:
         config = json.loads((path / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise TrainError(f"{path}/config.json cannot be read ({error}): the base model's folder is not whole") from error
+        raise TrainError(
+            f"{path}/config.json cannot be read ({error}): the base model's folder is not whole"
+        ) from error
     text = config.get("text_config", config)
     parameters = sum(_parameters(file) for file in weights)
-    return Base(str(path), parameters, text.get("hidden_size", 0), text.get("num_hidden_layers", 0), text.get("vocab_size", 0))
+    return Base(
+        str(path),
+        parameters,
+        text.get("hidden_size", 0),
+        text.get("num_hidden_layers", 0),
+        text.get("vocab_size", 0),
+    )
 
 
 def _parameters(file: Path) -> int:
@@ -75,13 +92,16 @@ def _parameters(file: Path) -> int:
 def from_gguf(file: Path, folder: Path) -> None:
     """Write the model in a GGUF file as a folder of fp32 safetensors with its tokenizer.
 
-    Quantized weights are dequantized: a fine base to try things out, not the model's original weights.
+    Quantized weights are dequantized: a fine base to try things out, not the model's original
+    weights.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32
+        )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except (ValueError, OSError, ImportError, KeyError) as error:
         raise TrainError(f"{file} cannot be read as a model: {error}") from error

@@ -1,4 +1,5 @@
-"""A run's log read back, and the curves drawn from it. Needs no torch: pipelines and cards read it too."""
+"""A run's log read back, and the curves drawn from it. Needs no torch: pipelines and cards read it
+too."""
 
 import json
 from pathlib import Path
@@ -6,7 +7,8 @@ from typing import Any
 
 
 def read_log(file: Path) -> list[dict[str, Any]]:
-    """The log's lines in the order of steps. Steps done twice, after a kill, count as the last time; a torn last line is dropped."""
+    """The log's lines in the order of steps. Steps done twice, after a kill, count as the last
+    time; a torn last line is dropped."""
     found: dict[tuple[int, bool], dict[str, Any]] = {}
     if file.is_file():
         for text in file.read_text(encoding="utf-8").splitlines():

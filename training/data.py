@@ -1,7 +1,9 @@
-"""SFT data: a dataset's records chosen and mixed, each rendered with the base model's chat template, the loss on the reply alone.
+"""SFT data: a dataset's records chosen and mixed, each rendered with the base model's chat
+template, the loss on the reply alone.
 
-A record is one turn (trajectories.export): the rebuilt context and the turn's reply. Turns that pruning removed are no records, so
-they can be context but never targets. Lengths are in tokens everywhere.
+A record is one turn (trajectories.export): the rebuilt context and the turn's reply. Turns that
+pruning removed are no records, so they can be context but never targets. Lengths are in tokens
+everywhere.
 """
 
 import hashlib
@@ -15,12 +17,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from training.settings import TrainError, TrainSettings
-from trajectories.export import split_of
+from medaction.training.settings import TrainError, TrainSettings
+from medaction.trajectories.export import split_of
 
 COLUMNS = ("id", "messages", "case_id", "teacher", "style", "source")
 EVALUATION_ONLY = frozenset({"medrbench"})
-"""Sources that are benchmarks. Export refuses them already; a dataset made by hand is refused here."""
+"""Sources that are benchmarks. Export refuses them already; a dataset made by hand is refused here.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,16 @@ class Sample:
 
 
 def read_datasets(settings: TrainSettings) -> pl.DataFrame:
-    """The records of all datasets by the wanted teachers and in the wanted styles, with the columns `dataset` and `split`
-    ('train' or 'validation'); without the cases that the settings leave out.
+    """The records of all datasets by the wanted teachers and in the wanted styles, with the columns
+    `dataset` and `split` ('train' or 'validation'); without the cases that the settings leave out.
 
-    Raises TrainError: no such dataset, empty, evaluation-only, contaminated, a case on both sides of the split.
+    Raises TrainError: no such dataset, empty, evaluation-only, contaminated, a case on both sides
+    of the split.
     """
     without = frozenset(settings.without)
     frames = [
-        _chosen(_dataset(folder, settings.validation_percent, without), settings) for folder, _ in given_datasets(settings)
+        _chosen(_dataset(folder, settings.validation_percent, without), settings)
+        for folder, _ in given_datasets(settings)
     ]
     frame = pl.concat(frames).unique("id", keep="first", maintain_order=True)
     train = frame.filter(pl.col("split") == "train")
@@ -69,7 +74,9 @@ def given_datasets(settings: TrainSettings) -> list[tuple[Path, float | None]]:
     given = [_with_share(text) for text in settings.data]
     shares = [share for _, share in given if share is not None]
     if shares and (len(shares) < len(given) or abs(sum(shares) - 1) > 1e-6):
-        raise TrainError(f"--data {' '.join(settings.data)}: give every dataset a share, together 1")
+        raise TrainError(
+            f"--data {' '.join(settings.data)}: give every dataset a share, together 1"
+        )
     return given
 
 
@@ -79,14 +86,17 @@ def _with_share(text: str) -> tuple[Path, float | None]:
 
 
 def _dataset(folder: Path, validation_percent: int, without: frozenset[str]) -> pl.DataFrame:
-    """Both splits of a dataset; where it holds no case out, some are held out here by a hash of the case."""
+    """Both splits of a dataset; where it holds no case out, some are held out here by a hash of the
+    case."""
     folder = _folder(folder)
     if not (folder / "train.parquet").is_file():
         raise TrainError(
             f"{folder} is no dataset: there is no train.parquet; `medaction distill` and `medaction export` write one"
         )
     parts = [_part(folder / f"{split}.parquet", split) for split in ("train", "validation")]
-    frame = pl.concat([part for part in parts if part is not None]).with_columns(dataset=pl.lit(str(folder)))
+    frame = pl.concat([part for part in parts if part is not None]).with_columns(
+        dataset=pl.lit(str(folder))
+    )
     if frame.is_empty():
         raise TrainError(f"{folder} is empty: see the run's summary.md for why no turn was kept")
     marked = sorted(EVALUATION_ONLY.intersection(frame["source"].unique()))
@@ -104,7 +114,11 @@ def _dataset(folder: Path, validation_percent: int, without: frozenset[str]) -> 
 def _refuse_contaminated(folder: Path, cases: set[str]) -> None:
     """Cases that `medaction contamination` found in a benchmark stand in the dataset's manifest."""
     manifest = folder / "manifest.json"
-    noted = json.loads(manifest.read_text(encoding="utf-8")).get("contaminated", {}) if manifest.is_file() else {}
+    noted = (
+        json.loads(manifest.read_text(encoding="utf-8")).get("contaminated", {})
+        if manifest.is_file()
+        else {}
+    )
     for benchmark, marked in noted.items():
         if found := sorted(cases.intersection(marked)):
             raise TrainError(
@@ -123,9 +137,13 @@ def _part(file: Path, split: str) -> pl.DataFrame | None:
     try:
         frame = pl.read_parquet(file)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise TrainError(f"{file} cannot be read ({error}): write the dataset again with `medaction export`") from error
+        raise TrainError(
+            f"{file} cannot be read ({error}): write the dataset again with `medaction export`"
+        ) from error
     if missing := [name for name in COLUMNS if name not in frame.columns]:
-        raise TrainError(f"{file} lacks the columns {', '.join(missing)}: write the dataset again with `medaction export`")
+        raise TrainError(
+            f"{file} lacks the columns {', '.join(missing)}: write the dataset again with `medaction export`"
+        )
     thinking = pl.col("thinking") if "thinking" in frame.columns else pl.lit("")
     return frame.select(*COLUMNS, thinking.alias("thinking"), pl.lit(split).alias("split"))
 
@@ -134,17 +152,20 @@ def _chosen(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:
     for column, wanted in (("teacher", settings.teachers), ("style", settings.styles)):
         there = frame[column].unique()
         if unknown := sorted(set(wanted) - set(there)):
-            raise TrainError(f"no record of the {column} {', '.join(unknown)}: there are {', '.join(sorted(there))}")
+            raise TrainError(
+                f"no record of the {column} {', '.join(unknown)}: there are {', '.join(sorted(there))}"
+            )
         if wanted:
             frame = frame.filter(pl.col(column).is_in(wanted))
     return frame.filter(~pl.col("case_id").is_in(settings.without))
 
 
 def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
-    """The training records that the scale and the datasets' shares take, and the held-out ones that are looked at.
+    """The training records that the scale and the datasets' shares take, and the held-out ones that
+    are looked at.
 
-    Which these are depends on the records' ids and the seed alone, so a smaller number is a subset of a larger one.
-    Raises TrainError when there are fewer than asked for.
+    Which these are depends on the records' ids and the seed alone, so a smaller number is a subset
+    of a larger one. Raises TrainError when there are fewer than asked for.
     """
     given = given_datasets(settings)
     drawn = _drawn(prepared.train, settings.seed)
@@ -156,17 +177,26 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
             )
         taken = drawn[:wanted]
     else:
-        by_dataset = [[sample for sample in drawn if sample.dataset == str(_folder(folder))] for folder, _ in given]
+        by_dataset = [
+            [sample for sample in drawn if sample.dataset == str(_folder(folder))]
+            for folder, _ in given
+        ]
         shares = [share or 0.0 for _, share in given]
-        total = settings.scale or int(min(len(of) / share for of, share in zip(by_dataset, shares, strict=True) if share))
+        total = settings.scale or int(
+            min(len(of) / share for of, share in zip(by_dataset, shares, strict=True) if share)
+        )
         taken = []
         for (folder, share), of in zip(given, by_dataset, strict=True):
             want = round(total * (share or 0))
             if len(of) < want:
-                raise TrainError(f"{folder} has {len(of)} training records, its share is {want}: lower --scale or its share")
+                raise TrainError(
+                    f"{folder} has {len(of)} training records, its share is {want}: lower --scale or its share"
+                )
             taken += of[:want]
     held_out = _drawn(prepared.validation, settings.seed)[: settings.validation_records]
-    return Prepared(tuple(sorted(taken, key=_id)), tuple(sorted(held_out, key=_id)), prepared.overlong)
+    return Prepared(
+        tuple(sorted(taken, key=_id)), tuple(sorted(held_out, key=_id)), prepared.overlong
+    )
 
 
 def _id(sample: "Sample") -> str:
@@ -174,14 +204,18 @@ def _id(sample: "Sample") -> str:
 
 
 def _drawn(samples: Sequence["Sample"], seed: int) -> list["Sample"]:
-    return sorted(samples, key=lambda sample: hashlib.sha256(f"{seed}/{sample.id}".encode()).digest())
+    return sorted(
+        samples, key=lambda sample: hashlib.sha256(f"{seed}/{sample.id}".encode()).digest()
+    )
 
 
 class Renderer:
-    """Messages -> token ids with the place where the reply begins, by the tokenizer's own chat template.
+    """Messages -> token ids with the place where the reply begins, by the tokenizer's own chat
+    template.
 
-    The prompt is what the template renders before an assistant's turn, tokenized by itself, as it will be when the model is served; the
-    target is what the template adds for the reply, to its end mark. Raises TrainError when the template leaves no such cut.
+    The prompt is what the template renders before an assistant's turn, tokenized by itself, as it
+    will be when the model is served; the target is what the template adds for the reply, to its end
+    mark. Raises TrainError when the template leaves no such cut.
     """
 
     def __init__(self, tokenizer: Any):
@@ -192,7 +226,9 @@ class Renderer:
         self.tokenizer = tokenizer
         self.special = set(tokenizer.all_special_ids)
 
-    def __call__(self, messages: Sequence[dict[str, str]], thinking: str = "") -> tuple[tuple[int, ...], int]:
+    def __call__(
+        self, messages: Sequence[dict[str, str]], thinking: str = ""
+    ) -> tuple[tuple[int, ...], int]:
         """(token ids, where the reply begins)."""
         prompt, target = self.texts(messages, thinking)
         before = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
@@ -205,20 +241,32 @@ class Renderer:
         return (*before, *reply), len(before)
 
     def texts(self, messages: Sequence[dict[str, str]], thinking: str = "") -> tuple[str, str]:
-        """(prompt, target) as text. With `thinking`, the target begins with it, between <think> and </think>."""
+        """(prompt, target) as text. With `thinking`, the target begins with it, between <think> and
+        </think>."""
         *asked, reply = messages
         if reply["role"] != "assistant" or not reply["content"].strip():
             raise TrainError(
                 "the last message is no assistant's reply, so there is no target: write the dataset again with `medaction export`"
             )
-        content = f"<think>\n{thinking}\n</think>\n\n{reply['content']}" if thinking else reply["content"]
-        prompt = self.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-        whole = self.tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": content}], tokenize=False)
+        content = (
+            f"<think>\n{thinking}\n</think>\n\n{reply['content']}" if thinking else reply["content"]
+        )
+        prompt = self.tokenizer.apply_chat_template(
+            asked, tokenize=False, add_generation_prompt=True
+        )
+        whole = self.tokenizer.apply_chat_template(
+            [*asked, {"role": "assistant", "content": content}], tokenize=False
+        )
         body = reply["content"].strip()
         if not whole.startswith(prompt):
-            # A template that opens <think> for the model, and leaves thinking out of what it renders afterwards.
+            # A template that opens <think> for the model, and leaves thinking out of what it
+            # renders afterwards.
             opened = re.search(r"<think>\s*$", prompt)
-            if opened is None or not whole.startswith(prompt[: opened.start()]) or body not in whole[opened.start() :]:
+            if (
+                opened is None
+                or not whole.startswith(prompt[: opened.start()])
+                or body not in whole[opened.start() :]
+            ):
                 raise TrainError(
                     "the chat template renders the prompt differently once the reply follows, so the reply's tokens cannot be told from"
                     " the prompt's and cannot be masked: take a base model whose template only appends"
@@ -235,14 +283,16 @@ class Renderer:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Samples in their order, and the records left out because they are longer than allowed: (id, tokens)."""
+    """Samples in their order, and the records left out because they are longer than allowed: (id,
+    tokens)."""
 
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
     overlong: tuple[tuple[str, int], ...]
 
     def report(self) -> dict[str, Any]:
-        """Lengths in tokens (prompt, target, record), the share of tokens that the loss is on, and what was left out."""
+        """Lengths in tokens (prompt, target, record), the share of tokens that the loss is on, and
+        what was left out."""
         train = self.train
         total = sum(len(sample.tokens) for sample in train)
         return {
@@ -256,8 +306,14 @@ class Prepared:
             "prompt": _quantiles(sample.prompt for sample in train),
             "target": _quantiles(sample.targets for sample in train),
             "record": _quantiles(len(sample.tokens) for sample in train),
-            "teachers": {name: sum(sample.teacher == name for sample in train) for name in sorted({s.teacher for s in train})},
-            "styles": {name: sum(sample.style == name for sample in train) for name in sorted({s.style for s in train})},
+            "teachers": {
+                name: sum(sample.teacher == name for sample in train)
+                for name in sorted({s.teacher for s in train})
+            },
+            "styles": {
+                name: sum(sample.style == name for sample in train)
+                for name in sorted({s.style for s in train})
+            },
         }
 
 
@@ -267,7 +323,8 @@ def _quantiles(lengths: Iterable[int]) -> dict[str, int]:
 
 
 def prepare(frame: pl.DataFrame, renderer: Renderer, max_length: int) -> Prepared:
-    """Render and tokenize every record. Raises TrainError naming the record; and when no training record is short enough."""
+    """Render and tokenize every record. Raises TrainError naming the record; and when no training
+    record is short enough."""
     parts: dict[str, list[Sample]] = {"train": [], "validation": []}
     overlong: list[tuple[str, int]] = []
     for record in frame.sort("id").iter_rows(named=True):
@@ -282,13 +339,18 @@ def prepare(frame: pl.DataFrame, renderer: Renderer, max_length: int) -> Prepare
             parts[record["split"]].append(Sample(**told, tokens=tokens, prompt=prompt))
     if not parts["train"]:
         shortest = min(length for _, length in overlong)
-        raise TrainError(f"every record is longer than --max-length {max_length}: the shortest has {shortest} tokens")
+        raise TrainError(
+            f"every record is longer than --max-length {max_length}: the shortest has {shortest} tokens"
+        )
     return Prepared(tuple(parts["train"]), tuple(parts["validation"]), tuple(overlong))
 
 
 def write_samples(prepared: Prepared, file: Path) -> None:
-    """The samples as one parquet file, which the training processes read; it appears whole or not at all."""
-    rows = [(split, sample) for split in ("train", "validation") for sample in getattr(prepared, split)]
+    """The samples as one parquet file, which the training processes read; it appears whole or not
+    at all."""
+    rows = [
+        (split, sample) for split in ("train", "validation") for sample in getattr(prepared, split)
+    ]
     frame = pl.DataFrame(
         {
             "split": [split for split, _ in rows],
@@ -298,7 +360,9 @@ def write_samples(prepared: Prepared, file: Path) -> None:
             "style": [sample.style for _, sample in rows],
             "dataset": [sample.dataset for _, sample in rows],
             "prompt": [sample.prompt for _, sample in rows],
-            "tokens": pl.Series([list(sample.tokens) for _, sample in rows], dtype=pl.List(pl.Int32)),
+            "tokens": pl.Series(
+                [list(sample.tokens) for _, sample in rows], dtype=pl.List(pl.Int32)
+            ),
         }
     )
     building = file.with_suffix(".building")
@@ -311,5 +375,7 @@ def read_samples(file: Path) -> Prepared:
     parts: dict[str, list[Sample]] = {"train": [], "validation": []}
     for row in pl.read_parquet(file).iter_rows(named=True):
         told = {name: row[name] for name in ("id", "case_id", "teacher", "style", "dataset")}
-        parts[row["split"]].append(Sample(**told, tokens=tuple(row["tokens"]), prompt=row["prompt"]))
+        parts[row["split"]].append(
+            Sample(**told, tokens=tuple(row["tokens"]), prompt=row["prompt"])
+        )
     return Prepared(tuple(parts["train"]), tuple(parts["validation"]), ())

@@ -4,15 +4,16 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.base import Base
-from training.settings import TrainError, TrainSettings
+from medaction.training.base import Base
+from medaction.training.settings import TrainError, TrainSettings
 
 GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Bytes: on disk in all, a process's memory for weights, gradients and optimizer, and its activations and logits (roughly)."""
+    """Bytes: on disk in all, a process's memory for weights, gradients and optimizer, and its
+    activations and logits (roughly)."""
 
     disk: int
     checkpoint: int
@@ -20,13 +21,17 @@ class Needs:
     activations: int
 
 
-def needs(base: Base, settings: TrainSettings, processes: int, bf16: bool, target_share: float) -> Needs | None:
+def needs(
+    base: Base, settings: TrainSettings, processes: int, bf16: bool, target_share: float
+) -> Needs | None:
     """None where the base model's size is not known yet.
 
-    State (mixed precision with AdamW): 12 bytes a parameter for fp32 weights and two moments, 4 for gradients (2 in bf16), and 2 for
-    bf16 weights; ZeRO 1 shares the first among processes, 2 the gradients too, 3 everything. Only adapters have the first two
-    under LoRA: about 2 x rank / hidden of the weights. Activations: about 34 numbers of the hidden size a token and layer, 1 with
-    checkpointing plus one layer's; logits and their gradient in fp32 for the target tokens of a row.
+    State (mixed precision with AdamW): 12 bytes a parameter for fp32 weights and two moments, 4 for
+    gradients (2 in bf16), and 2 for bf16 weights; ZeRO 1 shares the first among processes, 2 the
+    gradients too, 3 everything. Only adapters have the first two under LoRA: about 2 x rank /
+    hidden of the weights. Activations: about 34 numbers of the hidden size a token and layer, 1
+    with checkpointing plus one layer's; logits and their gradient in fp32 for the target tokens of
+    a row.
     """
     if base.parameters is None:
         return None
@@ -36,16 +41,25 @@ def needs(base: Base, settings: TrainSettings, processes: int, bf16: bool, targe
     wide = 2 if bf16 else 4
     shared = dict.fromkeys(range(settings.zero + 1), processes)
     master = 12 * trained if bf16 or settings.method == "lora" else 8 * trained
-    state = master // shared.get(1, 1) + wide * trained // shared.get(2, 1) + wide * base.parameters // shared.get(3, 1)
+    state = (
+        master // shared.get(1, 1)
+        + wide * trained // shared.get(2, 1)
+        + wide * base.parameters // shared.get(3, 1)
+    )
     layers = 1 + 34 / max(base.layers, 1) if settings.gradient_checkpointing else 34
     activations = int(wide * settings.row * base.hidden * base.layers * layers)
     activations += int(8 * settings.row * target_share * base.vocabulary)
     checkpoint = wide * (trained if settings.method == "lora" else base.parameters) + 12 * trained
-    # While a checkpoint is written, the one that it replaces is still there; the model itself comes at the end.
-    return Needs((settings.keep + 1) * checkpoint + wide * base.parameters, checkpoint, state, activations)
+    # While a checkpoint is written, the one that it replaces is still there; the model itself comes
+    # at the end.
+    return Needs(
+        (settings.keep + 1) * checkpoint + wide * base.parameters, checkpoint, state, activations
+    )
 
 
-def check(found: Needs, settings: TrainSettings, processes: int, device_memory: int, device: str) -> None:
+def check(
+    found: Needs, settings: TrainSettings, processes: int, device_memory: int, device: str
+) -> None:
     """Raises TrainError with the remedy when the disk or the memory cannot hold the run."""
     free = shutil.disk_usage(_existing(settings.out)).free
     if found.disk > free:

@@ -1,6 +1,8 @@
-"""From settings to running processes: check and prepare, start, watch, and what to do when they end.
+"""From settings to running processes: check and prepare, start, watch, and what to do when they
+end.
 
-`prepare` and `fit` are the two halves that the flow retries apart: a fit that died goes on from its newest whole checkpoint.
+`prepare` and `fit` are the two halves that the flow retries apart: a fit that died goes on from its
+  newest whole checkpoint.
 """
 
 import fcntl
@@ -19,11 +21,11 @@ from typing import Any
 import psutil
 from huggingface_hub.errors import HfHubHTTPError
 
-from training import estimate
-from training.base import resolve
-from training.checkpoints import REFUSAL, TRAINED, drop_torn_checkpoints
-from training.data import Renderer, prepare, read_datasets, thinned, write_samples
-from training.settings import ProcessDied, TrainError, TrainSettings
+from medaction.training import estimate
+from medaction.training.base import resolve
+from medaction.training.checkpoints import REFUSAL, TRAINED, drop_torn_checkpoints
+from medaction.training.data import Renderer, prepare, read_datasets, thinned, write_samples
+from medaction.training.settings import ProcessDied, TrainError, TrainSettings
 
 LAST_WORDS = 3000
 
@@ -36,7 +38,9 @@ def lock(out: Path, node_rank: int) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise TrainError(f"{out} is being trained by another process: wait for it, or take another --out") from None
+            raise TrainError(
+                f"{out} is being trained by another process: wait for it, or take another --out"
+            ) from None
         yield
 
 
@@ -51,14 +55,18 @@ def devices() -> tuple[str, int, int]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = len(free) if visible is None else len([one for one in visible.split(",") if one])
     return (
-        ("gpu", count, min(free)) if told.returncode == 0 and free and count else ("cpu", 1, psutil.virtual_memory().available)
+        ("gpu", count, min(free))
+        if told.returncode == 0 and free and count
+        else ("cpu", 1, psutil.virtual_memory().available)
     )
 
 
 def prepare_run(settings: TrainSettings) -> dict[str, Any]:
-    """Check everything, tokenize, write `samples.parquet` and `job.json`; returns the report, which `report.json` holds too.
+    """Check everything, tokenize, write `samples.parquet` and `job.json`; returns the report, which
+    `report.json` holds too.
 
-    Raises TrainError with the remedy: data, base model, template, disk, memory, or a folder that holds another run.
+    Raises TrainError with the remedy: data, base model, template, disk, memory, or a folder that
+    holds another run.
     """
     from transformers import AutoTokenizer
 
@@ -70,7 +78,9 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
     except (OSError, ValueError, HfHubHTTPError) as error:
-        raise TrainError(f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})") from error
+        raise TrainError(
+            f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})"
+        ) from error
     prepared = thinned(prepare(frame, Renderer(tokenizer), settings.max_length), settings)
     kind, count, memory = devices()
     processes = (settings.processes or count) * settings.nodes
@@ -105,29 +115,34 @@ def _digest(file: Path) -> str:
 
 
 def _same_run(out: Path, settings: TrainSettings, data_version: str, processes: int) -> None:
-    """Raises TrainError when checkpoints in `out` were made with other settings or data, or sharded for other processes.
+    """Raises TrainError when checkpoints in `out` were made with other settings or data, or sharded
+    for other processes.
 
     What another run without checkpoints left is forgotten.
     """
     if not (out / "job.json").is_file():
         return
     before = json.loads((out / "job.json").read_text())
-    old = TrainSettings.model_validate(before["settings"]).decides() | {"data version": before["data_version"]}
+    old = TrainSettings.model_validate(before["settings"]).decides() | {
+        "data version": before["data_version"]
+    }
     new = settings.decides() | {"data version": data_version}
     if settings.zero:
         old["processes"], new["processes"] = before["processes"], processes
     changed = [name for name in new if old[name] != new[name]]
     if changed and any((out / "checkpoints").glob("checkpoint-*")):
         told = ", ".join(f"{name} was {old[name]}, is {new[name]}" for name in changed)
-        raise TrainError(f"{out} holds checkpoints of another run ({told}): take another --out, or the settings of that run")
+        raise TrainError(
+            f"{out} holds checkpoints of another run ({told}): take another --out, or the settings of that run"
+        )
     if changed:
         for left in (TRAINED, "log.jsonl"):
             (out / left).unlink(missing_ok=True)
 
 
 def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None:
-    """Start the training processes and wait; every new line of the log goes to `tell`. Goes on from the newest whole checkpoint;
-    what is trained to the end is left alone.
+    """Start the training processes and wait; every new line of the log goes to `tell`. Goes on from
+    the newest whole checkpoint; what is trained to the end is left alone.
 
     Raises TrainError: what a process refused. Raises ProcessDied with its last words when it died.
     """
@@ -140,9 +155,16 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
     if settings.node_rank == 0:
         drop_torn_checkpoints(out)
     if settings.launcher == "ray":
-        command = [sys.executable, "-m", "training.ray_run", str(out), str(processes), kind]
+        command = [
+            sys.executable,
+            "-m",
+            "medaction.tasks.ray_training",
+            str(out),
+            str(processes),
+            kind,
+        ]
     elif processes * settings.nodes == 1:
-        command = [sys.executable, "-m", "training.run", str(out)]
+        command = [sys.executable, "-m", "medaction.training.run", str(out)]
     else:
         host, _, port = settings.rendezvous.partition(":")
         where = [
@@ -165,17 +187,23 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             "--nproc-per-node",
             str(processes),
             "-m",
-            "training.run",
+            "medaction.training.run",
             str(out),
         ]
     log = out / f"processes-{settings.node_rank}.txt"
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
-    environment = {"OMP_NUM_THREADS": str(threads), "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"} | os.environ
+    environment = {
+        "OMP_NUM_THREADS": str(threads),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+    } | os.environ
     environment["MEDACTION_RUN_PID"] = str(os.getpid())
     lines = _Tail(out / "log.jsonl")
     with log.open("ab") as words:
         started = words.tell()
-        running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=environment)
+        running = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=environment
+        )
         try:
             while running.poll() is None:
                 time.sleep(0.5)

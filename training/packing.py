@@ -1,10 +1,12 @@
 """Rows: the records of a step, packed without padding and without seeing each other.
 
-A step takes exactly `batch` records, whatever the number of processes; its loss is the mean over their target tokens. They are shared
-out over processes x rows so that all rows are about equally long, so neither the packing nor the machine changes what is learnt.
+A step takes exactly `batch` records, whatever the number of processes; its loss is the mean over
+their target tokens. They are shared out over processes x rows so that all rows are about equally
+long, so neither the packing nor the machine changes what is learnt.
 
-All records begin with the same system prompt. A row holds such a common beginning once, and every record of the row attends to it:
-the numbers are the same as if each record had its own, for about a third less work.
+All records begin with the same system prompt. A row holds such a common beginning once, and every
+record of the row attends to it: the numbers are the same as if each record had its own, for about a
+third less work.
 """
 
 import random
@@ -14,13 +16,14 @@ from typing import Any
 
 import torch
 
-from training.data import Sample
-from training.settings import TrainError
+from medaction.training.data import Sample
+from medaction.training.settings import TrainError
 
 PER_SEQUENCE = "per_sequence"
 
 Row = tuple[int, ...]
-"""Indices of the samples in a row. An empty one keeps a process busy with nothing to learn (see `tensors`)."""
+"""Indices of the samples in a row. An empty one keeps a process busy with nothing to learn (see
+`tensors`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +37,33 @@ class Plan:
 
 
 def shared_prefix(samples: Sequence[Sample]) -> int:
-    """Tokens that all samples begin with, as long as they belong to the prompt of each; the last one before a target is left out."""
+    """Tokens that all samples begin with, as long as they belong to the prompt of each; the last
+    one before a target is left out."""
     first, last = min(sample.tokens for sample in samples), max(sample.tokens for sample in samples)
     limit = min(sample.prompt for sample in samples) - 1
     return next((place for place in range(limit) if first[place] != last[place]), limit)
 
 
 def plan(
-    samples: Sequence[Sample], batch: int, epochs: int, processes: int, row_tokens: int, seed: int, prefix: int = 0
+    samples: Sequence[Sample],
+    batch: int,
+    epochs: int,
+    processes: int,
+    row_tokens: int,
+    seed: int,
+    prefix: int = 0,
 ) -> Plan:
-    """Rows of all epochs, each epoch in an order of its own. The last step of an epoch takes what is left.
+    """Rows of all epochs, each epoch in an order of its own. The last step of an epoch takes what
+    is left.
 
-    `prefix` tokens at the beginning of every sample stand in a row once. The fewest rows a process are taken for which none is
-    longer than `row_tokens`.
-    Raises TrainError when there are more processes than records in a step.
+    `prefix` tokens at the beginning of every sample stand in a row once. The fewest rows a process
+    are taken for which none is longer than `row_tokens`. Raises TrainError when there are more
+    processes than records in a step.
     """
     if processes > batch:
-        raise TrainError(f"{processes} processes share a batch of {batch} records: raise --batch or lower --processes")
+        raise TrainError(
+            f"{processes} processes share a batch of {batch} records: raise --batch or lower --processes"
+        )
     lengths = [len(sample.tokens) - prefix for sample in samples]
     batches: list[list[int]] = []
     for epoch in range(epochs):
@@ -60,13 +73,18 @@ def plan(
     accumulation = 1
     while True:
         steps = [balanced(indices, lengths, processes * accumulation) for indices in batches]
-        if all(prefix + sum(lengths[index] for index in row) <= row_tokens for step in steps for row in step):
+        if all(
+            prefix + sum(lengths[index] for index in row) <= row_tokens
+            for step in steps
+            for row in step
+        ):
             return Plan(tuple(steps), accumulation, -(-len(lengths) // batch))
         accumulation += 1
 
 
 def balanced(indices: Sequence[int], lengths: Sequence[int], rows: int) -> tuple[Row, ...]:
-    """The indices shared out over `rows` rows of about the same length: longest first, each to the shortest row so far."""
+    """The indices shared out over `rows` rows of about the same length: longest first, each to the
+    shortest row so far."""
     filled: list[list[int]] = [[] for _ in range(rows)]
     totals = [0] * rows
     for index in sorted(indices, key=lambda index: (-lengths[index], index)):
@@ -76,8 +94,11 @@ def balanced(indices: Sequence[int], lengths: Sequence[int], rows: int) -> tuple
     return tuple(tuple(row) for row in filled)
 
 
-def packed(samples: Sequence[Sample], row_tokens: int, multiple: int, prefix: int = 0) -> tuple[Row, ...]:
-    """All samples in rows of at most `row_tokens` (for evaluation); the number of rows is a multiple of `multiple`."""
+def packed(
+    samples: Sequence[Sample], row_tokens: int, multiple: int, prefix: int = 0
+) -> tuple[Row, ...]:
+    """All samples in rows of at most `row_tokens` (for evaluation); the number of rows is a
+    multiple of `multiple`."""
     rows: list[list[int]] = []
     length = row_tokens + 1
     for index, sample in enumerate(samples):
@@ -92,22 +113,39 @@ def packed(samples: Sequence[Sample], row_tokens: int, multiple: int, prefix: in
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How rows are laid out: for which attention, and how many tokens at their beginning belong to all of their records."""
+    """How rows are laid out: for which attention, and how many tokens at their beginning belong to
+    all of their records."""
 
     attention: str
     prefix: int = 0
 
 
 class Rows(torch.utils.data.Dataset):
-    """Rows as tensors. `step_targets[i]` is the number of target tokens of the whole step that row i belongs to."""
+    """Rows as tensors. `step_targets[i]` is the number of target tokens of the whole step that row
+    i belongs to."""
 
-    def __init__(self, samples: Sequence[Sample], rows: Sequence[Row], step_targets: Sequence[int], layout: Layout):
-        self.samples, self.rows, self.step_targets, self.layout = samples, rows, step_targets, layout
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        rows: Sequence[Row],
+        step_targets: Sequence[int],
+        layout: Layout,
+    ):
+        self.samples, self.rows, self.step_targets, self.layout = (
+            samples,
+            rows,
+            step_targets,
+            layout,
+        )
 
     @classmethod
     def of(cls, samples: Sequence[Sample], planned: Plan, layout: Layout) -> "Rows":
         rows = [row for step in planned.steps for row in step]
-        targets = [sum(samples[index].targets for row in step for index in row) for step in planned.steps for _ in step]
+        targets = [
+            sum(samples[index].targets for row in step for index in row)
+            for step in planned.steps
+            for _ in step
+        ]
         return cls(samples, rows, targets, layout)
 
     def __len__(self) -> int:
@@ -118,16 +156,19 @@ class Rows(torch.utils.data.Dataset):
         idle = not chosen
         if idle:
             chosen = [min(self.samples, key=lambda sample: len(sample.tokens))]
-        return tensors(chosen, self.layout, learn=not idle) | {"step_targets": self.step_targets[number]}
+        return tensors(chosen, self.layout, learn=not idle) | {
+            "step_targets": self.step_targets[number]
+        }
 
 
 def tensors(samples: Sequence[Sample], layout: Layout, learn: bool = True) -> dict[str, Any]:
-    """One row, without padding: `input_ids` and `position_ids` (1 x tokens; positions start anew with each sample, after the common
-    beginning), the places whose next token is a target (`logits_to_keep`) with those tokens (`targets`), and where samples
-    begin, as the attention wants it.
+    """One row, without padding: `input_ids` and `position_ids` (1 x tokens; positions start anew
+    with each sample, after the common beginning), the places whose next token is a target
+    (`logits_to_keep`) with those tokens (`targets`), and where samples begin, as the attention
+    wants it.
 
-    Logits are computed at these places only: with a large vocabulary they are the largest tensor of a step.
-    `learn=False` masks the targets.
+    Logits are computed at these places only: with a large vocabulary they are the largest tensor of
+    a step. `learn=False` masks the targets.
     """
     prefix = layout.prefix
     tokens, positions = list(samples[0].tokens[:prefix]), list(range(prefix))
@@ -150,13 +191,19 @@ def tensors(samples: Sequence[Sample], layout: Layout, learn: bool = True) -> di
         return row | {"sequence_lengths": tuple(lengths), "shared_prefix": prefix}
     if layout.attention == "flash_attention_2":
         ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-        return row | {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": max(lengths), "max_length_k": max(lengths)}
+        return row | {
+            "cu_seq_lens_q": ends,
+            "cu_seq_lens_k": ends,
+            "max_length_q": max(lengths),
+            "max_length_k": max(lengths),
+        }
     return row  # transformers tells samples apart by positions that start anew
 
 
 def register_attention() -> None:
-    """Make 'per_sequence' known to transformers: causal attention within each sample of a row, one sample after the other, each with
-    the common beginning before it. Nothing is spent on pairs of tokens in different samples, and no mask is built."""
+    """Make 'per_sequence' known to transformers: causal attention within each sample of a row, one
+    sample after the other, each with the common beginning before it. Nothing is spent on pairs of
+    tokens in different samples, and no mask is built."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(PER_SEQUENCE, _per_sequence)
@@ -174,9 +221,12 @@ def _per_sequence(
     shared_prefix: int = 0,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """query, key, value: 1 x heads x tokens x head size, keys and values with fewer heads where these are shared."""
+    """query, key, value: 1 x heads x tokens x head size, keys and values with fewer heads where
+    these are shared."""
     if others.get("sliding_window") or others.get("softcap"):
-        raise TrainError("this model's attention has a window or a cap: train it with --attention sdpa or flash_attention_2")
+        raise TrainError(
+            "this model's attention has a window or a cap: train it with --attention sdpa or flash_attention_2"
+        )
 
     def attend(parts: Sequence[torch.Tensor]) -> torch.Tensor:
         grouped = query.shape[1] != key.shape[1]
@@ -185,9 +235,16 @@ def _per_sequence(
         )
 
     lengths = sequence_lengths or (query.shape[2] - shared_prefix,)
-    beginnings, *rest = zip(*(whole.split([shared_prefix, *lengths], dim=2) for whole in (query, key, value)), strict=True)
+    beginnings, *rest = zip(
+        *(whole.split([shared_prefix, *lengths], dim=2) for whole in (query, key, value)),
+        strict=True,
+    )
     outputs = [attend(beginnings)] if shared_prefix else []
     for parts in rest:
-        joined = tuple(torch.cat(pair, dim=2) for pair in zip(beginnings, parts, strict=True)) if shared_prefix else parts
+        joined = (
+            tuple(torch.cat(pair, dim=2) for pair in zip(beginnings, parts, strict=True))
+            if shared_prefix
+            else parts
+        )
         outputs.append(attend(joined)[:, :, shared_prefix:])
     return torch.cat(outputs, dim=2).transpose(1, 2), None

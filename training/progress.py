@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from training.data import Sample
-from training.settings import TrainError
+from medaction.training.data import Sample
+from medaction.training.settings import TrainError
 
 BF16_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12}
 """Dense bf16 operations a second that the makers state; other devices are measured (see `peak`)."""
 
 
 def peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second that a process's device is capable of: the maker's number, or a matrix product measured now."""
+    """Operations a second that a process's device is capable of: the maker's number, or a matrix
+    product measured now."""
     if device.type == "cuda" and dtype == torch.bfloat16:
         for name, stated in BF16_PEAKS.items():
             if name in torch.cuda.get_device_name(device):
@@ -37,7 +38,8 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def memory(device: torch.device) -> int:
-    """The most bytes that this process has held so far: on the GPU, or without one of the machine's memory."""
+    """The most bytes that this process has held so far: on the GPU, or without one of the machine's
+    memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -45,7 +47,8 @@ def memory(device: torch.device) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Parameters in products with every token (without embeddings), those of the head, layers, hidden size."""
+    """Parameters in products with every token (without embeddings), those of the head, layers,
+    hidden size."""
 
     body: int
     head: int
@@ -55,21 +58,30 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a step takes: its records' tokens and targets, and the operations that are really done for them."""
+    """What a step takes: its records' tokens and targets, and the operations that are really done
+    for them."""
 
     tokens: int
     targets: int
     operations: float
 
     @classmethod
-    def of(cls, step: Sequence[Sequence[int]], samples: Sequence[Sample], prefix: int, shape: Shape) -> "Work":
-        """A forward and backward pass is 6 operations a parameter and token, at the head only for targets, and
-        6 x layers x hidden x length^2 for causal attention. Tokens that a row's records share count once; recomputation
-        (gradient checkpointing) does not count."""
+    def of(
+        cls, step: Sequence[Sequence[int]], samples: Sequence[Sample], prefix: int, shape: Shape
+    ) -> "Work":
+        """A forward and backward pass is 6 operations a parameter and token, at the head only for
+        targets, and 6 x layers x hidden x length^2 for causal attention. Tokens that a row's
+        records share count once; recomputation (gradient checkpointing) does not count."""
         chosen = [samples[index] for row in step for index in row]
         targets = sum(sample.targets for sample in chosen)
-        computed = sum(prefix + sum(len(samples[index].tokens) - prefix for index in row) for row in step if row)
-        attention = 6 * shape.layers * shape.hidden * sum(len(sample.tokens) ** 2 for sample in chosen)
+        computed = sum(
+            prefix + sum(len(samples[index].tokens) - prefix for index in row)
+            for row in step
+            if row
+        )
+        attention = (
+            6 * shape.layers * shape.hidden * sum(len(sample.tokens) ** 2 for sample in chosen)
+        )
         done = 6 * shape.body * computed + 6 * shape.head * targets + attention
         return cls(sum(len(sample.tokens) for sample in chosen), targets, float(done))
 
@@ -88,7 +100,14 @@ class Progress(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         self.spent.append(time.perf_counter() - self.started)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **others: Any) -> None:
+    def on_log(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        logs: dict[str, float] | None = None,
+        **others: Any,
+    ) -> None:
         logs = logs or {}
         if "loss" in logs and not math.isfinite(logs["loss"]):
             raise TrainError(

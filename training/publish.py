@@ -1,4 +1,5 @@
-"""The trained model as a folder that others can load: safetensors, tokenizer, chat template, and a card with data, settings and curves."""
+"""The trained model as a folder that others can load: safetensors, tokenizer, chat template, and a
+card with data, settings and curves."""
 
 import json
 import shutil
@@ -7,15 +8,18 @@ from typing import Any
 
 import jinja2
 
-from training.base import resolve
-from training.curves import draw, read_log
-from training.settings import TrainError, TrainSettings
+from medaction.training.base import resolve
+from medaction.training.curves import draw, read_log
+from medaction.training.settings import TrainError, TrainSettings
 
 CARD = Path(__file__).with_name("model_card.md.j2")
 
 
-def publish(settings: TrainSettings, report: dict[str, Any], versions: dict[str, str]) -> dict[str, Any]:
-    """Write OUT/model from what the processes saved (adapters are merged and kept in OUT/adapter too); returns the run's results.
+def publish(
+    settings: TrainSettings, report: dict[str, Any], versions: dict[str, str]
+) -> dict[str, Any]:
+    """Write OUT/model from what the processes saved (adapters are merged and kept in OUT/adapter
+    too); returns the run's results.
 
     The folder appears whole or not at all. Raises TrainError when the saved weights are not whole.
     """
@@ -35,14 +39,19 @@ def publish(settings: TrainSettings, report: dict[str, Any], versions: dict[str,
         report["parameters"],
         _untied(report, saved.vocabulary, saved.hidden),
     ):
-        raise TrainError(f"{building} holds {saved.parameters} parameters, the base model {report['parameters']}: train again")
+        raise TrainError(
+            f"{building} holds {saved.parameters} parameters, the base model {report['parameters']}: train again"
+        )
     config = json.loads((building / "config.json").read_text())
     config["use_cache"] = True
     (building / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    # Otherwise servers that read it decode greedily, and all rollouts of a case are the same. Temperature: the paper's (appendix C).
+    # Otherwise servers that read it decode greedily, and all rollouts of a case are the same.
+    # Temperature: the paper's (appendix C).
     generation = building / "generation_config.json"
     decoding = json.loads(generation.read_text()) if generation.is_file() else {}
-    generation.write_text(json.dumps(decoding | {"do_sample": True, "temperature": 0.6}, indent=2) + "\n")
+    generation.write_text(
+        json.dumps(decoding | {"do_sample": True, "temperature": 0.6}, indent=2) + "\n"
+    )
     shutil.copy(out / "log.jsonl", building / "training_log.jsonl")
     draw(log, building / "curves.png")
     shutil.copy(building / "curves.png", out / "curves.png")
@@ -75,7 +84,9 @@ def _merged(out: Path, base: str) -> Path:
         saved.rename(adapter)
     for pickle in adapter.glob("*.bin"):
         pickle.unlink()
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        base, dtype=torch.float32, use_safetensors=True
+    )
     merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     shutil.rmtree(building, ignore_errors=True)
     merged.save_pretrained(building)
@@ -84,7 +95,8 @@ def _merged(out: Path, base: str) -> Path:
 
 
 def summarize(log: list[dict[str, Any]]) -> dict[str, Any]:
-    """Losses at both ends, and the speed over all steps. `held_out_*` are None without held-out cases."""
+    """Losses at both ends, and the speed over all steps. `held_out_*` are None without held-out
+    cases."""
     steps = [line for line in log if "loss" in line]
     held_out = [line["eval_loss"] for line in log if "eval_loss" in line]
     seconds = sum(line["seconds"] for line in steps)

@@ -1,4 +1,5 @@
-"""One training process: what torchrun or Ray start, as many as there are devices. Reads a job, trains, leaves checkpoints and the model.
+"""One training process: what torchrun or Ray start, as many as there are devices. Reads a job,
+trains, leaves checkpoints and the model.
 
 Run by hand: torchrun --nproc_per_node 2 -m training.run OUT
 """
@@ -11,18 +12,34 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Before transformers and deepspeed are imported: no look-ups on the net for local folders, no CUDA probing where there is none.
+# Before transformers and deepspeed are imported: no look-ups on the net for local folders, no CUDA
+# probing where there is none.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 from torch import distributed
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
-from training.checkpoints import COMPLETE, REFUSAL, TRAINED, newest_checkpoint
-from training.data import Sample, read_samples
-from training.packing import PER_SEQUENCE, Layout, Plan, Rows, packed, plan, register_attention, shared_prefix
-from training.progress import Progress, Shape, Work, peak
-from training.settings import TrainError, TrainSettings
+from medaction.training.checkpoints import COMPLETE, REFUSAL, TRAINED, newest_checkpoint
+from medaction.training.data import Sample, read_samples
+from medaction.training.packing import (
+    PER_SEQUENCE,
+    Layout,
+    Plan,
+    Rows,
+    packed,
+    plan,
+    register_attention,
+    shared_prefix,
+)
+from medaction.training.progress import Progress, Shape, Work, peak
+from medaction.training.settings import TrainError, TrainSettings
 
 
 def work(out: Path) -> None:
@@ -36,16 +53,31 @@ def work(out: Path) -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     prepared = read_samples(out / "samples.parquet")
     attention = _attention(settings, cuda)
-    prefix = shared_prefix((*prepared.train, *prepared.validation)) if attention == PER_SEQUENCE else 0
-    planned = plan(prepared.train, settings.batch, settings.epochs, processes, settings.row, settings.seed, prefix)
+    prefix = (
+        shared_prefix((*prepared.train, *prepared.validation)) if attention == PER_SEQUENCE else 0
+    )
+    planned = plan(
+        prepared.train,
+        settings.batch,
+        settings.epochs,
+        processes,
+        settings.row,
+        settings.seed,
+        prefix,
+    )
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
     arguments = _arguments(out, settings, planned, cuda, bf16)
 
     register_attention()
-    # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they are loaded.
+    # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they
+    # are loaded.
     dtype = torch.bfloat16 if bf16 and settings.zero else torch.float32
     model = AutoModelForCausalLM.from_pretrained(
-        job["base"], dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=False
+        job["base"],
+        dtype=dtype,
+        attn_implementation=attention,
+        use_safetensors=True,
+        trust_remote_code=False,
     )
     model.config.use_cache = False
     shape = _shape(model)
@@ -76,13 +108,16 @@ def work(out: Path) -> None:
     # On all processes: under ZeRO 3 each has a part of the weights.
     trainer.save_model(str(out / ".model.building"))
     if trainer.is_world_process_zero():
-        (out / TRAINED).write_text(json.dumps({"step": trainer.state.global_step, "attention": attention}))
+        (out / TRAINED).write_text(
+            json.dumps({"step": trainer.state.global_step, "attention": attention})
+        )
     if distributed.is_initialized():
         distributed.barrier()
 
 
 def _init_deepspeed(cuda: bool) -> None:
-    """Join the other processes in DeepSpeed's way, alone too, without compiling any extension on a CPU."""
+    """Join the other processes in DeepSpeed's way, alone too, without compiling any extension on a
+    CPU."""
     if not cuda:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     for name, alone in (
@@ -104,7 +139,11 @@ def _init_deepspeed(cuda: bool) -> None:
 
 def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
     """What DeepSpeed is told; 'auto' values are filled in from the trainer's arguments."""
-    zero: dict[str, Any] = {"stage": settings.zero, "contiguous_gradients": True, "overlap_comm": cuda}
+    zero: dict[str, Any] = {
+        "stage": settings.zero,
+        "contiguous_gradients": True,
+        "overlap_comm": cuda,
+    }
     if settings.zero == 3:
         zero["stage3_gather_16bit_weights_on_model_save"] = True
     if settings.offload != "none":
@@ -117,7 +156,13 @@ def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
         "zero_optimization": zero,
         "optimizer": {
             "type": "AdamW",
-            "params": {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto", **adam},
+            "params": {
+                "lr": "auto",
+                "betas": "auto",
+                "eps": "auto",
+                "weight_decay": "auto",
+                **adam,
+            },
         },
         "bf16": {"enabled": "auto"},
         "gradient_clipping": "auto",
@@ -130,7 +175,9 @@ def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
     return config
 
 
-def _arguments(out: Path, settings: TrainSettings, planned: Plan, cuda: bool, bf16: bool) -> TrainingArguments:
+def _arguments(
+    out: Path, settings: TrainSettings, planned: Plan, cuda: bool, bf16: bool
+) -> TrainingArguments:
     steps = len(planned.steps)
     return TrainingArguments(
         output_dir=str(out / "checkpoints"),
@@ -169,7 +216,9 @@ def _attention(settings: TrainSettings, cuda: bool) -> str:
     if settings.attention == "auto":
         return "flash_attention_2" if cuda and _installed("flash_attn") else PER_SEQUENCE
     if settings.attention == "flash_attention_2" and not (cuda and _installed("flash_attn")):
-        raise TrainError("--attention flash_attention_2 needs a GPU and the package flash-attn: leave it at auto")
+        raise TrainError(
+            "--attention flash_attention_2 needs a GPU and the package flash-attn: leave it at auto"
+        )
     return settings.attention
 
 
@@ -181,11 +230,16 @@ def _installed(package: str) -> bool:
 
 def _shape(model: Any) -> Shape:
     """ZeRO 3 leaves empty tensors, with their true size in ds_numel."""
-    sizes = {name: getattr(parameter, "ds_numel", parameter.numel()) for name, parameter in model.named_parameters()}
+    sizes = {
+        name: getattr(parameter, "ds_numel", parameter.numel())
+        for name, parameter in model.named_parameters()
+    }
     config = model.config.get_text_config()
     head = config.vocab_size * config.hidden_size
     embeddings = head * (1 if config.tie_word_embeddings else 2)
-    return Shape(sum(sizes.values()) - embeddings, head, config.num_hidden_layers, config.hidden_size)
+    return Shape(
+        sum(sizes.values()) - embeddings, head, config.num_hidden_layers, config.hidden_size
+    )
 
 
 def _with_adapters(model: Any, settings: TrainSettings) -> Any:
@@ -194,13 +248,17 @@ def _with_adapters(model: Any, settings: TrainSettings) -> Any:
     if settings.gradient_checkpointing:
         model.enable_input_require_grads()
     config = LoraConfig(
-        task_type="CAUSAL_LM", r=settings.lora_rank, lora_alpha=2 * settings.lora_rank, target_modules="all-linear"
+        task_type="CAUSAL_LM",
+        r=settings.lora_rank,
+        lora_alpha=2 * settings.lora_rank,
+        target_modules="all-linear",
     )
     return get_peft_model(model, config)
 
 
 class PackedTrainer(Trainer):
-    """transformers' Trainer on packed rows: the loss of a step is the mean over its target tokens, on whatever processes they are."""
+    """transformers' Trainer on packed rows: the loss of a step is the mean over its target tokens,
+    on whatever processes they are."""
 
     loss_is_scaled_for_ga = True
 
@@ -209,10 +267,14 @@ class PackedTrainer(Trainer):
         rows = packed(samples, row_tokens, self.args.world_size, layout.prefix)
         self.held_out = Rows(samples, rows, [1] * len(rows), layout)
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         inputs = dict(inputs)
         whole = inputs.pop("step_targets")
-        loss = _summed_loss(model, inputs) * self.args.world_size / whole  # gradients are averaged over processes
+        loss = (
+            _summed_loss(model, inputs) * self.args.world_size / whole
+        )  # gradients are averaged over processes
         return (loss, None) if return_outputs else loss
 
     def evaluate(self, *unused: Any, **also_unused: Any) -> dict[str, float]:
@@ -230,7 +292,9 @@ class PackedTrainer(Trainer):
             distributed.all_reduce(total)
         metrics = {"eval_loss": (total[0] / total[1]).item()}
         self.log(metrics)
-        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
         return metrics
 
 
@@ -238,11 +302,14 @@ def _summed_loss(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     """Cross entropy summed over the row's targets; `inputs` as `packing.tensors` makes them."""
     targets = inputs.pop("targets")
     logits = model(**inputs, use_cache=False).logits[0]
-    return torch.nn.functional.cross_entropy(logits.float(), targets, ignore_index=-100, reduction="sum")
+    return torch.nn.functional.cross_entropy(
+        logits.float(), targets, ignore_index=-100, reduction="sum"
+    )
 
 
 class Looks(TrainerCallback):
-    """When the held-out cases are looked at: before the first step, every so many steps, and after the last."""
+    """When the held-out cases are looked at: before the first step, every so many steps, and after
+    the last."""
 
     def __init__(self, trainer: PackedTrainer, settings: TrainSettings):
         self.trainer, self.settings = trainer, settings
@@ -253,7 +320,9 @@ class Looks(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> Any:
         last = state.global_step == min(self.settings.max_steps or state.max_steps, state.max_steps)
-        if len(self.trainer.held_out) and (last or state.global_step % self.settings.evaluate_every == 0):
+        if len(self.trainer.held_out) and (
+            last or state.global_step % self.settings.evaluate_every == 0
+        ):
             control.should_evaluate = True
         control.should_training_stop |= last
         return control

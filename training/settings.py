@@ -1,4 +1,5 @@
-"""The settings of a training run: one model is the flow's parameter, the command line's options and what a resumed run is compared with."""
+"""The settings of a training run: one model is the flow's parameter, the command line's options and
+what a resumed run is compared with."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,21 +15,26 @@ class TrainError(RuntimeError):
 
 
 class ProcessDied(RuntimeError):
-    """A training process ended otherwise than by refusing something; starting again goes on from the newest checkpoint."""
+    """A training process ended otherwise than by refusing something; starting again goes on from
+    the newest checkpoint."""
 
 
 NEEDED = ("torch", "transformers", "deepspeed", "peft", "accelerate")
 
 
 def installed() -> None:
-    """Raises TrainError when what training and serving need is not there. The flows are put on a server without it all the same."""
+    """Raises TrainError when what training and serving need is not there. The flows are put on a
+    server without it all the same."""
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise TrainError(f"training and serving need {', '.join(missing)}: pip install 'medaction[train]'")
+        raise TrainError(
+            f"training and serving need {', '.join(missing)}: pip install 'medaction[train]'"
+        )
 
 
 class TrainSettings(BaseModel):
-    """Everything a run depends on. Epochs, batch, learning rate and base model are the paper's (section 4, appendix C);
-    what the paper does not say (schedule, weight decay, lengths) is our choice."""
+    """Everything a run depends on. Epochs, batch, learning rate and base model are the paper's
+    (section 4, appendix C); what the paper does not say (schedule, weight decay, lengths) is our
+    choice."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -36,14 +42,22 @@ class TrainSettings(BaseModel):
         min_length=1,
         description="A dataset's folder (or its run's), or FOLDER=SHARE, a share between 0 and 1 of the records. Several are mixed.",
     )
-    out: Path = Field(description="The run's folder: tokens, checkpoints, log, curves and the trained model are written here.")
+    out: Path = Field(
+        description="The run's folder: tokens, checkpoints, log, curves and the trained model are written here."
+    )
     base: str = Field(
         default=PAPERS_BASE,
         description="What is fine-tuned: a folder with safetensors weights, a .gguf file, or a model's name on the Hugging Face hub.",
     )
-    teachers: list[str] = Field(default_factory=list, description="Only the records of these teachers.")
-    styles: list[Literal["schema", "free", "gold"]] = Field(default_factory=list, description="Only records in these styles.")
-    without: list[str] = Field(default_factory=list, description="Cases that are left out, by their ids.")
+    teachers: list[str] = Field(
+        default_factory=list, description="Only the records of these teachers."
+    )
+    styles: list[Literal["schema", "free", "gold"]] = Field(
+        default_factory=list, description="Only records in these styles."
+    )
+    without: list[str] = Field(
+        default_factory=list, description="Cases that are left out, by their ids."
+    )
     against: list[str] = Field(
         default_factory=list,
         description="Benchmarks, hard sets or runs: when one of their cases is in the data, in whatever words, training is refused.",
@@ -54,13 +68,18 @@ class TrainSettings(BaseModel):
         description="So many training records; a smaller scale of the same seed is a subset of a larger one.",
     )
     validation_percent: int = Field(
-        default=10, ge=0, le=50, description="Share of the cases held out where a dataset has no validation split of its own."
+        default=10,
+        ge=0,
+        le=50,
+        description="Share of the cases held out where a dataset has no validation split of its own.",
     )
     validation_records: int | None = Field(
         default=None, ge=1, description="Most held-out records that the loss is measured on. [all]"
     )
     max_length: int = Field(
-        default=16_384, ge=64, description="Most tokens of a record; longer ones are left out whole, never cut, and listed."
+        default=16_384,
+        ge=64,
+        description="Most tokens of a record; longer ones are left out whole, never cut, and listed.",
     )
     row_tokens: int | None = Field(
         default=None,
@@ -69,19 +88,31 @@ class TrainSettings(BaseModel):
     )
     epochs: int = Field(default=3, ge=1, description="Passes over the data.")
     batch: int = Field(default=32, ge=1, description="Records a step, over all processes.")
-    learning_rate: float = Field(default=2e-4, gt=0, description="The highest learning rate; a cosine brings it down to zero.")
-    warmup: float = Field(default=0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    learning_rate: float = Field(
+        default=2e-4,
+        gt=0,
+        description="The highest learning rate; a cosine brings it down to zero.",
+    )
+    warmup: float = Field(
+        default=0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
+    )
     weight_decay: float = Field(default=0.0, ge=0, description="Of AdamW.")
     max_steps: int | None = Field(
-        default=None, ge=1, description="Stop after so many steps; the schedule is laid out for the whole."
+        default=None,
+        ge=1,
+        description="Stop after so many steps; the schedule is laid out for the whole.",
     )
     method: Literal["full", "lora"] = Field(
         default="full", description="Train all weights, or low-rank adapters (merged at the end)."
     )
     lora_rank: int = Field(
-        default=64, ge=1, description="Rank of the adapters, on every linear layer; alpha is twice the rank."
+        default=64,
+        ge=1,
+        description="Rank of the adapters, on every linear layer; alpha is twice the rank.",
     )
-    seed: int = Field(default=0, ge=0, description="Orders the records and chooses those of a scale or a share.")
+    seed: int = Field(
+        default=0, ge=0, description="Orders the records and chooses those of a scale or a share."
+    )
     zero: Literal[0, 1, 2, 3] = Field(
         default=2,
         description="DeepSpeed's ZeRO stage: optimizer (1), gradients (2) and weights (3) shared out; 0: no DeepSpeed.",
@@ -91,27 +122,42 @@ class TrainSettings(BaseModel):
         description="What ZeRO keeps in the machine's memory instead of the GPU's: the optimizer, or (stage 3) weights too.",
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
-        default="auto", description="auto: bf16 on a GPU, fp32 without one. Master weights and optimizer are fp32 either way."
+        default="auto",
+        description="auto: bf16 on a GPU, fp32 without one. Master weights and optimizer are fp32 either way.",
     )
     attention: Literal["auto", "flash_attention_2", "per_sequence", "sdpa"] = Field(
         default="auto",
         description="How records in a row are kept apart. auto: flash-attn where installed, else record by record.",
     )
-    gradient_checkpointing: bool = Field(default=True, description="Less memory for activations, about a third more time.")
-    launcher: Literal["torchrun", "ray"] = Field(default="torchrun", description="Who starts the processes.")
-    processes: int | None = Field(default=None, ge=1, description="Processes on this machine. [one a GPU; 1 without]")
+    gradient_checkpointing: bool = Field(
+        default=True, description="Less memory for activations, about a third more time."
+    )
+    launcher: Literal["torchrun", "ray"] = Field(
+        default="torchrun", description="Who starts the processes."
+    )
+    processes: int | None = Field(
+        default=None, ge=1, description="Processes on this machine. [one a GPU; 1 without]"
+    )
     nodes: int = Field(
-        default=1, ge=1, description="Machines; run the same command on each, with --out on a shared file system."
+        default=1,
+        ge=1,
+        description="Machines; run the same command on each, with --out on a shared file system.",
     )
     node_rank: int = Field(
-        default=0, ge=0, description="Which of the machines this is; 0 prepares the data and writes the model."
+        default=0,
+        ge=0,
+        description="Which of the machines this is; 0 prepares the data and writes the model.",
     )
     rendezvous: str = Field(
-        default="127.0.0.1:0", pattern=r"^[^\s:]+:\d+$", description="HOST:PORT of machine 0, where all meet."
+        default="127.0.0.1:0",
+        pattern=r"^[^\s:]+:\d+$",
+        description="HOST:PORT of machine 0, where all meet.",
     )
     save_every: int = Field(default=50, ge=1, description="Steps between checkpoints.")
     keep: int = Field(default=2, ge=1, description="Checkpoints that are kept.")
-    evaluate_every: int = Field(default=50, ge=1, description="Steps between looks at the held-out cases.")
+    evaluate_every: int = Field(
+        default=50, ge=1, description="Steps between looks at the held-out cases."
+    )
 
     @model_validator(mode="after")
     def _fit(self) -> "TrainSettings":
@@ -119,12 +165,20 @@ class TrainSettings(BaseModel):
             raise ValueError(
                 f"row_tokens {self.row_tokens} is less than max_length {self.max_length}: a row must hold the longest record"
             )
-        if (self.offload != "none" and self.zero == 0) or (self.offload == "all" and self.zero != 3):
-            raise ValueError(f"offload {self.offload!r} needs ZeRO: stage 3 for 'all', 1 or more for 'optimizer'")
+        if (self.offload != "none" and self.zero == 0) or (
+            self.offload == "all" and self.zero != 3
+        ):
+            raise ValueError(
+                f"offload {self.offload!r} needs ZeRO: stage 3 for 'all', 1 or more for 'optimizer'"
+            )
         if self.nodes > 1 and (self.launcher == "ray" or self.rendezvous.endswith(":0")):
-            raise ValueError("several nodes need the torchrun launcher and a rendezvous HOST:PORT that all of them reach")
+            raise ValueError(
+                "several nodes need the torchrun launcher and a rendezvous HOST:PORT that all of them reach"
+            )
         if self.node_rank >= self.nodes:
-            raise ValueError(f"node_rank {self.node_rank} of {self.nodes} nodes: they are numbered from 0")
+            raise ValueError(
+                f"node_rank {self.node_rank} of {self.nodes} nodes: they are numbered from 0"
+            )
         return self
 
     @property
@@ -133,7 +187,8 @@ class TrainSettings(BaseModel):
         return self.row_tokens or self.max_length
 
     def decides(self) -> dict[str, object]:
-        """What the loss curve depends on: a run goes on from its checkpoints only while these stay as they were."""
+        """What the loss curve depends on: a run goes on from its checkpoints only while these stay
+        as they were."""
         return self.model_dump(
             mode="json",
             include={

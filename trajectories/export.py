@@ -1,4 +1,5 @@
-"""The SFT dataset: one record a kept turn, its rebuilt context as the prompt, the turn's reply as the only target."""
+"""The SFT dataset: one record a kept turn, its rebuilt context as the prompt, the turn's reply as
+the only target."""
 
 import hashlib
 import json
@@ -13,12 +14,14 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from envs.records import ClinicalEnvironment
-from trajectories.records import Style, Trajectory, Turn, path_of
-from trajectories.store import Store, StoreError
+from medaction.envs.records import ClinicalEnvironment
+from medaction.envs.turns import Style, Turn
+from medaction.trajectories.records import Trajectory, path_of
+from medaction.trajectories.store import Store, StoreError
 
 Prompt = Callable[[str, str, Sequence[Turn], int, Style], list[dict[str, str]]]
-"""(teacher, initial observation, turns so far, t_max, style) -> chat messages: how the context of a turn is rebuilt."""
+"""(teacher, initial observation, turns so far, t_max, style) -> chat messages: how the context of a
+turn is rebuilt."""
 
 _STRING, _INT = pl.String(), pl.Int32()
 SCHEMA = pl.Schema(
@@ -37,16 +40,21 @@ SPLITS = ("train", "validation")
 
 
 def split_of(case_id: str, validation_percent: int) -> str:
-    """'train' or 'validation', by a hash of the case: all turns of a case stay together, and a case never changes sides."""
+    """'train' or 'validation', by a hash of the case: all turns of a case stay together, and a case
+    never changes sides."""
     place = int(hashlib.sha256(case_id.encode()).hexdigest()[:8], 16) % 100
     return "validation" if place < validation_percent else "train"
 
 
-def dataset_records(store: Store, prompt: Prompt, validation_percent: int) -> Iterator[dict[str, Any]]:
-    """A record for every stored turn that at least one path through it keeps, in the order of case, trajectory and turn.
+def dataset_records(
+    store: Store, prompt: Prompt, validation_percent: int
+) -> Iterator[dict[str, Any]]:
+    """A record for every stored turn that at least one path through it keeps, in the order of case,
+    trajectory and turn.
 
-    A turn that branches share is one record, under the trajectory that played it. A turn that pruning removed is no
-    record, but what its tests returned stays in the later turns' context: that evidence was on the table when they were played.
+    A turn that branches share is one record, under the trajectory that played it. A turn that
+    pruning removed is no record, but what its tests returned stays in the later turns' context:
+    that evidence was on the table when they were played.
     """
     for environment in store.environments():
         tree = store.trajectories(environment.environment_id)
@@ -68,10 +76,14 @@ def dataset_records(store: Store, prompt: Prompt, validation_percent: int) -> It
                         {"role": "assistant", "content": turn.raw},
                     ]
                     split = split_of(environment.case_id, validation_percent)
-                    yield _record(environment, trajectory, turn, len(path), messages, scores) | {"split": split}
+                    yield _record(environment, trajectory, turn, len(path), messages, scores) | {
+                        "split": split
+                    }
 
 
-def _kept_turns(store: Store, environment_id: str) -> dict[tuple[str, int], tuple[str, int | None, float | None]]:
+def _kept_turns(
+    store: Store, environment_id: str
+) -> dict[tuple[str, int], tuple[str, int | None, float | None]]:
     rows = store.rows(
         "select fates.trajectory_id, fates.number, fates.status, scores.dtc, scores.rac"
         " from turn_fates as fates join trajectories using (trajectory_id)"
@@ -121,10 +133,12 @@ def _record(
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of the dataset of a run: its number from 1, its folder, its records, and what it changes against the one before.
+    """A version of the dataset of a run: its number from 1, its folder, its records, and what it
+    changes against the one before.
 
-    `changes` has a row for every case and teacher with a difference: case_id, teacher, and how many records were `added`,
-    `removed` and `changed`. `is_new`: it was written just now; False: nothing has changed since it was.
+    `changes` has a row for every case and teacher with a difference: case_id, teacher, and how many
+    records were `added`, `removed` and `changed`. `is_new`: it was written just now; False: nothing
+    has changed since it was.
     """
 
     number: int
@@ -138,22 +152,33 @@ class Version:
 
 
 Card = Callable[[Path, pl.DataFrame, int], dict[str, Any]]
-"""(folder, the records without their messages, version) -> what the manifest says besides; writes README.md and its plots there."""
+"""(folder, the records without their messages, version) -> what the manifest says besides; writes
+README.md and its plots there."""
 
 BATCH = 2000
-"""Records rendered at a time: prompts are long, and a dataset may have hundreds of thousands of them."""
+"""Records rendered at a time: prompts are long, and a dataset may have hundreds of thousands of
+them."""
 
 
-def export_dataset(store: Store, out: Path, prompt: Prompt, validation_percent: int, card: Card) -> Version:
-    """Write the next version of the dataset to `out/datasets/vN/` and let `out/dataset` be it; an unchanged dataset stays as it is.
+def export_dataset(
+    store: Store, out: Path, prompt: Prompt, validation_percent: int, card: Card
+) -> Version:
+    """Write the next version of the dataset to `out/datasets/vN/` and let `out/dataset` be it; an
+    unchanged dataset stays as it is.
 
-    A version has `<split>.parquet`, `<split>.jsonl`, the card README.md, and manifest.json with a SHA-256 of every file. It appears whole
-    or not at all, and older ones stay. Raises StoreError when the store is marked evaluation-only.
+    A version has `<split>.parquet`, `<split>.jsonl`, the card README.md, and manifest.json with a
+    SHA-256 of every file. It appears whole or not at all, and older ones stay. Raises StoreError
+    when the store is marked evaluation-only.
     """
     if store.evaluation_only:
-        raise StoreError(f"{store.path} holds evaluation-only cases (a benchmark): they are never exported as training data")
+        raise StoreError(
+            f"{store.path} holds evaluation-only cases (a benchmark): they are never exported as training data"
+        )
     versions = out / "datasets"
-    last = max((int(found.name[1:]) for found in versions.glob("v*") if found.name[1:].isdecimal()), default=0)
+    last = max(
+        (int(found.name[1:]) for found in versions.glob("v*") if found.name[1:].isdecimal()),
+        default=0,
+    )
     building = versions / ".building"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -176,7 +201,9 @@ def export_dataset(store: Store, out: Path, prompt: Prompt, validation_percent: 
         str(path.relative_to(building)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(building.rglob("*")) if path.is_file()
     }  # fmt: skip
-    (building / "manifest.json").write_text(json.dumps(manifest, indent=1, default=str), encoding="utf-8")
+    (building / "manifest.json").write_text(
+        json.dumps(manifest, indent=1, default=str), encoding="utf-8"
+    )
     building.rename(version.folder)
     _point(out / "dataset", version.folder)
     return version
@@ -186,8 +213,13 @@ def _write_records(records: Iterator[dict[str, Any]], folder: Path) -> None:
     schema = pl.Schema({name: kind for name, kind in SCHEMA.items() if name != "split"})
     arrow = schema.to_frame().to_arrow().schema
     with ExitStack() as files:
-        tables = {split: files.enter_context(pq.ParquetWriter(folder / f"{split}.parquet", arrow)) for split in SPLITS}
-        lines = {split: files.enter_context((folder / f"{split}.jsonl").open("wb")) for split in SPLITS}
+        tables = {
+            split: files.enter_context(pq.ParquetWriter(folder / f"{split}.parquet", arrow))
+            for split in SPLITS
+        }
+        lines = {
+            split: files.enter_context((folder / f"{split}.jsonl").open("wb")) for split in SPLITS
+        }
         while batch := list(islice(records, BATCH)):
             frame = pl.DataFrame(batch, schema=SCHEMA)
             for split in SPLITS:
@@ -212,7 +244,9 @@ def _light(folder: Path) -> pl.DataFrame:
 
 def _changes(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
     columns = ["id", "case_id", "teacher", "content"]
-    both = before.select(columns).join(after.select(columns), on="id", how="full", suffix="_after", coalesce=True)
+    both = before.select(columns).join(
+        after.select(columns), on="id", how="full", suffix="_after", coalesce=True
+    )
     gone, fresh = pl.col("content_after").is_null(), pl.col("content").is_null()
     return (
         both.with_columns(pl.coalesce(f"{name}_after", name).alias(name) for name in ("case_id", "teacher"))

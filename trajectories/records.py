@@ -1,94 +1,20 @@
-"""What was played: turns, trajectories, and the failures among them. Frozen, plain, and safe to send between processes."""
+"""What was played: turns, trajectories, and the failures among them. Frozen, plain, and safe to
+send between processes."""
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
 
-from envs.records import Answer
-
-Style = Literal["schema", "free", "gold"]
-"""How a trajectory was written: in the output schema, free-form (about 10 %, RQ2), or reconstructed from the report (RQ1)."""
-
-Outcome = Literal["diagnosed", "turn_limit", "loop"]
-"""How a rollout ended: it committed to a diagnosis (at turn T_max because it had to), it came to T_max without one, or its
-diagnosis was demanded before T_max because it only ordered again what it had (`trajectories.loops`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """One line of the differential b_t: a diagnosis and its stated confidence in percent, 0 to 100."""
-
-    diagnosis: str
-    confidence: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """An attempt that brought nothing usable, whether or not a later one did: an answer that was no reply (`message` begins with HTTP's
-    status), or a reply outside the grammar, with its text in `raw`."""
-
-    error_class: str
-    message: str
-    raw: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a turn cost: model calls, tokens, dollars, seconds. All zero for a clinician that is no language model.
-
-    `calls` are those that a server answered with a reply; `cached_calls` were answered by the call cache, and are in no other
-    field. `faults` are the attempts that failed: those of class MalformedReply (and its kinds) are among the calls, the others are not.
-    So a server was asked `calls` + the other faults times, less the requests that never reached it.
-    """
-
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float = 0.0
-    seconds: float = 0.0
-    cached_calls: int = 0
-    faults: tuple[Fault, ...] = ()
-
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.calls + other.calls,
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.cost_usd + other.cost_usd,
-            self.seconds + other.seconds,
-            self.cached_calls + other.cached_calls,
-            self.faults + other.faults,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn (equation 2 of the paper): differential b_t, pivot p_t, then either tests a_t with answers r_t or a final diagnosis.
-
-    `raw` is the reply as it came (after a repair: the repaired one) and is what a model is trained on.
-    `thinking` is what a reasoning model thought apart from its reply, where the server returns it.
-    A clinician returns the turn without `answers`; the rollout adds what the oracle said.
-    """
-
-    number: int
-    reasoning: str
-    differential: tuple[Hypothesis, ...]
-    pivot: str
-    tests: tuple[str, ...]
-    final_diagnosis: str | None
-    raw: str
-    answers: tuple[Answer, ...] = ()
-    thinking: str = ""
-    repaired: bool = False
-    usage: Usage = Usage()
+from medaction.envs.turns import Outcome, Style, Turn
+from medaction.llm.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutSpec:
-    """A rollout to be played: everything its identity depends on. Branches name their parent and the last shared turn."""
+    """A rollout to be played: everything its identity depends on. Branches name their parent and
+    the last shared turn."""
 
     environment_id: str
     case_id: str
@@ -101,7 +27,8 @@ class RolloutSpec:
 
     @property
     def trajectory_id(self) -> str:
-        """The same rollout under the same settings has the same id in every run, so a rerun finds what it has."""
+        """The same rollout under the same settings has the same id in every run, so a rerun finds
+        what it has."""
         identity = [
             self.environment_id,
             self.teacher,
@@ -121,7 +48,8 @@ class RolloutSpec:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A finished rollout. `turns` are those played here: a branch's are numbered on from `branch_turn`, its prefix is its parent's."""
+    """A finished rollout. `turns` are those played here: a branch's are numbered on from
+    `branch_turn`, its prefix is its parent's."""
 
     spec: RolloutSpec
     turns: tuple[Turn, ...]
@@ -141,9 +69,11 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Something that did not work, as a record that can be queried and retried. `raw` keeps a malformed reply.
+    """Something that did not work, as a record that can be queried and retried. `raw` keeps a
+    malformed reply.
 
-    `usage` is what was spent on it and is in no stored turn: a failed rollout's own turns are not kept, their cost is.
+    `usage` is what was spent on it and is in no stored turn: a failed rollout's own turns are not
+      kept, their cost is.
     """
 
     stage: str
@@ -157,7 +87,7 @@ class Failure:
     attempt: int = 1
     raw: str | None = None
     path: str = ""
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
 
 
 def now() -> datetime:
@@ -165,7 +95,8 @@ def now() -> datetime:
 
 
 def path_of(trajectory: Trajectory, by_id: dict[str, Trajectory]) -> tuple[Turn, ...]:
-    """The whole line of turns from turn 1: the ancestors' turns up to each branch turn, then the trajectory's own.
+    """The whole line of turns from turn 1: the ancestors' turns up to each branch turn, then the
+    trajectory's own.
 
     Raises KeyError when an ancestor is missing from `by_id`.
     """

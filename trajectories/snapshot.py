@@ -1,8 +1,10 @@
-"""How others read a run while it is being written: from a snapshot, which the writer publishes beside the store.
+"""How others read a run while it is being written: from a snapshot, which the writer publishes
+beside the store.
 
-DuckDB gives a file to one process. So the flow alone opens `trajectories.duckdb`, and everybody else, the viewer, an
-analyst's `duckdb -readonly`, a backup, reads `snapshot.duckdb`: a whole, consistent copy, replaced by rename. A reader never waits
-and never keeps a run from starting; what it sees is a little old while a run goes on and complete when it has ended.
+DuckDB gives a file to one process. So the flow alone opens `trajectories.duckdb`, and everybody
+else, the viewer, an analyst's `duckdb -readonly`, a backup, reads `snapshot.duckdb`: a whole,
+consistent copy, replaced by rename. A reader never waits and never keeps a run from starting; what
+it sees is a little old while a run goes on and complete when it has ended.
 """
 
 import logging
@@ -17,14 +19,16 @@ log = logging.getLogger("medaction")
 SNAPSHOT = "snapshot.duckdb"
 
 SHARE = 0.05
-"""At most this share of a run's time goes into snapshots, so a store of many gigabytes has them less often."""
+"""At most this share of a run's time goes into snapshots, so a store of many gigabytes has them
+less often."""
 
 EVERY_S = 15.0
 """At least so long between two snapshots of a run under way."""
 
 
 class Publisher:
-    """Publishes the store's state at `path` while a run writes, in a rhythm that costs at most `SHARE` of the time."""
+    """Publishes the store's state at `path` while a run writes, in a rhythm that costs at most
+    `SHARE` of the time."""
 
     def __init__(self, db: duckdb.DuckDBPyConnection, path: Path):
         self._db, self._path = db, path
@@ -35,21 +39,34 @@ class Publisher:
             self.now()
 
     def now(self) -> None:
-        """Publish, outside of transactions only: DuckDB refuses a checkpoint within one. A full disk is logged: the run matters more."""
+        """Publish, outside of transactions only: DuckDB refuses a checkpoint within one. A full
+        disk is logged: the run matters more."""
         began = time.monotonic()
         try:
             self.copy_to(self._path.with_name(SNAPSHOT))
         except OSError as error:
-            log.warning("no snapshot of %s could be written, readers see an older one: %s", self._path, error)
+            log.warning(
+                "no snapshot of %s could be written, readers see an older one: %s",
+                self._path,
+                error,
+            )
         ended = time.monotonic()
         self._next = ended + max(EVERY_S, (ended - began) / SHARE)
 
     def copy_to(self, path: Path) -> None:
-        """A whole copy of the store at `path`, which appears by a rename. Raises OSError when it cannot be written."""
-        self._db.execute("checkpoint")  # everything is in the one file now, none of it in the log beside it
+        """A whole copy of the store at `path`, which appears by a rename. Raises OSError when it
+        cannot be written."""
+        self._db.execute(
+            "checkpoint"
+        )  # everything is in the one file now, none of it in the log beside it
         building = path.with_name(f".{path.name}.building")
-        # By a child: were this process to open and close the file itself, POSIX would take DuckDB's lock on it away.
-        copied = subprocess.run(["cp", "--reflink=auto", "--", str(self._path), str(building)], capture_output=True, text=True)
+        # By a child: were this process to open and close the file itself, POSIX would take DuckDB's
+        # lock on it away.
+        copied = subprocess.run(
+            ["cp", "--reflink=auto", "--", str(self._path), str(building)],
+            capture_output=True,
+            text=True,
+        )
         if copied.returncode:
             building.unlink(missing_ok=True)
             raise OSError(copied.stderr.strip())
@@ -57,7 +74,8 @@ class Publisher:
 
 
 def open_snapshot(out: Path) -> duckdb.DuckDBPyConnection:
-    """A read-only connection to the newest snapshot of the run in `out`. Raises FileNotFoundError naming the remedy when there is none."""
+    """A read-only connection to the newest snapshot of the run in `out`. Raises FileNotFoundError
+    naming the remedy when there is none."""
     path = out / SNAPSHOT
     if not path.is_file():
         raise FileNotFoundError(
@@ -66,7 +84,11 @@ def open_snapshot(out: Path) -> duckdb.DuckDBPyConnection:
     db = duckdb.connect(
         str(path),
         read_only=True,
-        config={"autoinstall_known_extensions": False, "autoload_known_extensions": False, "enable_external_access": False},
+        config={
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "enable_external_access": False,
+        },
     )
     db.execute("set timezone = 'UTC'")
     return db

@@ -1,4 +1,5 @@
-"""The DuckDB store: one file a run, one writer. Everything that a case produced is stored in one transaction, as the case finishes."""
+"""The DuckDB store: one file a run, one writer. Everything that a case produced is stored in one
+transaction, as the case finishes."""
 
 import hashlib
 import json
@@ -14,17 +15,22 @@ import duckdb
 import polars as pl
 from pydantic import TypeAdapter
 
-from envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
-from trajectories.records import Failure, RolloutSpec, Trajectory, Turn, Usage, now
-from trajectories.snapshot import SNAPSHOT, Publisher
+from medaction.envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
+from medaction.envs.turns import Turn
+from medaction.llm.usage import Usage
+from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
+from medaction.trajectories.snapshot import SNAPSHOT, Publisher
 
 SCHEMA_VERSION = "3"
 _FAULTS = "faults struct(error_class varchar, message varchar, raw varchar)[] default []"
 MIGRATIONS = {
     # Version 3 keeps the attempts that failed beside what came of them.
-    "2": "".join(f"alter table {table} add column {_FAULTS}; " for table in ("cases", "turns", "failures")),
+    "2": "".join(
+        f"alter table {table} add column {_FAULTS}; " for table in ("cases", "turns", "failures")
+    )
 }
-"""What brings a store from the schema version of the key to the next one; then schema.sql makes what is new."""
+"""What brings a store from the schema version of the key to the next one; then schema.sql makes
+what is new."""
 
 _TURN_FIELDS = (
     "number",
@@ -89,14 +95,16 @@ def report_hash(report: CaseReport) -> str:
 
 
 class Store:
-    """A run's DuckDB file. Opened by one process at a time; a second one gets a StoreError that says who has it."""
+    """A run's DuckDB file. Opened by one process at a time; a second one gets a StoreError that
+    says who has it."""
 
     def __init__(self, path: Path):
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.db = duckdb.connect(
-                str(path), config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+                str(path),
+                config={"autoinstall_known_extensions": False, "autoload_known_extensions": False},
             )
         except duckdb.IOException as error:
             if "lock" in str(error):
@@ -110,8 +118,11 @@ class Store:
         self._create()
 
     def _create(self) -> None:
-        """The schema, brought up to this program's version where an earlier one wrote the store; a copy of that one is kept."""
-        tables = self.rows("select count(*) from information_schema.tables where table_name = 'meta'")
+        """The schema, brought up to this program's version where an earlier one wrote the store; a
+        copy of that one is kept."""
+        tables = self.rows(
+            "select count(*) from information_schema.tables where table_name = 'meta'"
+        )
         found = self.meta("schema_version") if tables[0][0] else None
         if found and found != SCHEMA_VERSION and found not in MIGRATIONS:
             raise StoreError(
@@ -134,7 +145,8 @@ class Store:
 
     @contextmanager
     def transaction(self):
-        """All or nothing: whatever is written inside is there after a crash as a whole or not at all."""
+        """All or nothing: whatever is written inside is there after a crash as a whole or not at
+        all."""
         self.db.execute("begin")
         try:
             yield
@@ -145,7 +157,7 @@ class Store:
         self._publisher.if_due()
 
     def publish(self) -> None:
-        """Let readers see the store as it is now (`trajectories.snapshot`)."""
+        """Let readers see the store as it is now (`medaction.trajectories.snapshot`)."""
         self._publisher.now()
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple]:
@@ -155,19 +167,27 @@ class Store:
         return self.db.sql(sql).pl()
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append `rows` (dicts keyed by column) to one of the schema's tables through Arrow; 100 x faster than executemany."""
+        """Append `rows` (dicts keyed by column) to one of the schema's tables through Arrow; 100 x
+        faster than executemany."""
         if not rows:
             return
-        columns = {name: kind for name, kind, *_ in self.db.execute(f"describe {table}").fetchall() if name in rows[0]}
+        columns = {
+            name: kind
+            for name, kind, *_ in self.db.execute(f"describe {table}").fetchall()
+            if name in rows[0]
+        }
         names = ", ".join(f'"{name}"' for name in columns)
-        # JSON with the table's own types keeps nested values exact, whatever the first rows hold (empty lists, nulls).
+        # JSON with the table's own types keeps nested values exact, whatever the first rows hold
+        # (empty lists, nulls).
         encoded = [json.dumps({name: row[name] for name in columns}, default=str) for row in rows]
         self.db.register("batch", pl.DataFrame({"row": encoded}).to_arrow())
         source = 'select unnest(from_json("row", $shape)) from batch'
-        self.db.execute(f"insert into {table} ({names}) {source}", {"shape": json.dumps(columns)})  # the names are the schema's
+        self.db.execute(
+            f"insert into {table} ({names}) {source}", {"shape": json.dumps(columns)}
+        )  # the names are the schema's
         self.db.unregister("batch")
 
-    # --- meta and runs ---------------------------------------------------------------------------------------------
+    # --- meta and runs ------------------------------------------------------------------
 
     def meta(self, key: str) -> str | None:
         found = self.rows("select value from meta where key = ?", [key])
@@ -181,7 +201,8 @@ class Store:
         return self.meta("purpose") == "evaluation"
 
     def claim(self, evaluation_only: bool) -> None:
-        """Mark the store as training data or as evaluation-only, once. Benchmark cases and training cases never share a store.
+        """Mark the store as training data or as evaluation-only, once. Benchmark cases and training
+        cases never share a store.
 
         Raises StoreError when the store is already marked the other way.
         """
@@ -193,20 +214,35 @@ class Store:
             )
 
     @contextmanager
-    def run(self, flow: str, settings: str, flow_run_id: str | None, versions: Mapping[str, str]) -> Iterator[Run]:
-        """Record a run with its settings (JSON) and how it ended. The file's lock is ours, so whatever still says 'running' is dead."""
-        dead = self.rows("update runs set state = 'interrupted' where state = 'running' returning flow_run_id")
+    def run(
+        self, flow: str, settings: str, flow_run_id: str | None, versions: Mapping[str, str]
+    ) -> Iterator[Run]:
+        """Record a run with its settings (JSON) and how it ended. The file's lock is ours, so
+        whatever still says 'running' is dead."""
+        dead = self.rows(
+            "update runs set state = 'interrupted' where state = 'running' returning flow_run_id"
+        )
         run = Run(uuid.uuid4().hex[:12], tuple(row[0] for row in dead if row[0]))
         self.db.execute(
             "insert into runs values (?, ?, ?, ?, ?, null, 'running', ?, ?)",
-            [run.run_id, flow, flow_run_id, os.getpid(), now(), settings, json.dumps(dict(versions))],
+            [
+                run.run_id,
+                flow,
+                flow_run_id,
+                os.getpid(),
+                now(),
+                settings,
+                json.dumps(dict(versions)),
+            ],
         )
         state = "failed"
         try:
             yield run
             state = "completed"
         finally:
-            self.db.execute("update runs set ended = ?, state = ? where run_id = ?", [now(), state, run.run_id])
+            self.db.execute(
+                "update runs set ended = ?, state = ? where run_id = ?", [now(), state, run.run_id]
+            )
             self.publish()
 
     def last_run(self) -> tuple[str, str]:
@@ -216,14 +252,22 @@ class Store:
             raise StoreError(f"{self.path} has no run yet: start one with `medaction distill`")
         return found[0]
 
-    # --- stage 1 ---------------------------------------------------------------------------------------------------
+    # --- stage 1 ------------------------------------------------------------------------
 
     def known_cases(self) -> dict[str, Known]:
         rows = self.rows("select case_id, report_hash, built_with from cases")
         return {case_id: Known(hash_, built_with) for case_id, hash_, built_with in rows}
 
-    def add_built(self, report: CaseReport, built: Built, built_with: str, run_id: str, usage: Usage | None = None) -> None:
-        """A case with its environment, or with its refusal, which is also on record as a failure that can be retried.
+    def add_built(
+        self,
+        report: CaseReport,
+        built: Built,
+        built_with: str,
+        run_id: str,
+        usage: Usage | None = None,
+    ) -> None:
+        """A case with its environment, or with its refusal, which is also on record as a failure
+        that can be retried.
 
         `usage` is what the extractor spent on it; what earlier attempts spent is added up.
         """
@@ -242,20 +286,32 @@ class Store:
             self.db.execute("delete from cases where case_id = ?", [report.case_id])
             self.db.execute("delete from checks where case_id = ?", [report.case_id])
             self._insert("cases", [case])
-            self._insert("checks", [asdict(check) | {"case_id": report.case_id} for check in built.checks])
+            self._insert(
+                "checks", [asdict(check) | {"case_id": report.case_id} for check in built.checks]
+            )
             self._resolve("read", report.case_id)
             if built.environment:
                 self._resolve("environment", report.case_id)
-                row = asdict(built.environment) | {"environment_id": built.environment.environment_id}
-                self.db.execute("delete from environments where environment_id = ?", [row["environment_id"]])
+                row = asdict(built.environment) | {
+                    "environment_id": built.environment.environment_id
+                }
+                self.db.execute(
+                    "delete from environments where environment_id = ?", [row["environment_id"]]
+                )
                 self._insert("environments", [row])
             elif refusal:
-                self._put_failures([_refused("environment", report.case_id, report.path, refusal)], run_id)
+                self._put_failures(
+                    [_refused("environment", report.case_id, report.path, refusal)], run_id
+                )
 
     def _spent_on(self, case_id: str) -> Usage:
         names = ", ".join(Usage.__dataclass_fields__)
         found = self.rows(f"select {names} from cases where case_id = ?", [case_id])
-        return _USAGE.validate_python(dict(zip(Usage.__dataclass_fields__, found[0], strict=True))) if found else Usage()
+        return (
+            _USAGE.validate_python(dict(zip(Usage.__dataclass_fields__, found[0], strict=True)))
+            if found
+            else Usage()
+        )
 
     def _add_spent(self, case_id: str, usage: Usage) -> None:
         spent = asdict(self._spent_on(case_id) + usage)
@@ -272,12 +328,20 @@ class Store:
 
     def environments(self) -> list[ClinicalEnvironment]:
         """The current environment of every case, in the order of case ids."""
-        return self._environments("cases join environments using (environment_id) order by cases.case_id")
+        return self._environments(
+            "cases join environments using (environment_id) order by cases.case_id"
+        )
 
-    def _environments(self, source: str, parameters: Sequence[Any] = ()) -> list[ClinicalEnvironment]:
-        rows = self.db.execute(f"select environments.* exclude (environment_id) from {source}", list(parameters))
+    def _environments(
+        self, source: str, parameters: Sequence[Any] = ()
+    ) -> list[ClinicalEnvironment]:
+        rows = self.db.execute(
+            f"select environments.* exclude (environment_id) from {source}", list(parameters)
+        )
         names = [column[0] for column in rows.description or []]
-        return _ENVIRONMENTS.validate_python([dict(zip(names, row, strict=True)) for row in rows.fetchall()])
+        return _ENVIRONMENTS.validate_python(
+            [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
+        )
 
     def environment_keys(self) -> list[EnvironmentKey]:
         """The ids of what `environments` gives, in the same order."""
@@ -300,7 +364,7 @@ class Store:
             raise StoreError(f"{self.path} has no case {case_id!r}")
         return found[0][0]
 
-    # --- stage 2 ---------------------------------------------------------------------------------------------------
+    # --- stage 2 ------------------------------------------------------------------------
 
     def add_rollouts(
         self,
@@ -311,20 +375,29 @@ class Store:
         run_id: str,
         oracle_usage: Usage | None = None,
     ) -> None:
-        """Store what a case's rollouts (stage 'rollout') or its gold trajectory ('gold') gave. One that is already there is left as it is.
+        """Store what a case's rollouts (stage 'rollout') or its gold trajectory ('gold') gave. One
+        that is already there is left as it is.
 
-        `oracle_usage` is what the oracle's model used for them; it is added to the case's own.
-        A failure without a trajectory is the whole case's (its worker was lost, say); the case's next result resolves it.
+        `oracle_usage` is what the oracle's model used for them; it is added to the case's own. A
+        failure without a trajectory is the whole case's (its worker was lost, say); the case's next
+        result resolves it.
         """
         stored = now()
         with self.transaction():
             played = {trajectory.trajectory_id: trajectory for trajectory in trajectories}
             stored_ids = self.rows(
-                "select trajectory_id from trajectories where list_contains(?, trajectory_id)", [list(played)]
+                "select trajectory_id from trajectories where list_contains(?, trajectory_id)",
+                [list(played)],
             )
             fresh = [trajectory for id_, trajectory in played.items() if (id_,) not in stored_ids]
-            self._insert("trajectories", [_trajectory_row(trajectory, run_id, stored) for trajectory in fresh])
-            self._insert("turns", [_turn_row(trajectory, turn) for trajectory in fresh for turn in trajectory.turns])
+            self._insert(
+                "trajectories",
+                [_trajectory_row(trajectory, run_id, stored) for trajectory in fresh],
+            )
+            self._insert(
+                "turns",
+                [_turn_row(trajectory, turn) for trajectory in fresh for turn in trajectory.turns],
+            )
             self._resolve(stage, case_id)
             for trajectory in fresh:
                 self._resolve(stage, case_id, trajectory.trajectory_id)
@@ -345,7 +418,8 @@ class Store:
         return {id_ for (id_,) in self.rows("select trajectory_id from trajectories")}
 
     def specs(self) -> dict[str, list[RolloutSpec]]:
-        """What was played in every environment, by its id, without the turns: a rerun asks this first."""
+        """What was played in every environment, by its id, without the turns: a rerun asks this
+        first."""
         found: dict[str, list[RolloutSpec]] = {}
         for row in self.rows(
             "select environment_id, case_id, teacher, style, sample, settings_hash, parent_id, branch_turn from trajectories"
@@ -363,10 +437,15 @@ class Store:
             [environment_id],
         )
         turns = self._turns(environment_id)
-        found = [Trajectory(RolloutSpec(*row[:8]), tuple(turns.get(row[8], ())), *row[9:]) for row in frame]
+        found = [
+            Trajectory(RolloutSpec(*row[:8]), tuple(turns.get(row[8], ())), *row[9:])
+            for row in frame
+        ]
         for row, trajectory in zip(frame, found, strict=True):
             if row[8] != trajectory.trajectory_id:
-                raise StoreError(f"{self.path}: trajectory {row[8]} does not have the id that its own record gives")
+                raise StoreError(
+                    f"{self.path}: trajectory {row[8]} does not have the id that its own record gives"
+                )
         return found
 
     def _turns(self, environment_id: str) -> dict[str, list[Turn]]:
@@ -383,10 +462,11 @@ class Store:
             grouped.setdefault(record["trajectory_id"], []).append(turn)
         return grouped
 
-    # --- failures --------------------------------------------------------------------------------------------------
+    # --- failures -----------------------------------------------------------------------
 
     def open_failures(self, *stages: str) -> list[OpenFailure]:
-        """Every failure of these stages without a later success: the newest of each case and rollout."""
+        """Every failure of these stages without a later success: the newest of each case and
+        rollout."""
         rows = self.rows(
             "select stage, case_id, any_value(teacher), trajectory_id, arg_max(error_class, time) from failures"
             " where list_contains(?, stage) and resolved is null group by stage, case_id, trajectory_id order by all",
@@ -402,7 +482,11 @@ class Store:
                 [failure.stage, failure.case_id, failure.trajectory_id],
             )[0][0]
             row = asdict(failure)
-            rows.append(row | row["usage"] | {"run_id": run_id, "attempt": before + 1, "time": failure.time.isoformat()})
+            rows.append(
+                row
+                | row["usage"]
+                | {"run_id": run_id, "attempt": before + 1, "time": failure.time.isoformat()}
+            )
         self._insert("failures", rows)
 
     def _resolve(self, stage: str, case_id: str, trajectory_id: str | None = None) -> None:
@@ -412,19 +496,24 @@ class Store:
             [now(), stage, case_id, trajectory_id],
         )
 
-    # --- evaluation ------------------------------------------------------------------------------------------------
+    # --- evaluation ---------------------------------------------------------------------
 
     def add_judgements(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Rows of `judgements`, whose `judgement` is JSON text; a judge's earlier one of the same trajectory is replaced."""
+        """Rows of `judgements`, whose `judgement` is JSON text; a judge's earlier one of the same
+        trajectory is replaced."""
         with self.transaction():
             for row in rows:
                 keys = [row[name] for name in ("trajectory_id", "protocol", "judge", "repeat")]
-                self.db.execute("insert or replace into judgements values (?, ?, ?, ?, ?)", [*keys, row["judgement"]])
+                self.db.execute(
+                    "insert or replace into judgements values (?, ?, ?, ?, ?)",
+                    [*keys, row["judgement"]],
+                )
 
-    # --- stage 3 ---------------------------------------------------------------------------------------------------
+    # --- stage 3 ------------------------------------------------------------------------
 
     def replace(self, **tables: Sequence[Mapping[str, Any]]) -> None:
-        """Replace whole derived tables (links, verdicts, turn_scores) in one transaction: they can always be computed again."""
+        """Replace whole derived tables (links, verdicts, turn_scores) in one transaction: they can
+        always be computed again."""
         assert set(tables) <= {"links", "verdicts", "turn_scores"}
         with self.transaction():
             for table, rows in tables.items():
@@ -433,7 +522,8 @@ class Store:
 
 
 def publish_if_missing(out: Path) -> None:
-    """Give a run of earlier days, which wrote no snapshot, its first one. Raises StoreError when the store is in use or not there."""
+    """Give a run of earlier days, which wrote no snapshot, its first one. Raises StoreError when
+    the store is in use or not there."""
     if (out / SNAPSHOT).exists():
         return
     if not (out / "trajectories.duckdb").exists():
@@ -462,7 +552,11 @@ def _trajectory_row(trajectory: Trajectory, run_id: str, stored: Any) -> dict[st
 
 def _turn_row(trajectory: Trajectory, turn: Turn) -> dict[str, Any]:
     row = asdict(turn)
-    return {"trajectory_id": trajectory.trajectory_id} | {name: row[name] for name in _TURN_FIELDS} | row["usage"]
+    return (
+        {"trajectory_id": trajectory.trajectory_id}
+        | {name: row[name] for name in _TURN_FIELDS}
+        | row["usage"]
+    )
 
 
 def _turn_from_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
     python benchmarks/linking/evaluate.py --data FOLDER [--encoder medcpt] [--sample 200]
 
-FOLDER holds medrbench/diagnosis_cases.json and primekg/nodes.csv.gz (true diagnoses and rare diseases against a rebuilt PrimeKG
-subset), and transcripts/agentclinic_gpt5_runs.jsonl (tests ordered in GPT-5 runs against the open test graph).
+FOLDER holds medrbench/diagnosis_cases.json and primekg/nodes.csv.gz (true diagnoses and rare
+diseases against a rebuilt PrimeKG subset), and transcripts/agentclinic_gpt5_runs.jsonl (tests
+ordered in GPT-5 runs against the open test graph).
 
-labels.jsonl: links judged by reading. right: the node is what the text says. broader: it is a true generalisation of it ('sternal
-tuberculosis' to tuberculosis). wrong: anything else, also a special case or only a circumstance of what the text says.
---sample N prints N links, drawn with a seed over corpora and methods, that have no label yet.
+labels.jsonl: links judged by reading. right: the node is what the text says. broader: it is a true
+generalisation of it ('sternal tuberculosis' to tuberculosis). wrong: anything else, also a special
+case or only a circumstance of what the text says. --sample N prints N links, drawn with a seed over
+corpora and methods, that have no label yet.
 """
 
 import argparse
@@ -20,9 +22,9 @@ from pathlib import Path
 
 import polars as pl
 
-from kg.graph import Graph, build_graph
-from kg.linking import Link, Linker
-from kg.open_graphs import open_test_graph
+from medaction.kg.graph import Graph, build_graph
+from medaction.kg.linking import Link, Linker
+from medaction.kg.open_graphs import open_test_graph
 
 LABELS = Path(__file__).parent / "labels.jsonl"
 METHODS = ("exact", "synonym", "abbreviation", "broader", "dense", "unlinked")
@@ -35,13 +37,20 @@ def main() -> None:
     parser.add_argument("--encoder", default="small")
     parser.add_argument("--sample", type=int, default=0)
     given = parser.parse_args()
-    primekg = Linker(nodes_of_primekg(given.data / "primekg" / "nodes.csv.gz"), ("disease", "phenotype"), encoder=given.encoder)
+    primekg = Linker(
+        nodes_of_primekg(given.data / "primekg" / "nodes.csv.gz"),
+        ("disease", "phenotype"),
+        encoder=given.encoder,
+    )
     tests = Linker(open_test_graph(), ("test",), encoder=given.encoder)
     rare, diagnoses = texts_of_medrbench(given.data / "medrbench" / "diagnosis_cases.json")
     corpora = {
         "rare diseases": (rare, primekg),
         "true diagnoses": (diagnoses, primekg),
-        "ordered tests": (ordered_tests(given.data / "transcripts" / "agentclinic_gpt5_runs.jsonl"), tests),
+        "ordered tests": (
+            ordered_tests(given.data / "transcripts" / "agentclinic_gpt5_runs.jsonl"),
+            tests,
+        ),
     }
     links = {name: linked(name, texts, linker) for name, (texts, linker) in corpora.items()}
     known = labels()
@@ -77,21 +86,30 @@ def ordered_tests(path: Path) -> list[str]:
 
 
 def linked(name: str, texts: list[str], linker: Linker) -> list[Link]:
-    linker.link([*texts[:1], "no such thing at all"])  # the index is built once, before the clock runs
+    linker.link(
+        [*texts[:1], "no such thing at all"]
+    )  # the index is built once, before the clock runs
     start = time.perf_counter()
     found = linker.link(texts)
-    print(f"{name}: {len(texts)} distinct texts, {len(texts) / (time.perf_counter() - start):.0f} a second")
+    print(
+        f"{name}: {len(texts)} distinct texts, {len(texts) / (time.perf_counter() - start):.0f} a second"
+    )
     return found
 
 
 def labels() -> dict[tuple[str, str, str], str]:
     """(corpus, text, node's name) -> verdict."""
-    rows = map(json.loads, LABELS.read_text(encoding="utf-8").splitlines()) if LABELS.exists() else ()
+    rows = (
+        map(json.loads, LABELS.read_text(encoding="utf-8").splitlines()) if LABELS.exists() else ()
+    )
     return {(row["corpus"], row["text"], row["node"]): row["verdict"] for row in rows}
 
 
-def sample(links: dict[str, list[Link]], size: int, known: dict[tuple[str, str, str], str]) -> list[dict[str, str]]:
-    """Links without a label: round and round over corpora and methods, so that rare methods are judged too."""
+def sample(
+    links: dict[str, list[Link]], size: int, known: dict[tuple[str, str, str], str]
+) -> list[dict[str, str]]:
+    """Links without a label: round and round over corpora and methods, so that rare methods are
+    judged too."""
     strata = defaultdict(list)
     for corpus, found in links.items():
         for link in found:
@@ -112,18 +130,26 @@ def print_shares(links: dict[str, list[Link]]) -> None:
     for corpus, found in links.items():
         counts = Counter(link.method for link in found)
         print(
-            f"{corpus:16}" + "".join(f"{counts[method]:5} ({counts[method] / len(found):4.0%})".rjust(14) for method in METHODS)
+            f"{corpus:16}"
+            + "".join(
+                f"{counts[method]:5} ({counts[method] / len(found):4.0%})".rjust(14)
+                for method in METHODS
+            )
         )
 
 
 def print_precision(links: dict[str, list[Link]], known: dict[tuple[str, str, str], str]) -> None:
     """By corpus and method, and over each corpus with each method weighted as often as it occurs."""
-    print(f"\n{'':16}{'method':14}{'links':>6}{'judged':>8}{'right':>7}{'broader':>9}{'wrong':>7}{'right or broader':>18}")
+    print(
+        f"\n{'':16}{'method':14}{'links':>6}{'judged':>8}{'right':>7}{'broader':>9}{'wrong':>7}{'right or broader':>18}"
+    )
     for corpus, found in links.items():
         weighted = []
         for method in METHODS[:-1]:
             of = [link for link in found if link.method == method]
-            verdicts = Counter(known[key] for link in of if (key := (corpus, link.text, link.name)) in known)
+            verdicts = Counter(
+                known[key] for link in of if (key := (corpus, link.text, link.name)) in known
+            )
             judged = verdicts.total()
             if judged:
                 true = (verdicts["right"] + verdicts["broader"]) / judged
@@ -132,8 +158,12 @@ def print_precision(links: dict[str, list[Link]], known: dict[tuple[str, str, st
                 print(f"{corpus:16}{method:14}{len(of):6}{judged:8}{counts}{true:18.2f}")
         if weighted:
             total = sum(count for count, _, _ in weighted)
-            true, right = (sum(row[0] * row[column] for row in weighted) / total for column in (1, 2))
-            print(f"{corpus:16}{'all, weighted':14}{total:6}{'':8}{'':23}{true:18.2f}   (right: {right:.2f})")
+            true, right = (
+                sum(row[0] * row[column] for row in weighted) / total for column in (1, 2)
+            )
+            print(
+                f"{corpus:16}{'all, weighted':14}{total:6}{'':8}{'':23}{true:18.2f}   (right: {right:.2f})"
+            )
 
 
 if __name__ == "__main__":

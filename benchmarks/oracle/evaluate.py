@@ -2,11 +2,12 @@
 
     python benchmarks/oracle/evaluate.py --data FOLDER
 
-FOLDER holds agentclinic/agentclinic_medqa.jsonl and medrbench/diagnosis_cases.json. Measured is the configuration that rollouts play
-with: the aliases of the table of tests and the small encoder, no language model.
+FOLDER holds agentclinic/agentclinic_medqa.jsonl and medrbench/diagnosis_cases.json. Measured is the
+configuration that rollouts play with: the aliases of the table of tests and the small encoder, no
+language model.
 
-Precision: of the returned entries that a label speaks of, how many are expected ('acceptable' ones count neither way).
-Recall: of the expected entries, how many are returned.
+Precision: of the returned entries that a label speaks of, how many are expected ('acceptable' ones
+count neither way). Recall: of the expected entries, how many are returned.
 """
 
 import argparse
@@ -18,21 +19,31 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from envs.build import build_environment
-from envs.oracle import Oracle
-from envs.records import CaseReport, DocumentedTest
-from envs.sources import read_cases
-from kg.encoder import load_encoder
-from kg.linking import aliases_of_tests
+from medaction.envs.build import build_environment
+from medaction.envs.oracle import Oracle
+from medaction.envs.records import CaseReport, DocumentedTest
+from medaction.envs.sources import read_cases
+from medaction.kg.encoder import load_encoder
+from medaction.kg.linking import aliases_of_tests
 
 LABELS = Path(__file__).parent / "labels.jsonl"
 METHODS = ("exact", "synonym", "words", "panel", "encoder")
-SPLITS = ("dev", "held_out", "held_out_2", "held_out_3", "held_out_4", "held_out_5", "held_out_6", "held_out_7")
+SPLITS = (
+    "dev",
+    "held_out",
+    "held_out_2",
+    "held_out_3",
+    "held_out_4",
+    "held_out_5",
+    "held_out_6",
+    "held_out_7",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One order to the menu of one case, and the names of the entries that answer it; none expected: UNAVAILABLE."""
+    """One order to the menu of one case, and the names of the entries that answer it; none
+    expected: UNAVAILABLE."""
 
     case_id: str
     source: str
@@ -64,18 +75,24 @@ def read_labels(path: Path = LABELS) -> Iterator[Label]:
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         names = frozenset(row["expected"]), frozenset(row["acceptable"])
-        yield Label(row["case_id"], row["source"], row["order"], *names, row["split"], row.get("note", ""))
+        yield Label(
+            row["case_id"], row["source"], row["order"], *names, row["split"], row.get("note", "")
+        )
 
 
 def read_menus(data: Path) -> dict[str, tuple[DocumentedTest, ...]]:
     """The menus of all cases that become environments, by case id."""
     paths = (data / "agentclinic" / "agentclinic_medqa.jsonl", data / "medrbench")
-    reports = (report for path in paths for report in read_cases(path) if isinstance(report, CaseReport))
+    reports = (
+        report for path in paths for report in read_cases(path) if isinstance(report, CaseReport)
+    )
     built = (build_environment(report, min_tests=1).environment for report in reports)
     return {environment.case_id: environment.menu for environment in built if environment}
 
 
-def judge(labels: Iterable[Label], menus: dict[str, tuple[DocumentedTest, ...]]) -> Iterator[Judged | str]:
+def judge(
+    labels: Iterable[Label], menus: dict[str, tuple[DocumentedTest, ...]]
+) -> Iterator[Judged | str]:
     """Each label judged; a sentence for one whose case or entries are gone."""
     encoder = load_encoder()
     encoder.encode(["warm"])
@@ -96,7 +113,15 @@ def judge(labels: Iterable[Label], menus: dict[str, tuple[DocumentedTest, ...]])
         found = list(oracle_of(label.case_id).matches(label.order))
         seconds = time.perf_counter() - start
         menu = menus[label.case_id]
-        yield Judged(label, {menu[entry].name: match.method for match in reversed(found) for entry in match.entries}, seconds)
+        yield Judged(
+            label,
+            {
+                menu[entry].name: match.method
+                for match in reversed(found)
+                for entry in match.entries
+            },
+            seconds,
+        )
 
 
 def row(name: str, judged: list[Judged]) -> str:
@@ -109,9 +134,16 @@ def row(name: str, judged: list[Judged]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="the folder of the case files")
-    parser.add_argument("--errors", nargs="*", default=list(SPLITS), help="splits whose errors are listed (default: all)")
+    parser.add_argument(
+        "--errors",
+        nargs="*",
+        default=list(SPLITS),
+        help="splits whose errors are listed (default: all)",
+    )
     arguments = parser.parse_args()
     outcomes = list(judge(read_labels(), read_menus(arguments.data)))
     judged = [outcome for outcome in outcomes if isinstance(outcome, Judged)]
@@ -123,13 +155,22 @@ def main() -> None:
         print(row(split, of_split))
         for source in sorted({j.label.source for j in of_split}):
             print(row(f"  {source}", [j for j in of_split if j.label.source == source]))
-        counts = Counter((m, n in j.label.expected, n in j.label.acceptable) for j in of_split for n, m in j.returned.items())
+        counts = Counter(
+            (m, n in j.label.expected, n in j.label.acceptable)
+            for j in of_split
+            for n, m in j.returned.items()
+        )
         for method in METHODS:
             right, wrong = counts[method, True, False], counts[method, False, False]
             if right + wrong:
-                print(f"  by {method:29} {'':6} {right / (right + wrong):9.3f} {'':7} {right:6} {wrong:6}")
+                print(
+                    f"  by {method:29} {'':6} {right / (right + wrong):9.3f} {'':7} {right:6} {wrong:6}"
+                )
     slowest = max(judged, key=lambda j: j.seconds)
-    print(f"mean {1000 * sum(j.seconds for j in judged) / len(judged):.1f} ms an order with a new menu's first; ", end="")
+    print(
+        f"mean {1000 * sum(j.seconds for j in judged) / len(judged):.1f} ms an order with a new menu's first; ",
+        end="",
+    )
     print(f"slowest {1000 * slowest.seconds:.1f} ms")
     for outcome in outcomes:
         if isinstance(outcome, str):

@@ -1,4 +1,5 @@
-"""The step between two turns of a distilabel pipeline; a module of its own, because its processes import it by name."""
+"""The step between two turns of a distilabel pipeline; a module of its own, because its processes
+import it by name."""
 
 import json
 
@@ -21,5 +22,8 @@ class AskNext(Step):
         for row in inputs:
             json.loads(row["generation"])
             row["number"] += 1
-            row["messages"] = turn_of([*row["messages"], {"role": "assistant", "content": row["generation"]}], row["number"])
+            row["messages"] = turn_of(
+                [*row["messages"], {"role": "assistant", "content": row["generation"]}],
+                row["number"],
+            )
         yield inputs

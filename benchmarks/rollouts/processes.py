@@ -1,4 +1,5 @@
-"""What a process and everything that it started use, read from /proc: CPU seconds and resident memory over time."""
+"""What a process and everything that it started use, read from /proc: CPU seconds and resident
+memory over time."""
 
 import contextlib
 import os
@@ -13,9 +14,11 @@ EVERY_S = 0.2
 
 
 class Watch:
-    """Follows a process and its descendants, those too whose parents have ended, from the start to `stop`.
+    """Follows a process and its descendants, those too whose parents have ended, from the start to
+    `stop`.
 
-    `samples` are (time, CPU seconds so far, sum of proportional set sizes in MiB). What a process uses after its last sample is missed.
+    `samples` are (time, CPU seconds so far, sum of proportional set sizes in MiB). What a process
+      uses after its last sample is missed.
     """
 
     def __init__(self, root: int):
@@ -50,10 +53,17 @@ class Watch:
             self._sample()
 
     def _sample(self) -> None:
-        stats = {pid: stat for path in Path("/proc").glob("[0-9]*") if (stat := _stat(pid := int(path.name)))}
-        # A number may be used again after its process has ended: what is no longer there is no longer known.
+        stats = {
+            pid: stat
+            for path in Path("/proc").glob("[0-9]*")
+            if (stat := _stat(pid := int(path.name)))
+        }
+        # A number may be used again after its process has ended: what is no longer there is no
+        # longer known.
         self.known &= stats.keys()
-        while new := {pid for pid, (parent, _) in stats.items() if parent in self.known} - self.known:
+        while (
+            new := {pid for pid, (parent, _) in stats.items() if parent in self.known} - self.known
+        ):
             self.known |= new
         self.cpu |= {pid: stats[pid][1] for pid in self.known}
         self.samples.append((time.time(), sum(self.cpu.values()), sum(map(_pss_mib, self.known))))

@@ -1,10 +1,13 @@
-"""An OpenAI-compatible server on loopback, in a process of its own, that answers after a known time and keeps count.
+"""An OpenAI-compatible server on loopback, in a process of its own, that answers after a known time
+and keeps count.
 
-Run as: python benchmarks/rollouts/server.py MENUS.json --profile fixed
-Prints its URL. Every reply is one of the grammar of `clinicians.reply`: four turns order a test each, the fifth commits. MENUS.json maps
-the number of a visit to the names of its tests. Which visit and turn a request is about is read from its last message.
+Run as: python benchmarks/rollouts/server.py MENUS.json --profile fixed Prints its URL. Every reply
+is one of the grammar of `medaction.envs.reply`: four turns order a test each, the fifth commits.
+MENUS.json maps the number of a visit to the names of its tests. Which visit and turn a request is
+about is read from its last message.
 
-GET /log gives, for every distinct request (a hash of its body), how often it arrived and how often it was answered with a reply.
+GET /log gives, for every distinct request (a hash of its body), how often it arrived and how often
+it was answered with a reply.
 """
 
 import argparse
@@ -25,7 +28,8 @@ FIXED_S = 0.2
 LOG_NORMAL = (-1.75, 0.5)
 """Mean and deviation of the logarithm of the seconds: median 0.17 s, mean 0.20 s."""
 FAULTS = 0.03
-"""Share of the requests that are answered with an error in the profile 'faults': 429, 500 and a cut connection in turn."""
+"""Share of the requests that are answered with an error in the profile 'faults': 429, 500 and a cut
+connection in turn."""
 
 
 class Teacher:
@@ -51,7 +55,9 @@ class Teacher:
         if not fixed and self.chance.random() < FAULTS:
             match self.chance.randrange(3):
                 case 0:
-                    return web.json_response({"error": {"message": "too many requests"}}, status=429)
+                    return web.json_response(
+                        {"error": {"message": "too many requests"}}, status=429
+                    )
                 case 1:
                     return web.json_response({"error": {"message": "internal error"}}, status=500)
                 case _:
@@ -67,29 +73,62 @@ class Teacher:
         if not (turns := re.findall(r"This is turn (\d+)", told)):
             return "A client that first asks whether anybody is there gets an answer."
         turn = int(turns[-1])
-        [visit, *_] = re.findall(r"Visit (\d+)", "".join(str(message["content"]) for message in asked["messages"]))
+        [visit, *_] = re.findall(
+            r"Visit (\d+)", "".join(str(message["content"]) for message in asked["messages"])
+        )
         menu = self.menus[str(int(visit) % len(self.menus))]
-        action = {"final_diagnosis": "Sarcoidosis"} if turn >= TURNS else {"order_tests": [menu[turn % len(menu)]]}
+        action = (
+            {"final_diagnosis": "Sarcoidosis"}
+            if turn >= TURNS
+            else {"order_tests": [menu[turn % len(menu)]]}
+        )
         ranked = [
-            {"diagnosis": name, "confidence": 50 - 10 * i} for i, name in enumerate(("Sarcoidosis", "Tuberculosis", "Lymphoma"))
+            {"diagnosis": name, "confidence": 50 - 10 * i}
+            for i, name in enumerate(("Sarcoidosis", "Tuberculosis", "Lymphoma"))
         ]
         why = f"At turn {turn} the findings are weighed against each other. " * 12
-        return json.dumps({"reasoning": why, "differential": ranked, "pivot": "Which of them is it?", "action": action})
+        return json.dumps(
+            {
+                "reasoning": why,
+                "differential": ranked,
+                "pivot": "Which of them is it?",
+                "action": action,
+            }
+        )
 
     async def log(self, _: web.Request) -> web.Response:
-        told = {"arrived": self.arrived, "answered": self.answered, "most": self.most, "first": self.first, "last": self.last}
+        told = {
+            "arrived": self.arrived,
+            "answered": self.answered,
+            "most": self.most,
+            "first": self.first,
+            "last": self.last,
+        }
         return web.json_response(told | {"under_way": self.under_way})
 
 
 def _completion(text: str) -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": "stop",
+    }
     used = {"prompt_tokens": 1000, "completion_tokens": 250, "total_tokens": 1250}
-    return {"id": "1", "object": "chat.completion", "created": 1, "model": "bench", "choices": [choice], "usage": used}
+    return {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "bench",
+        "choices": [choice],
+        "usage": used,
+    }
 
 
 async def serve(teacher: Teacher) -> None:
     app = web.Application(client_max_size=2**24)
-    app.add_routes([web.post("/v1/chat/completions", teacher.complete), web.get("/log", teacher.log)])
+    app.add_routes(
+        [web.post("/v1/chat/completions", teacher.complete), web.get("/log", teacher.log)]
+    )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

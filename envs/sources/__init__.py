@@ -1,4 +1,5 @@
-"""Where case reports come from. Each source is one file with one function: `read(path) -> Iterator[CaseReport | BadCase]`.
+"""Where case reports come from. Each source is one file with one function: `read(path) ->
+Iterator[CaseReport | BadCase]`.
 
 A new source is such a file and a row of FORMS.
 """
@@ -10,9 +11,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from envs.records import BadCase, CaseReport
-from envs.sources import agentclinic, archives, case_json, jats, mediq, medrbench, phenopackets, pmc, text
-from envs.sources.files import inside, parse_json, read_rows, read_text
+from medaction.envs.records import BadCase, CaseReport
+from medaction.envs.sources import (
+    agentclinic,
+    archives,
+    case_json,
+    jats,
+    mediq,
+    medrbench,
+    phenopackets,
+    pmc,
+    text,
+)
+from medaction.envs.sources.files import inside, parse_json, read_rows, read_text
 
 Reader = Callable[[Path], Iterator[CaseReport | BadCase]]
 
@@ -25,7 +36,8 @@ class Form:
     suffixes: tuple[str, ...]
     read: Callable[..., Iterator[CaseReport | BadCase]]
     recognises: Callable[[Any], bool] | None = None
-    """Of .json the file's value, of .jsonl the first row that is an object -> whether it is this form. None: the name is enough."""
+    """Of .json the file's value, of .jsonl the first row that is an object -> whether it is this
+    form. None: the name is enough."""
     articles: bool = False
     """Whether `read` takes `any_article`."""
 
@@ -35,7 +47,12 @@ FORMS = (
     Form("PMC bulk package (.tar.gz)", archives.SUFFIXES, archives.read, articles=True),
     Form("AgentClinic cases (.jsonl)", (".jsonl",), agentclinic.read, agentclinic.recognises),
     Form("MediQ cases (.jsonl)", (".jsonl",), mediq.read, mediq.recognises),
-    Form("a structured case (.json, docs/case-format.md)", (".json",), case_json.read, case_json.is_case),
+    Form(
+        "a structured case (.json, docs/case-format.md)",
+        (".json",),
+        case_json.read,
+        case_json.is_case,
+    ),
     Form("phenopackets (.json)", (".json",), phenopackets.read, phenopackets.recognises),
     Form("MedR-Bench cases (.json)", (".json",), medrbench.read, medrbench.recognises),
     Form("plain text (.txt, .md)", text.SUFFIXES, text.read),
@@ -49,21 +66,27 @@ _SUFFIXES = tuple(dict.fromkeys(suffix for form in FORMS for suffix in form.suff
 _FIRST_ROWS = 10
 """Rows of a .jsonl in which its form must show."""
 _NOTES = {"readme", "license", "licence", "notice", "copying", "changelog", "citation"}
-"""Text files that lie in many folders and tell of the folder, not of a patient; named themselves they are read."""
+"""Text files that lie in many folders and tell of the folder, not of a patient; named themselves
+they are read."""
 
 
-def read_cases(path: str | Path, allow: frozenset[str] = frozenset()) -> Iterator[CaseReport | BadCase]:
-    """All cases at a path: a file of a known form, a folder of such files (not of folders), by name, or of `pmc:IDS`
-    (docs/sources.md).
+def read_cases(
+    path: str | Path, allow: frozenset[str] = frozenset()
+) -> Iterator[CaseReport | BadCase]:
+    """All cases at a path: a file of a known form, a folder of such files (not of folders), by
+    name, or of `pmc:IDS` (docs/sources.md).
 
-    A case that cannot be read is yielded as BadCase and the others go on; so are the second case with an id already seen
-    ('duplicate_id'), a case without a licence ('no_licence') unless 'unlicensed' is in `allow`, an article that is no case
-    report ('not_a_case_report') unless 'any-article' is, and a retracted one ('retracted') always. Raises
-    BadCase('no_cases' | 'unknown_format') when there is nothing at `path` that can be read, ValueError for other names
+    A case that cannot be read is yielded as BadCase and the others go on; so are the second case
+    with an id already seen ('duplicate_id'), a case without a licence ('no_licence') unless
+    'unlicensed' is in `allow`, an article that is no case report ('not_a_case_report') unless
+    'any-article' is, and a retracted one ('retracted') always. Raises BadCase('no_cases' |
+    'unknown_format') when there is nothing at `path` that can be read, ValueError for other names
     in `allow`.
     """
     if unknown := allow - {UNLICENSED, ANY_ARTICLE}:
-        raise ValueError(f"allow: {', '.join(sorted(unknown))}: only {UNLICENSED} and {ANY_ARTICLE} can be allowed")
+        raise ValueError(
+            f"allow: {', '.join(sorted(unknown))}: only {UNLICENSED} and {ANY_ARTICLE} can be allowed"
+        )
     found = (
         pmc.read(str(path).removeprefix(PMC), ANY_ARTICLE in allow)
         if str(path).startswith(PMC)
@@ -78,10 +101,17 @@ def read_cases(path: str | Path, allow: frozenset[str] = frozenset()) -> Iterato
 
 def _judged(case: CaseReport, seen: set[str], unlicensed: bool) -> CaseReport | BadCase:
     if case.case_id in seen:
-        return BadCase("duplicate_id", f"a case {case.case_id!r} came before; ids must differ", case.case_id, case.path)
+        return BadCase(
+            "duplicate_id",
+            f"a case {case.case_id!r} came before; ids must differ",
+            case.case_id,
+            case.path,
+        )
     seen.add(case.case_id)
     if not (case.licence and case.licence.strip()) and not unlicensed:
-        message = f"{case.path} names no licence to use it under; allow it with --allow {UNLICENSED}"
+        message = (
+            f"{case.path} names no licence to use it under; allow it with --allow {UNLICENSED}"
+        )
         return BadCase("no_licence", message, case.case_id, case.path)
     return replace(case, path=_text(case.path))
 
@@ -101,11 +131,18 @@ def _all(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
 def _folder(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
     files = [file for file in sorted(path.iterdir()) if _is_case_file(file)]
     if not files:
-        raise BadCase("no_cases", f"{path} holds no {', '.join(_SUFFIXES)} file (its folders are not searched)", path=str(path))
+        raise BadCase(
+            "no_cases",
+            f"{path} holds no {', '.join(_SUFFIXES)} file (its folders are not searched)",
+            path=str(path),
+        )
     for file in files:
         try:
             if not inside(file, path):
-                raise BadCase("outside_folder", f"{file.name} is a link that leads out of the folder; copy the file")
+                raise BadCase(
+                    "outside_folder",
+                    f"{file.name} is a link that leads out of the folder; copy the file",
+                )
             yield from _reader(file, any_article)(file)
         except BadCase as bad:
             yield BadCase(bad.reason, bad.message, bad.case_id, bad.path or str(file))
@@ -114,36 +151,47 @@ def _folder(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
 
 
 def _is_case_file(file: Path) -> bool:
-    """A name of a known form that is not the structured part of the article beside it, nor a note on the folder."""
+    """A name of a known form that is not the structured part of the article beside it, nor a note
+    on the folder."""
     if file.is_dir() or not file.name.lower().endswith(_SUFFIXES):
         return False
     if file.name.lower().endswith(text.SUFFIXES) and file.stem.lower() in _NOTES:
         return False
-    return file.suffix.lower() != ".json" or not any(file.with_suffix(suffix).exists() for suffix in jats.SUFFIXES)
+    return file.suffix.lower() != ".json" or not any(
+        file.with_suffix(suffix).exists() for suffix in jats.SUFFIXES
+    )
 
 
 def _reader(path: Path, any_article: bool) -> Reader:
     """The source that can read a file, told by its name and, where that is not enough, its content.
 
-    Raises BadCase('unknown_format') with what is understood, and what stands in the way of looking into the file.
+    Raises BadCase('unknown_format') with what is understood, and what stands in the way of looking
+    into the file.
     """
     forms = [form for form in FORMS if path.name.lower().endswith(form.suffixes)]
     content = _content(path) if any(form.recognises for form in forms) else None
     for form in forms:
         if form.recognises is None or form.recognises(content):
             return partial(form.read, any_article=any_article) if form.articles else form.read
-    raise BadCase("unknown_format", f"{path.name} is none of: {', '.join(form.name for form in FORMS)}", path=str(path))
+    raise BadCase(
+        "unknown_format",
+        f"{path.name} is none of: {', '.join(form.name for form in FORMS)}",
+        path=str(path),
+    )
 
 
 def _content(path: Path) -> Any:
-    """What the forms of a .json or .jsonl are told apart by; None for a .jsonl whose first rows are no objects."""
+    """What the forms of a .json or .jsonl are told apart by; None for a .jsonl whose first rows are
+    no objects."""
     if path.name.lower().endswith(".json"):
         return parse_json(read_text(path), path)
     fault: BadCase | None = None
     for _, row in islice(read_rows(path), _FIRST_ROWS):
         if isinstance(row, dict):
             return row
-        if isinstance(row, BadCase) and row.reason != "bad_json":  # no text, or one line without end
+        if (
+            isinstance(row, BadCase) and row.reason != "bad_json"
+        ):  # no text, or one line without end
             fault = fault or row
     if fault:
         raise fault

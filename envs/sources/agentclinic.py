@@ -1,9 +1,11 @@
-"""AgentClinic's cases (JSON Lines) in their two forms; the sections of a case are the environment, no model is needed.
+"""AgentClinic's cases (JSON Lines) in their two forms; the sections of a case are the environment,
+no model is needed.
 
-OSCE examinations (agentclinic_medqa.jsonl and agentclinic_medqa_extended.jsonl, whose first cases are the same) come with their
-tests one by one. Image challenges of NEJM (agentclinic_nejm.jsonl, agentclinic_nejm_extended.jsonl) come as
-{question, patient_info, physical_exams, answers: [{text, correct}], image_url, type}: what the patient tells is the initial
-observation; of the examiner's notes, which tell tests and findings alike, what names a test is a test.
+OSCE examinations (agentclinic_medqa.jsonl and agentclinic_medqa_extended.jsonl, whose first cases
+are the same) come with their tests one by one. Image challenges of NEJM (agentclinic_nejm.jsonl,
+agentclinic_nejm_extended.jsonl) come as {question, patient_info, physical_exams, answers: [{text,
+correct}], image_url, type}: what the patient tells is the initial observation; of the examiner's
+notes, which tell tests and findings alike, what names a test is a test.
 """
 
 import re
@@ -11,13 +13,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from envs.categories import category_of
-from envs.checks import is_documented
-from envs.mentions import named_tests
-from envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
-from envs.sources.files import object_at, read_rows, text_at
+from medaction.envs.categories import category_of
+from medaction.envs.checks import is_documented
+from medaction.envs.mentions import named_tests
+from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
+from medaction.envs.sources.files import object_at, read_rows, text_at
 
-# Sections of Test_Results that hold tests, and are none themselves. Panels such as Complete_Blood_Count stay one test.
+# Sections of Test_Results that hold tests, and are none themselves. Panels such as
+# Complete_Blood_Count stay one test.
 _CONTAINER = re.compile(
     r"""(?:(?:basic|other|additional|special|serum|routine)\s)*
     (?:blood\s(?:tests?|work)|imaging(?:\sand\sother\stests|\sstudies|\sresults)?|assessment\stools|hematolog(?:y|ic)|urine\stests|serology
@@ -26,7 +29,8 @@ _CONTAINER = re.compile(
     |biopsy|vestibular\sfunction\stests)""",
     re.IGNORECASE | re.VERBOSE,
 )
-# Leaf names that describe a result and name no test: 'Chest X-ray: {Findings: ...}' has the result '...'.
+# Leaf names that describe a result and name no test: 'Chest X-ray: {Findings: ...}' has the result
+# '...'.
 _DESCRIPTIVE = re.compile(
     r"(preliminary )?(findings?|results?|level|histopathology( findings)?|microscopic description|microscopy|comments?|description"
     r"|interpretation|scores|analysis|report)",
@@ -36,18 +40,24 @@ _DESCRIPTIVE = re.compile(
 _OSCE = {"OSCE_Examination"}
 _NEJM = {"question", "answers", "patient_info", "physical_exams"}
 # What a question for the diagnosis looks like, and what makes it one for something else.
-_DIAGNOSIS = re.compile(r"\bdiagnos[ie]s\b|\b(?:which|what) (?:disease|disorder|condition|syndrome)\b", re.IGNORECASE)
+_DIAGNOSIS = re.compile(
+    r"\bdiagnos[ie]s\b|\b(?:which|what) (?:disease|disorder|condition|syndrome)\b", re.IGNORECASE
+)
 _NO_DIAGNOSIS = re.compile(
     r"\b(?:treatments?|therapy|management|managed?|medications?|drugs?|next step|next best|mechanisms?|complications?|genes?"
     r"|(?:which|what)(?:(?! diagnos)[ -]\w+){0,8}? (?:tests?|stud(?:y|ies)|imaging|findings?|steps?|procedures?|organisms?|features?)"
     r"|prognosis|(?:confirm|establish|make|support)\w* (?:the|this|your) \w*\s?diagnosis|associated with|risk factors?)\b",
     re.IGNORECASE,
 )
-# The examiner's notes are lists written in one line: '1. Dermoscopy: ... 2. Biopsy results: ...', 'CT: ... - Lavage: ...'.
+# The examiner's notes are lists written in one line: '1. Dermoscopy: ... 2. Biopsy results: ...',
+# 'CT: ... - Lavage: ...'.
 _NOTE_END = re.compile(
     r"\s*\n\s*(?:[-*•]\s+)?|(?:^|\s+)[-•]\s+|(?:^|(?<=[.:;)])\s+)\d{1,2}\.\s+(?=[A-Z*])|(?<=[\w)\]][.;])\s+(?=[A-Z])"
 )
-_NOTE = re.compile(r"(?P<label>[^:.;]{2,90}?)\s*(?:findings?|results?)?\s*:\s*(?P<rest>\S.*)", re.IGNORECASE | re.DOTALL)
+_NOTE = re.compile(
+    r"(?P<label>[^:.;]{2,90}?)\s*(?:findings?|results?)?\s*:\s*(?P<rest>\S.*)",
+    re.IGNORECASE | re.DOTALL,
+)
 _ROLE = re.compile(r"\s*\bRemember, ")  # what follows tells the actor how to play
 _EXAMINATION = re.compile(
     r"(?:\w+ ){0,2}(?:exam(?:ination)?|vital signs|appearance|inspection|palpation|auscultation)\b"
@@ -56,7 +66,8 @@ _EXAMINATION = re.compile(
 )
 # A test that is named by what it looks for: 'Tests for cryptococcus: Negative'.
 _TEST_LABEL = re.compile(
-    r"\b(?:tests? (?:for|of)|levels?|counts?|antibod(?:y|ies)|antigens?|stain(?:ing)?|titers?|smears?)\b", re.IGNORECASE
+    r"\b(?:tests? (?:for|of)|levels?|counts?|antibod(?:y|ies)|antigens?|stain(?:ing)?|titers?|smears?)\b",
+    re.IGNORECASE,
 )
 _NEXT_HEADING = re.compile(r"\s+[A-Z][\w ]{2,40}:$")  # of the section after a note in the same line
 # 'The provided text does not include specific instrument readings': the notes tell none.
@@ -67,10 +78,11 @@ _NO_NOTE = re.compile(
 
 
 def read(path: Path) -> Iterator[CaseReport | BadCase]:
-    """The cases of one file, one a line; case ids are 'agentclinic-' or 'agentclinic-nejm-' and the line's number from 0.
+    """The cases of one file, one a line; case ids are 'agentclinic-' or 'agentclinic-nejm-' and the
+    line's number from 0.
 
-    A bad line is yielded as BadCase and the others go on, so is a question for something else than the diagnosis
-    ('not_a_diagnosis'). Raises BadCase when the file itself cannot be read.
+    A bad line is yielded as BadCase and the others go on, so is a question for something else than
+    the diagnosis ('not_a_diagnosis'). Raises BadCase when the file itself cannot be read.
     """
     for number, row in read_rows(path):
         where = f" line {number}"
@@ -79,7 +91,11 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
             continue
         try:
             nejm = isinstance(row, dict) and not set(row) >= _OSCE and set(row) & _NEJM
-            yield _challenge(row, number - 1, path, where) if nejm else _case(row, number - 1, path, where)
+            yield (
+                _challenge(row, number - 1, path, where)
+                if nejm
+                else _case(row, number - 1, path, where)
+            )
         except BadCase as bad:
             yield BadCase(bad.reason, bad.message, bad.case_id, str(path))
 
@@ -105,7 +121,7 @@ def _asked(question: str) -> str:
     return re.split(r"(?<=[.!?])\s+(?=[A-Z])", question.strip())[-1]
 
 
-# --- NEJM image challenges ---------------------------------------------------------------------------------------------------
+# --- NEJM image challenges --------------------------------------------------------------
 
 
 def _challenge(row: Any, number: int, path: Path, where: str) -> CaseReport:
@@ -125,7 +141,9 @@ def _challenge(row: Any, number: int, path: Path, where: str) -> CaseReport:
         text=text,
         path=str(path),
         licence=None,  # AgentClinic's MIT is not the journal's, whose texts these are
-        structured=StructuredCase("\n".join([_ROLE.split(patient)[0], *findings]), tests, diagnosis, notes=left_out),
+        structured=StructuredCase(
+            "\n".join([_ROLE.split(patient)[0], *findings]), tests, diagnosis, notes=left_out
+        ),
         meta={"row": str(number)},
     )
 
@@ -138,16 +156,26 @@ def _single_spaced(text: str) -> str:
 def _answer(row: Any, path: Path, where: str) -> str:
     answers = row.get("answers")
     if isinstance(answers, list):
-        correct = [answer for answer in answers if isinstance(answer, dict) and answer.get("correct") is True]
+        correct = [
+            answer
+            for answer in answers
+            if isinstance(answer, dict) and answer.get("correct") is True
+        ]
         if len(correct) == 1:
             return text_at(correct[0], "text", path, f"{where} answers").strip()
-    raise BadCase("bad_field", f"{path.name}{where}: 'answers' must be a list with one correct answer", path=str(path))
+    raise BadCase(
+        "bad_field",
+        f"{path.name}{where}: 'answers' must be a list with one correct answer",
+        path=str(path),
+    )
 
 
 def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str, ...]]:
-    """The examiner's notes as tests, findings of the physical examination, and what is neither for sure and left out.
+    """The examiner's notes as tests, findings of the physical examination, and what is neither for
+    sure and left out.
 
-    A note that stands for no test by name ('Hypereosinophilia') may still be a test's result: it never goes to what is seen first.
+    A note that stands for no test by name ('Hypereosinophilia') may still be a test's result: it
+    never goes to what is seen first.
     """
     tests: list[DocumentedTest] = []
     findings: list[str] = []
@@ -170,7 +198,7 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
     return tuple(tests), findings, tuple(left_out)
 
 
-# --- OSCE examinations -------------------------------------------------------------------------------------------------------
+# --- OSCE examinations ------------------------------------------------------------------
 
 
 def _case(row: Any, number: int, path: Path, where: str) -> CaseReport:
@@ -181,7 +209,9 @@ def _case(row: Any, number: int, path: Path, where: str) -> CaseReport:
     observation = "\n".join([*_lines(patient), *_lines(examination)])
     diagnosis = text_at(osce, "Correct_Diagnosis", path, where)
     tests = tuple(_tests(results))
-    mimic = "mimic" in path.stem.lower()  # made from MIMIC-IV, whose data use agreement AgentClinic's MIT does not lift
+    mimic = (
+        "mimic" in path.stem.lower()
+    )  # made from MIMIC-IV, whose data use agreement AgentClinic's MIT does not lift
     text = "\n".join([observation, "Test results:", *_lines(results), f"Diagnosis: {diagnosis}"])
     return CaseReport(
         case_id=f"agentclinic-{'mimiciv-' if mimic else ''}{number:04d}",
@@ -196,7 +226,8 @@ def _case(row: Any, number: int, path: Path, where: str) -> CaseReport:
 
 
 def _lines(sections: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """Sections as readable lines: 'Past Medical History: ...', nested ones indented below their heading."""
+    """Sections as readable lines: 'Past Medical History: ...', nested ones indented below their
+    heading."""
     for key, value in sections.items():
         if isinstance(value, Mapping) and not _is_panel(value):
             yield f"{indent}{_words(key)}:"
@@ -221,7 +252,8 @@ def _tests(results: Mapping[str, Any], container: str = "") -> Iterator[Document
 
 
 def _named_after(test: DocumentedTest, container: str) -> DocumentedTest:
-    """A biopsy's or an imaging study's site alone ('Cervical Lymph Node') is no name of a test: the container goes with it."""
+    """A biopsy's or an imaging study's site alone ('Cervical Lymph Node') is no name of a test: the
+    container goes with it."""
     if container.lower() in ("biopsy", "urine tests"):
         head = container.split()[0]
         name = test.name if head.lower() in test.name.lower() else f"{test.name} {head.lower()}"
@@ -240,14 +272,17 @@ def _describes(value: Mapping[str, Any]) -> bool:
 
 
 def _result(value: Any) -> str:
-    """A result in one line: 'WBC: 7,000 /µL; Hemoglobin: 14 g/dL'. Values are verbatim, names with spaces for underscores.
+    """A result in one line: 'WBC: 7,000 /µL; Hemoglobin: 14 g/dL'. Values are verbatim, names with
+    spaces for underscores.
 
     Values that tell none ('Pending') are left out, so that a panel shows what it documents.
     """
     if isinstance(value, Mapping):
         parts = ((_words(key), _result(inner)) for key, inner in value.items())
         return "; ".join(
-            text if _DESCRIPTIVE.fullmatch(key) and len(value) == 1 else f"{key}: {text}" for key, text in parts if text
+            text if _DESCRIPTIVE.fullmatch(key) and len(value) == 1 else f"{key}: {text}"
+            for key, text in parts
+            if text
         )
     if isinstance(value, list):
         return "; ".join(filter(None, map(_result, value)))

@@ -1,7 +1,8 @@
-"""PMC's bulk packages: articles in a .tar.gz, read one after the other as they come. Nothing is unpacked to disk.
+"""PMC's bulk packages: articles in a .tar.gz, read one after the other as they come. Nothing is
+unpacked to disk.
 
-A package is untrusted: member names are never used as paths, links and devices are never followed, and what unpacks to much
-more than it is, or holds much but no articles, is left unread.
+A package is untrusted: member names are never used as paths, links and devices are never followed,
+and what unpacks to much more than it is, or holds much but no articles, is left unread.
 """
 
 import gzip
@@ -11,29 +12,33 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from envs.records import BadCase, CaseReport, check_id
-from envs.sources import jats
-from envs.sources.package_list import PackageList, list_beside
+from medaction.envs.records import BadCase, CaseReport, check_id
+from medaction.envs.sources import jats
+from medaction.envs.sources.package_list import PackageList, list_beside
 
 SUFFIXES = (".tar.gz", ".tgz")
 
 FREE_BYTES = 64 * 2**20
 MAX_RATIO = 50
-"""An archive may unpack to FREE_BYTES and MAX_RATIO times what was read of it. Articles pack 3 to 6 times, zeros 1000 times."""
+"""An archive may unpack to FREE_BYTES and MAX_RATIO times what was read of it. Articles pack 3 to 6
+times, zeros 1000 times."""
 
 MAX_HEADER_BYTES = 2**20
 """Bound on what stands between two members: headers, long names, padding."""
 
 FREE_MEMBERS = 10_000
 MAX_OTHERS = 100
-"""An archive may hold FREE_MEMBERS and MAX_OTHERS times as many other members (figures, folders) as articles."""
+"""An archive may hold FREE_MEMBERS and MAX_OTHERS times as many other members (figures, folders) as
+articles."""
 
 
 def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase]:
-    """The articles (*.xml, *.nxml) of a gzipped tar archive in its order; memory does not grow with their number.
+    """The articles (*.xml, *.nxml) of a gzipped tar archive in its order; memory does not grow with
+    their number.
 
-    Of the list beside the package (`package_list`) an article has its licence, where it names none itself, and its retraction.
-    What is wrong with a member is yielded as BadCase and the others go on. A broken archive ends with BadCase('bad_archive'
+    Of the list beside the package (`package_list`) an article has its licence, where it names none
+    itself, and its retraction. What is wrong with a member is yielded as BadCase and the others go
+    on. A broken archive ends with BadCase('bad_archive'
     | 'archive_bomb') after the cases that stand before the fault.
     """
     try:
@@ -48,13 +53,21 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
     except BadCase as bad:
         yield BadCase(bad.reason, bad.message, bad.case_id, bad.path or str(path))
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:
-        yield BadCase("bad_archive", f"{path.name} is broken off or damaged: {error}; fetch it anew", path=str(path))
+        yield BadCase(
+            "bad_archive",
+            f"{path.name} is broken off or damaged: {error}; fetch it anew",
+            path=str(path),
+        )
     except OSError as error:
         yield BadCase("unreadable", f"{path.name}: {error.strerror or error}", path=str(path))
 
 
 def _articles(
-    archive: tarfile.TarFile, counter: "_Counter", path: Path, any_article: bool, listed: PackageList
+    archive: tarfile.TarFile,
+    counter: "_Counter",
+    path: Path,
+    any_article: bool,
+    listed: PackageList,
 ) -> Iterator[CaseReport | BadCase]:
     articles = others = 0
     while (member := archive.next()) is not None:
@@ -71,9 +84,18 @@ def _articles(
                 others += 1
         except BadCase as bad:
             others += 1
-            yield BadCase(bad.reason, bad.message, bad.case_id or PurePosixPath(member.name).stem[:100], bad.path or where)
+            yield BadCase(
+                bad.reason,
+                bad.message,
+                bad.case_id or PurePosixPath(member.name).stem[:100],
+                bad.path or where,
+            )
         if others > FREE_MEMBERS + MAX_OTHERS * articles:
-            raise BadCase("archive_bomb", f"{path.name}: {others:,} members and {articles:,} articles", path=str(path))
+            raise BadCase(
+                "archive_bomb",
+                f"{path.name}: {others:,} members and {articles:,} articles",
+                path=str(path),
+            )
         _skip(archive, member, counter)
     _refuse_rest(archive, counter, path)
 
@@ -84,16 +106,25 @@ def _refuse_unsafe(member: tarfile.TarInfo, name: str) -> None:
     if not parts or parts[0] == "/" or ".." in parts or parts[0].endswith(":"):
         raise BadCase("unsafe_member", f"{name}: the member's path leads out of the archive")
     if not (member.isreg() or member.isdir()) or member.issparse():
-        raise BadCase("unsafe_member", f"{name}: the member is a link, a device or a sparse file; only plain files are read")
+        raise BadCase(
+            "unsafe_member",
+            f"{name}: the member is a link, a device or a sparse file; only plain files are read",
+        )
     if member.size > jats.MAX_BYTES and member.name.lower().endswith(jats.SUFFIXES):
         message = f"{name}: the member has {member.size / 2**20:.0f} MB, at most {jats.MAX_BYTES / 2**20:.0f} are read"
         raise BadCase("too_large", message)
 
 
 def _article(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, where: str, any_article: bool, listed: PackageList
+    archive: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    name: str,
+    where: str,
+    any_article: bool,
+    listed: PackageList,
 ) -> CaseReport:
-    """The member as a case. Its id is the article's PMCID, else the member's own name: packages name files as they like."""
+    """The member as a case. Its id is the article's PMCID, else the member's own name: packages
+    name files as they like."""
     file = archive.extractfile(member)
     assert file is not None  # it is a plain file
     article = jats.parse(file.read(), name)
@@ -101,29 +132,39 @@ def _article(
     licence, retracted = listed.find(case_id) or ("", False)
     try:
         if retracted:
-            raise BadCase("retracted", f"{name}: the list beside the package marks the article as retracted")
+            raise BadCase(
+                "retracted", f"{name}: the list beside the package marks the article as retracted"
+            )
         return jats.report(article, case_id, name, where, any_article, licence=licence or None)
     except BadCase as bad:
         raise BadCase(bad.reason, bad.message, case_id, where) from bad
 
 
 def _skip(archive: tarfile.TarFile, member: tarfile.TarInfo, counter: "_Counter") -> None:
-    """Pass over what is left of a member in small steps, so that what comes next is a header and can be bounded as one."""
+    """Pass over what is left of a member in small steps, so that what comes next is a header and
+    can be bounded as one."""
     stream: Any = archive.fileobj
     end = member.offset_data + (member.size if member.isreg() and not member.issparse() else 0)
     while stream.tell() < end:
         if not stream.read(min(2**20, end - stream.tell())):
-            raise BadCase("bad_archive", f"{counter.name} breaks off in {member.name[:300]}; fetch it anew")
+            raise BadCase(
+                "bad_archive", f"{counter.name} breaks off in {member.name[:300]}; fetch it anew"
+            )
     counter.allow(MAX_HEADER_BYTES)
 
 
 def _refuse_rest(archive: tarfile.TarFile, counter: "_Counter", path: Path) -> None:
-    """Read to the end, where gzip's checksum is. tarfile takes a damaged header for the end. Raises BadCase('bad_archive')."""
+    """Read to the end, where gzip's checksum is. tarfile takes a damaged header for the end. Raises
+    BadCase('bad_archive')."""
     stream: Any = archive.fileobj
     counter.allow(MAX_HEADER_BYTES)
     while data := stream.read(2**16):
         if data.strip(b"\0"):
-            raise BadCase("bad_archive", f"{path.name} is damaged: what follows is no member; fetch it anew", path=str(path))
+            raise BadCase(
+                "bad_archive",
+                f"{path.name} is damaged: what follows is no member; fetch it anew",
+                path=str(path),
+            )
 
 
 class _Counter:
@@ -142,7 +183,13 @@ class _Counter:
         self.count += len(data)
         if self.count > FREE_BYTES + MAX_RATIO * self.packed.tell():
             times = self.count / max(1, self.packed.tell())
-            raise BadCase("archive_bomb", f"{self.name} unpacks to {times:.0f} times its size; the rest is not read")
+            raise BadCase(
+                "archive_bomb",
+                f"{self.name} unpacks to {times:.0f} times its size; the rest is not read",
+            )
         if self.count > self.allowed:
-            raise BadCase("archive_bomb", f"{self.name}: a member's header is larger than {MAX_HEADER_BYTES:,} bytes")
+            raise BadCase(
+                "archive_bomb",
+                f"{self.name}: a member's header is larger than {MAX_HEADER_BYTES:,} bytes",
+            )
         return data

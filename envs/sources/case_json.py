@@ -1,23 +1,40 @@
-"""Our own JSON form of a structured case (docs/case-format.md): alone a case, beside an article its structured part."""
+"""Our own JSON form of a structured case (docs/case-format.md): alone a case, beside an article its
+structured part."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from envs.categories import category_of
-from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
-from envs.records import BadCase, CaseReport, Category, DocumentedTest, StructuredCase, check_id
-from envs.sources.files import parse_json, read_text, text_at
+from medaction.envs.categories import category_of
+from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
+from medaction.envs.records import (
+    BadCase,
+    CaseReport,
+    Category,
+    DocumentedTest,
+    StructuredCase,
+    check_id,
+)
+from medaction.envs.sources.files import parse_json, read_text, text_at
 
 MAX_BYTES = 4 * 2**20
-_FIELDS = {"case_id", "title", "licence", "initial_observation", "diagnosis", "diagnosis_synonyms", "tests"}
+_FIELDS = {
+    "case_id",
+    "title",
+    "licence",
+    "initial_observation",
+    "diagnosis",
+    "diagnosis_synonyms",
+    "tests",
+}
 _FIELDS |= {"body_system", "disease_type", "rare"}  # the views of Figure 6
 _FIELDS |= {"evaluation_only"}
 _TEST_FIELDS = {"name", "category", "minor", "result", "aliases", "quote"}
 
 
 def read(path: Path) -> Iterator[CaseReport | BadCase]:
-    """The one case of `path`. Its text is all its parts, so that the checks see what they see in a report."""
+    """The one case of `path`. Its text is all its parts, so that the checks see what they see in a
+    report."""
     try:
         yield _case(_object(path), path)
     except BadCase as bad:
@@ -37,17 +54,26 @@ def is_case(value: Any) -> bool:
 def _object(path: Path) -> dict[str, Any]:
     value = parse_json(read_text(path, MAX_BYTES), path)
     if not is_case(value):
-        raise BadCase("bad_field", f"{path.name}: an object with 'initial_observation' and 'tests' is needed", path=str(path))
+        raise BadCase(
+            "bad_field",
+            f"{path.name}: an object with 'initial_observation' and 'tests' is needed",
+            path=str(path),
+        )
     _refuse_unknown(value, _FIELDS, path, "")
     return value
 
 
 def _case(value: dict[str, Any], path: Path) -> CaseReport:
     structured = _structured(value, path)
-    results = ["\n".join(filter(None, [f"{test.name}: {test.result}", test.quote])) for test in structured.tests]
+    results = [
+        "\n".join(filter(None, [f"{test.name}: {test.result}", test.quote]))
+        for test in structured.tests
+    ]
     title = text_at(value, "title", path) if "title" in value else path.stem
     licence = text_at(value, "licence", path) if value.get("licence") is not None else None
-    text = "\n".join([title, structured.initial_observation, *results, f"Diagnosis: {structured.diagnosis}"])
+    text = "\n".join(
+        [title, structured.initial_observation, *results, f"Diagnosis: {structured.diagnosis}"]
+    )
     case_id = check_id(text_at(value, "case_id", path) if "case_id" in value else path.stem)
     held_out = _true_or_false(value, "evaluation_only", path) or False
     return CaseReport(case_id, "case_json", title, text, str(path), licence, held_out, structured)
@@ -72,14 +98,20 @@ def _one_of(known: tuple[str, ...], value: dict[str, Any], key: str, path: Path)
     """One of `known`; '' when the case does not tell it."""
     found = text_at(value, key, path) if value.get(key) is not None else ""
     if found and found not in known:
-        raise BadCase("bad_field", f"{path.name}: {key!r} must be one of {'; '.join(known)}", path=str(path))
+        raise BadCase(
+            "bad_field", f"{path.name}: {key!r} must be one of {'; '.join(known)}", path=str(path)
+        )
     return found
 
 
 def _true_or_false(value: dict[str, Any], key: str, path: Path) -> bool | None:
     found = value.get(key)
     if found is not None and not isinstance(found, bool):
-        raise BadCase("bad_field", f"{path.name}: {key!r} must be true or false, not {type(found).__name__}", path=str(path))
+        raise BadCase(
+            "bad_field",
+            f"{path.name}: {key!r} must be true or false, not {type(found).__name__}",
+            path=str(path),
+        )
     return found
 
 
@@ -89,7 +121,9 @@ def _test(value: Any, path: Path, where: str) -> DocumentedTest:
     category = value.get("category", category_of(name))
     if category not in get_args(Category):
         raise BadCase(
-            "bad_field", f"{path.name}{where}: 'category' must be one of {', '.join(get_args(Category))}", path=str(path)
+            "bad_field",
+            f"{path.name}{where}: 'category' must be one of {', '.join(get_args(Category))}",
+            path=str(path),
         )
     return DocumentedTest(
         name,
@@ -104,7 +138,9 @@ def _test(value: Any, path: Path, where: str) -> DocumentedTest:
 def _strings(value: dict[str, Any], key: str, path: Path, where: str) -> tuple[str, ...]:
     found = value.get(key, [])
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        raise BadCase("bad_field", f"{path.name}{where}: {key!r} must be a list of strings", path=str(path))
+        raise BadCase(
+            "bad_field", f"{path.name}{where}: {key!r} must be a list of strings", path=str(path)
+        )
     return tuple(found)
 
 
@@ -112,5 +148,7 @@ def _refuse_unknown(value: dict[str, Any], known: set[str], path: Path, where: s
     """A misspelt optional field would otherwise be lost without a word."""
     if unknown := sorted(set(value) - known):
         raise BadCase(
-            "bad_field", f"{path.name}{where}: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}", path=str(path)
+            "bad_field",
+            f"{path.name}{where}: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}",
+            path=str(path),
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from envs.records import BadCase
+from medaction.envs.records import BadCase
 
 MAX_BYTES = 20 * 2**20
 """The largest file that is read whole: MedR-Bench's 957 cases are 16 MB."""
@@ -17,7 +17,8 @@ MAX_LINE_BYTES = 2**20
 """The longest line of a file that is read line by line; AgentClinic's longest case has 8 kB."""
 
 MAX_JSON_PARTS = 1_500_000
-"""Bound on brackets and commas in one JSON text: each may become an object of a hundred bytes. MedR-Bench has 0.2 million."""
+"""Bound on brackets and commas in one JSON text: each may become an object of a hundred bytes.
+MedR-Bench has 0.2 million."""
 
 
 def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
@@ -37,16 +38,18 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
 
 
 def read_text(path: Path, limit: int = MAX_BYTES) -> str:
-    """The file's text as UTF-8, line ends as '\\n'. Raises BadCase('unreadable' | 'too_large' | 'bad_encoding')."""
+    """The file's text as UTF-8, line ends as '\\n'. Raises BadCase('unreadable' | 'too_large' |
+    'bad_encoding')."""
     text = _decoded(read_bytes(path, limit), path)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[tuple[int, str | BadCase]]:
-    """Number from 1 and UTF-8 text of each line that is not blank, with its line end; one line is in memory at a time.
+    """Number from 1 and UTF-8 text of each line that is not blank, with its line end; one line is
+    in memory at a time.
 
-    A line over `limit` bytes ('too_large') or one that is no text ('bad_encoding') comes as BadCase and the others go on.
-    Raises BadCase('unreadable').
+    A line over `limit` bytes ('too_large') or one that is no text ('bad_encoding') comes as BadCase
+    and the others go on. Raises BadCase('unreadable').
     """
     try:
         _plain_size(path)
@@ -70,19 +73,24 @@ def read_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[tuple[int, s
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Any | BadCase]]:
-    """Number from 1 and value of each line of JSON Lines; a bad line comes as BadCase and the others go on.
+    """Number from 1 and value of each line of JSON Lines; a bad line comes as BadCase and the
+    others go on.
 
     Raises BadCase('unreadable').
     """
     for number, line in read_lines(path):
         try:
-            yield number, line if isinstance(line, BadCase) else parse_json(line, path, f" line {number}")
+            yield (
+                number,
+                line if isinstance(line, BadCase) else parse_json(line, path, f" line {number}"),
+            )
         except BadCase as bad:
             yield number, bad
 
 
 def _plain_size(path: Path) -> int:
-    """Bytes of a plain file; a pipe or device would hold the reader up. Raises BadCase('unreadable'), OSError."""
+    """Bytes of a plain file; a pipe or device would hold the reader up. Raises
+    BadCase('unreadable'), OSError."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise BadCase("unreadable", f"{path.name} is no plain file", path=str(path))
@@ -93,17 +101,28 @@ def _decoded(data: bytes, path: Path, where: str = "") -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        message = f"{path.name}{where} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv"
+        message = (
+            f"{path.name}{where} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv"
+        )
         raise BadCase("bad_encoding", message, path=str(path)) from error
     if "\0" in text:
-        raise BadCase("bad_encoding", f"{path.name}{where} holds NUL bytes: no text, or UTF-16; convert it", path=str(path))
+        raise BadCase(
+            "bad_encoding",
+            f"{path.name}{where} holds NUL bytes: no text, or UTF-16; convert it",
+            path=str(path),
+        )
     return text
 
 
 def parse_json(text: str, path: Path, where: str = "") -> Any:
-    """The value of JSON text from `path`; `where` names the row. Raises BadCase('bad_json' | 'too_large')."""
+    """The value of JSON text from `path`; `where` names the row. Raises BadCase('bad_json' |
+    'too_large')."""
     if sum(map(text.count, ",[{")) > MAX_JSON_PARTS:
-        raise BadCase("too_large", f"{path.name}{where}: more than {MAX_JSON_PARTS:,} values; split it", path=str(path))
+        raise BadCase(
+            "too_large",
+            f"{path.name}{where}: more than {MAX_JSON_PARTS:,} values; split it",
+            path=str(path),
+        )
     try:
         value = json.loads(text)
         # Half a surrogate pair or a NUL passes the parser and breaks whoever writes the text later.
@@ -119,21 +138,34 @@ def parse_json(text: str, path: Path, where: str = "") -> Any:
 
 
 def inside(file: Path, folder: Path) -> bool:
-    """Whether `file`, links followed, is in `folder` or below: a link in a folder of cases must not lead out of it."""
-    return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))  # unlike resolve(), says nothing of loops
+    """Whether `file`, links followed, is in `folder` or below: a link in a folder of cases must not
+    lead out of it."""
+    return Path(os.path.realpath(file)).is_relative_to(
+        os.path.realpath(folder)
+    )  # unlike resolve(), says nothing of loops
 
 
 def text_at(value: Any, key: str, path: Path, where: str = "") -> str:
-    """The string `value[key]`. Raises BadCase('bad_field') naming file, row and field when it is missing or no string."""
+    """The string `value[key]`. Raises BadCase('bad_field') naming file, row and field when it is
+    missing or no string."""
     found = value.get(key) if isinstance(value, dict) else None
     if not isinstance(found, str):
-        raise BadCase("bad_field", f"{path.name}{where}: {key!r} must be a string, not {type(found).__name__}", path=str(path))
+        raise BadCase(
+            "bad_field",
+            f"{path.name}{where}: {key!r} must be a string, not {type(found).__name__}",
+            path=str(path),
+        )
     return found
 
 
 def object_at(value: Any, key: str, path: Path, where: str = "") -> dict[str, Any]:
-    """The object `value[key]`. Raises BadCase('bad_field') naming file, row and field when it is missing or no object."""
+    """The object `value[key]`. Raises BadCase('bad_field') naming file, row and field when it is
+    missing or no object."""
     found = value.get(key) if isinstance(value, dict) else None
     if not isinstance(found, dict):
-        raise BadCase("bad_field", f"{path.name}{where}: {key!r} must be an object, not {type(found).__name__}", path=str(path))
+        raise BadCase(
+            "bad_field",
+            f"{path.name}{where}: {key!r} must be an object, not {type(found).__name__}",
+            path=str(path),
+        )
     return found

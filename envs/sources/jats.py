@@ -1,6 +1,8 @@
-"""PubMed Central articles in JATS XML: title, licence, article type, date, and the body as text with its sections and tables.
+"""PubMed Central articles in JATS XML: title, licence, article type, date, and the body as text
+with its sections and tables.
 
-The XML is untrusted: no entity is expanded, no network is used; size, nesting and the number of elements are bounded.
+The XML is untrusted: no entity is expanded, no network is used; size, nesting and the number of
+elements are bounded.
 """
 
 import datetime
@@ -12,9 +14,9 @@ from typing import Any
 
 from lxml import etree
 
-from envs.records import BadCase, CaseReport, StructuredCase, check_id
-from envs.sources import case_json
-from envs.sources.files import inside, read_bytes
+from medaction.envs.records import BadCase, CaseReport, StructuredCase, check_id
+from medaction.envs.sources import case_json
+from medaction.envs.sources.files import inside, read_bytes
 
 SUFFIXES = (".xml", ".nxml")
 
@@ -22,7 +24,8 @@ MAX_BYTES = 8 * 2**20
 """The largest article that is read; the longest case reports of PMC have well under 1 MB."""
 
 MAX_MARKUP = 500_000
-"""Bound on elements, attributes and entities together: each takes about 100 bytes once parsed. Articles have some thousands."""
+"""Bound on elements, attributes and entities together: each takes about 100 bytes once parsed.
+Articles have some thousands."""
 
 MIN_CHARACTERS = 200
 """A shorter body is no report: abstract-only deposits and scanned articles have none."""
@@ -31,12 +34,31 @@ CASE_REPORT = "case-report"
 _RETRACTIONS = {"retraction", "retraction-forward", "partial-retraction", "retracted-article"}
 _SPACES = {code: " " for code in range(0x3001) if chr(code).isspace()}
 _BLOCKS = {"p", "title", "label", "term"}
-_NESTED = {"table-wrap", "fig", "fig-group", "list", "boxed-text", "disp-quote", "def-list", "supplementary-material"}
-_LEFT_OUT = {"ref-list", "ack", "fn-group", "object-id", "alternatives", "graphic", "media", "tex-math"}
+_NESTED = {
+    "table-wrap",
+    "fig",
+    "fig-group",
+    "list",
+    "boxed-text",
+    "disp-quote",
+    "def-list",
+    "supplementary-material",
+}
+_LEFT_OUT = {
+    "ref-list",
+    "ack",
+    "fn-group",
+    "object-id",
+    "alternatives",
+    "graphic",
+    "media",
+    "tex-math",
+}
 
 
 def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase]:
-    """The one article of a file, or what is wrong with it as BadCase. `any_article`: other types than case reports too.
+    """The one article of a file, or what is wrong with it as BadCase. `any_article`: other types
+    than case reports too.
 
     `<stem>.json` beside the file (docs/case-format.md) becomes the report's structured part.
     """
@@ -64,13 +86,18 @@ def report(
     meta = _meta(article)
     title = _first(article, "front/article-meta/title-group/article-title")
     if _is_retracted(article, title):
-        raise BadCase("retracted", f"{name}: the article is retracted, or is the notice of a retraction")
+        raise BadCase(
+            "retracted", f"{name}: the article is retracted, or is the notice of a retraction"
+        )
     if meta["article_type"] != CASE_REPORT and not any_article:
         kind = f"article-type is {meta['article_type']!r}, not {CASE_REPORT!r}"
         raise BadCase("not_a_case_report", f"{name}: {kind}; allow it with --allow any-article")
     body = _sections(article.find("body"))
     if len(body) < MIN_CHARACTERS:
-        raise BadCase("empty_body", f"{name}: the body has {len(body)} characters; only full-text articles can be used")
+        raise BadCase(
+            "empty_body",
+            f"{name}: the body has {len(body)} characters; only full-text articles can be used",
+        )
     return CaseReport(
         case_id=case_id,
         source="jats",
@@ -84,47 +111,74 @@ def report(
 
 
 def parse(data: bytes, name: str) -> etree._Element:
-    """The 'article' element of a JATS document or of an E-utilities answer around one, its names without namespaces.
+    """The 'article' element of a JATS document or of an E-utilities answer around one, its names
+    without namespaces.
 
     Raises BadCase('too_large' | 'bad_xml' | 'hostile_xml'), naming the file `name`.
     """
     if len(data) > MAX_BYTES or sum(map(data.count, (b"<", b"=", b"&"))) > MAX_MARKUP:
-        raise BadCase("too_large", f"{name}: more than {MAX_BYTES / 2**20:.0f} MB or {MAX_MARKUP:,} elements")
-    # A real article names the JATS DTD and declares nothing itself; entities of its own are an attack, or need a DTD anyway.
+        raise BadCase(
+            "too_large", f"{name}: more than {MAX_BYTES / 2**20:.0f} MB or {MAX_MARKUP:,} elements"
+        )
+    # A real article names the JATS DTD and declares nothing itself; entities of its own are an
+    # attack, or need a DTD anyway.
     if re.search(rb"<\0{0,3}!\0{0,3}E\0{0,3}N\0{0,3}T\0{0,3}I\0{0,3}T\0{0,3}Y", data):
         raise _hostile(name)
     parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, huge_tree=False, load_dtd=False, remove_comments=True, remove_pis=True
+        resolve_entities=False,
+        no_network=True,
+        huge_tree=False,
+        load_dtd=False,
+        remove_comments=True,
+        remove_pis=True,
     )
     try:
         root = etree.fromstring(data, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
         raise BadCase("bad_xml", f"{name}: {str(error)[:300] or 'no XML'}") from error
     declared: Any = root.getroottree().docinfo.internalDTD
-    if declared is not None and any(True for _ in declared.iterentities()):  # in an encoding that the search cannot see through
+    if declared is not None and any(
+        True for _ in declared.iterentities()
+    ):  # in an encoding that the search cannot see through
         raise _hostile(name)
     for element in root.iter(etree.Element):
         element.tag = etree.QName(element).localname
-    found = root if root.tag == "article" else root.find("article") if root.tag == "pmc-articleset" else None
+    found = (
+        root
+        if root.tag == "article"
+        else root.find("article")
+        if root.tag == "pmc-articleset"
+        else None
+    )
     if found is None:
-        raise BadCase("bad_xml", f"{name}: the root element is {str(root.tag)[:40]!r}, not 'article'")
+        raise BadCase(
+            "bad_xml", f"{name}: the root element is {str(root.tag)[:40]!r}, not 'article'"
+        )
     return found
 
 
 def pmcid_of(article: etree._Element) -> str:
     """'PMC' and digits, or '' where the article does not tell."""
     for kind in ("pmcid", "pmc"):
-        number = _first(article, f"front/article-meta/article-id[@pub-id-type='{kind}']").removeprefix("PMC")
+        number = _first(
+            article, f"front/article-meta/article-id[@pub-id-type='{kind}']"
+        ).removeprefix("PMC")
         if re.fullmatch(r"[0-9]{1,12}", number):
             return f"PMC{number}"
     return ""
 
 
 def is_open_access(article: etree._Element) -> bool:
-    """Whether PMC marks the article as one of its open access subset, or its licence is one of Creative Commons."""
-    marks = {_first(mark, "meta-name"): _first(mark, "meta-value") for mark in article.iter("custom-meta")}
+    """Whether PMC marks the article as one of its open access subset, or its licence is one of
+    Creative Commons."""
+    marks = {
+        _first(mark, "meta-name"): _first(mark, "meta-value")
+        for mark in article.iter("custom-meta")
+    }
     said = marks.get("pmc-prop-open-access")
-    return said == "yes" or (said is None and bool(re.search(r"(?i)creative\s?commons", _licence(article) or "")))
+    return said == "yes" or (
+        said is None and bool(re.search(r"(?i)creative\s?commons", _licence(article) or ""))
+    )
 
 
 def _structured_beside(path: Path) -> StructuredCase | None:
@@ -132,7 +186,9 @@ def _structured_beside(path: Path) -> StructuredCase | None:
     if not beside.exists():
         return None
     if not inside(beside, path.parent):
-        raise BadCase("outside_folder", f"{beside.name} is a link that leads out of its folder; copy the file")
+        raise BadCase(
+            "outside_folder", f"{beside.name} is a link that leads out of its folder; copy the file"
+        )
     return case_json.read_structured(beside)
 
 
@@ -142,12 +198,17 @@ def _hostile(name: str) -> BadCase:
 
 def _is_retracted(article: etree._Element, title: str) -> bool:
     """PMC's marks: the article's type, a link to the notice, or the word before the title."""
-    related = {element.get("related-article-type", "") for element in article.iterfind("front//related-article")}
+    related = {
+        element.get("related-article-type", "")
+        for element in article.iterfind("front//related-article")
+    }
     return bool(
         article.get("article-type", "") in _RETRACTIONS
         or related & _RETRACTIONS
         or re.match(
-            r"\W*(?:retracted|withdrawn)\b(?: article)?\W*:|\W*retract(?:ed article|ion notice|ion note)\b", title, re.I
+            r"\W*(?:retracted|withdrawn)\b(?: article)?\W*:|\W*retract(?:ed article|ion notice|ion note)\b",
+            title,
+            re.I,
         )
     )
 
@@ -163,7 +224,8 @@ def _meta(article: etree._Element) -> dict[str, str]:
 
 
 def _date(article: etree._Element) -> str:
-    """When it was published, in print or online: the most precise date, of equally precise ones the first. '' if not told."""
+    """When it was published, in print or online: the most precise date, of equally precise ones the
+    first. '' if not told."""
     dates = [
         _iso(date)
         for date in article.iterfind("front/article-meta/pub-date")
@@ -195,10 +257,16 @@ def _licence(article: etree._Element) -> str | None:
     if licence is None:
         return None
     addresses = [
-        str(value) for element in licence.iter() for name, value in element.attrib.items() if str(name).endswith("href")
+        str(value)
+        for element in licence.iter()
+        for name, value in element.attrib.items()
+        if str(name).endswith("href")
     ]
     addresses += [_inline(element) for element in licence.iter("license_ref")]
-    return next((address for address in addresses if "creativecommons.org" in address), _inline(licence, _NESTED) or None)
+    return next(
+        (address for address in addresses if "creativecommons.org" in address),
+        _inline(licence, _NESTED) or None,
+    )
 
 
 def _abstract(article: etree._Element) -> str:
@@ -207,7 +275,8 @@ def _abstract(article: etree._Element) -> str:
 
 
 def _sections(element: etree._Element | None) -> str:
-    """Paragraphs and headings, one a line, an empty line between; a table's rows with ' | ' between cells."""
+    """Paragraphs and headings, one a line, an empty line between; a table's rows with ' | ' between
+    cells."""
     return "" if element is None else "\n\n".join(text for text in _paragraphs(element) if text)
 
 
@@ -225,7 +294,8 @@ def _paragraphs(element: etree._Element) -> Iterator[str]:
 def _inline(element: etree._Element, apart: set[str] = _NESTED | _BLOCKS) -> str:
     """The text of one paragraph, white space collapsed, citations left out.
 
-    What is in `apart` is left to the caller; blocks inside a paragraph are paragraphs of their own, those of a cell are not.
+    What is in `apart` is left to the caller; blocks inside a paragraph are paragraphs of their own,
+    those of a cell are not.
     """
     text = "".join(_pieces(element, _LEFT_OUT | apart)).translate(_SPACES)
     while "  " in text:  # unlike split(), takes no memory for each word
@@ -239,7 +309,8 @@ def _pieces(element: etree._Element, left_out: set[str]) -> Iterator[str]:
     for child in element:
         tag = _tag(child)
         if isinstance(child, etree._Entity):
-            # Named characters such as &nbsp; need the DTD, which is never loaded; those of HTML are the same.
+            # Named characters such as &nbsp; need the DTD, which is never loaded; those of HTML are
+            # the same.
             yield html.unescape(child.text)
         elif tag and tag not in left_out and child.get("ref-type") != "bibr":
             yield from ("^" if tag == "sup" else "", *_pieces(child, left_out))

@@ -1,16 +1,18 @@
-"""MediQ's interactive cases (JSON Lines; iMedQA and iCraft-MD, https://github.com/stellalisy/mediQ): sentences and a question.
+"""MediQ's interactive cases (JSON Lines; iMedQA and iCraft-MD,
+https://github.com/stellalisy/mediQ): sentences and a question.
 
-A row has id, question, context (a list of sentences), options, answer and answer_idx, and often facts and patient, which say the
-context again. Tests are not told apart, so a model has to extract them.
+A row has id, question, context (a list of sentences), options, answer and answer_idx, and often
+facts and patient, which say the context again. Tests are not told apart, so a model has to extract
+them.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from envs.records import BadCase, CaseReport, check_id
-from envs.sources.agentclinic import asks_for_diagnosis
-from envs.sources.files import read_rows, text_at
+from medaction.envs.records import BadCase, CaseReport, check_id
+from medaction.envs.sources.agentclinic import asks_for_diagnosis
+from medaction.envs.sources.files import read_rows, text_at
 
 LICENCE = "CC BY 4.0"
 """What the repository's readme puts the work under."""
@@ -19,10 +21,12 @@ _KEYS = {"id", "question", "context", "answer"}
 
 
 def read(path: Path) -> Iterator[CaseReport | BadCase]:
-    """The cases of one file, one a line, without structure; ids are 'mediq', the file's stem and the row's id.
+    """The cases of one file, one a line, without structure; ids are 'mediq', the file's stem and
+    the row's id.
 
-    The text is the context, the question and its answer, which is the true diagnosis. A bad row is yielded as BadCase and the
-    others go on, so is one that asks for something else ('not_a_diagnosis'). Raises BadCase when the file cannot be read.
+    The text is the context, the question and its answer, which is the true diagnosis. A bad row is
+    yielded as BadCase and the others go on, so is one that asks for something else
+    ('not_a_diagnosis'). Raises BadCase when the file cannot be read.
     """
     for number, row in read_rows(path):
         try:
@@ -43,14 +47,26 @@ def _case(row: Any, path: Path, where: str) -> CaseReport:
     answer = text_at(row, "answer", path, where).strip()
     case_id = check_id(f"mediq-{path.stem}-{_number(row, path, where)}")
     context = row.get("context")
-    if not isinstance(context, list) or not context or not all(isinstance(sentence, str) for sentence in context):
-        raise BadCase("bad_field", f"{path.name}{where}: 'context' must be a list of sentences", case_id)
+    if (
+        not isinstance(context, list)
+        or not context
+        or not all(isinstance(sentence, str) for sentence in context)
+    ):
+        raise BadCase(
+            "bad_field", f"{path.name}{where}: 'context' must be a list of sentences", case_id
+        )
     if not asks_for_diagnosis(question):
-        raise BadCase("not_a_diagnosis", f"{path.name}{where}: the question is {question[:120]!r}", case_id)
+        raise BadCase(
+            "not_a_diagnosis", f"{path.name}{where}: the question is {question[:120]!r}", case_id
+        )
     sentences = (sentence.strip() for sentence in context if sentence.strip())
-    story = " ".join(sentence if sentence.endswith((".", "!", "?", "|")) else f"{sentence}." for sentence in sentences)
+    story = " ".join(
+        sentence if sentence.endswith((".", "!", "?", "|")) else f"{sentence}."
+        for sentence in sentences
+    )
     text = f"{story}\n{question}\nDiagnosis: {answer}"
-    # As in most titles of case reports; without a paragraph more that names it no extractor's diagnosis would be believed.
+    # As in most titles of case reports; without a paragraph more that names it no extractor's
+    # diagnosis would be believed.
     title = f"{answer} (MediQ case {path.stem} {row['id']})"
     return CaseReport(case_id, "mediq", title[:300], text, str(path), LICENCE)
 
@@ -58,5 +74,8 @@ def _case(row: Any, path: Path, where: str) -> CaseReport:
 def _number(row: Any, path: Path, where: str) -> str:
     found = row.get("id")
     if isinstance(found, bool) or not isinstance(found, int | str):
-        raise BadCase("bad_field", f"{path.name}{where}: 'id' must be a number or a string, not {type(found).__name__}")
+        raise BadCase(
+            "bad_field",
+            f"{path.name}{where}: 'id' must be a number or a string, not {type(found).__name__}",
+        )
     return str(found)

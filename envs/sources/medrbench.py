@@ -1,4 +1,5 @@
-"""MedR-Bench's diagnosis cases (JSON). A benchmark: every case is marked evaluation-only and never becomes training data."""
+"""MedR-Bench's diagnosis cases (JSON). A benchmark: every case is marked evaluation-only and never
+becomes training data."""
 
 import re
 from collections.abc import Iterator
@@ -6,17 +7,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from envs.categories import category_of
-from envs.composition import BODY_SYSTEMS, DISEASE_TYPES
-from envs.mentions import named_tests
-from envs.naming import canonical_of, normalise, profile
-from envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
-from envs.sources.files import object_at, parse_json, read_text, text_at
-from envs.sources.text import iso_date
+from medaction.envs.categories import category_of
+from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
+from medaction.envs.mentions import named_tests
+from medaction.envs.naming import canonical_of, normalise, profile
+from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
+from medaction.envs.sources.files import object_at, parse_json, read_text, text_at
+from medaction.envs.sources.text import iso_date
 
 LICENCE = "CC BY-SA"
 
-_ANCILLARY = re.compile(r"^[-*#\s]*Ancillary Tests[^:\n]*?\**\s*:?\**:?(?P<rest>[^\n]*)$", re.MULTILINE)
+_ANCILLARY = re.compile(
+    r"^[-*#\s]*Ancillary Tests[^:\n]*?\**\s*:?\**:?(?P<rest>[^\n]*)$", re.MULTILINE
+)
 _BULLET = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 _LABEL = re.compile(r"^\**(?P<label>[^:*]{2,90}?)\**\s*:\**(?:\s+(?P<rest>.*))?$")
 # Labels that gather tests and are none themselves.
@@ -25,7 +28,8 @@ _CATEGORY = re.compile(
     r"(?:imaging(?: (?:tests?|studies|findings|results))?|radiology|tests?|testing|investigations?|findings|others?)(?: \(.*\))?",
     re.IGNORECASE,
 )
-# What was done or became of the patient is no test, wherever it stands; pathology after surgery is one.
+# What was done or became of the patient is no test, wherever it stands; pathology after surgery is
+# one.
 _NO_TEST = re.compile(
     r"""\b(?:treatments?|therapy|management|outcomes?|prognosis|complications?|clinical\scourse|diagnos[ie]s|discharge
     |post-?\s?treatment|post-?\s?operative\s(?:course|evaluation|recovery|follow-?up|imaging)|after\streatment|final\sassessment
@@ -56,7 +60,10 @@ _NO_LABEL = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 # Under these labels stands what was seen in the end, or in another patient.
-_NOT_THIS = re.compile(r"\b(?:follow-?ups?|post-?\s?(?:surgery|surgical|treatment)|neonat\w+|newborn|fetus)\b", re.IGNORECASE)
+_NOT_THIS = re.compile(
+    r"\b(?:follow-?ups?|post-?\s?(?:surgery|surgical|treatment)|neonat\w+|newborn|fetus)\b",
+    re.IGNORECASE,
+)
 _GENERAL_LABS = re.compile(
     r"(?:(?:routine|other|basic|serum|blood|abnormal) )*(?:labs?|laborator\w+|blood|serum|biochemistry|chemistry|tests?)"
     r"(?: (?:tests?|work|results?|findings|investigations?|studies|analysis|values))?|bloodwork",
@@ -69,7 +76,10 @@ _GOES_ON = re.compile(
     (?!.*\b(?:treat\w+|discharg\w+|follow\w*)\b)""",
     re.IGNORECASE | re.VERBOSE,
 )
-_UNDONE = re.compile(r"\b(?:await\w*|pending|planned|declined|not (?:performed|done|available|tested))\b", re.IGNORECASE)
+_UNDONE = re.compile(
+    r"\b(?:await\w*|pending|planned|declined|not (?:performed|done|available|tested))\b",
+    re.IGNORECASE,
+)
 _SHORT = re.compile(r"\s*\(([A-Z][A-Za-z0-9/-]{1,11})\)")
 _STATUS_LIST = re.compile(
     r"(?:normal|negative|elevated|raised|increased|decreased|low|reduced|positive|abnormal)\s+(?P<first>[^:;()]+)"
@@ -84,7 +94,9 @@ _TEST_NOUN = re.compile(
 
 def recognises(value: Any) -> bool:
     """Whether parsed JSON has the form of MedR-Bench's diagnosis cases."""
-    return isinstance(value, dict) and any(isinstance(case, dict) and "generate_case" in case for case in value.values())
+    return isinstance(value, dict) and any(
+        isinstance(case, dict) and "generate_case" in case for case in value.values()
+    )
 
 
 @dataclass(slots=True)
@@ -103,7 +115,9 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
     """
     cases = parse_json(read_text(path), path)
     if not isinstance(cases, dict):
-        raise BadCase("bad_field", f"{path.name}: an object of cases by id is needed", path=str(path))
+        raise BadCase(
+            "bad_field", f"{path.name}: an object of cases by id is needed", path=str(path)
+        )
     for case_id, case in cases.items():
         try:
             yield _case(case_id, case, path)
@@ -121,7 +135,9 @@ def _case(case_id: str, case: Any, path: Path) -> CaseReport:
     told = summary
     if re.search(r"^[-*#\s]*(?:case|patient) [2-9]\b", summary, re.IGNORECASE | re.MULTILINE):
         told = _first_patient(summary, f"{path.name}{where}")
-        diagnosis = _first_diagnosis(diagnosis, str(generated.get("final_diagnosis") or ""), f"{path.name}{where}")
+        diagnosis = _first_diagnosis(
+            diagnosis, str(generated.get("final_diagnosis") or ""), f"{path.name}{where}"
+        )
         notes.append("the summary tells of several patients; this is the first")
     observation, ancillary = _split(told, f"{path.name}{where}")
     found = [test for node in _tree(ancillary) for test in _tests(node)]
@@ -150,12 +166,18 @@ def _case(case_id: str, case: Any, path: Path) -> CaseReport:
     )
 
 
-_PATIENT = re.compile(r"^(?P<lead>[-*#\s]*)(?:case|patient) (?P<number>\d)\b\s*\**:?\**[ \t]*(?P<rest>.*)$", re.IGNORECASE)
-_SEVERAL = re.compile(r"\b(?:two|three|four|five|several|\d) (?:\w+ )?(?:cases|patients)\b", re.IGNORECASE)
+_PATIENT = re.compile(
+    r"^(?P<lead>[-*#\s]*)(?:case|patient) (?P<number>\d)\b\s*\**:?\**[ \t]*(?P<rest>.*)$",
+    re.IGNORECASE,
+)
+_SEVERAL = re.compile(
+    r"\b(?:two|three|four|five|several|\d) (?:\w+ )?(?:cases|patients)\b", re.IGNORECASE
+)
 
 
 def _first_patient(summary: str, where: str) -> str:
-    """The summary of the first patient, where it tells the patients clearly apart: under headings, in bullets, or in one line.
+    """The summary of the first patient, where it tells the patients clearly apart: under headings,
+    in bullets, or in one line.
 
     Raises BadCase('several_patients') when what is left still tells of several.
     """
@@ -173,7 +195,10 @@ def _first_patient(summary: str, where: str) -> str:
             kept.append(re.sub(r"(?i)\bcase 1: (.*?)\s*\bcase 2: .*", r"\1", line))
     told = "\n".join(kept)
     if _SEVERAL.search(told) or re.search(r"(?i)\b(?:case|patient) [2-9]\b", told):
-        raise BadCase("several_patients", f"{where}: the summary tells of several patients and not clearly what is whose")
+        raise BadCase(
+            "several_patients",
+            f"{where}: the summary tells of several patients and not clearly what is whose",
+        )
     return told
 
 
@@ -187,17 +212,27 @@ def _first_diagnosis(results: str, final: str, where: str) -> str:
         return _plain(own[1])
     if re.search(r"(?i)\b(?:both|all)\b(?: \w+)? (?:cases|patients)\b", f"{results} {final}"):
         return re.sub(r"(?i)\s+(?:in|for) (?:both|all) (?:cases|patients)\b", "", results)
-    raise BadCase("several_patients", f"{where}: the summary tells of several patients and not whose the diagnosis is")
+    raise BadCase(
+        "several_patients",
+        f"{where}: the summary tells of several patients and not whose the diagnosis is",
+    )
 
 
 def _first_of(known: tuple[str, ...], found: object) -> str:
     """The first of a case's categories, a list, that is one of `known`; '' when there is none."""
-    return next((category for category in found if category in known), "") if isinstance(found, list) else ""
+    return (
+        next((category for category in found if category in known), "")
+        if isinstance(found, list)
+        else ""
+    )
 
 
 def _meta(case_id: str, case: dict[str, Any]) -> dict[str, str]:
     """The article's id, and the day it was received: the only date that the benchmark tells."""
-    meta = {"pmcid": case_id if re.fullmatch(r"PMC\d+", case_id) else "", "date": iso_date(str(case.get("receive_time", "")))}
+    meta = {
+        "pmcid": case_id if re.fullmatch(r"PMC\d+", case_id) else "",
+        "date": iso_date(str(case.get("receive_time", ""))),
+    }
     return {key: value for key, value in meta.items() if value}
 
 
@@ -211,7 +246,9 @@ def _split(summary: str, where: str) -> tuple[str, list[str]]:
         raise BadCase("no_tests_section", f"{where}: the summary has no 'Ancillary Tests' section")
     inline = heading["rest"].strip()
     sentences = [inline] if inline.endswith(":") else re.split(r"(?<=\.)\s+(?=[A-Z])", inline)
-    lines = [f"{'' if inline.endswith(':') else '  '}- {sentence}" for sentence in sentences if sentence]
+    lines = [
+        f"{'' if inline.endswith(':') else '  '}- {sentence}" for sentence in sentences if sentence
+    ]
     for line in summary[heading.end() :].splitlines():
         if line.strip() and not line.startswith((" ", "\t")):
             break
@@ -221,7 +258,10 @@ def _split(summary: str, where: str) -> tuple[str, list[str]]:
 
 def _plain(markdown: str) -> str:
     """Markdown without its bold, heading and rule marks; bullets stay."""
-    lines = (re.sub(r"^\s*#+\s*", "", line).replace("**", "").rstrip() for line in markdown.strip().splitlines())
+    lines = (
+        re.sub(r"^\s*#+\s*", "", line).replace("**", "").rstrip()
+        for line in markdown.strip().splitlines()
+    )
     return "\n".join(line for line in lines if line and not re.fullmatch(r"-{3,}", line))
 
 
@@ -234,7 +274,11 @@ def _tree(lines: list[str]) -> list[_Node]:
         if bullet is None and len(open_nodes) > 1:
             open_nodes[-1].text += " " + line.strip()
             continue
-        node = _Node(bullet["text"].strip(), len(bullet["indent"])) if bullet else _Node(line.strip(), 0)
+        node = (
+            _Node(bullet["text"].strip(), len(bullet["indent"]))
+            if bullet
+            else _Node(line.strip(), 0)
+        )
         while open_nodes[-1].indent >= node.indent:
             open_nodes.pop()
         open_nodes[-1].children.append(node)
@@ -243,7 +287,8 @@ def _tree(lines: list[str]) -> list[_Node]:
 
 
 def _tests(node: _Node, container: str = "") -> Iterator[DocumentedTest | str]:
-    """The tests of one bullet and of the bullets below it, and what is left out because it names none."""
+    """The tests of one bullet and of the bullets below it, and what is left out because it names
+    none."""
     label, rest = _label(node.text)
     if _NO_TEST.search(label or node.text[:25]) and not named_tests(label):
         yield _plain(node.text)
@@ -271,22 +316,33 @@ def _tests(node: _Node, container: str = "") -> Iterator[DocumentedTest | str]:
 
 
 def names_test(label: str) -> bool:
-    """Whether a label names a test, or tests, as it seems: 'Nance analysis' and 'VFSS' do, 'Lesions' and 'Surgical findings' do not.
+    """Whether a label names a test, or tests, as it seems: 'Nance analysis' and 'VFSS' do,
+    'Lesions' and 'Surgical findings' do not.
 
     >>> names_test("Blood tests"), names_test("Initial CT"), names_test("Soluble CD25"), names_test("Surgical findings")
     (True, True, True, False)
     """
     if re.match(r"(?i)(?:no|not|none|excluded)\b", label):
         return False
-    return bool(_CATEGORY.fullmatch(label) or named_tests(label) or _TEST_WORD.search(label) or not _NO_LABEL.match(label))
+    return bool(
+        _CATEGORY.fullmatch(label)
+        or named_tests(label)
+        or _TEST_WORD.search(label)
+        or not _NO_LABEL.match(label)
+    )
 
 
 def _prose(text: str, container: str) -> Iterator[DocumentedTest | str]:
-    """The tests of running text, sentence by sentence; a sentence without one may go on with the test before."""
+    """The tests of running text, sentence by sentence; a sentence without one may go on with the
+    test before."""
     last: DocumentedTest | None = None
     for sentence in _SENTENCE_END.split(text):
         found = list(_sentence(sentence, container))
-        if last is not None and (_GOES_ON.match(sentence) or sentence[:1].islower()) and not named_tests(sentence):
+        if (
+            last is not None
+            and (_GOES_ON.match(sentence) or sentence[:1].islower())
+            and not named_tests(sentence)
+        ):
             last = replace(last, result=f"{last.result}\n{_plain(sentence)}")
             continue
         if last is not None:
@@ -301,7 +357,8 @@ def _prose(text: str, container: str) -> Iterator[DocumentedTest | str]:
 
 
 def _are_tests(node: _Node) -> bool:
-    """Whether the bullets below are tests of their own (all name one), or the findings of the test above."""
+    """Whether the bullets below are tests of their own (all name one), or the findings of the test
+    above."""
     label, _ = _label(node.text)
     labels = [_label(child.text)[0] for child in node.children]
     named = [
@@ -326,48 +383,77 @@ def _test(label: str, result: str, container: str) -> Iterator[DocumentedTest]:
     if category == "laboratory" and _GENERAL_LABS.fullmatch(name) and (parts := _analytes(result)):
         yield from (DocumentedTest(part, category_of(part, name), value) for part, value in parts)
         return
-    listed = _listed(result) if category == "laboratory" and profile(name).specimen in (None, "blood") else ()
-    done = " ".join(clause for clause in re.split(r"(?<=[.;])\s+", result) if not _UNDONE.search(clause))
+    listed = (
+        _listed(result)
+        if category == "laboratory" and profile(name).specimen in (None, "blood")
+        else ()
+    )
+    done = " ".join(
+        clause for clause in re.split(r"(?<=[.;])\s+", result) if not _UNDONE.search(clause)
+    )
     others = (*_others(named_tests(f"{name}. {done}"), name), *listed)
     yield DocumentedTest(name, category, result, _once(others, name))
 
 
 def _once(names: tuple[str, ...], own: str) -> tuple[str, ...]:
     """Each name once, without the test's own."""
-    return tuple({normalise(name): name for name in names if normalise(name) != normalise(own)}.values())
+    return tuple(
+        {normalise(name): name for name in names if normalise(name) != normalise(own)}.values()
+    )
 
 
 def _analytes(result: str) -> list[tuple[str, str]]:
-    """Each analyte of 'WBC 9.7 x 10^3/uL, CRP 25.9 mg/L, ESR 42 mm/hr' with its own words; none where an item is anything else.
+    """Each analyte of 'WBC 9.7 x 10^3/uL, CRP 25.9 mg/L, ESR 42 mm/hr' with its own words; none
+    where an item is anything else.
 
-    A word before the first item ('Elevated ESR (75), CRP (4)') is said of all of them, so such a result stays in one piece.
+    A word before the first item ('Elevated ESR (75), CRP (4)') is said of all of them, so such a
+    result stays in one piece.
     """
     items = [item.strip(" .") for item in re.split(r"[,;]\s+(?![^()]*\))", result.strip())]
     found = []
     for item in items:
         value = re.fullmatch(
-            r"(?P<name>[A-Za-z][\w\s/α-ω-]*?)(?:\s+(?:levels?|count|of|was|is))*\s*[:=(]?\s*[<>≤≥~]?\s*\d[^,;]*", item
+            r"(?P<name>[A-Za-z][\w\s/α-ω-]*?)(?:\s+(?:levels?|count|of|was|is))*\s*[:=(]?\s*[<>≤≥~]?\s*\d[^,;]*",
+            item,
         )
-        if not value or canonical_of(value["name"]) is None or profile(value["name"]).specimen not in (None, "blood"):
+        if (
+            not value
+            or canonical_of(value["name"]) is None
+            or profile(value["name"]).specimen not in (None, "blood")
+        ):
             return []
         found.append((value["name"], item))
-    return found if len(found) > 1 and len({normalise(name) for name, _ in found}) == len(found) else []
+    return (
+        found
+        if len(found) > 1 and len({normalise(name) for name, _ in found}) == len(found)
+        else []
+    )
 
 
 def _listed(result: str) -> tuple[str, ...]:
-    """The tests that share one finding: 'Normal amino acids, lactate and organic acids' names three. Findings ('anemia') are none."""
+    """The tests that share one finding: 'Normal amino acids, lactate and organic acids' names
+    three. Findings ('anemia') are none."""
     names: list[str] = []
     for clause in re.split(r"(?<=[.;])\s+", result):
         found = _STATUS_LIST.fullmatch(clause.strip(" .;"))
-        items = re.split(r",\s*(?:and\s+)?|\s+and\s+", found["first"] or found["last"]) if found else []
-        if len(items) > 1 and all(re.fullmatch(r"(?:[A-Za-z0-9α-ωβ/-]+\s?){1,4}", item) for item in items):
+        items = (
+            re.split(r",\s*(?:and\s+)?|\s+and\s+", found["first"] or found["last"]) if found else []
+        )
+        if len(items) > 1 and all(
+            re.fullmatch(r"(?:[A-Za-z0-9α-ωβ/-]+\s?){1,4}", item) for item in items
+        ):
             items = [_STATUS.sub("", item.strip(), count=1) for item in items]
-            names += [item for item in items if canonical_of(item) is not None or _TEST_NOUN.fullmatch(item)]
+            names += [
+                item
+                for item in items
+                if canonical_of(item) is not None or _TEST_NOUN.fullmatch(item)
+            ]
     return tuple(names)
 
 
 def _sentence(sentence: str, container: str) -> Iterator[DocumentedTest | str]:
-    """A finding in prose: named by its grammatical subject when that names a test, else by the first test it mentions."""
+    """A finding in prose: named by its grammatical subject when that names a test, else by the
+    first test it mentions."""
     label, rest = _label(sentence)
     if label and names_test(label):
         yield from _test(label, rest, container)
@@ -377,8 +463,16 @@ def _sentence(sentence: str, container: str) -> Iterator[DocumentedTest | str]:
     if len(named) > 1 and (_STATUS.match(sentence) or set(named) == set(named_tests(subject))):
         for name in named:  # 'Normal brain CT, urinalysis and EMG': one finding of several tests
             yield DocumentedTest(name, category_of(name, container), _plain(sentence))
-    elif name := subject if named_tests(subject) or (subject and not named) else next(iter(named), ""):
-        short = tuple(found[1] for found in _SHORT.finditer(sentence) if sentence[: found.start()].endswith(name))
+    elif (
+        name := subject
+        if named_tests(subject) or (subject and not named)
+        else next(iter(named), "")
+    ):
+        short = tuple(
+            found[1]
+            for found in _SHORT.finditer(sentence)
+            if sentence[: found.start()].endswith(name)
+        )
         for test in _test(name, sentence, container):
             others = (*short, *_others(named, test.name), *test.aliases)
             yield replace(test, aliases=_once(others, test.name))
@@ -387,7 +481,8 @@ def _sentence(sentence: str, container: str) -> Iterator[DocumentedTest | str]:
 
 
 def _subject(sentence: str) -> str:
-    """What a finding is about, when that is a test: 'Renal biopsy' of 'Renal biopsy showed ...', 'autoimmune markers' of 'Negative ...'."""
+    """What a finding is about, when that is a test: 'Renal biopsy' of 'Renal biopsy showed ...',
+    'autoimmune markers' of 'Negative ...'."""
     if found := _STATUS.match(sentence):
         subject = re.match(_TEST_NOUN, sentence[found.end() :]) or re.match(
             r"[^.;:,()]{2,40}?(?= \([^()]*\d)", sentence[found.end() :]
@@ -397,12 +492,17 @@ def _subject(sentence: str) -> str:
     before = before or re.split(r"\s(?=[<>≤≥=]?\s*\d)", sentence, maxsplit=1)[0]
     before = "" if before == sentence else _SHORT.sub("", before)
     return (
-        before if len(before) <= 60 and "(" not in before and (named_tests(before) or re.fullmatch(_TEST_NOUN, before)) else ""
+        before
+        if len(before) <= 60
+        and "(" not in before
+        and (named_tests(before) or re.fullmatch(_TEST_NOUN, before))
+        else ""
     )
 
 
 def _label(text: str) -> tuple[str, str]:
-    """'**Blood tests**: Hb 9 g/dL' -> ('Blood tests', 'Hb 9 g/dL'); a bullet without a label -> ('', text)."""
+    """'**Blood tests**: Hb 9 g/dL' -> ('Blood tests', 'Hb 9 g/dL'); a bullet without a label ->
+    ('', text)."""
     found = _LABEL.match(text)
     if found is None or re.search(r"[.;]\s", found["label"]) or _is_value(found):
         return "", text
@@ -410,17 +510,25 @@ def _label(text: str) -> tuple[str, str]:
 
 
 def _is_value(found: re.Match[str]) -> bool:
-    """Whether the colon belongs to a value inside a sentence ('Elevated enzymes (AST: 90'), so that there is no label."""
+    """Whether the colon belongs to a value inside a sentence ('Elevated enzymes (AST: 90'), so that
+    there is no label."""
     if found["label"].lower() in ("positive", "negative", "normal", "abnormal"):
         return True
-    return found["label"].count("(") > found["label"].count(")") or bool(_FINDING_VERB.search(found["label"]))
+    return found["label"].count("(") > found["label"].count(")") or bool(
+        _FINDING_VERB.search(found["label"])
+    )
 
 
 def _others(names: tuple[str, ...], name: str) -> tuple[str, ...]:
-    """The other tests that an entry reports. Laboratory values are found in the result itself, where their numbers stand;
-    a part of the own name ('CT' of 'CT-guided biopsy') would only say less.
+    """The other tests that an entry reports. Laboratory values are found in the result itself,
+    where their numbers stand; a part of the own name ('CT' of 'CT-guided biopsy') would only say
+    less.
     """
-    return tuple(other for other in names if other.casefold() not in name.casefold() and not _is_value_name(other))
+    return tuple(
+        other
+        for other in names
+        if other.casefold() not in name.casefold() and not _is_value_name(other)
+    )
 
 
 def _is_value_name(name: str) -> bool:

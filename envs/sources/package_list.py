@@ -1,6 +1,8 @@
-"""The list that PMC puts beside each bulk package: '<package>.filelist.csv' with each article's licence and whether it is retracted.
+"""The list that PMC puts beside each bulk package: '<package>.filelist.csv' with each article's
+licence and whether it is retracted.
 
-Columns are found by name: AccessionID (PMC and digits), License ('CC BY', 'NO-CC CODE', ...), Retracted ('yes' or 'no').
+Columns are found by name: AccessionID (PMC and digits), License ('CC BY', 'NO-CC CODE', ...),
+Retracted ('yes' or 'no').
 """
 
 import csv
@@ -10,8 +12,8 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 
-from envs.records import BadCase
-from envs.sources.files import inside, read_lines
+from medaction.envs.records import BadCase
+from medaction.envs.sources.files import inside, read_lines
 
 MAX_ROWS = 1_000_000
 """A package holds the articles of one block of a million ids."""
@@ -40,7 +42,8 @@ class PackageList:
         self._entries = array("q", sorted(self._entries))
 
     def find(self, pmcid: str) -> tuple[str, bool] | None:
-        """(licence, retracted) of an article, the licence '' where it has none; None where the list does not name it."""
+        """(licence, retracted) of an article, the licence '' where it has none; None where the list
+        does not name it."""
         if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
             return None
         number = int(pmcid[3:])
@@ -55,8 +58,9 @@ class PackageList:
 def list_beside(package: Path) -> PackageList:
     """The list beside a package; an empty one where there is none.
 
-    Raises BadCase('bad_list' | 'outside_folder' | 'unreadable' | 'too_large' | 'bad_encoding'): a list that is there but cannot be
-    read may hide a retraction, so the package is not read without it.
+    Raises BadCase('bad_list' | 'outside_folder' | 'unreadable' | 'too_large' | 'bad_encoding'): a
+    list that is there but cannot be read may hide a retraction, so the package is not read without
+    it.
     """
     name = package.name.lower().removesuffix(".tar.gz").removesuffix(".tgz")
     path = package.with_name(package.name[: len(name)] + ".filelist.csv")
@@ -64,7 +68,11 @@ def list_beside(package: Path) -> PackageList:
     if not path.exists():
         return found
     if not inside(path, package.parent):
-        raise BadCase("outside_folder", f"{path.name} is a link that leads out of its folder; copy the file", path=str(path))
+        raise BadCase(
+            "outside_folder",
+            f"{path.name} is a link that leads out of its folder; copy the file",
+            path=str(path),
+        )
     rows = csv.reader(_text(path))
     try:
         names = next(rows, [])

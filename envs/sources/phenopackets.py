@@ -1,8 +1,10 @@
-"""GA4GH phenopackets, version 2, as JSON: one individual's phenotypes, measurements, diagnosis and the variants found.
+"""GA4GH phenopackets, version 2, as JSON: one individual's phenotypes, measurements, diagnosis and
+the variants found.
 
-A packet stands alone, under 'phenopacket', as a family's 'proband', or among a cohort's 'members' (one case each). Everything is
-coded, so the sentences here are ours, made of the packet's own labels and values: the initial observation tells age, sex and the
-phenotypes present and absent; each measurement and each documented variant is a test. Most published packets (phenopacket-store)
+A packet stands alone, under 'phenopacket', as a family's 'proband', or among a cohort's 'members'
+(one case each). Everything is coded, so the sentences here are ours, made of the packet's own
+labels and values: the initial observation tells age, sex and the phenotypes present and absent;
+each measurement and each documented variant is a test. Most published packets (phenopacket-store)
 have variants and no measurements, so that genetic testing is their only test.
 """
 
@@ -12,27 +14,32 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from envs.categories import category_of
-from envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
-from envs.sources.files import object_at, parse_json, read_text, text_at
+from medaction.envs.categories import category_of
+from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
+from medaction.envs.sources.files import object_at, parse_json, read_text, text_at
 
 GENETIC_TESTING = "Genetic testing"
 
 _UNTOLD = {"", "UNKNOWN_SEX", "UNKNOWN_STATUS", "UNKNOWN_PROGRESS", "NOT_PROVIDED"}
-_NO_DIAGNOSIS = {"UNSOLVED", "IN_PROGRESS"}  # an interpretation's progress with which its disease is no truth
+_NO_DIAGNOSIS = {
+    "UNSOLVED",
+    "IN_PROGRESS",
+}  # an interpretation's progress with which its disease is no truth
 
 
 def read(path: Path) -> Iterator[CaseReport | BadCase]:
     """The cases of one file; ids are the file's stem, in a cohort with the member's number from 1.
 
-    A packet that cannot be used is yielded as BadCase ('bad_field' | 'unsupported_version' | 'not_human' | 'no_diagnosis' |
-    'several_diagnoses' | 'unsafe_id') and the
-    others go on. Raises BadCase when the file itself cannot be read.
+    A packet that cannot be used is yielded as BadCase ('bad_field' | 'unsupported_version' |
+    'not_human' | 'no_diagnosis' | 'several_diagnoses' | 'unsafe_id') and the others go on. Raises
+    BadCase when the file itself cannot be read.
     """
     value = parse_json(read_text(path), path)
     members = value.get("members") if isinstance(value, dict) else None
     packets = (
-        [(f"-{number}", packet) for number, packet in enumerate(members, 1)] if isinstance(members, list) else [("", value)]
+        [(f"-{number}", packet) for number, packet in enumerate(members, 1)]
+        if isinstance(members, list)
+        else [("", value)]
     )
     for suffix, packet in packets:
         # Names of published files hold what ids may not, e.g. 'PMID_1_II:3.json'.
@@ -46,7 +53,9 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
 def recognises(value: Any) -> bool:
     """Whether parsed JSON is a phenopacket, a family or a cohort of them."""
     if isinstance(value, dict) and isinstance(value.get("members"), list):
-        return any(recognises(member) for member in value["members"][:10] if "members" not in _keys(member))
+        return any(
+            recognises(member) for member in value["members"][:10] if "members" not in _keys(member)
+        )
     return {"subject", "phenotypicFeatures"} <= _keys(_unwrapped(value))
 
 
@@ -70,20 +79,33 @@ def _case(packet: Any, case_id: str, path: Path) -> CaseReport:
     meta = meta if isinstance(meta, dict) else {}
     taxon = subject.get("taxonomy")
     if isinstance(taxon, dict) and taxon.get("id") not in (None, "", "NCBITaxon:9606"):
-        raise BadCase("not_human", f"{path.name}{where}: the subject is {_named(taxon)!r}, no human")
-    if str(meta.get("phenopacketSchemaVersion", "2")).startswith("1") or any("negated" in feature for feature in features):
+        raise BadCase(
+            "not_human", f"{path.name}{where}: the subject is {_named(taxon)!r}, no human"
+        )
+    if str(meta.get("phenopacketSchemaVersion", "2")).startswith("1") or any(
+        "negated" in feature for feature in features
+    ):
         message = f"{path.name}{where}: phenopackets of version 1 mark absence otherwise; convert it to version 2"
         raise BadCase("unsupported_version", message)
     interpretations = [
-        row for row in _objects(packet, "interpretations", path, where) if isinstance(row.get("diagnosis"), dict)
+        row
+        for row in _objects(packet, "interpretations", path, where)
+        if isinstance(row.get("diagnosis"), dict)
     ]
     diagnosis, synonyms, ruled_out = _diagnosis(packet, interpretations, path, where)
-    measured = [test for row in _objects(packet, "measurements", path, where) for test in _measured(row, path, where)]
+    measured = [
+        test
+        for row in _objects(packet, "measurements", path, where)
+        for test in _measured(row, path, where)
+    ]
     tests = _joined(measured) + _variants(interpretations, path, where)
     observation = "\n".join([_patient(subject), *_phenotypes(features, path, where)])
     results = [f"{test.name}: {test.result}" for test in tests]
     references = [row for row in _objects(meta, "externalReferences", path, where) if row.get("id")]
-    title = next((str(row["description"]) for row in references if row.get("description")), f"Phenopacket {path.stem}")
+    title = next(
+        (str(row["description"]) for row in references if row.get("description")),
+        f"Phenopacket {path.stem}",
+    )
     licence = meta.get("licence", meta.get("license"))
     ruled = [f"Excluded: {', '.join(ruled_out)}."] if ruled_out else []
     return CaseReport(
@@ -109,7 +131,7 @@ def _references(references: list[dict[str, Any]]) -> dict[str, str]:
     return meta
 
 
-# --- patient and phenotypes --------------------------------------------------------------------------------------------------
+# --- patient and phenotypes -------------------------------------------------------------
 
 
 def _patient(subject: dict[str, Any]) -> str:
@@ -122,29 +144,44 @@ def _patient(subject: dict[str, Any]) -> str:
 
 
 def _phenotypes(features: list[dict[str, Any]], path: Path, where: str) -> Iterator[str]:
-    """'Present: severe hypotonia (onset 3 months).' and 'Absent: ...', each phenotype under its label."""
+    """'Present: severe hypotonia (onset 3 months).' and 'Absent: ...', each phenotype under its
+    label."""
     for heading, excluded in (("Present", False), ("Absent", True)):
-        names = [_phenotype(row, path, where) for row in features if bool(row.get("excluded", False)) is excluded]
+        names = [
+            _phenotype(row, path, where)
+            for row in features
+            if bool(row.get("excluded", False)) is excluded
+        ]
         if names:
             yield f"{heading}: {'; '.join(names)}."
 
 
 def _phenotype(feature: dict[str, Any], path: Path, where: str) -> str:
     label = _label(feature, "type", path, where)
-    graded = [_named(feature.get("severity")), *(_named(row) for row in _objects(feature, "modifiers", path, where))]
+    graded = [
+        _named(feature.get("severity")),
+        *(_named(row) for row in _objects(feature, "modifiers", path, where)),
+    ]
     onset = _time(feature.get("onset")) if not feature.get("excluded") else ""
-    details = ", ".join(filter(None, [*(grade.lower() for grade in graded), f"onset {onset}" if onset else ""]))
+    details = ", ".join(
+        filter(None, [*(grade.lower() for grade in graded), f"onset {onset}" if onset else ""])
+    )
     return f"{label} ({details})" if details else label
 
 
 def _time(value: Any) -> str:
-    """A TimeElement: '51 years', '3 months to 1 year', 'Childhood onset', 'gestational week 20'; '' when it tells no age."""
+    """A TimeElement: '51 years', '3 months to 1 year', 'Childhood onset', 'gestational week 20'; ''
+    when it tells no age."""
     if not isinstance(value, dict):
         return ""
     if isinstance(age := value.get("age"), dict):
         return _duration(age.get("iso8601duration"))
     if isinstance(span := value.get("ageRange"), dict):
-        ends = [_duration(span[end].get("iso8601duration")) for end in ("start", "end") if isinstance(span.get(end), dict)]
+        ends = [
+            _duration(span[end].get("iso8601duration"))
+            for end in ("start", "end")
+            if isinstance(span.get(end), dict)
+        ]
         return " to ".join(filter(None, ends))
     if isinstance(pregnancy := value.get("gestationalAge"), dict):
         return f"gestational week {pregnancy['weeks']}" if "weeks" in pregnancy else ""
@@ -153,27 +190,37 @@ def _time(value: Any) -> str:
 
 def _duration(value: Any) -> str:
     """'P3Y4M' -> '3 years 4 months'; another text as it stands."""
-    found = re.fullmatch(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T.*)?", value) if isinstance(value, str) else None
+    found = (
+        re.fullmatch(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T.*)?", value)
+        if isinstance(value, str)
+        else None
+    )
     if found is None:
         return str(value or "")
     parts = [
-        (int(number), unit) for number, unit in zip(found.groups(), ("year", "month", "week", "day"), strict=True) if number
+        (int(number), unit)
+        for number, unit in zip(found.groups(), ("year", "month", "week", "day"), strict=True)
+        if number
     ]
     told = [f"{number} {unit}{'' if number == 1 else 's'}" for number, unit in parts if number]
     return " ".join(told) or ("0 days" if parts else "")
 
 
-# --- tests -------------------------------------------------------------------------------------------------------------------
+# --- tests ------------------------------------------------------------------------------
 
 
 def _measured(measurement: dict[str, Any], path: Path, where: str) -> Iterator[DocumentedTest]:
-    """A measurement under its assay's label: '24 g/L (reference range 35 to 50)'. None where it tells no value."""
+    """A measurement under its assay's label: '24 g/L (reference range 35 to 50)'. None where it
+    tells no value."""
     name = _label(measurement, "assay", path, where)
     value, complex_value = measurement.get("value"), measurement.get("complexValue")
     results = [_value(value)] if isinstance(value, dict) else []
     if isinstance(complex_value, dict):
         parts = _objects(complex_value, "typedQuantities", path, where)
-        results = [f"{_named(part.get('type'))} {_quantity(part.get('quantity'))}".strip() for part in parts]
+        results = [
+            f"{_named(part.get('type'))} {_quantity(part.get('quantity'))}".strip()
+            for part in parts
+        ]
     if result := "; ".join(filter(None, results)):
         when = _time(measurement.get("timeObserved"))
         yield DocumentedTest(name, category_of(name), f"{result}, at {when}" if when else result)
@@ -210,10 +257,15 @@ def _joined(tests: list[DocumentedTest]) -> list[DocumentedTest]:
     results: dict[str, list[DocumentedTest]] = {}
     for test in tests:
         results.setdefault(test.name, []).append(test)
-    return [DocumentedTest(name, same[0].category, "\n".join(test.result for test in same)) for name, same in results.items()]
+    return [
+        DocumentedTest(name, same[0].category, "\n".join(test.result for test in same))
+        for name, same in results.items()
+    ]
 
 
-def _variants(interpretations: list[dict[str, Any]], path: Path, where: str) -> list[DocumentedTest]:
+def _variants(
+    interpretations: list[dict[str, Any]], path: Path, where: str
+) -> list[DocumentedTest]:
     """One test with a line for each variant that the packet describes; none when it describes none."""
     described = [
         _variant(row, descriptor)
@@ -227,7 +279,8 @@ def _variants(interpretations: list[dict[str, Any]], path: Path, where: str) -> 
 
 
 def _variant(row: dict[str, Any], descriptor: dict[str, Any]) -> str:
-    """'FBN1 NM_000138.5:c.4710G>C, heterozygous, causative': gene, change, zygosity, and what it was held to be."""
+    """'FBN1 NM_000138.5:c.4710G>C, heterozygous, causative': gene, change, zygosity, and what it
+    was held to be."""
     gene = descriptor.get("geneContext")
     symbol = str(gene.get("symbol", "")) if isinstance(gene, dict) else ""
     change = _change(descriptor)
@@ -236,12 +289,20 @@ def _variant(row: dict[str, Any], descriptor: dict[str, Any]) -> str:
     status = str(row.get("interpretationStatus", ""))
     pathogenicity = str(row["variantInterpretation"].get("acmgPathogenicityClassification", ""))
     judged = [_words(text) for text in (status, pathogenicity) if text not in _UNTOLD]
-    return ", ".join(filter(None, [f"{symbol} {change}".strip(), _named(descriptor.get("allelicState")), *judged]))
+    return ", ".join(
+        filter(
+            None, [f"{symbol} {change}".strip(), _named(descriptor.get("allelicState")), *judged]
+        )
+    )
 
 
 def _change(descriptor: dict[str, Any]) -> str:
     expressions = descriptor.get("expressions")
-    rows = [row for row in expressions if isinstance(row, dict)] if isinstance(expressions, list) else []
+    rows = (
+        [row for row in expressions if isinstance(row, dict)]
+        if isinstance(expressions, list)
+        else []
+    )
     written = {str(row.get("syntax")): str(row.get("value")) for row in rows if row.get("value")}
     named = [written[syntax] for syntax in ("hgvs.c", "hgvs.p") if syntax in written]
     if named or descriptor.get("label"):
@@ -250,19 +311,24 @@ def _change(descriptor: dict[str, Any]) -> str:
     return structural or next(iter(written.values()), "")
 
 
-# --- diagnosis ---------------------------------------------------------------------------------------------------------------
+# --- diagnosis --------------------------------------------------------------------------
 
 
 def _diagnosis(
     packet: dict[str, Any], interpretations: list[dict[str, Any]], path: Path, where: str
 ) -> tuple[str, tuple[str, ...], list[str]]:
-    """The disease of the finished interpretations, else the one that the packet lists and does not exclude; the other names
-    under the same code; and the diseases excluded. Raises BadCase('no_diagnosis' | 'several_diagnoses').
+    """The disease of the finished interpretations, else the one that the packet lists and does not
+    exclude; the other names under the same code; and the diseases excluded. Raises
+    BadCase('no_diagnosis' | 'several_diagnoses').
     """
     diseases = _objects(packet, "diseases", path, where)
-    finished = [row for row in interpretations if str(row.get("progressStatus")) not in _NO_DIAGNOSIS]
+    finished = [
+        row for row in interpretations if str(row.get("progressStatus")) not in _NO_DIAGNOSIS
+    ]
     concluded = [term for row in finished if _named(term := row["diagnosis"].get("disease"))]
-    present = [term for row in diseases if not row.get("excluded") and _named(term := row.get("term"))]
+    present = [
+        term for row in diseases if not row.get("excluded") and _named(term := row.get("term"))
+    ]
     found = concluded or present
     if not found:
         message = f"{path.name}{where}: neither 'interpretations' (solved or completed) nor 'diseases' name a disease"
@@ -272,12 +338,20 @@ def _diagnosis(
         message = f"{path.name}{where}: {', '.join(sorted(map(_named, found)))[:200]}: which one is the diagnosis is not told"
         raise BadCase("several_diagnoses", message)
     label = _named(found[0])
-    same = [_named(term) for term in [*concluded, *present] if str(term.get("id") or _named(term)) in codes]
-    ruled_out = [_named(row.get("term")) for row in diseases if row.get("excluded") and _named(row.get("term"))]
+    same = [
+        _named(term)
+        for term in [*concluded, *present]
+        if str(term.get("id") or _named(term)) in codes
+    ]
+    ruled_out = [
+        _named(row.get("term"))
+        for row in diseases
+        if row.get("excluded") and _named(row.get("term"))
+    ]
     return label, tuple(dict.fromkeys(name for name in same if name != label)), ruled_out
 
 
-# --- reading -----------------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------
 
 
 def _objects(value: dict[str, Any], key: str, path: Path, where: str) -> list[dict[str, Any]]:

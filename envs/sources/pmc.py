@@ -1,7 +1,9 @@
-"""PubMed Central by article id: the text through the E-utilities, licence and retraction from the open-access service.
+"""PubMed Central by article id: the text through the E-utilities, licence and retraction from the
+open-access service.
 
-E-utilities and their limits: Sayers, A General Introduction to the E-utilities (NCBI Bookshelf NBK25497): 3 requests a
-second, 10 with a key, `tool` and `email` named. The open-access service is one XML record an article.
+E-utilities and their limits: Sayers, A General Introduction to the E-utilities (NCBI Bookshelf
+NBK25497): 3 requests a second, 10 with a key, `tool` and `email` named. The open-access service is
+one XML record an article.
 """
 
 import contextlib
@@ -20,10 +22,10 @@ from typing import TypeVar
 import httpx
 from lxml import etree
 
-from envs.records import BadCase, CaseReport
-from envs.sources import jats
-from envs.sources.files import read_bytes, read_text
-from envs.sources.package_list import NO_LICENCE
+from medaction.envs.records import BadCase, CaseReport
+from medaction.envs.sources import jats
+from medaction.envs.sources.files import read_bytes, read_text
+from medaction.envs.sources.package_list import NO_LICENCE
 
 EUTILS = "https://eutils.ncbi.nlm.nih.gov"
 OPEN_ACCESS = "https://www.ncbi.nlm.nih.gov"
@@ -34,7 +36,8 @@ LONGEST_PAUSE_S = 60.0
 TIMEOUT_S = 30.0
 MAX_IDS = 1_000_000
 MAX_UNREACHABLE = 3
-"""After so many ids in a row without an answer the next ones get one attempt each, until one is answered."""
+"""After so many ids in a row without an answer the next ones get one attempt each, until one is
+answered."""
 _FINAL = ("idIsNotOpenAccess", "idDoesNotExist")
 _GONE = (404, 410)
 _PASSING = (408, 425, 429)
@@ -56,16 +59,19 @@ Understand = Callable[[bytes], T]
 
 
 class _Unreachable(Exception):
-    """No usable answer after all attempts; the message names host and fault, never the request with its key."""
+    """No usable answer after all attempts; the message names host and fault, never the request with
+    its key."""
 
 
 def read(wanted: str, any_article: bool = False) -> Iterator[CaseReport | BadCase]:
-    """The articles of `wanted`: ids such as 'PMC123,PMC456', or a file with one id a line ('#' starts a comment).
+    """The articles of `wanted`: ids such as 'PMC123,PMC456', or a file with one id a line ('#'
+    starts a comment).
 
-    What was asked once is kept under $XDG_CACHE_HOME/medaction/pmc (else ~/.cache), one file an article, and not asked again.
-    An id that cannot be used is yielded as BadCase('bad_pmcid' | 'not_open_access' | 'retracted' | 'unreachable' | those of
-    `envs.sources.jats`) and the others go on. Environment: NCBI_API_KEY and NCBI_EMAIL, MEDACTION_NCBI_URL for a mirror of both
-    services. Raises BadCase('no_cases' | 'cache_unwritable' and those of `read_text`).
+    What was asked once is kept under $XDG_CACHE_HOME/medaction/pmc (else ~/.cache), one file an
+    article, and not asked again. An id that cannot be used is yielded as BadCase('bad_pmcid' |
+    'not_open_access' | 'retracted' | 'unreachable' | those of `medaction.envs.sources.jats`) and
+    the others go on. Environment: NCBI_API_KEY and NCBI_EMAIL, MEDACTION_NCBI_URL for a mirror of
+    both services. Raises BadCase('no_cases' | 'cache_unwritable' and those of `read_text`).
     """
     folder = _cache_folder()
     with httpx.Client(timeout=TIMEOUT_S, follow_redirects=True) as client:
@@ -84,13 +90,18 @@ def _ids(wanted: str) -> list[str]:
         lines = [line.partition("#")[0] for line in read_text(Path(wanted)).split("\n")]
     ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not ids:
-        raise BadCase("no_cases", f"pmc:{wanted}: no article id, such as PMC4735908", path=f"pmc:{wanted}")
+        raise BadCase(
+            "no_cases", f"pmc:{wanted}: no article id, such as PMC4735908", path=f"pmc:{wanted}"
+        )
     return ids[:MAX_IDS]
 
 
 def _article(pmcid: str, folder: Path, server: "_Server") -> _Article:
     if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
-        raise BadCase("bad_pmcid", f"{pmcid[:60]!r} is no PMC article id (PMC and digits) and no file of such ids")
+        raise BadCase(
+            "bad_pmcid",
+            f"{pmcid[:60]!r} is no PMC article id (PMC and digits) and no file of such ids",
+        )
     if kept := _kept(folder / f"{pmcid}.json", pmcid):
         return kept
     try:
@@ -106,12 +117,17 @@ def _case(article: _Article, any_article: bool) -> CaseReport:
     if article.retracted:
         raise BadCase("retracted", f"{pmcid} is retracted")
     if not article.open_access:
-        raise BadCase("not_open_access", f"{pmcid} is not in PMC's open access subset; its text may not be used by programs")
+        raise BadCase(
+            "not_open_access",
+            f"{pmcid} is not in PMC's open access subset; its text may not be used by programs",
+        )
     parsed = jats.parse(article.jats.encode(), pmcid)
-    return jats.report(parsed, pmcid, pmcid, f"pmc:{pmcid}", any_article, licence=article.licence or None)
+    return jats.report(
+        parsed, pmcid, pmcid, f"pmc:{pmcid}", any_article, licence=article.licence or None
+    )
 
 
-# --- the cache ---------------------------------------------------------------------------------------------------------------
+# --- the cache --------------------------------------------------------------------------
 
 
 def _cache_folder() -> Path:
@@ -119,7 +135,9 @@ def _cache_folder() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadCase("cache_unwritable", f"{folder}: {error.strerror}; set XDG_CACHE_HOME", path=str(folder)) from error
+        raise BadCase(
+            "cache_unwritable", f"{folder}: {error.strerror}; set XDG_CACHE_HOME", path=str(folder)
+        ) from error
     return folder
 
 
@@ -136,7 +154,9 @@ def _kept(file: Path, pmcid: str) -> _Article | None:
 def _keep(file: Path, article: _Article) -> None:
     """Written beside and renamed, so that no reader and no crash ever sees half a file."""
     try:
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".part", encoding="utf-8", delete=False) as part:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=file.parent, suffix=".part", encoding="utf-8", delete=False
+        ) as part:
             try:
                 json.dump(vars(article), part)
                 part.flush()
@@ -147,10 +167,12 @@ def _keep(file: Path, article: _Article) -> None:
                     os.unlink(part.name)
                 raise
     except OSError as error:
-        raise BadCase("cache_unwritable", f"{file}: {error.strerror}; set XDG_CACHE_HOME", path=str(file)) from error
+        raise BadCase(
+            "cache_unwritable", f"{file}: {error.strerror}; set XDG_CACHE_HOME", path=str(file)
+        ) from error
 
 
-# --- the services ------------------------------------------------------------------------------------------------------------
+# --- the services -----------------------------------------------------------------------
 
 
 class _Server:
@@ -180,13 +202,21 @@ class _Server:
         return article
 
     def _ask_both(self, pmcid: str) -> _Article:
-        record = self._ask("GET", self.open_access, {"id": pmcid} | self.named, _open_access_record, may_be_gone=True)
+        record = self._ask(
+            "GET",
+            self.open_access,
+            {"id": pmcid} | self.named,
+            _open_access_record,
+            may_be_gone=True,
+        )
         if record is not None and (record.get("code") or record.get("retracted") == "yes"):
             return _Article(pmcid, not record.get("code"), record.get("retracted") == "yes", "", "")
         text = self._ask(
             "POST",  # so that no log of addresses shows the key
             self.efetch,
-            {"db": "pmc", "id": pmcid.removeprefix("PMC"), "retmode": "xml"} | self.named | self.key,
+            {"db": "pmc", "id": pmcid.removeprefix("PMC"), "retmode": "xml"}
+            | self.named
+            | self.key,
             partial(_article_text, pmcid=pmcid),
         )
         if not text:
@@ -194,12 +224,24 @@ class _Server:
         licence = record.get("license", "") if record is not None else ""
         # Where the open-access service is no more, the article's own marks decide.
         is_open = record is not None or jats.is_open_access(jats.parse(text.encode(), pmcid))
-        return _Article(pmcid, is_open, False, "" if licence.casefold() in NO_LICENCE else licence, text if is_open else "")
+        return _Article(
+            pmcid,
+            is_open,
+            False,
+            "" if licence.casefold() in NO_LICENCE else licence,
+            text if is_open else "",
+        )
 
     def _ask(
-        self, method: str, url: str, parameters: dict[str, str], understand: Understand[T], may_be_gone: bool = False
+        self,
+        method: str,
+        url: str,
+        parameters: dict[str, str],
+        understand: Understand[T],
+        may_be_gone: bool = False,
     ) -> T | None:
-        """What `understand` makes of the answer's bytes; None where the service does not exist any more and that may be."""
+        """What `understand` makes of the answer's bytes; None where the service does not exist any
+        more and that may be."""
         fault = ""
         attempts = ATTEMPTS if self.unreachable < MAX_UNREACHABLE else 1
         for attempt in range(attempts):
@@ -228,7 +270,9 @@ class _Server:
         time.sleep(max(0.0, self.next_at - now))
         self.next_at = max(now, self.next_at) + self.interval
 
-    def _send(self, method: str, url: str, parameters: dict[str, str]) -> tuple[int, httpx.Headers, bytes]:
+    def _send(
+        self, method: str, url: str, parameters: dict[str, str]
+    ) -> tuple[int, httpx.Headers, bytes]:
         where = {"params": parameters} if method == "GET" else {"data": parameters}
         with self.client.stream(method, url, **where) as answer:  # type: ignore[arg-type]
             data = b""
@@ -240,8 +284,11 @@ class _Server:
 
 
 def _open_access_record(data: bytes) -> dict[str, str]:
-    """The attributes of the one <record>, or of the <error>, which has a 'code'. Raises BadCase when it is neither."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False, load_dtd=False)
+    """The attributes of the one <record>, or of the <error>, which has a 'code'. Raises BadCase
+    when it is neither."""
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, huge_tree=False, load_dtd=False
+    )
     try:
         root = etree.fromstring(data, parser)
     except etree.XMLSyntaxError as error:
@@ -255,8 +302,11 @@ def _open_access_record(data: bytes) -> dict[str, str]:
 
 
 def _article_text(data: bytes, pmcid: str) -> str:
-    """The answer as text where it holds the article; '' where it says that there is none. Raises BadCase when it is neither."""
-    if re.search(rb"<pmc-articleset[^>]*>\s*(?:<Reply\b|</pmc-articleset>)|<pmc-articleset[^>]*/>", data):
+    """The answer as text where it holds the article; '' where it says that there is none. Raises
+    BadCase when it is neither."""
+    if re.search(
+        rb"<pmc-articleset[^>]*>\s*(?:<Reply\b|</pmc-articleset>)|<pmc-articleset[^>]*/>", data
+    ):
         return ""
     if jats.pmcid_of(jats.parse(data, pmcid)) not in ("", pmcid):
         raise BadCase("bad_xml", "another article")
@@ -271,7 +321,11 @@ def _retry_after(told: str | None, otherwise: float) -> float:
     if not told:
         return otherwise
     try:
-        seconds = float(told) if re.fullmatch(r"[0-9.]+", told) else parsedate_to_datetime(told).timestamp() - time.time()
+        seconds = (
+            float(told)
+            if re.fullmatch(r"[0-9.]+", told)
+            else parsedate_to_datetime(told).timestamp() - time.time()
+        )
     except ValueError:
         return otherwise
     return min(max(seconds, 0.0), LONGEST_PAUSE_S)

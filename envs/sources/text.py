@@ -1,4 +1,5 @@
-"""Plain text and Markdown: one report a file, with a few optional lines before it that tell what the text itself does not.
+"""Plain text and Markdown: one report a file, with a few optional lines before it that tell what
+the text itself does not.
 
     licence: CC BY 4.0
     title: Fever and back pain in a cheesemaker
@@ -7,8 +8,9 @@
 
     A 41-year-old woman ...
 
-Known are licence (or license), title, date and journal, in any order and case, one a line; a line '---' before and after them, as
-in Markdown's front matter, is skipped. The report starts at the first other line and is kept whole.
+Known are licence (or license), title, date and journal, in any order and case, one a line; a line
+'---' before and after them, as in Markdown's front matter, is skipped. The report starts at the
+first other line and is kept whole.
 """
 
 import datetime
@@ -16,8 +18,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from envs.records import BadCase, CaseReport, check_id
-from envs.sources.files import read_text
+from medaction.envs.records import BadCase, CaseReport, check_id
+from medaction.envs.sources.files import read_text
 
 SUFFIXES = (".txt", ".md")
 MAX_BYTES = 4 * 2**20
@@ -29,7 +31,8 @@ _HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
 
 
 def read(path: Path) -> Iterator[CaseReport | BadCase]:
-    """The one report of `path`, without structure. Its title is the header's, else the first heading, else the first line.
+    """The one report of `path`, without structure. Its title is the header's, else the first
+    heading, else the first line.
 
     Yields BadCase('empty_body' | 'bad_field' | 'unsafe_id') and what `read_text` raises.
     """
@@ -42,22 +45,32 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
 def _case(path: Path) -> CaseReport:
     header, text = _split(read_text(path, MAX_BYTES))
     if _are_ids(text):
-        raise BadCase("unknown_format", f"{path.name} holds article ids and no report; read them with --cases pmc:{path}")
+        raise BadCase(
+            "unknown_format",
+            f"{path.name} holds article ids and no report; read them with --cases pmc:{path}",
+        )
     if len(text) < MIN_CHARACTERS:
         message = f"{path.name}: the text has {len(text)} characters, a report has at least {MIN_CHARACTERS}"
         raise BadCase("empty_body", message, path.stem[:100])
     heading = _HEADING.search(text)
-    title = header.pop("title", "") or (heading[1].rstrip(" \t#") if heading else text.split("\n", 1)[0].strip())
+    title = header.pop("title", "") or (
+        heading[1].rstrip(" \t#") if heading else text.split("\n", 1)[0].strip()
+    )
     licence = header.pop("licence", None)
     if "date" in header:
         if not (date := iso_date(header["date"])):
-            raise BadCase("bad_field", f"{path.name}: 'date: {header['date'][:40]}' must be as 2021, 2021-03 or 2021-03-14")
+            raise BadCase(
+                "bad_field",
+                f"{path.name}: 'date: {header['date'][:40]}' must be as 2021, 2021-03 or 2021-03-14",
+            )
         header["date"] = date
-    return CaseReport(check_id(path.stem), "text", title[:300], text, str(path), licence, meta=header)
+    return CaseReport(
+        check_id(path.stem), "text", title[:300], text, str(path), licence, meta=header
+    )
 
 
 def _are_ids(text: str) -> bool:
-    """Whether it is a list of article ids as `envs.sources.pmc` takes."""
+    """Whether it is a list of article ids as `medaction.envs.sources.pmc` takes."""
     lines = [line.partition("#")[0].strip() for line in text.split("\n")]
     return any(lines) and all(re.fullmatch(r"PMC\d+", line) for line in lines if line)
 
@@ -70,7 +83,9 @@ def _split(text: str) -> tuple[dict[str, str], str]:
     for line in lines:
         found = _HEADER.fullmatch(line.strip())
         if found:
-            header.setdefault("licence" if found[1].lower() == "license" else found[1].lower(), found[2])
+            header.setdefault(
+                "licence" if found[1].lower() == "license" else found[1].lower(), found[2]
+            )
         elif line.strip() not in ("", "---"):
             break
         start += 1
@@ -78,7 +93,8 @@ def _split(text: str) -> tuple[dict[str, str], str]:
 
 
 def iso_date(text: str) -> str:
-    """'2024-7-9' -> '2024-07-09', as precise as it is told (2024, 2024-07); '' when it is no date of the calendar."""
+    """'2024-7-9' -> '2024-07-09', as precise as it is told (2024, 2024-07); '' when it is no date
+    of the calendar."""
     found = re.fullmatch(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?", text.strip())
     if not found:
         return ""

@@ -1,6 +1,8 @@
-"""Graphs from files: PrimeKG's and ClinGraph's own formats, and one for every other graph (docs/graphs.md).
+"""Graphs from files: PrimeKG's and ClinGraph's own formats, and one for every other graph
+(docs/graphs.md).
 
-A graph is read once and kept in the cache under a hash of its files; from there it loads in a fraction of a second.
+A graph is read once and kept in the cache under a hash of its files; from there it loads in a
+fraction of a second.
 """
 
 import hashlib
@@ -17,14 +19,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kg.cache import cache_folder
-from kg.graph import Graph, about_graph, build_graph, load_graph, save_graph
-from kg.loaders.clingraph import read_clingraph
-from kg.loaders.files import opened
-from kg.loaders.pair import read_pair
-from kg.loaders.parts import Parts
-from kg.loaders.primekg import COLUMNS, read_primekg
-from kg.tables import BadTable
+from medaction.kg.cache import cache_folder
+from medaction.kg.graph import Graph, about_graph, build_graph, load_graph, save_graph
+from medaction.kg.loaders.clingraph import read_clingraph
+from medaction.kg.loaders.files import opened
+from medaction.kg.loaders.pair import read_pair
+from medaction.kg.loaders.parts import Parts
+from medaction.kg.loaders.primekg import COLUMNS, read_primekg
+from medaction.kg.tables import BadTable
 
 log = logging.getLogger("medaction")
 
@@ -41,7 +43,8 @@ FORMATS: dict[tuple[str, ...], tuple[str, Callable[..., Parts]]] = {
     ("ClinGraph_nodes", "ClinGraph_edges"): ("ClinGraph's schema", read_clingraph),
     ("nodes", "edges"): ("nodes and edges", read_pair),
 }
-"""Names of files -> what the format is called, and its reader. PrimeKG's folder has nodes and edges, too, so it comes first."""
+"""Names of files -> what the format is called, and its reader. PrimeKG's folder has nodes and
+edges, too, so it comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,8 @@ class Source:
 
 
 def source_of(path: Path) -> Source:
-    """What lies at `path`: a `kg.csv`, or a folder with one, with ClinGraph's two files, or with nodes and edges.
+    """What lies at `path`: a `kg.csv`, or a folder with one, with ClinGraph's two files, or with
+    nodes and edges.
 
     One of two files stands for both. Raises BadTable or NoGraph, which say what was expected.
     """
@@ -77,7 +81,10 @@ def source_of(path: Path) -> Source:
 def _source(folder: Path, names: Sequence[str]) -> Source | None:
     """The files of these names, whatever their endings, if all are there."""
     endings = (".csv", ".tsv", ".parquet", ".csv.gz", ".tsv.gz")
-    files = [next((file for ending in endings if (file := folder / f"{name}{ending}").is_file()), None) for name in names]
+    files = [
+        next((file for ending in endings if (file := folder / f"{name}{ending}").is_file()), None)
+        for name in names
+    ]
     found = tuple(file for file in files if file)
     return Source(*FORMATS[tuple(names)], found) if len(found) == len(names) else None
 
@@ -85,8 +92,9 @@ def _source(folder: Path, names: Sequence[str]) -> Source | None:
 def import_graph(path: Path, types: Sequence[str] = (), name: str = "", licence: str = "") -> Path:
     """The cached folder of the graph at `path`, which is read if it is new or has changed.
 
-    types: keep only nodes of these types and the edges between them; all by default. name: by default the file's or folder's.
-    licence: what is known of the data's licence, for the record. Raises BadTable, NoGraph; then nothing is cached.
+    types: keep only nodes of these types and the edges between them; all by default. name: by
+    default the file's or folder's. licence: what is known of the data's licence, for the record.
+    Raises BadTable, NoGraph; then nothing is cached.
     """
     source = source_of(path)
     name = name or path.resolve().name.split(".")[0]
@@ -96,9 +104,19 @@ def import_graph(path: Path, types: Sequence[str] = (), name: str = "", licence:
         start = time.perf_counter()
         graph = _read(source, sorted(set(types)), name, version)
         files = [[str(file.resolve()), *_stamp(file)] for file in source.files]
-        save_graph(graph, folder, licence=licence, types=sorted(set(types)), format=source.format, files=files)
+        save_graph(
+            graph,
+            folder,
+            licence=licence,
+            types=sorted(set(types)),
+            format=source.format,
+            files=files,
+        )
         log.info(
-            "read %d nodes and %d edges in %.1f s", graph.nodes.height, len(graph.targets) // 2, time.perf_counter() - start
+            "read %d nodes and %d edges in %.1f s",
+            graph.nodes.height,
+            len(graph.targets) // 2,
+            time.perf_counter() - start,
         )
     os.utime(folder)  # of graphs of one name the one asked for last is meant
     return folder
@@ -106,7 +124,9 @@ def import_graph(path: Path, types: Sequence[str] = (), name: str = "", licence:
 
 def _version(source: Source, types: Sequence[str], name: str, licence: str) -> str:
     """A hash of the files' content and of all else that the graph depends on."""
-    digest = hashlib.sha256(json.dumps([VERSION, source.format, sorted(set(types)), name, licence]).encode())
+    digest = hashlib.sha256(
+        json.dumps([VERSION, source.format, sorted(set(types)), name, licence]).encode()
+    )
     for path in source.files:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -118,16 +138,30 @@ def _read(source: Source, types: Sequence[str], name: str, version: str) -> Grap
     nodes, edges = found.nodes, found.edges
     known = sorted(nodes["node_type"].unique()) if nodes.height else []
     if unknown := sorted({*types} - {*known}):
-        raise NoGraph(f"{found.path} has no nodes of type {', '.join(unknown)}; there are {', '.join(known)}")
-    wanted = nodes["node_type"].is_in(types or known).to_numpy() if nodes.height else np.empty(0, dtype=bool)
+        raise NoGraph(
+            f"{found.path} has no nodes of type {', '.join(unknown)}; there are {', '.join(known)}"
+        )
+    wanted = (
+        nodes["node_type"].is_in(types or known).to_numpy()
+        if nodes.height
+        else np.empty(0, dtype=bool)
+    )
     place = np.where(wanted, np.cumsum(wanted) - 1, -1).astype(np.int32)
     if not wanted.all():
         edges = place[edges[wanted[edges].all(axis=1)]]
     if not (edges[:, 0] != edges[:, 1]).any():
         raise BadTable(
-            found.path, 1, "the graph is empty: no edge joins two of its nodes" if nodes.height else "the graph has no node"
+            found.path,
+            1,
+            "the graph is empty: no edge joins two of its nodes"
+            if nodes.height
+            else "the graph has no node",
         )
-    numbered = nodes.filter(pl.Series(wanted)).with_row_index("node").with_columns(pl.col("node").cast(pl.Int64))
+    numbered = (
+        nodes.filter(pl.Series(wanted))
+        .with_row_index("node")
+        .with_columns(pl.col("node").cast(pl.Int64))
+    )
     names = [(int(place[row]), other) for row, other in found.names if wanted[row]]
     description = f"{source.format}, from {', '.join(path.name for path in source.files)}"
     return build_graph(name, numbered, edges, names, version, description)
@@ -140,7 +174,8 @@ def imported_graph(where: str) -> Graph:
 
 
 def folder_of(where: str) -> Path:
-    """The cached folder of the graph of this name, or at this path (read if need be). Raises NoGraph, BadTable."""
+    """The cached folder of the graph of this name, or at this path (read if need be). Raises
+    NoGraph, BadTable."""
     path = Path(where).expanduser()
     if path.exists():
         return _unchanged(path) or import_graph(path)
@@ -153,15 +188,26 @@ def folder_of(where: str) -> Path:
 
 
 def _unchanged(path: Path) -> Path | None:
-    """The newest whole graph that was read from these very files, told by their size and time, without reading them."""
+    """The newest whole graph that was read from these very files, told by their size and time,
+    without reading them."""
     files = [[str(file.resolve()), *_stamp(file)] for file in source_of(path).files]
-    return next((folder for folder, about in reversed([*_kept()]) if about.get("files") == files and not about["types"]), None)
+    return next(
+        (
+            folder
+            for folder, about in reversed([*_kept()])
+            if about.get("files") == files and not about["types"]
+        ),
+        None,
+    )
 
 
 def _kept() -> Iterator[tuple[Path, dict[str, Any]]]:
     """The cached graphs, the one asked for last at the end."""
     folders = [folder for folder in _library().glob("*") if not folder.name.startswith(".")]
-    yield from ((folder, about_graph(folder)) for folder in sorted(folders, key=lambda folder: folder.stat().st_mtime_ns))
+    yield from (
+        (folder, about_graph(folder))
+        for folder in sorted(folders, key=lambda folder: folder.stat().st_mtime_ns)
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int]:

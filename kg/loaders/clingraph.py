@@ -1,4 +1,5 @@
-"""ClinGraph's `ClinGraph_nodes.csv` and `ClinGraph_edges.csv`, both separated by TAB (Johnson et al. 2024; schema in docs/graphs.md)."""
+"""ClinGraph's `ClinGraph_nodes.csv` and `ClinGraph_edges.csv`, both separated by TAB (Johnson et
+al. 2024; schema in docs/graphs.md)."""
 
 from array import array
 from pathlib import Path
@@ -6,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from kg.loaders.files import Row, opened
-from kg.loaders.parts import Parts, checked_nodes
+from medaction.kg.loaders.files import Row, opened
+from medaction.kg.loaders.parts import Parts, checked_nodes
 
 NODES = ["node_id", "node_name", "ntype", "node_index"]
 EDGES = ["node_index_x", "node_index_y", "edge_index"]
@@ -15,11 +16,13 @@ NODE_TYPES = {
     "ICD10CM": "disease", "ICD9CM": "disease", "PHECODE": "disease", "LNC": "test", "CPT": "test", "RXNORM": "drug", "ATC": "drug",
     "SNOMEDCT_US": "concept", "UMLS_CUI": "concept",
 }  # fmt: skip
-"""Vocabulary -> node type. SNOMED CT and UMLS name diseases, tests and much else alike, so their nodes are 'concept'."""
+"""Vocabulary -> node type. SNOMED CT and UMLS name diseases, tests and much else alike, so their
+nodes are 'concept'."""
 
 
 def read_clingraph(nodes: Path, edges: Path) -> Parts:
-    """Nodes in the order of the file, with their vocabulary as the source, and edges. Raises BadTable."""
+    """Nodes in the order of the file, with their vocabulary as the source, and edges. Raises
+    BadTable."""
     with opened(nodes, NODES, separators="\t") as table:
         kinds = {name: pl.Int32 if name == "node_index" else pl.String for name in NODES}
         read = table.read(kinds)

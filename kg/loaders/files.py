@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from kg.tables import BadTable
+from medaction.kg.tables import BadTable
 
 SEPARATORS = {",": "commas", "\t": "TAB", ";": "semicolons", "|": "bars"}
 Row = Mapping[str, str | None]
@@ -19,9 +19,11 @@ Row = Mapping[str, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table to read: CSV with a header and this separator, or parquet (separator ''). `path` is what errors name.
+    """A table to read: CSV with a header and this separator, or parquet (separator ''). `path` is
+    what errors name.
 
-    data: the file to read, which is not `path` where that is compressed. columns: the names of all that it has.
+    data: the file to read, which is not `path` where that is compressed. columns: the names of all
+    that it has.
     """
 
     path: Path
@@ -29,18 +31,31 @@ class Table:
     separator: str
     columns: tuple[str, ...]
 
-    def batches(self, columns: Mapping[str, type[pl.DataType]], size: int = 20_000) -> Iterator[pl.DataFrame]:
-        """These columns as these types, about `size` rows at a time, so that a large file needs little memory.
+    def batches(
+        self, columns: Mapping[str, type[pl.DataType]], size: int = 20_000
+    ) -> Iterator[pl.DataFrame]:
+        """These columns as these types, about `size` rows at a time, so that a large file needs
+        little memory.
 
         In file order. Fields that are missing at the end of a row are null. Raises BadTable.
         """
         if self.separator:
-            # All columns are parsed, not only those wanted: only then does the reader see that a row has too many fields.
-            scan = pl.scan_csv(self.data, separator=self.separator, schema_overrides=dict(columns), infer_schema=False)
+            # All columns are parsed, not only those wanted: only then does the reader see that a
+            # row has too many fields.
+            scan = pl.scan_csv(
+                self.data,
+                separator=self.separator,
+                schema_overrides=dict(columns),
+                infer_schema=False,
+            )
         else:
-            scan = pl.scan_parquet(self.data).select(pl.col(name).cast(kind) for name, kind in columns.items())
+            scan = pl.scan_parquet(self.data).select(
+                pl.col(name).cast(kind) for name, kind in columns.items()
+            )
         with self.blamed():
-            for batch in scan.collect_batches(chunk_size=size, maintain_order=True, engine="streaming"):
+            for batch in scan.collect_batches(
+                chunk_size=size, maintain_order=True, engine="streaming"
+            ):
                 yield batch.select(columns.keys())
 
     def read(self, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
@@ -56,7 +71,8 @@ class Table:
             raise self.blame(lambda row: None, str(error).splitlines()[0]) from error
 
     def blame(self, wrong: Callable[[Row], str | None], otherwise: str) -> BadTable:
-        """The error of the first row that is malformed or `wrong`; `otherwise` if there is none. Slow: only for what has failed."""
+        """The error of the first row that is malformed or `wrong`; `otherwise` if there is none.
+        Slow: only for what has failed."""
         line = 1
         try:
             for line, row in self._rows():
@@ -67,9 +83,12 @@ class Table:
         return BadTable(self.path, line, otherwise)
 
     def _rows(self) -> Iterator[tuple[int, Row]]:
-        """(line, row): the line where a row ends; in parquet, the row's number from 1. Raises BadTable for a malformed row."""
+        """(line, row): the line where a row ends; in parquet, the row's number from 1. Raises
+        BadTable for a malformed row."""
         if not self.separator:
-            yield from enumerate(pl.scan_parquet(self.data).cast(pl.String).collect().iter_rows(named=True), 1)
+            yield from enumerate(
+                pl.scan_parquet(self.data).cast(pl.String).collect().iter_rows(named=True), 1
+            )
             return
         with self.data.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=self.separator, strict=True)
@@ -77,20 +96,25 @@ class Table:
                 names = next(reader)
                 for fields in reader:
                     if len(fields) != len(names):
-                        message = (
-                            f"a row has {len(names)} fields separated by {SEPARATORS[self.separator]}, this one {len(fields)}"
+                        message = f"a row has {len(names)} fields separated by {SEPARATORS[self.separator]}, this one {len(fields)}"
+                        raise BadTable(
+                            self.path, reader.line_num, f"{message}; is the file cut short?"
                         )
-                        raise BadTable(self.path, reader.line_num, f"{message}; is the file cut short?")
                     yield reader.line_num, dict(zip(names, fields, strict=True))
             except csv.Error as error:
-                raise BadTable(self.path, reader.line_num, f"{error}; is the file cut short?") from error
+                raise BadTable(
+                    self.path, reader.line_num, f"{error}; is the file cut short?"
+                ) from error
             except UnicodeDecodeError as error:
-                raise BadTable(self.path, reader.line_num + 1, f"is not UTF-8 from here on: {error.reason}") from error
+                raise BadTable(
+                    self.path, reader.line_num + 1, f"is not UTF-8 from here on: {error.reason}"
+                ) from error
 
 
 @contextmanager
 def opened(path: Path, columns: Sequence[str], separators: str = ",\t") -> Iterator[Table]:
-    """`path` as a Table that has these columns; `.gz` is decompressed into a temporary file. `.parquet` is read as such.
+    """`path` as a Table that has these columns; `.gz` is decompressed into a temporary file.
+    `.parquet` is read as such.
 
     Raises BadTable for a file that is empty, cut short, or has other columns or another separator.
     """
@@ -100,28 +124,45 @@ def opened(path: Path, columns: Sequence[str], separators: str = ",\t") -> Itera
             try:
                 names, separator = list(pl.scan_parquet(data).collect_schema()), ""
             except pl.exceptions.PolarsError as error:
-                raise BadTable(path, 1, f"is no parquet file: {str(error).splitlines()[0]}") from error
+                raise BadTable(
+                    path, 1, f"is no parquet file: {str(error).splitlines()[0]}"
+                ) from error
         else:
             names, separator = _header(path, data, columns, separators)
         if missing := [column for column in columns if column not in names]:
-            raise BadTable(path, 1, f"the columns {', '.join(missing)} are missing; there are {', '.join(names)[:300]}")
+            raise BadTable(
+                path,
+                1,
+                f"the columns {', '.join(missing)} are missing; there are {', '.join(names)[:300]}",
+            )
         yield Table(path, data, separator, tuple(names))
 
 
-def _header(path: Path, data: Path, columns: Sequence[str], separators: str) -> tuple[list[str], str]:
-    """The header's columns and the separator by which they are told apart. Raises BadTable for a wrong separator."""
+def _header(
+    path: Path, data: Path, columns: Sequence[str], separators: str
+) -> tuple[list[str], str]:
+    """The header's columns and the separator by which they are told apart. Raises BadTable for a
+    wrong separator."""
     try:
         with data.open(encoding="utf-8-sig", newline="") as file:
             line = file.readline()
     except UnicodeDecodeError as error:
-        raise BadTable(path, 1, "is no text in UTF-8: a graph is CSV, TSV (both may be gzipped) or parquet") from error
+        raise BadTable(
+            path, 1, "is no text in UTF-8: a graph is CSV, TSV (both may be gzipped) or parquet"
+        ) from error
     if not line.strip():
         raise BadTable(path, 1, "the file is empty: it must begin with a header")
-    separator = max(SEPARATORS, key=lambda mark: len({*columns} & {*next(csv.reader([line], delimiter=mark))}))
+    separator = max(
+        SEPARATORS, key=lambda mark: len({*columns} & {*next(csv.reader([line], delimiter=mark))})
+    )
     names = next(csv.reader([line.rstrip("\r\n")], delimiter=separator))
     if separator not in separators and {*columns} & {*names}:
         wanted = " or ".join(SEPARATORS[mark] for mark in separators)
-        raise BadTable(path, 1, f"the columns are separated by {SEPARATORS[separator]}; they must be by {wanted}")
+        raise BadTable(
+            path,
+            1,
+            f"the columns are separated by {SEPARATORS[separator]}; they must be by {wanted}",
+        )
     return names, separator
 
 

@@ -1,4 +1,5 @@
-"""A table of nodes and a table of edges, each CSV, TSV or parquet: the schema for any other graph (docs/graphs.md)."""
+"""A table of nodes and a table of edges, each CSV, TSV or parquet: the schema for any other graph
+(docs/graphs.md)."""
 
 from array import array
 from pathlib import Path
@@ -6,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from kg.loaders.files import Row, opened
-from kg.loaders.parts import Parts, checked_nodes
-from kg.tables import parts
+from medaction.kg.loaders.files import Row, opened
+from medaction.kg.loaders.parts import Parts, checked_nodes
+from medaction.kg.tables import parts
 
 NODES = ["node_id", "name", "node_type"]
 EDGES = ["x", "y"]
 
 
 def read_pair(nodes: Path, edges: Path) -> Parts:
-    """Nodes in the order of the file, and edges. `source` and `synonyms` may be missing. Raises BadTable."""
+    """Nodes in the order of the file, and edges. `source` and `synonyms` may be missing. Raises
+    BadTable."""
     with opened(nodes, NODES) as table:
         columns = [*NODES, *(name for name in ("source", "synonyms") if name in table.columns)]
         read = table.read(dict.fromkeys(columns, pl.String))
@@ -34,10 +36,15 @@ def read_pair(nodes: Path, edges: Path) -> Parts:
 
         for batch in table.batches(dict.fromkeys(EDGES, pl.String), size=500_000):
             sides = [
-                batch.join(row_of, left_on=side, right_on="node_id", how="left", maintain_order="left")["row"] for side in EDGES
+                batch.join(
+                    row_of, left_on=side, right_on="node_id", how="left", maintain_order="left"
+                )["row"]
+                for side in EDGES
             ]
             if any(side.has_nulls() for side in sides):
                 known = set(found["node_id"])
                 raise table.blame(unknown, "an edge names no node of the other file")
             ends.frombytes(np.column_stack(sides).tobytes())
-    return Parts(found.drop("synonyms"), np.frombuffer(ends, dtype=np.int32).reshape(-1, 2), edges, names)
+    return Parts(
+        found.drop("synonyms"), np.frombuffer(ends, dtype=np.int32).reshape(-1, 2), edges, names
+    )

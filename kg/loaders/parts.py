@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from kg.loaders.files import Row, Table
+from medaction.kg.loaders.files import Row, Table
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """A graph as it was read.
 
-    nodes: columns node_id, node_type, name, source. edges: shape (m, 2), rows of `nodes`, in any order and direction, repeats
-    and self-loops among them. path: the file that an error about the whole names. names: (row of `nodes`, another name).
+    nodes: columns node_id, node_type, name, source. edges: shape (m, 2), rows of `nodes`, in any
+    order and direction, repeats and self-loops among them. path: the file that an error about the
+    whole names. names: (row of `nodes`, another name).
     """
 
     nodes: pl.DataFrame
@@ -23,15 +24,20 @@ class Parts:
     names: list[tuple[int, str]] = field(default_factory=list)
 
 
-def checked_nodes(table: Table, nodes: pl.DataFrame, key: str, name: str, kind: str) -> pl.DataFrame:
+def checked_nodes(
+    table: Table, nodes: pl.DataFrame, key: str, name: str, kind: str
+) -> pl.DataFrame:
     """The nodes of a file of nodes, without those that are written twice alike.
 
-    `key`, `name` and `kind` are the file's columns of identity, name and type. Raises BadTable for a node without a key or a type,
-    and for a key that comes again with anything else.
+    `key`, `name` and `kind` are the file's columns of identity, name and type. Raises BadTable for
+    a node without a key or a type, and for a key that comes again with anything else.
     """
     found = nodes.unique(maintain_order=True)
     index = "index" if "index" in nodes.columns else "node_id"
-    if not found[index].is_duplicated().any() and not found.select(index, "node_type").null_count().sum_horizontal().item():
+    if (
+        not found[index].is_duplicated().any()
+        and not found.select(index, "node_type").null_count().sum_horizontal().item()
+    ):
         return found
     known: dict[str | None, Row] = {}
 

@@ -1,4 +1,5 @@
-"""PrimeKG's `kg.csv`: one row an edge, with both nodes written out (Chandak et al. 2023; schema in docs/graphs.md)."""
+"""PrimeKG's `kg.csv`: one row an edge, with both nodes written out (Chandak et al. 2023; schema in
+docs/graphs.md)."""
 
 from array import array
 from pathlib import Path
@@ -6,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from kg.loaders.files import Row, Table, opened
-from kg.loaders.parts import Parts
+from medaction.kg.loaders.files import Row, Table, opened
+from medaction.kg.loaders.parts import Parts
 
-COLUMNS = [f"{side}_{column}" for side in "xy" for column in ("index", "id", "type", "name", "source")]
+COLUMNS = [
+    f"{side}_{column}" for side in "xy" for column in ("index", "id", "type", "name", "source")
+]
 _KINDS = {name: pl.Int32 if name.endswith("index") else pl.String for name in COLUMNS}
 _LARGEST_INDEX = 50_000_000
 NODE_TYPES = {"effect/phenotype": "phenotype"}
@@ -18,8 +21,8 @@ NODE_TYPES = {"effect/phenotype": "phenotype"}
 def read_primekg(path: Path) -> Parts:
     """Nodes in the order of their index, and edges. Raises BadTable.
 
-    One pass: of each batch only the nodes that were not met before are kept, and the edges as pairs of indices. A node whose
-    name or type differs between rows is refused.
+    One pass: of each batch only the nodes that were not met before are kept, and the edges as pairs
+    of indices. A node whose name or type differs between rows is refused.
     """
     with opened(path, COLUMNS, separators=",") as table:
         seen = np.zeros(0, dtype=np.uint64)
@@ -32,13 +35,20 @@ def read_primekg(path: Path) -> Parts:
             pairs = batch.select("x_index", "y_index").to_numpy()
             low, high = (int(pairs.min()), int(pairs.max())) if pairs.size else (0, 0)
             if low < 0 or high >= _LARGEST_INDEX:
-                raise table.blame(_far, f"x_index and y_index must number the nodes, from 0 to below {_LARGEST_INDEX}")
+                raise table.blame(
+                    _far,
+                    f"x_index and y_index must number the nodes, from 0 to below {_LARGEST_INDEX}",
+                )
             if high >= len(seen):
-                seen = np.concatenate([seen, np.zeros(max(high + 1, 2 * len(seen)) - len(seen), dtype=np.uint64)])
+                seen = np.concatenate(
+                    [seen, np.zeros(max(high + 1, 2 * len(seen)) - len(seen), dtype=np.uint64)]
+                )
             edges.frombytes(pairs.tobytes())
             for side in "xy":
                 nodes.append(_fresh(table, batch, side, seen))
-        found = pl.concat(nodes).sort("index") if nodes else pl.DataFrame(schema={"index": pl.Int32})
+        found = (
+            pl.concat(nodes).sort("index") if nodes else pl.DataFrame(schema={"index": pl.Int32})
+        )
         position = np.full(len(seen), -1, dtype=np.int32)
         position[found["index"].to_numpy()] = np.arange(found.height)
         ends = np.frombuffer(edges, dtype=np.int32).reshape(-1, 2)
@@ -48,7 +58,8 @@ def read_primekg(path: Path) -> Parts:
 
 
 def _fresh(table: Table, batch: pl.DataFrame, side: str, seen: np.ndarray) -> pl.DataFrame:
-    """The nodes on one side of the batch that `seen` (index -> hash of name and type, 0: not met) lacks; they are noted there."""
+    """The nodes on one side of the batch that `seen` (index -> hash of name and type, 0: not met)
+    lacks; they are noted there."""
     named = batch.select(
         index=f"{side}_index", node_id=f"{side}_id", node_type=pl.col(f"{side}_type").replace(NODE_TYPES),
         name=pl.col(f"{side}_name").fill_null(""), source=pl.col(f"{side}_source").fill_null(""),

@@ -11,11 +11,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from trajectories.viewer import pages
+from medaction.trajectories.viewer import pages
 
 
 def app_of(out: Path) -> Starlette:
-    """The application that shows the run in `out`. Raises FileNotFoundError when it has no snapshot."""
+    """The application that shows the run in `out`. Raises FileNotFoundError when it has no
+    snapshot."""
     run, one_at_a_time = pages.Run(out), threading.Lock()
 
     def page(render: Callable[[Request], str | None]) -> Callable[[Request], Response]:
@@ -23,7 +24,9 @@ def app_of(out: Path) -> Starlette:
             with one_at_a_time:  # a DuckDB connection serves one thread
                 run.refresh()
                 html = render(request)
-            return HTMLResponse(html if html is not None else "no such case", 200 if html is not None else 404)
+            return HTMLResponse(
+                html if html is not None else "no such case", 200 if html is not None else 404
+            )
 
         return answer
 
@@ -37,9 +40,17 @@ def app_of(out: Path) -> Starlette:
     routes = [
         Route("/", page(lambda request: pages.overview(run))),
         Route("/cases", page(lambda request: pages.cases(run, wanted(request), number(request)))),
-        Route("/trajectories", page(lambda request: pages.trajectories(run, wanted(request), number(request)))),
+        Route(
+            "/trajectories",
+            page(lambda request: pages.trajectories(run, wanted(request), number(request))),
+        ),
         Route("/failures", page(lambda request: pages.failures(run, number(request)))),
-        Route("/case/{case_id}", page(lambda request: pages.case(run, request.path_params["case_id"]))),
+        Route(
+            "/case/{case_id}", page(lambda request: pages.case(run, request.path_params["case_id"]))
+        ),
     ]
     # Only by its own name: a page elsewhere cannot reach it through a name that it points here.
-    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, ["127.0.0.1", "localhost", "testserver"])])
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(TrustedHostMiddleware, ["127.0.0.1", "localhost", "testserver"])],
+    )

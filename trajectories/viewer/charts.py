@@ -1,4 +1,5 @@
-"""The viewer's two charts as SVG text: DTC by turn (the paper's Figure 5a) and the distribution of RAC."""
+"""The viewer's two charts as SVG text: DTC by turn (the paper's Figure 5a) and the distribution of
+RAC."""
 
 import io
 from typing import Any
@@ -11,13 +12,20 @@ INK = "#475569"
 
 
 def dtc_by_turn(rows: list[dict[str, Any]]) -> str:
-    """Lines of mean DTC over turns, one a teacher; a point's size tells how many trajectories it stands for."""
+    """Lines of mean DTC over turns, one a teacher; a point's size tells how many trajectories it
+    stands for."""
     figure, axes = _canvas("turn", "mean DTC (hops)")
     most = max((row["known"] for row in rows), default=1)
     for colour, (teacher, points) in zip(_colours(), _by_teacher(rows).items(), strict=False):
         turns, means = [row["number"] for row in points], [row["mean"] for row in points]
         axes.plot(turns, means, color=colour, label=teacher, linewidth=2)
-        axes.scatter(turns, means, s=[10 + 60 * row["known"] / most for row in points], color=colour, zorder=3)
+        axes.scatter(
+            turns,
+            means,
+            s=[10 + 60 * row["known"] / most for row in points],
+            color=colour,
+            zorder=3,
+        )
     if rows:
         axes.set_xticks(range(1, max(row["number"] for row in rows) + 1))
         axes.set_ylim(bottom=0)
@@ -25,17 +33,27 @@ def dtc_by_turn(rows: list[dict[str, Any]]) -> str:
 
 
 def rac_distribution(rows: list[dict[str, Any]], threshold: float | None) -> str:
-    """Bars of how many turns have which RAC, stacked by teacher; the dashed line is the threshold of pruning."""
+    """Bars of how many turns have which RAC, stacked by teacher; the dashed line is the threshold
+    of pruning."""
     figure, axes = _canvas("RAC (hops)", "turns")
     floor: dict[float, int] = {}
     for colour, (teacher, bars) in zip(_colours(), _by_teacher(rows).items(), strict=False):
         values, heights = [row["rac"] for row in bars], [row["turns"] for row in bars]
-        axes.bar(values, heights, 0.4, [floor.get(value, 0) for value in values], color=colour, label=teacher)
+        axes.bar(
+            values,
+            heights,
+            0.4,
+            [floor.get(value, 0) for value in values],
+            color=colour,
+            label=teacher,
+        )
         for value, height in zip(values, heights, strict=True):
             floor[value] = floor.get(value, 0) + height
     if threshold is not None and rows:
         axes.axvline(threshold, color="#dc2626", linestyle="--", linewidth=1.2)
-        axes.text(threshold, axes.get_ylim()[1], " removed beyond", color="#dc2626", va="top", fontsize=8)
+        axes.text(
+            threshold, axes.get_ylim()[1], " removed beyond", color="#dc2626", va="top", fontsize=8
+        )
     return _svg(figure, axes)
 
 
@@ -65,7 +83,9 @@ def _canvas(x: str, y: str) -> tuple[Figure, Axes]:
 
 def _svg(figure: Figure, axes: Axes) -> str:
     if not axes.has_data():
-        axes.text(0.5, 0.5, "nothing measured yet", ha="center", transform=axes.transAxes, color=INK)
+        axes.text(
+            0.5, 0.5, "nothing measured yet", ha="center", transform=axes.transAxes, color=INK
+        )
     elif len(axes.get_legend_handles_labels()[1]) > 0:
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
     drawn = io.StringIO()

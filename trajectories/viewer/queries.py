@@ -41,22 +41,33 @@ class Page:
         return max(1, -(-self.total // PAGE))
 
 
-def rows(db: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
+def rows(
+    db: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any] | None = None
+) -> list[dict[str, Any]]:
     found = db.execute(sql, parameters or [])
     names = [column[0] for column in found.description or []]
     return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
-def _page(db: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any], order: str, number: int) -> Page:
+def _page(
+    db: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any], order: str, number: int
+) -> Page:
     (total,) = db.execute(f"select count(*) from ({sql})", parameters).fetchone() or (0,)
     number = min(max(number, 1), max(1, -(-total // PAGE)))
-    return Page(rows(db, f"{sql} order by {order} limit {PAGE} offset {(number - 1) * PAGE}", parameters), total, number)
+    return Page(
+        rows(db, f"{sql} order by {order} limit {PAGE} offset {(number - 1) * PAGE}", parameters),
+        total,
+        number,
+    )
 
 
 def _where(conditions: dict[str, Any]) -> tuple[str, list[Any]]:
-    """SQL of the conditions that have a value. The keys are ours; the values, a user's, are parameters."""
+    """SQL of the conditions that have a value. The keys are ours; the values, a user's, are
+    parameters."""
     wanted = {sql: value for sql, value in conditions.items() if value not in (None, "")}
-    return " and ".join(wanted) or "true", [value for sql, value in wanted.items() for _ in range(sql.count("?"))]
+    return " and ".join(wanted) or "true", [
+        value for sql, value in wanted.items() for _ in range(sql.count("?"))
+    ]
 
 
 def overview(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
@@ -75,7 +86,8 @@ def overview(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         """,
     )[0]
     fates = rows(
-        db, "select coalesce(fate, 'not scored') as fate, count(*) as turns from fates group by all order by turns desc, fate"
+        db,
+        "select coalesce(fate, 'not scored') as fate, count(*) as turns from fates group by all order by turns desc, fate",
     )
     verdicts = rows(
         db,
@@ -97,12 +109,22 @@ def overview(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "select stage, error_class, count(*) as failures, count(distinct case_id) as cases from failures"
         " where resolved is null group by all order by failures desc, stage, error_class",
     )
-    runs = rows(db, "select flow, state, started, ended, settings, versions from runs order by started desc limit 8")
-    return one | {"fates": fates, "verdicts": verdicts, "teachers": teachers, "open_failures": failures, "runs": runs}
+    runs = rows(
+        db,
+        "select flow, state, started, ended, settings, versions from runs order by started desc limit 8",
+    )
+    return one | {
+        "fates": fates,
+        "verdicts": verdicts,
+        "teachers": teachers,
+        "open_failures": failures,
+        "runs": runs,
+    }
 
 
 def dtc_by_turn(db: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    """Mean DTC of every teacher at every turn, over the trajectories of which it is known, and how many these are (Figure 5a)."""
+    """Mean DTC of every teacher at every turn, over the trajectories of which it is known, and how
+    many these are (Figure 5a)."""
     return rows(
         db,
         "select teacher, number, avg(scores.dtc) as mean, count(scores.dtc) as known"
@@ -123,19 +145,29 @@ def rac_values(db: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 def choices(db: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
     """What the filters offer."""
     columns = ("teacher", "style", "status", "outcome")
-    found = {name: [row[name] for row in rows(db, f"select distinct {name} from leaves order by 1")] for name in columns}
-    return found | {"source": [row["source"] for row in rows(db, "select distinct source from cases order by 1")]}
+    found = {
+        name: [row[name] for row in rows(db, f"select distinct {name} from leaves order by 1")]
+        for name in columns
+    }
+    return found | {
+        "source": [
+            row["source"] for row in rows(db, "select distinct source from cases order by 1")
+        ]
+    }
 
 
 def cases(db: duckdb.DuckDBPyConnection, wanted: dict[str, str], number: int) -> Page:
-    """The cases with how their trees came out; `wanted`: q (text in id, title or diagnosis), source, state."""
+    """The cases with how their trees came out; `wanted`: q (text in id, title or diagnosis),
+    source, state."""
     text = f"%{wanted['q']}%" if wanted.get("q") else None
     where, parameters = _where(
         {
             "(cases.case_id ilike ? or cases.title ilike ? or environments.diagnosis ilike ?)": text,
             "cases.source = ?": wanted.get("source"),
             "(case when cases.environment_id is null then 'refused' when open > 0 then 'failures'"
-            " when truth > 0 then 'truth reached' else 'truth not reached' end) = ?": wanted.get("state"),
+            " when truth > 0 then 'truth reached' else 'truth not reached' end) = ?": wanted.get(
+                "state"
+            ),
         }
     )
     sql = f"""
@@ -155,22 +187,36 @@ def cases(db: duckdb.DuckDBPyConnection, wanted: dict[str, str], number: int) ->
 
 
 def trajectories(db: duckdb.DuckDBPyConnection, wanted: dict[str, str], number: int) -> Page:
-    """Trajectories by teacher, style, status, outcome, and text in the case's id or the final diagnosis."""
+    """Trajectories by teacher, style, status, outcome, and text in the case's id or the final
+    diagnosis."""
     text = f"%{wanted['q']}%" if wanted.get("q") else None
-    conditions = {f"{name} = ?": wanted.get(name) for name in ("teacher", "style", "status", "outcome")}
+    conditions = {
+        f"{name} = ?": wanted.get(name) for name in ("teacher", "style", "status", "outcome")
+    }
     where, parameters = _where({"(case_id ilike ? or final_diagnosis ilike ?)": text} | conditions)
     return _page(
-        db, f"select * from leaves where {where}", parameters, "case_id, teacher, style, sample, trajectory_id", number
+        db,
+        f"select * from leaves where {where}",
+        parameters,
+        "case_id, teacher, style, sample, trajectory_id",
+        number,
     )
 
 
 def failures(db: duckdb.DuckDBPyConnection, number: int) -> Page:
     """Every failure, open ones first."""
-    return _page(db, "select * from failures where true", [], "resolved is not null, time desc, case_id, trajectory_id", number)
+    return _page(
+        db,
+        "select * from failures where true",
+        [],
+        "resolved is not null, time desc, case_id, trajectory_id",
+        number,
+    )
 
 
 def case(db: duckdb.DuckDBPyConnection, case_id: str) -> dict[str, Any] | None:
-    """A case whole: report, environment, checks, failures, and its tree with every turn of every trajectory; None: unknown."""
+    """A case whole: report, environment, checks, failures, and its tree with every turn of every
+    trajectory; None: unknown."""
     found = rows(
         db,
         'select cases.case_id, cases.title, cases.source, cases.licence, cases.path, cases."text", cases.reason, cases.message,'
@@ -181,7 +227,9 @@ def case(db: duckdb.DuckDBPyConnection, case_id: str) -> dict[str, Any] | None:
     if not found:
         return None
     played = rows(
-        db, "select * from leaves where case_id = ? order by branch_turn, teacher, style, sample, trajectory_id", [case_id]
+        db,
+        "select * from leaves where case_id = ? order by branch_turn, teacher, style, sample, trajectory_id",
+        [case_id],
     )
     turns = rows(
         db,
@@ -196,7 +244,9 @@ def case(db: duckdb.DuckDBPyConnection, case_id: str) -> dict[str, Any] | None:
         own.setdefault(turn["trajectory_id"], []).append(turn)
     for trajectory in played:
         trajectory["own"] = own.get(trajectory["trajectory_id"], [])
-    checks = rows(db, 'select * from checks where case_id = ? order by required desc, "name"', [case_id])
+    checks = rows(
+        db, 'select * from checks where case_id = ? order by required desc, "name"', [case_id]
+    )
     failed = rows(db, "select * from failures where case_id = ? order by time", [case_id])
     return found[0] | {"tree": in_tree_order(played), "checks": checks, "failures": failed}
 
@@ -212,7 +262,10 @@ def in_tree_order(played: list[dict[str, Any]]) -> list[dict[str, Any]]:
     def below(parent: str | None, depth: int) -> list[dict[str, Any]]:
         placed = []
         for trajectory in children.get(parent, []):
-            placed += [trajectory | {"depth": depth}, *below(trajectory["trajectory_id"], depth + 1)]
+            placed += [
+                trajectory | {"depth": depth},
+                *below(trajectory["trajectory_id"], depth + 1),
+            ]
         return placed
 
     return below(None, 0)

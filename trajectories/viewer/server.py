@@ -6,7 +6,7 @@ from pathlib import Path
 
 import uvicorn
 
-from trajectories.viewer.app import app_of
+from medaction.trajectories.viewer.app import app_of
 
 
 def serve(out: Path, port: int, ready: Callable[[str], None]) -> None:
@@ -20,7 +20,9 @@ def serve(out: Path, port: int, ready: Callable[[str], None]) -> None:
         try:
             listening.bind(("127.0.0.1", port))
         except OSError as error:
-            raise RuntimeError(f"port {port} of 127.0.0.1 is taken: give another with --port, or --port 0") from error
+            raise RuntimeError(
+                f"port {port} of 127.0.0.1 is taken: give another with --port, or --port 0"
+            ) from error
         listening.listen()
         ready(f"http://127.0.0.1:{listening.getsockname()[1]}")
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])

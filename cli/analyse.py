@@ -1,0 +1,146 @@
+"""`medaction analyse`: the paper's analyses of runs, and more, as tables and plots."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from medaction.llm.teacher import Teacher
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from medaction.evaluation.played import Linked
+    from medaction.trajectories.store import Store
+
+
+@click.command()
+@click.argument(
+    "runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False)
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Where the plots and tables go.",
+)
+@click.option(
+    "--rac-threshold",
+    type=float,
+    default=3.0,
+    show_default=True,
+    help="Hops from which a turn fails the RAC filter.",
+)
+@click.option(
+    "--judge",
+    help="Any LiteLLM model, or local: it says which failure modes the wrong trajectories show, beside our rules.",
+)
+@click.option(
+    "--hardest", type=click.FloatRange(0, 1, min_open=True), default=0.5, show_default=True,
+    help="Share of the cases that OUT/hardest.txt lists, for `distill --case @OUT/hardest.txt`.",
+)  # fmt: skip
+def analyse(
+    runs: tuple[Path, ...], out: Path, rac_threshold: float, judge: str | None, hardest: float
+) -> None:
+    """DTC by turn, RAC pass rate, work-ups, calibration, failure modes, information gain and
+    difficulty of RUNS, as tables and plots.
+
+    RUNS are folders of evaluations or distillations.
+    """
+    import polars as pl
+
+    from medaction.evaluation import analyses, difficulty, failure_modes, information
+    from medaction.evaluation.plots import save
+    from medaction.trajectories.store import Store
+
+    try:
+        judging = Teacher.parse(judge) if judge else None
+    except ValueError as error:
+        raise click.UsageError(f"--judge: {error}") from error
+    found: dict[str, list[pl.DataFrame]] = {}
+    for run in runs:
+        if not (run / "trajectories.duckdb").exists():
+            raise click.UsageError(
+                f"{run} is not the folder of a run: it has no trajectories.duckdb"
+            )
+        with Store(run / "trajectories.duckdb") as store:
+            links = _scored(store, rac_threshold)
+            tables = {
+                "dtc": analyses.dtc_by_turn(store),
+                "rac": analyses.rac_pass_rate(store, rac_threshold),
+                "work_up": analyses.work_up(store),
+                "calibration": analyses.calibration(store),
+                "failure_modes": failure_modes.failure_modes(store, links, rac_threshold),
+                "information_gain": information.gains(store, links),
+                "difficulty": difficulty.difficulty(store),
+            }
+            if judging:
+                tables["failure_modes_judged"] = _judged(store, links, judging)
+        for name, frame in tables.items():
+            found.setdefault(name, []).append(frame)
+    whole = {name: pl.concat(frames) for name, frames in found.items()}
+    modes, gained = whole["failure_modes"], whole["information_gain"]
+    whole["failure_mode_shares"] = failure_modes.shares(modes)
+    whole["information_gain_by_turn"] = information.gain_by_turn(gained)
+    whole["information_gain_by_result"] = information.gain_by_result(gained)
+    whole["information_gain"] = gained.with_columns(pl.col("results").list.join("; "))
+    out.mkdir(parents=True, exist_ok=True)
+    for name, frame in whole.items():
+        frame.write_csv(out / f"{name}.csv")
+        click.echo(out / f"{name}.csv")
+    figures = {
+        "dtc": lambda: analyses.draw_dtc(whole["dtc"]),
+        "rac": lambda: analyses.draw_rac(whole["rac"]),
+        "calibration": lambda: analyses.draw_calibration(whole["calibration"]),
+        "failure_modes": lambda: failure_modes.draw_failure_modes(modes, "by rule"),
+        "information_gain": lambda: information.draw_gain(gained),
+        "difficulty": lambda: difficulty.draw_difficulty(whole["difficulty"]),
+        "failure_modes_judged": lambda: failure_modes.draw_failure_modes(
+            whole["failure_modes_judged"], f"judged by {judge}"
+        ),
+    }
+    for name, draw in figures.items():
+        if name in whole and not whole[name].is_empty():
+            for file in save(draw(), out, name):
+                click.echo(file)
+    ids = difficulty.hardest(whole["difficulty"], hardest)
+    (out / "hardest.txt").write_text("".join(f"{id_}\n" for id_ in ids))
+    click.echo(f"{out / 'hardest.txt'}: {len(ids)} cases")
+
+
+def _scored(store: "Store", rac_threshold: float) -> "Linked":
+    """Score the store as its own run did, which changes nothing in a distillation; an evaluation is
+    measured without pruning."""
+    from medaction.evaluation.played import linked
+    from medaction.flows.settings import DistillSettings, EvaluationSettings
+    from medaction.trajectories.scoring import OPEN, Aids, score_store
+
+    flow, settings = store.last_run()
+    if flow == "distill":
+        own = DistillSettings.model_validate_json(settings)
+        aids = Aids(own.links, own.encoder, own.maxo, own.loinc2hpo)
+        score_store(store, own.strategy, own.rac_threshold, own.disease_graph, own.test_graph, aids)
+        return linked(store, own.disease_graph, own.test_graph, aids)
+    graph = (
+        EvaluationSettings.model_validate_json(settings).disease_graph
+        if flow == "evaluate"
+        else OPEN
+    )
+    score_store(store, "none", rac_threshold, graph)
+    return linked(store, graph)
+
+
+def _judged(store: "Store", links: "Linked", judge: Teacher) -> "pl.DataFrame":
+    from medaction.evaluation.failure_judge import judge_failures
+    from medaction.flows.services import services
+    from medaction.llm.calls import CallSettings, configure
+
+    with services(None, "on", {}) as ready:
+        configure(CallSettings("on"))
+        frame, without = asyncio.run(judge_failures(store, links, ready.reach(judge)))
+    if without:
+        click.echo(
+            f"{without} wrong trajectories got no verdict from the judge: run this again to ask for them anew"
+        )
+    return frame

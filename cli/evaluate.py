@@ -1,0 +1,57 @@
+"""`medaction evaluate` and `medaction compare`: score a model on benchmark cases, and put results
+beside each other."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medaction.cli.options import PRESET, options_of, prefect, settings_of
+from medaction.flows.settings import EvaluationSettings, Retry
+
+
+@click.command()
+@click.argument("cases", required=False)
+@PRESET
+@click.option(
+    "--model", "--teacher", "model", help=EvaluationSettings.model_fields["model"].description
+)
+@click.option("--retry-failed", is_flag=True, help="Play rollouts again that failed before.")
+@options_of(EvaluationSettings, without=("cases", "model"))
+def evaluate(cases: str | None, preset: str | None, retry_failed: bool, **options: Any) -> None:
+    """Play CASES with a model, judge what it did, and write OUT/result.json. A rerun does only what
+    is missing."""
+    settings = settings_of(EvaluationSettings, preset, {"cases": cases} | options)
+    from medaction.flows.evaluate import evaluate as flow
+    from medaction.flows.evaluate import print_result
+
+    with prefect(settings.out):
+        result = flow(settings, Retry() if retry_failed else None)
+    click.echo(print_result(result))
+    click.echo(f"\n{settings.out / 'result.json'}")
+
+
+@click.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--published", is_flag=True, help="Add the rows of the paper's Table 2, marked as published."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the comparison to this Markdown file too.",
+)
+def compare(results: tuple[Path, ...], published: bool, out: Path | None) -> None:
+    """Put RESULTS (files or folders of `medaction evaluate`) side by side, with paired tests of
+    their differences."""
+    from medaction.evaluation.compare import comparison
+    from medaction.evaluation.results import read_result
+
+    try:
+        text = comparison([read_result(path) for path in results], published)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(text)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")

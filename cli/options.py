@@ -1,0 +1,133 @@
+"""What the commands share: an option for every field of a settings model, and the Prefect API that
+a run needs."""
+
+import types
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import click
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from medaction.flows.settings import DistillSettings, load_preset
+
+# Lists are given one by one: --teacher A --teacher B.
+ONE_BY_ONE = {
+    "teachers": "teacher", "only": "case", "allow": "allow", "judges": "judge", "data": "data", "styles": "style", "against": "against",
+    "without": "without",
+}  # fmt: skip
+
+
+def options_of(
+    settings: type[BaseModel], without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """One option for every field of the settings, so that the command line can do what the form and
+    the preset can.
+
+    The command itself declares the fields `without`.
+    """
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for name, field in reversed(settings.model_fields.items()):
+            if name not in without:
+                command = _option(name, field)(command)
+        return command
+
+    return add
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any]) -> Settings:
+    """The settings that preset and options give; options win. Raises click.UsageError in the words
+    of the command line."""
+    given = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in options.items()
+        if value not in (None, ())
+    }
+    try:
+        start = load_preset(preset) if preset else {}
+        elsewhere = (
+            DistillSettings.model_fields.keys() - kind.model_fields
+        )  # a preset serves every command
+        return kind.model_validate(
+            {name: value for name, value in start.items() if name not in elsewhere} | given
+        )
+    except (ValidationError, ValueError) as error:
+        raise click.UsageError(readable(error)) from error
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    flag = f"--{ONE_BY_ONE.get(name, name).replace('_', '-')}"
+    default = (
+        ""
+        if field.is_required() or field.default in (None, PydanticUndefined)
+        else f"  [default: {field.default}]"
+    )
+    return click.option(
+        flag, name, type=_click_type(field.annotation), multiple=name in ONE_BY_ONE, default=None,
+        help=f"{field.description}{default}".replace("\b", ""),
+    )  # fmt: skip
+
+
+def _click_type(annotation: Any) -> click.ParamType:
+    """int, float, path and choice as click knows them; anything else is text that the settings
+    model reads."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(part for part in get_args(annotation) if part is not types.NoneType)
+    if get_origin(annotation) is list:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) is Literal:
+        return click.Choice(get_args(annotation))
+    known: dict[Any, click.ParamType] = {
+        int: click.INT,
+        float: click.FLOAT,
+        Path: click.Path(path_type=Path),
+    }
+    return known.get(annotation, click.STRING)
+
+
+PRESET = click.option(
+    "--preset",
+    help="Start from a preset: demo, paper, or the path of a YAML file; options override it.",
+)
+OUT = click.option(
+    "--out",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    required=True,
+    help="The folder of the run.",
+)
+
+
+@contextmanager
+def prefect(out: Path) -> Iterator[None]:
+    """The configured Prefect API, or one started for the run."""
+    from medaction.flows.progress import console
+    from medaction.flows.services import end_loops, prefect_api
+
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as services:
+        services.callback(end_loops)
+        with console.status("starting Prefect"):
+            url = services.enter_context(prefect_api(out / "prefect"))
+        console.print(f"Prefect UI while this runs: {url.removesuffix('/api')}")
+        yield
+
+
+def readable(error: Exception) -> str:
+    """A validation error in the words of the command line."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        name = ONE_BY_ONE.get(where.split(".")[0], where).replace("_", "-")
+        lines.append(
+            f"--{name}: {problem['msg'].removeprefix('Value error, ')}" if where else problem["msg"]
+        )
+    return "\n".join(lines)

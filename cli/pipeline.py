@@ -1,0 +1,87 @@
+"""`medaction pipeline` and `medaction ablate`: everything from reports to a score, once or in every
+cell of an ablation."""
+
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from pydantic import ValidationError
+
+from medaction.cli.options import prefect, readable
+from medaction.flows.pipeline_settings import PIPELINES, PipelineSettings
+from medaction.flows.settings import load_preset
+from medaction.training.settings import installed
+
+Chosen = TypeVar("Chosen", bound=PipelineSettings)
+
+PRESET = click.option(
+    "--preset",
+    required=True,
+    help="tiny, paper, or the path of a YAML file with the sections distill, train, evaluate.",
+)
+OUT = click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder; by default the preset's.",
+)
+CASES = click.option("--cases", help="The reports to distil from, instead of the preset's.")
+BENCHMARK = click.option("--benchmark", help="The cases to evaluate on, instead of the preset's.")
+
+
+def chosen(
+    kind: type[Chosen], preset: str, out: Path | None, cases: str | None, benchmark: str | None
+) -> Chosen:
+    """The settings of a preset with what the options change. Raises click.UsageError in the words
+    of the command line."""
+    try:
+        given: dict[str, Any] = load_preset(preset, PIPELINES)
+        if kind is PipelineSettings:  # a preset serves both commands
+            given = {
+                name: value
+                for name, value in given.items()
+                if name in PipelineSettings.model_fields
+            }
+        if out:
+            given["out"] = out
+        for stage, value in (("distill", cases), ("evaluate", benchmark)):
+            if value:
+                given[stage] = given.get(stage, {}) | {"cases": value}
+        return kind.model_validate(given)
+    except (ValidationError, ValueError) as error:
+        raise click.UsageError(readable(error)) from error
+
+
+@click.command()
+@PRESET
+@OUT
+@CASES
+@BENCHMARK
+def pipeline(preset: str, **options: Any) -> None:
+    """Distil, train and evaluate. A rerun does only what is missing."""
+    settings = chosen(PipelineSettings, preset, **options)
+    installed()
+    from medaction.flows.pipeline import pipeline as flow
+    from medaction.flows.pipeline import print_pipeline
+
+    with prefect(settings.out):
+        print_pipeline(flow(settings))
+
+
+@click.command()
+@PRESET
+@OUT
+@CASES
+@BENCHMARK
+def ablate(preset: str, **options: Any) -> None:
+    """Run the paper's ablations: every cell distils, trains and evaluates. A rerun does only what
+    is missing."""
+    installed()
+    from medaction.flows.ablate import AblationSettings, print_ablation
+    from medaction.flows.ablate import ablate as flow
+
+    settings = chosen(AblationSettings, preset, **options)
+    with prefect(settings.out):
+        complete = print_ablation(flow(settings))
+    if not complete:
+        sys.exit(1)

@@ -1,0 +1,209 @@
+"""`medaction contamination` and `medaction hard-set`: what sets of cases have in common, and a hard
+set drawn from a pool."""
+
+import asyncio
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medaction.envs.records import BadCase
+
+VALIDATOR = click.option(
+    "--validator",
+    metavar="MODEL",
+    help="A language model that reviews every pair that was found; it can clear a pair.",
+)
+
+
+@click.command()
+@click.argument("cases")
+@click.argument("against", nargs=-1)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Where the report and the pairs are written.",
+)
+@VALIDATOR
+def contamination(cases: str, against: tuple[str, ...], out: Path, validator: str | None) -> None:
+    """Look for cases of CASES in the sets AGAINST; without these, for copies within CASES.
+
+    A set is a run's folder, a dataset's folder, a hard set, or case files in any form that is read
+    (docs/sources.md). Where CASES is a dataset, what is found is noted in its manifest, and
+    training on it is refused.
+    """
+    from medaction.evaluation.case_sets import about, mark_dataset, read_set
+    from medaction.evaluation.contamination import (
+        find_pairs,
+        remembering,
+        report_of,
+        review,
+        write_report,
+    )
+    from medaction.evaluation.judges import LlmJudge
+    from medaction.kg.encoder import load_encoder
+    from medaction.trajectories.scoring import disease_linker
+
+    first = read_set(cases)
+    encode, linker = remembering(load_encoder().encode), disease_linker()
+    with ExitStack() as stack:
+        judge = LlmJudge(_reached(validator, stack)) if validator else None
+        for place, other in enumerate(against or (None,)):
+            second = read_set(other) if other else None
+            pairs = find_pairs(first, second, encode, linker)
+            if judge and len(pairs):
+                pairs = asyncio.run(review(pairs, first, second, judge))
+            compared = (
+                len(first) * (len(second) if second else len(first) - 1) // (1 if second else 2)
+            )
+            told = {
+                "cases": about(cases, first),
+                "against": about(other, second) if other and second else None,
+            }
+            report = report_of(told | {"validator": validator}, pairs, compared)
+            folder = out / f"{place + 1}" if len(against) > 1 else out
+            files = write_report(report, pairs, folder)
+            _print_pairs(report, other)
+            if other and mark_dataset(cases, other, report["contaminated"]):
+                click.echo(f"noted in the manifest of {cases}: training on these cases is refused")
+            for file in files:
+                click.echo(file)
+
+
+def _print_pairs(report: dict[str, Any], other: str | None) -> None:
+    where = f"{report['against']['cases']} of {other}" if other else "each other"
+    click.echo(
+        f"{report['cases']['cases']} cases compared with {where}: {report['pairs_found']} pairs found"
+    )
+    for row in report["pairs"]:
+        figures = ", ".join(f"{name} {row[name]:.2f}" for name in row["found_by"])
+        verdict = f" [{row['verdict']}]" if row.get("verdict") else ""
+        click.echo(f"  {row['case_id']} - {row['other_id']}: {figures}{verdict}")
+
+
+def _reached(validator: str, stack: ExitStack) -> Any:
+    from medaction.llm.local_server import start_local
+    from medaction.llm.teacher import Teacher
+
+    try:
+        model = Teacher.parse(validator)
+    except ValueError as error:
+        raise click.UsageError(f"--validator: {error}") from error
+    model = model.model_copy(update={"temperature": 0.0})
+    return stack.enter_context(start_local(model)) if model.local else model
+
+
+@click.command("hard-set")
+@click.argument("pool", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Where the cases and the manifest are written.",
+)
+@click.option(
+    "--cases", type=click.IntRange(1), default=300, show_default=True, help="So many cases."
+)
+@click.option(
+    "--min-tests",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Documented tests that a case must have at least.",
+)
+@click.option(
+    "--against",
+    multiple=True,
+    help="A set that shares no case with the hard set: a benchmark, a dataset, a run.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Decides between cases that are equally hard.",
+)
+def hard_set(
+    pool: tuple[Path, ...],
+    out: Path,
+    cases: int,
+    min_tests: int,
+    against: tuple[str, ...],
+    seed: int,
+) -> None:
+    """Draw a hard set from POOL, folders of runs: rare diseases with long work-ups, stratified by
+    body system and disease type.
+
+    Cases that are, in whatever words, in a set given with --against or twice in the pool are left
+    out. `medaction evaluate OUT/cases` plays the set.
+    """
+    import polars as pl
+
+    from medaction.evaluation.case_sets import STORE, about, read_set, set_of
+    from medaction.evaluation.composition import composition, plot_composition
+    from medaction.evaluation.contamination import find_pairs, remembering
+    from medaction.evaluation.hard_set import candidates_of, draw, summary_of, write_hard_set
+    from medaction.flows.versions import versions
+    from medaction.kg.encoder import load_encoder
+    from medaction.trajectories.scoring import disease_linker
+
+    linker, encode = disease_linker(), remembering(load_encoder().encode)
+    candidates = candidates_of([path / STORE if path.is_dir() else path for path in pool], linker)
+    fit = [found for found in candidates if found.rare_by and found.tests >= min_tests]
+    own = [set_of(found.environment) for found in fit]
+    excluded: dict[str, str] = {}
+    checked: list[dict[str, Any]] = []
+    found_pairs: list[pl.DataFrame] = []
+    for other in (*against, None):
+        theirs = read_set(other) if other else None
+        pairs = find_pairs(own, theirs, encode, linker) if own else None
+        if pairs is None:
+            continue
+        told = (
+            about(other, theirs)
+            if other and theirs
+            else {"path": "the pool itself", "cases": len(own)}
+        )
+        checked.append(told | {"pairs_found": len(pairs)})
+        found_pairs.append(pairs.with_columns(against=pl.lit(str(told["path"]))))
+        for row in pairs.iter_rows(named=True):
+            # Of two copies within the pool the one read first stays.
+            loser, keeper = (
+                (row["case_id"], row["other_id"]) if other else (row["other_id"], row["case_id"])
+            )
+            excluded.setdefault(loser, f"{keeper} of {told['path']}: {' '.join(row['found_by'])}")
+    criteria = {"rare": "source, or Orphanet or OMIM in the open disease graph", "min_tests": min_tests, "cases": cases, "seed": seed,
+                "strata": ["body_system", "disease_type"], "pool": [str(path) for path in pool]}  # fmt: skip
+    try:
+        chosen = draw(
+            [found for found in candidates if found.environment.case_id not in excluded],
+            cases,
+            min_tests,
+            seed,
+        )
+    except ValueError as error:
+        raise BadCase("too_few_cases", str(error)) from error
+    manifest = write_hard_set(
+        chosen,
+        out,
+        criteria | {"pool_figures": summary_of(candidates)},
+        excluded,
+        checked,
+        versions(),
+    )
+    if found_pairs:
+        pl.concat(found_pairs).with_columns(pl.col("found_by").list.join(" ")).write_csv(
+            out / "contamination.csv"
+        )
+    drawn = plot_composition(composition(found.environment for found in chosen), out / "plots")
+    for kind, of in (("pool", candidates), ("rare and long", fit), ("chosen", chosen)):
+        figures = summary_of(of)
+        means = ", ".join(
+            f"{name} {figures[name]['mean']}" for name in ("tests", "turns", "tests_a_turn")
+        )
+        click.echo(f"{kind}: {len(of)} cases; means: {means}")
+    click.echo(f"left out as contaminated: {len(excluded)}")
+    for file in (manifest, *drawn):
+        click.echo(file)

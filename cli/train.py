@@ -1,0 +1,47 @@
+"""`medaction train` and `medaction serve`: fine-tune a model on a dataset, and put it behind a
+server."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medaction.cli.options import options_of, prefect, settings_of
+from medaction.training.settings import TrainSettings, installed
+
+
+@click.command()
+@options_of(TrainSettings)
+def train(**options: Any) -> None:
+    """Fine-tune a base model on datasets. Interrupted or killed, the same command goes on from the
+    newest checkpoint."""
+    settings = settings_of(TrainSettings, None, options)
+    installed()
+    from medaction.flows.train import print_results
+    from medaction.flows.train import train as flow
+
+    with prefect(settings.out):
+        results = flow(settings)
+    if results:
+        print_results(settings.out, results)
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8000,
+    show_default=True,
+    help="Port on 127.0.0.1.",
+)
+def serve(model: Path, port: int) -> None:
+    """Serve MODEL (a folder of `medaction train`, or any with safetensors) until interrupted, for
+    --teacher and `evaluate`."""
+    installed()
+    from medaction.training.serving import command
+    from medaction.training.serving import serve as run
+
+    _, name = command(model, port)
+    click.echo(f"as a teacher: --teacher openai/{name}@http://127.0.0.1:{port}/v1", err=True)
+    run(model, port)

@@ -1,0 +1,109 @@
+"""The clinician that plays by a language model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from medaction.clinicians.free_form import write_turn
+from medaction.envs.loops import must_commit
+from medaction.envs.prompts import PROMPT_VERSIONS, messages, repair_messages
+from medaction.envs.reply import parse_reply, reply_schema
+from medaction.envs.turns import Observation, Style, Turn
+from medaction.llm.calls import Completion, Message, ModelError, call, on_trial, whole_text
+from medaction.llm.replies import MalformedReply
+from medaction.llm.teacher import CONTEXT_TOKENS, Teacher
+from medaction.llm.untrusted import plain
+from medaction.llm.usage import Fault, Usage
+
+
+class LlmClinician:
+    """Plays by a language model: in the schema one call a turn, and one more when the reply is
+    outside the grammar; free-form (`medaction.clinicians.free_form`) two calls, and up to four
+    more. A turn that could not be mended is begun anew once, because a model that sees its own bad
+    reply may repeat it. `context_tokens` bounds a prompt (`medaction.envs.prompts`)."""
+
+    prompt_versions: Mapping[Style, str] = PROMPT_VERSIONS
+
+    def __init__(self, teacher: Teacher, context_tokens: int = CONTEXT_TOKENS):
+        self.teacher = teacher
+        self.name = teacher.name
+        self.context_tokens = context_tokens
+
+    async def decide(self, observation: Observation, seed: int) -> Turn:
+        """The next turn, without answers. Raises MalformedReply when the second beginning fails
+        too, ModelError, and PromptTooLong.
+
+        What the calls of a turn that failed had used, and all that was wrong, stands in the error's
+        `usage`.
+        """
+        turns, t_max, style = observation.turns, observation.t_max, observation.style
+        asked = messages(observation.initial_observation, turns, t_max, style, self.context_tokens)
+        write = write_turn if style == "free" else _write_reply
+        number, last_turn = observation.number, must_commit(turns, t_max)
+        ask = _Ask(self.teacher, seed)
+        try:
+            with on_trial():
+                try:
+                    turn = await write(ask, asked, number, last_turn)
+                except MalformedReply as fault:
+                    ask.refused(fault)
+                    turn = replace(await write(ask, asked, number, last_turn), repaired=True)
+        except MalformedReply as error:
+            ask.refused(error)
+            error.usage = ask.usage
+            raise
+        except ModelError as error:
+            error.usage = ask.usage
+            raise
+        return replace(turn, usage=ask.usage)
+
+
+class _Ask:
+    """The calls of one turn and what they used so far. Each has the next seed: with the same one a
+    model may repeat its fault."""
+
+    def __init__(self, teacher: Teacher, seed: int):
+        self.teacher, self.seed = teacher, seed
+        self.usage = Usage()
+
+    async def __call__(
+        self,
+        asked: Sequence[Message],
+        schema: dict[str, Any] | None = None,
+        temperature: float | None = None,
+    ) -> Completion:
+        teacher = (
+            self.teacher
+            if temperature is None
+            else self.teacher.model_copy(update={"temperature": temperature})
+        )
+        try:
+            completion = await call(teacher, asked, schema, self.seed)
+        except ModelError as error:
+            self.usage += error.usage
+            raise
+        self.seed += 1
+        self.usage += completion.usage
+        return completion
+
+    def refused(self, fault: MalformedReply) -> None:
+        """Keep on record what was wrong with a reply that is asked for again, or was the last one."""
+        self.usage += Usage(faults=(Fault(type(fault).__name__, fault.message, fault.raw),))
+
+
+async def _write_reply(ask: _Ask, asked: Sequence[Message], number: int, last_turn: bool) -> Turn:
+    schema = reply_schema(last_turn)
+    try:
+        return _turn(await ask(asked, schema), number, last_turn)
+    except MalformedReply as fault:
+        ask.refused(fault)
+        again = repair_messages(asked, fault.raw, fault.message, last_turn)
+    return replace(_turn(await ask(again, schema), number, last_turn), repaired=True)
+
+
+def _turn(completion: Completion, number: int, last_turn: bool) -> Turn:
+    turn = parse_reply(whole_text(completion), number, last_turn)
+    thinking = "\n\n".join(
+        part for part in (plain(completion.thinking).strip(), turn.thinking) if part
+    )
+    return replace(turn, thinking=thinking)

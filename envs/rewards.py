@@ -1,0 +1,121 @@
+"""What each turn of an episode was worth: measured on knowledge graphs, and against what the report
+documents."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medaction.envs.loops import repeated_orders
+from medaction.envs.records import ClinicalEnvironment
+from medaction.envs.turns import Turn
+from medaction.kg.linking import Linker
+from medaction.kg.metrics import Course, Rac, TurnNodes, measure
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The texts of trajectories as graph nodes; None: linked to no node."""
+
+    diseases: dict[str, int | None]
+    """Diagnoses on the disease graph, where DTC is measured."""
+    diagnoses: dict[str, int | None]
+    """Diagnoses on the test graph, where RAC is measured."""
+    tests: dict[str, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ruler:
+    """The linkers of the graphs on which DTC and RAC are measured."""
+
+    diseases: Linker
+    """Diagnoses on the disease graph."""
+    diagnoses: Linker
+    """Diagnoses on the test graph."""
+    tests: Linker
+
+    def course(self, environment: ClinicalEnvironment, turns: Sequence[Turn]) -> Course:
+        """The turns as nodes, with the truth of the environment."""
+        names = list(dict.fromkeys(name for turn in turns for name in named_diagnoses(turn)))
+        orders = list(dict.fromkeys(order for turn in turns for order in turn.tests))
+        truth = true_name(environment, self.diseases)
+        nodes = Nodes(
+            _linked(self.diseases, [*names, truth]),
+            _linked(self.diagnoses, names),
+            _linked(self.tests, orders),
+        )
+        return Course(tuple(turn_nodes(turn, nodes) for turn in turns), nodes.diseases[truth])
+
+
+def _linked(linker: Linker, texts: Sequence[str]) -> dict[str, int | None]:
+    return {text: link.node for text, link in zip(texts, linker.link(texts), strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReward:
+    """One turn's measures.
+
+    dtc: hops from the top hypothesis to the truth (paper, equation 3); None: unknown.
+    dtc_progress: hops that the turn came nearer than the turn before; None at turn 1 or unknown.
+    rac: equation 4, of this turn's change of the differential and the tests before; None at turn 1.
+    documented: share of the turn's orders that the report documents; None without orders.
+    novel: share of the turn's orders that bring something that was not ordered before.
+    """
+
+    number: int
+    dtc: int | None
+    dtc_progress: int | None
+    rac: Rac | None
+    documented: float | None
+    novel: float | None
+
+
+def turn_rewards(
+    environment: ClinicalEnvironment, turns: Sequence[Turn], ruler: Ruler | None
+) -> tuple[TurnReward, ...]:
+    """The measures of every turn."""
+    dtc: Sequence[int | None] = [None] * len(turns)
+    rac: Sequence[Rac | None] = [None] * len(turns)
+    if ruler and turns:
+        course = ruler.course(environment, turns)
+        (measured,) = measure([course], ruler.diseases.graph, ruler.diagnoses.graph)
+        dtc, rac = measured.dtc, measured.rac
+    rewards = []
+    for at, (turn, repeated) in enumerate(zip(turns, repeated_orders(turns), strict=True)):
+        before = dtc[at - 1] if at else None
+        now = dtc[at]
+        progress = None if before is None or now is None else before - now
+        answered = [bool(answer.results) for answer in turn.answers]
+        rewards.append(
+            TurnReward(
+                turn.number,
+                now,
+                progress,
+                rac[at],
+                sum(answered) / len(answered) if answered else None,
+                1 - sum(repeated) / len(repeated) if repeated else None,
+            )
+        )
+    return tuple(rewards)
+
+
+def named_diagnoses(turn: Turn) -> tuple[str, ...]:
+    """The diagnoses of a turn's differential, and its final diagnosis, each once."""
+    final = [turn.final_diagnosis] if turn.final_diagnosis else []
+    return tuple(dict.fromkeys([*(line.diagnosis for line in turn.differential), *final]))
+
+
+def turn_nodes(turn: Turn, nodes: Nodes) -> TurnNodes:
+    """A turn as graph nodes. In a turn that commits, the final diagnosis is the top hypothesis
+    b_t(1)."""
+    return TurnNodes(
+        turn.number,
+        nodes.diseases[turn.leader],
+        tuple(nodes.diagnoses[name] for name in named_diagnoses(turn)),
+        tuple(nodes.tests[order] for order in turn.tests),
+    )
+
+
+def true_name(environment: ClinicalEnvironment, linker: Linker) -> str:
+    """The name by which the truth is linked: the diagnosis, or the first documented synonym that
+    the graph knows where it does not."""
+    names = (environment.diagnosis, *environment.synonyms)
+    return next((name for name in names if linker.knows(name)), environment.diagnosis)

@@ -1,0 +1,422 @@
+"""Access to language models: the call cache, then the run's limits, then the server, with patience
+for trouble that passes."""
+
+import asyncio
+import math
+import os
+import random
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+from medaction.llm.call_cache import CacheMode, CallCache, cache_key, default_folder
+from medaction.llm.limits import Answer, Ask, Bounds, Ended, Ledger, LocalLedger, Outcome
+from medaction.llm.replies import MalformedReply
+from medaction.llm.teacher import Teacher
+from medaction.llm.transport import Response, Trouble, send
+from medaction.llm.usage import Fault, Usage
+
+Message = dict[str, str]
+"""'role' and 'content'."""
+
+RETRIES = 4
+"""How often a call is made again after trouble that may pass, before the error is ours. A server
+that says that it has too much to do costs none of them: it is asked until the teacher's `timeout_s`
+is over."""
+
+LOST_S = 60.0
+"""How long a server that has answered in this run, and then cannot be reached, is waited for: it
+may be starting anew. Once it was gone for so long, further calls fail at their first attempt."""
+
+LONGEST_PAUSE_LOST_S = 4.0
+
+BACK_OFF_S = 0.5
+LONGEST_BACK_OFF_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What came back from one call. `thinking` is the reasoning content of servers that return it
+    apart."""
+
+    text: str
+    thinking: str
+    finish_reason: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class CallSettings:
+    """How this process reaches models; a worker process is given it (`configure`). `ledger` None:
+    limits of this process alone.
+
+    The folder of the cache is by default `clinicians.call_cache.default_folder()`.
+    """
+
+    cache: CacheMode = "off"
+    cache_folder: Path | None = None
+    ledger: Ledger | None = None
+
+
+class ModelError(RuntimeError):
+    """A call that brought no reply, in the provider's words; unlike LiteLLM's own errors it can go
+    from process to process.
+
+    `usage` is what the turn had used by then, as far as whoever raised or passed it on knew.
+    """
+
+    usage = Usage()
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+    def __reduce__(self):
+        return type(self), (self.message, self.status), {"usage": self.usage}
+
+
+class ModelUnavailable(ModelError):
+    """Rate limit, time-out, overloaded or unreachable server: asking again later may help."""
+
+
+class ModelRefused(ModelError):
+    """The request itself was refused: a wrong key, an unknown model, a prompt that is too long."""
+
+
+class BudgetSpent(ModelError):
+    """The teacher's budget is used up: the call was not made."""
+
+
+class _Access:
+    """What `configure` sets: one for the process."""
+
+    def __init__(self, settings: CallSettings):
+        self.mode = settings.cache
+        folder = settings.cache_folder or default_folder()
+        self.cache = None if settings.cache == "off" else CallCache(folder)
+        self.ledger = settings.ledger or LocalLedger()
+        self.settings = settings
+
+
+_access = _Access(CallSettings())
+_on_trial: ContextVar[list[str]] = ContextVar("on_trial")
+
+
+def configure(settings: CallSettings) -> None:
+    """Set how this process reaches models from now on. Raises RuntimeError when the call cache
+    cannot be used."""
+    global _access
+    if settings != _access.settings:
+        before, _access = _access, _Access(settings)
+        if before.cache:
+            before.cache.close()
+
+
+def whole_text(completion: Completion) -> str:
+    """The reply's text. Raises MalformedReply, with what the call used, when there is none or it
+    was cut off."""
+    fault = ""
+    if completion.finish_reason == "length":
+        used = completion.usage.completion_tokens
+        fault = f"the reply was cut off at the token limit ({used} tokens); write a shorter one"
+    elif not completion.text.strip():
+        why = (
+            " (the provider's content filter)"
+            if completion.finish_reason == "content_filter"
+            else ""
+        )
+        fault = f"the reply is empty{why}; write the JSON object"
+    if fault:
+        error = MalformedReply(fault, completion.text)
+        error.usage = completion.usage
+        raise error
+    return completion.text
+
+
+async def complete(
+    teacher: Teacher,
+    messages: Sequence[Message],
+    schema: dict[str, Any] | None = None,
+    seed: int | None = None,
+) -> tuple[str, Usage]:
+    """One reply to `messages`, in the given JSON schema if the teacher's server can. Raises
+    MalformedReply when empty or cut off, and ModelError."""
+    completion = await call(teacher, messages, schema, seed)
+    return whole_text(completion), completion.usage
+
+
+async def call(
+    teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any] | None, seed: int | None
+) -> Completion:
+    """One call, with whatever came back. Raises ModelError, and RuntimeError when the teacher's key
+    is not set.
+
+    A reply from the cache costs nothing and is counted as `Usage.cached_calls`. Replies that were
+    cut off, are empty or were filtered are not stored, so asking again asks the server; a reply
+    that its reader refuses is dropped by `on_trial`.
+    """
+    started = time.monotonic()
+    request = _request(teacher, asked, schema, seed)
+    access = _access
+    key = (
+        ""
+        if access.cache is None
+        else cache_key(_provenance(teacher), {"model": teacher.model, **request})
+    )
+    if key and (keys := _on_trial.get(None)) is not None:
+        keys.append(key)
+    if access.cache and access.mode != "refresh" and (found := access.cache.get(key)):
+        return Completion(
+            found["text"], found["thinking"], found["finish_reason"], Usage(cached_calls=1)
+        )
+    faults: list[Fault] = []
+    try:
+        response = await _patiently(access.ledger, teacher, request, faults)
+    except ModelError as error:
+        error.usage = Usage(faults=tuple(faults))
+        raise
+    cost, seconds = _cost(teacher, response), time.monotonic() - started
+    usage = Usage(
+        1, response.prompt_tokens, response.completion_tokens, cost, seconds, faults=tuple(faults)
+    )
+    whole = response.text.strip() and response.finish_reason not in ("length", "content_filter")
+    if access.cache and access.mode != "read" and whole:
+        kept = {name: getattr(response, name) for name in ("text", "thinking", "finish_reason")}
+        spent = {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "cost_usd": cost,
+        }
+        access.cache.put(key, kept | spent | {"seconds": usage.seconds})
+    return Completion(response.text, response.thinking, response.finish_reason, usage)
+
+
+@contextmanager
+def on_trial() -> Iterator[list[str]]:
+    """Calls made in this block are on trial: when it ends with MalformedReply, their replies are
+    dropped from the call cache.
+
+    Without it, who tries again what failed would be given the refused reply again, for ever. Yields
+    the calls' keys, for those who refuse replies without raising that (`forget`). Blocks may stand
+    in one another; the inner one keeps its calls to itself.
+    """
+    keys: list[str] = []
+    before = _on_trial.set(keys)
+    try:
+        yield keys
+    except MalformedReply:
+        forget(keys)
+        raise
+    finally:
+        _on_trial.reset(before)
+
+
+def forget(keys: Iterable[str]) -> None:
+    """Drop replies from the call cache."""
+    if _access.cache and _access.mode in ("on", "refresh"):
+        _access.cache.forget(keys)
+
+
+async def _patiently(
+    ledger: Ledger, teacher: Teacher, request: dict[str, Any], faults: list[Fault]
+) -> Response:
+    """Ask until there is a reply, or the trouble lasts; what went wrong is added to `faults`.
+    Raises ModelError."""
+    key, bounds = api_key(teacher), Bounds.of(teacher)
+    expected = (
+        sum(len(message["content"]) for message in request["messages"]) // 4 + teacher.max_tokens
+    )
+    tries = refusals = 0
+    tried_for, refused_since, lost_since = 0.0, 0.0, 0.0
+    avoid: str | None = None
+    while True:
+        ask = Ask(uuid4().hex, bounds, expected, avoid)
+        allowed = await _allowed(ledger, ask)
+        server, began = allowed.server or "", time.monotonic()
+        response: Response | None = None
+        trouble: Trouble | None = None
+        outcome: Outcome = "other"
+        try:
+            response = await send(
+                teacher.model, server if teacher.api_base else None, key, request, teacher.timeout_s
+            )
+            outcome = "good"
+        except Trouble as met:
+            trouble, outcome = met, _outcome(met)
+        finally:
+            usd, tokens = (
+                (_cost(teacher, response), response.prompt_tokens + response.completion_tokens)
+                if response
+                else (0.0, 0)
+            )
+            asked_to_wait = trouble.retry_after_s if trouble else None
+            await ledger.end(Ended(ask.call, bounds, server, outcome, usd, tokens, asked_to_wait))
+        if response:
+            return _without_key(response, key)
+        assert trouble is not None
+        error, now = _model_error(trouble), time.monotonic()
+        faults.append(Fault(type(error).__name__, error.message))
+        if _busy(trouble):
+            refused_since = refused_since if refusals else now
+            refusals += 1
+            wait = _pause(refusals, trouble.retry_after_s)
+            give_up = now + wait - refused_since > teacher.timeout_s
+        elif not trouble.reached and allowed.down_s is not None:
+            # A server that had answered may be starting anew: all that wait for it go on when it is
+            # back.
+            lost_since = lost_since or now
+            tries += 1
+            avoid = server
+            wait = (
+                0.0
+                if tries < len(bounds.servers)
+                else min(LONGEST_PAUSE_LOST_S, _pause(tries, None))
+            )
+            give_up = max(allowed.down_s, now - lost_since) > LOST_S
+        else:
+            tries += 1
+            tried_for += now - began
+            avoid = server
+            wait = 0.0 if tries < len(bounds.servers) else _pause(tries, trouble.retry_after_s)
+            # Twice the time-out is patience enough with a server that hangs.
+            give_up = (
+                not _passes(trouble)
+                or tries > RETRIES
+                or max(wait, tried_for - teacher.timeout_s) >= teacher.timeout_s
+            )
+        if give_up:
+            raise error from None
+        await asyncio.sleep(wait)
+
+
+async def _allowed(ledger: Ledger, ask: Ask) -> Answer:
+    """Leave to begin at a server, as soon as there is. Raises BudgetSpent."""
+    while True:
+        answer = await ledger.ask(ask)
+        if answer.server is not None:
+            return answer
+        if answer.spent_usd is not None:
+            spent = (
+                f"${answer.spent_usd:.2f}" if math.isfinite(answer.spent_usd) else "an unknown part"
+            )
+            told = f"{ask.bounds.teacher}: {spent} spent of a budget of ${ask.bounds.budget_usd:.2f}; raise budget_usd to go on"
+            raise BudgetSpent(told, 402)
+        await asyncio.sleep(answer.wait_s * random.uniform(1, 1.5))
+
+
+def _pause(times: int, asked_s: float | None) -> float:
+    """Seconds to wait after trouble that was met so many times: what the server asks for and a
+    little more, else doubling pauses; by chance, so that calls that met it together do not come
+    back together."""
+    if asked_s is not None:
+        return asked_s * random.uniform(1, 1.1) + random.uniform(0, 0.1)
+    return min(LONGEST_BACK_OFF_S, BACK_OFF_S * 2 ** (times - 1)) * random.uniform(0.5, 1)
+
+
+def _busy(trouble: Trouble) -> bool:
+    return trouble.status in (429, 529) and "insufficient_quota" not in str(trouble)
+
+
+def _passes(trouble: Trouble) -> bool:
+    return _busy(trouble) or trouble.status in (408, 409) or trouble.status >= 500
+
+
+def _outcome(trouble: Trouble) -> Outcome:
+    if not trouble.reached:
+        return "down"
+    if _busy(trouble) or trouble.status in (408, 503, 504):
+        return "overloaded"
+    return "down" if trouble.status >= 500 else "other"
+
+
+def _request(
+    teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any] | None, seed: int | None
+) -> dict[str, Any]:
+    request = {
+        "messages": list(asked),
+        "temperature": teacher.temperature,
+        "top_p": teacher.top_p,
+        "max_tokens": teacher.max_tokens,
+        "seed": seed,
+        "response_format": _response_format(teacher, schema),
+    }
+    return {name: value for name, value in request.items() if value is not None}
+
+
+def _response_format(teacher: Teacher, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    if schema is None or teacher.structured == "none":
+        return None
+    if teacher.structured == "json_object":
+        return {"type": "json_object"}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "reply", "schema": schema, "strict": True},
+    }
+
+
+def _provenance(teacher: Teacher) -> str:
+    """Where replies come from, for the cache. Mirrors serve the same; a model file is the same at
+    every port."""
+    return teacher.file_hash() if teacher.gguf or teacher.folder else teacher.servers[0]
+
+
+def _cost(teacher: Teacher, response: Response) -> float:
+    """Dollars: by the teacher's own prices, else as the server or LiteLLM's price list says, else
+    nothing."""
+    prices = teacher.usd_per_million_prompt_tokens, teacher.usd_per_million_completion_tokens
+    if prices != (None, None):
+        return (
+            response.prompt_tokens * (prices[0] or 0)
+            + response.completion_tokens * (prices[1] or 0)
+        ) / 1e6
+    return response.cost_usd or 0.0
+
+
+def api_key(teacher: Teacher) -> str | None:
+    """The key that the teacher names; None lets LiteLLM look for the provider's own variable.
+
+    A server of one's own is never sent a provider's key unless the teacher names it. Raises
+    RuntimeError when it is not set; called before a run begins, it spares the run that mistake.
+    """
+    variable = teacher.api_key_env
+    if variable is None and teacher.api_base:
+        return "none"
+    if variable is None and teacher.model.startswith("openai/"):
+        variable = "OPENAI_API_KEY"
+    if variable is None:
+        return None
+    if not os.environ.get(variable):
+        raise RuntimeError(
+            f"teacher {teacher.name}: the environment variable {variable} is not set"
+        )
+    return os.environ[variable]
+
+
+def _without_key(response: Response, key: str | None) -> Response:
+    """The reply, should a server have put the key into it: replies are stored, shown and trained
+    on."""
+    if not key or len(key) < 8 or key not in response.text + response.thinking:
+        return response
+    clean = {name: getattr(response, name).replace(key, "***") for name in ("text", "thinking")}
+    return Response(
+        **clean,
+        **{name: getattr(response, name) for name in Response.__slots__ if name not in clean},
+    )
+
+
+def _model_error(trouble: Trouble) -> ModelError:
+    """The trouble as ours. Keys that a server echoed are taken out, because messages are stored and
+    shown."""
+    message = f"{trouble.status} {trouble}"
+    for name, value in os.environ.items():
+        if re.search("KEY|TOKEN|SECRET|PASSWORD", name) and len(value) > 7:
+            message = message.replace(value, "***").replace(quote(value, safe=""), "***")
+    return (ModelUnavailable if _passes(trouble) else ModelRefused)(message[:2000], trouble.status)

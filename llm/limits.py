@@ -1,0 +1,342 @@
+"""How much of a model's servers, minutes and dollars a run may use: one book for all its processes.
+
+`Book` is the bookkeeping alone: it never waits and takes the time as it is told, so that it can be
+kept in this process (`LocalLedger`) or by one keeper for a whole cluster
+(`medaction.tasks.ledger`).
+
+Concurrency per server and model adapts by additive increase, multiplicative decrease. Outcomes are
+counted in windows of about as many calls as are allowed at once. A window in which a share s of the
+calls met an overloaded server multiplies the level by 1 - s/2 and adds 1 - s: it is halved in a
+storm, and moved little by single refusals that do not depend on it (the idea of Data Center TCP,
+Alizadeh et al., SIGCOMM 2010). A window without any adds one. Only a level that fell far grows
+faster (`REGROW`), or calls that take long would be many minutes about it.
+"""
+
+import math
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from medaction.llm.teacher import Teacher
+
+Outcome = Literal["good", "overloaded", "down", "other"]
+"""How a call ended: with a reply; with a server that said it had too much to do, or did not answer
+in time; with none that could be reached; with an error that says nothing about the server's load.
+"""
+
+SILENT_S = 60.0
+"""A process that says nothing for so long is gone, and the calls that it had under way do not count
+any more."""
+
+LONGEST_PAUSE_S = 300.0
+SHORTEST_WAIT_S = 0.02
+
+HELD_S = 0.5
+"""The place of a refused call stays taken for as long as calls take, and at most this long.
+Refusals come quickly: else one place too many, taken by one waiting call after the other, would
+bring more refusals than all others bring replies."""
+
+REGROW = 0.95
+"""Up to this part of the level at which trouble began, the level is four times as high after every
+window without trouble."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a teacher's settings allow, as the book needs it."""
+
+    teacher: str
+    model: str
+    servers: tuple[str, ...]
+    in_flight: int
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    budget_usd: float | None
+
+    @classmethod
+    def of(cls, teacher: Teacher) -> "Bounds":
+        return cls(
+            teacher.name, teacher.model, teacher.servers, teacher.in_flight, teacher.requests_per_minute,
+            teacher.tokens_per_minute, teacher.budget_usd,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """May this call begin? `tokens` is what it may take, `avoid` the server that has just failed
+    it."""
+
+    call: str
+    bounds: Bounds
+    tokens: int
+    avoid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Begin at `server`; or ask again after `wait_s` seconds; or never, because `spent_usd` has
+    reached the budget.
+
+    `down_s` is for how long that server, which has answered before, could not be reached (0: it
+      can); None: it has never answered.
+    """
+
+    server: str | None = None
+    wait_s: float = 0.0
+    spent_usd: float | None = None
+    down_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A call that was allowed is over, with what it used. `retry_after_s` is what the server asked
+    for."""
+
+    call: str
+    bounds: Bounds
+    server: str
+    outcome: Outcome
+    usd: float = 0.0
+    tokens: int = 0
+    retry_after_s: float | None = None
+
+
+class Ledger(Protocol):
+    """Who keeps the book. Every `ask` that was answered with a server is followed by one `end`."""
+
+    async def ask(self, ask: Ask) -> Answer: ...
+
+    async def end(self, ended: Ended) -> None: ...
+
+
+class LocalLedger:
+    """The book of this process alone."""
+
+    def __init__(self, spent_usd: Mapping[str, float] | None = None):
+        self.book = Book(spent_usd)
+        self._lock = threading.Lock()
+
+    async def ask(self, ask: Ask) -> Answer:
+        with self._lock:
+            return self.book.exchange("here", [ask], [])[0]
+
+    async def end(self, ended: Ended) -> None:
+        with self._lock:
+            self.book.exchange("here", [], [ended])
+
+
+class _Bucket:
+    """At most `per_minute` in any minute: a tenth of it at once, the rest evenly."""
+
+    def __init__(self, per_minute: int, now: float):
+        self.size = max(1.0, per_minute / 10)
+        self.rate = (per_minute - self.size + 1) / 60
+        self.level, self.at = self.size, now
+
+    def wait(self, amount: float, now: float) -> float:
+        """Seconds until `amount` may be taken; more than the bucket holds needs a full one."""
+        self.level, self.at = min(self.size, self.level + (now - self.at) * self.rate), now
+        return max(0.0, (min(amount, self.size) - self.level) / self.rate)
+
+    def take(self, amount: float) -> None:
+        self.level -= amount
+
+
+class _Server:
+    """A model at a server: its calls under way, the level up to which there may be more, and how it
+    fares."""
+
+    def __init__(self, most: int):
+        self.allowed = most
+        self.level = self.before = self.proven = float(most)
+        self.under_way = 0
+        self.held_until = deque[float]()
+        self.most = 0
+        self.ended = self.overloaded = 0
+        self.falling = False
+        self.adapted_at = -math.inf
+        self.longest_asked = 0.0
+        self.closed_until = 0.0
+        self.failures = 0
+        self.down_until = self.down_since = 0.0
+        self.answered = False
+        self.call_s = 0.2
+
+    def wait(self, in_flight: int, now: float) -> float:
+        if now < self.closed_until:
+            return self.closed_until - now
+        while self.held_until and self.held_until[0] <= now:
+            self.held_until.popleft()
+        if self.under_way + len(self.held_until) < min(in_flight, int(self.level)):
+            return 0.0
+        return min(1.0, max(SHORTEST_WAIT_S, self.call_s / 4))
+
+    def down_s(self, now: float) -> float | None:
+        if not self.answered:
+            return None
+        return now - self.down_since if self.failures else 0.0
+
+    def begin(self) -> None:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way + len(self.held_until))
+
+    def end(self, outcome: Outcome, began: float, retry_after_s: float | None, now: float) -> None:
+        if outcome == "down":
+            self.down_since = self.down_since if self.failures else now
+            self.failures += 1
+            self.down_until = now + min(30.0, 2.0**self.failures)
+            return
+        self.failures, self.down_until, self.answered = 0, 0.0, True
+        if outcome == "overloaded":
+            self.held_until.append(now + min(HELD_S, self.call_s))
+        else:
+            self.call_s += 0.1 * (now - began - self.call_s)
+        if began < self.adapted_at:  # it tells of the level before
+            return
+        self.ended += 1
+        self.overloaded += outcome == "overloaded"
+        self.longest_asked = max(self.longest_asked, retry_after_s or 0.0)
+        # Where fewer calls are made than are allowed, a window is as many as are made.
+        window = self.level if self.most >= int(self.level) else max(1.0, self.most)
+        if self.ended >= window or self.overloaded >= window / 2:
+            self._adapt(window, now)
+
+    def _adapt(self, window: float, now: float) -> None:
+        share = self.overloaded / self.ended
+        if share:
+            if not self.falling:
+                self.before = (
+                    self.level + self.proven
+                ) / 2  # between what was too much and what went well
+            lowest = max(1.0, self.before / 16)
+            self.level = max(lowest, window * (1 - share / 2) + (1 - share))
+        elif self.level < REGROW * self.before:
+            self.proven = self.level
+            self.level = min(REGROW * self.before, 4 * self.level)
+        else:
+            self.proven = self.level
+            self.level = min(self.allowed, self.level + 1)
+        self.falling = share > 0
+        if share >= 0.5 and self.longest_asked:
+            self.closed_until = now + min(LONGEST_PAUSE_S, self.longest_asked)
+        self.ended = self.overloaded = 0
+        self.adapted_at = now
+        self.longest_asked, self.most = 0.0, self.under_way
+
+
+@dataclass(frozen=True, slots=True)
+class _Permit:
+    worker: str
+    at: tuple[str, str]
+    began: float
+    tokens: float
+
+
+class Book:
+    """The limits of a run and how far they are used. `spent_usd` is what earlier runs spent, by
+    teacher; infinite: nobody knows."""
+
+    def __init__(
+        self,
+        spent_usd: Mapping[str, float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.spent_usd = defaultdict(float, spent_usd or {})
+        self._clock = clock
+        self._servers: dict[tuple[str, str], _Server] = {}
+        self._buckets: dict[tuple[str, str, str, int], _Bucket] = {}
+        self._tokens_a_call: dict[str, float] = {}
+        self._permits: dict[str, _Permit] = {}
+        self._heard: dict[str, float] = {}
+
+    def exchange(self, worker: str, asks: Sequence[Ask], ended: Sequence[Ended]) -> list[Answer]:
+        """What a process has to say, and the answers to what it asks. Empty news say that it is
+        still there."""
+        now = self._clock()
+        self._heard[worker] = now
+        self._forget_silent(now)
+        for one in ended:
+            self._end(one, now)
+        return [self._begin(worker, ask, now) for ask in asks]
+
+    def under_way(self, model: str, server: str) -> int:
+        return self._server(model, server, 1).under_way
+
+    def _begin(self, worker: str, ask: Ask, now: float) -> Answer:
+        bounds = ask.bounds
+        spent = self.spent_usd[bounds.teacher]
+        if bounds.budget_usd is not None and spent >= bounds.budget_usd:
+            return Answer(spent_usd=spent)
+        tokens = self._tokens_a_call.get(bounds.model, ask.tokens)
+        minutes = [
+            (self._bucket(bounds, what, per_minute, now), amount)
+            for what, per_minute, amount in (
+                ("requests", bounds.requests_per_minute, 1.0), ("tokens", bounds.tokens_per_minute, tokens)
+            )
+            if per_minute
+        ]  # fmt: skip
+        wait = max((bucket.wait(amount, now) for bucket, amount in minutes), default=0.0)
+        if wait:
+            return Answer(wait_s=max(SHORTEST_WAIT_S, wait))
+        known = {url: self._server(bounds.model, url, bounds.in_flight) for url in bounds.servers}
+        waits = {url: server.wait(bounds.in_flight, now) for url, server in known.items()}
+        if free := [url for url, seconds in waits.items() if not seconds]:
+            chosen = min(
+                free,
+                key=lambda url: (
+                    url == ask.avoid,
+                    known[url].down_until > now,
+                    known[url].under_way,
+                ),
+            )
+            for bucket, amount in minutes:
+                bucket.take(amount)
+            known[chosen].begin()
+            self._permits[ask.call] = _Permit(worker, (bounds.model, chosen), now, tokens)
+            return Answer(server=chosen, down_s=known[chosen].down_s(now))
+        return Answer(wait_s=min(waits.values()))
+
+    def _end(self, ended: Ended, now: float) -> None:
+        bounds = ended.bounds
+        self.spent_usd[bounds.teacher] += ended.usd
+        permit = self._permits.pop(ended.call, None)
+        if permit is None:  # its process had been given up
+            return
+        server = self._servers[permit.at]
+        server.under_way -= 1
+        server.end(ended.outcome, permit.began, ended.retry_after_s, now)
+        if bounds.tokens_per_minute:
+            self._bucket(bounds, "tokens", bounds.tokens_per_minute, now).take(
+                ended.tokens - permit.tokens
+            )
+        if ended.tokens:
+            mean = self._tokens_a_call.get(bounds.model, ended.tokens)
+            self._tokens_a_call[bounds.model] = mean + 0.1 * (ended.tokens - mean)
+
+    def _forget_silent(self, now: float) -> None:
+        silent = {worker for worker, heard in self._heard.items() if now - heard > SILENT_S}
+        if not silent:
+            return
+        for call, permit in list(self._permits.items()):
+            if permit.worker in silent:
+                self._servers[permit.at].under_way -= 1
+                del self._permits[call]
+        for worker in silent:
+            del self._heard[worker]
+
+    def _server(self, model: str, url: str, in_flight: int) -> _Server:
+        if (model, url) not in self._servers:
+            self._servers[model, url] = _Server(in_flight)
+        server = self._servers[model, url]
+        if in_flight > server.allowed:  # another teacher, on the same model
+            server.level, server.allowed = server.level + in_flight - server.allowed, in_flight
+        return server
+
+    def _bucket(self, bounds: Bounds, what: str, per_minute: int, now: float) -> _Bucket:
+        key = (bounds.model, bounds.servers[0], what, per_minute)
+        if key not in self._buckets:
+            self._buckets[key] = _Bucket(per_minute, now)
+        return self._buckets[key]

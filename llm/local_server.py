@@ -1,0 +1,147 @@
+"""A local language model on loopback: llama.cpp's OpenAI-compatible server (xllamacpp) in a process
+of its own.
+
+Run by hand: python -m medaction.llm.local_server --gguf model.gguf --port 8080
+"""
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+
+from medaction.llm.teacher import Teacher
+
+log = logging.getLogger("medaction")
+
+SLOTS = 2
+CONTEXT_PER_SLOT = 8192
+READY_WITHIN_S = 300
+TINY = "SmolLM2-135M"
+
+
+@contextmanager
+def start_local(teacher: Teacher) -> Iterator[Teacher]:
+    """Serve the local teacher's model file; yields the teacher as it can be reached. The server
+    ends with the block, or with this process.
+
+    Raises RuntimeError with the remedy when there is no file, no runtime, or the server does not
+    come up.
+    """
+    gguf = Path(teacher.model_file)
+    if find_spec("xllamacpp") is None:
+        raise RuntimeError(
+            "local models need a runtime that is not installed: pip install 'medaction[local]'"
+        )
+    if gguf.name.startswith(TINY):
+        log.warning(
+            "%s is worthless as a clinician: it exercises the machinery, nothing else", gguf.stem
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "medaction.llm.local_server",
+        "--gguf",
+        str(gguf),
+        "--parent-pid",
+        str(os.getpid()),
+    ]
+    with tempfile.TemporaryFile() as words:
+        server = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, text=True
+        )
+        try:
+            url = _address(server, words, gguf)
+            yield teacher.model_copy(
+                update={"model": f"openai/{gguf.stem}", "api_base": f"{url}/v1", "gguf": gguf}
+            )
+        finally:
+            _stop(server)
+
+
+def _address(server: subprocess.Popen[str], words: IO[bytes], gguf: Path) -> str:
+    """The URL that the server prints once its model is loaded. Raises RuntimeError with its last
+    words."""
+    started = time.monotonic()
+    told: list[str] = []
+    reader = threading.Thread(
+        target=lambda: told.append(server.stdout.readline() if server.stdout else ""), daemon=True
+    )
+    reader.start()
+    while reader.is_alive() and time.monotonic() - started < READY_WITHIN_S:
+        reader.join(timeout=5)
+        if reader.is_alive():
+            log.info("loading %s: %.0f s", gguf.name, time.monotonic() - started)
+    if told and told[0].startswith("http://"):
+        return told[0].strip()
+    words.seek(0)
+    last = words.read().decode(errors="replace")[-1500:].strip()
+    raise RuntimeError(
+        f"the local model server did not come up with {gguf}: is it a GGUF file, and is there memory for it?\n{last}"
+    )
+
+
+def _stop(server: subprocess.Popen[str]) -> None:
+    server.terminate()
+    try:
+        server.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+    if server.stdout:
+        server.stdout.close()
+
+
+def threads() -> int:
+    """Half of the CPUs that this process may use. With every CPU and other work beside it,
+    llama.cpp's threads wait for each other: generation fell from 26 to 5 tokens a second and less
+    on two shared CPUs."""
+    return (
+        max(1, len(os.sched_getaffinity(0)) // 2)
+        if hasattr(os, "sched_getaffinity")
+        else max(1, (os.cpu_count() or 2) // 2)
+    )
+
+
+def serve(gguf: Path, port: int, parent_pid: int | None) -> None:
+    """Serve until killed or, given a parent, until it is gone. Prints the URL when ready; port 0
+    lets the system choose."""
+    import xllamacpp
+
+    if parent_pid is not None:
+        threading.Thread(target=_end_with, args=[parent_pid], daemon=True).start()
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(gguf)
+    settings.model_alias = {gguf.stem}
+    settings.hostnames, settings.port = ["127.0.0.1"], port
+    settings.n_parallel, settings.n_ctx = SLOTS, SLOTS * CONTEXT_PER_SLOT
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads()
+    settings.ui = False
+    settings.cache_ram_mib = 512
+    server = xllamacpp.Server(settings)
+    print(server.listening_address, flush=True)
+    threading.Event().wait()
+
+
+def _end_with(parent_pid: int) -> None:
+    """When the parent was killed, nobody is left to stop this process."""
+    while os.getppid() == parent_pid:
+        time.sleep(0.5)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=serve.__doc__)
+    parser.add_argument("--gguf", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--parent-pid", type=int)
+    given = parser.parse_args()
+    serve(given.gguf, given.port, given.parent_pid)

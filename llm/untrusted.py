@@ -1,0 +1,52 @@
+"""Untrusted text made harmless: no control characters, no text that a model's tokenizer or our own
+prompts read as markup."""
+
+import re
+import unicodedata
+
+DATA_TAGS = (
+    "initial_observation",
+    "test_record",
+    "new_results",
+    "previous_reasoning",
+    "written_turn",
+)
+"""The delimiters of quoted data in our prompts (clinicians/prompts/*.md)."""
+
+_MARKUP = re.compile(
+    r"<\s*[|｜][^<>\n]{0,60}?[|｜]>"  # ChatML, Llama 3, DeepSeek, gpt-oss: <|im_start|>
+    r"|</?(?:s|bos|eos|pad|unk|think|tool_call|tool_response|start_of_turn|end_of_turn)>"  # Llama 2, Gemma, Qwen
+    r"|<</?sys>>|\[/?inst\]|(?-i:\[/?[A-Z]+_[A-Z]+\])"  # Llama 2, Mistral: [TOOL_CALLS]
+    rf"|<\s*/?\s*(?:{'|'.join(DATA_TAGS)})\b[^<>\n]{{0,60}}>?",
+    re.IGNORECASE,
+)
+_LOOKALIKE = str.maketrans("<>[]", "‹›⟦⟧")
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def plain(text: str) -> str:
+    """`text` without control, format and surrogate characters (newline and tab stay), its markup
+    broken by look-alike brackets.
+
+    '<|im_end|>' becomes '‹|im_end|›': still readable, no longer a special token. Comparisons such
+    as 'pO2 <60' are left alone.
+    """
+    return _MARKUP.sub(lambda found: found[0].translate(_LOOKALIKE), printable(text))
+
+
+def printable(text: str) -> str:
+    """`text` without control, format and surrogate characters: safe to store and to show. Newlines
+    are \\n."""
+    text = re.sub("\r\n|[\r\u2028\u2029]", "\n", text)
+    if text.isascii():  # nearly all is, and letter by letter is slow
+        return _CONTROL.sub("", text)
+    return "".join(
+        c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs")
+    )
+
+
+def one_line(text: str) -> str:
+    """`plain`, with every run of white space a single space."""
+    return " ".join(plain(text).split())

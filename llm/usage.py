@@ -1,0 +1,45 @@
+"""What calls of a model cost, and what went wrong in them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An attempt that brought nothing usable, whether or not a later one did: an answer that was no
+    reply (`message` begins with HTTP's status), or a reply outside the grammar, with its text in
+    `raw`."""
+
+    error_class: str
+    message: str
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a turn cost: model calls, tokens, dollars, seconds. All zero for a clinician that is no
+    language model.
+
+    `calls` are those that a server answered with a reply; `cached_calls` were answered by the call
+    cache, and are in no other field. `faults` are the attempts that failed: those of class
+    MalformedReply (and its kinds) are among the calls, the others are not. So a server was asked
+    `calls` + the other faults times, less the requests that never reached it.
+    """
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    seconds: float = 0.0
+    cached_calls: int = 0
+    faults: tuple[Fault, ...] = ()
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cost_usd + other.cost_usd,
+            self.seconds + other.seconds,
+            self.cached_calls + other.cached_calls,
+            self.faults + other.faults,
+        )

@@ -1,0 +1,1 @@
+"""MedAction: case reports in; clinical environments, diagnostic trajectories and scores out."""

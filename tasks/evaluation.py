@@ -1,0 +1,156 @@
+"""The units of work of an evaluation: play what is missing of a case, judge what was played. One
+Prefect task each, its work one of Ray."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import ray
+from prefect import task
+
+from medaction.clinicians.make import make_clinician
+from medaction.envs.records import ClinicalEnvironment
+from medaction.envs.turns import Observation, Style, Turn
+from medaction.evaluation.dialogue import DialogueClinician, Examiner
+from medaction.evaluation.judges import Judge, LlmJudge, OfflineJudge, documented_text
+from medaction.evaluation.judging import Judgement, judge
+from medaction.evaluation.protocol import Protocol, split_case
+from medaction.kg.encoder import Encoder, load_encoder
+from medaction.llm.calls import CallSettings, configure
+from medaction.llm.teacher import Teacher
+from medaction.tasks.cases import RESTARTS, RETRIES, Meter, oracle_of, ray_result, state_of
+from medaction.trajectories.records import Trajectory
+from medaction.trajectories.rollout import Clinician, Played, play_tree
+from medaction.trajectories.scoring import OPEN, disease_linker
+from medaction.trajectories.tree import TreePlan
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Who takes part in a case: the model under test; who answers (a model that helps our oracle,
+    or the benchmark's examiner)."""
+
+    model: Teacher
+    oracle: Teacher | None = None
+    examiner: Teacher | None = None
+
+
+class _Shown:
+    """A clinician that is shown another text than the environment's initial observation."""
+
+    def __init__(self, clinician: Clinician, text: str):
+        self._clinician, self._text = clinician, text
+        self.name = clinician.name
+        self.prompt_versions: Mapping[Style, str] = clinician.prompt_versions
+
+    async def decide(self, observation: Observation, seed: int) -> Turn:
+        shown = replace(observation, initial_observation=self._text)
+        return await self._clinician.decide(shown, seed)
+
+
+def clinician_of(model: Teacher, rules: Protocol) -> Clinician:
+    """The model under test as the rules ask it: in the benchmark's sections or in our schema; an
+    embedded one knows only the schema."""
+    return (
+        DialogueClinician(model, rules)
+        if rules.dialogue and not model.embedded
+        else make_clinician(model)
+    )
+
+
+@ray.remote(max_retries=RESTARTS)
+def _play(
+    environment: ClinicalEnvironment,
+    summary: str,
+    rules: Protocol,
+    plan: TreePlan,
+    seat: Seat,
+    tree: Sequence[Trajectory],
+    skip: frozenset[str],
+    code_version: str,
+    calls: CallSettings,
+) -> Played:
+    configure(calls)
+    clinician = clinician_of(seat.model, rules)
+    split = split_case(summary) if summary and rules.raw_summary else None
+    if split:
+        clinician = _Shown(clinician, split[0])
+
+    async def play_it() -> Played:
+        helper = seat.examiner or seat.oracle
+        meter = Meter(helper, asyncio.get_running_loop()) if helper else None
+        oracle: Any
+        if seat.examiner and meter:
+            before, hidden = split or (
+                environment.initial_observation,
+                documented_text(environment),
+            )
+            oracle = Examiner(before, hidden, meter)
+        else:
+            oracle = oracle_of(environment, meter)
+        clinicians = {seat.model.name: clinician}
+        played = await play_tree(environment, plan, tree, skip, clinicians, oracle, code_version)
+        return replace(played, oracle_usage=meter.usage) if meter else played
+
+    return asyncio.run(play_it())
+
+
+@task(task_run_name="rollouts: {case_id}", **RETRIES)
+def evaluated_rollouts_of_case(case_id: str, cpus: float, work: tuple) -> Any:
+    """Everything missing of a case's runs, as Played; failed if any of its rollouts failed. `work`:
+    arguments of `_play`, in `quote`."""
+    return state_of(ray_result(_play.options(num_cpus=cpus).remote(*work)))
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSeat:
+    """One judge, one time: `key` names it in the store (`medaction.evaluation.judges.judge_key`);
+    `model` None is the offline judge, which links diagnoses on `disease_graph`."""
+
+    key: str
+    model: Teacher | None
+    repeat: int = 0
+    disease_graph: str = OPEN
+
+
+@ray.remote(max_retries=RESTARTS)
+def _judge(
+    environment: ClinicalEnvironment,
+    summary: str,
+    rules: Protocol,
+    wanted: Sequence[tuple[JudgeSeat, Trajectory]],
+    calls: CallSettings,
+) -> list[Judgement]:
+    configure(calls)
+
+    async def judge_all() -> list[Judgement]:
+        return await asyncio.gather(
+            *(
+                judge(_judge_of(seat), trajectory, environment, summary, rules)
+                for seat, trajectory in wanted
+            )
+        )
+
+    return asyncio.run(judge_all())
+
+
+@cache
+def _encoder() -> Encoder:
+    return load_encoder()
+
+
+def _judge_of(seat: JudgeSeat) -> Judge:
+    if seat.model is None:
+        return OfflineJudge(
+            disease_linker(seat.disease_graph), lambda texts: _encoder().encode(texts)
+        )
+    return LlmJudge(seat.model, seat.repeat)
+
+
+@task(task_run_name="judge: {case_id}", **RETRIES)
+def judgements_of_case(case_id: str, cpus: float, work: tuple) -> Any:
+    """What was asked of the judges for one case, in order. `work`: arguments of `_judge`, in
+    `quote`."""
+    return ray_result(_judge.options(num_cpus=cpus).remote(*work))

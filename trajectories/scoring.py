@@ -1,0 +1,263 @@
+"""Stage 3 over a store: link every diagnosis and test to graph nodes, measure DTC and RAC, prune
+(paper, section 3.3, stage 3)."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from medaction.envs.checks import diagnosis_linkable
+from medaction.envs.records import Built, ClinicalEnvironment
+from medaction.envs.rewards import Nodes, Ruler, true_name, turn_nodes
+from medaction.kg.disease_classes import classes_of
+from medaction.kg.graph import Graph
+from medaction.kg.linking import NODE_TYPES, THRESHOLD, Kind, Linker
+from medaction.kg.loaders import imported_graph
+from medaction.kg.metrics import Course, Measured, measure
+from medaction.kg.open_graphs import open_disease_graph, open_test_graph
+from medaction.kg.overrides import read_overrides
+from medaction.kg.pruning import Strategy, Verdict, prune_correctness, prune_dtc_rac, prune_none
+from medaction.trajectories.records import RolloutSpec, path_of
+from medaction.trajectories.store import Store
+
+log = logging.getLogger("medaction")
+
+OPEN = "open"
+"""The graphs that come with the install; anything else is the name or path of one that the user
+brought."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aids:
+    """What helps linking besides the graphs: a CSV of the user's own links
+    (`medaction.kg.overrides`), the encoder (`medaction.kg.encoder`), and folders with MAxO's and
+    LOINC2HPO's files, whose tests join the open test graph (`medaction.kg.observed`)."""
+
+    links: Path | None = None
+    encoder: str = "small"
+    maxo: Path | None = None
+    loinc2hpo: Path | None = None
+
+
+def score_store(
+    store: Store,
+    strategy: Strategy,
+    threshold: float,
+    diseases: str = OPEN,
+    tests: str = OPEN,
+    aids: Aids | None = None,
+) -> None:
+    """Score and judge every current trajectory of the store anew; links of texts that were linked
+    before are reused.
+
+    `diseases` and `tests` name the graphs of DTC and RAC. Writes `links`, `turn_scores` and
+    `verdicts`, all of which can be computed again at any time: the trajectories stay whole. Nothing
+    is done when nothing has changed since the last time: neither the trajectories nor the strategy
+    nor the graphs. Raises NoGraph, BadTable for a graph that cannot be read.
+    """
+    ruler = linkers(diseases, tests, aids or Aids())
+    to_disease, to_change, to_test = ruler.diseases, ruler.diagnoses, ruler.tests
+    disease_graph, test_graph = to_disease.graph, to_test.graph
+    state = _state(
+        store, strategy, threshold, [linker.version for linker in (to_disease, to_change, to_test)]
+    )
+    if store.meta("scored") == state:
+        return
+    worlds = store.environments()
+    truths = {world.environment_id: true_name(world, to_disease) for world in worlds}
+    diagnoses, orders = _texts(store)
+    diagnoses.update(truths.values())
+    links = {
+        "diseases": _linked(store, to_disease, "diagnosis", diagnoses),
+        "diagnoses": _linked(store, to_change, "diagnosis", diagnoses),
+        "tests": _linked(store, to_test, "test", orders),
+    }
+    nodes = Nodes(
+        **{name: {row["text"]: row["node"] for row in rows} for name, rows in links.items()}
+    )
+    played = [
+        found
+        for world in worlds
+        for found in _courses(store, world, nodes, nodes.diseases[truths[world.environment_id]])
+    ]
+    verdicts: list[dict[str, Any]] = []
+    scores: list[dict[str, Any]] = []
+    for (trajectory, course), measured in zip(
+        played, measure([course for _, course in played], disease_graph, test_graph), strict=True
+    ):
+        # A gold trajectory was checked against its environment when it was written; it is measured,
+        # and kept whole.
+        chosen = "none" if trajectory.style == "gold" else strategy
+        verdicts.append(
+            _verdict_row(
+                trajectory.trajectory_id,
+                judge(course, measured, chosen, threshold),
+                chosen,
+                threshold,
+            )
+        )
+        scores += _score_rows(trajectory.trajectory_id, course, measured)
+    # On one graph for both, the two links of a diagnosis are one row.
+    rows = {
+        (row["graph"], row["kind"], row["text"]): row for found in links.values() for row in found
+    }
+    store.replace(links=list(rows.values()), verdicts=verdicts, turn_scores=scores)
+    store.set_meta("scored", state)
+
+
+def linkers(diseases: str, tests: str, aids: Aids) -> Ruler:
+    """What links diagnoses for DTC, and diagnoses and tests for RAC. Raises NoGraph, BadTable,
+    FileNotFoundError, EncoderUnavailable."""
+    disease_graph = open_disease_graph() if diseases == OPEN else imported_graph(diseases)
+    test_graph = (
+        open_test_graph(aids.maxo, aids.loinc2hpo) if tests == OPEN else imported_graph(tests)
+    )
+    own = read_overrides(aids.links) if aids.links else None
+    if own:
+        own.check([disease_graph, test_graph])
+
+    def linker(graph: Graph, kind: Kind) -> Linker:
+        return Linker(graph, NODE_TYPES[kind], own, aids.encoder)
+
+    return Ruler(
+        linker(disease_graph, "diagnosis"),
+        linker(test_graph, "diagnosis"),
+        linker(test_graph, "test"),
+    )
+
+
+def _state(store: Store, strategy: Strategy, threshold: float, linked_with: list[str]) -> str:
+    """A hash of all that the scores depend on."""
+    played = store.rows("select trajectory_id from current_trajectories order by all")
+    truths = store.rows(
+        "select environment_id, diagnosis, synonyms from cases join environments using (environment_id) order by all"
+    )
+    return hashlib.sha256(
+        json.dumps([strategy, threshold, linked_with, played, truths]).encode()
+    ).hexdigest()[:16]
+
+
+def judge(course: Course, measured: Measured, strategy: Strategy, threshold: float) -> Verdict:
+    """The verdict of one pruning strategy on one path."""
+    if strategy == "dtc_rac":
+        return prune_dtc_rac(course, measured, threshold)
+    return (
+        prune_correctness(course, measured)
+        if strategy == "correctness"
+        else prune_none(course, measured)
+    )
+
+
+def _courses(
+    store: Store, environment: ClinicalEnvironment, nodes: Nodes, truth: int | None
+) -> Iterator[tuple[RolloutSpec, Course]]:
+    """Every path of an environment's tree as nodes. The texts are let go of: of a large store they
+    would not fit in memory."""
+    tree = store.trajectories(environment.environment_id)
+    by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
+    for trajectory in tree:
+        yield (
+            trajectory.spec,
+            Course(tuple(turn_nodes(turn, nodes) for turn in path_of(trajectory, by_id)), truth),
+        )
+
+
+def _texts(store: Store) -> tuple[set[str], set[str]]:
+    """Every diagnosis and every ordered test that the current trajectories name."""
+    rows = store.rows(
+        "select distinct unnest(list_append([line.diagnosis for line in differential], turns.final_diagnosis)) as name"
+        " from turns join current_trajectories using (trajectory_id)"
+    )
+    diagnoses = {name for (name,) in rows if name}
+    tests = store.rows(
+        "select distinct unnest(tests) from turns join current_trajectories using (trajectory_id)"
+    )
+    return diagnoses, {name for (name,) in tests}
+
+
+def _linked(store: Store, linker: Linker, kind: Kind, texts: set[str]) -> list[dict[str, Any]]:
+    """A row of `links` for every text; only texts that this linker has not seen, at its version,
+    are looked up."""
+    graph = linker.label
+    rows = store.rows(
+        'select "text", node, name, "method", score from links where graph = ? and kind = ?',
+        [graph, kind],
+    )
+    known = [
+        dict(zip(("text", "node", "name", "method", "score"), row, strict=True))
+        for row in rows
+        if row[0] in texts
+    ]
+    unknown = sorted(texts - {row["text"] for row in known})
+    fresh = [asdict(link) for link in linker.link(unknown)]
+    return [{"graph": graph, "kind": kind} | row for row in (*known, *fresh)]
+
+
+def label(graph: Graph) -> str:
+    """A graph's name and version."""
+    return f"{graph.name}@{graph.version}"
+
+
+@cache
+def disease_linker(graph: str = OPEN) -> Linker:
+    """The linker of diagnoses on the disease graph of this name or path, made once a process.
+    Raises NoGraph, BadTable."""
+    return Linker(
+        open_disease_graph() if graph == OPEN else imported_graph(graph), NODE_TYPES["diagnosis"]
+    )
+
+
+def with_link(built: Built, extracted: bool, graph: str = OPEN) -> Built:
+    """`built` with what the graph knows of its true diagnosis: whether it is a node, and the
+    classes that the source did not tell.
+
+    Of an `extracted` case the graph's classes stand before the model's, which for a weak model are
+    guesses.
+    """
+    if built.environment is None:
+        return built
+    world, linker = built.environment, disease_linker(graph)
+    (link,) = linker.link([true_name(world, linker)])
+    system, kind = classes_of((world.diagnosis, *world.synonyms))
+    told = (system or world.body_system, kind or world.disease_type)
+    if not extracted:
+        told = (world.body_system or system, world.disease_type or kind)
+    world = replace(world, body_system=told[0], disease_type=told[1])
+    return replace(
+        built,
+        environment=world,
+        checks=(*built.checks, diagnosis_linkable(link.score, THRESHOLD, link.name)),
+    )
+
+
+def _score_rows(trajectory_id: str, course: Course, measured: Measured) -> Iterator[dict[str, Any]]:
+    """A row of `turn_scores` for every turn."""
+    for turn, dtc, rac in zip(course.turns, measured.dtc, measured.rac, strict=True):
+        yield {
+            "trajectory_id": trajectory_id,
+            "number": turn.number,
+            "dtc": dtc,
+            "rac": rac.value if rac else None,
+            "changed": rac.changed if rac else None,
+            "unknown": rac.unknown if rac else None,
+            "unlinked": rac.unlinked if rac else None,
+        }
+
+
+def _verdict_row(
+    trajectory_id: str, verdict: Verdict, strategy: Strategy, threshold: float
+) -> dict[str, Any]:
+    return {
+        "trajectory_id": trajectory_id,
+        "strategy": strategy,
+        "threshold": threshold if strategy == "dtc_rac" else None,
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "last_turn": verdict.last_turn,
+        "removed_turns": list(verdict.removed_turns),
+        "kept_turns": list(verdict.kept_turns),
+    }
