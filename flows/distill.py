@@ -1,7 +1,7 @@
 """The main job: case reports in, pruned SFT dataset out.
 
 Run as: medaction distill --cases examples/cases --out runs/demo --teacher kg-screening --teacher
-kg-targeted or, the same: python -m medaction.flows.distill --preset demo
+kg-targeted or, a preset as it stands: python -m medaction.flows.distill demo
 """
 
 from typing import Any
@@ -48,7 +48,11 @@ def distill(settings: DistillSettings, retry: Retry | None = None) -> dict[str, 
 
 if __name__ == "__main__":
     import sys
+    from pathlib import Path
 
-    from medaction.cli.main import main
+    from medaction.flows.services import prefect_api
+    from medaction.flows.settings import load_preset
 
-    main(["distill", *sys.argv[1:]])
+    chosen = DistillSettings.model_validate(load_preset(sys.argv[1]))
+    with prefect_api(Path(chosen.out) / "prefect"):
+        distill(chosen)

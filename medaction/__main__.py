@@ -1,0 +1,5 @@
+"""`python -m medaction`: the command line."""
+
+from medaction.cli.main import main
+
+main()

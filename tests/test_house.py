@@ -1,0 +1,82 @@
+"""The house: what may import what. The table is the one of docs/design.md."""
+
+import ast
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent
+BELOW: dict[str, set[str]] = {
+    "words": set(),
+    "llm": {"words"},
+    "kg": {"words"},
+    "envs": {"kg", "llm", "words"},
+    "trajectories": {"envs", "kg", "llm", "words"},
+    "clinicians": {"trajectories", "envs", "kg", "llm", "words"},
+    "training": {"trajectories", "llm", "words"},
+}
+BELOW["evaluation"] = {*BELOW, "evaluation"} - {"training", "evaluation"}
+BELOW["hub"] = {*BELOW} - {"hub"}
+BELOW["tasks"] = {*BELOW} - {"hub"}
+BELOW["flows"] = {*BELOW}
+BELOW["cli"] = {*BELOW}
+MACHINERY = {"cli", "flows", "tasks"}
+"""The folders that may know Prefect and Ray."""
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """Module -> the modules that it names in an import statement anywhere in its file."""
+    files = [file for room in BELOW for file in sorted((REPOSITORY / room).rglob("*.py"))]
+    names = {file: ".".join(file.relative_to(REPOSITORY).with_suffix("").parts) for file in files}
+    modules = {f"medaction.{name.removesuffix('.__init__')}" for name in names.values()}
+    graph = {}
+    for file, name in names.items():
+        targets: set[str] = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                targets |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                targets |= (inner & modules) or {node.module}
+        graph[f"medaction.{name.removesuffix('.__init__')}"] = targets
+    return graph
+
+
+def test_imports_run_down_the_table_only() -> None:
+    wrong = [
+        f"{module} imports {target}"
+        for module, targets in imports().items()
+        for target in targets
+        if target.startswith("medaction.")
+        and (there := target.split(".")[1]) != (here := module.split(".")[1])
+        and there not in BELOW[here]
+    ]
+    assert not wrong
+
+
+def test_only_tasks_flows_and_the_command_line_know_prefect_and_ray() -> None:
+    wrong = [
+        f"{module} imports {target}"
+        for module, targets in imports().items()
+        for target in targets
+        if target.split(".")[0] in ("prefect", "ray") and module.split(".")[1] not in MACHINERY
+    ]
+    assert not wrong
+
+
+def test_no_bare_names_of_our_folders_are_imported() -> None:
+    bare = [
+        f"{module} imports {target}"
+        for module, targets in imports().items()
+        for target in targets
+        if target.split(".")[0] in BELOW
+    ]
+    assert not bare
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    try:
+        TopologicalSorter(imports()).prepare()
+    except CycleError as circle:
+        raise AssertionError(" -> ".join(circle.args[1])) from None
