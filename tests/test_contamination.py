@@ -156,11 +156,10 @@ def test_the_same_publication_is_found_by_its_ids_and_a_title_by_its_words() -> 
     third = SetCase(
         "c", "s", "AgentClinic OSCE case 7", (), "", (), ids_of("c", {"pmcid": "PMC1234567"})
     )
-    encode: Callable[[list[str]], np.ndarray] = (
-        lambda texts: np.eye(4, dtype=np.float32)[  # noqa: E731
-            : len(texts)
-        ]
-    )
+
+    def encode(texts: list[str]) -> np.ndarray:
+        return np.eye(4, dtype=np.float32)[: len(texts)]
+
     found = {
         (row["case_id"], row["other_id"]): row["found_by"]
         for row in find_pairs([one], [other, third], encode, disease_linker()).iter_rows(named=True)
