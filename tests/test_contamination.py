@@ -3,7 +3,6 @@ training and of a hard set."""
 
 import json
 import random
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
