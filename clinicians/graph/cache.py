@@ -10,7 +10,7 @@ from medaction.kg.cache import filled
 from medaction.kg.open_graphs import cache_folder, sources_hash
 
 HERE = Path(__file__).parent
-SOURCES = ("analytes.py", "findings.py", "kg_hypotheses.py", "kg_model.py")
+SOURCES = ("analytes.py", "findings.py", "hypotheses.py", "model.py")
 
 
 @cache
