@@ -26,7 +26,7 @@ from medaction.envs.naming import (
     canonical_of,
     normalise,
     profile,
-    regions_told,
+    regions_in_text,
     tokens_of,
 )
 from medaction.envs.records import BadCase, CaseReport, Category, DocumentedTest, StructuredCase
@@ -570,7 +570,7 @@ def is_named(names: Sequence[str], context: str) -> bool:
     """
     plain = normalise(context)
     mentioned = [profile(mention) for mention in named_tests(context)]
-    told = regions_told(tokens_of(plain))
+    told = regions_in_text(tokens_of(plain))
     for name in names:
         if _in_all_words(name, plain):
             return True
@@ -608,7 +608,7 @@ def _same(name: str, other: str, context: str) -> bool:
     if not one.kinds & two.kinds:
         return False
     elsewhere = one.regions and two.regions and not one.regions & two.regions
-    special = one.rest <= two.rest or two.rest <= one.rest
+    special = one.terms <= two.terms or two.terms <= one.terms
     return (special and not elsewhere) or not _in_all_words(name, normalise(context))
 
 

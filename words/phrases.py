@@ -1,7 +1,7 @@
 """Phrases in tables instead of regular expressions in code.
 
-A table lists phrases, separated by ' | ' or line breaks. `*` stands for any letters of a word, and
-a space for any gap: 'x ray*' is in 'X-rays' and 'x ray'.
+A table lists phrases, separated by ' | ' or line breaks. `*` stands for any letters of a word, `#`
+for a number and a space for any gap; a plural in s counts too: 'x ray' is in 'X-rays'.
 """
 
 import re
@@ -19,9 +19,9 @@ def phrase_pattern(table: str) -> re.Pattern[str]:
     """
     phrases = {phrase.strip() for line in table.splitlines() for phrase in line.split("|")} - {""}
     longest_first = sorted(phrases, key=lambda phrase: (-len(phrase), phrase))
-    return re.compile(rf"\b(?:{'|'.join(map(_regex, longest_first))})\b", re.IGNORECASE)
+    return re.compile(rf"\b(?:{'|'.join(map(_regex, longest_first))})s?\b", re.IGNORECASE)
 
 
 def _regex(phrase: str) -> str:
-    words = (re.escape(word).replace(r"\*", r"\w*") for word in phrase.split())
+    words = (re.escape(w).replace(r"\*", r"\w*").replace(r"\#", r"\d+") for w in phrase.split())
     return r"[\W_]+".join(words)
