@@ -18,6 +18,7 @@ from medaction.envs import checks
 from medaction.envs.categories import MINOR_CATEGORIES, category_of, minor_category_of
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from medaction.envs.diagnosis_names import mentions, names_of
+from medaction.envs.documented import is_documented
 from medaction.envs.grounding import Report, sentences
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
@@ -617,7 +618,7 @@ def tells_result(words: str, name: str) -> bool:
     (False, True)
     """
     bare = words.strip(" .;,:")
-    if not checks.is_documented(bare) or normalise(bare) == normalise(name):
+    if not is_documented(bare) or normalise(bare) == normalise(name):
         return False
     return _MADE.fullmatch(bare) is None and _MADE.fullmatch(f"it was {bare}") is None
 
