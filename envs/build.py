@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from medaction.envs import checks
-from medaction.envs.naming import normalise
+from medaction.envs.documented import is_documented, without_void
 from medaction.envs.records import (
     BadCase,
     Built,
@@ -18,6 +18,7 @@ from medaction.envs.records import (
     StructuredCase,
 )
 from medaction.envs.redaction import Redacted, redact, share_cut
+from medaction.words.names import normalise
 
 Extract = Callable[[CaseReport], StructuredCase]
 """Reads o1, the menu and the diagnosis out of a report that came without sections
@@ -112,7 +113,7 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
       their own, in order.
     """
     tests = [replace(test, result=without_void(test.result)) for test in case.tests]
-    documented = [test for test in tests if test.name.strip() and checks.is_documented(test.result)]
+    documented = [test for test in tests if test.name.strip() and is_documented(test.result)]
     notes = [
         f"left out, no result documented: {test.name}" for test in tests if test not in documented
     ]
@@ -136,31 +137,6 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
         diagnosis=case.diagnosis.strip(" .;\n\t"),
         tests=tuple(merged.values()),
     ), notes
-
-
-# That the source tells nothing: 'None provided', 'Not detailed in the case', 'No further details
-# were given'.
-_VOID = re.compile(
-    r"""(?:none|nil|not|(?:information|details)\snot|nothing|no\b[\w\s-]{0,40}?|details?\s(?:were\s|are\s)?not|unknown\sas\sit\swas\snot)\s(?:(?:was|were|is|are|discussed\sor|explicitly|specifically|otherwise|further)\s)*
-    (?:provided|detailed|described|specified|documented|stated|mentioned|available)\b
-    (?:\s(?:in\s(?:the|this|detail)|for\s(?:the|this)|here|beyond\s|regarding\s|by\s|separately|explicitly)[^.;]*)?[.;]?""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_VOID_LABEL = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
-
-
-def without_void(text: str) -> str:
-    """`text` without what says only that the source tells nothing: such lines, and such sentences
-    at the end of a line."""
-    kept = []
-    for line in text.splitlines():
-        label = _VOID_LABEL.match(line)[0]  # type: ignore[index]
-        sentences = re.split(r"(?<=[.;])\s+", line[len(label) :])
-        while sentences and _VOID.fullmatch(sentences[-1].strip()):
-            sentences.pop()
-        if sentences or not line.strip():
-            kept.append(label + " ".join(sentences))
-    return "\n".join(kept)
 
 
 def seen_text(text: str) -> str:

@@ -21,8 +21,9 @@ from medaction.envs.diagnosis_names import (
     parts_of,
 )
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import normalise, profile
+from medaction.envs.naming import profile
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
+from medaction.words.names import normalise
 
 GROUNDED_AT = 90.0
 """A result is found in the report when its best aligned window there agrees to this many percent
@@ -465,24 +466,6 @@ def diagnosis_linkable(score: float, threshold: float, linked_to: str) -> CheckR
     return CheckResult(
         "diagnosis_linkable", bool(linked_to), score, threshold, detail, required=False
     )
-
-
-# A result that says that there is none: not examined, not told, or only a suggestion.
-_UNDOCUMENTED = re.compile(
-    r"""(?:results?\s)?
-    (?:pending|unknown|n/?a|none|optional|awaited|to\sfollow|expected\sto\sshow|to\sbe\sdetermined|no\s(?:data|results?)\savailable
-    |not\s(?:yet\s)?(?:provided|specified|performed|done|available|indicated|applicable|mentioned|documented|reported|required|conducted|given|tested)
-    )\b
-    |no\s[\w\s,()-]{3,60}?(?:(?:was|were)\s(?:performed|done|obtained)|due\sto\b[^.;]{0,60})[.\s]*$
-    |[\w\s,/()-]{3,80}?\b(?:was|were)\s(?:also\s|then\s)?(?:performed|done|obtained|sent|requested)[.\s]*$
-    |.*\b(?:(?:could|can)\sbe\sconsidered|not\stypically\snecessary|but\simagine|were\snot\sexplicitly\sdetailed|unavailable\sdue\sto)\b""",
-    re.IGNORECASE | re.VERBOSE,
-)
-
-
-def is_documented(result: str) -> bool:
-    """Whether a result tells one: not 'Pending', 'Not performed' or 'Optional: can be considered'."""
-    return bool(result.strip()) and not _UNDOCUMENTED.match(result.strip())
 
 
 # --- text -------------------------------------------------------------------------------
