@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medaction.llm.teacher import Teacher
-
 if TYPE_CHECKING:
     import polars as pl
 
     from medaction.evaluation.played import Linked
+    from medaction.llm.teacher import Teacher
     from medaction.trajectories.store import Store
 
 
@@ -52,6 +51,7 @@ def analyse(
 
     from medaction.evaluation import analyses, difficulty, failure_modes, information
     from medaction.evaluation.plots import save
+    from medaction.llm.teacher import Teacher
     from medaction.trajectories.store import Store
 
     try:
@@ -131,7 +131,7 @@ def _scored(store: "Store", rac_threshold: float) -> "Linked":
     return linked(store, graph)
 
 
-def _judged(store: "Store", links: "Linked", judge: Teacher) -> "pl.DataFrame":
+def _judged(store: "Store", links: "Linked", judge: "Teacher") -> "pl.DataFrame":
     from medaction.evaluation.failure_judge import judge_failures
     from medaction.flows.services import services
     from medaction.llm.calls import CallSettings, configure

@@ -8,8 +8,6 @@ from typing import Any
 
 import click
 
-from medaction.envs.records import BadCase
-
 VALIDATOR = click.option(
     "--validator",
     metavar="MODEL",
@@ -141,6 +139,7 @@ def hard_set(
     """
     import polars as pl
 
+    from medaction.envs.records import BadCase
     from medaction.evaluation.case_sets import STORE, about, read_set, set_of
     from medaction.evaluation.composition import composition, plot_composition
     from medaction.evaluation.contamination import find_pairs, remembering

@@ -12,9 +12,8 @@ import polars as pl
 
 from medaction.envs.prompts import messages
 from medaction.envs.turns import Style, Turn
-from medaction.evaluation.composition import composition, plot_composition
 from medaction.flows.settings import DistillSettings
-from medaction.flows.summary import FUNNEL
+from medaction.flows.summary import QUERIES
 from medaction.flows.versions import versions
 from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
@@ -65,6 +64,9 @@ def _card(
     used = set(records["case_id"])
     worlds = [world for world in store.environments() if world.case_id in used]
     if any(world.menu for world in worlds):
+        # Matplotlib takes a second to import, which a run with nothing new does not need.
+        from medaction.evaluation.composition import composition, plot_composition
+
         plot_composition(composition(worlds), folder / "plots")
     size = next((name for limit, name in SIZES if len(records) < limit), "1M<n<10M")
     return jinja2.Template(CARD.read_text()).render(
@@ -75,7 +77,7 @@ def _card(
         plots=(folder / "plots").exists(),
         splits=[split for split in ("train", "validation") if (records["split"] == split).any()],
         rows=rows.sort("teacher", "style", "split").to_dicts(),
-        funnel=store.rows(FUNNEL.sql),
+        funnel=store.rows(QUERIES["Funnel"].sql),
         licences=[
             {"licence": re.sub(r"\s+", " ", row["licence"])[:120], "cases": row["cases"]}
             for row in licences.sort("licence").to_dicts()

@@ -4,7 +4,8 @@ and shows of keys only their names."""
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Literal
 import httpx
 import psutil
 from packaging.requirements import Requirement
+from rich.console import Console
+from rich.markup import escape
 
 from medaction.flows.settings import DistillSettings
 from medaction.llm.call_cache import default_folder
@@ -29,9 +32,9 @@ class Finding:
     """One thing that was looked at. `remedy` is empty where nothing has to be done; only 'wrong'
     keeps a run from working."""
 
-    what: str
+    subject: str
     state: State
-    found: str
+    fact: str
     remedy: str = ""
 
 
@@ -228,3 +231,19 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+MARKS = {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[red]wrong[/]"}
+
+
+def print_findings(findings: Iterable[Finding]) -> bool:
+    """Each finding as soon as it is there; False when something is wrong."""
+    console = Console() if sys.stdout.isatty() else Console(width=150)
+    in_order = True
+    for finding in findings:
+        head = f"{MARKS[finding.state]} [bold]{escape(finding.subject)}[/]"
+        console.print(f"{head}: {escape(finding.fact)}", highlight=False)
+        if finding.remedy:
+            console.print(f"      → {escape(finding.remedy)}", highlight=False)
+        in_order = in_order and finding.state != "wrong"
+    return in_order

@@ -7,8 +7,8 @@ from typing import Any
 
 from medaction.envs.records import CaseReport
 from medaction.flows.distill import distill
+from medaction.flows.missing import reports_of
 from medaction.flows.settings import DistillSettings
-from medaction.flows.stages import reports_of
 from medaction.trajectories.store import Store
 
 SAMPLE = 3

@@ -21,19 +21,14 @@ from medaction.evaluation.judging import (
     score_of,
 )
 from medaction.evaluation.protocol import Protocol, protocol
-from medaction.evaluation.results import QUERY, Played, result_of, result_table, write_result
+from medaction.evaluation.results import QUERY, Played, result_of, write_result
 from medaction.flows.fan_out import fan_out
+from medaction.flows.missing import skips
 from medaction.flows.progress import Progress
 from medaction.flows.services import Services, mark_crashed, services
 from medaction.flows.settings import EvaluationSettings, Retry
-from medaction.flows.stages import (
-    build_environments,
-    identity_hash,
-    left_alone,
-    lost_failure,
-    play_cases,
-)
-from medaction.flows.versions import code_version, versions
+from medaction.flows.stages import build_environments, failure_of, play_cases
+from medaction.flows.versions import code_version, identity_hash, versions
 from medaction.kg.open_graphs import sources_hash
 from medaction.llm.calls import CallSettings
 from medaction.llm.teacher import Teacher
@@ -103,7 +98,7 @@ def plan_of(settings: EvaluationSettings) -> TreePlan:
     )
 
 
-def _worlds(store: Store, settings: EvaluationSettings) -> list[ClinicalEnvironment]:
+def environments_of(store: Store, settings: EvaluationSettings) -> list[ClinicalEnvironment]:
     """The environments that the settings choose: a benchmark's few hundred, so whole."""
     return [
         found
@@ -117,16 +112,15 @@ def play_runs(
 ) -> None:
     """Play what is missing of every case's runs."""
     plan, rules = plan_of(settings), rules_of(settings)
-    failed = left_alone(store, "rollout", retry)
-    skip = frozenset(failure.trajectory_id for failure in failed if failure.trajectory_id)
-    left = {failure.case_id for failure in failed if failure.trajectory_id is None}
-    chosen = [found for found in _worlds(store, settings) if found.case_id not in left]
-    done = store.trajectory_ids() | skip
-    unfinished = [
-        found
-        for found in chosen
-        if any(spec.trajectory_id not in done for spec in initial_specs(found, plan))
-    ]
+    skip, played = skips(store, retry), store.trajectory_ids()
+
+    def lacks_rollouts(environment: ClinicalEnvironment) -> bool:
+        ids = skip.get(environment.case_id, frozenset())
+        return ids is not None and any(
+            spec.trajectory_id not in played | ids for spec in initial_specs(environment, plan)
+        )
+
+    unfinished = list(filter(lacks_rollouts, environments_of(store, settings)))
     if not unfinished:
         return
     ready.ray()
@@ -140,7 +134,8 @@ def play_runs(
     def submit(environment: ClinicalEnvironment):
         tree = store.trajectories(environment.environment_id)
         summary = summaries.get(environment.case_id, "")
-        work = quote((environment, summary, rules, plan, seat, tree, skip, code_version(), calls))
+        ids = skip.get(environment.case_id) or frozenset()
+        work = quote((environment, summary, rules, plan, seat, tree, ids, code_version(), calls))
         return evaluated_rollouts_of_case.submit(environment.case_id, cpus_of_case([model]), work)
 
     play_cases(store, submit, unfinished, settings.in_flight, run_id)
@@ -186,7 +181,7 @@ def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_
         store.trajectory_ids(),
     )
     wanted = {}
-    for environment in _worlds(store, settings):
+    for environment in environments_of(store, settings):
         ids = {spec.trajectory_id for spec in initial_specs(environment, plan)} & played
         if all((id_, seat.key, seat.repeat) in done for id_ in ids for seat in seats):
             continue  # its turns need not even be read
@@ -222,7 +217,7 @@ def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_
             asked = wanted[case_id][1]
             if not isinstance(judged, list):
                 store.add_rollouts(
-                    "judge", case_id, [], [lost_failure("judge", case_id, judged)], run_id
+                    "judge", case_id, [], [failure_of("judge", case_id, judged)], run_id
                 )
                 progress.advance(failed=True)
                 continue
@@ -270,7 +265,7 @@ def _judgements(
 def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
     """The result, from the store alone."""
     rules, plan, seats = rules_of(settings), plan_of(settings), seats_of(settings)
-    environments = _worlds(store, settings)
+    environments = environments_of(store, settings)
     judged = _judgements(store, settings, complete=False)
     first = [seat for seat in seats if seat.key == seats[0].key]
     failed = {
@@ -350,8 +345,3 @@ def _about(
             judge=seats[0].key,
         ),
     }
-
-
-def print_result(result: dict[str, Any]) -> str:
-    """What the command line shows: the table up to the subsets."""
-    return result_table(result).split("\n## Subsets")[0]

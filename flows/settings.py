@@ -4,12 +4,11 @@ the YAML preset and the command line."""
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from medaction.llm.call_cache import CacheMode
 from medaction.llm.teacher import Teacher
-from medaction.trajectories.store import OpenFailure
+from medaction.trajectories.records import OpenFailure
 
 PRESETS = Path(__file__).parent.parent / "deployments" / "presets"
 
@@ -292,6 +291,8 @@ def load_preset(name_or_path: str, folder: Path = PRESETS) -> dict[str, Any]:
         raise ValueError(
             f"no preset {name_or_path!r}: there are {known}, or give the path of a YAML file"
         )
+    import yaml  # takes longer to import than help takes
+
     loaded = yaml.safe_load(path.read_text())
     if not isinstance(loaded, dict):
         raise ValueError(f"{path}: a preset is a mapping of setting names to values")

@@ -9,7 +9,7 @@ process is the only writer.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import ray
@@ -23,19 +23,16 @@ from medaction.envs.extraction import Complete, make_extractor
 from medaction.envs.menu_choice import make_chooser
 from medaction.envs.oracle import Oracle
 from medaction.envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
-from medaction.envs.rewards import true_name
 from medaction.kg.encoder import load_encoder
-from medaction.kg.graph import hops
 from medaction.kg.linking import aliases_of_tests
-from medaction.kg.metrics import dtc
 from medaction.llm.calls import CallSettings, ModelError, complete, configure, forget, on_trial
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.usage import Usage
 from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
 from medaction.trajectories.rollout import Played, play_tree
-from medaction.trajectories.scoring import disease_linker
-from medaction.trajectories.tree import Distance, TreePlan
+from medaction.trajectories.scoring import distance_of
+from medaction.trajectories.tree import TreePlan
 
 # A Ray worker that dies takes its case with it; Ray starts the case again by itself, this often.
 RESTARTS = 3
@@ -43,7 +40,11 @@ RESTARTS = 3
 
 def _worker_trouble(_task: Any, _run: Any, state: State) -> bool:
     """Retry only what the case is not to blame for: lost workers and nodes."""
-    error = state.result(raise_on_failure=False)
+    return is_machine_error(state.result(raise_on_failure=False))
+
+
+def is_machine_error(error: object) -> bool:
+    """Whether Ray lost a worker, a node or the cluster."""
     return isinstance(error, ray.exceptions.RayError)
 
 
@@ -138,24 +139,6 @@ def oracle_of(environment: ClinicalEnvironment, model: Complete | None = None) -
     return Oracle(
         environment.menu, aliases_of_tests(), lambda texts: _encoder().encode(texts), choose=choose
     )
-
-
-def distance_of(environment: ClinicalEnvironment, plan: TreePlan) -> Distance | None:
-    """DTC of a diagnosis in this environment, for launch points by DTC; None for the other
-    strategies."""
-    if plan.launch != "dtc":
-        return None
-
-    @cache
-    def truth() -> int | None:
-        linker = disease_linker(plan.disease_graph)
-        return linker.link([true_name(environment, linker)])[0].node
-
-    def distance(diagnosis: str) -> int | None:
-        linker = disease_linker(plan.disease_graph)
-        return dtc(partial(hops, linker.graph), linker.link([diagnosis])[0].node, truth())
-
-    return distance
 
 
 @ray.remote(max_retries=RESTARTS)

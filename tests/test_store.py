@@ -12,8 +12,8 @@ import duckdb
 import pytest
 
 from medaction.envs.records import BadCase, Built, CheckResult
-from medaction.trajectories.records import Failure, now
-from medaction.trajectories.store import OpenFailure, Store, StoreError
+from medaction.trajectories.records import Failure, OpenFailure, now
+from medaction.trajectories.store import Store, StoreError
 from tests.records import add_environment, environment, report, small_tree
 
 

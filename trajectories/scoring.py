@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,16 @@ from medaction.envs.checks import diagnosis_linkable
 from medaction.envs.records import Built, ClinicalEnvironment
 from medaction.envs.rewards import Nodes, Ruler, true_name, turn_nodes
 from medaction.kg.disease_classes import classes_of
-from medaction.kg.graph import Graph
+from medaction.kg.graph import Graph, hops
 from medaction.kg.linking import NODE_TYPES, THRESHOLD, Kind, Linker
 from medaction.kg.loaders import imported_graph
-from medaction.kg.metrics import Course, Measured, measure
+from medaction.kg.metrics import Course, Measured, dtc, measure
 from medaction.kg.open_graphs import open_disease_graph, open_test_graph
 from medaction.kg.overrides import read_overrides
 from medaction.kg.pruning import Strategy, Verdict, prune_correctness, prune_dtc_rac, prune_none
 from medaction.trajectories.records import RolloutSpec, path_of
 from medaction.trajectories.store import Store
+from medaction.trajectories.tree import Distance, TreePlan
 
 log = logging.getLogger("medaction")
 
@@ -236,11 +237,11 @@ def with_link(built: Built, extracted: bool, graph: str = OPEN) -> Built:
 
 def _score_rows(trajectory_id: str, course: Course, measured: Measured) -> Iterator[dict[str, Any]]:
     """A row of `turn_scores` for every turn."""
-    for turn, dtc, rac in zip(course.turns, measured.dtc, measured.rac, strict=True):
+    for turn, distance, rac in zip(course.turns, measured.dtc, measured.rac, strict=True):
         yield {
             "trajectory_id": trajectory_id,
             "number": turn.number,
-            "dtc": dtc,
+            "dtc": distance,
             "rac": rac.value if rac else None,
             "changed": rac.changed if rac else None,
             "unknown": rac.unknown if rac else None,
@@ -261,3 +262,21 @@ def _verdict_row(
         "removed_turns": list(verdict.removed_turns),
         "kept_turns": list(verdict.kept_turns),
     }
+
+
+def distance_of(environment: ClinicalEnvironment, plan: TreePlan) -> Distance | None:
+    """DTC of a diagnosis in this environment, for launch points by DTC; None for the other
+    strategies."""
+    if plan.launch != "dtc":
+        return None
+
+    @cache
+    def truth() -> int | None:
+        linker = disease_linker(plan.disease_graph)
+        return linker.link([true_name(environment, linker)])[0].node
+
+    def distance(diagnosis: str) -> int | None:
+        linker = disease_linker(plan.disease_graph)
+        return dtc(partial(hops, linker.graph), linker.link([diagnosis])[0].node, truth())
+
+    return distance

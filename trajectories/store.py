@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from medaction.envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
 from medaction.envs.turns import Turn
 from medaction.llm.usage import Usage
-from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
+from medaction.trajectories.records import Failure, OpenFailure, RolloutSpec, Trajectory, now
 from medaction.trajectories.snapshot import SNAPSHOT, Publisher
 
 SCHEMA_VERSION = "3"
@@ -75,17 +75,6 @@ class Run:
 
     run_id: str
     interrupted: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class OpenFailure:
-    """A failure that can be retried. Without a trajectory it is the whole case's."""
-
-    stage: str
-    case_id: str
-    teacher: str | None
-    trajectory_id: str | None
-    error_class: str
 
 
 def report_hash(report: CaseReport) -> str:
@@ -319,12 +308,14 @@ class Store:
         self.db.execute(f"update cases set {change} where case_id = ?", [*spent.values(), case_id])
 
     def add_unreadable(self, refusal: BadCase, run_id: str) -> None:
-        """Something that could not be read as a case report at all; noted once per case and reason."""
-        failure = _refused("read", refusal.case_id, refusal.path, refusal)
-        known = "select 1 from failures where stage = 'read' and case_id = ? and path = ? and error_class = ?"
-        if not self.rows(known, [failure.case_id, failure.path, failure.error_class]):
-            with self.transaction():
-                self._put_failures([failure], run_id)
+        """Something that could not be read as a case report at all."""
+        with self.transaction():
+            self._put_failures([_refused("read", refusal.case_id, refusal.path, refusal)], run_id)
+
+    def unreadable_cases(self) -> set[tuple[str, str, str]]:
+        """Case id, path and reason of everything that `add_unreadable` has on record."""
+        sql = "select case_id, path, error_class from failures where stage = 'read'"
+        return set(self.rows(sql))
 
     def environments(self) -> list[ClinicalEnvironment]:
         """The current environment of every case, in the order of case ids."""
