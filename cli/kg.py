@@ -14,7 +14,8 @@ import click
 @click.option(
     "--name",
     default="",
-    help="What `--disease-graph`, `--test-graph` and `kg info` call it.  [default: the file's name]",
+    help="What `--disease-graph`, `--test-graph` and `kg info` call it.  [default: the file's"
+    " name]",
 )
 @click.option("--licence", default="", help="What is known of the data's licence, for the record.")
 def build(path: Path, types: str | None, name: str, licence: str) -> None:

@@ -36,11 +36,11 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
         return messages(observation, turns, t_max, style, budgets.get(teacher) or CONTEXT_TOKENS)
 
     def card(folder: Path, records: pl.DataFrame, version: int) -> dict[str, Any]:
-        made = versions()
-        told = json.loads(settings.model_dump_json(exclude={"out", "only", "limit"}))
-        text = _card(store, folder, records, version, settings, made)
+        packages = versions()
+        settings_json = json.loads(settings.model_dump_json(exclude={"out", "only", "limit"}))
+        text = _card(store, folder, records, version, settings, packages)
         (folder / "README.md").write_text(text, encoding="utf-8")
-        return {"made": now(), "settings": told, "versions": made}
+        return {"made": now(), "settings": settings_json, "versions": packages}
 
     return export_dataset(store, settings.out, prompt, settings.validation_percent, card)
 
@@ -51,7 +51,7 @@ def _card(
     records: pl.DataFrame,
     version: int,
     settings: DistillSettings,
-    made: dict[str, str],
+    packages: dict[str, str],
 ) -> str:
     rows = records.group_by("teacher", "style", "split").agg(
         pl.len().alias("records"),
@@ -83,7 +83,7 @@ def _card(
             for row in licences.sort("licence").to_dicts()
         ],
         settings=settings,
-        versions=made,
+        versions=packages,
     )
 
 

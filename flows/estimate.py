@@ -65,11 +65,13 @@ _SPENT = """
 with spent as (
     select case_id, calls, prompt_tokens, completion_tokens, cost_usd, seconds from cases
     union all
-    select case_id, calls, prompt_tokens, completion_tokens, cost_usd, seconds from turns join trajectories using (trajectory_id)
+    select case_id, calls, prompt_tokens, completion_tokens, cost_usd, seconds from turns
+        join trajectories using (trajectory_id)
     union all
     select case_id, calls, prompt_tokens, completion_tokens, cost_usd, 0 from failures
 )
-select sum(calls), sum(prompt_tokens), sum(completion_tokens), sum(cost_usd), sum(seconds) from spent group by case_id
+select sum(calls), sum(prompt_tokens), sum(completion_tokens), sum(cost_usd), sum(seconds)
+    from spent group by case_id
 """
 
 

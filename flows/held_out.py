@@ -20,11 +20,13 @@ def refuse_contaminated(settings: TrainSettings) -> None:
         for benchmark in settings.against if cases else ():
             pairs = find_pairs(cases, read_set(benchmark), encode, linker)
             if len(pairs):
-                told = ", ".join(
+                examples = ", ".join(
                     f"{row['case_id']} is {row['other_id']}"
                     for row in pairs.head(5).iter_rows(named=True)
                 )
                 raise TrainError(
-                    f"{folder} holds {pairs['case_id'].n_unique()} cases of {benchmark} or copies of them ({told}): look at them with"
-                    f" `medaction contamination {folder} {benchmark}`, and leave them out with --without"
+                    f"{folder} holds {pairs['case_id'].n_unique()} cases of {benchmark} or copies"
+                    f" of them ({examples}): look at them with"
+                    f" `medaction contamination {folder} {benchmark}`, and leave them out with"
+                    " --without"
                 )

@@ -43,7 +43,7 @@ def is_finished(store: Store, settings: DistillSettings) -> bool:
         gold_to_write(store, settings, None),
         trees_to_play(store, settings, tree_plan(settings), skips(store, None)),
     )
-    return all(next(iter(missing), None) is None for missing in work)
+    return all(next(iter(items), None) is None for items in work)
 
 
 # --- stage 1 --------------------------------------------------------------------------------------
@@ -53,13 +53,13 @@ def reports_of(settings: EnvironmentSettings) -> Iterator[CaseReport | BadCase]:
     """The cases that the settings name, as far as `only` and `limit` leave them; what cannot be
     read counts towards the limit too."""
     cases = read_cases(settings.cases, frozenset(settings.allow))
-    chosen = (case for case in cases if not settings.only or case.case_id in settings.only)
+    reports = (case for case in cases if not settings.only or case.case_id in settings.only)
     if settings.evaluation:
-        chosen = (
+        reports = (
             case if isinstance(case, BadCase) else replace(case, evaluation_only=True)
-            for case in chosen
+            for case in reports
         )
-    return itertools.islice(chosen, settings.limit)
+    return itertools.islice(reports, settings.limit)
 
 
 def reports_to_build(
@@ -68,7 +68,7 @@ def reports_to_build(
     """Reports that are new, changed, built under other settings, or to be tried again; and what
     could not be read and is not on record yet."""
     built_with = stage_1_hash(settings)
-    known, unreadable = store.known_cases(), store.unreadable_cases()
+    stored, unreadable = store.known_cases(), store.unreadable_cases()
     again = {failure.case_id for failure in store.open_failures("environment")} - {
         failure.case_id for failure in left_alone(store, "environment", retry)
     }
@@ -77,7 +77,7 @@ def reports_to_build(
             if (report.case_id, report.path, report.reason) not in unreadable:
                 yield report
         elif (
-            known.get(report.case_id) != Known(report_hash(report), built_with)
+            stored.get(report.case_id) != Known(report_hash(report), built_with)
             or report.case_id in again
         ):
             yield report
@@ -129,11 +129,11 @@ def gold_to_write(
     """The gold trajectory of every environment that has none (RQ1)."""
     if settings.gold is None:
         return []
-    done = store.trajectory_ids() | {
+    stored = store.trajectory_ids() | {
         failure.trajectory_id for failure in left_alone(store, "gold", retry)
     }
     specs = [gold_spec(place, settings) for place in chosen_environments(store, settings)]
-    return [spec for spec in specs if spec.trajectory_id not in done]
+    return [spec for spec in specs if spec.trajectory_id not in stored]
 
 
 def gold_spec(environment: Place, settings: DistillSettings) -> RolloutSpec:
@@ -182,10 +182,10 @@ def trees_to_play(
     skip: Mapping[str, frozenset[str] | None],
 ) -> Iterator[EnvironmentKey]:
     """Environments whose tree lacks something. Turns are read only where ids cannot tell."""
-    played = store.specs()
+    specs = store.specs()
     for place in chosen_environments(store, settings):
         ids = skip.get(place.case_id, frozenset())
-        if ids is None or finished(place, plan, played.get(place.environment_id, []), ids):
+        if ids is None or finished(place, plan, specs.get(place.environment_id, []), ids):
             continue
         environment = store.environment(place.environment_id)
         if lacks_rollouts(environment, plan, store.trajectories(place.environment_id), ids):
@@ -200,10 +200,10 @@ def lacks_rollouts(
 ) -> bool:
     """Whether the plan asks for a rollout that the store has neither played nor on record as
     failed."""
-    done = {trajectory.trajectory_id for trajectory in tree} | skip
+    stored = {trajectory.trajectory_id for trajectory in tree} | skip
 
     def lacks(specs: Iterable[RolloutSpec]) -> bool:
-        return any(spec.trajectory_id not in done for spec in specs)
+        return any(spec.trajectory_id not in stored for spec in specs)
 
     # While initial rollouts are missing it does not matter where branches will start: that may be
     # dear to find out.

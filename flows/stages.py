@@ -173,22 +173,22 @@ def play_cases(
     budget_spent: list[str] = []
     waiting = itertools.takewhile(lambda _: not budget_spent, places)
     with Progress("rollouts", len(places)) as progress:
-        for place, played in fan_out(submit, waiting, in_flight):
-            if not isinstance(played, Played):
-                failure = failure_of("rollout", place.case_id, played)
-                played = Played(place.case_id, (), (failure,))
+        for place, result in fan_out(submit, waiting, in_flight):
+            if not isinstance(result, Played):
+                failure = failure_of("rollout", place.case_id, result)
+                result = Played(place.case_id, (), (failure,))
             store.add_rollouts(
                 "rollout",
-                played.case_id,
-                played.trajectories,
-                played.failures,
+                result.case_id,
+                result.trajectories,
+                result.failures,
                 run_id,
-                played.oracle_usage,
+                result.oracle_usage,
             )
-            for failure in played.failures:
+            for failure in result.failures:
                 _warn(failure)
-            progress.advance(failed=bool(played.failures))
-            if played.not_started:
+            progress.advance(failed=bool(result.failures))
+            if result.not_started:
                 log.warning(
                     "the budget is spent: what has not begun is left for a run with a larger one"
                 )

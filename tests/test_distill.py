@@ -51,8 +51,10 @@ def test_every_result_in_a_prompt_is_documented(finished: tuple[Path, Path]) -> 
             (world.case_id, test.result) for world in store.environments() for test in world.menu
         }
         told = store.rows(
-            "select distinct case_id, result.text from (select case_id, unnest(answer.results) as result from"
-            " (select case_id, unnest(answers) as answer from turns join trajectories using (trajectory_id)))"
+            "select distinct case_id, result.text from (select case_id, unnest(answer.results) as"
+            " result from"
+            " (select case_id, unnest(answers) as answer from turns join trajectories using"
+            " (trajectory_id)))"
         )
     assert told
     assert set(told) <= documented
