@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from medaction.envs import checks
 from medaction.envs.documented import is_documented, without_void
-from medaction.envs.naming import normalise
 from medaction.envs.records import (
     BadCase,
     Built,
@@ -19,6 +18,7 @@ from medaction.envs.records import (
     StructuredCase,
 )
 from medaction.envs.redaction import Redacted, redact, share_cut
+from medaction.words.names import normalise
 
 Extract = Callable[[CaseReport], StructuredCase]
 """Reads o1, the menu and the diagnosis out of a report that came without sections

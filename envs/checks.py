@@ -21,8 +21,9 @@ from medaction.envs.diagnosis_names import (
     parts_of,
 )
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import normalise, profile
+from medaction.envs.naming import profile
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
+from medaction.words.names import normalise
 
 GROUNDED_AT = 90.0
 """A result is found in the report when its best aligned window there agrees to this many percent

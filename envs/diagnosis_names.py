@@ -11,7 +11,9 @@ from functools import lru_cache
 
 from rapidfuzz import fuzz
 
-from medaction.envs.naming import normalise
+from medaction.words.names import normalise
+from medaction.words.negation import DENIAL
+from medaction.words.sentences import statements
 
 CLOSE_AT = 92.0
 """Two long words are the same in another spelling or inflection from this rapidfuzz ratio on;
@@ -108,9 +110,7 @@ _KNOWN = re.compile(
     |status\spost|s/p|diagnosed\sin)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
-_DENIED = re.compile(
-    r"\b(?:no|not|never|without|den(?:y|ies|ied)|negative|suspected|possible)\b", re.IGNORECASE
-)
+_SUSPECTED = re.compile(r"\b(?:suspected|possible)\b", re.IGNORECASE)
 _COMPLAINT = re.compile(r"^\W*(?:chief|presenting|main) complaint\W", re.IGNORECASE)
 # What must be left to find when a part of the diagnosis is known: a disease or an injury, no stage
 # and no course.
@@ -188,7 +188,7 @@ def _is_known(part: str, observation: str) -> bool:
     for line in observation.splitlines():
         label = found[0] if (found := re.match(r"^\W*[A-Z][\w /]{2,40}:", line)) else ""
         past = re.match(r"\W*past\b", label, re.IGNORECASE)
-        for sentence in re.split(r"(?<=[.;!?])\s", line[len(label) :]):
+        for sentence in statements(line[len(label) :]):
             if (past or _KNOWN.search(sentence)) and any(
                 mentions(clause, n) for clause in _affirmed(sentence) for n in names
             ):
@@ -199,7 +199,9 @@ def _is_known(part: str, observation: str) -> bool:
 def _affirmed(sentence: str) -> list[str]:
     """The clauses of a sentence that deny and suspect nothing."""
     return [
-        clause for clause in re.split(r"[,;]\s|\bbut\b", sentence) if not _DENIED.search(clause)
+        clause
+        for clause in re.split(r"[,;]\s|\bbut\b", sentence)
+        if not (DENIAL.search(clause) or _SUSPECTED.search(clause))
     ]
 
 
@@ -333,4 +335,4 @@ def _has_stem(sentence: str, stem: str) -> bool:
 
 @lru_cache(maxsize=200)
 def _sentences(text: str) -> list[str]:
-    return [_organs(normalise(sentence)) for sentence in re.split(r"(?<=[.;!?])\s|\n", text)]
+    return [_organs(normalise(sentence)) for sentence in statements(text)]

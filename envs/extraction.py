@@ -20,14 +20,14 @@ from medaction.envs.categories import MINOR_CATEGORIES, category_of, minor_categ
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from medaction.envs.diagnosis_names import mentions, names_of
 from medaction.envs.documented import is_documented
-from medaction.envs.grounding import Report, sentences
+from medaction.envs.grounding import Report
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
     can_be_same,
     canonical_of,
     normalise,
     profile,
-    regions_told,
+    regions_in_text,
     tokens_of,
 )
 from medaction.envs.records import BadCase, CaseReport, Category, DocumentedTest, StructuredCase
@@ -35,6 +35,7 @@ from medaction.envs.redaction import redact
 from medaction.llm.replies import Form, MalformedReply, schema_of
 from medaction.llm.replies import read as read_reply
 from medaction.llm.untrusted import plain
+from medaction.words.sentences import sentences
 
 Complete = Callable[[list[dict[str, str]], dict[str, Any]], str]
 """Chat messages and a JSON schema for the reply -> the reply's text. Given by the caller: nothing
@@ -366,7 +367,7 @@ def without_tests(observation: str, source: Report) -> tuple[str, list[str]]:
         shown = _tells_of_test(sentence) or (shown and not _OF_THE_PATIENT.search(sentence))
         if shown:
             following.add(normalise(sentence))
-    told = list(sentences(observation))
+    told = sentences(observation)
     tested = [
         sentence
         for sentence in told
@@ -586,7 +587,7 @@ def is_named(names: Sequence[str], context: str) -> bool:
     """
     plain = normalise(context)
     mentioned = [profile(mention) for mention in named_tests(context)]
-    told = regions_told(tokens_of(plain))
+    told = regions_in_text(tokens_of(plain))
     for name in names:
         if _in_all_words(name, plain):
             return True
@@ -624,7 +625,7 @@ def _same(name: str, other: str, context: str) -> bool:
     if not one.kinds & two.kinds:
         return False
     elsewhere = one.regions and two.regions and not one.regions & two.regions
-    special = one.rest <= two.rest or two.rest <= one.rest
+    special = one.terms <= two.terms or two.terms <= one.terms
     return (special and not elsewhere) or not _in_all_words(name, normalise(context))
 
 

@@ -2,7 +2,6 @@
 the report's own words."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -167,11 +166,3 @@ def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
     while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
         end += 1
     return start, end
-
-
-def sentences(text: str) -> Iterator[str]:
-    """The sentences of running text and of lines, without bullets."""
-    for line in text.splitlines():
-        for sentence in re.split(r"(?<=[.!?;])\s+(?=[A-Z(\d])", line.strip(" -*•\t")):
-            if sentence.strip():
-                yield sentence.strip()
