@@ -1,0 +1,203 @@
+"""What an initial observation tells of the diagnosis, and whether that is a leak or history.
+
+A name of the diagnosis is a leak unless it stands there as what the patient brings along: denied
+('no history of tuberculosis'), a place or contact ('an area endemic for blastomycosis'), a cause or
+a lesser name told as past ('seminoma two years ago'), what was taken ('given lamotrigine'), or the
+complaint of which the cause is to be found.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from medaction.envs.diagnosis_names import (
+    DiagnosisName,
+    declared_abbreviations,
+    is_disease,
+    mentions,
+    names_in,
+    parts_of,
+    tells,
+)
+from medaction.envs.naming import normalise
+from medaction.envs.records import CaseReport, StructuredCase
+
+COMPLAINT = re.compile(r"(?:chief|presenting|main) complaint|reason for|objective", re.IGNORECASE)
+SENTENCE_END = re.compile(r"(?:(?<=[.;!?])\s+|(?<=[。；！？])\s*)(?![^()]*\))")
+# '- Chief Complaint: pain' -> label '- Chief Complaint: '
+LABEL = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
+
+_DENIAL = re.compile(
+    r"\bden(?:y|ies|ied|ying)\b|\b(?:no|not|without|never|negative for)\b(?=[^.;]{0,60}\b(?:history"
+    r"|contacts?|exposures?|exposed|travel\w*|known|recent|previous|prior|causes?)\b)",
+    re.IGNORECASE,
+)
+_EXPOSURE = re.compile(
+    r"\bendemic\b|\bexpos(?:ed|ures?)\b|\bcontact (?:with|of|to)\b|\bclose contact|\btravel"
+    r"|\bimmuni[sz]|\bvaccin|\bprophyla|\boutbreak",
+    re.IGNORECASE,
+)
+_HISTORY = re.compile(
+    r"\b(?:known|history of|previous(?:ly)?|prior|earlier|(?:years?|months?|weeks?) (?:ago|before|prior)"
+    r"|since|status post|s/p|diagnosed in|for (?:\w+ )?years|in (?:19|20)\d\d)\b|^\W*past\b",
+    re.IGNORECASE,
+)
+RELATIVE = re.compile(
+    r"\b(?:mothers?|fathers?|brothers?|sisters?|siblings?|sons?|daughters?|uncles?|aunts?|cousins?"
+    r"|parents?|nieces?|nephews?|twins?|grand\w+|famil\w+|[mp]aternal|relatives?)\b",
+    re.IGNORECASE,
+)
+# That a substance got into or onto the patient, or is used.
+_INTAKE = re.compile(
+    r"\b(?:given|gave|took|tak(?:e[ns]?|ing)|us(?:e[ds]?|ing|age)|ate|eat\w*|dr[aiu]nk\w*|ingest\w*"
+    r"|inject\w*|inhal\w*|swallow\w*|smok\w*|prescri\w+|receiv\w+|start(?:ed|ing)?|treat\w*|therapy"
+    r"|medicat\w*|bitten|stung|abus\w+|overdos\w*|appl(?:ied|ies|ying)|works? with)\b",
+    re.IGNORECASE,
+)
+# The last word of a cause that is something done or suffered, no disease.
+_EXPOSURE_NOUN = re.compile(
+    r".*\b(?:use|ab?use|misuse|ingestion|exposure|therapy|treatment|overdose|bite|sting|injection"
+    r"|inhalation|withdrawal|surgery|trauma|consumption|vaccination|intake|fall|accident)s?",
+    re.IGNORECASE,
+)
+_SHOWN = re.compile(
+    r"\b(?:show(?:ed|s|n)|reveal|demonstrat|confirm|detected|diagnosed as|suggest|consistent with)",
+    re.IGNORECASE,
+)
+_SYMPTOM = re.compile(
+    r"\b(?:\w*(?:paresis|plegia|algia|dynia|pnea|rrhea|rrhagia|ptysis|uria)|pain|ache|headache|arrest"
+    r"|shock|syncope|seizures?|bleeding|hemorrhage|failure|ascites|edema|fever|vomiting|cough)\b",
+    re.IGNORECASE,
+)
+# A known disease that came back, or its stage, is no other disease to be found.
+_COURSE = re.compile(
+    r"\b(?:relapse|recurren\w+|flare|progressi\w+|exacerbation|reactivation|crisis)\b"
+    r"|^(?:stage|grade|type|class)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A name of the diagnosis that a sentence of the observation tells. `excuse` says why it may
+    stand there; empty: it is a leak."""
+
+    name: DiagnosisName
+    sentence: str
+    excuse: str
+
+
+def names_of_case(report: CaseReport, case: StructuredCase) -> tuple[DiagnosisName, ...]:
+    """The diagnosis' names, with the abbreviations that the report declares for them."""
+    names = names_in(case.diagnosis, case.synonyms)
+    spelt = tuple(name.text for name in names if not name.exact)
+    return *names, *(
+        DiagnosisName(short, "answer", case.diagnosis, exact=True)
+        for short in declared_abbreviations(report.text, spelt)
+    )
+
+
+def mentions_in(text: str, names: tuple[DiagnosisName, ...], case: StructuredCase) -> list[Mention]:
+    """All mentions of the names in `text`, the initial observation of `case` or a part of it."""
+    told = [name for name in names if tells(text, name)]
+    if not told:
+        return []
+    return [
+        Mention(name, sentence, _excuse(name, sentence, names, case))
+        for sentence in sentences_of(text)
+        for name in told
+        if tells(sentence, name)
+    ]
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of an observation; each has its line's label before it."""
+    sentences = []
+    for line in text.splitlines():
+        label = LABEL.match(line)[0]  # type: ignore[index]
+        sentences += [label + part for part in SENTENCE_END.split(line[len(label) :]) if part]
+    return sentences
+
+
+def complaint_of(observation: str) -> str:
+    """What the patient comes with: the first sentence, which says who it is, and the chief
+    complaint."""
+    sentences = sentences_of(observation)
+    return "\n".join([*sentences[:1], *filter(_is_complaint, sentences[1:])])
+
+
+def _is_complaint(sentence: str) -> bool:
+    return COMPLAINT.search(sentence[:40]) is not None
+
+
+def _excuse(
+    name: DiagnosisName, sentence: str, names: tuple[DiagnosisName, ...], case: StructuredCase
+) -> str:
+    for clause in re.split(r";|\b(?:but|however)\b", sentence):
+        if tells(clause, name):
+            # The cue must not be a word of the name itself: 'contact dermatitis'.
+            around = re.sub(re.escape(name.text), " ", clause, flags=re.IGNORECASE)
+            denial = _DENIAL.search(around)
+            if denial and not tells(around[: denial.start()], name):
+                return "denied"
+            if _EXPOSURE.search(around) and not _SHOWN.search(around):
+                return "place or contact"
+    if name.kind in ("lesser", "effect") and _in_complaint(name, case):
+        return "the complaint"
+    if name.kind == "cause" and _effect_is_left(name, names, case):
+        if not is_disease(name.part) and (
+            _EXPOSURE_NOUN.fullmatch(name.part) or _INTAKE.search(sentence)
+        ):
+            return "what the patient was exposed to"
+        if _is_history(sentence):
+            return "a known cause"
+    if name.kind != "cause" and _is_history(sentence) and not RELATIVE.search(sentence):
+        if name.kind == "lesser" or _another_is_left(name, names, case):
+            return "known from before"
+    return ""
+
+
+def _is_history(sentence: str) -> bool:
+    return bool(_HISTORY.search(sentence)) and not _SHOWN.search(sentence)
+
+
+def _in_complaint(name: DiagnosisName, case: StructuredCase) -> bool:
+    """A complaint that is labelled so; without labels only a symptom of the first sentence."""
+    sentences = _complaint(case.initial_observation)
+    return any(
+        tells(sentence, name)
+        and (_is_complaint(sentence) or (name.kind == "effect" and not is_disease(name.text)))
+        for sentence in sentences
+    )
+
+
+@lru_cache(maxsize=16)
+def _complaint(observation: str) -> tuple[str, ...]:
+    return tuple(complaint_of(observation).splitlines())
+
+
+def _effect_is_left(
+    cause: DiagnosisName, names: tuple[DiagnosisName, ...], case: StructuredCase
+) -> bool:
+    """Whether what the cause brought about is still to be found: neither a symptom nor the
+    complaint."""
+    effects = [name for name in names if name.kind == "effect"]
+    if _EXPOSURE_NOUN.fullmatch(cause.part):
+        return True
+    return bool(effects) and not any(
+        _SYMPTOM.search(name.part) or _in_complaint(name, case) for name in effects
+    )
+
+
+def _another_is_left(
+    name: DiagnosisName, names: tuple[DiagnosisName, ...], case: StructuredCase
+) -> bool:
+    """Whether the diagnosis joins another disease that the observation does not tell at all."""
+    mine = normalise(name.part)
+    return any(
+        part.role == "disease"
+        and normalise(part.text) != mine
+        and not _COURSE.search(part.text)
+        and not mentions(case.initial_observation, part.text)
+        for part in parts_of(case.diagnosis)
+    )
