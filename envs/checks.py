@@ -17,11 +17,11 @@ from medaction.envs.leaks import (
     outcomes_in,
     treatments_in,
 )
-from medaction.envs.naming import normalise
-from medaction.envs.patients import animal_in, patients_in
+from medaction.envs.patients import animal_in, patients_in, patients_in_title
 from medaction.envs.records import CaseReport, CheckResult, StructuredCase
 from medaction.envs.results_told import is_told
 from medaction.envs.scripts import is_unspaced, script_of
+from medaction.words.names import normalise
 
 MIN_OBSERVATION = 40
 """Characters of o1: an age, a sex and a complaint."""
@@ -57,23 +57,25 @@ def no_duplicate_tests(_report: CaseReport, case: StructuredCase) -> CheckResult
     return CheckResult("no_duplicate_tests", not twice, len(twice), 0, ", ".join(twice))
 
 
-def one_patient(report: CaseReport, case: StructuredCase) -> CheckResult:
+def several_patients(report: CaseReport, case: StructuredCase) -> CheckResult:
     """Whether the report tells of one patient: results of several would be mixed in one menu.
 
     Figure: the number of patients that the observation, or else the report, tells apart.
     """
-    patients = patients_in(case.initial_observation) or patients_in(report.title)
+    patients = patients_in(case.initial_observation)
     if not patients and report.structured is None:
-        patients = patients_in(report.text)
+        patients = patients_in(report.text) or patients_in_title(report.title)
     names = ", ".join(patients)
     detail = f"the report tells of {names}; put each patient in a file of its own"
-    return CheckResult("one_patient", len(patients) < 2, len(patients), 1, detail)
+    return CheckResult("several_patients", len(patients) < 2, len(patients), 1, detail)
 
 
-def human(report: CaseReport, case: StructuredCase) -> CheckResult:
+def not_human(report: CaseReport, case: StructuredCase) -> CheckResult:
     """Figure: 1 for an animal."""
     animal = animal_in(case.initial_observation) or animal_in(report.title)
-    return CheckResult("human", not animal, bool(animal), 0, f"the patient is an animal: {animal!r}")
+    return CheckResult(
+        "not_human", not animal, bool(animal), 0, f"the patient is an animal: {animal!r}"
+    )
 
 
 def readable_script(_report: CaseReport, case: StructuredCase) -> CheckResult:
@@ -217,9 +219,7 @@ def no_result_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
     Figure: the number of tests whose result is told there.
     """
     complaint = complaint_of(case.initial_observation)
-    told = [
-        test.name for test in case.tests if is_told(test, case.initial_observation, complaint)
-    ]
+    told = [test.name for test in case.tests if is_told(test, case.initial_observation, complaint)]
     detail = f"the initial observation tells the result of {', '.join(told)}"
     return CheckResult("no_result_in_o1", not told, len(told), 0, detail)
 

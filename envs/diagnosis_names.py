@@ -9,13 +9,14 @@ answer; a lesser one, or a cause, may be the patient's history (`medaction.envs.
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
 from rapidfuzz import fuzz
 
-from medaction.envs.naming import normalise
+from medaction.words.names import normalise
+from medaction.words.plurals import singular
 
 CLOSE_AT = 92.0
 """Two long words are the same in another spelling or inflection from this rapidfuzz ratio on;
@@ -64,7 +65,11 @@ _LEADING = re.compile(
     |onset|physiologic(?:al)?|simple|uncomplicated)\b[\s:,-]*)+""",
     re.IGNORECASE | re.VERBOSE,
 )
-_TYPE = re.compile(r"[\s,-]+(?:sub)?(?:type|stage|grade|class|variant)\s+[\w.]{1,6}$", re.I)
+_TYPE = re.compile(
+    r"[\s,-]+(?i:(?:sub)?(?:type|stage|grade|class|variant))\s+(?:\d\w*|[IVX]+\w?|[A-Z])$"
+)
+# What makes another disease of a known one: its spread.
+_SPREAD = re.compile(r"metasta\w+", re.IGNORECASE)
 # Adjectives and participles by their endings: 'perforated', 'traumatic', 'papillary'.
 _ADJECTIVE = re.compile(r"\w{2,}(?:al|ic|ous|ed|ary|ory|ive|ar|ing|oid|ant|ent|ile|uous)")
 _EPONYM = re.compile(
@@ -77,7 +82,9 @@ _ORGANISM = re.compile(
     r"(?!(?:with|in|of|disease|syndrome)\b)[a-z]{3,}(?:us|is|um|ii|ae|ens|a|e|i)\b"
 )
 _GENE = re.compile(r"\b(?!T\d+N)[A-Z][A-Z0-9]{1,7}\d[A-Z0-9]*\b")
-_MUTATION = re.compile(r"\b([A-Z][A-Z0-9]{2,7})\b[\s-]+(?:\w+\s)?(?:mutat|variant|gene|deletion|fusion)")
+_MUTATION = re.compile(
+    r"\b([A-Z][A-Z0-9]{2,7})\b[\s-]+(?:\w+\s)?(?:mutat|variant|gene|deletion|fusion)"
+)
 _PREPOSITION = re.compile(r"\s(?:of|in(?! situ| utero)|at|on|to)\s")
 # Words that name a disease by their ending; the general ones give nothing away without the word
 # before them.
@@ -103,11 +110,21 @@ _GENERAL = re.compile(
 # One word an organ: 'pulmonary' is 'lung'.
 _ORGANS = dict(
     pair.split(":")
-    for pair in (
-        "pulmonary:lung renal:kidney hepatic:liver cardiac:heart cerebral:brain gastric:stomach "
-        "mammary:breast cutaneous:skin ocular:eye osseous:bone testicular:testis ovarian:ovary "
-        "splenic:spleen"
-    ).split()
+    for pair in [
+        "pulmonary:lung",
+        "renal:kidney",
+        "hepatic:liver",
+        "cardiac:heart",
+        "cerebral:brain",
+        "gastric:stomach",
+        "mammary:breast",
+        "cutaneous:skin",
+        "ocular:eye",
+        "osseous:bone",
+        "testicular:testis",
+        "ovarian:ovary",
+        "splenic:spleen",
+    ]
 )
 
 
@@ -169,7 +186,7 @@ def _whole_names(part: str) -> Iterator[str]:
     """The part, without 'acute' and 'type 4', and the person that a disease is named after."""
     bare = _TYPE.sub("", _LEADING.sub("", part))
     eponym = match[1] if (match := _EPONYM.fullmatch(bare)) and "-" not in match[1] else ""
-    for name in (part, bare, eponym):
+    for name in (part,) if _SPREAD.match(part) else (part, bare, eponym):
         if len(name) >= (4 if name.isascii() else 2) and not is_general(name):
             yield name
 
@@ -177,6 +194,8 @@ def _whole_names(part: str) -> Iterator[str]:
 def _lesser_names(part: str) -> Iterator[str]:
     """'sparganosis' of 'pulmonary sparganosis', 'thyroid carcinoma' of 'papillary thyroid
     carcinoma', 'Meckel diverticulum' of a perforated one."""
+    if _SPREAD.match(part) and (bare := _LEADING.sub("", part)) != part:
+        yield bare
     words = normalise(_PREPOSITION.split(part)[0]).split()
     for before, word in zip(["", *words], words, strict=False):
         if _DISEASE.fullmatch(word) and not _GENERAL_DISEASE.fullmatch(word):
@@ -216,7 +235,10 @@ class Part:
 def parts_of(diagnosis: str) -> tuple[Part, ...]:
     """The parts of a diagnosis in their order, without what stands in brackets."""
     text = re.sub(r"\([^()]*\)|\*+", " ", diagnosis)
-    cuts = [(0, "disease"), *((match.end(), match.lastgroup) for match in _CONNECTOR.finditer(text))]
+    cuts = [
+        (0, "disease"),
+        *((match.end(), match.lastgroup) for match in _CONNECTOR.finditer(text)),
+    ]
     ends = [*(match.start() for match in _CONNECTOR.finditer(text)), len(text)]
     parts, role = [], "disease"
     for (start, connector), end in zip(cuts, ends, strict=True):
@@ -238,15 +260,22 @@ def is_disease(name: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def declared_abbreviations(text: str, names: tuple[str, ...]) -> tuple[str, ...]:
+def declared_abbreviations(
+    text: str, names: tuple[DiagnosisName, ...]
+) -> tuple[DiagnosisName, ...]:
     """The abbreviations that a report gives to one of the names: 'nasopharyngeal carcinoma (NPC)'."""
-    either = "|".join(
-        r"[\s-]+".join(map(re.escape, name.split())) for name in names if not is_general(name)
-    )
-    if not either:
+    spelt = {
+        normalise(name.text): name for name in names if not name.exact and not is_general(name.text)
+    }
+    if not spelt:
         return ()
-    shorts = re.findall(rf"(?i:{either})s?\s+\(([A-Z][A-Za-z0-9-]{{1,7}})[),;]", text)
-    return tuple(dict.fromkeys(short for short in shorts if sum(map(str.isupper, short)) >= 2))
+    either = "|".join(r"[\s-]+".join(map(re.escape, name.text.split())) for name in spelt.values())
+    declared = re.findall(rf"((?i:{either})s?)\s+\(([A-Z][A-Za-z0-9-]{{1,7}})[),;]", text)
+    return tuple(
+        replace(spelt.get(normalise(name), names[0]), text=short, exact=True)
+        for name, short in dict.fromkeys(declared)
+        if sum(map(str.isupper, short)) >= 2 and not _abbreviates_a_site(name, short)
+    )
 
 
 def tells(text: str, name: DiagnosisName) -> bool:
@@ -293,14 +322,15 @@ def _pattern_of(name: str) -> re.Pattern[str]:
     has no word boundaries; one that is not Latin has endings of its own."""
     if not re.search(r"[a-z]", name):
         letters = [word for word in name.split() if len(word) > 1]
-        alphabetic = all(unicodedata.bidirectional(c) == "L" and c.lower() != c.upper() for c in name[:1])
+        alphabetic = all(
+            unicodedata.bidirectional(c) == "L" and c.lower() != c.upper() for c in name[:1]
+        )
         if alphabetic:
             stems = (re.escape(word[: max(4, len(word) - 2)]) + r"\w*" for word in letters)
             return re.compile(r"\b" + r"\s".join(stems))
         return re.compile(r"\s?".join(re.escape(c) for c in name if not c.isspace()))
-    ways = [rf"{re.escape(name)}(?:s|es)?\b"]
-    if name.endswith("s") and not name.endswith(("ss", "us", "is")):
-        ways.append(rf"{re.escape(name[:-1])}\b")
+    *words, last = name.split()
+    ways = [rf"{re.escape(name)}(?:s|es)?\b", rf"{re.escape(' '.join([*words, singular(last)]))}\b"]
     if len(name) >= 7:
         ways.append(rf"anti ?{re.escape(name[: len(name) - 3])}")
     stem = re.sub(r"(?:i?osis|itis|oma|emia|i?asis)$", "", name)

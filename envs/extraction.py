@@ -19,7 +19,7 @@ from medaction.envs.categories import MINOR_CATEGORIES, category_of, minor_categ
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from medaction.envs.diagnosis_names import mentions, names_of
 from medaction.envs.documented import is_documented
-from medaction.envs.grounding import Report, sentences
+from medaction.envs.grounding import Report
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import (
     can_be_same,
@@ -31,6 +31,7 @@ from medaction.envs.naming import (
 )
 from medaction.envs.records import BadCase, CaseReport, Category, DocumentedTest, StructuredCase
 from medaction.envs.redaction import redact
+from medaction.words.sentences import sentences
 
 Complete = Callable[[list[dict[str, str]], dict[str, Any]], str]
 """Chat messages and a JSON schema for the reply -> the reply's text. Given by the caller: nothing
@@ -349,7 +350,7 @@ def without_tests(observation: str, source: Report) -> tuple[str, list[str]]:
         shown = _tells_of_test(sentence) or (shown and not _OF_THE_PATIENT.search(sentence))
         if shown:
             following.add(normalise(sentence))
-    told = list(sentences(observation))
+    told = sentences(observation)
     tested = [
         sentence
         for sentence in told

@@ -13,14 +13,13 @@ from functools import lru_cache
 from medaction.envs.diagnosis_names import (
     DiagnosisName,
     declared_abbreviations,
-    is_disease,
     mentions,
     names_in,
     parts_of,
     tells,
 )
-from medaction.envs.naming import normalise
 from medaction.envs.records import CaseReport, StructuredCase
+from medaction.words.names import normalise
 
 COMPLAINT = re.compile(r"(?:chief|presenting|main) complaint|reason for|objective", re.IGNORECASE)
 SENTENCE_END = re.compile(r"(?:(?<=[.;!?])\s+|(?<=[。；！？])\s*)(?![^()]*\))")
@@ -34,24 +33,17 @@ _DENIAL = re.compile(
 )
 _EXPOSURE = re.compile(
     r"\bendemic\b|\bexpos(?:ed|ures?)\b|\bcontact (?:with|of|to)\b|\bclose contact|\btravel"
-    r"|\bimmuni[sz]|\bvaccin|\bprophyla|\boutbreak",
+    r"|\bimmuni[sz]|\bvaccin|\bprophyla|\boutbreak|\bindex case",
     re.IGNORECASE,
 )
 _HISTORY = re.compile(
     r"\b(?:known|history of|previous(?:ly)?|prior|earlier|(?:years?|months?|weeks?) (?:ago|before|prior)"
-    r"|since|status post|s/p|diagnosed in|for (?:\w+ )?years|in (?:19|20)\d\d)\b|^\W*past\b",
+    r"|since|status post|s/p|diagnosed in|for (?:\w+ )?years|in (?:19|20)\d\d)\b",
     re.IGNORECASE,
 )
 RELATIVE = re.compile(
     r"\b(?:mothers?|fathers?|brothers?|sisters?|siblings?|sons?|daughters?|uncles?|aunts?|cousins?"
     r"|parents?|nieces?|nephews?|twins?|grand\w+|famil\w+|[mp]aternal|relatives?)\b",
-    re.IGNORECASE,
-)
-# That a substance got into or onto the patient, or is used.
-_INTAKE = re.compile(
-    r"\b(?:given|gave|took|tak(?:e[ns]?|ing)|us(?:e[ds]?|ing|age)|ate|eat\w*|dr[aiu]nk\w*|ingest\w*"
-    r"|inject\w*|inhal\w*|swallow\w*|smok\w*|prescri\w+|receiv\w+|start(?:ed|ing)?|treat\w*|therapy"
-    r"|medicat\w*|bitten|stung|abus\w+|overdos\w*|appl(?:ied|ies|ying)|works? with)\b",
     re.IGNORECASE,
 )
 # The last word of a cause that is something done or suffered, no disease.
@@ -64,6 +56,11 @@ _SHOWN = re.compile(
     r"\b(?:show(?:ed|s|n)|reveal|demonstrat|confirm|detected|diagnosed as|suggest|consistent with)",
     re.IGNORECASE,
 )
+# That a disease was found or feared, not brought along.
+_CONCLUDED = re.compile(
+    r"\b(?:show|reveal|demonstrat|confirm|detect|diagnos|suggest|consistent with|suspect|thought|found)",
+    re.IGNORECASE,
+)
 _SYMPTOM = re.compile(
     r"\b(?:\w*(?:paresis|plegia|algia|dynia|pnea|rrhea|rrhagia|ptysis|uria)|pain|ache|headache|arrest"
     r"|shock|syncope|seizures?|bleeding|hemorrhage|failure|ascites|edema|fever|vomiting|cough)\b",
@@ -74,6 +71,28 @@ _COURSE = re.compile(
     r"\b(?:relapse|recurren\w+|flare|progressi\w+|exacerbation|reactivation|crisis)\b"
     r"|^(?:stage|grade|type|class)\b",
     re.IGNORECASE,
+)
+# What became of the patient. A death in the family, a remission in the past or a visit 'for
+# follow-up' is history.
+_OUTCOME = re.compile(
+    r"""\b(?:(?:patient|he|she|infant|neonate|child|baby|boy|girl|man|woman)\s(?:\w+\s)?
+        (?:died|expired|recovered|succumbed|passed\saway)
+    |pronounced\sdead
+    |(?:was|were)\s(?:\w+\s)?discharged(?!\sfrom\san)|autopsy|post-?mortem
+    |at\s(?:the\s|an?\s)?(?:[\w-]+[\s-])?(?:day|week|month|year)s?['’]?[\s-](?:of\s)?follow-?\s?up
+    |follow-?\s?up\s(?:\w+\s)?(?:showed|revealed|demonstrated|confirmed)
+    |(?:no|without)\s(?:evidence\sof\s|signs?\sof\s)?(?:recurrence|relapse)\s(?:at|after|during|was)
+    |(?:uneventful|full|complete)\s(?:post-?operative\s)?recovery
+    |post-?operative\s(?:course|period|recovery))\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_TREATMENT = re.compile(
+    r"""\b(?:(?:was|were)\s(?:then\s|immediately\s|subsequently\s|empirically\s)?
+        (?:started|commenced|initiated|placed|put)\s(?:on|with)
+    |(?:treatment|therapy)\s(?:with\s[\w\s-]{3,40}\s)?(?:was|were)\s(?:\w+\s)?(?:started|initiated|begun)
+    |responded\s(?:well\s|poorly\s)?to|improved\s(?:after|with|on|following)
+    |underwent\s(?:\w+\s){0,2}(?:surgery|laparotomy|resection|\w{4,}ectomy|\w*therapy))\b""",
+    re.IGNORECASE | re.VERBOSE,
 )
 
 
@@ -90,11 +109,7 @@ class Mention:
 def names_of_case(report: CaseReport, case: StructuredCase) -> tuple[DiagnosisName, ...]:
     """The diagnosis' names, with the abbreviations that the report declares for them."""
     names = names_in(case.diagnosis, case.synonyms)
-    spelt = tuple(name.text for name in names if not name.exact)
-    return *names, *(
-        DiagnosisName(short, "answer", case.diagnosis, exact=True)
-        for short in declared_abbreviations(report.text, spelt)
-    )
+    return names + declared_abbreviations(report.text, names)
 
 
 def mentions_in(text: str, names: tuple[DiagnosisName, ...], case: StructuredCase) -> list[Mention]:
@@ -126,6 +141,26 @@ def complaint_of(observation: str) -> str:
     return "\n".join([*sentences[:1], *filter(_is_complaint, sentences[1:])])
 
 
+def outcomes_in(text: str) -> list[str]:
+    """The passages that tell what became of the patient."""
+    return _passages(_OUTCOME, text)
+
+
+def treatments_in(text: str) -> list[str]:
+    """The passages that tell of treatment that was begun or answered to."""
+    return _passages(_TREATMENT, text)
+
+
+def _passages(pattern: re.Pattern[str], text: str) -> list[str]:
+    """The matches outside of past and family histories."""
+    return [
+        " ".join(match[0].split())
+        for line in text.splitlines()
+        if not re.match(r"\W*(?:\w+\s){1,2}history\b", line, re.IGNORECASE)
+        for match in pattern.finditer(line)
+    ]
+
+
 def _is_complaint(sentence: str) -> bool:
     return COMPLAINT.search(sentence[:40]) is not None
 
@@ -144,21 +179,38 @@ def _excuse(
                 return "place or contact"
     if name.kind in ("lesser", "effect") and _in_complaint(name, case):
         return "the complaint"
-    if name.kind == "cause" and _effect_is_left(name, names, case):
-        if not is_disease(name.part) and (
-            _EXPOSURE_NOUN.fullmatch(name.part) or _INTAKE.search(sentence)
-        ):
-            return "what the patient was exposed to"
-        if _is_history(sentence):
+    if name.kind == "cause":
+        if _EXPOSURE_NOUN.fullmatch(name.part) or _is_known(name, sentence, case):
             return "a known cause"
-    if name.kind != "cause" and _is_history(sentence) and not RELATIVE.search(sentence):
-        if name.kind == "lesser" or _another_is_left(name, names, case):
-            return "known from before"
-    return ""
+        if _effect_is_left(names, case) and not _CONCLUDED.search(sentence):
+            return "a cause"
+        return ""
+    is_known = _is_known(name, sentence, case) and not RELATIVE.search(sentence)
+    is_lesser = name.kind == "lesser" or _another_is_left(name, names, case)
+    return "known from before" if is_known and is_lesser else ""
+
+
+def _is_known(name: DiagnosisName, sentence: str, case: StructuredCase) -> bool:
+    """Whether the sentence tells it as past, or another one does and this one concludes nothing:
+    what is known cannot be hidden."""
+    if _is_history(sentence):
+        return True
+    return not _CONCLUDED.search(sentence) and any(
+        _is_history(other)
+        and not RELATIVE.search(other)
+        and not _DENIAL.search(other)
+        and tells(other, name)
+        for other in sentences_of(case.initial_observation)
+    )
 
 
 def _is_history(sentence: str) -> bool:
-    return bool(_HISTORY.search(sentence)) and not _SHOWN.search(sentence)
+    """Whether a sentence tells the past; its label does only where it says so ('Past Medical
+    History', not 'History of Present Illness')."""
+    label = LABEL.match(sentence)[0]  # type: ignore[index]
+    text = sentence[len(label) :]
+    is_past = re.match(r"\W*past\b", label, re.IGNORECASE) or _HISTORY.search(text)
+    return bool(is_past) and not _SHOWN.search(text)
 
 
 def _in_complaint(name: DiagnosisName, case: StructuredCase) -> bool:
@@ -166,7 +218,7 @@ def _in_complaint(name: DiagnosisName, case: StructuredCase) -> bool:
     sentences = _complaint(case.initial_observation)
     return any(
         tells(sentence, name)
-        and (_is_complaint(sentence) or (name.kind == "effect" and not is_disease(name.text)))
+        and (_is_complaint(sentence) or (name.kind == "effect" and _SYMPTOM.search(name.text)))
         for sentence in sentences
     )
 
@@ -176,14 +228,10 @@ def _complaint(observation: str) -> tuple[str, ...]:
     return tuple(complaint_of(observation).splitlines())
 
 
-def _effect_is_left(
-    cause: DiagnosisName, names: tuple[DiagnosisName, ...], case: StructuredCase
-) -> bool:
+def _effect_is_left(names: tuple[DiagnosisName, ...], case: StructuredCase) -> bool:
     """Whether what the cause brought about is still to be found: neither a symptom nor the
     complaint."""
     effects = [name for name in names if name.kind == "effect"]
-    if _EXPOSURE_NOUN.fullmatch(cause.part):
-        return True
     return bool(effects) and not any(
         _SYMPTOM.search(name.part) or _in_complaint(name, case) for name in effects
     )

@@ -3,7 +3,8 @@
 import re
 from functools import cache
 
-from medaction.envs.naming import REGIONS, SYNONYMS, normalise
+from medaction.envs.naming import REGIONS, SYNONYMS
+from medaction.words.names import normalise
 
 # Names that stand for a test in a list of orders, and mostly for something else in prose.
 _AMBIGUOUS = re.compile(

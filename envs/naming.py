@@ -9,11 +9,13 @@ tomography' say the same.
 
 import re
 import tomllib
-import unicodedata
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
+
+from medaction.words.names import normalise
+from medaction.words.plurals import singular
 
 _DATA = Path(__file__).parent / "data"
 
@@ -192,16 +194,6 @@ _SEROLOGY = {"serology", "antibody", "antigen"}
 
 _SIDES = {"left", "right"}
 _MATERNAL = {"maternal", "mother"}
-GREEK = {
-    "α": "alpha",
-    "β": "beta",
-    "γ": "gamma",
-    "δ": "delta",
-    "κ": "kappa",
-    "λ": "lambda",
-    "µ": "u",
-    "μ": "u",
-}
 _NO_CONTRAST = re.compile(
     r"\b(?:non ?contrast|noncontrast|without (?:\w+ )?contrast|no contrast|ncct|unenhanced|non enhanced)\b"
 )
@@ -222,35 +214,6 @@ class Profile:
     again: bool = False
     """Whether it is a test done again: 'repeat CT', 'follow-up MRI'."""
     contrast: bool | None = None
-
-
-@lru_cache(maxsize=20_000)
-def normalise(name: str) -> str:
-    """`name` in lower case with single spaces, without accents and punctuation, in American
-    spelling.
-
-    >>> normalise("Chest_X-Ray"), normalise("Haemoglobin"), normalise("β-hCG")
-    ('chest x ray', 'hemoglobin', 'beta hcg')
-    """
-    plain = name.casefold()
-    if not plain.isascii():  # nearly all are, and letter by letter is slow
-        plain = "".join(GREEK.get(c, c) for c in unicodedata.normalize("NFKC", name).casefold())
-        plain = "".join(
-            c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c)
-        )
-    plain = re.sub(r"['’`]s\b", "", plain)
-    words = re.sub(r"[^a-z0-9+]+", " ", plain).split()
-    return " ".join(_american(word) if len(word) > 5 else word for word in words)
-
-
-_BRITISH = re.compile(
-    r"(?<!^)ae|^ae(?=[a-z]{3})|^oe(?=[a-z]{3})|(?<=^[fc])oe(?=[a-z]{3})|(?<=rrh)oe|(?<=am)oe(?=b)|oe(?=soph|dema|str)"
-)
-"""Where 'ae' and 'oe' are one vowel: not in 'electroencephalogram' or 'dehydroepiandrosterone'."""
-
-
-def _american(word: str) -> str:
-    return re.sub(r"(?<=[bctv])re$", "er", _BRITISH.sub("e", word))
 
 
 @cache
@@ -377,15 +340,7 @@ def regions_told(tokens: list[str]) -> frozenset[str]:
 
 
 def _singular(word: str) -> str:
-    known = word in REGIONS or word in _IGNORED or word in _KINDS
-    return (
-        word[:-1]
-        if len(word) > 4
-        and word.endswith("s")
-        and not word.endswith(("ss", "is", "us"))
-        and not known
-        else word
-    )
+    return word if word in REGIONS or word in _IGNORED or word in _KINDS else singular(word)
 
 
 _CODE = re.compile(r"\w*\d\w*|[ivx]+|ig[gmae]|[a-z]")

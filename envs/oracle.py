@@ -46,7 +46,6 @@ from medaction.envs.naming import (
     can_be_same,
     can_be_same_place,
     canonical_names,
-    normalise,
     profile,
     regions_told,
     same_modality,
@@ -58,6 +57,7 @@ from medaction.envs.naming import (
 from medaction.envs.orders import cut, is_general, read_order
 from medaction.envs.records import Answer, DocumentedResult, DocumentedTest
 from medaction.envs.reported import clauses, is_done, mentions, names_a_disease, reports
+from medaction.words.names import normalise
 
 Encode = Callable[[list[str]], np.ndarray]
 """Texts -> one unit vector a text, shape (texts, dimensions)."""

@@ -12,9 +12,9 @@ from medaction.envs.naming import (
     Profile,
     canonical_names,
     known_names_in,
-    normalise,
     profile,
 )
+from medaction.words.names import normalise
 
 MAX_ORDER = 400
 """Characters of an order that are read; a longer one is no test's name."""

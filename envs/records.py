@@ -14,6 +14,9 @@ Category = Literal["laboratory", "imaging", "procedure", "physiologic", "patholo
 UNAVAILABLE = "UNAVAILABLE"
 """What the oracle answers when the report documents no result for the ordered test."""
 
+ARTICLES = ("jats", "text")
+"""Sources whose text is an article, also where its structured case lies beside it."""
+
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -100,6 +103,17 @@ class CaseReport:
     """The published report alone, where `text` holds a summary of it too (MedR-Bench); empty:
     `text` is the report."""
 
+    @property
+    def text_is_the_case(self) -> bool:
+        """Whether the text was made of the structured case itself, so that its results stand there
+        whatever they are: no article was read beside it."""
+        case = self.structured
+        return (
+            case is not None
+            and self.source not in ARTICLES
+            and all(test.result in self.text for test in case.tests)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ClinicalEnvironment:
@@ -140,6 +154,8 @@ class CheckResult:
     detail: str = ""
     required: bool = True
     """Whether a case that fails is refused; else the failure is a warning."""
+    applicable: bool = True
+    """False: the check had nothing to look at; it has not passed, and warns of nothing."""
 
 
 @dataclass(frozen=True, slots=True)

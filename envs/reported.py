@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
 
-from medaction.envs.naming import GREEK, specimen_of
+from medaction.envs.naming import specimen_of
+from medaction.words.names import GREEK
 
 _STATUS = re.compile(
     r"\b(?:elevat\w+|rais\w+|high|higher|low|lower|normal\w*|negativ\w*|positiv\w*|decreas\w+|increas\w+|reduc\w+|abnormal\w*|undetectable"

@@ -8,8 +8,9 @@ from functools import lru_cache
 from medaction.envs.categories import category_of, minor_category_of
 from medaction.envs.grounding import agreement, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import Profile, normalise, profile
+from medaction.envs.naming import Profile, profile
 from medaction.envs.records import DocumentedTest
+from medaction.words.names import normalise
 
 RESULT_LENGTH = 25
 """A shorter result ('Normal', '120/80 mmHg') can stand in the initial observation without having
@@ -31,22 +32,88 @@ _STATUS = (
 # A concentration: per volume, so neither a dose (5 mg) nor a flow (2 L/min).
 _CONCENTRATION = re.compile(
     r"\d\s*(?:[munpkµμ]?(?:g|mol|kat|IU|U|Eq)|cells|(?:[×x]\s*)?10[\^]?\d+)?\s*/\s*"
-    r"(?:[dmµμ]?L|mm3|mm³)\b(?!/)|\d\s*mm/h",
+    r"(?:[dmµμ]?L|mm3|mm³)\b(?!/)|\d\s*mm/h"
 )
-_MUTATED = re.compile(
-    r"\b(?:mutations?|variants?|deletions?|heterozyg\w+|homozyg\w+|carr(?:y|ies|ied|ier))\b"
-    r"(?=.*\b[A-Z][A-Z0-9]{2,7}\b)|\b[A-Z][A-Z0-9]{2,7}\b (?:gene )?(?:mutation|variant)",
+# A gene's name in capitals, that something was found in it, and the finding.
+_GENE = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
+_FOUND_IN_GENE = re.compile(
+    r"\b(?:found|detected|identified|revealed|showed|confirmed|tested|positive|carr(?:y|ies|ied|ier))\b",
+    re.IGNORECASE,
 )
-_ANALYTE = re.compile(r"([A-Za-z][\w-]*(?: [A-Za-z][\w-]*){0,2}?),? (?:was |were |of |at |is )?(?=\d)")
+_MUTATION = re.compile(r"\b(?:mutations?|variants?|deletions?|\w+zygous)\b", re.IGNORECASE)
+_ANALYTE = re.compile(
+    r"([A-Za-z][\w-]*(?: [A-Za-z][\w-]*){0,2}?),? (?:was |were |of |at |is )?(?=\d)"
+)
 # What is looked at or listened to at the first encounter, though it can be ordered too.
-_BEDSIDE = frozenset({"ophthalmic tests", "hearing and balance", "ENT endoscopy", "vital signs"})
+_BEDSIDE = frozenset({"ophthalmic tests", "hearing and balance", "ENT endoscopy"})
+EXAMINED = re.compile(
+    r"vital signs|vitals|physical exam(?:ination)?|general (?:exam(?:ination)?|appearance)"
+    r"|blood pressure|pulse|(?:body )?temperature|oxygen saturation",
+    re.IGNORECASE,
+)
+"""Names of what is read off the patient at the first encounter: no test that has to be ordered."""
 _COMMON = frozenset(
-    """normal abnormal patient showed shows revealed demonstrated confirmed identified detected
-    suggested indicated finding findings result results evidence consistent suggestive with without
-    which after before there other right left bilateral upper lower within initial initially further
-    examination evaluation imaging significant positive negative elevated increased mild moderate
-    severe history level levels approximately during following multiple performed noted small large
-    including about""".split()
+    [
+        "normal",
+        "abnormal",
+        "patient",
+        "showed",
+        "shows",
+        "revealed",
+        "demonstrated",
+        "confirmed",
+        "identified",
+        "detected",
+        "suggested",
+        "indicated",
+        "finding",
+        "findings",
+        "result",
+        "results",
+        "evidence",
+        "consistent",
+        "suggestive",
+        "with",
+        "without",
+        "which",
+        "after",
+        "before",
+        "there",
+        "other",
+        "right",
+        "left",
+        "bilateral",
+        "upper",
+        "lower",
+        "within",
+        "initial",
+        "initially",
+        "further",
+        "examination",
+        "evaluation",
+        "imaging",
+        "significant",
+        "positive",
+        "negative",
+        "elevated",
+        "increased",
+        "mild",
+        "moderate",
+        "severe",
+        "history",
+        "level",
+        "levels",
+        "approximately",
+        "during",
+        "following",
+        "multiple",
+        "performed",
+        "noted",
+        "small",
+        "large",
+        "including",
+        "about",
+    ]
 )
 
 
@@ -73,25 +140,32 @@ def result_told(clause: str) -> Statement | None:
     names = tuple(name for name in named_tests(clause) if is_ordered(name))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
         return Statement(clause, names)
-    if _MUTATED.search(clause):
+    if all(pattern.search(clause) for pattern in (_GENE, _FOUND_IN_GENE, _MUTATION)):
         return Statement(clause, names or ("Genetic testing",))
     if value := _CONCENTRATION.search(clause):
         analyte = _ANALYTE.findall(clause[: value.end()])
-        return Statement(clause, names or tuple(analyte[-1:]) or ("Laboratory tests",))
+        analyte = re.sub(r"^(?:an?|the|his|her) ", "", analyte[-1] if analyte else "", flags=re.I)
+        return Statement(clause, names or (analyte or "Laboratory tests",))
     return None
 
 
 def is_ordered(name: str) -> bool:
     """Whether a test is one of the laboratory, of imaging, or else beyond the bedside."""
-    return minor_category_of(name, category_of(name)) not in _BEDSIDE
+    return minor_category_of(name, category_of(name)) not in _BEDSIDE and not EXAMINED.match(name)
 
 
 def _has_value(name: str, clause: str) -> bool:
     """'elevated ALT', 'ALT was high', 'AFP at 812', 'CT scans were normal'."""
+    if re.search(r"\b(?:history of|known)\b", clause, re.I) and not re.search(r"\d", clause):
+        return False  # 'a history of high cholesterol' is a disease
     named = re.escape(name)
     return bool(
         re.search(rf"\b{_STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{named}", clause, re.I)
-        or re.search(rf"{named}\b[^.;,]{{0,30}}?\b(?:{_STATUS}\b|(?<![\d.-])\d)(?! (?:years|months|weeks|days))", clause, re.I)
+        or re.search(
+            rf"{named}\b[^.;,]{{0,30}}?\b(?:{_STATUS}\b|(?<![\d.-])\d)(?! (?:years|months|weeks|days))",
+            clause,
+            re.I,
+        )
     )
 
 

@@ -23,7 +23,7 @@ from medaction.envs.extraction import (
     tells_result,
     without_tests,
 )
-from medaction.envs.grounding import Report, sentences
+from medaction.envs.grounding import Report
 from medaction.envs.records import BadCase, CaseReport
 from tests.records import environment_of, refusal_of
 
@@ -345,12 +345,6 @@ def test_what_was_copied_is_found_through_typography_and_never_among_other_patie
     assert source.find("A bone marrow culture grows") is None
     assert source.find("") is None
     assert source.find("x" * 100_000) is None
-
-
-def test_sentences_are_split_at_their_ends_only() -> None:
-    assert list(sentences("- Pain for 3.5 days; no fever. Dr. Who came.\n\n- BP 120/80")) == [
-        "Pain for 3.5 days; no fever.", "Dr.", "Who came.", "BP 120/80",
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
