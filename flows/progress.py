@@ -31,9 +31,14 @@ class Progress:
         self.stage, self.total = stage, total
         self.done = self.failed = 0
         self._bar = Bar(
-            TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]}"),
-            TimeElapsedColumn(), TimeRemainingColumn(), console=console,
-        )  # fmt: skip
+            TextColumn("{task.description:>14}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[failed]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
         self._line = self._bar.add_task(stage, total=total, failed="")
         self._told = time.monotonic()
 

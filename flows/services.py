@@ -115,7 +115,9 @@ def spawn_server(
     return server, url
 
 
-def _wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path, what: str) -> None:
+def _wait_ready(
+    server: subprocess.Popen[bytes], url: str, log_file: Path, server_name: str
+) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
@@ -125,7 +127,9 @@ def _wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path, what:
                 return
         except httpx.TransportError:
             time.sleep(0.3)
-    raise RuntimeError(f"{what} did not start; its last words:\n{log_file.read_text()[-1500:]}")
+    raise RuntimeError(
+        f"{server_name} did not start; its last words:\n{log_file.read_text()[-1500:]}"
+    )
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
@@ -247,7 +251,7 @@ def _start_ray(workers: int | None, attempts: int = 3) -> None:
 
 
 def mark_crashed(flow_run_ids: Sequence[str]) -> None:
-    """Tell Prefect of flow runs whose process was killed: it would show them as running for ever."""
+    """Flow runs whose process was killed: Prefect would show them as running for ever."""
     with get_client(sync_client=True) as client:
         for flow_run_id in flow_run_ids:
             try:

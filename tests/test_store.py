@@ -12,8 +12,8 @@ import duckdb
 import pytest
 
 from medaction.envs.records import BadCase, Built, CheckResult
-from medaction.trajectories.records import Failure, now
-from medaction.trajectories.store import OpenFailure, Store, StoreError
+from medaction.trajectories.records import Failure, OpenFailure, now
+from medaction.trajectories.store import Store, StoreError
 from tests.records import add_environment, environment, report, small_tree
 
 
@@ -135,8 +135,18 @@ def test_hostile_text_is_stored_as_text(store: Store) -> None:
         "日本 \t \n \x07",
         '"], "x": ["',
     ]
-    rows = [{"graph": "g", "kind": str(i), "text": text, "node": None, "name": text, "method": "exact", "score": 0.5}
-            for i, text in enumerate(texts)]  # fmt: skip
+    rows = [
+        {
+            "graph": "g",
+            "kind": str(i),
+            "text": text,
+            "node": None,
+            "name": text,
+            "method": "exact",
+            "score": 0.5,
+        }
+        for i, text in enumerate(texts)
+    ]
     store.replace(links=rows)
     assert [row[0] for row in store.rows('select "text" from links order by kind')] == texts
     assert [row[0] for row in store.rows("select name from links order by kind")] == texts
@@ -161,7 +171,8 @@ def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
 
 def test_a_run_that_was_killed_is_marked_interrupted(store: Store) -> None:
     store.db.execute(
-        "insert into runs values ('old', 'distill', 'flow-run-7', 1, now(), null, 'running', '{}', '{}')"
+        "insert into runs values ('old', 'distill', 'flow-run-7', 1, now(), null, 'running', '{}',"
+        " '{}')"
     )
     with store.run("distill", '{"seed": 1}', None, {}) as run:
         assert run.interrupted == ("flow-run-7",)
@@ -200,7 +211,8 @@ def test_sigkill_between_cases_loses_nothing_that_was_stored(tmp_path: Path) -> 
         said += [int(line) for line in writer.stdout.read().split()]
     with Store(path) as store:
         per_case = store.rows(
-            "select case_id, count(*) from trajectories join turns using (trajectory_id) group by all"
+            "select case_id, count(*) from trajectories join turns using (trajectory_id) group by"
+            " all"
         )
         assert {count for _, count in per_case} == {4}
         assert {f"case-{i}" for i in said} <= {case_id for case_id, _ in per_case}

@@ -37,19 +37,19 @@ class Run:
     def refresh(self) -> None:
         """Have the newest snapshot; nothing is done while it is the one at hand."""
         stat = (self.out / SNAPSHOT).stat() if (self.out / SNAPSHOT).exists() else None
-        seen = (stat.st_ino, stat.st_mtime_ns) if stat else None
-        if seen is None or seen != self._seen:
+        stamp = (stat.st_ino, stat.st_mtime_ns) if stat else None
+        if stamp is None or stamp != self._seen:
             if self._seen:
                 # DuckDB would hand out the old file again, as one that is open already
                 self.db.close()
-            self.db, self._seen = open_snapshot(self.out), seen
+            self.db, self._seen = open_snapshot(self.out), stamp
             self.db.execute(queries.PREPARE)
             self.charts = self._draw()
 
     def about(self) -> dict[str, Any]:
         """What every page's head says."""
-        written = datetime.fromtimestamp((self._seen or (0, 0))[1] / 1e9, UTC)
-        return {"out": str(self.out), "as_of": written.strftime("%Y-%m-%d %H:%M:%S UTC")}
+        time = datetime.fromtimestamp((self._seen or (0, 0))[1] / 1e9, UTC)
+        return {"out": str(self.out), "as_of": time.strftime("%Y-%m-%d %H:%M:%S UTC")}
 
     def _draw(self) -> tuple[Markup, Markup]:
         """DTC by turn and the distribution of RAC, once a snapshot: drawing them takes longer than
@@ -58,8 +58,10 @@ class Run:
             self.db,
             "select settings from runs where flow = 'distill' order by started desc limit 1",
         )
-        chosen = json.loads(settings[0]["settings"]) if settings else {}
-        threshold = chosen.get("rac_threshold") if chosen.get("strategy") == "dtc_rac" else None
+        run_settings = json.loads(settings[0]["settings"]) if settings else {}
+        threshold = (
+            run_settings.get("rac_threshold") if run_settings.get("strategy") == "dtc_rac" else None
+        )
         lines = charts.dtc_by_turn(queries.dtc_by_turn(self.db))
         bars = charts.rac_distribution(queries.rac_values(self.db), threshold)
         return Markup(lines), Markup(bars)  # drawn by us, letters as paths
@@ -72,27 +74,27 @@ def overview(run: Run) -> str:
     )
 
 
-def cases(run: Run, wanted: Wanted, number: int) -> str:
-    page = queries.cases(run.db, wanted, number)
+def cases(run: Run, filters: Wanted, number: int) -> str:
+    page = queries.cases(run.db, filters, number)
     return _render(
         run,
         "cases.html.j2",
         "/cases",
         page=page,
-        wanted=wanted,
+        wanted=filters,
         choices=queries.choices(run.db),
-        url=_pages("/cases", wanted),
+        url=_pages("/cases", filters),
     )
 
 
-def trajectories(run: Run, wanted: Wanted, number: int) -> str:
-    page, url = queries.trajectories(run.db, wanted, number), _pages("/trajectories", wanted)
+def trajectories(run: Run, filters: Wanted, number: int) -> str:
+    page, url = queries.trajectories(run.db, filters, number), _pages("/trajectories", filters)
     return _render(
         run,
         "trajectories.html.j2",
         "/trajectories",
         page=page,
-        wanted=wanted,
+        wanted=filters,
         choices=queries.choices(run.db),
         url=url,
     )
@@ -110,19 +112,19 @@ def failures(run: Run, number: int) -> str:
 
 def case(run: Run, case_id: str) -> str | None:
     """The page of a case, or None when the run has no such case."""
-    found = queries.case(run.db, case_id)
-    return _render(run, "case.html.j2", "/cases", c=found) if found else None
+    details = queries.case(run.db, case_id)
+    return _render(run, "case.html.j2", "/cases", c=details) if details else None
 
 
 def export(run: Run, case_ids: list[str]) -> str:
     """One HTML file with the overview and these cases whole, that needs nothing else. Raises
     KeyError for a case that is not there."""
-    shown = []
+    details = []
     for case_id in case_ids:
-        if (found := queries.case(run.db, case_id)) is None:
+        if (case := queries.case(run.db, case_id)) is None:
             raise KeyError(case_id)
-        shown.append(found)
-    ids = {found["case_id"] for found in shown}
+        details.append(case)
+    ids = {case["case_id"] for case in details}
     pages = queries.cases(run.db, {}, 1).pages
     listed = [
         row
@@ -132,9 +134,16 @@ def export(run: Run, case_ids: list[str]) -> str:
     ]
     lines, bars = run.charts
     return _render(
-        run, "export.html.j2", "", o=queries.overview(run.db), dtc_chart=lines, rac_chart=bars, shown=shown, listed=listed,
+        run,
+        "export.html.j2",
+        "",
+        o=queries.overview(run.db),
+        dtc_chart=lines,
+        rac_chart=bars,
+        shown=details,
+        listed=listed,
         at=lambda case_id: f"#case-{case_id}",
-    )  # fmt: skip
+    )
 
 
 def _render(run: Run, template: str, here: str, **given: Any) -> str:
@@ -142,6 +151,6 @@ def _render(run: Run, template: str, here: str, **given: Any) -> str:
     return _html.get_template(template).render(here=here, at=at, **run.about(), **given)
 
 
-def _pages(path: str, wanted: Wanted) -> Callable[[int], str]:
-    chosen = {name: value for name, value in wanted.items() if value}
-    return lambda number: f"{path}?{urlencode(chosen | {'page': number})}"
+def _pages(path: str, filters: Wanted) -> Callable[[int], str]:
+    query = {name: value for name, value in filters.items() if value}
+    return lambda number: f"{path}?{urlencode(query | {'page': number})}"

@@ -12,17 +12,23 @@ PAGE = 50
 PREPARE = """
 create temp table fates as select * from turn_fates;
 create temp table leaves as
-select trajectory_id, case_id, environment_id, teacher, style, sample, outcome, played.final_diagnosis, parent_id, branch_turn,
-    coalesce(verdicts.status, 'not scored') as status, coalesce(verdicts.reason, '') as reason, verdicts.removed_turns,
-    verdicts.last_turn, turn.turns, coalesce(turn.kept, 0) as kept, turn.cost_usd, turn.tokens, last.dtc, duplicates.first_id
+select trajectory_id, case_id, environment_id, teacher, style, sample, outcome,
+    played.final_diagnosis, parent_id, branch_turn,
+    coalesce(verdicts.status, 'not scored') as status, coalesce(verdicts.reason, '') as reason,
+        verdicts.removed_turns,
+    verdicts.last_turn, turn.turns, coalesce(turn.kept, 0) as kept, turn.cost_usd, turn.tokens,
+        last.dtc, duplicates.first_id
 from current_trajectories as played
 left join verdicts using (trajectory_id)
 left join (
-    select turns.trajectory_id, count(*) as turns, count(*) filter (where fates.kept) as kept, sum(cost_usd) as cost_usd,
+    select turns.trajectory_id, count(*) as turns, count(*) filter (where fates.kept) as kept,
+        sum(cost_usd) as cost_usd,
         sum(prompt_tokens + completion_tokens)::bigint as tokens
-    from turns left join fates on fates.trajectory_id = turns.trajectory_id and fates.number = turns.number group by all
+    from turns left join fates on fates.trajectory_id = turns.trajectory_id
+        and fates.number = turns.number group by all
 ) as turn using (trajectory_id)
-left join (select trajectory_id, arg_max(dtc, number) as dtc from turn_scores group by all) as last using (trajectory_id)
+left join (select trajectory_id, arg_max(dtc, number) as dtc from turn_scores
+    group by all) as last using (trajectory_id)
 left join duplicates using (trajectory_id);
 """
 # `arg_max` leaves nulls out: `dtc` is that of the last turn whose distance is known.
@@ -44,9 +50,9 @@ class Page:
 def rows(
     db: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any] | None = None
 ) -> list[dict[str, Any]]:
-    found = db.execute(sql, parameters or [])
-    names = [column[0] for column in found.description or []]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    cursor = db.execute(sql, parameters or [])
+    names = [column[0] for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def _page(
@@ -61,59 +67,71 @@ def _page(
     )
 
 
-def _where(conditions: dict[str, Any]) -> tuple[str, list[Any]]:
+def _condition(conditions: dict[str, Any]) -> tuple[str, list[Any]]:
     """SQL of the conditions that have a value. The keys are ours; the values, a user's, are
     parameters."""
-    wanted = {sql: value for sql, value in conditions.items() if value not in (None, "")}
-    return " and ".join(wanted) or "true", [
-        value for sql, value in wanted.items() for _ in range(sql.count("?"))
+    active = {sql: value for sql, value in conditions.items() if value not in (None, "")}
+    return " and ".join(active) or "true", [
+        value for sql, value in active.items() for _ in range(sql.count("?"))
     ]
 
 
 def overview(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     """Everything on the first page but the charts."""
-    one = rows(
+    totals = rows(
         db,
         """
-        select (select count(*) from cases) as cases, (select count(*) from cases where environment_id is not null) as environments,
-            (select count(*) from cases where environment_id is null) as refused, count(*) as trajectories,
-            count(*) filter (where kept > 0) as kept_trajectories, coalesce(sum(turns), 0)::bigint as turns,
+        select (select count(*) from cases) as cases, (select count(*) from cases
+            where environment_id is not null) as environments,
+            (select count(*) from cases where environment_id is null) as refused,
+                count(*) as trajectories,
+            count(*) filter (where kept > 0) as kept_trajectories, coalesce(sum(turns),
+                0)::bigint as turns,
             coalesce(sum(kept), 0)::bigint as kept_turns,
-            (select count(*) from failures where resolved is null) as failures, coalesce(sum(tokens), 0)::bigint as tokens,
-            (select coalesce(sum(cost_usd), 0) from turns) + (select coalesce(sum(cost_usd), 0) from failures)
+            (select count(*) from failures where resolved is null) as failures,
+                coalesce(sum(tokens), 0)::bigint as tokens,
+            (select coalesce(sum(cost_usd), 0) from turns) + (select coalesce(sum(cost_usd), 0)
+                from failures)
                 + (select coalesce(sum(cost_usd), 0) from cases) as cost_usd
         from leaves
         """,
     )[0]
     fates = rows(
         db,
-        "select coalesce(fate, 'not scored') as fate, count(*) as turns from fates group by all order by turns desc, fate",
+        "select coalesce(fate, 'not scored') as fate, count(*) as turns from fates group by all"
+        " order by turns desc, fate",
     )
     verdicts = rows(
         db,
-        "select status, reason, count(*) as trajectories from leaves group by all order by trajectories desc, status, reason",
+        "select status, reason, count(*) as trajectories from leaves group by all order by"
+        " trajectories desc, status, reason",
     )
     teachers = rows(
         db,
         """
-        select teacher, style, count(*) as trajectories, count(*) filter (where status = 'kept') as kept,
-            count(*) filter (where status = 'truncated') as truncated, count(*) filter (where status = 'discarded') as discarded,
-            count(*) filter (where status = 'unscorable') as unscorable, sum(turns)::bigint as turns, sum(kept)::bigint as kept_turns,
-            count(*) filter (where outcome = 'diagnosed' and dtc = 0) as truth, count(dtc) as known, avg(turns) as mean_turns,
+        select teacher, style, count(*) as trajectories,
+            count(*) filter (where status = 'kept') as kept,
+            count(*) filter (where status = 'truncated') as truncated,
+                count(*) filter (where status = 'discarded') as discarded,
+            count(*) filter (where status = 'unscorable') as unscorable,
+                sum(turns)::bigint as turns, sum(kept)::bigint as kept_turns,
+            count(*) filter (where outcome = 'diagnosed' and dtc = 0) as truth,
+                count(dtc) as known, avg(turns) as mean_turns,
             count(first_id) as duplicates, sum(tokens)::bigint as tokens, sum(cost_usd) as cost_usd
         from leaves group by all order by all
         """,
     )
     failures = rows(
         db,
-        "select stage, error_class, count(*) as failures, count(distinct case_id) as cases from failures"
-        " where resolved is null group by all order by failures desc, stage, error_class",
+        "select stage, error_class, count(*) as failures, count(distinct case_id) as cases from"
+        " failures where resolved is null group by all order by failures desc, stage, error_class",
     )
     runs = rows(
         db,
-        "select flow, state, started, ended, settings, versions from runs order by started desc limit 8",
+        "select flow, state, started, ended, settings, versions from runs order by started desc"
+        " limit 8",
     )
-    return one | {
+    return totals | {
         "fates": fates,
         "verdicts": verdicts,
         "teachers": teachers,
@@ -137,7 +155,8 @@ def rac_values(db: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """How often each RAC, rounded to half a hop, was measured, by teacher."""
     return rows(
         db,
-        "select teacher, round(rac * 2) / 2 as rac, count(*) as turns from turn_scores join leaves using (trajectory_id)"
+        "select teacher, round(rac * 2) / 2 as rac, count(*) as turns from turn_scores join leaves"
+        " using (trajectory_id)"
         " where rac is not null group by all order by all",
     )
 
@@ -145,58 +164,66 @@ def rac_values(db: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 def choices(db: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
     """What the filters offer."""
     columns = ("teacher", "style", "status", "outcome")
-    found = {
+    values = {
         name: [row[name] for row in rows(db, f"select distinct {name} from leaves order by 1")]
         for name in columns
     }
-    return found | {
+    return values | {
         "source": [
             row["source"] for row in rows(db, "select distinct source from cases order by 1")
         ]
     }
 
 
-def cases(db: duckdb.DuckDBPyConnection, wanted: dict[str, str], number: int) -> Page:
+def cases(db: duckdb.DuckDBPyConnection, filters: dict[str, str], number: int) -> Page:
     """The cases with how their trees came out; `wanted`: q (text in id, title or diagnosis),
     source, state."""
-    text = f"%{wanted['q']}%" if wanted.get("q") else None
-    where, parameters = _where(
+    text = f"%{filters['q']}%" if filters.get("q") else None
+    condition, parameters = _condition(
         {
-            "(cases.case_id ilike ? or cases.title ilike ? or environments.diagnosis ilike ?)": text,
-            "cases.source = ?": wanted.get("source"),
+            "(cases.case_id ilike ? or cases.title ilike ? or environments.diagnosis ilike"
+            " ?)": text,
+            "cases.source = ?": filters.get("source"),
             "(case when cases.environment_id is null then 'refused' when open > 0 then 'failures'"
-            " when truth > 0 then 'truth reached' else 'truth not reached' end) = ?": wanted.get(
+            " when truth > 0 then 'truth reached' else 'truth not reached' end) = ?": filters.get(
                 "state"
             ),
         }
     )
     sql = f"""
-        select cases.case_id, cases.title, cases.source, cases.reason, environments.diagnosis, len(environments.menu) as tests,
-            coalesce(trajectories, 0) as trajectories, coalesce(truth, 0) as truth, coalesce(kept_turns, 0) as kept_turns,
+        select cases.case_id, cases.title, cases.source, cases.reason, environments.diagnosis,
+            len(environments.menu) as tests,
+            coalesce(trajectories, 0) as trajectories, coalesce(truth, 0) as truth,
+                coalesce(kept_turns, 0) as kept_turns,
             coalesce(turns, 0) as turns, nearest, coalesce(open, 0) as open
         from cases left join environments using (environment_id)
         left join (
-            select case_id, count(*) as trajectories, count(*) filter (where outcome = 'diagnosed' and dtc = 0) as truth,
-                sum(kept)::bigint as kept_turns, sum(turns)::bigint as turns, min(dtc) as nearest from leaves group by all
+            select case_id, count(*) as trajectories, count(*) filter (where outcome = 'diagnosed'
+                and dtc = 0) as truth,
+                sum(kept)::bigint as kept_turns, sum(turns)::bigint as turns, min(dtc) as nearest
+                    from leaves group by all
         ) as played on played.case_id = cases.case_id
-        left join (select case_id, count(*) as open from failures where resolved is null group by all) as failed
+        left join (select case_id, count(*) as open from failures where resolved is null
+            group by all) as failed
             on failed.case_id = cases.case_id
-        where {where}
+        where {condition}
     """
     return _page(db, sql, parameters, "case_id", number)
 
 
-def trajectories(db: duckdb.DuckDBPyConnection, wanted: dict[str, str], number: int) -> Page:
+def trajectories(db: duckdb.DuckDBPyConnection, filters: dict[str, str], number: int) -> Page:
     """Trajectories by teacher, style, status, outcome, and text in the case's id or the final
     diagnosis."""
-    text = f"%{wanted['q']}%" if wanted.get("q") else None
+    text = f"%{filters['q']}%" if filters.get("q") else None
     conditions = {
-        f"{name} = ?": wanted.get(name) for name in ("teacher", "style", "status", "outcome")
+        f"{name} = ?": filters.get(name) for name in ("teacher", "style", "status", "outcome")
     }
-    where, parameters = _where({"(case_id ilike ? or final_diagnosis ilike ?)": text} | conditions)
+    condition, parameters = _condition(
+        {"(case_id ilike ? or final_diagnosis ilike ?)": text} | conditions
+    )
     return _page(
         db,
-        f"select * from leaves where {where}",
+        f"select * from leaves where {condition}",
         parameters,
         "case_id, teacher, style, sample, trajectory_id",
         number,
@@ -217,45 +244,50 @@ def failures(db: duckdb.DuckDBPyConnection, number: int) -> Page:
 def case(db: duckdb.DuckDBPyConnection, case_id: str) -> dict[str, Any] | None:
     """A case whole: report, environment, checks, failures, and its tree with every turn of every
     trajectory; None: unknown."""
-    found = rows(
+    details = rows(
         db,
-        'select cases.case_id, cases.title, cases.source, cases.licence, cases.path, cases."text", cases.reason, cases.message,'
-        " initial_observation, menu, diagnosis, synonyms, warnings, body_system, disease_type, evaluation_only"
+        'select cases.case_id, cases.title, cases.source, cases.licence, cases.path, cases."text",'
+        " cases.reason, cases.message,"
+        " initial_observation, menu, diagnosis, synonyms, warnings, body_system, disease_type,"
+        " evaluation_only"
         " from cases left join environments using (environment_id) where cases.case_id = ?",
         [case_id],
     )
-    if not found:
+    if not details:
         return None
-    played = rows(
+    tree = rows(
         db,
-        "select * from leaves where case_id = ? order by branch_turn, teacher, style, sample, trajectory_id",
+        "select * from leaves where case_id = ? order by branch_turn, teacher, style, sample,"
+        " trajectory_id",
         [case_id],
     )
     turns = rows(
         db,
         "select turns.*, scores.dtc, scores.rac, fates.kept, fates.fate from turns"
-        " join leaves using (trajectory_id) left join fates on fates.trajectory_id = turns.trajectory_id and fates.number = turns.number"
-        " left join turn_scores as scores on scores.trajectory_id = turns.trajectory_id and scores.number = turns.number"
+        " join leaves using (trajectory_id) left join fates on fates.trajectory_id ="
+        " turns.trajectory_id and fates.number = turns.number"
+        " left join turn_scores as scores on scores.trajectory_id = turns.trajectory_id and"
+        " scores.number = turns.number"
         " where leaves.case_id = ? order by turns.trajectory_id, turns.number",
         [case_id],
     )
-    own: dict[str, list[dict[str, Any]]] = {}
+    turns_of: dict[str, list[dict[str, Any]]] = {}
     for turn in turns:
-        own.setdefault(turn["trajectory_id"], []).append(turn)
-    for trajectory in played:
-        trajectory["own"] = own.get(trajectory["trajectory_id"], [])
+        turns_of.setdefault(turn["trajectory_id"], []).append(turn)
+    for trajectory in tree:
+        trajectory["own"] = turns_of.get(trajectory["trajectory_id"], [])
     checks = rows(
         db, 'select * from checks where case_id = ? order by required desc, "name"', [case_id]
     )
     failed = rows(db, "select * from failures where case_id = ? order by time", [case_id])
-    return found[0] | {"tree": in_tree_order(played), "checks": checks, "failures": failed}
+    return details[0] | {"tree": in_tree_order(tree), "checks": checks, "failures": failed}
 
 
-def in_tree_order(played: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def in_tree_order(leaves: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each trajectory followed by its branches, with its `depth`: 0 for a rollout from o1."""
     children: dict[str | None, list[dict[str, Any]]] = {}
-    ids = {trajectory["trajectory_id"] for trajectory in played}
-    for trajectory in played:
+    ids = {trajectory["trajectory_id"] for trajectory in leaves}
+    for trajectory in leaves:
         parent = trajectory["parent_id"] if trajectory["parent_id"] in ids else None
         children.setdefault(parent, []).append(trajectory)
 
