@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from medaction.envs import checks
 from medaction.envs.documented import is_documented, without_void
+from medaction.envs.ledger import ledger_of
 from medaction.envs.records import (
     BadCase,
     Built,
@@ -56,24 +57,33 @@ def build_environment(
         for test in redacted.moved
     ]
     results = tuple(all_checks(report, redacted, min_tests))
+    entries = [f"{test.name}: {test.result}\n{test.quote}" for test in case.tests]
+    ledger = ledger_of(report, case.initial_observation, entries, case.diagnosis, mended)
     for result in results:
         if result.required and not result.passed:
-            return Built(
-                None, BadCase(result.name, result.detail, report.case_id, report.path), results
-            )
-    warnings = (
-        *mended,
-        *(
-            f"{result.name}: {result.detail}"
-            for result in results
-            if not result.passed and result.applicable
-        ),
-    )
+            refusal = BadCase(result.name, result.detail, report.case_id, report.path)
+            return Built(None, refusal, results, ledger)
+    mended += [
+        f"{result.name}: {result.detail}"
+        for result in results
+        if result.applicable and not result.passed
+    ]
     environment = ClinicalEnvironment(
-        report.case_id, report.source, report.title, case.initial_observation, case.tests, case.diagnosis, case.synonyms,
-        report.licence, report.evaluation_only, warnings, case.body_system, case.disease_type, case.rare,
-    )  # fmt: skip
-    return Built(environment, None, results)
+        case_id=report.case_id,
+        source=report.source,
+        title=report.title,
+        initial_observation=case.initial_observation,
+        menu=case.tests,
+        diagnosis=case.diagnosis,
+        synonyms=case.synonyms,
+        licence=report.licence,
+        evaluation_only=report.evaluation_only,
+        warnings=tuple(mended),
+        body_system=case.body_system,
+        disease_type=case.disease_type,
+        rare=case.rare,
+    )
+    return Built(environment, None, results, ledger)
 
 
 def _structured(report: CaseReport, extract: Extract | None) -> StructuredCase:

@@ -85,6 +85,35 @@ class StructuredCase:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """What a source read and did not put into the report's text: `count` tables, figures, lines,
+    rows or fields, why, and the beginning of the first."""
+
+    kind: str
+    count: int
+    reason: str
+    sample: str = ""
+
+
+Use = Literal["observation", "menu", "diagnosis", "nothing"]
+"""What took a passage of a report over."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """How much of one kind (characters, sentences, table rows, figure captions, what a source left
+    out) went to one use: `count` of it, its share of the kind (0 to 1), why nothing took it over,
+    and a sample."""
+
+    kind: str
+    use: Use
+    count: int
+    share: float
+    reason: str = ""
+    sample: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CaseReport:
     """A case report as it was read. `text` is the whole report: every result must be found in it."""
 
@@ -102,6 +131,7 @@ class CaseReport:
     original: str = ""
     """The published report alone, where `text` holds a summary of it too (MedR-Bench); empty:
     `text` is the report."""
+    losses: tuple[Loss, ...] = ()
 
     @property
     def text_is_the_case(self) -> bool:
@@ -166,6 +196,7 @@ class Built:
     environment: ClinicalEnvironment | None
     refusal: BadCase | None
     checks: tuple[CheckResult, ...] = ()
+    ledger: tuple[LedgerLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
