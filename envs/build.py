@@ -61,8 +61,8 @@ def build_environment(
     ledger = ledger_of(report, case.initial_observation, entries, case.diagnosis, mended)
     for result in results:
         if result.required and not result.passed:
-            refusal = BadCase(result.name, result.detail, report.case_id, report.path)
-            return Built(None, refusal, results, ledger)
+            failed = BadCase(result.name, result.detail, report.case_id, report.path)
+            return Built(None, failed, results, ledger)
     mended += [
         f"{result.name}: {result.detail}"
         for result in results

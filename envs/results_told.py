@@ -143,9 +143,9 @@ def result_told(clause: str) -> Statement | None:
     if all(pattern.search(clause) for pattern in (_GENE, _FOUND_IN_GENE, _MUTATION)):
         return Statement(clause, names or ("Genetic testing",))
     if value := _CONCENTRATION.search(clause):
-        analyte = _ANALYTE.findall(clause[: value.end()])
-        analyte = re.sub(r"^(?:an?|the|his|her) ", "", analyte[-1] if analyte else "", flags=re.I)
-        return Statement(clause, names or (analyte or "Laboratory tests",))
+        analytes = _ANALYTE.findall(clause[: value.end()]) or ["Laboratory tests"]
+        analyte = re.sub(r"^(?:an?|the|his|her) ", "", analytes[-1], flags=re.IGNORECASE)
+        return Statement(clause, names or (analyte,))
     return None
 
 
