@@ -37,9 +37,9 @@ def _read_queries(text: str) -> dict[str, Query]:
 
 
 QUERIES = _read_queries(Path(__file__).with_name("summary.sql").read_text(encoding="utf-8"))
-CHECKS = ("Cases", "Checks", "Refused cases")
+CHECKS = ("Cases", "Checks", "Ledger", "Refused cases")
 """The tables of stage 1."""
-REPORT = tuple(title for title in QUERIES if title != "Refused cases")
+REPORT = tuple(title for title in QUERIES if title not in ("Ledger", "Refused cases"))
 CELL = 200
 """Characters of a cell in a report: messages of errors and titles of cases may be long."""
 

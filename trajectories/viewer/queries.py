@@ -5,6 +5,8 @@ from typing import Any
 
 import duckdb
 
+from medaction.envs.ledger import Passage, passages
+
 PAGE = 50
 """Rows a page of the tables."""
 
@@ -280,7 +282,19 @@ def case(db: duckdb.DuckDBPyConnection, case_id: str) -> dict[str, Any] | None:
         db, 'select * from checks where case_id = ? order by required desc, "name"', [case_id]
     )
     failed = rows(db, "select * from failures where case_id = ? order by time", [case_id])
-    return details[0] | {"tree": in_tree_order(tree), "checks": checks, "failures": failed}
+    return details[0] | {
+        "tree": in_tree_order(tree),
+        "checks": checks,
+        "failures": failed,
+        "passages": _passages(details[0]),
+    }
+
+
+def _passages(case: dict[str, Any]) -> list[Passage]:
+    """The report's text with what the environment took over marked; of a refused case plain."""
+    results = [f"{test['name']}: {test['result']}\n{test['quote']}" for test in case["menu"] or []]
+    observation, diagnosis = case["initial_observation"] or "", case["diagnosis"] or ""
+    return list(passages(case["text"], observation, results, diagnosis, case["warnings"] or ()))
 
 
 def in_tree_order(leaves: list[dict[str, Any]]) -> list[dict[str, Any]]:
