@@ -14,8 +14,8 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-# Ray gives a raylet 30 s to start and a worker 60 s to report; a machine under load (10 to 15 on two
-# cores) takes longer, and runs ended by it.
+# Ray gives a raylet 30 s to start and a worker 60 s to report; a machine under load (10 to 15 on
+# two cores) takes longer, and runs ended by it.
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
 os.environ.setdefault("RAY_worker_register_timeout_seconds", "300")
 

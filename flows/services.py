@@ -4,8 +4,8 @@ Started on loopback, stopped again."""
 import functools
 import logging
 import os
-import signal
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess

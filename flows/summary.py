@@ -5,7 +5,6 @@ The queries are in summary.sql.
 
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from medaction.flows.settings import DistillSettings
+from medaction.trajectories.queries import Query, read_queries
 from medaction.trajectories.store import Store
 
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    title: str
-    note: str
-    sql: str
-
-
-def _read_queries(text: str) -> dict[str, Query]:
-    """The queries of summary.sql by their titles. A title's comment lines are its note."""
-    queries = {}
-    for section in text.split("-- title: ")[1:]:
-        title, *lines = section.strip().removesuffix(";").splitlines()
-        note = " ".join(line.removeprefix("-- ") for line in lines if line.startswith("-- "))
-        sql = "\n".join(line for line in lines if not line.startswith("-- "))
-        queries[title] = Query(title, note, sql)
-    return queries
-
-
-QUERIES = _read_queries(Path(__file__).with_name("summary.sql").read_text(encoding="utf-8"))
+QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
 CHECKS = ("Cases", "Checks", "Refused cases")
 """The tables of stage 1."""
 REPORT = tuple(title for title in QUERIES if title != "Refused cases")
