@@ -15,6 +15,7 @@ from rich.table import Table
 
 from medaction.flows.settings import DistillSettings
 from medaction.trajectories.queries import Query, read_queries
+from medaction.trajectories.records import WORKER_LOST
 from medaction.trajectories.store import Store
 
 QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
@@ -68,8 +69,9 @@ def check_tables(store: Store) -> dict[str, list[dict[str, Any]]]:
     return {title.lower(): rows_of(store.frame(QUERIES[title].sql)) for title in CHECKS}
 
 
-def nothing_came_of(summary: dict[str, Any]) -> str:
-    """Why a distillation has nothing to show, in one line with the remedy; empty when it has."""
+def trouble_of(summary: dict[str, Any]) -> str:
+    """Why a distillation has nothing to show or is not complete, in one line with the remedy;
+    empty when all is well. Cases that failed by themselves are no trouble of the run."""
     count = {row["step"].strip(): row["count"] for row in summary["funnel"]}
     out = summary["out"]
     if not count["environments"]:
@@ -82,6 +84,8 @@ def nothing_came_of(summary: dict[str, Any]) -> str:
             f"nothing was played: {count['rollouts failed']} rollouts failed; mend what the table"
             f" of failures says, then `medaction retry --out {out}`"
         )
+    if lost := sum(row["open"] for row in summary["failures"] if row["error_class"] == WORKER_LOST):
+        return f"{lost} cases were lost with their worker: the same command plays them again"
     return ""
 
 
@@ -94,11 +98,11 @@ def print_checks(tables: dict[str, Any]) -> None:
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    """The main tables in the terminal, and where everything lies. Raises RuntimeError when nothing
-    came of the run."""
+    """The main tables in the terminal, and where everything lies. Raises RuntimeError with what
+    `trouble_of` says."""
     console = _console()
     _print_tables(console, summary, ("funnel", "teachers", "cost", "failures"))
-    if trouble := nothing_came_of(summary):
+    if trouble := trouble_of(summary):
         raise RuntimeError(trouble)
     console.print(f"Everything is in {summary['out']}: trajectories.duckdb, dataset/, summary.md")
     if any(row["open"] for row in summary["failures"] if row["stage"] != "read"):
