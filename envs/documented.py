@@ -120,7 +120,7 @@ def _only_names_a_test(text: str) -> bool:
         len(text) < 60
         and named.kinds
         and named_tests(text)
-        and not any(not is_code(word) for word in named.rest)
+        and not any(not is_code(word) for word in named.terms)
         and not _VALUE.search(text)
         and not _FINDING.search(text)
     )

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from medaction.envs.naming import (
     CULTURED,
     IMAGING,
-    PANELS,
     Profile,
     can_be_same,
     is_code,
     profile,
-    regions_told,
+    regions_in_text,
     specimen_of,
 )
 from medaction.envs.orders import cut, is_general, read_order
 from medaction.envs.records import DocumentedTest
+from medaction.words.tests import parts_of_panel
 
 COVERAGE = 0.6
 """Of the longer name's words, this share must stand in the shorter one."""
@@ -92,7 +92,7 @@ def _names_a_test(text: str) -> bool:
     place = all(
         specimen_of(word) or word in ("fluid", "sample", "swab") for word in said.text.split()
     )
-    return not place and bool(said.canonical or said.kinds or "tuberculosis" in said.rest)
+    return not place and bool(said.canonical or said.kinds or "tuberculosis" in said.terms)
 
 
 def of_all_parts(name: str) -> Profile:
@@ -118,7 +118,7 @@ def is_short_for(one: str, other: str) -> bool:
 
 def nested(one: Profile, other: Profile) -> bool:
     ours, theirs = _said(one), _said(other)
-    return bool(ours and theirs and one.rest | one.kinds and other.rest | other.kinds) and (
+    return bool(ours and theirs and one.terms | one.kinds and other.terms | other.kinds) and (
         ours <= theirs or theirs <= ours
     )
 
@@ -128,7 +128,7 @@ def may_be_related(ordered: str | None, entry: str | None) -> bool:
     anything may be true."""
     if ordered is None or entry is None or ordered == entry:
         return True
-    ours, theirs = components_of(ordered), components_of(entry)
+    ours, theirs = parts_of_panel(ordered), parts_of_panel(entry)
     return (
         ordered in theirs
         or entry in ours
@@ -143,7 +143,7 @@ def tells(entry: Profile, statement: frozenset[str], wanted: Profile) -> bool:
     'Blood and urine cultures negative' does of the culture of both, and 'Sputum studies: negative
     for AFB' of the AFB smear.
     """
-    sought = wanted.rest - _IG
+    sought = wanted.terms - _IG
     if not (sought or wanted.specimen or wanted.regions):
         return False
     if wanted.specimen is None and entry.specimen:
@@ -151,23 +151,23 @@ def tells(entry: Profile, statement: frozenset[str], wanted: Profile) -> bool:
     places = {specimen_of(word) for word in statement} | {entry.specimen}
     if wanted.specimen and wanted.specimen not in places:
         return False
-    if not wanted.regions <= regions_told(sorted(statement)) | entry.regions:
+    if not wanted.regions <= regions_in_text(sorted(statement)) | entry.regions:
         return False
-    named = wanted.kinds | (wanted.rest & _IG) <= statement | entry.kinds
+    named = wanted.kinds | (wanted.terms & _IG) <= statement | entry.kinds
     studied = bool(
         sought
         and wanted.specimen
         and wanted.specimen == entry.specimen
         and wanted.kinds <= CULTURED
     )
-    return (named or studied) and is_told(sought, statement | entry.rest)
+    return (named or studied) and is_told(sought, statement | entry.terms)
 
 
 def word_score(wanted: Profile, candidate: Name, told: frozenset[str]) -> float:
     """0: not the same test. Else how much of what either says both say, 0 to 1; an inferred region
     counts half."""
     name = candidate.profile
-    if not (wanted.kinds or wanted.rest) or not (name.kinds or name.rest) or is_vague(wanted):
+    if not (wanted.kinds or wanted.terms) or not (name.kinds or name.terms) or is_vague(wanted):
         return 0.0
     if not can_be_same(wanted, name, told):
         return 0.0
@@ -175,10 +175,10 @@ def word_score(wanted: Profile, candidate: Name, told: frozenset[str]) -> float:
     stated = _said(name) - candidate.inferred
     common = ours & stated
     inferred = ours & candidate.inferred
-    nested = wanted.rest <= name.rest or name.rest <= wanted.rest
+    nested = wanted.terms <= name.terms or name.terms <= wanted.terms
     if wanted.kinds and wanted.kinds <= SOUGHT:
-        nested = nested or is_told(wanted.rest - name.rest, told)
-    sought = wanted.rest - _IG
+        nested = nested or is_told(wanted.terms - name.terms, told)
+    sought = wanted.terms - _IG
     if (
         wanted.kinds
         and wanted.kinds <= SOUGHT
@@ -214,18 +214,12 @@ def is_told(sought: frozenset[str], told: frozenset[str]) -> bool:
 
 def is_vague(wanted: Profile) -> bool:
     """'Serology', 'culture', 'IgG panel': of what, is not said."""
-    more = wanted.rest - _IG or wanted.regions or wanted.specimen
+    more = wanted.terms - _IG or wanted.regions or wanted.specimen
     return bool(wanted.kinds) and wanted.kinds <= SOUGHT - {"sequencing"} | {"imaging"} and not more
 
 
 def _said(said: Profile) -> frozenset[str]:
-    return said.kinds | said.regions | said.rest
-
-
-def components_of(canonical: str | None) -> set[str]:
-    """The tests that a panel reports, with those that its own panels report."""
-    direct = set(PANELS.get(canonical or "", ()))
-    return direct | {inner for part in direct for inner in PANELS.get(part, ())}
+    return said.kinds | said.regions | said.terms
 
 
 def told_of_staining(told: frozenset[str]) -> bool:

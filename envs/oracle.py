@@ -22,7 +22,6 @@ from medaction.envs.matching import (
     SAMPLED,
     SOUGHT,
     Name,
-    components_of,
     is_short_for,
     is_told,
     is_vague,
@@ -39,15 +38,13 @@ from medaction.envs.naming import (
     FINDINGS,
     IMAGING,
     NO_SLIPS,
-    PANELS,
     TISSUES,
     WITHIN,
     Profile,
     can_be_same,
     can_be_same_place,
-    canonical_names,
     profile,
-    regions_told,
+    regions_in_text,
     same_modality,
     specimen_of,
     synonyms_of,
@@ -58,6 +55,7 @@ from medaction.envs.orders import cut, is_general, read_order
 from medaction.envs.records import Answer, DocumentedResult, DocumentedTest
 from medaction.envs.reported import clauses, is_done, mentions, names_a_disease, reports
 from medaction.words.names import normalise
+from medaction.words.tests import PANELS, parts_of_panel, tests_by_name
 
 Encode = Callable[[list[str]], np.ndarray]
 """Texts -> one unit vector a text, shape (texts, dimensions)."""
@@ -155,7 +153,7 @@ class Oracle:
             region
             for test, own, told in zip(self._menu, self._own, self._told, strict=True)
             for region in own.regions
-            | (regions_told(told) if test.category != "laboratory" else frozenset())
+            | (regions_in_text(told) if test.category != "laboratory" else frozenset())
             if region not in TISSUES
         )
         self._names = [name for number in range(len(self._menu)) for name in self._names_of(number)]
@@ -233,9 +231,9 @@ class Oracle:
         for trauma' is any CT head."""
         if wanted.kinds and not wanted.kinds & SOUGHT:
             return True
-        sought = {word for word in profile(purpose).rest if len(word) > 3}
+        sought = {word for word in profile(purpose).terms if len(word) > 3}
         told = frozenset().union(
-            *(self._told_words[entry] | self._own[entry].rest for entry in found.entries)
+            *(self._told_words[entry] | self._own[entry].terms for entry in found.entries)
         )
         return not sought or bool(sought & told)
 
@@ -270,7 +268,7 @@ class Oracle:
             return False
         if wanted.canonical is not None and wanted.canonical == said.canonical:
             return said.text not in _LOOSE_NAMES or self._is_reported(
-                name.entry, wanted, components_of(wanted.canonical)
+                name.entry, wanted, parts_of_panel(wanted.canonical)
             )
         strangers = not (wanted.canonical or said.canonical)
         return (
@@ -288,8 +286,10 @@ class Oracle:
                 scores[name.entry] = max(score, scores.get(name.entry, 0.0))
         if not scores:
             return None
-        if wanted.again and (
-            repeats := {entry: score for entry, score in scores.items() if self._own[entry].again}
+        if wanted.repeated and (
+            repeats := {
+                entry: score for entry, score in scores.items() if self._own[entry].repeated
+            }
         ):
             scores = repeats
         best = max(scores.values())
@@ -303,7 +303,7 @@ class Oracle:
         """A panel gets its documented components, and a component the entry that reports it."""
         if is_vague(wanted) or is_general(wanted.text):
             return None
-        components = components_of(wanted.canonical)
+        components = parts_of_panel(wanted.canonical)
         entries = [
             name.entry
             for name in self._names
@@ -324,7 +324,7 @@ class Oracle:
         test, own = self._menu[number], self._own[number]
         if wanted.canonical is None or own.specimen != wanted.specimen or own.kinds & SAMPLED:
             return False
-        if wanted.canonical in components_of(own.canonical) and not any(
+        if wanted.canonical in parts_of_panel(own.canonical) and not any(
             c == ":" or c.isdigit() for c in test.result
         ):
             return True
@@ -334,7 +334,7 @@ class Oracle:
             reports(self._clauses[number], name, known=False) for name in names
         )
 
-    def _reports(self, number: int, wanted: Profile, components: set[str]) -> bool:
+    def _reports(self, number: int, wanted: Profile, components: frozenset[str]) -> bool:
         test, own = self._menu[number], self._own[number]
         if test.category == "pathology" or own.kinds & SAMPLED - IMAGING:
             return self._is_seen_in_tissue(number, wanted)
@@ -359,29 +359,29 @@ class Oracle:
         if not may_be_related(
             wanted.canonical, own.canonical
         ):  # a blood gas's bicarbonate makes no metabolic panel
-            components = components - components_of(own.canonical)
+            components = components - parts_of_panel(own.canonical)
         return self._is_reported(number, wanted, components)
 
     def _is_seen_in_tissue(self, number: int, wanted: Profile) -> bool:
         """Whether the report of a biopsy tells of a stain, a marker, a culture or a PCR that was
         done on it."""
         told = self._told_words[number] | self._own[number].kinds
-        sought = wanted.rest - MARKING
+        sought = wanted.terms - MARKING
         kinds = wanted.kinds - {"biopsy"}
         stained = (
             "stain" in kinds
-            or bool(wanted.rest & MARKING)
+            or bool(wanted.terms & MARKING)
             or (kinds == {"smear"} and "tuberculosis" in sought)
         )
         if wanted.specimen or not (kinds or sought) or not kinds <= ON_TISSUE:
             return False
         if not sought:
-            return "immunohistochemistry" in wanted.rest and told_of_staining(told)
+            return "immunohistochemistry" in wanted.terms and told_of_staining(told)
         if (not kinds and not MARKER.fullmatch(wanted.text)) or not is_told(sought, told):
             return False
         return stained or (bool(kinds & told) if kinds else told_of_staining(told))
 
-    def _is_reported(self, number: int, wanted: Profile, components: set[str]) -> bool:
+    def _is_reported(self, number: int, wanted: Profile, components: frozenset[str]) -> bool:
         own = self._own[number]
         tests = {*components, *([wanted.canonical] if wanted.canonical else [])}
         names = [synonym for test in tests for synonym in synonyms_of(test)] or list(
@@ -472,7 +472,7 @@ class Oracle:
         """Of several entries that match: the repeat for a repeated order and the first for any
         other; then by contrast, if both say."""
         found = _unique(entries)
-        found = tuple(e for e in found if self._own[e].again == wanted.again) or found
+        found = tuple(e for e in found if self._own[e].repeated == wanted.repeated) or found
         if wanted.contrast is not None:
             found = tuple(e for e in found if self._own[e].contrast == wanted.contrast) or found
         return found
@@ -529,9 +529,9 @@ class Oracle:
         test, own = self._menu[entry], self._own[entry]
         told = self._told[entry]
         modality = frozenset(told) & IMAGING - {"imaging"}
-        told_regions = regions_told(told) - TISSUES
+        told_regions = regions_in_text(told) - TISSUES
         if test.category == "pathology":
-            told_regions |= regions_told(told) & {"lymphnode"}
+            told_regions |= regions_in_text(told) & {"lymphnode"}
         sides = frozenset(told) & {"left", "right"}
         specimen = next((s for t in told if (s := specimen_of(t)) and s != "blood"), None)
         for text, is_own in texts_of(test):
@@ -564,4 +564,4 @@ def _unique(items: Iterable[Item]) -> tuple[Item, ...]:
 
 @cache
 def _stem(word: str) -> str:
-    return canonical_names().get(word, word.rstrip("s"))
+    return tests_by_name().get(word, word.rstrip("s"))

@@ -5,16 +5,9 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 
-from medaction.envs.naming import (
-    GENERAL,
-    IMAGING,
-    SHORTHAND,
-    Profile,
-    canonical_names,
-    known_names_in,
-    profile,
-)
+from medaction.envs.naming import GENERAL, IMAGING, SHORTHAND, Profile, names_in_a_row, profile
 from medaction.words.names import normalise
+from medaction.words.tests import tests_by_name
 
 MAX_ORDER = 400
 """Characters of an order that are read; a longer one is no test's name."""
@@ -114,7 +107,7 @@ def _states_a_finding(text: str) -> bool:
     """'Uptake by a ganglion on PET/CT' tells what an image shows; it orders none."""
     before, on, image = text.rpartition(" on ")
     said = profile(before)
-    return bool(on and profile(image).kinds & IMAGING and said.rest and not said.kinds)
+    return bool(on and profile(image).kinds & IMAGING and said.terms and not said.kinds)
 
 
 def cut(text: str) -> str:
@@ -174,7 +167,7 @@ def _is_test(text: str) -> bool:
 def _with_place(main: str, brackets: str) -> str:
     """'Glucose (CSF)' is 'Glucose CSF', and 'Knee X-ray (right)' is 'Knee X-ray right'."""
     said, more = profile(main), profile(brackets)
-    if more.kinds or more.rest:
+    if more.kinds or more.terms:
         return main
     place = (
         (more.specimen and not said.specimen)
@@ -199,7 +192,7 @@ def is_general(text: str) -> bool:
 def _joined_names() -> re.Pattern[str]:
     """Names that have a separator inside: 'type and screen', 'newborn and metabolic screen'."""
     joined = sorted(
-        (name for name in canonical_names() if _SEPARATOR.search(name)), key=len, reverse=True
+        (name for name in tests_by_name() if _SEPARATOR.search(name)), key=len, reverse=True
     )
     names = "|".join(r"[\s-]+".join(map(re.escape, name.split())) for name in joined)
     return re.compile(rf"\b(?:{names})\b", re.IGNORECASE)
@@ -210,7 +203,7 @@ def parts_of(text: str) -> list[str]:
     holds for those without."""
     text = _FUNCTIONS.sub(r"\1 function, ", text)
     text = _joined_names().sub(
-        lambda found: canonical_names()[normalise(found[0])].replace(" and ", " "), text
+        lambda found: tests_by_name()[normalise(found[0])].replace(" and ", " "), text
     )
     pieces = [piece.strip(" .:-") for piece in _SEPARATOR.split(text)]
     parts: list[str] = []
@@ -222,13 +215,13 @@ def parts_of(text: str) -> list[str]:
             and not _NOT_WANTED.match(piece)
             and _says_something(said)
         ):
-            parts += known_names_in(piece)
+            parts += names_in_a_row(piece)
     del parts[MAX_PARTS:]
     return [_completed(number, parts) for number in range(len(parts))]
 
 
 def _says_something(said: Profile) -> bool:
-    return bool(said.kinds or said.regions or said.rest or said.canonical or said.specimen)
+    return bool(said.kinds or said.regions or said.terms or said.canonical or said.specimen)
 
 
 def _completed(number: int, parts: list[str]) -> str:
@@ -255,7 +248,7 @@ def _completed(number: int, parts: list[str]) -> str:
             parts[number] = f"{before.specimen} {part}"
             return parts[number]
         return part
-    if said.rest or said.canonical:
+    if said.terms or said.canonical:
         return part
     others = [profile(other) for other in parts[:number][::-1] + parts[number + 1 :]]
     if not said.kinds and (said.regions or said.specimen):
