@@ -66,7 +66,7 @@ def overview(db: Database) -> Row:
 
 def choices(db: Database) -> dict[str, list[str]]:
     """What the filters offer."""
-    columns = {name: "leaves" for name in ("teacher", "style", "status", "outcome")}
+    columns = dict.fromkeys(("teacher", "style", "status", "outcome"), "leaves")
     return {
         name: [
             value
