@@ -76,7 +76,7 @@ def texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:
     asked = read_order(test.name)
     listed = [part for part in (*asked.parts, *asked.brackets) if _names_a_test(part)]
     for text in (
-        asked.whole,
+        asked.text,
         *(listed if len(asked.parts) + len(asked.brackets) > 1 else ()),
         *test.aliases,
     ):
@@ -101,7 +101,7 @@ def of_all_parts(name: str) -> Profile:
     whole, asked = profile(name), read_order(name)
     specimens = {profile(part).specimen for part in asked.parts}
     canonical = whole.canonical or (
-        profile(asked.whole).canonical if len(asked.parts) == 1 else None
+        profile(asked.text).canonical if len(asked.parts) == 1 else None
     )
     return replace(
         whole, canonical=canonical, specimen=whole.specimen if len(specimens) < 2 else None

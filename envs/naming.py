@@ -17,17 +17,17 @@ from medaction.words.phrases import phrase_pattern
 from medaction.words.plurals import singular
 from medaction.words.tests import NAMES, tests_by_name
 
-_TABLE: dict[str, Any] = tomllib.loads(
+TABLE: dict[str, Any] = tomllib.loads(
     (Path(__file__).parent / "data" / "test_words.toml").read_text(encoding="utf-8")
 )
 
 
 def _words(section: str) -> frozenset[str]:
-    return frozenset(_TABLE[section].split())
+    return frozenset(TABLE[section].split())
 
 
 def _rows(section: str) -> list[str]:
-    return [line for line in _TABLE[section].split("\n") if line]
+    return [line for line in TABLE[section].split("\n") if line]
 
 
 def _by_word(section: str) -> dict[str, str]:
@@ -35,10 +35,10 @@ def _by_word(section: str) -> dict[str, str]:
     return {word: row.split()[0] for row in _rows(section) for word in row.split(">")[0].split()}
 
 
-_PHRASES = [(form.replace(" ", "~"), phrase_pattern(table)) for form, table in _TABLE["phrases"]]
+_PHRASES = [(form.replace(" ", "~"), phrase_pattern(table)) for form, table in TABLE["phrases"]]
 _LEFT_OUT = [pattern for form, pattern in _PHRASES if not form]
-_CONTRAST = phrase_pattern(_TABLE["contrast"])
-_NO_CONTRAST = phrase_pattern(_TABLE["no_contrast"])
+_CONTRAST = phrase_pattern(TABLE["contrast"])
+_NO_CONTRAST = phrase_pattern(TABLE["no_contrast"])
 
 IMAGING = _words("imaging")
 """Modalities of imaging; 'imaging' alone stands for any of them."""
@@ -48,7 +48,7 @@ CULTURED = frozenset({"culture", "pcr", "smear", "stain", "cytology"})
 GENERAL = _words("general")
 NO_SLIPS = _words("no_slips")
 TISSUES = _words("tissues")
-SHORTHAND: dict[str, str] = _TABLE["shorthand"]
+SHORTHAND: dict[str, str] = TABLE["shorthand"]
 REGIONS = _by_word("regions")
 WITHIN = {row.split()[0]: frozenset(row.partition(">")[2].split()) for row in _rows("regions")}
 """Region -> the regions inside it."""

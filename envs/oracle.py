@@ -190,18 +190,18 @@ class Oracle:
             yield exact
             return
         asked = read_order(order)
-        if not asked.whole or is_general(asked.whole):
+        if not asked.text or is_general(asked.text):
             return
-        wanted = profile(asked.whole)
+        wanted = profile(asked.text)
         whole = self._by_name(wanted) or (self._by_panel(wanted) if wanted.canonical else None)
         found = [whole] if whole else self._match_all(asked.parts)
         if not found and len(asked.parts) > 1:
-            found = self._match_all((asked.whole,))
+            found = self._match_all((asked.text,))
         if (
             not found
         ):  # 'Coagulation panel (PT, aPTT)': what stands in brackets says it in other words
             found = self._match_all(asked.brackets)
-        yield from found or self._by_choice(asked.whole, asked.parts)
+        yield from found or self._by_choice(asked.text, asked.parts)
 
     def _match_all(self, parts: Iterable[str]) -> list[Match]:
         return [match for part in _unique(parts) if (match := self._match(part))]
