@@ -14,12 +14,13 @@ from medaction.envs.naming import (
     SHORTHAND,
     TABLE,
     Profile,
+    name_each_function,
     names_in_a_row,
     profile,
 )
 from medaction.words.names import normalise
 from medaction.words.phrases import phrase_pattern
-from medaction.words.tests import tests_by_name
+from medaction.words.tests import canonical_names
 
 MAX_ORDER = 400
 """Characters of an order that are read; a longer one is no test's name. GPT-5's longest order in
@@ -56,12 +57,6 @@ _SEPARATOR = re.compile(
     r"|including|incl|followed by|or|nor)\b\.?)\s*",
     re.IGNORECASE,
 )
-_ORGAN = "(?:liver|hepatic|renal|kidney|thyroid)"
-_FUNCTIONS = re.compile(
-    rf"\b({_ORGAN})(?:/| and |, )(?=(?:{_ORGAN}(?:/| and |, ))*{_ORGAN}\s(?:function|profile|panel))",
-    re.IGNORECASE,
-)
-"""'Renal and liver function tests' is 'renal function, liver function tests'."""
 _BRACKETS = re.compile(r"\(([^()]*)\)?")
 _NO_TEST_ALONE = frozenset({"doppler", "color doppler", "contrast", "color flow imaging"})
 _ENDOSCOPED = {
@@ -105,7 +100,7 @@ def read_order(text: str) -> Order:
     main = _with_place(_wanted(_BRACKETS.sub(" ", text)), brackets)
     if not main or _states_a_finding(main):
         return Order()
-    return Order(main, parts_of(main), parts_of(_wanted(brackets)))
+    return Order(main, tests_in(main), tests_in(_wanted(brackets)))
 
 
 def cut(text: str) -> str:
@@ -119,12 +114,12 @@ def is_general(text: str) -> bool:
     return (GENERAL | _JOINTS).issuperset(normalise(text).split())
 
 
-def parts_of(text: str) -> tuple[str, ...]:
+def tests_in(text: str) -> tuple[str, ...]:
     """The tests that a text names; what only one of them says ('CT chest, abdomen and pelvis')
     holds for those without."""
-    text = _FUNCTIONS.sub(r"\1 function, ", text)
+    text = name_each_function(text)
     text = _names_with_joints().sub(
-        lambda match: tests_by_name()[normalise(match[0])].replace(" and ", " "), text
+        lambda match: canonical_names()[normalise(match[0])].replace(" and ", " "), text
     )
     parts: list[str] = []
     for piece in _SEPARATOR.split(text):
@@ -205,7 +200,7 @@ def _with_place(main: str, brackets: str) -> str:
 @cache
 def _names_with_joints() -> re.Pattern[str]:
     """Names that have a separator inside: 'type and screen', 'newborn and metabolic screen'."""
-    return phrase_pattern("\n".join(name for name in tests_by_name() if _SEPARATOR.search(name)))
+    return phrase_pattern("\n".join(name for name in canonical_names() if _SEPARATOR.search(name)))
 
 
 def _names_something(named: Profile) -> bool:
