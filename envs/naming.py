@@ -6,6 +6,7 @@ words. Everything else is read off the words, so that 'CT head', 'Head CT scan w
 'cranial computed tomography' say the same.
 """
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -15,19 +16,19 @@ from typing import Any
 from medaction.words.names import normalise
 from medaction.words.phrases import phrase_pattern
 from medaction.words.plurals import singular
-from medaction.words.tests import NAMES, tests_by_name
+from medaction.words.tests import NAMES, canonical_names
 
-_TABLE: dict[str, Any] = tomllib.loads(
+TABLE: dict[str, Any] = tomllib.loads(
     (Path(__file__).parent / "data" / "test_words.toml").read_text(encoding="utf-8")
 )
 
 
 def _words(section: str) -> frozenset[str]:
-    return frozenset(_TABLE[section].split())
+    return frozenset(TABLE[section].split())
 
 
 def _rows(section: str) -> list[str]:
-    return [line for line in _TABLE[section].split("\n") if line]
+    return [line for line in TABLE[section].split("\n") if line]
 
 
 def _by_word(section: str) -> dict[str, str]:
@@ -35,10 +36,10 @@ def _by_word(section: str) -> dict[str, str]:
     return {word: row.split()[0] for row in _rows(section) for word in row.split(">")[0].split()}
 
 
-_PHRASES = [(form.replace(" ", "~"), phrase_pattern(table)) for form, table in _TABLE["phrases"]]
+_PHRASES = [(form.replace(" ", "~"), phrase_pattern(table)) for form, table in TABLE["phrases"]]
 _LEFT_OUT = [pattern for form, pattern in _PHRASES if not form]
-_CONTRAST = phrase_pattern(_TABLE["contrast"])
-_NO_CONTRAST = phrase_pattern(_TABLE["no_contrast"])
+_CONTRAST = phrase_pattern(TABLE["contrast"])
+_NO_CONTRAST = phrase_pattern(TABLE["no_contrast"])
 
 IMAGING = _words("imaging")
 """Modalities of imaging; 'imaging' alone stands for any of them."""
@@ -48,7 +49,7 @@ CULTURED = frozenset({"culture", "pcr", "smear", "stain", "cytology"})
 GENERAL = _words("general")
 NO_SLIPS = _words("no_slips")
 TISSUES = _words("tissues")
-SHORTHAND: dict[str, str] = _TABLE["shorthand"]
+SHORTHAND: dict[str, str] = TABLE["shorthand"]
 REGIONS = _by_word("regions")
 WITHIN = {row.split()[0]: frozenset(row.partition(">")[2].split()) for row in _rows("regions")}
 """Region -> the regions inside it."""
@@ -76,6 +77,13 @@ _PLACED = IMAGING | {"biopsy", "bronchoscopy"}
 """Kinds of tests in whose names 'cervical' or 'nasal' is a place and no specimen."""
 
 
+_ORGAN = "(?:liver|hepatic|renal|kidney|thyroid|coagulation)"
+_FUNCTIONS = re.compile(
+    rf"\b({_ORGAN})(?:/|,? and |, )(?=(?:{_ORGAN}(?:/|,? and |, ))*{_ORGAN}\s(?:function|profile|panel))",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """What a test's name says. Empty sets and None: the name does not say."""
@@ -97,7 +105,7 @@ class Profile:
 def canonical_of(name: str) -> str | None:
     """The test that `name` is a name of, also with a specimen or a word like 'test' around it."""
     text = normalise(name)
-    tests = tests_by_name()
+    tests = canonical_names()
     if text in tests:
         return tests[text]
     for pattern in _LEFT_OUT:
@@ -123,7 +131,7 @@ def names_in_a_row(text: str) -> list[str]:
     strangers = start = 0
     while start < len(words):
         ends = range(min(len(words), start + 6), start, -1)
-        end = next((end for end in ends if " ".join(words[start:end]) in tests_by_name()), 0)
+        end = next((end for end in ends if " ".join(words[start:end]) in canonical_names()), 0)
         if end:
             names.append(" ".join(words[start:end]))
         elif words[start] not in _IGNORED and words[start] not in _SPECIMENS:
@@ -142,7 +150,7 @@ def profile(name: str) -> Profile:
         # The table may say more than the name: a 'pregnancy test' is one in serum and in urine.
         places = _SPECIMENS.keys() | _WHOSE | _SIDES
         more = [word for word in text.split() if word in places]
-        words = canonical if text in tests_by_name() else " ".join([canonical, *more])
+        words = canonical if text in canonical_names() else " ".join([canonical, *more])
     tokens = tokens_of(words)
     kinds = frozenset(tokens) & KINDS
     if "kub" in tokens and not kinds & IMAGING:
@@ -180,6 +188,11 @@ def _specimen(tokens: list[str]) -> str | None:
     if fluid != "pleural" and not _PLACED.isdisjoint(tokens):
         return None  # a cervical spine CT is of no specimen
     return None if "blood" in specimens else fluid  # 'serum and CSF antibody' is of either
+
+
+def name_each_function(text: str) -> str:
+    """'Renal and liver function' is 'renal function, liver function'."""
+    return _FUNCTIONS.sub(r"\1 function, ", text)
 
 
 def _contrast(text: str) -> bool | None:
@@ -310,7 +323,7 @@ def synonyms_of(name: str) -> tuple[str, ...]:
 @cache
 def vocabulary() -> frozenset[str]:
     """All words that the tables know: a word of an order that stands here is no slip of the pen."""
-    words = {word for name in tests_by_name() for word in name.split()}
+    words = {word for name in canonical_names() for word in name.split()}
     return frozenset(words).union(
         _IGNORED, GENERAL, KINDS, _ANATOMY, _SPECIMENS, _APART_BOTH, _APART_ORDERED
     )

@@ -10,10 +10,11 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from medaction.flows.artifacts import publish_summary, publish_version
-from medaction.flows.finish import aids_of, finish
+from medaction.flows.finish import aids_of, score_and_export
 from medaction.flows.services import mark_crashed, services
 from medaction.flows.settings import DistillSettings, Retry
 from medaction.flows.stages import build_environments, play_trees, reconstruct_gold
+from medaction.flows.summary import print_summary, write_summary
 from medaction.flows.versions import versions
 from medaction.trajectories.scoring import linkers
 from medaction.trajectories.store import Store
@@ -39,11 +40,12 @@ def distill(settings: DistillSettings, retry: Retry | None = None) -> dict[str, 
                 build_environments(store, settings, ready, run.run_id, retry)
                 reconstruct_gold(store, settings, ready, run.run_id, retry)
                 play_trees(store, settings, ready, run.run_id, retry)
-            summary, version = finish(store, settings)
-        if version:
-            publish_version(version)
-        publish_summary(summary)
-        return summary
+            version = score_and_export(store, settings)
+        summary = write_summary(store, settings)
+    if version:
+        publish_version(version)
+    publish_summary(summary)
+    return summary
 
 
 if __name__ == "__main__":
@@ -51,7 +53,6 @@ if __name__ == "__main__":
 
     from medaction.flows.services import prefect_api
     from medaction.flows.settings import load_preset
-    from medaction.flows.summary import print_summary
 
     preset = DistillSettings.model_validate(load_preset(sys.argv[1]))
     with prefect_api(preset.out / "prefect"):

@@ -17,9 +17,8 @@ def aids_of(settings: DistillSettings) -> Aids:
     return Aids(settings.links, settings.encoder, settings.maxo, settings.loinc2hpo)
 
 
-def finish(store: Store, settings: DistillSettings) -> tuple[dict[str, Any], Version | None]:
-    """Score the store, write the next version of the dataset and summary.md. Returns the summary
-    and the version; None: an evaluation-only store has no dataset."""
+def score_and_export(store: Store, settings: DistillSettings) -> Version | None:
+    """Stage 3, and the next version of the dataset; None: an evaluation-only store has none."""
     score_store(
         store,
         settings.strategy,
@@ -28,8 +27,7 @@ def finish(store: Store, settings: DistillSettings) -> tuple[dict[str, Any], Ver
         settings.test_graph,
         aids_of(settings),
     )
-    version = None if store.evaluation_only else write_dataset(store, settings)
-    return write_summary(store, settings), version
+    return None if store.evaluation_only else write_dataset(store, settings)
 
 
 def finish_at_once(settings: DistillSettings) -> dict[str, Any] | None:
@@ -40,4 +38,5 @@ def finish_at_once(settings: DistillSettings) -> dict[str, Any] | None:
         if not is_finished(store, settings):
             return None
         with store.run("distill", settings.model_dump_json(), None, versions()):
-            return finish(store, settings)[0]
+            score_and_export(store, settings)
+        return write_summary(store, settings)

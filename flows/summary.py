@@ -5,7 +5,6 @@ The queries are in summary.sql.
 
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from medaction.flows.settings import DistillSettings
+from medaction.trajectories.queries import Query, read_queries
+from medaction.trajectories.records import WORKER_LOST
 from medaction.trajectories.store import Store
 
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    title: str
-    note: str
-    sql: str
-
-
-def _read_queries(text: str) -> dict[str, Query]:
-    """The queries of summary.sql by their titles. A title's comment lines are its note."""
-    queries = {}
-    for section in text.split("-- title: ")[1:]:
-        title, *lines = section.strip().removesuffix(";").splitlines()
-        note = " ".join(line.removeprefix("-- ") for line in lines if line.startswith("-- "))
-        sql = "\n".join(line for line in lines if not line.startswith("-- "))
-        queries[title] = Query(title, note, sql)
-    return queries
-
-
-QUERIES = _read_queries(Path(__file__).with_name("summary.sql").read_text(encoding="utf-8"))
-CHECKS = ("Cases", "Checks", "Refused cases")
+QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
+CHECKS = ("Cases", "Checks", "Ledger", "Refused cases")
 """The tables of stage 1."""
-REPORT = tuple(title for title in QUERIES if title != "Refused cases")
+REPORT = tuple(title for title in QUERIES if title not in ("Ledger", "Refused cases"))
 CELL = 200
 """Characters of a cell in a report: messages of errors and titles of cases may be long."""
 
@@ -87,8 +69,9 @@ def check_tables(store: Store) -> dict[str, list[dict[str, Any]]]:
     return {title.lower(): rows_of(store.frame(QUERIES[title].sql)) for title in CHECKS}
 
 
-def nothing_came_of(summary: dict[str, Any]) -> str:
-    """Why a distillation has nothing to show, in one line with the remedy; empty when it has."""
+def trouble_of(summary: dict[str, Any]) -> str:
+    """Why a distillation has nothing to show or is not complete, in one line with the remedy;
+    empty when all is well. Cases that failed by themselves are no trouble of the run."""
     count = {row["step"].strip(): row["count"] for row in summary["funnel"]}
     out = summary["out"]
     if not count["environments"]:
@@ -101,6 +84,8 @@ def nothing_came_of(summary: dict[str, Any]) -> str:
             f"nothing was played: {count['rollouts failed']} rollouts failed; mend what the table"
             f" of failures says, then `medaction retry --out {out}`"
         )
+    if lost := sum(row["open"] for row in summary["failures"] if row["error_class"] == WORKER_LOST):
+        return f"{lost} cases were lost with their worker: the same command plays them again"
     return ""
 
 
@@ -113,11 +98,11 @@ def print_checks(tables: dict[str, Any]) -> None:
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    """The main tables in the terminal, and where everything lies. Raises RuntimeError when nothing
-    came of the run."""
+    """The main tables in the terminal, and where everything lies. Raises RuntimeError with what
+    `trouble_of` says."""
     console = _console()
     _print_tables(console, summary, ("funnel", "teachers", "cost", "failures"))
-    if trouble := nothing_came_of(summary):
+    if trouble := trouble_of(summary):
         raise RuntimeError(trouble)
     console.print(f"Everything is in {summary['out']}: trajectories.duckdb, dataset/, summary.md")
     if any(row["open"] for row in summary["failures"] if row["stage"] != "read"):

@@ -34,11 +34,21 @@ order by cases desc, outcome;
 -- first required check that it fails.
 select name as "check", case when required then 'refuses' else 'warns' end as failing,
     count(*) as cases,
-       count(*) filter (where passed) as passed, count(*) filter (where not passed) as failed,
+       count(*) filter (where passed) as passed,
+       count(*) filter (where applicable and not passed) as failed,
+       count(*) filter (where not applicable) as "not applicable",
            any_value(threshold) as threshold,
        format('{:.4g} / {:.4g} / {:.4g}', min(figure), median(figure),
            max(figure)) as "lowest / median / highest"
 from checks group by name, required order by required desc, name;
+
+-- title: Ledger
+-- What became of the reports' text: how much went to the initial observation, the menu, the
+-- diagnosis or nothing, and why. The share is of all cases' count of the kind.
+select kind, use, reason, count(distinct case_id) as cases, sum(count)::bigint as count,
+    round(sum(count) / sum(sum(count)) over (partition by kind), 3) as share,
+    any_value(sample) as sample
+from ledger group by kind, use, reason order by kind, count desc;
 
 -- title: Refused cases
 select case_id, reason, message, path from cases where environment_id is null

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from medaction.envs.records import BadCase, Built, CheckResult
+from medaction.evaluation.case_sets import read_set
 from medaction.trajectories.records import Failure, OpenFailure, now
 from medaction.trajectories.store import Store, StoreError
 from tests.records import add_environment, environment, report, small_tree
@@ -225,3 +227,22 @@ def test_an_older_schema_is_refused_with_its_version(tmp_path: Path) -> None:
         db.execute("update meta set value = '0' where key = 'schema_version'")
     with pytest.raises(StoreError, match="schema version 0"):
         Store(path)
+
+
+def test_what_a_source_says_of_the_publication_is_an_object_in_stores_of_every_version(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "run" / "trajectories.duckdb"
+    article = replace(report("case-1"), meta={"pmcid": "PMC1", "doi": "10.1/x"})
+    query = "select publication->>'$.pmcid' from cases"
+    with Store(path) as store:
+        add_environment(store, article, environment("case-1"))
+        assert store.rows(query) == [("PMC1",)]
+        # As version 3 wrote it: the object's text, encoded once more.
+        store.db.execute("update cases set publication = to_json(publication::varchar)")
+        store.set_meta("schema_version", "3")
+        assert store.rows(query) == [(None,)]
+    with Store(path) as store:
+        assert store.rows(query) == [("PMC1",)]
+    (case,) = read_set(path.parent)
+    assert case.ids >= {"pmcid:PMC1", "doi:10.1/x"}

@@ -52,7 +52,19 @@ create table if not exists checks (
     threshold double not null,
     required boolean not null,           -- false: a failure is a warning
     detail varchar not null,
+    applicable boolean not null,         -- false: the check had nothing to look at
     primary key (case_id, "name")
+);
+
+-- What became of every report's text: how much of a kind went to which use, and why to none.
+create table if not exists ledger (
+    case_id varchar not null,
+    kind varchar not null,               -- characters, sentences, table rows, figure captions, ...
+    "use" varchar not null,              -- observation, menu, diagnosis, nothing
+    "count" bigint not null,
+    share double not null,               -- of the case's count of this kind
+    reason varchar not null,
+    sample varchar not null
 );
 
 create table if not exists environments (

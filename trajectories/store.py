@@ -21,13 +21,20 @@ from medaction.llm.usage import Usage
 from medaction.trajectories.records import Failure, OpenFailure, RolloutSpec, Trajectory, now
 from medaction.trajectories.snapshot import SNAPSHOT, Publisher
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "5"
 _FAULTS = "faults struct(error_class varchar, message varchar, raw varchar)[] default []"
 MIGRATIONS = {
     # Version 3 keeps the attempts that failed beside what came of them.
     "2": "".join(
         f"alter table {table} add column {_FAULTS}; " for table in ("cases", "turns", "failures")
-    )
+    ),
+    # Version 4 holds what a source tells of the publication as an object, not as its text in JSON.
+    "3": (
+        "update cases set publication = (publication->>'$')::json"
+        " where json_type(publication) = 'VARCHAR'; "
+    ),
+    # Version 5 tells checks that had nothing to look at apart, and keeps the ledger of every case.
+    "4": "alter table checks add column if not exists applicable boolean default true; ",
 }
 """What brings a store from the schema version of the key to the next one; then schema.sql makes
 what is new."""
@@ -274,7 +281,7 @@ class Store:
             "title": report.title,
             "path": report.path,
             "licence": report.licence,
-            "publication": json.dumps(dict(report.meta)),
+            "publication": dict(report.meta),
             "text": report.text,
             "report_hash": report_hash(report),
             "built_with": built_with,
@@ -286,9 +293,13 @@ class Store:
             case |= asdict((usage or Usage()) + self._spent_on(report.case_id))
             self.db.execute("delete from cases where case_id = ?", [report.case_id])
             self.db.execute("delete from checks where case_id = ?", [report.case_id])
+            self.db.execute("delete from ledger where case_id = ?", [report.case_id])
             self._insert("cases", [case])
             self._insert(
                 "checks", [asdict(check) | {"case_id": report.case_id} for check in built.checks]
+            )
+            self._insert(
+                "ledger", [asdict(line) | {"case_id": report.case_id} for line in built.ledger]
             )
             self._resolve("read", report.case_id)
             if built.environment:

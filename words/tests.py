@@ -43,7 +43,7 @@ PANELS: dict[str, frozenset[str]] = {
 
 
 @cache
-def tests_by_name() -> dict[str, str]:
+def canonical_names() -> dict[str, str]:
     """The first name of a test by each of its normalised names, also in singular and without
     'and'."""
     table: dict[str, str] = {}

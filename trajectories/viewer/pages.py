@@ -2,7 +2,6 @@
 escaped; there is no script at all."""
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ _html = jinja2.Environment(
 )
 _html.globals["css"] = Markup((TEMPLATES / "style.css").read_text())  # ours, not data
 
-Wanted = dict[str, str]
+Filters = dict[str, str]
 
 
 class Run:
@@ -43,77 +42,70 @@ class Run:
                 # DuckDB would hand out the old file again, as one that is open already
                 self.db.close()
             self.db, self._seen = open_snapshot(self.out), stamp
-            self.db.execute(queries.PREPARE)
+            queries.prepare(self.db)
             self.charts = self._draw()
-
-    def about(self) -> dict[str, Any]:
-        """What every page's head says."""
-        time = datetime.fromtimestamp((self._seen or (0, 0))[1] / 1e9, UTC)
-        return {"out": str(self.out), "as_of": time.strftime("%Y-%m-%d %H:%M:%S UTC")}
 
     def _draw(self) -> tuple[Markup, Markup]:
         """DTC by turn and the distribution of RAC, once a snapshot: drawing them takes longer than
         all the rest of the page."""
-        settings = queries.rows(
-            self.db,
-            "select settings from runs where flow = 'distill' order by started desc limit 1",
-        )
-        run_settings = json.loads(settings[0]["settings"]) if settings else {}
-        threshold = (
-            run_settings.get("rac_threshold") if run_settings.get("strategy") == "dtc_rac" else None
-        )
-        lines = charts.dtc_by_turn(queries.dtc_by_turn(self.db))
-        bars = charts.rac_distribution(queries.rac_values(self.db), threshold)
+        rows = queries.rows(self.db, "settings")
+        settings = json.loads(rows[0]["settings"]) if rows else {}
+        pruned = settings.get("strategy") == "dtc_rac"
+        threshold = settings.get("rac_threshold") if pruned else None
+        lines = charts.dtc_by_turn(queries.rows(self.db, "DTC by turn"))
+        bars = charts.rac_distribution(queries.rows(self.db, "RAC"), threshold)
         return Markup(lines), Markup(bars)  # drawn by us, letters as paths
+
+    def render(self, template: str, entry: str, **values: Any) -> str:
+        """The HTML of a template; `entry` is that of the menu."""
+        values.setdefault("at", lambda case_id: f"/case/{quote(case_id, safe='')}")
+        return _html.get_template(f"{template}.html.j2").render(
+            here=entry, out=str(self.out), as_of=self.as_of, **values
+        )
+
+    @property
+    def as_of(self) -> str:
+        """When the snapshot was written."""
+        time = datetime.fromtimestamp((self._seen or (0, 0))[1] / 1e9, UTC)
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def overview(run: Run) -> str:
+    return run.render("overview", "/", **_overview(run))
+
+
+def _overview(run: Run) -> dict[str, Any]:
     lines, bars = run.charts
-    return _render(
-        run, "overview.html.j2", "/", o=queries.overview(run.db), dtc_chart=lines, rac_chart=bars
-    )
+    return {"o": queries.overview(run.db), "dtc_chart": lines, "rac_chart": bars}
 
 
-def cases(run: Run, filters: Wanted, number: int) -> str:
+def cases(run: Run, filters: Filters, number: int) -> str:
     page = queries.cases(run.db, filters, number)
-    return _render(
-        run,
-        "cases.html.j2",
-        "/cases",
-        page=page,
-        wanted=filters,
-        choices=queries.choices(run.db),
-        url=_pages("/cases", filters),
-    )
+    return _table_page(run, "cases", page, filters, choices=queries.choices(run.db))
 
 
-def trajectories(run: Run, filters: Wanted, number: int) -> str:
-    page, url = queries.trajectories(run.db, filters, number), _pages("/trajectories", filters)
-    return _render(
-        run,
-        "trajectories.html.j2",
-        "/trajectories",
-        page=page,
-        wanted=filters,
-        choices=queries.choices(run.db),
-        url=url,
-    )
+def trajectories(run: Run, filters: Filters, number: int) -> str:
+    page = queries.trajectories(run.db, filters, number)
+    return _table_page(run, "trajectories", page, filters, choices=queries.choices(run.db))
 
 
 def failures(run: Run, number: int) -> str:
-    return _render(
-        run,
-        "failures.html.j2",
-        "/failures",
-        page=queries.failures(run.db, number),
-        url=_pages("/failures", {}),
-    )
+    return _table_page(run, "failures", queries.failures(run.db, number), {})
+
+
+def _table_page(run: Run, name: str, page: queries.Page, filters: Filters, **values: Any) -> str:
+    query = {field: value for field, value in filters.items() if value}
+
+    def url(number: int) -> str:
+        return f"/{name}?{urlencode(query | {'page': number})}"
+
+    return run.render(name, f"/{name}", page=page, wanted=filters, url=url, **values)
 
 
 def case(run: Run, case_id: str) -> str | None:
     """The page of a case, or None when the run has no such case."""
     details = queries.case(run.db, case_id)
-    return _render(run, "case.html.j2", "/cases", c=details) if details else None
+    return run.render("case", "/cases", c=details) if details else None
 
 
 def export(run: Run, case_ids: list[str]) -> str:
@@ -126,31 +118,13 @@ def export(run: Run, case_ids: list[str]) -> str:
         details.append(case)
     ids = {case["case_id"] for case in details}
     pages = queries.cases(run.db, {}, 1).pages
-    listed = [
-        row
-        for number in range(1, pages + 1)
-        for row in queries.cases(run.db, {}, number).rows
-        if row["case_id"] in ids
-    ]
-    lines, bars = run.charts
-    return _render(
-        run,
-        "export.html.j2",
+    tables = (queries.cases(run.db, {}, number) for number in range(1, pages + 1))
+    rows = [row for table in tables for row in table.rows if row["case_id"] in ids]
+    return run.render(
+        "export",
         "",
-        o=queries.overview(run.db),
-        dtc_chart=lines,
-        rac_chart=bars,
+        **_overview(run),
         shown=details,
-        listed=listed,
+        listed=rows,
         at=lambda case_id: f"#case-{case_id}",
     )
-
-
-def _render(run: Run, template: str, here: str, **given: Any) -> str:
-    at = given.pop("at", lambda case_id: f"/case/{quote(case_id, safe='')}")
-    return _html.get_template(template).render(here=here, at=at, **run.about(), **given)
-
-
-def _pages(path: str, filters: Wanted) -> Callable[[int], str]:
-    query = {name: value for name, value in filters.items() if value}
-    return lambda number: f"{path}?{urlencode(query | {'page': number})}"
