@@ -26,11 +26,13 @@ from medaction.envs.reply import (
     OrdersRead,
     Undecided,
     extraction_schema,
+    led_by,
+    mended_usage,
     parse_extracted,
 )
-from medaction.envs.turns import Hypothesis, Turn
+from medaction.envs.turns import Turn
 from medaction.llm.calls import Completion, Message, whole_text
-from medaction.llm.replies import MalformedReply, split_thinking
+from medaction.llm.replies import MalformedReply, Reading, split_thinking
 from medaction.llm.untrusted import DATA_TAGS, plain
 
 COPIED = 90.0
@@ -80,43 +82,34 @@ async def _read(ask: Ask, written: Completion, number: int, last_turn: bool) -> 
     reply = await ask(asked, schema, temperature=0.0)
     repaired = False
     try:
-        extracted = _record(reply, text, last_turn)
+        reading = _record(reply, text, last_turn)
     except NoAction:
         raise
     except MalformedReply as fault:
         ask.refused(fault)
         again = extraction_repair_messages(asked, fault.raw, fault.message, last_turn)
         try:
-            extracted = _record(await ask(again, schema, temperature=0.0), text, last_turn)
+            reading = _record(await ask(again, schema, temperature=0.0), text, last_turn)
         except NoAction:
             raise
         except MalformedReply as still:
             raise MalformedReply(still.message, f"{text}\n\n[read from it]\n{still.raw}") from None
         repaired = True
-    action = extracted.action
+    extracted, action = reading.value, reading.value.action
     return Turn(
         number=number,
         reasoning=text,
-        differential=_differential(extracted),
+        differential=led_by(
+            action.final_diagnosis if isinstance(action, Commit) else None, extracted.differential
+        ),
         pivot=extracted.pivot,
         tests=tuple(action.order_tests) if isinstance(action, OrdersRead) else (),
         final_diagnosis=action.final_diagnosis if isinstance(action, Commit) else None,
         raw=text,
         thinking="\n\n".join(part for part in (plain(written.thinking).strip(), thinking) if part),
         repaired=repaired,
+        usage=mended_usage(reading.mended, reply.text),
     )
-
-
-def _differential(extracted: Extracted) -> tuple[Hypothesis, ...]:
-    """The differential that was read. A diagnosis that the text commits to and does not rank leads
-    it, with what is left of 100."""
-    read = tuple(Hypothesis(line.diagnosis, line.confidence) for line in extracted.differential)
-    if not isinstance(extracted.action, Commit):
-        return read
-    final = extracted.action.final_diagnosis
-    if any(line.diagnosis.casefold() == final.casefold() for line in read):
-        return read
-    return (Hypothesis(final, max(0, 100 - sum(line.confidence for line in read))), *read)
 
 
 def _prose(written: Completion) -> tuple[str, str]:
@@ -142,11 +135,11 @@ def _prose(written: Completion) -> tuple[str, str]:
     return thinking, text
 
 
-def _record(reply: Completion, text: str, last_turn: bool) -> Extracted:
+def _record(reply: Completion, text: str, last_turn: bool) -> Reading[Extracted]:
     """What the reply read from `text`. Raises NoAction when the text is at fault, else
     MalformedReply."""
-    extracted = parse_extracted(whole_text(reply), last_turn)
-    action = extracted.action
+    reading = parse_extracted(whole_text(reply), last_turn)
+    extracted, action = reading.value, reading.value.action
     if isinstance(action, Undecided):
         raise NoAction(f"it does not end in one clear decision ({action.undecided})", text)
     if fuzz.partial_ratio(_bare(extracted.decision), _bare(text)) < COPIED:
@@ -182,7 +175,7 @@ def _record(reply: Completion, text: str, last_turn: bool) -> Extracted:
             "pivot: this is not what the text is about; say what it wants to settle or what settled it",
             reply.text,
         )
-    return extracted
+    return reading
 
 
 def _told_by(sentence: str, text: str) -> bool:

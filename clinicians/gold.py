@@ -11,18 +11,19 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from rapidfuzz import fuzz
 
 from medaction.envs.extraction import quoted
 from medaction.envs.records import Answer, ClinicalEnvironment, DocumentedResult, DocumentedTest
-from medaction.envs.reply import Prose, RankedDiagnosis, Sentence, Strict, render, schema_of
+from medaction.envs.reply import Differential, Prose, Sentence, mended_usage, render
 from medaction.envs.turns import Hypothesis, Turn
 from medaction.llm.calls import Message, complete
-from medaction.llm.replies import MalformedReply, json_object, split_thinking
+from medaction.llm.replies import Form, MalformedReply, read, schema_of
 from medaction.llm.teacher import Teacher
 from medaction.llm.untrusted import one_line
 from medaction.llm.usage import Usage
@@ -60,9 +61,9 @@ what settled it.
 Reply with one JSON object: {"turns": [...], "closing": {"reasoning": ..., "differential": [...], "pivot": ...}}"""
 
 
-class _Closing(Strict):
+class _Closing(Form):
     reasoning: Prose
-    differential: Annotated[list[RankedDiagnosis], Field(min_length=1, max_length=8)]
+    differential: Annotated[Differential, Field(min_length=1)]
     pivot: Sentence
 
 
@@ -70,7 +71,7 @@ class _Ordering(_Closing):
     order_tests: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=6)]
 
 
-class _Course(Strict):
+class _Course(Form):
     turns: Annotated[list[_Ordering], Field(min_length=1)]
     closing: _Closing
 
@@ -113,7 +114,8 @@ async def reconstruct(
             ]
             continue
         usage = replace(usage, seconds=time.monotonic() - started)
-        return (replace(turns[0], repaired=attempt > 1, usage=usage), *turns[1:])
+        opening = replace(turns[0], repaired=attempt > 1, usage=usage + turns[0].usage)
+        return (opening, *turns[1:])
     raise AssertionError("unreachable")
 
 
@@ -131,7 +133,7 @@ def _question(report_text: str, environment: ClinicalEnvironment, t_max: int) ->
 def course_schema(tests: int, t_max: int) -> dict[str, Any]:
     """The JSON schema of a course over a menu of `tests` entries: bounded, so that no model runs
     on."""
-    schema = schema_of(_Course)
+    schema = deepcopy(schema_of(_Course))
     turns = schema["properties"]["turns"]
     turns["maxItems"] = max(1, t_max - 1)
     turns["items"]["properties"]["order_tests"]["items"]["maximum"] = tests
@@ -147,21 +149,16 @@ def read_course(text: str, environment: ClinicalEnvironment, t_max: int) -> tupl
     - the closing differential is led by the diagnosis
     Raises MalformedReply.
     """
-    thinking, body = split_thinking(text)
-    try:
-        course = _Course.model_validate(json_object(body))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise MalformedReply(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", text) from None
-    except ValueError as error:
-        raise MalformedReply(str(error), text) from None
+    reading = read(text, _Course)
+    course = reading.value
     if faults := list(_faults(course, environment, t_max)):
         raise MalformedReply("\n".join(faults[:5]), text)
     turns = [
         _ordering(turn, number, environment.menu) for number, turn in enumerate(course.turns, 1)
     ]
     closing = _turn(course.closing, len(turns) + 1, (), environment.diagnosis)
-    return (replace(turns[0], thinking=thinking), *turns[1:], closing)
+    opening = replace(turns[0], thinking=reading.thinking, usage=mended_usage(reading.mended, text))
+    return (opening, *turns[1:], closing)
 
 
 def _faults(course: _Course, environment: ClinicalEnvironment, t_max: int) -> list[str]:

@@ -55,7 +55,7 @@ class LlmClinician:
         except ModelError as error:
             error.usage = ask.usage
             raise
-        return replace(turn, usage=ask.usage)
+        return replace(turn, usage=ask.usage + turn.usage)
 
 
 class _Ask:

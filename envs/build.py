@@ -1,13 +1,13 @@
 """From a case report to a clinical environment E = (o1, M, f), or to a refusal with the name of the
 check that failed (stage 1)."""
 
-import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 
 from medaction.envs import checks
-from medaction.envs.naming import normalise
+from medaction.envs.documented import is_documented, without_void
+from medaction.envs.ledger import ledger_of
 from medaction.envs.records import (
     BadCase,
     Built,
@@ -18,16 +18,12 @@ from medaction.envs.records import (
     StructuredCase,
 )
 from medaction.envs.redaction import Redacted, redact, share_cut
+from medaction.envs.results_told import EXAMINED, is_told
+from medaction.words.names import normalise
 
 Extract = Callable[[CaseReport], StructuredCase]
 """Reads o1, the menu and the diagnosis out of a report that came without sections
 (`medaction.envs.extraction.make_extractor`)."""
-
-# Signs that are read off the patient at the first encounter: no test that has to be ordered.
-_EXAMINED = re.compile(
-    r"vital signs|physical exam(?:ination)?|general (?:exam(?:ination)?|appearance)|vitals",
-    re.IGNORECASE,
-)
 
 
 def build_environment(
@@ -47,27 +43,47 @@ def build_environment(
         return Built(None, refusal)
     case, mended = tidy(structured)
     redacted = redact(report, case)
-    case = replace(
-        redacted.case, initial_observation=without_void(redacted.case.initial_observation)
-    )
+    case, merged = with_one_entry_a_name(redacted.case)
+    case = replace(case, initial_observation=without_void(case.initial_observation))
     redacted = replace(redacted, case=case)
-    mended = [*case.notes, *mended]
-    mended += [f"cut from the initial observation: {sentence}" for sentence in redacted.cut]
+    mended = [*case.notes, *mended, *merged]
+    mended += [f"cut from the initial observation: {text}" for text in redacted.cut]
+    mended += [
+        f"cut from the initial observation, the menu tells it: {text}"
+        for text in redacted.told_again
+    ]
+    mended += [
+        f"moved from the initial observation to the menu: {test.name}: {test.result}"
+        for test in redacted.moved
+    ]
     results = tuple(all_checks(report, redacted, min_tests))
+    entries = [f"{test.name}: {test.result}\n{test.quote}" for test in case.tests]
+    ledger = ledger_of(report, case.initial_observation, entries, case.diagnosis, mended)
     for result in results:
         if result.required and not result.passed:
-            return Built(
-                None, BadCase(result.name, result.detail, report.case_id, report.path), results
-            )
-    warnings = (
-        *mended,
-        *(f"{result.name}: {result.detail}" for result in results if not result.passed),
-    )
+            failed = BadCase(result.name, result.detail, report.case_id, report.path)
+            return Built(None, failed, results, ledger)
+    mended += [
+        f"{result.name}: {result.detail}"
+        for result in results
+        if result.applicable and not result.passed
+    ]
     environment = ClinicalEnvironment(
-        report.case_id, report.source, report.title, case.initial_observation, case.tests, case.diagnosis, case.synonyms,
-        report.licence, report.evaluation_only, warnings, case.body_system, case.disease_type, case.rare,
-    )  # fmt: skip
-    return Built(environment, None, results)
+        case_id=report.case_id,
+        source=report.source,
+        title=report.title,
+        initial_observation=case.initial_observation,
+        menu=case.tests,
+        diagnosis=case.diagnosis,
+        synonyms=case.synonyms,
+        licence=report.licence,
+        evaluation_only=report.evaluation_only,
+        warnings=tuple(mended),
+        body_system=case.body_system,
+        disease_type=case.disease_type,
+        rare=case.rare,
+    )
+    return Built(environment, None, results, ledger)
 
 
 def _structured(report: CaseReport, extract: Extract | None) -> StructuredCase:
@@ -84,6 +100,9 @@ def all_checks(report: CaseReport, redacted: Redacted, min_tests: int) -> list[C
     case = redacted.case
     return [
         checks.has_diagnosis(report, case),
+        checks.readable_script(report, case),
+        checks.not_human(report, case),
+        checks.several_patients(report, case),
         checks.has_initial_observation(report, case),
         checks.min_tests(report, case, min_tests),
         checks.no_duplicate_tests(report, case),
@@ -112,55 +131,37 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
       their own, in order.
     """
     tests = [replace(test, result=without_void(test.result)) for test in case.tests]
-    documented = [test for test in tests if test.name.strip() and checks.is_documented(test.result)]
+    documented = [test for test in tests if test.name.strip() and is_documented(test.result)]
     notes = [
         f"left out, no result documented: {test.name}" for test in tests if test not in documented
     ]
     seen = [
         test
         for test in documented
-        if _EXAMINED.match(test.name) and checks.is_told(test, case.initial_observation)
+        if EXAMINED.match(test.name) and is_told(test, case.initial_observation)
     ]
     notes += [f"left out, the initial observation tells it: {test.name}" for test in seen]
     documented = [test for test in documented if test not in seen]
-    merged: dict[str, DocumentedTest] = {}
-    for test in documented:
-        key = normalise(test.name)
-        if key in merged:
-            notes.append(f"documented more than once, merged: {test.name}")
-        merged[key] = _merge(merged[key], test) if key in merged else test
-    observation = seen_text(case.initial_observation)
-    return replace(
+    tidied = replace(
         case,
-        initial_observation=observation,
-        diagnosis=case.diagnosis.strip(" .;\n\t"),
-        tests=tuple(merged.values()),
-    ), notes
+        initial_observation=seen_text(case.initial_observation),
+        diagnosis=case.diagnosis.strip(" .;。\n\t"),
+        tests=tuple(documented),
+    )
+    tidied, merged = with_one_entry_a_name(tidied)
+    return tidied, [*notes, *merged]
 
 
-# That the source tells nothing: 'None provided', 'Not detailed in the case', 'No further details
-# were given'.
-_VOID = re.compile(
-    r"""(?:none|nil|not|(?:information|details)\snot|nothing|no\b[\w\s-]{0,40}?|details?\s(?:were\s|are\s)?not|unknown\sas\sit\swas\snot)\s(?:(?:was|were|is|are|discussed\sor|explicitly|specifically|otherwise|further)\s)*
-    (?:provided|detailed|described|specified|documented|stated|mentioned|available)\b
-    (?:\s(?:in\s(?:the|this|detail)|for\s(?:the|this)|here|beyond\s|regarding\s|by\s|separately|explicitly)[^.;]*)?[.;]?""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_VOID_LABEL = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
-
-
-def without_void(text: str) -> str:
-    """`text` without what says only that the source tells nothing: such lines, and such sentences
-    at the end of a line."""
-    kept = []
-    for line in text.splitlines():
-        label = _VOID_LABEL.match(line)[0]  # type: ignore[index]
-        sentences = re.split(r"(?<=[.;])\s+", line[len(label) :])
-        while sentences and _VOID.fullmatch(sentences[-1].strip()):
-            sentences.pop()
-        if sentences or not line.strip():
-            kept.append(label + " ".join(sentences))
-    return "\n".join(kept)
+def with_one_entry_a_name(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
+    """Tests of the same name become one, and notes of it."""
+    entries: dict[str, DocumentedTest] = {}
+    notes = []
+    for test in case.tests:
+        key = normalise(test.name) or test.name
+        if key in entries:
+            notes.append(f"documented more than once, merged: {test.name}")
+        entries[key] = _merge(entries[key], test) if key in entries else test
+    return replace(case, tests=tuple(entries.values())), notes
 
 
 def seen_text(text: str) -> str:
@@ -177,4 +178,7 @@ def _merge(first: DocumentedTest, second: DocumentedTest) -> DocumentedTest:
         first,
         result="\n".join(dict.fromkeys(lines)),
         aliases=tuple(dict.fromkeys((*first.aliases, *second.aliases))),
+        quote="\n".join(dict.fromkeys((first.quote, second.quote)))
+        if first.quote and second.quote
+        else "",
     )

@@ -2,13 +2,15 @@
 the report's own words."""
 
 import re
-from collections.abc import Iterator
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
 from rapidfuzz import fuzz
 
-from medaction.envs.checks import GROUNDED_AT, numbers_of
+GROUNDED_AT = 90.0
+"""A text is found in the report when its best aligned window there agrees to this many percent
+(rapidfuzz partial ratio)."""
 
 _NUMBERED = re.compile(r"(?P<top>\d+)(?P<sub>(?:\.\d+)+)?\.?\s+(?P<title>[A-Z].{2,80})")
 # Sections that tell of other patients and of what is known, not of this one.
@@ -115,6 +117,28 @@ class Report:
         return " ".join(self.text[start:end].split()).strip(" .,;:")
 
 
+def plain_text(text: str) -> str:
+    """`text` for comparison: one case, one kind of space, dash and quote, no markdown marks;
+    numbers and signs stay."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = re.sub(r"[‐-―−]", "-", text)
+    text = re.sub(r"[‘’`´]", "'", text).replace("“", '"').replace("”", '"')
+    return " ".join(re.sub(r"[*_#|]|^\s*-\s", " ", text, flags=re.MULTILINE).split())
+
+
+def numbers_of(text: str) -> list[str]:
+    """The numbers of plain text, thousands without commas: '11,500/mm3' -> 11500, 3."""
+    numbers = re.findall(r"\d+(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?", text)
+    return [number.replace(",", "") for number in numbers]
+
+
+def agreement(needle: str, text: str) -> float:
+    """How well `needle` is found in `text`, in percent; 100 when it stands there."""
+    if not needle or needle in text:
+        return 100.0 if needle else 0.0
+    return fuzz.partial_ratio(needle, text, score_cutoff=GROUNDED_AT - 30)
+
+
 def _lined(text: str) -> str:
     """`text` in small letters with one kind of dash, quote and space, character for character."""
     return "".join(low if len(low := c.lower()) == 1 else c for c in text.translate(_ALIKE))
@@ -167,11 +191,3 @@ def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
     while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
         end += 1
     return start, end
-
-
-def sentences(text: str) -> Iterator[str]:
-    """The sentences of running text and of lines, without bullets."""
-    for line in text.splitlines():
-        for sentence in re.split(r"(?<=[.!?;])\s+(?=[A-Z(\d])", line.strip(" -*•\t")):
-            if sentence.strip():
-                yield sentence.strip()

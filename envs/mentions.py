@@ -3,7 +3,9 @@
 import re
 from functools import cache
 
-from medaction.envs.naming import REGIONS, SYNONYMS, normalise
+from medaction.envs.naming import REGIONS
+from medaction.words.names import normalise
+from medaction.words.tests import NAMES_IN_PROSE
 
 # Names that stand for a test in a list of orders, and mostly for something else in prose.
 _AMBIGUOUS = re.compile(
@@ -43,7 +45,10 @@ def _mention() -> re.Pattern[str]:
     """A test, with the region before it ('left axillary lymph node biopsy') and after it ('MRI of
     the spine')."""
     names = {
-        name for names in SYNONYMS.values() for name in names if not _AMBIGUOUS.fullmatch(name)
+        name
+        for names in NAMES_IN_PROSE.values()
+        for name in names
+        if not _AMBIGUOUS.fullmatch(name)
     }
     labs = "|".join(
         r"[\s-]+".join(map(re.escape, name.split()))

@@ -1,5 +1,7 @@
 """What made a run: the versions that its store records."""
 
+import hashlib
+import json
 import platform
 import subprocess
 from functools import cache
@@ -23,10 +25,10 @@ PACKAGES = (
 def code_version() -> str:
     """The package's version, and the commit when it runs from a checkout ('+' marks uncommitted
     changes)."""
-    here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
         return version("medaction")
-    git = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=10"]
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=10"]
     described = subprocess.run(git, capture_output=True, text=True)
     return (
         f"{version('medaction')}-{described.stdout.strip()}"
@@ -40,3 +42,7 @@ def versions() -> dict[str, str]:
     return {"medaction": code_version(), "python": platform.python_version()} | {
         name: version(name) for name in PACKAGES
     }
+
+
+def identity_hash(identity: object) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]

@@ -18,9 +18,8 @@ from medaction.envs.prompts import (
 )
 from medaction.envs.records import Answer, DocumentedResult
 from medaction.envs.turns import Hypothesis, Style, Turn
-from medaction.llm.untrusted import DATA_TAGS
 
-QUOTED = [tag for tag in DATA_TAGS if tag != "written_turn"]
+QUOTED = ("initial_observation", "test_record", "new_results", "previous_reasoning")
 STYLES: tuple[Style, ...] = ("schema", "free")
 
 

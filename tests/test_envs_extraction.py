@@ -12,6 +12,7 @@ from medaction.envs.extraction import (
     ATTEMPTS,
     MENU,
     PRESENTATION,
+    Presentation,
     _read_menu,
     is_named,
     is_test,
@@ -23,7 +24,7 @@ from medaction.envs.extraction import (
     tells_result,
     without_tests,
 )
-from medaction.envs.grounding import Report, sentences
+from medaction.envs.grounding import Report
 from medaction.envs.records import BadCase, CaseReport
 from tests.records import environment_of, refusal_of
 
@@ -152,7 +153,7 @@ def test_an_abstract_is_no_place_of_results() -> None:
     [
         ("Sure! Here it is.", "JSON"),
         ("[" * 100_000, "JSON"),
-        ({**SAID, "extra": 1}, "keys"),
+        ({**SAID, "diagnosis": None}, "diagnosis"),
         ({**SAID, "body_system": "Humours"}, "body_system"),
         ({**SAID, "rare_disease": "yes"}, "rare_disease"),
         ({**SAID, "diagnosis": "x" * 500}, "200"),
@@ -347,12 +348,6 @@ def test_what_was_copied_is_found_through_typography_and_never_among_other_patie
     assert source.find("x" * 100_000) is None
 
 
-def test_sentences_are_split_at_their_ends_only() -> None:
-    assert list(sentences("- Pain for 3.5 days; no fever. Dr. Who came.\n\n- BP 120/80")) == [
-        "Pain for 3.5 days; no fever.", "Dr.", "Who came.", "BP 120/80",
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -383,11 +378,11 @@ def test_the_report_cannot_leave_its_quotes() -> None:
 
 def test_a_fenced_reply_with_thinking_is_read_and_any_other_form_refused() -> None:
     assert (
-        parse_reply(f"<think>hm</think>```json\n{json.dumps(SAID)}\n```", PRESENTATION)["diagnosis"]
+        parse_reply(f"<think>hm</think>```json\n{json.dumps(SAID)}\n```", Presentation)["diagnosis"]
         == "Brucellosis"
     )
     with pytest.raises(BadCase, match="extraction_failed"):
-        parse_reply(json.dumps(TESTS), PRESENTATION)
+        parse_reply(json.dumps(TESTS), Presentation)
 
 
 @pytest.mark.parametrize(

@@ -28,16 +28,7 @@ from medaction.kg.linking import aliases_of_tests
 
 LABELS = Path(__file__).parent / "labels.jsonl"
 METHODS = ("exact", "synonym", "words", "panel", "encoder")
-SPLITS = (
-    "dev",
-    "held_out",
-    "held_out_2",
-    "held_out_3",
-    "held_out_4",
-    "held_out_5",
-    "held_out_6",
-    "held_out_7",
-)
+SPLITS = ("dev", "held_out", *(f"held_out_{number}" for number in range(2, 9)))
 
 
 @dataclass(frozen=True, slots=True)

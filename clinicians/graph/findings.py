@@ -20,6 +20,7 @@ from medaction.kg.hpo import ROOT, load_hpo
 from medaction.kg.tables import rows
 from medaction.kg.tests_table import TestEntry
 from medaction.words.names import normalise
+from medaction.words.negation import DENIAL, DENIAL_AFTER, DENIAL_AT_START, DENIAL_OF_A_LIST
 
 DATA = Path(__file__).parent / "data"
 LAY_WORDS, SYMPTOMS, TOO_GENERAL = (
@@ -188,24 +189,9 @@ _STATUS = re.compile(
     r"|decreased|reactive|non-?reactive|detected|not detected|confirmed|reduced|raised|none)\b",
     re.IGNORECASE,
 )
-_NO = re.compile(
-    r"\b(?:no|not|denies|denied|denying|deny|without|absent|absence of|negative for|never|free of|lack of|lacks|nor|neither|non"
-    r"|unremarkable for|rules? out|ruled out|excludes?|no longer|negative(?= \w)|normal(?! pressure))\b",
-    re.IGNORECASE,
-)
-_DENIES = re.compile(r"\b(?:den(?:y|ies|ied|ying)|negative for|neither|free of)\b", re.IGNORECASE)
 _AFFIRMS = re.compile(
     r"^\s*(?:but|with|has|reports?|presents?|there (?:is|are|was|were)|shows?|is|are|was|were|does have|only|positive|complains)\b",
     re.I,
-)
-_AFTERWARDS = re.compile(
-    r"\b(?:absent|negative|none|not (?:been )?(?:seen|present|detected|noted|identified|observed|evident|reported|visible|appreciated)"
-    r"|denied|ruled out|excluded|nil|unlikely|resolved)\b",
-    re.IGNORECASE,
-)
-_NOTHING = re.compile(
-    r"^\s*(?:none|no|absent|negative|normal|nil|not\b|within normal|unremarkable|denied|0\b)",
-    re.IGNORECASE,
 )
 _CONCLUDES = re.compile(
     r"\b(?:consistent with|suggest\w*|compatible with|confirm\w*|diagnos\w*|indicat\w*|characteristic|typical of|in keeping)\b",
@@ -265,9 +251,9 @@ def _clause(clause: str) -> Iterator[tuple[Meaning, bool, str]]:
             or not _carries(clause, separators[at - 1], segments[at:], separators[at:])
         ):
             negated = False
-        cue = _NO.search(segment)
-        follows = separators[at] == ":" and bool(_NOTHING.search(segments[at + 1]))
-        late = _AFTERWARDS.search(segment) is not None  # 'ascites was not seen'
+        cue = DENIAL.search(segment)
+        follows = separators[at] == ":" and bool(DENIAL_AT_START.match(segments[at + 1]))
+        late = DENIAL_AFTER.search(segment) is not None  # 'ascites was not seen'
         first, last = (
             (len(_words(segment[: cue.start()])), len(_words(segment[: cue.end()])))
             if cue
@@ -284,7 +270,7 @@ def _clause(clause: str) -> Iterator[tuple[Meaning, bool, str]]:
 def _carries(clause: str, separator: str, rest: list[str], separators: list[str]) -> bool:
     """Whether a negation reaches over the last separator: 'denies fever, chills', 'no rash, fever
     or cough', 'no A or B'."""
-    if _DENIES.search(clause):
+    if DENIAL_OF_A_LIST.search(clause):
         return separator != ":"
     last_joint = next(
         (s for s in reversed([separator, *separators[: len(rest)]]) if s.strip().isalpha()), ""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medaction.envs.categories import category_of
-from medaction.envs.checks import is_documented
+from medaction.envs.documented import is_documented
 from medaction.envs.mentions import named_tests
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
 from medaction.envs.sources.files import object_at, read_rows, text_at

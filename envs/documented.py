@@ -1,0 +1,126 @@
+"""Whether a text tells a result at all, or only that there is none: 'Pending', 'Not performed',
+'MRI pelvis.'
+
+Decided sentence by sentence and by its form, never by a word anywhere: 'None of four bottles grew'
+and 'Na 121 mmol/L' are results.
+"""
+
+import re
+
+from medaction.envs.mentions import named_tests
+from medaction.envs.naming import is_code, profile
+
+_DONE = (
+    r"(?:performed|done|conducted|obtained|carried out|undertaken|sent|requested|ordered|tested"
+    r"|planned|scheduled|cancell?ed|declined|refused|deferred|postponed)"
+)
+_WRITTEN = (
+    r"(?:provided|detailed|described|specified|documented|stated|mentioned|available|reported)"
+)
+# The whole sentence is one of these words.
+_EMPTY = re.compile(
+    r"(?:results? |still |currently |is |are |was |were )*"
+    r"(?:pending|awaited|unknown|unavailable|n/a|none|nil|optional|to follow|to be (?:determined|done)"
+    r"|cancell?ed|declined|refused|deferred|postponed"
+    rf"|not (?:yet )?(?:applicable|required|indicated|{_DONE}|{_WRITTEN})"
+    rf"|no (?:data|details|information|results?)(?: {_WRITTEN})?)"
+    r"(?:,? (?:at|in|by|for|beyond|regarding|here|yet|next|as|so|due to|because|until|scheduled)\b[^;]*)?",
+    re.IGNORECASE,
+)
+# That a test was not made, or its result not written down.
+_ABSENT = re.compile(
+    rf"\b(?:not (?:\w+ly |yet |been |further |otherwise )?(?:{_DONE}|{_WRITTEN})"
+    r"|(?:does|do|did|could|can)(?: not|n't) (?:\w+ly )?(?:provide|mention|state|specify|report|describe|detail)"
+    rf"|(?:is|are|was|were|remains?) (?:still )?(?:pending|awaited|unavailable)"
+    rf"|^no(?: [\w-]+){{0,6}} (?:is|are|was|were) (?:\w+ )?(?:{_DONE}|{_WRITTEN}))\b",
+    re.IGNORECASE,
+)
+_NOT_MADE = re.compile(r"no (?P<what>[^.;]{3,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
+# An advice to make the test: 'Note: consider based on findings'.
+_ADVICE = re.compile(
+    r"(?:note:? )?(?:consider|recommend|optional|expected to)\b"
+    r"|.*\b(?:(?:could|can|may|should) be (?:considered|performed|done)|not (?:\w+ )?necessary)\b",
+    re.IGNORECASE,
+)
+# That it was made, and no more.
+_MADE = re.compile(
+    rf"(?:[\w\s,/()-]{{0,90}}? (?:was|were|has been|have been)|[\w/-]+)"
+    rf" (?:also |then |\w+ly )?(?:{_DONE}|taken)(?: (?:to|for|in|at|on|by) [\w\s]{{3,40}})?",
+    re.IGNORECASE,
+)
+_FINDING = re.compile(
+    r"\b(?:show|reveal|demonstrat|confirm|disclos|identif|found|grew|negative|positive|elevated)",
+    re.IGNORECASE,
+)
+_VALUE = re.compile(r"\d(?!\s*(?:days?|weeks?|months?|hours?)\b)")
+_ASIDE = re.compile(r"\s*\([^()]*\)")
+_SENTENCE_END = re.compile(r"(?<=[.;])\s+")
+_LABEL = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
+
+
+def is_documented(result: str) -> bool:
+    """Whether a result tells one.
+
+    >>> [is_documented(text) for text in ("No flow due to torsion.", "Low (value not provided)")]
+    [True, True]
+    >>> [is_documented(text) for text in ("Not conducted.", "MRI pelvis.", "No biopsy due to fever")]
+    [False, False, False]
+    """
+    sentences = [sentence for line in result.splitlines() for sentence in _SENTENCE_END.split(line)]
+    return any(sentence.strip(" .;-*•") and not _is_void(sentence) for sentence in sentences)
+
+
+def without_void(text: str) -> str:
+    """`text` without what says only that the source tells nothing: such lines, and such sentences
+    at the end of a line. 'Allergies: None.' stays, it denies something."""
+    lines = []
+    for line in text.splitlines():
+        label = _LABEL.match(line)[0]  # type: ignore[index]
+        sentences = _SENTENCE_END.split(line[len(label) :])
+        while sentences and (last := sentences[-1].strip(" .;")) and _says_nothing_written(last):
+            sentences.pop()
+        if sentences or not line.strip():
+            lines.append(label + " ".join(sentences))
+    return "\n".join(lines)
+
+
+def _says_nothing_written(sentence: str) -> bool:
+    """'None provided', 'Not detailed in the case', 'No further details were given'. 'None reported'
+    and 'no mass noted' deny something."""
+    return bool(
+        re.match(
+            r"(?:none|nil|nothing|not|(?:no )?(?:\w+ )?(?:details?|information))\b", sentence, re.I
+        )
+        and re.search(rf"\b{_WRITTEN}\b(?<!reported)", sentence, re.I)
+        and not re.search(r"[,;:]|\bhistory\b|\bbut\b", sentence)
+    )
+
+
+def _is_void(sentence: str) -> bool:
+    bare = re.sub(r"^[\w\s/-]{2,40}:\s*", "", _ASIDE.sub("", sentence).strip(" .;-*•"))
+    if not bare or _EMPTY.fullmatch(bare):
+        return True
+    # 'Hearing is less on both sides, details not specified' tells something before it stops.
+    clause, _, others = bare.partition(", ")
+    if _FINDING.search(bare) or _VALUE.search(others):
+        return False
+    return bool(
+        _ADVICE.match(bare)
+        or (_ABSENT.search(clause) and not _VALUE.search(clause))
+        or ((match := _NOT_MADE.match(bare)) and named_tests(match["what"]))
+        or _MADE.fullmatch(bare)
+        or _only_names_a_test(bare)
+    )
+
+
+def _only_names_a_test(text: str) -> bool:
+    """'CT abdomen/pelvis' tells no more than which test it is."""
+    named = profile(text)
+    return bool(
+        len(text) < 60
+        and named.kinds
+        and named_tests(text)
+        and not any(not is_code(word) for word in named.terms)
+        and not _VALUE.search(text)
+        and not _FINDING.search(text)
+    )
