@@ -36,6 +36,7 @@ from medaction.envs.matching import (
     word_score,
 )
 from medaction.envs.naming import (
+    CONDITIONS,
     FINDINGS,
     IMAGING,
     NO_SLIPS,
@@ -396,6 +397,8 @@ def _answers(entry: Entry, wanted: Profile, parts: frozenset[str]) -> bool:
         if not wanted.canonical:
             return False
     if (own.specimen and own.specimen != wanted.specimen) or wanted.kinds & SAMPLED:
+        return False
+    if (own.terms - wanted.terms) & CONDITIONS:
         return False
     if not may_be_related(wanted.canonical, own.canonical):
         parts -= parts_of_panel(own.canonical)  # a blood gas's bicarbonate is no metabolic panel
