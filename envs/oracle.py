@@ -269,7 +269,14 @@ class Oracle:
             if name.profile.canonical in parts and name.profile.specimen == wanted.specimen
         }
         numbered = list(enumerate(self._entries))
-        entries |= {number for number, entry in numbered if _answers(entry, wanted, parts)}
+        told = {n: entry for n, entry in numbered if _answers(entry, wanted, parts)}
+        if len(told) > 1 and parts:
+            counts = {
+                n: sum(_answers(entry, profile(part), frozenset()) for part in parts)
+                for n, entry in told.items()
+            }
+            told = {n: e for n, e in told.items() if 2 * counts[n] > max(counts.values())}
+        entries = {n for n in entries if self._entries[n].statements} | told.keys()
         if not entries:
             panels: dict[int, set[str | None]] = defaultdict(set)
             for name in self._names:
