@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from medaction.envs.naming import (
     CULTURED,
     IMAGING,
+    KINDS,
     TISSUES,
     WITHIN,
     Profile,
@@ -239,7 +240,10 @@ def tells(entry: Profile, statement: frozenset[str], wanted: Profile) -> bool:
         return False
     if not wanted.regions <= regions_in_text(sorted(statement)) | entry.regions:
         return False
-    kinds_told = wanted.kinds | (wanted.terms & _CLASSES) <= statement | entry.kinds
+    told = statement | entry.kinds
+    kinds_told = wanted.kinds | (wanted.terms & _CLASSES) <= told
+    if wanted.kinds == {"serology"} and not told & KINDS and told & {"test", "testing"}:
+        kinds_told = True  # 'negative testing for parvovirus' leaves open how
     same_specimen = bool(sought and wanted.specimen and wanted.specimen == entry.specimen)
     studied = same_specimen and wanted.kinds <= CULTURED
     return (kinds_told or studied) and names_sought(sought, statement | entry.terms)
