@@ -26,6 +26,17 @@ Extract = Callable[[CaseReport], StructuredCase]
 (`medaction.envs.extraction.make_extractor`)."""
 
 
+RULES = tuple(
+    f"medaction.envs.{name}"
+    for name in (
+        *("build", "categories", "checks", "composition", "diagnosis_names", "documented"),
+        *("extraction", "grounding", "leaks", "mentions", "naming", "patients", "redaction"),
+        *("results_told", "scripts"),
+    )
+)
+"""The modules whose questions, thresholds and tables decide what becomes of a report."""
+
+
 def build_environment(
     report: CaseReport, extract: Extract | None = None, min_tests: int = 1
 ) -> Built:

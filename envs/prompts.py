@@ -8,7 +8,6 @@ template that is rendered once.
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
@@ -23,6 +22,7 @@ from medaction.envs.turns import Style, Turn
 from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
 from medaction.llm.untrusted import one_line, plain
+from medaction.llm.usage import estimated_tokens
 
 RECENT = 2
 """Of how many turns the model sees its own reasoning again."""
@@ -98,7 +98,7 @@ def messages(
     `style` 'free' is the free-form prompt; any other (a gold trajectory too) is the schema's. The
     prompt depends on the arguments alone, so that a training record has the prompt that was played.
 
-    A prompt of more than `context_tokens` (see `tokens`) is shortened in this order: first the
+    A prompt of more than `context_tokens` (`medaction.llm.usage.estimated_tokens`) is shortened in this order: first the
     reasoning of the older of the two turns is left out (its differential and pivot stay), then the
     results of earlier turns are cut in the middle, the longest first; then the new results, and the
     latest reasoning. Each cut is marked '[… n characters left out …]', and the prompt says what was
@@ -108,18 +108,12 @@ def messages(
     """
     for limits in _STEPS:
         rendered = _rendered(initial_observation, turns, t_max, style, limits)
-        if (count := tokens(rendered)) <= context_tokens:
+        if (count := estimated_tokens(rendered)) <= context_tokens:
             return rendered
     raise PromptTooLong(
         f"the prompt of turn {len(turns) + 1} has about {count} tokens with all results and reasoning shortened, and {context_tokens}"
         " are allowed: the initial observation and the names of the tests are never cut; raise context_tokens"
     )
-
-
-def tokens(asked: Sequence[Message]) -> int:
-    """An estimate without a tokenizer: a token for every 4 bytes of UTF-8. Qwen2.5 took one for 4.3
-    to 4.4 bytes of such prompts."""
-    return math.ceil(sum(len(message["content"].encode()) for message in asked) / 4)
 
 
 def _rendered(

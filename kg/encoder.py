@@ -116,6 +116,13 @@ def linking_encoder(which: str) -> LinkingEncoder:
     return _medcpt(*((query.strip(), article.strip()) if given else MEDCPT))
 
 
+def weights_of(which: str) -> list[Path]:
+    """The files of weights of an encoder in folders ('medcpt:QUERY,ARTICLE'). The small encoder's
+    are checked when they are loaded; the hub's names stand for theirs."""
+    folders = which.partition(":")[2].split(",")
+    return [file for name in folders if name for file in sorted(Path(name).glob("*.safetensors"))]
+
+
 def _medcpt(query: str, article: str) -> LinkingEncoder:
     """MedCPT's pair: what is asked goes through the query encoder, a node's name as an article's
     title through the other."""

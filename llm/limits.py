@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from medaction.llm.negotiation import TAKES_ALL, Demands
 from medaction.llm.teacher import Teacher
 
 Outcome = Literal["good", "overloaded", "down", "other"]
@@ -38,6 +39,15 @@ HELD_S = 0.5
 """The place of a refused call stays taken for as long as calls take, and at most this long.
 Refusals come quickly: else one place too many, taken by one waiting call after the other, would
 bring more refusals than all others bring replies."""
+
+ALONE_S = 2.0
+"""Until a server has replied in this run, calls to it go one by one for so long: what it refuses of
+a request (`medaction.llm.negotiation`) comes at once, and is then learnt by one call and not by all
+that begin together. A reply takes longer than that and is not waited for."""
+
+EQUAL_REFUSALS = 5
+"""After so many equal refusals in a row, none of them of a parameter that can be left out, a
+teacher's further calls are not made: a wrong key or an unknown model does not mend itself."""
 
 REGROW = 0.95
 """Up to this part of the level at which trouble began, the level is four times as high after every
@@ -81,19 +91,22 @@ class Answer:
     reached the budget.
 
     `down_s` is for how long that server, which has answered before, could not be reached (0: it
-      can); None: it has never answered.
+      can); None: it has never answered. `demands` is what the run learnt of that server. `stopped`:
+      never, because the teacher met this refusal EQUAL_REFUSALS times in a row.
     """
 
     server: str | None = None
     wait_s: float = 0.0
     spent_usd: float | None = None
     down_s: float | None = None
+    demands: Demands = TAKES_ALL
+    stopped: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
     """A call that was allowed is over, with what it used. `retry_after_s` is what the server asked
-    for."""
+    for, `learnt` what a refusal told of it, `refusal` the message of one that told nothing."""
 
     call: str
     bounds: Bounds
@@ -102,6 +115,8 @@ class Ended:
     usd: float = 0.0
     tokens: int = 0
     retry_after_s: float | None = None
+    learnt: Demands | None = None
+    refusal: str | None = None
 
 
 class Ledger(Protocol):
@@ -149,8 +164,9 @@ class _Server:
     """A model at a server: its calls under way, the level up to which there may be more, and how it
     fares."""
 
-    def __init__(self, most: int):
+    def __init__(self, most: int, alone_s: float):
         self.allowed = most
+        self.alone_s = alone_s
         self.level = self.before = self.proven = float(most)
         self.under_way = 0
         self.held_until = deque[float]()
@@ -163,11 +179,17 @@ class _Server:
         self.failures = 0
         self.down_until = self.down_since = 0.0
         self.answered = False
+        self.demands = TAKES_ALL
+        self.replied = False
+        self.first_began = math.inf
         self.call_s = 0.2
 
     def wait(self, in_flight: int, now: float) -> float:
         if now < self.closed_until:
             return self.closed_until - now
+        alone = not self.replied and self.under_way > 0
+        if alone and now < self.first_began + self.alone_s:
+            return ALONE_S / 20
         while self.held_until and self.held_until[0] <= now:
             self.held_until.popleft()
         if self.under_way + len(self.held_until) < min(in_flight, int(self.level)):
@@ -179,7 +201,8 @@ class _Server:
             return None
         return now - self.down_since if self.failures else 0.0
 
-    def begin(self) -> None:
+    def begin(self, now: float) -> None:
+        self.first_began = min(self.first_began, now)
         self.under_way += 1
         self.most = max(self.most, self.under_way + len(self.held_until))
 
@@ -227,6 +250,11 @@ class _Server:
         self.longest_asked, self.most = 0.0, self.under_way
 
 
+def _without_numbers(message: str) -> str:
+    """A refusal without what differs from call to call: request ids, token counts, times."""
+    return " ".join(word for word in message.split() if not any(c.isdigit() for c in word))
+
+
 @dataclass(frozen=True, slots=True)
 class _Permit:
     worker: str
@@ -243,7 +271,10 @@ class Book:
         self,
         spent_usd: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        alone_s: float = ALONE_S,
     ):
+        self._alone_s = alone_s
+        self._refusals: dict[str, tuple[str, int]] = {}
         self.spent_usd = defaultdict(float, spent_usd or {})
         self._clock = clock
         self._servers: dict[tuple[str, str], _Server] = {}
@@ -270,6 +301,9 @@ class Book:
         spent = self.spent_usd[bounds.teacher]
         if bounds.budget_usd is not None and spent >= bounds.budget_usd:
             return Answer(spent_usd=spent)
+        message, times = self._refusals.get(bounds.teacher, ("", 0))
+        if times >= EQUAL_REFUSALS:
+            return Answer(stopped=message)
         tokens = self._tokens_a_call.get(bounds.model, ask.tokens)
         minutes = [
             (self._bucket(bounds, what, per_minute, now), amount)
@@ -294,9 +328,10 @@ class Book:
             )
             for bucket, amount in minutes:
                 bucket.take(amount)
-            known[chosen].begin()
+            known[chosen].begin(now)
             self._permits[ask.call] = _Permit(worker, (bounds.model, chosen), now, tokens)
-            return Answer(server=chosen, down_s=known[chosen].down_s(now))
+            server = known[chosen]
+            return Answer(server=chosen, down_s=server.down_s(now), demands=server.demands)
         return Answer(wait_s=min(waits.values()))
 
     def _end(self, ended: Ended, now: float) -> None:
@@ -307,6 +342,10 @@ class Book:
             return
         server = self._servers[permit.at]
         server.under_way -= 1
+        server.replied |= ended.outcome == "good"
+        if ended.learnt:
+            server.demands |= ended.learnt
+        self._count_refusal(ended)
         server.end(ended.outcome, permit.began, ended.retry_after_s, now)
         if bounds.tokens_per_minute:
             self._bucket(bounds, "tokens", bounds.tokens_per_minute, now).take(
@@ -315,6 +354,15 @@ class Book:
         if ended.tokens:
             mean = self._tokens_a_call.get(bounds.model, ended.tokens)
             self._tokens_a_call[bounds.model] = mean + 0.1 * (ended.tokens - mean)
+
+    def _count_refusal(self, ended: Ended) -> None:
+        teacher = ended.bounds.teacher
+        if ended.outcome == "good":
+            self._refusals.pop(teacher, None)
+        elif ended.refusal:
+            message, times = self._refusals.get(teacher, ("", 0))
+            equal = _without_numbers(message) == _without_numbers(ended.refusal)
+            self._refusals[teacher] = (ended.refusal, times + 1 if equal else 1)
 
     def _forget_silent(self, now: float) -> None:
         silent = {worker for worker, heard in self._heard.items() if now - heard > SILENT_S}
@@ -329,7 +377,7 @@ class Book:
 
     def _server(self, model: str, url: str, in_flight: int) -> _Server:
         if (model, url) not in self._servers:
-            self._servers[model, url] = _Server(in_flight)
+            self._servers[model, url] = _Server(in_flight, self._alone_s)
         server = self._servers[model, url]
         if in_flight > server.allowed:  # another teacher, on the same model
             server.level, server.allowed = server.level + in_flight - server.allowed, in_flight

@@ -18,7 +18,9 @@ LOCAL_CONTEXT_TOKENS = 6_000
 """The local server has 8,192 a slot; the rest is for the reply."""
 FREE_FORM = 0.1
 """The share of free-form rollouts (paper, RQ2)."""
-KNOWN = "kg-screening, kg-targeted, local, local:/path/to/model.gguf, local:TRAINED_FOLDER, PROVIDER/MODEL or PROVIDER/MODEL@http://HOST:PORT/v1"
+LEFT_OUT = ("seed", "temperature", "max_tokens")
+"""Parameters that a teacher may leave out of its calls."""
+KNOWN = "kg-screening, kg-targeted, local, local:/path/to/model.gguf, local:TRAINED_FOLDER, PROVIDER/MODEL or PROVIDER/MODEL@http://HOST:PORT/v1; settings may follow, as in NAME;structured=none;seed=none"
 
 _SHORTHAND = re.compile(r"(?P<model>[^@\s]\S*?)(?:@(?P<api_base>https?://\S+))?")
 
@@ -84,6 +86,9 @@ class Teacher(BaseModel):
         default="json_schema",
         description="How the server is asked to keep to the reply's grammar; lower it for servers that cannot.",
     )
+    left_out: tuple[Literal["seed", "temperature", "max_tokens"], ...] = Field(
+        default=(), description="Parameters that its server refuses and that calls go without."
+    )
     free_form: float | None = Field(
         default=None,
         ge=0,
@@ -139,12 +144,12 @@ class Teacher(BaseModel):
         model file's."""
         if not isinstance(values, dict) or not isinstance(model := values.get("model"), str):
             return values
-        if (
-            (found := _SHORTHAND.fullmatch(model))
-            and found["api_base"]
-            and not values.get("api_base")
-        ):
-            values, model = {**values, **found.groupdict()}, found["model"]
+        if ";" in model:
+            model, _, settings = model.partition(";")
+            values = {**values, "model": model, **_settings(settings)}
+        match = _SHORTHAND.fullmatch(model)
+        if match and match["api_base"] and not values.get("api_base"):
+            values, model = {**values, **match.groupdict()}, match["model"]
         if not values.get("name"):
             stem = (
                 Path(str(values["gguf"])).stem if values.get("gguf") else model.rsplit("/", 1)[-1]
@@ -207,11 +212,13 @@ class Teacher(BaseModel):
         """A teacher from the command line's shorthand (see KNOWN). Raises ValueError saying what
         there is."""
         if text.startswith(f"{LOCAL}:"):
-            path = Path(text.removeprefix(f"{LOCAL}:")).expanduser()
+            name, _, settings = text.removeprefix(f"{LOCAL}:").partition(";")
+            path = Path(name).expanduser()
             if not path.exists():
                 raise ValueError(f"local teacher: there is no file {path}, and no folder")
-            return cls.model_validate({"model": LOCAL, "folder" if path.is_dir() else "gguf": path})
-        if not _SHORTHAND.fullmatch(text):
+            place = "folder" if path.is_dir() else "gguf"
+            return cls.model_validate({"model": LOCAL, place: path, **_settings(settings)})
+        if not _SHORTHAND.fullmatch(text.partition(";")[0]):
             raise ValueError(f"cannot read the teacher {text[:60]!r}: give {KNOWN}")
         return cls.model_validate({"model": text})
 
@@ -250,6 +257,8 @@ class Teacher(BaseModel):
         )
         if self.top_p is not None:
             identity["top_p"] = self.top_p
+        if self.left_out:
+            identity["left_out"] = sorted(self.left_out)
         if self.local:
             identity["sha256"] = self.file_hash()
         return identity
@@ -282,6 +291,22 @@ class Teacher(BaseModel):
                 f"local model: there are no *.safetensors in {self.folder}; `medaction train` writes them"
             )
         return whole[0]
+
+
+def _settings(text: str) -> dict[str, Any]:
+    """The fields behind a model's name: 'structured=none;temperature=0.2;seed=none'. Raises
+    ValueError; pydantic says which field there is not."""
+    values: dict[str, Any] = {}
+    left_out: list[str] = []
+    for setting in filter(None, (part.strip() for part in text.split(";"))):
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"{setting[:40]!r} is no setting: write NAME=VALUE, as in seed=none")
+        if value == "none" and name in LEFT_OUT:
+            left_out.append(name)
+        else:
+            values[name.strip()] = value.strip()
+    return values | ({"left_out": left_out} if left_out else {})
 
 
 def _gguf(given: Path | None) -> Path:

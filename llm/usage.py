@@ -1,5 +1,7 @@
 """What calls of a model cost, and what went wrong in them."""
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 MENDED = "Mended"
@@ -47,3 +49,9 @@ class Usage:
             self.cached_calls + other.cached_calls,
             self.faults + other.faults,
         )
+
+
+def estimated_tokens(messages: Iterable[Mapping[str, str]]) -> int:
+    """The tokens of chat messages without a tokenizer: one for every 4 bytes of UTF-8. Qwen2.5 took
+    one for 4.3 to 4.4 bytes of such prompts."""
+    return math.ceil(sum(len(message["content"].encode()) for message in messages) / 4)

@@ -148,7 +148,7 @@ def test_cost_is_the_providers_price_where_litellm_knows_it() -> None:
 def test_one_repair(bad: Reply, told: str) -> None:
     turn, asked = decide(lambda _, n: GOOD if n else bad)
     assert turn.repaired
-    assert turn.raw == GOOD
+    assert json.loads(turn.raw) == json.loads(GOOD)
     assert turn.usage.calls == 2
     assert turn.usage.prompt_tokens == 200
     assert len(asked) == 2
@@ -185,7 +185,8 @@ def test_a_turn_fails_with_the_reply_when_its_second_beginning_fails_too(
 def test_a_turn_that_cannot_be_mended_is_begun_anew_and_keeps_what_was_wrong() -> None:
     replies = [Reply("prose"), Reply("busy", status=500), Reply(drop=True), Reply(""), Reply(GOOD)]
     turn, asked = decide(lambda _, n: replies[n])
-    assert (turn.raw, turn.repaired, turn.usage.calls, len(asked)) == (GOOD, True, 3, 5)
+    assert json.loads(turn.raw) == json.loads(GOOD)
+    assert (turn.repaired, turn.usage.calls, len(asked)) == (True, 3, 5)
     assert asked[4].body["messages"] == asked[0].body["messages"]
     faults = turn.usage.faults
     classes = ["MalformedReply", "ModelUnavailable", "ModelUnavailable", "MalformedReply"]
@@ -275,7 +276,7 @@ def test_a_quota_that_is_used_up_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["openai/some-model", "openai/gpt-4o-mini"], ids=["direct", "litellm"]
+    "model", ["openai/some-model", "together_ai/some-model"], ids=["direct", "litellm"]
 )
 def test_a_server_says_when_to_come_back(model: str) -> None:
     script: Script = lambda _, n: Reply(  # noqa: E731
@@ -593,7 +594,7 @@ def test_tokens_that_a_server_does_not_count_are_estimated() -> None:
     with openai_server(lambda _, n: Reply(body=body)) as server:
         used = ask(server, usd_per_million_completion_tokens=1.0).usage
     assert (used.prompt_tokens, used.completion_tokens, used.cost_usd) == (
-        1,
+        2,
         50,
         pytest.approx(50e-6),
     )
@@ -675,7 +676,7 @@ def test_a_storm_of_refusals_is_weathered(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    "model", ["openai/some-model", "openai/gpt-4o-mini"], ids=["direct", "litellm"]
+    "model", ["openai/some-model", "together_ai/some-model"], ids=["direct", "litellm"]
 )
 def test_connections_end_with_their_event_loop(model: str) -> None:
     """In a process of its own, where nothing of other tests is warned about."""

@@ -14,10 +14,10 @@ from medaction.envs.prompts import (
     messages,
     repair_messages,
     rewrite_messages,
-    tokens,
 )
 from medaction.envs.records import Answer, DocumentedResult
 from medaction.envs.turns import Hypothesis, Style, Turn
+from medaction.llm.usage import estimated_tokens
 
 QUOTED = ("initial_observation", "test_record", "new_results", "previous_reasoning")
 STYLES: tuple[Style, ...] = ("schema", "free")
@@ -272,8 +272,10 @@ def test_no_prompt_exceeds_its_budget_and_what_is_cut_is_said(style: Style, budg
     for count in range(8):
         asked = messages(observation, LONG_WORDS[:count], 8, style, budget)
         text = asked[-1]["content"]
-        assert tokens(asked) <= budget
-        assert tokens(asked) == -(-sum(len(message["content"].encode()) for message in asked) // 4)
+        assert estimated_tokens(asked) <= budget
+        assert estimated_tokens(asked) == -(
+            -sum(len(message["content"].encode()) for message in asked) // 4
+        )
         assert observation.strip() in text
         for played in LONG_WORDS[:count]:
             assert f"- Test {played.number}: begins {played.number}" in text

@@ -8,21 +8,23 @@ from typing import Any
 
 import pytest
 
+from medaction.envs.extracted import (
+    is_named,
+    is_test,
+    left_out_cause,
+    read_menu,
+    tells_result,
+    without_tests,
+)
 from medaction.envs.extraction import (
     ATTEMPTS,
     MENU,
     PRESENTATION,
     Presentation,
-    _read_menu,
-    is_named,
-    is_test,
-    left_out_cause,
     make_extractor,
     parse_reply,
     parts_of,
     quoted,
-    tells_result,
-    without_tests,
 )
 from medaction.envs.grounding import Report
 from medaction.envs.records import BadCase, CaseReport
@@ -129,7 +131,7 @@ def test_a_result_that_runs_on_into_the_operation_is_left_out() -> None:
     story = "MRI showed a clear border. The lesion was excised under local anesthesia and was soft."
     source = Report("2. Case Report\n\nA man had a swelling. " + story)
     given = {"name": "MRI", "category": "imaging", "aliases": []}
-    kept, notes = _read_menu(
+    kept, notes = read_menu(
         {"tests": [given | {"result": "a clear border"}, given | {"result": story}]}, source
     )
     assert [test.result for test in kept] == ["a clear border"]
@@ -445,7 +447,7 @@ def test_a_passage_is_no_second_test_s_under_an_invented_name_and_a_category_fit
             },
         ]
     }
-    tests, notes = _read_menu(menu, source)
+    tests, notes = read_menu(menu, source)
     assert [(test.name, test.category) for test in tests] == [
         ("MRI", "imaging"),
         ("D-dimer", "laboratory"),

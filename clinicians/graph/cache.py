@@ -1,26 +1,24 @@
-"""Where the knowledge-graph clinician keeps what is slow to build, next to the graphs. Built once
-per version of data and code."""
+"""Where the knowledge-graph clinician keeps what is slow to build, next to the graphs."""
 
-import hashlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from medaction.kg.cache import filled
-from medaction.kg.open_graphs import cache_folder, sources_hash
+from medaction.kg.open_graphs import cache_folder, cache_key
+from medaction.words.versions import code_of, constants_of, version_of
 
-HERE = Path(__file__).parent
-SOURCES = ("analytes.py", "findings.py", "hypotheses.py", "model.py")
+BUILDERS = tuple(
+    f"medaction.clinicians.graph.{name}" for name in ("analytes", "findings", "hypotheses", "model")
+)
+DATA = tuple(sorted((Path(__file__).parent / "data").iterdir()))
 
 
 @cache
 def version() -> str:
-    """Changes with the graphs' data and with the code and tables of this folder that the cached
-    arrays are made of."""
-    digest = hashlib.sha256(sources_hash().encode())
-    for path in [*(HERE / name for name in SOURCES), *sorted((HERE / "data").iterdir())]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+    """Changes with the graphs' data and with the tables, constants and code that the arrays are
+    made of."""
+    return version_of([cache_key(), DATA, constants_of(*BUILDERS), code_of(*BUILDERS)])
 
 
 def built(name: str, build: Callable[[Path], None]) -> Path:
