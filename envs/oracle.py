@@ -182,10 +182,9 @@ class Oracle:
         if match and self._is_for(match, profile(test), purpose):
             return match
         test, *circumstance = _CIRCUMSTANCE.split(order, maxsplit=1)
-        if circumstance and _names_no_test(profile(circumstance[0])):
-            if match := self._known(profile(test)):
-                return match
-        return self._by_encoder(wanted)
+        aside = bool(circumstance) and _names_no_test(profile(circumstance[0]))
+        match = self._known(profile(test)) if aside else None
+        return match or self._by_encoder(wanted)
 
     def _known(self, wanted: Profile) -> Match | None:
         return self._by_name(wanted) or self._by_words(wanted) or self._by_panel(wanted)
@@ -270,12 +269,16 @@ class Oracle:
         }
         numbered = list(enumerate(self._entries))
         told = {n: entry for n, entry in numbered if _answers(entry, wanted, parts)}
-        if len(told) > 1 and parts:
+        if len(told) > 1 and parts:  # most of the panel, or the panel by name
             counts = {
                 n: sum(_answers(entry, profile(part), frozenset()) for part in parts)
                 for n, entry in told.items()
             }
-            told = {n: e for n, e in told.items() if 2 * counts[n] > max(counts.values())}
+            told = {
+                n: entry
+                for n, entry in told.items()
+                if 2 * counts[n] > max(counts.values()) or _answers(entry, wanted, frozenset())
+            }
         entries = {n for n in entries if self._entries[n].statements} | told.keys()
         if not entries:
             panels: dict[int, set[str | None]] = defaultdict(set)
