@@ -247,8 +247,8 @@ class Oracle:
         if not scores:
             return None
         if wanted.contrast is not None:
-            alike = {n: s for n, s in scores.items() if self._entries[n].profile.contrast}
-            scores = alike if wanted.contrast and alike else scores
+            same = {n: s for n, s in scores.items() if self._contrast_of(n) == wanted.contrast}
+            scores = same or scores
         if wanted.repeated:
             repeats = {n: s for n, s in scores.items() if self._entries[n].profile.repeated}
             scores = repeats or scores
@@ -286,6 +286,9 @@ class Oracle:
                 panels[name.entry].add(name.profile.canonical)
             entries = {n for n, entry in numbered if _is_summed_up(entry, wanted, panels[n])}
         return Match(self._preferred(wanted, sorted(entries)), "panel", 1.0) if entries else None
+
+    def _contrast_of(self, number: int) -> bool | None:
+        return self._entries[number].profile.contrast
 
     def _by_encoder(self, wanted: Profile) -> Match | None:
         """The nearest name by cosine, if near enough and not ruled out by a guard. A disease is no
