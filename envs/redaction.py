@@ -53,7 +53,7 @@ _HANGING = re.compile(
 )
 # A clause that turns from a test back to the patient, or to what came after it.
 _PATIENT = re.compile(
-    r"(?:and |but )?(?:he|she|they|the patient|his|her|followed|then|later|after|before|who)\b",
+    r"(?:and |but )?(?:he|she|they|the patient|his|her|symptoms|followed|then|later|after|before|who)\b",
     re.IGNORECASE,
 )
 # Who the patient is, and where what follows about the disease begins: 'a woman of 19 years | with'.

@@ -48,6 +48,7 @@ _GENERAL_TEST = re.compile(
     rf"|\bimaging (?:\w+ )?(?:{FINDING.pattern}))"
     rf"|(?P<laboratory_tests>\b(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?|studies)"
     rf" (?:\w+ )?(?:{FINDING.pattern}))"
+    rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
     r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:surgery|laparotomy|operation),)"
     r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
     re.IGNORECASE,
