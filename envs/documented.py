@@ -42,6 +42,7 @@ _ADVICE = re.compile(
     r"|.*\b(?:(?:could|can|may|should) be (?:considered|performed|done)|not (?:\w+ )?necessary)\b",
     re.IGNORECASE,
 )
+_HYPOTHESIS = re.compile(r"(?:it )?(?:could|may|might|would|can) \w+\b", re.IGNORECASE)
 # That it was made, and no more.
 _MADE = re.compile(
     rf"(?:[\w\s,/()-]{{0,90}}? (?:was|were|has been|have been)|[\w/-]+)"
@@ -102,6 +103,8 @@ def _is_void(sentence: str) -> bool:
         return True
     # 'Hearing is less on both sides, details not specified' tells something before it stops.
     clause, _, others = bare.partition(", ")
+    if _HYPOTHESIS.match(bare):
+        return True
     if _FINDING.search(bare) or _VALUE.search(others):
         return False
     return bool(

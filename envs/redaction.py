@@ -30,10 +30,12 @@ MOST = 0.5
 not count); of a case that leaks more nothing is cut, and it is refused."""
 
 _ASIDE = re.compile(r"\s*\([^()]*\)")
-_CLAUSE_END = re.compile(
-    r"(?:(?<=[,;，；])\s+|(?<! was)(?<! were)(?<! is)(?<! are)(?<! and)\s+(?=(?:indicating|suggest(?:ing|ive)|consistent with|compatible with"
-    r"|concerning for)\b))(?![^()]*\))"
+_CLAUSE_END = re.compile(r"(?<=[,;，；])\s+(?![^()]*\))")
+_CLAUSE_OR_HINT = re.compile(
+    r"(?:(?<=[,;，；])\s+|(?<! was)(?<! were)(?<! is)(?<! are)(?<! and)\s+(?=(?:indicating"
+    r"|suggest(?:ing|ive)|consistent with|compatible with|concerning for)\b))(?![^()]*\))"
 )
+_INTRODUCTION = re.compile(r"(?:in|on|at|by|after|then|later|\w+ly)\b(?: \w+){0,2},", re.IGNORECASE)
 # After these labels stands a list of findings: each item is told for itself.
 _LIST = re.compile(r"patient information|demographics|physical exam|review of systems", re.I)
 # So is a past history without a verb: 'Eosinophilia, previous brucellosis, hydronephrosis surgery.'
@@ -45,12 +47,13 @@ _HANGING = re.compile(
     r"(?:subsequently|then|which|this|these|it|its|such|followed by|treated|managed|received"
     r"|underwent|status post|s/p|controlled|diagnosed|confirmed|resected|on \w*therapy"
     r"|(?:he|she|they|the patient) (?:was (?:treated|managed|given|started)|received|underwent)"
+    r"|\w+ed (?:with|by|after|on|and)"
     r"|the (?:disease|tumou?r|cancer|lesion|condition|mass|infection)|\w*therapy|treatment)\b",
     re.IGNORECASE,
 )
 # A clause that turns from a test back to the patient, or to what came after it.
 _PATIENT = re.compile(
-    r"(?:and |but )?(?:he|she|they|the patient|his|her|followed|then|later|after|before|who)\b",
+    r"(?:and |but )?(?:he|she|they|the patient|his|her|symptoms|followed|then|later|after|before|who)\b",
     re.IGNORECASE,
 )
 # Who the patient is, and where what follows about the disease begins: 'a woman of 19 years | with'.
@@ -161,25 +164,18 @@ class _Cutter:
             return sentence
         if (left := self._without_tail(label, sentence)) != sentence:
             return left
-        clauses = [
-            part for clause in _CLAUSE_END.split(sentence) for part in self._halves(label, clause)
-        ]
-        stays: list[str] = []
+        clauses: list[str] = []
         taken: list[str] = []
-        in_result = False
-        for number, clause in enumerate(clauses):
-            result = _result(clause) is not None
-            in_result = result or (in_result and not is_list and not _PATIENT.match(clause))
-            hangs = bool(taken) and _hangs(clause) and not is_list
-            if in_result or hangs or self.leaks(label + clause):
-                if number == 0 and not is_list and not result:
-                    taken, stays = list(clauses), []  # its subject would be gone
-                    break
-                taken.append(clause)
-            else:
-                stays.append(clause)
-        if not taken:  # only the sentence as a whole tells it
-            taken, stays = clauses, []
+        stays: list[str] = []
+        for pattern in (_CLAUSE_OR_HINT, _CLAUSE_END):  # 'biopsy | suggesting' may tell it together
+            if not taken:
+                clauses = self._clauses(pattern, label, sentence)
+                taken, stays = self._parted(clauses, label, is_list)
+        if not taken:
+            if not self.leaks(label + sentence):
+                return sentence
+            taken = clauses
+            stays = []
         # 'Mass in the colon | identified via colonoscopy': the result is the sentence.
         fragment = bool(stays) and taken[0][:1].islower() and stays[0] == clauses[0]
         self._take(" ".join(taken), context=sentence if fragment else "")
@@ -189,6 +185,31 @@ class _Cutter:
         if taken[-1] == clauses[-1] and not text.endswith((".", "!", "?", "。")):
             text += "."
         return text if stays[0] == clauses[0] else text[0].upper() + text[1:]
+
+    def _clauses(self, pattern: re.Pattern[str], label: str, sentence: str) -> list[str]:
+        """The clauses of a sentence; 'In 2005,' is none by itself."""
+        first, *others = pattern.split(sentence)
+        if others and _INTRODUCTION.fullmatch(first):
+            first = f"{first} {others.pop(0)}"
+        return [part for clause in (first, *others) for part in self._halves(label, clause)]
+
+    def _parted(self, clauses: list[str], label: str, is_list: bool) -> tuple[list[str], list[str]]:
+        """The clauses that must go, and those that may stay. A result goes with what goes on about
+        it, a leak in the first clause with the whole sentence, whose subject would be gone."""
+        taken: list[str] = []
+        stays: list[str] = []
+        in_result = False
+        for number, clause in enumerate(clauses):
+            result = _result(clause) is not None
+            in_result = result or (in_result and not is_list and not _PATIENT.match(clause))
+            hangs = bool(taken) and _hangs(clause)
+            if in_result or hangs or self.leaks(label + clause):
+                if number == 0 and not is_list and not result:
+                    return clauses, []
+                taken.append(clause)
+            else:
+                stays.append(clause)
+        return taken, stays
 
     def _halves(self, label: str, clause: str) -> list[str]:
         """'HIV was known | with a CD4 count of 96', 'headaches | without signs of lymphoma': what a
@@ -211,7 +232,7 @@ class _Cutter:
             self.last_is_result = True
         elif continues and self.last_is_result:
             before = self.statements.pop()
-            self.statements.append(Statement(f"{before.text}; {text}", before.tests))
+            self.statements.append(Statement(f"{before.text.rstrip('.')}; {text}", before.tests))
         else:
             self.cut.append(text)
             self.last_is_result = False

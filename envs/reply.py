@@ -13,6 +13,7 @@ but ones and noughts, orders and a diagnosis at once.
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -48,12 +49,18 @@ def _filled(text: str) -> str:
     return text
 
 
-def _plain(text: Any) -> Any:
-    return plain(text) if isinstance(text, str) else text
+def _plain(value: Any) -> Any:
+    """A text, or the paragraphs of one, without markup; what is neither is left to the grammar."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        value = "\n".join(value)
+    return plain(value) if isinstance(value, str) else value
 
 
-def _one_line(text: Any) -> Any:
-    return one_line(text) if isinstance(text, str) else text
+def _one_line(value: Any) -> Any:
+    """A text, or an object that holds one text alone ({"test": "CT"}), on one line."""
+    if isinstance(value, dict) and len(value) == 1:
+        [value] = value.values()
+    return one_line(value) if isinstance(value, str) else value
 
 
 # A server is asked for at most 2,000 characters (llama.cpp's grammars repeat no more often); a
@@ -81,6 +88,7 @@ class RankedDiagnosis(Form):
 
 def _in_percent(differential: Any, info: ValidationInfo) -> Any:
     """The lines with confidences as whole percent. What cannot be read is left to the grammar."""
+    differential = _rows(differential, info)
     if not isinstance(differential, list) or not all(isinstance(row, dict) for row in differential):
         return differential
     rows = [{bare_key(key): value for key, value in row.items()} for row in differential]
@@ -103,6 +111,25 @@ def _in_percent(differential: Any, info: ValidationInfo) -> Any:
     if sum(whole) > SUM_NOTED:
         note(info, f"confidences sum to more than {SUM_NOTED}")
     return [row | {"confidence": value} for row, value in zip(rows, whole, strict=True)]
+
+
+def _rows(differential: Any, info: ValidationInfo) -> Any:
+    """A differential as {"Gout": 60} or ["Gout (60 %)"], as rows."""
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(differential, dict):
+        pairs = list(differential.items())
+    elif isinstance(differential, list) and all(isinstance(row, str) for row in differential):
+        matches = [_PERCENT_BEHIND.fullmatch(row) for row in differential]
+        pairs = [(match[1], match[2]) for match in matches if match]
+    if not pairs or len(pairs) < len(differential):
+        return differential
+    if not all(isinstance(name, str) and _number(value) is not None for name, value in pairs):
+        return differential
+    note(info, "differential in another form")
+    return [{"diagnosis": name, "confidence": value} for name, value in pairs]
+
+
+_PERCENT_BEHIND = re.compile(r"(.+?)[\s:,(\[–-]+(\d+(?:\.\d+)?\s*%)\s*[)\]]?")
 
 
 def _number(value: Any) -> float | None:

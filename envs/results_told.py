@@ -41,6 +41,18 @@ _FOUND_IN_GENE = re.compile(
     re.IGNORECASE,
 )
 _MUTATION = re.compile(r"\b(?:mutations?|variants?|deletions?|\w+zygous)\b", re.IGNORECASE)
+# Tests by a general word: 'cysts observed on imaging', 'blood tests showed anemia'; and what an
+# operation found.
+_GENERAL_TEST = re.compile(
+    rf"(?P<imaging>\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b"
+    rf"|\bimaging (?:\w+ )?(?:{FINDING.pattern}))"
+    rf"|(?P<laboratory_tests>\b(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?|studies)"
+    rf" (?:\w+ )?(?:{FINDING.pattern}))"
+    rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
+    r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:surgery|laparotomy|operation),)"
+    r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
+    re.IGNORECASE,
+)
 _ANALYTE = re.compile(
     r"([A-Za-z][\w-]*(?: [A-Za-z][\w-]*){0,2}?),? (?:was |were |of |at |is )?(?=\d)"
 )
@@ -48,7 +60,7 @@ _ANALYTE = re.compile(
 _BEDSIDE = frozenset({"ophthalmic tests", "hearing and balance", "ENT endoscopy"})
 EXAMINED = re.compile(
     r"vital signs|vitals|physical exam(?:ination)?|general (?:exam(?:ination)?|appearance)"
-    r"|blood pressure|pulse|(?:body )?temperature|oxygen saturation",
+    r"|fund(?:us|oscop)\w*|blood pressure|pulse|(?:body )?temperature|oxygen saturation",
     re.IGNORECASE,
 )
 """Names of what is read off the patient at the first encounter: no test that has to be ordered."""
@@ -140,6 +152,9 @@ def result_told(clause: str) -> Statement | None:
     names = tuple(name for name in named_tests(clause) if is_ordered(name))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
         return Statement(clause, names)
+    if (general := _GENERAL_TEST.search(clause)) and not names:
+        name = next(kind for kind, words in general.groupdict().items() if words)
+        return Statement(clause, (name.replace("_", " ").capitalize(),))
     if all(pattern.search(clause) for pattern in (_GENE, _FOUND_IN_GENE, _MUTATION)):
         return Statement(clause, names or ("Genetic testing",))
     if value := _CONCENTRATION.search(clause):
@@ -159,6 +174,8 @@ def _has_value(name: str, clause: str) -> bool:
     if re.search(r"\b(?:history of|known)\b", clause, re.I) and not re.search(r"\d", clause):
         return False  # 'a history of high cholesterol' is a disease
     named = re.escape(name)
+    if re.search(rf"\w\w+ (?:on|by|via) (?:\w+ ){{0,2}}{named}", clause, re.I):
+        return not re.search(r"\b(?:planned|scheduled|depend\w*|rel(?:y|ied|ies))\b", clause, re.I)
     return bool(
         re.search(rf"\b{_STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{named}", clause, re.I)
         or re.search(

@@ -129,9 +129,11 @@ def learn(
 ) -> tuple[Demands, str] | None:
     """From a refusal of `request`: the demands with one more, and which, in words for the user;
     None when the refusal names nothing that could be changed."""
+    text = message.casefold()
+    if status == 500:  # llama.cpp's server answered so to a prompt over its context
+        return _context(request, demands, text)
     if status not in (400, 413, 422):
         return None
-    text = message.casefold()
     lesson = (
         _context(request, demands, text)
         or _structure(request, demands, text)

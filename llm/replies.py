@@ -11,7 +11,8 @@ import ast
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -160,6 +161,13 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
     """The one JSON value of `body` that has keys of `form`. Raises ValueError."""
     if not body:
         raise ValueError("the reply is empty; write the JSON object")
+    if body.startswith('"{') and body.endswith('}"'):  # JSON as the text of a JSON string
+        with suppress(ValueError):
+            body = json.loads(body)
+            mended.append("object in a string")
+    if "“" in body and '"' not in body:
+        body = body.translate(str.maketrans("“”", '""'))
+        mended.append("typographic quotes")
     if len(body) > LONGEST_REPLY:
         raise ValueError(f"the reply has {len(body)} characters; write the JSON object alone")
     ours = {bare_key(name) for name in form.model_fields}
@@ -169,6 +177,15 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
         for span in spans
         if isinstance(span.value, list) or ours & {bare_key(key) for key in span.value}
     ]
+    if not related and len(spans) == 1 and isinstance(spans[0].value, dict):
+        framed = [
+            inner
+            for inner in spans[0].value.values()
+            if isinstance(inner, dict) and ours & {bare_key(key) for key in inner}
+        ]
+        if len(framed) == 1:
+            mended.append("object in a frame")
+            related = [replace(spans[0], value=framed[0])]
     candidates = related or spans
     begun = body.startswith(_THINKING_BEGINS)
     if begun and not (candidates and _rest(body[candidates[-1].end :]) == ""):

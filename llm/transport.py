@@ -113,7 +113,8 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Trouble(
             502,
-            f"the server's answer is no chat completion ({type(error).__name__}): {_message(body)}",
+            f"the server's answer is no chat completion"
+            f" ({type(error).__name__}: {error}): {_message(body)}",
         ) from None
 
 
@@ -141,7 +142,9 @@ def _joined(body: bytes) -> dict[str, Any]:
 def _read(answer: dict[str, Any], request: dict[str, Any]) -> Response:
     """The reply of a chat completion wherever it stands: in the content, in parts of it, in a tool
     call, or as a refusal (`finish_reason` is then 'refusal')."""
-    [choice, *_] = answer["choices"]
+    if not answer["choices"]:
+        raise ValueError("it has no choices")
+    choice = answer["choices"][0]
     message, used = choice.get("message") or {"content": choice["text"]}, answer.get("usage") or {}
     text, thinking = _parts(message.get("content"))
     thinking += message.get("reasoning_content") or message.get("reasoning") or ""

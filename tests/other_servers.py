@@ -275,6 +275,19 @@ WAYS: dict[str, Way] = {
     "newline_in_string": Way(says(lambda text: text.replace("leave two", "leave\ntwo"))),
     "array_wrapped": Way(says(lambda text: f"[{text}]")),
     "byte_order_mark": Way(says(lambda text: f"\ufeff{text}")),
+    "json_in_a_string": Way(says(json.dumps)),
+    "typographic_quotes": Way(says(lambda text: re.sub('"(.*?)"', "“\\1”", text))),
+    "framed": Way(says(lambda text: f'{{"response": {text}}}')),
+    "paragraphs": Way(with_fields(lambda value: {"reasoning": [value["reasoning"], "So."]})),
+    "differential_as_an_object": Way(
+        with_fields(lambda value: {"differential": dict(zip(DISEASES, (60, 25), strict=True))})
+    ),
+    "percents_behind_the_names": Way(
+        with_fields(lambda value: {"differential": [f"{name} (45%)" for name in DISEASES]})
+    ),
+    "tests_as_objects": Way(
+        acting(lambda action: {"order_tests": [{"test": name} for name in action["order_tests"]]})
+    ),
     "end_token": Way(says(lambda text: f"{text}<|im_end|>")),
     "think_tags": Way(says(lambda text: f"<think>\nboth fit\n</think>\n\n{text}")),
     "think_end_only": Way(says(lambda text: f"both fit\n</think>\n\n{text}")),
@@ -420,6 +433,13 @@ WAYS: dict[str, Way] = {
             else Reply(text_of(asked))
         ),
         6,
+    ),
+    "context_in_a_500": Way(
+        unless(
+            lambda asked: asked.body["max_tokens"] > 4000,
+            error(500, "the request exceeds the available context size (4096 tokens)"),
+        ),
+        5,
     ),
     "short_context": Way(short_context, 5),
     "shorter_context": Way(shorter_context, 5),

@@ -319,6 +319,12 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("A serum quintozyme of 812 ng/mL was noted.", {"Serum quintozyme": 0}),
         ("He was found to carry a variant of MYH7.", {"Genetic testing": 0}),
         ("He had coughed before, CT had shown nodules, and he slept badly.", {"CT": 0}),
+        ("There were no abnormalities on plain X-rays.", {"Plain X-rays": 0}),
+        ("Many cysts were observed on imaging.", {"Imaging": 0}),
+        ("Blood tests had shown anemia.", {"Laboratory tests": 0}),
+        ("He has a cyst, with biopsy suggesting a benign one.", {"Biopsy": 0}),
+        ("Investigations elsewhere had revealed lesions.", {"Investigations": 0}),
+        ("Intraoperatively, a firm cyst was identified.", {"Operative findings": 0}),
     ],
 )
 def test_a_result_that_the_observation_tells_moves_into_the_menu(
@@ -501,6 +507,7 @@ VOID = (
     "N/A",
     "n/a",
     "Optional: can be considered",
+    "Optional and not typically necessary. Could show inclusion bodies.",
     "Not typically necessary",
     "No data available",
     "no results available",
