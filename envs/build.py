@@ -30,7 +30,16 @@ RULES = tuple(
     f"medaction.envs.{name}"
     for name in (
         *("build", "categories", "checks", "composition", "diagnosis_names", "documented"),
-        *("extraction", "grounding", "leaks", "mentions", "naming", "patients", "redaction"),
+        *(
+            "extracted",
+            "extraction",
+            "grounding",
+            "leaks",
+            "mentions",
+            "naming",
+            "patients",
+            "redaction",
+        ),
         *("results_told", "scripts"),
     )
 )
