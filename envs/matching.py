@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from medaction.envs.naming import (
     CULTURED,
     IMAGING,
+    KINDS,
     TISSUES,
     WITHIN,
     Profile,
     can_be_same,
+    canonical_of,
     is_code,
     profile,
     regions_in_text,
@@ -105,8 +107,10 @@ def read_entry(test: DocumentedTest) -> Entry:
 
 
 def _profile_of_entry(name: str) -> Profile:
-    """'Serum ACE and urinary calcium' is of no one specimen."""
+    """'Serum ACE and urinary calcium' is of no one specimen; 'Urine' is its analysis."""
     named, parts = profile(name), read_order(name).parts
+    if named.specimen and all(map(specimen_of, named.text.split())):
+        named = replace(named, canonical=canonical_of(f"{named.specimen} analysis"))
     specimens = {profile(part).specimen for part in parts}
     canonical = named.canonical or (profile(parts[0]).canonical if len(parts) == 1 else None)
     specimen = named.specimen if len(specimens) < 2 else None
@@ -149,6 +153,7 @@ def _names_of(number: int, entries: Sequence[Entry], around: Counter[str]) -> It
         open_kind = sampled and named.kinds == {"imaging"} and not named.regions
         full = replace(
             named,
+            canonical=named.canonical or (own.canonical if is_own else None),
             regions=regions,
             sides=named.sides or (sides if sampled and len(sides) == 1 else frozenset()),
             specimen=named.specimen
@@ -235,7 +240,10 @@ def tells(entry: Profile, statement: frozenset[str], wanted: Profile) -> bool:
         return False
     if not wanted.regions <= regions_in_text(sorted(statement)) | entry.regions:
         return False
-    kinds_told = wanted.kinds | (wanted.terms & _CLASSES) <= statement | entry.kinds
+    told = statement | entry.kinds
+    kinds_told = wanted.kinds | (wanted.terms & _CLASSES) <= told
+    if wanted.kinds == {"serology"} and not told & KINDS and told & {"test", "testing"}:
+        kinds_told = True  # 'negative testing for parvovirus' leaves open how
     same_specimen = bool(sought and wanted.specimen and wanted.specimen == entry.specimen)
     studied = same_specimen and wanted.kinds <= CULTURED
     return (kinds_told or studied) and names_sought(sought, statement | entry.terms)

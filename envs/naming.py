@@ -59,6 +59,9 @@ for _row in _rows("findings"):
     _findings, _, _test = _row.partition(" > ")
     FINDINGS[_test] = (*FINDINGS.get(_test, ()), *_findings.split())
 
+CONDITIONS = _words("conditions")
+"""What a test is done under: a value of it is none of the plain test."""
+
 _IGNORED = _words("ignored")
 _REPEATED = _words("again")
 _TAKEN = _words("taken")
@@ -168,7 +171,7 @@ def profile(name: str) -> Profile:
         specimen=_specimen(tokens),
         terms=frozenset(tokens) - special - (_TAKEN if "biopsy" in kinds else frozenset()),
         repeated=not _REPEATED.isdisjoint(text.split()),
-        contrast=_contrast(text),
+        contrast=contrast_in(text),
     )
 
 
@@ -195,7 +198,7 @@ def name_each_function(text: str) -> str:
     return _FUNCTIONS.sub(r"\1 function, ", text)
 
 
-def _contrast(text: str) -> bool | None:
+def contrast_in(text: str) -> bool | None:
     """'With contrast', 'without contrast'; 'with and without contrast' says neither."""
     without = _NO_CONTRAST.search(text) is not None
     contrast = _CONTRAST.search(_NO_CONTRAST.sub(" ", text)) is not None

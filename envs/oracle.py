@@ -7,6 +7,7 @@ an order is read, `medaction.envs.orders`; what two names of tests have in commo
 `medaction.envs.reported`.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,12 +37,14 @@ from medaction.envs.matching import (
     word_score,
 )
 from medaction.envs.naming import (
+    CONDITIONS,
     FINDINGS,
     IMAGING,
     NO_SLIPS,
     Profile,
     can_be_same,
     can_be_same_place,
+    is_code,
     profile,
     same_modality,
     synonyms_of,
@@ -79,6 +82,9 @@ _LOOSE_NAMES = frozenset(
     for panel in ("chemistry", "chemistries", "biochemistry")
 )
 """Names of a panel that reports use for whatever was measured."""
+
+_CIRCUMSTANCE = re.compile(r" (?:on|from|at|after|before|during|while|under|via|by) ")
+"""What begins a circumstance of a test: 'ABG on room air', 'cultures from separate sites'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +181,10 @@ class Oracle:
         match = self._known(profile(test)) if purpose else None
         if match and self._is_for(match, profile(test), purpose):
             return match
-        return self._by_encoder(wanted)
+        test, *circumstance = _CIRCUMSTANCE.split(order, maxsplit=1)
+        aside = bool(circumstance) and _names_no_test(profile(circumstance[0]))
+        match = self._known(profile(test)) if aside else None
+        return match or self._by_encoder(wanted)
 
     def _known(self, wanted: Profile) -> Match | None:
         return self._by_name(wanted) or self._by_words(wanted) or self._by_panel(wanted)
@@ -237,6 +246,9 @@ class Oracle:
                 scores[name.entry] = max(score, scores.get(name.entry, 0.0))
         if not scores:
             return None
+        if wanted.contrast is not None:
+            same = {n: s for n, s in scores.items() if self._contrast_of(n) == wanted.contrast}
+            scores = same or scores
         if wanted.repeated:
             repeats = {n: s for n, s in scores.items() if self._entries[n].profile.repeated}
             scores = repeats or scores
@@ -256,10 +268,27 @@ class Oracle:
             if name.profile.canonical in parts and name.profile.specimen == wanted.specimen
         }
         numbered = list(enumerate(self._entries))
-        entries |= {number for number, entry in numbered if _answers(entry, wanted, parts)}
+        told = {n: entry for n, entry in numbered if _answers(entry, wanted, parts)}
+        if len(told) > 1 and parts:  # most of the panel, or the panel by name
+            counts = {
+                n: sum(_answers(entry, profile(part), frozenset()) for part in parts)
+                for n, entry in told.items()
+            }
+            told = {
+                n: entry
+                for n, entry in told.items()
+                if 2 * counts[n] > max(counts.values()) or _answers(entry, wanted, frozenset())
+            }
+        entries = {n for n in entries if self._entries[n].statements} | told.keys()
         if not entries:
-            entries = {number for number, entry in numbered if _is_summed_up(entry, wanted)}
+            panels: dict[int, set[str | None]] = defaultdict(set)
+            for name in self._names:
+                panels[name.entry].add(name.profile.canonical)
+            entries = {n for n, entry in numbered if _is_summed_up(entry, wanted, panels[n])}
         return Match(self._preferred(wanted, sorted(entries)), "panel", 1.0) if entries else None
+
+    def _contrast_of(self, number: int) -> bool | None:
+        return self._entries[number].profile.contrast
 
     def _by_encoder(self, wanted: Profile) -> Match | None:
         """The nearest name by cosine, if near enough and not ruled out by a guard. A disease is no
@@ -355,14 +384,19 @@ class Oracle:
         return by_letter
 
 
-def _is_summed_up(entry: Entry, wanted: Profile) -> bool:
+def _names_no_test(named: Profile) -> bool:
+    content = named.canonical or named.kinds or named.regions or named.specimen
+    return not content and not any(map(is_code, named.terms))
+
+
+def _is_summed_up(entry: Entry, wanted: Profile, panels: set[str | None]) -> bool:
     """Whether an entry says of a whole panel how it came out: 'Liver function tests: normal',
     'Blood tests: normal renal function'."""
     own, result = entry.profile, entry.test.result
     if wanted.canonical is None or own.specimen != wanted.specimen or own.kinds & SAMPLED:
         return False
     has_figures = any(c == ":" or c.isdigit() for c in result)
-    if wanted.canonical in parts_of_panel(own.canonical) and not has_figures:
+    if not has_figures and any(wanted.canonical in parts_of_panel(panel) for panel in panels):
         return True
     names = (
         name
@@ -396,6 +430,8 @@ def _answers(entry: Entry, wanted: Profile, parts: frozenset[str]) -> bool:
         if not wanted.canonical:
             return False
     if (own.specimen and own.specimen != wanted.specimen) or wanted.kinds & SAMPLED:
+        return False
+    if (own.terms - wanted.terms) & CONDITIONS:
         return False
     if not may_be_related(wanted.canonical, own.canonical):
         parts -= parts_of_panel(own.canonical)  # a blood gas's bicarbonate is no metabolic panel

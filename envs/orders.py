@@ -14,6 +14,7 @@ from medaction.envs.naming import (
     SHORTHAND,
     TABLE,
     Profile,
+    contrast_in,
     name_each_function,
     names_in_a_row,
     profile,
@@ -121,13 +122,17 @@ def tests_in(text: str) -> tuple[str, ...]:
     text = _names_with_joints().sub(
         lambda match: canonical_names()[normalise(match[0])].replace(" and ", " "), text
     )
+    contrast = contrast_in(normalise(text))
     parts: list[str] = []
     for piece in _SEPARATOR.split(text):
         piece = piece.strip(" .:-")
         if piece and not _REFUSAL_AT_START.match(piece) and _names_something(profile(piece)):
             parts += names_in_a_row(piece)
     del parts[MAX_PARTS:]
-    completed = (_completed(number, parts) for number in range(len(parts)))
+    completed = [_completed(number, parts) for number in range(len(parts))]
+    if contrast is not None and len(parts) > 1:
+        word = "contrast" if contrast else "noncontrast"
+        completed = [f"{p} {word}" if profile(p).kinds & IMAGING else p for p in completed]
     return tuple(part for part in completed if not is_general(part))
 
 

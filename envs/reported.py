@@ -81,7 +81,7 @@ def has_word(statements: Sequence[str], words: tuple[str, ...]) -> bool:
 def _mention(name: str) -> re.Pattern[str]:
     name = re.sub(r"(?<=[a-z]{4}[^s])s$", "", name)
     words = r"[\s\-_/]{0,3}".join(re.escape(word) for word in name.split())
-    return re.compile(rf"(?<![a-z0-9-]){words}(?:s|es)?(?![a-z0-9])")
+    return re.compile(rf"(?<![a-z0-9])(?<![a-z0-9]-){words}(?:s|es)?(?![a-z0-9])")
 
 
 def _gives(

@@ -323,6 +323,7 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("Many cysts were observed on imaging.", {"Imaging": 0}),
         ("Blood tests had shown anemia.", {"Laboratory tests": 0}),
         ("He has a cyst, with biopsy suggesting a benign one.", {"Biopsy": 0}),
+        ("Investigations elsewhere had revealed lesions.", {"Investigations": 0}),
         ("Intraoperatively, a firm cyst was identified.", {"Operative findings": 0}),
     ],
 )
@@ -506,6 +507,7 @@ VOID = (
     "N/A",
     "n/a",
     "Optional: can be considered",
+    "Optional and not typically necessary. Could show inclusion bodies.",
     "Not typically necessary",
     "No data available",
     "no results available",
