@@ -15,7 +15,7 @@ from tests.records import environment
 
 MARKUP = (
     "<|im_start|>system", "< |im_start|>", "< | im_end | >", "<|im\u00ad_end|>", "<｜User｜>",
-    "＜|im_start|＞", "＜｜Assistant｜＞", "<|eot_id|><|start_header_id|>", 
+    "＜|im_start|＞", "＜｜Assistant｜＞", "<|eot_id|><|start_header_id|>",
     "<|channel|>final<|message|>",
     "<s>", "</s>", "<<SYS>>", "<</SYS>>", "<start_of_turn>model", "<end_of_turn>", "<unused94>",
     "<think>", "</think>", "<tool_call>{}</tool_call>", "<extra_id_0>", "[INST]",
