@@ -61,7 +61,7 @@ _SEPARATOR = re.compile(
 _BRACKETS = re.compile(r"\(([^()]*)\)?")
 _NO_TEST_ALONE = frozenset({"doppler", "color doppler", "contrast", "color flow imaging"})
 _ENDOSCOPED = {
-    "upper endoscopy": "stomach",
+    "upper endoscopy": "esophagus stomach duodenal",
     "colonoscopy": "colon",
     "sigmoidoscopy": "colon",
     "bronchoscopy": "lung",
