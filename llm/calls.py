@@ -32,12 +32,9 @@ from medaction.llm.negotiation import Demands, PromptOverContext, adapt, learn
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.transport import Response, Trouble, send
-from medaction.llm.usage import MENDED, Fault, Usage, estimated_tokens
+from medaction.llm.usage import MENDED, Fault, Message, Usage, estimated_tokens
 
 log = logging.getLogger("medaction")
-
-Message = dict[str, str]
-"""'role' and 'content'."""
 
 RETRIES = 4
 """How often a call is made again after trouble that may pass, before the error is ours. A server

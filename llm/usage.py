@@ -8,6 +8,10 @@ MENDED = "Mended"
 """The class of a Fault for a reply that was read although it was not in the form asked for."""
 
 
+Message = dict[str, str]
+"""One message of a prompt: 'role' and 'content'."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """An attempt that brought nothing usable, whether or not a later one did: an answer that was no

@@ -14,7 +14,7 @@ from medaction.envs.oracle import Oracle
 from medaction.envs.records import CaseReport, ClinicalEnvironment, DocumentedTest
 from medaction.envs.sources import read_cases
 from medaction.kg.encoder import load_encoder
-from medaction.kg.linking import aliases_of_tests
+from medaction.kg.tests_table import aliases_of_tests
 from medaction.words.names import normalise
 from medaction.words.tests import canonical_names
 from tests.conftest import shared_data
