@@ -12,7 +12,7 @@ from medaction.envs.oracle import ENCODER_AT, Oracle
 from medaction.envs.orders import MAX_ORDER, MAX_PARTS
 from medaction.envs.records import DocumentedTest
 from medaction.kg.encoder import load_encoder
-from medaction.kg.linking import aliases_of_tests
+from medaction.kg.tests_table import aliases_of_tests
 
 CASES = json.loads((Path(__file__).parent / "made_up_orders.json").read_text(encoding="utf-8"))
 GAPS = {
