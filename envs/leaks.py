@@ -182,7 +182,8 @@ def _excuse(
                 return "denied"
             if _EXPOSURE.search(around) and not _SHOWN.search(around):
                 return "place or contact"
-    if name.kind in ("lesser", "effect") and _in_complaint(name, case):
+    is_complaint = _is_complaint(sentence) or not _CONCLUDED.search(sentence)
+    if name.kind in ("lesser", "effect") and is_complaint and _in_complaint(name, case):
         return "the complaint"
     if name.kind == "cause":
         if _EXPOSURE_NOUN.fullmatch(name.part) or _is_known(name, sentence, case):
