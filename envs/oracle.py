@@ -157,8 +157,8 @@ class Oracle:
         parsed = read_order(order)
         if not parsed.text or is_general(parsed.text):
             return
-        wanted = profile(parsed.text)
-        match = self._by_name(wanted) or (self._by_panel(wanted) if wanted.canonical else None)
+        ordered = profile(parsed.text)
+        match = self._by_name(ordered) or (self._by_panel(ordered) if ordered.canonical else None)
         matches = [match] if match else self._match_all(parsed.parts)
         if not matches and len(parsed.parts) > 1:
             matches = self._match_all((parsed.text,))
@@ -172,144 +172,148 @@ class Oracle:
     def _match(self, order: str) -> Match | None:
         """The first step of the cascade that knows one ordered test: as it is written, without a
         slip, without what it is for."""
-        wanted = profile(order)
-        if match := self._known(wanted):
+        ordered = profile(order)
+        if match := self._by_tables(ordered):
             return match
-        if (mended := self._mended(wanted)) and (match := self._known(profile(mended))):
+        if (mended := self._mended(ordered)) and (match := self._by_tables(profile(mended))):
             return match
         test, _, purpose = order.partition(" for ")
-        match = self._known(profile(test)) if purpose else None
+        match = self._by_tables(profile(test)) if purpose else None
         if match and self._is_for(match, profile(test), purpose):
             return match
         test, *circumstance = _CIRCUMSTANCE.split(order, maxsplit=1)
         aside = bool(circumstance) and _names_no_test(profile(circumstance[0]))
-        match = self._known(profile(test)) if aside else None
-        return match or self._by_encoder(wanted)
+        match = self._by_tables(profile(test)) if aside else None
+        return match or self._by_encoder(ordered)
 
-    def _known(self, wanted: Profile) -> Match | None:
-        return self._by_name(wanted) or self._by_words(wanted) or self._by_panel(wanted)
+    def _by_tables(self, ordered: Profile) -> Match | None:
+        return self._by_name(ordered) or self._by_words(ordered) or self._by_panel(ordered)
 
-    def _is_for(self, match: Match, wanted: Profile, purpose: str) -> bool:
+    def _is_for(self, match: Match, ordered: Profile, purpose: str) -> bool:
         """'Genetic testing for Wilson disease' is not answered by that of another disease; 'CT head
         for trauma' is any CT head."""
-        if wanted.kinds and not wanted.kinds & SOUGHT:
+        if ordered.kinds and not ordered.kinds & SOUGHT:
             return True
         sought = {word for word in profile(purpose).terms if len(word) > 3}
         entries = [self._entries[number] for number in match.entries]
         return not sought or any(sought & (entry.words | entry.profile.terms) for entry in entries)
 
-    def _exact(self, wanted: Profile) -> Match | None:
+    def _exact(self, ordered: Profile) -> Match | None:
         """The entry of that name, and the others that name the same test by the tables."""
-        names = [name for name in self._names if name.own]
-        exact = {name.entry for name in names if name.profile.text == wanted.text}
-        if not exact or not wanted.text:
+        names = [name for name in self._names if name.of_entry]
+        exact = {name.entry for name in names if name.profile.text == ordered.text}
+        if not exact or not ordered.text:
             return None
         same = {
             name.entry
             for name in names
-            if wanted.canonical and self._is_synonym(wanted, name, frozenset())
+            if ordered.canonical and self._is_synonym(ordered, name, frozenset())
         }
-        preferred = self._preferred(wanted, sorted(exact | same))
+        preferred = self._preferred(ordered, sorted(exact | same))
         return Match(tuple(sorted(exact.union(preferred))), "exact", 1.0)
 
-    def _by_name(self, wanted: Profile) -> Match | None:
+    def _by_name(self, ordered: Profile) -> Match | None:
         """The same name; or a name of the same test, by the menu's aliases, the table of names, or
         the given groups."""
-        if exact := self._exact(wanted):
+        if exact := self._exact(ordered):
             return exact
-        group = frozenset(map(normalise, self._aliases.get(wanted.text, ())))
-        same = [name.entry for name in self._names if self._is_synonym(wanted, name, group)]
-        return Match(self._preferred(wanted, same), "synonym", 1.0) if same else None
+        group = frozenset(map(normalise, self._aliases.get(ordered.text, ())))
+        same = [name.entry for name in self._names if self._is_synonym(ordered, name, group)]
+        return Match(self._preferred(ordered, same), "synonym", 1.0) if same else None
 
-    def _is_synonym(self, wanted: Profile, name: Name, group: frozenset[str]) -> bool:
-        named = name.profile
-        if named.text == wanted.text:
+    def _is_synonym(self, ordered: Profile, name: Name, group: frozenset[str]) -> bool:
+        profile_of_name = name.profile
+        if profile_of_name.text == ordered.text:
             return True
         entry = self._entries[name.entry]
-        if not can_be_same(wanted, named, entry.words):
+        if not can_be_same(ordered, profile_of_name, entry.words):
             return False
-        if wanted.canonical is not None and wanted.canonical == named.canonical:
-            parts = parts_of_panel(wanted.canonical)
-            return named.text not in _LOOSE_NAMES or _is_reported(entry, wanted, parts)
+        if ordered.canonical is not None and ordered.canonical == profile_of_name.canonical:
+            parts = parts_of_panel(ordered.canonical)
+            return profile_of_name.text not in _LOOSE_NAMES or _is_reported(entry, ordered, parts)
         return (
-            not (wanted.canonical or named.canonical)
-            and named.text in group
-            and (is_short_for(wanted.text, named.text) or nested(wanted, named))
+            not (ordered.canonical or profile_of_name.canonical)
+            and profile_of_name.text in group
+            and (
+                is_short_for(ordered.text, profile_of_name.text) or nested(ordered, profile_of_name)
+            )
         )
 
-    def _by_words(self, wanted: Profile) -> Match | None:
+    def _by_words(self, ordered: Profile) -> Match | None:
         """Names that say the same by modality, region and their remaining words; the best-covered
         ones."""
         scores: dict[int, float] = {}
         for name in self._names:
-            if score := word_score(wanted, name, self._entries[name.entry].words):
+            if score := word_score(ordered, name, self._entries[name.entry].words):
                 scores[name.entry] = max(score, scores.get(name.entry, 0.0))
         if not scores:
             return None
-        if wanted.contrast is not None:
-            same = {n: s for n, s in scores.items() if self._contrast_of(n) == wanted.contrast}
+        if ordered.contrast is not None:
+            same = {n: s for n, s in scores.items() if self._contrast_of(n) == ordered.contrast}
             scores = same or scores
-        if wanted.repeated:
+        if ordered.repeated:
             repeats = {n: s for n, s in scores.items() if self._entries[n].profile.repeated}
             scores = repeats or scores
         best = max(scores.values())
-        entries = self._preferred(wanted, [n for n, score in scores.items() if score > best - 1e-9])
-        alike = tuple(n for n in entries if self._entries[n].profile.kinds == wanted.kinds)
+        entries = self._preferred(
+            ordered, [n for n, score in scores.items() if score > best - 1e-9]
+        )
+        alike = tuple(n for n in entries if self._entries[n].profile.kinds == ordered.kinds)
         return Match(alike or entries, "words", best)
 
-    def _by_panel(self, wanted: Profile) -> Match | None:
+    def _by_panel(self, ordered: Profile) -> Match | None:
         """A panel gets its documented components, and a component the entry that reports it."""
-        if is_vague(wanted) or is_general(wanted.text):
+        if is_vague(ordered) or is_general(ordered.text):
             return None
-        parts = parts_of_panel(wanted.canonical)
+        parts = parts_of_panel(ordered.canonical)
         entries = {
             name.entry
             for name in self._names
-            if name.profile.canonical in parts and name.profile.specimen == wanted.specimen
+            if name.profile.canonical in parts and name.profile.specimen == ordered.specimen
         }
         numbered = list(enumerate(self._entries))
-        told = {n: entry for n, entry in numbered if _answers(entry, wanted, parts)}
-        if len(told) > 1 and parts:  # most of the panel, or the panel by name
+        reporting = {n: entry for n, entry in numbered if _answers(entry, ordered, parts)}
+        if len(reporting) > 1 and parts:  # most of the panel, or the panel by name
             counts = {
                 n: sum(_answers(entry, profile(part), frozenset()) for part in parts)
-                for n, entry in told.items()
+                for n, entry in reporting.items()
             }
-            told = {
+            reporting = {
                 n: entry
-                for n, entry in told.items()
-                if 2 * counts[n] > max(counts.values()) or _answers(entry, wanted, frozenset())
+                for n, entry in reporting.items()
+                if 2 * counts[n] > max(counts.values()) or _answers(entry, ordered, frozenset())
             }
-        entries = {n for n in entries if self._entries[n].statements} | told.keys()
+        entries = {n for n in entries if self._entries[n].statements} | reporting.keys()
         if not entries:
             panels: dict[int, set[str | None]] = defaultdict(set)
             for name in self._names:
                 panels[name.entry].add(name.profile.canonical)
-            entries = {n for n, entry in numbered if _is_summed_up(entry, wanted, panels[n])}
-        return Match(self._preferred(wanted, sorted(entries)), "panel", 1.0) if entries else None
+            entries = {n for n, entry in numbered if _is_summed_up(entry, ordered, panels[n])}
+        return Match(self._preferred(ordered, sorted(entries)), "panel", 1.0) if entries else None
 
     def _contrast_of(self, number: int) -> bool | None:
         return self._entries[number].profile.contrast
 
-    def _by_encoder(self, wanted: Profile) -> Match | None:
+    def _by_encoder(self, ordered: Profile) -> Match | None:
         """The nearest name by cosine, if near enough and not ruled out by a guard. A disease is no
         test, however near the name of one stands."""
-        known = wanted.kinds or wanted.canonical
+        is_test = ordered.kinds or ordered.canonical
         if (
             self._encode is None
-            or not 3 <= len(wanted.text) <= _LONGEST_NAME
-            or is_vague(wanted)
-            or is_general(wanted.text)
-            or (not known and names_a_disease(wanted.text.partition(" of ")[0]))
+            or not 3 <= len(ordered.text) <= _LONGEST_NAME
+            or is_vague(ordered)
+            or is_general(ordered.text)
+            or (not is_test and names_a_disease(ordered.text.partition(" of ")[0]))
         ):
             return None
         allowed = [
             number
             for number, name in enumerate(self._names)
-            if can_be_same(wanted, name.profile, self._entries[name.entry].words)
+            if can_be_same(ordered, name.profile, self._entries[name.entry].words)
         ]
         if not allowed:
             return None
-        cosines = self._vectors[allowed] @ self._encode([wanted.text])[0]
+        cosines = self._vectors[allowed] @ self._encode([ordered.text])[0]
         best = int(np.argmax(cosines))
         if cosines[best] < self._threshold:
             return None
@@ -327,48 +331,50 @@ class Oracle:
             return
         choice = self._choose(order, [entry.test.name for entry in self._entries])
         valid = {c for c in choice if type(c) is int and 0 <= c < len(self._entries)}
-        wanted = [profile(part) for part in parts]
-        entries = tuple(n for n in sorted(valid) if any(self._may_choose(w, n) for w in wanted))
+        ordered = [profile(part) for part in parts]
+        entries = tuple(n for n in sorted(valid) if any(self._may_choose(w, n) for w in ordered))
         if entries:
             yield Match(entries, "llm", None)
 
-    def _may_choose(self, wanted: Profile, number: int) -> bool:
+    def _may_choose(self, ordered: Profile, number: int) -> bool:
         names = [name.profile for name in self._names if name.entry == number]
-        modality = wanted.kinds & IMAGING
+        modality = ordered.kinds & IMAGING
         if modality and not any(name.kinds & IMAGING for name in names):
-            told = modality <= self._entries[number].words
-            names = [replace(name, kinds=modality) for name in names if told and not name.kinds]
+            in_result = modality <= self._entries[number].words
+            names = [
+                replace(name, kinds=modality) for name in names if in_result and not name.kinds
+            ]
         return any(
-            same_modality(wanted, name)
-            and can_be_same_place(wanted, name)
-            and may_be_related(wanted.canonical, name.canonical)
+            same_modality(ordered, name)
+            and can_be_same_place(ordered, name)
+            and may_be_related(ordered.canonical, name.canonical)
             for name in names
         )
 
-    def _preferred(self, wanted: Profile, numbers: Iterable[int]) -> tuple[int, ...]:
+    def _preferred(self, ordered: Profile, numbers: Iterable[int]) -> tuple[int, ...]:
         """Of several entries that match: the repeat for a repeated order and the first for any
         other; then by contrast, if both say."""
         entries = {number: self._entries[number].profile for number in numbers}
-        same = {n: p for n, p in entries.items() if p.repeated == wanted.repeated} or entries
-        if wanted.contrast is not None:
-            same = {n: p for n, p in same.items() if p.contrast == wanted.contrast} or same
+        same = {n: p for n, p in entries.items() if p.repeated == ordered.repeated} or entries
+        if ordered.contrast is not None:
+            same = {n: p for n, p in same.items() if p.contrast == ordered.contrast} or same
         return tuple(same)
 
-    def _mended(self, wanted: Profile) -> str | None:
+    def _mended(self, ordered: Profile) -> str | None:
         """The order with each long word that no table and no entry knows put right, if exactly one
         known word is one edit away."""
         words = []
-        for word in wanted.text.split():
+        for word in ordered.text.split():
             near = {word: ""}
             if len(word) >= _SHORTEST_SLIP and word.isalpha() and word not in self._known_words:
                 near = {
-                    known: canonical_names().get(known, singular(known))
-                    for known in self._mendable[word[0]]
-                    if abs(len(known) - len(word)) < 2 and OSA.distance(word, known) == 1
+                    candidate: canonical_names().get(candidate, singular(candidate))
+                    for candidate in self._mendable[word[0]]
+                    if abs(len(candidate) - len(word)) < 2 and OSA.distance(word, candidate) == 1
                 } or near
             words.append(next(iter(near)) if len(set(near.values())) == 1 else word)
         text = " ".join(words)
-        return text if text != wanted.text else None
+        return text if text != ordered.text else None
 
     @cached_property
     def _known_words(self) -> frozenset[str]:
@@ -384,88 +390,103 @@ class Oracle:
         return by_letter
 
 
-def _names_no_test(named: Profile) -> bool:
-    content = named.canonical or named.kinds or named.regions or named.specimen
-    return not content and not any(map(is_code, named.terms))
+def _names_no_test(circumstance: Profile) -> bool:
+    content = (
+        circumstance.canonical
+        or circumstance.kinds
+        or circumstance.regions
+        or circumstance.specimen
+    )
+    return not content and not any(map(is_code, circumstance.terms))
 
 
-def _is_summed_up(entry: Entry, wanted: Profile, panels: set[str | None]) -> bool:
+def _is_summed_up(entry: Entry, ordered: Profile, panels: set[str | None]) -> bool:
     """Whether an entry says of a whole panel how it came out: 'Liver function tests: normal',
     'Blood tests: normal renal function'."""
-    own, result = entry.profile, entry.test.result
-    if wanted.canonical is None or own.specimen != wanted.specimen or own.kinds & SAMPLED:
+    entry_profile, result = entry.profile, entry.test.result
+    if (
+        ordered.canonical is None
+        or entry_profile.specimen != ordered.specimen
+        or entry_profile.kinds & SAMPLED
+    ):
         return False
     has_figures = any(c == ":" or c.isdigit() for c in result)
-    if not has_figures and any(wanted.canonical in parts_of_panel(panel) for panel in panels):
+    if not has_figures and any(ordered.canonical in parts_of_panel(panel) for panel in panels):
         return True
     names = (
         name
         for panel, parts in PANELS.items()
-        if wanted.canonical in parts
+        if ordered.canonical in parts
         for name in synonyms_of(panel)
     )
     return entry.test.category in ("laboratory", "physiologic") and any(
-        reports(entry.clauses, name, known=False) for name in names
+        reports(entry.clauses, name, in_table=False) for name in names
     )
 
 
-def _answers(entry: Entry, wanted: Profile, parts: frozenset[str]) -> bool:
+def _answers(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
     """Whether the result of an entry with another name reports the ordered test, or one of its
     `parts`."""
-    own, category = entry.profile, entry.test.category
-    if category == "pathology" or own.kinds & SAMPLED - IMAGING:
-        return _is_seen_in_tissue(entry, wanted)
-    if category not in ("laboratory", "physiologic", "procedure") or own.kinds & SAMPLED:
+    entry_profile, category = entry.profile, entry.test.category
+    if category == "pathology" or entry_profile.kinds & SAMPLED - IMAGING:
+        return _is_seen_in_tissue(entry, ordered)
+    if category not in ("laboratory", "physiologic", "procedure") or entry_profile.kinds & SAMPLED:
         return False
     if (
-        wanted.kinds == {"cytology"}
-        and own.specimen == wanted.specimen
-        and own.specimen
-        and not own.kinds
+        ordered.kinds == {"cytology"}
+        and entry_profile.specimen == ordered.specimen
+        and entry_profile.specimen
+        and not entry_profile.kinds
     ):
         return has_word(entry.clauses, ("cytolog*", "cell", "malignan*", "lymphocyt*"))
-    if wanted.kinds and wanted.kinds <= SOUGHT:
-        if any(tells(own, statement, wanted) for statement in entry.statements):
+    if ordered.kinds and ordered.kinds <= SOUGHT:
+        if any(tells(entry_profile, statement, ordered) for statement in entry.statements):
             return True
-        if not wanted.canonical:
+        if not ordered.canonical:
             return False
-    if (own.specimen and own.specimen != wanted.specimen) or wanted.kinds & SAMPLED:
+    if (
+        entry_profile.specimen and entry_profile.specimen != ordered.specimen
+    ) or ordered.kinds & SAMPLED:
         return False
-    if (own.terms - wanted.terms) & CONDITIONS:
+    if (entry_profile.terms - ordered.terms) & CONDITIONS:
         return False
-    if not may_be_related(wanted.canonical, own.canonical):
-        parts -= parts_of_panel(own.canonical)  # a blood gas's bicarbonate is no metabolic panel
-    return _is_reported(entry, wanted, parts)
+    if not may_be_related(ordered.canonical, entry_profile.canonical):
+        parts -= parts_of_panel(
+            entry_profile.canonical
+        )  # a blood gas's bicarbonate is no metabolic panel
+    return _is_reported(entry, ordered, parts)
 
 
-def _is_seen_in_tissue(entry: Entry, wanted: Profile) -> bool:
+def _is_seen_in_tissue(entry: Entry, ordered: Profile) -> bool:
     """Whether the report of a biopsy tells of a stain, a marker, a culture or a PCR that was done
     on it."""
     words = entry.words | entry.profile.kinds
-    sought = wanted.terms - MARKING
-    kinds = wanted.kinds - {"biopsy"}
-    if wanted.specimen or not (kinds or sought) or not kinds <= ON_TISSUE:
+    sought = ordered.terms - MARKING
+    kinds = ordered.kinds - {"biopsy"}
+    if ordered.specimen or not (kinds or sought) or not kinds <= ON_TISSUE:
         return False
     if not sought:
-        return "immunohistochemistry" in wanted.terms and tells_of_staining(words)
-    if (not kinds and not MARKER.fullmatch(wanted.text)) or not names_sought(sought, words):
+        return "immunohistochemistry" in ordered.terms and tells_of_staining(words)
+    if (not kinds and not MARKER.fullmatch(ordered.text)) or not names_sought(sought, words):
         return False
     acid_fast = kinds == {"smear"} and "tuberculosis" in sought
-    if "stain" in kinds or wanted.terms & MARKING or acid_fast:
+    if "stain" in kinds or ordered.terms & MARKING or acid_fast:
         return True
     return bool(kinds & words) if kinds else tells_of_staining(words)
 
 
-def _is_reported(entry: Entry, wanted: Profile, parts: frozenset[str]) -> bool:
+def _is_reported(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
     """Whether a result gives the value of the ordered test or of one of its `parts`."""
-    own = entry.profile
-    tests = parts | ({wanted.canonical} if wanted.canonical else set())
-    names = [name for test in tests for name in synonyms_of(test)] or list(synonyms_of(wanted.text))
-    if own.specimen != wanted.specimen:
+    entry_profile = entry.profile
+    tests = parts | ({ordered.canonical} if ordered.canonical else set())
+    names = [name for test in tests for name in synonyms_of(test)] or list(
+        synonyms_of(ordered.text)
+    )
+    if entry_profile.specimen != ordered.specimen:
         # Then the result itself must say of what: '24-hour urine protein: 1180 mg'.
-        names = [name for name in names if profile(name).specimen == wanted.specimen]
-    if any(reports(entry.clauses, name, wanted.specimen, bool(tests)) for name in names):
+        names = [name for name in names if profile(name).specimen == ordered.specimen]
+    if any(reports(entry.clauses, name, ordered.specimen, bool(tests)) for name in names):
         return True
     findings = tuple(word for test in tests for word in FINDINGS.get(test, ()))
-    in_blood = own.specimen is None and wanted.specimen is None
+    in_blood = entry_profile.specimen is None and ordered.specimen is None
     return bool(findings) and in_blood and has_word(entry.clauses, findings)

@@ -61,7 +61,7 @@ _SEPARATOR = re.compile(
 _BRACKETS = re.compile(r"\(([^()]*)\)?")
 _NO_TEST_ALONE = frozenset({"doppler", "color doppler", "contrast", "color flow imaging"})
 _ENDOSCOPED = {
-    "upper endoscopy": "stomach",
+    "upper endoscopy": "esophagus stomach duodenal",
     "colonoscopy": "colon",
     "sigmoidoscopy": "colon",
     "bronchoscopy": "lung",
@@ -82,7 +82,7 @@ _JOINTS = frozenset({"and", "of", "for", "on", "in", "me", "my", "a", "with", "t
 @dataclass(frozen=True, slots=True)
 class Order:
     """One order, read. `text` is without brackets and purpose; `parts` and `brackets` are the tests
-    named there."""
+    reading there."""
 
     text: str = ""
     parts: tuple[str, ...] = ()
@@ -98,10 +98,10 @@ def read_order(text: str) -> Order:
     """
     text = _in_words(text)
     brackets = " ; ".join(_BRACKETS.findall(text))
-    main = _with_place(_wanted(_BRACKETS.sub(" ", text)), brackets)
+    main = _with_place(_without_refusals(_BRACKETS.sub(" ", text)), brackets)
     if not main or _states_a_finding(main):
         return Order()
-    return Order(main, tests_in(main), tests_in(_wanted(brackets)))
+    return Order(main, tests_in(main), tests_in(_without_refusals(brackets)))
 
 
 def cut(text: str) -> str:
@@ -161,7 +161,7 @@ def _shorthand() -> re.Pattern[str]:
     return re.compile(rf"(?<![\w/])(?:(?:{signs})(?![\w/])|w/(?=\w))", re.IGNORECASE)
 
 
-def _wanted(text: str) -> str:
+def _without_refusals(text: str) -> str:
     """The clauses that ask for something, without what the tests are for."""
     clauses = []
     for clause in _CLAUSE.split(text):
@@ -191,13 +191,13 @@ def _until(end: re.Pattern[str], text: str) -> str:
 
 def _with_place(main: str, brackets: str) -> str:
     """'Glucose (CSF)' is 'Glucose CSF', and 'Knee X-ray (right)' is 'Knee X-ray right'."""
-    named, more = profile(main), profile(brackets)
+    reading, more = profile(main), profile(brackets)
     if more.kinds or more.terms:
         return main
     place = (
-        (more.specimen and not named.specimen)
-        or (more.regions and not named.regions)
-        or (more.sides and not named.sides)
+        (more.specimen and not reading.specimen)
+        or (more.regions and not reading.regions)
+        or (more.sides and not reading.sides)
     )
     return f"{main} {normalise(brackets)}" if main and place else main
 
@@ -208,9 +208,9 @@ def _names_with_joints() -> re.Pattern[str]:
     return phrase_pattern("\n".join(name for name in canonical_names() if _SEPARATOR.search(name)))
 
 
-def _names_something(named: Profile) -> bool:
-    return named.text not in _NO_TEST_ALONE and bool(
-        named.kinds or named.regions or named.terms or named.canonical or named.specimen
+def _names_something(reading: Profile) -> bool:
+    return reading.text not in _NO_TEST_ALONE and bool(
+        reading.kinds or reading.regions or reading.terms or reading.canonical or reading.specimen
     )
 
 
@@ -218,21 +218,21 @@ def _completed(number: int, parts: list[str]) -> str:
     """'abdomen' of 'CT chest, abdomen' is 'abdomen ct'; 'Doppler' of 'pelvic ultrasound with
     Doppler' is 'Doppler pelvis'; 'protein' of 'CSF glucose and protein' is 'csf protein'."""
     part = parts[number]
-    named = profile(part)
-    if named.canonical in _IN_FLUIDS and number and not named.specimen:
+    reading = profile(part)
+    if reading.canonical in _IN_FLUIDS and number and not reading.specimen:
         fluid = profile(parts[number - 1]).specimen
-        if fluid in _FLUIDS and _BLOOD.isdisjoint(named.text.split()):
+        if fluid in _FLUIDS and _BLOOD.isdisjoint(reading.text.split()):
             parts[number] = f"{fluid} {part}"
         return parts[number]
-    if named.terms or named.canonical:
+    if reading.terms or reading.canonical:
         return part
-    neighbours = [profile(other) for other in parts[:number][::-1] + parts[number + 1 :]]
+    neighbours = [profile(neighbour) for neighbour in parts[:number][::-1] + parts[number + 1 :]]
     lent: list[str] = []
-    if not named.kinds and (named.regions or named.specimen):
+    if not reading.kinds and (reading.regions or reading.specimen):
         lendable = IMAGING | {"biopsy", "culture"}
         lent = [" ".join(sorted(n.kinds & lendable)) for n in neighbours]
-    elif named.kinds and named.kinds <= _IN_A_REGION and not named.regions:
-        if "biopsy" in named.kinds:
+    elif reading.kinds and reading.kinds <= _IN_A_REGION and not reading.regions:
+        if "biopsy" in reading.kinds:
             lent = [
                 _ENDOSCOPED.get(kind, "")
                 for n in neighbours
@@ -240,7 +240,7 @@ def _completed(number: int, parts: list[str]) -> str:
                 if kind
             ]
         lent += [region for n in neighbours for region in sorted(n.regions)]
-    elif named.kinds == {"culture"} and not named.specimen and not named.regions:
+    elif reading.kinds == {"culture"} and not reading.specimen and not reading.regions:
         lent = [n.specimen or "" for n in neighbours]
     lent = [word for word in lent if word]
     return f"{part} {lent[0]}" if lent else part

@@ -88,6 +88,12 @@ class RankedDiagnosis(Form):
 
 def _in_percent(differential: Any, info: ValidationInfo) -> Any:
     """The lines with confidences as whole percent. What cannot be read is left to the grammar."""
+    if isinstance(differential, list) and all(
+        isinstance(row, dict) and type(row.get("confidence")) is int and row["confidence"] > 1
+        for row in differential
+    ):
+        _note_sum(sum(row["confidence"] for row in differential), info)
+        return differential
     differential = _rows(differential, info)
     if not isinstance(differential, list) or not all(isinstance(row, dict) for row in differential):
         return differential
@@ -108,9 +114,13 @@ def _in_percent(differential: Any, info: ValidationInfo) -> Any:
     whole = [round(value) for value in values]
     if whole != stated:
         note(info, "confidences in another form")
-    if sum(whole) > SUM_NOTED:
-        note(info, f"confidences sum to more than {SUM_NOTED}")
+    _note_sum(sum(whole), info)
     return [row | {"confidence": value} for row, value in zip(rows, whole, strict=True)]
+
+
+def _note_sum(percent: int, info: ValidationInfo) -> None:
+    if percent > SUM_NOTED:
+        note(info, f"confidences sum to more than {SUM_NOTED}")
 
 
 def _rows(differential: Any, info: ValidationInfo) -> Any:
@@ -209,6 +219,7 @@ class Undecided(Form):
 
 
 _KINDS = ("order_tests", "final_diagnosis", "undecided")
+_BARE_KINDS = {bare_key(kind) for kind in _KINDS} | set(_KINDS)
 
 
 def _kind(action: Any) -> str | None:
@@ -233,6 +244,16 @@ class Acting(Form):
     def _one_action(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, dict):
             return value
+        action = value.get("action")
+        in_the_grammar = (
+            isinstance(action, dict)
+            and len(action) == 1
+            and all(action.values())
+            and action.keys() <= set(_KINDS)
+            and not _BARE_KINDS & value.keys()
+        )
+        if in_the_grammar:
+            return value
         keys = {bare_key(key): key for key in value}
         framed = value.get(keys.get("action", ""))
         source = framed if isinstance(framed, dict) else value
@@ -244,9 +265,6 @@ class Acting(Form):
             note(info, "action in another form")
         rest = {key: value[key] for key in value if bare_key(key) not in _BARE_KINDS}
         return rest | {keys.get("action", "action"): actions}
-
-
-_BARE_KINDS = {bare_key(kind) for kind in _KINDS}
 
 
 class Reply(Acting):

@@ -46,21 +46,21 @@ def _name_each_code(match: re.Match[str]) -> str:
 
 
 def reports(
-    statements: Sequence[str], name: str, specimen: str | None = None, known: bool = True
+    statements: Sequence[str], name: str, specimen: str | None = None, in_table: bool = True
 ) -> bool:
     """Whether one of the statements gives the value of `name`, by a figure or a word, in blood or
     the given specimen.
 
-    A name that no table of tests has (`known` false) must stand right beside its value, and a name
+    A name that no table of tests has (`in_table` false) must stand right beside its value, and a name
     of a disease is none: nobody gets 'confirmed Wilson disease' by ordering 'Wilson disease'.
     """
-    if not known and names_a_disease(name):
+    if not in_table and names_a_disease(name):
         return False
     if name not in _UNITS and (len(name) < 2 or not any(c.isalpha() for c in name)):
         return False
     word = name.split(maxsplit=1)[0]
     return any(
-        _gives(statement, mention, name, specimen, known)
+        _gives(statement, mention, name, specimen, in_table)
         for statement in statements
         if word in statement
         for mention in islice(_mention(name).finditer(statement), _MENTIONS)
@@ -85,7 +85,7 @@ def _mention(name: str) -> re.Pattern[str]:
 
 
 def _gives(
-    statement: str, mention: re.Match[str], name: str, specimen: str | None, known: bool
+    statement: str, mention: re.Match[str], name: str, specimen: str | None, in_table: bool
 ) -> bool:
     before = statement[max(0, mention.start() - _AROUND) : mention.start()]
     after = statement[mention.end() : mention.end() + _AROUND]
@@ -97,7 +97,7 @@ def _gives(
         return False
     if name in _UNITS:  # 'mg' of '3 mg/dL' is no magnesium
         return not before.rstrip()[-1:].isdigit() and _stands_beside_a_value(before, after)
-    if not known:
+    if not in_table:
         return _stands_beside_a_value(before, after)
     return bool(re.search(r"\d|^\s*[:=]", after) or _STATUS.search(before) or _STATUS.search(after))
 

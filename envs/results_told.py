@@ -37,7 +37,8 @@ _CONCENTRATION = re.compile(
 # A gene's name in capitals, that something was found in it, and the finding.
 _GENE = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
 _FOUND_IN_GENE = re.compile(
-    r"\b(?:found|detected|identified|revealed|showed|confirmed|tested|positive|carr(?:y|ies|ied|ier))\b",
+    r"\b(?:found|detected|identified|revealed|showed|confirmed|tested|positive|carr(?:y|ies|ied"
+    r"|ier))\b",
     re.IGNORECASE,
 )
 _MUTATION = re.compile(r"\b(?:mutations?|variants?|deletions?|\w+zygous)\b", re.IGNORECASE)
@@ -46,10 +47,12 @@ _MUTATION = re.compile(r"\b(?:mutations?|variants?|deletions?|\w+zygous)\b", re.
 _GENERAL_TEST = re.compile(
     rf"(?P<imaging>\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b"
     rf"|\bimaging (?:\w+ )?(?:{FINDING.pattern}))"
-    rf"|(?P<laboratory_tests>\b(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?|studies)"
+    rf"|(?P<laboratory_tests>\b(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?"
+    rf"|studies)"
     rf" (?:\w+ )?(?:{FINDING.pattern}))"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
-    r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:surgery|laparotomy|operation),)"
+    r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:surgery|laparotomy"
+    r"|operation),)"
     r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
     re.IGNORECASE,
 )
@@ -173,13 +176,14 @@ def _has_value(name: str, clause: str) -> bool:
     """'elevated ALT', 'ALT was high', 'AFP at 812', 'CT scans were normal'."""
     if re.search(r"\b(?:history of|known)\b", clause, re.I) and not re.search(r"\d", clause):
         return False  # 'a history of high cholesterol' is a disease
-    named = re.escape(name)
-    if re.search(rf"\w\w+ (?:on|by|via) (?:\w+ ){{0,2}}{named}", clause, re.I):
+    pattern = re.escape(name)
+    if re.search(rf"\w\w+ (?:on|by|via) (?:\w+ ){{0,2}}{pattern}", clause, re.I):
         return not re.search(r"\b(?:planned|scheduled|depend\w*|rel(?:y|ied|ies))\b", clause, re.I)
     return bool(
-        re.search(rf"\b{_STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{named}", clause, re.I)
+        re.search(rf"\b{_STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{pattern}", clause, re.I)
         or re.search(
-            rf"{named}\b[^.;,]{{0,30}}?\b(?:{_STATUS}\b|(?<![\d.-])\d)(?! (?:years|months|weeks|days))",
+            rf"{pattern}\b[^.;,]{{0,30}}?\b(?:{_STATUS}\b|(?<![\d.-])\d)(?! (?:years|months|weeks"
+            rf"|days))",
             clause,
             re.I,
         )
@@ -225,10 +229,10 @@ def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
     )
 
 
-def same_test(name: str, other: str) -> bool:
+def same_test(name: str, second: str) -> bool:
     """Whether two names may be of one test: equal, or of one kind and not of two regions."""
-    a, b = profile(name), profile(other)
-    return normalise(name) == normalise(other) or (bool(a.kinds & b.kinds) and _same_place(a, b))
+    a, b = profile(name), profile(second)
+    return normalise(name) == normalise(second) or (bool(a.kinds & b.kinds) and _same_place(a, b))
 
 
 def _same_place(a: Profile, b: Profile) -> bool:
@@ -237,7 +241,8 @@ def _same_place(a: Profile, b: Profile) -> bool:
 
 @lru_cache(maxsize=512)
 def _findings(text: str) -> tuple[tuple[frozenset[str], tuple[str, ...]], ...]:
-    """Of every sentence with a verb of finding that names tests: its content words, and the tests."""
+    """Of every sentence with a verb of finding that names tests: its content words, and the "
+    "tests."""
     return tuple(
         (_content(sentence) - _content(" ".join(names)), names)
         for sentence in re.split(r"(?<=[.;!?])\s+|\n", text)
@@ -258,8 +263,8 @@ def _beside(name: str, line: str, plain: str) -> bool:
     if sum(map(str.isalpha, name)) < 2:
         return False
     statuses = re.findall(r"\b(?:positive|negative|reactive|elevated|low|high|normal)\b", line)
-    named = rf"\b{re.escape(plain_text(name))}\b[^.;\n]{{0,25}}?"
+    pattern = rf"\b{re.escape(plain_text(name))}\b[^.;\n]{{0,25}}?"
     return any(
-        re.search(rf"{named}(?<![\d.]){re.escape(value)}(?![\d.]*\d)", plain)
+        re.search(rf"{pattern}(?<![\d.]){re.escape(value)}(?![\d.]*\d)", plain)
         for value in (*numbers_of(line)[:1], *statuses[:1])
     )

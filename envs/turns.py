@@ -1,4 +1,4 @@
-"""A turn of an episode: observation, differential, pivot, orders and results (paper, section 3.3)."""
+"""A turn of an episode: observation, differential, pivot, orders, results (paper, section 3.3)."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,7 +13,7 @@ from the report (RQ1)."""
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """One line of the differential b_t: a diagnosis and its stated confidence in percent, 0 to 100."""
+    """One line of the differential b_t: a diagnosis and its confidence in percent, 0 to 100."""
 
     diagnosis: str
     confidence: int
@@ -43,7 +43,7 @@ class Turn:
 
     @property
     def leader(self) -> str:
-        """b_t(1): the final diagnosis where the turn commits, else the first of the differential."""
+        """b_t(1): the final diagnosis where the turn commits, else the top of the differential."""
         return self.final_diagnosis or self.differential[0].diagnosis
 
 

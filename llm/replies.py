@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
@@ -103,6 +103,7 @@ class Reading(Generic[F]):
     mended: tuple[str, ...] = ()
 
 
+@lru_cache(1024)
 def bare_key(key: str) -> str:
     """A key without what writers vary: 'Final Diagnosis', 'finalDiagnosis' -> 'finaldiagnosis'."""
     return "".join(c for c in key if c.isalnum()).casefold()
