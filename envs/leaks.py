@@ -13,6 +13,7 @@ from functools import lru_cache
 from medaction.envs.diagnosis_names import (
     DiagnosisName,
     declared_abbreviations,
+    is_disease,
     mentions,
     names_in,
     parts_of,
@@ -222,9 +223,14 @@ def _in_complaint(name: DiagnosisName, case: StructuredCase) -> bool:
     sentences = _complaint(case.initial_observation)
     return any(
         tells(sentence, name)
-        and (_is_complaint(sentence) or (name.kind == "effect" and _SYMPTOM.search(name.text)))
+        and (_is_complaint(sentence) or (name.kind == "effect" and _may_be_a_symptom(name.text)))
         for sentence in sentences
     )
+
+
+def _may_be_a_symptom(name: str) -> bool:
+    """'Diarrhea', 'hiccups'; 'agranulocytosis' and 'coronary vasospasm' are diseases."""
+    return bool(_SYMPTOM.search(name)) or (" " not in name and not is_disease(name))
 
 
 @lru_cache(maxsize=16)
