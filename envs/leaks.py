@@ -220,11 +220,11 @@ def _is_history(sentence: str) -> bool:
 
 def _in_complaint(name: DiagnosisName, case: StructuredCase) -> bool:
     """A complaint that is labelled so; without labels only a symptom of the first sentence."""
-    sentences = _complaint(case.initial_observation)
+    is_symptom = name.kind == "effect" and _may_be_a_symptom(name.text)
     return any(
         tells(sentence, name)
-        and (_is_complaint(sentence) or (name.kind == "effect" and _may_be_a_symptom(name.text)))
-        for sentence in sentences
+        and (_is_complaint(sentence) or (is_symptom and not _CONCLUDED.search(sentence)))
+        for sentence in _complaint(case.initial_observation)
     )
 
 

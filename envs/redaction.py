@@ -133,7 +133,7 @@ class _Cutter:
             sentences += [remainder] if remainder else []
         if left_as_it_was:
             return line
-        text = " ".join(sentences)
+        text = re.sub(r"(?<=[。！？；]) ", "", " ".join(sentences))
         return label + text if text else ""
 
     def _without_asides(self, label: str, sentence: str, is_complaint: bool) -> str:

@@ -501,6 +501,13 @@ def test_grounding_sees_through_typography() -> None:
 
 
 VOID = (
+    "Was planned but the patient refused.",
+    "Not carried out due to lack of funds.",
+    "To be repeated in six weeks.",
+    "The report does not state the result.",
+    "Could not be performed because of a pacemaker.",
+    "Omitted for lack of time",
+    "Recommended: lumbar puncture",
     "Glucose tolerance test planned but not conducted because she worsened.",
     "Bronchoscopy was not conducted.",
     "Cytology not performed.",
@@ -528,7 +535,6 @@ VOID = (
     "Awaited.",
     "EEG findings were not explicitly detailed in this case.",
     "Not applicable.",
-    "Nil",
     "Ultrasound of the abdomen was scheduled.",
     "The sample was sent to the laboratory",
     "Echocardiography.",
@@ -541,6 +547,10 @@ VOID = (
     "To be done next month",
 )
 RESULTS = (
+    "Nil",
+    "Not elevated (value not provided)",
+    "No evidence of tumour due to necrosis",
+    "Pending: 3 of 4; the first grew yeast",
     "Glucocerebrosidase 8 % of normal.",
     "No flow in the left testis due to torsion.",
     "None detected.",
