@@ -41,7 +41,7 @@ _ABSENT = re.compile(
 _NOT_MADE = re.compile(r"no (?P<what>[^.;]{2,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
 # An advice to make the test: 'Note: consider based on findings'.
 _ADVICE = re.compile(
-    r"(?:note:? )?(?:consider|recommend|optional|expected to)\b"
+    r"(?:note:? )?(?:consider|recommend(?:ed)?|optional|expected to)\b"
     r"|.*\b(?:(?:could|can|may|should) be (?:considered|performed|done)|not (?:\w+ )?necessary)\b",
     re.IGNORECASE,
 )

@@ -182,8 +182,7 @@ def _excuse(
                 return "denied"
             if _EXPOSURE.search(around) and not _SHOWN.search(around):
                 return "place or contact"
-    is_complaint = _is_complaint(sentence) or not _CONCLUDED.search(sentence)
-    if name.kind in ("lesser", "effect") and is_complaint and _in_complaint(name, case):
+    if name.kind in ("lesser", "effect") and _in_complaint(name, case):
         return "the complaint"
     if name.kind == "cause":
         if _EXPOSURE_NOUN.fullmatch(name.part) or _is_known(name, sentence, case):
@@ -221,11 +220,11 @@ def _is_history(sentence: str) -> bool:
 
 def _in_complaint(name: DiagnosisName, case: StructuredCase) -> bool:
     """A complaint that is labelled so; without labels only a symptom of the first sentence."""
-    sentences = _complaint(case.initial_observation)
+    is_symptom = name.kind == "effect" and _may_be_a_symptom(name.text)
     return any(
         tells(sentence, name)
-        and (_is_complaint(sentence) or (name.kind == "effect" and _may_be_a_symptom(name.text)))
-        for sentence in sentences
+        and (_is_complaint(sentence) or (is_symptom and not _CONCLUDED.search(sentence)))
+        for sentence in _complaint(case.initial_observation)
     )
 
 
