@@ -36,18 +36,18 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=None, help="write every environment there as JSON"
     )
-    given = parser.parse_args()
+    options = parser.parse_args()
     reports = sorted(
-        (case for case in read_cases(given.cases) if isinstance(case, CaseReport)),
+        (case for case in read_cases(options.cases) if isinstance(case, CaseReport)),
         key=lambda case: len(case.text),
     )
     with ExitStack() as servers:
-        teacher = given.extractor.model_copy(
-            update={"max_tokens": given.max_tokens, "timeout_s": 3600.0}
+        teacher = options.extractor.model_copy(
+            update={"max_tokens": options.max_tokens, "timeout_s": 3600.0}
         )
         if teacher.local:
             teacher = servers.enter_context(start_local(teacher))
-        outcomes = [_extract(teacher, report, given.out) for report in reports[: given.limit]]
+        outcomes = [_extract(teacher, report, options.out) for report in reports[: options.limit]]
     print(json.dumps(Counter(outcomes).most_common(), indent=1))
 
 

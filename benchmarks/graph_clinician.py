@@ -25,7 +25,7 @@ from medaction.envs.rewards import true_name
 from medaction.envs.sources.agentclinic import read
 from medaction.envs.turns import Turn
 from medaction.kg.graph import hops
-from medaction.kg.linking import aliases_of_tests
+from medaction.kg.tests_table import aliases_of_tests
 from medaction.trajectories.scoring import disease_linker
 
 

@@ -3,13 +3,13 @@
     python benchmarks/house.py [FOLDER ...] [--names]
 
 Counted are the folders of the package, without tests and benchmarks. A vague name is a participle
-or a pronoun that binds a value ('found', 'told', 'whole'): it says how the value came, not what it is.
+or a pronoun that binds a value ('found', 'told', 'whole'): it says how a value came,
+not what it is.
 `--names` lists the commonest of them, and the names that several modules define.
 """
 
 import argparse
 import ast
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,14 +20,13 @@ FOLDERS = (
     "kg", "llm", "words",
 )  # fmt: skip
 WIDTH = 100
-VAGUE = set(
-    re.findall(
-        r"\w+",
-        "found told asked said given kept left whole one first rest where ours own other others known"
-        " wanted seen shown named called meant taken drawn played done made read written chosen missing"
-        " here there this that these those it both each every some none nothing something what which"
-        " who everything",
-    )
+VAGUE = frozenset(
+    """
+    found told asked said given kept left whole one first rest where ours own other
+    others known wanted seen shown named called meant taken drawn played done made read
+    written chosen missing here there this that these those it both each every some none
+    nothing something what which who everything
+    """.split()  # noqa: SIM905
 )
 PATTERN_FUNCTIONS = {
     "compile", "match", "search", "sub", "fullmatch", "findall", "finditer", "split", "subn",

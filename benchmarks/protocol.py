@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from medaction.envs.reply import parse_reply
-from medaction.llm.replies import MalformedReply, json_object, split_thinking
+from medaction.llm.replies import MalformedReply, split_thinking
 
 
 def prompts(data: Path, records: int, turn: int | None) -> list[list[dict[str, str]]]:
@@ -63,7 +63,7 @@ def measure(texts: list[str]) -> dict[str, Any]:
     faults: Counter[str] = Counter()
     for text in texts:
         try:
-            json_object(split_thinking(text)[1])
+            json.loads(split_thinking(text)[1])
             one_object += 1
         except ValueError:
             pass

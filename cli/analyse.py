@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medaction.llm.teacher import Teacher
-
 if TYPE_CHECKING:
     import polars as pl
 
     from medaction.evaluation.played import Linked
+    from medaction.llm.teacher import Teacher
     from medaction.trajectories.store import Store
 
 
@@ -34,12 +33,16 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--judge",
-    help="Any LiteLLM model, or local: it says which failure modes the wrong trajectories show, beside our rules.",
+    help="Any LiteLLM model, or local: it says which failure modes the wrong trajectories show,"
+    " beside our rules.",
 )
 @click.option(
-    "--hardest", type=click.FloatRange(0, 1, min_open=True), default=0.5, show_default=True,
+    "--hardest",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.5,
+    show_default=True,
     help="Share of the cases that OUT/hardest.txt lists, for `distill --case @OUT/hardest.txt`.",
-)  # fmt: skip
+)
 def analyse(
     runs: tuple[Path, ...], out: Path, rac_threshold: float, judge: str | None, hardest: float
 ) -> None:
@@ -52,13 +55,14 @@ def analyse(
 
     from medaction.evaluation import analyses, difficulty, failure_modes, information
     from medaction.evaluation.plots import save
+    from medaction.llm.teacher import Teacher
     from medaction.trajectories.store import Store
 
     try:
         judging = Teacher.parse(judge) if judge else None
     except ValueError as error:
         raise click.UsageError(f"--judge: {error}") from error
-    found: dict[str, list[pl.DataFrame]] = {}
+    frames_of: dict[str, list[pl.DataFrame]] = {}
     for run in runs:
         if not (run / "trajectories.duckdb").exists():
             raise click.UsageError(
@@ -78,33 +82,33 @@ def analyse(
             if judging:
                 tables["failure_modes_judged"] = _judged(store, links, judging)
         for name, frame in tables.items():
-            found.setdefault(name, []).append(frame)
-    whole = {name: pl.concat(frames) for name, frames in found.items()}
-    modes, gained = whole["failure_modes"], whole["information_gain"]
-    whole["failure_mode_shares"] = failure_modes.shares(modes)
-    whole["information_gain_by_turn"] = information.gain_by_turn(gained)
-    whole["information_gain_by_result"] = information.gain_by_result(gained)
-    whole["information_gain"] = gained.with_columns(pl.col("results").list.join("; "))
+            frames_of.setdefault(name, []).append(frame)
+    tables_of_all = {name: pl.concat(frames) for name, frames in frames_of.items()}
+    modes, gained = tables_of_all["failure_modes"], tables_of_all["information_gain"]
+    tables_of_all["failure_mode_shares"] = failure_modes.shares(modes)
+    tables_of_all["information_gain_by_turn"] = information.gain_by_turn(gained)
+    tables_of_all["information_gain_by_result"] = information.gain_by_result(gained)
+    tables_of_all["information_gain"] = gained.with_columns(pl.col("results").list.join("; "))
     out.mkdir(parents=True, exist_ok=True)
-    for name, frame in whole.items():
+    for name, frame in tables_of_all.items():
         frame.write_csv(out / f"{name}.csv")
         click.echo(out / f"{name}.csv")
     figures = {
-        "dtc": lambda: analyses.draw_dtc(whole["dtc"]),
-        "rac": lambda: analyses.draw_rac(whole["rac"]),
-        "calibration": lambda: analyses.draw_calibration(whole["calibration"]),
+        "dtc": lambda: analyses.draw_dtc(tables_of_all["dtc"]),
+        "rac": lambda: analyses.draw_rac(tables_of_all["rac"]),
+        "calibration": lambda: analyses.draw_calibration(tables_of_all["calibration"]),
         "failure_modes": lambda: failure_modes.draw_failure_modes(modes, "by rule"),
         "information_gain": lambda: information.draw_gain(gained),
-        "difficulty": lambda: difficulty.draw_difficulty(whole["difficulty"]),
+        "difficulty": lambda: difficulty.draw_difficulty(tables_of_all["difficulty"]),
         "failure_modes_judged": lambda: failure_modes.draw_failure_modes(
-            whole["failure_modes_judged"], f"judged by {judge}"
+            tables_of_all["failure_modes_judged"], f"judged by {judge}"
         ),
     }
     for name, draw in figures.items():
-        if name in whole and not whole[name].is_empty():
+        if name in tables_of_all and not tables_of_all[name].is_empty():
             for file in save(draw(), out, name):
                 click.echo(file)
-    ids = difficulty.hardest(whole["difficulty"], hardest)
+    ids = difficulty.hardest(tables_of_all["difficulty"], hardest)
     (out / "hardest.txt").write_text("".join(f"{id_}\n" for id_ in ids))
     click.echo(f"{out / 'hardest.txt'}: {len(ids)} cases")
 
@@ -118,10 +122,19 @@ def _scored(store: "Store", rac_threshold: float) -> "Linked":
 
     flow, settings = store.last_run()
     if flow == "distill":
-        own = DistillSettings.model_validate_json(settings)
-        aids = Aids(own.links, own.encoder, own.maxo, own.loinc2hpo)
-        score_store(store, own.strategy, own.rac_threshold, own.disease_graph, own.test_graph, aids)
-        return linked(store, own.disease_graph, own.test_graph, aids)
+        distillation = DistillSettings.model_validate_json(settings)
+        aids = Aids(
+            distillation.links, distillation.encoder, distillation.maxo, distillation.loinc2hpo
+        )
+        score_store(
+            store,
+            distillation.strategy,
+            distillation.rac_threshold,
+            distillation.disease_graph,
+            distillation.test_graph,
+            aids,
+        )
+        return linked(store, distillation.disease_graph, distillation.test_graph, aids)
     graph = (
         EvaluationSettings.model_validate_json(settings).disease_graph
         if flow == "evaluate"
@@ -131,7 +144,7 @@ def _scored(store: "Store", rac_threshold: float) -> "Linked":
     return linked(store, graph)
 
 
-def _judged(store: "Store", links: "Linked", judge: Teacher) -> "pl.DataFrame":
+def _judged(store: "Store", links: "Linked", judge: "Teacher") -> "pl.DataFrame":
     from medaction.evaluation.failure_judge import judge_failures
     from medaction.flows.services import services
     from medaction.llm.calls import CallSettings, configure
@@ -141,6 +154,7 @@ def _judged(store: "Store", links: "Linked", judge: Teacher) -> "pl.DataFrame":
         frame, without = asyncio.run(judge_failures(store, links, ready.reach(judge)))
     if without:
         click.echo(
-            f"{without} wrong trajectories got no verdict from the judge: run this again to ask for them anew"
+            f"{without} wrong trajectories got no verdict from the judge: run this again to ask for"
+            " them anew"
         )
     return frame

@@ -22,13 +22,21 @@ def evaluate(cases: str | None, preset: str | None, retry_failed: bool, **option
     """Play CASES with a model, judge what it did, and write OUT/result.json. A rerun does only what
     is missing."""
     settings = settings_of(EvaluationSettings, preset, {"cases": cases} | options)
-    from medaction.flows.evaluate import evaluate as flow
-    from medaction.flows.evaluate import print_result
+    from medaction.evaluation.results import result_table
+    from medaction.flows.missing import check_inputs
 
+    check_inputs(settings)
     with prefect(settings.out):
+        from medaction.flows.evaluate import evaluate as flow
+
         result = flow(settings, Retry() if retry_failed else None)
-    click.echo(print_result(result))
+    click.echo(result_table(result).split("\n## Subsets")[0])
     click.echo(f"\n{settings.out / 'result.json'}")
+    if not any(measure["scored"] for measure in result["scores"]):
+        raise RuntimeError(
+            f"nothing was scored: `medaction view --out {settings.out}` shows what failed; mend it,"
+            " then run this again with --retry-failed"
+        )
 
 
 @click.command()

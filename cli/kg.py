@@ -3,21 +3,9 @@
 from pathlib import Path
 
 import click
-import polars as pl
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from medaction.flows.calibrate import calibrate
 
 
-@click.group()
-def kg() -> None:
-    """Knowledge graphs: read PrimeKG, ClinGraph or one of your own into the cache, and see what it
-    is like."""
-
-
-@kg.command()
+@click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option(
     "--types",
@@ -26,7 +14,8 @@ def kg() -> None:
 @click.option(
     "--name",
     default="",
-    help="What `--disease-graph`, `--test-graph` and `kg info` call it.  [default: the file's name]",
+    help="What `--disease-graph`, `--test-graph` and `kg info` call it.  [default: the file's"
+    " name]",
 )
 @click.option("--licence", default="", help="What is known of the data's licence, for the record.")
 def build(path: Path, types: str | None, name: str, licence: str) -> None:
@@ -34,31 +23,37 @@ def build(path: Path, types: str | None, name: str, licence: str) -> None:
     from medaction.kg.graph import about_graph, load_graph
     from medaction.kg.loaders import import_graph
 
-    wanted = [part.strip() for part in (types or "").split(",") if part.strip()]
-    folder = import_graph(path, wanted, name, licence)
+    node_types = [part.strip() for part in (types or "").split(",") if part.strip()]
+    folder = import_graph(path, node_types, name, licence)
     graph = load_graph(folder)
     about = about_graph(folder)
     click.echo(
-        f"{graph.name}: {graph.nodes.height} nodes and {len(graph.targets) // 2} edges, version {graph.version}, in {folder}"
+        f"{graph.name}: {graph.nodes.height} nodes and {len(graph.targets) // 2} edges,"
+        f" version {graph.version}, in {folder}"
     )
     if about["types"]:
         click.echo(
-            f"only nodes of type {', '.join(about['types'])}: call this selection by its name, {graph.name}"
+            f"only nodes of type {', '.join(about['types'])}: call this selection by its name,"
+            f" {graph.name}"
         )
 
 
-@kg.command()
+@click.command()
 @click.argument("graph")
 def info(graph: str) -> None:
     """Show the graph of this name or path: nodes and edges by type, degrees, hops, source, version,
     licence."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     from medaction.kg.graph import about_graph, load_graph
     from medaction.kg.loaders import folder_of
     from medaction.kg.survey import SAMPLE, survey
 
     folder = folder_of(graph)
     loaded, about = load_graph(folder), about_graph(folder)
-    found = survey(loaded)
+    tables = survey(loaded)
     nodes, edges = loaded.nodes.height, len(loaded.targets) // 2
     console = Console() if Console().is_terminal else Console(width=110)
     facts = {
@@ -66,40 +61,33 @@ def info(graph: str) -> None:
         "version": loaded.version,
         "source": loaded.description,
         "files": "\n".join(f"{path} ({size:,} bytes)" for path, size, _ in about["files"]),
-        "licence": about["licence"] or "not told (kg build --licence)",
+        "licence": about["licence"] or "not stated (kg build --licence)",
         "node types": ", ".join(about["types"]) or "all",
-        "nodes": f"{nodes:,}, of them {found.isolated:,} without an edge",
+        "nodes": f"{nodes:,}, of them {tables.isolated:,} without an edge",
         "edges": f"{edges:,}, each counted once",
-        "largest component": f"{found.largest:,} nodes ({found.largest / nodes:.2%})",
-        "kept in": folder,
+        "largest component": f"{tables.largest:,} nodes ({tables.largest / nodes:.2%})",
+        "folder": folder,
     }
     table = Table(show_header=False)
     for fact, value in facts.items():
         table.add_row(fact, escape(str(value)))
     console.print(table)
-    _print(console, "Nodes", found.nodes)
-    _print(console, "Edges", found.edges)
-    _print(console, "Degrees", found.degrees)
-    _print(console, "Hops", found.hops)
+    frames = {
+        "Nodes": tables.nodes,
+        "Edges": tables.edges,
+        "Degrees": tables.degrees,
+        "Hops": tables.hops,
+    }
+    for title, frame in frames.items():
+        table = Table(title=title, title_justify="left")
+        for name, kind in frame.schema.items():
+            right = kind.is_numeric() or name == "share"
+            table.add_column(name, justify="right" if right else "left")
+        for row in frame.iter_rows():
+            texts = (f"{value:,}" if isinstance(value, int) else str(value) for value in row)
+            table.add_row(*("" if text == "None" else escape(text) for text in texts))
+        console.print(table)
     console.print(
-        f"Hops are a sample: from {SAMPLE} random nodes of one type to all nodes of the other. No number: no path."
+        f"Hops are a sample: from {SAMPLE} random nodes of one type to all nodes of the other."
+        " No number: no path."
     )
-
-
-def _print(console: Console, title: str, frame: pl.DataFrame) -> None:
-    table = Table(title=title, title_justify="left")
-    for name, kind in frame.schema.items():
-        table.add_column(name, justify="right" if kind.is_numeric() or name == "share" else "left")
-    for row in frame.iter_rows():
-        table.add_row(
-            *(
-                ""
-                if value is None
-                else escape(f"{value:,}" if isinstance(value, int) else str(value))
-                for value in row
-            )
-        )
-    console.print(table)
-
-
-kg.add_command(calibrate)

@@ -16,9 +16,15 @@ from medaction.flows.settings import DistillSettings, load_preset
 
 # Lists are given one by one: --teacher A --teacher B.
 ONE_BY_ONE = {
-    "teachers": "teacher", "only": "case", "allow": "allow", "judges": "judge", "data": "data", "styles": "style", "against": "against",
+    "teachers": "teacher",
+    "only": "case",
+    "allow": "allow",
+    "judges": "judge",
+    "data": "data",
+    "styles": "style",
+    "against": "against",
     "without": "without",
-}  # fmt: skip
+}
 
 
 def options_of(
@@ -45,7 +51,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any]) -> Settings:
     """The settings that preset and options give; options win. Raises click.UsageError in the words
     of the command line."""
-    given = {
+    values = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in options.items()
         if value not in (None, ())
@@ -56,7 +62,7 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
             DistillSettings.model_fields.keys() - kind.model_fields
         )  # a preset serves every command
         return kind.model_validate(
-            {name: value for name, value in start.items() if name not in elsewhere} | given
+            {name: value for name, value in start.items() if name not in elsewhere} | values
         )
     except (ValidationError, ValueError) as error:
         raise click.UsageError(readable(error)) from error
@@ -70,9 +76,13 @@ def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Call
         else f"  [default: {field.default}]"
     )
     return click.option(
-        flag, name, type=_click_type(field.annotation), multiple=name in ONE_BY_ONE, default=None,
+        flag,
+        name,
+        type=_click_type(field.annotation),
+        multiple=name in ONE_BY_ONE,
+        default=None,
         help=f"{field.description}{default}".replace("\b", ""),
-    )  # fmt: skip
+    )
 
 
 def _click_type(annotation: Any) -> click.ParamType:
@@ -84,12 +94,12 @@ def _click_type(annotation: Any) -> click.ParamType:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
-    known: dict[Any, click.ParamType] = {
+    click_types: dict[Any, click.ParamType] = {
         int: click.INT,
         float: click.FLOAT,
         Path: click.Path(path_type=Path),
     }
-    return known.get(annotation, click.STRING)
+    return click_types.get(annotation, click.STRING)
 
 
 PRESET = click.option(
@@ -125,9 +135,9 @@ def readable(error: Exception) -> str:
         return str(error)
     lines = []
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
-        name = ONE_BY_ONE.get(where.split(".")[0], where).replace("_", "-")
+        field = ".".join(str(part) for part in problem["loc"])
+        name = ONE_BY_ONE.get(field.split(".")[0], field).replace("_", "-")
         lines.append(
-            f"--{name}: {problem['msg'].removeprefix('Value error, ')}" if where else problem["msg"]
+            f"--{name}: {problem['msg'].removeprefix('Value error, ')}" if field else problem["msg"]
         )
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from medaction.flows.pipeline_settings import PIPELINES, PipelineSettings
 from medaction.flows.settings import load_preset
 from medaction.training.settings import installed
 
-Chosen = TypeVar("Chosen", bound=PipelineSettings)
+Settings = TypeVar("Settings", bound=PipelineSettings)
 
 PRESET = click.option(
     "--preset",
@@ -29,9 +29,9 @@ CASES = click.option("--cases", help="The reports to distil from, instead of the
 BENCHMARK = click.option("--benchmark", help="The cases to evaluate on, instead of the preset's.")
 
 
-def chosen(
-    kind: type[Chosen], preset: str, out: Path | None, cases: str | None, benchmark: str | None
-) -> Chosen:
+def pipeline_settings(
+    kind: type[Settings], preset: str, out: Path | None, cases: str | None, benchmark: str | None
+) -> Settings:
     """The settings of a preset with what the options change. Raises click.UsageError in the words
     of the command line."""
     try:
@@ -59,7 +59,7 @@ def chosen(
 @BENCHMARK
 def pipeline(preset: str, **options: Any) -> None:
     """Distil, train and evaluate. A rerun does only what is missing."""
-    settings = chosen(PipelineSettings, preset, **options)
+    settings = pipeline_settings(PipelineSettings, preset, **options)
     installed()
     from medaction.flows.pipeline import pipeline as flow
     from medaction.flows.pipeline import print_pipeline
@@ -80,7 +80,7 @@ def ablate(preset: str, **options: Any) -> None:
     from medaction.flows.ablate import AblationSettings, print_ablation
     from medaction.flows.ablate import ablate as flow
 
-    settings = chosen(AblationSettings, preset, **options)
+    settings = pipeline_settings(AblationSettings, preset, **options)
     with prefect(settings.out):
         complete = print_ablation(flow(settings))
     if not complete:

@@ -8,8 +8,6 @@ from typing import Any
 
 import click
 
-from medaction.envs.records import BadCase
-
 VALIDATOR = click.option(
     "--validator",
     metavar="MODEL",
@@ -46,36 +44,39 @@ def contamination(cases: str, against: tuple[str, ...], out: Path, validator: st
     from medaction.kg.encoder import load_encoder
     from medaction.trajectories.scoring import disease_linker
 
-    first = read_set(cases)
+    cases_of_set = read_set(cases)
     encode, linker = remembering(load_encoder().encode), disease_linker()
     with ExitStack() as stack:
         judge = LlmJudge(_reached(validator, stack)) if validator else None
-        for place, other in enumerate(against or (None,)):
-            second = read_set(other) if other else None
-            pairs = find_pairs(first, second, encode, linker)
+        for place, benchmark in enumerate(against or (None,)):
+            second = read_set(benchmark) if benchmark else None
+            pairs = find_pairs(cases_of_set, second, encode, linker)
             if judge and len(pairs):
-                pairs = asyncio.run(review(pairs, first, second, judge))
+                pairs = asyncio.run(review(pairs, cases_of_set, second, judge))
             compared = (
-                len(first) * (len(second) if second else len(first) - 1) // (1 if second else 2)
+                len(cases_of_set)
+                * (len(second) if second else len(cases_of_set) - 1)
+                // (1 if second else 2)
             )
-            told = {
-                "cases": about(cases, first),
-                "against": about(other, second) if other and second else None,
+            sets = {
+                "cases": about(cases, cases_of_set),
+                "against": about(benchmark, second) if benchmark and second else None,
             }
-            report = report_of(told | {"validator": validator}, pairs, compared)
+            report = report_of(sets | {"validator": validator}, pairs, compared)
             folder = out / f"{place + 1}" if len(against) > 1 else out
             files = write_report(report, pairs, folder)
-            _print_pairs(report, other)
-            if other and mark_dataset(cases, other, report["contaminated"]):
+            _print_pairs(report, benchmark)
+            if benchmark and mark_dataset(cases, benchmark, report["contaminated"]):
                 click.echo(f"noted in the manifest of {cases}: training on these cases is refused")
             for file in files:
                 click.echo(file)
 
 
-def _print_pairs(report: dict[str, Any], other: str | None) -> None:
-    where = f"{report['against']['cases']} of {other}" if other else "each other"
+def _print_pairs(report: dict[str, Any], benchmark: str | None) -> None:
+    compared = f"{report['against']['cases']} of {benchmark}" if benchmark else "each other"
     click.echo(
-        f"{report['cases']['cases']} cases compared with {where}: {report['pairs_found']} pairs found"
+        f"{report['cases']['cases']} cases compared with {compared}: {report['pairs_found']} pairs"
+        " found"
     )
     for row in report["pairs"]:
         figures = ", ".join(f"{name} {row[name]:.2f}" for name in row["found_by"])
@@ -141,6 +142,7 @@ def hard_set(
     """
     import polars as pl
 
+    from medaction.envs.records import BadCase
     from medaction.evaluation.case_sets import STORE, about, read_set, set_of
     from medaction.evaluation.composition import composition, plot_composition
     from medaction.evaluation.contamination import find_pairs, remembering
@@ -151,34 +153,48 @@ def hard_set(
 
     linker, encode = disease_linker(), remembering(load_encoder().encode)
     candidates = candidates_of([path / STORE if path.is_dir() else path for path in pool], linker)
-    fit = [found for found in candidates if found.rare_by and found.tests >= min_tests]
-    own = [set_of(found.environment) for found in fit]
+    fit = [
+        candidate for candidate in candidates if candidate.rare_by and candidate.tests >= min_tests
+    ]
+    fit_cases = [set_of(candidate.environment) for candidate in fit]
     excluded: dict[str, str] = {}
     checked: list[dict[str, Any]] = []
     found_pairs: list[pl.DataFrame] = []
-    for other in (*against, None):
-        theirs = read_set(other) if other else None
-        pairs = find_pairs(own, theirs, encode, linker) if own else None
+    for benchmark in (*against, None):
+        theirs = read_set(benchmark) if benchmark else None
+        pairs = find_pairs(fit_cases, theirs, encode, linker) if fit_cases else None
         if pairs is None:
             continue
-        told = (
-            about(other, theirs)
-            if other and theirs
-            else {"path": "the pool itself", "cases": len(own)}
+        source = (
+            about(benchmark, theirs)
+            if benchmark and theirs
+            else {"path": "the pool itself", "cases": len(fit_cases)}
         )
-        checked.append(told | {"pairs_found": len(pairs)})
-        found_pairs.append(pairs.with_columns(against=pl.lit(str(told["path"]))))
+        checked.append(source | {"pairs_found": len(pairs)})
+        found_pairs.append(pairs.with_columns(against=pl.lit(str(source["path"]))))
         for row in pairs.iter_rows(named=True):
             # Of two copies within the pool the one read first stays.
             loser, keeper = (
-                (row["case_id"], row["other_id"]) if other else (row["other_id"], row["case_id"])
+                (row["case_id"], row["other_id"])
+                if benchmark
+                else (row["other_id"], row["case_id"])
             )
-            excluded.setdefault(loser, f"{keeper} of {told['path']}: {' '.join(row['found_by'])}")
-    criteria = {"rare": "source, or Orphanet or OMIM in the open disease graph", "min_tests": min_tests, "cases": cases, "seed": seed,
-                "strata": ["body_system", "disease_type"], "pool": [str(path) for path in pool]}  # fmt: skip
+            excluded.setdefault(loser, f"{keeper} of {source['path']}: {' '.join(row['found_by'])}")
+    criteria = {
+        "rare": "source, or Orphanet or OMIM in the open disease graph",
+        "min_tests": min_tests,
+        "cases": cases,
+        "seed": seed,
+        "strata": ["body_system", "disease_type"],
+        "pool": [str(path) for path in pool],
+    }
     try:
-        chosen = draw(
-            [found for found in candidates if found.environment.case_id not in excluded],
+        choice = draw(
+            [
+                candidate
+                for candidate in candidates
+                if candidate.environment.case_id not in excluded
+            ],
             cases,
             min_tests,
             seed,
@@ -186,7 +202,7 @@ def hard_set(
     except ValueError as error:
         raise BadCase("too_few_cases", str(error)) from error
     manifest = write_hard_set(
-        chosen,
+        choice,
         out,
         criteria | {"pool_figures": summary_of(candidates)},
         excluded,
@@ -197,13 +213,15 @@ def hard_set(
         pl.concat(found_pairs).with_columns(pl.col("found_by").list.join(" ")).write_csv(
             out / "contamination.csv"
         )
-    drawn = plot_composition(composition(found.environment for found in chosen), out / "plots")
-    for kind, of in (("pool", candidates), ("rare and long", fit), ("chosen", chosen)):
+    plots = plot_composition(
+        composition(candidate.environment for candidate in choice), out / "plots"
+    )
+    for kind, of in (("pool", candidates), ("rare and long", fit), ("chosen", choice)):
         figures = summary_of(of)
         means = ", ".join(
             f"{name} {figures[name]['mean']}" for name in ("tests", "turns", "tests_a_turn")
         )
         click.echo(f"{kind}: {len(of)} cases; means: {means}")
     click.echo(f"left out as contaminated: {len(excluded)}")
-    for file in (manifest, *drawn):
+    for file in (manifest, *plots):
         click.echo(file)

@@ -1,14 +1,13 @@
 """From a case report to a clinical environment E = (o1, M, f), or to a refusal with the name of the
 check that failed (stage 1)."""
 
-import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 
 from medaction.envs import checks
 from medaction.envs.documented import is_documented, without_void
-from medaction.envs.naming import normalise
+from medaction.envs.ledger import ledger_of
 from medaction.envs.records import (
     BadCase,
     Built,
@@ -19,16 +18,32 @@ from medaction.envs.records import (
     StructuredCase,
 )
 from medaction.envs.redaction import Redacted, redact, share_cut
+from medaction.envs.results_told import EXAMINED, is_told
+from medaction.words.names import normalise
 
 Extract = Callable[[CaseReport], StructuredCase]
 """Reads o1, the menu and the diagnosis out of a report that came without sections
 (`medaction.envs.extraction.make_extractor`)."""
 
-# Signs that are read off the patient at the first encounter: no test that has to be ordered.
-_EXAMINED = re.compile(
-    r"vital signs|physical exam(?:ination)?|general (?:exam(?:ination)?|appearance)|vitals",
-    re.IGNORECASE,
+
+RULES = tuple(
+    f"medaction.envs.{name}"
+    for name in (
+        *("build", "categories", "checks", "composition", "diagnosis_names", "documented"),
+        *(
+            "extracted",
+            "extraction",
+            "grounding",
+            "leaks",
+            "mentions",
+            "naming",
+            "patients",
+            "redaction",
+        ),
+        *("results_told", "scripts"),
+    )
 )
+"""The modules whose questions, thresholds and tables decide what becomes of a report."""
 
 
 def build_environment(
@@ -48,27 +63,47 @@ def build_environment(
         return Built(None, refusal)
     case, mended = tidy(structured)
     redacted = redact(report, case)
-    case = replace(
-        redacted.case, initial_observation=without_void(redacted.case.initial_observation)
-    )
+    case, merged = with_one_entry_a_name(redacted.case)
+    case = replace(case, initial_observation=without_void(case.initial_observation))
     redacted = replace(redacted, case=case)
-    mended = [*case.notes, *mended]
-    mended += [f"cut from the initial observation: {sentence}" for sentence in redacted.cut]
+    mended = [*case.notes, *mended, *merged]
+    mended += [f"cut from the initial observation: {text}" for text in redacted.cut]
+    mended += [
+        f"cut from the initial observation, the menu tells it: {text}"
+        for text in redacted.told_again
+    ]
+    mended += [
+        f"moved from the initial observation to the menu: {test.name}: {test.result}"
+        for test in redacted.moved
+    ]
     results = tuple(all_checks(report, redacted, min_tests))
+    entries = [f"{test.name}: {test.result}\n{test.quote}" for test in case.tests]
+    ledger = ledger_of(report, case.initial_observation, entries, case.diagnosis, mended)
     for result in results:
         if result.required and not result.passed:
-            return Built(
-                None, BadCase(result.name, result.detail, report.case_id, report.path), results
-            )
-    warnings = (
-        *mended,
-        *(f"{result.name}: {result.detail}" for result in results if not result.passed),
-    )
+            failed = BadCase(result.name, result.detail, report.case_id, report.path)
+            return Built(None, failed, results, ledger)
+    mended += [
+        f"{result.name}: {result.detail}"
+        for result in results
+        if result.applicable and not result.passed
+    ]
     environment = ClinicalEnvironment(
-        report.case_id, report.source, report.title, case.initial_observation, case.tests, case.diagnosis, case.synonyms,
-        report.licence, report.evaluation_only, warnings, case.body_system, case.disease_type, case.rare,
-    )  # fmt: skip
-    return Built(environment, None, results)
+        case_id=report.case_id,
+        source=report.source,
+        title=report.title,
+        initial_observation=case.initial_observation,
+        menu=case.tests,
+        diagnosis=case.diagnosis,
+        synonyms=case.synonyms,
+        licence=report.licence,
+        evaluation_only=report.evaluation_only,
+        warnings=tuple(mended),
+        body_system=case.body_system,
+        disease_type=case.disease_type,
+        rare=case.rare,
+    )
+    return Built(environment, None, results, ledger)
 
 
 def _structured(report: CaseReport, extract: Extract | None) -> StructuredCase:
@@ -76,7 +111,10 @@ def _structured(report: CaseReport, extract: Extract | None) -> StructuredCase:
         return report.structured
     if extract is not None:
         return extract(report)
-    message = "the report has no structured part; give an extractor, e.g. --extractor MODEL, or put <stem>.json beside it"
+    message = (
+        "the report has no structured part; give an extractor, e.g. --extractor MODEL, or put"
+        " <stem>.json beside it"
+    )
     raise BadCase("needs_extraction", message, report.case_id, report.path)
 
 
@@ -85,6 +123,9 @@ def all_checks(report: CaseReport, redacted: Redacted, min_tests: int) -> list[C
     case = redacted.case
     return [
         checks.has_diagnosis(report, case),
+        checks.readable_script(report, case),
+        checks.not_human(report, case),
+        checks.several_patients(report, case),
         checks.has_initial_observation(report, case),
         checks.min_tests(report, case, min_tests),
         checks.no_duplicate_tests(report, case),
@@ -117,26 +158,33 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
     notes = [
         f"left out, no result documented: {test.name}" for test in tests if test not in documented
     ]
-    seen = [
+    examined = [
         test
         for test in documented
-        if _EXAMINED.match(test.name) and checks.is_told(test, case.initial_observation)
+        if EXAMINED.match(test.name) and is_told(test, case.initial_observation)
     ]
-    notes += [f"left out, the initial observation tells it: {test.name}" for test in seen]
-    documented = [test for test in documented if test not in seen]
-    merged: dict[str, DocumentedTest] = {}
-    for test in documented:
-        key = normalise(test.name)
-        if key in merged:
-            notes.append(f"documented more than once, merged: {test.name}")
-        merged[key] = _merge(merged[key], test) if key in merged else test
-    observation = seen_text(case.initial_observation)
-    return replace(
+    notes += [f"left out, the initial observation tells it: {test.name}" for test in examined]
+    documented = [test for test in documented if test not in examined]
+    tidied = replace(
         case,
-        initial_observation=observation,
-        diagnosis=case.diagnosis.strip(" .;\n\t"),
-        tests=tuple(merged.values()),
-    ), notes
+        initial_observation=seen_text(case.initial_observation),
+        diagnosis=case.diagnosis.strip(" .;。\n\t"),
+        tests=tuple(documented),
+    )
+    tidied, merged = with_one_entry_a_name(tidied)
+    return tidied, [*notes, *merged]
+
+
+def with_one_entry_a_name(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
+    """Tests of the same name become one, and notes of it."""
+    entries: dict[str, DocumentedTest] = {}
+    notes = []
+    for test in case.tests:
+        key = normalise(test.name) or test.name
+        if key in entries:
+            notes.append(f"documented more than once, merged: {test.name}")
+        entries[key] = _merge(entries[key], test) if key in entries else test
+    return replace(case, tests=tuple(entries.values())), notes
 
 
 def seen_text(text: str) -> str:
@@ -147,10 +195,13 @@ def seen_text(text: str) -> str:
     )
 
 
-def _merge(first: DocumentedTest, second: DocumentedTest) -> DocumentedTest:
-    lines = [*first.result.splitlines(), *second.result.splitlines()]
+def _merge(entry: DocumentedTest, further: DocumentedTest) -> DocumentedTest:
+    lines = [*entry.result.splitlines(), *further.result.splitlines()]
     return replace(
-        first,
+        entry,
         result="\n".join(dict.fromkeys(lines)),
-        aliases=tuple(dict.fromkeys((*first.aliases, *second.aliases))),
+        aliases=tuple(dict.fromkeys((*entry.aliases, *further.aliases))),
+        quote="\n".join(dict.fromkeys((entry.quote, further.quote)))
+        if entry.quote and further.quote
+        else "",
     )

@@ -1,236 +1,214 @@
-"""What would give a diagnosis away: its names, its parts, its abbreviations, and whether a text
-tells one of them.
+"""The names that would give a diagnosis away, and whether a text tells one of them.
 
-Strict on purpose: a negated mention, one in the family, or one in the past history counts as well.
+A diagnosis is read as parts: 'Sepsis due to pyelitis with shock' is the disease sepsis, its cause
+pyelitis, and shock beside it. Each part has whole names ('primary splenic tuberculosis', 'splenic
+tuberculosis') and lesser ones ('tuberculosis'). A whole name in the initial observation is the
+answer; a lesser one, or a cause, may be the patient's history (`medaction.envs.leaks`).
 """
 
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 from rapidfuzz import fuzz
 
-from medaction.envs.naming import normalise
+from medaction.words.names import normalise
+from medaction.words.plurals import singular
 
 CLOSE_AT = 92.0
 """Two long words are the same in another spelling or inflection from this rapidfuzz ratio on;
-another disease is not."""
+another disease is not ('hypothyroidism', 'hyperthyroidism': 86)."""
 
 FUZZY_LENGTH = 12
+"""Characters of a name from which on it is also looked for in another spelling."""
 
-# What follows decides: a cause is the diagnosis as much as what it caused; what a disease comes
-# with, as, or after an exposure is often the complaint or the history itself. 'and' and commas go
-# on as before.
+Kind = Literal["answer", "lesser", "effect", "cause"]
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosisName:
+    """One name, and what it is of the diagnosis.
+
+    answer: a part whole. lesser: the disease in it without what tells it from others. effect: what
+    a cause brought about, which may be the complaint itself. cause: what follows 'due to'.
+    """
+
+    text: str
+    kind: Kind
+    part: str
+    """The part of the diagnosis that it names."""
+    exact: bool = False
+    """An abbreviation or a gene: looked for as it is written."""
+    strict: bool = False
+    """Looked for as one phrase alone: what is left without its qualifiers is often a symptom
+    ('positional vertigo')."""
+
+
+# What stands between the parts. A cause is the diagnosis as much as what it caused; what a disease
+# comes with, as, or after is often the complaint or the history itself. 'and' and commas go on as
+# before.
 _CONNECTOR = re.compile(
-    r"""\b(?P<cause>caused\sby|due\sto|secondary\sto|from|resulting\sfrom)\b
-    |\b(?P<beside>with(?:out)?|presenting\s(?:as|with)|causing|leading\sto|complicated\sby|complicating|mimicking|involving|during|managed
-        |in\sthe\s(?:absence|context|setting|presence)\sof|(?<!-)associated(?:\swith)?|nearing|successfully|following|after|likely|induced\sby
-        |triggered\sby|superimposed\son|compounded\sby|in\san?)\b
+    r"""\b(?P<cause>(?:caused|induced|triggered)\sby|due\sto|secondary\sto|(?:resulting\s)?from)\b
+    |\b(?P<beside>with(?:out)?|presenting\s(?:as|with)|causing|leading\sto|complicat(?:ed\sby|ing)
+        |mimicking|involving|during|managed
+        |in\s(?:the\s(?:absence|context|setting|presence)\sof|an?)
+        |(?<!-)associated(?:\swith)?|nearing|successfully|following|after|likely|superimposed\son
+        |compounded\sby)\b
     |(?P<same>\band\b|[,;\n]|\b\d\.\s)""",
     re.VERBOSE,
 )
+# Words before a disease's name that leave it the same disease.
 _LEADING = re.compile(
-    r"""^(?:(?:final\sdiagnosis|acute|chronic|active|severe|mild|primary|secondary|idiopathic|isolated|recurrent|benign|malignant|congenital
-    |metastatic|adult|giant|bilateral|left|right|acquired|classic|atypical|symptomatic|spontaneous|incidental\sfinding\sof|concurrent|concomitant
-    |synchronous|suspected|possible|an?|the|stage\s[ivx\d]+\w?|type\s[ivx\d]+|early|late|onset|physiologic(?:al)?|simple|uncomplicated
-    )\b[\s:,-]*)+""",
+    r"""^(?:(?:final\sdiagnosis|acute|chronic|active|severe|mild|primary|secondary|idiopathic
+    |isolated|recurrent|benign|malignant|congenital|metastatic|adult|giant|bilateral|left|right
+    |acquired|classic|atypical|symptomatic|spontaneous|incidental\sfinding\sof|concurrent
+    |concomitant|synchronous|suspected|possible|an?|the|stage\s[ivx\d]+\w?|type\s[ivx\d]+|early|late
+    |onset|physiologic(?:al)?|simple|uncomplicated)\b[\s:,-]*)+""",
     re.IGNORECASE | re.VERBOSE,
 )
+_TYPE = re.compile(
+    r"[\s,-]+(?i:(?:sub)?(?:type|stage|grade|class|variant))\s+(?:\d\w*|[IVX]+\w?|[A-Z])$"
+)
+# What makes another disease of a known one: its spread.
+_SPREAD = re.compile(r"metasta\w+", re.IGNORECASE)
+# Adjectives and participles by their endings: 'perforated', 'traumatic', 'papillary'.
+_ADJECTIVE = re.compile(r"\w{2,}(?:al|ic|ous|ed|ary|ory|ive|ar|ing|oid|ant|ent|ile|uous)")
 _EPONYM = re.compile(
     r"(\S{5,}?)(?:'s|’s|s['’])?\s+(?:disease|syndrome|disorder|phenomenon)", re.IGNORECASE
 )
-_EXPOSED = re.compile(
-    r".+?[- ](?:induced|associated|related|triggered|mediated)\s+(.+)", re.IGNORECASE
-)
+_INDUCED = re.compile(r"(.+?)[- ](?:induced|associated|related|triggered|mediated)\s+(.+)", re.I)
+# A Latin binomial: 'Klebsiella oxytoca'.
 _ORGANISM = re.compile(
-    r"\b[A-Z][a-z]{3,}(?:a|us|um|er|es|as|is|ella|ma) (?!(?:with|in|of|disease|syndrome)\b)[a-z]{3,}(?:us|is|um|ii|ae|ens|a|e|i)\b"
+    r"\b[A-Z][a-z]{3,}(?:a|us|um|er|es|as|is|ella|ma) "
+    r"(?!(?:with|in|of|disease|syndrome)\b)[a-z]{3,}(?:us|is|um|ii|ae|ens|a|e|i)\b"
 )
-# Words that name a disease by their ending, or as such; the general ones give nothing away without
-# the word before them.
+_GENE = re.compile(r"\b(?!T\d+N)[A-Z][A-Z0-9]{1,7}\d[A-Z0-9]*\b")
+_MUTATION = re.compile(
+    r"\b([A-Z][A-Z0-9]{2,7})\b[\s-]+(?:\w+\s)?(?:mutat|mutant|variant|gene"
+    r"|deletion|fusion|rearrang|amplif|positive)"
+)
+_PREPOSITION = re.compile(r"\s(?:of|in(?! situ| utero)|at|on|to)\s")
+# Words that name a disease by their ending; the general ones give nothing away without the word
+# before them.
 _DISEASE = re.compile(
-    r"\w{3,}(?:itis|osis|asis|oma|emia|pathy|thorax|ectasis|plasia|trophy)|cancer|apoplexy|achalasia|malaria|tetanus"
+    r"\w{3,}(?:itis|osis|asis|oma|emia|pathy|thorax|ectasis|plasia|trophy)"
+    r"|cancer|apoplexy|achalasia|malaria|tetanus"
 )
 _GENERAL_DISEASE = re.compile(
-    r"arthritis|dermatitis|gastritis|hepatitis|\w*carcinoma|sarcoma|lymphoma|leukemia|anemia|cancer|hematoma|granuloma|fibrosis|stenosis|thrombosis|necrosis"
-    r"|acidosis|alkalosis|cyanosis|diagnosis|prognosis|sclerosis|bacteremia|hypoxemia|hyperemia|septicemia|uremia|neuropathy|nephropathy"
-    r"|myopathy|lymphadenopathy|dysplasia|hyperplasia|neoplasia|hypertrophy|atrophy|dystrophy|metaplasia|ptosis|osteolysis|calculosis"
-    r"|coma|trauma|stoma|hypoglycemia|hyperglycemia|hypokalemia|hyperkalemia|hyponatremia|hypercalcemia|leukocytosis|anastomosis"
+    r"arthritis|dermatitis|gastritis|hepatitis|\w*carcinoma|sarcoma|lymphoma|leukemia|anemia|cancer"
+    r"|hematoma|granuloma|fibrosis|stenosis|thrombosis|necrosis|acidosis|alkalosis|cyanosis"
+    r"|diagnosis|prognosis|sclerosis|bacteremia|hypoxemia|hyperemia|septicemia|uremia|neuropathy"
+    r"|nephropathy|myopathy|lymphadenopathy|\w*plasia|\w*trophy|ptosis|osteolysis|calculosis|coma"
+    r"|trauma|stoma|hyp(?:o|er)\w+emia|leukocytosis|anastomosis"
 )
 # Too general to give a diagnosis away when they stand alone.
 _GENERAL = re.compile(
-    r"(?:cancer|tumor|tumour|mass|cyst|lesion|infection|disease|syndrome|disorder|fracture|pain|injury|obstruction"
-    r"|hemorrhage|bleeding|infarction|metastasis|abscess|rupture|perforation|pregnancy|inflammation|behavior|normal"
-    r"|dislocation|fever|anemia|edema|stroke|celiac|kidney|liver|cardiac|pulmonary|vascular|autoimmune|metabolic"
-    r"|connective|tissue|inflammatory|bowel|coronary|artery|heart|lung|thyroid)(?: disease)?"
+    r"(?:cancer|tumor|tumour|mass|cyst|lesion|infection|disease|syndrome|disorder|fracture|pain"
+    r"|injury|obstruction|hemorrhage|bleeding|infarction|metastasis|abscess|rupture|perforation"
+    r"|pregnancy|inflammation|behavior|normal|dislocation|fever|anemia|edema|stroke|celiac|kidney"
+    r"|liver|cardiac|pulmonary|vascular|autoimmune|metabolic|connective|tissue|inflammatory|bowel"
+    r"|coronary|artery|heart|lung|thyroid|reaction|failure|attack|crisis)(?: disease)?"
+)
+# One word an organ: 'pulmonary' is 'lung'.
+_ORGANS = dict(
+    pair.split(":")
+    for pair in [
+        "pulmonary:lung",
+        "renal:kidney",
+        "hepatic:liver",
+        "cardiac:heart",
+        "cerebral:brain",
+        "gastric:stomach",
+        "mammary:breast",
+        "cutaneous:skin",
+        "ocular:eye",
+        "osseous:bone",
+        "testicular:testis",
+        "ovarian:ovary",
+        "splenic:spleen",
+    ]
 )
 
 
-_SUFFIX = re.compile(r"(?:i?osis|itis|oma|emia|i?asis)$")
-_ORGANS = {
-    "pulmonary": "lung", "renal": "kidney", "hepatic": "liver", "cardiac": "heart", "cerebral": "brain", "gastric": "stomach",
-    "mammary": "breast", "cutaneous": "skin", "ocular": "eye", "osseous": "bone", "testicular": "testis", "ovarian": "ovary",
-    "splenic": "spleen",
-}  # fmt: skip
-
-
-def _organs(plain: str) -> str:
-    """One word an organ: 'pulmonary' is 'lung'."""
-    return " ".join(_ORGANS.get(word, word) for word in plain.split())
+@lru_cache(maxsize=256)
+def names_in(diagnosis: str, synonyms: tuple[str, ...] = ()) -> tuple[DiagnosisName, ...]:
+    """All names that would give it away, each once, the answer's before lesser ones."""
+    names = [name for text in (diagnosis, *synonyms) for name in _names_in(text)]
+    names += [
+        DiagnosisName(synonym, "answer", diagnosis, exact=True)
+        for synonym in synonyms
+        if re.fullmatch(r"[A-Z][A-Za-z0-9-]{0,2}[A-Z]", synonym)
+    ]
+    names.sort(key=lambda name: name.kind == "lesser")
+    return tuple({(normalise(name.text), name.exact): name for name in reversed(names)}.values())[
+        ::-1
+    ]
 
 
 def names_of(diagnosis: str) -> Iterator[str]:
-    """The names that would give it away: of each part as written, without 'acute', without
-    'drug-induced', without 'disease', its last word where that is a disease by itself
-    ('sparganosis'), the organism, and what stands in brackets.
-    """
-    for part in parts_of(diagnosis)[0]:
-        yield from _names_of_part(part)
-        yield from _diseases_in(part)
-    yield from _ORGANISM.findall(diagnosis.replace("*", ""))
-    for before, inner in re.findall(r"([^()]*)\(([^()]{5,})\)", diagnosis):
-        if not _CONNECTOR.search(before):
-            yield inner
+    """The names alone, without abbreviations."""
+    return (name.text for name in names_in(diagnosis) if not name.exact)
 
 
-def _names_of_part(part: str) -> Iterator[str]:
-    bare = _LEADING.sub("", part)
-    caused = found[1] if (found := _EXPOSED.fullmatch(part)) else ""
-    eponym = found[1] if (found := _EPONYM.fullmatch(bare)) and "-" not in found[1] else ""
-    for name in (part, bare, caused, _LEADING.sub("", caused), eponym):
-        if len(name) >= 4 and not is_general(name):
+def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
+    parts = parts_of(diagnosis)
+    has_cause = any(part.role == "cause" for part in parts)
+    for part in parts:
+        if part.role == "beside":
+            continue
+        induced = _INDUCED.fullmatch(part.text)
+        kind: Kind = "cause" if part.role == "cause" else "effect" if has_cause else "answer"
+        for name in _whole_names(part.text):
+            yield DiagnosisName(name, kind, part.text)
+        if induced and not _ORGANISM.fullmatch(induced[2]):
+            for name in _whole_names(induced[2]):
+                yield DiagnosisName(name, "effect", part.text)
+        lesser: Kind = "cause" if kind == "cause" else "lesser"
+        for name in _lesser_names(part.text):
+            yield DiagnosisName(name, lesser, part.text)
+        for name in _without_qualifiers(part.text):
+            yield DiagnosisName(name, lesser, part.text, strict=True)
+        for organism in _ORGANISM.findall(part.text):
+            yield DiagnosisName(organism, "answer", part.text)
+            remainder = part.text.partition(organism)[2].strip()
+            if (
+                len(remainder) >= 4
+                and not _CONNECTOR.match(remainder)
+                and not is_general(remainder)
+            ):
+                yield DiagnosisName(remainder, "effect", part.text)
+        for gene in (*_GENE.findall(part.text), *_MUTATION.findall(part.text)):
+            yield DiagnosisName(gene, "answer", part.text, exact=True)
+        for initials in _initials(part.text):
+            yield DiagnosisName(initials, "answer", part.text, exact=True)
+    for before, inner in re.findall(r"([^()]*)\(([^()]{2,})\)", diagnosis):
+        if _CONNECTOR.search(before) and any(part.role == "beside" for part in parts):
+            continue
+        if re.fullmatch(r"[A-Z][A-Za-z0-9-]{1,9}", inner) and sum(map(str.isupper, inner)) >= 2:
+            if not _abbreviates_a_site(before, inner):
+                yield DiagnosisName(inner, "answer", before, exact=True)
+        elif len(inner) >= 5:
+            yield DiagnosisName(inner, "answer", before)
+
+
+def _whole_names(part: str) -> Iterator[str]:
+    """The part, without 'acute' and 'type 4', and the person that a disease is named after."""
+    bare = _TYPE.sub("", _LEADING.sub("", part))
+    eponym = match[1] if (match := _EPONYM.fullmatch(bare)) and "-" not in match[1] else ""
+    for name in (part,) if _SPREAD.match(part) else (part, bare, eponym):
+        if len(name) >= (4 if name.isascii() else 2) and not is_general(name):
             yield name
 
 
-# A disease that a line or sentence tells as known from before.
-_KNOWN = re.compile(
-    r"""\b(?:known|histor(?:y|ies)\sof|previous(?:ly)?|prior|earlier|(?:years?|months?|weeks?)\s(?:ago|earlier|before|prior|after)|since
-    |status\spost|s/p|diagnosed\sin)\b""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_DENIED = re.compile(
-    r"\b(?:no|not|never|without|den(?:y|ies|ied)|negative|suspected|possible)\b", re.IGNORECASE
-)
-_COMPLAINT = re.compile(r"^\W*(?:chief|presenting|main) complaint\W", re.IGNORECASE)
-# What must be left to find when a part of the diagnosis is known: a disease or an injury, no stage
-# and no course.
-_TO_FIND = re.compile(
-    r"""\b(?:\w{3,}(?:itis|osis|asis|oma|omas|emia|pathy|thorax|ectasis|plasia|trophy|spasm|ases)|cancer|leuk[a]?emia|syndrome|fracture|metasta\w+
-    |aneurysm|infarct\w*|rupture|fistula|abscess|infection|perforation|embolism|dissection|tumou?r|disease|dysfunction)\b""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_COURSE = re.compile(
-    r"\b(?:relapse|recurren\w+|flare|progressi\w+|exacerbation|reactivation|crisis)\b",
-    re.IGNORECASE,
-)
-
-
-@lru_cache(maxsize=64)
-def known_parts(diagnosis: str, observation: str) -> tuple[str, ...]:
-    """Names in the diagnosis that the patient brings along, so that they are not what is asked for.
-
-    - The effect of a cause ('Cardiac arrest due to ...') that is the chief complaint; the cause is
-      to be found.
-    - A disease that the observation tells as known from before, when the diagnosis names another
-      beside it: the primary of a metastasis, the known cause of a new effect, one of two injuries,
-      'tuberculosis' of a syndrome that its treatment brings.
-
-    What is left must name a disease that the observation does not tell at all in such words; else
-    nothing is known, and a mention is a leak. A known disease that came back, or got worse, is the
-    answer and stays hidden.
-    """
-    parts = _causes_in_order(diagnosis)
-    told = [
-        part
-        for part, effect in parts
-        if _is_known(part, observation) or (effect and _is_complaint(part, observation))
-    ]
-    left = [
-        part
-        for part, _ in parts
-        if part not in told and _TO_FIND.search(part) and not _COURSE.search(part)
-    ]
-    hidden = {
-        normalise(name) for part in left for name in (*_names_of_part(part), *_diseases_in(part))
-    }
-    known = (
-        [name for part in told for name in (part, *_names_of_part(part), *_diseases_in(part))]
-        if left
-        else []
-    )
-    for part in left:  # a disease that only qualifies another: 'tuberculosis immune reconstitution inflammatory syndrome'
-        words = normalise(part).split()
-        own = {normalise(name) for name in _names_of_part(part)}
-        known += [
-            name
-            for name in _diseases_in(part)
-            if normalise(name) not in own
-            and name.split()[-1] != words[-1]
-            and words[-1] == "syndrome"
-            and _is_known(name, observation)
-        ]
-    asked = {normalise(name) for part in left for name in _names_of_part(part)}
-    return tuple(
-        dict.fromkeys(
-            name
-            for name in known
-            if normalise(name) not in (asked if name in _qualifiers(left) else hidden)
-        )
-    )
-
-
-def _qualifiers(parts: list[str]) -> set[str]:
-    return {name for part in parts for name in _diseases_in(part)}
-
-
-def _is_known(part: str, observation: str) -> bool:
-    names = list(_names_of_part(part))
-    for line in observation.splitlines():
-        label = found[0] if (found := re.match(r"^\W*[A-Z][\w /]{2,40}:", line)) else ""
-        past = re.match(r"\W*past\b", label, re.IGNORECASE)
-        for sentence in re.split(r"(?<=[.;!?])\s", line[len(label) :]):
-            if (past or _KNOWN.search(sentence)) and any(
-                mentions(clause, n) for clause in _affirmed(sentence) for n in names
-            ):
-                return True
-    return False
-
-
-def _affirmed(sentence: str) -> list[str]:
-    """The clauses of a sentence that deny and suspect nothing."""
-    return [
-        clause for clause in re.split(r"[,;]\s|\bbut\b", sentence) if not _DENIED.search(clause)
-    ]
-
-
-def _is_complaint(part: str, observation: str) -> bool:
-    names = list(_names_of_part(part))
-    return any(
-        _COMPLAINT.match(line) and mentions(line, name)
-        for line in observation.splitlines()
-        for name in names
-    )
-
-
-def _causes_in_order(diagnosis: str) -> list[tuple[str, bool]]:
-    """The parts of the diagnosis, and of each whether a cause of it follows ('X due to Y': X True,
-    Y False)."""
-    text = re.sub(r"\([^()]*\)|\*+", " ", diagnosis)
-    causes = [found.start() for found in _CONNECTOR.finditer(text) if found["cause"]]
-    return [
-        (part, any(place > text.find(part) for place in causes)) for part in parts_of(diagnosis)[0]
-    ]
-
-
-def is_general(name: str) -> bool:
-    """Whether a name gives nothing away when it stands alone: 'infection', 'kidney disease'."""
-    return _GENERAL.fullmatch(normalise(name)) is not None
-
-
-def _diseases_in(part: str) -> Iterator[str]:
-    """'sparganosis' of 'pulmonary sparganosis'; of a general one the word before it too: 'thyroid
+def _lesser_names(part: str) -> Iterator[str]:
+    """'sparganosis' of 'pulmonary sparganosis', 'thyroid carcinoma' of 'papillary thyroid
     carcinoma'."""
-    words = normalise(re.sub(r"\bof\b.*", "", part)).split()
+    if _SPREAD.match(part) and (bare := _LEADING.sub("", part)) != part:
+        yield bare
+    words = normalise(_PREPOSITION.split(part)[0]).split()
     for before, word in zip(["", *words], words, strict=False):
         if _DISEASE.fullmatch(word) and not _GENERAL_DISEASE.fullmatch(word):
             yield word
@@ -238,39 +216,93 @@ def _diseases_in(part: str) -> Iterator[str]:
             yield f"{before} {word}"
 
 
-def parts_of(diagnosis: str) -> tuple[list[str], list[str]]:
-    """The diagnosis with its causes; and what it comes with: 'Sepsis due to pyelitis with shock' ->
-    [Sepsis, pyelitis], [shock]."""
-    parts: dict[str, list[str]] = {"cause": [], "beside": []}
-    current, start = "cause", 0
-    text = re.sub(r"\([^()]*\)|\*+", " ", diagnosis)
-    for connector in _CONNECTOR.finditer(text):
-        parts[current].append(text[start : connector.start()])
-        current, start = (
-            (current if connector["same"] else str(connector.lastgroup)),
-            connector.end(),
-        )
-    parts[current].append(text[start:])
-    return _long_enough(parts["cause"]), _long_enough(parts["beside"])
+def _without_qualifiers(part: str) -> Iterator[str]:
+    """'Meckel diverticulum' of a perforated one: the part without adjectives before it."""
+    words = normalise(_PREPOSITION.split(part)[0]).split()
+    while len(words) > 2 and (_ADJECTIVE.fullmatch(words[0]) or _LEADING.match(words[0])):
+        words = words[1:]
+        if words[0] != "cell" and not is_general(" ".join(words)):
+            yield " ".join(words)
 
 
-def _long_enough(parts: list[str]) -> list[str]:
-    stripped = (" ".join(part.split()).strip(" .:-") for part in parts)
-    return [
-        part for part in stripped if sum(c.isalpha() for c in part) >= 4 and not is_general(part)
-    ]
-
-
-def abbreviations_of(diagnosis: str) -> Iterator[str]:
-    """Abbreviations in brackets, and the initials of names of three to five words, as they are
-    written: in capitals."""
-    core = parts_of(diagnosis)[0]
-    for before, short in re.findall(r"([^()]*)\(([A-Z][A-Za-z0-9-]{1,9})\)", diagnosis):
-        if sum(c.isupper() for c in short) >= 2 and any(part in before for part in core):
-            yield short
-    for words in (re.findall(r"[A-Za-z]+", part) for part in core):
+def _initials(part: str) -> Iterator[str]:
+    """'HSP' of 'hereditary spastic paraplegia type 4': of names of three to five words."""
+    for name in dict.fromkeys((part, _TYPE.sub("", part), _TYPE.sub("", _LEADING.sub("", part)))):
+        words = re.findall(r"[A-Za-z]+", name)
         if 3 <= len(words) <= 5:
             yield "".join(word[0] for word in words).upper()
+
+
+def _abbreviates_a_site(before: str, short: str) -> bool:
+    """Whether 'MEC' behind '... of the left middle ear cleft' stands for the place alone."""
+    site = _PREPOSITION.split(before)[1:]
+    letters = r"\w* ?".join(map(re.escape, short.casefold()))
+    return bool(site) and re.search(rf"\b{letters}\w*$", site[-1].casefold().strip()) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a diagnosis: the disease, its cause, or what it comes with."""
+
+    text: str
+    role: Literal["disease", "cause", "beside"]
+
+
+@lru_cache(maxsize=256)
+def parts_of(diagnosis: str) -> tuple[Part, ...]:
+    """The parts of a diagnosis in their order, without what stands in brackets."""
+    text = re.sub(r"\([^()]*\)|\*+", " ", diagnosis)
+    cuts = [
+        (0, "disease"),
+        *((match.end(), match.lastgroup) for match in _CONNECTOR.finditer(text)),
+    ]
+    ends = [*(match.start() for match in _CONNECTOR.finditer(text)), len(text)]
+    parts, role = [], "disease"
+    for (start, connector), end in zip(cuts, ends, strict=True):
+        role = role if connector == "same" else str(connector)
+        name = " ".join(text[start:end].split()).strip(" .:-")
+        if sum(map(str.isalpha, name)) >= (4 if name.isascii() else 2) and not is_general(name):
+            parts.append(Part(name, role))  # type: ignore[arg-type]
+    return tuple(parts)
+
+
+def is_general(name: str) -> bool:
+    """Whether a name gives nothing away when it stands alone: 'infection', 'kidney disease'."""
+    return _GENERAL.fullmatch(normalise(name)) is not None
+
+
+def is_disease(name: str) -> bool:
+    """Whether a word of a name is a disease's by its ending: 'hyperaldosteronism' is none."""
+    return any(_DISEASE.fullmatch(word) for word in normalise(name).split())
+
+
+@lru_cache(maxsize=64)
+def declared_abbreviations(
+    text: str, names: tuple[DiagnosisName, ...]
+) -> tuple[DiagnosisName, ...]:
+    """The abbreviations that a report gives to one of the names: 'nasal carcinoma (NC)'."""
+    spelt = {
+        normalise(name.text): name for name in names if not name.exact and not is_general(name.text)
+    }
+    if not spelt:
+        return ()
+    either = "|".join(r"[\s-]+".join(map(re.escape, name.text.split())) for name in spelt.values())
+    declared = re.findall(rf"((?i:{either})s?)\s+\(([A-Z][A-Za-z0-9-]{{1,7}})[),;]", text)
+    return tuple(
+        replace(spelt.get(normalise(name), names[0]), text=short, exact=True)
+        for name, short in dict.fromkeys(declared)
+        if sum(map(str.isupper, short)) >= 2 and not _abbreviates_a_site(name, short)
+    )
+
+
+def tells(text: str, name: DiagnosisName) -> bool:
+    """Whether `text` tells the name: an abbreviation as it is written, any other as `mentions`."""
+    if name.exact:
+        return re.search(rf"\b{re.escape(name.text)}s?\b", text) is not None
+    if name.strict:
+        plain = _organs(normalise(name.text))
+        return _pattern_of(plain).search(_organs(normalise(text))) is not None
+    return mentions(text, name.text)
 
 
 def mentions(text: str, name: str) -> bool:
@@ -278,42 +310,62 @@ def mentions(text: str, name: str) -> bool:
     adjective ('tuberculous'), by what is given against it ('antituberculosis'), or, when long, in a
     slightly other spelling. Hyphens and invisible characters hide nothing.
     """
-    if not (wanted := _organs(normalise(name))) or is_general(wanted):
+    plain_name = _organs(normalise(name))
+    if not plain_name or is_general(plain_name):
         return False
-    seen = text if text.isascii() else "".join(c for c in text if unicodedata.category(c) != "Cf")
+    visible = (
+        text if text.isascii() else "".join(c for c in text if unicodedata.category(c) != "Cf")
+    )
     return any(
-        _mentions(variant, wanted) for variant in dict.fromkeys((seen, seen.replace("-", "")))
+        _mentions(variant, plain_name)
+        for variant in dict.fromkeys((visible, visible.replace("-", "")))
     )
 
 
-def _mentions(text: str, wanted: str) -> bool:
+def _organs(plain: str) -> str:
+    return " ".join(_ORGANS.get(word, word) for word in plain.split())
+
+
+def _mentions(text: str, name: str) -> bool:
     plain = _organs(normalise(text))
-    if _named_by(wanted).search(plain):
+    if _pattern_of(name).search(plain):
         return True
-    stems = [word[: max(5, len(word) - 3)] for word in wanted.split() if len(word) > 3]
+    stems = [word[: max(5, len(word) - 3)] for word in name.split() if len(word) > 3]
     if len(stems) >= 2 and any(
-        all(_has_stem(sentence, stem) for stem in stems) for sentence in _sentences(text)
+        all(f" {stem}" in sentence or f"+{stem}" in sentence for stem in stems)
+        for sentence in _sentences(text)
     ):
         return True
-    return len(wanted) >= FUZZY_LENGTH and _words_align(wanted, plain)
+    return len(name) >= FUZZY_LENGTH and _words_align(name, plain)
 
 
 @lru_cache(maxsize=5000)
-def _named_by(wanted: str) -> re.Pattern[str]:
-    """The whole name, what is given against it, or its adjective."""
-    ways = [rf"{re.escape(wanted)}(?:s|es)?\b"]
-    if len(wanted) >= 7:
-        ways.append(rf"anti ?{re.escape(wanted[: len(wanted) - 3])}")
-    stem = _SUFFIX.sub("", wanted)
-    if 6 <= len(stem) < len(wanted):
+def _pattern_of(name: str) -> re.Pattern[str]:
+    """The whole name, what is given against it, or its adjective. A script that writes no spaces
+    has no word boundaries; one that is not Latin has endings of its own."""
+    if not re.search(r"[a-z]", name):
+        letters = [word for word in name.split() if len(word) > 1]
+        alphabetic = all(
+            unicodedata.bidirectional(c) == "L" and c.lower() != c.upper() for c in name[:1]
+        )
+        if alphabetic:
+            stems = (re.escape(word[: max(4, len(word) - 2)]) + r"\w*" for word in letters)
+            return re.compile(r"\b" + r"\s".join(stems))
+        return re.compile(r"\s?".join(re.escape(c) for c in name if not c.isspace()))
+    *words, last = name.split()
+    ways = [rf"{re.escape(name)}(?:s|es)?\b", rf"{re.escape(' '.join([*words, singular(last)]))}\b"]
+    if len(name) >= 7:
+        ways.append(rf"anti ?{re.escape(name[: len(name) - 3])}")
+    stem = re.sub(r"(?:i?osis|itis|oma|emia|i?asis)$", "", name)
+    if 6 <= len(stem) < len(name):
         ways.append(rf"{re.escape(stem)}(?:ous|otic|itic|omatous|emic|id|ic|al)?\b")
     return re.compile(rf"\b(?:{'|'.join(ways)})")
 
 
-def _words_align(wanted: str, plain: str) -> bool:
+def _words_align(name: str, plain: str) -> bool:
     """Fuzzy, but word for word: each word of the name has a close one at its place, so 'hypo-' is
     never taken for 'hyper-'."""
-    words, pattern = plain.split(), wanted.split()
+    words, pattern = plain.split(), name.split()
     return any(
         _close(pattern[0], words[start])
         and all(map(_close, pattern, words[start : start + len(pattern)]))
@@ -322,15 +374,10 @@ def _words_align(wanted: str, plain: str) -> bool:
 
 
 def _close(a: str, b: str) -> bool:
-    if a == b:
-        return True
-    return len(a) >= 7 and a[:4] == b[:4] and fuzz.ratio(a, b) >= CLOSE_AT
-
-
-def _has_stem(sentence: str, stem: str) -> bool:
-    return f" {stem}" in f" {sentence}" or f"+{stem}" in sentence
+    return a == b or (len(a) >= 7 and a[:4] == b[:4] and fuzz.ratio(a, b) >= CLOSE_AT)
 
 
 @lru_cache(maxsize=200)
 def _sentences(text: str) -> list[str]:
-    return [_organs(normalise(sentence)) for sentence in re.split(r"(?<=[.;!?])\s|\n", text)]
+    sentences = re.split(r"(?<=[.;!?])\s|\n", text)
+    return [" " + _organs(normalise(sentence)) for sentence in sentences]

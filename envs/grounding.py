@@ -2,23 +2,28 @@
 the report's own words."""
 
 import re
-from collections.abc import Iterator
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
 from rapidfuzz import fuzz
 
-from medaction.envs.checks import GROUNDED_AT, numbers_of
+GROUNDED_AT = 90.0
+"""A text is found in the report when its best aligned window there agrees to this many percent
+(rapidfuzz partial ratio)."""
 
 _NUMBERED = re.compile(r"(?P<top>\d+)(?P<sub>(?:\.\d+)+)?\.?\s+(?P<title>[A-Z].{2,80})")
 # Sections that tell of other patients and of what is known, not of this one.
 _ELSEWHERE = re.compile(
-    r"(?:discussion|introduction|background|conclusions?|comments?|(?:literature |systematic )?review(?: of (?:the )?literature)?"
-    r"|learning points?|references|acknowledge?ments?|supplementary materials?|consent|key messages?)\b.{0,40}",
+    r"(?:discussion|introduction|background|conclusions?|comments?|(?:literature "
+    r"|systematic )?review(?: of (?:the )?literature)?"
+    r"|learning points?|references|acknowledge?ments?|supplementary materials?|consent"
+    r"|key messages?)\b.{0,40}",
     re.IGNORECASE,
 )
 _CASE = re.compile(
-    r"(?:abstract|the case|case\b.{0,30}|clinical\b.{0,30}|patient\b.{0,30}|history|(?:physical )?examination|investigations?|diagnos\w+"
+    r"(?:abstract|the case|case\b.{0,30}|clinical\b.{0,30}|patient\b.{0,30}|history"
+    r"|(?:physical )?examination|investigations?|diagnos\w+"
     r"|differential diagnosis|treatment|outcome.{0,30}|follow-?up|results)",
     re.IGNORECASE,
 )
@@ -61,14 +66,14 @@ class Report:
             return None
         if (start := self._case.find(needle)) >= 0:
             return Span(start, start + len(needle), 100.0)
-        found = fuzz.partial_ratio_alignment(needle, self._case, score_cutoff=GROUNDED_AT)
-        if found is None:
+        alignment = fuzz.partial_ratio_alignment(needle, self._case, score_cutoff=GROUNDED_AT)
+        if alignment is None:
             return None
-        start, end = _whole_words(self._case, found.dest_start, found.dest_end)
-        told = numbers_of(self.text[start:end])
-        if any(number not in told for number in numbers_of(copied)):
+        start, end = _whole_words(self._case, alignment.dest_start, alignment.dest_end)
+        numbers = numbers_of(self.text[start:end])
+        if any(number not in numbers for number in numbers_of(copied)):
             return None
-        return Span(start, end, found.score)
+        return Span(start, end, alignment.score)
 
     def words(self, span: Span) -> str:
         """The report's own words there, on one line."""
@@ -88,14 +93,14 @@ class Report:
 
     def context(self, span: Span) -> str:
         """The sentences around a span, and the one before them, where a test is often named."""
-        first = self.text.find(self.sentence(span)[:20], 0, span.end)
-        before = self.text.rfind(". ", 0, max(0, (first if first >= 0 else span.start) - 2))
+        begin = self.text.find(self.sentence(span)[:20], 0, span.end)
+        before = self.text.rfind(". ", 0, max(0, (begin if begin >= 0 else span.start) - 2))
         return " ".join(self.text[max(0, before) : span.end].split()) + " " + self.sentence(span)
 
-    def own(self) -> str:
+    def patient_sections(self) -> str:
         """The text of the sections about this patient."""
         return "".join(
-            c if kept != "\0" else " " for c, kept in zip(self.text, self._case, strict=True)
+            c if plain != "\0" else " " for c, plain in zip(self.text, self._case, strict=True)
         )
 
     def in_its_words(self, name: str) -> str:
@@ -108,11 +113,33 @@ class Report:
         needle = " ".join(_lined(name).split())
         if not needle or needle in self._all:
             return name
-        found = fuzz.partial_ratio_alignment(needle, self._all, score_cutoff=GROUNDED_AT)
-        if found is None:
+        alignment = fuzz.partial_ratio_alignment(needle, self._all, score_cutoff=GROUNDED_AT)
+        if alignment is None:
             return name
-        start, end = _whole_words(self._all, found.dest_start, found.dest_end)
+        start, end = _whole_words(self._all, alignment.dest_start, alignment.dest_end)
         return " ".join(self.text[start:end].split()).strip(" .,;:")
+
+
+def plain_text(text: str) -> str:
+    """`text` for comparison: one case, one kind of space, dash and quote, no markdown marks;
+    numbers and signs stay."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = re.sub(r"[‐-―−]", "-", text)
+    text = re.sub(r"[‘’`´]", "'", text).replace("“", '"').replace("”", '"')
+    return " ".join(re.sub(r"[*_#|]|^\s*-\s", " ", text, flags=re.MULTILINE).split())
+
+
+def numbers_of(text: str) -> list[str]:
+    """The numbers of plain text, thousands without commas: '11,500/mm3' -> 11500, 3."""
+    numbers = re.findall(r"\d+(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?", text)
+    return [number.replace(",", "") for number in numbers]
+
+
+def agreement(needle: str, text: str) -> float:
+    """How well `needle` is found in `text`, in percent; 100 when it stands there."""
+    if not needle or needle in text:
+        return 100.0 if needle else 0.0
+    return fuzz.partial_ratio(needle, text, score_cutoff=GROUNDED_AT - 30)
 
 
 def _lined(text: str) -> str:
@@ -130,7 +157,7 @@ def _without_elsewhere(text: str) -> str:
     """
     blank, top = False, ""
     lines: list[str] = []
-    own = preamble = 0
+    characters = preamble = 0
     for line in text.splitlines(keepends=True):
         before = blank, top
         blank, top = _section(line.strip(), blank, top)
@@ -140,9 +167,9 @@ def _without_elsewhere(text: str) -> str:
             and not _ABSTRACT.match(line)
         ):
             preamble = len(lines)
-        own += len(line) if preamble and not blank else 0
+        characters += len(line) if preamble and not blank else 0
         lines.append("\0" * len(line) if blank else _lined(line))
-    if own >= ENOUGH:
+    if characters >= ENOUGH:
         lines[:preamble] = ["\0" * len(line) for line in lines[:preamble]]
     return "".join(lines)
 
@@ -167,11 +194,3 @@ def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
     while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
         end += 1
     return start, end
-
-
-def sentences(text: str) -> Iterator[str]:
-    """The sentences of running text and of lines, without bullets."""
-    for line in text.splitlines():
-        for sentence in re.split(r"(?<=[.!?;])\s+(?=[A-Z(\d])", line.strip(" -*•\t")):
-            if sentence.strip():
-                yield sentence.strip()

@@ -4,13 +4,13 @@ can say nothing else.
 It sees the order and the names of the menu, never a result, so that it cannot pass one on.
 """
 
-import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from medaction.envs.extraction import Complete
 from medaction.envs.oracle import Choose
+from medaction.llm.replies import Form, MalformedReply, read
+from medaction.llm.untrusted import one_line
 
 MOST = 8
 """Entries that one order may get from the model."""
@@ -41,13 +41,15 @@ def schema(entries: int) -> dict[str, Any]:
 
 def make_chooser(complete: Complete) -> Choose:
     """A `Choose` for `medaction.envs.oracle.Oracle` that asks a model once an order. A reply that
-    is not of the form counts as an empty list."""
+    cannot be read counts as an empty list."""
 
     def choose(order: str, names: Sequence[str]) -> tuple[int, ...]:
         if not names:
             return ()
-        menu = "\n".join(f"{number}. {_line(name)}" for number, name in enumerate(names, 1))
-        question = f"<order>\n{_line(order)}\n</order>\n<menu>\n{menu}\n</menu>"
+        menu = "\n".join(
+            f"{number}. {one_line(name[:_LENGTH])}" for number, name in enumerate(names, 1)
+        )
+        question = f"<order>\n{one_line(order[:_LENGTH])}\n</order>\n<menu>\n{menu}\n</menu>"
         messages = [
             {"role": "system", "content": INSTRUCTIONS},
             {"role": "user", "content": question},
@@ -57,34 +59,21 @@ def make_chooser(complete: Complete) -> Choose:
     return choose
 
 
-def _line(text: str) -> str:
-    """Quoted data on one line: without control characters, line breaks, and the brackets of tags
-    and chat templates."""
-    printable = "".join(c if c.isprintable() else " " for c in text[:_LENGTH])
-    return re.sub(r"<(?=[|/!a-zA-Z])", "‹", " ".join(printable.split()))
+class _Entries(Form):
+    entries: list[int]
 
 
 def parse_reply(reply: str, entries: int) -> tuple[int, ...]:
-    """The positions (from 0) that a reply in exactly the form of `schema` names, each once; () for
-    any other reply.
+    """The positions (from 0) that a reply names, each once; () for a reply that cannot be read or
+    names a number outside the menu.
 
     >>> parse_reply('{"entries": [2, 2]}', 3), parse_reply("2", 3), parse_reply('{"entries": [4]}', 3)
     ((1,), (), ())
     """
-    body = re.sub(r"^```(?:json)?\s*|\s*```$", "", reply.strip())
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        numbers = read(reply, _Entries).value.entries
+    except MalformedReply:
         return ()
-    if (
-        not isinstance(value, dict)
-        or set(value) != {"entries"}
-        or not isinstance(value["entries"], list)
-    ):
-        return ()
-    numbers = value["entries"]
-    if len(numbers) > min(MOST, entries) or not all(
-        type(n) is int and 1 <= n <= entries for n in numbers
-    ):
+    if len(numbers) > min(MOST, entries) or not all(1 <= n <= entries for n in numbers):
         return ()
     return tuple(dict.fromkeys(number - 1 for number in numbers))

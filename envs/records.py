@@ -14,6 +14,9 @@ Category = Literal["laboratory", "imaging", "procedure", "physiologic", "patholo
 UNAVAILABLE = "UNAVAILABLE"
 """What the oracle answers when the report documents no result for the ordered test."""
 
+ARTICLES = ("jats", "text")
+"""Sources whose text is an article, also where its structured case lies beside it."""
+
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -82,8 +85,37 @@ class StructuredCase:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """What a source read and did not put into the report's text: `count` tables, figures, lines,
+    rows or fields, why, and the beginning of the first."""
+
+    kind: str
+    count: int
+    reason: str
+    sample: str = ""
+
+
+Use = Literal["observation", "menu", "diagnosis", "nothing"]
+"""What took a passage of a report over."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """How much of one kind (characters, sentences, table rows, figure captions, what a source left
+    out) went to one use: `count` of it, its share of the kind (0 to 1), why nothing took it over,
+    and a sample."""
+
+    kind: str
+    use: Use
+    count: int
+    share: float
+    reason: str = ""
+    sample: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CaseReport:
-    """A case report as it was read. `text` is the whole report: every result must be found in it."""
+    """A case report as it was read. `text` is all of it: every result must be found there."""
 
     case_id: str
     source: str
@@ -99,6 +131,18 @@ class CaseReport:
     original: str = ""
     """The published report alone, where `text` holds a summary of it too (MedR-Bench); empty:
     `text` is the report."""
+    losses: tuple[Loss, ...] = ()
+
+    @property
+    def text_is_the_case(self) -> bool:
+        """Whether the text was made of the structured case itself, so that its results stand there
+        whatever they are: no article was read beside it."""
+        case = self.structured
+        return (
+            case is not None
+            and self.source not in ARTICLES
+            and all(test.result in self.text for test in case.tests)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +166,7 @@ class ClinicalEnvironment:
 
     @property
     def environment_id(self) -> str:
-        """Content hash of everything a rollout can depend on: a changed case is a new environment."""
+        """A hash of all that a rollout can depend on: a changed case is a new environment."""
         menu = [[test.name, test.category, test.result, test.aliases] for test in self.menu]
         content = [self.case_id, self.initial_observation, menu, self.diagnosis]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -140,6 +184,8 @@ class CheckResult:
     detail: str = ""
     required: bool = True
     """Whether a case that fails is refused; else the failure is a warning."""
+    applicable: bool = True
+    """False: the check had nothing to look at; it has not passed, and warns of nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +196,7 @@ class Built:
     environment: ClinicalEnvironment | None
     refusal: BadCase | None
     checks: tuple[CheckResult, ...] = ()
+    ledger: tuple[LedgerLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,4 +222,4 @@ class Answer:
         UNAVAILABLE'."""
         if not self.results:
             return f"{self.order}: {UNAVAILABLE}"
-        return "\n".join(f"{found.test}: {found.text}" for found in self.results)
+        return "\n".join(f"{result.test}: {result.text}" for result in self.results)

@@ -1,106 +1,317 @@
-"""Cutting what must not be told out of an initial observation: whole sentences, items of lists and
-asides in brackets, never a word of what stays."""
+"""Taking what must not be told out of an initial observation: asides in brackets, clauses and whole
+sentences, never a word of what stays.
+
+A result that the observation tells becomes an entry of the menu, in its own words. What names the
+diagnosis or the outcome is cut.
+"""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from medaction.envs import checks
-from medaction.envs.records import CaseReport, CheckResult, StructuredCase
+from medaction.envs.categories import category_of, minor_category_of
+from medaction.envs.diagnosis_names import DiagnosisName
+from medaction.envs.documented import is_documented
+from medaction.envs.leaks import (
+    COMPLAINT,
+    LABEL,
+    RELATIVE,
+    SENTENCE_END,
+    complaint_of,
+    mentions_in,
+    names_of_case,
+    outcomes_in,
+)
+from medaction.envs.mentions import named_tests
+from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
+from medaction.envs.results_told import Statement, is_told, result_told, same_test
 
-MOST = 0.3
-"""Share of the initial observation's characters that may be cut; of a case that leaks more nothing
-is cut, and it is refused."""
+MOST = 0.5
+"""Share of the initial observation's characters that may be cut (results that move to the menu do
+not count); of a case that leaks more nothing is cut, and it is refused."""
 
-LEAST = 120
-"""Characters that must be left."""
-
-# '- Chief Complaint: pain' -> label '- Chief Complaint: '
-_LABEL = re.compile(r"^\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
-# Not inside brackets.
-_SENTENCE = re.compile(r"(?<=[.;!?])\s+(?![^()]*\))")
-_ITEM = re.compile(r"(?<=[.;!?,])\s+(?![^()]*\))")
 _ASIDE = re.compile(r"\s*\([^()]*\)")
-# What means something else, or nothing, once the sentence before it is gone: 'Treated with
-# chemotherapy.'
-_HANGING = re.compile(
-    r"""(?:subsequently|then|which|this|these|it|its|such|for\swhich|followed\sby|treated|managed|received|underwent|status\spost|s/p|controlled
-    |diagnosed|confirmed|resected|on\s(?:chemo|immuno|radio)?therapy|(?:he|she|they|the\spatient)\s(?:was\s(?:treated|managed|given|started)|received|underwent)
-    |the\s(?:disease|tumou?r|cancer|lesion|condition|mass|infection)|(?:chemo|radio|immuno)therapy|treatment|therapy)\b""",
-    re.IGNORECASE | re.VERBOSE,
+_CLAUSE_END = re.compile(r"(?<=[,;，；])\s+(?![^()]*\))")
+_CLAUSE_OR_HINT = re.compile(
+    r"(?:(?<=[,;，；])\s+|(?<! was)(?<! were)(?<! is)(?<! are)(?<! and)\s+(?=(?:indicating"
+    r"|suggest(?:ing|ive)|consistent with|compatible with|concerning for)\b))(?![^()]*\))"
 )
-# What stands after these labels is a list of findings: its items can be cut one by one.
-_LIST = re.compile(
-    r"patient information|demographics|physical exam|review of systems", re.IGNORECASE
-)
+_INTRODUCTION = re.compile(r"(?:in|on|at|by|after|then|later|\w+ly)\b(?: \w+){0,2},", re.IGNORECASE)
+# After these labels stands a list of findings: each item is told for itself.
+_LIST = re.compile(r"patient information|demographics|physical exam|review of systems", re.I)
 # So is a past history without a verb: 'Eosinophilia, previous brucellosis, hydronephrosis surgery.'
-_PAST_LIST = re.compile(
-    r"\W*past medical history:(?![^\n]*\b(?:was|were|had|has|is|treated|managed|diagnosed|received|underwent"
-    r"|followed|with|for|which|after)\b)",
+_VERB = re.compile(
+    r"\b(?:was|were|had|has|is|treated|managed|diagnosed|received|underwent|which)\b"
+)
+# What means nothing once the sentence before it is gone: 'Treated with chemotherapy.'
+_HANGING = re.compile(
+    r"(?:subsequently|then|which|this|these|it|its|such|followed by|treated|managed|received"
+    r"|underwent|status post|s/p|controlled|diagnosed|confirmed|resected|on \w*therapy"
+    r"|(?:he|she|they|the patient) (?:was (?:treated|managed|given|started)|received|underwent)"
+    r"|\w+ed (?:with|by|after|on|and)"
+    r"|the (?:disease|tumou?r|cancer|lesion|condition|mass|infection)|\w*therapy|treatment)\b",
     re.IGNORECASE,
+)
+# A clause that turns from a test back to the patient, or to what came after it.
+_PATIENT = re.compile(
+    r"(?:and |but )?(?:he|she|they|the patient|his|her|symptoms|followed|then|later|after|before"
+    r"|who)\b",
+    re.IGNORECASE,
+)
+# Who the patient is, and where what follows about the disease begins: 'a woman of 19 years | with'.
+_DEMOGRAPHICS = re.compile(
+    r"\b\d+[- ](?:year|month|week|day)s?[- ]old\b.*?(?=,? (?:with|who|whose|diagnosed"
+    r"|presenting)\b|,)",
+    re.IGNORECASE,
+)
+_PREDICATE = re.compile(
+    r"(?=,? (?:who|whose|came|comes|presented|presents|presenting|was|is|has|had|with|and)\b)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A case after cutting, what was cut, and its share of the characters (0 to 1).
+    """A case after cutting: what was cut, what the menu tells too, what became entries of it, and
+    the share of the characters that was cut (0 to 1).
 
     With nothing cut and a share above 0 the case is as it was: too much would have had to go.
     """
 
     case: StructuredCase
-    cut: tuple[str, ...]
-    share: float
+    cut: tuple[str, ...] = ()
+    told_again: tuple[str, ...] = ()
+    moved: tuple[DocumentedTest, ...] = ()
+    share: float = 0.0
+
+
+@dataclass(slots=True)
+class _Cutter:
+    """Goes through the lines of one observation."""
+
+    report: CaseReport
+    case: StructuredCase
+    cut: list[str] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+    names: tuple[DiagnosisName, ...] = field(init=False)
+    complaint: str = field(init=False)
+    last_is_result: bool = False
+
+    def __post_init__(self) -> None:
+        self.names = names_of_case(self.report, self.case)
+        self.complaint = complaint_of(self.case.initial_observation)
+
+    def leaks(self, text: str) -> bool:
+        return bool(
+            any(not mention.excuse for mention in mentions_in(text, self.names, self.case))
+            or any(is_told(test, text, self.complaint) for test in self.case.tests)
+            or outcomes_in(text)
+        )
+
+    def line(self, line: str, is_first: bool) -> str:
+        label = LABEL.match(line)[0]  # type: ignore[index]
+        body = line[len(label) :]
+        is_complaint = COMPLAINT.search(label) is not None
+        is_list = bool(_LIST.search(label)) or (
+            label.casefold().startswith("past medical", 2) and not _VERB.search(body)
+        )
+        if not body.strip() and self.leaks(line):
+            self._take(line)
+            return ""
+        sentences: list[str] = []
+        gone, left_as_it_was = False, True
+        for place, sentence in enumerate(SENTENCE_END.split(body)):
+            if gone and _hangs(sentence):
+                self._take(sentence, continues=True)
+                remainder = ""
+            else:
+                remainder = self._without_asides(label, sentence, is_complaint)
+                if is_complaint or (is_first and place == 0):
+                    remainder = self._without_tail(label, remainder)
+                else:
+                    remainder = self._sentence(label, remainder, is_list)
+            gone = not remainder and bool(sentence.strip())
+            left_as_it_was = left_as_it_was and remainder == sentence
+            sentences += [remainder] if remainder else []
+        if left_as_it_was:
+            return line
+        text = re.sub(r"(?<=[。！？；]) ", "", " ".join(sentences))
+        return label + text if text else ""
+
+    def _without_asides(self, label: str, sentence: str, is_complaint: bool) -> str:
+        """The sentence without brackets that leak, where the rest of it does not."""
+        asides = [
+            match[0]
+            for match in _ASIDE.finditer(sentence)
+            if self.leaks(match[0]) or (_result(match[0]) and named_tests(match[0]))
+        ]
+        remainder = sentence
+        for aside in asides:
+            remainder = remainder.replace(aside, "", 1)
+        if not asides or (
+            not is_complaint and (self.leaks(label + remainder) or _result(remainder))
+        ):
+            return sentence
+        for aside in asides:
+            self._take(aside.strip(" ()"))
+        return remainder
+
+    def _without_tail(self, label: str, sentence: str) -> str:
+        """A sentence that must stay, up to where it leaves the patient's age and sex."""
+        demographics = _DEMOGRAPHICS.search(sentence)
+        if demographics is None or COMPLAINT.search(label) or not self.leaks(sentence):
+            return sentence
+        head = sentence[: demographics.end()]
+        if self.leaks(head):
+            return sentence
+        parts = _PREDICATE.split(sentence[demographics.end() :])
+        removed = [part for part in parts if self.leaks(part)]
+        self._take(" ".join(removed).strip(" ,."))
+        text = head + "".join(part for part in parts if part not in removed)
+        return text if text.endswith((".", "!", "?")) else text + "."
+
+    def _sentence(self, label: str, sentence: str, is_list: bool) -> str:
+        """What may stay of a sentence; the rest is taken."""
+        if not self.leaks(label + sentence) and not _result(sentence):
+            return sentence
+        if (remainder := self._without_tail(label, sentence)) != sentence:
+            return remainder
+        clauses: list[str] = []
+        removed: list[str] = []
+        stays: list[str] = []
+        for pattern in (_CLAUSE_OR_HINT, _CLAUSE_END):  # 'biopsy | suggesting' may tell it together
+            if not removed:
+                clauses = self._clauses(pattern, label, sentence)
+                removed, stays = self._parted(clauses, label, is_list)
+        if not removed:
+            if not self.leaks(label + sentence):
+                return sentence
+            removed = clauses
+            stays = []
+        # 'Mass in the colon | identified via colonoscopy': the result is the sentence.
+        fragment = bool(stays) and removed[0][:1].islower() and stays[0] == clauses[0]
+        self._take(" ".join(removed), context=sentence if fragment else "")
+        text = re.sub(r"^(?:and|but) ", "", " ".join(stays)).rstrip(" ,;")
+        if not text:
+            return ""
+        if removed[-1] == clauses[-1] and not text.endswith((".", "!", "?", "。")):
+            text += "."
+        return text if stays[0] == clauses[0] else text[0].upper() + text[1:]
+
+    def _clauses(self, pattern: re.Pattern[str], label: str, sentence: str) -> list[str]:
+        """The clauses of a sentence; 'In 2005,' is none by itself."""
+        opening, *clauses = pattern.split(sentence)
+        if clauses and _INTRODUCTION.fullmatch(opening):
+            opening = f"{opening} {clauses.pop(0)}"
+        return [part for clause in (opening, *clauses) for part in self._halves(label, clause)]
+
+    def _parted(self, clauses: list[str], label: str, is_list: bool) -> tuple[list[str], list[str]]:
+        """The clauses that must go, and those that may stay. A result goes with what goes on about
+        it, a leak in the first clause with the whole sentence, whose subject would be gone."""
+        removed: list[str] = []
+        stays: list[str] = []
+        in_result = False
+        for number, clause in enumerate(clauses):
+            result = _result(clause) is not None
+            in_result = result or (in_result and not is_list and not _PATIENT.match(clause))
+            hangs = bool(removed) and _hangs(clause)
+            if in_result or hangs or self.leaks(label + clause):
+                if number == 0 and not is_list and not result:
+                    return clauses, []
+                removed.append(clause)
+            else:
+                stays.append(clause)
+        return removed, stays
+
+    def _halves(self, label: str, clause: str) -> list[str]:
+        """'HIV was known | with a CD4 count of 96', 'headaches | without signs of lymphoma': what a
+        clause tells before what must go."""
+        for word in (" without ", " with "):
+            before, _, after = clause.rpartition(word)
+            goes = _result(after) or (word == " without " and self.leaks(label + after))
+            stands = not re.search(r"(?:^|ed|is|was|are|were|ent|ible|man|boy|girl)$", before)
+            if goes and stands and not _result(before) and not self.leaks(label + before):
+                return [before, word.strip() + " " + after]
+        return [clause]
+
+    def _take(self, text: str, context: str = "", continues: bool = False) -> None:
+        """Note what is taken out: a result for the menu, with its `context` where it is no
+        statement alone; else a cut."""
+        text = re.sub(r"^(?:and|but) ", "", text.strip(" ,;"))
+        statement = _result(text)
+        if statement and is_documented(text):
+            self.statements.append(Statement(context.strip(" ,;") or text, statement.tests))
+            self.last_is_result = True
+        elif continues and self.last_is_result:
+            before = self.statements.pop()
+            self.statements.append(Statement(f"{before.text.rstrip('.')}; {text}", before.tests))
+        else:
+            self.cut.append(text)
+            self.last_is_result = False
+
+
+def _hangs(text: str) -> bool:
+    """Whether a sentence is nothing without the one before it; so is, after a semicolon, what a
+    relative has of it."""
+    return bool(_HANGING.match(text) or (text[:1].islower() and RELATIVE.search(text)))
+
+
+def _result(text: str) -> Statement | None:
+    """A result of this patient: one of a relative is family history."""
+    return None if RELATIVE.search(text) else result_told(text)
 
 
 def redact(report: CaseReport, case: StructuredCase) -> Redacted:
-    """Cut what names the diagnosis, tells a test's result, or tells the outcome: asides in
-    brackets, then sentences.
+    """Take out what names the diagnosis, tells a test's result, or tells the outcome.
 
-    A sentence is what ends with '.', ';', '!' or '?' or at the end of a line; after the label of a
-    list it is also what ends with a comma. A line of which only its label is left goes too.
-    Sentences of the chief complaint, and the very first one, which says who the patient is, are
-    never cut: a case that leaks there keeps its leak, and is refused.
+    A sentence ends with '.', ';', '!' or '?' or with its line. Of a sentence only the clauses that
+    leak go where its beginning can stand without them. The chief complaint, age and sex, and the
+    very first sentence are never cut: a case that leaks there keeps its leak, and is refused.
     """
-    told = case.initial_observation
-    complaint = checks.complaint_of(told)
+    cutter = _Cutter(report, case)
+    observation = case.initial_observation
+    lines = observation.splitlines()
+    remainder = [cutter.line(line, number == 0) for number, line in enumerate(lines)]
+    text = "\n".join(
+        new for new, old in zip(remainder, lines, strict=True) if new or not old.strip()
+    )
+    if text == observation:
+        return Redacted(case)
+    share = sum(map(len, cutter.cut)) / len(observation)
+    if share > MOST:
+        return Redacted(case, share=share)
+    moved = _moved(case.tests, cutter.statements, cutter.complaint)
+    told_again = tuple(
+        statement.text
+        for statement in cutter.statements
+        if not any(test.result == statement.text for test in moved)
+    )
+    redacted = replace(case, initial_observation=text, tests=(*case.tests, *moved))
+    return Redacted(redacted, tuple(cutter.cut), told_again, moved, share)
 
-    def leaks(text: str) -> bool:
-        if checks.diagnosis_told(report, case, text) or any(
-            checks.is_told(test, text, complaint) for test in case.tests
-        ):
-            return True
-        return not checks.no_outcome_in_o1(report, replace(case, initial_observation=text)).passed
 
-    if not leaks(told):
-        return Redacted(case, (), 0.0)
-    kept: list[str] = []
-    cut: list[str] = []
-    for number, line in enumerate(told.splitlines()):
-        asides = [aside[0] for aside in _ASIDE.finditer(line) if leaks(aside[0])]
-        for aside in asides:
-            line = line.replace(aside, "", 1)
-        label = _LABEL.match(line)[0]  # type: ignore[index]
-        sentences = (_ITEM if _LIST.search(label) or _PAST_LIST.match(line) else _SENTENCE).split(
-            line[len(label) :]
+def _moved(
+    tests: tuple[DocumentedTest, ...], statements: list[Statement], complaint: str
+) -> tuple[DocumentedTest, ...]:
+    """The results that the observation told as entries of the menu; what an entry tells already is
+    not added to it."""
+    return tuple(
+        DocumentedTest(
+            name[0].upper() + name[1:],
+            category_of(name),
+            statement.text,
+            minor=minor_category_of(name, category_of(name)),
         )
-        protected = len(sentences) if checks.COMPLAINT.search(label) else int(number == 0)
-        gone: list[str] = []
-        for place, sentence in enumerate(sentences):
-            hangs = place > 0 and sentences[place - 1] in gone and _HANGING.match(sentence)
-            if place >= protected and (hangs or leaks(label + sentence)):
-                gone.append(sentence)
-        cut += [*asides, *gone]
-        if not gone:
-            kept.append(line)
-        elif stay := " ".join(sentence for sentence in sentences if sentence not in gone).rstrip(
-            " ,;"
-        ):
-            kept.append(label + stay)
-    text = "\n".join(kept)
-    share = 1 - len(text) / len(told)
-    if share > MOST or len(text) < LEAST:
-        return Redacted(case, (), share)
-    return Redacted(replace(case, initial_observation=text), tuple(map(str.strip, cut)), share)
+        for statement in statements
+        for name in statement.tests
+        if not any(_covers(test, name, statement, complaint) for test in tests)
+    )
+
+
+def _covers(test: DocumentedTest, name: str, statement: Statement, complaint: str) -> bool:
+    """Whether an entry tells already what a statement says of the test called `name`: the analyte
+    stands in its result, or its result is told again."""
+    if re.search(rf"\b{re.escape(name)}\b", test.result, re.IGNORECASE):
+        return True
+    return same_test(name, test.name) and is_told(test, statement.text, complaint)
 
 
 def share_cut(redacted: Redacted) -> CheckResult:

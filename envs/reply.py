@@ -2,21 +2,45 @@
 2).
 
 One Pydantic model is the grammar: it makes the JSON schema that servers constrain generation to,
-and it checks what came back. The order of the fields is the order of generation, so the reasoning
-stands before what it leads to.
+and it reads what came back, in whatever form (`medaction.llm.replies`). The order of the fields is
+the order of generation, so the reasoning stands before what it leads to.
+
+Read although the form is another, and noted: confidences as '60', '60.0', '60 %', or all as
+fractions of 1; an action without its frame, or beside an empty other one; tests as one string; a
+ninth diagnosis and more, left out where the list is ranked; a final diagnosis that the differential
+lacks, which then leads it. Refused, because it has two meanings: 0.6 and 60 in one list, nothing
+but ones and noughts, orders and a diagnosis at once.
 """
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
 
+from medaction.envs.orders import read_order
 from medaction.envs.turns import Hypothesis, Turn
-from medaction.llm.replies import MalformedReply, json_object, split_thinking
+from medaction.llm.replies import Form, Reading, bare_key, note, read, schema_of
 from medaction.llm.untrusted import one_line, plain, printable
+from medaction.llm.usage import MENDED, Fault, Usage
+
+MOST_TESTS = 6
+"""The most tests of one turn."""
+MOST_DIAGNOSES = 8
+"""The most diagnoses of a differential."""
+
+SUM_NOTED = 120
+"""Percent. Confidences that sum to more are noted: the prompt asks for 'at most about 100'."""
 
 
 def _filled(text: str) -> str:
@@ -25,8 +49,19 @@ def _filled(text: str) -> str:
     return text
 
 
-MOST_TESTS = 6
-"""The most tests of one turn."""
+def _plain(value: Any) -> Any:
+    """A text, or the paragraphs of one, without markup; what is neither is left to the grammar."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        value = "\n".join(value)
+    return plain(value) if isinstance(value, str) else value
+
+
+def _one_line(value: Any) -> Any:
+    """A text, or an object that holds one text alone ({"test": "CT"}), on one line."""
+    if isinstance(value, dict) and len(value) == 1:
+        [value] = value.values()
+    return one_line(value) if isinstance(value, str) else value
+
 
 # A server is asked for at most 2,000 characters (llama.cpp's grammars repeat no more often); a
 # longer reply is still accepted.
@@ -35,29 +70,97 @@ _SERVED = {"maxLength": 2000}
 Prose = Annotated[
     str,
     Field(min_length=1, max_length=12_000, json_schema_extra=_SERVED),
-    AfterValidator(plain),
+    BeforeValidator(_plain),
     AfterValidator(_filled),
 ]
-
 Sentence = Annotated[
-    str, Field(min_length=1, max_length=1000), AfterValidator(one_line), AfterValidator(_filled)
+    str, Field(min_length=1, max_length=1000), BeforeValidator(_one_line), AfterValidator(_filled)
 ]
-
 Name = Annotated[
-    str, Field(min_length=1, max_length=160), AfterValidator(one_line), AfterValidator(_filled)
+    str, Field(min_length=1, max_length=160), BeforeValidator(_one_line), AfterValidator(_filled)
 ]
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=True, frozen=True)
-
-
-Model = TypeVar("Model", bound=Strict)
-
-
-class RankedDiagnosis(Strict):
+class RankedDiagnosis(Form):
     diagnosis: Name
     confidence: Annotated[int, Field(ge=0, le=100)]
+
+
+def _in_percent(differential: Any, info: ValidationInfo) -> Any:
+    """The lines with confidences as whole percent. What cannot be read is left to the grammar."""
+    if isinstance(differential, list) and all(
+        isinstance(row, dict) and type(row.get("confidence")) is int and row["confidence"] > 1
+        for row in differential
+    ):
+        _note_sum(sum(row["confidence"] for row in differential), info)
+        return differential
+    differential = _rows(differential, info)
+    if not isinstance(differential, list) or not all(isinstance(row, dict) for row in differential):
+        return differential
+    rows = [{bare_key(key): value for key, value in row.items()} for row in differential]
+    stated = [row.get("confidence") for row in rows]
+    numbers = [_number(value) for value in stated]
+    if not numbers or any(number is None for number in numbers):
+        return differential
+    marked = any(isinstance(value, str) and "%" in value for value in stated)
+    values = [number for number in numbers if number is not None]
+    between = any(0 < value < 1 for value in values)
+    if between and not marked:
+        if max(values) > 1:
+            raise ValueError("some confidences are percent and some fractions; write percent")
+        values = [100 * value for value in values]
+    elif max(values) == 1 and set(values) <= {0, 1} and not marked:
+        raise ValueError("are these confidences percent or fractions? write percent, 0 to 100")
+    whole = [round(value) for value in values]
+    if whole != stated:
+        note(info, "confidences in another form")
+    _note_sum(sum(whole), info)
+    return [row | {"confidence": value} for row, value in zip(rows, whole, strict=True)]
+
+
+def _note_sum(percent: int, info: ValidationInfo) -> None:
+    if percent > SUM_NOTED:
+        note(info, f"confidences sum to more than {SUM_NOTED}")
+
+
+def _rows(differential: Any, info: ValidationInfo) -> Any:
+    """A differential as {"Gout": 60} or ["Gout (60 %)"], as rows."""
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(differential, dict):
+        pairs = list(differential.items())
+    elif isinstance(differential, list) and all(isinstance(row, str) for row in differential):
+        matches = [_PERCENT_BEHIND.fullmatch(row) for row in differential]
+        pairs = [(match[1], match[2]) for match in matches if match]
+    if not pairs or len(pairs) < len(differential):
+        return differential
+    if not all(isinstance(name, str) and _number(value) is not None for name, value in pairs):
+        return differential
+    note(info, "differential in another form")
+    return [{"diagnosis": name, "confidence": value} for name, value in pairs]
+
+
+_PERCENT_BEHIND = re.compile(r"(.+?)[\s:,(\[–-]+(\d+(?:\.\d+)?\s*%)\s*[)\]]?")
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        try:
+            return float(value.replace("%", "").strip())
+        except ValueError:
+            return None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _bounded(differential: Any, info: ValidationInfo) -> Any:
+    """The first MOST_DIAGNOSES lines of a differential that is ranked by its confidences."""
+    if not isinstance(differential, list) or len(differential) <= MOST_DIAGNOSES:
+        return differential
+    stated = [row.get("confidence") for row in differential if isinstance(row, dict)]
+    numbers = [value for value in stated if type(value) is int]
+    if len(numbers) < len(differential) or numbers != sorted(numbers, reverse=True):
+        return differential
+    note(info, f"differential cut to {MOST_DIAGNOSES}")
+    return differential[:MOST_DIAGNOSES]
 
 
 def _distinct(differential: list[RankedDiagnosis]) -> list[RankedDiagnosis]:
@@ -68,203 +171,235 @@ def _distinct(differential: list[RankedDiagnosis]) -> list[RankedDiagnosis]:
 
 def _repeated(names: Iterable[str]) -> str | None:
     """The first name that was there before, whatever its case."""
-    seen: set[str] = set()
+    earlier: set[str] = set()
     for name in names:
-        if name.casefold() in seen:
+        if name.casefold() in earlier:
             return name
-        seen.add(name.casefold())
+        earlier.add(name.casefold())
     return None
 
 
-class OrderTests(Strict):
-    order_tests: Annotated[list[Name], Field(min_length=1, max_length=MOST_TESTS)]
+# Validators before the grammar run from the last to the first.
+Differential = Annotated[
+    list[RankedDiagnosis],
+    Field(max_length=MOST_DIAGNOSES),
+    BeforeValidator(_bounded),
+    BeforeValidator(_in_percent),
+    AfterValidator(_distinct),
+]
 
 
-class Commit(Strict):
+def _single_tests(tests: Any, info: ValidationInfo) -> Any:
+    """One string of tests as a list, split as the oracle splits an order."""
+    if not isinstance(tests, str) or not tests.strip():
+        return tests
+    note(info, "tests as one string")
+    lines = [line.strip() for line in tests.replace(";", "\n").splitlines() if line.strip()]
+    return [part for line in lines for part in read_order(line).parts or (line,)]
+
+
+class OrderTests(Form):
+    order_tests: Annotated[
+        list[Name], Field(min_length=1, max_length=MOST_TESTS), BeforeValidator(_single_tests)
+    ]
+
+
+class Commit(Form):
     final_diagnosis: Name
 
 
-class Reply(Strict):
+class OrdersRead(Form):
+    order_tests: Annotated[
+        list[Name], Field(min_length=1, max_length=16), BeforeValidator(_single_tests)
+    ]
+
+
+class Undecided(Form):
+    undecided: Annotated[str, Field(max_length=160), AfterValidator(one_line)]
+
+
+_KINDS = ("order_tests", "final_diagnosis", "undecided")
+_BARE_KINDS = {bare_key(kind) for kind in _KINDS} | set(_KINDS)
+
+
+def _kind(action: Any) -> str | None:
+    """Which of the actions an object is; None when it is none."""
+    if not isinstance(action, dict):
+        return next((kind for kind in _KINDS if hasattr(action, kind)), None)
+    return next((kind for kind in _KINDS if kind in action), None)
+
+
+Action = Annotated[
+    Annotated[OrderTests, Tag("order_tests")] | Annotated[Commit, Tag("final_diagnosis")],
+    Discriminator(_kind),
+]
+
+
+class Acting(Form):
+    """A reply with an action. An action that stands beside the other keys instead of in its own
+    object is moved there; one that is empty or null beside the other is no action."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_action(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, dict):
+            return value
+        action = value.get("action")
+        in_the_grammar = (
+            isinstance(action, dict)
+            and len(action) == 1
+            and all(action.values())
+            and action.keys() <= set(_KINDS)
+            and not _BARE_KINDS & value.keys()
+        )
+        if in_the_grammar:
+            return value
+        keys = {bare_key(key): key for key in value}
+        framed = value.get(keys.get("action", ""))
+        source = framed if isinstance(framed, dict) else value
+        stated = {bare_key(key): inner for key, inner in source.items()}
+        actions = {kind: stated[bare_key(kind)] for kind in _KINDS if stated.get(bare_key(kind))}
+        if len(actions) != 1:  # none, or two: the grammar refuses it
+            return {**value, keys.get("action", "action"): None}
+        if framed != actions:
+            note(info, "action in another form")
+        rest = {key: value[key] for key in value if bare_key(key) not in _BARE_KINDS}
+        return rest | {keys.get("action", "action"): actions}
+
+
+class Reply(Acting):
     """What a model writes at a turn: either it orders tests, or it commits to a definitive
     diagnosis."""
 
+    hints: ClassVar = {
+        "action": 'must be exactly {"order_tests": ["...", ...]} with 1 to 6 tests,'
+        ' or {"final_diagnosis": "..."}, never both'
+    }
     reasoning: Prose
-    differential: Annotated[
-        list[RankedDiagnosis], Field(min_length=1, max_length=8), AfterValidator(_distinct)
-    ]
+    differential: Annotated[Differential, Field(min_length=1)]
     pivot: Sentence
-    action: OrderTests | Commit
+    action: Action
 
     @model_validator(mode="after")
-    def _acts_as_it_says(self) -> "Reply":
+    def _acts_as_it_says(self, info: ValidationInfo) -> "Reply":
         if isinstance(self.action, OrderTests):
             if test := _repeated(self.action.order_tests):
-                raise ValueError(f"{test!r} is ordered twice; order each test once")
+                raise ValueError(f"action: {test!r} is ordered twice; order each test once")
             return self
-        named = self.action.final_diagnosis
-        own = [
-            line.confidence
-            for line in self.differential
-            if line.diagnosis.casefold() == named.casefold()
-        ]
-        if own and own[0] < max(line.confidence for line in self.differential):
-            raise ValueError(
-                f"{named!r} does not lead your differential; commit to what does, or rank it first"
-            )
+        final = self.action.final_diagnosis
+        highest = max(line.confidence for line in self.differential)
+        for line in self.differential:
+            if line.diagnosis.casefold() == final.casefold():
+                if line.confidence < highest:
+                    raise ValueError(
+                        f"action: {final!r} does not lead your differential; commit to what does,"
+                        " or rank it first"
+                    )
+                return self
+        note(info, "final diagnosis added to the differential")
         return self
 
 
 class LastReply(Reply):
     """The reply at turn T_max, where only a diagnosis is allowed."""
 
+    hints: ClassVar = {
+        "action": 'must be exactly {"final_diagnosis": "..."}, because this is the last turn'
+    }
     action: Commit
 
 
-_ACTION = (
-    '{"order_tests": ["...", ...]} with 1 to 6 tests, or {"final_diagnosis": "..."}, never both'
-)
-
-_LAST_ACTION = '{"final_diagnosis": "..."}, because this is the last turn'
-
-_ACTION_READ = '{"order_tests": ["...", ...]}, {"final_diagnosis": "..."} or {"undecided": "..."}'
-
-_LAST_ACTION_READ = '{"final_diagnosis": "..."} or {"undecided": "..."}'
-
-
-class OrdersRead(Strict):
-    order_tests: Annotated[list[Name], Field(min_length=1, max_length=16)]
-
-
-class Undecided(Strict):
-    undecided: Annotated[str, Field(max_length=160), AfterValidator(one_line)]
-
-
-class Extracted(Strict):
+class Extracted(Acting):
     """What a second call reads from a free-form turn, the decision first. More tests than may be
     ordered are read too, so that they are seen."""
 
+    hints: ClassVar = {
+        "action": 'must be exactly {"order_tests": ["...", ...]}, {"final_diagnosis": "..."}'
+        ' or {"undecided": "..."}'
+    }
     decision: Prose
-    action: Commit | OrdersRead | Undecided
-    differential: Annotated[list[RankedDiagnosis], Field(max_length=8), AfterValidator(_distinct)]
+    action: Annotated[
+        Annotated[Commit, Tag("final_diagnosis")]
+        | Annotated[OrdersRead, Tag("order_tests")]
+        | Annotated[Undecided, Tag("undecided")],
+        Discriminator(_kind),
+    ]
+    differential: Differential
     pivot: Sentence
 
 
 class LastExtracted(Extracted):
     """What is read from a free-form turn that had to commit."""
 
-    action: Commit | Undecided
+    hints: ClassVar = {
+        "action": 'must be exactly {"final_diagnosis": "..."} or {"undecided": "..."}'
+    }
+    action: Annotated[
+        Annotated[Commit, Tag("final_diagnosis")] | Annotated[Undecided, Tag("undecided")],
+        Discriminator(_kind),
+    ]
 
 
-@cache
 def reply_schema(last_turn: bool) -> dict[str, Any]:
-    """The JSON schema of a reply, in the subset that OpenAI's strict mode, vLLM and llama.cpp all
-    take."""
+    """The JSON schema of a reply (`medaction.llm.replies.schema_of`)."""
     return schema_of(LastReply if last_turn else Reply)
 
 
-@cache
 def extraction_schema(last_turn: bool) -> dict[str, Any]:
     """The JSON schema of what is read from a free-form turn."""
     return schema_of(LastExtracted if last_turn else Extracted)
 
 
-def schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """A model's JSON schema without references and titles."""
-    schema = model.model_json_schema()
-    return _inlined(schema, schema.get("$defs", {}))
-
-
-def _inlined(node: Any, definitions: dict[str, Any]) -> Any:
-    if isinstance(node, list):
-        return [_inlined(item, definitions) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if "$ref" in node:
-        return _inlined(definitions[node["$ref"].rsplit("/", 1)[-1]], definitions)
-    return {
-        key: _inlined(value, definitions)
-        for key, value in node.items()
-        if key not in ("$defs", "title", "description")
-    }
-
-
 def parse_reply(text: str, number: int, last_turn: bool) -> Turn:
-    """The Turn that a reply states. The whole text must be one JSON object; a code fence and
-    leading thinking are allowed.
+    """The Turn that a reply states. Raises MalformedReply.
 
-    Fields lose control characters, and special tokens in them are broken. `Turn.raw` is the reply
-    as it came, without the thinking that `Turn.thinking` keeps; because it is trained on, a reply
-    that held such text is rendered anew. Raises MalformedReply.
+    `Turn.raw`, which is trained on, is the reply rendered anew in the one grammar; its fields have
+    lost control characters and the force of special tokens. Where the reply came in another form,
+    the turn's usage has a Fault of class Mended, with the reply as it came.
     """
-    thinking, body = split_thinking(text)
-    reply = _validated(
-        LastReply if last_turn else Reply, text, body, _LAST_ACTION if last_turn else _ACTION
-    )
-    turn = _turn(reply, number, body, thinking)
-    return turn if plain(body) == body else replace(turn, raw=render(turn))
-
-
-def parse_extracted(text: str, last_turn: bool) -> Extracted:
-    """The record that a second call read from a free-form turn. Raises MalformedReply."""
-    _, body = split_thinking(text)
-    return _validated(
-        LastExtracted if last_turn else Extracted,
-        text,
-        body,
-        _LAST_ACTION_READ if last_turn else _ACTION_READ,
-    )
-
-
-def _validated(model: type[Model], text: str, body: str, action: str) -> Model:
-    try:
-        return model.model_validate(json_object(body))
-    except ValidationError as error:
-        raise MalformedReply(_in_words(error, action), printable(text)) from None
-    except ValueError as error:
-        raise MalformedReply(str(error), printable(text)) from None
-
-
-def _turn(reply: Reply, number: int, raw: str, thinking: str) -> Turn:
-    action = reply.action
-    return Turn(
+    reading = read(text, LastReply if last_turn else Reply)
+    action = reading.value.action
+    final = action.final_diagnosis if isinstance(action, Commit) else None
+    turn = Turn(
         number=number,
-        reasoning=reply.reasoning,
-        differential=tuple(
-            Hypothesis(line.diagnosis, line.confidence) for line in reply.differential
-        ),
-        pivot=reply.pivot,
+        reasoning=reading.value.reasoning,
+        differential=led_by(final, reading.value.differential),
+        pivot=reading.value.pivot,
         tests=tuple(action.order_tests) if isinstance(action, OrderTests) else (),
-        final_diagnosis=action.final_diagnosis if isinstance(action, Commit) else None,
-        raw=raw,
-        thinking=thinking,
+        final_diagnosis=final,
+        raw="",
+        thinking=reading.thinking,
+        usage=mended_usage(reading.mended, text),
     )
+    return replace(turn, raw=render(turn))
 
 
-def _in_words(error: ValidationError, action: str) -> str:
-    """The first faults of a reply, one a line, each with its place."""
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    faults = [_fault(problem) for problem in problems if problem["loc"][:1] != ("action",)][:5]
-    if any(
-        problem["loc"][:1] == ("action",) for problem in problems
-    ):  # one line for both branches of the union
-        faults.append(f"action: must be exactly {action}")
-    return "\n".join(faults)
+def mended_usage(mended: tuple[str, ...], text: str) -> Usage:
+    """The record of a reply that was read although its form was another; nothing for one that was
+    in the grammar."""
+    if not mended:
+        return Usage()
+    return Usage(faults=(Fault(MENDED, "; ".join(mended), printable(text)),))
 
 
-def _fault(problem: Any) -> str:
-    where = (
-        ".".join(str(part) for part in problem["loc"]) or "action"
-    )  # what a reply as a whole gets wrong is its action
-    wrong = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        wrong = "this key does not belong here"
-    elif problem["type"] == "missing":
-        wrong = "this key is missing"
-    return f"{where[:80]}: {wrong}"
+def led_by(final: str | None, ranked: Sequence[RankedDiagnosis]) -> tuple[Hypothesis, ...]:
+    """The differential as hypotheses. A final diagnosis that it lacks is put first, with what the
+    others leave of 100 and no less than any of them."""
+    lines = tuple(Hypothesis(line.diagnosis, line.confidence) for line in ranked)
+    if final is None or any(line.diagnosis.casefold() == final.casefold() for line in lines):
+        return lines
+    rest = 100 - sum(line.confidence for line in lines)
+    confidence = max([rest, 0, *(line.confidence for line in lines)])
+    return (Hypothesis(final, confidence), *lines)[:MOST_DIAGNOSES]
+
+
+def parse_extracted(text: str, last_turn: bool) -> Reading[Extracted]:
+    """The record that a second call read from a free-form turn. Raises MalformedReply."""
+    return read(text, LastExtracted if last_turn else Extracted)
 
 
 def render(turn: Turn) -> str:
-    """The canonical JSON of a turn, such that parse_reply(render(turn)) gives the same fields back."""
+    """The canonical JSON of a turn: parse_reply(render(turn)) gives the same fields back."""
     action = (
         {"final_diagnosis": turn.final_diagnosis}
         if turn.final_diagnosis

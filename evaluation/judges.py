@@ -15,15 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 from typing import Protocol as Interface
 
+from pydantic import model_validator
+
 from medaction.envs.mentions import named_tests
 from medaction.envs.oracle import Encode, Oracle
 from medaction.envs.orders import read_order
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.diagnoses import same_diagnosis
 from medaction.evaluation.protocol import NOTHING_MORE, Protocol, Requested, final_answer
-from medaction.kg.linking import Linker, aliases_of_tests
+from medaction.kg.linking import Linker
+from medaction.kg.tests_table import aliases_of_tests
 from medaction.llm.calls import complete, on_trial
-from medaction.llm.replies import MalformedReply, split_thinking
+from medaction.llm.replies import Form, MalformedReply, read, split_thinking
 from medaction.llm.teacher import Teacher
 from medaction.llm.untrusted import one_line, plain
 from medaction.llm.usage import Usage
@@ -319,81 +322,82 @@ def fenced(data: dict[str, Any]) -> str:
     return json.dumps(clean(data), ensure_ascii=False, indent=1)
 
 
-def read_verdict(reply: str, answers: tuple[str, str]) -> bool:
-    """False or True for the first or second of `answers`. The whole reply must be one of them, as
-    JSON or as a bare word.
+class _Verdict(Form):
+    answer: str
 
-    >>> read_verdict('{"answer": "incorrect"}', ("incorrect", "correct")), read_verdict("Correct.", ("incorrect", "correct"))
+
+class _Item(Form):
+    """One test of an extraction; the benchmark's own models misspell a key."""
+
+    type: str | None = None
+    test_name: str | None = None
+    info_required: str | None = None
+    info_requried: str | None = None
+
+
+class _Items(Form):
+    tests: list[_Item]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A bare list is the list of tests, and one test alone a list of one."""
+        if isinstance(value, dict) and "test_name" in value:
+            return {"tests": [value]}
+        return {"tests": value} if isinstance(value, list) else value
+
+
+class _Pair(Form):
+    requested: int
+    documented: int
+
+
+class _Pairs(Form):
+    matches: list[_Pair]
+
+
+def read_verdict(reply: str, answers: tuple[str, str]) -> bool:
+    """False or True for the first or second of `answers`. The reply must be one of them and nothing
+    else, as JSON or as a bare word: a judge may quote what it judges.
+
+    >>> words = ("incorrect", "correct")
+    >>> read_verdict('{"answer": "incorrect"}', words), read_verdict("Correct.", words)
     (False, True)
     """
-    value: Any = reply.strip().strip('"').rstrip(".").strip()
-    if value.startswith(("{", "```")):
-        value = _loaded(reply)
-        if not isinstance(value, dict) or set(value) != {"answer"}:
-            raise MalformedReply('the reply must be {"answer": ...} and nothing else', reply)
-        value = value["answer"]
-    if not isinstance(value, str) or value.casefold() not in answers:
+    answer = split_thinking(reply)[1].strip('"').rstrip(".").strip().casefold()
+    if answer not in answers:
+        answer = read(reply, _Verdict, alone=True).value.answer.casefold()
+    if answer not in answers:
         raise MalformedReply(f"the answer must be {answers[0]!r} or {answers[1]!r}", reply)
-    return value.casefold() == answers[1]
+    return answer == answers[1]
 
 
 def read_items(reply: str) -> list[dict[str, str]]:
-    """The items of an extraction. One object counts as a list of one, and the key 'info_requried'
-    as what it means.
-
-    An item keeps type '' where it has none. Raises MalformedReply.
-    """
-    value = _loaded(reply)
-    if isinstance(value, dict):
-        value = value["tests"] if set(value) == {"tests"} else [value]
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise MalformedReply('the reply must be {"tests": [...]}', reply)
-    items = []
-    for item in value[:MOST_ITEMS]:
-        told = {"info_required": item.get("info_requried", "")} | item
-        items.append(
-            {
-                key: one_line(str(told.get(key) or ""))[:400]
-                for key in ("type", "test_name", "info_required")
-            }
-        )
+    """The items of an extraction: type, test_name and info_required, '' where an item has none.
+    Raises MalformedReply."""
+    items = [
+        {
+            "type": one_line(item.type or "")[:400],
+            "test_name": one_line(item.test_name or "")[:400],
+            "info_required": one_line(item.info_required or item.info_requried or "")[:400],
+        }
+        for item in read(reply, _Items).value.tests[:MOST_ITEMS]
+    ]
     return [item for item in items if item["test_name"]] or items[:1]
 
 
 def read_pairs(reply: str, requested: int, documented: int) -> set[tuple[int, int]]:
     """Pairs of positions (from 0). Raises MalformedReply for a number that stands in neither list."""
-    value = _loaded(reply)
-    if (
-        not isinstance(value, dict)
-        or set(value) != {"matches"}
-        or not isinstance(value["matches"], list)
-    ):
-        raise MalformedReply('the reply must be {"matches": [...]}', reply)
     pairs = set()
-    for match in value["matches"]:
-        if not (isinstance(match, dict) and set(match) == {"requested", "documented"}):
-            raise MalformedReply('every match is {"requested": i, "documented": j}', reply)
-        one, other = match["requested"], match["documented"]
-        if not (
-            type(one) is int
-            and type(other) is int
-            and 1 <= one <= requested
-            and 1 <= other <= documented
-        ):
+    for match in read(reply, _Pairs).value.matches:
+        if not (1 <= match.requested <= requested and 1 <= match.documented <= documented):
             raise MalformedReply(
-                f"there is no pair {one}, {other}: the lists have {requested} and {documented} tests",
+                f"there is no pair {match.requested}, {match.documented}: the lists have"
+                f" {requested} and {documented} tests",
                 reply,
             )
-        pairs.add((one - 1, other - 1))
+        pairs.add((match.requested - 1, match.documented - 1))
     return pairs
-
-
-def _loaded(reply: str) -> Any:
-    body = re.sub(r"^```(?:json)?\s*|\s*```$", "", reply.strip())
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        raise MalformedReply("the reply is not JSON", reply) from None
 
 
 def _object_of(properties: dict[str, Any]) -> dict[str, Any]:

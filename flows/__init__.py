@@ -1,4 +1,4 @@
-"""What runs, in which order: the Prefect flows, the command line, the settings."""
+"""What runs, in which order: the Prefect flows, their settings, and what they need to run."""
 
 import os
 
@@ -13,6 +13,11 @@ for _name, _value in {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
 }.items():
     os.environ.setdefault(_name, _value)
+
+# Ray gives a raylet 30 s to start and a worker 60 s to report; a machine under load (10 to 15 on
+# two cores) takes longer, and runs ended by it.
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
+os.environ.setdefault("RAY_worker_register_timeout_seconds", "300")
 
 if "RAY_ADDRESS" not in os.environ:
     # A Ray of our own then listens on loopback alone. By its name the switch is for other systems;

@@ -49,8 +49,8 @@ class AblationSettings(PipelineSettings):
     questions: list[Question] = Field(
         default=["RQ1", "RQ2", "RQ3", "RQ4"],
         min_length=1,
-        description="RQ1: gold and distilled. RQ2: free-form share. RQ3: teachers, branches, filter. RQ4: pruning."
-        " scaling: the three filters at every scale.",
+        description="RQ1: gold and distilled. RQ2: free-form share. RQ3: teachers, branches,"
+        " filter. RQ4: pruning. scaling: the three filters at every scale.",
     )
     scales: list[int] = Field(
         default=[1000, 3200, 10_000, 17_800, 32_000],
@@ -93,7 +93,8 @@ def ablate(settings: AblationSettings) -> dict[str, Any]:
             console.print(f"cell {place} of {len(planned)}: {cell.question}, {cell.name}")
             rows.append(run_cell(cell, ready.ray))
             waiting = [
-                Row(left.question, left.name, "waiting", "not run yet") for left in planned[place:]
+                Row(later.question, later.name, "waiting", "not run yet")
+                for later in planned[place:]
             ]
             files = write_ablation([*rows, *waiting], settings.evaluate.judges[0], settings.out)
     files += write_scaling(rows, settings.out)
@@ -110,9 +111,14 @@ def write_scaling(rows: Sequence[Row], folder: Path) -> list[Path]:
     files = []
     for measure, name in (("f1", "F1 of tests"), ("accuracy", "accuracy of diagnoses")):
         points = [
-            {"series": row.cell.rpartition(", ")[0], "records": row.records, "value": getattr(row, measure)}
-            for row in cells if getattr(row, measure) is not None
-        ]  # fmt: skip
+            {
+                "series": row.cell.rpartition(", ")[0],
+                "records": row.records,
+                "value": getattr(row, measure),
+            }
+            for row in cells
+            if getattr(row, measure) is not None
+        ]
         if points:
             frame = pl.DataFrame(points)
             laws = folder / f"scaling_{measure}.csv"
@@ -147,7 +153,7 @@ def run_cell(cell: Cell, join_ray: Any) -> Row:
 def scored(cell: Cell, evaluated: EvaluationSettings) -> Row:
     """The row of a cell that has a result."""
     result = read_result(evaluated.out)
-    found = {measure["name"]: measure for measure in result["scores"]}
+    measures = {measure["name"]: measure for measure in result["scores"]}
     trained: dict[str, Any] = {}
     if cell.train:
         report = json.loads((cell.train.out / "report.json").read_text())
@@ -155,13 +161,24 @@ def scored(cell: Cell, evaluated: EvaluationSettings) -> Row:
             "records": report["train"],
             "held_out": summarize(read_log(cell.train.out / "log.jsonl"))["held_out_after"],
         }
-    f1, accuracy = found["f1_of_means"], found["accuracy"]
+    f1, accuracy = measures["f1_of_means"], measures["accuracy"]
     return Row(
-        cell.question, cell.name, "scored", **trained, precision=found["precision"]["mean"], recall=found["recall"]["mean"],
-        f1=f1["mean"], f1_low=f1["low"], f1_high=f1["high"],
-        accuracy=accuracy["mean"], accuracy_low=accuracy["low"], accuracy_high=accuracy["high"],
-        scored=accuracy["scored"], of=accuracy["of"], folder=str(evaluated.out),
-    )  # fmt: skip
+        cell.question,
+        cell.name,
+        "scored",
+        **trained,
+        precision=measures["precision"]["mean"],
+        recall=measures["recall"]["mean"],
+        f1=f1["mean"],
+        f1_low=f1["low"],
+        f1_high=f1["high"],
+        accuracy=accuracy["mean"],
+        accuracy_low=accuracy["low"],
+        accuracy_high=accuracy["high"],
+        scored=accuracy["scored"],
+        of=accuracy["of"],
+        folder=str(evaluated.out),
+    )
 
 
 # --- the cells --------------------------------------------------------------------------
@@ -170,9 +187,9 @@ def scored(cell: Cell, evaluated: EvaluationSettings) -> Row:
 def base_folder(base: str, converted: Path) -> Path:
     """The folder with the base model's weights: from the hub or converted from GGUF where it is
     none. Raises TrainError."""
-    found = Path(resolve(base, converted).path)
-    if found.is_dir():
-        return found
+    folder = Path(resolve(base, converted).path)
+    if folder.is_dir():
+        return folder
     from huggingface_hub import snapshot_download
 
     return Path(
@@ -237,7 +254,7 @@ class Maker:
         return Cell(question, name, None, None, None, why)
 
     def evaluation(self, model: Path) -> EvaluationSettings:
-        """The evaluation of the weights in a folder, with everything else as the settings have it."""
+        """The evaluation of the weights in a folder, all else as the settings have it."""
         tested = self.settings.evaluate.model
         served = {
             "name": f"{model.parent.name}-{model.name}",
@@ -257,26 +274,26 @@ class Maker:
 
 
 def settings_key(stage: BaseModel) -> str:
-    """The same for the same work: where it is written and how much is done at a time do not count."""
-    told = stage.model_dump(mode="json", exclude={"out", "workers", "in_flight", "call_cache"})
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:10]
+    """The same for the same work, wherever it is written and however much is done at a time."""
+    settings = stage.model_dump(mode="json", exclude={"out", "workers", "in_flight", "call_cache"})
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _gold(maker: Maker) -> Iterator[Cell]:
     """RQ1: what gold trajectories teach, alone and with distilled ones."""
     yield maker.untrained("RQ1", "base model")
     a, b = maker.a, maker.b
-    both = f"{a.name} + {b.name if b else 'B'}"
+    pair = f"{a.name} + {b.name if b else 'B'}"
     if maker.settings.distill.gold is None:
         yield maker.left_out(
             "RQ1", "gold", "no `distill.gold` is set; gold trajectories need a language model"
         )
         yield maker.cell("RQ1", f"{a.name}, without gold", [a])
-        yield maker.cell("RQ1", f"{both}, without gold", [a, b])
+        yield maker.cell("RQ1", f"{pair}, without gold", [a, b])
         return
     yield maker.cell("RQ1", "gold", [a], styles=["gold"])
     yield maker.cell("RQ1", f"gold + {a.name}", [a])
-    yield maker.cell("RQ1", f"gold + {both}", [a, b])
+    yield maker.cell("RQ1", f"gold + {pair}", [a, b])
 
 
 def _free_form(maker: Maker) -> Iterator[Cell]:
@@ -309,40 +326,45 @@ def _diversity(maker: Maker) -> Iterator[Cell]:
     for strategy in ("none", "correctness"):
         for name, teachers in groups.items():
             for launch_points, how in ((0, "no branches"), (points, "branches")):
-                told = f"{name}, {how}, {STRATEGIES[strategy]}"
+                label = f"{name}, {how}, {STRATEGIES[strategy]}"
                 yield maker.cell(
-                    "RQ3", told, teachers, gold=None, launch_points=launch_points, strategy=strategy
+                    "RQ3",
+                    label,
+                    teachers,
+                    gold=None,
+                    launch_points=launch_points,
+                    strategy=strategy,
                 )
 
 
 def _pruning(maker: Maker) -> Iterator[Cell]:
     """RQ4: the filters on the same pool of both teachers' rollouts with branches."""
     points = maker.settings.distill.launch_points or 1
-    for strategy, told in STRATEGIES.items():
+    for strategy, label in STRATEGIES.items():
         yield maker.cell(
-            "RQ4", told, [maker.a, maker.b], gold=None, launch_points=points, strategy=strategy
+            "RQ4", label, [maker.a, maker.b], gold=None, launch_points=points, strategy=strategy
         )
 
 
 def _scaling(maker: Maker) -> Iterator[Cell]:
     """Figure 5c: the same pool under each filter, at every scale."""
     points = maker.settings.distill.launch_points or 1
-    for strategy, told in STRATEGIES.items():
+    for strategy, label in STRATEGIES.items():
         for scale in maker.settings.scales:
             pool: dict[str, Any] = {"gold": None, "launch_points": points, "strategy": strategy}
             yield maker.cell(
-                "scaling", f"{told}, {scale:,} records", [maker.a, maker.b], scale=scale, **pool
+                "scaling", f"{label}, {scale:,} records", [maker.a, maker.b], scale=scale, **pool
             )
 
 
-def print_ablation(done: dict[str, Any]) -> bool:
+def print_ablation(ablation: dict[str, Any]) -> bool:
     """Print the table; returns whether every cell that could run has a score."""
     table = Table("", "cell", "records", "F1", "accuracy", "scored", title="Ablation")
-    for row in done["rows"]:
-        told = [f"{value:.3f}" if value is not None else "" for value in (row.f1, row.accuracy)]
+    for row in ablation["rows"]:
+        figures = [f"{value:.3f}" if value is not None else "" for value in (row.f1, row.accuracy)]
         why = f"{row.scored} of {row.of}" if row.state == "scored" else f"{row.state}: {row.why}"
-        table.add_row(row.question, row.cell, str(row.records or ""), *told, why)
+        table.add_row(row.question, row.cell, str(row.records or ""), *figures, why)
     console.print(table)
-    for file in done["files"]:
+    for file in ablation["files"]:
         console.print(file)
-    return all(row.state != "failed" for row in done["rows"])
+    return all(row.state != "failed" for row in ablation["rows"])

@@ -12,9 +12,8 @@ import polars as pl
 
 from medaction.envs.prompts import messages
 from medaction.envs.turns import Style, Turn
-from medaction.evaluation.composition import composition, plot_composition
 from medaction.flows.settings import DistillSettings
-from medaction.flows.summary import FUNNEL
+from medaction.flows.summary import QUERIES
 from medaction.flows.versions import versions
 from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
@@ -37,11 +36,11 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
         return messages(observation, turns, t_max, style, budgets.get(teacher) or CONTEXT_TOKENS)
 
     def card(folder: Path, records: pl.DataFrame, version: int) -> dict[str, Any]:
-        made = versions()
-        told = json.loads(settings.model_dump_json(exclude={"out", "only", "limit"}))
-        text = _card(store, folder, records, version, settings, made)
+        packages = versions()
+        settings_json = json.loads(settings.model_dump_json(exclude={"out", "only", "limit"}))
+        text = _card(store, folder, records, version, settings, packages)
         (folder / "README.md").write_text(text, encoding="utf-8")
-        return {"made": now(), "settings": told, "versions": made}
+        return {"made": now(), "settings": settings_json, "versions": packages}
 
     return export_dataset(store, settings.out, prompt, settings.validation_percent, card)
 
@@ -52,7 +51,7 @@ def _card(
     records: pl.DataFrame,
     version: int,
     settings: DistillSettings,
-    made: dict[str, str],
+    packages: dict[str, str],
 ) -> str:
     rows = records.group_by("teacher", "style", "split").agg(
         pl.len().alias("records"),
@@ -65,6 +64,9 @@ def _card(
     used = set(records["case_id"])
     worlds = [world for world in store.environments() if world.case_id in used]
     if any(world.menu for world in worlds):
+        # Matplotlib takes a second to import, which a run with nothing new does not need.
+        from medaction.evaluation.composition import composition, plot_composition
+
         plot_composition(composition(worlds), folder / "plots")
     size = next((name for limit, name in SIZES if len(records) < limit), "1M<n<10M")
     return jinja2.Template(CARD.read_text()).render(
@@ -75,13 +77,13 @@ def _card(
         plots=(folder / "plots").exists(),
         splits=[split for split in ("train", "validation") if (records["split"] == split).any()],
         rows=rows.sort("teacher", "style", "split").to_dicts(),
-        funnel=store.rows(FUNNEL.sql),
+        funnel=store.rows(QUERIES["Funnel"].sql),
         licences=[
             {"licence": re.sub(r"\s+", " ", row["licence"])[:120], "cases": row["cases"]}
             for row in licences.sort("licence").to_dicts()
         ],
         settings=settings,
-        versions=made,
+        versions=packages,
     )
 
 

@@ -9,13 +9,14 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from medaction.flows.dataset import write_dataset
+from medaction.flows.artifacts import publish_summary, publish_version
+from medaction.flows.finish import aids_of, score_and_export
 from medaction.flows.services import mark_crashed, services
 from medaction.flows.settings import DistillSettings, Retry
 from medaction.flows.stages import build_environments, play_trees, reconstruct_gold
-from medaction.flows.summary import publish_summary, publish_version
+from medaction.flows.summary import print_summary, write_summary
 from medaction.flows.versions import versions
-from medaction.trajectories.scoring import Aids, linkers, score_store
+from medaction.trajectories.scoring import linkers
 from medaction.trajectories.store import Store
 
 
@@ -30,9 +31,8 @@ def distill(settings: DistillSettings, retry: Retry | None = None) -> dict[str, 
     `retry` names. Raises StoreError (the store is in use, or of the other purpose) and BadCase (no
     case can be read from `settings.cases`).
     """
-    aids = Aids(settings.links, settings.encoder, settings.maxo, settings.loinc2hpo)
-    graphs = (settings.disease_graph, settings.test_graph, aids)
-    linkers(*graphs)  # what cannot be read fails now, not when all has been played
+    # What cannot be read fails now, not when all has been played.
+    linkers(settings.disease_graph, settings.test_graph, aids_of(settings))
     with Store(settings.out / "trajectories.duckdb") as store:
         with store.run("distill", settings.model_dump_json(), flow_run.get_id(), versions()) as run:
             mark_crashed(run.interrupted)
@@ -40,19 +40,20 @@ def distill(settings: DistillSettings, retry: Retry | None = None) -> dict[str, 
                 build_environments(store, settings, ready, run.run_id, retry)
                 reconstruct_gold(store, settings, ready, run.run_id, retry)
                 play_trees(store, settings, ready, run.run_id, retry)
-            score_store(store, settings.strategy, settings.rac_threshold, *graphs)
-            if not store.evaluation_only:
-                publish_version(write_dataset(store, settings))
-        return publish_summary(store, settings)
+            version = score_and_export(store, settings)
+        summary = write_summary(store, settings)
+    if version:
+        publish_version(version)
+    publish_summary(summary)
+    return summary
 
 
 if __name__ == "__main__":
     import sys
-    from pathlib import Path
 
     from medaction.flows.services import prefect_api
     from medaction.flows.settings import load_preset
 
-    chosen = DistillSettings.model_validate(load_preset(sys.argv[1]))
-    with prefect_api(Path(chosen.out) / "prefect"):
-        distill(chosen)
+    preset = DistillSettings.model_validate(load_preset(sys.argv[1]))
+    with prefect_api(preset.out / "prefect"):
+        print_summary(distill(preset))

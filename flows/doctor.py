@@ -4,7 +4,8 @@ and shows of keys only their names."""
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Literal
 import httpx
 import psutil
 from packaging.requirements import Requirement
+from rich.console import Console
+from rich.markup import escape
 
 from medaction.flows.settings import DistillSettings
 from medaction.llm.call_cache import default_folder
@@ -29,9 +32,9 @@ class Finding:
     """One thing that was looked at. `remedy` is empty where nothing has to be done; only 'wrong'
     keeps a run from working."""
 
-    what: str
+    subject: str
     state: State
-    found: str
+    fact: str
     remedy: str = ""
 
 
@@ -50,35 +53,39 @@ def examine(settings: DistillSettings | None) -> Iterator[Finding]:
 def packages() -> Iterator[Finding]:
     """Every requirement of this installation against what is installed; extras only when one of
     their packages is there."""
-    wanted = [Requirement(text) for text in requires("medaction") or ()]
+    requirements = [Requirement(text) for text in requires("medaction") or ()]
     bad = []
-    for requirement in wanted:
+    for requirement in requirements:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            found = _version(requirement.name)
-            if found is None or not requirement.specifier.contains(found, prereleases=True):
+            installed = _version(requirement.name)
+            if installed is None or not requirement.specifier.contains(installed, prereleases=True):
                 bad.append(
-                    f"{requirement.name} {found or 'is missing'}, {requirement.specifier} is needed"
+                    f"{requirement.name} {installed or 'is missing'}, {requirement.specifier} is"
+                    " needed"
                 )
     yield Finding(
-        "packages", "wrong" if bad else "ok", "; ".join(bad) or f"medaction {version('medaction')} and what it requires",
-        "install again with `make install`, or `pip install -c constraints.txt -e .`" if bad else "",
-    )  # fmt: skip
+        "packages",
+        "wrong" if bad else "ok",
+        "; ".join(bad) or f"medaction {version('medaction')} and what it requires",
+        ("install again with `make install`, or `pip install -c constraints.txt -e .`")
+        if bad
+        else "",
+    )
     for extra, serves, names in (
         ("local", "a small language model on this machine", ("xllamacpp",)),
         ("train", "`medaction train`", NEEDED),
-        ("vllm", "serving a checkpoint with vLLM", ("vllm",)),
     ):
-        missing = [name for name in names if _version(name) is None]
-        found = (
-            f"not installed: {', '.join(missing)}"
-            if missing
+        absent = [name for name in names if _version(name) is None]
+        installed = (
+            f"not installed: {', '.join(absent)}"
+            if absent
             else ", ".join(f"{name} {_version(name)}" for name in names)
         )
         yield Finding(
             f"extra {extra}",
-            "note" if missing else "ok",
-            found,
-            f"for {serves}: pip install 'medaction[{extra}]'" if missing else "",
+            "note" if absent else "ok",
+            installed,
+            f"for {serves}: pip install 'medaction[{extra}]'" if absent else "",
         )
 
 
@@ -87,25 +94,27 @@ def machine(out: Path) -> Iterator[Finding]:
     memory = psutil.virtual_memory()
     tight = memory.available < 4 * GB
     yield Finding(
-        "machine", "note" if tight else "ok",
-        f"{os.cpu_count()} CPUs, {memory.available / GB:.0f} of {memory.total / GB:.0f} GB of memory free",
+        "machine",
+        "note" if tight else "ok",
+        f"{os.cpu_count()} CPUs, {memory.available / GB:.0f} of {memory.total / GB:.0f} GB of"
+        " memory free",
         "a run needs about 2 GB and half a GB for each CPU: give fewer --workers" if tight else "",
-    )  # fmt: skip
-    for what, folder in (("disk of the run", out), ("disk of the caches", default_folder())):
-        there = next(
+    )
+    for subject, folder in (("disk of the run", out), ("disk of the caches", default_folder())):
+        parent_folder = next(
             parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists()
         )
-        free = shutil.disk_usage(there).free
-        writable = os.access(there, os.W_OK)
+        free = shutil.disk_usage(parent_folder).free
+        writable = os.access(parent_folder, os.W_OK)
         state: State = "wrong" if not writable else "note" if free < 5 * GB else "ok"
         remedy = (
-            f"{there} cannot be written to"
+            f"{parent_folder} cannot be written to"
             if not writable
             else "a paper-sized run takes about 5 GB"
             if state == "note"
             else ""
         )
-        yield Finding(what, state, f"{free / GB:.0f} GB free for {folder}", remedy)
+        yield Finding(subject, state, f"{free / GB:.0f} GB free for {folder}", remedy)
 
 
 def prefect() -> Finding:
@@ -113,13 +122,16 @@ def prefect() -> Finding:
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         with socket.socket() as probe:
-            taken = probe.connect_ex(("127.0.0.1", 4200)) == 0
-        found = "PREFECT_API_URL is not set: each run starts a server of its own on loopback, and stops it"
+            in_use = probe.connect_ex(("127.0.0.1", 4200)) == 0
+        fact = (
+            "PREFECT_API_URL is not set: each run starts a server of its own on loopback,"
+            " and stops it"
+        )
         return Finding(
             "Prefect",
-            "note" if taken else "ok",
-            found,
-            "something answers on port 4200: set PREFECT_API_URL if it is yours" if taken else "",
+            "note" if in_use else "ok",
+            fact,
+            "something answers on port 4200: set PREFECT_API_URL if it is yours" if in_use else "",
         )
     try:
         answer = httpx.get(f"{url}/admin/version", timeout=5)
@@ -131,13 +143,13 @@ def prefect() -> Finding:
             f"{url} does not answer: {error}",
             "start it (`medaction up`), or unset PREFECT_API_URL",
         )
-    theirs, ours = answer.json(), version("prefect")
-    same = theirs.split(".")[:2] == ours.split(".")[:2]
+    server_version, installed = answer.json(), version("prefect")
+    same = server_version.split(".")[:2] == installed.split(".")[:2]
     return Finding(
         "Prefect",
         "ok" if same else "note",
-        f"{url}, version {theirs}",
-        "" if same else f"this installation has {ours}: use the same on both sides",
+        f"{url}, version {server_version}",
+        "" if same else f"this installation has {installed}: use the same on both sides",
     )
 
 
@@ -177,14 +189,14 @@ def teacher_of(teacher: Teacher) -> Finding:
         return Finding(name, "ok", "plays on the open graphs, without a model")
     if teacher.local:
         try:
-            where = (
+            weights = (
                 f"weights in {teacher.model_folder}"
                 if teacher.folder
                 else f"model file {teacher.model_file}"
             )
         except RuntimeError as error:
             return Finding(name, "wrong", str(error), "give a file or a folder that is there")
-        return Finding(name, "ok", where)
+        return Finding(name, "ok", weights)
     try:
         key = api_key(teacher)
     except RuntimeError as error:
@@ -192,14 +204,14 @@ def teacher_of(teacher: Teacher) -> Finding:
     if not teacher.api_base:
         import litellm
 
-        missing = [] if key else litellm.validate_environment(teacher.model)["missing_keys"]
+        absent = [] if key else litellm.validate_environment(teacher.model)["missing_keys"]
         return Finding(
             name,
-            "wrong" if missing else "ok",
-            f"no {', '.join(missing)} in the environment"
-            if missing
+            "wrong" if absent else "ok",
+            f"no {', '.join(absent)} in the environment"
+            if absent
             else "its key is in the environment",
-            f"export {missing[0]}=..." if missing else "",
+            f"export {absent[0]}=..." if absent else "",
         )
     for server in teacher.servers:
         try:
@@ -228,3 +240,19 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+MARKS = {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[red]wrong[/]"}
+
+
+def print_findings(findings: Iterable[Finding]) -> bool:
+    """Each finding as soon as it is there; False when something is wrong."""
+    console = Console() if sys.stdout.isatty() else Console(width=150)
+    in_order = True
+    for finding in findings:
+        head = f"{MARKS[finding.state]} [bold]{escape(finding.subject)}[/]"
+        console.print(f"{head}: {escape(finding.fact)}", highlight=False)
+        if finding.remedy:
+            console.print(f"      → {escape(finding.remedy)}", highlight=False)
+        in_order = in_order and finding.state != "wrong"
+    return in_order

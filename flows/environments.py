@@ -6,10 +6,11 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
+from medaction.flows.artifacts import publish_checks
 from medaction.flows.services import mark_crashed, services
 from medaction.flows.settings import EnvironmentSettings, Retry
 from medaction.flows.stages import build_environments
-from medaction.flows.summary import publish_checks
+from medaction.flows.summary import write_checks
 from medaction.flows.versions import versions
 from medaction.trajectories.store import Store
 
@@ -34,4 +35,6 @@ def environments(settings: EnvironmentSettings, retry: Retry | None = None) -> d
             mark_crashed(run.interrupted)
             with services(settings.workers, settings.call_cache, store.spent_usd()) as ready:
                 build_environments(store, settings, ready, run.run_id, retry)
-        return publish_checks(store, settings.out)
+        checks = write_checks(store, settings.out)
+    publish_checks(checks)
+    return checks

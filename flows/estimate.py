@@ -7,8 +7,8 @@ from typing import Any
 
 from medaction.envs.records import CaseReport
 from medaction.flows.distill import distill
+from medaction.flows.missing import reports_of
 from medaction.flows.settings import DistillSettings
-from medaction.flows.stages import reports_of
 from medaction.trajectories.store import Store
 
 SAMPLE = 3
@@ -65,11 +65,13 @@ _SPENT = """
 with spent as (
     select case_id, calls, prompt_tokens, completion_tokens, cost_usd, seconds from cases
     union all
-    select case_id, calls, prompt_tokens, completion_tokens, cost_usd, seconds from turns join trajectories using (trajectory_id)
+    select case_id, calls, prompt_tokens, completion_tokens, cost_usd, seconds from turns
+        join trajectories using (trajectory_id)
     union all
     select case_id, calls, prompt_tokens, completion_tokens, cost_usd, 0 from failures
 )
-select sum(calls), sum(prompt_tokens), sum(completion_tokens), sum(cost_usd), sum(seconds) from spent group by case_id
+select sum(calls), sum(prompt_tokens), sum(completion_tokens), sum(cost_usd), sum(seconds)
+    from spent group by case_id
 """
 
 

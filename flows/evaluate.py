@@ -2,6 +2,8 @@
 do, and judges score what it played."""
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow
@@ -21,33 +23,28 @@ from medaction.evaluation.judging import (
     score_of,
 )
 from medaction.evaluation.protocol import Protocol, protocol
-from medaction.evaluation.results import QUERY, Played, result_of, result_table, write_result
+from medaction.evaluation.results import QUERY, Played, result_of, write_result
 from medaction.flows.fan_out import fan_out
+from medaction.flows.missing import skips
 from medaction.flows.progress import Progress
 from medaction.flows.services import Services, mark_crashed, services
 from medaction.flows.settings import EvaluationSettings, Retry
-from medaction.flows.stages import (
-    build_environments,
-    identity_hash,
-    left_alone,
-    lost_failure,
-    play_cases,
-)
+from medaction.flows.stages import build_environments, failure_of, play_cases
 from medaction.flows.versions import code_version, versions
-from medaction.kg.open_graphs import sources_hash
 from medaction.llm.calls import CallSettings
 from medaction.llm.teacher import Teacher
 from medaction.tasks.cases import cpus_of_case
 from medaction.tasks.evaluation import (
-    JudgeSeat,
-    Seat,
+    JudgePass,
+    Players,
     evaluated_rollouts_of_case,
     judgements_of_case,
 )
-from medaction.trajectories.records import Failure, now
-from medaction.trajectories.scoring import OPEN, disease_linker, label
+from medaction.trajectories.records import Failure, Trajectory, now
+from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
 from medaction.trajectories.tree import TreePlan, initial_specs
+from medaction.words.versions import version_of
 
 
 @flow(
@@ -94,7 +91,7 @@ def plan_of(settings: EvaluationSettings) -> TreePlan:
     played_by = [rules.rules, rules.mode] if rules.dialogue else []
     identity = [model.identity(), prompts, helpers, rules.t_max, settings.seed, *played_by]
     return TreePlan(
-        {model.name: identity_hash(identity)},
+        {model.name: version_of(identity)},
         settings.runs,
         0,
         0,
@@ -103,12 +100,12 @@ def plan_of(settings: EvaluationSettings) -> TreePlan:
     )
 
 
-def _worlds(store: Store, settings: EvaluationSettings) -> list[ClinicalEnvironment]:
+def environments_of(store: Store, settings: EvaluationSettings) -> list[ClinicalEnvironment]:
     """The environments that the settings choose: a benchmark's few hundred, so whole."""
     return [
-        found
-        for found in store.environments()
-        if not settings.only or found.case_id in settings.only
+        environment
+        for environment in store.environments()
+        if not settings.only or environment.case_id in settings.only
     ]
 
 
@@ -117,37 +114,39 @@ def play_runs(
 ) -> None:
     """Play what is missing of every case's runs."""
     plan, rules = plan_of(settings), rules_of(settings)
-    failed = left_alone(store, "rollout", retry)
-    skip = frozenset(failure.trajectory_id for failure in failed if failure.trajectory_id)
-    left = {failure.case_id for failure in failed if failure.trajectory_id is None}
-    chosen = [found for found in _worlds(store, settings) if found.case_id not in left]
-    done = store.trajectory_ids() | skip
-    unfinished = [
-        found
-        for found in chosen
-        if any(spec.trajectory_id not in done for spec in initial_specs(found, plan))
-    ]
+    skip, stored = skips(store, retry), store.trajectory_ids()
+
+    def lacks_rollouts(environment: ClinicalEnvironment) -> bool:
+        ids = skip.get(environment.case_id, frozenset())
+        return ids is not None and any(
+            spec.trajectory_id not in stored | ids for spec in initial_specs(environment, plan)
+        )
+
+    unfinished = list(filter(lacks_rollouts, environments_of(store, settings)))
     if not unfinished:
         return
     ready.ray()
     model = ready.reach(settings.model)
     oracle = ready.reach(settings.oracle) if settings.oracle else None
     examiner = ready.reach(settings.examiner) if settings.examiner else None
-    seat = Seat(model, oracle, examiner)
+    players = Players(model, oracle, examiner)
     calls = CallSettings() if model.embedded and not (oracle or examiner) else ready.calls()
     summaries = summaries_of(store)
 
     def submit(environment: ClinicalEnvironment):
         tree = store.trajectories(environment.environment_id)
         summary = summaries.get(environment.case_id, "")
-        work = quote((environment, summary, rules, plan, seat, tree, skip, code_version(), calls))
-        return evaluated_rollouts_of_case.submit(environment.case_id, cpus_of_case([model]), work)
+        ids = skip.get(environment.case_id) or frozenset()
+        work = (environment, summary, rules, plan, players, tree, ids, code_version(), calls)
+        return evaluated_rollouts_of_case.submit(
+            environment.case_id, cpus_of_case([model]), quote(work)
+        )
 
     play_cases(store, submit, unfinished, settings.in_flight, run_id)
 
 
 def summaries_of(store: Store) -> dict[str, str]:
-    """The case summary of every MedR-Bench case, as the benchmark has it; its report ends with it."""
+    """The case summary of every MedR-Bench case, with which its report ends."""
     rows = store.rows(
         "select case_id, substr(\"text\", (publication->>'$.summary_at')::integer + 1) from cases"
         " where publication->>'$.summary_at' is not null"
@@ -155,102 +154,96 @@ def summaries_of(store: Store) -> dict[str, str]:
     return dict(rows)
 
 
-def seats_of(settings: EvaluationSettings, ready: Services | None = None) -> list[JudgeSeat]:
+def passes_of(settings: EvaluationSettings, ready: Services | None = None) -> list[JudgePass]:
     """Every judge, as often as it judges, in the order of the settings. Its temperature is 0, and 1
     for repeats, unless it is set."""
-    seats = []
+    passes = []
     for name in settings.judges:
         if name == OFFLINE:
             graph = settings.disease_graph
-            graphs = (
-                sources_hash()
-                if graph == OPEN
-                else f"{sources_hash()}-{label(disease_linker(graph).graph)}"
-            )
-            seats.append(JudgeSeat(judge_key(None, graphs), None, disease_graph=graph))
+            version = disease_linker(graph).version
+            passes.append(JudgePass(judge_key(None, version), None, disease_graph=graph))
             continue
         model = Teacher.parse(name)
         model = model.model_copy(update={"temperature": 0.0 if settings.repeats == 1 else 1.0})
-        key = judge_key(model, "")
-        reached = ready.reach(model) if ready else model
-        seats += [JudgeSeat(key, reached, repeat) for repeat in range(settings.repeats)]
-    return seats
+        key, server = judge_key(model, ""), ready.reach(model) if ready else model
+        passes += [JudgePass(key, server, repeat) for repeat in range(settings.repeats)]
+    return passes
+
+
+Judging = tuple[JudgePass, Trajectory]
+
+
+def judgings_to_do(
+    store: Store, settings: EvaluationSettings
+) -> dict[str, tuple[ClinicalEnvironment, list[Judging]]]:
+    """By case, what every judge has not judged yet."""
+    plan, passes = plan_of(settings), passes_of(settings)
+    complete, stored = set(_judgements(store, settings)), store.trajectory_ids()
+    work = {}
+    for environment in environments_of(store, settings):
+        ids = {spec.trajectory_id for spec in initial_specs(environment, plan)} & stored
+        if all(judge.place(id_) in complete for id_ in ids for judge in passes):
+            continue  # its turns need not even be read
+        tree = store.trajectories(environment.environment_id)
+        work[environment.case_id] = (
+            environment,
+            [
+                (judge, trajectory)
+                for judge in passes
+                for trajectory in tree
+                if trajectory.trajectory_id in ids
+                and judge.place(trajectory.trajectory_id) not in complete
+            ],
+        )
+    return work
 
 
 def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_id: str) -> None:
     """Let every judge judge what it has not judged yet."""
-    rules, plan = rules_of(settings), plan_of(settings)
-    done, seats, played = (
-        set(_judgements(store, settings)),
-        seats_of(settings),
-        store.trajectory_ids(),
-    )
-    wanted = {}
-    for environment in _worlds(store, settings):
-        ids = {spec.trajectory_id for spec in initial_specs(environment, plan)} & played
-        if all((id_, seat.key, seat.repeat) in done for id_ in ids for seat in seats):
-            continue  # its turns need not even be read
-        tree = [
-            found
-            for found in store.trajectories(environment.environment_id)
-            if found.trajectory_id in ids
-        ]
-        asked = [
-            (seat, found) for seat in seats for found in tree
-            if (found.trajectory_id, seat.key, seat.repeat) not in done
-        ]  # fmt: skip
-        if asked:
-            wanted[environment.case_id] = (environment, asked)
-    if not wanted:
+    rules, cases = rules_of(settings), judgings_to_do(store, settings)
+    if not cases:
         return
     ready.ray()
-    reached = {(seat.key, seat.repeat): seat for seat in seats_of(settings, ready)}
-    offline = any(seat.model is None for seat in reached.values())
-    calls = (
-        CallSettings() if all(seat.model is None for seat in reached.values()) else ready.calls()
-    )
+    servers = {(judge.key, judge.repeat): judge.model for judge in passes_of(settings, ready)}
+    offline = None in servers.values()
+    calls = CallSettings() if set(servers.values()) == {None} else ready.calls()
     summaries = summaries_of(store)
 
     def submit(case_id: str):
-        environment, asked = wanted[case_id]
-        seated = [(reached[seat.key, seat.repeat], trajectory) for seat, trajectory in asked]
-        work = quote((environment, summaries.get(case_id, ""), rules, seated, calls))
+        environment, judgings = cases[case_id]
+        judgings = [
+            (replace(judge, model=servers[judge.key, judge.repeat]), trajectory)
+            for judge, trajectory in judgings
+        ]
+        work = quote((environment, summaries.get(case_id, ""), rules, judgings, calls))
         return judgements_of_case.submit(case_id, 1.0 if offline else 0.25, work)
 
-    with Progress("judging", len(wanted)) as progress:
-        for case_id, judged in fan_out(submit, list(wanted), settings.in_flight):
-            asked = wanted[case_id][1]
-            if not isinstance(judged, list):
-                store.add_rollouts(
-                    "judge", case_id, [], [lost_failure("judge", case_id, judged)], run_id
-                )
-                progress.advance(failed=True)
-                continue
-            pairs = list(zip(asked, judged, strict=True))
-            store.add_judgements(
-                [
-                    {
-                        "trajectory_id": trajectory.trajectory_id, "protocol": rules.name, "judge": seat.key,
-                        "repeat": seat.repeat, "judgement": judgement_json(found),
-                    }
-                    for (seat, trajectory), found in pairs
-                ]
-            )  # fmt: skip
-            faults = [
-                Failure(
-                    "judge",
-                    case_id,
-                    "NoVerdict",
-                    "; ".join(found.notes)[:2000],
-                    now(),
-                    seat.key,
-                    trajectory.trajectory_id,
-                )
-                for (seat, trajectory), found in pairs
-                if not is_complete(found)
-            ]
-            store.add_rollouts("judge", case_id, [], faults, run_id)
-            progress.advance(failed=bool(faults))
+    with Progress("judging", len(cases)) as progress:
+        for case_id, result in fan_out(submit, list(cases), settings.in_flight):
+            if isinstance(result, list):
+                judgings = cases[case_id][1]
+                failures = _store_judgements(store, rules, judgings, result)
+            else:
+                failures = [failure_of("judge", case_id, result)]
+            store.add_rollouts("judge", case_id, [], failures, run_id)
+            progress.advance(failed=bool(failures))
+
+
+def _store_judgements(
+    store: Store, rules: Protocol, judgings: Sequence[Judging], judgements: Sequence[Judgement]
+) -> list[Failure]:
+    """Store what the judges gave; returns a failure for each that gave no verdict."""
+    rows, failures = [], []
+    for (judge, trajectory), judgement in zip(judgings, judgements, strict=True):
+        id_, key, repeat = judge.place(trajectory.trajectory_id)
+        row = {"trajectory_id": id_, "protocol": rules.name, "judge": key, "repeat": repeat}
+        rows.append(row | {"judgement": judgement_json(judgement)})
+        if not is_complete(judgement):
+            notes, case_id = "; ".join(judgement.notes)[:2000], trajectory.spec.case_id
+            failures.append(Failure("judge", case_id, "NoVerdict", notes, now(), key, id_))
+    store.add_judgements(rows)
+    return failures
 
 
 def _judgements(
@@ -261,57 +254,53 @@ def _judgements(
         "select trajectory_id, judge, repeat, judgement from judgements where protocol = ?",
         [rules_of(settings).name],
     )
-    found = {(id_, judge, repeat): judgement_of(text) for id_, judge, repeat, text in rows}
+    judgements = {(id_, judge, repeat): judgement_of(text) for id_, judge, repeat, text in rows}
     return {
-        key: judgement for key, judgement in found.items() if is_complete(judgement) or not complete
+        key: judgement
+        for key, judgement in judgements.items()
+        if is_complete(judgement) or not complete
     }
 
 
 def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
     """The result, from the store alone."""
-    rules, plan, seats = rules_of(settings), plan_of(settings), seats_of(settings)
-    environments = _worlds(store, settings)
-    judged = _judgements(store, settings, complete=False)
-    first = [seat for seat in seats if seat.key == seats[0].key]
-    failed = {
+    rules, plan, passes = rules_of(settings), plan_of(settings), passes_of(settings)
+    environments = environments_of(store, settings)
+    judgements = _judgements(store, settings, complete=False)
+    errors = {
         failure.trajectory_id: failure.error_class
         for failure in store.open_failures("rollout")
         if failure.trajectory_id
     }
-    rows, by_rater = (
-        [],
-        {f"{seat.key} #{seat.repeat}": dict[tuple[str, int], Judgement]() for seat in seats},
-    )
+    rows = []
+    by_rater: dict[str, dict[tuple[str, int], Judgement]] = {judge.rater: {} for judge in passes}
     for environment in environments:
         tree = {
-            found.trajectory_id: found for found in store.trajectories(environment.environment_id)
+            trajectory.trajectory_id: trajectory
+            for trajectory in store.trajectories(environment.environment_id)
         }
         for spec in initial_specs(environment, plan):
-            place = (spec.case_id, spec.sample)
-            if spec.trajectory_id not in tree:
-                score = failed_score(*place, failed.get(spec.trajectory_id, "not played"), rules)
+            id_, place = spec.trajectory_id, (spec.case_id, spec.sample)
+            if id_ not in tree:
+                score = failed_score(*place, errors.get(id_, "not played"), rules)
                 rows.append(Played(score, None))
                 continue
-            for seat in seats:
-                if (found := judged.get((spec.trajectory_id, seat.key, seat.repeat))) is not None:
-                    by_rater[f"{seat.key} #{seat.repeat}"][place] = found
-            keys = [(spec.trajectory_id, seat.key, seat.repeat) for seat in first]
-            given = [judged[key] for key in keys if key in judged]
-            rows.append(Played(score_of(given, *place), tree[spec.trajectory_id]))
-    return result_of(
-        _about(store, settings, plan, seats, len(environments)),
-        environments,
-        rows,
-        settings.runs,
-        by_rater,
-    )
+            scored = []
+            for judge in passes:
+                if (judgement := judgements.get(judge.place(id_))) is not None:
+                    by_rater[judge.rater][place] = judgement
+                    if judge.key == passes[0].key:  # the first judge's scores make the table
+                        scored.append(judgement)
+            rows.append(Played(score_of(scored, *place), tree[id_]))
+    about = _about(store, settings, plan, passes, len(environments))
+    return result_of(about, environments, rows, settings.runs, by_rater)
 
 
 def _about(
     store: Store,
     settings: EvaluationSettings,
     plan: TreePlan,
-    seats: list[JudgeSeat],
+    passes: list[JudgePass],
     environments: int,
 ) -> dict[str, Any]:
     rules = rules_of(settings)
@@ -321,7 +310,7 @@ def _about(
     unreadable = store.rows(
         "select count(*) from failures where stage = 'read' and resolved is null"
     )[0][0]
-    read = store.rows("select count(*) from cases")[0][0] + unreadable
+    cases = store.rows("select count(*) from cases")[0][0] + unreadable
     sources = [source for (source,) in store.rows("select distinct source from cases order by 1")]
     settings_hash = plan.teachers[settings.model.name]
     return {
@@ -331,11 +320,11 @@ def _about(
         "t_max": rules.t_max,
         "runs": settings.runs,
         "benchmark": ", ".join(sources),
-        "judge": seats[0].key,
-        "judges": [f"{seat.key} #{seat.repeat}" for seat in seats],
+        "judge": passes[0].key,
+        "judges": [judge.rater for judge in passes],
         "answers": "examiner " + settings.examiner.name if settings.examiner else "oracle",
         "cases": {
-            "read": read,
+            "read": cases,
             "environments": environments,
             "refused": (
                 refused + Counter({"unreadable": unreadable} if unreadable else {})
@@ -347,11 +336,6 @@ def _about(
             model=settings.model.name,
             settings_hash=settings_hash,
             protocol=rules.name,
-            judge=seats[0].key,
+            judge=passes[0].key,
         ),
     }
-
-
-def print_result(result: dict[str, Any]) -> str:
-    """What the command line shows: the table up to the subsets."""
-    return result_table(result).split("\n## Subsets")[0]

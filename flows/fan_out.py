@@ -25,5 +25,5 @@ def fan_out(
             running[submit(item)] = item
         if not running:
             return
-        done = next(as_completed(list(running)))
-        yield running.pop(done), done.result(raise_on_failure=False)
+        future = next(as_completed(list(running)))
+        yield running.pop(future), future.result(raise_on_failure=False)

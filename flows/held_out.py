@@ -4,7 +4,7 @@ whatever words they come."""
 from medaction.evaluation.case_sets import read_set
 from medaction.evaluation.contamination import find_pairs, remembering
 from medaction.kg.encoder import load_encoder
-from medaction.training.data import given_datasets
+from medaction.training.data import datasets_and_shares
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.trajectories.scoring import disease_linker
 
@@ -15,16 +15,18 @@ def refuse_contaminated(settings: TrainSettings) -> None:
     if not settings.against:
         return
     encode, linker = remembering(load_encoder().encode), disease_linker()
-    for folder, _ in given_datasets(settings):
+    for folder, _ in datasets_and_shares(settings):
         cases = [case for case in read_set(folder) if case.case_id not in settings.without]
         for benchmark in settings.against if cases else ():
             pairs = find_pairs(cases, read_set(benchmark), encode, linker)
             if len(pairs):
-                told = ", ".join(
+                examples = ", ".join(
                     f"{row['case_id']} is {row['other_id']}"
                     for row in pairs.head(5).iter_rows(named=True)
                 )
                 raise TrainError(
-                    f"{folder} holds {pairs['case_id'].n_unique()} cases of {benchmark} or copies of them ({told}): look at them with"
-                    f" `medaction contamination {folder} {benchmark}`, and leave them out with --without"
+                    f"{folder} holds {pairs['case_id'].n_unique()} cases of {benchmark} or copies"
+                    f" of them ({examples}): look at them with"
+                    f" `medaction contamination {folder} {benchmark}`, and leave them out with"
+                    " --without"
                 )

@@ -43,18 +43,18 @@ def pipeline(settings: PipelineSettings) -> dict[str, Any]:
     """
     installed()
     distilling, training, evaluating = settings.stages()
-    run = _downstream if deployment.id else _here
+    run = _downstream if deployment.id else _in_process
     links = [run("distill", distilling)]
     links += [run("train", with_base(training, settings))]
     links += [run("evaluate", evaluating)]
-    done = summary(settings)
+    results = summary(settings)
     create_markdown_artifact(
-        key="pipeline", markdown=_markdown(settings, done, [link for link in links if link])
+        key="pipeline", markdown=_markdown(settings, results, [link for link in links if link])
     )
-    return done
+    return results
 
 
-def _here(stage: str, settings: BaseModel) -> str:
+def _in_process(stage: str, settings: BaseModel) -> str:
     STAGES[stage](settings)
     return ""
 
@@ -67,9 +67,10 @@ def _downstream(stage: str, settings: BaseModel) -> str:
         poll_interval=2,
     )
     if run.state is None or not run.state.is_completed():
-        told = f"{run.state.name}: {run.state.message}" if run.state else "no state"
+        ending = f"{run.state.name}: {run.state.message}" if run.state else "no state"
         raise RuntimeError(
-            f"{stage} did not complete (flow run {run.id}, {told}): mend what it says, then start this again"
+            f"{stage} did not complete (flow run {run.id}, {ending}): mend what it says, then start"
+            " this again"
         )
     return f"[{stage}](/runs/flow-run/{run.id})"
 
@@ -98,20 +99,21 @@ def summary(settings: PipelineSettings) -> dict[str, Any]:
     }
 
 
-def _markdown(settings: PipelineSettings, done: dict[str, Any], links: list[str]) -> str:
-    dataset, model = done["dataset"], done["model"]
+def _markdown(settings: PipelineSettings, results: dict[str, Any], links: list[str]) -> str:
+    dataset, model = results["dataset"], results["model"]
     runs = f"Runs: {', '.join(links)}.\n\n" if links else ""
     return (
         f"# Pipeline to {settings.out}\n\n{runs}"
-        f"Dataset version {dataset['version']} with {dataset['records']} records; {model['steps']} steps of training, loss"
-        f" {model['loss_first']:.3f} to {model['loss_last']:.3f}; the model is in `{model['folder']}`.\n\n"
-        + result_table(done["result"]).split("\n## Subsets")[0]
+        f"Dataset version {dataset['version']} with {dataset['records']} records; {model['steps']}"
+        " steps of training, loss"
+        f" {model['loss_first']:.3f} to {model['loss_last']:.3f}; the model is in"
+        f" `{model['folder']}`.\n\n" + result_table(results["result"]).split("\n## Subsets")[0]
     )
 
 
-def print_pipeline(done: dict[str, Any]) -> None:
+def print_pipeline(results: dict[str, Any]) -> None:
     table = Table("stage", "result", title="Pipeline")
-    dataset, model, result = done["dataset"], done["model"], done["result"]
+    dataset, model, result = results["dataset"], results["model"], results["result"]
     table.add_row(
         "distill",
         f"{dataset['records']} records in {dataset['folder']}, version {dataset['version']}",
@@ -121,9 +123,9 @@ def print_pipeline(done: dict[str, Any]) -> None:
         "train", f"{model['steps']} steps in {model['seconds']:.0f} s, {losses}: {model['folder']}"
     )
     for measure in result["scores"]:
-        told = f"{measure['mean']:.3f}" if measure["mean"] is not None else "not scored"
+        score = f"{measure['mean']:.3f}" if measure["mean"] is not None else "not scored"
         table.add_row(
             "evaluate",
-            f"{measure['name']} {told} ({measure['scored']} of {measure['of']} rollouts scored)",
+            f"{measure['name']} {score} ({measure['scored']} of {measure['of']} rollouts scored)",
         )
     console.print(table)

@@ -29,8 +29,8 @@ class Training(TrainSettings):
     data: list[str] = Field(
         default=["distill"],
         min_length=1,
-        description="Datasets or their runs: by default what was distilled. FOLDER=SHARE mixes several."
-        + _BELOW,
+        description="Datasets or their runs: by default what was distilled. FOLDER=SHARE mixes"
+        " several." + _BELOW,
     )
     out: Path = Field(default=Path("model"), description="The folder of the training." + _BELOW)
 
@@ -64,11 +64,11 @@ class PipelineSettings(BaseModel):
 
     @field_validator("distill", "evaluate", mode="before")
     @classmethod
-    def _preset(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or "preset" not in given:
-            return given
-        return load_preset(given["preset"]) | {
-            name: value for name, value in given.items() if name != "preset"
+    def _preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "preset" not in values:
+            return values
+        return load_preset(values["preset"]) | {
+            name: value for name, value in values.items() if name != "preset"
         }
 
     def stages(self) -> tuple[DistillSettings, TrainSettings, EvaluationSettings]:

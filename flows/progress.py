@@ -1,10 +1,12 @@
 """Progress of a stage, in the terminal and as a Prefect artifact."""
 
+import logging
 import time
 from types import TracebackType
 from typing import cast
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
 from rich.progress import (
@@ -16,60 +18,69 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+log = logging.getLogger("medaction")
 console = Console(stderr=True)
 
 ARTIFACT_EVERY_S = 2.0
+"""Each update of the artifact is a request to the server."""
 
 
 class Progress:
     """`with Progress('rollouts', 107) as progress: progress.advance()`; counts failures apart.
 
-    `total` None: not known before the source has come to its end.
+    `total` None: not known before the source has come to its end. A server that is away costs a
+    notice: the stage goes on.
     """
 
     def __init__(self, stage: str, total: int | None):
         self.stage, self.total = stage, total
-        self.done = self.failed = 0
+        self.count = self.failed = 0
+        self._artifact: UUID | None = None
+        self._sent = time.monotonic()
         self._bar = Bar(
-            TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]}"),
-            TimeElapsedColumn(), TimeRemainingColumn(), console=console,
-        )  # fmt: skip
+            TextColumn("{task.description:>14}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[failed]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
         self._line = self._bar.add_task(stage, total=total, failed="")
-        self._told = time.monotonic()
 
     def __enter__(self) -> "Progress":
-        # Typed for both worlds, called in the synchronous one.
-        self._artifact = cast(
-            UUID, create_progress_artifact(0.0, self.stage, f"{self.stage}: {self._of()}")
-        )
+        self._send()
         self._bar.start()
         return self
 
     def advance(self, failed: bool = False) -> None:
-        self.done += 1
+        self.count += 1
         self.failed += failed
         note = f"[red]{self.failed} with failures" if self.failed else ""
-        self._bar.update(self._line, completed=self.done, failed=note)
-        if time.monotonic() - self._told > ARTIFACT_EVERY_S:
-            self._tell()
-
-    def _tell(self) -> None:
-        self._told = time.monotonic()
-        share = 100.0 * self.done / max(self.total, 1) if self.total is not None else 0.0
-        failures = f", {self.failed} with failures" if self.failed else ""
-        update_progress_artifact(
-            self._artifact,
-            progress=share,
-            description=f"{self.stage}: {self.done} of {self._of()}{failures}",
-        )
-
-    def _of(self) -> str:
-        return f"{self.total} cases" if self.total is not None else "so far unknown"
+        self._bar.update(self._line, completed=self.count, failed=note)
+        if time.monotonic() - self._sent > ARTIFACT_EVERY_S:
+            self._send()
 
     def ends(self, total: int) -> None:
         """The source has come to its end: it had so many."""
         self.total = total
         self._bar.update(self._line, total=total)
+
+    def _send(self) -> None:
+        self._sent = time.monotonic()
+        share = 0.0 if self.total is None else 100.0 * self.count / max(self.total, 1)
+        total = "so far unknown" if self.total is None else f"{self.total} cases"
+        failures = f", {self.failed} with failures" if self.failed else ""
+        text = f"{self.stage}: {self.count} of {total}{failures}"
+        try:
+            if self._artifact:
+                update_progress_artifact(self._artifact, progress=share, description=text)
+            else:
+                # Typed for both worlds, called in the synchronous one.
+                self._artifact = cast(UUID, create_progress_artifact(share, self.stage, text))
+        except httpx.HTTPError as error:
+            log.warning("Prefect does not answer, the run goes on without it: %s", error)
+            self._sent += 10 * ARTIFACT_EVERY_S
 
     def __exit__(
         self,
@@ -78,4 +89,4 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
-        self._tell()
+        self._send()

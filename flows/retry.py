@@ -55,12 +55,13 @@ def settings_for(out: Path, retry: Retry) -> EnvironmentSettings | None:
     failing = {failure.case_id for failure in open_}
     if unknown := sorted(set(retry.cases) - failing):
         raise ValueError(
-            f"no open failure of {', '.join(unknown)}; there are: {', '.join(sorted(failing)) or 'none'}"
+            f"no open failure of {', '.join(unknown)}; there are:"
+            f" {', '.join(sorted(failing)) or 'none'}"
         )
-    chosen = sorted({failure.case_id for failure in open_ if retry.wants(failure)})
-    if not chosen:
+    case_ids = sorted({failure.case_id for failure in open_ if retry.wants(failure)})
+    if not case_ids:
         return None
     kind = DistillSettings if flow_name == "distill" else EnvironmentSettings
     return kind.model_validate_json(last).model_copy(
-        update={"out": out, "only": chosen, "limit": None}
+        update={"out": out, "only": case_ids, "limit": None}
     )

@@ -4,15 +4,18 @@ Started on loopback, stopped again."""
 import functools
 import logging
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from uuid import UUID
 
@@ -25,7 +28,7 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
-from medaction.llm.call_cache import CacheMode
+from medaction.llm.call_cache import CacheMode, default_folder
 from medaction.llm.calls import CallSettings
 from medaction.llm.local_server import start_local
 from medaction.llm.teacher import Teacher
@@ -61,6 +64,11 @@ def prefect_api(home: Path) -> Iterator[str]:
     try:
         with temporary_settings({PREFECT_API_URL: url}):
             yield url
+    except httpx.TransportError as error:
+        raise RuntimeError(
+            f"the Prefect server was lost ({error}); its log is {home / 'server.log'}. What had"
+            " finished is stored: the same command goes on from there"
+        ) from error
     finally:
         try:
             # Log lines still to be sent would otherwise wait for a server that is gone.
@@ -88,6 +96,13 @@ def spawn_server(
     Raises RuntimeError with the server's log when it does not start.
     """
     home.mkdir(parents=True, exist_ok=True)
+    database, template = (
+        home / "prefect.db",
+        default_folder().parent / f"prefect-{version('prefect')}.db",
+    )
+    fresh = not database.exists()
+    if fresh and template.exists():
+        shutil.copyfile(template, database)
     url = f"http://127.0.0.1:{port}/api"
     log_file = home / "server.log"
     environment = os.environ | {"PREFECT_HOME": str(home.resolve()), "PREFECT_API_URL": url}
@@ -112,10 +127,30 @@ def spawn_server(
     except BaseException:
         _stop(server)
         raise
+    if fresh and not template.exists():
+        _copy_database(database, template)
     return server, url
 
 
-def _wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path, what: str) -> None:
+def _copy_database(database: Path, template: Path) -> None:
+    """Keep a database without runs: making its tables is 4 of the 11 CPU seconds of a first
+    start."""
+    building = template.with_name(f".{template.name}.{os.getpid()}")
+    try:
+        template.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            closing(sqlite3.connect(database)) as source,
+            closing(sqlite3.connect(building)) as copy,
+        ):
+            source.backup(copy)
+        building.rename(template)
+    except (OSError, sqlite3.Error) as error:
+        log.info("no copy of Prefect's empty database could be kept: %s", error)
+
+
+def _wait_ready(
+    server: subprocess.Popen[bytes], url: str, log_file: Path, server_name: str
+) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
@@ -125,7 +160,9 @@ def _wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path, what:
                 return
         except httpx.TransportError:
             time.sleep(0.3)
-    raise RuntimeError(f"{what} did not start; its last words:\n{log_file.read_text()[-1500:]}")
+    raise RuntimeError(
+        f"{server_name} did not start; its last words:\n{log_file.read_text()[-1500:]}"
+    )
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
@@ -226,10 +263,13 @@ def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
             _stop(server)
 
 
-def _start_ray(workers: int | None, attempts: int = 3) -> None:
-    """Ray gives its own processes 30 s to come up, which a busy machine may exceed: then it is
-    started once more."""
-    for attempt in range(1, attempts + 1):
+RAY_ATTEMPTS = 3
+
+
+def _start_ray(workers: int | None) -> None:
+    """A local Ray. Its client waits 30 s for it, which no setting changes and a busy machine may
+    exceed: then it is started once more. Raises RuntimeError with Ray's reason in one line."""
+    for attempt in range(1, RAY_ATTEMPTS + 1):
         try:
             ray.init(
                 address="local",
@@ -240,14 +280,18 @@ def _start_ray(workers: int | None, attempts: int = 3) -> None:
             )
             return
         except Exception as error:  # Ray raises plain Exception here
-            if "timed out during startup" not in str(error) or attempt == attempts:
-                raise
-            log.warning("Ray did not start within its 30 s (attempt %d of %d)", attempt, attempts)
             ray.shutdown()
+            reason = (str(error) or type(error).__name__).strip().splitlines()[0][:300]
+            if "timed out" not in reason or attempt == RAY_ATTEMPTS:
+                raise RuntimeError(
+                    f"Ray did not start: {reason}. Is the machine busy or its memory or /tmp full?"
+                    " What had finished is stored: the same command goes on from there"
+                ) from error
+            log.warning("Ray did not start in time (attempt %d of %d)", attempt, RAY_ATTEMPTS)
 
 
 def mark_crashed(flow_run_ids: Sequence[str]) -> None:
-    """Tell Prefect of flow runs whose process was killed: it would show them as running for ever."""
+    """Flow runs whose process was killed: Prefect would show them as running for ever."""
     with get_client(sync_client=True) as client:
         for flow_run_id in flow_run_ids:
             try:

@@ -4,12 +4,11 @@ the YAML preset and the command line."""
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from medaction.llm.call_cache import CacheMode
 from medaction.llm.teacher import Teacher
-from medaction.trajectories.store import OpenFailure
+from medaction.trajectories.records import OpenFailure
 
 PRESETS = Path(__file__).parent.parent / "deployments" / "presets"
 
@@ -42,29 +41,34 @@ class EnvironmentSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     cases: str = Field(
-        description="A file or folder of case reports in any form that docs/sources.md names, or pmc:PMC123,PMC456, or pmc:FILE_OF_IDS."
+        description="A file or folder of case reports in any form that docs/sources.md names, or"
+        " pmc:PMC123,PMC456, or pmc:FILE_OF_IDS."
     )
     out: Path = Field(
         description="The run's folder: the store, the dataset and the summary are written here."
     )
     extractor: TeacherField | None = Field(
         default=None,
-        description="The language model that builds environments from reports without structured sections.",
+        description="The language model that builds environments from reports without structured"
+        " sections.",
     )
     allow: list[Literal["unlicensed", "any-article"]] = Field(
         default_factory=list,
-        description="Take what is refused by default: cases without a licence, articles of other types.",
+        description="Take what is refused by default: cases without a licence, articles of other"
+        " types.",
     )
     min_tests: int = Field(
         default=1, ge=1, description="A case with fewer documented tests is refused."
     )
     disease_graph: str = Field(
         default="open",
-        description="The graph of DTC: 'open', which comes with the install, or a graph of yours by path or name (docs/graphs.md).",
+        description="The graph of DTC: 'open', which comes with the install, or a graph of yours"
+        " by path or name (docs/graphs.md).",
     )
     call_cache: CacheMode = Field(
         default="on",
-        description="Replies of models kept on disk: on; off; read (store nothing new); refresh (ask anew and store).",
+        description="Replies of models kept on disk: on; off; read (store nothing new); refresh"
+        " (ask anew and store).",
     )
     limit: int | None = Field(default=None, ge=1, description="Only the first so many cases.")
     only: list[str] = Field(
@@ -79,13 +83,13 @@ class EnvironmentSettings(BaseModel):
 
     @field_validator("only", mode="before")
     @classmethod
-    def _listed(cls, given: Any) -> Any:
+    def _listed(cls, value: Any) -> Any:
         """Ids out of files, such as `medaction analyse` writes of the hardest cases."""
-        if not isinstance(given, list):
-            return given
+        if not isinstance(value, list):
+            return value
         return [
             id_
-            for entry in given
+            for entry in value
             for id_ in (_ids_in(Path(entry[1:])) if str(entry).startswith("@") else [entry])
         ]
 
@@ -100,16 +104,19 @@ class DistillSettings(EnvironmentSettings):
 
     teachers: list[TeacherField] = Field(
         min_length=1,
-        description="Who plays: kg-screening, kg-targeted, local, local:FILE.gguf, local:TRAINED_FOLDER, or any LiteLLM model"
-        " (openai/gpt-5.4-mini, openai/NAME@http://127.0.0.1:8000/v1).",
+        description="Who plays: kg-screening, kg-targeted, local, local:FILE.gguf,"
+        " local:TRAINED_FOLDER, or any LiteLLM model (openai/gpt-5.4-mini,"
+        " openai/NAME@http://127.0.0.1:8000/v1).",
     )
     gold: TeacherField | None = Field(
         default=None,
-        description="A language model that reconstructs the documented course of every report as one gold trajectory (RQ1).",
+        description="A language model that reconstructs the documented course of every report as"
+        " one gold trajectory (RQ1).",
     )
     oracle: TeacherField | None = Field(
         default=None,
-        description="A language model that may pick menu entries by number for orders that names and encoder do not match.",
+        description="A language model that may pick menu entries by number for orders that names"
+        " and encoder do not match.",
     )
     rollouts: int = Field(
         default=3,
@@ -125,7 +132,8 @@ class DistillSettings(EnvironmentSettings):
     )
     launch: Literal["uniform", "entropy", "dtc"] = Field(
         default="uniform",
-        description="Where branches start: any intermediate turn, the least settled differential, or the largest change of DTC.",
+        description="Where branches start: any intermediate turn, the least settled differential,"
+        " or the largest change of DTC.",
     )
     branches: int = Field(
         default=1, ge=0, le=16, description="Branched rollouts per launch point and teacher."
@@ -142,19 +150,23 @@ class DistillSettings(EnvironmentSettings):
     )
     strategy: Literal["dtc_rac", "correctness", "none"] = Field(
         default="dtc_rac",
-        description="Which pruning makes the dataset: the paper's two metrics, correct endings only, or none.",
+        description="Which pruning makes the dataset: the paper's two metrics, correct endings"
+        " only, or none.",
     )
     test_graph: str = Field(
         default="open",
-        description="The graph of RAC: 'open', which comes with the install, or a graph of yours by path or name (docs/graphs.md).",
+        description="The graph of RAC: 'open', which comes with the install, or a graph of yours"
+        " by path or name (docs/graphs.md).",
     )
     links: Path | None = Field(
         default=None,
-        description="A CSV of your own links, text,node_id[,type], which go before all others (docs/linking.md).",
+        description="A CSV of your own links, text,node_id[,type], which go before all others"
+        " (docs/linking.md).",
     )
     encoder: str = Field(
         default="small",
-        description="What links names that stand in no table: small, medcpt, or medcpt:QUERY_FOLDER,ARTICLE_FOLDER.",
+        description="What links names that stand in no table: small, medcpt, or"
+        " medcpt:QUERY_FOLDER,ARTICLE_FOLDER.",
     )
     maxo: Path | None = Field(
         default=None, description="A folder with MAxO's files: its tests join the open test graph."
@@ -198,12 +210,14 @@ class EvaluationSettings(EnvironmentSettings):
     evaluation: ClassVar[bool] = True
 
     model: TeacherField = Field(
-        description="The model under test: kg-screening, kg-targeted, local, local:FILE.gguf, local:TRAINED_FOLDER, or any LiteLLM model."
+        description="The model under test: kg-screening, kg-targeted, local, local:FILE.gguf,"
+        " local:TRAINED_FOLDER, or any LiteLLM model."
     )
     judges: list[str] = Field(
         default_factory=lambda: ["offline"],
         min_length=1,
-        description="Who scores: offline, or any LiteLLM model. The first one's scores make the table; of several the agreement is told.",
+        description="Who scores: offline, or any LiteLLM model. The first one's scores make the"
+        " table; of several the agreement is told.",
     )
     repeats: int = Field(
         default=1,
@@ -213,7 +227,8 @@ class EvaluationSettings(EnvironmentSettings):
     )
     protocol: Literal["released", "fixed", "paper"] = Field(
         default="paper",
-        description="The paper's own evaluation; or MedR-Bench as its released code runs it, or with that code's mistakes mended.",
+        description="The paper's own evaluation; or MedR-Bench as its released code runs it, or"
+        " with that code's mistakes mended.",
     )
     mode: Literal["free-turn", "one-turn"] = Field(
         default="free-turn",
@@ -228,11 +243,13 @@ class EvaluationSettings(EnvironmentSettings):
     runs: int = Field(default=3, ge=1, le=64, description="Rollouts of each case.")
     examiner: TeacherField | None = Field(
         default=None,
-        description="A language model that answers requests in MedR-Bench's dialogue, as released; without one our oracle answers.",
+        description="A language model that answers requests in MedR-Bench's dialogue, as released;"
+        " without one our oracle answers.",
     )
     oracle: TeacherField | None = Field(
         default=None,
-        description="A language model that may pick menu entries by number for orders that names and encoder do not match.",
+        description="A language model that may pick menu entries by number for orders that names"
+        " and encoder do not match.",
     )
     seed: int = Field(default=0, ge=0, description="Changes every rollout's seed.")
 
@@ -247,7 +264,8 @@ class EvaluationSettings(EnvironmentSettings):
             raise ValueError("one-turn mode has two messages: leave t_max out")
         if self.protocol == "paper" and self.examiner:
             raise ValueError(
-                "the paper's protocol has an oracle, no examiner: use oracle, or protocol released or fixed"
+                "the paper's protocol has an oracle, no examiner: use oracle, or protocol released"
+                " or fixed"
             )
         if len(set(self.judges)) < len(self.judges):
             raise ValueError("a judge is named twice: use repeats to let it judge several times")
@@ -276,10 +294,13 @@ class Retry(BaseModel):
 
     def wants(self, failure: OpenFailure) -> bool:
         narrow = (
-            (self.stages, failure.stage), (self.cases, failure.case_id), (self.teachers, failure.teacher),
-            (self.rollouts, failure.trajectory_id), (self.errors, failure.error_class),
-        )  # fmt: skip
-        return all(not wanted or value in wanted for wanted, value in narrow)
+            (self.stages, failure.stage),
+            (self.cases, failure.case_id),
+            (self.teachers, failure.teacher),
+            (self.rollouts, failure.trajectory_id),
+            (self.errors, failure.error_class),
+        )
+        return all(not choices or value in choices for choices, value in narrow)
 
 
 def load_preset(name_or_path: str, folder: Path = PRESETS) -> dict[str, Any]:
@@ -288,10 +309,12 @@ def load_preset(name_or_path: str, folder: Path = PRESETS) -> dict[str, Any]:
     if not path.suffix:
         path = folder / f"{name_or_path}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in folder.glob("*.yaml")))
+        names = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
         raise ValueError(
-            f"no preset {name_or_path!r}: there are {known}, or give the path of a YAML file"
+            f"no preset {name_or_path!r}: there are {names}, or give the path of a YAML file"
         )
+    import yaml  # takes longer to import than help takes
+
     loaded = yaml.safe_load(path.read_text())
     if not isinstance(loaded, dict):
         raise ValueError(f"{path}: a preset is a mapping of setting names to values")

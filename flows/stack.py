@@ -31,9 +31,11 @@ class Started:
     def process(self) -> psutil.Process | None:
         """The process, if it is still that one."""
         try:
-            found = psutil.Process(self.pid)
+            process = psutil.Process(self.pid)
             return (
-                found if found.is_running() and abs(found.create_time() - self.born) < 1 else None
+                process
+                if process.is_running() and abs(process.create_time() - self.born) < 1
+                else None
             )
         except psutil.NoSuchProcess:
             return None
@@ -67,19 +69,21 @@ def up(home: Path, port: int, runs: int, say: Callable[[str], None]) -> str:
 def down(home: Path, say: Callable[[str], None]) -> int:
     """End what `up` started and has in `home` on record, the worker with its flow runs first;
     returns how many processes that were."""
-    found = sorted(running(home), key=lambda one: one.name != "worker")
-    for one in found:
-        say(f"ending the {one.name}")
-        _end(one)
+    processes = sorted(running(home), key=lambda process: process.name != "worker")
+    for process in processes:
+        say(f"ending the {process.name}")
+        _end(process)
     (home / "processes.json").unlink(missing_ok=True)
-    return len(found)
+    return len(processes)
 
 
 def running(home: Path) -> list[Started]:
     """Which of the processes that `up` started still run."""
     record = home / "processes.json"
-    noted = [Started(**one) for one in json.loads(record.read_text())] if record.exists() else []
-    return [one for one in noted if one.process()]
+    noted = (
+        [Started(**fields) for fields in json.loads(record.read_text())] if record.exists() else []
+    )
+    return [fields for fields in noted if fields.process()]
 
 
 def deploy(url: str, folder: Path) -> None:
@@ -103,7 +107,7 @@ def deploy(url: str, folder: Path) -> None:
             str(ROOT / "deployments" / "prefect.yaml"),
         ],
     ):
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "prefect", *arguments],
             env=environment,
             cwd=ROOT,
@@ -111,9 +115,10 @@ def deploy(url: str, folder: Path) -> None:
             text=True,
             timeout=300,
         )
-        if done.returncode:
+        if result.returncode:
             raise RuntimeError(
-                f"prefect {' '.join(arguments[:2])} failed:\n{(done.stdout + done.stderr)[-2000:]}"
+                f"prefect {' '.join(arguments[:2])}"
+                f" failed:\n{(result.stdout + result.stderr)[-2000:]}"
             )
 
 
@@ -152,11 +157,13 @@ def _environment(url: str) -> dict[str, str]:
 
 def _note(home: Path, started: dict[str, Started], name: str, pid: int) -> None:
     started[name] = Started(name, pid, psutil.Process(pid).create_time())
-    (home / "processes.json").write_text(json.dumps([asdict(one) for one in started.values()]))
+    (home / "processes.json").write_text(
+        json.dumps([asdict(process) for process in started.values()])
+    )
 
 
-def _end(one: Started) -> None:
-    process = one.process()
+def _end(target: Started) -> None:
+    process = target.process()
     if process is None:
         return
     family = [process, *process.children(recursive=True)]

@@ -1,41 +1,39 @@
-"""The stages that fan out per case. Each stores what a case gave as soon as the case has finished."""
+"""The stages that fan out per case. Each stores what a case gave as soon as the case has ended."""
 
-import hashlib
 import itertools
-import json
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from prefect.utilities.annotations import quote
 
-from medaction.clinicians.gold import GOLD_VERSION
-from medaction.clinicians.make import prompt_version
-from medaction.envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
-from medaction.envs.sources import read_cases
-from medaction.envs.turns import Style
+from medaction.envs.records import BadCase, Built, CaseReport
 from medaction.flows.fan_out import fan_out
+from medaction.flows.missing import (
+    gold_to_write,
+    reports_to_build,
+    skips,
+    stage_1_hash,
+    tree_plan,
+    trees_to_play,
+)
 from medaction.flows.progress import Progress
 from medaction.flows.services import Services
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, Retry
 from medaction.flows.versions import code_version
 from medaction.llm.calls import CallSettings
-from medaction.llm.teacher import Teacher
 from medaction.llm.usage import Usage
 from medaction.tasks.cases import (
     cpus_of_case,
-    distance_of,
     environment_of_case,
     gold_of_case,
+    is_machine_error,
     rollouts_of_case,
 )
-from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
+from medaction.trajectories.records import WORKER_LOST, Failure, RolloutSpec, Trajectory, now
 from medaction.trajectories.rollout import Played
-from medaction.trajectories.scoring import OPEN, disease_linker, label, with_link
-from medaction.trajectories.store import EnvironmentKey, Known, OpenFailure, Store, report_hash
-from medaction.trajectories.tree import Place, TreePlan, branch_specs, finished, initial_specs
+from medaction.trajectories.scoring import with_link
+from medaction.trajectories.store import EnvironmentKey, Store
 
 log = logging.getLogger("medaction")
 
@@ -44,32 +42,31 @@ def build_environments(
     store: Store, settings: EnvironmentSettings, ready: Services, run_id: str, retry: Retry | None
 ) -> None:
     """Stage 1: an environment, or a refusal with its reason, of every new or changed report."""
-    built_with = stage_1_hash(settings)
-    reports = _reports_to_build(store, settings, built_with, run_id, retry)
-    first = next(reports, None)
-    if first is None:
+    reports = _readable(store, reports_to_build(store, settings, retry), run_id)
+    report = next(reports, None)
+    if report is None:
         return
     ready.ray()
     extractor = ready.reach(settings.extractor) if settings.extractor else None
     calls = ready.calls() if extractor else CallSettings()
-    taken = itertools.count()
+    reports = itertools.chain([report], reports)
+    count = itertools.count()
 
     def waiting() -> Iterator[CaseReport]:
         """Read as places become free: never more reports at hand than are under way."""
-        for report in itertools.chain([first], reports):
-            next(taken)
+        for report in reports:
+            next(count)
             yield report
-        progress.ends(next(taken))
+        progress.ends(next(count))
 
     def submit(report: CaseReport):
-        return environment_of_case.submit(
-            report.case_id, quote((report, extractor, settings.min_tests, calls))
-        )
+        work = quote((report, extractor, settings.min_tests, calls))
+        return environment_of_case.submit(report.case_id, work)
 
+    built_with = stage_1_hash(settings)
     with Progress("environments", None) as progress:
         for report, result in fan_out(submit, waiting(), settings.in_flight):
-            lost = Built(None, BadCase(type(result).__name__, str(result)[:2000])), Usage()
-            built, usage = result if isinstance(result, tuple) else lost
+            built, usage = result if isinstance(result, tuple) else (_not_built(result), Usage())
             built = with_link(built, report.structured is None, settings.disease_graph)
             store.add_built(report, built, built_with, run_id, usage)
             if built.refusal:
@@ -77,285 +74,122 @@ def build_environments(
             progress.advance(failed=built.refusal is not None)
 
 
-def stage_1_hash(settings: EnvironmentSettings) -> str:
-    """What an environment is built with, besides its report: under other settings a case is built
-    again."""
-    extractor = settings.extractor.identity() if settings.extractor else None
-    # Whether the diagnosis is linkable is one of the checks; the open graph is left out so that
-    # stores from before stay as they are.
-    graph = (
-        []
-        if settings.disease_graph == OPEN
-        else [label(disease_linker(settings.disease_graph).graph)]
-    )
-    return identity_hash([settings.min_tests, extractor, *graph])
-
-
-def _reports_to_build(
-    store: Store, settings: EnvironmentSettings, built_with: str, run_id: str, retry: Retry | None
+def _readable(
+    store: Store, reports: Iterator[CaseReport | BadCase], run_id: str
 ) -> Iterator[CaseReport]:
-    known = store.known_cases()
-    again = {
-        failure.case_id
-        for failure in store.open_failures("environment")
-        if retry and retry.wants(failure)
-    }
-    for report in reports_of(settings):
-        if isinstance(report, BadCase):
+    """The reports; what could not be read is put on record."""
+    for report in reports:
+        if isinstance(report, CaseReport):
+            yield report
+        else:
             store.add_unreadable(report, run_id)
             log.warning("%s: %s", report.path, report)
-            continue
-        if (
-            known.get(report.case_id) != Known(report_hash(report), built_with)
-            or report.case_id in again
-        ):
-            yield report
 
 
-def reports_of(settings: EnvironmentSettings) -> Iterator[CaseReport | BadCase]:
-    """The cases that the settings name, as far as `only` and `limit` leave them; what cannot be
-    read counts towards the limit too."""
-    cases = read_cases(settings.cases, frozenset(settings.allow))
-    wanted = (case for case in cases if not settings.only or case.case_id in settings.only)
-    if settings.evaluation:
-        wanted = (
-            case if isinstance(case, BadCase) else replace(case, evaluation_only=True)
-            for case in wanted
-        )
-    return itertools.islice(wanted, settings.limit)
+def _not_built(error: object) -> Built:
+    return Built(None, BadCase(_error_class(error), str(error)[:2000]))
 
 
 def reconstruct_gold(
     store: Store, settings: DistillSettings, ready: Services, run_id: str, retry: Retry | None
 ) -> None:
     """The gold trajectory of every environment that has none, from the text of its report (RQ1)."""
-    if settings.gold is None:
-        return
-    done = store.trajectory_ids() | {
-        failure.trajectory_id for failure in left_alone(store, "gold", retry)
-    }
-    specs = [gold_spec(place, settings) for place in _chosen(store, settings)]
-    wanted = [spec for spec in specs if spec.trajectory_id not in done]
-    if not wanted:
+    specs = gold_to_write(store, settings, retry)
+    if not specs or settings.gold is None:
         return
     ready.ray()
     writer, calls = ready.reach(settings.gold), ready.calls()
 
     def submit(spec: RolloutSpec):
-        environment = store.environment(spec.environment_id)
-        work = quote(
-            (
-                environment,
-                store.report_text(environment.case_id),
-                spec,
-                writer,
-                settings.t_max,
-                code_version(),
-                calls,
-            )
+        environment, text = (
+            store.environment(spec.environment_id),
+            store.report_text(spec.case_id),
         )
-        return gold_of_case.submit(environment.case_id, work)
+        work = (environment, text, spec, writer, settings.t_max, code_version(), calls)
+        return gold_of_case.submit(spec.case_id, quote(work))
 
-    with Progress("gold", len(wanted)) as progress:
-        for spec, written in fan_out(submit, wanted, settings.in_flight):
-            if isinstance(written, Trajectory):
-                store.add_rollouts("gold", spec.case_id, [written], [], run_id)
+    with Progress("gold", len(specs)) as progress:
+        for spec, result in fan_out(submit, specs, settings.in_flight):
+            if isinstance(result, Trajectory):
+                store.add_rollouts("gold", spec.case_id, [result], [], run_id)
             else:
                 failure = (
-                    written
-                    if isinstance(written, Failure)
-                    else lost_failure("gold", spec.case_id, written, spec)
+                    result
+                    if isinstance(result, Failure)
+                    else failure_of("gold", spec.case_id, result, spec)
                 )
                 store.add_rollouts("gold", spec.case_id, [], [failure], run_id)
-                log.warning(
-                    "case %s, gold: %s: %s",
-                    failure.case_id,
-                    failure.error_class,
-                    failure.message[:300],
-                )
-            progress.advance(failed=not isinstance(written, Trajectory))
+                _warn(failure)
+            progress.advance(failed=not isinstance(result, Trajectory))
 
 
-def gold_spec(environment: Place, settings: DistillSettings) -> RolloutSpec:
-    """The one gold trajectory of an environment: its writer, prompt, t_max and seed are its
-    identity."""
-    assert settings.gold is not None
-    identity = [settings.gold.identity(), GOLD_VERSION, settings.t_max, settings.seed]
-    return RolloutSpec(
-        environment.environment_id,
-        environment.case_id,
-        settings.gold.name,
-        "gold",
-        0,
-        identity_hash(identity),
-    )
+def _warn(failure: Failure) -> None:
+    player = f"{failure.stage}, {failure.teacher or 'all teachers'}"
+    message = f"{failure.error_class}: {failure.message[:300]}"
+    log.warning("case %s, %s: %s", failure.case_id, player, message)
 
 
-def _chosen(store: Store, settings: EnvironmentSettings) -> list[EnvironmentKey]:
-    only = frozenset(settings.only)
-    return [found for found in store.environment_keys() if not only or found.case_id in only]
-
-
-def left_alone(store: Store, stage: str, retry: Retry | None) -> list[OpenFailure]:
-    """What failed before and is not asked for now: a rerun does what is missing, `retry` what
-    failed."""
-    return [
-        failure
-        for failure in store.open_failures(stage)
-        if retry is None or not retry.wants(failure)
-    ]
-
-
-def lost_failure(
-    stage: str, case_id: str, error: object, spec: RolloutSpec | None = None
-) -> Failure:
+def failure_of(stage: str, case_id: str, error: object, spec: RolloutSpec | None = None) -> Failure:
     """What a task ended with when it brought no result of ours: a lost worker, say."""
     teacher, trajectory_id = (spec.teacher, spec.trajectory_id) if spec else (None, None)
-    return Failure(
-        stage, case_id, type(error).__name__, str(error)[:2000], now(), teacher, trajectory_id
-    )
+    message = str(error)[:2000]
+    return Failure(stage, case_id, _error_class(error), message, now(), teacher, trajectory_id)
+
+
+def _error_class(error: object) -> str:
+    return WORKER_LOST if is_machine_error(error) else type(error).__name__
 
 
 def play_trees(
     store: Store, settings: DistillSettings, ready: Services, run_id: str, retry: Retry | None
 ) -> None:
     """Stage 2: play what is missing of every environment's tree."""
-    plan = tree_plan(settings)
-    failed = left_alone(store, "rollout", retry)
-    skip = defaultdict[str, frozenset[str]](frozenset)
-    for earlier in failed:
-        if earlier.trajectory_id:
-            skip[earlier.case_id] |= {earlier.trajectory_id}
-    left = {earlier.case_id for earlier in failed if earlier.trajectory_id is None}
-    chosen = [found for found in _chosen(store, settings) if found.case_id not in left]
-    unfinished = list(_unfinished(store, chosen, plan, skip))
-    if not unfinished:
+    plan, skip = tree_plan(settings), skips(store, retry)
+    places = list(trees_to_play(store, settings, plan, skip))
+    if not places:
         return
     ready.ray()
     teachers = [ready.reach(teacher) for teacher in settings.teachers]
     oracle = ready.reach(settings.oracle) if settings.oracle else None
-    calls = (
-        CallSettings()
-        if oracle is None and all(teacher.embedded for teacher in teachers)
-        else ready.calls()
-    )
+    embedded = oracle is None and all(teacher.embedded for teacher in teachers)
+    calls = CallSettings() if embedded else ready.calls()
 
     def submit(place: EnvironmentKey):
-        environment, tree = (
-            store.environment(place.environment_id),
-            store.trajectories(place.environment_id),
-        )
-        work = quote(
-            (environment, plan, teachers, oracle, tree, skip[place.case_id], code_version(), calls)
-        )
-        return rollouts_of_case.submit(place.case_id, cpus_of_case(teachers), work)
+        environment = store.environment(place.environment_id)
+        tree = store.trajectories(place.environment_id)
+        ids = skip.get(place.case_id) or frozenset()
+        work = (environment, plan, teachers, oracle, tree, ids, code_version(), calls)
+        return rollouts_of_case.submit(place.case_id, cpus_of_case(teachers), quote(work))
 
-    play_cases(store, submit, unfinished, settings.in_flight, run_id)
+    play_cases(store, submit, places, settings.in_flight, run_id)
 
 
 def play_cases(
-    store: Store,
-    submit: Callable[[Any], Any],
-    unfinished: Sequence[Any],
-    in_flight: int,
-    run_id: str,
+    store: Store, submit: Callable[[Any], Any], places: Iterable[Any], in_flight: int, run_id: str
 ) -> None:
     """Play and store what is missing of every case, each as it ends, until a budget is spent.
-    `submit` makes a Prefect future of `Played` from one of `unfinished`, which has a `case_id`."""
+    `submit` makes a Prefect future of `Played` from one of `places`, which has a `case_id`."""
+    places = list(places)
     budget_spent: list[str] = []
-    waiting = itertools.takewhile(lambda _: not budget_spent, unfinished)
-    with Progress("rollouts", len(unfinished)) as progress:
-        for environment, played in fan_out(submit, waiting, in_flight):
-            if not isinstance(played, Played):
-                played = Played(
-                    environment.case_id, (), (lost_failure("rollout", environment.case_id, played),)
-                )
+    waiting = itertools.takewhile(lambda _: not budget_spent, places)
+    with Progress("rollouts", len(places)) as progress:
+        for place, result in fan_out(submit, waiting, in_flight):
+            if not isinstance(result, Played):
+                failure = failure_of("rollout", place.case_id, result)
+                result = Played(place.case_id, (), (failure,))
             store.add_rollouts(
                 "rollout",
-                played.case_id,
-                played.trajectories,
-                played.failures,
+                result.case_id,
+                result.trajectories,
+                result.failures,
                 run_id,
-                played.oracle_usage,
+                result.oracle_usage,
             )
-            for failure in played.failures:
-                who = failure.teacher or "all teachers"
-                log.warning(
-                    "case %s, %s: %s: %s",
-                    failure.case_id,
-                    who,
-                    failure.error_class,
-                    failure.message[:300],
-                )
-            progress.advance(failed=bool(played.failures))
-            if played.not_started:
+            for failure in result.failures:
+                _warn(failure)
+            progress.advance(failed=bool(result.failures))
+            if result.not_started:
                 log.warning(
                     "the budget is spent: what has not begun is left for a run with a larger one"
                 )
-                budget_spent.append(environment.case_id)
-
-
-def tree_plan(settings: DistillSettings) -> TreePlan:
-    """The tree's shape, with a hash per teacher and style of everything its rollouts depend on: a
-    change of any of it is a new rollout."""
-    speaking = [teacher for teacher in settings.teachers if not teacher.embedded]
-    return TreePlan(
-        {teacher.name: rollout_hash(teacher, "schema", settings) for teacher in settings.teachers},
-        settings.rollouts,
-        settings.launch_points,
-        settings.branches,
-        settings.t_max,
-        settings.launch,
-        settings.branch_by,
-        settings.disease_graph,
-        free_form={teacher.name: teacher.free_form or 0.0 for teacher in speaking},
-        free_hashes={teacher.name: rollout_hash(teacher, "free", settings) for teacher in speaking},
-    )
-
-
-def rollout_hash(teacher: Teacher, style: Style, settings: DistillSettings) -> str:
-    oracle = settings.oracle.identity() if settings.oracle else None
-    return identity_hash(
-        [teacher.identity(), prompt_version(teacher, style), oracle, settings.t_max, settings.seed]
-    )
-
-
-def identity_hash(identity: object) -> str:
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _unfinished(
-    store: Store,
-    chosen: Iterable[EnvironmentKey],
-    plan: TreePlan,
-    skip: Mapping[str, frozenset[str]],
-) -> Iterator[EnvironmentKey]:
-    """Environments whose tree lacks something. Turns are read only where ids cannot tell."""
-    played = store.specs()
-    for place in chosen:
-        left_out = skip[place.case_id]
-        if finished(place, plan, played.get(place.environment_id, []), left_out):
-            continue
-        environment, tree = (
-            store.environment(place.environment_id),
-            store.trajectories(place.environment_id),
-        )
-        if missing(environment, plan, tree, left_out):
-            yield place
-
-
-def missing(
-    environment: ClinicalEnvironment,
-    plan: TreePlan,
-    tree: Sequence[Trajectory],
-    skip: frozenset[str],
-) -> bool:
-    """Whether the plan asks for a rollout that the store has neither played nor on record as
-    failed."""
-    done = {trajectory.trajectory_id for trajectory in tree} | skip
-    # While initial rollouts are missing it does not matter where branches will start: that may be
-    # dear to find out.
-    return any(spec.trajectory_id not in done for spec in initial_specs(environment, plan)) or any(
-        spec.trajectory_id not in done
-        for spec in branch_specs(environment, plan, tree, distance_of(environment, plan))
-    )
+                budget_spent.append(place.case_id)

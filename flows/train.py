@@ -63,13 +63,15 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
         table=rows,
         description=f"Tokens a record: {json.dumps(report['record'])}",
     )
-    told = f"{report['train']} records of {report['train_cases']} cases, {report['validation']} held out"
     console.print(
-        f"{told}; {report['tokens']} tokens, {100 * report['target_share']:.0f} % of them targets; {report['steps']} steps"
+        f"{report['train']} records of {report['train_cases']} cases, {report['validation']} held"
+        f" out; {report['tokens']} tokens, {100 * report['target_share']:.0f} % of them"
+        f" targets; {report['steps']} steps"
     )
     if report["overlong"]:
         console.print(
-            f"[yellow]{len(report['overlong'])} records are longer than {settings.max_length} tokens and left out: report.json"
+            f"[yellow]{len(report['overlong'])} records are longer than {settings.max_length}"
+            " tokens and left out: report.json"
         )
     return report
 
@@ -97,12 +99,12 @@ def fitting(settings: TrainSettings, report: dict[str, Any]) -> None:
 
 
 def _words(line: dict[str, Any]) -> str:
-    where = f"step {line['step']}/{line['steps']}, epoch {line['epoch']:.2f}: "
+    head = f"step {line['step']}/{line['steps']}, epoch {line['epoch']:.2f}: "
     if "eval_loss" in line:
-        return f"{where}held-out loss {line['eval_loss']:.4f}"
+        return f"{head}held-out loss {line['eval_loss']:.4f}"
     minutes, seconds = divmod(line["eta_s"], 60)
     speed = f"{line['tokens_per_s']:.0f} tokens/s, MFU {100 * line['mfu']:.0f} %"
-    return f"{where}loss {line['loss']:.4f}, {speed}, {minutes}:{seconds:02} to go"
+    return f"{head}loss {line['loss']:.4f}, {speed}, {minutes}:{seconds:02} to go"
 
 
 @task(name="publish")
@@ -120,13 +122,13 @@ def publishing(settings: TrainSettings, report: dict[str, Any]) -> dict[str, Any
 
 def versions() -> dict[str, str]:
     """Versions of the code, of Python and of the packages that training depends on."""
-    found = {"medaction": code_version(), "python": platform.python_version()}
+    packages = {"medaction": code_version(), "python": platform.python_version()}
     for name in NEEDED:
         try:
-            found[name] = version(name)
+            packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return packages
 
 
 def print_results(out: Path, results: dict[str, Any]) -> None:

@@ -23,10 +23,10 @@ PACKAGES = (
 def code_version() -> str:
     """The package's version, and the commit when it runs from a checkout ('+' marks uncommitted
     changes)."""
-    here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
         return version("medaction")
-    git = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=10"]
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=10"]
     described = subprocess.run(git, capture_output=True, text=True)
     return (
         f"{version('medaction')}-{described.stdout.strip()}"

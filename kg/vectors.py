@@ -11,22 +11,26 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 
-from medaction.kg.cache import filled
+from medaction.kg.cache import cache_folder, filled
 from medaction.kg.encoder import LinkingEncoder
-from medaction.kg.open_graphs import cache_folder
+
+if TYPE_CHECKING:
+    import faiss
 
 log = logging.getLogger("medaction")
 
 _CHUNK = 2048
 
 
-def index_of(graph: str, names: list[str], encoder: LinkingEncoder) -> faiss.Index:
+def index_of(graph: str, names: list[str], encoder: LinkingEncoder) -> "faiss.Index":
     """The index of these names, row for row, read from disk if it is there. `graph`: the name under
     which it is kept."""
+    import faiss
+
     key = hashlib.sha256(json.dumps([encoder.key, names]).encode()).hexdigest()[:12]
 
     def write(draft: Path) -> None:

@@ -1,11 +1,44 @@
-"""Structured replies: one JSON object, read from what a model wrote."""
+"""Structured replies: the JSON object that a model wrote, in whatever form it came.
 
+One reader for clinicians, extraction, gold, judges and the oracle's model. A reply's grammar is a
+Pydantic model (`Form`); `read` finds the object in the text and reads it. What has one meaning is
+read: prose, fences, special tokens and thinking around the object, trailing commas, comments,
+Python's quotes, keys in another case, keys that nobody asked for. What has two is refused: two
+objects that differ, a key that stands twice. What was mended is listed (`Reading.mended`).
+"""
+
+import ast
 import json
 import re
-from typing import Any
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from typing import Any, ClassVar, Generic, TypeVar
 
-from medaction.llm.untrusted import plain
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
+
+from medaction.llm.untrusted import plain, printable
 from medaction.llm.usage import Usage
+
+LONGEST_REPLY = 400_000
+"""Characters. The longest reply that can be asked for (`Teacher.max_tokens`) is twice as long; what
+holds an object of the forms here is far shorter."""
+
+_THINKING_ENDS = (
+    "</think>", "</thinking>", "</thought>", "</reasoning>", "[/THINK]", "◁/think▷", "<unused95>",
+    "<|channel|>final<|message|>", "<|START_RESPONSE|>",
+)  # fmt: skip
+"""How models end their thinking in the text: Qwen and DeepSeek, Claude's habit, Magistral, Kimi,
+MedGemma, gpt-oss (harmony), Command A. Chat templates often write its beginning themselves."""
+
+_THINKING_BEGINS = (
+    "<think>", "<thinking>", "<thought>", "<reasoning>", "[THINK]", "◁think▷", "<unused94>thought",
+    "<unused94>", "<|channel|>analysis<|message|>", "<|START_THINKING|>",
+)  # fmt: skip
+
+_SPECIAL = re.compile(r"<[|｜][^<>\n]{1,60}[|｜]>|</?(?:s|bos|eos|end_of_turn|start_of_turn)>")
+_FENCE = re.compile(r"(?:```|~~~)[\w-]*")
 
 
 class MalformedReply(ValueError):
@@ -26,43 +59,302 @@ class MalformedReply(ValueError):
         return type(self), (self.message, self.raw), {"usage": self.usage}
 
 
+class Form(BaseModel):
+    """A reply's grammar. Keys are found whatever their case and separators ('Final Diagnosis');
+    keys that it does not have are left out. `hints` replaces what Pydantic says about a field."""
+
+    model_config = ConfigDict(
+        strict=True,
+        str_strip_whitespace=True,
+        frozen=True,
+        json_schema_extra={"additionalProperties": False},  # servers are asked for these keys only
+    )
+    hints: ClassVar[dict[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_our_keys(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, dict) or value.keys() == cls.model_fields.keys():
+            return value
+        names = {bare_key(name): name for name in cls.model_fields}
+        result: dict[str, Any] = {}
+        for key, inner in value.items():
+            name = names.get(bare_key(key))
+            if name is None:
+                note(info, "keys left out")
+                continue
+            if name in result and result[name] != inner:
+                raise ValueError(f"{name!r} stands twice; write each key once")
+            if key != name:
+                note(info, "keys in another case")
+            result[name] = inner
+        return result
+
+
+F = TypeVar("F", bound=Form)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[F]):
+    """What a reply says. `mended` names each kind of form that was not the one asked for."""
+
+    value: F
+    thinking: str = ""
+    mended: tuple[str, ...] = ()
+
+
+@lru_cache(1024)
+def bare_key(key: str) -> str:
+    """A key without what writers vary: 'Final Diagnosis', 'finalDiagnosis' -> 'finaldiagnosis'."""
+    return "".join(c for c in key if c.isalnum()).casefold()
+
+
+def note(info: ValidationInfo, mended: str) -> None:
+    """For the validators of a form: put on record that a reply was mended."""
+    if isinstance(info.context, list) and mended not in info.context:
+        info.context.append(mended)
+
+
+def read(text: str, form: type[F], alone: bool = False) -> Reading[F]:
+    """The reply in the given form. `alone`: words beside the object are refused, for judges, who
+    may quote what they judge. Raises MalformedReply, with what is wrong in words for the model."""
+    thinking, body = split_thinking(text)
+    mended: list[str] = []
+    try:
+        value = _located(body, form, alone, mended)
+        return Reading(form.model_validate(value, context=mended), thinking, tuple(mended))
+    except ValidationError as error:
+        raise MalformedReply(_in_words(error, form), printable(text)) from None
+    except ValueError as error:
+        raise MalformedReply(str(error), printable(text)) from None
+
+
 def split_thinking(text: str) -> tuple[str, str]:
-    """(thinking, reply). Chat templates that open <think> in the prompt leave only its end in the
-    text."""
-    text = text.strip()
-    found = re.match(r"(?:<think>)?(?P<thinking>.*?)</think>", text, re.DOTALL)
-    if found is None or text.startswith(("{", "```")):
+    """(thinking, reply), without special tokens around the reply. Thinking that was begun and not
+    ended stays in the reply."""
+    text = _trimmed(text)
+    if text.startswith(("{", "```")):
         return "", text
-    return plain(found["thinking"]).strip(), text[found.end() :].strip()
+    ends = [(at, mark) for mark in _THINKING_ENDS if (at := text.find(mark)) >= 0]
+    if not ends:
+        return "", text
+    at, mark = min(ends)
+    thinking = text[:at].removesuffix("<|start|>assistant").strip()
+    for begin in _THINKING_BEGINS:
+        thinking = thinking.removeprefix(begin)
+    thinking = _SPECIAL.sub("", thinking).strip()
+    return plain(thinking).strip(), _trimmed(text[at + len(mark) :])
 
 
-def json_object(body: str) -> dict[str, Any]:
-    """Raises ValueError in words that a model can act on."""
+def _trimmed(text: str) -> str:
+    """Without white space, byte order mark and end-of-turn tokens at either end."""
+    text = text.strip().strip("\ufeff").strip()
+    while (match := _SPECIAL.match(text)) and not text.startswith(_THINKING_BEGINS):
+        text = text[match.end() :].lstrip()
+    while text.endswith((">", "]")) and (tail := _SPECIAL.search(text, max(0, len(text) - 64))):
+        if tail.end() != len(text):
+            break
+        text = text[: tail.start()].rstrip()
+    return text
+
+
+def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any:
+    """The one JSON value of `body` that has keys of `form`. Raises ValueError."""
     if not body:
         raise ValueError("the reply is empty; write the JSON object")
-    if body.startswith("<think>"):
+    if body.startswith('"{') and body.endswith('}"'):  # JSON as the text of a JSON string
+        with suppress(ValueError):
+            body = json.loads(body)
+            mended.append("object in a string")
+    if "“" in body and '"' not in body:
+        body = body.translate(str.maketrans("“”", '""'))
+        mended.append("typographic quotes")
+    if len(body) > LONGEST_REPLY:
+        raise ValueError(f"the reply has {len(body)} characters; write the JSON object alone")
+    form_keys = {bare_key(name) for name in form.model_fields}
+    spans = list(_values(body, mended))
+    related = [
+        span
+        for span in spans
+        if isinstance(span.value, list) or form_keys & {bare_key(key) for key in span.value}
+    ]
+    if not related and len(spans) == 1 and isinstance(spans[0].value, dict):
+        framed = [
+            inner
+            for inner in spans[0].value.values()
+            if isinstance(inner, dict) and form_keys & {bare_key(key) for key in inner}
+        ]
+        if len(framed) == 1:
+            mended.append("object in a frame")
+            related = [replace(spans[0], value=framed[0])]
+    candidates = related or spans
+    begun = body.startswith(_THINKING_BEGINS)
+    if begun and not (candidates and _rest(body[candidates[-1].end :]) == ""):
         raise ValueError(
             "the thinking did not end; close it with </think> and write the JSON object after it"
         )
-    fenced = re.fullmatch(r"```(?:json)?\s*\n(.*?)\n?\s*```", body, re.DOTALL)
+    if not candidates or (not related and _unclosed(body)):
+        raise ValueError(_why_none(body))
+    if any(span.value != candidates[-1].value for span in candidates):
+        raise ValueError("the reply holds JSON objects that differ; write one object")
+    span = candidates[-1]
+    around = _rest(body[: candidates[0].start]) + _rest(body[span.end :])
+    if around and alone:
+        raise ValueError("the reply is not one JSON object alone; write nothing before or after it")
+    if around:
+        mended.append("words around the object")
+    elif len(body) > span.end - span.start:
+        mended.append("fence around the object")
+    value = span.value
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        mended.append("object in a list")
+        return value[0]
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    value: Any
+    start: int
+    end: int
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=lambda pairs: _unique(pairs))
+_LOOSE = json.JSONDecoder(object_pairs_hook=lambda pairs: _unique(pairs), strict=False)
+_MOST_STARTS = 40
+"""Braces that are tried as the beginning of an object: prose has few, and each one tried costs."""
+
+
+def _values(body: str, mended: list[str]) -> Iterator[_Span]:
+    """The JSON objects of a text from left to right, and a list of objects that is all there is."""
+    opening = body.find("{")
+    bracket = body.rfind("[", 0, opening)
+    if bracket >= 0 and not body[bracket + 1 : opening].strip():
+        opening = bracket
+    mendable = True
+    for _ in range(_MOST_STARTS):
+        if opening < 0:
+            return
+        try:
+            try:
+                value, end = _STRICT.raw_decode(body, opening)
+            except json.JSONDecodeError:
+                value, end = _LOOSE.raw_decode(body, opening)
+                mended.append("line breaks in strings")
+        except json.JSONDecodeError:
+            closing = body.rfind("]" if body[opening] == "[" else "}") + 1
+            value = _mended(body[opening:closing], mended) if mendable else None
+            mendable = False
+            end = closing if value is not None else opening + 1
+        except RecursionError:
+            raise ValueError(
+                "the reply is nested too deeply to be the JSON object that was asked for"
+            ) from None
+        if value is not None:
+            yield _Span(value, opening, end)
+        opening = body.find("{", end)
+
+
+def _mended(text: str, mended: list[str]) -> Any:
+    """The value of almost-JSON: comments, trailing commas, or Python's notation; None when it is
+    neither."""
+    for repl, pattern, kind in (
+        (r"\1", r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', "comments"),
+        (r"\1", r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])', "trailing commas"),
+    ):
+        shorter = re.sub(pattern, repl, text, flags=re.DOTALL)
+        if shorter != text:
+            text = shorter
+            mended.append(kind)
     try:
-        loaded = json.loads(fenced[1] if fenced else body, object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        near = error.doc[max(0, error.pos - 20) : error.pos + 20]
-        raise ValueError(
-            f"the reply is not one JSON object: {error.msg} near {near!r}; write nothing before or after it"
-        ) from None
-    except RecursionError:
-        raise ValueError(
-            "the reply is nested too deeply to be the JSON object that was asked for"
-        ) from None
-    if not isinstance(loaded, dict):
-        raise ValueError(f"the reply is a JSON {type(loaded).__name__}, not an object")
-    return loaded
+        value, end = _LOOSE.raw_decode(text)
+        return value if end == len(text) else None
+    except (json.JSONDecodeError, RecursionError):
+        pass
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return None
+    mended.append("Python's quotes")
+    return value if isinstance(value, dict | list) else None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    loaded = dict(pairs)
-    if len(loaded) < len(pairs):
-        raise ValueError("a key stands twice in the same object; write each key once")
-    return loaded
+    value: dict[str, Any] = {}
+    for key, inner in pairs:
+        if key in value and value[key] != inner:
+            raise ValueError("a key stands twice in the same object; write each key once")
+        value[key] = inner
+    return value
+
+
+def _rest(text: str) -> str:
+    """What is left of the text around an object without fences and special tokens."""
+    return _SPECIAL.sub("", _FENCE.sub("", text)).strip().strip("[]").strip()
+
+
+def _unclosed(body: str) -> bool:
+    """Whether the first object of the text does not end: what stands inside it is no reply."""
+    error = _syntax_error(body)
+    return error is not None and (
+        error.pos >= len(body) - 1 or error.msg.startswith("Unterminated")
+    )
+
+
+def _why_none(body: str) -> str:
+    error = _syntax_error(body)
+    if error is None:
+        return "the reply is not one JSON object"
+    near = body[max(0, error.pos - 20) : error.pos + 20]
+    return f"the reply is not one JSON object: {error.msg} near {near!r}"
+
+
+def _syntax_error(body: str) -> json.JSONDecodeError | None:
+    """What is wrong with the first object of a text."""
+    opening = body.find("{")
+    if opening >= 0:
+        try:
+            _LOOSE.raw_decode(body, opening)
+        except json.JSONDecodeError as error:
+            return error
+    return None
+
+
+def _in_words(error: ValidationError, form: type[Form]) -> str:
+    """The first faults of a reply, one a line, each with its place."""
+    faults: list[str] = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        place = ".".join(str(part) for part in problem["loc"])[:80]
+        field = str(problem["loc"][0]) if problem["loc"] else ""
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "missing":
+            message = "this key is missing"
+        if field in form.hints:
+            place, message = field, form.hints[field]
+        line = f"{place}: {message}" if place else message
+        if line not in faults:
+            faults.append(line)
+    return "\n".join(faults[:5])
+
+
+@cache
+def schema_of(form: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a form without references and titles, in the subset that OpenAI's strict
+    mode, vLLM and llama.cpp all take."""
+    schema = form.model_json_schema()
+    return _inlined(schema, schema.get("$defs", {}))
+
+
+def _inlined(node: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_inlined(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _inlined(definitions[node["$ref"].rsplit("/", 1)[-1]], definitions)
+    return {
+        # OpenAI's strict mode knows anyOf alone, which is what a tagged union is to a server.
+        "anyOf" if key == "oneOf" else key: _inlined(value, definitions)
+        for key, value in node.items()
+        if key not in ("$defs", "title", "description")
+    }

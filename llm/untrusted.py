@@ -1,27 +1,30 @@
 """Untrusted text made harmless: no control characters, no text that a model's tokenizer or our own
-prompts read as markup."""
+prompts read as markup. Every path from a text to a model goes through `plain`."""
 
 import re
 import unicodedata
 
 DATA_TAGS = (
-    "initial_observation",
-    "test_record",
-    "new_results",
-    "previous_reasoning",
-    "written_turn",
-)
-"""The delimiters of quoted data in our prompts (clinicians/prompts/*.md)."""
+    "initial_observation", "test_record", "new_results", "previous_reasoning", "written_turn",
+    "report", "order", "menu",
+)  # fmt: skip
+"""The delimiters of quoted data in our prompts."""
 
+# One opening bracket, then what may follow it: a pattern that begins with one class of letters is
+# searched for three times as fast as one that begins with alternatives.
 _MARKUP = re.compile(
-    r"<\s*[|｜][^<>\n]{0,60}?[|｜]>"  # ChatML, Llama 3, DeepSeek, gpt-oss: <|im_start|>
-    r"|</?(?:s|bos|eos|pad|unk|think|tool_call|tool_response|start_of_turn|end_of_turn)>"  # Llama 2, Gemma, Qwen
-    r"|<</?sys>>|\[/?inst\]|(?-i:\[/?[A-Z]+_[A-Z]+\])"  # Llama 2, Mistral: [TOOL_CALLS]
-    rf"|<\s*/?\s*(?:{'|'.join(DATA_TAGS)})\b[^<>\n]{{0,60}}>?",
+    r"[<＜\[［](?:"
+    # ChatML, Llama 3, DeepSeek, gpt-oss: <|im_start|>, and anything that begins so.
+    r"(?<=[<＜])(?:\s*[|｜](?:[^<>＜＞\n]{0,60}?[|｜]\s*[>＞])?"
+    # Any word alone in angle brackets: <s>, </think>, <<SYS>>, <start_of_turn>, <unused94>. With a
+    # space ('WBC < normal >') or an open end ('<LOQ') it is a comparison.
+    r"|[<＜]?/?[a-z_][\w:-]{0,40}[>＞]{1,2}"
+    rf"|\s*/?\s*(?:{'|'.join(DATA_TAGS)})\b[^<>＜＞\n]{{0,60}}[>＞]?)"
+    # Mistral's control tokens (mistral-common, tokens of v1 to v13): [INST], [TOOL_CALLS], [THINK].
+    r"|(?<=[\[［])\s*/?\s*(?:inst|think|img|args|audio|(?-i:[A-Z]+_[A-Z_]+))\s*[\]］])",
     re.IGNORECASE,
 )
-_LOOKALIKE = str.maketrans("<>[]", "‹›⟦⟧")
-
+_LOOKALIKE = str.maketrans("<>[]＜＞［］", "‹›⟦⟧‹›⟦⟧")
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -33,7 +36,7 @@ def plain(text: str) -> str:
     '<|im_end|>' becomes '‹|im_end|›': still readable, no longer a special token. Comparisons such
     as 'pO2 <60' are left alone.
     """
-    return _MARKUP.sub(lambda found: found[0].translate(_LOOKALIKE), printable(text))
+    return _MARKUP.sub(lambda match: match[0].translate(_LOOKALIKE), printable(text))
 
 
 def printable(text: str) -> str:

@@ -9,7 +9,6 @@ process is the only writer.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, partial
 from typing import Any
 
 import ray
@@ -19,23 +18,17 @@ from prefect.states import Failed, State
 from medaction.clinicians.gold import GOLD_VERSION, reconstruct
 from medaction.clinicians.make import make_clinician
 from medaction.envs.build import build_environment
-from medaction.envs.extraction import Complete, make_extractor
-from medaction.envs.menu_choice import make_chooser
-from medaction.envs.oracle import Oracle
+from medaction.envs.extraction import make_extractor
+from medaction.envs.make_oracle import oracle_of
 from medaction.envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
-from medaction.envs.rewards import true_name
-from medaction.kg.encoder import load_encoder
-from medaction.kg.graph import hops
-from medaction.kg.linking import aliases_of_tests
-from medaction.kg.metrics import dtc
 from medaction.llm.calls import CallSettings, ModelError, complete, configure, forget, on_trial
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.usage import Usage
 from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
 from medaction.trajectories.rollout import Played, play_tree
-from medaction.trajectories.scoring import disease_linker
-from medaction.trajectories.tree import Distance, TreePlan
+from medaction.trajectories.scoring import distance_of
+from medaction.trajectories.tree import TreePlan
 
 # A Ray worker that dies takes its case with it; Ray starts the case again by itself, this often.
 RESTARTS = 3
@@ -43,7 +36,11 @@ RESTARTS = 3
 
 def _worker_trouble(_task: Any, _run: Any, state: State) -> bool:
     """Retry only what the case is not to blame for: lost workers and nodes."""
-    error = state.result(raise_on_failure=False)
+    return is_machine_error(state.result(raise_on_failure=False))
+
+
+def is_machine_error(error: object) -> bool:
+    """Whether Ray lost a worker, a node or the cluster."""
     return isinstance(error, ray.exceptions.RayError)
 
 
@@ -64,7 +61,7 @@ def ray_result(reference: ray.ObjectRef) -> Any:
         raise error.cause from error
 
 
-class Meter:
+class CountingModel:
     """A model as a plain function of messages and schema, that adds up what its calls used.
 
     Called from a thread beside a running event loop it is given that loop: a process has one
@@ -77,12 +74,12 @@ class Meter:
         self.usage = Usage()
 
     def __call__(self, messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str:
-        asking = complete(self.model, messages, schema)
+        call = complete(self.model, messages, schema)
         try:
             text, used = (
-                asyncio.run_coroutine_threadsafe(asking, self.loop).result()
+                asyncio.run_coroutine_threadsafe(call, self.loop).result()
                 if self.loop
-                else asyncio.run(asking)
+                else asyncio.run(call)
             )
         except (ModelError, MalformedReply) as error:
             self.usage += error.usage
@@ -98,17 +95,17 @@ def _build(
     if extractor is None:
         return build_environment(report, None, min_tests), Usage()
     configure(calls)
-    meter = Meter(extractor)
+    counting_model = CountingModel(extractor)
     try:
-        with on_trial() as asked:
-            built = build_environment(report, make_extractor(meter), min_tests)
+        with on_trial() as calls_on_trial:
+            built = build_environment(report, make_extractor(counting_model), min_tests)
         if built.refusal:  # a retry must not get the same replies from the call cache
-            forget(asked)
+            forget(calls_on_trial)
     except (ModelError, MalformedReply) as error:
         built = Built(
             None, BadCase(type(error).__name__, str(error)[:2000], report.case_id, report.path)
         )
-    return built, meter.usage
+    return built, counting_model.usage
 
 
 @task(task_run_name="environment: {case_id}", **RETRIES)
@@ -123,39 +120,6 @@ def environment_of_case(case_id: str, work: tuple) -> Any:
     return (
         Failed(message=str(built.refusal), data=(built, usage)) if built.refusal else (built, usage)
     )
-
-
-@cache
-def _encoder():
-    """One encoder a worker process, loaded when an order first needs it."""
-    return load_encoder()
-
-
-def oracle_of(environment: ClinicalEnvironment, model: Complete | None = None) -> Oracle:
-    """The environment's oracle: the test graph's synonyms, the small encoder, and at last the
-    model, if one is given."""
-    choose = make_chooser(model) if model else None
-    return Oracle(
-        environment.menu, aliases_of_tests(), lambda texts: _encoder().encode(texts), choose=choose
-    )
-
-
-def distance_of(environment: ClinicalEnvironment, plan: TreePlan) -> Distance | None:
-    """DTC of a diagnosis in this environment, for launch points by DTC; None for the other
-    strategies."""
-    if plan.launch != "dtc":
-        return None
-
-    @cache
-    def truth() -> int | None:
-        linker = disease_linker(plan.disease_graph)
-        return linker.link([true_name(environment, linker)])[0].node
-
-    def distance(diagnosis: str) -> int | None:
-        linker = disease_linker(plan.disease_graph)
-        return dtc(partial(hops, linker.graph), linker.link([diagnosis])[0].node, truth())
-
-    return distance
 
 
 @ray.remote(max_retries=RESTARTS)
@@ -174,12 +138,12 @@ def _play(
     distance = distance_of(environment, plan)
 
     async def play_it() -> Played:
-        meter = Meter(oracle, asyncio.get_running_loop()) if oracle else None
-        answers = oracle_of(environment, meter)
-        played = await play_tree(
+        counting_model = CountingModel(oracle, asyncio.get_running_loop()) if oracle else None
+        answers = oracle_of(environment, counting_model)
+        result = await play_tree(
             environment, plan, tree, skip, clinicians, answers, code_version, distance
         )
-        return replace(played, oracle_usage=meter.usage) if meter else played
+        return replace(result, oracle_usage=counting_model.usage) if counting_model else result
 
     return asyncio.run(play_it())
 
@@ -194,15 +158,15 @@ def rollouts_of_case(case_id: str, cpus: float, work: tuple) -> Any:
     return state_of(ray_result(_play.options(num_cpus=cpus).remote(*work)))
 
 
-def state_of(played: Played) -> Any:
+def state_of(result: Played) -> Any:
     """A case's rollouts as the state of its task: failed, with the first reason, if any of them
     failed; what did succeed is with it."""
-    if played.failures:
-        first = played.failures[0]
-        count = len(played.failures)
-        message = f"{count} of {count + len(played.trajectories)} rollouts failed; {first.teacher}: {first.error_class}: {first.message}"
-        return Failed(message=message[:500], data=played)
-    return played
+    if result.failures:
+        failure, count = result.failures[0], len(result.failures)
+        reason = f"{failure.teacher}: {failure.error_class}: {failure.message}"
+        message = f"{count} of {count + len(result.trajectories)} rollouts failed; {reason}"
+        return Failed(message=message[:500], data=result)
+    return result
 
 
 def cpus_of_case(teachers: Sequence[Teacher]) -> float:
@@ -227,9 +191,15 @@ def _reconstruct(
             turns = asyncio.run(reconstruct(writer, text, environment, t_max, spec.seed))
     except (ModelError, MalformedReply) as error:
         return Failure(
-            "gold", spec.case_id, type(error).__name__, str(error)[:2000], now(), spec.teacher, spec.trajectory_id,
+            "gold",
+            spec.case_id,
+            type(error).__name__,
+            str(error)[:2000],
+            now(),
+            spec.teacher,
+            spec.trajectory_id,
             raw=getattr(error, "raw", None),
-        )  # fmt: skip
+        )
     return Trajectory(spec, turns, "diagnosed", t_max, GOLD_VERSION, code_version)
 
 
@@ -237,9 +207,5 @@ def _reconstruct(
 def gold_of_case(case_id: str, work: tuple) -> Any:
     """The gold trajectory of one case, reconstructed from its report; a Failure fails the task.
     `work`: arguments of `_reconstruct`."""
-    written: Trajectory | Failure = ray_result(_reconstruct.remote(*work))
-    return (
-        Failed(message=written.message[:500], data=written)
-        if isinstance(written, Failure)
-        else written
-    )
+    gold: Trajectory | Failure = ray_result(_reconstruct.remote(*work))
+    return Failed(message=gold.message[:500], data=gold) if isinstance(gold, Failure) else gold

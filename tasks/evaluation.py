@@ -4,23 +4,23 @@ Prefect task each, its work one of Ray."""
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import ray
 from prefect import task
 
 from medaction.clinicians.make import make_clinician
+from medaction.envs.make_oracle import oracle_of
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Observation, Style, Turn
 from medaction.evaluation.dialogue import DialogueClinician, Examiner
 from medaction.evaluation.judges import Judge, LlmJudge, OfflineJudge, documented_text
 from medaction.evaluation.judging import Judgement, judge
 from medaction.evaluation.protocol import Protocol, split_case
-from medaction.kg.encoder import Encoder, load_encoder
+from medaction.kg.encoder import load_encoder
 from medaction.llm.calls import CallSettings, configure
 from medaction.llm.teacher import Teacher
-from medaction.tasks.cases import RESTARTS, RETRIES, Meter, oracle_of, ray_result, state_of
+from medaction.tasks.cases import RESTARTS, RETRIES, CountingModel, ray_result, state_of
 from medaction.trajectories.records import Trajectory
 from medaction.trajectories.rollout import Clinician, Played, play_tree
 from medaction.trajectories.scoring import OPEN, disease_linker
@@ -28,7 +28,7 @@ from medaction.trajectories.tree import TreePlan
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class Players:
     """Who takes part in a case: the model under test; who answers (a model that helps our oracle,
     or the benchmark's examiner)."""
 
@@ -37,8 +37,8 @@ class Seat:
     examiner: Teacher | None = None
 
 
-class _Shown:
-    """A clinician that is shown another text than the environment's initial observation."""
+class _OtherText:
+    """A clinician that reads another text than the environment's initial observation."""
 
     def __init__(self, clinician: Clinician, text: str):
         self._clinician, self._text = clinician, text
@@ -46,8 +46,8 @@ class _Shown:
         self.prompt_versions: Mapping[Style, str] = clinician.prompt_versions
 
     async def decide(self, observation: Observation, seed: int) -> Turn:
-        shown = replace(observation, initial_observation=self._text)
-        return await self._clinician.decide(shown, seed)
+        observation = replace(observation, initial_observation=self._text)
+        return await self._clinician.decide(observation, seed)
 
 
 def clinician_of(model: Teacher, rules: Protocol) -> Clinician:
@@ -66,33 +66,33 @@ def _play(
     summary: str,
     rules: Protocol,
     plan: TreePlan,
-    seat: Seat,
+    players: Players,
     tree: Sequence[Trajectory],
     skip: frozenset[str],
     code_version: str,
     calls: CallSettings,
 ) -> Played:
     configure(calls)
-    clinician = clinician_of(seat.model, rules)
+    clinician = clinician_of(players.model, rules)
     split = split_case(summary) if summary and rules.raw_summary else None
     if split:
-        clinician = _Shown(clinician, split[0])
+        clinician = _OtherText(clinician, split[0])
 
     async def play_it() -> Played:
-        helper = seat.examiner or seat.oracle
-        meter = Meter(helper, asyncio.get_running_loop()) if helper else None
+        helper = players.examiner or players.oracle
+        counting_model = CountingModel(helper, asyncio.get_running_loop()) if helper else None
         oracle: Any
-        if seat.examiner and meter:
+        if players.examiner and counting_model:
             before, hidden = split or (
                 environment.initial_observation,
                 documented_text(environment),
             )
-            oracle = Examiner(before, hidden, meter)
+            oracle = Examiner(before, hidden, counting_model)
         else:
-            oracle = oracle_of(environment, meter)
-        clinicians = {seat.model.name: clinician}
-        played = await play_tree(environment, plan, tree, skip, clinicians, oracle, code_version)
-        return replace(played, oracle_usage=meter.usage) if meter else played
+            oracle = oracle_of(environment, counting_model)
+        clinicians = {players.model.name: clinician}
+        result = await play_tree(environment, plan, tree, skip, clinicians, oracle, code_version)
+        return replace(result, oracle_usage=counting_model.usage) if counting_model else result
 
     return asyncio.run(play_it())
 
@@ -105,7 +105,7 @@ def evaluated_rollouts_of_case(case_id: str, cpus: float, work: tuple) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgeSeat:
+class JudgePass:
     """One judge, one time: `key` names it in the store (`medaction.evaluation.judges.judge_key`);
     `model` None is the offline judge, which links diagnoses on `disease_graph`."""
 
@@ -114,13 +114,22 @@ class JudgeSeat:
     repeat: int = 0
     disease_graph: str = OPEN
 
+    @property
+    def rater(self) -> str:
+        """Its name among the raters whose agreement is measured."""
+        return f"{self.key} #{self.repeat}"
+
+    def place(self, trajectory_id: str) -> tuple[str, str, int]:
+        """Where the store has its judgement of a trajectory."""
+        return trajectory_id, self.key, self.repeat
+
 
 @ray.remote(max_retries=RESTARTS)
 def _judge(
     environment: ClinicalEnvironment,
     summary: str,
     rules: Protocol,
-    wanted: Sequence[tuple[JudgeSeat, Trajectory]],
+    work: Sequence[tuple[JudgePass, Trajectory]],
     calls: CallSettings,
 ) -> list[Judgement]:
     configure(calls)
@@ -128,25 +137,20 @@ def _judge(
     async def judge_all() -> list[Judgement]:
         return await asyncio.gather(
             *(
-                judge(_judge_of(seat), trajectory, environment, summary, rules)
-                for seat, trajectory in wanted
+                judge(_judge_of(judge_pass), trajectory, environment, summary, rules)
+                for judge_pass, trajectory in work
             )
         )
 
     return asyncio.run(judge_all())
 
 
-@cache
-def _encoder() -> Encoder:
-    return load_encoder()
-
-
-def _judge_of(seat: JudgeSeat) -> Judge:
-    if seat.model is None:
+def _judge_of(judge_pass: JudgePass) -> Judge:
+    if judge_pass.model is None:
         return OfflineJudge(
-            disease_linker(seat.disease_graph), lambda texts: _encoder().encode(texts)
+            disease_linker(judge_pass.disease_graph), lambda texts: load_encoder().encode(texts)
         )
-    return LlmJudge(seat.model, seat.repeat)
+    return LlmJudge(judge_pass.model, judge_pass.repeat)
 
 
 @task(task_run_name="judge: {case_id}", **RETRIES)

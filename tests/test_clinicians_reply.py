@@ -15,6 +15,7 @@ from medaction.envs.reply import parse_reply, render, reply_schema
 from medaction.envs.turns import Hypothesis, Turn
 from medaction.llm.replies import MalformedReply
 from medaction.llm.untrusted import plain
+from medaction.llm.usage import MENDED, Usage
 
 ORDER: dict[str, Any] = {
     "reasoning": "Acute monoarthritis of the first toe.",
@@ -38,7 +39,8 @@ def test_a_reply_becomes_a_turn() -> None:
     assert turn.differential == (Hypothesis("Gout", 70), Hypothesis("Septic arthritis", 20))
     assert turn.tests == ("Synovial fluid analysis", "Serum urate")
     assert turn.final_diagnosis is None
-    assert turn.raw == json.dumps(ORDER)
+    assert json.loads(turn.raw) == ORDER
+    assert turn.usage == Usage()
     assert parse_reply(json.dumps(COMMIT), 3, last_turn=True).final_diagnosis == "Gout"
 
 
@@ -59,29 +61,153 @@ def test_a_fence_and_thinking_are_allowed(before: str, after: str, thinking: str
     assert turn.tests == ("Synovial fluid analysis", "Serum urate")
 
 
+def ranked(*confidences: Any) -> list[dict[str, Any]]:
+    return [
+        {"diagnosis": f"Disease {number}", "confidence": confidence}
+        for number, confidence in enumerate(confidences, 1)
+    ]
+
+
+def fields(turn: Turn) -> tuple[Any, ...]:
+    return turn.reasoning, turn.differential, turn.pivot, turn.tests, turn.final_diagnosis
+
+
+FLAT = {key: value for key, value in ORDER.items() if key != "action"} | ORDER["action"]
+OTHER_FORMS = [
+    (f"Here it is: {json.dumps(ORDER)}", "words around the object"),
+    (f"{json.dumps(ORDER)}\n\nNote [1]: {{for research use}}.", "words around the object"),
+    (f"My answer:\n```JSON\n{json.dumps(ORDER)}\n```\nAsk me more.", "words around the object"),
+    (f"~~~json5\n{json.dumps(ORDER)}\n~~~", "fence around the object"),
+    (f"{json.dumps(ORDER)}\n{json.dumps(ORDER)}", "fence around the object"),
+    (json.dumps([ORDER]), "object in a list"),
+    (json.dumps(ORDER)[:-2] + ",}}", "trailing commas"),
+    (json.dumps(ORDER, indent=1).replace("{", "{ // the reply, it's \n", 1), "comments"),
+    (repr(ORDER), "Python's quotes"),
+    (json.dumps(ORDER).replace("Acute ", "Acute\n"), "line breaks in strings"),
+    (json.dumps({key.title(): value for key, value in ORDER.items()}), "keys in another case"),
+    (changed(next_steps="none"), "keys left out"),
+    (json.dumps(FLAT), "action in another form"),
+    (json.dumps(FLAT | {"final_diagnosis": None}), "action in another form"),
+    (json.dumps(FLAT | {"action": "order_tests"}), "action in another form"),
+    (changed(action=ORDER["action"] | {"final_diagnosis": None}), "action in another form"),
+    (changed(action=ORDER["action"] | {"final_diagnosis": ""}), "action in another form"),
+    (changed(action={"Order Tests": ORDER["action"]["order_tests"]}), "action in another form"),
+    (
+        changed(action={"order_tests": "Synovial fluid analysis; Serum urate"}),
+        "tests as one string",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "mended"), OTHER_FORMS)
+def test_another_form_of_the_same_content_is_the_same_turn(text: str, mended: str) -> None:
+    """And what is trained on is the one form, whatever came."""
+    turn, expected = parse_reply(text, 2, False), parse_reply(json.dumps(ORDER), 2, False)
+    assert (fields(turn), turn.raw) == (
+        (fields(expected)[0].replace("Acute ", "Acute\n"), *fields(expected)[1:])
+        if "line breaks" in mended
+        else fields(expected),
+        turn.raw if "line breaks" in mended else expected.raw,
+    )
+    [fault] = turn.usage.faults
+    assert fault.error_class == MENDED
+    assert mended in fault.message.split("; ")
+    assert fault.raw == text
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "\ufeff{}",
+        "{}<|im_end|>",
+        "{}</s>",
+        "<|start|>assistant<|channel|>final<|message|>{}<|return|>",
+    ],
+)
+def test_special_tokens_around_a_reply_are_no_fault(around: str) -> None:
+    turn = parse_reply(around.format(json.dumps(ORDER)), 2, False)
+    assert fields(turn) == fields(parse_reply(json.dumps(ORDER), 2, False))
+    assert turn.usage.faults == ()
+
+
+@pytest.mark.parametrize(
+    "thinking",
+    ["<think>{}</think>", "{}</think>", "<thinking>{}</thinking>", "[THINK]{}[/THINK]",
+     "<unused94>thought\n{}<unused95>", "◁think▷{}◁/think▷",
+     "<|channel|>analysis<|message|>{}<|end|><|start|>assistant<|channel|>final<|message|>"],
+)  # fmt: skip
+def test_thinking_of_every_spelling_stands_apart(thinking: str) -> None:
+    thought = 'nodes and fever, {"pivot": "a draft"}'
+    turn = parse_reply(thinking.replace("{}", thought) + json.dumps(ORDER), 2, False)
+    assert turn.thinking == thought
+    assert turn.tests == ("Synovial fluid analysis", "Serum urate")
+
+
+def test_thinking_that_did_not_end_is_read_where_the_reply_ends_the_text() -> None:
+    turn = parse_reply(f"<think>\nboth fit\n{json.dumps(ORDER)}", 2, False)
+    assert turn.tests == ("Synovial fluid analysis", "Serum urate")
+
+
+@pytest.mark.parametrize(
+    ("stated", "percent"),
+    [
+        (("60", "25"), (60, 25)),
+        (("60.0", 25.0), (60, 25)),
+        (("60%", "25 %"), (60, 25)),
+        ((0.6, 0.25), (60, 25)),
+        (("0.6", 0), (60, 0)),
+        ((0.6, 1.0), (60, 100)),
+        ((62.5, 25), (62, 25)),
+        (("0.5 %", 60), (0, 60)),
+        ((90, 90, 90), (90, 90, 90)),
+    ],
+)
+def test_confidences_of_every_form_are_percent(stated: Any, percent: Any) -> None:
+    turn = parse_reply(changed(differential=ranked(*stated)), 2, False)
+    assert tuple(line.confidence for line in turn.differential) == percent
+    assert turn.usage.faults
+    assert ("sum to more" in turn.usage.faults[0].message) is (sum(percent) > 120)
+
+
+def test_a_ranked_differential_that_is_too_long_is_cut_and_no_other() -> None:
+    turn = parse_reply(changed(differential=ranked(*range(30, 20, -1))), 2, False)
+    assert len(turn.differential) == 8
+    assert "differential cut to 8" in turn.usage.faults[0].message
+    with pytest.raises(MalformedReply, match="at most 8"):
+        parse_reply(changed(differential=ranked(*range(20, 30))), 2, False)
+
+
+def test_half_a_character_is_left_out() -> None:
+    assert parse_reply(changed(reasoning="half \ud800"), 2, False).reasoning == "half"
+
+
 MALFORMED = [
     ("", "empty"),
     ("I would order a CT.", "not one JSON object"),
     ('{"reasoning": "cut', "not one JSON object"),
-    (f"Here it is: {json.dumps(ORDER)}", "nothing before or after"),
-    (f"{json.dumps(ORDER)} Hope it helps!", "nothing before or after"),
-    (json.dumps([ORDER]), "not an object"),
+    (json.dumps(ORDER)[:200], "not one JSON object"),
+    (json.dumps([ORDER, COMMIT]), "reasoning: this key is missing|should be"),
+    (f"First {json.dumps(ORDER)}, or rather {json.dumps(COMMIT)}", "objects that differ"),
+    (f"<think>{json.dumps(ORDER)} is what I would write, but", "did not end"),
     ("<think>endless", "did not end"),
-    ("[" * 50_000, "nested too deeply"),
+    ('{"a":' * 50_000, "nested too deeply"),
+    ("{" * 50_000, "not one JSON object"),
+    ("[" * 50_000, "not one JSON object"),
     ('{"pivot": "a", "pivot": "b"}', "twice"),
     (changed(pivot=None), "pivot: this key is missing"),
     (changed(reasoning="  "), "reasoning"),
-    (changed(pivot="​\u0007"), "pivot: must not be empty"),
+    (changed(pivot="​\u0007"), "pivot: String should have at least 1 character"),
     (changed(reasoning="x" * 12_001), "12000 characters"),
-    (changed(reasoning="half a character \ud800"), "unicode"),
-    (changed(plan="discharge"), "plan: this key does not belong here"),
+    (f'{changed()[:-1]}, "Pivot": "another"}}', "'pivot' stands twice"),
     (changed(differential=[]), "differential"),
-    (changed(differential=[{"diagnosis": "Gout", "confidence": 1}] * 9), "at most 8"),
+    (changed(differential=[{"diagnosis": "Gout", "confidence": 10}] * 9), "stands twice"),
     (changed(differential=[{"diagnosis": "Gout", "confidence": 101}]), "differential.0.confidence"),
     (changed(differential=[{"diagnosis": "Gout", "confidence": -1}]), "differential.0.confidence"),
-    (changed(differential=[{"diagnosis": "Gout", "confidence": 0.7}]), "valid integer"),
+    (changed(differential=[{"diagnosis": "Gout", "confidence": "high"}]), "valid integer"),
+    (changed(differential=[{"diagnosis": "Gout", "confidence": "60-70"}]), "valid integer"),
+    (changed(differential=ranked(0.6, 60)), "some confidences are percent and some fractions"),
+    (changed(differential=ranked(1, 0)), "percent or fractions"),
     (changed(differential=[{"diagnosis": "Gout", "confidence": True}]), "valid integer"),
-    (changed(differential=[{"diagnosis": "Gout", "confidence": "70"}]), "valid integer"),
     (changed(differential=["Gout"]), "differential.0"),
     (
         changed(
@@ -96,7 +222,6 @@ MALFORMED = [
     (changed(action={"order_tests": []}), "1 to 6 tests"),
     (changed(action={"order_tests": ["a"] * 7}), "1 to 6 tests"),
     (changed(action={"order_tests": ["CT", ""]}), "1 to 6 tests"),
-    (changed(action={"order_tests": "CT"}), "1 to 6 tests"),
     (changed(action={"order_tests": ["CT"], "final_diagnosis": "Gout"}), "never both"),
     (changed(action={"final_diagnosis": None}), "final_diagnosis"),
     (changed(action="order CT"), "action: must be exactly"),
@@ -127,12 +252,12 @@ def test_the_last_turn_takes_a_diagnosis_only() -> None:
 
 
 def test_a_diagnosis_in_other_words_than_the_differentials_is_a_diagnosis() -> None:
-    assert (
-        parse_reply(
-            changed(action={"final_diagnosis": "Acute gout"}), 2, last_turn=False
-        ).final_diagnosis
-        == "Acute gout"
-    )
+    """It then leads the differential, no less probable than what stood there."""
+    turn = parse_reply(changed(action={"final_diagnosis": "Acute gout"}), 2, last_turn=False)
+    assert turn.final_diagnosis == "Acute gout"
+    assert turn.differential[:2] == (Hypothesis("Acute gout", 70), Hypothesis("Gout", 70))
+    assert parse_reply(turn.raw, 2, last_turn=False).differential == turn.differential
+    assert "final diagnosis added" in turn.usage.faults[0].message
 
 
 def test_special_tokens_and_control_characters_lose_their_force() -> None:
@@ -226,7 +351,10 @@ def test_rendering_and_parsing_are_inverse(
     diagnosis: str | None,
 ) -> None:
     assume(diagnosis is None or diagnosis.casefold() not in {name.casefold() for name, _ in ranked})
+    assume({confidence for _, confidence in ranked} - {0, 1} or not any(c for _, c in ranked))
     differential = tuple(Hypothesis(*line) for line in ranked)
+    if diagnosis:
+        differential = (Hypothesis(diagnosis, 100), *differential[:7])
     turn = Turn(
         2, reasoning, differential, pivot, () if diagnosis else tuple(tests), diagnosis, raw=""
     )

@@ -51,8 +51,10 @@ def test_every_result_in_a_prompt_is_documented(finished: tuple[Path, Path]) -> 
             (world.case_id, test.result) for world in store.environments() for test in world.menu
         }
         told = store.rows(
-            "select distinct case_id, result.text from (select case_id, unnest(answer.results) as result from"
-            " (select case_id, unnest(answers) as answer from turns join trajectories using (trajectory_id)))"
+            "select distinct case_id, result.text from (select case_id, unnest(answer.results) as"
+            " result from"
+            " (select case_id, unnest(answers) as answer from turns join trajectories using"
+            " (trajectory_id)))"
         )
     assert told
     assert set(told) <= documented
@@ -60,9 +62,9 @@ def test_every_result_in_a_prompt_is_documented(finished: tuple[Path, Path]) -> 
 
 def test_the_funnel_adds_up(finished: tuple[Path, Path]) -> None:
     _, out = finished
-    from medaction.flows.summary import FUNNEL
+    from medaction.flows.summary import QUERIES
 
-    count = {step.strip(): number for step, number in rows(out, FUNNEL.sql)}
+    count = {step.strip(): number for step, number in rows(out, QUERIES["Funnel"].sql)}
     assert count["cases read"] == count["environments"] + count["refused"] == 3
     fates = (count["kept"], count["truncated"], count["discarded"], count["unscorable"])
     assert count["trajectories played"] == sum(fates) == 3 * 2 * 4

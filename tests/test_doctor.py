@@ -16,7 +16,7 @@ from medaction.flows.settings import DistillSettings
 KEY = "sk-proj-abcdefghijklmnop0123456789"
 
 
-def found(
+def findings_of(
     monkeypatch: pytest.MonkeyPatch, out: Path, *teachers: dict[str, object], **environment: str
 ) -> dict[str, tuple[str, str, str]]:
     for name in ("PREFECT_API_URL", "RAY_ADDRESS", "OPENAI_API_KEY"):
@@ -26,16 +26,19 @@ def found(
     settings = DistillSettings.model_validate(
         {"cases": "cases", "out": out, "teachers": list(teachers) or [{"model": "kg-targeted"}]}
     )
-    return {one.what: (one.state, one.found, one.remedy) for one in examine(settings)}
+    return {
+        finding.subject: (finding.state, finding.fact, finding.remedy)
+        for finding in examine(settings)
+    }
 
 
 def test_a_machine_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    told = found(monkeypatch, tmp_path)
+    findings = findings_of(monkeypatch, tmp_path)
     assert {
-        told[what][0]
+        findings[what][0]
         for what in ("packages", "Ray", "graph", "disk of the run", "teacher kg-targeted")
     } == {"ok"}
-    assert "nodes" in told["graph"][1]
+    assert "nodes" in findings["graph"][1]
 
 
 def test_what_does_not_answer_is_wrong_and_has_a_remedy(
@@ -44,7 +47,7 @@ def test_what_does_not_answer_is_wrong_and_has_a_remedy(
     nobody = f"127.0.0.1:{free_port()}"
     gone = {"name": "gone", "model": "openai/gone", "api_base": f"http://{nobody}/v1"}
     file = {"name": "file", "model": "local", "gguf": tmp_path / "missing.gguf"}
-    told = found(
+    findings = findings_of(
         monkeypatch,
         tmp_path,
         gone,
@@ -53,7 +56,7 @@ def test_what_does_not_answer_is_wrong_and_has_a_remedy(
         RAY_ADDRESS=nobody,
     )
     for what in ("Prefect", "Ray", "teacher gone", "teacher file"):
-        state, _, remedy = told[what]
+        state, _, remedy = findings[what]
         assert (what, state) == (what, "wrong")
         assert remedy
 
@@ -62,10 +65,10 @@ def test_a_key_is_there_or_not_and_never_shown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     teacher = {"name": "paid", "model": "openai/gpt-4o-mini", "api_key_env": "OPENAI_API_KEY"}
-    without = found(monkeypatch, tmp_path, teacher)["teacher paid"]
+    without = findings_of(monkeypatch, tmp_path, teacher)["teacher paid"]
     assert without[0] == "wrong"
     assert "OPENAI_API_KEY" in " ".join(without)
-    with_key = found(monkeypatch, tmp_path, teacher, OPENAI_API_KEY=KEY)
+    with_key = findings_of(monkeypatch, tmp_path, teacher, OPENAI_API_KEY=KEY)
     assert with_key["teacher paid"][0] == "ok"
     assert KEY not in str(with_key)
 
@@ -89,9 +92,9 @@ def test_a_server_of_ones_own_never_sees_a_providers_key(
             "model": "openai/mine",
             "api_base": f"http://127.0.0.1:{listening.getsockname()[1]}/v1",
         }
-        told = found(monkeypatch, tmp_path, mine, OPENAI_API_KEY=KEY)
+        findings = findings_of(monkeypatch, tmp_path, mine, OPENAI_API_KEY=KEY)
         thread.join()
-    assert told["teacher mine"][0] == "ok"
+    assert findings["teacher mine"][0] == "ok"
     assert heard[0].startswith(b"GET /v1/models")
     assert KEY.encode() not in heard[0]
 
@@ -101,7 +104,7 @@ def test_a_folder_that_cannot_be_written_to(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     tmp_path.chmod(0o500)
-    assert found(monkeypatch, tmp_path)["disk of the run"][0] == "wrong"
+    assert findings_of(monkeypatch, tmp_path)["disk of the run"][0] == "wrong"
 
 
 def test_the_command_ends_with_1_when_something_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

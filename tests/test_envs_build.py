@@ -86,13 +86,10 @@ def test_a_good_case_becomes_an_environment() -> None:
         (replace(CASE, initial_observation="A man."), "has_initial_observation"),
         (replace(CASE, tests=()), "min_tests"),
         (
-            replace(
-                CASE,
-                initial_observation=CASE.initial_observation
-                + " CT: a 3 cm mass in the right upper lobe",
-            ),
+            replace(CASE, initial_observation="CT: a 3 cm mass in the right upper lobe of a man"),
             "no_result_in_o1",
         ),
+        (replace(CASE, diagnosis="Саркоидоз"), "readable_script"),
     ],
 )
 def test_a_failed_check_is_the_reason(case: StructuredCase, reason: str) -> None:
@@ -118,12 +115,12 @@ def test_the_smallest_menu_is_a_parameter() -> None:
             (),
             "the knee was thought to have arthritis, septic in kind",
         ),
-        ("Quadriparesis due to primary hyperaldosteronism", (), "known hyperaldosteronism"),
+        ("Quadriparesis due to primary hyperaldosteronism", (), "hyperaldosteronism was found"),
         ("Brucellosis", ("Malta fever",), "an uncle had Malta fever"),
         ("Granulomatosis with polyangiitis", (), "granulomatosis"),
         ("Cystic fibrosis", (), "cystic  fibrosis"),
-        ("Pulmonary sparganosis", (), "lives where sparganosis is endemic"),
-        ("Febuxostat-induced agranulocytosis", (), "treated with febuxostat, then agranulocytosis"),
+        ("Pulmonary sparganosis", (), "he was told of sparganosis"),
+        ("Febuxostat-induced agranulocytosis", (), "agranulocytosis came after febuxostat"),
         (
             "Recurrent *Elizabethkingia anophelis* bacteremia of a device",
             (),
@@ -142,6 +139,11 @@ def test_the_smallest_menu_is_a_parameter() -> None:
         ("Pleural tuberculosis", (), "tuberculous pleurisy in childhood"),
         ("Sarcoidosis", (), "sarcoid was suspected"),
         ("Tuberculosis of the spine", (), "antituberculosis tablets were given"),
+        ("EGFR-mutant lung adenocarcinoma", (), "EGFR was spoken of"),
+        ("KCNQ2 encephalopathy", (), "his brother carries a variant of KCNQ2"),
+        ("Legionella pneumophila pneumonia", (), "a pneumonia was suspected"),
+        ("Left-sided isolated ovarian torsion", (), "an ovarian torsion was feared"),
+        ("Autosomal dominant polycystic kidney disease type 1", (), "his mother has ADPKD"),
     ],
 )
 def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(
@@ -171,6 +173,8 @@ def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(
         ("Reactive arthritis", "Her mother has rheumatoid arthritis"),
         ("Neonatal respiratory distress syndrome", "Respiratory distress since birth"),
         ("Febuxostat-induced agranulocytosis", "takes febuxostat"),
+        ("Septic arthritis of the sacroiliac joint (SIJ)", "The SIJ is tender"),
+        ("Benign paroxysmal positional vertigo", "She has position dependent vertigo"),
     ],
 )
 def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
@@ -187,6 +191,7 @@ def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
         ("Physical Examination: Clubbed, as in lung adenocarcinoma, no edema.", "Physical Examination: Clubbed, no edema.", 1),
         ("Chief Complaint: Hemoptysis (lung adenocarcinoma) for two weeks.", "Chief Complaint: Hemoptysis for two weeks.", 1),
         ("Family History: Lung adenocarcinoma in a brother.", "", 1),
+        ("Course: He had headaches without signs of lung adenocarcinoma.", "Course: He had headaches.", 1),
         ("Course: He was discharged home on day five.", "", 1),
         ("Imaging: a 3 cm mass in the right upper lobe. He was told to come back.", "Imaging: He was told to come back.", 1),
         ("Before: Hemoglobin was 9.1 g/dL. He felt tired.", "Before: He felt tired.", 1),
@@ -201,19 +206,20 @@ def test_what_must_not_be_told_is_cut_whole(said: str, stays: str | None, cut: i
     environment = environment_of(report(replace(CASE, initial_observation=f"{LONG}\n{said}")))
     assert environment.initial_observation == f"{LONG}\n{said if stays is None else stays}".strip()
     assert sum(warning.startswith("cut from") for warning in environment.warnings) == cut
+    assert environment.menu == TESTS
 
 
 def test_a_leaking_complaint_or_too_many_leaks_are_refused() -> None:
     leak = "Lung adenocarcinoma was known from a biopsy taken elsewhere, where it had been treated with tablets for a year or more."
     for told in (
         f"{LONG}\nChief Complaint: Follow-up of lung adenocarcinoma.",
-        f"{LONG} {leak} {leak} {leak}",
+        f"{LONG} {leak} {leak} {leak} {leak}",
     ):
         built = build_environment(report(replace(CASE, initial_observation=told)))
         assert built.refusal is not None
         assert built.refusal.reason == "no_diagnosis_in_o1"
     figures = {check.name: check.figure for check in built.checks}
-    assert figures["redaction"] > 0.3
+    assert figures["redaction"] > 0.5
 
 
 def test_vital_signs_that_the_observation_tells_are_no_test() -> None:
@@ -278,10 +284,6 @@ def test_what_the_patient_brings_along_is_not_what_is_asked(diagnosis: str, told
     [
         ("Recurrent volvulus of the cecum", "She had had a volvulus of the cecum a year ago."),
         ("Recurrent Crohn disease", "Known Crohn disease since childhood."),
-        (
-            "Pancreatic metastasis from renal cell carcinoma",
-            "There was no history of renal cell carcinoma.",
-        ),
         ("Lobar pneumonia and empyema", "He was thought to have lobar pneumonia."),
     ],
 )
@@ -312,12 +314,125 @@ def test_a_result_in_other_words_is_cut() -> None:
     told = "An MRI had revealed cerebellar nodules that took up contrast, and edema."
     case = replace(CASE, tests=(*TESTS, mri), initial_observation=f"{LONG} {told}")
     assert environment_of(report(case)).initial_observation == LONG
-    for harmless in (
-        "An MRI had been planned.",
-        "Ultrasound had revealed cerebellar nodules and edema.",
-    ):
-        kept = replace(case, initial_observation=f"{LONG} {harmless}")
-        assert environment_of(report(kept)).initial_observation == kept.initial_observation
+    planned = replace(case, initial_observation=f"{LONG} An MRI had been planned.")
+    assert environment_of(report(planned)).initial_observation == planned.initial_observation
+
+
+@pytest.mark.parametrize(
+    ("observation", "entries"),
+    [
+        ("Ultrasound elsewhere had revealed a cyst of the liver.", {"Ultrasound": 0}),
+        ("AFP was 812 ng/mL and a solid mass was seen on MRI.", {"AFP": 0, "MRI": 0}),
+        ("A serum quintozyme of 812 ng/mL was noted.", {"Serum quintozyme": 0}),
+        ("He was found to carry a variant of MYH7.", {"Genetic testing": 0}),
+        ("He had coughed before, CT had shown nodules, and he slept badly.", {"CT": 0}),
+        ("There were no abnormalities on plain X-rays.", {"Plain X-rays": 0}),
+        ("Many cysts were observed on imaging.", {"Imaging": 0}),
+        ("Blood tests had shown anemia.", {"Laboratory tests": 0}),
+        ("He has a cyst, with biopsy suggesting a benign one.", {"Biopsy": 0}),
+        ("A chest radiograph was notable for a mass.", {"Chest radiograph": 0}),
+        ("Bloods taken before showed a CK of 12,000 U/L.", {"CK": 0}),
+        ("His sputum grew acid-fast bacilli.", {"Culture": 0}),
+        ("An EEG two weeks ago had spikes.", {"EEG": 0}),
+        ("On ultrasound the gallbladder had stones.", {"Ultrasound": 0}),
+        ("Investigations elsewhere had revealed lesions.", {"Investigations": 0}),
+        ("Intraoperatively, a firm cyst was identified.", {"Operative findings": 0}),
+    ],
+)
+def test_a_result_that_the_observation_tells_moves_into_the_menu(
+    observation: str, entries: dict[str, int]
+) -> None:
+    environment = environment_of(report(replace(CASE, initial_observation=f"{LONG} {observation}")))
+    assert {test.name for test in environment.menu[len(TESTS) :]} == set(entries)
+    for test in environment.menu[len(TESTS) :]:
+        assert test.result.strip(" .") in observation
+        assert test.result not in environment.initial_observation
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        "He takes 500 mg of paracetamol a day.",
+        "He was vaccinated against influenza.",
+        "A CT is planned.",
+        "Blood pressure is 132/84 mmHg and vital signs are normal.",
+        "His mother carries a variant of MYH7.",
+        "Otoscopy showed a red drum.",
+        "He has a history of high cholesterol.",
+    ],
+)
+def test_history_and_examination_are_no_results(history: str) -> None:
+    case = replace(CASE, initial_observation=f"{LONG} {history}")
+    environment = environment_of(report(case))
+    assert environment.initial_observation == case.initial_observation
+    assert environment.menu == TESTS
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "history"),
+    [
+        ("Tuberculosis", "He denied contact with tuberculosis."),
+        ("Tuberculosis", "There is no history of tuberculosis."),
+        ("Histoplasmosis", "He lives in Ohio, where histoplasmosis is endemic."),
+        ("Measles", "He was never vaccinated against measles."),
+        ("Toxic hepatitis due to kava", "He drinks kava each evening."),
+        ("Metastatic melanoma of the heart", "A melanoma was removed two years ago."),
+        ("Liver failure secondary to melanoma", "He had a melanoma two years ago."),
+        ("Stump appendicitis", "He had an appendicitis nine years ago."),
+        ("Salmonella-induced diarrhea", "Chief complaint: diarrhea."),
+        ("Coronary vasospasm due to cocaine", "He snorted cocaine two hours before."),
+        ("Cardiac sarcoidosis", "There is no personal or family history of sarcoidosis."),
+    ],
+)
+def test_history_exposure_and_denial_stay(diagnosis: str, history: str) -> None:
+    case = replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG}\n{history}")
+    environment = environment_of(report(case))
+    assert environment.initial_observation == case.initial_observation
+    assert any(warning.startswith("no_known_disease_in_o1") for warning in environment.warnings)
+
+
+@pytest.mark.parametrize(
+    ("observation", "reason"),
+    [
+        ("A 4-year-old spayed cat has lost weight and vomits for a week or two.", "not_human"),
+        ("An 8-year-old mare with colic since the morning, sweating and rolling.", "not_human"),
+        (
+            "Patient 1: fever and rash. Patient 2: fever and headache for a week.",
+            "several_patients",
+        ),
+        (
+            "P1 had fever at 2 years; P2 had fever and a large spleen at 5 years.",
+            "several_patients",
+        ),
+        ("Two brothers, aged 4 and 6, were brought with fever and rash.", "several_patients"),
+    ],
+)
+def test_only_one_human_patient_is_built(observation: str, reason: str) -> None:
+    assert refused(replace(CASE, initial_observation=observation)) == reason
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [
+        "A 40-year-old dog breeder has had fever and back pain for five weeks.",
+        "A 40-year-old man was bitten by a cat and has had fever for five weeks.",
+        "A 9-year-old girl, one of two sisters, has had fever for five weeks.",
+        "A 3-year-old boy, a patient of two hospitals, has a hard testis.",
+    ],
+)
+def test_animals_and_others_in_the_history_are_no_patients(observation: str) -> None:
+    assert environment_of(report(replace(CASE, initial_observation=observation)))
+
+
+def test_a_check_that_cannot_look_says_so() -> None:
+    built = build_environment(report())
+    states = {check.name: (check.applicable, check.passed) for check in built.checks}
+    assert states["results_grounded"] == (False, False)
+    assert built.environment
+    assert built.environment.warnings == ()
+    beside_an_article = replace(report(), source="jats")
+    states = {check.name: check.passed for check in build_environment(beside_an_article).checks}
+    assert states["results_grounded"]
 
 
 def test_what_hangs_on_a_cut_sentence_goes_with_it() -> None:
@@ -386,6 +501,13 @@ def test_grounding_sees_through_typography() -> None:
 
 
 VOID = (
+    "Was planned but the patient refused.",
+    "Not carried out due to lack of funds.",
+    "To be repeated in six weeks.",
+    "The report does not state the result.",
+    "Could not be performed because of a pacemaker.",
+    "Omitted for lack of time",
+    "Recommended: lumbar puncture",
     "Glucose tolerance test planned but not conducted because she worsened.",
     "Bronchoscopy was not conducted.",
     "Cytology not performed.",
@@ -406,13 +528,13 @@ VOID = (
     "N/A",
     "n/a",
     "Optional: can be considered",
+    "Optional and not typically necessary. Could show inclusion bodies.",
     "Not typically necessary",
     "No data available",
     "no results available",
     "Awaited.",
     "EEG findings were not explicitly detailed in this case.",
     "Not applicable.",
-    "Nil",
     "Ultrasound of the abdomen was scheduled.",
     "The sample was sent to the laboratory",
     "Echocardiography.",
@@ -425,6 +547,10 @@ VOID = (
     "To be done next month",
 )
 RESULTS = (
+    "Nil",
+    "Not elevated (value not provided)",
+    "No evidence of tumour due to necrosis",
+    "Pending: 3 of 4; the first grew yeast",
     "Glucocerebrosidase 8 % of normal.",
     "No flow in the left testis due to torsion.",
     "None detected.",
@@ -505,7 +631,7 @@ def test_a_report_without_sections_needs_an_extractor() -> None:
             "medrbench/diagnosis_cases.json",
             343,
             334,
-            {"min_tests", "no_diagnosis_in_o1", "no_result_in_o1", "several_patients"},
+            {"min_tests", "several_patients", "not_human"},
         ),
     ],
 )
@@ -528,10 +654,9 @@ def test_every_real_case_is_an_environment_or_a_named_refusal(
             for test in environment.menu
             for line in test.result.splitlines()
         )
-        assert (
-            environment.diagnosis.casefold().strip(" .")
-            not in environment.initial_observation.casefold()
-        )
+        is_told = environment.diagnosis.casefold() in environment.initial_observation.casefold()
+        as_history = any(w.startswith("no_known_disease_in_o1") for w in environment.warnings)
+        assert not is_told or as_history
 
 
 def test_a_result_that_only_repeats_words_of_the_complaint_is_found_when_copied():

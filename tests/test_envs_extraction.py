@@ -8,22 +8,25 @@ from typing import Any
 
 import pytest
 
+from medaction.envs.extracted import (
+    is_named,
+    is_test,
+    left_out_cause,
+    read_menu,
+    tells_result,
+    without_tests,
+)
 from medaction.envs.extraction import (
     ATTEMPTS,
     MENU,
     PRESENTATION,
-    _read_menu,
-    is_named,
-    is_test,
-    left_out_cause,
+    Presentation,
     make_extractor,
     parse_reply,
     parts_of,
     quoted,
-    tells_result,
-    without_tests,
 )
-from medaction.envs.grounding import Report, sentences
+from medaction.envs.grounding import Report
 from medaction.envs.records import BadCase, CaseReport
 from tests.records import environment_of, refusal_of
 
@@ -128,7 +131,7 @@ def test_a_result_that_runs_on_into_the_operation_is_left_out() -> None:
     story = "MRI showed a clear border. The lesion was excised under local anesthesia and was soft."
     source = Report("2. Case Report\n\nA man had a swelling. " + story)
     given = {"name": "MRI", "category": "imaging", "aliases": []}
-    kept, notes = _read_menu(
+    kept, notes = read_menu(
         {"tests": [given | {"result": "a clear border"}, given | {"result": story}]}, source
     )
     assert [test.result for test in kept] == ["a clear border"]
@@ -152,7 +155,7 @@ def test_an_abstract_is_no_place_of_results() -> None:
     [
         ("Sure! Here it is.", "JSON"),
         ("[" * 100_000, "JSON"),
-        ({**SAID, "extra": 1}, "keys"),
+        ({**SAID, "diagnosis": None}, "diagnosis"),
         ({**SAID, "body_system": "Humours"}, "body_system"),
         ({**SAID, "rare_disease": "yes"}, "rare_disease"),
         ({**SAID, "diagnosis": "x" * 500}, "200"),
@@ -347,12 +350,6 @@ def test_what_was_copied_is_found_through_typography_and_never_among_other_patie
     assert source.find("x" * 100_000) is None
 
 
-def test_sentences_are_split_at_their_ends_only() -> None:
-    assert list(sentences("- Pain for 3.5 days; no fever. Dr. Who came.\n\n- BP 120/80")) == [
-        "Pain for 3.5 days; no fever.", "Dr.", "Who came.", "BP 120/80",
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -383,11 +380,11 @@ def test_the_report_cannot_leave_its_quotes() -> None:
 
 def test_a_fenced_reply_with_thinking_is_read_and_any_other_form_refused() -> None:
     assert (
-        parse_reply(f"<think>hm</think>```json\n{json.dumps(SAID)}\n```", PRESENTATION)["diagnosis"]
+        parse_reply(f"<think>hm</think>```json\n{json.dumps(SAID)}\n```", Presentation)["diagnosis"]
         == "Brucellosis"
     )
     with pytest.raises(BadCase, match="extraction_failed"):
-        parse_reply(json.dumps(TESTS), PRESENTATION)
+        parse_reply(json.dumps(TESTS), Presentation)
 
 
 @pytest.mark.parametrize(
@@ -402,6 +399,8 @@ def test_a_fenced_reply_with_thinking_is_read_and_any_other_form_refused() -> No
         (["Abdominal CT"], "Computed tomography (CT) of the abdomen showed a cyst.", True),
         (["Chest CT"], "Computed tomography (CT) of the abdomen showed a cyst.", False),
         (["hemoglobin level"], "anemia with a hemoglobin level of 9.6", True),
+        (["Cerebral angiogram", "DSA"], "A digital subtraction angiography: (1) a mass.", True),
+        (["Histopathology"], "The pathological report revealed thick walls.", True),
     ],
 )
 def test_a_passage_names_a_test_only_when_all_that_its_name_says_fits(
@@ -450,9 +449,27 @@ def test_a_passage_is_no_second_test_s_under_an_invented_name_and_a_category_fit
             },
         ]
     }
-    tests, notes = _read_menu(menu, source)
+    tests, notes = read_menu(menu, source)
     assert [(test.name, test.category) for test in tests] == [
         ("MRI", "imaging"),
         ("D-dimer", "laboratory"),
     ]
     assert "thoracic MRI" in notes[0]
+
+
+def test_a_passage_that_names_no_test_may_tell_the_result_of_one_that_the_report_names():
+    text = (
+        "Case report\nA 45-year-old man had chest pain.\n\nMRI of the liver was made on day two."
+        " There was a cyst of 6 cm in the left lobe. Sodium was 128 mmol/L.\n"
+    )
+    cyst = {"aliases": [], "category": "imaging", "result": "a cyst of 6 cm in the left lobe"}
+    sodium = {"aliases": [], "category": "laboratory", "result": "Sodium was 128 mmol/L"}
+    tests, notes = read_menu(
+        {"tests": [cyst | {"name": "MRI liver"}, sodium | {"name": "Electrolytes"}]}, Report(text)
+    )
+    assert [test.name for test in tests] == ["MRI liver", "Electrolytes"]
+    assert notes == []
+    _, notes = read_menu(
+        {"tests": [sodium | {"name": "Sodium"}, cyst | {"name": "Bronchoscopy"}]}, Report(text)
+    )
+    assert "does not name it" in notes[0]

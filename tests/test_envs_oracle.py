@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medaction.envs.build import tidy
-from medaction.envs.naming import normalise
 from medaction.envs.oracle import Oracle
 from medaction.envs.records import UNAVAILABLE, CaseReport, DocumentedTest
 from medaction.envs.sources import read_cases
 from medaction.kg.encoder import load_encoder
+from medaction.words.names import normalise
 from tests.conftest import shared_data
 
 MENU = (

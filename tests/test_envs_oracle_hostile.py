@@ -10,12 +10,13 @@ from itertools import islice
 import pytest
 
 from medaction.envs.build import build_environment
-from medaction.envs.naming import canonical_names, normalise
 from medaction.envs.oracle import Oracle
 from medaction.envs.records import CaseReport, ClinicalEnvironment, DocumentedTest
 from medaction.envs.sources import read_cases
 from medaction.kg.encoder import load_encoder
-from medaction.kg.linking import aliases_of_tests
+from medaction.kg.tests_table import aliases_of_tests
+from medaction.words.names import normalise
+from medaction.words.tests import canonical_names
 from tests.conftest import shared_data
 
 SECONDS = 2.0

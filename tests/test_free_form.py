@@ -24,7 +24,8 @@ from medaction.trajectories.rollout import play
 from tests.openai_server import Asked, OpenAIServer, Reply, Script, openai_server
 from tests.records import environment
 
-TEXT = """Six weeks of cough and no fever. Tuberculosis would be the first thought anywhere else, but the nodes bother me…
+TEXT = """Six weeks of cough and no fever. Tuberculosis would be the first thought anywhere else, but the \
+nodes bother me…
 Wait: could it be lymphoma (say 20 %)? Sarcoidosis fits both, and I now find it likely.
 
 I won't biopsy yet. First a CBC and a chest radiograph."""
@@ -219,7 +220,7 @@ def test_a_text_that_is_no_turn_is_written_again_once(
 def test_thinking_and_special_tokens_are_no_part_of_the_text() -> None:
     turn, _ = decide(replies(f"<think>first thoughts</think>\n{TEXT} <|im_end|>", read()))
     assert turn.thinking == "first thoughts"
-    assert turn.raw == f"{TEXT} ‹|im_end|›"
+    assert turn.raw == TEXT
 
 
 def test_a_server_that_fails_in_the_second_call_leaves_the_first_on_the_bill() -> None:
@@ -304,7 +305,7 @@ def test_the_example_in_the_prompt_is_a_valid_record_of_its_text() -> None:
     text = system[system.rindex("<written_turn>") : system.rindex("</written_turn>")]
     example = system[system.index('{\n "decision"') : system.index("\nHad the text")]
     jsonschema.validate(json.loads(example), extraction_schema(False))
-    extracted = parse_extracted(example, last_turn=False)
+    extracted = parse_extracted(example, last_turn=False).value
     assert extracted.decision in text
     assert all(
         stands_in(name, extracted.decision) for name in json.loads(example)["action"]["order_tests"]

@@ -34,7 +34,7 @@ def test_without_a_trajectory_that_reaches_the_truth_nothing_is_proposed():
 def test_a_run_is_calibrated_from_its_store(finished: tuple[Path, Path], tmp_path: Path):
     from click.testing import CliRunner
 
-    from medaction.flows.calibrate import calibrate as command
+    from medaction.cli.calibrate import calibrate as command
 
     _, out = finished
     done = CliRunner().invoke(command, [str(out), "--out", str(tmp_path)])
@@ -47,7 +47,7 @@ def test_a_run_is_calibrated_from_its_store(finished: tuple[Path, Path], tmp_pat
 def test_a_folder_without_a_run_is_named(tmp_path: Path):
     from click.testing import CliRunner
 
-    from medaction.flows.calibrate import calibrate as command
+    from medaction.cli.calibrate import calibrate as command
 
     done = CliRunner().invoke(command, [str(tmp_path)])
     assert done.exit_code == 1

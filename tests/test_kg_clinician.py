@@ -46,8 +46,8 @@ def play(
 
 
 def first_turn(style: str, observation: str, seed: int = 1, t_max: int = 8) -> Turn:
-    return asyncio.run(KgClinician(style).decide(Observation(observation, (), t_max), seed))  #
-    type: ignore[arg - type]
+    clinician = KgClinician(style)  # type: ignore[arg-type]
+    return asyncio.run(clinician.decide(Observation(observation, (), t_max), seed))
 
 
 # --- tables -----------------------------------------------------------------------------

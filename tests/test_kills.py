@@ -1,6 +1,7 @@
 """SIGKILL of the flow, of a Ray process and of the model server, in the middle of one run."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -35,6 +36,21 @@ def test_a_service_ends_with_the_process_that_started_it_even_when_that_is_kille
         _until(lambda: told.exists() and bool(told.read_text()))
         parent.kill()
     _until(lambda: not Path(f"/proc/{told.read_text()}").exists())
+
+
+def test_a_service_that_is_killed_is_started_again_and_ends_when_it_is_told_to(
+    tmp_path: Path,
+) -> None:
+    pids = tmp_path / "pids"
+    child = f"import os, time; open({str(pids)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(100)"
+    command = [sys.executable, "-m", "medaction.flows.attached", sys.executable, "-c", child]
+    with subprocess.Popen(command, start_new_session=True) as service:
+        _until(lambda: pids.exists() and len(pids.read_text().split()) == 1)
+        os.kill(int(pids.read_text()), signal.SIGKILL)
+        _until(lambda: len(pids.read_text().split()) == 2)
+        os.killpg(service.pid, signal.SIGTERM)
+        service.wait(timeout=10)
+    assert len(pids.read_text().split()) == 2
 
 
 def _until(holds: Callable[[], bool]) -> None:

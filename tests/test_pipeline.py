@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.callables import parameter_schema
 
-from medaction.cli.pipeline import chosen
+from medaction.cli.pipeline import pipeline_settings
 from medaction.evaluation.ablation import Row, ablation_table, write_ablation
 from medaction.flows.ablate import AblationSettings, cells, run_cell
 from medaction.flows.pipeline_settings import PIPELINES, PipelineSettings
@@ -106,9 +106,14 @@ def test_flows_are_put_on_a_server_that_lacks_the_packages_of_training() -> None
 
 @pytest.mark.parametrize(
     ("deployment", "at", "value"),
-    [("pipeline", ("train", "epochs"), 0), ("pipeline", ("distill", "strategy"), "best"), ("evaluate", ("runs",), "many"),
-     ("ablate", ("questions",), ["RQ9"]), ("train", ("learning_rate",), -1)],
-)  # fmt: skip
+    [
+        ("pipeline", ("train", "epochs"), 0),
+        ("pipeline", ("distill", "strategy"), "best"),
+        ("evaluate", ("runs",), "many"),
+        ("ablate", ("questions",), ["RQ9"]),
+        ("train", ("learning_rate",), -1),
+    ],
+)
 def test_the_form_refuses_bad_values(deployment: str, at: tuple[str, ...], value: Any) -> None:
     (found,) = (one for one in deployments() if one["name"] == deployment)
     schema = Draft202012Validator(parameter_schema(flow_of(found)).model_dump())
@@ -129,7 +134,7 @@ def test_the_forms_pipeline_is_the_preset() -> None:
 
 
 def test_the_stages_hand_on_their_folders() -> None:
-    distilling, training, evaluating = chosen(
+    distilling, training, evaluating = pipeline_settings(
         PipelineSettings, "tiny", Path("out"), "cases", "bench"
     ).stages()
     assert (distilling.cases, distilling.out) == ("cases", Path("out/distill"))
@@ -158,13 +163,16 @@ def test_the_stages_hand_on_their_folders() -> None:
 
 
 def test_the_papers_ablation_is_laid_out(tmp_path: Path) -> None:
-    settings = chosen(AblationSettings, "paper", Path("out"), "cases", "bench")
+    settings = pipeline_settings(AblationSettings, "paper", Path("out"), "cases", "bench")
     planned = cells(settings, "base", tmp_path)
     assert not [cell for cell in planned if cell.left_out]
     by_name = {(cell.question, cell.name): cell for cell in planned}
     assert [cell.name for cell in planned if cell.question == "RQ1"] == [
-        "base model", "gold", "gold + gpt-5.4-mini", "gold + gpt-5.4-mini + baichuan-m3"
-    ]  # fmt: skip
+        "base model",
+        "gold",
+        "gold + gpt-5.4-mini",
+        "gold + gpt-5.4-mini + baichuan-m3",
+    ]
     gold, with_a = by_name["RQ1", "gold"], by_name["RQ1", "gold + gpt-5.4-mini"]
     assert gold.distill == with_a.distill  # one distillation for both
     assert gold.train
@@ -188,7 +196,7 @@ def test_the_papers_ablation_is_laid_out(tmp_path: Path) -> None:
 
 
 def test_cells_that_cannot_run_say_why(tmp_path: Path) -> None:
-    settings = chosen(AblationSettings, "tiny", tmp_path, None, None)
+    settings = pipeline_settings(AblationSettings, "tiny", tmp_path, None, None)
     planned = cells(settings, "base", tmp_path)
     left_out = {(cell.question, cell.name): cell.left_out for cell in planned if cell.left_out}
     assert left_out.keys() == {("RQ1", "gold"), ("RQ2", "0% free-form"), ("RQ2", "10% free-form")}
@@ -207,7 +215,9 @@ def test_cells_that_cannot_run_say_why(tmp_path: Path) -> None:
 def test_a_cell_that_fails_is_a_row_and_its_question_is_drawn(
     tmp_path: Path, prefect_server: str
 ) -> None:
-    settings = chosen(AblationSettings, "tiny", tmp_path, str(tmp_path / "nowhere"), None)
+    settings = pipeline_settings(
+        AblationSettings, "tiny", tmp_path, str(tmp_path / "nowhere"), None
+    )
     (cell, *_) = (one for one in cells(settings, "base", tmp_path) if one.question == "RQ4")
     with temporary_settings({PREFECT_API_URL: prefect_server}):
         failed = run_cell(cell, lambda: None)
@@ -217,8 +227,22 @@ def test_a_cell_that_fails_is_a_row_and_its_question_is_drawn(
         run_cell(replace(cell, evaluate=None, left_out="for a reason"), lambda: None).why
         == "for a reason"
     )
-    scored = Row("RQ1", "base model", "scored", f1=0.5, f1_low=0.4, f1_high=0.6, precision=0.5, recall=0.5, accuracy=0.25,
-                 accuracy_low=0.0, accuracy_high=0.5, scored=4, of=4, folder="e")  # fmt: skip
+    scored = Row(
+        "RQ1",
+        "base model",
+        "scored",
+        f1=0.5,
+        f1_low=0.4,
+        f1_high=0.6,
+        precision=0.5,
+        recall=0.5,
+        accuracy=0.25,
+        accuracy_low=0.0,
+        accuracy_high=0.5,
+        scored=4,
+        of=4,
+        folder="e",
+    )
     files = write_ablation(
         [scored, Row("RQ1", "gold", "left out", "no model"), failed], "offline", tmp_path
     )
@@ -230,8 +254,8 @@ def test_a_cell_that_fails_is_a_row_and_its_question_is_drawn(
     ]
     table = ablation_table([scored, failed])
     assert (
-        "| base model | none |  | 0.500 | 0.500 | 0.500 | 0.400 to 0.600 | 0.250 | 0.000 to 0.500 | 4 of 4 | e |"
-        in table
+        "| base model | none |  | 0.500 | 0.500 | 0.500 | 0.400 to 0.600 | 0.250 | 0.000 to 0.500 |"
+        " 4 of 4 | e |" in table
     )
     assert "left out: no model" in (tmp_path / "ablation.svg").read_text()
 

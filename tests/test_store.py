@@ -6,14 +6,16 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from medaction.envs.records import BadCase, Built, CheckResult
-from medaction.trajectories.records import Failure, now
-from medaction.trajectories.store import OpenFailure, Store, StoreError
+from medaction.evaluation.case_sets import read_set
+from medaction.trajectories.records import Failure, OpenFailure, now
+from medaction.trajectories.store import Store, StoreError
 from tests.records import add_environment, environment, report, small_tree
 
 
@@ -135,8 +137,18 @@ def test_hostile_text_is_stored_as_text(store: Store) -> None:
         "日本 \t \n \x07",
         '"], "x": ["',
     ]
-    rows = [{"graph": "g", "kind": str(i), "text": text, "node": None, "name": text, "method": "exact", "score": 0.5}
-            for i, text in enumerate(texts)]  # fmt: skip
+    rows = [
+        {
+            "graph": "g",
+            "kind": str(i),
+            "text": text,
+            "node": None,
+            "name": text,
+            "method": "exact",
+            "score": 0.5,
+        }
+        for i, text in enumerate(texts)
+    ]
     store.replace(links=rows)
     assert [row[0] for row in store.rows('select "text" from links order by kind')] == texts
     assert [row[0] for row in store.rows("select name from links order by kind")] == texts
@@ -161,7 +173,8 @@ def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
 
 def test_a_run_that_was_killed_is_marked_interrupted(store: Store) -> None:
     store.db.execute(
-        "insert into runs values ('old', 'distill', 'flow-run-7', 1, now(), null, 'running', '{}', '{}')"
+        "insert into runs values ('old', 'distill', 'flow-run-7', 1, now(), null, 'running', '{}',"
+        " '{}')"
     )
     with store.run("distill", '{"seed": 1}', None, {}) as run:
         assert run.interrupted == ("flow-run-7",)
@@ -200,7 +213,8 @@ def test_sigkill_between_cases_loses_nothing_that_was_stored(tmp_path: Path) -> 
         said += [int(line) for line in writer.stdout.read().split()]
     with Store(path) as store:
         per_case = store.rows(
-            "select case_id, count(*) from trajectories join turns using (trajectory_id) group by all"
+            "select case_id, count(*) from trajectories join turns using (trajectory_id) group by"
+            " all"
         )
         assert {count for _, count in per_case} == {4}
         assert {f"case-{i}" for i in said} <= {case_id for case_id, _ in per_case}
@@ -213,3 +227,22 @@ def test_an_older_schema_is_refused_with_its_version(tmp_path: Path) -> None:
         db.execute("update meta set value = '0' where key = 'schema_version'")
     with pytest.raises(StoreError, match="schema version 0"):
         Store(path)
+
+
+def test_what_a_source_says_of_the_publication_is_an_object_in_stores_of_every_version(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "run" / "trajectories.duckdb"
+    article = replace(report("case-1"), meta={"pmcid": "PMC1", "doi": "10.1/x"})
+    query = "select publication->>'$.pmcid' from cases"
+    with Store(path) as store:
+        add_environment(store, article, environment("case-1"))
+        assert store.rows(query) == [("PMC1",)]
+        # As version 3 wrote it: the object's text, encoded once more.
+        store.db.execute("update cases set publication = to_json(publication::varchar)")
+        store.set_meta("schema_version", "3")
+        assert store.rows(query) == [(None,)]
+    with Store(path) as store:
+        assert store.rows(query) == [("PMC1",)]
+    (case,) = read_set(path.parent)
+    assert case.ids >= {"pmcid:PMC1", "doi:10.1/x"}

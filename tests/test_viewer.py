@@ -110,7 +110,8 @@ def test_a_case_shows_every_turn_with_its_tests_and_what_became_of_it(run: Path)
     html = pages.case(shown, case_id)
     assert html is not None
     for trajectory_id, number, tests in shown.db.execute(
-        "select trajectory_id, number, tests from turns join leaves using (trajectory_id) where case_id = ?",
+        "select trajectory_id, number, tests from turns join leaves using (trajectory_id) where"
+        " case_id = ?",
         [case_id],
     ).fetchall():
         assert f'id="t-{trajectory_id}-{number}"' in html

@@ -40,20 +40,23 @@ def resolve(base: str, converted: Path) -> Base:
     elif not path.is_dir():
         if path.is_absolute() or base.startswith((".", "~")) or base.count("/") != 1:
             raise TrainError(
-                f"--base {base}: there is no such folder, and it is no model's name (OWNER/NAME) either"
+                f"--base {base}: there is no such folder, and it is no model's name (OWNER/NAME)"
+                " either"
             )
         return Base(base, None)
     weights = sorted(path.glob("*.safetensors"))
     if not weights:
         pickles = sorted(
-            found.name
+            file.name
             for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt")
-            for found in path.glob(pattern)
+            for file in path.glob(pattern)
         )
         if pickles:
             raise TrainError(
-                f"{path} holds pickled weights only ({pickles[0]}): loading a pickle runs whatever code is in it."
-                " Take the model's safetensors, or convert it where it is trusted: save_pretrained(..., safe_serialization=True)"
+                f"{path} holds pickled weights only ({pickles[0]}): loading a pickle runs whatever"
+                " code is in it."
+                " Take the model's safetensors, or convert it where it is trusted:"
+                " save_pretrained(..., safe_serialization=True)"
             )
         raise TrainError(f"{path} holds no model: there are no *.safetensors")
     try:

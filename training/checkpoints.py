@@ -13,8 +13,8 @@ REFUSAL = "refusal.txt"
 
 def newest_checkpoint(out: Path) -> Path | None:
     """The newest whole checkpoint."""
-    whole = [found.parent for found in (out / "checkpoints").glob(f"checkpoint-*/{COMPLETE}")]
-    return max(whole, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
+    complete = [mark.parent for mark in (out / "checkpoints").glob(f"checkpoint-*/{COMPLETE}")]
+    return max(complete, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
 
 
 def drop_torn_checkpoints(out: Path) -> None:

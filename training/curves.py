@@ -9,15 +9,15 @@ from typing import Any
 def read_log(file: Path) -> list[dict[str, Any]]:
     """The log's lines in the order of steps. Steps done twice, after a kill, count as the last
     time; a torn last line is dropped."""
-    found: dict[tuple[int, bool], dict[str, Any]] = {}
+    newest: dict[tuple[int, bool], dict[str, Any]] = {}
     if file.is_file():
         for text in file.read_text(encoding="utf-8").splitlines():
             try:
                 line = json.loads(text)
             except json.JSONDecodeError:  # the process was killed while it wrote
                 continue
-            found[line["step"], "eval_loss" in line] = line
-    return [found[key] for key in sorted(found)]
+            newest[line["step"], "eval_loss" in line] = line
+    return [newest[key] for key in sorted(newest)]
 
 
 def draw(log: list[dict[str, Any]], file: Path) -> None:

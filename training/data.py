@@ -52,37 +52,40 @@ def read_datasets(settings: TrainSettings) -> pl.DataFrame:
     """
     without = frozenset(settings.without)
     frames = [
-        _chosen(_dataset(folder, settings.validation_percent, without), settings)
-        for folder, _ in given_datasets(settings)
+        _selected(_dataset(folder, settings.validation_percent, without), settings)
+        for folder, _ in datasets_and_shares(settings)
     ]
     frame = pl.concat(frames).unique("id", keep="first", maintain_order=True)
     train = frame.filter(pl.col("split") == "train")
     if train.is_empty():
         raise TrainError(
-            f"{', '.join(settings.data)}: no training record is left: see --teacher, --style and the dataset's card"
+            f"{', '.join(settings.data)}: no training record is left: see --teacher, --style and"
+            " the dataset's card"
         )
-    both = set(train["case_id"]) & set(frame.filter(pl.col("split") == "validation")["case_id"])
-    if both:
+    overlap = set(train["case_id"]) & set(frame.filter(pl.col("split") == "validation")["case_id"])
+    if overlap:
         raise TrainError(
-            f"{len(both)} cases stand on both sides of the split, {min(both)} first: export the datasets with the same validation_percent"
+            f"{len(overlap)} cases stand on both sides of the split, {min(overlap)} first: export"
+            " the"
+            " datasets with the same validation_percent"
         )
     return frame
 
 
-def given_datasets(settings: TrainSettings) -> list[tuple[Path, float | None]]:
+def datasets_and_shares(settings: TrainSettings) -> list[tuple[Path, float | None]]:
     """(folder, share) of every dataset. Raises TrainError when only some have a share."""
-    given = [_with_share(text) for text in settings.data]
-    shares = [share for _, share in given if share is not None]
-    if shares and (len(shares) < len(given) or abs(sum(shares) - 1) > 1e-6):
+    datasets = [_with_share(text) for text in settings.data]
+    shares = [share for _, share in datasets if share is not None]
+    if shares and (len(shares) < len(datasets) or abs(sum(shares) - 1) > 1e-6):
         raise TrainError(
             f"--data {' '.join(settings.data)}: give every dataset a share, together 1"
         )
-    return given
+    return datasets
 
 
 def _with_share(text: str) -> tuple[Path, float | None]:
-    found = re.fullmatch(r"(?P<folder>.+)=(?P<share>0?\.\d+|1|0|1\.0+)", text)
-    return (Path(found["folder"]), float(found["share"])) if found else (Path(text), None)
+    match = re.fullmatch(r"(?P<folder>.+)=(?P<share>0?\.\d+|1|0|1\.0+)", text)
+    return (Path(match["folder"]), float(match["share"])) if match else (Path(text), None)
 
 
 def _dataset(folder: Path, validation_percent: int, without: frozenset[str]) -> pl.DataFrame:
@@ -91,7 +94,8 @@ def _dataset(folder: Path, validation_percent: int, without: frozenset[str]) -> 
     folder = _folder(folder)
     if not (folder / "train.parquet").is_file():
         raise TrainError(
-            f"{folder} is no dataset: there is no train.parquet; `medaction distill` and `medaction export` write one"
+            f"{folder} is no dataset: there is no train.parquet; `medaction distill` and `medaction"
+            " export` write one"
         )
     parts = [_part(folder / f"{split}.parquet", split) for split in ("train", "validation")]
     frame = pl.concat([part for part in parts if part is not None]).with_columns(
@@ -102,7 +106,8 @@ def _dataset(folder: Path, validation_percent: int, without: frozenset[str]) -> 
     marked = sorted(EVALUATION_ONLY.intersection(frame["source"].unique()))
     if marked:
         raise TrainError(
-            f"{folder} holds cases of {', '.join(marked)}, a benchmark: they are for evaluation only, never for training"
+            f"{folder} holds cases of {', '.join(marked)}, a benchmark: they are for evaluation"
+            " only, never for training"
         )
     _refuse_contaminated(folder, set(frame["case_id"]) - without)
     if validation_percent and not (frame["split"] == "validation").any():
@@ -120,15 +125,17 @@ def _refuse_contaminated(folder: Path, cases: set[str]) -> None:
         else {}
     )
     for benchmark, marked in noted.items():
-        if found := sorted(cases.intersection(marked)):
+        if cases_in_both := sorted(cases.intersection(marked)):
             raise TrainError(
-                f"{folder} holds {len(found)} cases of {benchmark} ({', '.join(found[:5])}): training on them would make every score there"
+                f"{folder} holds {len(cases_in_both)} cases of {benchmark}"
+                f" ({', '.join(cases_in_both[:5])}):"
+                " training on them would make every score there"
                 " worthless; leave them out with --without, one by one"
             )
 
 
-def _folder(given: Path) -> Path:
-    return given / "dataset" if (given / "dataset").is_dir() else given
+def _folder(path: Path) -> Path:
+    return path / "dataset" if (path / "dataset").is_dir() else path
 
 
 def _part(file: Path, split: str) -> pl.DataFrame | None:
@@ -140,23 +147,25 @@ def _part(file: Path, split: str) -> pl.DataFrame | None:
         raise TrainError(
             f"{file} cannot be read ({error}): write the dataset again with `medaction export`"
         ) from error
-    if missing := [name for name in COLUMNS if name not in frame.columns]:
+    if lacking := [name for name in COLUMNS if name not in frame.columns]:
         raise TrainError(
-            f"{file} lacks the columns {', '.join(missing)}: write the dataset again with `medaction export`"
+            f"{file} lacks the columns {', '.join(lacking)}: write the dataset again with"
+            " `medaction export`"
         )
     thinking = pl.col("thinking") if "thinking" in frame.columns else pl.lit("")
     return frame.select(*COLUMNS, thinking.alias("thinking"), pl.lit(split).alias("split"))
 
 
-def _chosen(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:
-    for column, wanted in (("teacher", settings.teachers), ("style", settings.styles)):
-        there = frame[column].unique()
-        if unknown := sorted(set(wanted) - set(there)):
+def _selected(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:
+    for column, values in (("teacher", settings.teachers), ("style", settings.styles)):
+        present = frame[column].unique()
+        if unknown := sorted(set(values) - set(present)):
             raise TrainError(
-                f"no record of the {column} {', '.join(unknown)}: there are {', '.join(sorted(there))}"
+                f"no record of the {column} {', '.join(unknown)}: there are"
+                f" {', '.join(sorted(present))}"
             )
-        if wanted:
-            frame = frame.filter(pl.col(column).is_in(wanted))
+        if values:
+            frame = frame.filter(pl.col(column).is_in(values))
     return frame.filter(~pl.col("case_id").is_in(settings.without))
 
 
@@ -167,35 +176,37 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
     Which these are depends on the records' ids and the seed alone, so a smaller number is a subset
     of a larger one. Raises TrainError when there are fewer than asked for.
     """
-    given = given_datasets(settings)
-    drawn = _drawn(prepared.train, settings.seed)
-    if given[0][1] is None:
-        wanted = settings.scale or len(drawn)
-        if wanted > len(drawn):
+    datasets = datasets_and_shares(settings)
+    shuffled = _shuffled(prepared.train, settings.seed)
+    if datasets[0][1] is None:
+        count = settings.scale or len(shuffled)
+        if count > len(shuffled):
             raise TrainError(
-                f"--scale {wanted}: there are {len(drawn)} training records of at most {settings.max_length} tokens"
+                f"--scale {count}: there are {len(shuffled)} training records of at most"
+                f" {settings.max_length} tokens"
             )
-        taken = drawn[:wanted]
+        train = shuffled[:count]
     else:
         by_dataset = [
-            [sample for sample in drawn if sample.dataset == str(_folder(folder))]
-            for folder, _ in given
+            [sample for sample in shuffled if sample.dataset == str(_folder(folder))]
+            for folder, _ in datasets
         ]
-        shares = [share or 0.0 for _, share in given]
+        shares = [share or 0.0 for _, share in datasets]
         total = settings.scale or int(
             min(len(of) / share for of, share in zip(by_dataset, shares, strict=True) if share)
         )
-        taken = []
-        for (folder, share), of in zip(given, by_dataset, strict=True):
+        train = []
+        for (folder, share), of in zip(datasets, by_dataset, strict=True):
             want = round(total * (share or 0))
             if len(of) < want:
                 raise TrainError(
-                    f"{folder} has {len(of)} training records, its share is {want}: lower --scale or its share"
+                    f"{folder} has {len(of)} training records, its share is {want}: lower --scale"
+                    " or its share"
                 )
-            taken += of[:want]
-    held_out = _drawn(prepared.validation, settings.seed)[: settings.validation_records]
+            train += of[:want]
+    held_out = _shuffled(prepared.validation, settings.seed)[: settings.validation_records]
     return Prepared(
-        tuple(sorted(taken, key=_id)), tuple(sorted(held_out, key=_id)), prepared.overlong
+        tuple(sorted(train, key=_id)), tuple(sorted(held_out, key=_id)), prepared.overlong
     )
 
 
@@ -203,7 +214,7 @@ def _id(sample: "Sample") -> str:
     return sample.id
 
 
-def _drawn(samples: Sequence["Sample"], seed: int) -> list["Sample"]:
+def _shuffled(samples: Sequence["Sample"], seed: int) -> list["Sample"]:
     return sorted(
         samples, key=lambda sample: hashlib.sha256(f"{seed}/{sample.id}".encode()).digest()
     )
@@ -221,7 +232,8 @@ class Renderer:
     def __init__(self, tokenizer: Any):
         if not getattr(tokenizer, "chat_template", None):
             raise TrainError(
-                "the base model's tokenizer has no chat template: take an instruct model, or put chat_template.jinja into its folder"
+                "the base model's tokenizer has no chat template: take an instruct model, or put"
+                " chat_template.jinja into its folder"
             )
         self.tokenizer = tokenizer
         self.special = set(tokenizer.all_special_ids)
@@ -235,7 +247,8 @@ class Renderer:
         reply = self.tokenizer(target, add_special_tokens=False)["input_ids"]
         if not reply or reply[-1] not in self.special:
             raise TrainError(
-                f"the chat template ends an assistant's turn with {target[-20:]!r}, no special token: a model trained so would not learn"
+                f"the chat template ends an assistant's turn with {target[-20:]!r}, no special"
+                " token: a model trained so would not learn"
                 " to stop; take a base model whose template has an end mark"
             )
         return (*before, *reply), len(before)
@@ -243,40 +256,44 @@ class Renderer:
     def texts(self, messages: Sequence[dict[str, str]], thinking: str = "") -> tuple[str, str]:
         """(prompt, target) as text. With `thinking`, the target begins with it, between <think> and
         </think>."""
-        *asked, reply = messages
+        *context, reply = messages
         if reply["role"] != "assistant" or not reply["content"].strip():
             raise TrainError(
-                "the last message is no assistant's reply, so there is no target: write the dataset again with `medaction export`"
+                "the last message is no assistant's reply, so there is no target: write the dataset"
+                " again with `medaction export`"
             )
         content = (
             f"<think>\n{thinking}\n</think>\n\n{reply['content']}" if thinking else reply["content"]
         )
         prompt = self.tokenizer.apply_chat_template(
-            asked, tokenize=False, add_generation_prompt=True
+            context, tokenize=False, add_generation_prompt=True
         )
-        whole = self.tokenizer.apply_chat_template(
-            [*asked, {"role": "assistant", "content": content}], tokenize=False
+        conversation = self.tokenizer.apply_chat_template(
+            [*context, {"role": "assistant", "content": content}], tokenize=False
         )
         body = reply["content"].strip()
-        if not whole.startswith(prompt):
+        if not conversation.startswith(prompt):
             # A template that opens <think> for the model, and leaves thinking out of what it
             # renders afterwards.
             opened = re.search(r"<think>\s*$", prompt)
             if (
                 opened is None
-                or not whole.startswith(prompt[: opened.start()])
-                or body not in whole[opened.start() :]
+                or not conversation.startswith(prompt[: opened.start()])
+                or body not in conversation[opened.start() :]
             ):
                 raise TrainError(
-                    "the chat template renders the prompt differently once the reply follows, so the reply's tokens cannot be told from"
-                    " the prompt's and cannot be masked: take a base model whose template only appends"
+                    "the chat template renders the prompt differently once the reply follows, so"
+                    " the reply's tokens cannot be told from"
+                    " the prompt's and cannot be masked: take a base model whose template only"
+                    " appends"
                 )
-            end = whole[whole.rindex(body) + len(body) :]
+            end = conversation[conversation.rindex(body) + len(body) :]
             return prompt, f"{thinking}\n</think>\n\n{body}{end.rstrip()}"
-        target = whole[len(prompt) :]
+        target = conversation[len(prompt) :]
         if body not in target or (thinking and thinking not in target):
             raise TrainError(
-                "the chat template changes or drops the assistant's words: a model cannot be trained on them with it"
+                "the chat template changes or drops the assistant's words: a model cannot be"
+                " trained on them with it"
             )
         return prompt, target.rstrip()
 
@@ -318,8 +335,8 @@ class Prepared:
 
 
 def _quantiles(lengths: Iterable[int]) -> dict[str, int]:
-    found = np.quantile(np.fromiter(lengths, dtype=np.int64), [0, 0.5, 0.95, 1])
-    return dict(zip(("min", "median", "p95", "max"), map(int, found), strict=True))
+    quantiles = np.quantile(np.fromiter(lengths, dtype=np.int64), [0, 0.5, 0.95, 1])
+    return dict(zip(("min", "median", "p95", "max"), map(int, quantiles), strict=True))
 
 
 def prepare(frame: pl.DataFrame, renderer: Renderer, max_length: int) -> Prepared:
@@ -335,12 +352,15 @@ def prepare(frame: pl.DataFrame, renderer: Renderer, max_length: int) -> Prepare
         if len(tokens) > max_length:
             overlong.append((record["id"], len(tokens)))
         else:
-            told = {name: record[name] for name in ("id", "case_id", "teacher", "style", "dataset")}
-            parts[record["split"]].append(Sample(**told, tokens=tokens, prompt=prompt))
+            fields = {
+                name: record[name] for name in ("id", "case_id", "teacher", "style", "dataset")
+            }
+            parts[record["split"]].append(Sample(**fields, tokens=tokens, prompt=prompt))
     if not parts["train"]:
         shortest = min(length for _, length in overlong)
         raise TrainError(
-            f"every record is longer than --max-length {max_length}: the shortest has {shortest} tokens"
+            f"every record is longer than --max-length {max_length}: the shortest has {shortest}"
+            " tokens"
         )
     return Prepared(tuple(parts["train"]), tuple(parts["validation"]), tuple(overlong))
 
@@ -374,8 +394,8 @@ def read_samples(file: Path) -> Prepared:
     """What `write_samples` wrote (the list of overlong records stays with whoever prepared)."""
     parts: dict[str, list[Sample]] = {"train": [], "validation": []}
     for row in pl.read_parquet(file).iter_rows(named=True):
-        told = {name: row[name] for name in ("id", "case_id", "teacher", "style", "dataset")}
+        fields = {name: row[name] for name in ("id", "case_id", "teacher", "style", "dataset")}
         parts[row["split"]].append(
-            Sample(**told, tokens=tuple(row["tokens"]), prompt=row["prompt"])
+            Sample(**fields, tokens=tuple(row["tokens"]), prompt=row["prompt"])
         )
     return Prepared(tuple(parts["train"]), tuple(parts["validation"]), ())

@@ -58,22 +58,27 @@ def needs(
 
 
 def check(
-    found: Needs, settings: TrainSettings, processes: int, device_memory: int, device: str
+    estimate: Needs, settings: TrainSettings, processes: int, device_memory: int, device: str
 ) -> None:
     """Raises TrainError with the remedy when the disk or the memory cannot hold the run."""
     free = shutil.disk_usage(_existing(settings.out)).free
-    if found.disk > free:
+    if estimate.disk > free:
         raise TrainError(
-            f"{settings.out}: the run needs about {found.disk / GIB:.1f} GiB of disk ({settings.keep + 1} checkpoints of"
-            f" {found.checkpoint / GIB:.1f} and the model), {free / GIB:.1f} are free: lower --keep, or put --out elsewhere"
+            f"{settings.out}: the run needs about {estimate.disk / GIB:.1f} GiB of disk"
+            f" ({settings.keep + 1} checkpoints of"
+            f" {estimate.checkpoint / GIB:.1f} and the model), {free / GIB:.1f} are free: lower"
+            " --keep, or put --out elsewhere"
         )
-    a_process = found.state + found.activations
-    here = a_process * (processes if device == "cpu" else 1)
-    if settings.offload == "none" and here > device_memory:
+    a_process = estimate.state + estimate.activations
+    on_this_machine = a_process * (processes if device == "cpu" else 1)
+    if settings.offload == "none" and on_this_machine > device_memory:
         raise TrainError(
-            f"the run needs about {here / GIB:.1f} GiB of memory on the {device}, {device_memory / GIB:.1f} are free. A process takes"
-            f" {found.state / GIB:.1f} for weights, gradients and optimizer, {found.activations / GIB:.1f} for a row of {settings.row}"
-            " tokens: lower --row-tokens and --max-length, raise --zero or --processes, or take --offload optimizer or --method lora"
+            f"the run needs about {on_this_machine / GIB:.1f} GiB of memory on the {device},"
+            f" {device_memory / GIB:.1f} are free. A process takes"
+            f" {estimate.state / GIB:.1f} for weights, gradients and optimizer,"
+            f" {estimate.activations / GIB:.1f} for a row of {settings.row}"
+            " tokens: lower --row-tokens and --max-length, raise --zero or --processes, or take"
+            " --offload optimizer or --method lora"
         )
 
 

@@ -48,15 +48,17 @@ def devices() -> tuple[str, int, int]:
     """('gpu' or 'cpu', how many, bytes of memory free on one), without opening a GPU."""
     query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run(query, capture_output=True, text=True, timeout=30)
+        listing = subprocess.run(query, capture_output=True, text=True, timeout=30)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return "cpu", 1, psutil.virtual_memory().available
-    free = [int(line) * 2**20 for line in told.stdout.split() if line.isdigit()]
+    free = [int(line) * 2**20 for line in listing.stdout.split() if line.isdigit()]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = len(free) if visible is None else len([one for one in visible.split(",") if one])
+    count = (
+        len(free) if visible is None else len([device for device in visible.split(",") if device])
+    )
     return (
         ("gpu", count, min(free))
-        if told.returncode == 0 and free and count
+        if listing.returncode == 0 and free and count
         else ("cpu", 1, psutil.virtual_memory().available)
     )
 
@@ -86,13 +88,13 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     processes = (settings.processes or count) * settings.nodes
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and kind == "gpu")
     report = prepared.report()
-    found = estimate.needs(base, settings, processes, bf16, report["target_share"])
-    if found is not None:
-        estimate.check(found, settings, settings.processes or count, memory, kind)
+    needs = estimate.needs(base, settings, processes, bf16, report["target_share"])
+    if needs is not None:
+        estimate.check(needs, settings, settings.processes or count, memory, kind)
     report |= {
         "steps": settings.epochs * -(-len(prepared.train) // settings.batch),
         "processes": processes, "device": kind, "parameters": base.parameters,
-        "needs": asdict(found) if found else None,
+        "needs": asdict(needs) if needs else None,
         "overlong": [{"id": id_, "tokens": length} for id_, length in prepared.overlong],
     }  # fmt: skip
     write_samples(prepared, out / "samples.parquet")
@@ -131,13 +133,15 @@ def _same_run(out: Path, settings: TrainSettings, data_version: str, processes: 
         old["processes"], new["processes"] = before["processes"], processes
     changed = [name for name in new if old[name] != new[name]]
     if changed and any((out / "checkpoints").glob("checkpoint-*")):
-        told = ", ".join(f"{name} was {old[name]}, is {new[name]}" for name in changed)
+        changes = ", ".join(f"{name} was {old[name]}, is {new[name]}" for name in changed)
         raise TrainError(
-            f"{out} holds checkpoints of another run ({told}): take another --out, or the settings of that run"
+            f"{out} holds checkpoints of another run ({changes}): take another --out, or the"
+            " settings"
+            " of that run"
         )
     if changed:
-        for left in (TRAINED, "log.jsonl"):
-            (out / left).unlink(missing_ok=True)
+        for remainder in (TRAINED, "log.jsonl"):
+            (out / remainder).unlink(missing_ok=True)
 
 
 def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None:
@@ -167,7 +171,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
         command = [sys.executable, "-m", "medaction.training.run", str(out)]
     else:
         host, _, port = settings.rendezvous.partition(":")
-        where = [
+        rendezvous = [
             "--nnodes",
             str(settings.nodes),
             "--node-rank",
@@ -178,12 +182,12 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             port,
         ]
         if settings.nodes == 1:
-            where = ["--standalone"]
+            rendezvous = ["--standalone"]
         command = [
             sys.executable,
             "-m",
             "torch.distributed.run",
-            *where,
+            *rendezvous,
             "--nproc-per-node",
             str(processes),
             "-m",
@@ -226,7 +230,8 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
     with log.open("rb") as words:
         words.seek(max(started, log.stat().st_size - LAST_WORDS))
         raise ProcessDied(
-            f"training ended with status {running.returncode}; the same command goes on from the newest checkpoint. The end of {log}:\n"
+            f"training ended with status {running.returncode}; the same command goes on from the"
+            f" newest checkpoint. The end of {log}:\n"
             + words.read().decode(errors="replace").strip()
         )
 

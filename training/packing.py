@@ -39,9 +39,12 @@ class Plan:
 def shared_prefix(samples: Sequence[Sample]) -> int:
     """Tokens that all samples begin with, as long as they belong to the prompt of each; the last
     one before a target is left out."""
-    first, last = min(sample.tokens for sample in samples), max(sample.tokens for sample in samples)
+    lowest, highest = (
+        min(sample.tokens for sample in samples),
+        max(sample.tokens for sample in samples),
+    )
     limit = min(sample.prompt for sample in samples) - 1
-    return next((place for place in range(limit) if first[place] != last[place]), limit)
+    return next((place for place in range(limit) if lowest[place] != highest[place]), limit)
 
 
 def plan(
@@ -62,7 +65,8 @@ def plan(
     """
     if processes > batch:
         raise TrainError(
-            f"{processes} processes share a batch of {batch} records: raise --batch or lower --processes"
+            f"{processes} processes share a batch of {batch} records: raise --batch or lower"
+            " --processes"
         )
     lengths = [len(sample.tokens) - prefix for sample in samples]
     batches: list[list[int]] = []
@@ -152,11 +156,11 @@ class Rows(torch.utils.data.Dataset):
         return len(self.rows)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        chosen = [self.samples[index] for index in self.rows[number]]
-        idle = not chosen
+        members = [self.samples[index] for index in self.rows[number]]
+        idle = not members
         if idle:
-            chosen = [min(self.samples, key=lambda sample: len(sample.tokens))]
-        return tensors(chosen, self.layout, learn=not idle) | {
+            members = [min(self.samples, key=lambda sample: len(sample.tokens))]
+        return tensors(members, self.layout, learn=not idle) | {
             "step_targets": self.step_targets[number]
         }
 
@@ -219,13 +223,14 @@ def _per_sequence(
     scaling: float | None = None,
     sequence_lengths: tuple[int, ...] = (),
     shared_prefix: int = 0,
-    **others: Any,
+    **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """query, key, value: 1 x heads x tokens x head size, keys and values with fewer heads where
     these are shared."""
-    if others.get("sliding_window") or others.get("softcap"):
+    if options.get("sliding_window") or options.get("softcap"):
         raise TrainError(
-            "this model's attention has a window or a cap: train it with --attention sdpa or flash_attention_2"
+            "this model's attention has a window or a cap: train it with --attention sdpa or"
+            " flash_attention_2"
         )
 
     def attend(parts: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -235,12 +240,12 @@ def _per_sequence(
         )
 
     lengths = sequence_lengths or (query.shape[2] - shared_prefix,)
-    beginnings, *rest = zip(
-        *(whole.split([shared_prefix, *lengths], dim=2) for whole in (query, key, value)),
+    beginnings, *per_sample = zip(
+        *(tensor.split([shared_prefix, *lengths], dim=2) for tensor in (query, key, value)),
         strict=True,
     )
     outputs = [attend(beginnings)] if shared_prefix else []
-    for parts in rest:
+    for parts in per_sample:
         joined = (
             tuple(torch.cat(pair, dim=2) for pair in zip(beginnings, parts, strict=True))
             if shared_prefix

@@ -72,18 +72,18 @@ class Work:
         """A forward and backward pass is 6 operations a parameter and token, at the head only for
         targets, and 6 x layers x hidden x length^2 for causal attention. Tokens that a row's
         records share count once; recomputation (gradient checkpointing) does not count."""
-        chosen = [samples[index] for row in step for index in row]
-        targets = sum(sample.targets for sample in chosen)
+        members = [samples[index] for row in step for index in row]
+        targets = sum(sample.targets for sample in members)
         computed = sum(
             prefix + sum(len(samples[index].tokens) - prefix for index in row)
             for row in step
             if row
         )
         attention = (
-            6 * shape.layers * shape.hidden * sum(len(sample.tokens) ** 2 for sample in chosen)
+            6 * shape.layers * shape.hidden * sum(len(sample.tokens) ** 2 for sample in members)
         )
-        done = 6 * shape.body * computed + 6 * shape.head * targets + attention
-        return cls(sum(len(sample.tokens) for sample in chosen), targets, float(done))
+        operations = 6 * shape.body * computed + 6 * shape.head * targets + attention
+        return cls(sum(len(sample.tokens) for sample in members), targets, float(operations))
 
 
 class Progress(TrainerCallback):
@@ -94,10 +94,10 @@ class Progress(TrainerCallback):
         self.file, self.work, self.steps_per_epoch, self.peak = file, work, steps_per_epoch, peak
         self.spent: list[float] = []
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
         self.started = time.perf_counter()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
         self.spent.append(time.perf_counter() - self.started)
 
     def on_log(
@@ -106,12 +106,13 @@ class Progress(TrainerCallback):
         state: Any,
         control: Any,
         logs: dict[str, float] | None = None,
-        **others: Any,
+        **_options: Any,
     ) -> None:
         logs = logs or {}
         if "loss" in logs and not math.isfinite(logs["loss"]):
             raise TrainError(
-                f"the loss is {logs['loss']} at step {state.global_step}: lower --learning-rate or lengthen --warmup"
+                f"the loss is {logs['loss']} at step {state.global_step}: lower --learning-rate or"
+                " lengthen --warmup"
             )
         if not state.is_world_process_zero:
             return

@@ -40,7 +40,8 @@ def publish(
         _untied(report, saved.vocabulary, saved.hidden),
     ):
         raise TrainError(
-            f"{building} holds {saved.parameters} parameters, the base model {report['parameters']}: train again"
+            f"{building} holds {saved.parameters} parameters, the base model"
+            f" {report['parameters']}: train again"
         )
     config = json.loads((building / "config.json").read_text())
     config["use_cache"] = True

@@ -1,7 +1,7 @@
 """One training process: what torchrun or Ray start, as many as there are devices. Reads a job,
 trains, leaves checkpoints and the model.
 
-Run by hand: torchrun --nproc_per_node 2 -m training.run OUT
+Run by hand: torchrun --nproc_per_node 2 -m medaction.training.run OUT
 """
 
 import json
@@ -271,9 +271,9 @@ class PackedTrainer(Trainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         inputs = dict(inputs)
-        whole = inputs.pop("step_targets")
+        step_targets = inputs.pop("step_targets")
         loss = (
-            _summed_loss(model, inputs) * self.args.world_size / whole
+            _summed_loss(model, inputs) * self.args.world_size / step_targets
         )  # gradients are averaged over processes
         return (loss, None) if return_outputs else loss
 
@@ -314,11 +314,11 @@ class Looks(TrainerCallback):
     def __init__(self, trainer: PackedTrainer, settings: TrainSettings):
         self.trainer, self.settings = trainer, settings
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
         if state.global_step == 0 and len(self.trainer.held_out):
             self.trainer.evaluate()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> Any:
+    def on_step_end(self, args: Any, state: Any, control: Any, **_options: Any) -> Any:
         last = state.global_step == min(self.settings.max_steps or state.max_steps, state.max_steps)
         if len(self.trainer.held_out) and (
             last or state.global_step % self.settings.evaluate_every == 0
@@ -331,7 +331,7 @@ class Looks(TrainerCallback):
 class MarkComplete(TrainerCallback):
     """A checkpoint counts once every process has written its part of it."""
 
-    def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
         if distributed.is_initialized():
             distributed.barrier()
         if state.is_world_process_zero:

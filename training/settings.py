@@ -25,9 +25,9 @@ NEEDED = ("torch", "transformers", "deepspeed", "peft", "accelerate")
 def installed() -> None:
     """Raises TrainError when what training and serving need is not there. The flows are put on a
     server without it all the same."""
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
+    if lacking := [name for name in NEEDED if find_spec(name) is None]:
         raise TrainError(
-            f"training and serving need {', '.join(missing)}: pip install 'medaction[train]'"
+            f"training and serving need {', '.join(lacking)}: pip install 'medaction[train]'"
         )
 
 
@@ -40,14 +40,17 @@ class TrainSettings(BaseModel):
 
     data: list[str] = Field(
         min_length=1,
-        description="A dataset's folder (or its run's), or FOLDER=SHARE, a share between 0 and 1 of the records. Several are mixed.",
+        description="A dataset's folder (or its run's), or FOLDER=SHARE, a share between 0 and 1 of"
+        " the records. Several are mixed.",
     )
     out: Path = Field(
-        description="The run's folder: tokens, checkpoints, log, curves and the trained model are written here."
+        description="The run's folder: tokens, checkpoints, log, curves and the trained model are"
+        " written here."
     )
     base: str = Field(
         default=PAPERS_BASE,
-        description="What is fine-tuned: a folder with safetensors weights, a .gguf file, or a model's name on the Hugging Face hub.",
+        description="What is fine-tuned: a folder with safetensors weights, a .gguf file, or a"
+        " model's name on the Hugging Face hub.",
     )
     teachers: list[str] = Field(
         default_factory=list, description="Only the records of these teachers."
@@ -60,18 +63,21 @@ class TrainSettings(BaseModel):
     )
     against: list[str] = Field(
         default_factory=list,
-        description="Benchmarks, hard sets or runs: when one of their cases is in the data, in whatever words, training is refused.",
+        description="Benchmarks, hard sets or runs: when one of their cases is in the data, in"
+        " whatever words, training is refused.",
     )
     scale: int | None = Field(
         default=None,
         ge=1,
-        description="So many training records; a smaller scale of the same seed is a subset of a larger one.",
+        description="So many training records; a smaller scale of the same seed is a subset of a"
+        " larger one.",
     )
     validation_percent: int = Field(
         default=10,
         ge=0,
         le=50,
-        description="Share of the cases held out where a dataset has no validation split of its own.",
+        description="Share of the cases held out where a dataset has no validation split of its"
+        " own.",
     )
     validation_records: int | None = Field(
         default=None, ge=1, description="Most held-out records that the loss is measured on. [all]"
@@ -79,12 +85,14 @@ class TrainSettings(BaseModel):
     max_length: int = Field(
         default=16_384,
         ge=64,
-        description="Most tokens of a record; longer ones are left out whole, never cut, and listed.",
+        description="Most tokens of a record; longer ones are left out whole, never cut, and"
+        " listed.",
     )
     row_tokens: int | None = Field(
         default=None,
         ge=64,
-        description="Most tokens that go through a process at once: records packed into one row. [max-length]",
+        description="Most tokens that go through a process at once: records packed into one row."
+        " [max-length]",
     )
     epochs: int = Field(default=3, ge=1, description="Passes over the data.")
     batch: int = Field(default=32, ge=1, description="Records a step, over all processes.")
@@ -115,19 +123,23 @@ class TrainSettings(BaseModel):
     )
     zero: Literal[0, 1, 2, 3] = Field(
         default=2,
-        description="DeepSpeed's ZeRO stage: optimizer (1), gradients (2) and weights (3) shared out; 0: no DeepSpeed.",
+        description="DeepSpeed's ZeRO stage: optimizer (1), gradients (2) and weights (3) shared"
+        " out; 0: no DeepSpeed.",
     )
     offload: Literal["none", "optimizer", "all"] = Field(
         default="none",
-        description="What ZeRO keeps in the machine's memory instead of the GPU's: the optimizer, or (stage 3) weights too.",
+        description="What ZeRO keeps in the machine's memory instead of the GPU's: the optimizer,"
+        " or (stage 3) weights too.",
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
         default="auto",
-        description="auto: bf16 on a GPU, fp32 without one. Master weights and optimizer are fp32 either way.",
+        description="auto: bf16 on a GPU, fp32 without one. Master weights and optimizer are fp32"
+        " either way.",
     )
     attention: Literal["auto", "flash_attention_2", "per_sequence", "sdpa"] = Field(
         default="auto",
-        description="How records in a row are kept apart. auto: flash-attn where installed, else record by record.",
+        description="How records in a row are kept apart. auto: flash-attn where installed, else"
+        " record by record.",
     )
     gradient_checkpointing: bool = Field(
         default=True, description="Less memory for activations, about a third more time."
@@ -163,7 +175,8 @@ class TrainSettings(BaseModel):
     def _fit(self) -> "TrainSettings":
         if self.row_tokens is not None and self.row_tokens < self.max_length:
             raise ValueError(
-                f"row_tokens {self.row_tokens} is less than max_length {self.max_length}: a row must hold the longest record"
+                f"row_tokens {self.row_tokens} is less than max_length {self.max_length}: a row"
+                " must hold the longest record"
             )
         if (self.offload != "none" and self.zero == 0) or (
             self.offload == "all" and self.zero != 3
@@ -173,7 +186,8 @@ class TrainSettings(BaseModel):
             )
         if self.nodes > 1 and (self.launcher == "ray" or self.rendezvous.endswith(":0")):
             raise ValueError(
-                "several nodes need the torchrun launcher and a rendezvous HOST:PORT that all of them reach"
+                "several nodes need the torchrun launcher and a rendezvous HOST:PORT that all of"
+                " them reach"
             )
         if self.node_rank >= self.nodes:
             raise ValueError(
@@ -192,7 +206,8 @@ class TrainSettings(BaseModel):
         return self.model_dump(
             mode="json",
             include={
-                "data", "base", "teachers", "styles", "without", "scale", "validation_percent", "max_length", "epochs", "batch",
-                "learning_rate", "warmup", "weight_decay", "method", "lora_rank", "seed", "zero", "offload", "precision",
+                "data", "base", "teachers", "styles", "without", "scale", "validation_percent",
+                "max_length", "epochs", "batch", "learning_rate", "warmup", "weight_decay",
+                "method", "lora_rank", "seed", "zero", "offload", "precision",
             },
         )  # fmt: skip

@@ -26,14 +26,33 @@ turn is rebuilt."""
 _STRING, _INT = pl.String(), pl.Int32()
 SCHEMA = pl.Schema(
     {
-        "id": _STRING, "messages": pl.List(pl.Struct({"role": _STRING, "content": _STRING})), "thinking": _STRING,
-        "case_id": _STRING, "teacher": _STRING, "style": _STRING, "turn": _INT, "trajectory_turns": _INT,
-        "final": pl.Boolean(), "trajectory_id": _STRING, "parent_id": _STRING, "branch_turn": _INT, "sample": _INT,
-        "status": _STRING, "dtc": _INT, "rac": pl.Float64(), "diagnosis": _STRING, "source": _STRING,
-        "licence": _STRING, "environment_id": _STRING, "seed": pl.Int64(), "settings_hash": _STRING,
-        "prompt_version": _STRING, "code_version": _STRING, "split": _STRING,
+        "id": _STRING,
+        "messages": pl.List(pl.Struct({"role": _STRING, "content": _STRING})),
+        "thinking": _STRING,
+        "case_id": _STRING,
+        "teacher": _STRING,
+        "style": _STRING,
+        "turn": _INT,
+        "trajectory_turns": _INT,
+        "final": pl.Boolean(),
+        "trajectory_id": _STRING,
+        "parent_id": _STRING,
+        "branch_turn": _INT,
+        "sample": _INT,
+        "status": _STRING,
+        "dtc": _INT,
+        "rac": pl.Float64(),
+        "diagnosis": _STRING,
+        "source": _STRING,
+        "licence": _STRING,
+        "environment_id": _STRING,
+        "seed": pl.Int64(),
+        "settings_hash": _STRING,
+        "prompt_version": _STRING,
+        "code_version": _STRING,
+        "split": _STRING,
     }
-)  # fmt: skip
+)
 
 
 SPLITS = ("train", "validation")
@@ -59,12 +78,12 @@ def dataset_records(
     for environment in store.environments():
         tree = store.trajectories(environment.environment_id)
         by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
-        kept = _kept_turns(store, environment.environment_id)
-        for trajectory in sorted(tree, key=lambda played: played.trajectory_id):
+        scores_of = _kept_turns(store, environment.environment_id)
+        for trajectory in sorted(tree, key=lambda branch: branch.trajectory_id):
             path = path_of(trajectory, by_id)
             for turn in trajectory.turns:
-                if (trajectory.trajectory_id, turn.number) in kept:
-                    scores = kept[trajectory.trajectory_id, turn.number]
+                if (trajectory.trajectory_id, turn.number) in scores_of:
+                    scores = scores_of[trajectory.trajectory_id, turn.number]
                     messages = [
                         *prompt(
                             trajectory.spec.teacher,
@@ -87,7 +106,8 @@ def _kept_turns(
     rows = store.rows(
         "select fates.trajectory_id, fates.number, fates.status, scores.dtc, scores.rac"
         " from turn_fates as fates join trajectories using (trajectory_id)"
-        " left join turn_scores as scores on scores.trajectory_id = fates.trajectory_id and scores.number = fates.number"
+        " left join turn_scores as scores on scores.trajectory_id = fates.trajectory_id and"
+        " scores.number = fates.number"
         " where fates.kept and trajectories.environment_id = ?",
         [environment_id],
     )
@@ -147,8 +167,8 @@ class Version:
     changes: tuple[dict[str, Any], ...]
     is_new: bool
 
-    def sum_of(self, what: str) -> int:
-        return sum(row[what] for row in self.changes)
+    def sum_of(self, change: str) -> int:
+        return sum(row[change] for row in self.changes)
 
 
 Card = Callable[[Path, pl.DataFrame, int], dict[str, Any]]
@@ -172,11 +192,12 @@ def export_dataset(
     """
     if store.evaluation_only:
         raise StoreError(
-            f"{store.path} holds evaluation-only cases (a benchmark): they are never exported as training data"
+            f"{store.path} holds evaluation-only cases (a benchmark): they are never exported as"
+            " training data"
         )
     versions = out / "datasets"
     last = max(
-        (int(found.name[1:]) for found in versions.glob("v*") if found.name[1:].isdecimal()),
+        (int(folder.name[1:]) for folder in versions.glob("v*") if folder.name[1:].isdecimal()),
         default=0,
     )
     building = versions / ".building"
@@ -199,8 +220,9 @@ def export_dataset(
     } | about
     manifest["files"] = {
         str(path.relative_to(building)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(building.rglob("*")) if path.is_file()
-    }  # fmt: skip
+        for path in sorted(building.rglob("*"))
+        if path.is_file()
+    }
     (building / "manifest.json").write_text(
         json.dumps(manifest, indent=1, default=str), encoding="utf-8"
     )
@@ -244,21 +266,26 @@ def _light(folder: Path) -> pl.DataFrame:
 
 def _changes(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
     columns = ["id", "case_id", "teacher", "content"]
-    both = before.select(columns).join(
+    joined = before.select(columns).join(
         after.select(columns), on="id", how="full", suffix="_after", coalesce=True
     )
     gone, fresh = pl.col("content_after").is_null(), pl.col("content").is_null()
     return (
-        both.with_columns(pl.coalesce(f"{name}_after", name).alias(name) for name in ("case_id", "teacher"))
+        joined.with_columns(
+            pl.coalesce(f"{name}_after", name).alias(name) for name in ("case_id", "teacher")
+        )
         .group_by("case_id", "teacher")
         .agg(
-            fresh.sum().alias("added"), gone.sum().alias("removed"),
-            (~fresh & ~gone & (pl.col("content") != pl.col("content_after"))).sum().alias("changed"),
+            fresh.sum().alias("added"),
+            gone.sum().alias("removed"),
+            (~fresh & ~gone & (pl.col("content") != pl.col("content_after")))
+            .sum()
+            .alias("changed"),
         )
         .filter(pl.sum_horizontal("added", "removed", "changed") > 0)
         .sort("case_id", "teacher")
         .to_dicts()
-    )  # fmt: skip
+    )
 
 
 def _point(link: Path, folder: Path) -> None:

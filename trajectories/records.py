@@ -90,6 +90,22 @@ class Failure:
     usage: Usage = field(default_factory=Usage)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenFailure:
+    """A failure that can be retried. Without a trajectory it is the whole case's."""
+
+    stage: str
+    case_id: str
+    teacher: str | None
+    trajectory_id: str | None
+    error_class: str
+
+
+WORKER_LOST = "WorkerLost"
+"""The error class of what ended with its worker, node or cluster. The case is not to blame, so a
+rerun plays it again without being asked."""
+
+
 def now() -> datetime:
     return datetime.now(UTC)
 

@@ -115,17 +115,17 @@ async def play_tree(
 
     async def play_all(specs: Iterable[RolloutSpec]) -> None:
         nonlocal not_started, budget_spent
-        done = {trajectory.trajectory_id for trajectory in trajectories} | skip
+        stored = {trajectory.trajectory_id for trajectory in trajectories} | skip
         by_id = {trajectory.trajectory_id: trajectory for trajectory in trajectories}
-        wanted = [spec for spec in specs if spec.trajectory_id not in done]
+        todo = [spec for spec in specs if spec.trajectory_id not in stored]
         results = await asyncio.gather(
             *(
                 play(spec, episode_of(spec, by_id), clinicians[spec.teacher], code_version)
-                for spec in wanted
+                for spec in todo
             ),
             return_exceptions=True,
         )
-        for spec, result in zip(wanted, results, strict=True):
+        for spec, result in zip(todo, results, strict=True):
             if isinstance(result, Trajectory):
                 trajectories.append(result)
                 continue

@@ -1,5 +1,7 @@
--- The store of a run: one DuckDB file. One row a turn; a branch holds only its own turns and names its parent,
--- so the whole line of a branch is its parent's turns up to branch_turn, then its own (view `paths`).
+-- The store of a run: one DuckDB file. One row a turn; a branch holds only its own turns and names
+-- its parent,
+-- so the whole line of a branch is its parent's turns up to branch_turn, then its own (view
+-- `paths`).
 
 create table if not exists meta (key varchar primary key, value varchar not null);
 
@@ -22,14 +24,17 @@ create table if not exists cases (
     title varchar not null,
     path varchar not null,
     licence varchar,
-    publication json not null,           -- what the source tells: pmcid, doi, journal, date, article_type
+    -- what the source tells: pmcid, doi, journal, date, article_type
+    publication json not null,
     "text" varchar not null,
     report_hash varchar not null,
-    built_with varchar not null,         -- the settings of stage 1: under others the case is built again
+    -- the settings of stage 1: under others the case is built again
+    built_with varchar not null,
     environment_id varchar,              -- null: refused
     reason varchar,                      -- the name of the check that refused it
     message varchar,
-    calls integer not null,              -- what the extractor and the oracle's model used, over all attempts
+    -- what the extractor and the oracle's model used, over all attempts
+    calls integer not null,
     prompt_tokens bigint not null,
     completion_tokens bigint not null,
     cost_usd double not null,
@@ -47,7 +52,19 @@ create table if not exists checks (
     threshold double not null,
     required boolean not null,           -- false: a failure is a warning
     detail varchar not null,
+    applicable boolean not null,         -- false: the check had nothing to look at
     primary key (case_id, "name")
+);
+
+-- What became of every report's text: how much of a kind went to which use, and why to none.
+create table if not exists ledger (
+    case_id varchar not null,
+    kind varchar not null,               -- characters, sentences, table rows, figure captions, ...
+    "use" varchar not null,              -- observation, menu, diagnosis, nothing
+    "count" bigint not null,
+    share double not null,               -- of the case's count of this kind
+    reason varchar not null,
+    sample varchar not null
 );
 
 create table if not exists environments (
@@ -56,7 +73,8 @@ create table if not exists environments (
     source varchar not null,
     title varchar not null,
     initial_observation varchar not null,
-    menu struct("name" varchar, category varchar, result varchar, aliases varchar[], "minor" varchar, "quote" varchar)[] not null,
+    menu struct("name" varchar, category varchar, result varchar, aliases varchar[],
+        "minor" varchar, "quote" varchar)[] not null,
     diagnosis varchar not null,
     synonyms varchar[] not null,
     licence varchar,
@@ -76,7 +94,8 @@ create table if not exists trajectories (
     sample integer not null,
     settings_hash varchar not null,
     parent_id varchar,
-    branch_turn integer not null,        -- the last turn shared with the parent; 0: a rollout from o1
+    -- the last turn shared with the parent; 0: a rollout from o1
+    branch_turn integer not null,
     seed bigint not null,
     outcome varchar not null,            -- diagnosed, turn_limit, loop
     t_max integer not null,
@@ -94,7 +113,8 @@ create table if not exists turns (
     differential struct(diagnosis varchar, confidence integer)[] not null,
     "pivot" varchar not null,
     tests varchar[] not null,
-    answers struct("order" varchar, results struct(test varchar, "text" varchar)[], "method" varchar, score double)[] not null,
+    answers struct("order" varchar, results struct(test varchar, "text" varchar)[],
+        "method" varchar, score double)[] not null,
     final_diagnosis varchar,
     raw varchar not null,
     thinking varchar not null,
@@ -105,7 +125,8 @@ create table if not exists turns (
     cost_usd double not null,
     seconds double not null,
     cached_calls integer not null,       -- answered by the call cache: they are in no other column
-    faults struct(error_class varchar, message varchar, raw varchar)[] not null, -- attempts that failed
+    -- attempts that failed
+    faults struct(error_class varchar, message varchar, raw varchar)[] not null,
     primary key (trajectory_id, number)
 );
 
@@ -130,7 +151,8 @@ create table if not exists failures (
     cost_usd double not null,
     seconds double not null,
     cached_calls integer not null,
-    faults struct(error_class varchar, message varchar, raw varchar)[] not null -- over all its turns, the last one's too
+    -- over all its turns, the last one's too
+    faults struct(error_class varchar, message varchar, raw varchar)[] not null
 );
 
 create table if not exists links (
@@ -155,7 +177,8 @@ create table if not exists verdicts (
     kept_turns integer[] not null
 );
 
--- DTC and RAC of every turn on the whole path of a trajectory (a branch has rows for its prefix too).
+-- DTC and RAC of every turn on the whole path of a trajectory (a branch has rows for its prefix
+-- too).
 create table if not exists turn_scores (
     trajectory_id varchar not null,
     number integer not null,
@@ -163,31 +186,39 @@ create table if not exists turn_scores (
     rac double,                          -- null: nothing changed, or unknown
     primary key (trajectory_id, number)
 );
--- What RAC rests on, null at turn 1: diagnoses added or removed, those of them at no known distance to any test, and entries of
--- the two differentials that are no node. Added by name, so that stores of an earlier version have them, too.
+-- What RAC rests on, null at turn 1: diagnoses added or removed, those of them at no known
+-- distance to any test, and entries of
+-- the two differentials that are no node. Added by name, so that stores of an earlier version have
+-- them, too.
 alter table turn_scores add column if not exists changed integer;
 alter table turn_scores add column if not exists unknown integer;
 alter table turn_scores add column if not exists unlinked integer;
 
--- Of an evaluation: what a judge found in a trajectory under the rules of a protocol (evaluation/judging.py).
+-- Of an evaluation: what a judge found in a trajectory under the rules of a protocol
+-- (evaluation/judging.py).
 create table if not exists judgements (
     trajectory_id varchar not null,
     protocol varchar not null,
     judge varchar not null,              -- its name, and a hash of all that its verdicts depend on
     repeat integer not null,
-    judgement json not null,             -- {tests: {requested: [[name, hit]], documented: [...]}, correct, note, usage}
+    -- {tests: {requested: [[name, hit]], documented: [...]}, correct, note, usage}
+    judgement json not null,
     primary key (trajectory_id, protocol, judge, repeat)
 );
 
--- What the summary, the scores and the dataset are about: trajectories in the present environment of their case.
--- A case whose report changed has a new environment; what was played in the old one stays in the store, and out of these.
+-- What the summary, the scores and the dataset are about: trajectories in the present environment
+-- of their case.
+-- A case whose report changed has a new environment; what was played in the old one stays in the
+-- store, and out of these.
 create or replace view current_trajectories as
 select trajectories.* from trajectories join cases using (case_id, environment_id);
 
--- Which turns belong to the path of which trajectory: (path_id, number) -> the trajectory that played the turn.
+-- Which turns belong to the path of which trajectory: (path_id, number) -> the trajectory that
+-- played the turn.
 create or replace view paths as
 with recursive up as (
-    select trajectory_id as path_id, trajectory_id as owner_id, parent_id, branch_turn, cast(null as integer) as upto
+    select trajectory_id as path_id, trajectory_id as owner_id, parent_id, branch_turn,
+        cast(null as integer) as upto
     from trajectories
     union all
     select up.path_id, parent.trajectory_id, parent.parent_id, parent.branch_turn,
@@ -198,16 +229,20 @@ select up.path_id, up.owner_id, turns.number
 from up join turns on turns.trajectory_id = up.owner_id
 where up.upto is null or turns.number <= up.upto;
 
--- What became of every stored turn: kept when any path through it keeps it (status: that path's), else the fate on its own path.
+-- What became of every stored turn: kept when any path through it keeps it (status: that path's),
+-- else the fate on its own path.
 create or replace view turn_fates as
 select turns.trajectory_id, turns.number,
     bool_or(list_contains(verdicts.kept_turns, turns.number)) as kept,
-    any_value(verdicts.status) filter (where list_contains(verdicts.kept_turns, turns.number)) as status,
+    any_value(verdicts.status) filter (where list_contains(verdicts.kept_turns,
+        turns.number)) as status,
     case
         when bool_or(list_contains(verdicts.kept_turns, turns.number)) then 'kept'
         when any_value(own.trajectory_id) is null then 'not scored'
-        when any_value(own.status) in ('discarded', 'unscorable') then any_value(own.status) || ': ' || any_value(own.reason)
-        when list_contains(any_value(own.removed_turns), turns.number) then 'removed: RAC above threshold'
+        when any_value(own.status) in ('discarded',
+            'unscorable') then any_value(own.status) || ': ' || any_value(own.reason)
+        when list_contains(any_value(own.removed_turns),
+            turns.number) then 'removed: RAC above threshold'
         else 'cut: after t*'
     end as fate
 from turns
@@ -217,22 +252,29 @@ left join verdicts on verdicts.trajectory_id = paths.path_id
 left join verdicts as own on own.trajectory_id = turns.trajectory_id
 group by turns.trajectory_id, turns.number;
 
--- Siblings (same parent, same shared turns) that played the same: turn by turn the same tests and the same leading hypothesis.
--- `first_id` is the one that was stored first (then by teacher and sample); `same_replies`: to the letter, too.
+-- Siblings (same parent, same shared turns) that played the same: turn by turn the same tests and
+-- the same leading hypothesis.
+-- `first_id` is the one that was stored first (then by teacher and sample); `same_replies`: to the
+-- letter, too.
 create or replace view duplicates as
 with played as (
-    select trajectory_id, any_value(environment_id) as environment_id, any_value(coalesce(parent_id, '')) as parent_id,
-        any_value(branch_turn) as branch_turn, any_value(stored) as stored, any_value(teacher) as teacher, any_value(sample) as sample,
+    select trajectory_id, any_value(environment_id) as environment_id,
+        any_value(coalesce(parent_id, '')) as parent_id,
+        any_value(branch_turn) as branch_turn, any_value(stored) as stored,
+            any_value(teacher) as teacher, any_value(sample) as sample,
         list(list_sort([lower(test) for test in tests]) order by number) as tests,
-        list(lower(coalesce(turns.final_diagnosis, differential[1].diagnosis)) order by number) as leaders,
+        list(lower(coalesce(turns.final_diagnosis, differential[1].diagnosis))
+            order by number) as leaders,
         list(raw order by number) as replies
     from turns join current_trajectories using (trajectory_id)
     group by trajectory_id
 ), placed as (
-    select trajectory_id, first_value(trajectory_id) over same as first_id, replies = first_value(replies) over same as same_replies
+    select trajectory_id, first_value(trajectory_id) over same as first_id,
+        replies = first_value(replies) over same as same_replies
     from played
     window same as (
-        partition by environment_id, parent_id, branch_turn, tests, leaders order by stored, teacher, sample, trajectory_id
+        partition by environment_id, parent_id, branch_turn, tests, leaders order by stored,
+            teacher, sample, trajectory_id
     )
 )
 select trajectory_id, first_id, same_replies from placed where trajectory_id <> first_id;

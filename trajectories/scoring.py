@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,16 @@ from medaction.envs.checks import diagnosis_linkable
 from medaction.envs.records import Built, ClinicalEnvironment
 from medaction.envs.rewards import Nodes, Ruler, true_name, turn_nodes
 from medaction.kg.disease_classes import classes_of
-from medaction.kg.graph import Graph
+from medaction.kg.graph import Graph, hops
 from medaction.kg.linking import NODE_TYPES, THRESHOLD, Kind, Linker
 from medaction.kg.loaders import imported_graph
-from medaction.kg.metrics import Course, Measured, measure
+from medaction.kg.metrics import Course, Measured, dtc, measure
 from medaction.kg.open_graphs import open_disease_graph, open_test_graph
 from medaction.kg.overrides import read_overrides
 from medaction.kg.pruning import Strategy, Verdict, prune_correctness, prune_dtc_rac, prune_none
 from medaction.trajectories.records import RolloutSpec, path_of
 from medaction.trajectories.store import Store
+from medaction.trajectories.tree import Distance, TreePlan
 
 log = logging.getLogger("medaction")
 
@@ -59,7 +60,7 @@ def score_store(
     is done when nothing has changed since the last time: neither the trajectories nor the strategy
     nor the graphs. Raises NoGraph, BadTable for a graph that cannot be read.
     """
-    ruler = linkers(diseases, tests, aids or Aids())
+    ruler = linkers(diseases, tests, aids)
     to_disease, to_change, to_test = ruler.diseases, ruler.diagnoses, ruler.tests
     disease_graph, test_graph = to_disease.graph, to_test.graph
     state = _state(
@@ -79,7 +80,7 @@ def score_store(
     nodes = Nodes(
         **{name: {row["text"]: row["node"] for row in rows} for name, rows in links.items()}
     )
-    played = [
+    courses = [
         found
         for world in worlds
         for found in _courses(store, world, nodes, nodes.diseases[truths[world.environment_id]])
@@ -87,17 +88,14 @@ def score_store(
     verdicts: list[dict[str, Any]] = []
     scores: list[dict[str, Any]] = []
     for (trajectory, course), measured in zip(
-        played, measure([course for _, course in played], disease_graph, test_graph), strict=True
+        courses, measure([course for _, course in courses], disease_graph, test_graph), strict=True
     ):
         # A gold trajectory was checked against its environment when it was written; it is measured,
         # and kept whole.
-        chosen = "none" if trajectory.style == "gold" else strategy
+        rule = "none" if trajectory.style == "gold" else strategy
         verdicts.append(
             _verdict_row(
-                trajectory.trajectory_id,
-                judge(course, measured, chosen, threshold),
-                chosen,
-                threshold,
+                trajectory.trajectory_id, judge(course, measured, rule, threshold), rule, threshold
             )
         )
         scores += _score_rows(trajectory.trajectory_id, course, measured)
@@ -109,19 +107,20 @@ def score_store(
     store.set_meta("scored", state)
 
 
-def linkers(diseases: str, tests: str, aids: Aids) -> Ruler:
+def linkers(diseases: str = OPEN, tests: str = OPEN, aids: Aids | None = None) -> Ruler:
     """What links diagnoses for DTC, and diagnoses and tests for RAC. Raises NoGraph, BadTable,
     FileNotFoundError, EncoderUnavailable."""
+    aids = aids or Aids()
     disease_graph = open_disease_graph() if diseases == OPEN else imported_graph(diseases)
     test_graph = (
         open_test_graph(aids.maxo, aids.loinc2hpo) if tests == OPEN else imported_graph(tests)
     )
-    own = read_overrides(aids.links) if aids.links else None
-    if own:
-        own.check([disease_graph, test_graph])
+    overrides = read_overrides(aids.links) if aids.links else None
+    if overrides:
+        overrides.check([disease_graph, test_graph])
 
     def linker(graph: Graph, kind: Kind) -> Linker:
-        return Linker(graph, NODE_TYPES[kind], own, aids.encoder)
+        return Linker(graph, NODE_TYPES[kind], overrides, aids.encoder)
 
     return Ruler(
         linker(disease_graph, "diagnosis"),
@@ -132,12 +131,13 @@ def linkers(diseases: str, tests: str, aids: Aids) -> Ruler:
 
 def _state(store: Store, strategy: Strategy, threshold: float, linked_with: list[str]) -> str:
     """A hash of all that the scores depend on."""
-    played = store.rows("select trajectory_id from current_trajectories order by all")
+    ids = store.rows("select trajectory_id from current_trajectories order by all")
     truths = store.rows(
-        "select environment_id, diagnosis, synonyms from cases join environments using (environment_id) order by all"
+        "select environment_id, diagnosis, synonyms from cases join environments using"
+        " (environment_id) order by all"
     )
     return hashlib.sha256(
-        json.dumps([strategy, threshold, linked_with, played, truths]).encode()
+        json.dumps([strategy, threshold, linked_with, ids, truths]).encode()
     ).hexdigest()[:16]
 
 
@@ -169,7 +169,8 @@ def _courses(
 def _texts(store: Store) -> tuple[set[str], set[str]]:
     """Every diagnosis and every ordered test that the current trajectories name."""
     rows = store.rows(
-        "select distinct unnest(list_append([line.diagnosis for line in differential], turns.final_diagnosis)) as name"
+        "select distinct unnest(list_append([line.diagnosis for line in differential],"
+        " turns.final_diagnosis)) as name"
         " from turns join current_trajectories using (trajectory_id)"
     )
     diagnoses = {name for (name,) in rows if name}
@@ -187,14 +188,14 @@ def _linked(store: Store, linker: Linker, kind: Kind, texts: set[str]) -> list[d
         'select "text", node, name, "method", score from links where graph = ? and kind = ?',
         [graph, kind],
     )
-    known = [
+    stored = [
         dict(zip(("text", "node", "name", "method", "score"), row, strict=True))
         for row in rows
         if row[0] in texts
     ]
-    unknown = sorted(texts - {row["text"] for row in known})
+    unknown = sorted(texts - {row["text"] for row in stored})
     fresh = [asdict(link) for link in linker.link(unknown)]
-    return [{"graph": graph, "kind": kind} | row for row in (*known, *fresh)]
+    return [{"graph": graph, "kind": kind} | row for row in (*stored, *fresh)]
 
 
 def label(graph: Graph) -> str:
@@ -223,10 +224,10 @@ def with_link(built: Built, extracted: bool, graph: str = OPEN) -> Built:
     world, linker = built.environment, disease_linker(graph)
     (link,) = linker.link([true_name(world, linker)])
     system, kind = classes_of((world.diagnosis, *world.synonyms))
-    told = (system or world.body_system, kind or world.disease_type)
+    classes = (system or world.body_system, kind or world.disease_type)
     if not extracted:
-        told = (world.body_system or system, world.disease_type or kind)
-    world = replace(world, body_system=told[0], disease_type=told[1])
+        classes = (world.body_system or system, world.disease_type or kind)
+    world = replace(world, body_system=classes[0], disease_type=classes[1])
     return replace(
         built,
         environment=world,
@@ -236,11 +237,11 @@ def with_link(built: Built, extracted: bool, graph: str = OPEN) -> Built:
 
 def _score_rows(trajectory_id: str, course: Course, measured: Measured) -> Iterator[dict[str, Any]]:
     """A row of `turn_scores` for every turn."""
-    for turn, dtc, rac in zip(course.turns, measured.dtc, measured.rac, strict=True):
+    for turn, distance, rac in zip(course.turns, measured.dtc, measured.rac, strict=True):
         yield {
             "trajectory_id": trajectory_id,
             "number": turn.number,
-            "dtc": dtc,
+            "dtc": distance,
             "rac": rac.value if rac else None,
             "changed": rac.changed if rac else None,
             "unknown": rac.unknown if rac else None,
@@ -261,3 +262,21 @@ def _verdict_row(
         "removed_turns": list(verdict.removed_turns),
         "kept_turns": list(verdict.kept_turns),
     }
+
+
+def distance_of(environment: ClinicalEnvironment, plan: TreePlan) -> Distance | None:
+    """DTC of a diagnosis in this environment, for launch points by DTC; None for the other
+    strategies."""
+    if plan.launch != "dtc":
+        return None
+
+    @cache
+    def truth() -> int | None:
+        linker = disease_linker(plan.disease_graph)
+        return linker.link([true_name(environment, linker)])[0].node
+
+    def distance(diagnosis: str) -> int | None:
+        linker = disease_linker(plan.disease_graph)
+        return dtc(partial(hops, linker.graph), linker.link([diagnosis])[0].node, truth())
+
+    return distance

@@ -79,7 +79,8 @@ def open_snapshot(out: Path) -> duckdb.DuckDBPyConnection:
     path = out / SNAPSHOT
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} does not exist: it is written by a run; start or repeat `medaction distill --out {out} ...`"
+            f"{path} does not exist: it is written by a run; start or repeat `medaction distill"
+            f" --out {out} ...`"
         )
     db = duckdb.connect(
         str(path),

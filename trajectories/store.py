@@ -18,16 +18,23 @@ from pydantic import TypeAdapter
 from medaction.envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
 from medaction.envs.turns import Turn
 from medaction.llm.usage import Usage
-from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
+from medaction.trajectories.records import Failure, OpenFailure, RolloutSpec, Trajectory, now
 from medaction.trajectories.snapshot import SNAPSHOT, Publisher
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "5"
 _FAULTS = "faults struct(error_class varchar, message varchar, raw varchar)[] default []"
 MIGRATIONS = {
     # Version 3 keeps the attempts that failed beside what came of them.
     "2": "".join(
         f"alter table {table} add column {_FAULTS}; " for table in ("cases", "turns", "failures")
-    )
+    ),
+    # Version 4 holds what a source tells of the publication as an object, not as its text in JSON.
+    "3": (
+        "update cases set publication = (publication->>'$')::json"
+        " where json_type(publication) = 'VARCHAR'; "
+    ),
+    # Version 5 tells checks that had nothing to look at apart, and keeps the ledger of every case.
+    "4": "alter table checks add column if not exists applicable boolean default true; ",
 }
 """What brings a store from the schema version of the key to the next one; then schema.sql makes
 what is new."""
@@ -63,7 +70,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentKey:
-    """An environment by its id alone; in a store of many there is no need to have them all at hand."""
+    """An environment by its ids alone: a store of many is not read into memory."""
 
     environment_id: str
     case_id: str
@@ -75,17 +82,6 @@ class Run:
 
     run_id: str
     interrupted: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class OpenFailure:
-    """A failure that can be retried. Without a trajectory it is the whole case's."""
-
-    stage: str
-    case_id: str
-    teacher: str | None
-    trajectory_id: str | None
-    error_class: str
 
 
 def report_hash(report: CaseReport) -> str:
@@ -109,7 +105,8 @@ class Store:
         except duckdb.IOException as error:
             if "lock" in str(error):
                 raise StoreError(
-                    f"{path} is in use by another process; wait for it or end it, then start again ({error})"
+                    f"{path} is in use by another process; wait for it or end it, then start again"
+                    f" ({error})"
                 ) from error
             raise StoreError(f"{path} cannot be opened as a DuckDB file: {error}") from error
         # Relative and session-independent: timestamps are stored and read in UTC.
@@ -123,17 +120,20 @@ class Store:
         tables = self.rows(
             "select count(*) from information_schema.tables where table_name = 'meta'"
         )
-        found = self.meta("schema_version") if tables[0][0] else None
-        if found and found != SCHEMA_VERSION and found not in MIGRATIONS:
+        version = self.meta("schema_version") if tables[0][0] else None
+        if version and version != SCHEMA_VERSION and version not in MIGRATIONS:
             raise StoreError(
-                f"{self.path} has schema version {found}, this program has {SCHEMA_VERSION}: use the version that wrote it"
+                f"{self.path} has schema version {version}, this program has {SCHEMA_VERSION}: use"
+                " the version that wrote it"
             )
-        if found in MIGRATIONS:
-            self._publisher.copy_to(self.path.with_name(f"{self.path.stem}.schema-{found}.duckdb"))
+        if version in MIGRATIONS:
+            self._publisher.copy_to(
+                self.path.with_name(f"{self.path.stem}.schema-{version}.duckdb")
+            )
         with self.transaction():
-            while found in MIGRATIONS:
-                self.db.execute(MIGRATIONS[found])
-                found = str(int(found) + 1)
+            while version in MIGRATIONS:
+                self.db.execute(MIGRATIONS[version])
+                version = str(int(version) + 1)
             self.db.execute(Path(__file__).with_name("schema.sql").read_text())
             self.set_meta("schema_version", SCHEMA_VERSION)
 
@@ -190,8 +190,8 @@ class Store:
     # --- meta and runs ------------------------------------------------------------------
 
     def meta(self, key: str) -> str | None:
-        found = self.rows("select value from meta where key = ?", [key])
-        return found[0][0] if found else None
+        values = self.rows("select value from meta where key = ?", [key])
+        return values[0][0] if values else None
 
     def set_meta(self, key: str, value: str) -> None:
         self.db.execute("insert or replace into meta values (?, ?)", [key, value])
@@ -210,7 +210,8 @@ class Store:
         self.db.execute("insert or ignore into meta values ('purpose', ?)", [purpose])
         if self.meta("purpose") != purpose:
             raise StoreError(
-                f"{self.path} holds {self.meta('purpose')} cases and these are for {purpose}: use another output folder"
+                f"{self.path} holds {self.meta('purpose')} cases and these are for {purpose}: use"
+                " another output folder"
             )
 
     @contextmanager
@@ -247,10 +248,10 @@ class Store:
 
     def last_run(self) -> tuple[str, str]:
         """Flow and settings (JSON) of the newest run. Raises StoreError when there is none."""
-        found = self.rows("select flow, settings from runs order by started desc limit 1")
-        if not found:
+        runs = self.rows("select flow, settings from runs order by started desc limit 1")
+        if not runs:
             raise StoreError(f"{self.path} has no run yet: start one with `medaction distill`")
-        return found[0]
+        return runs[0]
 
     # --- stage 1 ------------------------------------------------------------------------
 
@@ -275,19 +276,30 @@ class Store:
             self.claim(built.environment.evaluation_only)
         refusal = built.refusal
         case = {
-            "case_id": report.case_id, "source": report.source, "title": report.title, "path": report.path,
-            "licence": report.licence, "publication": json.dumps(dict(report.meta)), "text": report.text,
-            "report_hash": report_hash(report), "built_with": built_with,
+            "case_id": report.case_id,
+            "source": report.source,
+            "title": report.title,
+            "path": report.path,
+            "licence": report.licence,
+            "publication": dict(report.meta),
+            "text": report.text,
+            "report_hash": report_hash(report),
+            "built_with": built_with,
             "environment_id": built.environment.environment_id if built.environment else None,
-            "reason": refusal.reason if refusal else None, "message": refusal.message if refusal else None,
-        }  # fmt: skip
+            "reason": refusal.reason if refusal else None,
+            "message": refusal.message if refusal else None,
+        }
         with self.transaction():
             case |= asdict((usage or Usage()) + self._spent_on(report.case_id))
             self.db.execute("delete from cases where case_id = ?", [report.case_id])
             self.db.execute("delete from checks where case_id = ?", [report.case_id])
+            self.db.execute("delete from ledger where case_id = ?", [report.case_id])
             self._insert("cases", [case])
             self._insert(
                 "checks", [asdict(check) | {"case_id": report.case_id} for check in built.checks]
+            )
+            self._insert(
+                "ledger", [asdict(line) | {"case_id": report.case_id} for line in built.ledger]
             )
             self._resolve("read", report.case_id)
             if built.environment:
@@ -306,10 +318,10 @@ class Store:
 
     def _spent_on(self, case_id: str) -> Usage:
         names = ", ".join(Usage.__dataclass_fields__)
-        found = self.rows(f"select {names} from cases where case_id = ?", [case_id])
+        values = self.rows(f"select {names} from cases where case_id = ?", [case_id])
         return (
-            _USAGE.validate_python(dict(zip(Usage.__dataclass_fields__, found[0], strict=True)))
-            if found
+            _USAGE.validate_python(dict(zip(Usage.__dataclass_fields__, values[0], strict=True)))
+            if values
             else Usage()
         )
 
@@ -319,12 +331,14 @@ class Store:
         self.db.execute(f"update cases set {change} where case_id = ?", [*spent.values(), case_id])
 
     def add_unreadable(self, refusal: BadCase, run_id: str) -> None:
-        """Something that could not be read as a case report at all; noted once per case and reason."""
-        failure = _refused("read", refusal.case_id, refusal.path, refusal)
-        known = "select 1 from failures where stage = 'read' and case_id = ? and path = ? and error_class = ?"
-        if not self.rows(known, [failure.case_id, failure.path, failure.error_class]):
-            with self.transaction():
-                self._put_failures([failure], run_id)
+        """Something that could not be read as a case report at all."""
+        with self.transaction():
+            self._put_failures([_refused("read", refusal.case_id, refusal.path, refusal)], run_id)
+
+    def unreadable_cases(self) -> set[tuple[str, str, str]]:
+        """Case id, path and reason of everything that `add_unreadable` has on record."""
+        sql = "select case_id, path, error_class from failures where stage = 'read'"
+        return set(self.rows(sql))
 
     def environments(self) -> list[ClinicalEnvironment]:
         """The current environment of every case, in the order of case ids."""
@@ -346,23 +360,24 @@ class Store:
     def environment_keys(self) -> list[EnvironmentKey]:
         """The ids of what `environments` gives, in the same order."""
         rows = self.rows(
-            "select environment_id, environments.case_id from cases join environments using (environment_id) order by cases.case_id"
+            "select environment_id, environments.case_id from cases join environments using"
+            " (environment_id) order by cases.case_id"
         )
         return [EnvironmentKey(*row) for row in rows]
 
     def environment(self, environment_id: str) -> ClinicalEnvironment:
         """Raises StoreError for an unknown environment."""
-        found = self._environments("environments where environment_id = ?", [environment_id])
-        if not found:
+        environments = self._environments("environments where environment_id = ?", [environment_id])
+        if not environments:
             raise StoreError(f"{self.path} has no environment {environment_id!r}")
-        return found[0]
+        return environments[0]
 
     def report_text(self, case_id: str) -> str:
         """The whole report of a case, as it was read. Raises StoreError for an unknown case."""
-        found = self.rows('select "text" from cases where case_id = ?', [case_id])
-        if not found:
+        texts = self.rows('select "text" from cases where case_id = ?', [case_id])
+        if not texts:
             raise StoreError(f"{self.path} has no case {case_id!r}")
-        return found[0][0]
+        return texts[0][0]
 
     # --- stage 2 ------------------------------------------------------------------------
 
@@ -384,12 +399,12 @@ class Store:
         """
         stored = now()
         with self.transaction():
-            played = {trajectory.trajectory_id: trajectory for trajectory in trajectories}
+            by_id = {trajectory.trajectory_id: trajectory for trajectory in trajectories}
             stored_ids = self.rows(
                 "select trajectory_id from trajectories where list_contains(?, trajectory_id)",
-                [list(played)],
+                [list(by_id)],
             )
-            fresh = [trajectory for id_, trajectory in played.items() if (id_,) not in stored_ids]
+            fresh = [trajectory for id_, trajectory in by_id.items() if (id_,) not in stored_ids]
             self._insert(
                 "trajectories",
                 [_trajectory_row(trajectory, run_id, stored) for trajectory in fresh],
@@ -410,7 +425,8 @@ class Store:
         rows = self.rows(
             "select teacher, sum(cost_usd) from ("
             " select teacher, cost_usd from turns join trajectories using (trajectory_id)"
-            " union all select teacher, cost_usd from failures where teacher is not null) group by teacher"
+            " union all select teacher, cost_usd from failures where teacher is not null) group by"
+            " teacher"
         )
         return dict(rows)
 
@@ -420,38 +436,40 @@ class Store:
     def specs(self) -> dict[str, list[RolloutSpec]]:
         """What was played in every environment, by its id, without the turns: a rerun asks this
         first."""
-        found: dict[str, list[RolloutSpec]] = {}
+        specs: dict[str, list[RolloutSpec]] = {}
         for row in self.rows(
-            "select environment_id, case_id, teacher, style, sample, settings_hash, parent_id, branch_turn from trajectories"
+            "select environment_id, case_id, teacher, style, sample, settings_hash, parent_id,"
+            " branch_turn from trajectories"
             " order by environment_id, branch_turn, trajectory_id"
         ):
-            found.setdefault(row[0], []).append(RolloutSpec(*row))
-        return found
+            specs.setdefault(row[0], []).append(RolloutSpec(*row))
+        return specs
 
     def trajectories(self, environment_id: str) -> list[Trajectory]:
         """All trajectories of an environment, parents before their branches."""
         frame = self.rows(
-            "select environment_id, case_id, teacher, style, sample, settings_hash, parent_id, branch_turn,"
-            " trajectory_id, outcome, t_max, prompt_version, code_version from trajectories where environment_id = ?"
-            " order by branch_turn, trajectory_id",
+            "select environment_id, case_id, teacher, style, sample, settings_hash, parent_id,"
+            " branch_turn, trajectory_id, outcome, t_max, prompt_version, code_version from"
+            " trajectories where environment_id = ? order by branch_turn, trajectory_id",
             [environment_id],
         )
         turns = self._turns(environment_id)
-        found = [
+        trajectories = [
             Trajectory(RolloutSpec(*row[:8]), tuple(turns.get(row[8], ())), *row[9:])
             for row in frame
         ]
-        for row, trajectory in zip(frame, found, strict=True):
+        for row, trajectory in zip(frame, trajectories, strict=True):
             if row[8] != trajectory.trajectory_id:
                 raise StoreError(
-                    f"{self.path}: trajectory {row[8]} does not have the id that its own record gives"
+                    f"{self.path}: trajectory {row[8]} does not have the id that its own record"
+                    " gives"
                 )
-        return found
+        return trajectories
 
     def _turns(self, environment_id: str) -> dict[str, list[Turn]]:
         cursor = self.db.execute(
-            "select turns.* from turns join trajectories using (trajectory_id) where environment_id = ?"
-            " order by trajectory_id, number",
+            "select turns.* from turns join trajectories using (trajectory_id) where environment_id"
+            " = ? order by trajectory_id, number",
             [environment_id],
         )
         names = [column[0] for column in cursor.description or []]
@@ -468,8 +486,9 @@ class Store:
         """Every failure of these stages without a later success: the newest of each case and
         rollout."""
         rows = self.rows(
-            "select stage, case_id, any_value(teacher), trajectory_id, arg_max(error_class, time) from failures"
-            " where list_contains(?, stage) and resolved is null group by stage, case_id, trajectory_id order by all",
+            "select stage, case_id, any_value(teacher), trajectory_id, arg_max(error_class, time)"
+            " from failures where list_contains(?, stage) and resolved is null group by stage,"
+            " case_id, trajectory_id order by all",
             [list(stages)],
         )
         return [OpenFailure(*row) for row in rows]
@@ -478,7 +497,8 @@ class Store:
         rows = []
         for failure in failures:
             before = self.rows(
-                "select count(*) from failures where stage = ? and case_id = ? and trajectory_id is not distinct from ?",
+                "select count(*) from failures where stage = ? and case_id = ? and trajectory_id is"
+                " not distinct from ?",
                 [failure.stage, failure.case_id, failure.trajectory_id],
             )[0][0]
             row = asdict(failure)

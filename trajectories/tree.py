@@ -63,7 +63,7 @@ class TreePlan:
 
 
 def initial_specs(environment: Place, plan: TreePlan) -> Iterator[RolloutSpec]:
-    """The K independent rollouts from o1 of every teacher; they depend on nothing that was played."""
+    """The K independent rollouts from o1 of every teacher. They depend on no other rollout."""
     for teacher in plan.teachers:
         for sample in range(plan.rollouts):
             yield _spec(environment, plan, teacher, sample)
@@ -81,17 +81,17 @@ def branch_specs(
     ValueError without it.
     """
     by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
-    ours = [
+    planned = [
         t for t in tree if t.spec.teacher in plan.teachers and t.spec.settings_hash in plan.hashes
     ]
     points = sorted(
-        {(t.spec.parent_id, t.spec.branch_turn) for t in ours if t.spec.parent_id in by_id}
+        {(t.spec.parent_id, t.spec.branch_turn) for t in planned if t.spec.parent_id in by_id}
     )
-    missing = plan.launch_points - len(points)
-    if missing > 0 and plan.branches:
-        roots = [trajectory for trajectory in ours if trajectory.spec.parent_id is None]
+    lacking = plan.launch_points - len(points)
+    if lacking > 0 and plan.branches:
+        roots = [trajectory for trajectory in planned if trajectory.spec.parent_id is None]
         points += [point for point in _ranked(roots, plan.launch, distance) if point not in points][
-            :missing
+            :lacking
         ]
     for parent_id, turn in points:
         parent = by_id[parent_id].spec.teacher
@@ -101,22 +101,24 @@ def branch_specs(
 
 
 def finished(
-    place: Place, plan: TreePlan, played: Sequence[RolloutSpec], skip: frozenset[str]
+    place: Place, plan: TreePlan, specs: Sequence[RolloutSpec], skip: frozenset[str]
 ) -> bool:
     """Whether ids alone show that nothing is missing of a tree: every rollout and branch is played
     or in `skip`, and so are all launch points there. False says nothing: where launch points are
     missing, only the turns tell whether there can be more.
     """
-    tree = [Trajectory(spec, (), "diagnosed", plan.t_max, "", "") for spec in played]
-    done = {trajectory.trajectory_id for trajectory in tree} | skip
-    wanted = [
+    tree = [Trajectory(spec, (), "diagnosed", plan.t_max, "", "") for spec in specs]
+    stored = {trajectory.trajectory_id for trajectory in tree} | skip
+    planned = [
         *initial_specs(place, plan),
         *branch_specs(place, replace(plan, launch="uniform"), tree),
     ]
-    ours = [spec for spec in played if spec.parent_id and spec.settings_hash in plan.hashes]
-    points = {(spec.parent_id, spec.branch_turn) for spec in ours if spec.teacher in plan.teachers}
+    branches = [spec for spec in specs if spec.parent_id and spec.settings_hash in plan.hashes]
+    points = {
+        (spec.parent_id, spec.branch_turn) for spec in branches if spec.teacher in plan.teachers
+    }
     all_launched = not plan.branches or len(points) >= plan.launch_points
-    return all_launched and all(spec.trajectory_id in done for spec in wanted)
+    return all_launched and all(spec.trajectory_id in stored for spec in planned)
 
 
 def _spec(
@@ -143,8 +145,8 @@ def _spec(
         parent_id,
         branch_turn,
     )
-    drawn = int(spec.trajectory_id[8:], 16) / 16**8  # the half of the id that is not the seed
-    if drawn >= plan.free_form.get(teacher, 0.0):
+    draw = int(spec.trajectory_id[8:], 16) / 16**8  # the half of the id that is not the seed
+    if draw >= plan.free_form.get(teacher, 0.0):
         return spec
     return replace(spec, style="free", settings_hash=plan.free_hashes[teacher])
 

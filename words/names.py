@@ -1,56 +1,89 @@
-"""When two names are the same name: one normalisation for graphs, curated tables and linking alike."""
+"""When two names are the same name: one normalisation for graphs, tables, tests and diagnoses.
+
+`normalise` keeps the letters of every script, so that two tests with Russian or Chinese names stay
+two tests.
+"""
 
 import re
 import unicodedata
+from functools import lru_cache
+
+GREEK = {
+    "α": "alpha",
+    "β": "beta",
+    "γ": "gamma",
+    "δ": "delta",
+    "ε": "epsilon",
+    "κ": "kappa",
+    "λ": "lambda",
+    "μ": "u",
+    "ω": "omega",
+}
+"""Letters that stand in names of analytes, genes and chains ('β-hCG', 'κ light chain')."""
 
 _AMERICAN = {
-    "rrhoea": "rrhea",
-    "aemi": "emi",
-    "haem": "hem",
     "oedem": "edem",
     "oesoph": "esoph",
     "oestr": "estr",
-    "paed": "ped",
-    "gynae": "gyne",
-    "caec": "cec",
     "coeli": "celi",
-    "tumour": "tumor",
     "foet": "fet",
-    "anaesth": "anesth",
-    "sulph": "sulf",
+    "rrhoe": "rrhe",
+    "amoeb": "ameb",
+    "manoeuvre": "maneuver",
+    "tumour": "tumor",
     "colour": "color",
+    "sulph": "sulf",
     "fibre": "fiber",
+    "titre": "titer",
+    "centre": "center",
+    "ae": "e",
 }
-_ROMAN = {
-    "i": "1",
-    "ii": "2",
-    "iii": "3",
-    "iv": "4",
-    "v": "5",
-    "vi": "6",
-    "vii": "7",
-    "viii": "8",
-    "ix": "9",
-}
-_TYPE = re.compile(r"\btype (i|ii|iii|iv|v|vi|vii|viii|ix)\b")
-_BRITISH = re.compile("|".join(_AMERICAN))
-_POSSESSIVE = re.compile(r"['’`´]s\b|['’`´]")
-_SEPARATOR = re.compile(r"[^a-z0-9+]+")
+"""British spelling -> American; 'ae' at the end of a word is a Latin plural and stays."""
+
+_ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5, "vi": 6, "vii": 7, "viii": 8, "ix": 9}
+_BRITISH = re.compile("|".join(_AMERICAN).replace("|ae", r"|ae(?=[a-z])"))
+_TYPE = re.compile(rf"\btype ({'|'.join(_ROMAN)})\b")
+_APOSTROPHE = re.compile("['’‘`´]s?(?![a-z])|['’‘`´]")
+_LONE_GREEK = re.compile(r"(?<![α-ω])[αβγδεκλμω](?![α-ω])")  # a letter of a Greek word stays
+_SEPARATOR = re.compile("[^a-z0-9+]+")
+_LATIN_AND_GREEK_END = "\u0400"
+"""The first character of Cyrillic: accents are dropped below it only. In 'й' or 'が' the mark makes
+another letter."""
 
 
+@lru_cache(maxsize=50_000)
 def normalise(name: str) -> str:
-    """`name` without case, accents, possessives and punctuation, in American spelling, types in
-    Arabic numerals.
+    """`name` in lower case with single spaces: without Latin accents, possessives and punctuation,
+    in American spelling, types in Arabic numerals, lone Greek letters as words.
 
-    >>> normalise("Crohn's  Disease"), normalise("Haemorrhagic stroke"), normalise("Sjögren syndrome")
-    ('crohn disease', 'hemorrhagic stroke', 'sjogren syndrome')
-    >>> normalise("Type II diabetes")
-    'type 2 diabetes'
+    >>> normalise("Crohn's  Disease"), normalise("Sjögren syndrome"), normalise("β-hCG")
+    ('crohn disease', 'sjogren syndrome', 'beta hcg')
+    >>> normalise("Haemorrhagic stroke"), normalise("Type II diabetes"), normalise("Chest_X-Ray")
+    ('hemorrhagic stroke', 'type 2 diabetes', 'chest x ray')
+    >>> normalise("Общий анализ крови"), normalise("血常规")
+    ('общий анализ крови', '血常规')
     """
-    plain = _POSSESSIVE.sub("", name.casefold())
-    letters = "".join(
-        c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c)
+    text = name.casefold()
+    if text.isascii():
+        words = _SEPARATOR.sub(" ", _APOSTROPHE.sub("", text)).strip()
+    else:
+        words = _letters_of_any_script(text)
+    words = _BRITISH.sub(lambda match: _AMERICAN[match[0]], words)
+    return _TYPE.sub(lambda match: f"type {_ROMAN[match[1]]}", words)
+
+
+def _letters_of_any_script(text: str) -> str:
+    text = unicodedata.normalize("NFKC", _APOSTROPHE.sub("", text)).casefold()
+    letters, base = [], ""
+    for character in unicodedata.normalize("NFD", text):
+        if not unicodedata.combining(character):
+            base = character
+        elif base < _LATIN_AND_GREEK_END:
+            continue
+        letters.append(character)
+    plain = unicodedata.normalize("NFC", "".join(letters))
+    plain = _LONE_GREEK.sub(lambda match: GREEK[match[0]], plain)
+    kept = (
+        c if c.isalnum() or c == "+" or unicodedata.category(c)[0] == "M" else " " for c in plain
     )
-    american = _BRITISH.sub(lambda found: _AMERICAN[found.group()], letters)
-    words = _SEPARATOR.sub(" ", american).strip()
-    return _TYPE.sub(lambda found: f"type {_ROMAN[found.group(1)]}", words)
+    return " ".join("".join(kept).split())

@@ -1,7 +1,7 @@
-"""Words by which a clinical text says that something is absent, past, doubtful, high or low.
+"""Words by which a clinical text says that something is past, doubtful, high or low.
 
-They stand in data/cues.csv, in the manner of NegEx's triggers (Chapman et al. 2001): what kind of
-cue, and the phrase. '*' at the end of a word stands for any ending.
+They stand in data/cues.csv: what kind of cue, and the phrase. '*' at the end of a word stands for
+any ending. Cues of denial are in medaction.words.negation.
 """
 
 import re

@@ -16,6 +16,7 @@ from medaction.clinicians.graph.hypotheses import disease_names, hypotheses, phe
 from medaction.kg.hpo import ROOT, load_hpo
 from medaction.kg.tables import rows
 from medaction.words.names import normalise
+from medaction.words.negation import DENIAL, DENIAL_AFTER, DENIAL_AT_START, DENIAL_OF_A_LIST
 
 LONGEST = 7
 """Words of the longest phrase that is looked up."""
@@ -193,10 +194,10 @@ def _clause(clause: str) -> Iterator[tuple[str, bool, bool]]:
         affirms = cue("affirmation").match(segment.strip())
         if negated and (affirms or not _carries(clause, separators[at - 1 :])):
             negated = False
-        negation = cue("negation").search(segment)
+        negation = DENIAL.search(segment)
         # 'Wheezing: none', 'ascites was not seen'
         tail = segments[at + 1].strip() if separators[at] == ":" else ""
-        excluded = cue("nothing").match(tail) or cue("afterwards").search(segment)
+        excluded = DENIAL_AT_START.match(tail) or DENIAL_AFTER.search(segment)
         before = len(_words(segment[: negation.start()])) if negation else LONGEST**3
         after = len(_words(segment[: negation.end()])) if negation else LONGEST**3
         for start, end, key, is_disease in _matches(segment):
@@ -222,7 +223,7 @@ def _carries(clause: str, separators: list[str]) -> bool:
     or cough', 'no A or B'; not 'no fever, cough for two weeks'."""
     if separators[0] == ":":
         return False
-    if cue("denial").search(clause):
+    if DENIAL_OF_A_LIST.search(clause):
         return True
     last_joint = next((mark for mark in reversed(separators) if mark.isalpha()), "")
     return last_joint in ("or", "nor")

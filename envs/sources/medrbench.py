@@ -10,10 +10,11 @@ from typing import Any
 from medaction.envs.categories import category_of
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import canonical_of, normalise, profile
+from medaction.envs.naming import canonical_of, profile
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
 from medaction.envs.sources.files import object_at, parse_json, read_text, text_at
 from medaction.envs.sources.text import iso_date
+from medaction.words.names import normalise
 
 LICENCE = "CC BY-SA"
 

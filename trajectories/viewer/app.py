@@ -30,19 +30,19 @@ def app_of(out: Path) -> Starlette:
 
         return answer
 
-    def wanted(request: Request) -> dict[str, str]:
+    def filters(request: Request) -> dict[str, str]:
         return {name: value[:200] for name, value in request.query_params.items() if name != "page"}
 
     def number(request: Request) -> int:
-        asked = request.query_params.get("page", "1")
-        return int(asked) if asked.isdecimal() and len(asked) < 9 else 1
+        text = request.query_params.get("page", "1")
+        return int(text) if text.isdecimal() and len(text) < 9 else 1
 
     routes = [
         Route("/", page(lambda request: pages.overview(run))),
-        Route("/cases", page(lambda request: pages.cases(run, wanted(request), number(request)))),
+        Route("/cases", page(lambda request: pages.cases(run, filters(request), number(request)))),
         Route(
             "/trajectories",
-            page(lambda request: pages.trajectories(run, wanted(request), number(request))),
+            page(lambda request: pages.trajectories(run, filters(request), number(request))),
         ),
         Route("/failures", page(lambda request: pages.failures(run, number(request)))),
         Route(

@@ -88,8 +88,10 @@ def _svg(figure: Figure, axes: Axes) -> str:
         )
     elif len(axes.get_legend_handles_labels()[1]) > 0:
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
-    drawn = io.StringIO()
+    picture = io.StringIO()
     # Letters as paths: a teacher's name is never markup of the page.
-    figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = drawn.getvalue()
+    figure.savefig(
+        picture, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+    )
+    text = picture.getvalue()
     return text[text.index("<svg") :]

@@ -2,7 +2,6 @@
 escaped; there is no script at all."""
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ _html = jinja2.Environment(
 )
 _html.globals["css"] = Markup((TEMPLATES / "style.css").read_text())  # ours, not data
 
-Wanted = dict[str, str]
+Filters = dict[str, str]
 
 
 class Run:
@@ -37,111 +36,95 @@ class Run:
     def refresh(self) -> None:
         """Have the newest snapshot; nothing is done while it is the one at hand."""
         stat = (self.out / SNAPSHOT).stat() if (self.out / SNAPSHOT).exists() else None
-        seen = (stat.st_ino, stat.st_mtime_ns) if stat else None
-        if seen is None or seen != self._seen:
+        stamp = (stat.st_ino, stat.st_mtime_ns) if stat else None
+        if stamp is None or stamp != self._seen:
             if self._seen:
                 # DuckDB would hand out the old file again, as one that is open already
                 self.db.close()
-            self.db, self._seen = open_snapshot(self.out), seen
-            self.db.execute(queries.PREPARE)
+            self.db, self._seen = open_snapshot(self.out), stamp
+            queries.prepare(self.db)
             self.charts = self._draw()
-
-    def about(self) -> dict[str, Any]:
-        """What every page's head says."""
-        written = datetime.fromtimestamp((self._seen or (0, 0))[1] / 1e9, UTC)
-        return {"out": str(self.out), "as_of": written.strftime("%Y-%m-%d %H:%M:%S UTC")}
 
     def _draw(self) -> tuple[Markup, Markup]:
         """DTC by turn and the distribution of RAC, once a snapshot: drawing them takes longer than
         all the rest of the page."""
-        settings = queries.rows(
-            self.db,
-            "select settings from runs where flow = 'distill' order by started desc limit 1",
-        )
-        chosen = json.loads(settings[0]["settings"]) if settings else {}
-        threshold = chosen.get("rac_threshold") if chosen.get("strategy") == "dtc_rac" else None
-        lines = charts.dtc_by_turn(queries.dtc_by_turn(self.db))
-        bars = charts.rac_distribution(queries.rac_values(self.db), threshold)
+        rows = queries.rows(self.db, "settings")
+        settings = json.loads(rows[0]["settings"]) if rows else {}
+        pruned = settings.get("strategy") == "dtc_rac"
+        threshold = settings.get("rac_threshold") if pruned else None
+        lines = charts.dtc_by_turn(queries.rows(self.db, "DTC by turn"))
+        bars = charts.rac_distribution(queries.rows(self.db, "RAC"), threshold)
         return Markup(lines), Markup(bars)  # drawn by us, letters as paths
+
+    def render(self, template: str, entry: str, **values: Any) -> str:
+        """The HTML of a template; `entry` is that of the menu."""
+        values.setdefault("at", lambda case_id: f"/case/{quote(case_id, safe='')}")
+        return _html.get_template(f"{template}.html.j2").render(
+            here=entry, out=str(self.out), as_of=self.as_of, **values
+        )
+
+    @property
+    def as_of(self) -> str:
+        """When the snapshot was written."""
+        time = datetime.fromtimestamp((self._seen or (0, 0))[1] / 1e9, UTC)
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def overview(run: Run) -> str:
+    return run.render("overview", "/", **_overview(run))
+
+
+def _overview(run: Run) -> dict[str, Any]:
     lines, bars = run.charts
-    return _render(
-        run, "overview.html.j2", "/", o=queries.overview(run.db), dtc_chart=lines, rac_chart=bars
-    )
+    return {"o": queries.overview(run.db), "dtc_chart": lines, "rac_chart": bars}
 
 
-def cases(run: Run, wanted: Wanted, number: int) -> str:
-    page = queries.cases(run.db, wanted, number)
-    return _render(
-        run,
-        "cases.html.j2",
-        "/cases",
-        page=page,
-        wanted=wanted,
-        choices=queries.choices(run.db),
-        url=_pages("/cases", wanted),
-    )
+def cases(run: Run, filters: Filters, number: int) -> str:
+    page = queries.cases(run.db, filters, number)
+    return _table_page(run, "cases", page, filters, choices=queries.choices(run.db))
 
 
-def trajectories(run: Run, wanted: Wanted, number: int) -> str:
-    page, url = queries.trajectories(run.db, wanted, number), _pages("/trajectories", wanted)
-    return _render(
-        run,
-        "trajectories.html.j2",
-        "/trajectories",
-        page=page,
-        wanted=wanted,
-        choices=queries.choices(run.db),
-        url=url,
-    )
+def trajectories(run: Run, filters: Filters, number: int) -> str:
+    page = queries.trajectories(run.db, filters, number)
+    return _table_page(run, "trajectories", page, filters, choices=queries.choices(run.db))
 
 
 def failures(run: Run, number: int) -> str:
-    return _render(
-        run,
-        "failures.html.j2",
-        "/failures",
-        page=queries.failures(run.db, number),
-        url=_pages("/failures", {}),
-    )
+    return _table_page(run, "failures", queries.failures(run.db, number), {})
+
+
+def _table_page(run: Run, name: str, page: queries.Page, filters: Filters, **values: Any) -> str:
+    query = {field: value for field, value in filters.items() if value}
+
+    def url(number: int) -> str:
+        return f"/{name}?{urlencode(query | {'page': number})}"
+
+    return run.render(name, f"/{name}", page=page, wanted=filters, url=url, **values)
 
 
 def case(run: Run, case_id: str) -> str | None:
     """The page of a case, or None when the run has no such case."""
-    found = queries.case(run.db, case_id)
-    return _render(run, "case.html.j2", "/cases", c=found) if found else None
+    details = queries.case(run.db, case_id)
+    return run.render("case", "/cases", c=details) if details else None
 
 
 def export(run: Run, case_ids: list[str]) -> str:
     """One HTML file with the overview and these cases whole, that needs nothing else. Raises
     KeyError for a case that is not there."""
-    shown = []
+    details = []
     for case_id in case_ids:
-        if (found := queries.case(run.db, case_id)) is None:
+        if (case := queries.case(run.db, case_id)) is None:
             raise KeyError(case_id)
-        shown.append(found)
-    ids = {found["case_id"] for found in shown}
+        details.append(case)
+    ids = {case["case_id"] for case in details}
     pages = queries.cases(run.db, {}, 1).pages
-    listed = [
-        row
-        for number in range(1, pages + 1)
-        for row in queries.cases(run.db, {}, number).rows
-        if row["case_id"] in ids
-    ]
-    lines, bars = run.charts
-    return _render(
-        run, "export.html.j2", "", o=queries.overview(run.db), dtc_chart=lines, rac_chart=bars, shown=shown, listed=listed,
+    tables = (queries.cases(run.db, {}, number) for number in range(1, pages + 1))
+    rows = [row for table in tables for row in table.rows if row["case_id"] in ids]
+    return run.render(
+        "export",
+        "",
+        **_overview(run),
+        shown=details,
+        listed=rows,
         at=lambda case_id: f"#case-{case_id}",
-    )  # fmt: skip
-
-
-def _render(run: Run, template: str, here: str, **given: Any) -> str:
-    at = given.pop("at", lambda case_id: f"/case/{quote(case_id, safe='')}")
-    return _html.get_template(template).render(here=here, at=at, **run.about(), **given)
-
-
-def _pages(path: str, wanted: Wanted) -> Callable[[int], str]:
-    chosen = {name: value for name, value in wanted.items() if value}
-    return lambda number: f"{path}?{urlencode(chosen | {'page': number})}"
+    )

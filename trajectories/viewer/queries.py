@@ -1,38 +1,27 @@
-"""What the viewer's pages show: each a query over the store's snapshot, rows as dicts."""
+"""What the viewer's pages show, rows as dicts. The queries are in queries.sql."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from medaction.envs.ledger import Passage, passages
+from medaction.trajectories.queries import read_queries
+
+QUERIES = read_queries(Path(__file__).with_name("queries.sql"))
 PAGE = 50
 """Rows a page of the tables."""
 
-# Views that walk every path of every tree are computed once a snapshot, not once a page.
-PREPARE = """
-create temp table fates as select * from turn_fates;
-create temp table leaves as
-select trajectory_id, case_id, environment_id, teacher, style, sample, outcome, played.final_diagnosis, parent_id, branch_turn,
-    coalesce(verdicts.status, 'not scored') as status, coalesce(verdicts.reason, '') as reason, verdicts.removed_turns,
-    verdicts.last_turn, turn.turns, coalesce(turn.kept, 0) as kept, turn.cost_usd, turn.tokens, last.dtc, duplicates.first_id
-from current_trajectories as played
-left join verdicts using (trajectory_id)
-left join (
-    select turns.trajectory_id, count(*) as turns, count(*) filter (where fates.kept) as kept, sum(cost_usd) as cost_usd,
-        sum(prompt_tokens + completion_tokens)::bigint as tokens
-    from turns left join fates on fates.trajectory_id = turns.trajectory_id and fates.number = turns.number group by all
-) as turn using (trajectory_id)
-left join (select trajectory_id, arg_max(dtc, number) as dtc from turn_scores group by all) as last using (trajectory_id)
-left join duplicates using (trajectory_id);
-"""
-# `arg_max` leaves nulls out: `dtc` is that of the last turn whose distance is known.
+Database = duckdb.DuckDBPyConnection
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page of a table: its rows, how many there are in all, and its number from 1."""
 
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     total: int
     number: int
 
@@ -41,231 +30,118 @@ class Page:
         return max(1, -(-self.total // PAGE))
 
 
-def rows(
-    db: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any] | None = None
-) -> list[dict[str, Any]]:
-    found = db.execute(sql, parameters or [])
-    names = [column[0] for column in found.description or []]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+def prepare(db: Database) -> None:
+    """Make the tables that the other queries read."""
+    for title in ("prepare fates", "prepare leaves"):
+        db.execute(QUERIES[title].sql)
 
 
-def _page(
-    db: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any], order: str, number: int
-) -> Page:
+def rows(db: Database, title: str, parameters: list[Any] | None = None) -> list[Row]:
+    """The rows of the query of this title."""
+    return _rows(db, QUERIES[title].sql, parameters or [])
+
+
+def _rows(db: Database, sql: str, parameters: list[Any]) -> list[Row]:
+    cursor = db.execute(sql, parameters)
+    names = [column[0] for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _page(db: Database, source: str, conditions: dict[str, Any], order: str, number: int) -> Page:
+    """A page of `source` under the conditions that have a value. The keys of `conditions` are ours;
+    the values, a user's, are parameters."""
+    active = {sql: value for sql, value in conditions.items() if value}
+    parameters = [value for sql, value in active.items() for _ in range(sql.count("?"))]
+    sql = f"select * from ({source}) where {' and '.join(active) or 'true'}"
     (total,) = db.execute(f"select count(*) from ({sql})", parameters).fetchone() or (0,)
     number = min(max(number, 1), max(1, -(-total // PAGE)))
-    return Page(
-        rows(db, f"{sql} order by {order} limit {PAGE} offset {(number - 1) * PAGE}", parameters),
-        total,
-        number,
-    )
+    sql = f"{sql} order by {order} limit {PAGE} offset {(number - 1) * PAGE}"
+    return Page(_rows(db, sql, parameters), total, number)
 
 
-def _where(conditions: dict[str, Any]) -> tuple[str, list[Any]]:
-    """SQL of the conditions that have a value. The keys are ours; the values, a user's, are
-    parameters."""
-    wanted = {sql: value for sql, value in conditions.items() if value not in (None, "")}
-    return " and ".join(wanted) or "true", [
-        value for sql, value in wanted.items() for _ in range(sql.count("?"))
-    ]
-
-
-def overview(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def overview(db: Database) -> Row:
     """Everything on the first page but the charts."""
-    one = rows(
-        db,
-        """
-        select (select count(*) from cases) as cases, (select count(*) from cases where environment_id is not null) as environments,
-            (select count(*) from cases where environment_id is null) as refused, count(*) as trajectories,
-            count(*) filter (where kept > 0) as kept_trajectories, coalesce(sum(turns), 0)::bigint as turns,
-            coalesce(sum(kept), 0)::bigint as kept_turns,
-            (select count(*) from failures where resolved is null) as failures, coalesce(sum(tokens), 0)::bigint as tokens,
-            (select coalesce(sum(cost_usd), 0) from turns) + (select coalesce(sum(cost_usd), 0) from failures)
-                + (select coalesce(sum(cost_usd), 0) from cases) as cost_usd
-        from leaves
-        """,
-    )[0]
-    fates = rows(
-        db,
-        "select coalesce(fate, 'not scored') as fate, count(*) as turns from fates group by all order by turns desc, fate",
-    )
-    verdicts = rows(
-        db,
-        "select status, reason, count(*) as trajectories from leaves group by all order by trajectories desc, status, reason",
-    )
-    teachers = rows(
-        db,
-        """
-        select teacher, style, count(*) as trajectories, count(*) filter (where status = 'kept') as kept,
-            count(*) filter (where status = 'truncated') as truncated, count(*) filter (where status = 'discarded') as discarded,
-            count(*) filter (where status = 'unscorable') as unscorable, sum(turns)::bigint as turns, sum(kept)::bigint as kept_turns,
-            count(*) filter (where outcome = 'diagnosed' and dtc = 0) as truth, count(dtc) as known, avg(turns) as mean_turns,
-            count(first_id) as duplicates, sum(tokens)::bigint as tokens, sum(cost_usd) as cost_usd
-        from leaves group by all order by all
-        """,
-    )
-    failures = rows(
-        db,
-        "select stage, error_class, count(*) as failures, count(distinct case_id) as cases from failures"
-        " where resolved is null group by all order by failures desc, stage, error_class",
-    )
-    runs = rows(
-        db,
-        "select flow, state, started, ended, settings, versions from runs order by started desc limit 8",
-    )
-    return one | {
-        "fates": fates,
-        "verdicts": verdicts,
-        "teachers": teachers,
-        "open_failures": failures,
-        "runs": runs,
-    }
+    titles = ("fates", "verdicts", "teachers", "open_failures", "runs")
+    return rows(db, "totals")[0] | {title: rows(db, title) for title in titles}
 
 
-def dtc_by_turn(db: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    """Mean DTC of every teacher at every turn, over the trajectories of which it is known, and how
-    many these are (Figure 5a)."""
-    return rows(
-        db,
-        "select teacher, number, avg(scores.dtc) as mean, count(scores.dtc) as known"
-        " from turn_scores as scores join leaves using (trajectory_id)"
-        " where number <= 12 group by all having count(scores.dtc) > 0 order by all",
-    )
-
-
-def rac_values(db: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    """How often each RAC, rounded to half a hop, was measured, by teacher."""
-    return rows(
-        db,
-        "select teacher, round(rac * 2) / 2 as rac, count(*) as turns from turn_scores join leaves using (trajectory_id)"
-        " where rac is not null group by all order by all",
-    )
-
-
-def choices(db: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
+def choices(db: Database) -> dict[str, list[str]]:
     """What the filters offer."""
-    columns = ("teacher", "style", "status", "outcome")
-    found = {
-        name: [row[name] for row in rows(db, f"select distinct {name} from leaves order by 1")]
-        for name in columns
-    }
-    return found | {
-        "source": [
-            row["source"] for row in rows(db, "select distinct source from cases order by 1")
+    columns = dict.fromkeys(("teacher", "style", "status", "outcome"), "leaves")
+    return {
+        name: [
+            value
+            for (value,) in db.execute(f"select distinct {name} from {table} order by 1").fetchall()
         ]
+        for name, table in (columns | {"source": "cases"}).items()
     }
 
 
-def cases(db: duckdb.DuckDBPyConnection, wanted: dict[str, str], number: int) -> Page:
-    """The cases with how their trees came out; `wanted`: q (text in id, title or diagnosis),
+def cases(db: Database, filters: dict[str, str], number: int) -> Page:
+    """The cases with how their trees came out. `filters`: q (text in id, title or diagnosis),
     source, state."""
-    text = f"%{wanted['q']}%" if wanted.get("q") else None
-    where, parameters = _where(
-        {
-            "(cases.case_id ilike ? or cases.title ilike ? or environments.diagnosis ilike ?)": text,
-            "cases.source = ?": wanted.get("source"),
-            "(case when cases.environment_id is null then 'refused' when open > 0 then 'failures'"
-            " when truth > 0 then 'truth reached' else 'truth not reached' end) = ?": wanted.get(
-                "state"
-            ),
-        }
-    )
-    sql = f"""
-        select cases.case_id, cases.title, cases.source, cases.reason, environments.diagnosis, len(environments.menu) as tests,
-            coalesce(trajectories, 0) as trajectories, coalesce(truth, 0) as truth, coalesce(kept_turns, 0) as kept_turns,
-            coalesce(turns, 0) as turns, nearest, coalesce(open, 0) as open
-        from cases left join environments using (environment_id)
-        left join (
-            select case_id, count(*) as trajectories, count(*) filter (where outcome = 'diagnosed' and dtc = 0) as truth,
-                sum(kept)::bigint as kept_turns, sum(turns)::bigint as turns, min(dtc) as nearest from leaves group by all
-        ) as played on played.case_id = cases.case_id
-        left join (select case_id, count(*) as open from failures where resolved is null group by all) as failed
-            on failed.case_id = cases.case_id
-        where {where}
-    """
-    return _page(db, sql, parameters, "case_id", number)
+    conditions = {
+        "(case_id ilike ? or title ilike ? or diagnosis ilike ?)": _pattern(filters),
+        "source = ?": filters.get("source"),
+        "state = ?": filters.get("state"),
+    }
+    return _page(db, QUERIES["cases"].sql, conditions, "case_id", number)
 
 
-def trajectories(db: duckdb.DuckDBPyConnection, wanted: dict[str, str], number: int) -> Page:
+def trajectories(db: Database, filters: dict[str, str], number: int) -> Page:
     """Trajectories by teacher, style, status, outcome, and text in the case's id or the final
     diagnosis."""
-    text = f"%{wanted['q']}%" if wanted.get("q") else None
-    conditions = {
-        f"{name} = ?": wanted.get(name) for name in ("teacher", "style", "status", "outcome")
+    conditions = {"(case_id ilike ? or final_diagnosis ilike ?)": _pattern(filters)} | {
+        f"{name} = ?": filters.get(name) for name in ("teacher", "style", "status", "outcome")
     }
-    where, parameters = _where({"(case_id ilike ? or final_diagnosis ilike ?)": text} | conditions)
-    return _page(
-        db,
-        f"select * from leaves where {where}",
-        parameters,
-        "case_id, teacher, style, sample, trajectory_id",
-        number,
-    )
+    order = "case_id, teacher, style, sample, trajectory_id"
+    return _page(db, "select * from leaves", conditions, order, number)
 
 
-def failures(db: duckdb.DuckDBPyConnection, number: int) -> Page:
+def _pattern(filters: dict[str, str]) -> str | None:
+    return f"%{filters['q']}%" if filters.get("q") else None
+
+
+def failures(db: Database, number: int) -> Page:
     """Every failure, open ones first."""
-    return _page(
-        db,
-        "select * from failures where true",
-        [],
-        "resolved is not null, time desc, case_id, trajectory_id",
-        number,
-    )
+    order = "resolved is not null, time desc, case_id, trajectory_id"
+    return _page(db, "select * from failures", {}, order, number)
 
 
-def case(db: duckdb.DuckDBPyConnection, case_id: str) -> dict[str, Any] | None:
+def case(db: Database, case_id: str) -> Row | None:
     """A case whole: report, environment, checks, failures, and its tree with every turn of every
     trajectory; None: unknown."""
-    found = rows(
-        db,
-        'select cases.case_id, cases.title, cases.source, cases.licence, cases.path, cases."text", cases.reason, cases.message,'
-        " initial_observation, menu, diagnosis, synonyms, warnings, body_system, disease_type, evaluation_only"
-        " from cases left join environments using (environment_id) where cases.case_id = ?",
-        [case_id],
-    )
-    if not found:
+    details = rows(db, "case", [case_id])
+    if not details:
         return None
-    played = rows(
-        db,
-        "select * from leaves where case_id = ? order by branch_turn, teacher, style, sample, trajectory_id",
-        [case_id],
-    )
-    turns = rows(
-        db,
-        "select turns.*, scores.dtc, scores.rac, fates.kept, fates.fate from turns"
-        " join leaves using (trajectory_id) left join fates on fates.trajectory_id = turns.trajectory_id and fates.number = turns.number"
-        " left join turn_scores as scores on scores.trajectory_id = turns.trajectory_id and scores.number = turns.number"
-        " where leaves.case_id = ? order by turns.trajectory_id, turns.number",
-        [case_id],
-    )
-    own: dict[str, list[dict[str, Any]]] = {}
-    for turn in turns:
-        own.setdefault(turn["trajectory_id"], []).append(turn)
-    for trajectory in played:
-        trajectory["own"] = own.get(trajectory["trajectory_id"], [])
-    checks = rows(
-        db, 'select * from checks where case_id = ? order by required desc, "name"', [case_id]
-    )
-    failed = rows(db, "select * from failures where case_id = ? order by time", [case_id])
-    return found[0] | {"tree": in_tree_order(played), "checks": checks, "failures": failed}
+    tree = rows(db, "trajectories of a case", [case_id])
+    turns_of: dict[str, list[Row]] = {leaf["trajectory_id"]: [] for leaf in tree}
+    for turn in rows(db, "turns of a case", [case_id]):
+        turns_of[turn["trajectory_id"]].append(turn)
+    for leaf in tree:
+        leaf["own"] = turns_of[leaf["trajectory_id"]]
+    return details[0] | {
+        "tree": in_tree_order(tree),
+        "checks": rows(db, "checks of a case", [case_id]),
+        "failures": rows(db, "failures of a case", [case_id]),
+        "passages": _passages(details[0]),
+    }
 
 
-def in_tree_order(played: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each trajectory followed by its branches, with its `depth`: 0 for a rollout from o1."""
-    children: dict[str | None, list[dict[str, Any]]] = {}
-    ids = {trajectory["trajectory_id"] for trajectory in played}
-    for trajectory in played:
-        parent = trajectory["parent_id"] if trajectory["parent_id"] in ids else None
-        children.setdefault(parent, []).append(trajectory)
+def _passages(case: Row) -> list[Passage]:
+    """The report's text with what the environment took over marked; of a refused case plain."""
+    results = [f"{test['name']}: {test['result']}\n{test['quote']}" for test in case["menu"] or []]
+    observation, diagnosis = case["initial_observation"] or "", case["diagnosis"] or ""
+    return list(passages(case["text"], observation, results, diagnosis, case["warnings"] or ()))
 
-    def below(parent: str | None, depth: int) -> list[dict[str, Any]]:
-        placed = []
-        for trajectory in children.get(parent, []):
-            placed += [
-                trajectory | {"depth": depth},
-                *below(trajectory["trajectory_id"], depth + 1),
-            ]
-        return placed
 
-    return below(None, 0)
+def in_tree_order(leaves: list[Row], parent: str | None = None, depth: int = 0) -> list[Row]:
+    """Each trajectory followed by its branches, with its `depth`: 0 for a rollout from o1, or for a
+    branch whose parent is not there."""
+    ids = {leaf["trajectory_id"] for leaf in leaves}
+    ordered = []
+    for leaf in leaves:
+        if (leaf["parent_id"] if leaf["parent_id"] in ids else None) == parent:
+            branches = in_tree_order(leaves, leaf["trajectory_id"], depth + 1)
+            ordered += [leaf | {"depth": depth}, *branches]
+    return ordered

@@ -1,0 +1,57 @@
+"""`medaction envs`: build environments alone, look at their checks, draw what they are made of."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medaction.cli.options import OUT, PRESET, options_of, prefect, settings_of
+from medaction.flows.settings import EnvironmentSettings
+
+
+@click.command()
+@PRESET
+@options_of(EnvironmentSettings)
+def build(preset: str | None, **options: Any) -> None:
+    """Build the environments of case reports and stop there; `distill` on the same --out goes
+    on."""
+    settings = settings_of(EnvironmentSettings, preset, options)
+    from medaction.flows.missing import check_inputs
+    from medaction.flows.summary import print_checks
+
+    check_inputs(settings)
+    with prefect(settings.out):
+        from medaction.flows.environments import environments
+
+        checks = environments(settings)
+    print_checks(checks)
+    if all(row["outcome"] != "environment" for row in checks["cases"]):
+        raise RuntimeError("every case was refused: the tables above say why")
+
+
+@click.command()
+@OUT
+def check(out: Path) -> None:
+    """Print every check with its figures, and every refused case with its reason."""
+    from medaction.flows.summary import check_tables, print_checks
+    from medaction.trajectories.store import Store
+
+    with Store(out / "trajectories.duckdb") as store:
+        print_checks(check_tables(store))
+
+
+@click.command()
+@OUT
+def plot(out: Path) -> None:
+    """Draw body systems, disease types and tests (the paper's Figures 6 and 7) into OUT/plots."""
+    from medaction.evaluation.composition import composition, plot_composition
+    from medaction.trajectories.store import Store
+
+    with Store(out / "trajectories.duckdb") as store:
+        environments = store.environments()
+    if not environments:
+        raise click.UsageError(
+            f"{out} has no environment to draw: see `medaction envs check --out {out}`"
+        )
+    for file in plot_composition(composition(environments), out / "plots"):
+        click.echo(file)

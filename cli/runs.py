@@ -1,0 +1,149 @@
+"""`medaction distill`, `retry`, `export` and `view`: a run, and what comes of it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medaction.cli.options import OUT, PRESET, options_of, prefect, settings_of
+from medaction.flows.settings import DistillSettings, Retry
+
+
+@click.command()
+@PRESET
+@click.option(
+    "--estimate",
+    is_flag=True,
+    help="Play three cases only, and project calls, tokens, dollars and hours of the run.",
+)
+@options_of(DistillSettings)
+def distill(preset: str | None, estimate: bool, **options: Any) -> None:
+    """Build environments, play trees, prune, and write the dataset. A rerun does only what is
+    missing."""
+    settings = settings_of(DistillSettings, preset, options)
+    from medaction.flows.finish import finish_at_once
+    from medaction.flows.missing import check_inputs
+    from medaction.flows.summary import print_estimate, print_summary
+
+    check_inputs(settings)
+    if estimate:
+        with prefect(settings.out / "estimate"):
+            from medaction.flows.estimate import estimate as project
+
+            print_estimate(project(settings))
+        return
+    # A Prefect server of the user's shows every run, also one that finds nothing to do.
+    summary = None if "PREFECT_API_URL" in os.environ else finish_at_once(settings)
+    if summary is None:
+        with prefect(settings.out):
+            from medaction.flows.distill import distill as flow
+
+            summary = flow(settings)
+    print_summary(summary)
+
+
+@click.command()
+@OUT
+@click.option("--case", "cases", multiple=True, help="Only the failures of these cases.")
+@click.option(
+    "--stage",
+    "stages",
+    multiple=True,
+    type=click.Choice(["environment", "gold", "rollout"]),
+    help="Only of these stages.",
+)
+@click.option("--teacher", "teachers", multiple=True, help="Only of these teachers, by name.")
+@click.option("--rollout", "rollouts", multiple=True, help="Only these rollouts, by trajectory id.")
+@click.option(
+    "--error",
+    "errors",
+    multiple=True,
+    help="Only errors of these classes, such as ModelUnavailable.",
+)
+def retry(out: Path, **lists: tuple[str, ...]) -> None:
+    """Run again what failed, with the settings of the run; nothing else is touched."""
+    from medaction.flows.retry import retry_failed, settings_for
+    from medaction.flows.summary import print_checks, print_summary
+
+    choice = Retry.model_validate({name: list(values) for name, values in lists.items()})
+    try:
+        settings = settings_for(out, choice)  # a mistake is an error before a server starts
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if settings is None:
+        click.echo("nothing to retry: no such failure is open")
+        return
+    with prefect(out):
+        summary = retry_failed(out, choice)
+    if summary:
+        (print_summary if "funnel" in summary else print_checks)(summary)
+
+
+@click.command()
+@OUT
+@click.option(
+    "--push",
+    "repository",
+    metavar="OWNER/NAME",
+    help="Show what would go to this dataset repository of a hub.",
+)
+@click.option("--really", is_flag=True, help="With --push: send it. The key comes from HF_TOKEN.")
+def export(out: Path, repository: str | None, really: bool) -> None:
+    """Write the dataset of a run from its store: a new version when anything has changed, else the
+    one that is there."""
+    from medaction.flows.dataset import push, write_dataset
+    from medaction.trajectories.store import Store, StoreError
+
+    with Store(out / "trajectories.duckdb") as store:
+        flow, json = store.last_run()
+        if flow != "distill":
+            raise StoreError(
+                f"{store.path} holds environments only: run `medaction distill --out {out} ...`"
+                " first"
+            )
+        settings = DistillSettings.model_validate_json(json).model_copy(update={"out": out})
+        version = write_dataset(store, settings)
+    note = "" if version.is_new else ", unchanged"
+    click.echo(f"{version.records} records in {version.folder}, version {version.number}{note}")
+    if repository:
+        for line in push(version.folder, repository, really):
+            click.echo(f"  {line}")
+        note = f"would go to {repository}; send it with --really"
+        click.echo(f"sent to {repository}" if really else note)
+
+
+@click.command()
+@OUT
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=4280,
+    show_default=True,
+    help="The port on 127.0.0.1; 0: any.",
+)
+@click.option(
+    "--export",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write one HTML file instead.",
+)
+@click.option(
+    "--case", "cases", multiple=True, help="A case that the file shows whole; may be given again."
+)
+def view(out: Path, port: int, file: Path | None, cases: tuple[str, ...]) -> None:
+    """Look at a run in a browser: funnel, DTC and RAC, teachers, cases, every tree with its turns.
+    Also while it runs."""
+    from medaction.trajectories.store import publish_if_missing
+    from medaction.trajectories.viewer.pages import Run, export
+    from medaction.trajectories.viewer.server import serve
+
+    publish_if_missing(out)
+    if file is None:
+        serve(out, port, lambda url: click.echo(f"{out} is shown on {url}; end with Ctrl+C"))
+        return
+    try:
+        file.write_text(export(Run(out), list(cases)), encoding="utf-8")
+    except KeyError as unknown:
+        raise click.UsageError(f"{out} has no case {unknown}") from unknown
+    click.echo(file)

@@ -1,0 +1,127 @@
+"""What became of a report's text: which passages the initial observation, the menu or the diagnosis
+took over, which nothing did, and why.
+
+A passage is taken over where at least half of its runs of three words stand there: sources and
+extractors copy, and drop bullets, labels and asides.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from medaction.envs.records import CaseReport, LedgerLine, Use
+
+RUN = 3
+"""Words in a row that are compared."""
+
+TAKEN_OVER = 0.5
+"""Share of a passage's runs from which on it was taken over. On 40 summaries of MedR-Bench, whose
+bullets are either copied or left out, the shares lie below 0.2 or above 0.8."""
+
+_PASSAGE = re.compile(r"[^\n.;!?。；]+(?:[.;!?](?!\s)[^\n.;!?]*)*[.;!?。；]*\s*")
+_TABLE = re.compile(r"\s*table\s+[\divx]+\b|[^|\n]*\|[^|\n]*\||[^\t\n]+\t[^\t\n]+", re.IGNORECASE)
+_FIGURE = re.compile(r"\s*fig(?:ure|\.)\s*\d+\b", re.IGNORECASE)
+# Notes of a case name a reason and then the words that it is about.
+_NOTE = re.compile(r"(?P<reason>[^:]{5,80}): (?P<words>.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A stretch of the report's text, what took it over, and why nothing did."""
+
+    text: str
+    use: Use
+    reason: str = ""
+
+
+def passages(
+    text: str, observation: str, results: Iterable[str], diagnosis: str, notes: Iterable[str] = ()
+) -> Iterator[Passage]:
+    """`text` in passages, in order; together they are `text`.
+
+    `results` are the menu's results and quotes with their tests' names, `notes` the environment's
+    warnings, which tell why something was left out.
+    """
+    uses: tuple[tuple[Use, frozenset[str]], ...] = (
+        ("observation", _runs(observation)),
+        ("menu", frozenset().union(*map(_runs, results))),
+        ("diagnosis", _runs(diagnosis)),
+    )
+    reasons = [
+        (match["reason"], _runs(match["words"])) for note in notes if (match := _NOTE.match(note))
+    ]
+    end = 0
+    for match in _PASSAGE.finditer(text):
+        if match.start() > end:
+            yield Passage(text[end : match.start()], "nothing")
+        runs, end = _runs(match[0]), match.end()
+        use, share = max(
+            ((use, _share(runs, taken_runs)) for use, taken_runs in uses), key=lambda pair: pair[1]
+        )
+        if share >= TAKEN_OVER:
+            yield Passage(match[0], use)
+        else:
+            reason = next(
+                (r for r, taken_runs in reasons if _share(runs, taken_runs) >= TAKEN_OVER), ""
+            )
+            yield Passage(match[0], "nothing", reason)
+    if end < len(text):
+        yield Passage(text[end:], "nothing")
+
+
+def ledger_of(
+    report: CaseReport, observation: str, results: Iterable[str], diagnosis: str, notes: list[str]
+) -> tuple[LedgerLine, ...]:
+    """The sums: characters, lines of text, rows of tables and figures' captions by what took them
+    over, then what the source itself left out.
+
+    Where the text holds a summary of the article (MedR-Bench), the summary is what is accounted
+    for; the article before it is one line.
+    """
+    start = int(report.meta.get("summary_at", 0))
+    lines: Counter[tuple[str, Use, str]] = Counter()
+    samples: dict[tuple[str, Use, str], str] = {}
+    total: Counter[str] = Counter()
+    for passage in passages(report.text[start:], observation, results, diagnosis, notes):
+        words = passage.text.strip()
+        if not words:
+            continue
+        for kind, count in (("characters", len(words)), (_kind_of(words), 1)):
+            key = kind, passage.use, passage.reason
+            lines[key] += count
+            total[kind] += count
+            samples.setdefault(key, " ".join(words.split())[:120])
+    ledger = [
+        LedgerLine(
+            kind, use, count, round(count / total[kind], 4), reason, samples[kind, use, reason]
+        )
+        for (kind, use, reason), count in sorted(lines.items())
+    ]
+    if start:
+        why = "the article behind the summary"
+        sample = " ".join(report.text[:120].split())
+        ledger.append(LedgerLine("article characters", "nothing", start, 1.0, why, sample))
+    ledger += [
+        LedgerLine(loss.kind, "nothing", loss.count, 1.0, loss.reason, loss.sample)
+        for loss in report.losses
+    ]
+    return tuple(ledger)
+
+
+def _kind_of(passage: str) -> str:
+    if _TABLE.match(passage):
+        return "table rows"
+    return "figure captions" if _FIGURE.match(passage) else "sentences"
+
+
+def _runs(text: str) -> frozenset[str]:
+    """The runs of RUN words; of a shorter text the words themselves."""
+    words = re.findall(r"\w+", text.casefold())
+    if len(words) < RUN:
+        return frozenset(words)
+    return frozenset(" ".join(words[at : at + RUN]) for at in range(len(words) - RUN + 1))
+
+
+def _share(runs: frozenset[str], taken_runs: frozenset[str]) -> float:
+    return len(runs & taken_runs) / len(runs) if runs else 0.0

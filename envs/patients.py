@@ -1,0 +1,85 @@
+"""Whether a report tells of one human patient: an environment is one patient's."""
+
+import re
+
+_SEVERAL = re.compile(
+    r"\b(?:two|three|four|five|six|seven|eight|nine|ten|several|both|[2-9]|(?:case )?series of)"
+    r"(?: [\w-]+){0,2} (?:cases|patients|siblings|sisters|brothers|twins|individuals|relatives"
+    r"|family members|(?:fe)?males|m[ae]n|women|boys|girls|children)\b",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(
+    r"\W*(?:[A-Z][\w ]{2,40}:)?[\W\s]*(?:a |(?i:we) (?:report|present|describe|saw|treated) )?"
+)
+_NUMBERED = re.compile(r"\b(case|patient|twin|sibling)s? (?:no\.? ?|#)?([1-9]|[A-F])\b(?!-)", re.I)
+_SHORT = re.compile(r"(?<![\w-])(P[1-9])\b(?=\s*[:,;)(]| (?:had|has|was|is|with|\w+ed)\b)")
+_HEADING = re.compile(
+    r"^\W*(?:[\d.]+\s*)?(?:clinical )?((?:case|patient)(?: (?:report|no\.?|number|presentation))?"
+    r" ?#?(?:[1-9]|[A-F]|I{1,3}|one|two|three))\b.{0,60}$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_LONG = 6000
+"""Characters from which on a text is a report, whose patients have headings; its prose may speak of
+'patient 2' of another report."""
+_AGED = re.compile(r"\b\d+[- ](?:year|month|week|day)s?[- ]old\b", re.IGNORECASE)
+# Animals as patients. Words that follow make a person of them: 'a dog breeder', 'a cat owner'.
+_ANIMAL = re.compile(
+    r"\b(?:(?:dogs?|bitch|pupp(?:y|ies)|cats?|kittens?|horses?|mares?|stallions?|foals?|pon(?:y"
+    r"|ies)"
+    r"|donkeys?|cows?|bulls?|calf|calves|heifers?|cattle|sheep|ewes?|lambs?|goats?|pigs?|piglets?"
+    r"|sows?|rabbits?|ferrets?|hamsters?|rats?|mice|mouse|parrots?|camels?|alpacas?|llamas?"
+    r"|monkeys?)"
+    r"(?![- ](?:\w+er|\w+or|\w+ist|\w*m[ae]n|bites?|scratch\w*|hair|allerg\w*|lover|milk|meat)s?\b)"
+    r"|canine|feline|equine|bovine|ovine|caprine|porcine|avian|neutered|spayed|gelding|castrated"
+    r"|intact (?:fe)?male|shorthair|longhair|retriever|terrier|spaniel|hound|poodle)\b",
+    re.IGNORECASE,
+)
+_IN_AN_ANIMAL = re.compile(
+    rf"\b(?:in|of) (?:an?|the|two|three) (?:[\w-]+ ){{0,3}}?{_ANIMAL.pattern}", re.IGNORECASE
+)
+_END_OF_PHRASE = re.compile(r"[.,;]| (?:with|who|was|is|has|had|presented|coughs?)\b")
+_PERSON = re.compile(
+    r"\b(?:m[ae]n|wom[ae]n|boy|girl|child|infant|neonate|newborn|baby|patient|person|lady"
+    r"|gentleman|adolescent"
+    r"|teenager|student|mother|father|\w{3,}(?:er|or|ist|ian|wife|man|woman))\b",
+    re.IGNORECASE,
+)
+
+
+def patients_in(text: str) -> tuple[str, ...]:
+    """The patients that a text tells apart, as it names them; empty where it tells of one.
+
+    >>> patients_in("P1: fever. P2: large spleen."), patients_in("Case report of one patient")
+    (('P1', 'P2'), ())
+    """
+    for pattern in (_HEADING,) if len(text) > _LONG else (_SHORT, _NUMBERED, _HEADING):
+        names = [" ".join(match.groups()).capitalize() for match in pattern.finditer(text)]
+        if len(set(names)) > 1:
+            return tuple(dict.fromkeys(names))
+    start = _LABEL.match(text)
+    several = _SEVERAL.match(text, start.end() if start else 0)
+    return (several[0], "each of them") if several else ()
+
+
+def patients_in_title(title: str) -> tuple[str, ...]:
+    """The same of a title: 'Two cases of sarcoidosis'."""
+    several = _SEVERAL.search(title)
+    return (several[0], "each of them") if several else patients_in(title)
+
+
+def animal_in(text: str) -> str:
+    """The word that makes the patient of a text an animal: in the phrase that says who it is,
+    never in the history ('bitten by a dog').
+
+    >>> animal_in("A 6-year-old neutered Labrador coughs."), animal_in("A 40-year-old dog breeder")
+    ('neutered', '')
+    """
+    beginning = text[:400]
+    aged = _AGED.search(beginning)
+    start = aged.end() if aged else 0
+    phrase = _END_OF_PHRASE.split(beginning[start : start + 80])[0]
+    animal, person = _ANIMAL.search(phrase), _PERSON.search(phrase)
+    if animal and not (person and person.start() < animal.start()):
+        return animal[0]
+    in_title = None if aged else _IN_AN_ANIMAL.search(text[:150])
+    return in_title[0] if in_title else ""

@@ -1,0 +1,292 @@
+"""Results of tests in an initial observation: those of the menu in other words, and any statement
+that reads like a test's result, whatever the menu holds."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from medaction.envs.categories import category_of, minor_category_of
+from medaction.envs.grounding import agreement, numbers_of, plain_text
+from medaction.envs.mentions import named_tests
+from medaction.envs.naming import Profile, profile
+from medaction.envs.records import DocumentedTest
+from medaction.words.names import normalise
+
+RESULT_LENGTH = 25
+"""A shorter result ('Normal', '120/80 mmHg') can stand in the initial observation without having
+been copied there."""
+
+COPIED_AT = 95.0
+"""Percent of agreement (rapidfuzz partial ratio) from which on a result's line was copied."""
+
+FINDING = re.compile(
+    r"\b(?:show(?:ed|s|ing|n)|reveal(?:ed|s|ing)|demonstrat(?:ed|es|ing)|confirm(?:ed|s|ing)"
+    r"|identif(?:ied|ying)|detected|disclosed|found|noted on|suggest(?:ed|ing|ive)"
+    r"|indicat(?:ed|ing)|seen on)\b",
+    re.IGNORECASE,
+)
+_STATUS = (
+    r"(?:normal|abnormal|elevated|raised|increased|decreased|reduced|low|high|positive|negative"
+    r"|unremarkable|deranged)"
+)
+# A concentration: per volume, so neither a dose (5 mg) nor a flow (2 L/min).
+_CONCENTRATION = re.compile(
+    r"\d\s*(?:[munpkµμ]?(?:g|mol|kat|IU|U|Eq)|cells|(?:[×x]\s*)?10[\^]?\d+)?\s*/\s*"
+    r"(?:[dmµμ]?L|mm3|mm³)\b(?!/)|\d\s*mm/h"
+)
+# A gene's name in capitals, that something was found in it, and the finding.
+_GENE = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
+_FOUND_IN_GENE = re.compile(
+    r"\b(?:found|detected|identified|revealed|showed|confirmed|tested|positive|carr(?:y|ies|ied"
+    r"|ier))\b",
+    re.IGNORECASE,
+)
+_MUTATION = re.compile(r"\b(?:mutations?|variants?|deletions?|\w+zygous)\b", re.IGNORECASE)
+# Tests by a general word: 'cysts observed on imaging', 'blood tests showed anemia'; and what an
+# operation found.
+_GENERAL_TEST = re.compile(
+    rf"(?P<imaging>\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b"
+    rf"|\bimaging (?:\w+ )?(?:{FINDING.pattern}))"
+    rf"|(?P<laboratory_tests>\b(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?"
+    rf"|studies)"
+    rf" (?:\w+ )?(?:{FINDING.pattern}))"
+    r"|(?P<culture>\b(?:sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?(?: \w+)? grew\b)"
+    rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
+    r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:surgery|laparotomy"
+    r"|operation),)"
+    r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
+    re.IGNORECASE,
+)
+# That a test was made, is to be made, or what it is needed for.
+_MADE = re.compile(
+    r"\b(?:was|were|is|are|been|be) (?:\w+ )?(?:performed|done|obtained|ordered|requested|planned"
+    r"|taken"
+    r"|scheduled|carried out|repeated|made|advised|recommended|refused|declined|needed|due"
+    r"|started)\b"
+    r"|\b(?:planned|scheduled|depend\w*|rel(?:y|ied|ies))\b",
+    re.IGNORECASE,
+)
+_ANALYTE = re.compile(
+    r"([A-Za-z][\w-]*(?: [A-Za-z][\w-]*){0,2}?),? (?:was |were |of |at |is )?(?=\d)"
+)
+_NO_ANALYTE = re.compile(
+    r"\b(?:an?|the|his|her|with|and|showed|shows|had|has|was|were|is|to|maximum|minimum)\b", re.I
+)
+# What is looked at or listened to at the first encounter, though it can be ordered too.
+_BEDSIDE = frozenset({"ophthalmic tests", "hearing and balance", "ENT endoscopy"})
+EXAMINED = re.compile(
+    r"vital signs|vitals|physical exam(?:ination)?|general (?:exam(?:ination)?|appearance)"
+    r"|fund(?:us|oscop)\w*|blood pressure|pulse|(?:body )?temperature|oxygen saturation",
+    re.IGNORECASE,
+)
+"""Names of what is read off the patient at the first encounter: no test that has to be ordered."""
+_COMMON = frozenset(
+    [
+        "normal",
+        "abnormal",
+        "patient",
+        "showed",
+        "shows",
+        "revealed",
+        "demonstrated",
+        "confirmed",
+        "identified",
+        "detected",
+        "suggested",
+        "indicated",
+        "finding",
+        "findings",
+        "result",
+        "results",
+        "evidence",
+        "consistent",
+        "suggestive",
+        "with",
+        "without",
+        "which",
+        "after",
+        "before",
+        "there",
+        "other",
+        "right",
+        "left",
+        "bilateral",
+        "upper",
+        "lower",
+        "within",
+        "initial",
+        "initially",
+        "further",
+        "examination",
+        "evaluation",
+        "imaging",
+        "significant",
+        "positive",
+        "negative",
+        "elevated",
+        "increased",
+        "mild",
+        "moderate",
+        "severe",
+        "history",
+        "level",
+        "levels",
+        "approximately",
+        "during",
+        "following",
+        "multiple",
+        "performed",
+        "noted",
+        "small",
+        "large",
+        "including",
+        "about",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A result told in running text: the clause that tells it, and the tests that it names."""
+
+    text: str
+    tests: tuple[str, ...]
+
+
+def result_told(clause: str) -> Statement | None:
+    """The clause as a result, where it reads like one: a test with what it found, a concentration,
+    or a mutation.
+
+    Tests of the bedside (vision, hearing, ears) are no results here: they belong to the
+    examination.
+
+    >>> result_told("an earlier blood test with elevated ALT and GGT").tests
+    ('ALT', 'GGT')
+    >>> result_told("CT was planned"), result_told("she takes 5 mg of iron a day")
+    (None, None)
+    """
+    names = tuple(name for name in named_tests(clause) if is_ordered(name))
+    if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
+        return Statement(clause, names)
+    if (general := _GENERAL_TEST.search(clause)) and not names:
+        name = next(kind for kind, words in general.groupdict().items() if words)
+        return Statement(clause, (name.replace("_", " ").capitalize(),))
+    if all(pattern.search(clause) for pattern in (_GENE, _FOUND_IN_GENE, _MUTATION)):
+        return Statement(clause, names or ("Genetic testing",))
+    if value := _CONCENTRATION.search(clause):
+        analytes = _ANALYTE.findall(clause[: value.end()]) or [""]
+        words = _NO_ANALYTE.split(analytes[-1])[-1].strip()
+        return Statement(clause, names or (words or "Laboratory tests",))
+    return None
+
+
+def is_ordered(name: str) -> bool:
+    """Whether a test is one of the laboratory, of imaging, or else beyond the bedside."""
+    return minor_category_of(name, category_of(name)) not in _BEDSIDE and not EXAMINED.match(name)
+
+
+def _has_value(name: str, clause: str) -> bool:
+    """'elevated ALT', 'ALT was high', 'AFP at 812', 'CT scans were normal'."""
+    if re.search(r"\b(?:history of|known)\b", clause, re.I) and not re.search(r"\d", clause):
+        return False  # 'a history of high cholesterol' is a disease
+    if _MADE.search(clause):
+        return False
+    return _result_of(name).search(clause) is not None
+
+
+@lru_cache(maxsize=2000)
+def _result_of(name: str) -> re.Pattern[str]:
+    """The ways in which a clause tells the result of a test by its name."""
+    pattern = re.escape(name)
+    after = rf"{pattern}\b[^.;,]{{0,30}}?"
+    ways = [
+        rf"(?<!followed) \b(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
+        rf"^(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
+        rf"\b{_STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{pattern}",
+        rf"{after}\b{_STATUS}\b",
+        rf"{after}(?<![\d.-])\b\d(?! (?:years|months|weeks|days))",
+        rf"{after} (?:notable|remarkable|significant) for\b",
+    ]
+    if category_of(name) != "laboratory":
+        ways.append(rf"{after} (?:had|has|was|were|is)\b")
+    return re.compile("|".join(ways), re.IGNORECASE)
+
+
+def is_told(test: DocumentedTest, text: str, complaint: str = "") -> bool:
+    """Whether `text` tells the test's result: a line of it that is too long to stand there by
+    chance, its value beside its name, or the finding in other words; words of the `complaint` are
+    no finding.
+    """
+    plain = plain_text(text)
+    lines = [plain_text(line) for line in test.result.splitlines()]
+    if _copies(test.result, text) or _retells(test, text, complaint):
+        return True
+    if any(
+        RESULT_LENGTH <= len(line) <= len(plain) and agreement(line, plain) >= COPIED_AT
+        for line in lines
+    ):
+        return True
+    return test.category == "laboratory" and any(
+        _beside(name, line, plain) for name in (test.name, *test.aliases) for line in lines
+    )
+
+
+def _copies(result: str, text: str) -> bool:
+    """Whether `text` has five words in a row of the result that name a test and what it found: 'CT
+    and MRI confirmed cellulitis'."""
+    words, plain = result.split(), " ".join(text.split())
+    runs = (" ".join(words[start : start + 5]) for start in range(len(words) - 4))
+    return any(FINDING.search(run) and run in plain and named_tests(run) for run in runs)
+
+
+def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
+    """Whether a sentence tells the result in other words: it names the test, or one of its kind,
+    with a verb of finding, and shares two or more content words with the result, which are neither
+    in the names of the tests nor in the complaint.
+    """
+    words = _content(test.result) - _content(test.name) - _content(complaint)
+    return len(words) >= 2 and any(
+        len(words & shared) >= 2 and any(same_test(name, test.name) for name in names)
+        for shared, names in _findings(text)
+    )
+
+
+def same_test(name: str, second: str) -> bool:
+    """Whether two names may be of one test: equal, or of one kind and not of two regions."""
+    a, b = profile(name), profile(second)
+    return normalise(name) == normalise(second) or (bool(a.kinds & b.kinds) and _same_place(a, b))
+
+
+def _same_place(a: Profile, b: Profile) -> bool:
+    return not a.regions or not b.regions or bool(a.regions & b.regions)
+
+
+@lru_cache(maxsize=512)
+def _findings(text: str) -> tuple[tuple[frozenset[str], tuple[str, ...]], ...]:
+    """Of every sentence with a verb of finding that names tests: its content words, and the "
+    "tests."""
+    return tuple(
+        (_content(sentence) - _content(" ".join(names)), names)
+        for sentence in re.split(r"(?<=[.;!?])\s+|\n", text)
+        if FINDING.search(sentence) and (names := named_tests(sentence))
+    )
+
+
+@lru_cache(maxsize=512)
+def _content(text: str) -> frozenset[str]:
+    """The words of five letters and more that tell something, by their first six letters."""
+    words = re.findall(r"[^\W\d_]{5,}", text.casefold())
+    return frozenset(word[:6] for word in words if word not in _COMMON)
+
+
+def _beside(name: str, line: str, plain: str) -> bool:
+    """Whether a value of `line` stands right after the test's name: 'hemoglobin was 9.1', 'HIV test
+    was positive'."""
+    if sum(map(str.isalpha, name)) < 2:
+        return False
+    statuses = re.findall(r"\b(?:positive|negative|reactive|elevated|low|high|normal)\b", line)
+    pattern = rf"\b{re.escape(plain_text(name))}\b[^.;\n]{{0,25}}?"
+    return any(
+        re.search(rf"{pattern}(?<![\d.]){re.escape(value)}(?![\d.]*\d)", plain)
+        for value in (*numbers_of(line)[:1], *statuses[:1])
+    )

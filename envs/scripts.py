@@ -1,0 +1,32 @@
+"""In which script a text is written: what decides whether two texts can be compared."""
+
+import unicodedata
+from collections import Counter
+
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "HANGUL")
+
+
+def script_of(text: str) -> str:
+    """The script of most letters, by the first word of their Unicode names: 'latin', 'cyrillic',
+    'cjk'; '' without letters. Greek letters stand for analytes and count only where nothing else
+    does.
+
+    >>> script_of("Саркоидоз"), script_of("结节病, stage II"), script_of("α-fetoprotein 8 µg/L")
+    ('cyrillic', 'cjk', 'latin')
+    """
+    names = (unicodedata.name(c, "").partition(" ")[0] for c in text if c.isalpha())
+    counts = Counter("CJK" if name in ("HIRAGANA", "KATAKANA") else name for name in names)
+    if is_unspaced(text):  # one such letter tells as much as a Latin word
+        counts["CJK"] *= 5
+    counts.pop("MICRO", None)
+    if len(counts) > 1:
+        counts.pop("GREEK", None)
+    return counts.most_common(1)[0][0].casefold() if counts else ""
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether a text has letters of a script that writes no spaces between words, or, as Korean,
+    a syllable in each letter."""
+    return not text.isascii() and any(
+        unicodedata.name(c, "").startswith(_UNSPACED) for c in text if c.isalpha()
+    )

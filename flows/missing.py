@@ -1,0 +1,210 @@
+"""What a run still has to do, told by its store and its settings; without Prefect and Ray.
+
+So a wrong path is an error, and a finished run is known to be finished, before a server starts.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from medaction.clinicians.gold import GOLD_VERSION
+from medaction.clinicians.make import prompt_version
+from medaction.envs.build import RULES
+from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment
+from medaction.envs.sources import read_cases
+from medaction.envs.turns import Style
+from medaction.flows.settings import DistillSettings, EnvironmentSettings, Retry
+from medaction.llm.calls import api_key
+from medaction.llm.teacher import Teacher
+from medaction.trajectories.records import WORKER_LOST, OpenFailure, RolloutSpec, Trajectory
+from medaction.trajectories.scoring import disease_linker, distance_of
+from medaction.trajectories.store import EnvironmentKey, Known, Store, report_hash
+from medaction.trajectories.tree import Place, TreePlan, branch_specs, finished, initial_specs
+from medaction.words.versions import constants_of, version_of
+
+
+def check_inputs(settings: EnvironmentSettings) -> None:
+    """What can be checked before anything starts: there is a case to read, keys and model files
+    are there. Raises BadCase or RuntimeError with the remedy."""
+    next(reports_of(settings), None)
+    for name in ("extractor", "teachers", "gold", "oracle", "model", "examiner"):
+        models = getattr(settings, name, None) or ()
+        for model in [models] if isinstance(models, Teacher) else models:
+            if model.local:
+                _ = model.model_folder if model.folder else model.model_file
+            elif not model.embedded:
+                api_key(model)
+
+
+def is_finished(store: Store, settings: DistillSettings) -> bool:
+    """Whether the store has all that the settings ask for, but for failures left to `retry`."""
+    work = (
+        reports_to_build(store, settings, None),
+        gold_to_write(store, settings, None),
+        trees_to_play(store, settings, tree_plan(settings), skips(store, None)),
+    )
+    return all(next(iter(items), None) is None for items in work)
+
+
+# --- stage 1 --------------------------------------------------------------------------------------
+
+
+def reports_of(settings: EnvironmentSettings) -> Iterator[CaseReport | BadCase]:
+    """The cases that the settings name, as far as `only` and `limit` leave them; what cannot be
+    read counts towards the limit too."""
+    cases = read_cases(settings.cases, frozenset(settings.allow))
+    reports = (case for case in cases if not settings.only or case.case_id in settings.only)
+    if settings.evaluation:
+        reports = (
+            case if isinstance(case, BadCase) else replace(case, evaluation_only=True)
+            for case in reports
+        )
+    return itertools.islice(reports, settings.limit)
+
+
+def reports_to_build(
+    store: Store, settings: EnvironmentSettings, retry: Retry | None
+) -> Iterator[CaseReport | BadCase]:
+    """Reports that are new, changed, built under other settings, or to be tried again; and what
+    could not be read and is not on record yet."""
+    built_with = stage_1_hash(settings)
+    stored, unreadable = store.known_cases(), store.unreadable_cases()
+    again = {failure.case_id for failure in store.open_failures("environment")} - {
+        failure.case_id for failure in left_alone(store, "environment", retry)
+    }
+    for report in reports_of(settings):
+        if isinstance(report, BadCase):
+            if (report.case_id, report.path, report.reason) not in unreadable:
+                yield report
+        elif (
+            stored.get(report.case_id) != Known(report_hash(report), built_with)
+            or report.case_id in again
+        ):
+            yield report
+
+
+def stage_1_hash(settings: EnvironmentSettings) -> str:
+    """What an environment is built with, besides its report: settings, questions and thresholds of
+    the rules, and what the diagnosis is linked with. Under others a case is built again."""
+    extractor = settings.extractor.identity() if settings.extractor else None
+    linker = disease_linker(settings.disease_graph)
+    return version_of([settings.min_tests, extractor, linker.version, constants_of(*RULES)])
+
+
+# --- stage 2 --------------------------------------------------------------------------------------
+
+
+def left_alone(store: Store, stage: str, retry: Retry | None) -> list[OpenFailure]:
+    """What failed before and is not to be tried now. A rerun does what is missing, and what was
+    lost with its worker, for which the case is not to blame; `retry` does what it names."""
+    return [
+        failure
+        for failure in store.open_failures(stage)
+        if failure.error_class != WORKER_LOST and (retry is None or not retry.wants(failure))
+    ]
+
+
+def skips(store: Store, retry: Retry | None) -> dict[str, frozenset[str] | None]:
+    """By case, the rollouts that are left alone; None: all of them, as the whole case failed."""
+    ids = defaultdict[str, set[str | None]](set)
+    for failure in left_alone(store, "rollout", retry):
+        ids[failure.case_id].add(failure.trajectory_id)
+    return {
+        case_id: None if None in failed else frozenset(id_ for id_ in failed if id_)
+        for case_id, failed in ids.items()
+    }
+
+
+def chosen_environments(store: Store, settings: EnvironmentSettings) -> list[EnvironmentKey]:
+    only = frozenset(settings.only)
+    return [key for key in store.environment_keys() if not only or key.case_id in only]
+
+
+def gold_to_write(
+    store: Store, settings: DistillSettings, retry: Retry | None
+) -> list[RolloutSpec]:
+    """The gold trajectory of every environment that has none (RQ1)."""
+    if settings.gold is None:
+        return []
+    stored = store.trajectory_ids() | {
+        failure.trajectory_id for failure in left_alone(store, "gold", retry)
+    }
+    specs = [gold_spec(place, settings) for place in chosen_environments(store, settings)]
+    return [spec for spec in specs if spec.trajectory_id not in stored]
+
+
+def gold_spec(environment: Place, settings: DistillSettings) -> RolloutSpec:
+    """The one gold trajectory of an environment: its writer, prompt, t_max and seed are its
+    identity."""
+    assert settings.gold is not None
+    identity = [settings.gold.identity(), GOLD_VERSION, settings.t_max, settings.seed]
+    return RolloutSpec(
+        environment.environment_id,
+        environment.case_id,
+        settings.gold.name,
+        "gold",
+        0,
+        version_of(identity),
+    )
+
+
+def tree_plan(settings: DistillSettings) -> TreePlan:
+    """The tree's shape, with a hash per teacher and style of everything its rollouts depend on: a
+    change of any of it is a new rollout."""
+    oracle = settings.oracle.identity() if settings.oracle else None
+
+    def rollout_hash(teacher: Teacher, style: Style) -> str:
+        prompts = prompt_version(teacher, style)
+        return version_of([teacher.identity(), prompts, oracle, settings.t_max, settings.seed])
+
+    language_models = [teacher for teacher in settings.teachers if not teacher.embedded]
+    return TreePlan(
+        {teacher.name: rollout_hash(teacher, "schema") for teacher in settings.teachers},
+        settings.rollouts,
+        settings.launch_points,
+        settings.branches,
+        settings.t_max,
+        settings.launch,
+        settings.branch_by,
+        settings.disease_graph,
+        free_form={teacher.name: teacher.free_form or 0.0 for teacher in language_models},
+        free_hashes={teacher.name: rollout_hash(teacher, "free") for teacher in language_models},
+    )
+
+
+def trees_to_play(
+    store: Store,
+    settings: EnvironmentSettings,
+    plan: TreePlan,
+    skip: Mapping[str, frozenset[str] | None],
+) -> Iterator[EnvironmentKey]:
+    """Environments whose tree lacks something. Turns are read only where ids cannot tell."""
+    specs = store.specs()
+    for place in chosen_environments(store, settings):
+        ids = skip.get(place.case_id, frozenset())
+        if ids is None or finished(place, plan, specs.get(place.environment_id, []), ids):
+            continue
+        environment = store.environment(place.environment_id)
+        if lacks_rollouts(environment, plan, store.trajectories(place.environment_id), ids):
+            yield place
+
+
+def lacks_rollouts(
+    environment: ClinicalEnvironment,
+    plan: TreePlan,
+    tree: Sequence[Trajectory],
+    skip: frozenset[str],
+) -> bool:
+    """Whether the plan asks for a rollout that the store has neither played nor on record as
+    failed."""
+    stored = {trajectory.trajectory_id for trajectory in tree} | skip
+
+    def lacks(specs: Iterable[RolloutSpec]) -> bool:
+        return any(spec.trajectory_id not in stored for spec in specs)
+
+    # While initial rollouts are missing it does not matter where branches will start: that may be
+    # dear to find out.
+    return lacks(initial_specs(environment, plan)) or lacks(
+        branch_specs(environment, plan, tree, distance_of(environment, plan))
+    )

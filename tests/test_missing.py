@@ -1,0 +1,157 @@
+"""What a run still has to do is told by its store; what a run has to show decides how it ends."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medaction.clinicians.make import make_clinician
+from medaction.envs.build import build_environment
+from medaction.envs.oracle import Oracle
+from medaction.envs.records import BadCase, CaseReport
+from medaction.flows.finish import finish_at_once
+from medaction.flows.missing import (
+    check_inputs,
+    left_alone,
+    reports_of,
+    reports_to_build,
+    skips,
+    stage_1_hash,
+    tree_plan,
+)
+from medaction.flows.settings import DistillSettings, Retry
+from medaction.flows.summary import print_summary, trouble_of
+from medaction.trajectories.records import WORKER_LOST, Failure, now
+from medaction.trajectories.rollout import play_tree
+from medaction.trajectories.scoring import with_link
+from medaction.trajectories.store import Store
+from tests.conftest import SAMPLES
+
+
+def settings_of(out: Path, **changes: Any) -> DistillSettings:
+    values = {"cases": str(SAMPLES), "out": out, "limit": 1, "rollouts": 1, "launch_points": 0}
+    values |= {"teachers": ["kg-targeted"]}
+    return DistillSettings.model_validate(values | changes)
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one case, built and played without Prefect and Ray."""
+    out = tmp_path_factory.mktemp("run")
+    settings = settings_of(out)
+    [report] = reports_of(settings)
+    assert isinstance(report, CaseReport)
+    built = with_link(build_environment(report, None, settings.min_tests), False)
+    assert built.environment is not None
+    clinicians = {teacher.name: make_clinician(teacher) for teacher in settings.teachers}
+    oracle = Oracle(built.environment.menu)
+    tree = play_tree(built.environment, tree_plan(settings), (), frozenset(), clinicians, oracle)
+    result = asyncio.run(tree)
+    assert not result.failures
+    with Store(out / "trajectories.duckdb") as store:
+        store.add_built(report, built, stage_1_hash(settings), "run-1")
+        store.add_rollouts("rollout", report.case_id, result.trajectories, [], "run-1")
+    return out
+
+
+def test_a_run_that_lacks_nothing_is_summed_up_without_a_server(played: Path) -> None:
+    summary = finish_at_once(settings_of(played))
+    assert summary is not None
+    assert {row["step"].strip(): row["count"] for row in summary["funnel"]}["cases read"] == 1
+    assert (played / "dataset" / "manifest.json").exists()
+    assert trouble_of(summary) == ""
+
+
+@pytest.mark.parametrize(
+    "changes", [{"rollouts": 2}, {"limit": 2}, {"min_tests": 2}, {"seed": 1}, {"t_max": 7}]
+)
+def test_a_run_that_asks_for_more_is_not_finished(played: Path, changes: dict[str, Any]) -> None:
+    assert finish_at_once(settings_of(played, **changes)) is None
+
+
+def test_a_run_that_has_not_begun_is_not_finished(tmp_path: Path) -> None:
+    assert finish_at_once(settings_of(tmp_path)) is None
+    assert not (tmp_path / "trajectories.duckdb").exists()
+
+
+def test_what_is_wrong_with_the_inputs_is_an_error_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_inputs(settings_of(tmp_path))
+    with pytest.raises(BadCase, match="there is nothing at"):
+        check_inputs(settings_of(tmp_path, cases=str(tmp_path / "no-such-folder")))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(RuntimeError, match="OPENAI_API_KEY is not set"):
+        check_inputs(settings_of(tmp_path, teachers=["openai/gpt-5"]))
+    lost = {"name": "lost", "model": "local", "gguf": str(tmp_path / "lost.gguf")}
+    with pytest.raises(RuntimeError, match="there is no file"):
+        check_inputs(settings_of(tmp_path, oracle=lost))
+
+
+def failure(case_id: str, error_class: str, trajectory_id: str | None, stage: str) -> Failure:
+    return Failure(stage, case_id, error_class, "message", now(), "teacher", trajectory_id)
+
+
+def test_a_rerun_plays_what_was_lost_with_its_worker_and_leaves_other_failures(
+    tmp_path: Path,
+) -> None:
+    with Store(tmp_path / "trajectories.duckdb") as store:
+        for case_id, error_class, trajectory_id in (
+            ("a", "MalformedReply", "t1"),
+            ("a", "ModelUnavailable", "t2"),
+            ("b", WORKER_LOST, None),
+            ("c", "KeyError", None),
+        ):
+            failures = [failure(case_id, error_class, trajectory_id, "rollout")]
+            store.add_rollouts("rollout", case_id, [], failures, "run-1")
+        assert skips(store, None) == {"a": frozenset({"t1", "t2"}), "c": None}
+        assert skips(store, Retry(cases=["a"])) == {"c": None}
+        assert [open_.case_id for open_ in left_alone(store, "rollout", Retry())] == []
+
+
+def test_a_case_that_was_lost_with_its_worker_is_built_again(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, limit=2)
+    lost, refused = reports_of(settings)
+    assert isinstance(lost, CaseReport)
+    assert isinstance(refused, CaseReport)
+    built_with = stage_1_hash(settings)
+    with Store(tmp_path / "trajectories.duckdb") as store:
+        for report, reason in ((lost, WORKER_LOST), (refused, "no_tests")):
+            built = build_environment(report, None, 1)
+            refusal = BadCase(reason, "message", report.case_id)
+            store.add_built(report, type(built)(None, refusal), built_with, "run-1")
+        assert list(reports_to_build(store, settings, None)) == [lost]
+        assert list(reports_to_build(store, settings, Retry())) == [lost, refused]
+
+
+def summary(environments: int, refused: int, trajectories: int, failed: int) -> dict[str, Any]:
+    counts = {
+        "cases read": environments + refused,
+        "  environments": environments,
+        "  refused": refused,
+        "trajectories played": trajectories,
+        "rollouts failed": failed,
+    }
+    funnel = [{"step": step, "count": count} for step, count in counts.items()]
+    return {"out": "runs/a", "funnel": funnel, "teachers": [], "cost": [], "failures": []}
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ((0, 12, 0, 0), "every case was refused (12 of 12): `medaction envs check --out runs/a`"),
+        ((3, 0, 0, 9), "nothing was played: 9 rollouts failed"),
+        ((3, 0, 4, 2), "2 cases were lost with their worker: the same command plays them again"),
+    ],
+)
+def test_a_run_with_nothing_to_show_ends_with_the_reason(
+    counts: tuple[int, int, int, int], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = {"stage": "rollout", "error_class": WORKER_LOST, "open": counts[3]}
+    with pytest.raises(RuntimeError) as error:
+        print_summary(summary(*counts) | {"failures": [lost]})
+    assert message in str(error.value)
+    assert "Everything is in" not in capsys.readouterr().out
+    print_summary(summary(3, 1, 5, 2))
+    assert "Everything is in runs/a" in capsys.readouterr().out

@@ -1,0 +1,132 @@
+-- What the viewer's pages show, over a snapshot of the store.
+
+-- title: prepare fates
+-- Views that walk every path of every tree are computed once a snapshot, not once a page.
+create temp table fates as select * from turn_fates;
+
+-- title: prepare leaves
+-- `arg_max` leaves nulls out: `dtc` is that of the last turn whose distance is known.
+create temp table leaves as
+select trajectory_id, case_id, environment_id, teacher, style, sample, outcome,
+    played.final_diagnosis, parent_id, branch_turn,
+    coalesce(verdicts.status, 'not scored') as status, coalesce(verdicts.reason, '') as reason,
+    verdicts.removed_turns, verdicts.last_turn,
+    turn.turns, coalesce(turn.kept, 0) as kept, turn.cost_usd, turn.tokens,
+    last.dtc, duplicates.first_id
+from current_trajectories as played
+left join verdicts using (trajectory_id)
+left join (
+    select turns.trajectory_id, count(*) as turns, count(*) filter (where fates.kept) as kept,
+        sum(cost_usd) as cost_usd, sum(prompt_tokens + completion_tokens)::bigint as tokens
+    from turns
+    left join fates
+        on fates.trajectory_id = turns.trajectory_id and fates.number = turns.number
+    group by all
+) as turn using (trajectory_id)
+left join (
+    select trajectory_id, arg_max(dtc, number) as dtc from turn_scores group by all
+) as last using (trajectory_id)
+left join duplicates using (trajectory_id);
+
+-- title: totals
+select
+    (select count(*) from cases) as cases,
+    (select count(*) from cases where environment_id is not null) as environments,
+    (select count(*) from cases where environment_id is null) as refused,
+    (select count(*) from failures where resolved is null) as failures,
+    count(*) as trajectories,
+    count(*) filter (where kept > 0) as kept_trajectories,
+    coalesce(sum(turns), 0)::bigint as turns,
+    coalesce(sum(kept), 0)::bigint as kept_turns,
+    coalesce(sum(tokens), 0)::bigint as tokens,
+    (select coalesce(sum(cost_usd), 0) from turns)
+        + (select coalesce(sum(cost_usd), 0) from failures)
+        + (select coalesce(sum(cost_usd), 0) from cases) as cost_usd
+from leaves;
+
+-- title: fates
+select coalesce(fate, 'not scored') as fate, count(*) as turns
+from fates group by all order by turns desc, fate;
+
+-- title: verdicts
+select status, reason, count(*) as trajectories
+from leaves group by all order by trajectories desc, status, reason;
+
+-- title: teachers
+select teacher, style, count(*) as trajectories,
+    count(*) filter (where status = 'kept') as kept,
+    count(*) filter (where status = 'truncated') as truncated,
+    count(*) filter (where status = 'discarded') as discarded,
+    count(*) filter (where status = 'unscorable') as unscorable,
+    sum(turns)::bigint as turns, sum(kept)::bigint as kept_turns, avg(turns) as mean_turns,
+    count(*) filter (where outcome = 'diagnosed' and dtc = 0) as truth, count(dtc) as known,
+    count(first_id) as duplicates, sum(tokens)::bigint as tokens, sum(cost_usd) as cost_usd
+from leaves group by all order by all;
+
+-- title: open_failures
+select stage, error_class, count(*) as failures, count(distinct case_id) as cases
+from failures where resolved is null
+group by all order by failures desc, stage, error_class;
+
+-- title: runs
+select flow, state, started, ended, settings, versions
+from runs order by started desc limit 8;
+
+-- title: settings
+select settings from runs where flow = 'distill' order by started desc limit 1;
+
+-- title: DTC by turn
+-- Mean DTC of every teacher at every turn, over the trajectories of which it is known, and how many
+-- these are (Figure 5a).
+select teacher, number, avg(scores.dtc) as mean, count(scores.dtc) as known
+from turn_scores as scores join leaves using (trajectory_id)
+where number <= 12 group by all having count(scores.dtc) > 0 order by all;
+
+-- title: RAC
+-- How often each RAC, rounded to half a hop, was measured, by teacher.
+select teacher, round(rac * 2) / 2 as rac, count(*) as turns
+from turn_scores join leaves using (trajectory_id)
+where rac is not null group by all order by all;
+
+-- title: cases
+-- How the trees of the cases came out.
+select cases.case_id, cases.title, cases.source, cases.reason, environments.diagnosis,
+    len(environments.menu) as tests, coalesce(trajectories, 0) as trajectories,
+    coalesce(truth, 0) as truth, coalesce(kept_turns, 0) as kept_turns,
+    coalesce(turns, 0) as turns, nearest, coalesce(open, 0) as open,
+    case when cases.environment_id is null then 'refused' when open > 0 then 'failures'
+        when truth > 0 then 'truth reached' else 'truth not reached' end as state
+from cases left join environments using (environment_id)
+left join (
+    select case_id, count(*) as trajectories,
+        count(*) filter (where outcome = 'diagnosed' and dtc = 0) as truth,
+        sum(kept)::bigint as kept_turns, sum(turns)::bigint as turns, min(dtc) as nearest
+    from leaves group by all
+) as played on played.case_id = cases.case_id
+left join (
+    select case_id, count(*) as open from failures where resolved is null group by all
+) as failed on failed.case_id = cases.case_id;
+
+-- title: case
+select cases.case_id, cases.title, cases.source, cases.licence, cases.path, cases."text",
+    cases.reason, cases.message, initial_observation, menu, diagnosis, synonyms, warnings,
+    body_system, disease_type, evaluation_only
+from cases left join environments using (environment_id) where cases.case_id = ?;
+
+-- title: trajectories of a case
+select * from leaves where case_id = ?
+order by branch_turn, teacher, style, sample, trajectory_id;
+
+-- title: turns of a case
+select turns.*, scores.dtc, scores.rac, fates.kept, fates.fate
+from turns join leaves using (trajectory_id)
+left join fates on fates.trajectory_id = turns.trajectory_id and fates.number = turns.number
+left join turn_scores as scores
+    on scores.trajectory_id = turns.trajectory_id and scores.number = turns.number
+where leaves.case_id = ? order by turns.trajectory_id, turns.number;
+
+-- title: checks of a case
+select * from checks where case_id = ? order by required desc, "name";
+
+-- title: failures of a case
+select * from failures where case_id = ? order by time;

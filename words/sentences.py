@@ -1,0 +1,59 @@
+"""The sentences and statements of clinical prose.
+
+A line ends a sentence, as reports are lists as often as prose. pysbd was tried on 60 summaries of
+MedR-Bench: it splits as this does (one of 903 apart), and takes 3.8 ms a 1,000 characters where
+this takes 0.03; a report has up to 40,000.
+"""
+
+import re
+
+_END = re.compile(r"[.!?;](?=[)\]\"'”’]*\s)[)\]\"'”’]*\s+|[。！？；｡।]\s*|\n+")
+_ABBREVIATIONS = (
+    "dr. mr. mrs. ms. prof. st. vs. fig. figs. approx. ca. cf. e.g. i.e. sp. spp. incl."
+)
+"""A full stop in them ends no sentence."""
+_BULLETS = " \t-*•·–"
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of `text` in their own words and order, without bullets. What stands in
+    brackets is not split.
+
+    >>> sentences("CT (low dose. Plain) was normal. S. aureus grew; no fever.\\n- Dr. Lee agreed")
+    ['CT (low dose. Plain) was normal.', 'S. aureus grew; no fever.', 'Dr. Lee agreed']
+    """
+    return _split(text, ".!?\n。！？｡।")
+
+
+def statements(text: str) -> list[str]:
+    """The same, where a semicolon ends a statement too.
+
+    >>> statements("S. aureus grew; no fever.")
+    ['S. aureus grew;', 'no fever.']
+    """
+    return _split(text, ".!?\n。！？｡।;；")
+
+
+def _split(text: str, signs: str) -> list[str]:
+    pieces, start = [], 0
+    for end in _END.finditer(text):
+        piece = text[start : end.end()].rstrip()
+        if end[0][0] in signs and ("\n" in end[0] or _ends(piece, text[end.end() :])):
+            pieces.append(piece)
+            start = end.end()
+    pieces.append(text[start:])
+    return [piece for text in pieces if (piece := text.strip(_BULLETS + "\n\r"))]
+
+
+def _ends(piece: str, following: str) -> bool:
+    """Whether a sentence ends with `piece`, before `following`."""
+    if piece.count("(") > piece.count(")") and ")" in following:
+        return False
+    if not piece.endswith("."):
+        return True
+    word = piece.rsplit(maxsplit=1)[-1].lstrip("(")
+    if len(word) == 2 and word[0].isupper():  # 'S. aureus', but 'hepatitis B. He ...'
+        return not following[:1].islower()
+    if word.casefold() in ("no.", "nos."):  # 'No. 3', but 'Fever: no. Cough: yes.'
+        return not following[:1].isdigit()
+    return word.casefold() not in _ABBREVIATIONS.split()
