@@ -186,3 +186,13 @@ def test_results_are_compared_pair_by_pair_and_warned_about() -> None:
     assert "not scored" not in result_table(one).lower()
     with pytest.raises(ValueError, match="same model, protocol and judge"):
         comparison([one, one])
+
+
+def test_alpha_is_the_published_one():
+    """The examples of Krippendorff (2011), 'Computing Krippendorff's alpha-reliability': A, two
+    observers and two values; C, four observers, five values, and ratings that are missing."""
+    two = ["0100000010", "1110010000"]
+    assert agreement(two).alpha == pytest.approx(0.095, abs=0.0005)
+    four = ["123321412...", "1233224125.3", ".3332342251.", "12332441251."]
+    rows = [[None if rating == "." else rating for rating in rater] for rater in four]
+    assert agreement(rows).alpha == pytest.approx(0.743, abs=0.0005)
