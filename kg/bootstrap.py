@@ -4,7 +4,6 @@ it, because the trajectories of one case share turns and are not independent."""
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import bootstrap
 
 RESAMPLES = 2000
 """Enough for the two quantiles to move by less than a tenth of the interval from seed to seed."""
@@ -21,6 +20,8 @@ def interval(
     """
     if cases < 2:
         return None, None
+    from scipy.stats import bootstrap  # takes longer to import than all of this package's ground
+
     resampled = bootstrap(
         (np.arange(cases),),
         lambda positions, axis: statistic(np.moveaxis(positions, axis, 0)),
