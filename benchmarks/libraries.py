@@ -111,7 +111,7 @@ def store_until_killed(kind: str, folder: str, writer: str) -> None:
 
 
 def kills(kind: str, times: int) -> tuple[int, int]:
-    """(replies reported as stored, those of them that are lost) over `times` kills of two writers."""
+    """(replies reported as stored, lost ones among them) over `times` kills of two writers."""
     stored = lost = 0
     with tempfile.TemporaryDirectory() as folder:
         for round_ in range(times):

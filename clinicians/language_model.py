@@ -68,11 +68,11 @@ class LlmClinician:
         write = write_turn if style == "free" else _write_reply
         number, last_turn = observation.number, must_commit(turns, t_max)
         while True:
-            asked = messages(
+            prompt = messages(
                 observation.initial_observation, turns, t_max, style, self.context_tokens
             )
             try:
-                return await write(ask, asked, number, last_turn)
+                return await write(ask, prompt, number, last_turn)
             except ContextTooLong as error:
                 if not 0 < error.context_tokens < self.context_tokens:
                     raise
@@ -89,7 +89,7 @@ class _Ask:
 
     async def __call__(
         self,
-        asked: Sequence[Message],
+        prompt: Sequence[Message],
         schema: dict[str, Any] | None = None,
         temperature: float | None = None,
     ) -> Completion:
@@ -99,7 +99,7 @@ class _Ask:
             else self.teacher.model_copy(update={"temperature": temperature})
         )
         try:
-            completion = await call(teacher, asked, schema, self.seed)
+            completion = await call(teacher, prompt, schema, self.seed)
         except ModelError as error:
             self.usage += error.usage
             raise
@@ -108,18 +108,18 @@ class _Ask:
         return completion
 
     def refused(self, fault: MalformedReply) -> None:
-        """Keep on record what was wrong with a reply that is asked for again, or was the last one."""
+        """Keep on record what was wrong with a reply, whether or not it is asked for again."""
         self.usage += Usage(faults=(Fault(type(fault).__name__, fault.message, fault.raw),))
 
 
-async def _write_reply(ask: _Ask, asked: Sequence[Message], number: int, last_turn: bool) -> Turn:
+async def _write_reply(ask: _Ask, prompt: Sequence[Message], number: int, last_turn: bool) -> Turn:
     schema = reply_schema(last_turn)
     try:
-        return _turn(await ask(asked, schema), number, last_turn)
+        return _turn(await ask(prompt, schema), number, last_turn)
     except MalformedReply as fault:
         ask.refused(fault)
-        again = repair_messages(asked, fault.raw, fault.message, last_turn)
-    return replace(_turn(await ask(again, schema), number, last_turn), repaired=True)
+        repair = repair_messages(prompt, fault.raw, fault.message, last_turn)
+    return replace(_turn(await ask(repair, schema), number, last_turn), repaired=True)
 
 
 def _turn(completion: Completion, number: int, last_turn: bool) -> Turn:

@@ -42,6 +42,9 @@ class DiagnosisName:
     """The part of the diagnosis that it names."""
     exact: bool = False
     """An abbreviation or a gene: looked for as it is written."""
+    strict: bool = False
+    """Looked for as one phrase alone: what is left without its qualifiers is often a symptom
+    ('positional vertigo')."""
 
 
 # What stands between the parts. A cause is the diagnosis as much as what it caused; what a disease
@@ -84,7 +87,8 @@ _ORGANISM = re.compile(
 )
 _GENE = re.compile(r"\b(?!T\d+N)[A-Z][A-Z0-9]{1,7}\d[A-Z0-9]*\b")
 _MUTATION = re.compile(
-    r"\b([A-Z][A-Z0-9]{2,7})\b[\s-]+(?:\w+\s)?(?:mutat|variant|gene|deletion|fusion)"
+    r"\b([A-Z][A-Z0-9]{2,7})\b[\s-]+(?:\w+\s)?(?:mutat|mutant|variant|gene"
+    r"|deletion|fusion|rearrang|amplif|positive)"
 )
 _PREPOSITION = re.compile(r"\s(?:of|in(?! situ| utero)|at|on|to)\s")
 # Words that name a disease by their ending; the general ones give nothing away without the word
@@ -162,8 +166,11 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
         if induced and not _ORGANISM.fullmatch(induced[2]):
             for name in _whole_names(induced[2]):
                 yield DiagnosisName(name, "effect", part.text)
+        lesser: Kind = "cause" if kind == "cause" else "lesser"
         for name in _lesser_names(part.text):
-            yield DiagnosisName(name, "cause" if kind == "cause" else "lesser", part.text)
+            yield DiagnosisName(name, lesser, part.text)
+        for name in _without_qualifiers(part.text):
+            yield DiagnosisName(name, lesser, part.text, strict=True)
         for organism in _ORGANISM.findall(part.text):
             yield DiagnosisName(organism, "answer", part.text)
             remainder = part.text.partition(organism)[2].strip()
@@ -198,7 +205,7 @@ def _whole_names(part: str) -> Iterator[str]:
 
 def _lesser_names(part: str) -> Iterator[str]:
     """'sparganosis' of 'pulmonary sparganosis', 'thyroid carcinoma' of 'papillary thyroid
-    carcinoma', 'Meckel diverticulum' of a perforated one."""
+    carcinoma'."""
     if _SPREAD.match(part) and (bare := _LEADING.sub("", part)) != part:
         yield bare
     words = normalise(_PREPOSITION.split(part)[0]).split()
@@ -207,7 +214,12 @@ def _lesser_names(part: str) -> Iterator[str]:
             yield word
         elif _DISEASE.fullmatch(word) and before not in ("", "cell") and _LEADING.sub("", before):
             yield f"{before} {word}"
-    while len(words) > 2 and _ADJECTIVE.fullmatch(words[0]):
+
+
+def _without_qualifiers(part: str) -> Iterator[str]:
+    """'Meckel diverticulum' of a perforated one: the part without adjectives before it."""
+    words = normalise(_PREPOSITION.split(part)[0]).split()
+    while len(words) > 2 and (_ADJECTIVE.fullmatch(words[0]) or _LEADING.match(words[0])):
         words = words[1:]
         if words[0] != "cell" and not is_general(" ".join(words)):
             yield " ".join(words)
@@ -224,8 +236,8 @@ def _initials(part: str) -> Iterator[str]:
 def _abbreviates_a_site(before: str, short: str) -> bool:
     """Whether 'MEC' behind '... of the left middle ear cleft' stands for the place alone."""
     site = _PREPOSITION.split(before)[1:]
-    words = re.findall(r"[A-Za-z]+", site[-1]) if site else []
-    return "".join(word[0] for word in words).upper().endswith(short.upper())
+    letters = r"\w* ?".join(map(re.escape, short.casefold()))
+    return bool(site) and re.search(rf"\b{letters}\w*$", site[-1].casefold().strip()) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +299,9 @@ def tells(text: str, name: DiagnosisName) -> bool:
     """Whether `text` tells the name: an abbreviation as it is written, any other as `mentions`."""
     if name.exact:
         return re.search(rf"\b{re.escape(name.text)}s?\b", text) is not None
+    if name.strict:
+        plain = _organs(normalise(name.text))
+        return _pattern_of(plain).search(_organs(normalise(text))) is not None
     return mentions(text, name.text)
 
 

@@ -17,7 +17,7 @@ from medaction.envs.mentions import named_tests
 from medaction.envs.naming import can_be_same, canonical_of, profile, regions_in_text, tokens_of
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
 from medaction.envs.redaction import redact
-from medaction.envs.results_told import result_told
+from medaction.envs.results_told import result_told, same_test
 from medaction.words.names import normalise
 from medaction.words.sentences import sentences
 from medaction.words.tests import Category, parts_of_panel
@@ -28,6 +28,9 @@ loses a sentence at most, one that rewrites loses most."""
 
 LONGEST_RESULT = 700
 """Characters of a result; a longer passage tells a story, not a result."""
+
+NEAR = 25
+"""Characters around a test's name in which its region of the body is named: 'CT) of the abdomen'."""
 
 UNKNOWN = "unknown"
 """What a model says of a label that it cannot tell."""
@@ -315,27 +318,47 @@ def _may_be_of(names: Sequence[str], span: Span, source: Report) -> bool:
 
 
 def is_named(names: Sequence[str], context: str) -> bool:
-    """Whether a passage names the test by one of its names: by all of its telling words, or by
-    another name of the same test.
+    """Whether a passage names the test by one of its names: by all of its telling words, by its
+    initials, by another name of the same test, or, where no test's name stands there, by its kind
+    ('the pathological report').
 
     >>> is_named(["Pulmonary angiography"], "A coronary angiography was made. It was normal.")
     False
     """
     plain = normalise(context)
-    mentioned = [profile(mention) for mention in named_tests(context)]
-    regions = regions_in_text(tokens_of(plain))
+    mentions_here = named_tests(context)
+    kinds = profile(context).kinds if not mentions_here else frozenset()
     for name in names:
-        initials = "".join(word[0] for word in re.findall(r"[A-Za-z]+", name)).upper()
-        if _in_all_words(name, plain) or (
-            len(initials) > 1 and re.search(rf"\b{initials}s?\b", context)
+        short = _initials(name)
+        if (
+            _in_all_words(name, plain)
+            or (len(short) > 1 and re.search(rf"\b{short}s?\b", context))
+            or _is_spelt_out(name, context)
         ):
             return True
         mine = profile(name)
-        if mine.regions and regions and not mine.regions & regions:
-            continue
-        if any(mine.kinds & second.kinds and can_be_same(mine, second) for second in mentioned):
+        if mine.kinds & kinds:
             return True
+        for mention in mentions_here:
+            other = profile(mention)
+            around = context[: context.find(mention) + len(mention) + NEAR][
+                -len(mention) - 2 * NEAR :
+            ]
+            places = regions_in_text(tokens_of(normalise(around)))
+            elsewhere = mine.regions and places and not mine.regions & places
+            if mine.kinds & other.kinds and can_be_same(mine, other) and not elsewhere:
+                return True
     return False
+
+
+def _is_spelt_out(name: str, context: str) -> bool:
+    """Whether a passage spells an abbreviation out: 'DSA' as 'digital subtraction angiography'."""
+    words = r"[\s-]+".join(rf"{letter}\w+" for letter in name)
+    return name.isupper() and name.isalpha() and bool(re.search(rf"\b{words}", context, re.I))
+
+
+def _initials(name: str) -> str:
+    return "".join(word[0] for word in re.findall(r"[A-Za-z]+", name)).upper()
 
 
 def _in_all_words(name: str, plain: str) -> bool:
@@ -366,12 +389,13 @@ def coverage(tests: Sequence[DocumentedTest], names: Sequence[str]) -> float:
 
 
 def is_in_menu(name: str, tests: Sequence[DocumentedTest]) -> bool:
-    """Whether the name, a passage or an alias of an entry has the name."""
+    """Whether an entry is one of this test: by its name, or because its passage or an alias has the
+    name."""
     plain = normalise(name)
     return any(
-        plain in normalise(text)
+        same_test(name, test.name)
+        or any(plain in normalise(text) for text in (test.name, test.quote, *test.aliases))
         for test in tests
-        for text in (test.name, test.quote, *test.aliases)
     )
 
 

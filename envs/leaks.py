@@ -13,6 +13,7 @@ from functools import lru_cache
 from medaction.envs.diagnosis_names import (
     DiagnosisName,
     declared_abbreviations,
+    is_disease,
     mentions,
     names_in,
     parts_of,
@@ -219,12 +220,17 @@ def _is_history(sentence: str) -> bool:
 
 def _in_complaint(name: DiagnosisName, case: StructuredCase) -> bool:
     """A complaint that is labelled so; without labels only a symptom of the first sentence."""
-    sentences = _complaint(case.initial_observation)
+    is_symptom = name.kind == "effect" and _may_be_a_symptom(name.text)
     return any(
         tells(sentence, name)
-        and (_is_complaint(sentence) or (name.kind == "effect" and _SYMPTOM.search(name.text)))
-        for sentence in sentences
+        and (_is_complaint(sentence) or (is_symptom and not _CONCLUDED.search(sentence)))
+        for sentence in _complaint(case.initial_observation)
     )
+
+
+def _may_be_a_symptom(name: str) -> bool:
+    """'Diarrhea', 'hiccups'; 'agranulocytosis' and 'coronary vasospasm' are diseases."""
+    return bool(_SYMPTOM.search(name)) or (" " not in name and not is_disease(name))
 
 
 @lru_cache(maxsize=16)

@@ -8,7 +8,9 @@ _SEVERAL = re.compile(
     r"|family members|(?:fe)?males|m[ae]n|women|boys|girls|children)\b",
     re.IGNORECASE,
 )
-_LABEL = re.compile(r"\W*(?:[A-Z][\w ]{2,40}:)?[\W\s]*(?:a |we (?:report|present) )?")
+_LABEL = re.compile(
+    r"\W*(?:[A-Z][\w ]{2,40}:)?[\W\s]*(?:a |(?i:we) (?:report|present|describe|saw|treated) )?"
+)
 _NUMBERED = re.compile(r"\b(case|patient|twin|sibling)s? (?:no\.? ?|#)?([1-9]|[A-F])\b(?!-)", re.I)
 _SHORT = re.compile(r"(?<![\w-])(P[1-9])\b(?=\s*[:,;)(]| (?:had|has|was|is|with|\w+ed)\b)")
 _HEADING = re.compile(
@@ -39,7 +41,7 @@ _END_OF_PHRASE = re.compile(r"[.,;]| (?:with|who|was|is|has|had|presented|coughs
 _PERSON = re.compile(
     r"\b(?:m[ae]n|wom[ae]n|boy|girl|child|infant|neonate|newborn|baby|patient|person|lady"
     r"|gentleman|adolescent"
-    r"|teenager|student|adult|mother|father|\w{3,}(?:er|or|ist|ian|wife|man|woman))\b",
+    r"|teenager|student|mother|father|\w{3,}(?:er|or|ist|ian|wife|man|woman))\b",
     re.IGNORECASE,
 )
 
@@ -77,7 +79,7 @@ def animal_in(text: str) -> str:
     start = aged.end() if aged else 0
     phrase = _END_OF_PHRASE.split(beginning[start : start + 80])[0]
     animal, person = _ANIMAL.search(phrase), _PERSON.search(phrase)
-    if animal and not (person and person.start() <= animal.start()):
+    if animal and not (person and person.start() < animal.start()):
         return animal[0]
     in_title = None if aged else _IN_AN_ANIMAL.search(text[:150])
     return in_title[0] if in_title else ""

@@ -63,6 +63,9 @@ _DEMOGRAPHICS = re.compile(
     r"|presenting)\b|,)",
     re.IGNORECASE,
 )
+_PREDICATE = re.compile(
+    r"(?=,? (?:who|whose|came|comes|presented|presents|presenting|was|is|has|had|with|and)\b)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,7 @@ class _Cutter:
             sentences += [remainder] if remainder else []
         if left_as_it_was:
             return line
-        text = " ".join(sentences)
+        text = re.sub(r"(?<=[。！？；]) ", "", " ".join(sentences))
         return label + text if text else ""
 
     def _without_asides(self, label: str, sentence: str, is_complaint: bool) -> str:
@@ -159,8 +162,11 @@ class _Cutter:
         head = sentence[: demographics.end()]
         if self.leaks(head):
             return sentence
-        self._take(sentence[demographics.end() :].strip(" ,"))
-        return head + "."
+        parts = _PREDICATE.split(sentence[demographics.end() :])
+        removed = [part for part in parts if self.leaks(part)]
+        self._take(" ".join(removed).strip(" ,."))
+        text = head + "".join(part for part in parts if part not in removed)
+        return text if text.endswith((".", "!", "?")) else text + "."
 
     def _sentence(self, label: str, sentence: str, is_list: bool) -> str:
         """What may stay of a sentence; the rest is taken."""

@@ -399,7 +399,7 @@ def parse_extracted(text: str, last_turn: bool) -> Reading[Extracted]:
 
 
 def render(turn: Turn) -> str:
-    """The canonical JSON of a turn, such that parse_reply(render(turn)) gives the same fields back."""
+    """The canonical JSON of a turn: parse_reply(render(turn)) gives the same fields back."""
     action = (
         {"final_diagnosis": turn.final_diagnosis}
         if turn.final_diagnosis

@@ -50,14 +50,27 @@ _GENERAL_TEST = re.compile(
     rf"|(?P<laboratory_tests>\b(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?"
     rf"|studies)"
     rf" (?:\w+ )?(?:{FINDING.pattern}))"
+    r"|(?P<culture>\b(?:sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?(?: \w+)? grew\b)"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
     r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:surgery|laparotomy"
     r"|operation),)"
     r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
     re.IGNORECASE,
 )
+# That a test was made, is to be made, or what it is needed for.
+_MADE = re.compile(
+    r"\b(?:was|were|is|are|been|be) (?:\w+ )?(?:performed|done|obtained|ordered|requested|planned"
+    r"|taken"
+    r"|scheduled|carried out|repeated|made|advised|recommended|refused|declined|needed|due"
+    r"|started)\b"
+    r"|\b(?:planned|scheduled|depend\w*|rel(?:y|ied|ies))\b",
+    re.IGNORECASE,
+)
 _ANALYTE = re.compile(
     r"([A-Za-z][\w-]*(?: [A-Za-z][\w-]*){0,2}?),? (?:was |were |of |at |is )?(?=\d)"
+)
+_NO_ANALYTE = re.compile(
+    r"\b(?:an?|the|his|her|with|and|showed|shows|had|has|was|were|is|to|maximum|minimum)\b", re.I
 )
 # What is looked at or listened to at the first encounter, though it can be ordered too.
 _BEDSIDE = frozenset({"ophthalmic tests", "hearing and balance", "ENT endoscopy"})
@@ -161,9 +174,9 @@ def result_told(clause: str) -> Statement | None:
     if all(pattern.search(clause) for pattern in (_GENE, _FOUND_IN_GENE, _MUTATION)):
         return Statement(clause, names or ("Genetic testing",))
     if value := _CONCENTRATION.search(clause):
-        analytes = _ANALYTE.findall(clause[: value.end()]) or ["Laboratory tests"]
-        analyte = re.sub(r"^(?:an?|the|his|her) ", "", analytes[-1], flags=re.IGNORECASE)
-        return Statement(clause, names or (analyte,))
+        analytes = _ANALYTE.findall(clause[: value.end()]) or [""]
+        words = _NO_ANALYTE.split(analytes[-1])[-1].strip()
+        return Statement(clause, names or (words or "Laboratory tests",))
     return None
 
 
@@ -176,18 +189,27 @@ def _has_value(name: str, clause: str) -> bool:
     """'elevated ALT', 'ALT was high', 'AFP at 812', 'CT scans were normal'."""
     if re.search(r"\b(?:history of|known)\b", clause, re.I) and not re.search(r"\d", clause):
         return False  # 'a history of high cholesterol' is a disease
+    if _MADE.search(clause):
+        return False
+    return _result_of(name).search(clause) is not None
+
+
+@lru_cache(maxsize=2000)
+def _result_of(name: str) -> re.Pattern[str]:
+    """The ways in which a clause tells the result of a test by its name."""
     pattern = re.escape(name)
-    if re.search(rf"\w\w+ (?:on|by|via) (?:\w+ ){{0,2}}{pattern}", clause, re.I):
-        return not re.search(r"\b(?:planned|scheduled|depend\w*|rel(?:y|ied|ies))\b", clause, re.I)
-    return bool(
-        re.search(rf"\b{_STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{pattern}", clause, re.I)
-        or re.search(
-            rf"{pattern}\b[^.;,]{{0,30}}?\b(?:{_STATUS}\b|(?<![\d.-])\d)(?! (?:years|months|weeks"
-            rf"|days))",
-            clause,
-            re.I,
-        )
-    )
+    after = rf"{pattern}\b[^.;,]{{0,30}}?"
+    ways = [
+        rf"(?<!followed) \b(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
+        rf"^(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
+        rf"\b{_STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{pattern}",
+        rf"{after}\b{_STATUS}\b",
+        rf"{after}(?<![\d.-])\b\d(?! (?:years|months|weeks|days))",
+        rf"{after} (?:notable|remarkable|significant) for\b",
+    ]
+    if category_of(name) != "laboratory":
+        ways.append(rf"{after} (?:had|has|was|were|is)\b")
+    return re.compile("|".join(ways), re.IGNORECASE)
 
 
 def is_told(test: DocumentedTest, text: str, complaint: str = "") -> bool:

@@ -160,6 +160,19 @@ select stage, teacher, error_class, count(*) as attempts,
        count(*) filter (where resolved is null) as open, min(message) as for_example
 from failures group by all order by attempts desc, stage, teacher, error_class;
 
+-- title: Other forms
+-- Replies that were read although their form was another (Mended), and what servers refused of a
+-- request (ParameterRefused), by teacher.
+with every as (
+    select teacher, unnest(faults) as fault from turns join trajectories using (trajectory_id)
+    union all
+    select teacher, unnest(faults) from failures
+)
+select teacher, fault.error_class as kind, split_part(fault.message, ' (', 1) as what,
+    count(*) as times
+from every where fault.error_class in ('Mended', 'ParameterRefused')
+group by all order by teacher, kind, times desc, what;
+
 -- title: Runs
 select run_id, started, state, round(epoch(coalesce(ended, started) - started), 1) as wall_seconds,
        (select count(*) from trajectories

@@ -182,7 +182,7 @@ async def complete(
 
 
 async def call(
-    teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any] | None, seed: int | None
+    teacher: Teacher, messages: Sequence[Message], schema: dict[str, Any] | None, seed: int | None
 ) -> Completion:
     """One call, with whatever came back. Raises ModelError, and RuntimeError when the teacher's key
     is not set.
@@ -192,7 +192,7 @@ async def call(
     that its reader refuses is dropped by `on_trial`.
     """
     started = time.monotonic()
-    request = _request(teacher, asked, schema, seed)
+    request = _request(teacher, messages, schema, seed)
     access = _access
     key = (
         ""
@@ -201,9 +201,9 @@ async def call(
     )
     if key and (keys := _on_trial.get(None)) is not None:
         keys.append(key)
-    if access.cache and access.mode != "refresh" and (found := access.cache.get(key)):
+    if access.cache and access.mode != "refresh" and (stored := access.cache.get(key)):
         return Completion(
-            found["text"], found["thinking"], found["finish_reason"], Usage(cached_calls=1)
+            stored["text"], stored["thinking"], stored["finish_reason"], Usage(cached_calls=1)
         )
     faults: list[Fault] = []
     try:
@@ -221,15 +221,15 @@ async def call(
     usage = Usage(
         1, response.prompt_tokens, response.completion_tokens, cost, seconds, faults=tuple(faults)
     )
-    whole = response.text.strip() and response.finish_reason not in ("length", "content_filter")
-    if access.cache and access.mode != "read" and whole:
-        kept = {name: getattr(response, name) for name in ("text", "thinking", "finish_reason")}
+    complete_reply = response.text.strip() and ended
+    if access.cache and access.mode != "read" and complete_reply:
+        record = {name: getattr(response, name) for name in ("text", "thinking", "finish_reason")}
         spent = {
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,
             "cost_usd": cost,
         }
-        access.cache.put(key, kept | spent | {"seconds": usage.seconds})
+        access.cache.put(key, record | spent | {"seconds": usage.seconds})
     return Completion(response.text, response.thinking, response.finish_reason, usage)
 
 
@@ -283,10 +283,10 @@ async def _patiently(
             address = server if teacher.api_base else None
             response = await send(teacher.model, address, key, sent, teacher.timeout_s)
             outcome = "good"
-        except Trouble as met:
-            trouble, outcome = met, _outcome(met)
-            lesson = learn(sent, allowed.demands, met.status, str(met))
-            refusal = None if lesson or _passes(met) else _model_error(met).message
+        except Trouble as problem:
+            trouble, outcome = problem, _outcome(problem)
+            lesson = learn(sent, allowed.demands, problem.status, str(problem))
+            refusal = None if lesson or _passes(problem) else _model_error(problem).message
         except PromptOverContext as over:
             too_long = ContextTooLong(str(over), 400)
             too_long.context_tokens = over.allowed
@@ -368,8 +368,11 @@ async def _allowed(ledger: Ledger, ask: Ask) -> Answer:
             spent = (
                 f"${answer.spent_usd:.2f}" if math.isfinite(answer.spent_usd) else "an unknown part"
             )
-            told = f"{ask.bounds.teacher}: {spent} spent of a budget of ${ask.bounds.budget_usd:.2f}; raise budget_usd to go on"
-            raise BudgetSpent(told, 402)
+            message = (
+                f"{ask.bounds.teacher}: {spent} spent of a budget of "
+                f"${ask.bounds.budget_usd:.2f}; raise budget_usd to go on"
+            )
+            raise BudgetSpent(message, 402)
         await asyncio.sleep(answer.wait_s * random.uniform(1, 1.5))
 
 
@@ -399,10 +402,10 @@ def _outcome(trouble: Trouble) -> Outcome:
 
 
 def _request(
-    teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any] | None, seed: int | None
+    teacher: Teacher, messages: Sequence[Message], schema: dict[str, Any] | None, seed: int | None
 ) -> dict[str, Any]:
     request = {
-        "messages": list(asked),
+        "messages": list(messages),
         "temperature": teacher.temperature,
         "top_p": teacher.top_p,
         "max_tokens": teacher.max_tokens,

@@ -69,9 +69,14 @@ class Bounds:
     @classmethod
     def of(cls, teacher: Teacher) -> "Bounds":
         return cls(
-            teacher.name, teacher.model, teacher.servers, teacher.in_flight, teacher.requests_per_minute,
-            teacher.tokens_per_minute, teacher.budget_usd,
-        )  # fmt: skip
+            teacher.name,
+            teacher.model,
+            teacher.servers,
+            teacher.in_flight,
+            teacher.requests_per_minute,
+            teacher.tokens_per_minute,
+            teacher.budget_usd,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,8 +294,8 @@ class Book:
         now = self._clock()
         self._heard[worker] = now
         self._forget_silent(now)
-        for one in ended:
-            self._end(one, now)
+        for report in ended:
+            self._end(report, now)
         return [self._begin(worker, ask, now) for ask in asks]
 
     def under_way(self, model: str, server: str) -> int:
@@ -306,32 +311,33 @@ class Book:
             return Answer(stopped=message)
         tokens = self._tokens_a_call.get(bounds.model, ask.tokens)
         minutes = [
-            (self._bucket(bounds, what, per_minute, now), amount)
-            for what, per_minute, amount in (
-                ("requests", bounds.requests_per_minute, 1.0), ("tokens", bounds.tokens_per_minute, tokens)
+            (self._bucket(bounds, unit, per_minute, now), amount)
+            for unit, per_minute, amount in (
+                ("requests", bounds.requests_per_minute, 1.0),
+                ("tokens", bounds.tokens_per_minute, tokens),
             )
             if per_minute
-        ]  # fmt: skip
+        ]
         wait = max((bucket.wait(amount, now) for bucket, amount in minutes), default=0.0)
         if wait:
             return Answer(wait_s=max(SHORTEST_WAIT_S, wait))
-        known = {url: self._server(bounds.model, url, bounds.in_flight) for url in bounds.servers}
-        waits = {url: server.wait(bounds.in_flight, now) for url, server in known.items()}
+        states = {url: self._server(bounds.model, url, bounds.in_flight) for url in bounds.servers}
+        waits = {url: server.wait(bounds.in_flight, now) for url, server in states.items()}
         if free := [url for url, seconds in waits.items() if not seconds]:
-            chosen = min(
+            best = min(
                 free,
                 key=lambda url: (
                     url == ask.avoid,
-                    known[url].down_until > now,
-                    known[url].under_way,
+                    states[url].down_until > now,
+                    states[url].under_way,
                 ),
             )
             for bucket, amount in minutes:
                 bucket.take(amount)
-            known[chosen].begin(now)
-            self._permits[ask.call] = _Permit(worker, (bounds.model, chosen), now, tokens)
-            server = known[chosen]
-            return Answer(server=chosen, down_s=server.down_s(now), demands=server.demands)
+            states[best].begin(now)
+            self._permits[ask.call] = _Permit(worker, (bounds.model, best), now, tokens)
+            server = states[best]
+            return Answer(server=best, down_s=server.down_s(now), demands=server.demands)
         return Answer(wait_s=min(waits.values()))
 
     def _end(self, ended: Ended, now: float) -> None:
@@ -383,8 +389,8 @@ class Book:
             server.level, server.allowed = server.level + in_flight - server.allowed, in_flight
         return server
 
-    def _bucket(self, bounds: Bounds, what: str, per_minute: int, now: float) -> _Bucket:
-        key = (bounds.model, bounds.servers[0], what, per_minute)
+    def _bucket(self, bounds: Bounds, unit: str, per_minute: int, now: float) -> _Bucket:
+        key = (bounds.model, bounds.servers[0], unit, per_minute)
         if key not in self._buckets:
             self._buckets[key] = _Bucket(per_minute, now)
         return self._buckets[key]

@@ -42,22 +42,22 @@ class Demands:
     context_tokens: int | None = None
     tokens_per_estimate: float = 1.0
 
-    def __or__(self, other: "Demands") -> "Demands":
+    def __or__(self, more: "Demands") -> "Demands":
         """Both: what either of two calls learnt."""
         return Demands(
-            max(self.structured, other.structured, key=_LEVELS.index),
-            self.left_out | other.left_out,
-            self.max_completion_tokens or other.max_completion_tokens,
-            self.no_system_role or other.no_system_role,
-            self.stream or other.stream,
-            _smaller(self.most_reply_tokens, other.most_reply_tokens),
-            _smaller(self.context_tokens, other.context_tokens),
-            max(self.tokens_per_estimate, other.tokens_per_estimate),
+            max(self.structured, more.structured, key=_LEVELS.index),
+            self.left_out | more.left_out,
+            self.max_completion_tokens or more.max_completion_tokens,
+            self.no_system_role or more.no_system_role,
+            self.stream or more.stream,
+            _smaller(self.most_reply_tokens, more.most_reply_tokens),
+            _smaller(self.context_tokens, more.context_tokens),
+            max(self.tokens_per_estimate, more.tokens_per_estimate),
         )
 
 
-def _smaller(limit: int | None, other: int | None) -> int | None:
-    return min((value for value in (limit, other) if value is not None), default=None)
+def _smaller(limit: int | None, more: int | None) -> int | None:
+    return min((value for value in (limit, more) if value is not None), default=None)
 
 
 TAKES_ALL = Demands()
@@ -106,12 +106,12 @@ def _reply_tokens(request: dict[str, Any], demands: Demands) -> int:
     shortest = min(SHORTEST_REPLY, most, demands.context_tokens // 4)
     if room < shortest:
         # A quarter of a short context is for the reply: the case needs its room too.
-        wanted = max(shortest, min(most, demands.context_tokens // 4))
+        reply_tokens = max(shortest, min(most, demands.context_tokens // 4))
         raise PromptOverContext(
             f"the prompt has about {prompt} tokens, and the model's context of"
             f" {demands.context_tokens} must hold a reply too: lower the teacher's context_tokens"
             " or its max_tokens, or serve the model with a longer context",
-            int((demands.context_tokens - wanted) / rate),
+            int((demands.context_tokens - reply_tokens) / rate),
         )
     return min(most, room)
 
@@ -166,8 +166,8 @@ def _context(request: dict[str, Any], demands: Demands, text: str) -> tuple[Dema
 
 
 def _structure(request: dict[str, Any], demands: Demands, text: str) -> tuple[Demands, str] | None:
-    named = "response_format" in text or "json_schema" in text or "json_object" in text
-    if "response_format" not in request or not (named or "structured output" in text):
+    names_format = "response_format" in text or "json_schema" in text or "json_object" in text
+    if "response_format" not in request or not (names_format or "structured output" in text):
         return None
     level = request["response_format"]["type"]
     unknown = re.search(r"unrecognized|unknown|unexpected|extra inputs|not permitted", text)

@@ -171,18 +171,18 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
         mended.append("typographic quotes")
     if len(body) > LONGEST_REPLY:
         raise ValueError(f"the reply has {len(body)} characters; write the JSON object alone")
-    ours = {bare_key(name) for name in form.model_fields}
+    form_keys = {bare_key(name) for name in form.model_fields}
     spans = list(_values(body, mended))
     related = [
         span
         for span in spans
-        if isinstance(span.value, list) or ours & {bare_key(key) for key in span.value}
+        if isinstance(span.value, list) or form_keys & {bare_key(key) for key in span.value}
     ]
     if not related and len(spans) == 1 and isinstance(spans[0].value, dict):
         framed = [
             inner
             for inner in spans[0].value.values()
-            if isinstance(inner, dict) and ours & {bare_key(key) for key in inner}
+            if isinstance(inner, dict) and form_keys & {bare_key(key) for key in inner}
         ]
         if len(framed) == 1:
             mended.append("object in a frame")
@@ -197,15 +197,15 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
         raise ValueError(_why_none(body))
     if any(span.value != candidates[-1].value for span in candidates):
         raise ValueError("the reply holds JSON objects that differ; write one object")
-    chosen = candidates[-1]
-    around = _rest(body[: candidates[0].start]) + _rest(body[chosen.end :])
+    span = candidates[-1]
+    around = _rest(body[: candidates[0].start]) + _rest(body[span.end :])
     if around and alone:
         raise ValueError("the reply is not one JSON object alone; write nothing before or after it")
     if around:
         mended.append("words around the object")
-    elif len(body) > chosen.end - chosen.start:
+    elif len(body) > span.end - span.start:
         mended.append("fence around the object")
-    value = chosen.value
+    value = span.value
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         mended.append("object in a list")
         return value[0]

@@ -192,9 +192,9 @@ def _message(body: bytes) -> str:
         error = json.loads(body)["error"]
         if isinstance(error, str):
             return error
-        named = [str(part) for part in (error.get("code"), error.get("param")) if part]
+        details = [str(part) for part in (error.get("code"), error.get("param")) if part]
         return " ".join(
-            [error["message"], *(part for part in named if part not in error["message"])]
+            [error["message"], *(part for part in details if part not in error["message"])]
         )
     return body[:500].decode(errors="replace").strip() or "no message"
 
@@ -205,13 +205,13 @@ def retry_after_s(headers: Any) -> float | None:
     with suppress(KeyError, ValueError, TypeError):
         return max(0.0, float(headers["retry-after-ms"]) / 1000)
     try:
-        asked = headers["retry-after"]
+        wait = headers["retry-after"]
     except (KeyError, TypeError):
         return None
     with suppress(ValueError):
-        return max(0.0, float(asked))
+        return max(0.0, float(wait))
     with suppress(ValueError, TypeError):
-        until = parsedate_to_datetime(asked)
+        until = parsedate_to_datetime(wait)
         return max(
             0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
         )
@@ -267,8 +267,8 @@ def _at_the_end(
 def _proxy(url: str) -> str | None:
     """The proxy that the environment names for this address, if any."""
     spare_loopback()
-    where = urlsplit(url)
-    return None if proxy_bypass(where.netloc) else getproxies().get(where.scheme)
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 async def _send_by_litellm(
@@ -307,7 +307,7 @@ async def _send_by_litellm(
 
 @cache
 def _prices() -> dict[str, tuple[float, float]]:
-    """Dollars a token of prompt and of reply, by model: LiteLLM's list, read without importing it."""
+    """Dollars a token of prompt and of reply, by model: LiteLLM's list, without importing it."""
     [folder] = find_spec("litellm").submodule_search_locations  # type: ignore[union-attr, misc]
     models = json.loads((Path(folder) / _PRICE_LIST).read_text())
     return {

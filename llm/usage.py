@@ -30,8 +30,8 @@ class Usage:
 
     `calls` are those that a server answered with a reply; `cached_calls` were answered by the call
     cache, and are in no other field. `faults` are the attempts that failed: those of class
-    MalformedReply (and its kinds) are among the calls, and so are those of class MENDED, which are no
-    failures but replies in another form; the others are not. So a server was asked `calls` + the
+    MalformedReply (and its kinds) are among the calls, and so are those of class MENDED, which are
+    no failures but replies in another form; the others are not. So a server was asked `calls` + the
     other faults times, less the requests that never reached it.
     """
 

@@ -391,7 +391,8 @@ WAYS: dict[str, Way] = {
             has("seed"),
             Reply(
                 status=422,
-                body=b'{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs not permitted"}]}',
+                body=b'{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs not '
+                b'permitted"}]}',
             ),
         ),
         5,

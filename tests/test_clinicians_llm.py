@@ -338,7 +338,7 @@ def test_a_server_that_is_not_there() -> None:
     assert isinstance(failed.value, ModelUnavailable)
 
 
-def test_a_server_that_is_away_for_a_while_is_waited_for_and_one_that_stays_away_fails_the_next_call_at_once(
+def test_a_server_away_for_a_while_is_waited_for_and_one_that_stays_away_fails_the_next_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By the number of attempts it would have failed: with these pauses they are over in a tenth of
@@ -416,8 +416,10 @@ def test_many_event_loops_one_after_the_other() -> None:
 def test_a_proxy_is_not_asked_for_a_server_on_this_machine() -> None:
     """In a process of its own: clients read the environment when they are made."""
     code = (
-        "import asyncio, sys\nfrom medaction.llm.calls import complete\nfrom medaction.llm.teacher import Teacher\n"
-        "print(asyncio.run(complete(Teacher.parse(sys.argv[1]), [{'role': 'user', 'content': 'x'}]))[0])"
+        "import asyncio, sys\nfrom medaction.llm.calls import complete\nfrom "
+        "medaction.llm.teacher import Teacher\n"
+        "print(asyncio.run(complete(Teacher.parse(sys.argv[1]), [{'role': 'user', 'content': "
+        "'x'}]))[0])"
     )
     no_way_out = {
         "HTTP_PROXY": "http://127.0.0.1:9",
@@ -491,10 +493,15 @@ def test_a_repeated_call_costs_nothing(cached: CallSettings) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        {"seed": 2}, {"temperature": 0.5}, {"top_p": 0.9}, {"max_tokens": 77}, {"model": "openai/other"}, {"structured": "json_object"},
+        {"seed": 2},
+        {"temperature": 0.5},
+        {"top_p": 0.9},
+        {"max_tokens": 77},
+        {"model": "openai/other"},
+        {"structured": "json_object"},
         {"mirrors": ("http://127.0.0.1:9/v1",), "seed": 3},
     ],
-)  # fmt: skip
+)
 def test_any_other_call_is_made(cached: CallSettings, other: dict[str, Any]) -> None:
     schema = {"type": "object"}
     with openai_server(lambda _, n: f"reply {n}") as server:
@@ -543,7 +550,7 @@ def test_what_is_no_whole_reply_is_not_kept(cached: CallSettings, bad: Reply) ->
 
 
 def test_a_reply_that_its_reader_refused_is_not_given_again(cached: CallSettings) -> None:
-    """Of two rollouts at once, the one whose turn fails loses that turn's replies and nothing else."""
+    """Of two rollouts at once, the failing one loses that turn's replies and nothing else."""
 
     async def turn(chosen: Teacher, seed: int, fails: bool) -> str:
         with on_trial():
@@ -681,13 +688,15 @@ def test_a_storm_of_refusals_is_weathered(monkeypatch: pytest.MonkeyPatch) -> No
 def test_connections_end_with_their_event_loop(model: str) -> None:
     """In a process of its own, where nothing of other tests is warned about."""
     code = (
-        "import asyncio, gc, os, sys\nfrom medaction.llm.calls import complete\nfrom medaction.llm.teacher import Teacher\n"
+        "import asyncio, gc, os, sys\nfrom medaction.llm.calls import complete\nfrom "
+        "medaction.llm.teacher import Teacher\n"
         "chosen = Teacher.parse(sys.argv[1])\n"
         "for number in range(20):\n"
         "    asyncio.run(complete(chosen, [{'role': 'user', 'content': 'x'}]))\n"
         "    files = files if number else len(os.listdir('/proc/self/fd'))\n"
         "from medaction.llm import transport\ngc.collect()\n"
-        "print(len(os.listdir('/proc/self/fd')) - files, len(transport._sessions), len(transport._endings))"
+        "print(len(os.listdir('/proc/self/fd')) - files, len(transport._sessions), "
+        "len(transport._endings))"
     )
     with openai_server(lambda _, n: "here") as server:
         command = [sys.executable, "-X", "dev", "-c", code, f"{model}@{server.url}"]

@@ -116,8 +116,8 @@ def test_a_free_form_prompt_shows_what_was_written_whatever_it_was_played_in() -
     text = user(turns=(*PLAYED[:2], own), style="free")
     assert "Turn 3\nI waver.\n\nMRI then.\n</previous_reasoning>" in text
     assert (
-        "Turn 2\nreasoning of turn 2\nIn my mind then: disease 2 (60 %), Gout (30 %). What I wanted to know: pivot of turn 2\n"
-        in text
+        "Turn 2\nreasoning of turn 2\nIn my mind then: disease 2 (60 %), Gout (30 %). What I "
+        "wanted to know: pivot of turn 2\n" in text
     )
     assert "reasoning of turn 1" not in text
     for word in ("JSON", "Differential:", "Pivot:", "final_diagnosis"):

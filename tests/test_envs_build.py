@@ -139,6 +139,11 @@ def test_the_smallest_menu_is_a_parameter() -> None:
         ("Pleural tuberculosis", (), "tuberculous pleurisy in childhood"),
         ("Sarcoidosis", (), "sarcoid was suspected"),
         ("Tuberculosis of the spine", (), "antituberculosis tablets were given"),
+        ("EGFR-mutant lung adenocarcinoma", (), "EGFR was spoken of"),
+        ("KCNQ2 encephalopathy", (), "his brother carries a variant of KCNQ2"),
+        ("Legionella pneumophila pneumonia", (), "a pneumonia was suspected"),
+        ("Left-sided isolated ovarian torsion", (), "an ovarian torsion was feared"),
+        ("Autosomal dominant polycystic kidney disease type 1", (), "his mother has ADPKD"),
     ],
 )
 def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(
@@ -168,6 +173,8 @@ def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(
         ("Reactive arthritis", "Her mother has rheumatoid arthritis"),
         ("Neonatal respiratory distress syndrome", "Respiratory distress since birth"),
         ("Febuxostat-induced agranulocytosis", "takes febuxostat"),
+        ("Septic arthritis of the sacroiliac joint (SIJ)", "The SIJ is tender"),
+        ("Benign paroxysmal positional vertigo", "She has position dependent vertigo"),
     ],
 )
 def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
@@ -323,6 +330,11 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("Many cysts were observed on imaging.", {"Imaging": 0}),
         ("Blood tests had shown anemia.", {"Laboratory tests": 0}),
         ("He has a cyst, with biopsy suggesting a benign one.", {"Biopsy": 0}),
+        ("A chest radiograph was notable for a mass.", {"Chest radiograph": 0}),
+        ("Bloods taken before showed a CK of 12,000 U/L.", {"CK": 0}),
+        ("His sputum grew acid-fast bacilli.", {"Culture": 0}),
+        ("An EEG two weeks ago had spikes.", {"EEG": 0}),
+        ("On ultrasound the gallbladder had stones.", {"Ultrasound": 0}),
         ("Investigations elsewhere had revealed lesions.", {"Investigations": 0}),
         ("Intraoperatively, a firm cyst was identified.", {"Operative findings": 0}),
     ],
@@ -368,6 +380,8 @@ def test_history_and_examination_are_no_results(history: str) -> None:
         ("Liver failure secondary to melanoma", "He had a melanoma two years ago."),
         ("Stump appendicitis", "He had an appendicitis nine years ago."),
         ("Salmonella-induced diarrhea", "Chief complaint: diarrhea."),
+        ("Coronary vasospasm due to cocaine", "He snorted cocaine two hours before."),
+        ("Cardiac sarcoidosis", "There is no personal or family history of sarcoidosis."),
     ],
 )
 def test_history_exposure_and_denial_stay(diagnosis: str, history: str) -> None:
@@ -487,6 +501,13 @@ def test_grounding_sees_through_typography() -> None:
 
 
 VOID = (
+    "Was planned but the patient refused.",
+    "Not carried out due to lack of funds.",
+    "To be repeated in six weeks.",
+    "The report does not state the result.",
+    "Could not be performed because of a pacemaker.",
+    "Omitted for lack of time",
+    "Recommended: lumbar puncture",
     "Glucose tolerance test planned but not conducted because she worsened.",
     "Bronchoscopy was not conducted.",
     "Cytology not performed.",
@@ -514,7 +535,6 @@ VOID = (
     "Awaited.",
     "EEG findings were not explicitly detailed in this case.",
     "Not applicable.",
-    "Nil",
     "Ultrasound of the abdomen was scheduled.",
     "The sample was sent to the laboratory",
     "Echocardiography.",
@@ -527,6 +547,10 @@ VOID = (
     "To be done next month",
 )
 RESULTS = (
+    "Nil",
+    "Not elevated (value not provided)",
+    "No evidence of tumour due to necrosis",
+    "Pending: 3 of 4; the first grew yeast",
     "Glucocerebrosidase 8 % of normal.",
     "No flow in the left testis due to torsion.",
     "None detected.",

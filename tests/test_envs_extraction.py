@@ -399,6 +399,8 @@ def test_a_fenced_reply_with_thinking_is_read_and_any_other_form_refused() -> No
         (["Abdominal CT"], "Computed tomography (CT) of the abdomen showed a cyst.", True),
         (["Chest CT"], "Computed tomography (CT) of the abdomen showed a cyst.", False),
         (["hemoglobin level"], "anemia with a hemoglobin level of 9.6", True),
+        (["Cerebral angiogram", "DSA"], "A digital subtraction angiography: (1) a mass.", True),
+        (["Histopathology"], "The pathological report revealed thick walls.", True),
     ],
 )
 def test_a_passage_names_a_test_only_when_all_that_its_name_says_fits(
@@ -453,3 +455,21 @@ def test_a_passage_is_no_second_test_s_under_an_invented_name_and_a_category_fit
         ("D-dimer", "laboratory"),
     ]
     assert "thoracic MRI" in notes[0]
+
+
+def test_a_passage_that_names_no_test_may_tell_the_result_of_one_that_the_report_names():
+    text = (
+        "Case report\nA 45-year-old man had chest pain.\n\nMRI of the liver was made on day two."
+        " There was a cyst of 6 cm in the left lobe. Sodium was 128 mmol/L.\n"
+    )
+    cyst = {"aliases": [], "category": "imaging", "result": "a cyst of 6 cm in the left lobe"}
+    sodium = {"aliases": [], "category": "laboratory", "result": "Sodium was 128 mmol/L"}
+    tests, notes = read_menu(
+        {"tests": [cyst | {"name": "MRI liver"}, sodium | {"name": "Electrolytes"}]}, Report(text)
+    )
+    assert [test.name for test in tests] == ["MRI liver", "Electrolytes"]
+    assert notes == []
+    _, notes = read_menu(
+        {"tests": [sodium | {"name": "Sodium"}, cyst | {"name": "Bronchoscopy"}]}, Report(text)
+    )
+    assert "does not name it" in notes[0]

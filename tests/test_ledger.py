@@ -1,4 +1,4 @@
-"""One ledger for the worker processes of a run, on a real local Ray and a real server on loopback."""
+"""One ledger for the worker processes of a run, on a real local Ray and a real server."""
 
 import asyncio
 import logging

@@ -32,8 +32,14 @@ from tests.records import environment
 
 COUNT = [{"role": "user", "content": "count"}]
 HUMAN_DECISION = {
-    "refusal", "refusal_text", "content_filter", "filtered_400", "quota", "no_balance", "no_such_model",
-}  # fmt: skip
+    "refusal",
+    "refusal_text",
+    "content_filter",
+    "filtered_400",
+    "quota",
+    "no_balance",
+    "no_such_model",
+}
 
 
 @pytest.fixture(autouse=True)
