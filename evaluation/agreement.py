@@ -4,7 +4,7 @@ give into account."""
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +27,29 @@ def agreement(ratings: Sequence[Sequence[Hashable | None]]) -> Agreement:
     for sequences of unequal length."""
     if len({len(rater) for rater in ratings}) > 1:
         raise ValueError("every rater needs one rating (or None) for each item")
-    columns = [
-        [rating for rating in column if rating is not None] for column in zip(*ratings, strict=True)
+    items = [
+        [rating for rating in item if rating is not None] for item in zip(*ratings, strict=True)
     ]
-    paired = [column for column in columns if len(column) > 1]
-    pairs = [one == other for column in paired for one, other in combinations(column, 2)]
-    return Agreement(
-        len(ratings), len(paired), sum(pairs) / len(pairs) if pairs else None, alpha(paired)
-    )
+    items = [item for item in items if len(item) > 1]
+    equal = [a == b for item in items for a, b in combinations(item, 2)]
+    raw = sum(equal) / len(equal) if equal else None
+    return Agreement(len(ratings), len(items), raw, nominal_alpha(items))
 
 
-def alpha(items: Sequence[Sequence[Hashable]]) -> float | None:
-    """Krippendorff's alpha of nominal ratings: 1 - observed / expected disagreement. `items`: the
-    ratings of each item, at least two. None where all ratings are equal.
+def nominal_alpha(items: Sequence[Sequence[Hashable]]) -> float | None:
+    """Krippendorff's alpha of nominal ratings: 1 - observed / expected disagreement.
 
-    Of the m ratings of an item each pair of different ones counts 1 / (m - 1), so that every rating
-    weighs the same (Krippendorff 2011, 'Computing Krippendorff's alpha-reliability', section C).
+    `items` are the ratings of one item each, at least two; a rating counts 1 / (ratings of its item
+    - 1) in every pair with another one of the item, so that each counts once. Expected is the
+    disagreement of two ratings drawn without replacement from all. None where all are equal.
+    Source: K. Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011, section C.
     """
     totals = Counter(rating for item in items for rating in item)
-    ratings = totals.total()
+    if len(totals) < 2:
+        return None
+    count = totals.total()
     observed = sum(
-        (len(item) ** 2 - sum(count**2 for count in Counter(item).values())) / (len(item) - 1)
-        for item in items
+        sum(a != b for a, b in permutations(item, 2)) / (len(item) - 1) for item in items
     )
-    expected = ratings**2 - sum(count**2 for count in totals.values())
-    return 1 - (ratings - 1) * observed / expected if expected else None
+    expected = sum(totals[a] * totals[b] for a, b in permutations(totals, 2)) / (count - 1)
+    return 1 - observed / expected

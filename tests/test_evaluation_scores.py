@@ -104,6 +104,21 @@ def test_repeats_are_averaged_and_the_majority_decides() -> None:
     assert judgement_of(judgement_json(judged(True, False))) == judged(True, False)
 
 
+@pytest.mark.parametrize(
+    ("raters", "alpha"),
+    [
+        # Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), examples A, B and C: two
+        # observers and two values; two observers and five values; four observers, values missing.
+        (["0100000010", "1110010000"], 0.095),
+        (["aabbdcccedda", "babbbcccEddd".lower()], 0.692),
+        (["123321412...", "1233224125.3", ".3332342251.", "1233244125 1.".replace(" ", "")], 0.743),
+    ],
+)
+def test_alpha_is_the_published_one(raters: list[str], alpha: float) -> None:
+    ratings = [[None if value == "." else value for value in rater] for rater in raters]
+    assert agreement(ratings).alpha == pytest.approx(alpha, abs=0.0005)
+
+
 def test_agreement_by_hand() -> None:
     # 4 items, 2 raters, one disagreement: alpha = 1 - (n - 1) * o / (n0 * n1) = 1 - 7 * 2 / (2 * (5
     # * 3)) with o = 2 ordered pairs
@@ -186,13 +201,3 @@ def test_results_are_compared_pair_by_pair_and_warned_about() -> None:
     assert "not scored" not in result_table(one).lower()
     with pytest.raises(ValueError, match="same model, protocol and judge"):
         comparison([one, one])
-
-
-def test_alpha_is_the_published_one():
-    """The examples of Krippendorff (2011), 'Computing Krippendorff's alpha-reliability': A, two
-    observers and two values; C, four observers, five values, and ratings that are missing."""
-    two = ["0100000010", "1110010000"]
-    assert agreement(two).alpha == pytest.approx(0.095, abs=0.0005)
-    four = ["123321412...", "1233224125.3", ".3332342251.", "12332441251."]
-    rows = [[None if rating == "." else rating for rating in rater] for rater in four]
-    assert agreement(rows).alpha == pytest.approx(0.743, abs=0.0005)
