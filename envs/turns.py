@@ -24,8 +24,8 @@ class Turn:
     """One turn (equation 2 of the paper): differential b_t, pivot p_t, then either tests a_t with
     answers r_t or a final diagnosis.
 
-    `raw` is the reply as it came (after a repair: the repaired one) and is what a model is trained
-    on. `thinking` is what a reasoning model thought apart from its reply, where the server returns
+    `raw` is what a model is trained on: the reply rendered in the one grammar, whatever its form
+    was, or a free-form text as it came. `thinking` is what a reasoning model thought apart from its reply, where the server returns
     it. A clinician returns the turn without `answers`; the rollout adds what the oracle said.
     """
 

@@ -134,7 +134,7 @@ class Linker:
     def version(self) -> str:
         """Of all that its links depend on: the graph's content, the constants and tables of the
         rules, the encoder and the user's links."""
-        inputs = [self.graph.version, self._types, constants_of(*RULES)]
+        inputs = [self.graph.version, constants_of(*RULES)]
         encoder = [self._encoder_name, self._threshold, weights_of(self._encoder_name)]
         return version_of([*inputs, *encoder, dict(self._given)])
 

@@ -1,9 +1,9 @@
 """Replies kept on disk, so that a run that is repeated or was killed pays for no call twice.
 
 One SQLite file a machine, in write-ahead mode: many processes read and write it at once, and one
-that is killed leaves it whole. (diskcache would do the same, but keeps values as pickles, which run
-code when a file was tampered with; here all is JSON.) The folder must be on a local disk: SQLite's
-write-ahead log does not work over network file systems.
+that is killed leaves it whole. (diskcache with JSON values is as safe and takes twice the CPU time:
+docs/rollouts.md.) The folder must be on a local disk: SQLite's write-ahead log does not work over
+network file systems.
 
 What is stored is what came back, never the prompt (only its hash) and no key. The folder is
 readable by its owner alone.

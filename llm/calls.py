@@ -94,7 +94,7 @@ class ModelError(RuntimeError):
         self.status = status
 
     def __reduce__(self):
-        return type(self), (self.message, self.status), {"usage": self.usage}
+        return type(self), (self.message, self.status), vars(self)
 
 
 class ModelUnavailable(ModelError):
@@ -194,11 +194,10 @@ async def call(
     started = time.monotonic()
     request = _request(teacher, messages, schema, seed)
     access = _access
-    key = (
-        ""
-        if access.cache is None
-        else cache_key(_provenance(teacher), {"model": teacher.model, **request})
-    )
+    # The seed is part of the key even where the server takes none: else all rollouts of a case
+    # would be given the first one's reply.
+    question = {"model": teacher.model, **request} | ({} if seed is None else {"seed": seed})
+    key = cache_key(_provenance(teacher), question) if access.cache else ""
     if key and (keys := _on_trial.get(None)) is not None:
         keys.append(key)
     if access.cache and access.mode != "refresh" and (stored := access.cache.get(key)):

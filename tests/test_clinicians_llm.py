@@ -26,6 +26,7 @@ from medaction.llm import calls as llm
 from medaction.llm.calls import (
     BudgetSpent,
     CallSettings,
+    ContextTooLong,
     ModelError,
     ModelRefused,
     ModelUnavailable,
@@ -319,6 +320,13 @@ def test_answers_that_are_no_reply_are_asked_again(bad: Reply) -> None:
     assert (turn.usage.calls, turn.repaired, len(asked)) == (1, False, 2)
 
 
+def test_an_error_of_the_context_keeps_what_it_allows_from_process_to_process() -> None:
+    error = ContextTooLong("too long", 400)
+    error.context_tokens, error.usage = 900, Usage(1, 10)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (str(again), again.context_tokens, again.usage) == ("too long", 900, Usage(1, 10))
+
+
 def test_a_slow_server_times_out() -> None:
     with (
         openai_server(lambda _, n: Reply(GOOD, after_s=3)) as server,
@@ -519,6 +527,14 @@ def test_any_other_call_is_made(cached: CallSettings, other: dict[str, Any]) -> 
         with openai_server(lambda _, n: "elsewhere") as elsewhere:
             asyncio.run(call(teacher(elsewhere), COUNT, schema, 1))
     assert (len(server.asked), len(elsewhere.asked)) == (3, 1)
+
+
+def test_a_server_that_takes_no_seed_is_still_asked_once_a_seed(cached: CallSettings) -> None:
+    with openai_server(lambda _, n: f"reply {n}") as server:
+        chosen = teacher(server, left_out=["seed"])
+        texts = [asyncio.run(complete(chosen, COUNT, seed=seed))[0] for seed in (1, 2, 1)]
+    assert texts == ["reply 0", "reply 1", "reply 0"]
+    assert all("seed" not in asked.body for asked in server.asked)
 
 
 def test_modes_of_the_cache(cached: CallSettings) -> None:

@@ -148,7 +148,7 @@ def test_a_teacher_that_is_refused_everything_stops_and_the_run_says_so(
             return Reply("Insufficient Balance", status=402)
         if "seed" in asked.body:
             return Reply("Unrecognized request argument supplied: seed", status=400)
-        return Reply(f"Here you are:\n```json\n{answer(asked.body)}\n```")
+        return Reply(f"Here you are:\n```json\n{answer(asked.body | {'seed': number})}\n```")
 
     cases, out = cases_in(tmp_path / "cases", 4), tmp_path / "out"
     with openai_server(script) as server:
@@ -164,7 +164,7 @@ def test_a_teacher_that_is_refused_everything_stops_and_the_run_says_so(
     assert done.returncode == 1
     assert "poor played nothing" in done.stderr
     assert "402 Insufficient Balance" in done.stderr
-    assert calls_of_the_poor == EQUAL_REFUSALS
+    assert EQUAL_REFUSALS <= calls_of_the_poor < 4 * 2, "calls under way are not called back"
     assert sum("seed" in asked.body for asked in server.asked if asked.body["model"] == "rich") == 1
     assert rows(out, "select teacher, count(*) from trajectories group by all") == [("rich", 8)]
     forms = rows(out, QUERIES["Other forms"].sql)

@@ -11,6 +11,8 @@ from medaction.clinicians.make import make_clinician
 from medaction.envs.episode import Episode
 from medaction.envs.oracle import Oracle
 from medaction.envs.reply import parse_reply
+from medaction.evaluation.judges import LlmJudge
+from medaction.evaluation.protocol import protocol
 from medaction.llm import calls
 from medaction.llm.calls import (
     CallSettings,
@@ -26,7 +28,7 @@ from medaction.llm.teacher import Teacher
 from medaction.llm.usage import MENDED
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.rollout import RolloutFailed, play
-from tests.openai_server import Asked, Script, openai_server
+from tests.openai_server import Asked, Reply, Script, openai_server
 from tests.other_servers import WAYS, mending
 from tests.records import environment
 
@@ -168,6 +170,26 @@ def test_a_parameter_is_refused_once_a_run_however_many_begin_together(
     told = [row.message for row in caplog.records if "for the rest of the run" in row.message]
     assert len(told) == 2
     assert "';seed=none' after the model's name" in told[0]
+
+
+@pytest.mark.parametrize("name", ["no_json_schema", "no_response_format", "no_seed"])
+def test_a_judge_and_an_oracle_negotiate_too(name: str) -> None:
+    """The same servers, judging: they refuse as they do, and else say that it is correct."""
+
+    def script(asked: Asked, number: int) -> Reply:
+        turn = Asked(
+            {**asked.body, "messages": [{"role": "user", "content": "This is turn 1 of"}]}, {}
+        )
+        refused = WAYS[name].answer(turn, number).status >= 300
+        verdict = Reply('```json\n{"Answer": "correct", "why": "alias"}\n```')
+        return WAYS[name].answer(turn, number) if refused else verdict
+
+    world = environment()
+    with openai_server(script) as server:
+        judge = LlmJudge(Teacher(name="judge", model="openai/m", api_base=server.url))
+        assert asyncio.run(judge.diagnosis("Sarcoidosis", world, protocol("fixed")))
+        assert asyncio.run(judge.diagnosis("Besnier-Boeck", world, protocol("fixed")))
+    assert len(server.asked) == 3
 
 
 def test_a_long_prompt_is_shortened_to_the_models_context() -> None:

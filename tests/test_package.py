@@ -1,7 +1,6 @@
 """What `import medaction` offers."""
 
 import ast
-import inspect
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,6 @@ from medaction.llm.replies import MalformedReply
 REPLY = """{"reasoning": "Fever and cough, so far without a test.",
 "differential": [{"diagnosis": "Pneumonia", "confidence": 60}, {"diagnosis": "Asthma",
 "confidence": 20}], "pivot": "An infiltrate?", "action": %s}"""
-
-
-def test_every_public_name_is_there_and_tells_what_it_is() -> None:
-    for name in medaction._HOME:
-        assert name in dir(medaction)
-        assert inspect.getdoc(getattr(medaction, name)), name
 
 
 def test_type_checkers_and_editors_see_the_same_names() -> None:
