@@ -15,12 +15,12 @@ from medaction.envs.documented import is_documented
 from medaction.envs.grounding import Report, Span
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import can_be_same, canonical_of, profile, regions_in_text, tokens_of
-from medaction.envs.records import BadCase, CaseReport, Category, DocumentedTest, StructuredCase
+from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
 from medaction.envs.redaction import redact
 from medaction.envs.results_told import result_told, same_test
 from medaction.words.names import normalise
 from medaction.words.sentences import sentences
-from medaction.words.tests import parts_of_panel
+from medaction.words.tests import Category, parts_of_panel
 
 LOST = 0.25
 """Share of the observation's characters that may be missing in the report: a model that copies
@@ -30,7 +30,7 @@ LONGEST_RESULT = 700
 """Characters of a result; a longer passage tells a story, not a result."""
 
 NEAR = 25
-"""Characters around a test's name in which its region of the body is named: 'CT) of the abdomen'."""
+"""Characters around a test's name in which its region is named: 'CT) of the abdomen'."""
 
 UNKNOWN = "unknown"
 """What a model says of a label that it cannot tell."""

@@ -18,11 +18,12 @@ from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
 from medaction.envs.extracted import UNKNOWN, coverage, is_in_menu, read_menu, read_presentation
 from medaction.envs.grounding import Report
 from medaction.envs.mentions import named_tests
-from medaction.envs.records import BadCase, CaseReport, Category, DocumentedTest, StructuredCase
+from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
 from medaction.llm.replies import Form, MalformedReply, schema_of
 from medaction.llm.replies import read as read_reply
 from medaction.llm.untrusted import one_line, plain
 from medaction.words.names import normalise
+from medaction.words.tests import Category
 
 Complete = Callable[[list[dict[str, str]], dict[str, Any]], str]
 """Chat messages and a JSON schema for the reply -> the reply's text. Given by the caller: nothing

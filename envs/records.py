@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Category = Literal["laboratory", "imaging", "procedure", "physiologic", "pathology"]
-"""The five major test categories of the paper's Figure 7."""
+from medaction.words.tests import Category
 
 UNAVAILABLE = "UNAVAILABLE"
 """What the oracle answers when the report documents no result for the ordered test."""

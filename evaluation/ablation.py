@@ -10,7 +10,8 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from medaction.evaluation.plots import GREY, HUES, dress, save
-from medaction.evaluation.results import markdown, number
+from medaction.evaluation.results import number
+from medaction.words.markdown import markdown_table
 
 TITLES = {
     "RQ1": "RQ1  gold and distilled trajectories",
@@ -72,7 +73,7 @@ def ablation_table(rows: Sequence[Row]) -> str:
     ]
     for question in dict.fromkeys(row.question for row in rows):
         cells = [_told(row) for row in rows if row.question == question]
-        lines += [f"## {TITLES[question]}", "", *markdown(headings, cells), ""]
+        lines += [f"## {TITLES[question]}", "", *markdown_table(headings, cells), ""]
     return "\n".join(lines)
 
 

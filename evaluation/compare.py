@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 from scipy.stats import permutation_test
 
-from medaction.evaluation.results import markdown, number
-from medaction.evaluation.scores import RESAMPLES
+from medaction.evaluation.results import number
+from medaction.kg.bootstrap import interval
+from medaction.words.markdown import markdown_table
 
 PERMUTATIONS = 9999
 
@@ -49,9 +50,7 @@ def paired_difference(
     if len(common) < 2:
         return Difference(len(common), None, None, None, None)
     change = np.array([second[case] - first[case] for case in common])
-    rng = np.random.default_rng(seed)
-    means = change[rng.integers(len(change), size=(RESAMPLES, len(change)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = interval(lambda cases: change[cases].mean(axis=0), len(change), seed)
     p = 1.0
     if change.any():
         tested = permutation_test(
@@ -60,10 +59,10 @@ def paired_difference(
             permutation_type="samples",
             vectorized=True,
             n_resamples=PERMUTATIONS,
-            rng=rng,
+            rng=np.random.default_rng(seed),
         )
         p = float(tested.pvalue)
-    return Difference(len(common), float(change.mean()), float(low), float(high), p)
+    return Difference(len(common), float(change.mean()), low, high, p)
 
 
 def by_case(result: Mapping[str, Any], measure: str) -> dict[str, float]:
@@ -153,7 +152,7 @@ def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[s
         "Diag Acc",
         "scored of n",
     ]
-    return [*markdown(headings, rows), "", "Mean ± standard deviation over runs."]
+    return [*markdown_table(headings, rows), "", "Mean ± standard deviation over runs."]
 
 
 def _incomparable(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
@@ -190,7 +189,7 @@ def _differences(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
                     "" if found.p is None else f"{found.p:.4f}",
                 ]
             )
-    return markdown(
+    return markdown_table(
         ["First", "Second", "Measure", "cases", "difference", "95 % interval", "p"], rows
     )
 
@@ -201,4 +200,4 @@ def _published() -> list[str]:
         [str(value) if isinstance(value, str) else f"{value:.2f}" for value in row]
         for row in published_rows().iter_rows()
     ]
-    return markdown([column.capitalize() for column in columns], rows)
+    return markdown_table([column.capitalize() for column in columns], rows)

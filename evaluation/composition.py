@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
 from medaction.envs.categories import MINOR_CATEGORIES, minor_category_of
-from medaction.envs.records import Category, ClinicalEnvironment, DocumentedTest
+from medaction.envs.records import ClinicalEnvironment, DocumentedTest
 from medaction.kg.disease_classes import classes_of
+from medaction.words.tests import Category
 
 NOT_TOLD = "not told"
 """Where neither the source nor the diagnosis tells the body system or the disease type."""

@@ -3,7 +3,7 @@ row a trajectory; and its table."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from medaction.evaluation.agreement import agreement
 from medaction.evaluation.judging import Judgement
 from medaction.evaluation.scores import MEASURES, Measure, Score, measures
 from medaction.trajectories.records import Trajectory
+from medaction.words.markdown import markdown_table
 
 FORMAT = "medaction-evaluation/1"
 
@@ -223,21 +224,23 @@ def result_table(result: Mapping[str, Any]) -> str:
         f" {cases['read']} cases were read; refused by the checks of stage 1: {refused}.",
         "Intervals: 95 %, bootstrap over cases. SD: over runs.",
         "",
-        *markdown(
+        *markdown_table(
             ["Measure", "Mean", "SD", "95 % interval", "scored of n"],
             [_cells(found) for found in result["scores"]],
         ),
     ]
     if result["not_scored"]:
         rows = [[note or "no judgement yet", str(count)] for note, count in result["not_scored"]]
-        lines += ["", "Not scored:", "", *markdown(["why", "trajectories"], rows)]
+        lines += ["", "Not scored:", "", *markdown_table(["why", "trajectories"], rows)]
     if result["agreement"]:
         rows = [
             [found["on"], str(found["items"]), number(found["raw"]), number(found["alpha"])]
             for found in result["agreement"]
         ]
         raters = ", ".join(result["agreement"][0]["raters"])
-        table = markdown(["verdicts on", "items", "raw agreement", "Krippendorff's alpha"], rows)
+        table = markdown_table(
+            ["verdicts on", "items", "raw agreement", "Krippendorff's alpha"], rows
+        )
         lines += ["", f"Agreement of {raters}:", "", *table]
     lines += ["", "## Subsets", ""]
     rows = []
@@ -245,7 +248,7 @@ def result_table(result: Mapping[str, Any]) -> str:
         by_name = {found["name"]: found for found in subset["scores"]}
         values = [number(by_name[name]["mean"]) for name in MEASURES]
         rows.append([subset["subset"], subset["value"], str(subset["cases"]), *values])
-    lines += markdown(["Subset", "", "cases", *(HEADINGS[name] for name in MEASURES)], rows)
+    lines += markdown_table(["Subset", "", "cases", *(HEADINGS[name] for name in MEASURES)], rows)
     lines += ["", "## Recomputed from the store", "", "```sql", result["query"], "```"]
     return "\n".join(lines)
 
@@ -264,12 +267,3 @@ def _cells(found: Mapping[str, Any] | Measure) -> list[str]:
 
 def number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    escape: Callable[[str], str] = lambda text: text.replace("|", "\\|").replace("\n", " ")  # noqa: E731
-    return [
-        "| " + " | ".join(headings) + " |",
-        "|" + "---|" * len(headings),
-        *("| " + " | ".join(map(escape, row)) + " |" for row in rows),
-    ]

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RESAMPLES = 2000
-"""Of the bootstrap: cases drawn with replacement, each with all its runs."""
+from medaction.kg.bootstrap import interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +71,16 @@ def measures(
     table = score_table(scores, cases, runs)
     of = len(cases) * runs
     found = []
-    sampled = _resampled(table, seed) if cases else None
     for name in MEASURES:
         by_run = _by_run(table, name)
         known = by_run[~np.isnan(by_run)]
-        low, high = _interval(sampled, name) if sampled is not None else (None, None)
+        low, high = interval(
+            lambda drawn, name=name: _mean(  # type: ignore[misc]
+                _by_run({column: values[drawn] for column, values in table.items()}, name), axis=-1
+            ),
+            len(cases),
+            seed,
+        )
         scored = int(np.sum(~np.isnan(table[_COLUMN[name]])))
         mean = float(known.mean()) if known.size else None
         found.append(
@@ -157,20 +161,3 @@ def _mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
         out=np.full(count.shape, np.nan),
         where=count > 0,
     )
-
-
-def _resampled(table: Table, seed: int) -> Table:
-    """Every column drawn anew: shape (cases, RESAMPLES, runs); the same draw of cases for all
-    columns."""
-    cases = table["precision"].shape[0]
-    drawn = np.random.default_rng(seed).integers(cases, size=(cases, RESAMPLES))
-    return {name: values[drawn] for name, values in table.items()}
-
-
-def _interval(sampled: Table, name: str) -> tuple[float | None, float | None]:
-    means = _mean(_by_run(sampled, name), axis=1)
-    means = means[~np.isnan(means)]
-    if not means.size:
-        return None, None
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)

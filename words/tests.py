@@ -6,9 +6,13 @@ The first name of a test stands for it everywhere.
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from medaction.words.names import normalise
 from medaction.words.plurals import singular
+
+Category = Literal["laboratory", "imaging", "procedure", "physiologic", "pathology"]
+"""The major categories of tests (paper, Figure 7)."""
 
 _DATA = Path(__file__).parent / "data"
 
