@@ -10,6 +10,7 @@ objects that differ, a key that stands twice. What was mended is listed (`Readin
 import ast
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -272,8 +273,12 @@ def _mended(text: str, mended: list[str]) -> Any:
     except (json.JSONDecodeError, RecursionError):
         pass
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of a backslash in the reply
+            warnings.simplefilter("ignore", DeprecationWarning)
+            value = ast.literal_eval(text)
         # Through JSON, because Python's notation has keys and values that JSON lacks.
-        value = json.loads(json.dumps(ast.literal_eval(text)))
+        value = json.loads(json.dumps(value))
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
     mended.append("Python's quotes")
