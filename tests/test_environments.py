@@ -36,11 +36,13 @@ def test_every_check_of_every_case_is_stored_and_printed(
 ) -> None:
     out, printed = built
     assert rows(out, "select case_id, reason from cases order by case_id") == [
-        ("medaction-03", None), ("medaction-04", "min_tests"),
-    ]  # fmt: skip
+        ("medaction-03", None),
+        ("medaction-04", "min_tests"),
+    ]
     assert rows(
         out,
-        "select passed, figure, threshold from checks where name = 'min_tests' and case_id = 'medaction-04'",
+        "select passed, figure, threshold from checks where name = 'min_tests' and "
+        "case_id = 'medaction-04'",
     ) == [(False, 1.0, 2.0)]
     assert rows(
         out,
@@ -110,10 +112,14 @@ def test_articles_without_sections_go_through_the_extractor(
             return json.dumps({"tests": tests})
         return json.dumps(
             {
-                "initial_observation": known["initial_observation"], "diagnosis": known["diagnosis"], "diagnosis_synonyms": [],
-                "rare_disease": False, "body_system": "unknown", "disease_type": "Infections",
+                "initial_observation": known["initial_observation"],
+                "diagnosis": known["diagnosis"],
+                "diagnosis_synonyms": [],
+                "rare_disease": False,
+                "body_system": "unknown",
+                "disease_type": "Infections",
             }
-        )  # fmt: skip
+        )
 
     with openai_server(extract) as server:
         extractor = f"openai/x@{server.url}"

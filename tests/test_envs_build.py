@@ -49,8 +49,10 @@ def refused(case: StructuredCase, text: str = "") -> str:
 
 
 LONG = (
-    "A 60-year-old smoker has coughed up blood for two weeks and lost 5 kg. He has worked in a shipyard for thirty years and lives "
-    "with his wife. He takes ramipril for high blood pressure. The left lung base is dull to percussion and the fingers are clubbed. "
+    "A 60-year-old smoker has coughed up blood for two weeks and lost 5 kg. He has "
+    "worked in a shipyard for thirty years and lives "
+    "with his wife. He takes ramipril for high blood pressure. The left lung base is "
+    "dull to percussion and the fingers are clubbed. "
     "Temperature is 37.1 degrees, pulse 88 a minute and blood pressure 132 over 84."
 )
 
@@ -188,20 +190,41 @@ def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
     ("said", "stays", "cut"),
     [
         # an item of a list, an aside, a line of its own with its label
-        ("Physical Examination: Clubbed, as in lung adenocarcinoma, no edema.", "Physical Examination: Clubbed, no edema.", 1),
-        ("Chief Complaint: Hemoptysis (lung adenocarcinoma) for two weeks.", "Chief Complaint: Hemoptysis for two weeks.", 1),
+        (
+            "Physical Examination: Clubbed, as in lung adenocarcinoma, no edema.",
+            "Physical Examination: Clubbed, no edema.",
+            1,
+        ),
+        (
+            "Chief Complaint: Hemoptysis (lung adenocarcinoma) for two weeks.",
+            "Chief Complaint: Hemoptysis for two weeks.",
+            1,
+        ),
         ("Family History: Lung adenocarcinoma in a brother.", "", 1),
-        ("Course: He had headaches without signs of lung adenocarcinoma.", "Course: He had headaches.", 1),
+        (
+            "Course: He had headaches without signs of lung adenocarcinoma.",
+            "Course: He had headaches.",
+            1,
+        ),
         ("Course: He was discharged home on day five.", "", 1),
-        ("Imaging: a 3 cm mass in the right upper lobe. He was told to come back.", "Imaging: He was told to come back.", 1),
+        (
+            "Imaging: a 3 cm mass in the right upper lobe. He was told to come back.",
+            "Imaging: He was told to come back.",
+            1,
+        ),
         ("Before: Hemoglobin was 9.1 g/dL. He felt tired.", "Before: He felt tired.", 1),
         ("Course: He was pronounced dead at noon.", "", 1),
         # what is no leak stays as it is
         ("Before: Hemoglobin was known to be low.", None, 0),
-        ("Family History: His father died of a stroke; his brother was discharged from the army.", None, 0),
+        (
+            "Family History: His father died of a stroke; his brother was discharged "
+            "from the army.",
+            None,
+            0,
+        ),
         ("Past Medical History: Cataract surgery with an uneventful recovery.", None, 0),
     ],
-)  # fmt: skip
+)
 def test_what_must_not_be_told_is_cut_whole(said: str, stays: str | None, cut: int) -> None:
     environment = environment_of(report(replace(CASE, initial_observation=f"{LONG}\n{said}")))
     assert environment.initial_observation == f"{LONG}\n{said if stays is None else stays}".strip()
@@ -210,7 +233,10 @@ def test_what_must_not_be_told_is_cut_whole(said: str, stays: str | None, cut: i
 
 
 def test_a_leaking_complaint_or_too_many_leaks_are_refused() -> None:
-    leak = "Lung adenocarcinoma was known from a biopsy taken elsewhere, where it had been treated with tablets for a year or more."
+    leak = (
+        "Lung adenocarcinoma was known from a biopsy taken elsewhere, where it had been "
+        "treated with tablets for a year or more."
+    )
     for told in (
         f"{LONG}\nChief Complaint: Follow-up of lung adenocarcinoma.",
         f"{LONG} {leak} {leak} {leak} {leak}",
@@ -436,13 +462,19 @@ def test_a_check_that_cannot_look_says_so() -> None:
 
 
 def test_what_hangs_on_a_cut_sentence_goes_with_it() -> None:
-    told = "Lung adenocarcinoma had been suspected. Treated with two courses of tablets. His sleep is good."
+    told = (
+        "Lung adenocarcinoma had been suspected. Treated with two courses of tablets. His "
+        "sleep is good."
+    )
     environment = environment_of(report(replace(CASE, initial_observation=f"{LONG} {told}")))
     assert environment.initial_observation == f"{LONG} His sleep is good."
 
 
 def test_that_nothing_is_told_is_not_told() -> None:
-    told = f"{LONG}\nFamily History: None provided.\nPersonal History: Not detailed in the case.\nAllergies: None."
+    told = (
+        f"{LONG}\nFamily History: None provided.\nPersonal History: Not detailed in the "
+        f"case.\nAllergies: None."
+    )
     tests = (
         *TESTS,
         DocumentedTest("ECG", "physiologic", "Sinus rhythm. No further details provided."),
