@@ -71,7 +71,8 @@ def _extract(teacher: Teacher, report: CaseReport, out: Path | None) -> str:
         built.refusal.message[:200] if built.refusal else f"{len(built.environment.menu)} tests"
     )  # type: ignore[union-attr]
     print(
-        f"{report.case_id}  {len(report.text):6} characters  {calls} calls  {seconds:5.0f} s  {outcome}: {detail}",
+        f"{report.case_id}  {len(report.text):6} characters  {calls} calls  "
+        f"{seconds:5.0f} s  {outcome}: {detail}",
         flush=True,
     )
     if out and built.environment:

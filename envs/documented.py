@@ -49,7 +49,8 @@ _HYPOTHESIS = re.compile(r"(?:it )?(?:could|may|might|would|can) \w+\b", re.IGNO
 # That it was made, and no more.
 _MADE = re.compile(
     rf"(?:[\w\s,/()-]{{0,90}}? (?:was|were|has been|have been)|[\w/-]+)"
-    rf" (?:also |then |\w+ly )?(?:{_DONE}|taken)(?: (?:out|off))?(?: (?:to|for|in|at|on|by|but) [\w\s]{{3,40}})?",
+    rf" (?:also |then |\w+ly )?(?:{_DONE}|taken)(?: (?:out|off))?"
+    r"(?: (?:to|for|in|at|on|by|but) [\w\s]{3,40})?",
     re.IGNORECASE,
 )
 _FINDING = re.compile(

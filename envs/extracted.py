@@ -30,7 +30,7 @@ LONGEST_RESULT = 700
 """Characters of a result; a longer passage tells a story, not a result."""
 
 NEAR = 25
-"""Characters around a test's name in which its region of the body is named: 'CT) of the abdomen'."""
+"""Characters around a test's name in which its region is named: 'CT) of the abdomen'."""
 
 UNKNOWN = "unknown"
 """What a model says of a label that it cannot tell."""

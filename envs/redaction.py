@@ -157,13 +157,15 @@ class _Cutter:
     def _without_tail(self, label: str, sentence: str) -> str:
         """A sentence that must stay, up to where it leaves the patient's age and sex."""
         demographics = _DEMOGRAPHICS.search(sentence)
-        if demographics is None or COMPLAINT.search(label) or not self.leaks(sentence):
+        if demographics is None or COMPLAINT.search(label):
             return sentence
         head = sentence[: demographics.end()]
         if self.leaks(head):
             return sentence
         parts = _PREDICATE.split(sentence[demographics.end() :])
-        removed = [part for part in parts if self.leaks(part)]
+        removed = [part for part in parts if self.leaks(part) or _result(part)]
+        if not removed:
+            return sentence
         self._take(" ".join(removed).strip(" ,."))
         text = head + "".join(part for part in parts if part not in removed)
         return text if text.endswith((".", "!", "?")) else text + "."

@@ -13,6 +13,7 @@ but ones and noughts, orders and a diagnosis at once.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -109,7 +110,7 @@ def _in_percent(differential: Any, info: ValidationInfo) -> Any:
         if max(values) > 1:
             raise ValueError("some confidences are percent and some fractions; write percent")
         values = [100 * value for value in values]
-    elif max(values) == 1 and set(values) <= {0, 1} and not marked:
+    elif max(values) == 1 and set(values) <= {0, 1}:
         raise ValueError("are these confidences percent or fractions? write percent, 0 to 100")
     whole = [round(value) for value in values]
     if whole != stated:
@@ -143,12 +144,13 @@ _PERCENT_BEHIND = re.compile(r"(.+?)[\s:,(\[–-]+(\d+(?:\.\d+)?\s*%)\s*[)\]]?")
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, str):
-        try:
-            return float(value.replace("%", "").strip())
-        except ValueError:
-            return None
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value.replace("%", "")) if isinstance(value, str) else float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _bounded(differential: Any, info: ValidationInfo) -> Any:

@@ -47,6 +47,7 @@ _MUTATION = re.compile(r"\b(?:mutations?|variants?|deletions?|\w+zygous)\b", re.
 _GENERAL_TEST = re.compile(
     rf"(?P<imaging>\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b"
     rf"|\bimaging (?:\w+ )?(?:{FINDING.pattern}))"
+    r"|(?P<cell_count>\d ?%[^.;,]{0,40}\b(?:bone marrow|peripheral blood|smear|fluid)\b)"
     rf"|(?P<laboratory_tests>\b(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?"
     rf"|studies)"
     rf" (?:\w+ )?(?:{FINDING.pattern}))"

@@ -231,7 +231,7 @@ def _values(body: str, mended: list[str]) -> Iterator[_Span]:
     bracket = body.rfind("[", 0, opening)
     if bracket >= 0 and not body[bracket + 1 : opening].strip():
         opening = bracket
-    mendable = True
+    mends_left = 3
     for _ in range(_MOST_STARTS):
         if opening < 0:
             return
@@ -243,8 +243,8 @@ def _values(body: str, mended: list[str]) -> Iterator[_Span]:
                 mended.append("line breaks in strings")
         except json.JSONDecodeError:
             closing = body.rfind("]" if body[opening] == "[" else "}") + 1
-            value = _mended(body[opening:closing], mended) if mendable else None
-            mendable = False
+            value = _mended(body[opening:closing], mended) if mends_left else None
+            mends_left = max(0, mends_left - 1)
             end = closing if value is not None else opening + 1
         except RecursionError:
             raise ValueError(
@@ -272,7 +272,8 @@ def _mended(text: str, mended: list[str]) -> Any:
     except (json.JSONDecodeError, RecursionError):
         pass
     try:
-        value = ast.literal_eval(text)
+        # Through JSON, because Python's notation has keys and values that JSON lacks.
+        value = json.loads(json.dumps(ast.literal_eval(text)))
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
     mended.append("Python's quotes")

@@ -12,7 +12,10 @@ O1 = "A 60-year-old smoker has coughed up blood for two weeks and lost 5 kg."
 LEAK = "A cousin was told that he has lung adenocarcinoma."
 TABLE = "Table 1: Hormones | ACTH | 98 pg/mL |"
 FIGURE = "Figure 1: the ward where he was cared for."
-TEXT = f"{O1} {LEAK}\nCT chest: A 3 cm mass in the right upper lobe.\n{TABLE}\n{FIGURE}\nNot a word of it."
+TEXT = (
+    f"{O1} {LEAK}\nCT chest: A 3 cm mass in the right upper lobe.\n{TABLE}\n{FIGURE}\nNot a "
+    f"word of it."
+)
 TESTS = (
     DocumentedTest("CT chest", "imaging", "A 3 cm mass in the right upper lobe."),
     DocumentedTest("Hormones", "laboratory", "ACTH | 98 pg/mL"),
