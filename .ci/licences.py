@@ -1,7 +1,7 @@
 """Every installed dependency has a licence under which this project may be used and passed on.
 
-Run as: python .ci/licences.py [extra ...]. Fails on a strong copyleft licence, and on a package that
-states none, unless EXCEPTIONS says why it may stay.
+Run as: python .ci/licences.py [extra ...]. Fails on a strong copyleft licence, and on a package
+that states none, unless EXCEPTIONS says why it may stay.
 """
 
 import re

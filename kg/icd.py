@@ -35,9 +35,12 @@ def load_icd() -> dict[str, IcdCode]:
     """Every entry of the tree by code, parents first, without the chapters in NOT_DISEASES (about a
     second)."""
     path = package_path("simple_icd_10_cm", "data/icd10c-tabular-April-1-2026.xml")
-    chapters = ET.parse(path).getroot().findall("chapter")
-    kept = [chapter for chapter in chapters if chapter.findtext("name") not in NOT_DISEASES]
-    return {code.code: code for chapter in kept for code in _walk(chapter, None)}
+    return {
+        code.code: code
+        for chapter in ET.parse(path).getroot().findall("chapter")
+        if chapter.findtext("name") not in NOT_DISEASES
+        for code in _walk(chapter, None)
+    }
 
 
 def _walk(element: ET.Element, parent: str | None) -> Iterator[IcdCode]:

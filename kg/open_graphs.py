@@ -88,7 +88,7 @@ class Catalogue:
         self.by_id[entity.id] = node
         label = normalise(str(self.rows[node]["name"]))
         names = (entity.name, *entity.synonyms)
-        self.synonyms += [(node, other) for other in names if normalise(other) not in ("", label)]
+        self.synonyms += [(node, alias) for alias in names if normalise(alias) not in ("", label)]
 
     def add_aliases(self, type_: str) -> None:
         """Give the curated aliases of diseases or of tests to the nodes they name. Raises BadTable
@@ -96,24 +96,24 @@ class Catalogue:
         names = self.names()
         for entry in aliases():
             if entry.type == type_:
-                bearers = names.get(_key(type_, entry.name))
-                if not bearers:
+                nodes = names.get(_key(type_, entry.name))
+                if not nodes:
                     raise BadTable(ALIASES, entry.line, f"no {type_} is called {entry.name!r}")
-                self.synonyms.append((bearers[0], entry.alias))
+                self.synonyms.append((nodes[0], entry.alias))
 
     def names(self) -> dict[str, list[int]]:
         """Key of a name -> the nodes that bear it: the one whose label it is, then others in the
         order of the nodes."""
         types = [str(row["node_type"]) for row in self.rows]
-        found = defaultdict(
+        nodes_by_name = defaultdict(
             list,
             {_key(types[node], str(row["name"])): [node] for node, row in enumerate(self.rows)},
         )
         for node, synonym in sorted(self.synonyms):
-            bearers = found[_key(types[node], synonym)]
-            if node not in bearers:
-                bearers.append(node)
-        return found
+            nodes = nodes_by_name[_key(types[node], synonym)]
+            if node not in nodes:
+                nodes.append(node)
+        return nodes_by_name
 
 
 def _key(type_: str, name: str) -> str:
@@ -307,8 +307,8 @@ def _hpo_edges(hpo: Hpo, catalogue: Catalogue) -> Iterator[tuple[int, int]]:
     for term in hpo.phenotypes.values():
         for parent in term.parents:
             yield catalogue.by_id[term.id], catalogue.by_id[parent]
-    for disease, shown in hpo.annotations.items():
-        for phenotype in shown:
+    for disease, findings in hpo.annotations.items():
+        for phenotype in findings:
             yield catalogue.by_id[disease], catalogue.by_id[phenotype]
 
 
@@ -320,9 +320,9 @@ def _icd_edges(catalogue: Catalogue) -> Iterator[tuple[int, int]]:
 
 def _same_name_edges(names: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
     """Between the first node that bears a name and the others."""
-    for bearers in names.values():
-        if len(bearers) <= MAX_SAME_NAME:
-            yield from ((bearers[0], other) for other in bearers[1:])
+    for nodes in names.values():
+        if len(nodes) <= MAX_SAME_NAME:
+            yield from ((nodes[0], node) for node in nodes[1:])
 
 
 def _test_edges(catalogue: Catalogue, names: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
@@ -356,7 +356,9 @@ def with_observed(graph: Graph, observed: Sequence[Observed]) -> Graph:
     curated one is called like is new."""
     import polars as pl
 
-    owners = {bag(normalise(name)): test.name for test in tests_table() for name in test.names}
+    names_by_bag = {
+        bag(normalise(name)): test.name for test in tests_table() for name in test.names
+    }
     tests = {
         name: node
         for node, name in graph.nodes.filter(pl.col("node_type") == "test")
@@ -366,11 +368,15 @@ def with_observed(graph: Graph, observed: Sequence[Observed]) -> Graph:
     findings = _nodes_of_findings(graph)
     rows, names, edges = graph.nodes.to_dicts(), graph.names.rows(), graph.edges.rows()
     for procedure in observed:
-        owner = next(
-            (owners[key] for name in procedure.names if (key := bag(normalise(name))) in owners),
+        test_name = next(
+            (
+                names_by_bag[key]
+                for name in procedure.names
+                if (key := bag(normalise(name))) in names_by_bag
+            ),
             procedure.names[0],
         )
-        node = tests.setdefault(owner, len(rows))
+        node = tests.setdefault(test_name, len(rows))
         if node == len(rows):
             source = procedure.id.partition(":")[0]
             rows.append(
@@ -378,12 +384,12 @@ def with_observed(graph: Graph, observed: Sequence[Observed]) -> Graph:
                     "node": node,
                     "node_id": procedure.id,
                     "node_type": "test",
-                    "name": owner,
+                    "name": test_name,
                     "source": source,
                 }
             )
             names += [(node, name) for name in procedure.names[1:]]
-        edges += [(node, findings[found]) for found in procedure.finds if found in findings]
+        edges += [(node, findings[finding]) for finding in procedure.finds if finding in findings]
     name = "+".join(
         [graph.name, *sorted({procedure.id.partition(":")[0].lower() for procedure in observed})]
     )
@@ -397,13 +403,13 @@ def _nodes_of_findings(graph: Graph) -> dict[str, int]:
 
     rows = graph.nodes.filter(pl.col("node_type") != "test").select("node", "name")
     synonyms = rows.select("node").join(graph.names, on="node")
-    known = {
+    nodes = {
         normalise(name): node
         for table in (synonyms, rows.reverse())
         for node, name in table.iter_rows()
     }
     return {
-        term.id: known[key]
+        term.id: nodes[key]
         for term in load_hpo().phenotypes.values()
-        if (key := normalise(term.name)) in known
+        if (key := normalise(term.name)) in nodes
     }

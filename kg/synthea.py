@@ -26,20 +26,20 @@ def load_reasons() -> tuple[tuple[str, str], ...]:
 def loinc_names() -> dict[str, str]:
     """LOINC code -> the name that Synthea's modules show for it, for the about 420 codes that they
     use."""
-    found: dict[str, str] = {}
-    waiting: list[Any] = list(_modules())
-    while waiting:
-        item = waiting.pop()
+    names: dict[str, str] = {}
+    items: list[Any] = list(_modules())
+    while items:
+        item = items.pop()
         if isinstance(item, dict):
             if item.get("system") == "LOINC" and item.get("display"):
-                name = found.setdefault(item["code"], item["display"])
-                found[item["code"]] = min(
+                name = names.setdefault(item["code"], item["display"])
+                names[item["code"]] = min(
                     name, item["display"]
                 )  # whatever the order of the modules
-            waiting += item.values()
+            items += item.values()
         elif isinstance(item, list):
-            waiting += item
-    return found
+            items += item
+    return names
 
 
 @cache

@@ -95,7 +95,8 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 # Lives until its standard input ends, which it does with the session, however that ends.
 RAY = """
 import sys, ray
-print(ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False).address_info["gcs_address"], flush=True)
+context = ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+print(context.address_info["gcs_address"], flush=True)
 sys.stdin.read()
 """
 
@@ -118,7 +119,7 @@ def ray_cluster() -> Iterator[dict[str, str]]:
 def run_environment(
     prefect_server: str, ray_cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
-    """The environment of a `medaction` process in a test, with a call cache of the session's own."""
+    """The environment of a `medaction` process in a test, with a call cache of its own."""
     calls = tmp_path_factory.mktemp("calls")
     return (
         os.environ

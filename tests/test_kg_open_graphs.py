@@ -112,7 +112,10 @@ def test_findings_reach_their_common_disease():
 
 
 def test_a_second_process_reads_the_same_graph_from_the_cache():
-    script = "from medaction.kg.open_graphs import open_test_graph as g; print(g().version, g().edges.height)"
+    script = (
+        "from medaction.kg.open_graphs import open_test_graph as g;"
+        " print(g().version, g().edges.height)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
     )
