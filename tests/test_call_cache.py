@@ -64,7 +64,8 @@ def test_a_damaged_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "calls.sqlite").write_bytes(b"nonsense" * 1000)
     with pytest.raises(
         RuntimeError,
-        match=r"calls\.sqlite cannot be used .* remove it, name another folder in MEDACTION_CALL_CACHE",
+        match=r"calls\.sqlite cannot be used .* remove it, name another folder in "
+        r"MEDACTION_CALL_CACHE",
     ):
         CallCache(tmp_path)
 

@@ -4,7 +4,7 @@ labelled by reading."""
 import pytest
 
 from medaction.envs.categories import MINOR_CATEGORIES, category_of, minor_category_of
-from medaction.envs.records import Category
+from medaction.words.tests import Category
 
 # The distinct names of 300 tests drawn from the menus of AgentClinic and MedR-Bench, labelled from
 # name and result before the keywords were written. A few names ('Post-Deterioration Tests') tell

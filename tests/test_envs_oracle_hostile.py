@@ -14,9 +14,9 @@ from medaction.envs.oracle import Oracle
 from medaction.envs.records import CaseReport, ClinicalEnvironment, DocumentedTest
 from medaction.envs.sources import read_cases
 from medaction.kg.encoder import load_encoder
-from medaction.kg.linking import aliases_of_tests
+from medaction.kg.tests_table import aliases_of_tests
 from medaction.words.names import normalise
-from medaction.words.tests import tests_by_name
+from medaction.words.tests import canonical_names
 from tests.conftest import shared_data
 
 SECONDS = 2.0
@@ -96,7 +96,7 @@ def _orders(rng: random.Random, environment: ClinicalEnvironment, real: list[str
     yield environment.diagnosis
     yield f"test for {environment.diagnosis}"
     yield rng.choice(HOSTILE) + " " + rng.choice(real)
-    yield " ".join(rng.choices(sorted(tests_by_name()), k=rng.randint(1, 12)))
+    yield " ".join(rng.choices(sorted(canonical_names()), k=rng.randint(1, 12)))
 
 
 def test_a_thousand_hostile_orders_get_nothing_but_the_menus_own_text(
@@ -162,7 +162,7 @@ def test_four_times_the_menu_takes_about_four_times_the_time() -> None:
     """Not sixteen times: no step compares entries with each other. The best of three counts."""
 
     def seconds(size: int) -> float:
-        names = sorted(tests_by_name())[:size]
+        names = sorted(canonical_names())[:size]
         menu = [
             DocumentedTest(f"{name} {number}", "laboratory", f"{name} {number} mg/dL")
             for number, name in enumerate(names)

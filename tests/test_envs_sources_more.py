@@ -11,7 +11,7 @@ import pytest
 
 from medaction.envs.build import build_environment
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
-from medaction.envs.extraction import names_diagnosis
+from medaction.envs.extracted import names_diagnosis
 from medaction.envs.grounding import Report
 from medaction.envs.records import BadCase, CaseReport, StructuredCase
 from medaction.envs.sources import agentclinic, case_json, mediq, medrbench, phenopackets, text

@@ -84,14 +84,20 @@ def test_a_course_becomes_turns_whose_results_are_the_menu_s_own() -> None:
         ("not JSON", "not one JSON object"),
         (course(turn("Cough.", "Tuberculosis", 4)), "no test number 4"),
         (course(turn("Cough.", "Tuberculosis", 0)), "order_tests"),
-        (course(turn("Cough.", "Tuberculosis", 1), turn("Nodes.", "Lymphoma", 1)), "ordered 2 times"),
+        (
+            course(turn("Cough.", "Tuberculosis", 1), turn("Nodes.", "Lymphoma", 1)),
+            "ordered 2 times",
+        ),
         (course(turn(MENU[0].result, "Tuberculosis", 1)), "tells the result of test number 1"),
-        (course(turn("Cough.", "Tuberculosis", 1), closing=turn("So it is.", "Lymphoma")), "led by 'Lymphoma'"),
+        (
+            course(turn("Cough.", "Tuberculosis", 1), closing=turn("So it is.", "Lymphoma")),
+            "led by 'Lymphoma'",
+        ),
         (course(*(turn("Cough.", "Tuberculosis", 1 + i % 3) for i in range(9))), "more than 8"),
         (course(), "turns"),
         ({"turns": GOOD["turns"]}, "closing"),
     ],
-)  # fmt: skip
+)
 def test_a_faulty_course_is_refused_with_its_fault(faulty: object, named: str) -> None:
     with pytest.raises(MalformedReply, match=named):
         read_course(faulty if isinstance(faulty, str) else json.dumps(faulty), WORLD, 8)
@@ -188,7 +194,8 @@ def test_gold_is_stored_retried_and_exported_beside_the_rollouts(
         again = medaction(run_environment, "retry", "--out", out)
         assert again.returncode == 0, again.stderr
     assert rows(out, "select count(*) from trajectories where style = 'gold'") == [(2,)]
-    assert rows(out, "select status, strategy from verdicts join trajectories using (trajectory_id) where style = 'gold'") == [
+    assert rows(out, "select status, strategy from verdicts join trajectories using "
+                     "(trajectory_id) where style = 'gold'") == [
         ("kept", "none"), ("kept", "none"),
     ]  # fmt: skip
     frame = pl.concat(

@@ -2,9 +2,10 @@
 
 import pytest
 
-from medaction.kg.linking import THRESHOLD, Linker, aliases_of_tests
+from medaction.kg.linking import THRESHOLD, Linker
 from medaction.kg.open_graphs import open_disease_graph, open_test_graph
 from medaction.kg.readings import variants
+from medaction.kg.tests_table import aliases_of_tests
 
 
 @pytest.fixture(scope="module")

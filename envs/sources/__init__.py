@@ -70,6 +70,11 @@ _NOTES = {"readme", "license", "licence", "notice", "copying", "changelog", "cit
 they are read."""
 
 
+SAMPLES = "examples/cases"
+"""The twelve sample cases. Their name works in every folder: where it is no path, it means the
+copy that comes with the package."""
+
+
 def read_cases(
     path: str | Path, allow: frozenset[str] = frozenset()
 ) -> Iterator[CaseReport | BadCase]:
@@ -87,6 +92,8 @@ def read_cases(
         raise ValueError(
             f"allow: {', '.join(sorted(unknown))}: only {UNLICENSED} and {ANY_ARTICLE} can be allowed"
         )
+    if str(path) == SAMPLES and not Path(SAMPLES).exists():
+        path = Path(__file__).parents[2] / SAMPLES
     found = (
         pmc.read(str(path).removeprefix(PMC), ANY_ARTICLE in allow)
         if str(path).startswith(PMC)

@@ -7,15 +7,9 @@ from typing import Any, get_args
 
 from medaction.envs.categories import category_of
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
-from medaction.envs.records import (
-    BadCase,
-    CaseReport,
-    Category,
-    DocumentedTest,
-    StructuredCase,
-    check_id,
-)
+from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
 from medaction.envs.sources.files import parse_json, read_text, text_at
+from medaction.words.tests import Category
 
 MAX_BYTES = 4 * 2**20
 _FIELDS = {
