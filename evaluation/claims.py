@@ -14,10 +14,11 @@ MOST_CLAIMS = 6
 BRACKETS = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
 # What follows is not asserted, up to the end of its sentence.
 DOUBT = phrase_pattern(
-    "likely | possib* | probabl* | suspected | presumed | impending | consider* | rule out | ruled out"
-    " | rules out | ruling out | r/o | versus | vs | rather than | not | no | non | without | negative for"
-    " | absence of | exclud* | unlikely | despite | history of | status post | pending | suspicious for"
-    " | differential | alternatively | mimicking | masquerading as | resembling | cannot be"
+    "likely | possib* | probabl* | suspected | presumed | impending | consider* | rule out"
+    " | ruled out | rules out | ruling out | r/o | versus | vs | rather than | not | no | non"
+    " | without | negative for | absence of | exclud* | unlikely | despite | history of"
+    " | status post | pending | suspicious for | differential | alternatively | mimicking"
+    " | masquerading as | resembling | cannot be"
 )
 _OPENING = re.compile(
     r"^\W*(?:(?:the )?(?:(?:most )?(?:likely|probable)|final|definitive|primary|working)"
