@@ -451,6 +451,18 @@ def test_animals_and_others_in_the_history_are_no_patients(observation: str) -> 
     assert environment_of(report(replace(CASE, initial_observation=observation)))
 
 
+def test_an_article_of_several_patients_or_an_animal_is_refused_before_a_model_reads_it() -> None:
+    def extract(_report: CaseReport) -> StructuredCase:
+        raise AssertionError("a model was asked")
+
+    several = "2. Case Presentation\n\n2.1. Case 1\n\nA man.\n\n2.2. Case 2\n\nA woman."
+    refusal = refusal_of(report(None, text=several), extract)
+    assert refusal.reason == "several_patients"
+    assert "Case 1, Case 2" in refusal.message
+    animal = replace(report(None, text="A case."), title="Lymphoma in a young dog")
+    assert refusal_of(animal, extract).reason == "not_human"
+
+
 def test_a_check_that_cannot_look_says_so() -> None:
     built = build_environment(report())
     states = {check.name: (check.applicable, check.passed) for check in built.checks}
