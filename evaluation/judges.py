@@ -179,8 +179,17 @@ _STRICT_WORDED = '\n\nReply with one JSON object: {"answer": "correct"} or {"ans
 
 JUDGE_VERSION = hashlib.sha256(
     json.dumps(
-        [_EXTRACT, _COVER, _PURPOSE, _MATCH, _SAME]
-        + [_YES_NO, _STRICT_YES_NO, _WORDED, _STRICT_WORDED]
+        (
+            _EXTRACT,
+            _COVER,
+            _PURPOSE,
+            _MATCH,
+            _SAME,
+            _YES_NO,
+            _STRICT_YES_NO,
+            _WORDED,
+            _STRICT_WORDED,
+        )
     ).encode()
 ).hexdigest()[:10]
 """Changes with every prompt of the language-model judge."""
