@@ -157,6 +157,16 @@ class Linker:
             for i, found in enumerate(links)
         ]
 
+    def name_words(self) -> Iterator[frozenset[str]]:
+        """The words of each name that texts link to."""
+        return map(bag, self._bearers.known)
+
+    def names_of(self, node: int) -> list[str]:
+        """The label of a node and its synonyms."""
+        names = self.graph.names
+        synonyms = names.filter(names["node"] == node)["name"].to_list()
+        return [self._names[node], *synonyms]
+
     def knows(self, text: str) -> bool:
         """Whether `text` links by a name, without the encoder."""
         found = self._by_name(text)

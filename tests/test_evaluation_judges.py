@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from medaction.envs.records import ClinicalEnvironment, DocumentedTest
-from medaction.evaluation.diagnoses import asserted, same_diagnosis
+from medaction.evaluation.diagnoses import asserted, is_same_diagnosis, same_diagnosis
 from medaction.evaluation.judges import (
     LlmJudge,
     OfflineJudge,
@@ -400,3 +400,12 @@ def test_the_same_diagnosis_under_another_name(truth: str, said: str) -> None:
 def test_another_diagnosis(truth: str, said: str) -> None:
     found = same_diagnosis(said, [truth], disease_linker())
     assert not found, found
+
+
+@pytest.mark.parametrize("separator", ["; ", "\n", " or ", ", "])
+def test_the_truth_as_the_last_of_ten_names_is_no_diagnosis(separator: str) -> None:
+    names = ["Lymphoma", "Gout", "Asthma", "Tetanus", "Measles", "Rickets", "Scurvy", "Malaria"]
+    statement = separator.join([*names, "Hepatocellular carcinoma", "Sarcoidosis"])
+    encode = load_encoder().encode
+    assert not is_same_diagnosis(statement, ["Sarcoidosis"], disease_linker(), encode)
+    assert is_same_diagnosis("Sarcoidosis", ["Sarcoidosis"], disease_linker(), encode)
