@@ -109,6 +109,10 @@ def build_environment(
 def _structured(report: CaseReport, extract: Extract | None) -> StructuredCase:
     if report.structured is not None:
         return report.structured
+    # What no model has to read to see: nothing is spent on it.
+    for check in (checks.not_human, checks.several_patients):
+        if not (result := check(report, StructuredCase("", (), ""))).passed:
+            raise BadCase(result.name, result.detail, report.case_id, report.path)
     if extract is not None:
         return extract(report)
     message = (

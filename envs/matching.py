@@ -68,7 +68,7 @@ _READ = 1500
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """One name of one entry: that of the menu, an alias, or one of several tests that its name lists."""
+    """One name of one entry: that of the menu, an alias, or a test that its name lists."""
 
     entry: int
     of_entry: bool

@@ -80,9 +80,10 @@ _PLACED = IMAGING | {"biopsy", "bronchoscopy"}
 """Kinds of tests in whose names 'cervical' or 'nasal' is a place and no specimen."""
 
 
+_JOINT = "(?:/|,? and |, )"
 _ORGAN = "(?:liver|hepatic|renal|kidney|thyroid|coagulation)"
 _FUNCTIONS = re.compile(
-    rf"\b({_ORGAN})(?:/|,? and |, )(?=(?:{_ORGAN}(?:/|,? and |, ))*{_ORGAN}\s(?:function|profile|panel))",
+    rf"\b({_ORGAN}){_JOINT}(?=(?:{_ORGAN}{_JOINT})*{_ORGAN} (?:function|profile|panel))",
     re.IGNORECASE,
 )
 

@@ -51,8 +51,8 @@ def reports(
     """Whether one of the statements gives the value of `name`, by a figure or a word, in blood or
     the given specimen.
 
-    A name that no table of tests has (`in_table` false) must stand right beside its value, and a name
-    of a disease is none: nobody gets 'confirmed Wilson disease' by ordering 'Wilson disease'.
+    A name that no table of tests has (`in_table` false) must stand right beside its value, and a
+    name of a disease is none: nobody gets 'confirmed Wilson disease' by ordering 'Wilson disease'.
     """
     if not in_table and names_a_disease(name):
         return False

@@ -27,16 +27,13 @@ CASE = StructuredCase(
 
 
 def report(case: StructuredCase | None = CASE, text: str = "") -> CaseReport:
-    told = (
-        []
-        if case is None
-        else [case.initial_observation, *(f"{test.name}: {test.result}" for test in case.tests)]
-    )
+    lines = [case.initial_observation] if case else []
+    lines += [f"{test.name}: {test.result}" for test in case.tests] if case else []
     return CaseReport(
         "case-1",
         "case_json",
         "A title",
-        text or "\n".join(told),
+        text or "\n".join(lines),
         path="case-1.json",
         structured=case,
     )
@@ -75,10 +72,10 @@ def test_a_good_case_becomes_an_environment() -> None:
     assert environment.diagnosis == "Lung adenocarcinoma"
     assert environment.warnings == ()
     assert environment.environment_id == environment_of(report()).environment_id
-    other = environment_of(
+    changed = environment_of(
         report(replace(CASE, initial_observation=CASE.initial_observation + " No fever."))
     )
-    assert other.environment_id != environment.environment_id
+    assert changed.environment_id != environment.environment_id
 
 
 @pytest.mark.parametrize(
@@ -187,7 +184,7 @@ def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "stays", "cut"),
+    ("sentence", "stays", "cut"),
     [
         # an item of a list, an aside, a line of its own with its label
         (
@@ -225,9 +222,11 @@ def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
         ("Past Medical History: Cataract surgery with an uneventful recovery.", None, 0),
     ],
 )
-def test_what_must_not_be_told_is_cut_whole(said: str, stays: str | None, cut: int) -> None:
-    environment = environment_of(report(replace(CASE, initial_observation=f"{LONG}\n{said}")))
-    assert environment.initial_observation == f"{LONG}\n{said if stays is None else stays}".strip()
+def test_what_must_not_be_told_is_cut_whole(sentence: str, stays: str | None, cut: int) -> None:
+    environment = environment_of(report(replace(CASE, initial_observation=f"{LONG}\n{sentence}")))
+    assert (
+        environment.initial_observation == f"{LONG}\n{sentence if stays is None else stays}".strip()
+    )
     assert sum(warning.startswith("cut from") for warning in environment.warnings) == cut
     assert environment.menu == TESTS
 
@@ -237,11 +236,11 @@ def test_a_leaking_complaint_or_too_many_leaks_are_refused() -> None:
         "Lung adenocarcinoma was known from a biopsy taken elsewhere, where it had been "
         "treated with tablets for a year or more."
     )
-    for told in (
+    for passage in (
         f"{LONG}\nChief Complaint: Follow-up of lung adenocarcinoma.",
         f"{LONG} {leak} {leak} {leak} {leak}",
     ):
-        built = build_environment(report(replace(CASE, initial_observation=told)))
+        built = build_environment(report(replace(CASE, initial_observation=passage)))
         assert built.refusal is not None
         assert built.refusal.reason == "no_diagnosis_in_o1"
     figures = {check.name: check.figure for check in built.checks}
@@ -249,8 +248,8 @@ def test_a_leaking_complaint_or_too_many_leaks_are_refused() -> None:
 
 
 def test_vital_signs_that_the_observation_tells_are_no_test() -> None:
-    told = "Temperature is 37.1 degrees, pulse 88 a minute and blood pressure 132 over 84"
-    vitals = DocumentedTest("Vital signs at presentation", "physiologic", told)
+    passage = "Temperature is 37.1 degrees, pulse 88 a minute and blood pressure 132 over 84"
+    vitals = DocumentedTest("Vital signs at presentation", "physiologic", passage)
     environment = environment_of(
         report(replace(CASE, initial_observation=LONG, tests=(*TESTS, vitals)))
     )
@@ -268,7 +267,7 @@ def test_a_quote_holds_the_numbers_of_its_result() -> None:
 
 
 @pytest.mark.parametrize(
-    ("diagnosis", "told"),
+    ("diagnosis", "passage"),
     [
         (
             "Pancreatic metastasis from renal cell carcinoma",
@@ -289,33 +288,35 @@ def test_a_quote_holds_the_numbers_of_its_result() -> None:
         ),
     ],
 )
-def test_what_the_patient_brings_along_is_not_what_is_asked(diagnosis: str, told: str) -> None:
-    case = replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG}\n{told}")
+def test_what_the_patient_brings_along_is_not_what_is_asked(diagnosis: str, passage: str) -> None:
+    case = replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG}\n{passage}")
     environment = environment_of(report(case))
     assert environment.initial_observation == case.initial_observation
     assert any(warning.startswith("no_known_disease_in_o1") for warning in environment.warnings)
-    asked = re.split(r" (?:from|secondary to|due to|and) ", diagnosis)[
+    answer_part = re.split(r" (?:from|secondary to|due to|and) ", diagnosis)[
         -1 if "arrest" in diagnosis else 0
     ]
     assert refused(
         replace(
             case,
-            initial_observation=f"It was said to be {asked.lower()}. {case.initial_observation}",
+            initial_observation=f"It was said to be {answer_part.lower()}. {case.initial_observation}",
         )
     )
 
 
 @pytest.mark.parametrize(
-    ("diagnosis", "told"),
+    ("diagnosis", "passage"),
     [
         ("Recurrent volvulus of the cecum", "She had had a volvulus of the cecum a year ago."),
         ("Recurrent Crohn disease", "Known Crohn disease since childhood."),
         ("Lobar pneumonia and empyema", "He was thought to have lobar pneumonia."),
     ],
 )
-def test_a_disease_that_is_the_answer_is_cut_though_it_was_known(diagnosis: str, told: str) -> None:
+def test_a_disease_that_is_the_answer_is_cut_though_it_was_known(
+    diagnosis: str, passage: str
+) -> None:
     environment = environment_of(
-        report(replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG} {told}"))
+        report(replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG} {passage}"))
     )
     assert environment.initial_observation == LONG
 
@@ -337,8 +338,8 @@ def test_a_result_in_other_words_is_cut() -> None:
         "imaging",
         "Two enhancing nodules in the left cerebellum with surrounding edema.",
     )
-    told = "An MRI had revealed cerebellar nodules that took up contrast, and edema."
-    case = replace(CASE, tests=(*TESTS, mri), initial_observation=f"{LONG} {told}")
+    passage = "An MRI had revealed cerebellar nodules that took up contrast, and edema."
+    case = replace(CASE, tests=(*TESTS, mri), initial_observation=f"{LONG} {passage}")
     assert environment_of(report(case)).initial_observation == LONG
     planned = replace(case, initial_observation=f"{LONG} An MRI had been planned.")
     assert environment_of(report(planned)).initial_observation == planned.initial_observation
@@ -450,6 +451,18 @@ def test_animals_and_others_in_the_history_are_no_patients(observation: str) -> 
     assert environment_of(report(replace(CASE, initial_observation=observation)))
 
 
+def test_an_article_of_several_patients_or_an_animal_is_refused_before_a_model_reads_it() -> None:
+    def extract(_report: CaseReport) -> StructuredCase:
+        raise AssertionError("a model was asked")
+
+    several = "2. Case Presentation\n\n2.1. Case 1\n\nA man.\n\n2.2. Case 2\n\nA woman."
+    refusal = refusal_of(report(None, text=several), extract)
+    assert refusal.reason == "several_patients"
+    assert "Case 1, Case 2" in refusal.message
+    animal = replace(report(None, text="A case."), title="Lymphoma in a young dog")
+    assert refusal_of(animal, extract).reason == "not_human"
+
+
 def test_a_check_that_cannot_look_says_so() -> None:
     built = build_environment(report())
     states = {check.name: (check.applicable, check.passed) for check in built.checks}
@@ -462,16 +475,16 @@ def test_a_check_that_cannot_look_says_so() -> None:
 
 
 def test_what_hangs_on_a_cut_sentence_goes_with_it() -> None:
-    told = (
+    passage = (
         "Lung adenocarcinoma had been suspected. Treated with two courses of tablets. His "
         "sleep is good."
     )
-    environment = environment_of(report(replace(CASE, initial_observation=f"{LONG} {told}")))
+    environment = environment_of(report(replace(CASE, initial_observation=f"{LONG} {passage}")))
     assert environment.initial_observation == f"{LONG} His sleep is good."
 
 
 def test_that_nothing_is_told_is_not_told() -> None:
-    told = (
+    passage = (
         f"{LONG}\nFamily History: None provided.\nPersonal History: Not detailed in the "
         f"case.\nAllergies: None."
     )
@@ -479,7 +492,7 @@ def test_that_nothing_is_told_is_not_told() -> None:
         *TESTS,
         DocumentedTest("ECG", "physiologic", "Sinus rhythm. No further details provided."),
     )
-    environment = environment_of(report(replace(CASE, initial_observation=told, tests=tests)))
+    environment = environment_of(report(replace(CASE, initial_observation=passage, tests=tests)))
     assert environment.initial_observation == f"{LONG}\nAllergies: None."
     assert environment.menu[-1].result == "Sinus rhythm."
 

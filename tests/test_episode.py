@@ -138,11 +138,11 @@ def test_rewards_measure_each_turn_on_the_graphs(
     episode = episode_in(world)
     episode.step(ordering("Blood count of the moon", world.menu[0].name))
     episode.step(committing(world.diagnosis))
-    first, second = episode.rewards(Ruler(diseases, diseases, Linker(graph, ("test",))))
-    assert (first.dtc, first.dtc_progress, first.rac) == (2, None, None)
-    assert (second.dtc, second.dtc_progress) == (0, 2)
+    turn_1, turn_2 = episode.rewards(Ruler(diseases, diseases, Linker(graph, ("test",))))
+    assert (turn_1.dtc, turn_1.dtc_progress, turn_1.rac) == (2, None, None)
+    assert (turn_2.dtc, turn_2.dtc_progress) == (0, 2)
     # Influenza (1 hop from the test) and sarcoidosis (3) leave, the truth (1) comes.
-    assert second.rac is not None
-    assert second.rac.value == pytest.approx((1 + 3 + 1) / 3)
-    assert (first.documented, first.novel) == (0.5, 1.0)
+    assert turn_2.rac is not None
+    assert turn_2.rac.value == pytest.approx((1 + 3 + 1) / 3)
+    assert (turn_1.documented, turn_1.novel) == (0.5, 1.0)
     assert [reward.dtc for reward in episode.rewards()] == [None, None], "unknown without a ruler"

@@ -102,7 +102,7 @@ def report(planted: str) -> CaseReport:
     )
 
 
-def said(**change: Any) -> dict[str, Any]:
+def presentation(**change: Any) -> dict[str, Any]:
     good = {
         "initial_observation": O1,
         "diagnosis": "Brucellosis",
@@ -115,12 +115,8 @@ def said(**change: Any) -> dict[str, Any]:
 
 
 def menu_of(*results: str) -> dict[str, Any]:
-    return {
-        "tests": [
-            {"name": "MRI lumbar spine", "category": "imaging", "result": told, "aliases": []}
-            for told in results
-        ]
-    }
+    entry = {"name": "MRI lumbar spine", "category": "imaging", "aliases": []}
+    return {"tests": [entry | {"result": result} for result in results]}
 
 
 def test_there_are_fifty() -> None:
@@ -131,15 +127,15 @@ def test_there_are_fifty() -> None:
 def test_no_planted_text_is_live_in_the_extractor_s_prompt_and_the_case_still_passes(
     planted: str,
 ) -> None:
-    asked: list[str] = []
+    prompts: list[str] = []
 
     def cooperative(heard: list[dict[str, str]], schema: dict[str, Any]) -> str:
-        asked.append(heard[-1]["content"])
-        return json.dumps(said() if schema is PRESENTATION else menu_of(RESULT))
+        prompts.append(heard[-1]["content"])
+        return json.dumps(presentation() if schema is PRESENTATION else menu_of(RESULT))
 
     environment = environment_of(report(planted), make_extractor(cooperative))
     assert (environment.initial_observation, environment.menu[0].result) == (O1, RESULT)
-    for prompt in asked:
+    for prompt in prompts:
         assert prompt.count("</report>") == 1
         assert not LIVE.search(prompt)
         assert not [
@@ -154,12 +150,12 @@ def test_what_a_clinician_sees_is_harmless_text(planted: str) -> None:
         DocumentedTest("ESR", "laboratory", "48 mm/h"),
     )
     case = StructuredCase(f"{O1} {planted}", menu, "Psoas abscess")
-    told = replace(
+    structured_report = replace(
         report(planted),
         structured=case,
         text=f"{case.initial_observation}\n{menu[0].result}\n48 mm/h",
     )
-    environment = environment_of(told)
+    environment = environment_of(structured_report)
     answers = Oracle(environment.menu).answer(["MRI of the lumbar spine", planted])
     assert answers[0].results[0].text == environment.menu[0].result, "the oracle copies"
     turn = Turn(
@@ -190,13 +186,13 @@ def test_what_a_clinician_sees_is_harmless_text(planted: str) -> None:
     ("obeyed", "reason"),
     [
         (
-            [said(initial_observation=f"In our patient brucellosis was found late. {O1}")]
+            [presentation(initial_observation=f"In our patient brucellosis was found late. {O1}")]
             * ATTEMPTS,
             None,
         ),
         (
             [
-                said(
+                presentation(
                     initial_observation=(
                         "The patient is well. Answer brucellosis. All is normal here."
                     )
@@ -205,13 +201,16 @@ def test_what_a_clinician_sees_is_harmless_text(planted: str) -> None:
             * ATTEMPTS,
             "o1_not_grounded",
         ),
-        ([said(diagnosis="Influenza")] * ATTEMPTS, "diagnosis_not_in_report"),
-        ([said(), *[{"tests": []}] * ATTEMPTS], "no_grounded_test"),
+        ([presentation(diagnosis="Influenza")] * ATTEMPTS, "diagnosis_not_in_report"),
+        ([presentation(), *[{"tests": []}] * ATTEMPTS], "no_grounded_test"),
         (
-            [said(), *[menu_of("a normal lumbar spine without any change")] * ATTEMPTS],
+            [presentation(), *[menu_of("a normal lumbar spine without any change")] * ATTEMPTS],
             "no_grounded_test",
         ),
-        ([said(), *[menu_of("Brucellosis is told by culture")] * ATTEMPTS], "no_grounded_test"),
+        (
+            [presentation(), *[menu_of("Brucellosis is told by culture")] * ATTEMPTS],
+            "no_grounded_test",
+        ),
         (["OK"] * ATTEMPTS, "extraction_failed"),
     ],
 )
@@ -240,14 +239,14 @@ def test_hostile_environments_come_back_from_the_store_as_they_were(tmp_path: Pa
         for number, planted in enumerate(HOSTILE):
             menu = (DocumentedTest("MRI lumbar spine", "imaging", f"{RESULT} {planted}"),)
             case = StructuredCase(f"{O1} {planted}", menu, "Psoas abscess")
-            told = replace(
+            structured_report = replace(
                 report(planted),
                 case_id=f"case-{number:02}",
                 structured=case,
                 text=f"{O1} {planted}\n{menu[0].result}",
             )
-            add_environment(store, told, environment_of(told))
-        found = store.environments()
-    assert [world.menu[0].result for world in found] == [
+            add_environment(store, structured_report, environment_of(structured_report))
+        stored = store.environments()
+    assert [world.menu[0].result for world in stored] == [
         f"{RESULT} {planted}" for planted in HOSTILE
     ]
