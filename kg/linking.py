@@ -25,7 +25,10 @@ from medaction.kg.readings import (
     MAX_ABBREVIATION,
     TOO_BROAD,
     bag,
+    contradict,
     head,
+    is_bare,
+    is_residual,
     parts_of,
     resembles,
     same_numbers,
@@ -217,6 +220,9 @@ class Linker:
                 if (
                     node := self._bearers.known.get(part, self._bearers.bags.get(bag(part)))
                 ) is not None:
+                    # 'renal tuberculosis' is no pulmonary tuberculosis, whose bare name its end is
+                    if "test" not in self._types and is_bare(part, normalise(self._names[node])):
+                        continue
                     return self._link(
                         text,
                         node,
@@ -356,6 +362,8 @@ def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
         for node, kind in rows.select("node", "node_type").iter_rows()
     }
     names = graph.nodes["name"].to_list()
+    if "test" not in types:
+        rank = {node: key for node, key in rank.items() if not is_residual(names[node])}
     labels = _first([(name, node) for node in rank for name in plain_labels(names[node])], rank)
     synonyms = _first(
         [(normalise(name), node) for node, name in graph.names.iter_rows() if node in rank], rank
@@ -401,6 +409,8 @@ def own_threshold(
 
 
 def _may_be(query: str, name: str) -> bool:
+    if contradict(normalise(query), name):
+        return False
     return resembles(query, name) and same_numbers(query, name)
 
 

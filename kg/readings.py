@@ -214,6 +214,63 @@ def resembles(text: str, name: str) -> bool:
     )
 
 
+_NARROWING = frozenset(
+    re.findall(
+        r"\w+",
+        "acute chronic recurrent congenital hereditary familial neonatal juvenile malignant benign"
+        " metastatic",
+    )
+).union(_ORGANS.values())
+"""Course, origin, behaviour and organ: words that make a special case of a disease."""
+
+
+def is_bare(synonym: str, label: str) -> bool:
+    """Whether a synonym of `label` is the same name without what makes it a special case; both
+    normalised. Such a synonym means something more general to whoever writes it.
+
+    >>> is_bare("tuberculosis", "pulmonary tuberculosis"), is_bare("lung tb", "pulmonary tb")
+    (True, False)
+    """
+    words, label_words = (
+        {_ORGANS.get(word, word) for word in bag(name)} for name in (synonym, label)
+    )
+    return words < label_words and bool((label_words - words) & _NARROWING)
+
+
+_RESIDUAL = re.compile(r"^other\b|\bunspecified\b|not elsewhere classified|, nos$")
+
+
+def is_residual(label: str) -> bool:
+    """Whether a label names what a classification has left over, which is no disease.
+
+    >>> is_residual("Other injury of unspecified body region"), is_residual("Otherwise well")
+    (True, False)
+    """
+    return _RESIDUAL.search(label.lower()) is not None
+
+
+_SAYS_MALIGNANT = re.compile(r"cancer|carcinoma|malignan")
+_MAY_BE_MALIGNANT = re.compile(
+    r"cancer|carcinoma|malignan|sarcoma|melanoma|metasta|lymphoma|leukemia|blastoma|myeloma"
+)
+
+
+def contradict(text: str, name: str) -> bool:
+    """Whether one of two normalised names is acute and the other chronic, or only `name` is
+    malignant. An encoder puts such names side by side.
+
+    >>> contradict("placental chorioadenoma", "placental choriocarcinoma")
+    True
+    >>> contradict("chronic pancreatitis", "acute pancreatitis")
+    True
+    """
+    words, name_words = set(text.split()), set(name.split())
+    acute = "acute" in words and "chronic" in name_words - words
+    chronic = "chronic" in words and "acute" in name_words - words
+    malignant = bool(_SAYS_MALIGNANT.search(name)) and not _MAY_BE_MALIGNANT.search(text)
+    return acute or chronic or malignant
+
+
 def _telling(name: str) -> list[str]:
     words = _SPELLING.sub(lambda found: _SPELLINGS[found.group()], normalise(name)).split()
     return [

@@ -9,12 +9,21 @@ from dataclasses import replace
 import pytest
 
 from medaction.llm.calls import _pause
-from medaction.llm.limits import ALONE_S, SILENT_S, Answer, Ask, Book, Bounds, Ended, Outcome
+from medaction.llm.limits import (
+    ALONE_S,
+    SILENT_S,
+    Ask,
+    Book,
+    Bounds,
+    CallOutcome,
+    Ended,
+    Permission,
+)
 from medaction.llm.negotiation import Demands
 
 BOUNDS = Bounds("t", "openai/m", ("a",), 64, None, None, None)
 
-Served = Callable[[float], tuple[Outcome, float]]
+Served = Callable[[float], tuple[CallOutcome, float]]
 """Time -> how a call that begins now ends, and after how many seconds."""
 
 
@@ -98,7 +107,7 @@ def test_a_server_that_takes_fewer_is_found_out() -> None:
     """A server with 20 places refuses more: most places are used, few calls are refused."""
     busy: list[float] = []
 
-    def serve(now: float) -> tuple[Outcome, float]:
+    def serve(now: float) -> tuple[CallOutcome, float]:
         while busy and busy[0] <= now:
             heapq.heappop(busy)
         if len(busy) >= 20:
@@ -198,7 +207,7 @@ def test_a_storm_with_a_time_to_come_back_closes_the_server() -> None:
     bounds = replace(BOUNDS, in_flight=4)
     book.exchange("w", [Ask(c, bounds, 1) for c in "abcd"], [])
     book.exchange("w", [], [Ended(c, bounds, "a", "overloaded", retry_after_s=20) for c in "abcd"])
-    assert book.exchange("w", [Ask("e", bounds, 1)], []) == [Answer(wait_s=20)]
+    assert book.exchange("w", [Ask("e", bounds, 1)], []) == [Permission(wait_s=20)]
     clock.now = 20.0
     assert book.exchange("w", [Ask("e", bounds, 1)], [])[0].server == "a"
 

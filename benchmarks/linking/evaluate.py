@@ -47,6 +47,7 @@ def main() -> None:
     corpora = {
         "rare diseases": (rare, primekg),
         "true diagnoses": (diagnoses, primekg),
+        "answers": (answers(given.data / "judging" / "medrbench_answers.jsonl"), primekg),
         "ordered tests": (
             ordered_tests(given.data / "transcripts" / "agentclinic_gpt5_runs.jsonl"),
             tests,
@@ -77,6 +78,12 @@ def texts_of_medrbench(path: Path) -> tuple[list[str], list[str]]:
     cases = json.loads(path.read_bytes()).values()
     rare = {name for case in cases for name in case.get("checked_rare_disease") or ()}
     return sorted(rare), sorted({case["generate_case"]["diagnosis_results"] for case in cases})
+
+
+def answers(path: Path) -> list[str]:
+    """The distinct final diagnoses of three models that are no longer than a sentence."""
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return sorted({row["answer"].strip() for row in rows if len(row["answer"]) < 160})
 
 
 def ordered_tests(path: Path) -> list[str]:
