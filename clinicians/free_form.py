@@ -48,7 +48,7 @@ class NoAction(MalformedReply):
     both, or names no disease."""
 
 
-class Ask(Protocol):
+class AskModel(Protocol):
     """One call to the model that plays."""
 
     async def __call__(
@@ -62,34 +62,36 @@ class Ask(Protocol):
         """Told of every reply that is asked for again."""
 
 
-async def write_turn(ask: Ask, prompt: Sequence[Message], number: int, last_turn: bool) -> Turn:
+async def write_turn(
+    ask: AskModel, prompt: Sequence[Message], number: int, last_turn: bool
+) -> Turn:
     """A free-form turn: two calls, and at most four more, because a text that is no turn and a
     record that does not fit are each mended once. Without answers and usage. Raises NoAction and
     MalformedReply, with the texts in `raw`, and ModelError.
     """
     completion = await ask(prompt)
     try:
-        return await _read(ask, completion, number, last_turn)
+        return await _turn_of(ask, completion, number, last_turn)
     except NoAction as fault:
         ask.refused(fault)
         repair = rewrite_messages(prompt, completion.text, fault.message, last_turn)
-    return replace(await _read(ask, await ask(repair), number, last_turn), repaired=True)
+    return replace(await _turn_of(ask, await ask(repair), number, last_turn), repaired=True)
 
 
-async def _read(ask: Ask, completion: Completion, number: int, last_turn: bool) -> Turn:
-    thinking, text = _prose(completion)
+async def _turn_of(ask: AskModel, completion: Completion, number: int, last_turn: bool) -> Turn:
+    thinking, text = _turn_text(completion)
     prompt, schema = extraction_messages(text), extraction_schema(last_turn)
     reply = await ask(prompt, schema, temperature=0.0)
     repaired = False
     try:
-        reading = _record(reply, text, last_turn)
+        reading = _checked_record(reply, text, last_turn)
     except NoAction:
         raise
     except MalformedReply as fault:
         ask.refused(fault)
         repair = extraction_repair_messages(prompt, fault.raw, fault.message, last_turn)
         try:
-            reading = _record(await ask(repair, schema, temperature=0.0), text, last_turn)
+            reading = _checked_record(await ask(repair, schema, temperature=0.0), text, last_turn)
         except NoAction:
             raise
         except MalformedReply as still:
@@ -114,7 +116,7 @@ async def _read(ask: Ask, completion: Completion, number: int, last_turn: bool) 
     )
 
 
-def _prose(completion: Completion) -> tuple[str, str]:
+def _turn_text(completion: Completion) -> tuple[str, str]:
     """(thinking, the text), both harmless. Raises NoAction when it is no text to read."""
     if completion.finish_reason == "length":
         raise NoAction(
@@ -138,7 +140,7 @@ def _prose(completion: Completion) -> tuple[str, str]:
     return thinking, text
 
 
-def _record(reply: Completion, text: str, last_turn: bool) -> Reading[Extracted]:
+def _checked_record(reply: Completion, text: str, last_turn: bool) -> Reading[Extracted]:
     """What the reply read from `text`. Raises NoAction when the text is at fault, else
     MalformedReply."""
     reading = parse_extracted(whole_text(reply), last_turn)
@@ -215,7 +217,7 @@ def stands_in(name: str, text: str) -> bool:
     bounds what a reader can make up; it does not tell an order from a mention.
     """
     sentences = [set(re.findall(r"\w+", sentence)) for sentence in re.split(r"[.;!?]\s|\n", text)]
-    initials = "".join(word[0] for word in _words(_BRACKETS.sub(" ", name))).upper()
+    initials = "".join(word[0] for word in _words_of_name(_BRACKETED.sub(" ", name))).upper()
     return any(
         (len(initials) > 2 and initials in words)
         or any(_all_in(form, words) for form in _forms(name))
@@ -223,16 +225,16 @@ def stands_in(name: str, text: str) -> bool:
     )
 
 
-_BRACKETS = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
+_BRACKETED = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
 
 
-def _words(name: str) -> list[str]:
+def _words_of_name(name: str) -> list[str]:
     return [word for word in re.findall(r"\w+", name) if not _IDLE.fullmatch(word)]
 
 
 def _forms(name: str) -> Iterator[list[str]]:
-    for part in (name, _BRACKETS.sub(" ", name), *_BRACKETS.findall(name)):
-        if words := _words(part):
+    for part in (name, _BRACKETED.sub(" ", name), *_BRACKETED.findall(name)):
+        if words := _words_of_name(part):
             yield words
 
 

@@ -115,14 +115,14 @@ class _Ask:
 async def _write_reply(ask: _Ask, prompt: Sequence[Message], number: int, last_turn: bool) -> Turn:
     schema = reply_schema(last_turn)
     try:
-        return _turn(await ask(prompt, schema), number, last_turn)
+        return _turn_in_schema(await ask(prompt, schema), number, last_turn)
     except MalformedReply as fault:
         ask.refused(fault)
         repair = repair_messages(prompt, fault.raw, fault.message, last_turn)
-    return replace(_turn(await ask(repair, schema), number, last_turn), repaired=True)
+    return replace(_turn_in_schema(await ask(repair, schema), number, last_turn), repaired=True)
 
 
-def _turn(completion: Completion, number: int, last_turn: bool) -> Turn:
+def _turn_in_schema(completion: Completion, number: int, last_turn: bool) -> Turn:
     turn = parse_reply(whole_text(completion), number, last_turn)
     thinking = "\n\n".join(
         part for part in (plain(completion.thinking).strip(), turn.thinking) if part

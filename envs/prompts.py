@@ -36,7 +36,7 @@ _TEMPLATES = Environment(loader=DictLoader(_TEXTS), undefined=StrictUndefined, a
 _SHARED = ("evidence.md", "new_results.md")
 
 
-def _version(style: Style) -> str:
+def _prompt_version(style: Style) -> str:
     free = style == "free"
     texts = {
         name: text
@@ -47,7 +47,7 @@ def _version(style: Style) -> str:
     return hashlib.sha256(json.dumps([texts, grammar], sort_keys=True).encode()).hexdigest()[:10]
 
 
-PROMPT_VERSIONS: dict[Style, str] = {style: _version(style) for style in ("schema", "free")}
+PROMPT_VERSIONS: dict[Style, str] = {style: _prompt_version(style) for style in ("schema", "free")}
 """The version of what a model is told in each style: it changes with the text of any prompt of the
 style, and with its grammar."""
 
@@ -131,11 +131,11 @@ def _rendered(
         for turn in turns[-RECENT:]
     ]
     record = [
-        {"number": turn.number, "lines": list(_record(turn, limits.earlier_result, cut))}
+        {"number": turn.number, "lines": list(_record_lines(turn, limits.earlier_result, cut))}
         for turn in turns[:-1]
         if turn.answers
     ]
-    new = list(_record(turns[-1], limits.new_result, cut)) if turns else []
+    new = list(_record_lines(turns[-1], limits.new_result, cut)) if turns else []
     user = _TEMPLATES.get_template(("follow_up" if turns else "first_turn") + suffix).render(
         initial_observation=plain(initial_observation).strip(),
         record=record,
@@ -166,7 +166,7 @@ def _results_cut(count: int) -> list[str]:
     return [f"{count} result{'s' if count > 1 else ''} cut in the middle"] if count else []
 
 
-def _record(turn: Turn, limit: int | None, cut: list[str]) -> Iterator[str]:
+def _record_lines(turn: Turn, limit: int | None, cut: list[str]) -> Iterator[str]:
     """One entry an ordered test. Further lines of a result are indented, so that no result can pose
     as another entry."""
     for answer in turn.answers:
@@ -174,10 +174,10 @@ def _record(turn: Turn, limit: int | None, cut: list[str]) -> Iterator[str]:
             replace(result, text=_shorten(result.text, limit, _RESULT, cut))
             for result in answer.results
         )
-        yield plain(_entry(replace(answer, results=results))).strip().replace("\n", "\n    ")
+        yield plain(_record_entry(replace(answer, results=results))).strip().replace("\n", "\n    ")
 
 
-def _entry(answer: Answer) -> str:
+def _record_entry(answer: Answer) -> str:
     """The answer's text; where the record calls the test otherwise than the order did, the order is
     named first."""
     if not answer.results:
@@ -200,11 +200,11 @@ def _recollection(turn: Turn, limit: int | None, cut: list[str]) -> dict[str, An
             json.dumps([asdict(line) for line in turn.differential], ensure_ascii=False)
         ),
         "pivot": one_line(turn.pivot),
-        "words": _words(turn, plain(reasoning).strip()),
+        "words": _turn_in_words(turn, plain(reasoning).strip()),
     }
 
 
-def _words(turn: Turn, reasoning: str) -> str:
+def _turn_in_words(turn: Turn, reasoning: str) -> str:
     """A turn as free text. A whole free-form turn says everything itself; of any other, the record
     says the rest."""
     if reasoning == turn.raw:
@@ -234,14 +234,14 @@ def repair_messages(
     request = _TEMPLATES.get_template("repair.md").render(
         fault=plain(fault), schema=json.dumps(reply_schema(last_turn))
     )
-    return _told(prompt, reply, request)
+    return _with_request(prompt, reply, request)
 
 
 def rewrite_messages(
     prompt: Sequence[Message], text: str, fault: str, last_turn: bool
 ) -> list[Message]:
     """`asked`, the start of the free-form turn that cannot be used, and why."""
-    return _told(
+    return _with_request(
         prompt,
         text,
         _TEMPLATES.get_template("repair_free.md").render(fault=plain(fault), last=last_turn),
@@ -266,14 +266,14 @@ def extraction_repair_messages(
     """`asked`, the start of the record that cannot be used, and what is wrong with it beside the
     grammar."""
     schema = json.dumps(extraction_schema(last_turn))
-    return _told(
+    return _with_request(
         prompt,
         reply,
         _TEMPLATES.get_template("extract_repair_free.md").render(fault=plain(fault), schema=schema),
     )
 
 
-def _told(prompt: Sequence[Message], reply: str, request: str) -> list[Message]:
+def _with_request(prompt: Sequence[Message], reply: str, request: str) -> list[Message]:
     shown = plain(reply)[:3000].strip() or "(no reply)"
     return [
         *prompt,

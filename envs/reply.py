@@ -50,7 +50,7 @@ def _filled(text: str) -> str:
     return text
 
 
-def _plain(value: Any) -> Any:
+def _paragraphs(value: Any) -> Any:
     """A text, or the paragraphs of one, without markup; what is neither is left to the grammar."""
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         value = "\n".join(value)
@@ -71,19 +71,19 @@ _SERVED = {"maxLength": 2000}
 Prose = Annotated[
     str,
     Field(min_length=1, max_length=12_000, json_schema_extra=_SERVED),
-    BeforeValidator(_plain),
+    BeforeValidator(_paragraphs),
     AfterValidator(_filled),
 ]
 Sentence = Annotated[
     str, Field(min_length=1, max_length=1000), BeforeValidator(_one_line), AfterValidator(_filled)
 ]
-Name = Annotated[
+ShortText = Annotated[
     str, Field(min_length=1, max_length=160), BeforeValidator(_one_line), AfterValidator(_filled)
 ]
 
 
 class RankedDiagnosis(Form):
-    diagnosis: Name
+    diagnosis: ShortText
     confidence: Annotated[int, Field(ge=0, le=100)]
 
 
@@ -95,12 +95,12 @@ def _in_percent(differential: Any, info: ValidationInfo) -> Any:
     ):
         _note_sum(sum(row["confidence"] for row in differential), info)
         return differential
-    differential = _rows(differential, info)
+    differential = _differential_rows(differential, info)
     if not isinstance(differential, list) or not all(isinstance(row, dict) for row in differential):
         return differential
     rows = [{bare_key(key): value for key, value in row.items()} for row in differential]
     stated = [row.get("confidence") for row in rows]
-    numbers = [_number(value) for value in stated]
+    numbers = [_percentage(value) for value in stated]
     if not numbers or any(number is None for number in numbers):
         return differential
     marked = any(isinstance(value, str) and "%" in value for value in stated)
@@ -124,7 +124,7 @@ def _note_sum(percent: int, info: ValidationInfo) -> None:
         note(info, f"confidences sum to more than {SUM_NOTED}")
 
 
-def _rows(differential: Any, info: ValidationInfo) -> Any:
+def _differential_rows(differential: Any, info: ValidationInfo) -> Any:
     """A differential as {"Gout": 60} or ["Gout (60 %)"], as rows."""
     pairs: list[tuple[Any, Any]] = []
     if isinstance(differential, dict):
@@ -134,7 +134,7 @@ def _rows(differential: Any, info: ValidationInfo) -> Any:
         pairs = [(match[1], match[2]) for match in matches if match]
     if not pairs or len(pairs) < len(differential):
         return differential
-    if not all(isinstance(name, str) and _number(value) is not None for name, value in pairs):
+    if not all(isinstance(name, str) and _percentage(value) is not None for name, value in pairs):
         return differential
     note(info, "differential in another form")
     return [{"diagnosis": name, "confidence": value} for name, value in pairs]
@@ -143,7 +143,7 @@ def _rows(differential: Any, info: ValidationInfo) -> Any:
 _PERCENT_BEHIND = re.compile(r"(.+?)[\s:,(\[–-]+(\d+(?:\.\d+)?\s*%)\s*[)\]]?")
 
 
-def _number(value: Any) -> float | None:
+def _percentage(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -165,7 +165,7 @@ def _bounded(differential: Any, info: ValidationInfo) -> Any:
     return differential[:MOST_DIAGNOSES]
 
 
-def _distinct(differential: list[RankedDiagnosis]) -> list[RankedDiagnosis]:
+def _each_once(differential: list[RankedDiagnosis]) -> list[RankedDiagnosis]:
     if name := _repeated(line.diagnosis for line in differential):
         raise ValueError(f"{name!r} stands twice; list each diagnosis once, with one confidence")
     return differential
@@ -187,7 +187,7 @@ Differential = Annotated[
     Field(max_length=MOST_DIAGNOSES),
     BeforeValidator(_bounded),
     BeforeValidator(_in_percent),
-    AfterValidator(_distinct),
+    AfterValidator(_each_once),
 ]
 
 
@@ -202,17 +202,17 @@ def _single_tests(tests: Any, info: ValidationInfo) -> Any:
 
 class OrderTests(Form):
     order_tests: Annotated[
-        list[Name], Field(min_length=1, max_length=MOST_TESTS), BeforeValidator(_single_tests)
+        list[ShortText], Field(min_length=1, max_length=MOST_TESTS), BeforeValidator(_single_tests)
     ]
 
 
 class Commit(Form):
-    final_diagnosis: Name
+    final_diagnosis: ShortText
 
 
 class OrdersRead(Form):
     order_tests: Annotated[
-        list[Name], Field(min_length=1, max_length=16), BeforeValidator(_single_tests)
+        list[ShortText], Field(min_length=1, max_length=16), BeforeValidator(_single_tests)
     ]
 
 
@@ -220,15 +220,15 @@ class Undecided(Form):
     undecided: Annotated[str, Field(max_length=160), AfterValidator(one_line)]
 
 
-_KINDS = ("order_tests", "final_diagnosis", "undecided")
-_BARE_KINDS = {bare_key(kind) for kind in _KINDS} | set(_KINDS)
+_ACTIONS = ("order_tests", "final_diagnosis", "undecided")
+_ACTION_KEYS = {bare_key(kind) for kind in _ACTIONS} | set(_ACTIONS)
 
 
 def _kind(action: Any) -> str | None:
     """Which of the actions an object is; None when it is none."""
     if not isinstance(action, dict):
-        return next((kind for kind in _KINDS if hasattr(action, kind)), None)
-    return next((kind for kind in _KINDS if kind in action), None)
+        return next((kind for kind in _ACTIONS if hasattr(action, kind)), None)
+    return next((kind for kind in _ACTIONS if kind in action), None)
 
 
 Action = Annotated[
@@ -251,8 +251,8 @@ class Acting(Form):
             isinstance(action, dict)
             and len(action) == 1
             and all(action.values())
-            and action.keys() <= set(_KINDS)
-            and not _BARE_KINDS & value.keys()
+            and action.keys() <= set(_ACTIONS)
+            and not _ACTION_KEYS & value.keys()
         )
         if in_the_grammar:
             return value
@@ -260,12 +260,12 @@ class Acting(Form):
         framed = value.get(keys.get("action", ""))
         source = framed if isinstance(framed, dict) else value
         stated = {bare_key(key): inner for key, inner in source.items()}
-        actions = {kind: stated[bare_key(kind)] for kind in _KINDS if stated.get(bare_key(kind))}
+        actions = {kind: stated[bare_key(kind)] for kind in _ACTIONS if stated.get(bare_key(kind))}
         if len(actions) != 1:  # none, or two: the grammar refuses it
             return {**value, keys.get("action", "action"): None}
         if framed != actions:
             note(info, "action in another form")
-        rest = {key: value[key] for key in value if bare_key(key) not in _BARE_KINDS}
+        rest = {key: value[key] for key in value if bare_key(key) not in _ACTION_KEYS}
         return rest | {keys.get("action", "action"): actions}
 
 

@@ -38,7 +38,7 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medaction" / "calls"
 
 
-def cache_key(server: str, request: dict[str, Any]) -> str:
+def reply_key(server: str, request: dict[str, Any]) -> str:
     """The hash of everything that a reply depends on: where it comes from, and the whole request
     with messages, sampling, seed and response format."""
     text = json.dumps([_VERSION, server, request], sort_keys=True)

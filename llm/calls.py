@@ -17,16 +17,16 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
-from medaction.llm.call_cache import CacheMode, CallCache, cache_key, default_folder
+from medaction.llm.call_cache import CacheMode, CallCache, default_folder, reply_key
 from medaction.llm.limits import (
     EQUAL_REFUSALS,
-    Answer,
     Ask,
     Bounds,
+    CallOutcome,
     Ended,
     Ledger,
     LocalLedger,
-    Outcome,
+    Permission,
 )
 from medaction.llm.negotiation import Demands, PromptOverContext, adapt, learn
 from medaction.llm.replies import MalformedReply
@@ -36,7 +36,7 @@ from medaction.llm.usage import MENDED, Fault, Message, Usage, estimated_tokens
 
 log = logging.getLogger("medaction")
 
-RETRIES = 4
+CALL_RETRIES = 4
 """How often a call is made again after trouble that may pass, before the error is ours. A server
 that says that it has too much to do costs none of them: it is asked until the teacher's `timeout_s`
 is over."""
@@ -197,7 +197,7 @@ async def call(
     # The seed is part of the key even where the server takes none: else all rollouts of a case
     # would be given the first one's reply.
     question = {"model": teacher.model, **request} | ({} if seed is None else {"seed": seed})
-    key = cache_key(_provenance(teacher), question) if access.cache else ""
+    key = reply_key(_provenance(teacher), question) if access.cache else ""
     if key and (keys := _on_trial.get(None)) is not None:
         keys.append(key)
     if access.cache and access.mode != "refresh" and (stored := access.cache.get(key)):
@@ -274,7 +274,7 @@ async def _patiently(
         server, began = allowed.server or "", time.monotonic()
         response: Response | None = None
         trouble: Trouble | None = None
-        outcome: Outcome = "other"
+        outcome: CallOutcome = "other"
         lesson: tuple[Demands, str] | None = None
         refusal: str | None = None
         try:
@@ -344,7 +344,7 @@ async def _patiently(
             # Twice the time-out is patience enough with a server that hangs.
             give_up = (
                 not _passes(trouble)
-                or tries > RETRIES
+                or tries > CALL_RETRIES
                 or max(wait, tried_for - teacher.timeout_s) >= teacher.timeout_s
             )
         if give_up:
@@ -352,7 +352,7 @@ async def _patiently(
         await asyncio.sleep(wait)
 
 
-async def _allowed(ledger: Ledger, ask: Ask) -> Answer:
+async def _allowed(ledger: Ledger, ask: Ask) -> Permission:
     """Leave to begin at a server, as soon as there is. Raises BudgetSpent."""
     while True:
         answer = await ledger.ask(ask)
@@ -392,7 +392,7 @@ def _passes(trouble: Trouble) -> bool:
     return _busy(trouble) or trouble.status in (408, 409) or trouble.status >= 500
 
 
-def _outcome(trouble: Trouble) -> Outcome:
+def _outcome(trouble: Trouble) -> CallOutcome:
     if not trouble.reached:
         return "down"
     if _busy(trouble) or trouble.status in (408, 503, 504):

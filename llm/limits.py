@@ -23,7 +23,7 @@ from typing import Literal, Protocol
 from medaction.llm.negotiation import TAKES_ALL, Demands
 from medaction.llm.teacher import Teacher
 
-Outcome = Literal["good", "overloaded", "down", "other"]
+CallOutcome = Literal["good", "overloaded", "down", "other"]
 """How a call ended: with a reply; with a server that said it had too much to do, or did not answer
 in time; with none that could be reached; with an error that says nothing about the server's load.
 """
@@ -32,7 +32,7 @@ SILENT_S = 60.0
 """A process that says nothing for so long is gone, and the calls that it had under way do not count
 any more."""
 
-LONGEST_PAUSE_S = 300.0
+LONGEST_CLOSED_S = 300.0
 SHORTEST_WAIT_S = 0.02
 
 HELD_S = 0.5
@@ -91,7 +91,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Permission:
     """Begin at `server`; or ask again after `wait_s` seconds; or never, because `spent_usd` has
     reached the budget.
 
@@ -116,7 +116,7 @@ class Ended:
     call: str
     bounds: Bounds
     server: str
-    outcome: Outcome
+    outcome: CallOutcome
     usd: float = 0.0
     tokens: int = 0
     retry_after_s: float | None = None
@@ -127,7 +127,7 @@ class Ended:
 class Ledger(Protocol):
     """Who keeps the book. Every `ask` that was answered with a server is followed by one `end`."""
 
-    async def ask(self, ask: Ask) -> Answer: ...
+    async def ask(self, ask: Ask) -> Permission: ...
 
     async def end(self, ended: Ended) -> None: ...
 
@@ -139,7 +139,7 @@ class LocalLedger:
         self.book = Book(spent_usd)
         self._lock = threading.Lock()
 
-    async def ask(self, ask: Ask) -> Answer:
+    async def ask(self, ask: Ask) -> Permission:
         with self._lock:
             return self.book.exchange("here", [ask], [])[0]
 
@@ -165,7 +165,7 @@ class _Bucket:
         self.level -= amount
 
 
-class _Server:
+class _ServerLoad:
     """A model at a server: its calls under way, the level up to which there may be more, and how it
     fares."""
 
@@ -211,7 +211,9 @@ class _Server:
         self.under_way += 1
         self.most = max(self.most, self.under_way + len(self.held_until))
 
-    def end(self, outcome: Outcome, began: float, retry_after_s: float | None, now: float) -> None:
+    def end(
+        self, outcome: CallOutcome, began: float, retry_after_s: float | None, now: float
+    ) -> None:
         if outcome == "down":
             self.down_since = self.down_since if self.failures else now
             self.failures += 1
@@ -249,7 +251,7 @@ class _Server:
             self.level = min(self.allowed, self.level + 1)
         self.falling = share > 0
         if share >= 0.5 and self.longest_asked:
-            self.closed_until = now + min(LONGEST_PAUSE_S, self.longest_asked)
+            self.closed_until = now + min(LONGEST_CLOSED_S, self.longest_asked)
         self.ended = self.overloaded = 0
         self.adapted_at = now
         self.longest_asked, self.most = 0.0, self.under_way
@@ -282,13 +284,15 @@ class Book:
         self._refusals: dict[str, tuple[str, int]] = {}
         self.spent_usd = defaultdict(float, spent_usd or {})
         self._clock = clock
-        self._servers: dict[tuple[str, str], _Server] = {}
+        self._servers: dict[tuple[str, str], _ServerLoad] = {}
         self._buckets: dict[tuple[str, str, str, int], _Bucket] = {}
         self._tokens_a_call: dict[str, float] = {}
         self._permits: dict[str, _Permit] = {}
         self._heard: dict[str, float] = {}
 
-    def exchange(self, worker: str, asks: Sequence[Ask], ended: Sequence[Ended]) -> list[Answer]:
+    def exchange(
+        self, worker: str, asks: Sequence[Ask], ended: Sequence[Ended]
+    ) -> list[Permission]:
         """What a process has to say, and the answers to what it asks. Empty news say that it is
         still there."""
         now = self._clock()
@@ -301,14 +305,14 @@ class Book:
     def under_way(self, model: str, server: str) -> int:
         return self._server(model, server, 1).under_way
 
-    def _begin(self, worker: str, ask: Ask, now: float) -> Answer:
+    def _begin(self, worker: str, ask: Ask, now: float) -> Permission:
         bounds = ask.bounds
         spent = self.spent_usd[bounds.teacher]
         if bounds.budget_usd is not None and spent >= bounds.budget_usd:
-            return Answer(spent_usd=spent)
+            return Permission(spent_usd=spent)
         message, times = self._refusals.get(bounds.teacher, ("", 0))
         if times >= EQUAL_REFUSALS:
-            return Answer(stopped=message)
+            return Permission(stopped=message)
         tokens = self._tokens_a_call.get(bounds.model, ask.tokens)
         minutes = [
             (self._bucket(bounds, unit, per_minute, now), amount)
@@ -320,7 +324,7 @@ class Book:
         ]
         wait = max((bucket.wait(amount, now) for bucket, amount in minutes), default=0.0)
         if wait:
-            return Answer(wait_s=max(SHORTEST_WAIT_S, wait))
+            return Permission(wait_s=max(SHORTEST_WAIT_S, wait))
         states = {url: self._server(bounds.model, url, bounds.in_flight) for url in bounds.servers}
         waits = {url: server.wait(bounds.in_flight, now) for url, server in states.items()}
         if free := [url for url, seconds in waits.items() if not seconds]:
@@ -337,8 +341,8 @@ class Book:
             states[best].begin(now)
             self._permits[ask.call] = _Permit(worker, (bounds.model, best), now, tokens)
             server = states[best]
-            return Answer(server=best, down_s=server.down_s(now), demands=server.demands)
-        return Answer(wait_s=min(waits.values()))
+            return Permission(server=best, down_s=server.down_s(now), demands=server.demands)
+        return Permission(wait_s=min(waits.values()))
 
     def _end(self, ended: Ended, now: float) -> None:
         bounds = ended.bounds
@@ -381,9 +385,9 @@ class Book:
         for worker in silent:
             del self._heard[worker]
 
-    def _server(self, model: str, url: str, in_flight: int) -> _Server:
+    def _server(self, model: str, url: str, in_flight: int) -> _ServerLoad:
         if (model, url) not in self._servers:
-            self._servers[model, url] = _Server(in_flight, self._alone_s)
+            self._servers[model, url] = _ServerLoad(in_flight, self._alone_s)
         server = self._servers[model, url]
         if in_flight > server.allowed:  # another teacher, on the same model
             server.level, server.allowed = server.level + in_flight - server.allowed, in_flight

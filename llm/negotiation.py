@@ -138,7 +138,7 @@ def learn(
         _context(request, demands, text)
         or _structure(request, demands, text)
         or _parameter(request, demands, text)
-        or _shape(request, demands, text)
+        or _message_shape(request, demands, text)
     )
     return lesson if lesson and lesson[0] != demands else None
 
@@ -200,7 +200,9 @@ def _parameter(request: dict[str, Any], demands: Demands, text: str) -> tuple[De
     return None
 
 
-def _shape(request: dict[str, Any], demands: Demands, text: str) -> tuple[Demands, str] | None:
+def _message_shape(
+    request: dict[str, Any], demands: Demands, text: str
+) -> tuple[Demands, str] | None:
     system = request["messages"][0]["role"] == "system"
     if system and re.search(r"\bsystem\b.*\brole|\brole.*\bsystem\b|roles must alternate", text):
         changed = replace(demands, no_system_role=True)

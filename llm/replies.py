@@ -10,6 +10,7 @@ objects that differ, a key that stands twice. What was mended is listed (`Readin
 import ast
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -124,7 +125,7 @@ def read(text: str, form: type[F], alone: bool = False) -> Reading[F]:
         value = _located(body, form, alone, mended)
         return Reading(form.model_validate(value, context=mended), thinking, tuple(mended))
     except ValidationError as error:
-        raise MalformedReply(_in_words(error, form), printable(text)) from None
+        raise MalformedReply(_validation_faults(error, form), printable(text)) from None
     except ValueError as error:
         raise MalformedReply(str(error), printable(text)) from None
 
@@ -219,8 +220,8 @@ class _Span:
     end: int
 
 
-_STRICT = json.JSONDecoder(object_pairs_hook=lambda pairs: _unique(pairs))
-_LOOSE = json.JSONDecoder(object_pairs_hook=lambda pairs: _unique(pairs), strict=False)
+_STRICT = json.JSONDecoder(object_pairs_hook=lambda pairs: _object_of_pairs(pairs))
+_LOOSE = json.JSONDecoder(object_pairs_hook=lambda pairs: _object_of_pairs(pairs), strict=False)
 _MOST_STARTS = 40
 """Braces that are tried as the beginning of an object: prose has few, and each one tried costs."""
 
@@ -272,15 +273,19 @@ def _mended(text: str, mended: list[str]) -> Any:
     except (json.JSONDecodeError, RecursionError):
         pass
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of a backslash in the reply
+            warnings.simplefilter("ignore", DeprecationWarning)
+            value = ast.literal_eval(text)
         # Through JSON, because Python's notation has keys and values that JSON lacks.
-        value = json.loads(json.dumps(ast.literal_eval(text)))
+        value = json.loads(json.dumps(value))
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
     mended.append("Python's quotes")
     return value if isinstance(value, dict | list) else None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value: dict[str, Any] = {}
     for key, inner in pairs:
         if key in value and value[key] != inner:
@@ -321,7 +326,7 @@ def _syntax_error(body: str) -> json.JSONDecodeError | None:
     return None
 
 
-def _in_words(error: ValidationError, form: type[Form]) -> str:
+def _validation_faults(error: ValidationError, form: type[Form]) -> str:
     """The first faults of a reply, one a line, each with its place."""
     faults: list[str] = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):

@@ -104,12 +104,12 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
     """What a 200 holds. Raises Trouble: also for an error inside it, with that error's status."""
     try:
         streamed = body.lstrip().startswith((b"data:", b":"))
-        answer = _joined(body) if streamed else json.loads(body)
+        answer = _completion_of_events(body) if streamed else json.loads(body)
         if answer.get("error") and not answer.get("choices"):
             code = answer["error"].get("code") if isinstance(answer["error"], dict) else None
             status = int(code) if code and str(code) in map(str, range(400, 600)) else 502
             raise Trouble(status, _message(body))
-        return _read(answer, request)
+        return _response_of(answer, request)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Trouble(
             502,
@@ -118,7 +118,7 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
         ) from None
 
 
-def _joined(body: bytes) -> dict[str, Any]:
+def _completion_of_events(body: bytes) -> dict[str, Any]:
     """The answer of a server that only streams: its events (OpenAI's chat.completion.chunk) as one
     chat completion."""
     message: dict[str, str] = defaultdict(str)
@@ -139,7 +139,7 @@ def _joined(body: bytes) -> dict[str, Any]:
     return answer
 
 
-def _read(answer: dict[str, Any], request: dict[str, Any]) -> Response:
+def _response_of(answer: dict[str, Any], request: dict[str, Any]) -> Response:
     """The reply of a chat completion wherever it stands: in the content, in parts of it, in a tool
     call, or as a refusal (`finish_reason` is then 'refusal')."""
     if not answer["choices"]:
@@ -300,7 +300,7 @@ async def _send_by_litellm(
             retry_after_s(headers),
             not isinstance(error, litellm.APIConnectionError),
         ) from None
-    response = _read(answer.model_dump(), request)
+    response = _response_of(answer.model_dump(), request)
     cost = (getattr(answer, "_hidden_params", None) or {}).get("response_cost")
     return replace(response, cost_usd=cost if response.cost_usd is None else response.cost_usd)
 

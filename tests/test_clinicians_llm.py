@@ -361,7 +361,7 @@ def test_a_server_away_for_a_while_is_waited_for_and_one_that_stays_away_fails_t
         away["until"] = time.monotonic() + 1
         text, usage = asyncio.run(complete(teacher(server), COUNT))
         assert (text, usage.calls) == ("back", 1)
-        assert len(usage.faults) > llm.RETRIES + 1
+        assert len(usage.faults) > llm.CALL_RETRIES + 1
 
         monkeypatch.setattr(llm, "LOST_S", 0.5)
         away["until"] = math.inf

@@ -9,12 +9,21 @@ from dataclasses import replace
 import pytest
 
 from medaction.llm.calls import _pause
-from medaction.llm.limits import ALONE_S, SILENT_S, Answer, Ask, Book, Bounds, Ended, Outcome
+from medaction.llm.limits import (
+    ALONE_S,
+    SILENT_S,
+    Ask,
+    Book,
+    Bounds,
+    CallOutcome,
+    Ended,
+    Permission,
+)
 from medaction.llm.negotiation import Demands
 
 BOUNDS = Bounds("t", "openai/m", ("a",), 64, None, None, None)
 
-Served = Callable[[float], tuple[Outcome, float]]
+Served = Callable[[float], tuple[CallOutcome, float]]
 """Time -> how a call that begins now ends, and after how many seconds."""
 
 
@@ -69,6 +78,7 @@ def rate(calls: list[tuple], begin: float, end: float) -> float:
     return sum(outcome == "good" for at, outcome, _ in calls if begin <= at < end) / (end - begin)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("call_s", [0.2, 2.0, 5.0, 10.0])
 def test_a_storm_of_ten_seconds(call_s: float) -> None:
     storm = (30.0, 40.0)
@@ -92,11 +102,12 @@ def test_refusals_that_do_not_depend_on_load_cost_little() -> None:
     assert rate(calls, 60, 120) > 20
 
 
+@pytest.mark.long
 def test_a_server_that_takes_fewer_is_found_out() -> None:
     """A server with 20 places refuses more: most places are used, few calls are refused."""
     busy: list[float] = []
 
-    def serve(now: float) -> tuple[Outcome, float]:
+    def serve(now: float) -> tuple[CallOutcome, float]:
         while busy and busy[0] <= now:
             heapq.heappop(busy)
         if len(busy) >= 20:
@@ -110,6 +121,7 @@ def test_a_server_that_takes_fewer_is_found_out() -> None:
     assert settled.count("overloaded") < 0.1 * len(settled)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("per_minute", [1, 7, 60, 600])
 def test_calls_a_minute(per_minute: int) -> None:
     bounds = replace(BOUNDS, requests_per_minute=per_minute)
@@ -195,7 +207,7 @@ def test_a_storm_with_a_time_to_come_back_closes_the_server() -> None:
     bounds = replace(BOUNDS, in_flight=4)
     book.exchange("w", [Ask(c, bounds, 1) for c in "abcd"], [])
     book.exchange("w", [], [Ended(c, bounds, "a", "overloaded", retry_after_s=20) for c in "abcd"])
-    assert book.exchange("w", [Ask("e", bounds, 1)], []) == [Answer(wait_s=20)]
+    assert book.exchange("w", [Ask("e", bounds, 1)], []) == [Permission(wait_s=20)]
     clock.now = 20.0
     assert book.exchange("w", [Ask("e", bounds, 1)], [])[0].server == "a"
 
