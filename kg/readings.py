@@ -161,8 +161,10 @@ def head(text: str) -> str:
     """The normalised text up to its circumstances, without brackets. What is before them must be a
     word: '47,XXY' is one name.
 
-    >>> head("Isolated renal tuberculosis (TB) with haematuria"), head("47,XXY Klinefelter syndrome")
-    ('isolated renal tuberculosis', '47 xxy klinefelter syndrome')
+    >>> head("Isolated renal tuberculosis (TB) with haematuria")
+    'isolated renal tuberculosis'
+    >>> head("47,XXY Klinefelter syndrome")
+    '47 xxy klinefelter syndrome'
     """
     return heads(text)[-1]
 
@@ -174,17 +176,19 @@ def heads(text: str) -> list[str]:
     >>> heads("Granulomatosis with polyangiitis presenting as pachymeningitis")
     ['granulomatosis with polyangiitis', 'granulomatosis']
     """
-    whole = _BRACKETS.sub(" ", plain(text).casefold())
-    cuts = [whole[: found.start()] for found in _CIRCUMSTANCES.finditer(whole)][:3]
-    found = [reading for cut in reversed(cuts) if re.search("[a-z]{2}", reading := normalise(cut))]
-    return found or [normalise(whole)]
+    line = _BRACKETS.sub(" ", plain(text).casefold())
+    cuts = [line[: match.start()] for match in _CIRCUMSTANCES.finditer(line)][:3]
+    readings = [
+        reading for cut in reversed(cuts) if re.search("[a-z]{2}", reading := normalise(cut))
+    ]
+    return readings or [normalise(line)]
 
 
 def without_number(name: str) -> str:
     """A normalised name without the number of its type at the end.
 
-    >>> without_number("bartter syndrome type 3"), without_number("familial hyperaldosteronism type 1")
-    ('bartter syndrome', 'familial hyperaldosteronism')
+    >>> without_number("bartter syndrome type 3")
+    'bartter syndrome'
     """
     return _NUMBER.sub("", name)
 
@@ -216,10 +220,14 @@ def resembles(text: str, name: str) -> bool:
     leiomyoma' near 'abdominal leiomyomas' and 'esophageal disease' near 'esophageal foreign body';
     a reader does not. A single word of the text may hide in a longer one.
 
-    >>> resembles("appendiceal mucocele", "mucocele of appendix"), resembles("neurosarcoidosis", "sarcoidosis")
-    (True, True)
-    >>> resembles("lemierre syndrome", "lelis syndrome"), resembles("esophageal foreign body", "esophageal disease")
-    (False, False)
+    >>> resembles("appendiceal mucocele", "mucocele of appendix")
+    True
+    >>> resembles("neurosarcoidosis", "sarcoidosis")
+    True
+    >>> resembles("lemierre syndrome", "lelis syndrome")
+    False
+    >>> resembles("esophageal foreign body", "esophageal disease")
+    False
     """
     told, named = _telling(text), _telling(name)
     shared = [word for word in told if any(_alike(word, other) for other in named)]
@@ -288,7 +296,7 @@ def contradict(text: str, name: str) -> bool:
 
 
 def _telling(name: str) -> list[str]:
-    words = _SPELLING.sub(lambda found: _SPELLINGS[found.group()], normalise(name)).split()
+    words = _SPELLING.sub(lambda match: _SPELLINGS[match.group()], normalise(name)).split()
     return [
         _ORGANS.get(word, word)
         for word in words
@@ -306,12 +314,14 @@ def _alike(word: str, other: str) -> bool:
 def bag(name: str) -> frozenset[str]:
     """The words of a normalised name, in the singular, in one spelling, without fillers.
 
-    >>> bag("computed tomography of the chest") == bag("chest ct"), bag("blood cultures") == bag("blood culture")
-    (True, True)
+    >>> bag("computed tomography of the chest") == bag("chest ct")
+    True
+    >>> bag("blood cultures") == bag("blood culture")
+    True
     """
     words = (
         word
-        for word in _SPELLING.sub(lambda found: _SPELLINGS[found.group()], name).split()
+        for word in _SPELLING.sub(lambda match: _SPELLINGS[match.group()], name).split()
         if word not in _FILLERS
     )
     return frozenset(
