@@ -85,8 +85,12 @@ def asked_of(
         return asyncio.run(work), server.asked
 
 
-def test_released_reads_incorrect_as_correct_and_the_others_do_not() -> None:
-    assert asked_of(lambda request, number: "Incorrect", "released")[0] is True  # Q2
+def test_released_asks_for_correct_or_wrong_and_finds_correct_anywhere() -> None:
+    verdict, requests = asked_of(lambda request, number: "Wrong", "released")
+    assert verdict is False
+    assert "Correct or Wrong" in requests[0].body["messages"][0]["content"]
+    assert asked_of(lambda request, number: "It is correct", "released")[0] is True
+    assert asked_of(lambda request, number: "Incorrect", "released")[0] is True  # off format, Q2
     assert asked_of(lambda request, number: "Incorrect", "fixed")[0] is False
 
 
