@@ -70,9 +70,12 @@ holds tuberculosis. 'given': the user's own link, or the user's word that there 
 
 # Names that a clinician does not write as a diagnosis and that would only blur the dense index.
 _RESIDUAL = re.compile(
-    r"\b(other|unspecified|right|left|bilateral|elsewhere|without|with|sequelae|encounter|due to|complicating|status|history|"
-    r"injury|laceration|fracture|burn|corrosion|contusion|dislocation|wound|bite|abrasion|amputation|sprain|poisoning|superficial|"
-    r"foreign body|benign neoplasm|carcinoma in situ|uncertain behavior|trimester|newborn|abnormal|abnormality|"
+    r"\b(other|unspecified|right|left|bilateral|elsewhere|without|with|sequelae|encounter|due to"
+    r"|complicating|status|history|"
+    r"injury|laceration|fracture|burn|corrosion|contusion|dislocation|wound|bite|abrasion"
+    r"|amputation|sprain|poisoning|superficial|"
+    r"foreign body|benign neoplasm|carcinoma in situ|uncertain behavior|trimester|newborn|abnormal"
+    r"|abnormality|"
     r"deficiency|dysplasia)\b|\d"
 )
 _BY_HAND = re.compile(
