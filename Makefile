@@ -14,7 +14,7 @@ demo: .venv/installed
 
 # The inner loop: no Prefect, no Ray, no model's process.
 test-unit: .venv/installed-dev
-	$(BIN)/pytest -n 2 --dist loadfile --unit -m 'not slow and not ui'
+	$(BIN)/pytest -n 2 --dist loadfile --unit
 
 # What looks at the code and at what it is built on, without running it.
 check: .venv/installed-dev

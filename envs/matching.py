@@ -2,7 +2,6 @@
 same test: pure comparisons of names and results."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,6 @@ from medaction.envs.naming import (
     IMAGING,
     KINDS,
     TISSUES,
-    WITHIN,
     Profile,
     can_be_same,
     canonical_of,
@@ -122,7 +120,7 @@ def names_of(entries: Sequence[Entry]) -> list[Name]:
     """All names of a menu. What they leave open the result may tell: 'CT: mass in the right lung'
     is of the chest. Where the result does not tell either, the region must be one that the menu
     speaks of."""
-    around = Counter(
+    around = frozenset(
         region
         for entry in entries
         for region in entry.profile.regions | _regions_of_result(entry)
@@ -136,7 +134,7 @@ def _regions_of_result(entry: Entry) -> frozenset[str]:
     return frozenset() if laboratory else regions_in_text(list(entry.tokens))
 
 
-def _names_of(number: int, entries: Sequence[Entry], around: Counter[str]) -> Iterator[Name]:
+def _names_of(number: int, entries: Sequence[Entry], around: frozenset[str]) -> Iterator[Name]:
     entry = entries[number]
     base, words, category = entry.profile, entry.words, entry.test.category
     modality = words & (IMAGING - {"imaging"})
@@ -150,7 +148,7 @@ def _names_of(number: int, entries: Sequence[Entry], around: Counter[str]) -> It
         sampled = category in ("imaging", "pathology") or bool(reading.kinds & SAMPLED)
         regions = reading.regions or base.regions or (regions_in_result if sampled else frozenset())
         if sampled and not regions and not reading.kinds & _WIDE:
-            regions = _regions_around(reading, around)
+            regions = around
         open_kind = sampled and reading.kinds == {"imaging"} and not reading.regions
         full = replace(
             reading,
@@ -163,17 +161,6 @@ def _names_of(number: int, entries: Sequence[Entry], around: Counter[str]) -> It
             kinds=modality if open_kind and modality else reading.kinds,
         )
         yield Name(number, of_entry, full, regions - reading.regions - base.regions)
-
-
-def _regions_around(reading: Profile, around: Counter[str]) -> frozenset[str]:
-    """Where an entry without any region may be of: for an image all that the menu speaks of, for
-    tissue what it speaks of most."""
-    if not reading.kinds & {"biopsy", "fna", "cytology"}:
-        return frozenset(around)
-    most = max(around.values(), default=0)
-    often = frozenset(region for region, count in around.items() if 2 * count >= most)
-    inner = frozenset(region for region in often if not WITHIN[region])
-    return inner or often or TISSUES
 
 
 def _texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:

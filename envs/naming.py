@@ -69,11 +69,10 @@ _ANATOMY = _by_word("anatomy") | {
     word: region for word, region in REGIONS.items() if word not in _words("ambiguous")
 }
 _SPECIMENS = _by_word("specimens")
-_APART_BOTH, _APART_ORDERED = (frozenset(row.split()) for row in _rows("apart"))
+_APART = _words("apart")
 _SIDES = frozenset({"left", "right"})
 _MATERNAL = frozenset({"maternal", "mother"})
 _WHOSE = _MATERNAL | {"fetal", "baby", "patient"}
-_SEROLOGY = frozenset({"serology", "antibody", "antigen"})
 _FURTHER = frozenset({"angiography", "venography", "pet", "biopsy", "fluorescein"})
 """What makes another test of a scan."""
 _PLACED = IMAGING | {"biopsy", "bronchoscopy"}
@@ -267,9 +266,7 @@ def _none_apart(order: Profile, entry: Profile, result: frozenset[str]) -> bool:
     ordered, documented = order.terms | order.kinds, entry.terms | entry.kinds
     if "biopsy" in ordered:  # an endobronchial biopsy is one of the lung
         return True
-    if (documented - ordered) & _APART_BOTH and order.canonical != entry.canonical:
-        return False
-    return not (ordered - documented - result) & (_APART_BOTH | _APART_ORDERED)
+    return not (ordered - documented - result) & _APART
 
 
 def _same_kind(order: Profile, entry: Profile) -> bool:
@@ -279,8 +276,6 @@ def _same_kind(order: Profile, entry: Profile) -> bool:
     both = ordered | documented
     if "imaging" in both and ordered != documented:  # any modality, but only of what it names
         return both <= IMAGING and bool(order.regions & entry.regions)
-    if "serology" in both and ordered & _SEROLOGY and documented & _SEROLOGY:
-        return ordered - _SEROLOGY <= documented
     if documented == {"cytology"} and "fna" in ordered:
         return True
     if "angiography" in ordered and "heart" in order.regions ^ entry.regions:
@@ -292,8 +287,6 @@ def _same_kind(order: Profile, entry: Profile) -> bool:
 
 def _same_regions(order: Profile, entry: Profile) -> bool:
     ordered, documented = order.regions, entry.regions
-    if "bonemarrow" in ordered ^ documented and order.kinds & {"biopsy", "fna"}:
-        return False
     if "fetus" in ordered - documented or (_MATERNAL & order.sides and "fetus" in documented):
         return False
     if ordered - TISSUES and documented - TISSUES:
@@ -328,6 +321,4 @@ def synonyms_of(name: str) -> tuple[str, ...]:
 def vocabulary() -> frozenset[str]:
     """All words that the tables know: a word of an order that stands here is no slip of the pen."""
     words = {word for name in canonical_names() for word in name.split()}
-    return frozenset(words).union(
-        _IGNORED, GENERAL, KINDS, _ANATOMY, _SPECIMENS, _APART_BOTH, _APART_ORDERED
-    )
+    return frozenset(words).union(_IGNORED, GENERAL, KINDS, _ANATOMY, _SPECIMENS, _APART)

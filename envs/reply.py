@@ -191,12 +191,16 @@ Differential = Annotated[
 ]
 
 
+_BULLET = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+")
+
+
 def _single_tests(tests: Any, info: ValidationInfo) -> Any:
     """One string of tests as a list, split as the oracle splits an order."""
     if not isinstance(tests, str) or not tests.strip():
         return tests
     note(info, "tests as one string")
-    lines = [line.strip() for line in tests.replace(";", "\n").splitlines() if line.strip()]
+    lines = [_BULLET.sub("", line).strip() for line in tests.replace(";", "\n").splitlines()]
+    lines = [line for line in lines if line]
     return [part for line in lines for part in read_order(line).parts or (line,)]
 
 

@@ -14,6 +14,8 @@ from typing import Literal
 
 from rapidfuzz import fuzz
 
+from medaction.evaluation.claims import claims
+from medaction.evaluation.likeness import THRESHOLD, Encode, figures, likelihood
 from medaction.kg.linking import Linker
 from medaction.kg.readings import bag, head
 from medaction.words.names import normalise
@@ -114,6 +116,39 @@ def asserted(statement: str) -> list[str]:
         phrases += [sure, *_LINK.split(sure)]
     trimmed = (" ".join(phrase.split()).strip(" .,:;-–—/") for phrase in (*phrases, *aside))
     return list(dict.fromkeys(phrase for phrase in trimmed if sum(c.isalpha() for c in phrase) > 1))
+
+
+LEAST_LIKELY = 0.3
+"""Probability below which no rule makes a statement right: so improbable are lists in which the
+truth stands beside many other diagnoses."""
+
+
+def probability(statement: str, truths: Sequence[str], linker: Linker, encode: Encode) -> float:
+    """How probably a statement asserts the true diagnosis (`medaction.evaluation.likeness`), which
+    goes by the names `truths` and those of its node."""
+    names = list(dict.fromkeys(name for truth in truths for name in names_of_truth(truth)))
+    nodes = set(_nodes(names, linker).values())
+    synonyms = [name for node in sorted(nodes) for name in linker.names_of(node)]
+
+    def shared(words: frozenset[str], others: frozenset[str]) -> frozenset[str]:
+        return frozenset(word for word in words if _covers(others, {word}))
+
+    every = list(dict.fromkeys((*names, *synonyms)))
+    return likelihood(figures(statement, every, linker, encode, _words, shared))
+
+
+def is_same_diagnosis(
+    statement: str, truths: Sequence[str], linker: Linker, encode: Encode
+) -> bool:
+    """The offline judge's verdict: probable enough, or the same by the rules of `same_diagnosis`
+    on what the statement claims first, and not improbable."""
+    parts = claims(statement)
+    if not parts or any(_contrary(parts[0], truth) for truth in truths[:1]):
+        return False
+    likely = probability(statement, truths, linker, encode)
+    if likely >= THRESHOLD:
+        return True
+    return likely >= LEAST_LIKELY and bool(same_diagnosis("; ".join(parts), truths, linker))
 
 
 def same_diagnosis(statement: str, truths: Sequence[str], linker: Linker) -> Sameness:

@@ -21,18 +21,18 @@ from medaction.envs.mentions import named_tests
 from medaction.envs.oracle import Encode, Oracle
 from medaction.envs.orders import read_order
 from medaction.envs.records import ClinicalEnvironment
-from medaction.evaluation.diagnoses import same_diagnosis
+from medaction.evaluation.diagnoses import is_same_diagnosis
 from medaction.evaluation.protocol import NOTHING_MORE, Protocol, Requested, final_answer
 from medaction.kg.linking import Linker
 from medaction.kg.tests_table import aliases_of_tests
-from medaction.llm.calls import complete, on_trial
+from medaction.llm.calls import ModelError, complete, on_trial
 from medaction.llm.replies import Form, MalformedReply, read, split_thinking
 from medaction.llm.teacher import Teacher
 from medaction.llm.untrusted import one_line, plain
 from medaction.llm.usage import Usage
 
 OFFLINE = "offline"
-OFFLINE_VERSION = "offline-1"
+OFFLINE_VERSION = "offline-2"
 """Changes with the offline judge's rules."""
 
 ATTEMPTS = 3
@@ -97,11 +97,8 @@ class OfflineJudge:
         )
 
     async def diagnosis(self, said: str, environment: ClinicalEnvironment, rules: Protocol) -> bool:
-        return bool(
-            same_diagnosis(
-                final_answer(said), (environment.diagnosis, *environment.synonyms), self._linker
-            )
-        )
+        truths = (environment.diagnosis, *environment.synonyms)
+        return is_same_diagnosis(final_answer(said), truths, self._linker, self._encode)
 
 
 def _entries(oracle: Oracle, name: str) -> set[int]:
@@ -171,12 +168,25 @@ disease, a merely related or more general one, or one that is only considered or
 diagnosis, not its explanation."""
 _YES_NO = "\n\nReply with one word: Yes or No."
 _STRICT_YES_NO = '\n\nReply with one JSON object: {"answer": "yes"} or {"answer": "no"}.'
-_WORDED = "\n\nReply with one word: Correct or Incorrect."
+_WORDED = "\n\nReply with one word: Correct or Wrong."
+# The released code looks for 'correct' in the reply. Its prompt asks for 'Correct|Wrong': with
+# 'Incorrect' every wrong diagnosis would count as right.
+_PURPOSE = "\n\nAnswer yes too where the text has another test that serves the purpose of this one."
 _STRICT_WORDED = '\n\nReply with one JSON object: {"answer": "correct"} or {"answer": "incorrect"}.'
 
 JUDGE_VERSION = hashlib.sha256(
     json.dumps(
-        [_EXTRACT, _COVER, _MATCH, _SAME, _YES_NO, _STRICT_YES_NO, _WORDED, _STRICT_WORDED]
+        (
+            _EXTRACT,
+            _COVER,
+            _PURPOSE,
+            _MATCH,
+            _SAME,
+            _YES_NO,
+            _STRICT_YES_NO,
+            _WORDED,
+            _STRICT_WORDED,
+        )
     ).encode()
 ).hexdigest()[:10]
 """Changes with every prompt of the language-model judge."""
@@ -236,7 +246,10 @@ class LlmJudge:
             "text": text,
         }
         if rules.lenient_verdicts:
-            reply = await self._reply(_COVER + _YES_NO, data)
+            try:
+                reply = await self._reply(_COVER + _PURPOSE + _YES_NO, data)
+            except ModelError:
+                return False  # as released: a comparison whose call fails is a miss
             return any(hit in reply for hit in _HITS)
         return await self.verdict(_COVER + _STRICT_YES_NO, data, ("no", "yes"))
 

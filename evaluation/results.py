@@ -152,27 +152,43 @@ def _row(row: Played) -> dict[str, Any]:
 def _agreements(
     judgements: Mapping[str, Mapping[tuple[str, int], Judgement]],
 ) -> list[dict[str, Any]]:
-    """Of all raters together: their diagnosis verdicts, and their verdicts on documented tests
-    where these are the same tests."""
-    if len(judgements) < 2:
-        return []
-    places = sorted(set().union(*judgements.values()))
-    verdicts = [
-        [judgement[place].correct if place in judgement else None for place in places]
-        for judgement in judgements.values()
-    ]
-    hits: list[list[bool | None]] = [[] for _ in judgements]
-    for place in places:
-        lists = [judgement[place].tests for judgement in judgements.values() if place in judgement]
-        names = {tuple(name for name, _ in tests.documented) for tests in lists if tests}
-        if len(names) != 1 or len(lists) < len(judgements) or None in lists:
-            continue
-        for column, tests in zip(hits, lists, strict=True):
-            column += [hit for _, hit in tests.documented] if tests else []
-    raters = list(judgements)
+    """Of different judges (the first repeat of each), and of the repeats of each judge.
+
+    Apart, because a judge agrees with itself: two unrelated judges, three repeats each, would
+    reach an alpha of 0.41 together.
+    """
+    repeats: dict[str, list[str]] = {}
+    for rater in judgements:
+        repeats.setdefault(rater.rpartition(" #")[0] or rater, []).append(rater)
+    groups = [[raters[0] for raters in repeats.values()], *repeats.values()]
     return [
-        {"on": "diagnosis", "raters": raters, **_agreed(verdicts)},
-        {"on": "documented tests", "raters": raters, **_agreed(hits)},
+        row
+        for raters in groups
+        if len(raters) > 1
+        for row in _agreement_rows(raters, [judgements[rater] for rater in raters])
+    ]
+
+
+def _agreement_rows(
+    raters: Sequence[str], columns: Sequence[Mapping[tuple[str, int], Judgement]]
+) -> list[dict[str, Any]]:
+    """Their diagnosis verdicts, and their verdicts on documented tests where these are the same."""
+    places = sorted(set().union(*columns))
+    verdicts = [
+        [column[place].correct if place in column else None for place in places]
+        for column in columns
+    ]
+    hits: list[list[bool | None]] = [[] for _ in columns]
+    for place in places:
+        lists = [column[place].tests for column in columns if place in column]
+        names = {tuple(name for name, _ in tests.documented) for tests in lists if tests}
+        if len(names) != 1 or len(lists) < len(columns) or None in lists:
+            continue
+        for row, tests in zip(hits, lists, strict=True):
+            row += [hit for _, hit in tests.documented] if tests else []
+    return [
+        {"on": "diagnosis", "raters": list(raters), **_agreed(verdicts)},
+        {"on": "documented tests", "raters": list(raters), **_agreed(hits)},
     ]
 
 

@@ -73,7 +73,8 @@ def calibrate(paths: Sequence[ScoredPath], seed: int = 0) -> Calibration:
     values = tuple(value for path in good for value in path.rac)
     if not values:
         raise ValueError(
-            f"none of {len(paths)} trajectories both reaches the truth (DTC 0 at its end) and has a turn with a RAC"
+            f"none of {len(paths)} trajectories both reaches the truth (DTC 0 at its end) and has "
+            f"a turn with a RAC"
         )
     low, high = _interval(good, seed)
     return Calibration(

@@ -70,9 +70,12 @@ holds tuberculosis. 'given': the user's own link, or the user's word that there 
 
 # Names that a clinician does not write as a diagnosis and that would only blur the dense index.
 _RESIDUAL = re.compile(
-    r"\b(other|unspecified|right|left|bilateral|elsewhere|without|with|sequelae|encounter|due to|complicating|status|history|"
-    r"injury|laceration|fracture|burn|corrosion|contusion|dislocation|wound|bite|abrasion|amputation|sprain|poisoning|superficial|"
-    r"foreign body|benign neoplasm|carcinoma in situ|uncertain behavior|trimester|newborn|abnormal|abnormality|"
+    r"\b(other|unspecified|right|left|bilateral|elsewhere|without|with|sequelae|encounter|due to"
+    r"|complicating|status|history|"
+    r"injury|laceration|fracture|burn|corrosion|contusion|dislocation|wound|bite|abrasion"
+    r"|amputation|sprain|poisoning|superficial|"
+    r"foreign body|benign neoplasm|carcinoma in situ|uncertain behavior|trimester|newborn|abnormal"
+    r"|abnormality|"
     r"deficiency|dysplasia)\b|\d"
 )
 _BY_HAND = re.compile(
@@ -156,6 +159,16 @@ class Linker:
             found or dense.get(i) or Link(texts[i], None, "", "unlinked", 0.0)
             for i, found in enumerate(links)
         ]
+
+    def name_words(self) -> Iterator[frozenset[str]]:
+        """The words of each name that texts link to."""
+        return map(bag, self._bearers.known)
+
+    def names_of(self, node: int) -> list[str]:
+        """The label of a node and its synonyms."""
+        names = self.graph.names
+        synonyms = names.filter(names["node"] == node)["name"].to_list()
+        return [self._names[node], *synonyms]
 
     def knows(self, text: str) -> bool:
         """Whether `text` links by a name, without the encoder."""

@@ -153,7 +153,9 @@ def rac_pairs(courses: Iterable[Course]) -> Iterator[tuple[int, int]]:
 
 
 def looked_up(graph: "Graph", pairs: Iterable[tuple[int, int]]) -> Hops:
-    """The distances of these pairs, found beforehand: each pair once, and all of one node together."""
+    """The distances of these pairs, found beforehand: each pair once, and all of one node
+    together.
+    """
     from medaction.kg.graph import hops_from
 
     wanted: dict[int, set[int]] = defaultdict(set)

@@ -17,7 +17,10 @@ SAMPLES = REPOSITORY / "examples" / "cases"
 SHARED = REPOSITORY.parent / "shared" / "data"
 
 
-MACHINERY = ("prefect", "ray", "torch", "playwright", "tests.runs", "tests.local_models")
+MACHINERY = (
+    *("prefect", "ray", "torch", "playwright", "tests.runs", "tests.local_models"),
+    *("tests.serving", "tests.openai_server", "tests.ncbi_server"),
+)
 """A test file that imports one of these, through whatever other files, is no unit test."""
 SERVERS = {"prefect_server", "ray_cluster", "run_environment", "finished"}
 """Nor is one whose tests use one of these fixtures."""
@@ -33,6 +36,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if is_test and config.getoption("--unit") and not is_unit(collection_path):
         return True
     return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --unit without what takes seconds, or reads the hundreds of real cases."""
+    if config.getoption("--unit"):
+        items[:] = [
+            item
+            for item in items
+            if not any(map(item.get_closest_marker, ("slow", "ui", "long")))
+            and not (isinstance(item, pytest.Function) and reads_real_data(item))
+        ]
+
+
+def reads_real_data(item: pytest.Function) -> bool:
+    return bool({"shared_data", "SHARED"} & {*item.function.__code__.co_names})
 
 
 def is_unit(file: Path) -> bool:

@@ -178,6 +178,19 @@ def test_a_ranked_differential_that_is_too_long_is_cut_and_no_other() -> None:
         parse_reply(changed(differential=ranked(*range(20, 30))), 2, False)
 
 
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "CBC; 24-hour urine protein",
+        "1. CBC\n2. 24-hour urine protein",
+        "- CBC\n- 24-hour urine protein",
+    ],
+)
+def test_one_string_of_tests_is_split(tests: str) -> None:
+    turn = parse_reply(changed(action={"order_tests": tests}), 2, False)
+    assert turn.tests == ("CBC", "24-hour urine protein")
+
+
 def test_half_a_character_is_left_out() -> None:
     assert parse_reply(changed(reasoning="half \ud800"), 2, False).reasoning == "half"
 

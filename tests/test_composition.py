@@ -59,6 +59,7 @@ def crowded() -> Composition:
     )
 
 
+@pytest.mark.long
 def test_the_source_tells_else_the_diagnosis_else_nobody() -> None:
     ct = DocumentedTest("Chest CT", "imaging", "normal")
     counted = composition(

@@ -104,6 +104,7 @@ def _orders(rng: random.Random, environment: ClinicalEnvironment, real: list[str
     yield " ".join(rng.choices(sorted(canonical_names()), k=rng.randint(1, 12)))
 
 
+@pytest.mark.long
 def test_a_thousand_hostile_orders_get_nothing_but_the_menus_own_text(
     environments: list[ClinicalEnvironment],
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_guessed_diagnosis_gets_no_result_that_tells_it(order: str) -> None:
     assert [result.text for result in answer.results] == [MENU[2].result]
 
 
+@pytest.mark.long
 def test_ordering_the_diagnosis_of_a_real_case_gets_no_result_unless_it_names_the_test(
     environments: list[ClinicalEnvironment],
 ) -> None:

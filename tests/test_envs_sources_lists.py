@@ -99,6 +99,7 @@ def test_a_list_without_its_columns_or_that_leads_out_is_refused(tmp_path: Path)
     assert told(path) == {"": "outside_folder"}
 
 
+@pytest.mark.long
 def test_a_list_of_many_articles_takes_little_memory(tmp_path: Path) -> None:
     path = package(tmp_path, {}, "".join(row(number) for number in range(1, 60_001)))
     tracemalloc.start()
@@ -149,6 +150,7 @@ def test_a_line_that_is_no_text_or_without_end_is_named_and_the_others_go_on(
     ] * 3
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_lines(tmp_path: Path) -> None:
     peaks = []
     for count in (100, 1000):

@@ -355,6 +355,7 @@ def test_a_bad_row_is_named_and_the_others_go_on(
     assert isinstance(good, CaseReport)
 
 
+@pytest.mark.long
 def test_long_runs_of_one_character_take_no_time(tmp_path: Path) -> None:
     """What backtracks on a run takes minutes at this length."""
     started = time.monotonic()

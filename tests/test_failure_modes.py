@@ -183,6 +183,7 @@ def judged(tmp_path: File):
         yield store, links, [one.trajectory_id for one in played]
 
 
+@pytest.mark.long
 def test_modes_gain_and_difficulty_of_a_store(
     judged: tuple[Store, Linked, list[str]], tmp_path: File
 ) -> None:

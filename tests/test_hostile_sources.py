@@ -353,6 +353,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_each_is_harmless_within_a_second_and_200_mb(corpus: Path) -> None:
     wanted = {
         name: reason if isinstance(reason, list) else [reason]
@@ -370,6 +371,7 @@ def test_each_is_harmless_within_a_second_and_200_mb(corpus: Path) -> None:
                 assert name in str(message), message
 
 
+@pytest.mark.long
 def test_members_are_named_and_nothing_is_unpacked(corpus: Path) -> None:
     before = sorted(corpus.iterdir())
     cases = list(read_cases(corpus / "unsafe.tgz"))
@@ -383,6 +385,7 @@ def test_members_are_named_and_nothing_is_unpacked(corpus: Path) -> None:
     assert sorted(corpus.iterdir()) == before
 
 
+@pytest.mark.long
 def test_one_folder_of_all_of_it_still_gives_the_good_cases(corpus: Path) -> None:
     cases = list(read_cases(corpus))
     assert {"good", "bom", "utf16", "json-good", "json-bom", "PMC1", "PMC2"} <= {
@@ -391,6 +394,7 @@ def test_one_folder_of_all_of_it_still_gives_the_good_cases(corpus: Path) -> Non
     assert all(str(corpus) in case.path for case in cases)
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_members(tmp_path: Path) -> None:
     for count in (200, 4000):
         texts = [GOOD.replace("rare", f"rare {number}").encode() for number in range(count)]

@@ -7,6 +7,8 @@ from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parent.parent
 BELOW: dict[str, set[str]] = {
     "words": set(),
@@ -84,6 +86,7 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         raise AssertionError(" -> ".join(circle.args[1])) from None
 
 
+@pytest.mark.long
 def test_what_lies_below_the_flows_starts_without_what_is_slow_to_import() -> None:
     """0.2 to 0.6 s of CPU each, which a notebook or a help page should not pay."""
     below = [

@@ -168,6 +168,7 @@ def test_an_unknown_type_is_refused_with_those_there_are(tmp_path):
         import_graph(kg_csv(tmp_path), types=["gene"])
 
 
+@pytest.mark.long
 def test_a_generated_graph_of_many_batches_is_read_as_it_was_written(tmp_path):
     rows = write_primekg(tmp_path / "kg.csv", share=0.01)
     graph = load(tmp_path / "kg.csv")

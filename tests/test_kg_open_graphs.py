@@ -111,6 +111,7 @@ def test_findings_reach_their_common_disease():
     assert hops(graph, finding, node("Acute myocardial infarction")) == 1
 
 
+@pytest.mark.long
 def test_a_second_process_reads_the_same_graph_from_the_cache():
     script = (
         "from medaction.kg.open_graphs import open_test_graph as g;"

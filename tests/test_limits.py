@@ -78,6 +78,7 @@ def rate(calls: list[tuple], begin: float, end: float) -> float:
     return sum(outcome == "good" for at, outcome, _ in calls if begin <= at < end) / (end - begin)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("call_s", [0.2, 2.0, 5.0, 10.0])
 def test_a_storm_of_ten_seconds(call_s: float) -> None:
     storm = (30.0, 40.0)
@@ -101,6 +102,7 @@ def test_refusals_that_do_not_depend_on_load_cost_little() -> None:
     assert rate(calls, 60, 120) > 20
 
 
+@pytest.mark.long
 def test_a_server_that_takes_fewer_is_found_out() -> None:
     """A server with 20 places refuses more: most places are used, few calls are refused."""
     busy: list[float] = []
@@ -119,6 +121,7 @@ def test_a_server_that_takes_fewer_is_found_out() -> None:
     assert settled.count("overloaded") < 0.1 * len(settled)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("per_minute", [1, 7, 60, 600])
 def test_calls_a_minute(per_minute: int) -> None:
     bounds = replace(BOUNDS, requests_per_minute=per_minute)

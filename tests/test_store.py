@@ -155,6 +155,7 @@ def test_hostile_text_is_stored_as_text(store: Store) -> None:
     assert [row[0] for row in store.rows("select name from links order by kind")] == texts
 
 
+@pytest.mark.long
 def test_a_second_process_is_told_who_has_the_store(tmp_path: Path) -> None:
     with Store(tmp_path / "s.duckdb"):
         code = (
@@ -192,6 +193,7 @@ def test_a_run_that_was_killed_is_marked_interrupted(store: Store) -> None:
     assert store.rows("select count(*) from runs where state = 'failed'") == [(1,)]
 
 
+@pytest.mark.long
 def test_sigkill_between_cases_loses_nothing_that_was_stored(tmp_path: Path) -> None:
     """A process stores case after case and is killed; the file opens, and each case is there whole
     or not at all."""
