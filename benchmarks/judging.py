@@ -50,7 +50,8 @@ def main() -> None:
         for other in names[place + 1 :]:
             agreed = agreement([raters[one], raters[other]])
             print(
-                f"{one} / {other}: raw {agreed.raw:.3f}, Krippendorff's alpha {agreed.alpha:.3f}, {agreed.items} verdicts"
+                f"{one} / {other}: raw {agreed.raw:.3f}, Krippendorff's alpha {agreed.alpha:.3f},"
+                f" {agreed.items} verdicts"
             )
     print(
         "why the offline judge took a diagnosis for the true one:",
@@ -100,10 +101,12 @@ def _tests(runs: list[Transcript], cases: Path) -> None:
         )
     precision, recall = (sum(column) / len(column) for column in zip(*scores, strict=True))
     print(
-        f"\ntests: {len(scores)} runs whose case is there ({missing} are not; {refused} of {len(built)} cases were refused)"
+        f"\ntests: {len(scores)} runs whose case is there ({missing} are not; {refused} of"
+        f" {len(built)} cases were refused)"
     )
     print(
-        f"precision {precision:.3f}, recall {recall:.3f}; {ordered} tests ordered, {answered} answered by AgentClinic's examiner"
+        f"precision {precision:.3f}, recall {recall:.3f}; {ordered} tests ordered, {answered}"
+        " answered by AgentClinic's examiner"
     )
 
 

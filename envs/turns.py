@@ -25,8 +25,9 @@ class Turn:
     answers r_t or a final diagnosis.
 
     `raw` is what a model is trained on: the reply rendered in the one grammar, whatever its form
-    was, or a free-form text as it came. `thinking` is what a reasoning model thought apart from its reply, where the server returns
-    it. A clinician returns the turn without `answers`; the rollout adds what the oracle said.
+    was, or a free-form text as it came. `thinking` is what a reasoning model thought apart from its
+    reply, where the server returns it. A clinician returns the turn without `answers`; the rollout
+    adds what the oracle said.
     """
 
     number: int

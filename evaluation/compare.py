@@ -179,7 +179,7 @@ def _incomparable(results: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
     if len(set(cases)) > 1:
         reasons.append(
             "different cases:"
-            f" {', '.join(f'{name}: {len(case_ids)}' for name, case_ids in zip(names, cases, strict=True))}"
+            f" {', '.join(f'{name}: {len(ids)}' for name, ids in zip(names, cases, strict=True))}"
         )
     return reasons
 

@@ -32,14 +32,22 @@ from tests.records import environment, small_tree
 
 WORDS = ("incorrect", "correct")
 WORLD = ClinicalEnvironment(
-    "c", "s", "t", "Cough.",
+    "c",
+    "s",
+    "t",
+    "Cough.",
     (
-        DocumentedTest("Complete blood count", "laboratory", "Hemoglobin 9.1 g/dL; platelets 410 x 10^9/L", ("CBC",)),
+        DocumentedTest(
+            "Complete blood count",
+            "laboratory",
+            "Hemoglobin 9.1 g/dL; platelets 410 x 10^9/L",
+            ("CBC",),
+        ),
         DocumentedTest("Chest CT", "imaging", "Bilateral hilar lymphadenopathy."),
         DocumentedTest("Lung biopsy", "pathology", "Non-caseating granulomas."),
     ),
     "Sarcoidosis",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,8 @@ def print_precision(links: dict[str, list[Link]], known: dict[tuple[str, str, st
     occurs.
     """
     print(
-        f"\n{'':16}{'method':14}{'links':>6}{'judged':>8}{'right':>7}{'broader':>9}{'wrong':>7}{'right or broader':>18}"
+        f"\n{'':16}{'method':14}{'links':>6}{'judged':>8}{'right':>7}{'broader':>9}{'wrong':>7}"
+        f"{'right or broader':>18}"
     )
     for corpus, found in links.items():
         weighted = []
