@@ -299,7 +299,8 @@ def test_what_the_patient_brings_along_is_not_what_is_asked(diagnosis: str, pass
     assert refused(
         replace(
             case,
-            initial_observation=f"It was said to be {answer_part.lower()}. {case.initial_observation}",
+            initial_observation=f"It was said to be {answer_part.lower()}."
+            f" {case.initial_observation}",
         )
     )
 

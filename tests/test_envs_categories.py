@@ -176,9 +176,7 @@ def test_what_is_specific_decides(name: str, major: Category, minor: str) -> Non
     assert (category_of(name), minor_category_of(name, major)) == (major, minor)
 
 
-def test_a_name_that_tells_nothing_is_told_by_its_section_and_has_no_minor_category_of_its_own() -> (
-    None
-):
+def test_a_name_that_says_nothing_is_placed_by_its_section_without_a_minor_category() -> None:
     assert category_of("Brain", "Imaging") == "imaging"
     assert category_of("Chest X-ray", "Laboratory tests") == "imaging"
     for category, minors in MINOR_CATEGORIES.items():

@@ -164,10 +164,16 @@ def result(model: str, correct: list[bool], **change: Any) -> dict[str, Any]:
         for world, right in zip(worlds, correct, strict=True)
     ]
     about = {
-        "model": model, "protocol": "paper free-turn", "t_max": 8, "runs": 1, "benchmark": "medrbench", "judge": "offline@1",
-        "answers": "oracle", "cases": {"read": 5, "environments": len(worlds), "refused": [("no_diagnosis_in_o1", 1)]},
+        "model": model,
+        "protocol": "paper free-turn",
+        "t_max": 8,
+        "runs": 1,
+        "benchmark": "medrbench",
+        "judge": "offline@1",
+        "answers": "oracle",
+        "cases": {"read": 5, "environments": len(worlds), "refused": [("no_diagnosis_in_o1", 1)]},
         "query": "select 1",
-    }  # fmt: skip
+    }
     return result_of(about | change, worlds, played, 1, {})
 
 

@@ -1,4 +1,5 @@
-"""The store: what goes in comes out, nothing twice, one writer, benchmark and training cases apart."""
+"""The store: what goes in comes out, nothing twice, one writer, benchmark and training cases
+apart."""
 
 import os
 import signal
@@ -157,7 +158,10 @@ def test_hostile_text_is_stored_as_text(store: Store) -> None:
 @pytest.mark.long
 def test_a_second_process_is_told_who_has_the_store(tmp_path: Path) -> None:
     with Store(tmp_path / "s.duckdb"):
-        code = f"from pathlib import Path; from medaction.trajectories.store import Store; Store(Path({str(tmp_path / 's.duckdb')!r}))"
+        code = (
+            "from pathlib import Path; from medaction.trajectories.store import Store;"
+            f" Store(Path({str(tmp_path / 's.duckdb')!r}))"
+        )
         second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert second.returncode != 0
     assert "StoreError" in second.stderr
