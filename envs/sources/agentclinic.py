@@ -19,15 +19,19 @@ from medaction.envs.mentions import named_tests
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
 from medaction.envs.sources.files import object_at, read_rows, text_at
 
-# Sections of Test_Results that hold tests, and are none themselves. Panels such as
-# Complete_Blood_Count stay one test.
-_CONTAINER = re.compile(
-    r"""(?:(?:basic|other|additional|special|serum|routine)\s)*
-    (?:blood\s(?:tests?|work)|imaging(?:\sand\sother\stests|\sstudies|\sresults)?|assessment\stools|hematolog(?:y|ic)|urine\stests|serology
-    |lab(?:oratory)?\s?(?:tests?|studies|results|work|values|findings)?|x\srays|(?:other|additional|special|screening)?\s?tests?
-    |serum\s(?:studies|chemistries|laboratory\s(?:analysis|values)|biochemistry|chemistry)|blood\schemistry|infectious\sdisease\stesting
-    |biopsy|vestibular\sfunction\stests)""",
-    re.IGNORECASE | re.VERBOSE,
+# A section of Test_Results is a group of tests, and none itself, when its name has no word but
+# these: 'Other laboratory tests', 'Imaging'. Panels such as Complete_Blood_Count stay one test.
+_GROUP_HEADS = frozenset(
+    """
+    biochemistry biopsy chemistries chemistry hematologic hematology imaging lab laboratory rays
+    serology studies test testing tests values work
+    """.split()  # noqa: SIM905
+)
+_GROUP_WORDS = _GROUP_HEADS | frozenset(
+    """
+    additional analysis and basic blood findings other results routine screening serum special
+    urine x
+    """.split()  # noqa: SIM905
 )
 # Leaf names that describe a result and name no test: 'Chest X-ray: {Findings: ...}' has the result
 # '...'.
@@ -104,6 +108,16 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
             )
         except BadCase as bad:
             yield BadCase(bad.reason, bad.message, bad.case_id, str(path))
+
+
+def is_group(name: str) -> bool:
+    """Whether a section's name is that of a group of tests.
+
+    >>> is_group("Other laboratory tests"), is_group("Complete Blood Count"), is_group("Findings")
+    (True, False, False)
+    """
+    words = set(name.casefold().split())
+    return words <= _GROUP_WORDS and not words.isdisjoint(_GROUP_HEADS)
 
 
 def recognises(row: Any) -> bool:
@@ -251,7 +265,7 @@ def _tests(results: Mapping[str, Any], container: str = "") -> Iterator[Document
         if (
             isinstance(value, Mapping)
             and value
-            and (_CONTAINER.fullmatch(name) or not _is_panel(value))
+            and (is_group(name) or not _is_panel(value))
             and not _describes(value)
         ):
             for test in _tests(value, f"{container} {name}"):
