@@ -59,14 +59,14 @@ def test_a_reader_neither_waits_for_a_writer_nor_keeps_one_out(run: Path):
 
 
 def test_the_pages_follow_a_run_under_way(run: Path):
-    shown = pages.Run(run)
+    run_pages = pages.Run(run)
     with Store(run / "trajectories.duckdb") as store:
         store.db.execute("update cases set title = 'as it is now'")
-        shown.refresh()
-        assert "as it is now" not in pages.cases(shown, {}, 1)
+        run_pages.refresh()
+        assert "as it is now" not in pages.cases(run_pages, {}, 1)
         store.publish()
-        shown.refresh()
-        assert "as it is now" in pages.cases(shown, {}, 1)
+        run_pages.refresh()
+        assert "as it is now" in pages.cases(run_pages, {}, 1)
 
 
 def test_a_snapshot_cannot_be_written_to(run: Path):
@@ -84,39 +84,39 @@ def test_a_run_of_earlier_days_gets_a_snapshot_when_it_is_looked_at(run: Path, t
 
 def test_the_overview_has_the_numbers_of_the_store(run: Path):
     db = open_snapshot(run)
-    shown = pages.overview(pages.Run(run))
+    html = pages.overview(pages.Run(run))
     (turns,), (kept,) = (
         db.execute(f"select count(*) from turn_fates {where}").fetchall()[0]
         for where in ("", "where kept")
     )
-    assert f"<b>{turns}</b><span>turns</span>" in shown
-    assert f"<b>{kept}</b><span>records kept</span>" in shown
+    assert f"<b>{turns}</b><span>turns</span>" in html
+    assert f"<b>{kept}</b><span>records kept</span>" in html
 
 
 def test_filters_narrow_the_tables(run: Path):
-    shown = pages.Run(run)
-    everything = queries.trajectories(shown.db, {}, 1)
-    one = queries.trajectories(shown.db, {"teacher": "kg-targeted", "style": "schema"}, 1)
+    run_pages = pages.Run(run)
+    everything = queries.trajectories(run_pages.db, {}, 1)
+    one = queries.trajectories(run_pages.db, {"teacher": "kg-targeted", "style": "schema"}, 1)
     assert 0 < one.total < everything.total
     assert {row["teacher"] for row in one.rows} == {"kg-targeted"}
     case = everything.rows[0]["case_id"]
-    assert [row["case_id"] for row in queries.cases(shown.db, {"q": case}, 1).rows] == [case]
-    assert queries.cases(shown.db, {"q": "' or true --"}, 1).total == 0
+    assert [row["case_id"] for row in queries.cases(run_pages.db, {"q": case}, 1).rows] == [case]
+    assert queries.cases(run_pages.db, {"q": "' or true --"}, 1).total == 0
 
 
 def test_a_case_shows_every_turn_with_its_tests_and_what_became_of_it(run: Path):
-    shown = pages.Run(run)
-    case_id = queries.trajectories(shown.db, {}, 1).rows[0]["case_id"]
-    html = pages.case(shown, case_id)
+    run_pages = pages.Run(run)
+    case_id = queries.trajectories(run_pages.db, {}, 1).rows[0]["case_id"]
+    html = pages.case(run_pages, case_id)
     assert html is not None
-    for trajectory_id, number, tests in shown.db.execute(
+    for trajectory_id, number, tests in run_pages.db.execute(
         "select trajectory_id, number, tests from turns join leaves using (trajectory_id) where"
         " case_id = ?",
         [case_id],
     ).fetchall():
         assert f'id="t-{trajectory_id}-{number}"' in html
         assert all(str(pages.Markup.escape(test)) in html for test in tests)
-    assert pages.case(shown, "no-such-case") is None
+    assert pages.case(run_pages, "no-such-case") is None
 
 
 def test_text_of_models_and_reports_is_only_ever_text(run: Path):
@@ -130,33 +130,33 @@ def test_text_of_models_and_reports_is_only_ever_text(run: Path):
             "update trajectories set final_diagnosis = $t, teacher = $t", {"t": HOSTILE}
         )
         store.publish()
-    shown = pages.Run(run)
-    case_id = queries.trajectories(shown.db, {}, 1).rows[0]["case_id"]
-    whole = pages.case(shown, case_id)
-    assert whole is not None
+    run_pages = pages.Run(run)
+    case_id = queries.trajectories(run_pages.db, {}, 1).rows[0]["case_id"]
+    case = pages.case(run_pages, case_id)
+    assert case is not None
+    assert str(pages.Markup.escape(HOSTILE)) in case
     for html in (
-        pages.overview(shown),
-        pages.cases(shown, {"q": HOSTILE}, 1),
-        pages.trajectories(shown, {}, 1),
-        whole,
+        case,
+        pages.overview(run_pages),
+        pages.cases(run_pages, {"q": HOSTILE}, 1),
+        pages.trajectories(run_pages, {}, 1),
+        pages.export(run_pages, [case_id]),
     ):
-        assert not re.search(
-            r"<script|<img|onerror=[^&]*>", re.sub(r"<!--.*?-->", "", html, flags=re.S)
-        )
-        assert "49" not in re.findall(r"\{\{ 7\*7 \}\}|49 \}", html)
-        assert "<script" not in html
+        assert "{{ 7*7 }}" in html, "it was evaluated, or is not there"
+        for tag in re.findall(r"<[^<>]*", html):
+            assert not re.match(r"<(script|img)|<[^>]*\bonerror", tag), tag
 
 
 def test_the_export_is_one_file_with_the_cases_asked_for(run: Path):
-    shown = pages.Run(run)
-    first, second = (row["case_id"] for row in queries.cases(shown.db, {}, 1).rows[:2])
-    html = pages.export(shown, [second])
+    run_pages = pages.Run(run)
+    first, second = (row["case_id"] for row in queries.cases(run_pages.db, {}, 1).rows[:2])
+    html = pages.export(run_pages, [second])
     assert f'id="case-{second}"' in html
     assert f'id="case-{first}"' not in html
     assert 'href="/' not in html
     assert "src=" not in html
     with pytest.raises(KeyError):
-        pages.export(shown, ["no-such-case"])
+        pages.export(run_pages, ["no-such-case"])
 
 
 def test_in_a_browser_and_over_http(run: Path, tmp_path: Path):

@@ -1,0 +1,88 @@
+"""The constants that decide results, each with its source: a change of one is a decision, never a
+slip. `benchmarks/mutants.py` changes them one by one and counts what the tests notice."""
+
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import pytest
+
+
+class Constant(NamedTuple):
+    """`name` is NAME or Class.field of `module`; `tests` are those that measure what it decides."""
+
+    module: str
+    name: str
+    value: float
+    source: str
+    tests: str
+
+
+PAPER = "paper, appendix C"
+CONSTANTS = (
+    # How models are called
+    Constant("llm.teacher", "Teacher.temperature", 0.6, PAPER, "test_clinicians_teacher"),
+    Constant("llm.teacher", "Teacher.max_tokens", 5500, PAPER, "test_clinicians_teacher"),
+    Constant("llm.teacher", "FREE_FORM", 0.1, "paper, RQ2", "test_free_form"),
+    Constant("llm.teacher", "CONTEXT_TOKENS", 24_000, "our choice", "test_clinicians_prompts"),
+    Constant("llm.calls", "RETRIES", 4, "measured on servers that fail", "test_clinicians_llm"),
+    # The episode
+    Constant("envs.episode", "T_MAX", 8, PAPER, "test_rollout"),
+    Constant("envs.prompts", "RECENT", 2, "paper, section 3.2", "test_clinicians_prompts"),
+    Constant("envs.loops", "LOOP", 2, "our choice", "test_rollout"),
+    Constant("envs.reply", "MOST_TESTS", 6, "our choice", "test_clinicians_reply"),
+    Constant("envs.reply", "MOST_DIAGNOSES", 8, "our choice", "test_clinicians_reply"),
+    # Environments and their oracle
+    Constant("envs.oracle", "ENCODER_AT", 0.86, "labelled orders", "test_envs_oracle"),
+    Constant("envs.matching", "COVERAGE", 0.6, "labelled orders", "test_envs_oracle"),
+    Constant("envs.menu_choice", "MOST", 8, "our choice", "test_envs_oracle_choice"),
+    Constant("envs.grounding", "GROUNDED_AT", 90.0, "MedR-Bench's reports", "test_envs_build"),
+    Constant("envs.diagnosis_names", "CLOSE_AT", 92.0, "names of diseases", "test_envs_build"),
+    Constant("envs.extraction", "ATTEMPTS", 3, "our choice", "test_envs_extraction"),
+    Constant("envs.extraction", "LOST", 0.25, "our choice", "test_envs_extraction"),
+    Constant("envs.extraction", "COVERED", 0.5, "our choice", "test_envs_extraction"),
+    # Trees and pruning
+    Constant("flows.settings", "DistillSettings.rollouts", 3, PAPER, "test_rollout"),
+    Constant("flows.settings", "DistillSettings.launch_points", 1, PAPER, "test_rollout"),
+    Constant("flows.settings", "DistillSettings.branches", 1, PAPER, "test_rollout"),
+    Constant("flows.settings", "DistillSettings.t_max", 8, PAPER, "test_rollout"),
+    Constant("flows.settings", "DistillSettings.rac_threshold", 3.0, PAPER, "test_scoring"),
+    Constant(
+        "flows.settings", "DistillSettings.validation_percent", 10, "our choice", "test_store"
+    ),
+    Constant("kg.pruning", "THRESHOLD", 3.0, PAPER, "test_kg_pruning"),
+    Constant("kg.encoder", "SMALL_THRESHOLD", 0.78, "MedR-Bench's diagnoses", "test_kg_encoder"),
+    Constant("kg.linking", "NEIGHBOURS", 5, "our choice", "test_kg_linking"),
+    Constant("kg.open_graphs", "MAX_SAME_NAME", 6, "names of the graph", "test_kg_open_graphs"),
+    # Gold and free form
+    Constant("clinicians.gold", "SAME_DIAGNOSIS", 85.0, "our choice", "test_gold"),
+    Constant("clinicians.free_form", "COPIED", 90.0, "our choice", "test_free_form"),
+    # Training
+    Constant("training.settings", "TrainSettings.epochs", 3, PAPER, "test_training_data"),
+    Constant("training.settings", "TrainSettings.batch", 32, PAPER, "test_training_packing"),
+    Constant("training.settings", "TrainSettings.learning_rate", 2e-4, PAPER, "test_training_data"),
+    # Evaluation
+    Constant("flows.settings", "EvaluationSettings.runs", 3, PAPER, "test_evaluation_protocol"),
+    Constant("evaluation.scores", "RESAMPLES", 2000, "our choice", "test_evaluation_scores"),
+    Constant("evaluation.judges", "ATTEMPTS", 3, "our choice", "test_evaluation_judges"),
+    Constant("evaluation.contamination", "SHINGLE", 2, "planted copies", "test_contamination"),
+    Constant("evaluation.contamination", "PASSAGE", 25, "planted copies", "test_contamination"),
+)
+
+
+def value_of(constant: Constant) -> Any:
+    owner: Any = import_module(f"medaction.{constant.module}")
+    *classes, name = constant.name.split(".")
+    for part in classes:
+        return getattr(owner, part).model_fields[name].default
+    return getattr(owner, name)
+
+
+@pytest.mark.parametrize("constant", CONSTANTS, ids=lambda constant: constant.name)
+def test_a_constant_that_decides_results_is_what_its_source_says(constant: Constant) -> None:
+    assert value_of(constant) == constant.value, constant.source
+
+
+def test_the_rule_of_pruning_is_the_setting_of_a_run() -> None:
+    values = {constant.name: constant.value for constant in CONSTANTS}
+    assert values["THRESHOLD"] == values["DistillSettings.rac_threshold"]
+    assert values["T_MAX"] == values["DistillSettings.t_max"]
