@@ -7,15 +7,24 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # A run starts dozens of processes: none of them should compile its packages anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test install lint typecheck clean
+.PHONY: demo test test-unit check install lint typecheck clean
 
 demo: .venv/installed
 	$(BIN)/medaction distill --preset demo
 
-test: .venv/installed-dev
+# The inner loop: no Prefect, no Ray, no model's process.
+test-unit: .venv/installed-dev
+	$(BIN)/pytest -n 2 --dist loadfile --unit
+
+# What looks at the code and at what it is built on, without running it.
+check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/uv pip compile --quiet --all-extras --universal --constraint constraints.txt --output-file /dev/null pyproject.toml
+	$(BIN)/python .ci/licences.py dev local
+
+test: check
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 install: .venv/installed

@@ -66,7 +66,8 @@ def main() -> None:
     given = parser.parse_args()
     if not (given.data / BENCHMARK).is_file():
         sys.exit(
-            f"{given.data / BENCHMARK} is not there: give --data, a folder with {BENCHMARK} (docs/sources.md)"
+            f"{given.data / BENCHMARK} is not there: give --data, a folder with {BENCHMARK}"
+            " (docs/sources.md)"
         )
     cases = [case for case in read_set(given.data / BENCHMARK) if case.names]
     encode = remembering(load_encoder(threads=2).encode)
@@ -96,7 +97,8 @@ def thresholds(cases: Sequence[SetCase], encode: Encode) -> dict[str, dict[str, 
         np.fill_diagonal(others, np.nan)
         if not np.isfinite(others).any():
             print(
-                f"\n{name}: no two of these cases have one diagnosis; copies {np.nanmin(own):.3f} to {np.nanmax(own):.3f}"
+                f"\n{name}: no two of these cases have one diagnosis; copies {np.nanmin(own):.3f}"
+                f" to {np.nanmax(own):.3f}"
             )
             continue
         halves = [np.arange(len(cases)) % 2 == half for half in (0, 1)]
@@ -122,11 +124,13 @@ def thresholds(cases: Sequence[SetCase], encode: Encode) -> dict[str, dict[str, 
     either = (figures["text"] >= THRESHOLDS["text"]) | (figures["encoder"] >= THRESHOLDS["encoder"])
     either |= np.nan_to_num(figures["presentation"], nan=-1.0) >= THRESHOLDS["presentation"]
     print(
-        f"\nany of the three: {np.diag(either).sum()} of {len(cases)} copies, {either.sum() - np.diag(either).sum()} false pairs"
+        f"\nany of the three: {np.diag(either).sum()} of {len(cases)} copies,"
+        f" {either.sum() - np.diag(either).sum()} false pairs"
     )
     titles = measured_titles(cases)
     print(
-        f"titles of different cases: highest likeness {titles:.2f}; shipped threshold {THRESHOLDS['title']}"
+        f"titles of different cases: highest likeness {titles:.2f}; shipped threshold"
+        f" {THRESHOLDS['title']}"
     )
     return found | {
         "any": {
@@ -199,14 +203,19 @@ def planted(
         )
     )
     wrong = pairs.join(right.select("case_id", "other_id"), on=["case_id", "other_id"], how="anti")
-    print(f"\n{len(copies)} copies (median {100 * np.median(kept):.0f} % of their word pairs left) among {len(training) - len(copies)}"
-          f" other cases, against {len(cases)}: {len(right)} found, {len(wrong)} other pairs; {seconds:.0f} s")  # fmt: skip
+    print(
+        f"\n{len(copies)} copies (median {100 * np.median(kept):.0f} % of their word pairs left)"
+        f" among {len(training) - len(copies)}"
+        f" other cases, against {len(cases)}: {len(right)} found, {len(wrong)} other pairs;"
+        f" {seconds:.0f} s"
+    )
     for name in SIGNALS:
         own = [row[name] for row in right.iter_rows(named=True) if row[name] is not None]
         alone = right.filter(pl.col("found_by").list.contains(name)).height
         if own:
             print(
-                f"  {name}: finds {alone}, lowest figure {min(own):.2f}, median {np.median(own):.2f}"
+                f"  {name}: finds {alone}, lowest figure {min(own):.2f}, median"
+                f" {np.median(own):.2f}"
             )
     for missed in sorted(true - set(right.select("case_id", "other_id").iter_rows())):
         print(f"  missed: {missed}")
@@ -227,7 +236,8 @@ def _list(pairs: pl.DataFrame) -> None:
     for row in pairs.iter_rows(named=True):
         figures = ", ".join(f"{name} {row[name]:.2f}" for name in SIGNALS if row[name] is not None)
         print(
-            f"  {row['case_id']} - {row['other_id']}: {figures}\n    {row['title_of_case']}\n    {row['title_of_other']}"
+            f"  {row['case_id']} - {row['other_id']}: {figures}\n    {row['title_of_case']}\n   "
+            f" {row['title_of_other']}"
         )
 
 

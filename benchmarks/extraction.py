@@ -36,18 +36,18 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=None, help="write every environment there as JSON"
     )
-    given = parser.parse_args()
+    options = parser.parse_args()
     reports = sorted(
-        (case for case in read_cases(given.cases) if isinstance(case, CaseReport)),
+        (case for case in read_cases(options.cases) if isinstance(case, CaseReport)),
         key=lambda case: len(case.text),
     )
     with ExitStack() as servers:
-        teacher = given.extractor.model_copy(
-            update={"max_tokens": given.max_tokens, "timeout_s": 3600.0}
+        teacher = options.extractor.model_copy(
+            update={"max_tokens": options.max_tokens, "timeout_s": 3600.0}
         )
         if teacher.local:
             teacher = servers.enter_context(start_local(teacher))
-        outcomes = [_extract(teacher, report, given.out) for report in reports[: given.limit]]
+        outcomes = [_extract(teacher, report, options.out) for report in reports[: options.limit]]
     print(json.dumps(Counter(outcomes).most_common(), indent=1))
 
 
@@ -71,7 +71,8 @@ def _extract(teacher: Teacher, report: CaseReport, out: Path | None) -> str:
         built.refusal.message[:200] if built.refusal else f"{len(built.environment.menu)} tests"
     )  # type: ignore[union-attr]
     print(
-        f"{report.case_id}  {len(report.text):6} characters  {calls} calls  {seconds:5.0f} s  {outcome}: {detail}",
+        f"{report.case_id}  {len(report.text):6} characters  {calls} calls  "
+        f"{seconds:5.0f} s  {outcome}: {detail}",
         flush=True,
     )
     if out and built.environment:

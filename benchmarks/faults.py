@@ -35,7 +35,7 @@ select case
     when fault.message like '%cut off%' then 'cut off'
     when fault.message like '%is empty%' then 'empty'
     else 'invalid' end as kind, count(*)
-from each group by kind
+from each where fault.error_class not in ('Mended', 'ParameterRefused') group by kind
 """
 CALLS = "select sum(calls) from (select calls from turns union all select calls from failures)"
 
@@ -48,7 +48,8 @@ def recorded(out: Path) -> tuple[dict[str, int], int, int, list[tuple]]:
         [(calls,)] = store.rows(CALLS)
         [(finished,)] = store.rows("select count(*) from trajectories")
         failed = store.rows(
-            "select error_class, count(*) from failures where stage = 'rollout' and resolved is null group by all order by all"
+            "select error_class, count(*) from failures"
+            " where stage = 'rollout' and resolved is null group by all order by all"
         )
     return faults, int(calls), int(finished), failed
 
@@ -103,10 +104,12 @@ def main() -> int:
     console.print(table)
     without_reply = sum(faults.get(kind, 0) for kind in ("429", "500", "dropped", "stalled"))
     console.print(
-        f"rollouts asked for {wanted} = finished {finished} + failed {lost} {failed}: {finished / wanted:.2%} finished"
+        f"rollouts asked for {wanted} = finished {finished} + failed {lost} {failed}: "
+        f"{finished / wanted:.2%} finished"
     )
     console.print(
-        f"requests {len(asked)} = calls answered {calls} + attempts without a reply {without_reply}; {wall:.0f} s"
+        f"requests {len(asked)} = calls answered {calls} + attempts without a reply "
+        f"{without_reply}; {wall:.0f} s"
     )
     # A request on a connection that the server has just closed as idle never arrives: it is on
     # record as dropped, and not the server's.

@@ -46,12 +46,14 @@ def main() -> None:
     courses = list(workload(diseases, tests, rng))
     asked = {"DTC": (diseases, list(dtc_pairs(courses))), "RAC": (tests, list(rac_pairs(courses)))}
     print(
-        f"{TRAJECTORIES:,} trajectories of {CASES:,} cases, {sum(len(course.turns) for course in courses):,} turns"
+        f"{TRAJECTORIES:,} trajectories of {CASES:,} cases,"
+        f" {sum(len(course.turns) for course in courses):,} turns"
     )
     for metric, (graph, pairs) in asked.items():
         sources = len({a for a, _ in pairs})
         print(
-            f"{metric}: {len(pairs):,} look-ups, {len(set(pairs)):,} different pairs from {sources:,} nodes, on {graph.nodes.height:,}"
+            f"{metric}: {len(pairs):,} look-ups, {len(set(pairs)):,} different pairs from"
+            f" {sources:,} nodes, on {graph.nodes.height:,}"
             f" nodes and {len(graph.targets) // 2:,} edges"
         )
 
@@ -68,7 +70,8 @@ def main() -> None:
     ours = time.process_time() - start
     print(f"\nwhole filter {ours:.1f} s CPU; both graphs into rustworkx before that {built:.1f} s")
     print(
-        f"peak {peak_mib():,.0f} MiB, of them {before:,.0f} held before: both graphs and all trajectories"
+        f"peak {peak_mib():,.0f} MiB, of them {before:,.0f} held before: both graphs and all"
+        " trajectories"
     )
     print("verdicts", dict(Counter(verdict.status for verdict in verdicts).most_common()))
     assert len(verdicts) == TRAJECTORIES
@@ -204,11 +207,13 @@ def compare(
     """What each library's own search would take for the same different pairs, extrapolated from a
     sample, and all building."""
     print(
-        "\nCPU seconds for all different pairs, EXTRAPOLATED from a sample (ours: measured, with every look-up, mean and verdict)"
+        "\nCPU seconds for all different pairs, EXTRAPOLATED from a sample (ours: measured, with"
+        " every look-up, mean and verdict)"
     )
     print(f"{'':46} {'build':>7} {'DTC':>9} {'RAC':>9} {'total':>9} {'ratio':>7}")
     print(
-        f"{'grouped balls over rustworkx (this project)':46} {'':>7} {'':>9} {'':>9} {ours:9.1f} {1:7.1f}"
+        f"{'grouped balls over rustworkx (this project)':46} {'':>7} {'':>9} {'':>9} {ours:9.1f}"
+        f" {1:7.1f}"
     )
     for name, way in PEERS.items():
         built, spent = 0.0, []
@@ -231,7 +236,8 @@ def compare(
             del search
         total = built + sum(spent)
         print(
-            f"{name:46} {built:7.1f} {spent[0]:9.1f} {spent[1]:9.1f} {total:9.1f} {total / ours:7.1f}",
+            f"{name:46} {built:7.1f} {spent[0]:9.1f} {spent[1]:9.1f} {total:9.1f}"
+            f" {total / ours:7.1f}",
             flush=True,
         )
 

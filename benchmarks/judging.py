@@ -15,7 +15,7 @@ from medaction.envs.build import build_environment
 from medaction.envs.records import BadCase, ClinicalEnvironment
 from medaction.envs.sources import read_cases
 from medaction.evaluation.agreement import agreement
-from medaction.evaluation.diagnoses import same_diagnosis
+from medaction.evaluation.diagnoses import is_same_diagnosis, same_diagnosis
 from medaction.evaluation.judges import LlmJudge, OfflineJudge, documented_text
 from medaction.evaluation.judging import orders_of
 from medaction.evaluation.protocol import Requested, protocol
@@ -38,7 +38,10 @@ def main() -> None:
     raters = {"their judge": [run.verdict for run in runs]}
     linker = disease_linker()
     found = [same_diagnosis(run.diagnosis, [run.truth], linker) for run in runs]
-    raters["offline judge"] = [bool(sameness) for sameness in found]
+    encode = load_encoder().encode
+    raters["offline judge"] = [
+        is_same_diagnosis(run.diagnosis, [run.truth], linker, encode) for run in runs
+    ]
     if given.judge:
         raters[given.judge.name] = [_verdict(given.judge, run) for run in runs]
     print(
@@ -50,16 +53,17 @@ def main() -> None:
         for other in names[place + 1 :]:
             agreed = agreement([raters[one], raters[other]])
             print(
-                f"{one} / {other}: raw {agreed.raw:.3f}, Krippendorff's alpha {agreed.alpha:.3f}, {agreed.items} verdicts"
+                f"{one} / {other}: raw {agreed.raw:.3f}, Krippendorff's alpha {agreed.alpha:.3f},"
+                f" {agreed.items} verdicts"
             )
     print(
-        "why the offline judge took a diagnosis for the true one:",
+        "rules that found the true diagnosis:",
         Counter(sameness.how for sameness in found if sameness),
     )
     print("\ndisagreements (their verdict | ours | truth | stated):")
-    for run, sameness in zip(runs, found, strict=True):
-        if bool(sameness) != run.verdict:
-            print(f"  {run.verdict} | {bool(sameness)} | {run.truth} | {run.diagnosis}")
+    for run, verdict in zip(runs, raters["offline judge"], strict=True):
+        if verdict != run.verdict:
+            print(f"  {run.verdict} | {verdict} | {run.truth} | {run.diagnosis}")
     _tests(runs, given.cases)
 
 
@@ -100,10 +104,12 @@ def _tests(runs: list[Transcript], cases: Path) -> None:
         )
     precision, recall = (sum(column) / len(column) for column in zip(*scores, strict=True))
     print(
-        f"\ntests: {len(scores)} runs whose case is there ({missing} are not; {refused} of {len(built)} cases were refused)"
+        f"\ntests: {len(scores)} runs whose case is there ({missing} are not; {refused} of"
+        f" {len(built)} cases were refused)"
     )
     print(
-        f"precision {precision:.3f}, recall {recall:.3f}; {ordered} tests ordered, {answered} answered by AgentClinic's examiner"
+        f"precision {precision:.3f}, recall {recall:.3f}; {ordered} tests ordered, {answered}"
+        " answered by AgentClinic's examiner"
     )
 
 

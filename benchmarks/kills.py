@@ -37,7 +37,8 @@ KINDS = ("flow", "ray", "server")
 
 # All that was played: everything of a turn but what it took.
 PLAYED = """
-select trajectory_id, number, reasoning, differential, "pivot", tests, answers, turns.final_diagnosis, raw, thinking, outcome
+select trajectory_id, number, reasoning, differential, "pivot", tests, answers,
+    turns.final_diagnosis, raw, thinking, outcome
 from turns join trajectories using (trajectory_id) order by trajectory_id, number
 """
 
@@ -61,7 +62,8 @@ def left_in(out: Path) -> Left:
             "select count(*), count(distinct trajectory_id) from trajectories"
         )
         failures = store.rows(
-            "select stage, error_class, count(*) from failures where resolved is null group by all order by all"
+            "select stage, error_class, count(*) from failures where resolved is null group by "
+            "all order by all"
         )
     assert ids == distinct == len({row[0] for row in rows}), (
         "a trajectory is there twice, or without turns"
@@ -203,7 +205,8 @@ def main() -> int:
         f"undisturbed: {len(calm.hashes)} rollouts, {calm.turns} turns, failures {calm.failures}"
     )
     console.print(
-        f"killed:      {len(killed.hashes)} rollouts, {killed.turns} turns, failures {killed.failures}"
+        f"killed:      {len(killed.hashes)} rollouts, {killed.turns} turns, failures "
+        f"{killed.failures}"
     )
     missing, extra = (
         calm.hashes.keys() - killed.hashes.keys(),
@@ -213,7 +216,8 @@ def main() -> int:
         killed.hashes[id_] != hash_ for id_, hash_ in calm.hashes.items() if id_ in killed.hashes
     )
     console.print(
-        f"missing {len(missing)}, extra {len(extra)}, of other content {differing}; requests made again {again}"
+        f"missing {len(missing)}, extra {len(extra)}, of other content {differing}; requests "
+        f"made again {again}"
     )
     return 0 if calm == killed and len(told) == given.kills else 1
 

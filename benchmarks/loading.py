@@ -16,7 +16,8 @@ from benchmarks.synthetic import write_clingraph, write_primekg
 _CHILD = """
 import json, re, sys, time
 from pathlib import Path
-Path("/proc/self/clear_refs").write_text("5")  # or the peak would be that of the process that started this one
+Path("/proc/self/clear_refs").write_text("5")  # or the peak would be that of the process that \
+started this one
 wall = time.perf_counter()
 from medaction.kg.loaders import folder_of, import_graph
 from medaction.kg.graph import load_graph
@@ -27,7 +28,8 @@ else:
     graph = load_graph(folder_of(sys.argv[2]))
     graph.net
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-print(json.dumps({"cpu": time.process_time() - imported, "imports": imported, "wall": time.perf_counter() - wall,
+print(json.dumps({"cpu": time.process_time() - imported, "imports": imported, "wall": \
+time.perf_counter() - wall,
     "mib": peak / 1024, "nodes": graph.nodes.height, "edges": len(graph.targets) // 2}))
 """
 
@@ -55,7 +57,8 @@ def main() -> None:
                 )
                 found = json.loads(done.stdout)
                 print(
-                    f"{what:44} {found['cpu']:6.1f} {found['imports']:8.1f} {found['wall']:7.1f} {found['mib']:6.0f}"
+                    f"{what:44} {found['cpu']:6.1f} {found['imports']:8.1f} {found['wall']:7.1f}"
+                    f" {found['mib']:6.0f}"
                     f"   {found['nodes']:,} nodes, {found['edges']:,} edges",
                     flush=True,
                 )

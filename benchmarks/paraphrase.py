@@ -164,10 +164,12 @@ _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w]*-\d)")
 _LABEL = re.compile(r"^(?P<lead>[\s*#•-]*)(?P<label>[A-Z][^:*\n]{2,60}?)\**:\**\s*(?P<rest>.*)$")
 _SENTENCE = re.compile(r"(?<=[.;!?])\s+(?=[A-Z])")
 _SHOWED = re.compile(
-    r"^(?P<test>[A-Z][^,;:]{2,60}?) (?:revealed|showed|demonstrated|confirmed|disclosed) (?P<found>[^.]{5,})\.?$"
+    r"^(?P<test>[A-Z][^,;:]{2,60}?) (?:revealed|showed|demonstrated|confirmed|disclosed)"
+    r" (?P<found>[^.]{5,})\.?$"
 )
 _WHEN = re.compile(
-    r"^(?P<when>(?:After|On|During|Following|At|In|Upon|Before|When|With|Since) [^,]{3,80}), (?P<main>[^.]{8,})\.?$"
+    r"^(?P<when>(?:After|On|During|Following|At|In|Upon|Before|When|With|Since) [^,]{3,80}),"
+    r" (?P<main>[^.]{8,})\.?$"
 )
 _TAIL = re.compile(
     r"^(?P<main>[^,.]{8,}?),? (?P<when>(?:after|during|following|before|since|when) [^.,]{5,})\.?$"

@@ -118,10 +118,16 @@ def _row(name: str, log: Row, wall_s: float, cpu_s: float, watch: Watch, work: R
     calls = sum(log["answered"].values())
     chain = TURNS + (TURNS - 1 if work["branches"] else 0)
     return {
-        "client": name, "calls": calls, "wall_s": wall_s, "wall_over_ideal": wall_s / ideal_s(calls, chain),
-        "cpu_ms_a_call": 1000 * cpu_s / calls, "peak_mib": watch.peak_mib, "most_in_flight": log["most"],
-        "repeated": calls - len(log["answered"]), "load": os.getloadavg()[0],
-    }  # fmt: skip
+        "client": name,
+        "calls": calls,
+        "wall_s": wall_s,
+        "wall_over_ideal": wall_s / ideal_s(calls, chain),
+        "cpu_ms_a_call": 1000 * cpu_s / calls,
+        "peak_mib": watch.peak_mib,
+        "most_in_flight": log["most"],
+        "repeated": calls - len(log["answered"]),
+        "load": os.getloadavg()[0],
+    }
 
 
 def preset(folder: Path, url: str, work: Row) -> Path:
@@ -225,13 +231,17 @@ def _after_the_kill(folder: Path, log: Row, work: Row) -> Row:
         * (work["rollouts"] + work["launch_points"] * work["branches"])
     )
     return {
-        "all_calls": answered, "distinct": len(log["answered"]), "repeated": answered - len(log["answered"]),
-        "stored_turns": turns, "planned_rollouts": planned, "lost": planned - rollouts,
-    }  # fmt: skip
+        "all_calls": answered,
+        "distinct": len(log["answered"]),
+        "repeated": answered - len(log["answered"]),
+        "stored_turns": turns,
+        "planned_rollouts": planned,
+        "lost": planned - rollouts,
+    }
 
 
 def python_of(peer: str, venvs: Path) -> str | None:
-    """The interpreter that has the peer; made with uv when it is not there. None: it cannot be had."""
+    """The interpreter that has the peer, made with uv if need be. None: it cannot be had."""
     wanted = PEERS.get(peer)
     if wanted is None:
         return sys.executable
@@ -294,9 +304,16 @@ def table_of(title: str, rows: list[Row]) -> Table:
             table.add_row(row["client"], f"not measured: {row['missing']}")
             continue
         table.add_row(
-            row["client"], str(row["calls"]), f"{row['wall_s']:.1f}", f"{row['wall_over_ideal']:.2f}", f"{row['cpu_ms_a_call']:.2f}",
-            f"{row['peak_mib']:.0f}", str(row["most_in_flight"]), str(row["repeated"]), f"{row['load']:.0f}",
-        )  # fmt: skip
+            row["client"],
+            str(row["calls"]),
+            f"{row['wall_s']:.1f}",
+            f"{row['wall_over_ideal']:.2f}",
+            f"{row['cpu_ms_a_call']:.2f}",
+            f"{row['peak_mib']:.0f}",
+            str(row["most_in_flight"]),
+            str(row["repeated"]),
+            f"{row['load']:.0f}",
+        )
     return table
 
 
@@ -432,7 +449,8 @@ def main() -> None:
         )
         if "start_s" in rows[-1]:
             console.print(
-                f"distill: {rows[-1]['start_s']:.0f} s before the first call, {rows[-1]['end_s']:.0f} s after the last"
+                f"distill: {rows[-1]['start_s']:.0f} s before the first call, "
+                f"{rows[-1]['end_s']:.0f} s after the last"
             )
     if "faults" in given.parts:
         console.print("log-normal latency and 3 % faults: engine")

@@ -12,8 +12,10 @@ import numpy as np
 import polars as pl
 
 PRIMEKG_NODES = {
-    "biological_process": 28_642, "gene/protein": 27_671, "disease": 17_080, "effect/phenotype": 15_311, "anatomy": 14_035,
-    "molecular_function": 11_169, "drug": 7_957, "cellular_component": 4_176, "pathway": 2_516, "exposure": 818,
+    "biological_process": 28_642, "gene/protein": 27_671, "disease": 17_080,
+    "effect/phenotype": 15_311, "anatomy": 14_035,
+    "molecular_function": 11_169, "drug": 7_957, "cellular_component": 4_176, "pathway": 2_516,
+    "exposure": 818,
 }  # fmt: skip
 _GENE, _DRUG, _PHENOTYPE = "gene/protein", "drug", "effect/phenotype"
 PRIMEKG_ROWS = {
@@ -49,12 +51,14 @@ PRIMEKG_ROWS = {
     ("exposure_cellcomp", "exposure", "cellular_component"): 20,
 }
 CLINGRAPH_NODES = {
-    "UMLS_CUI": 42_883, "ICD10CM": 34_842, "SNOMEDCT_US": 29_406, "LNC": 14_399, "ICD9CM": 10_157, "RXNORM": 10_130,
+    "UMLS_CUI": 42_883, "ICD10CM": 34_842, "SNOMEDCT_US": 29_406, "LNC": 14_399, "ICD9CM": 10_157,
+    "RXNORM": 10_130,
     "ATC": 5_179, "CPT": 4_377, "PHECODE": 1_793,
 }  # fmt: skip
 CLINGRAPH_EDGES = 2_900_000
 _WORDS = (
-    "acute", "chronic", "hereditary", "renal", "cardiac", "hepatic", "type", "deficiency", "syndrome", "disorder", "response",
+    "acute", "chronic", "hereditary", "renal", "cardiac", "hepatic", "type", "deficiency",
+    "syndrome", "disorder", "response",
     "pathway", "of", "the",
 )  # fmt: skip
 
@@ -103,7 +107,8 @@ def write_clingraph(folder: Path, seed: int = 1, share: float = 1.0) -> int:
         named = table.rename({column: f"{column}_{side}" for column in table.columns})
         frame = frame.join(named, on=f"node_index_{side}", how="left", maintain_order="left")
     frame.select(
-        "index", "node_id_x", "node_name_x", "ntype_x", pl.lit("related_to").alias("relationship"), "node_id_y", "node_name_y",
+        "index", "node_id_x", "node_name_x", "ntype_x", pl.lit("related_to").alias("relationship"),
+        "node_id_y", "node_name_y",
         "ntype_y", "node_index_x", "node_index_y", pl.col("index").alias("edge_index"),
     ).write_csv(folder / "ClinGraph_edges.csv", separator="\t")  # fmt: skip
     return frame.height

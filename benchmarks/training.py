@@ -21,14 +21,20 @@ from pathlib import Path
 
 SHAPES: dict[str, dict[str, int | bool]] = {
     "qwen3-0.6b": {
-        "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
         "tie_word_embeddings": True,
     },
     "qwen3-8b": {
-        "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32,
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
         "tie_word_embeddings": False,
     },
-}  # fmt: skip
+}
 """Published shapes, filled with random weights: speed does not depend on what a model knows."""
 
 
@@ -56,10 +62,22 @@ def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, float]:
     from medaction.training.settings import TrainSettings
 
     settings = TrainSettings(
-        data=[str(given.data)], base=str(model), out=out, scale=given.records, max_length=given.max_length,
-        row_tokens=given.row_tokens, batch=given.batch, epochs=1, zero=given.zero, processes=1, validation_records=1,
-        save_every=10**6, evaluate_every=10**6, gradient_checkpointing=given.checkpointing, warmup=0.0,
-    )  # fmt: skip
+        data=[str(given.data)],
+        base=str(model),
+        out=out,
+        scale=given.records,
+        max_length=given.max_length,
+        row_tokens=given.row_tokens,
+        batch=given.batch,
+        epochs=1,
+        zero=given.zero,
+        processes=1,
+        validation_records=1,
+        save_every=10**6,
+        evaluate_every=10**6,
+        gradient_checkpointing=given.checkpointing,
+        warmup=0.0,
+    )
     out.mkdir()
     report = prepare_run(settings)
     fit(settings, lambda line: print(json.dumps(line), file=sys.stderr))
@@ -89,7 +107,8 @@ from medaction.training.progress import memory
 
 job = json.loads(sys.argv[1])
 cuda = torch.cuda.is_available()
-frame = pl.read_parquet(job["data"] + "/dataset/train.parquet" if job["run"] else job["data"] + "/train.parquet")
+frame = pl.read_parquet(job["data"] + "/dataset/train.parquet" if job["run"] else job["data"] + \
+"/train.parquet")
 samples = pl.read_parquet(job["samples"]).filter(pl.col("split") == "train")
 chosen = frame.filter(pl.col("id").is_in(samples["id"].implode()))
 spent = []
@@ -101,9 +120,12 @@ class Clock(TrainerCallback):
 trainer = SFTTrainer(
     model=job["model"],
     args=SFTConfig(
-        output_dir=job["out"], per_device_train_batch_size=job["micro"], gradient_accumulation_steps=job["batch"] // job["micro"],
-        num_train_epochs=1, max_length=job["max_length"], bf16=cuda, use_cpu=not cuda, gradient_checkpointing=job["checkpointing"],
-        model_init_kwargs={"dtype": "bfloat16" if cuda else "float32"}, report_to=[], save_strategy="no", disable_tqdm=True,
+        output_dir=job["out"], per_device_train_batch_size=job["micro"], \
+gradient_accumulation_steps=job["batch"] // job["micro"],
+        num_train_epochs=1, max_length=job["max_length"], bf16=cuda, use_cpu=not cuda, \
+gradient_checkpointing=job["checkpointing"],
+        model_init_kwargs={"dtype": "bfloat16" if cuda else "float32"}, report_to=[], \
+save_strategy="no", disable_tqdm=True,
     ),
     train_dataset=Dataset.from_list([{"messages": row} for row in chosen["messages"].to_list()]),
     processing_class=AutoTokenizer.from_pretrained(job["model"]),
@@ -118,16 +140,24 @@ steps = len(spent)
 warm = spent[1:] or spent
 share = len(warm) / steps
 speed = counted * share / sum(warm)
-told = {"loss_share": learnt / real, "padding": 1 - real / fed, "peak_gib": memory(trainer.args.device) / 2**30}
+told = {"loss_share": learnt / real, "padding": 1 - real / fed, "peak_gib": \
+memory(trainer.args.device) / 2**30}
 print(json.dumps({"tokens_per_s": speed, "steps": steps, **told}))
 """
 
 
 def trl(given: argparse.Namespace, model: Path, out: Path, samples: Path) -> dict[str, float]:
     job = {
-        "data": str(given.data), "run": (given.data / "dataset").is_dir(), "samples": str(samples), "model": str(model), "out": str(out),
-        "batch": given.batch, "micro": given.micro, "max_length": given.max_length, "checkpointing": given.checkpointing,
-    }  # fmt: skip
+        "data": str(given.data),
+        "run": (given.data / "dataset").is_dir(),
+        "samples": str(samples),
+        "model": str(model),
+        "out": str(out),
+        "batch": given.batch,
+        "micro": given.micro,
+        "max_length": given.max_length,
+        "checkpointing": given.checkpointing,
+    }
     done = subprocess.run(
         [sys.executable, "-c", TRL, json.dumps(job)], stdout=subprocess.PIPE, text=True, check=True
     )

@@ -135,10 +135,12 @@ def print_table(measured: list[Measured]) -> None:
     orders = sum(len(row.run.tests) for row in measured)
     right = sum(row.run.correct for row in measured)
     print(
-        f"{right} right and {len(measured) - right} wrong runs; {sum(not row.run.tests for row in measured)} ordered no test"
+        f"{right} right and {len(measured) - right} wrong runs;"
+        f" {sum(not row.run.tests for row in measured)} ordered no test"
     )
     print(
-        f"unlinked: {unlinked['truth']} truths, {unlinked['diagnosis']} final diagnoses, {unlinked['test']} of {orders} orders"
+        f"unlinked: {unlinked['truth']} truths, {unlinked['diagnosis']} final diagnoses,"
+        f" {unlinked['test']} of {orders} orders"
     )
     for measure in MEASURES:
         near, far = of(measured, measure, True), of(measured, measure, False)
@@ -156,7 +158,8 @@ def print_table(measured: list[Measured]) -> None:
         print(f"{'6 or more':>8}" + "".join(f"{share:8.0%}" for share in beyond))
         low_auc, high_auc = interval(near, far)
         print(
-            f"    mean{np.mean(near):8.2f}{np.mean(far):8.2f}    AUC {auc(near, far):.3f} ({low_auc:.3f} to {high_auc:.3f})"
+            f"    mean{np.mean(near):8.2f}{np.mean(far):8.2f}    AUC {auc(near, far):.3f}"
+            f" ({low_auc:.3f} to {high_auc:.3f})"
         )
 
 

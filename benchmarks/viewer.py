@@ -27,9 +27,11 @@ def grow(run: Path, out: Path, wanted: int) -> int:
         have = store.rows("select count(*) from small.trajectories")[0][0]
         copies = -(-wanted // have)
         other = {
-            "case_id": "case_id || '-' || copy", "environment_id": "environment_id || '-' || copy",
-            "trajectory_id": "trajectory_id || '-' || copy", "parent_id": "parent_id || '-' || copy",
-        }  # fmt: skip
+            "case_id": "case_id || '-' || copy",
+            "environment_id": "environment_id || '-' || copy",
+            "trajectory_id": "trajectory_id || '-' || copy",
+            "parent_id": "parent_id || '-' || copy",
+        }
         for table in (
             "cases",
             "checks",
@@ -43,7 +45,8 @@ def grow(run: Path, out: Path, wanted: int) -> int:
             columns = [row[0] for row in store.rows(f"describe {table}")]
             chosen = ", ".join(other.get(name, f'"{name}"') for name in columns)
             store.db.execute(
-                f"insert into {table} select {chosen} from small.{table}, range({copies}) as copies(copy)"
+                f"insert into {table} select {chosen} from small.{table}, range({copies}) as"
+                " copies(copy)"
             )
         for table in ("meta", "runs", "links"):
             store.db.execute(f"insert or ignore into {table} select * from small.{table}")
@@ -84,7 +87,8 @@ def main() -> None:
                 began = time.perf_counter()
                 answer = httpx.get(url + page, timeout=60).raise_for_status()
                 print(
-                    f"{page:40} {time.perf_counter() - began:7.3f} s {len(answer.content) / 1000:9.0f} kB"
+                    f"{page:40} {time.perf_counter() - began:7.3f} s"
+                    f" {len(answer.content) / 1000:9.0f} kB"
                 )
                 if page == "/cases":
                     case = answer.text.split('<td><a href="')[1].split('"')[0]

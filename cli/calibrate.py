@@ -86,13 +86,15 @@ def table(calibration: "Calibration", graph: str) -> str:
         f"{values[min(len(values) - 1, int(share * len(values)))]:.2f}"
         for share in (0.1, 0.25, 0.5, 0.75, 0.9)
     )
+    limits = "no interval: one case"
+    if calibration.low is not None and calibration.high is not None:
+        limits = f"95 % interval over cases {calibration.low:.2f} to {calibration.high:.2f}"
     lines = [
         f"RAC on {graph}, turns from the second on",
         f"trajectories that reach the truth: {calibration.paths} of {calibration.cases} cases,"
         f" {len(values)} turns with a RAC, {calibration.unknown} without; of"
         f" {calibration.unscorable} trajectories it is not known",
-        f"mean {calibration.mean:.2f} hops (95 % interval over cases {calibration.low:.2f} to"
-        f" {calibration.high:.2f}); 10, 25, 50, 75 and 90 %: {quantiles}",
+        f"mean {calibration.mean:.2f} hops ({limits}); 10, 25, 50, 75 and 90 %: {quantiles}",
         f"{'threshold':>10}{'kept of them':>15}{'of the others':>15}",
     ]
     for threshold in range(1, int(max(calibration.threshold + 2, 5)) + 1):

@@ -48,12 +48,12 @@ class NoAction(MalformedReply):
     both, or names no disease."""
 
 
-class Ask(Protocol):
+class AskModel(Protocol):
     """One call to the model that plays."""
 
     async def __call__(
         self,
-        asked: Sequence[Message],
+        prompt: Sequence[Message],
         schema: dict[str, Any] | None = None,
         temperature: float | None = None,
     ) -> Completion: ...
@@ -62,34 +62,36 @@ class Ask(Protocol):
         """Told of every reply that is asked for again."""
 
 
-async def write_turn(ask: Ask, asked: Sequence[Message], number: int, last_turn: bool) -> Turn:
+async def write_turn(
+    ask: AskModel, prompt: Sequence[Message], number: int, last_turn: bool
+) -> Turn:
     """A free-form turn: two calls, and at most four more, because a text that is no turn and a
     record that does not fit are each mended once. Without answers and usage. Raises NoAction and
     MalformedReply, with the texts in `raw`, and ModelError.
     """
-    written = await ask(asked)
+    completion = await ask(prompt)
     try:
-        return await _read(ask, written, number, last_turn)
+        return await _turn_of(ask, completion, number, last_turn)
     except NoAction as fault:
         ask.refused(fault)
-        again = rewrite_messages(asked, written.text, fault.message, last_turn)
-    return replace(await _read(ask, await ask(again), number, last_turn), repaired=True)
+        repair = rewrite_messages(prompt, completion.text, fault.message, last_turn)
+    return replace(await _turn_of(ask, await ask(repair), number, last_turn), repaired=True)
 
 
-async def _read(ask: Ask, written: Completion, number: int, last_turn: bool) -> Turn:
-    thinking, text = _prose(written)
-    asked, schema = extraction_messages(text), extraction_schema(last_turn)
-    reply = await ask(asked, schema, temperature=0.0)
+async def _turn_of(ask: AskModel, completion: Completion, number: int, last_turn: bool) -> Turn:
+    thinking, text = _turn_text(completion)
+    prompt, schema = extraction_messages(text), extraction_schema(last_turn)
+    reply = await ask(prompt, schema, temperature=0.0)
     repaired = False
     try:
-        reading = _record(reply, text, last_turn)
+        reading = _checked_record(reply, text, last_turn)
     except NoAction:
         raise
     except MalformedReply as fault:
         ask.refused(fault)
-        again = extraction_repair_messages(asked, fault.raw, fault.message, last_turn)
+        repair = extraction_repair_messages(prompt, fault.raw, fault.message, last_turn)
         try:
-            reading = _record(await ask(again, schema, temperature=0.0), text, last_turn)
+            reading = _checked_record(await ask(repair, schema, temperature=0.0), text, last_turn)
         except NoAction:
             raise
         except MalformedReply as still:
@@ -106,36 +108,39 @@ async def _read(ask: Ask, written: Completion, number: int, last_turn: bool) -> 
         tests=tuple(action.order_tests) if isinstance(action, OrdersRead) else (),
         final_diagnosis=action.final_diagnosis if isinstance(action, Commit) else None,
         raw=text,
-        thinking="\n\n".join(part for part in (plain(written.thinking).strip(), thinking) if part),
+        thinking="\n\n".join(
+            part for part in (plain(completion.thinking).strip(), thinking) if part
+        ),
         repaired=repaired,
         usage=mended_usage(reading.mended, reply.text),
     )
 
 
-def _prose(written: Completion) -> tuple[str, str]:
+def _turn_text(completion: Completion) -> tuple[str, str]:
     """(thinking, the text), both harmless. Raises NoAction when it is no text to read."""
-    if written.finish_reason == "length":
+    if completion.finish_reason == "length":
         raise NoAction(
-            f"it was cut off at the token limit ({written.usage.completion_tokens} tokens); be brief",
-            written.text,
+            f"it was cut off at the token limit ({completion.usage.completion_tokens} tokens); be "
+            "brief",
+            completion.text,
         )
-    thinking, body = split_thinking(written.text)
+    thinking, body = split_thinking(completion.text)
     if body.startswith("<think>"):
         raise NoAction(
             "the thinking did not end; close it with </think> and write the turn after it",
-            written.text,
+            completion.text,
         )
     text = plain(body).strip()
     if not text:
-        raise NoAction("it is empty", written.text)
+        raise NoAction("it is empty", completion.text)
     if text.startswith(("{", "[", "```")):
-        raise NoAction("it is code or JSON, not running text", written.text)
+        raise NoAction("it is code or JSON, not running text", completion.text)
     if _TAGS.search(body):
-        raise NoAction("it copies the record; write down your own thoughts only", written.text)
+        raise NoAction("it copies the record; write down your own thoughts only", completion.text)
     return thinking, text
 
 
-def _record(reply: Completion, text: str, last_turn: bool) -> Reading[Extracted]:
+def _checked_record(reply: Completion, text: str, last_turn: bool) -> Reading[Extracted]:
     """What the reply read from `text`. Raises NoAction when the text is at fault, else
     MalformedReply."""
     reading = parse_extracted(whole_text(reply), last_turn)
@@ -144,14 +149,15 @@ def _record(reply: Completion, text: str, last_turn: bool) -> Reading[Extracted]
         raise NoAction(f"it does not end in one clear decision ({action.undecided})", text)
     if fuzz.partial_ratio(_bare(extracted.decision), _bare(text)) < COPIED:
         raise MalformedReply(
-            "decision: the text does not say this; copy the sentence in which it says what it does now",
+            "decision: the text does not say this; copy the sentence in which it says what it "
+            "does now",
             reply.text,
         )
-    named = [line.diagnosis for line in extracted.differential]
-    acted = [action.final_diagnosis] if isinstance(action, Commit) else action.order_tests
+    diagnoses = [line.diagnosis for line in extracted.differential]
+    orders = [action.final_diagnosis] if isinstance(action, Commit) else action.order_tests
     faults = [
         f"differential: the text does not say {name!r}"
-        for name in named
+        for name in diagnoses
         if not stands_in(name, text)
     ]
     if isinstance(action, Commit) and not stands_in(action.final_diagnosis, extracted.decision):
@@ -160,19 +166,22 @@ def _record(reply: Completion, text: str, last_turn: bool) -> Reading[Extracted]
         )
     elif isinstance(action, OrdersRead):
         faults += [
-            f"action: the text does not say {name!r}" for name in acted if not stands_in(name, text)
+            f"action: the text does not say {name!r}"
+            for name in orders
+            if not stands_in(name, text)
         ]
     if faults:
         raise MalformedReply("\n".join(faults[:5]), reply.text)
-    if not named and not isinstance(action, Commit):
+    if not diagnoses and not isinstance(action, Commit):
         raise NoAction("it names no disease that it holds possible", text)
-    if not isinstance(action, Commit) and len(acted) > MOST_TESTS:
+    if not isinstance(action, Commit) and len(orders) > MOST_TESTS:
         raise NoAction(
-            f"it orders {len(acted)} tests; order the {MOST_TESTS} that matter most", text
+            f"it orders {len(orders)} tests; order the {MOST_TESTS} that matter most", text
         )
     if not _told_by(extracted.pivot, text):
         raise MalformedReply(
-            "pivot: this is not what the text is about; say what it wants to settle or what settled it",
+            "pivot: this is not what the text is about; say what it wants to settle or what "
+            "settled it",
             reply.text,
         )
     return reading
@@ -182,8 +191,10 @@ def _told_by(sentence: str, text: str) -> bool:
     """Whether a third of the longer words of `sentence` stand in `text`: a sentence of its own, but
     not about something else."""
     words = [word for word in re.findall(r"\w+", sentence) if len(word) >= 5]
-    found = set(re.findall(r"\w+", text))
-    return 3 * sum(any(_same(word, other) for other in found) for word in words) >= len(words)
+    text_words = set(re.findall(r"\w+", text))
+    return 3 * sum(any(_same(word, another) for another in text_words) for word in words) >= len(
+        words
+    )
 
 
 def _bare(text: str) -> str:
@@ -206,7 +217,7 @@ def stands_in(name: str, text: str) -> bool:
     bounds what a reader can make up; it does not tell an order from a mention.
     """
     sentences = [set(re.findall(r"\w+", sentence)) for sentence in re.split(r"[.;!?]\s|\n", text)]
-    initials = "".join(word[0] for word in _words(_BRACKETS.sub(" ", name))).upper()
+    initials = "".join(word[0] for word in _words_of_name(_BRACKETED.sub(" ", name))).upper()
     return any(
         (len(initials) > 2 and initials in words)
         or any(_all_in(form, words) for form in _forms(name))
@@ -214,27 +225,27 @@ def stands_in(name: str, text: str) -> bool:
     )
 
 
-_BRACKETS = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
+_BRACKETED = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
 
 
-def _words(name: str) -> list[str]:
+def _words_of_name(name: str) -> list[str]:
     return [word for word in re.findall(r"\w+", name) if not _IDLE.fullmatch(word)]
 
 
 def _forms(name: str) -> Iterator[list[str]]:
-    for part in (name, _BRACKETS.sub(" ", name), *_BRACKETS.findall(name)):
-        if words := _words(part):
+    for part in (name, _BRACKETED.sub(" ", name), *_BRACKETED.findall(name)):
+        if words := _words_of_name(part):
             yield words
 
 
-def _all_in(wanted: list[str], words: set[str]) -> bool:
-    return all(any(_same(word, other) for other in words) for word in wanted)
+def _all_in(name_words: list[str], words: set[str]) -> bool:
+    return all(any(_same(word, another) for another in words) for word in name_words)
 
 
-def _same(one: str, other: str) -> bool:
+def _same(word: str, another: str) -> bool:
     """The same word, but for its ending ('biopsy', 'biopsies') or, from 5 letters on, one letter
     ('tumour', 'tumor')."""
-    a, b = one.casefold(), other.casefold()
+    a, b = word.casefold(), another.casefold()
     if a == b:
         return True
     if min(len(a), len(b)) < 4 or any(character.isdigit() for character in a + b):

@@ -9,7 +9,15 @@ from medaction.envs.loops import must_commit
 from medaction.envs.prompts import PROMPT_VERSIONS, messages, repair_messages
 from medaction.envs.reply import parse_reply, reply_schema
 from medaction.envs.turns import Observation, Style, Turn
-from medaction.llm.calls import Completion, Message, ModelError, call, on_trial, whole_text
+from medaction.llm.calls import (
+    Completion,
+    ContextTooLong,
+    Message,
+    ModelError,
+    call,
+    on_trial,
+    whole_text,
+)
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import CONTEXT_TOKENS, Teacher
 from medaction.llm.untrusted import plain
@@ -36,18 +44,14 @@ class LlmClinician:
         What the calls of a turn that failed had used, and all that was wrong, stands in the error's
         `usage`.
         """
-        turns, t_max, style = observation.turns, observation.t_max, observation.style
-        asked = messages(observation.initial_observation, turns, t_max, style, self.context_tokens)
-        write = write_turn if style == "free" else _write_reply
-        number, last_turn = observation.number, must_commit(turns, t_max)
         ask = _Ask(self.teacher, seed)
         try:
             with on_trial():
                 try:
-                    turn = await write(ask, asked, number, last_turn)
+                    turn = await self._written(ask, observation)
                 except MalformedReply as fault:
                     ask.refused(fault)
-                    turn = replace(await write(ask, asked, number, last_turn), repaired=True)
+                    turn = replace(await self._written(ask, observation), repaired=True)
         except MalformedReply as error:
             ask.refused(error)
             error.usage = ask.usage
@@ -56,6 +60,23 @@ class LlmClinician:
             error.usage = ask.usage
             raise
         return replace(turn, usage=ask.usage + turn.usage)
+
+    async def _written(self, ask: "_Ask", observation: Observation) -> Turn:
+        """A turn on a prompt that fits into the model's context: one that its server has called too
+        long is shortened in the stated order, and so are the prompts that follow."""
+        turns, t_max, style = observation.turns, observation.t_max, observation.style
+        write = write_turn if style == "free" else _write_reply
+        number, last_turn = observation.number, must_commit(turns, t_max)
+        while True:
+            prompt = messages(
+                observation.initial_observation, turns, t_max, style, self.context_tokens
+            )
+            try:
+                return await write(ask, prompt, number, last_turn)
+            except ContextTooLong as error:
+                if not 0 < error.context_tokens < self.context_tokens:
+                    raise
+                self.context_tokens = error.context_tokens
 
 
 class _Ask:
@@ -68,7 +89,7 @@ class _Ask:
 
     async def __call__(
         self,
-        asked: Sequence[Message],
+        prompt: Sequence[Message],
         schema: dict[str, Any] | None = None,
         temperature: float | None = None,
     ) -> Completion:
@@ -78,7 +99,7 @@ class _Ask:
             else self.teacher.model_copy(update={"temperature": temperature})
         )
         try:
-            completion = await call(teacher, asked, schema, self.seed)
+            completion = await call(teacher, prompt, schema, self.seed)
         except ModelError as error:
             self.usage += error.usage
             raise
@@ -87,21 +108,21 @@ class _Ask:
         return completion
 
     def refused(self, fault: MalformedReply) -> None:
-        """Keep on record what was wrong with a reply that is asked for again, or was the last one."""
+        """Keep on record what was wrong with a reply, whether or not it is asked for again."""
         self.usage += Usage(faults=(Fault(type(fault).__name__, fault.message, fault.raw),))
 
 
-async def _write_reply(ask: _Ask, asked: Sequence[Message], number: int, last_turn: bool) -> Turn:
+async def _write_reply(ask: _Ask, prompt: Sequence[Message], number: int, last_turn: bool) -> Turn:
     schema = reply_schema(last_turn)
     try:
-        return _turn(await ask(asked, schema), number, last_turn)
+        return _turn_in_schema(await ask(prompt, schema), number, last_turn)
     except MalformedReply as fault:
         ask.refused(fault)
-        again = repair_messages(asked, fault.raw, fault.message, last_turn)
-    return replace(_turn(await ask(again, schema), number, last_turn), repaired=True)
+        repair = repair_messages(prompt, fault.raw, fault.message, last_turn)
+    return replace(_turn_in_schema(await ask(repair, schema), number, last_turn), repaired=True)
 
 
-def _turn(completion: Completion, number: int, last_turn: bool) -> Turn:
+def _turn_in_schema(completion: Completion, number: int, last_turn: bool) -> Turn:
     turn = parse_reply(whole_text(completion), number, last_turn)
     thinking = "\n\n".join(
         part for part in (plain(completion.thinking).strip(), turn.thinking) if part

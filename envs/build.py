@@ -26,6 +26,26 @@ Extract = Callable[[CaseReport], StructuredCase]
 (`medaction.envs.extraction.make_extractor`)."""
 
 
+RULES = tuple(
+    f"medaction.envs.{name}"
+    for name in (
+        *("build", "categories", "checks", "composition", "diagnosis_names", "documented"),
+        *(
+            "extracted",
+            "extraction",
+            "grounding",
+            "leaks",
+            "mentions",
+            "naming",
+            "patients",
+            "redaction",
+        ),
+        *("results_told", "scripts"),
+    )
+)
+"""The modules whose questions, thresholds and tables decide what becomes of a report."""
+
+
 def build_environment(
     report: CaseReport, extract: Extract | None = None, min_tests: int = 1
 ) -> Built:
@@ -89,9 +109,16 @@ def build_environment(
 def _structured(report: CaseReport, extract: Extract | None) -> StructuredCase:
     if report.structured is not None:
         return report.structured
+    # What no model has to read to see: nothing is spent on it.
+    for check in (checks.not_human, checks.several_patients):
+        if not (result := check(report, StructuredCase("", (), ""))).passed:
+            raise BadCase(result.name, result.detail, report.case_id, report.path)
     if extract is not None:
         return extract(report)
-    message = "the report has no structured part; give an extractor, e.g. --extractor MODEL, or put <stem>.json beside it"
+    message = (
+        "the report has no structured part; give an extractor, e.g. --extractor MODEL, or put"
+        " <stem>.json beside it"
+    )
     raise BadCase("needs_extraction", message, report.case_id, report.path)
 
 
@@ -135,13 +162,13 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
     notes = [
         f"left out, no result documented: {test.name}" for test in tests if test not in documented
     ]
-    seen = [
+    examined = [
         test
         for test in documented
         if EXAMINED.match(test.name) and is_told(test, case.initial_observation)
     ]
-    notes += [f"left out, the initial observation tells it: {test.name}" for test in seen]
-    documented = [test for test in documented if test not in seen]
+    notes += [f"left out, the initial observation tells it: {test.name}" for test in examined]
+    documented = [test for test in documented if test not in examined]
     tidied = replace(
         case,
         initial_observation=seen_text(case.initial_observation),
@@ -172,13 +199,13 @@ def seen_text(text: str) -> str:
     )
 
 
-def _merge(first: DocumentedTest, second: DocumentedTest) -> DocumentedTest:
-    lines = [*first.result.splitlines(), *second.result.splitlines()]
+def _merge(entry: DocumentedTest, further: DocumentedTest) -> DocumentedTest:
+    lines = [*entry.result.splitlines(), *further.result.splitlines()]
     return replace(
-        first,
+        entry,
         result="\n".join(dict.fromkeys(lines)),
-        aliases=tuple(dict.fromkeys((*first.aliases, *second.aliases))),
-        quote="\n".join(dict.fromkeys((first.quote, second.quote)))
-        if first.quote and second.quote
+        aliases=tuple(dict.fromkeys((*entry.aliases, *further.aliases))),
+        quote="\n".join(dict.fromkeys((entry.quote, further.quote)))
+        if entry.quote and further.quote
         else "",
     )

@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import cast, get_args
 
-from medaction.envs.records import Category
 from medaction.words.names import normalise
 from medaction.words.phrases import phrase_pattern
+from medaction.words.tests import Category
 
 _TABLE: dict[str, list[tuple[str, str]]] = tomllib.loads(
     (Path(__file__).parent / "data" / "categories.toml").read_text(encoding="utf-8")

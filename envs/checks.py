@@ -87,8 +87,8 @@ def readable_script(_report: CaseReport, case: StructuredCase) -> CheckResult:
     scripts = script_of(case.diagnosis), script_of(case.initial_observation)
     readable = bool(normalise(case.diagnosis)) and scripts[0] == scripts[1]
     detail = (
-        f"the diagnosis is in {scripts[0] or 'no'} script, the observation in {scripts[1] or 'no'}: "
-        "its name could not be seen there; give both in one language"
+        f"the diagnosis is in {scripts[0] or 'no'} script and the observation in"
+        f" {scripts[1] or 'no'}: its name could not be seen there; give both in one language"
     )
     return CheckResult("readable_script", readable, readable, 1, detail)
 
@@ -180,8 +180,8 @@ def no_diagnosis_in_o1(report: CaseReport, case: StructuredCase) -> CheckResult:
 
     Figure: the number of names found.
     """
-    told = mentions_in(case.initial_observation, names_of_case(report, case), case)
-    leaks = _unique(mention.name.text for mention in told if not mention.excuse)
+    all_mentions = mentions_in(case.initial_observation, names_of_case(report, case), case)
+    leaks = _unique(mention.name.text for mention in all_mentions if not mention.excuse)
     detail = f"the initial observation names {', '.join(leaks)!r}"
     return CheckResult("no_diagnosis_in_o1", not leaks, len(leaks), 0, detail)
 
@@ -192,10 +192,14 @@ def no_known_disease_in_o1(report: CaseReport, case: StructuredCase) -> CheckRes
 
     Figure: the number of such names found.
     """
-    told = mentions_in(case.initial_observation, names_of_case(report, case), case)
-    kept = {normalise(m.name.text): f"{m.name.text} ({m.excuse})" for m in told if m.excuse}
-    detail = f"the initial observation tells {', '.join(kept.values())}"
-    return CheckResult("no_known_disease_in_o1", not kept, len(kept), 0, detail, required=False)
+    all_mentions = mentions_in(case.initial_observation, names_of_case(report, case), case)
+    excused = {
+        normalise(m.name.text): f"{m.name.text} ({m.excuse})" for m in all_mentions if m.excuse
+    }
+    detail = f"the initial observation tells {', '.join(excused.values())}"
+    return CheckResult(
+        "no_known_disease_in_o1", not excused, len(excused), 0, detail, required=False
+    )
 
 
 def no_manifestation_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
@@ -204,13 +208,13 @@ def no_manifestation_in_o1(_report: CaseReport, case: StructuredCase) -> CheckRe
 
     Figure: the number of such parts found.
     """
-    told = [
+    names = [
         part.text
         for part in parts_of(case.diagnosis)
         if part.role == "beside" and mentions(case.initial_observation, part.text)
     ]
-    detail = f"the initial observation names {', '.join(told)!r}"
-    return CheckResult("no_manifestation_in_o1", not told, len(told), 0, detail, required=False)
+    detail = f"the initial observation names {', '.join(names)!r}"
+    return CheckResult("no_manifestation_in_o1", not names, len(names), 0, detail, required=False)
 
 
 def no_result_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
@@ -219,9 +223,9 @@ def no_result_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
     Figure: the number of tests whose result is told there.
     """
     complaint = complaint_of(case.initial_observation)
-    told = [test.name for test in case.tests if is_told(test, case.initial_observation, complaint)]
-    detail = f"the initial observation tells the result of {', '.join(told)}"
-    return CheckResult("no_result_in_o1", not told, len(told), 0, detail)
+    tests = [test.name for test in case.tests if is_told(test, case.initial_observation, complaint)]
+    detail = f"the initial observation tells the result of {', '.join(tests)}"
+    return CheckResult("no_result_in_o1", not tests, len(tests), 0, detail)
 
 
 def no_outcome_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
@@ -232,9 +236,9 @@ def no_outcome_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
     name = "no_outcome_in_o1"
     if script_of(case.initial_observation) != "latin":
         return not_applicable(name, "outcomes are known by their English words")
-    told = outcomes_in(case.initial_observation)
-    detail = f"the initial observation tells the outcome: {told[:3]}"
-    return CheckResult(name, not told, len(told), 0, detail)
+    passages = outcomes_in(case.initial_observation)
+    detail = f"the initial observation tells the outcome: {passages[:3]}"
+    return CheckResult(name, not passages, len(passages), 0, detail)
 
 
 def no_treatment_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult:
@@ -243,9 +247,9 @@ def no_treatment_in_o1(_report: CaseReport, case: StructuredCase) -> CheckResult
 
     Figure: the number of passages found.
     """
-    told = treatments_in(case.initial_observation)
-    detail = f"the initial observation tells of treatment: {told[:3]}"
-    return CheckResult("no_treatment_in_o1", not told, len(told), 0, detail, required=False)
+    passages = treatments_in(case.initial_observation)
+    detail = f"the initial observation tells of treatment: {passages[:3]}"
+    return CheckResult("no_treatment_in_o1", not passages, len(passages), 0, detail, required=False)
 
 
 def diagnosis_linkable(score: float, threshold: float, linked_to: str) -> CheckResult:

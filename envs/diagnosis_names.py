@@ -42,6 +42,9 @@ class DiagnosisName:
     """The part of the diagnosis that it names."""
     exact: bool = False
     """An abbreviation or a gene: looked for as it is written."""
+    strict: bool = False
+    """Looked for as one phrase alone: what is left without its qualifiers is often a symptom
+    ('positional vertigo')."""
 
 
 # What stands between the parts. A cause is the diagnosis as much as what it caused; what a disease
@@ -50,7 +53,8 @@ class DiagnosisName:
 _CONNECTOR = re.compile(
     r"""\b(?P<cause>(?:caused|induced|triggered)\sby|due\sto|secondary\sto|(?:resulting\s)?from)\b
     |\b(?P<beside>with(?:out)?|presenting\s(?:as|with)|causing|leading\sto|complicat(?:ed\sby|ing)
-        |mimicking|involving|during|managed|in\s(?:the\s(?:absence|context|setting|presence)\sof|an?)
+        |mimicking|involving|during|managed
+        |in\s(?:the\s(?:absence|context|setting|presence)\sof|an?)
         |(?<!-)associated(?:\swith)?|nearing|successfully|following|after|likely|superimposed\son
         |compounded\sby)\b
     |(?P<same>\band\b|[,;\n]|\b\d\.\s)""",
@@ -83,7 +87,8 @@ _ORGANISM = re.compile(
 )
 _GENE = re.compile(r"\b(?!T\d+N)[A-Z][A-Z0-9]{1,7}\d[A-Z0-9]*\b")
 _MUTATION = re.compile(
-    r"\b([A-Z][A-Z0-9]{2,7})\b[\s-]+(?:\w+\s)?(?:mutat|variant|gene|deletion|fusion)"
+    r"\b([A-Z][A-Z0-9]{2,7})\b[\s-]+(?:\w+\s)?(?:mutat|mutant|variant|gene"
+    r"|deletion|fusion|rearrang|amplif|positive)"
 )
 _PREPOSITION = re.compile(r"\s(?:of|in(?! situ| utero)|at|on|to)\s")
 # Words that name a disease by their ending; the general ones give nothing away without the word
@@ -161,13 +166,20 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
         if induced and not _ORGANISM.fullmatch(induced[2]):
             for name in _whole_names(induced[2]):
                 yield DiagnosisName(name, "effect", part.text)
+        lesser: Kind = "cause" if kind == "cause" else "lesser"
         for name in _lesser_names(part.text):
-            yield DiagnosisName(name, "cause" if kind == "cause" else "lesser", part.text)
+            yield DiagnosisName(name, lesser, part.text)
+        for name in _without_qualifiers(part.text):
+            yield DiagnosisName(name, lesser, part.text, strict=True)
         for organism in _ORGANISM.findall(part.text):
             yield DiagnosisName(organism, "answer", part.text)
-            left = part.text.partition(organism)[2].strip()
-            if len(left) >= 4 and not _CONNECTOR.match(left) and not is_general(left):
-                yield DiagnosisName(left, "effect", part.text)
+            remainder = part.text.partition(organism)[2].strip()
+            if (
+                len(remainder) >= 4
+                and not _CONNECTOR.match(remainder)
+                and not is_general(remainder)
+            ):
+                yield DiagnosisName(remainder, "effect", part.text)
         for gene in (*_GENE.findall(part.text), *_MUTATION.findall(part.text)):
             yield DiagnosisName(gene, "answer", part.text, exact=True)
         for initials in _initials(part.text):
@@ -193,7 +205,7 @@ def _whole_names(part: str) -> Iterator[str]:
 
 def _lesser_names(part: str) -> Iterator[str]:
     """'sparganosis' of 'pulmonary sparganosis', 'thyroid carcinoma' of 'papillary thyroid
-    carcinoma', 'Meckel diverticulum' of a perforated one."""
+    carcinoma'."""
     if _SPREAD.match(part) and (bare := _LEADING.sub("", part)) != part:
         yield bare
     words = normalise(_PREPOSITION.split(part)[0]).split()
@@ -202,7 +214,12 @@ def _lesser_names(part: str) -> Iterator[str]:
             yield word
         elif _DISEASE.fullmatch(word) and before not in ("", "cell") and _LEADING.sub("", before):
             yield f"{before} {word}"
-    while len(words) > 2 and _ADJECTIVE.fullmatch(words[0]):
+
+
+def _without_qualifiers(part: str) -> Iterator[str]:
+    """'Meckel diverticulum' of a perforated one: the part without adjectives before it."""
+    words = normalise(_PREPOSITION.split(part)[0]).split()
+    while len(words) > 2 and (_ADJECTIVE.fullmatch(words[0]) or _LEADING.match(words[0])):
         words = words[1:]
         if words[0] != "cell" and not is_general(" ".join(words)):
             yield " ".join(words)
@@ -219,8 +236,8 @@ def _initials(part: str) -> Iterator[str]:
 def _abbreviates_a_site(before: str, short: str) -> bool:
     """Whether 'MEC' behind '... of the left middle ear cleft' stands for the place alone."""
     site = _PREPOSITION.split(before)[1:]
-    words = re.findall(r"[A-Za-z]+", site[-1]) if site else []
-    return "".join(word[0] for word in words).upper().endswith(short.upper())
+    letters = r"\w* ?".join(map(re.escape, short.casefold()))
+    return bool(site) and re.search(rf"\b{letters}\w*$", site[-1].casefold().strip()) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +280,7 @@ def is_disease(name: str) -> bool:
 def declared_abbreviations(
     text: str, names: tuple[DiagnosisName, ...]
 ) -> tuple[DiagnosisName, ...]:
-    """The abbreviations that a report gives to one of the names: 'nasopharyngeal carcinoma (NPC)'."""
+    """The abbreviations that a report gives to one of the names: 'nasal carcinoma (NC)'."""
     spelt = {
         normalise(name.text): name for name in names if not name.exact and not is_general(name.text)
     }
@@ -282,6 +299,9 @@ def tells(text: str, name: DiagnosisName) -> bool:
     """Whether `text` tells the name: an abbreviation as it is written, any other as `mentions`."""
     if name.exact:
         return re.search(rf"\b{re.escape(name.text)}s?\b", text) is not None
+    if name.strict:
+        plain = _organs(normalise(name.text))
+        return _pattern_of(plain).search(_organs(normalise(text))) is not None
     return mentions(text, name.text)
 
 
@@ -293,9 +313,12 @@ def mentions(text: str, name: str) -> bool:
     plain_name = _organs(normalise(name))
     if not plain_name or is_general(plain_name):
         return False
-    shown = text if text.isascii() else "".join(c for c in text if unicodedata.category(c) != "Cf")
+    visible = (
+        text if text.isascii() else "".join(c for c in text if unicodedata.category(c) != "Cf")
+    )
     return any(
-        _mentions(variant, plain_name) for variant in dict.fromkeys((shown, shown.replace("-", "")))
+        _mentions(variant, plain_name)
+        for variant in dict.fromkeys((visible, visible.replace("-", "")))
     )
 
 

@@ -12,40 +12,45 @@ from medaction.envs.naming import is_code, profile
 
 _DONE = (
     r"(?:performed|done|conducted|obtained|carried out|undertaken|sent|requested|ordered|tested"
-    r"|planned|scheduled|cancell?ed|declined|refused|deferred|postponed)"
+    r"|planned|scheduled|cancell?ed|declined|refused|deferred|postponed|omitted|assessed|measured"
+    r"|recommended|advised|repeated)"
 )
 _WRITTEN = (
-    r"(?:provided|detailed|described|specified|documented|stated|mentioned|available|reported)"
+    r"(?:provided|detailed|described|specified|documented|stated|mentioned|available|reported|given"
+    r"|recorded)"
 )
 # The whole sentence is one of these words.
 _EMPTY = re.compile(
     r"(?:results? |still |currently |is |are |was |were )*"
-    r"(?:pending|awaited|unknown|unavailable|n/a|none|nil|optional|to follow|to be (?:determined|done)"
-    r"|cancell?ed|declined|refused|deferred|postponed"
-    rf"|not (?:yet )?(?:applicable|required|indicated|{_DONE}|{_WRITTEN})"
-    rf"|no (?:data|details|information|results?)(?: {_WRITTEN})?)"
-    r"(?:,? (?:at|in|by|for|beyond|regarding|here|yet|next|as|so|due to|because|until|scheduled)\b[^;]*)?",
+    r"(?:pending|awaited|unknown|unavailable|n/a|none|optional|to follow"
+    rf"|to be (?:determined|{_DONE})|{_DONE}|not (?:yet )?(?:applicable|required|indicated"
+    rf"|{_DONE}|{_WRITTEN})|no (?:data|details|information|results?)(?: {_WRITTEN})?)"
+    r"(?:,? (?:at|in|by|for|beyond|regarding|here|yet|next|as|so|due to|because|until|scheduled)\b"
+    r"[^;]*)?",
     re.IGNORECASE,
 )
 # That a test was not made, or its result not written down.
 _ABSENT = re.compile(
     rf"\b(?:not (?:\w+ly |yet |been |further |otherwise )?(?:{_DONE}|{_WRITTEN})"
-    r"|(?:does|do|did|could|can)(?: not|n't) (?:\w+ly )?(?:provide|mention|state|specify|report|describe|detail)"
+    r"|(?:does|do|did|could|can)(?: not|n't) (?:\w+ly )?(?:provide|mention|state|specify|report"
+    r"|describe|detail)"
     rf"|(?:is|are|was|were|remains?) (?:still )?(?:pending|awaited|unavailable)"
     rf"|^no(?: [\w-]+){{0,6}} (?:is|are|was|were) (?:\w+ )?(?:{_DONE}|{_WRITTEN}))\b",
     re.IGNORECASE,
 )
-_NOT_MADE = re.compile(r"no (?P<what>[^.;]{3,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
+_NOT_MADE = re.compile(r"no (?P<what>[^.;]{2,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
 # An advice to make the test: 'Note: consider based on findings'.
 _ADVICE = re.compile(
-    r"(?:note:? )?(?:consider|recommend|optional|expected to)\b"
+    r"(?:note:? )?(?:consider|recommend(?:ed)?|optional|expected to)\b"
     r"|.*\b(?:(?:could|can|may|should) be (?:considered|performed|done)|not (?:\w+ )?necessary)\b",
     re.IGNORECASE,
 )
+_HYPOTHESIS = re.compile(r"(?:it )?(?:could|may|might|would|can) \w+\b", re.IGNORECASE)
 # That it was made, and no more.
 _MADE = re.compile(
     rf"(?:[\w\s,/()-]{{0,90}}? (?:was|were|has been|have been)|[\w/-]+)"
-    rf" (?:also |then |\w+ly )?(?:{_DONE}|taken)(?: (?:to|for|in|at|on|by) [\w\s]{{3,40}})?",
+    rf" (?:also |then |\w+ly )?(?:{_DONE}|taken)(?: (?:out|off))?"
+    r"(?: (?:to|for|in|at|on|by|but) [\w\s]{3,40})?",
     re.IGNORECASE,
 )
 _FINDING = re.compile(
@@ -63,7 +68,7 @@ def is_documented(result: str) -> bool:
 
     >>> [is_documented(text) for text in ("No flow due to torsion.", "Low (value not provided)")]
     [True, True]
-    >>> [is_documented(text) for text in ("Not conducted.", "MRI pelvis.", "No biopsy due to fever")]
+    >>> [is_documented(text) for text in ("Not conducted.", "MRI pelvis.", "Pending")]
     [False, False, False]
     """
     sentences = [sentence for line in result.splitlines() for sentence in _SENTENCE_END.split(line)]
@@ -87,25 +92,27 @@ def without_void(text: str) -> str:
 def _says_nothing_written(sentence: str) -> bool:
     """'None provided', 'Not detailed in the case', 'No further details were given'. 'None reported'
     and 'no mass noted' deny something."""
+    begins = r"(?:none|nothing|not (?:\w+ly )?(?={w})|(?:no )?(?:\w+ )?(?:details?|information))\b"
     return bool(
-        re.match(
-            r"(?:none|nil|nothing|not|(?:no )?(?:\w+ )?(?:details?|information))\b", sentence, re.I
-        )
-        and re.search(rf"\b{_WRITTEN}\b(?<!reported)", sentence, re.I)
+        re.match(begins.replace("{w}", _WRITTEN), sentence, re.IGNORECASE)
+        and re.search(rf"\b{_WRITTEN}\b(?<!reported)", sentence, re.IGNORECASE)
         and not re.search(r"[,;:]|\bhistory\b|\bbut\b", sentence)
     )
 
 
 def _is_void(sentence: str) -> bool:
-    bare = re.sub(r"^[\w\s/-]{2,40}:\s*", "", _ASIDE.sub("", sentence).strip(" .;-*•"))
-    if not bare or _EMPTY.fullmatch(bare):
-        return True
+    text = _ASIDE.sub("", sentence).strip(" .;-*•")
+    bare = re.sub(r"^[\w\s/-]{2,40}:\s*", "", text)
     # 'Hearing is less on both sides, details not specified' tells something before it stops.
-    clause, _, others = bare.partition(", ")
-    if _FINDING.search(bare) or _VALUE.search(others):
+    clause, _, following = bare.partition(", ")
+    if not bare or (_EMPTY.fullmatch(bare) and not _VALUE.search(following)):
+        return True
+    if _HYPOTHESIS.match(bare):
+        return True
+    if _FINDING.search(bare) or _VALUE.search(following):
         return False
     return bool(
-        _ADVICE.match(bare)
+        _ADVICE.match(text)
         or (_ABSENT.search(clause) and not _VALUE.search(clause))
         or ((match := _NOT_MADE.match(bare)) and named_tests(match["what"]))
         or _MADE.fullmatch(bare)
@@ -115,12 +122,12 @@ def _is_void(sentence: str) -> bool:
 
 def _only_names_a_test(text: str) -> bool:
     """'CT abdomen/pelvis' tells no more than which test it is."""
-    named = profile(text)
+    profile_of_text = profile(text)
     return bool(
         len(text) < 60
-        and named.kinds
+        and profile_of_text.kinds
         and named_tests(text)
-        and not any(not is_code(word) for word in named.terms)
+        and not any(not is_code(word) for word in profile_of_text.terms)
         and not _VALUE.search(text)
         and not _FINDING.search(text)
     )

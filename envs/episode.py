@@ -19,16 +19,16 @@ from medaction.envs.records import Answer, ClinicalEnvironment
 from medaction.envs.reply import parse_reply
 from medaction.envs.rewards import Ruler, TurnReward, turn_rewards
 from medaction.envs.turns import Observation, Outcome, Style, Turn
-from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
+from medaction.llm.usage import Message
 
 T_MAX = 8
 """The last turn of an episode (paper, appendix C)."""
 
 
 class Answers(Protocol):
-    """Whoever returns the results of ordered tests: `medaction.envs.oracle.Oracle`, or a benchmark's
-    examiner."""
+    """What returns the results of ordered tests: `medaction.envs.oracle.Oracle`, or the examiner of
+    a benchmark."""
 
     def answer(self, orders: Sequence[str]) -> tuple[Answer, ...]: ...
 
@@ -62,7 +62,6 @@ class Episode:
         self.style = style
         self.turns = tuple(turns)
         self.ends_loops = ends_loops
-        self._looped = False
 
     @property
     def observation(self) -> Observation:
@@ -72,7 +71,8 @@ class Episode:
     @property
     def outcome(self) -> Outcome | None:
         """How the episode ended; None while it goes on."""
-        if self._looped:
+        number = len(self.turns)
+        if self.ends_loops and 0 < number < self.t_max and must_commit(self.turns[:-1], self.t_max):
             return "loop"
         if self.turns and self.turns[-1].final_diagnosis:
             return "diagnosed"
@@ -100,12 +100,10 @@ class Episode:
         """
         if self.ended:
             raise EpisodeEnded(f"the episode ended at turn {len(self.turns)}: {self.outcome}")
-        number = len(self.turns) + 1
-        last = must_commit(self.turns, self.t_max)
+        number, last = len(self.turns) + 1, must_commit(self.turns, self.t_max)
         turn = parse_reply(action, number, last) if isinstance(action, str) else action
         answered = replace(turn, answers=self.oracle.answer(turn.tests))
         self.turns = (*self.turns, answered)
-        self._looped = self.ends_loops and last and number < self.t_max
         return answered
 
     def rewards(self, ruler: Ruler | None = None) -> tuple[TurnReward, ...]:

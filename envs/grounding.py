@@ -15,12 +15,15 @@ GROUNDED_AT = 90.0
 _NUMBERED = re.compile(r"(?P<top>\d+)(?P<sub>(?:\.\d+)+)?\.?\s+(?P<title>[A-Z].{2,80})")
 # Sections that tell of other patients and of what is known, not of this one.
 _ELSEWHERE = re.compile(
-    r"(?:discussion|introduction|background|conclusions?|comments?|(?:literature |systematic )?review(?: of (?:the )?literature)?"
-    r"|learning points?|references|acknowledge?ments?|supplementary materials?|consent|key messages?)\b.{0,40}",
+    r"(?:discussion|introduction|background|conclusions?|comments?|(?:literature "
+    r"|systematic )?review(?: of (?:the )?literature)?"
+    r"|learning points?|references|acknowledge?ments?|supplementary materials?|consent"
+    r"|key messages?)\b.{0,40}",
     re.IGNORECASE,
 )
 _CASE = re.compile(
-    r"(?:abstract|the case|case\b.{0,30}|clinical\b.{0,30}|patient\b.{0,30}|history|(?:physical )?examination|investigations?|diagnos\w+"
+    r"(?:abstract|the case|case\b.{0,30}|clinical\b.{0,30}|patient\b.{0,30}|history"
+    r"|(?:physical )?examination|investigations?|diagnos\w+"
     r"|differential diagnosis|treatment|outcome.{0,30}|follow-?up|results)",
     re.IGNORECASE,
 )
@@ -63,14 +66,14 @@ class Report:
             return None
         if (start := self._case.find(needle)) >= 0:
             return Span(start, start + len(needle), 100.0)
-        found = fuzz.partial_ratio_alignment(needle, self._case, score_cutoff=GROUNDED_AT)
-        if found is None:
+        alignment = fuzz.partial_ratio_alignment(needle, self._case, score_cutoff=GROUNDED_AT)
+        if alignment is None:
             return None
-        start, end = _whole_words(self._case, found.dest_start, found.dest_end)
-        told = numbers_of(self.text[start:end])
-        if any(number not in told for number in numbers_of(copied)):
+        start, end = _whole_words(self._case, alignment.dest_start, alignment.dest_end)
+        numbers = numbers_of(self.text[start:end])
+        if any(number not in numbers for number in numbers_of(copied)):
             return None
-        return Span(start, end, found.score)
+        return Span(start, end, alignment.score)
 
     def words(self, span: Span) -> str:
         """The report's own words there, on one line."""
@@ -90,14 +93,14 @@ class Report:
 
     def context(self, span: Span) -> str:
         """The sentences around a span, and the one before them, where a test is often named."""
-        first = self.text.find(self.sentence(span)[:20], 0, span.end)
-        before = self.text.rfind(". ", 0, max(0, (first if first >= 0 else span.start) - 2))
+        begin = self.text.find(self.sentence(span)[:20], 0, span.end)
+        before = self.text.rfind(". ", 0, max(0, (begin if begin >= 0 else span.start) - 2))
         return " ".join(self.text[max(0, before) : span.end].split()) + " " + self.sentence(span)
 
-    def own(self) -> str:
+    def patient_sections(self) -> str:
         """The text of the sections about this patient."""
         return "".join(
-            c if kept != "\0" else " " for c, kept in zip(self.text, self._case, strict=True)
+            c if plain != "\0" else " " for c, plain in zip(self.text, self._case, strict=True)
         )
 
     def in_its_words(self, name: str) -> str:
@@ -110,10 +113,10 @@ class Report:
         needle = " ".join(_lined(name).split())
         if not needle or needle in self._all:
             return name
-        found = fuzz.partial_ratio_alignment(needle, self._all, score_cutoff=GROUNDED_AT)
-        if found is None:
+        alignment = fuzz.partial_ratio_alignment(needle, self._all, score_cutoff=GROUNDED_AT)
+        if alignment is None:
             return name
-        start, end = _whole_words(self._all, found.dest_start, found.dest_end)
+        start, end = _whole_words(self._all, alignment.dest_start, alignment.dest_end)
         return " ".join(self.text[start:end].split()).strip(" .,;:")
 
 
@@ -154,7 +157,7 @@ def _without_elsewhere(text: str) -> str:
     """
     blank, top = False, ""
     lines: list[str] = []
-    own = preamble = 0
+    characters = preamble = 0
     for line in text.splitlines(keepends=True):
         before = blank, top
         blank, top = _section(line.strip(), blank, top)
@@ -164,9 +167,9 @@ def _without_elsewhere(text: str) -> str:
             and not _ABSTRACT.match(line)
         ):
             preamble = len(lines)
-        own += len(line) if preamble and not blank else 0
+        characters += len(line) if preamble and not blank else 0
         lines.append("\0" * len(line) if blank else _lined(line))
-    if own >= ENOUGH:
+    if characters >= ENOUGH:
         lines[:preamble] = ["\0" * len(line) for line in lines[:preamble]]
     return "".join(lines)
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from medaction.envs.diagnosis_names import (
     DiagnosisName,
     declared_abbreviations,
+    is_disease,
     mentions,
     names_in,
     parts_of,
@@ -37,7 +38,8 @@ _EXPOSURE = re.compile(
     re.IGNORECASE,
 )
 _HISTORY = re.compile(
-    r"\b(?:known|history of|previous(?:ly)?|prior|earlier|(?:years?|months?|weeks?) (?:ago|before|prior)"
+    r"\b(?:known|history of|previous(?:ly)?|prior|earlier|(?:years?|months?|weeks?) (?:ago|before"
+    r"|prior)"
     r"|since|status post|s/p|diagnosed in|for (?:\w+ )?years|in (?:19|20)\d\d)\b",
     re.IGNORECASE,
 )
@@ -58,11 +60,13 @@ _SHOWN = re.compile(
 )
 # That a disease was found or feared, not brought along.
 _CONCLUDED = re.compile(
-    r"\b(?:show|reveal|demonstrat|confirm|detect|diagnos|suggest|consistent with|suspect|thought|found)",
+    r"\b(?:show|reveal|demonstrat|confirm|detect|diagnos|suggest|consistent with|suspect|thought"
+    r"|found)",
     re.IGNORECASE,
 )
 _SYMPTOM = re.compile(
-    r"\b(?:\w*(?:paresis|plegia|algia|dynia|pnea|rrhea|rrhagia|ptysis|uria)|pain|ache|headache|arrest"
+    r"\b(?:\w*(?:paresis|plegia|algia|dynia|pnea|rrhea|rrhagia|ptysis|uria)|pain|ache|headache"
+    r"|arrest"
     r"|shock|syncope|seizures?|bleeding|hemorrhage|failure|ascites|edema|fever|vomiting|cough)\b",
     re.IGNORECASE,
 )
@@ -89,7 +93,8 @@ _OUTCOME = re.compile(
 _TREATMENT = re.compile(
     r"""\b(?:(?:was|were)\s(?:then\s|immediately\s|subsequently\s|empirically\s)?
         (?:started|commenced|initiated|placed|put)\s(?:on|with)
-    |(?:treatment|therapy)\s(?:with\s[\w\s-]{3,40}\s)?(?:was|were)\s(?:\w+\s)?(?:started|initiated|begun)
+    |(?:treatment|therapy)\s(?:with\s[\w\s-]{3,40}\s)?
+        (?:was|were)\s(?:\w+\s)?(?:started|initiated|begun)
     |responded\s(?:well\s|poorly\s)?to|improved\s(?:after|with|on|following)
     |underwent\s(?:\w+\s){0,2}(?:surgery|laparotomy|resection|\w{4,}ectomy|\w*therapy))\b""",
     re.IGNORECASE | re.VERBOSE,
@@ -114,13 +119,13 @@ def names_of_case(report: CaseReport, case: StructuredCase) -> tuple[DiagnosisNa
 
 def mentions_in(text: str, names: tuple[DiagnosisName, ...], case: StructuredCase) -> list[Mention]:
     """All mentions of the names in `text`, the initial observation of `case` or a part of it."""
-    told = [name for name in names if tells(text, name)]
-    if not told:
+    candidates = [name for name in names if tells(text, name)]
+    if not candidates:
         return []
     return [
         Mention(name, sentence, _excuse(name, sentence, names, case))
         for sentence in sentences_of(text)
-        for name in told
+        for name in candidates
         if tells(sentence, name)
     ]
 
@@ -196,11 +201,11 @@ def _is_known(name: DiagnosisName, sentence: str, case: StructuredCase) -> bool:
     if _is_history(sentence):
         return True
     return not _CONCLUDED.search(sentence) and any(
-        _is_history(other)
-        and not RELATIVE.search(other)
-        and not _DENIAL.search(other)
-        and tells(other, name)
-        for other in sentences_of(case.initial_observation)
+        _is_history(further)
+        and not RELATIVE.search(further)
+        and not _DENIAL.search(further)
+        and tells(further, name)
+        for further in sentences_of(case.initial_observation)
     )
 
 
@@ -215,12 +220,17 @@ def _is_history(sentence: str) -> bool:
 
 def _in_complaint(name: DiagnosisName, case: StructuredCase) -> bool:
     """A complaint that is labelled so; without labels only a symptom of the first sentence."""
-    sentences = _complaint(case.initial_observation)
+    is_symptom = name.kind == "effect" and _may_be_a_symptom(name.text)
     return any(
         tells(sentence, name)
-        and (_is_complaint(sentence) or (name.kind == "effect" and _SYMPTOM.search(name.text)))
-        for sentence in sentences
+        and (_is_complaint(sentence) or (is_symptom and not _CONCLUDED.search(sentence)))
+        for sentence in _complaint(case.initial_observation)
     )
+
+
+def _may_be_a_symptom(name: str) -> bool:
+    """'Diarrhea', 'hiccups'; 'agranulocytosis' and 'coronary vasospasm' are diseases."""
+    return bool(_SYMPTOM.search(name)) or (" " not in name and not is_disease(name))
 
 
 @lru_cache(maxsize=16)

@@ -57,12 +57,14 @@ def passages(
             yield Passage(text[end : match.start()], "nothing")
         runs, end = _runs(match[0]), match.end()
         use, share = max(
-            ((use, _share(runs, known)) for use, known in uses), key=lambda pair: pair[1]
+            ((use, _share(runs, taken_runs)) for use, taken_runs in uses), key=lambda pair: pair[1]
         )
         if share >= TAKEN_OVER:
             yield Passage(match[0], use)
         else:
-            reason = next((r for r, known in reasons if _share(runs, known) >= TAKEN_OVER), "")
+            reason = next(
+                (r for r, taken_runs in reasons if _share(runs, taken_runs) >= TAKEN_OVER), ""
+            )
             yield Passage(match[0], "nothing", reason)
     if end < len(text):
         yield Passage(text[end:], "nothing")
@@ -121,5 +123,5 @@ def _runs(text: str) -> frozenset[str]:
     return frozenset(" ".join(words[at : at + RUN]) for at in range(len(words) - RUN + 1))
 
 
-def _share(runs: frozenset[str], known: frozenset[str]) -> float:
-    return len(runs & known) / len(runs) if runs else 0.0
+def _share(runs: frozenset[str], taken_runs: frozenset[str]) -> float:
+    return len(runs & taken_runs) / len(runs) if runs else 0.0

@@ -26,19 +26,19 @@ def turns_without_news(turns: Sequence[Turn]) -> int:
 
 def repeated_orders(turns: Sequence[Turn]) -> list[list[bool]]:
     """Of every turn's orders, whether they are not new, as `turns_without_news` says."""
-    known: set[object] = set()
-    found = []
+    earlier: set[object] = set()
+    flags = []
     for turn in turns:
-        found.append(
+        flags.append(
             [
-                _name(answer.order) in known
-                or bool(answer.results and known.issuperset(answer.results))
+                _name(answer.order) in earlier
+                or bool(answer.results and earlier.issuperset(answer.results))
                 for answer in turn.answers
             ]
         )
-        known.update(_name(answer.order) for answer in turn.answers)
-        known.update(result for answer in turn.answers for result in answer.results)
-    return found
+        earlier.update(_name(answer.order) for answer in turn.answers)
+        earlier.update(result for answer in turn.answers for result in answer.results)
+    return flags
 
 
 def must_commit(turns: Sequence[Turn], t_max: int) -> bool:

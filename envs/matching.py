@@ -1,41 +1,42 @@
-"""Whether an ordered test and an entry of the menu are the same test: pure comparisons of what
-their names and results say."""
+"""What the entries of a menu say of themselves, and whether an ordered test and an entry are the
+same test: pure comparisons of names and results."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from medaction.envs.naming import (
     CULTURED,
     IMAGING,
+    KINDS,
+    TISSUES,
     Profile,
     can_be_same,
+    canonical_of,
     is_code,
     profile,
     regions_in_text,
     specimen_of,
+    tokens_of,
 )
 from medaction.envs.orders import cut, is_general, read_order
 from medaction.envs.records import DocumentedTest
+from medaction.envs.reported import clauses
+from medaction.words.names import normalise
+from medaction.words.negation import is_undone
 from medaction.words.tests import parts_of_panel
 
 COVERAGE = 0.6
 """Of the longer name's words, this share must stand in the shorter one."""
 
-SOUGHT = frozenset(
-    {
-        "antibody",
-        "antigen",
-        "serology",
-        "pcr",
-        "culture",
-        "smear",
-        "stain",
-        "sequencing",
-        "cytometry",
-        "immunofluorescence",
-    }
-)
+SOUGHT = CULTURED - {"cytology"} | {
+    "antibody",
+    "antigen",
+    "serology",
+    "sequencing",
+    "cytometry",
+    "immunofluorescence",
+}
 """Kinds of tests that say nothing without what they look for, or where."""
 
 SAMPLED = IMAGING | {"fluoroscopy", "biopsy", "fna", "cytology", "cytometry"}
@@ -47,184 +48,245 @@ ON_TISSUE = frozenset({"stain", "smear", "pcr", "culture", "immunofluorescence",
 out."""
 
 MARKING = frozenset({"immunohistochemistry", "marker", "immunophenotype"})
+_STAINED = frozenset({"stain", "immunohistochemistry", "immunoreactivity", "cytokeratin"})
 
 MARKER = re.compile(
-    r"(?:cd|ck|p|s|ki|sox|ttf|pax|gata|mum|bcl|hmb|wt|stat|dog|tle)\s?\d{1,3}[a-z]?|desmin|vimentin|synaptophysin|chromogranin"
+    r"(?:cd|ck|p|s|ki|sox|ttf|pax|gata|mum|bcl|hmb|wt|stat|dog|tle)\s?\d{1,3}[a-z]?"
+    "|desmin|vimentin|synaptophysin|chromogranin"
 )
 """Markers that are ordered by their bare name."""
 
-_IG = frozenset({"igg", "igm", "iga"})
+_WIDE = frozenset({"angiography", "venography", "pet", "imaging"})
+"""Kinds of imaging that say little without their region."""
+_CLASSES = frozenset({"igg", "igm", "iga"})
+_READ = 1500
+"""Characters of a result that are read for the regions and words that its entry's name leaves open.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """One name of one entry: its own, an alias, or one of several tests that its name lists."""
+    """One name of one entry: that of the menu, an alias, or a test that its name lists."""
 
     entry: int
-    own: bool
+    of_entry: bool
+    """Whether it is the name that the entry has in the menu."""
     profile: Profile
     inferred: frozenset[str] = frozenset()
-    """Regions of the profile that its name leaves open, so that the result or the menu tells them.
-    """
+    """Regions of the profile that its name leaves open: the result or the menu tells them."""
 
 
-def texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the menu, read."""
+
+    test: DocumentedTest
+    profile: Profile
+    """Of its name; what only some of the tests that it lists are of is left open."""
+    tokens: tuple[str, ...]
+    """The words of its result, in order."""
+    words: frozenset[str]
+    """The same, each once."""
+    clauses: tuple[str, ...]
+    statements: tuple[frozenset[str], ...]
+    """The words of each clause that tells of a test that was done."""
+
+
+def read_entry(test: DocumentedTest) -> Entry:
+    parts = clauses(test.result)
+    tokens = tuple(tokens_of(normalise(test.result[:_READ])[:_READ]))
+    return Entry(
+        test,
+        _profile_of_entry(cut(test.name)),
+        tokens,
+        frozenset(tokens),
+        parts,
+        tuple(frozenset(tokens_of(normalise(part))) for part in parts if not is_undone(part)),
+    )
+
+
+def _profile_of_entry(name: str) -> Profile:
+    """'Serum ACE and urinary calcium' is of no one specimen; 'Urine' is its analysis."""
+    reading, parts = profile(name), read_order(name).parts
+    if reading.specimen and all(map(specimen_of, reading.text.split())):
+        reading = replace(reading, canonical=canonical_of(f"{reading.specimen} analysis"))
+    specimens = {profile(part).specimen for part in parts}
+    canonical = reading.canonical or (profile(parts[0]).canonical if len(parts) == 1 else None)
+    specimen = reading.specimen if len(specimens) < 2 else None
+    return replace(reading, canonical=canonical, specimen=specimen)
+
+
+def names_of(entries: Sequence[Entry]) -> list[Name]:
+    """All names of a menu. What they leave open the result may tell: 'CT: mass in the right lung'
+    is of the chest. Where the result does not tell either, the region must be one that the menu
+    speaks of."""
+    around = frozenset(
+        region
+        for entry in entries
+        for region in entry.profile.regions | _regions_of_result(entry)
+        if region not in TISSUES
+    )
+    return [name for number in range(len(entries)) for name in _names_of(number, entries, around)]
+
+
+def _regions_of_result(entry: Entry) -> frozenset[str]:
+    laboratory = entry.test.category == "laboratory"
+    return frozenset() if laboratory else regions_in_text(list(entry.tokens))
+
+
+def _names_of(number: int, entries: Sequence[Entry], around: frozenset[str]) -> Iterator[Name]:
+    entry = entries[number]
+    base, words, category = entry.profile, entry.words, entry.test.category
+    modality = words & (IMAGING - {"imaging"})
+    regions_in_result = regions_in_text(list(entry.tokens))
+    regions_in_result -= TISSUES - ({"lymphnode"} if category == "pathology" else set())
+    sides = words & {"left", "right"}
+    fluids = (specimen_of(token) for token in entry.tokens)
+    specimen = next((fluid for fluid in fluids if fluid and fluid != "blood"), None)
+    for text, of_entry in _texts_of(entry.test):
+        reading = profile(text)
+        sampled = category in ("imaging", "pathology") or bool(reading.kinds & SAMPLED)
+        regions = reading.regions or base.regions or (regions_in_result if sampled else frozenset())
+        if sampled and not regions and not reading.kinds & _WIDE:
+            regions = around
+        open_kind = sampled and reading.kinds == {"imaging"} and not reading.regions
+        full = replace(
+            reading,
+            canonical=reading.canonical or (base.canonical if of_entry else None),
+            regions=regions,
+            sides=reading.sides or (sides if sampled and len(sides) == 1 else frozenset()),
+            specimen=reading.specimen
+            or base.specimen
+            or (specimen if reading.kinds & CULTURED else None),
+            kinds=modality if open_kind and modality else reading.kinds,
+        )
+        yield Name(number, of_entry, full, regions - reading.regions - base.regions)
+
+
+def _texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:
     """The name of an entry, what it says outside brackets, the single tests that it lists, and its
-    aliases."""
+    aliases; whether it is the name of the menu."""
     yield cut(test.name), True
-    seen = {test.name}
-    asked = read_order(test.name)
-    listed = [part for part in (*asked.parts, *asked.brackets) if _names_a_test(part)]
-    for text in (
-        asked.whole,
-        *(listed if len(asked.parts) + len(asked.brackets) > 1 else ()),
-        *test.aliases,
-    ):
-        if text and (text := cut(text)) not in seen and not is_general(text):
-            seen.add(text)
+    order = read_order(test.name)
+    parts = (*order.parts, *order.brackets)
+    listed = [part for part in parts if _names_a_test(part)] if len(parts) > 1 else []
+    for text in dict.fromkeys(map(cut, (order.text, *listed, *test.aliases))):
+        if text and text != test.name and not is_general(text):
             yield text, False
 
 
 def _names_a_test(text: str) -> bool:
     """Whether a piece of an entry's name stands for a test: not 'pleural fluid' alone, which is
     where another was done."""
-    said = profile(text)
-    place = all(
-        specimen_of(word) or word in ("fluid", "sample", "swab") for word in said.text.split()
-    )
-    return not place and bool(said.canonical or said.kinds or "tuberculosis" in said.terms)
+    reading = profile(text)
+    places = ("fluid", "sample", "swab")
+    if all(specimen_of(word) or word in places for word in reading.text.split()):
+        return False
+    return bool(reading.canonical or reading.kinds or "tuberculosis" in reading.terms)
 
 
-def of_all_parts(name: str) -> Profile:
-    """The profile of an entry's name; what only some of the tests that it lists are of ('Serum ACE
-    and urinary calcium') is left open."""
-    whole, asked = profile(name), read_order(name)
-    specimens = {profile(part).specimen for part in asked.parts}
-    canonical = whole.canonical or (
-        profile(asked.whole).canonical if len(asked.parts) == 1 else None
-    )
-    return replace(
-        whole, canonical=canonical, specimen=whole.specimen if len(specimens) < 2 else None
-    )
-
-
-def is_short_for(one: str, other: str) -> bool:
+def is_short_for(name: str, other: str) -> bool:
     """'abpm' of 'ambulatory blood pressure monitoring'."""
-    short, long = sorted((one, other), key=len)
-    return (
-        len(short) > 2 and " " not in short and short == "".join(word[0] for word in long.split())
-    )
+    short, long = sorted((name, other), key=len)
+    initials = "".join(word[0] for word in long.split())
+    return len(short) > 2 and " " not in short and short == initials
 
 
-def nested(one: Profile, other: Profile) -> bool:
-    ours, theirs = _said(one), _said(other)
-    return bool(ours and theirs and one.terms | one.kinds and other.terms | other.kinds) and (
-        ours <= theirs or theirs <= ours
-    )
+def nested(name: Profile, other: Profile) -> bool:
+    words, more = _content(name), _content(other)
+    reading = name.terms | name.kinds and other.terms | other.kinds
+    return bool(reading) and (words <= more or more <= words)
 
 
 def may_be_related(ordered: str | None, entry: str | None) -> bool:
-    """Whether two known tests are one, or a panel and its part; of a test that no table knows
+    """Whether two known tests are the same, or a panel and its part; of a test that no table knows
     anything may be true."""
     if ordered is None or entry is None or ordered == entry:
         return True
-    ours, theirs = parts_of_panel(ordered), parts_of_panel(entry)
+    parts, more = parts_of_panel(ordered), parts_of_panel(entry)
     return (
-        ordered in theirs
-        or entry in ours
-        or bool(ours and theirs and (ours <= theirs or theirs <= ours))
+        ordered in more
+        or entry in parts
+        or bool(parts and more and (parts <= more or more <= parts))
     )
 
 
-def tells(entry: Profile, statement: frozenset[str], wanted: Profile) -> bool:
+def tells(entry: Profile, statement: frozenset[str], ordered: Profile) -> bool:
     """Whether a statement, with the name of its entry, tells of a kind of test and of what it
     looked for and where.
 
     'Blood and urine cultures negative' does of the culture of both, and 'Sputum studies: negative
     for AFB' of the AFB smear.
     """
-    sought = wanted.terms - _IG
-    if not (sought or wanted.specimen or wanted.regions):
+    sought = ordered.terms - _CLASSES
+    if not (sought or ordered.specimen or ordered.regions):
         return False
-    if wanted.specimen is None and entry.specimen:
+    if ordered.specimen is None and entry.specimen:
         return False
     places = {specimen_of(word) for word in statement} | {entry.specimen}
-    if wanted.specimen and wanted.specimen not in places:
+    if ordered.specimen and ordered.specimen not in places:
         return False
-    if not wanted.regions <= regions_in_text(sorted(statement)) | entry.regions:
+    if not ordered.regions <= regions_in_text(sorted(statement)) | entry.regions:
         return False
-    named = wanted.kinds | (wanted.terms & _IG) <= statement | entry.kinds
-    studied = bool(
-        sought
-        and wanted.specimen
-        and wanted.specimen == entry.specimen
-        and wanted.kinds <= CULTURED
-    )
-    return (named or studied) and is_told(sought, statement | entry.terms)
+    words = statement | entry.kinds
+    kinds_match = ordered.kinds | (ordered.terms & _CLASSES) <= words
+    if ordered.kinds == {"serology"} and not words & KINDS and words & {"test", "testing"}:
+        kinds_match = True  # 'negative testing for parvovirus' leaves open how
+    same_specimen = bool(sought and ordered.specimen and ordered.specimen == entry.specimen)
+    studied = same_specimen and ordered.kinds <= CULTURED
+    return (kinds_match or studied) and names_sought(sought, statement | entry.terms)
 
 
-def word_score(wanted: Profile, candidate: Name, told: frozenset[str]) -> float:
-    """0: not the same test. Else how much of what either says both say, 0 to 1; an inferred region
+def word_score(ordered: Profile, candidate: Name, result: frozenset[str]) -> float:
+    """How much of what either name says both say, 0 to 1; 0: not the same test. An inferred region
     counts half."""
     name = candidate.profile
-    if not (wanted.kinds or wanted.terms) or not (name.kinds or name.terms) or is_vague(wanted):
+    if not (ordered.kinds or ordered.terms) or not (name.kinds or name.terms) or is_vague(ordered):
         return 0.0
-    if not can_be_same(wanted, name, told):
+    if not can_be_same(ordered, name, result):
         return 0.0
-    ours = _said(wanted)
-    stated = _said(name) - candidate.inferred
-    common = ours & stated
-    inferred = ours & candidate.inferred
-    nested = wanted.terms <= name.terms or name.terms <= wanted.terms
-    if wanted.kinds and wanted.kinds <= SOUGHT:
-        nested = nested or is_told(wanted.terms - name.terms, told)
-    sought = wanted.terms - _IG
-    if (
-        wanted.kinds
-        and wanted.kinds <= SOUGHT
-        and sought
-        and not (common | inferred) - wanted.kinds
-        and not is_told(sought, told)
-    ):
-        return 0.0  # 'CMV PCR' is not just any PCR
-    if (
-        wanted.kinds
-        and wanted.kinds <= SOUGHT - CULTURED
-        and not sought
-        and wanted.regions
-        and not wanted.regions & name.regions
-    ):
-        return 0.0  # nor 'thyroid antibodies' just any antibodies
-    if wanted.kinds and name.kinds:
+    words = _content(ordered)
+    stated = _content(name) - candidate.inferred
+    common, inferred = words & stated, words & candidate.inferred
+    is_nested = ordered.terms <= name.terms or name.terms <= ordered.terms
+    if ordered.kinds and ordered.kinds <= SOUGHT:
+        sought = ordered.terms - _CLASSES
+        is_nested = is_nested or names_sought(ordered.terms - name.terms, result)
+        if sought and not (common | inferred) - ordered.kinds and not names_sought(sought, result):
+            return 0.0  # 'CMV PCR' is not just any PCR
+        elsewhere = ordered.regions and not ordered.regions & name.regions
+        if not sought and elsewhere and ordered.kinds <= SOUGHT - CULTURED:
+            return 0.0  # nor 'thyroid antibodies' just any antibodies
+    if ordered.kinds and name.kinds:
         # One of the two may say more ('MRI brain with spectroscopy', 'Biopsy of cervical lymph
         # node'), not both something else.
-        enough = (common or inferred) and (nested or wanted.regions & name.regions)
-        return (len(common) + len(inferred) / 2) / len(ours | stated) if enough else 0.0
-    theirs = stated | inferred
-    share = len(ours & theirs) / max(len(ours), len(theirs))
-    return share if (ours <= theirs or theirs <= ours) and share >= COVERAGE else 0.0
+        enough = (common or inferred) and (is_nested or ordered.regions & name.regions)
+        return (len(common) + len(inferred) / 2) / len(words | stated) if enough else 0.0
+    documented = stated | inferred
+    share = len(words & documented) / max(len(words), len(documented))
+    within = words <= documented or documented <= words
+    return share if within and share >= COVERAGE else 0.0
 
 
-def is_told(sought: frozenset[str], told: frozenset[str]) -> bool:
+def names_sought(sought: frozenset[str], result: frozenset[str]) -> bool:
     """Whether a result names what is looked for: all codes of it and at least half of the other
     words ('T. cruzi')."""
-    missing = sought - told
-    return not any(is_code(word) for word in missing) and 2 * len(missing) <= len(sought)
+    absent = sought - result
+    return not any(map(is_code, absent)) and 2 * len(absent) <= len(sought)
 
 
-def is_vague(wanted: Profile) -> bool:
+def is_vague(ordered: Profile) -> bool:
     """'Serology', 'culture', 'IgG panel': of what, is not said."""
-    more = wanted.terms - _IG or wanted.regions or wanted.specimen
-    return bool(wanted.kinds) and wanted.kinds <= SOUGHT - {"sequencing"} | {"imaging"} and not more
+    more = ordered.terms - _CLASSES or ordered.regions or ordered.specimen
+    return (
+        bool(ordered.kinds) and ordered.kinds <= SOUGHT - {"sequencing"} | {"imaging"} and not more
+    )
 
 
-def _said(said: Profile) -> frozenset[str]:
-    return said.kinds | said.regions | said.terms
-
-
-def told_of_staining(told: frozenset[str]) -> bool:
+def tells_of_staining(words: frozenset[str]) -> bool:
     """Whether the words of a report tell of staining for markers."""
-    return bool(
-        told
-        & {"stain", "immunohistochemistry", "immunoreactivity", "cytokeratin", "vimentin", "desmin"}
-    ) or any(MARKER.fullmatch(word) for word in told if any(c.isdigit() for c in word))
+    return bool(words & _STAINED) or any(map(MARKER.fullmatch, words))
+
+
+def _content(reading: Profile) -> frozenset[str]:
+    return reading.kinds | reading.regions | reading.terms

@@ -6,6 +6,7 @@ words. Everything else is read off the words, so that 'CT head', 'Head CT scan w
 'cranial computed tomography' say the same.
 """
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -15,19 +16,19 @@ from typing import Any
 from medaction.words.names import normalise
 from medaction.words.phrases import phrase_pattern
 from medaction.words.plurals import singular
-from medaction.words.tests import NAMES, tests_by_name
+from medaction.words.tests import NAMES, canonical_names
 
-_TABLE: dict[str, Any] = tomllib.loads(
+TABLE: dict[str, Any] = tomllib.loads(
     (Path(__file__).parent / "data" / "test_words.toml").read_text(encoding="utf-8")
 )
 
 
 def _words(section: str) -> frozenset[str]:
-    return frozenset(_TABLE[section].split())
+    return frozenset(TABLE[section].split())
 
 
 def _rows(section: str) -> list[str]:
-    return [line for line in _TABLE[section].split("\n") if line]
+    return [line for line in TABLE[section].split("\n") if line]
 
 
 def _by_word(section: str) -> dict[str, str]:
@@ -35,10 +36,10 @@ def _by_word(section: str) -> dict[str, str]:
     return {word: row.split()[0] for row in _rows(section) for word in row.split(">")[0].split()}
 
 
-_PHRASES = [(form.replace(" ", "~"), phrase_pattern(table)) for form, table in _TABLE["phrases"]]
+_PHRASES = [(form.replace(" ", "~"), phrase_pattern(table)) for form, table in TABLE["phrases"]]
 _LEFT_OUT = [pattern for form, pattern in _PHRASES if not form]
-_CONTRAST = phrase_pattern(_TABLE["contrast"])
-_NO_CONTRAST = phrase_pattern(_TABLE["no_contrast"])
+_CONTRAST = phrase_pattern(TABLE["contrast"])
+_NO_CONTRAST = phrase_pattern(TABLE["no_contrast"])
 
 IMAGING = _words("imaging")
 """Modalities of imaging; 'imaging' alone stands for any of them."""
@@ -48,7 +49,7 @@ CULTURED = frozenset({"culture", "pcr", "smear", "stain", "cytology"})
 GENERAL = _words("general")
 NO_SLIPS = _words("no_slips")
 TISSUES = _words("tissues")
-SHORTHAND: dict[str, str] = _TABLE["shorthand"]
+SHORTHAND: dict[str, str] = TABLE["shorthand"]
 REGIONS = _by_word("regions")
 WITHIN = {row.split()[0]: frozenset(row.partition(">")[2].split()) for row in _rows("regions")}
 """Region -> the regions inside it."""
@@ -58,6 +59,9 @@ for _row in _rows("findings"):
     _findings, _, _test = _row.partition(" > ")
     FINDINGS[_test] = (*FINDINGS.get(_test, ()), *_findings.split())
 
+CONDITIONS = _words("conditions")
+"""What a test is done under: a value of it is none of the plain test."""
+
 _IGNORED = _words("ignored")
 _REPEATED = _words("again")
 _TAKEN = _words("taken")
@@ -65,15 +69,22 @@ _ANATOMY = _by_word("anatomy") | {
     word: region for word, region in REGIONS.items() if word not in _words("ambiguous")
 }
 _SPECIMENS = _by_word("specimens")
-_APART_BOTH, _APART_ORDERED = (frozenset(row.split()) for row in _rows("apart"))
+_APART = _words("apart")
 _SIDES = frozenset({"left", "right"})
 _MATERNAL = frozenset({"maternal", "mother"})
 _WHOSE = _MATERNAL | {"fetal", "baby", "patient"}
-_SEROLOGY = frozenset({"serology", "antibody", "antigen"})
 _FURTHER = frozenset({"angiography", "venography", "pet", "biopsy", "fluorescein"})
 """What makes another test of a scan."""
 _PLACED = IMAGING | {"biopsy", "bronchoscopy"}
 """Kinds of tests in whose names 'cervical' or 'nasal' is a place and no specimen."""
+
+
+_JOINT = "(?:/|,? and |, )"
+_ORGAN = "(?:liver|hepatic|renal|kidney|thyroid|coagulation)"
+_FUNCTIONS = re.compile(
+    rf"\b({_ORGAN}){_JOINT}(?=(?:{_ORGAN}{_JOINT})*{_ORGAN} (?:function|profile|panel))",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,7 @@ class Profile:
 def canonical_of(name: str) -> str | None:
     """The test that `name` is a name of, also with a specimen or a word like 'test' around it."""
     text = normalise(name)
-    tests = tests_by_name()
+    tests = canonical_names()
     if text in tests:
         return tests[text]
     for pattern in _LEFT_OUT:
@@ -123,7 +134,7 @@ def names_in_a_row(text: str) -> list[str]:
     strangers = start = 0
     while start < len(words):
         ends = range(min(len(words), start + 6), start, -1)
-        end = next((end for end in ends if " ".join(words[start:end]) in tests_by_name()), 0)
+        end = next((end for end in ends if " ".join(words[start:end]) in canonical_names()), 0)
         if end:
             names.append(" ".join(words[start:end]))
         elif words[start] not in _IGNORED and words[start] not in _SPECIMENS:
@@ -142,7 +153,7 @@ def profile(name: str) -> Profile:
         # The table may say more than the name: a 'pregnancy test' is one in serum and in urine.
         places = _SPECIMENS.keys() | _WHOSE | _SIDES
         more = [word for word in text.split() if word in places]
-        words = canonical if text in tests_by_name() else " ".join([canonical, *more])
+        words = canonical if text in canonical_names() else " ".join([canonical, *more])
     tokens = tokens_of(words)
     kinds = frozenset(tokens) & KINDS
     if "kub" in tokens and not kinds & IMAGING:
@@ -160,7 +171,7 @@ def profile(name: str) -> Profile:
         specimen=_specimen(tokens),
         terms=frozenset(tokens) - special - (_TAKEN if "biopsy" in kinds else frozenset()),
         repeated=not _REPEATED.isdisjoint(text.split()),
-        contrast=_contrast(text),
+        contrast=contrast_in(text),
     )
 
 
@@ -182,7 +193,12 @@ def _specimen(tokens: list[str]) -> str | None:
     return None if "blood" in specimens else fluid  # 'serum and CSF antibody' is of either
 
 
-def _contrast(text: str) -> bool | None:
+def name_each_function(text: str) -> str:
+    """'Renal and liver function' is 'renal function, liver function'."""
+    return _FUNCTIONS.sub(r"\1 function, ", text)
+
+
+def contrast_in(text: str) -> bool | None:
     """'With contrast', 'without contrast'; 'with and without contrast' says neither."""
     without = _NO_CONTRAST.search(text) is not None
     contrast = _CONTRAST.search(_NO_CONTRAST.sub(" ", text)) is not None
@@ -250,9 +266,7 @@ def _none_apart(order: Profile, entry: Profile, result: frozenset[str]) -> bool:
     ordered, documented = order.terms | order.kinds, entry.terms | entry.kinds
     if "biopsy" in ordered:  # an endobronchial biopsy is one of the lung
         return True
-    if (documented - ordered) & _APART_BOTH and order.canonical != entry.canonical:
-        return False
-    return not (ordered - documented - result) & (_APART_BOTH | _APART_ORDERED)
+    return not (ordered - documented - result) & _APART
 
 
 def _same_kind(order: Profile, entry: Profile) -> bool:
@@ -262,8 +276,6 @@ def _same_kind(order: Profile, entry: Profile) -> bool:
     both = ordered | documented
     if "imaging" in both and ordered != documented:  # any modality, but only of what it names
         return both <= IMAGING and bool(order.regions & entry.regions)
-    if "serology" in both and ordered & _SEROLOGY and documented & _SEROLOGY:
-        return ordered - _SEROLOGY <= documented
     if documented == {"cytology"} and "fna" in ordered:
         return True
     if "angiography" in ordered and "heart" in order.regions ^ entry.regions:
@@ -275,8 +287,6 @@ def _same_kind(order: Profile, entry: Profile) -> bool:
 
 def _same_regions(order: Profile, entry: Profile) -> bool:
     ordered, documented = order.regions, entry.regions
-    if "bonemarrow" in ordered ^ documented and order.kinds & {"biopsy", "fna"}:
-        return False
     if "fetus" in ordered - documented or (_MATERNAL & order.sides and "fetus" in documented):
         return False
     if ordered - TISSUES and documented - TISSUES:
@@ -310,7 +320,5 @@ def synonyms_of(name: str) -> tuple[str, ...]:
 @cache
 def vocabulary() -> frozenset[str]:
     """All words that the tables know: a word of an order that stands here is no slip of the pen."""
-    words = {word for name in tests_by_name() for word in name.split()}
-    return frozenset(words).union(
-        _IGNORED, GENERAL, KINDS, _ANATOMY, _SPECIMENS, _APART_BOTH, _APART_ORDERED
-    )
+    words = {word for name in canonical_names() for word in name.split()}
+    return frozenset(words).union(_IGNORED, GENERAL, KINDS, _ANATOMY, _SPECIMENS, _APART)

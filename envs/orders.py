@@ -1,84 +1,90 @@
-"""What the text of an order asks for: 'CBC, CMP and troponin, no CT' -> 'CBC', 'CMP', 'troponin'."""
+"""What the text of an order asks for: 'CBC, CMP and troponin, no CT' -> 'CBC', 'CMP', 'troponin'.
+
+The words that refuse a test or tell what it is for stand in data/test_words.toml.
+"""
 
 import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
 
-from medaction.envs.naming import GENERAL, IMAGING, SHORTHAND, Profile, names_in_a_row, profile
+from medaction.envs.naming import (
+    GENERAL,
+    IMAGING,
+    SHORTHAND,
+    TABLE,
+    Profile,
+    contrast_in,
+    name_each_function,
+    names_in_a_row,
+    profile,
+)
 from medaction.words.names import normalise
-from medaction.words.tests import tests_by_name
+from medaction.words.phrases import phrase_pattern
+from medaction.words.tests import canonical_names
 
 MAX_ORDER = 400
-"""Characters of an order that are read; a longer one is no test's name."""
+"""Characters of an order that are read; a longer one is no test's name. GPT-5's longest order in
+the AgentClinic runs has 310."""
 
 MAX_PARTS = 40
-"""Tests of one order that are answered."""
+"""Tests of one order that are answered, so that nobody gets a menu by listing a vocabulary."""
 
-_REFUSAL = r"no|not|nor|avoid\w*|defer\w*|do not|don['’]?t|never|cancel\w*|skip\w*|omit\w*|except|rather than|instead of"
-_NOT_WANTED = re.compile(
-    rf"^\W*(?:{_REFUSAL}|none|without|hold(?:ing)?|n/a|stop|nothing|exclud\w+|declin\w+|refus\w+)\b",
-    re.IGNORECASE,
+_REFUSAL_AT_START = phrase_pattern(TABLE["refusals"] + TABLE["refusals_at_start"])
+_REFUSAL_INSIDE = phrase_pattern(TABLE["refusals"] + TABLE["refusals_inside"])
+_NEEDLESS = phrase_pattern(TABLE["needless"])
+_TIMES = phrase_pattern(TABLE["times"])
+_PURPOSE = phrase_pattern(
+    TABLE["purposes"]
+    + "\n".join(
+        f"{word} {verb.strip()}"
+        for word in ("to", "for")
+        for line in TABLE["purpose_verbs"].split("\n")
+        for verb in line.split("|")
+        if verb.strip()
+    )
 )
-_NOT_WANTED_LATER = re.compile(rf"\b(?:{_REFUSAL}|hold off|holding)\b.*", re.IGNORECASE)
-_NEEDLESS = re.compile(
-    r"\b(?:(?:is|are|was)?\s*not (?:yet )?(?:indicated|needed|necessary|required|recommended|warranted|appropriate|wanted)"
-    r"|contraindicated|unnecessary|refused|declined|deferred|cancel?led)\b",
-    re.IGNORECASE,
-)
-_CONTRAST = re.compile(
-    r"\b(?:with(?:out)?|no|non)(?:[\s-]{0,3}(?:and|or|&|/)[\s-]{0,3}with(?:out)?)?[\s-]{0,3}"
-    r"(?:(?:iv|i\.v\.|oral|intravenous|po|gadolinium)\s{1,3}(?:and\s{1,3})?){0,3}(?:contrast|gadolinium)\b",
-    re.IGNORECASE,
-)
-_TIMES = re.compile(r"\bx ?[2-9]\b|\bq ?\d{1,2} ?h\w*", re.IGNORECASE)
+_CONTRASTS = [
+    (" ", phrase_pattern(TABLE["either_contrast"])),
+    (" noncontrast ", phrase_pattern(TABLE["no_contrast"])),
+    (" contrast ", phrase_pattern(TABLE["with_contrast"])),
+]
 _INSTEAD = re.compile(
     r"\binstead\b(?! of)|^\W*(?:order|get|obtain|do|just|only|please)\b", re.IGNORECASE
 )
-_PURPOSE = re.compile(
-    r"""\b(?:
-    (?:(?:in\ order\ )?to|for)\ (?:rule\ out|evaluat\w+|assess\w*|exclud\w+|look\w*|check\w*|confirm\w*|detect\w*|determin\w+|identif\w+
-        |investigat\w+|further|screen\w*|see|find|obtain|help|establish|monitor\w*|quantif\w+|characteri[sz]e)
-    |look(?:ing)?\ (?:for|at)|rul(?:e|ing)\ out|evaluate\ for|because|given\ (?:the|his|her|that)|due\ to|in\ view\ of|in\ case
-    |if\ (?:not|any|stable|available|possible|indicated)|since|concern(?:ing|ed)?\ for|suspect\w*|suspicion\ of|as\ part\ of
-    )\b.*""",
-    re.IGNORECASE | re.DOTALL | re.VERBOSE,
-)
 _CLAUSE = re.compile(r"\s*(?:;|\.\s|\n|\bbut\b|\bhowever\b|\bthen\b)\s*", re.IGNORECASE)
 _SEPARATOR = re.compile(
-    r"""\s*(?:[,;&+](?!\s*$)|(?<![A-Za-z]\d)/
-    |\b(?:and|plus|as\ well\ as|along\ with|together\ with|with|including|incl|followed\ by|or|nor)\b\.?)\s*""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_ORGAN = r"(?:liver|hepatic|renal|kidney|thyroid)"
-_FUNCTIONS = re.compile(
-    rf"\b({_ORGAN})(?:/| and |, )(?=(?:{_ORGAN}(?:/| and |, )){{0,3}}{_ORGAN}\s(?:functions?|profiles?|panels?)\b)",
+    r"\s*(?:[,;&+](?!\s*$)|(?<![A-Za-z]\d)/|\b(?:and|plus|as well as|along with|together with|with"
+    r"|including|incl|followed by|or|nor)\b\.?)\s*",
     re.IGNORECASE,
 )
-"""'Renal and liver function tests' is 'renal function, liver function tests'."""
+_BRACKETS = re.compile(r"\(([^()]*)\)?")
 _NO_TEST_ALONE = frozenset({"doppler", "color doppler", "contrast", "color flow imaging"})
-_SCOPED = {
-    "upper endoscopy": "stomach", "colonoscopy": "colon", "sigmoidoscopy": "colon", "bronchoscopy": "lung", "cystoscopy": "bladder",
-    "hysteroscopy": "uterus", "laryngoscopy": "neck",
-}  # fmt: skip
+_ENDOSCOPED = {
+    "upper endoscopy": "esophagus stomach duodenal",
+    "colonoscopy": "colon",
+    "sigmoidoscopy": "colon",
+    "bronchoscopy": "lung",
+    "cystoscopy": "bladder",
+    "hysteroscopy": "uterus",
+    "laryngoscopy": "neck",
+}
 """Where a biopsy is of that is taken in an endoscopy."""
-
-_TAKES_REGION = frozenset({"ct", "mri", "ultrasound", "xray", "angiography", "biopsy"})
+_IN_A_REGION = frozenset({"ct", "mri", "ultrasound", "xray", "angiography", "biopsy"})
 _FLUIDS = frozenset({"csf", "pleural", "ascitic", "synovial", "urine"})
-_IN_FLUIDS = frozenset({
-    "adenosine deaminase", "albumin", "amylase", "chloride", "creatinine", "differential count", "glucose", "lactate",
-    "lactate dehydrogenase", "osmolality", "ph", "potassium", "red blood cells", "sodium", "total protein", "triglycerides",
-    "white blood cells",
-})  # fmt: skip
-"""What is measured in a fluid as well as in blood."""
+_IN_FLUIDS = frozenset(
+    name.strip() for line in TABLE["in_fluids"].split("\n") for name in line.split("|")
+)
+_BLOOD = frozenset({"blood", "serum", "plasma"})
+_JOINTS = frozenset({"and", "of", "for", "on", "in", "me", "my", "a", "with", "to", "or"})
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order, read. `whole` is its text without brackets and purpose; `parts` and `brackets` are
-    the tests named there."""
+    """One order, read. `text` is without brackets and purpose; `parts` and `brackets` are the tests
+    reading there."""
 
-    whole: str = ""
+    text: str = ""
     parts: tuple[str, ...] = ()
     brackets: tuple[str, ...] = ()
 
@@ -91,23 +97,11 @@ def read_order(text: str) -> Order:
     parts.
     """
     text = _in_words(text)
-    brackets = " ; ".join(re.findall(r"\(([^()]*)\)", text))
-    main = _wanted(re.sub(r"\([^()]*\)?", " ", text))
-    main = _with_place(main, brackets)
+    brackets = " ; ".join(_BRACKETS.findall(text))
+    main = _with_place(_without_refusals(_BRACKETS.sub(" ", text)), brackets)
     if not main or _states_a_finding(main):
         return Order()
-    return Order(
-        main,
-        tuple(p for p in parts_of(main) if not is_general(p)),
-        tuple(p for p in parts_of(_wanted(brackets)) if not is_general(p)),
-    )
-
-
-def _states_a_finding(text: str) -> bool:
-    """'Uptake by a ganglion on PET/CT' tells what an image shows; it orders none."""
-    before, on, image = text.rpartition(" on ")
-    said = profile(before)
-    return bool(on and profile(image).kinds & IMAGING and said.terms and not said.kinds)
+    return Order(main, tests_in(main), tests_in(_without_refusals(brackets)))
 
 
 def cut(text: str) -> str:
@@ -115,159 +109,138 @@ def cut(text: str) -> str:
     return unicodedata.normalize("NFKC", text[:MAX_ORDER])[:MAX_ORDER]
 
 
+def is_general(text: str) -> bool:
+    """Whether a text names no test: 'labs', 'blood tests', 'imaging', 'complete workup',
+    'everything'."""
+    return (GENERAL | _JOINTS).issuperset(normalise(text).split())
+
+
+def tests_in(text: str) -> tuple[str, ...]:
+    """The tests that a text names; what only one of them says ('CT chest, abdomen and pelvis')
+    holds for those without."""
+    text = name_each_function(text)
+    text = _names_with_joints().sub(
+        lambda match: canonical_names()[normalise(match[0])].replace(" and ", " "), text
+    )
+    contrast = contrast_in(normalise(text))
+    parts: list[str] = []
+    for piece in _SEPARATOR.split(text):
+        piece = piece.strip(" .:-")
+        if piece and not _REFUSAL_AT_START.match(piece) and _names_something(profile(piece)):
+            parts += names_in_a_row(piece)
+    del parts[MAX_PARTS:]
+    completed = [_completed(number, parts) for number in range(len(parts))]
+    if contrast is not None and len(parts) > 1:
+        word = "contrast" if contrast else "noncontrast"
+        completed = [f"{p} {word}" if profile(p).kinds & IMAGING else p for p in completed]
+    return tuple(part for part in completed if not is_general(part))
+
+
+def _states_a_finding(text: str) -> bool:
+    """'Uptake by a ganglion on PET/CT' tells what an image shows; it orders none."""
+    before, on, image = text.rpartition(" on ")
+    finding = profile(before)
+    return bool(on and profile(image).kinds & IMAGING and finding.terms and not finding.kinds)
+
+
 def _in_words(text: str) -> str:
-    """Lines become clauses, shorthand ('w/o', 'O&P') becomes words, and 'without contrast' goes: it
-    is no refusal."""
+    """Lines become clauses, shorthand ('w/o', 'O&P') and contrast become words, so that 'without
+    contrast' is no refusal."""
     text = re.sub(r"[\r\n\u2022]+", " ; ", cut(text)).replace("_", " ")
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    text = _shorthand().sub(lambda found: f"{SHORTHAND[found[0].casefold()]} ", text)
-    return " ".join(_TIMES.sub(" ", _CONTRAST.sub(" ", text)).split())
+    text = _shorthand().sub(lambda match: f"{SHORTHAND[match[0].casefold()]} ", text)
+    text = _TIMES.sub(" ", text)
+    for word, pattern in _CONTRASTS:
+        text = pattern.sub(word, text)
+    return " ".join(text.split())
 
 
 @cache
 def _shorthand() -> re.Pattern[str]:
-    signs = sorted(SHORTHAND, key=len, reverse=True)
-    return re.compile(
-        rf"(?<![\w/])(?:{'|'.join(map(re.escape, signs))})(?![\w/])|(?<![\w/])w/(?=\w)",
-        re.IGNORECASE,
-    )
+    signs = "|".join(map(re.escape, sorted(SHORTHAND, key=len, reverse=True)))
+    return re.compile(rf"(?<![\w/])(?:(?:{signs})(?![\w/])|w/(?=\w))", re.IGNORECASE)
 
 
-def _wanted(text: str) -> str:
+def _without_refusals(text: str) -> str:
     """The clauses that ask for something, without what the tests are for."""
     clauses = []
     for clause in _CLAUSE.split(text):
-        if _NOT_WANTED.match(
-            clause
-        ):  # 'no CT, MRI or PET' asks for nothing, 'no CT, MRI instead' for the MRI
-            clause = ", ".join(piece for piece in clause.split(",")[1:] if _INSTEAD.search(piece))
-        pieces: list[str | None] = []
-        for piece in clause.split(","):
-            if _NEEDLESS.search(piece) or _NOT_WANTED.match(piece):
+        pieces = [piece.strip(" \t.:-") for piece in clause.split(",")]
+        if _REFUSAL_AT_START.match(pieces[0]):
+            # 'no CT, MRI or PET' asks for nothing, 'no CT, MRI instead' for the MRI
+            pieces = [piece for piece in pieces[1:] if _INSTEAD.search(piece)]
+        tests: list[str] = []
+        in_purpose = False
+        for piece in pieces:
+            if not piece or _NEEDLESS.search(piece) or _REFUSAL_AT_START.match(piece):
                 continue
-            piece = _INSTEAD.sub(" ", piece)
-            cut = _NOT_WANTED_LATER.sub("", piece)
-            purpose = _PURPOSE.search(cut)
-            if pieces and pieces[-1] is None and not _is_test(cut):
+            piece = _until(_REFUSAL_INSIDE, _INSTEAD.sub(" ", piece))
+            if in_purpose and not (profile(piece).canonical or profile(piece).kinds):
                 continue  # still the purpose: 'to assess the labrum, the capsule'
-            pieces.append(cut[: purpose.start()] if purpose else cut)
-            if purpose:
-                pieces.append(None)
-        clauses.append(
-            ", ".join(piece.strip() for piece in pieces if piece and piece.strip(" .:-"))
-        )
-    return "; ".join(clause for clause in clauses if clause).strip(" .:;,-")
+            test = _until(_PURPOSE, piece)
+            in_purpose = test != piece
+            tests.append(test.strip(" .:-"))
+        clauses.append(", ".join(filter(None, tests)))
+    return "; ".join(filter(None, clauses)).strip(" .:;,-")
 
 
-def _is_test(text: str) -> bool:
-    said = profile(text)
-    return said.canonical is not None or bool(said.kinds)
+def _until(end: re.Pattern[str], text: str) -> str:
+    match = end.search(text)
+    return text[: match.start()] if match else text
 
 
 def _with_place(main: str, brackets: str) -> str:
     """'Glucose (CSF)' is 'Glucose CSF', and 'Knee X-ray (right)' is 'Knee X-ray right'."""
-    said, more = profile(main), profile(brackets)
+    reading, more = profile(main), profile(brackets)
     if more.kinds or more.terms:
         return main
     place = (
-        (more.specimen and not said.specimen)
-        or (more.regions and not said.regions)
-        or (more.sides and not said.sides)
+        (more.specimen and not reading.specimen)
+        or (more.regions and not reading.regions)
+        or (more.sides and not reading.sides)
     )
     return f"{main} {normalise(brackets)}" if main and place else main
 
 
-def is_general(text: str) -> bool:
-    """Whether a text names no test: 'labs', 'blood tests', 'imaging', 'complete workup',
-    'everything'."""
-    words = normalise(text).split()
-    return all(
-        word in GENERAL
-        or word in ("and", "of", "for", "on", "in", "me", "my", "a", "with", "to", "or")
-        for word in words
-    )
-
-
 @cache
-def _joined_names() -> re.Pattern[str]:
+def _names_with_joints() -> re.Pattern[str]:
     """Names that have a separator inside: 'type and screen', 'newborn and metabolic screen'."""
-    joined = sorted(
-        (name for name in tests_by_name() if _SEPARATOR.search(name)), key=len, reverse=True
+    return phrase_pattern("\n".join(name for name in canonical_names() if _SEPARATOR.search(name)))
+
+
+def _names_something(reading: Profile) -> bool:
+    return reading.text not in _NO_TEST_ALONE and bool(
+        reading.kinds or reading.regions or reading.terms or reading.canonical or reading.specimen
     )
-    names = "|".join(r"[\s-]+".join(map(re.escape, name.split())) for name in joined)
-    return re.compile(rf"\b(?:{names})\b", re.IGNORECASE)
-
-
-def parts_of(text: str) -> list[str]:
-    """The tests that a text names; what only one of them says ('CT chest, abdomen and pelvis')
-    holds for those without."""
-    text = _FUNCTIONS.sub(r"\1 function, ", text)
-    text = _joined_names().sub(
-        lambda found: tests_by_name()[normalise(found[0])].replace(" and ", " "), text
-    )
-    pieces = [piece.strip(" .:-") for piece in _SEPARATOR.split(text)]
-    parts: list[str] = []
-    for piece in pieces:
-        said = profile(piece)
-        if (
-            piece
-            and said.text not in _NO_TEST_ALONE
-            and not _NOT_WANTED.match(piece)
-            and _says_something(said)
-        ):
-            parts += names_in_a_row(piece)
-    del parts[MAX_PARTS:]
-    return [_completed(number, parts) for number in range(len(parts))]
-
-
-def _says_something(said: Profile) -> bool:
-    return bool(said.kinds or said.regions or said.terms or said.canonical or said.specimen)
 
 
 def _completed(number: int, parts: list[str]) -> str:
     """'abdomen' of 'CT chest, abdomen' is 'abdomen ct'; 'Doppler' of 'pelvic ultrasound with
-    Doppler' is 'Doppler pelvis'."""
+    Doppler' is 'Doppler pelvis'; 'protein' of 'CSF glucose and protein' is 'csf protein'."""
     part = parts[number]
-    said = profile(part)
-    if (
-        said.canonical in _IN_FLUIDS and said.specimen is None and number
-    ):  # 'CSF glucose and protein'
-        before = profile(parts[number - 1])
-        named = (
-            "blood" not in said.text.split()
-            and "serum" not in said.text.split()
-            and "plasma" not in said.text.split()
-        )
-        first = before.text.split()[0] if before.text else ""
-        if (
-            named
-            and before.specimen in _FLUIDS
-            and first
-            in ("csf", "pleural", "ascitic", "synovial", "urine", "cerebrospinal", "urinary")
-        ):
-            parts[number] = f"{before.specimen} {part}"
-            return parts[number]
+    reading = profile(part)
+    if reading.canonical in _IN_FLUIDS and number and not reading.specimen:
+        fluid = profile(parts[number - 1]).specimen
+        if fluid in _FLUIDS and _BLOOD.isdisjoint(reading.text.split()):
+            parts[number] = f"{fluid} {part}"
+        return parts[number]
+    if reading.terms or reading.canonical:
         return part
-    if said.terms or said.canonical:
-        return part
-    others = [profile(other) for other in parts[:number][::-1] + parts[number + 1 :]]
-    if not said.kinds and (said.regions or said.specimen):
-        lent = [
-            " ".join(sorted(kinds))
-            for other in others
-            if (kinds := other.kinds & (IMAGING | {"biopsy", "culture"}))
-        ]
-    elif said.kinds and said.kinds <= _TAKES_REGION and not said.regions:
-        scoped = [
-            _SCOPED.get(kind)
-            for other in others
-            for kind in (other.canonical or "", *sorted(other.kinds))
-        ]
-        lent = [region for region in scoped if region and "biopsy" in said.kinds] or [
-            region for other in others for region in sorted(other.regions)
-        ]
-    elif said.kinds == {"culture"} and not said.specimen and not said.regions:
-        lent = [other.specimen for other in others if other.specimen]
-    else:
-        lent = []
+    neighbours = [profile(neighbour) for neighbour in parts[:number][::-1] + parts[number + 1 :]]
+    lent: list[str] = []
+    if not reading.kinds and (reading.regions or reading.specimen):
+        lendable = IMAGING | {"biopsy", "culture"}
+        lent = [" ".join(sorted(n.kinds & lendable)) for n in neighbours]
+    elif reading.kinds and reading.kinds <= _IN_A_REGION and not reading.regions:
+        if "biopsy" in reading.kinds:
+            lent = [
+                _ENDOSCOPED.get(kind, "")
+                for n in neighbours
+                for kind in (n.canonical, *n.kinds)
+                if kind
+            ]
+        lent += [region for n in neighbours for region in sorted(n.regions)]
+    elif reading.kinds == {"culture"} and not reading.specimen and not reading.regions:
+        lent = [n.specimen or "" for n in neighbours]
+    lent = [word for word in lent if word]
     return f"{part} {lent[0]}" if lent else part

@@ -8,7 +8,9 @@ _SEVERAL = re.compile(
     r"|family members|(?:fe)?males|m[ae]n|women|boys|girls|children)\b",
     re.IGNORECASE,
 )
-_LABEL = re.compile(r"\W*(?:[A-Z][\w ]{2,40}:)?[\W\s]*(?:a |we (?:report|present) )?")
+_LABEL = re.compile(
+    r"\W*(?:[A-Z][\w ]{2,40}:)?[\W\s]*(?:a |(?i:we) (?:report|present|describe|saw|treated) )?"
+)
 _NUMBERED = re.compile(r"\b(case|patient|twin|sibling)s? (?:no\.? ?|#)?([1-9]|[A-F])\b(?!-)", re.I)
 _SHORT = re.compile(r"(?<![\w-])(P[1-9])\b(?=\s*[:,;)(]| (?:had|has|was|is|with|\w+ed)\b)")
 _HEADING = re.compile(
@@ -22,17 +24,24 @@ _LONG = 6000
 _AGED = re.compile(r"\b\d+[- ](?:year|month|week|day)s?[- ]old\b", re.IGNORECASE)
 # Animals as patients. Words that follow make a person of them: 'a dog breeder', 'a cat owner'.
 _ANIMAL = re.compile(
-    r"\b(?:dogs?|bitch|pupp(?:y|ies)|cats?|kittens?|horses?|mares?|gelding|stallions?|foals?|pon(?:y|ies)"
-    r"|donkeys?|cows?|bulls?|calf|calves|heifers?|steers?|cattle|sheep|ewes?|lambs?|goats?|kids? goat|pigs?"
-    r"|piglets?|sows?|rabbits?|ferrets?|hamsters?|guinea pigs?|rats?|mice|mouse|parrots?|camels?|alpacas?|llamas?"
-    r"|monkeys?|canine|feline|equine|bovine|ovine|caprine|porcine|avian|neutered|spayed|gelded"
-    r"|(?:shorthair|longhair|retriever|terrier|shepherd dog|spaniel|hound|poodle|crossbreed))\b"
-    r"(?![- ](?:\w+er|\w+or|\w+ist|\w*m[ae]n|bites?|scratch\w*|hair|allerg\w*|lover|milk|meat|years?)s?\b)",
+    r"\b(?:(?:dogs?|bitch|pupp(?:y|ies)|cats?|kittens?|horses?|mares?|stallions?|foals?|pon(?:y"
+    r"|ies)"
+    r"|donkeys?|cows?|bulls?|calf|calves|heifers?|cattle|sheep|ewes?|lambs?|goats?|pigs?|piglets?"
+    r"|sows?|rabbits?|ferrets?|hamsters?|rats?|mice|mouse|parrots?|camels?|alpacas?|llamas?"
+    r"|monkeys?)"
+    r"(?![- ](?:\w+er|\w+or|\w+ist|\w*m[ae]n|bites?|scratch\w*|hair|allerg\w*|lover|milk|meat)s?\b)"
+    r"|canine|feline|equine|bovine|ovine|caprine|porcine|avian|neutered|spayed|gelding|castrated"
+    r"|intact (?:fe)?male|shorthair|longhair|retriever|terrier|spaniel|hound|poodle)\b",
     re.IGNORECASE,
 )
+_IN_AN_ANIMAL = re.compile(
+    rf"\b(?:in|of) (?:an?|the|two|three) (?:[\w-]+ ){{0,3}}?{_ANIMAL.pattern}", re.IGNORECASE
+)
+_END_OF_PHRASE = re.compile(r"[.,;]| (?:with|who|was|is|has|had|presented|coughs?)\b")
 _PERSON = re.compile(
-    r"\b(?:m[ae]n|wom[ae]n|boy|girl|child|infant|neonate|newborn|baby|patient|person|lady|gentleman|adolescent"
-    r"|teenager|student|adult|mother|father|\w{3,}(?:er|or|ist|ian|wife|man|woman))\b",
+    r"\b(?:m[ae]n|wom[ae]n|boy|girl|child|infant|neonate|newborn|baby|patient|person|lady"
+    r"|gentleman|adolescent"
+    r"|teenager|student|mother|father|\w{3,}(?:er|or|ist|ian|wife|man|woman))\b",
     re.IGNORECASE,
 )
 
@@ -62,19 +71,15 @@ def animal_in(text: str) -> str:
     """The word that makes the patient of a text an animal: in the phrase that says who it is,
     never in the history ('bitten by a dog').
 
-    >>> animal_in("A 6-year-old neutered male Labrador coughs."), animal_in("A 40-year-old dog breeder")
+    >>> animal_in("A 6-year-old neutered Labrador coughs."), animal_in("A 40-year-old dog breeder")
     ('neutered', '')
     """
-    for match in _AGED.finditer(text[:400]):
-        who = re.split(
-            r"[.,;]| (?:with|who|was|is|has|had|presented|coughs?)\b",
-            text[match.end() : match.end() + 80],
-        )[0]
-        animal, person = _ANIMAL.search(who), _PERSON.search(who)
-        if animal and not (person and person.start() <= animal.start()):
-            return animal[0]
-        return ""
-    named = re.search(
-        rf"\b(?:in|of) (?:an?|the|two|three) (?:[\w-]+ ){{0,3}}?{_ANIMAL.pattern}", text[:150], re.I
-    )
-    return named[0] if named else ""
+    beginning = text[:400]
+    aged = _AGED.search(beginning)
+    start = aged.end() if aged else 0
+    phrase = _END_OF_PHRASE.split(beginning[start : start + 80])[0]
+    animal, person = _ANIMAL.search(phrase), _PERSON.search(phrase)
+    if animal and not (person and person.start() < animal.start()):
+        return animal[0]
+    in_title = None if aged else _IN_AN_ANIMAL.search(text[:150])
+    return in_title[0] if in_title else ""

@@ -8,7 +8,6 @@ template that is rendered once.
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
@@ -20,9 +19,9 @@ from medaction.envs.loops import must_commit, turns_without_news
 from medaction.envs.records import Answer
 from medaction.envs.reply import extraction_schema, reply_schema
 from medaction.envs.turns import Style, Turn
-from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
 from medaction.llm.untrusted import one_line, plain
+from medaction.llm.usage import Message, estimated_tokens
 
 RECENT = 2
 """Of how many turns the model sees its own reasoning again."""
@@ -37,7 +36,7 @@ _TEMPLATES = Environment(loader=DictLoader(_TEXTS), undefined=StrictUndefined, a
 _SHARED = ("evidence.md", "new_results.md")
 
 
-def _version(style: Style) -> str:
+def _prompt_version(style: Style) -> str:
     free = style == "free"
     texts = {
         name: text
@@ -48,7 +47,7 @@ def _version(style: Style) -> str:
     return hashlib.sha256(json.dumps([texts, grammar], sort_keys=True).encode()).hexdigest()[:10]
 
 
-PROMPT_VERSIONS: dict[Style, str] = {style: _version(style) for style in ("schema", "free")}
+PROMPT_VERSIONS: dict[Style, str] = {style: _prompt_version(style) for style in ("schema", "free")}
 """The version of what a model is told in each style: it changes with the text of any prompt of the
 style, and with its grammar."""
 
@@ -98,7 +97,8 @@ def messages(
     `style` 'free' is the free-form prompt; any other (a gold trajectory too) is the schema's. The
     prompt depends on the arguments alone, so that a training record has the prompt that was played.
 
-    A prompt of more than `context_tokens` (see `tokens`) is shortened in this order: first the
+    A prompt of more than `context_tokens` (estimated: `medaction.llm.usage.estimated_tokens`) is
+    shortened in this order: first the
     reasoning of the older of the two turns is left out (its differential and pivot stay), then the
     results of earlier turns are cut in the middle, the longest first; then the new results, and the
     latest reasoning. Each cut is marked '[… n characters left out …]', and the prompt says what was
@@ -108,18 +108,14 @@ def messages(
     """
     for limits in _STEPS:
         rendered = _rendered(initial_observation, turns, t_max, style, limits)
-        if (count := tokens(rendered)) <= context_tokens:
+        if (count := estimated_tokens(rendered)) <= context_tokens:
             return rendered
     raise PromptTooLong(
-        f"the prompt of turn {len(turns) + 1} has about {count} tokens with all results and reasoning shortened, and {context_tokens}"
-        " are allowed: the initial observation and the names of the tests are never cut; raise context_tokens"
+        f"the prompt of turn {len(turns) + 1} has about {count} tokens with all results and "
+        f"reasoning shortened, and {context_tokens}"
+        " are allowed: the initial observation and the names of the tests are never cut; raise "
+        "context_tokens"
     )
-
-
-def tokens(asked: Sequence[Message]) -> int:
-    """An estimate without a tokenizer: a token for every 4 bytes of UTF-8. Qwen2.5 took one for 4.3
-    to 4.4 bytes of such prompts."""
-    return math.ceil(sum(len(message["content"].encode()) for message in asked) / 4)
 
 
 def _rendered(
@@ -135,16 +131,19 @@ def _rendered(
         for turn in turns[-RECENT:]
     ]
     record = [
-        {"number": turn.number, "lines": list(_record(turn, limits.earlier_result, cut))}
+        {"number": turn.number, "lines": list(_record_lines(turn, limits.earlier_result, cut))}
         for turn in turns[:-1]
         if turn.answers
     ]
-    new = list(_record(turns[-1], limits.new_result, cut)) if turns else []
+    new = list(_record_lines(turns[-1], limits.new_result, cut)) if turns else []
     user = _TEMPLATES.get_template(("follow_up" if turns else "first_turn") + suffix).render(
         initial_observation=plain(initial_observation).strip(),
         record=record,
         new=new,
-        shortened=[*(what for what in cut if what != _RESULT), *_results_cut(cut.count(_RESULT))],
+        shortened=[
+            *(piece for piece in cut if piece != _RESULT),
+            *_results_cut(cut.count(_RESULT)),
+        ],
         ordered=list(
             dict.fromkeys(one_line(answer.order) for turn in turns for answer in turn.answers)
         ),
@@ -167,26 +166,26 @@ def _results_cut(count: int) -> list[str]:
     return [f"{count} result{'s' if count > 1 else ''} cut in the middle"] if count else []
 
 
-def _record(turn: Turn, limit: int | None, cut: list[str]) -> Iterator[str]:
+def _record_lines(turn: Turn, limit: int | None, cut: list[str]) -> Iterator[str]:
     """One entry an ordered test. Further lines of a result are indented, so that no result can pose
     as another entry."""
     for answer in turn.answers:
         results = tuple(
-            replace(found, text=_shorten(found.text, limit, _RESULT, cut))
-            for found in answer.results
+            replace(result, text=_shorten(result.text, limit, _RESULT, cut))
+            for result in answer.results
         )
-        yield plain(_entry(replace(answer, results=results))).strip().replace("\n", "\n    ")
+        yield plain(_record_entry(replace(answer, results=results))).strip().replace("\n", "\n    ")
 
 
-def _entry(answer: Answer) -> str:
+def _record_entry(answer: Answer) -> str:
     """The answer's text; where the record calls the test otherwise than the order did, the order is
     named first."""
     if not answer.results:
         return f"{answer.text} (the record documents no such test)"
-    called = {found.test.casefold() for found in answer.results}
+    names = {result.test.casefold() for result in answer.results}
     return (
         answer.text
-        if called <= {answer.order.casefold()}
+        if names <= {answer.order.casefold()}
         else f"{answer.order}: found as {answer.text}"
     )
 
@@ -201,11 +200,11 @@ def _recollection(turn: Turn, limit: int | None, cut: list[str]) -> dict[str, An
             json.dumps([asdict(line) for line in turn.differential], ensure_ascii=False)
         ),
         "pivot": one_line(turn.pivot),
-        "words": _words(turn, plain(reasoning).strip()),
+        "words": _turn_in_words(turn, plain(reasoning).strip()),
     }
 
 
-def _words(turn: Turn, reasoning: str) -> str:
+def _turn_in_words(turn: Turn, reasoning: str) -> str:
     """A turn as free text. A whole free-form turn says everything itself; of any other, the record
     says the rest."""
     if reasoning == turn.raw:
@@ -216,11 +215,11 @@ def _words(turn: Turn, reasoning: str) -> str:
     return f"{reasoning}\nIn my mind then: {ranked}. What I wanted to know: {one_line(turn.pivot)}"
 
 
-def _shorten(text: str, limit: int | None, what: str, cut: list[str]) -> str:
+def _shorten(text: str, limit: int | None, piece: str, cut: list[str]) -> str:
     """`text`, or its beginning and end with a mark between them; then `what` is noted in `cut`."""
     if limit is None or len(text) <= limit + 40:  # the mark itself is about that long
         return text
-    cut.append(what)
+    cut.append(piece)
     head = text[: limit - limit // 3].rstrip()
     tail = text[len(text) - limit // 3 :].lstrip()
     return " ".join(
@@ -229,21 +228,21 @@ def _shorten(text: str, limit: int | None, what: str, cut: list[str]) -> str:
 
 
 def repair_messages(
-    asked: Sequence[Message], reply: str, fault: str, last_turn: bool
+    prompt: Sequence[Message], reply: str, fault: str, last_turn: bool
 ) -> list[Message]:
     """`asked`, the start of the malformed reply, and what is wrong with it beside the grammar."""
-    told = _TEMPLATES.get_template("repair.md").render(
+    request = _TEMPLATES.get_template("repair.md").render(
         fault=plain(fault), schema=json.dumps(reply_schema(last_turn))
     )
-    return _told(asked, reply, told)
+    return _with_request(prompt, reply, request)
 
 
 def rewrite_messages(
-    asked: Sequence[Message], text: str, fault: str, last_turn: bool
+    prompt: Sequence[Message], text: str, fault: str, last_turn: bool
 ) -> list[Message]:
     """`asked`, the start of the free-form turn that cannot be used, and why."""
-    return _told(
-        asked,
+    return _with_request(
+        prompt,
         text,
         _TEMPLATES.get_template("repair_free.md").render(fault=plain(fault), last=last_turn),
     )
@@ -251,7 +250,10 @@ def rewrite_messages(
 
 def extraction_messages(text: str) -> list[Message]:
     """The second call of a free-form turn: what the text says, as a record."""
-    quoted = f"<written_turn>\n{plain(text)}\n</written_turn>\n\nPut on record what this text says, as one JSON object."
+    quoted = (
+        f"<written_turn>\n{plain(text)}\n</written_turn>\n\nPut on record what this text "
+        "says, as one JSON object."
+    )
     return [
         {"role": "system", "content": _TEXTS["extract_free.md"].strip()},
         {"role": "user", "content": quoted},
@@ -259,22 +261,22 @@ def extraction_messages(text: str) -> list[Message]:
 
 
 def extraction_repair_messages(
-    asked: Sequence[Message], reply: str, fault: str, last_turn: bool
+    prompt: Sequence[Message], reply: str, fault: str, last_turn: bool
 ) -> list[Message]:
     """`asked`, the start of the record that cannot be used, and what is wrong with it beside the
     grammar."""
     schema = json.dumps(extraction_schema(last_turn))
-    return _told(
-        asked,
+    return _with_request(
+        prompt,
         reply,
         _TEMPLATES.get_template("extract_repair_free.md").render(fault=plain(fault), schema=schema),
     )
 
 
-def _told(asked: Sequence[Message], reply: str, told: str) -> list[Message]:
+def _with_request(prompt: Sequence[Message], reply: str, request: str) -> list[Message]:
     shown = plain(reply)[:3000].strip() or "(no reply)"
     return [
-        *asked,
+        *prompt,
         {"role": "assistant", "content": shown},
-        {"role": "user", "content": told.strip()},
+        {"role": "user", "content": request.strip()},
     ]

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Category = Literal["laboratory", "imaging", "procedure", "physiologic", "pathology"]
-"""The five major test categories of the paper's Figure 7."""
+from medaction.words.tests import Category
 
 UNAVAILABLE = "UNAVAILABLE"
 """What the oracle answers when the report documents no result for the ordered test."""
@@ -115,7 +114,7 @@ class LedgerLine:
 
 @dataclass(frozen=True, slots=True)
 class CaseReport:
-    """A case report as it was read. `text` is the whole report: every result must be found in it."""
+    """A case report as it was read. `text` is all of it: every result must be found there."""
 
     case_id: str
     source: str
@@ -166,7 +165,7 @@ class ClinicalEnvironment:
 
     @property
     def environment_id(self) -> str:
-        """Content hash of everything a rollout can depend on: a changed case is a new environment."""
+        """A hash of all that a rollout can depend on: a changed case is a new environment."""
         menu = [[test.name, test.category, test.result, test.aliases] for test in self.menu]
         content = [self.case_id, self.initial_observation, menu, self.diagnosis]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -222,4 +221,4 @@ class Answer:
         UNAVAILABLE'."""
         if not self.results:
             return f"{self.order}: {UNAVAILABLE}"
-        return "\n".join(f"{found.test}: {found.text}" for found in self.results)
+        return "\n".join(f"{result.test}: {result.text}" for result in self.results)

@@ -30,10 +30,12 @@ MOST = 0.5
 not count); of a case that leaks more nothing is cut, and it is refused."""
 
 _ASIDE = re.compile(r"\s*\([^()]*\)")
-_CLAUSE_END = re.compile(
-    r"(?:(?<=[,;，；])\s+|(?<! was)(?<! were)(?<! is)(?<! are)(?<! and)\s+(?=(?:indicating|suggest(?:ing|ive)|consistent with|compatible with"
-    r"|concerning for)\b))(?![^()]*\))"
+_CLAUSE_END = re.compile(r"(?<=[,;，；])\s+(?![^()]*\))")
+_CLAUSE_OR_HINT = re.compile(
+    r"(?:(?<=[,;，；])\s+|(?<! was)(?<! were)(?<! is)(?<! are)(?<! and)\s+(?=(?:indicating"
+    r"|suggest(?:ing|ive)|consistent with|compatible with|concerning for)\b))(?![^()]*\))"
 )
+_INTRODUCTION = re.compile(r"(?:in|on|at|by|after|then|later|\w+ly)\b(?: \w+){0,2},", re.IGNORECASE)
 # After these labels stands a list of findings: each item is told for itself.
 _LIST = re.compile(r"patient information|demographics|physical exam|review of systems", re.I)
 # So is a past history without a verb: 'Eosinophilia, previous brucellosis, hydronephrosis surgery.'
@@ -45,18 +47,24 @@ _HANGING = re.compile(
     r"(?:subsequently|then|which|this|these|it|its|such|followed by|treated|managed|received"
     r"|underwent|status post|s/p|controlled|diagnosed|confirmed|resected|on \w*therapy"
     r"|(?:he|she|they|the patient) (?:was (?:treated|managed|given|started)|received|underwent)"
+    r"|\w+ed (?:with|by|after|on|and)"
     r"|the (?:disease|tumou?r|cancer|lesion|condition|mass|infection)|\w*therapy|treatment)\b",
     re.IGNORECASE,
 )
 # A clause that turns from a test back to the patient, or to what came after it.
 _PATIENT = re.compile(
-    r"(?:and |but )?(?:he|she|they|the patient|his|her|followed|then|later|after|before|who)\b",
+    r"(?:and |but )?(?:he|she|they|the patient|his|her|symptoms|followed|then|later|after|before"
+    r"|who)\b",
     re.IGNORECASE,
 )
 # Who the patient is, and where what follows about the disease begins: 'a woman of 19 years | with'.
 _DEMOGRAPHICS = re.compile(
-    r"\b\d+[- ](?:year|month|week|day)s?[- ]old\b.*?(?=,? (?:with|who|whose|diagnosed|presenting)\b|,)",
+    r"\b\d+[- ](?:year|month|week|day)s?[- ]old\b.*?(?=,? (?:with|who|whose|diagnosed"
+    r"|presenting)\b|,)",
     re.IGNORECASE,
+)
+_PREDICATE = re.compile(
+    r"(?=,? (?:who|whose|came|comes|presented|presents|presenting|was|is|has|had|with|and)\b)"
 )
 
 
@@ -113,19 +121,19 @@ class _Cutter:
         for place, sentence in enumerate(SENTENCE_END.split(body)):
             if gone and _hangs(sentence):
                 self._take(sentence, continues=True)
-                left = ""
+                remainder = ""
             else:
-                left = self._without_asides(label, sentence, is_complaint)
+                remainder = self._without_asides(label, sentence, is_complaint)
                 if is_complaint or (is_first and place == 0):
-                    left = self._without_tail(label, left)
+                    remainder = self._without_tail(label, remainder)
                 else:
-                    left = self._sentence(label, left, is_list)
-            gone = not left and bool(sentence.strip())
-            left_as_it_was = left_as_it_was and left == sentence
-            sentences += [left] if left else []
+                    remainder = self._sentence(label, remainder, is_list)
+            gone = not remainder and bool(sentence.strip())
+            left_as_it_was = left_as_it_was and remainder == sentence
+            sentences += [remainder] if remainder else []
         if left_as_it_was:
             return line
-        text = " ".join(sentences)
+        text = re.sub(r"(?<=[。！？；]) ", "", " ".join(sentences))
         return label + text if text else ""
 
     def _without_asides(self, label: str, sentence: str, is_complaint: bool) -> str:
@@ -135,60 +143,85 @@ class _Cutter:
             for match in _ASIDE.finditer(sentence)
             if self.leaks(match[0]) or (_result(match[0]) and named_tests(match[0]))
         ]
-        left = sentence
+        remainder = sentence
         for aside in asides:
-            left = left.replace(aside, "", 1)
-        if not asides or (not is_complaint and (self.leaks(label + left) or _result(left))):
+            remainder = remainder.replace(aside, "", 1)
+        if not asides or (
+            not is_complaint and (self.leaks(label + remainder) or _result(remainder))
+        ):
             return sentence
         for aside in asides:
             self._take(aside.strip(" ()"))
-        return left
+        return remainder
 
     def _without_tail(self, label: str, sentence: str) -> str:
         """A sentence that must stay, up to where it leaves the patient's age and sex."""
-        who = _DEMOGRAPHICS.search(sentence)
-        if who is None or COMPLAINT.search(label) or not self.leaks(sentence):
+        demographics = _DEMOGRAPHICS.search(sentence)
+        if demographics is None or COMPLAINT.search(label):
             return sentence
-        head = sentence[: who.end()]
+        head = sentence[: demographics.end()]
         if self.leaks(head):
             return sentence
-        self._take(sentence[who.end() :].strip(" ,"))
-        return head + "."
+        parts = _PREDICATE.split(sentence[demographics.end() :])
+        removed = [part for part in parts if self.leaks(part) or _result(part)]
+        if not removed:
+            return sentence
+        self._take(" ".join(removed).strip(" ,."))
+        text = head + "".join(part for part in parts if part not in removed)
+        return text if text.endswith((".", "!", "?")) else text + "."
 
     def _sentence(self, label: str, sentence: str, is_list: bool) -> str:
         """What may stay of a sentence; the rest is taken."""
         if not self.leaks(label + sentence) and not _result(sentence):
             return sentence
-        if (left := self._without_tail(label, sentence)) != sentence:
-            return left
-        clauses = [
-            part for clause in _CLAUSE_END.split(sentence) for part in self._halves(label, clause)
-        ]
+        if (remainder := self._without_tail(label, sentence)) != sentence:
+            return remainder
+        clauses: list[str] = []
+        removed: list[str] = []
         stays: list[str] = []
-        taken: list[str] = []
+        for pattern in (_CLAUSE_OR_HINT, _CLAUSE_END):  # 'biopsy | suggesting' may tell it together
+            if not removed:
+                clauses = self._clauses(pattern, label, sentence)
+                removed, stays = self._parted(clauses, label, is_list)
+        if not removed:
+            if not self.leaks(label + sentence):
+                return sentence
+            removed = clauses
+            stays = []
+        # 'Mass in the colon | identified via colonoscopy': the result is the sentence.
+        fragment = bool(stays) and removed[0][:1].islower() and stays[0] == clauses[0]
+        self._take(" ".join(removed), context=sentence if fragment else "")
+        text = re.sub(r"^(?:and|but) ", "", " ".join(stays)).rstrip(" ,;")
+        if not text:
+            return ""
+        if removed[-1] == clauses[-1] and not text.endswith((".", "!", "?", "。")):
+            text += "."
+        return text if stays[0] == clauses[0] else text[0].upper() + text[1:]
+
+    def _clauses(self, pattern: re.Pattern[str], label: str, sentence: str) -> list[str]:
+        """The clauses of a sentence; 'In 2005,' is none by itself."""
+        opening, *clauses = pattern.split(sentence)
+        if clauses and _INTRODUCTION.fullmatch(opening):
+            opening = f"{opening} {clauses.pop(0)}"
+        return [part for clause in (opening, *clauses) for part in self._halves(label, clause)]
+
+    def _parted(self, clauses: list[str], label: str, is_list: bool) -> tuple[list[str], list[str]]:
+        """The clauses that must go, and those that may stay. A result goes with what goes on about
+        it, a leak in the first clause with the whole sentence, whose subject would be gone."""
+        removed: list[str] = []
+        stays: list[str] = []
         in_result = False
         for number, clause in enumerate(clauses):
             result = _result(clause) is not None
             in_result = result or (in_result and not is_list and not _PATIENT.match(clause))
-            hangs = bool(taken) and _hangs(clause) and not is_list
+            hangs = bool(removed) and _hangs(clause)
             if in_result or hangs or self.leaks(label + clause):
                 if number == 0 and not is_list and not result:
-                    taken, stays = list(clauses), []  # its subject would be gone
-                    break
-                taken.append(clause)
+                    return clauses, []
+                removed.append(clause)
             else:
                 stays.append(clause)
-        if not taken:  # only the sentence as a whole tells it
-            taken, stays = clauses, []
-        # 'Mass in the colon | identified via colonoscopy': the result is the sentence.
-        fragment = bool(stays) and taken[0][:1].islower() and stays[0] == clauses[0]
-        self._take(" ".join(taken), context=sentence if fragment else "")
-        text = re.sub(r"^(?:and|but) ", "", " ".join(stays)).rstrip(" ,;")
-        if not text:
-            return ""
-        if taken[-1] == clauses[-1] and not text.endswith((".", "!", "?", "。")):
-            text += "."
-        return text if stays[0] == clauses[0] else text[0].upper() + text[1:]
+        return removed, stays
 
     def _halves(self, label: str, clause: str) -> list[str]:
         """'HIV was known | with a CD4 count of 96', 'headaches | without signs of lymphoma': what a
@@ -211,7 +244,7 @@ class _Cutter:
             self.last_is_result = True
         elif continues and self.last_is_result:
             before = self.statements.pop()
-            self.statements.append(Statement(f"{before.text}; {text}", before.tests))
+            self.statements.append(Statement(f"{before.text.rstrip('.')}; {text}", before.tests))
         else:
             self.cut.append(text)
             self.last_is_result = False
@@ -238,8 +271,10 @@ def redact(report: CaseReport, case: StructuredCase) -> Redacted:
     cutter = _Cutter(report, case)
     observation = case.initial_observation
     lines = observation.splitlines()
-    left = [cutter.line(line, number == 0) for number, line in enumerate(lines)]
-    text = "\n".join(new for new, old in zip(left, lines, strict=True) if new or not old.strip())
+    remainder = [cutter.line(line, number == 0) for number, line in enumerate(lines)]
+    text = "\n".join(
+        new for new, old in zip(remainder, lines, strict=True) if new or not old.strip()
+    )
     if text == observation:
         return Redacted(case)
     share = sum(map(len, cutter.cut)) / len(observation)

@@ -13,6 +13,8 @@ but ones and noughts, orders and a diagnosis at once.
 """
 
 import json
+import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -48,12 +50,18 @@ def _filled(text: str) -> str:
     return text
 
 
-def _plain(text: Any) -> Any:
-    return plain(text) if isinstance(text, str) else text
+def _paragraphs(value: Any) -> Any:
+    """A text, or the paragraphs of one, without markup; what is neither is left to the grammar."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        value = "\n".join(value)
+    return plain(value) if isinstance(value, str) else value
 
 
-def _one_line(text: Any) -> Any:
-    return one_line(text) if isinstance(text, str) else text
+def _one_line(value: Any) -> Any:
+    """A text, or an object that holds one text alone ({"test": "CT"}), on one line."""
+    if isinstance(value, dict) and len(value) == 1:
+        [value] = value.values()
+    return one_line(value) if isinstance(value, str) else value
 
 
 # A server is asked for at most 2,000 characters (llama.cpp's grammars repeat no more often); a
@@ -63,29 +71,36 @@ _SERVED = {"maxLength": 2000}
 Prose = Annotated[
     str,
     Field(min_length=1, max_length=12_000, json_schema_extra=_SERVED),
-    BeforeValidator(_plain),
+    BeforeValidator(_paragraphs),
     AfterValidator(_filled),
 ]
 Sentence = Annotated[
     str, Field(min_length=1, max_length=1000), BeforeValidator(_one_line), AfterValidator(_filled)
 ]
-Name = Annotated[
+ShortText = Annotated[
     str, Field(min_length=1, max_length=160), BeforeValidator(_one_line), AfterValidator(_filled)
 ]
 
 
 class RankedDiagnosis(Form):
-    diagnosis: Name
+    diagnosis: ShortText
     confidence: Annotated[int, Field(ge=0, le=100)]
 
 
 def _in_percent(differential: Any, info: ValidationInfo) -> Any:
     """The lines with confidences as whole percent. What cannot be read is left to the grammar."""
+    if isinstance(differential, list) and all(
+        isinstance(row, dict) and type(row.get("confidence")) is int and row["confidence"] > 1
+        for row in differential
+    ):
+        _note_sum(sum(row["confidence"] for row in differential), info)
+        return differential
+    differential = _differential_rows(differential, info)
     if not isinstance(differential, list) or not all(isinstance(row, dict) for row in differential):
         return differential
     rows = [{bare_key(key): value for key, value in row.items()} for row in differential]
     stated = [row.get("confidence") for row in rows]
-    numbers = [_number(value) for value in stated]
+    numbers = [_percentage(value) for value in stated]
     if not numbers or any(number is None for number in numbers):
         return differential
     marked = any(isinstance(value, str) and "%" in value for value in stated)
@@ -95,23 +110,47 @@ def _in_percent(differential: Any, info: ValidationInfo) -> Any:
         if max(values) > 1:
             raise ValueError("some confidences are percent and some fractions; write percent")
         values = [100 * value for value in values]
-    elif max(values) == 1 and set(values) <= {0, 1} and not marked:
+    elif max(values) == 1 and set(values) <= {0, 1}:
         raise ValueError("are these confidences percent or fractions? write percent, 0 to 100")
     whole = [round(value) for value in values]
     if whole != stated:
         note(info, "confidences in another form")
-    if sum(whole) > SUM_NOTED:
-        note(info, f"confidences sum to more than {SUM_NOTED}")
+    _note_sum(sum(whole), info)
     return [row | {"confidence": value} for row, value in zip(rows, whole, strict=True)]
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, str):
-        try:
-            return float(value.replace("%", "").strip())
-        except ValueError:
-            return None
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+def _note_sum(percent: int, info: ValidationInfo) -> None:
+    if percent > SUM_NOTED:
+        note(info, f"confidences sum to more than {SUM_NOTED}")
+
+
+def _differential_rows(differential: Any, info: ValidationInfo) -> Any:
+    """A differential as {"Gout": 60} or ["Gout (60 %)"], as rows."""
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(differential, dict):
+        pairs = list(differential.items())
+    elif isinstance(differential, list) and all(isinstance(row, str) for row in differential):
+        matches = [_PERCENT_BEHIND.fullmatch(row) for row in differential]
+        pairs = [(match[1], match[2]) for match in matches if match]
+    if not pairs or len(pairs) < len(differential):
+        return differential
+    if not all(isinstance(name, str) and _percentage(value) is not None for name, value in pairs):
+        return differential
+    note(info, "differential in another form")
+    return [{"diagnosis": name, "confidence": value} for name, value in pairs]
+
+
+_PERCENT_BEHIND = re.compile(r"(.+?)[\s:,(\[–-]+(\d+(?:\.\d+)?\s*%)\s*[)\]]?")
+
+
+def _percentage(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value.replace("%", "")) if isinstance(value, str) else float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _bounded(differential: Any, info: ValidationInfo) -> Any:
@@ -126,7 +165,7 @@ def _bounded(differential: Any, info: ValidationInfo) -> Any:
     return differential[:MOST_DIAGNOSES]
 
 
-def _distinct(differential: list[RankedDiagnosis]) -> list[RankedDiagnosis]:
+def _each_once(differential: list[RankedDiagnosis]) -> list[RankedDiagnosis]:
     if name := _repeated(line.diagnosis for line in differential):
         raise ValueError(f"{name!r} stands twice; list each diagnosis once, with one confidence")
     return differential
@@ -148,8 +187,11 @@ Differential = Annotated[
     Field(max_length=MOST_DIAGNOSES),
     BeforeValidator(_bounded),
     BeforeValidator(_in_percent),
-    AfterValidator(_distinct),
+    AfterValidator(_each_once),
 ]
+
+
+_BULLET = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+")
 
 
 def _single_tests(tests: Any, info: ValidationInfo) -> Any:
@@ -157,23 +199,24 @@ def _single_tests(tests: Any, info: ValidationInfo) -> Any:
     if not isinstance(tests, str) or not tests.strip():
         return tests
     note(info, "tests as one string")
-    lines = [line.strip() for line in tests.replace(";", "\n").splitlines() if line.strip()]
+    lines = [_BULLET.sub("", line).strip() for line in tests.replace(";", "\n").splitlines()]
+    lines = [line for line in lines if line]
     return [part for line in lines for part in read_order(line).parts or (line,)]
 
 
 class OrderTests(Form):
     order_tests: Annotated[
-        list[Name], Field(min_length=1, max_length=MOST_TESTS), BeforeValidator(_single_tests)
+        list[ShortText], Field(min_length=1, max_length=MOST_TESTS), BeforeValidator(_single_tests)
     ]
 
 
 class Commit(Form):
-    final_diagnosis: Name
+    final_diagnosis: ShortText
 
 
 class OrdersRead(Form):
     order_tests: Annotated[
-        list[Name], Field(min_length=1, max_length=16), BeforeValidator(_single_tests)
+        list[ShortText], Field(min_length=1, max_length=16), BeforeValidator(_single_tests)
     ]
 
 
@@ -181,14 +224,15 @@ class Undecided(Form):
     undecided: Annotated[str, Field(max_length=160), AfterValidator(one_line)]
 
 
-_KINDS = ("order_tests", "final_diagnosis", "undecided")
+_ACTIONS = ("order_tests", "final_diagnosis", "undecided")
+_ACTION_KEYS = {bare_key(kind) for kind in _ACTIONS} | set(_ACTIONS)
 
 
 def _kind(action: Any) -> str | None:
     """Which of the actions an object is; None when it is none."""
     if not isinstance(action, dict):
-        return next((kind for kind in _KINDS if hasattr(action, kind)), None)
-    return next((kind for kind in _KINDS if kind in action), None)
+        return next((kind for kind in _ACTIONS if hasattr(action, kind)), None)
+    return next((kind for kind in _ACTIONS if kind in action), None)
 
 
 Action = Annotated[
@@ -206,20 +250,27 @@ class Acting(Form):
     def _one_action(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, dict):
             return value
+        action = value.get("action")
+        in_the_grammar = (
+            isinstance(action, dict)
+            and len(action) == 1
+            and all(action.values())
+            and action.keys() <= set(_ACTIONS)
+            and not _ACTION_KEYS & value.keys()
+        )
+        if in_the_grammar:
+            return value
         keys = {bare_key(key): key for key in value}
         framed = value.get(keys.get("action", ""))
         source = framed if isinstance(framed, dict) else value
         stated = {bare_key(key): inner for key, inner in source.items()}
-        actions = {kind: stated[bare_key(kind)] for kind in _KINDS if stated.get(bare_key(kind))}
+        actions = {kind: stated[bare_key(kind)] for kind in _ACTIONS if stated.get(bare_key(kind))}
         if len(actions) != 1:  # none, or two: the grammar refuses it
             return {**value, keys.get("action", "action"): None}
         if framed != actions:
             note(info, "action in another form")
-        rest = {key: value[key] for key in value if bare_key(key) not in _BARE_KINDS}
+        rest = {key: value[key] for key in value if bare_key(key) not in _ACTION_KEYS}
         return rest | {keys.get("action", "action"): actions}
-
-
-_BARE_KINDS = {bare_key(kind) for kind in _KINDS}
 
 
 class Reply(Acting):
@@ -354,7 +405,7 @@ def parse_extracted(text: str, last_turn: bool) -> Reading[Extracted]:
 
 
 def render(turn: Turn) -> str:
-    """The canonical JSON of a turn, such that parse_reply(render(turn)) gives the same fields back."""
+    """The canonical JSON of a turn: parse_reply(render(turn)) gives the same fields back."""
     action = (
         {"final_diagnosis": turn.final_diagnosis}
         if turn.final_diagnosis

@@ -37,18 +37,47 @@ _CONCENTRATION = re.compile(
 # A gene's name in capitals, that something was found in it, and the finding.
 _GENE = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
 _FOUND_IN_GENE = re.compile(
-    r"\b(?:found|detected|identified|revealed|showed|confirmed|tested|positive|carr(?:y|ies|ied|ier))\b",
+    r"\b(?:found|detected|identified|revealed|showed|confirmed|tested|positive|carr(?:y|ies|ied"
+    r"|ier))\b",
     re.IGNORECASE,
 )
 _MUTATION = re.compile(r"\b(?:mutations?|variants?|deletions?|\w+zygous)\b", re.IGNORECASE)
+# Tests by a general word: 'cysts observed on imaging', 'blood tests showed anemia'; and what an
+# operation found.
+_GENERAL_TEST = re.compile(
+    rf"(?P<imaging>\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b"
+    rf"|\bimaging (?:\w+ )?(?:{FINDING.pattern}))"
+    r"|(?P<cell_count>\d ?%[^.;,]{0,40}\b(?:bone marrow|peripheral blood|smear|fluid)\b)"
+    rf"|(?P<laboratory_tests>\b(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?"
+    rf"|studies)"
+    rf" (?:\w+ )?(?:{FINDING.pattern}))"
+    r"|(?P<culture>\b(?:sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?(?: \w+)? grew\b)"
+    rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
+    r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:surgery|laparotomy"
+    r"|operation),)"
+    r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
+    re.IGNORECASE,
+)
+# That a test was made, is to be made, or what it is needed for.
+_MADE = re.compile(
+    r"\b(?:was|were|is|are|been|be) (?:\w+ )?(?:performed|done|obtained|ordered|requested|planned"
+    r"|taken"
+    r"|scheduled|carried out|repeated|made|advised|recommended|refused|declined|needed|due"
+    r"|started)\b"
+    r"|\b(?:planned|scheduled|depend\w*|rel(?:y|ied|ies))\b",
+    re.IGNORECASE,
+)
 _ANALYTE = re.compile(
     r"([A-Za-z][\w-]*(?: [A-Za-z][\w-]*){0,2}?),? (?:was |were |of |at |is )?(?=\d)"
+)
+_NO_ANALYTE = re.compile(
+    r"\b(?:an?|the|his|her|with|and|showed|shows|had|has|was|were|is|to|maximum|minimum)\b", re.I
 )
 # What is looked at or listened to at the first encounter, though it can be ordered too.
 _BEDSIDE = frozenset({"ophthalmic tests", "hearing and balance", "ENT endoscopy"})
 EXAMINED = re.compile(
     r"vital signs|vitals|physical exam(?:ination)?|general (?:exam(?:ination)?|appearance)"
-    r"|blood pressure|pulse|(?:body )?temperature|oxygen saturation",
+    r"|fund(?:us|oscop)\w*|blood pressure|pulse|(?:body )?temperature|oxygen saturation",
     re.IGNORECASE,
 )
 """Names of what is read off the patient at the first encounter: no test that has to be ordered."""
@@ -140,12 +169,15 @@ def result_told(clause: str) -> Statement | None:
     names = tuple(name for name in named_tests(clause) if is_ordered(name))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
         return Statement(clause, names)
+    if (general := _GENERAL_TEST.search(clause)) and not names:
+        name = next(kind for kind, words in general.groupdict().items() if words)
+        return Statement(clause, (name.replace("_", " ").capitalize(),))
     if all(pattern.search(clause) for pattern in (_GENE, _FOUND_IN_GENE, _MUTATION)):
         return Statement(clause, names or ("Genetic testing",))
     if value := _CONCENTRATION.search(clause):
-        analytes = _ANALYTE.findall(clause[: value.end()]) or ["Laboratory tests"]
-        analyte = re.sub(r"^(?:an?|the|his|her) ", "", analytes[-1], flags=re.IGNORECASE)
-        return Statement(clause, names or (analyte,))
+        analytes = _ANALYTE.findall(clause[: value.end()]) or [""]
+        words = _NO_ANALYTE.split(analytes[-1])[-1].strip()
+        return Statement(clause, names or (words or "Laboratory tests",))
     return None
 
 
@@ -158,15 +190,27 @@ def _has_value(name: str, clause: str) -> bool:
     """'elevated ALT', 'ALT was high', 'AFP at 812', 'CT scans were normal'."""
     if re.search(r"\b(?:history of|known)\b", clause, re.I) and not re.search(r"\d", clause):
         return False  # 'a history of high cholesterol' is a disease
-    named = re.escape(name)
-    return bool(
-        re.search(rf"\b{_STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{named}", clause, re.I)
-        or re.search(
-            rf"{named}\b[^.;,]{{0,30}}?\b(?:{_STATUS}\b|(?<![\d.-])\d)(?! (?:years|months|weeks|days))",
-            clause,
-            re.I,
-        )
-    )
+    if _MADE.search(clause):
+        return False
+    return _result_of(name).search(clause) is not None
+
+
+@lru_cache(maxsize=2000)
+def _result_of(name: str) -> re.Pattern[str]:
+    """The ways in which a clause tells the result of a test by its name."""
+    pattern = re.escape(name)
+    after = rf"{pattern}\b[^.;,]{{0,30}}?"
+    ways = [
+        rf"(?<!followed) \b(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
+        rf"^(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
+        rf"\b{_STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{pattern}",
+        rf"{after}\b{_STATUS}\b",
+        rf"{after}(?<![\d.-])\b\d(?! (?:years|months|weeks|days))",
+        rf"{after} (?:notable|remarkable|significant) for\b",
+    ]
+    if category_of(name) != "laboratory":
+        ways.append(rf"{after} (?:had|has|was|were|is)\b")
+    return re.compile("|".join(ways), re.IGNORECASE)
 
 
 def is_told(test: DocumentedTest, text: str, complaint: str = "") -> bool:
@@ -208,10 +252,10 @@ def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
     )
 
 
-def same_test(name: str, other: str) -> bool:
+def same_test(name: str, second: str) -> bool:
     """Whether two names may be of one test: equal, or of one kind and not of two regions."""
-    a, b = profile(name), profile(other)
-    return normalise(name) == normalise(other) or (bool(a.kinds & b.kinds) and _same_place(a, b))
+    a, b = profile(name), profile(second)
+    return normalise(name) == normalise(second) or (bool(a.kinds & b.kinds) and _same_place(a, b))
 
 
 def _same_place(a: Profile, b: Profile) -> bool:
@@ -220,7 +264,8 @@ def _same_place(a: Profile, b: Profile) -> bool:
 
 @lru_cache(maxsize=512)
 def _findings(text: str) -> tuple[tuple[frozenset[str], tuple[str, ...]], ...]:
-    """Of every sentence with a verb of finding that names tests: its content words, and the tests."""
+    """Of every sentence with a verb of finding that names tests: its content words, and the "
+    "tests."""
     return tuple(
         (_content(sentence) - _content(" ".join(names)), names)
         for sentence in re.split(r"(?<=[.;!?])\s+|\n", text)
@@ -241,8 +286,8 @@ def _beside(name: str, line: str, plain: str) -> bool:
     if sum(map(str.isalpha, name)) < 2:
         return False
     statuses = re.findall(r"\b(?:positive|negative|reactive|elevated|low|high|normal)\b", line)
-    named = rf"\b{re.escape(plain_text(name))}\b[^.;\n]{{0,25}}?"
+    pattern = rf"\b{re.escape(plain_text(name))}\b[^.;\n]{{0,25}}?"
     return any(
-        re.search(rf"{named}(?<![\d.]){re.escape(value)}(?![\d.]*\d)", plain)
+        re.search(rf"{pattern}(?<![\d.]){re.escape(value)}(?![\d.]*\d)", plain)
         for value in (*numbers_of(line)[:1], *statuses[:1])
     )

@@ -3,12 +3,15 @@ documents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from medaction.envs.loops import repeated_orders
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Turn
-from medaction.kg.linking import Linker
 from medaction.kg.metrics import Course, Rac, TurnNodes, measure
+
+if TYPE_CHECKING:
+    from medaction.kg.linking import Linker
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +29,11 @@ class Nodes:
 class Ruler:
     """The linkers of the graphs on which DTC and RAC are measured."""
 
-    diseases: Linker
+    diseases: "Linker"
     """Diagnoses on the disease graph."""
-    diagnoses: Linker
+    diagnoses: "Linker"
     """Diagnoses on the test graph."""
-    tests: Linker
+    tests: "Linker"
 
     def course(self, environment: ClinicalEnvironment, turns: Sequence[Turn]) -> Course:
         """The turns as nodes, with the truth of the environment."""
@@ -45,7 +48,7 @@ class Ruler:
         return Course(tuple(turn_nodes(turn, nodes) for turn in turns), nodes.diseases[truth])
 
 
-def _linked(linker: Linker, texts: Sequence[str]) -> dict[str, int | None]:
+def _linked(linker: "Linker", texts: Sequence[str]) -> dict[str, int | None]:
     return {text: link.node for text, link in zip(texts, linker.link(texts), strict=True)}
 
 
@@ -114,7 +117,7 @@ def turn_nodes(turn: Turn, nodes: Nodes) -> TurnNodes:
     )
 
 
-def true_name(environment: ClinicalEnvironment, linker: Linker) -> str:
+def true_name(environment: ClinicalEnvironment, linker: "Linker") -> str:
     """The name by which the truth is linked: the diagnosis, or the first documented synonym that
     the graph knows where it does not."""
     names = (environment.diagnosis, *environment.synonyms)

@@ -3,7 +3,7 @@
 import unicodedata
 from collections import Counter
 
-_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "HANGUL")
 
 
 def script_of(text: str) -> str:
@@ -25,7 +25,8 @@ def script_of(text: str) -> str:
 
 
 def is_unspaced(text: str) -> bool:
-    """Whether a text has letters of a script that writes no spaces between words."""
+    """Whether a text has letters of a script that writes no spaces between words, or, as Korean,
+    a syllable in each letter."""
     return not text.isascii() and any(
         unicodedata.name(c, "").startswith(_UNSPACED) for c in text if c.isalpha()
     )

@@ -1,4 +1,4 @@
-"""A turn of an episode: observation, differential, pivot, orders and results (paper, section 3.3)."""
+"""A turn of an episode: observation, differential, pivot, orders, results (paper, section 3.3)."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,7 +13,7 @@ from the report (RQ1)."""
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """One line of the differential b_t: a diagnosis and its stated confidence in percent, 0 to 100."""
+    """One line of the differential b_t: a diagnosis and its confidence in percent, 0 to 100."""
 
     diagnosis: str
     confidence: int
@@ -24,9 +24,10 @@ class Turn:
     """One turn (equation 2 of the paper): differential b_t, pivot p_t, then either tests a_t with
     answers r_t or a final diagnosis.
 
-    `raw` is the reply as it came (after a repair: the repaired one) and is what a model is trained
-    on. `thinking` is what a reasoning model thought apart from its reply, where the server returns
-    it. A clinician returns the turn without `answers`; the rollout adds what the oracle said.
+    `raw` is what a model is trained on: the reply rendered in the one grammar, whatever its form
+    was, or a free-form text as it came. `thinking` is what a reasoning model thought apart from its
+    reply, where the server returns it. A clinician returns the turn without `answers`; the rollout
+    adds what the oracle said.
     """
 
     number: int
@@ -43,7 +44,7 @@ class Turn:
 
     @property
     def leader(self) -> str:
-        """b_t(1): the final diagnosis where the turn commits, else the first of the differential."""
+        """b_t(1): the final diagnosis where the turn commits, else the top of the differential."""
         return self.final_diagnosis or self.differential[0].diagnosis
 
 

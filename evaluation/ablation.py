@@ -10,7 +10,8 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from medaction.evaluation.plots import GREY, HUES, dress, save
-from medaction.evaluation.results import markdown, number
+from medaction.evaluation.results import number
+from medaction.words.markdown import markdown_table
 
 TITLES = {
     "RQ1": "RQ1  gold and distilled trajectories",
@@ -71,12 +72,12 @@ def ablation_table(rows: Sequence[Row]) -> str:
         "evaluation",
     ]
     for question in dict.fromkeys(row.question for row in rows):
-        cells = [_told(row) for row in rows if row.question == question]
-        lines += [f"## {TITLES[question]}", "", *markdown(headings, cells), ""]
+        cells = [_row_cells(row) for row in rows if row.question == question]
+        lines += [f"## {TITLES[question]}", "", *markdown_table(headings, cells), ""]
     return "\n".join(lines)
 
 
-def _told(row: Row) -> list[str]:
+def _row_cells(row: Row) -> list[str]:
     if row.state != "scored":
         return [row.cell, *[""] * 9, f"{row.state}: {row.why}"]
     intervals = [
@@ -84,9 +85,18 @@ def _told(row: Row) -> list[str]:
         for low, high in ((row.f1_low, row.f1_high), (row.accuracy_low, row.accuracy_high))
     ]
     return [
-        row.cell, "none" if row.records is None else f"{row.records:,}", number(row.held_out), number(row.precision),
-        number(row.recall), number(row.f1), intervals[0], number(row.accuracy), intervals[1], f"{row.scored} of {row.of}", row.folder,
-    ]  # fmt: skip
+        row.cell,
+        "none" if row.records is None else f"{row.records:,}",
+        number(row.held_out),
+        number(row.precision),
+        number(row.recall),
+        number(row.f1),
+        intervals[0],
+        number(row.accuracy),
+        intervals[1],
+        f"{row.scored} of {row.of}",
+        row.folder,
+    ]
 
 
 def draw_ablation(rows: Sequence[Row], judge: str) -> Figure:
@@ -142,12 +152,12 @@ def draw_ablation(rows: Sequence[Row], judge: str) -> Figure:
     panels[-1][0].set_xlim(0, min(1.0, max(0.1, 1.15 * top)) if top else 1.0)
     panels[-1][0].set_xlabel(f"score; lines: 95 % intervals over cases; judge: {judge}")
     panels[-1][1].set_xlabel("held-out loss")
-    named = [
+    labels = [
         panels[0][0].barh([0], [0], **F1, label="F1 of tests"),
         panels[0][0].barh([0], [0], **ACCURACY, label="accuracy of diagnoses"),
     ]
     figure.suptitle("Ablation  [training records]", x=0.01, ha="left", size=11)
-    figure.legend(handles=named, loc="outside upper right", ncols=2, frameon=False)
+    figure.legend(handles=labels, loc="outside upper right", ncols=2, frameon=False)
     return figure
 
 

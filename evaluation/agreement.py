@@ -1,12 +1,10 @@
 """How far judges agree: raw agreement and Krippendorff's alpha, which also takes what chance would
 give into account."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-
-import krippendorff
-import numpy as np
+from itertools import combinations, permutations
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +22,34 @@ class Agreement:
     alpha: float | None
 
 
-def agreement(ratings: Sequence[Sequence[bool | None]]) -> Agreement:
+def agreement(ratings: Sequence[Sequence[Hashable | None]]) -> Agreement:
     """Of `ratings`, one sequence a rater over the same items; None: not rated. Raises ValueError
     for sequences of unequal length."""
     if len({len(rater) for rater in ratings}) > 1:
         raise ValueError("every rater needs one rating (or None) for each item")
-    columns = [
-        [rating for rating in column if rating is not None] for column in zip(*ratings, strict=True)
+    items = [
+        [rating for rating in item if rating is not None] for item in zip(*ratings, strict=True)
     ]
-    paired = [column for column in columns if len(column) > 1]
-    pairs = [one == other for column in paired for one, other in combinations(column, 2)]
-    values = {rating for column in paired for rating in column}
-    alpha = None
-    if len(values) > 1:
-        table = np.array(
-            [[np.nan if rating is None else float(rating) for rating in rater] for rater in ratings]
-        )
-        alpha = float(krippendorff.alpha(table, level_of_measurement="nominal"))
-    return Agreement(len(ratings), len(paired), sum(pairs) / len(pairs) if pairs else None, alpha)
+    items = [item for item in items if len(item) > 1]
+    equal = [a == b for item in items for a, b in combinations(item, 2)]
+    raw = sum(equal) / len(equal) if equal else None
+    return Agreement(len(ratings), len(items), raw, nominal_alpha(items))
+
+
+def nominal_alpha(items: Sequence[Sequence[Hashable]]) -> float | None:
+    """Krippendorff's alpha of nominal ratings: 1 - observed / expected disagreement.
+
+    `items` are the ratings of one item each, at least two; a rating counts 1 / (ratings of its item
+    - 1) in every pair with another one of the item, so that each counts once. Expected is the
+    disagreement of two ratings drawn without replacement from all. None where all are equal.
+    Source: K. Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011, section C.
+    """
+    totals = Counter(rating for item in items for rating in item)
+    if len(totals) < 2:
+        return None
+    count = totals.total()
+    observed = sum(
+        sum(a != b for a, b in permutations(item, 2)) / (len(item) - 1) for item in items
+    )
+    expected = sum(totals[a] * totals[b] for a, b in permutations(totals, 2)) / (count - 1)
+    return 1 - observed / expected

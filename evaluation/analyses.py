@@ -21,34 +21,42 @@ places as (
 )
 select model, turn, avg(dtc) as mean_dtc, count(dtc) as known, count(*) - count(dtc) as unknown,
     count(*) filter (where last >= turn) as playing
-from places left join turn_scores on turn_scores.trajectory_id = places.trajectory_id and number = least(turn, last)
+from places left join turn_scores on turn_scores.trajectory_id = places.trajectory_id and number =
+    least(turn, last)
 group by model, turn order by model, turn
 """
 
 RAC_PASS_RATE = """
-select teacher as model, count(*) filter (where rac <= {threshold}) / nullif(count(rac), 0) as pass_rate,
+select teacher as model, count(*) filter (where rac <= {threshold}) / nullif(count(rac), 0) as
+    pass_rate,
     count(rac) as known, count(*) - count(rac) as unknown_or_unchanged
-from turn_scores join current_trajectories using (trajectory_id) where number >= 2 group by model order by model
+from turn_scores join current_trajectories using (trajectory_id) where number >= 2 group by model
+    order by model
 """
 
 WORK_UP = """
 with per_case as (
-    select teacher, trajectory_id, count(*) as turns, sum(len(tests)) as tests, count(*) filter (where len(tests) > 0) as ordering
+    select teacher, trajectory_id, count(*) as turns, sum(len(tests)) as tests, count(*) filter
+        (where len(tests) > 0) as ordering
     from turns join current_trajectories using (trajectory_id) group by all
 )
-select teacher as model, avg(turns) as turns_a_case, sum(tests) / nullif(sum(ordering), 0) as tests_an_ordering_turn,
+select teacher as model, avg(turns) as turns_a_case, sum(tests) / nullif(sum(ordering), 0) as
+    tests_an_ordering_turn,
     avg(tests) as tests_a_case, count(*) as trajectories
 from per_case group by model order by model
 """
 
 CONFIDENCES = """
 with last as (
-    select trajectory_id, arg_max(differential, number) as differential, arg_max(turns.final_diagnosis, number) as said
+    select trajectory_id, arg_max(differential, number) as differential,
+        arg_max(turns.final_diagnosis, number) as said
     from turns group by trajectory_id
 ), stated as (
     select teacher as model, judge, protocol, (judgement->>'$.correct')::boolean as correct,
-        list_filter(differential, lambda line: lower(line.diagnosis) = lower(said))[1].confidence as confidence
-    from last join current_trajectories using (trajectory_id) join judgements using (trajectory_id) where repeat = 0
+        list_filter(differential, lambda line: lower(line.diagnosis) = lower(said))[1].confidence
+            as confidence
+    from last join current_trajectories using (trajectory_id) join judgements using (trajectory_id)
+        where repeat = 0
 )
 select * from stated where correct is not null
 """
@@ -75,8 +83,8 @@ def calibration(store: Store) -> pl.DataFrame:
     """model, judge, protocol, bin (0 to BINS - 1), stated (mean confidence, 0 to 1), right (share),
     cases; of the confidence that the last turn states for the final diagnosis. Diagnoses without a
     stated confidence (0, or not in the differential) are left out."""
-    told = store.frame(CONFIDENCES).filter(pl.col("confidence") > 0)
-    binned = told.with_columns(
+    stated = store.frame(CONFIDENCES).filter(pl.col("confidence") > 0)
+    binned = stated.with_columns(
         (pl.col("confidence") / 100).alias("stated"),
         ((pl.col("confidence") - 1) * BINS // 100).cast(pl.Int64).alias("bin"),
     )
@@ -106,11 +114,11 @@ def calibration_error(bins: pl.DataFrame) -> float | None:
 def draw_dtc(frame: pl.DataFrame) -> Figure:
     """Mean DTC over turns, a line a model."""
     figure, axes = canvas("DTC of the top hypothesis by turn", "turn", "mean DTC (hops)")
-    for place, ((model,), own) in enumerate(frame.group_by(["model"], maintain_order=True)):
-        unknown, known = int(own["unknown"].sum()), int(own["known"].sum())
+    for place, ((model,), rows) in enumerate(frame.group_by(["model"], maintain_order=True)):
+        unknown, scored = int(rows["unknown"].sum()), int(rows["known"].sum())
         axes.plot(
-            own["turn"], own["mean_dtc"], color=HUES[place % 6], marker=MARKS[place % 6],
-            label=f"{model} ({unknown / max(1, unknown + known):.0%} unknown)",
+            rows["turn"], rows["mean_dtc"], color=HUES[place % 6], marker=MARKS[place % 6],
+            label=f"{model} ({unknown / max(1, unknown + scored):.0%} unknown)",
         )  # fmt: skip
     axes.margins(y=0.1)
     axes.set_ylim(bottom=0)
@@ -131,8 +139,8 @@ def draw_rac(frame: pl.DataFrame) -> Figure:
     axes.bar_label(
         bars,
         [
-            f"{rate or 0:.3f}\nof {known}"
-            for rate, known in frame.select("pass_rate", "known").iter_rows()
+            f"{rate or 0:.3f}\nof {scored}"
+            for rate, scored in frame.select("pass_rate", "known").iter_rows()
         ],
         padding=2,
     )
@@ -146,11 +154,11 @@ def draw_calibration(frame: pl.DataFrame) -> Figure:
     """The reliability diagram, a line a model, with its expected calibration error."""
     figure, axes = canvas("Stated confidence and accuracy", "stated confidence", "share right")
     axes.plot([0, 1], [0, 1], color="#B8B8B8", linestyle="--", label="calibrated")
-    for place, ((model,), own) in enumerate(frame.group_by(["model"], maintain_order=True)):
-        error = calibration_error(own)
+    for place, ((model,), rows) in enumerate(frame.group_by(["model"], maintain_order=True)):
+        error = calibration_error(rows)
         axes.plot(
-            own["stated"], own["right"], color=HUES[place % 6], marker=MARKS[place % 6],
-            label=f"{model} (ECE {error:.2f}, {own['cases'].sum()} rollouts)",
+            rows["stated"], rows["right"], color=HUES[place % 6], marker=MARKS[place % 6],
+            label=f"{model} (ECE {error:.2f}, {rows['cases'].sum()} rollouts)",
         )  # fmt: skip
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)

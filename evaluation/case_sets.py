@@ -48,25 +48,27 @@ def read_set(path: str | Path) -> list[SetCase]:
     read as a case is left out. Raises BadCase('no_cases' | 'unknown_format') when there is nothing
     to read.
     """
-    where = Path(path)
-    store = where / STORE if where.is_dir() else where
+    location = Path(path)
+    store = location / STORE if location.is_dir() else location
     if store.suffix == ".duckdb" and store.is_file():
-        found = _from_store(store)
-    elif (where / "train.parquet").is_file():
-        found = _from_dataset(where)
-    elif (where / "dataset" / "train.parquet").is_file():
-        found = _from_dataset(where / "dataset")
+        set_cases = _from_store(store)
+    elif (location / "train.parquet").is_file():
+        set_cases = _from_dataset(location)
+    elif (location / "dataset" / "train.parquet").is_file():
+        set_cases = _from_dataset(location / "dataset")
     else:
-        path = where / "cases" if (where / "cases").is_dir() else path  # a hard set
-        found = (_from_report(case) for case in read_cases(path) if not isinstance(case, BadCase))
-    cases = sorted(found, key=lambda case: case.case_id)
+        path = location / "cases" if (location / "cases").is_dir() else path  # a hard set
+        set_cases = (
+            _from_report(case) for case in read_cases(path) if not isinstance(case, BadCase)
+        )
+    cases = sorted(set_cases, key=lambda case: case.case_id)
     if not cases:
         raise BadCase("no_cases", f"{path}: there is no case that can be compared", path=str(path))
     return cases
 
 
 def ids_of(case_id: str, publication: dict[str, str]) -> frozenset[str]:
-    """What names the publication itself: its PMCID, told or standing in the case's id, and its DOI."""
+    """What names the publication itself: its PMCID (a field, or in the case's id) and its DOI."""
     pmcid = publication.get("pmcid") or next(iter(_PMCID.findall(case_id)), "")
     doi = re.sub(
         r"^(?:https?://(?:dx\.)?doi\.org/|doi:\s*)",
@@ -88,13 +90,20 @@ def _from_store(path: Path) -> Iterator[SetCase]:
         rows = store.rows('select case_id, source, title, publication, "text", licence from cases')
         worlds = {world.case_id: world for world in store.environments()}
     for case_id, source, title, publication, text, licence in rows:
-        told = json.loads(publication)
+        publication_ids = json.loads(publication)
         world = worlds.get(case_id)
-        at = int(told.get("summary_at", 0))
+        at = int(publication_ids.get("summary_at", 0))
         texts = [text[:at], text[at:]] if at else [text]
         if world is None:
             yield SetCase(
-                case_id, source, title, _told(texts), "", (), ids_of(case_id, told), licence
+                case_id,
+                source,
+                title,
+                _non_empty(texts),
+                "",
+                (),
+                ids_of(case_id, publication_ids),
+                licence,
             )
         else:
             texts.append(_patient(world.initial_observation, world.menu))
@@ -103,17 +112,17 @@ def _from_store(path: Path) -> Iterator[SetCase]:
                 case_id,
                 source,
                 title,
-                _told(texts),
+                _non_empty(texts),
                 world.initial_observation,
                 names,
-                ids_of(case_id, told),
+                ids_of(case_id, publication_ids),
                 licence,
             )
 
 
 def _from_report(report: CaseReport) -> SetCase:
-    told, structured = dict(report.meta), report.structured
-    at = int(told.get("summary_at", 0))
+    publication, structured = dict(report.meta), report.structured
+    at = int(publication.get("summary_at", 0))
     texts = [report.text[:at], report.text[at:]] if at else [report.text]
     presentation = ""
     names: tuple[str, ...] = ()
@@ -124,9 +133,15 @@ def _from_report(report: CaseReport) -> SetCase:
         )
         texts.append(_patient(presentation, structured.tests))
     return SetCase(
-        report.case_id, report.source, report.title, _told(texts), presentation, tuple(names), ids_of(report.case_id, told),
+        report.case_id,
+        report.source,
+        report.title,
+        _non_empty(texts),
+        presentation,
+        tuple(names),
+        ids_of(report.case_id, publication),
         report.licence,
-    )  # fmt: skip
+    )
 
 
 def _from_dataset(folder: Path) -> Iterator[SetCase]:
@@ -143,12 +158,18 @@ def _from_dataset(folder: Path) -> Iterator[SetCase]:
         prompt = "\n".join(message["content"] for message in row["messages"][1:-1])
         presented = _PRESENTED.search(prompt)
         presentation = presented[1] if presented else prompt
-        results = "\n".join(found[1] for found in _RESULTS.findall(prompt))
+        results = "\n".join(match[1] for match in _RESULTS.findall(prompt))
         names = (row["diagnosis"],) if row.get("diagnosis") else ()
         yield SetCase(
-            str(case_id), row["source"], "", _told([f"{presentation}\n{results}"]), presentation, names, ids_of(str(case_id), {}),
+            str(case_id),
+            row["source"],
+            "",
+            _non_empty([f"{presentation}\n{results}"]),
+            presentation,
+            names,
+            ids_of(str(case_id), {}),
             row.get("licence"),
-        )  # fmt: skip
+        )
 
 
 def _patient(presentation: str, tests: Iterable[DocumentedTest]) -> str:
@@ -158,12 +179,18 @@ def _patient(presentation: str, tests: Iterable[DocumentedTest]) -> str:
 def set_of(world: ClinicalEnvironment) -> SetCase:
     """An environment alone, without the report that it was made of."""
     return SetCase(
-        world.case_id, world.source, world.title, _told([_patient(world.initial_observation, world.menu)]), world.initial_observation,
-        (world.diagnosis, *world.synonyms), ids_of(world.case_id, {}), world.licence,
-    )  # fmt: skip
+        world.case_id,
+        world.source,
+        world.title,
+        _non_empty([_patient(world.initial_observation, world.menu)]),
+        world.initial_observation,
+        (world.diagnosis, *world.synonyms),
+        ids_of(world.case_id, {}),
+        world.licence,
+    )
 
 
-def _told(texts: Iterable[str]) -> tuple[str, ...]:
+def _non_empty(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
 
 

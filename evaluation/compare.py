@@ -1,4 +1,5 @@
-"""Several results side by side, as in the paper's Table 2, with paired tests of their differences."""
+"""Several results side by side, as in the paper's Table 2, with paired tests of their
+differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ import numpy as np
 import polars as pl
 from scipy.stats import permutation_test
 
-from medaction.evaluation.results import markdown, number
-from medaction.evaluation.scores import RESAMPLES
+from medaction.evaluation.results import number
+from medaction.kg.bootstrap import interval
+from medaction.words.markdown import markdown_table
 
 PERMUTATIONS = 9999
 
@@ -42,16 +44,14 @@ class Difference:
 
 
 def paired_difference(
-    first: Mapping[str, float], second: Mapping[str, float], seed: int = 0
+    before: Mapping[str, float], after: Mapping[str, float], seed: int = 0
 ) -> Difference:
     """The difference of two measures by case."""
-    common = sorted(first.keys() & second.keys())
+    common = sorted(before.keys() & after.keys())
     if len(common) < 2:
         return Difference(len(common), None, None, None, None)
-    change = np.array([second[case] - first[case] for case in common])
-    rng = np.random.default_rng(seed)
-    means = change[rng.integers(len(change), size=(RESAMPLES, len(change)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    change = np.array([after[case] - before[case] for case in common])
+    low, high = interval(lambda cases: change[cases].mean(axis=0), len(change), seed)
     p = 1.0
     if change.any():
         tested = permutation_test(
@@ -60,10 +60,10 @@ def paired_difference(
             permutation_type="samples",
             vectorized=True,
             n_resamples=PERMUTATIONS,
-            rng=rng,
+            rng=np.random.default_rng(seed),
         )
         p = float(tested.pvalue)
-    return Difference(len(common), float(change.mean()), float(low), float(high), p)
+    return Difference(len(common), float(change.mean()), low, high, p)
 
 
 def by_case(result: Mapping[str, Any], measure: str) -> dict[str, float]:
@@ -72,7 +72,10 @@ def by_case(result: Mapping[str, Any], measure: str) -> dict[str, float]:
     for row in result["rows"]:
         if row[measure] is not None:
             values.setdefault(row["case_id"], []).append(float(row[measure]))
-    return {case_id: sum(found) / len(found) for case_id, found in values.items()}
+    return {
+        case_id: sum(values_of_case) / len(values_of_case)
+        for case_id, values_of_case in values.items()
+    }
 
 
 def published_rows() -> pl.DataFrame:
@@ -101,8 +104,10 @@ def comparison(results: Sequence[Mapping[str, Any]], published: bool = False) ->
             "",
             "## Differences",
             "",
-            "Over the cases that both scored, each with the mean of its runs: second minus first; 95 % paired bootstrap interval; p of a"
-            f" two-sided paired permutation test ({PERMUTATIONS} permutations), not corrected for the number of comparisons.",
+            "Over the cases that both scored, each with the mean of its runs: second minus first;"
+            " 95 % paired bootstrap interval; p of a"
+            f" two-sided paired permutation test ({PERMUTATIONS} permutations), not corrected for"
+            " the number of comparisons.",
             "",
             *_differences(results, names),
         ]
@@ -111,8 +116,10 @@ def comparison(results: Sequence[Mapping[str, Any]], published: bool = False) ->
             "",
             "## Published, not measured here",
             "",
-            "From the paper's Table 2 (arXiv 2605.07305): its authors' oracle, cases and judge (GPT-4o). Its F1 is that of the mean"
-            " precision and the mean recall. Nothing here was rerun: a difference from the table above can come from any of these.",
+            "From the paper's Table 2 (arXiv 2605.07305): its authors' oracle, cases and judge"
+            " (GPT-4o). Its F1 is that of the mean"
+            " precision and the mean recall. Nothing here was rerun: a difference from the table"
+            " above can come from any of these.",
             "",
             *_published(),
         ]
@@ -134,13 +141,13 @@ def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
 def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
     rows = []
     for name, result in zip(names, results, strict=True):
-        scores = {found["name"]: found for found in result["scores"]}
+        scores = {score["name"]: score for score in result["scores"]}
         values = [
             f"{number(scores[key]['mean'])} ± {number(scores[key]['sd']) or '?'}" for key in _SHOWN
         ]
         accuracy = scores["accuracy"]
-        told = [result["benchmark"], result["protocol"], result["judge"].split("@")[0]]
-        rows.append([name, *told, *values, f"{accuracy['scored']} of {accuracy['of']}"])
+        cells = [result["benchmark"], result["protocol"], result["judge"].split("@")[0]]
+        rows.append([name, *cells, *values, f"{accuracy['scored']} of {accuracy['of']}"])
     headings = [
         "Model",
         "Benchmark",
@@ -153,23 +160,28 @@ def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[s
         "Diag Acc",
         "scored of n",
     ]
-    return [*markdown(headings, rows), "", "Mean ± standard deviation over runs."]
+    return [*markdown_table(headings, rows), "", "Mean ± standard deviation over runs."]
 
 
 def _incomparable(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
-    found = []
-    for key, what in (
-        ("benchmark", "benchmarks"), ("protocol", "protocols"), ("judge", "judges"), ("t_max", "turn limits"), ("answers", "oracles"),
-    ):  # fmt: skip
+    reasons = []
+    for key, condition in (
+        ("benchmark", "benchmarks"),
+        ("protocol", "protocols"),
+        ("judge", "judges"),
+        ("t_max", "turn limits"),
+        ("answers", "oracles"),
+    ):
         values = {str(result[key]) for result in results}
         if len(values) > 1:
-            found.append(f"different {what}: {', '.join(sorted(values))}")
+            reasons.append(f"different {condition}: {', '.join(sorted(values))}")
     cases = [frozenset(row["case_id"] for row in result["rows"]) for result in results]
     if len(set(cases)) > 1:
-        found.append(
-            f"different cases: {', '.join(f'{name}: {len(own)}' for name, own in zip(names, cases, strict=True))}"
+        reasons.append(
+            "different cases:"
+            f" {', '.join(f'{name}: {len(ids)}' for name, ids in zip(names, cases, strict=True))}"
         )
-    return found
+    return reasons
 
 
 def _differences(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
@@ -190,7 +202,7 @@ def _differences(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
                     "" if found.p is None else f"{found.p:.4f}",
                 ]
             )
-    return markdown(
+    return markdown_table(
         ["First", "Second", "Measure", "cases", "difference", "95 % interval", "p"], rows
     )
 
@@ -201,4 +213,4 @@ def _published() -> list[str]:
         [str(value) if isinstance(value, str) else f"{value:.2f}" for value in row]
         for row in published_rows().iter_rows()
     ]
-    return markdown([column.capitalize() for column in columns], rows)
+    return markdown_table([column.capitalize() for column in columns], rows)

@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
 from medaction.envs.categories import MINOR_CATEGORIES, minor_category_of
-from medaction.envs.records import Category, ClinicalEnvironment, DocumentedTest
+from medaction.envs.records import ClinicalEnvironment, DocumentedTest
 from medaction.kg.disease_classes import classes_of
+from medaction.words.tests import Category
 
 NOT_TOLD = "not told"
 """Where neither the source nor the diagnosis tells the body system or the disease type."""
@@ -62,8 +63,8 @@ def composition(environments: Iterable[ClinicalEnvironment]) -> Composition:
     for environment in environments:
         system, kind = environment.body_system, environment.disease_type
         if not (system and kind):
-            told = classes_of((environment.diagnosis, *environment.synonyms))
-            system, kind = system or told[0], kind or told[1]
+            by_graph = classes_of((environment.diagnosis, *environment.synonyms))
+            system, kind = system or by_graph[0], kind or by_graph[1]
         systems[system or NOT_TOLD] += 1
         kinds[kind or NOT_TOLD] += 1
         minors.update((test.category, _minor(test)) for test in environment.menu)
@@ -164,15 +165,15 @@ def plot_composition(counted: Composition, folder: Path) -> list[Path]:
         raise ValueError(f"nothing to draw: {counted.cases} cases with {counted.tests} tests")
     folder.mkdir(parents=True, exist_ok=True)
     figures = {"cases": _draw_cases(counted), "tests": _draw_tests(counted)}
-    written = []
+    pictures = []
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "composition"}):
         for name, figure in figures.items():
             for suffix in ("png", "svg"):
-                written.append(folder / f"{name}.{suffix}")
+                pictures.append(folder / f"{name}.{suffix}")
                 figure.savefig(
-                    written[-1], dpi=_DPI, metadata={"Date": None} if suffix == "svg" else None
+                    pictures[-1], dpi=_DPI, metadata={"Date": None} if suffix == "svg" else None
                 )
-    return written
+    return pictures
 
 
 def _draw_cases(counted: Composition) -> Figure:
@@ -242,7 +243,7 @@ def _draw_tests(counted: Composition) -> Figure:
 
 
 def _grouped(
-    rows: Sequence[tuple[str, int]], total: int, others: str, keep: int = 0
+    rows: Sequence[tuple[str, int]], total: int, group_label: str, keep: int = 0
 ) -> list[tuple[str, int]]:
     """The rows with those below _SMALL as one, if they are several, behind the others but before
     what tells nothing apart.
@@ -252,18 +253,22 @@ def _grouped(
     small = [row for row in rows[keep:] if row[1] / total < _SMALL and row[0] != NOT_TOLD]
     if len(small) < 2:
         return list(rows)
-    kept = [row for row in rows if row not in small]
-    at = len(kept) - (bool(kept) and kept[-1][0] in _UNSPECIFIC)
-    return [*kept[:at], (others.format(len(small)), sum(count for _, count in small)), *kept[at:]]
+    large = [row for row in rows if row not in small]
+    at = len(large) - (bool(large) and large[-1][0] in _UNSPECIFIC)
+    return [
+        *large[:at],
+        (group_label.format(len(small)), sum(count for _, count in small)),
+        *large[at:],
+    ]
 
 
 _UNSPECIFIC = {NOT_TOLD, *(minors[-1] for minors in MINOR_CATEGORIES.values())}
 
 
-def _coloured(rows: Sequence[tuple[str, int]], first: int, tint: float) -> list[Slice]:
+def _coloured(rows: Sequence[tuple[str, int]], start_hue: int, tint: float) -> list[Slice]:
     """Hues in turn from the `first`, paler with every turn, so that neighbours differ."""
     turns = [tint + 0.4 * (i // len(_HUES)) * (1 - tint) for i in range(len(rows))]
-    colours = [_tint(_HUES[(first + i) % len(_HUES)], turn) for i, turn in enumerate(turns)]
+    colours = [_tint(_HUES[(start_hue + i) % len(_HUES)], turn) for i, turn in enumerate(turns)]
     return [
         (label, count, _GREY if label == NOT_TOLD else colour)
         for (label, count), colour in zip(rows, colours, strict=True)
@@ -281,13 +286,13 @@ def _described(label: str, count: int, total: int) -> str:
     return f"{label} ({count:,}, {count / total:.1%})"
 
 
-def _canvas(title: str, number: str, what: str) -> tuple[Figure, Axes]:
+def _canvas(title: str, number: str, unit: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(18.8, 8.2), facecolor="white")
     axes = figure.add_axes((0.0, 0.0, 1.0, 0.94))
     axes.axis("off")
     figure.text(0.03, 0.955, title, fontsize=18, color=_INK, weight="bold", va="center")
     axes.text(0, 0.05, number, fontsize=30, color=_INK, weight="bold", ha="center", va="center")
-    axes.text(0, -0.14, what, fontsize=15, color=_INK, ha="center", va="center")
+    axes.text(0, -0.14, unit, fontsize=15, color=_INK, ha="center", va="center")
     return figure, axes
 
 
@@ -331,15 +336,17 @@ def _name_outside(axes: Axes, slices: Sequence[Slice], total: int) -> None:
     line to each."""
     middles = _middles(slices)
     for side in (1, -1):
-        here = sorted(
+        on_side = sorted(
             (i for i in range(len(slices)) if (middles[i] < math.pi) == (side == 1)),
             key=lambda i: math.cos(middles[i]),
         )
-        wanted = np.array([1.12 * math.cos(middles[i]) for i in here])
-        steps = min(_GAP, (_TOP - _BOTTOM) / max(len(here), 1)) * np.arange(len(here))
-        spread = isotonic_regression(wanted - steps).x + steps if here else wanted
+        heights_wished = np.array([1.12 * math.cos(middles[i]) for i in on_side])
+        steps = min(_GAP, (_TOP - _BOTTOM) / max(len(on_side), 1)) * np.arange(len(on_side))
+        spread = (
+            isotonic_regression(heights_wished - steps).x + steps if on_side else heights_wished
+        )
         heights = np.clip(spread, _BOTTOM + steps, _TOP - steps[::-1])
-        for i, height in zip(here, heights, strict=True):
+        for i, height in zip(on_side, heights, strict=True):
             label, count, _ = slices[i]
             across, up = math.sin(middles[i]), math.cos(middles[i])
             axes.plot(

@@ -14,6 +14,8 @@ from typing import Literal
 
 from rapidfuzz import fuzz
 
+from medaction.evaluation.claims import claims
+from medaction.evaluation.likeness import THRESHOLD, Encode, figures, likelihood
 from medaction.kg.linking import Linker
 from medaction.kg.readings import bag, head
 from medaction.words.names import normalise
@@ -27,17 +29,21 @@ _NODE_METHODS = ("exact", "synonym", "abbreviation")
 _BRACKETS = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
 # What follows is not asserted, up to the end of its sentence.
 _DOUBT = re.compile(
-    r"\b(?:likely|possibl[ey]|probabl[ey]|suspected|presumed|impending|consider(?:ing)?|rule[ds]?[- ]out|ruling out|r/o|versus|vs"
+    r"\b(?:likely|possibl[ey]|probabl[ey]|suspected|presumed|impending|consider(?:ing)?|rule[ds]?[-"
+    r" ]out|ruling out|r/o|versus|vs"
     r"|rather than"
-    r"|not|no|non|without|negative for|absence of|exclud(?:e|ed|es|ing)|unlikely|despite|history of|status post|pending|suspicious for"
+    r"|not|no|non|without|negative for|absence of|exclud(?:e|ed|es|ing)|unlikely|despite|history"
+    r" of|status post|pending|suspicious for"
     r"|differential|alternatively|mimicking|masquerading as|resembling|or)\b",
     re.IGNORECASE,
 )
 # Opens a further assertion: a cause, a consequence, a companion.
 _LINK = re.compile(
-    r"[,;:/]|\s[-–—]\s|—|\b(?:due to|secondary to|caused by|because of|resulting from|from|with|and|complicated by|causing"
+    r"[,;:/]|\s[-–—]\s|—|\b(?:due to|secondary to|caused by|because of|resulting"
+    r" from|from|with|and|complicated by|causing"
     r"|leading to|resulting in"
-    r"|associated with|in the setting of|presenting as|presenting with|following|after|involving)\b",
+    r"|associated with|in the setting of|presenting as|presenting"
+    r" with|following|after|involving)\b",
     re.IGNORECASE,
 )
 _CAUSE = re.compile(
@@ -50,33 +56,70 @@ _BEFORE_OF = re.compile(r"\b(?:of|in|at|on|to|within)\b.*")
 _QUALIFIERS = frozenset(
     re.findall(
         r"\w+",
-        "disease disorder syndrome acute chronic active severe mild moderate early late very recurrent classic "
-        "classical typical idiopathic primary advanced symptomatic isolated confirmed definitive final diagnosis new onset patient "
+        "disease disorder syndrome acute chronic active severe mild moderate early late very"
+        " recurrent classic "
+        "classical typical idiopathic primary advanced symptomatic isolated confirmed definitive"
+        " final diagnosis new onset patient "
         "infection condition case form rare adult giant benign metastatic",
     )
 )
 _OPPOSITES = (
-    ("acute", "chronic"), ("benign", "malignant"), ("hyper", "hypo"), ("congenital", "acquired"), ("primary", "secondary"),
-    ("type 1", "type 2"), ("ischemic", "hemorrhagic"), ("upper", "lower"), ("viral", "bacterial"), ("central", "peripheral"),
-    ("small cell", "non small cell"), ("hodgkin", "non hodgkin"), ("obstructive", "restrictive"),
+    ("acute", "chronic"),
+    ("benign", "malignant"),
+    ("hyper", "hypo"),
+    ("congenital", "acquired"),
+    ("primary", "secondary"),
+    ("type 1", "type 2"),
+    ("ischemic", "hemorrhagic"),
+    ("upper", "lower"),
+    ("viral", "bacterial"),
+    ("central", "peripheral"),
+    ("small cell", "non small cell"),
+    ("hodgkin", "non hodgkin"),
+    ("obstructive", "restrictive"),
     ("autosomal dominant", "autosomal recessive"),
-    ("systolic", "diastolic"), ("anterior", "posterior"), ("intradural", "extradural"), ("unilateral", "bilateral"),
-)  # fmt: skip
+    ("systolic", "diastolic"),
+    ("anterior", "posterior"),
+    ("intradural", "extradural"),
+    ("unilateral", "bilateral"),
+)
 _SAME_WORD = {
-    "carcinoma": "cancer", "adenocarcinoma": "cancer", "malignancy": "cancer", "tumour": "tumor", "neoplasm": "tumor", "renal": "kidney",
-    "hepatic": "liver", "pulmonary": "lung", "cardiac": "heart", "cerebral": "brain", "gastric": "stomach", "mammary": "breast",
-    "cutaneous": "skin", "ocular": "eye", "ovarian": "ovary", "testicular": "testis", "tuberculous": "tuberculosis", "osseous": "bone",
-    "pancreas": "pancreatic", "uterus": "uterine", "appendix": "appendiceal", "trachea": "tracheal",
-    "bladder": "vesical", "avulsion": "rupture",
-    "tear": "rupture", "failure": "insufficiency",
-}  # fmt: skip
+    "carcinoma": "cancer",
+    "adenocarcinoma": "cancer",
+    "malignancy": "cancer",
+    "tumour": "tumor",
+    "neoplasm": "tumor",
+    "renal": "kidney",
+    "hepatic": "liver",
+    "pulmonary": "lung",
+    "cardiac": "heart",
+    "cerebral": "brain",
+    "gastric": "stomach",
+    "mammary": "breast",
+    "cutaneous": "skin",
+    "ocular": "eye",
+    "ovarian": "ovary",
+    "testicular": "testis",
+    "tuberculous": "tuberculosis",
+    "osseous": "bone",
+    "pancreas": "pancreatic",
+    "uterus": "uterine",
+    "appendix": "appendiceal",
+    "trachea": "tracheal",
+    "bladder": "vesical",
+    "avulsion": "rupture",
+    "tear": "rupture",
+    "failure": "insufficiency",
+}
 _SITES = frozenset(
     re.findall(
         r"\w+",
-        "stomach kidney liver lung heart brain breast skin eye ovary testis bone pancreatic uterine appendiceal intestinal bowel colon "
-        "colonic rectal esophageal nasal oral lingual tongue neck head thyroid adrenal spinal spine cervical thoracic lumbar sacral "
-        "femoral tibial hip knee left right bilateral proximal distal anterior posterior lateral medial upper lower internal external "
-        "point insertion its",
+        "stomach kidney liver lung heart brain breast skin eye ovary testis bone pancreatic uterine"
+        " appendiceal intestinal bowel colon "
+        "colonic rectal esophageal nasal oral lingual tongue neck head thyroid adrenal spinal spine"
+        " cervical thoracic lumbar sacral "
+        "femoral tibial hip knee left right bilateral proximal distal anterior posterior lateral"
+        " medial upper lower internal external ",
     )
 )
 
@@ -96,9 +139,8 @@ class Sameness:
 def asserted(statement: str) -> list[str]:
     """The diagnoses that a statement asserts, the first one first.
 
-    >>> asserted("Malignant obstructive jaundice due to pancreatic head carcinoma (Courvoisier sign)")
-    ['Malignant obstructive jaundice due to pancreatic head carcinoma', 'Malignant obstructive jaundice', 'pancreatic head carcinoma', \
-'Courvoisier sign']
+    >>> asserted("Obstructive jaundice due to pancreatic head carcinoma (Courvoisier sign)")[:2]
+    ['Obstructive jaundice due to pancreatic head carcinoma', 'Obstructive jaundice']
     >>> asserted("Chronic cough (non-TB), likely asthma; no evidence of tuberculosis")
     ['Chronic cough']
     """
@@ -116,6 +158,39 @@ def asserted(statement: str) -> list[str]:
     return list(dict.fromkeys(phrase for phrase in trimmed if sum(c.isalpha() for c in phrase) > 1))
 
 
+LEAST_LIKELY = 0.3
+"""Probability below which no rule makes a statement right: so improbable are lists in which the
+truth stands beside many other diagnoses."""
+
+
+def probability(statement: str, truths: Sequence[str], linker: Linker, encode: Encode) -> float:
+    """How probably a statement asserts the true diagnosis (`medaction.evaluation.likeness`), which
+    goes by the names `truths` and those of its node."""
+    names = list(dict.fromkeys(name for truth in truths for name in names_of_truth(truth)))
+    nodes = set(_nodes(names, linker).values())
+    synonyms = [name for node in sorted(nodes) for name in linker.names_of(node)]
+
+    def shared(words: frozenset[str], others: frozenset[str]) -> frozenset[str]:
+        return frozenset(word for word in words if _covers(others, {word}))
+
+    every = list(dict.fromkeys((*names, *synonyms)))
+    return likelihood(figures(statement, every, linker, encode, _words, shared))
+
+
+def is_same_diagnosis(
+    statement: str, truths: Sequence[str], linker: Linker, encode: Encode
+) -> bool:
+    """The offline judge's verdict: probable enough, or the same by the rules of `same_diagnosis`
+    on what the statement claims first, and not improbable."""
+    parts = claims(statement)
+    if not parts or any(_contrary(parts[0], truth) for truth in truths[:1]):
+        return False
+    likely = probability(statement, truths, linker, encode)
+    if likely >= THRESHOLD:
+        return True
+    return likely >= LEAST_LIKELY and bool(same_diagnosis("; ".join(parts), truths, linker))
+
+
 def same_diagnosis(statement: str, truths: Sequence[str], linker: Linker) -> Sameness:
     """Whether a statement asserts the true diagnosis, which goes by any of the names `truths`."""
     names = list(dict.fromkeys(name for truth in truths for name in names_of_truth(truth)))
@@ -129,7 +204,8 @@ def same_diagnosis(statement: str, truths: Sequence[str], linker: Linker) -> Sam
 
 
 def names_of_truth(truth: str) -> Iterator[str]:
-    """The whole, without brackets, what stands before its circumstances, and its names in brackets."""
+    """The whole, without brackets, what stands before its circumstances, and its names in
+    brackets."""
     plain = " ".join(_BRACKETS.sub(" ", truth).split()).strip(" .")
     yield plain
     core = head(truth)

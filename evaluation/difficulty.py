@@ -16,44 +16,44 @@ def difficulty(store: Store) -> pl.DataFrame:
     """model, case_id, rollouts (from the initial observation), missed, unknown, difficulty (missed
     of those known; null where none is)."""
     rollouts = endings(store).filter(pl.col("branch_turn") == 0)
-    known = pl.col("wrong").is_not_null()
+    is_scored = pl.col("wrong").is_not_null()
     return (
         rollouts.group_by("model", "case_id")
         .agg(
             pl.len().cast(pl.Int64).alias("rollouts"),
             pl.col("wrong").sum().cast(pl.Int64).alias("missed"),
-            (~known).sum().cast(pl.Int64).alias("unknown"),
+            (~is_scored).sum().cast(pl.Int64).alias("unknown"),
             pl.col("wrong").mean().alias("difficulty"),
         )
         .sort("model", "case_id")
     )
 
 
-def hardest(found: pl.DataFrame, share: float = 0.5) -> list[str]:
+def hardest(frame: pl.DataFrame, share: float = 0.5) -> list[str]:
     """The ids of the hardest `share` of the cases (rounded up), hardest first: by the mean over
     models, then by id. Cases of unknown difficulty are neither hard nor easy and left out."""
-    cases = found.drop_nulls("difficulty").group_by("case_id").agg(pl.col("difficulty").mean())
+    cases = frame.drop_nulls("difficulty").group_by("case_id").agg(pl.col("difficulty").mean())
     ranked = cases.sort("difficulty", "case_id", descending=[True, False])["case_id"].to_list()
     return ranked[: math.ceil(share * len(ranked))]
 
 
-def draw_difficulty(found: pl.DataFrame) -> Figure:
+def draw_difficulty(frame: pl.DataFrame) -> Figure:
     """How many cases each model misses how often."""
     figure, axes = canvas(
         "Difficulty of cases", "share of a case's rollouts that miss the diagnosis", "cases"
     )
-    models = sorted(found["model"].unique())
+    models = sorted(frame["model"].unique())
     edges = [place / 10 - 0.05 for place in range(12)]
     values = [
-        found.filter(pl.col("model") == model)["difficulty"].drop_nulls().to_list()
+        frame.filter(pl.col("model") == model)["difficulty"].drop_nulls().to_list()
         for model in models
     ]
     unknown = [
-        found.filter(pl.col("model") == model)["difficulty"].null_count() for model in models
+        frame.filter(pl.col("model") == model)["difficulty"].null_count() for model in models
     ]
     labels = [
-        f"{model} ({len(known)} cases, {left} unknown)"
-        for model, known, left in zip(models, values, unknown, strict=True)
+        f"{model} ({len(value)} cases, {unscored} unknown)"
+        for model, value, unscored in zip(models, values, unknown, strict=True)
     ]
     axes.hist(
         values, bins=edges, label=labels, color=[HUES[place % 6] for place in range(len(models))]

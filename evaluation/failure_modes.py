@@ -33,17 +33,19 @@ NAMES = {
 def failure_modes(store: Store, links: Linked, threshold: float = THRESHOLD) -> pl.DataFrame:
     """trajectory_id, case_id, model, wrong (null: unknown), and whether it shows each of MODES, of
     every trajectory."""
-    played = list(paths(store, links))
+    trajectories = list(paths(store, links))
     to_tests = looked_up(
         links.test_graph,
         (
             (test, node)
-            for path in played for turn in path.course.turns
-            for test, node in product(turn.tests, turn.differential) if test is not None and node is not None
+            for path in trajectories
+            for turn in path.course.turns
+            for test, node in product(turn.tests, turn.differential)
+            if test is not None and node is not None
         ),
-    )  # fmt: skip
+    )
     to_diseases = looked_up(
-        links.disease_graph, (pair for path in played for pair in _disease_pairs(path))
+        links.disease_graph, (pair for path in trajectories for pair in _disease_pairs(path))
     )
     rows = [
         {
@@ -52,11 +54,11 @@ def failure_modes(store: Store, links: Linked, threshold: float = THRESHOLD) -> 
             "unreliable": unreliable(path, to_diseases, threshold),
             "incoherent": incoherent(path.turns, path.trajectory.outcome),
         }
-        for path in played
+        for path in trajectories
     ]
     schema = {"trajectory_id": pl.String(), **{mode: pl.Boolean() for mode in MODES}}
-    known = endings(store).select("trajectory_id", "case_id", "model", "wrong")
-    return known.join(pl.DataFrame(rows, schema=schema), on="trajectory_id", how="inner").sort(
+    verdicts = endings(store).select("trajectory_id", "case_id", "model", "wrong")
+    return verdicts.join(pl.DataFrame(rows, schema=schema), on="trajectory_id", how="inner").sort(
         "trajectory_id"
     )
 
@@ -85,13 +87,13 @@ def _far_off(
 ) -> bool:
     nearest = []
     for test in tests:
-        known = [
+        distances = [
             hops
             for node in differential
             if test is not None and node is not None and (hops := distance(test, node)) is not None
         ]
-        if known:
-            nearest.append(min(known))
+        if distances:
+            nearest.append(min(distances))
     return bool(nearest) and min(nearest) > threshold
 
 
@@ -170,10 +172,14 @@ def shares(modes: pl.DataFrame) -> pl.DataFrame:
 # names do.
 _CENTRES = ((-0.5, 0.35), (0.5, 0.35), (0.0, -0.5))
 _PLACES = {
-    (True, False, False): (-0.95, 0.6), (False, True, False): (0.95, 0.6), (False, False, True): (0.0, -1.05),
-    (True, True, False): (0.0, 0.75), (True, False, True): (-0.58, -0.22), (False, True, True): (0.58, -0.22),
+    (True, False, False): (-0.95, 0.6),
+    (False, True, False): (0.95, 0.6),
+    (False, False, True): (0.0, -1.05),
+    (True, True, False): (0.0, 0.75),
+    (True, False, True): (-0.58, -0.22),
+    (False, True, True): (0.58, -0.22),
     (True, True, True): (0.0, 0.1),
-}  # fmt: skip
+}
 _NAME_PLACES = ((-0.15, 1.55, "right"), (0.15, 1.55, "left"), (0.0, -1.7, "center"))
 
 
@@ -190,9 +196,11 @@ def draw_failure_modes(modes: pl.DataFrame, how: str) -> Figure:
         MODES, _CENTRES, HUES, _NAME_PLACES, strict=False
     ):
         axes.add_patch(Circle(centre, 1.0, facecolor=hue, alpha=0.22, edgecolor=hue, linewidth=1.5))
-        own = sum(count for combination, count in counted.items() if combination[MODES.index(mode)])
-        told = f"{NAMES[mode]}\n{own} ({own / max(1, total):.0%})"
-        axes.text(across, up, told, ha=side, va="center", color="#222222")
+        count_of_mode = sum(
+            count for combination, count in counted.items() if combination[MODES.index(mode)]
+        )
+        label = f"{NAMES[mode]}\n{count_of_mode} ({count_of_mode / max(1, total):.0%})"
+        axes.text(across, up, label, ha=side, va="center", color="#222222")
     for combination, place in _PLACES.items():
         axes.text(*place, str(counted[combination]), ha="center", va="center", size=13)
     unknown = int(modes["wrong"].is_null().sum())

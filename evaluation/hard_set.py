@@ -38,9 +38,11 @@ diabetes)."""
 # Of trajectories of the pool: how long models took, whoever they were. A rollout that failed has no
 # row.
 WORK_UPS = """
-select environment_id, avg(turns) as turns, avg(tests / nullif(ordering, 0)) as tests_a_turn, count(*) as rollouts
+select environment_id, avg(turns) as turns, avg(tests / nullif(ordering, 0)) as tests_a_turn,
+    count(*) as rollouts
 from (
-    select environment_id, trajectory_id, count(*) as turns, sum(len(tests)) as tests, count(*) filter (where len(tests) > 0) as ordering
+    select environment_id, trajectory_id, count(*) as turns, sum(len(tests)) as tests, count(*)
+        filter (where len(tests) > 0) as ordering
     from turns join current_trajectories using (trajectory_id) where parent_id is null group by all
 )
 group by environment_id
@@ -75,23 +77,23 @@ class Candidate:
 def candidates_of(stores: Sequence[Path], linker: Linker) -> list[Candidate]:
     """Every environment of the stores, in the order of stores and cases. A case that an earlier
     store has is not taken again."""
-    found: dict[str, Candidate] = {}
+    candidates: dict[str, Candidate] = {}
     for path in stores:
         with Store(path) as store:
             worlds = store.environments()
-            played = {row[0]: row[1:] for row in store.rows(WORK_UPS)}
+            work_ups = {row[0]: row[1:] for row in store.rows(WORK_UPS)}
         for world in worlds:
-            turns, tests_a_turn, rollouts = played.get(world.environment_id, (None, None, 0))
+            turns, tests_a_turn, rollouts = work_ups.get(world.environment_id, (None, None, 0))
             system, kind = world.body_system, world.disease_type
             if not (system and kind):
-                told = classes_of((world.diagnosis, *world.synonyms))
-                system, kind = system or told[0], kind or told[1]
+                classes = classes_of((world.diagnosis, *world.synonyms))
+                system, kind = system or classes[0], kind or classes[1]
             rare = rare_by(world, linker)
             candidate = Candidate(
                 world, str(path), rare, len(world.menu), turns, tests_a_turn, rollouts, system, kind
             )
-            found.setdefault(world.case_id, candidate)
-    return list(found.values())
+            candidates.setdefault(world.case_id, candidate)
+    return list(candidates.values())
 
 
 def rare_by(world: ClinicalEnvironment, linker: Linker) -> str:
@@ -109,11 +111,11 @@ def rare_by(world: ClinicalEnvironment, linker: Linker) -> str:
         for link in links
         if link.node is not None
     ]
-    known = [
+    evidence = [
         normalise(name)
         for name in (*names, *(link.name for link in links if link.method != "broader"))
     ]
-    ids += [_orphanet()[name] for name in known if name in _orphanet()]
+    ids += [_orphanet()[name] for name in evidence if name in _orphanet()]
     return next((node_id for node_id in ids if node_id.startswith(RARE_SOURCES)), "")
 
 
@@ -133,47 +135,53 @@ def draw(candidates: Sequence[Candidate], cases: int, min_tests: int, seed: int)
 
     Raises ValueError with the numbers when there are not so many.
     """
-    fit = [found for found in candidates if found.rare_by and found.tests >= min_tests]
+    fit = [
+        candidate for candidate in candidates if candidate.rare_by and candidate.tests >= min_tests
+    ]
     if len(fit) < cases:
-        rare = sum(bool(found.rare_by) for found in candidates)
+        rare = sum(bool(candidate.rare_by) for candidate in candidates)
         raise ValueError(
-            f"{cases} cases are wanted, and of the pool's {len(candidates)} only {rare} are of a rare disease, {len(fit)} of these with"
-            f" {min_tests} documented tests or more: ask for fewer, lower --min-tests, or give a larger pool"
+            f"{cases} cases are wanted, and of the pool's {len(candidates)} only {rare} are of a"
+            f" rare disease, {len(fit)} of these with"
+            f" {min_tests} documented tests or more: ask for fewer, lower --min-tests, or give a"
+            " larger pool"
         )
     ranked = _with_hardness(fit)
     order = random.Random(seed)
     lot = {
-        found.environment.case_id: order.random()
-        for found in sorted(ranked, key=lambda found: found.environment.case_id)
+        candidate.environment.case_id: order.random()
+        for candidate in sorted(ranked, key=lambda candidate: candidate.environment.case_id)
     }
     strata: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
-    for found in sorted(
-        ranked, key=lambda found: (-found.hardness, lot[found.environment.case_id])
+    for candidate in sorted(
+        ranked, key=lambda candidate: (-candidate.hardness, lot[candidate.environment.case_id])
     ):
-        strata[found.stratum].append(found)
+        strata[candidate.stratum].append(candidate)
     seats = _seats({stratum: len(of) for stratum, of in strata.items()}, cases, order)
-    chosen = [found for stratum, of in strata.items() for found in of[: seats[stratum]]]
-    return sorted(chosen, key=lambda found: found.environment.case_id)
+    selection = [candidate for stratum, of in strata.items() for candidate in of[: seats[stratum]]]
+    return sorted(selection, key=lambda candidate: candidate.environment.case_id)
 
 
 def _with_hardness(candidates: Sequence[Candidate]) -> list[Candidate]:
     ranks = [
-        _ranks([getattr(found, name) for found in candidates])
+        _ranks([getattr(candidate, name) for candidate in candidates])
         for name in ("tests", "turns", "tests_a_turn")
     ]
     hardness = np.nanmean(np.stack(ranks), axis=0)
     return [
-        replace(found, hardness=round(float(value), 4))
-        for found, value in zip(candidates, hardness, strict=True)
+        replace(candidate, hardness=round(float(value), 4))
+        for candidate, value in zip(candidates, hardness, strict=True)
     ]
 
 
 def _ranks(values: Sequence[float | None]) -> np.ndarray:
     """The share of the others that each value is above, ties half; NaN for what is not known."""
-    known = np.array([np.nan if value is None else float(value) for value in values])
-    there = np.sort(known[~np.isnan(known)])
-    below = np.searchsorted(there, known, side="left") + np.searchsorted(there, known, side="right")
-    return np.where(np.isnan(known), np.nan, (below - 1) / 2 / max(len(there) - 1, 1))
+    figures = np.array([np.nan if value is None else float(value) for value in values])
+    in_order = np.sort(figures[~np.isnan(figures)])
+    below = np.searchsorted(in_order, figures, side="left") + np.searchsorted(
+        in_order, figures, side="right"
+    )
+    return np.where(np.isnan(figures), np.nan, (below - 1) / 2 / max(len(in_order) - 1, 1))
 
 
 def _seats(
@@ -183,21 +191,27 @@ def _seats(
     ones by lot)."""
     total = sum(sizes.values())
     exact = {stratum: seats * size / total for stratum, size in sizes.items()}
-    given = {stratum: int(share) for stratum, share in exact.items()}
+    places = {stratum: int(share) for stratum, share in exact.items()}
     lot = {stratum: order.random() for stratum in sorted(sizes)}
-    rest = sorted(sizes, key=lambda stratum: (given[stratum] - exact[stratum], lot[stratum]))
-    for stratum in rest[: seats - sum(given.values())]:
-        given[stratum] += 1
-    return given
+    by_remainder = sorted(
+        sizes, key=lambda stratum: (places[stratum] - exact[stratum], lot[stratum])
+    )
+    for stratum in by_remainder[: seats - sum(places.values())]:
+        places[stratum] += 1
+    return places
 
 
 # --- the files --------------------------------------------------------------------------
 
 
 def write_hard_set(
-    chosen: Sequence[Candidate], folder: Path, criteria: Mapping[str, Any], excluded: Mapping[str, str],
-    checked: Sequence[Mapping[str, Any]], versions: Mapping[str, str],
-) -> Path:  # fmt: skip
+    candidates: Sequence[Candidate],
+    folder: Path,
+    criteria: Mapping[str, Any],
+    excluded: Mapping[str, str],
+    checked: Sequence[Mapping[str, Any]],
+    versions: Mapping[str, str],
+) -> Path:
     """Write `folder`/cases/ID.json (docs/case-format.md) and manifest.json; returns the manifest's
     path.
 
@@ -209,17 +223,27 @@ def write_hard_set(
     for old in cases.glob("*.json"):
         old.unlink()
     rows = []
-    for found in chosen:
-        file = cases / f"{found.environment.case_id}.json"
+    for candidate in candidates:
+        file = cases / f"{candidate.environment.case_id}.json"
         file.write_text(
-            json.dumps(_as_case(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(_as_case(candidate), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        told = {name: value for name, value in asdict(found).items() if name != "environment"}
-        world = found.environment
+        criteria_of_case = {
+            name: value for name, value in asdict(candidate).items() if name != "environment"
+        }
+        world = candidate.environment
         rows.append(
-            {"case_id": world.case_id, "environment_id": world.environment_id, "source": world.source, "licence": world.licence,
-             "diagnosis": world.diagnosis, **told, "file": f"cases/{file.name}", "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-        )  # fmt: skip
+            {
+                "case_id": world.case_id,
+                "environment_id": world.environment_id,
+                "source": world.source,
+                "licence": world.licence,
+                "diagnosis": world.diagnosis,
+                **criteria_of_case,
+                "file": f"cases/{file.name}",
+                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            }
+        )
     manifest = {
         "format": FORMAT,
         "purpose": "evaluation only: never train on these cases",
@@ -227,7 +251,7 @@ def write_hard_set(
         "criteria": dict(criteria),
         "versions": dict(versions),
         "licences": dict(Counter(str(row["licence"]) for row in rows).most_common()),
-        "figures": summary_of(chosen),
+        "figures": summary_of(candidates),
         "contamination": {"checked_against": list(checked), "excluded": dict(excluded)},
         "rows": rows,
     }
@@ -241,7 +265,9 @@ def summary_of(candidates: Sequence[Candidate]) -> dict[str, Any]:
     strata's sizes."""
 
     def mean(name: str) -> dict[str, float | int | None]:
-        values = [value for found in candidates if (value := getattr(found, name)) is not None]
+        values = [
+            value for candidate in candidates if (value := getattr(candidate, name)) is not None
+        ]
         return {
             "mean": round(sum(values) / len(values), 3) if values else None,
             "cases": len(values),
@@ -249,14 +275,14 @@ def summary_of(candidates: Sequence[Candidate]) -> dict[str, Any]:
 
     return {
         **{name: mean(name) for name in ("tests", "turns", "tests_a_turn")},
-        "rare": sum(bool(found.rare_by) for found in candidates),
-        "body_systems": dict(Counter(found.stratum[0] for found in candidates).most_common()),
-        "disease_types": dict(Counter(found.stratum[1] for found in candidates).most_common()),
+        "rare": sum(bool(member.rare_by) for member in candidates),
+        "body_systems": dict(Counter(member.stratum[0] for member in candidates).most_common()),
+        "disease_types": dict(Counter(member.stratum[1] for member in candidates).most_common()),
     }
 
 
-def _as_case(found: Candidate) -> dict[str, Any]:
-    world = found.environment
+def _as_case(candidate: Candidate) -> dict[str, Any]:
+    world = candidate.environment
     tests = [
         {"name": test.name, "category": test.category, "result": test.result}
         | ({"aliases": list(test.aliases)} if test.aliases else {})
@@ -270,8 +296,12 @@ def _as_case(found: Candidate) -> dict[str, Any]:
         "initial_observation": world.initial_observation,
         "diagnosis": world.diagnosis,
         "diagnosis_synonyms": list(world.synonyms),
-        **({"body_system": found.body_system} if found.body_system in BODY_SYSTEMS else {}),
-        **({"disease_type": found.disease_type} if found.disease_type in DISEASE_TYPES else {}),
+        **({"body_system": candidate.body_system} if candidate.body_system in BODY_SYSTEMS else {}),
+        **(
+            {"disease_type": candidate.disease_type}
+            if candidate.disease_type in DISEASE_TYPES
+            else {}
+        ),
         "rare": True,
         "evaluation_only": True,
         "tests": tests,

@@ -55,21 +55,37 @@ def gains(store: Store, links: Linked) -> pl.DataFrame:
             if turn.number <= path.trajectory.spec.branch_turn - 1:
                 continue  # both turns are the parent's, and counted there
             returned = [result.test for answer in turn.answers for result in answer.results]
-            known = before is not None and after is not None
+            is_known = before is not None and after is not None
             rows.append(
                 {
-                    "model": path.trajectory.spec.teacher, "trajectory_id": path.trajectory.trajectory_id, "turn": turn.number,
+                    "model": path.trajectory.spec.teacher,
+                    "trajectory_id": path.trajectory.trajectory_id,
+                    "turn": turn.number,
                     "results": list(dict.fromkeys(returned)) or [UNAVAILABLE],
-                    "probability": after.probability - before.probability if before and after else None,
-                    "reciprocal_rank": after.reciprocal_rank - before.reciprocal_rank if before and after else None,
-                    "bits": math.log2(max(after.probability, FLOOR) / max(before.probability, FLOOR)) if before and after else None,
-                    "known": known,
+                    "probability": after.probability - before.probability
+                    if before and after
+                    else None,
+                    "reciprocal_rank": after.reciprocal_rank - before.reciprocal_rank
+                    if before and after
+                    else None,
+                    "bits": math.log2(
+                        max(after.probability, FLOOR) / max(before.probability, FLOOR)
+                    )
+                    if before and after
+                    else None,
+                    "known": is_known,
                 }
-            )  # fmt: skip
+            )
     schema = {
-        "model": pl.String(), "trajectory_id": pl.String(), "turn": pl.Int64(), "results": pl.List(pl.String()),
-        "probability": pl.Float64(), "reciprocal_rank": pl.Float64(), "bits": pl.Float64(), "known": pl.Boolean(),
-    }  # fmt: skip
+        "model": pl.String(),
+        "trajectory_id": pl.String(),
+        "turn": pl.Int64(),
+        "results": pl.List(pl.String()),
+        "probability": pl.Float64(),
+        "reciprocal_rank": pl.Float64(),
+        "bits": pl.Float64(),
+        "known": pl.Boolean(),
+    }
     return pl.DataFrame(rows, schema=schema)
 
 
@@ -80,53 +96,59 @@ _COUNTS = [
 ]
 
 
-def gain_by_turn(found: pl.DataFrame) -> pl.DataFrame:
+def gain_by_turn(gains_of_turns: pl.DataFrame) -> pl.DataFrame:
     """model, turn, mean gains in probability, reciprocal_rank and bits, known, unknown."""
-    return found.group_by("model", "turn").agg(*_MEANS, *_COUNTS).sort("model", "turn")
+    return gains_of_turns.group_by("model", "turn").agg(*_MEANS, *_COUNTS).sort("model", "turn")
 
 
-def gain_by_result(found: pl.DataFrame) -> pl.DataFrame:
+def gain_by_result(gains_of_turns: pl.DataFrame) -> pl.DataFrame:
     """result (a documented test, or UNAVAILABLE where nothing came back), mean gains of the turns
     that it came back in, known, unknown.
 
     Results that came back together share their gain: which of them did it cannot be told from one
     trajectory."""
     return (
-        found.explode("results").rename({"results": "result"}).group_by("result").agg(*_MEANS, *_COUNTS)
+        gains_of_turns.explode("results")
+        .rename({"results": "result"})
+        .group_by("result")
+        .agg(*_MEANS, *_COUNTS)
         .sort("probability", "result", descending=[True, False], nulls_last=True)
-    )  # fmt: skip
+    )
 
 
-def draw_gain(found: pl.DataFrame, most: int = 10, least: int = 3) -> Figure:
+def draw_gain(gains_of_turns: pl.DataFrame, most: int = 10, least: int = 3) -> Figure:
     """Left: mean gain by turn, of each model. Right: the `most` results with the largest gain among
     those known `least` times or more."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
+    turn_axes, result_axes = figure.subplots(1, 2, width_ratios=(1, 1.15))
     dress(
-        left,
+        turn_axes,
         "What a turn's results did for the truth",
         "turn whose tests were answered",
         "mean gain in stated probability",
     )
-    for place, ((model,), own) in enumerate(
-        gain_by_turn(found).group_by(["model"], maintain_order=True)
+    for place, ((model,), of_model) in enumerate(
+        gain_by_turn(gains_of_turns).group_by(["model"], maintain_order=True)
     ):
-        unknown, known = int(own["unknown"].sum()), int(own["known"].sum())
-        left.plot(
-            own["turn"], own["probability"], color=HUES[place % 6], marker=MARKS[place % 6],
-            label=f"{model} ({unknown / max(1, unknown + known):.0%} unknown)",
-        )  # fmt: skip
-    left.axhline(0, color="#B8B8B8", linewidth=0.8)
-    left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if left.get_legend_handles_labels()[0]:
-        left.legend(frameon=False)
-    by_result = gain_by_result(found).filter(pl.col("known") >= least)
+        unknown, measured = int(of_model["unknown"].sum()), int(of_model["known"].sum())
+        turn_axes.plot(
+            of_model["turn"],
+            of_model["probability"],
+            color=HUES[place % 6],
+            marker=MARKS[place % 6],
+            label=f"{model} ({unknown / max(1, unknown + measured):.0%} unknown)",
+        )
+    turn_axes.axhline(0, color="#B8B8B8", linewidth=0.8)
+    turn_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if turn_axes.get_legend_handles_labels()[0]:
+        turn_axes.legend(frameon=False)
+    by_result = gain_by_result(gains_of_turns).filter(pl.col("known") >= least)
     rows = by_result.filter(pl.col("result") != UNAVAILABLE).head(most)
     rows = pl.concat([rows, by_result.filter(pl.col("result") == UNAVAILABLE)])
-    dress(right, f"By result (at least {least} turns)", "mean gain in stated probability", "")
+    dress(result_axes, f"By result (at least {least} turns)", "mean gain in stated probability", "")
     hues = [GREY if name == UNAVAILABLE else HUES[0] for name in rows["result"]]
-    bars = right.barh(range(len(rows)), rows["probability"], color=hues, height=0.65)
-    right.bar_label(
+    bars = result_axes.barh(range(len(rows)), rows["probability"], color=hues, height=0.65)
+    result_axes.bar_label(
         bars,
         [
             f" {value:+.2f} ({count})"
@@ -134,9 +156,9 @@ def draw_gain(found: pl.DataFrame, most: int = 10, least: int = 3) -> Figure:
         ],
         size=8,
     )
-    right.set_yticks(range(len(rows)), [_short(name) for name in rows["result"]])
-    right.invert_yaxis()
-    right.margins(x=0.2)
+    result_axes.set_yticks(range(len(rows)), [_short(name) for name in rows["result"]])
+    result_axes.invert_yaxis()
+    result_axes.margins(x=0.2)
     return figure
 
 

@@ -19,12 +19,14 @@ from medaction.trajectories.store import Store
 ENDINGS = """
 with last as (select trajectory_id, arg_max_null(dtc, number) as dtc from turn_scores group by all),
 judged as (
-    select trajectory_id, arg_min((judgement->>'$.correct')::boolean, protocol || ' ' || judge) as correct
+    select trajectory_id, arg_min((judgement->>'$.correct')::boolean, protocol || ' ' || judge) as
+        correct
     from judgements where repeat = 0 and judgement->>'$.correct' is not null group by all
 )
 select trajectory_id, case_id, teacher as model, branch_turn, outcome,
     case when (select count(*) from judged) > 0 then not correct else dtc > 0 end as wrong
-from current_trajectories left join last using (trajectory_id) left join judged using (trajectory_id)
+from current_trajectories left join last using (trajectory_id) left join judged using
+    (trajectory_id)
 where style <> 'gold' order by all
 """
 
@@ -61,7 +63,7 @@ def linked(
     """The links that `score_store` left in the store for these graphs."""
     ruler = linkers(diseases, tests, aids or Aids())
     to_disease, to_change, to_test = ruler.diseases, ruler.diagnoses, ruler.tests
-    found = {
+    nodes_by_kind = {
         name: dict(
             store.rows(
                 'select "text", node from links where graph = ? and kind = ?', [linker.label, kind]
@@ -74,16 +76,17 @@ def linked(
         )
     }
     truths = {
-        world.environment_id: found["diseases"].get(true_name(world, to_disease)) for world in store.environments()
-    }  # fmt: skip
-    return Linked(to_disease.graph, to_test.graph, Nodes(**found), truths)
+        world.environment_id: nodes_by_kind["diseases"].get(true_name(world, to_disease))
+        for world in store.environments()
+    }
+    return Linked(to_disease.graph, to_test.graph, Nodes(**nodes_by_kind), truths)
 
 
 def paths(store: Store, links: Linked) -> Iterator[Path]:
     """Every trajectory that a model played, environment by environment."""
     for environment_id, truth in links.truths.items():
         tree = store.trajectories(environment_id)
-        by_id = {found.trajectory_id: found for found in tree}
+        by_id = {member.trajectory_id: member for member in tree}
         for trajectory in tree:
             if trajectory.spec.style != "gold":
                 turns = path_of(trajectory, by_id)

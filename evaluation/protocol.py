@@ -67,18 +67,33 @@ class Protocol:
 
 _RULES: dict[Rules, dict[str, bool]] = {
     "released": {
-        "dialogue": True, "conclusion_is_request": True, "whole_message": True, "lenient_verdicts": True, "drops": True,
-        "against_text": True, "raw_summary": True,
+        "dialogue": True,
+        "conclusion_is_request": True,
+        "whole_message": True,
+        "lenient_verdicts": True,
+        "drops": True,
+        "against_text": True,
+        "raw_summary": True,
     },
     "fixed": {
-        "dialogue": True, "conclusion_is_request": False, "whole_message": False, "lenient_verdicts": False, "drops": False,
-        "against_text": True, "raw_summary": False,
+        "dialogue": True,
+        "conclusion_is_request": False,
+        "whole_message": False,
+        "lenient_verdicts": False,
+        "drops": False,
+        "against_text": True,
+        "raw_summary": False,
     },
     "paper": {
-        "dialogue": False, "conclusion_is_request": False, "whole_message": False, "lenient_verdicts": False, "drops": False,
-        "against_text": False, "raw_summary": False,
+        "dialogue": False,
+        "conclusion_is_request": False,
+        "whole_message": False,
+        "lenient_verdicts": False,
+        "drops": False,
+        "against_text": False,
+        "raw_summary": False,
     },
-}  # fmt: skip
+}
 
 
 def protocol(rules: Rules, mode: Mode = "free-turn", t_max: int | None = None) -> Protocol:
@@ -89,7 +104,8 @@ def protocol(rules: Rules, mode: Mode = "free-turn", t_max: int | None = None) -
     """
     if mode == "one-turn" and t_max not in (None, 2):
         raise ValueError(
-            f"one-turn mode has two messages, one request and one diagnosis: t_max {t_max} is not possible"
+            f"one-turn mode has two messages, one request and one diagnosis: t_max {t_max} is not"
+            " possible"
         )
     by_rules = 2 if mode == "one-turn" else 8 if rules == "paper" else 5
     return Protocol(rules, mode, t_max or by_rules, **_RULES[rules])

@@ -3,7 +3,7 @@ row a trajectory; and its table."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from medaction.evaluation.agreement import agreement
 from medaction.evaluation.judging import Judgement
 from medaction.evaluation.scores import MEASURES, Measure, Score, measures
 from medaction.trajectories.records import Trajectory
+from medaction.words.markdown import markdown_table
 
 FORMAT = "medaction-evaluation/1"
 
@@ -28,7 +29,8 @@ QUERY = """\
 with judged as (
     select sample as run, judgement
     from judgements join current_trajectories using (trajectory_id)
-    where teacher = '{model}' and settings_hash = '{settings_hash}' and protocol = '{protocol}' and judge = '{judge}' and repeat = 0
+    where teacher = '{model}' and settings_hash = '{settings_hash}' and protocol = '{protocol}' and
+        judge = '{judge}' and repeat = 0
 ), shares as (
     select run,
         from_json(judgement->'$.tests.requested', '[["JSON"]]') as requested,
@@ -37,8 +39,10 @@ with judged as (
     from judged
 )
 select run,
-    avg(case when len(requested) = 0 then 0 else len(list_filter(requested, lambda t: t[2]::boolean)) / len(requested) end) as precision,
-    avg(case when len(documented) = 0 then 0 else len(list_filter(documented, lambda t: t[2]::boolean)) / len(documented) end) as recall,
+    avg(case when len(requested) = 0 then 0 else len(list_filter(requested, lambda t:
+        t[2]::boolean)) / len(requested) end) as precision,
+    avg(case when len(documented) = 0 then 0 else len(list_filter(documented, lambda t:
+        t[2]::boolean)) / len(documented) end) as recall,
     avg(correct::integer) as accuracy, count(*) as judged
 from shares group by run order by run"""
 """Per run over the judged trajectories; rollouts that failed by the model's fault count as 0 in the
@@ -57,7 +61,7 @@ def subsets_of(environment: ClinicalEnvironment) -> dict[str, str]:
     """The subsets that a case belongs to: rarity, body system, disease type, number of documented
     tests."""
     tests = len(environment.menu)
-    told = {True: "rare", False: "not rare", None: "not told"}
+    labels = {True: "rare", False: "not rare", None: "not told"}
     size = (
         "1 to 3"
         if tests <= 3
@@ -68,7 +72,7 @@ def subsets_of(environment: ClinicalEnvironment) -> dict[str, str]:
         else "11 and more"
     )
     return {
-        "rarity": told[environment.rare],
+        "rarity": labels[environment.rare],
         "body system": environment.body_system or "not told",
         "disease type": environment.disease_type or "not told",
         "documented tests": size,
@@ -78,18 +82,18 @@ def subsets_of(environment: ClinicalEnvironment) -> dict[str, str]:
 def result_of(
     about: Mapping[str, Any],
     environments: Sequence[ClinicalEnvironment],
-    played: Sequence[Played],
+    trajectories: Sequence[Played],
     runs: int,
     judgements: Mapping[str, Mapping[tuple[str, int], Judgement]],
 ) -> dict[str, Any]:
     """The whole result as JSON values. `about` says what was evaluated and how; `judgements`: judge
     and repeat ('gpt-4o@1f2e #0') -> (case, run) -> judgement."""
     groups = {world.case_id: subsets_of(world) for world in environments}
-    scores = [row.score for row in played]
-    turns = [len(row.trajectory.turns) for row in played if row.trajectory]
+    scores = [row.score for row in trajectories]
+    turns = [len(row.trajectory.turns) for row in trajectories if row.trajectory]
     tests = [
         len(turn.tests)
-        for row in played
+        for row in trajectories
         if row.trajectory
         for turn in row.trajectory.turns
         if turn.tests
@@ -104,7 +108,7 @@ def result_of(
         "play": {"turns_a_case": _mean(turns), "tests_an_ordering_turn": _mean(tests)},
         "agreement": _agreements(judgements),
         "subsets": list(_subsets(groups, scores, runs)),
-        "rows": [_row(row) | groups[row.score.case_id] for row in played],
+        "rows": [_row(row) | groups[row.score.case_id] for row in trajectories],
     }
 
 
@@ -115,15 +119,15 @@ def _mean(values: Sequence[int]) -> float | None:
 def _subsets(groups: Mapping[str, Mapping[str, str]], scores: Sequence[Score], runs: int) -> Any:
     for kind in ("rarity", "body system", "disease type", "documented tests"):
         members: dict[str, list[str]] = {}
-        for case_id, told in groups.items():
-            members.setdefault(told[kind], []).append(case_id)
+        for case_id, case_ids in groups.items():
+            members.setdefault(case_ids[kind], []).append(case_id)
         for value, cases in sorted(members.items(), key=lambda item: (-len(item[1]), item[0])):
-            found = measures(scores, cases, runs)
+            subset = measures(scores, cases, runs)
             yield {
                 "subset": kind,
                 "value": value,
                 "cases": len(cases),
-                "scores": [asdict(measure) for measure in found],
+                "scores": [asdict(measure) for measure in subset],
             }
 
 
@@ -148,33 +152,49 @@ def _row(row: Played) -> dict[str, Any]:
 def _agreements(
     judgements: Mapping[str, Mapping[tuple[str, int], Judgement]],
 ) -> list[dict[str, Any]]:
-    """Of all raters together: their diagnosis verdicts, and their verdicts on documented tests
-    where these are the same tests."""
-    if len(judgements) < 2:
-        return []
-    places = sorted(set().union(*judgements.values()))
-    verdicts = [
-        [found[place].correct if place in found else None for place in places]
-        for found in judgements.values()
-    ]
-    hits: list[list[bool | None]] = [[] for _ in judgements]
-    for place in places:
-        lists = [found[place].tests for found in judgements.values() if place in found]
-        named = {tuple(name for name, _ in tests.documented) for tests in lists if tests}
-        if len(named) != 1 or len(lists) < len(judgements) or None in lists:
-            continue
-        for column, tests in zip(hits, lists, strict=True):
-            column += [hit for _, hit in tests.documented] if tests else []
-    raters = list(judgements)
+    """Of different judges (the first repeat of each), and of the repeats of each judge.
+
+    Apart, because a judge agrees with itself: two unrelated judges, three repeats each, would
+    reach an alpha of 0.41 together.
+    """
+    repeats: dict[str, list[str]] = {}
+    for rater in judgements:
+        repeats.setdefault(rater.rpartition(" #")[0] or rater, []).append(rater)
+    groups = [[raters[0] for raters in repeats.values()], *repeats.values()]
     return [
-        {"on": "diagnosis", "raters": raters, **_agreed(verdicts)},
-        {"on": "documented tests", "raters": raters, **_agreed(hits)},
+        row
+        for raters in groups
+        if len(raters) > 1
+        for row in _agreement_rows(raters, [judgements[rater] for rater in raters])
+    ]
+
+
+def _agreement_rows(
+    raters: Sequence[str], columns: Sequence[Mapping[tuple[str, int], Judgement]]
+) -> list[dict[str, Any]]:
+    """Their diagnosis verdicts, and their verdicts on documented tests where these are the same."""
+    places = sorted(set().union(*columns))
+    verdicts = [
+        [column[place].correct if place in column else None for place in places]
+        for column in columns
+    ]
+    hits: list[list[bool | None]] = [[] for _ in columns]
+    for place in places:
+        lists = [column[place].tests for column in columns if place in column]
+        names = {tuple(name for name, _ in tests.documented) for tests in lists if tests}
+        if len(names) != 1 or len(lists) < len(columns) or None in lists:
+            continue
+        for row, tests in zip(hits, lists, strict=True):
+            row += [hit for _, hit in tests.documented] if tests else []
+    return [
+        {"on": "diagnosis", "raters": list(raters), **_agreed(verdicts)},
+        {"on": "documented tests", "raters": list(raters), **_agreed(hits)},
     ]
 
 
 def _agreed(ratings: Sequence[Sequence[bool | None]]) -> dict[str, Any]:
-    found = agreement(ratings)
-    return {"items": found.items, "raw": found.raw, "alpha": found.alpha}
+    agreed = agreement(ratings)
+    return {"items": agreed.items, "raw": agreed.raw, "alpha": agreed.alpha}
 
 
 # --- files and tables -------------------------------------------------------------------
@@ -194,19 +214,21 @@ def write_result(result: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """A result file, or the one in a folder. Raises ValueError naming the file and what is wrong."""
+    """A result file, or the one in a folder. Raises ValueError naming file and fault."""
     file = path / "result.json" if path.is_dir() else path
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(
-            f"{file}: there is no such result; `medaction evaluate --out FOLDER` writes FOLDER/result.json"
+            f"{file}: there is no such result; `medaction evaluate --out FOLDER` writes"
+            " FOLDER/result.json"
         ) from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not a JSON file: {error}") from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise ValueError(
-            f"{file}: not a result of this version (format {FORMAT}); run `medaction evaluate` on its folder again"
+            f"{file}: not a result of this version (format {FORMAT}); run `medaction evaluate` on"
+            " its folder again"
         )
     return value
 
@@ -219,57 +241,51 @@ def result_table(result: Mapping[str, Any]) -> str:
     lines = [
         f"# {result['model']}: {result['protocol']}",
         "",
-        f"Judge: **{result['judge']}**. {result['runs']} runs of {cases['environments']} environments, T_max {result['t_max']}."
+        f"Judge: **{result['judge']}**. {result['runs']} runs of {cases['environments']}"
+        f" environments, T_max {result['t_max']}."
         f" {cases['read']} cases were read; refused by the checks of stage 1: {refused}.",
         "Intervals: 95 %, bootstrap over cases. SD: over runs.",
         "",
-        *markdown(
+        *markdown_table(
             ["Measure", "Mean", "SD", "95 % interval", "scored of n"],
-            [_cells(found) for found in result["scores"]],
+            [_cells(row) for row in result["scores"]],
         ),
     ]
     if result["not_scored"]:
         rows = [[note or "no judgement yet", str(count)] for note, count in result["not_scored"]]
-        lines += ["", "Not scored:", "", *markdown(["why", "trajectories"], rows)]
+        lines += ["", "Not scored:", "", *markdown_table(["why", "trajectories"], rows)]
     if result["agreement"]:
         rows = [
-            [found["on"], str(found["items"]), number(found["raw"]), number(found["alpha"])]
-            for found in result["agreement"]
+            [row["on"], str(row["items"]), number(row["raw"]), number(row["alpha"])]
+            for row in result["agreement"]
         ]
         raters = ", ".join(result["agreement"][0]["raters"])
-        table = markdown(["verdicts on", "items", "raw agreement", "Krippendorff's alpha"], rows)
+        table = markdown_table(
+            ["verdicts on", "items", "raw agreement", "Krippendorff's alpha"], rows
+        )
         lines += ["", f"Agreement of {raters}:", "", *table]
     lines += ["", "## Subsets", ""]
     rows = []
     for subset in result["subsets"]:
-        by_name = {found["name"]: found for found in subset["scores"]}
+        by_name = {row["name"]: row for row in subset["scores"]}
         values = [number(by_name[name]["mean"]) for name in MEASURES]
         rows.append([subset["subset"], subset["value"], str(subset["cases"]), *values])
-    lines += markdown(["Subset", "", "cases", *(HEADINGS[name] for name in MEASURES)], rows)
+    lines += markdown_table(["Subset", "", "cases", *(HEADINGS[name] for name in MEASURES)], rows)
     lines += ["", "## Recomputed from the store", "", "```sql", result["query"], "```"]
     return "\n".join(lines)
 
 
-def _cells(found: Mapping[str, Any] | Measure) -> list[str]:
-    told = found if isinstance(found, Mapping) else asdict(found)
-    interval = "" if told["low"] is None else f"{told['low']:.3f} to {told['high']:.3f}"
+def _cells(measure: Mapping[str, Any] | Measure) -> list[str]:
+    values = measure if isinstance(measure, Mapping) else asdict(measure)
+    interval = "" if values["low"] is None else f"{values['low']:.3f} to {values['high']:.3f}"
     return [
-        HEADINGS[told["name"]],
-        number(told["mean"]),
-        number(told["sd"]),
+        HEADINGS[values["name"]],
+        number(values["mean"]),
+        number(values["sd"]),
         interval,
-        f"{told['scored']} of {told['of']}",
+        f"{values['scored']} of {values['of']}",
     ]
 
 
 def number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    escape: Callable[[str], str] = lambda text: text.replace("|", "\\|").replace("\n", " ")  # noqa: E731
-    return [
-        "| " + " | ".join(headings) + " |",
-        "|" + "---|" * len(headings),
-        *("| " + " | ".join(map(escape, row)) + " |" for row in rows),
-    ]

@@ -78,12 +78,14 @@ def scaling(points: pl.DataFrame, rises: bool = True, highest: float = 1.0) -> p
     next 1,000 records). Null where there are too few sizes.
     """
     rows = []
-    for (series,), own in points.group_by(["series"], maintain_order=True):
-        law = fit_law(own["records"].to_numpy(), own["value"].to_numpy(), rises, highest)
+    for (series,), of_series in points.group_by(["series"], maintain_order=True):
+        law = fit_law(
+            of_series["records"].to_numpy(), of_series["value"].to_numpy(), rises, highest
+        )
         row = {
             "series": series,
-            "sizes": own["records"].n_unique(),
-            "records": int(np.max(own["records"].to_numpy())),
+            "sizes": of_series["records"].n_unique(),
+            "records": int(np.max(of_series["records"].to_numpy())),
         }
         if law:
             now, twice, next_1000 = (
@@ -91,9 +93,15 @@ def scaling(points: pl.DataFrame, rises: bool = True, highest: float = 1.0) -> p
                 for n in (row["records"], 2 * row["records"], row["records"] + 1000)
             )
             row |= {
-                "value": now, "limit": law.limit, "scale": law.scale, "exponent": law.exponent, "rmse": law.rmse,
-                "twice": twice, "gain": twice - now, "per_1000": next_1000 - now,
-            }  # fmt: skip
+                "value": now,
+                "limit": law.limit,
+                "scale": law.scale,
+                "exponent": law.exponent,
+                "rmse": law.rmse,
+                "twice": twice,
+                "gain": twice - now,
+                "per_1000": next_1000 - now,
+            }
         rows.append(row)
     numbers = ("value", "limit", "scale", "exponent", "rmse", "twice", "gain", "per_1000")
     schema = {
@@ -111,20 +119,24 @@ def draw_scaling(
     """The points, their laws, and dashed what the laws predict up to four times the records."""
     figure, axes = canvas("Scaling over training data", "training records", measure, (7.2, 4.6))
     axes.set_xscale("log")
-    for place, ((series,), own) in enumerate(points.group_by(["series"], maintain_order=True)):
+    for place, ((series,), of_series) in enumerate(
+        points.group_by(["series"], maintain_order=True)
+    ):
         hue, mark = HUES[place % 6], MARKS[place % 6]
-        sizes = own["records"].to_numpy()
-        law = fit_law(sizes, own["value"].to_numpy(), rises, highest)
-        told = f"{series}: too few sizes for a law"
+        sizes = of_series["records"].to_numpy()
+        law = fit_law(sizes, of_series["value"].to_numpy(), rises, highest)
+        label = f"{series}: too few sizes for a law"
         if law:
-            told = f"{series}: {law.limit:.2f} {'-' if rises else '+'} {law.scale:.2g} n^-{law.exponent:.2f} (rmse {law.rmse:.3f})"
+            sign = "-" if rises else "+"
+            power = f"{law.scale:.2g} n^-{law.exponent:.2f}"
+            label = f"{series}: {law.limit:.2f} {sign} {power} (rmse {law.rmse:.3f})"
             for low, high, look in (
                 (sizes.min(), sizes.max(), "-"),
                 (sizes.max(), 4 * sizes.max(), "--"),
             ):
                 n = np.geomspace(low, high, 60)
                 axes.plot(n, law.at(n), look, color=hue, linewidth=1.4)
-        axes.plot(sizes, own["value"], mark, color=hue, label=told)
+        axes.plot(sizes, of_series["value"], mark, color=hue, label=label)
     axes.margins(y=0.15)
     axes.legend(frameon=False, fontsize=8)
     return figure

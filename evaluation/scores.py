@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RESAMPLES = 2000
-"""Of the bootstrap: cases drawn with replacement, each with all its runs."""
+from medaction.kg.bootstrap import interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +70,31 @@ def measures(
     ValueError for a pair that is there twice."""
     table = score_table(scores, cases, runs)
     of = len(cases) * runs
-    found = []
-    sampled = _resampled(table, seed) if cases else None
+    results = []
     for name in MEASURES:
         by_run = _by_run(table, name)
-        known = by_run[~np.isnan(by_run)]
-        low, high = _interval(sampled, name) if sampled is not None else (None, None)
+        scored_runs = by_run[~np.isnan(by_run)]
+        low, high = interval(
+            lambda drawn, name=name: _mean(  # type: ignore[misc]
+                _by_run({column: values[drawn] for column, values in table.items()}, name), axis=-1
+            ),
+            len(cases),
+            seed,
+        )
         scored = int(np.sum(~np.isnan(table[_COLUMN[name]])))
-        mean = float(known.mean()) if known.size else None
-        found.append(
+        mean = float(scored_runs.mean()) if scored_runs.size else None
+        results.append(
             Measure(
                 name,
                 mean,
-                float(known.std(ddof=1)) if known.size > 1 else None,
+                float(scored_runs.std(ddof=1)) if scored_runs.size > 1 else None,
                 low,
                 high,
                 scored,
                 of,
             )
         )
-    return found
+    return results
 
 
 Table = dict[str, np.ndarray]
@@ -114,14 +118,14 @@ def score_table(scores: Sequence[Score], cases: Sequence[str], runs: int) -> Tab
         name: np.full((len(cases), runs), np.nan)
         for name in ("precision", "recall", "f1", "accuracy")
     }
-    seen = set()
+    filled = set()
     for score in scores:
         if score.case_id not in row or score.run >= runs:
             continue
         place = (row[score.case_id], score.run)
-        if place in seen:
+        if place in filled:
             raise ValueError(f"case {score.case_id} has two scores of run {score.run}")
-        seen.add(place)
+        filled.add(place)
         values = {
             "precision": score.precision,
             "recall": score.recall,
@@ -149,28 +153,11 @@ def _by_run(table: Table, name: str) -> np.ndarray:
 
 def _mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
     """The mean of what is scored; NaN where nothing is."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=axis)
+    is_scored = ~np.isnan(values)
+    count = is_scored.sum(axis=axis)
     return np.divide(
-        np.where(known, values, 0.0).sum(axis=axis),
+        np.where(is_scored, values, 0.0).sum(axis=axis),
         count,
         out=np.full(count.shape, np.nan),
         where=count > 0,
     )
-
-
-def _resampled(table: Table, seed: int) -> Table:
-    """Every column drawn anew: shape (cases, RESAMPLES, runs); the same draw of cases for all
-    columns."""
-    cases = table["precision"].shape[0]
-    drawn = np.random.default_rng(seed).integers(cases, size=(cases, RESAMPLES))
-    return {name: values[drawn] for name, values in table.items()}
-
-
-def _interval(sampled: Table, name: str) -> tuple[float | None, float | None]:
-    means = _mean(_by_run(sampled, name), axis=1)
-    means = means[~np.isnan(means)]
-    if not means.size:
-        return None, None
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)

@@ -55,11 +55,11 @@ class Transcript:
 
 
 def read_transcripts(path: Path) -> Iterator[Transcript | BadCase]:
-    """The runs of one file; a line that cannot be read is yielded as BadCase and the others go on."""
+    """The runs of one file; a line that cannot be read is a BadCase, and the others go on."""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
-        where = f"{path.name} line {number}"
+        place = f"{path.name} line {number}"
         try:
             log = json.loads(line)
             yield Transcript(
@@ -71,46 +71,52 @@ def read_transcripts(path: Path) -> Iterator[Transcript | BadCase]:
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             yield BadCase(
-                "bad_transcript", f"{where}: {type(error).__name__}: {error}", path=str(path)
+                "bad_transcript", f"{place}: {type(error).__name__}: {error}", path=str(path)
             )
 
 
 def turns_of(history: str) -> tuple[Turn, ...]:
     """The turns of one doctor's history."""
     turns: list[Turn] = []
-    asked: list[str] = []
+    orders: list[str] = []
     answers: list[Answer] = []
-    said, at = "", 0
+    speech, at = "", 0
 
     def end(final_diagnosis: str | None) -> None:
         number = len(turns) + 1
         leader = final_diagnosis or "none stated"
         turns.append(
             Turn(
-                number, said.strip(), (Hypothesis(leader[:160], 0),), "", tuple(asked), final_diagnosis,
-                said.strip() or leader, tuple(answers),
+                number,
+                speech.strip(),
+                (Hypothesis(leader[:160], 0),),
+                "",
+                tuple(orders),
+                final_diagnosis,
+                speech.strip() or leader,
+                tuple(answers),
             )
-        )  # fmt: skip
+        )
 
     for move in _MOVE.finditer(history):
-        said += history[at : move.start()]
-        at, told = move.end(), " ".join(move["told"].split())
+        speech += history[at : move.start()]
+        at, words = move.end(), " ".join(move["told"].split())
         if move["what"] == "REQUEST TEST":
-            if asked:
+            if orders:
                 end(None)
-                asked, answers, said = [], [], ""
-            asked = [told.replace("_", " ")]
-            answers = [Answer(asked[0])]
-        elif move["what"] == "RESULTS" and asked:
-            found = () if _NO_RESULT.fullmatch(told) else (DocumentedResult(asked[0], told),)
-            answers = [Answer(asked[0], found, "llm" if found else None)]
+                orders, answers, speech = [], [], ""
+            orders = [words.replace("_", " ")]
+            answers = [Answer(orders[0])]
+        elif move["what"] == "RESULTS" and orders:
+            results = () if _NO_RESULT.fullmatch(words) else (DocumentedResult(orders[0], words),)
+            answers = [Answer(orders[0], results, "llm" if results else None)]
         elif move["what"] == "DIAGNOSIS READY":
-            if asked:
+            if orders:
                 end(None)
-                asked, answers, said = [], [], ""
-            end(told)
+                orders, answers, speech = [], [], ""
+            end(words)
             return tuple(turns)
-    if asked or history[at:].strip():
-        said += history[at:]
+    if orders or history[at:].strip():
+        speech += history[at:]
         end(None)
     return tuple(turns)

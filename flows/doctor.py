@@ -74,7 +74,6 @@ def packages() -> Iterator[Finding]:
     for extra, serves, names in (
         ("local", "a small language model on this machine", ("xllamacpp",)),
         ("train", "`medaction train`", NEEDED),
-        ("vllm", "serving a checkpoint with vLLM", ("vllm",)),
     ):
         absent = [name for name in names if _version(name) is None]
         installed = (

@@ -30,8 +30,7 @@ from medaction.flows.progress import Progress
 from medaction.flows.services import Services, mark_crashed, services
 from medaction.flows.settings import EvaluationSettings, Retry
 from medaction.flows.stages import build_environments, failure_of, play_cases
-from medaction.flows.versions import code_version, identity_hash, versions
-from medaction.kg.open_graphs import sources_hash
+from medaction.flows.versions import code_version, versions
 from medaction.llm.calls import CallSettings
 from medaction.llm.teacher import Teacher
 from medaction.tasks.cases import cpus_of_case
@@ -42,9 +41,10 @@ from medaction.tasks.evaluation import (
     judgements_of_case,
 )
 from medaction.trajectories.records import Failure, Trajectory, now
-from medaction.trajectories.scoring import OPEN, disease_linker, label
+from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
 from medaction.trajectories.tree import TreePlan, initial_specs
+from medaction.words.versions import version_of
 
 
 @flow(
@@ -91,7 +91,7 @@ def plan_of(settings: EvaluationSettings) -> TreePlan:
     played_by = [rules.rules, rules.mode] if rules.dialogue else []
     identity = [model.identity(), prompts, helpers, rules.t_max, settings.seed, *played_by]
     return TreePlan(
-        {model.name: identity_hash(identity)},
+        {model.name: version_of(identity)},
         settings.runs,
         0,
         0,
@@ -160,9 +160,8 @@ def passes_of(settings: EvaluationSettings, ready: Services | None = None) -> li
     passes = []
     for name in settings.judges:
         if name == OFFLINE:
-            graph, version = settings.disease_graph, sources_hash()
-            if graph != OPEN:
-                version = f"{version}-{label(disease_linker(graph).graph)}"
+            graph = settings.disease_graph
+            version = disease_linker(graph).version
             passes.append(JudgePass(judge_key(None, version), None, disease_graph=graph))
             continue
         model = Teacher.parse(name)

@@ -10,17 +10,18 @@ from dataclasses import replace
 
 from medaction.clinicians.gold import GOLD_VERSION
 from medaction.clinicians.make import prompt_version
+from medaction.envs.build import RULES
 from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment
 from medaction.envs.sources import read_cases
 from medaction.envs.turns import Style
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, Retry
-from medaction.flows.versions import identity_hash
 from medaction.llm.calls import api_key
 from medaction.llm.teacher import Teacher
 from medaction.trajectories.records import WORKER_LOST, OpenFailure, RolloutSpec, Trajectory
-from medaction.trajectories.scoring import OPEN, disease_linker, distance_of, label
+from medaction.trajectories.scoring import disease_linker, distance_of
 from medaction.trajectories.store import EnvironmentKey, Known, Store, report_hash
 from medaction.trajectories.tree import Place, TreePlan, branch_specs, finished, initial_specs
+from medaction.words.versions import constants_of, version_of
 
 
 def check_inputs(settings: EnvironmentSettings) -> None:
@@ -84,14 +85,11 @@ def reports_to_build(
 
 
 def stage_1_hash(settings: EnvironmentSettings) -> str:
-    """What an environment is built with, besides its report: under other settings a case is built
-    again."""
+    """What an environment is built with, besides its report: settings, questions and thresholds of
+    the rules, and what the diagnosis is linked with. Under others a case is built again."""
     extractor = settings.extractor.identity() if settings.extractor else None
-    # Whether the diagnosis is linkable is one of the checks; the open graph is left out so that
-    # stores from before stay as they are.
-    graph = settings.disease_graph
-    graphs = [] if graph == OPEN else [label(disease_linker(graph).graph)]
-    return identity_hash([settings.min_tests, extractor, *graphs])
+    linker = disease_linker(settings.disease_graph)
+    return version_of([settings.min_tests, extractor, linker.version, constants_of(*RULES)])
 
 
 # --- stage 2 --------------------------------------------------------------------------------------
@@ -147,7 +145,7 @@ def gold_spec(environment: Place, settings: DistillSettings) -> RolloutSpec:
         settings.gold.name,
         "gold",
         0,
-        identity_hash(identity),
+        version_of(identity),
     )
 
 
@@ -158,7 +156,7 @@ def tree_plan(settings: DistillSettings) -> TreePlan:
 
     def rollout_hash(teacher: Teacher, style: Style) -> str:
         prompts = prompt_version(teacher, style)
-        return identity_hash([teacher.identity(), prompts, oracle, settings.t_max, settings.seed])
+        return version_of([teacher.identity(), prompts, oracle, settings.t_max, settings.seed])
 
     language_models = [teacher for teacher in settings.teachers if not teacher.embedded]
     return TreePlan(

@@ -19,9 +19,9 @@ from medaction.trajectories.records import WORKER_LOST
 from medaction.trajectories.store import Store
 
 QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
-CHECKS = ("Cases", "Checks", "Refused cases")
+CHECKS = ("Cases", "Checks", "Ledger", "Refused cases")
 """The tables of stage 1."""
-REPORT = tuple(title for title in QUERIES if title != "Refused cases")
+REPORT = tuple(title for title in QUERIES if title not in ("Ledger", "Refused cases"))
 CELL = 200
 """Characters of a cell in a report: messages of errors and titles of cases may be long."""
 
@@ -84,6 +84,13 @@ def trouble_of(summary: dict[str, Any]) -> str:
             f"nothing was played: {count['rollouts failed']} rollouts failed; mend what the table"
             f" of failures says, then `medaction retry --out {out}`"
         )
+    played = {row["teacher"] for row in summary["teachers"]}
+    for row in summary["failures"]:
+        if row["stage"] == "rollout" and row["open"] and row["teacher"] not in {*played, None}:
+            return (
+                f"{row['teacher']} played nothing ({row['for_example'][:300]}): mend that, then"
+                f" `medaction retry --out {out}`"
+            )
     if lost := sum(row["open"] for row in summary["failures"] if row["error_class"] == WORKER_LOST):
         return f"{lost} cases were lost with their worker: the same command plays them again"
     return ""

@@ -34,11 +34,21 @@ order by cases desc, outcome;
 -- first required check that it fails.
 select name as "check", case when required then 'refuses' else 'warns' end as failing,
     count(*) as cases,
-       count(*) filter (where passed) as passed, count(*) filter (where not passed) as failed,
+       count(*) filter (where passed) as passed,
+       count(*) filter (where applicable and not passed) as failed,
+       count(*) filter (where not applicable) as "not applicable",
            any_value(threshold) as threshold,
        format('{:.4g} / {:.4g} / {:.4g}', min(figure), median(figure),
            max(figure)) as "lowest / median / highest"
 from checks group by name, required order by required desc, name;
+
+-- title: Ledger
+-- What became of the reports' text: how much went to the initial observation, the menu, the
+-- diagnosis or nothing, and why. The share is of all cases' count of the kind.
+select kind, use, reason, count(distinct case_id) as cases, sum(count)::bigint as count,
+    round(sum(count) / sum(sum(count)) over (partition by kind), 3) as share,
+    any_value(sample) as sample
+from ledger group by kind, use, reason order by kind, count desc;
 
 -- title: Refused cases
 select case_id, reason, message, path from cases where environment_id is null
@@ -149,6 +159,19 @@ select kind, graph, "method", count(*) as texts from links group by all order by
 select stage, teacher, error_class, count(*) as attempts,
        count(*) filter (where resolved is null) as open, min(message) as for_example
 from failures group by all order by attempts desc, stage, teacher, error_class;
+
+-- title: Other forms
+-- Replies that were read although their form was another (Mended), and what servers refused of a
+-- request (ParameterRefused), by teacher.
+with every as (
+    select teacher, unnest(faults) as fault from turns join trajectories using (trajectory_id)
+    union all
+    select teacher, unnest(faults) from failures
+)
+select teacher, fault.error_class as kind, split_part(fault.message, ' (', 1) as what,
+    count(*) as times
+from every where fault.error_class in ('Mended', 'ParameterRefused')
+group by all order by teacher, kind, times desc, what;
 
 -- title: Runs
 select run_id, started, state, round(epoch(coalesce(ended, started) - started), 1) as wall_seconds,

@@ -1,7 +1,5 @@
 """What made a run: the versions that its store records."""
 
-import hashlib
-import json
 import platform
 import subprocess
 from functools import cache
@@ -42,7 +40,3 @@ def versions() -> dict[str, str]:
     return {"medaction": code_version(), "python": platform.python_version()} | {
         name: version(name) for name in PACKAGES
     }
-
-
-def identity_hash(identity: object) -> str:
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]

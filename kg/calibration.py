@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from medaction.kg.bootstrap import interval
+
 FEW = 30
 """Below so many RAC values of trajectories that reach the truth a proposal is hardly more than a
 guess."""
@@ -45,8 +47,8 @@ class Calibration:
     reached: tuple[float, ...]
     missed: tuple[float, ...]
     threshold: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     cases: int
     paths: int
     unknown: int
@@ -62,7 +64,7 @@ class Calibration:
         return _share(self.reached, threshold), _share(self.missed, threshold)
 
 
-def calibrate(paths: Sequence[ScoredPath], samples: int = 2000, seed: int = 0) -> Calibration:
+def calibrate(paths: Sequence[ScoredPath], seed: int = 0) -> Calibration:
     """The distribution of RAC and the whole number of hops nearest to its mean, at least 1.
 
     Raises ValueError if no trajectory that reaches the truth has a turn with a RAC.
@@ -71,9 +73,10 @@ def calibrate(paths: Sequence[ScoredPath], samples: int = 2000, seed: int = 0) -
     values = tuple(value for path in good for value in path.rac)
     if not values:
         raise ValueError(
-            f"none of {len(paths)} trajectories both reaches the truth (DTC 0 at its end) and has a turn with a RAC"
+            f"none of {len(paths)} trajectories both reaches the truth (DTC 0 at its end) and has "
+            f"a turn with a RAC"
         )
-    low, high = _interval(good, samples, seed)
+    low, high = _interval(good, seed)
     return Calibration(
         reached=values,
         missed=tuple(value for path in paths if path.reached is False for value in path.rac),
@@ -87,17 +90,17 @@ def calibrate(paths: Sequence[ScoredPath], samples: int = 2000, seed: int = 0) -
     )
 
 
-def _interval(paths: Sequence[ScoredPath], samples: int, seed: int) -> tuple[float, float]:
-    """Trajectories of one case share turns, so cases are resampled, not trajectories."""
-    of: dict[str, list[float]] = defaultdict(list)
+def _interval(paths: Sequence[ScoredPath], seed: int) -> tuple[float | None, float | None]:
+    by_case: dict[str, list[float]] = defaultdict(list)
     for path in paths:
-        of[path.case_id] += path.rac
+        by_case[path.case_id] += path.rac
     sums, counts = (
-        np.array([function(values) for values in of.values() if values]) for function in (sum, len)
+        np.array([function(values) for values in by_case.values() if values])
+        for function in (sum, len)
     )
-    drawn = np.random.default_rng(seed).integers(0, len(sums), size=(samples, len(sums)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+    return interval(
+        lambda cases: sums[cases].sum(axis=0) / counts[cases].sum(axis=0), len(sums), seed
+    )
 
 
 def _share(values: Sequence[float], threshold: float) -> float:

@@ -66,8 +66,8 @@ def classes_of(names: Sequence[str]) -> Classes:
     """
     system, kind = "", ""
     for name in names:
-        for found in _readings(name):
-            system, kind = system or found[0], kind or found[1]
+        for classes in _readings(name):
+            system, kind = system or classes[0], kind or classes[1]
             if system and kind:
                 return system, kind
     return system, kind
@@ -98,8 +98,8 @@ def _by_icd(link: Link) -> Classes:
     code = next((codes[key] for key in _names(link) if key in (codes := _codes())), None)
     system, kind = "", ""
     while code is not None and not (system and kind):
-        found = _icd_classes().get(code, ("", ""))
-        system, kind = system or found[0], kind or found[1]
+        classes = _icd_classes().get(code, ("", ""))
+        system, kind = system or classes[0], kind or classes[1]
         # a block of one code bears that code's name, so that the code seems to stand above itself
         code = tree[code].parent if tree[code].parent != code else None
     return system, kind
@@ -112,10 +112,10 @@ def _names(link: Link) -> list[str]:
 
 @cache
 def _synonyms() -> dict[int | None, list[str]]:
-    found = defaultdict(list)
+    names = defaultdict(list)
     for node, name in open_disease_graph().names.iter_rows():
-        found[node].append(normalise(name))
-    return found
+        names[node].append(normalise(name))
+    return names
 
 
 @cache
@@ -131,10 +131,10 @@ def _codes() -> dict[str, str]:
 def _icd_classes() -> dict[str, Classes]:
     """Code -> what ICD_CLASSES tells of it. Raises BadTable for a code that ICD-10-CM does not have
     or two classes of one."""
-    found: dict[str, Classes] = {}
+    classes: dict[str, Classes] = {}
     for line, row in rows(ICD_CLASSES, ["codes", "body_system", "disease_type"]):
         for code in parts(row["codes"]):
-            old = found.get(code, ("", ""))
+            old = classes.get(code, ("", ""))
             if (
                 code not in load_icd()
                 or (old[0] and row["body_system"])
@@ -145,8 +145,8 @@ def _icd_classes() -> dict[str, Classes]:
                     line,
                     f"{code!r} is no code of ICD-10-CM, or has a class in an earlier line",
                 )
-            found[code] = (old[0] or row["body_system"], old[1] or row["disease_type"])
-    return found
+            classes[code] = (old[0] or row["body_system"], old[1] or row["disease_type"])
+    return classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class _Words:
 def _word_rows() -> list[_Words]:
     """DISEASE_WORDS. Raises BadTable for a row without words, of another kind, or that tells
     nothing."""
-    found = []
+    words_rows = []
     for line, row in rows(DISEASE_WORDS, ["kind", "words", "body_system", "disease_type"]):
         words, classes = parts(row["words"]), (row["body_system"], row["disease_type"])
         if row["kind"] not in ("site", "disease") or not words or not any(classes):
@@ -169,10 +169,10 @@ def _word_rows() -> list[_Words]:
                 line,
                 "the kind is 'site' or 'disease', and words and a class are needed",
             )
-        found.append(
+        words_rows.append(
             _Words(row["kind"] == "site", re.compile("|".join(map(_pattern, words))), classes)
         )
-    return found
+    return words_rows
 
 
 def _pattern(word: str) -> str:
@@ -184,11 +184,11 @@ def _pattern(word: str) -> str:
 def _by_words(text: str) -> Classes:
     """The system of the first site that is named, else of the first row of diseases that has one;
     the type likewise."""
-    found = [(words, match) for words in _word_rows() if (match := words.pattern.search(text))]
+    matches = [(words, match) for words in _word_rows() if (match := words.pattern.search(text))]
     sites = [
-        (match.start(), -len(match[0]), words.classes[0]) for words, match in found if words.site
+        (match.start(), -len(match[0]), words.classes[0]) for words, match in matches if words.site
     ]
-    diseases = [words.classes for words, _ in found if not words.site]
+    diseases = [words.classes for words, _ in matches if not words.site]
     system = min(sites)[2] if sites else next((system for system, _ in diseases if system), "")
     return system, next((kind for _, kind in diseases if kind), "")
 

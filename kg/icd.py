@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from medaction.kg.hpo import package_folder
+from medaction.kg.packages import package_path
 
 NOT_DISEASES = {"20", "21"}
 """Chapters left out: external causes (V00-Y99) and factors influencing health status (Z00-Z99)."""
@@ -34,10 +34,13 @@ class IcdCode:
 def load_icd() -> dict[str, IcdCode]:
     """Every entry of the tree by code, parents first, without the chapters in NOT_DISEASES (about a
     second)."""
-    (path,) = (package_folder("simple_icd_10_cm") / "data").glob("icd10c-tabular-*.xml")
-    chapters = ET.parse(path).getroot().findall("chapter")
-    kept = [chapter for chapter in chapters if chapter.findtext("name") not in NOT_DISEASES]
-    return {code.code: code for chapter in kept for code in _walk(chapter, None)}
+    path = package_path("simple_icd_10_cm", "data/icd10c-tabular-April-1-2026.xml")
+    return {
+        code.code: code
+        for chapter in ET.parse(path).getroot().findall("chapter")
+        if chapter.findtext("name") not in NOT_DISEASES
+        for code in _walk(chapter, None)
+    }
 
 
 def _walk(element: ET.Element, parent: str | None) -> Iterator[IcdCode]:

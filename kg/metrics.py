@@ -10,8 +10,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
+from typing import TYPE_CHECKING
 
-from medaction.kg.graph import Graph, hops_from
+if TYPE_CHECKING:
+    from medaction.kg.graph import Graph
 
 Hops = Callable[[int, int], int | None]
 """h of the equations: the length of the shortest path between two nodes, None where there is none.
@@ -113,7 +115,9 @@ def _linked(nodes: Iterable[int | None]) -> set[int]:
     return {node for node in nodes if node is not None}
 
 
-def measure(courses: Sequence[Course], disease_graph: Graph, test_graph: Graph) -> list[Measured]:
+def measure(
+    courses: Sequence[Course], disease_graph: "Graph", test_graph: "Graph"
+) -> list[Measured]:
     """DTC and RAC of every turn of every course, in order."""
     to_truth = looked_up(disease_graph, dtc_pairs(courses))
     to_tests = looked_up(test_graph, rac_pairs(courses))
@@ -148,8 +152,12 @@ def rac_pairs(courses: Iterable[Course]) -> Iterator[tuple[int, int]]:
             )
 
 
-def looked_up(graph: Graph, pairs: Iterable[tuple[int, int]]) -> Hops:
-    """The distances of these pairs, found beforehand: each pair once, and all of one node together."""
+def looked_up(graph: "Graph", pairs: Iterable[tuple[int, int]]) -> Hops:
+    """The distances of these pairs, found beforehand: each pair once, and all of one node
+    together.
+    """
+    from medaction.kg.graph import hops_from
+
     wanted: dict[int, set[int]] = defaultdict(set)
     for a, b in pairs:
         wanted[a].add(b)

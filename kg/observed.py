@@ -20,7 +20,8 @@ MAXO_TERMS = "maxo.obo"
 LOINC_ANNOTATIONS = "loinc2hpo-annotations.tsv"
 
 _VISIT = re.compile(
-    r"evaluation$|^(clinical|dysmorphology) assessment$|^medical action$|^(radiograph imaging|diagnostic) procedure$"
+    r"evaluation$|^(clinical|dysmorphology) assessment$|^medical action$|^(radiograph imaging"
+    r"|diagnostic) procedure$"
 )
 """Seeing a specialist is no test. 'Clinical assessment' observes 1,296 findings: through it all of
 them would be neighbours."""
@@ -92,7 +93,9 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, row) of a table with tabs, a header and comments that start with '#'. Raises BadTable."""
+    """(line, row) of a table with tabs, a header and comments that start with '#'. Raises
+    BadTable.
+    """
     lines = [
         (number, line)
         for number, line in enumerate(read_text(path).splitlines(), 1)

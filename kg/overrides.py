@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
-
 from medaction.kg.graph import Graph
 from medaction.kg.tables import BadTable
 from medaction.words.names import normalise
@@ -39,8 +37,8 @@ class Overrides:
         passed over.
         """
         kinds = set(node_types)
-        nodes = graph.nodes.filter(pl.col("node_type").is_in(sorted(kinds)))
-        ids = dict(nodes.select("node_id", "node").iter_rows())
+        rows = graph.nodes.select("node_id", "node", "node_type").iter_rows()
+        ids = {node_id: node for node_id, node, kind in rows if kind in kinds}
         return {
             normalise(row.text): ids.get(row.node_id)
             for row in self.rows

@@ -103,7 +103,9 @@ def prune_dtc_rac(course: Course, measured: Measured, threshold: float = THRESHO
 
 
 def _ineffective(measured: Measured, t: int, threshold: float) -> bool:
-    """Whether what changed at position `t` is known to be too far from the tests ordered before it."""
+    """Whether what changed at position `t` is known to be too far from the tests ordered before
+    it.
+    """
     found = measured.rac[t]
     return found is not None and found.value is not None and found.value > threshold
 

@@ -8,29 +8,40 @@ from medaction.words.names import normalise
 
 # What says how sure, how bad or how soon, not what; and what every order may carry.
 _HEDGES = re.compile(
-    r"^(suspected|possible|probable|presumed|likely|early|late|acute|severe|mild|moderate|massive|active|new onset|advanced|"
-    r"symptomatic|uncomplicated|complicated|recurrent|repeat|serial|stat|urgent|emergent|emergency|bedside|portable|formal|"
-    r"dedicated|serum|plasma|blood|baseline|quantitative|diagnostic|contrast enhanced|noncontrast|non contrast|targeted|"
-    r"comprehensive|full|complete|routine|standard|initial|follow up|updated|further|detailed|limited) "
+    r"^(suspected|possible|probable|presumed|likely|early|late|acute|severe|mild|moderate|massive"
+    r"|active|new onset|advanced|"
+    r"symptomatic|uncomplicated|complicated|recurrent|repeat|serial|stat|urgent|emergent|emergency"
+    r"|bedside|portable|formal|"
+    r"dedicated|serum|plasma|blood|baseline|quantitative|diagnostic|contrast enhanced|noncontrast"
+    r"|non contrast|targeted|"
+    r"comprehensive|full|complete|routine|standard|initial|follow up|updated|further|detailed"
+    r"|limited) "
 )
 _TAILS = re.compile(
-    r" (levels?|tests?|testing|stud(y|ies)|panel|measurement|assay|screen|screening|analysis|scan|examination|evaluation|"
-    r"(with|without|with and without|with or without)( iv| intravenous| oral)? (contrast|gadolinium|contrast enhancement)|"
+    r" (levels?|tests?|testing|stud(y|ies)|panel|measurement|assay|screen|screening|analysis|scan"
+    r"|examination|evaluation|"
+    r"(with|without|with and without|with or without)( iv| intravenous| oral)? (contrast"
+    r"|gadolinium|contrast enhancement)|"
     r"imaging|x ?[23]|now|today|stat|titers?|titres?|series|exacerbation|flare)$"
 )
 # Where the disease or test itself ends and its circumstances begin.
 _CIRCUMSTANCES = re.compile(
-    r"[,;:]| - |\b(with|secondary to|due to|caused by|induced by|triggered by|nearing|revealed by|causing|"
+    r"[,;:]| - |\b(with|secondary to|due to|caused by|induced by|triggered by|nearing|revealed by"
+    r"|causing|"
     r"complicated by|complicating|associated with|presenting|in the|"
     r"following|after|involving|mimicking|masquerading|leading to|resulting|without|from|for|and)\b"
 )
 TOO_BROAD = frozenset(
     re.findall(
         r"\w+",
-        "syndrome disease disorder infection tumor neoplasm cancer carcinoma mass lesion cyst pain inflammation injury "
-        "anomaly anomalies malformation deficiency obstruction hemorrhage bleeding abscess type failure necrosis rupture "
-        "stenosis fistula ulcer nodule edema death fever shock contusion trauma test panel culture biopsy radiographs "
-        "histology pathology endoscopy microarray antibody sodium blood serum urine stain mri ct pet chest brain",
+        "syndrome disease disorder infection tumor neoplasm cancer carcinoma mass lesion cyst pain "
+        "inflammation injury "
+        "anomaly anomalies malformation deficiency obstruction hemorrhage bleeding abscess type "
+        "failure necrosis rupture "
+        "stenosis fistula ulcer nodule edema death fever shock contusion trauma test panel culture "
+        "biopsy radiographs "
+        "histology pathology endoscopy microarray antibody sodium blood serum urine stain mri ct "
+        "pet chest brain",
     )
 )
 """Words too general to stand for a text that holds them."""
@@ -38,7 +49,8 @@ TOO_BROAD = frozenset(
 _GENERIC = frozenset(
     re.findall(
         r"\w+",
-        "syndrome disease disorder acute chronic primary secondary severe infection type test serum level panel culture blood "
+        "syndrome disease disorder acute chronic primary secondary severe infection type test "
+        "serum level panel culture blood "
         "antibody scan biopsy study imaging tumor tumors neoplasm cancer carcinoma fever "
         "antigen combination serology serologies",
     )
@@ -47,7 +59,8 @@ _GENERIC = frozenset(
 
 # What stands before a diagnosis in a list or a report's heading.
 _PREAMBLE = re.compile(
-    r"^[\s*_#>-]*(((final|definitive|primary|working) )?diagnos[ie]s( ready)?\s*(is|are)?[*_]*\s*:[\s*_]*)?(\d{1,2}[.)]\s+)?",
+    r"^[\s*_#>-]*(((final|definitive|primary|working) )?diagnos[ie]s( ready)?\s*(is"
+    r"|are)?[*_]*\s*:[\s*_]*)?(\d{1,2}[.)]\s+)?",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r" (type )?(\d{1,2}[a-z]?|[ivx]{1,4})$")
@@ -85,14 +98,17 @@ _SPELLINGS = {
     "biopsies": "biopsy",
 }
 _ORGANS = {
-    "renal": "kidney", "hepatic": "liver", "pulmonary": "lung", "cardiac": "heart", "myocardial": "heart", "bowel": "intestine",
-    "intestinal": "intestine", "gastric": "stomach", "cerebral": "brain", "cutaneous": "skin", "mammary": "breast",
+    "renal": "kidney", "hepatic": "liver", "pulmonary": "lung", "cardiac": "heart",
+    "myocardial": "heart", "bowel": "intestine",
+    "intestinal": "intestine", "gastric": "stomach", "cerebral": "brain", "cutaneous": "skin",
+    "mammary": "breast",
     "ocular": "eye", "vesical": "bladder", "uterine": "uterus", "duodenum": "duodenal",
 }  # fmt: skip
 """One word for an organ and its adjective, where they do not begin alike."""
 
 _LONG_PREFIX = re.compile(
-    r"(intra|inter|hyper|trans|extra|pseudo|supra|infra|retro|micro|macro|hemat|poly|peri|para|post|anti|endo)"
+    r"(intra|inter|hyper|trans|extra|pseudo|supra|infra|retro|micro|macro|hemat|poly|peri|para"
+    r"|post|anti|endo)"
 )
 _SPELLING = re.compile("|".join(_SPELLINGS))
 MAX_ABBREVIATION = 6
@@ -145,8 +161,10 @@ def head(text: str) -> str:
     """The normalised text up to its circumstances, without brackets. What is before them must be a
     word: '47,XXY' is one name.
 
-    >>> head("Isolated renal tuberculosis (TB) with haematuria"), head("47,XXY Klinefelter syndrome")
-    ('isolated renal tuberculosis', '47 xxy klinefelter syndrome')
+    >>> head("Isolated renal tuberculosis (TB) with haematuria")
+    'isolated renal tuberculosis'
+    >>> head("47,XXY Klinefelter syndrome")
+    '47 xxy klinefelter syndrome'
     """
     return heads(text)[-1]
 
@@ -158,17 +176,19 @@ def heads(text: str) -> list[str]:
     >>> heads("Granulomatosis with polyangiitis presenting as pachymeningitis")
     ['granulomatosis with polyangiitis', 'granulomatosis']
     """
-    whole = _BRACKETS.sub(" ", plain(text).casefold())
-    cuts = [whole[: found.start()] for found in _CIRCUMSTANCES.finditer(whole)][:3]
-    found = [reading for cut in reversed(cuts) if re.search("[a-z]{2}", reading := normalise(cut))]
-    return found or [normalise(whole)]
+    line = _BRACKETS.sub(" ", plain(text).casefold())
+    cuts = [line[: match.start()] for match in _CIRCUMSTANCES.finditer(line)][:3]
+    readings = [
+        reading for cut in reversed(cuts) if re.search("[a-z]{2}", reading := normalise(cut))
+    ]
+    return readings or [normalise(line)]
 
 
 def without_number(name: str) -> str:
     """A normalised name without the number of its type at the end.
 
-    >>> without_number("bartter syndrome type 3"), without_number("familial hyperaldosteronism type 1")
-    ('bartter syndrome', 'familial hyperaldosteronism')
+    >>> without_number("bartter syndrome type 3")
+    'bartter syndrome'
     """
     return _NUMBER.sub("", name)
 
@@ -200,10 +220,14 @@ def resembles(text: str, name: str) -> bool:
     leiomyoma' near 'abdominal leiomyomas' and 'esophageal disease' near 'esophageal foreign body';
     a reader does not. A single word of the text may hide in a longer one.
 
-    >>> resembles("appendiceal mucocele", "mucocele of appendix"), resembles("neurosarcoidosis", "sarcoidosis")
-    (True, True)
-    >>> resembles("lemierre syndrome", "lelis syndrome"), resembles("esophageal foreign body", "esophageal disease")
-    (False, False)
+    >>> resembles("appendiceal mucocele", "mucocele of appendix")
+    True
+    >>> resembles("neurosarcoidosis", "sarcoidosis")
+    True
+    >>> resembles("lemierre syndrome", "lelis syndrome")
+    False
+    >>> resembles("esophageal foreign body", "esophageal disease")
+    False
     """
     told, named = _telling(text), _telling(name)
     shared = [word for word in told if any(_alike(word, other) for other in named)]
@@ -214,8 +238,65 @@ def resembles(text: str, name: str) -> bool:
     )
 
 
+_NARROWING = frozenset(
+    re.findall(
+        r"\w+",
+        "acute chronic recurrent congenital hereditary familial neonatal juvenile malignant benign"
+        " metastatic",
+    )
+).union(_ORGANS.values())
+"""Course, origin, behaviour and organ: words that make a special case of a disease."""
+
+
+def is_bare(synonym: str, label: str) -> bool:
+    """Whether a synonym of `label` is the same name without what makes it a special case; both
+    normalised. Such a synonym means something more general to whoever writes it.
+
+    >>> is_bare("tuberculosis", "pulmonary tuberculosis"), is_bare("lung tb", "pulmonary tb")
+    (True, False)
+    """
+    words, label_words = (
+        {_ORGANS.get(word, word) for word in bag(name)} for name in (synonym, label)
+    )
+    return words < label_words and bool((label_words - words) & _NARROWING)
+
+
+_RESIDUAL = re.compile(r"^other\b|\bunspecified\b|not elsewhere classified|, nos$")
+
+
+def is_residual(label: str) -> bool:
+    """Whether a label names what a classification has left over, which is no disease.
+
+    >>> is_residual("Other injury of unspecified body region"), is_residual("Otherwise well")
+    (True, False)
+    """
+    return _RESIDUAL.search(label.lower()) is not None
+
+
+_SAYS_MALIGNANT = re.compile(r"cancer|carcinoma|malignan")
+_MAY_BE_MALIGNANT = re.compile(
+    r"cancer|carcinoma|malignan|sarcoma|melanoma|metasta|lymphoma|leukemia|blastoma|myeloma"
+)
+
+
+def contradict(text: str, name: str) -> bool:
+    """Whether one of two normalised names is acute and the other chronic, or only `name` is
+    malignant. An encoder puts such names side by side.
+
+    >>> contradict("placental chorioadenoma", "placental choriocarcinoma")
+    True
+    >>> contradict("chronic pancreatitis", "acute pancreatitis")
+    True
+    """
+    words, name_words = set(text.split()), set(name.split())
+    acute = "acute" in words and "chronic" in name_words - words
+    chronic = "chronic" in words and "acute" in name_words - words
+    malignant = bool(_SAYS_MALIGNANT.search(name)) and not _MAY_BE_MALIGNANT.search(text)
+    return acute or chronic or malignant
+
+
 def _telling(name: str) -> list[str]:
-    words = _SPELLING.sub(lambda found: _SPELLINGS[found.group()], normalise(name)).split()
+    words = _SPELLING.sub(lambda match: _SPELLINGS[match.group()], normalise(name)).split()
     return [
         _ORGANS.get(word, word)
         for word in words
@@ -233,12 +314,14 @@ def _alike(word: str, other: str) -> bool:
 def bag(name: str) -> frozenset[str]:
     """The words of a normalised name, in the singular, in one spelling, without fillers.
 
-    >>> bag("computed tomography of the chest") == bag("chest ct"), bag("blood cultures") == bag("blood culture")
-    (True, True)
+    >>> bag("computed tomography of the chest") == bag("chest ct")
+    True
+    >>> bag("blood cultures") == bag("blood culture")
+    True
     """
     words = (
         word
-        for word in _SPELLING.sub(lambda found: _SPELLINGS[found.group()], name).split()
+        for word in _SPELLING.sub(lambda match: _SPELLINGS[match.group()], name).split()
         if word not in _FILLERS
     )
     return frozenset(

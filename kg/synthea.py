@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from medaction.kg.hpo import package_folder
+from medaction.kg.packages import package_path
 
 _KIND = re.compile(r"\s*\((procedure|disorder|finding|situation)\)$")
 
@@ -26,25 +26,25 @@ def load_reasons() -> tuple[tuple[str, str], ...]:
 def loinc_names() -> dict[str, str]:
     """LOINC code -> the name that Synthea's modules show for it, for the about 420 codes that they
     use."""
-    found: dict[str, str] = {}
-    waiting: list[Any] = list(_modules())
-    while waiting:
-        item = waiting.pop()
+    names: dict[str, str] = {}
+    items: list[Any] = list(_modules())
+    while items:
+        item = items.pop()
         if isinstance(item, dict):
             if item.get("system") == "LOINC" and item.get("display"):
-                name = found.setdefault(item["code"], item["display"])
-                found[item["code"]] = min(
+                name = names.setdefault(item["code"], item["display"])
+                names[item["code"]] = min(
                     name, item["display"]
                 )  # whatever the order of the modules
-            waiting += item.values()
+            items += item.values()
         elif isinstance(item, list):
-            waiting += item
-    return found
+            items += item
+    return names
 
 
 @cache
 def _modules() -> tuple[dict[str, Any], ...]:
-    folder = package_folder("synthea") / "resources" / "modules"
+    folder = package_path("synthea", "resources/modules")
     return tuple(json.loads(path.read_bytes()) for path in sorted(folder.rglob("*.json")))
 
 

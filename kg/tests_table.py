@@ -1,16 +1,22 @@
 """The curated table of tests: what each can show and which diseases it confirms. Written by hand,
-checked on loading."""
+checked on loading.
 
-from dataclasses import dataclass
+A row names its tests once; their other names come from the one table of tests,
+`medaction.words.tests`.
+"""
+
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 from medaction.kg.tables import DATA, BadTable, parts, rows
 from medaction.words.names import normalise
+from medaction.words.tests import NAMES, Category, canonical_names
 
-Category = Literal["laboratory", "imaging", "procedure", "physiologic", "pathology"]
 PATH = DATA / "tests.csv"
+SHORTEST_NAME = 3
+"""Letters: 'K' and 'Na' mean a test where an order is expected only."""
 COLUMNS = ["test", "synonyms", "category", "finds", "diseases"]
 
 
@@ -40,6 +46,12 @@ def tests_table() -> list[TestEntry]:
     return read_tests(PATH)
 
 
+@cache
+def aliases_of_tests() -> dict[str, tuple[str, ...]]:
+    """Normalised name of a test -> every name of that test, for the oracle."""
+    return {normalise(name): test.names for test in tests_table() for name in test.names}
+
+
 def read_tests(path: Path) -> list[TestEntry]:
     """Read a table of tests. Raises BadTable for a wrong header, category or field, or for a name
     that two tests share.
@@ -53,7 +65,22 @@ def read_tests(path: Path) -> list[TestEntry]:
         for name in {normalise(name) for name in entry.names}:
             if owners.setdefault(name, entry.name) != entry.name:
                 raise BadTable(path, entry.line, f"{name!r} already names {owners[name]!r}")
-    return entries
+    return [_with_all_names(entry, owners) for entry in entries]
+
+
+def _with_all_names(entry: TestEntry, owners: dict[str, str]) -> TestEntry:
+    """The entry with the other names of its tests, which no other entry has."""
+    tests = (canonical_names().get(normalise(name)) for name in entry.names)
+    names = (name for test in dict.fromkeys(tests) if test for name in NAMES[test])
+    more = {
+        key: name
+        for name in names
+        if len(key := normalise(name)) >= SHORTEST_NAME
+        and owners.setdefault(key, entry.name) == entry.name
+    }
+    known = {normalise(name) for name in entry.names}
+    more_names = tuple(name for key, name in more.items() if key not in known)
+    return replace(entry, synonyms=(*entry.synonyms, *more_names))
 
 
 def _entry(path: Path, line: int, row: dict[str, str]) -> TestEntry:

@@ -11,22 +11,26 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 
-from medaction.kg.cache import filled
+from medaction.kg.cache import cache_folder, filled
 from medaction.kg.encoder import LinkingEncoder
-from medaction.kg.open_graphs import cache_folder
+
+if TYPE_CHECKING:
+    import faiss
 
 log = logging.getLogger("medaction")
 
 _CHUNK = 2048
 
 
-def index_of(graph: str, names: list[str], encoder: LinkingEncoder) -> faiss.Index:
+def index_of(graph: str, names: list[str], encoder: LinkingEncoder) -> "faiss.Index":
     """The index of these names, row for row, read from disk if it is there. `graph`: the name under
     which it is kept."""
+    import faiss
+
     key = hashlib.sha256(json.dumps([encoder.key, names]).encode()).hexdigest()[:12]
 
     def write(draft: Path) -> None:
@@ -49,16 +53,16 @@ def cached_vectors(names: list[str], encoder: LinkingEncoder) -> np.ndarray:
     """The names' vectors, float32 (len(names), dimension), row for row. Names not yet in the cache
     are encoded and added to it."""
     path = cache_folder() / f"vectors-{encoder.key}.npz"
-    known = _read(path)
-    missing = [name for name in dict.fromkeys(names) if name not in known]
-    if missing:
-        log.info("encoding %d names for linking (once; kept in %s)", len(missing), path)
-        for start in range(0, len(missing), _CHUNK):
-            chunk = missing[start : start + _CHUNK]
-            known |= zip(chunk, encoder.names(chunk).astype(np.float16), strict=True)
-            log.info("encoded %d of %d names", start + len(chunk), len(missing))
-        _write(path, known)
-    return np.array([known[name] for name in names], dtype=np.float32).reshape(
+    vectors = _read(path)
+    new_names = [name for name in dict.fromkeys(names) if name not in vectors]
+    if new_names:
+        log.info("encoding %d names for linking (once; kept in %s)", len(new_names), path)
+        for start in range(0, len(new_names), _CHUNK):
+            chunk = new_names[start : start + _CHUNK]
+            vectors |= zip(chunk, encoder.names(chunk).astype(np.float16), strict=True)
+            log.info("encoded %d of %d names", start + len(chunk), len(new_names))
+        _write(path, vectors)
+    return np.array([vectors[name] for name in names], dtype=np.float32).reshape(
         -1, encoder.dimension
     )
 
@@ -70,10 +74,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         return dict(zip(file["names"].tolist(), file["vectors"], strict=True))
 
 
-def _write(path: Path, known: dict[str, np.ndarray]) -> None:
+def _write(path: Path, vectors: dict[str, np.ndarray]) -> None:
     """Whole or not at all. Of two processes that write at once the later one stands; what the other
     added is encoded again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as draft:
-        np.savez(draft, names=np.array(list(known)), vectors=np.array(list(known.values())))
+        np.savez(draft, names=np.array(list(vectors)), vectors=np.array(list(vectors.values())))
     os.replace(draft.name, path)

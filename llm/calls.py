@@ -2,6 +2,7 @@
 for trouble that passes."""
 
 import asyncio
+import logging
 import math
 import os
 import random
@@ -10,23 +11,32 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
-from medaction.llm.call_cache import CacheMode, CallCache, cache_key, default_folder
-from medaction.llm.limits import Answer, Ask, Bounds, Ended, Ledger, LocalLedger, Outcome
+from medaction.llm.call_cache import CacheMode, CallCache, default_folder, reply_key
+from medaction.llm.limits import (
+    EQUAL_REFUSALS,
+    Ask,
+    Bounds,
+    CallOutcome,
+    Ended,
+    Ledger,
+    LocalLedger,
+    Permission,
+)
+from medaction.llm.negotiation import Demands, PromptOverContext, adapt, learn
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.transport import Response, Trouble, send
-from medaction.llm.usage import Fault, Usage
+from medaction.llm.usage import MENDED, Fault, Message, Usage, estimated_tokens
 
-Message = dict[str, str]
-"""'role' and 'content'."""
+log = logging.getLogger("medaction")
 
-RETRIES = 4
+CALL_RETRIES = 4
 """How often a call is made again after trouble that may pass, before the error is ours. A server
 that says that it has too much to do costs none of them: it is asked until the teacher's `timeout_s`
 is over."""
@@ -36,6 +46,10 @@ LOST_S = 60.0
 may be starting anew. Once it was gone for so long, further calls fail at their first attempt."""
 
 LONGEST_PAUSE_LOST_S = 4.0
+
+MOST_LESSONS = 8
+"""Refused parameters of one call, after which the refusal is the caller's: there are no more to
+leave out."""
 
 BACK_OFF_S = 0.5
 LONGEST_BACK_OFF_S = 30.0
@@ -80,7 +94,7 @@ class ModelError(RuntimeError):
         self.status = status
 
     def __reduce__(self):
-        return type(self), (self.message, self.status), {"usage": self.usage}
+        return type(self), (self.message, self.status), vars(self)
 
 
 class ModelUnavailable(ModelError):
@@ -89,6 +103,18 @@ class ModelUnavailable(ModelError):
 
 class ModelRefused(ModelError):
     """The request itself was refused: a wrong key, an unknown model, a prompt that is too long."""
+
+
+class TeacherStopped(ModelRefused):
+    """The server refused this teacher's calls with the same message again and again: the call was
+    not made (`medaction.llm.limits.EQUAL_REFUSALS`)."""
+
+
+class ContextTooLong(ModelRefused):
+    """The prompt and a reply do not fit into the model's context. `context_tokens` is what the
+    prompt may have (`medaction.llm.usage.estimated_tokens`); 0 where the server did not say."""
+
+    context_tokens = 0
 
 
 class BudgetSpent(ModelError):
@@ -127,6 +153,8 @@ def whole_text(completion: Completion) -> str:
     if completion.finish_reason == "length":
         used = completion.usage.completion_tokens
         fault = f"the reply was cut off at the token limit ({used} tokens); write a shorter one"
+    elif completion.finish_reason == "refusal":
+        fault = f"the model refused to answer: {completion.text[:300]}"
     elif not completion.text.strip():
         why = (
             " (the provider's content filter)"
@@ -135,7 +163,7 @@ def whole_text(completion: Completion) -> str:
         )
         fault = f"the reply is empty{why}; write the JSON object"
     if fault:
-        error = MalformedReply(fault, completion.text)
+        error = MalformedReply(fault, completion.text or completion.thinking)
         error.usage = completion.usage
         raise error
     return completion.text
@@ -154,7 +182,7 @@ async def complete(
 
 
 async def call(
-    teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any] | None, seed: int | None
+    teacher: Teacher, messages: Sequence[Message], schema: dict[str, Any] | None, seed: int | None
 ) -> Completion:
     """One call, with whatever came back. Raises ModelError, and RuntimeError when the teacher's key
     is not set.
@@ -164,18 +192,17 @@ async def call(
     that its reader refuses is dropped by `on_trial`.
     """
     started = time.monotonic()
-    request = _request(teacher, asked, schema, seed)
+    request = _request(teacher, messages, schema, seed)
     access = _access
-    key = (
-        ""
-        if access.cache is None
-        else cache_key(_provenance(teacher), {"model": teacher.model, **request})
-    )
+    # The seed is part of the key even where the server takes none: else all rollouts of a case
+    # would be given the first one's reply.
+    question = {"model": teacher.model, **request} | ({} if seed is None else {"seed": seed})
+    key = reply_key(_provenance(teacher), question) if access.cache else ""
     if key and (keys := _on_trial.get(None)) is not None:
         keys.append(key)
-    if access.cache and access.mode != "refresh" and (found := access.cache.get(key)):
+    if access.cache and access.mode != "refresh" and (stored := access.cache.get(key)):
         return Completion(
-            found["text"], found["thinking"], found["finish_reason"], Usage(cached_calls=1)
+            stored["text"], stored["thinking"], stored["finish_reason"], Usage(cached_calls=1)
         )
     faults: list[Fault] = []
     try:
@@ -183,19 +210,25 @@ async def call(
     except ModelError as error:
         error.usage = Usage(faults=tuple(faults))
         raise
+    ended = response.finish_reason not in ("length", "content_filter")
+    if schema and ended and response.thinking.strip() and not response.text.strip():
+        # A server that takes all of a reply for thinking: vLLM's reasoning parsers do, where the
+        # model did not think. Only a reply in a schema is looked for there, never free text.
+        response = replace(response, text=response.thinking, thinking="")
+        faults.append(Fault(MENDED, "the reply stood in reasoning_content", response.text))
     cost, seconds = _cost(teacher, response), time.monotonic() - started
     usage = Usage(
         1, response.prompt_tokens, response.completion_tokens, cost, seconds, faults=tuple(faults)
     )
-    whole = response.text.strip() and response.finish_reason not in ("length", "content_filter")
-    if access.cache and access.mode != "read" and whole:
-        kept = {name: getattr(response, name) for name in ("text", "thinking", "finish_reason")}
+    complete_reply = response.text.strip() and ended
+    if access.cache and access.mode != "read" and complete_reply:
+        record = {name: getattr(response, name) for name in ("text", "thinking", "finish_reason")}
         spent = {
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,
             "cost_usd": cost,
         }
-        access.cache.put(key, kept | spent | {"seconds": usage.seconds})
+        access.cache.put(key, record | spent | {"seconds": usage.seconds})
     return Completion(response.text, response.thinking, response.finish_reason, usage)
 
 
@@ -231,10 +264,8 @@ async def _patiently(
     """Ask until there is a reply, or the trouble lasts; what went wrong is added to `faults`.
     Raises ModelError."""
     key, bounds = api_key(teacher), Bounds.of(teacher)
-    expected = (
-        sum(len(message["content"]) for message in request["messages"]) // 4 + teacher.max_tokens
-    )
-    tries = refusals = 0
+    expected = estimated_tokens(request["messages"]) + teacher.max_tokens
+    tries = refusals = lessons = 0
     tried_for, refused_since, lost_since = 0.0, 0.0, 0.0
     avoid: str | None = None
     while True:
@@ -243,14 +274,22 @@ async def _patiently(
         server, began = allowed.server or "", time.monotonic()
         response: Response | None = None
         trouble: Trouble | None = None
-        outcome: Outcome = "other"
+        outcome: CallOutcome = "other"
+        lesson: tuple[Demands, str] | None = None
+        refusal: str | None = None
         try:
-            response = await send(
-                teacher.model, server if teacher.api_base else None, key, request, teacher.timeout_s
-            )
+            sent = adapt(request, allowed.demands)
+            address = server if teacher.api_base else None
+            response = await send(teacher.model, address, key, sent, teacher.timeout_s)
             outcome = "good"
-        except Trouble as met:
-            trouble, outcome = met, _outcome(met)
+        except Trouble as problem:
+            trouble, outcome = problem, _outcome(problem)
+            lesson = learn(sent, allowed.demands, problem.status, str(problem))
+            refusal = None if lesson or _passes(problem) else _model_error(problem).message
+        except PromptOverContext as over:
+            too_long = ContextTooLong(str(over), 400)
+            too_long.context_tokens = over.allowed
+            raise too_long from None
         finally:
             usd, tokens = (
                 (_cost(teacher, response), response.prompt_tokens + response.completion_tokens)
@@ -258,11 +297,27 @@ async def _patiently(
                 else (0.0, 0)
             )
             asked_to_wait = trouble.retry_after_s if trouble else None
-            await ledger.end(Ended(ask.call, bounds, server, outcome, usd, tokens, asked_to_wait))
+            learnt = lesson[0] if lesson else None
+            await ledger.end(
+                Ended(
+                    ask.call, bounds, server, outcome, usd, tokens, asked_to_wait, learnt, refusal
+                )
+            )
         if response:
             return _without_key(response, key)
         assert trouble is not None
         error, now = _model_error(trouble), time.monotonic()
+        if lesson and lessons < MOST_LESSONS:
+            lessons += 1
+            faults.append(Fault("ParameterRefused", f"{lesson[1]} ({error.message[:300]})"))
+            log.warning(
+                "%s at %s, for the rest of the run: %s. It said: %s",
+                teacher.name,
+                server,
+                lesson[1],
+                error.message[:200],
+            )
+            continue
         faults.append(Fault(type(error).__name__, error.message))
         if _busy(trouble):
             refused_since = refused_since if refusals else now
@@ -289,7 +344,7 @@ async def _patiently(
             # Twice the time-out is patience enough with a server that hangs.
             give_up = (
                 not _passes(trouble)
-                or tries > RETRIES
+                or tries > CALL_RETRIES
                 or max(wait, tried_for - teacher.timeout_s) >= teacher.timeout_s
             )
         if give_up:
@@ -297,18 +352,26 @@ async def _patiently(
         await asyncio.sleep(wait)
 
 
-async def _allowed(ledger: Ledger, ask: Ask) -> Answer:
+async def _allowed(ledger: Ledger, ask: Ask) -> Permission:
     """Leave to begin at a server, as soon as there is. Raises BudgetSpent."""
     while True:
         answer = await ledger.ask(ask)
         if answer.server is not None:
             return answer
+        if answer.stopped is not None:
+            times = f"{EQUAL_REFUSALS} times in a row"
+            raise TeacherStopped(
+                f"{ask.bounds.teacher} stopped, refused {times}: {answer.stopped}", 400
+            )
         if answer.spent_usd is not None:
             spent = (
                 f"${answer.spent_usd:.2f}" if math.isfinite(answer.spent_usd) else "an unknown part"
             )
-            told = f"{ask.bounds.teacher}: {spent} spent of a budget of ${ask.bounds.budget_usd:.2f}; raise budget_usd to go on"
-            raise BudgetSpent(told, 402)
+            message = (
+                f"{ask.bounds.teacher}: {spent} spent of a budget of "
+                f"${ask.bounds.budget_usd:.2f}; raise budget_usd to go on"
+            )
+            raise BudgetSpent(message, 402)
         await asyncio.sleep(answer.wait_s * random.uniform(1, 1.5))
 
 
@@ -329,7 +392,7 @@ def _passes(trouble: Trouble) -> bool:
     return _busy(trouble) or trouble.status in (408, 409) or trouble.status >= 500
 
 
-def _outcome(trouble: Trouble) -> Outcome:
+def _outcome(trouble: Trouble) -> CallOutcome:
     if not trouble.reached:
         return "down"
     if _busy(trouble) or trouble.status in (408, 503, 504):
@@ -338,17 +401,21 @@ def _outcome(trouble: Trouble) -> Outcome:
 
 
 def _request(
-    teacher: Teacher, asked: Sequence[Message], schema: dict[str, Any] | None, seed: int | None
+    teacher: Teacher, messages: Sequence[Message], schema: dict[str, Any] | None, seed: int | None
 ) -> dict[str, Any]:
     request = {
-        "messages": list(asked),
+        "messages": list(messages),
         "temperature": teacher.temperature,
         "top_p": teacher.top_p,
         "max_tokens": teacher.max_tokens,
         "seed": seed,
         "response_format": _response_format(teacher, schema),
     }
-    return {name: value for name, value in request.items() if value is not None}
+    return {
+        name: value
+        for name, value in request.items()
+        if value is not None and name not in teacher.left_out
+    }
 
 
 def _response_format(teacher: Teacher, schema: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -405,11 +472,8 @@ def _without_key(response: Response, key: str | None) -> Response:
     on."""
     if not key or len(key) < 8 or key not in response.text + response.thinking:
         return response
-    clean = {name: getattr(response, name).replace(key, "***") for name in ("text", "thinking")}
-    return Response(
-        **clean,
-        **{name: getattr(response, name) for name in Response.__slots__ if name not in clean},
-    )
+    text, thinking = (part.replace(key, "***") for part in (response.text, response.thinking))
+    return replace(response, text=text, thinking=thinking)
 
 
 def _model_error(trouble: Trouble) -> ModelError:

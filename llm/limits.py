@@ -20,9 +20,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from medaction.llm.negotiation import TAKES_ALL, Demands
 from medaction.llm.teacher import Teacher
 
-Outcome = Literal["good", "overloaded", "down", "other"]
+CallOutcome = Literal["good", "overloaded", "down", "other"]
 """How a call ended: with a reply; with a server that said it had too much to do, or did not answer
 in time; with none that could be reached; with an error that says nothing about the server's load.
 """
@@ -31,13 +32,22 @@ SILENT_S = 60.0
 """A process that says nothing for so long is gone, and the calls that it had under way do not count
 any more."""
 
-LONGEST_PAUSE_S = 300.0
+LONGEST_CLOSED_S = 300.0
 SHORTEST_WAIT_S = 0.02
 
 HELD_S = 0.5
 """The place of a refused call stays taken for as long as calls take, and at most this long.
 Refusals come quickly: else one place too many, taken by one waiting call after the other, would
 bring more refusals than all others bring replies."""
+
+ALONE_S = 2.0
+"""Until a server has replied in this run, calls to it go one by one for so long: what it refuses of
+a request (`medaction.llm.negotiation`) comes at once, and is then learnt by one call and not by all
+that begin together. A reply takes longer than that and is not waited for."""
+
+EQUAL_REFUSALS = 5
+"""After so many equal refusals in a row, none of them of a parameter that can be left out, a
+teacher's further calls are not made: a wrong key or an unknown model does not mend itself."""
 
 REGROW = 0.95
 """Up to this part of the level at which trouble began, the level is four times as high after every
@@ -59,9 +69,14 @@ class Bounds:
     @classmethod
     def of(cls, teacher: Teacher) -> "Bounds":
         return cls(
-            teacher.name, teacher.model, teacher.servers, teacher.in_flight, teacher.requests_per_minute,
-            teacher.tokens_per_minute, teacher.budget_usd,
-        )  # fmt: skip
+            teacher.name,
+            teacher.model,
+            teacher.servers,
+            teacher.in_flight,
+            teacher.requests_per_minute,
+            teacher.tokens_per_minute,
+            teacher.budget_usd,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,38 +91,43 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Permission:
     """Begin at `server`; or ask again after `wait_s` seconds; or never, because `spent_usd` has
     reached the budget.
 
     `down_s` is for how long that server, which has answered before, could not be reached (0: it
-      can); None: it has never answered.
+      can); None: it has never answered. `demands` is what the run learnt of that server. `stopped`:
+      never, because the teacher met this refusal EQUAL_REFUSALS times in a row.
     """
 
     server: str | None = None
     wait_s: float = 0.0
     spent_usd: float | None = None
     down_s: float | None = None
+    demands: Demands = TAKES_ALL
+    stopped: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
     """A call that was allowed is over, with what it used. `retry_after_s` is what the server asked
-    for."""
+    for, `learnt` what a refusal told of it, `refusal` the message of one that told nothing."""
 
     call: str
     bounds: Bounds
     server: str
-    outcome: Outcome
+    outcome: CallOutcome
     usd: float = 0.0
     tokens: int = 0
     retry_after_s: float | None = None
+    learnt: Demands | None = None
+    refusal: str | None = None
 
 
 class Ledger(Protocol):
     """Who keeps the book. Every `ask` that was answered with a server is followed by one `end`."""
 
-    async def ask(self, ask: Ask) -> Answer: ...
+    async def ask(self, ask: Ask) -> Permission: ...
 
     async def end(self, ended: Ended) -> None: ...
 
@@ -119,7 +139,7 @@ class LocalLedger:
         self.book = Book(spent_usd)
         self._lock = threading.Lock()
 
-    async def ask(self, ask: Ask) -> Answer:
+    async def ask(self, ask: Ask) -> Permission:
         with self._lock:
             return self.book.exchange("here", [ask], [])[0]
 
@@ -145,12 +165,13 @@ class _Bucket:
         self.level -= amount
 
 
-class _Server:
+class _ServerLoad:
     """A model at a server: its calls under way, the level up to which there may be more, and how it
     fares."""
 
-    def __init__(self, most: int):
+    def __init__(self, most: int, alone_s: float):
         self.allowed = most
+        self.alone_s = alone_s
         self.level = self.before = self.proven = float(most)
         self.under_way = 0
         self.held_until = deque[float]()
@@ -163,11 +184,17 @@ class _Server:
         self.failures = 0
         self.down_until = self.down_since = 0.0
         self.answered = False
+        self.demands = TAKES_ALL
+        self.replied = False
+        self.first_began = math.inf
         self.call_s = 0.2
 
     def wait(self, in_flight: int, now: float) -> float:
         if now < self.closed_until:
             return self.closed_until - now
+        alone = not self.replied and self.under_way > 0
+        if alone and now < self.first_began + self.alone_s:
+            return ALONE_S / 20
         while self.held_until and self.held_until[0] <= now:
             self.held_until.popleft()
         if self.under_way + len(self.held_until) < min(in_flight, int(self.level)):
@@ -179,11 +206,14 @@ class _Server:
             return None
         return now - self.down_since if self.failures else 0.0
 
-    def begin(self) -> None:
+    def begin(self, now: float) -> None:
+        self.first_began = min(self.first_began, now)
         self.under_way += 1
         self.most = max(self.most, self.under_way + len(self.held_until))
 
-    def end(self, outcome: Outcome, began: float, retry_after_s: float | None, now: float) -> None:
+    def end(
+        self, outcome: CallOutcome, began: float, retry_after_s: float | None, now: float
+    ) -> None:
         if outcome == "down":
             self.down_since = self.down_since if self.failures else now
             self.failures += 1
@@ -221,10 +251,15 @@ class _Server:
             self.level = min(self.allowed, self.level + 1)
         self.falling = share > 0
         if share >= 0.5 and self.longest_asked:
-            self.closed_until = now + min(LONGEST_PAUSE_S, self.longest_asked)
+            self.closed_until = now + min(LONGEST_CLOSED_S, self.longest_asked)
         self.ended = self.overloaded = 0
         self.adapted_at = now
         self.longest_asked, self.most = 0.0, self.under_way
+
+
+def _without_numbers(message: str) -> str:
+    """A refusal without what differs from call to call: request ids, token counts, times."""
+    return " ".join(word for word in message.split() if not any(c.isdigit() for c in word))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,61 +278,71 @@ class Book:
         self,
         spent_usd: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        alone_s: float = ALONE_S,
     ):
+        self._alone_s = alone_s
+        self._refusals: dict[str, tuple[str, int]] = {}
         self.spent_usd = defaultdict(float, spent_usd or {})
         self._clock = clock
-        self._servers: dict[tuple[str, str], _Server] = {}
+        self._servers: dict[tuple[str, str], _ServerLoad] = {}
         self._buckets: dict[tuple[str, str, str, int], _Bucket] = {}
         self._tokens_a_call: dict[str, float] = {}
         self._permits: dict[str, _Permit] = {}
         self._heard: dict[str, float] = {}
 
-    def exchange(self, worker: str, asks: Sequence[Ask], ended: Sequence[Ended]) -> list[Answer]:
+    def exchange(
+        self, worker: str, asks: Sequence[Ask], ended: Sequence[Ended]
+    ) -> list[Permission]:
         """What a process has to say, and the answers to what it asks. Empty news say that it is
         still there."""
         now = self._clock()
         self._heard[worker] = now
         self._forget_silent(now)
-        for one in ended:
-            self._end(one, now)
+        for report in ended:
+            self._end(report, now)
         return [self._begin(worker, ask, now) for ask in asks]
 
     def under_way(self, model: str, server: str) -> int:
         return self._server(model, server, 1).under_way
 
-    def _begin(self, worker: str, ask: Ask, now: float) -> Answer:
+    def _begin(self, worker: str, ask: Ask, now: float) -> Permission:
         bounds = ask.bounds
         spent = self.spent_usd[bounds.teacher]
         if bounds.budget_usd is not None and spent >= bounds.budget_usd:
-            return Answer(spent_usd=spent)
+            return Permission(spent_usd=spent)
+        message, times = self._refusals.get(bounds.teacher, ("", 0))
+        if times >= EQUAL_REFUSALS:
+            return Permission(stopped=message)
         tokens = self._tokens_a_call.get(bounds.model, ask.tokens)
         minutes = [
-            (self._bucket(bounds, what, per_minute, now), amount)
-            for what, per_minute, amount in (
-                ("requests", bounds.requests_per_minute, 1.0), ("tokens", bounds.tokens_per_minute, tokens)
+            (self._bucket(bounds, unit, per_minute, now), amount)
+            for unit, per_minute, amount in (
+                ("requests", bounds.requests_per_minute, 1.0),
+                ("tokens", bounds.tokens_per_minute, tokens),
             )
             if per_minute
-        ]  # fmt: skip
+        ]
         wait = max((bucket.wait(amount, now) for bucket, amount in minutes), default=0.0)
         if wait:
-            return Answer(wait_s=max(SHORTEST_WAIT_S, wait))
-        known = {url: self._server(bounds.model, url, bounds.in_flight) for url in bounds.servers}
-        waits = {url: server.wait(bounds.in_flight, now) for url, server in known.items()}
+            return Permission(wait_s=max(SHORTEST_WAIT_S, wait))
+        states = {url: self._server(bounds.model, url, bounds.in_flight) for url in bounds.servers}
+        waits = {url: server.wait(bounds.in_flight, now) for url, server in states.items()}
         if free := [url for url, seconds in waits.items() if not seconds]:
-            chosen = min(
+            best = min(
                 free,
                 key=lambda url: (
                     url == ask.avoid,
-                    known[url].down_until > now,
-                    known[url].under_way,
+                    states[url].down_until > now,
+                    states[url].under_way,
                 ),
             )
             for bucket, amount in minutes:
                 bucket.take(amount)
-            known[chosen].begin()
-            self._permits[ask.call] = _Permit(worker, (bounds.model, chosen), now, tokens)
-            return Answer(server=chosen, down_s=known[chosen].down_s(now))
-        return Answer(wait_s=min(waits.values()))
+            states[best].begin(now)
+            self._permits[ask.call] = _Permit(worker, (bounds.model, best), now, tokens)
+            server = states[best]
+            return Permission(server=best, down_s=server.down_s(now), demands=server.demands)
+        return Permission(wait_s=min(waits.values()))
 
     def _end(self, ended: Ended, now: float) -> None:
         bounds = ended.bounds
@@ -307,6 +352,10 @@ class Book:
             return
         server = self._servers[permit.at]
         server.under_way -= 1
+        server.replied |= ended.outcome == "good"
+        if ended.learnt:
+            server.demands |= ended.learnt
+        self._count_refusal(ended)
         server.end(ended.outcome, permit.began, ended.retry_after_s, now)
         if bounds.tokens_per_minute:
             self._bucket(bounds, "tokens", bounds.tokens_per_minute, now).take(
@@ -315,6 +364,15 @@ class Book:
         if ended.tokens:
             mean = self._tokens_a_call.get(bounds.model, ended.tokens)
             self._tokens_a_call[bounds.model] = mean + 0.1 * (ended.tokens - mean)
+
+    def _count_refusal(self, ended: Ended) -> None:
+        teacher = ended.bounds.teacher
+        if ended.outcome == "good":
+            self._refusals.pop(teacher, None)
+        elif ended.refusal:
+            message, times = self._refusals.get(teacher, ("", 0))
+            equal = _without_numbers(message) == _without_numbers(ended.refusal)
+            self._refusals[teacher] = (ended.refusal, times + 1 if equal else 1)
 
     def _forget_silent(self, now: float) -> None:
         silent = {worker for worker, heard in self._heard.items() if now - heard > SILENT_S}
@@ -327,16 +385,16 @@ class Book:
         for worker in silent:
             del self._heard[worker]
 
-    def _server(self, model: str, url: str, in_flight: int) -> _Server:
+    def _server(self, model: str, url: str, in_flight: int) -> _ServerLoad:
         if (model, url) not in self._servers:
-            self._servers[model, url] = _Server(in_flight)
+            self._servers[model, url] = _ServerLoad(in_flight, self._alone_s)
         server = self._servers[model, url]
         if in_flight > server.allowed:  # another teacher, on the same model
             server.level, server.allowed = server.level + in_flight - server.allowed, in_flight
         return server
 
-    def _bucket(self, bounds: Bounds, what: str, per_minute: int, now: float) -> _Bucket:
-        key = (bounds.model, bounds.servers[0], what, per_minute)
+    def _bucket(self, bounds: Bounds, unit: str, per_minute: int, now: float) -> _Bucket:
+        key = (bounds.model, bounds.servers[0], unit, per_minute)
         if key not in self._buckets:
             self._buckets[key] = _Bucket(per_minute, now)
         return self._buckets[key]

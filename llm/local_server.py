@@ -24,8 +24,8 @@ log = logging.getLogger("medaction")
 
 SLOTS = 2
 CONTEXT_PER_SLOT = 8192
-READY_WITHIN_S = 300
-TINY = "SmolLM2-135M"
+MODEL_READY_WITHIN_S = 300
+TINY_MODEL = "SmolLM2-135M"
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
         raise RuntimeError(
             "local models need a runtime that is not installed: pip install 'medaction[local]'"
         )
-    if gguf.name.startswith(TINY):
+    if gguf.name.startswith(TINY_MODEL):
         log.warning(
             "%s is worthless as a clinician: it exercises the machinery, nothing else", gguf.stem
         )
@@ -64,32 +64,34 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
                 update={"model": f"openai/{gguf.stem}", "api_base": f"{url}/v1", "gguf": gguf}
             )
         finally:
-            _stop(server)
+            _stop_server(server)
 
 
 def _address(server: subprocess.Popen[str], words: IO[bytes], gguf: Path) -> str:
     """The URL that the server prints once its model is loaded. Raises RuntimeError with its last
     words."""
     started = time.monotonic()
-    told: list[str] = []
+    first_lines: list[str] = []
     reader = threading.Thread(
-        target=lambda: told.append(server.stdout.readline() if server.stdout else ""), daemon=True
+        target=lambda: first_lines.append(server.stdout.readline() if server.stdout else ""),
+        daemon=True,
     )
     reader.start()
-    while reader.is_alive() and time.monotonic() - started < READY_WITHIN_S:
+    while reader.is_alive() and time.monotonic() - started < MODEL_READY_WITHIN_S:
         reader.join(timeout=5)
         if reader.is_alive():
             log.info("loading %s: %.0f s", gguf.name, time.monotonic() - started)
-    if told and told[0].startswith("http://"):
-        return told[0].strip()
+    if first_lines and first_lines[0].startswith("http://"):
+        return first_lines[0].strip()
     words.seek(0)
     last = words.read().decode(errors="replace")[-1500:].strip()
     raise RuntimeError(
-        f"the local model server did not come up with {gguf}: is it a GGUF file, and is there memory for it?\n{last}"
+        f"the local model server did not come up with {gguf}: is it a GGUF file, and is there "
+        f"memory for it?\n{last}"
     )
 
 
-def _stop(server: subprocess.Popen[str]) -> None:
+def _stop_server(server: subprocess.Popen[str]) -> None:
     server.terminate()
     try:
         server.wait(timeout=10)
@@ -111,7 +113,7 @@ def threads() -> int:
     )
 
 
-def serve(gguf: Path, port: int, parent_pid: int | None) -> None:
+def serve_model(gguf: Path, port: int, parent_pid: int | None) -> None:
     """Serve until killed or, given a parent, until it is gone. Prints the URL when ready; port 0
     lets the system choose."""
     import xllamacpp
@@ -139,9 +141,9 @@ def _end_with(parent_pid: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=serve.__doc__)
+    parser = argparse.ArgumentParser(description=serve_model.__doc__)
     parser.add_argument("--gguf", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--parent-pid", type=int)
-    given = parser.parse_args()
-    serve(given.gguf, given.port, given.parent_pid)
+    options = parser.parse_args()
+    serve_model(options.gguf, options.port, options.parent_pid)

@@ -10,9 +10,11 @@ objects that differ, a key that stands twice. What was mended is listed (`Readin
 import ast
 import json
 import re
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
@@ -102,6 +104,7 @@ class Reading(Generic[F]):
     mended: tuple[str, ...] = ()
 
 
+@lru_cache(1024)
 def bare_key(key: str) -> str:
     """A key without what writers vary: 'Final Diagnosis', 'finalDiagnosis' -> 'finaldiagnosis'."""
     return "".join(c for c in key if c.isalnum()).casefold()
@@ -122,7 +125,7 @@ def read(text: str, form: type[F], alone: bool = False) -> Reading[F]:
         value = _located(body, form, alone, mended)
         return Reading(form.model_validate(value, context=mended), thinking, tuple(mended))
     except ValidationError as error:
-        raise MalformedReply(_in_words(error, form), printable(text)) from None
+        raise MalformedReply(_validation_faults(error, form), printable(text)) from None
     except ValueError as error:
         raise MalformedReply(str(error), printable(text)) from None
 
@@ -160,15 +163,31 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
     """The one JSON value of `body` that has keys of `form`. Raises ValueError."""
     if not body:
         raise ValueError("the reply is empty; write the JSON object")
+    if body.startswith('"{') and body.endswith('}"'):  # JSON as the text of a JSON string
+        with suppress(ValueError):
+            body = json.loads(body)
+            mended.append("object in a string")
+    if "“" in body and '"' not in body:
+        body = body.translate(str.maketrans("“”", '""'))
+        mended.append("typographic quotes")
     if len(body) > LONGEST_REPLY:
         raise ValueError(f"the reply has {len(body)} characters; write the JSON object alone")
-    ours = {bare_key(name) for name in form.model_fields}
+    form_keys = {bare_key(name) for name in form.model_fields}
     spans = list(_values(body, mended))
     related = [
         span
         for span in spans
-        if isinstance(span.value, list) or ours & {bare_key(key) for key in span.value}
+        if isinstance(span.value, list) or form_keys & {bare_key(key) for key in span.value}
     ]
+    if not related and len(spans) == 1 and isinstance(spans[0].value, dict):
+        framed = [
+            inner
+            for inner in spans[0].value.values()
+            if isinstance(inner, dict) and form_keys & {bare_key(key) for key in inner}
+        ]
+        if len(framed) == 1:
+            mended.append("object in a frame")
+            related = [replace(spans[0], value=framed[0])]
     candidates = related or spans
     begun = body.startswith(_THINKING_BEGINS)
     if begun and not (candidates and _rest(body[candidates[-1].end :]) == ""):
@@ -179,15 +198,15 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
         raise ValueError(_why_none(body))
     if any(span.value != candidates[-1].value for span in candidates):
         raise ValueError("the reply holds JSON objects that differ; write one object")
-    chosen = candidates[-1]
-    around = _rest(body[: candidates[0].start]) + _rest(body[chosen.end :])
+    span = candidates[-1]
+    around = _rest(body[: candidates[0].start]) + _rest(body[span.end :])
     if around and alone:
         raise ValueError("the reply is not one JSON object alone; write nothing before or after it")
     if around:
         mended.append("words around the object")
-    elif len(body) > chosen.end - chosen.start:
+    elif len(body) > span.end - span.start:
         mended.append("fence around the object")
-    value = chosen.value
+    value = span.value
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         mended.append("object in a list")
         return value[0]
@@ -201,8 +220,8 @@ class _Span:
     end: int
 
 
-_STRICT = json.JSONDecoder(object_pairs_hook=lambda pairs: _unique(pairs))
-_LOOSE = json.JSONDecoder(object_pairs_hook=lambda pairs: _unique(pairs), strict=False)
+_STRICT = json.JSONDecoder(object_pairs_hook=lambda pairs: _object_of_pairs(pairs))
+_LOOSE = json.JSONDecoder(object_pairs_hook=lambda pairs: _object_of_pairs(pairs), strict=False)
 _MOST_STARTS = 40
 """Braces that are tried as the beginning of an object: prose has few, and each one tried costs."""
 
@@ -213,7 +232,7 @@ def _values(body: str, mended: list[str]) -> Iterator[_Span]:
     bracket = body.rfind("[", 0, opening)
     if bracket >= 0 and not body[bracket + 1 : opening].strip():
         opening = bracket
-    mendable = True
+    mends_left = 3
     for _ in range(_MOST_STARTS):
         if opening < 0:
             return
@@ -225,8 +244,8 @@ def _values(body: str, mended: list[str]) -> Iterator[_Span]:
                 mended.append("line breaks in strings")
         except json.JSONDecodeError:
             closing = body.rfind("]" if body[opening] == "[" else "}") + 1
-            value = _mended(body[opening:closing], mended) if mendable else None
-            mendable = False
+            value = _mended(body[opening:closing], mended) if mends_left else None
+            mends_left = max(0, mends_left - 1)
             end = closing if value is not None else opening + 1
         except RecursionError:
             raise ValueError(
@@ -254,14 +273,19 @@ def _mended(text: str, mended: list[str]) -> Any:
     except (json.JSONDecodeError, RecursionError):
         pass
     try:
-        value = ast.literal_eval(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of a backslash in the reply
+            warnings.simplefilter("ignore", DeprecationWarning)
+            value = ast.literal_eval(text)
+        # Through JSON, because Python's notation has keys and values that JSON lacks.
+        value = json.loads(json.dumps(value))
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
     mended.append("Python's quotes")
     return value if isinstance(value, dict | list) else None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value: dict[str, Any] = {}
     for key, inner in pairs:
         if key in value and value[key] != inner:
@@ -302,7 +326,7 @@ def _syntax_error(body: str) -> json.JSONDecodeError | None:
     return None
 
 
-def _in_words(error: ValidationError, form: type[Form]) -> str:
+def _validation_faults(error: ValidationError, form: type[Form]) -> str:
     """The first faults of a reply, one a line, each with its place."""
     faults: list[str] = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):

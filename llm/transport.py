@@ -5,17 +5,17 @@ Servers of one's own (vLLM, llama.cpp, SGLang and the like) speak OpenAI's proto
 most of its calls to them. A call through LiteLLM costs 6.3 ms of CPU time here, so that one core is
 busy with 160 calls a second, and 0.2 GB in every worker process. The same request over aiohttp
 costs a tenth. So a model `openai/...` or `hosted_vllm/...` with an `api_base` is asked directly,
-unless LiteLLM's price list has it: then its price and the parameters that it refuses are LiteLLM's
-business, as are all other providers.
+at LiteLLM's price where its list has the model; every other one is LiteLLM's business.
 """
 
 import asyncio
 import json
 import logging
 import os
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -28,8 +28,10 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
+from medaction.llm.usage import estimated_tokens
+
 COMPATIBLE = ("openai", "hosted_vllm")
-_PRICES = "model_prices_and_context_window_backup.json"
+_PRICE_LIST = "model_prices_and_context_window_backup.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +64,15 @@ async def send(
 ) -> Response:
     """One request (`request`: everything but the model) to `server`, or to the provider's own.
     Raises Trouble."""
-    if server and direct(model):
-        return await _send_directly(model.split("/", 1)[1], server, key, request, timeout_s)
-    return await _send_by_litellm(model, server, key, request, timeout_s)
-
-
-def direct(model: str) -> bool:
-    """Whether a model at a server of its own is asked without LiteLLM."""
     provider, _, name = model.partition("/")
-    return provider in COMPATIBLE and not {model, name} & _priced()
+    if not server or provider not in COMPATIBLE:
+        return await _send_by_litellm(model, server, key, request, timeout_s)
+    response = await _send_directly(name, server, key, request, timeout_s)
+    prices = _prices().get(model) or _prices().get(name)
+    if prices and response.cost_usd is None:
+        cost = response.prompt_tokens * prices[0] + response.completion_tokens * prices[1]
+        return replace(response, cost_usd=cost)
+    return response
 
 
 async def _send_directly(
@@ -95,41 +97,93 @@ async def _send_directly(
         ) from None
     if status >= 300:
         raise Trouble(status, _message(body), retry_after_s(headers))
+    return _answered(body, request)
+
+
+def _answered(body: bytes, request: dict[str, Any]) -> Response:
+    """What a 200 holds. Raises Trouble: also for an error inside it, with that error's status."""
     try:
-        return _read(json.loads(body), request)
+        streamed = body.lstrip().startswith((b"data:", b":"))
+        answer = _completion_of_events(body) if streamed else json.loads(body)
+        if answer.get("error") and not answer.get("choices"):
+            code = answer["error"].get("code") if isinstance(answer["error"], dict) else None
+            status = int(code) if code and str(code) in map(str, range(400, 600)) else 502
+            raise Trouble(status, _message(body))
+        return _response_of(answer, request)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        told = (
-            f"the server's answer is no chat completion ({type(error).__name__}): {_message(body)}"
-        )
-        raise Trouble(502, told) from None
+        raise Trouble(
+            502,
+            f"the server's answer is no chat completion"
+            f" ({type(error).__name__}: {error}): {_message(body)}",
+        ) from None
 
 
-def _read(answer: dict[str, Any], request: dict[str, Any]) -> Response:
-    [choice, *_] = answer["choices"]
-    message, used = choice["message"], answer.get("usage") or {}
-    text, thinking = (
-        message.get("content") or "",
-        message.get("reasoning_content") or message.get("reasoning") or "",
-    )
-    if not (isinstance(text, str) and isinstance(thinking, str)):
-        raise TypeError
-    # A server that counts nothing must not seem to cost nothing: four characters are about a token.
-    prompt = (
-        used.get("prompt_tokens")
-        or sum(len(message["content"]) for message in request["messages"]) // 4
-    )
-    completion = used.get("completion_tokens")
-    if completion is None:
-        completion = (len(text) + len(thinking)) // 4
+def _completion_of_events(body: bytes) -> dict[str, Any]:
+    """The answer of a server that only streams: its events (OpenAI's chat.completion.chunk) as one
+    chat completion."""
+    message: dict[str, str] = defaultdict(str)
+    answer: dict[str, Any] = {"choices": [{"message": message, "finish_reason": ""}]}
+    for line in body.decode().splitlines():
+        data = line.removeprefix("data:").strip()
+        if not line.startswith("data:") or data in ("", "[DONE]"):
+            continue
+        event = json.loads(data)
+        answer |= {key: event[key] for key in ("usage", "error") if event.get(key)}
+        for choice in (event.get("choices") or [])[:1]:
+            for key, text in (choice.get("delta") or {}).items():
+                if isinstance(text, str) and key != "role":
+                    message[key] += text
+            answer["choices"][0]["finish_reason"] = choice.get("finish_reason") or ""
+    if answer.get("error") and not message:
+        del answer["choices"]
+    return answer
+
+
+def _response_of(answer: dict[str, Any], request: dict[str, Any]) -> Response:
+    """The reply of a chat completion wherever it stands: in the content, in parts of it, in a tool
+    call, or as a refusal (`finish_reason` is then 'refusal')."""
+    if not answer["choices"]:
+        raise ValueError("it has no choices")
+    choice = answer["choices"][0]
+    message, used = choice.get("message") or {"content": choice["text"]}, answer.get("usage") or {}
+    text, thinking = _parts(message.get("content"))
+    thinking += message.get("reasoning_content") or message.get("reasoning") or ""
+    finish_reason = choice.get("finish_reason") or ""
+    if not text.strip() and message.get("tool_calls"):
+        [call, *_] = message["tool_calls"]
+        arguments = call["function"]["arguments"]
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    elif not text.strip() and message.get("refusal"):
+        text, finish_reason = str(message["refusal"]), "refusal"
+    # A server that counts nothing must not seem to cost nothing.
+    prompt = used.get("prompt_tokens") or estimated_tokens(request["messages"])
+    counted = used.get("completion_tokens")
+    completion = counted or estimated_tokens([{"content": text + thinking}])
     cost = used.get("cost")
     return Response(
         text,
         thinking,
-        choice.get("finish_reason") or "",
+        finish_reason,
         int(prompt),
         int(completion),
         None if cost is None else float(cost),
     )
+
+
+def _parts(content: Any) -> tuple[str, str]:
+    """(text, thinking) of a message's content: a string, or a list of parts with their types."""
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    text = thinking = ""
+    for part in content:
+        if isinstance(part, str):
+            text += part
+        elif part.get("type") in ("thinking", "reasoning"):
+            inner = part.get("thinking") or part.get("text") or ""
+            thinking += _parts(inner)[0]  # Mistral's thinking part holds parts itself
+        else:
+            text += part.get("text") or ""
+    return text, thinking
 
 
 def _message(body: bytes) -> str:
@@ -138,7 +192,10 @@ def _message(body: bytes) -> str:
         error = json.loads(body)["error"]
         if isinstance(error, str):
             return error
-        return " ".join(str(part) for part in (error["message"], error.get("code")) if part)
+        details = [str(part) for part in (error.get("code"), error.get("param")) if part]
+        return " ".join(
+            [error["message"], *(part for part in details if part not in error["message"])]
+        )
     return body[:500].decode(errors="replace").strip() or "no message"
 
 
@@ -148,13 +205,13 @@ def retry_after_s(headers: Any) -> float | None:
     with suppress(KeyError, ValueError, TypeError):
         return max(0.0, float(headers["retry-after-ms"]) / 1000)
     try:
-        asked = headers["retry-after"]
+        wait = headers["retry-after"]
     except (KeyError, TypeError):
         return None
     with suppress(ValueError):
-        return max(0.0, float(asked))
+        return max(0.0, float(wait))
     with suppress(ValueError, TypeError):
-        until = parsedate_to_datetime(asked)
+        until = parsedate_to_datetime(wait)
         return max(
             0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
         )
@@ -210,8 +267,8 @@ def _at_the_end(
 def _proxy(url: str) -> str | None:
     """The proxy that the environment names for this address, if any."""
     spare_loopback()
-    where = urlsplit(url)
-    return None if proxy_bypass(where.netloc) else getproxies().get(where.scheme)
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 async def _send_by_litellm(
@@ -243,22 +300,21 @@ async def _send_by_litellm(
             retry_after_s(headers),
             not isinstance(error, litellm.APIConnectionError),
         ) from None
-    choice, used = answer.choices[0], answer.usage
-    return Response(
-        choice.message.content or "",
-        getattr(choice.message, "reasoning_content", None) or "",
-        choice.finish_reason or "",
-        used.prompt_tokens,
-        used.completion_tokens,
-        (getattr(answer, "_hidden_params", None) or {}).get("response_cost"),
-    )
+    response = _response_of(answer.model_dump(), request)
+    cost = (getattr(answer, "_hidden_params", None) or {}).get("response_cost")
+    return replace(response, cost_usd=cost if response.cost_usd is None else response.cost_usd)
 
 
 @cache
-def _priced() -> frozenset[str]:
-    """The models in LiteLLM's price list, read without importing it."""
+def _prices() -> dict[str, tuple[float, float]]:
+    """Dollars a token of prompt and of reply, by model: LiteLLM's list, without importing it."""
     [folder] = find_spec("litellm").submodule_search_locations  # type: ignore[union-attr, misc]
-    return frozenset(json.loads((Path(folder) / _PRICES).read_text()))
+    models = json.loads((Path(folder) / _PRICE_LIST).read_text())
+    return {
+        name: (row.get("input_cost_per_token") or 0, row.get("output_cost_per_token") or 0)
+        for name, row in models.items()
+        if isinstance(row, dict)
+    }
 
 
 @cache

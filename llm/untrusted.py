@@ -10,15 +10,18 @@ DATA_TAGS = (
 )  # fmt: skip
 """The delimiters of quoted data in our prompts."""
 
+# One opening bracket, then what may follow it: a pattern that begins with one class of letters is
+# searched for three times as fast as one that begins with alternatives.
 _MARKUP = re.compile(
+    r"[<＜\[［](?:"
     # ChatML, Llama 3, DeepSeek, gpt-oss: <|im_start|>, and anything that begins so.
-    r"[<＜]\s*[|｜](?:[^<>＜＞\n]{0,60}?[|｜]\s*[>＞])?"
+    r"(?<=[<＜])(?:\s*[|｜](?:[^<>＜＞\n]{0,60}?[|｜]\s*[>＞])?"
     # Any word alone in angle brackets: <s>, </think>, <<SYS>>, <start_of_turn>, <unused94>. With a
     # space ('WBC < normal >') or an open end ('<LOQ') it is a comparison.
-    r"|[<＜]{1,2}/?[a-z_][\w:-]{0,40}[>＞]{1,2}"
+    r"|[<＜]?/?[a-z_][\w:-]{0,40}[>＞]{1,2}"
+    rf"|\s*/?\s*(?:{'|'.join(DATA_TAGS)})\b[^<>＜＞\n]{{0,60}}[>＞]?)"
     # Mistral's control tokens (mistral-common, tokens of v1 to v13): [INST], [TOOL_CALLS], [THINK].
-    r"|[\[［]\s*/?\s*(?:inst|think|img|args|audio|(?-i:[A-Z]+_[A-Z_]+))\s*[\]］]"
-    rf"|[<＜]\s*/?\s*(?:{'|'.join(DATA_TAGS)})\b[^<>＜＞\n]{{0,60}}[>＞]?",
+    r"|(?<=[\[［])\s*/?\s*(?:inst|think|img|args|audio|(?-i:[A-Z]+_[A-Z_]+))\s*[\]］])",
     re.IGNORECASE,
 )
 _LOOKALIKE = str.maketrans("<>[]＜＞［］", "‹›⟦⟧‹›⟦⟧")

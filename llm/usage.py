@@ -1,9 +1,15 @@
 """What calls of a model cost, and what went wrong in them."""
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 MENDED = "Mended"
 """The class of a Fault for a reply that was read although it was not in the form asked for."""
+
+
+Message = dict[str, str]
+"""One message of a prompt: 'role' and 'content'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +30,8 @@ class Usage:
 
     `calls` are those that a server answered with a reply; `cached_calls` were answered by the call
     cache, and are in no other field. `faults` are the attempts that failed: those of class
-    MalformedReply (and its kinds) are among the calls, and so are those of class MENDED, which are no
-    failures but replies in another form; the others are not. So a server was asked `calls` + the
+    MalformedReply (and its kinds) are among the calls, and so are those of class MENDED, which are
+    no failures but replies in another form; the others are not. So a server was asked `calls` + the
     other faults times, less the requests that never reached it.
     """
 
@@ -47,3 +53,9 @@ class Usage:
             self.cached_calls + other.cached_calls,
             self.faults + other.faults,
         )
+
+
+def estimated_tokens(messages: Iterable[Mapping[str, str]]) -> int:
+    """The tokens of chat messages without a tokenizer: one for every 4 bytes of UTF-8. Qwen2.5 took
+    one for 4.3 to 4.4 bytes of such prompts."""
+    return math.ceil(sum(len(message["content"].encode()) for message in messages) / 4)

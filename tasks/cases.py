@@ -9,7 +9,6 @@ process is the only writer.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import ray
@@ -19,12 +18,9 @@ from prefect.states import Failed, State
 from medaction.clinicians.gold import GOLD_VERSION, reconstruct
 from medaction.clinicians.make import make_clinician
 from medaction.envs.build import build_environment
-from medaction.envs.extraction import Complete, make_extractor
-from medaction.envs.menu_choice import make_chooser
-from medaction.envs.oracle import Oracle
+from medaction.envs.extraction import make_extractor
+from medaction.envs.make_oracle import oracle_of
 from medaction.envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
-from medaction.kg.encoder import load_encoder
-from medaction.kg.linking import aliases_of_tests
 from medaction.llm.calls import CallSettings, ModelError, complete, configure, forget, on_trial
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
@@ -123,21 +119,6 @@ def environment_of_case(case_id: str, work: tuple) -> Any:
     built, usage = ray_result(_build.remote(*work))
     return (
         Failed(message=str(built.refusal), data=(built, usage)) if built.refusal else (built, usage)
-    )
-
-
-@cache
-def _encoder():
-    """One encoder a worker process, loaded when an order first needs it."""
-    return load_encoder()
-
-
-def oracle_of(environment: ClinicalEnvironment, model: Complete | None = None) -> Oracle:
-    """The environment's oracle: the test graph's synonyms, the small encoder, and at last the
-    model, if one is given."""
-    choose = make_chooser(model) if model else None
-    return Oracle(
-        environment.menu, aliases_of_tests(), lambda texts: _encoder().encode(texts), choose=choose
     )
 
 

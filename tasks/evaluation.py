@@ -4,23 +4,23 @@ Prefect task each, its work one of Ray."""
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import ray
 from prefect import task
 
 from medaction.clinicians.make import make_clinician
+from medaction.envs.make_oracle import oracle_of
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Observation, Style, Turn
 from medaction.evaluation.dialogue import DialogueClinician, Examiner
 from medaction.evaluation.judges import Judge, LlmJudge, OfflineJudge, documented_text
 from medaction.evaluation.judging import Judgement, judge
 from medaction.evaluation.protocol import Protocol, split_case
-from medaction.kg.encoder import Encoder, load_encoder
+from medaction.kg.encoder import load_encoder
 from medaction.llm.calls import CallSettings, configure
 from medaction.llm.teacher import Teacher
-from medaction.tasks.cases import RESTARTS, RETRIES, CountingModel, oracle_of, ray_result, state_of
+from medaction.tasks.cases import RESTARTS, RETRIES, CountingModel, ray_result, state_of
 from medaction.trajectories.records import Trajectory
 from medaction.trajectories.rollout import Clinician, Played, play_tree
 from medaction.trajectories.scoring import OPEN, disease_linker
@@ -145,15 +145,10 @@ def _judge(
     return asyncio.run(judge_all())
 
 
-@cache
-def _encoder() -> Encoder:
-    return load_encoder()
-
-
 def _judge_of(judge_pass: JudgePass) -> Judge:
     if judge_pass.model is None:
         return OfflineJudge(
-            disease_linker(judge_pass.disease_graph), lambda texts: _encoder().encode(texts)
+            disease_linker(judge_pass.disease_graph), lambda texts: load_encoder().encode(texts)
         )
     return LlmJudge(judge_pass.model, judge_pass.repeat)
 

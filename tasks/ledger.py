@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import ray
 
-from medaction.llm.limits import SILENT_S, Answer, Ask, Book, Ended
+from medaction.llm.limits import SILENT_S, Ask, Book, Ended, Permission
 
 REPORT_S = 0.1
 SIGN_OF_LIFE_S = SILENT_S / 6
@@ -27,7 +27,9 @@ class _Keeper:
         self._lost = ray.get_runtime_context().was_current_actor_reconstructed
         self._book = Book(spent_usd)
 
-    def exchange(self, worker: str, asks: Sequence[Ask], ended: Sequence[Ended]) -> list[Answer]:
+    def exchange(
+        self, worker: str, asks: Sequence[Ask], ended: Sequence[Ended]
+    ) -> list[Permission]:
         if self._lost:
             self._book.spent_usd |= {ask.bounds.teacher: math.inf for ask in asks}
         return self._book.exchange(worker, asks, ended)
@@ -48,7 +50,7 @@ class RayLedger:
     def __init__(self, keeper: Any):
         self._keeper = keeper
         self._worker = uuid4().hex
-        self._asks: list[tuple[Ask, asyncio.Future[Answer]]] = []
+        self._asks: list[tuple[Ask, asyncio.Future[Permission]]] = []
         self._ended: list[Ended] = []
         self._open = 0
         self._sender: asyncio.Task[None] | None = None
@@ -70,9 +72,9 @@ class RayLedger:
     def __hash__(self) -> int:
         return hash(self._keeper)
 
-    async def ask(self, ask: Ask) -> Answer:
+    async def ask(self, ask: Ask) -> Permission:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
+        future: asyncio.Future[Permission] = loop.create_future()
         self._asks.append((ask, future))
         self._send()
         answer = await future

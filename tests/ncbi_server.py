@@ -74,11 +74,16 @@ class NCBIServer:
             )
         else:
             found = (
-                f'<records returned-count="1" total-count="1"><record id="{pmcid}" citation="J. 2016; 1:1" '
+                f'<records returned-count="1" total-count="1"><record id="{pmcid}" citation="J.'
+                ' 2016; 1:1" '
                 f'license="{deposit.licence}" retracted="{deposit.retracted}">'
-                f'<link format="tgz" href="ftp://ftp.ncbi.nlm.nih.gov/pub/pmc/{pmcid}.tar.gz"/></record></records>'
+                '<link format="tgz"'
+                f' href="ftp://ftp.ncbi.nlm.nih.gov/pub/pmc/{pmcid}.tar.gz"/></record></records>'
             )
-        return f'<OA><responseDate>2016-01-15 10:00:00</responseDate><request id="{pmcid}">oa.fcgi</request>{found}</OA>'
+        return (
+            "<OA><responseDate>2016-01-15 10:00:00</responseDate><request"
+            f' id="{pmcid}">oa.fcgi</request>{found}</OA>'
+        )
 
     def _article(self, parameters: dict[str, str]) -> str:
         assert parameters["db"] == "pmc"
@@ -89,7 +94,10 @@ class NCBIServer:
             if deposit
             else f'<Reply Id="{parameters["id"]}" error="The following PMCID is not available"/>'
         )
-        doctype = '<!DOCTYPE pmc-articleset PUBLIC "-//NLM//DTD ARTICLE SET 2.0//EN" "https://dtd.nlm.nih.gov/ncbi/pmc/articleset.dtd">'
+        doctype = (
+            '<!DOCTYPE pmc-articleset PUBLIC "-//NLM//DTD ARTICLE SET 2.0//EN"'
+            ' "https://dtd.nlm.nih.gov/ncbi/pmc/articleset.dtd">'
+        )
         return f'<?xml version="1.0" ?>{doctype}<pmc-articleset>{found}</pmc-articleset>'
 
 

@@ -41,9 +41,16 @@ def report(case_id: str = "case-1", text: str = "A report.") -> CaseReport:
 
 def environment(case_id: str = "case-1", evaluation_only: bool = False) -> ClinicalEnvironment:
     return ClinicalEnvironment(
-        case_id, "case_json", "title", "Cough for six weeks.\nO'Brien's sign absent.", MENU, "Sarcoidosis", ("Besnier-Boeck",),
-        "CC BY 4.0", evaluation_only,
-    )  # fmt: skip
+        case_id,
+        "case_json",
+        "title",
+        "Cough for six weeks.\nO'Brien's sign absent.",
+        MENU,
+        "Sarcoidosis",
+        ("Besnier-Boeck",),
+        "CC BY 4.0",
+        evaluation_only,
+    )
 
 
 def turn(number: int, leader: str, tests: tuple[str, ...] = (), final: str | None = None) -> Turn:
@@ -54,9 +61,16 @@ def turn(number: int, leader: str, tests: tuple[str, ...] = (), final: str | Non
         for test in tests
     )
     return Turn(
-        number, f"Reasoning of turn {number}.", (Hypothesis(leader, 60), Hypothesis("Lymphoma", 30)), "granuloma or not?", tests,
-        final, f"reply {number}: {leader}", answers, usage=Usage(1, 200, 50, 0.001, 0.5),
-    )  # fmt: skip
+        number,
+        f"Reasoning of turn {number}.",
+        (Hypothesis(leader, 60), Hypothesis("Lymphoma", 30)),
+        "granuloma or not?",
+        tests,
+        final,
+        f"reply {number}: {leader}",
+        answers,
+        usage=Usage(1, 200, 50, 0.001, 0.5),
+    )
 
 
 def trajectory(spec: RolloutSpec, *turns: Turn) -> Trajectory:

@@ -45,8 +45,14 @@ DISEASES = (
 )
 
 FAULTS = {
-    "429": 0.05, "500": 0.02, "dropped": 0.01, "stalled": 0.01, "invalid": 0.03, "empty": 0.01, "cut off": 0.01,
-}  # fmt: skip
+    "429": 0.05,
+    "500": 0.02,
+    "dropped": 0.01,
+    "stalled": 0.01,
+    "invalid": 0.03,
+    "empty": 0.01,
+    "cut off": 0.01,
+}
 """The share of requests that meet each fault."""
 
 
@@ -68,13 +74,20 @@ def cases_in(folder: Path, count: int) -> Path:
             f"Protein {drawn.randint(0, 3)}+, no blood, pH {drawn.randint(5, 8)}",
         )
         case = {
-            "case_id": f"simulated-{number:05}", "title": f"Simulated case {number}", "licence": "CC0-1.0",
-            "initial_observation": f"A {age}-year-old patient came with fever and tiredness for {weeks} weeks, had lost"
-            f" {drawn.randint(1, 15)} kg and slept badly. On examination the pulse was {drawn.randint(60, 120)} per minute, and there"
+            "case_id": f"simulated-{number:05}",
+            "title": f"Simulated case {number}",
+            "licence": "CC0-1.0",
+            "initial_observation": f"A {age}-year-old patient came with fever and tiredness for "
+            f"{weeks} weeks, had lost"
+            f" {drawn.randint(1, 15)} kg and slept badly. On examination the pulse was "
+            f"{drawn.randint(60, 120)} per minute, and there"
             " were enlarged lymph nodes on both sides of the neck.",
             "diagnosis": drawn.choice(DISEASES),
-            "tests": [{"name": name, "result": result} for name, result in zip(TESTS, results, strict=True)],
-        }  # fmt: skip
+            "tests": [
+                {"name": name, "result": result}
+                for name, result in zip(TESTS, results, strict=True)
+            ],
+        }
         (folder / f"{case['case_id']}.json").write_text(json.dumps(case))
     return folder
 
@@ -86,7 +99,7 @@ def mark(cases: Path, number: int) -> str:
 
 
 def answer(body: Mapping[str, Any]) -> str:
-    """The right reply to a request: a turn in the schema, a free-form turn, or the record of one."""
+    """The right reply to a request: a turn in the schema, a free-form one, or its record."""
     asked = body["messages"][1]["content"]
     if "<written_turn>" in asked:
         return _record(asked)
@@ -98,10 +111,14 @@ def answer(body: Mapping[str, Any]) -> str:
     pivot = f"whether {first} explains the findings better than {second}"
     if "response_format" not in body:
         end = f"So the diagnosis is {first}." if commits else f"I now order: {TESTS[number - 1]}."
-        return f"This leaves {first} ({sure} %) and {second} (20 %) in my mind. I want to settle {pivot}. {end}"
+        return (
+            f"This leaves {first} ({sure} %) and {second} (20 %) in my mind. I want to "
+            f"settle {pivot}. {end}"
+        )
     return json.dumps(
         {
-            "reasoning": f"In turn {number} the findings leave these two, and I weigh them against each other.",
+            "reasoning": f"In turn {number} the findings leave these two, and I weigh them "
+            "against each other.",
             "differential": [
                 {"diagnosis": first, "confidence": sure},
                 {"diagnosis": second, "confidence": 20},

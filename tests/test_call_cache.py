@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from medaction.llm.call_cache import CallCache, cache_key, default_folder
+from medaction.llm.call_cache import CallCache, default_folder, reply_key
 
 WRITER = """
 import sys
@@ -64,7 +64,8 @@ def test_a_damaged_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "calls.sqlite").write_bytes(b"nonsense" * 1000)
     with pytest.raises(
         RuntimeError,
-        match=r"calls\.sqlite cannot be used .* remove it, name another folder in MEDACTION_CALL_CACHE",
+        match=r"calls\.sqlite cannot be used .* remove it, name another folder in "
+        r"MEDACTION_CALL_CACHE",
     ):
         CallCache(tmp_path)
 
@@ -106,5 +107,5 @@ def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_a_key_does_not_depend_on_order() -> None:
     request = {"b": 1, "a": [{"role": "user", "content": "é"}]}
-    assert cache_key("s", request) == cache_key("s", dict(reversed(request.items())))
-    assert cache_key("s", request) != cache_key("t", request)
+    assert reply_key("s", request) == reply_key("s", dict(reversed(request.items())))
+    assert reply_key("s", request) != reply_key("t", request)

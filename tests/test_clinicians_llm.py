@@ -26,6 +26,7 @@ from medaction.llm import calls as llm
 from medaction.llm.calls import (
     BudgetSpent,
     CallSettings,
+    ContextTooLong,
     ModelError,
     ModelRefused,
     ModelUnavailable,
@@ -148,7 +149,7 @@ def test_cost_is_the_providers_price_where_litellm_knows_it() -> None:
 def test_one_repair(bad: Reply, told: str) -> None:
     turn, asked = decide(lambda _, n: GOOD if n else bad)
     assert turn.repaired
-    assert turn.raw == GOOD
+    assert json.loads(turn.raw) == json.loads(GOOD)
     assert turn.usage.calls == 2
     assert turn.usage.prompt_tokens == 200
     assert len(asked) == 2
@@ -185,7 +186,8 @@ def test_a_turn_fails_with_the_reply_when_its_second_beginning_fails_too(
 def test_a_turn_that_cannot_be_mended_is_begun_anew_and_keeps_what_was_wrong() -> None:
     replies = [Reply("prose"), Reply("busy", status=500), Reply(drop=True), Reply(""), Reply(GOOD)]
     turn, asked = decide(lambda _, n: replies[n])
-    assert (turn.raw, turn.repaired, turn.usage.calls, len(asked)) == (GOOD, True, 3, 5)
+    assert json.loads(turn.raw) == json.loads(GOOD)
+    assert (turn.repaired, turn.usage.calls, len(asked)) == (True, 3, 5)
     assert asked[4].body["messages"] == asked[0].body["messages"]
     faults = turn.usage.faults
     classes = ["MalformedReply", "ModelUnavailable", "ModelUnavailable", "MalformedReply"]
@@ -275,7 +277,7 @@ def test_a_quota_that_is_used_up_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["openai/some-model", "openai/gpt-4o-mini"], ids=["direct", "litellm"]
+    "model", ["openai/some-model", "together_ai/some-model"], ids=["direct", "litellm"]
 )
 def test_a_server_says_when_to_come_back(model: str) -> None:
     script: Script = lambda _, n: Reply(  # noqa: E731
@@ -318,6 +320,13 @@ def test_answers_that_are_no_reply_are_asked_again(bad: Reply) -> None:
     assert (turn.usage.calls, turn.repaired, len(asked)) == (1, False, 2)
 
 
+def test_an_error_of_the_context_keeps_what_it_allows_from_process_to_process() -> None:
+    error = ContextTooLong("too long", 400)
+    error.context_tokens, error.usage = 900, Usage(1, 10)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (str(again), again.context_tokens, again.usage) == ("too long", 900, Usage(1, 10))
+
+
 def test_a_slow_server_times_out() -> None:
     with (
         openai_server(lambda _, n: Reply(GOOD, after_s=3)) as server,
@@ -337,7 +346,7 @@ def test_a_server_that_is_not_there() -> None:
     assert isinstance(failed.value, ModelUnavailable)
 
 
-def test_a_server_that_is_away_for_a_while_is_waited_for_and_one_that_stays_away_fails_the_next_call_at_once(
+def test_a_server_away_for_a_while_is_waited_for_and_one_that_stays_away_fails_the_next_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By the number of attempts it would have failed: with these pauses they are over in a tenth of
@@ -352,7 +361,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for_and_one_that_stays_away
         away["until"] = time.monotonic() + 1
         text, usage = asyncio.run(complete(teacher(server), COUNT))
         assert (text, usage.calls) == ("back", 1)
-        assert len(usage.faults) > llm.RETRIES + 1
+        assert len(usage.faults) > llm.CALL_RETRIES + 1
 
         monkeypatch.setattr(llm, "LOST_S", 0.5)
         away["until"] = math.inf
@@ -415,8 +424,10 @@ def test_many_event_loops_one_after_the_other() -> None:
 def test_a_proxy_is_not_asked_for_a_server_on_this_machine() -> None:
     """In a process of its own: clients read the environment when they are made."""
     code = (
-        "import asyncio, sys\nfrom medaction.llm.calls import complete\nfrom medaction.llm.teacher import Teacher\n"
-        "print(asyncio.run(complete(Teacher.parse(sys.argv[1]), [{'role': 'user', 'content': 'x'}]))[0])"
+        "import asyncio, sys\nfrom medaction.llm.calls import complete\nfrom "
+        "medaction.llm.teacher import Teacher\n"
+        "print(asyncio.run(complete(Teacher.parse(sys.argv[1]), [{'role': 'user', 'content': "
+        "'x'}]))[0])"
     )
     no_way_out = {
         "HTTP_PROXY": "http://127.0.0.1:9",
@@ -490,10 +501,15 @@ def test_a_repeated_call_costs_nothing(cached: CallSettings) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        {"seed": 2}, {"temperature": 0.5}, {"top_p": 0.9}, {"max_tokens": 77}, {"model": "openai/other"}, {"structured": "json_object"},
+        {"seed": 2},
+        {"temperature": 0.5},
+        {"top_p": 0.9},
+        {"max_tokens": 77},
+        {"model": "openai/other"},
+        {"structured": "json_object"},
         {"mirrors": ("http://127.0.0.1:9/v1",), "seed": 3},
     ],
-)  # fmt: skip
+)
 def test_any_other_call_is_made(cached: CallSettings, other: dict[str, Any]) -> None:
     schema = {"type": "object"}
     with openai_server(lambda _, n: f"reply {n}") as server:
@@ -511,6 +527,14 @@ def test_any_other_call_is_made(cached: CallSettings, other: dict[str, Any]) -> 
         with openai_server(lambda _, n: "elsewhere") as elsewhere:
             asyncio.run(call(teacher(elsewhere), COUNT, schema, 1))
     assert (len(server.asked), len(elsewhere.asked)) == (3, 1)
+
+
+def test_a_server_that_takes_no_seed_is_still_asked_once_a_seed(cached: CallSettings) -> None:
+    with openai_server(lambda _, n: f"reply {n}") as server:
+        chosen = teacher(server, left_out=["seed"])
+        texts = [asyncio.run(complete(chosen, COUNT, seed=seed))[0] for seed in (1, 2, 1)]
+    assert texts == ["reply 0", "reply 1", "reply 0"]
+    assert all("seed" not in asked.body for asked in server.asked)
 
 
 def test_modes_of_the_cache(cached: CallSettings) -> None:
@@ -542,7 +566,7 @@ def test_what_is_no_whole_reply_is_not_kept(cached: CallSettings, bad: Reply) ->
 
 
 def test_a_reply_that_its_reader_refused_is_not_given_again(cached: CallSettings) -> None:
-    """Of two rollouts at once, the one whose turn fails loses that turn's replies and nothing else."""
+    """Of two rollouts at once, the failing one loses that turn's replies and nothing else."""
 
     async def turn(chosen: Teacher, seed: int, fails: bool) -> str:
         with on_trial():
@@ -593,7 +617,7 @@ def test_tokens_that_a_server_does_not_count_are_estimated() -> None:
     with openai_server(lambda _, n: Reply(body=body)) as server:
         used = ask(server, usd_per_million_completion_tokens=1.0).usage
     assert (used.prompt_tokens, used.completion_tokens, used.cost_usd) == (
-        1,
+        2,
         50,
         pytest.approx(50e-6),
     )
@@ -675,18 +699,20 @@ def test_a_storm_of_refusals_is_weathered(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    "model", ["openai/some-model", "openai/gpt-4o-mini"], ids=["direct", "litellm"]
+    "model", ["openai/some-model", "together_ai/some-model"], ids=["direct", "litellm"]
 )
 def test_connections_end_with_their_event_loop(model: str) -> None:
     """In a process of its own, where nothing of other tests is warned about."""
     code = (
-        "import asyncio, gc, os, sys\nfrom medaction.llm.calls import complete\nfrom medaction.llm.teacher import Teacher\n"
+        "import asyncio, gc, os, sys\nfrom medaction.llm.calls import complete\nfrom "
+        "medaction.llm.teacher import Teacher\n"
         "chosen = Teacher.parse(sys.argv[1])\n"
         "for number in range(20):\n"
         "    asyncio.run(complete(chosen, [{'role': 'user', 'content': 'x'}]))\n"
         "    files = files if number else len(os.listdir('/proc/self/fd'))\n"
         "from medaction.llm import transport\ngc.collect()\n"
-        "print(len(os.listdir('/proc/self/fd')) - files, len(transport._sessions), len(transport._endings))"
+        "print(len(os.listdir('/proc/self/fd')) - files, len(transport._sessions), "
+        "len(transport._endings))"
     )
     with openai_server(lambda _, n: "here") as server:
         command = [sys.executable, "-X", "dev", "-c", code, f"{model}@{server.url}"]

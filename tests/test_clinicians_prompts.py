@@ -14,10 +14,10 @@ from medaction.envs.prompts import (
     messages,
     repair_messages,
     rewrite_messages,
-    tokens,
 )
 from medaction.envs.records import Answer, DocumentedResult
 from medaction.envs.turns import Hypothesis, Style, Turn
+from medaction.llm.usage import estimated_tokens
 
 QUOTED = ("initial_observation", "test_record", "new_results", "previous_reasoning")
 STYLES: tuple[Style, ...] = ("schema", "free")
@@ -116,8 +116,8 @@ def test_a_free_form_prompt_shows_what_was_written_whatever_it_was_played_in() -
     text = user(turns=(*PLAYED[:2], own), style="free")
     assert "Turn 3\nI waver.\n\nMRI then.\n</previous_reasoning>" in text
     assert (
-        "Turn 2\nreasoning of turn 2\nIn my mind then: disease 2 (60 %), Gout (30 %). What I wanted to know: pivot of turn 2\n"
-        in text
+        "Turn 2\nreasoning of turn 2\nIn my mind then: disease 2 (60 %), Gout (30 %). What I "
+        "wanted to know: pivot of turn 2\n" in text
     )
     assert "reasoning of turn 1" not in text
     for word in ("JSON", "Differential:", "Pivot:", "final_diagnosis"):
@@ -272,8 +272,10 @@ def test_no_prompt_exceeds_its_budget_and_what_is_cut_is_said(style: Style, budg
     for count in range(8):
         asked = messages(observation, LONG_WORDS[:count], 8, style, budget)
         text = asked[-1]["content"]
-        assert tokens(asked) <= budget
-        assert tokens(asked) == -(-sum(len(message["content"].encode()) for message in asked) // 4)
+        assert estimated_tokens(asked) <= budget
+        assert estimated_tokens(asked) == -(
+            -sum(len(message["content"].encode()) for message in asked) // 4
+        )
         assert observation.strip() in text
         for played in LONG_WORDS[:count]:
             assert f"- Test {played.number}: begins {played.number}" in text

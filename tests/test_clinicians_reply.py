@@ -3,6 +3,7 @@ rendering and parsing are inverse."""
 
 import json
 import pickle
+from contextlib import suppress
 from typing import Any
 
 import jsonschema
@@ -175,6 +176,19 @@ def test_a_ranked_differential_that_is_too_long_is_cut_and_no_other() -> None:
     assert "differential cut to 8" in turn.usage.faults[0].message
     with pytest.raises(MalformedReply, match="at most 8"):
         parse_reply(changed(differential=ranked(*range(20, 30))), 2, False)
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "CBC; 24-hour urine protein",
+        "1. CBC\n2. 24-hour urine protein",
+        "- CBC\n- 24-hour urine protein",
+    ],
+)
+def test_one_string_of_tests_is_split(tests: str) -> None:
+    turn = parse_reply(changed(action={"order_tests": tests}), 2, False)
+    assert turn.tests == ("CBC", "24-hour urine protein")
 
 
 def test_half_a_character_is_left_out() -> None:
@@ -367,6 +381,27 @@ def test_rendering_and_parsing_are_inverse(
     )
     assert (again.tests, again.final_diagnosis) == (turn.tests, turn.final_diagnosis)
     assert again.raw == text
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner),
+    max_leaves=12,
+)
+KEYS = ("reasoning", "Differential", "pivot", "action", "order_tests", "final diagnosis")
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(st.sampled_from(KEYS), values), st.booleans(), st.integers(0, 400))
+def test_whatever_comes_is_a_turn_or_a_malformed_reply(
+    changes: dict[str, Any], as_python: bool, cut: int
+) -> None:
+    value = ORDER | changes
+    text = repr(value) if as_python else json.dumps(value)
+    for reply in (text, text[:cut], f"{text[:cut]}{text}", text.replace('"', "“", cut % 5)):
+        with suppress(MalformedReply):
+            turn = parse_reply(reply, 1, last_turn=False)
+            assert parse_reply(turn.raw, 1, last_turn=False).raw == turn.raw
 
 
 @settings(deadline=None)

@@ -39,6 +39,17 @@ def test_the_defaults_are_the_papers() -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["openai/x", "openai/x@http://127.0.0.1:1/v1", "kg-screening"])
+def test_settings_may_follow_the_model(text: str) -> None:
+    """On the command line and in YAML, for teachers, judges, oracle and extractor alike."""
+    teacher = Teacher.parse(f"{text};structured=none;seed=none;temperature=none;max_tokens=900")
+    assert (teacher.structured, teacher.left_out) == ("none", ("seed", "temperature"))
+    assert teacher.max_tokens == 900
+    assert teacher.name == Teacher.parse(text).name
+    assert Teacher.model_validate({"model": f"{text};in_flight=3"}).in_flight == 3
+    assert Teacher.parse(f"{text};name=other").name == "other"
+
+
 def test_every_field_explains_itself_in_the_form() -> None:
     assert all(field.description for field in Teacher.model_fields.values())
 
@@ -57,6 +68,9 @@ def test_a_teacher_survives_json() -> None:
         ("gpt-5.4-mini", "PROVIDER/MODEL"),
         ("openai/", "PROVIDER/MODEL"),
         ("openai/x y", "cannot read"),
+        ("openai/x;seed", "write NAME=VALUE"),
+        ("openai/x;structured=xml", "json_object"),
+        ("openai/x;colour=red", "colour"),
         ("local:/no/such/model.gguf", "there is no file /no/such/model.gguf"),
         ("openai/x@http://user:secret@host/v1", "without user, password"),
         ("openai/x@http://host/v1?key=secret", "without user, password"),

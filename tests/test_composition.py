@@ -59,6 +59,7 @@ def crowded() -> Composition:
     )
 
 
+@pytest.mark.long
 def test_the_source_tells_else_the_diagnosis_else_nobody() -> None:
     ct = DocumentedTest("Chest CT", "imaging", "normal")
     counted = composition(
@@ -147,13 +148,13 @@ def test_real_datasets_are_nearly_all_told_apart(name: str) -> None:
 
 
 def test_figures_are_images_and_their_text_is_text(samples: Composition, tmp_path: Path) -> None:
-    written = plot_composition(samples, tmp_path / "figures")
-    assert [path.name for path in written] == ["cases.png", "cases.svg", "tests.png", "tests.svg"]
-    for path in written[::2]:
+    pictures = plot_composition(samples, tmp_path / "figures")
+    assert [path.name for path in pictures] == ["cases.png", "cases.svg", "tests.png", "tests.svg"]
+    for path in pictures[::2]:
         with Image.open(path) as image:
             assert image.size == (2820, 1230)
             assert len(image.convert("RGB").getcolors(maxcolors=1 << 24) or []) > 100
-    cases, tests = (_texts(path) for path in written[1::2])
+    cases, tests = (_texts(path) for path in pictures[1::2])
     assert {
         "12",
         "cases",
@@ -170,8 +171,8 @@ def test_figures_are_images_and_their_text_is_text(samples: Composition, tmp_pat
 
 
 def test_the_same_composition_is_drawn_the_same(samples: Composition, tmp_path: Path) -> None:
-    first, second = (plot_composition(samples, tmp_path / name) for name in ("first", "second"))
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    earlier, second = (plot_composition(samples, tmp_path / name) for name in ("first", "second"))
+    assert [path.read_bytes() for path in earlier] == [path.read_bytes() for path in second]
 
 
 def test_small_slices_are_one_and_nothing_overlaps(crowded: Composition) -> None:
@@ -206,8 +207,8 @@ def assert_readable(counted: Composition) -> None:
         assert outside == []
         assert [
             (a, b)
-            for (a, one), (b, other) in itertools.combinations(boxes, 2)
-            if one.overlaps(other)
+            for (a, single), (b, second) in itertools.combinations(boxes, 2)
+            if single.overlaps(second)
         ] == []
 
 

@@ -38,7 +38,7 @@ CONSTANTS = (
     Constant("envs.grounding", "GROUNDED_AT", 90.0, "MedR-Bench's reports", "test_envs_build"),
     Constant("envs.diagnosis_names", "CLOSE_AT", 92.0, "names of diseases", "test_envs_build"),
     Constant("envs.extraction", "ATTEMPTS", 3, "our choice", "test_envs_extraction"),
-    Constant("envs.extraction", "LOST", 0.25, "our choice", "test_envs_extraction"),
+    Constant("envs.extracted", "LOST", 0.25, "our choice", "test_envs_extraction"),
     Constant("envs.extraction", "COVERED", 0.5, "our choice", "test_envs_extraction"),
     # Trees and pruning
     Constant("flows.settings", "DistillSettings.rollouts", 3, PAPER, "test_rollout"),
@@ -62,7 +62,7 @@ CONSTANTS = (
     Constant("training.settings", "TrainSettings.learning_rate", 2e-4, PAPER, "test_training_data"),
     # Evaluation
     Constant("flows.settings", "EvaluationSettings.runs", 3, PAPER, "test_evaluation_protocol"),
-    Constant("evaluation.scores", "RESAMPLES", 2000, "our choice", "test_evaluation_scores"),
+    Constant("kg.bootstrap", "RESAMPLES", 2000, "quantiles move little", "test_evaluation_scores"),
     Constant("evaluation.judges", "ATTEMPTS", 3, "our choice", "test_evaluation_judges"),
     Constant("evaluation.contamination", "SHINGLE", 2, "planted copies", "test_contamination"),
     Constant("evaluation.contamination", "PASSAGE", 25, "planted copies", "test_contamination"),

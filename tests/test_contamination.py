@@ -75,13 +75,27 @@ def test_planted_copies_are_found_reviewed_reported_and_noted_in_a_dataset(tmp_p
     dataset = tmp_path / "dataset"
     dataset.mkdir()
     rows = [
-        {"id": f"{case.case_id}-1", "teacher": "a", "style": "schema", "case_id": case.case_id, "turn": 1,
-         "source": "case_json", "diagnosis": case.names[0], "licence": "CC BY 4.0",
-         "messages": [{"role": "system", "content": "Play."},
-                      {"role": "user", "content": f"<initial_observation>\n{case.presentation}\n</initial_observation>\nNo test yet."},
-                      {"role": "assistant", "content": "{}"}]}
+        {
+            "id": f"{case.case_id}-1",
+            "teacher": "a",
+            "style": "schema",
+            "case_id": case.case_id,
+            "turn": 1,
+            "source": "case_json",
+            "diagnosis": case.names[0],
+            "licence": "CC BY 4.0",
+            "messages": [
+                {"role": "system", "content": "Play."},
+                {
+                    "role": "user",
+                    "content": "<initial_observation>\n"
+                    f"{case.presentation}\n</initial_observation>\nNo test yet.",
+                },
+                {"role": "assistant", "content": "{}"},
+            ],
+        }
         for case in first
-    ]  # fmt: skip
+    ]
     pl.DataFrame(rows).write_parquet(dataset / "train.parquet")
     (dataset / "manifest.json").write_text("{}")
 
@@ -183,10 +197,14 @@ def test_nearness_is_the_mean_over_the_shorter_case_of_the_best_match() -> None:
     ours, theirs = passages(counts[0]), passages(counts[1])
     split = [np.split(side.vectors, side.starts[1:]) for side in (ours, theirs)]
     by_hand = [
-        [np.mean([max(float(p @ q) for q in b) for p in a]) if len(a) <= len(b) else np.mean([max(float(p @ q) for p in a) for q in b])
-         for b in split[1]]
+        [
+            np.mean([max(float(p @ q) for q in b) for p in a])
+            if len(a) <= len(b)
+            else np.mean([max(float(p @ q) for p in a) for q in b])
+            for b in split[1]
+        ]
         for a in split[0]
-    ]  # fmt: skip
+    ]
     assert np.allclose(contamination._nearness(ours, theirs), by_hand, atol=1e-6)
 
 

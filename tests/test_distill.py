@@ -1,4 +1,5 @@
-"""The main job end to end: a real Prefect server, a real Ray, real files; killed, rerun, retried."""
+"""The main job end to end: a real Prefect server, a real Ray, real files; killed, rerun,
+retried."""
 
 import json
 import signal

@@ -24,11 +24,11 @@ def built(
     leaking["tests"] = leaking["tests"][:1]
     (cases / "medaction-04.json").write_text(json.dumps(leaking))
     (cases / "medaction-99.xml").write_text("<article><front>")
-    done = medaction(
+    process = medaction(
         run_environment, "envs", "build", "--cases", cases, "--out", out, "--min-tests", "2"
     )
-    assert done.returncode == 0, done.stderr
-    return out, done.stdout
+    assert process.returncode == 0, process.stderr
+    return out, process.stdout
 
 
 def test_every_check_of_every_case_is_stored_and_printed(
@@ -36,11 +36,13 @@ def test_every_check_of_every_case_is_stored_and_printed(
 ) -> None:
     out, printed = built
     assert rows(out, "select case_id, reason from cases order by case_id") == [
-        ("medaction-03", None), ("medaction-04", "min_tests"),
-    ]  # fmt: skip
+        ("medaction-03", None),
+        ("medaction-04", "min_tests"),
+    ]
     assert rows(
         out,
-        "select passed, figure, threshold from checks where name = 'min_tests' and case_id = 'medaction-04'",
+        "select passed, figure, threshold from checks where name = 'min_tests' and "
+        "case_id = 'medaction-04'",
     ) == [(False, 1.0, 2.0)]
     assert rows(
         out,
@@ -61,10 +63,10 @@ def test_a_refused_case_is_built_again_under_other_settings(
     out, _ = built
     cases = out.parent / "cases"
     (cases / "medaction-99.xml").unlink()
-    done = medaction(
+    process = medaction(
         run_environment, "envs", "build", "--cases", cases, "--out", out, "--min-tests", "1"
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     assert rows(out, "select count(*) from cases where environment_id is not null") == [(2,)]
     assert rows(
         out, "select count(*) from failures where stage = 'environment' and resolved is null"
@@ -73,9 +75,9 @@ def test_a_refused_case_is_built_again_under_other_settings(
 
 def test_the_composition_is_drawn(built: tuple[Path, str], run_environment: dict[str, str]) -> None:
     out, _ = built
-    drawn = medaction(run_environment, "envs", "plot", "--out", out)
-    assert drawn.returncode == 0, drawn.stderr
-    pictures = [Path(line) for line in drawn.stdout.split()]
+    process = medaction(run_environment, "envs", "plot", "--out", out)
+    assert process.returncode == 0, process.stderr
+    pictures = [Path(line) for line in process.stdout.split()]
     assert {picture.suffix for picture in pictures} == {".png", ".svg"}
     assert all(picture.stat().st_size > 5000 for picture in pictures)
 
@@ -97,27 +99,31 @@ def test_articles_without_sections_go_through_the_extractor(
     cases.mkdir()
     for number in ("01", "02"):
         shutil.copy(SAMPLES / f"medaction-{number}.xml", cases)
-    known = json.loads((SAMPLES / "medaction-01.json").read_text())
+    sample = json.loads((SAMPLES / "medaction-01.json").read_text())
     title = ElementTree.parse(SAMPLES / "medaction-01.xml").findtext(
         "front/article-meta/title-group/article-title"
     )
 
-    def extract(asked: Asked, _number: int) -> str:
-        if f"Title: {title}" not in asked.body["messages"][1]["content"]:
+    def extract(request: Asked, _number: int) -> str:
+        if f"Title: {title}" not in request.body["messages"][1]["content"]:
             return "I cannot help with that."
-        if "tests" in asked.body["response_format"]["json_schema"]["schema"]["properties"]:
-            tests = [{**test, "aliases": test.get("aliases", [])[:6]} for test in known["tests"]]
+        if "tests" in request.body["response_format"]["json_schema"]["schema"]["properties"]:
+            tests = [{**test, "aliases": test.get("aliases", [])[:6]} for test in sample["tests"]]
             return json.dumps({"tests": tests})
         return json.dumps(
             {
-                "initial_observation": known["initial_observation"], "diagnosis": known["diagnosis"], "diagnosis_synonyms": [],
-                "rare_disease": False, "body_system": "unknown", "disease_type": "Infections",
+                "initial_observation": sample["initial_observation"],
+                "diagnosis": sample["diagnosis"],
+                "diagnosis_synonyms": [],
+                "rare_disease": False,
+                "body_system": "unknown",
+                "disease_type": "Infections",
             }
-        )  # fmt: skip
+        )
 
     with openai_server(extract) as server:
         extractor = f"openai/x@{server.url}"
-        done = medaction(
+        process = medaction(
             run_environment,
             "envs",
             "build",
@@ -128,16 +134,16 @@ def test_articles_without_sections_go_through_the_extractor(
             "--extractor",
             extractor,
         )
-    assert done.returncode == 0, done.stderr
-    found = rows(
+    assert process.returncode == 0, process.stderr
+    cases_built = rows(
         out, "select case_id, reason, calls > 0, prompt_tokens > 0 from cases order by case_id"
     )
-    assert found == [
+    assert cases_built == [
         ("medaction-01", None, True, True),
         ("medaction-02", "extraction_failed", True, True),
     ]
     ((menu,),) = rows(out, "select menu from environments")
     text = "".join(ElementTree.parse(SAMPLES / "medaction-01.xml").getroot().itertext())
-    assert len(menu) >= 0.8 * len(known["tests"])
+    assert len(menu) >= 0.8 * len(sample["tests"])
     for test in menu:
         assert " ".join(test["result"].split()) in " ".join(text.split())

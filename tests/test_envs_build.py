@@ -27,16 +27,13 @@ CASE = StructuredCase(
 
 
 def report(case: StructuredCase | None = CASE, text: str = "") -> CaseReport:
-    told = (
-        []
-        if case is None
-        else [case.initial_observation, *(f"{test.name}: {test.result}" for test in case.tests)]
-    )
+    lines = [case.initial_observation] if case else []
+    lines += [f"{test.name}: {test.result}" for test in case.tests] if case else []
     return CaseReport(
         "case-1",
         "case_json",
         "A title",
-        text or "\n".join(told),
+        text or "\n".join(lines),
         path="case-1.json",
         structured=case,
     )
@@ -49,8 +46,10 @@ def refused(case: StructuredCase, text: str = "") -> str:
 
 
 LONG = (
-    "A 60-year-old smoker has coughed up blood for two weeks and lost 5 kg. He has worked in a shipyard for thirty years and lives "
-    "with his wife. He takes ramipril for high blood pressure. The left lung base is dull to percussion and the fingers are clubbed. "
+    "A 60-year-old smoker has coughed up blood for two weeks and lost 5 kg. He has "
+    "worked in a shipyard for thirty years and lives "
+    "with his wife. He takes ramipril for high blood pressure. The left lung base is "
+    "dull to percussion and the fingers are clubbed. "
     "Temperature is 37.1 degrees, pulse 88 a minute and blood pressure 132 over 84."
 )
 
@@ -73,10 +72,10 @@ def test_a_good_case_becomes_an_environment() -> None:
     assert environment.diagnosis == "Lung adenocarcinoma"
     assert environment.warnings == ()
     assert environment.environment_id == environment_of(report()).environment_id
-    other = environment_of(
+    changed = environment_of(
         report(replace(CASE, initial_observation=CASE.initial_observation + " No fever."))
     )
-    assert other.environment_id != environment.environment_id
+    assert changed.environment_id != environment.environment_id
 
 
 @pytest.mark.parametrize(
@@ -139,6 +138,11 @@ def test_the_smallest_menu_is_a_parameter() -> None:
         ("Pleural tuberculosis", (), "tuberculous pleurisy in childhood"),
         ("Sarcoidosis", (), "sarcoid was suspected"),
         ("Tuberculosis of the spine", (), "antituberculosis tablets were given"),
+        ("EGFR-mutant lung adenocarcinoma", (), "EGFR was spoken of"),
+        ("KCNQ2 encephalopathy", (), "his brother carries a variant of KCNQ2"),
+        ("Legionella pneumophila pneumonia", (), "a pneumonia was suspected"),
+        ("Left-sided isolated ovarian torsion", (), "an ovarian torsion was feared"),
+        ("Autosomal dominant polycystic kidney disease type 1", (), "his mother has ADPKD"),
     ],
 )
 def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(
@@ -168,6 +172,8 @@ def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(
         ("Reactive arthritis", "Her mother has rheumatoid arthritis"),
         ("Neonatal respiratory distress syndrome", "Respiratory distress since birth"),
         ("Febuxostat-induced agranulocytosis", "takes febuxostat"),
+        ("Septic arthritis of the sacroiliac joint (SIJ)", "The SIJ is tender"),
+        ("Benign paroxysmal positional vertigo", "She has position dependent vertigo"),
     ],
 )
 def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
@@ -178,37 +184,63 @@ def test_another_word_is_no_leak(diagnosis: str, harmless: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "stays", "cut"),
+    ("sentence", "stays", "cut"),
     [
         # an item of a list, an aside, a line of its own with its label
-        ("Physical Examination: Clubbed, as in lung adenocarcinoma, no edema.", "Physical Examination: Clubbed, no edema.", 1),
-        ("Chief Complaint: Hemoptysis (lung adenocarcinoma) for two weeks.", "Chief Complaint: Hemoptysis for two weeks.", 1),
+        (
+            "Physical Examination: Clubbed, as in lung adenocarcinoma, no edema.",
+            "Physical Examination: Clubbed, no edema.",
+            1,
+        ),
+        (
+            "Chief Complaint: Hemoptysis (lung adenocarcinoma) for two weeks.",
+            "Chief Complaint: Hemoptysis for two weeks.",
+            1,
+        ),
         ("Family History: Lung adenocarcinoma in a brother.", "", 1),
-        ("Course: He had headaches without signs of lung adenocarcinoma.", "Course: He had headaches.", 1),
+        (
+            "Course: He had headaches without signs of lung adenocarcinoma.",
+            "Course: He had headaches.",
+            1,
+        ),
         ("Course: He was discharged home on day five.", "", 1),
-        ("Imaging: a 3 cm mass in the right upper lobe. He was told to come back.", "Imaging: He was told to come back.", 1),
+        (
+            "Imaging: a 3 cm mass in the right upper lobe. He was told to come back.",
+            "Imaging: He was told to come back.",
+            1,
+        ),
         ("Before: Hemoglobin was 9.1 g/dL. He felt tired.", "Before: He felt tired.", 1),
         ("Course: He was pronounced dead at noon.", "", 1),
         # what is no leak stays as it is
         ("Before: Hemoglobin was known to be low.", None, 0),
-        ("Family History: His father died of a stroke; his brother was discharged from the army.", None, 0),
+        (
+            "Family History: His father died of a stroke; his brother was discharged "
+            "from the army.",
+            None,
+            0,
+        ),
         ("Past Medical History: Cataract surgery with an uneventful recovery.", None, 0),
     ],
-)  # fmt: skip
-def test_what_must_not_be_told_is_cut_whole(said: str, stays: str | None, cut: int) -> None:
-    environment = environment_of(report(replace(CASE, initial_observation=f"{LONG}\n{said}")))
-    assert environment.initial_observation == f"{LONG}\n{said if stays is None else stays}".strip()
+)
+def test_what_must_not_be_told_is_cut_whole(sentence: str, stays: str | None, cut: int) -> None:
+    environment = environment_of(report(replace(CASE, initial_observation=f"{LONG}\n{sentence}")))
+    assert (
+        environment.initial_observation == f"{LONG}\n{sentence if stays is None else stays}".strip()
+    )
     assert sum(warning.startswith("cut from") for warning in environment.warnings) == cut
     assert environment.menu == TESTS
 
 
 def test_a_leaking_complaint_or_too_many_leaks_are_refused() -> None:
-    leak = "Lung adenocarcinoma was known from a biopsy taken elsewhere, where it had been treated with tablets for a year or more."
-    for told in (
+    leak = (
+        "Lung adenocarcinoma was known from a biopsy taken elsewhere, where it had been "
+        "treated with tablets for a year or more."
+    )
+    for passage in (
         f"{LONG}\nChief Complaint: Follow-up of lung adenocarcinoma.",
         f"{LONG} {leak} {leak} {leak} {leak}",
     ):
-        built = build_environment(report(replace(CASE, initial_observation=told)))
+        built = build_environment(report(replace(CASE, initial_observation=passage)))
         assert built.refusal is not None
         assert built.refusal.reason == "no_diagnosis_in_o1"
     figures = {check.name: check.figure for check in built.checks}
@@ -216,8 +248,8 @@ def test_a_leaking_complaint_or_too_many_leaks_are_refused() -> None:
 
 
 def test_vital_signs_that_the_observation_tells_are_no_test() -> None:
-    told = "Temperature is 37.1 degrees, pulse 88 a minute and blood pressure 132 over 84"
-    vitals = DocumentedTest("Vital signs at presentation", "physiologic", told)
+    passage = "Temperature is 37.1 degrees, pulse 88 a minute and blood pressure 132 over 84"
+    vitals = DocumentedTest("Vital signs at presentation", "physiologic", passage)
     environment = environment_of(
         report(replace(CASE, initial_observation=LONG, tests=(*TESTS, vitals)))
     )
@@ -235,7 +267,7 @@ def test_a_quote_holds_the_numbers_of_its_result() -> None:
 
 
 @pytest.mark.parametrize(
-    ("diagnosis", "told"),
+    ("diagnosis", "passage"),
     [
         (
             "Pancreatic metastasis from renal cell carcinoma",
@@ -256,33 +288,36 @@ def test_a_quote_holds_the_numbers_of_its_result() -> None:
         ),
     ],
 )
-def test_what_the_patient_brings_along_is_not_what_is_asked(diagnosis: str, told: str) -> None:
-    case = replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG}\n{told}")
+def test_what_the_patient_brings_along_is_not_what_is_asked(diagnosis: str, passage: str) -> None:
+    case = replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG}\n{passage}")
     environment = environment_of(report(case))
     assert environment.initial_observation == case.initial_observation
     assert any(warning.startswith("no_known_disease_in_o1") for warning in environment.warnings)
-    asked = re.split(r" (?:from|secondary to|due to|and) ", diagnosis)[
+    answer_part = re.split(r" (?:from|secondary to|due to|and) ", diagnosis)[
         -1 if "arrest" in diagnosis else 0
     ]
     assert refused(
         replace(
             case,
-            initial_observation=f"It was said to be {asked.lower()}. {case.initial_observation}",
+            initial_observation=f"It was said to be {answer_part.lower()}."
+            f" {case.initial_observation}",
         )
     )
 
 
 @pytest.mark.parametrize(
-    ("diagnosis", "told"),
+    ("diagnosis", "passage"),
     [
         ("Recurrent volvulus of the cecum", "She had had a volvulus of the cecum a year ago."),
         ("Recurrent Crohn disease", "Known Crohn disease since childhood."),
         ("Lobar pneumonia and empyema", "He was thought to have lobar pneumonia."),
     ],
 )
-def test_a_disease_that_is_the_answer_is_cut_though_it_was_known(diagnosis: str, told: str) -> None:
+def test_a_disease_that_is_the_answer_is_cut_though_it_was_known(
+    diagnosis: str, passage: str
+) -> None:
     environment = environment_of(
-        report(replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG} {told}"))
+        report(replace(CASE, diagnosis=diagnosis, initial_observation=f"{LONG} {passage}"))
     )
     assert environment.initial_observation == LONG
 
@@ -304,8 +339,8 @@ def test_a_result_in_other_words_is_cut() -> None:
         "imaging",
         "Two enhancing nodules in the left cerebellum with surrounding edema.",
     )
-    told = "An MRI had revealed cerebellar nodules that took up contrast, and edema."
-    case = replace(CASE, tests=(*TESTS, mri), initial_observation=f"{LONG} {told}")
+    passage = "An MRI had revealed cerebellar nodules that took up contrast, and edema."
+    case = replace(CASE, tests=(*TESTS, mri), initial_observation=f"{LONG} {passage}")
     assert environment_of(report(case)).initial_observation == LONG
     planned = replace(case, initial_observation=f"{LONG} An MRI had been planned.")
     assert environment_of(report(planned)).initial_observation == planned.initial_observation
@@ -319,6 +354,17 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("A serum quintozyme of 812 ng/mL was noted.", {"Serum quintozyme": 0}),
         ("He was found to carry a variant of MYH7.", {"Genetic testing": 0}),
         ("He had coughed before, CT had shown nodules, and he slept badly.", {"CT": 0}),
+        ("There were no abnormalities on plain X-rays.", {"Plain X-rays": 0}),
+        ("Many cysts were observed on imaging.", {"Imaging": 0}),
+        ("Blood tests had shown anemia.", {"Laboratory tests": 0}),
+        ("He has a cyst, with biopsy suggesting a benign one.", {"Biopsy": 0}),
+        ("A chest radiograph was notable for a mass.", {"Chest radiograph": 0}),
+        ("Bloods taken before showed a CK of 12,000 U/L.", {"CK": 0}),
+        ("His sputum grew acid-fast bacilli.", {"Culture": 0}),
+        ("An EEG two weeks ago had spikes.", {"EEG": 0}),
+        ("On ultrasound the gallbladder had stones.", {"Ultrasound": 0}),
+        ("Investigations elsewhere had revealed lesions.", {"Investigations": 0}),
+        ("Intraoperatively, a firm cyst was identified.", {"Operative findings": 0}),
     ],
 )
 def test_a_result_that_the_observation_tells_moves_into_the_menu(
@@ -362,6 +408,8 @@ def test_history_and_examination_are_no_results(history: str) -> None:
         ("Liver failure secondary to melanoma", "He had a melanoma two years ago."),
         ("Stump appendicitis", "He had an appendicitis nine years ago."),
         ("Salmonella-induced diarrhea", "Chief complaint: diarrhea."),
+        ("Coronary vasospasm due to cocaine", "He snorted cocaine two hours before."),
+        ("Cardiac sarcoidosis", "There is no personal or family history of sarcoidosis."),
     ],
 )
 def test_history_exposure_and_denial_stay(diagnosis: str, history: str) -> None:
@@ -404,6 +452,18 @@ def test_animals_and_others_in_the_history_are_no_patients(observation: str) -> 
     assert environment_of(report(replace(CASE, initial_observation=observation)))
 
 
+def test_an_article_of_several_patients_or_an_animal_is_refused_before_a_model_reads_it() -> None:
+    def extract(_report: CaseReport) -> StructuredCase:
+        raise AssertionError("a model was asked")
+
+    several = "2. Case Presentation\n\n2.1. Case 1\n\nA man.\n\n2.2. Case 2\n\nA woman."
+    refusal = refusal_of(report(None, text=several), extract)
+    assert refusal.reason == "several_patients"
+    assert "Case 1, Case 2" in refusal.message
+    animal = replace(report(None, text="A case."), title="Lymphoma in a young dog")
+    assert refusal_of(animal, extract).reason == "not_human"
+
+
 def test_a_check_that_cannot_look_says_so() -> None:
     built = build_environment(report())
     states = {check.name: (check.applicable, check.passed) for check in built.checks}
@@ -416,18 +476,24 @@ def test_a_check_that_cannot_look_says_so() -> None:
 
 
 def test_what_hangs_on_a_cut_sentence_goes_with_it() -> None:
-    told = "Lung adenocarcinoma had been suspected. Treated with two courses of tablets. His sleep is good."
-    environment = environment_of(report(replace(CASE, initial_observation=f"{LONG} {told}")))
+    passage = (
+        "Lung adenocarcinoma had been suspected. Treated with two courses of tablets. His "
+        "sleep is good."
+    )
+    environment = environment_of(report(replace(CASE, initial_observation=f"{LONG} {passage}")))
     assert environment.initial_observation == f"{LONG} His sleep is good."
 
 
 def test_that_nothing_is_told_is_not_told() -> None:
-    told = f"{LONG}\nFamily History: None provided.\nPersonal History: Not detailed in the case.\nAllergies: None."
+    passage = (
+        f"{LONG}\nFamily History: None provided.\nPersonal History: Not detailed in the "
+        f"case.\nAllergies: None."
+    )
     tests = (
         *TESTS,
         DocumentedTest("ECG", "physiologic", "Sinus rhythm. No further details provided."),
     )
-    environment = environment_of(report(replace(CASE, initial_observation=told, tests=tests)))
+    environment = environment_of(report(replace(CASE, initial_observation=passage, tests=tests)))
     assert environment.initial_observation == f"{LONG}\nAllergies: None."
     assert environment.menu[-1].result == "Sinus rhythm."
 
@@ -481,6 +547,13 @@ def test_grounding_sees_through_typography() -> None:
 
 
 VOID = (
+    "Was planned but the patient refused.",
+    "Not carried out due to lack of funds.",
+    "To be repeated in six weeks.",
+    "The report does not state the result.",
+    "Could not be performed because of a pacemaker.",
+    "Omitted for lack of time",
+    "Recommended: lumbar puncture",
     "Glucose tolerance test planned but not conducted because she worsened.",
     "Bronchoscopy was not conducted.",
     "Cytology not performed.",
@@ -501,13 +574,13 @@ VOID = (
     "N/A",
     "n/a",
     "Optional: can be considered",
+    "Optional and not typically necessary. Could show inclusion bodies.",
     "Not typically necessary",
     "No data available",
     "no results available",
     "Awaited.",
     "EEG findings were not explicitly detailed in this case.",
     "Not applicable.",
-    "Nil",
     "Ultrasound of the abdomen was scheduled.",
     "The sample was sent to the laboratory",
     "Echocardiography.",
@@ -520,6 +593,10 @@ VOID = (
     "To be done next month",
 )
 RESULTS = (
+    "Nil",
+    "Not elevated (value not provided)",
+    "No evidence of tumour due to necrosis",
+    "Pending: 3 of 4; the first grew yeast",
     "Glucocerebrosidase 8 % of normal.",
     "No flow in the left testis due to torsion.",
     "None detected.",

@@ -4,22 +4,26 @@ labelled by reading."""
 import pytest
 
 from medaction.envs.categories import MINOR_CATEGORIES, category_of, minor_category_of
-from medaction.envs.records import Category
+from medaction.words.tests import Category
 
 # The distinct names of 300 tests drawn from the menus of AgentClinic and MedR-Bench, labelled from
 # name and result before the keywords were written. A few names ('Post-Deterioration Tests') tell
 # nothing of what their result is about.
 LABELLED: dict[tuple[Category, str], str] = {
     ("laboratory", "unspecified laboratory"): (
-        "Bloodwork; Biological; Laboratory Findings; Lab tests; Initial labs; Laboratory results; Labs; Hematology and "
+        "Bloodwork; Biological; Laboratory Findings; Lab tests; Initial labs; Laboratory results;"
+        " Labs; Hematology and "
         "Biochemistry; Routine blood tests; Blood and urine tests; Laboratory Tests"
     ),
     ("laboratory", "genetics and molecular"): (
-        "Whole exome sequencing; Genetic Tests; Non-invasive prenatal testing (NIPT); Genetic Testing"
+        "Whole exome sequencing; Genetic Tests; Non-invasive prenatal testing (NIPT); Genetic "
+        "Testing"
     ),
     ("laboratory", "microbiology"): (
-        "Hepatitis B Core IgG Antibody; Lab Results; Toxoplasma gondii IgG; Post-Deterioration Tests; PCR tests; "
-        "Hepatitis A IgG Antibody; Wound Culture; Microbiology; PCR; Initial Gram staining of CSF; Serum Cryptococcal "
+        "Hepatitis B Core IgG Antibody; Lab Results; Toxoplasma gondii IgG; Post-Deterioration "
+        "Tests; PCR tests; "
+        "Hepatitis A IgG Antibody; Wound Culture; Microbiology; PCR; Initial Gram staining of "
+        "CSF; Serum Cryptococcal "
         "Antigen; Sputum studies; Karius Test (cfDNA); Hepatitis B Envelope Antigen; Blood Cultures"
     ),
     ("laboratory", "tumor markers"): "CA 27–29; Blood Tests; CA 125; CA 19-9",
@@ -27,14 +31,19 @@ LABELLED: dict[tuple[Category, str], str] = {
     ("laboratory", "inflammatory markers"): "inflammatory markers; ESR; CRP",
     ("laboratory", "coagulation"): "Coagulation Profile; INR; Prothrombin Time",
     ("laboratory", "clinical chemistry"): (
-        "liver function; B-type Natriuretic Peptide; blood glucose; serum amylase; K; Blood gas analysis; Blood serum "
-        "chemistry; Na; total protein; AST; Urea Nitrogen; Elevated lactate dehydrogenase (LDH) levels; creatinine; "
-        "Bilirubin Direct; Alkaline Phosphatase; Bilirubin; ALT; Serum Electrolytes; potassium; LDH; lipase; Chemistry "
+        "liver function; B-type Natriuretic Peptide; blood glucose; serum amylase; K; Blood gas "
+        "analysis; Blood serum "
+        "chemistry; Na; total protein; AST; Urea Nitrogen; Elevated lactate dehydrogenase (LDH) "
+        "levels; creatinine; "
+        "Bilirubin Direct; Alkaline Phosphatase; Bilirubin; ALT; Serum Electrolytes; potassium; "
+        "LDH; lipase; Chemistry "
         "Panel; Lactate Dehydrogenase"
     ),
     ("laboratory", "hematology"): (
-        "complete blood count; hemoglobin levels; Lymphocytes; Peripheral Blood Smear; Hemoglobin; CBC; Direct Coombs "
-        "Test (DCT); platelet count; blood counts; Total WBC Count; Leukocyte Count; Iron Studies; Bands; hemogram"
+        "complete blood count; hemoglobin levels; Lymphocytes; Peripheral Blood Smear; "
+        "Hemoglobin; CBC; Direct Coombs "
+        "Test (DCT); platelet count; blood counts; Total WBC Count; Leukocyte Count; Iron "
+        "Studies; Bands; hemogram"
     ),
     ("laboratory", "immunology"): "Autoantibodies; antinuclear antibody; CD4+ count; Serology",
     (
@@ -56,18 +65,25 @@ LABELLED: dict[tuple[Category, str], str] = {
     ): "PET/CT; PET-CT; FDG-PET/MRI; Postoperative imaging (octreoscan, PET scan)",
     ("imaging", "echocardiography"): "Echocardiogram",
     ("imaging", "computed tomography"): (
-        "CT abdomen; Abdominal CT scan; Abdominal CT; CT Chest; CT; Contrast-enhanced CT; Follow-up CT enterography; CT "
-        "scan; Initial CT scan; Chest CT scan; Chest and Abdomen CT Scan; Abdominal contrast-enhanced CT; Contrast- "
-        "enhanced CT and multiplanar reconstruction; Brain CT; CT angiography; CT of head and abdomen; Thoracic CT; Chest "
-        "CT; Noncontrast CT; CT scan of temporal bone; CT of abdomen; CT of the abdomen; CT Chest/Neck"
+        "CT abdomen; Abdominal CT scan; Abdominal CT; CT Chest; CT; Contrast-enhanced CT; "
+        "Follow-up CT enterography; CT "
+        "scan; Initial CT scan; Chest CT scan; Chest and Abdomen CT Scan; Abdominal "
+        "contrast-enhanced CT; Contrast- "
+        "enhanced CT and multiplanar reconstruction; Brain CT; CT angiography; CT of head and "
+        "abdomen; Thoracic CT; Chest "
+        "CT; Noncontrast CT; CT scan of temporal bone; CT of abdomen; CT of the abdomen; CT "
+        "Chest/Neck"
     ),
     ("imaging", "magnetic resonance imaging"): (
-        "MRI pelvis; MRI; Brain MRI; MRI Brain; Diffusion-weighted imaging (DWI); MRI findings; Cardiac MRI; MRI Spine; "
+        "MRI pelvis; MRI; Brain MRI; MRI Brain; Diffusion-weighted imaging (DWI); MRI findings; "
+        "Cardiac MRI; MRI Spine; "
         "MRI of the Brain"
     ),
     ("imaging", "ultrasound"): (
-        "Ultrasonography Abdomen/Pelvis; urinary ultrasounds; Abdominal Ultrasound; Ultrasonography; bladder ultrasound; "
-        "Ultrasound; renal ultrasound; Ultrasonography (USG); Doppler ultrasound; Ultrasound (US); Postnatal Ultrasound; "
+        "Ultrasonography Abdomen/Pelvis; urinary ultrasounds; Abdominal Ultrasound; "
+        "Ultrasonography; bladder ultrasound; "
+        "Ultrasound; renal ultrasound; Ultrasonography (USG); Doppler ultrasound; Ultrasound "
+        "(US); Postnatal Ultrasound; "
         "Abdominal ultrasonography; TVUS"
     ),
     ("imaging", "angiography"): "Conventional Angiography",
@@ -81,7 +97,8 @@ LABELLED: dict[tuple[Category, str], str] = {
     ("procedure", "gastrointestinal endoscopy"): "Colonoscopy; Upper GI endoscopy; Anoscopy",
     ("procedure", "catheterization"): "Initial Cardiac Catheterization",
     ("physiologic", "ECG and rhythm monitoring"): (
-        "Telemetry; Electrocardiography; ECG; Electrocardiogram (ECG); Electrocardiogram and serial cardiac troponin levels"
+        "Telemetry; Electrocardiography; ECG; Electrocardiogram (ECG); Electrocardiogram and "
+        "serial cardiac troponin levels"
     ),
     (
         "physiologic",
@@ -101,16 +118,23 @@ LABELLED: dict[tuple[Category, str], str] = {
     ("pathology", "bone marrow"): "Bone marrow biopsy",
     ("pathology", "cytology"): "Cytology of seroma; FNAC",
     ("pathology", "immunostaining"): (
-        "Pathology and Immunochemistry; Immunohistochemistry (IHC); Direct Immunofluorescence; Immunohistochemistry; "
+        "Pathology and Immunochemistry; Immunohistochemistry (IHC); Direct Immunofluorescence; "
+        "Immunohistochemistry; "
         "Immunohistochemical Testing; immunohistochemical"
     ),
     ("pathology", "histology"): (
-        "Biopsy; Placental histopathology; Histopathology; Fine needle biopsy (right thoracic wall mass); Pathology (June "
-        "and August); Renal Biopsy; Endometrial Biopsy; Surgical Pathology; Biopsy and Pathological Findings; Histology; "
-        "Pathology; Histological examination from biopsy; Core-Needle Biopsy (CNB); Histological examination post- "
-        "resection; Axillary lymph node biopsy; Core needle biopsy; Skin biopsy; Pathological Examination; Histopathology "
-        "(post-resection); Lymph node biopsy; Pathology (core needle biopsy); Cervical Lymph Node biopsy; "
-        "Histopathological examination; Frozen section histopathology; Post-resection histopathology"
+        "Biopsy; Placental histopathology; Histopathology; Fine needle biopsy (right thoracic "
+        "wall mass); Pathology (June "
+        "and August); Renal Biopsy; Endometrial Biopsy; Surgical Pathology; Biopsy and "
+        "Pathological Findings; Histology; "
+        "Pathology; Histological examination from biopsy; Core-Needle Biopsy (CNB); Histological "
+        "examination post- "
+        "resection; Axillary lymph node biopsy; Core needle biopsy; Skin biopsy; Pathological "
+        "Examination; Histopathology "
+        "(post-resection); Lymph node biopsy; Pathology (core needle biopsy); Cervical Lymph Node"
+        " biopsy; "
+        "Histopathological examination; Frozen section histopathology; Post-resection "
+        "histopathology"
     ),
     ("pathology", "other pathology"): "Scanning Electron Microscopy (SEM)",
 }
@@ -152,9 +176,7 @@ def test_what_is_specific_decides(name: str, major: Category, minor: str) -> Non
     assert (category_of(name), minor_category_of(name, major)) == (major, minor)
 
 
-def test_a_name_that_tells_nothing_is_told_by_its_section_and_has_no_minor_category_of_its_own() -> (
-    None
-):
+def test_a_name_that_says_nothing_is_placed_by_its_section_without_a_minor_category() -> None:
     assert category_of("Brain", "Imaging") == "imaging"
     assert category_of("Chest X-ray", "Laboratory tests") == "imaging"
     for category, minors in MINOR_CATEGORIES.items():

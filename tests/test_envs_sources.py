@@ -50,14 +50,20 @@ SUMMARY = """- **Patient Information:** 40-year-old man
 - **Treatment:** Drainage.
 """
 ARTICLE = """<?xml version="1.0"?>
-<!DOCTYPE article PUBLIC "-//NLM//DTD JATS (Z39.96) Journal Archiving DTD v1.1//EN" "JATS-archivearticle1.dtd">
-<article xmlns:xlink="http://www.w3.org/1999/xlink" article-type="{kind}"><front><article-meta><title-group>
+<!DOCTYPE article PUBLIC "-//NLM//DTD JATS (Z39.96) Journal Archiving DTD v1.1//EN" \
+"JATS-archivearticle1.dtd">
+<article xmlns:xlink="http://www.w3.org/1999/xlink" \
+article-type="{kind}"><front><article-meta><title-group>
 <article-title>A <italic>rare</italic> fever</article-title></title-group><permissions>
 <license xlink:href="https://creativecommons.org/licenses/by/4.0/"><license-p>Open.</license-p></license></permissions>
-</article-meta></front><body><sec><title>Case</title><p>A man of 40&#160;years had fever [<xref ref-type="bibr">1</xref>,
-<xref ref-type="bibr">2</xref>] and 9 &#215; 10<sup>9</sup>/L leukocytes (see <xref ref-type="fig">Figure 1</xref>).
-<table-wrap><label>Table 1</label><caption><p>Tests</p></caption><table><tr><th>Test</th><th>Result</th></tr>
-<tr><td>CRP</td><td>120&nbsp;mg/L</td></tr></table></table-wrap> Then he was better.</p><p>{filler}</p></sec></body></article>"""
+</article-meta></front><body><sec><title>Case</title><p>A man of 40&#160;years had fever [<xref \
+ref-type="bibr">1</xref>,
+<xref ref-type="bibr">2</xref>] and 9 &#215; 10<sup>9</sup>/L leukocytes (see <xref \
+ref-type="fig">Figure 1</xref>).
+<table-wrap><label>Table \
+1</label><caption><p>Tests</p></caption><table><tr><th>Test</th><th>Result</th></tr>
+<tr><td>CRP</td><td>120&nbsp;mg/L</td></tr></table></table-wrap> Then he was \
+better.</p><p>{filler}</p></sec></body></article>"""
 
 
 def article(kind: str = "case-report", filler: str = "More of the same. " * 20) -> str:
@@ -274,8 +280,8 @@ def test_an_article_becomes_text_with_sections_tables_and_licence(tmp_path: Path
     assert case.title == "A rare fever"
     assert case.licence == "https://creativecommons.org/licenses/by/4.0/"
     assert (
-        "Case\n\nA man of 40 years had fever and 9 × 10^9/L leukocytes (see Figure 1). Then he was better."
-        in case.text
+        "Case\n\nA man of 40 years had fever and 9 × 10^9/L leukocytes (see Figure 1). Then he was"
+        " better." in case.text
     )
     assert "Table 1\n\nTests\n\nTest | Result\n\nCRP | 120 mg/L" in case.text
 
@@ -295,10 +301,13 @@ DATES = {
     '<pub-date pub-type="ppub"><year>2016</year></pub-date>': "2016",
     '<pub-date pub-type="ppub"><month>2</month><year>2016</year></pub-date>': "2016-02",
     '<pub-date pub-type="collection"><year>2015</year></pub-date>'
-    '<pub-date pub-type="epub"><day>3</day><month>1</month><year>2016</year></pub-date>': "2016-01-03",
-    '<pub-date date-type="pub"><day>31</day><month>2</month><year>2016</year></pub-date>': "2016-02",
+    '<pub-date pub-type="epub"><day>3</day><month>1</month>'
+    "<year>2016</year></pub-date>": "2016-01-03",
+    '<pub-date date-type="pub"><day>31</day><month>2</month>'
+    "<year>2016</year></pub-date>": "2016-02",
     '<pub-date pub-type="ppub"><season>Spring</season><year>2016</year></pub-date>': "2016",
-    '<pub-date pub-type="pmc-release"><day>3</day><month>1</month><year>2017</year></pub-date>': None,
+    '<pub-date pub-type="pmc-release"><day>3</day><month>1</month>'
+    "<year>2017</year></pub-date>": None,
     "": None,
 }
 
@@ -312,7 +321,10 @@ def test_the_date_is_as_precise_as_known(tmp_path: Path, dates: str) -> None:
 
 
 def test_what_is_told_of_the_publication_is_kept(tmp_path: Path) -> None:
-    ids = '<article-id pub-id-type="pmcid">12</article-id><article-id pub-id-type="doi">10.1/x</article-id><title-group>'
+    ids = (
+        '<article-id pub-id-type="pmcid">12</article-id><article-id'
+        ' pub-id-type="doi">10.1/x</article-id><title-group>'
+    )
     text = (
         article()
         .replace("<title-group>", ids)
@@ -326,7 +338,10 @@ def test_what_is_told_of_the_publication_is_kept(tmp_path: Path) -> None:
     }
 
 
-JOURNAL = "<journal-meta><journal-title-group><journal-title>Fevers</journal-title></journal-title-group></journal-meta>"
+JOURNAL = (
+    "<journal-meta><journal-title-group><journal-title>Fevers</journal-title>"
+    "</journal-title-group></journal-meta>"
+)
 NAMESPACED = article().replace(
     "<article ", '<article xmlns="https://jats.nlm.nih.gov/ns/archiving/1.4/" '
 )
@@ -350,7 +365,8 @@ def test_a_licence_told_as_an_element_is_found(tmp_path: Path) -> None:
 
 
 LICENCE_REF = (
-    '<license><ali:license_ref xmlns:ali="http://www.niso.org/schemas/ali/1.0/">https://creativecommons.org/licenses/by/4.0/'
+    "<license><ali:license_ref"
+    ' xmlns:ali="http://www.niso.org/schemas/ali/1.0/">https://creativecommons.org/licenses/by/4.0/'
     "</ali:license_ref><license-p>Open.</license-p></license>"
 )
 

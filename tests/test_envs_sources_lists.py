@@ -13,13 +13,17 @@ from medaction.envs.sources import files, read_cases
 from medaction.envs.sources.package_list import PackageList, list_beside
 from tests.test_envs_sources import OSCE, article
 
-HEADER = "Article File,Article Citation,AccessionID,LastUpdated (YYYY-MM-DD HH:MM:SS),PMID,License,Retracted\n"
+HEADER = (
+    "Article File,Article Citation,AccessionID,LastUpdated (YYYY-MM-DD"
+    " HH:MM:SS),PMID,License,Retracted\n"
+)
 GOOD = article()
 UNLICENSED = GOOD[: GOOD.index("<permissions>")] + GOOD[GOOD.index("</permissions>") + 14 :]
 
 
 def package(folder: Path, articles: dict[str, str], rows: str | None = None) -> Path:
-    """A bulk package of the given articles by name, with its list beside it unless `rows` is None."""
+    """A bulk package of the given articles by name, with its list beside it unless `rows` is
+    None."""
     path = folder / "oa_comm_xml.PMC000xxxxxx.baseline.2024-06-17.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         for name, text in articles.items():
@@ -34,7 +38,10 @@ def package(folder: Path, articles: dict[str, str], rows: str | None = None) -> 
 
 
 def row(number: int, licence: str = "CC BY", retracted: str = "no") -> str:
-    return f'PMC000xxxxxx/PMC{number}.xml,"Front, Oncol. 2019; 9:{number}",PMC{number},"2024-02-07 23:35:31",3,"{licence}",{retracted}\n'
+    return (
+        f'PMC000xxxxxx/PMC{number}.xml,"Front, Oncol. 2019; 9:{number}",PMC{number},"2024-02-07'
+        f' 23:35:31",3,"{licence}",{retracted}\n'
+    )
 
 
 def told(path: Path) -> dict[str, str | None]:
@@ -99,6 +106,7 @@ def test_a_list_without_its_columns_or_that_leads_out_is_refused(tmp_path: Path)
     assert told(path) == {"": "outside_folder"}
 
 
+@pytest.mark.long
 def test_a_list_of_many_articles_takes_little_memory(tmp_path: Path) -> None:
     path = package(tmp_path, {}, "".join(row(number) for number in range(1, 60_001)))
     tracemalloc.start()
@@ -149,6 +157,7 @@ def test_a_line_that_is_no_text_or_without_end_is_named_and_the_others_go_on(
     ] * 3
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_lines(tmp_path: Path) -> None:
     peaks = []
     for count in (100, 1000):

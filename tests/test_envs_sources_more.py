@@ -11,7 +11,7 @@ import pytest
 
 from medaction.envs.build import build_environment
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
-from medaction.envs.extraction import names_diagnosis
+from medaction.envs.extracted import names_diagnosis
 from medaction.envs.grounding import Report
 from medaction.envs.records import BadCase, CaseReport, StructuredCase
 from medaction.envs.sources import agentclinic, case_json, mediq, medrbench, phenopackets, text
@@ -53,7 +53,8 @@ def refusal(cases: Iterable[CaseReport | BadCase]) -> BadCase:
 BENCH = {
     "raw_case": "A title\nThe case.",
     "generate_case": {
-        "case_summary": "- **Chief Complaint:** Fever\n- **Ancillary Tests:**\n  - Chest X-ray: Normal.\n",
+        "case_summary": "- **Chief Complaint:** Fever\n- **Ancillary Tests:**\n  - Chest X-ray:"
+        " Normal.\n",
         "diagnosis_results": "Liver abscess.",
     },
     "body_category": ["The Whole Body", "Digestive System", "Immune System"],
@@ -170,12 +171,16 @@ def test_a_text_that_is_no_report_is_refused(
 
 CHALLENGE = {
     "image_url": "https://example.org/images?id=1",
-    "question": "A 41-year-old woman who makes cheese had evening fevers. CT showed edema of L4. What is the most likely diagnosis?",
+    "question": "A 41-year-old woman who makes cheese had evening fevers. CT showed edema of L4."
+    " What is the most likely diagnosis?",
     "type": ["CT scan"],
-    "patient_info": "You are a 41-year-old woman who makes cheese. You have had fevers every evening. Remember, you know no diagnosis.",
+    "patient_info": "You are a 41-year-old woman who makes cheese. You have had fevers every"
+    " evening. Remember, you know no diagnosis.",
     "physical_exams": (
-        "Physical examination: Tender lower back. Laboratory studies: - C-reactive protein: 80 mg/L (reference range, 0 to 5). "
-        "- Tests for tuberculosis: Negative - Peripheral lymphocytosis present Imaging results: - CT of the spine: Edema of L4. "
+        "Physical examination: Tender lower back. Laboratory studies: - C-reactive protein: 80 mg/L"
+        " (reference range, 0 to 5). "
+        "- Tests for tuberculosis: Negative - Peripheral lymphocytosis present Imaging results: -"
+        " CT of the spine: Edema of L4. "
         "- Blood cultures: Not provided"
     ),
     "answers": [
@@ -184,13 +189,15 @@ CHALLENGE = {
     ],
 }
 NUMBERED = CHALLENGE | {
-    "physical_exams": "The notes are: 1. Dermoscopy findings: Round spots. 2. Skin biopsy results: Grains in the dermis."
+    "physical_exams": "The notes are: 1. Dermoscopy findings: Round spots. 2. Skin biopsy results:"
+    " Grains in the dermis."
 }
 PROSE = CHALLENGE | {
     "physical_exams": "Whole-body MRI showed edema of L4. Laboratory studies showed pancytopenia."
 }
 NONE = CHALLENGE | {
-    "physical_exams": "The provided text does not include specific instrument readings or test results."
+    "physical_exams": "The provided text does not include specific instrument readings or test"
+    " results."
 }
 
 
@@ -203,7 +210,8 @@ def test_an_image_challenge_becomes_observation_and_menu(tmp_path: Path) -> None
     assert (challenge.case_id, challenge.licence) == ("agentclinic-nejm-0000", None)
     assert told.diagnosis == "Brucellosis"
     assert told.initial_observation == (
-        "You are a 41-year-old woman who makes cheese. You have had fevers every evening.\nPhysical examination: Tender lower back."
+        "You are a 41-year-old woman who makes cheese. You have had fevers every evening.\nPhysical"
+        " examination: Tender lower back."
     )
     assert {test.name: (test.category, test.result) for test in told.tests} == {
         "C-reactive protein": ("laboratory", "80 mg/L (reference range, 0 to 5)."),
@@ -315,7 +323,8 @@ def test_sentences_question_and_answer_are_the_report(tmp_path: Path) -> None:
     [
         ("He has fever. What is the most likely diagnosis?", True),
         (
-            "Based on these findings, which of the following is the most likely diagnosis in this patient?",
+            "Based on these findings, which of the following is the most likely diagnosis in this"
+            " patient?",
             True,
         ),
         ("Which condition does the patient have?", True),
@@ -355,6 +364,7 @@ def test_a_bad_row_is_named_and_the_others_go_on(
     assert isinstance(good, CaseReport)
 
 
+@pytest.mark.long
 def test_long_runs_of_one_character_take_no_time(tmp_path: Path) -> None:
     """What backtracks on a run takes minutes at this length."""
     started = time.monotonic()
@@ -486,20 +496,20 @@ def test_a_packet_becomes_observation_menu_and_diagnosis(tmp_path: Path) -> None
     assert case.meta == {"pmcid": "PMC12", "doi": "10.1/x"}
     assert told.initial_observation == (
         "Age: 3 years 1 month. Sex: female.\n"
-        "Present: Hypotonia (severe, onset 3 months); Frequent falls (episodic, onset Childhood onset).\n"
+        "Present: Hypotonia (severe, onset 3 months); Frequent falls (episodic, onset Childhood"
+        " onset).\n"
         "Absent: Seizure; Hearing impairment."
     )
-    assert (
-        {test.name: test.result for test in told.tests}
-        == {
-            "Creatine kinase": (
-                "2400.5 U/L (reference range 24 to 180), at 2 years\n1900 U/L (reference range 24 to 180)"  # one test, in order
-            ),
-            "Nitrite in urine": "Absent",
-            "Blood pressure": "systolic 95 mmHg; diastolic 60 mmHg",
-            "Genetic testing": "MADEUP1 NM_000000.0:c.712C>T, heterozygous, causative, likely pathogenic",
-        }
-    )
+    assert {test.name: test.result for test in told.tests} == {
+        "Creatine kinase": (
+            "2400.5 U/L (reference range 24 to 180), at 2 years\n1900 U/L (reference range 24"
+            " to 180)"  # one test, in order
+        ),
+        "Nitrite in urine": "Absent",
+        "Blood pressure": "systolic 95 mmHg; diastolic 60 mmHg",
+        "Genetic testing": "MADEUP1 NM_000000.0:c.712C>T, heterozygous, causative, likely"
+        " pathogenic",
+    }
     assert (told.diagnosis, told.synonyms) == (
         "Muscular dystrophy, invented",
         ("Invented muscular dystrophy",),
@@ -610,7 +620,8 @@ def test_a_number_is_told_as_it_is_written_and_nothing_else_is(tmp_path: Path) -
 
 OWN = {
     "licence": "CC BY 4.0",
-    "initial_observation": "A 41-year-old woman who makes cheese has had evening fevers and low back pain for five weeks.",
+    "initial_observation": "A 41-year-old woman who makes cheese has had evening fevers and low"
+    " back pain for five weeks.",
     "diagnosis": "Brucellosis",
     "body_system": "Bones, Joints and Muscles",
     "disease_type": "Infections",

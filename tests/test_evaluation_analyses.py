@@ -55,12 +55,15 @@ def store(tmp_path: Path):
         store.add_judgements(
             [
                 {
-                    "trajectory_id": played.trajectory_id, "protocol": "paper free-turn", "judge": "offline@1", "repeat": 0,
+                    "trajectory_id": played.trajectory_id,
+                    "protocol": "paper free-turn",
+                    "judge": "offline@1",
+                    "repeat": 0,
                     "judgement": judgement_json(Judgement(ComparedTests((), ()), right)),
                 }
                 for played, right in ((long, True), (short, False))
             ]
-        )  # fmt: skip
+        )
         yield store
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from medaction.envs.records import ClinicalEnvironment, DocumentedTest
-from medaction.evaluation.diagnoses import asserted, same_diagnosis
+from medaction.evaluation.diagnoses import asserted, is_same_diagnosis, same_diagnosis
 from medaction.evaluation.judges import (
     LlmJudge,
     OfflineJudge,
@@ -32,14 +32,22 @@ from tests.records import environment, small_tree
 
 WORDS = ("incorrect", "correct")
 WORLD = ClinicalEnvironment(
-    "c", "s", "t", "Cough.",
+    "c",
+    "s",
+    "t",
+    "Cough.",
     (
-        DocumentedTest("Complete blood count", "laboratory", "Hemoglobin 9.1 g/dL; platelets 410 x 10^9/L", ("CBC",)),
+        DocumentedTest(
+            "Complete blood count",
+            "laboratory",
+            "Hemoglobin 9.1 g/dL; platelets 410 x 10^9/L",
+            ("CBC",),
+        ),
         DocumentedTest("Chest CT", "imaging", "Bilateral hilar lymphadenopathy."),
         DocumentedTest("Lung biopsy", "pathology", "Non-caseating granulomas."),
     ),
     "Sarcoidosis",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +93,12 @@ def asked_of(
         return asyncio.run(work), server.asked
 
 
-def test_released_reads_incorrect_as_correct_and_the_others_do_not() -> None:
-    assert asked_of(lambda request, number: "Incorrect", "released")[0] is True  # Q2
+def test_released_asks_for_correct_or_wrong_and_finds_correct_anywhere() -> None:
+    verdict, requests = asked_of(lambda request, number: "Wrong", "released")
+    assert verdict is False
+    assert "Correct or Wrong" in requests[0].body["messages"][0]["content"]
+    assert asked_of(lambda request, number: "It is correct", "released")[0] is True
+    assert asked_of(lambda request, number: "Incorrect", "released")[0] is True  # off format, Q2
     assert asked_of(lambda request, number: "Incorrect", "fixed")[0] is False
 
 
@@ -396,3 +408,12 @@ def test_the_same_diagnosis_under_another_name(truth: str, said: str) -> None:
 def test_another_diagnosis(truth: str, said: str) -> None:
     found = same_diagnosis(said, [truth], disease_linker())
     assert not found, found
+
+
+@pytest.mark.parametrize("separator", ["; ", "\n", " or ", ", "])
+def test_the_truth_as_the_last_of_ten_names_is_no_diagnosis(separator: str) -> None:
+    names = ["Lymphoma", "Gout", "Asthma", "Tetanus", "Measles", "Rickets", "Scurvy", "Malaria"]
+    statement = separator.join([*names, "Hepatocellular carcinoma", "Sarcoidosis"])
+    encode = load_encoder().encode
+    assert not is_same_diagnosis(statement, ["Sarcoidosis"], disease_linker(), encode)
+    assert is_same_diagnosis("Sarcoidosis", ["Sarcoidosis"], disease_linker(), encode)

@@ -25,8 +25,14 @@ from tests.openai_server import openai_server
 from tests.records import environment, small_tree, turn
 
 CONCLUDED = "### Conclusion:\nProbably pneumonia on chest X-ray"
-FREE = f"### Chain of Thought:\nhm\n### Additional Information Required:\n- CBC\n- Chest CT\n{CONCLUDED}"
-LAST = "### Chain of Thought:\nnow I know\n### Additional Information Required:\nNot required.\n### Conclusion:\nSarcoidosis"
+FREE = (
+    "### Chain of Thought:\nhm\n### Additional Information Required:\n- CBC\n- Chest"
+    f" CT\n{CONCLUDED}"
+)
+LAST = (
+    "### Chain of Thought:\nnow I know\n### Additional Information Required:\nNot required.\n###"
+    " Conclusion:\nSarcoidosis"
+)
 ONE = "### Chain of Thought:\nhm\n### Conclusion:\nmaybe\n### Additional Information Required:\nCBC"
 
 

@@ -104,6 +104,21 @@ def test_repeats_are_averaged_and_the_majority_decides() -> None:
     assert judgement_of(judgement_json(judged(True, False))) == judged(True, False)
 
 
+@pytest.mark.parametrize(
+    ("raters", "alpha"),
+    [
+        # Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), examples A, B and C: two
+        # observers and two values; two observers and five values; four observers, values missing.
+        (["0100000010", "1110010000"], 0.095),
+        (["aabbdcccedda", "babbbcccEddd".lower()], 0.692),
+        (["123321412...", "1233224125.3", ".3332342251.", "1233244125 1.".replace(" ", "")], 0.743),
+    ],
+)
+def test_alpha_is_the_published_one(raters: list[str], alpha: float) -> None:
+    ratings = [[None if value == "." else value for value in rater] for rater in raters]
+    assert agreement(ratings).alpha == pytest.approx(alpha, abs=0.0005)
+
+
 def test_agreement_by_hand() -> None:
     # 4 items, 2 raters, one disagreement: alpha = 1 - (n - 1) * o / (n0 * n1) = 1 - 7 * 2 / (2 * (5
     # * 3)) with o = 2 ordered pairs
@@ -149,10 +164,16 @@ def result(model: str, correct: list[bool], **change: Any) -> dict[str, Any]:
         for world, right in zip(worlds, correct, strict=True)
     ]
     about = {
-        "model": model, "protocol": "paper free-turn", "t_max": 8, "runs": 1, "benchmark": "medrbench", "judge": "offline@1",
-        "answers": "oracle", "cases": {"read": 5, "environments": len(worlds), "refused": [("no_diagnosis_in_o1", 1)]},
+        "model": model,
+        "protocol": "paper free-turn",
+        "t_max": 8,
+        "runs": 1,
+        "benchmark": "medrbench",
+        "judge": "offline@1",
+        "answers": "oracle",
+        "cases": {"read": 5, "environments": len(worlds), "refused": [("no_diagnosis_in_o1", 1)]},
         "query": "select 1",
-    }  # fmt: skip
+    }
     return result_of(about | change, worlds, played, 1, {})
 
 

@@ -163,12 +163,15 @@ def judged(tmp_path: File):
         store.add_judgements(
             [
                 {
-                    "trajectory_id": one.trajectory_id, "protocol": "paper free-turn", "judge": "offline@1", "repeat": 0,
+                    "trajectory_id": one.trajectory_id,
+                    "protocol": "paper free-turn",
+                    "judge": "offline@1",
+                    "repeat": 0,
                     "judgement": judgement_json(Judgement(ComparedTests((), ()), one is right)),
                 }
                 for one in played
             ]
-        )  # fmt: skip
+        )
         nodes: dict[str, int | None] = {**NAMES, "Gremlins": None}
         # On the test graph the biopsy lies 4 hops from asthma, and next to lymphoma.
         links = Linked(
@@ -180,13 +183,18 @@ def judged(tmp_path: File):
         yield store, links, [one.trajectory_id for one in played]
 
 
+@pytest.mark.long
 def test_modes_gain_and_difficulty_of_a_store(
     judged: tuple[Store, Linked, list[str]], tmp_path: File
 ) -> None:
     store, links, (right, rigid, odd) = judged
     modes = failure_modes(store, links)
-    found = {row["trajectory_id"]: tuple(row[name] for name in ("wrong", "ungrounded", "unreliable", "incoherent"))
-             for row in modes.iter_rows(named=True)}  # fmt: skip
+    found = {
+        row["trajectory_id"]: tuple(
+            row[name] for name in ("wrong", "ungrounded", "unreliable", "incoherent")
+        )
+        for row in modes.iter_rows(named=True)
+    }
     # rigid's second turn orders a biopsy for asthma (4 hops) or sarcoidosis (5): ungrounded; and it
     # had been ordered before
     assert found == {
@@ -216,8 +224,11 @@ def test_modes_gain_and_difficulty_of_a_store(
     assert found_hard.select("rollouts", "missed", "unknown", "difficulty").rows() == [
         (3, 2, 0, pytest.approx(2 / 3))
     ]
-    for name, figure in (("venn", draw_failure_modes(modes, "by rule")), ("gain", draw_gain(gained, least=1)),
-                         ("difficulty", draw_difficulty(found_hard))):  # fmt: skip
+    for name, figure in (
+        ("venn", draw_failure_modes(modes, "by rule")),
+        ("gain", draw_gain(gained, least=1)),
+        ("difficulty", draw_difficulty(found_hard)),
+    ):
         save(figure, tmp_path, name)
     assert "Failure modes of 2 wrong trajectories" in (tmp_path / "venn.svg").read_text()
 

@@ -4,10 +4,14 @@ kept, and `retry` runs just that again."""
 from collections import Counter
 from pathlib import Path
 
+import yaml
+
 from benchmarks.faults import recorded, teacher_file
-from tests.openai_server import Reply, openai_server
+from medaction.flows.summary import QUERIES
+from medaction.llm.limits import EQUAL_REFUSALS
+from tests.openai_server import Asked, Reply, openai_server
 from tests.runs import hashes, medaction, rows
-from tests.simulated_teacher import Failing, Simulated, cases_in, mark, requests_of
+from tests.simulated_teacher import Failing, Simulated, answer, cases_in, mark, requests_of
 
 
 def test_every_fault_is_on_record_and_the_rollouts_finish(
@@ -75,7 +79,10 @@ def test_retry_runs_just_the_failures_that_are_named_and_leaves_every_other_row_
         )
         first = medaction(run_environment, *run)
         assert first.returncode == 0, first.stderr
-        open_ = "select case_id, error_class from failures where stage = 'rollout' and resolved is null order by all"
+        open_ = (
+            "select case_id, error_class from failures where stage = 'rollout' and resolved "
+            "is null order by all"
+        )
         broken = [f"simulated-{number:05}" for number in (1, 2, 3)]
         assert rows(out, open_) == list(
             zip(broken, ["ModelRefused", "MalformedReply", "ModelUnavailable"], strict=True)
@@ -129,3 +136,37 @@ def test_retry_runs_just_the_failures_that_are_named_and_leaves_every_other_row_
         nothing = medaction(run_environment, "retry", "--out", out)
         assert "nothing to retry" in nothing.stdout
         assert not script.asked_about
+
+
+def test_a_teacher_that_is_refused_everything_stops_and_the_run_says_so(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    """The other teacher goes on; what its replies lacked in form is counted."""
+
+    def script(asked: Asked, number: int) -> Reply:
+        if asked.body["model"] == "poor":
+            return Reply("Insufficient Balance", status=402)
+        if "seed" in asked.body:
+            return Reply("Unrecognized request argument supplied: seed", status=400)
+        return Reply(f"Here you are:\n```json\n{answer(asked.body | {'seed': number})}\n```")
+
+    cases, out = cases_in(tmp_path / "cases", 4), tmp_path / "out"
+    with openai_server(script) as server:
+        preset = tmp_path / "two.yaml"
+        teachers = [
+            {"name": name, "model": f"openai/{name}", "api_base": server.url, "free_form": 0}
+            for name in ("poor", "rich")
+        ]
+        preset.write_text(yaml.safe_dump({"teachers": teachers}))
+        run = ("distill", "--cases", cases, "--out", out, "--preset", preset)
+        done = medaction(run_environment, *run, "--rollouts", 2, "--launch-points", 0)
+        calls_of_the_poor = sum(asked.body["model"] == "poor" for asked in server.asked)
+    assert done.returncode == 1
+    assert "poor played nothing" in done.stderr
+    assert "402 Insufficient Balance" in done.stderr
+    assert EQUAL_REFUSALS <= calls_of_the_poor < 4 * 2, "calls under way are not called back"
+    assert sum("seed" in asked.body for asked in server.asked if asked.body["model"] == "rich") == 1
+    assert rows(out, "select teacher, count(*) from trajectories group by all") == [("rich", 8)]
+    forms = rows(out, QUERIES["Other forms"].sql)
+    assert ("rich", "Mended", "words around the object", 40) in forms
+    assert ("rich", "ParameterRefused", "seed is refused and left out", 1) in forms

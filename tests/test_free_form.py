@@ -24,7 +24,9 @@ from medaction.trajectories.rollout import play
 from tests.openai_server import Asked, OpenAIServer, Reply, Script, openai_server
 from tests.records import environment
 
-TEXT = """Six weeks of cough and no fever. Tuberculosis would be the first thought anywhere else, but the nodes bother me…
+TEXT = """Six weeks of cough and no fever. Tuberculosis would be the first thought anywhere else, \
+but the \
+nodes bother me…
 Wait: could it be lymphoma (say 20 %)? Sarcoidosis fits both, and I now find it likely.
 
 I won't biopsy yet. First a CBC and a chest radiograph."""

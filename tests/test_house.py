@@ -1,9 +1,13 @@
 """The house: what may import what. The table is the one of docs/design.md."""
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 BELOW: dict[str, set[str]] = {
@@ -80,3 +84,30 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         TopologicalSorter(imports()).prepare()
     except CycleError as circle:
         raise AssertionError(" -> ".join(circle.args[1])) from None
+
+
+@pytest.mark.long
+def test_what_lies_below_the_flows_starts_without_what_is_slow_to_import() -> None:
+    """0.2 to 0.6 s of CPU each, which a notebook or a help page should not pay."""
+    below = [
+        module
+        for module in imports()
+        if module.split(".")[1] in ("words", "llm", "kg", "envs") and ".loaders" not in module
+    ]
+    slow = ["prefect", "ray", "torch", "transformers", "litellm", "faiss", "onnxruntime", "duckdb"]
+    light = ["polars", "scipy", "rustworkx"]
+    names = {False: slow, True: [*slow, *light]}
+    for is_light, forbidden in names.items():
+        modules = [m for m in below if not is_light or not m.endswith((".survey", ".calibration"))]
+        code = f"import sys, {', '.join(modules)}; print(*{{*{forbidden}}} & {{*sys.modules}})"
+        process = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert process.stdout.split() == []
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    code = "import sys; before = {*sys.modules}; import medaction; print(*{*sys.modules} - before)"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    modules = {name.split(".")[0] for name in process.stdout.split()}
+    assert modules - sys.stdlib_module_names == {"medaction"}

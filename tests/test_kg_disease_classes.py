@@ -124,7 +124,8 @@ def test_a_code_given_twice_or_unknown_is_refused_by_file_and_line(
 ) -> None:
     table = tmp_path / "icd_classes.csv"
     table.write_text(
-        f"codes,body_system,disease_type\nA00-A09,Digestive System,Infections\n{code},,Infections\n",
+        f"codes,body_system,disease_type\nA00-A09,Digestive "
+        f"System,Infections\n{code},,Infections\n",
         encoding="utf-8",
     )
     monkeypatch.setattr(disease_classes, "ICD_CLASSES", table)

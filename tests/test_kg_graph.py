@@ -1,4 +1,6 @@
-"""Hop distances against a plain breadth-first search, and graphs that survive a round trip to disk."""
+"""Hop distances against a plain breadth-first search, and graphs that survive a round trip to
+disk.
+"""
 
 from collections import deque
 

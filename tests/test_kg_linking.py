@@ -2,9 +2,10 @@
 
 import pytest
 
-from medaction.kg.linking import THRESHOLD, Linker, aliases_of_tests
+from medaction.kg.linking import THRESHOLD, Linker
 from medaction.kg.open_graphs import open_disease_graph, open_test_graph
 from medaction.kg.readings import variants
+from medaction.kg.tests_table import aliases_of_tests
 
 
 @pytest.fixture(scope="module")
@@ -253,3 +254,22 @@ def test_aliases_of_tests_name_the_whole_test():
     assert "CXR" in table["chest radiograph"]
     assert table["cxr"] == table["chest radiograph"]
     assert table["troponin"] != table["cxr"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("isolated renal tuberculosis", "Pulmonary tuberculosis"),
+        ("chronic pancreatitis", "Acute pancreatitis"),
+        ("placental chorioadenoma", "placental choriocarcinoma"),
+        ("injury of unspecified body region", "Other injury of unspecified body region"),
+    ],
+)
+def test_neither_another_course_organ_or_behaviour_nor_a_residual_class_is_linked(
+    diagnoses: Linker, text: str, name: str
+):
+    assert diagnoses.link([text])[0].name.lower() != name.lower()
+
+
+def test_a_residual_class_is_not_linked_even_by_its_own_name(diagnoses: Linker):
+    assert diagnoses.link(["Other injury of unspecified body region"])[0].node is None

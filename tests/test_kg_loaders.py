@@ -16,7 +16,10 @@ from medaction.kg.survey import survey
 from medaction.kg.tables import BadTable
 from tests.conftest import shared_data
 
-KG_HEADER = "relation,display_relation,x_index,x_id,x_type,x_name,x_source,y_index,y_id,y_type,y_name,y_source\n"
+KG_HEADER = (
+    "relation,display_relation,x_index,x_id,x_type,x_name,x_source,"
+    "y_index,y_id,y_type,y_name,y_source\n"
+)
 CLIN_NODES = "node_id\tnode_name\tntype\tnode_index\n"
 CLIN_EDGES = "\t".join(
     [
@@ -66,7 +69,10 @@ def kg_csv(folder: Path, *rows: str) -> Path:
 
 
 def clingraph(folder: Path, nodes: str | None = None, edges: str | None = None) -> Path:
-    own = "0:lnc\tHemoglobin\tLNC\t0\n1:icd10cm\tAnemia\tICD10CM\t1\n2:umls_cui\tPallor\tUMLS_CUI\t2\n"
+    own = (
+        "0:lnc\tHemoglobin\tLNC\t0\n1:icd10cm\tAnemia\tICD10CM\t1\n"
+        "2:umls_cui\tPallor\tUMLS_CUI\t2\n"
+    )
     write(folder / "ClinGraph_nodes.csv", CLIN_NODES + (own if nodes is None else nodes))
     links = "".join(
         f"{i}\ta\tb\tc\trel\td\te\tf\t{x}\t{y}\t{i}\n"
@@ -120,7 +126,10 @@ def test_clingraph_s_two_files(tmp_path):
 
 @pytest.mark.parametrize(("ending", "mark"), [("csv", ","), ("tsv", "\t")])
 def test_a_pair_of_nodes_and_edges(tmp_path, ending, mark):
-    nodes = "\ufeffnode_id,name,node_type,synonyms\nA,Asthma,disease,bronchial asthma|BA\nB,Spirometry,test,\n"
+    nodes = (
+        "\ufeffnode_id,name,node_type,synonyms\nA,Asthma,disease,bronchial"
+        " asthma|BA\nB,Spirometry,test,\n"
+    )
     edges = "x,y,relation\nA,B,shown_by\nB,A,shows\nA,A,is\n"
     graph = load(pair(tmp_path / "own", nodes.replace(",", mark), edges.replace(",", mark), ending))
     assert graph.nodes.rows() == [
@@ -168,6 +177,7 @@ def test_an_unknown_type_is_refused_with_those_there_are(tmp_path):
         import_graph(kg_csv(tmp_path), types=["gene"])
 
 
+@pytest.mark.long
 def test_a_generated_graph_of_many_batches_is_read_as_it_was_written(tmp_path):
     rows = write_primekg(tmp_path / "kg.csv", share=0.01)
     graph = load(tmp_path / "kg.csv")

@@ -25,10 +25,14 @@ synonym: "radiography of the xylophone" EXACT []
 id: MAXO:0000002
 name: xylophonist evaluation
 """
-HEADER = "#description: made for this test\nhpo_id\thpo_label\tpredicate_id\tmaxo_id\tmaxo_label\tcreator_id\n"
+HEADER = (
+    "#description: made for this"
+    " test\nhpo_id\thpo_label\tpredicate_id\tmaxo_id\tmaxo_label\tcreator_id\n"
+)
 ROWS = (
     "HP:0001945\tFever\tis_observable_through\tMAXO:0000001\txylophone radiograph procedure\tX\n"
-    "HP:0002090\tPneumonia\tis_prenatally_observable_through\tMAXO:0000001\txylophone radiograph procedure\tX\n"
+    "HP:0002090\tPneumonia\tis_prenatally_observable_through\tMAXO:0000001\txylophone radiograph "
+    "procedure\tX\n"
     "HP:0001945\tFever\tis_observable_through\tMAXO:0000002\txylophonist evaluation\tX\n"
 )
 

@@ -201,6 +201,7 @@ def test_a_pair_of_transformers_is_loaded_from_folders(tmp_path: Path):
     assert encoder.threshold is None
 
 
+@pytest.mark.long
 def test_a_transformer_that_is_not_there_is_named(tmp_path: Path):
     pytest.importorskip("transformers")
     (tmp_path / "empty").mkdir()

@@ -331,6 +331,7 @@ def course_of(drawn: list, truth: int | None) -> Course:
     )
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(some_turns, nodes, st.floats(0, 5))
 def test_every_turn_is_kept_removed_or_cut_and_the_last_kept_is_close(
@@ -356,6 +357,7 @@ def test_every_turn_is_kept_removed_or_cut_and_the_last_kept_is_close(
             assert found.rac[before].value > threshold  # position `before` is turn before + 1
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(some_turns, nodes), max_size=8))
 def test_counts_of_trajectories_and_turns_conserve_under_every_strategy(line, drawn):

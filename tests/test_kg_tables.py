@@ -82,7 +82,8 @@ def test_a_name_that_the_graph_lacks_is_refused(
 def test_an_alias_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "aliases.csv"
     path.write_text(
-        "alias,name,type\nMI,Acute myocardial infarction,disease\nmi,Mitral regurgitation,disease\n",
+        "alias,name,type\nMI,Acute myocardial infarction,disease\nmi,Mitral "
+        "regurgitation,disease\n",
         encoding="utf-8",
     )
     monkeypatch.setattr(tables, "ALIASES", path)

@@ -31,7 +31,10 @@ def test_a_service_ends_with_the_process_that_started_it_even_when_that_is_kille
 ) -> None:
     told = tmp_path / "pid"
     child = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(100)"
-    starts = f"import subprocess, sys; subprocess.run([sys.executable, '-m', 'medaction.flows.attached', sys.executable, '-c', {child!r}])"
+    starts = (
+        "import subprocess, sys; subprocess.run([sys.executable, '-m', 'medaction.flows.attached',"
+        f" sys.executable, '-c', {child!r}])"
+    )
     with subprocess.Popen([sys.executable, "-c", starts], start_new_session=True) as parent:
         _until(lambda: told.exists() and bool(told.read_text()))
         parent.kill()

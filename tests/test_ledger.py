@@ -1,4 +1,4 @@
-"""One ledger for the worker processes of a run, on a real local Ray and a real server on loopback."""
+"""One ledger for the worker processes of a run, on a real local Ray and a real server."""
 
 import asyncio
 import logging
@@ -114,6 +114,8 @@ def test_who_asks_and_is_cancelled_keeps_no_place() -> None:
     ledger = RayLedger.start()
 
     async def scene() -> int:
+        await ledger.ask(Ask("reply", BOUNDS, 1))
+        await ledger.end(Ended("reply", BOUNDS, "a", "good"))
         waiting = asyncio.create_task(ledger.ask(Ask("cancelled", BOUNDS, 1)))
         await asyncio.sleep(0)
         waiting.cancel()

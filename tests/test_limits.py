@@ -9,11 +9,21 @@ from dataclasses import replace
 import pytest
 
 from medaction.llm.calls import _pause
-from medaction.llm.limits import SILENT_S, Answer, Ask, Book, Bounds, Ended, Outcome
+from medaction.llm.limits import (
+    ALONE_S,
+    SILENT_S,
+    Ask,
+    Book,
+    Bounds,
+    CallOutcome,
+    Ended,
+    Permission,
+)
+from medaction.llm.negotiation import Demands
 
 BOUNDS = Bounds("t", "openai/m", ("a",), 64, None, None, None)
 
-Served = Callable[[float], tuple[Outcome, float]]
+Served = Callable[[float], tuple[CallOutcome, float]]
 """Time -> how a call that begins now ends, and after how many seconds."""
 
 
@@ -35,7 +45,7 @@ def simulate(
     """(began, outcome, under way) of every call. Callers wait as `medaction.llm.calls` does, and
     never give up."""
     clock = Clock()
-    book, draw = Book(clock=clock), random.Random(0)
+    book, draw = Book(clock=clock, alone_s=0), random.Random(0)
     calls: list[tuple] = []
     events: list[tuple] = [(number * 1e-4, number, None, 0) for number in range(callers)]
     counter = callers
@@ -68,6 +78,7 @@ def rate(calls: list[tuple], begin: float, end: float) -> float:
     return sum(outcome == "good" for at, outcome, _ in calls if begin <= at < end) / (end - begin)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("call_s", [0.2, 2.0, 5.0, 10.0])
 def test_a_storm_of_ten_seconds(call_s: float) -> None:
     storm = (30.0, 40.0)
@@ -91,11 +102,12 @@ def test_refusals_that_do_not_depend_on_load_cost_little() -> None:
     assert rate(calls, 60, 120) > 20
 
 
+@pytest.mark.long
 def test_a_server_that_takes_fewer_is_found_out() -> None:
     """A server with 20 places refuses more: most places are used, few calls are refused."""
     busy: list[float] = []
 
-    def serve(now: float) -> tuple[Outcome, float]:
+    def serve(now: float) -> tuple[CallOutcome, float]:
         while busy and busy[0] <= now:
             heapq.heappop(busy)
         if len(busy) >= 20:
@@ -109,6 +121,7 @@ def test_a_server_that_takes_fewer_is_found_out() -> None:
     assert settled.count("overloaded") < 0.1 * len(settled)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("per_minute", [1, 7, 60, 600])
 def test_calls_a_minute(per_minute: int) -> None:
     bounds = replace(BOUNDS, requests_per_minute=per_minute)
@@ -127,7 +140,7 @@ def test_tokens_a_minute() -> None:
 
 
 def test_a_budget_is_overshot_by_what_is_under_way_at_most() -> None:
-    book = Book({"t": 4.5})
+    book = Book({"t": 4.5}, alone_s=0)
     bounds = replace(BOUNDS, budget_usd=10, in_flight=3)
     begun = 0
     open_calls: list[Ended] = []
@@ -150,7 +163,7 @@ def test_a_budget_is_overshot_by_what_is_under_way_at_most() -> None:
 
 def test_mirrors_share_the_calls_and_one_that_is_down_is_left_alone() -> None:
     clock = Clock()
-    book = Book(clock=clock)
+    book = Book(clock=clock, alone_s=0)
     bounds = replace(BOUNDS, servers=("a", "b", "c"), in_flight=4)
     asks = [Ask(str(number), bounds, 10) for number in range(9)]
     servers = [answer.server for answer in book.exchange("w", asks, [])]
@@ -168,12 +181,12 @@ def test_mirrors_share_the_calls_and_one_that_is_down_is_left_alone() -> None:
 
 def test_a_retry_goes_elsewhere() -> None:
     bounds = replace(BOUNDS, servers=("a", "b"))
-    assert Book().exchange("w", [Ask("1", bounds, 10, avoid="a")], [])[0].server == "b"
+    assert Book(alone_s=0).exchange("w", [Ask("1", bounds, 10, avoid="a")], [])[0].server == "b"
 
 
 def test_calls_of_a_process_that_is_gone_do_not_count() -> None:
     clock = Clock()
-    book = Book(clock=clock)
+    book = Book(clock=clock, alone_s=0)
     bounds = replace(BOUNDS, in_flight=2)
     assert [
         bool(answer.server)
@@ -190,17 +203,17 @@ def test_calls_of_a_process_that_is_gone_do_not_count() -> None:
 
 def test_a_storm_with_a_time_to_come_back_closes_the_server() -> None:
     clock = Clock()
-    book = Book(clock=clock)
+    book = Book(clock=clock, alone_s=0)
     bounds = replace(BOUNDS, in_flight=4)
     book.exchange("w", [Ask(c, bounds, 1) for c in "abcd"], [])
     book.exchange("w", [], [Ended(c, bounds, "a", "overloaded", retry_after_s=20) for c in "abcd"])
-    assert book.exchange("w", [Ask("e", bounds, 1)], []) == [Answer(wait_s=20)]
+    assert book.exchange("w", [Ask("e", bounds, 1)], []) == [Permission(wait_s=20)]
     clock.now = 20.0
     assert book.exchange("w", [Ask("e", bounds, 1)], [])[0].server == "a"
 
 
 def test_a_teacher_with_more_calls_in_flight_raises_the_shared_level() -> None:
-    book = Book()
+    book = Book(alone_s=0)
     few, more = replace(BOUNDS, in_flight=2), replace(BOUNDS, teacher="u", in_flight=5)
     answers = book.exchange(
         "w",
@@ -208,3 +221,22 @@ def test_a_teacher_with_more_calls_in_flight_raises_the_shared_level() -> None:
         [],
     )
     assert [bool(answer.server) for answer in answers] == [1, 1, 0, 0, 1, 1, 1, 0, 0, 0]
+
+
+def test_until_a_server_has_replied_calls_go_one_by_one_but_not_for_long() -> None:
+    now = [0.0]
+    book = Book(clock=lambda: now[0])
+    bounds = replace(BOUNDS, in_flight=8)
+
+    def ask(call: str) -> bool:
+        return book.exchange("w", [Ask(call, bounds, 10)], [])[0].server is not None
+
+    assert [ask("1"), ask("2")] == [True, False]
+    refused = Demands(left_out=frozenset({"seed"}))
+    book.exchange("w", [], [Ended("1", bounds, bounds.servers[0], "other", learnt=refused)])
+    answers = book.exchange("w", [Ask("3", bounds, 10), Ask("4", bounds, 10)], [])
+    assert (answers[0].demands, answers[1].server) == (refused, None)
+    now[0] = ALONE_S + 0.1  # a reply takes longer than that: the others begin
+    assert ask("5")
+    book.exchange("w", [], [Ended("3", bounds, bounds.servers[0], "good")])
+    assert all(ask(str(number)) for number in range(10, 15))

@@ -55,6 +55,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.long
 def test_a_run_that_lacks_nothing_is_summed_up_without_a_server(played: Path) -> None:
     summary = finish_at_once(settings_of(played))
     assert summary is not None

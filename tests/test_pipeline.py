@@ -39,9 +39,7 @@ def flow_of(deployment: dict[str, Any]) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def test_every_deployment_starts_with_a_form_that_explains_itself_and_values_that_its_flow_takes() -> (
-    None
-):
+def test_every_deployment_has_a_form_that_explains_itself_with_values_that_its_flow_takes() -> None:
     names = [found["name"] for found in deployments()]
     assert names == [
         "distill",
@@ -69,7 +67,8 @@ def test_every_deployment_starts_with_a_form_that_explains_itself_and_values_tha
 
 
 def filled(schema: dict[str, Any], value: Any, definitions: dict[str, Any]) -> Any:
-    """What Prefect's form sends for a value: every field, with its default where nobody gave one."""
+    """What Prefect's form sends for a value: every field, with its default where nobody gave
+    one."""
     options = [schema, *schema.get("anyOf", ()), *schema.get("allOf", ())]
     options = [
         definitions[one["$ref"].rsplit("/", 1)[-1]] if "$ref" in one else one for one in options
@@ -100,7 +99,10 @@ def test_a_form_sent_as_it_stands_asks_for_what_the_deployment_says(found: dict[
 
 def test_flows_are_put_on_a_server_that_lacks_the_packages_of_training() -> None:
     entrypoints = sorted({found["entrypoint"].rpartition(".")[0] for found in deployments()})
-    code = f"import sys; sys.modules.update(dict.fromkeys({NEEDED!r})); import {', '.join(entrypoints)}"
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({NEEDED!r})); import"
+        f" {', '.join(entrypoints)}"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 

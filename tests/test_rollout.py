@@ -202,7 +202,8 @@ def test_a_spent_budget_ends_the_tree_and_leaves_what_had_not_begun() -> None:
 
 
 class Circling(Scripted):
-    """Orders what `orders` says for each turn, whatever it is told; commits in turn `commits_at`."""
+    """Orders what `orders` says for each turn, whatever it is told; commits in turn
+    `commits_at`."""
 
     def __init__(self, *orders: tuple[str, ...], commits_at: int = 99):
         super().__init__(commits_at=commits_at)
@@ -364,9 +365,7 @@ def test_ties_are_drawn_the_same_in_every_order_and_differently_by_seed(launch: 
     assert max(counts.values()) < 70
 
 
-def test_a_launch_point_of_the_store_is_kept_when_the_tree_grows_and_another_is_added_beside_it() -> (
-    None
-):
+def test_a_launch_point_of_the_store_stays_when_another_is_added_beside_it() -> None:
     world = environment()
     first = tree_of(world, {"a": Scripted(), "b": Scripted()})
     [kept] = {

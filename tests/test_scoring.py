@@ -38,7 +38,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_a_store_is_scored_on_the_graph_that_its_user_brought(store):
     opened, root, branch, graph = store
     score_store(opened, "dtc_rac", 3.0, graph, graph)
-    scores = "select number, dtc, rac, changed, unknown, unlinked from turn_scores where trajectory_id = ? order by number"
+    scores = (
+        "select number, dtc, rac, changed, unknown, unlinked from turn_scores where trajectory_id ="
+        " ? order by number"
+    )
     # Tuberculosis and lymphoma give way to lymphoma alone (both lines of turn 2 are lymphoma):
     # tuberculosis is 3 hops from the CBC. After turn 2 only a test was ordered that is no node, and
     # nothing changed.
@@ -59,7 +62,10 @@ def test_a_store_is_scored_on_the_graph_that_its_user_brought(store):
 
 def test_a_verdict_is_taken_back_by_asking_another_strategy(store):
     opened, root, branch, graph = store
-    verdicts = "select trajectory_id, status, reason, last_turn, removed_turns, kept_turns from verdicts order by status desc"
+    verdicts = (
+        "select trajectory_id, status, reason, last_turn, removed_turns, kept_turns from verdicts"
+        " order by status desc"
+    )
     score_store(opened, "dtc_rac", 2.5, graph, graph)
     first = opened.rows(verdicts)
     assert first == [

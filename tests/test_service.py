@@ -52,7 +52,10 @@ class Stack:
             page.goto(f"{self.ui}/deployments/deployment/{self.deployment(name)}/run")
             page.get_by_role("button", name="Submit").wait_for()
             for before, instead in fields.items():
-                found = "before => [...document.querySelectorAll('textarea')].findIndex(field => field.value === before)"
+                found = (
+                    "before => [...document.querySelectorAll('textarea')].findIndex(field =>"
+                    " field.value === before)"
+                )
                 page.wait_for_function(f"before => ({found})(before) >= 0", arg=before)
                 page.locator("textarea").nth(page.evaluate(found, before)).fill(instead)
             page.get_by_role("button", name="Submit").click()

@@ -1,4 +1,5 @@
-"""The store: what goes in comes out, nothing twice, one writer, benchmark and training cases apart."""
+"""The store: what goes in comes out, nothing twice, one writer, benchmark and training cases
+apart."""
 
 import os
 import signal
@@ -154,9 +155,13 @@ def test_hostile_text_is_stored_as_text(store: Store) -> None:
     assert [row[0] for row in store.rows("select name from links order by kind")] == texts
 
 
+@pytest.mark.long
 def test_a_second_process_is_told_who_has_the_store(tmp_path: Path) -> None:
     with Store(tmp_path / "s.duckdb"):
-        code = f"from pathlib import Path; from medaction.trajectories.store import Store; Store(Path({str(tmp_path / 's.duckdb')!r}))"
+        code = (
+            "from pathlib import Path; from medaction.trajectories.store import Store;"
+            f" Store(Path({str(tmp_path / 's.duckdb')!r}))"
+        )
         second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert second.returncode != 0
     assert "StoreError" in second.stderr
@@ -188,6 +193,7 @@ def test_a_run_that_was_killed_is_marked_interrupted(store: Store) -> None:
     assert store.rows("select count(*) from runs where state = 'failed'") == [(1,)]
 
 
+@pytest.mark.long
 def test_sigkill_between_cases_loses_nothing_that_was_stored(tmp_path: Path) -> None:
     """A process stores case after case and is killed; the file opens, and each case is there whole
     or not at all."""

@@ -63,9 +63,15 @@ def answers(url: str) -> bool:
 
 def settings(base: Path, data: Path, out: Path, **change: Any) -> TrainSettings:
     usual = {
-        "batch": 8, "epochs": 8, "learning_rate": 1e-2, "max_length": 512, "save_every": 8, "evaluate_every": 12,
-        "gradient_checkpointing": False, "processes": 1,
-    }  # fmt: skip
+        "batch": 8,
+        "epochs": 8,
+        "learning_rate": 1e-2,
+        "max_length": 512,
+        "save_every": 8,
+        "evaluate_every": 12,
+        "gradient_checkpointing": False,
+        "processes": 1,
+    }
     return TrainSettings.model_validate(
         {"data": [str(data)], "base": str(base), "out": out} | usual | change
     )
@@ -97,7 +103,8 @@ def same_curve(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
 
 
 FIT = (
-    "import sys; from medaction.training.launch import fit; from medaction.training.settings import TrainSettings\n"
+    "import sys; from medaction.training.launch import fit; from medaction.training.settings import"
+    " TrainSettings\n"
     "fit(TrainSettings.model_validate_json(sys.argv[1]), lambda line: None)\n"
 )
 

@@ -49,7 +49,10 @@ def test_a_reader_neither_waits_for_a_writer_nor_keeps_one_out(run: Path):
             "select count(*) from cases where title <> 'changed'"
         ).fetchone() == (0,)
         # Publishing must not have cost the writer its lock: a second process is still refused.
-        second = "import sys; from pathlib import Path; from medaction.trajectories.store import Store; Store(Path(sys.argv[1]))"
+        second = (
+            "import sys; from pathlib import Path; from medaction.trajectories.store import Store;"
+            " Store(Path(sys.argv[1]))"
+        )
         refused = subprocess.run(
             [sys.executable, "-c", second, str(run / "trajectories.duckdb")],
             capture_output=True,

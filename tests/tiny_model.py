@@ -45,9 +45,16 @@ def tiny_model(folder: Path) -> Path:
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=16_384, tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=16_384,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 
@@ -58,11 +65,19 @@ def dataset(
     """Two records a teacher and case, the last two cases held out."""
     rows = [
         {
-            "id": f"{folder.name}-{case}-{teacher}-{turn}", "messages": [*ASKED, REPLY | {"content": f"reply {case} {teacher} {turn}"}],
-            "case_id": f"case-{case}", "teacher": teacher, "style": "schema", "source": "pmc", "thinking": "",
-        } | change
-        for case in range(cases) for teacher in teachers for turn in range(2)
-    ]  # fmt: skip
+            "id": f"{folder.name}-{case}-{teacher}-{turn}",
+            "messages": [*ASKED, REPLY | {"content": f"reply {case} {teacher} {turn}"}],
+            "case_id": f"case-{case}",
+            "teacher": teacher,
+            "style": "schema",
+            "source": "pmc",
+            "thinking": "",
+        }
+        | change
+        for case in range(cases)
+        for teacher in teachers
+        for turn in range(2)
+    ]
     folder.mkdir(parents=True)
     frame = (
         pl.DataFrame(rows)

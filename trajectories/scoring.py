@@ -60,7 +60,7 @@ def score_store(
     is done when nothing has changed since the last time: neither the trajectories nor the strategy
     nor the graphs. Raises NoGraph, BadTable for a graph that cannot be read.
     """
-    ruler = linkers(diseases, tests, aids or Aids())
+    ruler = linkers(diseases, tests, aids)
     to_disease, to_change, to_test = ruler.diseases, ruler.diagnoses, ruler.tests
     disease_graph, test_graph = to_disease.graph, to_test.graph
     state = _state(
@@ -107,9 +107,10 @@ def score_store(
     store.set_meta("scored", state)
 
 
-def linkers(diseases: str, tests: str, aids: Aids) -> Ruler:
+def linkers(diseases: str = OPEN, tests: str = OPEN, aids: Aids | None = None) -> Ruler:
     """What links diagnoses for DTC, and diagnoses and tests for RAC. Raises NoGraph, BadTable,
     FileNotFoundError, EncoderUnavailable."""
+    aids = aids or Aids()
     disease_graph = open_disease_graph() if diseases == OPEN else imported_graph(diseases)
     test_graph = (
         open_test_graph(aids.maxo, aids.loinc2hpo) if tests == OPEN else imported_graph(tests)

@@ -7,6 +7,8 @@ for a number and a space for any gap; a plural in s counts too: 'x ray' is in 'X
 import re
 from functools import cache
 
+_GAP = r"[\s_'’/-]+"
+
 
 @cache
 def phrase_pattern(table: str) -> re.Pattern[str]:
@@ -17,11 +19,16 @@ def phrase_pattern(table: str) -> re.Pattern[str]:
     >>> bool(phrase_pattern("ct | computed tomogra*").search("act"))
     False
     """
+    return re.compile(rf"\b{phrase_regex(table)}\b", re.IGNORECASE)
+
+
+def phrase_regex(table: str, plural: str = "s?") -> str:
+    """The same as a part of a larger regular expression, without the borders of words."""
     phrases = {phrase.strip() for line in table.splitlines() for phrase in line.split("|")} - {""}
     longest_first = sorted(phrases, key=lambda phrase: (-len(phrase), phrase))
-    return re.compile(rf"\b(?:{'|'.join(map(_regex, longest_first))})s?\b", re.IGNORECASE)
+    return rf"(?:{'|'.join(map(_regex, longest_first))}){plural}"
 
 
 def _regex(phrase: str) -> str:
     words = (re.escape(w).replace(r"\*", r"\w*").replace(r"\#", r"\d+") for w in phrase.split())
-    return r"[\W_]+".join(words)
+    return _GAP.join(words)

@@ -6,9 +6,13 @@ The first name of a test stands for it everywhere.
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from medaction.words.names import normalise
 from medaction.words.plurals import singular
+
+Category = Literal["laboratory", "imaging", "procedure", "physiologic", "pathology"]
+"""The major categories of tests (paper, Figure 7)."""
 
 _DATA = Path(__file__).parent / "data"
 
@@ -43,7 +47,7 @@ PANELS: dict[str, frozenset[str]] = {
 
 
 @cache
-def tests_by_name() -> dict[str, str]:
+def canonical_names() -> dict[str, str]:
     """The first name of a test by each of its normalised names, also in singular and without
     'and'."""
     table: dict[str, str] = {}

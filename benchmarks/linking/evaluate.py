@@ -47,6 +47,7 @@ def main() -> None:
     corpora = {
         "rare diseases": (rare, primekg),
         "true diagnoses": (diagnoses, primekg),
+        "answers": (answers(given.data / "judging" / "medrbench_answers.jsonl"), primekg),
         "ordered tests": (
             ordered_tests(given.data / "transcripts" / "agentclinic_gpt5_runs.jsonl"),
             tests,
@@ -66,7 +67,8 @@ def nodes_of_primekg(path: Path) -> Graph:
     """The nodes of the rebuilt PrimeKG subset; linking needs no edges."""
     table = pl.read_csv(path, infer_schema=False)
     nodes = table.select(
-        node=pl.int_range(pl.len()), node_id="node_id", node_type=pl.col("node_type").replace("effect/phenotype", "phenotype"),
+        node=pl.int_range(pl.len()), node_id="node_id",
+        node_type=pl.col("node_type").replace("effect/phenotype", "phenotype"),
         name="node_name", source="node_source",
     )  # fmt: skip
     return build_graph("rebuilt-primekg-subset", nodes, [])
@@ -77,6 +79,12 @@ def texts_of_medrbench(path: Path) -> tuple[list[str], list[str]]:
     cases = json.loads(path.read_bytes()).values()
     rare = {name for case in cases for name in case.get("checked_rare_disease") or ()}
     return sorted(rare), sorted({case["generate_case"]["diagnosis_results"] for case in cases})
+
+
+def answers(path: Path) -> list[str]:
+    """The distinct final diagnoses of three models that are no longer than a sentence."""
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return sorted({row["answer"].strip() for row in rows if len(row["answer"]) < 160})
 
 
 def ordered_tests(path: Path) -> list[str]:
@@ -92,7 +100,8 @@ def linked(name: str, texts: list[str], linker: Linker) -> list[Link]:
     start = time.perf_counter()
     found = linker.link(texts)
     print(
-        f"{name}: {len(texts)} distinct texts, {len(texts) / (time.perf_counter() - start):.0f} a second"
+        f"{name}: {len(texts)} distinct texts, {len(texts) / (time.perf_counter() - start):.0f} a "
+        f"second"
     )
     return found
 
@@ -139,9 +148,12 @@ def print_shares(links: dict[str, list[Link]]) -> None:
 
 
 def print_precision(links: dict[str, list[Link]], known: dict[tuple[str, str, str], str]) -> None:
-    """By corpus and method, and over each corpus with each method weighted as often as it occurs."""
+    """By corpus and method, and over each corpus with each method weighted as often as it
+    occurs.
+    """
     print(
-        f"\n{'':16}{'method':14}{'links':>6}{'judged':>8}{'right':>7}{'broader':>9}{'wrong':>7}{'right or broader':>18}"
+        f"\n{'':16}{'method':14}{'links':>6}{'judged':>8}{'right':>7}{'broader':>9}{'wrong':>7}"
+        f"{'right or broader':>18}"
     )
     for corpus, found in links.items():
         weighted = []
@@ -162,7 +174,8 @@ def print_precision(links: dict[str, list[Link]], known: dict[tuple[str, str, st
                 sum(row[0] * row[column] for row in weighted) / total for column in (1, 2)
             )
             print(
-                f"{corpus:16}{'all, weighted':14}{total:6}{'':8}{'':23}{true:18.2f}   (right: {right:.2f})"
+                f"{corpus:16}{'all, weighted':14}{total:6}{'':8}{'':23}{true:18.2f}   (right: "
+                f"{right:.2f})"
             )
 
 

@@ -50,14 +50,17 @@ def main() -> None:
     )
     low, high = interval(rows, disorders)
     print(
-        f"{graph.nodes.height} nodes, {graph.edges.height} edges, {(graph.nodes['node_type'] == 'test').sum()} tests"
+        f"{graph.nodes.height} nodes, {graph.edges.height} edges,"
+        f" {(graph.nodes['node_type'] == 'test').sum()} tests"
     )
     print(
-        f"{len(near)} pairs, {len(far)} negatives over {len(orders)} tests and {len(disorders)} disorders"
+        f"{len(near)} pairs, {len(far)} negatives over {len(orders)} tests and {len(disorders)}"
+        " disorders"
     )
     print(f"mean hops {np.mean(near):.2f} against {np.mean(far):.2f}")
     print(
-        f"at most 3 hops: {np.mean(np.array(near) <= 3):.0%} against {np.mean(np.array(far) <= 3):.0%}"
+        f"at most 3 hops: {np.mean(np.array(near) <= 3):.0%} against"
+        f" {np.mean(np.array(far) <= 3):.0%}"
     )
     print(f"AUC {auc(near, far):.3f} ({low:.3f} to {high:.3f})")
 

@@ -205,7 +205,7 @@ def engine_(work: dict, url: str):
     from medaction.envs.oracle import Oracle
     from medaction.envs.sources import read_cases
     from medaction.kg.encoder import load_encoder
-    from medaction.kg.linking import aliases_of_tests
+    from medaction.kg.tests_table import aliases_of_tests
     from medaction.llm.calls import CallSettings, configure
     from medaction.llm.teacher import Teacher
     from medaction.trajectories.rollout import play_tree

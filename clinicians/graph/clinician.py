@@ -1,79 +1,98 @@
-"""The knowledge-graph clinician: a seeded Bayesian diagnostician over the open disease graph. It is
-no language model."""
+"""The graph clinician: a seeded Bayesian diagnostician over the open disease graph. It is no
+language model.
 
-from collections.abc import Mapping, Sequence
+A turn: read the findings of every source, update the hypotheses, order the tests that tell most
+about them or commit, and say so in plain sentences. Thresholds were set on AgentClinic's cases
+(benchmarks/graph_clinician.py).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medaction.clinicians.graph.findings import (
-    DISEASE,
-    IMPLIED,
-    Finding,
-    ancestors,
-    findings_in,
-    findings_in_result,
-    label_of,
-    most_specific,
-)
+from medaction.clinicians.graph.findings import DISEASE, Finding, ancestors, findings_in, label_of
 from medaction.clinicians.graph.hypotheses import Patient, patient_of
-from medaction.clinicians.graph.model import (
-    EXPLAINS,
-    TEMPER,
-    UNEXPLAINED,
-    chances,
-    explained,
-    load_model,
-    log_likelihood,
-    prior,
-    silence,
-)
-from medaction.clinicians.graph.orders import Choice, Style, choices, entry_of, order_name
+from medaction.clinicians.graph.model import TEMPER, chances, load_model, log_likelihood, log_prior
+from medaction.clinicians.graph.orders import Choice, Style, choices
 from medaction.clinicians.graph.prose import (
-    Case,
-    Move,
-    Question,
-    committing,
-    ordering,
-    pivot,
-    reasoning,
+    description,
+    listed,
+    listed_findings,
+    percent,
+    plain,
+    sentence,
+    shows,
 )
 from medaction.envs.loops import must_commit
 from medaction.envs.reply import render
 from medaction.envs.turns import Hypothesis, Observation, Turn
-from medaction.envs.turns import Style as Written
-from medaction.words.names import normalise
+from medaction.envs.turns import Style as ReplyStyle
 
-SURE = {"kg-screening": 0.9, "kg-targeted": 0.8}
-"""Posterior of the leader at which the work-up ends."""
+SURE: dict[Style, float] = {"kg-screening": 0.97, "kg-targeted": 0.9}
+"""Posterior of the leader at which the work-up ends. At 0.95 and 0.9, with at most four tests and
+GOOD_ENOUGH 0.35, screening finds 0.50 of the documented tests, at these values 0.55."""
 
-MOST_TESTS = {"kg-screening": 4, "kg-targeted": 3}
+PATIENCE = 0.03
+"""How much less sure it has to be with every turn."""
+
+MOST_TESTS: dict[Style, int] = {"kg-screening": 5, "kg-targeted": 3}
+"""Tests in a turn; of some turns one less."""
+
+GOOD_ENOUGH = 0.2
+"""A test is ordered along with the best one if its score is at least this share of that one's."""
 
 FRUITLESS = 3
 """After so many turns in a row without any documented result the work-up ends."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """What one source told: the history (test None), or one result of one turn."""
+class Evidence:
+    """What one source told: the history (turn 0, test None), or one result of one turn."""
 
     turn: int
     test: str | None
     findings: tuple[Finding, ...]
-    effect: np.ndarray
-    """Sum of log P(finding | d) over its findings, shape (D,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The hypotheses before a turn: `leader` and `rival` are positions in the model, `chance` the
+    leader's posterior; posteriors[n] is log P(d | evidence[: n + 1]), shape (D,)."""
+
+    evidence: Sequence[Evidence]
+    posteriors: Sequence[np.ndarray]
+    order: np.ndarray
+
+    @property
+    def leader(self) -> int:
+        return int(self.order[0])
+
+    @property
+    def rival(self) -> int:
+        return int(self.order[1])
+
+    def chance(self, at: int) -> float:
+        return float(np.exp(self.posteriors[-1][at]))
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The leader and the rival as fields of a sentence."""
+        diseases = load_model().diseases
+        leader, rival = diseases[self.leader].name, diseases[self.rival].name
+        chance = percent(self.chance(self.leader))
+        return {"leader": plain(leader), "rival": plain(rival), "chance": chance}
 
 
 class KgClinician:
     """Plays one style. Deterministic: the same observation, turns and seed give the same reply."""
 
-    prompt_versions: Mapping[Written, str] = {"schema": "kg-1"}
+    prompt_versions: Mapping[ReplyStyle, str] = {"schema": "kg-2"}
 
     def __init__(self, style: Style):
         if style not in SURE:
-            raise ValueError(
-                f"{style!r} is no style of the knowledge-graph clinician; use one of {', '.join(SURE)}"
-            )
+            styles = ", ".join(SURE)
+            raise ValueError(f"{style!r} is no style of the graph clinician; use one of {styles}")
         self.style: Style = style
         self.name: str = style
 
@@ -84,313 +103,236 @@ class KgClinician:
         It writes in the schema only; raises ValueError for another style.
         """
         if observation.style not in self.prompt_versions:
-            raise ValueError(
-                f"{self.name} writes in the schema only, not in the style {observation.style!r}"
-            )
-        turns, t_max = observation.turns, observation.t_max
+            raise ValueError(f"{self.name} writes in the schema only, not {observation.style!r}")
+        turns = observation.turns
         rng = np.random.default_rng([seed, len(turns)])
         patient = patient_of(observation.initial_observation)
-        pieces = evidence(observation.initial_observation, turns, patient)
-        temper = TEMPER * trust(seed - len(turns))
-        posteriors = _posteriors(pieces, patient, temper)
-        log_posterior = posteriors[-1]
-        ranked = np.argsort(-log_posterior)
-        chance = np.exp(log_posterior[ranked])
-        found = self._choices(pieces, log_posterior, turns, rng)
-        end = self._end(turns, t_max, float(chance[0]), found)
-        case = _case(patient, pieces, posteriors, ranked, turns)
-        names = [load_model().diseases[at].name for at in ranked[:6]]
-        orders = [] if end else self._orders(found, case, rng)
-        questions = _questions(
-            ranked, [choice for choice, _ in orders] or found[:3], dict(_named(orders))
-        )
-        outlook = (
-            committing(names[0], float(chance[0]), end, rng)
-            if end
-            else ordering(
-                [(name, label_of(choice.sign)) for choice, name in orders], self.style, rng
-            )
-        )
+        # a rollout counts its seed up with the turns, so all of them share this much trust in the
+        # evidence
+        trust = np.exp(0.1 * np.random.default_rng(abs(seed - len(turns))).standard_normal())
+        evidence = evidence_of(observation.initial_observation, turns, patient.adult)
+        ranking = _rank(evidence, patient, TEMPER * float(trust))
+        options = _options(ranking, turns, self.style, rng)
+        end = self._end(turns, observation.t_max, ranking.chance(ranking.leader), options)
+        most = 0 if end else MOST_TESTS[self.style] - int(rng.integers(2))
+        good = [option for option in options if option.score >= GOOD_ENOUGH * options[0].score]
+        orders = good[:most]
+        if end:
+            outlook = sentence(end, rng, **ranking.names)
+        else:
+            aims = [
+                f"{plain(order.entry.name)} (for {plain(label_of(order.signs[0]))})"
+                for order in orders
+            ]
+            outlook = sentence(self.style, rng, tests=listed(aims))
+        reasons = [*_opening(ranking, patient, turns, rng), *_comparison(ranking, turns, rng)]
+        names = [load_model().diseases[at].name for at in ranking.order[:6]]
         turn = Turn(
             number=len(turns) + 1,
-            reasoning=reasoning(case, outlook, rng),
-            differential=_differential(names, chance),
-            pivot=pivot(names[0], names[1], questions, rng),
-            tests=tuple(name for _, name in orders),
+            reasoning=" ".join([*reasons, outlook]),
+            differential=_differential(names, np.exp(ranking.posteriors[-1][ranking.order[:6]])),
+            pivot=_pivot(ranking, orders or options[:3], rng),
+            tests=tuple(order.entry.name for order in orders),
             final_diagnosis=names[0] if end else None,
             raw="",
         )
         return replace(turn, raw=render(turn))
 
-    def _choices(
-        self,
-        pieces: Sequence[Piece],
-        log_posterior: np.ndarray,
-        turns: Sequence[Turn],
-        rng: np.random.Generator,
-    ) -> list[Choice]:
-        known = frozenset(finding.key for piece in pieces for finding in piece.findings)
-        answered = {answer.order: bool(answer.results) for turn in turns for answer in turn.answers}
-        ordered = {test: False for turn in turns for test in turn.tests}
-        return choices(log_posterior, known, ordered | answered, self.style, rng)
-
     def _end(
-        self, turns: Sequence[Turn], t_max: int, chance: float, found: Sequence[Choice]
+        self, turns: Sequence[Turn], t_max: int, chance: float, options: Sequence[Choice]
     ) -> str:
-        """'' to go on, else why the work-up ends. The first turn ends it only where it is the last."""
+        """'' to go on, else why the work-up ends. The first turn ends it only if it is the last."""
         if len(turns) + 1 >= t_max:
             return "last turn"
-        if not turns:
-            return "" if found else "exhausted"
-        if must_commit(turns, t_max):
+        if not options or must_commit(turns, t_max):
             return "exhausted"
-        sure = SURE[self.style] - 0.03 * (len(turns) - 1)
-        if chance >= sure:
+        if turns and chance >= SURE[self.style] - PATIENCE * (len(turns) - 1):
             return "sure"
-        fruitless = len(turns) >= FRUITLESS and not any(
-            answer.results for turn in turns[-FRUITLESS:] for answer in turn.answers
-        )
-        return "exhausted" if fruitless or not found else ""
-
-    def _orders(
-        self, found: Sequence[Choice], case: Case, rng: np.random.Generator
-    ) -> list[tuple[Choice, str]]:
-        """The tests of this turn with the names they are ordered by: those not much worse than the
-        best."""
-        most = MOST_TESTS[self.style] - int(rng.integers(2))
-        good = _mixed([choice for choice in found if choice.score >= 0.35 * found[0].score])[:most]
-        present = [finding.label for finding in case.key_findings]
-        named = {order_name(choice, case.leader, present): choice for choice in reversed(good)}
-        return [(choice, name) for name, choice in reversed(named.items())]
+        answers = [answer for turn in turns[-FRUITLESS:] for answer in turn.answers]
+        fruitless = len(turns) >= FRUITLESS and not any(answer.results for answer in answers)
+        return "exhausted" if fruitless else ""
 
 
-def _mixed(found: Sequence[Choice]) -> list[Choice]:
-    """At most two of a category, so that a turn is not all laboratory."""
-    return [choice for at, choice in enumerate(found) if _same_category(found[:at], choice) < 2]
-
-
-def _same_category(before: Sequence[Choice], choice: Choice) -> int:
-    return sum(other.entry.category == choice.entry.category for other in before)
-
-
-def trust(rollout: int) -> float:
-    """How much a rollout trusts its evidence: about 1. A rollout counts its seed up with the turns,
-    so all of them share this."""
-    return float(np.exp(0.1 * np.random.default_rng(abs(rollout)).standard_normal()))
-
-
-def _named(orders: Sequence[tuple[Choice, str]]) -> list[tuple[str, str]]:
-    return [(choice.sign, name) for choice, name in orders]
-
-
-def evidence(initial_observation: str, turns: Sequence[Turn], patient: Patient) -> list[Piece]:
+def evidence_of(
+    initial_observation: str, turns: Sequence[Turn], adult: bool = True
+) -> list[Evidence]:
     """What is known, source by source. A finding counts once, the most specific of its line;
     UNAVAILABLE tells nothing."""
-    sources: list[tuple[int, str | None, tuple[Finding, ...]]] = [
-        (0, None, findings_in(initial_observation, "history", patient.adult))
-    ]
+    sources = [Evidence(0, None, findings_in(initial_observation, "history", adult))]
     for turn in turns:
-        for answer in turn.answers:
-            for result in answer.results:
-                entry = entry_of(result.test) or entry_of(answer.order)
-                sources.append(
-                    (
-                        turn.number,
-                        result.test,
-                        findings_in_result(entry, result.test, result.text, patient.adult),
-                    )
-                )
-    shown = {finding.key for _, _, found in sources for finding in found if finding.present}
-    present = shown.union(*map(ancestors, shown))
-    first: dict[str, tuple[int, Finding]] = {}
-    for at, (_, _, found) in enumerate(sources):
-        for finding in found:
-            if finding.present or finding.key not in present:
-                first.setdefault(finding.key, (at, finding))
-    kept = set(map(id, most_specific(finding for _, finding in first.values())))
-    counted = [(at, finding) for at, finding in first.values() if id(finding) in kept]
-    pieces = []
-    for at, (turn_number, test, _) in enumerate(sources):
-        own = tuple(finding for source, finding in counted if source == at)
-        pieces.append(Piece(turn_number, test, own, _effect(own)))
-    return pieces
+        for result in (result for answer in turn.answers for result in answer.results):
+            findings = findings_in(f"{result.test}: {result.text}", "result", adult)
+            sources.append(Evidence(turn.number, result.test, findings))
+    all_findings = [finding for source in sources for finding in source.findings]
+    present = {finding.key for finding in all_findings if finding.present}
+    absent = {finding.key for finding in all_findings if not finding.present}
+    general = frozenset().union(*map(ancestors, present))
+    counted: set[str] = set()
+    evidence = []
+    for source in sources:
+        specific = []
+        for finding in source.findings:
+            key = finding.key
+            # 'polyarticular arthritis' says 'arthritis' already, 'no arthritis' the reverse
+            stated = (
+                key in general
+                if finding.present
+                else key in present | general or absent & ancestors(key)
+            )
+            if not stated and key not in counted:
+                counted.add(key)
+                specific.append(finding)
+        evidence.append(replace(source, findings=tuple(specific)))
+    return evidence
 
 
-def _effect(found: Sequence[Finding]) -> np.ndarray:
-    """What one normal result implies is one piece of evidence, however many findings it excludes."""
-    total = np.zeros(len(load_model().diseases))
-    implied = [
-        log_likelihood(finding)
-        for finding in found
-        if finding.weight == IMPLIED and not finding.present
-    ]
-    for finding in found:
-        if finding.weight != IMPLIED or finding.present:
-            total += log_likelihood(finding)
-    return total + np.min(implied, axis=0) if implied else total
+def _rank(evidence: Sequence[Evidence], patient: Patient, temper: float) -> Ranking:
+    total = log_prior(patient)
+    posteriors = []
+    for source in evidence:
+        for finding in source.findings:
+            total = total + temper * log_likelihood(finding)
+        posteriors.append(total - np.logaddexp.reduce(total))
+    return Ranking(evidence, posteriors, np.argsort(-posteriors[-1], kind="stable"))
 
 
-def _posteriors(pieces: Sequence[Piece], patient: Patient, temper: float) -> list[np.ndarray]:
-    """log P(d | pieces[: n + 1]) for every n, each normalised, shape (D,)."""
-    told = [finding.key for finding in pieces[0].findings]
-    total = prior(patient) + temper * silence(told)
-    support = np.zeros_like(total)
-    found = []
-    for piece in pieces:
-        total = total + temper * piece.effect
-        support = support + sum(map(explained, piece.findings))
-        cause = np.where(support < EXPLAINS, UNEXPLAINED, 0.0) + total if support.any() else total
-        found.append(cause - np.logaddexp.reduce(cause))
-    return found
+def _options(
+    ranking: Ranking, turns: Sequence[Turn], style: Style, rng: np.random.Generator
+) -> list[Choice]:
+    known = frozenset(finding.key for source in ranking.evidence for finding in source.findings)
+    answers = {order: False for turn in turns for order in turn.tests}
+    answers |= {answer.order: bool(answer.results) for turn in turns for answer in turn.answers}
+    return choices(ranking.posteriors[-1], known, answers, style, rng)
 
 
-def _differential(names: Sequence[str], chance: np.ndarray) -> tuple[Hypothesis, ...]:
+def _differential(names: Sequence[str], posteriors: np.ndarray) -> tuple[Hypothesis, ...]:
     """Three to six hypotheses in whole percents: as many as it takes to cover nine tenths."""
-    percents = [min(99, max(1, round(100 * float(share)))) for share in chance[: len(names)]]
-    covered = np.cumsum(chance[: len(names)])
-    count = int(np.clip(1 + np.searchsorted(covered, 0.9), 3, len(names)))
+    count = int(np.clip(1 + np.searchsorted(np.cumsum(posteriors), 0.9), 3, len(names)))
+    percents = np.clip(np.round(100 * posteriors[:count]), 1, 99)
     return tuple(
-        Hypothesis(name, share) for name, share in zip(names[:count], percents[:count], strict=True)
+        Hypothesis(name, int(share)) for name, share in zip(names[:count], percents, strict=True)
     )
 
 
-def _case(
-    patient: Patient,
-    pieces: Sequence[Piece],
-    posteriors: Sequence[np.ndarray],
-    ranked: np.ndarray,
-    turns: Sequence[Turn],
-) -> Case:
-    """What the reasoning tells, read off the computation."""
+# --- what is written ----------------------------------------------------------------------
+
+SMALL = 0.02
+"""A change of posterior that is not worth a figure."""
+
+SUPPORTS, DOUBTS = 0.5, 0.9
+"""Difference of log likelihood (nats) from which a finding is named for the leader, or against."""
+
+
+def _opening(
+    ranking: Ranking, patient: Patient, turns: Sequence[Turn], rng: np.random.Generator
+) -> Iterator[str]:
+    """The picture at the first turn, later what each new result did."""
+    if not turns:
+        history = ranking.evidence[0].findings
+        present = sorted(
+            (finding for finding in history if finding.present), key=_rarity, reverse=True
+        )
+        absent = [finding for finding in history if not finding.present][:3]
+        name = description(patient)
+        if not present:
+            yield sentence("no picture", rng)
+            return
+        fields = {"patient": name, "a_patient": name[0].lower() + name[1:]}
+        yield sentence("picture", rng, findings=listed_findings(present[:6]), **fields)
+        if absent:
+            names = listed((plain(finding.label) for finding in absent), "or")
+            yield sentence("absent", rng, findings=names)
+        return
+    new = [at for at, source in enumerate(ranking.evidence) if source.turn == len(turns)]
+    telling = {at: str(ranking.evidence[at].test) for at in new if ranking.evidence[at].findings}
+    for at in telling:
+        yield _effect(ranking, at, rng)
+    tests = {str(ranking.evidence[at].test) for at in new} - set(telling.values())
+    if tests:
+        yield sentence("no influence", rng, tests=listed(map(plain, sorted(tests))))
+    unavailable = [answer.order for answer in turns[-1].answers if not answer.results]
+    if unavailable:
+        yield sentence("unavailable", rng, tests=listed(map(plain, unavailable)))
+
+
+def _rarity(finding: Finding) -> float:
+    """Rare findings of the present illness come first."""
     model = load_model()
-    leader, other = int(ranked[0]), int(ranked[1])
-    everything = [finding for piece in pieces for finding in piece.findings]
-    new = [(piece, at) for at, piece in enumerate(pieces) if turns and piece.turn == len(turns)]
-    moves = [
-        _moved(piece, posteriors[at - 1], posteriors[at]) for piece, at in new if piece.findings
-    ]
-    telling = {
-        piece.test for piece in pieces if piece.findings
-    }  # two orders may bring one result: it is told of once
-    weight = {id(finding): log_likelihood(finding)[[leader, other]] for finding in everything}
-    gap = sorted(everything, key=lambda finding: weight[id(finding)][1] - weight[id(finding)][0])
-    supports = [
-        finding for finding in gap if weight[id(finding)][0] - weight[id(finding)][1] > 0.5
-    ][:3]
-    against = [
-        finding
-        for finding in reversed(gap)
-        if weight[id(finding)][1] - weight[id(finding)][0] > 0.9
-    ][:2]
-    return Case(
-        patient=patient,
-        key_findings=tuple(
-            _telling([finding for finding in pieces[0].findings if finding.present])[:6]
-        ),
-        missing=tuple(
-            _asked([finding for finding in pieces[0].findings if not finding.present])[:3]
-        ),
-        leader=model.diseases[leader].name,
-        runner_up=model.diseases[other].name,
-        chance=float(np.exp(posteriors[-1][leader])),
-        supports=tuple((finding, *_shares(finding, leader, other)) for finding in supports),
-        against=tuple(finding for finding in against if finding.present == against[0].present),
-        commoner=bool(model.log_prior[leader] > model.log_prior[other] + 0.3),
-        moves=tuple(move for move in moves if move),
-        silent_results=tuple(
-            dict.fromkeys(
-                piece.test for piece, _ in new if piece.test and piece.test not in telling
-            )
-        ),
-        unavailable=tuple(answer.order for answer in turns[-1].answers if not answer.results)
-        if turns
-        else (),
-        nothing_new=bool(turns) and not any(piece.findings for piece, _ in new),
-        previous_leader=turns[-1].differential[0].diagnosis if turns else None,
-    )
+    at = model.column.get(finding.key)
+    return finding.weight * (float(model.information[at]) if at is not None else 5.0)
 
 
-def _shares(finding: Finding, leader: int, other: int) -> tuple[float, float]:
-    if finding.key.startswith(DISEASE):
-        return 0.0, 0.0
-    share = chances(finding.key)
-    return float(share[leader]), float(share[other])
-
-
-def _moved(piece: Piece, before: np.ndarray, after: np.ndarray) -> Move:
-    """The hypothesis whose posterior one result changed most."""
-    at = int(np.argmax(np.abs(np.exp(after) - np.exp(before))))
+def _effect(ranking: Ranking, at: int, rng: np.random.Generator) -> str:
+    """What one result did to the hypothesis whose posterior it changed most."""
+    source = ranking.evidence[at]
+    before, after = (np.exp(ranking.posteriors[place]) for place in (at - 1, at))
+    moved = int(np.argmax(np.abs(after - before)))
+    change = float(after[moved] - before[moved])
     telling = sorted(
-        piece.findings,
-        key=lambda finding: (not finding.present, -abs(float(log_likelihood(finding)[at]))),
+        source.findings, key=lambda finding: -abs(float(log_likelihood(finding)[moved]))
     )
-    name = load_model().diseases[at].name
-    return Move(
-        piece.test or "", tuple(telling), name, float(np.exp(before[at])), float(np.exp(after[at]))
+    return sentence(
+        "result" if abs(change) >= SMALL else "small result",
+        rng,
+        test=plain(str(source.test)),
+        shows=shows(telling),
+        moves="raises" if change > 0 else "lowers",
+        disease=plain(load_model().diseases[moved].name),
+        before=percent(float(before[moved])),
+        after=percent(float(after[moved])),
     )
 
 
-def _telling(found: Sequence[Finding]) -> list[Finding]:
-    """Rare findings of the present illness first."""
-    model = load_model()
-
-    def rarity(finding: Finding) -> float:
-        at = model.column.get(finding.key)
-        return finding.weight * (float(-np.log(model.leak[at])) if at is not None else 5.0)
-
-    return sorted(found, key=rarity, reverse=True)
-
-
-_VITALS = frozenset(
-    map(
-        normalise,
-        [
-            "Hypothermia",
-            "Bradycardia",
-            "Hypotension",
-            "Hypertension",
-            "Tachycardia",
-            "Tachypnea",
-            "Hypoxemia",
-            "Fever",
-        ],
-    )
-)
-
-
-def _asked(found: Sequence[Finding]) -> list[Finding]:
-    """Absent findings that somebody asked or looked for, not the normal vital signs."""
-    return [finding for finding in found if normalise(finding.label) not in _VITALS]
+def _comparison(ranking: Ranking, turns: Sequence[Turn], rng: np.random.Generator) -> Iterator[str]:
+    """Why the leader leads, and what speaks against it."""
+    names, leader, rival = ranking.names, ranking.leader, ranking.rival
+    sources = [source for source in ranking.evidence if source.turn == len(turns)]
+    if turns and not any(source.findings for source in sources):
+        yield sentence("unchanged", rng, **names)
+        return
+    difference = {}
+    for finding in (finding for source in ranking.evidence for finding in source.findings):
+        effect = log_likelihood(finding)
+        difference[finding] = float(effect[leader] - effect[rival])
+    findings = sorted(difference, key=lambda finding: -difference[finding])
+    supports = [finding for finding in findings if difference[finding] > SUPPORTS][:3]
+    doubts = [finding for finding in reversed(findings) if difference[finding] < -DOUBTS]
+    priors = load_model().log_prior
+    if supports:
+        yield sentence("leads", rng, findings=listed_findings(supports), **names)
+    else:
+        commoner = priors[leader] > priors[rival] + 0.3
+        yield sentence("commoner" if commoner else "fits better", rng, **names)
+    before = turns[-1].leader if turns else None
+    if before and before != load_model().diseases[leader].name:
+        yield sentence("displaced", rng, disease=plain(before))
+    if doubts and doubts[0].present:
+        present = [finding for finding in doubts if finding.present][:2]
+        yield sentence("present doubt", rng, findings=listed_findings(present), **names)
+    elif doubts:
+        absent = [plain(finding.label) for finding in doubts if not finding.present][:2]
+        yield sentence("absent doubt", rng, findings=listed(absent, "or"), **names)
 
 
-def _questions(
-    ranked: np.ndarray, found: Sequence[Choice], names: dict[str, str]
-) -> list[Question]:
-    """The signs of the tests in question that tell the two leaders apart, the most telling first."""
-    leader, other = int(ranked[0]), int(ranked[1])
-    model = load_model()
-    questions = []
-    for choice in found:
-        if choice.sign.startswith(DISEASE):
-            position = model.position[choice.sign.removeprefix(DISEASE)]
-            if position in (leader, other):
-                questions.append(
-                    Question(
-                        choice.sign,
-                        float(position == leader),
-                        float(position == other),
-                        names.get(choice.sign),
-                    )
-                )
-            continue
-        share = chances(choice.sign)
-        if abs(float(share[leader] - share[other])) > 0.1:
-            questions.append(
-                Question(
-                    label_of(choice.sign),
-                    float(share[leader]),
-                    float(share[other]),
-                    names.get(choice.sign),
-                )
-            )
-    return sorted(questions, key=lambda question: -abs(question.with_leader - question.with_other))
+def _pivot(ranking: Ranking, options: Sequence[Choice], rng: np.random.Generator) -> str:
+    """The pivot: the open finding that best tells the two leading hypotheses apart."""
+    leader, rival, names = ranking.leader, ranking.rival, ranking.names
+    shares: dict[str, tuple[float, float]] = {}
+    for key in (option.signs[0] for option in options):
+        if key.startswith(DISEASE):
+            position = load_model().position[key.removeprefix(DISEASE)]
+            shares[key] = (float(position == leader), float(position == rival))
+        else:
+            shares[key] = (float(chances(key)[leader]), float(chances(key)[rival]))
+    sign = max(shares, key=lambda key: abs(shares[key][0] - shares[key][1]), default=None)
+    if sign is None or abs(shares[sign][0] - shares[sign][1]) < 0.1:
+        return sentence("no question", rng, **names)
+    label = plain(label_of(sign))
+    if sign.startswith(DISEASE) or label in (names["leader"], names["rival"]):
+        return sentence("direct question", rng, sign=label, **names)
+    likelier, rarer = names["leader"], names["rival"]
+    if shares[sign][0] < shares[sign][1]:
+        likelier, rarer = rarer, likelier
+    low, high = sorted(shares[sign])
+    fields = {"likelier": likelier, "rarer": rarer, "high": percent(high), "low": percent(low)}
+    return sentence("question", rng, sign=label, **fields, **names)

@@ -70,6 +70,11 @@ _NOTES = {"readme", "license", "licence", "notice", "copying", "changelog", "cit
 they are read."""
 
 
+SAMPLES = "examples/cases"
+"""The twelve sample cases. Their name works in every folder: where it is no path, it means the
+copy that comes with the package."""
+
+
 def read_cases(
     path: str | Path, allow: frozenset[str] = frozenset()
 ) -> Iterator[CaseReport | BadCase]:
@@ -85,29 +90,32 @@ def read_cases(
     """
     if unknown := allow - {UNLICENSED, ANY_ARTICLE}:
         raise ValueError(
-            f"allow: {', '.join(sorted(unknown))}: only {UNLICENSED} and {ANY_ARTICLE} can be allowed"
+            f"allow: {', '.join(sorted(unknown))}: only {UNLICENSED} and {ANY_ARTICLE} can be"
+            " allowed"
         )
-    found = (
+    if str(path) == SAMPLES and not Path(SAMPLES).exists():
+        path = Path(__file__).parents[2] / SAMPLES
+    cases = (
         pmc.read(str(path).removeprefix(PMC), ANY_ARTICLE in allow)
         if str(path).startswith(PMC)
         else _all(Path(path), ANY_ARTICLE in allow)
     )
-    seen: set[str] = set()
-    for case in found:
+    ids: set[str] = set()
+    for case in cases:
         if isinstance(case, CaseReport):
-            case = _judged(case, seen, UNLICENSED in allow)
+            case = _judged(case, ids, UNLICENSED in allow)
         yield case if isinstance(case, CaseReport) else _printable(case)
 
 
-def _judged(case: CaseReport, seen: set[str], unlicensed: bool) -> CaseReport | BadCase:
-    if case.case_id in seen:
+def _judged(case: CaseReport, ids: set[str], unlicensed: bool) -> CaseReport | BadCase:
+    if case.case_id in ids:
         return BadCase(
             "duplicate_id",
             f"a case {case.case_id!r} came before; ids must differ",
             case.case_id,
             case.path,
         )
-    seen.add(case.case_id)
+    ids.add(case.case_id)
     if not (case.licence and case.licence.strip()) and not unlicensed:
         message = (
             f"{case.path} names no licence to use it under; allow it with --allow {UNLICENSED}"

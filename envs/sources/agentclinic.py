@@ -32,7 +32,8 @@ _CONTAINER = re.compile(
 # Leaf names that describe a result and name no test: 'Chest X-ray: {Findings: ...}' has the result
 # '...'.
 _DESCRIPTIVE = re.compile(
-    r"(preliminary )?(findings?|results?|level|histopathology( findings)?|microscopic description|microscopy|comments?|description"
+    r"(preliminary )?(findings?|results?|level|histopathology( findings)?|microscopic"
+    r" description|microscopy|comments?|description"
     r"|interpretation|scores|analysis|report)",
     re.IGNORECASE,
 )
@@ -44,9 +45,12 @@ _DIAGNOSIS = re.compile(
     r"\bdiagnos[ie]s\b|\b(?:which|what) (?:disease|disorder|condition|syndrome)\b", re.IGNORECASE
 )
 _NO_DIAGNOSIS = re.compile(
-    r"\b(?:treatments?|therapy|management|managed?|medications?|drugs?|next step|next best|mechanisms?|complications?|genes?"
-    r"|(?:which|what)(?:(?! diagnos)[ -]\w+){0,8}? (?:tests?|stud(?:y|ies)|imaging|findings?|steps?|procedures?|organisms?|features?)"
-    r"|prognosis|(?:confirm|establish|make|support)\w* (?:the|this|your) \w*\s?diagnosis|associated with|risk factors?)\b",
+    r"\b(?:treatments?|therapy|management|managed?|medications?|drugs?|next step|next"
+    r" best|mechanisms?|complications?|genes?"
+    r"|(?:which|what)(?:(?! diagnos)[ -]\w+){0,8}?"
+    r" (?:tests?|stud(?:y|ies)|imaging|findings?|steps?|procedures?|organisms?|features?)"
+    r"|prognosis|(?:confirm|establish|make|support)\w* (?:the|this|your) \w*\s?diagnosis|associated"
+    r" with|risk factors?)\b",
     re.IGNORECASE,
 )
 # The examiner's notes are lists written in one line: '1. Dermoscopy: ... 2. Biopsy results: ...',
@@ -66,13 +70,15 @@ _EXAMINATION = re.compile(
 )
 # A test that is named by what it looks for: 'Tests for cryptococcus: Negative'.
 _TEST_LABEL = re.compile(
-    r"\b(?:tests? (?:for|of)|levels?|counts?|antibod(?:y|ies)|antigens?|stain(?:ing)?|titers?|smears?)\b",
+    r"\b(?:tests?"
+    r" (?:for|of)|levels?|counts?|antibod(?:y|ies)|antigens?|stain(?:ing)?|titers?|smears?)\b",
     re.IGNORECASE,
 )
 _NEXT_HEADING = re.compile(r"\s+[A-Z][\w ]{2,40}:$")  # of the section after a note in the same line
 # 'The provided text does not include specific instrument readings': the notes tell none.
 _NO_NOTE = re.compile(
-    r"\b(?:instrument read|provided|not (?:include|contain|mention|detailed|specified)|cannot generate|case report)",
+    r"\b(?:instrument read|provided|not (?:include|contain|mention|detailed|specified)|cannot"
+    r" generate|case report)",
     re.IGNORECASE,
 )
 
@@ -85,16 +91,16 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
     the diagnosis ('not_a_diagnosis'). Raises BadCase when the file itself cannot be read.
     """
     for number, row in read_rows(path):
-        where = f" line {number}"
+        place = f" line {number}"
         if isinstance(row, BadCase):
             yield row
             continue
         try:
             nejm = isinstance(row, dict) and not set(row) >= _OSCE and set(row) & _NEJM
             yield (
-                _challenge(row, number - 1, path, where)
+                _challenge(row, number - 1, path, place)
                 if nejm
-                else _case(row, number - 1, path, where)
+                else _case(row, number - 1, path, place)
             )
         except BadCase as bad:
             yield BadCase(bad.reason, bad.message, bad.case_id, str(path))
@@ -110,28 +116,31 @@ def asks_for_diagnosis(question: str) -> bool:
 
     >>> asks_for_diagnosis("A man has fever. What is the most likely diagnosis?")
     True
-    >>> asks_for_diagnosis("The diagnosis is malaria. Which of the following is the best treatment?")
+    >>> asks_for_diagnosis("The diagnosis is malaria. Which is the best treatment?")
     False
     """
-    asked = _asked(question)
-    return bool(_DIAGNOSIS.search(asked)) and not _NO_DIAGNOSIS.search(asked)
+    wish = _wanted_of(question)
+    return bool(_DIAGNOSIS.search(wish)) and not _NO_DIAGNOSIS.search(wish)
 
 
-def _asked(question: str) -> str:
+def _wanted_of(question: str) -> str:
     return re.split(r"(?<=[.!?])\s+(?=[A-Z])", question.strip())[-1]
 
 
 # --- NEJM image challenges --------------------------------------------------------------
 
 
-def _challenge(row: Any, number: int, path: Path, where: str) -> CaseReport:
-    question = text_at(row, "question", path, where)
+def _challenge(row: Any, number: int, path: Path, place: str) -> CaseReport:
+    question = text_at(row, "question", path, place)
     if not asks_for_diagnosis(question):
-        message = f"{path.name}{where}: the question is {_asked(question)[:120]!r}, its answer is no diagnosis"
+        message = (
+            f"{path.name}{place}: the question is {_wanted_of(question)[:120]!r}, its answer is no"
+            " diagnosis"
+        )
         raise BadCase("not_a_diagnosis", message, path=str(path))
-    diagnosis = _answer(row, path, where)
-    patient = _single_spaced(text_at(row, "patient_info", path, where))
-    notes = _single_spaced(text_at(row, "physical_exams", path, where))
+    diagnosis = _answer(row, path, place)
+    patient = _single_spaced(text_at(row, "patient_info", path, place))
+    notes = _single_spaced(text_at(row, "physical_exams", path, place))
     tests, findings, left_out = _notes(notes)
     text = "\n".join([question, patient, notes, f"Diagnosis: {diagnosis}"])
     return CaseReport(
@@ -153,7 +162,7 @@ def _single_spaced(text: str) -> str:
     return "\n".join(" ".join(line.split()) for line in text.split("\n") if line.strip())
 
 
-def _answer(row: Any, path: Path, where: str) -> str:
+def _answer(row: Any, path: Path, place: str) -> str:
     answers = row.get("answers")
     if isinstance(answers, list):
         correct = [
@@ -162,10 +171,10 @@ def _answer(row: Any, path: Path, where: str) -> str:
             if isinstance(answer, dict) and answer.get("correct") is True
         ]
         if len(correct) == 1:
-            return text_at(correct[0], "text", path, f"{where} answers").strip()
+            return text_at(correct[0], "text", path, f"{place} answers").strip()
     raise BadCase(
         "bad_field",
-        f"{path.name}{where}: 'answers' must be a list with one correct answer",
+        f"{path.name}{place}: 'answers' must be a list with one correct answer",
         path=str(path),
     )
 
@@ -182,17 +191,17 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
     left_out: list[str] = []
     for part in _NOTE_END.split(notes):
         note = _NEXT_HEADING.sub("", (part or "").replace("**", "").strip())
-        told = _NOTE.fullmatch(note)
-        label = told["label"].strip() if told else ""
-        named = named_tests(label) or (named_tests(note) if not label else ())
+        match = _NOTE.fullmatch(note)
+        label = match["label"].strip() if match else ""
+        names = named_tests(label) or (named_tests(note) if not label else ())
         if not note or note.endswith(":") or _NO_NOTE.search(note):
             continue  # a heading, or a note that there is none
-        if _EXAMINATION.match(label) and not named:
+        if _EXAMINATION.match(label) and not names:
             findings.append(note)
-        elif told and (named or _TEST_LABEL.search(label)) and is_documented(told["rest"]):
-            tests.append(DocumentedTest(label, category_of(label), told["rest"].strip()))
-        elif not told and named and len(note.split()) > len(named[0].split()) + 1:
-            tests.append(DocumentedTest(named[0], category_of(named[0]), note))
+        elif match and (names or _TEST_LABEL.search(label)) and is_documented(match["rest"]):
+            tests.append(DocumentedTest(label, category_of(label), match["rest"].strip()))
+        elif not match and names and len(note.split()) > len(names[0].split()) + 1:
+            tests.append(DocumentedTest(names[0], category_of(names[0]), note))
         else:
             left_out.append(f"no test by name: {note[:100]}")
     return tuple(tests), findings, tuple(left_out)
@@ -201,13 +210,13 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
 # --- OSCE examinations ------------------------------------------------------------------
 
 
-def _case(row: Any, number: int, path: Path, where: str) -> CaseReport:
-    osce = object_at(row, "OSCE_Examination", path, where)
-    patient = object_at(osce, "Patient_Actor", path, where)
+def _case(row: Any, number: int, path: Path, place: str) -> CaseReport:
+    osce = object_at(row, "OSCE_Examination", path, place)
+    patient = object_at(osce, "Patient_Actor", path, place)
     examination = {"Physical_Examination": osce.get("Physical_Examination_Findings", {})}
-    results = object_at(osce, "Test_Results", path, where)
+    results = object_at(osce, "Test_Results", path, place)
     observation = "\n".join([*_lines(patient), *_lines(examination)])
-    diagnosis = text_at(osce, "Correct_Diagnosis", path, where)
+    diagnosis = text_at(osce, "Correct_Diagnosis", path, place)
     tests = tuple(_tests(results))
     mimic = (
         "mimic" in path.stem.lower()
@@ -263,7 +272,8 @@ def _named_after(test: DocumentedTest, container: str) -> DocumentedTest:
 
 
 def _is_panel(value: Mapping[str, Any]) -> bool:
-    """Whether all values are plain: the components of one test. Deeper nesting is a group of tests."""
+    """Whether all values are plain: the components of one test. Deeper nesting is a group of
+    tests."""
     return not any(isinstance(inner, Mapping) and not _describes(inner) for inner in value.values())
 
 

@@ -72,13 +72,13 @@ def _articles(
     articles = others = 0
     while (member := archive.next()) is not None:
         archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every member
-        where = f"{path}!{member.name[:300]}"
+        place = f"{path}!{member.name[:300]}"
         name = f"{member.name[:300]} in {path.name}"
         try:
             counter.allow(member.size + MAX_HEADER_BYTES)
             _refuse_unsafe(member, name)
             if member.isreg() and member.name.lower().endswith(jats.SUFFIXES):
-                yield _article(archive, member, name, where, any_article, listed)
+                yield _article(archive, member, name, place, any_article, listed)
                 articles += 1
             else:
                 others += 1
@@ -88,7 +88,7 @@ def _articles(
                 bad.reason,
                 bad.message,
                 bad.case_id or PurePosixPath(member.name).stem[:100],
-                bad.path or where,
+                bad.path or place,
             )
         if others > FREE_MEMBERS + MAX_OTHERS * articles:
             raise BadCase(
@@ -111,7 +111,10 @@ def _refuse_unsafe(member: tarfile.TarInfo, name: str) -> None:
             f"{name}: the member is a link, a device or a sparse file; only plain files are read",
         )
     if member.size > jats.MAX_BYTES and member.name.lower().endswith(jats.SUFFIXES):
-        message = f"{name}: the member has {member.size / 2**20:.0f} MB, at most {jats.MAX_BYTES / 2**20:.0f} are read"
+        message = (
+            f"{name}: the member has {member.size / 2**20:.0f} MB, at most"
+            f" {jats.MAX_BYTES / 2**20:.0f} are read"
+        )
         raise BadCase("too_large", message)
 
 
@@ -119,7 +122,7 @@ def _article(
     archive: tarfile.TarFile,
     member: tarfile.TarInfo,
     name: str,
-    where: str,
+    place: str,
     any_article: bool,
     listed: PackageList,
 ) -> CaseReport:
@@ -135,9 +138,9 @@ def _article(
             raise BadCase(
                 "retracted", f"{name}: the list beside the package marks the article as retracted"
             )
-        return jats.report(article, case_id, name, where, any_article, licence=licence or None)
+        return jats.report(article, case_id, name, place, any_article, licence=licence or None)
     except BadCase as bad:
-        raise BadCase(bad.reason, bad.message, case_id, where) from bad
+        raise BadCase(bad.reason, bad.message, case_id, place) from bad
 
 
 def _skip(archive: tarfile.TarFile, member: tarfile.TarInfo, counter: "_Counter") -> None:

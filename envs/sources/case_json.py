@@ -7,15 +7,9 @@ from typing import Any, get_args
 
 from medaction.envs.categories import category_of
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
-from medaction.envs.records import (
-    BadCase,
-    CaseReport,
-    Category,
-    DocumentedTest,
-    StructuredCase,
-    check_id,
-)
+from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
 from medaction.envs.sources.files import parse_json, read_text, text_at
+from medaction.words.tests import Category
 
 MAX_BYTES = 4 * 2**20
 _FIELDS = {
@@ -94,61 +88,62 @@ def _structured(value: dict[str, Any], path: Path) -> StructuredCase:
     )
 
 
-def _one_of(known: tuple[str, ...], value: dict[str, Any], key: str, path: Path) -> str:
+def _one_of(allowed: tuple[str, ...], value: dict[str, Any], key: str, path: Path) -> str:
     """One of `known`; '' when the case does not tell it."""
-    found = text_at(value, key, path) if value.get(key) is not None else ""
-    if found and found not in known:
+    value_of_key = text_at(value, key, path) if value.get(key) is not None else ""
+    if value_of_key and value_of_key not in allowed:
         raise BadCase(
-            "bad_field", f"{path.name}: {key!r} must be one of {'; '.join(known)}", path=str(path)
+            "bad_field", f"{path.name}: {key!r} must be one of {'; '.join(allowed)}", path=str(path)
         )
-    return found
+    return value_of_key
 
 
 def _true_or_false(value: dict[str, Any], key: str, path: Path) -> bool | None:
-    found = value.get(key)
-    if found is not None and not isinstance(found, bool):
+    flag = value.get(key)
+    if flag is not None and not isinstance(flag, bool):
         raise BadCase(
             "bad_field",
-            f"{path.name}: {key!r} must be true or false, not {type(found).__name__}",
+            f"{path.name}: {key!r} must be true or false, not {type(flag).__name__}",
             path=str(path),
         )
-    return found
+    return flag
 
 
-def _test(value: Any, path: Path, where: str) -> DocumentedTest:
-    name = text_at(value, "name", path, where)
-    _refuse_unknown(value, _TEST_FIELDS, path, where)
+def _test(value: Any, path: Path, place: str) -> DocumentedTest:
+    name = text_at(value, "name", path, place)
+    _refuse_unknown(value, _TEST_FIELDS, path, place)
     category = value.get("category", category_of(name))
     if category not in get_args(Category):
         raise BadCase(
             "bad_field",
-            f"{path.name}{where}: 'category' must be one of {', '.join(get_args(Category))}",
+            f"{path.name}{place}: 'category' must be one of {', '.join(get_args(Category))}",
             path=str(path),
         )
     return DocumentedTest(
         name,
         category,
-        text_at(value, "result", path, where),
-        _strings(value, "aliases", path, where),
-        text_at(value, "minor", path, where) if "minor" in value else "",
-        text_at(value, "quote", path, where) if "quote" in value else "",
+        text_at(value, "result", path, place),
+        _strings(value, "aliases", path, place),
+        text_at(value, "minor", path, place) if "minor" in value else "",
+        text_at(value, "quote", path, place) if "quote" in value else "",
     )
 
 
-def _strings(value: dict[str, Any], key: str, path: Path, where: str) -> tuple[str, ...]:
-    found = value.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+def _strings(value: dict[str, Any], key: str, path: Path, place: str) -> tuple[str, ...]:
+    values = value.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
         raise BadCase(
-            "bad_field", f"{path.name}{where}: {key!r} must be a list of strings", path=str(path)
+            "bad_field", f"{path.name}{place}: {key!r} must be a list of strings", path=str(path)
         )
-    return tuple(found)
+    return tuple(values)
 
 
-def _refuse_unknown(value: dict[str, Any], known: set[str], path: Path, where: str) -> None:
+def _refuse_unknown(value: dict[str, Any], allowed: set[str], path: Path, place: str) -> None:
     """A misspelt optional field would otherwise be lost without a word."""
-    if unknown := sorted(set(value) - known):
+    if unknown := sorted(set(value) - allowed):
         raise BadCase(
             "bad_field",
-            f"{path.name}{where}: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}",
+            f"{path.name}{place}: unknown field {unknown[0]!r}; known:"
+            f" {', '.join(sorted(allowed))}",
             path=str(path),
         )

@@ -29,7 +29,10 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     try:
         size = _plain_size(path)
         if size > limit:
-            message = f"{path.name} has {size / 2**20:.0f} MB, at most {limit / 2**20:.0f} are read; split it"
+            message = (
+                f"{path.name} has {size / 2**20:.0f} MB, at most {limit / 2**20:.0f} are read;"
+                " split it"
+            )
             raise BadCase("too_large", message, path=str(path))
         with path.open("rb") as file:
             return file.read(limit)  # a file that grows meanwhile is cut, never read on
@@ -57,14 +60,14 @@ def read_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[tuple[int, s
             number = 0
             while data := file.readline(limit + 1):
                 number += 1
-                where = f" line {number}"
+                place = f" line {number}"
                 try:
                     if len(data) > limit:
                         while data and not data.endswith(b"\n"):
                             data = file.readline(2**16)
-                        message = f"{path.name}{where} has more than {limit / 2**20:.0f} MB"
+                        message = f"{path.name}{place} has more than {limit / 2**20:.0f} MB"
                         raise BadCase("too_large", message, path=str(path))
-                    if (text := _decoded(data, path, where)).strip():
+                    if (text := _decoded(data, path, place)).strip():
                         yield number, text
                 except BadCase as bad:
                     yield number, bad
@@ -97,43 +100,43 @@ def _plain_size(path: Path) -> int:
     return status.st_size
 
 
-def _decoded(data: bytes, path: Path, where: str = "") -> str:
+def _decoded(data: bytes, path: Path, place: str = "") -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         message = (
-            f"{path.name}{where} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv"
+            f"{path.name}{place} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv"
         )
         raise BadCase("bad_encoding", message, path=str(path)) from error
     if "\0" in text:
         raise BadCase(
             "bad_encoding",
-            f"{path.name}{where} holds NUL bytes: no text, or UTF-16; convert it",
+            f"{path.name}{place} holds NUL bytes: no text, or UTF-16; convert it",
             path=str(path),
         )
     return text
 
 
-def parse_json(text: str, path: Path, where: str = "") -> Any:
+def parse_json(text: str, path: Path, place: str = "") -> Any:
     """The value of JSON text from `path`; `where` names the row. Raises BadCase('bad_json' |
     'too_large')."""
     if sum(map(text.count, ",[{")) > MAX_JSON_PARTS:
         raise BadCase(
             "too_large",
-            f"{path.name}{where}: more than {MAX_JSON_PARTS:,} values; split it",
+            f"{path.name}{place}: more than {MAX_JSON_PARTS:,} values; split it",
             path=str(path),
         )
     try:
         value = json.loads(text)
         # Half a surrogate pair or a NUL passes the parser and breaks whoever writes the text later.
         if re.search(r"\\u(?:[dD][89a-fA-F]|0000)", text):
-            written = json.dumps(value, ensure_ascii=False)
-            written.encode()
-            if re.search(r"(?<!\\)(?:\\\\)*\\u0000", written):
+            canonical = json.dumps(value, ensure_ascii=False)
+            canonical.encode()
+            if re.search(r"(?<!\\)(?:\\\\)*\\u0000", canonical):
                 raise ValueError("a string holds a NUL character")
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:300]
-        raise BadCase("bad_json", f"{path.name}{where}: {reason}", path=str(path)) from error
+        raise BadCase("bad_json", f"{path.name}{place}: {reason}", path=str(path)) from error
     return value
 
 
@@ -145,27 +148,27 @@ def inside(file: Path, folder: Path) -> bool:
     )  # unlike resolve(), says nothing of loops
 
 
-def text_at(value: Any, key: str, path: Path, where: str = "") -> str:
+def text_at(value: Any, key: str, path: Path, place: str = "") -> str:
     """The string `value[key]`. Raises BadCase('bad_field') naming file, row and field when it is
     missing or no string."""
-    found = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(found, str):
+    entry = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(entry, str):
         raise BadCase(
             "bad_field",
-            f"{path.name}{where}: {key!r} must be a string, not {type(found).__name__}",
+            f"{path.name}{place}: {key!r} must be a string, not {type(entry).__name__}",
             path=str(path),
         )
-    return found
+    return entry
 
 
-def object_at(value: Any, key: str, path: Path, where: str = "") -> dict[str, Any]:
+def object_at(value: Any, key: str, path: Path, place: str = "") -> dict[str, Any]:
     """The object `value[key]`. Raises BadCase('bad_field') naming file, row and field when it is
     missing or no object."""
-    found = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(found, dict):
+    entry = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(entry, dict):
         raise BadCase(
             "bad_field",
-            f"{path.name}{where}: {key!r} must be an object, not {type(found).__name__}",
+            f"{path.name}{place}: {key!r} must be an object, not {type(entry).__name__}",
             path=str(path),
         )
-    return found
+    return entry

@@ -143,18 +143,18 @@ def parse(data: bytes, name: str) -> etree._Element:
         raise _hostile(name)
     for element in root.iter(etree.Element):
         element.tag = etree.QName(element).localname
-    found = (
+    sections = (
         root
         if root.tag == "article"
         else root.find("article")
         if root.tag == "pmc-articleset"
         else None
     )
-    if found is None:
+    if sections is None:
         raise BadCase(
             "bad_xml", f"{name}: the root element is {str(root.tag)[:40]!r}, not 'article'"
         )
-    return found
+    return sections
 
 
 def pmcid_of(article: etree._Element) -> str:
@@ -175,9 +175,9 @@ def is_open_access(article: etree._Element) -> bool:
         _first(mark, "meta-name"): _first(mark, "meta-value")
         for mark in article.iter("custom-meta")
     }
-    said = marks.get("pmc-prop-open-access")
-    return said == "yes" or (
-        said is None and bool(re.search(r"(?i)creative\s?commons", _licence(article) or ""))
+    mark = marks.get("pmc-prop-open-access")
+    return mark == "yes" or (
+        mark is None and bool(re.search(r"(?i)creative\s?commons", _licence(article) or ""))
     )
 
 
@@ -206,7 +206,8 @@ def _is_retracted(article: etree._Element, title: str) -> bool:
         article.get("article-type", "") in _RETRACTIONS
         or related & _RETRACTIONS
         or re.match(
-            r"\W*(?:retracted|withdrawn)\b(?: article)?\W*:|\W*retract(?:ed article|ion notice|ion note)\b",
+            r"\W*(?:retracted|withdrawn)\b(?: article)?\W*:|\W*retract(?:ed article|ion notice|ion"
+            r" note)\b",
             title,
             re.I,
         )
@@ -236,10 +237,10 @@ def _date(article: etree._Element) -> str:
 
 def _iso(date: etree._Element) -> str:
     """As many of year, month and day as are told and make a date of the calendar."""
-    told = [_first(date, part) for part in ("year", "month", "day")]
+    parts = [_first(date, part) for part in ("year", "month", "day")]
     for count in (3, 2, 1):
         try:
-            numbers = [int(part) for part in told[:count]]
+            numbers = [int(part) for part in parts[:count]]
             return datetime.date(*[*numbers, 1, 1][:3]).isoformat()[: (0, 4, 7, 10)[count]]
         except ValueError:
             continue
@@ -247,8 +248,8 @@ def _iso(date: etree._Element) -> str:
 
 
 def _first(article: etree._Element, xpath: str) -> str:
-    found = article.find(xpath)
-    return _inline(found, _NESTED) if found is not None else ""
+    element = article.find(xpath)
+    return _inline(element, _NESTED) if element is not None else ""
 
 
 def _licence(article: etree._Element) -> str | None:

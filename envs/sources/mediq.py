@@ -42,10 +42,10 @@ def recognises(row: Any) -> bool:
     return isinstance(row, dict) and set(row) >= _KEYS
 
 
-def _case(row: Any, path: Path, where: str) -> CaseReport:
-    question = text_at(row, "question", path, where).strip()
-    answer = text_at(row, "answer", path, where).strip()
-    case_id = check_id(f"mediq-{path.stem}-{_number(row, path, where)}")
+def _case(row: Any, path: Path, place: str) -> CaseReport:
+    question = text_at(row, "question", path, place).strip()
+    answer = text_at(row, "answer", path, place).strip()
+    case_id = check_id(f"mediq-{path.stem}-{_number(row, path, place)}")
     context = row.get("context")
     if (
         not isinstance(context, list)
@@ -53,11 +53,11 @@ def _case(row: Any, path: Path, where: str) -> CaseReport:
         or not all(isinstance(sentence, str) for sentence in context)
     ):
         raise BadCase(
-            "bad_field", f"{path.name}{where}: 'context' must be a list of sentences", case_id
+            "bad_field", f"{path.name}{place}: 'context' must be a list of sentences", case_id
         )
     if not asks_for_diagnosis(question):
         raise BadCase(
-            "not_a_diagnosis", f"{path.name}{where}: the question is {question[:120]!r}", case_id
+            "not_a_diagnosis", f"{path.name}{place}: the question is {question[:120]!r}", case_id
         )
     sentences = (sentence.strip() for sentence in context if sentence.strip())
     story = " ".join(
@@ -71,11 +71,11 @@ def _case(row: Any, path: Path, where: str) -> CaseReport:
     return CaseReport(case_id, "mediq", title[:300], text, str(path), LICENCE)
 
 
-def _number(row: Any, path: Path, where: str) -> str:
-    found = row.get("id")
-    if isinstance(found, bool) or not isinstance(found, int | str):
+def _number(row: Any, path: Path, place: str) -> str:
+    number = row.get("id")
+    if isinstance(number, bool) or not isinstance(number, int | str):
         raise BadCase(
             "bad_field",
-            f"{path.name}{where}: 'id' must be a number or a string, not {type(found).__name__}",
+            f"{path.name}{place}: 'id' must be a number or a string, not {type(number).__name__}",
         )
-    return str(found)
+    return str(number)

@@ -25,8 +25,11 @@ _BULLET = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 _LABEL = re.compile(r"^\**(?P<label>[^:*]{2,90}?)\**\s*:\**(?:\s+(?P<rest>.*))?$")
 # Labels that gather tests and are none themselves.
 _CATEGORY = re.compile(
-    r"(?:(?:initial|other|further|additional|routine|ancillary|prenatal|radiologic(?:al)?|relevant|subsequent) )*"
-    r"(?:imaging(?: (?:tests?|studies|findings|results))?|radiology|tests?|testing|investigations?|findings|others?)(?: \(.*\))?",
+    r"(?:(?:initial|other|further|additional|routine|ancillary"
+    r"|prenatal|radiologic(?:al)?|relevant|subsequent) )*"
+    r"(?:imaging(?:"
+    r" (?:tests?|studies|findings|results))?|radiology|tests?"
+    r"|testing|investigations?|findings|others?)(?: \(.*\))?",
     re.IGNORECASE,
 )
 # What was done or became of the patient is no test, wherever it stands; pathology after surgery is
@@ -39,12 +42,14 @@ _NO_TEST = re.compile(
 )
 _FINDING_VERB = re.compile(
     r"\s(?:\w+ly\s)?(?:revealed|showed|shows|showing|demonstrated|confirmed|indicated|identified|suggested|detected|found|disclosed|noted"
-    r"|included|displayed|exhibited|was|were|is|are|ruled out|excluded|verified|reported|diagnosed|supported|visualized|remained"
+    r"|included|displayed|exhibited|was|were|is|are|ruled"
+    r" out|excluded|verified|reported|diagnosed|supported|visualized|remained"
     r"|revealing|confirming|indicating|demonstrating|suggesting|suggestive|consistent|positive|negative|normal|unremarkable|returned|inconclusive)\b"
 )
 _SENTENCE_END = re.compile(r"(?:(?<=[.;])\s+(?=[A-Z])|;\s+)(?![^()]*\))")  # not inside brackets
 _STATUS = re.compile(
-    r"(?i)(?:normal|negative|elevated|unremarkable|raised|increased|decreased|low|reduced|abnormal|positive)(?: results?)?(?: for)?\s+"
+    r"(?i)(?:normal|negative|elevated|unremarkable|raised|increased"
+    r"|decreased|low|reduced|abnormal|positive)(?: results?)?(?: for)?\s+"
 )
 # What a label that names a test holds, and what one that names none does.
 _TEST_WORD = re.compile(
@@ -66,7 +71,8 @@ _NOT_THIS = re.compile(
     re.IGNORECASE,
 )
 _GENERAL_LABS = re.compile(
-    r"(?:(?:routine|other|basic|serum|blood|abnormal) )*(?:labs?|laborator\w+|blood|serum|biochemistry|chemistry|tests?)"
+    r"(?:(?:routine|other|basic|serum|blood|abnormal)"
+    r" )*(?:labs?|laborator\w+|blood|serum|biochemistry|chemistry|tests?)"
     r"(?: (?:tests?|work|results?|findings|investigations?|studies|analysis|values))?|bloodwork",
     re.IGNORECASE,
 )
@@ -89,7 +95,8 @@ _STATUS_LIST = re.compile(
 )
 _TEST_NOUN = re.compile(
     r"(?i)[^.;:,(]{0,60}?\b(?:tests?|testing|analys[ie]s|evaluation|examinations?|levels?|stud(?:y|ies)|markers|panel|screen(?:ing)?|antibod(?:y|ies)"
-    r"|antigens?|assays?|cultures?|scrapings?|smears?|stain(?:ing)?|serolog(?:y|ies)|function|labs?|blood ?work|work-?up|titers?|scans?)\b"
+    r"|antigens?|assays?|cultures?|scrapings?|smears?|stain(?:ing)?|serolog(?:y|ies)"
+    r"|function|labs?|blood ?work|work-?up|titers?|scans?)\b"
 )
 
 
@@ -127,23 +134,23 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
 
 
 def _case(case_id: str, case: Any, path: Path) -> CaseReport:
-    where = f" case {case_id[:60]!r}"
-    generated = object_at(case, "generate_case", path, where)
-    raw = text_at(case, "raw_case", path, where)
-    summary = text_at(generated, "case_summary", path, where)
-    diagnosis = _plain(text_at(generated, "diagnosis_results", path, where))
+    place = f" case {case_id[:60]!r}"
+    generated = object_at(case, "generate_case", path, place)
+    raw = text_at(case, "raw_case", path, place)
+    summary = text_at(generated, "case_summary", path, place)
+    diagnosis = _plain(text_at(generated, "diagnosis_results", path, place))
     notes: list[str] = []
     told = summary
     if re.search(r"^[-*#\s]*(?:case|patient) [2-9]\b", summary, re.IGNORECASE | re.MULTILINE):
-        told = _first_patient(summary, f"{path.name}{where}")
+        told = _first_patient(summary, f"{path.name}{place}")
         diagnosis = _first_diagnosis(
-            diagnosis, str(generated.get("final_diagnosis") or ""), f"{path.name}{where}"
+            diagnosis, str(generated.get("final_diagnosis") or ""), f"{path.name}{place}"
         )
         notes.append("the summary tells of several patients; this is the first")
-    observation, ancillary = _split(told, f"{path.name}{where}")
-    found = [test for node in _tree(ancillary) for test in _tests(node)]
-    tests = [test for test in found if isinstance(test, DocumentedTest)]
-    notes += [f"left out, names no test: {text[:100]}" for text in found if isinstance(text, str)]
+    observation, ancillary = _split(told, f"{path.name}{place}")
+    parts = [part for node in _tree(ancillary) for part in _tests(node)]
+    tests = [part for part in parts if isinstance(part, DocumentedTest)]
+    notes += [f"left out, names no test: {text[:100]}" for text in parts if isinstance(text, str)]
     title = next((line.strip() for line in raw.splitlines() if line.strip()), case_id)
     return CaseReport(
         case_id=check_id(case_id),
@@ -176,46 +183,46 @@ _SEVERAL = re.compile(
 )
 
 
-def _first_patient(summary: str, where: str) -> str:
+def _first_patient(summary: str, place: str) -> str:
     """The summary of the first patient, where it tells the patients clearly apart: under headings,
     in bullets, or in one line.
 
     Raises BadCase('several_patients') when what is left still tells of several.
     """
-    kept: list[str] = []
+    lines: list[str] = []
     number, depth = 1, -1  # whose lines these are, and how deep the bullet stands that says so
     for line in summary.splitlines():
         indent = len(line) - len(line.lstrip())
-        found = _PATIENT.match(line)
-        if found:
-            number, depth = int(found["number"]), indent if re.match(r"\s*-\s", line) else -1
-            line = f"{found['lead']}{found['rest']}" if found["rest"] else ""
+        match = _PATIENT.match(line)
+        if match:
+            number, depth = int(match["number"]), indent if re.match(r"\s*-\s", line) else -1
+            line = f"{match['lead']}{match['rest']}" if match["rest"] else ""
         elif depth >= 0 and line.strip() and indent <= depth:
             number, depth = 1, -1
         if number == 1 and line.strip(" -#*"):
-            kept.append(re.sub(r"(?i)\bcase 1: (.*?)\s*\bcase 2: .*", r"\1", line))
-    told = "\n".join(kept)
+            lines.append(re.sub(r"(?i)\bcase 1: (.*?)\s*\bcase 2: .*", r"\1", line))
+    told = "\n".join(lines)
     if _SEVERAL.search(told) or re.search(r"(?i)\b(?:case|patient) [2-9]\b", told):
         raise BadCase(
             "several_patients",
-            f"{where}: the summary tells of several patients and not clearly what is whose",
+            f"{place}: the summary tells of several patients and not clearly what is whose",
         )
     return told
 
 
-def _first_diagnosis(results: str, final: str, where: str) -> str:
+def _first_diagnosis(results: str, final: str, place: str) -> str:
     """The first patient's own diagnosis, or the one that is said to be that of all.
 
     Raises BadCase('several_patients') when it is not told whose the diagnosis is.
     """
-    own = re.search(r"(?im)^[-*#\s]*(?:case|patient) 1\b\W*(.+)$", final)
-    if own:
-        return _plain(own[1])
+    match = re.search(r"(?im)^[-*#\s]*(?:case|patient) 1\b\W*(.+)$", final)
+    if match:
+        return _plain(match[1])
     if re.search(r"(?i)\b(?:both|all)\b(?: \w+)? (?:cases|patients)\b", f"{results} {final}"):
         return re.sub(r"(?i)\s+(?:in|for) (?:both|all) (?:cases|patients)\b", "", results)
     raise BadCase(
         "several_patients",
-        f"{where}: the summary tells of several patients and not whose the diagnosis is",
+        f"{place}: the summary tells of several patients and not whose the diagnosis is",
     )
 
 
@@ -237,14 +244,14 @@ def _meta(case_id: str, case: dict[str, Any]) -> dict[str, str]:
     return {key: value for key, value in meta.items() if value}
 
 
-def _split(summary: str, where: str) -> tuple[str, list[str]]:
+def _split(summary: str, place: str) -> tuple[str, list[str]]:
     """What stands before the first 'Ancillary Tests' line, and the lines of that section.
 
     The section ends at the next line that is not indented: another section, or another patient.
     """
     heading = _ANCILLARY.search(summary)
     if heading is None:
-        raise BadCase("no_tests_section", f"{where}: the summary has no 'Ancillary Tests' section")
+        raise BadCase("no_tests_section", f"{place}: the summary has no 'Ancillary Tests' section")
     inline = heading["rest"].strip()
     sentences = [inline] if inline.endswith(":") else re.split(r"(?<=\.)\s+(?=[A-Z])", inline)
     lines = [
@@ -320,8 +327,8 @@ def names_test(label: str) -> bool:
     """Whether a label names a test, or tests, as it seems: 'Nance analysis' and 'VFSS' do,
     'Lesions' and 'Surgical findings' do not.
 
-    >>> names_test("Blood tests"), names_test("Initial CT"), names_test("Soluble CD25"), names_test("Surgical findings")
-    (True, True, True, False)
+    >>> names_test("Blood tests"), names_test("Soluble CD25"), names_test("Surgical findings")
+    (True, True, False)
     """
     if re.match(r"(?i)(?:no|not|none|excluded)\b", label):
         return False
@@ -411,7 +418,7 @@ def _analytes(result: str) -> list[tuple[str, str]]:
     result stays in one piece.
     """
     items = [item.strip(" .") for item in re.split(r"[,;]\s+(?![^()]*\))", result.strip())]
-    found = []
+    results = []
     for item in items:
         value = re.fullmatch(
             r"(?P<name>[A-Za-z][\w\s/α-ω-]*?)(?:\s+(?:levels?|count|of|was|is))*\s*[:=(]?\s*[<>≤≥~]?\s*\d[^,;]*",
@@ -423,10 +430,10 @@ def _analytes(result: str) -> list[tuple[str, str]]:
             or profile(value["name"]).specimen not in (None, "blood")
         ):
             return []
-        found.append((value["name"], item))
+        results.append((value["name"], item))
     return (
-        found
-        if len(found) > 1 and len({normalise(name) for name, _ in found}) == len(found)
+        results
+        if len(results) > 1 and len({normalise(name) for name, _ in results}) == len(results)
         else []
     )
 
@@ -436,9 +443,9 @@ def _listed(result: str) -> tuple[str, ...]:
     three. Findings ('anemia') are none."""
     names: list[str] = []
     for clause in re.split(r"(?<=[.;])\s+", result):
-        found = _STATUS_LIST.fullmatch(clause.strip(" .;"))
+        match = _STATUS_LIST.fullmatch(clause.strip(" .;"))
         items = (
-            re.split(r",\s*(?:and\s+)?|\s+and\s+", found["first"] or found["last"]) if found else []
+            re.split(r",\s*(?:and\s+)?|\s+and\s+", match["first"] or match["last"]) if match else []
         )
         if len(items) > 1 and all(
             re.fullmatch(r"(?:[A-Za-z0-9α-ωβ/-]+\s?){1,4}", item) for item in items
@@ -459,15 +466,15 @@ def _sentence(sentence: str, container: str) -> Iterator[DocumentedTest | str]:
     if label and names_test(label):
         yield from _test(label, rest, container)
         return
-    named = named_tests(sentence)
+    names = named_tests(sentence)
     subject = _subject(sentence)
-    if len(named) > 1 and (_STATUS.match(sentence) or set(named) == set(named_tests(subject))):
-        for name in named:  # 'Normal brain CT, urinalysis and EMG': one finding of several tests
+    if len(names) > 1 and (_STATUS.match(sentence) or set(names) == set(named_tests(subject))):
+        for name in names:  # 'Normal brain CT, urinalysis and EMG': one finding of several tests
             yield DocumentedTest(name, category_of(name, container), _plain(sentence))
     elif (
         name := subject
-        if named_tests(subject) or (subject and not named)
-        else next(iter(named), "")
+        if named_tests(subject) or (subject and not names)
+        else next(iter(names), "")
     ):
         short = tuple(
             found[1]
@@ -475,7 +482,7 @@ def _sentence(sentence: str, container: str) -> Iterator[DocumentedTest | str]:
             if sentence[: found.start()].endswith(name)
         )
         for test in _test(name, sentence, container):
-            others = (*short, *_others(named, test.name), *test.aliases)
+            others = (*short, *_others(names, test.name), *test.aliases)
             yield replace(test, aliases=_once(others, test.name))
     else:
         yield _plain(sentence)
@@ -504,19 +511,19 @@ def _subject(sentence: str) -> str:
 def _label(text: str) -> tuple[str, str]:
     """'**Blood tests**: Hb 9 g/dL' -> ('Blood tests', 'Hb 9 g/dL'); a bullet without a label ->
     ('', text)."""
-    found = _LABEL.match(text)
-    if found is None or re.search(r"[.;]\s", found["label"]) or _is_value(found):
+    match = _LABEL.match(text)
+    if match is None or re.search(r"[.;]\s", match["label"]) or _is_value(match):
         return "", text
-    return _plain(found["label"]).strip(), (found["rest"] or "").strip()
+    return _plain(match["label"]).strip(), (match["rest"] or "").strip()
 
 
-def _is_value(found: re.Match[str]) -> bool:
+def _is_value(match: re.Match[str]) -> bool:
     """Whether the colon belongs to a value inside a sentence ('Elevated enzymes (AST: 90'), so that
     there is no label."""
-    if found["label"].lower() in ("positive", "negative", "normal", "abnormal"):
+    if match["label"].lower() in ("positive", "negative", "normal", "abnormal"):
         return True
-    return found["label"].count("(") > found["label"].count(")") or bool(
-        _FINDING_VERB.search(found["label"])
+    return match["label"].count("(") > match["label"].count(")") or bool(
+        _FINDING_VERB.search(match["label"])
     )
 
 

@@ -64,9 +64,9 @@ def list_beside(package: Path) -> PackageList:
     """
     name = package.name.lower().removesuffix(".tar.gz").removesuffix(".tgz")
     path = package.with_name(package.name[: len(name)] + ".filelist.csv")
-    found = PackageList()
+    result = PackageList()
     if not path.exists():
-        return found
+        return result
     if not inside(path, package.parent):
         raise BadCase(
             "outside_folder",
@@ -81,12 +81,15 @@ def list_beside(package: Path) -> PackageList:
             pmcid, licence, retracted = (row[column].strip() for column in columns)
             if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
                 raise ValueError(f"{pmcid[:40]!r} is no article id")
-            found.add(int(pmcid[3:]), licence, retracted.casefold() == "yes")
+            result.add(int(pmcid[3:]), licence, retracted.casefold() == "yes")
     except (csv.Error, ValueError, IndexError) as error:
-        message = f"{path.name} line {rows.line_num}: {str(error)[:200]}; mend it, or take it away to do without its licences"
+        message = (
+            f"{path.name} line {rows.line_num}: {str(error)[:200]}; mend it, or take it away to do"
+            " without its licences"
+        )
         raise BadCase("bad_list", message, path=str(path)) from error
-    found.close()
-    return found
+    result.close()
+    return result
 
 
 def _text(path: Path) -> Iterator[str]:

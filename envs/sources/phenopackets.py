@@ -72,36 +72,39 @@ def _unwrapped(value: Any) -> Any:
 
 
 def _case(packet: Any, case_id: str, path: Path) -> CaseReport:
-    where = f" {case_id[:60]!r}"
-    subject = object_at(packet, "subject", path, where)
-    features = _objects(packet, "phenotypicFeatures", path, where)
+    place = f" {case_id[:60]!r}"
+    subject = object_at(packet, "subject", path, place)
+    features = _objects(packet, "phenotypicFeatures", path, place)
     meta = packet.get("metaData")
     meta = meta if isinstance(meta, dict) else {}
     taxon = subject.get("taxonomy")
     if isinstance(taxon, dict) and taxon.get("id") not in (None, "", "NCBITaxon:9606"):
         raise BadCase(
-            "not_human", f"{path.name}{where}: the subject is {_named(taxon)!r}, no human"
+            "not_human", f"{path.name}{place}: the subject is {_named(taxon)!r}, no human"
         )
     if str(meta.get("phenopacketSchemaVersion", "2")).startswith("1") or any(
         "negated" in feature for feature in features
     ):
-        message = f"{path.name}{where}: phenopackets of version 1 mark absence otherwise; convert it to version 2"
+        message = (
+            f"{path.name}{place}: phenopackets of version 1 mark absence otherwise; convert it to"
+            " version 2"
+        )
         raise BadCase("unsupported_version", message)
     interpretations = [
         row
-        for row in _objects(packet, "interpretations", path, where)
+        for row in _objects(packet, "interpretations", path, place)
         if isinstance(row.get("diagnosis"), dict)
     ]
-    diagnosis, synonyms, ruled_out = _diagnosis(packet, interpretations, path, where)
+    diagnosis, synonyms, ruled_out = _diagnosis(packet, interpretations, path, place)
     measured = [
         test
-        for row in _objects(packet, "measurements", path, where)
-        for test in _measured(row, path, where)
+        for row in _objects(packet, "measurements", path, place)
+        for test in _measured(row, path, place)
     ]
-    tests = _joined(measured) + _variants(interpretations, path, where)
-    observation = "\n".join([_patient(subject), *_phenotypes(features, path, where)])
+    tests = _joined(measured) + _variants(interpretations, path, place)
+    observation = "\n".join([_patient(subject), *_phenotypes(features, path, place)])
     results = [f"{test.name}: {test.result}" for test in tests]
-    references = [row for row in _objects(meta, "externalReferences", path, where) if row.get("id")]
+    references = [row for row in _objects(meta, "externalReferences", path, place) if row.get("id")]
     title = next(
         (str(row["description"]) for row in references if row.get("description")),
         f"Phenopacket {path.stem}",
@@ -143,12 +146,12 @@ def _patient(subject: dict[str, Any]) -> str:
     return " ".join(filter(None, told)) or "A patient."
 
 
-def _phenotypes(features: list[dict[str, Any]], path: Path, where: str) -> Iterator[str]:
+def _phenotypes(features: list[dict[str, Any]], path: Path, place: str) -> Iterator[str]:
     """'Present: severe hypotonia (onset 3 months).' and 'Absent: ...', each phenotype under its
     label."""
     for heading, excluded in (("Present", False), ("Absent", True)):
         names = [
-            _phenotype(row, path, where)
+            _phenotype(row, path, place)
             for row in features
             if bool(row.get("excluded", False)) is excluded
         ]
@@ -156,11 +159,11 @@ def _phenotypes(features: list[dict[str, Any]], path: Path, where: str) -> Itera
             yield f"{heading}: {'; '.join(names)}."
 
 
-def _phenotype(feature: dict[str, Any], path: Path, where: str) -> str:
-    label = _label(feature, "type", path, where)
+def _phenotype(feature: dict[str, Any], path: Path, place: str) -> str:
+    label = _label(feature, "type", path, place)
     graded = [
         _named(feature.get("severity")),
-        *(_named(row) for row in _objects(feature, "modifiers", path, where)),
+        *(_named(row) for row in _objects(feature, "modifiers", path, place)),
     ]
     onset = _time(feature.get("onset")) if not feature.get("excluded") else ""
     details = ", ".join(
@@ -190,33 +193,35 @@ def _time(value: Any) -> str:
 
 def _duration(value: Any) -> str:
     """'P3Y4M' -> '3 years 4 months'; another text as it stands."""
-    found = (
+    match = (
         re.fullmatch(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T.*)?", value)
         if isinstance(value, str)
         else None
     )
-    if found is None:
+    if match is None:
         return str(value or "")
     parts = [
         (int(number), unit)
-        for number, unit in zip(found.groups(), ("year", "month", "week", "day"), strict=True)
+        for number, unit in zip(match.groups(), ("year", "month", "week", "day"), strict=True)
         if number
     ]
-    told = [f"{number} {unit}{'' if number == 1 else 's'}" for number, unit in parts if number]
-    return " ".join(told) or ("0 days" if parts else "")
+    parts_of_age = [
+        f"{number} {unit}{'' if number == 1 else 's'}" for number, unit in parts if number
+    ]
+    return " ".join(parts_of_age) or ("0 days" if parts else "")
 
 
 # --- tests ------------------------------------------------------------------------------
 
 
-def _measured(measurement: dict[str, Any], path: Path, where: str) -> Iterator[DocumentedTest]:
+def _measured(measurement: dict[str, Any], path: Path, place: str) -> Iterator[DocumentedTest]:
     """A measurement under its assay's label: '24 g/L (reference range 35 to 50)'. None where it
     tells no value."""
-    name = _label(measurement, "assay", path, where)
+    name = _label(measurement, "assay", path, place)
     value, complex_value = measurement.get("value"), measurement.get("complexValue")
     results = [_value(value)] if isinstance(value, dict) else []
     if isinstance(complex_value, dict):
-        parts = _objects(complex_value, "typedQuantities", path, where)
+        parts = _objects(complex_value, "typedQuantities", path, place)
         results = [
             f"{_named(part.get('type'))} {_quantity(part.get('quantity'))}".strip()
             for part in parts
@@ -236,13 +241,14 @@ def _quantity(quantity: Any) -> str:
     number = _number(quantity.get("value", 0))  # protobuf's JSON leaves out a zero
     unit = _named(quantity.get("unit"))
     reference = quantity.get("referenceRange")
-    told = f"{number} {unit}".strip()
+    amount = f"{number} {unit}".strip()
     if not number or not isinstance(reference, dict):
-        return told if number else ""
+        return amount if number else ""
     range_unit = _named(reference.get("unit"))
     low, high = _number(reference.get("low", 0)), _number(reference.get("high", 0))
     bounds = f"from {low}" if high == "0" != low else f"{low} to {high}"
-    return f"{told} (reference range {bounds}{f' {range_unit}' if range_unit not in ('', unit) else ''})"
+    bounds_unit = f" {range_unit}" if range_unit not in ("", unit) else ""
+    return f"{amount} (reference range {bounds}{bounds_unit})"
 
 
 def _number(value: Any) -> str:
@@ -253,7 +259,8 @@ def _number(value: Any) -> str:
 
 
 def _joined(tests: list[DocumentedTest]) -> list[DocumentedTest]:
-    """Repeated measurements are one test, its results on lines of their own in the packet's order."""
+    """Repeated measurements are one test, its results on lines of their own in the packet's
+    order."""
     results: dict[str, list[DocumentedTest]] = {}
     for test in tests:
         results.setdefault(test.name, []).append(test)
@@ -264,13 +271,14 @@ def _joined(tests: list[DocumentedTest]) -> list[DocumentedTest]:
 
 
 def _variants(
-    interpretations: list[dict[str, Any]], path: Path, where: str
+    interpretations: list[dict[str, Any]], path: Path, place: str
 ) -> list[DocumentedTest]:
-    """One test with a line for each variant that the packet describes; none when it describes none."""
+    """One test with a line for each variant that the packet describes; none when it describes
+    none."""
     described = [
         _variant(row, descriptor)
         for interpretation in interpretations
-        for row in _objects(interpretation["diagnosis"], "genomicInterpretations", path, where)
+        for row in _objects(interpretation["diagnosis"], "genomicInterpretations", path, place)
         if isinstance(found := row.get("variantInterpretation"), dict)
         and isinstance(descriptor := found.get("variationDescriptor"), dict)
     ]
@@ -303,25 +311,25 @@ def _change(descriptor: dict[str, Any]) -> str:
         if isinstance(expressions, list)
         else []
     )
-    written = {str(row.get("syntax")): str(row.get("value")) for row in rows if row.get("value")}
-    named = [written[syntax] for syntax in ("hgvs.c", "hgvs.p") if syntax in written]
-    if named or descriptor.get("label"):
-        return " ".join(named) or str(descriptor["label"])
+    by_syntax = {str(row.get("syntax")): str(row.get("value")) for row in rows if row.get("value")}
+    names = [by_syntax[syntax] for syntax in ("hgvs.c", "hgvs.p") if syntax in by_syntax]
+    if names or descriptor.get("label"):
+        return " ".join(names) or str(descriptor["label"])
     structural = _named(descriptor.get("structuralType"))
-    return structural or next(iter(written.values()), "")
+    return structural or next(iter(by_syntax.values()), "")
 
 
 # --- diagnosis --------------------------------------------------------------------------
 
 
 def _diagnosis(
-    packet: dict[str, Any], interpretations: list[dict[str, Any]], path: Path, where: str
+    packet: dict[str, Any], interpretations: list[dict[str, Any]], path: Path, place: str
 ) -> tuple[str, tuple[str, ...], list[str]]:
     """The disease of the finished interpretations, else the one that the packet lists and does not
     exclude; the other names under the same code; and the diseases excluded. Raises
     BadCase('no_diagnosis' | 'several_diagnoses').
     """
-    diseases = _objects(packet, "diseases", path, where)
+    diseases = _objects(packet, "diseases", path, place)
     finished = [
         row for row in interpretations if str(row.get("progressStatus")) not in _NO_DIAGNOSIS
     ]
@@ -329,15 +337,21 @@ def _diagnosis(
     present = [
         term for row in diseases if not row.get("excluded") and _named(term := row.get("term"))
     ]
-    found = concluded or present
-    if not found:
-        message = f"{path.name}{where}: neither 'interpretations' (solved or completed) nor 'diseases' name a disease"
+    diagnoses = concluded or present
+    if not diagnoses:
+        message = (
+            f"{path.name}{place}: neither 'interpretations' (solved or completed) nor 'diseases'"
+            " name a disease"
+        )
         raise BadCase("no_diagnosis", message)
-    codes = {str(term.get("id") or _named(term)) for term in found}
+    codes = {str(term.get("id") or _named(term)) for term in diagnoses}
     if len(codes) > 1:  # a list of diseases holds earlier ones too
-        message = f"{path.name}{where}: {', '.join(sorted(map(_named, found)))[:200]}: which one is the diagnosis is not told"
+        message = (
+            f"{path.name}{place}: {', '.join(sorted(map(_named, diagnoses)))[:200]}: which one is"
+            " the diagnosis is not told"
+        )
         raise BadCase("several_diagnoses", message)
-    label = _named(found[0])
+    label = _named(diagnoses[0])
     same = [
         _named(term)
         for term in [*concluded, *present]
@@ -354,16 +368,16 @@ def _diagnosis(
 # --- reading ----------------------------------------------------------------------------
 
 
-def _objects(value: dict[str, Any], key: str, path: Path, where: str) -> list[dict[str, Any]]:
+def _objects(value: dict[str, Any], key: str, path: Path, place: str) -> list[dict[str, Any]]:
     """The list of objects `value[key]`; empty when missing. Raises BadCase('bad_field')."""
-    found = value.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise BadCase("bad_field", f"{path.name}{where}: {key!r} must be a list of objects")
-    return found
+    objects = value.get(key, [])
+    if not isinstance(objects, list) or not all(isinstance(row, dict) for row in objects):
+        raise BadCase("bad_field", f"{path.name}{place}: {key!r} must be a list of objects")
+    return objects
 
 
-def _label(row: dict[str, Any], key: str, path: Path, where: str) -> str:
-    return text_at(object_at(row, key, path, where), "label", path, f"{where} {key!r}").strip()
+def _label(row: dict[str, Any], key: str, path: Path, place: str) -> str:
+    return text_at(object_at(row, key, path, place), "label", path, f"{place} {key!r}").strip()
 
 
 def _named(term: Any) -> str:

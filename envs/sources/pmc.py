@@ -63,7 +63,7 @@ class _Unreachable(Exception):
     its key."""
 
 
-def read(wanted: str, any_article: bool = False) -> Iterator[CaseReport | BadCase]:
+def read(ids_or_file: str, any_article: bool = False) -> Iterator[CaseReport | BadCase]:
     """The articles of `wanted`: ids such as 'PMC123,PMC456', or a file with one id a line ('#'
     starts a comment).
 
@@ -76,22 +76,24 @@ def read(wanted: str, any_article: bool = False) -> Iterator[CaseReport | BadCas
     folder = _cache_folder()
     with httpx.Client(timeout=TIMEOUT_S, follow_redirects=True) as client:
         server = _Server(client)
-        for pmcid in _ids(wanted):
+        for pmcid in _ids(ids_or_file):
             try:
                 yield _case(_article(pmcid, folder, server), any_article)
             except BadCase as bad:
                 yield BadCase(bad.reason, bad.message, pmcid[:100], f"pmc:{pmcid[:100]}")
 
 
-def _ids(wanted: str) -> list[str]:
+def _ids(ids_or_file: str) -> list[str]:
     """Ids as they were given, without repetition; whether they are ids is judged one by one."""
-    lines = wanted.split(",")
-    if not re.fullmatch(r"[\s,]*PMC[0-9]+[\s,]*", lines[0]) and Path(wanted).is_file():
-        lines = [line.partition("#")[0] for line in read_text(Path(wanted)).split("\n")]
+    lines = ids_or_file.split(",")
+    if not re.fullmatch(r"[\s,]*PMC[0-9]+[\s,]*", lines[0]) and Path(ids_or_file).is_file():
+        lines = [line.partition("#")[0] for line in read_text(Path(ids_or_file)).split("\n")]
     ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not ids:
         raise BadCase(
-            "no_cases", f"pmc:{wanted}: no article id, such as PMC4735908", path=f"pmc:{wanted}"
+            "no_cases",
+            f"pmc:{ids_or_file}: no article id, such as PMC4735908",
+            path=f"pmc:{ids_or_file}",
         )
     return ids[:MAX_IDS]
 
@@ -273,8 +275,8 @@ class _Server:
     def _send(
         self, method: str, url: str, parameters: dict[str, str]
     ) -> tuple[int, httpx.Headers, bytes]:
-        where = {"params": parameters} if method == "GET" else {"data": parameters}
-        with self.client.stream(method, url, **where) as answer:  # type: ignore[arg-type]
+        place = {"params": parameters} if method == "GET" else {"data": parameters}
+        with self.client.stream(method, url, **place) as answer:  # type: ignore[arg-type]
             data = b""
             for chunk in answer.iter_bytes(2**16):
                 data += chunk

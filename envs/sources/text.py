@@ -50,7 +50,10 @@ def _case(path: Path) -> CaseReport:
             f"{path.name} holds article ids and no report; read them with --cases pmc:{path}",
         )
     if len(text) < MIN_CHARACTERS:
-        message = f"{path.name}: the text has {len(text)} characters, a report has at least {MIN_CHARACTERS}"
+        message = (
+            f"{path.name}: the text has {len(text)} characters, a report has at least"
+            f" {MIN_CHARACTERS}"
+        )
         raise BadCase("empty_body", message, path.stem[:100])
     heading = _HEADING.search(text)
     title = header.pop("title", "") or (
@@ -61,7 +64,8 @@ def _case(path: Path) -> CaseReport:
         if not (date := iso_date(header["date"])):
             raise BadCase(
                 "bad_field",
-                f"{path.name}: 'date: {header['date'][:40]}' must be as 2021, 2021-03 or 2021-03-14",
+                f"{path.name}: 'date: {header['date'][:40]}' must be as 2021, 2021-03 or"
+                " 2021-03-14",
             )
         header["date"] = date
     return CaseReport(
@@ -81,10 +85,10 @@ def _split(text: str) -> tuple[dict[str, str], str]:
     lines = text.strip().split("\n")
     start = 0
     for line in lines:
-        found = _HEADER.fullmatch(line.strip())
-        if found:
+        match = _HEADER.fullmatch(line.strip())
+        if match:
             header.setdefault(
-                "licence" if found[1].lower() == "license" else found[1].lower(), found[2]
+                "licence" if match[1].lower() == "license" else match[1].lower(), match[2]
             )
         elif line.strip() not in ("", "---"):
             break
@@ -95,10 +99,10 @@ def _split(text: str) -> tuple[dict[str, str], str]:
 def iso_date(text: str) -> str:
     """'2024-7-9' -> '2024-07-09', as precise as it is told (2024, 2024-07); '' when it is no date
     of the calendar."""
-    found = re.fullmatch(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?", text.strip())
-    if not found:
+    match = re.fullmatch(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?", text.strip())
+    if not match:
         return ""
-    parts = [int(part) for part in found.groups() if part]
+    parts = [int(part) for part in match.groups() if part]
     try:
         return datetime.date(*[*parts, 1, 1][:3]).isoformat()[: (4, 7, 10)[len(parts) - 1]]
     except ValueError:

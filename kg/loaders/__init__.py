@@ -69,7 +69,8 @@ def source_of(path: Path) -> Source:
             if source := _source(path, names):
                 return source
         raise NoGraph(
-            f"{path} holds neither kg.csv, nor ClinGraph_nodes.csv and ClinGraph_edges.csv, nor nodes and edges (docs/graphs.md)"
+            f"{path} holds neither kg.csv, nor ClinGraph_nodes.csv and ClinGraph_edges.csv, nor"
+            " nodes and edges (docs/graphs.md)"
         )
     for names in FORMATS:
         if path.name.split(".")[0] in names and (source := _source(path.parent, names)):
@@ -181,8 +182,9 @@ def folder_of(where: str) -> Path:
         return _unchanged(path) or import_graph(path)
     kept = {about["name"]: folder for folder, about in _kept()}
     if where not in kept:
+        names = ", ".join(sorted(kept)) or "(none yet)"
         raise NoGraph(
-            f"no graph {where!r}: it is neither a file or folder nor one of the names {', '.join(sorted(kept)) or '(none yet)'}"
+            f"no graph {where!r}: it is neither a file or folder nor one of the names {names}"
         )
     return kept[where]
 

@@ -13,7 +13,8 @@ from medaction.kg.loaders.parts import Parts, checked_nodes
 NODES = ["node_id", "node_name", "ntype", "node_index"]
 EDGES = ["node_index_x", "node_index_y", "edge_index"]
 NODE_TYPES = {
-    "ICD10CM": "disease", "ICD9CM": "disease", "PHECODE": "disease", "LNC": "test", "CPT": "test", "RXNORM": "drug", "ATC": "drug",
+    "ICD10CM": "disease", "ICD9CM": "disease", "PHECODE": "disease", "LNC": "test", "CPT": "test",
+    "RXNORM": "drug", "ATC": "drug",
     "SNOMEDCT_US": "concept", "UMLS_CUI": "concept",
 }  # fmt: skip
 """Vocabulary -> node type. SNOMED CT and UMLS name diseases, tests and much else alike, so their
@@ -29,7 +30,8 @@ def read_clingraph(nodes: Path, edges: Path) -> Parts:
         found = checked_nodes(
             table,
             read.select(
-                "node_id", node_type=pl.col("ntype").replace(NODE_TYPES), name=pl.col("node_name").fill_null(""),
+                "node_id", node_type=pl.col("ntype").replace(NODE_TYPES),
+                name=pl.col("node_name").fill_null(""),
                 source="ntype", index="node_index",
             ),
             "node_index", "node_name", "ntype",

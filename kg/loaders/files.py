@@ -96,7 +96,11 @@ class Table:
                 names = next(reader)
                 for fields in reader:
                     if len(fields) != len(names):
-                        message = f"a row has {len(names)} fields separated by {SEPARATORS[self.separator]}, this one {len(fields)}"
+                        separator = SEPARATORS[self.separator]
+                        message = (
+                            f"a row has {len(names)} fields separated by {separator},"
+                            f" this one {len(fields)}"
+                        )
                         raise BadTable(
                             self.path, reader.line_num, f"{message}; is the file cut short?"
                         )

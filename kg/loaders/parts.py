@@ -47,6 +47,9 @@ def checked_nodes(
         before = known.setdefault(row[key], row)
         if dict(before) == dict(row):
             return None
-        return f"{key} {row[key]!r} is {row[name]!r} ({row[kind]}) here and {before[name]!r} ({before[kind]}) before"
+        return (
+            f"{key} {row[key]!r} is {row[name]!r} ({row[kind]}) here"
+            f" and {before[name]!r} ({before[kind]}) before"
+        )
 
     raise table.blame(wrong, f"{key} is empty or not unique")

@@ -61,7 +61,8 @@ def _fresh(table: Table, batch: pl.DataFrame, side: str, seen: np.ndarray) -> pl
     """The nodes on one side of the batch that `seen` (index -> hash of name and type, 0: not met)
     lacks; they are noted there."""
     named = batch.select(
-        index=f"{side}_index", node_id=f"{side}_id", node_type=pl.col(f"{side}_type").replace(NODE_TYPES),
+        index=f"{side}_index", node_id=f"{side}_id",
+        node_type=pl.col(f"{side}_type").replace(NODE_TYPES),
         name=pl.col(f"{side}_name").fill_null(""), source=pl.col(f"{side}_source").fill_null(""),
     )  # fmt: skip
     index = named["index"].to_numpy()
@@ -84,7 +85,10 @@ class _Names:
             index, named = row[f"{side}_index"], (row[f"{side}_name"], row[f"{side}_type"])
             before = self.known.setdefault(index, named)
             if before != named:
-                return f"node {index} is {named[0]!r} ({named[1]}) here and {before[0]!r} ({before[1]}) before"
+                return (
+                    f"node {index} is {named[0]!r} ({named[1]}) here"
+                    f" and {before[0]!r} ({before[1]}) before"
+                )
         return None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import duckdb
 
+from medaction.envs.ledger import Passage, passages
 from medaction.trajectories.queries import read_queries
 
 QUERIES = read_queries(Path(__file__).with_name("queries.sql"))
@@ -123,7 +124,15 @@ def case(db: Database, case_id: str) -> Row | None:
         "tree": in_tree_order(tree),
         "checks": rows(db, "checks of a case", [case_id]),
         "failures": rows(db, "failures of a case", [case_id]),
+        "passages": _passages(details[0]),
     }
+
+
+def _passages(case: Row) -> list[Passage]:
+    """The report's text with what the environment took over marked; of a refused case plain."""
+    results = [f"{test['name']}: {test['result']}\n{test['quote']}" for test in case["menu"] or []]
+    observation, diagnosis = case["initial_observation"] or "", case["diagnosis"] or ""
+    return list(passages(case["text"], observation, results, diagnosis, case["warnings"] or ()))
 
 
 def in_tree_order(leaves: list[Row], parent: str | None = None, depth: int = 0) -> list[Row]:

@@ -1,0 +1,403 @@
+"""What stays of a model's reply about a report: only what the report itself tells, in its words.
+
+Whatever goes is noted with its reason; a reply of which too little stays is refused, so that the
+model is asked again.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+
+from medaction.envs import checks
+from medaction.envs.categories import MINOR_CATEGORIES, category_of, minor_category_of
+from medaction.envs.diagnosis_names import mentions, names_of
+from medaction.envs.documented import is_documented
+from medaction.envs.grounding import Report, Span
+from medaction.envs.mentions import named_tests
+from medaction.envs.naming import can_be_same, canonical_of, profile, regions_in_text, tokens_of
+from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
+from medaction.envs.redaction import redact
+from medaction.envs.results_told import result_told, same_test
+from medaction.words.names import normalise
+from medaction.words.sentences import sentences
+from medaction.words.tests import Category, parts_of_panel
+
+LOST = 0.25
+"""Share of the observation's characters that may be missing in the report: a model that copies
+loses a sentence at most, one that rewrites loses most."""
+
+LONGEST_RESULT = 700
+"""Characters of a result; a longer passage tells a story, not a result."""
+
+NEAR = 25
+"""Characters around a test's name in which its region is named: 'CT) of the abdomen'."""
+
+UNKNOWN = "unknown"
+"""What a model says of a label that it cannot tell."""
+
+_PATIENT = re.compile(
+    r"\b(?:he|she|they|his|her|patient|m[ae]n|wom[ae]n|boy|girl|child|infant|history|examin\w+"
+    r"|vital"
+    r"|symptom\w*|complain\w*|pain|smok\w+|alcohol|medic\w+|allerg\w+|family|blood pressure|pulse"
+    r"|heart rate|temperature|fever|palpa\w+|auscult\w+)\b",
+    re.IGNORECASE,
+)
+_CAUSE = re.compile(
+    r"(?P<what>.+?)\b(?:due to|secondary to|caused by|resulting from|as a result of)\b"
+    r"(?P<cause>[^:;,.(]+)",
+    re.IGNORECASE,
+)
+_ALSO = (
+    r"[^.;]{0,30}?(?:\(|\balso\b|\bcalled\b|\bknown as\b|\btermed\b|\bor\b|\bformerly\b|\bi\.e\."
+    r"|\[)"
+    r"[^.;]{0,20}?"
+)
+_TREATED = re.compile(
+    r"\b(?:(?:was|were) (?:\w+ )?(?:started on|treated|given|administered|prescribed|discharged"
+    r"|transfused|excised|resected)|underwent|intravenous|postoperative course|uneventful(?:ly)?"
+    r"|mg/day)\b",
+    re.IGNORECASE,
+)
+_TESTS = re.compile(
+    r"\b(?:tests?|testing|labs?|laboratory|blood ?works?|assays?|titers?|antibod\w+)\b", re.I
+)
+# Words of a test's name that do not tell which test it is.
+_VAGUE = frozenset(
+    [
+        "test",
+        "tests",
+        "testing",
+        "scan",
+        "scans",
+        "imaging",
+        "image",
+        "study",
+        "studies",
+        "examination",
+        "exam",
+        "evaluation",
+        "analysis",
+        "level",
+        "levels",
+        "result",
+        "results",
+        "panel",
+        "assessment",
+        "of",
+        "the",
+        "activity",
+        "concentration",
+        "and",
+        "with",
+        "without",
+        "contrast",
+        "enhanced",
+        "left",
+        "right",
+        "serum",
+        "blood",
+    ]
+)
+
+
+# --- the presentation -----------------------------------------------------------------------------
+
+
+def read_presentation(reply: dict[str, Any], source: Report, report: CaseReport) -> StructuredCase:
+    """o1 and the diagnosis. Raises BadCase ('o1_not_grounded', 'diagnosis_not_in_report',
+    'diagnosis_lacks_cause', or by the name of a check)."""
+    observation, lost = grounded_sentences(reply["initial_observation"], source)
+    observation, tested = without_tests(observation, source)
+    if sum(map(len, lost)) > LOST * len(reply["initial_observation"]):
+        raise BadCase(
+            "o1_not_grounded",
+            "these sentences of initial_observation are not in the report:"
+            f" {_quoted(lost)}; copy, never rewrite",
+        )
+    diagnosis = source.in_its_words(reply["diagnosis"].strip(" ."))
+    if not diagnosis or not names_diagnosis(source, report.title, diagnosis):
+        raise BadCase(
+            "diagnosis_not_in_report",
+            f"the report does not come to the diagnosis {reply['diagnosis']!r}; use its own words",
+        )
+    if cause := left_out_cause(report.title, diagnosis):
+        raise BadCase(
+            "diagnosis_lacks_cause",
+            f"the title names a cause, {cause!r}, that the diagnosis {diagnosis!r} leaves out",
+        )
+    # A synonym that is none, made up or only part of it, would let a wrong answer pass for right.
+    names = reply["diagnosis_synonyms"]
+    synonyms = [name for name in names if called_alike(source.text, diagnosis, name)]
+    strange = [name for name in names if name not in synonyms]
+    notes = (
+        *(f"left out of the observation, not in the report: {text}" for text in lost),
+        *(f"left out of the observation, it tells of a test: {text}" for text in tested),
+        *(f"synonym left out, the report does not call it so: {name}" for name in strange),
+    )
+    case = StructuredCase(
+        initial_observation=observation,
+        tests=(),
+        diagnosis=diagnosis,
+        synonyms=tuple(synonyms),
+        body_system=reply["body_system"].replace(UNKNOWN, ""),
+        disease_type=reply["disease_type"].replace(UNKNOWN, ""),
+        rare=reply["rare_disease"],
+        notes=notes,
+    )
+    for check in (checks.has_initial_observation, checks.no_diagnosis_in_o1):
+        if not (result := check(report, redact(report, case).case)).passed:
+            raise BadCase(result.name, result.detail)
+    return case
+
+
+def grounded_sentences(text: str, source: Report) -> tuple[str, list[str]]:
+    """The sentences of `text` that the report tells, in the report's words, and those that it does
+    not."""
+    grounded, lost = [], []
+    for sentence in sentences(text):
+        span = source.find(sentence)
+        if span is None:
+            lost.append(sentence)
+            continue
+        words = source.words(span)
+        grounded.append(words if words.endswith((".", "!", "?", ";", ":")) else words + ".")
+    return " ".join(dict.fromkeys(grounded)), lost
+
+
+def without_tests(observation: str, source: Report) -> tuple[str, list[str]]:
+    """The sentences that go on about no test, and those that do.
+
+    A report goes on about a test without naming it again: 'CT showed a cyst. Pleural effusion was
+    present.' So a sentence that follows a result in the report, and speaks neither of the patient
+    nor of history and examination, tells of the test too. A sentence that tells a result by itself
+    stays here: it becomes an entry of the menu (`medaction.envs.redaction`).
+    """
+    following, is_result = set(), False
+    for sentence in sentences(source.patient_sections()):
+        is_told = result_told(sentence) is not None
+        is_result = is_told or (is_result and not _PATIENT.search(sentence))
+        if is_result and not is_told:
+            following.add(normalise(sentence))
+    parts = sentences(observation)
+    tested = [sentence for sentence in parts if normalise(sentence) in following]
+    return " ".join(sentence for sentence in parts if sentence not in tested), tested
+
+
+def left_out_cause(title: str, diagnosis: str) -> str:
+    """The cause that a title gives for what the diagnosis names, if the diagnosis does not name it
+    too.
+
+    >>> left_out_cause("Haematoma due to polyarteritis nodosa: report of a case", "Haematoma")
+    'polyarteritis nodosa'
+    """
+    match = _CAUSE.match(title)
+    if match is None or not mentions(match["what"], diagnosis):
+        return ""
+    cause = match["cause"].strip()
+    return "" if mentions(diagnosis, cause) else cause
+
+
+def called_alike(text: str, diagnosis: str, name: str) -> bool:
+    """Whether a report says that two names are one disease's: 'polyarteritis nodosa (PAN)'.
+
+    >>> called_alike("Brucellosis is also called Malta fever.", "brucellosis", "Malta fever")
+    True
+    >>> called_alike("Erythema ab igne comes of heat.", "Erythema ab igne", "heat")
+    False
+    """
+    line = " ".join(text.split())
+    pairs = [(second, name) for second in (diagnosis, *names_of(diagnosis))]
+    return any(
+        re.search(rf"\b{re.escape(a)}{_ALSO}{re.escape(b)}\b", line, re.IGNORECASE)
+        for one_name, two in pairs
+        for a, b in ((one_name, two), (two, one_name))
+    )
+
+
+def names_diagnosis(source: Report, title: str, diagnosis: str) -> bool:
+    """Whether the report is about it: one of its names stands in the title, or in at least two
+    paragraphs, however it is spelt."""
+    lines = source.text.splitlines()
+    return any(
+        mentions(title, name) or sum(mentions(line, name) for line in lines) >= 2
+        for name in (diagnosis, *names_of(diagnosis))
+    )
+
+
+# --- the menu -------------------------------------------------------------------------------------
+
+
+def read_menu(reply: dict[str, Any], source: Report) -> tuple[list[DocumentedTest], list[str]]:
+    """The tests whose result the report tells, and notes of the others. Raises
+    BadCase('no_grounded_test')."""
+    tests: list[DocumentedTest] = []
+    notes: list[str] = []
+    for entry in reply["tests"]:
+        span = source.find(entry["result"])
+        words = entry["result"] if span is None else source.words(span)
+        if why := _unusable(entry, span, words, source, tests):
+            notes.append(f"test left out, {why}: {entry['name']}: {words[:120]}")
+            continue
+        name = entry["name"].strip()
+        category = cast(Category, entry["category"])
+        if minor_category_of(name, category) == MINOR_CATEGORIES[category][-1]:
+            category = category_of(name, category)  # the name is no test's of that category
+        minor = minor_category_of(name, category)
+        quote = source.sentence(cast(Span, span))
+        tests.append(DocumentedTest(name, category, words, tuple(entry["aliases"]), minor, quote))
+    if not tests:
+        listed = _quoted(notes) or "no test was named"
+        message = f"no result stands in the report letter by letter: {listed}"
+        raise BadCase("no_grounded_test", message)
+    return tests, notes
+
+
+def _unusable(
+    entry: dict[str, Any],
+    span: Span | None,
+    words: str,
+    source: Report,
+    tests: Sequence[DocumentedTest],
+) -> str:
+    """Why an entry of the reply cannot be one of the menu; empty when it can."""
+    name = entry["name"]
+    if span is None:
+        return "its result is not in the report"
+    if len(words) > LONGEST_RESULT or _TREATED.search(words):
+        return "the passage tells more than its result"
+    if not tells_result(words, name):
+        return "the report tells no result of it"
+    if not is_test(name) and result_told(words) is None:
+        return "its name is no test's"
+    if not _may_be_of((name, *entry["aliases"]), span, source):
+        return "the passage does not name it"
+    context = source.context(span)
+    if any(words == test.result and _is_same(name, test.name, context) for test in tests):
+        return "it is in the menu already"
+    return ""
+
+
+def tells_result(words: str, name: str) -> bool:
+    """Whether a passage tells a result: more than the test's name, and more than that it was made.
+
+    >>> tells_result("CT of the chest was performed.", "CT chest"), tells_result("Hb 9", "Hb level")
+    (False, True)
+    """
+    bare = words.strip(" .;,:")
+    is_result = is_documented(bare) and is_documented(f"it was {bare}")
+    return is_result and normalise(bare) != normalise(name)
+
+
+def is_test(name: str) -> bool:
+    """Whether a name is one of a test: what a report calls 'atrial fibrillation' is no test,
+    whatever category a model gives it.
+
+    >>> is_test("Coronary angiography"), is_test("Atrial fibrillation")
+    (True, False)
+    """
+    if named_tests(name) or canonical_of(name) or profile(name).kinds or _TESTS.search(name):
+        return True
+    return any(
+        minor_category_of(name, category) != minors[-1]
+        for category, minors in MINOR_CATEGORIES.items()
+    )
+
+
+def _may_be_of(names: Sequence[str], span: Span, source: Report) -> bool:
+    """Whether a passage may tell this test's result: it names the test, or a part of the panel; or
+    it names no test at all, and the report names this one elsewhere."""
+    context, sentence = source.context(span), source.sentence(span)
+    if is_named(names, context):
+        return True
+    parts = {part for name in names for part in parts_of_panel(canonical_of(name))}
+    if any(canonical_of(mention) in parts for mention in named_tests(context)):
+        return True
+    return not named_tests(sentence) and any(
+        is_named(names, second) for second in sentences(source.patient_sections())
+    )
+
+
+def is_named(names: Sequence[str], context: str) -> bool:
+    """Whether a passage names the test by one of its names: by all of its telling words, by its
+    initials, by another name of the same test, or, where no test's name stands there, by its kind
+    ('the pathological report').
+
+    >>> is_named(["Pulmonary angiography"], "A coronary angiography was made. It was normal.")
+    False
+    """
+    plain = normalise(context)
+    mentions_here = named_tests(context)
+    kinds = profile(context).kinds if not mentions_here else frozenset()
+    for name in names:
+        short = _initials(name)
+        if (
+            _in_all_words(name, plain)
+            or (len(short) > 1 and re.search(rf"\b{short}s?\b", context))
+            or _is_spelt_out(name, context)
+        ):
+            return True
+        mine = profile(name)
+        if mine.kinds & kinds:
+            return True
+        for mention in mentions_here:
+            other = profile(mention)
+            around = context[: context.find(mention) + len(mention) + NEAR][
+                -len(mention) - 2 * NEAR :
+            ]
+            places = regions_in_text(tokens_of(normalise(around)))
+            elsewhere = mine.regions and places and not mine.regions & places
+            if mine.kinds & other.kinds and can_be_same(mine, other) and not elsewhere:
+                return True
+    return False
+
+
+def _is_spelt_out(name: str, context: str) -> bool:
+    """Whether a passage spells an abbreviation out: 'DSA' as 'digital subtraction angiography'."""
+    words = r"[\s-]+".join(rf"{letter}\w+" for letter in name)
+    return name.isupper() and name.isalpha() and bool(re.search(rf"\b{words}", context, re.I))
+
+
+def _initials(name: str) -> str:
+    return "".join(word[0] for word in re.findall(r"[A-Za-z]+", name)).upper()
+
+
+def _in_all_words(name: str, plain: str) -> bool:
+    words = normalise(name).split()
+    telling = [word for word in words if word not in _VAGUE] or words
+    stems = (re.escape(word[: max(3, len(word) - 3)]) for word in telling)
+    return all(re.search(rf"\b{stem}", plain) for stem in stems)
+
+
+def _is_same(name: str, second: str, context: str) -> bool:
+    """Whether a second name of the same passage is the same test's: 'hemoglobin' beside 'hemoglobin
+    level', 'thoracic MRI' beside 'MRI'."""
+    a, b = ({word for word in normalise(n).split() if word not in _VAGUE} for n in (name, second))
+    if a == b or (canonical_of(name) is not None and canonical_of(name) == canonical_of(second)):
+        return True
+    one_name, two = profile(name), profile(second)
+    if not one_name.kinds & two.kinds:
+        return False
+    elsewhere = one_name.regions and two.regions and not one_name.regions & two.regions
+    contained = one_name.terms <= two.terms or two.terms <= one_name.terms
+    return (contained and not elsewhere) or not _in_all_words(name, normalise(context))
+
+
+def coverage(tests: Sequence[DocumentedTest], names: Sequence[str]) -> float:
+    """The share, 0 to 1, of the named tests that an entry of the menu is about; 1 where none is
+    named."""
+    return sum(is_in_menu(name, tests) for name in names) / len(names) if names else 1.0
+
+
+def is_in_menu(name: str, tests: Sequence[DocumentedTest]) -> bool:
+    """Whether an entry is one of this test: by its name, or because its passage or an alias has the
+    name."""
+    plain = normalise(name)
+    return any(
+        same_test(name, test.name)
+        or any(plain in normalise(text) for text in (test.name, test.quote, *test.aliases))
+        for test in tests
+    )
+
+
+def _quoted(texts: Sequence[str]) -> str:
+    return "; ".join(repr(text[:100]) for text in texts[:3])

@@ -1,0 +1,214 @@
+"""What a server refuses of a request, learnt from its own words.
+
+Servers that call themselves compatible differ in what they take: some know no JSON schema, no seed,
+no system role, or name the token limit otherwise. What such a server answers (400 or 422) names the
+parameter. `learn` reads that, `adapt` makes the next request without it. What was learnt is kept
+for the run by the ledger (`medaction.llm.limits`), so that a server refuses each parameter once.
+"""
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from medaction.llm.usage import estimated_tokens
+
+Structured = Literal["json_schema", "json_object", "none"]
+_LEVELS: tuple[Structured, ...] = ("json_schema", "json_object", "none")
+
+OPTIONAL = ("seed", "temperature", "top_p", "max_tokens", "stream_options")
+"""Parameters that a request can go without."""
+
+SHORTEST_REPLY = 512
+"""Tokens. With less room than this beside the prompt no turn can be written: the prompt is then
+shortened instead (a turn took 150 to 400 tokens without thinking)."""
+
+SPARE = 1.05
+"""A prompt may have so many times the tokens that the server's own count of an earlier one lets
+expect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What a model at a server takes. `context_tokens` is its context length in its own tokens;
+    `tokens_per_estimate` how many of them one of our estimated tokens is."""
+
+    structured: Structured = "json_schema"
+    left_out: frozenset[str] = frozenset()
+    max_completion_tokens: bool = False
+    no_system_role: bool = False
+    stream: bool = False
+    most_reply_tokens: int | None = None
+    context_tokens: int | None = None
+    tokens_per_estimate: float = 1.0
+
+    def __or__(self, more: "Demands") -> "Demands":
+        """Both: what either of two calls learnt."""
+        return Demands(
+            max(self.structured, more.structured, key=_LEVELS.index),
+            self.left_out | more.left_out,
+            self.max_completion_tokens or more.max_completion_tokens,
+            self.no_system_role or more.no_system_role,
+            self.stream or more.stream,
+            _smaller(self.most_reply_tokens, more.most_reply_tokens),
+            _smaller(self.context_tokens, more.context_tokens),
+            max(self.tokens_per_estimate, more.tokens_per_estimate),
+        )
+
+
+def _smaller(limit: int | None, more: int | None) -> int | None:
+    return min((value for value in (limit, more) if value is not None), default=None)
+
+
+TAKES_ALL = Demands()
+"""Of a server that has refused nothing so far."""
+
+
+class PromptOverContext(ValueError):
+    """The prompt leaves no room for a reply. `allowed` is how many estimated tokens it may have."""
+
+    def __init__(self, message: str, allowed: int):
+        super().__init__(message)
+        self.allowed = allowed
+
+
+def adapt(request: dict[str, Any], demands: Demands) -> dict[str, Any]:
+    """The request as the server takes it. Raises PromptOverContext."""
+    if demands == TAKES_ALL:
+        return request
+    request = {name: value for name, value in request.items() if name not in demands.left_out}
+    sent = request.get("response_format")
+    if sent and _LEVELS.index(sent["type"]) < _LEVELS.index(demands.structured):
+        del request["response_format"]
+        if demands.structured == "json_object":
+            request["response_format"] = {"type": "json_object"}
+    if demands.no_system_role:
+        request["messages"] = _without_system(request["messages"])
+    if "max_tokens" in request:
+        request["max_tokens"] = _reply_tokens(request, demands)
+        if demands.max_completion_tokens:
+            request["max_completion_tokens"] = request.pop("max_tokens")
+    if demands.stream:
+        request["stream"] = True
+        if "stream_options" not in demands.left_out:
+            request["stream_options"] = {"include_usage": True}
+    return request
+
+
+def _reply_tokens(request: dict[str, Any], demands: Demands) -> int:
+    """The tokens that the reply may have beside this prompt."""
+    most: int = min(request["max_tokens"], demands.most_reply_tokens or request["max_tokens"])
+    if demands.context_tokens is None:
+        return most
+    rate = demands.tokens_per_estimate * SPARE
+    prompt = math.ceil(estimated_tokens(request["messages"]) * rate)
+    room = demands.context_tokens - prompt
+    shortest = min(SHORTEST_REPLY, most, demands.context_tokens // 4)
+    if room < shortest:
+        # A quarter of a short context is for the reply: the case needs its room too.
+        reply_tokens = max(shortest, min(most, demands.context_tokens // 4))
+        raise PromptOverContext(
+            f"the prompt has about {prompt} tokens, and the model's context of"
+            f" {demands.context_tokens} must hold a reply too: lower the teacher's context_tokens"
+            " or its max_tokens, or serve the model with a longer context",
+            int((demands.context_tokens - reply_tokens) / rate),
+        )
+    return min(most, room)
+
+
+def _without_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The system's text at the head of the first user message."""
+    if len(messages) < 2 or messages[0]["role"] != "system":
+        return messages
+    head = f"{messages[0]['content']}\n\n{messages[1]['content']}"
+    return [{**messages[1], "content": head}, *messages[2:]]
+
+
+def learn(
+    request: dict[str, Any], demands: Demands, status: int, message: str
+) -> tuple[Demands, str] | None:
+    """From a refusal of `request`: the demands with one more, and which, in words for the user;
+    None when the refusal names nothing that could be changed."""
+    text = message.casefold()
+    if status == 500:  # llama.cpp's server answered so to a prompt over its context
+        return _context(request, demands, text)
+    if status not in (400, 413, 422):
+        return None
+    lesson = (
+        _context(request, demands, text)
+        or _structure(request, demands, text)
+        or _parameter(request, demands, text)
+        or _message_shape(request, demands, text)
+    )
+    return lesson if lesson and lesson[0] != demands else None
+
+
+_CONTEXT = re.compile(r"context (?:length|window|size)|n_ctx|prompt is too long|maximum length")
+_LIMIT = re.compile(r"(?:context (?:length|window|size)|n_ctx|maximum length)\D{0,40}?(\d{3,8})")
+_PROMPT_TOKENS = re.compile(
+    r"(\d{2,8}) (?:input|prompt) tokens|(\d{2,8}) (?:tokens )?in the (?:messages|prompt)"
+    r"|(?:resulted in|prompt contains(?: at least)?|input has) (\d{2,8})"
+)
+
+
+def _context(request: dict[str, Any], demands: Demands, text: str) -> tuple[Demands, str] | None:
+    if not _CONTEXT.search(text) or (limit := _LIMIT.search(text)) is None:
+        return None
+    context = int(limit[1])
+    rate = demands.tokens_per_estimate
+    if counted := _PROMPT_TOKENS.search(text):
+        tokens = int(next(filter(None, counted.groups())))
+        rate = max(0.25, tokens / max(1, estimated_tokens(request["messages"])))
+    elif context == demands.context_tokens:
+        rate *= 1.3  # it did not fit as estimated, and nobody says by how much
+    changed = replace(demands, context_tokens=context, tokens_per_estimate=rate)
+    return changed, f"prompt and reply together have at most {context} tokens"
+
+
+def _structure(request: dict[str, Any], demands: Demands, text: str) -> tuple[Demands, str] | None:
+    names_format = "response_format" in text or "json_schema" in text or "json_object" in text
+    if "response_format" not in request or not (names_format or "structured output" in text):
+        return None
+    level = request["response_format"]["type"]
+    unknown = re.search(r"unrecognized|unknown|unexpected|extra inputs|not permitted", text)
+    to_none = level == "json_object" or (unknown and "type" not in text and "json_" not in text)
+    lower: Structured = "none" if to_none else "json_object"
+    return replace(demands, structured=lower), (
+        f"structured={level} is refused, {lower} is sent"
+        f" (';structured={lower}' after the model's name spares the refused call)"
+    )
+
+
+def _parameter(request: dict[str, Any], demands: Demands, text: str) -> tuple[Demands, str] | None:
+    if "max_tokens" in request and re.search(r"\bmax_tokens\b", text):
+        if "max_completion_tokens" in text:
+            changed = replace(demands, max_completion_tokens=True)
+            return changed, "max_tokens is refused, max_completion_tokens is sent"
+        most = re.search(
+            r"(?:at most|maximum(?: of)?|less than or equal to|up to)\D{0,12}(\d+)", text
+        )
+        if most and 0 < int(most[1]) < request["max_tokens"]:
+            changed = replace(demands, most_reply_tokens=int(most[1]))
+            return changed, f"max_tokens is at most {most[1]}"
+    for name in OPTIONAL:
+        if name in request and re.search(rf"\b{name}\b", text):
+            changed = replace(demands, left_out=demands.left_out | {name})
+            return changed, (
+                f"{name} is refused and left out"
+                f" (';{name}=none' after the model's name spares the refused call)"
+            )
+    return None
+
+
+def _message_shape(
+    request: dict[str, Any], demands: Demands, text: str
+) -> tuple[Demands, str] | None:
+    system = request["messages"][0]["role"] == "system"
+    if system and re.search(r"\bsystem\b.*\brole|\brole.*\bsystem\b|roles must alternate", text):
+        changed = replace(demands, no_system_role=True)
+        return changed, "the system role is refused, its text is sent with the user's"
+    if not demands.stream and re.search(
+        r"\bstream\b.*\b(?:only|must|enable|requir)|only.*\bstream", text
+    ):
+        return replace(demands, stream=True), "the server only streams"
+    return None

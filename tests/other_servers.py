@@ -1,0 +1,469 @@
+"""Ways in which real servers and models answer otherwise than OpenAI's own, each as a script for
+`tests.openai_server`. A way plays (with so many requests for four turns), or ends in one line."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.openai_server import Asked, Reply
+
+DISEASES = ("Sarcoidosis", "Tuberculosis")
+TESTS = (
+    "Complete blood count", "C-reactive protein", "Chest radiograph", "Serum creatinine",
+    "Urinalysis", "Electrocardiogram", "MRI of the brain",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Way:
+    """`requests` of a whole rollout; or what the line says with which it ends (`says`)."""
+
+    answer: Callable[[Asked, int], Reply]
+    requests: int = 4
+    says: str = ""
+
+
+def good(asked: Asked) -> dict[str, Any]:
+    """The reply of the turn that is asked for: three turns of one test, then the diagnosis."""
+    turn = int(re.findall(r"This is turn (\d+) of", question(asked))[-1])
+    action = {"final_diagnosis": DISEASES[0]} if turn >= 4 else {"order_tests": [TESTS[turn - 1]]}
+    return {
+        "reasoning": f"Turn {turn}: enlarged nodes and fever leave two candidates.",
+        "differential": [
+            {"diagnosis": DISEASES[0], "confidence": 60},
+            {"diagnosis": DISEASES[1], "confidence": 25},
+        ],
+        "pivot": "Does granulomatous or infectious disease explain the nodes?",
+        "action": action,
+    }
+
+
+def question(asked: Asked) -> str:
+    return next(row["content"] for row in asked.body["messages"] if row["role"] == "user")
+
+
+def text_of(asked: Asked) -> str:
+    return json.dumps(good(asked), ensure_ascii=False)
+
+
+def says(change: Callable[[str], str], **fields: Any) -> Callable[[Asked, int], Reply]:
+    """The good reply's text, changed."""
+    return lambda asked, number: Reply(change(text_of(asked)), **fields)
+
+
+def with_fields(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[..., Reply]:
+    """The good reply with some fields changed."""
+    return lambda asked, number: Reply(
+        json.dumps((value := good(asked)) | change(value), ensure_ascii=False)
+    )
+
+
+def rated(*confidences: Any) -> Callable[..., Reply]:
+    return with_fields(
+        lambda value: {
+            "differential": [
+                row | {"confidence": confidence}
+                for row, confidence in zip(value["differential"], confidences, strict=False)
+            ]
+        }
+    )
+
+
+def acting(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[..., Reply]:
+    """The good reply with another action in the turns that order tests."""
+    return with_fields(
+        lambda value: {
+            "action": change(value["action"])
+            if "order_tests" in value["action"]
+            else value["action"]
+        }
+    )
+
+
+def message(make: Callable[[str], dict[str, Any]], **more: Any) -> Callable[[Asked, int], Reply]:
+    """An answer whose message is not the usual one; `more` are fields of the answer."""
+
+    def answer(asked: Asked, number: int) -> Reply:
+        written = {"role": "assistant"} | make(text_of(asked))
+        value = {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 1,
+            "model": asked.body["model"],
+            "choices": [{"index": 0, "message": written, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 900, "completion_tokens": 150, "total_tokens": 1050},
+        }
+        return Reply(
+            body=json.dumps(value | more).encode(), headers={"Content-Type": "application/json"}
+        )
+
+    return answer
+
+
+def events(asked: Asked, number: int) -> Reply:
+    """Server-sent events, two for the text."""
+    text = text_of(asked)
+    half = len(text) // 2
+    rows: list[dict[str, Any]] = [
+        {"choices": [{"delta": {"role": "assistant", "content": part}, "finish_reason": None}]}
+        for part in (text[:half], text[half:])
+    ]
+    rows.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    lines = [f"data: {json.dumps(row)}\n\n" for row in rows]
+    return Reply(
+        body="".join([": keep-alive\n\n", *lines, "data: [DONE]\n\n"]).encode(),
+        headers={"Content-Type": "text/event-stream"},
+    )
+
+
+def error(status: int, text: str, **fields: Any) -> Reply:
+    body = {"error": {"message": text, "type": "invalid_request_error", "code": None} | fields}
+    return Reply(status=status, body=json.dumps(body).encode())
+
+
+def unless(
+    refused: Callable[[Asked], bool], refusal: Reply, answer: Callable[..., Reply] | None = None
+) -> Callable[[Asked, int], Reply]:
+    """Refuses what it does not take, and answers the rest."""
+    answer = answer or says(str)
+    return lambda asked, number: refusal if refused(asked) else answer(asked, number)
+
+
+def at_first(times: int, refusal: Reply) -> Callable[[Asked, int], Reply]:
+    return lambda asked, number: refusal if number < times else Reply(text_of(asked))
+
+
+def structured(asked: Asked) -> str:
+    return str((asked.body.get("response_format") or {}).get("type"))
+
+
+def has(name: str) -> Callable[[Asked], bool]:
+    return lambda asked: name in asked.body
+
+
+def prompt_tokens(asked: Asked) -> int:
+    return sum(len(row["content"]) for row in asked.body["messages"]) // 4
+
+
+def short_context(asked: Asked, number: int) -> Reply:
+    """A context of 4,096 tokens, in vLLM's words."""
+    tokens, most = prompt_tokens(asked), asked.body.get("max_tokens", 0)
+    if tokens + most <= 4096:
+        return Reply(text_of(asked))
+    return error(
+        400,
+        f"'max_tokens' or 'max_completion_tokens' is too large: {most}. This model's maximum"
+        f" context length is 4096 tokens and your request has {tokens} input tokens"
+        f" ({most} > 4096 - {tokens}).",
+    )
+
+
+def shorter_context(asked: Asked, number: int) -> Reply:
+    """A context that the prompt alone soon outgrows."""
+    tokens = prompt_tokens(asked)
+    if tokens <= 1450:
+        return Reply(json.dumps(good(asked) | {"reasoning": "It fits both. " * 150}))
+    return error(
+        400,
+        f"This model's maximum context length is 2000 tokens. However, your request has {tokens}"
+        " input tokens. Please reduce the length of the input messages.",
+    )
+
+
+def chinese(asked: Asked, number: int) -> Reply:
+    value = good(asked)
+    names = ("结节病", "结核病")
+    ranked = [
+        row | {"diagnosis": name} for row, name in zip(value["differential"], names, strict=True)
+    ]
+    final = "final_diagnosis" in value["action"]
+    action = {"final_diagnosis": names[0]} if final else value["action"]
+    changed = value | {"reasoning": "考虑两种疾病。", "differential": ranked, "action": action}
+    return Reply(json.dumps(changed, ensure_ascii=False))
+
+
+WAYS: dict[str, Way] = {
+    "ok": Way(says(str)),
+    # where the reply stands
+    "reasoning_content_only": Way(
+        message(lambda text: {"content": None, "reasoning_content": text})
+    ),
+    "reasoning_content_and_prose": Way(
+        message(lambda text: {"content": "", "reasoning_content": f"I think of nodes.\n{text}"})
+    ),
+    "reasoning_only": Way(message(lambda text: {"content": None, "reasoning": text})),
+    "parts": Way(message(lambda text: {"content": [{"type": "text", "text": text}]})),
+    "thinking_parts": Way(
+        message(
+            lambda text: {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "nodes"}]},
+                    {"type": "text", "text": text},
+                ]
+            }
+        )
+    ),
+    "tool_call": Way(
+        message(
+            lambda text: {
+                "content": None,
+                "tool_calls": [
+                    {"type": "function", "id": "1", "function": {"name": "r", "arguments": text}}
+                ],
+            }
+        )
+    ),
+    "legacy_text": Way(
+        lambda asked, number: Reply(
+            body=json.dumps({"choices": [{"text": text_of(asked)}], "usage": {}}).encode()
+        )
+    ),
+    "no_usage": Way(message(lambda text: {"content": text}, usage=None)),
+    "keep_alive_lines": Way(
+        lambda asked, number: Reply(
+            body=b"\n\n\n"
+            + json.dumps({"choices": [{"message": {"content": text_of(asked)}}]}).encode()
+        )
+    ),
+    "only_events": Way(events),
+    "only_streams": Way(
+        unless(
+            lambda asked: not asked.body.get("stream"),
+            error(400, "This model only supports stream mode, please enable the stream parameter."),
+            events,
+        ),
+        5,
+    ),
+    "error_in_200": Way(
+        lambda asked, number: Reply(
+            text_of(asked),
+            body=None if number else b'{"error": {"code": 502, "message": "upstream"}}',
+        ),
+        5,
+    ),
+    "refusal": Way(
+        message(lambda text: {"content": None, "refusal": "I cannot help with medicine."}),
+        says="the model refused to answer: I cannot help",
+    ),
+    "refusal_text": Way(says(lambda text: "I can't give medical advice."), says="not one JSON obj"),
+    "content_filter": Way(
+        says(lambda text: "", finish_reason="content_filter"), says="content filter"
+    ),
+    "filtered_400": Way(
+        lambda asked, number: error(
+            400, "The response was filtered due to the content policy.", param="prompt"
+        ),
+        says="filtered due to",
+    ),
+    "no_choices": Way(message(lambda text: {}, choices=[]), says="no chat completion"),
+    "cut": Way(says(lambda text: text[: len(text) // 2]), says="not one JSON object"),
+    "length": Way(
+        says(lambda text: text[: len(text) // 2], finish_reason="length"), says="at the token limit"
+    ),
+    "empty_first": Way(
+        lambda asked, number: Reply("" if number % 2 == 0 else text_of(asked)), requests=8
+    ),
+    # the form of the JSON
+    "fenced": Way(says(lambda text: f"```json\n{text}\n```")),
+    "fenced_prose": Way(says(lambda text: f"My answer:\n\n```json\n{text}\n```\n\nMore?")),
+    "prose_before": Way(says(lambda text: f"Sure, here is the JSON object:\n{text}")),
+    "prose_after": Way(says(lambda text: f"{text}\n\nNote [1]: research use only.")),
+    "trailing_comma": Way(says(lambda text: f"{text[:-2]},}}}}")),
+    "single_quotes": Way(says(lambda text: repr(json.loads(text)))),
+    "newline_in_string": Way(says(lambda text: text.replace("leave two", "leave\ntwo"))),
+    "array_wrapped": Way(says(lambda text: f"[{text}]")),
+    "byte_order_mark": Way(says(lambda text: f"\ufeff{text}")),
+    "json_in_a_string": Way(says(json.dumps)),
+    "typographic_quotes": Way(says(lambda text: re.sub('"(.*?)"', "“\\1”", text))),
+    "framed": Way(says(lambda text: f'{{"response": {text}}}')),
+    "paragraphs": Way(with_fields(lambda value: {"reasoning": [value["reasoning"], "So."]})),
+    "differential_as_an_object": Way(
+        with_fields(lambda value: {"differential": dict(zip(DISEASES, (60, 25), strict=True))})
+    ),
+    "percents_behind_the_names": Way(
+        with_fields(lambda value: {"differential": [f"{name} (45%)" for name in DISEASES]})
+    ),
+    "tests_as_objects": Way(
+        acting(lambda action: {"order_tests": [{"test": name} for name in action["order_tests"]]})
+    ),
+    "end_token": Way(says(lambda text: f"{text}<|im_end|>")),
+    "think_tags": Way(says(lambda text: f"<think>\nboth fit\n</think>\n\n{text}")),
+    "think_end_only": Way(says(lambda text: f"both fit\n</think>\n\n{text}")),
+    "think_unclosed": Way(says(lambda text: f"<think>\nboth fit\n{text}")),
+    "thinking_tags": Way(says(lambda text: f"<thinking>\nboth fit\n</thinking>\n{text}")),
+    "medgemma": Way(says(lambda text: f"<unused94>thought\nboth fit<unused95>{text}")),
+    "harmony": Way(
+        says(
+            lambda text: (
+                "<|channel|>analysis<|message|>both fit<|end|>"
+                f"<|start|>assistant<|channel|>final<|message|>{text}<|return|>"
+            )
+        )
+    ),
+    "surrogate": Way(says(lambda text: text.replace("candidates", "candidates \\ud83d"))),
+    "nul": Way(says(lambda text: text.replace("two c", "two\\u0000 c"))),
+    # the grammar
+    "diagnoses_as_strings": Way(
+        with_fields(lambda value: {"differential": list(DISEASES)}), says="differential.0"
+    ),
+    "percent_signs": Way(rated("60%", "25 %")),
+    "fractions": Way(rated(0.6, 0.25)),
+    "whole_floats": Way(rated(60.0, 25.0)),
+    "half_percent": Way(rated(62.5, 25)),
+    "numbers_as_text": Way(rated("60", "25")),
+    "words": Way(rated("high", "low"), says="valid integer"),
+    "ones_and_noughts": Way(rated(1, 0), says="percent or fractions"),
+    "mixed_scales": Way(rated(0.6, 25), says="some fractions"),
+    "more_than_100": Way(rated(90, 90)),
+    "tests_in_one_string": Way(acting(lambda action: {"order_tests": action["order_tests"][0]})),
+    "joined_tests": Way(
+        acting(lambda action: {"order_tests": [f"{action['order_tests'][0]} and ESR"]})
+    ),
+    "seven_tests": Way(acting(lambda action: {"order_tests": list(TESTS)}), says="1 to 6 tests"),
+    "both_actions": Way(
+        acting(lambda action: action | {"final_diagnosis": "X"}), says="never both"
+    ),
+    "null_beside": Way(acting(lambda action: action | {"final_diagnosis": None})),
+    "flat": Way(says(lambda text: json.dumps((value := json.loads(text)) | value.pop("action")))),
+    "more_keys": Way(with_fields(lambda value: {"next_steps": "none"})),
+    "other_case": Way(
+        says(lambda text: json.dumps({k.title(): v for k, v in json.loads(text).items()}))
+    ),
+    "a_diagnosis_twice": Way(
+        with_fields(
+            lambda value: {
+                "differential": [
+                    *value["differential"],
+                    {"diagnosis": "sarcoidosis", "confidence": 5},
+                ]
+            }
+        ),
+        says="stands twice",
+    ),
+    "nine_diagnoses": Way(
+        with_fields(
+            lambda value: {
+                "differential": value["differential"]
+                + [{"diagnosis": f"Disease {place}", "confidence": 2} for place in range(7)]
+            }
+        )
+    ),
+    "another_final_diagnosis": Way(
+        says(
+            lambda text: text.replace(
+                '"final_diagnosis": "Sarcoidosis"', '"final_diagnosis": "Pulmonary sarcoidosis"'
+            )
+        )
+    ),
+    "second_as_final": Way(
+        says(lambda text: text.replace('sis": "Sarcoidosis"}}', 'sis": "Tuberculosis"}}')),
+        says="does not lead your differential",
+    ),
+    "chinese": Way(chinese),
+    # what the server refuses
+    "no_json_schema": Way(
+        unless(
+            lambda asked: structured(asked) == "json_schema",
+            error(400, "This response_format type is unavailable now"),
+        ),
+        5,
+    ),
+    "json_object_only": Way(
+        unless(
+            lambda asked: structured(asked) == "json_schema",
+            error(400, "Model does not support 'json_schema' response format.", param="x"),
+        ),
+        5,
+    ),
+    "no_response_format": Way(
+        unless(
+            has("response_format"), error(400, "Unrecognized request argument: response_format")
+        ),
+        5,
+    ),
+    "no_seed": Way(
+        unless(has("seed"), error(400, "Unrecognized request argument supplied: seed")), 5
+    ),
+    "no_seed_422": Way(
+        unless(
+            has("seed"),
+            Reply(
+                status=422,
+                body=b'{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs not '
+                b'permitted"}]}',
+            ),
+        ),
+        5,
+    ),
+    "no_temperature": Way(
+        unless(
+            has("temperature"),
+            error(400, "Unsupported value: 'temperature' does not support 0.6 with this model."),
+        ),
+        5,
+    ),
+    "max_completion_tokens": Way(
+        unless(
+            has("max_tokens"),
+            error(400, "'max_tokens' is not supported. Use 'max_completion_tokens' instead."),
+        ),
+        5,
+    ),
+    "short_replies": Way(
+        unless(
+            lambda asked: asked.body["max_tokens"] > 4096,
+            error(400, "max_tokens is too large: this model supports at most 4096 tokens"),
+        ),
+        5,
+    ),
+    "no_system_role": Way(
+        unless(
+            lambda asked: asked.body["messages"][0]["role"] == "system",
+            error(400, "System role not supported"),
+        ),
+        5,
+    ),
+    "seed_and_schema": Way(
+        lambda asked, number: (
+            error(400, "unknown parameter seed")
+            if "seed" in asked.body
+            else error(400, "response_format: json_schema is not available")
+            if structured(asked) == "json_schema"
+            else Reply(text_of(asked))
+        ),
+        6,
+    ),
+    "context_in_a_500": Way(
+        unless(
+            lambda asked: asked.body["max_tokens"] > 4000,
+            error(500, "the request exceeds the available context size (4096 tokens)"),
+        ),
+        5,
+    ),
+    "short_context": Way(short_context, 5),
+    "shorter_context": Way(shorter_context, 5),
+    "busy": Way(at_first(3, error(429, "Rate limit reached")), 7),
+    "loading": Way(at_first(2, error(503, "Loading model")), 6),
+    "gateway": Way(at_first(2, Reply(status=502, body=b"<html>Bad Gateway</html>")), 6),
+    "quota": Way(
+        lambda asked, number: error(429, "You exceeded your quota", code="insufficient_quota"),
+        says="exceeded your quota",
+    ),
+    "no_balance": Way(lambda asked, number: error(402, "Insufficient Balance"), says="402 Insuff"),
+    "no_such_model": Way(
+        lambda asked, number: error(404, "The model does not exist", code="model_not_found"),
+        says="404 The model does not exist",
+    ),
+}
+
+
+def mending(way: Way) -> Callable[[Asked, int], Reply]:
+    """The same way until the client says what is wrong; then the good reply."""
+
+    def answer(asked: Asked, number: int) -> Reply:
+        told = sum(row["role"] == "user" for row in asked.body["messages"]) > 1
+        return Reply(text_of(asked)) if told else way.answer(asked, number)
+
+    return answer

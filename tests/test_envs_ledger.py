@@ -1,0 +1,89 @@
+"""The ledger: what became of every passage of a report."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from medaction.envs.build import build_environment
+from medaction.envs.ledger import passages
+from medaction.envs.records import Built, CaseReport, DocumentedTest, Loss, StructuredCase
+from medaction.trajectories.store import Store
+
+O1 = "A 60-year-old smoker has coughed up blood for two weeks and lost 5 kg."
+LEAK = "A cousin was told that he has lung adenocarcinoma."
+TABLE = "Table 1: Hormones | ACTH | 98 pg/mL |"
+FIGURE = "Figure 1: the ward where he was cared for."
+TEXT = (
+    f"{O1} {LEAK}\nCT chest: A 3 cm mass in the right upper lobe.\n{TABLE}\n{FIGURE}\nNot a "
+    f"word of it."
+)
+TESTS = (
+    DocumentedTest("CT chest", "imaging", "A 3 cm mass in the right upper lobe."),
+    DocumentedTest("Hormones", "laboratory", "ACTH | 98 pg/mL"),
+)
+REPORT = CaseReport(
+    "case-1",
+    "jats",
+    "A title",
+    TEXT,
+    licence="CC0",
+    structured=StructuredCase(f"{O1} {LEAK}", TESTS, "Lung adenocarcinoma"),
+    losses=(Loss("figure", 2, "no caption", "fig2.jpg"),),
+)
+
+
+def built() -> Built:
+    outcome = build_environment(REPORT)
+    assert outcome.environment, outcome.refusal
+    return outcome
+
+
+def test_every_passage_has_its_use_and_nothing_is_lost() -> None:
+    environment = built().environment
+    assert environment
+    results = [f"{test.name}: {test.result}" for test in environment.menu]
+    parts = list(
+        passages(
+            TEXT,
+            environment.initial_observation,
+            results,
+            environment.diagnosis,
+            environment.warnings,
+        )
+    )
+    assert "".join(part.text for part in parts) == TEXT
+    uses = {part.text.strip(): (part.use, part.reason) for part in parts}
+    assert uses[O1] == ("observation", "")
+    assert uses[LEAK] == ("nothing", "cut from the initial observation")
+    assert uses["CT chest: A 3 cm mass in the right upper lobe."] == ("menu", "")
+    assert uses["Not a word of it."] == ("nothing", "")
+
+
+def test_sums_by_kind_are_whole_and_the_source_s_losses_stand_beside_them() -> None:
+    ledger = built().ledger
+    characters = [line for line in ledger if line.kind == "characters"]
+    assert abs(sum(line.share for line in characters) - 1) < 0.01
+    by_kind = {(line.kind, line.use): line.count for line in ledger}
+    assert by_kind["table rows", "menu"] == 1
+    assert by_kind["figure captions", "nothing"] == 1
+    losses = [line for line in ledger if line.kind == "figure"]
+    assert [(line.count, line.reason, line.sample) for line in losses] == [
+        (2, "no caption", "fig2.jpg")
+    ]
+
+
+def test_of_a_summary_the_article_behind_it_is_one_line() -> None:
+    text = f"The article itself. {O1}"
+    report = replace(REPORT, text=text, meta={"summary_at": str(text.index(O1))})
+    ledger = build_environment(report).ledger
+    assert [line.count for line in ledger if line.kind == "article characters"] == [20]
+    assert {line.use for line in ledger if line.kind == "characters"} == {"observation"}
+
+
+def test_a_refused_case_has_a_ledger_too_and_the_store_keeps_it(tmp_path: Path) -> None:
+    refused = build_environment(REPORT, min_tests=9)
+    assert refused.refusal
+    with Store(tmp_path / "s.duckdb") as store:
+        store.add_built(REPORT, refused, "settings", "run")
+        store.add_built(REPORT, built(), "settings", "run")
+        rows = store.rows("select kind, use, count from ledger")
+    assert len(rows) == len(built().ledger)

@@ -1,0 +1,96 @@
+"""Kinds of orders that were missed or answered wrongly on real menus, on one made-up menu; and
+menus in other scripts."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medaction.envs.oracle import ENCODER_AT, Oracle
+from medaction.envs.orders import MAX_ORDER, MAX_PARTS
+from medaction.envs.records import DocumentedTest
+from medaction.kg.encoder import load_encoder
+from medaction.kg.tests_table import aliases_of_tests
+
+CASES = json.loads((Path(__file__).parent / "made_up_orders.json").read_text(encoding="utf-8"))
+GAPS = {
+    "lyso-Gb1": "no table has the name",
+    "Sestamibi scan": "taken for the parathyroid's, and the result tells of the thyroid",
+    "Bone age X-ray (left hand)": "a documented bone age tells no hand",
+    "CT abdomen/pelvis w/ IV contrast": "the angiography of the aorta counts as one of the abdomen",
+    "Serum electrolytes": "two entries report one electrolyte each",
+}
+
+
+@cache
+def oracle() -> Oracle:
+    menu = tuple(DocumentedTest(*row) for row in CASES["menu"])
+    return Oracle(menu, aliases_of_tests(), load_encoder().encode)
+
+
+@pytest.mark.parametrize(
+    ("order", "tests"),
+    [
+        pytest.param(
+            order,
+            tests,
+            marks=[pytest.mark.xfail(reason=GAPS[order], strict=True)] if order in GAPS else [],
+        )
+        for order, tests in CASES["orders"]
+    ],
+)
+def test_an_order_gets_the_entries_that_answer_it_and_no_other(
+    order: str, tests: list[str]
+) -> None:
+    [answer] = oracle().answer([order])
+    assert sorted(result.test for result in answer.results) == sorted(tests)
+
+
+RUSSIAN = (
+    DocumentedTest("Общий анализ крови", "laboratory", "Гемоглобин 114 г/л"),
+    DocumentedTest("Рентгенография грудной клетки", "imaging", "Увеличение корней 22 мм"),
+    DocumentedTest("МРТ головного мозга", "imaging", "Без изменений"),
+)
+CHINESE = (
+    DocumentedTest("血常规", "laboratory", "血红蛋白114 g/L，白细胞7.2×10^9/L"),
+    DocumentedTest("胸部X线", "imaging", "双侧肺门增大22 mm"),
+    DocumentedTest("血清血管紧张素转换酶", "laboratory", "142 U/L"),
+)
+
+
+@pytest.mark.parametrize("menu", [RUSSIAN, CHINESE], ids=["Russian", "Chinese"])
+def test_a_name_in_another_script_gets_its_own_result_alone(
+    menu: tuple[DocumentedTest, ...],
+) -> None:
+    answers = Oracle(menu).answer([test.name for test in menu])
+    assert [[result.text for result in answer.results] for answer in answers] == [
+        [t.result] for t in menu
+    ]
+
+
+def test_an_order_in_another_script_that_the_menu_lacks_is_unavailable() -> None:
+    answers = Oracle(RUSSIAN).answer(["Биопсия лимфатического узла", "КТ грудной клетки", "血常规"])
+    assert [answer.results for answer in answers] == [(), (), ()]
+
+
+def test_the_encoder_matches_from_its_threshold_only() -> None:
+    menu = (DocumentedTest("Zygomatic plumbometry", "physiologic", "7"),)
+
+    def encode_at(cosine: float) -> Oracle:
+        def encode(texts: list[str]) -> np.ndarray:
+            near = [cosine, (1 - cosine**2) ** 0.5]
+            return np.array([[1.0, 0.0] if "plumbometry" in text else near for text in texts])
+
+        return Oracle(menu, encode=encode)
+
+    assert encode_at(ENCODER_AT + 0.001).answer(["cheek leadgauge"])[0].results
+    assert not encode_at(0.855).answer(["cheek leadgauge"])[0].results
+
+
+def test_no_order_gets_a_menu_by_length() -> None:
+    menu = tuple(DocumentedTest(f"Test{n}ine", "laboratory", str(n)) for n in range(90))
+    [answer] = Oracle(menu).answer([", ".join(test.name for test in menu)])
+    assert 0 < len(answer.results) <= 40 == MAX_PARTS
+    assert MAX_ORDER == 400

@@ -1,0 +1,220 @@
+"""Every way of `tests.other_servers` plays, or ends in one line that says why."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from medaction.clinicians.make import make_clinician
+from medaction.envs.episode import Episode
+from medaction.envs.oracle import Oracle
+from medaction.envs.reply import parse_reply
+from medaction.evaluation.judges import LlmJudge
+from medaction.evaluation.protocol import protocol
+from medaction.llm import calls
+from medaction.llm.calls import (
+    CallSettings,
+    ModelError,
+    ModelRefused,
+    TeacherStopped,
+    complete,
+    configure,
+)
+from medaction.llm.limits import EQUAL_REFUSALS, LocalLedger
+from medaction.llm.replies import MalformedReply
+from medaction.llm.teacher import Teacher
+from medaction.llm.usage import MENDED
+from medaction.trajectories.records import RolloutSpec, Trajectory
+from medaction.trajectories.rollout import RolloutFailed, play
+from tests.openai_server import Asked, Reply, Script, openai_server
+from tests.other_servers import WAYS, mending
+from tests.records import environment
+
+COUNT = [{"role": "user", "content": "count"}]
+HUMAN_DECISION = {
+    "refusal",
+    "refusal_text",
+    "content_filter",
+    "filtered_400",
+    "quota",
+    "no_balance",
+    "no_such_model",
+}
+
+
+@pytest.fixture(autouse=True)
+def a_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What one test's servers refuse is not remembered in the next."""
+    monkeypatch.setattr(calls, "BACK_OFF_S", 0.01)
+    configure(CallSettings(ledger=LocalLedger()))
+    yield
+    configure(CallSettings())
+
+
+def rollout(
+    script: Script, rollouts: int = 1, model: str = "openai/some-model", **fields: Any
+) -> tuple[list[Trajectory | RolloutFailed], list[Asked]]:
+    world = environment()
+    with openai_server(script) as server:
+        teacher = Teacher.model_validate(
+            {"model": model, "api_base": server.url, "timeout_s": 20} | fields
+        )
+        clinician = make_clinician(teacher)
+
+        async def all_of_them() -> Any:
+            return await asyncio.gather(
+                *(
+                    play(
+                        RolloutSpec(
+                            world.environment_id, world.case_id, "t", "schema", sample, "x"
+                        ),
+                        Episode(world, Oracle(world.menu)),
+                        clinician,
+                    )
+                    for sample in range(rollouts)
+                ),
+                return_exceptions=True,
+            )
+
+        return asyncio.run(all_of_them()), server.asked
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_way_plays_or_ends_in_one_line(name: str) -> None:
+    way = WAYS[name]
+    [result], asked = rollout(way.answer)
+    if way.says:
+        assert isinstance(result, RolloutFailed), result
+        assert isinstance(result.__cause__, ModelError | MalformedReply)
+        assert way.says in str(result.__cause__)
+        return
+    assert isinstance(result, Trajectory), result.__cause__
+    assert (result.outcome, len(result.turns), len(asked)) == ("diagnosed", 4, way.requests)
+    for turn in result.turns:
+        assert turn.usage.prompt_tokens > 10
+        assert turn.usage.completion_tokens > 0
+        assert parse_reply(turn.raw, turn.number, last_turn=False).raw == turn.raw
+
+
+def test_at_least_four_in_five_of_the_ways_that_ask_for_no_human_decision_play() -> None:
+    open_ways = [way for name, way in WAYS.items() if name not in HUMAN_DECISION]
+    assert sum(not way.says for way in open_ways) >= 0.8 * len(open_ways)
+
+
+@pytest.mark.parametrize("name", ["cut", "words", "both_actions", "seven_tests", "refusal_text"])
+def test_a_model_that_can_mend_its_reply_plays(name: str) -> None:
+    [result], asked = rollout(mending(WAYS[name]))
+    assert isinstance(result, Trajectory), result.__cause__
+    assert len(asked) > 4
+
+
+@pytest.mark.parametrize(
+    "name", ["ok", "reasoning_content_only", "tool_call", "no_usage", "fenced_prose"]
+)
+def test_litellms_way_reads_the_same(name: str) -> None:
+    [result], asked = rollout(WAYS[name].answer, model="together_ai/some-model")
+    assert isinstance(result, Trajectory), result.__cause__
+    assert len(asked) == 4
+    assert all(turn.usage.completion_tokens > 0 for turn in result.turns)
+
+
+def test_the_same_content_in_any_form_is_the_same_trajectory() -> None:
+    forms = ("ok", "fenced_prose", "prose_before", "trailing_comma", "percent_signs", "fractions",
+             "flat", "other_case", "tests_in_one_string", "parts", "only_events")  # fmt: skip
+    played = [rollout(WAYS[name].answer)[0][0] for name in forms]
+    texts = {tuple(turn.raw for turn in result.turns) for result in played}  # type: ignore[union-attr]
+    assert len(texts) == 1
+
+
+def test_what_was_mended_is_on_record_with_the_reply_as_it_came() -> None:
+    [result], _ = rollout(WAYS["fenced_prose"].answer)
+    assert isinstance(result, Trajectory)
+    faults = [fault for turn in result.turns for fault in turn.usage.faults]
+    assert [fault.error_class for fault in faults] == [MENDED] * 4
+    assert faults[0].message == "words around the object"
+    assert faults[0].raw.startswith("My answer:")
+
+
+def test_what_a_refusal_cost_is_kept() -> None:
+    [result], _ = rollout(WAYS["refusal"].answer)
+    assert isinstance(result, RolloutFailed)
+    assert isinstance(result.__cause__, MalformedReply)
+    assert result.__cause__.raw == "I cannot help with medicine."
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("no_json_schema", "structured=json_object"),
+        ("no_response_format", "structured=none"),
+        ("no_seed", "seed=none"),
+        ("no_temperature", "temperature=none"),
+    ],
+)
+def test_a_setting_spares_the_refused_call(name: str, setting: str) -> None:
+    with openai_server(WAYS[name].answer) as server:
+        teacher = Teacher.parse(f"openai/some-model@{server.url};{setting}")
+        [result], asked = rollout(WAYS[name].answer, **teacher.model_dump(exclude={"api_base"}))
+    assert isinstance(result, Trajectory)
+    assert len(asked) == 4
+
+
+def test_a_parameter_is_refused_once_a_run_however_many_begin_together(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    results, asked = rollout(WAYS["seed_and_schema"].answer, rollouts=6)
+    assert all(isinstance(result, Trajectory) for result in results)
+    assert len(asked) == 6 * 4 + 2
+    told = [row.message for row in caplog.records if "for the rest of the run" in row.message]
+    assert len(told) == 2
+    assert "';seed=none' after the model's name" in told[0]
+
+
+@pytest.mark.parametrize("name", ["no_json_schema", "no_response_format", "no_seed"])
+def test_a_judge_and_an_oracle_negotiate_too(name: str) -> None:
+    """The same servers, judging: they refuse as they do, and else say that it is correct."""
+
+    def script(asked: Asked, number: int) -> Reply:
+        turn = Asked(
+            {**asked.body, "messages": [{"role": "user", "content": "This is turn 1 of"}]}, {}
+        )
+        refused = WAYS[name].answer(turn, number).status >= 300
+        verdict = Reply('```json\n{"Answer": "correct", "why": "alias"}\n```')
+        return WAYS[name].answer(turn, number) if refused else verdict
+
+    world = environment()
+    with openai_server(script) as server:
+        judge = LlmJudge(Teacher(name="judge", model="openai/m", api_base=server.url))
+        assert asyncio.run(judge.diagnosis("Sarcoidosis", world, protocol("fixed")))
+        assert asyncio.run(judge.diagnosis("Besnier-Boeck", world, protocol("fixed")))
+    assert len(server.asked) == 3
+
+
+def test_a_long_prompt_is_shortened_to_the_models_context() -> None:
+    [result], asked = rollout(WAYS["shorter_context"].answer)
+    assert isinstance(result, Trajectory)
+    sizes = [sum(len(row["content"]) for row in request.body["messages"]) // 4 for request in asked]
+    assert max(sizes[2:]) <= 1450
+    assert all(request.body["max_tokens"] < 2000 for request in asked[2:])
+
+
+def test_a_teacher_stops_after_equal_refusals_and_another_goes_on() -> None:
+    results, asked = rollout(WAYS["no_balance"].answer, rollouts=12)
+    causes = [type(result.__cause__) for result in results]
+    assert causes.count(TeacherStopped) == 12 - EQUAL_REFUSALS
+    assert len(asked) == EQUAL_REFUSALS
+    stopped = next(r.__cause__ for r in results if isinstance(r.__cause__, TeacherStopped))
+    assert "402 Insufficient Balance" in str(stopped)
+    assert isinstance(rollout(WAYS["ok"].answer, name="another")[0][0], Trajectory)
+
+
+def test_refusals_that_a_reply_interrupts_stop_nobody() -> None:
+    script: Script = lambda asked, n: WAYS["filtered_400"].answer(asked, n) if n % 3 else "fine"  # noqa: E731
+    with openai_server(script) as server:
+        teacher = Teacher(model="openai/some-model", api_base=server.url)
+        for number in range(18):
+            with suppress(ModelRefused):
+                asyncio.run(complete(teacher, COUNT, seed=number))
+    assert len(server.asked) == 18
