@@ -24,7 +24,9 @@ CONSTANTS = (
     Constant("llm.teacher", "Teacher.max_tokens", 5500, PAPER, "test_clinicians_teacher"),
     Constant("llm.teacher", "FREE_FORM", 0.1, "paper, RQ2", "test_free_form"),
     Constant("llm.teacher", "CONTEXT_TOKENS", 24_000, "our choice", "test_clinicians_prompts"),
-    Constant("llm.calls", "RETRIES", 4, "measured on servers that fail", "test_clinicians_llm"),
+    Constant(
+        "llm.calls", "CALL_RETRIES", 4, "measured on servers that fail", "test_clinicians_llm"
+    ),
     # The episode
     Constant("envs.episode", "T_MAX", 8, PAPER, "test_rollout"),
     Constant("envs.prompts", "RECENT", 2, "paper, section 3.2", "test_clinicians_prompts"),

@@ -149,7 +149,7 @@ def summary(environments: int, refused: int, trajectories: int, failed: int) -> 
 def test_a_run_with_nothing_to_show_ends_with_the_reason(
     counts: tuple[int, int, int, int], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lost = {"stage": "rollout", "error_class": WORKER_LOST, "open": counts[3]}
+    lost = {"stage": "rollout", "teacher": None, "error_class": WORKER_LOST, "open": counts[3]}
     with pytest.raises(RuntimeError) as error:
         print_summary(summary(*counts) | {"failures": [lost]})
     assert message in str(error.value)
