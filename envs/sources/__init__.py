@@ -4,6 +4,7 @@ Iterator[CaseReport | BadCase]`.
 A new source is such a file and a row of FORMS.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -63,6 +64,8 @@ UNLICENSED = "unlicensed"
 ANY_ARTICLE = "any-article"
 
 _SUFFIXES = tuple(dict.fromkeys(suffix for form in FORMS for suffix in form.suffixes))
+_ARTICLE_FOLDER = re.compile(r"PMC[0-9]{1,12}(?:\.[0-9]+)?")
+"""PMC's cloud service names an article's folder, and each file in it, by id and version."""
 _FIRST_ROWS = 10
 """Rows of a .jsonl in which its form must show."""
 _NOTES = {"readme", "license", "licence", "notice", "copying", "changelog", "citation"}
@@ -78,8 +81,9 @@ copy that comes with the package."""
 def read_cases(
     path: str | Path, allow: frozenset[str] = frozenset()
 ) -> Iterator[CaseReport | BadCase]:
-    """All cases at a path: a file of a known form, a folder of such files (not of folders), by
-    name, or of `pmc:IDS` (docs/sources.md).
+    """All cases at a path: a file of a known form, a folder of such files (not of folders,
+    but for those of PMC's cloud service: one an article, by its id), by name, or of `pmc:IDS`
+    (docs/sources.md).
 
     A case that cannot be read is yielded as BadCase and the others go on; so are the second case
     with an id already seen ('duplicate_id'), a case without a licence ('no_licence') unless
@@ -137,7 +141,9 @@ def _all(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
 
 
 def _folder(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
-    files = [file for file in sorted(path.iterdir()) if _is_case_file(file)]
+    articles = [entry for entry in path.iterdir() if _ARTICLE_FOLDER.fullmatch(entry.name)]
+    folders = [path, *(entry for entry in articles if entry.is_dir() and inside(entry, path))]
+    files = sorted(file for folder in folders for file in folder.iterdir() if _is_case_file(file))
     if not files:
         raise BadCase(
             "no_cases",
@@ -159,15 +165,16 @@ def _folder(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
 
 
 def _is_case_file(file: Path) -> bool:
-    """A name of a known form that is not the structured part of the article beside it, nor a note
-    on the folder."""
+    """A name of a known form that is not the structured part or the plain text of the article
+    beside it, nor a note on the folder."""
     if file.is_dir() or not file.name.lower().endswith(_SUFFIXES):
         return False
     if file.name.lower().endswith(text.SUFFIXES) and file.stem.lower() in _NOTES:
         return False
-    return file.suffix.lower() != ".json" or not any(
-        file.with_suffix(suffix).exists() for suffix in jats.SUFFIXES
+    of_article = file.suffix.lower() == ".json" or (
+        file.suffix.lower() == ".txt" and _ARTICLE_FOLDER.fullmatch(file.stem)
     )
+    return not of_article or not any(file.with_suffix(suffix).exists() for suffix in jats.SUFFIXES)
 
 
 def _reader(path: Path, any_article: bool) -> Reader:

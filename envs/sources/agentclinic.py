@@ -96,18 +96,19 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
     """
     for number, row in read_rows(path):
         place = f" line {number}"
-        if isinstance(row, BadCase):
-            yield row
-            continue
+        nejm = isinstance(row, dict) and not set(row) >= _OSCE and set(row) & _NEJM
+        # Refused rows need ids too: the store keeps failures by case.
+        case_id = f"agentclinic-{'nejm-' if nejm else ''}{number - 1:04d}"
         try:
-            nejm = isinstance(row, dict) and not set(row) >= _OSCE and set(row) & _NEJM
+            if isinstance(row, BadCase):
+                raise row
             yield (
                 _challenge(row, number - 1, path, place)
                 if nejm
                 else _case(row, number - 1, path, place)
             )
         except BadCase as bad:
-            yield BadCase(bad.reason, bad.message, bad.case_id, str(path))
+            yield BadCase(bad.reason, bad.message, bad.case_id or case_id, str(path))
 
 
 def is_group(name: str) -> bool:

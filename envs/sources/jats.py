@@ -1,5 +1,6 @@
 """PubMed Central articles in JATS XML: title, licence, article type, date, and the body as text
-with its sections and tables.
+with its sections, tables and captions, wherever publishers put these: in their place, in
+<floats-group> behind the body, or in the appendices.
 
 The XML is untrusted: no entity is expanded, no network is used; size, nesting and the number of
 elements are bounded.
@@ -8,15 +9,16 @@ elements are bounded.
 import datetime
 import html
 import re
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lxml import etree
 
-from medaction.envs.records import BadCase, CaseReport, StructuredCase, check_id
+from medaction.envs.records import BadCase, CaseReport, Loss, StructuredCase, check_id
 from medaction.envs.sources import case_json
-from medaction.envs.sources.files import inside, read_bytes
+from medaction.envs.sources.files import inside, parse_json, read_bytes, read_text
 
 SUFFIXES = (".xml", ".nxml")
 
@@ -30,10 +32,18 @@ Articles have some thousands."""
 MIN_CHARACTERS = 200
 """A shorter body is no report: abstract-only deposits and scanned articles have none."""
 
+MAX_ROW_SPAN = 20
+"""Rows in which a cell that spans several is repeated; a bound, since the number is untrusted."""
+
+MAX_SPANNING = 200
+"""Characters of a cell that is repeated: the name of a group of rows, never a paragraph."""
+
 CASE_REPORT = "case-report"
+_APART = ("floats-group", "floats-wrap", "back/app-group", "back/app")
+"""Where tables, figures and appendices stand outside the body."""
 _RETRACTIONS = {"retraction", "retraction-forward", "partial-retraction", "retracted-article"}
 _SPACES = {code: " " for code in range(0x3001) if chr(code).isspace()}
-_BLOCKS = {"p", "title", "label", "term"}
+_BLOCKS = {"p", "title", "label", "term", "preformat", "verse-line", "disp-formula"}
 _NESTED = {
     "table-wrap",
     "fig",
@@ -44,16 +54,7 @@ _NESTED = {
     "def-list",
     "supplementary-material",
 }
-_LEFT_OUT = {
-    "ref-list",
-    "ack",
-    "fn-group",
-    "object-id",
-    "alternatives",
-    "graphic",
-    "media",
-    "tex-math",
-}
+_LEFT_OUT = {"ref-list", "ack", "fn-group", "object-id", "graphic", "media", "tex-math"}
 
 
 def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase]:
@@ -63,9 +64,10 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
     `<stem>.json` beside the file (docs/case-format.md) becomes the report's structured part.
     """
     try:
-        case_id = check_id(path.stem)
+        case_id = check_id(_without_version(path.stem))
         article = parse(read_bytes(path, MAX_BYTES), path.name)
-        yield report(article, case_id, path.name, str(path), any_article, _structured_beside(path))
+        structured, licence = _beside(path)
+        yield report(article, case_id, path.name, str(path), any_article, structured, licence)
     except BadCase as bad:
         yield BadCase(bad.reason, bad.message, bad.case_id or path.stem[:100], str(path))
 
@@ -93,6 +95,7 @@ def report(
         kind = f"article-type is {meta['article_type']!r}, not {CASE_REPORT!r}"
         raise BadCase("not_a_case_report", f"{name}: {kind}; allow it with --allow any-article")
     body = _sections(article.find("body"))
+    apart = [_sections(part) for place in _APART for part in article.iterfind(place)]
     if len(body) < MIN_CHARACTERS:
         raise BadCase(
             "empty_body",
@@ -102,12 +105,37 @@ def report(
         case_id=case_id,
         source="jats",
         title=title,
-        text="\n\n".join(filter(None, [title, _abstract(article), body])),
+        text="\n\n".join(filter(None, [title, _abstract(article), body, *apart])),
         path=path,
         licence=_licence(article) or licence,
         structured=structured,
         meta={key: value for key, value in meta.items() if value},
+        losses=tuple(_losses(article)),
     )
+
+
+def _losses(article: etree._Element) -> Iterator[Loss]:
+    """What the text does not hold of an article: pictures, files, reviews and the back's notes."""
+    parts = {
+        ("figure", "it has no caption"): [
+            figure for figure in article.iter("fig") if figure.find("caption") is None
+        ],
+        ("table", "it is a picture or a file"): [
+            table for table in article.iter("table-wrap") if next(table.iter("tr"), None) is None
+        ],
+        ("supplement", "files beside the article are not read"): [
+            *article.iter("supplementary-material")
+        ],
+        ("sub-article", "reviews, replies and translations are not the report"): [
+            *article.iterfind("sub-article"),
+            *article.iterfind("response"),
+        ],
+        ("section", "it stands behind the body, among the notes"): [*article.iterfind("back/sec")],
+    }
+    for (kind, reason), elements in parts.items():
+        if elements:
+            sample = " ".join(_sections(elements[0])[:200].split())
+            yield Loss(kind, len(elements), reason, sample or elements[0].get("id", ""))
 
 
 def parse(data: bytes, name: str) -> etree._Element:
@@ -181,15 +209,27 @@ def is_open_access(article: etree._Element) -> bool:
     )
 
 
-def _structured_beside(path: Path) -> StructuredCase | None:
+def _without_version(stem: str) -> str:
+    """'PMC999001' of 'PMC999001.1', the file names of PMC's cloud service."""
+    return re.sub(r"(PMC[0-9]+)\.[0-9]+", r"\1", stem) if stem.startswith("PMC") else stem
+
+
+def _beside(path: Path) -> tuple[StructuredCase | None, str | None]:
+    """The structured part that stands beside an article, or the licence that PMC's cloud service
+    tells there."""
     beside = path.with_suffix(".json")
     if not beside.exists():
-        return None
+        return None, None
     if not inside(beside, path.parent):
         raise BadCase(
             "outside_folder", f"{beside.name} is a link that leads out of its folder; copy the file"
         )
-    return case_json.read_structured(beside)
+    value = parse_json(read_text(beside), beside)
+    if isinstance(value, dict) and "pmcid" in value and not case_json.is_case(value):
+        if value.get("is_retracted") is True:
+            raise BadCase("retracted", f"{beside.name}: the article is retracted")
+        return None, str(value.get("license_code") or "") or None
+    return case_json.read_structured(beside), None
 
 
 def _hostile(name: str) -> BadCase:
@@ -282,14 +322,41 @@ def _sections(element: etree._Element | None) -> str:
 
 
 def _paragraphs(element: etree._Element) -> Iterator[str]:
+    spanning: dict[int, tuple[int, int, str]] = {}
     for child in element:
         tag = _tag(child)
         if tag == "tr":
-            yield " | ".join(_inline(cell, _NESTED) for cell in child)
-        elif tag and tag not in _LEFT_OUT:
+            yield " | ".join(_cells(child, spanning))
+        # A table's own footnotes explain its values; those of the article do not.
+        elif tag and (
+            tag not in _LEFT_OUT or (tag, element.tag) == ("fn-group", "table-wrap-foot")
+        ):
             if tag in _BLOCKS:
                 yield _inline(child)
             yield from _paragraphs(child)
+
+
+def _cells(row: etree._Element, spanning: dict[int, tuple[int, int, str]]) -> Iterator[str]:
+    """The cells of one row, those that span it from above in their columns. `spanning`: column ->
+    rows that are left, columns, and the cell's text; changed to what spans the next row."""
+    column = 0
+    cells = deque(cell for cell in row if _tag(cell))
+    while cells or column in spanning:
+        if column in spanning:
+            rows, width, text = spanning.pop(column)
+        else:
+            cell = cells.popleft()
+            text = _inline(cell, _NESTED)
+            rows, width = _span(cell, "rowspan"), _span(cell, "colspan")
+        yield text
+        if rows > 1 and len(text) <= MAX_SPANNING:
+            spanning[column] = rows - 1, width, text
+        column += width
+
+
+def _span(cell: etree._Element, name: str) -> int:
+    number = cell.get(name, "1").strip()
+    return min(int(number), MAX_ROW_SPAN) if re.fullmatch(r"[0-9]{1,4}", number) else 1
 
 
 def _inline(element: etree._Element, apart: set[str] = _NESTED | _BLOCKS) -> str:

@@ -248,17 +248,20 @@ def _split(summary: str, place: str) -> tuple[str, list[str]]:
     """What stands before the first 'Ancillary Tests' line, and the lines of that section.
 
     The section ends at the next line that is not indented: another section, or another patient.
+    Below a heading that is no bullet itself ('**Ancillary Tests:**') bullets need no indentation.
     """
     heading = _ANCILLARY.search(summary)
     if heading is None:
         raise BadCase("no_tests_section", f"{place}: the summary has no 'Ancillary Tests' section")
+    bulleted = _BULLET.match(heading[0])
     inline = heading["rest"].strip()
     sentences = [inline] if inline.endswith(":") else re.split(r"(?<=\.)\s+(?=[A-Z])", inline)
     lines = [
         f"{'' if inline.endswith(':') else '  '}- {sentence}" for sentence in sentences if sentence
     ]
     for line in summary[heading.end() :].splitlines():
-        if line.strip() and not line.startswith((" ", "\t")):
+        below = line.startswith((" ", "\t")) or (not bulleted and _BULLET.match(line))
+        if line.strip() and not below:
             break
         lines.append(line)
     return _plain(summary[: heading.start()]), [line for line in lines if line.strip()]

@@ -1,0 +1,129 @@
+"""Tables, captions and appendices are read wherever an article puts them; the rest is counted."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medaction.envs.records import BadCase, CaseReport
+from medaction.envs.sources import read_cases
+
+TEXT = "A 45-year-old woman came with weight gain and bruises for one year. " * 4
+ROWS = (
+    "<table><tr><td rowspan='2'>Hormones</td><td>ACTH</td><td>98 pg/mL</td></tr>"
+    "<tr><td>Cortisol</td><td>19 ug/dL</td></tr></table>"
+)
+TABLE = f"<table-wrap><label>Table 1</label><caption><p>Blood.</p></caption>{ROWS}</table-wrap>"
+CHOICE = f"<table-wrap><alternatives><graphic/>{ROWS}</alternatives></table-wrap>"
+FIGURES = "<fig><caption><p>CT with a 12 mm nodule.</p></caption></fig><fig id='f2'/>"
+
+
+def article(body: str = "", behind: str = "") -> str:
+    licence = "https://creativecommons.org/licenses/by/4.0/"
+    return (
+        '<article article-type="case-report"><front><article-meta><title-group>'
+        "<article-title>A nodule</article-title></title-group><permissions>"
+        f'<license href="{licence}"/></permissions></article-meta></front>'
+        f"<body><sec><p>{TEXT}</p>{body}</sec></body>{behind}</article>"
+    )
+
+
+def reports(path: Path) -> list[CaseReport | BadCase]:
+    return list(read_cases(path))
+
+
+@pytest.mark.parametrize(
+    ("body", "behind"),
+    [
+        (TABLE + FIGURES, ""),
+        (CHOICE + FIGURES, ""),
+        ("", f"<floats-group>{TABLE}{FIGURES}</floats-group>"),
+        ("", f"<back><app-group><app>{CHOICE}{FIGURES}</app></app-group></back>"),
+        (f"<boxed-text>{TABLE}</boxed-text><list><list-item>{FIGURES}</list-item></list>", ""),
+    ],
+)
+def test_rows_and_captions_are_in_the_text_wherever_they_stand(
+    tmp_path: Path, body: str, behind: str
+) -> None:
+    (tmp_path / "a.xml").write_text(article(body, behind))
+    (report,) = reports(tmp_path)
+    assert isinstance(report, CaseReport)
+    assert "Hormones | ACTH | 98 pg/mL" in report.text
+    assert "Hormones | Cortisol | 19 ug/dL" in report.text
+    assert report.text.count("CT with a 12 mm nodule.") == 1
+    assert [(loss.kind, loss.count, loss.sample) for loss in report.losses] == [("figure", 1, "f2")]
+
+
+def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
+    picture = "<table-wrap id='t1'><graphic/></table-wrap>"
+    review = "<sub-article><body><p>Accept it.</p></body></sub-article>"
+    notes = "<back><sec><title>Consent</title><p>Was obtained.</p></sec></back>"
+    (tmp_path / "a.xml").write_text(article(picture, notes + review))
+    (report,) = reports(tmp_path)
+    assert isinstance(report, CaseReport)
+    assert {(loss.kind, loss.count, loss.sample) for loss in report.losses} == {
+        ("table", 1, "t1"),
+        ("sub-article", 1, "Accept it."),
+        ("section", 1, "Consent Was obtained."),
+    }
+    assert "Accept it" not in report.text
+
+
+def test_a_cell_never_spans_without_bound(tmp_path: Path) -> None:
+    rows = "<tr><td rowspan='9999'>Hormones</td><td>x</td></tr>" + "<tr><td>y</td></tr>" * 100
+    (tmp_path / "a.xml").write_text(article(f"<table>{rows}</table>"))
+    (report,) = reports(tmp_path)
+    assert isinstance(report, CaseReport)
+    assert report.text.count("Hormones") == 20
+
+
+@pytest.mark.parametrize("below", [".", "PMC999001.1"])
+def test_the_folders_of_the_cloud_service_hold_one_article_each(tmp_path: Path, below: str) -> None:
+    folder = tmp_path / "PMC999001.1"
+    folder.mkdir()
+    (folder / "PMC999001.1.xml").write_text(article(TABLE).replace("<license ", "<none "))
+    (folder / "PMC999001.1.txt").write_text(TEXT)
+    metadata = {"pmcid": "PMC999001", "license_code": "CC BY", "is_retracted": False}
+    (folder / "PMC999001.1.json").write_text(json.dumps(metadata))
+    (report,) = reports(tmp_path / below)
+    assert isinstance(report, CaseReport)
+    assert (report.case_id, report.licence) == ("PMC999001", "CC BY")
+    assert report.structured is None
+    metadata["is_retracted"] = True
+    (folder / "PMC999001.1.json").write_text(json.dumps(metadata))
+    (refusal,) = reports(tmp_path / below)
+    assert isinstance(refusal, BadCase)
+    assert refusal.reason == "retracted"
+
+
+def test_bullets_need_no_indentation_below_a_heading_that_is_none(tmp_path: Path) -> None:
+    summary = (
+        "**Chief Complaint:** Loose teeth.\n**Ancillary Tests:**\n- **Genetic Testing:** Variant"
+        " in NOTCH2.\n- **Biochemistry:** Calcium normal.\n**Outcome:** Well."
+    )
+    case = {"case_summary": summary, "diagnosis_results": "Hajdu-Cheney syndrome"}
+    file = tmp_path / "bench.json"
+    file.write_text(json.dumps({"PMC1": {"raw_case": "Teeth", "generate_case": case}}))
+    (report,) = reports(file)
+    assert isinstance(report, CaseReport)
+    assert report.structured
+    results = {test.name: test.result for test in report.structured.tests}
+    assert results == {"Genetic Testing": "Variant in NOTCH2.", "Biochemistry": "Calcium normal."}
+
+
+def test_refused_rows_have_ids_of_their_own(tmp_path: Path) -> None:
+    row = {
+        "question": "What is this sign?",
+        "answers": [],
+        "patient_info": "",
+        "physical_exams": "",
+    }
+    file = tmp_path / "nejm.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for _ in range(3)) + "{no json\n")
+    refusals = reports(file)
+    assert [refusal.case_id for refusal in refusals] == [
+        "agentclinic-nejm-0000",
+        "agentclinic-nejm-0001",
+        "agentclinic-nejm-0002",
+        "agentclinic-0003",
+    ]
