@@ -14,7 +14,8 @@ ROWS = (
     "<tr><td>Cortisol</td><td>19 ug/dL</td></tr></table>"
 )
 TABLE = f"<table-wrap><label>Table 1</label><caption><p>Blood.</p></caption>{ROWS}</table-wrap>"
-CHOICE = f"<table-wrap><alternatives><graphic/>{ROWS}</alternatives></table-wrap>"
+AGAIN = "<table><tr><td>once more</td></tr></table>"
+CHOICE = f"<table-wrap><alternatives><graphic/>{ROWS}{AGAIN}</alternatives></table-wrap>"
 FIGURES = "<fig><caption><p>CT with a 12 mm nodule.</p></caption></fig><fig id='f2'/>"
 
 
@@ -51,6 +52,7 @@ def test_rows_and_captions_are_in_the_text_wherever_they_stand(
     assert "Hormones | ACTH | 98 pg/mL" in report.text
     assert "Hormones | Cortisol | 19 ug/dL" in report.text
     assert report.text.count("CT with a 12 mm nodule.") == 1
+    assert "once more" not in report.text
     assert [(loss.kind, loss.count, loss.sample) for loss in report.losses] == [("figure", 1, "f2")]
 
 

@@ -327,6 +327,14 @@ def _paragraphs(element: etree._Element) -> Iterator[str]:
         tag = _tag(child)
         if tag == "tr":
             yield " | ".join(_cells(child, spanning))
+        elif tag == "alternatives":
+            # The same thing in several forms, a table and a picture of it, say: the first text.
+            forms = (
+                [text for text in _paragraphs(form) if text]
+                for form in child.iterchildren(etree.Element)
+                if form.tag not in _LEFT_OUT
+            )
+            yield from next(filter(None, forms), [])
         # A table's own footnotes explain its values; those of the article do not.
         elif tag and (
             tag not in _LEFT_OUT or (tag, element.tag) == ("fn-group", "table-wrap-foot")
