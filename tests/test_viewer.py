@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import duckdb
@@ -122,6 +123,17 @@ def test_a_case_shows_every_turn_with_its_tests_and_what_became_of_it(run: Path)
     assert pages.case(run_pages, "no-such-case") is None
 
 
+class Tags(HTMLParser):
+    """The names of the elements and attributes of a page, as a browser reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names += [tag, *(name for name, _ in attrs)]
+
+
 def test_text_of_models_and_reports_is_only_ever_text(run: Path):
     with Store(run / "trajectories.duckdb") as store:
         store.db.execute("update cases set title = $t, text = $t", {"t": HOSTILE})
@@ -146,8 +158,10 @@ def test_text_of_models_and_reports_is_only_ever_text(run: Path):
         pages.export(run_pages, [case_id]),
     ):
         assert "{{ 7*7 }}" in html, "it was evaluated, or is not there"
-        for tag in re.findall(r"<[^<>]*", html):
-            assert not re.match(r"<(script|img)|<[^>]*\bonerror", tag), tag
+        tags = Tags()
+        tags.feed(html)
+        assert tags.names
+        assert not [tag for tag in tags.names if tag in ("script", "img", "onerror")]
 
 
 def test_the_export_is_one_file_with_the_cases_asked_for(run: Path):
