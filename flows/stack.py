@@ -15,7 +15,7 @@ import psutil
 
 from medaction.flows.services import spawn_server
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 POOL = "medaction"
 
 
