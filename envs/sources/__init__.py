@@ -4,7 +4,6 @@ Iterator[CaseReport | BadCase]`.
 A new source is such a file and a row of FORMS.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -64,8 +63,6 @@ UNLICENSED = "unlicensed"
 ANY_ARTICLE = "any-article"
 
 _SUFFIXES = tuple(dict.fromkeys(suffix for form in FORMS for suffix in form.suffixes))
-_ARTICLE_FOLDER = re.compile(r"PMC[0-9]{1,12}(?:\.[0-9]+)?")
-"""PMC's cloud service names an article's folder, and each file in it, by id and version."""
 _FIRST_ROWS = 10
 """Rows of a .jsonl in which its form must show."""
 _NOTES = {"readme", "license", "licence", "notice", "copying", "changelog", "citation"}
@@ -141,7 +138,7 @@ def _all(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
 
 
 def _folder(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
-    articles = [entry for entry in path.iterdir() if _ARTICLE_FOLDER.fullmatch(entry.name)]
+    articles = [entry for entry in path.iterdir() if jats.ARTICLE_NAME.fullmatch(entry.name)]
     folders = [path, *(entry for entry in articles if entry.is_dir() and inside(entry, path))]
     files = sorted(file for folder in folders for file in folder.iterdir() if _is_case_file(file))
     if not files:
@@ -172,7 +169,7 @@ def _is_case_file(file: Path) -> bool:
     if file.name.lower().endswith(text.SUFFIXES) and file.stem.lower() in _NOTES:
         return False
     of_article = file.suffix.lower() == ".json" or (
-        file.suffix.lower() == ".txt" and _ARTICLE_FOLDER.fullmatch(file.stem)
+        file.suffix.lower() == ".txt" and jats.ARTICLE_NAME.fullmatch(file.stem)
     )
     return not of_article or not any(file.with_suffix(suffix).exists() for suffix in jats.SUFFIXES)
 

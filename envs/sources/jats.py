@@ -38,6 +38,9 @@ MAX_ROW_SPAN = 20
 MAX_SPANNING = 200
 """Characters of a cell that is repeated: the name of a group of rows, never a paragraph."""
 
+ARTICLE_NAME = re.compile(r"(?P<pmcid>PMC[0-9]{1,12})(?:\.[0-9]+)?")
+"""PMC's cloud service names an article's folder, and each file in it, by id and version."""
+
 CASE_REPORT = "case-report"
 _APART = ("floats-group", "floats-wrap", "back/app-group", "back/app")
 """Where tables, figures and appendices stand outside the body."""
@@ -64,7 +67,8 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
     `<stem>.json` beside the file (docs/case-format.md) becomes the report's structured part.
     """
     try:
-        case_id = check_id(_without_version(path.stem))
+        cloud = ARTICLE_NAME.fullmatch(path.stem)
+        case_id = check_id(cloud["pmcid"] if cloud else path.stem)
         article = parse(read_bytes(path, MAX_BYTES), path.name)
         structured, licence = _beside(path)
         yield report(article, case_id, path.name, str(path), any_article, structured, licence)
@@ -207,11 +211,6 @@ def is_open_access(article: etree._Element) -> bool:
     return mark == "yes" or (
         mark is None and bool(re.search(r"(?i)creative\s?commons", _licence(article) or ""))
     )
-
-
-def _without_version(stem: str) -> str:
-    """'PMC999001' of 'PMC999001.1', the file names of PMC's cloud service."""
-    return re.sub(r"(PMC[0-9]+)\.[0-9]+", r"\1", stem) if stem.startswith("PMC") else stem
 
 
 def _beside(path: Path) -> tuple[StructuredCase | None, str | None]:
