@@ -20,7 +20,9 @@ COEFFICIENTS = np.array([-0.59, 2.08, 2.59, 2.34, -1.11, -1.25])
 
 THRESHOLD = 0.6
 """Probability from which a diagnosis counts as the true one: of 0.45 to 0.7 the one with the
-highest alpha in a ten-fold cross-validation by case (development half)."""
+highest alpha in a ten-fold cross-validation by case (development half), for these figures and
+together with the rules of `same_diagnosis`. None of these thresholds reached a specificity of 0.9
+there (docs/evaluation.md)."""
 
 FOREIGN = 0.3
 """A claim of which the truth has less than this share of the words is about something else."""
