@@ -1,6 +1,7 @@
 """What the commands share: an option for every field of a settings model, and the Prefect API that
 a run needs."""
 
+import os
 import types
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -112,6 +113,22 @@ OUT = click.option(
     required=True,
     help="The folder of the run.",
 )
+
+
+def run(flow: Any, settings: Any, *more: Any) -> Any:
+    """Run a flow of `settings`: a small one in this process, unless a Prefect or a Ray is
+    configured; else with Prefect's API, the configured one or one of its own."""
+    from prefect.settings import PREFECT_API_URL
+
+    from medaction.flows.missing import is_small
+
+    settings.out.mkdir(parents=True, exist_ok=True)
+    watched = PREFECT_API_URL.value() or "RAY_ADDRESS" in os.environ
+    chosen = settings.engine == "auto" and not watched and is_small(settings)
+    if chosen or settings.engine == "local":
+        return flow.fn(settings, *more)
+    with prefect(settings.out):
+        return flow(settings, *more)
 
 
 @contextmanager

@@ -36,15 +36,16 @@ def distill(settings: DistillSettings, retry: Retry | None = None) -> dict[str, 
     with Store(settings.out / "trajectories.duckdb") as store:
         with store.run("distill", settings.model_dump_json(), flow_run.get_id(), versions()) as run:
             mark_crashed(run.interrupted)
-            with services(settings.workers, settings.call_cache, store.spent_usd()) as ready:
+            with services(settings, store.spent_usd()) as ready:
                 build_environments(store, settings, ready, run.run_id, retry)
                 reconstruct_gold(store, settings, ready, run.run_id, retry)
                 play_trees(store, settings, ready, run.run_id, retry)
             version = score_and_export(store, settings)
         summary = write_summary(store, settings)
-    if version:
-        publish_version(version)
-    publish_summary(summary)
+    if flow_run.get_id():
+        if version:
+            publish_version(version)
+        publish_summary(summary)
     return summary
 
 

@@ -33,8 +33,9 @@ def environments(settings: EnvironmentSettings, retry: Retry | None = None) -> d
             "environments", settings.model_dump_json(), flow_run.get_id(), versions()
         ) as run:
             mark_crashed(run.interrupted)
-            with services(settings.workers, settings.call_cache, store.spent_usd()) as ready:
+            with services(settings, store.spent_usd()) as ready:
                 build_environments(store, settings, ready, run.run_id, retry)
         checks = write_checks(store, settings.out)
-    publish_checks(checks)
+    if flow_run.get_id():
+        publish_checks(checks)
     return checks

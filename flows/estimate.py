@@ -2,6 +2,7 @@
 them."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +30,11 @@ class Projection:
     high: float
 
 
-def estimate(settings: DistillSettings) -> dict[str, Any]:
+def estimate(
+    settings: DistillSettings, run: Callable[[Any, DistillSettings], Any]
+) -> dict[str, Any]:
     """Play SAMPLE cases, drawn by the settings' seed, into `out/estimate`, and project to all
-    cases.
+    cases. `run` runs a flow with its settings.
 
     Hours are wall-clock: at best all cases in flight are as fast as those of the sample were side
     by side; at worst the servers are no faster together than they were for the sample. Returns
@@ -42,7 +45,7 @@ def estimate(settings: DistillSettings) -> dict[str, Any]:
     tried = settings.model_copy(
         update={"out": settings.out / "estimate", "only": sorted(sample), "limit": None}
     )
-    distill(tried)
+    run(distill, tried)
     with Store(tried.out / "trajectories.duckdb") as store:
         spent = [[float(value or 0) for value in row] for row in store.rows(_SPENT)]
         (wall,) = store.rows(

@@ -8,7 +8,6 @@ from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
-from prefect.utilities.annotations import quote
 
 from medaction.clinicians.make import prompt_version
 from medaction.envs.records import ClinicalEnvironment
@@ -33,13 +32,9 @@ from medaction.flows.stages import build_environments, failure_of, play_cases
 from medaction.flows.versions import code_version, versions
 from medaction.llm.calls import CallSettings
 from medaction.llm.teacher import Teacher
-from medaction.tasks.cases import cpus_of_case
-from medaction.tasks.evaluation import (
-    JudgePass,
-    Players,
-    evaluated_rollouts_of_case,
-    judgements_of_case,
-)
+from medaction.tasks.engine import Unit
+from medaction.tasks.evaluation import JudgePass, Players, judge_case, play_benchmark_case
+from medaction.tasks.work import cpus_of
 from medaction.trajectories.records import Failure, Trajectory, now
 from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
@@ -67,7 +62,7 @@ def evaluate(settings: EvaluationSettings, retry: Retry | None = None) -> dict[s
             "evaluate", settings.model_dump_json(), flow_run.get_id(), versions()
         ) as run:
             mark_crashed(run.interrupted)
-            with services(settings.workers, settings.call_cache, store.spent_usd()) as ready:
+            with services(settings, store.spent_usd()) as ready:
                 build_environments(store, settings, ready, run.run_id, retry)
                 play_runs(store, settings, ready, run.run_id, retry)
                 judge_runs(store, settings, ready, run.run_id)
@@ -125,7 +120,7 @@ def play_runs(
     unfinished = list(filter(lacks_rollouts, environments_of(store, settings)))
     if not unfinished:
         return
-    ready.ray()
+    engine = ready.engine()
     model = ready.reach(settings.model)
     oracle = ready.reach(settings.oracle) if settings.oracle else None
     examiner = ready.reach(settings.examiner) if settings.examiner else None
@@ -133,16 +128,15 @@ def play_runs(
     calls = CallSettings() if model.embedded and not (oracle or examiner) else ready.calls()
     summaries = summaries_of(store)
 
-    def submit(environment: ClinicalEnvironment):
+    def unit_of(environment: ClinicalEnvironment) -> Unit:
         tree = store.trajectories(environment.environment_id)
         summary = summaries.get(environment.case_id, "")
         ids = skip.get(environment.case_id) or frozenset()
-        work = (environment, summary, rules, plan, players, tree, ids, code_version(), calls)
-        return evaluated_rollouts_of_case.submit(
-            environment.case_id, cpus_of_case([model]), quote(work)
-        )
+        arguments = (environment, summary, rules, plan, players, tree, ids, code_version(), calls)
+        case_id, cpus = environment.case_id, cpus_of([model])
+        return Unit("rollouts", case_id, cpus, play_benchmark_case, arguments)
 
-    play_cases(store, submit, unfinished, settings.in_flight, run_id)
+    play_cases(store, engine, unit_of, unfinished, settings.in_flight, run_id)
 
 
 def summaries_of(store: Store) -> dict[str, str]:
@@ -204,23 +198,23 @@ def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_
     rules, cases = rules_of(settings), judgings_to_do(store, settings)
     if not cases:
         return
-    ready.ray()
+    engine = ready.engine()
     servers = {(judge.key, judge.repeat): judge.model for judge in passes_of(settings, ready)}
     offline = None in servers.values()
     calls = CallSettings() if set(servers.values()) == {None} else ready.calls()
     summaries = summaries_of(store)
 
-    def submit(case_id: str):
+    def unit_of(case_id: str) -> Unit:
         environment, judgings = cases[case_id]
         judgings = [
             (replace(judge, model=servers[judge.key, judge.repeat]), trajectory)
             for judge, trajectory in judgings
         ]
-        work = quote((environment, summaries.get(case_id, ""), rules, judgings, calls))
-        return judgements_of_case.submit(case_id, 1.0 if offline else 0.25, work)
+        arguments = (environment, summaries.get(case_id, ""), rules, judgings, calls)
+        return Unit("judge", case_id, 1.0 if offline else 0.25, judge_case, arguments)
 
     with Progress("judging", len(cases)) as progress:
-        for case_id, result in fan_out(submit, list(cases), settings.in_flight):
+        for case_id, result in fan_out(engine, unit_of, list(cases), settings.in_flight):
             if isinstance(result, list):
                 judgings = cases[case_id][1]
                 failures = _store_judgements(store, rules, judgings, result)

@@ -37,6 +37,16 @@ def check_inputs(settings: EnvironmentSettings) -> None:
                 api_key(model)
 
 
+SMALL = 64
+"""Cases of a run that this process plays by itself: starting Prefect and Ray costs more than they
+save (docs/rollouts.md has the measurement)."""
+
+
+def is_small(settings: EnvironmentSettings) -> bool:
+    """Whether starting Prefect and Ray would not pay."""
+    return sum(1 for _ in itertools.islice(reports_of(settings), SMALL + 1)) <= SMALL
+
+
 def is_finished(store: Store, settings: DistillSettings) -> bool:
     """Whether the store has all that the settings ask for, but for failures left to `retry`."""
     work = (

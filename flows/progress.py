@@ -1,4 +1,5 @@
-"""Progress of a stage, in the terminal and as a Prefect artifact."""
+"""Progress of a stage, in the terminal, and as an artifact of the Prefect flow run if there is
+one."""
 
 import logging
 import time
@@ -8,6 +9,7 @@ from uuid import UUID
 
 import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.runtime import flow_run
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -67,6 +69,8 @@ class Progress:
         self._bar.update(self._line, total=total)
 
     def _send(self) -> None:
+        if not flow_run.get_id():
+            return
         self._sent = time.monotonic()
         share = 0.0 if self.total is None else 100.0 * self.count / max(self.total, 1)
         total = "so far unknown" if self.total is None else f"{self.total} cases"

@@ -29,11 +29,13 @@ def retry_failed(
     settings = settings_for(out, retry)
     if settings is None:
         return None
-    return (
-        distill(settings, retry)
-        if isinstance(settings, DistillSettings)
-        else environments(settings, retry)
-    )
+    summary: dict[str, Any] = flow_of(settings)(settings, retry)
+    return summary
+
+
+def flow_of(settings: EnvironmentSettings) -> Any:
+    """The flow that ran with such settings."""
+    return distill if isinstance(settings, DistillSettings) else environments
 
 
 def settings_for(out: Path, retry: Retry) -> EnvironmentSettings | None:

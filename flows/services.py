@@ -20,19 +20,21 @@ from pathlib import Path
 from uuid import UUID
 
 import httpx
-import ray
 from prefect._internal.concurrency.threads import get_global_loop, get_run_sync_loop
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.logging.handlers import APILogWorker
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
-from medaction.llm.call_cache import CacheMode, default_folder
+from medaction.flows.settings import EnvironmentSettings
+from medaction.llm.call_cache import default_folder
 from medaction.llm.calls import CallSettings
 from medaction.llm.local_server import start_local
 from medaction.llm.teacher import Teacher
-from medaction.tasks.ledger import RayLedger
+from medaction.tasks.engine import Engine
+from medaction.tasks.local import LocalEngine
 from medaction.training.serving import QUIET, command
 
 log = logging.getLogger("medaction")
@@ -182,37 +184,49 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 class Services:
     """What stages call when they have work: a rerun that finds nothing to do starts nothing."""
 
-    ray: Callable[[], None]
-    """Have a Ray to run on: the one already joined, the cluster that RAY_ADDRESS names, or a local
-    one."""
+    engine: Callable[[], Engine]
+    """What runs the cases: this process, or Ray."""
     reach: Callable[[Teacher], Teacher]
     """A model of the settings -> the same as it can be reached: a local one is started on loopback,
     one server a file."""
     calls: Callable[[], CallSettings]
-    """How worker processes call models: with the call cache, and one ledger of limits and budgets
-    for all of them."""
+    """How models are called: with the call cache, and one ledger of limits and budgets for all
+    processes of the engine."""
 
 
 @contextmanager
-def services(
-    workers: int | None, cache: CacheMode, spent_usd: Mapping[str, float]
-) -> Iterator[Services]:
-    """Ray (a local one gets `workers` CPUs), local models and the ledger, started at their first
-    use and stopped at the end.
+def services(settings: EnvironmentSettings, spent_usd: Mapping[str, float]) -> Iterator[Services]:
+    """The engine of the settings, local models and the ledger, started at their first use and
+    stopped at the end.
 
     `spent_usd` is what earlier runs spent, by teacher: it counts towards the budgets.
     """
     with ExitStack() as started:
-        servers: dict[Path | None, Teacher] = {}
+        reach = started.enter_context(local_models())
 
-        def join_ray() -> None:
-            if ray.is_initialized():
-                return
-            if os.environ.get("RAY_ADDRESS"):
-                ray.init(log_to_driver=False)
-            else:
-                _start_ray(workers)
-            started.callback(ray.shutdown)
+        @functools.cache
+        def engine() -> Engine:
+            if is_in_process(settings):
+                local = LocalEngine()
+                started.callback(local.close)
+                return local
+            from medaction.tasks.cases import RayEngine
+
+            started.enter_context(ray_joined(settings.workers))
+            return RayEngine()
+
+        @functools.cache
+        def calls() -> CallSettings:
+            return CallSettings(settings.call_cache, ledger=engine().start_ledger(dict(spent_usd)))
+
+        yield Services(engine, reach, calls)
+
+
+@contextmanager
+def local_models() -> Iterator[Callable[[Teacher], Teacher]]:
+    """`Services.reach`: its servers are started at their first use and end with the block."""
+    servers: dict[Path | None, Teacher] = {}
+    with ExitStack() as started:
 
         def reach(teacher: Teacher) -> Teacher:
             if not teacher.local:
@@ -227,11 +241,32 @@ def services(
                 update={"model": server.model, "api_base": server.api_base, "gguf": server.gguf}
             )
 
-        @functools.cache
-        def calls() -> CallSettings:
-            return CallSettings(cache, ledger=RayLedger.start(spent_usd))
+        yield reach
 
-        yield Services(join_ray, reach, calls)
+
+def is_in_process(settings: EnvironmentSettings) -> bool:
+    """Whether this process plays the cases: where the settings say so or, left to choose, where no
+    flow run of Prefect's shows them."""
+    return settings.engine == "local" or (settings.engine == "auto" and not flow_run.get_id())
+
+
+@contextmanager
+def ray_joined(workers: int | None) -> Iterator[None]:
+    """A Ray to run on: the one already joined, the cluster that RAY_ADDRESS names, or a local one
+    with `workers` CPUs that ends with the block."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False)
+    else:
+        _start_ray(workers)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 @contextmanager
@@ -269,6 +304,8 @@ RAY_ATTEMPTS = 3
 def _start_ray(workers: int | None) -> None:
     """A local Ray. Its client waits 30 s for it, which no setting changes and a busy machine may
     exceed: then it is started once more. Raises RuntimeError with Ray's reason in one line."""
+    import ray
+
     for attempt in range(1, RAY_ATTEMPTS + 1):
         try:
             ray.init(
@@ -291,7 +328,10 @@ def _start_ray(workers: int | None) -> None:
 
 
 def mark_crashed(flow_run_ids: Sequence[str]) -> None:
-    """Flow runs whose process was killed: Prefect would show them as running for ever."""
+    """Flow runs whose process was killed: Prefect would show them as running for ever. Nothing
+    where no Prefect is at hand."""
+    if not flow_run.get_id():
+        return
     with get_client(sync_client=True) as client:
         for flow_run_id in flow_run_ids:
             try:
