@@ -15,11 +15,20 @@ from medaction.envs.mentions import named_tests
 from medaction.envs.naming import KINDS, canonical_of, profile
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
 from medaction.envs.results_told import result_told
-from medaction.envs.sources.files import object_at, parse_json, read_text, text_at
+from medaction.envs.sources.files import object_at, parse_json, read_text, text_at, unread_fields
 from medaction.envs.sources.text import iso_date
 from medaction.words.names import normalise
 
 LICENCE = "CC BY-SA"
+
+_CASE_FIELDS = {
+    "raw_case",
+    "generate_case",
+    "body_category",
+    "disorder_category",
+    "receive_time",
+    "checked_rare_disease",
+}
 
 _ANCILLARY = re.compile(
     r"^[-*#\s]*Ancillary Tests[^:\n]*?\**\s*:?\**:?(?P<rest>[^\n]*)$", re.MULTILINE
@@ -219,6 +228,10 @@ def _case(case_id: str, case: Any, path: Path) -> CaseReport:
         ),
         original=raw,
         meta=_meta(case_id, case) | {"summary_at": str(len(raw) + 2)},
+        losses=(
+            *unread_fields(case, _CASE_FIELDS),
+            *unread_fields(generated, {"case_summary", "diagnosis_results"}, "generate_case"),
+        ),
     )
 
 
