@@ -47,7 +47,8 @@ _CATEGORY = re.compile(
 # Labels and subjects that tell what was done for the patient or became of them.
 _COURSE = re.compile(
     r"\b(?:treatments?|therapy|management|outcomes?|prognosis|complications?|course|recovery"
-    r"|response|improvement|delivery|cesarean|symptoms|followed up|autopsy|necropsy|post-?mortem)\b",
+    r"|response|improvement|delivery|cesarean|symptoms|followed up|autopsy|necropsy"
+    r"|post-?mortem)\b",
     re.IGNORECASE,
 )
 _PERSON = re.compile(r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE)
@@ -381,8 +382,10 @@ def _tests(node: _Node, container: str = "") -> Iterator[_Line]:
         else:  # 'Cervical spine CT revealed:' and its findings below
             text = "\n".join([_plain(node.text), *lines])
             for line in _sentence(node.text.rstrip(": "), container, begins=True):
-                is_test = isinstance(line, DocumentedTest)
-                yield replace(line, result=text) if is_test else _Remark(text)
+                if isinstance(line, DocumentedTest):
+                    yield replace(line, result=text)
+                else:
+                    yield _Remark(text)
     elif label and not _CATEGORY.fullmatch(label):
         yield from _test(label, rest, container)
     elif label:
