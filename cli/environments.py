@@ -20,9 +20,7 @@ def build(preset: str | None, **options: Any) -> None:
     from medaction.flows.summary import print_checks
 
     check_inputs(settings)
-    from medaction.flows.environments import environments
-
-    checks = run(environments, settings)
+    checks = run("environments", settings)
     print_checks(checks)
     if all(row["outcome"] != "environment" for row in checks["cases"]):
         raise RuntimeError("every case was refused: the tables above say why")

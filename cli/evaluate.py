@@ -26,9 +26,7 @@ def evaluate(cases: str | None, preset: str | None, retry_failed: bool, **option
     from medaction.flows.missing import check_inputs
 
     check_inputs(settings)
-    from medaction.flows.evaluate import evaluate as flow
-
-    result = run(flow, settings, Retry() if retry_failed else None)
+    result = run("evaluate", settings, Retry() if retry_failed else None)
     click.echo(result_table(result).split("\n## Subsets")[0])
     click.echo(f"\n{settings.out / 'result.json'}")
     if not any(measure["scored"] for measure in result["scores"]):

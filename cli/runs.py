@@ -35,9 +35,7 @@ def distill(preset: str | None, estimate: bool, **options: Any) -> None:
     # A Prefect server of the user's shows every run, also one that finds nothing to do.
     summary = None if "PREFECT_API_URL" in os.environ else finish_at_once(settings)
     if summary is None:
-        from medaction.flows.distill import distill as flow
-
-        summary = run(flow, settings)
+        summary = run("distill", settings)
     print_summary(summary)
 
 
@@ -61,7 +59,7 @@ def distill(preset: str | None, estimate: bool, **options: Any) -> None:
 )
 def retry(out: Path, **lists: tuple[str, ...]) -> None:
     """Run again what failed, with the settings of the run; nothing else is touched."""
-    from medaction.flows.retry import flow_of, settings_for
+    from medaction.flows.missing import settings_for
     from medaction.flows.summary import print_checks, print_summary
 
     choice = Retry.model_validate({name: list(values) for name, values in lists.items()})
@@ -72,7 +70,8 @@ def retry(out: Path, **lists: tuple[str, ...]) -> None:
     if settings is None:
         click.echo("nothing to retry: no such failure is open")
         return
-    summary = run(flow_of(settings), settings, choice)
+    flow = "distill" if isinstance(settings, DistillSettings) else "environments"
+    summary = run(flow, settings, choice)
     (print_summary if "funnel" in summary else print_checks)(summary)
 
 

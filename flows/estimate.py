@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from medaction.envs.records import CaseReport
-from medaction.flows.distill import distill
 from medaction.flows.missing import reports_of
 from medaction.flows.settings import DistillSettings
 from medaction.trajectories.store import Store
@@ -31,10 +30,10 @@ class Projection:
 
 
 def estimate(
-    settings: DistillSettings, run: Callable[[Any, DistillSettings], Any]
+    settings: DistillSettings, run: Callable[[str, DistillSettings], Any]
 ) -> dict[str, Any]:
     """Play SAMPLE cases, drawn by the settings' seed, into `out/estimate`, and project to all
-    cases. `run` runs a flow with its settings.
+    cases. `run` runs a flow, by name, with its settings.
 
     Hours are wall-clock: at best all cases in flight are as fast as those of the sample were side
     by side; at worst the servers are no faster together than they were for the sample. Returns
@@ -45,7 +44,7 @@ def estimate(
     tried = settings.model_copy(
         update={"out": settings.out / "estimate", "only": sorted(sample), "limit": None}
     )
-    run(distill, tried)
+    run("distill", tried)
     with Store(tried.out / "trajectories.duckdb") as store:
         spent = [[float(value or 0) for value in row] for row in store.rows(_SPENT)]
         (wall,) = store.rows(

@@ -8,8 +8,6 @@ from typing import cast
 from uuid import UUID
 
 import httpx
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.runtime import flow_run
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+
+from medaction.flows.artifacts import flow_run_id
 
 log = logging.getLogger("medaction")
 console = Console(stderr=True)
@@ -69,8 +69,10 @@ class Progress:
         self._bar.update(self._line, total=total)
 
     def _send(self) -> None:
-        if not flow_run.get_id():
+        if not flow_run_id():
             return
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
         self._sent = time.monotonic()
         share = 0.0 if self.total is None else 100.0 * self.count / max(self.total, 1)
         total = "so far unknown" if self.total is None else f"{self.total} cases"

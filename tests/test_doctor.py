@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from medaction.cli.main import medaction
 from medaction.flows.doctor import examine
-from medaction.flows.services import free_port
+from medaction.flows.processes import free_port
 from medaction.flows.settings import DistillSettings
 
 KEY = "sk-proj-abcdefghijklmnop0123456789"
