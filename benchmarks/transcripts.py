@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.auc import auc, auc_interval
 from medaction.kg.graph import Graph, hops, hops_from
 from medaction.kg.linking import Link, Linker
 from medaction.kg.open_graphs import open_disease_graph, open_test_graph
@@ -156,27 +157,12 @@ def print_table(measured: list[Measured]) -> None:
             )
         beyond = [np.mean([value >= 6 for value in values]) for values in (near, far)]
         print(f"{'6 or more':>8}" + "".join(f"{share:8.0%}" for share in beyond))
-        low_auc, high_auc = interval(near, far)
+        groups = [[(value, True)] for value in near] + [[(value, False)] for value in far]
+        low_auc, high_auc = auc_interval(groups)
         print(
             f"    mean{np.mean(near):8.2f}{np.mean(far):8.2f}    AUC {auc(near, far):.3f}"
             f" ({low_auc:.3f} to {high_auc:.3f})"
         )
-
-
-def auc(near: list[float], far: list[float]) -> float:
-    a, b = np.array(near)[:, None], np.array(far)[None, :]
-    return float(((a < b) + 0.5 * (a == b)).mean())
-
-
-def interval(
-    near: list[float], far: list[float], samples: int = 5000, seed: int = 0
-) -> tuple[float, float]:
-    rng = np.random.default_rng(seed)
-    drawn = [
-        auc(rng.choice(near, len(near)).tolist(), rng.choice(far, len(far)).tolist())
-        for _ in range(samples)
-    ]
-    return float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))
 
 
 def draw(measured: list[Measured], path: Path) -> Path:

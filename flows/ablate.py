@@ -4,7 +4,6 @@ evaluates; one table and one figure come out.
 Run as: medaction ablate --preset tiny
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -35,6 +34,7 @@ from medaction.training.base import resolve
 from medaction.training.curves import read_log
 from medaction.training.publish import summarize
 from medaction.training.settings import TrainSettings, installed
+from medaction.words.versions import version_of
 
 log = logging.getLogger("medaction")
 
@@ -276,7 +276,7 @@ class Maker:
 def settings_key(stage: BaseModel) -> str:
     """The same for the same work, wherever it is written and however much is done at a time."""
     settings = stage.model_dump(mode="json", exclude={"out", "workers", "in_flight", "call_cache"})
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+    return version_of(settings)
 
 
 def _gold(maker: Maker) -> Iterator[Cell]:
