@@ -29,6 +29,9 @@ def distill(preset: str | None, estimate: bool, **options: Any) -> None:
     check_inputs(settings)
     if estimate:
         from medaction.flows.estimate import estimate as project
+        from medaction.flows.model_checks import require_models
+
+        require_models(settings)
 
         print_estimate(project(settings, run))
         return
