@@ -28,6 +28,9 @@ def distill(preset: str | None, estimate: bool, **options: Any) -> None:
 
     check_inputs(settings)
     if estimate:
+        from medaction.flows.model_checks import require_models
+
+        require_models(settings)
         with prefect(settings.out / "estimate"):
             from medaction.flows.estimate import estimate as project
 
