@@ -64,8 +64,8 @@ _VALUE = re.compile(r"\d(?!\s*(?:days?|weeks?|months?|hours?)\b)")
 _INSTRUCTION = re.compile(
     r"(?:please )?(?:provide|write|list|describe|include|give|fill in|summari[sz]e|use|follow)\b"
     r".*\b(?:format|template|history|information|details?|sections?|below|here|tests?|none)\b"
-    r"|if (?:there (?:is|are) )?(?:none|nothing|no |not |unknown|absent|unavailable)[^,]*,? (?:please )?"
-    r"(?:write|state|put|say|enter|note|indicate|leave)\b",
+    r"|if (?:there (?:is|are) )?(?:none|nothing|no |not |unknown|absent|unavailable)[^,]*,?"
+    r" (?:please )?(?:write|state|put|say|enter|note|indicate|leave)\b",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\s*\([^()]*\)")
