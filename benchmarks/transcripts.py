@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.auc import auc, auc_interval
 from medaction.kg.calibration import Change, calibrate, share_within
 from medaction.kg.graph import Graph, hops, hops_from
 from medaction.kg.linking import Link, Linker
@@ -163,7 +164,8 @@ def print_table(measured: list[Measured]) -> None:
             )
         beyond = [np.mean([value >= 6 for value in values]) for values in (near, far)]
         print(f"{'6 or more':>8}" + "".join(f"{share:8.0%}" for share in beyond))
-        low_auc, high_auc = interval(near, far)
+        groups = [[(value, True)] for value in near] + [[(value, False)] for value in far]
+        low_auc, high_auc = auc_interval(groups)
         print(
             f"    mean{np.mean(near):8.2f}{np.mean(far):8.2f}    AUC {auc(near, far):.3f}"
             f" ({low_auc:.3f} to {high_auc:.3f})"
@@ -187,8 +189,8 @@ def print_threshold(runs: list[Run]) -> None:
     )
     print(
         f"\ntau_RAC by {len(found.right)} right and {len(found.wrong)} wrong runs (mean of the"
-        f" right {found.mean:.2f}): {found.threshold:g}. Kept of the other half, by the paper's 3, the"
-        f" graph's own {OPEN_THRESHOLD:g} and this:"
+        f" right {found.mean:.2f}): {found.threshold:g}. Kept of the other half, by the"
+        f" paper's 3, the graph's own {OPEN_THRESHOLD:g} and this:"
     )
     for name, values in (
         ("right", other.right),
@@ -201,22 +203,6 @@ def print_threshold(runs: list[Run]) -> None:
             for bound in (3.0, OPEN_THRESHOLD, found.threshold)
         ]
         print(f"{name:>18} ({len(values)}){' '.join(shares)}")
-
-
-def auc(near: list[float], far: list[float]) -> float:
-    a, b = np.array(near)[:, None], np.array(far)[None, :]
-    return float(((a < b) + 0.5 * (a == b)).mean())
-
-
-def interval(
-    near: list[float], far: list[float], samples: int = 5000, seed: int = 0
-) -> tuple[float, float]:
-    rng = np.random.default_rng(seed)
-    drawn = [
-        auc(rng.choice(near, len(near)).tolist(), rng.choice(far, len(far)).tolist())
-        for _ in range(samples)
-    ]
-    return float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))
 
 
 def draw(measured: list[Measured], path: Path) -> Path:

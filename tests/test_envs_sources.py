@@ -237,8 +237,23 @@ MENUS = {
         "Chromosomal microarray analysis": ("CMA",)
     },
     "Sputum was positive by GeneXpert.": {"GeneXpert": ()},
-    "Lesions: Papules on both arms.": {},
-    "Surgical findings: An inflamed appendix.": {},
+    "Lesions: Papules on both arms.": {"Lesions": ()},
+    "Surgical findings: An inflamed appendix.": {"Surgical findings": ()},
+    "Plasma zoledrin elevated (threefold).": {"Plasma zoledrin": ()},
+    "After the zoledrin challenge, 24-hour urine zinc rose to 1,900 µg.": {
+        "24-hour urine zinc": ()
+    },
+    "Decline in platelets from 131 to 88 called for a transfusion.": {"platelets": ()},
+    "Negative for HIV, measles, and mumps.": {"HIV, measles, and mumps": ("HIV",)},
+    "Quintoscopy revealed a ring.": {"Quintoscopy": ()},
+    "On admission: Creatinine 3.1 mg/dL.": {"Creatinine": ()},
+    "Post-procedure: Creatinine 1.0 mg/dL.": {"Creatinine (post-procedure)": ()},
+    "Leukocytosis, no acidosis.": {"Ancillary tests": ()},
+    "Imaging: Two cavities, no effusion.": {"Imaging": ()},
+    "MRI: A mass.\n  - Associated findings: A wide ventricle.\n  - No metastases.": {"MRI": ()},
+    "Treatment with prednisolone showed no improvement.": {},
+    "Diagnosis was confirmed clinically.": {},
+    "Autopsy: A torn vessel.": {},
     "Ultrasound showed a mass. It has smooth borders. He was sent home.": {"Ultrasound": ()},
     "Microscopic findings include capillaries in lobules.": {"Microscopic findings": ()},
 }
@@ -256,7 +271,10 @@ def test_an_entry_becomes_the_tests_that_it_names(tmp_path: Path, line: str) -> 
     assert {test.name: test.aliases for test in case.structured.tests} == MENUS[line]
     assert all(part in line for test in case.structured.tests for part in test.result.splitlines())
     if not MENUS[line] or "sent home" in line:
-        assert any("names no test" in note for note in case.structured.notes)
+        assert any(
+            note.startswith(("left out, tells of treatment", "left out, states the diagnosis"))
+            for note in case.structured.notes
+        )
 
 
 def test_real_medrbench_cases_are_read_or_refused_by_name() -> None:
