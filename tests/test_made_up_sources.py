@@ -16,7 +16,6 @@ from medaction.envs.voice import told_of_patient
 from medaction.kg.hpo import read_terms
 from medaction.kg.packages import package_path
 
-
 SOURCES = Path(__file__).parent / "made_up_reports" / "sources"
 
 
