@@ -11,6 +11,7 @@ import html
 import re
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,9 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
         cloud = ARTICLE_NAME.fullmatch(path.stem)
         case_id = check_id(cloud["pmcid"] if cloud else path.stem)
         article = parse(read_bytes(path, MAX_BYTES), path.name)
-        structured, licence = _beside(path)
-        yield report(article, case_id, path.name, str(path), any_article, structured, licence)
+        structured, licence, held_out = _beside(path)
+        case = report(article, case_id, path.name, str(path), any_article, structured, licence)
+        yield replace(case, evaluation_only=held_out)
     except BadCase as bad:
         yield BadCase(bad.reason, bad.message, bad.case_id or path.stem[:100], str(path))
 
@@ -213,12 +215,12 @@ def is_open_access(article: etree._Element) -> bool:
     )
 
 
-def _beside(path: Path) -> tuple[StructuredCase | None, str | None]:
-    """The structured part that stands beside an article, or the licence that PMC's cloud service
-    tells there."""
+def _beside(path: Path) -> tuple[StructuredCase | None, str | None, bool]:
+    """The structured part that stands beside an article with its licence and whether it is for
+    evaluation only, or the licence that PMC's cloud service tells there."""
     beside = path.with_suffix(".json")
     if not beside.exists():
-        return None, None
+        return None, None, False
     if not inside(beside, path.parent):
         raise BadCase(
             "outside_folder", f"{beside.name} is a link that leads out of its folder; copy the file"
@@ -227,8 +229,9 @@ def _beside(path: Path) -> tuple[StructuredCase | None, str | None]:
     if isinstance(value, dict) and "pmcid" in value and not case_json.is_case(value):
         if value.get("is_retracted") is True:
             raise BadCase("retracted", f"{beside.name}: the article is retracted")
-        return None, str(value.get("license_code") or "") or None
-    return case_json.read_structured(beside), None
+        return None, str(value.get("license_code") or "") or None, False
+    case = case_json.read_case(beside)
+    return case.structured, case.licence, case.evaluation_only
 
 
 def _hostile(name: str) -> BadCase:
