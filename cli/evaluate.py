@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from medaction.cli.options import PRESET, options_of, prefect, settings_of
+from medaction.cli.options import PRESET, options_of, run, settings_of
 from medaction.flows.settings import EvaluationSettings, Retry
 
 
@@ -26,10 +26,7 @@ def evaluate(cases: str | None, preset: str | None, retry_failed: bool, **option
     from medaction.flows.missing import check_inputs
 
     check_inputs(settings)
-    with prefect(settings.out):
-        from medaction.flows.evaluate import evaluate as flow
-
-        result = flow(settings, Retry() if retry_failed else None)
+    result = run("evaluate", settings, Retry() if retry_failed else None)
     click.echo(result_table(result).split("\n## Subsets")[0])
     click.echo(f"\n{settings.out / 'result.json'}")
     if not any(measure["scored"] for measure in result["scores"]):

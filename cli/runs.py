@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from medaction.cli.options import OUT, PRESET, options_of, prefect, settings_of
+from medaction.cli.options import OUT, PRESET, options_of, run, settings_of
 from medaction.flows.settings import DistillSettings, Retry
 
 
@@ -22,25 +22,45 @@ def distill(preset: str | None, estimate: bool, **options: Any) -> None:
     """Build environments, play trees, prune, and write the dataset. A rerun does only what is
     missing."""
     settings = settings_of(DistillSettings, preset, options)
+    if preset == "paper" and (other := unlike_the_paper(settings)):
+        click.echo(f"not as in the paper: {other}", err=True)
     from medaction.flows.finish import finish_at_once
     from medaction.flows.missing import check_inputs
     from medaction.flows.summary import print_estimate, print_summary
 
     check_inputs(settings)
     if estimate:
-        with prefect(settings.out / "estimate"):
-            from medaction.flows.estimate import estimate as project
+        from medaction.flows.estimate import estimate as project
+        from medaction.flows.model_checks import require_models
 
-            print_estimate(project(settings))
+        require_models(settings)
+
+        print_estimate(project(settings, run))
         return
     # A Prefect server of the user's shows every run, also one that finds nothing to do.
     summary = None if "PREFECT_API_URL" in os.environ else finish_at_once(settings)
     if summary is None:
-        with prefect(settings.out):
-            from medaction.flows.distill import distill as flow
-
-            summary = flow(settings)
+        summary = run("distill", settings)
     print_summary(summary)
+
+
+def unlike_the_paper(settings: DistillSettings) -> str:
+    """Which graphs and encoder of the settings are not those that the paper measures with, and what
+    follows; empty: none."""
+    from medaction.kg.thresholds import is_papers, threshold_of
+    from medaction.trajectories.scoring import linkers
+
+    ruler = linkers(settings.disease_graph, settings.test_graph)
+    graphs = {"PrimeKG": ruler.diseases.graph, "ClinGraph": ruler.tests.graph}
+    parts = [
+        f"{graph.name} in place of {name}" for name, graph in graphs.items() if not is_papers(graph)
+    ]
+    if not settings.encoder.startswith("medcpt"):
+        parts.append(f"encoder {settings.encoder} in place of MedCPT")
+    if parts and settings.rac_threshold is None:
+        hops, origin, _ = threshold_of(ruler.tests.graph)
+        parts.append(f"RAC threshold {hops:g} ({origin}) where the paper has 3 on ClinGraph")
+    return "; ".join(parts)
 
 
 @click.command()
@@ -63,7 +83,7 @@ def distill(preset: str | None, estimate: bool, **options: Any) -> None:
 )
 def retry(out: Path, **lists: tuple[str, ...]) -> None:
     """Run again what failed, with the settings of the run; nothing else is touched."""
-    from medaction.flows.retry import retry_failed, settings_for
+    from medaction.flows.missing import settings_for
     from medaction.flows.summary import print_checks, print_summary
 
     choice = Retry.model_validate({name: list(values) for name, values in lists.items()})
@@ -74,10 +94,9 @@ def retry(out: Path, **lists: tuple[str, ...]) -> None:
     if settings is None:
         click.echo("nothing to retry: no such failure is open")
         return
-    with prefect(out):
-        summary = retry_failed(out, choice)
-    if summary:
-        (print_summary if "funnel" in summary else print_checks)(summary)
+    flow = "distill" if isinstance(settings, DistillSettings) else "environments"
+    summary = run(flow, settings, choice)
+    (print_summary if "funnel" in summary else print_checks)(summary)
 
 
 @click.command()

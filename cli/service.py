@@ -6,6 +6,13 @@ from pathlib import Path
 import click
 
 from medaction.cli.options import settings_of
+from medaction.flows.settings import (
+    DistillSettings,
+    EnvironmentSettings,
+    EvaluationSettings,
+    load_preset,
+)
+from medaction.llm.teacher import EMBEDDED, Teacher
 
 HOME = click.option(
     "--home",
@@ -73,15 +80,49 @@ def deploy() -> None:
 @click.command()
 @click.option(
     "--preset",
-    help="Also look at the teachers and the folder of a preset: demo, paper, or the path of a YAML"
-    " file.",
+    help="Also ask every model of a preset one question, and look at its folder: demo, paper, or"
+    " the path of a YAML file of a distillation, an evaluation or a pipeline.",
 )
-def doctor(preset: str | None) -> None:
-    """Look at versions, machine, servers, graphs and teachers; say what is wrong and how to mend
-    it. Ends with 1 when something is."""
-    from medaction.flows.doctor import examine, print_findings
-    from medaction.flows.settings import DistillSettings
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Look at the files of this run instead: is each of them what was written?",
+)
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="With --out: make good what can be; what is damaged is moved aside, never deleted.",
+)
+def doctor(preset: str | None, out: Path | None, repair: bool) -> None:
+    """Look at versions, machine, servers, graphs and models, or at the files of a run; say what is
+    wrong and how to mend it. Ends with 1 when something is."""
+    from medaction.flows.doctor import examine, print_findings, run_files
 
-    settings = settings_of(DistillSettings, preset, {}) if preset else None
-    if not print_findings(examine(settings)):
+    if repair and out is None:
+        raise click.UsageError("--repair mends the files of a run: name it with --out")
+    if out is not None:
+        if not print_findings(run_files(out, repair)):
+            sys.exit(1)
+        return
+    if not print_findings(examine(*_stages(preset) if preset else ())):
         sys.exit(1)
+
+
+def _stages(preset: str) -> list[EnvironmentSettings]:
+    """The settings of a preset whichever command it is for. Raises click.UsageError."""
+    from medaction.flows.pipeline_settings import PipelineSettings
+
+    try:
+        values = load_preset(preset)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if "distill" in values:
+        names = PipelineSettings.model_fields
+        pipeline = {name: value for name, value in values.items() if name in names}
+        distilling, _, evaluating = settings_of(PipelineSettings, None, pipeline).stages()
+        # The model that is evaluated is yet to be trained.
+        return [distilling, evaluating.model_copy(update={"model": Teacher(model=EMBEDDED[0])})]
+    kind = EvaluationSettings if "model" in values else DistillSettings
+    # Cases and folder are often given on the command line of the run.
+    unset = {"cases": "cases", "out": Path("runs")}
+    return [settings_of(kind, preset, {key: unset[key] for key in unset.keys() - values.keys()})]

@@ -6,8 +6,6 @@ diagnosis are the environment's own, so every ordered test is in the menu, every
 and the last turn reaches the truth, by construction.
 """
 
-import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -27,6 +25,7 @@ from medaction.llm.replies import Form, MalformedReply, read, schema_of
 from medaction.llm.teacher import Teacher
 from medaction.llm.untrusted import one_line
 from medaction.llm.usage import Usage
+from medaction.words.versions import version_of
 
 GOLD_ATTEMPTS = 3
 """The first reply and two more, each told what was wrong with the one before."""
@@ -86,10 +85,7 @@ class _Course(Form):
     closing: _Closing
 
 
-GOLD_VERSION = (
-    "gold-"
-    + hashlib.sha256(json.dumps([GOLD_INSTRUCTIONS, schema_of(_Course)]).encode()).hexdigest()[:10]
-)
+GOLD_VERSION = f"gold-{version_of([GOLD_INSTRUCTIONS, schema_of(_Course)])}"
 """Changes with the prompt and with the reply's grammar."""
 
 

@@ -40,9 +40,14 @@ def category_of(name: str, container: str = "") -> Category:
     >>> category_of("CT chest"), category_of("Skin biopsy"), category_of("Brain", "Imaging")
     ('imaging', 'pathology', 'imaging')
     """
+    return known_category(name, container) or "laboratory"
+
+
+def known_category(name: str, container: str = "") -> Category | None:
+    """The same; None where neither tells one."""
     test = re.sub(r"\([^()]*\)", " ", name)  # brackets tell of when and why: '(post-biopsy)'
-    texts = (test, name, container)
-    return cast(Category, next(filter(None, (_match("major", t) for t in texts)), "laboratory"))
+    matches = (_match("major", text) for text in (test, name, container))
+    return cast(Category | None, next(filter(None, matches), None))
 
 
 def minor_category_of(name: str, category: Category) -> str:

@@ -6,7 +6,6 @@ they can neither close the tags they stand in nor carry special tokens, and they
 template that is rendered once.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from medaction.envs.turns import Style, Turn
 from medaction.llm.teacher import CONTEXT_TOKENS
 from medaction.llm.untrusted import one_line, plain
 from medaction.llm.usage import Message, estimated_tokens
+from medaction.words.versions import version_of
 
 RECENT = 2
 """Of how many turns the model sees its own reasoning again."""
@@ -44,7 +44,7 @@ def _prompt_version(style: Style) -> str:
         if name in _SHARED or name.endswith("_free.md") == free
     }
     grammar = extraction_schema(False) if free else reply_schema(False)
-    return hashlib.sha256(json.dumps([texts, grammar], sort_keys=True).encode()).hexdigest()[:10]
+    return version_of([texts, grammar])
 
 
 PROMPT_VERSIONS: dict[Style, str] = {style: _prompt_version(style) for style in ("schema", "free")}

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import permutation_test
 
-from medaction.evaluation.results import number
+from medaction.evaluation.results import number, unreadable_of
 from medaction.kg.bootstrap import interval
 from medaction.words.markdown import markdown_table
 
@@ -147,7 +147,8 @@ def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[s
         ]
         accuracy = scores["accuracy"]
         cells = [result["benchmark"], result["protocol"], result["judge"].split("@")[0]]
-        rows.append([name, *cells, *values, f"{accuracy['scored']} of {accuracy['of']}"])
+        counts = [f"{accuracy['scored']} of {accuracy['of']}", unreadable_of(accuracy)]
+        rows.append([name, *cells, *values, *counts])
     headings = [
         "Model",
         "Benchmark",
@@ -159,6 +160,7 @@ def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[s
         "Mean F1",
         "Diag Acc",
         "scored of n",
+        "unreadable",
     ]
     return [*markdown_table(headings, rows), "", "Mean ± standard deviation over runs."]
 

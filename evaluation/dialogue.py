@@ -6,7 +6,6 @@ Unlike our own rollouts this is a chat: every message stays in the context, and 
 back.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +27,7 @@ from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.untrusted import one_line, plain
 from medaction.llm.usage import Usage
+from medaction.words.versions import version_of
 
 ATTEMPTS = 3
 """Of one message whose sections cannot be read. As released, a free-turn dialogue ends at the first
@@ -104,14 +104,8 @@ values. Add nothing, interpret nothing, and
 tell nothing that was not asked for. What they do not tell gets exactly this sentence: {nothing}"""
 NOTHING_KNOWN = "There is no relevant ancillary test information available for this request."
 
-DIALOGUE_VERSION = (
-    "medrbench-"
-    + hashlib.sha256(
-        json.dumps(
-            [SYSTEM, _ASK_ONCE, _DIAGNOSE, _FREE_FIRST, _FREE_NEXT, _LAST, _EXAMINER]
-        ).encode()
-    ).hexdigest()[:10]
-)
+_DIALOGUE_TEXTS = [SYSTEM, _ASK_ONCE, _DIAGNOSE, _FREE_FIRST, _FREE_NEXT, _LAST, _EXAMINER]
+DIALOGUE_VERSION = f"medrbench-{version_of(_DIALOGUE_TEXTS)}"
 """Changes with every prompt of the dialogue. A trajectory with such a prompt version was played in
 the benchmark's sections."""
 

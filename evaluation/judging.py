@@ -129,8 +129,9 @@ def score_of(judgements: Sequence[Judgement], case_id: str, run: int) -> Score:
 def failed_score(case_id: str, run: int, error_class: str, rules: Protocol) -> Score:
     """The score of a rollout that failed: wrong where its model is to blame and the rules do not
     drop it, else left out."""
-    if error_class == MalformedReply.__name__ and not rules.drops:
-        return Score(
-            case_id, run, 0.0, 0.0, False, f"the model gave no usable reply ({error_class})"
-        )
-    return Score(case_id, run, None, None, None, f"rollout failed: {error_class}")
+    unreadable = error_class == MalformedReply.__name__
+    if unreadable and not rules.drops:
+        note = f"the model gave no usable reply ({error_class})"
+        return Score(case_id, run, 0.0, 0.0, False, note, unreadable)
+    note = f"rollout failed: {error_class}"
+    return Score(case_id, run, None, None, None, note, unreadable)

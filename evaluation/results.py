@@ -244,10 +244,11 @@ def result_table(result: Mapping[str, Any]) -> str:
         f"Judge: **{result['judge']}**. {result['runs']} runs of {cases['environments']}"
         f" environments, T_max {result['t_max']}."
         f" {cases['read']} cases were read; refused by the checks of stage 1: {refused}.",
-        "Intervals: 95 %, bootstrap over cases. SD: over runs.",
+        "Intervals: 95 %, bootstrap over cases. SD: over runs. Unreadable: the model's reply could"
+        " not be read, which counts as wrong unless the protocol drops it.",
         "",
         *markdown_table(
-            ["Measure", "Mean", "SD", "95 % interval", "scored of n"],
+            ["Measure", "Mean", "SD", "95 % interval", "scored of n", "unreadable"],
             [_cells(row) for row in result["scores"]],
         ),
     ]
@@ -269,8 +270,10 @@ def result_table(result: Mapping[str, Any]) -> str:
     for subset in result["subsets"]:
         by_name = {row["name"]: row for row in subset["scores"]}
         values = [number(by_name[name]["mean"]) for name in MEASURES]
-        rows.append([subset["subset"], subset["value"], str(subset["cases"]), *values])
-    lines += markdown_table(["Subset", "", "cases", *(HEADINGS[name] for name in MEASURES)], rows)
+        unreadable = unreadable_of(by_name["accuracy"])
+        rows.append([subset["subset"], subset["value"], str(subset["cases"]), *values, unreadable])
+    headings = ["Subset", "", "cases", *(HEADINGS[name] for name in MEASURES), "unreadable"]
+    lines += markdown_table(headings, rows)
     lines += ["", "## Recomputed from the store", "", "```sql", result["query"], "```"]
     return "\n".join(lines)
 
@@ -284,7 +287,14 @@ def _cells(measure: Mapping[str, Any] | Measure) -> list[str]:
         number(values["sd"]),
         interval,
         f"{values['scored']} of {values['of']}",
+        unreadable_of(values),
     ]
+
+
+def unreadable_of(measure: Mapping[str, Any]) -> str:
+    """'n of m' trajectories whose reply could not be read; empty in a result that was written
+    before they were counted."""
+    return f"{measure['unreadable']} of {measure['of']}" if "unreadable" in measure else ""
 
 
 def number(value: float | None) -> str:

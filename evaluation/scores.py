@@ -12,7 +12,8 @@ from medaction.kg.bootstrap import interval
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One trajectory's score. None: left out (`note` says why)."""
+    """One trajectory's score. None: left out (`note` says why). `unreadable`: the model's reply
+    could not be read, so that the score is about its form, not its content."""
 
     case_id: str
     run: int
@@ -20,6 +21,7 @@ class Score:
     recall: float | None
     correct: bool | None
     note: str = ""
+    unreadable: bool = False
 
     @property
     def f1(self) -> float | None:
@@ -45,8 +47,9 @@ class Measure:
     """A score over cases and runs.
 
     mean: mean over the runs of the runs' values. sd: standard deviation over the runs (n - 1); None
-    with one run. low, high: 95 % bootstrap interval over cases. scored, of: trajectories scored,
-    and those that should have been.
+    with one run. low, high: 95 % bootstrap interval over cases. scored, unreadable, of:
+    trajectories scored, those that ended with a reply that could not be read, and all that should
+    have been scored.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Measure:
     high: float | None
     scored: int
     of: int
+    unreadable: int
 
 
 MEASURES = ("precision", "recall", "f1_of_means", "mean_f1", "accuracy")
@@ -70,6 +74,10 @@ def measures(
     ValueError for a pair that is there twice."""
     table = score_table(scores, cases, runs)
     of = len(cases) * runs
+    chosen = set(cases)
+    unreadable = sum(
+        score.unreadable for score in scores if score.case_id in chosen and score.run < runs
+    )
     results = []
     for name in MEASURES:
         by_run = _by_run(table, name)
@@ -92,6 +100,7 @@ def measures(
                 high,
                 scored,
                 of,
+                unreadable,
             )
         )
     return results

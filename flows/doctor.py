@@ -1,5 +1,5 @@
 """`medaction doctor`: what is here, what is wrong with it, and how to mend it. It changes nothing,
-and shows of keys only their names."""
+asks each model of a run one question, and shows of keys only their names."""
 
 import os
 import shutil
@@ -17,11 +17,10 @@ from packaging.requirements import Requirement
 from rich.console import Console
 from rich.markup import escape
 
-from medaction.flows.settings import DistillSettings
+from medaction.flows.settings import EnvironmentSettings
 from medaction.llm.call_cache import default_folder
-from medaction.llm.calls import api_key
-from medaction.llm.teacher import Teacher
 from medaction.training.settings import NEEDED
+from medaction.trajectories.damage import damage_of_run
 
 State = Literal["ok", "note", "wrong"]
 GB = 1e9
@@ -38,16 +37,28 @@ class Finding:
     remedy: str = ""
 
 
-def examine(settings: DistillSettings | None) -> Iterator[Finding]:
-    """Look at packages, machine, Prefect, Ray, graphs and caches, and with `settings` at their
-    teachers and their folder."""
+def examine(*stages: EnvironmentSettings) -> Iterator[Finding]:
+    """Look at packages, machine, Prefect, Ray, graphs and caches, and at the folder and the models
+    of each stage of a run."""
     yield from packages()
-    yield from machine(settings.out if settings else Path("runs"))
+    yield from machine(stages[0].out if stages else Path("runs"))
     yield prefect()
     yield ray()
     yield from graphs()
-    for teacher in settings.teachers if settings else ():
-        yield teacher_of(teacher)
+    for settings in stages:
+        yield from models(settings)
+
+
+def run_files(out: Path, repair: bool) -> Iterator[Finding]:
+    """The files of a run: what is damaged, missing or edited. Changes nothing without `repair`.
+    Raises StoreError when the run is under way."""
+    damage = list(damage_of_run(out, repair))
+    for item in damage:
+        state: State = "note" if item.mended else "wrong"
+        how = "done: " if item.mended else ""
+        yield Finding(str(item.file), state, item.fact, how + item.remedy)
+    if not damage:
+        yield Finding(str(out), "ok", "store, copy, dataset and result are what was written")
 
 
 def packages() -> Iterator[Finding]:
@@ -182,57 +193,19 @@ def graphs() -> Iterator[Finding]:
         yield Finding("graph", "ok", f"{graph.name} {graph.version}: {graph.nodes.height:,} nodes")
 
 
-def teacher_of(teacher: Teacher) -> Finding:
-    """Whether a teacher can be asked: its server answers, or its key is there. It is not called."""
-    name = f"teacher {teacher.name}"
-    if teacher.embedded:
-        return Finding(name, "ok", "plays on the open graphs, without a model")
-    if teacher.local:
-        try:
-            weights = (
-                f"weights in {teacher.model_folder}"
-                if teacher.folder
-                else f"model file {teacher.model_file}"
-            )
-        except RuntimeError as error:
-            return Finding(name, "wrong", str(error), "give a file or a folder that is there")
-        return Finding(name, "ok", weights)
-    try:
-        key = api_key(teacher)
-    except RuntimeError as error:
-        return Finding(name, "wrong", str(error), "export it before the run")
-    if not teacher.api_base:
-        import litellm
+def models(settings: EnvironmentSettings) -> Iterator[Finding]:
+    """Every model of the settings, asked one real question of its part; embedded teachers play
+    without one."""
+    embedded = [teacher for teacher in getattr(settings, "teachers", ()) if teacher.embedded]
+    for teacher in embedded:
+        yield Finding(f"teacher {teacher.name}", "ok", "plays on the open graphs, without a model")
+    # With Prefect and Ray, which nothing else here needs.
+    from medaction.flows.model_checks import check_models, models_of
 
-        absent = [] if key else litellm.validate_environment(teacher.model)["missing_keys"]
-        return Finding(
-            name,
-            "wrong" if absent else "ok",
-            f"no {', '.join(absent)} in the environment"
-            if absent
-            else "its key is in the environment",
-            f"export {absent[0]}=..." if absent else "",
-        )
-    for server in teacher.servers:
-        try:
-            answer = httpx.get(
-                f"{server}/models", timeout=5, headers={"Authorization": f"Bearer {key}"}
-            )
-        except httpx.HTTPError as error:
-            return Finding(
-                name,
-                "wrong",
-                f"{server} does not answer: {error}",
-                "start it, or correct the address",
-            )
-        if answer.status_code in (401, 403):
-            return Finding(
-                name,
-                "wrong",
-                f"{server} refuses the key",
-                "put its key into the variable that the teacher's settings name",
-            )
-    return Finding(name, "ok", f"{', '.join(teacher.servers)} answers")
+    if any(models_of(settings)):
+        for check in check_models(settings):
+            state: State = "wrong" if not check.good else "note" if check.remedy else "ok"
+            yield Finding(check.subject, state, check.fact, check.remedy)
 
 
 def _version(package: str) -> str | None:

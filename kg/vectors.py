@@ -4,7 +4,6 @@ Vectors are kept by name, so that after a change of tables or graphs only new na
 index by graph and names.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ import numpy as np
 
 from medaction.kg.cache import cache_folder, filled
 from medaction.kg.encoder import LinkingEncoder
+from medaction.words.versions import version_of
 
 if TYPE_CHECKING:
     import faiss
@@ -31,7 +31,7 @@ def index_of(graph: str, names: list[str], encoder: LinkingEncoder) -> "faiss.In
     which it is kept."""
     import faiss
 
-    key = hashlib.sha256(json.dumps([encoder.key, names]).encode()).hexdigest()[:12]
+    key = version_of([encoder.key, names])
 
     def write(draft: Path) -> None:
         index = faiss.IndexFlatIP(encoder.dimension)

@@ -32,7 +32,7 @@ from medaction.llm.negotiation import Demands, PromptOverContext, adapt, learn
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.transport import Response, Trouble, send
-from medaction.llm.usage import MENDED, Fault, Message, Usage, estimated_tokens
+from medaction.llm.usage import MENDED, PARAMETER_REFUSED, Fault, Message, Usage, estimated_tokens
 
 log = logging.getLogger("medaction")
 
@@ -309,7 +309,7 @@ async def _patiently(
         error, now = _model_error(trouble), time.monotonic()
         if lesson and lessons < MOST_LESSONS:
             lessons += 1
-            faults.append(Fault("ParameterRefused", f"{lesson[1]} ({error.message[:300]})"))
+            faults.append(Fault(PARAMETER_REFUSED, f"{lesson[1]} ({error.message[:300]})"))
             log.warning(
                 "%s at %s, for the rest of the run: %s. It said: %s",
                 teacher.name,

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 MENDED = "Mended"
 """The class of a Fault for a reply that was read although it was not in the form asked for."""
 
+PARAMETER_REFUSED = "ParameterRefused"
+"""The class of a Fault for a parameter that the server refused and that calls go without since."""
+
 
 Message = dict[str, str]
 """One message of a prompt: 'role' and 'content'."""

@@ -59,7 +59,15 @@ class OpenAIServer:
     under_way: int = 0
 
     def application(self) -> Starlette:
-        return Starlette(routes=[Route("/v1/chat/completions", self._complete, methods=["POST"])])
+        return Starlette(
+            routes=[
+                Route("/v1/chat/completions", self._complete, methods=["POST"]),
+                Route("/v1/models", self._models),
+            ]
+        )
+
+    async def _models(self, request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [{"id": "good-model", "object": "model"}]})
 
     async def _complete(self, request: Request) -> Response:
         body = await request.json()

@@ -321,5 +321,5 @@ def test_an_observation_that_does_not_fit_is_refused_not_cut() -> None:
 def test_the_version_names_the_prompts_of_its_style() -> None:
     assert len(set(PROMPT_VERSIONS.values())) == 2
     for version in PROMPT_VERSIONS.values():
-        assert len(version) == 10
+        assert len(version) == 12
         int(version, 16)

@@ -1,17 +1,20 @@
 """`medaction doctor`: it names what is wrong and the remedy, and never shows a key."""
 
+import json
 import os
-import socket
-import threading
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from medaction.cli.main import medaction
 from medaction.flows.doctor import examine
-from medaction.flows.services import free_port
-from medaction.flows.settings import DistillSettings
+from medaction.flows.model_checks import check_models
+from medaction.flows.processes import free_port
+from medaction.flows.settings import DistillSettings, EvaluationSettings
+from tests.openai_server import Asked, Reply, openai_server
+from tests.other_servers import WAYS
 
 KEY = "sk-proj-abcdefghijklmnop0123456789"
 
@@ -68,35 +71,188 @@ def test_a_key_is_there_or_not_and_never_shown(
     without = findings_of(monkeypatch, tmp_path, teacher)["teacher paid"]
     assert without[0] == "wrong"
     assert "OPENAI_API_KEY" in " ".join(without)
-    with_key = findings_of(monkeypatch, tmp_path, teacher, OPENAI_API_KEY=KEY)
-    assert with_key["teacher paid"][0] == "ok"
-    assert KEY not in str(with_key)
+
+    def refuses(asked: Asked, number: int) -> Reply:
+        return Reply(f"Incorrect API key provided: {asked.headers['authorization']}", status=401)
+
+    with openai_server(refuses) as server:
+        elsewhere = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.url}
+        findings = findings_of(monkeypatch, tmp_path, teacher, **elsewhere)
+    assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
+    state, fact, remedy = findings["teacher paid"]
+    assert (state, remedy) == ("wrong", "put a key that may use this model into OPENAI_API_KEY")
+    assert KEY not in fact
 
 
 def test_a_server_of_ones_own_never_sees_a_providers_key(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        heard: list[bytes] = []
-
-        def answer() -> None:
-            caller, _ = listening.accept()
-            heard.append(caller.recv(10_000))
-            caller.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-            caller.close()
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        mine = {
-            "name": "mine",
-            "model": "openai/mine",
-            "api_base": f"http://127.0.0.1:{listening.getsockname()[1]}/v1",
-        }
+    with openai_server(WAYS["ok"].answer) as server:
+        mine = {"name": "mine", "model": "openai/mine", "api_base": server.url}
         findings = findings_of(monkeypatch, tmp_path, mine, OPENAI_API_KEY=KEY)
-        thread.join()
     assert findings["teacher mine"][0] == "ok"
-    assert heard[0].startswith(b"GET /v1/models")
-    assert KEY.encode() not in heard[0]
+    assert server.asked
+    assert all(KEY not in str(asked.headers) for asked in server.asked)
+
+
+ANSWERS: dict[str, object] = {
+    "You turn a medical case": {
+        "initial_observation": "A 34-year-old woman came with a dry cough of six weeks and tender"
+        " red nodules on both shins. She had no fever and had never smoked.",
+        "diagnosis": "Sarcoidosis",
+        "diagnosis_synonyms": [],
+        "rare_disease": True,
+        "body_system": "Lungs and Breathing",
+        "disease_type": "Immune and Inflammatory",
+    },
+    "You write down": {
+        "turns": [
+            {
+                "reasoning": "Cough and nodules need a first look.",
+                "differential": [{"diagnosis": "Tuberculosis", "confidence": 50}],
+                "pivot": "Infection or not?",
+                "order_tests": [1, 2],
+            }
+        ],
+        "closing": {
+            "reasoning": "Bilateral nodes settle it.",
+            "differential": [{"diagnosis": "Sarcoidosis", "confidence": 90}],
+            "pivot": "The radiograph did.",
+        },
+    },
+    "You match an ordered": {"entries": [1]},
+    "You judge whether": {"answer": "correct"},
+    "You answer a junior": "A chest radiograph showed bilateral hilar nodes.",
+}
+MENU = {
+    "tests": [
+        {"name": name, "category": category, "result": result, "aliases": []}
+        for name, category, result in (
+            ("Complete blood count", "laboratory", "Hemoglobin was 12.9 g/dL."),
+            ("Chest radiograph", "imaging", "A chest radiograph showed bilateral hilar nodes."),
+        )
+    ]
+}
+
+
+def plays_every_part(asked: Asked, number: int) -> Reply:
+    """A model that is good at whatever a run asks of one."""
+    system, user = (row["content"] for row in asked.body["messages"][:2])
+    if "which diagnostic tests did this patient have" in user:
+        return Reply(json.dumps(MENU))
+    for beginning, answer in ANSWERS.items():
+        if system.startswith(beginning):
+            return Reply(answer if isinstance(answer, str) else json.dumps(answer))
+    return WAYS["ok"].answer(asked, number)
+
+
+def unreadable(asked: Asked, number: int) -> Reply:
+    return Reply("Please consult a doctor.")
+
+
+def test_every_model_of_a_distillation_is_asked_a_question_of_its_part(tmp_path: Path) -> None:
+    def settings(url: str) -> DistillSettings:
+        roles = {role: f"openai/{role}@{url}" for role in ("extractor", "gold", "oracle")}
+        teachers = [f"openai/t@{url}", {"name": "f", "model": f"openai/f@{url}", "free_form": 1}]
+        return DistillSettings.model_validate(
+            {"cases": "cases", "out": tmp_path, "teachers": teachers} | roles
+        )
+
+    with openai_server(plays_every_part) as server:
+        checks = {check.subject: check for check in check_models(settings(server.url))}
+    bad = {"teacher f"}  # this server writes no free-form turn that could be read
+    assert {subject for subject, check in checks.items() if not check.good} == bad, checks
+    assert checks.keys() == {
+        "extractor extractor", "gold gold", "oracle oracle", "teacher t", "teacher f",
+    }  # fmt: skip
+    assert {asked.body["model"] for asked in server.asked} == {
+        "extractor", "gold", "oracle", "t", "f",
+    }  # fmt: skip
+    with openai_server(unreadable) as server:
+        checks = {check.subject: check for check in check_models(settings(server.url))}
+    assert not any(check.good for check in checks.values())
+    assert all(check.remedy and "\n" not in check.fact for check in checks.values())
+    assert "it began 'Please consult" in checks["teacher t"].fact
+
+
+def test_every_model_of_an_evaluation_is_asked_too(tmp_path: Path) -> None:
+    with openai_server(plays_every_part) as server, openai_server(unreadable) as other:
+        settings = EvaluationSettings.model_validate(
+            {
+                "cases": "cases",
+                "out": tmp_path,
+                "model": f"openai/model@{server.url}",
+                "judges": ["offline", f"openai/good@{server.url}", f"openai/bad@{other.url}"],
+                "oracle": {"name": "o", "model": f"openai/o@{server.url}", "mirrors": [other.url]},
+            }
+        )
+        checks = [(check.subject, check.good) for check in check_models(settings)]
+    assert checks == [
+        ("oracle o", True),
+        ("oracle o", False),
+        ("model model", True),
+        ("judge good", True),
+        ("judge bad", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("way", "remedy"),
+    [
+        ("no_such_model", "there are good-model"),
+        ("no_balance", "top up"),
+        ("quota", "top it up"),
+        ("filtered_400", "change what the message names"),
+        ("length", "raise max_tokens"),
+        ("refusal", "another model"),
+        ("words", "trained to follow"),
+    ],
+)
+def test_what_a_model_cannot_do_is_a_line_with_its_remedy(
+    way: str, remedy: str, tmp_path: Path
+) -> None:
+    with openai_server(WAYS[way].answer) as server:
+        settings = DistillSettings.model_validate(
+            {"cases": "cases", "out": tmp_path, "teachers": [f"openai/x@{server.url}"]}
+        )
+        [check] = check_models(settings)
+    assert not check.good
+    assert remedy in check.remedy
+    assert WAYS[way].says in check.fact
+
+
+def test_a_refused_parameter_is_a_note_that_names_the_setting(tmp_path: Path) -> None:
+    with openai_server(WAYS["seed_and_schema"].answer) as server:
+        settings = DistillSettings.model_validate(
+            {"cases": "cases", "out": tmp_path, "teachers": [f"openai/x@{server.url}"]}
+        )
+        [check] = check_models(settings)
+    assert check.good
+    assert "';seed=none'" in check.remedy
+    assert "';structured=json_object'" in check.remedy
+
+
+def test_the_command_looks_at_presets_of_every_kind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    preset = tmp_path / "preset.yaml"
+    with openai_server(unreadable) as server:
+        model = f"openai/x@{server.url}"
+        distil, evaluate = {"cases": "c", "teachers": [model]}, {"cases": "c", "judges": [model]}
+        for kind, subjects in (
+            (distil, ["teacher x"]),
+            (evaluate | {"model": model}, ["judge x", "model x"]),
+            (
+                {"out": str(tmp_path), "distill": distil, "evaluate": evaluate},
+                ["teacher x", "judge x"],
+            ),
+        ):
+            preset.write_text(yaml.safe_dump(kind))
+            result = CliRunner().invoke(medaction, ["doctor", "--preset", str(preset)])
+            assert result.exit_code == 1
+            for subject in subjects:
+                assert f"wrong {subject}:" in result.output
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

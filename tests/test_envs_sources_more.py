@@ -210,8 +210,8 @@ def test_an_image_challenge_becomes_observation_and_menu(tmp_path: Path) -> None
     assert (challenge.case_id, challenge.licence) == ("agentclinic-nejm-0000", None)
     assert told.diagnosis == "Brucellosis"
     assert told.initial_observation == (
-        "You are a 41-year-old woman who makes cheese. You have had fevers every evening.\nPhysical"
-        " examination: Tender lower back."
+        "The patient is a 41-year-old woman who makes cheese. They have had fevers every"
+        " evening.\nPhysical examination: Tender lower back."
     )
     assert {test.name: (test.category, test.result) for test in told.tests} == {
         "C-reactive protein": ("laboratory", "80 mg/L (reference range, 0 to 5)."),
@@ -222,7 +222,8 @@ def test_an_image_challenge_becomes_observation_and_menu(tmp_path: Path) -> None
     assert any("lymphocytosis" in note for note in told.notes)
     assert [test.name for test in structure(numbered).tests] == ["Dermoscopy", "Skin biopsy"]
     assert [(test.name, test.result) for test in structure(prose).tests] == [
-        ("Whole-body MRI", "Whole-body MRI showed edema of L4.")
+        ("Whole-body MRI", "Whole-body MRI showed edema of L4."),
+        ("Laboratory studies", "Laboratory studies showed pancytopenia."),
     ]
     assert structure(none).tests == ()
 

@@ -8,6 +8,7 @@ from medaction.envs.turns import Hypothesis, Turn
 from medaction.flows.estimate import SAMPLE, hours, project
 from tests.conftest import SAMPLES
 from tests.openai_server import openai_server
+from tests.other_servers import WAYS, error, unless
 from tests.runs import medaction, rows
 
 
@@ -48,8 +49,9 @@ def test_three_cases_are_played_and_the_rest_is_projected(
             run_environment, "distill", "--preset", preset, "--out", tmp_path / "out", "--estimate"
         )
     assert done.returncode == 0, done.stderr
-    assert len(server.asked) == SAMPLE * 2, (
-        "branches need an intermediate turn, and these rollouts have one turn"
+    assert len(server.asked) == 1 + SAMPLE * 2, (
+        "one question before the run; branches need an intermediate turn, and these rollouts have"
+        " one turn"
     )
     assert rows(
         tmp_path / "out" / "estimate", "select count(distinct case_id) from trajectories"
@@ -61,3 +63,41 @@ def test_three_cases_are_played_and_the_rest_is_projected(
     assert calls.count("24") == 3, calls
     dollars = next(line for line in done.stdout.splitlines() if "cost_usd" in line)
     assert dollars.count("2.4") == 3, dollars
+
+
+def test_a_model_that_cannot_play_ends_the_estimate_before_anything_is_asked_of_it(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    with (
+        openai_server(WAYS["ok"].answer) as server,
+        openai_server(WAYS["no_such_model"].answer) as other,
+    ):
+        done = medaction(
+            run_environment, "distill", "--cases", SAMPLES, "--out", tmp_path / "out",
+            "--teacher", f"openai/good@{server.url}", "--teacher", f"openai/absent@{other.url}",
+            "--estimate",
+        )  # fmt: skip
+    assert done.returncode == 1
+    [line] = [line for line in done.stderr.splitlines() if "absent" in line]
+    assert "teacher absent: 404 The model does not exist" in line
+    assert line.endswith("there are good-model")
+    assert len(server.asked) == len(other.asked) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_projected_where_nothing_was_played(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    account_is_empty_after_the_question = unless(
+        lambda asked: len(server.asked) > 1, error(402, "Insufficient Balance")
+    )
+    with openai_server(account_is_empty_after_the_question) as server:
+        done = medaction(
+            run_environment, "distill", "--cases", SAMPLES, "--out", tmp_path / "out",
+            "--teacher", f"openai/poor@{server.url}", "--estimate",
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "cannot be projected" in done.stderr
+    assert "402 Insufficient Balance" in done.stderr
+    assert "projected from" not in done.stdout
+    assert "cost_usd" not in done.stdout

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.auc import auc, auc_interval
 from medaction.kg.graph import hops_from
 from medaction.kg.linking import Linker
 from medaction.kg.open_graphs import open_test_graph_without_reasons
@@ -48,7 +49,12 @@ def main() -> None:
     near, far = (
         [distance for _, distance, positive in rows if positive is kind] for kind in (True, False)
     )
-    low, high = interval(rows, disorders)
+    low, high = auc_interval(
+        [
+            [(distance, positive) for other, distance, positive in rows if other == disorder]
+            for disorder in disorders
+        ]
+    )
     print(
         f"{graph.nodes.height} nodes, {graph.edges.height} edges,"
         f" {(graph.nodes['node_type'] == 'test').sum()} tests"
@@ -63,34 +69,6 @@ def main() -> None:
         f" {np.mean(np.array(far) <= 3):.0%}"
     )
     print(f"AUC {auc(near, far):.3f} ({low:.3f} to {high:.3f})")
-
-
-def auc(near: list[int], far: list[int]) -> float:
-    """The share of (near, far) combinations in which the first is smaller, ties counted as half."""
-    a, b = np.array(near)[:, None], np.array(far)[None, :]
-    return float(((a < b) + 0.5 * (a == b)).mean())
-
-
-def interval(
-    rows: list[tuple[int, int, bool]], disorders: list[int], samples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the AUC."""
-    rng = np.random.default_rng(seed)
-    of = {
-        disorder: [(distance, kind) for other, distance, kind in rows if other == disorder]
-        for disorder in disorders
-    }
-    values = []
-    for _ in range(samples):
-        drawn = [
-            row for disorder in rng.choice(disorders, len(disorders)) for row in of[int(disorder)]
-        ]
-        near, far = (
-            [distance for distance, positive in drawn if positive is kind] for kind in (True, False)
-        )
-        if near and far:
-            values.append(auc(near, far))
-    return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,11 @@ from typing import Any
 from medaction.envs.categories import category_of
 from medaction.envs.documented import is_documented
 from medaction.envs.mentions import named_tests
-from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase
-from medaction.envs.sources.files import object_at, read_rows, text_at
+from medaction.envs.naming import profile
+from medaction.envs.records import BadCase, CaseReport, DocumentedTest, Loss, StructuredCase
+from medaction.envs.results_told import FINDING
+from medaction.envs.sources.files import object_at, read_rows, sample_of, text_at, unread_fields
+from medaction.envs.voice import patients_part
 
 # A section of Test_Results is a group of tests, and none itself, when its name has no word but
 # these: 'Other laboratory tests', 'Imaging'. Panels such as Complete_Blood_Count stay one test.
@@ -44,9 +47,20 @@ _DESCRIPTIVE = re.compile(
 
 _OSCE = {"OSCE_Examination"}
 _NEJM = {"question", "answers", "patient_info", "physical_exams"}
-# What a question for the diagnosis looks like, and what makes it one for something else.
+_OSCE_FIELDS = {
+    "Patient_Actor",
+    "Physical_Examination_Findings",
+    "Test_Results",
+    "Correct_Diagnosis",
+}
+_NEJM_FIELDS = _NEJM | {"answers"}
+# What a question for the diagnosis looks like: for a kind of disease, or for what is behind all of
+# it; and what makes it one for something else.
 _DIAGNOSIS = re.compile(
-    r"\bdiagnos[ie]s\b|\b(?:which|what) (?:disease|disorder|condition|syndrome)\b", re.IGNORECASE
+    r"\bdiagnos[ie]s\b|\b(?:which|what) (?:disease|disorder|condition|syndrome)\b"
+    r"|\b(?:a?etiology|(?:underlying|likely|probable) cause|cause of (?:the|this|her|his|their)"
+    r" (?:patient|symptom|condition|presentation|illness|complaint)\S*)\b",
+    re.IGNORECASE,
 )
 _NO_DIAGNOSIS = re.compile(
     r"\b(?:treatments?|therapy|management|managed?|medications?|drugs?|next step|next"
@@ -57,16 +71,23 @@ _NO_DIAGNOSIS = re.compile(
     r" with|risk factors?)\b",
     re.IGNORECASE,
 )
-# The examiner's notes are lists written in one line: '1. Dermoscopy: ... 2. Biopsy results: ...',
-# 'CT: ... - Lavage: ...'.
+# The examiner's notes are lists, in lines or in one: '1. Dermoscopy: ... 2. Biopsy results: ...',
+# 'CT: ... - Lavage: ...'. A sentence's end (`sentence`) begins no new item.
 _NOTE_END = re.compile(
-    r"\s*\n\s*(?:[-*•]\s+)?|(?:^|\s+)[-•]\s+|(?:^|(?<=[.:;)])\s+)\d{1,2}\.\s+(?=[A-Z*])|(?<=[\w)\]][.;])\s+(?=[A-Z])"
+    r"\s*\n\s*(?:[-*•]\s+|\d{1,2}\.\s+)?|(?:^|\s+)[-•]\s+"
+    r"|(?:^|(?<=[.:;)])\s+)\d{1,2}\.\s+(?=[A-Z*])"
+    r"|(?<=[\w)\]][.;])(?P<sentence>\s+)(?=[A-Z])"
 )
 _NOTE = re.compile(
     r"(?P<label>[^:.;]{2,90}?)\s*(?:findings?|results?)?\s*:\s*(?P<rest>\S.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_ROLE = re.compile(r"\s*\bRemember, ")  # what follows tells the actor how to play
+_HEADER = re.compile(
+    r"(?P<test>.{2,120}?),?(?: (?:findings?|results?))?"
+    r"(?: (?:has |have |was |were )?(?:show|reveal|demonstrat|disclos|not|report|includ|found)\w*)?"
+    r"(?: the)?(?: following)?\s*:",
+    re.IGNORECASE,
+)
 _EXAMINATION = re.compile(
     r"(?:\w+ ){0,2}(?:exam(?:ination)?|vital signs|appearance|inspection|palpation|auscultation)\b"
     r"|(?:blood pressure|temperature|pulse|heart rate|respiratory rate|oxygen saturation)\b",
@@ -79,10 +100,17 @@ _TEST_LABEL = re.compile(
     re.IGNORECASE,
 )
 _NEXT_HEADING = re.compile(r"\s+[A-Z][\w ]{2,40}:$")  # of the section after a note in the same line
+_ASIDE = re.compile(r"\s*\([^()]*\)")
 # 'The provided text does not include specific instrument readings': the notes tell none.
 _NO_NOTE = re.compile(
     r"\b(?:instrument read|provided|not (?:include|contain|mention|detailed|specified)|cannot"
     r" generate|case report)",
+    re.IGNORECASE,
+)
+# A result by its form: a number, or a word that says how a test came out.
+_OUTCOME = re.compile(
+    r"\d|\b(?:positive|negative|normal|abnormal|elevated|raised|increased|high|low|decreased|reduced"
+    r"|reactive|detected|absent|present|unremarkable)\b",
     re.IGNORECASE,
 )
 
@@ -154,22 +182,31 @@ def _challenge(row: Any, number: int, path: Path, place: str) -> CaseReport:
         )
         raise BadCase("not_a_diagnosis", message, path=str(path))
     diagnosis = _answer(row, path, place)
-    patient = _single_spaced(text_at(row, "patient_info", path, place))
+    part = _single_spaced(text_at(row, "patient_info", path, place))
     notes = _single_spaced(text_at(row, "physical_exams", path, place))
+    history, directions = patients_part(part)
     tests, findings, left_out = _notes(notes)
-    text = "\n".join([question, patient, notes, f"Diagnosis: {diagnosis}"])
+    left_out = (*(f"said to the actor: {text}" for text in directions), *left_out)
     return CaseReport(
         case_id=f"agentclinic-nejm-{number:04d}",
         source="agentclinic-nejm",
         title=f"AgentClinic NEJM case {number}",
-        text=text,
+        text="\n".join([question, part, notes, f"Diagnosis: {diagnosis}"]),
         path=str(path),
         licence=None,  # AgentClinic's MIT is not the journal's, whose texts these are
         structured=StructuredCase(
-            "\n".join([_ROLE.split(patient)[0], *findings]), tests, diagnosis, notes=left_out
+            "\n".join([history, *findings]), tests, diagnosis, notes=left_out
         ),
         meta={"row": str(number)},
+        losses=(*_wrong_answers(row["answers"]), *unread_fields(row, _NEJM_FIELDS)),
     )
+
+
+def _wrong_answers(answers: list[Any]) -> Iterator[Loss]:
+    wrong = [answer for answer in answers if answer.get("correct") is not True]
+    if wrong:
+        reason = "an option of the question that is not its answer"
+        yield Loss("answer", len(wrong), reason, sample_of(wrong[0].get("text", "")))
 
 
 def _single_spaced(text: str) -> str:
@@ -179,12 +216,8 @@ def _single_spaced(text: str) -> str:
 
 def _answer(row: Any, path: Path, place: str) -> str:
     answers = row.get("answers")
-    if isinstance(answers, list):
-        correct = [
-            answer
-            for answer in answers
-            if isinstance(answer, dict) and answer.get("correct") is True
-        ]
+    if isinstance(answers, list) and all(isinstance(answer, dict) for answer in answers):
+        correct = [answer for answer in answers if answer.get("correct") is True]
         if len(correct) == 1:
             return text_at(correct[0], "text", path, f"{place} answers").strip()
     raise BadCase(
@@ -199,27 +232,85 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
     sure and left out.
 
     A note that stands for no test by name ('Hypereosinophilia') may still be a test's result: it
-    never goes to what is seen first.
+    never goes to what is seen first. Items without a name below 'CT of the chest showed:', and
+    sentences that go on behind a test's result, are that test's.
     """
     tests: list[DocumentedTest] = []
     findings: list[str] = []
     left_out: list[str] = []
-    for part in _NOTE_END.split(notes):
-        note = _NEXT_HEADING.sub("", (part or "").replace("**", "").strip())
+    header = ""
+    goes_on = False  # whether the item before is a test's result
+    for note, new_item in _items(notes):
         match = _NOTE.fullmatch(note)
         label = match["label"].strip() if match else ""
         names = named_tests(label) or (named_tests(note) if not label else ())
-        if not note or note.endswith(":") or _NO_NOTE.search(note):
-            continue  # a heading, or a note that there is none
-        if _EXAMINATION.match(label) and not names:
+        if note.endswith(":"):
+            name = _HEADER.fullmatch(note)
+            header = name["test"] if name and _is_test(name["test"]) else ""
+            goes_on = False
+        elif _EXAMINATION.match(label) and not names:
             findings.append(note)
-        elif match and (names or _TEST_LABEL.search(label)) and is_documented(match["rest"]):
-            tests.append(DocumentedTest(label, category_of(label), match["rest"].strip()))
+            header, goes_on = "", False
+        elif match and (names or _names_test(label, match["rest"])):
+            goes_on = is_documented(match["rest"])
+            if goes_on:
+                tests.append(DocumentedTest(label, category_of(label), match["rest"].strip()))
+            else:
+                left_out.append(f"no result documented: {note[:100]}")
+            header = ""
+        elif header and new_item:
+            before = f"{tests.pop().result}\n" if goes_on else ""
+            tests.append(DocumentedTest(header, category_of(header), before + note))
+            goes_on = True
         elif not match and names and len(note.split()) > len(names[0].split()) + 1:
             tests.append(DocumentedTest(names[0], category_of(names[0]), note))
+            goes_on = True
+        elif not match and (group := _group_in(note)):
+            tests.append(DocumentedTest(group, category_of(group), note))
+            goes_on = True
+        elif _NO_NOTE.search(_ASIDE.sub("", note)):
+            left_out.append(f"tells no result: {note[:100]}")
+        elif goes_on and not new_item:
+            result = f"{tests[-1].result}\n{note}"
+            tests[-1] = DocumentedTest(tests[-1].name, tests[-1].category, result)
         else:
             left_out.append(f"no test by name: {note[:100]}")
+            goes_on = False
     return tuple(tests), findings, tuple(left_out)
+
+
+def _items(notes: str) -> Iterator[tuple[str, bool]]:
+    """The notes one by one, and whether each begins an item of the list, or goes on with it."""
+    start, begins_item = 0, True
+    for end in [*_NOTE_END.finditer(notes), None]:
+        piece = notes[start : end.start() if end else len(notes)]
+        note = _NEXT_HEADING.sub("", piece.replace("**", "").strip())
+        if note:
+            yield note, begins_item
+        if end:
+            start, begins_item = end.end(), end["sentence"] is None
+
+
+def _is_test(name: str) -> bool:
+    return not is_group(name) and bool(named_tests(name) or _TEST_LABEL.search(name))
+
+
+def _group_in(note: str) -> str:
+    """The group of tests that a sentence is about: 'Laboratory studies showed pancytopenia.'"""
+    verb = FINDING.search(note)
+    subject = note[: verb.start()].strip() if verb else ""
+    return subject if is_group(subject) else ""
+
+
+def _names_test(label: str, result: str) -> bool:
+    """Whether a label that is in no table of tests names one: by its form, by the specimen ('Serum
+    IgE against ragweed'), or because a value or an outcome is told of something that is no mere
+    place of the body ('Abdomen')."""
+    if _TEST_LABEL.search(label):
+        return True
+    of_label = profile(label)
+    measures = bool(of_label.terms or of_label.specimen or of_label.kinds)
+    return measures and bool(_OUTCOME.search(_ASIDE.sub("", result)))
 
 
 # --- OSCE examinations ------------------------------------------------------------------
@@ -246,7 +337,23 @@ def _case(row: Any, number: int, path: Path, place: str) -> CaseReport:
         licence=None if mimic else "MIT",
         structured=StructuredCase(observation, tests, diagnosis),
         meta={"row": str(number)},
+        losses=(*unread_fields(row, _OSCE), *unread_fields(osce, _OSCE_FIELDS), *_untold(results)),
     )
+
+
+def _untold(results: Mapping[str, Any]) -> Iterator[Loss]:
+    """The fields of results that hold none: 'Pending', 'Not performed'."""
+    texts = [text for text in _leaves(results) if text and not is_documented(text)]
+    if texts:
+        yield Loss("result", len(texts), "it tells no result", sample_of(texts[0]))
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _leaves(inner)
+    elif value is not None:
+        yield str(value).strip()
 
 
 def _lines(sections: Mapping[str, Any], indent: str = "") -> Iterator[str]:

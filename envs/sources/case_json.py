@@ -30,14 +30,14 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
     """The one case of `path`. Its text is all its parts, so that the checks see what they see in a
     report."""
     try:
-        yield _case(_object(path), path)
+        yield read_case(path)
     except BadCase as bad:
         yield BadCase(bad.reason, bad.message, bad.case_id, str(path))
 
 
-def read_structured(path: Path) -> StructuredCase:
-    """The structured part alone, for the article of the same name beside it. Raises BadCase."""
-    return _structured(_object(path), path)
+def read_case(path: Path) -> CaseReport:
+    """The case of `path`, also for the article of the same name beside it. Raises BadCase."""
+    return _case(_object(path), path)
 
 
 def is_case(value: Any) -> bool:

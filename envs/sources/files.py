@@ -4,11 +4,11 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medaction.envs.records import BadCase
+from medaction.envs.records import BadCase, Loss
 
 MAX_BYTES = 20 * 2**20
 """The largest file that is read whole: MedR-Bench's 957 cases are 16 MB."""
@@ -172,3 +172,23 @@ def object_at(value: Any, key: str, path: Path, place: str = "") -> dict[str, An
             path=str(path),
         )
     return entry
+
+
+def unread_fields(
+    row: Mapping[str, Any], read: Collection[str], place: str = ""
+) -> tuple[Loss, ...]:
+    """What a row holds beside the fields that its source reads: a loss each, empty fields none.
+
+    `place` names the object inside the case. What is lost is counted (design: loss has a ledger).
+    """
+    return tuple(
+        Loss("field", 1, f"{f'{place}.' if place else ''}{key}: not read", sample_of(value))
+        for key, value in row.items()
+        if key not in read and value not in (None, "", [], {})
+    )
+
+
+def sample_of(value: Any) -> str:
+    """The beginning of a value, for people to see what a loss was."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return " ".join(text[:400].split())[:120]

@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from medaction.envs.records import BadCase, CaseReport, check_id
+from medaction.envs.records import BadCase, CaseReport, Loss, check_id
 from medaction.envs.sources.agentclinic import asks_for_diagnosis
-from medaction.envs.sources.files import read_rows, text_at
+from medaction.envs.sources.files import read_rows, sample_of, text_at, unread_fields
 
 LICENCE = "CC BY 4.0"
 """What the repository's readme puts the work under."""
 
 _KEYS = {"id", "question", "context", "answer"}
+_AGAIN = {"facts", "atomic_facts", "patient", "initial_info"}
+"""Fields that say the context again."""
 
 
 def read(path: Path) -> Iterator[CaseReport | BadCase]:
@@ -34,7 +36,9 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
                 raise row
             yield _case(row, path, f" line {number}")
         except BadCase as bad:
-            yield BadCase(bad.reason, bad.message, bad.case_id, str(path))
+            # A row without an id needs one too: the store keeps failures by case.
+            row_id = f"mediq-{path.stem}-line-{number}"[:100]
+            yield BadCase(bad.reason, bad.message, bad.case_id or row_id, str(path))
 
 
 def recognises(row: Any) -> bool:
@@ -68,7 +72,21 @@ def _case(row: Any, path: Path, place: str) -> CaseReport:
     # As in most titles of case reports; without a paragraph more that names it no extractor's
     # diagnosis would be believed.
     title = f"{answer} (MediQ case {path.stem} {row['id']})"
-    return CaseReport(case_id, "mediq", title[:300], text, str(path), LICENCE)
+    return CaseReport(
+        case_id, "mediq", title[:300], text, str(path), LICENCE, losses=tuple(_losses(row, answer))
+    )
+
+
+def _losses(row: dict[str, Any], answer: str) -> Iterator[Loss]:
+    options = row.get("options")
+    options = list(options.values()) if isinstance(options, dict) else options
+    if isinstance(options, list) and (wrong := [text for text in options if text != answer]):
+        reason = "an option of the question that is not its answer"
+        yield Loss("answer", len(wrong), reason, sample_of(wrong[0]))
+    again = [key for key in sorted(_AGAIN & set(row)) if row[key]]
+    if again:
+        yield Loss("field", len(again), "it says the context again", sample_of(row[again[0]]))
+    yield from unread_fields(row, _KEYS | _AGAIN | {"options", "answer_idx"})
 
 
 def _number(row: Any, path: Path, place: str) -> str:

@@ -2,26 +2,41 @@
 becomes training data."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from medaction.envs.categories import category_of
+from medaction.envs.categories import category_of, known_category
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
+from medaction.envs.documented import is_documented
+from medaction.envs.leaks import outcomes_in
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import canonical_of, profile
+from medaction.envs.naming import KINDS, canonical_of, profile
+from medaction.envs.patients import parts_by_patient, patients_in
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
-from medaction.envs.sources.files import object_at, parse_json, read_text, text_at
+from medaction.envs.results_told import result_told
+from medaction.envs.sources.files import object_at, parse_json, read_text, text_at, unread_fields
 from medaction.envs.sources.text import iso_date
 from medaction.words.names import normalise
 
 LICENCE = "CC BY-SA"
 
+_CASE_FIELDS = {
+    "raw_case",
+    "generate_case",
+    "body_category",
+    "disorder_category",
+    "receive_time",
+    "checked_rare_disease",
+}
+
 _ANCILLARY = re.compile(
     r"^[-*#\s]*Ancillary Tests[^:\n]*?\**\s*:?\**:?(?P<rest>[^\n]*)$", re.MULTILINE
 )
 _BULLET = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
+# A section of the summary, whatever its name: 'Chief Complaint: ...', '- History: ...'.
+_SECTION = re.compile(r"[-*•#\s]*[A-Z][A-Za-z /&-]{2,50}:(?:\s|$)")
 _LABEL = re.compile(r"^\**(?P<label>[^:*]{2,90}?)\**\s*:\**(?:\s+(?P<rest>.*))?$")
 # Labels that gather tests and are none themselves.
 _CATEGORY = re.compile(
@@ -32,56 +47,87 @@ _CATEGORY = re.compile(
     r"|testing|investigations?|findings|others?)(?: \(.*\))?",
     re.IGNORECASE,
 )
-# What was done or became of the patient is no test, wherever it stands; pathology after surgery is
-# one.
-_NO_TEST = re.compile(
-    r"""\b(?:treatments?|therapy|management|outcomes?|prognosis|complications?|clinical\scourse|diagnos[ie]s|discharge
-    |post-?\s?treatment|post-?\s?operative\s(?:course|evaluation|recovery|follow-?up|imaging)|after\streatment|final\sassessment
-    |(?<!pre-)surgery|interventions?|autopsy|necropsy|post-?mortem)\b""",
-    re.IGNORECASE | re.VERBOSE,
+# Labels and subjects that tell what was done for the patient or became of them.
+_COURSE = re.compile(
+    r"\b(?:treatments?|therapy|management|outcomes?|prognosis|complications?|course|recovery"
+    r"|response|improvement|delivery|cesarean|symptoms|followed up|autopsy|necropsy"
+    r"|post-?mortem)\b",
+    re.IGNORECASE,
 )
+_OPERATION = re.compile(
+    r"\b(?:surg\w+|excision|resection|\w+ectomy|graft|implant\w*|transplant\w*)\b", re.IGNORECASE
+)
+_PERSON = re.compile(r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE)
+_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNORECASE)
+# Verbs whose subject is a test; of a passive one ('was noted') it is what was found.
+_SHOWS = (
+    r"(?:reveal|show|demonstrat|confirm|indicat|identif|suggest|detect|disclos|includ|display"
+    r"|exhibit|exclud|verif|support|visuali[sz]|rul(?=\w+ out))(?:ed|s|es|ied|ing)?|found"
+)
+_STATES = r"was|were|is|are|remained|returned|noted|reported|diagnosed"
+_QUALITIES = (
+    r"positive|negative|normal|unremarkable|inconclusive|consistent|suggestive|elevated|raised|increased|decreased|low|high|reduced|abnormal|rose|fell|dropped|declined"
+    r"|corrected|significant|notable|remarkable"
+)
+_SHOWING_VERB = re.compile(rf"\s(?:\w+ly\s)?(?:{_SHOWS})\b")
 _FINDING_VERB = re.compile(
-    r"\s(?:\w+ly\s)?(?:revealed|showed|shows|showing|demonstrated|confirmed|indicated|identified|suggested|detected|found|disclosed|noted"
-    r"|included|displayed|exhibited|was|were|is|are|ruled"
-    r" out|excluded|verified|reported|diagnosed|supported|visualized|remained"
-    r"|revealing|confirming|indicating|demonstrating|suggesting|suggestive|consistent|positive|negative|normal|unremarkable|returned|inconclusive)\b"
+    rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|(?:positive|negative|normal|unremarkable|inconclusive|consistent|suggestive))\b"
+)
+_MEASURED = re.compile(
+    rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|(?P<quality>{_QUALITIES}))\b"
+    r"|\s(?P<value>(?=\(?[<>≤≥=~]?\s*\d))"
+)
+_PASSIVE = re.compile(
+    r"(?:\s\w+ly|\salso)?\s(?:\w+ed|found|seen|shown|made|done)\b|\W*$"
+    r"|\s(?:in|on|by|at|with|as|during|from|near)\b"
+)
+_CHANGE_OF = re.compile(
+    r"(?:decline|rise|increase|drop|decrease|fall|elevation|reduction) (?:in|of) ", re.IGNORECASE
+)
+_OPENING = re.compile(
+    r"(?:(?:after|before|on|at|during|in|by|following|upon) [^,]{3,60}|\w+ly), ", re.IGNORECASE
+)
+_LOOSE_END = re.compile(
+    r"(?:\s(?:within|of|in|from|to|at|over|for|until|after|late|early|a|an|the))+$"
+)
+# Words that begin what a test has found, not a test's name.
+_NO_NAME = re.compile(
+    r"(?:an?|no|none|not|both|all|these|this|those|the|there|it|its|he|she|patient|others?|another"
+    r"|any|some|most|many|majority|findings?|presence|absence|evidence)\b",
+    re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"(?:(?<=[.;])\s+(?=[A-Z])|;\s+)(?![^()]*\))")  # not inside brackets
 _STATUS = re.compile(
     r"(?i)(?:normal|negative|elevated|unremarkable|raised|increased"
-    r"|decreased|low|reduced|abnormal|positive)(?: results?)?(?: for)?\s+"
+    r"|decreased|low|reduced|abnormal|positive)(?: results?)?(?: for)?:?\s+"
 )
-# What a label that names a test holds, and what one that names none does.
-_TEST_WORD = re.compile(
-    r"""\b(?:tests?|testing|analys[ie]s|assays?|levels?|stud(?:y|ies)|(?:bio)?markers?|panels?|screen\w*|antibod\w+|antigens?|cultures?|smears?
-    |stain\w*|sero\w+|immuno\w+|function|labs?|laborator\w+|blood|work-?up|titers?|scans?|(?:neuro)?imaging|(?:immuno|histo|cyto)?patholog\w*
-    |histolog\w*|(?:micro)?biolog\w*|biochem\w+|chemistry|hematolog\w*|hormon\w+|genetics?|molecular|sections?|swabs?|catheteri[sz]ation
-    |scores?|profile|enzymes|telemetry|laparotomy|radiolog\w+|review|\w+(?:graphy|scopy|metry|omics)|specimen|scrapings|load
-    |csf|fluid|urine|stool|serum|plasma|sputum|aspirates?|parasitolog\w+|potentials?|hemolysis|tissue|lavage)\b""",
-    re.IGNORECASE | re.VERBOSE,
-)
+# Labels below a test that tell what it found, and no test.
 _NO_LABEL = re.compile(
     r"""no\b|not\b|none\b|excluded\b|(?:.*\b)?(?:lesions?|findings?|anomal\w+|abnormalit\w+|initial|follow-?ups?|episodes?|mass(?:es)?|tumou?rs?
     |first|second|cases?|exclusions?|staging|surg\w+|pre-?surgery|(?:further|initial)\sevaluation|uterus|others?|noted|time|date|day\s\d+)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
-# Under these labels stands what was seen in the end, or in another patient.
-_NOT_THIS = re.compile(
-    r"\b(?:follow-?ups?|post-?\s?(?:surgery|surgical|treatment)|neonat\w+|newborn|fetus)\b",
+# More of what the test above has found: 'Associated findings', 'No metastases'.
+_MORE = re.compile(
+    r"(?:no|not|none|excluded)\b"
+    r"|(?:(?:associated|additional|further|incidental|other|secondary|\w+al|noted)\s)*"
+    r"(?:findings?|observations?|anomal\w+|abnormalit\w+|features|signs?)(?:\s\(.*\))?$",
     re.IGNORECASE,
 )
+# Labels that tell when, of the tests below.
+_WHEN = re.compile(
+    r"(?:on|at|after|before|during|upon|following|prior|post|pre|follow-?ups?|initial(?:ly)?|first"
+    r"|second|third|recurrent|case|day|week|month|hour|time|date|others?$|\d+)\b",
+    re.IGNORECASE,
+)
+_LATER = re.compile(r"(?:follow-?up|post)", re.IGNORECASE)
+# Under these labels stands what was seen in another patient.
+_ANOTHER = re.compile(r"\b(?:neonat\w+|newborn|fetus)\b", re.IGNORECASE)
 _GENERAL_LABS = re.compile(
     r"(?:(?:routine|other|basic|serum|blood|abnormal)"
     r" )*(?:labs?|laborator\w+|blood|serum|biochemistry|chemistry|tests?)"
     r"(?: (?:tests?|work|results?|findings|investigations?|studies|analysis|values))?|bloodwork",
     re.IGNORECASE,
-)
-# A sentence without a test of its own that goes on with the one before.
-_GOES_ON = re.compile(
-    r"""(?:(?:presence|absence)\sof|no\s(?:evidence|other|additional|abnormal\w*|significant|lymph\w*|metasta\w*|masses|active|signs?)|also|it|these
-    |this|there|additional(?:ly)?|furthermore|moreover|the\s(?:lesion|tumou?r|mass|cells?|specimen|scan))\b
-    (?!.*\b(?:treat\w+|discharg\w+|follow\w*)\b)""",
-    re.IGNORECASE | re.VERBOSE,
 )
 _UNDONE = re.compile(
     r"\b(?:await\w*|pending|planned|declined|not (?:performed|done|available|tested))\b",
@@ -89,7 +135,7 @@ _UNDONE = re.compile(
 )
 _SHORT = re.compile(r"\s*\(([A-Z][A-Za-z0-9/-]{1,11})\)")
 _STATUS_LIST = re.compile(
-    r"(?:normal|negative|elevated|raised|increased|decreased|low|reduced|positive|abnormal)\s+(?P<first>[^:;()]+)"
+    r"(?:normal|negative|elevated|raised|increased|decreased|low|reduced|positive|abnormal)\s+(?:for\s+)?(?P<first>[^:;()]+)"
     r"|(?P<last>[^:;()]+?)\s+(?:(?:were|was|are|all|within)\s+)*(?:normal(?:\s+limits)?|negative|unremarkable|positive|elevated)",
     re.IGNORECASE,
 )
@@ -114,6 +160,20 @@ class _Node:
     text: str
     indent: int
     children: list["_Node"] = field(default_factory=list)
+    begins: bool = True
+    """False: a sentence that follows another one on the heading's own line."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Remark:
+    """A statement that names no test: it goes on with the entry above, but where `no_test` says
+    why it is none."""
+
+    text: str
+    no_test: str = ""
+
+
+_Line = DocumentedTest | _Remark
 
 
 def read(path: Path) -> Iterator[CaseReport | BadCase]:
@@ -128,29 +188,63 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
         )
     for case_id, case in cases.items():
         try:
-            yield _case(case_id, case, path)
+            yield from _cases(case_id, case, path)
         except BadCase as bad:
             yield BadCase(bad.reason, bad.message, case_id[:100], str(path))
 
 
-def _case(case_id: str, case: Any, path: Path) -> CaseReport:
-    place = f" case {case_id[:60]!r}"
-    generated = object_at(case, "generate_case", path, place)
-    raw = text_at(case, "raw_case", path, place)
+def _cases(case_id: str, case: Any, path: Path) -> Iterator[CaseReport]:
+    """The case, or one a patient where the summary tells several apart: '<id>-1', '<id>-2', ..."""
+    place = f"{path.name} case {case_id[:60]!r}"
+    generated = object_at(case, "generate_case", path, f" case {case_id[:60]!r}")
     summary = text_at(generated, "case_summary", path, place)
     diagnosis = _plain(text_at(generated, "diagnosis_results", path, place))
-    notes: list[str] = []
-    told = summary
-    if re.search(r"^[-*#\s]*(?:case|patient) [2-9]\b", summary, re.IGNORECASE | re.MULTILINE):
-        told = _first_patient(summary, f"{path.name}{place}")
-        diagnosis = _first_diagnosis(
-            diagnosis, str(generated.get("final_diagnosis") or ""), f"{path.name}{place}"
-        )
-        notes.append("the summary tells of several patients; this is the first")
-    observation, ancillary = _split(told, f"{path.name}{place}")
-    parts = [part for node in _tree(ancillary) for part in _tests(node)]
+    summaries = parts_by_patient(summary)
+    if not summaries:
+        yield _case(case_id, case, summary, diagnosis, path)
+        return
+    final = str(generated.get("final_diagnosis") or "")
+    of_patients = []
+    for number, (patient, told) in enumerate(summaries.items(), 1):
+        others = [name for name in summaries if name != patient]
+        if patients_in(told) or any(re.search(rf"\b{name}\b", told, re.I) for name in others):
+            raise _several(place, summaries, "and not clearly what is whose")
+        own = _diagnosis_of(patient, diagnosis, final)
+        if not own:
+            raise _several(place, summaries, "and not whose the diagnosis is")
+        of_patients.append(_case(f"{case_id}-{number}", case, told, own, path))
+    yield from of_patients
+
+
+def _several(place: str, summaries: Mapping[str, str], unclear: str) -> BadCase:
+    names = ", ".join(summaries)
+    return BadCase("several_patients", f"{place}: the summary tells of {names}, {unclear}")
+
+
+def _diagnosis_of(patient: str, results: str, final: str) -> str:
+    """A patient's own diagnosis, or the one that is said to be that of all; '' if not told."""
+    match = re.search(rf"(?im)^[-*#\s]*{patient}\b\W*(.+)$", final)
+    if match:
+        return _plain(match[1])
+    of_all = r"(?i)\s*\b(?:in|for)?\s*(?:both|all)(?: \w+)? (?:cases|patients)\b"
+    return re.sub(of_all, "", results) if re.search(of_all, f"{results} {final}") else ""
+
+
+def _case(case_id: str, case: Any, summary: str, diagnosis: str, path: Path) -> CaseReport:
+    place = f" case {case_id[:60]!r}"
+    raw = text_at(case, "raw_case", path, place)
+    observation, inline, ancillary = _split(summary, f"{path.name}{place}")
+    observation, preamble = _without_preamble(observation)
+    nodes = [_Node(text, 0, begins=number == 0) for number, text in enumerate(inline)]
+    lines = (line for node in (*nodes, *_tree(ancillary)) for line in _tests(node))
+    parts = list(_joined(lines, "Ancillary tests"))
     tests = [part for part in parts if isinstance(part, DocumentedTest)]
-    notes += [f"left out, names no test: {text[:100]}" for text in parts if isinstance(text, str)]
+    notes = [f"before the first section: {line[:100]}" for line in preamble]
+    notes += [
+        f"left out, {part.no_test}: {part.text[:100]}"
+        for part in parts
+        if isinstance(part, _Remark)
+    ]
     title = next((line.strip() for line in raw.splitlines() if line.strip()), case_id)
     return CaseReport(
         case_id=check_id(case_id),
@@ -171,59 +265,23 @@ def _case(case_id: str, case: Any, path: Path) -> CaseReport:
         ),
         original=raw,
         meta=_meta(case_id, case) | {"summary_at": str(len(raw) + 2)},
+        losses=(
+            *unread_fields(case, _CASE_FIELDS),
+            *unread_fields(
+                case["generate_case"], {"case_summary", "diagnosis_results"}, "generate_case"
+            ),
+        ),
     )
 
 
-_PATIENT = re.compile(
-    r"^(?P<lead>[-*#\s]*)(?:case|patient) (?P<number>\d)\b\s*\**:?\**[ \t]*(?P<rest>.*)$",
-    re.IGNORECASE,
-)
-_SEVERAL = re.compile(
-    r"\b(?:two|three|four|five|several|\d) (?:\w+ )?(?:cases|patients)\b", re.IGNORECASE
-)
-
-
-def _first_patient(summary: str, place: str) -> str:
-    """The summary of the first patient, where it tells the patients clearly apart: under headings,
-    in bullets, or in one line.
-
-    Raises BadCase('several_patients') when what is left still tells of several.
-    """
-    lines: list[str] = []
-    number, depth = 1, -1  # whose lines these are, and how deep the bullet stands that says so
-    for line in summary.splitlines():
-        indent = len(line) - len(line.lstrip())
-        match = _PATIENT.match(line)
-        if match:
-            number, depth = int(match["number"]), indent if re.match(r"\s*-\s", line) else -1
-            line = f"{match['lead']}{match['rest']}" if match["rest"] else ""
-        elif depth >= 0 and line.strip() and indent <= depth:
-            number, depth = 1, -1
-        if number == 1 and line.strip(" -#*"):
-            lines.append(re.sub(r"(?i)\bcase 1: (.*?)\s*\bcase 2: .*", r"\1", line))
-    told = "\n".join(lines)
-    if _SEVERAL.search(told) or re.search(r"(?i)\b(?:case|patient) [2-9]\b", told):
-        raise BadCase(
-            "several_patients",
-            f"{place}: the summary tells of several patients and not clearly what is whose",
-        )
-    return told
-
-
-def _first_diagnosis(results: str, final: str, place: str) -> str:
-    """The first patient's own diagnosis, or the one that is said to be that of all.
-
-    Raises BadCase('several_patients') when it is not told whose the diagnosis is.
-    """
-    match = re.search(r"(?im)^[-*#\s]*(?:case|patient) 1\b\W*(.+)$", final)
-    if match:
-        return _plain(match[1])
-    if re.search(r"(?i)\b(?:both|all)\b(?: \w+)? (?:cases|patients)\b", f"{results} {final}"):
-        return re.sub(r"(?i)\s+(?:in|for) (?:both|all) (?:cases|patients)\b", "", results)
-    raise BadCase(
-        "several_patients",
-        f"{place}: the summary tells of several patients and not whose the diagnosis is",
-    )
+def _without_preamble(observation: str) -> tuple[str, list[str]]:
+    """The observation from its first section on, and the lines before: the form's own words, or a
+    sentence that says the sections again. A summary without sections is left as it is."""
+    lines = observation.splitlines()
+    sections = [number for number, line in enumerate(lines) if _SECTION.match(line)]
+    if len(sections) < 2:
+        return observation, []
+    return "\n".join(lines[sections[0] :]), lines[: sections[0]]
 
 
 def _first_of(known: tuple[str, ...], found: object) -> str:
@@ -238,14 +296,15 @@ def _first_of(known: tuple[str, ...], found: object) -> str:
 def _meta(case_id: str, case: dict[str, Any]) -> dict[str, str]:
     """The article's id, and the day it was received: the only date that the benchmark tells."""
     meta = {
-        "pmcid": case_id if re.fullmatch(r"PMC\d+", case_id) else "",
+        "pmcid": match[0] if (match := re.match(r"PMC\d+(?=-\d+$|$)", case_id)) else "",
         "date": iso_date(str(case.get("receive_time", ""))),
     }
     return {key: value for key, value in meta.items() if value}
 
 
-def _split(summary: str, place: str) -> tuple[str, list[str]]:
-    """What stands before the first 'Ancillary Tests' line, and the lines of that section.
+def _split(summary: str, place: str) -> tuple[str, list[str], list[str]]:
+    """What stands before the first 'Ancillary Tests' line, the sentences on it, and the lines
+    below.
 
     The section ends at the next line that is not indented: another section, or another patient.
     Below a heading that is no bullet itself ('**Ancillary Tests:**') bullets need no indentation.
@@ -255,16 +314,15 @@ def _split(summary: str, place: str) -> tuple[str, list[str]]:
         raise BadCase("no_tests_section", f"{place}: the summary has no 'Ancillary Tests' section")
     bulleted = _BULLET.match(heading[0])
     inline = heading["rest"].strip()
-    sentences = [inline] if inline.endswith(":") else re.split(r"(?<=\.)\s+(?=[A-Z])", inline)
-    lines = [
-        f"{'' if inline.endswith(':') else '  '}- {sentence}" for sentence in sentences if sentence
-    ]
+    lines = [f"- {inline}"] if inline.endswith(":") else []  # it names what the bullets below hold
+    sentences = [] if lines else re.split(r"(?<=\.)\s+(?=[A-Z])", inline)
     for line in summary[heading.end() :].splitlines():
         below = line.startswith((" ", "\t")) or (not bulleted and _BULLET.match(line))
         if line.strip() and not below:
             break
         lines.append(line)
-    return _plain(summary[: heading.start()]), [line for line in lines if line.strip()]
+    observation = _plain(summary[: heading.start()])
+    return observation, list(filter(None, sentences)), [line for line in lines if line.strip()]
 
 
 def _plain(markdown: str) -> str:
@@ -297,74 +355,115 @@ def _tree(lines: list[str]) -> list[_Node]:
     return root.children
 
 
-def _tests(node: _Node, container: str = "") -> Iterator[DocumentedTest | str]:
-    """The tests of one bullet and of the bullets below it, and what is left out because it names
-    none."""
+def _tests(node: _Node, container: str = "") -> Iterator[_Line]:
+    """The tests of one bullet and of the bullets below it. What names none is a remark."""
     label, rest = _label(node.text)
-    if _NO_TEST.search(label or node.text[:25]) and not named_tests(label):
-        yield _plain(node.text)
-        return
-    if label and not names_test(label):
-        if _NOT_THIS.search(label):
-            yield _plain(node.text)
-            return
-        yield from _prose(rest, container) if rest else ()
-        yield from (test for child in node.children for test in _tests(child, container))
+    knows_label = _is_known(label)
+    if no_test := _why_no_test(label, node.text):
+        yield from (_Remark(_plain(text), no_test) for text in _texts(node))
+    elif label and not knows_label and not _CATEGORY.fullmatch(label) and _WHEN.match(label):
+        below = (line for child in node.children for line in _tests(child, container))
+        yield from _dated(label, (*(_prose(rest, container) if rest else ()), *below))
+    elif label and not knows_label and _MORE.match(label) and not named_tests(rest):
+        texts = [rest, *(text for child in node.children for text in _texts(child))]
+        yield _Remark(f"{label}: " + "\n".join(_plain(text) for text in texts if text))
     elif node.children and (not rest or _CATEGORY.fullmatch(label)) and _are_tests(node):
-        yield from (test for child in node.children for test in _tests(child, label or container))
+        heading = label or container
+        below = (line for child in node.children for line in _tests(child, heading))
+        yield from _joined((*(_prose(rest, heading) if rest else ()), *below), label)
     elif node.children:
         lines = [_plain(line) for child in node.children for line in _texts(child)]
         if label:
             yield from _test(label, "\n".join(filter(None, [rest, *lines])), container)
         else:  # 'Cervical spine CT revealed:' and its findings below
-            whole = "\n".join([_plain(node.text), *lines])
-            for test in _sentence(node.text.rstrip(": "), container):
-                yield replace(test, result=whole) if isinstance(test, DocumentedTest) else whole
+            text = "\n".join([_plain(node.text), *lines])
+            for line in _sentence(node.text.rstrip(": "), container, begins=True):
+                if isinstance(line, DocumentedTest):
+                    yield replace(line, result=text)
+                else:
+                    yield _Remark(text)
     elif label and not _CATEGORY.fullmatch(label):
         yield from _test(label, rest, container)
+    elif label:
+        yield from _joined(_prose(rest, container or label), label)
     else:
-        yield from _prose(rest or node.text, container)
+        yield from _prose(node.text, container, node.begins)
+
+
+def _is_known(label: str) -> bool:
+    """Whether the words of a label, but for 'pre-surgery', are of a test or of a kind of test."""
+    name = re.sub(r"(?i)\b(?:pre|post)[\s-]?\w+", "", label)
+    reading = profile(name)
+    return bool(
+        named_tests(name) or known_category(name) or reading.specimen or reading.kinds & KINDS
+    )
+
+
+def _why_no_test(label: str, text: str) -> str:
+    """Why a bullet holds no test, as its label or its beginning says; '' where it may."""
+    beginning = label or _MEASURED.split(text, maxsplit=1)[0][:30]
+    if named_tests(beginning) or (label and _LATER.match(label) and named_tests(text)):
+        return ""
+    if _ANOTHER.search(label):
+        return "of another patient"
+    if _DIAGNOSIS.search(beginning):
+        return "states the diagnosis"
+    is_course = _COURSE.search(beginning) or _PERSON.match(text)
+    if is_course or (not named_tests(text) and outcomes_in(text)):
+        return "tells of treatment or its outcome"
+    return ""
+
+
+def _dated(label: str, lines: Iterable[_Line]) -> Iterator[_Line]:
+    """What stands under a label that tells when. A test of after the treatment says so in its
+    name: its result is none of the test before it."""
+    when = f" ({label[0].lower()}{label[1:]})" if _LATER.match(label) else ""
+    for number, line in enumerate(lines):
+        if isinstance(line, DocumentedTest):
+            yield replace(line, name=line.name + when)
+        else:
+            yield _Remark(f"{label}: {line.text}" if number == 0 else line.text, line.no_test)
+
+
+def _joined(lines: Iterable[_Line], name: str) -> Iterator[_Line]:
+    """The lines with each remark added to the entry above; above any it is an entry itself, called
+    `name`."""
+    entry: DocumentedTest | None = None
+    for line in lines:
+        if isinstance(line, DocumentedTest):
+            if entry is not None:
+                yield entry
+            entry = line
+        elif line.no_test or not name:
+            yield line
+        elif entry is None:
+            entry = DocumentedTest(name, category_of(name), line.text)
+        else:
+            entry = replace(entry, result=f"{entry.result}\n{line.text}")
+    if entry is not None:
+        yield entry
 
 
 def names_test(label: str) -> bool:
     """Whether a label names a test, or tests, as it seems: 'Nance analysis' and 'VFSS' do,
-    'Lesions' and 'Surgical findings' do not.
+    'Lesions' does not.
 
-    >>> names_test("Blood tests"), names_test("Soluble CD25"), names_test("Surgical findings")
+    >>> names_test("Blood tests"), names_test("Soluble CD25"), names_test("Lesions")
     (True, True, False)
     """
-    if re.match(r"(?i)(?:no|not|none|excluded)\b", label):
-        return False
     return bool(
         _CATEGORY.fullmatch(label)
         or named_tests(label)
-        or _TEST_WORD.search(label)
+        or known_category(label)
         or not _NO_LABEL.match(label)
     )
 
 
-def _prose(text: str, container: str) -> Iterator[DocumentedTest | str]:
-    """The tests of running text, sentence by sentence; a sentence without one may go on with the
-    test before."""
-    last: DocumentedTest | None = None
+def _prose(text: str, container: str, begins: bool = True) -> Iterator[_Line]:
+    """The tests of running text, sentence by sentence."""
     for sentence in _SENTENCE_END.split(text):
-        found = list(_sentence(sentence, container))
-        if (
-            last is not None
-            and (_GOES_ON.match(sentence) or sentence[:1].islower())
-            and not named_tests(sentence)
-        ):
-            last = replace(last, result=f"{last.result}\n{_plain(sentence)}")
-            continue
-        if last is not None:
-            yield last
-        *first, final = found or [""]
-        yield from first
-        last = final if isinstance(final, DocumentedTest) else None
-        if isinstance(final, str) and final:
-            yield final
-    if last is not None:
-        yield last
+        yield from _sentence(sentence, container, begins)
+        begins = False
 
 
 def _are_tests(node: _Node) -> bool:
@@ -446,6 +545,9 @@ def _listed(result: str) -> tuple[str, ...]:
     three. Findings ('anemia') are none."""
     names: list[str] = []
     for clause in re.split(r"(?<=[.;])\s+", result):
+        clause = re.sub(
+            r"\s*\(([^()\d]*)\)", r", \1", clause
+        )  # 'serology (HIV, syphilis) negative'
         match = _STATUS_LIST.fullmatch(clause.strip(" .;"))
         items = (
             re.split(r",\s*(?:and\s+)?|\s+and\s+", match["first"] or match["last"]) if match else []
@@ -457,58 +559,87 @@ def _listed(result: str) -> tuple[str, ...]:
             names += [
                 item
                 for item in items
-                if canonical_of(item) is not None or _TEST_NOUN.fullmatch(item)
+                if not re.fullmatch("Ig[AEGM]", item)
+                and (canonical_of(item) is not None or _TEST_NOUN.fullmatch(item))
             ]
     return tuple(names)
 
 
-def _sentence(sentence: str, container: str) -> Iterator[DocumentedTest | str]:
-    """A finding in prose: named by its grammatical subject when that names a test, else by the
-    first test it mentions."""
+def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
+    """A finding in prose: named by its grammatical subject when that is a test, else by the first
+    test that it mentions.
+
+    Where it `begins` a bullet, any subject of what was measured or of an active verb is a test, as
+    the heading says; later on it may be a part of what the test before has shown.
+    """
     label, rest = _label(sentence)
     if label and names_test(label):
         yield from _test(label, rest, container)
         return
     names = named_tests(sentence)
-    subject = _subject(sentence)
+    subject = _subject(sentence, names, begins)
+    if begins and not subject and not names and (statement := result_told(sentence)):
+        subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
+    if not subject and names and _is_value_name(names[0]) and "," in sentence:
+        subject = container if category_of(container) == "laboratory" else ""
     if len(names) > 1 and (_STATUS.match(sentence) or set(names) == set(named_tests(subject))):
         for name in names:  # 'Normal brain CT, urinalysis and EMG': one finding of several tests
             yield DocumentedTest(name, category_of(name, container), _plain(sentence))
-    elif (
-        name := subject
-        if named_tests(subject) or (subject and not names)
-        else next(iter(names), "")
-    ):
+    elif name := subject or next(iter(names), ""):
         short = tuple(
-            found[1]
-            for found in _SHORT.finditer(sentence)
-            if sentence[: found.start()].endswith(name)
+            match[1]
+            for match in _SHORT.finditer(sentence)
+            if sentence[: match.start()].endswith(name)
         )
         for test in _test(name, sentence, container):
             others = (*short, *_others(names, test.name), *test.aliases)
             yield replace(test, aliases=_once(others, test.name))
-    else:
-        yield _plain(sentence)
+    elif text := _plain(sentence):
+        no_test = _why_no_test("", sentence)
+        if _OPERATION.search(text) and not _SHOWING_VERB.search(text):
+            no_test = no_test or "tells of treatment or its outcome"
+        if not is_documented(text):
+            no_test = no_test or "no result documented"
+        yield _Remark(text, no_test)
 
 
-def _subject(sentence: str) -> str:
+def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     """What a finding is about, when that is a test: 'Renal biopsy' of 'Renal biopsy showed ...',
-    'autoimmune markers' of 'Negative ...'."""
-    if found := _STATUS.match(sentence):
-        subject = re.match(_TEST_NOUN, sentence[found.end() :]) or re.match(
-            r"[^.;:,()]{2,40}?(?= \([^()]*\d)", sentence[found.end() :]
+    'autoimmune markers' of 'Negative ...'.
+
+    Where the sentence `begins` a bullet, it is whatever shows something, and whatever was measured
+    when the sentence names no test that is known.
+    """
+    if opening := _OPENING.match(sentence):
+        sentence = sentence[opening.end() :]
+    sentence = _CHANGE_OF.sub("", sentence, count=1)
+    if status := _STATUS.match(sentence):
+        following = sentence[status.end() :]
+        match = re.match(_TEST_NOUN, following) or re.match(
+            r"[^.;:,()]{2,40}?(?= \([^()]*\d)", following
         )
-        return subject[0].strip() if subject else ""
-    before = _FINDING_VERB.split(sentence, maxsplit=1)[0] if _FINDING_VERB.search(sentence) else ""
-    before = before or re.split(r"\s(?=[<>≤≥=]?\s*\d)", sentence, maxsplit=1)[0]
-    before = "" if before == sentence else _SHORT.sub("", before)
-    return (
-        before
-        if len(before) <= 60
-        and "(" not in before
-        and (named_tests(before) or re.fullmatch(_TEST_NOUN, before))
-        else ""
-    )
+        if match is None and begins and not names:
+            end = r"[.;:(]|\s(?:except|in|on|with)\b|\s\d|$"
+            match = re.match(rf"[^.;:()]{{3,60}}?(?={end})", following)
+        subject = match[0].strip() if match else ""
+        return subject if named_tests(subject) or not names else ""
+    shows = _SHOWING_VERB.search(sentence.partition(", ")[0])
+    verb = shows or _MEASURED.search(sentence)
+    if verb is None:
+        return ""
+    before = _LOOSE_END.sub("", _SHORT.sub("", sentence[: verb.start()]))
+    if len(before) > 60 and not names and (noun := re.match(_TEST_NOUN, before)):
+        before = noun[0]
+    if len(before) > 60 or "(" in before:
+        return ""
+    if named_tests(before) or (not names and re.fullmatch(_TEST_NOUN, before)):
+        return before
+    if shows and known_category(before):
+        return before
+    passive = not verb.groupdict().get("quality") and _PASSIVE.match(sentence[verb.end() :])
+    if not begins or passive or "," in before or _NO_NAME.match(before) or (names and not shows):
+        return ""
+    return before
 
 
 def _label(text: str) -> tuple[str, str]:

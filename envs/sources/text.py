@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from medaction.envs.records import BadCase, CaseReport, check_id
+from medaction.envs.records import BadCase, CaseReport, Loss, check_id
 from medaction.envs.sources.files import read_text
 
 SUFFIXES = (".txt", ".md")
@@ -27,6 +27,7 @@ MIN_CHARACTERS = 200
 """A shorter text tells no case: a note on the folder, or a file that was cut."""
 
 _HEADER = re.compile(r"(licen[cs]e|title|date|journal)\s*:\s*(\S.*)", re.IGNORECASE)
+_PICTURE = re.compile(r"!\[[^\]\n]{0,300}\]\([^)\n]{1,300}\)|<img\b[^>\n]{0,300}>", re.IGNORECASE)
 _HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
 
 
@@ -43,7 +44,7 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
 
 
 def _case(path: Path) -> CaseReport:
-    header, text = _split(read_text(path, MAX_BYTES))
+    header, text, losses = _split(read_text(path, MAX_BYTES))
     if _are_ids(text):
         raise BadCase(
             "unknown_format",
@@ -69,7 +70,14 @@ def _case(path: Path) -> CaseReport:
             )
         header["date"] = date
     return CaseReport(
-        check_id(path.stem), "text", title[:300], text, str(path), licence, meta=header
+        check_id(path.stem),
+        "text",
+        title[:300],
+        text,
+        str(path),
+        licence,
+        meta=header,
+        losses=losses,
     )
 
 
@@ -79,21 +87,33 @@ def _are_ids(text: str) -> bool:
     return any(lines) and all(re.fullmatch(r"PMC\d+", line) for line in lines if line)
 
 
-def _split(text: str) -> tuple[dict[str, str], str]:
-    """The lines before the report by their name, and the report."""
+def _split(text: str) -> tuple[dict[str, str], str, tuple[Loss, ...]]:
+    """The lines before the report by their name, the report, and what is not read: a name's second
+    line, and pictures, of which Markdown holds the address alone."""
     header: dict[str, str] = {}
+    again: list[str] = []
     lines = text.strip().split("\n")
     start = 0
     for line in lines:
-        match = _HEADER.fullmatch(line.strip())
-        if match:
-            header.setdefault(
-                "licence" if match[1].lower() == "license" else match[1].lower(), match[2]
-            )
+        if match := _HEADER.fullmatch(line.strip()):
+            name = "licence" if match[1].lower() == "license" else match[1].lower()
+            if name in header:
+                again.append(line.strip())
+            header.setdefault(name, match[2])
         elif line.strip() not in ("", "---"):
             break
         start += 1
-    return header, "\n".join(lines[start:]).strip()
+    report = "\n".join(lines[start:]).strip()
+    pictures = [match[0] for match in _PICTURE.finditer(report)]
+    losses = [
+        Loss(kind, len(items), reason, items[0][:120])
+        for kind, items, reason in (
+            ("header line", again, "its name stands in a line above"),
+            ("figure", pictures, "pictures beside the text are not read"),
+        )
+        if items
+    ]
+    return header, report, tuple(losses)
 
 
 def iso_date(text: str) -> str:

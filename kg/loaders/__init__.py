@@ -5,8 +5,6 @@ A graph is read once and kept in the cache under a hash of its files; from there
 fraction of a second.
 """
 
-import hashlib
-import json
 import logging
 import os
 import time
@@ -27,11 +25,9 @@ from medaction.kg.loaders.pair import read_pair
 from medaction.kg.loaders.parts import Parts
 from medaction.kg.loaders.primekg import COLUMNS, read_primekg
 from medaction.kg.tables import BadTable
+from medaction.words.versions import code_of, version_of
 
 log = logging.getLogger("medaction")
-
-VERSION = 1
-"""Raise it when what a loader makes of a file changes: the graph is then built again."""
 
 
 class NoGraph(RuntimeError):
@@ -45,6 +41,14 @@ FORMATS: dict[tuple[str, ...], tuple[str, Callable[..., Parts]]] = {
 }
 """Names of files -> what the format is called, and its reader. PrimeKG's folder has nodes and
 edges, too, so it comes first."""
+
+LOADERS = (
+    __name__,
+    Parts.__module__,
+    opened.__module__,
+    *(read.__module__ for _, read in FORMATS.values()),
+)
+"""The modules that decide what is made of a file: when they change, it is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +128,10 @@ def import_graph(path: Path, types: Sequence[str] = (), name: str = "", licence:
 
 
 def _version(source: Source, types: Sequence[str], name: str, licence: str) -> str:
-    """A hash of the files' content and of all else that the graph depends on."""
-    digest = hashlib.sha256(
-        json.dumps([VERSION, source.format, sorted(set(types)), name, licence]).encode()
-    )
-    for path in source.files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:12]
+    """A hash of the files' content, of what the loaders do, and of all else that the graph depends
+    on."""
+    code = code_of(*LOADERS)
+    return version_of([code, source.format, sorted(set(types)), name, licence, source.files])
 
 
 def _read(source: Source, types: Sequence[str], name: str, version: str) -> Graph:

@@ -1,0 +1,156 @@
+"""Text that speaks to somebody, where a case should tell of a patient: a part written for an actor,
+a request to whoever fills in a form, the question of an exam.
+
+The three are told by their grammar: the second person, the imperative, the question mark.
+"""
+
+import re
+
+from medaction.words.sentences import sentences
+
+# Verbs by which a form asks to be filled in. In the imperative they open a sentence, or follow its
+# condition ('If none, write ...'); 'List', 'State' and the like are nouns unless an object follows.
+_REQUEST = re.compile(
+    r"(?:if [^.,;:]{2,60}, |please |kindly |note: )*"
+    r"(?:(?:provide|write|describe|include|specify|mention|summari[sz]e|insert|ensure|explain"
+    r"|indicate|select|choose|remember|pretend|imagine|avoid)"
+    r"|(?:list|state|give|enter|fill|record|report|answer|use|complete|act|play|add|leave|do not)"
+    r"(?= (?:in|out|only|not|as|that|all|any|the|an?|each|every|whether|it|them|none|\W?none)\b))"
+    r"(?= \S)(?! (?:by|of|to)\b)",
+    re.IGNORECASE,
+)
+_PLEASE = re.compile(r"(?:please|kindly)\b", re.IGNORECASE)
+_QUESTION = re.compile(
+    r"(?:^|[,:;] )(?:based on [^,?]+, )?(?:what|which|who|whose|how|why|where|when|is|are|was|were"
+    r"|do|does|did|can|could|should|would|has|have)\b[^?]*\?\W*$",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{1,45}:\s*)?")
+_QUOTED = re.compile(r"[\"“][^\"“”]*[\"”]|(?<!\w)['‘].+?['’](?!\w)")
+_SECOND_PERSON = re.compile(r"\byou(?:r|rs|rself)?\b", re.IGNORECASE)
+_FIRST_PERSON = re.compile(r"\bI(?:['’](?:m|ve|d)| (?:am|have|had|was|feel|felt|\w+ed))\b")
+# What an actor is to do, and what he is not to know: no word of it is the patient's history.
+_DIRECTION = re.compile(
+    r"\b(?:you (?:should|must|may|can|will|need to|are to|are asked to|are playing|play)"
+    r"|(?:when|if) (?:you are )?asked)\b",
+    re.IGNORECASE,
+)
+_KNOWLEDGE = re.compile(
+    r"\byou(?:['’](?:re|ve))?\b[^.]*\b(?:know|knows|known|aware|unaware|informed|told|understand"
+    r"|remember|sure)\b",
+    re.IGNORECASE,
+)
+_NOT = re.compile(r"\b(?:not|no|never|nothing|neither|unaware)\b|n['’]t\b", re.IGNORECASE)
+# 'For the patient actor: You are an 81-year-old man': the part begins behind the stage direction.
+_LEAD = re.compile(
+    r"^[^.!?\d]{0,100}?\b(?=(?:you (?:are|have)|you['’](?:re|ve)|I am|I['’]m)\b)", re.I
+)
+_ROLE = re.compile(r"^(?:you are|you['’]re|I am|I['’]m)(?= )", re.IGNORECASE)
+
+# 'They' takes the verbs of 'you', so that no verb has to be changed: of 'I' only am and was.
+_PRONOUNS = {
+    "yourself": "themself",
+    "myself": "themself",
+    "yours": "theirs",
+    "mine": "theirs",
+    "your": "their",
+    "my": "their",
+    "me": "them",
+}
+# Not the numeral of 'bipolar I disorder': a pronoun opens a clause or stands before a verb.
+_OPENS_CLAUSE = r"(?:^|[,;:] |\b(?:and|but|or|when|that|because|if|as|which|where|while|so|until) )"
+_PRONOUN_I = re.compile(
+    rf"({_OPENS_CLAUSE})I(?=['’]| [a-z])"
+    r"|\bI(?=['’](?:m|ve|d|ll)\b| (?:am|was|have|had|do|did|can|could|will|would|feel|felt|get|got"
+    r"|go|went|take|took|think|\w+ed)\b)",
+    re.IGNORECASE,
+)
+_BE = re.compile(r"\bthey(?: (?P<verb>am|was)|['’]m)\b")
+_PRONOUN = re.compile(r"\b(?:yourself|myself|yours|mine|your|my|me)\b", re.IGNORECASE)
+_OBJECT = re.compile(
+    r"\byou\b(?=\s*(?:[.,;:!?)]|$)|\s+(?:to|with|in|at|on|for|from|and|or|when|because|since|as|by"
+    r"|of|up|out|down|very|more|again|after|before|during|about|while|that|an?|the|some|no|any)\b)",
+    re.IGNORECASE,
+)
+_AFTER_PREPOSITION = re.compile(r"\b(to|for|with|on|at|from|about|around|near|like) you\b", re.I)
+
+
+def asks_reader(sentence: str) -> bool:
+    """Whether a sentence asks something of its reader: a request, a question, 'you'.
+
+    >>> asks_reader('If none, write "None."'), asks_reader("What is the diagnosis?")
+    (True, True)
+    >>> asks_reader('She asked: "Will you help?"'), asks_reader("List of drugs: aspirin.")
+    (False, False)
+    """
+    words = _QUOTED.sub('""', sentence).strip()
+    return bool(
+        _REQUEST.match(words)
+        or _PLEASE.match(words)
+        or _QUESTION.search(words)
+        or _SECOND_PERSON.search(words)
+    )
+
+
+def told_of_patient(observation: str) -> tuple[str, tuple[str, ...]]:
+    """An initial observation without what speaks to a reader or an actor, and those sentences.
+
+    Lines and bullets stay; a label that has nothing left goes too.
+
+    >>> told_of_patient("History: Cough. What is the diagnosis?\\nFamily: If none, write 'None'.")
+    ('History: Cough.', ('What is the diagnosis?', "If none, write 'None'."))
+    """
+    lines: list[str] = []
+    removed: list[str] = []
+    is_part = bool(_ROLE.match(_LEAD.sub("", observation.strip(), count=1)))
+    for line in observation.splitlines():
+        label = _LABEL.match(line)[0]  # type: ignore[index]
+        body = line[len(label) :]
+        if is_part and body:
+            text, asides = patients_part(body)
+        else:
+            asides = tuple(filter(asks_reader, sentences(body)))
+            text = body
+            for aside in asides:
+                text = text.replace(aside, "")
+            text = " ".join(text.split()) if asides else text
+        removed += asides
+        if text.strip() or not asides:
+            lines.append(label + text)
+    return "\n".join(lines), tuple(removed)
+
+
+def patients_part(text: str) -> tuple[str, tuple[str, ...]]:
+    """An actor's part as a history in the third person, and the sentences that are directions.
+
+    >>> patients_part("As the patient, you are a man of 50. Your foot hurts you. Do not name it.")
+    ('The patient is a man of 50. Their foot hurts them.', ('Do not name it.',))
+    """
+    history: list[str] = []
+    directions: list[str] = []
+    speaks_as_patient = not _SECOND_PERSON.search(text) and bool(_FIRST_PERSON.search(text))
+    for place, sentence in enumerate(sentences(text)):
+        words = _LEAD.sub("", sentence, count=1) if place == 0 else sentence
+        is_direction = (
+            _DIRECTION.search(words)
+            or _REQUEST.match(words)
+            or _PLEASE.match(words)
+            or (_KNOWLEDGE.search(words) and _NOT.search(words))
+        )
+        if is_direction:
+            directions.append(sentence)
+        else:
+            history.append(_in_third_person(words, speaks_as_patient))
+    return " ".join(history), tuple(directions)
+
+
+def _in_third_person(sentence: str, speaks_as_patient: bool) -> str:
+    text = _ROLE.sub("The patient is", sentence, count=1)
+    if speaks_as_patient:
+        text = _PRONOUN_I.sub(lambda match: (match[1] or "") + "they", text)
+        text = _BE.sub(lambda match: "they were" if match["verb"] == "was" else "they are", text)
+    text = _AFTER_PREPOSITION.sub(r"\1 them", text)
+    text = _OBJECT.sub("them", text)
+    text = re.sub(r"\byou\b", "they", text, flags=re.IGNORECASE)
+    text = _PRONOUN.sub(lambda match: _PRONOUNS[match[0].lower()], text)
+    return text[:1].upper() + text[1:]
