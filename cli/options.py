@@ -72,6 +72,8 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
 
 def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
     flag = f"--{ONE_BY_ONE.get(name, name).replace('_', '-')}"
+    if field.annotation is bool:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
     default = (
         ""
         if field.is_required() or field.default in (None, PydanticUndefined)
@@ -80,7 +82,7 @@ def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Call
     return click.option(
         flag,
         name,
-        type=_click_type(field.annotation),
+        type=None if field.annotation is bool else _click_type(field.annotation),
         multiple=name in ONE_BY_ONE,
         default=None,
         help=f"{field.description}{default}".replace("\b", ""),
