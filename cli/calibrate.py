@@ -45,7 +45,7 @@ def calibrate(store: Path, out: Path | None) -> None:
             paths, graph = scored_paths(db), test_graph_of(db)
         calibration = calibration_of(paths)
     except FileNotFoundError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.UsageError(str(error)) from error
     except ValueError as error:
         raise click.ClickException(
             f"{run}: {error}; play more cases, or a better teacher"

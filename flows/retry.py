@@ -58,7 +58,15 @@ def settings_for(out: Path, retry: Retry) -> EnvironmentSettings | None:
             f"no open failure of {', '.join(unknown)}; there are:"
             f" {', '.join(sorted(failing)) or 'none'}"
         )
-    case_ids = sorted({failure.case_id for failure in open_ if retry.wants(failure)})
+    # A refused case comes out as before, unless a model extracts it anew: it must be named.
+    named = retry.cases or retry.stages or retry.errors
+    case_ids = sorted(
+        {
+            failure.case_id
+            for failure in open_
+            if retry.wants(failure) and (named or not failure.is_refusal)
+        }
+    )
     if not case_ids:
         return None
     kind = DistillSettings if flow_name == "distill" else EnvironmentSettings

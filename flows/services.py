@@ -34,6 +34,7 @@ from medaction.llm.local_server import start_local
 from medaction.llm.teacher import Teacher
 from medaction.tasks.ledger import RayLedger
 from medaction.training.serving import QUIET, command
+from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
 
@@ -51,7 +52,7 @@ def prefect_api(home: Path) -> Iterator[str]:
     """The URL of the Prefect API: the configured one, or a server of our own with its database in
     `home`.
 
-    The ephemeral API is never used: it loses task records at exit. Raises RuntimeError with the
+    The ephemeral API is never used: it loses task records at exit. Raises MedactionError with the
     server's log when it does not start.
     """
     if configured := PREFECT_API_URL.value():
@@ -65,7 +66,7 @@ def prefect_api(home: Path) -> Iterator[str]:
         with temporary_settings({PREFECT_API_URL: url}):
             yield url
     except httpx.TransportError as error:
-        raise RuntimeError(
+        raise MedactionError(
             f"the Prefect server was lost ({error}); its log is {home / 'server.log'}. What had"
             " finished is stored: the same command goes on from there"
         ) from error
@@ -93,7 +94,7 @@ def spawn_server(
     and the URL of its API.
 
     It lives in a session of its own until it is ended; `by` is the command that starts it, if any.
-    Raises RuntimeError with the server's log when it does not start.
+    Raises MedactionError with the server's log when it does not start.
     """
     home.mkdir(parents=True, exist_ok=True)
     database, template = (
@@ -160,7 +161,7 @@ def _wait_ready(
                 return
         except httpx.TransportError:
             time.sleep(0.3)
-    raise RuntimeError(
+    raise MedactionError(
         f"{server_name} did not start; its last words:\n{log_file.read_text()[-1500:]}"
     )
 
@@ -239,8 +240,8 @@ def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
     """Serve the weights in the local teacher's folder (docs/training.md) on loopback; yields the
     teacher as it can be reached.
 
-    The server ends with the block, or with this process. Raises RuntimeError when there are no
-    weights, TrainError when nothing is installed that serves them, and RuntimeError with the
+    The server ends with the block, or with this process. Raises MedactionError when there are no
+    weights, TrainError when nothing is installed that serves them, and MedactionError with the
     server's last words when it does not come up.
     """
     port = free_port()
@@ -268,7 +269,7 @@ RAY_ATTEMPTS = 3
 
 def _start_ray(workers: int | None) -> None:
     """A local Ray. Its client waits 30 s for it, which no setting changes and a busy machine may
-    exceed: then it is started once more. Raises RuntimeError with Ray's reason in one line."""
+    exceed: then it is started once more. Raises MedactionError with Ray's reason in one line."""
     for attempt in range(1, RAY_ATTEMPTS + 1):
         try:
             ray.init(
@@ -283,7 +284,7 @@ def _start_ray(workers: int | None) -> None:
             ray.shutdown()
             reason = (str(error) or type(error).__name__).strip().splitlines()[0][:300]
             if "timed out" not in reason or attempt == RAY_ATTEMPTS:
-                raise RuntimeError(
+                raise MedactionError(
                     f"Ray did not start: {reason}. Is the machine busy or its memory or /tmp full?"
                     " What had finished is stored: the same command goes on from there"
                 ) from error
