@@ -119,8 +119,9 @@ def print_summary(summary: dict[str, Any]) -> None:
     _print_tables(console, summary, ("funnel", "teachers", "cost", "failures"))
     out, count = summary["out"], {row["step"].strip(): row["count"] for row in summary["funnel"]}
     dataset = (Path(out) / "dataset").exists()
-    if refused := count["refused"]:
-        console.print(f"Refused: {refused} cases; why: medaction envs check --out {out}")
+    unread = sum(row["open"] for row in summary["failures"] if row["stage"] == "read")
+    if lost := count["refused"] + unread:
+        console.print(f"Not read or refused: {lost} cases; why: medaction envs check --out {out}")
     if trouble := trouble_of(summary):
         raise MedactionError(trouble)
     records = count["kept (records of the dataset)"]
