@@ -142,12 +142,12 @@ def _scored(store: "Store", rac_threshold: float) -> "Linked":
 
 def _judged(store: "Store", links: "Linked", judge: "Teacher") -> "pl.DataFrame":
     from medaction.evaluation.failure_judge import judge_failures
-    from medaction.flows.services import services
+    from medaction.flows.services import local_models
     from medaction.llm.calls import CallSettings, configure
 
-    with services(None, "on", {}) as ready:
+    with local_models() as reach:
         configure(CallSettings("on"))
-        frame, without = asyncio.run(judge_failures(store, links, ready.reach(judge)))
+        frame, without = asyncio.run(judge_failures(store, links, reach(judge)))
     if without:
         click.echo(
             f"{without} wrong trajectories got no verdict from the judge: run this again to ask for"

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from medaction.cli.options import OUT, PRESET, check_settings, options_of, prefect, settings_of
+from medaction.cli.options import OUT, PRESET, check_settings, options_of, run, settings_of
 from medaction.flows.settings import EnvironmentSettings
 from medaction.words.errors import MedactionError
 
@@ -20,10 +20,7 @@ def build(preset: str | None, **options: Any) -> None:
     from medaction.flows.summary import print_checks
 
     check_settings(settings)
-    with prefect(settings.out):
-        from medaction.flows.environments import environments
-
-        checks = environments(settings)
+    checks = run("environments", settings)
     print_checks(checks)
     if all(row["outcome"] != "environment" for row in checks["cases"]):
         raise MedactionError("every case was refused: the tables above say why")

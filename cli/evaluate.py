@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from medaction.cli.options import PRESET, check_settings, options_of, prefect, settings_of
+from medaction.cli.options import PRESET, check_settings, options_of, run, settings_of
 from medaction.flows.settings import EvaluationSettings, Retry
 from medaction.words.errors import MedactionError
 
@@ -26,10 +26,7 @@ def evaluate(cases: str | None, preset: str | None, retry_failed: bool, **option
     from medaction.evaluation.results import result_table
 
     check_settings(settings)
-    with prefect(settings.out):
-        from medaction.flows.evaluate import evaluate as flow
-
-        result = flow(settings, Retry() if retry_failed else None)
+    result = run("evaluate", settings, Retry() if retry_failed else None)
     click.echo(result_table(result).split("\n## Subsets")[0])
     click.echo(f"\nIn {settings.out}: result.json, result.md, trajectories.duckdb")
     click.echo(f"Look at it: medaction view --out {settings.out}")

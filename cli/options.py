@@ -5,6 +5,7 @@ import os
 import types
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -165,11 +166,40 @@ def check_settings(settings: EnvironmentSettings) -> None:
     make_folder(settings.out)
 
 
+def run(flow: str, settings: Any, *more: Any) -> Any:
+    """Run 'distill', 'environments' or 'evaluate' with its settings: a small one in this process,
+    unless a Prefect or a Ray is configured; else as a flow, on the Prefect API that is configured
+    or on one of its own."""
+    from medaction.flows.missing import is_small
+
+    settings.out.mkdir(parents=True, exist_ok=True)
+    small = settings.engine == "auto" and not prefect_or_ray() and is_small(settings)
+    if small or settings.engine == "local":
+        from medaction.flows.runs import RUNS
+
+        return RUNS[flow](settings, *more)
+    with prefect(settings.out):
+        return getattr(import_module(f"medaction.flows.{flow}"), flow)(settings, *more)
+
+
+def prefect_or_ray() -> bool:
+    """Whether a Prefect API or a Ray cluster is configured: it shall show and play every run."""
+    if {"PREFECT_API_URL", "RAY_ADDRESS"} & os.environ.keys():
+        return True
+    # Prefect reads its own settings; where it was never set up, its import is a second for nothing.
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    if not any(file.exists() for file in (home / "profiles.toml", Path("prefect.toml"))):
+        return False
+    from prefect.settings import PREFECT_API_URL
+
+    return bool(PREFECT_API_URL.value())
+
+
 @contextmanager
 def prefect(out: Path) -> Iterator[None]:
     """The configured Prefect API, or one started for the run."""
+    from medaction.flows.prefect_server import end_loops, prefect_api
     from medaction.flows.progress import console
-    from medaction.flows.services import end_loops, prefect_api
 
     make_folder(out)
     with ExitStack() as services:

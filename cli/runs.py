@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from medaction.cli.options import OUT, PRESET, check_settings, options_of, prefect, settings_of
+from medaction.cli.options import OUT, PRESET, check_settings, options_of, run, settings_of
 from medaction.flows.settings import DistillSettings, Retry
 
 
@@ -27,21 +27,17 @@ def distill(preset: str | None, estimate: bool, **options: Any) -> None:
 
     check_settings(settings)
     if estimate:
+        from medaction.flows.estimate import estimate as project
         from medaction.flows.model_checks import require_models
 
         require_models(settings)
-        with prefect(settings.out / "estimate"):
-            from medaction.flows.estimate import estimate as project
 
-            print_estimate(project(settings))
+        print_estimate(project(settings, run))
         return
     # A Prefect server of the user's shows every run, also one that finds nothing to do.
     summary = None if "PREFECT_API_URL" in os.environ else finish_at_once(settings)
     if summary is None:
-        with prefect(settings.out):
-            from medaction.flows.distill import distill as flow
-
-            summary = flow(settings)
+        summary = run("distill", settings)
     print_summary(summary)
 
 
@@ -65,7 +61,7 @@ def distill(preset: str | None, estimate: bool, **options: Any) -> None:
 )
 def retry(out: Path, **lists: tuple[str, ...]) -> None:
     """Run again what failed, with the settings of the run; nothing else is touched."""
-    from medaction.flows.retry import retry_failed, settings_for
+    from medaction.flows.missing import settings_for
     from medaction.flows.summary import print_checks, print_summary
 
     choice = Retry.model_validate({name: list(values) for name, values in lists.items()})
@@ -76,10 +72,9 @@ def retry(out: Path, **lists: tuple[str, ...]) -> None:
     if settings is None:
         click.echo("nothing to retry: no such failure is open")
         return
-    with prefect(out):
-        summary = retry_failed(out, choice)
-    if summary:
-        (print_summary if "funnel" in summary else print_checks)(summary)
+    flow = "distill" if isinstance(settings, DistillSettings) else "environments"
+    summary = run(flow, settings, choice)
+    (print_summary if "funnel" in summary else print_checks)(summary)
 
 
 def repository_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:

@@ -2,11 +2,11 @@
 them."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from medaction.envs.records import CaseReport
-from medaction.flows.distill import distill
 from medaction.flows.missing import reports_of
 from medaction.flows.settings import DistillSettings
 from medaction.flows.summary import trouble_of
@@ -31,9 +31,11 @@ class Projection:
     high: float
 
 
-def estimate(settings: DistillSettings) -> dict[str, Any]:
+def estimate(
+    settings: DistillSettings, run: Callable[[str, DistillSettings], Any]
+) -> dict[str, Any]:
     """Play SAMPLE cases, drawn by the settings' seed, into `out/estimate`, and project to all
-    cases.
+    cases. `run` runs a flow, by name, with its settings.
 
     Hours are wall-clock: at best all cases in flight are as fast as those of the sample were side
     by side; at worst the servers are no faster together than they were for the sample. Returns
@@ -45,7 +47,7 @@ def estimate(settings: DistillSettings) -> dict[str, Any]:
     tried = settings.model_copy(
         update={"out": settings.out / "estimate", "only": sorted(sample), "limit": None}
     )
-    if trouble := trouble_of(distill(tried)):
+    if trouble := trouble_of(run("distill", tried)):
         raise MedactionError(f"cannot be projected from {', '.join(sorted(sample))}: {trouble}")
     with Store(tried.out / "trajectories.duckdb") as store:
         spent = [[float(value or 0) for value in row] for row in store.rows(_SPENT)]

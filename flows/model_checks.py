@@ -21,14 +21,14 @@ from medaction.envs.turns import Observation, Style
 from medaction.evaluation.dialogue import Examiner
 from medaction.evaluation.judges import OFFLINE, LlmJudge, documented_text
 from medaction.evaluation.protocol import Protocol, protocol
-from medaction.flows.services import services
+from medaction.flows.services import local_models
 from medaction.flows.settings import EnvironmentSettings, EvaluationSettings
 from medaction.llm.calls import CallSettings, ModelError, api_key, configure
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.usage import MENDED, PARAMETER_REFUSED, Usage
-from medaction.tasks.cases import CountingModel
 from medaction.tasks.evaluation import clinician_of
+from medaction.tasks.work import CountingModel
 from medaction.words.errors import MedactionError
 
 CASE = ClinicalEnvironment(
@@ -94,12 +94,12 @@ def check_models(settings: EnvironmentSettings) -> list[ModelCheck]:
     """Ask every model of the settings at once; local ones are started for it. Never raises for what
     a model or its server does."""
     models = list(models_of(settings))
-    with services(settings.workers, "off", {}) as ready:
+    with local_models() as reach:
         reachable: list[tuple[str, Teacher]] = []
         checks: list[ModelCheck] = []
         for role, model in models:
             try:
-                reachable.append((role, ready.reach(model)))
+                reachable.append((role, reach(model)))
             except RuntimeError as error:
                 subject = f"{role} {model.name}"
                 remedy = "give a model file or a folder of weights that is there"
@@ -162,7 +162,7 @@ async def _ask(role: str, model: Teacher, settings: EnvironmentSettings) -> Usag
         judge = LlmJudge(model)
         await judge.diagnosis(CASE.diagnosis + " of the lungs", CASE, rules)
         return judge.usage
-    counting_model = CountingModel(model, asyncio.get_running_loop())
+    counting_model = CountingModel(model)
     if role == "extractor":
         await asyncio.to_thread(make_extractor(counting_model), REPORT)
     elif role == "oracle":

@@ -74,6 +74,11 @@ class EnvironmentSettings(BaseModel):
     only: list[str] = Field(
         default_factory=list, description="Only these case ids; @FILE: those in a file, one a line."
     )
+    engine: Literal["auto", "local", "ray"] = Field(
+        default="auto",
+        description="What plays the cases: local (this process), ray (Ray, shown by Prefect), or"
+        " auto: local for a small run that no configured Prefect or Ray waits for.",
+    )
     workers: int | None = Field(
         default=None, ge=1, description="CPUs that the local Ray uses; by default all of them."
     )

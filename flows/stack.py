@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from medaction.flows.services import spawn_server
+from medaction.flows.prefect_server import spawn_server
 from medaction.words.errors import MedactionError
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -104,7 +104,7 @@ def shared_data(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    from medaction.flows.services import prefect_api
+    from medaction.flows.prefect_server import prefect_api
 
     with prefect_api(tmp_path_factory.mktemp("prefect")) as url:
         yield url

@@ -33,6 +33,13 @@ CONSTANTS = (
     Constant("envs.loops", "LOOP", 2, "our choice", "test_rollout"),
     Constant("envs.reply", "MOST_TESTS", 6, "our choice", "test_clinicians_reply"),
     Constant("envs.reply", "MOST_DIAGNOSES", 8, "our choice", "test_clinicians_reply"),
+    # Rewards
+    Constant("envs.credit", "Weights.diagnosis", 0.5, "our choice", "test_credit"),
+    Constant("envs.credit", "Weights.test_f1", 0.2, "our choice", "test_credit"),
+    Constant("envs.credit", "Weights.dtc", 0.1, "our choice", "test_credit"),
+    Constant("envs.credit", "Weights.rac", 0.05, "our choice", "test_credit"),
+    Constant("envs.credit", "Weights.information", 0.1, "our choice", "test_credit"),
+    Constant("envs.credit", "Weights.cost", 0.05, "our choice", "test_credit"),
     # Environments and their oracle
     Constant("envs.oracle", "ENCODER_AT", 0.86, "labelled orders", "test_envs_oracle"),
     Constant("envs.matching", "COVERAGE", 0.6, "labelled orders", "test_envs_oracle"),
@@ -75,7 +82,9 @@ def value_of(constant: Constant) -> Any:
     owner: Any = import_module(f"medaction.{constant.module}")
     *classes, name = constant.name.split(".")
     for part in classes:
-        return getattr(owner, part).model_fields[name].default
+        settings = getattr(owner, part)
+        fields = getattr(settings, "model_fields", None) or settings.__dataclass_fields__
+        return fields[name].default
     return getattr(owner, name)
 
 

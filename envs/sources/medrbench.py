@@ -51,6 +51,9 @@ _COURSE = re.compile(
     r"|post-?mortem)\b",
     re.IGNORECASE,
 )
+_OPERATION = re.compile(
+    r"\b(?:surg\w+|excision|resection|\w+ectomy|graft|implant\w*|transplant\w*)\b", re.IGNORECASE
+)
 _PERSON = re.compile(r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE)
 _DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNORECASE)
 # Verbs whose subject is a test; of a passive one ('was noted') it is what was found.
@@ -81,7 +84,9 @@ _CHANGE_OF = re.compile(
 _OPENING = re.compile(
     r"(?:(?:after|before|on|at|during|in|by|following|upon) [^,]{3,60}|\w+ly), ", re.IGNORECASE
 )
-_LOOSE_END = re.compile(r"(?:\s(?:of|in|from|to|at|over|for|until|after|late|early|a|an|the))+$")
+_LOOSE_END = re.compile(
+    r"(?:\s(?:within|of|in|from|to|at|over|for|until|after|late|early|a|an|the))+$"
+)
 # Words that begin what a test has found, not a test's name.
 _NO_NAME = re.compile(
     r"(?:an?|no|none|not|both|all|these|this|those|the|there|it|its|he|she|patient|others?|another"
@@ -103,13 +108,13 @@ _NO_LABEL = re.compile(
 _MORE = re.compile(
     r"(?:no|not|none|excluded)\b"
     r"|(?:(?:associated|additional|further|incidental|other|secondary|\w+al|noted)\s)*"
-    r"(?:findings?|observations?|anomal\w+|abnormalit\w+|features|signs?|exclusions?|others?)(?:\s\(.*\))?$",
+    r"(?:findings?|observations?|anomal\w+|abnormalit\w+|features|signs?)(?:\s\(.*\))?$",
     re.IGNORECASE,
 )
 # Labels that tell when, of the tests below.
 _WHEN = re.compile(
     r"(?:on|at|after|before|during|upon|following|prior|post|pre|follow-?ups?|initial(?:ly)?|first"
-    r"|second|third|recurrent|case|day|week|month|hour|time|date|\d+)\b",
+    r"|second|third|recurrent|case|day|week|month|hour|time|date|others?$|\d+)\b",
     re.IGNORECASE,
 )
 _LATER = re.compile(r"(?:follow-?up|post)", re.IGNORECASE)
@@ -549,6 +554,9 @@ def _listed(result: str) -> tuple[str, ...]:
     three. Findings ('anemia') are none."""
     names: list[str] = []
     for clause in re.split(r"(?<=[.;])\s+", result):
+        clause = re.sub(
+            r"\s*\(([^()\d]*)\)", r", \1", clause
+        )  # 'serology (HIV, syphilis) negative'
         match = _STATUS_LIST.fullmatch(clause.strip(" .;"))
         items = (
             re.split(r",\s*(?:and\s+)?|\s+and\s+", match["first"] or match["last"]) if match else []
@@ -560,7 +568,8 @@ def _listed(result: str) -> tuple[str, ...]:
             names += [
                 item
                 for item in items
-                if canonical_of(item) is not None or _TEST_NOUN.fullmatch(item)
+                if not re.fullmatch("Ig[AEGM]", item)
+                and (canonical_of(item) is not None or _TEST_NOUN.fullmatch(item))
             ]
     return tuple(names)
 
@@ -580,6 +589,8 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
     subject = _subject(sentence, names, begins)
     if begins and not subject and not names and (statement := result_told(sentence)):
         subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
+    if not subject and names and _is_value_name(names[0]) and "," in sentence:
+        subject = container if category_of(container) == "laboratory" else ""
     if len(names) > 1 and (_STATUS.match(sentence) or set(names) == set(named_tests(subject))):
         for name in names:  # 'Normal brain CT, urinalysis and EMG': one finding of several tests
             yield DocumentedTest(name, category_of(name, container), _plain(sentence))
@@ -593,8 +604,12 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
             others = (*short, *_others(names, test.name), *test.aliases)
             yield replace(test, aliases=_once(others, test.name))
     elif text := _plain(sentence):
-        unknown = "" if is_documented(text) else "no result documented"
-        yield _Remark(text, _why_no_test("", sentence) or unknown)
+        no_test = _why_no_test("", sentence)
+        if _OPERATION.search(text) and not _SHOWING_VERB.search(text):
+            no_test = no_test or "tells of treatment or its outcome"
+        if not is_documented(text):
+            no_test = no_test or "no result documented"
+        yield _Remark(text, no_test)
 
 
 def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:
