@@ -13,7 +13,7 @@ import polars as pl
 from medaction.envs.prompts import messages
 from medaction.envs.turns import Style, Turn
 from medaction.flows.settings import DistillSettings
-from medaction.flows.summary import QUERIES
+from medaction.flows.summary import QUERIES, notes_of
 from medaction.flows.versions import versions
 from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
@@ -79,6 +79,8 @@ def _card(
         splits=[split for split in ("train", "validation") if (records["split"] == split).any()],
         rows=rows.sort("teacher", "style", "split").to_dicts(),
         funnel=store.rows(QUERIES["Funnel"].sql),
+        notes=notes_of(store),
+        endings=store.frame(QUERIES["Endings"].sql).to_dicts(),
         licences=[
             {"licence": re.sub(r"\s+", " ", row["licence"])[:120], "cases": row["cases"]}
             for row in licences.sort("licence").to_dicts()

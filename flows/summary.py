@@ -44,16 +44,53 @@ def write_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
             " about the metrics.",
             "",
         ]
+    notes = notes_of(store)
+    parts += [line for note in notes for line in (note, "")]
     tables = {title: store.frame(QUERIES[title].sql) for title in REPORT}
     for title, frame in tables.items():
         if not frame.is_empty():
             parts += _section(QUERIES[title], frame)
     parts += ["## Settings", "", f"```json\n{settings.model_dump_json(indent=2)}\n```", ""]
     (settings.out / "summary.md").write_text("\n".join(parts), encoding="utf-8")
-    return {"out": str(settings.out)} | {
+    return {"out": str(settings.out), "notes": notes} | {
         title.lower(): rows_of(tables[title])
         for title in ("Funnel", "Teachers", "Cost", "Failures")
     }
+
+
+def notes_of(store: Store) -> list[str]:
+    """What the filter did, in sentences: how much RAC removed and how much it would have removed at
+    random, and how many of the dataset's commitments are wrong."""
+    notes = []
+    for row in store.frame(QUERIES["RAC filter"].sql).iter_rows(named=True):
+        note = (
+            f"RAC removed {row['removed']} of {row['turns']} turns"
+            f" ({row['turns_with_a_rac']} of them have a RAC)"
+        )
+        if row["random_orders_removed"] is not None:
+            note += (
+                f"; a random order would be removed in {row['random_orders_removed']:.0%}, a random"
+                f" change of the differential in {row['random_changes_removed']:.0%}"
+            )
+        note += f" (threshold {row['threshold']:g} hops: {row['origin']})."
+        if row["turns"] and not row["removed"]:
+            note += (
+                " **The RAC filter did nothing here**: `medaction kg calibrate` measures the"
+                " threshold of this graph."
+            )
+        notes.append(note)
+    endings = store.frame(QUERIES["Endings"].sql)
+    right, wrong, unknown, dropped = (
+        int(endings[name].sum())
+        for name in ("right_kept", "wrong_kept", "unknown_kept", "wrong_dropped")
+    )
+    if total := right + wrong + unknown:
+        notes.append(
+            f"Of {total} kept turns that commit to a diagnosis {right} are right, {wrong} wrong and"
+            f" {unknown} of unknown distance to the truth; {dropped} wrong ones were taken out"
+            " (`--wrong-endings`)."
+        )
+    return notes
 
 
 def write_checks(store: Store, out: Path) -> dict[str, Any]:
@@ -124,6 +161,8 @@ def print_summary(summary: dict[str, Any]) -> None:
         console.print(f"Not read or refused: {lost} cases; why: medaction envs check --out {out}")
     if trouble := trouble_of(summary):
         raise MedactionError(trouble)
+    for note in summary.get("notes", ()):
+        console.print(note.replace("**", "").replace("`", ""), highlight=False)
     records = count["kept (records of the dataset)"]
     held = f"dataset/ with {records} records" if dataset else "no dataset: evaluation-only cases"
     console.print(f"In {out}: trajectories.duckdb, summary.md, {held}")

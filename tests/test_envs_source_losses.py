@@ -8,7 +8,7 @@ import pytest
 
 from medaction.envs.records import BadCase, CaseReport
 from medaction.envs.sources import read_cases
-from medaction.envs.sources.voice import asks_reader, patients_part
+from medaction.envs.voice import asks_reader, patients_part
 
 OSCE = {
     "OSCE_Examination": {

@@ -95,7 +95,7 @@ MISTAKES = [
     Mistake("kg build nosuch", 2, "'nosuch' does not exist"),
     Mistake("kg build afile", 1, "afile:1: the columns"),
     Mistake("kg info nosuch", 2, "no graph 'nosuch'"),
-    Mistake("kg calibrate empty", 2, "does not exist: it is written by a run"),
+    Mistake("kg calibrate empty", 2, "empty is not the folder of a run"),
     Mistake("doctor --preset nosuch", 2, "no preset 'nosuch'"),
     Mistake("pipeline --preset nosuch", 2, "no preset 'nosuch': there are paper, tiny"),
     Mistake("pipeline --preset broken.yaml", 2, "broken.yaml is no YAML"),

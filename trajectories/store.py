@@ -533,9 +533,9 @@ class Store:
     # --- stage 3 ------------------------------------------------------------------------
 
     def replace(self, **tables: Sequence[Mapping[str, Any]]) -> None:
-        """Replace whole derived tables (links, verdicts, turn_scores) in one transaction: they can
-        always be computed again."""
-        assert set(tables) <= {"links", "verdicts", "turn_scores"}
+        """Replace whole derived tables (links, verdicts, turn_scores, rac_null) in one transaction:
+        they can always be computed again."""
+        assert set(tables) <= {"links", "verdicts", "turn_scores", "rac_null"}
         with self.transaction():
             for table, rows in tables.items():
                 self.db.execute(f"delete from {table}")

@@ -80,8 +80,8 @@ group by all order by failures desc, stage, error_class;
 select flow, state, started, ended, settings, versions
 from runs order by started desc limit 8;
 
--- title: settings
-select settings from runs where flow = 'distill' order by started desc limit 1;
+-- title: threshold
+select max(threshold) as threshold from verdicts where strategy = 'dtc_rac';
 
 -- title: DTC by turn
 -- Mean DTC of every teacher at every turn, over the trajectories of which it is known, and how many
