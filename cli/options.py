@@ -118,7 +118,7 @@ class RunFolder(click.Path):
     """The folder of a run: one that has a store. Opening a store would make one."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
-        out = Path(super().convert(value, param, ctx))
+        out = Path(os.fsdecode(super().convert(value, param, ctx)))
         if not (out / "trajectories.duckdb").is_file():
             self.fail(
                 f"{out} is not the folder of a run: it has no trajectories.duckdb", param, ctx
