@@ -127,6 +127,7 @@ class CaseReport:
     structured: StructuredCase | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
     """What the source tells of the publication: 'pmcid', 'doi', 'journal', 'date', 'article_type';
+    'patient', the heading of the section, where an article of several was parted by its sections;
     of MedR-Bench also 'summary_at', the character of `text` at which the case summary begins."""
     original: str = ""
     """The published report alone, where `text` holds a summary of it too (MedR-Bench); empty:

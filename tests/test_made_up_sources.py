@@ -185,3 +185,41 @@ def test_lone_adjectives_name_no_disease() -> None:
         "Tetanus",
         "hepatic failure",
     ]
+
+
+def test_an_article_of_two_patients_is_two_cases_by_its_sections(tmp_path: Path) -> None:
+    article = (SOURCES / "two_patients.xml").read_text()
+    tables = (
+        '<floats-group><table-wrap id="t1"><label>Table 1</label><table><tr><td>ACE</td><td>91'
+        ' U/L</td></tr></table></table-wrap><table-wrap id="t2"><label>Table 2</label><table>'
+        "<tr><td>Calcium</td><td>2.9 mmol/L</td></tr></table></table-wrap></floats-group>"
+    )
+    cited = article.replace("</article>", tables + "</article>")
+    for number in ("1", "2"):
+        heading = f"<title>2.{number}. Case {number}</title><p>"
+        cited = cited.replace(heading, f'{heading}<xref rid="t{number}">Table {number}</xref> ')
+    (tmp_path / "PMC77.xml").write_text(cited)
+    first, second = read_cases(tmp_path)
+    assert isinstance(first, CaseReport)
+    assert isinstance(second, CaseReport)
+    assert [first.case_id, second.case_id] == ["PMC77-1", "PMC77-2"]
+    assert "lump of the right cheek" in first.text
+    assert "deaf for a week" not in first.text
+    assert "deaf for a week" in second.text
+    assert "lump of the right cheek" not in second.text
+    assert "ACE | 91" in first.text
+    assert "Calcium" not in first.text
+    assert "Calcium | 2.9" in second.text
+    losses = {(loss.kind, loss.reason, loss.count) for loss in first.losses}
+    assert ("section", "it tells of another patient", 1) in losses
+    assert ("table or figure", "another patient's section cites it", 1) in losses
+    refusal = build_environment(first).refusal  # of no other patient any more, only of no model
+    assert refusal
+    assert refusal.reason == "needs_extraction"
+
+
+def test_an_animal_s_article_is_refused_before_a_model_reads_it() -> None:
+    text = "Tamponade\n\nIntroduction. Effusion is rare.\n\nA 6-year-old neutered Labrador coughed."
+    refusal = build_environment(CaseReport("a", "jats", "Tamponade", text, licence="CC0")).refusal
+    assert refusal
+    assert refusal.reason == "not_human"
