@@ -20,6 +20,7 @@ from medaction.llm.teacher import CONTEXT_TOKENS
 from medaction.trajectories.export import Version, export_dataset
 from medaction.trajectories.records import now
 from medaction.trajectories.store import Store
+from medaction.words.errors import MedactionError
 
 CARD = Path(__file__).with_name("dataset_card.md.j2")
 
@@ -101,7 +102,7 @@ def push(dataset: Path, repository: str, really: bool) -> list[str]:
     `really`.
 
     The hub is the one of HF_ENDPOINT, the key that of HF_TOKEN. A new repository is private:
-    whoever pushes decides who may see it. Raises RuntimeError with the hub's words when it refuses.
+    whoever pushes decides who may see it. Raises MedactionError with the hub's words.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -123,5 +124,5 @@ def push(dataset: Path, repository: str, really: bool) -> list[str]:
                 commit_message=f"Version {folder.name.removeprefix('v')}",
             )
         except (HfHubHTTPError, OSError) as error:
-            raise RuntimeError(f"{repository} could not be written: {error}") from error
+            raise MedactionError(f"{repository} could not be written: {error}") from error
     return files

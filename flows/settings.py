@@ -340,7 +340,10 @@ def load_preset(name_or_path: str, folder: Path = PRESETS) -> dict[str, Any]:
         )
     import yaml  # takes longer to import than help takes
 
-    loaded = yaml.safe_load(path.read_text())
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise ValueError(f"{path}: a preset is a mapping of setting names to values")
     return loaded

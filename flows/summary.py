@@ -17,6 +17,7 @@ from medaction.flows.settings import DistillSettings
 from medaction.trajectories.queries import Query, read_queries
 from medaction.trajectories.records import WORKER_LOST
 from medaction.trajectories.store import Store
+from medaction.words.errors import MedactionError
 
 QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
 CHECKS = ("Cases", "Checks", "Ledger", "Refused cases")
@@ -116,9 +117,11 @@ def check_tables(store: Store) -> dict[str, list[dict[str, Any]]]:
 
 def trouble_of(summary: dict[str, Any]) -> str:
     """Why a distillation has nothing to show or is not complete, in one line with the remedy;
-    empty when all is well. Cases that failed by themselves are no trouble of the run."""
+    empty when all is well. A refused case is a result, no trouble, as long as others remain."""
     count = {row["step"].strip(): row["count"] for row in summary["funnel"]}
     out = summary["out"]
+    if not count["cases read"]:
+        return f"no case could be read: `medaction envs check --out {out}` names file and fault"
     if not count["environments"]:
         return (
             f"every case was refused ({count['refused']} of {count['cases read']}):"
@@ -145,6 +148,11 @@ def trouble_of(summary: dict[str, Any]) -> str:
             )
     if lost := sum(row["open"] for row in summary["failures"] if row["error_class"] == WORKER_LOST):
         return f"{lost} cases were lost with their worker: the same command plays them again"
+    if count["rollouts failed"]:
+        return (
+            f"{count['rollouts failed']} rollouts failed, the rest is in {out}; run again what"
+            f" failed: medaction retry --out {out}"
+        )
     return ""
 
 
@@ -157,17 +165,23 @@ def print_checks(tables: dict[str, Any]) -> None:
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    """The main tables in the terminal, and where everything lies. Raises RuntimeError with what
+    """The main tables in the terminal, and what to look at. Raises MedactionError with what
     `trouble_of` says."""
     console = _console()
     _print_tables(console, summary, ("funnel", "teachers", "cost", "failures"))
+    out, count = summary["out"], {row["step"].strip(): row["count"] for row in summary["funnel"]}
+    dataset = (Path(out) / "dataset").exists()
+    unread = sum(row["open"] for row in summary["failures"] if row["stage"] == "read")
+    if lost := count["refused"] + unread:
+        console.print(f"Not read or refused: {lost} cases; why: medaction envs check --out {out}")
     if trouble := trouble_of(summary):
-        raise RuntimeError(trouble)
+        raise MedactionError(trouble)
     for note in summary.get("notes", ()):
         console.print(note.replace("**", "").replace("`", ""), highlight=False)
-    console.print(f"Everything is in {summary['out']}: trajectories.duckdb, dataset/, summary.md")
-    if any(row["open"] for row in summary["failures"] if row["stage"] != "read"):
-        console.print(f"Run again what failed: medaction retry --out {summary['out']}")
+    records = count["kept (records of the dataset)"]
+    held = f"dataset/ with {records} records" if dataset else "no dataset: evaluation-only cases"
+    console.print(f"In {out}: trajectories.duckdb, summary.md, {held}")
+    console.print(f"Look at it: medaction view --out {out}")
 
 
 def print_estimate(projection: dict[str, Any]) -> None:
