@@ -27,7 +27,7 @@ from medaction.words.versions import constants_of, version_of
 
 def check_inputs(settings: EnvironmentSettings) -> None:
     """What can be checked before anything starts: there is a case to read, keys and model files
-    are there. Raises BadCase or RuntimeError with the remedy."""
+    are there. Raises BadCase or MedactionError with the remedy."""
     next(reports_of(settings), None)
     for name in ("extractor", "teachers", "gold", "oracle", "model", "examiner"):
         models = getattr(settings, name, None) or ()
@@ -36,6 +36,17 @@ def check_inputs(settings: EnvironmentSettings) -> None:
                 _ = model.model_folder if model.folder else model.model_file
             elif not model.embedded:
                 api_key(model)
+
+
+def unknown_cases(settings: EnvironmentSettings) -> list[str]:
+    """The ids of `settings.only` that no case bears; reading stops when all are found."""
+    missing = set(settings.only)
+    if missing:
+        for case in read_cases(settings.cases, frozenset(settings.allow)):
+            missing.discard(case.case_id)
+            if not missing:
+                break
+    return sorted(missing)
 
 
 SMALL = 64
@@ -81,7 +92,15 @@ def settings_for(out: Path, retry: Retry) -> EnvironmentSettings | None:
             f"no open failure of {', '.join(unknown)}; there are:"
             f" {', '.join(sorted(failing)) or 'none'}"
         )
-    case_ids = sorted({failure.case_id for failure in open_ if retry.wants(failure)})
+    # A refused case comes out as before, unless a model extracts it anew: it must be named.
+    named = retry.cases or retry.stages or retry.errors
+    case_ids = sorted(
+        {
+            failure.case_id
+            for failure in open_
+            if retry.wants(failure) and (named or not failure.is_refusal)
+        }
+    )
     if not case_ids:
         return None
     kind = DistillSettings if flow_name == "distill" else EnvironmentSettings

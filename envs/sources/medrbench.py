@@ -2,7 +2,7 @@
 becomes training data."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from medaction.envs.documented import is_documented
 from medaction.envs.leaks import outcomes_in
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import KINDS, canonical_of, profile
+from medaction.envs.patients import parts_by_patient, patients_in
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
 from medaction.envs.results_told import result_told
 from medaction.envs.sources.files import object_at, parse_json, read_text, text_at, unread_fields
@@ -36,6 +37,8 @@ _ANCILLARY = re.compile(
     r"^[-*#\s]*Ancillary Tests[^:\n]*?\**\s*:?\**:?(?P<rest>[^\n]*)$", re.MULTILINE
 )
 _BULLET = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
+# A section of the summary, whatever its name: 'Chief Complaint: ...', '- History: ...'.
+_SECTION = re.compile(r"[-*•#\s]*[A-Z][A-Za-z /&-]{2,50}:(?:\s|$)")
 _LABEL = re.compile(r"^\**(?P<label>[^:*]{2,90}?)\**\s*:\**(?:\s+(?P<rest>.*))?$")
 # Labels that gather tests and are none themselves.
 _CATEGORY = re.compile(
@@ -187,30 +190,58 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
         )
     for case_id, case in cases.items():
         try:
-            yield _case(case_id, case, path)
+            yield from _cases(case_id, case, path)
         except BadCase as bad:
             yield BadCase(bad.reason, bad.message, case_id[:100], str(path))
 
 
-def _case(case_id: str, case: Any, path: Path) -> CaseReport:
-    place = f" case {case_id[:60]!r}"
-    generated = object_at(case, "generate_case", path, place)
-    raw = text_at(case, "raw_case", path, place)
+def _cases(case_id: str, case: Any, path: Path) -> Iterator[CaseReport]:
+    """The case, or one a patient where the summary tells several apart: '<id>-1', '<id>-2', ..."""
+    place = f"{path.name} case {case_id[:60]!r}"
+    generated = object_at(case, "generate_case", path, f" case {case_id[:60]!r}")
     summary = text_at(generated, "case_summary", path, place)
     diagnosis = _plain(text_at(generated, "diagnosis_results", path, place))
-    notes: list[str] = []
-    told = summary
-    if re.search(r"^[-*#\s]*(?:case|patient) [2-9]\b", summary, re.IGNORECASE | re.MULTILINE):
-        told = _first_patient(summary, f"{path.name}{place}")
-        diagnosis = _first_diagnosis(
-            diagnosis, str(generated.get("final_diagnosis") or ""), f"{path.name}{place}"
-        )
-        notes.append("the summary tells of several patients; this is the first")
-    observation, inline, ancillary = _split(told, f"{path.name}{place}")
+    summaries = parts_by_patient(summary)
+    if not summaries:
+        yield _case(case_id, case, summary, diagnosis, path)
+        return
+    final = str(generated.get("final_diagnosis") or "")
+    of_patients = []
+    for number, (patient, told) in enumerate(summaries.items(), 1):
+        others = [name for name in summaries if name != patient]
+        if patients_in(told) or any(re.search(rf"\b{name}\b", told, re.I) for name in others):
+            raise _several(place, summaries, "and not clearly what is whose")
+        own = _diagnosis_of(patient, diagnosis, final)
+        if not own:
+            raise _several(place, summaries, "and not whose the diagnosis is")
+        of_patients.append(_case(f"{case_id}-{number}", case, told, own, path))
+    yield from of_patients
+
+
+def _several(place: str, summaries: Mapping[str, str], unclear: str) -> BadCase:
+    names = ", ".join(summaries)
+    return BadCase("several_patients", f"{place}: the summary tells of {names}, {unclear}")
+
+
+def _diagnosis_of(patient: str, results: str, final: str) -> str:
+    """A patient's own diagnosis, or the one that is said to be that of all; '' if not told."""
+    match = re.search(rf"(?im)^[-*#\s]*{patient}\b\W*(.+)$", final)
+    if match:
+        return _plain(match[1])
+    of_all = r"(?i)\s*\b(?:in|for)?\s*(?:both|all)(?: \w+)? (?:cases|patients)\b"
+    return re.sub(of_all, "", results) if re.search(of_all, f"{results} {final}") else ""
+
+
+def _case(case_id: str, case: Any, summary: str, diagnosis: str, path: Path) -> CaseReport:
+    place = f" case {case_id[:60]!r}"
+    raw = text_at(case, "raw_case", path, place)
+    observation, inline, ancillary = _split(summary, f"{path.name}{place}")
+    observation, preamble = _without_preamble(observation)
     nodes = [_Node(text, 0, begins=number == 0) for number, text in enumerate(inline)]
     lines = (line for node in (*nodes, *_tree(ancillary)) for line in _tests(node))
     parts = list(_joined(lines, HEADING))
     tests = [part for part in parts if isinstance(part, DocumentedTest)]
+    notes = [f"before the first section: {line[:100]}" for line in preamble]
     notes += [
         f"left out, {part.no_test}: {part.text[:100]}"
         for part in parts
@@ -238,61 +269,21 @@ def _case(case_id: str, case: Any, path: Path) -> CaseReport:
         meta=_meta(case_id, case) | {"summary_at": str(len(raw) + 2)},
         losses=(
             *unread_fields(case, _CASE_FIELDS),
-            *unread_fields(generated, {"case_summary", "diagnosis_results"}, "generate_case"),
+            *unread_fields(
+                case["generate_case"], {"case_summary", "diagnosis_results"}, "generate_case"
+            ),
         ),
     )
 
 
-_PATIENT = re.compile(
-    r"^(?P<lead>[-*#\s]*)(?:case|patient) (?P<number>\d)\b\s*\**:?\**[ \t]*(?P<rest>.*)$",
-    re.IGNORECASE,
-)
-_SEVERAL = re.compile(
-    r"\b(?:two|three|four|five|several|\d) (?:\w+ )?(?:cases|patients)\b", re.IGNORECASE
-)
-
-
-def _first_patient(summary: str, place: str) -> str:
-    """The summary of the first patient, where it tells the patients clearly apart: under headings,
-    in bullets, or in one line.
-
-    Raises BadCase('several_patients') when what is left still tells of several.
-    """
-    lines: list[str] = []
-    number, depth = 1, -1  # whose lines these are, and how deep the bullet stands that says so
-    for line in summary.splitlines():
-        indent = len(line) - len(line.lstrip())
-        match = _PATIENT.match(line)
-        if match:
-            number, depth = int(match["number"]), indent if re.match(r"\s*-\s", line) else -1
-            line = f"{match['lead']}{match['rest']}" if match["rest"] else ""
-        elif depth >= 0 and line.strip() and indent <= depth:
-            number, depth = 1, -1
-        if number == 1 and line.strip(" -#*"):
-            lines.append(re.sub(r"(?i)\bcase 1: (.*?)\s*\bcase 2: .*", r"\1", line))
-    told = "\n".join(lines)
-    if _SEVERAL.search(told) or re.search(r"(?i)\b(?:case|patient) [2-9]\b", told):
-        raise BadCase(
-            "several_patients",
-            f"{place}: the summary tells of several patients and not clearly what is whose",
-        )
-    return told
-
-
-def _first_diagnosis(results: str, final: str, place: str) -> str:
-    """The first patient's own diagnosis, or the one that is said to be that of all.
-
-    Raises BadCase('several_patients') when it is not told whose the diagnosis is.
-    """
-    match = re.search(r"(?im)^[-*#\s]*(?:case|patient) 1\b\W*(.+)$", final)
-    if match:
-        return _plain(match[1])
-    if re.search(r"(?i)\b(?:both|all)\b(?: \w+)? (?:cases|patients)\b", f"{results} {final}"):
-        return re.sub(r"(?i)\s+(?:in|for) (?:both|all) (?:cases|patients)\b", "", results)
-    raise BadCase(
-        "several_patients",
-        f"{place}: the summary tells of several patients and not whose the diagnosis is",
-    )
+def _without_preamble(observation: str) -> tuple[str, list[str]]:
+    """The observation from its first section on, and the lines before: the form's own words, or a
+    sentence that says the sections again. A summary without sections is left as it is."""
+    lines = observation.splitlines()
+    sections = [number for number, line in enumerate(lines) if _SECTION.match(line)]
+    if len(sections) < 2:
+        return observation, []
+    return "\n".join(lines[sections[0] :]), lines[: sections[0]]
 
 
 def _first_of(known: tuple[str, ...], found: object) -> str:
@@ -307,7 +298,7 @@ def _first_of(known: tuple[str, ...], found: object) -> str:
 def _meta(case_id: str, case: dict[str, Any]) -> dict[str, str]:
     """The article's id, and the day it was received: the only date that the benchmark tells."""
     meta = {
-        "pmcid": case_id if re.fullmatch(r"PMC\d+", case_id) else "",
+        "pmcid": match[0] if (match := re.match(r"PMC\d+(?=-\d+$|$)", case_id)) else "",
         "date": iso_date(str(case.get("receive_time", ""))),
     }
     return {key: value for key, value in meta.items() if value}
