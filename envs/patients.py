@@ -77,6 +77,16 @@ def patients_in_title(title: str) -> tuple[str, ...]:
     return (several[0], "each of them") if several else patients_in(title)
 
 
+def patient_of_heading(title: str) -> str:
+    """The patient whom a section's heading names: 'Case 2' of '2.2. Clinical case #2'; '' if none.
+
+    >>> patient_of_heading("2.1. Case 1"), patient_of_heading("Case report")
+    ('Case 1', '')
+    """
+    heading = _HEADING.match(title.strip())
+    return heading[1].capitalize() if heading else ""
+
+
 def parts_by_patient(text: str) -> dict[str, str]:
     """A summary in lines and bullets, parted: each patient's name, as the text has it, -> what is
     told of that patient or of all. Empty where fewer than two are told apart.
@@ -138,3 +148,9 @@ def animal_in(text: str) -> str:
         return animal[0]
     in_title = None if aged else _IN_AN_ANIMAL.search(text[:150])
     return in_title[0] if in_title else ""
+
+
+def animal_of_age(report: str) -> str:
+    """The same of an article, by the phrase that tells the patient's age, wherever it stands."""
+    aged = _AGED.search(report)
+    return animal_in(report[aged.start() :]) if aged else ""

