@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from medaction.cli.main import end
 from medaction.envs.episode import T_MAX
 from medaction.evaluation.judges import OFFLINE
+from medaction.words.errors import MedactionError
 
 
 @click.command()
@@ -52,7 +52,9 @@ def serve_env(
     try:
         from medaction.hub.openenv_server import application, serve
     except ModuleNotFoundError as error:
-        end(f"{error.name} is not installed; pip install 'medaction[hub]'", 1)
+        raise MedactionError(
+            f"{error.name} is not installed: pip install 'medaction[hub]'"
+        ) from None
     from medaction.hub.episodes import environments_of, scorer_of
 
     worlds = environments_of(cases, training=not evaluation)
