@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.faults import teacher_file
-from medaction.flows.services import prefect_api
+from medaction.flows.prefect_server import prefect_api
 from medaction.trajectories.store import Store
 from tests.runs import medaction_process
 from tests.simulated_teacher import cases_in, requests_of, simulated_teacher

@@ -12,6 +12,10 @@ least and their mean. That is no RAC, which is about changes of the differential
 do not tell their differential. What links to no node is counted and left out. AUC: the chance that
 a right run is nearer than a wrong one, ties counted as half, with a 95 % bootstrap interval over
 runs.
+
+Threshold: each run as one change, the final diagnosis added after all its tests. tau_RAC is
+calibrated (`medaction.kg.calibration`) on every other run, and its shares are those of the other
+half.
 """
 
 import argparse
@@ -24,9 +28,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.auc import auc, auc_interval
+from medaction.kg.calibration import Change, calibrate, share_within
 from medaction.kg.graph import Graph, hops, hops_from
 from medaction.kg.linking import Link, Linker
 from medaction.kg.open_graphs import open_disease_graph, open_test_graph
+from medaction.kg.thresholds import OPEN_THRESHOLD
 
 MEASURES = ("DTC", "nearest test", "mean of tests")
 _REQUEST = re.compile(r"REQUEST TEST:\s*(.+)")
@@ -60,6 +66,7 @@ def main() -> None:
     given = parser.parse_args()
     measured = measure(read_runs(given.data / "transcripts" / "agentclinic_gpt5_runs.jsonl"))
     print_table(measured)
+    print_threshold([row.run for row in measured])
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
         print(f"\n{draw(measured, given.out / 'transcripts.png')}")
@@ -163,6 +170,39 @@ def print_table(measured: list[Measured]) -> None:
             f"    mean{np.mean(near):8.2f}{np.mean(far):8.2f}    AUC {auc(near, far):.3f}"
             f" ({low_auc:.3f} to {high_auc:.3f})"
         )
+
+
+def print_threshold(runs: list[Run]) -> None:
+    """tau_RAC by one half of the runs, and what it keeps of the other half."""
+    graph = open_test_graph()
+    diagnoses = Linker(graph, ("disease", "phenotype")).link(run.diagnosis for run in runs)
+    tests = Linker(graph, ("test",))
+    changes = []
+    for number, (run, diagnosis) in enumerate(zip(runs, diagnoses, strict=True)):
+        nodes = {link.node for link in tests.link(run.tests) if link.node is not None}
+        if diagnosis.node is not None and nodes:
+            changed = (diagnosis.node,)
+            changes.append(Change(str(number), run.correct, changed, tuple(sorted(nodes))))
+    found, other = (
+        calibrate([row for row in changes if int(row.case_id) % 2 == half], graph)
+        for half in (0, 1)
+    )
+    print(
+        f"\ntau_RAC by {len(found.right)} right and {len(found.wrong)} wrong runs (mean of the"
+        f" right {found.mean:.2f}): {found.threshold:g}. Kept of the other half, by the"
+        f" paper's 3, the graph's own {OPEN_THRESHOLD:g} and this:"
+    )
+    for name, values in (
+        ("right", other.right),
+        ("wrong", other.wrong),
+        ("random orders", other.null.orders),
+        ("random diagnoses", other.null.changes),
+    ):
+        shares = [
+            f"{share_within(values, bound):5.0%}"
+            for bound in (3.0, OPEN_THRESHOLD, found.threshold)
+        ]
+        print(f"{name:>18} ({len(values)}){' '.join(shares)}")
 
 
 def draw(measured: list[Measured], path: Path) -> Path:

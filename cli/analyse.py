@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from medaction.cli.options import RUN_FOLDER
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -15,9 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument(
-    "runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False)
-)
+@click.argument("runs", nargs=-1, required=True, type=RUN_FOLDER)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--rac-threshold",
     type=float,
-    default=3.0,
-    show_default=True,
-    help="Hops from which a turn fails the RAC filter.",
+    help="Hops above which a turn fails the RAC filter.  [default: the test graph's own]",
 )
 @click.option(
     "--judge",
@@ -44,7 +42,11 @@ if TYPE_CHECKING:
     help="Share of the cases that OUT/hardest.txt lists, for `distill --case @OUT/hardest.txt`.",
 )
 def analyse(
-    runs: tuple[Path, ...], out: Path, rac_threshold: float, judge: str | None, hardest: float
+    runs: tuple[Path, ...],
+    out: Path,
+    rac_threshold: float | None,
+    judge: str | None,
+    hardest: float,
 ) -> None:
     """DTC by turn, RAC pass rate, work-ups, calibration, failure modes, information gain and
     difficulty of RUNS, as tables and plots.
@@ -55,6 +57,8 @@ def analyse(
 
     from medaction.evaluation import analyses, difficulty, failure_modes, information
     from medaction.evaluation.plots import save
+    from medaction.flows.finish import links_of
+    from medaction.kg.thresholds import threshold_of
     from medaction.llm.teacher import Teacher
     from medaction.trajectories.store import Store
 
@@ -64,18 +68,16 @@ def analyse(
         raise click.UsageError(f"--judge: {error}") from error
     frames_of: dict[str, list[pl.DataFrame]] = {}
     for run in runs:
-        if not (run / "trajectories.duckdb").exists():
-            raise click.UsageError(
-                f"{run} is not the folder of a run: it has no trajectories.duckdb"
-            )
         with Store(run / "trajectories.duckdb") as store:
-            links = _scored(store, rac_threshold)
+            links = links_of(store)
+            used = store.rows("select max(threshold) from verdicts")[0][0]
+            threshold = rac_threshold or used or threshold_of(links.test_graph).hops
             tables = {
                 "dtc": analyses.dtc_by_turn(store),
-                "rac": analyses.rac_pass_rate(store, rac_threshold),
+                "rac": analyses.rac_pass_rate(store, threshold),
                 "work_up": analyses.work_up(store),
                 "calibration": analyses.calibration(store),
-                "failure_modes": failure_modes.failure_modes(store, links, rac_threshold),
+                "failure_modes": failure_modes.failure_modes(store, links, threshold),
                 "information_gain": information.gains(store, links),
                 "difficulty": difficulty.difficulty(store),
             }
@@ -113,45 +115,14 @@ def analyse(
     click.echo(f"{out / 'hardest.txt'}: {len(ids)} cases")
 
 
-def _scored(store: "Store", rac_threshold: float) -> "Linked":
-    """Score the store as its own run did, which changes nothing in a distillation; an evaluation is
-    measured without pruning."""
-    from medaction.evaluation.played import linked
-    from medaction.flows.settings import DistillSettings, EvaluationSettings
-    from medaction.trajectories.scoring import OPEN, Aids, score_store
-
-    flow, settings = store.last_run()
-    if flow == "distill":
-        distillation = DistillSettings.model_validate_json(settings)
-        aids = Aids(
-            distillation.links, distillation.encoder, distillation.maxo, distillation.loinc2hpo
-        )
-        score_store(
-            store,
-            distillation.strategy,
-            distillation.rac_threshold,
-            distillation.disease_graph,
-            distillation.test_graph,
-            aids,
-        )
-        return linked(store, distillation.disease_graph, distillation.test_graph, aids)
-    graph = (
-        EvaluationSettings.model_validate_json(settings).disease_graph
-        if flow == "evaluate"
-        else OPEN
-    )
-    score_store(store, "none", rac_threshold, graph)
-    return linked(store, graph)
-
-
 def _judged(store: "Store", links: "Linked", judge: "Teacher") -> "pl.DataFrame":
     from medaction.evaluation.failure_judge import judge_failures
-    from medaction.flows.services import services
+    from medaction.flows.services import local_models
     from medaction.llm.calls import CallSettings, configure
 
-    with services(None, "on", {}) as ready:
+    with local_models() as reach:
         configure(CallSettings("on"))
-        frame, without = asyncio.run(judge_failures(store, links, ready.reach(judge)))
+        frame, without = asyncio.run(judge_failures(store, links, reach(judge)))
     if without:
         click.echo(
             f"{without} wrong trajectories got no verdict from the judge: run this again to ask for"

@@ -1,114 +1,114 @@
-"""`medaction kg calibrate`: which RAC threshold the graph of a run asks for."""
+"""`medaction kg calibrate`: the RAC threshold of a run's test graph, measured and kept."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from medaction.cli.options import RUN_FOLDER
+
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-
-    from medaction.kg.calibration import Calibration, ScoredPath
-
-SCORED_PATHS = """
-with ends as (
-    select trajectory_id, max(number) as last, arg_max(dtc, number) as dtc
-    from turn_scores group by trajectory_id
-)
-select case_id, final_diagnosis is not null as committed, ends.dtc,
-    list(rac order by number) filter (where rac is not null) as rac,
-    count(*) filter (where number > 1 and rac is null) as unknown
-from current_trajectories join ends using (trajectory_id) join turn_scores using (trajectory_id)
-where style <> 'gold'
-group by trajectory_id, case_id, final_diagnosis, ends.dtc order by trajectory_id
-"""
-"""A gold trajectory is no play and is left out."""
+    from medaction.kg.calibration import Calibration, Change
+    from medaction.kg.graph import Graph
+    from medaction.trajectories.store import Store
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path, exists=True))
+@click.argument("run", type=RUN_FOLDER)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     help="Where the plot goes.  [default: plots/ of the run]",
 )
-def calibrate(store: Path, out: Path | None) -> None:
-    """Propose a RAC threshold from the trajectories of a run (its folder, or a file in it) that
-    reach the truth."""
+@click.option("--dry-run", is_flag=True, help="Show the threshold, and keep what there is.")
+def calibrate(run: Path, out: Path | None, dry_run: bool) -> None:
+    """Measure which RAC threshold the test graph of a run asks for, and keep it beside the cached
+    graphs: later runs on this graph use it."""
     from medaction.kg.calibration import calibrate as calibration_of
     from medaction.kg.calibration import draw
-    from medaction.trajectories.snapshot import open_snapshot
+    from medaction.kg.thresholds import keep_threshold
+    from medaction.trajectories.store import Store
 
-    run = store if store.is_dir() else store.parent
+    with Store(run / "trajectories.duckdb") as store:
+        changes, graph = changes_in(store)
     try:
-        with open_snapshot(run) as db:
-            paths, graph = scored_paths(db), test_graph_of(db)
-        calibration = calibration_of(paths)
-    except FileNotFoundError as error:
-        raise click.ClickException(str(error)) from error
+        calibration = calibration_of(changes, graph)
     except ValueError as error:
         raise click.ClickException(
             f"{run}: {error}; play more cases, or a better teacher"
         ) from error
-    click.echo(table(calibration, graph))
-    picture = draw(calibration, graph, (out or run / "plots") / "rac_calibration.png")
+    click.echo(table(calibration, graph.name))
+    picture = draw(calibration, graph.name, (out or run / "plots") / "rac_calibration.png")
     click.echo(f"drawn in {picture}")
+    if not dry_run:
+        origin = f"{run.resolve().name}, {calibration.cases} cases"
+        click.echo(f"kept in {keep_threshold(graph, calibration.threshold, origin)}")
 
 
-def scored_paths(db: "DuckDBPyConnection") -> "list[ScoredPath]":
-    """The scored trajectories of the run. One that did not commit has not reached the truth; of one
-    that committed to a diagnosis without a known distance it is not known."""
-    from medaction.kg.calibration import ScoredPath
+def changes_in(store: "Store") -> "tuple[list[Change], Graph]":
+    """The changes that the run's teachers made, each turn once, and the test graph. Of a store
+    without scores they are measured first."""
+    from medaction.evaluation.played import paths
+    from medaction.flows.finish import links_of
+    from medaction.kg.calibration import changes_of
+    from medaction.kg.metrics import dtc, looked_up
 
-    def reached(committed: bool, dtc: int | None) -> bool | None:
-        if not committed:
-            return False
-        return None if dtc is None else dtc == 0
-
-    return [
-        ScoredPath(case_id, reached(committed, dtc), tuple(rac or ()), unknown)
-        for case_id, committed, dtc, rac, unknown in db.execute(SCORED_PATHS).fetchall()
-    ]
-
-
-def test_graph_of(db: "DuckDBPyConnection") -> str:
-    """The name of the graph on which the run's tests were linked."""
-    row = db.execute("select any_value(graph) from links where kind = 'test'").fetchone()
-    return str(row[0]).partition("@")[0] if row and row[0] else "the test graph"
-
-
-def table(calibration: "Calibration", graph: str) -> str:
-    """What was measured, in lines; the last one is what to do."""
-    from medaction.kg.calibration import FEW
-
-    values = sorted(calibration.reached)
-    quantiles = ", ".join(
-        f"{values[min(len(values) - 1, int(share * len(values)))]:.2f}"
-        for share in (0.1, 0.25, 0.5, 0.75, 0.9)
-    )
-    limits = "no interval: one case"
-    if calibration.low is not None and calibration.high is not None:
-        limits = f"95 % interval over cases {calibration.low:.2f} to {calibration.high:.2f}"
-    lines = [
-        f"RAC on {graph}, turns from the second on",
-        f"trajectories that reach the truth: {calibration.paths} of {calibration.cases} cases,"
-        f" {len(values)} turns with a RAC, {calibration.unknown} without; of"
-        f" {calibration.unscorable} trajectories it is not known",
-        f"mean {calibration.mean:.2f} hops ({limits}); 10, 25, 50, 75 and 90 %: {quantiles}",
-        f"{'threshold':>10}{'kept of them':>15}{'of the others':>15}",
-    ]
-    for threshold in range(1, int(max(calibration.threshold + 2, 5)) + 1):
-        share, share_elsewhere = calibration.kept(threshold)
-        cell = "-" if share_elsewhere != share_elsewhere else f"{share_elsewhere:.0%}"
-        mark = "   proposed" if threshold == calibration.threshold else ""
-        lines.append(f"{threshold:>10}{share:>15.0%}{cell:>15}{mark}")
-    if len(values) < FEW:
-        lines.append(
-            f"{len(values)} values are few: with fewer than {FEW} the proposal is hardly more than"
-            " a guess"
+    links = links_of(store)
+    played = list(paths(store, links))
+    ends = [(path.course.truth, path.course.turns[-1].top) for path in played]
+    known = [(truth, top) for truth, top in ends if truth is not None and top is not None]
+    hops = looked_up(links.disease_graph, known)
+    changes = [
+        change
+        for path, (truth, top) in zip(played, ends, strict=True)
+        for change in changes_of(
+            path.trajectory.spec.case_id,
+            path.course,
+            dtc(hops, top, truth),
+            path.trajectory.spec.branch_turn,
         )
+    ]
+    return changes, links.test_graph
+
+
+def table(found: "Calibration", graph: str) -> str:
+    """What was measured, in lines; the last one is the threshold."""
+    from medaction.kg.calibration import FEW, STEP, share_within
+
+    limits = "no interval: one case"
+    if found.low is not None and found.high is not None:
+        limits = f"95 % interval over cases {found.low:.2f} to {found.high:.2f}"
+    parts = {
+        "right turns": found.right,
+        "other turns": found.wrong,
+        "random orders": found.null.orders,
+        "random changes": found.null.changes,
+    }
+    lines = [
+        f"RAC on {graph} of turns that changed the differential after tests that are nodes,"
+        " each turn once",
+        f"right turns (of trajectories that reach the truth): {len(found.right)} of"
+        f" {found.cases} cases; without a known distance: {found.unknown} of all",
+        f"their mean: {found.mean:.2f} hops ({limits}); the paper's was 3.3, its threshold 3",
+        f"{'kept at':>10}" + "".join(f"{name:>16}" for name in parts),
+    ]
+    for step in range(round(1 / STEP), round((found.threshold + 1.5) / STEP) + 1):
+        threshold = STEP * step
+        cells = "".join(
+            f"{share_within(values, threshold):>16.0%}" if values else f"{'-':>16}"
+            for values in parts.values()
+        )
+        mark = "   <- threshold" if threshold == found.threshold else ""
+        lines.append(f"{threshold:>10g}{cells}{mark}")
+    if len(found.right) < FEW:
+        lines.append(
+            f"{len(found.right)} right turns are few: with fewer than {FEW} this is hardly more"
+            " than a guess"
+        )
+    if not found.null.orders:
+        lines.append("one case has no null: the threshold is the multiple nearest to the mean")
     lines.append(
-        "the whole number nearest to the mean, as the paper's 3 is to its 3.3:"
-        f" --rac-threshold {calibration.threshold:g}"
+        f"threshold of {graph}: {found.threshold:g} hops, which keeps the most of the right turns"
+        " over what it keeps of random ones"
     )
     return "\n".join(lines)

@@ -1,9 +1,11 @@
 """What the commands share: an option for every field of a settings model, and the Prefect API that
 a run needs."""
 
+import os
 import types
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -12,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from medaction.flows.settings import DistillSettings, load_preset
+from medaction.flows.settings import DistillSettings, EnvironmentSettings, load_preset
 
 # Lists are given one by one: --teacher A --teacher B.
 ONE_BY_ONE = {
@@ -25,6 +27,10 @@ ONE_BY_ONE = {
     "against": "against",
     "without": "without",
 }
+
+
+FOLDER = click.Path(path_type=Path, file_okay=False, writable=True)
+"""A folder that is made where it does not exist."""
 
 
 def options_of(
@@ -78,7 +84,7 @@ def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Call
     return click.option(
         flag,
         name,
-        type=_click_type(field.annotation),
+        type=FOLDER if name == "out" else _click_type(field.annotation),
         multiple=name in ONE_BY_ONE,
         default=None,
         help=f"{field.description}{default}".replace("\b", ""),
@@ -106,21 +112,96 @@ PRESET = click.option(
     "--preset",
     help="Start from a preset: demo, paper, or the path of a YAML file; options override it.",
 )
-OUT = click.option(
-    "--out",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    required=True,
-    help="The folder of the run.",
-)
+
+
+class RunFolder(click.Path):
+    """The folder of a run: one that has a store. Opening a store would make one."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        out = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if not (out / "trajectories.duckdb").is_file():
+            self.fail(
+                f"{out} is not the folder of a run: it has no trajectories.duckdb", param, ctx
+            )
+        return out
+
+
+RUN_FOLDER = RunFolder(exists=True, file_okay=False)
+OUT = click.option("--out", type=RUN_FOLDER, required=True, help="The folder of the run.")
+
+
+def make_folder(out: Path) -> None:
+    """Raises click.UsageError where the folder cannot be made or written to."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.UsageError(f"--out {out}: {error.strerror}") from error
+    if not os.access(out, os.W_OK):
+        raise click.UsageError(f"--out {out}: you may not write there")
+
+
+def check_settings(settings: EnvironmentSettings) -> None:
+    """Whatever can be known to be wrong before anything starts: paths, cases, graphs, keys. Raises
+    click.UsageError for what stands in an option, MedactionError for what does not."""
+    from medaction.envs.records import BadCase
+    from medaction.flows.missing import check_inputs, unknown_cases
+    from medaction.kg.loaders import folder_of
+
+    for name in ("links", "maxo", "loinc2hpo"):
+        path = getattr(settings, name, None)
+        if path and not path.exists():
+            raise click.UsageError(f"--{name}: there is nothing at {path}")
+    for name in ("disease_graph", "test_graph"):
+        if (graph := getattr(settings, name, "open")) != "open":
+            folder_of(graph)
+    try:
+        check_inputs(settings)
+        unknown = unknown_cases(settings)
+    except BadCase as error:
+        raise click.UsageError(f"--cases: {error.message}") from error
+    if unknown and len(unknown) == len(set(settings.only)):
+        raise click.UsageError(f"--case: {settings.cases} holds no {', '.join(unknown)}")
+    if unknown:
+        click.echo(f"--case: {settings.cases} holds no {', '.join(unknown)}", err=True)
+    make_folder(settings.out)
+
+
+def run(flow: str, settings: Any, *more: Any) -> Any:
+    """Run 'distill', 'environments' or 'evaluate' with its settings: a small one in this process,
+    unless a Prefect or a Ray is configured; else as a flow, on the Prefect API that is configured
+    or on one of its own."""
+    from medaction.flows.missing import is_small
+
+    settings.out.mkdir(parents=True, exist_ok=True)
+    small = settings.engine == "auto" and not prefect_or_ray() and is_small(settings)
+    if small or settings.engine == "local":
+        from medaction.flows.runs import RUNS
+
+        return RUNS[flow](settings, *more)
+    with prefect(settings.out):
+        return getattr(import_module(f"medaction.flows.{flow}"), flow)(settings, *more)
+
+
+def prefect_or_ray() -> bool:
+    """Whether a Prefect API or a Ray cluster is configured: it shall show and play every run."""
+    if {"PREFECT_API_URL", "RAY_ADDRESS"} & os.environ.keys():
+        return True
+    # Prefect reads its own settings; where it was never set up, its import is a second for nothing.
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    if not any(file.exists() for file in (home / "profiles.toml", Path("prefect.toml"))):
+        return False
+    from prefect.settings import PREFECT_API_URL
+
+    return bool(PREFECT_API_URL.value())
 
 
 @contextmanager
 def prefect(out: Path) -> Iterator[None]:
     """The configured Prefect API, or one started for the run."""
+    from medaction.flows.prefect_server import end_loops, prefect_api
     from medaction.flows.progress import console
-    from medaction.flows.services import end_loops, prefect_api
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with ExitStack() as services:
         services.callback(end_loops)
         with console.status("starting Prefect"):
@@ -136,8 +217,7 @@ def readable(error: Exception) -> str:
     lines = []
     for problem in error.errors():
         field = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
         name = ONE_BY_ONE.get(field.split(".")[0], field).replace("_", "-")
-        lines.append(
-            f"--{name}: {problem['msg'].removeprefix('Value error, ')}" if field else problem["msg"]
-        )
-    return "\n".join(lines)
+        lines.append(f"--{name}: {message}" if field else message)
+    return "; ".join(lines)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from medaction.cli.options import OUT, PRESET, options_of, prefect, settings_of
+from medaction.cli.options import OUT, PRESET, check_settings, options_of, run, settings_of
 from medaction.flows.settings import DistillSettings, Retry
 
 
@@ -22,28 +22,44 @@ def distill(preset: str | None, estimate: bool, **options: Any) -> None:
     """Build environments, play trees, prune, and write the dataset. A rerun does only what is
     missing."""
     settings = settings_of(DistillSettings, preset, options)
+    if preset == "paper" and (other := unlike_the_paper(settings)):
+        click.echo(f"not as in the paper: {other}", err=True)
     from medaction.flows.finish import finish_at_once
-    from medaction.flows.missing import check_inputs
     from medaction.flows.summary import print_estimate, print_summary
 
-    check_inputs(settings)
+    check_settings(settings)
     if estimate:
+        from medaction.flows.estimate import estimate as project
         from medaction.flows.model_checks import require_models
 
         require_models(settings)
-        with prefect(settings.out / "estimate"):
-            from medaction.flows.estimate import estimate as project
 
-            print_estimate(project(settings))
+        print_estimate(project(settings, run))
         return
     # A Prefect server of the user's shows every run, also one that finds nothing to do.
     summary = None if "PREFECT_API_URL" in os.environ else finish_at_once(settings)
     if summary is None:
-        with prefect(settings.out):
-            from medaction.flows.distill import distill as flow
-
-            summary = flow(settings)
+        summary = run("distill", settings)
     print_summary(summary)
+
+
+def unlike_the_paper(settings: DistillSettings) -> str:
+    """Which graphs and encoder of the settings are not those that the paper measures with, and what
+    follows; empty: none."""
+    from medaction.kg.thresholds import is_papers, threshold_of
+    from medaction.trajectories.scoring import linkers
+
+    ruler = linkers(settings.disease_graph, settings.test_graph)
+    graphs = {"PrimeKG": ruler.diseases.graph, "ClinGraph": ruler.tests.graph}
+    parts = [
+        f"{graph.name} in place of {name}" for name, graph in graphs.items() if not is_papers(graph)
+    ]
+    if not settings.encoder.startswith("medcpt"):
+        parts.append(f"encoder {settings.encoder} in place of MedCPT")
+    if parts and settings.rac_threshold is None:
+        hops, origin, _ = threshold_of(ruler.tests.graph)
+        parts.append(f"RAC threshold {hops:g} ({origin}) where the paper has 3 on ClinGraph")
+    return "; ".join(parts)
 
 
 @click.command()
@@ -66,7 +82,7 @@ def distill(preset: str | None, estimate: bool, **options: Any) -> None:
 )
 def retry(out: Path, **lists: tuple[str, ...]) -> None:
     """Run again what failed, with the settings of the run; nothing else is touched."""
-    from medaction.flows.retry import retry_failed, settings_for
+    from medaction.flows.missing import settings_for
     from medaction.flows.summary import print_checks, print_summary
 
     choice = Retry.model_validate({name: list(values) for name, values in lists.items()})
@@ -77,10 +93,16 @@ def retry(out: Path, **lists: tuple[str, ...]) -> None:
     if settings is None:
         click.echo("nothing to retry: no such failure is open")
         return
-    with prefect(out):
-        summary = retry_failed(out, choice)
-    if summary:
-        (print_summary if "funnel" in summary else print_checks)(summary)
+    flow = "distill" if isinstance(settings, DistillSettings) else "environments"
+    summary = run(flow, settings, choice)
+    (print_summary if "funnel" in summary else print_checks)(summary)
+
+
+def repository_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Raises click.BadParameter for what no hub takes as the name of a repository."""
+    if value and (value.count("/") != 1 or not all(value.split("/"))):
+        raise click.BadParameter(f"{value!r} is not of the form OWNER/NAME")
+    return value
 
 
 @click.command()
@@ -89,6 +111,7 @@ def retry(out: Path, **lists: tuple[str, ...]) -> None:
     "--push",
     "repository",
     metavar="OWNER/NAME",
+    callback=repository_name,
     help="Show what would go to this dataset repository of a hub.",
 )
 @click.option("--really", is_flag=True, help="With --push: send it. The key comes from HF_TOKEN.")
@@ -145,6 +168,8 @@ def view(out: Path, port: int, file: Path | None, cases: tuple[str, ...]) -> Non
     if file is None:
         serve(out, port, lambda url: click.echo(f"{out} is shown on {url}; end with Ctrl+C"))
         return
+    if not file.parent.is_dir():
+        raise click.UsageError(f"--export: there is no folder {file.parent}")
     try:
         file.write_text(export(Run(out), list(cases)), encoding="utf-8")
     except KeyError as unknown:

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, cast
 
 from medaction.clinicians.language_model import LlmClinician
-from medaction.envs.prompts import PROMPT_VERSIONS
 from medaction.envs.turns import Style
 from medaction.llm.teacher import CONTEXT_TOKENS, Teacher
 
@@ -16,12 +15,11 @@ def make_clinician(teacher: Teacher) -> "KgClinician | LlmClinician":
     and api_base point at a server)."""
     if not teacher.embedded:
         return LlmClinician(teacher, teacher.context_tokens or CONTEXT_TOKENS)
+    # SciPy and the graph's tables, which no language model needs
     from medaction.clinicians.graph.clinician import KgClinician
-    from medaction.clinicians.graph.orders import (
-        Style as KgStyle,  # SciPy and the graph's tables, which no language model needs
-    )
+    from medaction.clinicians.graph.orders import Aim
 
-    return KgClinician(cast(KgStyle, teacher.model))
+    return KgClinician(cast(Aim, teacher.model))
 
 
 def prompt_version(teacher: Teacher, style: Style = "schema") -> str:
@@ -29,8 +27,4 @@ def prompt_version(teacher: Teacher, style: Style = "schema") -> str:
 
     Raises KeyError for a style that the teacher cannot play.
     """
-    if not teacher.embedded:
-        return PROMPT_VERSIONS[style]
-    from medaction.clinicians.graph.clinician import KgClinician
-
-    return KgClinician.prompt_versions[style]
+    return make_clinician(teacher).prompt_versions[style]

@@ -19,6 +19,7 @@ from medaction.envs.records import (
 )
 from medaction.envs.redaction import Redacted, redact, share_cut
 from medaction.envs.results_told import EXAMINED, is_told
+from medaction.envs.voice import told_of_patient
 from medaction.words.names import normalise
 
 Extract = Callable[[CaseReport], StructuredCase]
@@ -40,7 +41,7 @@ RULES = tuple(
             "patients",
             "redaction",
         ),
-        *("results_told", "scripts"),
+        *("results_told", "scripts", "voice"),
     )
 )
 """The modules whose questions, thresholds and tables decide what becomes of a report."""
@@ -153,7 +154,8 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
     - A test whose result says that there is none ('Pending', 'Not performed') is left out: the
       oracle answers UNAVAILABLE.
     - Vital signs and examination findings that the initial observation tells already are no test.
-    - Control and invisible characters leave the initial observation.
+    - Control and invisible characters leave the initial observation, and so does what speaks to a
+      reader: instructions, questions, an actor's directions (`medaction.envs.voice`).
     - Tests of the same name become one: equal results once, different ones verbatim on lines of
       their own, in order.
     """
@@ -169,9 +171,11 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
     ]
     notes += [f"left out, the initial observation tells it: {test.name}" for test in examined]
     documented = [test for test in documented if test not in examined]
+    observation, asides = told_of_patient(seen_text(case.initial_observation))
+    notes += [f"said to a reader, not of the patient: {aside}" for aside in asides]
     tidied = replace(
         case,
-        initial_observation=seen_text(case.initial_observation),
+        initial_observation=observation,
         diagnosis=case.diagnosis.strip(" .;。\n\t"),
         tests=tuple(documented),
     )

@@ -17,7 +17,7 @@ from medaction.envs.leaks import (
     outcomes_in,
     treatments_in,
 )
-from medaction.envs.patients import animal_in, patients_in, patients_in_title
+from medaction.envs.patients import animal_in, animal_of_age, patients_in, patients_in_title
 from medaction.envs.records import CaseReport, CheckResult, StructuredCase
 from medaction.envs.results_told import is_told
 from medaction.envs.scripts import is_unspaced, script_of
@@ -63,7 +63,7 @@ def several_patients(report: CaseReport, case: StructuredCase) -> CheckResult:
     Figure: the number of patients that the observation, or else the report, tells apart.
     """
     patients = patients_in(case.initial_observation)
-    if not patients and report.structured is None:
+    if not patients and report.structured is None and "patient" not in report.meta:
         patients = patients_in(report.text) or patients_in_title(report.title)
     names = ", ".join(patients)
     detail = f"the report tells of {names}; put each patient in a file of its own"
@@ -73,6 +73,8 @@ def several_patients(report: CaseReport, case: StructuredCase) -> CheckResult:
 def not_human(report: CaseReport, case: StructuredCase) -> CheckResult:
     """Figure: 1 for an animal."""
     animal = animal_in(case.initial_observation) or animal_in(report.title)
+    if not animal and report.structured is None:
+        animal = animal_of_age(report.text)
     return CheckResult(
         "not_human", not animal, bool(animal), 0, f"the patient is an animal: {animal!r}"
     )

@@ -248,6 +248,10 @@ class Part:
     role: Literal["disease", "cause", "beside"]
 
 
+# One adjective alone before 'and' shares the noun of the next one.
+_NEXT_ADJECTIVE = re.compile(rf"\s*(?:,|and|or|/|&)\s*{_ADJECTIVE.pattern}\b\s+\w", re.IGNORECASE)
+
+
 @lru_cache(maxsize=256)
 def parts_of(diagnosis: str) -> tuple[Part, ...]:
     """The parts of a diagnosis in their order, without what stands in brackets."""
@@ -261,6 +265,8 @@ def parts_of(diagnosis: str) -> tuple[Part, ...]:
     for (start, connector), end in zip(cuts, ends, strict=True):
         role = role if connector == "same" else str(connector)
         name = " ".join(text[start:end].split()).strip(" .:-")
+        if _ADJECTIVE.fullmatch(name) and _NEXT_ADJECTIVE.match(text, end):
+            continue  # 'developmental and epileptic encephalopathy' is one disease
         if sum(map(str.isalpha, name)) >= (4 if name.isascii() else 2) and not is_general(name):
             parts.append(Part(name, role))  # type: ignore[arg-type]
     return tuple(parts)

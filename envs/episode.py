@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from medaction.envs.credit import Credit, JudgeDiagnosis, Weights, credit
 from medaction.envs.loops import must_commit
 from medaction.envs.prompts import messages
 from medaction.envs.records import Answer, ClinicalEnvironment
 from medaction.envs.reply import parse_reply
 from medaction.envs.rewards import Ruler, TurnReward, turn_rewards
 from medaction.envs.turns import Observation, Outcome, Style, Turn
+from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import CONTEXT_TOKENS
 from medaction.llm.usage import Message
 
@@ -62,6 +64,8 @@ class Episode:
         self.style = style
         self.turns = tuple(turns)
         self.ends_loops = ends_loops
+        self.malformed = 0
+        """How many replies were refused."""
 
     @property
     def observation(self) -> Observation:
@@ -101,7 +105,11 @@ class Episode:
         if self.ended:
             raise EpisodeEnded(f"the episode ended at turn {len(self.turns)}: {self.outcome}")
         number, last = len(self.turns) + 1, must_commit(self.turns, self.t_max)
-        turn = parse_reply(action, number, last) if isinstance(action, str) else action
+        try:
+            turn = parse_reply(action, number, last) if isinstance(action, str) else action
+        except MalformedReply:
+            self.malformed += 1
+            raise
         answered = replace(turn, answers=self.oracle.answer(turn.tests))
         self.turns = (*self.turns, answered)
         return answered
@@ -110,3 +118,12 @@ class Episode:
         """What each turn was worth (`medaction.envs.rewards`). Without `ruler` DTC and RAC are
         unknown."""
         return turn_rewards(self.environment, self.turns, ruler)
+
+    def credit(
+        self, judge: JudgeDiagnosis, ruler: Ruler | None = None, weights: Weights | None = None
+    ) -> Credit:
+        """The episode's rewards of 0 to 1, and what each turn earned (`medaction.envs.credit`).
+        Without `ruler` those that need the graphs are None."""
+        return credit(
+            self.environment, self.turns, self.t_max, self.malformed, judge, ruler, weights
+        )

@@ -18,6 +18,16 @@ _HEADING = re.compile(
     r" ?#?(?:[1-9]|[A-F]|I{1,3}|one|two|three))\b.{0,60}$",
     re.IGNORECASE | re.MULTILINE,
 )
+# A patient's name where it opens what is told of the patient.
+_WHO = r"(?:(?:case|patient|twin|sibling) (?:[1-9]|[A-F])|P[1-9])\b(?!-)"
+_NAME = re.compile(
+    rf"(?:(?<=[.;,:] )|(?<=\A)|(?<=[-*#\s]))\**(?P<name>{_WHO})\**:?\**[ \t]*", re.IGNORECASE
+)
+# Bullets and marks, and the name of a section behind them: '- **Chief Complaint:** '.
+_OPENING = re.compile(
+    rf"[-*#•\s]*(?:\**(?!{_WHO})[A-Z][A-Za-z ]{{2,40}}\**:\**[ \t]+)?", re.IGNORECASE
+)
+_COUNT = re.compile(r"\b(?:two|three|four|five|six|several|both|[2-9])\b", re.IGNORECASE)
 _LONG = 6000
 """Characters from which on a text is a report, whose patients have headings; its prose may speak of
 'patient 2' of another report."""
@@ -67,6 +77,61 @@ def patients_in_title(title: str) -> tuple[str, ...]:
     return (several[0], "each of them") if several else patients_in(title)
 
 
+def patient_of_heading(title: str) -> str:
+    """The patient whom a section's heading names: 'Case 2' of '2.2. Clinical case #2'; '' if none.
+
+    >>> patient_of_heading("2.1. Case 1"), patient_of_heading("Case report")
+    ('Case 1', '')
+    """
+    heading = _HEADING.match(title.strip())
+    return heading[1].capitalize() if heading else ""
+
+
+def parts_by_patient(text: str) -> dict[str, str]:
+    """A summary in lines and bullets, parted: each patient's name, as the text has it, -> what is
+    told of that patient or of all. Empty where fewer than two are told apart.
+
+    A name opens a line, a sentence or an item of a list ('Case 1: fever. Case 2: chills.', 'P1
+    pale; P2 well'); lines below it, deeper indented, are of the same patient. Sentences that only
+    count the patients ('Three patients (P1, P2, P3).') belong to nobody.
+
+    >>> parts_by_patient("Sex:\\n - P1: man\\n - P2: woman\\nSigns: P1 pale; P2 well")["P2"]
+    'Sex:\\n - woman\\nSigns: well'
+    """
+    pieces: list[tuple[str, str]] = []  # the patient's name, '' for all, and a line
+    owner, depth = "", -1
+    for line in text.splitlines():
+        indent = len(line) - len(line.lstrip())
+        if owner and line.strip() and indent <= depth:
+            owner, depth = "", -1
+        opening = _OPENING.match(line)[0]  # type: ignore[index]
+        names = list(_NAME.finditer(line, len(opening)))
+        if names and names[0].start() == len(opening):
+            heading = len(names) == 1 and not line[names[0].end() :].strip(" *:")
+            if heading:
+                # A heading that is no bullet owns all lines up to the next one.
+                owner = _name_of(names[0])
+                depth = indent if re.match(r"\s*[-*•]\s", line) else -1
+                continue
+            ends = [name.start() for name in names[1:]] + [len(line)]
+            for name, end in zip(names, ends, strict=True):
+                told = line[name.end() : end].strip(" ;*")
+                pieces.append((_name_of(name), opening + told))
+        elif not names or not _COUNT.search(line):
+            pieces.append((owner, line))
+    patients = list(dict.fromkeys(name for name, _ in pieces if name))
+    if len(patients) < 2:
+        return {}
+    return {
+        patient: "\n".join(line for name, line in pieces if name in ("", patient))
+        for patient in patients
+    }
+
+
+def _name_of(match: re.Match[str]) -> str:
+    return " ".join(match["name"].split()).capitalize()
+
+
 def animal_in(text: str) -> str:
     """The word that makes the patient of a text an animal: in the phrase that says who it is,
     never in the history ('bitten by a dog').
@@ -83,3 +148,9 @@ def animal_in(text: str) -> str:
         return animal[0]
     in_title = None if aged else _IN_AN_ANIMAL.search(text[:150])
     return in_title[0] if in_title else ""
+
+
+def animal_of_age(report: str) -> str:
+    """The same of an article, by the phrase that tells the patient's age, wherever it stands."""
+    aged = _AGED.search(report)
+    return animal_in(report[aged.start() :]) if aged else ""

@@ -23,7 +23,7 @@ from medaction.envs.leaks import (
 )
 from medaction.envs.mentions import named_tests
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
-from medaction.envs.results_told import Statement, is_told, result_told, same_test
+from medaction.envs.results_told import Statement, blood_findings, is_told, result_told, same_test
 
 MOST = 0.5
 """Share of the initial observation's characters that may be cut (results that move to the menu do
@@ -94,6 +94,7 @@ class _Cutter:
     names: tuple[DiagnosisName, ...] = field(init=False)
     complaint: str = field(init=False)
     last_is_result: bool = False
+    is_examination: bool = False
 
     def __post_init__(self) -> None:
         self.names = names_of_case(self.report, self.case)
@@ -110,6 +111,7 @@ class _Cutter:
         label = LABEL.match(line)[0]  # type: ignore[index]
         body = line[len(label) :]
         is_complaint = COMPLAINT.search(label) is not None
+        self.is_examination = "examination" in label.casefold()
         is_list = bool(_LIST.search(label)) or (
             label.casefold().startswith("past medical", 2) and not _VERB.search(body)
         )
@@ -141,13 +143,13 @@ class _Cutter:
         asides = [
             match[0]
             for match in _ASIDE.finditer(sentence)
-            if self.leaks(match[0]) or (_result(match[0]) and named_tests(match[0]))
+            if self.leaks(match[0]) or (self._result(match[0]) and named_tests(match[0]))
         ]
         remainder = sentence
         for aside in asides:
             remainder = remainder.replace(aside, "", 1)
         if not asides or (
-            not is_complaint and (self.leaks(label + remainder) or _result(remainder))
+            not is_complaint and (self.leaks(label + remainder) or self._result(remainder))
         ):
             return sentence
         for aside in asides:
@@ -163,7 +165,7 @@ class _Cutter:
         if self.leaks(head):
             return sentence
         parts = _PREDICATE.split(sentence[demographics.end() :])
-        removed = [part for part in parts if self.leaks(part) or _result(part)]
+        removed = [part for part in parts if self.leaks(part) or self._result(part)]
         if not removed:
             return sentence
         self._take(" ".join(removed).strip(" ,."))
@@ -172,7 +174,7 @@ class _Cutter:
 
     def _sentence(self, label: str, sentence: str, is_list: bool) -> str:
         """What may stay of a sentence; the rest is taken."""
-        if not self.leaks(label + sentence) and not _result(sentence):
+        if not self.leaks(label + sentence) and not self._result(sentence):
             return sentence
         if (remainder := self._without_tail(label, sentence)) != sentence:
             return remainder
@@ -212,7 +214,7 @@ class _Cutter:
         stays: list[str] = []
         in_result = False
         for number, clause in enumerate(clauses):
-            result = _result(clause) is not None
+            result = self._result(clause) is not None
             in_result = result or (in_result and not is_list and not _PATIENT.match(clause))
             hangs = bool(removed) and _hangs(clause)
             if in_result or hangs or self.leaks(label + clause):
@@ -228,17 +230,27 @@ class _Cutter:
         clause tells before what must go."""
         for word in (" without ", " with "):
             before, _, after = clause.rpartition(word)
-            goes = _result(after) or (word == " without " and self.leaks(label + after))
+            goes = self._result(after) or (word == " without " and self.leaks(label + after))
             stands = not re.search(r"(?:^|ed|is|was|are|were|ent|ible|man|boy|girl)$", before)
-            if goes and stands and not _result(before) and not self.leaks(label + before):
+            if goes and stands and not self._result(before) and not self.leaks(label + before):
                 return [before, word.strip() + " " + after]
         return [clause]
+
+    def _result(self, text: str) -> Statement | None:
+        """A result of this patient: one of a relative is family history. No examination finds what
+        only a laboratory tells."""
+        if RELATIVE.search(text):
+            return None
+        findings = blood_findings(text) if self.is_examination else {}
+        if findings:
+            return Statement(text, tuple(dict.fromkeys(findings.values())))
+        return result_told(text)
 
     def _take(self, text: str, context: str = "", continues: bool = False) -> None:
         """Note what is taken out: a result for the menu, with its `context` where it is no
         statement alone; else a cut."""
         text = re.sub(r"^(?:and|but) ", "", text.strip(" ,;"))
-        statement = _result(text)
+        statement = self._result(text)
         if statement and is_documented(text):
             self.statements.append(Statement(context.strip(" ,;") or text, statement.tests))
             self.last_is_result = True
@@ -254,11 +266,6 @@ def _hangs(text: str) -> bool:
     """Whether a sentence is nothing without the one before it; so is, after a semicolon, what a
     relative has of it."""
     return bool(_HANGING.match(text) or (text[:1].islower() and RELATIVE.search(text)))
-
-
-def _result(text: str) -> Statement | None:
-    """A result of this patient: one of a relative is family history."""
-    return None if RELATIVE.search(text) else result_told(text)
 
 
 def redact(report: CaseReport, case: StructuredCase) -> Redacted:
@@ -311,7 +318,9 @@ def _moved(
 def _covers(test: DocumentedTest, name: str, statement: Statement, complaint: str) -> bool:
     """Whether an entry tells already what a statement says of the test called `name`: the analyte
     stands in its result, or its result is told again."""
-    if re.search(rf"\b{re.escape(name)}\b", test.result, re.IGNORECASE):
+    if category_of(name) == "laboratory" and re.search(
+        rf"\b{re.escape(name)}\b", test.result, re.IGNORECASE
+    ):
         return True
     return same_test(name, test.name) and is_told(test, statement.text, complaint)
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from medaction.envs.categories import category_of, minor_category_of
 from medaction.envs.grounding import agreement, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import Profile, profile
+from medaction.envs.naming import FINDINGS, Profile, profile
 from medaction.envs.records import DocumentedTest
 from medaction.words.names import normalise
 
@@ -34,6 +34,16 @@ _CONCENTRATION = re.compile(
     r"\d\s*(?:[munpkµμ]?(?:g|mol|kat|IU|U|Eq)|cells|(?:[×x]\s*)?10[\^]?\d+)?\s*/\s*"
     r"(?:[dmµμ]?L|mm3|mm³)\b(?!/)|\d\s*mm/h"
 )
+# 'Elevated IgE levels', 'increased hs-cTnI': an analyte that is written as a code.
+_LEVEL = re.compile(
+    r"\b(?i:elevated|raised|increased|decreased|reduced) (?:serum |plasma |blood )?"
+    r"(?P<analyte>(?:[a-z]{1,3}-)?[A-Z][\w-]*[A-Z0-9][\w-]*)(?: levels?\b|\W*$)"
+)
+_NORMAL = re.compile(
+    rf"\b{_STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?(?:profiles?|panels?|potentials?|assays?|analys[ie]s"
+    r"|studies|counts?|titers?))\b",
+    re.IGNORECASE,
+)
 # A gene's name in capitals, that something was found in it, and the finding.
 _GENE = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
 _FOUND_IN_GENE = re.compile(
@@ -51,7 +61,9 @@ _GENERAL_TEST = re.compile(
     r"|(?P<cell_count>\d ?%[^.;,]{0,40}\b(?:bone marrow|peripheral blood|smear|fluid)\b)"
     rf"|(?P<laboratory_tests>\b{_LABS} (?:\w+ )?(?:{FINDING.pattern})"
     rf"|\w+ (?:on|by|via|in) (?:\w+ )?{_LABS}\b)"
-    r"|(?P<culture>\b(?:sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?(?: \w+)? grew\b)"
+    r"|(?P<culture>\b(?:sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?(?: \w+)? grew\b"
+    rf"|\bcultures? (?:\w+ )?(?:{FINDING.pattern}|grew|noted|yielded)\b"
+    r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
     r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:surgery|laparotomy"
     r"|operation),)"
@@ -81,6 +93,15 @@ EXAMINED = re.compile(
     re.IGNORECASE,
 )
 """Names of what is read off the patient at the first encounter: no test that has to be ordered."""
+# Words that only a laboratory can tell, by its test: 'pancytopenia'.
+_BLOOD_FINDINGS = {
+    word: test
+    for test, words in FINDINGS.items()
+    for word in words
+    if re.search(
+        r"(?:penia|cytosis|philia|(?:natr|kal|calc|albumin|prote|ferritin|ammon)emia)$", word
+    )
+}
 _COMMON = frozenset(
     [
         "normal",
@@ -174,6 +195,10 @@ def result_told(clause: str) -> Statement | None:
         return Statement(clause, (name.replace("_", " ").capitalize(),))
     if all(pattern.search(clause) for pattern in (_GENE, _FOUND_IN_GENE, _MUTATION)):
         return Statement(clause, names or ("Genetic testing",))
+    if level := _LEVEL.search(clause):
+        return Statement(clause, names or (level["analyte"],))
+    if (normal := _NORMAL.search(clause)) and is_ordered(normal["test"]):
+        return Statement(clause, names or (normal["test"],))
     if value := _CONCENTRATION.search(clause):
         analytes = _ANALYTE.findall(clause[: value.end()]) or [""]
         words = _NO_ANALYTE.split(analytes[-1])[-1].strip()
@@ -230,6 +255,16 @@ def is_told(test: DocumentedTest, text: str, complaint: str = "") -> bool:
     return test.category == "laboratory" and any(
         _beside(name, line, plain) for name in (test.name, *test.aliases) for line in lines
     )
+
+
+def blood_findings(text: str) -> dict[str, str]:
+    """The words of `text` that only a laboratory can tell, each with its test.
+
+    >>> blood_findings("Fever and pancytopenia")
+    {'pancytopenia': 'complete blood count'}
+    """
+    words = re.findall(r"[a-z]{8,}", text.casefold())
+    return {word: _BLOOD_FINDINGS[word] for word in words if word in _BLOOD_FINDINGS}
 
 
 def _copies(result: str, text: str) -> bool:

@@ -1,7 +1,7 @@
 """What each turn of an episode was worth: measured on knowledge graphs, and against what the report
 documents."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,17 +35,25 @@ class Ruler:
     """Diagnoses on the test graph."""
     tests: "Linker"
 
-    def course(self, environment: ClinicalEnvironment, turns: Sequence[Turn]) -> Course:
-        """The turns as nodes, with the truth of the environment."""
+    def truth(self, environment: ClinicalEnvironment) -> int | None:
+        """The true diagnosis as a node of the disease graph."""
+        name = true_name(environment, self.diseases)
+        return _linked(self.diseases, [name])[name]
+
+    def nodes(self, turns: Sequence[Turn]) -> Nodes:
+        """Every diagnosis and order of the turns as nodes."""
         names = list(dict.fromkeys(name for turn in turns for name in named_diagnoses(turn)))
         orders = list(dict.fromkeys(order for turn in turns for order in turn.tests))
-        truth = true_name(environment, self.diseases)
-        nodes = Nodes(
-            _linked(self.diseases, [*names, truth]),
+        return Nodes(
+            _linked(self.diseases, names),
             _linked(self.diagnoses, names),
             _linked(self.tests, orders),
         )
-        return Course(tuple(turn_nodes(turn, nodes) for turn in turns), nodes.diseases[truth])
+
+    def course(self, environment: ClinicalEnvironment, turns: Sequence[Turn]) -> Course:
+        """The turns as nodes, with the truth of the environment."""
+        nodes = self.nodes(turns)
+        return Course(tuple(turn_nodes(turn, nodes) for turn in turns), self.truth(environment))
 
 
 def _linked(linker: "Linker", texts: Sequence[str]) -> dict[str, int | None]:
@@ -122,3 +130,26 @@ def true_name(environment: ClinicalEnvironment, linker: "Linker") -> str:
     the graph knows where it does not."""
     names = (environment.diagnosis, *environment.synonyms)
     return next((name for name in names if linker.knows(name)), environment.diagnosis)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The truth in one differential. probability: its stated confidence over 100, or over their sum
+    where that is more. reciprocal_rank: 1 over its place. Both 0 where the differential does not
+    have it."""
+
+    probability: float
+    reciprocal_rank: float
+
+
+def standing(turn: Turn, nodes: Mapping[str, int | None], truth: int | None) -> Standing | None:
+    """None, unknown: the truth is no node; or it is not found while an entry of the differential is
+    no node, which might be it."""
+    if truth is None:
+        return None
+    places = [nodes.get(line.diagnosis) for line in turn.differential]
+    total = max(100, sum(line.confidence for line in turn.differential))
+    if truth in places:
+        at = places.index(truth)
+        return Standing(turn.differential[at].confidence / total, 1 / (at + 1))
+    return None if None in places else Standing(0.0, 0.0)

@@ -6,6 +6,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from medaction.evaluation.plots import HUES, MARKS, canvas
+from medaction.kg.pruning import THRESHOLD
 from medaction.trajectories.store import Store
 
 BINS = 10
@@ -68,7 +69,7 @@ def dtc_by_turn(store: Store) -> pl.DataFrame:
     return store.frame(DTC_BY_TURN)
 
 
-def rac_pass_rate(store: Store, threshold: float = 3.0) -> pl.DataFrame:
+def rac_pass_rate(store: Store, threshold: float = THRESHOLD) -> pl.DataFrame:
     """model, pass_rate (share of the turns from the second on whose RAC is known and at most
     `threshold`), known, unknown_or_unchanged."""
     return store.frame(RAC_PASS_RATE.format(threshold=float(threshold)))

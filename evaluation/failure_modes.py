@@ -30,9 +30,14 @@ NAMES = {
 }
 
 
+ERRATIC = 3.0
+"""Hops on the disease graph between two leading diagnoses above which the second is no refinement
+of the first: our choice."""
+
+
 def failure_modes(store: Store, links: Linked, threshold: float = THRESHOLD) -> pl.DataFrame:
     """trajectory_id, case_id, model, wrong (null: unknown), and whether it shows each of MODES, of
-    every trajectory."""
+    every trajectory. threshold: tau_RAC of the test graph."""
     trajectories = list(paths(store, links))
     to_tests = looked_up(
         links.test_graph,
@@ -51,7 +56,7 @@ def failure_modes(store: Store, links: Linked, threshold: float = THRESHOLD) -> 
         {
             "trajectory_id": path.trajectory.trajectory_id,
             "ungrounded": ungrounded(path, to_tests, threshold),
-            "unreliable": unreliable(path, to_diseases, threshold),
+            "unreliable": unreliable(path, to_diseases, ERRATIC),
             "incoherent": incoherent(path.turns, path.trajectory.outcome),
         }
         for path in trajectories

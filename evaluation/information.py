@@ -2,8 +2,6 @@
 and rank in the next differential."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 
 import polars as pl
@@ -11,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from medaction.envs.records import UNAVAILABLE
-from medaction.envs.turns import Turn
+from medaction.envs.rewards import standing
 from medaction.evaluation.played import Linked, paths
 from medaction.evaluation.plots import GREY, HUES, MARKS, dress
 from medaction.trajectories.store import Store
@@ -19,29 +17,6 @@ from medaction.trajectories.store import Store
 FLOOR = 0.01
 """A probability below one percent counts as one percent where bits are told: an absent truth has
 none that could be stated."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The truth in one differential. probability: its stated confidence over 100, or over their sum
-    where that is more. reciprocal_rank: 1 over its place. Both 0 where the differential does not
-    have it."""
-
-    probability: float
-    reciprocal_rank: float
-
-
-def standing(turn: Turn, nodes: Mapping[str, int | None], truth: int | None) -> Standing | None:
-    """None, unknown: the truth is no node; or it is not found while an entry of the differential is
-    no node, which might be it."""
-    if truth is None:
-        return None
-    places = [nodes.get(line.diagnosis) for line in turn.differential]
-    total = max(100, sum(line.confidence for line in turn.differential))
-    if truth in places:
-        at = places.index(truth)
-        return Standing(turn.differential[at].confidence / total, 1 / (at + 1))
-    return None if None in places else Standing(0.0, 0.0)
 
 
 def gains(store: Store, links: Linked) -> pl.DataFrame:

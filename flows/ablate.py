@@ -4,9 +4,11 @@ evaluates; one table and one figure come out.
 Run as: medaction ablate --preset tiny
 """
 
+import functools
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +28,7 @@ from medaction.flows.evaluate import evaluate
 from medaction.flows.pipeline import with_base
 from medaction.flows.pipeline_settings import PipelineSettings
 from medaction.flows.progress import console
-from medaction.flows.services import services
+from medaction.flows.services import ray_joined
 from medaction.flows.settings import DistillSettings, EvaluationSettings
 from medaction.flows.train import train
 from medaction.llm.teacher import FREE_FORM, Teacher
@@ -88,10 +90,15 @@ def ablate(settings: AblationSettings) -> dict[str, Any]:
     planned = cells(settings, base, base_folder(base, settings.out / "base"))
     rows: list[Row] = []
     # One Ray for all cells, so that its processes load graphs once.
-    with services(settings.distill.workers, "off", {}) as ready:
+    with ExitStack() as started:
+
+        @functools.cache
+        def join_ray() -> None:
+            started.enter_context(ray_joined(settings.distill.workers))
+
         for place, cell in enumerate(planned, 1):
             console.print(f"cell {place} of {len(planned)}: {cell.question}, {cell.name}")
-            rows.append(run_cell(cell, ready.ray))
+            rows.append(run_cell(cell, join_ray))
             waiting = [
                 Row(later.question, later.name, "waiting", "not run yet")
                 for later in planned[place:]
@@ -127,7 +134,7 @@ def write_scaling(rows: Sequence[Row], folder: Path) -> list[Path]:
     return files
 
 
-def run_cell(cell: Cell, join_ray: Any) -> Row:
+def run_cell(cell: Cell, join_ray: Callable[[], None]) -> Row:
     """Do what the cell lacks, and read its result. What goes wrong is the row's reason."""
     if cell.left_out or cell.evaluate is None:
         return Row(cell.question, cell.name, "left out", cell.left_out)

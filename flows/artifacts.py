@@ -1,22 +1,43 @@
-"""What a run shows on its page of Prefect."""
+"""What a run shows on its page of Prefect; nothing where it is no flow run. Prefect is imported
+where it is used: that takes a second of CPU."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from medaction.flows.summary import QUERIES, markdown_table
 from medaction.trajectories.export import Version
+from medaction.trajectories.store import Run
 
 CHANGES = 200
 """Rows of what a version changes that are shown; the manifest has them all."""
 
 
+def flow_run_id() -> str | None:
+    """The id of the Prefect flow run that this process is in. Where nothing has imported Prefect
+    there is none, and nothing is imported: that takes a second of CPU."""
+    if "prefect" not in sys.modules:
+        return None
+    from prefect.runtime import flow_run
+
+    id_: str | None = flow_run.get_id()
+    return id_
+
+
+def note_crashed(run: Run) -> None:
+    """Tell Prefect which flow runs of this folder were killed: it would show them as running."""
+    if flow_run_id():
+        from medaction.flows.prefect_server import mark_crashed
+
+        mark_crashed(run.interrupted)
+
+
 def publish_summary(summary: dict[str, Any]) -> None:
     """Funnel, teachers, and the whole of summary.md."""
-    create_table_artifact(key="funnel", table=summary["funnel"], description=QUERIES["Funnel"].note)
-    create_table_artifact(
+    _publish(key="funnel", table=summary["funnel"], description=QUERIES["Funnel"].note)
+    _publish(
         key="teachers",
         table=summary["teachers"],
         description="What became of each teacher's trajectories",
@@ -26,12 +47,12 @@ def publish_summary(summary: dict[str, Any]) -> None:
 
 def publish_checks(checks: dict[str, Any]) -> None:
     """Every check with its figures, and the whole of checks.md."""
-    create_table_artifact(key="checks", table=checks["checks"], description=QUERIES["Checks"].note)
+    _publish(key="checks", table=checks["checks"], description=QUERIES["Checks"].note)
     _publish_file("refused", Path(checks["out"]) / "checks.md")
 
 
 def _publish_file(key: str, file: Path) -> None:
-    create_markdown_artifact(key=key, markdown=file.read_text(encoding="utf-8"))
+    _publish(key=key, markdown=file.read_text(encoding="utf-8"))
 
 
 def publish_version(version: Version) -> None:
@@ -46,4 +67,14 @@ def publish_version(version: Version) -> None:
         parts.append(markdown_table(pl.DataFrame(version.changes[:CHANGES])))
     if (more := len(version.changes) - CHANGES) > 0:
         parts.append(f"... and {more} more rows in its manifest.json")
-    create_markdown_artifact(key="dataset", markdown="\n\n".join(parts))
+    _publish(key="dataset", markdown="\n\n".join(parts))
+
+
+def _publish(**artifact: Any) -> None:
+    """A Markdown artifact, or a table."""
+    if not flow_run_id():
+        return
+    from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+    create = create_markdown_artifact if "markdown" in artifact else create_table_artifact
+    create(**artifact)

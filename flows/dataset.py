@@ -13,13 +13,14 @@ import polars as pl
 from medaction.envs.prompts import messages
 from medaction.envs.turns import Style, Turn
 from medaction.flows.settings import DistillSettings
-from medaction.flows.summary import QUERIES
+from medaction.flows.summary import QUERIES, notes_of
 from medaction.flows.versions import versions
 from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
 from medaction.trajectories.export import Version, export_dataset
 from medaction.trajectories.records import now
 from medaction.trajectories.store import Store
+from medaction.words.errors import MedactionError
 
 CARD = Path(__file__).with_name("dataset_card.md.j2")
 
@@ -86,6 +87,8 @@ def _card(
         rows=rows.sort("teacher", "style", "split").to_dicts(),
         funnel=store.rows(QUERIES["Funnel"].sql),
         repeats=_repeats(store),
+        notes=notes_of(store),
+        endings=store.frame(QUERIES["Endings"].sql).to_dicts(),
         licences=[
             {"licence": re.sub(r"\s+", " ", row["licence"])[:120], "cases": row["cases"]}
             for row in licences.sort("licence").to_dicts()
@@ -104,7 +107,7 @@ def push(dataset: Path, repository: str, really: bool) -> list[str]:
     `really`.
 
     The hub is the one of HF_ENDPOINT, the key that of HF_TOKEN. A new repository is private:
-    whoever pushes decides who may see it. Raises RuntimeError with the hub's words when it refuses.
+    whoever pushes decides who may see it. Raises MedactionError with the hub's words.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -126,5 +129,5 @@ def push(dataset: Path, repository: str, really: bool) -> list[str]:
                 commit_message=f"Version {folder.name.removeprefix('v')}",
             )
         except (HfHubHTTPError, OSError) as error:
-            raise RuntimeError(f"{repository} could not be written: {error}") from error
+            raise MedactionError(f"{repository} could not be written: {error}") from error
     return files

@@ -2,15 +2,16 @@
 them."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from medaction.envs.records import CaseReport
-from medaction.flows.distill import distill
 from medaction.flows.missing import reports_of
 from medaction.flows.settings import DistillSettings
 from medaction.flows.summary import trouble_of
 from medaction.trajectories.store import Store
+from medaction.words.errors import MedactionError
 
 SAMPLE = 3
 """Cases that are played. What they cost is not lost: the run itself finds their replies in the call
@@ -30,22 +31,24 @@ class Projection:
     high: float
 
 
-def estimate(settings: DistillSettings) -> dict[str, Any]:
+def estimate(
+    settings: DistillSettings, run: Callable[[str, DistillSettings], Any]
+) -> dict[str, Any]:
     """Play SAMPLE cases, drawn by the settings' seed, into `out/estimate`, and project to all
-    cases.
+    cases. `run` runs a flow, by name, with its settings.
 
     Hours are wall-clock: at best all cases in flight are as fast as those of the sample were side
     by side; at worst the servers are no faster together than they were for the sample. Returns
     {'cases', 'sample', 'rows': Projection as dicts}. Raises BadCase when no case can be read, and
-    RuntimeError when a teacher finished no rollout: what it costs to fail projects to nothing.
+    MedactionError when a teacher finished no rollout: what it costs to fail projects to nothing.
     """
     ids = [report.case_id for report in reports_of(settings) if isinstance(report, CaseReport)]
     sample = random.Random(settings.seed).sample(ids, min(SAMPLE, len(ids)))
     tried = settings.model_copy(
         update={"out": settings.out / "estimate", "only": sorted(sample), "limit": None}
     )
-    if trouble := trouble_of(distill(tried)):
-        raise RuntimeError(f"cannot be projected from {', '.join(sorted(sample))}: {trouble}")
+    if trouble := trouble_of(run("distill", tried)):
+        raise MedactionError(f"cannot be projected from {', '.join(sorted(sample))}: {trouble}")
     with Store(tried.out / "trajectories.duckdb") as store:
         spent = [[float(value or 0) for value in row] for row in store.rows(_SPENT)]
         (wall,) = store.rows(

@@ -1,29 +1,32 @@
-"""Bounded fan-out of Prefect tasks: never more than so many under way, results as they come."""
+"""Bounded fan-out of cases: never more than so many under way, results as they come."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from prefect.futures import PrefectFuture, as_completed
+from medaction.tasks.engine import Engine, Unit
 
 Item = TypeVar("Item")
 
 
 def fan_out(
-    submit: Callable[[Item], PrefectFuture], items: Iterable[Item], in_flight: int
+    engine: Engine, unit_of: Callable[[Item], Unit], items: Iterable[Item], in_flight: int
 ) -> Iterator[tuple[Item, Any]]:
-    """Yield (item, result) in the order of finishing; a failed task's result is the exception or
-    the data of its Failed state.
+    """Yield (item, result) in the order of finishing; what a unit ended with may be an exception.
 
     Items are taken from the iterable only as places become free, so a hundred thousand cases cost
     no more memory than `in_flight`.
     """
     waiting = iter(items)
-    running: dict[PrefectFuture, Item] = {}
+    running: dict[Any, Item] = {}
+    ended: SimpleQueue[Any] = SimpleQueue()
     while True:
         for item in islice(waiting, in_flight - len(running)):
-            running[submit(item)] = item
+            future = engine.submit(unit_of(item))
+            running[future] = item
+            future.add_done_callback(ended.put)
         if not running:
             return
-        future = next(as_completed(list(running)))
-        yield running.pop(future), future.result(raise_on_failure=False)
+        future = ended.get()
+        yield running.pop(future), engine.result(future)

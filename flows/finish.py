@@ -1,32 +1,44 @@
 """The end of a distillation: score, write the dataset, sum up. Without Prefect and Ray, so that a
 run that lacks nothing needs no server."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medaction.flows.dataset import write_dataset
 from medaction.flows.missing import is_finished
-from medaction.flows.settings import DistillSettings
+from medaction.flows.settings import DistillSettings, EvaluationSettings
 from medaction.flows.summary import write_summary
 from medaction.flows.versions import versions
 from medaction.trajectories.export import Version
-from medaction.trajectories.scoring import Aids, score_store
+from medaction.trajectories.scoring import OPEN, Aids, score_store
 from medaction.trajectories.store import Store
+
+if TYPE_CHECKING:
+    from medaction.evaluation.played import Linked
 
 
 def aids_of(settings: DistillSettings) -> Aids:
     return Aids(settings.links, settings.encoder, settings.maxo, settings.loinc2hpo)
 
 
-def score_and_export(store: Store, settings: DistillSettings) -> Version | None:
-    """Stage 3, and the next version of the dataset; None: an evaluation-only store has none."""
+def score(store: Store, settings: DistillSettings) -> Aids:
+    """Stage 3: DTC, RAC and verdicts, as the settings say. Returns what helped linking."""
+    aids = aids_of(settings)
     score_store(
         store,
         settings.strategy,
         settings.rac_threshold,
         settings.disease_graph,
         settings.test_graph,
-        aids_of(settings),
+        aids,
+        settings.wrong_endings,
+        settings.idle_turns,
     )
+    return aids
+
+
+def score_and_export(store: Store, settings: DistillSettings) -> Version | None:
+    """Stage 3, and the next version of the dataset; None: an evaluation-only store has none."""
+    score(store, settings)
     return None if store.evaluation_only else write_dataset(store, settings)
 
 
@@ -40,3 +52,19 @@ def finish_at_once(settings: DistillSettings) -> dict[str, Any] | None:
         with store.run("distill", settings.model_dump_json(), None, versions()):
             score_and_export(store, settings)
         return write_summary(store, settings)
+
+
+def links_of(store: Store) -> "Linked":
+    """Score the store as its own run did, which changes nothing in a distillation; what was not
+    distilled is measured without pruning. Returns the graphs and what the texts are there."""
+    from medaction.evaluation.played import linked
+
+    flow, settings_json = store.last_run()
+    if flow == "distill":
+        settings = DistillSettings.model_validate_json(settings_json)
+        return linked(store, settings.disease_graph, settings.test_graph, score(store, settings))
+    graph = OPEN
+    if flow == "evaluate":
+        graph = EvaluationSettings.model_validate_json(settings_json).disease_graph
+    score_store(store, "none", None, graph)
+    return linked(store, graph)

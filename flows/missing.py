@@ -7,6 +7,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from medaction.clinicians.gold import GOLD_VERSION
 from medaction.clinicians.make import prompt_version
@@ -19,14 +20,14 @@ from medaction.llm.calls import api_key
 from medaction.llm.teacher import Teacher
 from medaction.trajectories.records import WORKER_LOST, OpenFailure, RolloutSpec, Trajectory
 from medaction.trajectories.scoring import disease_linker, distance_of
-from medaction.trajectories.store import EnvironmentKey, Known, Store, report_hash
+from medaction.trajectories.store import EnvironmentKey, Known, Store, StoreError, report_hash
 from medaction.trajectories.tree import Place, TreePlan, branch_specs, finished, initial_specs
 from medaction.words.versions import constants_of, version_of
 
 
 def check_inputs(settings: EnvironmentSettings) -> None:
     """What can be checked before anything starts: there is a case to read, keys and model files
-    are there. Raises BadCase or RuntimeError with the remedy."""
+    are there. Raises BadCase or MedactionError with the remedy."""
     next(reports_of(settings), None)
     for name in ("extractor", "teachers", "gold", "oracle", "model", "examiner"):
         models = getattr(settings, name, None) or ()
@@ -37,6 +38,27 @@ def check_inputs(settings: EnvironmentSettings) -> None:
                 api_key(model)
 
 
+def unknown_cases(settings: EnvironmentSettings) -> list[str]:
+    """The ids of `settings.only` that no case bears; reading stops when all are found."""
+    missing = set(settings.only)
+    if missing:
+        for case in read_cases(settings.cases, frozenset(settings.allow)):
+            missing.discard(case.case_id)
+            if not missing:
+                break
+    return sorted(missing)
+
+
+SMALL = 64
+"""Cases of a run that this process plays by itself: starting Prefect and Ray costs more than they
+save (docs/rollouts.md has the measurement)."""
+
+
+def is_small(settings: EnvironmentSettings) -> bool:
+    """Whether starting Prefect and Ray would not pay."""
+    return sum(1 for _ in itertools.islice(reports_of(settings), SMALL + 1)) <= SMALL
+
+
 def is_finished(store: Store, settings: DistillSettings) -> bool:
     """Whether the store has all that the settings ask for, but for failures left to `retry`."""
     work = (
@@ -45,6 +67,46 @@ def is_finished(store: Store, settings: DistillSettings) -> bool:
         trees_to_play(store, settings, tree_plan(settings), skips(store, None)),
     )
     return all(next(iter(items), None) is None for items in work)
+
+
+def settings_for(out: Path, retry: Retry) -> EnvironmentSettings | None:
+    """The settings of the last run in `out`, for just the cases whose failures `retry` wants; None:
+    no such failure is open.
+
+    Raises StoreError when there is no run in `out` or it is in use, and ValueError when `retry`
+    names a case without an open failure.
+    """
+    path = out / "trajectories.duckdb"
+    if not path.exists():
+        raise StoreError(f"{out} is not the folder of a run: it has no trajectories.duckdb")
+    with Store(path) as store:
+        flow_name, last = store.last_run()
+        open_ = store.open_failures("environment", "gold", "rollout")
+    if flow_name == "evaluate":
+        raise ValueError(
+            f"{out} is an evaluation: run `medaction evaluate` on it again with --retry-failed"
+        )
+    failing = {failure.case_id for failure in open_}
+    if unknown := sorted(set(retry.cases) - failing):
+        raise ValueError(
+            f"no open failure of {', '.join(unknown)}; there are:"
+            f" {', '.join(sorted(failing)) or 'none'}"
+        )
+    # A refused case comes out as before, unless a model extracts it anew: it must be named.
+    named = retry.cases or retry.stages or retry.errors
+    case_ids = sorted(
+        {
+            failure.case_id
+            for failure in open_
+            if retry.wants(failure) and (named or not failure.is_refusal)
+        }
+    )
+    if not case_ids:
+        return None
+    kind = DistillSettings if flow_name == "distill" else EnvironmentSettings
+    return kind.model_validate_json(last).model_copy(
+        update={"out": out, "only": case_ids, "limit": None}
+    )
 
 
 # --- stage 1 --------------------------------------------------------------------------------------

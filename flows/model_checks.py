@@ -21,14 +21,15 @@ from medaction.envs.turns import Observation, Style
 from medaction.evaluation.dialogue import Examiner
 from medaction.evaluation.judges import OFFLINE, LlmJudge, documented_text
 from medaction.evaluation.protocol import Protocol, protocol
-from medaction.flows.services import services
+from medaction.flows.services import local_models
 from medaction.flows.settings import EnvironmentSettings, EvaluationSettings
 from medaction.llm.calls import CallSettings, ModelError, api_key, configure
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.usage import MENDED, PARAMETER_REFUSED, Usage
-from medaction.tasks.cases import CountingModel
 from medaction.tasks.evaluation import clinician_of
+from medaction.tasks.work import CountingModel
+from medaction.words.errors import MedactionError
 
 CASE = ClinicalEnvironment(
     case_id="question",
@@ -93,12 +94,12 @@ def check_models(settings: EnvironmentSettings) -> list[ModelCheck]:
     """Ask every model of the settings at once; local ones are started for it. Never raises for what
     a model or its server does."""
     models = list(models_of(settings))
-    with services(settings.workers, "off", {}) as ready:
+    with local_models() as reach:
         reachable: list[tuple[str, Teacher]] = []
         checks: list[ModelCheck] = []
         for role, model in models:
             try:
-                reachable.append((role, ready.reach(model)))
+                reachable.append((role, reach(model)))
             except RuntimeError as error:
                 subject = f"{role} {model.name}"
                 remedy = "give a model file or a folder of weights that is there"
@@ -114,12 +115,12 @@ def check_models(settings: EnvironmentSettings) -> list[ModelCheck]:
 
 
 def require_models(settings: EnvironmentSettings) -> None:
-    """Ask every model. Raises RuntimeError with a line, and the remedy, for each that cannot do its
+    """Ask every model. Raises MedactionError with a line and the remedy for each that cannot do its
     part."""
     bad = [check for check in check_models(settings) if not check.good]
     if bad:
         lines = [f"{check.subject}: {check.fact} → {check.remedy}" for check in bad]
-        raise RuntimeError("nothing was begun, because " + "\n".join(lines))
+        raise MedactionError("nothing was begun, because " + "\n".join(lines))
 
 
 async def _check(role: str, model: Teacher, settings: EnvironmentSettings) -> ModelCheck:
@@ -146,7 +147,7 @@ async def _check(role: str, model: Teacher, settings: EnvironmentSettings) -> Mo
 
 async def _ask(role: str, model: Teacher, settings: EnvironmentSettings) -> Usage:
     """One question of the role, and its reply read. Returns what it used. Raises ModelError,
-    MalformedReply, BadCase, and RuntimeError when the key is not set."""
+    MalformedReply, BadCase, and MedactionError when the key is not set."""
     rules = (
         protocol(settings.protocol, settings.mode, settings.t_max)
         if isinstance(settings, EvaluationSettings)
@@ -161,7 +162,7 @@ async def _ask(role: str, model: Teacher, settings: EnvironmentSettings) -> Usag
         judge = LlmJudge(model)
         await judge.diagnosis(CASE.diagnosis + " of the lungs", CASE, rules)
         return judge.usage
-    counting_model = CountingModel(model, asyncio.get_running_loop())
+    counting_model = CountingModel(model)
     if role == "extractor":
         await asyncio.to_thread(make_extractor(counting_model), REPORT)
     elif role == "oracle":

@@ -1,4 +1,5 @@
-"""Progress of a stage, in the terminal and as a Prefect artifact."""
+"""Progress of a stage, in the terminal, and as an artifact of the Prefect flow run if there is
+one."""
 
 import logging
 import time
@@ -7,7 +8,6 @@ from typing import cast
 from uuid import UUID
 
 import httpx
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+
+from medaction.flows.artifacts import flow_run_id
 
 log = logging.getLogger("medaction")
 console = Console(stderr=True)
@@ -67,6 +69,10 @@ class Progress:
         self._bar.update(self._line, total=total)
 
     def _send(self) -> None:
+        if not flow_run_id():
+            return
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
         self._sent = time.monotonic()
         share = 0.0 if self.total is None else 100.0 * self.count / max(self.total, 1)
         total = "so far unknown" if self.total is None else f"{self.total} cases"

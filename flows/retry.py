@@ -9,8 +9,8 @@ from pydantic import Field
 
 from medaction.flows.distill import distill
 from medaction.flows.environments import environments
-from medaction.flows.settings import DistillSettings, EnvironmentSettings, Retry
-from medaction.trajectories.store import Store, StoreError
+from medaction.flows.missing import settings_for
+from medaction.flows.settings import DistillSettings, Retry
 
 
 @flow(name="retry-failed", flow_run_name="retry {out}", persist_result=False)
@@ -29,39 +29,6 @@ def retry_failed(
     settings = settings_for(out, retry)
     if settings is None:
         return None
-    return (
-        distill(settings, retry)
-        if isinstance(settings, DistillSettings)
-        else environments(settings, retry)
-    )
-
-
-def settings_for(out: Path, retry: Retry) -> EnvironmentSettings | None:
-    """The settings of the last run in `out`, for just the cases whose failures `retry` wants; None:
-    no such failure is open.
-
-    Raises StoreError as `retry_failed` does.
-    """
-    path = out / "trajectories.duckdb"
-    if not path.exists():
-        raise StoreError(f"{out} is not the folder of a run: it has no trajectories.duckdb")
-    with Store(path) as store:
-        flow_name, last = store.last_run()
-        open_ = store.open_failures("environment", "gold", "rollout")
-    if flow_name == "evaluate":
-        raise ValueError(
-            f"{out} is an evaluation: run `medaction evaluate` on it again with --retry-failed"
-        )
-    failing = {failure.case_id for failure in open_}
-    if unknown := sorted(set(retry.cases) - failing):
-        raise ValueError(
-            f"no open failure of {', '.join(unknown)}; there are:"
-            f" {', '.join(sorted(failing)) or 'none'}"
-        )
-    case_ids = sorted({failure.case_id for failure in open_ if retry.wants(failure)})
-    if not case_ids:
-        return None
-    kind = DistillSettings if flow_name == "distill" else EnvironmentSettings
-    return kind.model_validate_json(last).model_copy(
-        update={"out": out, "only": case_ids, "limit": None}
-    )
+    if isinstance(settings, DistillSettings):
+        return distill(settings, retry)
+    return environments(settings, retry)

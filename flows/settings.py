@@ -74,6 +74,11 @@ class EnvironmentSettings(BaseModel):
     only: list[str] = Field(
         default_factory=list, description="Only these case ids; @FILE: those in a file, one a line."
     )
+    engine: Literal["auto", "local", "ray"] = Field(
+        default="auto",
+        description="What plays the cases: local (this process), ray (Ray, shown by Prefect), or"
+        " auto: local for a small run that no configured Prefect or Ray waits for.",
+    )
     workers: int | None = Field(
         default=None, ge=1, description="CPUs that the local Ray uses; by default all of them."
     )
@@ -175,10 +180,25 @@ class DistillSettings(EnvironmentSettings):
         default=None,
         description="A folder with LOINC2HPO's file: its tests join the open test graph.",
     )
-    rac_threshold: float = Field(
-        default=3.0,
+    rac_threshold: float | None = Field(
+        default=None,
         gt=0,
-        description="Hops on the test graph above which a turn's tests count as ineffective.",
+        description="Hops on the test graph above which a turn's tests count as ineffective; by"
+        " default the graph's own: 3 on ClinGraph, 2 on the open graph, else what `kg calibrate`"
+        " found.",
+    )
+    idle_turns: int = Field(
+        default=0,
+        ge=0,
+        le=32,
+        description="A turn counts as ineffective, too, when none of so many turns after it changed"
+        " the differential; 0: never, as in the paper.",
+    )
+    wrong_endings: Literal["keep", "drop-commit", "drop"] | None = Field(
+        default=None,
+        description="Trajectories that DTC keeps although they commit to a wrong diagnosis: keep"
+        " them, drop the commitment only, or drop them.  [default: keep on the paper's own graphs,"
+        " as section 3.3 says; else drop-commit]",
     )
     validation_percent: int = Field(
         default=10,
@@ -315,7 +335,10 @@ def load_preset(name_or_path: str, folder: Path = PRESETS) -> dict[str, Any]:
         )
     import yaml  # takes longer to import than help takes
 
-    loaded = yaml.safe_load(path.read_text())
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise ValueError(f"{path}: a preset is a mapping of setting names to values")
     return loaded

@@ -5,8 +5,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from prefect.utilities.annotations import quote
-
 from medaction.envs.records import BadCase, Built, CaseReport
 from medaction.flows.fan_out import fan_out
 from medaction.flows.missing import (
@@ -23,14 +21,9 @@ from medaction.flows.settings import DistillSettings, EnvironmentSettings, Retry
 from medaction.flows.versions import code_version
 from medaction.llm.calls import CallSettings
 from medaction.llm.usage import Usage
-from medaction.tasks.cases import (
-    cpus_of_case,
-    environment_of_case,
-    gold_of_case,
-    is_machine_error,
-    rollouts_of_case,
-)
-from medaction.trajectories.records import WORKER_LOST, Failure, RolloutSpec, Trajectory, now
+from medaction.tasks.engine import Engine, Unit
+from medaction.tasks.work import build_case, cpus_of, gold_of_case, play_case
+from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
 from medaction.trajectories.rollout import Played
 from medaction.trajectories.scoring import with_link
 from medaction.trajectories.store import EnvironmentKey, Store
@@ -46,7 +39,7 @@ def build_environments(
     report = next(reports, None)
     if report is None:
         return
-    ready.ray()
+    engine = ready.engine()
     extractor = ready.reach(settings.extractor) if settings.extractor else None
     calls = ready.calls() if extractor else CallSettings()
     reports = itertools.chain([report], reports)
@@ -59,13 +52,13 @@ def build_environments(
             yield report
         progress.ends(next(count))
 
-    def submit(report: CaseReport):
-        work = quote((report, extractor, settings.min_tests, calls))
-        return environment_of_case.submit(report.case_id, work)
+    def unit_of(report: CaseReport) -> Unit:
+        arguments = (report, extractor, settings.min_tests, calls)
+        return Unit("environment", report.case_id, 1.0, build_case, arguments)
 
     built_with = stage_1_hash(settings)
     with Progress("environments", None) as progress:
-        for report, result in fan_out(submit, waiting(), settings.in_flight):
+        for report, result in fan_out(engine, unit_of, waiting(), settings.in_flight):
             built, usage = result if isinstance(result, tuple) else (_not_built(result), Usage())
             built = with_link(built, report.structured is None, settings.disease_graph)
             store.add_built(report, built, built_with, run_id, usage)
@@ -87,7 +80,7 @@ def _readable(
 
 
 def _not_built(error: object) -> Built:
-    return Built(None, BadCase(_error_class(error), str(error)[:2000]))
+    return Built(None, BadCase(type(error).__name__, str(error)[:2000]))
 
 
 def reconstruct_gold(
@@ -97,19 +90,17 @@ def reconstruct_gold(
     specs = gold_to_write(store, settings, retry)
     if not specs or settings.gold is None:
         return
-    ready.ray()
+    engine = ready.engine()
     writer, calls = ready.reach(settings.gold), ready.calls()
 
-    def submit(spec: RolloutSpec):
-        environment, text = (
-            store.environment(spec.environment_id),
-            store.report_text(spec.case_id),
-        )
-        work = (environment, text, spec, writer, settings.t_max, code_version(), calls)
-        return gold_of_case.submit(spec.case_id, quote(work))
+    def unit_of(spec: RolloutSpec) -> Unit:
+        environment = store.environment(spec.environment_id)
+        text = store.report_text(spec.case_id)
+        arguments = (environment, text, spec, writer, settings.t_max, code_version(), calls)
+        return Unit("gold", spec.case_id, 1.0, gold_of_case, arguments)
 
     with Progress("gold", len(specs)) as progress:
-        for spec, result in fan_out(submit, specs, settings.in_flight):
+        for spec, result in fan_out(engine, unit_of, specs, settings.in_flight):
             if isinstance(result, Trajectory):
                 store.add_rollouts("gold", spec.case_id, [result], [], run_id)
             else:
@@ -133,11 +124,8 @@ def failure_of(stage: str, case_id: str, error: object, spec: RolloutSpec | None
     """What a task ended with when it brought no result of ours: a lost worker, say."""
     teacher, trajectory_id = (spec.teacher, spec.trajectory_id) if spec else (None, None)
     message = str(error)[:2000]
-    return Failure(stage, case_id, _error_class(error), message, now(), teacher, trajectory_id)
-
-
-def _error_class(error: object) -> str:
-    return WORKER_LOST if is_machine_error(error) else type(error).__name__
+    error_class = type(error).__name__
+    return Failure(stage, case_id, error_class, message, now(), teacher, trajectory_id)
 
 
 def play_trees(
@@ -148,32 +136,37 @@ def play_trees(
     places = list(trees_to_play(store, settings, plan, skip))
     if not places:
         return
-    ready.ray()
+    engine = ready.engine()
     teachers = [ready.reach(teacher) for teacher in settings.teachers]
     oracle = ready.reach(settings.oracle) if settings.oracle else None
     embedded = oracle is None and all(teacher.embedded for teacher in teachers)
     calls = CallSettings() if embedded else ready.calls()
 
-    def submit(place: EnvironmentKey):
+    def unit_of(place: EnvironmentKey) -> Unit:
         environment = store.environment(place.environment_id)
         tree = store.trajectories(place.environment_id)
         ids = skip.get(place.case_id) or frozenset()
-        work = (environment, plan, teachers, oracle, tree, ids, code_version(), calls)
-        return rollouts_of_case.submit(place.case_id, cpus_of_case(teachers), quote(work))
+        arguments = (environment, plan, teachers, oracle, tree, ids, code_version(), calls)
+        return Unit("rollouts", place.case_id, cpus_of(teachers), play_case, arguments)
 
-    play_cases(store, submit, places, settings.in_flight, run_id)
+    play_cases(store, engine, unit_of, places, settings.in_flight, run_id)
 
 
 def play_cases(
-    store: Store, submit: Callable[[Any], Any], places: Iterable[Any], in_flight: int, run_id: str
+    store: Store,
+    engine: Engine,
+    unit_of: Callable[[Any], Unit],
+    places: Iterable[Any],
+    in_flight: int,
+    run_id: str,
 ) -> None:
     """Play and store what is missing of every case, each as it ends, until a budget is spent.
-    `submit` makes a Prefect future of `Played` from one of `places`, which has a `case_id`."""
+    `unit_of` makes the unit that returns `Played` from one of `places`, which has a `case_id`."""
     places = list(places)
     budget_spent: list[str] = []
     waiting = itertools.takewhile(lambda _: not budget_spent, places)
     with Progress("rollouts", len(places)) as progress:
-        for place, result in fan_out(submit, waiting, in_flight):
+        for place, result in fan_out(engine, unit_of, waiting, in_flight):
             if not isinstance(result, Played):
                 failure = failure_of("rollout", place.case_id, result)
                 result = Played(place.case_id, (), (failure,))

@@ -17,6 +17,7 @@ from medaction.flows.settings import DistillSettings
 from medaction.trajectories.queries import Query, read_queries
 from medaction.trajectories.records import WORKER_LOST
 from medaction.trajectories.store import Store
+from medaction.words.errors import MedactionError
 
 QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
 CHECKS = ("Cases", "Checks", "Ledger", "Refused cases")
@@ -43,16 +44,53 @@ def write_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
             " about the metrics.",
             "",
         ]
+    notes = notes_of(store)
+    parts += [line for note in notes for line in (note, "")]
     tables = {title: store.frame(QUERIES[title].sql) for title in REPORT}
     for title, frame in tables.items():
         if not frame.is_empty():
             parts += _section(QUERIES[title], frame)
     parts += ["## Settings", "", f"```json\n{settings.model_dump_json(indent=2)}\n```", ""]
     (settings.out / "summary.md").write_text("\n".join(parts), encoding="utf-8")
-    return {"out": str(settings.out)} | {
+    return {"out": str(settings.out), "notes": notes} | {
         title.lower(): rows_of(tables[title])
         for title in ("Funnel", "Teachers", "Cost", "Failures")
     }
+
+
+def notes_of(store: Store) -> list[str]:
+    """What the filter did, in sentences: how much RAC removed and how much it would have removed at
+    random, and how many of the dataset's commitments are wrong."""
+    notes = []
+    for row in store.frame(QUERIES["RAC filter"].sql).iter_rows(named=True):
+        note = (
+            f"RAC removed {row['removed']} of {row['turns']} turns"
+            f" ({row['turns_with_a_rac']} of them have a RAC)"
+        )
+        if row["random_orders_removed"] is not None:
+            note += (
+                f"; a random order would be removed in {row['random_orders_removed']:.0%}, a random"
+                f" change of the differential in {row['random_changes_removed']:.0%}"
+            )
+        note += f" (threshold {row['threshold']:g} hops: {row['origin']})."
+        if row["turns"] and not row["removed"]:
+            note += (
+                " **The RAC filter did nothing here**: `medaction kg calibrate` measures the"
+                " threshold of this graph."
+            )
+        notes.append(note)
+    endings = store.frame(QUERIES["Endings"].sql)
+    right, wrong, unknown, dropped = (
+        int(endings[name].sum())
+        for name in ("right_kept", "wrong_kept", "unknown_kept", "wrong_dropped")
+    )
+    if total := right + wrong + unknown:
+        notes.append(
+            f"Of {total} kept turns that commit to a diagnosis {right} are right, {wrong} wrong and"
+            f" {unknown} of unknown distance to the truth; {dropped} wrong ones were taken out"
+            " (`--wrong-endings`)."
+        )
+    return notes
 
 
 def write_checks(store: Store, out: Path) -> dict[str, Any]:
@@ -71,9 +109,11 @@ def check_tables(store: Store) -> dict[str, list[dict[str, Any]]]:
 
 def trouble_of(summary: dict[str, Any]) -> str:
     """Why a distillation has nothing to show or is not complete, in one line with the remedy;
-    empty when all is well. Cases that failed by themselves are no trouble of the run."""
+    empty when all is well. A refused case is a result, no trouble, as long as others remain."""
     count = {row["step"].strip(): row["count"] for row in summary["funnel"]}
     out = summary["out"]
+    if not count["cases read"]:
+        return f"no case could be read: `medaction envs check --out {out}` names file and fault"
     if not count["environments"]:
         return (
             f"every case was refused ({count['refused']} of {count['cases read']}):"
@@ -93,6 +133,11 @@ def trouble_of(summary: dict[str, Any]) -> str:
             )
     if lost := sum(row["open"] for row in summary["failures"] if row["error_class"] == WORKER_LOST):
         return f"{lost} cases were lost with their worker: the same command plays them again"
+    if count["rollouts failed"]:
+        return (
+            f"{count['rollouts failed']} rollouts failed, the rest is in {out}; run again what"
+            f" failed: medaction retry --out {out}"
+        )
     return ""
 
 
@@ -105,15 +150,23 @@ def print_checks(tables: dict[str, Any]) -> None:
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    """The main tables in the terminal, and where everything lies. Raises RuntimeError with what
+    """The main tables in the terminal, and what to look at. Raises MedactionError with what
     `trouble_of` says."""
     console = _console()
     _print_tables(console, summary, ("funnel", "teachers", "cost", "failures"))
+    out, count = summary["out"], {row["step"].strip(): row["count"] for row in summary["funnel"]}
+    dataset = (Path(out) / "dataset").exists()
+    unread = sum(row["open"] for row in summary["failures"] if row["stage"] == "read")
+    if lost := count["refused"] + unread:
+        console.print(f"Not read or refused: {lost} cases; why: medaction envs check --out {out}")
     if trouble := trouble_of(summary):
-        raise RuntimeError(trouble)
-    console.print(f"Everything is in {summary['out']}: trajectories.duckdb, dataset/, summary.md")
-    if any(row["open"] for row in summary["failures"] if row["stage"] != "read"):
-        console.print(f"Run again what failed: medaction retry --out {summary['out']}")
+        raise MedactionError(trouble)
+    for note in summary.get("notes", ()):
+        console.print(note.replace("**", "").replace("`", ""), highlight=False)
+    records = count["kept (records of the dataset)"]
+    held = f"dataset/ with {records} records" if dataset else "no dataset: evaluation-only cases"
+    console.print(f"In {out}: trajectories.duckdb, summary.md, {held}")
+    console.print(f"Look at it: medaction view --out {out}")
 
 
 def print_estimate(projection: dict[str, Any]) -> None:

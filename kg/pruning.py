@@ -18,6 +18,21 @@ THRESHOLD = 3.0
 
 Status = Literal["kept", "truncated", "discarded", "unscorable"]
 Strategy = Literal["dtc_rac", "correctness", "none"]
+WrongEndings = Literal["keep", "drop-commit", "drop"]
+"""What becomes of a trajectory that DTC keeps to its end and that commits to a wrong diagnosis
+(DTC above 0 at the end, not above that of turn 1): section 3.3 keeps it; 'drop-commit' keeps what
+was played before the commitment; 'drop' discards it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a store is pruned. threshold: tau_RAC in hops. idle_turns: see `prune_dtc_rac`; 0:
+    never."""
+
+    strategy: Strategy = "dtc_rac"
+    threshold: float = THRESHOLD
+    wrong_endings: WrongEndings = "keep"
+    idle_turns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +40,10 @@ class Verdict:
     """What becomes of a trajectory; a plain record that can be counted.
 
     status: 'kept' whole, 'truncated' (cut after t*, or turns removed, or both), 'discarded',
-    'unscorable'. reason: a short name. last_turn: the number of turn t*, None where nothing is
-    kept. removed_turns: turns up to t* that RAC removed. kept_turns: numbers of the turns to train
-    on. Every turn is in `kept_turns`, in `removed_turns`, or after `last_turn`.
+    'unscorable'. reason: a short name. last_turn: the number of turn t*, or of the turn before a
+    wrong commitment that was dropped; None where nothing is kept. removed_turns: turns up to there
+    that RAC removed. kept_turns: numbers of the turns to train on. Every turn is in `kept_turns`,
+    in `removed_turns`, or after `last_turn`.
     """
 
     status: Status
@@ -57,17 +73,27 @@ def prune_correctness(course: Course, measured: Measured) -> Verdict:
     return _whole(course) if last == 0 else _nothing("discarded", "wrong_final_diagnosis")
 
 
-def prune_dtc_rac(course: Course, measured: Measured, threshold: float = THRESHOLD) -> Verdict:
-    """DTC, then RAC pruning, as in the paper.
+def prune_dtc_rac(
+    course: Course,
+    measured: Measured,
+    threshold: float = THRESHOLD,
+    wrong_endings: WrongEndings = "keep",
+    idle_turns: int = 0,
+) -> Verdict:
+    """DTC, then RAC pruning; with the defaults as in the paper.
 
     t* is the latest turn t >= 2 with DTC_t <= DTC_1; what follows it is cut. Then, in one pass over
     the RAC values of the trajectory as played, each t >= 2 up to t* with RAC_t > `threshold`
-    removes turn t-1. So t* itself always stays.
+    removes turn t-1. So t* itself always stays. With `idle_turns` k, a turn is removed, too, when
+    none of the k turns after it, all of them up to t*, changed the differential: RAC has no value
+    there, so that a differential that never changes passes it. `wrong_endings` applies where t* is
+    a commitment of known DTC above 0.
 
-    Discarded: 'one_turn' (there is no t >= 2) and 'no_convergence' (no later turn is as close as
-    the first). Unscorable: truth or first hypothesis unlinked or without a path between them, and
-    'later_hypotheses_unknown' (of no later turn is the distance known). Otherwise a turn of unknown
-    DTC is not t*, and one of unknown RAC removes nothing.
+    Discarded: 'one_turn' (there is no t >= 2), 'no_convergence' (no later turn is as close as the
+    first) and 'wrong_ending' (as `wrong_endings` says). Unscorable: truth or first hypothesis
+    unlinked or without a path between them, and 'later_hypotheses_unknown' (of no later turn is the
+    distance known). Otherwise a turn of unknown DTC is not t*, and one of unknown RAC removes
+    nothing.
     """
     turns, distances = course.turns, measured.dtc
     if len(turns) < 2:
@@ -86,16 +112,29 @@ def prune_dtc_rac(course: Course, measured: Measured, threshold: float = THRESHO
         return _nothing("discarded", "no_convergence")
     last = close[-1]
     removed = {t - 1 for t in range(1, last + 1) if _ineffective(measured, t, threshold)}
-    cut = last < len(turns) - 1
-    reason = {
-        (False, False): "whole",
-        (True, False): "cut",
-        (False, True): "pruned",
-        (True, True): "cut_and_pruned",
-    }
+    if idle_turns:
+        removed |= {
+            t
+            for t in range(last + 1 - idle_turns)
+            if all(_unmoved(measured, t + later) for later in range(1, idle_turns + 1))
+        }
+    # Only the last turn can commit, and one that commits orders nothing.
+    wrong = not turns[last].tests and last == len(turns) - 1 and distances[last] != 0
+    if wrong and wrong_endings != "keep":
+        last -= 1
+        if wrong_endings == "drop" or removed.issuperset(range(last + 1)):
+            return _nothing("discarded", "wrong_ending")
+        reason = "wrong_ending_and_pruned" if removed else "wrong_ending"
+    else:
+        reason = {
+            (False, False): "whole",
+            (True, False): "cut",
+            (False, True): "pruned",
+            (True, True): "cut_and_pruned",
+        }[last < len(turns) - 1, bool(removed)]
     return Verdict(
-        status="truncated" if cut or removed else "kept",
-        reason=reason[cut, bool(removed)],
+        status="kept" if reason == "whole" else "truncated",
+        reason=reason,
         last_turn=turns[last].number,
         removed_turns=tuple(turns[t].number for t in sorted(removed)),
         kept_turns=tuple(turns[t].number for t in range(last + 1) if t not in removed),
@@ -108,6 +147,12 @@ def _ineffective(measured: Measured, t: int, threshold: float) -> bool:
     """
     found = measured.rac[t]
     return found is not None and found.value is not None and found.value > threshold
+
+
+def _unmoved(measured: Measured, t: int) -> bool:
+    """Whether the differential at position `t` is known to be that of the turn before."""
+    found = measured.rac[t]
+    return found is not None and not found.changed and not found.unlinked
 
 
 def _unknown(course: Course, at: int, what: str) -> str:

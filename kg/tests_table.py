@@ -47,9 +47,15 @@ def tests_table() -> list[TestEntry]:
 
 
 @cache
+def tests_by_name() -> dict[str, TestEntry]:
+    """Normalised name or synonym -> its test."""
+    return {normalise(name): test for test in tests_table() for name in test.names}
+
+
+@cache
 def aliases_of_tests() -> dict[str, tuple[str, ...]]:
     """Normalised name of a test -> every name of that test, for the oracle."""
-    return {normalise(name): test.names for test in tests_table() for name in test.names}
+    return {name: test.names for name, test in tests_by_name().items()}
 
 
 def read_tests(path: Path) -> list[TestEntry]:

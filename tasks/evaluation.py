@@ -1,13 +1,10 @@
-"""The units of work of an evaluation: play what is missing of a case, judge what was played. One
-Prefect task each, its work one of Ray."""
+"""What an evaluation does for one case: play what is missing of it, judge what was played.
+Coroutines from records to records, as in `tasks.work`."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import ray
-from prefect import task
 
 from medaction.clinicians.make import make_clinician
 from medaction.envs.make_oracle import oracle_of
@@ -20,7 +17,7 @@ from medaction.evaluation.protocol import Protocol, split_case
 from medaction.kg.encoder import load_encoder
 from medaction.llm.calls import CallSettings, configure
 from medaction.llm.teacher import Teacher
-from medaction.tasks.cases import RESTARTS, RETRIES, CountingModel, ray_result, state_of
+from medaction.tasks.work import CountingModel
 from medaction.trajectories.records import Trajectory
 from medaction.trajectories.rollout import Clinician, Played, play_tree
 from medaction.trajectories.scoring import OPEN, disease_linker
@@ -60,8 +57,7 @@ def clinician_of(model: Teacher, rules: Protocol) -> Clinician:
     )
 
 
-@ray.remote(max_retries=RESTARTS)
-def _play(
+async def play_benchmark_case(
     environment: ClinicalEnvironment,
     summary: str,
     rules: Protocol,
@@ -72,36 +68,23 @@ def _play(
     code_version: str,
     calls: CallSettings,
 ) -> Played:
+    """Everything missing of a case's runs, under the benchmark's rules."""
     configure(calls)
     clinician = clinician_of(players.model, rules)
     split = split_case(summary) if summary and rules.raw_summary else None
     if split:
         clinician = _OtherText(clinician, split[0])
-
-    async def play_it() -> Played:
-        helper = players.examiner or players.oracle
-        counting_model = CountingModel(helper, asyncio.get_running_loop()) if helper else None
-        oracle: Any
-        if players.examiner and counting_model:
-            before, hidden = split or (
-                environment.initial_observation,
-                documented_text(environment),
-            )
-            oracle = Examiner(before, hidden, counting_model)
-        else:
-            oracle = oracle_of(environment, counting_model)
-        clinicians = {players.model.name: clinician}
-        result = await play_tree(environment, plan, tree, skip, clinicians, oracle, code_version)
-        return replace(result, oracle_usage=counting_model.usage) if counting_model else result
-
-    return asyncio.run(play_it())
-
-
-@task(task_run_name="rollouts: {case_id}", **RETRIES)
-def evaluated_rollouts_of_case(case_id: str, cpus: float, work: tuple) -> Any:
-    """Everything missing of a case's runs, as Played; failed if any of its rollouts failed. `work`:
-    arguments of `_play`, in `quote`."""
-    return state_of(ray_result(_play.options(num_cpus=cpus).remote(*work)))
+    helper = players.examiner or players.oracle
+    counting_model = CountingModel(helper) if helper else None
+    oracle: Any
+    if players.examiner and counting_model:
+        before, hidden = split or (environment.initial_observation, documented_text(environment))
+        oracle = Examiner(before, hidden, counting_model)
+    else:
+        oracle = oracle_of(environment, counting_model)
+    clinicians = {players.model.name: clinician}
+    result = await play_tree(environment, plan, tree, skip, clinicians, oracle, code_version)
+    return replace(result, oracle_usage=counting_model.usage) if counting_model else result
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,25 +107,21 @@ class JudgePass:
         return trajectory_id, self.key, self.repeat
 
 
-@ray.remote(max_retries=RESTARTS)
-def _judge(
+async def judge_case(
     environment: ClinicalEnvironment,
     summary: str,
     rules: Protocol,
-    work: Sequence[tuple[JudgePass, Trajectory]],
+    judgings: Sequence[tuple[JudgePass, Trajectory]],
     calls: CallSettings,
 ) -> list[Judgement]:
+    """What was asked of the judges for one case, in order."""
     configure(calls)
-
-    async def judge_all() -> list[Judgement]:
-        return await asyncio.gather(
-            *(
-                judge(_judge_of(judge_pass), trajectory, environment, summary, rules)
-                for judge_pass, trajectory in work
-            )
+    return await asyncio.gather(
+        *(
+            judge(_judge_of(judge_pass), trajectory, environment, summary, rules)
+            for judge_pass, trajectory in judgings
         )
-
-    return asyncio.run(judge_all())
+    )
 
 
 def _judge_of(judge_pass: JudgePass) -> Judge:
@@ -151,10 +130,3 @@ def _judge_of(judge_pass: JudgePass) -> Judge:
             disease_linker(judge_pass.disease_graph), lambda texts: load_encoder().encode(texts)
         )
     return LlmJudge(judge_pass.model, judge_pass.repeat)
-
-
-@task(task_run_name="judge: {case_id}", **RETRIES)
-def judgements_of_case(case_id: str, cpus: float, work: tuple) -> Any:
-    """What was asked of the judges for one case, in order. `work`: arguments of `_judge`, in
-    `quote`."""
-    return ray_result(_judge.options(num_cpus=cpus).remote(*work))

@@ -33,6 +33,13 @@ CONSTANTS = (
     Constant("envs.loops", "LOOP", 2, "our choice", "test_rollout"),
     Constant("envs.reply", "MOST_TESTS", 6, "our choice", "test_clinicians_reply"),
     Constant("envs.reply", "MOST_DIAGNOSES", 8, "our choice", "test_clinicians_reply"),
+    # Rewards
+    Constant("envs.credit", "Weights.diagnosis", 0.5, "our choice", "test_credit"),
+    Constant("envs.credit", "Weights.test_f1", 0.2, "our choice", "test_credit"),
+    Constant("envs.credit", "Weights.dtc", 0.1, "our choice", "test_credit"),
+    Constant("envs.credit", "Weights.rac", 0.05, "our choice", "test_credit"),
+    Constant("envs.credit", "Weights.information", 0.1, "our choice", "test_credit"),
+    Constant("envs.credit", "Weights.cost", 0.05, "our choice", "test_credit"),
     # Environments and their oracle
     Constant("envs.oracle", "ENCODER_AT", 0.86, "labelled orders", "test_envs_oracle"),
     Constant("envs.matching", "COVERAGE", 0.6, "labelled orders", "test_envs_oracle"),
@@ -47,14 +54,23 @@ CONSTANTS = (
     Constant("flows.settings", "DistillSettings.launch_points", 1, PAPER, "test_rollout"),
     Constant("flows.settings", "DistillSettings.branches", 1, PAPER, "test_rollout"),
     Constant("flows.settings", "DistillSettings.t_max", 8, PAPER, "test_rollout"),
-    Constant("flows.settings", "DistillSettings.rac_threshold", 3.0, PAPER, "test_scoring"),
     Constant(
         "flows.settings", "DistillSettings.validation_percent", 10, "our choice", "test_store"
     ),
     Constant("kg.pruning", "THRESHOLD", 3.0, PAPER, "test_kg_pruning"),
+    Constant(
+        "kg.thresholds", "OPEN_THRESHOLD", 2.0, "100 AgentClinic cases", "test_kg_calibration"
+    ),
+    Constant("kg.thresholds", "PAPER_SHARE", 0.95, "our choice", "test_kg_calibration"),
+    Constant("kg.calibration", "STEP", 0.5, "our choice", "test_kg_calibration"),
+    Constant("evaluation.failure_modes", "ERRATIC", 3.0, "our choice", "test_failure_modes"),
     Constant("kg.encoder", "SMALL_THRESHOLD", 0.78, "MedR-Bench's diagnoses", "test_kg_encoder"),
     Constant("kg.linking", "NEIGHBOURS", 5, "our choice", "test_kg_linking"),
     Constant("kg.open_graphs", "MAX_SAME_NAME", 6, "names of the graph", "test_kg_open_graphs"),
+    # The offline judge
+    Constant("evaluation.diagnoses", "LIKELY", 0.72, "real answers", "test_evaluation_judges"),
+    Constant("evaluation.diagnoses", "VAGUE", 0.5, "real answers", "test_evaluation_judges"),
+    Constant("evaluation.diagnoses", "FOREIGN", 0.3, "our choice", "test_evaluation_judges"),
     # Gold and free form
     Constant("clinicians.gold", "SAME_DIAGNOSIS", 85.0, "our choice", "test_gold"),
     Constant("clinicians.free_form", "COPIED", 90.0, "our choice", "test_free_form"),
@@ -75,7 +91,9 @@ def value_of(constant: Constant) -> Any:
     owner: Any = import_module(f"medaction.{constant.module}")
     *classes, name = constant.name.split(".")
     for part in classes:
-        return getattr(owner, part).model_fields[name].default
+        settings = getattr(owner, part)
+        fields = getattr(settings, "model_fields", None) or settings.__dataclass_fields__
+        return fields[name].default
     return getattr(owner, name)
 
 
@@ -86,5 +104,4 @@ def test_a_constant_that_decides_results_is_what_its_source_says(constant: Const
 
 def test_the_rule_of_pruning_is_the_setting_of_a_run() -> None:
     values = {constant.name: constant.value for constant in CONSTANTS}
-    assert values["THRESHOLD"] == values["DistillSettings.rac_threshold"]
     assert values["T_MAX"] == values["DistillSettings.t_max"]

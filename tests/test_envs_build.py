@@ -365,6 +365,11 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("On ultrasound the gallbladder had stones.", {"Ultrasound": 0}),
         ("Investigations elsewhere had revealed lesions.", {"Investigations": 0}),
         ("Intraoperatively, a firm cyst was identified.", {"Operative findings": 0}),
+        ("Eosinophilia was seen in blood tests.", {"Laboratory tests": 0}),
+        ("He has normal median nerve evoked potentials.", {"Median nerve evoked potentials": 0}),
+        ("He has asthma with elevated hs-QZ3 levels.", {"Hs-QZ3": 0}),
+        ("A culture later grew a mould.", {"Culture": 0}),
+        ("Bacteria were isolated from two wound cultures.", {"Culture": 0}),
     ],
 )
 def test_a_result_that_the_observation_tells_moves_into_the_menu(
@@ -498,6 +503,32 @@ def test_that_nothing_is_told_is_not_told() -> None:
     assert environment.menu[-1].result == "Sinus rhythm."
 
 
+def test_what_tells_the_writer_what_to_write_is_no_word_of_the_case() -> None:
+    passage = (
+        f"Please describe the patient's history and all tests in this format.\n{LONG}\n"
+        'Family History: If there is none, state "None."\nAllergies: None.'
+    )
+    environment = environment_of(report(replace(CASE, initial_observation=passage)))
+    assert environment.initial_observation == f"{LONG}\nAllergies: None."
+
+
+def test_what_only_a_laboratory_tells_is_no_finding_of_the_examination() -> None:
+    passage = f"{LONG}\nPhysical Examination: Pale, thrombocytopenia. Soft abdomen."
+    environment = environment_of(report(replace(CASE, initial_observation=passage)))
+    assert environment.initial_observation == f"{LONG}\nPhysical Examination: Pale. Soft abdomen."
+    assert environment.menu[-1].name == "Platelets"
+
+
+def test_a_result_of_another_place_is_not_told_by_the_tests_name_alone() -> None:
+    mri = DocumentedTest(
+        "Radiographs", "imaging", "Radiographs and MRI showed lesions of the heel."
+    )
+    passage = f"{LONG} No brain tumour was found on MRI."
+    case = replace(CASE, tests=(*TESTS, mri), initial_observation=passage)
+    environment = environment_of(report(case))
+    assert environment.menu[-1].result == "No brain tumour was found on MRI."
+
+
 def test_numbers_of_the_summary_alone_and_joined_diagnoses_are_warnings() -> None:
     case = replace(CASE, diagnosis="Septic shock due to pyelonephritis")
     summarised = replace(report(case), original="A mass of 3 cm, hemoglobin 8.1 g/dL.")
@@ -548,6 +579,8 @@ def test_grounding_sees_through_typography() -> None:
 
 VOID = (
     "Was planned but the patient refused.",
+    "Expected to reveal details of the ligaments.",
+    "MRI unavailable due to a pacemaker.",
     "Not carried out due to lack of funds.",
     "To be repeated in six weeks.",
     "The report does not state the result.",

@@ -8,7 +8,7 @@ import pytest
 
 from medaction.envs.records import BadCase, CaseReport
 from medaction.envs.sources import read_cases
-from medaction.envs.sources.voice import asks_reader, patients_part
+from medaction.envs.voice import asks_reader, patients_part
 
 OSCE = {
     "OSCE_Examination": {
@@ -57,6 +57,17 @@ BENCH = {
         "reviewer": "B",
     }
 }
+PACKET = {
+    "id": "p1",
+    "subject": {"id": "1", "sex": "MALE", "karyotypicSex": "XY"},
+    "phenotypicFeatures": [
+        {"type": {"id": "HP:0012735", "label": "Cough"}, "evidence": [{"id": "x"}]},
+        {"type": {"id": "HP:0001945", "label": "Fever"}, "evidence": [{"id": "y"}]},
+    ],
+    "measurements": [{"assay": {"id": "LOINC:1", "label": "CRP"}}],
+    "medicalActions": [{"treatment": "rest"}],
+    "diseases": [{"term": {"id": "MONDO:1", "label": "Tuberculosis"}}],
+}
 TEXT = "title: A cough\nTitle: Again\n\n![The chest](chest.png)\n" + "He coughed at night. " * 20
 
 
@@ -98,6 +109,16 @@ def write(folder: Path, name: str, *rows: object) -> Path:
             {
                 ("field", "generate_case.differential_diagnosis: not read"): 1,
                 ("field", "reviewer: not read"): 1,
+            },
+        ),
+        (
+            "packet.json",
+            PACKET,
+            {
+                ("field", "medicalActions: not read"): 1,
+                ("field", "subject.karyotypicSex: not read"): 1,
+                ("field", "phenotypicFeatures.evidence: not read"): 2,
+                ("measurement", "it has no value"): 1,
             },
         ),
         (

@@ -210,18 +210,28 @@ NESTED = """
     "final",
     ["Liver abscess in both patients.", "- **Case 1:** Liver abscess\n- **Case 2:** Cholangitis"],
 )
-def test_the_first_of_several_patients_is_taken_when_all_is_clearly_hers(
+def test_each_of_several_patients_is_a_case_when_all_is_clearly_hers(
     tmp_path: Path, summary: str, final: str
 ) -> None:
     case = bench(summary)
     case["PMC1"]["generate_case"]["final_diagnosis"] = final  # type: ignore[index]
-    found = only(write(tmp_path / "bench.json", case))
-    assert found.structured is not None
-    assert found.structured.diagnosis.startswith("Liver abscess")
-    assert [test.result for test in found.structured.tests] == ["Liver abscess of 5 cm."]
-    assert "40-year-old" in found.structured.initial_observation
-    assert "Fever" in found.structured.initial_observation
-    assert not re.search("50|Chills|Case", found.structured.initial_observation)
+    cases = list(read_cases(write(tmp_path / "bench.json", case)))
+    assert [one.case_id for one in cases] == ["PMC1-1", "PMC1-2"]
+    told = [one.structured for one in cases if isinstance(one, CaseReport)]
+    assert told[0] is not None
+    assert told[1] is not None
+    names = [one.diagnosis.rstrip(".") for one in told if one]
+    assert names == ["Liver abscess", "Cholangitis" if "Cholangitis" in final else "Liver abscess"]
+    assert [[test.result for test in one.tests] for one in told if one] == [
+        ["Liver abscess of 5 cm."],
+        ["Liver abscess of 2 cm."],
+    ]
+    for one, own, others in (
+        (told[0], "40.*Fever", "50|Chills"),
+        (told[1], "50.*Chills", "40|Fev"),
+    ):
+        assert re.search(own, one.initial_observation, re.DOTALL)
+        assert not re.search(f"{others}|Case", one.initial_observation)
     unclear = bench(summary.replace("40-year-old man", "Two patients of 40 and 50 years"))
     unclear["PMC1"]["generate_case"]["final_diagnosis"] = final  # type: ignore[index]
     assert refusal(write(tmp_path / "bench.json", unclear)).reason == "several_patients"
@@ -248,12 +258,21 @@ MENUS = {
     "Quintoscopy revealed a ring.": {"Quintoscopy": ()},
     "On admission: Creatinine 3.1 mg/dL.": {"Creatinine": ()},
     "Post-procedure: Creatinine 1.0 mg/dL.": {"Creatinine (post-procedure)": ()},
+    "Initial tests: Pancytopenia, elevated ferritin (900), low zinc.": {"Initial tests": ()},
+    "Others: Negative for measles.": {"measles": ()},
     "Leukocytosis, no acidosis.": {"Ancillary tests": ()},
+    "Second episode: Rods that were named later.": {"Ancillary tests": ()},
+    "MRI: A mass.\n  - Other findings:\n    - Elevated albumin.\n    - ECG was normal.": {
+        "MRI": (),
+        "albumin": (),
+        "ECG": (),
+    },
     "Imaging: Two cavities, no effusion.": {"Imaging": ()},
     "MRI: A mass.\n  - Associated findings: A wide ventricle.\n  - No metastases.": {"MRI": ()},
     "Treatment with prednisolone showed no improvement.": {},
     "Diagnosis was confirmed clinically.": {},
     "Autopsy: A torn vessel.": {},
+    "Worse pain led to graft surgery.": {},
     "Ultrasound showed a mass. It has smooth borders. He was sent home.": {"Ultrasound": ()},
     "Microscopic findings include capillaries in lobules.": {"Microscopic findings": ()},
 }

@@ -375,3 +375,51 @@ def test_counts_of_trajectories_and_turns_conserve_under_every_strategy(line, dr
     assert (
         measure(courses, line, line) == found
     )  # a verdict changes nothing: any other can be asked for afterwards
+
+
+def still(number: int, tests: tuple[int | None, ...]) -> TurnNodes:
+    return TurnNodes(number, 2, (2, 3), tests)
+
+
+def test_a_wrong_commitment_is_kept_dropped_or_takes_its_trajectory_with_it(line):
+    turns = [TurnNodes(1, 2, (2,), (0,)), TurnNodes(2, 2, (2, 1), (0,)), TurnNodes(3, 1, (1,), ())]
+    course = Course(tuple(turns), 0)  # DTC 2, 2, 1: nearer, and wrong
+    (found,) = measure([course], line, line)
+    assert prune_dtc_rac(course, found) == Verdict("kept", "whole", 3, (), (1, 2, 3))
+    dropped = prune_dtc_rac(course, found, wrong_endings="drop-commit")
+    assert dropped == Verdict("truncated", "wrong_ending", 2, (), (1, 2))
+    gone = prune_dtc_rac(course, found, wrong_endings="drop")
+    assert gone == Verdict("discarded", "wrong_ending", None, (), ())
+    # the turn before the commitment can itself be one that RAC removes
+    pruned = prune_dtc_rac(course, found, 1.0, "drop-commit")
+    assert pruned == Verdict("truncated", "wrong_ending_and_pruned", 2, (2,), (1,))
+    # nothing is left of a trajectory whose only other turn is removed
+    short = Course((TurnNodes(1, 2, (2,), (0,)), TurnNodes(2, 2, (5,), ())), 0)
+    (found,) = measure([short], line, line)
+    assert prune_dtc_rac(short, found, 1.0, "drop-commit").reason == "wrong_ending"
+    assert prune_dtc_rac(short, found, 1.0, "drop-commit").kept_turns == ()
+
+
+def test_what_is_right_or_unknown_or_does_not_commit_is_no_wrong_ending(line):
+    for last in (TurnNodes(2, 0, (0,), ()), TurnNodes(2, 2, (2,), (0,))):
+        course = Course((TurnNodes(1, 2, (2,), (0,)), last), 0)
+        (found,) = measure([course], line, line)
+        for what in ("keep", "drop-commit", "drop"):
+            assert prune_dtc_rac(course, found, 9.0, what).kept_turns == (1, 2)
+    cut = Course((still(1, (0,)), still(2, (0,)), TurnNodes(3, None, (None,), ())), 0)
+    (found,) = measure([cut], line, line)
+    assert prune_dtc_rac(cut, found, 9.0, "drop").kept_turns == (1, 2)
+
+
+def test_turns_that_moved_nothing_can_be_ineffective(line):
+    course = Course((*(still(t, (0,)) for t in range(1, 5)), still(5, ())), 2)
+    (found,) = measure([course], line, line)
+    assert prune_dtc_rac(course, found).kept_turns == (1, 2, 3, 4, 5)  # the paper's: no RAC
+    assert prune_dtc_rac(course, found, idle_turns=1).kept_turns == (5,)
+    assert prune_dtc_rac(course, found, idle_turns=2).kept_turns == (4, 5)
+    assert prune_dtc_rac(course, found, idle_turns=9).kept_turns == (1, 2, 3, 4, 5)
+    # whether something changed cannot be told where a diagnosis is no node
+    unknown = TurnNodes(2, 2, (2, 3, None), (0,))
+    course = Course((still(1, (0,)), unknown, still(3, (0,)), still(4, (0,))), 2)
+    (found,) = measure([course], line, line)
+    assert prune_dtc_rac(course, found, idle_turns=1).kept_turns == (1, 2, 4)

@@ -26,6 +26,7 @@ from medaction.trajectories.records import WORKER_LOST, Failure, now
 from medaction.trajectories.rollout import play_tree
 from medaction.trajectories.scoring import with_link
 from medaction.trajectories.store import Store
+from medaction.words.errors import MedactionError
 from tests.conftest import SAMPLES
 
 
@@ -133,6 +134,7 @@ def summary(environments: int, refused: int, trajectories: int, failed: int) -> 
         "  refused": refused,
         "trajectories played": trajectories,
         "rollouts failed": failed,
+        "kept (records of the dataset)": trajectories,
     }
     funnel = [{"step": step, "count": count} for step, count in counts.items()]
     return {"out": "runs/a", "funnel": funnel, "teachers": [], "cost": [], "failures": []}
@@ -144,15 +146,25 @@ def summary(environments: int, refused: int, trajectories: int, failed: int) -> 
         ((0, 12, 0, 0), "every case was refused (12 of 12): `medaction envs check --out runs/a`"),
         ((3, 0, 0, 9), "nothing was played: 9 rollouts failed"),
         ((3, 0, 4, 2), "2 cases were lost with their worker: the same command plays them again"),
+        ((3, 1, 5, 2), "2 rollouts failed, the rest is in runs/a; run again what failed"),
     ],
 )
 def test_a_run_with_nothing_to_show_ends_with_the_reason(
     counts: tuple[int, int, int, int], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lost = {"stage": "rollout", "teacher": None, "error_class": WORKER_LOST, "open": counts[3]}
-    with pytest.raises(RuntimeError) as error:
-        print_summary(summary(*counts) | {"failures": [lost]})
+    error_class = WORKER_LOST if "worker" in message else "MalformedReply"
+    failed = {"stage": "rollout", "teacher": None, "error_class": error_class, "open": counts[3]}
+    with pytest.raises(MedactionError) as error:
+        print_summary(summary(*counts) | {"failures": [failed]})
     assert message in str(error.value)
-    assert "Everything is in" not in capsys.readouterr().out
-    print_summary(summary(3, 1, 5, 2))
-    assert "Everything is in runs/a" in capsys.readouterr().out
+    assert "In runs/a" not in capsys.readouterr().out
+
+
+def test_a_run_of_which_nothing_failed_says_what_is_there_and_what_comes_next(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_summary(summary(3, 1, 5, 0))
+    lines = capsys.readouterr().out.splitlines()[-3:]
+    assert lines[0] == "Not read or refused: 1 cases; why: medaction envs check --out runs/a"
+    assert lines[1].startswith("In runs/a: trajectories.duckdb, summary.md")
+    assert lines[2] == "Look at it: medaction view --out runs/a"

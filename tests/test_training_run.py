@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from medaction.cli.train import train
 from medaction.envs.reply import reply_schema
-from medaction.flows.services import free_port
+from medaction.flows.processes import free_port
 from medaction.llm.calls import call
 from medaction.llm.teacher import Teacher
 from medaction.training.base import resolve

@@ -193,6 +193,16 @@ create table if not exists turn_scores (
 alter table turn_scores add column if not exists changed integer;
 alter table turn_scores add column if not exists unknown integer;
 alter table turn_scores add column if not exists unlinked integer;
+-- The turn's orders, and those of them that are nodes.
+alter table turn_scores add column if not exists orders integer;
+alter table turn_scores add column if not exists linked_orders integer;
+
+-- RAC without any connection between tests and changes, a sample (kg/calibration.py): 'orders': of
+-- changes as they were after random tests; 'changes': of random changes after tests as they were.
+create table if not exists rac_null (
+    kind varchar not null,
+    rac double not null
+);
 
 -- Of an evaluation: what a judge found in a trajectory under the rules of a protocol
 -- (evaluation/judging.py).
@@ -242,7 +252,8 @@ select turns.trajectory_id, turns.number,
         when any_value(own.status) in ('discarded',
             'unscorable') then any_value(own.status) || ': ' || any_value(own.reason)
         when list_contains(any_value(own.removed_turns),
-            turns.number) then 'removed: RAC above threshold'
+            turns.number) then 'removed: tests ineffective'
+        when any_value(own.reason) like 'wrong_ending%' then 'cut: wrong commitment'
         else 'cut: after t*'
     end as fate
 from turns

@@ -13,6 +13,7 @@ from typing import Any
 from medaction.envs.checks import diagnosis_linkable
 from medaction.envs.records import Built, ClinicalEnvironment
 from medaction.envs.rewards import Nodes, Ruler, true_name, turn_nodes
+from medaction.kg.calibration import Change, changes_of, null_of
 from medaction.kg.disease_classes import classes_of
 from medaction.kg.graph import Graph, hops
 from medaction.kg.linking import NODE_TYPES, THRESHOLD, Kind, Linker
@@ -20,7 +21,16 @@ from medaction.kg.loaders import imported_graph
 from medaction.kg.metrics import Course, Measured, dtc, measure
 from medaction.kg.open_graphs import open_disease_graph, open_test_graph
 from medaction.kg.overrides import read_overrides
-from medaction.kg.pruning import Strategy, Verdict, prune_correctness, prune_dtc_rac, prune_none
+from medaction.kg.pruning import (
+    Rules,
+    Strategy,
+    Verdict,
+    WrongEndings,
+    prune_correctness,
+    prune_dtc_rac,
+    prune_none,
+)
+from medaction.kg.thresholds import is_papers, threshold_of
 from medaction.trajectories.records import RolloutSpec, path_of
 from medaction.trajectories.store import Store
 from medaction.trajectories.tree import Distance, TreePlan
@@ -46,26 +56,28 @@ class Aids:
 
 def score_store(
     store: Store,
-    strategy: Strategy,
-    threshold: float,
+    strategy: Strategy = "dtc_rac",
+    threshold: float | None = None,
     diseases: str = OPEN,
     tests: str = OPEN,
     aids: Aids | None = None,
+    wrong_endings: WrongEndings | None = "keep",
+    idle_turns: int = 0,
 ) -> None:
     """Score and judge every current trajectory of the store anew; links of texts that were linked
     before are reused.
 
-    `diseases` and `tests` name the graphs of DTC and RAC. Writes `links`, `turn_scores` and
-    `verdicts`, all of which can be computed again at any time: the trajectories stay whole. Nothing
-    is done when nothing has changed since the last time: neither the trajectories nor the strategy
-    nor the graphs. Raises NoGraph, BadTable for a graph that cannot be read.
+    `diseases` and `tests` name the graphs of DTC and RAC. threshold: tau_RAC; None: the test
+    graph's own. wrong_endings: None: as `rules_of` says. Writes `links`, `turn_scores`, `verdicts`
+    and `rac_null`, all of which can be computed again at any time: the trajectories stay whole.
+    Nothing is done when nothing has changed since the last time: neither the trajectories nor the
+    rules nor the graphs. Raises NoGraph, BadTable for a graph that cannot be read.
     """
     ruler = linkers(diseases, tests, aids)
     to_disease, to_change, to_test = ruler.diseases, ruler.diagnoses, ruler.tests
     disease_graph, test_graph = to_disease.graph, to_test.graph
-    state = _state(
-        store, strategy, threshold, [linker.version for linker in (to_disease, to_change, to_test)]
-    )
+    rules, origin = rules_of(ruler, strategy, threshold, wrong_endings, idle_turns)
+    state = _state(store, rules, [linker.version for linker in (to_disease, to_change, to_test)])
     if store.meta("scored") == state:
         return
     worlds = store.environments()
@@ -87,24 +99,62 @@ def score_store(
     ]
     verdicts: list[dict[str, Any]] = []
     scores: list[dict[str, Any]] = []
+    changes: list[Change] = []
     for (trajectory, course), measured in zip(
         courses, measure([course for _, course in courses], disease_graph, test_graph), strict=True
     ):
         # A gold trajectory was checked against its environment when it was written; it is measured,
         # and kept whole.
-        rule = "none" if trajectory.style == "gold" else strategy
+        applied = Rules("none") if trajectory.style == "gold" else rules
         verdicts.append(
-            _verdict_row(
-                trajectory.trajectory_id, judge(course, measured, rule, threshold), rule, threshold
-            )
+            _verdict_row(trajectory.trajectory_id, judge(course, measured, applied), applied)
         )
         scores += _score_rows(trajectory.trajectory_id, course, measured)
+        if trajectory.style != "gold":
+            last = measured.dtc[-1] if measured.dtc else None
+            changes += changes_of(trajectory.case_id, course, last, trajectory.branch_turn)
     # On one graph for both, the two links of a diagnosis are one row.
     rows = {
         (row["graph"], row["kind"], row["text"]): row for found in links.values() for row in found
     }
-    store.replace(links=list(rows.values()), verdicts=verdicts, turn_scores=scores)
+    null = null_of(changes, test_graph)
+    store.replace(
+        links=list(rows.values()),
+        verdicts=verdicts,
+        turn_scores=scores,
+        rac_null=[
+            {"kind": kind, "rac": value}
+            for kind, values in (("orders", null.orders), ("changes", null.changes))
+            for value in values
+        ],
+    )
+    store.set_meta("rac_threshold_origin", origin)
     store.set_meta("scored", state)
+
+
+def rules_of(
+    ruler: Ruler,
+    strategy: Strategy,
+    threshold: float | None,
+    wrong_endings: WrongEndings | None,
+    idle_turns: int,
+) -> tuple[Rules, str]:
+    """The rules with what the graphs decide, and where the threshold comes from.
+
+    A wrong commitment is kept where both graphs are the paper's, to the letter of section 3.3.
+    Elsewhere the commitment itself is dropped: its turns before are as good as any prefix, which is
+    what the paper's introduction and Figure 3 say is kept of a partially correct trajectory, but as
+    a target it teaches to be sure of what is wrong.
+    """
+    own = threshold_of(ruler.tests.graph)
+    papers = is_papers(ruler.diseases.graph) and is_papers(ruler.tests.graph)
+    rules = Rules(
+        strategy,
+        own.hops if threshold is None else threshold,
+        wrong_endings or ("keep" if papers else "drop-commit"),
+        idle_turns,
+    )
+    return rules, own.origin if threshold is None else "set by hand"
 
 
 def linkers(diseases: str = OPEN, tests: str = OPEN, aids: Aids | None = None) -> Ruler:
@@ -129,25 +179,27 @@ def linkers(diseases: str = OPEN, tests: str = OPEN, aids: Aids | None = None) -
     )
 
 
-def _state(store: Store, strategy: Strategy, threshold: float, linked_with: list[str]) -> str:
-    """A hash of all that the scores depend on."""
+def _state(store: Store, rules: Rules, linked_with: list[str]) -> str:
+    """A hash of all that the scores depend on, and of which there are."""
     ids = store.rows("select trajectory_id from current_trajectories order by all")
     truths = store.rows(
         "select environment_id, diagnosis, synonyms from cases join environments using"
         " (environment_id) order by all"
     )
     return hashlib.sha256(
-        json.dumps([strategy, threshold, linked_with, ids, truths]).encode()
+        json.dumps([asdict(rules), SCORES, linked_with, ids, truths]).encode()
     ).hexdigest()[:16]
 
 
-def judge(course: Course, measured: Measured, strategy: Strategy, threshold: float) -> Verdict:
-    """The verdict of one pruning strategy on one path."""
-    if strategy == "dtc_rac":
-        return prune_dtc_rac(course, measured, threshold)
+def judge(course: Course, measured: Measured, rules: Rules) -> Verdict:
+    """The verdict of the rules on one path."""
+    if rules.strategy == "dtc_rac":
+        return prune_dtc_rac(
+            course, measured, rules.threshold, rules.wrong_endings, rules.idle_turns
+        )
     return (
         prune_correctness(course, measured)
-        if strategy == "correctness"
+        if rules.strategy == "correctness"
         else prune_none(course, measured)
     )
 
@@ -235,27 +287,29 @@ def with_link(built: Built, extracted: bool, graph: str = OPEN) -> Built:
     )
 
 
+SCORES = ("dtc", "rac", "changed", "unknown", "unlinked", "orders", "linked_orders")
+"""The columns of `turn_scores` besides its key: a store that lacks one is scored again."""
+
+
 def _score_rows(trajectory_id: str, course: Course, measured: Measured) -> Iterator[dict[str, Any]]:
     """A row of `turn_scores` for every turn."""
     for turn, distance, rac in zip(course.turns, measured.dtc, measured.rac, strict=True):
-        yield {
-            "trajectory_id": trajectory_id,
-            "number": turn.number,
-            "dtc": distance,
-            "rac": rac.value if rac else None,
-            "changed": rac.changed if rac else None,
-            "unknown": rac.unknown if rac else None,
-            "unlinked": rac.unlinked if rac else None,
-        }
+        scores = (
+            distance,
+            *((rac.value, rac.changed, rac.unknown, rac.unlinked) if rac else (None,) * 4),
+            len(turn.tests),
+            len(turn.tests) - turn.tests.count(None),
+        )
+        yield {"trajectory_id": trajectory_id, "number": turn.number} | dict(
+            zip(SCORES, scores, strict=True)
+        )
 
 
-def _verdict_row(
-    trajectory_id: str, verdict: Verdict, strategy: Strategy, threshold: float
-) -> dict[str, Any]:
+def _verdict_row(trajectory_id: str, verdict: Verdict, rules: Rules) -> dict[str, Any]:
     return {
         "trajectory_id": trajectory_id,
-        "strategy": strategy,
-        "threshold": threshold if strategy == "dtc_rac" else None,
+        "strategy": rules.strategy,
+        "threshold": rules.threshold if rules.strategy == "dtc_rac" else None,
         "status": verdict.status,
         "reason": verdict.reason,
         "last_turn": verdict.last_turn,

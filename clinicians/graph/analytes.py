@@ -4,20 +4,21 @@ A range printed beside the value wins over words ('elevated', 'H', 'positive'), 
 table's adult range.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from medaction.clinicians.graph.cues import cue
+from medaction.clinicians.graph.cues import cue, longest_matches
 from medaction.kg.tables import DATA, BadTable, parts, rows
 
-PATH = DATA / "analytes.csv"
-COLUMNS = [
+ANALYTES = DATA / "analytes.csv"
+COLUMNS_OF_ANALYTES = [
     "analyte", "synonyms", "test", "low_finding", "high_finding", "low", "high", "unit", "si",
 ]  # fmt: skip
-Status = Literal["low", "normal", "high"]
+Level = Literal["low", "normal", "high"]
 
 LONGEST_NAME = 6
 """Words of the longest name in the table."""
@@ -39,8 +40,8 @@ no blood cells are counted."""
 class Analyte:
     """Something measured, or looked for.
 
-    low, high: adult reference in `unit`. factors: other unit -> what to multiply a value by to get
-    `unit`.
+    low, high: adult reference in `unit`, NaN where there is none. factors: other unit -> what to
+    multiply a value by to get `unit`.
     """
 
     name: str
@@ -48,32 +49,35 @@ class Analyte:
     test: str
     low_finding: str
     high_finding: str
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     unit: str
     factors: dict[str, float]
 
     @property
     def is_sign(self) -> bool:
         """Whether it is either there or not, so that the reader of phrases takes it."""
-        has_range = self.low is not None or self.high is not None
-        return bool(self.high_finding) and not self.low_finding and not has_range
+        return bool(self.high_finding) and not (self.low_finding or self.has_range)
+
+    @property
+    def has_range(self) -> bool:
+        return not (math.isnan(self.low) and math.isnan(self.high))
 
 
 @cache
 def analytes() -> list[Analyte]:
     """All of kg/data/analytes.csv. Raises BadTable."""
-    return [_analyte(line, row) for line, row in rows(PATH, COLUMNS)]
+    return [_analyte(line, row) for line, row in rows(ANALYTES, COLUMNS_OF_ANALYTES)]
 
 
 def _analyte(line: int, row: dict[str, str]) -> Analyte:
     try:
-        low, high = (float(row[column]) if row[column] else None for column in ("low", "high"))
+        low, high = _number(row["low"]), _number(row["high"])
         pairs = (part.rsplit(":", 1) for part in parts(row["si"]))
-        factors = {unit.strip(): float(factor) for unit, factor in pairs}
+        factors = {unit.strip().lower(): float(factor) for unit, factor in pairs}
     except ValueError as error:
         message = f"{row['analyte']!r}: a limit or a unit's factor is no number"
-        raise BadTable(PATH, line, message) from error
+        raise BadTable(ANALYTES, line, message) from error
     names = (row["analyte"], parts(row["synonyms"]), row["test"])
     return Analyte(*names, row["low_finding"], row["high_finding"], low, high, row["unit"], factors)
 
@@ -89,42 +93,39 @@ def _folded(name: str) -> str:
     return name if len(name) <= 3 else " ".join(name.lower().split())
 
 
-_WORD = re.compile(r"[^\s,;:()=]+")
-_SENTENCE_END = re.compile(r"[;\n]|(?<!\b[A-Z])\.(?=\s|$)|\bwith\b")
+_NAME_WORD = re.compile(r"[^\s,;:()=]+")
+_VALUE_END = re.compile(r"[;\n]|(?<!\b[A-Z])\.(?=\s|$)|\bwith\b")
 
 
-def lab_statuses(text: str) -> Iterator[tuple[Analyte, Status]]:
-    """Every analyte of a text that is followed (or led) by a value or a word for its status."""
+def levels(text: str) -> Iterator[tuple[Analyte, Level]]:
+    """Every analyte of a text that is followed (or led) by a value or a word for its level."""
     text = text.replace("_", " ").replace("μ", "µ").replace("−", "-").replace("–", "-")
     heading = text.partition(":")[0].lower()
     specimen = next((name for word, name in SPECIMENS.items() if word in heading), "")
     mentions = list(_mentions(text, specimen))
     next_starts = [*(start for start, _, _ in mentions[1:]), len(text)]
     for (start, end, analyte), next_start in zip(mentions, next_starts, strict=False):
-        after = _SENTENCE_END.split(text[end : min(next_start, end + REACH)], maxsplit=1)[0]
-        status = _status(analyte, text[:start], after)
-        if status:
-            yield analyte, status
+        after = _VALUE_END.split(text[end : min(next_start, end + REACH)], maxsplit=1)[0]
+        level = _level(analyte, text[:start], after)
+        if level:
+            yield analyte, level
 
 
 def _mentions(text: str, specimen: str) -> Iterator[tuple[int, int, Analyte]]:
-    """(start, end, analyte), the longest name first at every word. Of another specimen than blood
-    only analytes whose names say that specimen."""
-    words = list(_WORD.finditer(text))
-    at, by_name = 0, _analytes_by_name()
-    while at < len(words):
-        for length in range(min(LONGEST_NAME, len(words) - at), 0, -1):
-            start = words[at].start()
-            name = text[start : words[at + length - 1].end()].rstrip(".")
-            analyte = by_name.get(_folded(f"{specimen} {name}".strip())) or by_name.get(
-                _folded(name)
-            )
-            if analyte and specimen in " ".join((analyte.name, *analyte.synonyms)).lower():
-                yield start, start + len(name), analyte
-                at += length
-                break
-        else:
-            at += 1
+    """(start, end, analyte) of its mentions. Of another specimen than blood only analytes whose
+    names say that specimen."""
+    words = list(_NAME_WORD.finditer(text))
+
+    by_name = _analytes_by_name()
+
+    def look_up(run: list[re.Match[str]]) -> Analyte | None:
+        name = text[run[0].start() : run[-1].end()].rstrip(".")
+        found = by_name.get(_folded(f"{specimen} {name}".strip())) or by_name.get(_folded(name))
+        names = " ".join((found.name, *found.synonyms)).lower() if found else ""
+        return found if specimen in names else None
+
+    for start, end, analyte in longest_matches(words, LONGEST_NAME, look_up):
+        yield words[start].start(), words[end - 1].end(), analyte
 
 
 _NUMBER = r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?"
@@ -133,13 +134,12 @@ _VALUE = re.compile(
 )
 _RANGE = re.compile(
     r"(?:[(\[]|\b(?:reference|ref\.?|normal|nl|range)\b)[^<>≤≥\d()\[\]]*"
-    rf"(?:(?P<below><|≤|less than|below|up to|under)\s*(?P<upper>{_NUMBER})"
-    rf"|(?P<above>>|≥|more than|above|over)\s*(?P<lower>{_NUMBER})"
-    rf"|(?P<low>{_NUMBER})\s*[%a-zA-Z/^\d]*?\s*(?:-|to)\s*(?P<high>{_NUMBER}))[^,;()\[\]]*",
+    rf"(?:(?:<|≤|less than|below|up to|under)\s*(?P<upper>{_NUMBER})"
+    rf"|(?:>|≥|more than|above|over)\s*(?P<lower>{_NUMBER})"
+    rf"|(?P<low>{_NUMBER})\s*[%a-zA-Z/^\d]*?\s*(?:-|to)\s*(?P<high>{_NUMBER}))",
     re.IGNORECASE,
 )
-_FLAG = re.compile(r"(?<![/\w^])[HL]\b")
-_PRESSURE = re.compile(r"(\d{2,3})\s*/\s*(\d{2,3})")
+_PRESSURE = re.compile(r"\d{2,3}\s*/\s*(\d{2,3})")
 DIASTOLIC_HIGH = 92
 """mm Hg; the table's range is of the systolic pressure."""
 
@@ -147,67 +147,58 @@ LOWEST_FAHRENHEIT = 60
 """No living patient's temperature is above 60 degrees Celsius."""
 
 
-def _status(analyte: Analyte, before: str, after: str) -> Status | None:
+def _level(analyte: Analyte, before: str, after: str) -> Level | None:
     if cue("unknown").search(after):
         return None
     limits = _RANGE.search(after)
     value = _VALUE.search(after[: limits.start()] if limits else after)
     if limits and value:
         low, high = limits["low"] or limits["lower"], limits["high"] or limits["upper"]
-        lower, upper = (_number(limit) if limit else None for limit in (low, high))
-        return _compare(_number(value["number"]), lower, upper)
-    in_words = _status_in_words(before, after)
-    return in_words or (_status_by_table(analyte, value, after) if value else None)
+        return _compare(_number(value["number"]), _number(low), _number(high))
+    return _level_in_words(before, after) or (_by_table(analyte, value, after) if value else None)
 
 
-def _status_in_words(before: str, after: str) -> Status | None:
+def _level_in_words(before: str, after: str) -> Level | None:
     """'elevated serum troponin' and 'troponin: elevated'; the word before the name goes first."""
-    words = [
-        word for word in before.split()[-4:] if word not in ("serum", "plasma", "levels", "of")
-    ]
-    lead = words[-1].lower() if words else ""
-    if lead == "no":
-        return "normal"
-    is_lead = any(cue(f"{status} value").fullmatch(lead) for status in ("normal", "high", "low"))
-    text = lead if is_lead else after
-    if cue("normal value").search(text) or text.strip().lower().startswith("no "):
+    words = [word for word in before.lower().split()[-4:] if word not in ("serum", "levels", "of")]
+    lead = words[-1] if words else ""
+    leads = any(cue(f"{level} value").fullmatch(lead) for level in ("normal", "high", "low"))
+    text = lead if leads else after
+    if lead == "no" or text.strip().lower().startswith("no ") or cue("normal value").search(text):
         return "normal"
     high, low = cue("high value").search(text), cue("low value").search(text)
     if high or low:
         return "high" if not low or (high and high.start() < low.start()) else "low"
-    flag = _FLAG.search(text)
+    flag = re.search(r"(?<![/\w^])[HL]\b", text)
     return ("high" if flag[0] == "H" else "low") if flag else None
 
 
-def _number(text: str) -> float:
-    return float(text.replace(",", ""))
+def _number(text: str | None) -> float:
+    """Not a number where there is none: nothing is below or above it."""
+    return float(text.replace(",", "")) if text else math.nan
 
 
-def _compare(value: float, low: float | None, high: float | None) -> Status:
-    if low is not None and value < low:
-        return "low"
-    return "high" if high is not None and value > high else "normal"
+def _compare(value: float, low: float, high: float) -> Level:
+    return "low" if value < low else "high" if value > high else "normal"
 
 
-def _status_by_table(analyte: Analyte, value: re.Match[str], after: str) -> Status | None:
-    if analyte.low is None and analyte.high is None:
+def _by_table(analyte: Analyte, value: re.Match[str], after: str) -> Level | None:
+    if not analyte.has_range:
         return None
-    number = _number(value["number"])
-    unit = value["unit"].lower()
-    pressure = _PRESSURE.search(after)
+    number, unit = _number(value["number"]), value["unit"].lower()
     if analyte.name == "Blood pressure":
-        if pressure is None:
-            return None
-        if float(pressure[2]) > DIASTOLIC_HIGH:
-            return "high"
+        pressure = _PRESSURE.search(after)
+        if pressure is None or float(pressure[1]) > DIASTOLIC_HIGH:
+            return "high" if pressure else None
     if analyte.name == "Temperature" and number > LOWEST_FAHRENHEIT:
         number = (number - 32) / 1.8
     if analyte.unit == "%" and "%" not in unit and number > 100:
         return None  # a count where a share is expected
-    if analyte.unit == "10^9/L" and not value["power"]:
+    if value["power"]:
+        return _compare(number, analyte.low, analyte.high)
+    if analyte.unit == "10^9/L":
         # a large count is per microlitre: '13,400/mm3', but not '7.2/mm3'
         number *= 0.001 if number > (500 if unit.startswith("/") else 2000) else 1.0
-    elif not value["power"]:
-        factors = (factor for name, factor in analyte.factors.items() if name.lower() in unit)
-        number *= next(factors, 1.0)
+    else:
+        number *= next((factor for name, factor in analyte.factors.items() if name in unit), 1.0)
     return _compare(number, analyte.low, analyte.high)

@@ -1,31 +1,44 @@
-"""Words by which a clinical text says that something is past, doubtful, high or low.
+"""Words by which a clinical text says that something is past, doubtful, high or low: data/cues.csv,
+the kind of a cue and its phrase.
 
-They stand in data/cues.csv: what kind of cue, and the phrase. '*' at the end of a word stands for
-any ending. Cues of denial are in medaction.words.negation.
+'*' at the end of a word stands for any ending. Cues of denial are in medaction.words.negation.
 """
 
 import re
-from collections import defaultdict
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from medaction.kg.tables import rows
 
 DATA = Path(__file__).parent / "data"
+Word = TypeVar("Word")
+Entry = TypeVar("Entry")
 
 
 @cache
 def cue(kind: str) -> re.Pattern[str]:
-    """A pattern that matches every phrase of this kind as whole words. Raises KeyError."""
-    phrases = _phrases()[kind]
-    words = "|".join(re.escape(phrase).replace(r"\*", r"\w*") for phrase in phrases)
+    """A pattern that matches every phrase of this kind as whole words, the longest first, so that
+    'not detected' goes before 'not'."""
+    table = rows(DATA / "cues.csv", ["kind", "phrase"])
+    phrases = sorted((row["phrase"] for _, row in table if row["kind"] == kind), key=len)
+    words = "|".join(re.escape(phrase).replace(r"\*", r"\w*") for phrase in reversed(phrases))
     return re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
 
 
-@cache
-def _phrases() -> dict[str, list[str]]:
-    """Kind -> its phrases, the longest first, so that 'not detected' goes before 'not'."""
-    phrases = defaultdict(list)
-    for _, row in rows(DATA / "cues.csv", ["kind", "phrase"]):
-        phrases[row["kind"]].append(row["phrase"])
-    return {kind: sorted(words, key=len, reverse=True) for kind, words in phrases.items()}
+def longest_matches(
+    words: list[Word], longest: int, look_up: Callable[[list[Word]], Entry | None]
+) -> Iterator[tuple[int, int, Entry]]:
+    """(start, end, entry) of the phrases among the words, from left to right, the longest first at
+    every word. `look_up` returns the entry of a run of words."""
+    start = 0
+    while start < len(words):
+        for end in range(min(start + longest, len(words)), start, -1):
+            entry = look_up(words[start:end])
+            if entry is not None:
+                yield start, end, entry
+                start = end
+                break
+        else:
+            start += 1

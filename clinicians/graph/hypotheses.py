@@ -10,7 +10,7 @@ from functools import cache
 from typing import Literal
 
 from medaction.clinicians.graph.cues import DATA
-from medaction.kg.hpo import load_hpo
+from medaction.kg.hpo import load_hpo, phenotype_ids
 from medaction.kg.tables import BadTable, common_diseases, rows
 from medaction.words.names import normalise
 
@@ -26,8 +26,8 @@ ALSO_SHOWN = 0.5
 """What remains of a rare disease's annotation in the common disease of the same name: the curated
 findings come first."""
 
-ADULT = 14
-"""Years from which the table's pulse and blood pressure hold."""
+YOUNGEST = 3
+"""Years from which a common disease is expected, where the table of ages is silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,16 @@ class Patient:
     age: float | None
     sex: Sex | None
 
-    @property
-    def adult(self) -> bool:
-        return self.age is None or self.age >= ADULT
-
 
 @dataclass(frozen=True, slots=True)
-class Usual:
-    """Who usually gets a disease: sex (None: both) and ages in years."""
+class Disease:
+    """A possible diagnosis. `findings`: HPO id -> share of patients in 0..1. sex (None: both),
+    youngest, oldest (years): who usually gets it."""
 
+    name: str
+    synonyms: tuple[str, ...]
+    weight: float
+    findings: dict[str, float]
     sex: Sex | None = None
     youngest: float = 0
     oldest: float = 130
@@ -53,25 +54,6 @@ class Usual:
     def fits(self, patient: Patient) -> bool:
         right_age = patient.age is None or self.youngest <= patient.age <= self.oldest
         return right_age and (self.sex is None or patient.sex in (None, self.sex))
-
-
-@dataclass(frozen=True, slots=True)
-class Disease:
-    """A possible diagnosis. `findings`: HPO id -> share of patients in 0..1."""
-
-    name: str
-    synonyms: tuple[str, ...]
-    weight: float
-    findings: dict[str, float]
-    usual: Usual = Usual()
-
-
-@cache
-def phenotype_ids() -> dict[str, str]:
-    """Normalised HPO label or exact synonym -> HPO id; labels win over synonyms."""
-    phenotypes = load_hpo().phenotypes.values()
-    synonyms = {normalise(name): term.id for term in phenotypes for name in term.synonyms}
-    return synonyms | {normalise(term.name): term.id for term in phenotypes}
 
 
 @cache
@@ -96,9 +78,8 @@ def hypotheses() -> tuple[Disease, ...]:
         # where the disease is itself a finding in HPO, whoever has the one has the other
         findings |= {ids[name]: 0.95 for name in names if name in ids}
         findings |= {ids[normalise(label)]: share for label, share in common.findings.items()}
-        diseases.append(
-            Disease(common.name, common.synonyms, common.weight, findings, usual[common.name])
-        )
+        who = usual.get(common.name, (None, YOUNGEST, 130))
+        diseases.append(Disease(common.name, common.synonyms, common.weight, findings, *who))
     for code, name in rare.items():
         general = normalise(name.partition(" due to ")[0])
         is_subtype = general in code_of and general != normalise(name)
@@ -120,21 +101,21 @@ def disease_names() -> dict[str, str]:
 
 
 @cache
-def demographics() -> dict[str, Usual]:
-    """Common disease -> who usually gets it; from three years on, where the table is silent.
-    Raises BadTable for an unknown disease or sex.
+def demographics() -> dict[str, tuple[Sex | None, float, float]]:
+    """Common disease -> sex, youngest and oldest of those who usually get it. Raises BadTable for
+    an unknown disease or sex.
 
     Without it 1.5 to 2.4 of 100 diagnoses of AgentClinic's cases are lost (104 cases, 4 seeds).
     """
-    path = DATA / "demographics.csv"
-    usual = {disease.name: Usual(youngest=3) for disease in common_diseases()}
+    path, usual = DATA / "demographics.csv", {}
+    names = {disease.name for disease in common_diseases()}
+    sexes: dict[str, Sex | None] = {"female": "female", "male": "male", "": None}
     for line, row in rows(path, ["name", "sex", "youngest", "oldest"]):
-        sex: Sex | None = "female" if row["sex"] == "female" else "male" if row["sex"] else None
-        if row["name"] not in usual or (row["sex"] or None) != sex:
-            raise BadTable(
-                path, line, f"{row['name']!r} is no common disease, or a sex is misspelt"
-            )
-        usual[row["name"]] = Usual(sex, float(row["youngest"] or 0), float(row["oldest"] or 130))
+        if row["name"] not in names or row["sex"] not in sexes:
+            message = f"{row['name']!r} is no common disease, or a sex is misspelt"
+            raise BadTable(path, line, message)
+        ages = (float(row["youngest"] or 0), float(row["oldest"] or 130))
+        usual[row["name"]] = (sexes[row["sex"]], *ages)
     return usual
 
 
@@ -154,7 +135,6 @@ def patient_of(text: str) -> Patient:
     age, sex = _AGE.search(text), _SEX.search(text)
     years = None
     if age:
-        unit = (age[2] or "").lower()
         newborn = 0.5 if age[0].lower() == "infant" else 0.01
-        years = float(age[1]) * _YEARS[unit] if unit else newborn
+        years = float(age[1]) * _YEARS[age[2].lower()] if age[1] else newborn
     return Patient(years, None if sex is None else "female" if sex[1] else "male")

@@ -11,14 +11,17 @@ beside one, its neighbourhood is flat.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import numpy as np
 from scipy import sparse
 
-from medaction.clinicians.graph.findings import DISEASE, Finding, ancestors
-from medaction.clinicians.graph.hypotheses import Disease, Patient, hypotheses
+from medaction.clinicians.graph.findings import DISEASE, Finding, findings_in
+from medaction.clinicians.graph.hypotheses import Disease, Patient, hypotheses, patient_of
+from medaction.envs.turns import Turn
+from medaction.kg.hpo import ancestors
 
 LEAK, LEAK_OF_PATIENTS, LEAK_OF_DISEASES = 0.003, 0.4, 0.5
 """P(term | no reason) = LEAK + LEAK_OF_PATIENTS * (share of patients, by prior, who show it) +
@@ -29,7 +32,7 @@ INFORMATION_LOST = 0.5
 """Credit of a term for an annotated ancestor: exp(-INFORMATION_LOST * (IC(term) - IC(ancestor))).
 Without any credit 2 of 100 diagnoses are lost."""
 
-LEAST_INFORMATION = 1.5
+GENERAL = 1.5
 """An ancestor with less information content than this (in nats) is too general to earn credit."""
 
 SENSITIVITY = 0.9
@@ -40,6 +43,9 @@ ALMOST_ALWAYS = 0.98
 
 NAMED, NOT_NAMED = math.log(0.6 / 0.004), math.log(0.15)
 """Log likelihood ratio of a result that names the disease, and of one that rules it out by name."""
+
+CONFIRMS, CONFIRMS_OTHERS = 0.6, 0.1
+"""P(the result of a test that is for it names the disease): for patients with it, and without."""
 
 OUTSIDE = math.log(0.02)
 """Added to the log prior of a disease outside its usual age or sex: unlikely, not impossible."""
@@ -72,9 +78,8 @@ def load_model() -> Model:
     """The model, made once per process in about a second."""
     diseases = hypotheses()
     terms = {term for disease in diseases for term in disease.findings}
-    terms = terms.union(*map(ancestors, terms))
-    column = {term: at for at, term in enumerate(sorted(terms))}
     above = {term: (term, *ancestors(term)) for term in terms}
+    column = {term: at for at, term in enumerate(sorted(terms.union(*above.values())))}
     shares = _matrix(diseases, column, above)
     weights = np.array([disease.weight for disease in diseases])
     patients = np.asarray(shares.T @ (weights / weights.sum())).ravel()
@@ -109,20 +114,24 @@ def _matrix(
 @lru_cache(maxsize=4096)
 def chances(key: str) -> np.ndarray:
     """P(finding present | d) for every hypothesis, shape (D,), values in (0, 1). A term outside the
-    arrays is known through its ancestors only."""
+    arrays is known through its ancestors only; a disease is a finding where a result names it."""
     model = load_model()
+    if key.startswith(DISEASE):
+        share = np.full(len(model.diseases), CONFIRMS_OTHERS)
+        share[model.position[key.removeprefix(DISEASE)]] = CONFIRMS
+        return share
     at = model.column.get(key)
     above = [model.column[term] for term in ancestors(key) if term in model.column]
-    above = [column for column in above if model.information[column] >= LEAST_INFORMATION]
+    above = [column for column in above if model.information[column] >= GENERAL]
+    information, leak = max(model.information[above], default=0.0) + 1, LEAK
+    columns = []
     if at is not None:
         information, leak = model.information[at], model.leak[at]
-    else:
-        information, leak = max(model.information[above], default=0.0) + 1, LEAK
-    share = np.zeros(len(model.diseases), dtype=np.float32)
-    columns = [(model.shares, at, 1.0)] if at is not None else []
+        columns.append((model.shares, at, 1.0))
     for ancestor in above:
         lost = max(0.0, information - model.information[ancestor])
         columns.append((model.direct, ancestor, math.exp(-INFORMATION_LOST * lost)))
+    share = np.zeros(len(model.diseases), dtype=np.float32)
     for matrix, column, credit in columns:
         cells = slice(matrix.indptr[column], matrix.indptr[column + 1])
         rows = matrix.indices[cells]
@@ -143,5 +152,76 @@ def log_likelihood(finding: Finding) -> np.ndarray:
 def log_prior(patient: Patient) -> np.ndarray:
     """log P(d | age and sex), up to a constant, shape (D,)."""
     model = load_model()
-    outside = [not disease.usual.fits(patient) for disease in model.diseases]
+    outside = [not disease.fits(patient) for disease in model.diseases]
     return model.log_prior + OUTSIDE * np.array(outside)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one source tells: the history (turn 0, without a test), or one result of one turn."""
+
+    turn: int
+    test: str
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The hypotheses before a turn. posteriors[n]: log P(d | evidence[: n + 1]), shape (D,). order:
+    positions in the model, the leader first."""
+
+    evidence: Sequence[Evidence]
+    posteriors: Sequence[np.ndarray]
+    order: np.ndarray
+
+    @property
+    def chance(self) -> float:
+        """The leader's posterior."""
+        return float(np.exp(self.posteriors[-1][self.order[0]]))
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [finding for source in self.evidence for finding in source.findings]
+
+
+def evidence_of(initial_observation: str, turns: Sequence[Turn]) -> list[Evidence]:
+    """What is known, source by source. A finding counts once, the most specific of its line;
+    UNAVAILABLE tells nothing."""
+    sources = [Evidence(0, "", findings_in(initial_observation))]
+    for turn in turns:
+        for result in (result for answer in turn.answers for result in answer.results):
+            findings = findings_in(f"{result.test}: {result.text}", "result")
+            sources.append(Evidence(turn.number, result.test, findings))
+    all_findings = [finding for source in sources for finding in source.findings]
+    present = {finding.key for finding in all_findings if finding.present}
+    absent = {finding.key for finding in all_findings if not finding.present}
+    general = frozenset().union(*map(ancestors, present))
+    counted: set[str] = set()
+    evidence = []
+    for source in sources:
+        specific = []
+        for finding in source.findings:
+            key = finding.key
+            # 'polyarticular arthritis' says 'arthritis' already, 'no arthritis' the reverse
+            if finding.present:
+                stated = key in general
+            else:
+                stated = key in present | general or bool(absent & ancestors(key))
+            if not stated and key not in counted:
+                counted.add(key)
+                specific.append(finding)
+        evidence.append(replace(source, findings=tuple(specific)))
+    return evidence
+
+
+def rank(initial_observation: str, turns: Sequence[Turn], temper: float) -> Ranking:
+    """The hypotheses by their posterior, updated source by source."""
+    evidence = evidence_of(initial_observation, turns)
+    total = log_prior(patient_of(initial_observation))
+    posteriors = []
+    for source in evidence:
+        for finding in source.findings:
+            total = total + temper * log_likelihood(finding)
+        posteriors.append(total - np.logaddexp.reduce(total))
+    order = np.argsort(-posteriors[-1], kind="stable")
+    return Ranking(evidence, posteriors, order)

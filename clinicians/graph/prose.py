@@ -5,16 +5,23 @@ the sentence, with fields in braces. Of several wordings for one place the seed 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
 
 from medaction.clinicians.graph.cues import DATA
-from medaction.clinicians.graph.findings import DISEASE, Finding
-from medaction.clinicians.graph.hypotheses import Patient, hypotheses
+from medaction.clinicians.graph.findings import DISEASE, Finding, label_of
+from medaction.clinicians.graph.hypotheses import hypotheses
+from medaction.clinicians.graph.model import Ranking, chances, load_model, log_likelihood
+from medaction.clinicians.graph.orders import Choice
+from medaction.envs.turns import Turn
 from medaction.kg.hpo import load_hpo
 from medaction.kg.tables import rows
+
+SUPPORTS, DOUBTS = 0.5, 0.9
+"""Difference of log likelihood (nats) from which a finding is named for the leader, or against.
+They decide what is written, not what is done."""
 
 
 @cache
@@ -33,7 +40,73 @@ def sentence(place: str, rng: np.random.Generator, **fields: str) -> str:
     return text[0].upper() + text[1:]
 
 
-AFTER_EPONYMS = {"disease", "syndrome", "sign", "phenomenon", "lymphoma", "sarcoma", "palsy"}
+def reasoning(ranking: Ranking, turns: Sequence[Turn], rng: np.random.Generator) -> Iterator[str]:
+    """What is new, the picture at the first turn and later the effect of each result; why the
+    leader leads, and what speaks against it."""
+    new = [at for at, source in enumerate(ranking.evidence) if source.turn == len(turns)]
+    if turns:
+        yield from (_effect(ranking, at, rng) for at in new)
+        missing = [answer.order for answer in turns[-1].answers if not answer.results]
+        if missing:
+            yield sentence("unavailable", rng, tests=listed(map(plain, missing)))
+    elif ranking.findings:
+        yield sentence("picture", rng, findings=listed_findings(ranking.findings[:9]))
+    leader, rival = ranking.order[:2]
+    effects = {finding: log_likelihood(finding) for finding in ranking.findings}
+    difference = {finding: effect[leader] - effect[rival] for finding, effect in effects.items()}
+    findings = sorted(difference, key=lambda finding: -difference[finding])
+    supports = [finding for finding in findings if difference[finding] > SUPPORTS][:3]
+    doubts = [finding for finding in findings if difference[finding] < -DOUBTS][-2:]
+    is_news = any(ranking.evidence[at].findings for at in new)
+    place = "leads" if is_news and supports else "ahead"
+    yield sentence(place, rng, findings=listed_findings(supports), **names_of_leaders(ranking))
+    if is_news and doubts:
+        findings_against = listed_findings(doubts)
+        yield sentence("doubt", rng, findings=findings_against, **names_of_leaders(ranking))
+
+
+def names_of_leaders(ranking: Ranking) -> dict[str, str]:
+    """The leader, its chance and the rival as fields of a sentence."""
+    leader, rival = (plain(load_model().diseases[at].name) for at in ranking.order[:2])
+    return {"leader": leader, "rival": rival, "chance": percent(ranking.chance)}
+
+
+def _effect(ranking: Ranking, at: int, rng: np.random.Generator) -> str:
+    """What one result did to the hypothesis whose posterior it changed most."""
+    source = ranking.evidence[at]
+    if not source.findings:
+        return sentence("no influence", rng, test=plain(source.test))
+    before, after = (np.exp(ranking.posteriors[place]) for place in (at - 1, at))
+    moved = int(np.argmax(np.abs(after - before)))
+    telling = sorted(source.findings, key=lambda finding: -abs(log_likelihood(finding)[moved]))
+    return sentence(
+        "result",
+        rng,
+        test=plain(source.test),
+        findings=listed_findings(telling[:3]),
+        disease=plain(load_model().diseases[moved].name),
+        before=percent(before[moved]),
+        after=percent(after[moved]),
+    )
+
+
+def pivot(ranking: Ranking, options: Sequence[Choice], rng: np.random.Generator) -> str:
+    """The pivot: the open sign that best tells the two leading hypotheses apart."""
+    names, pair = names_of_leaders(ranking), ranking.order[:2]
+    shares = {option.sign: chances(option.sign)[pair] for option in options}
+    sign = max(shares, key=lambda key: abs(shares[key][0] - shares[key][1]), default=None)
+    if sign is None:
+        return sentence("no question", rng, **names)
+    likelier, rarer = names["leader"], names["rival"]
+    if shares[sign][0] < shares[sign][1]:
+        likelier, rarer = rarer, likelier
+    low, high = map(percent, sorted(shares[sign]))
+    fields = {"likelier": likelier, "rarer": rarer, "high": high, "low": low}
+    place = "direct question" if sign.startswith(DISEASE) else "question"
+    return sentence(place, rng, sign=plain(label_of(sign)), **fields, **names)
+
+
+EPONYM_NOUNS = {"disease", "syndrome", "sign", "phenomenon", "lymphoma", "sarcoma", "palsy"}
 """Words before which an unknown word with a capital is taken for somebody's name."""
 
 
@@ -51,57 +124,27 @@ def plain(name: str) -> str:
     """A label or a test's name in the middle of a sentence: 'Elevated circulating ferritin
     concentration' is 'elevated ferritin'; 'ECG', 'Anti-Ro' and 'Crohn disease' stay."""
     name = name.removeprefix(DISEASE).replace(" circulating ", " ")
-    for ending in (" concentration", " level"):
-        name = name.removesuffix(ending)
-    words = name.split()
-    if words[0][1:].islower() and not AFTER_EPONYMS.intersection(words[1:2]):
-        words[0] = words[0].lower()
+    words = name.removesuffix(" concentration").removesuffix(" level").split()
     ordinary = _ordinary_words()
+    if words[0][1:].islower() and not EPONYM_NOUNS.intersection(words[1:2]):
+        words[0] = words[0].lower()
     return " ".join(word.lower() if word.lower() in ordinary else word for word in words)
 
 
-def listed(names: Iterable[str], joint: str = "and") -> str:
+def listed(names: Iterable[str]) -> str:
     """'a', 'a and b', 'a, b and c'; each name once."""
-    *others, last = dict.fromkeys(names)
-    return f"{', '.join(others)} {joint} {last}" if others else last
+    *others, last = dict.fromkeys(names) or [""]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def listed_findings(findings: Iterable[Finding]) -> str:
-    """'fever, the absence of cough and a report naming gout'."""
+    """'fever, no cough and evidence of gout'."""
     names = []
     for finding in findings:
-        name = plain(finding.label)
-        if finding.key.startswith(DISEASE):
-            names.append(f"a report {'naming' if finding.present else 'ruling out'} {name}")
-        else:
-            names.append(name if finding.present else f"the absence of {name}")
+        subject = "evidence of " if finding.key.startswith(DISEASE) else ""
+        names.append(f"{'' if finding.present else 'no '}{subject}{plain(finding.label)}")
     return listed(names)
-
-
-def shows(findings: Sequence[Finding]) -> str:
-    """What a result did: 'names gout', 'shows fever and cough', 'shows no pneumothorax'."""
-    present = [finding for finding in findings if finding.present][:3]
-    diseases = [finding for finding in present if finding.key.startswith(DISEASE)]
-    if present:
-        names = listed(plain(finding.label) for finding in diseases or present)
-        return f"{'names' if diseases else 'shows'} {names}"
-    return f"shows no {listed((plain(finding.label) for finding in findings[:3]), 'or')}"
 
 
 def percent(chance: float) -> str:
     return "less than 1%" if chance < 0.005 else f"{min(99, round(100 * chance))}%"
-
-
-def description(patient: Patient) -> str:
-    """'A 35-year-old woman', 'An 8-month-old boy', 'The patient'."""
-    child, adult = ("girl", "woman") if patient.sex == "female" else ("boy", "man")
-    if patient.sex is None:
-        child, adult = "child", "patient"
-    if patient.age is None:
-        return f"The {adult}"
-    months = round(12 * patient.age)
-    if months == 0:
-        return "The newborn"
-    age = f"{months}-month-old" if patient.age < 1.5 else f"{int(patient.age)}-year-old"
-    article = "An" if age.startswith(("8", "11-", "18-")) else "A"
-    return f"{article} {age} {child if patient.age < 17 else adult}"

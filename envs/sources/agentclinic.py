@@ -20,7 +20,7 @@ from medaction.envs.naming import profile
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, Loss, StructuredCase
 from medaction.envs.results_told import FINDING
 from medaction.envs.sources.files import object_at, read_rows, sample_of, text_at, unread_fields
-from medaction.envs.sources.voice import patients_part
+from medaction.envs.voice import patients_part
 
 # A section of Test_Results is a group of tests, and none itself, when its name has no word but
 # these: 'Other laboratory tests', 'Imaging'. Panels such as Complete_Blood_Count stay one test.

@@ -78,7 +78,7 @@ def _articles(
             counter.allow(member.size + MAX_HEADER_BYTES)
             _refuse_unsafe(member, name)
             if member.isreg() and member.name.lower().endswith(jats.SUFFIXES):
-                yield _article(archive, member, name, place, any_article, listed)
+                yield from _article(archive, member, name, place, any_article, listed)
                 articles += 1
             else:
                 others += 1
@@ -125,9 +125,9 @@ def _article(
     place: str,
     any_article: bool,
     listed: PackageList,
-) -> CaseReport:
-    """The member as a case. Its id is the article's PMCID, else the member's own name: packages
-    name files as they like."""
+) -> Iterator[CaseReport]:
+    """The member as a case, or one a patient. Its id is the article's PMCID, else the member's own
+    name: packages name files as they like."""
     file = archive.extractfile(member)
     assert file is not None  # it is a plain file
     article = jats.parse(file.read(), name)
@@ -138,7 +138,7 @@ def _article(
             raise BadCase(
                 "retracted", f"{name}: the list beside the package marks the article as retracted"
             )
-        return jats.report(article, case_id, name, place, any_article, licence=licence or None)
+        yield from jats.reports(article, case_id, name, place, any_article, licence=licence or None)
     except BadCase as bad:
         raise BadCase(bad.reason, bad.message, case_id, place) from bad
 

@@ -11,12 +11,14 @@ import html
 import re
 from collections import deque
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lxml import etree
 
+from medaction.envs.patients import patient_of_heading
 from medaction.envs.records import BadCase, CaseReport, Loss, StructuredCase, check_id
 from medaction.envs.sources import case_json
 from medaction.envs.sources.files import inside, parse_json, read_bytes, read_text
@@ -72,13 +74,14 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
         case_id = check_id(cloud["pmcid"] if cloud else path.stem)
         article = parse(read_bytes(path, MAX_BYTES), path.name)
         structured, licence, held_out = _beside(path)
-        case = report(article, case_id, path.name, str(path), any_article, structured, licence)
-        yield replace(case, evaluation_only=held_out)
+        arguments = (case_id, path.name, str(path), any_article, structured, licence)
+        for case in reports(article, *arguments):
+            yield replace(case, evaluation_only=held_out)
     except BadCase as bad:
         yield BadCase(bad.reason, bad.message, bad.case_id or path.stem[:100], str(path))
 
 
-def report(
+def reports(
     article: etree._Element,
     case_id: str,
     name: str,
@@ -86,8 +89,9 @@ def report(
     any_article: bool = False,
     structured: StructuredCase | None = None,
     licence: str | None = None,
-) -> CaseReport:
-    """The case report of a parsed article; `licence` is used where the article names none.
+) -> Iterator[CaseReport]:
+    """The case report of a parsed article, or one a patient ('<id>-1', '<id>-2', ...) where each
+    has a section; `licence` is used where the article names none.
 
     Raises BadCase('retracted' | 'not_a_case_report' | 'empty_body'), naming the file `name`.
     """
@@ -100,13 +104,35 @@ def report(
     if meta["article_type"] != CASE_REPORT and not any_article:
         kind = f"article-type is {meta['article_type']!r}, not {CASE_REPORT!r}"
         raise BadCase("not_a_case_report", f"{name}: {kind}; allow it with --allow any-article")
-    body = _sections(article.find("body"))
-    apart = [_sections(part) for place in _APART for part in article.iterfind(place)]
-    if len(body) < MIN_CHARACTERS:
+    length = len(_sections(article.find("body")))
+    if length < MIN_CHARACTERS:
         raise BadCase(
             "empty_body",
-            f"{name}: the body has {len(body)} characters; only full-text articles can be used",
+            f"{name}: the body has {length} characters; only full-text articles can be used",
         )
+    patients = _patients(article) if structured is None else {}
+    if patients:
+        for number, patient in enumerate(patients, 1):
+            own, losses = _of_patient(article, patient)
+            case = _report(own, f"{case_id}-{number}", name, path, None, licence, meta)
+            case_meta = {**case.meta, "patient": patient}
+            yield replace(case, meta=case_meta, losses=(*case.losses, *losses))
+        return
+    yield _report(article, case_id, name, path, structured, licence, meta)
+
+
+def _report(
+    article: etree._Element,
+    case_id: str,
+    name: str,
+    path: str,
+    structured: StructuredCase | None,
+    licence: str | None,
+    meta: dict[str, str],
+) -> CaseReport:
+    title = _first(article, "front/article-meta/title-group/article-title")
+    body = _sections(article.find("body"))
+    apart = [_sections(part) for place in _APART for part in article.iterfind(place)]
     return CaseReport(
         case_id=case_id,
         source="jats",
@@ -118,6 +144,48 @@ def report(
         meta={key: value for key, value in meta.items() if value},
         losses=tuple(_losses(article)),
     )
+
+
+def _patients(article: etree._Element) -> dict[str, etree._Element]:
+    """The sections that are each headed by one patient ('2.1. Case 1', '2.2. Case 2'), by their
+    headings; empty unless there are several side by side."""
+    body = article.find("body")
+    for section in [] if body is None else [body, *body.iter("sec")]:
+        headed = {_first(part, "title"): part for part in section.iterfind("sec")}
+        own = {title: part for title, part in headed.items() if patient_of_heading(title)}
+        if len(own) > 1:
+            return own
+    return {}
+
+
+def _of_patient(article: etree._Element, heading: str) -> tuple[etree._Element, list[Loss]]:
+    """A copy of the article without the other patients' sections, and without the tables and
+    figures behind the body that those cite: of a table of all patients nobody's column is told."""
+    own = deepcopy(article)
+    sections = _patients(own)
+    others = [section for title, section in sections.items() if title != heading]
+    cited = {
+        reference
+        for section in others
+        for element in section.iter("xref")
+        for reference in element.get("rid", "").split()
+    }
+    floats = [
+        element
+        for place in _APART
+        for part in own.iterfind(place)
+        for element in part.iter("table-wrap", "fig")
+        if element.get("id") in cited
+    ]
+    losses = [
+        Loss("section", len(others), "it tells of another patient", _first(others[0], "title"))
+    ]
+    if floats:
+        reason = "another patient's section cites it"
+        losses.append(Loss("table or figure", len(floats), reason, floats[0].get("id", "")))
+    for element in (*others, *floats):
+        element.getparent().remove(element)  # type: ignore[union-attr]
+    return own, losses
 
 
 def _losses(article: etree._Element) -> Iterator[Loss]:

@@ -2,7 +2,7 @@
 becomes training data."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from medaction.envs.documented import is_documented
 from medaction.envs.leaks import outcomes_in
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import KINDS, canonical_of, profile
+from medaction.envs.patients import parts_by_patient, patients_in
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
 from medaction.envs.results_told import result_told
 from medaction.envs.sources.files import object_at, parse_json, read_text, text_at, unread_fields
@@ -20,6 +21,8 @@ from medaction.envs.sources.text import iso_date
 from medaction.words.names import normalise
 
 LICENCE = "CC BY-SA"
+HEADING = "Ancillary tests"
+"""What a result is called that names no test and has no entry above it."""
 
 _CASE_FIELDS = {
     "raw_case",
@@ -34,6 +37,8 @@ _ANCILLARY = re.compile(
     r"^[-*#\s]*Ancillary Tests[^:\n]*?\**\s*:?\**:?(?P<rest>[^\n]*)$", re.MULTILINE
 )
 _BULLET = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
+# A section of the summary, whatever its name: 'Chief Complaint: ...', '- History: ...'.
+_SECTION = re.compile(r"[-*•#\s]*[A-Z][A-Za-z /&-]{2,50}:(?:\s|$)")
 _LABEL = re.compile(r"^\**(?P<label>[^:*]{2,90}?)\**\s*:\**(?:\s+(?P<rest>.*))?$")
 # Labels that gather tests and are none themselves.
 _CATEGORY = re.compile(
@@ -50,6 +55,9 @@ _COURSE = re.compile(
     r"|response|improvement|delivery|cesarean|symptoms|followed up|autopsy|necropsy"
     r"|post-?mortem)\b",
     re.IGNORECASE,
+)
+_OPERATION = re.compile(
+    r"\b(?:surg\w+|excision|resection|\w+ectomy|graft|implant\w*|transplant\w*)\b", re.IGNORECASE
 )
 _PERSON = re.compile(r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE)
 _DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNORECASE)
@@ -81,7 +89,9 @@ _CHANGE_OF = re.compile(
 _OPENING = re.compile(
     r"(?:(?:after|before|on|at|during|in|by|following|upon) [^,]{3,60}|\w+ly), ", re.IGNORECASE
 )
-_LOOSE_END = re.compile(r"(?:\s(?:of|in|from|to|at|over|for|until|after|late|early|a|an|the))+$")
+_LOOSE_END = re.compile(
+    r"(?:\s(?:within|of|in|from|to|at|over|for|until|after|late|early|a|an|the))+$"
+)
 # Words that begin what a test has found, not a test's name.
 _NO_NAME = re.compile(
     r"(?:an?|no|none|not|both|all|these|this|those|the|there|it|its|he|she|patient|others?|another"
@@ -103,13 +113,13 @@ _NO_LABEL = re.compile(
 _MORE = re.compile(
     r"(?:no|not|none|excluded)\b"
     r"|(?:(?:associated|additional|further|incidental|other|secondary|\w+al|noted)\s)*"
-    r"(?:findings?|observations?|anomal\w+|abnormalit\w+|features|signs?|exclusions?|others?)(?:\s\(.*\))?$",
+    r"(?:findings?|observations?|anomal\w+|abnormalit\w+|features|signs?)(?:\s\(.*\))?$",
     re.IGNORECASE,
 )
 # Labels that tell when, of the tests below.
 _WHEN = re.compile(
     r"(?:on|at|after|before|during|upon|following|prior|post|pre|follow-?ups?|initial(?:ly)?|first"
-    r"|second|third|recurrent|case|day|week|month|hour|time|date|\d+)\b",
+    r"|second|third|recurrent|case|day|week|month|hour|time|date|others?$|\d+)\b",
     re.IGNORECASE,
 )
 _LATER = re.compile(r"(?:follow-?up|post)", re.IGNORECASE)
@@ -180,30 +190,58 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
         )
     for case_id, case in cases.items():
         try:
-            yield _case(case_id, case, path)
+            yield from _cases(case_id, case, path)
         except BadCase as bad:
             yield BadCase(bad.reason, bad.message, case_id[:100], str(path))
 
 
-def _case(case_id: str, case: Any, path: Path) -> CaseReport:
-    place = f" case {case_id[:60]!r}"
-    generated = object_at(case, "generate_case", path, place)
-    raw = text_at(case, "raw_case", path, place)
+def _cases(case_id: str, case: Any, path: Path) -> Iterator[CaseReport]:
+    """The case, or one a patient where the summary tells several apart: '<id>-1', '<id>-2', ..."""
+    place = f"{path.name} case {case_id[:60]!r}"
+    generated = object_at(case, "generate_case", path, f" case {case_id[:60]!r}")
     summary = text_at(generated, "case_summary", path, place)
     diagnosis = _plain(text_at(generated, "diagnosis_results", path, place))
-    notes: list[str] = []
-    told = summary
-    if re.search(r"^[-*#\s]*(?:case|patient) [2-9]\b", summary, re.IGNORECASE | re.MULTILINE):
-        told = _first_patient(summary, f"{path.name}{place}")
-        diagnosis = _first_diagnosis(
-            diagnosis, str(generated.get("final_diagnosis") or ""), f"{path.name}{place}"
-        )
-        notes.append("the summary tells of several patients; this is the first")
-    observation, inline, ancillary = _split(told, f"{path.name}{place}")
+    summaries = parts_by_patient(summary)
+    if not summaries:
+        yield _case(case_id, case, summary, diagnosis, path)
+        return
+    final = str(generated.get("final_diagnosis") or "")
+    of_patients = []
+    for number, (patient, told) in enumerate(summaries.items(), 1):
+        others = [name for name in summaries if name != patient]
+        if patients_in(told) or any(re.search(rf"\b{name}\b", told, re.I) for name in others):
+            raise _several(place, summaries, "and not clearly what is whose")
+        own = _diagnosis_of(patient, diagnosis, final)
+        if not own:
+            raise _several(place, summaries, "and not whose the diagnosis is")
+        of_patients.append(_case(f"{case_id}-{number}", case, told, own, path))
+    yield from of_patients
+
+
+def _several(place: str, summaries: Mapping[str, str], unclear: str) -> BadCase:
+    names = ", ".join(summaries)
+    return BadCase("several_patients", f"{place}: the summary tells of {names}, {unclear}")
+
+
+def _diagnosis_of(patient: str, results: str, final: str) -> str:
+    """A patient's own diagnosis, or the one that is said to be that of all; '' if not told."""
+    match = re.search(rf"(?im)^[-*#\s]*{patient}\b\W*(.+)$", final)
+    if match:
+        return _plain(match[1])
+    of_all = r"(?i)\s*\b(?:in|for)?\s*(?:both|all)(?: \w+)? (?:cases|patients)\b"
+    return re.sub(of_all, "", results) if re.search(of_all, f"{results} {final}") else ""
+
+
+def _case(case_id: str, case: Any, summary: str, diagnosis: str, path: Path) -> CaseReport:
+    place = f" case {case_id[:60]!r}"
+    raw = text_at(case, "raw_case", path, place)
+    observation, inline, ancillary = _split(summary, f"{path.name}{place}")
+    observation, preamble = _without_preamble(observation)
     nodes = [_Node(text, 0, begins=number == 0) for number, text in enumerate(inline)]
     lines = (line for node in (*nodes, *_tree(ancillary)) for line in _tests(node))
-    parts = list(_joined(lines, "Ancillary tests"))
+    parts = list(_joined(lines, HEADING))
     tests = [part for part in parts if isinstance(part, DocumentedTest)]
+    notes = [f"before the first section: {line[:100]}" for line in preamble]
     notes += [
         f"left out, {part.no_test}: {part.text[:100]}"
         for part in parts
@@ -231,61 +269,21 @@ def _case(case_id: str, case: Any, path: Path) -> CaseReport:
         meta=_meta(case_id, case) | {"summary_at": str(len(raw) + 2)},
         losses=(
             *unread_fields(case, _CASE_FIELDS),
-            *unread_fields(generated, {"case_summary", "diagnosis_results"}, "generate_case"),
+            *unread_fields(
+                case["generate_case"], {"case_summary", "diagnosis_results"}, "generate_case"
+            ),
         ),
     )
 
 
-_PATIENT = re.compile(
-    r"^(?P<lead>[-*#\s]*)(?:case|patient) (?P<number>\d)\b\s*\**:?\**[ \t]*(?P<rest>.*)$",
-    re.IGNORECASE,
-)
-_SEVERAL = re.compile(
-    r"\b(?:two|three|four|five|several|\d) (?:\w+ )?(?:cases|patients)\b", re.IGNORECASE
-)
-
-
-def _first_patient(summary: str, place: str) -> str:
-    """The summary of the first patient, where it tells the patients clearly apart: under headings,
-    in bullets, or in one line.
-
-    Raises BadCase('several_patients') when what is left still tells of several.
-    """
-    lines: list[str] = []
-    number, depth = 1, -1  # whose lines these are, and how deep the bullet stands that says so
-    for line in summary.splitlines():
-        indent = len(line) - len(line.lstrip())
-        match = _PATIENT.match(line)
-        if match:
-            number, depth = int(match["number"]), indent if re.match(r"\s*-\s", line) else -1
-            line = f"{match['lead']}{match['rest']}" if match["rest"] else ""
-        elif depth >= 0 and line.strip() and indent <= depth:
-            number, depth = 1, -1
-        if number == 1 and line.strip(" -#*"):
-            lines.append(re.sub(r"(?i)\bcase 1: (.*?)\s*\bcase 2: .*", r"\1", line))
-    told = "\n".join(lines)
-    if _SEVERAL.search(told) or re.search(r"(?i)\b(?:case|patient) [2-9]\b", told):
-        raise BadCase(
-            "several_patients",
-            f"{place}: the summary tells of several patients and not clearly what is whose",
-        )
-    return told
-
-
-def _first_diagnosis(results: str, final: str, place: str) -> str:
-    """The first patient's own diagnosis, or the one that is said to be that of all.
-
-    Raises BadCase('several_patients') when it is not told whose the diagnosis is.
-    """
-    match = re.search(r"(?im)^[-*#\s]*(?:case|patient) 1\b\W*(.+)$", final)
-    if match:
-        return _plain(match[1])
-    if re.search(r"(?i)\b(?:both|all)\b(?: \w+)? (?:cases|patients)\b", f"{results} {final}"):
-        return re.sub(r"(?i)\s+(?:in|for) (?:both|all) (?:cases|patients)\b", "", results)
-    raise BadCase(
-        "several_patients",
-        f"{place}: the summary tells of several patients and not whose the diagnosis is",
-    )
+def _without_preamble(observation: str) -> tuple[str, list[str]]:
+    """The observation from its first section on, and the lines before: the form's own words, or a
+    sentence that says the sections again. A summary without sections is left as it is."""
+    lines = observation.splitlines()
+    sections = [number for number, line in enumerate(lines) if _SECTION.match(line)]
+    if len(sections) < 2:
+        return observation, []
+    return "\n".join(lines[sections[0] :]), lines[: sections[0]]
 
 
 def _first_of(known: tuple[str, ...], found: object) -> str:
@@ -300,7 +298,7 @@ def _first_of(known: tuple[str, ...], found: object) -> str:
 def _meta(case_id: str, case: dict[str, Any]) -> dict[str, str]:
     """The article's id, and the day it was received: the only date that the benchmark tells."""
     meta = {
-        "pmcid": case_id if re.fullmatch(r"PMC\d+", case_id) else "",
+        "pmcid": match[0] if (match := re.match(r"PMC\d+(?=-\d+$|$)", case_id)) else "",
         "date": iso_date(str(case.get("receive_time", ""))),
     }
     return {key: value for key, value in meta.items() if value}
@@ -363,24 +361,24 @@ def _tests(node: _Node, container: str = "") -> Iterator[_Line]:
     """The tests of one bullet and of the bullets below it. What names none is a remark."""
     label, rest = _label(node.text)
     knows_label = _is_known(label)
+    below = (text for child in node.children for text in _texts(child))
+    more = "\n".join(_plain(text) for text in (rest, *below) if text)
     if no_test := _why_no_test(label, node.text):
         yield from (_Remark(_plain(text), no_test) for text in _texts(node))
     elif label and not knows_label and not _CATEGORY.fullmatch(label) and _WHEN.match(label):
-        below = (line for child in node.children for line in _tests(child, container))
-        yield from _dated(label, (*(_prose(rest, container) if rest else ()), *below))
-    elif label and not knows_label and _MORE.match(label) and not named_tests(rest):
-        texts = [rest, *(text for child in node.children for text in _texts(child))]
-        yield _Remark(f"{label}: " + "\n".join(_plain(text) for text in texts if text))
+        lines = (line for child in node.children for line in _tests(child, container))
+        yield from _dated(label, (*(_prose(rest, container) if rest else ()), *lines))
+    elif label and not knows_label and _MORE.match(label) and not named_tests(more):
+        yield _Remark(f"{label}: {more}")
     elif node.children and (not rest or _CATEGORY.fullmatch(label)) and _are_tests(node):
         heading = label or container
-        below = (line for child in node.children for line in _tests(child, heading))
-        yield from _joined((*(_prose(rest, heading) if rest else ()), *below), label)
+        lines = (line for child in node.children for line in _tests(child, heading))
+        yield from _joined((*(_prose(rest, heading) if rest else ()), *lines), label)
     elif node.children:
-        lines = [_plain(line) for child in node.children for line in _texts(child)]
         if label:
-            yield from _test(label, "\n".join(filter(None, [rest, *lines])), container)
+            yield from _test(label, more, container)
         else:  # 'Cervical spine CT revealed:' and its findings below
-            text = "\n".join([_plain(node.text), *lines])
+            text = more.replace(rest, _plain(node.text), 1)
             for line in _sentence(node.text.rstrip(": "), container, begins=True):
                 if isinstance(line, DocumentedTest):
                     yield replace(line, result=text)
@@ -422,11 +420,8 @@ def _dated(label: str, lines: Iterable[_Line]) -> Iterator[_Line]:
     """What stands under a label that tells when. A test of after the treatment says so in its
     name: its result is none of the test before it."""
     when = f" ({label[0].lower()}{label[1:]})" if _LATER.match(label) else ""
-    for number, line in enumerate(lines):
-        if isinstance(line, DocumentedTest):
-            yield replace(line, name=line.name + when)
-        else:
-            yield _Remark(f"{label}: {line.text}" if number == 0 else line.text, line.no_test)
+    for line in _joined(lines, HEADING):
+        yield replace(line, name=line.name + when) if isinstance(line, DocumentedTest) else line
 
 
 def _joined(lines: Iterable[_Line], name: str) -> Iterator[_Line]:
@@ -549,6 +544,9 @@ def _listed(result: str) -> tuple[str, ...]:
     three. Findings ('anemia') are none."""
     names: list[str] = []
     for clause in re.split(r"(?<=[.;])\s+", result):
+        clause = re.sub(
+            r"\s*\(([^()\d]*)\)", r", \1", clause
+        )  # 'serology (HIV, syphilis) negative'
         match = _STATUS_LIST.fullmatch(clause.strip(" .;"))
         items = (
             re.split(r",\s*(?:and\s+)?|\s+and\s+", match["first"] or match["last"]) if match else []
@@ -560,7 +558,8 @@ def _listed(result: str) -> tuple[str, ...]:
             names += [
                 item
                 for item in items
-                if canonical_of(item) is not None or _TEST_NOUN.fullmatch(item)
+                if not re.fullmatch("Ig[AEGM]", item)
+                and (canonical_of(item) is not None or _TEST_NOUN.fullmatch(item))
             ]
     return tuple(names)
 
@@ -580,6 +579,8 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
     subject = _subject(sentence, names, begins)
     if begins and not subject and not names and (statement := result_told(sentence)):
         subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
+    if not subject and names and _is_value_name(names[0]) and "," in sentence:
+        subject = container if category_of(container) == "laboratory" else ""
     if len(names) > 1 and (_STATUS.match(sentence) or set(names) == set(named_tests(subject))):
         for name in names:  # 'Normal brain CT, urinalysis and EMG': one finding of several tests
             yield DocumentedTest(name, category_of(name, container), _plain(sentence))
@@ -593,8 +594,12 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
             others = (*short, *_others(names, test.name), *test.aliases)
             yield replace(test, aliases=_once(others, test.name))
     elif text := _plain(sentence):
-        unknown = "" if is_documented(text) else "no result documented"
-        yield _Remark(text, _why_no_test("", sentence) or unknown)
+        no_test = _why_no_test("", sentence)
+        if _OPERATION.search(text) and not _SHOWING_VERB.search(text):
+            no_test = no_test or "tells of treatment or its outcome"
+        if not is_documented(text):
+            no_test = no_test or "no result documented"
+        yield _Remark(text, no_test)
 
 
 def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:

@@ -3,9 +3,10 @@ the variants found.
 
 A packet stands alone, under 'phenopacket', as a family's 'proband', or among a cohort's 'members'
 (one case each). Everything is coded, so the sentences here are ours, made of the packet's own
-labels and values: the initial observation tells age, sex and the phenotypes present and absent;
-each measurement and each documented variant is a test. Most published packets (phenopacket-store)
-have variants and no measurements, so that genetic testing is their only test.
+labels and values: the initial observation tells age, sex and the phenotypes, present and absent,
+that a history or an examination gives; each measurement, each documented variant and each phenotype
+that only a test can show (`medaction.envs.phenotype_tests`) is a result. Most published packets
+(phenopacket-store) have variants and phenotypes and no measurements.
 """
 
 import math
@@ -15,8 +16,36 @@ from pathlib import Path
 from typing import Any
 
 from medaction.envs.categories import category_of
-from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
-from medaction.envs.sources.files import object_at, parse_json, read_text, text_at
+from medaction.envs.phenotype_tests import shown_by
+from medaction.envs.records import (
+    BadCase,
+    CaseReport,
+    DocumentedTest,
+    Loss,
+    StructuredCase,
+    check_id,
+)
+from medaction.envs.sources.files import (
+    object_at,
+    parse_json,
+    read_text,
+    sample_of,
+    text_at,
+    unread_fields,
+)
+
+_PACKET_FIELDS = {
+    "id",
+    "subject",
+    "phenotypicFeatures",
+    "measurements",
+    "interpretations",
+    "diseases",
+    "metaData",
+}
+_SUBJECT_FIELDS = {"id", "sex", "timeAtLastEncounter", "taxonomy"}
+_FEATURE_FIELDS = {"type", "excluded", "severity", "modifiers", "onset"}
+_MEASUREMENT_FIELDS = {"assay", "value", "complexValue", "timeObserved"}
 
 GENETIC_TESTING = "Genetic testing"
 
@@ -101,8 +130,11 @@ def _case(packet: Any, case_id: str, path: Path) -> CaseReport:
         for row in _objects(packet, "measurements", path, place)
         for test in _measured(row, path, place)
     ]
-    tests = _joined(measured) + _variants(interpretations, path, place)
-    observation = "\n".join([_patient(subject), *_phenotypes(features, path, place)])
+    of_tests = {id(row): shown_by(*_type(row, path, place)) for row in features}
+    shown = [test for row in features for test in _shown(row, of_tests[id(row)], path, place)]
+    tests = _joined([*measured, *shown]) + _variants(interpretations, path, place)
+    at_bedside = [row for row in features if not of_tests[id(row)]]
+    observation = "\n".join([_patient(subject), *_phenotypes(at_bedside, path, place)])
     results = [f"{test.name}: {test.result}" for test in tests]
     references = [row for row in _objects(meta, "externalReferences", path, place) if row.get("id")]
     title = next(
@@ -120,7 +152,32 @@ def _case(packet: Any, case_id: str, path: Path) -> CaseReport:
         licence=licence.strip() if isinstance(licence, str) and licence.strip() else None,
         structured=StructuredCase(observation, tuple(tests), diagnosis, synonyms),
         meta=_references(references),
+        losses=tuple(_losses(packet, features, interpretations)),
     )
+
+
+def _losses(
+    packet: dict[str, Any], features: list[dict[str, Any]], interpretations: list[dict[str, Any]]
+) -> Iterator[Loss]:
+    """Fields of the packet and of its rows that have no place in a case; measurements without a
+    value."""
+    yield from unread_fields(packet, _PACKET_FIELDS)
+    yield from unread_fields(packet["subject"], _SUBJECT_FIELDS, "subject")
+    rows = {
+        "phenotypicFeatures": (features, _FEATURE_FIELDS),
+        "interpretations": (interpretations, {"id", "progressStatus", "diagnosis"}),
+        "measurements": (packet.get("measurements", []), _MEASUREMENT_FIELDS),
+    }
+    for name, (objects, fields) in rows.items():
+        losses = [loss for row in objects for loss in unread_fields(row, fields, name)]
+        for reason in dict.fromkeys(loss.reason for loss in losses):
+            same = [loss for loss in losses if loss.reason == reason]
+            yield Loss("field", len(same), reason, same[0].sample)
+    empty = [
+        row for row in packet.get("measurements", []) if not {"value", "complexValue"} & {*row}
+    ]
+    if empty:
+        yield Loss("measurement", len(empty), "it has no value", sample_of(empty[0]))
 
 
 def _references(references: list[dict[str, Any]]) -> dict[str, str]:
@@ -157,6 +214,21 @@ def _phenotypes(features: list[dict[str, Any]], path: Path, place: str) -> Itera
         ]
         if names:
             yield f"{heading}: {'; '.join(names)}."
+
+
+def _type(feature: dict[str, Any], path: Path, place: str) -> tuple[str, str]:
+    """A phenotype's id and label."""
+    label = _label(feature, "type", path, place)
+    return str(feature["type"].get("id", "")), label
+
+
+def _shown(feature: dict[str, Any], test: str, path: Path, place: str) -> Iterator[DocumentedTest]:
+    """The result of the test that shows a phenotype, if one is needed: 'Present: proteinuria'."""
+    if test:
+        state = "Absent" if feature.get("excluded") else "Present"
+        name = test[0].upper() + test[1:]
+        result = f"{state}: {_phenotype(feature, path, place)}."
+        yield DocumentedTest(name, category_of(name), result)
 
 
 def _phenotype(feature: dict[str, Any], path: Path, place: str) -> str:

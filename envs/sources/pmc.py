@@ -78,7 +78,7 @@ def read(ids_or_file: str, any_article: bool = False) -> Iterator[CaseReport | B
         server = _Server(client)
         for pmcid in _ids(ids_or_file):
             try:
-                yield _case(_article(pmcid, folder, server), any_article)
+                yield from _cases(_article(pmcid, folder, server), any_article)
             except BadCase as bad:
                 yield BadCase(bad.reason, bad.message, pmcid[:100], f"pmc:{pmcid[:100]}")
 
@@ -114,7 +114,7 @@ def _article(pmcid: str, folder: Path, server: "_Server") -> _Article:
     return article
 
 
-def _case(article: _Article, any_article: bool) -> CaseReport:
+def _cases(article: _Article, any_article: bool) -> Iterator[CaseReport]:
     pmcid = article.pmcid
     if article.retracted:
         raise BadCase("retracted", f"{pmcid} is retracted")
@@ -124,7 +124,7 @@ def _case(article: _Article, any_article: bool) -> CaseReport:
             f"{pmcid} is not in PMC's open access subset; its text may not be used by programs",
         )
     parsed = jats.parse(article.jats.encode(), pmcid)
-    return jats.report(
+    yield from jats.reports(
         parsed, pmcid, pmcid, f"pmc:{pmcid}", any_article, licence=article.licence or None
     )
 

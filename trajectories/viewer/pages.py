@@ -1,7 +1,6 @@
 """The viewer's pages as HTML text, from a snapshot of the store. Everything that is not ours is
 escaped; there is no script at all."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,10 +47,7 @@ class Run:
     def _draw(self) -> tuple[Markup, Markup]:
         """DTC by turn and the distribution of RAC, once a snapshot: drawing them takes longer than
         all the rest of the page."""
-        rows = queries.rows(self.db, "settings")
-        settings = json.loads(rows[0]["settings"]) if rows else {}
-        pruned = settings.get("strategy") == "dtc_rac"
-        threshold = settings.get("rac_threshold") if pruned else None
+        threshold = queries.rows(self.db, "threshold")[0]["threshold"]
         lines = charts.dtc_by_turn(queries.rows(self.db, "DTC by turn"))
         bars = charts.rac_distribution(queries.rows(self.db, "RAC"), threshold)
         return Markup(lines), Markup(bars)  # drawn by us, letters as paths

@@ -32,7 +32,7 @@ class Page:
 
 def prepare(db: Database) -> None:
     """Make the tables that the other queries read."""
-    for title in ("prepare fates", "prepare leaves"):
+    for title in ("prepare open_failures", "prepare fates", "prepare leaves"):
         db.execute(QUERIES[title].sql)
 
 

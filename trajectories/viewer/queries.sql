@@ -4,6 +4,14 @@
 -- Views that walk every path of every tree are computed once a snapshot, not once a page.
 create temp table fates as select * from turn_fates;
 
+-- title: prepare open_failures
+-- A refusal by a check is no failure, and what failed twice is open once.
+create temp table open_failures as
+select stage, case_id, trajectory_id, arg_max(error_class, time) as error_class
+from failures
+where resolved is null and not (stage = 'environment' and error_class = lower(error_class))
+group by stage, case_id, trajectory_id;
+
 -- title: prepare leaves
 -- `arg_max` leaves nulls out: `dtc` is that of the last turn whose distance is known.
 create temp table leaves as
@@ -33,7 +41,7 @@ select
     (select count(*) from cases) as cases,
     (select count(*) from cases where environment_id is not null) as environments,
     (select count(*) from cases where environment_id is null) as refused,
-    (select count(*) from failures where resolved is null) as failures,
+    (select count(*) from open_failures) as failures,
     count(*) as trajectories,
     count(*) filter (where kept > 0) as kept_trajectories,
     coalesce(sum(turns), 0)::bigint as turns,
@@ -65,15 +73,15 @@ from leaves group by all order by all;
 
 -- title: open_failures
 select stage, error_class, count(*) as failures, count(distinct case_id) as cases
-from failures where resolved is null
+from open_failures
 group by all order by failures desc, stage, error_class;
 
 -- title: runs
 select flow, state, started, ended, settings, versions
 from runs order by started desc limit 8;
 
--- title: settings
-select settings from runs where flow = 'distill' order by started desc limit 1;
+-- title: threshold
+select max(threshold) as threshold from verdicts where strategy = 'dtc_rac';
 
 -- title: DTC by turn
 -- Mean DTC of every teacher at every turn, over the trajectories of which it is known, and how many
@@ -104,7 +112,7 @@ left join (
     from leaves group by all
 ) as played on played.case_id = cases.case_id
 left join (
-    select case_id, count(*) as open from failures where resolved is null group by all
+    select case_id, count(*) as open from open_failures group by all
 ) as failed on failed.case_id = cases.case_id;
 
 -- title: case

@@ -16,7 +16,7 @@ _REQUEST = re.compile(
     r"|indicate|select|choose|remember|pretend|imagine|avoid)"
     r"|(?:list|state|give|enter|fill|record|report|answer|use|complete|act|play|add|leave|do not)"
     r"(?= (?:in|out|only|not|as|that|all|any|the|an?|each|every|whether|it|them|none|\W?none)\b))"
-    r"(?= \W?\w)(?! (?:by|of|to)\b)",
+    r"(?= \S)(?! (?:by|of|to)\b)",
     re.IGNORECASE,
 )
 _PLEASE = re.compile(r"(?:please|kindly)\b", re.IGNORECASE)
@@ -25,7 +25,8 @@ _QUESTION = re.compile(
     r"|do|does|did|can|could|should|would|has|have)\b[^?]*\?\W*$",
     re.IGNORECASE,
 )
-_QUOTED = re.compile(r"[\"“][^\"“”]*[\"”]")
+_LABEL = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{1,45}:\s*)?")
+_QUOTED = re.compile(r"[\"“][^\"“”]*[\"”]|(?<!\w)['‘].+?['’](?!\w)")
 _SECOND_PERSON = re.compile(r"\byou(?:r|rs|rself)?\b", re.IGNORECASE)
 _FIRST_PERSON = re.compile(r"\bI(?:['’](?:m|ve|d)| (?:am|have|had|was|feel|felt|\w+ed))\b")
 # What an actor is to do, and what he is not to know: no word of it is the patient's history.
@@ -89,6 +90,34 @@ def asks_reader(sentence: str) -> bool:
         or _QUESTION.search(words)
         or _SECOND_PERSON.search(words)
     )
+
+
+def told_of_patient(observation: str) -> tuple[str, tuple[str, ...]]:
+    """An initial observation without what speaks to a reader or an actor, and those sentences.
+
+    Lines and bullets stay; a label that has nothing left goes too.
+
+    >>> told_of_patient("History: Cough. What is the diagnosis?\\nFamily: If none, write 'None'.")
+    ('History: Cough.', ('What is the diagnosis?', "If none, write 'None'."))
+    """
+    lines: list[str] = []
+    removed: list[str] = []
+    is_part = bool(_ROLE.match(_LEAD.sub("", observation.strip(), count=1)))
+    for line in observation.splitlines():
+        label = _LABEL.match(line)[0]  # type: ignore[index]
+        body = line[len(label) :]
+        if is_part and body:
+            text, asides = patients_part(body)
+        else:
+            asides = tuple(filter(asks_reader, sentences(body)))
+            text = body
+            for aside in asides:
+                text = text.replace(aside, "")
+            text = " ".join(text.split()) if asides else text
+        removed += asides
+        if text.strip() or not asides:
+            lines.append(label + text)
+    return "\n".join(lines), tuple(removed)
 
 
 def patients_part(text: str) -> tuple[str, tuple[str, ...]]:

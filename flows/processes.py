@@ -1,0 +1,50 @@
+"""Servers that are processes of this machine: a port for one, its first answer, its end."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+
+from medaction.words.errors import MedactionError
+
+READY_WITHIN_S = 300
+"""How long a server may take to start. Prefect's took 12 s on a quiet machine and over 60 s on a
+busy one."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path, server_name: str) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            break
+        try:
+            if httpx.get(f"{url}/health", timeout=2).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.3)
+    raise MedactionError(
+        f"{server_name} did not start; its last words:\n{log_file.read_text()[-1500:]}"
+    )
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server and its children, which share its session."""
+    for way, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        try:
+            os.killpg(server.pid, way)
+            server.wait(patience)
+            return
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue

@@ -1,0 +1,73 @@
+"""What the flows of the same names do. Without Prefect they are called as they are."""
+
+from collections.abc import Callable
+from typing import Any
+
+from medaction.flows.artifacts import (
+    flow_run_id,
+    note_crashed,
+    publish_checks,
+    publish_summary,
+    publish_version,
+)
+from medaction.flows.evaluation import run_evaluate
+from medaction.flows.finish import aids_of, score_and_export
+from medaction.flows.services import services
+from medaction.flows.settings import DistillSettings, EnvironmentSettings, Retry
+from medaction.flows.stages import build_environments, play_trees, reconstruct_gold
+from medaction.flows.summary import write_checks, write_summary
+from medaction.flows.versions import versions
+from medaction.trajectories.scoring import linkers
+from medaction.trajectories.store import Store
+
+
+def run_distill(settings: DistillSettings, retry: Retry | None = None) -> dict[str, Any]:
+    """Build an environment of every case, play its tree, prune by the knowledge graphs, write the
+    dataset and the summary.
+
+    Does only what the store in `settings.out` lacks. What failed before is left alone, but for what
+    `retry` names. Raises StoreError (the store is in use, or of the other purpose) and BadCase (no
+    case can be read from `settings.cases`).
+    """
+    # What cannot be read fails now, not when all has been played.
+    linkers(settings.disease_graph, settings.test_graph, aids_of(settings))
+    with Store(settings.out / "trajectories.duckdb") as store:
+        with store.run("distill", settings.model_dump_json(), flow_run_id(), versions()) as run:
+            note_crashed(run)
+            with services(settings, store.spent_usd()) as ready:
+                build_environments(store, settings, ready, run.run_id, retry)
+                reconstruct_gold(store, settings, ready, run.run_id, retry)
+                play_trees(store, settings, ready, run.run_id, retry)
+            version = score_and_export(store, settings)
+        summary = write_summary(store, settings)
+    if version:
+        publish_version(version)
+    publish_summary(summary)
+    return summary
+
+
+def run_environments(settings: EnvironmentSettings, retry: Retry | None = None) -> dict[str, Any]:
+    """Build an environment of every case that the store in `settings.out` lacks, or name the check
+    that refuses it. What was refused before is built again under other settings, or when `retry`
+    names it.
+
+    Raises StoreError (the store is in use, or of the other purpose) and BadCase (no case can be
+    read from `settings.cases`).
+    """
+    with Store(settings.out / "trajectories.duckdb") as store:
+        with store.run(
+            "environments", settings.model_dump_json(), flow_run_id(), versions()
+        ) as run:
+            note_crashed(run)
+            with services(settings, store.spent_usd()) as ready:
+                build_environments(store, settings, ready, run.run_id, retry)
+        checks = write_checks(store, settings.out)
+    publish_checks(checks)
+    return checks
+
+
+RUNS: dict[str, Callable[..., dict[str, Any]]] = {
+    "distill": run_distill,
+    "environments": run_environments,
+    "evaluate": run_evaluate,
+}
