@@ -73,9 +73,12 @@ def _card(
     worlds = [world for world in store.environments() if world.case_id in used]
     if any(world.menu for world in worlds):
         # Matplotlib takes a second to import, which a run with nothing new does not need.
-        from medaction.evaluation.composition import composition, plot_composition
+        from medaction.evaluation.composition import composition, draw_pruned, plot_composition
+        from medaction.evaluation.plots import save
 
         plot_composition(composition(worlds), folder / "plots")
+        parts = store.frame(QUERIES["Composition of the pruned trees"].sql)
+        save(draw_pruned(parts), folder / "plots", "pruned")
     size = next((name for limit, name in SIZES if len(records) < limit), "1M<n<10M")
     return jinja2.Template(CARD.read_text()).render(
         version=version,
