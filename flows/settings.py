@@ -153,6 +153,11 @@ class DistillSettings(EnvironmentSettings):
         le=32,
         description="The last turn, at which a definitive diagnosis is demanded.",
     )
+    skip_unlinkable: bool = Field(
+        default=True,
+        description="Play no case whose true diagnosis is no node of the disease graph: pruning"
+        " could keep nothing of it, and its teachers would be paid for nothing.",
+    )
     strategy: Literal["dtc_rac", "correctness", "none"] = Field(
         default="dtc_rac",
         description="Which pruning makes the dataset: the paper's two metrics, correct endings"
