@@ -19,7 +19,7 @@ from medaction.trajectories.records import WORKER_LOST
 from medaction.trajectories.store import Store
 
 QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
-CHECKS = ("Cases", "Checks", "Ledger", "Refused cases")
+CHECKS = ("Cases", "Checks", "Ledger", "Second opinions", "Refused cases")
 """The tables of stage 1."""
 REPORT = tuple(title for title in QUERIES if title not in ("Ledger", "Refused cases"))
 CELL = 200
