@@ -8,14 +8,13 @@ too.
 
 import argparse
 import asyncio
-from collections import Counter
 from pathlib import Path
 
 from medaction.envs.build import build_environment
 from medaction.envs.records import BadCase, ClinicalEnvironment
 from medaction.envs.sources import read_cases
 from medaction.evaluation.agreement import agreement
-from medaction.evaluation.diagnoses import is_same_diagnosis, same_diagnosis
+from medaction.evaluation.diagnoses import likeness
 from medaction.evaluation.judges import LlmJudge, OfflineJudge, documented_text
 from medaction.evaluation.judging import orders_of
 from medaction.evaluation.protocol import Requested, protocol
@@ -37,10 +36,9 @@ def main() -> None:
     runs = [run for run in read_transcripts(given.transcripts) if isinstance(run, Transcript)]
     raters = {"their judge": [run.verdict for run in runs]}
     linker = disease_linker()
-    found = [same_diagnosis(run.diagnosis, [run.truth], linker) for run in runs]
     encode = load_encoder().encode
     raters["offline judge"] = [
-        is_same_diagnosis(run.diagnosis, [run.truth], linker, encode) for run in runs
+        bool(likeness(run.diagnosis, [run.truth], linker, encode)) for run in runs
     ]
     if given.judge:
         raters[given.judge.name] = [_verdict(given.judge, run) for run in runs]
@@ -56,10 +54,6 @@ def main() -> None:
                 f"{one} / {other}: raw {agreed.raw:.3f}, Krippendorff's alpha {agreed.alpha:.3f},"
                 f" {agreed.items} verdicts"
             )
-    print(
-        "rules that found the true diagnosis:",
-        Counter(sameness.how for sameness in found if sameness),
-    )
     print("\ndisagreements (their verdict | ours | truth | stated):")
     for run, verdict in zip(runs, raters["offline judge"], strict=True):
         if verdict != run.verdict:

@@ -83,11 +83,27 @@ def deploy() -> None:
     help="Also ask every model of a preset one question, and look at its folder: demo, paper, or"
     " the path of a YAML file of a distillation, an evaluation or a pipeline.",
 )
-def doctor(preset: str | None) -> None:
-    """Look at versions, machine, servers, graphs and models; say what is wrong and how to mend
-    it. Ends with 1 when something is."""
-    from medaction.flows.doctor import examine, print_findings
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Look at the files of this run instead: is each of them what was written?",
+)
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="With --out: make good what can be; what is damaged is moved aside, never deleted.",
+)
+def doctor(preset: str | None, out: Path | None, repair: bool) -> None:
+    """Look at versions, machine, servers, graphs and models, or at the files of a run; say what is
+    wrong and how to mend it. Ends with 1 when something is."""
+    from medaction.flows.doctor import examine, print_findings, run_files
 
+    if repair and out is None:
+        raise click.UsageError("--repair mends the files of a run: name it with --out")
+    if out is not None:
+        if not print_findings(run_files(out, repair)):
+            sys.exit(1)
+        return
     if not print_findings(examine(*_stages(preset) if preset else ())):
         sys.exit(1)
 

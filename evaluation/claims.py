@@ -15,7 +15,7 @@ BRACKETS = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
 # What follows is not asserted, up to the end of its sentence.
 DOUBT = phrase_pattern(
     "likely | possib* | probabl* | suspected | presumed | impending | consider* | rule out"
-    " | ruled out | rules out | ruling out | r/o | versus | vs | rather than | not | no | non"
+    " | ruled out | rules out | ruling out | r/o | versus | vs | rather than | not | no"
     " | without | negative for | absence of | exclud* | unlikely | despite | history of"
     " | status post | pending | suspicious for | differential | alternatively | mimicking"
     " | masquerading as | resembling | cannot be"
@@ -37,7 +37,7 @@ LINK = re.compile(
         " | arising from | in the setting of | in the context of | presenting as | presenting with"
         " | following | after | involving | related to"
     ).pattern
-    + r"|[,:/]|\s[-–—]\s|—|\w(?:-induced|-related|-associated)\b",
+    + r"|[,:/]|\s[-–—]\s|—|(?<=\w)(?:-induced|-related|-associated)\b",
     re.IGNORECASE,
 )
 
@@ -51,14 +51,27 @@ def claims(statement: str) -> list[str]:
 'pancreatic head carcinoma', 'Courvoisier sign']
     >>> claims("Chronic cough (non-TB), likely asthma; no evidence of tuberculosis")
     ['Chronic cough']
+    >>> claims("Non-Hodgkin lymphoma")
+    ['Non-Hodgkin lymphoma']
+    >>> claims("Tuberculosis, sarcoidosis less likely")
+    ['Tuberculosis']
     >>> claims("Sarcoidosis; tuberculosis; lymphoma"), claims("Final diagnosis: likely gout.")
     (['Sarcoidosis'], ['gout'])
     """
     text = _OPENING.sub("", re.sub(r"[*#_`]+", " ", statement).strip())
-    brackets = [inner for inner in BRACKETS.findall(text) if not DOUBT.search(inner)]
+    # 'non-' begins a name outside of brackets and excludes one inside them
+    brackets = [
+        inner
+        for inner in BRACKETS.findall(text)
+        if not DOUBT.search(inner) and not inner.lstrip().lower().startswith("non")
+    ]
     plain = _ALTERNATIVE.split(BRACKETS.sub(" ", text).strip(" .;\n"), maxsplit=1)[0]
     doubt = DOUBT.search(plain)
     sure = plain[: doubt.start()] if doubt else plain
+    if doubt and not re.match(r"\W*\w", re.split(r"[,;.]", plain[doubt.end() :])[0]):
+        sure = (
+            sure.rpartition(",")[0] or sure
+        )  # 'A, B less likely': the doubt follows what it is of
     parts = (" ".join(part.split()).strip(" .,:;-–—/") for part in (sure, *LINK.split(sure)))
     phrases = [part for part in dict.fromkeys(parts) if sum(map(str.isalpha, part)) > 1]
     return [*phrases, *(inner.strip() for inner in brackets if len(inner.strip()) > 1)]

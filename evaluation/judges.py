@@ -21,7 +21,7 @@ from medaction.envs.mentions import named_tests
 from medaction.envs.oracle import Encode, Oracle
 from medaction.envs.orders import read_order
 from medaction.envs.records import ClinicalEnvironment
-from medaction.evaluation.diagnoses import is_same_diagnosis
+from medaction.evaluation.diagnoses import likeness
 from medaction.evaluation.protocol import NOTHING_MORE, Protocol, Requested, final_answer
 from medaction.kg.linking import Linker
 from medaction.kg.tests_table import aliases_of_tests
@@ -32,7 +32,7 @@ from medaction.llm.untrusted import one_line, plain
 from medaction.llm.usage import Usage
 
 OFFLINE = "offline"
-OFFLINE_VERSION = "offline-2"
+OFFLINE_VERSION = "offline-3"
 """Changes with the offline judge's rules."""
 
 ATTEMPTS = 3
@@ -98,7 +98,7 @@ class OfflineJudge:
 
     async def diagnosis(self, said: str, environment: ClinicalEnvironment, rules: Protocol) -> bool:
         truths = (environment.diagnosis, *environment.synonyms)
-        return is_same_diagnosis(final_answer(said), truths, self._linker, self._encode)
+        return bool(likeness(final_answer(said), truths, self._linker, self._encode))
 
 
 def _entries(oracle: Oracle, name: str) -> set[int]:

@@ -20,6 +20,7 @@ from rich.markup import escape
 from medaction.flows.settings import EnvironmentSettings
 from medaction.llm.call_cache import default_folder
 from medaction.training.settings import NEEDED
+from medaction.trajectories.damage import damage_of_run
 
 State = Literal["ok", "note", "wrong"]
 GB = 1e9
@@ -46,6 +47,18 @@ def examine(*stages: EnvironmentSettings) -> Iterator[Finding]:
     yield from graphs()
     for settings in stages:
         yield from models(settings)
+
+
+def run_files(out: Path, repair: bool) -> Iterator[Finding]:
+    """The files of a run: what is damaged, missing or edited. Changes nothing without `repair`.
+    Raises StoreError when the run is under way."""
+    damage = list(damage_of_run(out, repair))
+    for item in damage:
+        state: State = "note" if item.mended else "wrong"
+        how = "done: " if item.mended else ""
+        yield Finding(str(item.file), state, item.fact, how + item.remedy)
+    if not damage:
+        yield Finding(str(out), "ok", "store, copy, dataset and result are what was written")
 
 
 def packages() -> Iterator[Finding]:

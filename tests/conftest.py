@@ -147,6 +147,22 @@ def run_environment(
 
 
 @pytest.fixture(scope="session")
+def run_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run over two sample cases that this process played, without Prefect
+    and Ray; for tests that leave it as it is."""
+    from medaction.flows.runs import run_distill
+    from medaction.flows.settings import DistillSettings
+    from tests.runs import sample_cases
+
+    folder = tmp_path_factory.mktemp("here")
+    cases = sample_cases(folder / "cases", 1, 3)
+    teachers = ["kg-screening", "kg-targeted"]
+    settings = {"cases": str(cases), "out": folder / "out", "teachers": teachers, "rollouts": 1}
+    run_distill(DistillSettings.model_validate(settings | {"engine": "local"}))
+    return folder / "out"
+
+
+@pytest.fixture(scope="session")
 def finished(
     tmp_path_factory: pytest.TempPathFactory, run_environment: dict[str, str]
 ) -> tuple[Path, Path]:

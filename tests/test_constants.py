@@ -68,6 +68,10 @@ CONSTANTS = (
     Constant("kg.encoder", "SMALL_THRESHOLD", 0.78, "MedR-Bench's diagnoses", "test_kg_encoder"),
     Constant("kg.linking", "NEIGHBOURS", 5, "our choice", "test_kg_linking"),
     Constant("kg.open_graphs", "MAX_SAME_NAME", 6, "names of the graph", "test_kg_open_graphs"),
+    # The offline judge
+    Constant("evaluation.diagnoses", "LIKELY", 0.72, "real answers", "test_evaluation_judges"),
+    Constant("evaluation.diagnoses", "VAGUE", 0.5, "real answers", "test_evaluation_judges"),
+    Constant("evaluation.diagnoses", "FOREIGN", 0.3, "our choice", "test_evaluation_judges"),
     # Gold and free form
     Constant("clinicians.gold", "SAME_DIAGNOSIS", 85.0, "our choice", "test_gold"),
     Constant("clinicians.free_form", "COPIED", 90.0, "our choice", "test_free_form"),

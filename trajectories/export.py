@@ -3,6 +3,7 @@ the only target."""
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -16,12 +17,15 @@ import pyarrow.parquet as pq
 
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Style, Turn
+from medaction.trajectories.damage import checksums, damage_of_version
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.store import Store, StoreError
 
 Prompt = Callable[[str, str, Sequence[Turn], int, Style], list[dict[str, str]]]
 """(teacher, initial observation, turns so far, t_max, style) -> chat messages: how the context of a
 turn is rebuilt."""
+
+log = logging.getLogger("medaction")
 
 _STRING, _INT = pl.String(), pl.Int32()
 SCHEMA = pl.Schema(
@@ -71,10 +75,13 @@ def dataset_records(
     """A record for every stored turn that at least one path through it keeps, in the order of case,
     trajectory and turn.
 
-    A turn that branches share is one record, under the trajectory that played it. A turn that
+    A turn that branches share is one record, under the trajectory that played it, and so is one
+    that several rollouts of a teacher wrote to the letter (`repeated_turns` in schema.sql): counted
+    three times it would weigh three times in the loss. A turn that
     pruning removed is no record, but what its tests returned stays in the later turns' context:
     that evidence was on the table when they were played.
     """
+    repeats = set(store.rows("select trajectory_id, number from repeated_turns"))
     for environment in store.environments():
         tree = store.trajectories(environment.environment_id)
         by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
@@ -82,8 +89,9 @@ def dataset_records(
         for trajectory in sorted(tree, key=lambda branch: branch.trajectory_id):
             path = path_of(trajectory, by_id)
             for turn in trajectory.turns:
-                if (trajectory.trajectory_id, turn.number) in scores_of:
-                    scores = scores_of[trajectory.trajectory_id, turn.number]
+                place = (trajectory.trajectory_id, turn.number)
+                if place in scores_of and place not in repeats:
+                    scores = scores_of[place]
                     messages = [
                         *prompt(
                             trajectory.spec.teacher,
@@ -195,11 +203,13 @@ def export_dataset(
             f"{store.path} holds evaluation-only cases (a benchmark): they are never exported as"
             " training data"
         )
+    if (link := out / "dataset").is_dir() and not link.is_symlink():
+        raise StoreError(f"{link} is a folder, not the link to the newest version: move it away")
     versions = out / "datasets"
-    last = max(
-        (int(folder.name[1:]) for folder in versions.glob("v*") if folder.name[1:].isdecimal()),
-        default=0,
+    numbers = sorted(
+        int(folder.name[1:]) for folder in versions.glob("v*") if folder.name[1:].isdecimal()
     )
+    last = _newest_sound(versions, numbers)
     building = versions / ".building"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -207,10 +217,12 @@ def export_dataset(
     light = _light(building)
     before = _light(versions / f"v{last}") if last else light.clear()
     changes = tuple(_changes(before, light))
-    if last and not changes and (versions / f"v{last}" / "manifest.json").exists():
+    if last and not changes and last == numbers[-1]:
         shutil.rmtree(building)
+        _point(link, versions / f"v{last}")
         return Version(last, versions / f"v{last}", len(light), (), is_new=False)
-    version = Version(last + 1, versions / f"v{last + 1}", len(light), changes, is_new=True)
+    number = numbers[-1] + 1 if numbers else 1
+    version = Version(number, versions / f"v{number}", len(light), changes, is_new=True)
     about = card(building, light, version.number)
     manifest: dict[str, Any] = {
         "version": version.number,
@@ -218,17 +230,25 @@ def export_dataset(
         "changes_against": last or None,
         "changes": changes,
     } | about
-    manifest["files"] = {
-        str(path.relative_to(building)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(building.rglob("*"))
-        if path.is_file()
-    }
+    manifest["files"] = checksums(building)
     (building / "manifest.json").write_text(
         json.dumps(manifest, indent=1, default=str), encoding="utf-8"
     )
     building.rename(version.folder)
-    _point(out / "dataset", version.folder)
+    _point(link, version.folder)
     return version
+
+
+def _newest_sound(versions: Path, numbers: Sequence[int]) -> int:
+    """The newest version whose files are what was written, 0: none. A damaged one is passed over
+    with a warning: the dataset is then written anew, from the store."""
+    for number in reversed(numbers):
+        damage = damage_of_version(versions / f"v{number}")
+        if not damage:
+            return number
+        for file, fact in damage:
+            log.warning("%s %s: the dataset is written anew", file, fact)
+    return 0
 
 
 def _write_records(records: Iterator[dict[str, Any]], folder: Path) -> None:
@@ -290,8 +310,6 @@ def _changes(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
 
 def _point(link: Path, folder: Path) -> None:
     """Let `link` be `folder`, by a rename: whoever reads it has the one version or the other."""
-    if link.is_dir() and not link.is_symlink():  # of a run before there were versions
-        shutil.rmtree(link)
     fresh = link.with_name(f".{link.name}.link")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(folder.relative_to(link.parent))

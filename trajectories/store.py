@@ -20,6 +20,7 @@ from medaction.envs.turns import Turn
 from medaction.llm.usage import Usage
 from medaction.trajectories.records import Failure, OpenFailure, RolloutSpec, Trajectory, now
 from medaction.trajectories.snapshot import SNAPSHOT, Publisher
+from medaction.words.errors import MedactionError
 
 SCHEMA_VERSION = "5"
 _FAULTS = "faults struct(error_class varchar, message varchar, raw varchar)[] default []"
@@ -56,7 +57,7 @@ _TURNS = TypeAdapter(list[Turn])
 _USAGE = TypeAdapter(Usage)
 
 
-class StoreError(RuntimeError):
+class StoreError(MedactionError):
     """The store cannot be used as asked; the message says why and what to do."""
 
 
@@ -102,17 +103,21 @@ class Store:
                 str(path),
                 config={"autoinstall_known_extensions": False, "autoload_known_extensions": False},
             )
-        except duckdb.IOException as error:
-            if "lock" in str(error):
+            # Relative and session-independent: timestamps are stored and read in UTC.
+            self.db.execute("set timezone = 'UTC'")
+            self._publisher = Publisher(self.db, path)
+            self._create()
+        except duckdb.Error as error:  # a garbled file or log ends in errors of many kinds
+            if "lock on file" in str(error):
                 raise StoreError(
                     f"{path} is in use by another process; wait for it or end it, then start again"
                     f" ({error})"
                 ) from error
-            raise StoreError(f"{path} cannot be opened as a DuckDB file: {error}") from error
-        # Relative and session-independent: timestamps are stored and read in UTC.
-        self.db.execute("set timezone = 'UTC'")
-        self._publisher = Publisher(self.db, path)
-        self._create()
+            reason = str(error).partition("\n")[0]
+            raise StoreError(
+                f"{path} cannot be opened as a DuckDB file: {reason}. `medaction doctor --out"
+                f" {path.parent} --repair` puts {SNAPSHOT}, its last whole copy, in its place"
+            ) from error
 
     def _create(self) -> None:
         """The schema, brought up to this program's version where an earlier one wrote the store; a

@@ -1,0 +1,142 @@
+"""Every file that a run leaves, damaged, missing or edited: noticed, named, made good, never a
+traceback. On what a run wrote."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from medaction.cli.main import medaction
+from medaction.flows.dataset import write_dataset
+from medaction.flows.settings import DistillSettings
+from medaction.trajectories.damage import damage_of_run
+from medaction.trajectories.store import Store, StoreError
+
+
+@pytest.fixture
+def run(run_here: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run_here, tmp_path / "run", symlinks=True))
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def garble(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    for place in (*range(64), *range(middle, min(middle + 64, len(content)))):
+        content[place] ^= 0xA5
+    file.write_bytes(content)
+
+
+def edit(file: Path) -> None:
+    """As somebody would who mends a word by hand."""
+    file.write_bytes(file.read_bytes().replace(b"a", b"e", 1))
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+FILES = [
+    *(
+        (f"datasets/v1/{name}", harm)
+        for name in ("train.parquet", "train.jsonl", "README.md", "manifest.json")
+        for harm in (truncate, garble, remove)
+    ),
+    ("datasets/v1/train.jsonl", edit),
+    ("snapshot.duckdb", truncate),
+    ("snapshot.duckdb", garble),
+    ("trajectories.duckdb", truncate),
+    ("trajectories.duckdb", garble),
+    ("trajectories.duckdb", remove),
+]
+
+
+def doctor(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(medaction, ["doctor", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    return result.exit_code, result.output.replace("\n", "")
+
+
+def export(run: Path) -> None:
+    with Store(run / "trajectories.duckdb") as store:
+        settings = DistillSettings.model_validate_json(store.last_run()[1])
+        write_dataset(store, settings.model_copy(update={"out": run}))
+
+
+def records(run: Path) -> pl.DataFrame:
+    return pl.concat(pl.read_parquet(file) for file in (run / "dataset").glob("*.parquet"))
+
+
+def test_a_sound_run_is_in_order(run: Path) -> None:
+    assert doctor("--out", run)[0] == 0
+    assert list(damage_of_run(run, repair=True)) == []
+
+
+@pytest.mark.parametrize(("name", "harm"), FILES, ids=lambda part: getattr(part, "__name__", part))
+def test_damage_is_named_and_made_good(
+    run: Path, run_here: Path, name: str, harm: Callable[[Path], None]
+) -> None:
+    harm(run / name)
+    status, words = doctor("--out", run)
+    assert status == 1
+    assert Path(name).name in words.replace(" ", "")
+    doctor("--out", run, "--repair")
+    export(run)
+    assert doctor("--out", run)[0] == 0
+    assert records(run).equals(records(run_here))
+
+
+def test_a_damaged_version_is_kept_aside_and_the_dataset_written_anew(run: Path) -> None:
+    truncate(run / "datasets" / "v1" / "train.parquet")
+    export(run)
+    assert json.loads((run / "dataset" / "manifest.json").read_text())["version"] == 2
+    assert (run / "datasets" / "v1").exists()
+
+
+def test_a_folder_in_place_of_the_link_is_left_alone(run: Path) -> None:
+    (run / "dataset").unlink()
+    (run / "dataset").mkdir()
+    (run / "dataset" / "notes.txt").write_text("mine")
+    with pytest.raises(StoreError, match="move it away"):
+        export(run)
+    assert (run / "dataset" / "notes.txt").read_text() == "mine"
+    status, words = doctor("--out", run)
+    assert (status, "move it away" in words) == (1, True)
+
+
+@pytest.mark.parametrize("begin", [0, 60, 5000])
+def test_a_damaged_log_is_left_out_or_named(run: Path, begin: int) -> None:
+    """DuckDB leaves a log out whose head it cannot read, as one that a kill cut short; what stood
+    in it is played again."""
+    killed = (
+        "import duckdb, os, sys; db = duckdb.connect(sys.argv[1]);"
+        " [db.execute('insert into meta values (?, ?)', [f'k{n}', 'v' * 500]) for n in range(99)];"
+        " os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", killed, str(run / "trajectories.duckdb")], check=False)
+    log = run / "trajectories.duckdb.wal"
+    content = bytearray(log.read_bytes())
+    content[begin : begin + 40] = b"\xa5" * 40
+    log.write_bytes(content)
+    try:
+        with Store(run / "trajectories.duckdb") as store:
+            fault, turns = "", store.rows("select count(*) from turns")[0][0]
+    except StoreError as error:
+        fault, turns = str(error), 0
+    assert turns or "snapshot.duckdb" in fault
+    doctor("--out", run, "--repair")
+    assert doctor("--out", run)[0] == 0
+
+
+def test_repair_needs_a_run() -> None:
+    status, words = doctor("--repair")
+    assert (status, "--out" in words) == (2, True)

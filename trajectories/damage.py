@@ -1,0 +1,172 @@
+"""Whether the files of a run are what was written: a damaged, missing or edited one is named, and
+made again from the store or from its copy where that is possible."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from medaction.trajectories.snapshot import SNAPSHOT, open_snapshot
+from medaction.trajectories.store import Store, StoreError
+
+STORE = "trajectories.duckdb"
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A file of a run that is not what was written. `remedy` says what makes it good again;
+    `mended`: that has been done."""
+
+    file: Path
+    fact: str
+    remedy: str
+    mended: bool = False
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Path below `folder` -> SHA-256, of every file in it."""
+    hashes = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                hashes[str(path.relative_to(folder))] = hashlib.file_digest(
+                    file, "sha256"
+                ).hexdigest()
+    return hashes
+
+
+def damage_of_version(folder: Path) -> list[tuple[Path, str]]:
+    """The files of a dataset's version that are not what its manifest says, each with the fact;
+    empty: it is sound. A file that the manifest does not name is nobody's damage."""
+    manifest = folder / "manifest.json"
+    try:
+        written = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        names = dict(written)
+    except FileNotFoundError:
+        return [(manifest, "is missing")]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return [(manifest, "cannot be read as a manifest")]
+    present = checksums(folder)
+    return [
+        (folder / name, "is missing" if name not in present else "was changed since it was written")
+        for name, checksum in names.items()
+        if present.get(name) != checksum
+    ]
+
+
+def damage_of_run(out: Path, repair: bool = False) -> Iterator[Damage]:
+    """Look at the store, the copy that others read, the dataset's versions and the result of the
+    run in `out`. Nothing is changed without `repair`; with it, what is damaged is moved aside,
+    never deleted. Raises StoreError when another process has the store."""
+    yield from _store(out, repair)
+    yield from _snapshot(out, repair)
+    yield from _versions(out, repair)
+    yield from _result(out)
+
+
+def _aside(file: Path) -> Path:
+    """Move a damaged file or folder to a free name beside it."""
+    number = 1
+    while (target := file.with_name(f"{file.name}.damaged-{number}")).exists():
+        number += 1
+    file.rename(target)
+    return target
+
+
+def _store(out: Path, repair: bool) -> Iterator[Damage]:
+    file = out / STORE
+    if not file.exists() and not (out / SNAPSHOT).exists():
+        return
+    fact = "is missing"
+    if file.exists():
+        try:
+            with Store(file) as store:
+                fact = _unreadable(store.db)
+        except StoreError as error:
+            if "in use" in str(error):
+                raise
+            fact = str(error.__cause__ or error).partition("\n")[0][:200]
+        except duckdb.Error as error:  # it was closed with a block that could not be read
+            fact = str(error).partition("\n")[0][:200]
+        if not fact:
+            return
+    remedy = f"put {SNAPSHOT}, its last whole copy, in its place"
+    if _fault_of_snapshot(out):
+        yield Damage(file, fact, "no copy of it can be read: start the run anew in another folder")
+        return
+    if repair:
+        for damaged in (file, file.with_name(f"{STORE}.wal")):
+            if damaged.exists():
+                _aside(damaged)
+        draft = file.with_name(f".{STORE}.building")
+        draft.write_bytes((out / SNAPSHOT).read_bytes())
+        os.replace(draft, file)
+        remedy += "; a rerun plays what came after it"
+    yield Damage(file, fact, remedy, repair)
+
+
+def _unreadable(db: duckdb.DuckDBPyConnection) -> str:
+    """What goes wrong when every value is read; empty: nothing. A file that was cut short opens:
+    DuckDB compares the checksum of a block only when it reads it."""
+    try:
+        for (table,) in db.sql("select table_name from duckdb_tables()").fetchall():
+            db.sql(f'select bit_xor(hash(row)) from "{table}" as row').fetchall()
+    except duckdb.Error as error:
+        return str(error).partition("\n")[0][:200]
+    return ""
+
+
+def _fault_of_snapshot(out: Path) -> str:
+    try:
+        db = open_snapshot(out)
+    except (FileNotFoundError, duckdb.Error) as error:
+        return str(error).partition("\n")[0][:200]
+    try:
+        return _unreadable(db)
+    finally:
+        db.close()
+
+
+def _snapshot(out: Path, repair: bool) -> Iterator[Damage]:
+    file = out / SNAPSHOT
+    if not file.exists() or not (fact := _fault_of_snapshot(out)):
+        return
+    if repair:
+        _aside(file)
+        with Store(out / STORE) as store:
+            store.publish()
+    yield Damage(file, fact, "write it anew from the store", repair)
+
+
+def _versions(out: Path, repair: bool) -> Iterator[Damage]:
+    """A version that is damaged is moved aside: `medaction export` writes the newest anew."""
+    for folder in sorted((out / "datasets").glob("v*")):
+        if not folder.name[1:].isdecimal():
+            continue
+        damage = damage_of_version(folder)
+        if damage and repair:
+            _aside(folder)
+        for file, fact in damage:
+            remedy = f"write the dataset anew: medaction export --out {out}"
+            yield Damage(file, fact, remedy, repair)
+    link = out / "dataset"
+    if link.exists() and not link.is_symlink():
+        fact = "is no link to the newest version, but something of its own"
+        yield Damage(link, fact, "move it away, then `medaction export`")
+    elif link.is_symlink() and not link.exists():
+        yield Damage(link, "leads nowhere", f"medaction export --out {out}")
+
+
+def _result(out: Path) -> Iterator[Damage]:
+    file = out / "result.json"
+    if not file.exists():
+        return
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        remedy = "run `medaction evaluate` again: it is written from the store, without a call"
+        yield Damage(file, "is no JSON", remedy)
