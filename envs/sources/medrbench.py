@@ -39,7 +39,9 @@ _ANCILLARY = re.compile(
 _BULLET = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 # A section of the summary, whatever its name: 'Chief Complaint: ...', '- History: ...'.
 _SECTION = re.compile(r"[-*•#\s]*[A-Z][A-Za-z /&-]{2,50}:(?:\s|$)")
-_LABEL = re.compile(r"^\**(?P<label>[^:*]{2,90}?)\**\s*:\**(?:\s+(?P<rest>.*))?$")
+_LABEL = re.compile(r"\*?(?P<label>[^:*]{2,150}?)\s*:\*?(?:\s+(?P<rest>.*))?")
+# 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
+_NEXT_LABEL = re.compile(r";\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
 # Labels that gather tests and are none themselves.
 _CATEGORY = re.compile(
     r"(?:(?:initial|other|further|additional|routine|ancillary"
@@ -373,7 +375,8 @@ def _tests(node: _Node, container: str = "") -> Iterator[_Line]:
     elif node.children and (not rest or _CATEGORY.fullmatch(label)) and _are_tests(node):
         heading = label or container
         lines = (line for child in node.children for line in _tests(child, heading))
-        yield from _joined((*(_prose(rest, heading) if rest else ()), *lines), label)
+        listed = _joined((*(_prose(rest, heading) if rest else ()), *lines), label)
+        yield from _dated(label, listed)
     elif node.children:
         if label:
             yield from _test(label, more, container)
@@ -485,7 +488,14 @@ def _texts(node: _Node) -> Iterator[str]:
 
 def _test(label: str, result: str, container: str) -> Iterator[DocumentedTest]:
     name = _plain(label).strip()
-    result = _plain(result).strip()
+    result, *further = _NEXT_LABEL.split(_plain(result).strip())
+    labels = [_label(line)[0] for line in further]
+    one_line = "\n" not in "".join(further) and not _label(result)[0]
+    if _is_known(name) and all(map(_is_known, labels)) and one_line:
+        for line in further:
+            yield from _test(*_label(line), container)
+    else:
+        result = "; ".join([result, *further])
     if not name or not result:
         return
     category = category_of(name, container)
@@ -644,7 +654,7 @@ def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:
 def _label(text: str) -> tuple[str, str]:
     """'**Blood tests**: Hb 9 g/dL' -> ('Blood tests', 'Hb 9 g/dL'); a bullet without a label ->
     ('', text)."""
-    match = _LABEL.match(text)
+    match = _LABEL.fullmatch(text.replace("**", ""))
     if match is None or re.search(r"[.;]\s", match["label"]) or _is_value(match):
         return "", text
     return _plain(match["label"]).strip(), (match["rest"] or "").strip()
