@@ -76,6 +76,8 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
 
 def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
     flag = f"--{ONE_BY_ONE.get(name, name).replace('_', '-')}"
+    if field.annotation is bool:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
     default = (
         ""
         if field.is_required() or field.default in (None, PydanticUndefined)
@@ -101,6 +103,7 @@ def _click_type(annotation: Any) -> click.ParamType:
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
     click_types: dict[Any, click.ParamType] = {
+        bool: click.BOOL,
         int: click.INT,
         float: click.FLOAT,
         Path: click.Path(path_type=Path),

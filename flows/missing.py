@@ -5,7 +5,7 @@ So a wrong path is an error, and a finished run is known to be finished, before 
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from medaction.flows.settings import DistillSettings, EnvironmentSettings, Retry
 from medaction.llm.calls import api_key
 from medaction.llm.teacher import Teacher
 from medaction.trajectories.records import WORKER_LOST, OpenFailure, RolloutSpec, Trajectory
-from medaction.trajectories.scoring import disease_linker, distance_of
+from medaction.trajectories.scoring import Aids, disease_linker, distance_of, unlinkable
 from medaction.trajectories.store import EnvironmentKey, Known, Store, StoreError, report_hash
 from medaction.trajectories.tree import Place, TreePlan, branch_specs, finished, initial_specs
 from medaction.words.versions import constants_of, version_of
@@ -29,7 +29,7 @@ def check_inputs(settings: EnvironmentSettings) -> None:
     """What can be checked before anything starts: there is a case to read, keys and model files
     are there. Raises BadCase or MedactionError with the remedy."""
     next(reports_of(settings), None)
-    for name in ("extractor", "teachers", "gold", "oracle", "model", "examiner"):
+    for name in ("extractor", "verifier", "teachers", "gold", "oracle", "model", "examiner"):
         models = getattr(settings, name, None) or ()
         for model in [models] if isinstance(models, Teacher) else models:
             if model.local:
@@ -64,7 +64,13 @@ def is_finished(store: Store, settings: DistillSettings) -> bool:
     work = (
         reports_to_build(store, settings, None),
         gold_to_write(store, settings, None),
-        trees_to_play(store, settings, tree_plan(settings), skips(store, None)),
+        trees_to_play(
+            store,
+            settings,
+            tree_plan(settings),
+            skips(store, None),
+            cases_without_truth(store, settings),
+        ),
     )
     return all(next(iter(items), None) is None for items in work)
 
@@ -151,7 +157,10 @@ def stage_1_hash(settings: EnvironmentSettings) -> str:
     the rules, and what the diagnosis is linked with. Under others a case is built again."""
     extractor = settings.extractor.identity() if settings.extractor else None
     linker = disease_linker(settings.disease_graph)
-    return version_of([settings.min_tests, extractor, linker.version, constants_of(*RULES)])
+    inputs = [settings.min_tests, extractor, linker.version, constants_of(*RULES)]
+    if settings.verifier:
+        inputs += [settings.verifier.identity(), constants_of("medaction.envs.verifier")]
+    return version_of(inputs)
 
 
 # --- stage 2 --------------------------------------------------------------------------------------
@@ -235,15 +244,28 @@ def tree_plan(settings: DistillSettings) -> TreePlan:
     )
 
 
+def cases_without_truth(store: Store, settings: DistillSettings) -> frozenset[str]:
+    """Cases that `skip_unlinkable` leaves out: their true diagnosis is no node of the disease
+    graph, so that pruning could keep none of their rollouts. Without pruning every case counts."""
+    if not settings.skip_unlinkable or settings.strategy == "none":
+        return frozenset()
+    aids = Aids(settings.links, settings.encoder, settings.maxo, settings.loinc2hpo)
+    return unlinkable(store, settings.disease_graph, settings.test_graph, aids)
+
+
 def trees_to_play(
     store: Store,
     settings: EnvironmentSettings,
     plan: TreePlan,
     skip: Mapping[str, frozenset[str] | None],
+    left_out: Collection[str] = (),
 ) -> Iterator[EnvironmentKey]:
-    """Environments whose tree lacks something. Turns are read only where ids cannot tell."""
+    """Environments whose tree lacks something, but for the cases `left_out`. Turns are read only
+    where ids cannot tell."""
     specs = store.specs()
     for place in chosen_environments(store, settings):
+        if place.case_id in left_out:
+            continue
         ids = skip.get(place.case_id, frozenset())
         if ids is None or finished(place, plan, specs.get(place.environment_id, []), ids):
             continue

@@ -8,6 +8,7 @@ from typing import Any
 from medaction.envs.records import BadCase, Built, CaseReport
 from medaction.flows.fan_out import fan_out
 from medaction.flows.missing import (
+    cases_without_truth,
     gold_to_write,
     reports_to_build,
     skips,
@@ -41,7 +42,8 @@ def build_environments(
         return
     engine = ready.engine()
     extractor = ready.reach(settings.extractor) if settings.extractor else None
-    calls = ready.calls() if extractor else CallSettings()
+    verifier = ready.reach(settings.verifier) if settings.verifier else None
+    calls = ready.calls() if extractor or verifier else CallSettings()
     reports = itertools.chain([report], reports)
     count = itertools.count()
 
@@ -53,7 +55,7 @@ def build_environments(
         progress.ends(next(count))
 
     def unit_of(report: CaseReport) -> Unit:
-        arguments = (report, extractor, settings.min_tests, calls)
+        arguments = (report, extractor, settings.min_tests, calls, verifier)
         return Unit("environment", report.case_id, 1.0, build_case, arguments)
 
     built_with = stage_1_hash(settings)
@@ -133,7 +135,16 @@ def play_trees(
 ) -> None:
     """Stage 2: play what is missing of every environment's tree."""
     plan, skip = tree_plan(settings), skips(store, retry)
-    places = list(trees_to_play(store, settings, plan, skip))
+    # Whoever names a failure wants it played, whatever becomes of it.
+    left_out = frozenset[str]() if retry else cases_without_truth(store, settings)
+    if left_out:
+        log.warning(
+            "cases that are not played, because their true diagnosis is no node of the disease"
+            " graph and nothing of them could be kept: %d (--links gives it a node,"
+            " --no-skip-unlinkable plays them all the same)",
+            len(left_out),
+        )
+    places = list(trees_to_play(store, settings, plan, skip, left_out))
     if not places:
         return
     engine = ready.engine()

@@ -20,7 +20,7 @@ from medaction.trajectories.store import Store
 from medaction.words.errors import MedactionError
 
 QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
-CHECKS = ("Cases", "Checks", "Ledger", "Refused cases")
+CHECKS = ("Cases", "Checks", "Ledger", "Second opinions", "Refused cases")
 """The tables of stage 1."""
 REPORT = tuple(title for title in QUERIES if title not in ("Ledger", "Refused cases"))
 CELL = 200
@@ -62,6 +62,14 @@ def notes_of(store: Store) -> list[str]:
     """What the filter did, in sentences: how much RAC removed and how much it would have removed at
     random, and how many of the dataset's commitments are wrong."""
     notes = []
+    counts = {step.strip(): count for step, count in store.rows(QUERIES["Funnel"].sql)}
+    if unlinked := counts["not played: truth is no node"]:
+        notes.append(
+            f"Environments that were not played, because their true diagnosis is no node of the"
+            f" disease graph and nothing could be kept of them: {unlinked} of"
+            f" {counts['environments']} (`--links` gives it a node, `--no-skip-unlinkable` plays"
+            " them all the same)."
+        )
     for row in store.frame(QUERIES["RAC filter"].sql).iter_rows(named=True):
         note = (
             f"RAC removed {row['removed']} of {row['turns']} turns"
@@ -118,6 +126,13 @@ def trouble_of(summary: dict[str, Any]) -> str:
         return (
             f"every case was refused ({count['refused']} of {count['cases read']}):"
             f" `medaction envs check --out {out}` says why"
+        )
+    unlinked = count.get("not played: truth is no node", 0)
+    if not count["trajectories played"] and unlinked == count["environments"]:
+        return (
+            f"nothing was played: the true diagnoses of all {unlinked} environments are no nodes of"
+            " the disease graph, so that nothing could be kept; --links FILE gives them nodes,"
+            " --no-skip-unlinkable plays them all the same"
         )
     if not count["trajectories played"]:
         return (

@@ -1,9 +1,11 @@
 """What a run still has to do is told by its store; what a run has to show decides how it ends."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from medaction.clinicians.make import make_clinician
@@ -12,16 +14,20 @@ from medaction.envs.oracle import Oracle
 from medaction.envs.records import BadCase, CaseReport
 from medaction.flows.finish import finish_at_once
 from medaction.flows.missing import (
+    cases_without_truth,
     check_inputs,
+    is_finished,
     left_alone,
     reports_of,
     reports_to_build,
     skips,
     stage_1_hash,
     tree_plan,
+    trees_to_play,
 )
 from medaction.flows.settings import DistillSettings, Retry
-from medaction.flows.summary import print_summary, trouble_of
+from medaction.flows.summary import QUERIES, notes_of, print_summary, trouble_of
+from medaction.kg.open_graphs import open_disease_graph
 from medaction.trajectories.records import WORKER_LOST, Failure, now
 from medaction.trajectories.rollout import play_tree
 from medaction.trajectories.scoring import with_link
@@ -89,6 +95,40 @@ def test_what_is_wrong_with_the_inputs_is_an_error_before_anything_starts(
     lost = {"name": "lost", "model": "local", "gguf": str(tmp_path / "lost.gguf")}
     with pytest.raises(RuntimeError, match="there is no file"):
         check_inputs(settings_of(tmp_path, oracle=lost))
+
+
+def test_a_case_whose_truth_is_no_node_is_played_only_on_demand(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, limit=2)
+    with Store(tmp_path / "trajectories.duckdb") as store:
+        for report, diagnosis in zip(
+            reports_of(settings), ("Sarcoidosis", "Gremlins"), strict=True
+        ):
+            assert isinstance(report, CaseReport)
+            built = build_environment(report, None, 1)
+            assert built.environment is not None
+            world = replace(built.environment, diagnosis=diagnosis, synonyms=())
+            built = with_link(replace(built, environment=world), False)
+            store.add_built(report, built, stage_1_hash(settings), "run-1")
+        linked, unlinked = (key.case_id for key in store.environment_keys())
+
+        def to_play(**changes: Any) -> list[str]:
+            asked = settings_of(tmp_path, limit=2, **changes)
+            left_out = cases_without_truth(store, asked)
+            places = trees_to_play(store, asked, tree_plan(asked), {}, left_out)
+            return [place.case_id for place in places]
+
+        assert to_play() == [linked]
+        assert to_play(only=[unlinked]) == []
+        assert is_finished(store, settings_of(tmp_path, limit=2, only=[unlinked]))
+        assert to_play(skip_unlinkable=False) == [linked, unlinked]
+        assert to_play(strategy="none") == [linked, unlinked]  # nothing is pruned
+        links = tmp_path / "links.csv"
+        node_id = open_disease_graph().nodes.filter(pl.col("name") == "Sarcoidosis")["node_id"][0]
+        links.write_text(f"text,node_id\nGremlins,{node_id}\n")
+        assert to_play(links=links) == [linked, unlinked]
+        counts = {step.strip(): count for step, count in store.rows(QUERIES["Funnel"].sql)}
+        assert counts["not played: truth is no node"] == 1
+        assert notes_of(store)[0].startswith("Environments that were not played")
 
 
 def failure(case_id: str, error_class: str, trajectory_id: str | None, stage: str) -> Failure:

@@ -69,7 +69,7 @@ def _page(db: Database, source: str, conditions: dict[str, Any], order: str, num
 
 def overview(db: Database) -> Row:
     """Everything on the first page but the charts."""
-    titles = ("fates", "verdicts", "teachers", "open_failures", "runs", "evaluation")
+    titles = ("fates", "endings", "verdicts", "teachers", "open_failures", "runs", "evaluation")
     return rows(db, "totals")[0] | {title: rows(db, title) for title in titles}
 
 

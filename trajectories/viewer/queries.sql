@@ -116,6 +116,16 @@ from leaves;
 select coalesce(fate, 'not scored') as fate, count(*) as turns
 from fates group by all order by turns desc, fate;
 
+-- title: endings
+-- The turns that commit to a diagnosis: whether it is the truth, and whether they are kept.
+select case when fates.kept then 'kept: ' else 'not kept: ' end
+        || case when scores.dtc is null then 'unknown' when scores.dtc = 0 then 'right'
+            else 'wrong' end as ending,
+    count(*) as turns
+from turns join fates using (trajectory_id, number)
+left join turn_scores as scores using (trajectory_id, number)
+where turns.final_diagnosis is not null group by all order by ending;
+
 -- title: verdicts
 select status, reason, count(*) as trajectories
 from leaves group by all order by trajectories desc, status, reason;
