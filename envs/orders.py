@@ -5,6 +5,7 @@ The words that refuse a test or tell what it is for stand in data/test_words.tom
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -102,6 +103,21 @@ def read_order(text: str) -> Order:
     if not main or _states_a_finding(main):
         return Order()
     return Order(main, tests_in(main), tests_in(_without_refusals(brackets)))
+
+
+def tests_ordered(orders: Iterable[str]) -> tuple[str, ...]:
+    """The single tests that orders ask for, each once; an order that names no test in particular
+    counts as one. Limits, precision and cost count these, never entries.
+
+    >>> tests_ordered(["CBC, CMP and CRP", "chest X-ray", "labs"])
+    ('CBC', 'CMP', 'CRP', 'chest X-ray', 'labs')
+    """
+    return tuple(dict.fromkeys(part for order in orders for part in _parts(order)))
+
+
+def _parts(order: str) -> tuple[str, ...]:
+    parts = read_order(order).parts
+    return parts if len(parts) > 1 else (order,)
 
 
 def cut(text: str) -> str:
