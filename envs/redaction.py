@@ -48,6 +48,7 @@ _HANGING = re.compile(
     r"|underwent|status post|s/p|controlled|diagnosed|confirmed|resected|on \w*therapy"
     r"|(?:he|she|they|the patient) (?:was (?:treated|managed|given|started)|received|underwent)"
     r"|\w+ed (?:with|by|after|on|and)"
+    r"|there (?:was|were|is) no evidence"
     r"|the (?:disease|tumou?r|cancer|lesion|condition|mass|infection)|\w*therapy|treatment)\b",
     re.IGNORECASE,
 )

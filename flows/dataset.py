@@ -20,6 +20,7 @@ from medaction.llm.teacher import CONTEXT_TOKENS
 from medaction.trajectories.export import Version, export_dataset
 from medaction.trajectories.records import now
 from medaction.trajectories.store import Store
+from medaction.words.errors import MedactionError
 
 CARD = Path(__file__).with_name("dataset_card.md.j2")
 
@@ -40,9 +41,16 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
         settings_json = json.loads(settings.model_dump_json(exclude={"out", "only", "limit"}))
         text = _card(store, folder, records, version, settings, packages)
         (folder / "README.md").write_text(text, encoding="utf-8")
-        return {"made": now(), "settings": settings_json, "versions": packages}
+        repeats = {f"{teacher} ({style})": count for teacher, style, count, _ in _repeats(store)}
+        about = {"made": now(), "settings": settings_json, "versions": packages}
+        return about | {"repeats_left_out": repeats}
 
     return export_dataset(store, settings.out, prompt, settings.validation_percent, card)
+
+
+def _repeats(store: Store) -> list[tuple[str, str, int, int]]:
+    """(teacher, style, repeats, cases) of what was written several times and stands once."""
+    return store.rows(QUERIES["Repeats"].sql)
 
 
 def _card(
@@ -65,9 +73,12 @@ def _card(
     worlds = [world for world in store.environments() if world.case_id in used]
     if any(world.menu for world in worlds):
         # Matplotlib takes a second to import, which a run with nothing new does not need.
-        from medaction.evaluation.composition import composition, plot_composition
+        from medaction.evaluation.composition import composition, draw_pruned, plot_composition
+        from medaction.evaluation.plots import save
 
         plot_composition(composition(worlds), folder / "plots")
+        parts = store.frame(QUERIES["Composition of the pruned trees"].sql)
+        save(draw_pruned(parts), folder / "plots", "pruned")
     size = next((name for limit, name in SIZES if len(records) < limit), "1M<n<10M")
     return jinja2.Template(CARD.read_text()).render(
         version=version,
@@ -78,6 +89,7 @@ def _card(
         splits=[split for split in ("train", "validation") if (records["split"] == split).any()],
         rows=rows.sort("teacher", "style", "split").to_dicts(),
         funnel=store.rows(QUERIES["Funnel"].sql),
+        repeats=_repeats(store),
         notes=notes_of(store),
         endings=store.frame(QUERIES["Endings"].sql).to_dicts(),
         licences=[
@@ -98,7 +110,7 @@ def push(dataset: Path, repository: str, really: bool) -> list[str]:
     `really`.
 
     The hub is the one of HF_ENDPOINT, the key that of HF_TOKEN. A new repository is private:
-    whoever pushes decides who may see it. Raises RuntimeError with the hub's words when it refuses.
+    whoever pushes decides who may see it. Raises MedactionError with the hub's words.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -120,5 +132,5 @@ def push(dataset: Path, repository: str, really: bool) -> list[str]:
                 commit_message=f"Version {folder.name.removeprefix('v')}",
             )
         except (HfHubHTTPError, OSError) as error:
-            raise RuntimeError(f"{repository} could not be written: {error}") from error
+            raise MedactionError(f"{repository} could not be written: {error}") from error
     return files

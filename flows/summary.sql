@@ -3,10 +3,14 @@
 
 -- title: Funnel
 -- Refused + environments = cases; kept + truncated + discarded + unscorable = trajectories;
--- kept + not kept = turns.
+-- kept + repeats + not kept = turns.
 select 'cases read' as step, count(*) as "count" from cases
 union all select '  environments', count(*) from cases where environment_id is not null
 union all select '  refused', count(*) from cases where environment_id is null
+union all select '  not played: truth is no node', count(*) from cases
+    join checks using (case_id) where name = 'diagnosis_linkable' and not passed
+    and environment_id is not null
+    and environment_id not in (select environment_id from current_trajectories)
 union all select 'trajectories played', count(*) from current_trajectories
 union all select '  kept', count(*) from current_trajectories join verdicts using (trajectory_id)
     where status = 'kept'
@@ -19,7 +23,9 @@ union all select '  unscorable', count(*) from current_trajectories
 union all select 'rollouts failed', count(distinct trajectory_id) from failures
     where stage in ('rollout', 'gold') and resolved is null
 union all select 'turns played', count(*) from turn_fates
-union all select '  kept (records of the dataset)', count(*) from turn_fates where kept
+union all select '  kept (records of the dataset)', count(*) from turn_fates
+    anti join repeated_turns using (trajectory_id, number) where kept
+union all select '  kept, but the repeat of a record', count(*) from repeated_turns
 union all select '  not kept', count(*) from turn_fates where not coalesce(kept, false);
 
 -- title: Cases
@@ -189,6 +195,16 @@ from turns join current_trajectories using (trajectory_id) join verdicts using (
         and turn_scores.number = turns.number
 where turns.final_diagnosis is not null group by all order by all;
 
+-- title: Composition of the pruned trees
+-- Every turn once: what it is as a record of the dataset, or why it is none.
+select case when not coalesce(kept, false) then coalesce(fate, 'not scored')
+        when turns.final_diagnosis is null then 'kept: orders tests'
+        when dtc = 0 then 'kept: commits, right' when dtc > 0 then 'kept: commits, wrong'
+        else 'kept: commits, unknown' end as part, count(*) as turns
+from turn_fates join turns using (trajectory_id, number)
+    left join turn_scores using (trajectory_id, number)
+group by part order by part like 'kept%' desc, turns desc, part;
+
 -- title: Orders
 select teacher, count(*) as ordered, count(*) filter (where len(answer.results) > 0) as answered,
        count(*) filter (where len(answer.results) = 0) as unavailable,
@@ -209,13 +225,23 @@ select teacher, style, count(*) as trajectories,
     count(*) filter (where same_replies) as with_the_same_replies
 from duplicates join trajectories using (trajectory_id) group by all order by all;
 
+-- title: Repeats
+-- Kept turns whose prompt and reply are those of another one of the same teacher, to the letter:
+-- they stand once in the dataset. Where a server ignores the seed, a higher temperature makes the
+-- rollouts of a case differ.
+select teacher, style, count(*) as repeats, count(distinct case_id) as cases from repeated_turns
+group by all order by all;
+
 -- title: Linking
 select kind, graph, "method", count(*) as texts from links group by all order by all;
 
 -- title: Failures
+-- A refusal by a check is no failure: it is among the refused cases. What failed twice is open once.
 select stage, teacher, error_class, count(*) as attempts,
-       count(*) filter (where resolved is null) as open, min(message) as for_example
-from failures group by all order by attempts desc, stage, teacher, error_class;
+       count(distinct (case_id, trajectory_id)) filter (where resolved is null) as open,
+       min(message) as for_example
+from failures where not (stage = 'environment' and error_class = lower(error_class))
+group by all order by attempts desc, stage, teacher, error_class;
 
 -- title: Other forms
 -- Replies that were read although their form was another (Mended), and what servers refused of a

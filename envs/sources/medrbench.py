@@ -21,6 +21,8 @@ from medaction.envs.sources.text import iso_date
 from medaction.words.names import normalise
 
 LICENCE = "CC BY-SA"
+HEADING = "Ancillary tests"
+"""What a result is called that names no test and has no entry above it."""
 
 _CASE_FIELDS = {
     "raw_case",
@@ -37,7 +39,9 @@ _ANCILLARY = re.compile(
 _BULLET = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 # A section of the summary, whatever its name: 'Chief Complaint: ...', '- History: ...'.
 _SECTION = re.compile(r"[-*•#\s]*[A-Z][A-Za-z /&-]{2,50}:(?:\s|$)")
-_LABEL = re.compile(r"^\**(?P<label>[^:*]{2,90}?)\**\s*:\**(?:\s+(?P<rest>.*))?$")
+_LABEL = re.compile(r"\*?(?P<label>[^:*]{2,150}?)\s*:\*?(?:\s+(?P<rest>.*))?")
+# 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
+_NEXT_LABEL = re.compile(r";\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
 # Labels that gather tests and are none themselves.
 _CATEGORY = re.compile(
     r"(?:(?:initial|other|further|additional|routine|ancillary"
@@ -237,7 +241,7 @@ def _case(case_id: str, case: Any, summary: str, diagnosis: str, path: Path) -> 
     observation, preamble = _without_preamble(observation)
     nodes = [_Node(text, 0, begins=number == 0) for number, text in enumerate(inline)]
     lines = (line for node in (*nodes, *_tree(ancillary)) for line in _tests(node))
-    parts = list(_joined(lines, "Ancillary tests"))
+    parts = list(_joined(lines, HEADING))
     tests = [part for part in parts if isinstance(part, DocumentedTest)]
     notes = [f"before the first section: {line[:100]}" for line in preamble]
     notes += [
@@ -359,24 +363,25 @@ def _tests(node: _Node, container: str = "") -> Iterator[_Line]:
     """The tests of one bullet and of the bullets below it. What names none is a remark."""
     label, rest = _label(node.text)
     knows_label = _is_known(label)
+    below = (text for child in node.children for text in _texts(child))
+    more = "\n".join(_plain(text) for text in (rest, *below) if text)
     if no_test := _why_no_test(label, node.text):
         yield from (_Remark(_plain(text), no_test) for text in _texts(node))
     elif label and not knows_label and not _CATEGORY.fullmatch(label) and _WHEN.match(label):
-        below = (line for child in node.children for line in _tests(child, container))
-        yield from _dated(label, (*(_prose(rest, container) if rest else ()), *below))
-    elif label and not knows_label and _MORE.match(label) and not named_tests(rest):
-        texts = [rest, *(text for child in node.children for text in _texts(child))]
-        yield _Remark(f"{label}: " + "\n".join(_plain(text) for text in texts if text))
+        lines = (line for child in node.children for line in _tests(child, container))
+        yield from _dated(label, (*(_prose(rest, container) if rest else ()), *lines))
+    elif label and not knows_label and _MORE.match(label) and not named_tests(more):
+        yield _Remark(f"{label}: {more}")
     elif node.children and (not rest or _CATEGORY.fullmatch(label)) and _are_tests(node):
         heading = label or container
-        below = (line for child in node.children for line in _tests(child, heading))
-        yield from _joined((*(_prose(rest, heading) if rest else ()), *below), label)
+        lines = (line for child in node.children for line in _tests(child, heading))
+        listed = _joined((*(_prose(rest, heading) if rest else ()), *lines), label)
+        yield from _dated(label, listed)
     elif node.children:
-        lines = [_plain(line) for child in node.children for line in _texts(child)]
         if label:
-            yield from _test(label, "\n".join(filter(None, [rest, *lines])), container)
+            yield from _test(label, more, container)
         else:  # 'Cervical spine CT revealed:' and its findings below
-            text = "\n".join([_plain(node.text), *lines])
+            text = more.replace(rest, _plain(node.text), 1)
             for line in _sentence(node.text.rstrip(": "), container, begins=True):
                 if isinstance(line, DocumentedTest):
                     yield replace(line, result=text)
@@ -418,11 +423,8 @@ def _dated(label: str, lines: Iterable[_Line]) -> Iterator[_Line]:
     """What stands under a label that tells when. A test of after the treatment says so in its
     name: its result is none of the test before it."""
     when = f" ({label[0].lower()}{label[1:]})" if _LATER.match(label) else ""
-    for number, line in enumerate(lines):
-        if isinstance(line, DocumentedTest):
-            yield replace(line, name=line.name + when)
-        else:
-            yield _Remark(f"{label}: {line.text}" if number == 0 else line.text, line.no_test)
+    for line in _joined(lines, HEADING):
+        yield replace(line, name=line.name + when) if isinstance(line, DocumentedTest) else line
 
 
 def _joined(lines: Iterable[_Line], name: str) -> Iterator[_Line]:
@@ -486,7 +488,14 @@ def _texts(node: _Node) -> Iterator[str]:
 
 def _test(label: str, result: str, container: str) -> Iterator[DocumentedTest]:
     name = _plain(label).strip()
-    result = _plain(result).strip()
+    result, *further = _NEXT_LABEL.split(_plain(result).strip())
+    labels = [_label(line)[0] for line in further]
+    one_line = "\n" not in "".join(further) and not _label(result)[0]
+    if _is_known(name) and all(map(_is_known, labels)) and one_line:
+        for line in further:
+            yield from _test(*_label(line), container)
+    else:
+        result = "; ".join([result, *further])
     if not name or not result:
         return
     category = category_of(name, container)
@@ -645,7 +654,7 @@ def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:
 def _label(text: str) -> tuple[str, str]:
     """'**Blood tests**: Hb 9 g/dL' -> ('Blood tests', 'Hb 9 g/dL'); a bullet without a label ->
     ('', text)."""
-    match = _LABEL.match(text)
+    match = _LABEL.fullmatch(text.replace("**", ""))
     if match is None or re.search(r"[.;]\s", match["label"]) or _is_value(match):
         return "", text
     return _plain(match["label"]).strip(), (match["rest"] or "").strip()
