@@ -29,7 +29,7 @@ from pydantic import (
     model_validator,
 )
 
-from medaction.envs.orders import tests_ordered
+from medaction.envs.orders import single_tests
 from medaction.envs.turns import Hypothesis, Turn
 from medaction.llm.replies import Form, Reading, bare_key, note, read, schema_of
 from medaction.llm.untrusted import one_line, plain, printable
@@ -201,12 +201,12 @@ def _single_tests(tests: Any, info: ValidationInfo) -> Any:
     note(info, "tests as one string")
     lines = [_BULLET.sub("", line).strip() for line in tests.replace(";", "\n").splitlines()]
     lines = [line for line in lines if line]
-    return list(tests_ordered(lines))
+    return list(single_tests(lines))
 
 
 def _at_most(tests: list[str]) -> list[str]:
     """The limit holds for tests: 'CBC, CMP, CRP' is one entry and three of them."""
-    if (count := len(tests_ordered(tests))) > MOST_TESTS:
+    if (count := len(single_tests(tests))) > MOST_TESTS:
         raise ValueError(f"these are {count} tests; order the {MOST_TESTS} that matter most")
     return tests
 
@@ -288,7 +288,8 @@ class Reply(Acting):
     diagnosis."""
 
     hints: ClassVar = {
-        "action": 'must be exactly {"order_tests": ["...", ...]} with 1 to 6 tests,'
+        "action": 'must be exactly {"order_tests": ["...", ...]} with 1 to 6 tests'
+        " ('CBC, CRP' is two),"
         ' or {"final_diagnosis": "..."}, never both'
     }
     reasoning: Prose
