@@ -25,7 +25,7 @@ FINDING = re.compile(
     r"|indicat(?:ed|ing)|seen on)\b",
     re.IGNORECASE,
 )
-_STATUS = (
+STATUS = (
     r"(?:normal|abnormal|elevated|raised|increased|decreased|reduced|low|high|positive|negative"
     r"|unremarkable|deranged)"
 )
@@ -40,7 +40,7 @@ _LEVEL = re.compile(
     r"(?P<analyte>(?:[a-z]{1,3}-)?[A-Z][\w-]*[A-Z0-9][\w-]*)(?: levels?\b|\W*$)"
 )
 _NORMAL = re.compile(
-    rf"\b{_STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?(?:profiles?|panels?|potentials?|assays?|analys[ie]s"
+    rf"\b{STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?(?:profiles?|panels?|potentials?|assays?|analys[ie]s"
     r"|studies|counts?|titers?))\b",
     re.IGNORECASE,
 )
@@ -228,8 +228,8 @@ def _result_of(name: str) -> re.Pattern[str]:
     ways = [
         rf"(?<!followed) \b(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
         rf"^(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
-        rf"\b{_STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{pattern}",
-        rf"{after}\b{_STATUS}\b",
+        rf"\b{STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{pattern}",
+        rf"{after}\b{STATUS}\b",
         rf"{after}(?<![\d.-])\b\d(?! (?:years|months|weeks|days))",
         rf"{after} (?:notable|remarkable|significant) for\b",
     ]

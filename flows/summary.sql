@@ -56,6 +56,13 @@ select kind, use, reason, count(distinct case_id) as cases, sum(count)::bigint a
     any_value(sample) as sample
 from ledger group by kind, use, reason order by kind, count desc;
 
+-- title: Second opinions
+-- Where the verifier disagrees with an environment, with the passage that it quotes; nothing was
+-- changed for it. What it could not prove is 'not applicable' in the table of checks.
+select case_id, replace(name, 'second_opinion: ', '') as question, detail
+from checks where name like 'second_opinion: %' and applicable and not passed
+order by case_id, name;
+
 -- title: Refused cases
 select case_id, reason, message, path from cases where environment_id is null
 union all
