@@ -122,11 +122,12 @@ class Pair:
 
     @property
     def change(self) -> str:
-        verdicts = [row["correct"] if row else None for row in (self.here, self.there)]
-        if None in verdicts:
+        here, there = (row["correct"] if row else None for row in (self.here, self.there))
+        if here is None or there is None:
             return "one only"
-        names = {(True, False): "lost", (False, True): "gained"}
-        return names.get((verdicts[0], verdicts[1]), "both right" if verdicts[0] else "both wrong")
+        if here != there:
+            return "gained" if there else "lost"
+        return "both right" if here else "both wrong"
 
 
 CHANGES = ("gained", "lost", "one only", "both wrong", "both right")
