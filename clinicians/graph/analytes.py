@@ -26,13 +26,8 @@ LONGEST_NAME = 6
 REACH = 110
 """Characters after a name in which its value stands."""
 
-SPECIMENS = {
-    "urin": "urine", "csf": "csf", "cerebrospinal": "csf", "lumbar puncture": "csf",
-    "spinal tap": "csf", "synovial": "synovial", "joint": "joint", "arthrocentesis": "synovial",
-    "pleural": "pleural", "thoracentesis": "pleural", "ascit": "ascit", "paracentesis": "ascit",
-    "stool": "stool", "sputum": "sputum", "semen": "semen",
-}  # fmt: skip
-"""Words before the first colon that name a specimen other than blood: in 'Urinalysis: WBC: 0/hpf'
+SPECIMENS = ("urin", "csf", "synovial", "pleural", "ascit", "stool", "sputum", "semen")
+"""What before the first colon names a specimen other than blood: in 'Urinalysis: WBC: 0/hpf'
 no blood cells are counted."""
 
 
@@ -101,7 +96,7 @@ def levels(text: str) -> Iterator[tuple[Analyte, Level]]:
     """Every analyte of a text that is followed (or led) by a value or a word for its level."""
     text = text.replace("_", " ").replace("μ", "µ").replace("−", "-").replace("–", "-")
     heading = text.partition(":")[0].lower()
-    specimen = next((name for word, name in SPECIMENS.items() if word in heading), "")
+    specimen = next((name for name in SPECIMENS if name in heading), "")
     mentions = list(_mentions(text, specimen))
     next_starts = [*(start for start, _, _ in mentions[1:]), len(text)]
     for (start, end, analyte), next_start in zip(mentions, next_starts, strict=False):
@@ -120,7 +115,8 @@ def _mentions(text: str, specimen: str) -> Iterator[tuple[int, int, Analyte]]:
 
     def look_up(run: list[re.Match[str]]) -> Analyte | None:
         name = text[run[0].start() : run[-1].end()].rstrip(".")
-        found = by_name.get(_folded(f"{specimen} {name}".strip())) or by_name.get(_folded(name))
+        specific = f"urine {name}" if specimen == "urin" else f"{specimen} {name}".strip()
+        found = by_name.get(_folded(specific)) or by_name.get(_folded(name))
         names = " ".join((found.name, *found.synonyms)).lower() if found else ""
         return found if specimen in names else None
 

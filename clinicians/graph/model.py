@@ -19,7 +19,7 @@ import numpy as np
 from scipy import sparse
 
 from medaction.clinicians.graph.findings import DISEASE, Finding, findings_in
-from medaction.clinicians.graph.hypotheses import Disease, Patient, hypotheses, patient_of
+from medaction.clinicians.graph.hypotheses import Disease, hypotheses
 from medaction.envs.turns import Turn
 from medaction.kg.hpo import ancestors
 
@@ -46,9 +46,6 @@ NAMED, NOT_NAMED = math.log(0.6 / 0.004), math.log(0.15)
 
 CONFIRMS, CONFIRMS_OTHERS = 0.6, 0.1
 """P(the result of a test that is for it names the disease): for patients with it, and without."""
-
-OUTSIDE = math.log(0.02)
-"""Added to the log prior of a disease outside its usual age or sex: unlikely, not impossible."""
 
 TEMPER = 0.9
 """Exponent on the evidence, because findings of one disease are not independent. Of 104 cases and
@@ -149,13 +146,6 @@ def log_likelihood(finding: Finding) -> np.ndarray:
     return finding.weight * np.log(share if finding.present else 1 - SENSITIVITY * share)
 
 
-def log_prior(patient: Patient) -> np.ndarray:
-    """log P(d | age and sex), up to a constant, shape (D,)."""
-    model = load_model()
-    outside = [not disease.fits(patient) for disease in model.diseases]
-    return model.log_prior + OUTSIDE * np.array(outside)
-
-
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What one source tells: the history (turn 0, without a test), or one result of one turn."""
@@ -217,7 +207,7 @@ def evidence_of(initial_observation: str, turns: Sequence[Turn]) -> list[Evidenc
 def rank(initial_observation: str, turns: Sequence[Turn], temper: float) -> Ranking:
     """The hypotheses by their posterior, updated source by source."""
     evidence = evidence_of(initial_observation, turns)
-    total = log_prior(patient_of(initial_observation))
+    total = load_model().log_prior
     posteriors = []
     for source in evidence:
         for finding in source.findings:
