@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from medaction.cli.options import RUN_FOLDER
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -15,9 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument(
-    "runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False)
-)
+@click.argument("runs", nargs=-1, required=True, type=RUN_FOLDER)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -68,10 +68,6 @@ def analyse(
         raise click.UsageError(f"--judge: {error}") from error
     frames_of: dict[str, list[pl.DataFrame]] = {}
     for run in runs:
-        if not (run / "trajectories.duckdb").exists():
-            raise click.UsageError(
-                f"{run} is not the folder of a run: it has no trajectories.duckdb"
-            )
         with Store(run / "trajectories.duckdb") as store:
             links = links_of(store)
             used = store.rows("select max(threshold) from verdicts")[0][0]

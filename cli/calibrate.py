@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from medaction.cli.options import RUN_FOLDER
+
 if TYPE_CHECKING:
     from medaction.kg.calibration import Calibration, Change
     from medaction.kg.graph import Graph
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run", type=RUN_FOLDER)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -27,8 +29,6 @@ def calibrate(run: Path, out: Path | None, dry_run: bool) -> None:
     from medaction.kg.thresholds import keep_threshold
     from medaction.trajectories.store import Store
 
-    if not (run / "trajectories.duckdb").exists():
-        raise click.ClickException(f"{run / 'trajectories.duckdb'} does not exist")
     with Store(run / "trajectories.duckdb") as store:
         changes, graph = changes_in(store)
     try:

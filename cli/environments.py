@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from medaction.cli.options import OUT, PRESET, options_of, run, settings_of
+from medaction.cli.options import OUT, PRESET, check_settings, options_of, run, settings_of
 from medaction.flows.settings import EnvironmentSettings
+from medaction.words.errors import MedactionError
 
 
 @click.command()
@@ -16,14 +17,17 @@ def build(preset: str | None, **options: Any) -> None:
     """Build the environments of case reports and stop there; `distill` on the same --out goes
     on."""
     settings = settings_of(EnvironmentSettings, preset, options)
-    from medaction.flows.missing import check_inputs
     from medaction.flows.summary import print_checks
 
-    check_inputs(settings)
+    check_settings(settings)
     checks = run("environments", settings)
     print_checks(checks)
     if all(row["outcome"] != "environment" for row in checks["cases"]):
-        raise RuntimeError("every case was refused: the tables above say why")
+        raise MedactionError("every case was refused: the tables above say why")
+    click.echo(f"In {settings.out}: trajectories.duckdb, checks.md; no trajectory yet")
+    click.echo(
+        f"Play: medaction distill --cases {settings.cases} --out {settings.out} --teacher ..."
+    )
 
 
 @click.command()

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from medaction.cli.options import PRESET, options_of, run, settings_of
+from medaction.cli.options import PRESET, check_settings, options_of, run, settings_of
 from medaction.flows.settings import EvaluationSettings, Retry
+from medaction.words.errors import MedactionError
 
 
 @click.command()
@@ -23,16 +24,22 @@ def evaluate(cases: str | None, preset: str | None, retry_failed: bool, **option
     is missing."""
     settings = settings_of(EvaluationSettings, preset, {"cases": cases} | options)
     from medaction.evaluation.results import result_table
-    from medaction.flows.missing import check_inputs
 
-    check_inputs(settings)
+    check_settings(settings)
     result = run("evaluate", settings, Retry() if retry_failed else None)
     click.echo(result_table(result).split("\n## Subsets")[0])
-    click.echo(f"\n{settings.out / 'result.json'}")
+    click.echo(f"\nIn {settings.out}: result.json, result.md, trajectories.duckdb")
+    click.echo(f"Look at it: medaction view --out {settings.out}")
     if not any(measure["scored"] for measure in result["scores"]):
-        raise RuntimeError(
+        raise MedactionError(
             f"nothing was scored: `medaction view --out {settings.out}` shows what failed; mend it,"
             " then run this again with --retry-failed"
+        )
+    missing = [r for r in result["rows"] if not r["trajectory_id"] and r["correct"] is None]
+    if missing:
+        raise MedactionError(
+            f"{len(missing)} of {len(result['rows'])} rollouts failed and are not scored; run this"
+            " again with --retry-failed"
         )
 
 

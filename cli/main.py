@@ -5,12 +5,15 @@ import.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
+
+from medaction.words.errors import MedactionError
 
 Commands = dict[str, tuple[str, str]]
 """A command's name -> the module of `cli/` that defines it, and its line in the group's help."""
@@ -89,31 +92,51 @@ def kg() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of `medaction`. Errors that a user can mend are one line on stderr and exit
-    status 1; bad usage is 2."""
+    """Entry point of `medaction`. Ends with a status of docs/commands.md; what a user can mend is
+    one line on stderr, a mistake of ours keeps its traceback."""
     logging.getLogger("medaction").addHandler(logging.StreamHandler())
     try:
         medaction.main(arguments, prog_name="medaction", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        end("interrupted; what had finished is stored, the same command goes on from there", 130)
-    except _errors_to_mend() as error:
-        end(str(error), 1)
+    except (Exception, KeyboardInterrupt) as error:
+        ending = ending_of(error)
+        if ending is None:
+            raise
+        click.echo(f"medaction: {ending.line}", err=True)
+        sys.exit(ending.status)
 
 
-def _errors_to_mend() -> tuple[type[Exception], ...]:
-    """Imported when an error is there to be compared with them."""
-    from medaction.envs.records import BadCase
-    from medaction.kg.tables import BadTable
+class Ending(NamedTuple):
+    """How a command that did not do its work ends."""
 
-    return RuntimeError, BadCase, BadTable
+    line: str
+    status: int
 
 
-def end(message: str, status: int) -> None:
-    click.echo(f"medaction: {message}", err=True)
-    sys.exit(status)
+def ending_of(error: BaseException) -> Ending | None:
+    """The line and the status for an error; None: a mistake of ours.
+
+    The tree of errors that users can mend is drawn in words/errors.py. Besides these there are the
+    command line's own, files that cannot be read or written, and servers that do not answer.
+    """
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        line = "interrupted; what had finished is stored, the same command goes on from there"
+        return Ending(line, 130)
+    if isinstance(error, click.UsageError):
+        text = " ".join(error.format_message().split())
+        command = error.ctx.command_path if error.ctx else "medaction"
+        return Ending(f"{text} (see `{command} --help`)", error.exit_code)
+    if isinstance(error, click.ClickException):
+        return Ending(error.format_message(), error.exit_code)
+    if isinstance(error, MedactionError):
+        return Ending(str(error), error.status)
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return Ending(f"{error.filename}: {reason}" if error.filename else reason, 1)
+    if type(error).__module__.split(".")[0] in ("httpx", "httpcore"):  # the API of Prefect
+        url = os.environ.get("PREFECT_API_URL", "the Prefect server")
+        line = f"{url} does not answer ({error}): start it, or unset PREFECT_API_URL"
+        return Ending(line, 1)
+    return None
 
 
 if __name__ == "__main__":

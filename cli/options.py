@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from medaction.flows.settings import DistillSettings, load_preset
+from medaction.flows.settings import DistillSettings, EnvironmentSettings, load_preset
 
 # Lists are given one by one: --teacher A --teacher B.
 ONE_BY_ONE = {
@@ -27,6 +27,10 @@ ONE_BY_ONE = {
     "against": "against",
     "without": "without",
 }
+
+
+FOLDER = click.Path(path_type=Path, file_okay=False, writable=True)
+"""A folder that is made where it does not exist."""
 
 
 def options_of(
@@ -72,6 +76,8 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
 
 def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
     flag = f"--{ONE_BY_ONE.get(name, name).replace('_', '-')}"
+    if field.annotation is bool:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
     default = (
         ""
         if field.is_required() or field.default in (None, PydanticUndefined)
@@ -80,7 +86,7 @@ def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Call
     return click.option(
         flag,
         name,
-        type=_click_type(field.annotation),
+        type=FOLDER if name == "out" else _click_type(field.annotation),
         multiple=name in ONE_BY_ONE,
         default=None,
         help=f"{field.description}{default}".replace("\b", ""),
@@ -97,6 +103,7 @@ def _click_type(annotation: Any) -> click.ParamType:
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
     click_types: dict[Any, click.ParamType] = {
+        bool: click.BOOL,
         int: click.INT,
         float: click.FLOAT,
         Path: click.Path(path_type=Path),
@@ -108,12 +115,58 @@ PRESET = click.option(
     "--preset",
     help="Start from a preset: demo, paper, or the path of a YAML file; options override it.",
 )
-OUT = click.option(
-    "--out",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    required=True,
-    help="The folder of the run.",
-)
+
+
+class RunFolder(click.Path):
+    """The folder of a run: one that has a store. Opening a store would make one."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        out = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if not (out / "trajectories.duckdb").is_file():
+            self.fail(
+                f"{out} is not the folder of a run: it has no trajectories.duckdb", param, ctx
+            )
+        return out
+
+
+RUN_FOLDER = RunFolder(exists=True, file_okay=False)
+OUT = click.option("--out", type=RUN_FOLDER, required=True, help="The folder of the run.")
+
+
+def make_folder(out: Path) -> None:
+    """Raises click.UsageError where the folder cannot be made or written to."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.UsageError(f"--out {out}: {error.strerror}") from error
+    if not os.access(out, os.W_OK):
+        raise click.UsageError(f"--out {out}: you may not write there")
+
+
+def check_settings(settings: EnvironmentSettings) -> None:
+    """Whatever can be known to be wrong before anything starts: paths, cases, graphs, keys. Raises
+    click.UsageError for what stands in an option, MedactionError for what does not."""
+    from medaction.envs.records import BadCase
+    from medaction.flows.missing import check_inputs, unknown_cases
+    from medaction.kg.loaders import folder_of
+
+    for name in ("links", "maxo", "loinc2hpo"):
+        path = getattr(settings, name, None)
+        if path and not path.exists():
+            raise click.UsageError(f"--{name}: there is nothing at {path}")
+    for name in ("disease_graph", "test_graph"):
+        if (graph := getattr(settings, name, "open")) != "open":
+            folder_of(graph)
+    try:
+        check_inputs(settings)
+        unknown = unknown_cases(settings)
+    except BadCase as error:
+        raise click.UsageError(f"--cases: {error.message}") from error
+    if unknown and len(unknown) == len(set(settings.only)):
+        raise click.UsageError(f"--case: {settings.cases} holds no {', '.join(unknown)}")
+    if unknown:
+        click.echo(f"--case: {settings.cases} holds no {', '.join(unknown)}", err=True)
+    make_folder(settings.out)
 
 
 def run(flow: str, settings: Any, *more: Any) -> Any:
@@ -151,7 +204,7 @@ def prefect(out: Path) -> Iterator[None]:
     from medaction.flows.prefect_server import end_loops, prefect_api
     from medaction.flows.progress import console
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with ExitStack() as services:
         services.callback(end_loops)
         with console.status("starting Prefect"):
@@ -167,8 +220,7 @@ def readable(error: Exception) -> str:
     lines = []
     for problem in error.errors():
         field = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
         name = ONE_BY_ONE.get(field.split(".")[0], field).replace("_", "-")
-        lines.append(
-            f"--{name}: {problem['msg'].removeprefix('Value error, ')}" if field else problem["msg"]
-        )
-    return "\n".join(lines)
+        lines.append(f"--{name}: {message}" if field else message)
+    return "; ".join(lines)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from medaction.cli.options import OUT, PRESET, options_of, run, settings_of
+from medaction.cli.options import OUT, PRESET, check_settings, options_of, run, settings_of
 from medaction.flows.settings import DistillSettings, Retry
 
 
@@ -25,10 +25,9 @@ def distill(preset: str | None, estimate: bool, **options: Any) -> None:
     if preset == "paper" and (other := unlike_the_paper(settings)):
         click.echo(f"not as in the paper: {other}", err=True)
     from medaction.flows.finish import finish_at_once
-    from medaction.flows.missing import check_inputs
     from medaction.flows.summary import print_estimate, print_summary
 
-    check_inputs(settings)
+    check_settings(settings)
     if estimate:
         from medaction.flows.estimate import estimate as project
         from medaction.flows.model_checks import require_models
@@ -99,12 +98,20 @@ def retry(out: Path, **lists: tuple[str, ...]) -> None:
     (print_summary if "funnel" in summary else print_checks)(summary)
 
 
+def repository_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Raises click.BadParameter for what no hub takes as the name of a repository."""
+    if value and (value.count("/") != 1 or not all(value.split("/"))):
+        raise click.BadParameter(f"{value!r} is not of the form OWNER/NAME")
+    return value
+
+
 @click.command()
 @OUT
 @click.option(
     "--push",
     "repository",
     metavar="OWNER/NAME",
+    callback=repository_name,
     help="Show what would go to this dataset repository of a hub.",
 )
 @click.option("--really", is_flag=True, help="With --push: send it. The key comes from HF_TOKEN.")
@@ -161,6 +168,8 @@ def view(out: Path, port: int, file: Path | None, cases: tuple[str, ...]) -> Non
     if file is None:
         serve(out, port, lambda url: click.echo(f"{out} is shown on {url}; end with Ctrl+C"))
         return
+    if not file.parent.is_dir():
+        raise click.UsageError(f"--export: there is no folder {file.parent}")
     try:
         file.write_text(export(Run(out), list(cases)), encoding="utf-8")
     except KeyError as unknown:

@@ -32,6 +32,7 @@ def contamination(cases: str, against: tuple[str, ...], out: Path, validator: st
     (docs/sources.md). Where CASES is a dataset, what is found is noted in its manifest, and
     training on it is refused.
     """
+    from medaction.envs.records import BadCase
     from medaction.evaluation.case_sets import about, mark_dataset, read_set
     from medaction.evaluation.contamination import (
         find_pairs,
@@ -44,7 +45,10 @@ def contamination(cases: str, against: tuple[str, ...], out: Path, validator: st
     from medaction.kg.encoder import load_encoder
     from medaction.trajectories.scoring import disease_linker
 
-    cases_of_set = read_set(cases)
+    try:
+        cases_of_set = read_set(cases)
+    except BadCase as error:
+        raise click.UsageError(f"CASES: {error.message}") from error
     encode, linker = remembering(load_encoder().encode), disease_linker()
     with ExitStack() as stack:
         judge = LlmJudge(_reached(validator, stack)) if validator else None
@@ -151,6 +155,9 @@ def hard_set(
     from medaction.kg.encoder import load_encoder
     from medaction.trajectories.scoring import disease_linker
 
+    for path in pool:
+        if path.is_dir() and not (path / STORE).is_file():
+            raise click.UsageError(f"{path} is not the folder of a run: it has no {STORE}")
     linker, encode = disease_linker(), remembering(load_encoder().encode)
     candidates = candidates_of([path / STORE if path.is_dir() else path for path in pool], linker)
     fit = [

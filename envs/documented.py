@@ -35,6 +35,7 @@ _ABSENT = re.compile(
     r"|(?:does|do|did|could|can)(?: not|n't) (?:\w+ly )?(?:provide|mention|state|specify|report"
     r"|describe|detail)"
     rf"|(?:is|are|was|were|remains?) (?:still )?(?:pending|awaited|unavailable)"
+    r"|\w+ unavailable(?= due to| because|$)"
     rf"|^no(?: [\w-]+){{0,6}} (?:is|are|was|were) (?:\w+ )?(?:{_DONE}|{_WRITTEN}))\b",
     re.IGNORECASE,
 )

@@ -47,6 +47,7 @@ from medaction.envs.naming import (
     is_code,
     profile,
     same_modality,
+    specimen_of,
     synonyms_of,
     vocabulary,
 )
@@ -184,10 +185,26 @@ class Oracle:
         test, *circumstance = _CIRCUMSTANCE.split(order, maxsplit=1)
         aside = bool(circumstance) and _names_no_test(profile(circumstance[0]))
         match = self._by_tables(profile(test)) if aside else None
-        return match or self._by_encoder(ordered)
+        return match or self._by_rare_words(ordered) or self._by_encoder(ordered)
+
+    def _by_rare_words(self, ordered: Profile) -> Match | None:
+        """The one entry in whose name all words of an order stand that no table knows: 'ergonovine
+        challenge' is the 'provocation with ergonovine'."""
+        words = ordered.text.split()
+        rare = {word for word in words if len(word) >= _SHORTEST_SLIP} - vocabulary()
+        if ordered.kinds or ordered.canonical or not rare or not ordered.text.isascii():
+            return None
+        names = [name for name in self._names if rare <= set(name.profile.text.split())]
+        entries = {name.entry for name in names}
+        allowed = len(entries) == 1 and all(can_be_same(ordered, n.profile) for n in names)
+        return Match(tuple(entries), "words", len(rare) / len(words)) if allowed else None
 
     def _by_tables(self, ordered: Profile) -> Match | None:
-        return self._by_name(ordered) or self._by_words(ordered) or self._by_panel(ordered)
+        match = self._by_name(ordered) or self._by_words(ordered)
+        again = match and all(self._entries[n].profile.repeated for n in match.entries)
+        if match is None or (again and not ordered.repeated):
+            return self._by_panel(ordered) or match
+        return match
 
     def _is_for(self, match: Match, ordered: Profile, purpose: str) -> bool:
         """'Genetic testing for Wilson disease' is not answered by that of another disease; 'CT head
@@ -229,6 +246,9 @@ class Oracle:
         if not can_be_same(ordered, profile_of_name, entry.words):
             return False
         if ordered.canonical is not None and ordered.canonical == profile_of_name.canonical:
+            in_blood = profile(ordered.canonical).specimen is None
+            if in_blood and _of_another_fluid(ordered.text, profile_of_name.text):
+                return False
             parts = parts_of_panel(ordered.canonical)
             return profile_of_name.text not in _LOOSE_NAMES or _is_reported(entry, ordered, parts)
         return (
@@ -284,12 +304,26 @@ class Oracle:
                 if 2 * counts[n] > max(counts.values()) or _answers(entry, ordered, frozenset())
             }
         entries = {n for n in entries if self._entries[n].statements} | reporting.keys()
+        entries = self._one_of_each_text(ordered, entries)
         if not entries:
             panels: dict[int, set[str | None]] = defaultdict(set)
             for name in self._names:
                 panels[name.entry].add(name.profile.canonical)
             entries = {n for n, entry in numbered if _is_summed_up(entry, ordered, panels[n])}
         return Match(self._preferred(ordered, sorted(entries)), "panel", 1.0) if entries else None
+
+    def _one_of_each_text(self, ordered: Profile, numbers: Iterable[int]) -> set[int]:
+        """Of entries that share one sentence, those of the ordered kind of test, if there are any:
+        one sentence is told once."""
+        by_text: dict[str, list[int]] = defaultdict(list)
+        for number in sorted(numbers):
+            sentence = self._entries[number].test.result.partition("\n")[0]
+            by_text[sentence].append(number)
+        chosen: set[int] = set()
+        for same in by_text.values():
+            alike = [n for n in same if self._entries[n].profile.kinds & ordered.kinds]
+            chosen.update(alike or same)
+        return chosen
 
     def _contrast_of(self, number: int) -> bool | None:
         return self._entries[number].profile.contrast
@@ -388,6 +422,14 @@ class Oracle:
             if len(word) >= _SHORTEST_SLIP and word.isalpha():
                 by_letter[word[0]].append(word)
         return by_letter
+
+
+def _of_another_fluid(order: str, name: str) -> bool:
+    """Whether only one of two names says that the test is one in urine, or in another fluid:
+    'beta hCG' is no 'urine pregnancy test', a 'pregnancy test' may be."""
+    words, more = set(order.split()), set(name.split())
+    fluids = [{specimen_of(word) for word in side} - {None, "blood"} for side in (words, more)]
+    return fluids[0] != fluids[1] and not (words < more or more < words)
 
 
 def _names_no_test(circumstance: Profile) -> bool:

@@ -54,11 +54,13 @@ _INSTEAD = re.compile(
 )
 _CLAUSE = re.compile(r"\s*(?:;|\.\s|\n|\bbut\b|\bhowever\b|\bthen\b)\s*", re.IGNORECASE)
 _SEPARATOR = re.compile(
-    r"\s*(?:[,;&+](?!\s*$)|(?<![A-Za-z]\d)/|\b(?:and|plus|as well as|along with|together with|with"
-    r"|including|incl|followed by|or|nor)\b\.?)\s*",
+    r"\s*(?:[,;&+](?!\s*$)|(?<![A-Za-z]\d)/|\b(?:and(?! \d+\b(?! h))|plus|as well as|along with"
+    r"|together with|with|including|incl|followed by|or|nor)\b\.?)\s*",
     re.IGNORECASE,
 )
 _BRACKETS = re.compile(r"\(([^()]*)\)?")
+_MUTATION = re.compile(r"\bmutations?\b(?: status)?(?! (?:anal|test|screen|pan))", re.IGNORECASE)
+"""'EGFR mutation' orders the test for it."""
 _NO_TEST_ALONE = frozenset({"doppler", "color doppler", "contrast", "color flow imaging"})
 _ENDOSCOPED = {
     "upper endoscopy": "esophagus stomach duodenal",
@@ -149,7 +151,7 @@ def _in_words(text: str) -> str:
     text = re.sub(r"[\r\n\u2022]+", " ; ", cut(text)).replace("_", " ")
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     text = _shorthand().sub(lambda match: f"{SHORTHAND[match[0].casefold()]} ", text)
-    text = _TIMES.sub(" ", text)
+    text = _MUTATION.sub("mutation analysis", _TIMES.sub(" ", text))
     for word, pattern in _CONTRASTS:
         text = pattern.sub(word, text)
     return " ".join(text.split())

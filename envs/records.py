@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from medaction.words.errors import MedactionError
 from medaction.words.tests import Category
 
 UNAVAILABLE = "UNAVAILABLE"
@@ -19,7 +20,7 @@ ARTICLES = ("jats", "text")
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-class BadCase(ValueError):
+class BadCase(MedactionError, ValueError):
     """A case that cannot be used. `reason` is a short name that can be counted; the message says
     what to mend and where."""
 

@@ -18,6 +18,7 @@ from scipy.optimize import isotonic_regression
 
 from medaction.envs.categories import MINOR_CATEGORIES, minor_category_of
 from medaction.envs.records import ClinicalEnvironment, DocumentedTest
+from medaction.evaluation.plots import canvas
 from medaction.kg.disease_classes import classes_of
 from medaction.words.tests import Category
 
@@ -174,6 +175,25 @@ def plot_composition(counted: Composition, folder: Path) -> list[Path]:
                     pictures[-1], dpi=_DPI, metadata={"Date": None} if suffix == "svg" else None
                 )
     return pictures
+
+
+def draw_pruned(parts: pl.DataFrame) -> Figure:
+    """What pruning made of the turns (the retained, truncated and rejected of the paper's Figure
+    3): a bar for each row of `parts` (part, turns). Wrong commitments stand out."""
+    figure, axes = canvas("Turns of the pruned trees", "turns", "", (8.4, 0.6 + 0.36 * len(parts)))
+    names, counts = parts["part"].to_list(), parts["turns"].to_list()
+    colours = {"kept: commits, wrong": "#D55E00", "kept: commits, unknown": "#E69F00"}
+    bars = axes.barh(
+        range(len(names)),
+        counts,
+        color=[colours.get(name, "#0072B2" if "kept: " in name else _GREY) for name in names],
+    )
+    total = sum(counts)
+    axes.bar_label(bars, [f"{count:,} ({count / total:.1%})" for count in counts], padding=3)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.margins(x=0.2)
+    return figure
 
 
 def _draw_cases(counted: Composition) -> Figure:

@@ -20,6 +20,7 @@ from medaction.llm.teacher import CONTEXT_TOKENS
 from medaction.trajectories.export import Version, export_dataset
 from medaction.trajectories.records import now
 from medaction.trajectories.store import Store
+from medaction.words.errors import MedactionError
 
 CARD = Path(__file__).with_name("dataset_card.md.j2")
 
@@ -65,9 +66,12 @@ def _card(
     worlds = [world for world in store.environments() if world.case_id in used]
     if any(world.menu for world in worlds):
         # Matplotlib takes a second to import, which a run with nothing new does not need.
-        from medaction.evaluation.composition import composition, plot_composition
+        from medaction.evaluation.composition import composition, draw_pruned, plot_composition
+        from medaction.evaluation.plots import save
 
         plot_composition(composition(worlds), folder / "plots")
+        parts = store.frame(QUERIES["Composition of the pruned trees"].sql)
+        save(draw_pruned(parts), folder / "plots", "pruned")
     size = next((name for limit, name in SIZES if len(records) < limit), "1M<n<10M")
     return jinja2.Template(CARD.read_text()).render(
         version=version,
@@ -98,7 +102,7 @@ def push(dataset: Path, repository: str, really: bool) -> list[str]:
     `really`.
 
     The hub is the one of HF_ENDPOINT, the key that of HF_TOKEN. A new repository is private:
-    whoever pushes decides who may see it. Raises RuntimeError with the hub's words when it refuses.
+    whoever pushes decides who may see it. Raises MedactionError with the hub's words.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -120,5 +124,5 @@ def push(dataset: Path, repository: str, really: bool) -> list[str]:
                 commit_message=f"Version {folder.name.removeprefix('v')}",
             )
         except (HfHubHTTPError, OSError) as error:
-            raise RuntimeError(f"{repository} could not be written: {error}") from error
+            raise MedactionError(f"{repository} could not be written: {error}") from error
     return files

@@ -11,6 +11,7 @@ from medaction.flows.missing import reports_of
 from medaction.flows.settings import DistillSettings
 from medaction.flows.summary import trouble_of
 from medaction.trajectories.store import Store
+from medaction.words.errors import MedactionError
 
 SAMPLE = 3
 """Cases that are played. What they cost is not lost: the run itself finds their replies in the call
@@ -39,7 +40,7 @@ def estimate(
     Hours are wall-clock: at best all cases in flight are as fast as those of the sample were side
     by side; at worst the servers are no faster together than they were for the sample. Returns
     {'cases', 'sample', 'rows': Projection as dicts}. Raises BadCase when no case can be read, and
-    RuntimeError when a teacher finished no rollout: what it costs to fail projects to nothing.
+    MedactionError when a teacher finished no rollout: what it costs to fail projects to nothing.
     """
     ids = [report.case_id for report in reports_of(settings) if isinstance(report, CaseReport)]
     sample = random.Random(settings.seed).sample(ids, min(SAMPLE, len(ids)))
@@ -47,7 +48,7 @@ def estimate(
         update={"out": settings.out / "estimate", "only": sorted(sample), "limit": None}
     )
     if trouble := trouble_of(run("distill", tried)):
-        raise RuntimeError(f"cannot be projected from {', '.join(sorted(sample))}: {trouble}")
+        raise MedactionError(f"cannot be projected from {', '.join(sorted(sample))}: {trouble}")
     with Store(tried.out / "trajectories.duckdb") as store:
         spent = [[float(value or 0) for value in row] for row in store.rows(_SPENT)]
         (wall,) = store.rows(

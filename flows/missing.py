@@ -5,7 +5,7 @@ So a wrong path is an error, and a finished run is known to be finished, before 
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from medaction.flows.settings import DistillSettings, EnvironmentSettings, Retry
 from medaction.llm.calls import api_key
 from medaction.llm.teacher import Teacher
 from medaction.trajectories.records import WORKER_LOST, OpenFailure, RolloutSpec, Trajectory
-from medaction.trajectories.scoring import disease_linker, distance_of
+from medaction.trajectories.scoring import Aids, disease_linker, distance_of, unlinkable
 from medaction.trajectories.store import EnvironmentKey, Known, Store, StoreError, report_hash
 from medaction.trajectories.tree import Place, TreePlan, branch_specs, finished, initial_specs
 from medaction.words.versions import constants_of, version_of
@@ -27,7 +27,7 @@ from medaction.words.versions import constants_of, version_of
 
 def check_inputs(settings: EnvironmentSettings) -> None:
     """What can be checked before anything starts: there is a case to read, keys and model files
-    are there. Raises BadCase or RuntimeError with the remedy."""
+    are there. Raises BadCase or MedactionError with the remedy."""
     next(reports_of(settings), None)
     for name in ("extractor", "teachers", "gold", "oracle", "model", "examiner"):
         models = getattr(settings, name, None) or ()
@@ -36,6 +36,17 @@ def check_inputs(settings: EnvironmentSettings) -> None:
                 _ = model.model_folder if model.folder else model.model_file
             elif not model.embedded:
                 api_key(model)
+
+
+def unknown_cases(settings: EnvironmentSettings) -> list[str]:
+    """The ids of `settings.only` that no case bears; reading stops when all are found."""
+    missing = set(settings.only)
+    if missing:
+        for case in read_cases(settings.cases, frozenset(settings.allow)):
+            missing.discard(case.case_id)
+            if not missing:
+                break
+    return sorted(missing)
 
 
 SMALL = 64
@@ -53,7 +64,13 @@ def is_finished(store: Store, settings: DistillSettings) -> bool:
     work = (
         reports_to_build(store, settings, None),
         gold_to_write(store, settings, None),
-        trees_to_play(store, settings, tree_plan(settings), skips(store, None)),
+        trees_to_play(
+            store,
+            settings,
+            tree_plan(settings),
+            skips(store, None),
+            cases_without_truth(store, settings),
+        ),
     )
     return all(next(iter(items), None) is None for items in work)
 
@@ -81,7 +98,15 @@ def settings_for(out: Path, retry: Retry) -> EnvironmentSettings | None:
             f"no open failure of {', '.join(unknown)}; there are:"
             f" {', '.join(sorted(failing)) or 'none'}"
         )
-    case_ids = sorted({failure.case_id for failure in open_ if retry.wants(failure)})
+    # A refused case comes out as before, unless a model extracts it anew: it must be named.
+    named = retry.cases or retry.stages or retry.errors
+    case_ids = sorted(
+        {
+            failure.case_id
+            for failure in open_
+            if retry.wants(failure) and (named or not failure.is_refusal)
+        }
+    )
     if not case_ids:
         return None
     kind = DistillSettings if flow_name == "distill" else EnvironmentSettings
@@ -216,15 +241,28 @@ def tree_plan(settings: DistillSettings) -> TreePlan:
     )
 
 
+def cases_without_truth(store: Store, settings: DistillSettings) -> frozenset[str]:
+    """Cases that `skip_unlinkable` leaves out: their true diagnosis is no node of the disease
+    graph, so that pruning could keep none of their rollouts. Without pruning every case counts."""
+    if not settings.skip_unlinkable or settings.strategy == "none":
+        return frozenset()
+    aids = Aids(settings.links, settings.encoder, settings.maxo, settings.loinc2hpo)
+    return unlinkable(store, settings.disease_graph, settings.test_graph, aids)
+
+
 def trees_to_play(
     store: Store,
     settings: EnvironmentSettings,
     plan: TreePlan,
     skip: Mapping[str, frozenset[str] | None],
+    left_out: Collection[str] = (),
 ) -> Iterator[EnvironmentKey]:
-    """Environments whose tree lacks something. Turns are read only where ids cannot tell."""
+    """Environments whose tree lacks something, but for the cases `left_out`. Turns are read only
+    where ids cannot tell."""
     specs = store.specs()
     for place in chosen_environments(store, settings):
+        if place.case_id in left_out:
+            continue
         ids = skip.get(place.case_id, frozenset())
         if ids is None or finished(place, plan, specs.get(place.environment_id, []), ids):
             continue

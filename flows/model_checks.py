@@ -29,6 +29,7 @@ from medaction.llm.teacher import Teacher
 from medaction.llm.usage import MENDED, PARAMETER_REFUSED, Usage
 from medaction.tasks.evaluation import clinician_of
 from medaction.tasks.work import CountingModel
+from medaction.words.errors import MedactionError
 
 CASE = ClinicalEnvironment(
     case_id="question",
@@ -114,12 +115,12 @@ def check_models(settings: EnvironmentSettings) -> list[ModelCheck]:
 
 
 def require_models(settings: EnvironmentSettings) -> None:
-    """Ask every model. Raises RuntimeError with a line, and the remedy, for each that cannot do its
+    """Ask every model. Raises MedactionError with a line and the remedy for each that cannot do its
     part."""
     bad = [check for check in check_models(settings) if not check.good]
     if bad:
         lines = [f"{check.subject}: {check.fact} → {check.remedy}" for check in bad]
-        raise RuntimeError("nothing was begun, because " + "\n".join(lines))
+        raise MedactionError("nothing was begun, because " + "\n".join(lines))
 
 
 async def _check(role: str, model: Teacher, settings: EnvironmentSettings) -> ModelCheck:
@@ -146,7 +147,7 @@ async def _check(role: str, model: Teacher, settings: EnvironmentSettings) -> Mo
 
 async def _ask(role: str, model: Teacher, settings: EnvironmentSettings) -> Usage:
     """One question of the role, and its reply read. Returns what it used. Raises ModelError,
-    MalformedReply, BadCase, and RuntimeError when the key is not set."""
+    MalformedReply, BadCase, and MedactionError when the key is not set."""
     rules = (
         protocol(settings.protocol, settings.mode, settings.t_max)
         if isinstance(settings, EvaluationSettings)

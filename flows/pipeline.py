@@ -24,6 +24,7 @@ from medaction.flows.train import train
 from medaction.training.curves import read_log
 from medaction.training.publish import summarize
 from medaction.training.settings import TrainSettings, installed
+from medaction.words.errors import MedactionError
 
 STAGES: dict[str, Any] = {"distill": distill, "train": train, "evaluate": evaluate}
 
@@ -68,7 +69,7 @@ def _downstream(stage: str, settings: BaseModel) -> str:
     )
     if run.state is None or not run.state.is_completed():
         ending = f"{run.state.name}: {run.state.message}" if run.state else "no state"
-        raise RuntimeError(
+        raise MedactionError(
             f"{stage} did not complete (flow run {run.id}, {ending}): mend what it says, then start"
             " this again"
         )

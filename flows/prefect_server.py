@@ -22,6 +22,7 @@ from prefect.states import Crashed
 
 from medaction.flows.processes import free_port, stop, wait_ready
 from medaction.llm.call_cache import default_folder
+from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
 
@@ -31,7 +32,7 @@ def prefect_api(home: Path) -> Iterator[str]:
     """The URL of the Prefect API: the configured one, or a server of our own with its database in
     `home`.
 
-    The ephemeral API is never used: it loses task records at exit. Raises RuntimeError with the
+    The ephemeral API is never used: it loses task records at exit. Raises MedactionError with the
     server's log when it does not start.
     """
     if configured := PREFECT_API_URL.value():
@@ -45,7 +46,7 @@ def prefect_api(home: Path) -> Iterator[str]:
         with temporary_settings({PREFECT_API_URL: url}):
             yield url
     except httpx.TransportError as error:
-        raise RuntimeError(
+        raise MedactionError(
             f"the Prefect server was lost ({error}); its log is {home / 'server.log'}. What had"
             " finished is stored: the same command goes on from there"
         ) from error
@@ -73,7 +74,7 @@ def spawn_server(
     and the URL of its API.
 
     It lives in a session of its own until it is ended; `by` is the command that starts it, if any.
-    Raises RuntimeError with the server's log when it does not start.
+    Raises MedactionError with the server's log when it does not start.
     """
     home.mkdir(parents=True, exist_ok=True)
     database, template = (

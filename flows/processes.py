@@ -9,6 +9,8 @@ from pathlib import Path
 
 import httpx
 
+from medaction.words.errors import MedactionError
+
 READY_WITHIN_S = 300
 """How long a server may take to start. Prefect's took 12 s on a quiet machine and over 60 s on a
 busy one."""
@@ -30,7 +32,7 @@ def wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path, server
                 return
         except httpx.TransportError:
             time.sleep(0.3)
-    raise RuntimeError(
+    raise MedactionError(
         f"{server_name} did not start; its last words:\n{log_file.read_text()[-1500:]}"
     )
 

@@ -21,6 +21,7 @@ from medaction.llm.teacher import Teacher
 from medaction.tasks.engine import Engine
 from medaction.tasks.local import LocalEngine
 from medaction.training.serving import QUIET, command
+from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
 
@@ -119,8 +120,8 @@ def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
     """Serve the weights in the local teacher's folder (docs/training.md) on loopback; yields the
     teacher as it can be reached.
 
-    The server ends with the block, or with this process. Raises RuntimeError when there are no
-    weights, TrainError when nothing is installed that serves them, and RuntimeError with the
+    The server ends with the block, or with this process. Raises MedactionError when there are no
+    weights, TrainError when nothing is installed that serves them, and MedactionError with the
     server's last words when it does not come up.
     """
     port = free_port()
@@ -165,7 +166,7 @@ def _start_ray(workers: int | None) -> None:
             ray.shutdown()
             reason = (str(error) or type(error).__name__).strip().splitlines()[0][:300]
             if "timed out" not in reason or attempt == RAY_ATTEMPTS:
-                raise RuntimeError(
+                raise MedactionError(
                     f"Ray did not start: {reason}. Is the machine busy or its memory or /tmp full?"
                     " What had finished is stored: the same command goes on from there"
                 ) from error

@@ -153,6 +153,11 @@ class DistillSettings(EnvironmentSettings):
         le=32,
         description="The last turn, at which a definitive diagnosis is demanded.",
     )
+    skip_unlinkable: bool = Field(
+        default=True,
+        description="Play no case whose true diagnosis is no node of the disease graph: pruning"
+        " could keep nothing of it, and its teachers would be paid for nothing.",
+    )
     strategy: Literal["dtc_rac", "correctness", "none"] = Field(
         default="dtc_rac",
         description="Which pruning makes the dataset: the paper's two metrics, correct endings"
@@ -335,7 +340,10 @@ def load_preset(name_or_path: str, folder: Path = PRESETS) -> dict[str, Any]:
         )
     import yaml  # takes longer to import than help takes
 
-    loaded = yaml.safe_load(path.read_text())
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise ValueError(f"{path}: a preset is a mapping of setting names to values")
     return loaded

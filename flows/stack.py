@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from medaction.flows.prefect_server import spawn_server
+from medaction.words.errors import MedactionError
 
 ROOT = Path(__file__).resolve().parent.parent
 POOL = "medaction"
@@ -46,7 +47,7 @@ def up(home: Path, port: int, runs: int, say: Callable[[str], None]) -> str:
     the URL of Prefect's UI.
 
     The server listens on 127.0.0.1:`port` and sends nothing anywhere; at most `runs` flow runs go
-    on at a time. Raises RuntimeError with the log's end when one of them does not start.
+    on at a time. Raises MedactionError with the log's end when one of them does not start.
     """
     home.mkdir(parents=True, exist_ok=True)
     started = {process.name: process for process in running(home)}
@@ -90,7 +91,7 @@ def deploy(url: str, folder: Path) -> None:
     """Put every deployment of deployments/prefect.yaml on the server at `url`; their runs work in
     `folder`.
 
-    Raises RuntimeError with what Prefect said when it refuses one.
+    Raises MedactionError with what Prefect said when it refuses one.
     """
     environment = _environment(url) | {
         "MEDACTION_FOLDER": str(folder.resolve()),
@@ -116,7 +117,7 @@ def deploy(url: str, folder: Path) -> None:
             timeout=300,
         )
         if result.returncode:
-            raise RuntimeError(
+            raise MedactionError(
                 f"prefect {' '.join(arguments[:2])}"
                 f" failed:\n{(result.stdout + result.stderr)[-2000:]}"
             )
@@ -147,7 +148,7 @@ def _start_worker(home: Path, url: str, runs: int) -> subprocess.Popen[bytes]:
         if b"started" in log.read_bytes()[began:]:
             return worker
         time.sleep(0.3)
-    raise RuntimeError(f"the worker did not start; its last words:\n{log.read_text()[-1500:]}")
+    raise MedactionError(f"the worker did not start; its last words:\n{log.read_text()[-1500:]}")
 
 
 def _environment(url: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 from medaction.envs.records import BadCase, Built, CaseReport
 from medaction.flows.fan_out import fan_out
 from medaction.flows.missing import (
+    cases_without_truth,
     gold_to_write,
     reports_to_build,
     skips,
@@ -133,7 +134,16 @@ def play_trees(
 ) -> None:
     """Stage 2: play what is missing of every environment's tree."""
     plan, skip = tree_plan(settings), skips(store, retry)
-    places = list(trees_to_play(store, settings, plan, skip))
+    # Whoever names a failure wants it played, whatever becomes of it.
+    left_out = frozenset[str]() if retry else cases_without_truth(store, settings)
+    if left_out:
+        log.warning(
+            "cases that are not played, because their true diagnosis is no node of the disease"
+            " graph and nothing of them could be kept: %d (--links gives it a node,"
+            " --no-skip-unlinkable plays them all the same)",
+            len(left_out),
+        )
+    places = list(trees_to_play(store, settings, plan, skip, left_out))
     if not places:
         return
     engine = ready.engine()

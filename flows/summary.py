@@ -17,6 +17,7 @@ from medaction.flows.settings import DistillSettings
 from medaction.trajectories.queries import Query, read_queries
 from medaction.trajectories.records import WORKER_LOST
 from medaction.trajectories.store import Store
+from medaction.words.errors import MedactionError
 
 QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
 CHECKS = ("Cases", "Checks", "Ledger", "Refused cases")
@@ -61,6 +62,14 @@ def notes_of(store: Store) -> list[str]:
     """What the filter did, in sentences: how much RAC removed and how much it would have removed at
     random, and how many of the dataset's commitments are wrong."""
     notes = []
+    counts = {step.strip(): count for step, count in store.rows(QUERIES["Funnel"].sql)}
+    if unlinked := counts["not played: truth is no node"]:
+        notes.append(
+            f"Environments that were not played, because their true diagnosis is no node of the"
+            f" disease graph and nothing could be kept of them: {unlinked} of"
+            f" {counts['environments']} (`--links` gives it a node, `--no-skip-unlinkable` plays"
+            " them all the same)."
+        )
     for row in store.frame(QUERIES["RAC filter"].sql).iter_rows(named=True):
         note = (
             f"RAC removed {row['removed']} of {row['turns']} turns"
@@ -108,13 +117,22 @@ def check_tables(store: Store) -> dict[str, list[dict[str, Any]]]:
 
 def trouble_of(summary: dict[str, Any]) -> str:
     """Why a distillation has nothing to show or is not complete, in one line with the remedy;
-    empty when all is well. Cases that failed by themselves are no trouble of the run."""
+    empty when all is well. A refused case is a result, no trouble, as long as others remain."""
     count = {row["step"].strip(): row["count"] for row in summary["funnel"]}
     out = summary["out"]
+    if not count["cases read"]:
+        return f"no case could be read: `medaction envs check --out {out}` names file and fault"
     if not count["environments"]:
         return (
             f"every case was refused ({count['refused']} of {count['cases read']}):"
             f" `medaction envs check --out {out}` says why"
+        )
+    unlinked = count.get("not played: truth is no node", 0)
+    if not count["trajectories played"] and unlinked == count["environments"]:
+        return (
+            f"nothing was played: the true diagnoses of all {unlinked} environments are no nodes of"
+            " the disease graph, so that nothing could be kept; --links FILE gives them nodes,"
+            " --no-skip-unlinkable plays them all the same"
         )
     if not count["trajectories played"]:
         return (
@@ -130,6 +148,11 @@ def trouble_of(summary: dict[str, Any]) -> str:
             )
     if lost := sum(row["open"] for row in summary["failures"] if row["error_class"] == WORKER_LOST):
         return f"{lost} cases were lost with their worker: the same command plays them again"
+    if count["rollouts failed"]:
+        return (
+            f"{count['rollouts failed']} rollouts failed, the rest is in {out}; run again what"
+            f" failed: medaction retry --out {out}"
+        )
     return ""
 
 
@@ -142,17 +165,23 @@ def print_checks(tables: dict[str, Any]) -> None:
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    """The main tables in the terminal, and where everything lies. Raises RuntimeError with what
+    """The main tables in the terminal, and what to look at. Raises MedactionError with what
     `trouble_of` says."""
     console = _console()
     _print_tables(console, summary, ("funnel", "teachers", "cost", "failures"))
+    out, count = summary["out"], {row["step"].strip(): row["count"] for row in summary["funnel"]}
+    dataset = (Path(out) / "dataset").exists()
+    unread = sum(row["open"] for row in summary["failures"] if row["stage"] == "read")
+    if lost := count["refused"] + unread:
+        console.print(f"Not read or refused: {lost} cases; why: medaction envs check --out {out}")
     if trouble := trouble_of(summary):
-        raise RuntimeError(trouble)
+        raise MedactionError(trouble)
     for note in summary.get("notes", ()):
         console.print(note.replace("**", "").replace("`", ""), highlight=False)
-    console.print(f"Everything is in {summary['out']}: trajectories.duckdb, dataset/, summary.md")
-    if any(row["open"] for row in summary["failures"] if row["stage"] != "read"):
-        console.print(f"Run again what failed: medaction retry --out {summary['out']}")
+    records = count["kept (records of the dataset)"]
+    held = f"dataset/ with {records} records" if dataset else "no dataset: evaluation-only cases"
+    console.print(f"In {out}: trajectories.duckdb, summary.md, {held}")
+    console.print(f"Look at it: medaction view --out {out}")
 
 
 def print_estimate(projection: dict[str, Any]) -> None:

@@ -7,6 +7,10 @@
 select 'cases read' as step, count(*) as "count" from cases
 union all select '  environments', count(*) from cases where environment_id is not null
 union all select '  refused', count(*) from cases where environment_id is null
+union all select '  not played: truth is no node', count(*) from cases
+    join checks using (case_id) where name = 'diagnosis_linkable' and not passed
+    and environment_id is not null
+    and environment_id not in (select environment_id from current_trajectories)
 union all select 'trajectories played', count(*) from current_trajectories
 union all select '  kept', count(*) from current_trajectories join verdicts using (trajectory_id)
     where status = 'kept'
@@ -189,6 +193,16 @@ from turns join current_trajectories using (trajectory_id) join verdicts using (
         and turn_scores.number = turns.number
 where turns.final_diagnosis is not null group by all order by all;
 
+-- title: Composition of the pruned trees
+-- Every turn once: what it is as a record of the dataset, or why it is none.
+select case when not coalesce(kept, false) then coalesce(fate, 'not scored')
+        when turns.final_diagnosis is null then 'kept: orders tests'
+        when dtc = 0 then 'kept: commits, right' when dtc > 0 then 'kept: commits, wrong'
+        else 'kept: commits, unknown' end as part, count(*) as turns
+from turn_fates join turns using (trajectory_id, number)
+    left join turn_scores using (trajectory_id, number)
+group by part order by part like 'kept%' desc, turns desc, part;
+
 -- title: Orders
 select teacher, count(*) as ordered, count(*) filter (where len(answer.results) > 0) as answered,
        count(*) filter (where len(answer.results) = 0) as unavailable,
@@ -213,9 +227,12 @@ from duplicates join trajectories using (trajectory_id) group by all order by al
 select kind, graph, "method", count(*) as texts from links group by all order by all;
 
 -- title: Failures
+-- A refusal by a check is no failure: it is among the refused cases. What failed twice is open once.
 select stage, teacher, error_class, count(*) as attempts,
-       count(*) filter (where resolved is null) as open, min(message) as for_example
-from failures group by all order by attempts desc, stage, teacher, error_class;
+       count(distinct (case_id, trajectory_id)) filter (where resolved is null) as open,
+       min(message) as for_example
+from failures where not (stage = 'environment' and error_class = lower(error_class))
+group by all order by attempts desc, stage, teacher, error_class;
 
 -- title: Other forms
 -- Replies that were read although their form was another (Mended), and what servers refused of a

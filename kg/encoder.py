@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medaction.kg.packages import package_path
+from medaction.words.errors import MedactionError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -29,7 +30,7 @@ TOKENIZER = Path(__file__).parent / "data" / "minilm_tokenizer.json"
 """Of all-MiniLM-L6-v2 (Apache-2.0): BERT's uncased vocabulary of 30,522 pieces."""
 
 
-class EncoderUnavailable(RuntimeError):
+class EncoderUnavailable(MedactionError):
     """The encoder asked for cannot be loaded; the message says what is missing and what to do."""
 
 

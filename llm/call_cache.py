@@ -21,6 +21,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
+from medaction.words.errors import MedactionError
+
 log = logging.getLogger("medaction")
 
 CacheMode = Literal["on", "off", "read", "refresh"]
@@ -46,7 +48,7 @@ def reply_key(server: str, request: dict[str, Any]) -> str:
 
 
 class CallCache:
-    """Replies by key, as JSON objects. Raises RuntimeError with the remedy when the folder cannot
+    """Replies by key, as JSON objects. Raises MedactionError with the remedy when the folder cannot
     be used.
 
     Trouble that comes later (a full disk, say) is logged and costs no reply: what was paid for is
@@ -60,7 +62,7 @@ class CallCache:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._database = self._open()
         except (OSError, sqlite3.Error) as error:
-            raise RuntimeError(
+            raise MedactionError(
                 f"the call cache {self.file} cannot be used ({error}): remove it, name another "
                 "folder in MEDACTION_CALL_CACHE,"
                 " or switch the cache off"

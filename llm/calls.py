@@ -33,6 +33,7 @@ from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.transport import Response, Trouble, send
 from medaction.llm.usage import MENDED, PARAMETER_REFUSED, Fault, Message, Usage, estimated_tokens
+from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
 
@@ -79,7 +80,7 @@ class CallSettings:
     ledger: Ledger | None = None
 
 
-class ModelError(RuntimeError):
+class ModelError(MedactionError):
     """A call that brought no reply, in the provider's words; unlike LiteLLM's own errors it can go
     from process to process.
 
@@ -461,7 +462,7 @@ def api_key(teacher: Teacher) -> str | None:
     if variable is None:
         return None
     if not os.environ.get(variable):
-        raise RuntimeError(
+        raise MedactionError(
             f"teacher {teacher.name}: the environment variable {variable} is not set"
         )
     return os.environ[variable]

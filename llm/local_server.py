@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from medaction.llm.teacher import Teacher
+from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
 
@@ -33,12 +34,12 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
     """Serve the local teacher's model file; yields the teacher as it can be reached. The server
     ends with the block, or with this process.
 
-    Raises RuntimeError with the remedy when there is no file, no runtime, or the server does not
+    Raises MedactionError with the remedy when there is no file, no runtime, or the server does not
     come up.
     """
     gguf = Path(teacher.model_file)
     if find_spec("xllamacpp") is None:
-        raise RuntimeError(
+        raise MedactionError(
             "local models need a runtime that is not installed: pip install 'medaction[local]'"
         )
     if gguf.name.startswith(TINY_MODEL):
@@ -68,7 +69,7 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
 
 
 def _address(server: subprocess.Popen[str], words: IO[bytes], gguf: Path) -> str:
-    """The URL that the server prints once its model is loaded. Raises RuntimeError with its last
+    """The URL that the server prints once its model is loaded. Raises MedactionError with its last
     words."""
     started = time.monotonic()
     first_lines: list[str] = []
@@ -85,7 +86,7 @@ def _address(server: subprocess.Popen[str], words: IO[bytes], gguf: Path) -> str
         return first_lines[0].strip()
     words.seek(0)
     last = words.read().decode(errors="replace")[-1500:].strip()
-    raise RuntimeError(
+    raise MedactionError(
         f"the local model server did not come up with {gguf}: is it a GGUF file, and is there "
         f"memory for it?\n{last}"
     )

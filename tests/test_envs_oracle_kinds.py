@@ -48,6 +48,37 @@ def test_an_order_gets_the_entries_that_answer_it_and_no_other(
     assert sorted(result.test for result in answer.results) == sorted(tests)
 
 
+PREGNANT = [
+    ["Laboratory", "laboratory", "Beta-hCG 900 IU/L; no alpha-fetoprotein (AFP) levels measured."],
+    ["Urine pregnancy test", "laboratory", "Positive."],
+    ["Challenge with quizonovine", "physiologic", "Spasm of a vessel."],
+    ["WBC", "laboratory", "Elevated WBC, negative blood and urine cultures."],
+    ["blood cultures", "laboratory", "Elevated WBC, negative blood and urine cultures."],
+    ["Antibodies", "laboratory", "Antibodies against desmozine 1 were present."],
+    ["Surgical findings", "procedure", "Insulin levels fell when the lesion was taken out."],
+    ["Sequencing", "laboratory", "No QRS1 mutations."],
+]
+
+
+@pytest.mark.parametrize(
+    ("order", "tests"),
+    [
+        ("Serum beta-hCG", ["Laboratory"]),
+        ("pregnancy test", ["Urine pregnancy test"]),
+        ("AFP", []),
+        ("quizonovine provocation", ["Challenge with quizonovine"]),
+        ("quizonovine pelvimetry by Smithson", []),
+        ("urine culture", ["blood cultures"]),
+        ("insulin", []),
+        ("QRS1 mutation status", ["Sequencing"]),
+    ],
+)
+def test_fluids_undone_tests_rare_words_and_shared_sentences(order: str, tests: list[str]) -> None:
+    menu = tuple(DocumentedTest(*row) for row in PREGNANT)  # type: ignore[arg-type]
+    [answer] = Oracle(menu, aliases_of_tests(), load_encoder().encode).answer([order])
+    assert [result.test for result in answer.results] == tests
+
+
 RUSSIAN = (
     DocumentedTest("Общий анализ крови", "laboratory", "Гемоглобин 114 г/л"),
     DocumentedTest("Рентгенография грудной клетки", "imaging", "Увеличение корней 22 мм"),

@@ -261,6 +261,12 @@ MENUS = {
     "Initial tests: Pancytopenia, elevated ferritin (900), low zinc.": {"Initial tests": ()},
     "Others: Negative for measles.": {"measles": ()},
     "Leukocytosis, no acidosis.": {"Ancillary tests": ()},
+    "Second episode: Rods that were named later.": {"Ancillary tests": ()},
+    "MRI: A mass.\n  - Other findings:\n    - Elevated albumin.\n    - ECG was normal.": {
+        "MRI": (),
+        "albumin": (),
+        "ECG": (),
+    },
     "Imaging: Two cavities, no effusion.": {"Imaging": ()},
     "MRI: A mass.\n  - Associated findings: A wide ventricle.\n  - No metastases.": {"MRI": ()},
     "Treatment with prednisolone showed no improvement.": {},

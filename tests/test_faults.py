@@ -78,7 +78,8 @@ def test_retry_runs_just_the_failures_that_are_named_and_leaves_every_other_row_
             0,
         )
         first = medaction(run_environment, *run)
-        assert first.returncode == 0, first.stderr
+        assert first.returncode == 1, first.stderr
+        assert "3 rollouts failed" in first.stderr
         open_ = (
             "select case_id, error_class from failures where stage = 'rollout' and resolved "
             "is null order by all"
@@ -112,7 +113,7 @@ def test_retry_runs_just_the_failures_that_are_named_and_leaves_every_other_row_
             }
             script.asked_about.clear()
             again = medaction(run_environment, "retry", "--out", out, *narrow)
-            assert again.returncode == 0, again.stderr
+            assert again.returncode == (number != 3), again.stderr
             assert Counter(script.asked_about) == {marks[number]: 5}, (
                 "five turns of this case, and nothing else"
             )

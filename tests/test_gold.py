@@ -182,8 +182,8 @@ def test_gold_is_stored_retried_and_exported_beside_the_rollouts(
             "--gold",
             gold,
         )
-        assert first.returncode == 0, first.stderr
-        assert "medaction retry" in first.stdout
+        assert first.returncode == 1, first.stderr
+        assert "medaction retry" in first.stderr
         assert rows(out, "select case_id from trajectories where style = 'gold'") == [
             ("medaction-03",)
         ]

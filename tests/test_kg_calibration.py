@@ -127,5 +127,5 @@ def test_a_run_is_calibrated_from_its_store(finished: tuple[Path, Path], tmp_pat
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path):
     done = CliRunner().invoke(command, [str(tmp_path)])
-    assert done.exit_code == 1
-    assert "does not exist" in done.output
+    assert done.exit_code == 2
+    assert "is not the folder of a run" in done.output

@@ -1,9 +1,11 @@
 """What a run still has to do is told by its store; what a run has to show decides how it ends."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from medaction.clinicians.make import make_clinician
@@ -12,20 +14,25 @@ from medaction.envs.oracle import Oracle
 from medaction.envs.records import BadCase, CaseReport
 from medaction.flows.finish import finish_at_once
 from medaction.flows.missing import (
+    cases_without_truth,
     check_inputs,
+    is_finished,
     left_alone,
     reports_of,
     reports_to_build,
     skips,
     stage_1_hash,
     tree_plan,
+    trees_to_play,
 )
 from medaction.flows.settings import DistillSettings, Retry
-from medaction.flows.summary import print_summary, trouble_of
+from medaction.flows.summary import QUERIES, notes_of, print_summary, trouble_of
+from medaction.kg.open_graphs import open_disease_graph
 from medaction.trajectories.records import WORKER_LOST, Failure, now
 from medaction.trajectories.rollout import play_tree
 from medaction.trajectories.scoring import with_link
 from medaction.trajectories.store import Store
+from medaction.words.errors import MedactionError
 from tests.conftest import SAMPLES
 
 
@@ -90,6 +97,40 @@ def test_what_is_wrong_with_the_inputs_is_an_error_before_anything_starts(
         check_inputs(settings_of(tmp_path, oracle=lost))
 
 
+def test_a_case_whose_truth_is_no_node_is_played_only_on_demand(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, limit=2)
+    with Store(tmp_path / "trajectories.duckdb") as store:
+        for report, diagnosis in zip(
+            reports_of(settings), ("Sarcoidosis", "Gremlins"), strict=True
+        ):
+            assert isinstance(report, CaseReport)
+            built = build_environment(report, None, 1)
+            assert built.environment is not None
+            world = replace(built.environment, diagnosis=diagnosis, synonyms=())
+            built = with_link(replace(built, environment=world), False)
+            store.add_built(report, built, stage_1_hash(settings), "run-1")
+        linked, unlinked = (key.case_id for key in store.environment_keys())
+
+        def to_play(**changes: Any) -> list[str]:
+            asked = settings_of(tmp_path, limit=2, **changes)
+            left_out = cases_without_truth(store, asked)
+            places = trees_to_play(store, asked, tree_plan(asked), {}, left_out)
+            return [place.case_id for place in places]
+
+        assert to_play() == [linked]
+        assert to_play(only=[unlinked]) == []
+        assert is_finished(store, settings_of(tmp_path, limit=2, only=[unlinked]))
+        assert to_play(skip_unlinkable=False) == [linked, unlinked]
+        assert to_play(strategy="none") == [linked, unlinked]  # nothing is pruned
+        links = tmp_path / "links.csv"
+        node_id = open_disease_graph().nodes.filter(pl.col("name") == "Sarcoidosis")["node_id"][0]
+        links.write_text(f"text,node_id\nGremlins,{node_id}\n")
+        assert to_play(links=links) == [linked, unlinked]
+        counts = {step.strip(): count for step, count in store.rows(QUERIES["Funnel"].sql)}
+        assert counts["not played: truth is no node"] == 1
+        assert notes_of(store)[0].startswith("Environments that were not played")
+
+
 def failure(case_id: str, error_class: str, trajectory_id: str | None, stage: str) -> Failure:
     return Failure(stage, case_id, error_class, "message", now(), "teacher", trajectory_id)
 
@@ -133,6 +174,7 @@ def summary(environments: int, refused: int, trajectories: int, failed: int) -> 
         "  refused": refused,
         "trajectories played": trajectories,
         "rollouts failed": failed,
+        "kept (records of the dataset)": trajectories,
     }
     funnel = [{"step": step, "count": count} for step, count in counts.items()]
     return {"out": "runs/a", "funnel": funnel, "teachers": [], "cost": [], "failures": []}
@@ -144,15 +186,25 @@ def summary(environments: int, refused: int, trajectories: int, failed: int) -> 
         ((0, 12, 0, 0), "every case was refused (12 of 12): `medaction envs check --out runs/a`"),
         ((3, 0, 0, 9), "nothing was played: 9 rollouts failed"),
         ((3, 0, 4, 2), "2 cases were lost with their worker: the same command plays them again"),
+        ((3, 1, 5, 2), "2 rollouts failed, the rest is in runs/a; run again what failed"),
     ],
 )
 def test_a_run_with_nothing_to_show_ends_with_the_reason(
     counts: tuple[int, int, int, int], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lost = {"stage": "rollout", "teacher": None, "error_class": WORKER_LOST, "open": counts[3]}
-    with pytest.raises(RuntimeError) as error:
-        print_summary(summary(*counts) | {"failures": [lost]})
+    error_class = WORKER_LOST if "worker" in message else "MalformedReply"
+    failed = {"stage": "rollout", "teacher": None, "error_class": error_class, "open": counts[3]}
+    with pytest.raises(MedactionError) as error:
+        print_summary(summary(*counts) | {"failures": [failed]})
     assert message in str(error.value)
-    assert "Everything is in" not in capsys.readouterr().out
-    print_summary(summary(3, 1, 5, 2))
-    assert "Everything is in runs/a" in capsys.readouterr().out
+    assert "In runs/a" not in capsys.readouterr().out
+
+
+def test_a_run_of_which_nothing_failed_says_what_is_there_and_what_comes_next(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_summary(summary(3, 1, 5, 0))
+    lines = capsys.readouterr().out.splitlines()[-3:]
+    assert lines[0] == "Not read or refused: 1 cases; why: medaction envs check --out runs/a"
+    assert lines[1].startswith("In runs/a: trajectories.duckdb, summary.md")
+    assert lines[2] == "Look at it: medaction view --out runs/a"

@@ -7,14 +7,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from medaction.words.errors import MedactionError
+
 PAPERS_BASE = "Intelligent-Internet/II-Medical-8B"
 
 
-class TrainError(RuntimeError):
+class TrainError(MedactionError):
     """Input that training refuses. The message names what is wrong and the remedy."""
 
 
-class ProcessDied(RuntimeError):
+class ProcessDied(MedactionError):
     """A training process ended otherwise than by refusing something; starting again goes on from
     the newest checkpoint."""
 

@@ -100,6 +100,12 @@ class OpenFailure:
     trajectory_id: str | None
     error_class: str
 
+    @property
+    def is_refusal(self) -> bool:
+        """Whether a check refused the case, which is a result. Checks have names in small letters,
+        classes of errors begin with a capital."""
+        return self.stage == "environment" and self.error_class.islower()
+
 
 WORKER_LOST = "WorkerLost"
 """The error class of what ended with its worker, node or cluster. The case is not to blame, so a

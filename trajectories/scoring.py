@@ -291,6 +291,32 @@ SCORES = ("dtc", "rac", "changed", "unknown", "unlinked", "orders", "linked_orde
 """The columns of `turn_scores` besides its key: a store that lacks one is scored again."""
 
 
+def unlinkable(
+    store: Store, diseases: str = OPEN, tests: str = OPEN, aids: Aids | None = None
+) -> frozenset[str]:
+    """The cases whose true diagnosis is no node of the disease graph: what the check of stage 1
+    found, looked at again where the user's links or another encoder may know it."""
+    cases = frozenset(
+        case_id
+        for (case_id,) in store.rows(
+            "select case_id from checks where name = 'diagnosis_linkable' and not passed"
+        )
+    )
+    if not cases or aids is None or (aids.links is None and aids.encoder == Aids().encoder):
+        return cases
+    linker = linkers(diseases, tests, aids).diseases
+    worlds = [
+        store.environment(key.environment_id)
+        for key in store.environment_keys()
+        if key.case_id in cases
+    ]
+    links = linker.link(true_name(world, linker) for world in worlds)
+    known = (
+        world.case_id for world, link in zip(worlds, links, strict=True) if link.node is not None
+    )
+    return cases.difference(known)
+
+
 def _score_rows(trajectory_id: str, course: Course, measured: Measured) -> Iterator[dict[str, Any]]:
     """A row of `turn_scores` for every turn."""
     for turn, distance, rac in zip(course.turns, measured.dtc, measured.rac, strict=True):

@@ -20,6 +20,7 @@ from medaction.envs.turns import Turn
 from medaction.llm.usage import Usage
 from medaction.trajectories.records import Failure, OpenFailure, RolloutSpec, Trajectory, now
 from medaction.trajectories.snapshot import SNAPSHOT, Publisher
+from medaction.words.errors import MedactionError
 
 SCHEMA_VERSION = "5"
 _FAULTS = "faults struct(error_class varchar, message varchar, raw varchar)[] default []"
@@ -56,7 +57,7 @@ _TURNS = TypeAdapter(list[Turn])
 _USAGE = TypeAdapter(Usage)
 
 
-class StoreError(RuntimeError):
+class StoreError(MedactionError):
     """The store cannot be used as asked; the message says why and what to do."""
 
 

@@ -35,7 +35,7 @@ DENIAL_AT_START = re.compile(
 _UNDONE = re.compile(
     r"\b(?:not|never|without being) (?:yet )?(?:performed|done|conducted|measured|available"
     r"|obtained|tested|checked|taken|ordered|reported|documented|provided)"
-    r"|\b(?:pending|await\w+|planned|scheduled)\b|\bno \w+ levels? measured",
+    r"|\b(?:pending|await\w+|planned|scheduled)\b|\bno [^.;,]{2,60} levels? measured",
     re.IGNORECASE,
 )
 

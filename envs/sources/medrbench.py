@@ -21,6 +21,8 @@ from medaction.envs.sources.text import iso_date
 from medaction.words.names import normalise
 
 LICENCE = "CC BY-SA"
+HEADING = "Ancillary tests"
+"""What a result is called that names no test and has no entry above it."""
 
 _CASE_FIELDS = {
     "raw_case",
@@ -237,7 +239,7 @@ def _case(case_id: str, case: Any, summary: str, diagnosis: str, path: Path) -> 
     observation, preamble = _without_preamble(observation)
     nodes = [_Node(text, 0, begins=number == 0) for number, text in enumerate(inline)]
     lines = (line for node in (*nodes, *_tree(ancillary)) for line in _tests(node))
-    parts = list(_joined(lines, "Ancillary tests"))
+    parts = list(_joined(lines, HEADING))
     tests = [part for part in parts if isinstance(part, DocumentedTest)]
     notes = [f"before the first section: {line[:100]}" for line in preamble]
     notes += [
@@ -359,24 +361,24 @@ def _tests(node: _Node, container: str = "") -> Iterator[_Line]:
     """The tests of one bullet and of the bullets below it. What names none is a remark."""
     label, rest = _label(node.text)
     knows_label = _is_known(label)
+    below = (text for child in node.children for text in _texts(child))
+    more = "\n".join(_plain(text) for text in (rest, *below) if text)
     if no_test := _why_no_test(label, node.text):
         yield from (_Remark(_plain(text), no_test) for text in _texts(node))
     elif label and not knows_label and not _CATEGORY.fullmatch(label) and _WHEN.match(label):
-        below = (line for child in node.children for line in _tests(child, container))
-        yield from _dated(label, (*(_prose(rest, container) if rest else ()), *below))
-    elif label and not knows_label and _MORE.match(label) and not named_tests(rest):
-        texts = [rest, *(text for child in node.children for text in _texts(child))]
-        yield _Remark(f"{label}: " + "\n".join(_plain(text) for text in texts if text))
+        lines = (line for child in node.children for line in _tests(child, container))
+        yield from _dated(label, (*(_prose(rest, container) if rest else ()), *lines))
+    elif label and not knows_label and _MORE.match(label) and not named_tests(more):
+        yield _Remark(f"{label}: {more}")
     elif node.children and (not rest or _CATEGORY.fullmatch(label)) and _are_tests(node):
         heading = label or container
-        below = (line for child in node.children for line in _tests(child, heading))
-        yield from _joined((*(_prose(rest, heading) if rest else ()), *below), label)
+        lines = (line for child in node.children for line in _tests(child, heading))
+        yield from _joined((*(_prose(rest, heading) if rest else ()), *lines), label)
     elif node.children:
-        lines = [_plain(line) for child in node.children for line in _texts(child)]
         if label:
-            yield from _test(label, "\n".join(filter(None, [rest, *lines])), container)
+            yield from _test(label, more, container)
         else:  # 'Cervical spine CT revealed:' and its findings below
-            text = "\n".join([_plain(node.text), *lines])
+            text = more.replace(rest, _plain(node.text), 1)
             for line in _sentence(node.text.rstrip(": "), container, begins=True):
                 if isinstance(line, DocumentedTest):
                     yield replace(line, result=text)
@@ -418,11 +420,8 @@ def _dated(label: str, lines: Iterable[_Line]) -> Iterator[_Line]:
     """What stands under a label that tells when. A test of after the treatment says so in its
     name: its result is none of the test before it."""
     when = f" ({label[0].lower()}{label[1:]})" if _LATER.match(label) else ""
-    for number, line in enumerate(lines):
-        if isinstance(line, DocumentedTest):
-            yield replace(line, name=line.name + when)
-        else:
-            yield _Remark(f"{label}: {line.text}" if number == 0 else line.text, line.no_test)
+    for line in _joined(lines, HEADING):
+        yield replace(line, name=line.name + when) if isinstance(line, DocumentedTest) else line
 
 
 def _joined(lines: Iterable[_Line], name: str) -> Iterator[_Line]:

@@ -25,12 +25,13 @@ from medaction.kg.loaders.pair import read_pair
 from medaction.kg.loaders.parts import Parts
 from medaction.kg.loaders.primekg import COLUMNS, read_primekg
 from medaction.kg.tables import BadTable
+from medaction.words.errors import WrongUse
 from medaction.words.versions import code_of, version_of
 
 log = logging.getLogger("medaction")
 
 
-class NoGraph(RuntimeError):
+class NoGraph(WrongUse):
     """There is no such graph; the message says what there is."""
 
 

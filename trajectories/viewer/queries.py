@@ -32,7 +32,7 @@ class Page:
 
 def prepare(db: Database) -> None:
     """Make the tables that the other queries read."""
-    for title in ("prepare fates", "prepare leaves"):
+    for title in ("prepare open_failures", "prepare fates", "prepare leaves"):
         db.execute(QUERIES[title].sql)
 
 
@@ -61,7 +61,7 @@ def _page(db: Database, source: str, conditions: dict[str, Any], order: str, num
 
 def overview(db: Database) -> Row:
     """Everything on the first page but the charts."""
-    titles = ("fates", "verdicts", "teachers", "open_failures", "runs")
+    titles = ("fates", "endings", "verdicts", "teachers", "open_failures", "runs")
     return rows(db, "totals")[0] | {title: rows(db, title) for title in titles}
 
 

@@ -4,6 +4,14 @@
 -- Views that walk every path of every tree are computed once a snapshot, not once a page.
 create temp table fates as select * from turn_fates;
 
+-- title: prepare open_failures
+-- A refusal by a check is no failure, and what failed twice is open once.
+create temp table open_failures as
+select stage, case_id, trajectory_id, arg_max(error_class, time) as error_class
+from failures
+where resolved is null and not (stage = 'environment' and error_class = lower(error_class))
+group by stage, case_id, trajectory_id;
+
 -- title: prepare leaves
 -- `arg_max` leaves nulls out: `dtc` is that of the last turn whose distance is known.
 create temp table leaves as
@@ -33,7 +41,7 @@ select
     (select count(*) from cases) as cases,
     (select count(*) from cases where environment_id is not null) as environments,
     (select count(*) from cases where environment_id is null) as refused,
-    (select count(*) from failures where resolved is null) as failures,
+    (select count(*) from open_failures) as failures,
     count(*) as trajectories,
     count(*) filter (where kept > 0) as kept_trajectories,
     coalesce(sum(turns), 0)::bigint as turns,
@@ -47,6 +55,16 @@ from leaves;
 -- title: fates
 select coalesce(fate, 'not scored') as fate, count(*) as turns
 from fates group by all order by turns desc, fate;
+
+-- title: endings
+-- The turns that commit to a diagnosis: whether it is the truth, and whether they are kept.
+select case when fates.kept then 'kept: ' else 'not kept: ' end
+        || case when scores.dtc is null then 'unknown' when scores.dtc = 0 then 'right'
+            else 'wrong' end as ending,
+    count(*) as turns
+from turns join fates using (trajectory_id, number)
+left join turn_scores as scores using (trajectory_id, number)
+where turns.final_diagnosis is not null group by all order by ending;
 
 -- title: verdicts
 select status, reason, count(*) as trajectories
@@ -65,7 +83,7 @@ from leaves group by all order by all;
 
 -- title: open_failures
 select stage, error_class, count(*) as failures, count(distinct case_id) as cases
-from failures where resolved is null
+from open_failures
 group by all order by failures desc, stage, error_class;
 
 -- title: runs
@@ -104,7 +122,7 @@ left join (
     from leaves group by all
 ) as played on played.case_id = cases.case_id
 left join (
-    select case_id, count(*) as open from failures where resolved is null group by all
+    select case_id, count(*) as open from open_failures group by all
 ) as failed on failed.case_id = cases.case_id;
 
 -- title: case

@@ -7,12 +7,13 @@ from pathlib import Path
 import uvicorn
 
 from medaction.trajectories.viewer.app import app_of
+from medaction.words.errors import MedactionError
 
 
 def serve(out: Path, port: int, ready: Callable[[str], None]) -> None:
     """Show the run in `out` on 127.0.0.1; `ready` is called with the URL.
 
-    Raises RuntimeError for a port in use and FileNotFoundError when there is no snapshot.
+    Raises MedactionError for a port in use and FileNotFoundError when there is no snapshot.
     """
     app = app_of(out)
     with socket.socket() as listening:
@@ -20,7 +21,7 @@ def serve(out: Path, port: int, ready: Callable[[str], None]) -> None:
         try:
             listening.bind(("127.0.0.1", port))
         except OSError as error:
-            raise RuntimeError(
+            raise MedactionError(
                 f"port {port} of 127.0.0.1 is taken: give another with --port, or --port 0"
             ) from error
         listening.listen()

@@ -1,0 +1,122 @@
+"""Mistakes that come out when a run has begun: a server that is down, a cache that cannot be read,
+reports that are all refused, an interruption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SAMPLES
+from tests.runs import medaction, rows, sample_cases
+
+
+def one_line(process: subprocess.CompletedProcess[str]) -> str:
+    """The line that names the mistake: the last one, and nothing of a traceback before it."""
+    assert "Traceback" not in process.stderr
+    return process.stderr.splitlines()[-1]
+
+
+def test_a_server_that_is_down_ends_with_1(tmp_path: Path, run_environment: dict[str, str]) -> None:
+    cases, out = sample_cases(tmp_path / "cases", 1), tmp_path / "out"
+    teacher = "openai/m@http://127.0.0.1:9/v1"
+    done = medaction(
+        run_environment, "distill", "--cases", cases, "--out", out, "--teacher", teacher
+    )
+    assert done.returncode == 1
+    assert one_line(done).startswith("medaction: ")
+    assert "127.0.0.1:9" in done.stderr or "nothing was played" in done.stderr
+
+
+def test_reports_that_are_all_refused_end_with_1(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    """A refusal is a result: it is not retried unasked, and a second run counts it once."""
+    cases, out = tmp_path / "cases", tmp_path / "out"
+    cases.mkdir()
+    case = json.loads((SAMPLES / "medaction-01.json").read_text())
+    (cases / "x.json").write_text(json.dumps(case | {"tests": []}))
+    command = ("distill", "--cases", cases, "--out", out, "--teacher", "kg-targeted")
+    for _ in range(2):
+        done = medaction(run_environment, *command)
+        assert done.returncode == 1
+        assert f"medaction envs check --out {out}" in one_line(done)
+        assert "retry" not in done.stdout + done.stderr
+    retried = medaction(run_environment, "retry", "--out", out)
+    assert (retried.returncode, retried.stdout.strip()) == (
+        0,
+        "nothing to retry: no such failure is open",
+    )
+
+
+def test_a_call_cache_that_is_none_ends_with_1(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    (tmp_path / "cache").write_text("a file")
+    environment = run_environment | {"MEDACTION_CALL_CACHE": str(tmp_path / "cache")}
+    cases, out = sample_cases(tmp_path / "cases", 1), tmp_path / "out"
+    teacher = "openai/m@http://127.0.0.1:9/v1"
+    done = medaction(environment, "distill", "--cases", cases, "--out", out, "--teacher", teacher)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "MEDACTION_CALL_CACHE" in done.stderr
+
+
+def test_a_prefect_server_that_is_down_ends_with_1(tmp_path: Path) -> None:
+    environment = os.environ | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    cases, out = sample_cases(tmp_path / "cases", 1), tmp_path / "out"
+    done = medaction(
+        environment, "distill", "--cases", cases, "--out", out, "--teacher", "kg-targeted"
+    )
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9/api does not answer" in one_line(done)
+
+
+def test_a_deployment_without_a_server_is_wrong_use(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if "PREFECT" not in key}
+    done = medaction(environment, "deploy", folder=tmp_path)
+    assert done.returncode == 2
+    assert "PREFECT_API_URL is not set" in one_line(done)
+
+
+def test_an_interruption_ends_with_130_and_says_how_to_go_on(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    """Ctrl+C reaches every process of the terminal's group, as here."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "medaction", "distill", "--preset", "demo", "--out", str(out)]
+    log = tmp_path / "words"
+    with log.open("wb") as words:
+        process = subprocess.Popen(
+            command, env=run_environment, stdout=words, stderr=words, start_new_session=True
+        )
+        try:
+            while process.poll() is None and not (out / "trajectories.duckdb").exists():
+                time.sleep(0.2)
+            time.sleep(3)
+            os.killpg(process.pid, signal.SIGINT)
+            status = process.wait(120)
+        finally:
+            process.kill()
+    text = log.read_text()
+    assert status == 130, text
+    assert text.splitlines()[-1].startswith("medaction: interrupted; what had finished is stored")
+    assert "Traceback" not in text
+    assert rows(out, "select state from runs") == [("failed",)]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9"])
+def test_a_ray_that_is_down_ends_with_1(
+    tmp_path: Path, run_environment: dict[str, str], address: str
+) -> None:
+    cases, out = sample_cases(tmp_path / "cases", 1), tmp_path / "out"
+    environment = run_environment | {"RAY_ADDRESS": address}
+    done = medaction(
+        environment, "distill", "--cases", cases, "--out", out, "--teacher", "kg-targeted"
+    )
+    assert done.returncode == 1
+    assert address in one_line(done)
