@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from medaction.kg.packages import package_path
+from medaction.kg.readings import BRACKETED
 
 NOT_DISEASES = {"20", "21"}
 """Chapters left out: external causes (V00-Y99) and factors influencing health status (Z00-Z99)."""
@@ -15,7 +16,6 @@ _UNSPECIFIED = re.compile(
     r"^Unspecified |,? (NOS|unspecified( organism| site| cause)?|not elsewhere classified)$"
 )
 _INCOMPLETE = re.compile(r" (of|in|by|with|to|and|or|due)$")
-_BRACKETS = re.compile(r"\s*[\[(][^\])]*[\])]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,6 @@ def plain_name(term: str) -> str:
     >>> plain_name("Essential (primary) hypertension")
     'Essential hypertension'
     """
-    plain = _BRACKETS.sub("", _UNSPECIFIED.sub("", term)).strip() or term
+    plain = BRACKETED.sub("", _UNSPECIFIED.sub("", term)).strip() or term
     plain = term if _INCOMPLETE.search(plain) else plain
     return plain[0].upper() + plain[1:]

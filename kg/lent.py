@@ -11,7 +11,7 @@ from medaction.kg.open_graphs import open_test_graph
 from medaction.kg.readings import bag
 from medaction.words.names import normalise
 
-_KIND = re.compile(r" \((disease|disorder|syndrome)\)$")
+_KIND_OF_DISEASE = re.compile(r" \((disease|disorder|syndrome)\)$")
 _CLASS = re.compile(r" (disease|syndrome|disorder|disease or disorder)$")
 
 
@@ -57,7 +57,7 @@ def plain_labels(name: str) -> Iterator[str]:
     >>> list(plain_labels("amblyopia (disease)"))
     ['amblyopia disease', 'amblyopia']
     """
-    yield from dict.fromkeys((normalise(name), normalise(_KIND.sub("", name))))
+    yield from dict.fromkeys((normalise(name), normalise(_KIND_OF_DISEASE.sub("", name))))
 
 
 def other_class(name: str) -> Iterator[str]:

@@ -9,12 +9,12 @@ import pytest
 
 from medaction.clinicians.graph.analytes import analytes, levels
 from medaction.clinicians.graph.clinician import KgClinician
-from medaction.clinicians.graph.cues import DATA
+from medaction.clinicians.graph.cues import TABLES
 from medaction.clinicians.graph.findings import DISEASE, PAST, Finding, findings_in, key_of
 from medaction.clinicians.graph.hypotheses import hypotheses
 from medaction.clinicians.graph.model import chances, evidence_of
 from medaction.clinicians.graph.orders import access
-from medaction.clinicians.graph.prose import plain, wordings
+from medaction.clinicians.graph.prose import in_a_sentence, wordings
 from medaction.envs.oracle import Oracle
 from medaction.envs.records import Answer, DocumentedResult, DocumentedTest
 from medaction.envs.reply import parse_reply
@@ -72,7 +72,7 @@ def test_analytes_name_known_findings_and_known_tests():
 
 
 def test_the_clinicians_own_tables_name_what_exists():
-    for _, row in rows(DATA / "lay_words.csv", ["phrase", "finding"]):
+    for _, row in rows(TABLES / "lay_words.csv", ["phrase", "finding"]):
         key_of(row["finding"])
     assert access().keys() <= {entry.name for entry in curated.tests_table()}
 
@@ -251,7 +251,7 @@ def test_results_move_the_posterior():
     ],
 )
 def test_labels_inside_a_sentence(label: str, words: str):
-    assert plain(label) == words
+    assert in_a_sentence(label) == words
 
 
 def test_every_place_in_the_reasoning_has_two_wordings():

@@ -32,7 +32,7 @@ INFORMATION_LOST = 0.5
 """Credit of a term for an annotated ancestor: exp(-INFORMATION_LOST * (IC(term) - IC(ancestor))).
 Without any credit 2 of 100 diagnoses are lost."""
 
-GENERAL = 1.5
+LEAST_CREDITED = 1.5
 """An ancestor with less information content than this (in nats) is too general to earn credit."""
 
 SENSITIVITY = 0.9
@@ -119,7 +119,7 @@ def chances(key: str) -> np.ndarray:
         return share
     at = model.column.get(key)
     above = [model.column[term] for term in ancestors(key) if term in model.column]
-    above = [column for column in above if model.information[column] >= GENERAL]
+    above = [column for column in above if model.information[column] >= LEAST_CREDITED]
     information, leak = max(model.information[above], default=0.0) + 1, LEAK
     columns = []
     if at is not None:

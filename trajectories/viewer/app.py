@@ -17,7 +17,7 @@ from medaction.trajectories.viewer import pages
 def app_of(out: Path) -> Starlette:
     """The application that shows the run in `out`. Raises FileNotFoundError when it has no
     snapshot."""
-    run, one_at_a_time = pages.Run(out), threading.Lock()
+    run, one_at_a_time = pages.ShownRun(out), threading.Lock()
 
     def page(render: Callable[[Request], str | None]) -> Callable[[Request], Response]:
         def answer(request: Request) -> Response:

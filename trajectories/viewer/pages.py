@@ -22,7 +22,7 @@ _html.globals["css"] = Markup((TEMPLATES / "style.css").read_text())  # ours, no
 Filters = dict[str, str]
 
 
-class Run:
+class ShownRun:
     """The newest snapshot of the run in `out`, opened anew when a newer one is there. Raises
     FileNotFoundError when there is none."""
 
@@ -48,7 +48,7 @@ class Run:
         """DTC by turn and the distribution of RAC, once a snapshot: drawing them takes longer than
         all the rest of the page."""
         threshold = queries.rows(self.db, "threshold")[0]["threshold"]
-        lines = charts.dtc_by_turn(queries.rows(self.db, "DTC by turn"))
+        lines = charts.lines_of_dtc(queries.rows(self.db, "DTC by turn"))
         bars = charts.rac_distribution(queries.rows(self.db, "RAC"), threshold)
         return Markup(lines), Markup(bars)  # drawn by us, letters as paths
 
@@ -66,30 +66,32 @@ class Run:
         return time.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def overview(run: Run) -> str:
+def overview(run: ShownRun) -> str:
     return run.render("overview", "/", **_overview(run))
 
 
-def _overview(run: Run) -> dict[str, Any]:
+def _overview(run: ShownRun) -> dict[str, Any]:
     lines, bars = run.charts
     return {"o": queries.overview(run.db), "dtc_chart": lines, "rac_chart": bars}
 
 
-def cases(run: Run, filters: Filters, number: int) -> str:
+def cases(run: ShownRun, filters: Filters, number: int) -> str:
     page = queries.cases(run.db, filters, number)
     return _table_page(run, "cases", page, filters, choices=queries.choices(run.db))
 
 
-def trajectories(run: Run, filters: Filters, number: int) -> str:
+def trajectories(run: ShownRun, filters: Filters, number: int) -> str:
     page = queries.trajectories(run.db, filters, number)
     return _table_page(run, "trajectories", page, filters, choices=queries.choices(run.db))
 
 
-def failures(run: Run, number: int) -> str:
+def failures(run: ShownRun, number: int) -> str:
     return _table_page(run, "failures", queries.failures(run.db, number), {})
 
 
-def _table_page(run: Run, name: str, page: queries.Page, filters: Filters, **values: Any) -> str:
+def _table_page(
+    run: ShownRun, name: str, page: queries.Page, filters: Filters, **values: Any
+) -> str:
     query = {field: value for field, value in filters.items() if value}
 
     def url(number: int) -> str:
@@ -98,13 +100,13 @@ def _table_page(run: Run, name: str, page: queries.Page, filters: Filters, **val
     return run.render(name, f"/{name}", page=page, wanted=filters, url=url, **values)
 
 
-def case(run: Run, case_id: str) -> str | None:
+def case(run: ShownRun, case_id: str) -> str | None:
     """The page of a case, or None when the run has no such case."""
     details = queries.case(run.db, case_id)
     return run.render("case", "/cases", c=details) if details else None
 
 
-def export(run: Run, case_ids: list[str]) -> str:
+def export(run: ShownRun, case_ids: list[str]) -> str:
     """One HTML file with the overview and these cases whole, that needs nothing else. Raises
     KeyError for a case that is not there."""
     details = []
