@@ -42,6 +42,7 @@ COMMANDS: Commands = {
     "hard-set": ("sets", "Draw a hard set from POOL, folders of runs."),
     "train": ("train", "Fine-tune a base model on datasets."),
     "serve": ("train", "Serve MODEL until interrupted."),
+    "serve-env": ("hub", "Serve episodes to reinforcement learners (OpenEnv)."),
     "pipeline": ("pipeline", "Distil, train and evaluate."),
     "ablate": ("pipeline", "Run the paper's ablations."),
     "up": ("service", "Start a Prefect server, its worker and all deployments."),

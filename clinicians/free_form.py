@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from rapidfuzz import fuzz
 from rapidfuzz.distance import OSA
 
+from medaction.envs.orders import single_tests
 from medaction.envs.prompts import extraction_messages, extraction_repair_messages, rewrite_messages
 from medaction.envs.reply import (
     MOST_TESTS,
@@ -176,10 +177,8 @@ def _checked_record(reply: Completion, text: str, last_turn: bool) -> Reading[Ex
         raise MalformedReply("\n".join(faults[:5]), reply.text)
     if not diagnoses and not isinstance(action, Commit):
         raise NoAction("it names no disease that it holds possible", text)
-    if not isinstance(action, Commit) and len(orders) > MOST_TESTS:
-        raise NoAction(
-            f"it orders {len(orders)} tests; order the {MOST_TESTS} that matter most", text
-        )
+    if not isinstance(action, Commit) and (count := len(single_tests(orders))) > MOST_TESTS:
+        raise NoAction(f"it orders {count} tests; order the {MOST_TESTS} that matter most", text)
     if not _told_by(extracted.pivot, text):
         raise MalformedReply(
             "pivot: this is not what the text is about; say what it wants to settle or what "

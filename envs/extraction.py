@@ -46,7 +46,7 @@ COVERED = 0.5
 MAX_TESTS = 40
 
 
-def _one_of(labels: Sequence[str]) -> AfterValidator:
+def one_of(labels: Sequence[str]) -> AfterValidator:
     """One of `labels`, whatever its case."""
     by_case = {label.casefold(): label for label in labels}
 
@@ -75,17 +75,17 @@ class Presentation(Form):
     diagnosis_synonyms: Annotated[list[Diagnosis], Field(max_length=8)]
     rare_disease: bool
     body_system: Annotated[
-        str, _one_of(_BODY_SYSTEMS), Field(json_schema_extra={"enum": list(_BODY_SYSTEMS)})
+        str, one_of(_BODY_SYSTEMS), Field(json_schema_extra={"enum": list(_BODY_SYSTEMS)})
     ]
     disease_type: Annotated[
-        str, _one_of(_DISEASE_TYPES), Field(json_schema_extra={"enum": list(_DISEASE_TYPES)})
+        str, one_of(_DISEASE_TYPES), Field(json_schema_extra={"enum": list(_DISEASE_TYPES)})
     ]
 
 
 class MenuEntry(Form):
     name: Annotated[str, Field(min_length=1, max_length=120)]
     category: Annotated[
-        str, _one_of(_CATEGORIES), Field(json_schema_extra={"enum": list(_CATEGORIES)})
+        str, one_of(_CATEGORIES), Field(json_schema_extra={"enum": list(_CATEGORIES)})
     ]
     result: Annotated[str, Field(min_length=1, max_length=1200)]
     aliases: Annotated[list[OtherName], Field(max_length=6)]
@@ -175,7 +175,7 @@ def _presentation(
     reader = partial(read_presentation, source=source, report=report)
     for part in parts:
         try:
-            cases.append(_ask(complete, report, part, ASK_PRESENTATION, Presentation, reader))
+            cases.append(ask(complete, report, part, ASK_PRESENTATION, Presentation, reader))
         except BadCase as refusal:
             refusals.append(refusal)
     if not cases:
@@ -210,7 +210,7 @@ def _menu(
 
     for part in parts:
         try:
-            _ask(complete, report, part, ASK_MENU, Menu, partial(reader, part=part))
+            ask(complete, report, part, ASK_MENU, Menu, partial(reader, part=part))
         except BadCase as refusal:
             refusals.append(refusal)
     if refusals and coverage(tests, names) < COVERED:
@@ -218,19 +218,20 @@ def _menu(
     return tests, list(dict.fromkeys(notes))
 
 
-def _ask(
+def ask(
     complete: Complete,
     report: CaseReport,
     part: str,
     question: str,
     form: type[Form],
     reader: Callable[[dict[str, Any]], Any],
+    instructions: str = EXTRACTION_INSTRUCTIONS,
 ) -> Any:
-    """What `read` makes of the reply. A fault that it raises (BadCase, by the name of a check) is
-    told to the model, and the question asked again."""
+    """What `reader` makes of the reply to a question about a part of the report. A fault that it
+    raises (BadCase, by the name of a check) is told to the model, and the question asked again."""
     title = one_line(report.title)[:300]
     start = [
-        {"role": "system", "content": EXTRACTION_INSTRUCTIONS},
+        {"role": "system", "content": instructions},
         {"role": "user", "content": f"Title: {title}\n\n{quoted(part)}\n\n{question}"},
     ]
     fault = BadCase("extraction_failed", "no reply")

@@ -5,6 +5,7 @@ The words that refuse a test or tell what it is for stand in data/test_words.tom
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -53,8 +54,11 @@ _INSTEAD = re.compile(
     r"\binstead\b(?! of)|^\W*(?:order|get|obtain|do|just|only|please)\b", re.IGNORECASE
 )
 _CLAUSE = re.compile(r"\s*(?:;|\.\s|\n|\bbut\b|\bhowever\b|\bthen\b)\s*", re.IGNORECASE)
+# The comma of '1,25-dihydroxyvitamin D' parts nothing.
+_COMMA = re.compile(r"(?<!\d),|,(?!\d)")
 _ORDER_SEPARATOR = re.compile(
-    r"\s*(?:[,;&+](?!\s*$)|(?<![A-Za-z]\d)/|\b(?:and(?! \d+\b(?! h))|plus|as well as|along with"
+    r"\s*(?:[;&+](?!\s*$)|(?<!\d),(?!\s*$)|,(?!\d|\s*$)|(?<![A-Za-z]\d)/"
+    r"|\b(?:and(?! \d+\b(?! h))|plus|as well as|along with"
     r"|together with|with|including|incl|followed by|or|nor)\b\.?)\s*",
     re.IGNORECASE,
 )
@@ -106,6 +110,21 @@ def read_order(text: str) -> Order:
     if not main or _states_a_finding(main):
         return Order()
     return Order(main, tests_in(main), tests_in(_without_refusals(brackets)))
+
+
+def single_tests(orders: Iterable[str]) -> tuple[str, ...]:
+    """The single tests that orders ask for, each once; an order that names no test in particular
+    counts as one. Limits, precision and cost count these, never entries.
+
+    >>> single_tests(["CBC, CMP and CRP", "chest X-ray", "labs"])
+    ('CBC', 'CMP', 'CRP', 'chest X-ray', 'labs')
+    """
+    return tuple(dict.fromkeys(part for order in orders for part in _parts(order)))
+
+
+def _parts(order: str) -> tuple[str, ...]:
+    parts = read_order(order).parts
+    return parts if len(parts) > 1 else (order,)
 
 
 def cut(text: str) -> str:
@@ -169,7 +188,7 @@ def _without_refusals(text: str) -> str:
     """The clauses that ask for something, without what the tests are for."""
     clauses = []
     for clause in _CLAUSE.split(text):
-        pieces = [piece.strip(" \t.:-") for piece in clause.split(",")]
+        pieces = [piece.strip(" \t.:-") for piece in _COMMA.split(clause)]
         if _REFUSAL_AT_START.match(pieces[0]):
             # 'no CT, MRI or PET' asks for nothing, 'no CT, MRI instead' for the MRI
             pieces = [piece for piece in pieces[1:] if _INSTEAD.search(piece)]

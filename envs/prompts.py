@@ -8,7 +8,7 @@ template that is rendered once.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
@@ -126,7 +126,10 @@ def _rendered(
     cut: list[str] = []
     recent = [
         _recollection(
-            turn, limits.latest_reasoning if turn is turns[-1] else limits.older_reasoning, cut
+            turn,
+            style,
+            limits.latest_reasoning if turn is turns[-1] else limits.older_reasoning,
+            cut,
         )
         for turn in turns[-RECENT:]
     ]
@@ -190,17 +193,25 @@ def _record_entry(answer: Answer) -> str:
     )
 
 
-def _recollection(turn: Turn, limit: int | None, cut: list[str]) -> dict[str, Any]:
+def _recollection(turn: Turn, style: Style, limit: int | None, cut: list[str]) -> dict[str, Any]:
+    """A turn as the templates of the style show it: its fields, or its words."""
     reasoning = _shorten(turn.reasoning, limit, f"your reasoning of turn {turn.number}", cut)
+    if style == "free":
+        return {"number": turn.number, "words": _turn_in_words(turn, plain(reasoning).strip())}
     return {
         "number": turn.number,
         "reasoning": one_line(reasoning),
         # In the reply's own form to the comma, because a small model repeats the form that it sees.
         "differential": one_line(
-            json.dumps([asdict(line) for line in turn.differential], ensure_ascii=False)
+            json.dumps(
+                [
+                    {"diagnosis": line.diagnosis, "confidence": line.confidence}
+                    for line in turn.differential
+                ],
+                ensure_ascii=False,
+            )
         ),
         "pivot": one_line(turn.pivot),
-        "words": _turn_in_words(turn, plain(reasoning).strip()),
     }
 
 

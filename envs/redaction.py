@@ -23,7 +23,14 @@ from medaction.envs.leaks import (
 )
 from medaction.envs.mentions import named_tests
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
-from medaction.envs.results_told import Statement, blood_findings, is_told, result_told, same_test
+from medaction.envs.results_told import (
+    STATUS,
+    Statement,
+    blood_findings,
+    is_told,
+    result_told,
+    same_test,
+)
 from medaction.words.phrases import IN_BRACKETS
 
 MOST = 0.5
@@ -48,6 +55,7 @@ _HANGING = re.compile(
     r"|underwent|status post|s/p|controlled|diagnosed|confirmed|resected|on \w*therapy"
     r"|(?:he|she|they|the patient) (?:was (?:treated|managed|given|started)|received|underwent)"
     r"|\w+ed (?:with|by|after|on|and)"
+    r"|there (?:was|were|is) no evidence"
     r"|the (?:disease|tumou?r|cancer|lesion|condition|mass|infection)|\w*therapy|treatment)\b",
     re.IGNORECASE,
 )
@@ -226,14 +234,20 @@ class _Cutter:
         return removed, stays
 
     def _halves(self, label: str, clause: str) -> list[str]:
-        """'HIV was known | with a CD4 count of 96', 'headaches | without signs of lymphoma': what a
-        clause tells before what must go."""
-        for word in (" without ", " with "):
+        """'HIV was known | with a CD4 count of 96', 'stiff neck | during her meningitis': what a
+        clause tells before what must go. A finding of the examination may stand on either side."""
+        for word in (" without ", " with ", " during ", " due to "):
             before, _, after = clause.rpartition(word)
-            goes = self._result(after) or (word == " without " and self.leaks(label + after))
+            goes = self._result(after) or (word != " with " and self.leaks(label + after))
             stands = not re.search(r"(?:^|ed|is|was|are|were|ent|ible|man|boy|girl)$", before)
             if goes and stands and not self._result(before) and not self.leaks(label + before):
-                return [before, word.strip() + " " + after]
+                return [before + "," * after.endswith(","), word.strip() + " " + after]
+        before, joint, after = clause.rpartition(" and ")
+        if self.is_examination and joint:
+            results = self._result(before) is not None, self._result(after) is not None
+            is_measured = re.match(STATUS, after, re.IGNORECASE)
+            if results == (True, False) or (results == (False, True) and is_measured):
+                return [before, "and " + after]
         return [clause]
 
     def _result(self, text: str) -> Statement | None:

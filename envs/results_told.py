@@ -25,7 +25,7 @@ FINDING = re.compile(
     r"|indicat(?:ed|ing)|seen on)\b",
     re.IGNORECASE,
 )
-_STATUS_WORD = (
+STATUS = (
     r"(?:normal|abnormal|elevated|raised|increased|decreased|reduced|low|high|positive|negative"
     r"|unremarkable|deranged)"
 )
@@ -40,8 +40,8 @@ _LEVEL_OF_CODE = re.compile(
     r"(?P<analyte>(?:[a-z]{1,3}-)?[A-Z][\w-]*[A-Z0-9][\w-]*)(?: levels?\b|\W*$)"
 )
 _NORMAL = re.compile(
-    rf"\b{_STATUS_WORD} (?P<test>(?:[\w-]+ ){{1,5}}?(?:profiles?|panels?|potentials?|assays?"
-    r"|analys[ie]s|studies|counts?|titers?))\b",
+    rf"\b{STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?(?:profiles?|panels?|potentials?|assays?|analys[ie]s"
+    r"|studies|counts?|titers?))\b",
     re.IGNORECASE,
 )
 # A gene's name in capitals, that something was found in it, and the finding.
@@ -228,8 +228,8 @@ def _result_of(name: str) -> re.Pattern[str]:
     ways = [
         rf"(?<!followed) \b(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
         rf"^(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
-        rf"\b{_STATUS_WORD} (?:\w+ )?(?:\w+ (?:and|or) )?{pattern}",
-        rf"{after}\b{_STATUS_WORD}\b",
+        rf"\b{STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{pattern}",
+        rf"{after}\b{STATUS}\b",
         rf"{after}(?<![\d.-])\b\d(?! (?:years|months|weeks|days))",
         rf"{after} (?:notable|remarkable|significant) for\b",
     ]

@@ -41,9 +41,16 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
         settings_json = json.loads(settings.model_dump_json(exclude={"out", "only", "limit"}))
         text = _card(store, folder, records, version, settings, packages)
         (folder / "README.md").write_text(text, encoding="utf-8")
-        return {"made": now(), "settings": settings_json, "versions": packages}
+        repeats = {f"{teacher} ({style})": count for teacher, style, count, _ in _repeats(store)}
+        about = {"made": now(), "settings": settings_json, "versions": packages}
+        return about | {"repeats_left_out": repeats}
 
     return export_dataset(store, settings.out, prompt, settings.validation_percent, card)
+
+
+def _repeats(store: Store) -> list[tuple[str, str, int, int]]:
+    """(teacher, style, repeats, cases) of what was written several times and stands once."""
+    return store.rows(REPORT_QUERIES["Repeats"].sql)
 
 
 def _card(
@@ -82,6 +89,7 @@ def _card(
         splits=[split for split in ("train", "validation") if (records["split"] == split).any()],
         rows=rows.sort("teacher", "style", "split").to_dicts(),
         funnel=store.rows(REPORT_QUERIES["Funnel"].sql),
+        repeats=_repeats(store),
         notes=notes_of(store),
         endings=store.frame(REPORT_QUERIES["Endings"].sql).to_dicts(),
         licences=[

@@ -96,7 +96,7 @@ def packages() -> Iterator[Finding]:
             f"extra {extra}",
             "note" if absent else "ok",
             installed,
-            f"for {serves}: pip install 'medaction[{extra}]'" if absent else "",
+            f"for {serves}: pip install -e '.[{extra}]'" if absent else "",
         )
 
 

@@ -19,6 +19,7 @@ from medaction.envs.extraction import make_extractor
 from medaction.envs.menu_choice import make_chooser
 from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment, DocumentedTest
 from medaction.envs.turns import Observation, Style
+from medaction.envs.verifier import second_opinion
 from medaction.evaluation.dialogue import Examiner
 from medaction.evaluation.judges import OFFLINE, LlmJudge, documented_text
 from medaction.evaluation.protocol import Protocol, protocol
@@ -75,7 +76,8 @@ class ModelCheck:
 
 def models_of(settings: EnvironmentSettings) -> Iterator[tuple[str, Teacher]]:
     """Every language model of the settings with its role, each of its servers by itself."""
-    for role in ("extractor", "teachers", "gold", "oracle", "model", "judges", "examiner"):
+    roles = ("extractor", "verifier", "teachers", "gold", "oracle", "model", "judges", "examiner")
+    for role in roles:
         value = getattr(settings, role, None) or ()
         for model in [value] if isinstance(value, Teacher) else value:
             if model == OFFLINE:
@@ -164,6 +166,12 @@ async def _question_of_role(role: str, model: Teacher, settings: EnvironmentSett
     counting_model = CountingModel(model)
     if role == "extractor":
         await asyncio.to_thread(make_extractor(counting_model), REPORT_ON_TRIAL)
+    elif role == "verifier":
+        opinions = await asyncio.to_thread(
+            list, second_opinion(counting_model, REPORT_ON_TRIAL, CASE)
+        )
+        if not any(check.applicable for check in opinions):
+            raise MalformedReply(f"none of its verdicts can be used: {opinions[0].detail}")
     elif role == "oracle":
         names = [test.name for test in CASE.menu]
         if not await asyncio.to_thread(make_chooser(counting_model), "blood picture", names):

@@ -3,7 +3,7 @@
 
 -- title: Funnel
 -- Refused + environments = cases; kept + truncated + discarded + unscorable = trajectories;
--- kept + not kept = turns.
+-- kept + repeats + not kept = turns.
 select 'cases read' as step, count(*) as "count" from cases
 union all select '  environments', count(*) from cases where environment_id is not null
 union all select '  refused', count(*) from cases where environment_id is null
@@ -23,7 +23,9 @@ union all select '  unscorable', count(*) from current_trajectories
 union all select 'rollouts failed', count(distinct trajectory_id) from failures
     where stage in ('rollout', 'gold') and resolved is null
 union all select 'turns played', count(*) from turn_fates
-union all select '  kept (records of the dataset)', count(*) from turn_fates where kept
+union all select '  kept (records of the dataset)', count(*) from turn_fates
+    anti join repeated_turns using (trajectory_id, number) where kept
+union all select '  kept, but the repeat of a record', count(*) from repeated_turns
 union all select '  not kept', count(*) from turn_fates where not coalesce(kept, false);
 
 -- title: Cases
@@ -53,6 +55,13 @@ select kind, use, reason, count(distinct case_id) as cases, sum(count)::bigint a
     round(sum(count) / sum(sum(count)) over (partition by kind), 3) as share,
     any_value(sample) as sample
 from ledger group by kind, use, reason order by kind, count desc;
+
+-- title: Second opinions
+-- Where the verifier disagrees with an environment, with the passage that it quotes; nothing was
+-- changed for it. What it could not prove is 'not applicable' in the table of checks.
+select case_id, replace(name, 'second_opinion: ', '') as question, detail
+from checks where name like 'second_opinion: %' and applicable and not passed
+order by case_id, name;
 
 -- title: Refused cases
 select case_id, reason, message, path from cases where environment_id is null
@@ -222,6 +231,13 @@ group by all order by teacher;
 select teacher, style, count(*) as trajectories,
     count(*) filter (where same_replies) as with_the_same_replies
 from duplicates join trajectories using (trajectory_id) group by all order by all;
+
+-- title: Repeats
+-- Kept turns whose prompt and reply are those of another one of the same teacher, to the letter:
+-- they stand once in the dataset. Where a server ignores the seed, a higher temperature makes the
+-- rollouts of a case differ.
+select teacher, style, count(*) as repeats, count(distinct case_id) as cases from repeated_turns
+group by all order by all;
 
 -- title: Linking
 select kind, graph, "method", count(*) as texts from links group by all order by all;

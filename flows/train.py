@@ -68,6 +68,10 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
         f" out; {report['tokens']} tokens, {100 * report['target_share']:.0f} % of them"
         f" targets; {report['steps']} steps"
     )
+    if report["repeats_left_out"]:
+        console.print(
+            f"{report['repeats_left_out']} turns repeat a record to the letter and are left out"
+        )
     if report["overlong"]:
         console.print(
             f"[yellow]{len(report['overlong'])} records are longer than {settings.max_length}"

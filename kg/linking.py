@@ -18,17 +18,19 @@ from typing import TYPE_CHECKING, Literal
 
 from medaction.kg.encoder import SMALL_THRESHOLD, LinkingEncoder, linking_encoder, weights_of
 from medaction.kg.graph import Graph
-from medaction.kg.lent import lent_names, other_class, plain_labels
+from medaction.kg.lent import ICD, lent_names, other_class, plain_labels
+from medaction.kg.opposites import opposition
 from medaction.kg.overrides import Overrides
 from medaction.kg.packages import package_path
 from medaction.kg.readings import (
     MAX_ABBREVIATION,
     TOO_BROAD,
+    adds_malignancy,
     bag,
-    contradict,
     head,
     is_bare,
     is_residual,
+    is_wider,
     resembles,
     runs_of_words,
     same_numbers,
@@ -47,7 +49,7 @@ DENSE_THRESHOLD = SMALL_THRESHOLD
 LINKING_RULES = tuple(
     f"medaction.{name}"
     for name in (
-        *("kg.encoder", "kg.lent", "kg.linking", "kg.packages", "kg.readings"),
+        *("kg.encoder", "kg.lent", "kg.linking", "kg.opposites", "kg.packages", "kg.readings"),
         *("words.names", "words.plurals", "words.tests"),
     )
 )
@@ -185,14 +187,24 @@ class Linker:
             )
         for variant in variants(text):
             if (node := self._bearers.labels.get(variant)) is not None:
-                return self._link(text, node, "exact")
-            if (node := self._bearers.synonyms.get(variant)) is not None:
-                return self._link(
-                    text, node, "abbreviation" if _is_abbreviation(text, variant) else "synonym"
-                )
-            if (node := self._bearers.bags.get(bag(variant))) is not None:
+                if not self._opposed(text, node):
+                    return self._link(text, node, "exact")
+            elif (node := self._bearers.synonyms.get(variant)) is not None:
+                if not self._opposed(text, node):
+                    method: Method = (
+                        "abbreviation" if _is_abbreviation(text, variant) else "synonym"
+                    )
+                    return self._link(text, node, method)
+            elif (node := self._bearers.bags.get(bag(variant))) is not None and not self._opposed(
+                text, node
+            ):
                 return self._link(text, node, "synonym")
         return self._by_expansion(text) or self._by_class(text) or self._by_part(text)
+
+    def _opposed(self, text: str, node: int) -> bool:
+        """Whether the node is something else whatever its name says: the left for the right, the
+        acute for the chronic. Tests are named in too many ways for that."""
+        return "test" not in self._types and bool(opposition(head(text), self._names[node]))
 
     def _by_class(self, text: str) -> Link | None:
         """By a label that differs in 'disease', 'syndrome' or 'disorder' only: 'Bartter syndrome'
@@ -234,7 +246,9 @@ class Linker:
                     node := self._bearers.known.get(part, self._bearers.bags.get(bag(part)))
                 ) is not None:
                     # 'renal tuberculosis' is no pulmonary tuberculosis, whose bare name its end is
-                    if "test" not in self._types and is_bare(part, normalise(self._names[node])):
+                    if "test" not in self._types and (
+                        is_bare(part, normalise(self._names[node])) or self._opposed(text, node)
+                    ):
                         continue
                     return self._link(
                         text,
@@ -268,13 +282,21 @@ class Linker:
             alike = [
                 (score, names[row])
                 for score, row in zip(scores, rows, strict=True)
-                if _may_be(query, names[row])
+                if _may_be(query, names[row]) and not self._differs(query, names[row])
             ]
             score, name = alike[0] if alike else (scores[0], "")
             if alike and score >= threshold:
                 yield self._link(text, self._bearers.known[name], "dense", float(score))
             else:
                 yield Link(text, None, "", "unlinked", float(score))
+
+    def _differs(self, query: str, name: str) -> bool:
+        """Whether the bearer of a name that resembles the query is something else, or a special
+        case of what both say."""
+        node = self._bearers.known[name]
+        return "test" not in self._types and (
+            self._opposed(query, node) or is_bare(name, normalise(self._names[node]))
+        )
 
     def _link(self, text: str, node: int, method: Method, score: float = 1.0) -> Link:
         return Link(text, node, self._names[node], method, score)
@@ -380,8 +402,15 @@ def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
     labels = _first_by_rank(
         [(name, node) for node in rank for name in plain_labels(names[node])], rank
     )
+    filed = set(rows.filter(pl.col("source") == ICD)["node"])
     synonyms = _first_by_rank(
-        [(normalise(name), node) for node, name in graph.names.iter_rows() if node in rank], rank
+        [
+            (normalise(name), node)
+            for node, name in graph.names.iter_rows()
+            if node in rank
+            and not (node in filed and is_wider(normalise(name), normalise(names[node])))
+        ],
+        rank,
     )
     ours = bool((graph.nodes["source"] == "curated").any())
     if not ours:
@@ -424,7 +453,7 @@ def own_threshold(
 
 
 def _may_be(query: str, name: str) -> bool:
-    if contradict(normalise(query), name):
+    if adds_malignancy(normalise(query), name):
         return False
     return resembles(query, name) and same_numbers(query, name)
 

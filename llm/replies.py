@@ -75,9 +75,9 @@ class Form(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_our_keys(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(value, dict) or value.keys() == cls.model_fields.keys():
+        names = _names_by_bare_key(cls)
+        if not isinstance(value, dict) or [*value] == [*names.values()]:
             return value
-        names = {bare_key(name): name for name in cls.model_fields}
         result: dict[str, Any] = {}
         for key, inner in value.items():
             name = names.get(bare_key(key))
@@ -102,6 +102,11 @@ class Reading(Generic[F]):
     value: F
     thinking: str = ""
     mended: tuple[str, ...] = ()
+
+
+@cache
+def _names_by_bare_key(form: type[Form]) -> dict[str, str]:
+    return {bare_key(name): name for name in form.model_fields}
 
 
 @lru_cache(1024)
@@ -172,7 +177,7 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
         mended.append("typographic quotes")
     if len(body) > LONGEST_REPLY:
         raise ValueError(f"the reply has {len(body)} characters; write the JSON object alone")
-    form_keys = {bare_key(name) for name in form.model_fields}
+    form_keys = _names_by_bare_key(form).keys()
     spans = list(_values(body, mended))
     related = [
         span

@@ -49,6 +49,7 @@ CONSTANTS = (
     Constant("envs.extraction", "QUESTION_ATTEMPTS", 3, "our choice", "test_envs_extraction"),
     Constant("envs.extracted", "LOST", 0.25, "our choice", "test_envs_extraction"),
     Constant("envs.extraction", "COVERED", 0.5, "our choice", "test_envs_extraction"),
+    Constant("envs.verifier", "SHORTEST_QUOTE", 12, "our choice", "test_verifier"),
     # Trees and pruning
     Constant("flows.settings", "DistillSettings.rollouts", 3, PAPER, "test_rollout"),
     Constant("flows.settings", "DistillSettings.launch_points", 1, PAPER, "test_rollout"),

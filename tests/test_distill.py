@@ -12,9 +12,12 @@ import duckdb
 import httpx
 import polars as pl
 import pytest
+import yaml
 
 from medaction.trajectories.store import Store
 from tests.conftest import SAMPLES, shared_data
+from tests.openai_server import openai_server
+from tests.other_servers import WAYS
 from tests.runs import TEACHERS, medaction, rows, sample_cases
 
 
@@ -70,7 +73,8 @@ def test_the_funnel_adds_up(finished: tuple[Path, Path]) -> None:
     fates = (count["kept"], count["truncated"], count["discarded"], count["unscorable"])
     assert count["trajectories played"] == sum(fates) == 3 * 2 * 4
     records = count["kept (records of the dataset)"]
-    assert count["turns played"] == records + count["not kept"]
+    repeats = count["kept, but the repeat of a record"]
+    assert count["turns played"] == records + repeats + count["not kept"]
     assert records == sum(
         len(pl.read_parquet(out / f"dataset/{split}.parquet")) for split in ("train", "validation")
     )
@@ -284,3 +288,32 @@ def test_bad_settings_are_refused_in_the_words_of_the_command_line(
     assert refused.returncode == 2
     assert said in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_what_a_server_says_again_for_every_seed_stands_once_in_the_dataset(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    """Three rollouts of four turns and a branch of two, from a server that ignores the seed."""
+    with openai_server(WAYS["ok"].answer) as server:
+        teacher = tmp_path / "preset.yaml"
+        model = {"model": f"openai/m@{server.url}", "free_form": 0}
+        teacher.write_text(yaml.safe_dump({"teachers": [model], "strategy": "none"}))
+        out = tmp_path / "out"
+        done = medaction(
+            run_environment, "distill", "--preset", teacher, "--out", out,
+            "--cases", sample_cases(tmp_path / "cases", 1),
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    [(turns,)] = rows(out, "select count(*) from turns")
+    frame = pl.concat(
+        [pl.read_parquet(out / "dataset" / f"{split}.parquet") for split in ("train", "validation")]
+    )
+    assert len(frame) == 4
+    assert frame["messages"].n_unique() == 4
+    assert turns > 12
+    manifest = json.loads((out / "dataset" / "manifest.json").read_text())
+    assert manifest["repeats_left_out"] == {"m (schema)": turns - 4}
+    repeated = f"{turns - 4} turns of m (schema, 1 cases) repeat a record to the letter"
+    assert repeated in (out / "dataset" / "README.md").read_text()
+    assert f"kept, but the repeat of a record | {turns - 4} |" in (out / "summary.md").read_text()
+    assert "the repeat of a record" in done.stdout

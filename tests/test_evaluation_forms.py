@@ -11,6 +11,9 @@ from tests.openai_server import Asked, Reply, openai_server
 from tests.other_servers import WAYS, question
 from tests.runs import medaction, sample_cases
 
+OTHER_CONTENT = ("chinese", "joined_tests", "another_final_diagnosis")
+"""Ways that say something else, and so may have another score."""
+
 UNREADABLE = ("words", "refusal_text", "both_actions")
 """Ways in which the model never writes what could be read without guessing."""
 
@@ -19,7 +22,7 @@ def test_a_score_does_not_depend_on_the_form_and_what_is_unreadable_stands_besid
     tmp_path: Path, run_environment: dict[str, str]
 ) -> None:
     playing = [name for name, way in WAYS.items() if not way.says and way.requests == 4]
-    names = [name for name in playing if name not in ("chinese", "joined_tests")] + [*UNREADABLE]
+    names = [name for name in playing if name not in OTHER_CONTENT] + [*UNREADABLE]
     ways_by_rollout: dict[int, str] = {}
 
     def script(asked: Asked, number: int) -> Reply:

@@ -18,7 +18,9 @@ from medaction.training.data import (
     prepare_samples,
     read_datasets,
     read_samples,
+    repeats_noted,
     thinned,
+    without_repeats,
     write_samples,
 )
 from medaction.training.settings import TrainError, TrainSettings
@@ -72,6 +74,18 @@ def test_a_template_that_leaves_no_cut_is_refused(template: str | None, told: st
     made = tiny_tokenizer(template)
     with pytest.raises(TrainError, match=told):
         Renderer(made)([*ASKED, REPLY])
+
+
+def test_a_text_that_stands_several_times_is_learnt_once_and_counted(tmp_path: Path) -> None:
+    copies = dataset(tmp_path / "copies", messages=[*ASKED, REPLY])
+    (copies / "manifest.json").write_text(json.dumps({"repeats_left_out": {"a (schema)": 7}}))
+    settings = TrainSettings(data=[str(copies), str(dataset(tmp_path / "d"))], out=Path("unused"))
+    records = read_datasets(settings)
+    texts = without_repeats(records)
+    assert len(records) == 2 * 8 * 2 * 2
+    assert len(texts) == 8 * 2 * 2 + 2, "of the copies one a teacher"
+    assert without_repeats(texts).equals(texts)
+    assert repeats_noted(settings) == 7
 
 
 def test_smaller_scales_are_subsets_and_held_out_cases_stay_whole(

@@ -9,7 +9,7 @@ import pytest
 from medaction.envs.loops import must_commit, turns_without_news
 from medaction.envs.turns import Turn
 from medaction.llm.usage import Usage
-from medaction.trajectories.records import Failure, RolloutSpec, now
+from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
 from medaction.trajectories.store import Store
 from tests.records import add_environment, report, small_tree, trajectory, turn
 
@@ -66,6 +66,46 @@ def test_siblings_that_played_the_same_are_found_beside_the_first(store: Store) 
         swapped.trajectory_id: (root.trajectory_id, True),
         branch_again.trajectory_id: (branch.trajectory_id, True),
     }
+
+
+def test_a_turn_that_a_teacher_wrote_several_times_is_one_record(store: Store) -> None:
+    world, root, branch = small_tree()
+    add_environment(store, report(), world)
+
+    def again(sample: int, *turns: Turn, **spec: object) -> Trajectory:
+        return trajectory(replace(root.spec, sample=sample, **spec), *turns)  # type: ignore[arg-type]
+
+    first, second, third = root.turns
+    same = again(1, *root.turns)
+    as_the_root = again(2, second, third, parent_id=root.trajectory_id, branch_turn=1)
+    same_branch = again(1, *branch.turns, parent_id=root.trajectory_id, branch_turn=1)
+    other_thoughts = again(2, replace(first, thinking="Hm."), second)
+    other_results = again(3, replace(first, answers=()), second)
+    other_start = again(4, replace(first, raw="else"), second)
+    other_teacher = again(0, *root.turns, teacher="teacher-b")
+    played = [root, branch, same, as_the_root, same_branch, other_thoughts, other_results,
+              other_start, other_teacher]  # fmt: skip
+    store.add_rollouts("rollout", "case-1", played, [], "run-1")
+    keep_all = (
+        "insert into verdicts select trajectory_id, 'none', null, 'kept', '', max(number), [],"
+        " list(number) from paths join trajectories on trajectory_id = path_id group by all"
+    )
+    store.db.execute(keep_all)
+
+    def repeats() -> set[tuple[str, int]]:
+        return set(store.rows("select trajectory_id, number from repeated_turns"))
+
+    assert repeats() == {
+        *((same.trajectory_id, number) for number in (1, 2, 3)),
+        *((as_the_root.trajectory_id, number) for number in (2, 3)),
+        (same_branch.trajectory_id, 2),
+        (other_thoughts.trajectory_id, 2),  # thinking is no part of the next prompt
+        (other_results.trajectory_id, 1),  # its reply is the same; what follows is not
+    }
+    store.db.execute("delete from verdicts where trajectory_id = ?", [root.trajectory_id])
+    kept_through_a_branch = (root.trajectory_id, 1)
+    assert kept_through_a_branch not in repeats()
+    assert {(same.trajectory_id, 2), (same.trajectory_id, 3)}.isdisjoint(repeats())
 
 
 def test_the_first_is_the_one_that_was_stored_first(store: Store) -> None:

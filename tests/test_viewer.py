@@ -129,9 +129,20 @@ class Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.names: list[str] = []
+        self.scripts: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names += [tag, *(name for name, _ in attrs)]
+
+    def handle_data(self, data: str) -> None:
+        if self.names[-1:] == ["script"]:
+            self.scripts.append(data)
+
+
+def first_turn(run_pages: pages.ShownRun, case_id: str) -> tuple[str, int]:
+    """A trajectory of the case, and its second turn, whose prompt quotes the first."""
+    sql = "select trajectory_id from leaves where case_id = ? and turns > 1 order by all"
+    return run_pages.db.execute(sql, [case_id]).fetchall()[0][0], 2
 
 
 def test_text_of_models_and_reports_is_only_ever_text(run: Path):
@@ -156,12 +167,15 @@ def test_text_of_models_and_reports_is_only_ever_text(run: Path):
         pages.cases(run_pages, {"q": HOSTILE}, 1),
         pages.trajectories(run_pages, {}, 1),
         pages.export(run_pages, [case_id]),
+        pages.prompt(run_pages, *first_turn(run_pages, case_id)) or "",
     ):
         assert "{{ 7*7 }}" in html, "it was evaluated, or is not there"
         tags = Tags()
         tags.feed(html)
         assert tags.names
-        assert not [tag for tag in tags.names if tag in ("script", "img", "onerror")]
+        assert tags.scripts == [pages.SCRIPT], "the one script is ours"
+        assert tags.names.count("script") == 1
+        assert not [tag for tag in tags.names if tag in ("img", "onerror")]
 
 
 def test_the_export_is_one_file_with_the_cases_asked_for(run: Path):
@@ -170,10 +184,11 @@ def test_the_export_is_one_file_with_the_cases_asked_for(run: Path):
     html = pages.export(run_pages, [second])
     assert f'id="case-{second}"' in html
     assert f'id="case-{first}"' not in html
-    assert 'href="/' not in html
+    assert 'href="/' not in html.split("<main>")[1]
     assert "src=" not in html
     with pytest.raises(KeyError):
         pages.export(run_pages, ["no-such-case"])
+    assert pages.export(run_pages, []).count('id="case-') == 3, "without names every case"
 
 
 def test_in_a_browser_and_over_http(run: Path, tmp_path: Path):

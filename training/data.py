@@ -72,6 +72,24 @@ def read_datasets(settings: TrainSettings) -> pl.DataFrame:
     return frame
 
 
+def without_repeats(frame: pl.DataFrame) -> pl.DataFrame:
+    """The records with each text once: prompt, thinking and reply of one teacher in one style. A
+    dataset that was exported before repeats were left out has them, and so have two of one run."""
+    text = pl.struct("teacher", "style", "messages", "thinking").hash()
+    return frame.filter(text.is_first_distinct())
+
+
+def repeats_noted(settings: TrainSettings) -> int:
+    """How many turns the manifests of the datasets say were left out as repeats of a record."""
+    noted = 0
+    for folder, _ in datasets_and_shares(settings):
+        manifest = _folder(folder) / "manifest.json"
+        if manifest.is_file():
+            about = json.loads(manifest.read_text(encoding="utf-8"))
+            noted += sum(about.get("repeats_left_out", {}).values())
+    return noted
+
+
 def datasets_and_shares(settings: TrainSettings) -> list[tuple[Path, float | None]]:
     """(folder, share) of every dataset. Raises TrainError when only some have a share."""
     datasets = [_with_share(text) for text in settings.data]

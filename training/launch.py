@@ -24,7 +24,15 @@ from huggingface_hub.errors import HfHubHTTPError
 from medaction.training import estimate
 from medaction.training.base import resolve
 from medaction.training.checkpoints import REFUSAL, TRAINED, drop_torn_checkpoints
-from medaction.training.data import Renderer, prepare_samples, read_datasets, thinned, write_samples
+from medaction.training.data import (
+    Renderer,
+    prepare_samples,
+    read_datasets,
+    repeats_noted,
+    thinned,
+    without_repeats,
+    write_samples,
+)
 from medaction.training.settings import ProcessDied, TrainError, TrainSettings
 
 LAST_WORDS = 3000
@@ -75,7 +83,8 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     if settings.node_rank:
         raise TrainError("only node 0 prepares")
     out = settings.out
-    frame = read_datasets(settings)
+    records = read_datasets(settings)
+    frame = without_repeats(records)
     base = resolve(settings.base, out / "base")
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
@@ -92,6 +101,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     if needs is not None:
         estimate.check_resources(needs, settings, settings.processes or count, memory, kind)
     report |= {
+        "repeats_left_out": repeats_noted(settings) + len(records) - len(frame),
         "steps": settings.epochs * -(-len(prepared.train) // settings.batch),
         "processes": processes, "device": kind, "parameters": base.parameters,
         "needs": asdict(needs) if needs else None,

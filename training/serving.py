@@ -45,7 +45,7 @@ def command(model: Path, port: int) -> tuple[list[str], str]:
     if importlib.util.find_spec("torch") is None:
         raise TrainError(
             f"serving needs vLLM on a machine with a GPU ({VLLM} names its command), or torch:"
-            " pip install 'medaction[train]'"
+            " pip install -e '.[train]'"
         )
     path = str(folder.resolve())
     return [sys.executable, "-m", "transformers.cli.transformers", "serve", path, *listen], path

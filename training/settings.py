@@ -29,7 +29,7 @@ def installed() -> None:
     server without it all the same."""
     if lacking := [name for name in NEEDED if find_spec(name) is None]:
         raise TrainError(
-            f"training and serving need {', '.join(lacking)}: pip install 'medaction[train]'"
+            f"training and serving need {', '.join(lacking)}: pip install -e '.[train]'"
         )
 
 

@@ -75,10 +75,13 @@ def dataset_records(
     """A record for every stored turn that at least one path through it keeps, in the order of case,
     trajectory and turn.
 
-    A turn that branches share is one record, under the trajectory that played it. A turn that
+    A turn that branches share is one record, under the trajectory that played it, and so is one
+    that several rollouts of a teacher wrote to the letter (`repeated_turns` in schema.sql): counted
+    three times it would weigh three times in the loss. A turn that
     pruning removed is no record, but what its tests returned stays in the later turns' context:
     that evidence was on the table when they were played.
     """
+    repeats = set(store.rows("select trajectory_id, number from repeated_turns"))
     for environment in store.environments():
         tree = store.trajectories(environment.environment_id)
         by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
@@ -86,8 +89,9 @@ def dataset_records(
         for trajectory in sorted(tree, key=lambda branch: branch.trajectory_id):
             path = path_of(trajectory, by_id)
             for turn in trajectory.turns:
-                if (trajectory.trajectory_id, turn.number) in scores_of:
-                    scores = scores_of[trajectory.trajectory_id, turn.number]
+                place = (trajectory.trajectory_id, turn.number)
+                if place in scores_of and place not in repeats:
+                    scores = scores_of[place]
                     messages = [
                         *prompt(
                             trajectory.spec.teacher,

@@ -289,3 +289,26 @@ with played as (
     )
 )
 select trajectory_id, first_id, same_replies from placed where trajectory_id <> first_id;
+
+-- Kept turns that say again what another kept turn of the same teacher and style says, to the letter
+-- and after the same replies and results: their prompt and their reply are the same. A server that
+-- ignores the seed gives every rollout of a case the same. Of each group the first by branch and
+-- sample, not by time, is no repeat, so that a resumed run keeps the same one.
+create or replace view repeated_turns as
+with written as (
+    select path_id, owner_id, turns.number, raw, thinking,
+        list(md5(raw || to_json(answers)::varchar)) over (
+            partition by path_id order by turns.number
+            rows between unbounded preceding and 1 preceding
+        ) as earlier
+    from paths join turns on turns.trajectory_id = owner_id and turns.number = paths.number
+)
+select played.trajectory_id, written.number, teacher, style, case_id
+from written
+join current_trajectories as played on played.trajectory_id = owner_id and path_id = owner_id
+join turn_fates on turn_fates.trajectory_id = owner_id and turn_fates.number = written.number
+where turn_fates.kept
+qualify row_number() over (
+    partition by environment_id, teacher, style, t_max, written.number, earlier, raw, thinking
+    order by branch_turn, sample, played.trajectory_id
+) > 1;

@@ -39,7 +39,9 @@ _ANCILLARY = re.compile(
 _BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 # A section of the summary, whatever its name: 'Chief Complaint: ...', '- History: ...'.
 _SECTION = re.compile(r"[-*•#\s]*[A-Z][A-Za-z /&-]{2,50}:(?:\s|$)")
-_LABELLED_LINE = re.compile(r"^\**(?P<label>[^:*]{2,90}?)\**\s*:\**(?:\s+(?P<rest>.*))?$")
+_LABELLED_LINE = re.compile(r"\*?(?P<label>[^:*]{2,150}?)\s*:\*?(?:\s+(?P<rest>.*))?")
+# 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
+_NEXT_LABEL = re.compile(r";\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
 # Labels that gather tests and are none themselves.
 _CATEGORY = re.compile(
     r"(?:(?:initial|other|further|additional|routine|ancillary"
@@ -377,7 +379,8 @@ def _tests_of_bullet(node: _Node, container: str = "") -> Iterator[_Line]:
     elif node.children and (not rest or _CATEGORY.fullmatch(label)) and _are_tests(node):
         heading = label or container
         lines = (line for child in node.children for line in _tests_of_bullet(child, heading))
-        yield from _with_remarks((*(_prose(rest, heading) if rest else ()), *lines), label)
+        listed = _with_remarks((*(_prose(rest, heading) if rest else ()), *lines), label)
+        yield from _dated(label, listed)
     elif node.children:
         if label:
             yield from _tests_of_label(label, more, container)
@@ -489,7 +492,14 @@ def _texts_of_bullet(node: _Node) -> Iterator[str]:
 
 def _tests_of_label(label: str, result: str, container: str) -> Iterator[DocumentedTest]:
     name = _without_markdown(label).strip()
-    result = _without_markdown(result).strip()
+    result, *further = _NEXT_LABEL.split(_without_markdown(result).strip())
+    labels = [_label_and_rest(line)[0] for line in further]
+    one_line = "\n" not in "".join(further) and not _label_and_rest(result)[0]
+    if _is_label_of_test(name) and all(map(_is_label_of_test, labels)) and one_line:
+        for line in further:
+            yield from _tests_of_label(*_label_and_rest(line), container)
+    else:
+        result = "; ".join([result, *further])
     if not name or not result:
         return
     category = category_of(name, container)
@@ -648,7 +658,7 @@ def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:
 def _label_and_rest(text: str) -> tuple[str, str]:
     """'**Blood tests**: Hb 9 g/dL' -> ('Blood tests', 'Hb 9 g/dL'); a bullet without a label ->
     ('', text)."""
-    match = _LABELLED_LINE.match(text)
+    match = _LABELLED_LINE.fullmatch(text.replace("**", ""))
     if match is None or re.search(r"[.;]\s", match["label"]) or _is_value(match):
         return "", text
     return _without_markdown(match["label"]).strip(), (match["rest"] or "").strip()

@@ -1,4 +1,4 @@
-"""The viewer as a web application on loopback: pages rendered here, without scripts."""
+"""The viewer as a web application on loopback: pages rendered here."""
 
 import threading
 from collections.abc import Callable
@@ -14,18 +14,22 @@ from starlette.routing import Route
 from medaction.trajectories.viewer import pages
 
 
-def app_of(out: Path) -> Starlette:
-    """The application that shows the run in `out`. Raises FileNotFoundError when it has no
-    snapshot."""
-    run, one_at_a_time = pages.ShownRun(out), threading.Lock()
+def app_of(out: Path, against: Path | None = None) -> Starlette:
+    """The application that shows the run in `out`, beside the one in `against`. Raises
+    FileNotFoundError when one has no snapshot."""
+    other = pages.ShownRun(against) if against else None
+    run, one_at_a_time = pages.ShownRun(out, other), threading.Lock()
 
     def page(render: Callable[[Request], str | None]) -> Callable[[Request], Response]:
         def answer(request: Request) -> Response:
             with one_at_a_time:  # a DuckDB connection serves one thread
                 run.refresh()
+                if other:
+                    other.refresh()
                 html = render(request)
             return HTMLResponse(
-                html if html is not None else "no such case", 200 if html is not None else 404
+                html if html is not None else "there is no such page",
+                200 if html is not None else 404,
             )
 
         return answer
@@ -46,9 +50,25 @@ def app_of(out: Path) -> Starlette:
         ),
         Route("/failures", page(lambda request: pages.failures(run, number(request)))),
         Route(
-            "/case/{case_id}", page(lambda request: pages.case(run, request.path_params["case_id"]))
+            "/case/{case_id}",
+            page(
+                lambda request: pages.case(
+                    run, request.path_params["case_id"], request.query_params.get("open", "")
+                )
+            ),
+        ),
+        Route(
+            "/evaluation",
+            page(lambda request: pages.evaluation(run, filters(request), number(request))),
+        ),
+        Route(
+            "/prompt/{trajectory_id}/{number:int}",
+            page(lambda request: pages.prompt(run, **request.path_params)),
         ),
     ]
+    if other:
+        compared = page(lambda request: pages.comparison(run, other, filters(request)))
+        routes.append(Route("/comparison", compared))
     # Only by its own name: a page elsewhere cannot reach it through a name that it points here.
     return Starlette(
         routes=routes,

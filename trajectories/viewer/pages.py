@@ -1,7 +1,10 @@
 """The viewer's pages as HTML text, from a snapshot of the store. Everything that is not ours is
-escaped; there is no script at all."""
+escaped; the one script is ours."""
 
+from base64 import b64encode
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -17,7 +20,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 _html = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
 )
+SCRIPT = (TEMPLATES / "keys.js").read_text()
+"""The one script of the pages. The policy names its hash, so that no other can run."""
+
 _html.globals["css"] = Markup((TEMPLATES / "style.css").read_text())  # ours, not data
+_html.globals["script"] = Markup(SCRIPT)
+_html.globals["script_hash"] = b64encode(sha256(SCRIPT.encode()).digest()).decode()
 
 Filters = dict[str, str]
 
@@ -26,8 +34,9 @@ class ShownRun:
     """The newest snapshot of the run in `out`, opened anew when a newer one is there. Raises
     FileNotFoundError when there is none."""
 
-    def __init__(self, out: Path):
+    def __init__(self, out: Path, other: "ShownRun | None" = None):
         self.out = out
+        self.other = other
         self._seen: tuple[int, int] | None = None
         self.db: duckdb.DuckDBPyConnection
         self.refresh()
@@ -55,6 +64,10 @@ class ShownRun:
     def render(self, template: str, entry: str, **values: Any) -> str:
         """The HTML of a template; `entry` is that of the menu."""
         values.setdefault("at", lambda case_id: f"/case/{quote(case_id, safe='')}")
+        values.setdefault("opened", "")
+        values["online"] = template != "export"
+        values["with_other"] = self.other is not None
+        values["judged"] = bool(queries.rows(self.db, "any judged"))
         return _html.get_template(f"{template}.html.j2").render(
             here=entry, out=str(self.out), as_of=self.as_of, **values
         )
@@ -89,6 +102,58 @@ def failures(run: ShownRun, number: int) -> str:
     return _table_page(run, "failures", queries.failures(run.db, number), {})
 
 
+def evaluation(run: ShownRun, filters: Filters, number: int) -> str:
+    """What the judges found, a row a judged trajectory."""
+    page = queries.judged(run.db, filters, number)
+    judges = queries.rows(run.db, "evaluation")
+    names = {name: sorted({row[name] for row in judges}) for name in ("teacher", "judge")}
+    names["verdict"] = list(queries.JUDGED)
+    return _table_page(run, "evaluation", page, filters, judges=judges, choices=names)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A case and run (sample) as two runs played it; None: not judged there."""
+
+    case_id: str
+    sample: int
+    here: queries.Row | None
+    there: queries.Row | None
+
+    @property
+    def change(self) -> str:
+        here, there = (row["correct"] if row else None for row in (self.here, self.there))
+        if here is None or there is None:
+            return "one only"
+        if here != there:
+            return "gained" if there else "lost"
+        return "both right" if here else "both wrong"
+
+
+CHANGES = ("gained", "lost", "one only", "both wrong", "both right")
+
+
+def comparison(run: ShownRun, other: ShownRun, filters: Filters) -> str:
+    """Two evaluations side by side, what changed first. Gained: wrong here, right there."""
+    here, there = queries.verdicts_of(run.db), queries.verdicts_of(other.db)
+    pairs = [Pair(*key, here.get(key), there.get(key)) for key in sorted({*here, *there})]
+    counts = {name: sum(pair.change == name for pair in pairs) for name in CHANGES}
+    chosen = [pair for pair in pairs if filters.get("change") in (None, "", pair.change)]
+    chosen.sort(key=lambda pair: (CHANGES.index(pair.change), pair.case_id, pair.sample))
+    return run.render(
+        "comparison", "/comparison", pairs=chosen, counts=counts, other=other.out, wanted=filters
+    )
+
+
+def prompt(run: ShownRun, trajectory_id: str, number: int) -> str | None:
+    """The prompt of a turn, or None when there is no such trajectory."""
+    answer = queries.prompt(run.db, trajectory_id, number)
+    if answer is None:
+        return None
+    played, messages = answer
+    return run.render("prompt", "/cases", played=played, number=number, messages=messages)
+
+
 def _table_page(
     run: ShownRun, name: str, page: queries.Page, filters: Filters, **values: Any
 ) -> str:
@@ -97,20 +162,26 @@ def _table_page(
     def url(number: int) -> str:
         return f"/{name}?{urlencode(query | {'page': number})}"
 
-    return run.render(name, f"/{name}", page=page, wanted=filters, url=url, **values)
+    def by(column: str) -> str:
+        """The page sorted by a column; by the same one again: the other way."""
+        sort = f"-{column}" if query.get("sort") == column else column
+        return f"/{name}?{urlencode(query | {'sort': sort})}"
+
+    return run.render(name, f"/{name}", page=page, wanted=filters, url=url, by=by, **values)
 
 
-def case(run: ShownRun, case_id: str) -> str | None:
-    """The page of a case, or None when the run has no such case."""
+def case(run: ShownRun, case_id: str, opened: str = "") -> str | None:
+    """The page of a case, or None when the run has no such case. `opened`: the trajectory that is
+    open; by default the first."""
     details = queries.case(run.db, case_id)
-    return run.render("case", "/cases", c=details) if details else None
+    return run.render("case", "/cases", c=details, opened=opened) if details else None
 
 
 def export(run: ShownRun, case_ids: list[str]) -> str:
-    """One HTML file with the overview and these cases whole, that needs nothing else. Raises
-    KeyError for a case that is not there."""
+    """One HTML file with the overview and these cases whole, that needs nothing else; without ids
+    all cases. Raises KeyError for a case that is not there."""
     details = []
-    for case_id in case_ids:
+    for case_id in case_ids or [row["case_id"] for row in queries.rows(run.db, "case ids")]:
         if (case := queries.case(run.db, case_id)) is None:
             raise KeyError(case_id)
         details.append(case)
