@@ -77,6 +77,10 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
             f"[yellow]{len(report['overlong'])} records are longer than {settings.max_length}"
             " tokens and left out: report.json"
         )
+        for part in report["dropped"]:
+            console.print(
+                f"[yellow]  {part['kind']} {part['value']}: {part['dropped']} of {part['records']}"
+            )
     return report
 
 

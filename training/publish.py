@@ -11,6 +11,7 @@ import jinja2
 from medaction.training.base import resolve
 from medaction.training.curves import draw_curves, read_log
 from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.templates import switches_of, without_thinking
 
 MODEL_CARD = Path(__file__).with_name("model_card.md.j2")
 
@@ -53,6 +54,8 @@ def publish(
     generation.write_text(
         json.dumps(decoding | {"do_sample": True, "temperature": 0.6}, indent=2) + "\n"
     )
+    if not report["thinking"]:
+        _served_without_thinking(building)
     shutil.copy(out / "log.jsonl", building / "training_log.jsonl")
     draw_curves(log, building / "curves.png")
     shutil.copy(building / "curves.png", out / "curves.png")
@@ -67,6 +70,16 @@ def publish(
     shutil.rmtree(out / "model", ignore_errors=True)
     building.rename(out / "model")
     return results
+
+
+def _served_without_thinking(folder: Path) -> None:
+    """A model that was taught no thinking is asked for none: its prompts were rendered so."""
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.chat_template and switches_of(tokenizer.chat_template):
+        tokenizer.chat_template = without_thinking(tokenizer.chat_template)
+        tokenizer.save_pretrained(folder)
 
 
 def _untied(report: dict[str, Any], vocabulary: int, hidden: int) -> int:
