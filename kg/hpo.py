@@ -102,7 +102,7 @@ def ancestors(phenotype: str) -> frozenset[str]:
     return frozenset(parents).union(*map(ancestors, parents))
 
 
-def read_text(path: Path) -> str:
+def text_of_file(path: Path) -> str:
     """The text of a UTF-8 file, plain or gzipped if its name ends so."""
     raw = path.read_bytes()
     return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
@@ -110,7 +110,7 @@ def read_text(path: Path) -> str:
 
 def read_terms(path: Path) -> tuple[str, dict[str, Phenotype]]:
     """The data version and every term of an OBO file (plain or .gz) that is not obsolete."""
-    header, *stanzas = read_text(path).split("\n[Term]\n")
+    header, *stanzas = text_of_file(path).split("\n[Term]\n")
     match = re.search(r"^data-version: (\S+)", header, re.MULTILINE)
     terms = {
         term.id: term
@@ -161,7 +161,7 @@ def read_annotations(
     shares: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     negated: dict[str, set[str]] = defaultdict(set)
     diseases: dict[str, str] = {}
-    for disease, name, qualifier, phenotype, frequency in _rows(path):
+    for disease, name, qualifier, phenotype, frequency in _annotation_rows(path):
         diseases.setdefault(disease, name)
         share = parse_frequency(frequency)
         if phenotype not in phenotypes:
@@ -180,7 +180,7 @@ def read_annotations(
     )
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
+def _annotation_rows(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
     columns = ["database_id", "disease_name", "qualifier", "hpo_id", "frequency"]
     import polars as pl
 

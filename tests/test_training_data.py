@@ -15,7 +15,7 @@ pytest.importorskip(
 from medaction.training.data import (
     Prepared,
     Renderer,
-    prepare,
+    prepare_samples,
     read_datasets,
     read_samples,
     repeats_noted,
@@ -39,7 +39,9 @@ def tokenizer() -> Any:
 
 def prepared(tokenizer: Any, *folders: object, **settings: Any) -> Prepared:
     asked = TrainSettings(data=[str(folder) for folder in folders], out=Path("unused"), **settings)
-    return thinned(prepare(read_datasets(asked), Renderer(tokenizer), asked.max_length), asked)
+    return thinned(
+        prepare_samples(read_datasets(asked), Renderer(tokenizer), asked.max_length), asked
+    )
 
 
 def test_the_loss_is_on_the_reply_and_its_end_mark_alone(tokenizer: Any) -> None:

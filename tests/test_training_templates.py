@@ -15,7 +15,7 @@ pytest.importorskip(
     "transformers", reason="training is not installed (pip install 'medaction[train]')"
 )
 
-from medaction.training.data import prepare, read_datasets, refuse_bent
+from medaction.training.data import prepare_samples, read_datasets, refuse_bent
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.training.templates import Renderer, switches_of, without_thinking
 from tests.tiny_model import ASKED, dataset, tiny_tokenizer
@@ -251,7 +251,7 @@ def test_a_limit_that_bends_the_data_is_refused_until_it_is_allowed(tmp_path: Pa
     dataset(tmp_path / "second", turn=2, final=True, messages=long)
     folders = [str(tmp_path / name) for name in ("first", "second")]
     settings = TrainSettings(data=folders, out=tmp_path / "out", max_length=100)
-    prepared = prepare(
+    prepared = prepare_samples(
         read_datasets(settings), Renderer(tokenizer_of("qwen3")), settings.max_length
     )
     shares = {(item.kind, item.value): (item.dropped, item.records) for item in prepared.shares}

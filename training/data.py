@@ -322,7 +322,7 @@ def _quantiles(lengths: Iterable[int]) -> dict[str, int]:
     return dict(zip(("min", "median", "p95", "max"), map(int, quantiles), strict=True))
 
 
-def prepare(frame: pl.DataFrame, renderer: Renderer, max_length: int) -> Prepared:
+def prepare_samples(frame: pl.DataFrame, renderer: Renderer, max_length: int) -> Prepared:
     """Render and tokenize every record. Raises TrainError naming the record; and when no training
     record is short enough."""
     parts: dict[str, list[Sample]] = {"train": [], "validation": []}

@@ -1,8 +1,8 @@
 """From settings to running processes: check and prepare, start, watch, and what to do when they
 end.
 
-`prepare` and `fit` are the two halves that the flow retries apart: a fit that died goes on from its
-  newest whole checkpoint.
+`prepare_samples` and `fit` are the two halves that the flow retries apart: a fit that died goes on
+from its newest whole checkpoint.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ from medaction.training import estimate
 from medaction.training.base import resolve
 from medaction.training.checkpoints import REFUSAL, TRAINED, drop_torn_checkpoints
 from medaction.training.data import (
-    prepare,
+    prepare_samples,
     read_datasets,
     refuse_bent,
     repeats_noted,
@@ -93,7 +93,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
         raise TrainError(
             f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})"
         ) from error
-    everything = prepare(frame, Renderer(tokenizer, settings.thinking), settings.max_length)
+    everything = prepare_samples(frame, Renderer(tokenizer, settings.thinking), settings.max_length)
     if not settings.allow_dropped:
         refuse_bent(everything, settings.max_length)
     prepared = thinned(everything, settings)
@@ -103,7 +103,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     report = prepared.report()
     needs = estimate.needs(base, settings, processes, bf16, report["target_share"])
     if needs is not None:
-        estimate.check(needs, settings, settings.processes or count, memory, kind)
+        estimate.check_resources(needs, settings, settings.processes or count, memory, kind)
     report |= {
         "repeats_left_out": repeats_noted(settings) + len(records) - len(frame),
         "steps": settings.epochs * -(-len(prepared.train) // settings.batch),

@@ -9,11 +9,11 @@ from typing import Any
 import jinja2
 
 from medaction.training.base import resolve
-from medaction.training.curves import draw, read_log
+from medaction.training.curves import draw_curves, read_log
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.training.templates import switches_of, without_thinking
 
-CARD = Path(__file__).with_name("model_card.md.j2")
+MODEL_CARD = Path(__file__).with_name("model_card.md.j2")
 
 
 def publish(
@@ -57,9 +57,9 @@ def publish(
     if not report["thinking"]:
         _served_without_thinking(building)
     shutil.copy(out / "log.jsonl", building / "training_log.jsonl")
-    draw(log, building / "curves.png")
+    draw_curves(log, building / "curves.png")
     shutil.copy(building / "curves.png", out / "curves.png")
-    card = jinja2.Template(CARD.read_text(), trim_blocks=True).render(
+    card = jinja2.Template(MODEL_CARD.read_text(), trim_blocks=True).render(
         settings=settings,
         settings_json=settings.model_dump_json(indent=1, exclude={"out", "data"}),
         report=report,
