@@ -45,7 +45,7 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
 def test_a_label_is_given_while_a_run_holds_the_store(runs: Path) -> None:
     out = Path(shutil.copytree(runs / "d", runs / "labelled"))
     client = TestClient(app_of(out))
-    row = queries.trajectories(pages.Run(out).db, {}, 1).rows[0]
+    row = queries.trajectories(pages.ShownRun(out).db, {}, 1).rows[0]
     form = {"kind": "turn", "case_id": row["case_id"], "trajectory_id": row["trajectory_id"]}
     form |= {"number": "1", "opinion": "reject", "comment": "<b>no</b>", "by": "Dr. A"}
     with Store(out / "trajectories.duckdb"):
@@ -90,7 +90,7 @@ def test_what_is_rejected_is_no_record_and_labels_are_exported(
 @pytest.mark.long
 def test_labels_are_the_truth_for_judges(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = Path(shutil.copytree(runs / "a", runs / "judged"))
-    rows = queries.judged(pages.Run(out).db, {}, 1).rows
+    rows = queries.judged(pages.ShownRun(out).db, {}, 1).rows
     for row, opinion in zip(rows, ("accept", "accept", "reject"), strict=True):
         judge = f"{row['judge_key']} #{row['repeat']}"
         place = (row["trajectory_id"], 0, judge)

@@ -19,8 +19,8 @@ from medaction.trajectories.viewer import pages
 def app_of(out: Path, against: Path | None = None) -> Starlette:
     """The application that shows the run in `out`, beside the one in `against`. Raises
     FileNotFoundError when one has no snapshot."""
-    other = pages.Run(against) if against else None
-    run, one_at_a_time = pages.Run(out, other), threading.Lock()
+    other = pages.ShownRun(against) if against else None
+    run, one_at_a_time = pages.ShownRun(out, other), threading.Lock()
 
     def page(render: Callable[[Request], str | None]) -> Callable[[Request], Response]:
         def answer(request: Request) -> Response:

@@ -163,13 +163,13 @@ select max(threshold) as threshold from verdicts where strategy = 'dtc_rac';
 -- these are (Figure 5a).
 select teacher, number, avg(scores.dtc) as mean, count(scores.dtc) as known
 from turn_scores as scores join leaves using (trajectory_id)
-where number <= 12 group by all having count(scores.dtc) > 0 order by all;
+where number <= 12 and number > branch_turn group by all having count(scores.dtc) > 0 order by all;
 
 -- title: RAC
--- How often each RAC, rounded to half a hop, was measured, by teacher.
+-- How often each RAC, rounded to half a hop, was measured, by teacher; each turn once.
 select teacher, round(rac * 2) / 2 as rac, count(*) as turns
 from turn_scores join leaves using (trajectory_id)
-where rac is not null group by all order by all;
+where rac is not null and number > branch_turn group by all order by all;
 
 -- title: cases
 -- How the trees of the cases came out.
