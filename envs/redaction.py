@@ -31,12 +31,12 @@ from medaction.envs.results_told import (
     result_told,
     same_test,
 )
+from medaction.words.phrases import IN_BRACKETS
 
 MOST = 0.5
 """Share of the initial observation's characters that may be cut (results that move to the menu do
 not count); of a case that leaks more nothing is cut, and it is refused."""
 
-_ASIDE = re.compile(r"\s*\([^()]*\)")
 _CLAUSE_END = re.compile(r"(?<=[,;，；])\s+(?![^()]*\))")
 _CLAUSE_OR_HINT = re.compile(
     r"(?:(?<=[,;，；])\s+|(?<! was)(?<! were)(?<! is)(?<! are)(?<! and)\s+(?=(?:indicating"
@@ -150,7 +150,7 @@ class _Cutter:
         """The sentence without brackets that leak, where the rest of it does not."""
         asides = [
             match[0]
-            for match in _ASIDE.finditer(sentence)
+            for match in IN_BRACKETS.finditer(sentence)
             if self.leaks(match[0]) or (self._result(match[0]) and named_tests(match[0]))
         ]
         remainder = sentence

@@ -191,7 +191,7 @@ Differential = Annotated[
 ]
 
 
-_BULLET = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+")
+_LIST_BULLET = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+")
 
 
 def _single_tests(tests: Any, info: ValidationInfo) -> Any:
@@ -199,7 +199,7 @@ def _single_tests(tests: Any, info: ValidationInfo) -> Any:
     if not isinstance(tests, str) or not tests.strip():
         return tests
     note(info, "tests as one string")
-    lines = [_BULLET.sub("", line).strip() for line in tests.replace(";", "\n").splitlines()]
+    lines = [_LIST_BULLET.sub("", line).strip() for line in tests.replace(";", "\n").splitlines()]
     lines = [line for line in lines if line]
     return list(single_tests(lines))
 

@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 from rapidfuzz import fuzz
 
+from medaction.envs.oracle import Encode
 from medaction.evaluation.claims import BRACKETS, DOUBT, LINK, MOST_CLAIMS, claims
 from medaction.evaluation.contradictions import Contradiction, contradiction
 from medaction.kg.linking import Linker
@@ -89,7 +90,6 @@ _SAME_WORD = {
 }
 
 Words = frozenset[str]
-Encode = Callable[[list[str]], np.ndarray]
 
 
 Fault = Literal["more general", "a list"]
@@ -144,14 +144,17 @@ def figures(
         shared = frozenset(word for word in words if any(_same_word(word, o) for o in others))
         return weigh(shared) / weigh(words) if words else 0.0
 
-    stated = frozenset().union(*map(_words, parts))
-    true = frozenset().union(*map(_words, names))
-    likest = max(names, key=lambda name: share(_words(name), stated))
-    is_word = len(stated - _QUALIFIERS) < 2 and share(_words(likest) - _QUALIFIERS, stated) < NAMED
-    if is_word or weigh(stated) < VAGUE * weigh(_words(likest)):
+    stated = frozenset().union(*map(_words_that_tell, parts))
+    true = frozenset().union(*map(_words_that_tell, names))
+    likest = max(names, key=lambda name: share(_words_that_tell(name), stated))
+    is_word = (
+        len(stated - _QUALIFIERS) < 2
+        and share(_words_that_tell(likest) - _QUALIFIERS, stated) < NAMED
+    )
+    if is_word or weigh(stated) < VAGUE * weigh(_words_that_tell(likest)):
         return "more general"
     # parts[0] is all that is asserted, parts[1] what stands before its first cause or companion
-    first_claim = _words(parts[1] if len(parts) > 1 else parts[0])
+    first_claim = _words_that_tell(parts[1] if len(parts) > 1 else parts[0])
     joint = LINK.search(parts[0])
     if joint and joint[0].strip().lower() in _LIST and share(first_claim, true) < FOREIGN:
         return "a list"
@@ -159,11 +162,12 @@ def figures(
     vectors = encode([*parts, *names[:MOST_NAMES], *([core] if len(core) > 3 else [])])
     cosines = vectors[: len(parts)] @ vectors[len(parts) :].T
     foreign = sum(
-        weigh(words) > 0.4 and share(words, true) < FOREIGN for words in map(_words, parts[1:])
+        weigh(words) > 0.4 and share(words, true) < FOREIGN
+        for words in map(_words_that_tell, parts[1:])
     )
     return np.array(
         [
-            max(share(_words(name), first_claim) for name in names),
+            max(share(_words_that_tell(name), first_claim) for name in names),
             float(cosines.max()),
             share(stated, true),
             math.log1p(foreign),
@@ -189,7 +193,7 @@ def names_of_truth(truth: str) -> Iterator[str]:
     core = head(truth)
     # 'Anemia due to Cameron lesions' is more than any anemia: of a truth with a cause, one word
     # alone does not name it.
-    if core and (len(_words(core) - _QUALIFIERS) > 1 or core == normalise(truth)):
+    if core and (len(_words_that_tell(core) - _QUALIFIERS) > 1 or core == normalise(truth)):
         yield core
     yield from (
         inner.strip()
@@ -206,7 +210,7 @@ def _nodes(texts: Sequence[str], linker: Linker) -> list[int]:
 
 
 @cache
-def _words(text: str) -> Words:
+def _words_that_tell(text: str) -> Words:
     return frozenset(_SAME_WORD.get(word, word) for word in bag(normalise(text)))
 
 
