@@ -170,8 +170,18 @@ def _part(file: Path, split: str) -> pl.DataFrame | None:
             f"{file} lacks the columns {', '.join(lacking)}: write the dataset again with"
             " `medaction export`"
         )
-    thinking = pl.col("thinking") if "thinking" in frame.columns else pl.lit("")
-    return frame.select(*COLUMNS, thinking.alias("thinking"), pl.lit(split).alias("split"))
+    fields = frame["messages"].explode().struct.fields
+    if "thinking" in frame.columns:  # of a dataset before the thinking stood in the message
+        thinking = pl.col("thinking")
+    elif "reasoning_content" in fields:
+        thinking = pl.col("messages").list.last().struct.field("reasoning_content")
+    else:
+        thinking = pl.lit("")
+    element = pl.element().struct
+    plain = pl.struct(element.field("role"), element.field("content"))
+    return frame.select(
+        *COLUMNS, thinking.fill_null("").alias("thinking"), pl.lit(split).alias("split")
+    ).with_columns(pl.col("messages").list.eval(plain))
 
 
 def _selected(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:
