@@ -148,15 +148,15 @@ def complaint_of(observation: str) -> str:
 
 def outcomes_in(text: str) -> list[str]:
     """The passages that tell what became of the patient."""
-    return _passages(_OUTCOME, text)
+    return _passages_of_patient(_OUTCOME, text)
 
 
 def treatments_in(text: str) -> list[str]:
     """The passages that tell of treatment that was begun or answered to."""
-    return _passages(_TREATMENT, text)
+    return _passages_of_patient(_TREATMENT, text)
 
 
-def _passages(pattern: re.Pattern[str], text: str) -> list[str]:
+def _passages_of_patient(pattern: re.Pattern[str], text: str) -> list[str]:
     """The matches outside of past and family histories."""
     return [
         " ".join(match[0].split())

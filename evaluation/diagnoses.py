@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 from rapidfuzz import fuzz
 
+from medaction.envs.oracle import Encode
 from medaction.evaluation.claims import BRACKETS, DOUBT, LINK, MOST_CLAIMS, claims
 from medaction.evaluation.contradictions import Contradiction, contradiction
 from medaction.kg.linking import Linker
@@ -86,7 +87,6 @@ _SAME_WORD = {
 }
 
 Words = frozenset[str]
-Encode = Callable[[list[str]], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,23 +135,27 @@ def figures(
         shared = frozenset(word for word in words if any(_same_word(word, o) for o in others))
         return weigh(shared) / weigh(words) if words else 0.0
 
-    stated = frozenset().union(*map(_words, parts))
-    true = frozenset().union(*map(_words, names))
-    likest = max(names, key=lambda name: share(_words(name), stated))
-    is_word = len(stated - _QUALIFIERS) < 2 and share(_words(likest) - _QUALIFIERS, stated) < NAMED
-    if is_word or weigh(stated) < VAGUE * weigh(_words(likest)):
+    stated = frozenset().union(*map(_words_that_tell, parts))
+    true = frozenset().union(*map(_words_that_tell, names))
+    likest = max(names, key=lambda name: share(_words_that_tell(name), stated))
+    is_word = (
+        len(stated - _QUALIFIERS) < 2
+        and share(_words_that_tell(likest) - _QUALIFIERS, stated) < NAMED
+    )
+    if is_word or weigh(stated) < VAGUE * weigh(_words_that_tell(likest)):
         return None
     # parts[0] is all that is asserted, parts[1] what stands before its first cause or companion
-    first_claim = _words(parts[1] if len(parts) > 1 else parts[0])
+    first_claim = _words_that_tell(parts[1] if len(parts) > 1 else parts[0])
     core = LINK.split(BRACKETS.sub(" ", names[0]))[0].strip(" .,")
     vectors = encode([*parts, *names[:MOST_NAMES], *([core] if len(core) > 3 else [])])
     cosines = vectors[: len(parts)] @ vectors[len(parts) :].T
     foreign = sum(
-        weigh(words) > 0.4 and share(words, true) < FOREIGN for words in map(_words, parts[1:])
+        weigh(words) > 0.4 and share(words, true) < FOREIGN
+        for words in map(_words_that_tell, parts[1:])
     )
     return np.array(
         [
-            max(share(_words(name), first_claim) for name in names),
+            max(share(_words_that_tell(name), first_claim) for name in names),
             float(cosines.max()),
             share(stated, true),
             math.log1p(foreign),
@@ -177,7 +181,7 @@ def names_of_truth(truth: str) -> Iterator[str]:
     core = head(truth)
     # 'Anemia due to Cameron lesions' is more than any anemia: of a truth with a cause, one word
     # alone does not name it.
-    if core and (len(_words(core) - _QUALIFIERS) > 1 or core == normalise(truth)):
+    if core and (len(_words_that_tell(core) - _QUALIFIERS) > 1 or core == normalise(truth)):
         yield core
     yield from (
         inner.strip()
@@ -194,7 +198,7 @@ def _nodes(texts: Sequence[str], linker: Linker) -> list[int]:
 
 
 @cache
-def _words(text: str) -> Words:
+def _words_that_tell(text: str) -> Words:
     return frozenset(_SAME_WORD.get(word, word) for word in bag(normalise(text)))
 
 

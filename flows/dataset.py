@@ -14,7 +14,7 @@ from medaction.envs.prompts import messages
 from medaction.envs.rewards import true_name
 from medaction.envs.turns import Style, Turn
 from medaction.flows.settings import DistillSettings
-from medaction.flows.summary import QUERIES, notes_of
+from medaction.flows.summary import REPORT_QUERIES, notes_of
 from medaction.flows.versions import versions
 from medaction.kg.linking import Linker
 from medaction.llm.calls import Message
@@ -26,7 +26,7 @@ from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
 from medaction.words.errors import MedactionError
 
-CARD = Path(__file__).with_name("dataset_card.md.j2")
+DATASET_CARD = Path(__file__).with_name("dataset_card.md.j2")
 
 
 def write_dataset(store: Store, settings: DistillSettings) -> Version:
@@ -84,7 +84,7 @@ def _preferences(folder: Path) -> dict[str, Any]:
 
 def _repeats(store: Store) -> list[tuple[str, str, int, int]]:
     """(teacher, style, repeats, cases) of what was written several times and stands once."""
-    return store.rows(QUERIES["Repeats"].sql)
+    return store.rows(REPORT_QUERIES["Repeats"].sql)
 
 
 def _card(
@@ -111,10 +111,10 @@ def _card(
         from medaction.evaluation.plots import save
 
         plot_composition(composition(worlds), folder / "plots")
-        parts = store.frame(QUERIES["Composition of the pruned trees"].sql)
+        parts = store.frame(REPORT_QUERIES["Composition of the pruned trees"].sql)
         save(draw_pruned(parts), folder / "plots", "pruned")
     size = next((name for limit, name in SIZES if len(records) < limit), "1M<n<10M")
-    return jinja2.Template(CARD.read_text()).render(
+    return jinja2.Template(DATASET_CARD.read_text()).render(
         version=version,
         records=len(records),
         cases=len(used),
@@ -122,10 +122,10 @@ def _card(
         plots=(folder / "plots").exists(),
         splits=[split for split in ("train", "validation") if (records["split"] == split).any()],
         rows=rows.sort("teacher", "style", "split").to_dicts(),
-        funnel=store.rows(QUERIES["Funnel"].sql),
+        funnel=store.rows(REPORT_QUERIES["Funnel"].sql),
         repeats=_repeats(store),
         notes=notes_of(store),
-        endings=store.frame(QUERIES["Endings"].sql).to_dicts(),
+        endings=store.frame(REPORT_QUERIES["Endings"].sql).to_dicts(),
         licences=[
             {"licence": re.sub(r"\s+", " ", row["licence"])[:120], "cases": row["cases"]}
             for row in licences.sort("licence").to_dicts()

@@ -66,9 +66,9 @@ def test_every_result_in_a_prompt_is_documented(finished: tuple[Path, Path]) -> 
 
 def test_the_funnel_adds_up(finished: tuple[Path, Path]) -> None:
     _, out = finished
-    from medaction.flows.summary import QUERIES
+    from medaction.flows.summary import REPORT_QUERIES
 
-    count = {step.strip(): number for step, number in rows(out, QUERIES["Funnel"].sql)}
+    count = {step.strip(): number for step, number in rows(out, REPORT_QUERIES["Funnel"].sql)}
     assert count["cases read"] == count["environments"] + count["refused"] == 3
     fates = (count["kept"], count["truncated"], count["discarded"], count["unscorable"])
     assert count["trajectories played"] == sum(fates) == 3 * 2 * 4

@@ -519,6 +519,27 @@ def test_what_only_a_laboratory_tells_is_no_finding_of_the_examination() -> None
     assert environment.menu[-1].name == "Platelets"
 
 
+@pytest.mark.parametrize(
+    ("passage", "stays"),
+    [
+        ("Elevated AFP (524 U/mL) and a firm node.", "A firm node."),
+        ("A firm node and elevated AFP (524 U/mL).", "A firm node."),
+        (
+            "Soft belly, stiff neck during his nasal carcinoma, pale.",
+            "Soft belly, stiff neck, pale.",
+        ),
+    ],
+)
+def test_a_sign_stays_beside_what_must_go(passage: str, stays: str) -> None:
+    case = replace(
+        CASE,
+        diagnosis="Nasal carcinoma",
+        initial_observation=f"{LONG}\nPhysical Examination: {passage}",
+    )
+    environment = environment_of(report(case))
+    assert environment.initial_observation == f"{LONG}\nPhysical Examination: {stays}"
+
+
 def test_a_result_of_another_place_is_not_told_by_the_tests_name_alone() -> None:
     mri = DocumentedTest(
         "Radiographs", "imaging", "Radiographs and MRI showed lesions of the heel."

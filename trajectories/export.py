@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Style, Turn
 from medaction.trajectories.damage import checksums, damage_of_version
+from medaction.trajectories.labels import rejected
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.store import Store, StoreError
 
@@ -84,10 +85,14 @@ def dataset_records(
     that several rollouts of a teacher wrote to the letter (`repeated_turns` in schema.sql): counted
     three times it would weigh three times in the loss. A turn that
     pruning removed is no record, but what its tests returned stays in the later turns' context:
-    that evidence was on the table when they were played.
+    that evidence was on the table when they were played. What a clinician rejected, a turn or a
+    whole environment, is no record either (`medaction.trajectories.labels`).
     """
+    rejected_cases, rejected_turns = rejected(store.path.parent)
     repeats = set(store.rows("select trajectory_id, number from repeated_turns"))
     for environment in store.environments():
+        if environment.case_id in rejected_cases:
+            continue
         tree = store.trajectories(environment.environment_id)
         by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
         scores_of = _kept_turns(store, environment.environment_id)
@@ -95,7 +100,7 @@ def dataset_records(
             path = path_of(trajectory, by_id)
             for turn in trajectory.turns:
                 place = (trajectory.trajectory_id, turn.number)
-                if place in scores_of and place not in repeats:
+                if place in scores_of and place not in repeats | rejected_turns:
                     scores = scores_of[place]
                     context = prompt(
                         trajectory.spec.teacher,
