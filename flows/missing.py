@@ -29,7 +29,7 @@ def check_inputs(settings: EnvironmentSettings) -> None:
     """What can be checked before anything starts: there is a case to read, keys and model files
     are there. Raises BadCase or MedactionError with the remedy."""
     next(reports_of(settings), None)
-    for name in ("extractor", "teachers", "gold", "oracle", "model", "examiner"):
+    for name in ("extractor", "verifier", "teachers", "gold", "oracle", "model", "examiner"):
         models = getattr(settings, name, None) or ()
         for model in [models] if isinstance(models, Teacher) else models:
             if model.local:
@@ -157,7 +157,10 @@ def stage_1_hash(settings: EnvironmentSettings) -> str:
     the rules, and what the diagnosis is linked with. Under others a case is built again."""
     extractor = settings.extractor.identity() if settings.extractor else None
     linker = disease_linker(settings.disease_graph)
-    return version_of([settings.min_tests, extractor, linker.version, constants_of(*RULES)])
+    inputs = [settings.min_tests, extractor, linker.version, constants_of(*RULES)]
+    if settings.verifier:
+        inputs += [settings.verifier.identity(), constants_of("medaction.envs.verifier")]
+    return version_of(inputs)
 
 
 # --- stage 2 --------------------------------------------------------------------------------------

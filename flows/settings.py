@@ -52,6 +52,11 @@ class EnvironmentSettings(BaseModel):
         description="The language model that builds environments from reports without structured"
         " sections.",
     )
+    verifier: TeacherField | None = Field(
+        default=None,
+        description="A language model that reads each report and its environment and gives a second"
+        " opinion: warnings with the passage quoted, nothing is changed.",
+    )
     allow: list[Literal["unlicensed", "any-article"]] = Field(
         default_factory=list,
         description="Take what is refused by default: cases without a licence, articles of other"
@@ -98,7 +103,7 @@ class EnvironmentSettings(BaseModel):
             for id_ in (_ids_in(Path(entry[1:])) if str(entry).startswith("@") else [entry])
         ]
 
-    @field_validator("extractor")
+    @field_validator("extractor", "verifier")
     @classmethod
     def _speaks(cls, model: Teacher | None) -> Teacher | None:
         return _language_model(model)

@@ -42,7 +42,8 @@ def build_environments(
         return
     engine = ready.engine()
     extractor = ready.reach(settings.extractor) if settings.extractor else None
-    calls = ready.calls() if extractor else CallSettings()
+    verifier = ready.reach(settings.verifier) if settings.verifier else None
+    calls = ready.calls() if extractor or verifier else CallSettings()
     reports = itertools.chain([report], reports)
     count = itertools.count()
 
@@ -54,7 +55,7 @@ def build_environments(
         progress.ends(next(count))
 
     def unit_of(report: CaseReport) -> Unit:
-        arguments = (report, extractor, settings.min_tests, calls)
+        arguments = (report, extractor, settings.min_tests, calls, verifier)
         return Unit("environment", report.case_id, 1.0, build_case, arguments)
 
     built_with = stage_1_hash(settings)

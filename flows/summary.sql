@@ -56,6 +56,13 @@ select kind, use, reason, count(distinct case_id) as cases, sum(count)::bigint a
     any_value(sample) as sample
 from ledger group by kind, use, reason order by kind, count desc;
 
+-- title: Second opinions
+-- Where the verifier disagrees with an environment, with the passage that it quotes; nothing was
+-- changed for it. What it could not prove is 'not applicable' in the table of checks.
+select case_id, replace(name, 'second_opinion: ', '') as question, detail
+from checks where name like 'second_opinion: %' and applicable and not passed
+order by case_id, name;
+
 -- title: Refused cases
 select case_id, reason, message, path from cases where environment_id is null
 union all
@@ -129,14 +136,15 @@ from current_trajectories left join last using (trajectory_id) group by all orde
 -- title: DTC and RAC, by turn
 -- DTC: hops from the top hypothesis to the truth (equation 3). RAC: hops from what changed
 -- in the differential to the tests ordered before (equation 4), over those changes whose
--- distance is known. An unlinked diagnosis is no change.
+-- distance is known. An unlinked diagnosis is no change. A turn that branches share counts once.
 select number as turn, count(*) as turns, round(avg(dtc), 2) as mean_dtc,
     count(*) filter (where dtc is null) as dtc_unknown,
        round(avg(rac), 2) as mean_rac, count(*) filter (where changed = 0) as nothing_changed,
        count(*) filter (where rac is null and changed > 0) as rac_unknown,
        sum(changed)::bigint as changes, sum(unknown)::bigint as changes_unknown,
            sum(unlinked)::bigint as unlinked_diagnoses
-from turn_scores join current_trajectories using (trajectory_id) group by all order by turn;
+from turn_scores join current_trajectories using (trajectory_id)
+where number > branch_turn group by all order by turn;
 
 -- title: RAC filter
 -- Of the turns up to t*, after how many the differential changed so that there is a RAC, how many

@@ -87,7 +87,7 @@ def adapt(request: dict[str, Any], demands: Demands) -> dict[str, Any]:
         if demands.structured == "json_object":
             request["response_format"] = {"type": "json_object"}
     if demands.no_system_role:
-        request["messages"] = _without_system(request["messages"])
+        request["messages"] = without_system(request["messages"])
     if "max_tokens" in request:
         request["max_tokens"] = _reply_tokens(request, demands)
         if demands.max_completion_tokens:
@@ -120,7 +120,7 @@ def _reply_tokens(request: dict[str, Any], demands: Demands) -> int:
     return min(most, room)
 
 
-def _without_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+def without_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
     """The system's text at the head of the first user message."""
     if len(messages) < 2 or messages[0]["role"] != "system":
         return messages

@@ -12,6 +12,7 @@ from medaction.envs.build import build_environment
 from medaction.envs.extraction import make_extractor
 from medaction.envs.make_oracle import oracle_of
 from medaction.envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
+from medaction.envs.verifier import with_second_opinion
 from medaction.llm.calls import CallSettings, ModelError, complete, configure, forget, on_trial
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
@@ -46,25 +47,33 @@ class CountingModel:
 
 
 async def build_case(
-    report: CaseReport, extractor: Teacher | None, min_tests: int, calls: CallSettings
+    report: CaseReport,
+    extractor: Teacher | None,
+    min_tests: int,
+    calls: CallSettings,
+    verifier: Teacher | None = None,
 ) -> tuple[Built, Usage]:
-    """Stage 1: the environment of a report, or its refusal, and what the extractor used."""
-    if extractor is None:
+    """Stage 1: the environment of a report with the verifier's opinion of it, or its refusal, and
+    what the models used."""
+    if extractor is None and verifier is None:
         return build_environment(report, None, min_tests), Usage()
     configure(calls)
-    counting_model = CountingModel(extractor)
+    reading = CountingModel(extractor) if extractor else None
+    judging = CountingModel(verifier) if verifier else None
     try:
         with on_trial() as calls_on_trial:
-            built = await asyncio.to_thread(
-                build_environment, report, make_extractor(counting_model), min_tests
-            )
+            extract = make_extractor(reading) if reading else None
+            built = await asyncio.to_thread(build_environment, report, extract, min_tests)
+            if judging:
+                built = await asyncio.to_thread(with_second_opinion, judging, report, built)
         if built.refusal:  # a retry must not get the same replies from the call cache
             forget(calls_on_trial)
     except (ModelError, MalformedReply) as error:
         built = Built(
             None, BadCase(type(error).__name__, str(error)[:2000], report.case_id, report.path)
         )
-    return built, counting_model.usage
+    used = [model.usage for model in (reading, judging) if model]
+    return built, sum(used, Usage())
 
 
 async def play_case(

@@ -2,6 +2,7 @@
 every request."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -87,7 +88,24 @@ class OpenAIServer:
         if reply.status >= 300:
             error = {"message": reply.text or "scripted failure", "type": "scripted", "code": None}
             return JSONResponse({"error": error}, reply.status, reply.headers)
-        return JSONResponse(_completion(asked.body["model"], reply), headers=reply.headers)
+        completion = _completion(asked.body["model"], reply)
+        if body.get("stream"):
+            return Response(_streamed(completion), media_type="text/event-stream")
+        return JSONResponse(completion, headers=reply.headers)
+
+
+def _streamed(completion: dict[str, Any]) -> str:
+    """A completion as the events of a stream: all of it in one, then its end."""
+    (choice,) = completion["choices"]
+    chunk = {key: completion[key] for key in ("id", "created", "model")}
+    chunk["object"] = "chat.completion.chunk"
+    delta = {"index": 0, "delta": choice["message"], "finish_reason": None}
+    end = {"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}
+    events = [
+        chunk | {"choices": [delta]},
+        chunk | {"choices": [end], "usage": completion["usage"]},
+    ]
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
 
 
 def _completion(model: str, reply: Reply) -> dict[str, Any]:

@@ -267,6 +267,10 @@ MENUS = {
         "albumin": (),
         "ECG": (),
     },
+    "Blood glucose: 5 g/L; urine dipstick: positive.": {"Blood glucose": (), "urine dipstick": ()},
+    "*Initial ECG:* Sinus rhythm.": {"Initial ECG": ()},
+    "**Pathology** (post-biopsy): Chronic inflammation.": {"Pathology (post-biopsy)": ()},
+    "Follow-up Imaging:\n    - MRI: No mass.": {"MRI (follow-up Imaging)": ()},
     "Imaging: Two cavities, no effusion.": {"Imaging": ()},
     "MRI: A mass.\n  - Associated findings: A wide ventricle.\n  - No metastases.": {"MRI": ()},
     "Treatment with prednisolone showed no improvement.": {},
@@ -542,7 +546,7 @@ def test_entities_in_utf16_are_seen_too(tmp_path: Path) -> None:
 def test_an_oversized_article_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "PMC1.xml"
     with path.open("wb") as file:
-        file.truncate(jats.MAX_BYTES + 1)
+        file.truncate(jats.MAX_ARTICLE_BYTES + 1)
     start = time.perf_counter()
     assert refusal(path).reason == "too_large"
     assert time.perf_counter() - start < 0.5

@@ -1,0 +1,68 @@
+"""`medaction serve-env`: the episode as an OpenEnv server."""
+
+from pathlib import Path
+
+import click
+
+from medaction.flows.settings import DistillSettings
+from medaction.words.errors import MedactionError
+
+
+@click.command()
+@click.option(
+    "--cases",
+    type=click.Path(path_type=Path),
+    default="examples/cases",
+    show_default=True,
+    help="Case reports (docs/sources.md).",
+)
+@click.option("--evaluation", is_flag=True, help="Serve benchmark cases too; never to train on.")
+@click.option(
+    "--judge",
+    default="offline",
+    show_default=True,
+    help="Who judges a diagnosis: offline, or MODEL.",
+)
+@click.option(
+    "--t-max",
+    type=click.IntRange(1),
+    default=DistillSettings.model_fields["t_max"].default,
+    show_default=True,
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8010, show_default=True)
+@click.option(
+    "--sessions",
+    type=click.IntRange(1),
+    default=128,
+    show_default=True,
+    help="Most clients at a time.",
+)
+@click.option(
+    "--idle-s",
+    type=click.FloatRange(1),
+    default=600.0,
+    show_default=True,
+    help="Seconds of silence after which a session is ended.",
+)
+def serve_env(
+    cases: Path,
+    evaluation: bool,
+    judge: str,
+    t_max: int,
+    host: str,
+    port: int,
+    sessions: int,
+    idle_s: float,
+) -> None:
+    """Serve the episodes of CASES to whoever speaks OpenEnv, until interrupted."""
+    try:
+        from medaction.hub.openenv_server import application, serve
+    except ModuleNotFoundError as error:
+        raise MedactionError(f"{error.name} is not installed: pip install -e '.[hub]'") from None
+    from medaction.hub.episodes import environments_of, scorer_of
+
+    worlds = environments_of(cases, training=not evaluation)
+    app = application(worlds, scorer_of(judge), t_max, sessions, idle_s)
+    click.echo(f"{len(worlds)} cases on http://{host}:{port} (OpenEnv; /health, /ws)", err=True)
+    serve(app, host, port)

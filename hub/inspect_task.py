@@ -1,0 +1,111 @@
+"""An inspect_ai task: `inspect eval medaction/diagnosis -T cases=FOLDER --model MODEL`.
+
+A sample is a case; its solver plays the episode, each turn on the context that is rebuilt for it.
+The log keeps every prompt and reply, and the scorer plays the replies again: so `inspect score`
+scores a log anew, with another judge if you like.
+"""
+
+from functools import cache
+from pathlib import Path
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    get_model,
+)
+from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from medaction.envs.episode import T_MAX
+from medaction.envs.records import ClinicalEnvironment
+from medaction.evaluation.judges import OFFLINE
+from medaction.hub.episodes import Play, environments_of, scorer_of
+from medaction.llm.usage import Message
+
+REPLIES = "medaction_replies"
+"""The key of a sample's store under which its replies stand, in their order."""
+
+KINDS = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
+
+worlds_of = cache(environments_of)
+judging = cache(scorer_of)
+
+
+@task
+def diagnosis(cases: str = "examples/cases", judge: str = OFFLINE, t_max: int = T_MAX) -> Task:
+    """The cases of a folder, file or list of ids, played for at most `t_max` turns and scored by
+    `judge`: 'offline', or a model by its name."""
+    worlds = worlds_of(Path(cases), False)
+    samples = [
+        Sample(world.initial_observation, target=world.diagnosis, id=world.case_id)
+        for world in worlds.values()
+    ]
+    return Task(
+        dataset=MemoryDataset(samples, name=Path(cases).name),
+        solver=clinician(cases, t_max),
+        scorer=episode_scores(cases, judge, t_max),
+    )
+
+
+def chat(messages: list[Message]) -> list[ChatMessage]:
+    return [KINDS[message["role"]](content=message["content"]) for message in messages]
+
+
+@solver
+def clinician(cases: str, t_max: int) -> Solver:
+    """Lets the model play the sample's episode."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        play = Play(world_of(cases, state), t_max)
+        replies: list[str] = []
+        state.messages = []
+        while not play.ended:
+            prompt = chat(play.prompt())
+            output = await get_model().generate(prompt)
+            state.messages += [*prompt, output.message]
+            state.output = output
+            replies.append(output.completion)
+            play.step(output.completion)
+        state.store.set(REPLIES, replies)
+        return state
+
+    return solve
+
+
+def world_of(cases: str, state: TaskState) -> ClinicalEnvironment:
+    return worlds_of(Path(cases), False)[str(state.sample_id)]
+
+
+MEASURES = ("correct", "precision", "recall", "f1", "reward")
+
+
+@scorer(metrics={name: [mean(), stderr()] for name in MEASURES})
+def episode_scores(cases: str, judge: str, t_max: int) -> Scorer:
+    """What `medaction evaluate` scores, and the reward of training."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        play = Play(world_of(cases, state), t_max)
+        for reply in state.store.get(REPLIES, []):
+            play.step(reply)
+        result = await judging(judge).score(play)
+        credit = await judging(judge).credit(play)
+        values = {
+            "correct": result.correct,
+            "precision": result.precision,
+            "recall": result.recall,
+            "f1": result.f1,
+            "reward": credit.total,
+        }
+        turns = play.episode.turns
+        return Score(
+            value={name: float(value or 0) for name, value in values.items()},
+            answer=turns[-1].final_diagnosis if turns else None,
+            explanation=result.note,
+            metadata={"outcome": play.episode.outcome or "failed", "rewards": dict(credit.rewards)},
+        )
+
+    return score

@@ -1,0 +1,154 @@
+"""An OpenEnv server: `medaction serve-env --cases FOLDER`. A session is an episode; whoever speaks
+OpenEnv (TRL, verifiers, a client of its own) plays it turn by turn.
+
+The reward of a step is 0 until the episode ends; then it is the episode's total, and the last
+observation has each reward and what each turn earned, because a turn's worth shows only later.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import uvicorn
+from openenv.core.env_server.http_server import create_fastapi_app
+from openenv.core.env_server.interfaces import Environment
+from openenv.core.env_server.types import (
+    Action,
+    ConcurrencyConfig,
+    EnvironmentMetadata,
+    Observation,
+    State,
+)
+from pydantic import Field
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
+
+from medaction.envs.records import ClinicalEnvironment
+from medaction.hub.episodes import Play, Scorer
+from medaction.llm.usage import Message
+
+MOST_BYTES = 1_000_000
+"""Bytes of one message of a client: a reply of 5,500 tokens has some 30,000."""
+
+
+class ReplyAction(Action):
+    """A model's reply, as it came."""
+
+    reply: str = Field(max_length=MOST_BYTES)
+
+
+class TurnObservation(Observation):
+    """What a policy is told before a turn: `messages` is the prompt; `feedback` says what came of
+    the reply before, and `turn` counts from 1. The others are there when the episode is over: the
+    rewards by name, what each turn earned, and what `medaction evaluate` scores."""
+
+    messages: list[Message] = Field(default_factory=list)
+    feedback: str = ""
+    turn: int = 1
+    outcome: str | None = None
+    rewards: dict[str, float | None] = Field(default_factory=dict)
+    turn_rewards: list[float] = Field(default_factory=list)
+    scores: dict[str, float | None] = Field(default_factory=dict)
+
+
+class EpisodeEnvironment(Environment[ReplyAction, TurnObservation, State]):
+    """One session. A reset takes the case of `case_id`, else the one of `seed`, else the first."""
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+
+    def __init__(self, worlds: dict[str, ClinicalEnvironment], scorer: Scorer, t_max: int):
+        super().__init__()
+        self.worlds, self.scorer, self.t_max = worlds, scorer, t_max
+        self.play: Play | None = None
+        self.episode_id: str | None = None
+
+    def reset(
+        self,
+        seed: int | None = None,
+        episode_id: str | None = None,
+        case_id: str | None = None,
+        **_: Any,
+    ) -> TurnObservation:
+        ids = list(self.worlds)
+        if case_id is not None and case_id not in self.worlds:
+            raise ValueError(f"there is no case {case_id[:100]!r} here; one is {ids[0]!r}")
+        self.play = Play(self.worlds[case_id or ids[(seed or 0) % len(ids)]], self.t_max)
+        self.episode_id = episode_id
+        return TurnObservation(messages=self.play.prompt())
+
+    def step(
+        self, action: ReplyAction, timeout_s: float | None = None, **_: Any
+    ) -> TurnObservation:
+        if self.play is None or self.play.ended:
+            raise RuntimeError("no episode is under way: reset first")
+        feedback = self.play.step(action.reply)
+        turn = len(self.play.episode.turns) + 1
+        if not self.play.ended:
+            prompt = self.play.prompt()
+            return TurnObservation(messages=prompt, feedback=feedback, turn=turn, reward=0.0)
+        credit = asyncio.run(self.scorer.credit(self.play))
+        score = asyncio.run(self.scorer.score(self.play))
+        return TurnObservation(
+            feedback=feedback,
+            turn=turn,
+            done=True,
+            reward=credit.total,
+            outcome=self.play.episode.outcome or "failed",
+            rewards=dict(credit.rewards),
+            turn_rewards=[turn.total for turn in credit.turns],
+            scores={
+                "correct": score.correct,
+                "precision": score.precision,
+                "recall": score.recall,
+                "f1": score.f1,
+            },
+        )
+
+    @property
+    def state(self) -> State:
+        turns = len(self.play.episode.turns) if self.play else 0
+        return State(episode_id=self.episode_id, step_count=turns)
+
+    def get_metadata(self) -> EnvironmentMetadata:
+        return EnvironmentMetadata(
+            name="medaction",
+            description=f"Multi-turn diagnosis: {len(self.worlds)} cases, {self.t_max} turns.",
+        )
+
+
+def application(
+    worlds: dict[str, ClinicalEnvironment], scorer: Scorer, t_max: int, sessions: int, idle_s: float
+) -> ASGIApp:
+    """The server of these environments, for at most `sessions` clients at a time. A session that
+    says nothing for `idle_s` seconds is ended."""
+    make: Callable[[], EpisodeEnvironment] = partial(EpisodeEnvironment, worlds, scorer, t_max)
+    make().reset()  # loads the encoder before many threads want it
+    limits = ConcurrencyConfig(max_concurrent_envs=sessions, session_timeout=idle_s)
+    return Bounded(
+        create_fastapi_app(make, ReplyAction, TurnObservation, concurrency_config=limits)
+    )
+
+
+class Bounded:
+    """Refuses requests of more than MOST_BYTES, or of no stated length, before they are read."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope.get("headers", ()))
+        length = headers.get(b"content-length", b"0")
+        is_chunked = b"transfer-encoding" in headers
+        if scope["type"] == "http" and (is_chunked or int(length) > MOST_BYTES):
+            await send({"type": "http.response.start", "status": 413, "headers": []})
+            await send({"type": "http.response.body", "body": b"at most 1 MB, of a stated length"})
+            return
+        with suppress(WebSocketDisconnect):  # OpenEnv says goodbye to clients that are gone
+            await self.app(scope, receive, send)
+
+
+def serve(app: ASGIApp, host: str, port: int) -> None:
+    """Serve until interrupted."""
+    uvicorn.run(app, host=host, port=port, log_level="warning", ws_max_size=MOST_BYTES)
