@@ -162,7 +162,7 @@ def _rows_of_text(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         lines = text.splitlines() if "\n" in text.strip() else re.split(r"(?<=[%)\]])[,;]\s*", text)
-        return [_BULLET.sub("", line) for line in lines if line.strip()]
+        return [_LIST_BULLET.sub("", line) for line in lines if line.strip()]
 
 
 def _row_of(row: Any) -> Any:
@@ -257,7 +257,7 @@ def _single_tests(tests: Any, info: ValidationInfo) -> Any:
         for rank, test in enumerate(tests, 1)
     ):
         note(info, "tests in another form")
-        return [_BULLET.sub("", test) for test in tests]
+        return [_LIST_BULLET.sub("", test) for test in tests]
     if not isinstance(tests, str) or not tests.strip():
         return tests
     note(info, "tests as one string")
