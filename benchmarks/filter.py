@@ -1,5 +1,6 @@
 """The whole filter at the paper's size: DTC, RAC and verdicts of 32,681 trajectories on graphs as
-large as PrimeKG and ClinGraph.
+large as PrimeKG and ClinGraph. The paper's 32,681 are more likely turns (docs/design.md); as
+trajectories they are the harder task.
 
 Graphs (benchmarks/synthetic.py) and trajectories are generated; linking is not part of it. The same
 run measures what one search a look-up costs in other libraries, from a sample. CPU seconds of one

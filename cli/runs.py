@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from medaction.cli.options import OUT, PRESET, check_settings, options_of, run, settings_of
+from medaction.cli.options import (
+    OUT,
+    PRESET,
+    RUN_FOLDER,
+    check_settings,
+    options_of,
+    run,
+    settings_of,
+)
 from medaction.flows.settings import DistillSettings, Retry
 
 
@@ -152,26 +160,37 @@ def export(out: Path, repository: str | None, really: bool) -> None:
     "--export",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write one HTML file instead.",
+    help="Write one HTML file instead, with every case or with those of --case.",
 )
 @click.option(
-    "--case", "cases", multiple=True, help="A case that the file shows whole; may be given again."
+    "--against", type=RUN_FOLDER, help="Another evaluation, shown beside this one: what changed."
 )
-def view(out: Path, port: int, file: Path | None, cases: tuple[str, ...]) -> None:
+@click.option("--case", "cases", multiple=True, help="A case for the file; may be given again.")
+def view(
+    out: Path, port: int, file: Path | None, against: Path | None, cases: tuple[str, ...]
+) -> None:
     """Look at a run in a browser: funnel, DTC and RAC, teachers, cases, every tree with its turns.
     Also while it runs."""
     from medaction.trajectories.store import publish_if_missing
-    from medaction.trajectories.viewer.pages import Run, export
+    from medaction.trajectories.viewer.pages import ShownRun, export
     from medaction.trajectories.viewer.server import serve
 
     publish_if_missing(out)
     if file is None:
-        serve(out, port, lambda url: click.echo(f"{out} is shown on {url}; end with Ctrl+C"))
+        if against:
+            publish_if_missing(against)
+        shown = f"{out} beside {against}" if against else str(out)
+        serve(
+            out,
+            port,
+            lambda url: click.echo(f"{shown} is shown on {url}; end with Ctrl+C"),
+            against,
+        )
         return
     if not file.parent.is_dir():
         raise click.UsageError(f"--export: there is no folder {file.parent}")
     try:
-        file.write_text(export(Run(out), list(cases)), encoding="utf-8")
+        file.write_text(export(ShownRun(out), list(cases)), encoding="utf-8")
     except KeyError as unknown:
         raise click.UsageError(f"{out} has no case {unknown}") from unknown
     click.echo(file)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from rapidfuzz import fuzz
 from rapidfuzz.distance import OSA
 
+from medaction.envs.orders import single_tests
 from medaction.envs.prompts import extraction_messages, extraction_repair_messages, rewrite_messages
 from medaction.envs.reply import (
     MOST_TESTS,
@@ -71,14 +72,16 @@ async def write_turn(
     """
     completion = await ask(prompt)
     try:
-        return await _turn_of(ask, completion, number, last_turn)
+        return await _turn_in_text(ask, completion, number, last_turn)
     except NoAction as fault:
         ask.refused(fault)
         repair = rewrite_messages(prompt, completion.text, fault.message, last_turn)
-    return replace(await _turn_of(ask, await ask(repair), number, last_turn), repaired=True)
+    return replace(await _turn_in_text(ask, await ask(repair), number, last_turn), repaired=True)
 
 
-async def _turn_of(ask: AskModel, completion: Completion, number: int, last_turn: bool) -> Turn:
+async def _turn_in_text(
+    ask: AskModel, completion: Completion, number: int, last_turn: bool
+) -> Turn:
     thinking, text = _turn_text(completion)
     prompt, schema = extraction_messages(text), extraction_schema(last_turn)
     reply = await ask(prompt, schema, temperature=0.0)
@@ -174,10 +177,8 @@ def _checked_record(reply: Completion, text: str, last_turn: bool) -> Reading[Ex
         raise MalformedReply("\n".join(faults[:5]), reply.text)
     if not diagnoses and not isinstance(action, Commit):
         raise NoAction("it names no disease that it holds possible", text)
-    if not isinstance(action, Commit) and len(orders) > MOST_TESTS:
-        raise NoAction(
-            f"it orders {len(orders)} tests; order the {MOST_TESTS} that matter most", text
-        )
+    if not isinstance(action, Commit) and (count := len(single_tests(orders))) > MOST_TESTS:
+        raise NoAction(f"it orders {count} tests; order the {MOST_TESTS} that matter most", text)
     if not _told_by(extracted.pivot, text):
         raise MalformedReply(
             "pivot: this is not what the text is about; say what it wants to settle or what "

@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate
 
 from medaction.envs.loops import repeated_orders
-from medaction.envs.orders import read_order
+from medaction.envs.orders import single_tests
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.reply import MOST_TESTS
 from medaction.envs.rewards import Ruler, TurnReward, standing, turn_rewards
@@ -89,7 +89,7 @@ def credit(
     Without `ruler` dtc, rac and information are None. Raises whatever `judge` raises.
     """
     measures = turn_rewards(environment, turns, ruler)
-    tests = [max(1, len(read_order(order).parts)) for turn in turns for order in turn.tests]
+    tests = [len(single_tests([order])) for turn in turns for order in turn.tests]
     repeats = sum(flag for flags in repeated_orders(turns) for flag in flags)
     diagnosis = _diagnosis(environment, turns, judge)
     possible = MOST_TESTS * (t_max - 1)
@@ -149,7 +149,7 @@ def _test_f1(environment: ClinicalEnvironment, turns: Sequence[Turn]) -> list[fl
     for turn in turns:
         before = len(returned)
         for answer in turn.answers:
-            named = max(1, len(read_order(answer.order).parts))
+            named = len(single_tests([answer.order]))
             orders[answer.order] = named, min(named, len(answer.results))
             returned |= {result.test for result in answer.results}
         fresh.append(len(returned) - before)

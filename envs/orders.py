@@ -5,6 +5,7 @@ The words that refuse a test or tell what it is for stand in data/test_words.tom
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -34,7 +35,7 @@ _REFUSAL_AT_START = phrase_pattern(TABLE["refusals"] + TABLE["refusals_at_start"
 _REFUSAL_INSIDE = phrase_pattern(TABLE["refusals"] + TABLE["refusals_inside"])
 _NEEDLESS = phrase_pattern(TABLE["needless"])
 _TIMES = phrase_pattern(TABLE["times"])
-_PURPOSE = phrase_pattern(
+_PURPOSE_OF_ORDER = phrase_pattern(
     TABLE["purposes"]
     + "\n".join(
         f"{word} {verb.strip()}"
@@ -53,13 +54,18 @@ _INSTEAD = re.compile(
     r"\binstead\b(?! of)|^\W*(?:order|get|obtain|do|just|only|please)\b", re.IGNORECASE
 )
 _CLAUSE = re.compile(r"\s*(?:;|\.\s|\n|\bbut\b|\bhowever\b|\bthen\b)\s*", re.IGNORECASE)
-_SEPARATOR = re.compile(
-    r"\s*(?:[,;&+](?!\s*$)|(?<![A-Za-z]\d)/|\b(?:and(?! \d+\b(?! h))|plus|as well as|along with"
+# The comma of '1,25-dihydroxyvitamin D' parts nothing.
+_COMMA = re.compile(r"(?<!\d),|,(?!\d)")
+_ORDER_SEPARATOR = re.compile(
+    r"\s*(?:[;&+](?!\s*$)|(?<!\d),(?!\s*$)|,(?!\d|\s*$)|(?<![A-Za-z]\d)/"
+    r"|\b(?:and(?! \d+\b(?! h))|plus|as well as|along with"
     r"|together with|with|including|incl|followed by|or|nor)\b\.?)\s*",
     re.IGNORECASE,
 )
-_BRACKETS = re.compile(r"\(([^()]*)\)?")
-_MUTATION = re.compile(r"\bmutations?\b(?: status)?(?! (?:anal|test|screen|pan))", re.IGNORECASE)
+_ORDER_IN_BRACKETS = re.compile(r"\(([^()]*)\)?")
+_MUTATION_ORDER = re.compile(
+    r"\bmutations?\b(?: status)?(?! (?:anal|test|screen|pan))", re.IGNORECASE
+)
 """'EGFR mutation' orders the test for it."""
 _NO_TEST_ALONE = frozenset({"doppler", "color doppler", "contrast", "color flow imaging"})
 _ENDOSCOPED = {
@@ -99,11 +105,26 @@ def read_order(text: str) -> Order:
     parts.
     """
     text = _in_words(text)
-    brackets = " ; ".join(_BRACKETS.findall(text))
-    main = _with_place(_without_refusals(_BRACKETS.sub(" ", text)), brackets)
+    brackets = " ; ".join(_ORDER_IN_BRACKETS.findall(text))
+    main = _with_place(_without_refusals(_ORDER_IN_BRACKETS.sub(" ", text)), brackets)
     if not main or _states_a_finding(main):
         return Order()
     return Order(main, tests_in(main), tests_in(_without_refusals(brackets)))
+
+
+def single_tests(orders: Iterable[str]) -> tuple[str, ...]:
+    """The single tests that orders ask for, each once; an order that names no test in particular
+    counts as one. Limits, precision and cost count these, never entries.
+
+    >>> single_tests(["CBC, CMP and CRP", "chest X-ray", "labs"])
+    ('CBC', 'CMP', 'CRP', 'chest X-ray', 'labs')
+    """
+    return tuple(dict.fromkeys(part for order in orders for part in _parts(order)))
+
+
+def _parts(order: str) -> tuple[str, ...]:
+    parts = read_order(order).parts
+    return parts if len(parts) > 1 else (order,)
 
 
 def cut(text: str) -> str:
@@ -111,7 +132,7 @@ def cut(text: str) -> str:
     return unicodedata.normalize("NFKC", text[:MAX_ORDER])[:MAX_ORDER]
 
 
-def is_general(text: str) -> bool:
+def names_no_test(text: str) -> bool:
     """Whether a text names no test: 'labs', 'blood tests', 'imaging', 'complete workup',
     'everything'."""
     return (GENERAL | _JOINTS).issuperset(normalise(text).split())
@@ -126,7 +147,7 @@ def tests_in(text: str) -> tuple[str, ...]:
     )
     contrast = contrast_in(normalise(text))
     parts: list[str] = []
-    for piece in _SEPARATOR.split(text):
+    for piece in _ORDER_SEPARATOR.split(text):
         piece = piece.strip(" .:-")
         if piece and not _REFUSAL_AT_START.match(piece) and _names_something(profile(piece)):
             parts += names_in_a_row(piece)
@@ -135,7 +156,7 @@ def tests_in(text: str) -> tuple[str, ...]:
     if contrast is not None and len(parts) > 1:
         word = "contrast" if contrast else "noncontrast"
         completed = [f"{p} {word}" if profile(p).kinds & IMAGING else p for p in completed]
-    return tuple(part for part in completed if not is_general(part))
+    return tuple(part for part in completed if not names_no_test(part))
 
 
 def _states_a_finding(text: str) -> bool:
@@ -151,7 +172,7 @@ def _in_words(text: str) -> str:
     text = re.sub(r"[\r\n\u2022]+", " ; ", cut(text)).replace("_", " ")
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     text = _shorthand().sub(lambda match: f"{SHORTHAND[match[0].casefold()]} ", text)
-    text = _MUTATION.sub("mutation analysis", _TIMES.sub(" ", text))
+    text = _MUTATION_ORDER.sub("mutation analysis", _TIMES.sub(" ", text))
     for word, pattern in _CONTRASTS:
         text = pattern.sub(word, text)
     return " ".join(text.split())
@@ -167,7 +188,7 @@ def _without_refusals(text: str) -> str:
     """The clauses that ask for something, without what the tests are for."""
     clauses = []
     for clause in _CLAUSE.split(text):
-        pieces = [piece.strip(" \t.:-") for piece in clause.split(",")]
+        pieces = [piece.strip(" \t.:-") for piece in _COMMA.split(clause)]
         if _REFUSAL_AT_START.match(pieces[0]):
             # 'no CT, MRI or PET' asks for nothing, 'no CT, MRI instead' for the MRI
             pieces = [piece for piece in pieces[1:] if _INSTEAD.search(piece)]
@@ -179,7 +200,7 @@ def _without_refusals(text: str) -> str:
             piece = _until(_REFUSAL_INSIDE, _INSTEAD.sub(" ", piece))
             if in_purpose and not (profile(piece).canonical or profile(piece).kinds):
                 continue  # still the purpose: 'to assess the labrum, the capsule'
-            test = _until(_PURPOSE, piece)
+            test = _until(_PURPOSE_OF_ORDER, piece)
             in_purpose = test != piece
             tests.append(test.strip(" .:-"))
         clauses.append(", ".join(filter(None, tests)))
@@ -207,7 +228,9 @@ def _with_place(main: str, brackets: str) -> str:
 @cache
 def _names_with_joints() -> re.Pattern[str]:
     """Names that have a separator inside: 'type and screen', 'newborn and metabolic screen'."""
-    return phrase_pattern("\n".join(name for name in canonical_names() if _SEPARATOR.search(name)))
+    return phrase_pattern(
+        "\n".join(name for name in canonical_names() if _ORDER_SEPARATOR.search(name))
+    )
 
 
 def _names_something(reading: Profile) -> bool:

@@ -13,11 +13,12 @@ BINS = 10
 """Of the reliability diagram, by stated confidence."""
 
 # A trajectory that has ended keeps its last DTC, so that every turn's mean is over the same
-# trajectories.
+# trajectories. The turns that a branch shares with its parent count once, as the parent's.
 DTC_BY_TURN = """
 with ends as (select trajectory_id, max(number) as last from turn_scores group by all),
 places as (
-    select teacher as model, trajectory_id, last, unnest(range(1, t_max + 1)) as turn
+    select teacher as model, trajectory_id, last, unnest(range(branch_turn + 1, t_max + 1)) as
+        turn
     from current_trajectories join ends using (trajectory_id)
 )
 select model, turn, avg(dtc) as mean_dtc, count(dtc) as known, count(*) - count(dtc) as unknown,
@@ -31,17 +32,20 @@ RAC_PASS_RATE = """
 select teacher as model, count(*) filter (where rac <= {threshold}) / nullif(count(rac), 0) as
     pass_rate,
     count(rac) as known, count(*) - count(rac) as unknown_or_unchanged
-from turn_scores join current_trajectories using (trajectory_id) where number >= 2 group by model
-    order by model
+from turn_scores join current_trajectories using (trajectory_id)
+where number >= 2 and number > branch_turn group by model order by model
 """
 
 WORK_UP = """
 with per_case as (
-    select teacher, trajectory_id, count(*) as turns, sum(len(tests)) as tests, count(*) filter
-        (where len(tests) > 0) as ordering
-    from turns join current_trajectories using (trajectory_id) group by all
+    select teacher, path_id, count(*) as turns, sum(len(tests)) as tests,
+        sum(len(tests)) filter (where owner_id = path_id) as own_tests,
+        count(*) filter (where len(tests) > 0 and owner_id = path_id) as ordering
+    from paths join turns on turns.trajectory_id = owner_id and turns.number = paths.number
+        join current_trajectories as played on played.trajectory_id = path_id
+    group by all
 )
-select teacher as model, avg(turns) as turns_a_case, sum(tests) / nullif(sum(ordering), 0) as
+select teacher as model, avg(turns) as turns_a_case, sum(own_tests) / nullif(sum(ordering), 0) as
     tests_an_ordering_turn,
     avg(tests) as tests_a_case, count(*) as trajectories
 from per_case group by model order by model
@@ -65,7 +69,7 @@ select * from stated where correct is not null
 
 def dtc_by_turn(store: Store) -> pl.DataFrame:
     """model, turn, mean_dtc (hops), known, unknown, playing (trajectories that had not ended
-    before). Needs `score_store` first."""
+    before; a branch from its first own turn on). Needs `score_store` first."""
     return store.frame(DTC_BY_TURN)
 
 
@@ -76,7 +80,8 @@ def rac_pass_rate(store: Store, threshold: float = THRESHOLD) -> pl.DataFrame:
 
 
 def work_up(store: Store) -> pl.DataFrame:
-    """model, turns_a_case, tests_an_ordering_turn, tests_a_case, trajectories."""
+    """model, turns_a_case and tests_a_case (of whole work-ups, with what a branch shares),
+    tests_an_ordering_turn (each turn once), trajectories."""
     return store.frame(WORK_UP)
 
 

@@ -19,7 +19,7 @@ from pydantic import model_validator
 
 from medaction.envs.mentions import named_tests
 from medaction.envs.oracle import Encode, Oracle
-from medaction.envs.orders import read_order
+from medaction.envs.orders import single_tests
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.diagnoses import likeness
 from medaction.evaluation.protocol import NOTHING_MORE, Protocol, Requested, final_answer
@@ -86,7 +86,7 @@ class OfflineJudge:
         self, asked: Requested, environment: ClinicalEnvironment, documented: str, rules: Protocol
     ) -> ComparedTests:
         oracle = Oracle(environment.menu, aliases_of_tests(), self._encode)
-        names = asked.tests or orders_in(asked.requests)
+        names = single_tests(asked.tests) or orders_in(asked.requests)
         found = {name: _entries(oracle, name) for name in names[:MOST_ITEMS]}
         hit = set().union(*found.values())
         if asked.text != asked.requests:  # the rules take the conclusions for requests too
@@ -128,7 +128,7 @@ def orders_in(text: str) -> tuple[str, ...]:
         named = named.replace("*", "").strip(" .:;")
         if not any(c.isalpha() for c in named) or NOTHING_MORE.casefold() in bare.casefold():
             continue
-        found += read_order(named).parts or (named[:200],)
+        found += single_tests([named[:200]])
     return tuple(dict.fromkeys(found))
 
 
@@ -223,7 +223,7 @@ class LlmJudge:
     ) -> ComparedTests:
         if rules.against_text:
             return await self._against_texts(asked.text, documented, rules)
-        requests = asked.tests or tuple(
+        requests = single_tests(asked.tests) or tuple(
             item["test_name"] for item in await self._items(asked.requests)
         )
         return await self._lists(requests[:MOST_ITEMS], [test.name for test in environment.menu])

@@ -10,8 +10,9 @@ from scipy.optimize import curve_fit
 
 from medaction.evaluation.plots import HUES, MARKS, canvas
 
-LEAST = 3
-"""Distinct sizes that a law of three parameters needs."""
+LEAST = 4
+"""Distinct sizes below which no law is fitted: three points lie on every law of three parameters,
+whatever they are, so that its rmse is 0 and says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def draw_scaling(
         hue, mark = HUES[place % 6], MARKS[place % 6]
         sizes = of_series["records"].to_numpy()
         law = fit_law(sizes, of_series["value"].to_numpy(), rises, highest)
-        label = f"{series}: too few sizes for a law"
+        label = f"{series}: too few points for a law ({len(set(sizes.tolist()))} of {LEAST})"
         if law:
             sign = "-" if rises else "+"
             power = f"{law.scale:.2g} n^-{law.exponent:.2f}"

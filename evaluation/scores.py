@@ -91,6 +91,9 @@ def measures(
         )
         scored = int(np.sum(~np.isnan(table[_COLUMN[name]])))
         mean = float(scored_runs.mean()) if scored_runs.size else None
+        if name == "accuracy" and mean in (0.0, 1.0):
+            # All draws are alike: the bootstrap's interval is a point, however few the cases.
+            low, high = wilson(mean, int(np.sum(~np.isnan(table["accuracy"]).all(axis=1))))
         results.append(
             Measure(
                 name,
@@ -106,7 +109,18 @@ def measures(
     return results
 
 
-Table = dict[str, np.ndarray]
+Z_95 = 1.959964
+"""The 97.5 % quantile of the normal distribution."""
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of `n` independent cases (1927). 0 of 20: 0 to 0.161."""
+    middle = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
+    half = Z_95 * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2)) / (1 + Z_95**2 / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+ScoreTable = dict[str, np.ndarray]
 """'precision', 'recall', 'f1' and 'accuracy' -> values, shape (cases, runs), NaN where not scored.
 """
 
@@ -119,7 +133,7 @@ _COLUMN = {
 }
 
 
-def score_table(scores: Sequence[Score], cases: Sequence[str], runs: int) -> Table:
+def score_table(scores: Sequence[Score], cases: Sequence[str], runs: int) -> ScoreTable:
     """The scores as arrays in the order of `cases`. Raises ValueError for a pair that is there
     twice."""
     row = {case_id: number for number, case_id in enumerate(cases)}
@@ -146,7 +160,7 @@ def score_table(scores: Sequence[Score], cases: Sequence[str], runs: int) -> Tab
     return table
 
 
-def _by_run(table: Table, name: str) -> np.ndarray:
+def _by_run(table: ScoreTable, name: str) -> np.ndarray:
     """The measure of each run, shape (runs,)."""
     if name == "f1_of_means":
         precision, recall = _mean(table["precision"]), _mean(table["recall"])

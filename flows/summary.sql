@@ -136,14 +136,15 @@ from current_trajectories left join last using (trajectory_id) group by all orde
 -- title: DTC and RAC, by turn
 -- DTC: hops from the top hypothesis to the truth (equation 3). RAC: hops from what changed
 -- in the differential to the tests ordered before (equation 4), over those changes whose
--- distance is known. An unlinked diagnosis is no change.
+-- distance is known. An unlinked diagnosis is no change. A turn that branches share counts once.
 select number as turn, count(*) as turns, round(avg(dtc), 2) as mean_dtc,
     count(*) filter (where dtc is null) as dtc_unknown,
        round(avg(rac), 2) as mean_rac, count(*) filter (where changed = 0) as nothing_changed,
        count(*) filter (where rac is null and changed > 0) as rac_unknown,
        sum(changed)::bigint as changes, sum(unknown)::bigint as changes_unknown,
            sum(unlinked)::bigint as unlinked_diagnoses
-from turn_scores join current_trajectories using (trajectory_id) group by all order by turn;
+from turn_scores join current_trajectories using (trajectory_id)
+where number > branch_turn group by all order by turn;
 
 -- title: RAC filter
 -- Of the turns up to t*, after how many the differential changed so that there is a RAC, how many

@@ -148,7 +148,7 @@ def _transformer(
         from transformers import AutoModel, AutoTokenizer
     except ImportError as error:
         raise EncoderUnavailable(
-            "MedCPT needs torch and transformers: pip install 'medaction[train]'"
+            "MedCPT needs torch and transformers: pip install -e '.[train]'"
         ) from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)

@@ -8,10 +8,12 @@ from functools import cache
 
 from medaction.kg.graph import Graph
 from medaction.kg.open_graphs import open_test_graph
-from medaction.kg.readings import bag
+from medaction.kg.readings import bag, is_wider
 from medaction.words.names import normalise
 
-_KIND = re.compile(r" \((disease|disorder|syndrome)\)$")
+_KIND_OF_DISEASE = re.compile(r" \((disease|disorder|syndrome)\)$")
+ICD = "ICD-10-CM"
+"""The source of nodes whose other names are inclusion terms: what a code is used for, too."""
 _CLASS = re.compile(r" (disease|syndrome|disorder|disease or disorder)$")
 
 
@@ -41,12 +43,18 @@ def _names_of_one_thing(test: bool) -> tuple[tuple[str, ...], ...]:
     of all others."""
     graph = open_test_graph()
     names = defaultdict(list)
-    for node, kind, label in graph.nodes.select("node", "node_type", "name").iter_rows():
+    filed = set()
+    columns = ("node", "node_type", "name", "source")
+    for node, kind, label, source in graph.nodes.select(columns).iter_rows():
         if (kind == "test") is test:
             names[node].append(normalise(label))
+            if source == ICD:
+                filed.add(node)
     for node, name in graph.names.iter_rows():
         if node in names:
-            names[node].append(normalise(name))
+            name = normalise(name)
+            if node not in filed or not is_wider(name, names[node][0]):
+                names[node].append(name)
     return tuple(tuple(dict.fromkeys(of)) for of in names.values() if len(set(of)) > 1)
 
 
@@ -57,7 +65,7 @@ def plain_labels(name: str) -> Iterator[str]:
     >>> list(plain_labels("amblyopia (disease)"))
     ['amblyopia disease', 'amblyopia']
     """
-    yield from dict.fromkeys((normalise(name), normalise(_KIND.sub("", name))))
+    yield from dict.fromkeys((normalise(name), normalise(_KIND_OF_DISEASE.sub("", name))))
 
 
 def other_class(name: str) -> Iterator[str]:

@@ -18,19 +18,21 @@ from typing import TYPE_CHECKING, Literal
 
 from medaction.kg.encoder import SMALL_THRESHOLD, LinkingEncoder, linking_encoder, weights_of
 from medaction.kg.graph import Graph
-from medaction.kg.lent import lent_names, other_class, plain_labels
+from medaction.kg.lent import ICD, lent_names, other_class, plain_labels
+from medaction.kg.opposites import opposition
 from medaction.kg.overrides import Overrides
 from medaction.kg.packages import package_path
 from medaction.kg.readings import (
     MAX_ABBREVIATION,
     TOO_BROAD,
+    adds_malignancy,
     bag,
-    contradict,
     head,
     is_bare,
     is_residual,
-    parts_of,
+    is_wider,
     resembles,
+    runs_of_words,
     same_numbers,
     variants,
     without_number,
@@ -42,12 +44,12 @@ from medaction.words.versions import constants_of, version_of
 if TYPE_CHECKING:
     import faiss
 
-THRESHOLD = SMALL_THRESHOLD
+DENSE_THRESHOLD = SMALL_THRESHOLD
 
-RULES = tuple(
+LINKING_RULES = tuple(
     f"medaction.{name}"
     for name in (
-        *("kg.encoder", "kg.lent", "kg.linking", "kg.packages", "kg.readings"),
+        *("kg.encoder", "kg.lent", "kg.linking", "kg.opposites", "kg.packages", "kg.readings"),
         *("words.names", "words.plurals", "words.tests"),
     )
 )
@@ -69,7 +71,7 @@ Method = Literal["exact", "synonym", "abbreviation", "broader", "dense", "unlink
 holds tuberculosis. 'given': the user's own link, or the user's word that there is none."""
 
 # Names that a clinician does not write as a diagnosis and that would only blur the dense index.
-_RESIDUAL = re.compile(
+_RESIDUAL_WORDS = re.compile(
     r"\b(other|unspecified|right|left|bilateral|elsewhere|without|with|sequelae|encounter|due to"
     r"|complicating|status|history|"
     r"injury|laceration|fracture|burn|corrosion|contusion|dislocation|wound|bite|abrasion"
@@ -140,7 +142,7 @@ class Linker:
     def version(self) -> str:
         """Of all that its links depend on: the graph's content, the constants and tables of the
         rules, the encoder and the user's links."""
-        inputs = [self.graph.version, constants_of(*RULES)]
+        inputs = [self.graph.version, constants_of(*LINKING_RULES)]
         encoder = [self._encoder_name, self._threshold, weights_of(self._encoder_name)]
         return version_of([*inputs, *encoder, dict(self._given)])
 
@@ -185,14 +187,24 @@ class Linker:
             )
         for variant in variants(text):
             if (node := self._bearers.labels.get(variant)) is not None:
-                return self._link(text, node, "exact")
-            if (node := self._bearers.synonyms.get(variant)) is not None:
-                return self._link(
-                    text, node, "abbreviation" if _is_abbreviation(text, variant) else "synonym"
-                )
-            if (node := self._bearers.bags.get(bag(variant))) is not None:
+                if not self._opposed(text, node):
+                    return self._link(text, node, "exact")
+            elif (node := self._bearers.synonyms.get(variant)) is not None:
+                if not self._opposed(text, node):
+                    method: Method = (
+                        "abbreviation" if _is_abbreviation(text, variant) else "synonym"
+                    )
+                    return self._link(text, node, method)
+            elif (node := self._bearers.bags.get(bag(variant))) is not None and not self._opposed(
+                text, node
+            ):
                 return self._link(text, node, "synonym")
         return self._by_expansion(text) or self._by_class(text) or self._by_part(text)
+
+    def _opposed(self, text: str, node: int) -> bool:
+        """Whether the node is something else whatever its name says: the left for the right, the
+        acute for the chronic. Tests are named in too many ways for that."""
+        return "test" not in self._types and bool(opposition(head(text), self._names[node]))
 
     def _by_class(self, text: str) -> Link | None:
         """By a label that differs in 'disease', 'syndrome' or 'disorder' only: 'Bartter syndrome'
@@ -219,7 +231,7 @@ class Linker:
         )
         for reading in dict.fromkeys(readings):
             words = reading.split()
-            for part in parts_of(words, anywhere="test" in self._types):
+            for part in runs_of_words(words, anywhere="test" in self._types):
                 if (
                     f"non {part}" in whole
                 ):  # 'non-Langerhans cell histiocytosis' is what its rest is not
@@ -234,7 +246,9 @@ class Linker:
                     node := self._bearers.known.get(part, self._bearers.bags.get(bag(part)))
                 ) is not None:
                     # 'renal tuberculosis' is no pulmonary tuberculosis, whose bare name its end is
-                    if "test" not in self._types and is_bare(part, normalise(self._names[node])):
+                    if "test" not in self._types and (
+                        is_bare(part, normalise(self._names[node])) or self._opposed(text, node)
+                    ):
                         continue
                     return self._link(
                         text,
@@ -268,13 +282,21 @@ class Linker:
             alike = [
                 (score, names[row])
                 for score, row in zip(scores, rows, strict=True)
-                if _may_be(query, names[row])
+                if _may_be(query, names[row]) and not self._differs(query, names[row])
             ]
             score, name = alike[0] if alike else (scores[0], "")
             if alike and score >= threshold:
                 yield self._link(text, self._bearers.known[name], "dense", float(score))
             else:
                 yield Link(text, None, "", "unlinked", float(score))
+
+    def _differs(self, query: str, name: str) -> bool:
+        """Whether the bearer of a name that resembles the query is something else, or a special
+        case of what both say."""
+        node = self._bearers.known[name]
+        return "test" not in self._types and (
+            self._opposed(query, node) or is_bare(name, normalise(self._names[node]))
+        )
 
     def _link(self, text: str, node: int, method: Method, score: float = 1.0) -> Link:
         return Link(text, node, self._names[node], method, score)
@@ -329,7 +351,7 @@ class Linker:
         if (
             name not in self._bearers.labels
             or len(name) > _MAX_DENSE_NAME
-            or _RESIDUAL.search(name)
+            or _RESIDUAL_WORDS.search(name)
         ):
             return False
         return self._types[self._bearers.rank[node][0]] != "phenotype" or self._is_common(node)
@@ -377,9 +399,18 @@ def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
     names = graph.nodes["name"].to_list()
     if "test" not in types:
         rank = {node: key for node, key in rank.items() if not is_residual(names[node])}
-    labels = _first([(name, node) for node in rank for name in plain_labels(names[node])], rank)
-    synonyms = _first(
-        [(normalise(name), node) for node, name in graph.names.iter_rows() if node in rank], rank
+    labels = _first_by_rank(
+        [(name, node) for node in rank for name in plain_labels(names[node])], rank
+    )
+    filed = set(rows.filter(pl.col("source") == ICD)["node"])
+    synonyms = _first_by_rank(
+        [
+            (normalise(name), node)
+            for node, name in graph.names.iter_rows()
+            if node in rank
+            and not (node in filed and is_wider(normalise(name), normalise(names[node])))
+        ],
+        rank,
     )
     ours = bool((graph.nodes["source"] == "curated").any())
     if not ours:
@@ -422,7 +453,7 @@ def own_threshold(
 
 
 def _may_be(query: str, name: str) -> bool:
-    if contradict(normalise(query), name):
+    if adds_malignancy(normalise(query), name):
         return False
     return resembles(query, name) and same_numbers(query, name)
 
@@ -432,7 +463,9 @@ def _is_abbreviation(text: str, variant: str) -> bool:
     return len(variant) <= MAX_ABBREVIATION and variant.upper() in re.sub(r"[^A-Z0-9 ]", "", text)
 
 
-def _first(pairs: Iterable[tuple[str, int]], rank: dict[int, tuple[int, int]]) -> dict[str, int]:
+def _first_by_rank(
+    pairs: Iterable[tuple[str, int]], rank: dict[int, tuple[int, int]]
+) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, node in pairs:
         if name not in found or rank[node] < rank[found[name]]:

@@ -29,7 +29,8 @@ _CIRCUMSTANCES = re.compile(
     r"[,;:]| - |\b(with|secondary to|due to|caused by|induced by|triggered by|nearing|revealed by"
     r"|causing|"
     r"complicated by|complicating|associated with|presenting|in the|"
-    r"following|after|involving|mimicking|masquerading|leading to|resulting|without|from|for|and)\b"
+    r"following|after|involving|mimicking|masquerading|leading to|resulting|without|from|for|and"
+    r"|(?!bleeding|swelling)[a-z]+ing (?:in|into|from|to|as|within))\b"
 )
 TOO_BROAD = frozenset(
     re.findall(
@@ -64,7 +65,7 @@ _PREAMBLE = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r" (type )?(\d{1,2}[a-z]?|[ivx]{1,4})$")
-_BRACKETS = re.compile(r"\s*[(\[][^)\]]*[)\]]")
+BRACKETED = re.compile(r"\s*[(\[][^)\]]*[)\]]")
 _FILLERS = {
     "left",
     "right",
@@ -125,22 +126,22 @@ def variants(text: str) -> Iterator[str]:
     >>> list(variants("Suspected pulmonary embolism (PE)"))
     ['suspected pulmonary embolism pe', 'suspected pulmonary embolism', 'pulmonary embolism']
     """
-    text = plain(text)
-    readings = [normalise(text), normalise(_BRACKETS.sub(" ", text))]
+    text = first_line(text)
+    readings = [normalise(text), normalise(BRACKETED.sub(" ", text))]
     readings += _shorter(readings[-1])
     for reading in heads(text):
         readings += [reading, *_shorter(reading)]
     readings += [
-        part for part in map(normalise, _BRACKETS.findall(text)) if len(part) > MAX_ABBREVIATION
+        part for part in map(normalise, BRACKETED.findall(text)) if len(part) > MAX_ABBREVIATION
     ]
     yield from (reading for reading in dict.fromkeys(readings) if reading)
 
 
-def parts_of(words: list[str], anywhere: bool) -> Iterator[str]:
+def runs_of_words(words: list[str], anywhere: bool) -> Iterator[str]:
     """Runs of the words, the longest first and of equal ones the earlier: all of them, or those
     that end with the last word.
 
-    >>> list(parts_of(["bedside", "ecg", "strip"], anywhere=False))
+    >>> list(runs_of_words(["bedside", "ecg", "strip"], anywhere=False))
     ['bedside ecg strip', 'ecg strip', 'strip']
     """
     for length in range(min(len(words), _MAX_PART), 0, -1):
@@ -148,10 +149,10 @@ def parts_of(words: list[str], anywhere: bool) -> Iterator[str]:
         yield from (" ".join(words[start : start + length]) for start in starts)
 
 
-def plain(text: str) -> str:
+def first_line(text: str) -> str:
     """`text` without what a list or a heading puts before it, and up to the end of its first line.
 
-    >>> plain("**Final Diagnosis:**\\n1. Impacted canine.\\n2. Crack tooth syndrome")
+    >>> first_line("**Final Diagnosis:**\\n1. Impacted canine.\\n2. Crack tooth syndrome")
     'Impacted canine.'
     """
     return _PREAMBLE.sub("", text).strip().partition("\n")[0]
@@ -176,7 +177,7 @@ def heads(text: str) -> list[str]:
     >>> heads("Granulomatosis with polyangiitis presenting as pachymeningitis")
     ['granulomatosis with polyangiitis', 'granulomatosis']
     """
-    line = _BRACKETS.sub(" ", plain(text).casefold())
+    line = BRACKETED.sub(" ", first_line(text).casefold())
     cuts = [line[: match.start()] for match in _CIRCUMSTANCES.finditer(line)][:3]
     readings = [
         reading for cut in reversed(cuts) if re.search("[a-z]{2}", reading := normalise(cut))
@@ -254,14 +255,36 @@ def is_bare(synonym: str, label: str) -> bool:
 
     >>> is_bare("tuberculosis", "pulmonary tuberculosis"), is_bare("lung tb", "pulmonary tb")
     (True, False)
+    >>> is_bare("meningitis", "bacterial meningitis"), is_bare("bartter", "bartter syndrome")
+    (True, False)
     """
-    words, label_words = (
-        {_ORGANS.get(word, word) for word in bag(name)} for name in (synonym, label)
-    )
-    return words < label_words and bool((label_words - words) & _NARROWING)
+    words, label_words = _words_of(synonym), _words_of(label)
+    return words < label_words and bool(label_words - words - _GENERIC | _narrower(words, label))
 
 
-_RESIDUAL = re.compile(r"^other\b|\bunspecified\b|not elsewhere classified|, nos$")
+def is_wider(term: str, label: str) -> bool:
+    """Whether a classification's inclusion term leaves open what its label narrows down: site,
+    course or behaviour; both normalised. Such a term is filed there, and no synonym.
+
+    >>> is_wider("mycobacterium avium infection", "pulmonary mycobacterial infection")
+    True
+    >>> is_wider("lyme borreliosis", "lyme disease")
+    False
+    """
+    return is_bare(term, label.partition(" without ")[0]) or bool(_narrower(_words_of(term), label))
+
+
+def _words_of(name: str) -> frozenset[str]:
+    return frozenset(_ORGANS.get(word, word) for word in bag(name))
+
+
+def _narrower(words: frozenset[str], label: str) -> frozenset[str]:
+    return (_words_of(label) - words) & _NARROWING
+
+
+_RESIDUAL = re.compile(
+    r"\b(other|unspecified|ill-defined|classified elsewhere|elsewhere classified)\b|, nos$"
+)
 
 
 def is_residual(label: str) -> bool:
@@ -269,6 +292,8 @@ def is_residual(label: str) -> bool:
 
     >>> is_residual("Other injury of unspecified body region"), is_residual("Otherwise well")
     (True, False)
+    >>> is_residual("Chagas' disease with other organ involvement")
+    True
     """
     return _RESIDUAL.search(label.lower()) is not None
 
@@ -279,20 +304,13 @@ _MAY_BE_MALIGNANT = re.compile(
 )
 
 
-def contradict(text: str, name: str) -> bool:
-    """Whether one of two normalised names is acute and the other chronic, or only `name` is
-    malignant. An encoder puts such names side by side.
+def adds_malignancy(text: str, name: str) -> bool:
+    """Whether only `name` is malignant, both normalised. An encoder puts such names side by side.
 
-    >>> contradict("placental chorioadenoma", "placental choriocarcinoma")
-    True
-    >>> contradict("chronic pancreatitis", "acute pancreatitis")
+    >>> adds_malignancy("placental chorioadenoma", "placental choriocarcinoma")
     True
     """
-    words, name_words = set(text.split()), set(name.split())
-    acute = "acute" in words and "chronic" in name_words - words
-    chronic = "chronic" in words and "acute" in name_words - words
-    malignant = bool(_SAYS_MALIGNANT.search(name)) and not _MAY_BE_MALIGNANT.search(text)
-    return acute or chronic or malignant
+    return bool(_SAYS_MALIGNANT.search(name)) and not _MAY_BE_MALIGNANT.search(text)
 
 
 def _telling(name: str) -> list[str]:

@@ -40,7 +40,7 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
     gguf = Path(teacher.model_file)
     if find_spec("xllamacpp") is None:
         raise MedactionError(
-            "local models need a runtime that is not installed: pip install 'medaction[local]'"
+            "local models need a runtime that is not installed: pip install -e '.[local]'"
         )
     if gguf.name.startswith(TINY_MODEL):
         log.warning(

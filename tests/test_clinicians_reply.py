@@ -11,8 +11,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from medaction.envs.orders import single_tests
 from medaction.envs.prompts import messages
-from medaction.envs.reply import parse_reply, render, reply_schema
+from medaction.envs.reply import MOST_TESTS, parse_reply, render, reply_schema
 from medaction.envs.turns import Hypothesis, Turn
 from medaction.llm.replies import MalformedReply
 from medaction.llm.untrusted import plain
@@ -365,6 +366,7 @@ def test_rendering_and_parsing_are_inverse(
     diagnosis: str | None,
 ) -> None:
     assume(diagnosis is None or diagnosis.casefold() not in {name.casefold() for name, _ in ranked})
+    assume(len(single_tests(tests)) <= MOST_TESTS)
     assume({confidence for _, confidence in ranked} - {0, 1} or not any(c for _, c in ranked))
     differential = tuple(Hypothesis(*line) for line in ranked)
     if diagnosis:
@@ -409,3 +411,11 @@ def test_whatever_comes_is_a_turn_or_a_malformed_reply(
 def test_making_text_plain_twice_changes_nothing_more(text: str) -> None:
     assert plain(plain(text)) == plain(text)
     assert len(plain(text)) <= len(text)
+
+
+def test_the_limit_of_tests_holds_for_tests_and_not_for_entries() -> None:
+    packed = ["CBC, CMP, CRP, ESR", "urinalysis, blood culture, chest X-ray"]
+    with pytest.raises(MalformedReply, match="1 to 6 tests"):
+        parse_reply(changed(action={"order_tests": packed}), 2, last_turn=False)
+    turn = parse_reply(changed(action={"order_tests": packed[:1]}), 2, last_turn=False)
+    assert turn.tests == ("CBC, CMP, CRP, ESR",)

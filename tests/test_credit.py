@@ -15,7 +15,7 @@ from medaction.envs.oracle import Oracle
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.rewards import Ruler
 from medaction.envs.sources import read_cases
-from medaction.evaluation.diagnoses import is_same_diagnosis
+from medaction.evaluation.diagnoses import likeness
 from medaction.kg.encoder import load_encoder
 from medaction.llm.replies import MalformedReply
 from medaction.trajectories.scoring import linkers
@@ -111,7 +111,7 @@ def worlds() -> list[ClinicalEnvironment]:
 def credits_of(policy: Policy, worlds: list[ClinicalEnvironment], ruler: Ruler) -> list[Credit]:
     def judge(said: str, world: ClinicalEnvironment) -> bool:
         truths = (world.diagnosis, *world.synonyms)
-        return is_same_diagnosis(said, truths, ruler.diseases, load_encoder().encode)
+        return bool(likeness(said, truths, ruler.diseases, load_encoder().encode))
 
     return [
         played(Episode(world, oracle_of(world)), policy).credit(judge, ruler) for world in worlds

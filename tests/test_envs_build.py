@@ -1,6 +1,7 @@
 """Building environments, and the checks that refuse them."""
 
 import re
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -512,11 +513,40 @@ def test_what_tells_the_writer_what_to_write_is_no_word_of_the_case() -> None:
     assert environment.initial_observation == f"{LONG}\nAllergies: None."
 
 
+@pytest.mark.parametrize("unit", ["\n", ". ", "; ", "7", "a", "CT showed a mass, ", "pain ("])
+def test_a_long_observation_takes_a_time_that_grows_with_its_length(unit: str) -> None:
+    start = time.process_time()
+    text = f"{LONG} {unit * (20_000 // len(unit))}"
+    build_environment(report(replace(CASE, initial_observation=text)))
+    assert time.process_time() - start < 3
+
+
 def test_what_only_a_laboratory_tells_is_no_finding_of_the_examination() -> None:
     passage = f"{LONG}\nPhysical Examination: Pale, thrombocytopenia. Soft abdomen."
     environment = environment_of(report(replace(CASE, initial_observation=passage)))
     assert environment.initial_observation == f"{LONG}\nPhysical Examination: Pale. Soft abdomen."
     assert environment.menu[-1].name == "Platelets"
+
+
+@pytest.mark.parametrize(
+    ("passage", "stays"),
+    [
+        ("Elevated AFP (524 U/mL) and a firm node.", "A firm node."),
+        ("A firm node and elevated AFP (524 U/mL).", "A firm node."),
+        (
+            "Soft belly, stiff neck during his nasal carcinoma, pale.",
+            "Soft belly, stiff neck, pale.",
+        ),
+    ],
+)
+def test_a_sign_stays_beside_what_must_go(passage: str, stays: str) -> None:
+    case = replace(
+        CASE,
+        diagnosis="Nasal carcinoma",
+        initial_observation=f"{LONG}\nPhysical Examination: {passage}",
+    )
+    environment = environment_of(report(case))
+    assert environment.initial_observation == f"{LONG}\nPhysical Examination: {stays}"
 
 
 def test_a_result_of_another_place_is_not_told_by_the_tests_name_alone() -> None:

@@ -88,6 +88,30 @@ def test_rac_pass_rate_and_work_up(store: Store) -> None:
     assert length["tests_a_case"] == 2.0
 
 
+def test_the_turns_that_a_branch_shares_count_once(store: Store) -> None:
+    [(parent, case_id, environment_id)] = store.rows(
+        "select trajectory_id, case_id, environment_id from trajectories where sample = 0"
+    )
+    spec = RolloutSpec(environment_id, case_id, "model", "schema", 0, "hash", parent, 2)
+    branch = trajectory(spec, turn(3, "Asthma", (), "Asthma"))
+    store.add_rollouts("rollout", case_id, [branch], [], "run-1")
+    scores = store.frame("select trajectory_id, number, dtc, rac from turn_scores").to_dicts()
+    shared = [
+        row | {"trajectory_id": branch.trajectory_id}
+        for row in scores
+        if row["trajectory_id"] == parent and row["number"] <= 2
+    ]
+    own = {"trajectory_id": branch.trajectory_id, "number": 3, "dtc": 5, "rac": 6.0}
+    store.replace(links=[], verdicts=[], turn_scores=[*scores, *shared, own])
+    by_turn = {row["turn"]: row for row in dtc_by_turn(store).iter_rows(named=True)}
+    assert [by_turn[turn]["known"] for turn in (1, 2, 3)] == [2, 1, 2]
+    assert by_turn[3]["mean_dtc"] == (0 + 5) / 2
+    assert rac_pass_rate(store, 3.0).rows() == [("model", 0.5, 4, 0)]
+    (length,) = work_up(store).iter_rows(named=True)
+    assert length["turns_a_case"] == (3 + 2 + 3) / 3
+    assert length["tests_an_ordering_turn"] == pytest.approx(4 / 3)
+
+
 def test_calibration_by_hand(store: Store) -> None:
     # both state 60 % for what they conclude; one of the two is right: |0.6 - 0.5|
     bins = calibration(store)

@@ -157,11 +157,13 @@ def test_lists_are_matched_by_numbers() -> None:
         "paper",
         asked=Requested("", "", ("CBC and CT", "PET")),
     )
-    assert verdicts.requested == (("CBC and CT", True), ("PET", False))
+    # 'CBC and CT' is one entry and two tests
+    assert verdicts.requested == (("CBC", True), ("CT", False), ("PET", False))
     assert [hit for _, hit in verdicts.documented] == [True, True, False]
     assert json.loads(asked[0].body["messages"][1]["content"])["requested"] == {
-        "1": "CBC and CT",
-        "2": "PET",
+        "1": "CBC",
+        "2": "CT",
+        "3": "PET",
     }
     nothing, asked = asked_of(
         lambda request, number: "unused", "paper", asked=Requested("", "", ())

@@ -306,4 +306,10 @@ def test_scaling_laws_are_found_again(tmp_path: File) -> None:
     assert a["gain"] == pytest.approx(2 / 80 - 2 / 12800**0.5, abs=2e-4)
     assert (b["sizes"], b["gain"]) == (2, None)
     save(draw_scaling(points, "accuracy"), tmp_path, "scaling")
-    assert "B: too few sizes for a law" in (tmp_path / "scaling.svg").read_text()
+    assert "B: too few points for a law (2 of 4)" in (tmp_path / "scaling.svg").read_text()
+
+
+def test_three_points_are_no_scaling_law() -> None:
+    sizes = np.array([100, 400, 1600])
+    assert fit_law(sizes, np.array([0.1, 0.9, 0.2]), rises=True) is None
+    assert fit_law(np.array([100, 100, 400, 1600]), np.array([0.1, 0.2, 0.3, 0.4]), True) is None

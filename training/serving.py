@@ -45,7 +45,7 @@ def command(model: Path, port: int) -> tuple[list[str], str]:
     if importlib.util.find_spec("torch") is None:
         raise TrainError(
             f"serving needs vLLM on a machine with a GPU ({VLLM} names its command), or torch:"
-            " pip install 'medaction[train]'"
+            " pip install -e '.[train]'"
         )
     path = str(folder.resolve())
     return [sys.executable, "-m", "transformers.cli.transformers", "serve", path, *listen], path
@@ -61,7 +61,7 @@ def vllm_command() -> str | None:
     return program if program and devices()[0] == "gpu" else None
 
 
-def serve(model: Path, port: int) -> None:
+def serve_checkpoint(model: Path, port: int) -> None:
     """Serve until interrupted. Raises TrainError when the server ends by itself."""
     run, _ = command(model, port)
     ended = subprocess.run(run, env=os.environ | QUIET)

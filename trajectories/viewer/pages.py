@@ -1,7 +1,10 @@
 """The viewer's pages as HTML text, from a snapshot of the store. Everything that is not ours is
-escaped; there is no script at all."""
+escaped; the one script is ours."""
 
+from base64 import b64encode
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -10,6 +13,8 @@ import duckdb
 import jinja2
 from markupsafe import Markup
 
+from medaction.trajectories.labels import LONGEST, add_label, label_of, labels
+from medaction.trajectories.records import now
 from medaction.trajectories.snapshot import SNAPSHOT, open_snapshot
 from medaction.trajectories.viewer import charts, queries
 
@@ -17,17 +22,23 @@ TEMPLATES = Path(__file__).parent / "templates"
 _html = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
 )
+SCRIPT = (TEMPLATES / "keys.js").read_text()
+"""The one script of the pages. The policy names its hash, so that no other can run."""
+
 _html.globals["css"] = Markup((TEMPLATES / "style.css").read_text())  # ours, not data
+_html.globals["script"] = Markup(SCRIPT)
+_html.globals["script_hash"] = b64encode(sha256(SCRIPT.encode()).digest()).decode()
 
 Filters = dict[str, str]
 
 
-class Run:
+class ShownRun:
     """The newest snapshot of the run in `out`, opened anew when a newer one is there. Raises
     FileNotFoundError when there is none."""
 
-    def __init__(self, out: Path):
+    def __init__(self, out: Path, other: "ShownRun | None" = None):
         self.out = out
+        self.other = other
         self._seen: tuple[int, int] | None = None
         self.db: duckdb.DuckDBPyConnection
         self.refresh()
@@ -48,13 +59,17 @@ class Run:
         """DTC by turn and the distribution of RAC, once a snapshot: drawing them takes longer than
         all the rest of the page."""
         threshold = queries.rows(self.db, "threshold")[0]["threshold"]
-        lines = charts.dtc_by_turn(queries.rows(self.db, "DTC by turn"))
+        lines = charts.lines_of_dtc(queries.rows(self.db, "DTC by turn"))
         bars = charts.rac_distribution(queries.rows(self.db, "RAC"), threshold)
         return Markup(lines), Markup(bars)  # drawn by us, letters as paths
 
     def render(self, template: str, entry: str, **values: Any) -> str:
         """The HTML of a template; `entry` is that of the menu."""
         values.setdefault("at", lambda case_id: f"/case/{quote(case_id, safe='')}")
+        values.setdefault("opened", "")
+        values["online"] = template != "export"
+        values["with_other"] = self.other is not None
+        values["judged"] = bool(queries.rows(self.db, "any judged"))
         return _html.get_template(f"{template}.html.j2").render(
             here=entry, out=str(self.out), as_of=self.as_of, **values
         )
@@ -66,52 +81,136 @@ class Run:
         return time.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def overview(run: Run) -> str:
+def overview(run: ShownRun) -> str:
     return run.render("overview", "/", **_overview(run))
 
 
-def _overview(run: Run) -> dict[str, Any]:
+def _overview(run: ShownRun) -> dict[str, Any]:
     lines, bars = run.charts
     return {"o": queries.overview(run.db), "dtc_chart": lines, "rac_chart": bars}
 
 
-def cases(run: Run, filters: Filters, number: int) -> str:
+def cases(run: ShownRun, filters: Filters, number: int) -> str:
     page = queries.cases(run.db, filters, number)
     return _table_page(run, "cases", page, filters, choices=queries.choices(run.db))
 
 
-def trajectories(run: Run, filters: Filters, number: int) -> str:
+def trajectories(run: ShownRun, filters: Filters, number: int) -> str:
     page = queries.trajectories(run.db, filters, number)
     return _table_page(run, "trajectories", page, filters, choices=queries.choices(run.db))
 
 
-def failures(run: Run, number: int) -> str:
+def failures(run: ShownRun, number: int) -> str:
     return _table_page(run, "failures", queries.failures(run.db, number), {})
 
 
-def _table_page(run: Run, name: str, page: queries.Page, filters: Filters, **values: Any) -> str:
+def evaluation(run: ShownRun, filters: Filters, number: int) -> str:
+    """What the judges found, a row a judged trajectory."""
+    page = queries.judged(run.db, filters, number)
+    judges = queries.rows(run.db, "evaluation")
+    names = {name: sorted({row[name] for row in judges}) for name in ("teacher", "judge")}
+    names["verdict"] = list(queries.JUDGED)
+    return _table_page(run, "evaluation", page, filters, judges=judges, choices=names)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A case and run (sample) as two runs played it; None: not judged there."""
+
+    case_id: str
+    sample: int
+    here: queries.Row | None
+    there: queries.Row | None
+
+    @property
+    def change(self) -> str:
+        here, there = (row["correct"] if row else None for row in (self.here, self.there))
+        if here is None or there is None:
+            return "one only"
+        if here != there:
+            return "gained" if there else "lost"
+        return "both right" if here else "both wrong"
+
+
+CHANGES = ("gained", "lost", "one only", "both wrong", "both right")
+
+
+def comparison(run: ShownRun, other: ShownRun, filters: Filters) -> str:
+    """Two evaluations side by side, what changed first. Gained: wrong here, right there."""
+    here, there = queries.verdicts_of(run.db), queries.verdicts_of(other.db)
+    pairs = [Pair(*key, here.get(key), there.get(key)) for key in sorted({*here, *there})]
+    counts = {name: sum(pair.change == name for pair in pairs) for name in CHANGES}
+    chosen = [pair for pair in pairs if filters.get("change") in (None, "", pair.change)]
+    chosen.sort(key=lambda pair: (CHANGES.index(pair.change), pair.case_id, pair.sample))
+    return run.render(
+        "comparison", "/comparison", pairs=chosen, counts=counts, other=other.out, wanted=filters
+    )
+
+
+def label(run: ShownRun, values: dict[str, str]) -> str:
+    """Store a label that came from a form; returns the address of what it is about. Raises
+    ValueError for what is not in this run, and for anything that is no label."""
+    given = label_of(
+        {name: text[:LONGEST] for name, text in values.items()} | {"time": now().isoformat()}
+    )
+    if not queries.rows(run.db, "thing of a label", [given.case_id, given.trajectory_id]):
+        raise ValueError("there is no such case or trajectory in this run")
+    if given.opinion == "comment" and not given.comment.strip():
+        raise ValueError("a comment needs words")
+    add_label(run.out, given)
+    return f"/case/{quote(given.case_id, safe='')}"
+
+
+def labels_page(run: ShownRun) -> str:
+    """Every label of the run, the newest first."""
+    rows = sorted(labels(run.out), key=lambda label: label.time, reverse=True)
+    return run.render("labels", "/labels", labels=rows)
+
+
+def prompt(run: ShownRun, trajectory_id: str, number: int) -> str | None:
+    """The prompt of a turn, or None when there is no such trajectory."""
+    answer = queries.prompt(run.db, trajectory_id, number)
+    if answer is None:
+        return None
+    played, messages = answer
+    return run.render("prompt", "/cases", played=played, number=number, messages=messages)
+
+
+def _table_page(
+    run: ShownRun, name: str, page: queries.Page, filters: Filters, **values: Any
+) -> str:
     query = {field: value for field, value in filters.items() if value}
 
     def url(number: int) -> str:
         return f"/{name}?{urlencode(query | {'page': number})}"
 
-    return run.render(name, f"/{name}", page=page, wanted=filters, url=url, **values)
+    def by(column: str) -> str:
+        """The page sorted by a column; by the same one again: the other way."""
+        sort = f"-{column}" if query.get("sort") == column else column
+        return f"/{name}?{urlencode(query | {'sort': sort})}"
+
+    return run.render(name, f"/{name}", page=page, wanted=filters, url=url, by=by, **values)
 
 
-def case(run: Run, case_id: str) -> str | None:
-    """The page of a case, or None when the run has no such case."""
+def case(run: ShownRun, case_id: str, opened: str = "") -> str | None:
+    """The page of a case, or None when the run has no such case. `opened`: the trajectory that is
+    open; by default the first."""
     details = queries.case(run.db, case_id)
-    return run.render("case", "/cases", c=details) if details else None
+    if details is None:
+        return None
+    given = {label.thing: label for label in labels(run.out) if label.case_id == case_id}
+    return run.render("case", "/cases", c=details | {"labels": given}, opened=opened)
 
 
-def export(run: Run, case_ids: list[str]) -> str:
-    """One HTML file with the overview and these cases whole, that needs nothing else. Raises
-    KeyError for a case that is not there."""
+def export(run: ShownRun, case_ids: list[str]) -> str:
+    """One HTML file with the overview and these cases whole, that needs nothing else; without ids
+    all cases. Raises KeyError for a case that is not there."""
     details = []
-    for case_id in case_ids:
+    for case_id in case_ids or [row["case_id"] for row in queries.rows(run.db, "case ids")]:
         if (case := queries.case(run.db, case_id)) is None:
             raise KeyError(case_id)
-        details.append(case)
+        given = {label.thing: label for label in labels(run.out) if label.case_id == case_id}
+        details.append(case | {"labels": given})
     ids = {case["case_id"] for case in details}
     pages = queries.cases(run.db, {}, 1).pages
     tables = (queries.cases(run.db, {}, number) for number in range(1, pages + 1))

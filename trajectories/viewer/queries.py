@@ -5,13 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from pydantic import TypeAdapter
 
 from medaction.envs.ledger import Passage, passages
+from medaction.envs.prompts import messages
+from medaction.envs.turns import Turn
+from medaction.llm.calls import Message
+from medaction.llm.usage import Usage
 from medaction.trajectories.queries import read_queries
 
 QUERIES = read_queries(Path(__file__).with_name("queries.sql"))
 PAGE = 50
 """Rows a page of the tables."""
+
+_TURNS = TypeAdapter(list[Turn])
+_TURN_FIELDS = Turn.__dataclass_fields__.keys() - {"usage"}
 
 Database = duckdb.DuckDBPyConnection
 Row = dict[str, Any]
@@ -32,8 +40,8 @@ class Page:
 
 def prepare(db: Database) -> None:
     """Make the tables that the other queries read."""
-    for title in ("prepare open_failures", "prepare fates", "prepare leaves"):
-        db.execute(QUERIES[title].sql)
+    for title in ("open_failures", "fates", "leaves", "judged"):
+        db.execute(QUERIES[f"prepare {title}"].sql)
 
 
 def rows(db: Database, title: str, parameters: list[Any] | None = None) -> list[Row]:
@@ -41,7 +49,7 @@ def rows(db: Database, title: str, parameters: list[Any] | None = None) -> list[
     return _rows(db, QUERIES[title].sql, parameters or [])
 
 
-def _rows(db: Database, sql: str, parameters: list[Any]) -> list[Row]:
+def _rows(db: Database, sql: str, parameters: list[Any] | dict[str, Any]) -> list[Row]:
     cursor = db.execute(sql, parameters)
     names = [column[0] for column in cursor.description or []]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -61,7 +69,7 @@ def _page(db: Database, source: str, conditions: dict[str, Any], order: str, num
 
 def overview(db: Database) -> Row:
     """Everything on the first page but the charts."""
-    titles = ("fates", "endings", "verdicts", "teachers", "open_failures", "runs")
+    titles = ("fates", "endings", "verdicts", "teachers", "open_failures", "runs", "evaluation")
     return rows(db, "totals")[0] | {title: rows(db, title) for title in titles}
 
 
@@ -85,7 +93,7 @@ def cases(db: Database, filters: dict[str, str], number: int) -> Page:
         "source = ?": filters.get("source"),
         "state = ?": filters.get("state"),
     }
-    return _page(db, QUERIES["cases"].sql, conditions, "case_id", number)
+    return _page(db, QUERIES["cases"].sql, conditions, _order(filters, "case_id"), number)
 
 
 def trajectories(db: Database, filters: dict[str, str], number: int) -> Page:
@@ -94,8 +102,67 @@ def trajectories(db: Database, filters: dict[str, str], number: int) -> Page:
     conditions = {"(case_id ilike ? or final_diagnosis ilike ?)": _pattern(filters)} | {
         f"{name} = ?": filters.get(name) for name in ("teacher", "style", "status", "outcome")
     }
-    order = "case_id, teacher, style, sample, trajectory_id"
+    order = _order(filters, "case_id, teacher, style, sample, trajectory_id")
     return _page(db, "select * from leaves", conditions, order, number)
+
+
+JUDGED = ("right", "wrong", "no verdict")
+"""What a judge says of a final diagnosis."""
+
+
+def judged(db: Database, filters: dict[str, str], number: int) -> Page:
+    """What the judges found, a row a trajectory, judge and repeat. `filters`: q (text in case,
+    diagnosis or truth), teacher, judge, verdict (one of JUDGED)."""
+    verdict = {"right": "correct", "wrong": "not correct", "no verdict": "correct is null"}
+    conditions = {
+        "(case_id ilike ? or final_diagnosis ilike ? or truth ilike ?)": _pattern(filters),
+        "teacher = ?": filters.get("teacher"),
+        "judge = ?": filters.get("judge"),
+    }
+    condition = verdict.get(filters.get("verdict", ""), "true")
+    order = _order(filters, "case_id, sample, trajectory_id, judge_key, repeat")
+    return _page(db, f"select * from judged where {condition}", conditions, order, number)
+
+
+def verdicts_of(db: Database) -> dict[tuple[str, int], Row]:
+    """The first judge's judgement by case and run (sample), for a comparison of two runs."""
+    sql = "select * from judged where repeat = 0 order by judge_key desc, trajectory_id"
+    return {(row["case_id"], row["sample"]): row for row in _rows(db, sql, [])}
+
+
+SORTED = {
+    *("case_id", "title", "diagnosis", "tests", "trajectories", "truth", "nearest", "kept_turns"),
+    *("open", "teacher", "style", "sample", "status", "final_diagnosis", "dtc", "kept", "tokens"),
+    *("judge", "correct", "matched", "found", "turns", "cost_usd"),
+}
+"""Columns by which a table can be sorted; '-' before one: the other way."""
+
+
+def _order(filters: dict[str, str], default: str) -> str:
+    column = filters.get("sort", "").removeprefix("-")
+    if column not in SORTED:
+        return default
+    way = "desc" if filters["sort"].startswith("-") else "asc"
+    return f'"{column}" {way} nulls last, {default}'
+
+
+def prompt(db: Database, trajectory_id: str, number: int) -> tuple[Row, list[Message]] | None:
+    """Of a turn: what its trajectory is, and the prompt as it is built today from the record; None:
+    unknown. Raises PromptTooLong as `messages` does."""
+    details = rows(db, "trajectory of a turn", [trajectory_id])
+    if not details:
+        return None
+    played = details[0]
+    usage = Usage.__dataclass_fields__.keys()
+    turns = _TURNS.validate_python(
+        [
+            {name: value for name, value in row.items() if name in _TURN_FIELDS}
+            | {"usage": {name: row[name] for name in usage}}
+            for row in rows(db, "turns of a path", [trajectory_id, number])
+        ]
+    )
+    observation, t_max = played["initial_observation"], played["t_max"]
+    return played, messages(observation, turns, t_max, played["style"])
 
 
 def _pattern(filters: dict[str, str]) -> str | None:
@@ -118,14 +185,29 @@ def case(db: Database, case_id: str) -> Row | None:
     turns_of: dict[str, list[Row]] = {leaf["trajectory_id"]: [] for leaf in tree}
     for turn in rows(db, "turns of a case", [case_id]):
         turns_of[turn["trajectory_id"]].append(turn)
+    judged_of: dict[str, list[Row]] = {}
+    for row in rows(db, "judged of a case", [case_id]):
+        judged_of.setdefault(row["trajectory_id"], []).append(row)
     for leaf in tree:
         leaf["own"] = turns_of[leaf["trajectory_id"]]
+        leaf["judged"] = judged_of.get(leaf["trajectory_id"], [])
     return details[0] | {
         "tree": in_tree_order(tree),
         "checks": rows(db, "checks of a case", [case_id]),
         "failures": rows(db, "failures of a case", [case_id]),
         "passages": _passages(details[0]),
+        "truths": truths_of(db, details[0]),
+        "neighbours": _rows(db, QUERIES["neighbours of a case"].sql, {"id": case_id})[0],
     }
+
+
+def truths_of(db: Database, case: Row) -> set[str]:
+    """Every wording of the true diagnosis, in small letters: the case's own and the graph's."""
+    own = [case["diagnosis"], *(case["synonyms"] or ())] if case["diagnosis"] else []
+    names = {name.lower() for name in own}
+    for name in own:
+        names |= {row["name"] for row in rows(db, "names of a truth", [name])}
+    return names
 
 
 def _passages(case: Row) -> list[Passage]:

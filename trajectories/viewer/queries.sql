@@ -36,6 +36,71 @@ left join (
 ) as last using (trajectory_id)
 left join duplicates using (trajectory_id);
 
+-- title: prepare judged
+-- What every judge found, with the shares that make precision and recall.
+create temp table judged as
+with lists as (
+    select trajectory_id, judge, protocol, repeat,
+        (judgement->>'$.correct')::boolean as correct,
+        from_json(judgement->'$.tests.requested', '[["JSON"]]') as requested,
+        from_json(judgement->'$.tests.documented', '[["JSON"]]') as documented,
+        coalesce(from_json(judgement->'$.notes', '["VARCHAR"]'), []) as notes,
+        coalesce((judgement->>'$.usage.cost_usd')::double, 0) as judge_usd
+    from judgements
+)
+select trajectory_id, case_id, teacher, sample, outcome, final_diagnosis,
+    environments.diagnosis as truth, split_part(judge, '@', 1) as judge, judge as judge_key,
+    protocol, repeat, correct,
+    [{'name': t[1]->>'$', 'hit': t[2]::boolean} for t in requested] as requested,
+    [{'name': t[1]->>'$', 'hit': t[2]::boolean} for t in documented] as documented,
+    len(list_filter(requested, lambda t: t[2]::boolean)) as matched,
+    len(list_filter(documented, lambda t: t[2]::boolean)) as found,
+    notes, turns, tokens, leaves.cost_usd, judge_usd
+from lists join leaves using (trajectory_id) join environments using (environment_id, case_id);
+
+-- title: evaluation
+-- Each judge's verdicts of a teacher: how many trajectories it judged, and how many it calls right.
+select teacher, judge, protocol, count(*) as judged, count(correct) as scored,
+    count(*) filter (where correct) as correct, count(distinct case_id) as cases,
+    avg(case when len(requested) = 0 then 0 else matched / len(requested) end) as precision,
+    avg(case when len(documented) = 0 then 0 else found / len(documented) end) as recall,
+    sum(cost_usd) as cost_usd, sum(judge_usd) as judge_usd
+from judged where repeat = 0 group by all order by all;
+
+-- title: thing of a label
+select 1 from cases
+where case_id = $1 and ($2 = '' or exists (
+    select 1 from trajectories where trajectory_id = $2 and case_id = $1));
+
+-- title: any judged
+select 1 from judged limit 1;
+
+-- title: case ids
+select case_id from cases order by case_id;
+
+-- title: judged of a case
+select * from judged where case_id = ? order by trajectory_id, judge, repeat;
+
+-- title: names of a truth
+-- Every wording that the disease graph takes for the case's true diagnosis.
+select distinct lower(other."text") as name
+from links as truth join links as other using (graph, kind, node)
+where truth.kind = 'diagnosis' and lower(truth."text") = lower(?) and truth.node is not null;
+
+-- title: turns of a path
+select turns.* from paths join turns
+    on turns.trajectory_id = paths.owner_id and turns.number = paths.number
+where paths.path_id = ? and turns.number < ? order by turns.number;
+
+-- title: trajectory of a turn
+select played.case_id, played.teacher, played.style, played.t_max, played.prompt_version,
+    environments.initial_observation
+from trajectories as played join environments using (environment_id) where trajectory_id = ?;
+
+-- title: neighbours of a case
+select (select max(case_id) from cases where case_id < $id) as before,
+    (select min(case_id) from cases where case_id > $id) as after;
+
 -- title: totals
 select
     (select count(*) from cases) as cases,
@@ -98,13 +163,13 @@ select max(threshold) as threshold from verdicts where strategy = 'dtc_rac';
 -- these are (Figure 5a).
 select teacher, number, avg(scores.dtc) as mean, count(scores.dtc) as known
 from turn_scores as scores join leaves using (trajectory_id)
-where number <= 12 group by all having count(scores.dtc) > 0 order by all;
+where number <= 12 and number > branch_turn group by all having count(scores.dtc) > 0 order by all;
 
 -- title: RAC
--- How often each RAC, rounded to half a hop, was measured, by teacher.
+-- How often each RAC, rounded to half a hop, was measured, by teacher; each turn once.
 select teacher, round(rac * 2) / 2 as rac, count(*) as turns
 from turn_scores join leaves using (trajectory_id)
-where rac is not null group by all order by all;
+where rac is not null and number > branch_turn group by all order by all;
 
 -- title: cases
 -- How the trees of the cases came out.

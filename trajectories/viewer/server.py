@@ -10,12 +10,13 @@ from medaction.trajectories.viewer.app import app_of
 from medaction.words.errors import MedactionError
 
 
-def serve(out: Path, port: int, ready: Callable[[str], None]) -> None:
-    """Show the run in `out` on 127.0.0.1; `ready` is called with the URL.
+def serve(out: Path, port: int, ready: Callable[[str], None], against: Path | None = None) -> None:
+    """Show the run in `out` on 127.0.0.1, beside the one in `against`; `ready` is called with the
+    URL.
 
     Raises MedactionError for a port in use and FileNotFoundError when there is no snapshot.
     """
-    app = app_of(out)
+    app = app_of(out, against)
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

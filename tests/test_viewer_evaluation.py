@@ -1,0 +1,131 @@
+"""The viewer on two evaluations that `medaction evaluate` wrote, and on a distillation: verdicts,
+marks of right and wrong, what changed, sorting, the prompt of a turn, the policy of the pages."""
+
+import hashlib
+import re
+import shutil
+from base64 import b64decode
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from medaction.cli.main import main
+from medaction.trajectories.viewer import pages, queries
+from medaction.trajectories.viewer.app import app_of
+from tests.conftest import SAMPLES
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the evaluations of both embedded clinicians, `a` and `b`, and a distillation,
+    `d`, on three sample cases; on the third the two clinicians differ."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "cases").mkdir()
+    for number in ("01", "03", "08"):
+        shutil.copy(SAMPLES / f"medaction-{number}.json", folder / "cases")
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("PREFECT_API_URL", "RAY_ADDRESS"):
+            patch.delenv(variable, raising=False)
+        patch.setenv("MEDACTION_CALL_CACHE", str(folder / "calls"))
+        patch.setenv("PREFECT_HOME", str(folder / "prefect"))
+        cases = str(folder / "cases")
+        for name, model in (("a", "kg-targeted"), ("b", "kg-screening")):
+            main(["evaluate", cases, "--model", model, "--out", str(folder / name), "--runs", "1"])
+        out = str(folder / "d")
+        main(["distill", "--cases", cases, "--teacher", "kg-screening", "--out", out])
+        yield folder
+
+
+def test_an_evaluation_shows_verdicts_tests_and_truth(runs: Path) -> None:
+    run = pages.ShownRun(runs / "a")
+    rows = queries.judged(run.db, {}, 1).rows
+    assert len(rows) == 3
+    html = pages.evaluation(run, {}, 1)
+    for row in rows:
+        assert str(pages.Markup.escape(row["truth"])) in html
+        assert row["trajectory_id"] in html
+    assert html.count("✓ right") == sum(row["correct"] for row in rows)
+    assert html.count("✗ wrong") == sum(not row["correct"] for row in rows)
+    case = pages.case(run, "medaction-03")
+    assert case
+    tests = next(row for row in rows if row["case_id"] == "medaction-03")["documented"]
+    for test in tests:
+        sign = "✓" if test["hit"] else "✗"
+        assert f"{sign} {pages.Markup.escape(test['name'])}</li>" in case
+
+
+def test_filters_and_sorting_stand_in_the_url(runs: Path) -> None:
+    client = TestClient(app_of(runs / "a"))
+    wrong = client.get("/evaluation?verdict=wrong").text
+    assert "✓ right" not in wrong.split("<form")[1]
+    rows = queries.judged(pages.ShownRun(runs / "a").db, {"sort": "-turns"}, 1).rows
+    assert [row["turns"] for row in rows] == sorted((row["turns"] for row in rows), reverse=True)
+    link = re.search(r'href="(/evaluation\?[^"]*sort=turns[^"]*)"', wrong)
+    assert link
+    assert "verdict=wrong" in unescape(link[1]), "a sorted table keeps its filters"
+    assert client.get("/evaluation?sort=turns;drop table turns").status_code == 200
+
+
+def test_two_evaluations_side_by_side_show_what_changed_first(runs: Path) -> None:
+    here, there = pages.ShownRun(runs / "a"), pages.ShownRun(runs / "b")
+    html = pages.comparison(pages.ShownRun(runs / "a", there), there, {})
+    verdicts = [queries.verdicts_of(run.db) for run in (here, there)]
+    gained = [
+        key
+        for key in verdicts[0]
+        if not verdicts[0][key]["correct"] and verdicts[1][key]["correct"]
+    ]
+    assert gained, "the two clinicians differ on one of these cases"
+    body = html.split("<table>")[1]
+    assert body.index(gained[0][0]) < body.index("both right")
+    client = TestClient(app_of(runs / "a", runs / "b"))
+    assert client.get("/comparison").status_code == 200
+    assert TestClient(app_of(runs / "a")).get("/comparison").status_code == 404
+
+
+def test_a_right_diagnosis_is_marked_and_a_wrong_one_is_not_green(runs: Path) -> None:
+    run = pages.ShownRun(runs / "a")
+    for row in queries.judged(run.db, {}, 1).rows:
+        case = pages.case(run, row["case_id"])
+        assert case
+        mark = f"{'✓' if row['correct'] else '✗'} {pages.Markup.escape(row['final_diagnosis'])}"
+        assert mark in case
+
+
+def test_a_link_to_a_trajectory_opens_it(runs: Path) -> None:
+    client = TestClient(app_of(runs / "d"))
+    for path in re.findall(r'href="(/case/[^"]+open=[^"#]+)', client.get("/trajectories").text):
+        html = client.get(path).text
+        opened = re.findall(r'<details class="path" open id="t-(\w+)"', html)
+        assert opened == [path.split("open=")[1]]
+
+
+def test_the_prompt_of_a_turn_is_the_one_of_the_training_record(runs: Path) -> None:
+    import polars as pl
+
+    client = TestClient(app_of(runs / "d"))
+    records = pl.concat(map(pl.read_parquet, (runs / "d" / "dataset").glob("*.parquet")))
+    assert len(records)
+    for record in records.iter_rows(named=True):
+        page = client.get(f"/prompt/{record['trajectory_id']}/{record['turn']}")
+        text = unescape(page.text)
+        for message in record["messages"][:-1]:
+            assert message["content"] in text
+    assert client.get("/prompt/nothing/1").status_code == 404
+
+
+def test_no_script_but_ours_can_run(runs: Path) -> None:
+    html = TestClient(app_of(runs / "d")).get("/").text
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
+    assert policy
+    assert policy[1].startswith("default-src 'none'")
+    script = re.search(r"<script>(.*?)</script>", html, re.S)
+    allowed = re.search(r"script-src 'sha256-([^']+)'", unescape(policy[1]))
+    assert script
+    assert allowed
+    assert hashlib.sha256(script[1].encode()).digest() == b64decode(allowed[1])

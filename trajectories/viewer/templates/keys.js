@@ -1,0 +1,33 @@
+// Keys: / search, j k the next and the one before, Enter opens it, [ ] the case before and after.
+"use strict";
+const open = () => {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const path = target && target.closest("details.path");
+  if (path) { path.open = true; target.scrollIntoView(); }
+};
+addEventListener("hashchange", open);
+open();
+let at = -1;
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, select, textarea")) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
+  const link = { "[": "before", "]": "after" }[event.key];
+  const neighbour = link && document.querySelector(`a[rel=${link}]`);
+  if (neighbour) neighbour.click();
+  const search = event.key === "/" && document.querySelector("input[name=q]");
+  if (search) { search.focus(); event.preventDefault(); }
+  if (event.key === "j" || event.key === "k") {
+    const places = [...document.querySelectorAll("tr:has(td a), .turn")]
+      .filter((place) => place.getClientRects().length);
+    if (!places.length) return;
+    if (places[at]) places[at].classList.remove("at");
+    at = Math.max(0, Math.min(places.length - 1, at + (event.key === "j" ? 1 : -1)));
+    places[at].classList.add("at");
+    places[at].scrollIntoView({ block: "nearest" });
+  }
+  const chosen = event.key === "Enter" && document.querySelector(".at a");
+  if (chosen) chosen.click();
+});
