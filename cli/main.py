@@ -33,6 +33,7 @@ COMMANDS: Commands = {
     "retry": ("runs", "Run again what failed, with the settings of the run."),
     "export": ("runs", "Write the dataset of a run from its store."),
     "view": ("runs", "Look at a run in a browser, also while it runs."),
+    "labels": ("labels", "Print what clinicians said of a run, and of its judges."),
     "envs": ("main", "Clinical environments: build, check, plot."),
     "kg": ("main", "Knowledge graphs: build, info, calibrate."),
     "evaluate": ("evaluate", "Play CASES with a model, judge what it did, and score it."),

@@ -2,12 +2,14 @@
 a run needs."""
 
 import os
+import socket
 import types
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
 import click
 from pydantic import BaseModel, ValidationError
@@ -15,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, load_preset
+from medaction.words.errors import MedactionError
 
 # Lists are given one by one: --teacher A --teacher B.
 ONE_BY_ONE = {
@@ -166,7 +169,42 @@ def check_settings(settings: EnvironmentSettings) -> None:
         raise click.UsageError(f"--case: {settings.cases} holds no {', '.join(unknown)}")
     if unknown:
         click.echo(f"--case: {settings.cases} holds no {', '.join(unknown)}", err=True)
+    if settings.call_cache != "off" and calls_models(settings):
+        from medaction.llm.call_cache import CallCache, default_folder
+
+        CallCache(default_folder()).close()
+    for variable in ("PREFECT_API_URL", "RAY_ADDRESS"):
+        require_server(variable)
     make_folder(settings.out)
+
+
+def calls_models(settings: EnvironmentSettings) -> bool:
+    """Whether a language model has a part in the run."""
+    models = list(getattr(settings, "teachers", ()))
+    for role in ("extractor", "gold", "oracle", "model", "examiner"):
+        models.append(getattr(settings, role, None))
+    judges = getattr(settings, "judges", ["offline"])
+    return any(model and not model.embedded for model in models) or judges != ["offline"]
+
+
+PORTS = {"http": 80, "https": 443, "ray": 10001, "": 6379}
+"""Where a server listens whose address has no port, by scheme; Ray's own address has none."""
+
+
+def require_server(variable: str) -> None:
+    """Raises MedactionError when nothing listens where the variable points to. Ray would wait for
+    minutes, and Prefect end in a page of its own."""
+    address = os.environ.get(variable, "")
+    if not address or address in ("auto", "local"):
+        return
+    url = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        port = url.port or PORTS[url.scheme]
+        socket.create_connection((url.hostname or "", port), timeout=10).close()
+    except (OSError, KeyError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        line = f"{address} does not answer ({reason}): start it, or unset {variable}"
+        raise MedactionError(line) from error
 
 
 def run(flow: str, settings: Any, *more: Any) -> Any:

@@ -172,7 +172,7 @@ def view(
     """Look at a run in a browser: funnel, DTC and RAC, teachers, cases, every tree with its turns.
     Also while it runs."""
     from medaction.trajectories.store import publish_if_missing
-    from medaction.trajectories.viewer.pages import Run, export
+    from medaction.trajectories.viewer.pages import ShownRun, export
     from medaction.trajectories.viewer.server import serve
 
     publish_if_missing(out)
@@ -190,7 +190,7 @@ def view(
     if not file.parent.is_dir():
         raise click.UsageError(f"--export: there is no folder {file.parent}")
     try:
-        file.write_text(export(Run(out), list(cases)), encoding="utf-8")
+        file.write_text(export(ShownRun(out), list(cases)), encoding="utf-8")
     except KeyError as unknown:
         raise click.UsageError(f"{out} has no case {unknown}") from unknown
     click.echo(file)

@@ -150,7 +150,7 @@ def hard_set(
     from medaction.evaluation.case_sets import STORE, about, read_set, set_of
     from medaction.evaluation.composition import composition, plot_composition
     from medaction.evaluation.contamination import find_pairs, remembering
-    from medaction.evaluation.hard_set import candidates_of, draw, summary_of, write_hard_set
+    from medaction.evaluation.hard_set import candidates_of, draw_cases, summary_of, write_hard_set
     from medaction.flows.versions import versions
     from medaction.kg.encoder import load_encoder
     from medaction.trajectories.scoring import disease_linker
@@ -196,7 +196,7 @@ def hard_set(
         "pool": [str(path) for path in pool],
     }
     try:
-        choice = draw(
+        choice = draw_cases(
             [
                 candidate
                 for candidate in candidates

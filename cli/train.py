@@ -40,7 +40,7 @@ def serve(model: Path, port: int) -> None:
     --teacher and `evaluate`."""
     installed()
     from medaction.training.serving import command
-    from medaction.training.serving import serve as run
+    from medaction.training.serving import serve_checkpoint as run
 
     _, name = command(model, port)
     click.echo(f"as a teacher: --teacher openai/{name}@http://127.0.0.1:{port}/v1", err=True)

@@ -72,14 +72,16 @@ async def write_turn(
     """
     completion = await ask(prompt)
     try:
-        return await _turn_of(ask, completion, number, last_turn)
+        return await _turn_in_text(ask, completion, number, last_turn)
     except NoAction as fault:
         ask.refused(fault)
         repair = rewrite_messages(prompt, completion.text, fault.message, last_turn)
-    return replace(await _turn_of(ask, await ask(repair), number, last_turn), repaired=True)
+    return replace(await _turn_in_text(ask, await ask(repair), number, last_turn), repaired=True)
 
 
-async def _turn_of(ask: AskModel, completion: Completion, number: int, last_turn: bool) -> Turn:
+async def _turn_in_text(
+    ask: AskModel, completion: Completion, number: int, last_turn: bool
+) -> Turn:
     thinking, text = _turn_text(completion)
     prompt, schema = extraction_messages(text), extraction_schema(last_turn)
     reply = await ask(prompt, schema, temperature=0.0)

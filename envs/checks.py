@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 from medaction.envs.diagnosis_names import mentions, parts_of
-from medaction.envs.grounding import GROUNDED_AT, agreement, numbers_of, plain_text
+from medaction.envs.grounding import GROUNDED_AT, agreement_of_texts, numbers_of, plain_text
 from medaction.envs.leaks import (
     complaint_of,
     mentions_in,
@@ -110,7 +110,7 @@ def results_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
     for test in case.tests:
         for line in map(plain_text, test.result.splitlines() or [""]):
             absent = next((number for number in numbers_of(line) if number not in numbers), None)
-            score = 0.0 if absent else agreement(line, text)
+            score = 0.0 if absent else agreement_of_texts(line, text)
             if score < worst:
                 why = f"the number {absent} is not in the report" if absent else f"{score:.0f} %"
                 worst, detail = score, f"{test.name}: {line[:80]!r}: {why}"
@@ -132,7 +132,7 @@ def quotes_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
         quote = plain_text(test.quote)
         numbers = numbers_of(plain_text(test.result))
         absent = next((number for number in numbers if number not in numbers_of(quote)), None)
-        score = 0.0 if absent else agreement(quote, text)
+        score = 0.0 if absent else agreement_of_texts(quote, text)
         if score < worst:
             why = f"the number {absent} is not in its quote" if absent else "its quote"
             worst, detail = score, f"{test.name}: {why}"

@@ -25,7 +25,7 @@ another disease is not ('hypothyroidism', 'hyperthyroidism': 86)."""
 FUZZY_LENGTH = 12
 """Characters of a name from which on it is also looked for in another spelling."""
 
-Kind = Literal["answer", "lesser", "effect", "cause"]
+NameKind = Literal["answer", "lesser", "effect", "cause"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class DiagnosisName:
     """
 
     text: str
-    kind: Kind
+    kind: NameKind
     part: str
     """The part of the diagnosis that it names."""
     exact: bool = False
@@ -69,7 +69,7 @@ _LEADING = re.compile(
     |onset|physiologic(?:al)?|simple|uncomplicated)\b[\s:,-]*)+""",
     re.IGNORECASE | re.VERBOSE,
 )
-_TYPE = re.compile(
+_TYPE_AT_END = re.compile(
     r"[\s,-]+(?i:(?:sub)?(?:type|stage|grade|class|variant))\s+(?:\d\w*|[IVX]+\w?|[A-Z])$"
 )
 # What makes another disease of a known one: its spread.
@@ -113,7 +113,7 @@ _GENERAL = re.compile(
     r"|coronary|artery|heart|lung|thyroid|reaction|failure|attack|crisis)(?: disease)?"
 )
 # One word an organ: 'pulmonary' is 'lung'.
-_ORGANS = dict(
+_ORGAN_ADJECTIVES = dict(
     pair.split(":")
     for pair in [
         "pulmonary:lung",
@@ -160,13 +160,13 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
         if part.role == "beside":
             continue
         induced = _INDUCED.fullmatch(part.text)
-        kind: Kind = "cause" if part.role == "cause" else "effect" if has_cause else "answer"
+        kind: NameKind = "cause" if part.role == "cause" else "effect" if has_cause else "answer"
         for name in _whole_names(part.text):
             yield DiagnosisName(name, kind, part.text)
         if induced and not _ORGANISM.fullmatch(induced[2]):
             for name in _whole_names(induced[2]):
                 yield DiagnosisName(name, "effect", part.text)
-        lesser: Kind = "cause" if kind == "cause" else "lesser"
+        lesser: NameKind = "cause" if kind == "cause" else "lesser"
         for name in _lesser_names(part.text):
             yield DiagnosisName(name, lesser, part.text)
         for name in _without_qualifiers(part.text):
@@ -196,7 +196,7 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
 
 def _whole_names(part: str) -> Iterator[str]:
     """The part, without 'acute' and 'type 4', and the person that a disease is named after."""
-    bare = _TYPE.sub("", _LEADING.sub("", part))
+    bare = _TYPE_AT_END.sub("", _LEADING.sub("", part))
     eponym = match[1] if (match := _EPONYM.fullmatch(bare)) and "-" not in match[1] else ""
     for name in (part,) if _SPREAD.match(part) else (part, bare, eponym):
         if len(name) >= (4 if name.isascii() else 2) and not is_general(name):
@@ -227,7 +227,9 @@ def _without_qualifiers(part: str) -> Iterator[str]:
 
 def _initials(part: str) -> Iterator[str]:
     """'HSP' of 'hereditary spastic paraplegia type 4': of names of three to five words."""
-    for name in dict.fromkeys((part, _TYPE.sub("", part), _TYPE.sub("", _LEADING.sub("", part)))):
+    for name in dict.fromkeys(
+        (part, _TYPE_AT_END.sub("", part), _TYPE_AT_END.sub("", _LEADING.sub("", part)))
+    ):
         words = re.findall(r"[A-Za-z]+", name)
         if 3 <= len(words) <= 5:
             yield "".join(word[0] for word in words).upper()
@@ -329,7 +331,7 @@ def mentions(text: str, name: str) -> bool:
 
 
 def _organs(plain: str) -> str:
-    return " ".join(_ORGANS.get(word, word) for word in plain.split())
+    return " ".join(_ORGAN_ADJECTIVES.get(word, word) for word in plain.split())
 
 
 def _mentions(text: str, name: str) -> bool:

@@ -9,6 +9,7 @@ import re
 
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import is_code, profile
+from medaction.words.phrases import IN_BRACKETS
 
 _DONE = (
     r"(?:performed|done|conducted|obtained|carried out|undertaken|sent|requested|ordered|tested"
@@ -60,18 +61,9 @@ _FINDING = re.compile(
     r"\b(?:show|reveal|demonstrat|confirm|disclos|identif|found|grew|negative|positive|elevated)",
     re.IGNORECASE,
 )
-_VALUE = re.compile(r"\d(?!\s*(?:days?|weeks?|months?|hours?)\b)")
-# What tells the writer of a text what to write: no word of the case. It names the text's parts.
-_INSTRUCTION = re.compile(
-    r"(?:please )?(?:provide|write|list|describe|include|give|fill in|summari[sz]e|use|follow)\b"
-    r".*\b(?:format|template|history|information|details?|sections?|below|here|tests?|none)\b"
-    r"|if (?:there (?:is|are) )?(?:none|nothing|no |not |unknown|absent|unavailable)[^,]*,?"
-    r" (?:please )?(?:write|state|put|say|enter|note|indicate|leave)\b",
-    re.IGNORECASE,
-)
-_ASIDE = re.compile(r"\s*\([^()]*\)")
+_VALUE_IN_TEXT = re.compile(r"\d(?!\s*(?:days?|weeks?|months?|hours?)\b)")
 _SENTENCE_END = re.compile(r"(?<=[.;])\s+")
-_LABEL = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
+_LABEL_OF_STATEMENT = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
 
 
 def is_documented(result: str) -> bool:
@@ -87,18 +79,13 @@ def is_documented(result: str) -> bool:
 
 
 def without_void(text: str) -> str:
-    """`text` without what says only that the source tells nothing, or what its writer was to
-    write: such lines, and such sentences at the end of a line. 'Allergies: None.' stays, it denies
-    something."""
+    """`text` without what says only that the source tells nothing: such lines, and such sentences
+    at the end of a line. 'Allergies: None.' stays, it denies something."""
     lines = []
     for line in text.splitlines():
-        label = _LABEL.match(line)[0]  # type: ignore[index]
+        label = _LABEL_OF_STATEMENT.match(line)[0]  # type: ignore[index]
         sentences = _SENTENCE_END.split(line[len(label) :])
-        while (
-            sentences
-            and (last := sentences[-1].strip(' .;*"'))
-            and (_says_nothing_written(last) or _INSTRUCTION.match(last))
-        ):
+        while sentences and (last := sentences[-1].strip(" .;")) and _says_nothing_written(last):
             sentences.pop()
         if sentences or not line.strip():
             lines.append(label + " ".join(sentences))
@@ -117,19 +104,19 @@ def _says_nothing_written(sentence: str) -> bool:
 
 
 def _is_void(sentence: str) -> bool:
-    text = _ASIDE.sub("", sentence).strip(" .;-*•")
+    text = IN_BRACKETS.sub("", sentence).strip(" .;-*•")
     bare = re.sub(r"^[\w\s/-]{2,40}:\s*", "", text)
     # 'Hearing is less on both sides, details not specified' tells something before it stops.
     clause, _, following = bare.partition(", ")
-    if not bare or (_EMPTY.fullmatch(bare) and not _VALUE.search(following)):
+    if not bare or (_EMPTY.fullmatch(bare) and not _VALUE_IN_TEXT.search(following)):
         return True
     if _HYPOTHESIS.match(bare):
         return True
-    if _FINDING.search(bare) or _VALUE.search(following):
+    if _FINDING.search(bare) or _VALUE_IN_TEXT.search(following):
         return False
     return bool(
         _ADVICE.match(text)
-        or (_ABSENT.search(clause) and not _VALUE.search(clause))
+        or (_ABSENT.search(clause) and not _VALUE_IN_TEXT.search(clause))
         or ((match := _NOT_MADE.match(bare)) and named_tests(match["what"]))
         or _MADE.fullmatch(bare)
         or _only_names_a_test(bare)
@@ -144,6 +131,6 @@ def _only_names_a_test(text: str) -> bool:
         and profile_of_text.kinds
         and named_tests(text)
         and not any(not is_code(word) for word in profile_of_text.terms)
-        and not _VALUE.search(text)
+        and not _VALUE_IN_TEXT.search(text)
         and not _FINDING.search(text)
     )

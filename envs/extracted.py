@@ -35,7 +35,7 @@ NEAR = 25
 UNKNOWN = "unknown"
 """What a model says of a label that it cannot tell."""
 
-_PATIENT = re.compile(
+_ABOUT_THE_PATIENT = re.compile(
     r"\b(?:he|she|they|his|her|patient|m[ae]n|wom[ae]n|boy|girl|child|infant|history|examin\w+"
     r"|vital"
     r"|symptom\w*|complain\w*|pain|smok\w+|alcohol|medic\w+|allerg\w+|family|blood pressure|pulse"
@@ -62,7 +62,7 @@ _TESTS = re.compile(
     r"\b(?:tests?|testing|labs?|laboratory|blood ?works?|assays?|titers?|antibod\w+)\b", re.I
 )
 # Words of a test's name that do not tell which test it is.
-_VAGUE = frozenset(
+_VAGUE_NAMES = frozenset(
     [
         "test",
         "tests",
@@ -175,7 +175,7 @@ def without_tests(observation: str, source: Report) -> tuple[str, list[str]]:
     following, is_result = set(), False
     for sentence in sentences(source.patient_sections()):
         is_told = result_told(sentence) is not None
-        is_result = is_told or (is_result and not _PATIENT.search(sentence))
+        is_result = is_told or (is_result and not _ABOUT_THE_PATIENT.search(sentence))
         if is_result and not is_told:
             following.add(normalise(sentence))
     parts = sentences(observation)
@@ -329,7 +329,7 @@ def is_named(names: Sequence[str], context: str) -> bool:
     mentions_here = named_tests(context)
     kinds = profile(context).kinds if not mentions_here else frozenset()
     for name in names:
-        short = _initials(name)
+        short = _initials_of_words(name)
         if (
             _in_all_words(name, plain)
             or (len(short) > 1 and re.search(rf"\b{short}s?\b", context))
@@ -357,13 +357,13 @@ def _is_spelt_out(name: str, context: str) -> bool:
     return name.isupper() and name.isalpha() and bool(re.search(rf"\b{words}", context, re.I))
 
 
-def _initials(name: str) -> str:
+def _initials_of_words(name: str) -> str:
     return "".join(word[0] for word in re.findall(r"[A-Za-z]+", name)).upper()
 
 
 def _in_all_words(name: str, plain: str) -> bool:
     words = normalise(name).split()
-    telling = [word for word in words if word not in _VAGUE] or words
+    telling = [word for word in words if word not in _VAGUE_NAMES] or words
     stems = (re.escape(word[: max(3, len(word) - 3)]) for word in telling)
     return all(re.search(rf"\b{stem}", plain) for stem in stems)
 
@@ -371,7 +371,9 @@ def _in_all_words(name: str, plain: str) -> bool:
 def _is_same(name: str, second: str, context: str) -> bool:
     """Whether a second name of the same passage is the same test's: 'hemoglobin' beside 'hemoglobin
     level', 'thoracic MRI' beside 'MRI'."""
-    a, b = ({word for word in normalise(n).split() if word not in _VAGUE} for n in (name, second))
+    a, b = (
+        {word for word in normalise(n).split() if word not in _VAGUE_NAMES} for n in (name, second)
+    )
     if a == b or (canonical_of(name) is not None and canonical_of(name) == canonical_of(second)):
         return True
     one_name, two = profile(name), profile(second)

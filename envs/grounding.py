@@ -12,7 +12,7 @@ GROUNDED_AT = 90.0
 """A text is found in the report when its best aligned window there agrees to this many percent
 (rapidfuzz partial ratio)."""
 
-_NUMBERED = re.compile(r"(?P<top>\d+)(?P<sub>(?:\.\d+)+)?\.?\s+(?P<title>[A-Z].{2,80})")
+_NUMBERED_HEADING = re.compile(r"(?P<top>\d+)(?P<sub>(?:\.\d+)+)?\.?\s+(?P<title>[A-Z].{2,80})")
 # Sections that tell of other patients and of what is known, not of this one.
 _ELSEWHERE = re.compile(
     r"(?:discussion|introduction|background|conclusions?|comments?|(?:literature "
@@ -21,7 +21,7 @@ _ELSEWHERE = re.compile(
     r"|key messages?)\b.{0,40}",
     re.IGNORECASE,
 )
-_CASE = re.compile(
+_CASE_HEADING = re.compile(
     r"(?:abstract|the case|case\b.{0,30}|clinical\b.{0,30}|patient\b.{0,30}|history"
     r"|(?:physical )?examination|investigations?|diagnos\w+"
     r"|differential diagnosis|treatment|outcome.{0,30}|follow-?up|results)",
@@ -120,13 +120,14 @@ class Report:
         return " ".join(self.text[start:end].split()).strip(" .,;:")
 
 
+@lru_cache(maxsize=256)
 def plain_text(text: str) -> str:
     """`text` for comparison: one case, one kind of space, dash and quote, no markdown marks;
     numbers and signs stay."""
     text = unicodedata.normalize("NFKC", text).casefold()
     text = re.sub(r"[‐-―−]", "-", text)
     text = re.sub(r"[‘’`´]", "'", text).replace("“", '"').replace("”", '"')
-    return " ".join(re.sub(r"[*_#|]|^\s*-\s", " ", text, flags=re.MULTILINE).split())
+    return " ".join(re.sub(r"[*_#|]|^[^\S\n]*-\s", " ", text, flags=re.MULTILINE).split())
 
 
 def numbers_of(text: str) -> list[str]:
@@ -135,7 +136,7 @@ def numbers_of(text: str) -> list[str]:
     return [number.replace(",", "") for number in numbers]
 
 
-def agreement(needle: str, text: str) -> float:
+def agreement_of_texts(needle: str, text: str) -> float:
     """How well `needle` is found in `text`, in percent; 100 when it stands there."""
     if not needle or needle in text:
         return 100.0 if needle else 0.0
@@ -160,10 +161,10 @@ def _without_elsewhere(text: str) -> str:
     characters = preamble = 0
     for line in text.splitlines(keepends=True):
         before = blank, top
-        blank, top = _section(line.strip(), blank, top)
+        blank, top = _section_of_line(line.strip(), blank, top)
         if (
             not preamble
-            and (before != (blank, top) or _CASE.fullmatch(line.strip()[:90]))
+            and (before != (blank, top) or _CASE_HEADING.fullmatch(line.strip()[:90]))
             and not _ABSTRACT.match(line)
         ):
             preamble = len(lines)
@@ -174,18 +175,18 @@ def _without_elsewhere(text: str) -> str:
     return "".join(lines)
 
 
-def _section(line: str, blank: bool, top: str) -> tuple[bool, str]:
+def _section_of_line(line: str, blank: bool, top: str) -> tuple[bool, str]:
     """Whether the text from this line on is about other patients, and its section's number; a line
     that is no heading changes nothing."""
     if len(line) > 90:
         return blank, top
-    if numbered := _NUMBERED.fullmatch(line):
+    if numbered := _NUMBERED_HEADING.fullmatch(line):
         if numbered["sub"] and numbered["top"] == top:
             return blank, top
         return bool(_ELSEWHERE.fullmatch(numbered["title"])), numbered["top"]
     if _ELSEWHERE.fullmatch(line) and not line.endswith("."):
         return True, ""
-    return (False, "") if _CASE.fullmatch(line) and not line.endswith(".") else (blank, top)
+    return (False, "") if _CASE_HEADING.fullmatch(line) and not line.endswith(".") else (blank, top)
 
 
 def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:

@@ -21,9 +21,10 @@ from medaction.envs.diagnosis_names import (
 )
 from medaction.envs.records import CaseReport, StructuredCase
 from medaction.words.names import normalise
+from medaction.words.sentences import split_outside_brackets
 
 COMPLAINT = re.compile(r"(?:chief|presenting|main) complaint|reason for|objective", re.IGNORECASE)
-SENTENCE_END = re.compile(r"(?:(?<=[.;!?])\s+|(?<=[。；！？])\s*)(?![^()]*\))")
+SENTENCE_END = re.compile(r"(?<=[.;!?])\s+|(?<=[。；！？])\s*")
 # '- Chief Complaint: pain' -> label '- Chief Complaint: '
 LABEL = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
 
@@ -135,7 +136,8 @@ def sentences_of(text: str) -> list[str]:
     sentences = []
     for line in text.splitlines():
         label = LABEL.match(line)[0]  # type: ignore[index]
-        sentences += [label + part for part in SENTENCE_END.split(line[len(label) :]) if part]
+        parts = split_outside_brackets(SENTENCE_END, line[len(label) :])
+        sentences += [label + part for part in parts if part]
     return sentences
 
 
@@ -148,15 +150,15 @@ def complaint_of(observation: str) -> str:
 
 def outcomes_in(text: str) -> list[str]:
     """The passages that tell what became of the patient."""
-    return _passages(_OUTCOME, text)
+    return _passages_of_patient(_OUTCOME, text)
 
 
 def treatments_in(text: str) -> list[str]:
     """The passages that tell of treatment that was begun or answered to."""
-    return _passages(_TREATMENT, text)
+    return _passages_of_patient(_TREATMENT, text)
 
 
-def _passages(pattern: re.Pattern[str], text: str) -> list[str]:
+def _passages_of_patient(pattern: re.Pattern[str], text: str) -> list[str]:
     """The matches outside of past and family histories."""
     return [
         " ".join(match[0].split())

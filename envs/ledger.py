@@ -20,10 +20,12 @@ TAKEN_OVER = 0.5
 bullets are either copied or left out, the shares lie below 0.2 or above 0.8."""
 
 _PASSAGE = re.compile(r"[^\n.;!?。；]+(?:[.;!?](?!\s)[^\n.;!?]*)*[.;!?。；]*\s*")
-_TABLE = re.compile(r"\s*table\s+[\divx]+\b|[^|\n]*\|[^|\n]*\||[^\t\n]+\t[^\t\n]+", re.IGNORECASE)
+_TABLE_LINE = re.compile(
+    r"\s*table\s+[\divx]+\b|[^|\n]*\|[^|\n]*\||[^\t\n]+\t[^\t\n]+", re.IGNORECASE
+)
 _FIGURE = re.compile(r"\s*fig(?:ure|\.)\s*\d+\b", re.IGNORECASE)
 # Notes of a case name a reason and then the words that it is about.
-_NOTE = re.compile(r"(?P<reason>[^:]{5,80}): (?P<words>.+)", re.DOTALL)
+_NOTED_LOSS = re.compile(r"(?P<reason>[^:]{5,80}): (?P<words>.+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,9 @@ def passages(
         ("diagnosis", _runs(diagnosis)),
     )
     reasons = [
-        (match["reason"], _runs(match["words"])) for note in notes if (match := _NOTE.match(note))
+        (match["reason"], _runs(match["words"]))
+        for note in notes
+        if (match := _NOTED_LOSS.match(note))
     ]
     end = 0
     for match in _PASSAGE.finditer(text):
@@ -110,7 +114,7 @@ def ledger_of(
 
 
 def _kind_of(passage: str) -> str:
-    if _TABLE.match(passage):
+    if _TABLE_LINE.match(passage):
         return "table rows"
     return "figure captions" if _FIGURE.match(passage) else "sentences"
 

@@ -19,7 +19,7 @@ from medaction.envs.naming import (
     specimen_of,
     tokens_of,
 )
-from medaction.envs.orders import cut, is_general, read_order
+from medaction.envs.orders import cut, names_no_test, read_order
 from medaction.envs.records import DocumentedTest
 from medaction.envs.reported import clauses
 from medaction.words.names import normalise
@@ -116,7 +116,7 @@ def _profile_of_entry(name: str) -> Profile:
     return replace(reading, canonical=canonical, specimen=specimen)
 
 
-def names_of(entries: Sequence[Entry]) -> list[Name]:
+def names_of_menu(entries: Sequence[Entry]) -> list[Name]:
     """All names of a menu. What they leave open the result may tell: 'CT: mass in the right lung'
     is of the chest. Where the result does not tell either, the region must be one that the menu
     speaks of."""
@@ -171,7 +171,7 @@ def _texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:
     parts = (*order.parts, *order.brackets)
     listed = [part for part in parts if _names_a_test(part)] if len(parts) > 1 else []
     for text in dict.fromkeys(map(cut, (order.text, *listed, *test.aliases))):
-        if text and text != test.name and not is_general(text):
+        if text and text != test.name and not names_no_test(text):
             yield text, False
 
 
@@ -211,7 +211,7 @@ def may_be_related(ordered: str | None, entry: str | None) -> bool:
     )
 
 
-def tells(entry: Profile, statement: frozenset[str], ordered: Profile) -> bool:
+def tells_of_test(entry: Profile, statement: frozenset[str], ordered: Profile) -> bool:
     """Whether a statement, with the name of its entry, tells of a kind of test and of what it
     looked for and where.
 

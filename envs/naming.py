@@ -23,17 +23,21 @@ TABLE: dict[str, Any] = tomllib.loads(
 )
 
 
-def _words(section: str) -> frozenset[str]:
+def _words_of_section(section: str) -> frozenset[str]:
     return frozenset(TABLE[section].split())
 
 
-def _rows(section: str) -> list[str]:
+def _rows_of_section(section: str) -> list[str]:
     return [line for line in TABLE[section].split("\n") if line]
 
 
 def _by_word(section: str) -> dict[str, str]:
     """Each word of a row -> the first word of the row."""
-    return {word: row.split()[0] for row in _rows(section) for word in row.split(">")[0].split()}
+    return {
+        word: row.split()[0]
+        for row in _rows_of_section(section)
+        for word in row.split(">")[0].split()
+    }
 
 
 _PHRASES = [(form.replace(" ", "~"), phrase_pattern(table)) for form, table in TABLE["phrases"]]
@@ -41,35 +45,37 @@ _LEFT_OUT = [pattern for form, pattern in _PHRASES if not form]
 _CONTRAST = phrase_pattern(TABLE["contrast"])
 _NO_CONTRAST = phrase_pattern(TABLE["no_contrast"])
 
-IMAGING = _words("imaging")
+IMAGING = _words_of_section("imaging")
 """Modalities of imaging; 'imaging' alone stands for any of them."""
-KINDS = IMAGING | _words("kinds")
+KINDS = IMAGING | _words_of_section("kinds")
 CULTURED = frozenset({"culture", "pcr", "smear", "stain", "cytology"})
 """Kinds of tests that are done on any specimen: a specimen that is not named may be any."""
-GENERAL = _words("general")
-NO_SLIPS = _words("no_slips")
-TISSUES = _words("tissues")
+GENERAL = _words_of_section("general")
+NO_SLIPS = _words_of_section("no_slips")
+TISSUES = _words_of_section("tissues")
 SHORTHAND: dict[str, str] = TABLE["shorthand"]
 REGIONS = _by_word("regions")
-WITHIN = {row.split()[0]: frozenset(row.partition(">")[2].split()) for row in _rows("regions")}
+WITHIN = {
+    row.split()[0]: frozenset(row.partition(">")[2].split()) for row in _rows_of_section("regions")
+}
 """Region -> the regions inside it."""
 FINDINGS: dict[str, tuple[str, ...]] = {}
 """Words that say of a test how it came out ('anemia' of hemoglobin), by the test's first name."""
-for _row in _rows("findings"):
+for _row in _rows_of_section("findings"):
     _findings, _, _test = _row.partition(" > ")
     FINDINGS[_test] = (*FINDINGS.get(_test, ()), *_findings.split())
 
-CONDITIONS = _words("conditions")
+CONDITIONS = _words_of_section("conditions")
 """What a test is done under: a value of it is none of the plain test."""
 
-_IGNORED = _words("ignored")
-_REPEATED = _words("again")
-_TAKEN = _words("taken")
+_IGNORED = _words_of_section("ignored")
+_REPEATED = _words_of_section("again")
+_TAKEN = _words_of_section("taken")
 _ANATOMY = _by_word("anatomy") | {
-    word: region for word, region in REGIONS.items() if word not in _words("ambiguous")
+    word: region for word, region in REGIONS.items() if word not in _words_of_section("ambiguous")
 }
 _SPECIMENS = _by_word("specimens")
-_APART = _words("apart")
+_APART = _words_of_section("apart")
 _SIDES = frozenset({"left", "right"})
 _MATERNAL = frozenset({"maternal", "mother"})
 _WHOSE = _MATERNAL | {"fetal", "baby", "patient"}

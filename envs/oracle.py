@@ -28,12 +28,12 @@ from medaction.envs.matching import (
     is_short_for,
     is_vague,
     may_be_related,
-    names_of,
+    names_of_menu,
     names_sought,
     nested,
     read_entry,
-    tells,
     tells_of_staining,
+    tells_of_test,
     word_score,
 )
 from medaction.envs.naming import (
@@ -51,7 +51,7 @@ from medaction.envs.naming import (
     synonyms_of,
     vocabulary,
 )
-from medaction.envs.orders import cut, is_general, read_order
+from medaction.envs.orders import cut, names_no_test, read_order
 from medaction.envs.records import Answer, DocumentedResult, DocumentedTest
 from medaction.envs.reported import has_word, names_a_disease, reports
 from medaction.words.names import normalise
@@ -65,7 +65,7 @@ Choose = Callable[[str, Sequence[str]], Sequence[int]]
 """An order and the names of the menu -> the positions (from 0) of the entries that answer it
 (`medaction.envs.menu_choice.make_chooser`)."""
 
-Method = Literal["exact", "synonym", "words", "panel", "encoder", "llm"]
+AnswerMethod = Literal["exact", "synonym", "words", "panel", "encoder", "llm"]
 
 ENCODER_AT = 0.86
 """Cosine from which the encoder may match: below it precision falls on the labels of
@@ -94,7 +94,7 @@ class Match:
     None: an LLM chose)."""
 
     entries: tuple[int, ...]
-    method: Method
+    method: AnswerMethod
     score: float | None
 
 
@@ -131,7 +131,7 @@ class Oracle:
         self._threshold = threshold
         self._choose = choose
         self._entries = [read_entry(test) for test in menu]
-        self._names = names_of(self._entries)
+        self._names = names_of_menu(self._entries)
 
     def answer(self, orders: Sequence[str]) -> tuple[Answer, ...]:
         """One answer an order, in their sequence. An order of several tests gets all their results;
@@ -156,7 +156,7 @@ class Oracle:
             yield exact
             return
         parsed = read_order(order)
-        if not parsed.text or is_general(parsed.text):
+        if not parsed.text or names_no_test(parsed.text):
             return
         ordered = profile(parsed.text)
         match = self._by_name(ordered) or (self._by_panel(ordered) if ordered.canonical else None)
@@ -283,7 +283,7 @@ class Oracle:
 
     def _by_panel(self, ordered: Profile) -> Match | None:
         """A panel gets its documented components, and a component the entry that reports it."""
-        if is_vague(ordered) or is_general(ordered.text):
+        if is_vague(ordered) or names_no_test(ordered.text):
             return None
         parts = parts_of_panel(ordered.canonical)
         entries = {
@@ -336,7 +336,7 @@ class Oracle:
             self._encode is None
             or not 3 <= len(ordered.text) <= _LONGEST_NAME
             or is_vague(ordered)
-            or is_general(ordered.text)
+            or names_no_test(ordered.text)
             or (not is_test and names_a_disease(ordered.text.partition(" of ")[0]))
         ):
             return None
@@ -482,7 +482,7 @@ def _answers(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
     ):
         return has_word(entry.clauses, ("cytolog*", "cell", "malignan*", "lymphocyt*"))
     if ordered.kinds and ordered.kinds <= SOUGHT:
-        if any(tells(entry_profile, statement, ordered) for statement in entry.statements):
+        if any(tells_of_test(entry_profile, statement, ordered) for statement in entry.statements):
             return True
         if not ordered.canonical:
             return False

@@ -35,7 +35,7 @@ _REFUSAL_AT_START = phrase_pattern(TABLE["refusals"] + TABLE["refusals_at_start"
 _REFUSAL_INSIDE = phrase_pattern(TABLE["refusals"] + TABLE["refusals_inside"])
 _NEEDLESS = phrase_pattern(TABLE["needless"])
 _TIMES = phrase_pattern(TABLE["times"])
-_PURPOSE = phrase_pattern(
+_PURPOSE_OF_ORDER = phrase_pattern(
     TABLE["purposes"]
     + "\n".join(
         f"{word} {verb.strip()}"
@@ -56,14 +56,16 @@ _INSTEAD = re.compile(
 _CLAUSE = re.compile(r"\s*(?:;|\.\s|\n|\bbut\b|\bhowever\b|\bthen\b)\s*", re.IGNORECASE)
 # The comma of '1,25-dihydroxyvitamin D' parts nothing.
 _COMMA = re.compile(r"(?<!\d),|,(?!\d)")
-_SEPARATOR = re.compile(
+_ORDER_SEPARATOR = re.compile(
     r"\s*(?:[;&+](?!\s*$)|(?<!\d),(?!\s*$)|,(?!\d|\s*$)|(?<![A-Za-z]\d)/"
     r"|\b(?:and(?! \d+\b(?! h))|plus|as well as|along with"
     r"|together with|with|including|incl|followed by|or|nor)\b\.?)\s*",
     re.IGNORECASE,
 )
-_BRACKETS = re.compile(r"\(([^()]*)\)?")
-_MUTATION = re.compile(r"\bmutations?\b(?: status)?(?! (?:anal|test|screen|pan))", re.IGNORECASE)
+_ORDER_IN_BRACKETS = re.compile(r"\(([^()]*)\)?")
+_MUTATION_ORDER = re.compile(
+    r"\bmutations?\b(?: status)?(?! (?:anal|test|screen|pan))", re.IGNORECASE
+)
 """'EGFR mutation' orders the test for it."""
 _NO_TEST_ALONE = frozenset({"doppler", "color doppler", "contrast", "color flow imaging"})
 _ENDOSCOPED = {
@@ -103,8 +105,8 @@ def read_order(text: str) -> Order:
     parts.
     """
     text = _in_words(text)
-    brackets = " ; ".join(_BRACKETS.findall(text))
-    main = _with_place(_without_refusals(_BRACKETS.sub(" ", text)), brackets)
+    brackets = " ; ".join(_ORDER_IN_BRACKETS.findall(text))
+    main = _with_place(_without_refusals(_ORDER_IN_BRACKETS.sub(" ", text)), brackets)
     if not main or _states_a_finding(main):
         return Order()
     return Order(main, tests_in(main), tests_in(_without_refusals(brackets)))
@@ -130,7 +132,7 @@ def cut(text: str) -> str:
     return unicodedata.normalize("NFKC", text[:MAX_ORDER])[:MAX_ORDER]
 
 
-def is_general(text: str) -> bool:
+def names_no_test(text: str) -> bool:
     """Whether a text names no test: 'labs', 'blood tests', 'imaging', 'complete workup',
     'everything'."""
     return (GENERAL | _JOINTS).issuperset(normalise(text).split())
@@ -145,7 +147,7 @@ def tests_in(text: str) -> tuple[str, ...]:
     )
     contrast = contrast_in(normalise(text))
     parts: list[str] = []
-    for piece in _SEPARATOR.split(text):
+    for piece in _ORDER_SEPARATOR.split(text):
         piece = piece.strip(" .:-")
         if piece and not _REFUSAL_AT_START.match(piece) and _names_something(profile(piece)):
             parts += names_in_a_row(piece)
@@ -154,7 +156,7 @@ def tests_in(text: str) -> tuple[str, ...]:
     if contrast is not None and len(parts) > 1:
         word = "contrast" if contrast else "noncontrast"
         completed = [f"{p} {word}" if profile(p).kinds & IMAGING else p for p in completed]
-    return tuple(part for part in completed if not is_general(part))
+    return tuple(part for part in completed if not names_no_test(part))
 
 
 def _states_a_finding(text: str) -> bool:
@@ -170,7 +172,7 @@ def _in_words(text: str) -> str:
     text = re.sub(r"[\r\n\u2022]+", " ; ", cut(text)).replace("_", " ")
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     text = _shorthand().sub(lambda match: f"{SHORTHAND[match[0].casefold()]} ", text)
-    text = _MUTATION.sub("mutation analysis", _TIMES.sub(" ", text))
+    text = _MUTATION_ORDER.sub("mutation analysis", _TIMES.sub(" ", text))
     for word, pattern in _CONTRASTS:
         text = pattern.sub(word, text)
     return " ".join(text.split())
@@ -198,7 +200,7 @@ def _without_refusals(text: str) -> str:
             piece = _until(_REFUSAL_INSIDE, _INSTEAD.sub(" ", piece))
             if in_purpose and not (profile(piece).canonical or profile(piece).kinds):
                 continue  # still the purpose: 'to assess the labrum, the capsule'
-            test = _until(_PURPOSE, piece)
+            test = _until(_PURPOSE_OF_ORDER, piece)
             in_purpose = test != piece
             tests.append(test.strip(" .:-"))
         clauses.append(", ".join(filter(None, tests)))
@@ -226,7 +228,9 @@ def _with_place(main: str, brackets: str) -> str:
 @cache
 def _names_with_joints() -> re.Pattern[str]:
     """Names that have a separator inside: 'type and screen', 'newborn and metabolic screen'."""
-    return phrase_pattern("\n".join(name for name in canonical_names() if _SEPARATOR.search(name)))
+    return phrase_pattern(
+        "\n".join(name for name in canonical_names() if _ORDER_SEPARATOR.search(name))
+    )
 
 
 def _names_something(reading: Profile) -> bool:

@@ -8,7 +8,7 @@ _SEVERAL = re.compile(
     r"|family members|(?:fe)?males|m[ae]n|women|boys|girls|children)\b",
     re.IGNORECASE,
 )
-_LABEL = re.compile(
+_LABEL_OF_PATIENT = re.compile(
     r"\W*(?:[A-Z][\w ]{2,40}:)?[\W\s]*(?:a |(?i:we) (?:report|present|describe|saw|treated) )?"
 )
 _NUMBERED = re.compile(r"\b(case|patient|twin|sibling)s? (?:no\.? ?|#)?([1-9]|[A-F])\b(?!-)", re.I)
@@ -24,7 +24,7 @@ _NAME = re.compile(
     rf"(?:(?<=[.;,:] )|(?<=\A)|(?<=[-*#\s]))\**(?P<name>{_WHO})\**:?\**[ \t]*", re.IGNORECASE
 )
 # Bullets and marks, and the name of a section behind them: '- **Chief Complaint:** '.
-_OPENING = re.compile(
+_OPENING_OF_LINE = re.compile(
     rf"[-*#•\s]*(?:\**(?!{_WHO})[A-Z][A-Za-z ]{{2,40}}\**:\**[ \t]+)?", re.IGNORECASE
 )
 _COUNT = re.compile(r"\b(?:two|three|four|five|six|several|both|[2-9])\b", re.IGNORECASE)
@@ -62,11 +62,12 @@ def patients_in(text: str) -> tuple[str, ...]:
     >>> patients_in("P1: fever. P2: large spleen."), patients_in("Case report of one patient")
     (('P1', 'P2'), ())
     """
+    text = "\n".join(filter(str.strip, text.splitlines()))
     for pattern in (_HEADING,) if len(text) > _LONG else (_SHORT, _NUMBERED, _HEADING):
         names = [" ".join(match.groups()).capitalize() for match in pattern.finditer(text)]
         if len(set(names)) > 1:
             return tuple(dict.fromkeys(names))
-    start = _LABEL.match(text)
+    start = _LABEL_OF_PATIENT.match(text)
     several = _SEVERAL.match(text, start.end() if start else 0)
     return (several[0], "each of them") if several else ()
 
@@ -104,7 +105,7 @@ def parts_by_patient(text: str) -> dict[str, str]:
         indent = len(line) - len(line.lstrip())
         if owner and line.strip() and indent <= depth:
             owner, depth = "", -1
-        opening = _OPENING.match(line)[0]  # type: ignore[index]
+        opening = _OPENING_OF_LINE.match(line)[0]  # type: ignore[index]
         names = list(_NAME.finditer(line, len(opening)))
         if names and names[0].start() == len(opening):
             heading = len(names) == 1 and not line[names[0].end() :].strip(" *:")

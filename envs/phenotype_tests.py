@@ -18,7 +18,7 @@ from medaction.kg.hpo import Phenotype, only_phenotypes, read_terms
 from medaction.kg.packages import package_path
 from medaction.words.names import normalise
 
-TABLE = Path(__file__).parent / "data" / "phenotype_tests.csv"
+FINDINGS_TABLE = Path(__file__).parent / "data" / "phenotype_tests.csv"
 
 # 'Elevated circulating creatine kinase concentration' is a finding of the test 'creatine kinase'.
 _OF_ANALYTE = re.compile(
@@ -44,8 +44,8 @@ def _phenotypes() -> tuple[dict[str, Phenotype], dict[str, str]]:
 
 
 @cache
-def _rows() -> dict[str, str]:
-    with TABLE.open(encoding="utf-8", newline="") as file:
+def _finding_rows() -> dict[str, str]:
+    with FINDINGS_TABLE.open(encoding="utf-8", newline="") as file:
         return {row["hpo"]: row["test"] for row in csv.DictReader(file)}
 
 
@@ -78,7 +78,7 @@ def _nearest(phenotype: str, phenotypes: dict[str, Phenotype]) -> str:
     is measured and seen too has been measured."""
     level, seen = [phenotype], {phenotype}
     while level:
-        tests = [_rows()[term] for term in level if term in _rows()]
+        tests = [_finding_rows()[term] for term in level if term in _finding_rows()]
         if tests:
             return max(tests, key=bool)
         above = [parent for term in level for parent in phenotypes[term].parents]

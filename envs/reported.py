@@ -12,18 +12,18 @@ from medaction.words.names import GREEK
 from medaction.words.negation import is_undone
 from medaction.words.phrases import phrase_pattern
 
-_STATUS = phrase_pattern(TABLE["measured"] + TABLE["status"])
+_STATUS_WORDS = phrase_pattern(TABLE["measured"] + TABLE["status"])
 _MEASURED = phrase_pattern(TABLE["measured"])
 _BESIDE_A_VALUE = frozenset(TABLE["beside_a_value"].split())
-_DISEASE = phrase_pattern(TABLE["diseases"])
+_DISEASE_NAME = phrase_pattern(TABLE["diseases"])
 _UNITS = frozenset(name.strip() for name in TABLE["units"].split("|"))
-_CLAUSE_END = re.compile(r"(?<!e\.g)(?<!i\.e)\.(?=\s|$)|[;\n]|,? but\b|\bwhile\b|\bwhereas\b")
+_VALUE_END = re.compile(r"(?<!e\.g)(?<!i\.e)\.(?=\s|$)|[;\n]|,? but\b|\bwhile\b|\bwhereas\b")
 _SIGNS = str.maketrans(dict.fromkeys("‐‑‒–—−", "-") | GREEK)
 _TOKEN = re.compile(r"[<>≤≥~]?\s*\d|[a-z][\w-]*|[^\s\w]")
 _CODE = r"(?:[ivx]+|[a-z]{0,2}\d+(?:-\d+)?)\b"
-_CODES = re.compile(rf"\b([a-z]{{5,}}?)s? ({_CODE}(?:,? (?:and )?{_CODE})+)")
+_LISTED_CODES = re.compile(rf"\b([a-z]{{5,}}?)s? ({_CODE}(?:,? (?:and )?{_CODE})+)")
 """'Factors V, VIII and XI', 'antigen 125 and 19-9': a noun that several codes share."""
-_READ = 6000
+_RESULT_CHARACTERS = 6000
 """Characters of a result that are read."""
 _AROUND = 300
 """Characters before and after a name in which its value is looked for."""
@@ -35,9 +35,13 @@ _NEAR = 8
 
 def clauses(result: str) -> tuple[str, ...]:
     """The statements of a result, in lower case."""
-    text = unicodedata.normalize("NFKC", result[:_READ])[:_READ].casefold().translate(_SIGNS)
-    text = _CODES.sub(_name_each_code, name_each_function(text))
-    pieces = (clause.strip() for clause in _CLAUSE_END.split(text))
+    text = (
+        unicodedata.normalize("NFKC", result[:_RESULT_CHARACTERS])[:_RESULT_CHARACTERS]
+        .casefold()
+        .translate(_SIGNS)
+    )
+    text = _LISTED_CODES.sub(_name_each_code, name_each_function(text))
+    pieces = (clause.strip() for clause in _VALUE_END.split(text))
     return tuple(filter(None, pieces))
 
 
@@ -63,12 +67,12 @@ def reports(
         _gives(statement, mention, name, specimen, in_table)
         for statement in statements
         if word in statement
-        for mention in islice(_mention(name).finditer(statement), _MENTIONS)
+        for mention in islice(_pattern_of_name(name).finditer(statement), _MENTIONS)
     )
 
 
 def names_a_disease(name: str) -> bool:
-    return _DISEASE.search(name) is not None
+    return _DISEASE_NAME.search(name) is not None
 
 
 def has_word(statements: Sequence[str], words: tuple[str, ...]) -> bool:
@@ -78,7 +82,7 @@ def has_word(statements: Sequence[str], words: tuple[str, ...]) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _mention(name: str) -> re.Pattern[str]:
+def _pattern_of_name(name: str) -> re.Pattern[str]:
     name = re.sub(r"(?<=[a-z]{4}[^s])s$", "", name)
     words = r"[\s\-_/]{0,3}".join(re.escape(word) for word in name.split())
     return re.compile(rf"(?<![a-z0-9])(?<![a-z0-9]-){words}(?:s|es)?(?![a-z0-9])")
@@ -99,14 +103,18 @@ def _gives(
         return not before.rstrip()[-1:].isdigit() and _stands_beside_a_value(before, after)
     if not in_table:
         return _stands_beside_a_value(before, after)
-    return bool(re.search(r"\d|^\s*[:=]", after) or _STATUS.search(before) or _STATUS.search(after))
+    return bool(
+        re.search(r"\d|^\s*[:=]", after)
+        or _STATUS_WORDS.search(before)
+        or _STATUS_WORDS.search(after)
+    )
 
 
 def _stands_beside_a_value(before: str, after: str) -> bool:
     """'(TSH) level was 3.1', 'elevated serum AST, ALT and GGT'."""
     aside = re.match(r"\s*\([^()\d]*\)", after)  # 'TSH (thyrotropin) was 3.1'
     for token in _TOKEN.findall(after[aside.end() if aside else 0 :])[:_NEAR]:
-        if token[-1].isdigit() or _STATUS.fullmatch(token):
+        if token[-1].isdigit() or _STATUS_WORDS.fullmatch(token):
             return True
         if token not in _BESIDE_A_VALUE and token not in ":=(,":
             break

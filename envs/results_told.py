@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from medaction.envs.categories import category_of, minor_category_of
-from medaction.envs.grounding import agreement, numbers_of, plain_text
+from medaction.envs.grounding import agreement_of_texts, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import FINDINGS, Profile, profile
 from medaction.envs.records import DocumentedTest
@@ -35,9 +35,9 @@ _CONCENTRATION = re.compile(
     r"(?:[dmµμ]?L|mm3|mm³)\b(?!/)|\d\s*mm/h"
 )
 # 'Elevated IgE levels', 'increased hs-cTnI': an analyte that is written as a code.
-_LEVEL = re.compile(
+_LEVEL_OF_CODE = re.compile(
     r"\b(?i:elevated|raised|increased|decreased|reduced) (?:serum |plasma |blood )?"
-    r"(?P<analyte>(?:[a-z]{1,3}-)?[A-Z][\w-]*[A-Z0-9][\w-]*)(?: levels?\b|\W*$)"
+    r"(?P<analyte>(?=[\w-]+[A-Z\d])[A-Za-z][\w-]+)(?: levels?\b|\W*$)"
 )
 _NORMAL = re.compile(
     rf"\b{STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?(?:profiles?|panels?|potentials?|assays?|analys[ie]s"
@@ -45,22 +45,22 @@ _NORMAL = re.compile(
     re.IGNORECASE,
 )
 # A gene's name in capitals, that something was found in it, and the finding.
-_GENE = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
+_GENE_SYMBOL = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
 _FOUND_IN_GENE = re.compile(
     r"\b(?:found|detected|identified|revealed|showed|confirmed|tested|positive|carr(?:y|ies|ied"
     r"|ier))\b",
     re.IGNORECASE,
 )
-_MUTATION = re.compile(r"\b(?:mutations?|variants?|deletions?|\w+zygous)\b", re.IGNORECASE)
+_MUTATION_WORD = re.compile(r"\b(?:mutations?|variants?|deletions?|\w+zygous)\b", re.IGNORECASE)
 _LABS = r"(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?|studies)"
 # Tests by a general word: 'cysts observed on imaging', 'blood tests showed anemia'; and what an
 # operation found.
 _GENERAL_TEST = re.compile(
-    rf"(?P<imaging>\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b"
+    rf"(?P<imaging>\b\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b"
     rf"|\bimaging (?:\w+ )?(?:{FINDING.pattern}))"
     r"|(?P<cell_count>\d ?%[^.;,]{0,40}\b(?:bone marrow|peripheral blood|smear|fluid)\b)"
     rf"|(?P<laboratory_tests>\b{_LABS} (?:\w+ )?(?:{FINDING.pattern})"
-    rf"|\w+ (?:on|by|via|in) (?:\w+ )?{_LABS}\b)"
+    rf"|\b\w+ (?:on|by|via|in) (?:\w+ )?{_LABS}\b)"
     r"|(?P<culture>\b(?:sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?(?: \w+)? grew\b"
     rf"|\bcultures? (?:\w+ )?(?:{FINDING.pattern}|grew|noted|yielded)\b"
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
@@ -71,7 +71,7 @@ _GENERAL_TEST = re.compile(
     re.IGNORECASE,
 )
 # That a test was made, is to be made, or what it is needed for.
-_MADE = re.compile(
+_TEST_DONE = re.compile(
     r"\b(?:was|were|is|are|been|be) (?:\w+ )?(?:performed|done|obtained|ordered|requested|planned"
     r"|taken"
     r"|scheduled|carried out|repeated|made|advised|recommended|refused|declined|needed|due"
@@ -193,9 +193,9 @@ def result_told(clause: str) -> Statement | None:
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
         return Statement(clause, (name.replace("_", " ").capitalize(),))
-    if all(pattern.search(clause) for pattern in (_GENE, _FOUND_IN_GENE, _MUTATION)):
+    if all(pattern.search(clause) for pattern in (_GENE_SYMBOL, _FOUND_IN_GENE, _MUTATION_WORD)):
         return Statement(clause, names or ("Genetic testing",))
-    if level := _LEVEL.search(clause):
+    if level := _LEVEL_OF_CODE.search(clause):
         return Statement(clause, names or (level["analyte"],))
     if (normal := _NORMAL.search(clause)) and is_ordered(normal["test"]):
         return Statement(clause, names or (normal["test"],))
@@ -215,7 +215,7 @@ def _has_value(name: str, clause: str) -> bool:
     """'elevated ALT', 'ALT was high', 'AFP at 812', 'CT scans were normal'."""
     if re.search(r"\b(?:history of|known)\b", clause, re.I) and not re.search(r"\d", clause):
         return False  # 'a history of high cholesterol' is a disease
-    if _MADE.search(clause):
+    if _TEST_DONE.search(clause):
         return False
     return _result_of(name).search(clause) is not None
 
@@ -248,7 +248,7 @@ def is_told(test: DocumentedTest, text: str, complaint: str = "") -> bool:
     if _copies(test.result, text) or _retells(test, text, complaint):
         return True
     if any(
-        RESULT_LENGTH <= len(line) <= len(plain) and agreement(line, plain) >= COPIED_AT
+        RESULT_LENGTH <= len(line) <= len(plain) and agreement_of_texts(line, plain) >= COPIED_AT
         for line in lines
     ):
         return True
@@ -280,7 +280,7 @@ def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
     with a verb of finding, and shares two or more content words with the result, which are neither
     in the names of the tests nor in the complaint.
     """
-    words = _content(test.result) - _content(test.name) - _content(complaint)
+    words = _content_words(test.result) - _content_words(test.name) - _content_words(complaint)
     return len(words) >= 2 and any(
         len(words & shared) >= 2 and any(same_test(name, test.name) for name in names)
         for shared, names in _findings(text)
@@ -302,14 +302,14 @@ def _findings(text: str) -> tuple[tuple[frozenset[str], tuple[str, ...]], ...]:
     """Of every sentence with a verb of finding that names tests: its content words, and the "
     "tests."""
     return tuple(
-        (_content(sentence) - _content(" ".join(names)), names)
+        (_content_words(sentence) - _content_words(" ".join(names)), names)
         for sentence in re.split(r"(?<=[.;!?])\s+|\n", text)
         if FINDING.search(sentence) and (names := named_tests(sentence))
     )
 
 
 @lru_cache(maxsize=512)
-def _content(text: str) -> frozenset[str]:
+def _content_words(text: str) -> frozenset[str]:
     """The words of five letters and more that tell something, by their first six letters."""
     words = re.findall(r"[^\W\d_]{5,}", text.casefold())
     return frozenset(word[:6] for word in words if word not in _COMMON)

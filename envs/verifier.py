@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from medaction.envs.checks import not_applicable
-from medaction.envs.extraction import PART, Complete, ask, one_of, parts_of
+from medaction.envs.extraction import PART, Complete, ask, one_of, pieces_of
 from medaction.envs.grounding import plain_text
 from medaction.envs.records import BadCase, Built, CaseReport, CheckResult, ClinicalEnvironment
 from medaction.llm.replies import Form
@@ -96,7 +96,7 @@ def second_opinion(
     text = plain_text(f"{report.text}\n{environment.initial_observation}")
     opinions: list[dict[str, Any]] = []
     fault = ""
-    for part in parts_of(report.text, PART):
+    for part in pieces_of(report.text, PART):
         try:
             question = _question(environment)
             opinions.append(ask(complete, report, part, question, Opinion, dict, INSTRUCTIONS))

@@ -15,7 +15,8 @@ _REQUEST = re.compile(
     r"(?:(?:provide|write|describe|include|specify|mention|summari[sz]e|insert|ensure|explain"
     r"|indicate|select|choose|remember|pretend|imagine|avoid)"
     r"|(?:list|state|give|enter|fill|record|report|answer|use|complete|act|play|add|leave|do not)"
-    r"(?= (?:in|out|only|not|as|that|all|any|the|an?|each|every|whether|it|them|none|\W?none)\b))"
+    r"(?= (?:(?:in|out|only|not|as|that|all|any|the|an?|each|every|whether|it|them|\W?none)\b"
+    r"|\"\")))"
     r"(?= \S)(?! (?:by|of|to)\b)",
     re.IGNORECASE,
 )
@@ -25,8 +26,8 @@ _QUESTION = re.compile(
     r"|do|does|did|can|could|should|would|has|have)\b[^?]*\?\W*$",
     re.IGNORECASE,
 )
-_LABEL = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{1,45}:\s*)?")
-_QUOTED = re.compile(r"[\"“][^\"“”]*[\"”]|(?<!\w)['‘].+?['’](?!\w)")
+_LABEL_OF_SENTENCE = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{1,45}:\s*)?")
+_QUOTATION = re.compile(r"[\"“][^\"“”]*[\"”]|(?<!\w)['‘].+?['’](?!\w)")
 _SECOND_PERSON = re.compile(r"\byou(?:r|rs|rself)?\b", re.IGNORECASE)
 _FIRST_PERSON = re.compile(r"\bI(?:['’](?:m|ve|d)| (?:am|have|had|was|feel|felt|\w+ed))\b")
 # What an actor is to do, and what he is not to know: no word of it is the patient's history.
@@ -83,7 +84,7 @@ def asks_reader(sentence: str) -> bool:
     >>> asks_reader('She asked: "Will you help?"'), asks_reader("List of drugs: aspirin.")
     (False, False)
     """
-    words = _QUOTED.sub('""', sentence).strip()
+    words = _QUOTATION.sub('""', sentence).strip()
     return bool(
         _REQUEST.match(words)
         or _PLEASE.match(words)
@@ -104,7 +105,7 @@ def told_of_patient(observation: str) -> tuple[str, tuple[str, ...]]:
     removed: list[str] = []
     is_part = bool(_ROLE.match(_LEAD.sub("", observation.strip(), count=1)))
     for line in observation.splitlines():
-        label = _LABEL.match(line)[0]  # type: ignore[index]
+        label = _LABEL_OF_SENTENCE.match(line)[0]  # type: ignore[index]
         body = line[len(label) :]
         if is_part and body:
             text, asides = patients_part(body)

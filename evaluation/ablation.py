@@ -27,7 +27,7 @@ ACCURACY = {"color": "white", "edgecolor": HUES[0], "hatch": "////"}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CellRow:
     """A cell of an ablation and what came of it.
 
     state: 'scored', 'left out', 'failed' or, until its turn comes, 'waiting'; `why` says why.
@@ -55,7 +55,7 @@ class Row:
     folder: str = ""
 
 
-def ablation_table(rows: Sequence[Row]) -> str:
+def ablation_table(rows: Sequence[CellRow]) -> str:
     """The rows as Markdown, a section a question."""
     lines = []
     headings = [
@@ -77,7 +77,7 @@ def ablation_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _row_cells(row: Row) -> list[str]:
+def _row_cells(row: CellRow) -> list[str]:
     if row.state != "scored":
         return [row.cell, *[""] * 9, f"{row.state}: {row.why}"]
     intervals = [
@@ -99,7 +99,7 @@ def _row_cells(row: Row) -> list[str]:
     ]
 
 
-def draw_ablation(rows: Sequence[Row], judge: str) -> Figure:
+def draw_ablation(rows: Sequence[CellRow], judge: str) -> Figure:
     """A panel a question. Left: F1 of tests in the light bars, accuracy of diagnoses in the hatched
     ones, with their intervals. Right: the held-out loss, each on the cell's own held-out cases."""
     groups = {
@@ -141,7 +141,7 @@ def draw_ablation(rows: Sequence[Row], judge: str) -> Figure:
                     va="center",
                     size=8,
                 )
-        scores.set_yticks(range(len(group)), [_label(row) for row in group])
+        scores.set_yticks(range(len(group)), [_label_of_cell(row) for row in group])
         losses.set_yticks([])
         for axes in (scores, losses):
             axes.set_ylim(len(group) - 0.4, -0.6)
@@ -161,7 +161,7 @@ def draw_ablation(rows: Sequence[Row], judge: str) -> Figure:
     return figure
 
 
-def _label(row: Row) -> str:
+def _label_of_cell(row: CellRow) -> str:
     return row.cell if row.records is None else f"{row.cell}  [{row.records:,}]"
 
 
@@ -182,7 +182,7 @@ def _bar(
     axes.text(max(value, high or 0.0), at, f" {value:.2f}", va="center", size=8)
 
 
-def write_ablation(rows: Sequence[Row], judge: str, folder: Path) -> list[Path]:
+def write_ablation(rows: Sequence[CellRow], judge: str, folder: Path) -> list[Path]:
     """Write ablation.md, ablation.csv and the figure ablation.png and .svg into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ablation.md").write_text(ablation_table(rows), encoding="utf-8")

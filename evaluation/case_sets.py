@@ -12,9 +12,8 @@ import polars as pl
 
 from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment, DocumentedTest
 from medaction.envs.sources import read_cases
+from medaction.trajectories.damage import STORE
 from medaction.trajectories.store import Store
-
-STORE = "trajectories.duckdb"
 
 _PMCID = re.compile(r"PMC\d{5,}", re.IGNORECASE)
 _PRESENTED = re.compile(r"<initial_observation>\s*(.*?)\s*</initial_observation>", re.DOTALL)

@@ -17,7 +17,7 @@ from medaction.words.markdown import markdown_table
 
 PERMUTATIONS = 9999
 
-_SHOWN = ("precision", "recall", "f1_of_means", "mean_f1", "accuracy")
+_MEASURES_SHOWN = ("precision", "recall", "f1_of_means", "mean_f1", "accuracy")
 _PAIRED = {
     "precision": "precision",
     "recall": "recall",
@@ -90,7 +90,7 @@ def comparison(results: Sequence[Mapping[str, Any]], published: bool = False) ->
 
     Raises ValueError when two results have nothing to tell them apart.
     """
-    names = _names(results)
+    names = _names_of_results(results)
     lines = ["# Comparison", "", *_table(results, names)]
     if warnings := _incomparable(results, names):
         lines += [
@@ -126,7 +126,7 @@ def comparison(results: Sequence[Mapping[str, Any]], published: bool = False) ->
     return "\n".join(lines)
 
 
-def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
+def _names_of_results(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """What tells the results apart: the model, and where that is not enough the protocol and the
     judge."""
     for parts in (("model",), ("model", "protocol"), ("model", "protocol", "judge")):
@@ -143,7 +143,8 @@ def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[s
     for name, result in zip(names, results, strict=True):
         scores = {score["name"]: score for score in result["scores"]}
         values = [
-            f"{number(scores[key]['mean'])} ± {number(scores[key]['sd']) or '?'}" for key in _SHOWN
+            f"{number(scores[key]['mean'])} ± {number(scores[key]['sd']) or '?'}"
+            for key in _MEASURES_SHOWN
         ]
         accuracy = scores["accuracy"]
         cells = [result["benchmark"], result["protocol"], result["judge"].split("@")[0]]

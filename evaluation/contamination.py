@@ -14,7 +14,7 @@ for.
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import polars as pl
 from rapidfuzz import fuzz, process
 from scipy.sparse import csr_array
 
+from medaction.envs.oracle import Encode
 from medaction.evaluation.case_sets import SetCase
 from medaction.evaluation.diagnoses import names_of_truth
 from medaction.evaluation.judges import LlmJudge
@@ -63,7 +64,6 @@ MOST_PASSAGES = 60
 _BLOCK = 4096
 """Passages whose cosines are at hand at a time."""
 
-Encode = Callable[[list[str]], np.ndarray]
 
 _WORD = re.compile(r"[a-z]+|\d+(?:[.,]\d+)*")
 _SENTENCE = re.compile(r"(?<=[.;!?])\s+|\n+")
@@ -144,14 +144,14 @@ def measured(
     same = _share_a_key(
         [_diagnoses(case, linker) for case in first], [_diagnoses(case, linker) for case in second]
     )
-    ours, theirs = _passages(first, encode), _passages(second, encode)
+    ours, theirs = _latest_texts(first, encode), _latest_texts(second, encode)
     presented = _nearness(ours.presented(), theirs.presented())
     return {
         "id": _share_a_key([case.ids for case in first], [case.ids for case in second]).astype(
             float
         ),
         "title": title_likeness(first, second),
-        "text": _texts(first, second),
+        "text": _shares_of_text(first, second),
         "encoder": _nearness(ours, theirs),
         "presentation": np.where(same, presented, np.nan),
     }, same
@@ -219,7 +219,7 @@ def _title_words(title: str) -> str:
     )
 
 
-def _texts(first: Sequence[SetCase], second: Sequence[SetCase]) -> np.ndarray:
+def _shares_of_text(first: Sequence[SetCase], second: Sequence[SetCase]) -> np.ndarray:
     """Of all texts of a pair the largest share of the shorter one's shingles that the longer one
     has."""
     ours, theirs = _rare_shingles(first), _rare_shingles(second)
@@ -297,7 +297,7 @@ class _Passages:
         return _Passages(self.vectors[rows], np.cumsum([0, *counts[:-1]]), counts)
 
 
-def _passages(cases: Sequence[SetCase], encode: Encode) -> _Passages:
+def _latest_texts(cases: Sequence[SetCase], encode: Encode) -> _Passages:
     """Of each case its last text, which is the environment where the set has one: the benchmark's
     own report is long and dear to encode."""
     split, seen = [], []
@@ -398,7 +398,7 @@ def _excerpt(case: SetCase) -> str:
     return f"{text}\nDiagnosis: {case.names[0] if case.names else 'not told'}"
 
 
-FORMAT = "medaction-contamination/1"
+PAIRS_FORMAT = "medaction-contamination/1"
 
 
 def report_of(
@@ -417,7 +417,7 @@ def report_of(
         else pairs
     )
     return {
-        "format": FORMAT,
+        "format": PAIRS_FORMAT,
         **about,
         "thresholds": dict(thresholds),
         "pairs_compared": compared,

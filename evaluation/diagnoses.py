@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 from rapidfuzz import fuzz
 
+from medaction.envs.oracle import Encode
 from medaction.evaluation.claims import BRACKETS, DOUBT, LINK, MOST_CLAIMS, claims
 from medaction.evaluation.contradictions import Contradiction, contradiction
 from medaction.kg.linking import Linker
@@ -56,6 +57,9 @@ _QUALIFIERS = frozenset(
 )
 """Words that say how bad or since when, not what."""
 
+_LIST = frozenset([",", "/", "and"])
+"""What joins the names of a list. Of the answers of the development half none was refused."""
+
 _NODE_METHODS = ("exact", "synonym", "abbreviation")
 _SAME_WORD = {
     "carcinoma": "cancer",
@@ -86,7 +90,9 @@ _SAME_WORD = {
 }
 
 Words = frozenset[str]
-Encode = Callable[[list[str]], np.ndarray]
+
+
+Fault = Literal["more general", "a list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,7 @@ class Likeness:
     """How probably a statement is the true diagnosis, and what rules it out ('' for nothing)."""
 
     probability: float
-    fault: Contradiction | Literal["more general"] = ""
+    fault: Contradiction | Fault = ""
 
     def __bool__(self) -> bool:
         return self.probability >= LIKELY
@@ -114,16 +120,19 @@ def likeness(statement: str, truths: Sequence[str], linker: Linker, encode: Enco
         return Likeness(0.0, fault)
     synonyms = [name for node in _nodes(names, linker) for name in linker.names_of(node)]
     row = figures(parts, list(dict.fromkeys((*names, *synonyms))), linker, encode)
-    if row is None:
-        return Likeness(0.0, "more general")
+    if isinstance(row, str):
+        return Likeness(0.0, row)
     return Likeness(float(1 / (1 + math.exp(-(row @ COEFFICIENTS[:-1] + COEFFICIENTS[-1])))))
 
 
 def figures(
     parts: Sequence[str], names: Sequence[str], linker: Linker, encode: Encode
-) -> np.ndarray | None:
-    """Four figures of the claims `parts` beside the names of a truth, shape (4,); None for
-    something more general (VAGUE, NAMED).
+) -> np.ndarray | Fault:
+    """Four figures of the claims `parts` beside the names of a truth, shape (4,).
+
+    Instead of them a fault: a statement is more general than the truth (VAGUE, NAMED), or a list
+    that begins with something else ('Pneumonia, lymphoma and gout' for lymphoma). A cause or a
+    complication may come before the truth, joined by a word that says so.
 
     In order: the share of the best name's words that the first claim has; the highest cosine of a
     claim and a name or what the truth's own name begins with; the share of the claims' words that
@@ -135,23 +144,30 @@ def figures(
         shared = frozenset(word for word in words if any(_same_word(word, o) for o in others))
         return weigh(shared) / weigh(words) if words else 0.0
 
-    stated = frozenset().union(*map(_words, parts))
-    true = frozenset().union(*map(_words, names))
-    likest = max(names, key=lambda name: share(_words(name), stated))
-    is_word = len(stated - _QUALIFIERS) < 2 and share(_words(likest) - _QUALIFIERS, stated) < NAMED
-    if is_word or weigh(stated) < VAGUE * weigh(_words(likest)):
-        return None
+    stated = frozenset().union(*map(_words_that_tell, parts))
+    true = frozenset().union(*map(_words_that_tell, names))
+    likest = max(names, key=lambda name: share(_words_that_tell(name), stated))
+    is_word = (
+        len(stated - _QUALIFIERS) < 2
+        and share(_words_that_tell(likest) - _QUALIFIERS, stated) < NAMED
+    )
+    if is_word or weigh(stated) < VAGUE * weigh(_words_that_tell(likest)):
+        return "more general"
     # parts[0] is all that is asserted, parts[1] what stands before its first cause or companion
-    first_claim = _words(parts[1] if len(parts) > 1 else parts[0])
+    first_claim = _words_that_tell(parts[1] if len(parts) > 1 else parts[0])
+    joint = LINK.search(parts[0])
+    if joint and joint[0].strip().lower() in _LIST and share(first_claim, true) < FOREIGN:
+        return "a list"
     core = LINK.split(BRACKETS.sub(" ", names[0]))[0].strip(" .,")
     vectors = encode([*parts, *names[:MOST_NAMES], *([core] if len(core) > 3 else [])])
     cosines = vectors[: len(parts)] @ vectors[len(parts) :].T
     foreign = sum(
-        weigh(words) > 0.4 and share(words, true) < FOREIGN for words in map(_words, parts[1:])
+        weigh(words) > 0.4 and share(words, true) < FOREIGN
+        for words in map(_words_that_tell, parts[1:])
     )
     return np.array(
         [
-            max(share(_words(name), first_claim) for name in names),
+            max(share(_words_that_tell(name), first_claim) for name in names),
             float(cosines.max()),
             share(stated, true),
             math.log1p(foreign),
@@ -177,7 +193,7 @@ def names_of_truth(truth: str) -> Iterator[str]:
     core = head(truth)
     # 'Anemia due to Cameron lesions' is more than any anemia: of a truth with a cause, one word
     # alone does not name it.
-    if core and (len(_words(core) - _QUALIFIERS) > 1 or core == normalise(truth)):
+    if core and (len(_words_that_tell(core) - _QUALIFIERS) > 1 or core == normalise(truth)):
         yield core
     yield from (
         inner.strip()
@@ -194,7 +210,7 @@ def _nodes(texts: Sequence[str], linker: Linker) -> list[int]:
 
 
 @cache
-def _words(text: str) -> Words:
+def _words_that_tell(text: str) -> Words:
     return frozenset(_SAME_WORD.get(word, word) for word in bag(normalise(text)))
 
 

@@ -29,7 +29,7 @@ from medaction.llm.untrusted import one_line, plain
 from medaction.llm.usage import Usage
 from medaction.words.versions import version_of
 
-ATTEMPTS = 3
+MESSAGE_ATTEMPTS = 3
 """Of one message whose sections cannot be read. As released, a free-turn dialogue ends at the first
 such message instead."""
 
@@ -125,11 +125,11 @@ class DialogueClinician:
         self._rules = rules
 
     async def decide(self, observation: Observation, seed: int) -> Turn:
-        """The next message. Raises MalformedReply when it has not its sections (see ATTEMPTS), and
-        ModelError."""
+        """The next message. Raises MalformedReply when it has not its sections (see
+        MESSAGE_ATTEMPTS), and ModelError."""
         t_max, number, usage = observation.t_max, observation.number, Usage()
         chat_so_far = chat(observation.initial_observation, observation.turns, t_max, self._rules)
-        for attempt in range(ATTEMPTS):
+        for attempt in range(MESSAGE_ATTEMPTS):
             try:
                 with on_trial():
                     completion = await call(self.teacher, chat_so_far, None, seed + 1000 * attempt)
@@ -141,7 +141,7 @@ class DialogueClinician:
                 return replace(turn, thinking=thinking, repaired=attempt > 0, usage=usage)
             except MalformedReply as error:
                 error.usage = usage
-                if attempt + 1 == ATTEMPTS:
+                if attempt + 1 == MESSAGE_ATTEMPTS:
                     raise
             except ModelError as error:
                 error.usage = usage
@@ -163,7 +163,7 @@ class DialogueClinician:
                 number, message, thinking, final_answer(message), (), final_answer(message)
             )
         over = last or (NOTHING_MORE in sections.request and self._rules.mode == "free-turn")
-        tests = () if over or NOTHING_MORE in sections.request else _lines(sections.request)
+        tests = () if over or NOTHING_MORE in sections.request else _order_lines(sections.request)
         return _turn_of(
             number,
             message,
@@ -188,7 +188,7 @@ def _turn_of(
     return Turn(number, reasoning, (hypothesis,), "", tests, final, message, thinking=thinking)
 
 
-def _lines(request: str) -> tuple[str, ...]:
+def _order_lines(request: str) -> tuple[str, ...]:
     """The request line by line, without its bullets; a line is one order, which may name several
     tests."""
     lines = (

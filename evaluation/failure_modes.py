@@ -23,7 +23,7 @@ from medaction.kg.pruning import THRESHOLD
 from medaction.trajectories.store import Store
 
 MODES = ("ungrounded", "unreliable", "incoherent")
-NAMES = {
+NAMES_OF_MODES = {
     "ungrounded": "ungrounded test ordering",
     "unreliable": "unreliable diagnostic update",
     "incoherent": "degraded multi-turn coherence",
@@ -204,7 +204,7 @@ def draw_failure_modes(modes: pl.DataFrame, how: str) -> Figure:
         count_of_mode = sum(
             count for combination, count in counted.items() if combination[MODES.index(mode)]
         )
-        label = f"{NAMES[mode]}\n{count_of_mode} ({count_of_mode / max(1, total):.0%})"
+        label = f"{NAMES_OF_MODES[mode]}\n{count_of_mode} ({count_of_mode / max(1, total):.0%})"
         axes.text(across, up, label, ha=side, va="center", color="#222222")
     for combination, place in _PLACES.items():
         axes.text(*place, str(counted[combination]), ha="center", va="center", size=13)

@@ -29,7 +29,7 @@ from medaction.kg.linking import Linker
 from medaction.trajectories.store import Store
 from medaction.words.names import normalise
 
-FORMAT = "medaction-hard-set/1"
+HARD_SET_FORMAT = "medaction-hard-set/1"
 RARE_SOURCES = ("ORPHA:", "OMIM:")
 """Prefixes of the ids of rare diseases in the open disease graph. Its hand-written diseases have
 other ids, rare ones among them too: of those Orphanet's names tell (OMIM's would not: it has type 2
@@ -129,7 +129,9 @@ def _orphanet() -> dict[str, str]:
     }
 
 
-def draw(candidates: Sequence[Candidate], cases: int, min_tests: int, seed: int) -> list[Candidate]:
+def draw_cases(
+    candidates: Sequence[Candidate], cases: int, min_tests: int, seed: int
+) -> list[Candidate]:
     """The hardest rare candidates of each stratum, as many as its share among all rare ones, in the
     order of their case ids.
 
@@ -245,7 +247,7 @@ def write_hard_set(
             }
         )
     manifest = {
-        "format": FORMAT,
+        "format": HARD_SET_FORMAT,
         "purpose": "evaluation only: never train on these cases",
         "cases": len(rows),
         "criteria": dict(criteria),

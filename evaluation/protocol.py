@@ -14,7 +14,7 @@ from typing import Literal
 from medaction.envs.turns import Turn
 from medaction.llm.replies import split_thinking
 
-Rules = Literal["released", "fixed", "paper"]
+RuleSet = Literal["released", "fixed", "paper"]
 Mode = Literal["free-turn", "one-turn"]
 
 THOUGHT = "### Chain of Thought:"
@@ -49,7 +49,7 @@ class Protocol:
     observation.
     """
 
-    rules: Rules
+    rules: RuleSet
     mode: Mode
     t_max: int
     dialogue: bool
@@ -65,7 +65,7 @@ class Protocol:
         return f"{self.rules} {self.mode}"
 
 
-_RULES: dict[Rules, dict[str, bool]] = {
+_RULES: dict[RuleSet, dict[str, bool]] = {
     "released": {
         "dialogue": True,
         "conclusion_is_request": True,
@@ -96,7 +96,7 @@ _RULES: dict[Rules, dict[str, bool]] = {
 }
 
 
-def protocol(rules: Rules, mode: Mode = "free-turn", t_max: int | None = None) -> Protocol:
+def protocol(rules: RuleSet, mode: Mode = "free-turn", t_max: int | None = None) -> Protocol:
     """The protocol of these rules. `t_max` is 5 as released, 8 in the paper, and 2 in one-turn mode
     (one request, one diagnosis).
 

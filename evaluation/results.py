@@ -50,7 +50,7 @@ result besides."""
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class ResultRow:
     """One row of a result: a rollout that was to be played, its score, and what it took."""
 
     score: Score
@@ -82,7 +82,7 @@ def subsets_of(environment: ClinicalEnvironment) -> dict[str, str]:
 def result_of(
     about: Mapping[str, Any],
     environments: Sequence[ClinicalEnvironment],
-    trajectories: Sequence[Played],
+    trajectories: Sequence[ResultRow],
     runs: int,
     judgements: Mapping[str, Mapping[tuple[str, int], Judgement]],
 ) -> dict[str, Any]:
@@ -105,14 +105,17 @@ def result_of(
         "not_scored": Counter(
             score.note for score in scores if score.correct is None or score.precision is None
         ).most_common(),
-        "play": {"turns_a_case": _mean(turns), "tests_an_ordering_turn": _mean(tests)},
+        "play": {
+            "turns_a_case": _mean_of_counts(turns),
+            "tests_an_ordering_turn": _mean_of_counts(tests),
+        },
         "agreement": _agreements(judgements),
         "subsets": list(_subsets(groups, scores, runs)),
-        "rows": [_row(row) | groups[row.score.case_id] for row in trajectories],
+        "rows": [_row_of_rollout(row) | groups[row.score.case_id] for row in trajectories],
     }
 
 
-def _mean(values: Sequence[int]) -> float | None:
+def _mean_of_counts(values: Sequence[int]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
@@ -131,7 +134,7 @@ def _subsets(groups: Mapping[str, Mapping[str, str]], scores: Sequence[Score], r
             }
 
 
-def _row(row: Played) -> dict[str, Any]:
+def _row_of_rollout(row: ResultRow) -> dict[str, Any]:
     score, trajectory = row.score, row.trajectory
     return {
         "case_id": score.case_id,

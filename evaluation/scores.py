@@ -120,7 +120,7 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-Table = dict[str, np.ndarray]
+ScoreTable = dict[str, np.ndarray]
 """'precision', 'recall', 'f1' and 'accuracy' -> values, shape (cases, runs), NaN where not scored.
 """
 
@@ -133,7 +133,7 @@ _COLUMN = {
 }
 
 
-def score_table(scores: Sequence[Score], cases: Sequence[str], runs: int) -> Table:
+def score_table(scores: Sequence[Score], cases: Sequence[str], runs: int) -> ScoreTable:
     """The scores as arrays in the order of `cases`. Raises ValueError for a pair that is there
     twice."""
     row = {case_id: number for number, case_id in enumerate(cases)}
@@ -160,7 +160,7 @@ def score_table(scores: Sequence[Score], cases: Sequence[str], runs: int) -> Tab
     return table
 
 
-def _by_run(table: Table, name: str) -> np.ndarray:
+def _by_run(table: ScoreTable, name: str) -> np.ndarray:
     """The measure of each run, shape (runs,)."""
     if name == "f1_of_means":
         precision, recall = _mean(table["precision"]), _mean(table["recall"])

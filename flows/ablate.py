@@ -19,7 +19,7 @@ from prefect.artifacts import create_markdown_artifact
 from pydantic import BaseModel, Field
 from rich.table import Table
 
-from medaction.evaluation.ablation import Row, ablation_table, write_ablation
+from medaction.evaluation.ablation import CellRow, ablation_table, write_ablation
 from medaction.evaluation.plots import save
 from medaction.evaluation.results import read_result
 from medaction.evaluation.scaling import draw_scaling, scaling
@@ -88,7 +88,7 @@ def ablate(settings: AblationSettings) -> dict[str, Any]:
     installed()
     base = with_base(settings.stages()[1], settings).base
     planned = cells(settings, base, base_folder(base, settings.out / "base"))
-    rows: list[Row] = []
+    rows: list[CellRow] = []
     # One Ray for all cells, so that its processes load graphs once.
     with ExitStack() as started:
 
@@ -100,7 +100,7 @@ def ablate(settings: AblationSettings) -> dict[str, Any]:
             console.print(f"cell {place} of {len(planned)}: {cell.question}, {cell.name}")
             rows.append(run_cell(cell, join_ray))
             waiting = [
-                Row(later.question, later.name, "waiting", "not run yet")
+                CellRow(later.question, later.name, "waiting", "not run yet")
                 for later in planned[place:]
             ]
             files = write_ablation([*rows, *waiting], settings.evaluate.judges[0], settings.out)
@@ -111,7 +111,7 @@ def ablate(settings: AblationSettings) -> dict[str, Any]:
     return {"rows": rows, "files": [str(file) for file in files]}
 
 
-def write_scaling(rows: Sequence[Row], folder: Path) -> list[Path]:
+def write_scaling(rows: Sequence[CellRow], folder: Path) -> list[Path]:
     """Figure 5c of the cells of `scaling`: the points, a law a filter and measure, what more data
     is predicted to bring, two figures."""
     cells = [row for row in rows if row.question == "scaling" and row.records]
@@ -134,10 +134,10 @@ def write_scaling(rows: Sequence[Row], folder: Path) -> list[Path]:
     return files
 
 
-def run_cell(cell: Cell, join_ray: Callable[[], None]) -> Row:
+def run_cell(cell: Cell, join_ray: Callable[[], None]) -> CellRow:
     """Do what the cell lacks, and read its result. What goes wrong is the row's reason."""
     if cell.left_out or cell.evaluate is None:
-        return Row(cell.question, cell.name, "left out", cell.left_out)
+        return CellRow(cell.question, cell.name, "left out", cell.left_out)
     try:
         if not (cell.evaluate.out / "result.json").exists():
             join_ray()
@@ -149,7 +149,7 @@ def run_cell(cell: Cell, join_ray: Callable[[], None]) -> Row:
         return scored(cell, cell.evaluate)
     except Exception as error:  # whatever it is, the other cells are to go on
         log.warning("cell %s, %s failed", cell.question, cell.name, exc_info=error)
-        return Row(
+        return CellRow(
             cell.question,
             cell.name,
             "failed",
@@ -157,7 +157,7 @@ def run_cell(cell: Cell, join_ray: Callable[[], None]) -> Row:
         )
 
 
-def scored(cell: Cell, evaluated: EvaluationSettings) -> Row:
+def scored(cell: Cell, evaluated: EvaluationSettings) -> CellRow:
     """The row of a cell that has a result."""
     result = read_result(evaluated.out)
     measures = {measure["name"]: measure for measure in result["scores"]}
@@ -169,7 +169,7 @@ def scored(cell: Cell, evaluated: EvaluationSettings) -> Row:
             "held_out": summarize(read_log(cell.train.out / "log.jsonl"))["held_out_after"],
         }
     f1, accuracy = measures["f1_of_means"], measures["accuracy"]
-    return Row(
+    return CellRow(
         cell.question,
         cell.name,
         "scored",

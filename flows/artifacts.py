@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from medaction.flows.summary import QUERIES, markdown_table
+from medaction.flows.summary import REPORT_QUERIES, table_of_frame
 from medaction.trajectories.export import Version
 from medaction.trajectories.store import Run
 
@@ -36,7 +36,7 @@ def note_crashed(run: Run) -> None:
 
 def publish_summary(summary: dict[str, Any]) -> None:
     """Funnel, teachers, and the whole of summary.md."""
-    _publish(key="funnel", table=summary["funnel"], description=QUERIES["Funnel"].note)
+    _publish(key="funnel", table=summary["funnel"], description=REPORT_QUERIES["Funnel"].note)
     _publish(
         key="teachers",
         table=summary["teachers"],
@@ -47,7 +47,7 @@ def publish_summary(summary: dict[str, Any]) -> None:
 
 def publish_checks(checks: dict[str, Any]) -> None:
     """Every check with its figures, and the whole of checks.md."""
-    _publish(key="checks", table=checks["checks"], description=QUERIES["Checks"].note)
+    _publish(key="checks", table=checks["checks"], description=REPORT_QUERIES["Checks"].note)
     _publish_file("refused", Path(checks["out"]) / "checks.md")
 
 
@@ -64,7 +64,7 @@ def publish_version(version: Version) -> None:
     else:
         parts = [f"{head}, unchanged."]
     if version.changes:
-        parts.append(markdown_table(pl.DataFrame(version.changes[:CHANGES])))
+        parts.append(table_of_frame(pl.DataFrame(version.changes[:CHANGES])))
     if (more := len(version.changes) - CHANGES) > 0:
         parts.append(f"... and {more} more rows in its manifest.json")
     _publish(key="dataset", markdown="\n\n".join(parts))

@@ -68,7 +68,7 @@ def packages() -> Iterator[Finding]:
     bad = []
     for requirement in requirements:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            installed = _version(requirement.name)
+            installed = _version_of_package(requirement.name)
             if installed is None or not requirement.specifier.contains(installed, prereleases=True):
                 bad.append(
                     f"{requirement.name} {installed or 'is missing'}, {requirement.specifier} is"
@@ -86,11 +86,11 @@ def packages() -> Iterator[Finding]:
         ("local", "a small language model on this machine", ("xllamacpp",)),
         ("train", "`medaction train`", NEEDED),
     ):
-        absent = [name for name in names if _version(name) is None]
+        absent = [name for name in names if _version_of_package(name) is None]
         installed = (
             f"not installed: {', '.join(absent)}"
             if absent
-            else ", ".join(f"{name} {_version(name)}" for name in names)
+            else ", ".join(f"{name} {_version_of_package(name)}" for name in names)
         )
         yield Finding(
             f"extra {extra}",
@@ -208,14 +208,14 @@ def models(settings: EnvironmentSettings) -> Iterator[Finding]:
             yield Finding(check.subject, state, check.fact, check.remedy)
 
 
-def _version(package: str) -> str | None:
+def _version_of_package(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-MARKS = {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[red]wrong[/]"}
+STATE_MARKS = {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[red]wrong[/]"}
 
 
 def print_findings(findings: Iterable[Finding]) -> bool:
@@ -223,7 +223,7 @@ def print_findings(findings: Iterable[Finding]) -> bool:
     console = Console() if sys.stdout.isatty() else Console(width=150)
     in_order = True
     for finding in findings:
-        head = f"{MARKS[finding.state]} [bold]{escape(finding.subject)}[/]"
+        head = f"{STATE_MARKS[finding.state]} [bold]{escape(finding.subject)}[/]"
         console.print(f"{head}: {escape(finding.fact)}", highlight=False)
         if finding.remedy:
             console.print(f"      → {escape(finding.remedy)}", highlight=False)

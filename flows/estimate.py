@@ -13,7 +13,7 @@ from medaction.flows.summary import trouble_of
 from medaction.trajectories.store import Store
 from medaction.words.errors import MedactionError
 
-SAMPLE = 3
+CASES_PLAYED = 3
 """Cases that are played. What they cost is not lost: the run itself finds their replies in the call
 cache."""
 
@@ -34,7 +34,7 @@ class Projection:
 def estimate(
     settings: DistillSettings, run: Callable[[str, DistillSettings], Any]
 ) -> dict[str, Any]:
-    """Play SAMPLE cases, drawn by the settings' seed, into `out/estimate`, and project to all
+    """Play CASES_PLAYED cases, drawn by the settings' seed, into `out/estimate`, and project to all
     cases. `run` runs a flow, by name, with its settings.
 
     Hours are wall-clock: at best all cases in flight are as fast as those of the sample were side
@@ -43,7 +43,7 @@ def estimate(
     MedactionError when a teacher finished no rollout: what it costs to fail projects to nothing.
     """
     ids = [report.case_id for report in reports_of(settings) if isinstance(report, CaseReport)]
-    sample = random.Random(settings.seed).sample(ids, min(SAMPLE, len(ids)))
+    sample = random.Random(settings.seed).sample(ids, min(CASES_PLAYED, len(ids)))
     tried = settings.model_copy(
         update={"out": settings.out / "estimate", "only": sorted(sample), "limit": None}
     )

@@ -19,7 +19,7 @@ from medaction.evaluation.judging import (
     score_of,
 )
 from medaction.evaluation.protocol import Protocol, protocol
-from medaction.evaluation.results import QUERY, Played, result_of, write_result
+from medaction.evaluation.results import QUERY, ResultRow, result_of, write_result
 from medaction.flows.artifacts import flow_run_id, note_crashed
 from medaction.flows.fan_out import fan_out
 from medaction.flows.missing import skips
@@ -62,14 +62,14 @@ def run_evaluate(settings: EvaluationSettings, retry: Retry | None = None) -> di
         return result
 
 
-def rules_of(settings: EvaluationSettings) -> Protocol:
+def protocol_of(settings: EvaluationSettings) -> Protocol:
     return protocol(settings.protocol, settings.mode, settings.t_max)
 
 
 def plan_of(settings: EvaluationSettings) -> TreePlan:
     """`runs` rollouts from o1, without branches; a change of anything that a rollout depends on is
     a new rollout."""
-    rules, model = rules_of(settings), settings.model
+    rules, model = protocol_of(settings), settings.model
     helpers = [
         helper.identity() if helper else None for helper in (settings.oracle, settings.examiner)
     ]
@@ -99,7 +99,7 @@ def play_runs(
     store: Store, settings: EvaluationSettings, ready: Services, run_id: str, retry: Retry | None
 ) -> None:
     """Play what is missing of every case's runs."""
-    plan, rules = plan_of(settings), rules_of(settings)
+    plan, rules = plan_of(settings), protocol_of(settings)
     skip, stored = skips(store, retry), store.trajectory_ids()
 
     def lacks_rollouts(environment: ClinicalEnvironment) -> bool:
@@ -186,7 +186,7 @@ def judgings_to_do(
 
 def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_id: str) -> None:
     """Let every judge judge what it has not judged yet."""
-    rules, cases = rules_of(settings), judgings_to_do(store, settings)
+    rules, cases = protocol_of(settings), judgings_to_do(store, settings)
     if not cases:
         return
     engine = ready.engine()
@@ -237,7 +237,7 @@ def _judgements(
     """By trajectory, judge and repeat, under the rules of the settings."""
     rows = store.rows(
         "select trajectory_id, judge, repeat, judgement from judgements where protocol = ?",
-        [rules_of(settings).name],
+        [protocol_of(settings).name],
     )
     judgements = {(id_, judge, repeat): judgement_of(text) for id_, judge, repeat, text in rows}
     return {
@@ -249,7 +249,7 @@ def _judgements(
 
 def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
     """The result, from the store alone."""
-    rules, plan, passes = rules_of(settings), plan_of(settings), passes_of(settings)
+    rules, plan, passes = protocol_of(settings), plan_of(settings), passes_of(settings)
     environments = environments_of(store, settings)
     judgements = _judgements(store, settings, complete=False)
     errors = {
@@ -268,7 +268,7 @@ def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
             id_, place = spec.trajectory_id, (spec.case_id, spec.sample)
             if id_ not in tree:
                 score = failed_score(*place, errors.get(id_, "not played"), rules)
-                rows.append(Played(score, None))
+                rows.append(ResultRow(score, None))
                 continue
             scored = []
             for judge in passes:
@@ -276,7 +276,7 @@ def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
                     by_rater[judge.rater][place] = judgement
                     if judge.key == passes[0].key:  # the first judge's scores make the table
                         scored.append(judgement)
-            rows.append(Played(score_of(scored, *place), tree[id_]))
+            rows.append(ResultRow(score_of(scored, *place), tree[id_]))
     about = _about(store, settings, plan, passes, len(environments))
     return result_of(about, environments, rows, settings.runs, by_rater)
 
@@ -288,7 +288,7 @@ def _about(
     passes: list[JudgePass],
     environments: int,
 ) -> dict[str, Any]:
-    rules = rules_of(settings)
+    rules = protocol_of(settings)
     refused = Counter(
         reason for (reason,) in store.rows("select reason from cases where environment_id is null")
     )

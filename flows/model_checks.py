@@ -14,6 +14,7 @@ import httpx
 
 from medaction.clinicians.gold import reconstruct
 from medaction.clinicians.make import make_clinician
+from medaction.envs.episode import T_MAX
 from medaction.envs.extraction import make_extractor
 from medaction.envs.menu_choice import make_chooser
 from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment, DocumentedTest
@@ -47,7 +48,7 @@ CASE = ClinicalEnvironment(
     ),
     diagnosis="Sarcoidosis",
 )
-REPORT = CaseReport(
+REPORT_ON_TRIAL = CaseReport(
     case_id=CASE.case_id,
     source=CASE.source,
     title=CASE.title,
@@ -60,8 +61,6 @@ REPORT = CaseReport(
         ]
     ),
 )
-T_MAX = 8
-"""Of the made-up episode; the paper's (section 3.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,7 @@ def require_models(settings: EnvironmentSettings) -> None:
 async def _check(role: str, model: Teacher, settings: EnvironmentSettings) -> ModelCheck:
     subject = f"{role} {model.name}"
     try:
-        usage = await _ask(role, model, settings)
+        usage = await _question_of_role(role, model, settings)
     except ModelError as error:
         fact = f"{' '.join(error.message.split())[:300]} ({_place(model)})"
         return ModelCheck(subject, False, fact, await _remedy(model, error.status))
@@ -147,7 +146,7 @@ async def _check(role: str, model: Teacher, settings: EnvironmentSettings) -> Mo
     return ModelCheck(subject, True, fact, "; ".join(lessons))
 
 
-async def _ask(role: str, model: Teacher, settings: EnvironmentSettings) -> Usage:
+async def _question_of_role(role: str, model: Teacher, settings: EnvironmentSettings) -> Usage:
     """One question of the role, and its reply read. Returns what it used. Raises ModelError,
     MalformedReply, BadCase, and MedactionError when the key is not set."""
     rules = (
@@ -156,9 +155,9 @@ async def _ask(role: str, model: Teacher, settings: EnvironmentSettings) -> Usag
         else protocol("paper")
     )
     if role in ("teacher", "model"):
-        return await _turn_of(model, rules, role == "model")
+        return await _first_turn(model, rules, role == "model")
     if role == "gold":
-        turns = await reconstruct(model, REPORT.text, CASE, T_MAX, 0)
+        turns = await reconstruct(model, REPORT_ON_TRIAL.text, CASE, T_MAX, 0)
         return turns[0].usage
     if role == "judge":
         judge = LlmJudge(model)
@@ -166,9 +165,11 @@ async def _ask(role: str, model: Teacher, settings: EnvironmentSettings) -> Usag
         return judge.usage
     counting_model = CountingModel(model)
     if role == "extractor":
-        await asyncio.to_thread(make_extractor(counting_model), REPORT)
+        await asyncio.to_thread(make_extractor(counting_model), REPORT_ON_TRIAL)
     elif role == "verifier":
-        opinions = await asyncio.to_thread(list, second_opinion(counting_model, REPORT, CASE))
+        opinions = await asyncio.to_thread(
+            list, second_opinion(counting_model, REPORT_ON_TRIAL, CASE)
+        )
         if not any(check.applicable for check in opinions):
             raise MalformedReply(f"none of its verdicts can be used: {opinions[0].detail}")
     elif role == "oracle":
@@ -181,7 +182,7 @@ async def _ask(role: str, model: Teacher, settings: EnvironmentSettings) -> Usag
     return counting_model.usage
 
 
-async def _turn_of(model: Teacher, rules: Protocol, is_evaluated: bool) -> Usage:
+async def _first_turn(model: Teacher, rules: Protocol, is_evaluated: bool) -> Usage:
     """The first turn, in the style in which the model plays most of its rollouts."""
     clinician = clinician_of(model, rules) if is_evaluated else make_clinician(model)
     only_free = not is_evaluated and model.free_form == 1

@@ -16,7 +16,7 @@ import psutil
 from medaction.flows.prefect_server import spawn_server
 from medaction.words.errors import MedactionError
 
-ROOT = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parent.parent
 POOL = "medaction"
 
 
@@ -95,7 +95,7 @@ def deploy(url: str, folder: Path) -> None:
     """
     environment = _environment(url) | {
         "MEDACTION_FOLDER": str(folder.resolve()),
-        "MEDACTION_EXAMPLES": str(ROOT / "examples" / "cases"),
+        "MEDACTION_EXAMPLES": str(REPOSITORY / "examples" / "cases"),
     }
     create = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
     for arguments in (
@@ -105,13 +105,13 @@ def deploy(url: str, folder: Path) -> None:
             "deploy",
             "--all",
             "--prefect-file",
-            str(ROOT / "deployments" / "prefect.yaml"),
+            str(REPOSITORY / "deployments" / "prefect.yaml"),
         ],
     ):
         result = subprocess.run(
             [sys.executable, "-m", "prefect", *arguments],
             env=environment,
-            cwd=ROOT,
+            cwd=REPOSITORY,
             capture_output=True,
             text=True,
             timeout=300,

@@ -19,10 +19,10 @@ from medaction.trajectories.records import WORKER_LOST
 from medaction.trajectories.store import Store
 from medaction.words.errors import MedactionError
 
-QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
+REPORT_QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
 CHECKS = ("Cases", "Checks", "Ledger", "Second opinions", "Refused cases")
 """The tables of stage 1."""
-REPORT = tuple(title for title in QUERIES if title not in ("Ledger", "Refused cases"))
+REPORT = tuple(title for title in REPORT_QUERIES if title not in ("Ledger", "Refused cases"))
 CELL = 200
 """Characters of a cell in a report: messages of errors and titles of cases may be long."""
 
@@ -46,10 +46,10 @@ def write_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
         ]
     notes = notes_of(store)
     parts += [line for note in notes for line in (note, "")]
-    tables = {title: store.frame(QUERIES[title].sql) for title in REPORT}
+    tables = {title: store.frame(REPORT_QUERIES[title].sql) for title in REPORT}
     for title, frame in tables.items():
         if not frame.is_empty():
-            parts += _section(QUERIES[title], frame)
+            parts += _section(REPORT_QUERIES[title], frame)
     parts += ["## Settings", "", f"```json\n{settings.model_dump_json(indent=2)}\n```", ""]
     (settings.out / "summary.md").write_text("\n".join(parts), encoding="utf-8")
     return {"out": str(settings.out), "notes": notes} | {
@@ -62,7 +62,7 @@ def notes_of(store: Store) -> list[str]:
     """What the filter did, in sentences: how much RAC removed and how much it would have removed at
     random, and how many of the dataset's commitments are wrong."""
     notes = []
-    counts = {step.strip(): count for step, count in store.rows(QUERIES["Funnel"].sql)}
+    counts = {step.strip(): count for step, count in store.rows(REPORT_QUERIES["Funnel"].sql)}
     if unlinked := counts["not played: truth is no node"]:
         notes.append(
             f"Environments that were not played, because their true diagnosis is no node of the"
@@ -70,7 +70,7 @@ def notes_of(store: Store) -> list[str]:
             f" {counts['environments']} (`--links` gives it a node, `--no-skip-unlinkable` plays"
             " them all the same)."
         )
-    for row in store.frame(QUERIES["RAC filter"].sql).iter_rows(named=True):
+    for row in store.frame(REPORT_QUERIES["RAC filter"].sql).iter_rows(named=True):
         note = (
             f"RAC removed {row['removed']} of {row['turns']} turns"
             f" ({row['turns_with_a_rac']} of them have a RAC)"
@@ -87,7 +87,7 @@ def notes_of(store: Store) -> list[str]:
                 " threshold of this graph."
             )
         notes.append(note)
-    endings = store.frame(QUERIES["Endings"].sql)
+    endings = store.frame(REPORT_QUERIES["Endings"].sql)
     right, wrong, unknown, dropped = (
         int(endings[name].sum())
         for name in ("right_kept", "wrong_kept", "unknown_kept", "wrong_dropped")
@@ -105,14 +105,14 @@ def write_checks(store: Store, out: Path) -> dict[str, Any]:
     """Write checks.md; returns {'out': folder} with the tables of `check_tables`."""
     parts = [f"# Environments of {out}", ""]
     for title in CHECKS:
-        parts += _section(QUERIES[title], store.frame(QUERIES[title].sql))
+        parts += _section(REPORT_QUERIES[title], store.frame(REPORT_QUERIES[title].sql))
     (out / "checks.md").write_text("\n".join(parts), encoding="utf-8")
     return {"out": str(out), **check_tables(store)}
 
 
 def check_tables(store: Store) -> dict[str, list[dict[str, Any]]]:
     """Rows by title: what became of the cases, every check with its figures, the refused cases."""
-    return {title.lower(): rows_of(store.frame(QUERIES[title].sql)) for title in CHECKS}
+    return {title.lower(): rows_of(store.frame(REPORT_QUERIES[title].sql)) for title in CHECKS}
 
 
 def trouble_of(summary: dict[str, Any]) -> str:
@@ -227,10 +227,10 @@ def rows_of(frame: pl.DataFrame) -> list[dict[str, Any]]:
 def _section(query: Query, frame: pl.DataFrame) -> list[str]:
     note = [query.note, ""] if query.note else []
     sql = f"<details><summary>query</summary>\n\n```sql\n{query.sql}\n```\n</details>"
-    return [f"## {query.title}", "", markdown_table(frame), "", *note, sql, ""]
+    return [f"## {query.title}", "", table_of_frame(frame), "", *note, sql, ""]
 
 
-def markdown_table(frame: pl.DataFrame) -> str:
+def table_of_frame(frame: pl.DataFrame) -> str:
     """Text of models and cases is shown as text: no table breaks, no HTML."""
     lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
     for row in frame.iter_rows():

@@ -77,6 +77,10 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
             f"[yellow]{len(report['overlong'])} records are longer than {settings.max_length}"
             " tokens and left out: report.json"
         )
+        for part in report["dropped"]:
+            console.print(
+                f"[yellow]  {part['kind']} {part['value']}: {part['dropped']} of {part['records']}"
+            )
     return report
 
 
@@ -93,7 +97,7 @@ def fitting(settings: TrainSettings, report: dict[str, Any]) -> None:
     log = get_run_logger()
 
     def tell(line: dict[str, Any]) -> None:
-        words = _words(line)
+        words = _words_of_line(line)
         log.info(words)
         console.print(words)
         share = 100 * line["step"] / line["steps"]
@@ -102,7 +106,7 @@ def fitting(settings: TrainSettings, report: dict[str, Any]) -> None:
     fit(settings, tell)
 
 
-def _words(line: dict[str, Any]) -> str:
+def _words_of_line(line: dict[str, Any]) -> str:
     head = f"step {line['step']}/{line['steps']}, epoch {line['epoch']:.2f}: "
     if "eval_loss" in line:
         return f"{head}held-out loss {line['eval_loss']:.4f}"
@@ -113,7 +117,7 @@ def _words(line: dict[str, Any]) -> str:
 
 @task(name="publish")
 def publishing(settings: TrainSettings, report: dict[str, Any]) -> dict[str, Any]:
-    results = publish(settings, report, versions())
+    results = publish(settings, report, training_versions())
     create_table_artifact(
         key="training-result", table=[{"": name, "value": value} for name, value in results.items()]
     )
@@ -124,7 +128,7 @@ def publishing(settings: TrainSettings, report: dict[str, Any]) -> dict[str, Any
     return results
 
 
-def versions() -> dict[str, str]:
+def training_versions() -> dict[str, str]:
     """Versions of the code, of Python and of the packages that training depends on."""
     packages = {"medaction": code_version(), "python": platform.python_version()}
     for name in NEEDED:

@@ -1,16 +1,40 @@
 """Folders of things that are slow to build, filled whole or not at all, however many processes
 build at once."""
 
+import json
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("medaction")
 
 
 def cache_folder() -> Path:
     """Where graphs and indices are kept: $MEDACTION_CACHE/kg or ~/.cache/medaction/kg."""
     return Path(os.environ.get("MEDACTION_CACHE") or "~/.cache/medaction").expanduser() / "kg"
+
+
+def cached_json(name: str, key: str, compute: Callable[[], Any]) -> Any:
+    """What `compute` returns, as JSON has it: lists for tuples. It is kept under `name` and `key`,
+    and computed anew where that file is not there or cannot be read; a cache that cannot be written
+    costs only time."""
+    file = cache_folder() / f"{name}-{key}.json"
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        content = json.dumps(compute())
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_name(f".{file.name}.{os.getpid()}")
+        draft.write_text(content, encoding="utf-8")
+        os.replace(draft, file)
+    except OSError as error:
+        log.info("%s cannot be kept: %s", file, error)
+    return json.loads(content)
 
 
 def filled(folder: Path, fill: Callable[[Path], None]) -> Path:

@@ -95,7 +95,7 @@ def _linker() -> Linker:
 def _by_icd(link: Link) -> Classes:
     """By the code that bears a name of the linked node, and the codes above it."""
     tree = load_icd()
-    code = next((codes[key] for key in _names(link) if key in (codes := _codes())), None)
+    code = next((codes[key] for key in _names_of_link(link) if key in (codes := _codes())), None)
     system, kind = "", ""
     while code is not None and not (system and kind):
         classes = _icd_classes().get(code, ("", ""))
@@ -105,7 +105,7 @@ def _by_icd(link: Link) -> Classes:
     return system, kind
 
 
-def _names(link: Link) -> list[str]:
+def _names_of_link(link: Link) -> list[str]:
     """The normalised names of the linked node, its label first."""
     return list(dict.fromkeys([normalise(link.name), *_synonyms().get(link.node, ())]))
 
@@ -170,12 +170,14 @@ def _word_rows() -> list[_Words]:
                 "the kind is 'site' or 'disease', and words and a class are needed",
             )
         words_rows.append(
-            _Words(row["kind"] == "site", re.compile("|".join(map(_pattern, words))), classes)
+            _Words(
+                row["kind"] == "site", re.compile("|".join(map(_pattern_of_word, words))), classes
+            )
         )
     return words_rows
 
 
-def _pattern(word: str) -> str:
+def _pattern_of_word(word: str) -> str:
     if word.startswith("*"):
         return re.escape(word[1:])
     return rf"\b{re.escape(word.removesuffix('$'))}" + (r"\b" if word.endswith("$") else "")

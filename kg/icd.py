@@ -3,10 +3,12 @@
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 
+from medaction.kg.cache import cached_json
 from medaction.kg.packages import package_path
+from medaction.words.versions import code_of, version_of
 
 NOT_DISEASES = {"20", "21"}
 """Chapters left out: external causes (V00-Y99) and factors influencing health status (Z00-Z99)."""
@@ -32,15 +34,20 @@ class IcdCode:
 
 @cache
 def load_icd() -> dict[str, IcdCode]:
-    """Every entry of the tree by code, parents first, without the chapters in NOT_DISEASES (about a
-    second)."""
+    """Every entry of the tree by code, parents first, without the chapters in NOT_DISEASES. Reading
+    the XML takes a second of CPU, once on a machine."""
+    rows = cached_json("icd", version_of(code_of(__name__)), _read)
+    return {code: IcdCode(code, name, tuple(terms), parent) for code, name, terms, parent in rows}
+
+
+def _read() -> list[tuple[str, str, tuple[str, ...], str | None]]:
     path = package_path("simple_icd_10_cm", "data/icd10c-tabular-April-1-2026.xml")
-    return {
-        code.code: code
+    return [
+        astuple(code)
         for chapter in ET.parse(path).getroot().findall("chapter")
         if chapter.findtext("name") not in NOT_DISEASES
         for code in _walk(chapter, None)
-    }
+    ]
 
 
 def _walk(element: ET.Element, parent: str | None) -> Iterator[IcdCode]:

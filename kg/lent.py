@@ -11,7 +11,7 @@ from medaction.kg.open_graphs import open_test_graph
 from medaction.kg.readings import bag, is_wider
 from medaction.words.names import normalise
 
-_KIND = re.compile(r" \((disease|disorder|syndrome)\)$")
+_KIND_OF_DISEASE = re.compile(r" \((disease|disorder|syndrome)\)$")
 ICD = "ICD-10-CM"
 """The source of nodes whose other names are inclusion terms: what a code is used for, too."""
 _CLASS = re.compile(r" (disease|syndrome|disorder|disease or disorder)$")
@@ -65,7 +65,7 @@ def plain_labels(name: str) -> Iterator[str]:
     >>> list(plain_labels("amblyopia (disease)"))
     ['amblyopia disease', 'amblyopia']
     """
-    yield from dict.fromkeys((normalise(name), normalise(_KIND.sub("", name))))
+    yield from dict.fromkeys((normalise(name), normalise(_KIND_OF_DISEASE.sub("", name))))
 
 
 def other_class(name: str) -> Iterator[str]:

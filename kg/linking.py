@@ -31,8 +31,8 @@ from medaction.kg.readings import (
     is_bare,
     is_residual,
     is_wider,
-    parts_of,
     resembles,
+    runs_of_words,
     same_numbers,
     variants,
     without_number,
@@ -44,9 +44,9 @@ from medaction.words.versions import constants_of, version_of
 if TYPE_CHECKING:
     import faiss
 
-THRESHOLD = SMALL_THRESHOLD
+DENSE_THRESHOLD = SMALL_THRESHOLD
 
-RULES = tuple(
+LINKING_RULES = tuple(
     f"medaction.{name}"
     for name in (
         *("kg.encoder", "kg.lent", "kg.linking", "kg.opposites", "kg.packages", "kg.readings"),
@@ -71,7 +71,7 @@ Method = Literal["exact", "synonym", "abbreviation", "broader", "dense", "unlink
 holds tuberculosis. 'given': the user's own link, or the user's word that there is none."""
 
 # Names that a clinician does not write as a diagnosis and that would only blur the dense index.
-_RESIDUAL = re.compile(
+_RESIDUAL_WORDS = re.compile(
     r"\b(other|unspecified|right|left|bilateral|elsewhere|without|with|sequelae|encounter|due to"
     r"|complicating|status|history|"
     r"injury|laceration|fracture|burn|corrosion|contusion|dislocation|wound|bite|abrasion"
@@ -142,7 +142,7 @@ class Linker:
     def version(self) -> str:
         """Of all that its links depend on: the graph's content, the constants and tables of the
         rules, the encoder and the user's links."""
-        inputs = [self.graph.version, constants_of(*RULES)]
+        inputs = [self.graph.version, constants_of(*LINKING_RULES)]
         encoder = [self._encoder_name, self._threshold, weights_of(self._encoder_name)]
         return version_of([*inputs, *encoder, dict(self._given)])
 
@@ -231,7 +231,7 @@ class Linker:
         )
         for reading in dict.fromkeys(readings):
             words = reading.split()
-            for part in parts_of(words, anywhere="test" in self._types):
+            for part in runs_of_words(words, anywhere="test" in self._types):
                 if (
                     f"non {part}" in whole
                 ):  # 'non-Langerhans cell histiocytosis' is what its rest is not
@@ -351,7 +351,7 @@ class Linker:
         if (
             name not in self._bearers.labels
             or len(name) > _MAX_DENSE_NAME
-            or _RESIDUAL.search(name)
+            or _RESIDUAL_WORDS.search(name)
         ):
             return False
         return self._types[self._bearers.rank[node][0]] != "phenotype" or self._is_common(node)
@@ -399,9 +399,11 @@ def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
     names = graph.nodes["name"].to_list()
     if "test" not in types:
         rank = {node: key for node, key in rank.items() if not is_residual(names[node])}
-    labels = _first([(name, node) for node in rank for name in plain_labels(names[node])], rank)
+    labels = _first_by_rank(
+        [(name, node) for node in rank for name in plain_labels(names[node])], rank
+    )
     filed = set(rows.filter(pl.col("source") == ICD)["node"])
-    synonyms = _first(
+    synonyms = _first_by_rank(
         [
             (normalise(name), node)
             for node, name in graph.names.iter_rows()
@@ -461,7 +463,9 @@ def _is_abbreviation(text: str, variant: str) -> bool:
     return len(variant) <= MAX_ABBREVIATION and variant.upper() in re.sub(r"[^A-Z0-9 ]", "", text)
 
 
-def _first(pairs: Iterable[tuple[str, int]], rank: dict[int, tuple[int, int]]) -> dict[str, int]:
+def _first_by_rank(
+    pairs: Iterable[tuple[str, int]], rank: dict[int, tuple[int, int]]
+) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, node in pairs:
         if name not in found or rank[node] < rank[found[name]]:

@@ -94,7 +94,7 @@ def rac(
     unknown. One without a path to any of the tests is unknown, too, and does not enter the mean.
     """
     changed = changed_nodes(before, after)
-    linked = _linked(tests)
+    linked = _known_nodes(tests)
     nearest = [
         min(known)
         for node in changed
@@ -108,10 +108,10 @@ def rac(
 
 def changed_nodes(before: Iterable[int | None], after: Iterable[int | None]) -> set[int]:
     """Delta b_t: the diagnoses that were added or removed, as nodes."""
-    return _linked(before) ^ _linked(after)
+    return _known_nodes(before) ^ _known_nodes(after)
 
 
-def _linked(nodes: Iterable[int | None]) -> set[int]:
+def _known_nodes(nodes: Iterable[int | None]) -> set[int]:
     found = set(nodes)
     found.discard(None)
     return cast(set[int], found)
@@ -150,7 +150,7 @@ def rac_pairs(courses: Iterable[Course]) -> Iterator[tuple[int, int]]:
     for course in courses:
         for before, after in pairwise(course.turns):
             yield from product(
-                _linked(before.tests), changed_nodes(before.differential, after.differential)
+                _known_nodes(before.tests), changed_nodes(before.differential, after.differential)
             )
 
 

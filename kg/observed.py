@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from medaction.kg.hpo import read_terms, read_text
+from medaction.kg.hpo import read_terms, text_of_file
 from medaction.kg.synthea import loinc_names
 from medaction.kg.tables import BadTable
 
@@ -49,7 +49,7 @@ def read_maxo(folder: Path) -> list[Observed]:
     _, terms = read_terms(_file(folder, MAXO_TERMS))
     labels: dict[str, str] = {}
     finds: dict[str, dict[str, None]] = defaultdict(dict)
-    for line, row in _rows(path, ("hpo_id", "predicate_id", "maxo_id", "maxo_label")):
+    for line, row in _rows_of_source(path, ("hpo_id", "predicate_id", "maxo_id", "maxo_label")):
         if not row["hpo_id"].startswith("HP:") or not row["maxo_id"].startswith("MAXO:"):
             raise BadTable(
                 path, line, f"{row['hpo_id']!r} and {row['maxo_id']!r} are no ids of HPO and MAxO"
@@ -59,7 +59,7 @@ def read_maxo(folder: Path) -> list[Observed]:
             finds[row["maxo_id"]][row["hpo_id"]] = None
     synonyms = {key: terms[key].synonyms if key in terms else () for key in labels}
     return [
-        Observed(key, (_plain(label), label, *synonyms[key]), tuple(finds[key]))
+        Observed(key, (_name_of_procedure(label), label, *synonyms[key]), tuple(finds[key]))
         for key, label in labels.items()
     ]
 
@@ -74,13 +74,13 @@ def read_loinc2hpo(folder: Path) -> list[Observed]:
     path = _file(folder, LOINC_ANNOTATIONS)
     names = loinc_names()
     finds: dict[str, dict[str, None]] = defaultdict(dict)
-    for line, row in _rows(path, ("loincId", "outcome", "hpoTermId")):
+    for line, row in _rows_of_source(path, ("loincId", "outcome", "hpoTermId")):
         if not row["hpoTermId"].startswith("HP:"):
             raise BadTable(path, line, f"{row['hpoTermId']!r} is no id of HPO")
         if row["outcome"] in _ABNORMAL and row["loincId"] in names:
             finds[row["loincId"]][row["hpoTermId"]] = None
     return [
-        Observed(f"LOINC:{code}", _readings(names[code]), tuple(shown))
+        Observed(f"LOINC:{code}", _names_of_loinc(names[code]), tuple(shown))
         for code, shown in finds.items()
     ]
 
@@ -92,13 +92,13 @@ def _file(folder: Path, name: str) -> Path:
     raise FileNotFoundError(f"{folder} holds no {name} (or {name}.gz)")
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows_of_source(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, row) of a table with tabs, a header and comments that start with '#'. Raises
     BadTable.
     """
     lines = [
         (number, line)
-        for number, line in enumerate(read_text(path).splitlines(), 1)
+        for number, line in enumerate(text_of_file(path).splitlines(), 1)
         if not line.startswith("#")
     ]
     header = lines[0][1].split("\t") if lines else []
@@ -111,13 +111,13 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
         yield number, dict(zip(header, fields, strict=True))
 
 
-def _plain(label: str) -> str:
+def _name_of_procedure(label: str) -> str:
     """'chest radiograph procedure' -> 'Chest radiograph'."""
     plain = label.removesuffix(" procedure")
     return plain[0].upper() + plain[1:]
 
 
-def _readings(name: str) -> tuple[str, ...]:
+def _names_of_loinc(name: str) -> tuple[str, ...]:
     """'Glucose [Mass/volume] in Blood' may be called that, 'Glucose in Blood' or 'Glucose'; the
     name itself stands first.
 

@@ -194,7 +194,7 @@ def _build(folder: Path) -> None:
         _graph("open-diseases", "HPO, ICD-10-CM and common diseases", catalogue, edges),
         folder / "diseases",
     )
-    tests = _tests("open-tests", catalogue, names, edges)
+    tests = _parts_of_test_graph("open-tests", catalogue, names, edges)
     save_graph(tests, folder / "tests")
     log.info(
         "built %d nodes and %d edges in %.1f s",
@@ -220,7 +220,7 @@ def _diseases() -> tuple[Catalogue, dict[str, list[int]], list[tuple[int, int]]]
     return catalogue, names, edges
 
 
-def _tests(
+def _parts_of_test_graph(
     name: str,
     catalogue: Catalogue,
     names: dict[str, list[int]],
@@ -245,7 +245,7 @@ def open_test_graph_without_reasons(
 ) -> Graph:
     """The open test graph without Synthea's pairs, built anew: on it they are unseen, so they can
     measure it."""
-    graph = _tests("open-tests-without-reasons", *_diseases(), with_reasons=False)
+    graph = _parts_of_test_graph("open-tests-without-reasons", *_diseases(), with_reasons=False)
     return with_observed(graph, _observed(maxo, loinc2hpo))
 
 

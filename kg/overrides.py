@@ -72,7 +72,7 @@ def read_overrides(path: Path) -> Overrides:
     or of an unknown type, and a text that is given twice for one type; the line is named."""
     rows: list[Override] = []
     seen: dict[tuple[str, str], int] = {}
-    for line, fields in _lines(path):
+    for line, fields in _lines_of_overrides(path):
         row = Override(
             fields["text"].strip(), fields["node_id"].strip(), fields.get("type", "").strip(), line
         )
@@ -91,7 +91,7 @@ def read_overrides(path: Path) -> Overrides:
     return Overrides(path, tuple(rows))
 
 
-def _lines(path: Path) -> Iterable[tuple[int, Mapping[str, str]]]:
+def _lines_of_overrides(path: Path) -> Iterable[tuple[int, Mapping[str, str]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         if reader.fieldnames not in (["text", "node_id"], ["text", "node_id", "type"]):

@@ -66,11 +66,11 @@ def prune_correctness(course: Course, measured: Measured) -> Verdict:
     or final diagnosis, or two nodes without a path: unscorable.
     """
     if not course.turns or course.turns[-1].tests:
-        return _nothing("discarded", "no_final_diagnosis")
+        return _discarded("discarded", "no_final_diagnosis")
     last = measured.dtc[-1]
     if last is None:
-        return _nothing("unscorable", _unknown(course, -1, "final_diagnosis"))
-    return _whole(course) if last == 0 else _nothing("discarded", "wrong_final_diagnosis")
+        return _discarded("unscorable", _unknown(course, -1, "final_diagnosis"))
+    return _whole(course) if last == 0 else _discarded("discarded", "wrong_final_diagnosis")
 
 
 def prune_dtc_rac(
@@ -97,19 +97,19 @@ def prune_dtc_rac(
     """
     turns, distances = course.turns, measured.dtc
     if len(turns) < 2:
-        return _nothing("discarded", "one_turn")
+        return _discarded("discarded", "one_turn")
     first = distances[0]
     if first is None:
-        return _nothing("unscorable", _unknown(course, 0, "first_hypothesis"))
+        return _discarded("unscorable", _unknown(course, 0, "first_hypothesis"))
     if all(distance is None for distance in distances[1:]):
-        return _nothing("unscorable", "later_hypotheses_unknown")
+        return _discarded("unscorable", "later_hypotheses_unknown")
     close = [
         t
         for t in range(1, len(turns))
         if (distance := distances[t]) is not None and distance <= first
     ]
     if not close:
-        return _nothing("discarded", "no_convergence")
+        return _discarded("discarded", "no_convergence")
     last = close[-1]
     removed = {t - 1 for t in range(1, last + 1) if _ineffective(measured, t, threshold)}
     if idle_turns:
@@ -123,7 +123,7 @@ def prune_dtc_rac(
     if wrong and wrong_endings != "keep":
         last -= 1
         if wrong_endings == "drop" or removed.issuperset(range(last + 1)):
-            return _nothing("discarded", "wrong_ending")
+            return _discarded("discarded", "wrong_ending")
         reason = "wrong_ending_and_pruned" if removed else "wrong_ending"
     else:
         reason = {
@@ -166,5 +166,5 @@ def _whole(course: Course) -> Verdict:
     return Verdict("kept", "whole", numbers[-1] if numbers else None, (), numbers)
 
 
-def _nothing(status: Status, reason: str) -> Verdict:
+def _discarded(status: Status, reason: str) -> Verdict:
     return Verdict(status, reason, None, (), ())

@@ -65,7 +65,7 @@ _PREAMBLE = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r" (type )?(\d{1,2}[a-z]?|[ivx]{1,4})$")
-_BRACKETS = re.compile(r"\s*[(\[][^)\]]*[)\]]")
+BRACKETED = re.compile(r"\s*[(\[][^)\]]*[)\]]")
 _FILLERS = {
     "left",
     "right",
@@ -126,22 +126,22 @@ def variants(text: str) -> Iterator[str]:
     >>> list(variants("Suspected pulmonary embolism (PE)"))
     ['suspected pulmonary embolism pe', 'suspected pulmonary embolism', 'pulmonary embolism']
     """
-    text = plain(text)
-    readings = [normalise(text), normalise(_BRACKETS.sub(" ", text))]
+    text = first_line(text)
+    readings = [normalise(text), normalise(BRACKETED.sub(" ", text))]
     readings += _shorter(readings[-1])
     for reading in heads(text):
         readings += [reading, *_shorter(reading)]
     readings += [
-        part for part in map(normalise, _BRACKETS.findall(text)) if len(part) > MAX_ABBREVIATION
+        part for part in map(normalise, BRACKETED.findall(text)) if len(part) > MAX_ABBREVIATION
     ]
     yield from (reading for reading in dict.fromkeys(readings) if reading)
 
 
-def parts_of(words: list[str], anywhere: bool) -> Iterator[str]:
+def runs_of_words(words: list[str], anywhere: bool) -> Iterator[str]:
     """Runs of the words, the longest first and of equal ones the earlier: all of them, or those
     that end with the last word.
 
-    >>> list(parts_of(["bedside", "ecg", "strip"], anywhere=False))
+    >>> list(runs_of_words(["bedside", "ecg", "strip"], anywhere=False))
     ['bedside ecg strip', 'ecg strip', 'strip']
     """
     for length in range(min(len(words), _MAX_PART), 0, -1):
@@ -149,10 +149,10 @@ def parts_of(words: list[str], anywhere: bool) -> Iterator[str]:
         yield from (" ".join(words[start : start + length]) for start in starts)
 
 
-def plain(text: str) -> str:
+def first_line(text: str) -> str:
     """`text` without what a list or a heading puts before it, and up to the end of its first line.
 
-    >>> plain("**Final Diagnosis:**\\n1. Impacted canine.\\n2. Crack tooth syndrome")
+    >>> first_line("**Final Diagnosis:**\\n1. Impacted canine.\\n2. Crack tooth syndrome")
     'Impacted canine.'
     """
     return _PREAMBLE.sub("", text).strip().partition("\n")[0]
@@ -177,7 +177,7 @@ def heads(text: str) -> list[str]:
     >>> heads("Granulomatosis with polyangiitis presenting as pachymeningitis")
     ['granulomatosis with polyangiitis', 'granulomatosis']
     """
-    line = _BRACKETS.sub(" ", plain(text).casefold())
+    line = BRACKETED.sub(" ", first_line(text).casefold())
     cuts = [line[: match.start()] for match in _CIRCUMSTANCES.finditer(line)][:3]
     readings = [
         reading for cut in reversed(cuts) if re.search("[a-z]{2}", reading := normalise(cut))

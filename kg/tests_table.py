@@ -17,7 +17,7 @@ from medaction.words.tests import NAMES, Category, canonical_names
 PATH = DATA / "tests.csv"
 SHORTEST_NAME = 3
 """Letters: 'K' and 'Na' mean a test where an order is expected only."""
-COLUMNS = ["test", "synonyms", "category", "finds", "diseases"]
+COLUMNS_OF_TESTS = ["test", "synonyms", "category", "finds", "diseases"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def read_tests(path: Path) -> list[TestEntry]:
     Whether `finds` and `diseases` are known names is checked where the graph is built, with the
     same kind of error.
     """
-    entries = [_entry(path, line, row) for line, row in rows(path, COLUMNS)]
+    entries = [_entry(path, line, row) for line, row in rows(path, COLUMNS_OF_TESTS)]
     owners: dict[str, str] = {}
     for entry in entries:
         for name in {normalise(name) for name in entry.names}:

@@ -40,11 +40,14 @@ def index_of(graph: str, names: list[str], encoder: LinkingEncoder) -> "faiss.In
         (draft / "names.json").write_text(json.dumps(names), encoding="utf-8")
 
     return faiss.read_index(
-        str(filled(cache_folder() / "indices" / f"{_plain(graph)}-{key}", write) / "names.faiss")
+        str(
+            filled(cache_folder() / "indices" / f"{_part_of_path(graph)}-{key}", write)
+            / "names.faiss"
+        )
     )
 
 
-def _plain(name: str) -> str:
+def _part_of_path(name: str) -> str:
     """A graph's name, which may be the user's, as part of a file's name."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:60]
 
@@ -53,7 +56,7 @@ def cached_vectors(names: list[str], encoder: LinkingEncoder) -> np.ndarray:
     """The names' vectors, float32 (len(names), dimension), row for row. Names not yet in the cache
     are encoded and added to it."""
     path = cache_folder() / f"vectors-{encoder.key}.npz"
-    vectors = _read(path)
+    vectors = _stored_vectors(path)
     new_names = [name for name in dict.fromkeys(names) if name not in vectors]
     if new_names:
         log.info("encoding %d names for linking (once; kept in %s)", len(new_names), path)
@@ -67,7 +70,7 @@ def cached_vectors(names: list[str], encoder: LinkingEncoder) -> np.ndarray:
     )
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _stored_vectors(path: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
     with np.load(path) as file:

@@ -21,10 +21,10 @@ from medaction.trajectories.records import Failure
 from medaction.trajectories.rollout import Played
 
 # A Ray worker that dies takes its case with it; Ray starts the case again by itself, this often.
-RESTARTS = 3
+WORKER_RESTARTS = 3
 
 
-@ray.remote(max_retries=RESTARTS)
+@ray.remote(max_retries=WORKER_RESTARTS)
 def _in_a_worker(unit: Unit) -> Any:
     return asyncio.run(unit.work(*unit.arguments))
 

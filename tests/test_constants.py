@@ -43,10 +43,10 @@ CONSTANTS = (
     # Environments and their oracle
     Constant("envs.oracle", "ENCODER_AT", 0.86, "labelled orders", "test_envs_oracle"),
     Constant("envs.matching", "COVERAGE", 0.6, "labelled orders", "test_envs_oracle"),
-    Constant("envs.menu_choice", "MOST", 8, "our choice", "test_envs_oracle_choice"),
+    Constant("envs.menu_choice", "MOST_ENTRIES", 8, "our choice", "test_envs_oracle_choice"),
     Constant("envs.grounding", "GROUNDED_AT", 90.0, "MedR-Bench's reports", "test_envs_build"),
     Constant("envs.diagnosis_names", "CLOSE_AT", 92.0, "names of diseases", "test_envs_build"),
-    Constant("envs.extraction", "ATTEMPTS", 3, "our choice", "test_envs_extraction"),
+    Constant("envs.extraction", "QUESTION_ATTEMPTS", 3, "our choice", "test_envs_extraction"),
     Constant("envs.extracted", "LOST", 0.25, "our choice", "test_envs_extraction"),
     Constant("envs.extraction", "COVERED", 0.5, "our choice", "test_envs_extraction"),
     Constant("envs.verifier", "SHORTEST_QUOTE", 12, "our choice", "test_verifier"),
@@ -72,6 +72,7 @@ CONSTANTS = (
     Constant("evaluation.diagnoses", "LIKELY", 0.72, "real answers", "test_evaluation_judges"),
     Constant("evaluation.diagnoses", "VAGUE", 0.5, "real answers", "test_evaluation_judges"),
     Constant("evaluation.diagnoses", "FOREIGN", 0.3, "our choice", "test_evaluation_judges"),
+    Constant("trajectories.preferences", "LEAST_GAIN", 0.05, "our choice", "test_preferences"),
     # Gold and free form
     Constant("clinicians.gold", "SAME_DIAGNOSIS", 85.0, "our choice", "test_gold"),
     Constant("clinicians.free_form", "COPIED", 90.0, "our choice", "test_free_form"),

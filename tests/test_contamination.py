@@ -19,7 +19,7 @@ from medaction.envs.sources import read_cases
 from medaction.evaluation import contamination, hard_set
 from medaction.evaluation.case_sets import SetCase, ids_of, read_set
 from medaction.evaluation.contamination import SIGNALS, find_pairs, remembering
-from medaction.evaluation.hard_set import Candidate, draw
+from medaction.evaluation.hard_set import Candidate, draw_cases
 from medaction.flows.held_out import refuse_contaminated
 from medaction.kg.encoder import load_encoder
 from medaction.training.data import read_datasets
@@ -226,7 +226,7 @@ def test_the_hardest_of_every_stratum_are_drawn() -> None:
         for number in (6, 7, 8)
     ]
     common = candidate(9, tests=99, rare="")
-    chosen = draw([*skin, *eyes, common], 6, 0, seed=1)
+    chosen = draw_cases([*skin, *eyes, common], 6, 0, seed=1)
     assert [found.environment.case_id for found in chosen] == [
         "case-2",
         "case-3",
@@ -235,12 +235,12 @@ def test_the_hardest_of_every_stratum_are_drawn() -> None:
         "case-7",
         "case-8",
     ]  # 6:3 is 4:2
-    assert chosen == draw([*eyes, common, *skin], 6, 0, seed=1)
+    assert chosen == draw_cases([*eyes, common, *skin], 6, 0, seed=1)
     assert hard_set._ranks([1, None, 3, 3]).tolist()[0] == 0.0
     with pytest.raises(
         ValueError, match=r"9 are of a rare disease, 4 of these with 4 documented tests or more"
     ):
-        draw([*skin[:5], *eyes, common, replace(skin[0], tests=1)], 6, 4, seed=1)
+        draw_cases([*skin[:5], *eyes, common, replace(skin[0], tests=1)], 6, 4, seed=1)
 
 
 def test_a_hard_set_is_drawn_from_a_pool_checked_and_played_again_as_it_was(tmp_path: Path) -> None:

@@ -29,14 +29,14 @@ def played(out: Path) -> list[tuple]:
 def test_a_run_leaves_a_dataset_of_both_teachers(finished: tuple[Path, Path]) -> None:
     _, out = finished
     frame = pl.concat(
-        [pl.read_parquet(out / "dataset" / f"{split}.parquet") for split in ("train", "validation")]
+        [pl.read_parquet(file) for file in sorted((out / "dataset").glob("*.parquet"))]
     )
     assert set(frame["teacher"]) == {"kg-screening", "kg-targeted"}
     assert frame["id"].is_unique().all()
     lines = [
         json.loads(line)
-        for split in ("train", "validation")
-        for line in (out / f"dataset/{split}.jsonl").open()
+        for file in sorted((out / "dataset").glob("*.jsonl"))
+        for line in file.open()
     ]
     assert lines == frame.to_dicts()
     for record in lines:
@@ -66,9 +66,9 @@ def test_every_result_in_a_prompt_is_documented(finished: tuple[Path, Path]) -> 
 
 def test_the_funnel_adds_up(finished: tuple[Path, Path]) -> None:
     _, out = finished
-    from medaction.flows.summary import QUERIES
+    from medaction.flows.summary import REPORT_QUERIES
 
-    count = {step.strip(): number for step, number in rows(out, QUERIES["Funnel"].sql)}
+    count = {step.strip(): number for step, number in rows(out, REPORT_QUERIES["Funnel"].sql)}
     assert count["cases read"] == count["environments"] + count["refused"] == 3
     fates = (count["kept"], count["truncated"], count["discarded"], count["unscorable"])
     assert count["trajectories played"] == sum(fates) == 3 * 2 * 4
@@ -76,7 +76,7 @@ def test_the_funnel_adds_up(finished: tuple[Path, Path]) -> None:
     repeats = count["kept, but the repeat of a record"]
     assert count["turns played"] == records + repeats + count["not kept"]
     assert records == sum(
-        len(pl.read_parquet(out / f"dataset/{split}.parquet")) for split in ("train", "validation")
+        len(pl.read_parquet(file)) for file in sorted((out / "dataset").glob("*.parquet"))
     )
 
 
@@ -306,7 +306,7 @@ def test_what_a_server_says_again_for_every_seed_stands_once_in_the_dataset(
     assert done.returncode == 0, done.stderr
     [(turns,)] = rows(out, "select count(*) from turns")
     frame = pl.concat(
-        [pl.read_parquet(out / "dataset" / f"{split}.parquet") for split in ("train", "validation")]
+        [pl.read_parquet(file) for file in sorted((out / "dataset").glob("*.parquet"))]
     )
     assert len(frame) == 4
     assert frame["messages"].n_unique() == 4

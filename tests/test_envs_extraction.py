@@ -17,14 +17,14 @@ from medaction.envs.extracted import (
     without_tests,
 )
 from medaction.envs.extraction import (
-    ATTEMPTS,
     MENU,
     PRESENTATION,
+    QUESTION_ATTEMPTS,
     Presentation,
     make_extractor,
-    parse_reply,
-    parts_of,
+    pieces_of,
     quoted,
+    read_answer,
 )
 from medaction.envs.grounding import Report
 from medaction.envs.records import BadCase, CaseReport
@@ -255,7 +255,7 @@ def test_tests_that_are_missing_are_asked_for_by_name() -> None:
         "what was good of the first reply is kept"
     )
     assert "MRI of the lumbar, CT of the chest" in heard[2][-1]["content"]
-    complete, heard = speaker(SAID, *[{"tests": [HEMOGLOBIN]}] * ATTEMPTS)
+    complete, heard = speaker(SAID, *[{"tests": [HEMOGLOBIN]}] * QUESTION_ATTEMPTS)
     assert refusal_of(REPORT, make_extractor(complete)).reason == "menu_incomplete"
 
 
@@ -283,15 +283,15 @@ def test_the_last_faulty_reply_is_refused_by_name() -> None:
         "initial_observation": "In our patient the diagnosis of brucellosis was late. " * 3,
     }
     cases: list[tuple[list[object], str]] = [
-        (["no"] * ATTEMPTS, "extraction_failed"),
+        (["no"] * QUESTION_ATTEMPTS, "extraction_failed"),
         (
             [{**SAID, "initial_observation": "She felt ill upon a mountain in the spring. " * 3}]
-            * ATTEMPTS,
+            * QUESTION_ATTEMPTS,
             "o1_not_grounded",
         ),
-        ([{**SAID, "diagnosis": "Whipple disease"}] * ATTEMPTS, "diagnosis_not_in_report"),
-        ([leaking] * ATTEMPTS, "o1_not_grounded"),  # a sentence of the discussion
-        ([SAID, *[invented] * ATTEMPTS], "no_grounded_test"),
+        ([{**SAID, "diagnosis": "Whipple disease"}] * QUESTION_ATTEMPTS, "diagnosis_not_in_report"),
+        ([leaking] * QUESTION_ATTEMPTS, "o1_not_grounded"),  # a sentence of the discussion
+        ([SAID, *[invented] * QUESTION_ATTEMPTS], "no_grounded_test"),
     ]
     for replies, reason in cases:
         complete, heard = speaker(*replies)
@@ -326,7 +326,7 @@ def test_a_long_report_is_read_in_parts_and_its_tests_come_together() -> None:
         before + filler + "Hemoglobin was" + after,
         path="PMC1.xml",
     )
-    assert len(list(parts_of(report.text, 3000))) == 3
+    assert len(list(pieces_of(report.text, 3000))) == 3
 
     def complete(messages: Messages, schema: dict[str, Any]) -> str:
         shown = messages[1]["content"].split("</report>")[0]
@@ -348,11 +348,11 @@ def test_parts_cover_the_text_and_overlap() -> None:
     text = "\n\n".join(
         f"Paragraph {number} of a long report tells this and that." for number in range(400)
     )
-    parts = list(parts_of(text, 2000))
+    parts = list(pieces_of(text, 2000))
     assert max(map(len, parts)) <= 2000
     assert all(f"Paragraph {number} of" in "".join(parts) for number in range(400))
     assert all(after[:100] in before for before, after in pairwise(parts))
-    assert list(parts_of("short", 2000)) == ["short"]
+    assert list(pieces_of("short", 2000)) == ["short"]
 
 
 def test_what_was_copied_is_found_through_typography_and_never_among_other_patients() -> None:
@@ -399,11 +399,11 @@ def test_the_report_cannot_leave_its_quotes() -> None:
 
 def test_a_fenced_reply_with_thinking_is_read_and_any_other_form_refused() -> None:
     assert (
-        parse_reply(f"<think>hm</think>```json\n{json.dumps(SAID)}\n```", Presentation)["diagnosis"]
+        read_answer(f"<think>hm</think>```json\n{json.dumps(SAID)}\n```", Presentation)["diagnosis"]
         == "Brucellosis"
     )
     with pytest.raises(BadCase, match="extraction_failed"):
-        parse_reply(json.dumps(TESTS), Presentation)
+        read_answer(json.dumps(TESTS), Presentation)
 
 
 @pytest.mark.parametrize(

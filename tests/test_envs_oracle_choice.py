@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from medaction.envs.menu_choice import MOST, make_chooser, parse_reply, schema
+from medaction.envs.menu_choice import MOST_ENTRIES, entries_chosen, make_chooser, schema
 from medaction.envs.oracle import Oracle
 from medaction.envs.records import DocumentedTest
 
@@ -119,9 +119,9 @@ def test_a_chooser_shows_names_as_quoted_data_and_takes_numbers_only() -> None:
     ],
 )
 def test_only_a_reply_of_the_form_counts(reply: str, positions: tuple[int, ...]) -> None:
-    assert parse_reply(reply, 3) == positions
+    assert entries_chosen(reply, 3) == positions
 
 
 def test_the_list_of_numbers_is_bounded() -> None:
-    assert schema(60)["properties"]["entries"]["maxItems"] == MOST
-    assert parse_reply(json.dumps({"entries": list(range(1, MOST + 2))}), 60) == ()
+    assert schema(60)["properties"]["entries"]["maxItems"] == MOST_ENTRIES
+    assert entries_chosen(json.dumps({"entries": list(range(1, MOST_ENTRIES + 2))}), 60) == ()

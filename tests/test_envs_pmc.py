@@ -164,10 +164,10 @@ def test_an_id_that_fails_is_named_not_kept_and_the_others_go_on(
 
     with ncbi_server(DEPOSITS, fault) as server:
         assert told("PMC1,PMC2", server, monkeypatch) == {"PMC1": "unreachable", "PMC2": "read"}
-        assert len(server.asked) == pmc.ATTEMPTS + 2
+        assert len(server.asked) == pmc.DOWNLOAD_ATTEMPTS + 2
         sick = False
         assert told("PMC1,PMC2", server, monkeypatch) == {"PMC1": "read", "PMC2": "read"}
-        assert len(server.asked) == pmc.ATTEMPTS + 4
+        assert len(server.asked) == pmc.DOWNLOAD_ATTEMPTS + 4
 
 
 @pytest.mark.usefixtures("fast")
@@ -185,7 +185,7 @@ def test_no_network_is_found_out_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_lasting_storm_asks_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
     with ncbi_server(DEPOSITS, lambda asked, _: status(429)) as server:
         told("PMC1,PMC2,PMC3,PMC4,PMC5,PMC6", server, monkeypatch)
-        assert len(server.asked) == pmc.MAX_UNREACHABLE * pmc.ATTEMPTS + 3
+        assert len(server.asked) == pmc.MAX_UNREACHABLE * pmc.DOWNLOAD_ATTEMPTS + 3
 
 
 @pytest.mark.usefixtures("fast")

@@ -546,7 +546,7 @@ def test_entities_in_utf16_are_seen_too(tmp_path: Path) -> None:
 def test_an_oversized_article_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "PMC1.xml"
     with path.open("wb") as file:
-        file.truncate(jats.MAX_BYTES + 1)
+        file.truncate(jats.MAX_ARTICLE_BYTES + 1)
     start = time.perf_counter()
     assert refusal(path).reason == "too_large"
     assert time.perf_counter() - start < 0.5

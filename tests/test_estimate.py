@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from medaction.envs.turns import Hypothesis, Turn
-from medaction.flows.estimate import SAMPLE, hours, project
+from medaction.flows.estimate import CASES_PLAYED, hours, project
 from tests.conftest import SAMPLES
 from tests.openai_server import openai_server
 from tests.other_servers import WAYS, error, unless
@@ -49,13 +49,13 @@ def test_three_cases_are_played_and_the_rest_is_projected(
             run_environment, "distill", "--preset", preset, "--out", tmp_path / "out", "--estimate"
         )
     assert done.returncode == 0, done.stderr
-    assert len(server.asked) == 1 + SAMPLE * 2, (
+    assert len(server.asked) == 1 + CASES_PLAYED * 2, (
         "one question before the run; branches need an intermediate turn, and these rollouts have"
         " one turn"
     )
     assert rows(
         tmp_path / "out" / "estimate", "select count(distinct case_id) from trajectories"
-    ) == [(SAMPLE,)]
+    ) == [(CASES_PLAYED,)]
     assert not (tmp_path / "out" / "trajectories.duckdb").exists()
     assert "12 cases" in done.stdout
     assert "prompt_tokens" in done.stdout

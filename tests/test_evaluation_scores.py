@@ -11,7 +11,13 @@ from medaction.evaluation.agreement import agreement
 from medaction.evaluation.compare import by_case, comparison, paired_difference, published_rows
 from medaction.evaluation.judges import ComparedTests
 from medaction.evaluation.judging import Judgement, judgement_json, judgement_of, score_of
-from medaction.evaluation.results import Played, read_result, result_of, result_table, write_result
+from medaction.evaluation.results import (
+    ResultRow,
+    read_result,
+    result_of,
+    result_table,
+    write_result,
+)
 from medaction.evaluation.scores import Score, f1, measures, share
 from tests.records import environment, small_tree
 
@@ -160,7 +166,7 @@ def result(model: str, correct: list[bool], **change: Any) -> dict[str, Any]:
     _, root, _ = small_tree()
     worlds = [environment(f"case-{number}") for number in range(len(correct))]
     played = [
-        Played(Score(world.case_id, 0, 0.5, 1.0, right), root)
+        ResultRow(Score(world.case_id, 0, 0.5, 1.0, right), root)
         for world, right in zip(worlds, correct, strict=True)
     ]
     about = {

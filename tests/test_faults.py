@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.faults import recorded, teacher_file
-from medaction.flows.summary import QUERIES
+from medaction.flows.summary import REPORT_QUERIES
 from medaction.llm.limits import EQUAL_REFUSALS
 from tests.openai_server import Asked, Reply, openai_server
 from tests.runs import hashes, medaction, rows
@@ -168,6 +168,6 @@ def test_a_teacher_that_is_refused_everything_stops_and_the_run_says_so(
     assert EQUAL_REFUSALS <= calls_of_the_poor < 4 * 2, "calls under way are not called back"
     assert sum("seed" in asked.body for asked in server.asked if asked.body["model"] == "rich") == 1
     assert rows(out, "select teacher, count(*) from trajectories group by all") == [("rich", 8)]
-    forms = rows(out, QUERIES["Other forms"].sql)
+    forms = rows(out, REPORT_QUERIES["Other forms"].sql)
     assert ("rich", "Mended", "words around the object", 40) in forms
     assert ("rich", "ParameterRefused", "seed is refused and left out", 1) in forms

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from medaction.envs.extraction import ATTEMPTS, PRESENTATION, make_extractor, quoted
+from medaction.envs.extraction import PRESENTATION, QUESTION_ATTEMPTS, make_extractor, quoted
 from medaction.envs.oracle import Oracle
 from medaction.envs.prompts import messages
 from medaction.envs.records import CaseReport, DocumentedTest, StructuredCase
@@ -187,7 +187,7 @@ def test_what_a_clinician_sees_is_harmless_text(planted: str) -> None:
     [
         (
             [presentation(initial_observation=f"In our patient brucellosis was found late. {O1}")]
-            * ATTEMPTS,
+            * QUESTION_ATTEMPTS,
             None,
         ),
         (
@@ -198,20 +198,23 @@ def test_what_a_clinician_sees_is_harmless_text(planted: str) -> None:
                     )
                 )
             ]
-            * ATTEMPTS,
+            * QUESTION_ATTEMPTS,
             "o1_not_grounded",
         ),
-        ([presentation(diagnosis="Influenza")] * ATTEMPTS, "diagnosis_not_in_report"),
-        ([presentation(), *[{"tests": []}] * ATTEMPTS], "no_grounded_test"),
+        ([presentation(diagnosis="Influenza")] * QUESTION_ATTEMPTS, "diagnosis_not_in_report"),
+        ([presentation(), *[{"tests": []}] * QUESTION_ATTEMPTS], "no_grounded_test"),
         (
-            [presentation(), *[menu_of("a normal lumbar spine without any change")] * ATTEMPTS],
+            [
+                presentation(),
+                *[menu_of("a normal lumbar spine without any change")] * QUESTION_ATTEMPTS,
+            ],
             "no_grounded_test",
         ),
         (
-            [presentation(), *[menu_of("Brucellosis is told by culture")] * ATTEMPTS],
+            [presentation(), *[menu_of("Brucellosis is told by culture")] * QUESTION_ATTEMPTS],
             "no_grounded_test",
         ),
-        (["OK"] * ATTEMPTS, "extraction_failed"),
+        (["OK"] * QUESTION_ATTEMPTS, "extraction_failed"),
     ],
 )
 def test_a_model_that_obeys_is_refused_by_name(obeyed: list[object], reason: str | None) -> None:

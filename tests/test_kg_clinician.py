@@ -9,12 +9,12 @@ import pytest
 
 from medaction.clinicians.graph.analytes import analytes, levels
 from medaction.clinicians.graph.clinician import KgClinician
-from medaction.clinicians.graph.cues import DATA
+from medaction.clinicians.graph.cues import TABLES
 from medaction.clinicians.graph.findings import DISEASE, PAST, Finding, findings_in, key_of
-from medaction.clinicians.graph.hypotheses import demographics, hypotheses, patient_of
+from medaction.clinicians.graph.hypotheses import hypotheses
 from medaction.clinicians.graph.model import chances, evidence_of
 from medaction.clinicians.graph.orders import access
-from medaction.clinicians.graph.prose import plain, wordings
+from medaction.clinicians.graph.prose import in_a_sentence, wordings
 from medaction.envs.oracle import Oracle
 from medaction.envs.records import Answer, DocumentedResult, DocumentedTest
 from medaction.envs.reply import parse_reply
@@ -72,9 +72,8 @@ def test_analytes_name_known_findings_and_known_tests():
 
 
 def test_the_clinicians_own_tables_name_what_exists():
-    for _, row in rows(DATA / "lay_words.csv", ["phrase", "finding"]):
+    for _, row in rows(TABLES / "lay_words.csv", ["phrase", "finding"]):
         key_of(row["finding"])
-    assert all(youngest <= oldest for _, youngest, oldest in demographics().values())
     assert access().keys() <= {entry.name for entry in curated.tests_table()}
 
 
@@ -195,22 +194,6 @@ def test_only_the_most_specific_of_present_findings_counts():
     assert [finding.label for finding in history.findings] == ["Anemia"]
 
 
-@pytest.mark.parametrize(
-    ("text", "age", "sex"),
-    [
-        ("A 35-year-old woman with cough", 35, "female"),
-        ("Demographics: 8-month-old boy", 8 / 12, "male"),
-        ("Newborn, female", 0.01, "female"),
-        ("He is 71 years old", 71, "male"),
-        ("The patient coughs", None, None),
-    ],
-)
-def test_age_and_sex(text: str, age: float | None, sex: str | None):
-    patient = patient_of(text)
-    assert patient.sex == sex
-    assert patient.age == (None if age is None else pytest.approx(age))
-
-
 # --- the model --------------------------------------------------------------------------
 
 
@@ -268,7 +251,7 @@ def test_results_move_the_posterior():
     ],
 )
 def test_labels_inside_a_sentence(label: str, words: str):
-    assert plain(label) == words
+    assert in_a_sentence(label) == words
 
 
 def test_every_place_in_the_reasoning_has_two_wordings():

@@ -1,7 +1,10 @@
 """HPO, ICD-10-CM and Synthea as they ship in their packages."""
 
+from pathlib import Path
+
 import pytest
 
+from medaction.kg.cache import cached_json
 from medaction.kg.hpo import ROOT, load_hpo, parse_frequency
 from medaction.kg.icd import load_icd, plain_name
 from medaction.kg.synthea import load_reasons
@@ -119,3 +122,21 @@ def test_spellings_of_one_name_are_one(one, other):
 )
 def test_different_names_stay_different(one, other):
     assert normalise(one) != normalise(other)
+
+
+def test_a_damaged_cache_is_computed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDACTION_CACHE", str(tmp_path))
+    assert cached_json("table", "key", lambda: {"a": (1, None)}) == {"a": [1, None]}
+    (file,) = (tmp_path / "kg").iterdir()
+    assert cached_json("table", "key", lambda: pytest.fail("computed again")) == {"a": [1, None]}
+    file.write_bytes(file.read_bytes()[:4])
+    assert cached_json("table", "key", lambda: {"a": (2,)}) == {"a": [2]}
+    assert cached_json("table", "key", lambda: pytest.fail("computed again")) == {"a": [2]}
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MEDACTION_CACHE", str(tmp_path / "file"))
+    assert cached_json("table", "key", lambda: [1]) == [1]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medaction.kg.linking import THRESHOLD, Linker
+from medaction.kg.linking import DENSE_THRESHOLD, Linker
 from medaction.kg.open_graphs import open_disease_graph, open_test_graph
 from medaction.kg.readings import variants
 from medaction.kg.tests_table import aliases_of_tests
@@ -237,7 +237,7 @@ def test_what_resembles_a_name_is_linked_and_little_else(diagnoses: Linker, test
     ):
         for link in linker.link(list(wanted)):
             assert (link.method == "unlinked") == (link.node is None)
-            assert link.method != "dense" or link.score >= THRESHOLD
+            assert link.method != "dense" or link.score >= DENSE_THRESHOLD
             right += link.node is not None and link.name == wanted[link.text]
             wrong += link.node is not None and link.name != wanted[link.text]
     assert right >= 30, right  # measured: 32 of 34

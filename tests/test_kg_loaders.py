@@ -212,7 +212,9 @@ def test_the_rebuilt_primekg_subset():
 def test_a_graph_is_read_once_and_then_found_by_path_and_by_name(tmp_path, cache, monkeypatch):
     path = kg_csv(tmp_path)
     folder = import_graph(path, name="mine")
-    monkeypatch.setattr("medaction.kg.loaders._read", None)  # whatever reads the file again fails
+    monkeypatch.setattr(
+        "medaction.kg.loaders._graph_of_source", None
+    )  # whatever reads the file again fails
     assert folder == import_graph(path, name="mine") == folder_of("mine") == folder_of(str(path))
     assert [found.name for found in cache.iterdir()] == [folder.name]
 

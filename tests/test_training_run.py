@@ -32,7 +32,7 @@ from medaction.training.base import resolve
 from medaction.training.checkpoints import newest_checkpoint
 from medaction.training.curves import read_log
 from medaction.training.data import read_samples
-from medaction.training.estimate import check, needs
+from medaction.training.estimate import check_resources, needs
 from medaction.training.launch import fit, prepare_run
 from medaction.training.publish import publish
 from medaction.training.run import deepspeed_config
@@ -352,11 +352,11 @@ def test_too_little_disk_or_memory_is_said_before_the_start(
     asked = settings(base, data, tmp_path / "out")
     found = needs(resolve(str(base), tmp_path), asked, 1, False, 0.2)
     assert found is not None
-    check(found, asked, 1, 2**34, "cpu")
+    check_resources(found, asked, 1, 2**34, "cpu")
     with pytest.raises(TrainError, match=r"GiB of memory on the cpu, 0\.0 are free.*--method lora"):
-        check(found, asked, 1, found.state, "cpu")
+        check_resources(found, asked, 1, found.state, "cpu")
     with pytest.raises(TrainError, match=r"GiB of disk .* lower --keep"):
-        check(
+        check_resources(
             needs(
                 resolve(str(base), tmp_path),
                 asked.model_copy(update={"keep": 10**9}),

@@ -98,7 +98,9 @@ def test_what_decides_a_link_changes_the_linkers_version(monkeypatch, module, na
     assert linker.version == before
 
 
-@pytest.mark.parametrize("question", ["INSTRUCTIONS", "ASK_MENU", "ASK_PRESENTATION", "PART"])
+@pytest.mark.parametrize(
+    "question", ["EXTRACTION_INSTRUCTIONS", "ASK_MENU", "ASK_PRESENTATION", "PART"]
+)
 def test_a_question_of_the_extraction_changes_what_environments_are_built_with(
     monkeypatch, question
 ):

@@ -63,7 +63,7 @@ def test_a_reader_neither_waits_for_a_writer_nor_keeps_one_out(run: Path):
 
 
 def test_the_pages_follow_a_run_under_way(run: Path):
-    run_pages = pages.Run(run)
+    run_pages = pages.ShownRun(run)
     with Store(run / "trajectories.duckdb") as store:
         store.db.execute("update cases set title = 'as it is now'")
         run_pages.refresh()
@@ -81,14 +81,14 @@ def test_a_snapshot_cannot_be_written_to(run: Path):
 def test_a_run_of_earlier_days_gets_a_snapshot_when_it_is_looked_at(run: Path, tmp_path: Path):
     (run / SNAPSHOT).unlink()
     publish_if_missing(run)
-    assert pages.overview(pages.Run(run))
+    assert pages.overview(pages.ShownRun(run))
     with pytest.raises(StoreError, match="is not the folder of a run"):
         publish_if_missing(tmp_path)
 
 
 def test_the_overview_has_the_numbers_of_the_store(run: Path):
     db = open_snapshot(run)
-    html = pages.overview(pages.Run(run))
+    html = pages.overview(pages.ShownRun(run))
     (turns,), (kept,) = (
         db.execute(f"select count(*) from turn_fates {where}").fetchall()[0]
         for where in ("", "where kept")
@@ -98,7 +98,7 @@ def test_the_overview_has_the_numbers_of_the_store(run: Path):
 
 
 def test_filters_narrow_the_tables(run: Path):
-    run_pages = pages.Run(run)
+    run_pages = pages.ShownRun(run)
     everything = queries.trajectories(run_pages.db, {}, 1)
     one = queries.trajectories(run_pages.db, {"teacher": "kg-targeted", "style": "schema"}, 1)
     assert 0 < one.total < everything.total
@@ -109,7 +109,7 @@ def test_filters_narrow_the_tables(run: Path):
 
 
 def test_a_case_shows_every_turn_with_its_tests_and_what_became_of_it(run: Path):
-    run_pages = pages.Run(run)
+    run_pages = pages.ShownRun(run)
     case_id = queries.trajectories(run_pages.db, {}, 1).rows[0]["case_id"]
     html = pages.case(run_pages, case_id)
     assert html is not None
@@ -139,7 +139,7 @@ class Tags(HTMLParser):
             self.scripts.append(data)
 
 
-def first_turn(run_pages: pages.Run, case_id: str) -> tuple[str, int]:
+def first_turn(run_pages: pages.ShownRun, case_id: str) -> tuple[str, int]:
     """A trajectory of the case, and its second turn, whose prompt quotes the first."""
     sql = "select trajectory_id from leaves where case_id = ? and turns > 1 order by all"
     return run_pages.db.execute(sql, [case_id]).fetchall()[0][0], 2
@@ -156,7 +156,7 @@ def test_text_of_models_and_reports_is_only_ever_text(run: Path):
             "update trajectories set final_diagnosis = $t, teacher = $t", {"t": HOSTILE}
         )
         store.publish()
-    run_pages = pages.Run(run)
+    run_pages = pages.ShownRun(run)
     case_id = queries.trajectories(run_pages.db, {}, 1).rows[0]["case_id"]
     case = pages.case(run_pages, case_id)
     assert case is not None
@@ -179,7 +179,7 @@ def test_text_of_models_and_reports_is_only_ever_text(run: Path):
 
 
 def test_the_export_is_one_file_with_the_cases_asked_for(run: Path):
-    run_pages = pages.Run(run)
+    run_pages = pages.ShownRun(run)
     first, second = (row["case_id"] for row in queries.cases(run_pages.db, {}, 1).rows[:2])
     html = pages.export(run_pages, [second])
     assert f'id="case-{second}"' in html

@@ -42,7 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_an_evaluation_shows_verdicts_tests_and_truth(runs: Path) -> None:
-    run = pages.Run(runs / "a")
+    run = pages.ShownRun(runs / "a")
     rows = queries.judged(run.db, {}, 1).rows
     assert len(rows) == 3
     html = pages.evaluation(run, {}, 1)
@@ -63,7 +63,7 @@ def test_filters_and_sorting_stand_in_the_url(runs: Path) -> None:
     client = TestClient(app_of(runs / "a"))
     wrong = client.get("/evaluation?verdict=wrong").text
     assert "✓ right" not in wrong.split("<form")[1]
-    rows = queries.judged(pages.Run(runs / "a").db, {"sort": "-turns"}, 1).rows
+    rows = queries.judged(pages.ShownRun(runs / "a").db, {"sort": "-turns"}, 1).rows
     assert [row["turns"] for row in rows] == sorted((row["turns"] for row in rows), reverse=True)
     link = re.search(r'href="(/evaluation\?[^"]*sort=turns[^"]*)"', wrong)
     assert link
@@ -72,8 +72,8 @@ def test_filters_and_sorting_stand_in_the_url(runs: Path) -> None:
 
 
 def test_two_evaluations_side_by_side_show_what_changed_first(runs: Path) -> None:
-    here, there = pages.Run(runs / "a"), pages.Run(runs / "b")
-    html = pages.comparison(pages.Run(runs / "a", there), there, {})
+    here, there = pages.ShownRun(runs / "a"), pages.ShownRun(runs / "b")
+    html = pages.comparison(pages.ShownRun(runs / "a", there), there, {})
     verdicts = [queries.verdicts_of(run.db) for run in (here, there)]
     gained = [
         key
@@ -89,7 +89,7 @@ def test_two_evaluations_side_by_side_show_what_changed_first(runs: Path) -> Non
 
 
 def test_a_right_diagnosis_is_marked_and_a_wrong_one_is_not_green(runs: Path) -> None:
-    run = pages.Run(runs / "a")
+    run = pages.ShownRun(runs / "a")
     for row in queries.judged(run.db, {}, 1).rows:
         case = pages.case(run, row["case_id"])
         assert case

@@ -1,6 +1,7 @@
 """A tiny language model for tests of training: a byte-level tokenizer made here and random weights,
 with the structure of a real one; and a dataset of a few short records."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ ASKED = [
 REPLY = {"role": "assistant", "content": '{"pivot": "which fever"}'}
 
 
-def tiny_tokenizer(template: str | None = CHATML) -> Any:
-    """A byte-level BPE of 2,000 tokens, learnt from the sample cases."""
+def tiny_tokenizer(
+    template: str | None = CHATML, marks: Sequence[str] = ("<|im_start|>", "<|im_end|>")
+) -> Any:
+    """A byte-level BPE of 2,000 tokens, learnt from the sample cases. `marks` are its special
+    tokens, the last one ends a turn."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -25,12 +29,12 @@ def tiny_tokenizer(template: str | None = CHATML) -> Any:
     learnt.train(
         [str(file) for file in sorted(SAMPLES.glob("*.json"))],
         vocab_size=2000,
-        special_tokens=["<|im_start|>", "<|im_end|>"],
+        special_tokens=[*marks],
     )
     made = PreTrainedTokenizerFast(
         tokenizer_object=learnt._tokenizer,
-        eos_token="<|im_end|>",
-        additional_special_tokens=["<|im_start|>"],
+        eos_token=marks[-1],
+        additional_special_tokens=[*marks[:-1]],
     )
     made.chat_template = template
     return made

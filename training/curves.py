@@ -20,7 +20,7 @@ def read_log(file: Path) -> list[dict[str, Any]]:
     return [newest[key] for key in sorted(newest)]
 
 
-def draw(log: list[dict[str, Any]], file: Path) -> None:
+def draw_curves(log: list[dict[str, Any]], file: Path) -> None:
     """Training and held-out loss, learning rate and speed over steps, as a PNG."""
     import matplotlib
 

@@ -9,8 +9,8 @@ everywhere.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,13 @@ import numpy as np
 import polars as pl
 
 from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.templates import Renderer
 from medaction.trajectories.export import split_of
 
 COLUMNS = ("id", "messages", "case_id", "teacher", "style", "source")
+OPTIONAL = {"thinking": "", "turn": 0, "final": False}
+"""Columns that a dataset made by hand may lack, and what they hold then."""
+
 EVALUATION_ONLY = frozenset({"medrbench"})
 """Sources that are benchmarks. Export refuses them already; a dataset made by hand is refused here.
 """
@@ -170,8 +174,20 @@ def _part(file: Path, split: str) -> pl.DataFrame | None:
             f"{file} lacks the columns {', '.join(lacking)}: write the dataset again with"
             " `medaction export`"
         )
-    thinking = pl.col("thinking") if "thinking" in frame.columns else pl.lit("")
-    return frame.select(*COLUMNS, thinking.alias("thinking"), pl.lit(split).alias("split"))
+    if "reasoning_content" in frame["messages"].explode().struct.fields:
+        last = pl.col("messages").list.last().struct
+        thought = last.field("reasoning_content").fill_null("")
+        frame = frame.with_columns(thought.alias("thinking"))
+    optional = [
+        (pl.col(name) if name in frame.columns else pl.lit(default)).alias(name)
+        for name, default in OPTIONAL.items()
+    ]
+    # Of a message only what datasets of every age have, so that they can be put together.
+    element = pl.element().struct
+    message = pl.struct(element.field("role"), element.field("content"))
+    return frame.select(*COLUMNS, *optional, pl.lit(split).alias("split")).with_columns(
+        pl.col("messages").list.eval(message)
+    )
 
 
 def _selected(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:
@@ -223,8 +239,8 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
                 )
             train += of[:want]
     held_out = _shuffled(prepared.validation, settings.seed)[: settings.validation_records]
-    return Prepared(
-        tuple(sorted(train, key=_id)), tuple(sorted(held_out, key=_id)), prepared.overlong
+    return replace(
+        prepared, train=tuple(sorted(train, key=_id)), validation=tuple(sorted(held_out, key=_id))
     )
 
 
@@ -238,92 +254,48 @@ def _shuffled(samples: Sequence["Sample"], seed: int) -> list["Sample"]:
     )
 
 
-class Renderer:
-    """Messages -> token ids with the place where the reply begins, by the tokenizer's own chat
-    template.
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A record that is longer than allowed, so left out whole."""
 
-    The prompt is what the template renders before an assistant's turn, tokenized by itself, as it
-    will be when the model is served; the target is what the template adds for the reply, to its end
-    mark. Raises TrainError when the template leaves no such cut.
-    """
+    id: str
+    tokens: int
 
-    def __init__(self, tokenizer: Any):
-        if not getattr(tokenizer, "chat_template", None):
-            raise TrainError(
-                "the base model's tokenizer has no chat template: take an instruct model, or put"
-                " chat_template.jinja into its folder"
-            )
-        self.tokenizer = tokenizer
-        self.special = set(tokenizer.all_special_ids)
 
-    def __call__(
-        self, messages: Sequence[dict[str, str]], thinking: str = ""
-    ) -> tuple[tuple[int, ...], int]:
-        """(token ids, where the reply begins)."""
-        prompt, target = self.texts(messages, thinking)
-        before = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        reply = self.tokenizer(target, add_special_tokens=False)["input_ids"]
-        if not reply or reply[-1] not in self.special:
-            raise TrainError(
-                f"the chat template ends an assistant's turn with {target[-20:]!r}, no special"
-                " token: a model trained so would not learn"
-                " to stop; take a base model whose template has an end mark"
-            )
-        return (*before, *reply), len(before)
+@dataclass(frozen=True, slots=True)
+class DroppedShare:
+    """How many of the records of one kind are too long: of a turn, a teacher, or an ending."""
 
-    def texts(self, messages: Sequence[dict[str, str]], thinking: str = "") -> tuple[str, str]:
-        """(prompt, target) as text. With `thinking`, the target begins with it, between <think> and
-        </think>."""
-        *context, reply = messages
-        if reply["role"] != "assistant" or not reply["content"].strip():
-            raise TrainError(
-                "the last message is no assistant's reply, so there is no target: write the dataset"
-                " again with `medaction export`"
-            )
-        content = (
-            f"<think>\n{thinking}\n</think>\n\n{reply['content']}" if thinking else reply["content"]
-        )
-        prompt = self.tokenizer.apply_chat_template(
-            context, tokenize=False, add_generation_prompt=True
-        )
-        conversation = self.tokenizer.apply_chat_template(
-            [*context, {"role": "assistant", "content": content}], tokenize=False
-        )
-        body = reply["content"].strip()
-        if not conversation.startswith(prompt):
-            # A template that opens <think> for the model, and leaves thinking out of what it
-            # renders afterwards.
-            opened = re.search(r"<think>\s*$", prompt)
-            if (
-                opened is None
-                or not conversation.startswith(prompt[: opened.start()])
-                or body not in conversation[opened.start() :]
-            ):
-                raise TrainError(
-                    "the chat template renders the prompt differently once the reply follows, so"
-                    " the reply's tokens cannot be told from"
-                    " the prompt's and cannot be masked: take a base model whose template only"
-                    " appends"
-                )
-            end = conversation[conversation.rindex(body) + len(body) :]
-            return prompt, f"{thinking}\n</think>\n\n{body}{end.rstrip()}"
-        target = conversation[len(prompt) :]
-        if body not in target or (thinking and thinking not in target):
-            raise TrainError(
-                "the chat template changes or drops the assistant's words: a model cannot be"
-                " trained on them with it"
-            )
-        return prompt, target.rstrip()
+    kind: str
+    value: str
+    dropped: int
+    records: int
+
+    @property
+    def share(self) -> float:
+        return self.dropped / self.records
+
+
+MOST_DROPPED = 0.05
+"""Share of a kind of records that `--max-length` may leave out without being allowed to. Later
+turns are the longer ones, so a limit bends the data: one that kept all first turns kept 11 % of the
+second ones and none of the third."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Samples in their order, and the records left out because they are longer than allowed: (id,
-    tokens)."""
+    """Samples in their order, and the records left out because they are longer than allowed."""
 
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
-    overlong: tuple[tuple[str, int], ...]
+    overlong: tuple[Dropped, ...]
+    shares: tuple[DroppedShare, ...] = ()
+    thinking: int = 0
+    """Records whose target has thinking."""
+
+    def bent(self) -> list[DroppedShare]:
+        """The kinds of records of which more than MOST_DROPPED are left out."""
+        return [share for share in self.shares if share.share > MOST_DROPPED]
 
     def report(self) -> dict[str, Any]:
         """Lengths in tokens (prompt, target, record), the share of tokens that the loss is on, and
@@ -336,6 +308,8 @@ class Prepared:
             "validation": len(self.validation),
             "validation_cases": len({sample.case_id for sample in self.validation}),
             "left_out_as_too_long": len(self.overlong),
+            "dropped": [asdict(share) for share in self.shares if share.dropped],
+            "thinking": self.thinking,
             "tokens": total,
             "target_share": sum(sample.targets for sample in train) / total,
             "prompt": _quantiles(sample.prompt for sample in train),
@@ -357,30 +331,60 @@ def _quantiles(lengths: Iterable[int]) -> dict[str, int]:
     return dict(zip(("min", "median", "p95", "max"), map(int, quantiles), strict=True))
 
 
-def prepare(frame: pl.DataFrame, renderer: Renderer, max_length: int) -> Prepared:
+def prepare_samples(frame: pl.DataFrame, renderer: Renderer, max_length: int) -> Prepared:
     """Render and tokenize every record. Raises TrainError naming the record; and when no training
     record is short enough."""
     parts: dict[str, list[Sample]] = {"train": [], "validation": []}
-    overlong: list[tuple[str, int]] = []
+    overlong: list[Dropped] = []
+    thinking = 0
     for record in frame.sort("id").iter_rows(named=True):
+        thoughts = record["thinking"] or ""
         try:
-            tokens, prompt = renderer(record["messages"], record["thinking"] or "")
+            tokens, prompt = renderer(record["messages"], thoughts)
         except TrainError as error:
             raise TrainError(f"record {record['id']}: {error}") from None
         if len(tokens) > max_length:
-            overlong.append((record["id"], len(tokens)))
+            overlong.append(Dropped(record["id"], len(tokens)))
         else:
             fields = {
                 name: record[name] for name in ("id", "case_id", "teacher", "style", "dataset")
             }
             parts[record["split"]].append(Sample(**fields, tokens=tokens, prompt=prompt))
+            thinking += bool(renderer.taught_thinking(record["messages"][-1]["content"], thoughts))
     if not parts["train"]:
-        shortest = min(length for _, length in overlong)
+        shortest = min(dropped.tokens for dropped in overlong)
         raise TrainError(
             f"every record is longer than --max-length {max_length}: the shortest has {shortest}"
             " tokens"
         )
-    return Prepared(tuple(parts["train"]), tuple(parts["validation"]), tuple(overlong))
+    shares = tuple(_shares(frame, {dropped.id for dropped in overlong}))
+    return Prepared(
+        tuple(parts["train"]), tuple(parts["validation"]), tuple(overlong), shares, thinking
+    )
+
+
+def _shares(frame: pl.DataFrame, dropped: set[str]) -> Iterator[DroppedShare]:
+    marked = frame.with_columns(
+        pl.col("id").is_in(dropped).alias("dropped"),
+        pl.when("final").then(pl.lit("diagnosis")).otherwise(pl.lit("orders")).alias("ending"),
+    )
+    for kind in ("turn", "teacher", "ending"):
+        groups = marked.group_by(kind).agg(pl.col("dropped").sum(), pl.len()).sort(kind)
+        for value, count, records in groups.iter_rows():
+            yield DroppedShare(kind, str(value), count, records)
+
+
+def refuse_bent(prepared: Prepared, max_length: int) -> None:
+    """Raises TrainError where --max-length leaves out so much of one kind of record that the data
+    is another."""
+    if bent := prepared.bent():
+        kinds = "; ".join(
+            f"{item.dropped} of {item.records} records of {item.kind} {item.value}" for item in bent
+        )
+        raise TrainError(
+            f"--max-length {max_length} leaves out {kinds}: the model would learn from other turns"
+            " than the dataset has. Raise --max-length, or accept it with --allow-dropped"
+        )
 
 
 def write_samples(prepared: Prepared, file: Path) -> None:

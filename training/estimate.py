@@ -57,7 +57,7 @@ def needs(
     )
 
 
-def check(
+def check_resources(
     estimate: Needs, settings: TrainSettings, processes: int, device_memory: int, device: str
 ) -> None:
     """Raises TrainError with the remedy when the disk or the memory cannot hold the run."""

@@ -1,8 +1,8 @@
 """From settings to running processes: check and prepare, start, watch, and what to do when they
 end.
 
-`prepare` and `fit` are the two halves that the flow retries apart: a fit that died goes on from its
-  newest whole checkpoint.
+`prepare_samples` and `fit` are the two halves that the flow retries apart: a fit that died goes on
+from its newest whole checkpoint.
 """
 
 import fcntl
@@ -25,15 +25,16 @@ from medaction.training import estimate
 from medaction.training.base import resolve
 from medaction.training.checkpoints import REFUSAL, TRAINED, drop_torn_checkpoints
 from medaction.training.data import (
-    Renderer,
-    prepare,
+    prepare_samples,
     read_datasets,
+    refuse_bent,
     repeats_noted,
     thinned,
     without_repeats,
     write_samples,
 )
 from medaction.training.settings import ProcessDied, TrainError, TrainSettings
+from medaction.training.templates import Renderer
 
 LAST_WORDS = 3000
 
@@ -92,20 +93,23 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
         raise TrainError(
             f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})"
         ) from error
-    prepared = thinned(prepare(frame, Renderer(tokenizer), settings.max_length), settings)
+    everything = prepare_samples(frame, Renderer(tokenizer, settings.thinking), settings.max_length)
+    if not settings.allow_dropped:
+        refuse_bent(everything, settings.max_length)
+    prepared = thinned(everything, settings)
     kind, count, memory = devices()
     processes = (settings.processes or count) * settings.nodes
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and kind == "gpu")
     report = prepared.report()
     needs = estimate.needs(base, settings, processes, bf16, report["target_share"])
     if needs is not None:
-        estimate.check(needs, settings, settings.processes or count, memory, kind)
+        estimate.check_resources(needs, settings, settings.processes or count, memory, kind)
     report |= {
         "repeats_left_out": repeats_noted(settings) + len(records) - len(frame),
         "steps": settings.epochs * -(-len(prepared.train) // settings.batch),
         "processes": processes, "device": kind, "parameters": base.parameters,
         "needs": asdict(needs) if needs else None,
-        "overlong": [{"id": id_, "tokens": length} for id_, length in prepared.overlong],
+        "overlong": [asdict(dropped) for dropped in prepared.overlong],
     }  # fmt: skip
     write_samples(prepared, out / "samples.parquet")
     report["data_version"] = _digest(out / "samples.parquet")

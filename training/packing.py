@@ -21,7 +21,7 @@ from medaction.training.settings import TrainError
 
 PER_SEQUENCE = "per_sequence"
 
-Row = tuple[int, ...]
+PackedRow = tuple[int, ...]
 """Indices of the samples in a row. An empty one keeps a process busy with nothing to learn (see
 `tensors`)."""
 
@@ -30,7 +30,7 @@ Row = tuple[int, ...]
 class Plan:
     """Every row of a run: step by step, in a step row by row, in a row process by process."""
 
-    steps: tuple[tuple[Row, ...], ...]
+    steps: tuple[tuple[PackedRow, ...], ...]
     accumulation: int
     """Rows a process takes a step."""
     steps_per_epoch: int
@@ -86,7 +86,7 @@ def plan(
         accumulation += 1
 
 
-def balanced(indices: Sequence[int], lengths: Sequence[int], rows: int) -> tuple[Row, ...]:
+def balanced(indices: Sequence[int], lengths: Sequence[int], rows: int) -> tuple[PackedRow, ...]:
     """The indices shared out over `rows` rows of about the same length: longest first, each to the
     shortest row so far."""
     filled: list[list[int]] = [[] for _ in range(rows)]
@@ -100,7 +100,7 @@ def balanced(indices: Sequence[int], lengths: Sequence[int], rows: int) -> tuple
 
 def packed(
     samples: Sequence[Sample], row_tokens: int, multiple: int, prefix: int = 0
-) -> tuple[Row, ...]:
+) -> tuple[PackedRow, ...]:
     """All samples in rows of at most `row_tokens` (for evaluation); the number of rows is a
     multiple of `multiple`."""
     rows: list[list[int]] = []
@@ -131,7 +131,7 @@ class Rows(torch.utils.data.Dataset):
     def __init__(
         self,
         samples: Sequence[Sample],
-        rows: Sequence[Row],
+        rows: Sequence[PackedRow],
         step_targets: Sequence[int],
         layout: Layout,
     ):

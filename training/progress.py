@@ -86,7 +86,7 @@ class Work:
         return cls(sum(len(sample.tokens) for sample in members), targets, float(operations))
 
 
-class Progress(TrainerCallback):
+class TrainingLog(TrainerCallback):
     """Writes the log, on the first process only; stops a run whose loss is no number."""
 
     def __init__(self, file: Path, work: Sequence[Work], steps_per_epoch: int, peak: float):

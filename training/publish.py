@@ -9,10 +9,11 @@ from typing import Any
 import jinja2
 
 from medaction.training.base import resolve
-from medaction.training.curves import draw, read_log
+from medaction.training.curves import draw_curves, read_log
 from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.templates import switches_of, without_thinking
 
-CARD = Path(__file__).with_name("model_card.md.j2")
+MODEL_CARD = Path(__file__).with_name("model_card.md.j2")
 
 
 def publish(
@@ -53,10 +54,12 @@ def publish(
     generation.write_text(
         json.dumps(decoding | {"do_sample": True, "temperature": 0.6}, indent=2) + "\n"
     )
+    if not report["thinking"]:
+        _served_without_thinking(building)
     shutil.copy(out / "log.jsonl", building / "training_log.jsonl")
-    draw(log, building / "curves.png")
+    draw_curves(log, building / "curves.png")
     shutil.copy(building / "curves.png", out / "curves.png")
-    card = jinja2.Template(CARD.read_text(), trim_blocks=True).render(
+    card = jinja2.Template(MODEL_CARD.read_text(), trim_blocks=True).render(
         settings=settings,
         settings_json=settings.model_dump_json(indent=1, exclude={"out", "data"}),
         report=report,
@@ -67,6 +70,16 @@ def publish(
     shutil.rmtree(out / "model", ignore_errors=True)
     building.rename(out / "model")
     return results
+
+
+def _served_without_thinking(folder: Path) -> None:
+    """A model that was taught no thinking is asked for none: its prompts were rendered so."""
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.chat_template and switches_of(tokenizer.chat_template):
+        tokenizer.chat_template = without_thinking(tokenizer.chat_template)
+        tokenizer.save_pretrained(folder)
 
 
 def _untied(report: dict[str, Any], vocabulary: int, hidden: int) -> int:

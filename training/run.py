@@ -38,7 +38,7 @@ from medaction.training.packing import (
     register_attention,
     shared_prefix,
 )
-from medaction.training.progress import Progress, Shape, Work, peak
+from medaction.training.progress import Shape, TrainingLog, Work, peak
 from medaction.training.settings import TrainError, TrainSettings
 
 
@@ -93,7 +93,7 @@ def work(out: Path) -> None:
         processing_class=AutoTokenizer.from_pretrained(job["base"]),
         callbacks=[
             MarkComplete(),
-            Progress(
+            TrainingLog(
                 out / "log.jsonl",
                 [Work.of(step, prepared.train, prefix, shape) for step in planned.steps],
                 planned.steps_per_epoch,

@@ -61,7 +61,7 @@ def vllm_command() -> str | None:
     return program if program and devices()[0] == "gpu" else None
 
 
-def serve(model: Path, port: int) -> None:
+def serve_checkpoint(model: Path, port: int) -> None:
     """Serve until interrupted. Raises TrainError when the server ends by itself."""
     run, _ = command(model, port)
     ended = subprocess.run(run, env=os.environ | QUIET)

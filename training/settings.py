@@ -90,6 +90,16 @@ class TrainSettings(BaseModel):
         description="Most tokens of a record; longer ones are left out whole, never cut, and"
         " listed.",
     )
+    allow_dropped: bool = Field(
+        default=False,
+        description="Train although max-length leaves out more than a twentieth of a turn's, a"
+        " teacher's or an ending's records.",
+    )
+    thinking: Literal["keep", "empty", "from-reasoning"] = Field(
+        default="keep",
+        description="What is taught before the reply: the thinking that a record has (keep), none"
+        " (empty), or where it has none the reply's own reasoning (from-reasoning).",
+    )
     row_tokens: int | None = Field(
         default=None,
         ge=64,
@@ -209,7 +219,7 @@ class TrainSettings(BaseModel):
             mode="json",
             include={
                 "data", "base", "teachers", "styles", "without", "scale", "validation_percent",
-                "max_length", "epochs", "batch", "learning_rate", "warmup", "weight_decay",
-                "method", "lora_rank", "seed", "zero", "offload", "precision",
+                "max_length", "thinking", "epochs", "batch", "learning_rate", "warmup",
+                "weight_decay", "method", "lora_rank", "seed", "zero", "offload", "precision",
             },
         )  # fmt: skip

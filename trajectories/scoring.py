@@ -16,7 +16,7 @@ from medaction.envs.rewards import Nodes, Ruler, true_name, turn_nodes
 from medaction.kg.calibration import Change, changes_of, null_of
 from medaction.kg.disease_classes import classes_of
 from medaction.kg.graph import Graph, hops
-from medaction.kg.linking import NODE_TYPES, THRESHOLD, Kind, Linker
+from medaction.kg.linking import DENSE_THRESHOLD, NODE_TYPES, Kind, Linker
 from medaction.kg.loaders import imported_graph
 from medaction.kg.metrics import Course, Measured, dtc, measure
 from medaction.kg.open_graphs import open_disease_graph, open_test_graph
@@ -82,12 +82,12 @@ def score_store(
         return
     worlds = store.environments()
     truths = {world.environment_id: true_name(world, to_disease) for world in worlds}
-    diagnoses, orders = _texts(store)
+    diagnoses, orders = _texts_to_link(store)
     diagnoses.update(truths.values())
     links = {
-        "diseases": _linked(store, to_disease, "diagnosis", diagnoses),
-        "diagnoses": _linked(store, to_change, "diagnosis", diagnoses),
-        "tests": _linked(store, to_test, "test", orders),
+        "diseases": _rows_of_links(store, to_disease, "diagnosis", diagnoses),
+        "diagnoses": _rows_of_links(store, to_change, "diagnosis", diagnoses),
+        "tests": _rows_of_links(store, to_test, "test", orders),
     }
     nodes = Nodes(
         **{name: {row["text"]: row["node"] for row in rows} for name, rows in links.items()}
@@ -107,7 +107,7 @@ def score_store(
         # and kept whole.
         applied = Rules("none") if trajectory.style == "gold" else rules
         verdicts.append(
-            _verdict_row(trajectory.trajectory_id, judge(course, measured, applied), applied)
+            _verdict_row(trajectory.trajectory_id, verdict_of(course, measured, applied), applied)
         )
         scores += _score_rows(trajectory.trajectory_id, course, measured)
         if trajectory.style != "gold":
@@ -191,7 +191,7 @@ def _state(store: Store, rules: Rules, linked_with: list[str]) -> str:
     ).hexdigest()[:16]
 
 
-def judge(course: Course, measured: Measured, rules: Rules) -> Verdict:
+def verdict_of(course: Course, measured: Measured, rules: Rules) -> Verdict:
     """The verdict of the rules on one path."""
     if rules.strategy == "dtc_rac":
         return prune_dtc_rac(
@@ -218,7 +218,7 @@ def _courses(
         )
 
 
-def _texts(store: Store) -> tuple[set[str], set[str]]:
+def _texts_to_link(store: Store) -> tuple[set[str], set[str]]:
     """Every diagnosis and every ordered test that the current trajectories name."""
     rows = store.rows(
         "select distinct unnest(list_append([line.diagnosis for line in differential],"
@@ -232,7 +232,9 @@ def _texts(store: Store) -> tuple[set[str], set[str]]:
     return diagnoses, {name for (name,) in tests}
 
 
-def _linked(store: Store, linker: Linker, kind: Kind, texts: set[str]) -> list[dict[str, Any]]:
+def _rows_of_links(
+    store: Store, linker: Linker, kind: Kind, texts: set[str]
+) -> list[dict[str, Any]]:
     """A row of `links` for every text; only texts that this linker has not seen, at its version,
     are looked up."""
     graph = linker.label
@@ -283,7 +285,7 @@ def with_link(built: Built, extracted: bool, graph: str = OPEN) -> Built:
     return replace(
         built,
         environment=world,
-        checks=(*built.checks, diagnosis_linkable(link.score, THRESHOLD, link.name)),
+        checks=(*built.checks, diagnosis_linkable(link.score, DENSE_THRESHOLD, link.name)),
     )
 
 

@@ -7,6 +7,9 @@ for a number and a space for any gap; a plural in s counts too: 'x ray' is in 'X
 import re
 from functools import cache
 
+IN_BRACKETS = re.compile(r"\s*\([^()]*\)")
+"""What stands in round brackets, with the space before them; not brackets in brackets."""
+
 _GAP = r"[\s_'’/-]+"
 
 

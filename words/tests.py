@@ -14,26 +14,26 @@ from medaction.words.plurals import singular
 Category = Literal["laboratory", "imaging", "procedure", "physiologic", "pathology"]
 """The major categories of tests (paper, Figure 7)."""
 
-_DATA = Path(__file__).parent / "data"
+_TABLES = Path(__file__).parent / "data"
 
 
-def _lines(table: str) -> list[str]:
-    lines = (_DATA / table).read_text(encoding="utf-8").splitlines()
+def _lines_of_table(table: str) -> list[str]:
+    lines = (_TABLES / table).read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _names_in_line(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split("|") if name.strip())
 
 
 NAMES: dict[str, tuple[str, ...]] = {
-    names[0]: names for names in (_names(line) for line in _lines("tests.txt"))
+    names[0]: names for names in (_names_in_line(line) for line in _lines_of_table("tests.txt"))
 }
 """All names of a test, where the name of a test is expected, by its first name."""
 
 NAMES_IN_PROSE: dict[str, tuple[str, ...]] = {
-    first: _names(prose)
-    for first, line in zip(NAMES, _lines("tests.txt"), strict=True)
+    first: _names_in_line(prose)
+    for first, line in zip(NAMES, _lines_of_table("tests.txt"), strict=True)
     for prose, mark, _ in [line.partition("||")]
     if not mark or " | " in prose
 }
@@ -41,7 +41,7 @@ NAMES_IN_PROSE: dict[str, tuple[str, ...]] = {
 
 PANELS: dict[str, frozenset[str]] = {
     panel: frozenset(parts.split(" | "))
-    for panel, _, parts in (line.partition(": ") for line in _lines("panels.txt"))
+    for panel, _, parts in (line.partition(": ") for line in _lines_of_table("panels.txt"))
 }
 """The tests that a panel reports."""
 

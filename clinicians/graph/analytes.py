@@ -26,13 +26,8 @@ LONGEST_NAME = 6
 REACH = 110
 """Characters after a name in which its value stands."""
 
-SPECIMENS = {
-    "urin": "urine", "csf": "csf", "cerebrospinal": "csf", "lumbar puncture": "csf",
-    "spinal tap": "csf", "synovial": "synovial", "joint": "joint", "arthrocentesis": "synovial",
-    "pleural": "pleural", "thoracentesis": "pleural", "ascit": "ascit", "paracentesis": "ascit",
-    "stool": "stool", "sputum": "sputum", "semen": "semen",
-}  # fmt: skip
-"""Words before the first colon that name a specimen other than blood: in 'Urinalysis: WBC: 0/hpf'
+SPECIMENS = ("urin", "csf", "synovial", "pleural", "ascit", "stool", "sputum", "semen")
+"""What before the first colon names a specimen other than blood: in 'Urinalysis: WBC: 0/hpf'
 no blood cells are counted."""
 
 
@@ -72,7 +67,7 @@ def analytes() -> list[Analyte]:
 
 def _analyte(line: int, row: dict[str, str]) -> Analyte:
     try:
-        low, high = _number(row["low"]), _number(row["high"])
+        low, high = _number_or_nan(row["low"]), _number_or_nan(row["high"])
         pairs = (part.rsplit(":", 1) for part in parts(row["si"]))
         factors = {unit.strip().lower(): float(factor) for unit, factor in pairs}
     except ValueError as error:
@@ -94,24 +89,24 @@ def _folded(name: str) -> str:
 
 
 _NAME_WORD = re.compile(r"[^\s,;:()=]+")
-_VALUE_END = re.compile(r"[;\n]|(?<!\b[A-Z])\.(?=\s|$)|\bwith\b")
+_END_OF_VALUE = re.compile(r"[;\n]|(?<!\b[A-Z])\.(?=\s|$)|\bwith\b")
 
 
 def levels(text: str) -> Iterator[tuple[Analyte, Level]]:
     """Every analyte of a text that is followed (or led) by a value or a word for its level."""
     text = text.replace("_", " ").replace("μ", "µ").replace("−", "-").replace("–", "-")
     heading = text.partition(":")[0].lower()
-    specimen = next((name for word, name in SPECIMENS.items() if word in heading), "")
-    mentions = list(_mentions(text, specimen))
+    specimen = next((name for name in SPECIMENS if name in heading), "")
+    mentions = list(_mentions_of_analytes(text, specimen))
     next_starts = [*(start for start, _, _ in mentions[1:]), len(text)]
     for (start, end, analyte), next_start in zip(mentions, next_starts, strict=False):
-        after = _VALUE_END.split(text[end : min(next_start, end + REACH)], maxsplit=1)[0]
+        after = _END_OF_VALUE.split(text[end : min(next_start, end + REACH)], maxsplit=1)[0]
         level = _level(analyte, text[:start], after)
         if level:
             yield analyte, level
 
 
-def _mentions(text: str, specimen: str) -> Iterator[tuple[int, int, Analyte]]:
+def _mentions_of_analytes(text: str, specimen: str) -> Iterator[tuple[int, int, Analyte]]:
     """(start, end, analyte) of its mentions. Of another specimen than blood only analytes whose
     names say that specimen."""
     words = list(_NAME_WORD.finditer(text))
@@ -120,7 +115,8 @@ def _mentions(text: str, specimen: str) -> Iterator[tuple[int, int, Analyte]]:
 
     def look_up(run: list[re.Match[str]]) -> Analyte | None:
         name = text[run[0].start() : run[-1].end()].rstrip(".")
-        found = by_name.get(_folded(f"{specimen} {name}".strip())) or by_name.get(_folded(name))
+        specific = f"urine {name}" if specimen == "urin" else f"{specimen} {name}".strip()
+        found = by_name.get(_folded(specific)) or by_name.get(_folded(name))
         names = " ".join((found.name, *found.synonyms)).lower() if found else ""
         return found if specimen in names else None
 
@@ -128,15 +124,15 @@ def _mentions(text: str, specimen: str) -> Iterator[tuple[int, int, Analyte]]:
         yield words[start].start(), words[end - 1].end(), analyte
 
 
-_NUMBER = r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?"
-_VALUE = re.compile(
-    rf"(?P<number>{_NUMBER})\s*(?P<power>[x×*]\s*10\s*\^?\s*\d+\s*)?(?P<unit>[^\s,;()]*)"
+_VALUE_NUMBER = r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?"
+_VALUE_AND_UNIT = re.compile(
+    rf"(?P<number>{_VALUE_NUMBER})\s*(?P<power>[x×*]\s*10\s*\^?\s*\d+\s*)?(?P<unit>[^\s,;()]*)"
 )
 _RANGE = re.compile(
     r"(?:[(\[]|\b(?:reference|ref\.?|normal|nl|range)\b)[^<>≤≥\d()\[\]]*"
-    rf"(?:(?:<|≤|less than|below|up to|under)\s*(?P<upper>{_NUMBER})"
-    rf"|(?:>|≥|more than|above|over)\s*(?P<lower>{_NUMBER})"
-    rf"|(?P<low>{_NUMBER})\s*[%a-zA-Z/^\d]*?\s*(?:-|to)\s*(?P<high>{_NUMBER}))",
+    rf"(?:(?:<|≤|less than|below|up to|under)\s*(?P<upper>{_VALUE_NUMBER})"
+    rf"|(?:>|≥|more than|above|over)\s*(?P<lower>{_VALUE_NUMBER})"
+    rf"|(?P<low>{_VALUE_NUMBER})\s*[%a-zA-Z/^\d]*?\s*(?:-|to)\s*(?P<high>{_VALUE_NUMBER}))",
     re.IGNORECASE,
 )
 _PRESSURE = re.compile(r"\d{2,3}\s*/\s*(\d{2,3})")
@@ -151,10 +147,10 @@ def _level(analyte: Analyte, before: str, after: str) -> Level | None:
     if cue("unknown").search(after):
         return None
     limits = _RANGE.search(after)
-    value = _VALUE.search(after[: limits.start()] if limits else after)
+    value = _VALUE_AND_UNIT.search(after[: limits.start()] if limits else after)
     if limits and value:
         low, high = limits["low"] or limits["lower"], limits["high"] or limits["upper"]
-        return _compare(_number(value["number"]), _number(low), _number(high))
+        return _compare(_number_or_nan(value["number"]), _number_or_nan(low), _number_or_nan(high))
     return _level_in_words(before, after) or (_by_table(analyte, value, after) if value else None)
 
 
@@ -173,7 +169,7 @@ def _level_in_words(before: str, after: str) -> Level | None:
     return ("high" if flag[0] == "H" else "low") if flag else None
 
 
-def _number(text: str | None) -> float:
+def _number_or_nan(text: str | None) -> float:
     """Not a number where there is none: nothing is below or above it."""
     return float(text.replace(",", "")) if text else math.nan
 
@@ -185,7 +181,7 @@ def _compare(value: float, low: float, high: float) -> Level:
 def _by_table(analyte: Analyte, value: re.Match[str], after: str) -> Level | None:
     if not analyte.has_range:
         return None
-    number, unit = _number(value["number"]), value["unit"].lower()
+    number, unit = _number_or_nan(value["number"]), value["unit"].lower()
     if analyte.name == "Blood pressure":
         pressure = _PRESSURE.search(after)
         if pressure is None or float(pressure[1]) > DIASTOLIC_HIGH:

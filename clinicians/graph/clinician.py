@@ -12,15 +12,15 @@ from functools import cache
 
 import numpy as np
 
-from medaction.clinicians.graph.cues import DATA
+from medaction.clinicians.graph.cues import TABLES
 from medaction.clinicians.graph.findings import label_of
 from medaction.clinicians.graph.model import TEMPER, Ranking, load_model, rank
-from medaction.clinicians.graph.orders import Aim, choices
+from medaction.clinicians.graph.orders import Aim, tests_worth_ordering
 from medaction.clinicians.graph.prose import (
+    in_a_sentence,
     listed,
     names_of_leaders,
     pivot,
-    plain,
     reasoning,
     sentence,
 )
@@ -53,7 +53,7 @@ def graph_version() -> str:
     """The version of all data that decides a turn: constants and tables."""
     modules = [f"medaction.clinicians.graph.{part}" for part in PARTS]
     modules += ["medaction.kg.tables", "medaction.kg.tests_table"]
-    return f"kg-{version_of([constants_of(*modules), sorted(DATA.iterdir())])}"
+    return f"kg-{version_of([constants_of(*modules), sorted(TABLES.iterdir())])}"
 
 
 class KgClinician:
@@ -81,7 +81,7 @@ class KgClinician:
         # evidence
         trust = np.exp(0.1 * np.random.default_rng(abs(seed - len(turns))).standard_normal())
         ranking = rank(observation.initial_observation, turns, TEMPER * float(trust))
-        options = choices(ranking, turns, self.aim, rng)
+        options = tests_worth_ordering(ranking, turns, self.aim, rng)
         sure = SURE[self.aim] - PATIENCE * (len(turns) - 1)
         end = ""
         if turns and ranking.chance >= sure:
@@ -91,7 +91,10 @@ class KgClinician:
         most = 0 if end else TESTS_IN_A_TURN[self.aim] - int(rng.integers(2))
         good = (option for option in options if option.score >= GOOD_ENOUGH * options[0].score)
         orders = list(good)[:most]
-        aims = [f"{plain(test.entry.name)} (for {plain(label_of(test.sign))})" for test in orders]
+        aims = [
+            f"{in_a_sentence(test.entry.name)} (for {in_a_sentence(label_of(test.sign))})"
+            for test in orders
+        ]
         outlook = sentence(end or self.aim, rng, tests=listed(aims), **names_of_leaders(ranking))
         names = [load_model().diseases[at].name for at in ranking.order[:MOST_HYPOTHESES]]
         turn = Turn(

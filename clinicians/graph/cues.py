@@ -12,24 +12,24 @@ from typing import TypeVar
 
 from medaction.kg.tables import rows
 
-DATA = Path(__file__).parent / "data"
+TABLES = Path(__file__).parent / "data"
 Word = TypeVar("Word")
-Entry = TypeVar("Entry")
+Value = TypeVar("Value")
 
 
 @cache
 def cue(kind: str) -> re.Pattern[str]:
     """A pattern that matches every phrase of this kind as whole words, the longest first, so that
     'not detected' goes before 'not'."""
-    table = rows(DATA / "cues.csv", ["kind", "phrase"])
+    table = rows(TABLES / "cues.csv", ["kind", "phrase"])
     phrases = sorted((row["phrase"] for _, row in table if row["kind"] == kind), key=len)
     words = "|".join(re.escape(phrase).replace(r"\*", r"\w*") for phrase in reversed(phrases))
     return re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
 
 
 def longest_matches(
-    words: list[Word], longest: int, look_up: Callable[[list[Word]], Entry | None]
-) -> Iterator[tuple[int, int, Entry]]:
+    words: list[Word], longest: int, look_up: Callable[[list[Word]], Value | None]
+) -> Iterator[tuple[int, int, Value]]:
     """(start, end, entry) of the phrases among the words, from left to right, the longest first at
     every word. `look_up` returns the entry of a run of words."""
     start = 0

@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from typing import Literal
 
 from medaction.clinicians.graph.analytes import analytes, levels
-from medaction.clinicians.graph.cues import DATA, cue, longest_matches
+from medaction.clinicians.graph.cues import TABLES, cue, longest_matches
 from medaction.clinicians.graph.hypotheses import disease_names
 from medaction.kg.hpo import ROOT, load_hpo, phenotype_ids
 from medaction.kg.tables import rows
@@ -34,7 +34,7 @@ STOP_WORDS = frozenset(
     very""".split()  # noqa: SIM905
 )
 
-Place = Literal["history", "result"]
+Origin = Literal["history", "result"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def key_of(name: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def findings_in(text: str, place: Place = "history") -> tuple[Finding, ...]:
+def findings_in(text: str, place: Origin = "history") -> tuple[Finding, ...]:
     """What the text says, each key once: laboratory values win over phrases, and present wins over
     absent.
 
@@ -79,7 +79,7 @@ def findings_in(text: str, place: Place = "history") -> tuple[Finding, ...]:
     result = text.partition(":")[2].strip()
     is_status = cue("status").match(re.sub(r"^\w+ly ", "", result))  # 'strongly positive'
     words = result if place == "result" and not is_status else text
-    for finding in (*_phrases(words, place), *_values(text, place)):
+    for finding in (*_phrases(words, place), *_findings_of_values(text, place)):
         before = findings.get(finding.key)
         if not before or (finding.present, finding.weight) >= (before.present, before.weight):
             findings[finding.key] = finding
@@ -95,27 +95,27 @@ def phrase_book() -> dict[str, tuple[str, bool]]:
         if sign.is_sign:  # 'Murphy sign', 'Antinuclear antibody'
             key = key_of(sign.high_finding)
             entries += [(normalise(name), key, False) for name in (sign.name, *sign.synonyms)]
-    for _, row in rows(DATA / "lay_words.csv", ["phrase", "finding"]):
+    for _, row in rows(TABLES / "lay_words.csv", ["phrase", "finding"]):
         entries.append((normalise(row["phrase"]), key_of(row["finding"]), False))
     entries += [(name, key, False) for name, key in phenotype_ids().items() if key != ROOT]
     # an abbreviation of a disease may mean something else
     diseases = ((name, disease) for name, disease in disease_names().items() if len(name) > 4)
     entries += [(name, DISEASE + disease, True) for name, disease in diseases]
     # labels that in running text mostly mean something else
-    too_general = set((DATA / "too_general.txt").read_text(encoding="utf-8").splitlines())
+    too_general = set((TABLES / "too_general.txt").read_text(encoding="utf-8").splitlines())
     book: dict[str, tuple[str, bool]] = {}
     for phrase, key, is_disease in entries:
-        words = _words(phrase)
+        words = _singular_words(phrase)
         if 0 < len(words) <= LONGEST_PHRASE and phrase not in too_general:
             book.setdefault(" ".join(sorted(words)), (key, is_disease))
     return book
 
 
-def _words(text: str) -> list[str]:
+def _singular_words(text: str) -> list[str]:
     return [singular(word) for word in normalise(text).split() if word not in STOP_WORDS]
 
 
-def _entry(words: list[str]) -> tuple[str, bool] | None:
+def _entry_of_phrase(words: list[str]) -> tuple[str, bool] | None:
     return phrase_book().get(" ".join(sorted(words)))
 
 
@@ -127,12 +127,12 @@ _PAST_LINE = re.compile(
 _PRESENT_HISTORY = re.compile(r"(?:hour|day|week|month|year)s? history of|history of present", re.I)
 
 
-def _weight(clause: str, line: str, place: Place) -> float:
+def _weight(clause: str, line: str, place: Origin) -> float:
     is_past = _PAST_LINE.match(line) or cue("past").search(_PRESENT_HISTORY.sub("", clause))
     return PAST if place == "history" and is_past else 1.0
 
 
-def _phrases(text: str, place: Place) -> Iterator[Finding]:
+def _phrases(text: str, place: Origin) -> Iterator[Finding]:
     for line in text.replace("_", " ").splitlines():
         for clause in _CLAUSE_BORDER.split(line):
             if not cue("no finding").search(clause):
@@ -154,10 +154,12 @@ def _clause(clause: str) -> Iterator[tuple[str, bool, bool]]:
         # 'Wheezing: none', 'ascites was not seen'
         tail = segments[at + 1].strip() if borders[at : at + 1] == [":"] else ""
         excluded = DENIAL_AT_START.match(tail) or DENIAL_AFTER.search(segment)
-        words = _words(segment)
-        before = len(_words(segment[: negation.start()])) if negation else len(words)
-        after = len(_words(segment[: negation.end()])) if negation else len(words)
-        for start, end, (key, is_disease) in longest_matches(words, LONGEST_PHRASE, _entry):
+        words = _singular_words(segment)
+        before = len(_singular_words(segment[: negation.start()])) if negation else len(words)
+        after = len(_singular_words(segment[: negation.end()])) if negation else len(words)
+        for start, end, (key, is_disease) in longest_matches(
+            words, LONGEST_PHRASE, _entry_of_phrase
+        ):
             holds_negation = start < after and end > before  # 'absent reflexes', 'no appetite'
             affirmed = end <= before and not (negated or excluded)
             yield key, is_disease, bool(negation and holds_negation) or affirmed
@@ -173,7 +175,7 @@ def _carries(clause: str, borders: list[str]) -> bool:
     return bool(DENIAL_OF_A_LIST.search(clause)) or joints[-1:] in (["or"], ["nor"])
 
 
-def _values(text: str, place: Place) -> Iterator[Finding]:
+def _findings_of_values(text: str, place: Origin) -> Iterator[Finding]:
     for line in text.splitlines():
         for analyte, level in levels(line):
             for name, meaning in ((analyte.low_finding, "low"), (analyte.high_finding, "high")):

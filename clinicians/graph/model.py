@@ -19,7 +19,7 @@ import numpy as np
 from scipy import sparse
 
 from medaction.clinicians.graph.findings import DISEASE, Finding, findings_in
-from medaction.clinicians.graph.hypotheses import Disease, Patient, hypotheses, patient_of
+from medaction.clinicians.graph.hypotheses import Disease, hypotheses
 from medaction.envs.turns import Turn
 from medaction.kg.hpo import ancestors
 
@@ -32,7 +32,7 @@ INFORMATION_LOST = 0.5
 """Credit of a term for an annotated ancestor: exp(-INFORMATION_LOST * (IC(term) - IC(ancestor))).
 Without any credit 2 of 100 diagnoses are lost."""
 
-GENERAL = 1.5
+LEAST_CREDITED = 1.5
 """An ancestor with less information content than this (in nats) is too general to earn credit."""
 
 SENSITIVITY = 0.9
@@ -46,9 +46,6 @@ NAMED, NOT_NAMED = math.log(0.6 / 0.004), math.log(0.15)
 
 CONFIRMS, CONFIRMS_OTHERS = 0.6, 0.1
 """P(the result of a test that is for it names the disease): for patients with it, and without."""
-
-OUTSIDE = math.log(0.02)
-"""Added to the log prior of a disease outside its usual age or sex: unlikely, not impossible."""
 
 TEMPER = 0.9
 """Exponent on the evidence, because findings of one disease are not independent. Of 104 cases and
@@ -122,7 +119,7 @@ def chances(key: str) -> np.ndarray:
         return share
     at = model.column.get(key)
     above = [model.column[term] for term in ancestors(key) if term in model.column]
-    above = [column for column in above if model.information[column] >= GENERAL]
+    above = [column for column in above if model.information[column] >= LEAST_CREDITED]
     information, leak = max(model.information[above], default=0.0) + 1, LEAK
     columns = []
     if at is not None:
@@ -147,13 +144,6 @@ def log_likelihood(finding: Finding) -> np.ndarray:
         return finding.weight * effect
     share = chances(finding.key)
     return finding.weight * np.log(share if finding.present else 1 - SENSITIVITY * share)
-
-
-def log_prior(patient: Patient) -> np.ndarray:
-    """log P(d | age and sex), up to a constant, shape (D,)."""
-    model = load_model()
-    outside = [not disease.fits(patient) for disease in model.diseases]
-    return model.log_prior + OUTSIDE * np.array(outside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +207,7 @@ def evidence_of(initial_observation: str, turns: Sequence[Turn]) -> list[Evidenc
 def rank(initial_observation: str, turns: Sequence[Turn], temper: float) -> Ranking:
     """The hypotheses by their posterior, updated source by source."""
     evidence = evidence_of(initial_observation, turns)
-    total = log_prior(patient_of(initial_observation))
+    total = load_model().log_prior
     posteriors = []
     for source in evidence:
         for finding in source.findings:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from medaction.clinicians.graph.cues import DATA
+from medaction.clinicians.graph.cues import TABLES
 from medaction.clinicians.graph.findings import DISEASE, key_of
 from medaction.clinicians.graph.hypotheses import disease_names
 from medaction.clinicians.graph.model import Ranking, chances
@@ -47,7 +47,9 @@ class Choice:
 @cache
 def access() -> dict[str, str]:
     """Test -> 'routine' or 'special', for those that are either."""
-    return {row["test"]: row["access"] for _, row in rows(DATA / "access.csv", ["test", "access"])}
+    return {
+        row["test"]: row["access"] for _, row in rows(TABLES / "access.csv", ["test", "access"])
+    }
 
 
 @cache
@@ -73,7 +75,7 @@ def _signs() -> tuple[dict[str, int], np.ndarray]:
     return {key: at for at, key in enumerate(keys)}, np.array([chances(key) for key in keys])
 
 
-def choices(
+def tests_worth_ordering(
     ranking: Ranking, turns: Sequence[Turn], aim: Aim, rng: np.random.Generator
 ) -> list[Choice]:
     """The tests worth ordering, best first, each once and none of those ordered before; categories
@@ -89,7 +91,7 @@ def choices(
     weights = np.exp(log_posterior[top] - log_posterior[top[0]])
     weights /= weights.sum()
     row_of, shares = _signs()
-    information = _information(shares[:, top], weights)
+    information = _mutual_information(shares[:, top], weights)
     known = {finding.key for finding in ranking.findings}
     settled = known.union(*map(ancestors, known))
     luck = np.exp(0.2 * rng.gumbel(size=len(signs_of_tests())))
@@ -110,7 +112,7 @@ def choices(
     return sorted(options, key=lambda choice: -choice.score)
 
 
-def _information(shares: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _mutual_information(shares: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mutual information (nats) of hypothesis and sign, for P(sign | hypothesis) of shape (S, K)
     and the hypotheses' weights (K,); shape (S,)."""
 

@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from medaction.clinicians.graph.cues import DATA
+from medaction.clinicians.graph.cues import TABLES
 from medaction.clinicians.graph.findings import DISEASE, Finding, label_of
 from medaction.clinicians.graph.hypotheses import hypotheses
 from medaction.clinicians.graph.model import Ranking, chances, load_model, log_likelihood
@@ -28,7 +28,7 @@ They decide what is written, not what is done."""
 def wordings() -> dict[str, list[str]]:
     """Place -> its sentences. Raises BadTable."""
     places = defaultdict(list)
-    for _, row in rows(DATA / "wordings.csv", ["place", "wording"]):
+    for _, row in rows(TABLES / "wordings.csv", ["place", "wording"]):
         places[row["place"]].append(row["wording"])
     return dict(places)
 
@@ -48,7 +48,7 @@ def reasoning(ranking: Ranking, turns: Sequence[Turn], rng: np.random.Generator)
         yield from (_effect(ranking, at, rng) for at in new)
         missing = [answer.order for answer in turns[-1].answers if not answer.results]
         if missing:
-            yield sentence("unavailable", rng, tests=listed(map(plain, missing)))
+            yield sentence("unavailable", rng, tests=listed(map(in_a_sentence, missing)))
     elif ranking.findings:
         yield sentence("picture", rng, findings=listed_findings(ranking.findings[:9]))
     leader, rival = ranking.order[:2]
@@ -67,7 +67,7 @@ def reasoning(ranking: Ranking, turns: Sequence[Turn], rng: np.random.Generator)
 
 def names_of_leaders(ranking: Ranking) -> dict[str, str]:
     """The leader, its chance and the rival as fields of a sentence."""
-    leader, rival = (plain(load_model().diseases[at].name) for at in ranking.order[:2])
+    leader, rival = (in_a_sentence(load_model().diseases[at].name) for at in ranking.order[:2])
     return {"leader": leader, "rival": rival, "chance": percent(ranking.chance)}
 
 
@@ -75,16 +75,16 @@ def _effect(ranking: Ranking, at: int, rng: np.random.Generator) -> str:
     """What one result did to the hypothesis whose posterior it changed most."""
     source = ranking.evidence[at]
     if not source.findings:
-        return sentence("no influence", rng, test=plain(source.test))
+        return sentence("no influence", rng, test=in_a_sentence(source.test))
     before, after = (np.exp(ranking.posteriors[place]) for place in (at - 1, at))
     moved = int(np.argmax(np.abs(after - before)))
     telling = sorted(source.findings, key=lambda finding: -abs(log_likelihood(finding)[moved]))
     return sentence(
         "result",
         rng,
-        test=plain(source.test),
+        test=in_a_sentence(source.test),
         findings=listed_findings(telling[:3]),
-        disease=plain(load_model().diseases[moved].name),
+        disease=in_a_sentence(load_model().diseases[moved].name),
         before=percent(before[moved]),
         after=percent(after[moved]),
     )
@@ -103,7 +103,7 @@ def pivot(ranking: Ranking, options: Sequence[Choice], rng: np.random.Generator)
     low, high = map(percent, sorted(shares[sign]))
     fields = {"likelier": likelier, "rarer": rarer, "high": high, "low": low}
     place = "direct question" if sign.startswith(DISEASE) else "question"
-    return sentence(place, rng, sign=plain(label_of(sign)), **fields, **names)
+    return sentence(place, rng, sign=in_a_sentence(label_of(sign)), **fields, **names)
 
 
 EPONYM_NOUNS = {"disease", "syndrome", "sign", "phenomenon", "lymphoma", "sarcoma", "palsy"}
@@ -120,7 +120,7 @@ def _ordinary_words() -> frozenset[str]:
     return frozenset(word for word in words if word.islower() and len(word) > 1)
 
 
-def plain(name: str) -> str:
+def in_a_sentence(name: str) -> str:
     """A label or a test's name in the middle of a sentence: 'Elevated circulating ferritin
     concentration' is 'elevated ferritin'; 'ECG', 'Anti-Ro' and 'Crohn disease' stay."""
     name = name.removeprefix(DISEASE).replace(" circulating ", " ")
@@ -142,7 +142,7 @@ def listed_findings(findings: Iterable[Finding]) -> str:
     names = []
     for finding in findings:
         subject = "evidence of " if finding.key.startswith(DISEASE) else ""
-        names.append(f"{'' if finding.present else 'no '}{subject}{plain(finding.label)}")
+        names.append(f"{'' if finding.present else 'no '}{subject}{in_a_sentence(finding.label)}")
     return listed(names)
 
 

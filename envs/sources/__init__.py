@@ -29,7 +29,7 @@ Reader = Callable[[Path], Iterator[CaseReport | BadCase]]
 
 
 @dataclass(frozen=True)
-class Form:
+class SourceForm:
     """A form of file: its name for people, the ends of its file names, and who reads it."""
 
     name: str
@@ -43,19 +43,21 @@ class Form:
 
 
 FORMS = (
-    Form("PMC article (JATS .xml or .nxml)", jats.SUFFIXES, jats.read, articles=True),
-    Form("PMC bulk package (.tar.gz)", archives.SUFFIXES, archives.read, articles=True),
-    Form("AgentClinic cases (.jsonl)", (".jsonl",), agentclinic.read, agentclinic.recognises),
-    Form("MediQ cases (.jsonl)", (".jsonl",), mediq.read, mediq.recognises),
-    Form(
+    SourceForm("PMC article (JATS .xml or .nxml)", jats.JATS_SUFFIXES, jats.read, articles=True),
+    SourceForm(
+        "PMC bulk package (.tar.gz)", archives.ARCHIVE_SUFFIXES, archives.read, articles=True
+    ),
+    SourceForm("AgentClinic cases (.jsonl)", (".jsonl",), agentclinic.read, agentclinic.recognises),
+    SourceForm("MediQ cases (.jsonl)", (".jsonl",), mediq.read, mediq.recognises),
+    SourceForm(
         "a structured case (.json, docs/case-format.md)",
         (".json",),
         case_json.read,
         case_json.is_case,
     ),
-    Form("phenopackets (.json)", (".json",), phenopackets.read, phenopackets.recognises),
-    Form("MedR-Bench cases (.json)", (".json",), medrbench.read, medrbench.recognises),
-    Form("plain text (.txt, .md)", text.SUFFIXES, text.read),
+    SourceForm("phenopackets (.json)", (".json",), phenopackets.read, phenopackets.recognises),
+    SourceForm("MedR-Bench cases (.json)", (".json",), medrbench.read, medrbench.recognises),
+    SourceForm("plain text (.txt, .md)", text.SUFFIXES, text.read),
 )
 
 PMC = "pmc:"
@@ -104,11 +106,11 @@ def read_cases(
     ids: set[str] = set()
     for case in cases:
         if isinstance(case, CaseReport):
-            case = _judged(case, ids, UNLICENSED in allow)
+            case = _case_or_refusal(case, ids, UNLICENSED in allow)
         yield case if isinstance(case, CaseReport) else _printable(case)
 
 
-def _judged(case: CaseReport, ids: set[str], unlicensed: bool) -> CaseReport | BadCase:
+def _case_or_refusal(case: CaseReport, ids: set[str], unlicensed: bool) -> CaseReport | BadCase:
     if case.case_id in ids:
         return BadCase(
             "duplicate_id",
@@ -122,13 +124,13 @@ def _judged(case: CaseReport, ids: set[str], unlicensed: bool) -> CaseReport | B
             f"{case.path} names no licence to use it under; allow it with --allow {UNLICENSED}"
         )
         return BadCase("no_licence", message, case.case_id, case.path)
-    return replace(case, path=_text(case.path))
+    return replace(case, path=_text_of_page(case.path))
 
 
 def _all(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
     try:
         if path.is_dir():
-            yield from _folder(path, any_article)
+            yield from _cases_of_folder(path, any_article)
         elif path.exists():
             yield from _reader(path, any_article)(path)
         else:
@@ -137,7 +139,7 @@ def _all(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
         raise BadCase("unreadable", f"{path}: {error.strerror}", path=str(path)) from error
 
 
-def _folder(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
+def _cases_of_folder(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
     articles = [entry for entry in path.iterdir() if jats.ARTICLE_NAME.fullmatch(entry.name)]
     folders = [path, *(entry for entry in articles if entry.is_dir() and inside(entry, path))]
     files = sorted(file for folder in folders for file in folder.iterdir() if _is_case_file(file))
@@ -171,7 +173,9 @@ def _is_case_file(file: Path) -> bool:
     of_article = file.suffix.lower() == ".json" or (
         file.suffix.lower() == ".txt" and jats.ARTICLE_NAME.fullmatch(file.stem)
     )
-    return not of_article or not any(file.with_suffix(suffix).exists() for suffix in jats.SUFFIXES)
+    return not of_article or not any(
+        file.with_suffix(suffix).exists() for suffix in jats.JATS_SUFFIXES
+    )
 
 
 def _reader(path: Path, any_article: bool) -> Reader:
@@ -181,7 +185,7 @@ def _reader(path: Path, any_article: bool) -> Reader:
     into the file.
     """
     forms = [form for form in FORMS if path.name.lower().endswith(form.suffixes)]
-    content = _content(path) if any(form.recognises for form in forms) else None
+    content = _content_of_form(path) if any(form.recognises for form in forms) else None
     for form in forms:
         if form.recognises is None or form.recognises(content):
             return partial(form.read, any_article=any_article) if form.articles else form.read
@@ -192,7 +196,7 @@ def _reader(path: Path, any_article: bool) -> Reader:
     )
 
 
-def _content(path: Path) -> Any:
+def _content_of_form(path: Path) -> Any:
     """What the forms of a .json or .jsonl are told apart by; None for a .jsonl whose first rows are
     no objects."""
     if path.name.lower().endswith(".json"):
@@ -212,8 +216,10 @@ def _content(path: Path) -> Any:
 
 def _printable(bad: BadCase) -> BadCase:
     """File names need not be UTF-8; what is stored and logged must be."""
-    return BadCase(bad.reason, _text(bad.message), _text(bad.case_id), _text(bad.path))
+    return BadCase(
+        bad.reason, _text_of_page(bad.message), _text_of_page(bad.case_id), _text_of_page(bad.path)
+    )
 
 
-def _text(name: str) -> str:
+def _text_of_page(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()

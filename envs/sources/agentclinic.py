@@ -21,6 +21,7 @@ from medaction.envs.records import BadCase, CaseReport, DocumentedTest, Loss, St
 from medaction.envs.results_told import FINDING
 from medaction.envs.sources.files import object_at, read_rows, sample_of, text_at, unread_fields
 from medaction.envs.voice import patients_part
+from medaction.words.phrases import IN_BRACKETS
 
 # A section of Test_Results is a group of tests, and none itself, when its name has no word but
 # these: 'Other laboratory tests', 'Imaging'. Panels such as Complete_Blood_Count stay one test.
@@ -62,7 +63,7 @@ _DIAGNOSIS = re.compile(
     r" (?:patient|symptom|condition|presentation|illness|complaint)\S*)\b",
     re.IGNORECASE,
 )
-_NO_DIAGNOSIS = re.compile(
+_OTHER_QUESTION = re.compile(
     r"\b(?:treatments?|therapy|management|managed?|medications?|drugs?|next step|next"
     r" best|mechanisms?|complications?|genes?"
     r"|(?:which|what)(?:(?! diagnos)[ -]\w+){0,8}?"
@@ -78,11 +79,11 @@ _NOTE_END = re.compile(
     r"|(?:^|(?<=[.:;)])\s+)\d{1,2}\.\s+(?=[A-Z*])"
     r"|(?<=[\w)\]][.;])(?P<sentence>\s+)(?=[A-Z])"
 )
-_NOTE = re.compile(
+_LABELLED_NOTE = re.compile(
     r"(?P<label>[^:.;]{2,90}?)\s*(?:findings?|results?)?\s*:\s*(?P<rest>\S.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_HEADER = re.compile(
+_FINDING_HEADER = re.compile(
     r"(?P<test>.{2,120}?),?(?: (?:findings?|results?))?"
     r"(?: (?:has |have |was |were )?(?:show|reveal|demonstrat|disclos|not|report|includ|found)\w*)?"
     r"(?: the)?(?: following)?\s*:",
@@ -100,7 +101,6 @@ _TEST_LABEL = re.compile(
     re.IGNORECASE,
 )
 _NEXT_HEADING = re.compile(r"\s+[A-Z][\w ]{2,40}:$")  # of the section after a note in the same line
-_ASIDE = re.compile(r"\s*\([^()]*\)")
 # 'The provided text does not include specific instrument readings': the notes tell none.
 _NO_NOTE = re.compile(
     r"\b(?:instrument read|provided|not (?:include|contain|mention|detailed|specified)|cannot"
@@ -108,7 +108,7 @@ _NO_NOTE = re.compile(
     re.IGNORECASE,
 )
 # A result by its form: a number, or a word that says how a test came out.
-_OUTCOME = re.compile(
+_RESULT_WORDS = re.compile(
     r"\d|\b(?:positive|negative|normal|abnormal|elevated|raised|increased|high|low|decreased|reduced"
     r"|reactive|detected|absent|present|unremarkable)\b",
     re.IGNORECASE,
@@ -133,7 +133,7 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
             yield (
                 _challenge(row, number - 1, path, place)
                 if nejm
-                else _case(row, number - 1, path, place)
+                else _case_of_row(row, number - 1, path, place)
             )
         except BadCase as bad:
             yield BadCase(bad.reason, bad.message, bad.case_id or case_id, str(path))
@@ -163,7 +163,7 @@ def asks_for_diagnosis(question: str) -> bool:
     False
     """
     wish = _wanted_of(question)
-    return bool(_DIAGNOSIS.search(wish)) and not _NO_DIAGNOSIS.search(wish)
+    return bool(_DIAGNOSIS.search(wish)) and not _OTHER_QUESTION.search(wish)
 
 
 def _wanted_of(question: str) -> str:
@@ -241,11 +241,11 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
     header = ""
     goes_on = False  # whether the item before is a test's result
     for note, new_item in _items(notes):
-        match = _NOTE.fullmatch(note)
+        match = _LABELLED_NOTE.fullmatch(note)
         label = match["label"].strip() if match else ""
         names = named_tests(label) or (named_tests(note) if not label else ())
         if note.endswith(":"):
-            name = _HEADER.fullmatch(note)
+            name = _FINDING_HEADER.fullmatch(note)
             header = name["test"] if name and _is_test(name["test"]) else ""
             goes_on = False
         elif _EXAMINATION.match(label) and not names:
@@ -268,7 +268,7 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
         elif not match and (group := _group_in(note)):
             tests.append(DocumentedTest(group, category_of(group), note))
             goes_on = True
-        elif _NO_NOTE.search(_ASIDE.sub("", note)):
+        elif _NO_NOTE.search(IN_BRACKETS.sub("", note)):
             left_out.append(f"tells no result: {note[:100]}")
         elif goes_on and not new_item:
             result = f"{tests[-1].result}\n{note}"
@@ -310,24 +310,26 @@ def _names_test(label: str, result: str) -> bool:
         return True
     of_label = profile(label)
     measures = bool(of_label.terms or of_label.specimen or of_label.kinds)
-    return measures and bool(_OUTCOME.search(_ASIDE.sub("", result)))
+    return measures and bool(_RESULT_WORDS.search(IN_BRACKETS.sub("", result)))
 
 
 # --- OSCE examinations ------------------------------------------------------------------
 
 
-def _case(row: Any, number: int, path: Path, place: str) -> CaseReport:
+def _case_of_row(row: Any, number: int, path: Path, place: str) -> CaseReport:
     osce = object_at(row, "OSCE_Examination", path, place)
     patient = object_at(osce, "Patient_Actor", path, place)
     examination = {"Physical_Examination": osce.get("Physical_Examination_Findings", {})}
     results = object_at(osce, "Test_Results", path, place)
-    observation = "\n".join([*_lines(patient), *_lines(examination)])
+    observation = "\n".join([*_lines_of_sections(patient), *_lines_of_sections(examination)])
     diagnosis = text_at(osce, "Correct_Diagnosis", path, place)
     tests = tuple(_tests(results))
     mimic = (
         "mimic" in path.stem.lower()
     )  # made from MIMIC-IV, whose data use agreement AgentClinic's MIT does not lift
-    text = "\n".join([observation, "Test results:", *_lines(results), f"Diagnosis: {diagnosis}"])
+    text = "\n".join(
+        [observation, "Test results:", *_lines_of_sections(results), f"Diagnosis: {diagnosis}"]
+    )
     return CaseReport(
         case_id=f"agentclinic-{'mimiciv-' if mimic else ''}{number:04d}",
         source="agentclinic",
@@ -356,20 +358,20 @@ def _leaves(value: Any) -> Iterator[str]:
         yield str(value).strip()
 
 
-def _lines(sections: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+def _lines_of_sections(sections: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """Sections as readable lines: 'Past Medical History: ...', nested ones indented below their
     heading."""
     for key, value in sections.items():
         if isinstance(value, Mapping) and not _is_panel(value):
-            yield f"{indent}{_words(key)}:"
-            yield from _lines(value, indent + "  ")
-        elif text := _result(value):
-            yield f"{indent}{_words(key)}: {text}"
+            yield f"{indent}{_words_of_key(key)}:"
+            yield from _lines_of_sections(value, indent + "  ")
+        elif text := _result_text(value):
+            yield f"{indent}{_words_of_key(key)}: {text}"
 
 
 def _tests(results: Mapping[str, Any], container: str = "") -> Iterator[DocumentedTest]:
     for key, value in results.items():
-        name = _words(key)
+        name = _words_of_key(key)
         if (
             isinstance(value, Mapping)
             and value
@@ -378,7 +380,7 @@ def _tests(results: Mapping[str, Any], container: str = "") -> Iterator[Document
         ):
             for test in _tests(value, f"{container} {name}"):
                 yield _named_after(test, name)
-        elif text := _result(value):
+        elif text := _result_text(value):
             yield DocumentedTest(name, category_of(name, container), text)
 
 
@@ -400,27 +402,27 @@ def _is_panel(value: Mapping[str, Any]) -> bool:
 
 
 def _describes(value: Mapping[str, Any]) -> bool:
-    return bool(value) and all(_DESCRIPTIVE.fullmatch(_words(key)) for key in value)
+    return bool(value) and all(_DESCRIPTIVE.fullmatch(_words_of_key(key)) for key in value)
 
 
-def _result(value: Any) -> str:
+def _result_text(value: Any) -> str:
     """A result in one line: 'WBC: 7,000 /µL; Hemoglobin: 14 g/dL'. Values are verbatim, names with
     spaces for underscores.
 
     Values that tell none ('Pending') are left out, so that a panel shows what it documents.
     """
     if isinstance(value, Mapping):
-        parts = ((_words(key), _result(inner)) for key, inner in value.items())
+        parts = ((_words_of_key(key), _result_text(inner)) for key, inner in value.items())
         return "; ".join(
             text if _DESCRIPTIVE.fullmatch(key) and len(value) == 1 else f"{key}: {text}"
             for key, text in parts
             if text
         )
     if isinstance(value, list):
-        return "; ".join(filter(None, map(_result, value)))
+        return "; ".join(filter(None, map(_result_text, value)))
     text = str(value).strip() if isinstance(value, str | int | float) else ""
     return text if is_documented(text) else ""
 
 
-def _words(key: str) -> str:
+def _words_of_key(key: str) -> str:
     return " ".join(key.replace("_", " ").split())

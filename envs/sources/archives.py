@@ -16,7 +16,7 @@ from medaction.envs.records import BadCase, CaseReport, check_id
 from medaction.envs.sources import jats
 from medaction.envs.sources.package_list import PackageList, list_beside
 
-SUFFIXES = (".tar.gz", ".tgz")
+ARCHIVE_SUFFIXES = (".tar.gz", ".tgz")
 
 FREE_BYTES = 64 * 2**20
 MAX_RATIO = 50
@@ -77,7 +77,7 @@ def _articles(
         try:
             counter.allow(member.size + MAX_HEADER_BYTES)
             _refuse_unsafe(member, name)
-            if member.isreg() and member.name.lower().endswith(jats.SUFFIXES):
+            if member.isreg() and member.name.lower().endswith(jats.JATS_SUFFIXES):
                 yield from _article(archive, member, name, place, any_article, listed)
                 articles += 1
             else:
@@ -110,10 +110,10 @@ def _refuse_unsafe(member: tarfile.TarInfo, name: str) -> None:
             "unsafe_member",
             f"{name}: the member is a link, a device or a sparse file; only plain files are read",
         )
-    if member.size > jats.MAX_BYTES and member.name.lower().endswith(jats.SUFFIXES):
+    if member.size > jats.MAX_ARTICLE_BYTES and member.name.lower().endswith(jats.JATS_SUFFIXES):
         message = (
             f"{name}: the member has {member.size / 2**20:.0f} MB, at most"
-            f" {jats.MAX_BYTES / 2**20:.0f} are read"
+            f" {jats.MAX_ARTICLE_BYTES / 2**20:.0f} are read"
         )
         raise BadCase("too_large", message)
 
@@ -138,7 +138,9 @@ def _article(
             raise BadCase(
                 "retracted", f"{name}: the list beside the package marks the article as retracted"
             )
-        yield from jats.reports(article, case_id, name, place, any_article, licence=licence or None)
+        yield from jats.reports_of_article(
+            article, case_id, name, place, any_article, licence=licence or None
+        )
     except BadCase as bad:
         raise BadCase(bad.reason, bad.message, case_id, place) from bad
 

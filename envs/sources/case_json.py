@@ -11,7 +11,7 @@ from medaction.envs.records import BadCase, CaseReport, DocumentedTest, Structur
 from medaction.envs.sources.files import parse_json, read_text, text_at
 from medaction.words.tests import Category
 
-MAX_BYTES = 4 * 2**20
+MAX_CASE_BYTES = 4 * 2**20
 _FIELDS = {
     "case_id",
     "title",
@@ -37,7 +37,7 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
 
 def read_case(path: Path) -> CaseReport:
     """The case of `path`, also for the article of the same name beside it. Raises BadCase."""
-    return _case(_object(path), path)
+    return _case_of_object(_object(path), path)
 
 
 def is_case(value: Any) -> bool:
@@ -46,7 +46,7 @@ def is_case(value: Any) -> bool:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    value = parse_json(read_text(path, MAX_BYTES), path)
+    value = parse_json(read_text(path, MAX_CASE_BYTES), path)
     if not is_case(value):
         raise BadCase(
             "bad_field",
@@ -57,8 +57,8 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _case(value: dict[str, Any], path: Path) -> CaseReport:
-    structured = _structured(value, path)
+def _case_of_object(value: dict[str, Any], path: Path) -> CaseReport:
+    structured = _structured_of_object(value, path)
     results = [
         "\n".join(filter(None, [f"{test.name}: {test.result}", test.quote]))
         for test in structured.tests
@@ -73,22 +73,24 @@ def _case(value: dict[str, Any], path: Path) -> CaseReport:
     return CaseReport(case_id, "case_json", title, text, str(path), licence, held_out, structured)
 
 
-def _structured(value: dict[str, Any], path: Path) -> StructuredCase:
+def _structured_of_object(value: dict[str, Any], path: Path) -> StructuredCase:
     tests = value["tests"]
     if not isinstance(tests, list):
         raise BadCase("bad_field", f"{path.name}: 'tests' must be a list", path=str(path))
     return StructuredCase(
         text_at(value, "initial_observation", path),
-        tuple(_test(test, path, f" test {number}") for number, test in enumerate(tests, 1)),
+        tuple(
+            _test_of_object(test, path, f" test {number}") for number, test in enumerate(tests, 1)
+        ),
         text_at(value, "diagnosis", path),
         _strings(value, "diagnosis_synonyms", path, ""),
-        _one_of(BODY_SYSTEMS, value, "body_system", path),
-        _one_of(DISEASE_TYPES, value, "disease_type", path),
+        _allowed_value(BODY_SYSTEMS, value, "body_system", path),
+        _allowed_value(DISEASE_TYPES, value, "disease_type", path),
         _true_or_false(value, "rare", path),
     )
 
 
-def _one_of(allowed: tuple[str, ...], value: dict[str, Any], key: str, path: Path) -> str:
+def _allowed_value(allowed: tuple[str, ...], value: dict[str, Any], key: str, path: Path) -> str:
     """One of `known`; '' when the case does not tell it."""
     value_of_key = text_at(value, key, path) if value.get(key) is not None else ""
     if value_of_key and value_of_key not in allowed:
@@ -109,7 +111,7 @@ def _true_or_false(value: dict[str, Any], key: str, path: Path) -> bool | None:
     return flag
 
 
-def _test(value: Any, path: Path, place: str) -> DocumentedTest:
+def _test_of_object(value: Any, path: Path, place: str) -> DocumentedTest:
     name = text_at(value, "name", path, place)
     _refuse_unknown(value, _TEST_FIELDS, path, place)
     category = value.get("category", category_of(name))

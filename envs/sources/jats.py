@@ -23,16 +23,16 @@ from medaction.envs.records import BadCase, CaseReport, Loss, StructuredCase, ch
 from medaction.envs.sources import case_json
 from medaction.envs.sources.files import inside, parse_json, read_bytes, read_text
 
-SUFFIXES = (".xml", ".nxml")
+JATS_SUFFIXES = (".xml", ".nxml")
 
-MAX_BYTES = 8 * 2**20
+MAX_ARTICLE_BYTES = 8 * 2**20
 """The largest article that is read; the longest case reports of PMC have well under 1 MB."""
 
 MAX_MARKUP = 500_000
 """Bound on elements, attributes and entities together: each takes about 100 bytes once parsed.
 Articles have some thousands."""
 
-MIN_CHARACTERS = 200
+MIN_BODY_CHARACTERS = 200
 """A shorter body is no report: abstract-only deposits and scanned articles have none."""
 
 MAX_ROW_SPAN = 20
@@ -45,7 +45,7 @@ ARTICLE_NAME = re.compile(r"(?P<pmcid>PMC[0-9]{1,12})(?:\.[0-9]+)?")
 """PMC's cloud service names an article's folder, and each file in it, by id and version."""
 
 CASE_REPORT = "case-report"
-_APART = ("floats-group", "floats-wrap", "back/app-group", "back/app")
+_OUTSIDE_BODY = ("floats-group", "floats-wrap", "back/app-group", "back/app")
 """Where tables, figures and appendices stand outside the body."""
 _RETRACTIONS = {"retraction", "retraction-forward", "partial-retraction", "retracted-article"}
 _SPACES = {code: " " for code in range(0x3001) if chr(code).isspace()}
@@ -60,7 +60,7 @@ _NESTED = {
     "def-list",
     "supplementary-material",
 }
-_LEFT_OUT = {"ref-list", "ack", "fn-group", "object-id", "graphic", "media", "tex-math"}
+_UNREAD_TAGS = {"ref-list", "ack", "fn-group", "object-id", "graphic", "media", "tex-math"}
 
 
 def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase]:
@@ -72,16 +72,16 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
     try:
         cloud = ARTICLE_NAME.fullmatch(path.stem)
         case_id = check_id(cloud["pmcid"] if cloud else path.stem)
-        article = parse(read_bytes(path, MAX_BYTES), path.name)
-        structured, licence, held_out = _beside(path)
+        article = parse(read_bytes(path, MAX_ARTICLE_BYTES), path.name)
+        structured, licence, held_out = _files_beside(path)
         arguments = (case_id, path.name, str(path), any_article, structured, licence)
-        for case in reports(article, *arguments):
+        for case in reports_of_article(article, *arguments):
             yield replace(case, evaluation_only=held_out)
     except BadCase as bad:
         yield BadCase(bad.reason, bad.message, bad.case_id or path.stem[:100], str(path))
 
 
-def reports(
+def reports_of_article(
     article: etree._Element,
     case_id: str,
     name: str,
@@ -95,8 +95,8 @@ def reports(
 
     Raises BadCase('retracted' | 'not_a_case_report' | 'empty_body'), naming the file `name`.
     """
-    meta = _meta(article)
-    title = _first(article, "front/article-meta/title-group/article-title")
+    meta = _metadata_of_article(article)
+    title = _first_text(article, "front/article-meta/title-group/article-title")
     if _is_retracted(article, title):
         raise BadCase(
             "retracted", f"{name}: the article is retracted, or is the notice of a retraction"
@@ -105,7 +105,7 @@ def reports(
         kind = f"article-type is {meta['article_type']!r}, not {CASE_REPORT!r}"
         raise BadCase("not_a_case_report", f"{name}: {kind}; allow it with --allow any-article")
     length = len(_sections(article.find("body")))
-    if length < MIN_CHARACTERS:
+    if length < MIN_BODY_CHARACTERS:
         raise BadCase(
             "empty_body",
             f"{name}: the body has {length} characters; only full-text articles can be used",
@@ -130,9 +130,9 @@ def _report(
     licence: str | None,
     meta: dict[str, str],
 ) -> CaseReport:
-    title = _first(article, "front/article-meta/title-group/article-title")
+    title = _first_text(article, "front/article-meta/title-group/article-title")
     body = _sections(article.find("body"))
-    apart = [_sections(part) for place in _APART for part in article.iterfind(place)]
+    apart = [_sections(part) for place in _OUTSIDE_BODY for part in article.iterfind(place)]
     return CaseReport(
         case_id=case_id,
         source="jats",
@@ -142,7 +142,7 @@ def _report(
         licence=_licence(article) or licence,
         structured=structured,
         meta={key: value for key, value in meta.items() if value},
-        losses=tuple(_losses(article)),
+        losses=tuple(_losses_of_article(article)),
     )
 
 
@@ -151,7 +151,7 @@ def _patients(article: etree._Element) -> dict[str, etree._Element]:
     headings; empty unless there are several side by side."""
     body = article.find("body")
     for section in [] if body is None else [body, *body.iter("sec")]:
-        headed = {_first(part, "title"): part for part in section.iterfind("sec")}
+        headed = {_first_text(part, "title"): part for part in section.iterfind("sec")}
         own = {title: part for title, part in headed.items() if patient_of_heading(title)}
         if len(own) > 1:
             return own
@@ -172,13 +172,13 @@ def _of_patient(article: etree._Element, heading: str) -> tuple[etree._Element, 
     }
     floats = [
         element
-        for place in _APART
+        for place in _OUTSIDE_BODY
         for part in own.iterfind(place)
         for element in part.iter("table-wrap", "fig")
         if element.get("id") in cited
     ]
     losses = [
-        Loss("section", len(others), "it tells of another patient", _first(others[0], "title"))
+        Loss("section", len(others), "it tells of another patient", _first_text(others[0], "title"))
     ]
     if floats:
         reason = "another patient's section cites it"
@@ -188,7 +188,7 @@ def _of_patient(article: etree._Element, heading: str) -> tuple[etree._Element, 
     return own, losses
 
 
-def _losses(article: etree._Element) -> Iterator[Loss]:
+def _losses_of_article(article: etree._Element) -> Iterator[Loss]:
     """What the text does not hold of an article: pictures, files, reviews and the back's notes."""
     parts = {
         ("figure", "it has no caption"): [
@@ -218,9 +218,10 @@ def parse(data: bytes, name: str) -> etree._Element:
 
     Raises BadCase('too_large' | 'bad_xml' | 'hostile_xml'), naming the file `name`.
     """
-    if len(data) > MAX_BYTES or sum(map(data.count, (b"<", b"=", b"&"))) > MAX_MARKUP:
+    if len(data) > MAX_ARTICLE_BYTES or sum(map(data.count, (b"<", b"=", b"&"))) > MAX_MARKUP:
         raise BadCase(
-            "too_large", f"{name}: more than {MAX_BYTES / 2**20:.0f} MB or {MAX_MARKUP:,} elements"
+            "too_large",
+            f"{name}: more than {MAX_ARTICLE_BYTES / 2**20:.0f} MB or {MAX_MARKUP:,} elements",
         )
     # A real article names the JATS DTD and declares nothing itself; entities of its own are an
     # attack, or need a DTD anyway.
@@ -262,7 +263,7 @@ def parse(data: bytes, name: str) -> etree._Element:
 def pmcid_of(article: etree._Element) -> str:
     """'PMC' and digits, or '' where the article does not tell."""
     for kind in ("pmcid", "pmc"):
-        number = _first(
+        number = _first_text(
             article, f"front/article-meta/article-id[@pub-id-type='{kind}']"
         ).removeprefix("PMC")
         if re.fullmatch(r"[0-9]{1,12}", number):
@@ -274,7 +275,7 @@ def is_open_access(article: etree._Element) -> bool:
     """Whether PMC marks the article as one of its open access subset, or its licence is one of
     Creative Commons."""
     marks = {
-        _first(mark, "meta-name"): _first(mark, "meta-value")
+        _first_text(mark, "meta-name"): _first_text(mark, "meta-value")
         for mark in article.iter("custom-meta")
     }
     mark = marks.get("pmc-prop-open-access")
@@ -283,7 +284,7 @@ def is_open_access(article: etree._Element) -> bool:
     )
 
 
-def _beside(path: Path) -> tuple[StructuredCase | None, str | None, bool]:
+def _files_beside(path: Path) -> tuple[StructuredCase | None, str | None, bool]:
     """The structured part that stands beside an article with its licence and whether it is for
     evaluation only, or the licence that PMC's cloud service tells there."""
     beside = path.with_suffix(".json")
@@ -324,11 +325,11 @@ def _is_retracted(article: etree._Element, title: str) -> bool:
     )
 
 
-def _meta(article: etree._Element) -> dict[str, str]:
+def _metadata_of_article(article: etree._Element) -> dict[str, str]:
     return {
         "pmcid": pmcid_of(article),
-        "doi": _first(article, "front/article-meta/article-id[@pub-id-type='doi']"),
-        "journal": _first(article, "front/journal-meta//journal-title"),
+        "doi": _first_text(article, "front/article-meta/article-id[@pub-id-type='doi']"),
+        "journal": _first_text(article, "front/journal-meta//journal-title"),
         "date": _date(article),
         "article_type": article.get("article-type", ""),
     }
@@ -347,7 +348,7 @@ def _date(article: etree._Element) -> str:
 
 def _iso(date: etree._Element) -> str:
     """As many of year, month and day as are told and make a date of the calendar."""
-    parts = [_first(date, part) for part in ("year", "month", "day")]
+    parts = [_first_text(date, part) for part in ("year", "month", "day")]
     for count in (3, 2, 1):
         try:
             numbers = [int(part) for part in parts[:count]]
@@ -357,7 +358,7 @@ def _iso(date: etree._Element) -> str:
     return ""
 
 
-def _first(article: etree._Element, xpath: str) -> str:
+def _first_text(article: etree._Element, xpath: str) -> str:
     element = article.find(xpath)
     return _inline(element, _NESTED) if element is not None else ""
 
@@ -388,33 +389,33 @@ def _abstract(article: etree._Element) -> str:
 def _sections(element: etree._Element | None) -> str:
     """Paragraphs and headings, one a line, an empty line between; a table's rows with ' | ' between
     cells."""
-    return "" if element is None else "\n\n".join(text for text in _paragraphs(element) if text)
+    return "" if element is None else "\n\n".join(text for text in _paragraphs_of(element) if text)
 
 
-def _paragraphs(element: etree._Element) -> Iterator[str]:
+def _paragraphs_of(element: etree._Element) -> Iterator[str]:
     spanning: dict[int, tuple[int, int, str]] = {}
     for child in element:
         tag = _tag(child)
         if tag == "tr":
-            yield " | ".join(_cells(child, spanning))
+            yield " | ".join(_cells_of_row(child, spanning))
         elif tag == "alternatives":
             # The same thing in several forms, a table and a picture of it, say: the first text.
             forms = (
-                [text for text in _paragraphs(form) if text]
+                [text for text in _paragraphs_of(form) if text]
                 for form in child.iterchildren(etree.Element)
-                if form.tag not in _LEFT_OUT
+                if form.tag not in _UNREAD_TAGS
             )
             yield from next(filter(None, forms), [])
         # A table's own footnotes explain its values; those of the article do not.
         elif tag and (
-            tag not in _LEFT_OUT or (tag, element.tag) == ("fn-group", "table-wrap-foot")
+            tag not in _UNREAD_TAGS or (tag, element.tag) == ("fn-group", "table-wrap-foot")
         ):
             if tag in _BLOCKS:
                 yield _inline(child)
-            yield from _paragraphs(child)
+            yield from _paragraphs_of(child)
 
 
-def _cells(row: etree._Element, spanning: dict[int, tuple[int, int, str]]) -> Iterator[str]:
+def _cells_of_row(row: etree._Element, spanning: dict[int, tuple[int, int, str]]) -> Iterator[str]:
     """The cells of one row, those that span it from above in their columns. `spanning`: column ->
     rows that are left, columns, and the cell's text; changed to what spans the next row."""
     column = 0
@@ -443,7 +444,7 @@ def _inline(element: etree._Element, apart: set[str] = _NESTED | _BLOCKS) -> str
     What is in `apart` is left to the caller; blocks inside a paragraph are paragraphs of their own,
     those of a cell are not.
     """
-    text = "".join(_pieces(element, _LEFT_OUT | apart)).translate(_SPACES)
+    text = "".join(_pieces(element, _UNREAD_TAGS | apart)).translate(_SPACES)
     while "  " in text:  # unlike split(), takes no memory for each word
         text = text.replace("  ", " ")
     text = text.strip()

@@ -14,7 +14,7 @@ from medaction.envs.records import BadCase, CaseReport, Loss, check_id
 from medaction.envs.sources.agentclinic import asks_for_diagnosis
 from medaction.envs.sources.files import read_rows, sample_of, text_at, unread_fields
 
-LICENCE = "CC BY 4.0"
+MEDIQ_LICENCE = "CC BY 4.0"
 """What the repository's readme puts the work under."""
 
 _KEYS = {"id", "question", "context", "answer"}
@@ -34,7 +34,7 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
         try:
             if isinstance(row, BadCase):
                 raise row
-            yield _case(row, path, f" line {number}")
+            yield _case_of_question(row, path, f" line {number}")
         except BadCase as bad:
             # A row without an id needs one too: the store keeps failures by case.
             row_id = f"mediq-{path.stem}-line-{number}"[:100]
@@ -46,10 +46,10 @@ def recognises(row: Any) -> bool:
     return isinstance(row, dict) and set(row) >= _KEYS
 
 
-def _case(row: Any, path: Path, place: str) -> CaseReport:
+def _case_of_question(row: Any, path: Path, place: str) -> CaseReport:
     question = text_at(row, "question", path, place).strip()
     answer = text_at(row, "answer", path, place).strip()
-    case_id = check_id(f"mediq-{path.stem}-{_number(row, path, place)}")
+    case_id = check_id(f"mediq-{path.stem}-{_number_of_question(row, path, place)}")
     context = row.get("context")
     if (
         not isinstance(context, list)
@@ -73,11 +73,17 @@ def _case(row: Any, path: Path, place: str) -> CaseReport:
     # diagnosis would be believed.
     title = f"{answer} (MediQ case {path.stem} {row['id']})"
     return CaseReport(
-        case_id, "mediq", title[:300], text, str(path), LICENCE, losses=tuple(_losses(row, answer))
+        case_id,
+        "mediq",
+        title[:300],
+        text,
+        str(path),
+        MEDIQ_LICENCE,
+        losses=tuple(_losses_of_question(row, answer)),
     )
 
 
-def _losses(row: dict[str, Any], answer: str) -> Iterator[Loss]:
+def _losses_of_question(row: dict[str, Any], answer: str) -> Iterator[Loss]:
     options = row.get("options")
     options = list(options.values()) if isinstance(options, dict) else options
     if isinstance(options, list) and (wrong := [text for text in options if text != answer]):
@@ -89,7 +95,7 @@ def _losses(row: dict[str, Any], answer: str) -> Iterator[Loss]:
     yield from unread_fields(row, _KEYS | _AGAIN | {"options", "answer_idx"})
 
 
-def _number(row: Any, path: Path, place: str) -> str:
+def _number_of_question(row: Any, path: Path, place: str) -> str:
     number = row.get("id")
     if isinstance(number, bool) or not isinstance(number, int | str):
         raise BadCase(

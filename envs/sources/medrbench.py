@@ -19,6 +19,7 @@ from medaction.envs.results_told import result_told
 from medaction.envs.sources.files import object_at, parse_json, read_text, text_at, unread_fields
 from medaction.envs.sources.text import iso_date
 from medaction.words.names import normalise
+from medaction.words.sentences import split_outside_brackets
 
 LICENCE = "CC BY-SA"
 HEADING = "Ancillary tests"
@@ -36,10 +37,10 @@ _CASE_FIELDS = {
 _ANCILLARY = re.compile(
     r"^[-*#\s]*Ancillary Tests[^:\n]*?\**\s*:?\**:?(?P<rest>[^\n]*)$", re.MULTILINE
 )
-_BULLET = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
+_BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 # A section of the summary, whatever its name: 'Chief Complaint: ...', '- History: ...'.
 _SECTION = re.compile(r"[-*•#\s]*[A-Z][A-Za-z /&-]{2,50}:(?:\s|$)")
-_LABEL = re.compile(r"\*?(?P<label>[^:*]{2,150}?)\s*:\*?(?:\s+(?P<rest>.*))?")
+_LABELLED_LINE = re.compile(r"\*?(?P<label>[^:*]{2,150}?)\s*:\*?(?:\s+(?P<rest>.*))?")
 # 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
 _NEXT_LABEL = re.compile(r";\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
 # Labels that gather tests and are none themselves.
@@ -52,7 +53,7 @@ _CATEGORY = re.compile(
     re.IGNORECASE,
 )
 # Labels and subjects that tell what was done for the patient or became of them.
-_COURSE = re.compile(
+_LATER_COURSE = re.compile(
     r"\b(?:treatments?|therapy|management|outcomes?|prognosis|complications?|course|recovery"
     r"|response|improvement|delivery|cesarean|symptoms|followed up|autopsy|necropsy"
     r"|post-?mortem)\b",
@@ -61,8 +62,10 @@ _COURSE = re.compile(
 _OPERATION = re.compile(
     r"\b(?:surg\w+|excision|resection|\w+ectomy|graft|implant\w*|transplant\w*)\b", re.IGNORECASE
 )
-_PERSON = re.compile(r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE)
-_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNORECASE)
+_PERSON_AS_SUBJECT = re.compile(
+    r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE
+)
+_TELLS_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNORECASE)
 # Verbs whose subject is a test; of a passive one ('was noted') it is what was found.
 _SHOWS = (
     r"(?:reveal|show|demonstrat|confirm|indicat|identif|suggest|detect|disclos|includ|display"
@@ -77,7 +80,7 @@ _SHOWING_VERB = re.compile(rf"\s(?:\w+ly\s)?(?:{_SHOWS})\b")
 _FINDING_VERB = re.compile(
     rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|(?:positive|negative|normal|unremarkable|inconclusive|consistent|suggestive))\b"
 )
-_MEASURED = re.compile(
+_SHOWS_A_VALUE = re.compile(
     rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|(?P<quality>{_QUALITIES}))\b"
     r"|\s(?P<value>(?=\(?[<>≤≥=~]?\s*\d))"
 )
@@ -88,7 +91,7 @@ _PASSIVE = re.compile(
 _CHANGE_OF = re.compile(
     r"(?:decline|rise|increase|drop|decrease|fall|elevation|reduction) (?:in|of) ", re.IGNORECASE
 )
-_OPENING = re.compile(
+_OPENING_PHRASE = re.compile(
     r"(?:(?:after|before|on|at|during|in|by|following|upon) [^,]{3,60}|\w+ly), ", re.IGNORECASE
 )
 _LOOSE_END = re.compile(
@@ -100,8 +103,8 @@ _NO_NAME = re.compile(
     r"|any|some|most|many|majority|findings?|presence|absence|evidence)\b",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"(?:(?<=[.;])\s+(?=[A-Z])|;\s+)(?![^()]*\))")  # not inside brackets
-_STATUS = re.compile(
+_RESULT_END = re.compile(r"(?<=[.;])\s+(?=[A-Z])|;\s+")
+_BARE_STATUS = re.compile(
     r"(?i)(?:normal|negative|elevated|unremarkable|raised|increased"
     r"|decreased|low|reduced|abnormal|positive)(?: results?)?(?: for)?:?\s+"
 )
@@ -133,11 +136,11 @@ _GENERAL_LABS = re.compile(
     r"(?: (?:tests?|work|results?|findings|investigations?|studies|analysis|values))?|bloodwork",
     re.IGNORECASE,
 )
-_UNDONE = re.compile(
+_UNDONE_TEST = re.compile(
     r"\b(?:await\w*|pending|planned|declined|not (?:performed|done|available|tested))\b",
     re.IGNORECASE,
 )
-_SHORT = re.compile(r"\s*\(([A-Z][A-Za-z0-9/-]{1,11})\)")
+_ABBREVIATION = re.compile(r"\s*\(([A-Z][A-Za-z0-9/-]{1,11})\)")
 _STATUS_LIST = re.compile(
     r"(?:normal|negative|elevated|raised|increased|decreased|low|reduced|positive|abnormal)\s+(?:for\s+)?(?P<first>[^:;()]+)"
     r"|(?P<last>[^:;()]+?)\s+(?:(?:were|was|are|all|within)\s+)*(?:normal(?:\s+limits)?|negative|unremarkable|positive|elevated)",
@@ -202,10 +205,10 @@ def _cases(case_id: str, case: Any, path: Path) -> Iterator[CaseReport]:
     place = f"{path.name} case {case_id[:60]!r}"
     generated = object_at(case, "generate_case", path, f" case {case_id[:60]!r}")
     summary = text_at(generated, "case_summary", path, place)
-    diagnosis = _plain(text_at(generated, "diagnosis_results", path, place))
+    diagnosis = _without_markdown(text_at(generated, "diagnosis_results", path, place))
     summaries = parts_by_patient(summary)
     if not summaries:
-        yield _case(case_id, case, summary, diagnosis, path)
+        yield _case_of_summary(case_id, case, summary, diagnosis, path)
         return
     final = str(generated.get("final_diagnosis") or "")
     of_patients = []
@@ -216,7 +219,7 @@ def _cases(case_id: str, case: Any, path: Path) -> Iterator[CaseReport]:
         own = _diagnosis_of(patient, diagnosis, final)
         if not own:
             raise _several(place, summaries, "and not whose the diagnosis is")
-        of_patients.append(_case(f"{case_id}-{number}", case, told, own, path))
+        of_patients.append(_case_of_summary(f"{case_id}-{number}", case, told, own, path))
     yield from of_patients
 
 
@@ -229,19 +232,21 @@ def _diagnosis_of(patient: str, results: str, final: str) -> str:
     """A patient's own diagnosis, or the one that is said to be that of all; '' if not told."""
     match = re.search(rf"(?im)^[-*#\s]*{patient}\b\W*(.+)$", final)
     if match:
-        return _plain(match[1])
+        return _without_markdown(match[1])
     of_all = r"(?i)\s*\b(?:in|for)?\s*(?:both|all)(?: \w+)? (?:cases|patients)\b"
     return re.sub(of_all, "", results) if re.search(of_all, f"{results} {final}") else ""
 
 
-def _case(case_id: str, case: Any, summary: str, diagnosis: str, path: Path) -> CaseReport:
+def _case_of_summary(
+    case_id: str, case: Any, summary: str, diagnosis: str, path: Path
+) -> CaseReport:
     place = f" case {case_id[:60]!r}"
     raw = text_at(case, "raw_case", path, place)
-    observation, inline, ancillary = _split(summary, f"{path.name}{place}")
+    observation, inline, ancillary = _sections_of_summary(summary, f"{path.name}{place}")
     observation, preamble = _without_preamble(observation)
     nodes = [_Node(text, 0, begins=number == 0) for number, text in enumerate(inline)]
-    lines = (line for node in (*nodes, *_tree(ancillary)) for line in _tests(node))
-    parts = list(_joined(lines, HEADING))
+    lines = (line for node in (*nodes, *_tree(ancillary)) for line in _tests_of_bullet(node))
+    parts = list(_with_remarks(lines, HEADING))
     tests = [part for part in parts if isinstance(part, DocumentedTest)]
     notes = [f"before the first section: {line[:100]}" for line in preamble]
     notes += [
@@ -268,7 +273,7 @@ def _case(case_id: str, case: Any, summary: str, diagnosis: str, path: Path) -> 
             notes=tuple(notes),
         ),
         original=raw,
-        meta=_meta(case_id, case) | {"summary_at": str(len(raw) + 2)},
+        meta=_metadata_of_case(case_id, case) | {"summary_at": str(len(raw) + 2)},
         losses=(
             *unread_fields(case, _CASE_FIELDS),
             *unread_fields(
@@ -297,7 +302,7 @@ def _first_of(known: tuple[str, ...], found: object) -> str:
     )
 
 
-def _meta(case_id: str, case: dict[str, Any]) -> dict[str, str]:
+def _metadata_of_case(case_id: str, case: dict[str, Any]) -> dict[str, str]:
     """The article's id, and the day it was received: the only date that the benchmark tells."""
     meta = {
         "pmcid": match[0] if (match := re.match(r"PMC\d+(?=-\d+$|$)", case_id)) else "",
@@ -306,7 +311,7 @@ def _meta(case_id: str, case: dict[str, Any]) -> dict[str, str]:
     return {key: value for key, value in meta.items() if value}
 
 
-def _split(summary: str, place: str) -> tuple[str, list[str], list[str]]:
+def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list[str]]:
     """What stands before the first 'Ancillary Tests' line, the sentences on it, and the lines
     below.
 
@@ -316,20 +321,20 @@ def _split(summary: str, place: str) -> tuple[str, list[str], list[str]]:
     heading = _ANCILLARY.search(summary)
     if heading is None:
         raise BadCase("no_tests_section", f"{place}: the summary has no 'Ancillary Tests' section")
-    bulleted = _BULLET.match(heading[0])
+    bulleted = _BULLET_LINE.match(heading[0])
     inline = heading["rest"].strip()
     lines = [f"- {inline}"] if inline.endswith(":") else []  # it names what the bullets below hold
     sentences = [] if lines else re.split(r"(?<=\.)\s+(?=[A-Z])", inline)
     for line in summary[heading.end() :].splitlines():
-        below = line.startswith((" ", "\t")) or (not bulleted and _BULLET.match(line))
+        below = line.startswith((" ", "\t")) or (not bulleted and _BULLET_LINE.match(line))
         if line.strip() and not below:
             break
         lines.append(line)
-    observation = _plain(summary[: heading.start()])
+    observation = _without_markdown(summary[: heading.start()])
     return observation, list(filter(None, sentences)), [line for line in lines if line.strip()]
 
 
-def _plain(markdown: str) -> str:
+def _without_markdown(markdown: str) -> str:
     """Markdown without its bold, heading and rule marks; bullets stay."""
     lines = (
         re.sub(r"^\s*#+\s*", "", line).replace("**", "").rstrip()
@@ -343,7 +348,7 @@ def _tree(lines: list[str]) -> list[_Node]:
     root = _Node("", -1)
     open_nodes = [root]
     for line in lines:
-        bullet = _BULLET.match(line)
+        bullet = _BULLET_LINE.match(line)
         if bullet is None and len(open_nodes) > 1:
             open_nodes[-1].text += " " + line.strip()
             continue
@@ -359,43 +364,43 @@ def _tree(lines: list[str]) -> list[_Node]:
     return root.children
 
 
-def _tests(node: _Node, container: str = "") -> Iterator[_Line]:
+def _tests_of_bullet(node: _Node, container: str = "") -> Iterator[_Line]:
     """The tests of one bullet and of the bullets below it. What names none is a remark."""
-    label, rest = _label(node.text)
-    knows_label = _is_known(label)
-    below = (text for child in node.children for text in _texts(child))
-    more = "\n".join(_plain(text) for text in (rest, *below) if text)
+    label, rest = _label_and_rest(node.text)
+    knows_label = _is_label_of_test(label)
+    below = (text for child in node.children for text in _texts_of_bullet(child))
+    more = "\n".join(_without_markdown(text) for text in (rest, *below) if text)
     if no_test := _why_no_test(label, node.text):
-        yield from (_Remark(_plain(text), no_test) for text in _texts(node))
+        yield from (_Remark(_without_markdown(text), no_test) for text in _texts_of_bullet(node))
     elif label and not knows_label and not _CATEGORY.fullmatch(label) and _WHEN.match(label):
-        lines = (line for child in node.children for line in _tests(child, container))
+        lines = (line for child in node.children for line in _tests_of_bullet(child, container))
         yield from _dated(label, (*(_prose(rest, container) if rest else ()), *lines))
     elif label and not knows_label and _MORE.match(label) and not named_tests(more):
         yield _Remark(f"{label}: {more}")
     elif node.children and (not rest or _CATEGORY.fullmatch(label)) and _are_tests(node):
         heading = label or container
-        lines = (line for child in node.children for line in _tests(child, heading))
-        listed = _joined((*(_prose(rest, heading) if rest else ()), *lines), label)
+        lines = (line for child in node.children for line in _tests_of_bullet(child, heading))
+        listed = _with_remarks((*(_prose(rest, heading) if rest else ()), *lines), label)
         yield from _dated(label, listed)
     elif node.children:
         if label:
-            yield from _test(label, more, container)
+            yield from _tests_of_label(label, more, container)
         else:  # 'Cervical spine CT revealed:' and its findings below
-            text = more.replace(rest, _plain(node.text), 1)
+            text = more.replace(rest, _without_markdown(node.text), 1)
             for line in _sentence(node.text.rstrip(": "), container, begins=True):
                 if isinstance(line, DocumentedTest):
                     yield replace(line, result=text)
                 else:
                     yield _Remark(text)
     elif label and not _CATEGORY.fullmatch(label):
-        yield from _test(label, rest, container)
+        yield from _tests_of_label(label, rest, container)
     elif label:
-        yield from _joined(_prose(rest, container or label), label)
+        yield from _with_remarks(_prose(rest, container or label), label)
     else:
         yield from _prose(node.text, container, node.begins)
 
 
-def _is_known(label: str) -> bool:
+def _is_label_of_test(label: str) -> bool:
     """Whether the words of a label, but for 'pre-surgery', are of a test or of a kind of test."""
     name = re.sub(r"(?i)\b(?:pre|post)[\s-]?\w+", "", label)
     reading = profile(name)
@@ -406,14 +411,14 @@ def _is_known(label: str) -> bool:
 
 def _why_no_test(label: str, text: str) -> str:
     """Why a bullet holds no test, as its label or its beginning says; '' where it may."""
-    beginning = label or _MEASURED.split(text, maxsplit=1)[0][:30]
+    beginning = label or _SHOWS_A_VALUE.split(text, maxsplit=1)[0][:30]
     if named_tests(beginning) or (label and _LATER.match(label) and named_tests(text)):
         return ""
     if _ANOTHER.search(label):
         return "of another patient"
-    if _DIAGNOSIS.search(beginning):
+    if _TELLS_DIAGNOSIS.search(beginning):
         return "states the diagnosis"
-    is_course = _COURSE.search(beginning) or _PERSON.match(text)
+    is_course = _LATER_COURSE.search(beginning) or _PERSON_AS_SUBJECT.match(text)
     if is_course or (not named_tests(text) and outcomes_in(text)):
         return "tells of treatment or its outcome"
     return ""
@@ -423,11 +428,11 @@ def _dated(label: str, lines: Iterable[_Line]) -> Iterator[_Line]:
     """What stands under a label that tells when. A test of after the treatment says so in its
     name: its result is none of the test before it."""
     when = f" ({label[0].lower()}{label[1:]})" if _LATER.match(label) else ""
-    for line in _joined(lines, HEADING):
+    for line in _with_remarks(lines, HEADING):
         yield replace(line, name=line.name + when) if isinstance(line, DocumentedTest) else line
 
 
-def _joined(lines: Iterable[_Line], name: str) -> Iterator[_Line]:
+def _with_remarks(lines: Iterable[_Line], name: str) -> Iterator[_Line]:
     """The lines with each remark added to the entry above; above any it is an entry itself, called
     `name`."""
     entry: DocumentedTest | None = None
@@ -463,7 +468,7 @@ def names_test(label: str) -> bool:
 
 def _prose(text: str, container: str, begins: bool = True) -> Iterator[_Line]:
     """The tests of running text, sentence by sentence."""
-    for sentence in _SENTENCE_END.split(text):
+    for sentence in split_outside_brackets(_RESULT_END, text):
         yield from _sentence(sentence, container, begins)
         begins = False
 
@@ -471,8 +476,8 @@ def _prose(text: str, container: str, begins: bool = True) -> Iterator[_Line]:
 def _are_tests(node: _Node) -> bool:
     """Whether the bullets below are tests of their own (all name one), or the findings of the test
     above."""
-    label, _ = _label(node.text)
-    labels = [_label(child.text)[0] for child in node.children]
+    label, _ = _label_and_rest(node.text)
+    labels = [_label_and_rest(child.text)[0] for child in node.children]
     named = [
         bool(here and names_test(here)) or bool(named_tests(child.text))
         for here, child in zip(labels, node.children, strict=True)
@@ -480,20 +485,20 @@ def _are_tests(node: _Node) -> bool:
     return all(named) if not _CATEGORY.fullmatch(label) else any(named)
 
 
-def _texts(node: _Node) -> Iterator[str]:
+def _texts_of_bullet(node: _Node) -> Iterator[str]:
     yield node.text
     for child in node.children:
-        yield from _texts(child)
+        yield from _texts_of_bullet(child)
 
 
-def _test(label: str, result: str, container: str) -> Iterator[DocumentedTest]:
-    name = _plain(label).strip()
-    result, *further = _NEXT_LABEL.split(_plain(result).strip())
-    labels = [_label(line)[0] for line in further]
-    one_line = "\n" not in "".join(further) and not _label(result)[0]
-    if _is_known(name) and all(map(_is_known, labels)) and one_line:
+def _tests_of_label(label: str, result: str, container: str) -> Iterator[DocumentedTest]:
+    name = _without_markdown(label).strip()
+    result, *further = _NEXT_LABEL.split(_without_markdown(result).strip())
+    labels = [_label_and_rest(line)[0] for line in further]
+    one_line = "\n" not in "".join(further) and not _label_and_rest(result)[0]
+    if _is_label_of_test(name) and all(map(_is_label_of_test, labels)) and one_line:
         for line in further:
-            yield from _test(*_label(line), container)
+            yield from _tests_of_label(*_label_and_rest(line), container)
     else:
         result = "; ".join([result, *further])
     if not name or not result:
@@ -508,7 +513,7 @@ def _test(label: str, result: str, container: str) -> Iterator[DocumentedTest]:
         else ()
     )
     done = " ".join(
-        clause for clause in re.split(r"(?<=[.;])\s+", result) if not _UNDONE.search(clause)
+        clause for clause in re.split(r"(?<=[.;])\s+", result) if not _UNDONE_TEST.search(clause)
     )
     others = (*_others(named_tests(f"{name}. {done}"), name), *listed)
     yield DocumentedTest(name, category, result, _once(others, name))
@@ -564,7 +569,7 @@ def _listed(result: str) -> tuple[str, ...]:
         if len(items) > 1 and all(
             re.fullmatch(r"(?:[A-Za-z0-9α-ωβ/-]+\s?){1,4}", item) for item in items
         ):
-            items = [_STATUS.sub("", item.strip(), count=1) for item in items]
+            items = [_BARE_STATUS.sub("", item.strip(), count=1) for item in items]
             names += [
                 item
                 for item in items
@@ -581,9 +586,9 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
     Where it `begins` a bullet, any subject of what was measured or of an active verb is a test, as
     the heading says; later on it may be a part of what the test before has shown.
     """
-    label, rest = _label(sentence)
+    label, rest = _label_and_rest(sentence)
     if label and names_test(label):
-        yield from _test(label, rest, container)
+        yield from _tests_of_label(label, rest, container)
         return
     names = named_tests(sentence)
     subject = _subject(sentence, names, begins)
@@ -591,19 +596,19 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
         subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
     if not subject and names and _is_value_name(names[0]) and "," in sentence:
         subject = container if category_of(container) == "laboratory" else ""
-    if len(names) > 1 and (_STATUS.match(sentence) or set(names) == set(named_tests(subject))):
+    if len(names) > 1 and (_BARE_STATUS.match(sentence) or set(names) == set(named_tests(subject))):
         for name in names:  # 'Normal brain CT, urinalysis and EMG': one finding of several tests
-            yield DocumentedTest(name, category_of(name, container), _plain(sentence))
+            yield DocumentedTest(name, category_of(name, container), _without_markdown(sentence))
     elif name := subject or next(iter(names), ""):
         short = tuple(
             match[1]
-            for match in _SHORT.finditer(sentence)
+            for match in _ABBREVIATION.finditer(sentence)
             if sentence[: match.start()].endswith(name)
         )
-        for test in _test(name, sentence, container):
+        for test in _tests_of_label(name, sentence, container):
             others = (*short, *_others(names, test.name), *test.aliases)
             yield replace(test, aliases=_once(others, test.name))
-    elif text := _plain(sentence):
+    elif text := _without_markdown(sentence):
         no_test = _why_no_test("", sentence)
         if _OPERATION.search(text) and not _SHOWING_VERB.search(text):
             no_test = no_test or "tells of treatment or its outcome"
@@ -619,10 +624,10 @@ def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     Where the sentence `begins` a bullet, it is whatever shows something, and whatever was measured
     when the sentence names no test that is known.
     """
-    if opening := _OPENING.match(sentence):
+    if opening := _OPENING_PHRASE.match(sentence):
         sentence = sentence[opening.end() :]
     sentence = _CHANGE_OF.sub("", sentence, count=1)
-    if status := _STATUS.match(sentence):
+    if status := _BARE_STATUS.match(sentence):
         following = sentence[status.end() :]
         match = re.match(_TEST_NOUN, following) or re.match(
             r"[^.;:,()]{2,40}?(?= \([^()]*\d)", following
@@ -633,10 +638,10 @@ def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:
         subject = match[0].strip() if match else ""
         return subject if named_tests(subject) or not names else ""
     shows = _SHOWING_VERB.search(sentence.partition(", ")[0])
-    verb = shows or _MEASURED.search(sentence)
+    verb = shows or _SHOWS_A_VALUE.search(sentence)
     if verb is None:
         return ""
-    before = _LOOSE_END.sub("", _SHORT.sub("", sentence[: verb.start()]))
+    before = _LOOSE_END.sub("", _ABBREVIATION.sub("", sentence[: verb.start()]))
     if len(before) > 60 and not names and (noun := re.match(_TEST_NOUN, before)):
         before = noun[0]
     if len(before) > 60 or "(" in before:
@@ -651,13 +656,13 @@ def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     return before
 
 
-def _label(text: str) -> tuple[str, str]:
+def _label_and_rest(text: str) -> tuple[str, str]:
     """'**Blood tests**: Hb 9 g/dL' -> ('Blood tests', 'Hb 9 g/dL'); a bullet without a label ->
     ('', text)."""
-    match = _LABEL.fullmatch(text.replace("**", ""))
+    match = _LABELLED_LINE.fullmatch(text.replace("**", ""))
     if match is None or re.search(r"[.;]\s", match["label"]) or _is_value(match):
         return "", text
-    return _plain(match["label"]).strip(), (match["rest"] or "").strip()
+    return _without_markdown(match["label"]).strip(), (match["rest"] or "").strip()
 
 
 def _is_value(match: re.Match[str]) -> bool:

@@ -73,7 +73,7 @@ def list_beside(package: Path) -> PackageList:
             f"{path.name} is a link that leads out of its folder; copy the file",
             path=str(path),
         )
-    rows = csv.reader(_text(path))
+    rows = csv.reader(_text_lines(path))
     try:
         names = next(rows, [])
         columns = [names.index(column) for column in _COLUMNS]
@@ -92,7 +92,7 @@ def list_beside(package: Path) -> PackageList:
     return result
 
 
-def _text(path: Path) -> Iterator[str]:
+def _text_lines(path: Path) -> Iterator[str]:
     for _, line in read_lines(path):
         if isinstance(line, BadCase):
             raise line

@@ -74,7 +74,7 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
         # Names of published files hold what ids may not, e.g. 'PMID_1_II:3.json'.
         case_id = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem) + suffix
         try:
-            yield _case(_unwrapped(packet), case_id, path)
+            yield _case_of_packet(_unwrapped(packet), case_id, path)
         except BadCase as bad:
             yield BadCase(bad.reason, bad.message, case_id[:100], str(path))
 
@@ -100,7 +100,7 @@ def _unwrapped(value: Any) -> Any:
     return value
 
 
-def _case(packet: Any, case_id: str, path: Path) -> CaseReport:
+def _case_of_packet(packet: Any, case_id: str, path: Path) -> CaseReport:
     place = f" {case_id[:60]!r}"
     subject = object_at(packet, "subject", path, place)
     features = _objects(packet, "phenotypicFeatures", path, place)
@@ -124,7 +124,7 @@ def _case(packet: Any, case_id: str, path: Path) -> CaseReport:
         for row in _objects(packet, "interpretations", path, place)
         if isinstance(row.get("diagnosis"), dict)
     ]
-    diagnosis, synonyms, ruled_out = _diagnosis(packet, interpretations, path, place)
+    diagnosis, synonyms, ruled_out = _diagnosis_of_packet(packet, interpretations, path, place)
     measured = [
         test
         for row in _objects(packet, "measurements", path, place)
@@ -134,7 +134,9 @@ def _case(packet: Any, case_id: str, path: Path) -> CaseReport:
     shown = [test for row in features for test in _shown(row, of_tests[id(row)], path, place)]
     tests = _joined([*measured, *shown]) + _variants(interpretations, path, place)
     at_bedside = [row for row in features if not of_tests[id(row)]]
-    observation = "\n".join([_patient(subject), *_phenotypes(at_bedside, path, place)])
+    observation = "\n".join(
+        [_sentence_on_patient(subject), *_phenotype_sentences(at_bedside, path, place)]
+    )
     results = [f"{test.name}: {test.result}" for test in tests]
     references = [row for row in _objects(meta, "externalReferences", path, place) if row.get("id")]
     title = next(
@@ -152,11 +154,11 @@ def _case(packet: Any, case_id: str, path: Path) -> CaseReport:
         licence=licence.strip() if isinstance(licence, str) and licence.strip() else None,
         structured=StructuredCase(observation, tuple(tests), diagnosis, synonyms),
         meta=_references(references),
-        losses=tuple(_losses(packet, features, interpretations)),
+        losses=tuple(_losses_of_packet(packet, features, interpretations)),
     )
 
 
-def _losses(
+def _losses_of_packet(
     packet: dict[str, Any], features: list[dict[str, Any]], interpretations: list[dict[str, Any]]
 ) -> Iterator[Loss]:
     """Fields of the packet and of its rows that have no place in a case; measurements without a
@@ -194,16 +196,16 @@ def _references(references: list[dict[str, Any]]) -> dict[str, str]:
 # --- patient and phenotypes -------------------------------------------------------------
 
 
-def _patient(subject: dict[str, Any]) -> str:
+def _sentence_on_patient(subject: dict[str, Any]) -> str:
     sex = str(subject.get("sex", ""))
     told = [
         f"Age: {age}." if (age := _time(subject.get("timeAtLastEncounter"))) else "",
-        f"Sex: {_words(sex)}." if sex not in _UNTOLD else "",
+        f"Sex: {_words_of_constant(sex)}." if sex not in _UNTOLD else "",
     ]
     return " ".join(filter(None, told)) or "A patient."
 
 
-def _phenotypes(features: list[dict[str, Any]], path: Path, place: str) -> Iterator[str]:
+def _phenotype_sentences(features: list[dict[str, Any]], path: Path, place: str) -> Iterator[str]:
     """'Present: severe hypotonia (onset 3 months).' and 'Absent: ...', each phenotype under its
     label."""
     for heading, excluded in (("Present", False), ("Absent", True)):
@@ -218,7 +220,7 @@ def _phenotypes(features: list[dict[str, Any]], path: Path, place: str) -> Itera
 
 def _type(feature: dict[str, Any], path: Path, place: str) -> tuple[str, str]:
     """A phenotype's id and label."""
-    label = _label(feature, "type", path, place)
+    label = _label_in_row(feature, "type", path, place)
     return str(feature["type"].get("id", "")), label
 
 
@@ -232,7 +234,7 @@ def _shown(feature: dict[str, Any], test: str, path: Path, place: str) -> Iterat
 
 
 def _phenotype(feature: dict[str, Any], path: Path, place: str) -> str:
-    label = _label(feature, "type", path, place)
+    label = _label_in_row(feature, "type", path, place)
     graded = [
         _named(feature.get("severity")),
         *(_named(row) for row in _objects(feature, "modifiers", path, place)),
@@ -289,7 +291,7 @@ def _duration(value: Any) -> str:
 def _measured(measurement: dict[str, Any], path: Path, place: str) -> Iterator[DocumentedTest]:
     """A measurement under its assay's label: '24 g/L (reference range 35 to 50)'. None where it
     tells no value."""
-    name = _label(measurement, "assay", path, place)
+    name = _label_in_row(measurement, "assay", path, place)
     value, complex_value = measurement.get("value"), measurement.get("complexValue")
     results = [_value(value)] if isinstance(value, dict) else []
     if isinstance(complex_value, dict):
@@ -310,20 +312,20 @@ def _value(value: dict[str, Any]) -> str:
 def _quantity(quantity: Any) -> str:
     if not isinstance(quantity, dict):
         return ""
-    number = _number(quantity.get("value", 0))  # protobuf's JSON leaves out a zero
+    number = _finite_number(quantity.get("value", 0))  # protobuf's JSON leaves out a zero
     unit = _named(quantity.get("unit"))
     reference = quantity.get("referenceRange")
     amount = f"{number} {unit}".strip()
     if not number or not isinstance(reference, dict):
         return amount if number else ""
     range_unit = _named(reference.get("unit"))
-    low, high = _number(reference.get("low", 0)), _number(reference.get("high", 0))
+    low, high = _finite_number(reference.get("low", 0)), _finite_number(reference.get("high", 0))
     bounds = f"from {low}" if high == "0" != low else f"{low} to {high}"
     bounds_unit = f" {range_unit}" if range_unit not in ("", unit) else ""
     return f"{amount} (reference range {bounds}{bounds_unit})"
 
 
-def _number(value: Any) -> str:
+def _finite_number(value: Any) -> str:
     """A finite number as it is written; '' for anything else."""
     if isinstance(value, float):
         return f"{value:.15g}" if math.isfinite(value) else ""
@@ -368,7 +370,7 @@ def _variant(row: dict[str, Any], descriptor: dict[str, Any]) -> str:
         return ""
     status = str(row.get("interpretationStatus", ""))
     pathogenicity = str(row["variantInterpretation"].get("acmgPathogenicityClassification", ""))
-    judged = [_words(text) for text in (status, pathogenicity) if text not in _UNTOLD]
+    judged = [_words_of_constant(text) for text in (status, pathogenicity) if text not in _UNTOLD]
     return ", ".join(
         filter(
             None, [f"{symbol} {change}".strip(), _named(descriptor.get("allelicState")), *judged]
@@ -394,7 +396,7 @@ def _change(descriptor: dict[str, Any]) -> str:
 # --- diagnosis --------------------------------------------------------------------------
 
 
-def _diagnosis(
+def _diagnosis_of_packet(
     packet: dict[str, Any], interpretations: list[dict[str, Any]], path: Path, place: str
 ) -> tuple[str, tuple[str, ...], list[str]]:
     """The disease of the finished interpretations, else the one that the packet lists and does not
@@ -448,7 +450,7 @@ def _objects(value: dict[str, Any], key: str, path: Path, place: str) -> list[di
     return objects
 
 
-def _label(row: dict[str, Any], key: str, path: Path, place: str) -> str:
+def _label_in_row(row: dict[str, Any], key: str, path: Path, place: str) -> str:
     return text_at(object_at(row, key, path, place), "label", path, f"{place} {key!r}").strip()
 
 
@@ -459,6 +461,6 @@ def _named(term: Any) -> str:
     return str(term.get("label") or term.get("id") or "").strip()
 
 
-def _words(constant: str) -> str:
+def _words_of_constant(constant: str) -> str:
     """'LIKELY_PATHOGENIC' -> 'likely pathogenic'."""
     return constant.replace("_", " ").lower()

@@ -30,7 +30,7 @@ from medaction.envs.sources.package_list import NO_LICENCE
 EUTILS = "https://eutils.ncbi.nlm.nih.gov"
 OPEN_ACCESS = "https://www.ncbi.nlm.nih.gov"
 INTERVAL_S, INTERVAL_WITH_KEY_S = 1 / 3, 1 / 10
-ATTEMPTS = 5
+DOWNLOAD_ATTEMPTS = 5
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 60.0
 TIMEOUT_S = 30.0
@@ -78,7 +78,9 @@ def read(ids_or_file: str, any_article: bool = False) -> Iterator[CaseReport | B
         server = _Server(client)
         for pmcid in _ids(ids_or_file):
             try:
-                yield from _cases(_article(pmcid, folder, server), any_article)
+                yield from _cases_of_article(
+                    _downloaded_article(pmcid, folder, server), any_article
+                )
             except BadCase as bad:
                 yield BadCase(bad.reason, bad.message, pmcid[:100], f"pmc:{pmcid[:100]}")
 
@@ -98,13 +100,13 @@ def _ids(ids_or_file: str) -> list[str]:
     return ids[:MAX_IDS]
 
 
-def _article(pmcid: str, folder: Path, server: "_Server") -> _Article:
+def _downloaded_article(pmcid: str, folder: Path, server: "_Server") -> _Article:
     if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
         raise BadCase(
             "bad_pmcid",
             f"{pmcid[:60]!r} is no PMC article id (PMC and digits) and no file of such ids",
         )
-    if kept := _kept(folder / f"{pmcid}.json", pmcid):
+    if kept := _stored_article(folder / f"{pmcid}.json", pmcid):
         return kept
     try:
         article = server.article(pmcid)
@@ -114,7 +116,7 @@ def _article(pmcid: str, folder: Path, server: "_Server") -> _Article:
     return article
 
 
-def _cases(article: _Article, any_article: bool) -> Iterator[CaseReport]:
+def _cases_of_article(article: _Article, any_article: bool) -> Iterator[CaseReport]:
     pmcid = article.pmcid
     if article.retracted:
         raise BadCase("retracted", f"{pmcid} is retracted")
@@ -124,7 +126,7 @@ def _cases(article: _Article, any_article: bool) -> Iterator[CaseReport]:
             f"{pmcid} is not in PMC's open access subset; its text may not be used by programs",
         )
     parsed = jats.parse(article.jats.encode(), pmcid)
-    yield from jats.reports(
+    yield from jats.reports_of_article(
         parsed, pmcid, pmcid, f"pmc:{pmcid}", any_article, licence=article.licence or None
     )
 
@@ -143,10 +145,10 @@ def _cache_folder() -> Path:
     return folder
 
 
-def _kept(file: Path, pmcid: str) -> _Article | None:
+def _stored_article(file: Path, pmcid: str) -> _Article | None:
     """The kept article; a file that is not whole counts as none and is asked for anew."""
     try:
-        article = _Article(**json.loads(read_bytes(file, 4 * jats.MAX_BYTES)))
+        article = _Article(**json.loads(read_bytes(file, 4 * jats.MAX_ARTICLE_BYTES)))
     except (ValueError, TypeError, RecursionError):
         return None
     kinds = [type(value) for value in vars(article).values()]
@@ -245,7 +247,7 @@ class _Server:
         """What `understand` makes of the answer's bytes; None where the service does not exist any
         more and that may be."""
         fault = ""
-        attempts = ATTEMPTS if self.unreachable < MAX_UNREACHABLE else 1
+        attempts = DOWNLOAD_ATTEMPTS if self.unreachable < MAX_UNREACHABLE else 1
         for attempt in range(attempts):
             self._wait_turn()
             pause = min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S)
@@ -280,7 +282,7 @@ class _Server:
             data = b""
             for chunk in answer.iter_bytes(2**16):
                 data += chunk
-                if len(data) > jats.MAX_BYTES:
+                if len(data) > jats.MAX_ARTICLE_BYTES:
                     raise BadCase("too_large", "")
             return answer.status_code, answer.headers, data
 

@@ -22,13 +22,13 @@ from medaction.envs.records import BadCase, CaseReport, Loss, check_id
 from medaction.envs.sources.files import read_text
 
 SUFFIXES = (".txt", ".md")
-MAX_BYTES = 4 * 2**20
+MAX_TEXT_BYTES = 4 * 2**20
 MIN_CHARACTERS = 200
 """A shorter text tells no case: a note on the folder, or a file that was cut."""
 
 _HEADER = re.compile(r"(licen[cs]e|title|date|journal)\s*:\s*(\S.*)", re.IGNORECASE)
 _PICTURE = re.compile(r"!\[[^\]\n]{0,300}\]\([^)\n]{1,300}\)|<img\b[^>\n]{0,300}>", re.IGNORECASE)
-_HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
+_MARKDOWN_HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
 
 
 def read(path: Path) -> Iterator[CaseReport | BadCase]:
@@ -38,13 +38,13 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
     Yields BadCase('empty_body' | 'bad_field' | 'unsafe_id') and what `read_text` raises.
     """
     try:
-        yield _case(path)
+        yield _case_of_file(path)
     except BadCase as bad:
         yield BadCase(bad.reason, bad.message, bad.case_id, str(path))
 
 
-def _case(path: Path) -> CaseReport:
-    header, text, losses = _split(read_text(path, MAX_BYTES))
+def _case_of_file(path: Path) -> CaseReport:
+    header, text, losses = _header_and_report(read_text(path, MAX_TEXT_BYTES))
     if _are_ids(text):
         raise BadCase(
             "unknown_format",
@@ -56,7 +56,7 @@ def _case(path: Path) -> CaseReport:
             f" {MIN_CHARACTERS}"
         )
         raise BadCase("empty_body", message, path.stem[:100])
-    heading = _HEADING.search(text)
+    heading = _MARKDOWN_HEADING.search(text)
     title = header.pop("title", "") or (
         heading[1].rstrip(" \t#") if heading else text.split("\n", 1)[0].strip()
     )
@@ -87,7 +87,7 @@ def _are_ids(text: str) -> bool:
     return any(lines) and all(re.fullmatch(r"PMC\d+", line) for line in lines if line)
 
 
-def _split(text: str) -> tuple[dict[str, str], str, tuple[Loss, ...]]:
+def _header_and_report(text: str) -> tuple[dict[str, str], str, tuple[Loss, ...]]:
     """The lines before the report by their name, the report, and what is not read: a name's second
     line, and pictures, of which Markdown holds the address alone."""
     header: dict[str, str] = {}

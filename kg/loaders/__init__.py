@@ -23,7 +23,7 @@ from medaction.kg.loaders.clingraph import read_clingraph
 from medaction.kg.loaders.files import opened
 from medaction.kg.loaders.pair import read_pair
 from medaction.kg.loaders.parts import Parts
-from medaction.kg.loaders.primekg import COLUMNS, read_primekg
+from medaction.kg.loaders.primekg import PRIMEKG_COLUMNS, read_primekg
 from medaction.kg.tables import BadTable
 from medaction.words.errors import WrongUse
 from medaction.words.versions import code_of, version_of
@@ -80,7 +80,7 @@ def source_of(path: Path) -> Source:
     for names in FORMATS:
         if path.name.split(".")[0] in names and (source := _source(path.parent, names)):
             return source
-    with opened(path, COLUMNS, separators=","):
+    with opened(path, PRIMEKG_COLUMNS, separators=","):
         return Source(*FORMATS[("kg",)], (path,))
 
 
@@ -108,7 +108,7 @@ def import_graph(path: Path, types: Sequence[str] = (), name: str = "", licence:
     folder = _library() / version
     if not folder.is_dir():
         start = time.perf_counter()
-        graph = _read(source, sorted(set(types)), name, version)
+        graph = _graph_of_source(source, sorted(set(types)), name, version)
         files = [[str(file.resolve()), *_stamp(file)] for file in source.files]
         save_graph(
             graph,
@@ -135,7 +135,7 @@ def _version(source: Source, types: Sequence[str], name: str, licence: str) -> s
     return version_of([code, source.format, sorted(set(types)), name, licence, source.files])
 
 
-def _read(source: Source, types: Sequence[str], name: str, version: str) -> Graph:
+def _graph_of_source(source: Source, types: Sequence[str], name: str, version: str) -> Graph:
     found = source.read(*source.files)
     nodes, edges = found.nodes, found.edges
     known = sorted(nodes["node_type"].unique()) if nodes.height else []
@@ -181,7 +181,7 @@ def folder_of(where: str) -> Path:
     path = Path(where).expanduser()
     if path.exists():
         return _unchanged(path) or import_graph(path)
-    kept = {about["name"]: folder for folder, about in _kept()}
+    kept = {about["name"]: folder for folder, about in _cached_graphs()}
     if where not in kept:
         names = ", ".join(sorted(kept)) or "(none yet)"
         raise NoGraph(
@@ -197,14 +197,14 @@ def _unchanged(path: Path) -> Path | None:
     return next(
         (
             folder
-            for folder, about in reversed([*_kept()])
+            for folder, about in reversed([*_cached_graphs()])
             if about.get("files") == files and not about["types"]
         ),
         None,
     )
 
 
-def _kept() -> Iterator[tuple[Path, dict[str, Any]]]:
+def _cached_graphs() -> Iterator[tuple[Path, dict[str, Any]]]:
     """The cached graphs, the one asked for last at the end."""
     folders = [folder for folder in _library().glob("*") if not folder.name.startswith(".")]
     yield from (

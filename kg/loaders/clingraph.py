@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from medaction.kg.loaders.files import Row, opened
+from medaction.kg.loaders.files import TableRow, opened
 from medaction.kg.loaders.parts import Parts, checked_nodes
 
-NODES = ["node_id", "node_name", "ntype", "node_index"]
-EDGES = ["node_index_x", "node_index_y", "edge_index"]
-NODE_TYPES = {
+COLUMNS_OF_NODES = ["node_id", "node_name", "ntype", "node_index"]
+COLUMNS_OF_EDGES = ["node_index_x", "node_index_y", "edge_index"]
+TYPES_OF_CODES = {
     "ICD10CM": "disease", "ICD9CM": "disease", "PHECODE": "disease", "LNC": "test", "CPT": "test",
     "RXNORM": "drug", "ATC": "drug",
     "SNOMEDCT_US": "concept", "UMLS_CUI": "concept",
@@ -24,13 +24,13 @@ nodes are 'concept'."""
 def read_clingraph(nodes: Path, edges: Path) -> Parts:
     """Nodes in the order of the file, with their vocabulary as the source, and edges. Raises
     BadTable."""
-    with opened(nodes, NODES, separators="\t") as table:
-        kinds = {name: pl.Int32 if name == "node_index" else pl.String for name in NODES}
+    with opened(nodes, COLUMNS_OF_NODES, separators="\t") as table:
+        kinds = {name: pl.Int32 if name == "node_index" else pl.String for name in COLUMNS_OF_NODES}
         read = table.read(kinds)
         found = checked_nodes(
             table,
             read.select(
-                "node_id", node_type=pl.col("ntype").replace(NODE_TYPES),
+                "node_id", node_type=pl.col("ntype").replace(TYPES_OF_CODES),
                 name=pl.col("node_name").fill_null(""),
                 source="ntype", index="node_index",
             ),
@@ -40,14 +40,14 @@ def read_clingraph(nodes: Path, edges: Path) -> Parts:
     position = np.full(int(index.max(initial=-1)) + 1, -1, dtype=np.int32)
     position[index] = np.arange(found.height)
     ends = array("i")  # grows without being copied
-    with opened(edges, EDGES, separators="\t") as table:
+    with opened(edges, COLUMNS_OF_EDGES, separators="\t") as table:
 
-        def unknown(row: Row) -> str | None:
-            lost = [row[name] for name in EDGES[:2] if row[name] not in known]
+        def unknown(row: TableRow) -> str | None:
+            lost = [row[name] for name in COLUMNS_OF_EDGES[:2] if row[name] not in known]
             return f"node {lost[0]!r} is not in {nodes.name}" if lost else None
 
-        for batch in table.batches(dict.fromkeys(EDGES, pl.Int32)):
-            pairs = batch.select(EDGES[:2]).to_numpy()
+        for batch in table.batches(dict.fromkeys(COLUMNS_OF_EDGES, pl.Int32)):
+            pairs = batch.select(COLUMNS_OF_EDGES[:2]).to_numpy()
             # The last column is there when no row of the batch was cut short.
             whole = not batch.null_count().sum_horizontal().item()
             inside = whole and (not pairs.size or 0 <= pairs.min() <= pairs.max() < len(position))

@@ -14,7 +14,7 @@ import polars as pl
 from medaction.kg.tables import BadTable
 
 SEPARATORS = {",": "commas", "\t": "TAB", ";": "semicolons", "|": "bars"}
-Row = Mapping[str, str | None]
+TableRow = Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Table:
         except pl.exceptions.PolarsError as error:
             raise self.blame(lambda row: None, str(error).splitlines()[0]) from error
 
-    def blame(self, wrong: Callable[[Row], str | None], otherwise: str) -> BadTable:
+    def blame(self, wrong: Callable[[TableRow], str | None], otherwise: str) -> BadTable:
         """The error of the first row that is malformed or `wrong`; `otherwise` if there is none.
         Slow: only for what has failed."""
         line = 1
@@ -82,7 +82,7 @@ class Table:
             return error
         return BadTable(self.path, line, otherwise)
 
-    def _rows(self) -> Iterator[tuple[int, Row]]:
+    def _rows(self) -> Iterator[tuple[int, TableRow]]:
         """(line, row): the line where a row ends; in parquet, the row's number from 1. Raises
         BadTable for a malformed row."""
         if not self.separator:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from medaction.kg.loaders.files import Row, opened
+from medaction.kg.loaders.files import TableRow, opened
 from medaction.kg.loaders.parts import Parts, checked_nodes
 from medaction.kg.tables import parts
 
@@ -30,7 +30,7 @@ def read_pair(nodes: Path, edges: Path) -> Parts:
     ends = array("i")  # grows without being copied
     with opened(edges, EDGES) as table:
 
-        def unknown(row: Row) -> str | None:
+        def unknown(row: TableRow) -> str | None:
             lost = [row[name] for name in EDGES if row[name] not in known]
             return f"node {lost[0]!r} is not in {nodes.name}" if lost else None
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from medaction.kg.loaders.files import Row, Table
+from medaction.kg.loaders.files import Table, TableRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ def checked_nodes(
         and not found.select(index, "node_type").null_count().sum_horizontal().item()
     ):
         return found
-    known: dict[str | None, Row] = {}
+    known: dict[str | None, TableRow] = {}
 
-    def wrong(row: Row) -> str | None:
+    def wrong(row: TableRow) -> str | None:
         if not row[key] or not row[kind]:
             return f"{key} or {kind} is empty"
         before = known.setdefault(row[key], row)

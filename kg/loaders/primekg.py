@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from medaction.kg.loaders.files import Row, Table, opened
+from medaction.kg.loaders.files import Table, TableRow, opened
 from medaction.kg.loaders.parts import Parts
 
-COLUMNS = [
+PRIMEKG_COLUMNS = [
     f"{side}_{column}" for side in "xy" for column in ("index", "id", "type", "name", "source")
 ]
-_KINDS = {name: pl.Int32 if name.endswith("index") else pl.String for name in COLUMNS}
+_KINDS = {name: pl.Int32 if name.endswith("index") else pl.String for name in PRIMEKG_COLUMNS}
 _LARGEST_INDEX = 50_000_000
-NODE_TYPES = {"effect/phenotype": "phenotype"}
+RENAMED_TYPES = {"effect/phenotype": "phenotype"}
 
 
 def read_primekg(path: Path) -> Parts:
@@ -24,7 +24,7 @@ def read_primekg(path: Path) -> Parts:
     One pass: of each batch only the nodes that were not met before are kept, and the edges as pairs
     of indices. A node whose name or type differs between rows is refused.
     """
-    with opened(path, COLUMNS, separators=",") as table:
+    with opened(path, PRIMEKG_COLUMNS, separators=",") as table:
         seen = np.zeros(0, dtype=np.uint64)
         nodes: list[pl.DataFrame] = []
         edges = array("i")  # grows without being copied
@@ -62,7 +62,7 @@ def _fresh(table: Table, batch: pl.DataFrame, side: str, seen: np.ndarray) -> pl
     lacks; they are noted there."""
     named = batch.select(
         index=f"{side}_index", node_id=f"{side}_id",
-        node_type=pl.col(f"{side}_type").replace(NODE_TYPES),
+        node_type=pl.col(f"{side}_type").replace(RENAMED_TYPES),
         name=pl.col(f"{side}_name").fill_null(""), source=pl.col(f"{side}_source").fill_null(""),
     )  # fmt: skip
     index = named["index"].to_numpy()
@@ -80,7 +80,7 @@ class _Names:
     def __init__(self) -> None:
         self.known: dict[str | None, tuple[str | None, str | None]] = {}
 
-    def __call__(self, row: Row) -> str | None:
+    def __call__(self, row: TableRow) -> str | None:
         for side in "xy":
             index, named = row[f"{side}_index"], (row[f"{side}_name"], row[f"{side}_type"])
             before = self.known.setdefault(index, named)
@@ -92,12 +92,12 @@ class _Names:
         return None
 
 
-def _missing(row: Row) -> str | None:
+def _missing(row: TableRow) -> str | None:
     empty = [name for name in ("x_index", "y_index", "y_source") if not row[name]]
     return f"{', '.join(empty)} is empty" if empty else None
 
 
-def _far(row: Row) -> str | None:
+def _far(row: TableRow) -> str | None:
     for name in ("x_index", "y_index"):
         if not 0 <= int(row[name] or -1) < _LARGEST_INDEX:
             return f"{name} {row[name]!r} is no number from 0 to below {_LARGEST_INDEX}"

@@ -11,7 +11,7 @@ COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#6
 INK = "#475569"
 
 
-def dtc_by_turn(rows: list[dict[str, Any]]) -> str:
+def lines_of_dtc(rows: list[dict[str, Any]]) -> str:
     """Lines of mean DTC over turns, one a teacher; a point's size tells how many trajectories it
     stands for."""
     figure, axes = _canvas("turn", "mean DTC (hops)")

@@ -13,6 +13,8 @@ import duckdb
 import jinja2
 from markupsafe import Markup
 
+from medaction.trajectories.labels import LONGEST, add_label, label_of, labels
+from medaction.trajectories.records import now
 from medaction.trajectories.snapshot import SNAPSHOT, open_snapshot
 from medaction.trajectories.viewer import charts, queries
 
@@ -30,11 +32,11 @@ _html.globals["script_hash"] = b64encode(sha256(SCRIPT.encode()).digest()).decod
 Filters = dict[str, str]
 
 
-class Run:
+class ShownRun:
     """The newest snapshot of the run in `out`, opened anew when a newer one is there. Raises
     FileNotFoundError when there is none."""
 
-    def __init__(self, out: Path, other: "Run | None" = None):
+    def __init__(self, out: Path, other: "ShownRun | None" = None):
         self.out = out
         self.other = other
         self._seen: tuple[int, int] | None = None
@@ -57,7 +59,7 @@ class Run:
         """DTC by turn and the distribution of RAC, once a snapshot: drawing them takes longer than
         all the rest of the page."""
         threshold = queries.rows(self.db, "threshold")[0]["threshold"]
-        lines = charts.dtc_by_turn(queries.rows(self.db, "DTC by turn"))
+        lines = charts.lines_of_dtc(queries.rows(self.db, "DTC by turn"))
         bars = charts.rac_distribution(queries.rows(self.db, "RAC"), threshold)
         return Markup(lines), Markup(bars)  # drawn by us, letters as paths
 
@@ -79,30 +81,30 @@ class Run:
         return time.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def overview(run: Run) -> str:
+def overview(run: ShownRun) -> str:
     return run.render("overview", "/", **_overview(run))
 
 
-def _overview(run: Run) -> dict[str, Any]:
+def _overview(run: ShownRun) -> dict[str, Any]:
     lines, bars = run.charts
     return {"o": queries.overview(run.db), "dtc_chart": lines, "rac_chart": bars}
 
 
-def cases(run: Run, filters: Filters, number: int) -> str:
+def cases(run: ShownRun, filters: Filters, number: int) -> str:
     page = queries.cases(run.db, filters, number)
     return _table_page(run, "cases", page, filters, choices=queries.choices(run.db))
 
 
-def trajectories(run: Run, filters: Filters, number: int) -> str:
+def trajectories(run: ShownRun, filters: Filters, number: int) -> str:
     page = queries.trajectories(run.db, filters, number)
     return _table_page(run, "trajectories", page, filters, choices=queries.choices(run.db))
 
 
-def failures(run: Run, number: int) -> str:
+def failures(run: ShownRun, number: int) -> str:
     return _table_page(run, "failures", queries.failures(run.db, number), {})
 
 
-def evaluation(run: Run, filters: Filters, number: int) -> str:
+def evaluation(run: ShownRun, filters: Filters, number: int) -> str:
     """What the judges found, a row a judged trajectory."""
     page = queries.judged(run.db, filters, number)
     judges = queries.rows(run.db, "evaluation")
@@ -133,7 +135,7 @@ class Pair:
 CHANGES = ("gained", "lost", "one only", "both wrong", "both right")
 
 
-def comparison(run: Run, other: Run, filters: Filters) -> str:
+def comparison(run: ShownRun, other: ShownRun, filters: Filters) -> str:
     """Two evaluations side by side, what changed first. Gained: wrong here, right there."""
     here, there = queries.verdicts_of(run.db), queries.verdicts_of(other.db)
     pairs = [Pair(*key, here.get(key), there.get(key)) for key in sorted({*here, *there})]
@@ -145,7 +147,27 @@ def comparison(run: Run, other: Run, filters: Filters) -> str:
     )
 
 
-def prompt(run: Run, trajectory_id: str, number: int) -> str | None:
+def label(run: ShownRun, values: dict[str, str]) -> str:
+    """Store a label that came from a form; returns the address of what it is about. Raises
+    ValueError for what is not in this run, and for anything that is no label."""
+    given = label_of(
+        {name: text[:LONGEST] for name, text in values.items()} | {"time": now().isoformat()}
+    )
+    if not queries.rows(run.db, "thing of a label", [given.case_id, given.trajectory_id]):
+        raise ValueError("there is no such case or trajectory in this run")
+    if given.opinion == "comment" and not given.comment.strip():
+        raise ValueError("a comment needs words")
+    add_label(run.out, given)
+    return f"/case/{quote(given.case_id, safe='')}"
+
+
+def labels_page(run: ShownRun) -> str:
+    """Every label of the run, the newest first."""
+    rows = sorted(labels(run.out), key=lambda label: label.time, reverse=True)
+    return run.render("labels", "/labels", labels=rows)
+
+
+def prompt(run: ShownRun, trajectory_id: str, number: int) -> str | None:
     """The prompt of a turn, or None when there is no such trajectory."""
     answer = queries.prompt(run.db, trajectory_id, number)
     if answer is None:
@@ -154,7 +176,9 @@ def prompt(run: Run, trajectory_id: str, number: int) -> str | None:
     return run.render("prompt", "/cases", played=played, number=number, messages=messages)
 
 
-def _table_page(run: Run, name: str, page: queries.Page, filters: Filters, **values: Any) -> str:
+def _table_page(
+    run: ShownRun, name: str, page: queries.Page, filters: Filters, **values: Any
+) -> str:
     query = {field: value for field, value in filters.items() if value}
 
     def url(number: int) -> str:
@@ -168,21 +192,25 @@ def _table_page(run: Run, name: str, page: queries.Page, filters: Filters, **val
     return run.render(name, f"/{name}", page=page, wanted=filters, url=url, by=by, **values)
 
 
-def case(run: Run, case_id: str, opened: str = "") -> str | None:
+def case(run: ShownRun, case_id: str, opened: str = "") -> str | None:
     """The page of a case, or None when the run has no such case. `opened`: the trajectory that is
     open; by default the first."""
     details = queries.case(run.db, case_id)
-    return run.render("case", "/cases", c=details, opened=opened) if details else None
+    if details is None:
+        return None
+    given = {label.thing: label for label in labels(run.out) if label.case_id == case_id}
+    return run.render("case", "/cases", c=details | {"labels": given}, opened=opened)
 
 
-def export(run: Run, case_ids: list[str]) -> str:
+def export(run: ShownRun, case_ids: list[str]) -> str:
     """One HTML file with the overview and these cases whole, that needs nothing else; without ids
     all cases. Raises KeyError for a case that is not there."""
     details = []
     for case_id in case_ids or [row["case_id"] for row in queries.rows(run.db, "case ids")]:
         if (case := queries.case(run.db, case_id)) is None:
             raise KeyError(case_id)
-        details.append(case)
+        given = {label.thing: label for label in labels(run.out) if label.case_id == case_id}
+        details.append(case | {"labels": given})
     ids = {case["case_id"] for case in details}
     pages = queries.cases(run.db, {}, 1).pages
     tables = (queries.cases(run.db, {}, number) for number in range(1, pages + 1))
