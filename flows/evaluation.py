@@ -9,6 +9,7 @@ from typing import Any
 from medaction.clinicians.make import prompt_version
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.dialogue import DIALOGUE_VERSION
+from medaction.evaluation.floor import constant_orders
 from medaction.evaluation.judges import OFFLINE, judge_key
 from medaction.evaluation.judging import (
     Judgement,
@@ -28,6 +29,7 @@ from medaction.flows.services import Services, services
 from medaction.flows.settings import EvaluationSettings, Retry
 from medaction.flows.stages import build_environments, failure_of, play_cases
 from medaction.flows.versions import code_version, versions
+from medaction.kg.encoder import load_encoder
 from medaction.llm.calls import CallSettings
 from medaction.llm.teacher import Teacher
 from medaction.tasks.engine import Unit
@@ -278,7 +280,8 @@ def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
                         scored.append(judgement)
             rows.append(ResultRow(score_of(scored, *place), tree[id_]))
     about = _about(store, settings, plan, passes, len(environments))
-    return result_of(about, environments, rows, settings.runs, by_rater)
+    floor = constant_orders(environments, load_encoder().encode)
+    return result_of(about, environments, rows, settings.runs, by_rater, floor)
 
 
 def _about(
