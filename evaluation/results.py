@@ -295,7 +295,7 @@ def result_table(result: Mapping[str, Any]) -> str:
 def _about_judge(result: Mapping[str, Any]) -> list[str]:
     """The judge's own figures, and the accuracy corrected by them, beside the raw one above."""
     known, corrected = result.get("judge_measured"), result.get("accuracy_corrected")
-    if not known:
+    if not known or not corrected:
         return ["This judge's sensitivity and specificity are not known; nothing is corrected."]
     return [
         f"The judge's sensitivity is {known['sensitivity']:.2f} ({known['right']} right answers),"
