@@ -11,6 +11,7 @@ from medaction.envs.mentions import named_tests
 from medaction.envs.naming import FINDINGS, Profile, profile
 from medaction.envs.records import DocumentedTest
 from medaction.words.names import normalise
+from medaction.words.sentences import statements
 
 RESULT_LENGTH = 25
 """A shorter result ('Normal', '120/80 mmHg') can stand in the initial observation without having
@@ -304,11 +305,11 @@ def _same_place(a: Profile, b: Profile) -> bool:
 
 @lru_cache(maxsize=512)
 def _findings(text: str) -> tuple[tuple[frozenset[str], tuple[str, ...]], ...]:
-    """Of every sentence with a verb of finding that names tests: its content words, and the "
-    "tests."""
+    """Of every sentence with a verb of finding that names tests: its content words, and the
+    tests."""
     return tuple(
         (_content_words(sentence) - _content_words(" ".join(names)), names)
-        for sentence in re.split(r"(?<=[.;!?])\s+|\n", text)
+        for sentence in statements(text)
         if FINDING.search(sentence) and (names := named_tests(sentence))
     )
 
