@@ -7,7 +7,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # A run starts dozens of processes: none of them should compile its packages anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-unit test-hub check install lint typecheck clean
+.PHONY: demo test test-unit test-hub check install lint typecheck docs clean
 
 demo: .venv/installed
 	$(BIN)/medaction distill --preset demo
@@ -56,6 +56,11 @@ test-hub: .venv/bin/uv
 	$(BIN)/uv pip install --quiet --python .venv-hub/bin/python --editable '.[dev,hub]'
 	.venv-hub/bin/python .ci/licences.py hub
 	.venv-hub/bin/pytest -rs tests/test_hub_*.py
+
+# The docs site into site/, with every link and anchor checked.
+docs: .venv/installed-dev
+	$(UV) --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf .venv .venv-hub runs

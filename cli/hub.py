@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from medaction.envs.episode import T_MAX
-from medaction.evaluation.judges import OFFLINE
+from medaction.flows.settings import DistillSettings
 from medaction.words.errors import MedactionError
 
 
@@ -19,9 +18,17 @@ from medaction.words.errors import MedactionError
 )
 @click.option("--evaluation", is_flag=True, help="Serve benchmark cases too; never to train on.")
 @click.option(
-    "--judge", default=OFFLINE, show_default=True, help="Who judges a diagnosis: offline, or MODEL."
+    "--judge",
+    default="offline",
+    show_default=True,
+    help="Who judges a diagnosis: offline, or MODEL.",
 )
-@click.option("--t-max", type=click.IntRange(1), default=T_MAX, show_default=True)
+@click.option(
+    "--t-max",
+    type=click.IntRange(1),
+    default=DistillSettings.model_fields["t_max"].default,
+    show_default=True,
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8010, show_default=True)
 @click.option(
@@ -52,9 +59,7 @@ def serve_env(
     try:
         from medaction.hub.openenv_server import application, serve
     except ModuleNotFoundError as error:
-        raise MedactionError(
-            f"{error.name} is not installed: pip install 'medaction[hub]'"
-        ) from None
+        raise MedactionError(f"{error.name} is not installed: pip install -e '.[hub]'") from None
     from medaction.hub.episodes import environments_of, scorer_of
 
     worlds = environments_of(cases, training=not evaluation)

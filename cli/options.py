@@ -2,12 +2,14 @@
 a run needs."""
 
 import os
+import socket
 import types
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
 import click
 from pydantic import BaseModel, ValidationError
@@ -15,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, load_preset
+from medaction.words.errors import MedactionError
 
 # Lists are given one by one: --teacher A --teacher B.
 ONE_BY_ONE = {
@@ -31,6 +34,10 @@ ONE_BY_ONE = {
 
 FOLDER = click.Path(path_type=Path, file_okay=False, writable=True)
 """A folder that is made where it does not exist."""
+
+
+WORDS = ONE_BY_ONE | {"runs": "rollouts"}
+"""A field's name -> the word of its option."""
 
 
 def options_of(
@@ -75,7 +82,7 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    flag = f"--{ONE_BY_ONE.get(name, name).replace('_', '-')}"
+    flag = f"--{WORDS.get(name, name).replace('_', '-')}"
     if field.annotation is bool:
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
     default = (
@@ -166,7 +173,42 @@ def check_settings(settings: EnvironmentSettings) -> None:
         raise click.UsageError(f"--case: {settings.cases} holds no {', '.join(unknown)}")
     if unknown:
         click.echo(f"--case: {settings.cases} holds no {', '.join(unknown)}", err=True)
+    if settings.call_cache != "off" and calls_models(settings):
+        from medaction.llm.call_cache import CallCache, default_folder
+
+        CallCache(default_folder()).close()
+    for variable in ("PREFECT_API_URL", "RAY_ADDRESS"):
+        require_server(variable)
     make_folder(settings.out)
+
+
+def calls_models(settings: EnvironmentSettings) -> bool:
+    """Whether a language model has a part in the run."""
+    models = list(getattr(settings, "teachers", ()))
+    for role in ("extractor", "gold", "oracle", "model", "examiner"):
+        models.append(getattr(settings, role, None))
+    judges = getattr(settings, "judges", ["offline"])
+    return any(model and not model.embedded for model in models) or judges != ["offline"]
+
+
+PORTS = {"http": 80, "https": 443, "ray": 10001, "": 6379}
+"""Where a server listens whose address has no port, by scheme; Ray's own address has none."""
+
+
+def require_server(variable: str) -> None:
+    """Raises MedactionError when nothing listens where the variable points to. Ray would wait for
+    minutes, and Prefect end in a page of its own."""
+    address = os.environ.get(variable, "")
+    if not address or address in ("auto", "local"):
+        return
+    url = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        port = url.port or PORTS[url.scheme]
+        socket.create_connection((url.hostname or "", port), timeout=10).close()
+    except (OSError, KeyError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        line = f"{address} does not answer ({reason}): start it, or unset {variable}"
+        raise MedactionError(line) from error
 
 
 def run(flow: str, settings: Any, *more: Any) -> Any:
@@ -221,6 +263,6 @@ def readable(error: Exception) -> str:
     for problem in error.errors():
         field = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
-        name = ONE_BY_ONE.get(field.split(".")[0], field).replace("_", "-")
+        name = WORDS.get(field.split(".")[0], field).replace("_", "-")
         lines.append(f"--{name}: {message}" if field else message)
     return "; ".join(lines)

@@ -62,14 +62,6 @@ _FINDING = re.compile(
     re.IGNORECASE,
 )
 _VALUE_IN_TEXT = re.compile(r"\d(?!\s*(?:days?|weeks?|months?|hours?)\b)")
-# What tells the writer of a text what to write: no word of the case. It names the text's parts.
-_INSTRUCTION = re.compile(
-    r"(?:please )?(?:provide|write|list|describe|include|give|fill in|summari[sz]e|use|follow)\b"
-    r".*\b(?:format|template|history|information|details?|sections?|below|here|tests?|none)\b"
-    r"|if (?:there (?:is|are) )?(?:none|nothing|no |not |unknown|absent|unavailable)[^,]*,?"
-    r" (?:please )?(?:write|state|put|say|enter|note|indicate|leave)\b",
-    re.IGNORECASE,
-)
 _SENTENCE_END = re.compile(r"(?<=[.;])\s+")
 _LABEL_OF_STATEMENT = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
 
@@ -87,18 +79,13 @@ def is_documented(result: str) -> bool:
 
 
 def without_void(text: str) -> str:
-    """`text` without what says only that the source tells nothing, or what its writer was to
-    write: such lines, and such sentences at the end of a line. 'Allergies: None.' stays, it denies
-    something."""
+    """`text` without what says only that the source tells nothing: such lines, and such sentences
+    at the end of a line. 'Allergies: None.' stays, it denies something."""
     lines = []
     for line in text.splitlines():
         label = _LABEL_OF_STATEMENT.match(line)[0]  # type: ignore[index]
         sentences = _SENTENCE_END.split(line[len(label) :])
-        while (
-            sentences
-            and (last := sentences[-1].strip(' .;*"'))
-            and (_says_nothing_written(last) or _INSTRUCTION.match(last))
-        ):
+        while sentences and (last := sentences[-1].strip(" .;")) and _says_nothing_written(last):
             sentences.pop()
         if sentences or not line.strip():
             lines.append(label + " ".join(sentences))

@@ -120,13 +120,14 @@ class Report:
         return " ".join(self.text[start:end].split()).strip(" .,;:")
 
 
+@lru_cache(maxsize=256)
 def plain_text(text: str) -> str:
     """`text` for comparison: one case, one kind of space, dash and quote, no markdown marks;
     numbers and signs stay."""
     text = unicodedata.normalize("NFKC", text).casefold()
     text = re.sub(r"[‐-―−]", "-", text)
     text = re.sub(r"[‘’`´]", "'", text).replace("“", '"').replace("”", '"')
-    return " ".join(re.sub(r"[*_#|]|^\s*-\s", " ", text, flags=re.MULTILINE).split())
+    return " ".join(re.sub(r"[*_#|]|^[^\S\n]*-\s", " ", text, flags=re.MULTILINE).split())
 
 
 def numbers_of(text: str) -> list[str]:

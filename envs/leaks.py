@@ -21,9 +21,10 @@ from medaction.envs.diagnosis_names import (
 )
 from medaction.envs.records import CaseReport, StructuredCase
 from medaction.words.names import normalise
+from medaction.words.sentences import split_outside_brackets
 
 COMPLAINT = re.compile(r"(?:chief|presenting|main) complaint|reason for|objective", re.IGNORECASE)
-SENTENCE_END = re.compile(r"(?:(?<=[.;!?])\s+|(?<=[。；！？])\s*)(?![^()]*\))")
+SENTENCE_END = re.compile(r"(?<=[.;!?])\s+|(?<=[。；！？])\s*")
 # '- Chief Complaint: pain' -> label '- Chief Complaint: '
 LABEL = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
 
@@ -135,7 +136,8 @@ def sentences_of(text: str) -> list[str]:
     sentences = []
     for line in text.splitlines():
         label = LABEL.match(line)[0]  # type: ignore[index]
-        sentences += [label + part for part in SENTENCE_END.split(line[len(label) :]) if part]
+        parts = split_outside_brackets(SENTENCE_END, line[len(label) :])
+        sentences += [label + part for part in parts if part]
     return sentences
 
 

@@ -62,6 +62,7 @@ def patients_in(text: str) -> tuple[str, ...]:
     >>> patients_in("P1: fever. P2: large spleen."), patients_in("Case report of one patient")
     (('P1', 'P2'), ())
     """
+    text = "\n".join(filter(str.strip, text.splitlines()))
     for pattern in (_HEADING,) if len(text) > _LONG else (_SHORT, _NUMBERED, _HEADING):
         names = [" ".join(match.groups()).capitalize() for match in pattern.finditer(text)]
         if len(set(names)) > 1:

@@ -32,15 +32,16 @@ from medaction.envs.results_told import (
     same_test,
 )
 from medaction.words.phrases import IN_BRACKETS
+from medaction.words.sentences import split_outside_brackets
 
 MOST = 0.5
 """Share of the initial observation's characters that may be cut (results that move to the menu do
 not count); of a case that leaks more nothing is cut, and it is refused."""
 
-_CLAUSE_END = re.compile(r"(?<=[,;，；])\s+(?![^()]*\))")
+_CLAUSE_END = re.compile(r"(?<=[,;，；])\s+")
 _CLAUSE_OR_HINT = re.compile(
-    r"(?:(?<=[,;，；])\s+|(?<! was)(?<! were)(?<! is)(?<! are)(?<! and)\s+(?=(?:indicating"
-    r"|suggest(?:ing|ive)|consistent with|compatible with|concerning for)\b))(?![^()]*\))"
+    r"(?<=[,;，；])\s+|(?<! was)(?<! were)(?<! is)(?<! are)(?<! and)\s+(?=(?:indicating"
+    r"|suggest(?:ing|ive)|consistent with|compatible with|concerning for)\b)"
 )
 _INTRODUCTION = re.compile(r"(?:in|on|at|by|after|then|later|\w+ly)\b(?: \w+){0,2},", re.IGNORECASE)
 # After these labels stands a list of findings: each item is told for itself.
@@ -116,6 +117,8 @@ class _Cutter:
         )
 
     def line(self, line: str, is_first: bool) -> str:
+        if not any(map(str.isalnum, line)):
+            return line
         label = LABEL.match(line)[0]  # type: ignore[index]
         body = line[len(label) :]
         is_complaint = COMPLAINT.search(label) is not None
@@ -128,8 +131,10 @@ class _Cutter:
             return ""
         sentences: list[str] = []
         gone, left_as_it_was = False, True
-        for place, sentence in enumerate(SENTENCE_END.split(body)):
-            if gone and _hangs(sentence):
+        for place, sentence in enumerate(split_outside_brackets(SENTENCE_END, body)):
+            if not any(map(str.isalnum, sentence)):
+                remainder = sentence
+            elif gone and _hangs(sentence):
                 self._take(sentence, continues=True)
                 remainder = ""
             else:
@@ -210,7 +215,7 @@ class _Cutter:
 
     def _clauses(self, pattern: re.Pattern[str], label: str, sentence: str) -> list[str]:
         """The clauses of a sentence; 'In 2005,' is none by itself."""
-        opening, *clauses = pattern.split(sentence)
+        opening, *clauses = split_outside_brackets(pattern, sentence)
         if clauses and _INTRODUCTION.fullmatch(opening):
             opening = f"{opening} {clauses.pop(0)}"
         return [part for clause in (opening, *clauses) for part in self._halves(label, clause)]

@@ -16,6 +16,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
@@ -52,15 +53,28 @@ def _filled(text: str) -> str:
 
 def _paragraphs(value: Any) -> Any:
     """A text, or the paragraphs of one, without markup; what is neither is left to the grammar."""
+    if isinstance(value, dict) and all(isinstance(part, str) for part in value.values()):
+        value = [f"{heading}: {part}" for heading, part in value.items()]
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         value = "\n".join(value)
     return plain(value) if isinstance(value, str) else value
 
 
-def _one_line(value: Any) -> Any:
-    """A text, or an object that holds one text alone ({"test": "CT"}), on one line."""
-    if isinstance(value, dict) and len(value) == 1:
-        [value] = value.values()
+_NAME_KEYS = {"name", "test", "testname", "diagnosis"}
+"""Keys under which an object of several holds the name, where one text was asked for."""
+
+
+def _one_line(value: Any, info: ValidationInfo) -> Any:
+    """A text on one line; or the one that an object holds alone ({"test": "CT"}) or as its name, or
+    a list alone."""
+    if isinstance(value, dict):
+        names = [inner for key, inner in value.items() if bare_key(key) in _NAME_KEYS]
+        texts = [*value.values()] if len(value) == 1 else names
+        value = texts[0] if len(texts) == 1 else value
+        note(info, "text in another form")
+    elif isinstance(value, list) and len(value) == 1:
+        [value] = value
+        note(info, "text in another form")
     return one_line(value) if isinstance(value, str) else value
 
 
@@ -103,7 +117,7 @@ def _in_percent(differential: Any, info: ValidationInfo) -> Any:
     numbers = [_percentage(value) for value in stated]
     if not numbers or any(number is None for number in numbers):
         return differential
-    marked = any(isinstance(value, str) and "%" in value for value in stated)
+    marked = any(isinstance(value, str) and _OF_100.search(value) for value in stated)
     values = [number for number in numbers if number is not None]
     between = any(0 < value < 1 for value in values)
     if between and not marked:
@@ -125,30 +139,64 @@ def _note_sum(percent: int, info: ValidationInfo) -> None:
 
 
 def _differential_rows(differential: Any, info: ValidationInfo) -> Any:
-    """A differential as {"Gout": 60} or ["Gout (60 %)"], as rows."""
-    pairs: list[tuple[Any, Any]] = []
-    if isinstance(differential, dict):
-        pairs = list(differential.items())
-    elif isinstance(differential, list) and all(isinstance(row, str) for row in differential):
-        matches = [_PERCENT_BEHIND.fullmatch(row) for row in differential]
-        pairs = [(match[1], match[2]) for match in matches if match]
-    if not pairs or len(pairs) < len(differential):
+    """A differential in another form as rows: an object or list of pairs ({"Gout": 60}, [["Gout",
+    60]]), of rows by their rank ({"1": {...}}), texts ("Gout (60 %)"), or JSON as text."""
+    rows = differential
+    if isinstance(rows, str):
+        rows = _rows_of_text(rows)
+    if isinstance(rows, dict):
+        ranks = all(key.isdecimal() for key in rows)
+        rows = [*rows.values()] if ranks else [[name, value] for name, value in rows.items()]
+    if not isinstance(rows, list):
         return differential
-    if not all(isinstance(name, str) and _percentage(value) is not None for name, value in pairs):
-        return differential
-    note(info, "differential in another form")
-    return [{"diagnosis": name, "confidence": value} for name, value in pairs]
+    rows = [_row_of(row) for row in rows]
+    if rows != differential and all(isinstance(row, dict) for row in rows):
+        note(info, "differential in another form")
+        return rows
+    return differential
+
+
+def _rows_of_text(text: str) -> Any:
+    """The rows of a differential that was written as one text: JSON, or a line or clause each."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        lines = text.splitlines() if "\n" in text.strip() else re.split(r"(?<=[%)\]])[,;]\s*", text)
+        return [_LIST_BULLET.sub("", line) for line in lines if line.strip()]
+
+
+def _row_of(row: Any) -> Any:
+    """One row as {"diagnosis", "confidence"}, where it is a pair or a text that ends in percent."""
+    if isinstance(row, dict) and len(row) == 1:
+        [row] = row.items()
+    if isinstance(row, str) and (match := _PERCENT_BEHIND.fullmatch(row.strip())):
+        row = (match[1], match[2])
+    if not isinstance(row, list | tuple) or len(row) != 2:
+        return row
+    name, value = row
+    if isinstance(value, dict):
+        keys = {bare_key(key): key for key in value}
+        value = value.get(keys.get("confidence", ""))
+    if not isinstance(name, str) or _percentage(value) is None:
+        return row
+    return {"diagnosis": name, "confidence": value}
 
 
 _PERCENT_BEHIND = re.compile(r"(.+?)[\s:,(\[–-]+(\d+(?:\.\d+)?\s*%)\s*[)\]]?")
+_OF_100 = re.compile(r"%|\bpercent|/\s*100")
+_PERCENTAGE = re.compile(r"[~≈]?\s*(\d+(?:[.,]\d+)?)\s*(?:%|percent|/\s*100)?")
 
 
 def _percentage(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    """The number of a confidence: 60, '60', '60.0', '60 %', '60 percent', '60/100', '~60%'."""
+    if isinstance(value, str):
+        match = _PERCENTAGE.fullmatch(value.strip())
+        return float(match[1].replace(",", ".")) if match else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        number = float(value.replace("%", "")) if isinstance(value, str) else float(value)
-    except (ValueError, OverflowError):
+        number = float(value)
+    except OverflowError:
         return None
     return number if math.isfinite(number) else None
 
@@ -195,7 +243,21 @@ _LIST_BULLET = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+")
 
 
 def _single_tests(tests: Any, info: ValidationInfo) -> Any:
-    """One string of tests as a list, split as the oracle splits an order."""
+    """One string of tests as a list, split as the oracle splits an order; a list in an object or a
+    list; a numbered list without its numbers."""
+    if isinstance(tests, dict) and tests:
+        ranks = all(key.isdecimal() for key in tests)
+        tests = [*tests.values()] if ranks or len(tests) > 1 else next(iter(tests.values()))
+        note(info, "tests in another form")
+    if isinstance(tests, list) and len(tests) == 1 and isinstance(tests[0], list):
+        [tests] = tests
+        note(info, "tests in another form")
+    if isinstance(tests, list) and all(
+        isinstance(test, str) and test.lstrip().startswith((f"{rank}. ", f"{rank}) "))
+        for rank, test in enumerate(tests, 1)
+    ):
+        note(info, "tests in another form")
+        return [_LIST_BULLET.sub("", test) for test in tests]
     if not isinstance(tests, str) or not tests.strip():
         return tests
     note(info, "tests as one string")
@@ -251,6 +313,28 @@ Action = Annotated[
 ]
 
 
+def _is_empty(value: Any) -> bool:
+    return not value or (isinstance(value, str) and value.strip().casefold() in ("none", "null"))
+
+
+def _action_object(action: Any) -> Any:
+    """An action that is the text of its object, or a list of it alone, as the object."""
+    if isinstance(action, list) and len(action) == 1:
+        [action] = action
+    if isinstance(action, str) and action.lstrip().startswith("{"):
+        with suppress(ValueError):
+            return json.loads(action)
+    return action
+
+
+def _named_action(stated: dict[str, Any]) -> dict[str, Any]:
+    """{"type": "order_tests", "tests": [...]}: an action whose kind is a value, beside one other
+    entry that holds what it is about. Empty for anything else."""
+    kinds = [kind for kind in _ACTIONS if kind in stated.values()]
+    others = [value for value in stated.values() if value not in kinds and not _is_empty(value)]
+    return {kinds[0]: others[0]} if len(kinds) == len(others) == 1 else {}
+
+
 class Acting(Form):
     """A reply with an action. An action that stands beside the other keys instead of in its own
     object is moved there; one that is empty or null beside the other is no action."""
@@ -271,13 +355,20 @@ class Acting(Form):
         if in_the_grammar:
             return value
         keys = {bare_key(key): key for key in value}
-        framed = value.get(keys.get("action", ""))
+        action_as_written = value.get(keys.get("action", ""))
+        framed = _action_object(action_as_written)
         source = framed if isinstance(framed, dict) else value
         stated = {bare_key(key): inner for key, inner in source.items()}
-        actions = {kind: stated[bare_key(kind)] for kind in _ACTIONS if stated.get(bare_key(kind))}
+        actions = {
+            kind: stated[bare_key(kind)]
+            for kind in _ACTIONS
+            if not _is_empty(stated.get(bare_key(kind)))
+        }
+        if not actions and source is framed:
+            actions = _named_action(stated)
         if len(actions) != 1:  # none, or two: the grammar refuses it
             return {**value, keys.get("action", "action"): None}
-        if framed != actions:
+        if action_as_written != actions:
             note(info, "action in another form")
         rest = {key: value[key] for key in value if bare_key(key) not in _ACTION_KEYS}
         return rest | {keys.get("action", "action"): actions}

@@ -15,7 +15,8 @@ _REQUEST = re.compile(
     r"(?:(?:provide|write|describe|include|specify|mention|summari[sz]e|insert|ensure|explain"
     r"|indicate|select|choose|remember|pretend|imagine|avoid)"
     r"|(?:list|state|give|enter|fill|record|report|answer|use|complete|act|play|add|leave|do not)"
-    r"(?= (?:in|out|only|not|as|that|all|any|the|an?|each|every|whether|it|them|none|\W?none)\b))"
+    r"(?= (?:(?:in|out|only|not|as|that|all|any|the|an?|each|every|whether|it|them|\W?none)\b"
+    r"|\"\")))"
     r"(?= \S)(?! (?:by|of|to)\b)",
     re.IGNORECASE,
 )

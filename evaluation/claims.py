@@ -51,6 +51,8 @@ def claims(statement: str) -> list[str]:
 'pancreatic head carcinoma', 'Courvoisier sign']
     >>> claims("Chronic cough (non-TB), likely asthma; no evidence of tuberculosis")
     ['Chronic cough']
+    >>> claims("Gout (podagra); lipid pneumonia (endogenous)")
+    ['Gout', 'podagra']
     >>> claims("Non-Hodgkin lymphoma")
     ['Non-Hodgkin lymphoma']
     >>> claims("Tuberculosis, sarcoidosis less likely")
@@ -59,19 +61,22 @@ def claims(statement: str) -> list[str]:
     (['Sarcoidosis'], ['gout'])
     """
     text = _OPENING.sub("", re.sub(r"[*#_`]+", " ", statement).strip())
-    # 'non-' begins a name outside of brackets and excludes one inside them
-    brackets = [
-        inner
-        for inner in BRACKETS.findall(text)
-        if not DOUBT.search(inner) and not inner.lstrip().lower().startswith("non")
-    ]
-    plain = _ALTERNATIVE.split(BRACKETS.sub(" ", text).strip(" .;\n"), maxsplit=1)[0]
+    # Brackets become blanks of their length, so that a place in `plain` is one in `text`.
+    plain = BRACKETS.sub(lambda bracket: " " * len(bracket[0]), text)
+    plain = _ALTERNATIVE.split(plain, maxsplit=1)[0]
     doubt = DOUBT.search(plain)
     sure = plain[: doubt.start()] if doubt else plain
     if doubt and not re.match(r"\W*\w", re.split(r"[,;.]", plain[doubt.end() :])[0]):
-        sure = (
-            sure.rpartition(",")[0] or sure
-        )  # 'A, B less likely': the doubt follows what it is of
+        # 'A, B less likely': the doubt stands behind what it is of
+        sure = sure.rpartition(",")[0] or sure
+    # 'non-' begins a name outside of brackets and excludes one inside them
+    brackets = [
+        bracket[1]
+        for bracket in BRACKETS.finditer(text)
+        if bracket.start() <= len(sure)
+        and not DOUBT.search(bracket[1])
+        and not bracket[1].lstrip().lower().startswith("non")
+    ]
     parts = (" ".join(part.split()).strip(" .,:;-–—/") for part in (sure, *LINK.split(sure)))
     phrases = [part for part in dict.fromkeys(parts) if sum(map(str.isalpha, part)) > 1]
     return [*phrases, *(inner.strip() for inner in brackets if len(inner.strip()) > 1)]

@@ -57,6 +57,9 @@ _QUALIFIERS = frozenset(
 )
 """Words that say how bad or since when, not what."""
 
+_LIST = frozenset([",", "/", "and"])
+"""What joins the names of a list. Of the answers of the development half none was refused."""
+
 _NODE_METHODS = ("exact", "synonym", "abbreviation")
 _SAME_WORD = {
     "carcinoma": "cancer",
@@ -89,12 +92,15 @@ _SAME_WORD = {
 Words = frozenset[str]
 
 
+Fault = Literal["more general", "a list"]
+
+
 @dataclass(frozen=True, slots=True)
 class Likeness:
     """How probably a statement is the true diagnosis, and what rules it out ('' for nothing)."""
 
     probability: float
-    fault: Contradiction | Literal["more general"] = ""
+    fault: Contradiction | Fault = ""
 
     def __bool__(self) -> bool:
         return self.probability >= LIKELY
@@ -114,16 +120,19 @@ def likeness(statement: str, truths: Sequence[str], linker: Linker, encode: Enco
         return Likeness(0.0, fault)
     synonyms = [name for node in _nodes(names, linker) for name in linker.names_of(node)]
     row = figures(parts, list(dict.fromkeys((*names, *synonyms))), linker, encode)
-    if row is None:
-        return Likeness(0.0, "more general")
+    if isinstance(row, str):
+        return Likeness(0.0, row)
     return Likeness(float(1 / (1 + math.exp(-(row @ COEFFICIENTS[:-1] + COEFFICIENTS[-1])))))
 
 
 def figures(
     parts: Sequence[str], names: Sequence[str], linker: Linker, encode: Encode
-) -> np.ndarray | None:
-    """Four figures of the claims `parts` beside the names of a truth, shape (4,); None for
-    something more general (VAGUE, NAMED).
+) -> np.ndarray | Fault:
+    """Four figures of the claims `parts` beside the names of a truth, shape (4,).
+
+    Instead of them a fault: a statement is more general than the truth (VAGUE, NAMED), or a list
+    that begins with something else ('Pneumonia, lymphoma and gout' for lymphoma). A cause or a
+    complication may come before the truth, joined by a word that says so.
 
     In order: the share of the best name's words that the first claim has; the highest cosine of a
     claim and a name or what the truth's own name begins with; the share of the claims' words that
@@ -143,9 +152,12 @@ def figures(
         and share(_words_that_tell(likest) - _QUALIFIERS, stated) < NAMED
     )
     if is_word or weigh(stated) < VAGUE * weigh(_words_that_tell(likest)):
-        return None
+        return "more general"
     # parts[0] is all that is asserted, parts[1] what stands before its first cause or companion
     first_claim = _words_that_tell(parts[1] if len(parts) > 1 else parts[0])
+    joint = LINK.search(parts[0])
+    if joint and joint[0].strip().lower() in _LIST and share(first_claim, true) < FOREIGN:
+        return "a list"
     core = LINK.split(BRACKETS.sub(" ", names[0]))[0].strip(" .,")
     vectors = encode([*parts, *names[:MOST_NAMES], *([core] if len(core) > 3 else [])])
     cosines = vectors[: len(parts)] @ vectors[len(parts) :].T

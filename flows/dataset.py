@@ -11,14 +11,18 @@ import jinja2
 import polars as pl
 
 from medaction.envs.prompts import messages
+from medaction.envs.rewards import true_name
 from medaction.envs.turns import Style, Turn
 from medaction.flows.settings import DistillSettings
 from medaction.flows.summary import REPORT_QUERIES, notes_of
 from medaction.flows.versions import versions
+from medaction.kg.linking import Linker
 from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
 from medaction.trajectories.export import Version, export_dataset
+from medaction.trajectories.preferences import states, write_preferences
 from medaction.trajectories.records import now
+from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
 from medaction.words.errors import MedactionError
 
@@ -37,6 +41,11 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
         return messages(observation, turns, t_max, style, budgets.get(teacher) or CONTEXT_TOKENS)
 
     def card(folder: Path, records: pl.DataFrame, version: int) -> dict[str, Any]:
+        linker = disease_linker(settings.disease_graph)
+        nodes = nodes_of(store, linker)
+        answered = states(store, prompt, nodes, lambda world: nodes.get(true_name(world, linker)))
+        compared = [state for state in answered if len(state.candidates) > 1]
+        write_preferences(compared, folder / "preferences", settings.validation_percent)
         packages = versions()
         settings_json = json.loads(settings.model_dump_json(exclude={"out", "only", "limit"}))
         text = _card(store, folder, records, version, settings, packages)
@@ -46,6 +55,31 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
         return about | {"repeats_left_out": repeats}
 
     return export_dataset(store, settings.out, prompt, settings.validation_percent, card)
+
+
+def nodes_of(store: Store, linker: Linker) -> dict[str, int | None]:
+    """The diagnoses of a scored store on the graph of `linker`."""
+    sql = 'select "text", node from links where graph = ? and kind = ?'
+    return dict(store.rows(sql, [linker.label, "diagnosis"]))
+
+
+def _preferences(folder: Path) -> dict[str, Any]:
+    """What the card says of the preference data: the files, and the pairs by what told them apart
+    and by turn 1 or later."""
+    files = sorted(folder.glob("*.parquet"))
+    pairs = [
+        pl.read_parquet(file, columns=["better_by", "turn"])
+        for file in folder.glob("dpo-*.parquet")
+    ]
+    if not pairs:
+        return {"files": [], "counts": []}
+    counts = (
+        pl.concat(pairs)
+        .group_by("better_by")
+        .agg(pl.len().alias("pairs"), (pl.col("turn") == 1).sum().alias("first_turn"))
+        .sort("pairs", descending=True)
+    )
+    return {"files": [file.stem for file in files], "counts": counts.to_dicts()}
 
 
 def _repeats(store: Store) -> list[tuple[str, str, int, int]]:
@@ -96,9 +130,23 @@ def _card(
             {"licence": re.sub(r"\s+", " ", row["licence"])[:120], "cases": row["cases"]}
             for row in licences.sort("licence").to_dicts()
         ],
+        preferences=_preferences(folder / "preferences"),
+        card_licences=_card_licences(licences[licences.columns[0]].to_list()),
         settings=settings,
         versions=packages,
     )
+
+
+HUB_LICENCES = re.compile(
+    r"apache-2\.0|mit|unlicense|odc-by|odbl|cc0-1\.0|cc-by(-nc)?(-sa|-nd)?-(2\.0|2\.5|3\.0|4\.0)"
+)
+"""The licences that a card of the Hugging Face hub may name, of those that case reports have."""
+
+
+def _card_licences(stated: Sequence[str]) -> list[str]:
+    """The cases' licences as the hub names them; [] where it has no name for one of them."""
+    names = sorted({"-".join(text.lower().split()) for text in stated})
+    return names if all(map(HUB_LICENCES.fullmatch, names)) else []
 
 
 SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))

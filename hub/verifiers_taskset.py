@@ -16,6 +16,8 @@ from medaction.envs.episode import T_MAX
 from medaction.evaluation.judges import OFFLINE
 from medaction.hub.episodes import Play, environments_of, scorer_of
 
+KINDS = {"user": vf.UserMessage, "assistant": vf.AssistantMessage}
+
 
 class EpisodeData(vf.TaskData):
     """A case by its id; its environment stays with the taskset, out of every trace."""
@@ -81,7 +83,7 @@ class MedactionEnv(vf.Env[MedactionEnvConfig]):
             system, *chat = play.prompt()
             turn = task.with_data(
                 system_prompt=system["content"],
-                prompt=chat[0]["content"] if len(chat) == 1 else chat,
+                prompt=[KINDS[message["role"]](content=message["content"]) for message in chat],
             )
             trace = await agents.clinician.run(turn)
             if not trace.ok:

@@ -28,7 +28,7 @@ from medaction.llm.limits import (
     LocalLedger,
     Permission,
 )
-from medaction.llm.negotiation import Demands, PromptOverContext, adapt, learn
+from medaction.llm.negotiation import Demands, PromptOverContext, adapt, learn, learn_path
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.transport import Response, Trouble, send
@@ -280,12 +280,14 @@ async def _patiently(
         refusal: str | None = None
         try:
             sent = adapt(request, allowed.demands)
-            address = server if teacher.api_base else None
+            address = server.rstrip("/") + allowed.demands.path if teacher.api_base else None
             response = await send(teacher.model, address, key, sent, teacher.timeout_s)
             outcome = "good"
         except Trouble as problem:
             trouble, outcome = problem, _outcome(problem)
             lesson = learn(sent, allowed.demands, problem.status, str(problem))
+            if teacher.api_base:
+                lesson = lesson or learn_path(server, allowed.demands, problem.status, str(problem))
             refusal = None if lesson or _passes(problem) else _model_error(problem).message
         except PromptOverContext as over:
             too_long = ContextTooLong(str(over), 400)
@@ -386,7 +388,9 @@ def _pause(times: int, asked_s: float | None) -> float:
 
 
 def _busy(trouble: Trouble) -> bool:
-    return trouble.status in (429, 529) and "insufficient_quota" not in str(trouble)
+    """Whether the server will have time, or its model, later: then it is waited for."""
+    loading = trouble.status == 503 and "loading" in str(trouble).casefold()
+    return loading or (trouble.status in (429, 529) and "insufficient_quota" not in str(trouble))
 
 
 def _passes(trouble: Trouble) -> bool:

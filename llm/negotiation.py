@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from medaction.llm.usage import estimated_tokens
 
@@ -30,14 +31,16 @@ expect."""
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What a model at a server takes. `context_tokens` is its context length in its own tokens;
-    `tokens_per_estimate` how many of them one of our estimated tokens is."""
+    """What a model at a server takes. `path` is what its address lacked; `context_tokens` its
+    context length in its own tokens, `tokens_per_estimate` how many of them one of our estimated
+    tokens is."""
 
     structured: Structured = "json_schema"
     left_out: frozenset[str] = frozenset()
     max_completion_tokens: bool = False
     no_system_role: bool = False
     stream: bool = False
+    path: str = ""
     most_reply_tokens: int | None = None
     context_tokens: int | None = None
     tokens_per_estimate: float = 1.0
@@ -50,6 +53,7 @@ class Demands:
             self.max_completion_tokens or more.max_completion_tokens,
             self.no_system_role or more.no_system_role,
             self.stream or more.stream,
+            self.path or more.path,
             _smaller(self.most_reply_tokens, more.most_reply_tokens),
             _smaller(self.context_tokens, more.context_tokens),
             max(self.tokens_per_estimate, more.tokens_per_estimate),
@@ -124,14 +128,25 @@ def without_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{**messages[1], "content": head}, *messages[2:]]
 
 
+def learn_path(
+    server: str, demands: Demands, status: int, message: str
+) -> tuple[Demands, str] | None:
+    """From a 404 or 405 of an address without a path: that OpenAI's protocol stands below /v1, as
+    in most servers; None where the refusal is about the model."""
+    no_path = not urlsplit(server).path.strip("/")
+    if status not in (404, 405) or demands.path or not no_path or "model" in message.casefold():
+        return None
+    return replace(demands, path="/v1"), f"{server} is asked at {server}/v1"
+
+
 def learn(
     request: dict[str, Any], demands: Demands, status: int, message: str
 ) -> tuple[Demands, str] | None:
     """From a refusal of `request`: the demands with one more, and which, in words for the user;
     None when the refusal names nothing that could be changed."""
     text = message.casefold()
-    if status == 500:  # llama.cpp's server answered so to a prompt over its context
-        return _context(request, demands, text)
+    if status == 500:  # llama.cpp's server answers so to a long prompt, and to a schema
+        return _context(request, demands, text) or _structure(request, demands, text)
     if status not in (400, 413, 422):
         return None
     lesson = (
@@ -143,18 +158,33 @@ def learn(
     return lesson if lesson and lesson[0] != demands else None
 
 
-_CONTEXT = re.compile(r"context (?:length|window|size)|n_ctx|prompt is too long|maximum length")
-_LIMIT = re.compile(r"(?:context (?:length|window|size)|n_ctx|maximum length)\D{0,40}?(\d{3,8})")
+_CONTEXT = re.compile(
+    r"context[ _](?:length|window|size|limit)|n_ctx|prompt is too long|maximum (?:model |prompt )?"
+    r"length|token count|new_tokens|too many tokens|tokens per minute"
+)
+_LIMIT = re.compile(
+    # OpenAI, vLLM, SGLang, llama.cpp, LM Studio, xAI
+    r"(?:context[ _](?:length|window|size)|n_ctx|maximum (?:model |prompt )?length)\D{0,40}?"
+    r"(\d{3,8})"
+    r"|(\d{3,8}) maximum context length"  # Mistral
+    r"|\d tokens > (\d{3,8})|context limit: \d+ \+ \d+ > (\d{3,8})"  # Anthropic
+    r"|maximum number of tokens allowed \(?(\d{3,8})"  # Gemini
+    r"|must be <= (\d{3,8})"  # TGI, Together
+    r"|cannot exceed (\d{3,8})"  # Cohere
+    r"|limit (\d{3,8}), requested \d+"  # Groq, whose limit of a minute a request can exceed alone
+)
 _PROMPT_TOKENS = re.compile(
-    r"(\d{2,8}) (?:input|prompt) tokens|(\d{2,8}) (?:tokens )?in the (?:messages|prompt)"
-    r"|(?:resulted in|prompt contains(?: at least)?|input has) (\d{2,8})"
+    r"(\d{2,8}) (?:input|prompt|`?inputs`?) tokens"
+    r"|(\d{2,8}) (?:tokens )?(?:in|from) the (?:input )?(?:messages|prompt)"
+    r"|(?:resulted in|prompt contains(?: at least)?|input has|n_prompt_tokens) (\d{2,8})"
+    r"|(?:request|input|prompt) \((?:length )?(\d{2,8})(?: tokens)?\)|token count \((\d{2,8})\)"
 )
 
 
 def _context(request: dict[str, Any], demands: Demands, text: str) -> tuple[Demands, str] | None:
     if not _CONTEXT.search(text) or (limit := _LIMIT.search(text)) is None:
         return None
-    context = int(limit[1])
+    context = int(next(filter(None, limit.groups())))
     rate = demands.tokens_per_estimate
     if counted := _PROMPT_TOKENS.search(text):
         tokens = int(next(filter(None, counted.groups())))
@@ -165,9 +195,13 @@ def _context(request: dict[str, Any], demands: Demands, text: str) -> tuple[Dema
     return changed, f"prompt and reply together have at most {context} tokens"
 
 
+_FORMAT = re.compile(
+    r"response[ _](?:format|schema)|json[ _](?:schema|object|mode)|structured output|grammar|guided"
+)
+
+
 def _structure(request: dict[str, Any], demands: Demands, text: str) -> tuple[Demands, str] | None:
-    names_format = "response_format" in text or "json_schema" in text or "json_object" in text
-    if "response_format" not in request or not (names_format or "structured output" in text):
+    if "response_format" not in request or not _FORMAT.search(text):
         return None
     level = request["response_format"]["type"]
     unknown = re.search(r"unrecognized|unknown|unexpected|extra inputs|not permitted", text)
@@ -179,17 +213,23 @@ def _structure(request: dict[str, Any], demands: Demands, text: str) -> tuple[De
     )
 
 
+_MOST = re.compile(
+    r"(?:at most|maximum(?: of)?|less than or equal to|up to)\D{0,12}(\d+)"
+    r"|range\D{0,40}\[\s*\d+\s*,\s*(\d+)"  # DeepSeek, Qwen's own service
+    r"|max_tokens\W+\d+ > (\d+)"  # Anthropic
+)
+
+
 def _parameter(request: dict[str, Any], demands: Demands, text: str) -> tuple[Demands, str] | None:
     if "max_tokens" in request and re.search(r"\bmax_tokens\b", text):
         if "max_completion_tokens" in text:
             changed = replace(demands, max_completion_tokens=True)
             return changed, "max_tokens is refused, max_completion_tokens is sent"
-        most = re.search(
-            r"(?:at most|maximum(?: of)?|less than or equal to|up to)\D{0,12}(\d+)", text
-        )
-        if most and 0 < int(most[1]) < request["max_tokens"]:
-            changed = replace(demands, most_reply_tokens=int(most[1]))
-            return changed, f"max_tokens is at most {most[1]}"
+        most = _MOST.search(text)
+        tokens = int(next(filter(None, most.groups()))) if most else 0
+        if 0 < tokens < request["max_tokens"]:
+            changed = replace(demands, most_reply_tokens=tokens)
+            return changed, f"max_tokens is at most {tokens}"
     for name in OPTIONAL:
         if name in request and re.search(rf"\b{name}\b", text):
             changed = replace(demands, left_out=demands.left_out | {name})
@@ -200,15 +240,21 @@ def _parameter(request: dict[str, Any], demands: Demands, text: str) -> tuple[De
     return None
 
 
+_NO_SYSTEM = re.compile(
+    r"\bsystem\b.*\brole|\brole.*\bsystem\b|roles must alternate"
+    r"|(?:system|developer) (?:messages?|prompts?|instructions?)\b"  # Bedrock, Gemini for Gemma
+)
+
+
 def _message_shape(
     request: dict[str, Any], demands: Demands, text: str
 ) -> tuple[Demands, str] | None:
     system = request["messages"][0]["role"] == "system"
-    if system and re.search(r"\bsystem\b.*\brole|\brole.*\bsystem\b|roles must alternate", text):
+    if system and _NO_SYSTEM.search(text):
         changed = replace(demands, no_system_role=True)
         return changed, "the system role is refused, its text is sent with the user's"
     if not demands.stream and re.search(
-        r"\bstream\b.*\b(?:only|must|enable|requir)|only.*\bstream", text
+        r"\bstream\b.*\b(?:only|must|enable|requir)|only.*\bstream|non-streaming", text
     ):
         return replace(demands, stream=True), "the server only streams"
     return None

@@ -8,10 +8,11 @@ objects that differ, a key that stands twice. What was mended is listed (`Readin
 """
 
 import ast
+import html
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -172,9 +173,16 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
         with suppress(ValueError):
             body = json.loads(body)
             mended.append("object in a string")
-    if "“" in body and '"' not in body:
+    elif body.startswith('{\\"'):
+        with suppress(ValueError):
+            body = json.loads(f'"{body}"')
+            mended.append("escaped quotes")
+    if '"' not in body and "“" in body:
         body = body.translate(str.maketrans("“”", '""'))
         mended.append("typographic quotes")
+    if '"' not in body and "&quot;" in body:
+        body = html.unescape(body)
+        mended.append("HTML entities")
     if len(body) > LONGEST_REPLY:
         raise ValueError(f"the reply has {len(body)} characters; write the JSON object alone")
     form_keys = _names_by_bare_key(form).keys()
@@ -184,22 +192,22 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
         for span in spans
         if isinstance(span.value, list) or form_keys & {bare_key(key) for key in span.value}
     ]
-    if not related and len(spans) == 1 and isinstance(spans[0].value, dict):
-        framed = [
-            inner
-            for inner in spans[0].value.values()
-            if isinstance(inner, dict) and form_keys & {bare_key(key) for key in inner}
-        ]
+    if len(spans) == 1 and not alone and not (related and isinstance(spans[0].value, dict)):
+        framed = _framed(spans[0].value, form_keys)
         if len(framed) == 1:
-            mended.append("object in a frame")
+            in_a_list = isinstance(spans[0].value, list) and framed[0] in spans[0].value
+            mended.append("object in a list" if in_a_list else "object in a frame")
             related = [replace(spans[0], value=framed[0])]
+    if not related and not alone and (written := _yaml_object(body, form_keys)):
+        mended.append("YAML")
+        return written
     candidates = related or spans
     begun = body.startswith(_THINKING_BEGINS)
     if begun and not (candidates and _rest(body[candidates[-1].end :]) == ""):
         raise ValueError(
             "the thinking did not end; close it with </think> and write the JSON object after it"
         )
-    if not candidates or (not related and _unclosed(body)):
+    if not candidates or (not related and _syntax_error(body)):
         raise ValueError(_why_none(body))
     if any(span.value != candidates[-1].value for span in candidates):
         raise ValueError("the reply holds JSON objects that differ; write one object")
@@ -216,6 +224,44 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
         mended.append("object in a list")
         return value[0]
     return value
+
+
+def _framed(value: Any, form_keys: Set[str], depth: int = 3) -> list[dict[str, Any]]:
+    """The objects with keys of the form in a frame: {"data": {"reply": {...}}}, a list of one, or
+    the arguments of a tool call, which are an object or its text."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        with suppress(ValueError, RecursionError):
+            value = _STRICT.decode(value)
+    if isinstance(value, dict) and form_keys & {bare_key(key) for key in value}:
+        return [value]
+    if depth == 0 or not isinstance(value, dict | list):
+        return []
+    parts = value.values() if isinstance(value, dict) else value
+    return [framed for part in parts for framed in _framed(part, form_keys, depth - 1)]
+
+
+_LONGEST_YAML = 20_000
+"""Characters. PyYAML reads 50 kB a second or so, and a turn has 5 kB."""
+
+
+def _yaml_object(body: str, form_keys: Set[str]) -> dict[str, Any] | None:
+    """The one object of a reply in YAML, in a fence or alone; None when it is none. JSON without
+    quotes around its keys is YAML too."""
+    block = re.search(r"```[\w-]*\n(.*?)(?:```|$)", body, re.DOTALL)
+    text = block[1] if block else body
+    # References between nodes can make a small text an endless value.
+    if len(text) > _LONGEST_YAML or ("&" in text and "*" in text):
+        return None
+    import yaml  # takes longer to import than a reply takes to be read
+
+    try:
+        value = json.loads(json.dumps(yaml.safe_load(text)))
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    keys = form_keys & {bare_key(key) for key in value}
+    return value if len(keys) >= min(2, len(form_keys)) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,16 +307,30 @@ def _values(body: str, mended: list[str]) -> Iterator[_Span]:
         opening = body.find("{", end)
 
 
+_STRING = r'("(?:\\.|[^"\\])*")'
+
+
+def _half_width(match: re.Match[str]) -> str:
+    return match[1] or {"：": ":", "，": ","}[match[2]]
+
+
+def _quoted_percent(match: re.Match[str]) -> str:
+    return match[1] or f'"{match[2]}"'
+
+
 def _mended(text: str, mended: list[str]) -> Any:
     """The value of almost-JSON: comments, trailing commas, or Python's notation; None when it is
     neither."""
-    for repl, pattern, kind in (
-        (r"\1", r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', "comments"),
-        (r"\1", r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])', "trailing commas"),
+    text = text.replace("\u00a0", " ")
+    for replacement, pattern, kind in (
+        (r"\1", rf"{_STRING}|//[^\n]*|/\*.*?\*/", "comments"),
+        (r"\1", rf"{_STRING}|,(?=\s*[}}\]])", "trailing commas"),
+        (_half_width, rf"{_STRING}|([：，])", "wide punctuation"),
+        (_quoted_percent, rf"{_STRING}|(\d+(?:\.\d+)?\s*%)(?=\s*[,}}\]])", "bare percent signs"),
     ):
-        shorter = re.sub(pattern, repl, text, flags=re.DOTALL)
-        if shorter != text:
-            text = shorter
+        changed = re.sub(pattern, replacement, text, flags=re.DOTALL)
+        if changed != text:
+            text = changed
             mended.append(kind)
     try:
         value, end = _LOOSE.raw_decode(text)
@@ -302,14 +362,6 @@ def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _rest(text: str) -> str:
     """What is left of the text around an object without fences and special tokens."""
     return _SPECIAL.sub("", _FENCE.sub("", text)).strip().strip("[]").strip()
-
-
-def _unclosed(body: str) -> bool:
-    """Whether the first object of the text does not end: what stands inside it is no reply."""
-    error = _syntax_error(body)
-    return error is not None and (
-        error.pos >= len(body) - 1 or error.msg.startswith("Unterminated")
-    )
 
 
 def _why_none(body: str) -> str:

@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
@@ -31,6 +32,7 @@ import aiohttp
 from medaction.llm.usage import estimated_tokens
 
 COMPATIBLE = ("openai", "hosted_vllm")
+_PATH = "/chat/completions"
 _PRICE_LIST = "model_prices_and_context_window_backup.json"
 
 
@@ -78,7 +80,7 @@ async def send(
 async def _send_directly(
     model: str, server: str, key: str | None, request: dict[str, Any], timeout_s: float
 ) -> Response:
-    url = f"{server.rstrip('/')}/chat/completions"
+    url = f"{server.rstrip('/').removesuffix(_PATH)}{_PATH}"
     try:
         async with _session().post(
             url,
@@ -95,6 +97,9 @@ async def _send_directly(
         raise Trouble(
             503, f"Connection error: {error or type(error).__name__}", reached=False
         ) from None
+    if 300 <= status < 400:
+        place = headers.get("Location", "another place")
+        raise Trouble(status, f"the server sends calls to {place}: give that address instead")
     if status >= 300:
         raise Trouble(status, _message(body), retry_after_s(headers))
     return _answered(body, request)
@@ -103,12 +108,16 @@ async def _send_directly(
 def _answered(body: bytes, request: dict[str, Any]) -> Response:
     """What a 200 holds. Raises Trouble: also for an error inside it, with that error's status."""
     try:
-        streamed = body.lstrip().startswith((b"data:", b":"))
-        answer = _completion_of_events(body) if streamed else json.loads(body)
-        if answer.get("error") and not answer.get("choices"):
-            code = answer["error"].get("code") if isinstance(answer["error"], dict) else None
+        events = body.lstrip().startswith((b"data:", b":", b"event:", b"id:", b"retry:"))
+        answer = _completion_of_events(body) if events else json.loads(body)
+        choice = (answer.get("choices") or [{}])[0]
+        fault = (answer.get("error") if not answer.get("choices") else None) or choice.get("error")
+        if fault:
+            code = fault.get("code") if isinstance(fault, dict) else None
             status = int(code) if code and str(code) in map(str, range(400, 600)) else 502
-            raise Trouble(status, _message(body))
+            words = _message(json.dumps({"error": fault}).encode())
+            # LM Studio answers 200 to a path that it does not have.
+            raise Trouble(404 if "unexpected endpoint" in words.casefold() else status, words)
         return _response_of(answer, request)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Trouble(
@@ -121,43 +130,68 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
 def _completion_of_events(body: bytes) -> dict[str, Any]:
     """The answer of a server that only streams: its events (OpenAI's chat.completion.chunk) as one
     chat completion."""
-    message: dict[str, str] = defaultdict(str)
+    message: dict[str, Any] = defaultdict(str)
     answer: dict[str, Any] = {"choices": [{"message": message, "finish_reason": ""}]}
     for line in body.decode().splitlines():
         data = line.removeprefix("data:").strip()
         if not line.startswith("data:") or data in ("", "[DONE]"):
             continue
         event = json.loads(data)
-        answer |= {key: event[key] for key in ("usage", "error") if event.get(key)}
+        if event.get("error"):  # what came before it is half a reply
+            return {"error": event["error"]}
+        answer |= {"usage": event["usage"]} if event.get("usage") else {}
         for choice in (event.get("choices") or [])[:1]:
-            for key, text in (choice.get("delta") or {}).items():
+            delta = choice.get("delta") or {}
+            for key, text in delta.items():
                 if isinstance(text, str) and key != "role":
                     message[key] += text
+            for call in delta.get("tool_calls") or ():
+                message["arguments"] += (call.get("function") or {}).get("arguments") or ""
             answer["choices"][0]["finish_reason"] = choice.get("finish_reason") or ""
-    if answer.get("error") and not message:
-        del answer["choices"]
+    if arguments := message.pop("arguments", ""):
+        message["tool_calls"] = [{"function": {"arguments": arguments}}]
     return answer
 
 
+_FINISH_REASONS = {
+    **dict.fromkeys(("max_tokens", "max_output_tokens", "model_length"), "length"),
+    **dict.fromkeys(
+        ("content-filter", "safety", "recitation", "prohibited_content", "blocklist"),
+        "content_filter",
+    ),
+}
+"""Other words for OpenAI's reasons: Anthropic and Bedrock, Gemini, Mistral; Gemini's reasons of its
+filter."""
+
+
 def _response_of(answer: dict[str, Any], request: dict[str, Any]) -> Response:
-    """The reply of a chat completion wherever it stands: in the content, in parts of it, in a tool
-    call, or as a refusal (`finish_reason` is then 'refusal')."""
+    """The reply of a chat completion wherever it stands: in the content, in parts of it, parsed, in
+    a tool call, or as a refusal (`finish_reason` is then 'refusal')."""
     if not answer["choices"]:
         raise ValueError("it has no choices")
     choice = answer["choices"][0]
-    message, used = choice.get("message") or {"content": choice["text"]}, answer.get("usage") or {}
-    text, thinking = _parts(message.get("content"))
-    thinking += message.get("reasoning_content") or message.get("reasoning") or ""
-    finish_reason = choice.get("finish_reason") or ""
-    if not text.strip() and message.get("tool_calls"):
-        [call, *_] = message["tool_calls"]
-        arguments = call["function"]["arguments"]
+    message, used = choice.get("message") or choice, answer.get("usage") or {}
+    text, thinking = _parts(message.get("content") or message.get("text"))
+    for key in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
+        if not thinking:
+            thinking = "".join(_parts(message.get(key)))
+    finish_reason = str(choice.get("finish_reason") or "")
+    finish_reason = _FINISH_REASONS.get(finish_reason.casefold(), finish_reason)
+    calls = message.get("tool_calls") or ([message] if message.get("function_call") else [])
+    if not text.strip() and message.get("parsed"):
+        text = json.dumps(message["parsed"])
+    elif not text.strip() and calls:
+        functions = [call.get("function") or call["function_call"] for call in calls]
+        if any(function["arguments"] != functions[0]["arguments"] for function in functions):
+            raise ValueError(f"it has {len(functions)} tool calls that differ")
+        arguments = functions[0]["arguments"]
         text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     elif not text.strip() and message.get("refusal"):
         text, finish_reason = str(message["refusal"]), "refusal"
     # A server that counts nothing must not seem to cost nothing.
-    prompt = used.get("prompt_tokens") or estimated_tokens(request["messages"])
-    counted = used.get("completion_tokens")
+    prompt = used.get("prompt_tokens") or used.get("input_tokens")
+    prompt = prompt or estimated_tokens(request["messages"])
+    counted = used.get("completion_tokens") or used.get("output_tokens")
     completion = counted or estimated_tokens([{"content": text + thinking}])
     cost = used.get("cost")
     return Response(
@@ -171,32 +205,46 @@ def _response_of(answer: dict[str, Any], request: dict[str, Any]) -> Response:
 
 
 def _parts(content: Any) -> tuple[str, str]:
-    """(text, thinking) of a message's content: a string, or a list of parts with their types."""
+    """(text, thinking) of a message's content: a string, a list of parts with their types, one
+    part, or the object that was asked for as it is."""
     if content is None or isinstance(content, str):
         return content or "", ""
     text = thinking = ""
+    if isinstance(content, dict):
+        content = [content] if "type" in content or "text" in content else [json.dumps(content)]
     for part in content:
         if isinstance(part, str):
             text += part
-        elif part.get("type") in ("thinking", "reasoning"):
+        elif str(part.get("type")).startswith(("thinking", "reasoning")):
             inner = part.get("thinking") or part.get("text") or ""
             thinking += _parts(inner)[0]  # Mistral's thinking part holds parts itself
         else:
-            text += part.get("text") or ""
+            value = part.get("text") or part.get("json") or ""
+            text += value if isinstance(value, str) else json.dumps(value)
     return text, thinking
 
 
 def _message(body: bytes) -> str:
-    """The error's message as the server put it; of a page or of nothing, the beginning."""
+    """The error's message as the server put it, with its other figures (n_ctx, param, code); of a
+    page its words, and of anything else the beginning."""
     with suppress(ValueError, LookupError, TypeError):
-        error = json.loads(body)["error"]
+        answer = json.loads(body)
+        error = (answer[0] if isinstance(answer, list) else answer)["error"]
         if isinstance(error, str):
             return error
-        details = [str(part) for part in (error.get("code"), error.get("param")) if part]
-        return " ".join(
-            [error["message"], *(part for part in details if part not in error["message"])]
-        )
-    return body[:500].decode(errors="replace").strip() or "no message"
+        text: str = error["message"]
+        names = ("code", "param", "n_ctx", "n_prompt_tokens")
+        details = {name: str(error[name]) for name in names if error.get(name)}
+        words = [
+            f"{name} {value}" if name.startswith("n_") else value
+            for name, value in details.items()
+            if value not in text
+        ]
+        return " ".join([text, *words])
+    text = body[:4000].decode(errors="replace").strip()
+    if text.startswith("<"):
+        text = " ".join(re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.S).split())
+    return text[:500] or "no message"
 
 
 def retry_after_s(headers: Any) -> float | None:

@@ -1,11 +1,14 @@
 """Ways in which real servers and models answer otherwise than OpenAI's own, each as a script for
 `tests.openai_server`. A way plays (with so many requests for four turns), or ends in one line."""
 
+import gzip
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import yaml
 
 from tests.openai_server import Asked, Reply
 
@@ -118,6 +121,52 @@ def events(asked: Asked, number: int) -> Reply:
     )
 
 
+def called(*arguments: str, key: str = "tool_calls") -> dict[str, Any]:
+    """A message without content that calls a tool with these arguments."""
+    calls = [{"name": "reply", "arguments": text} for text in arguments]
+    if key == "function_call":
+        return {"content": None, key: calls[0]}
+    return {"content": None, key: [{"type": "function", "function": call} for call in calls]}
+
+
+def tool_events(asked: Asked, number: int) -> Reply:
+    """Server-sent events with their names, a tool call in two pieces."""
+    text = text_of(asked)
+    rows = [
+        {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": part}}]}}]}
+        for part in (text[:50], text[50:])
+    ]
+    lines = [f"event: chunk\r\ndata: {json.dumps(row)}\r\n\r\n" for row in rows]
+    return Reply(
+        body="".join([*lines, "data: [DONE]\r\n\r\n"]).encode(),
+        headers={"Content-Type": "text/event-stream"},
+    )
+
+
+def choice(**fields: Any) -> Callable[[Asked, int], Reply]:
+    """An answer whose one choice has no message."""
+    return message(lambda text: {}, choices=[{"index": 0} | fields])
+
+
+def body(make: Callable[[str], bytes], **headers: str) -> Callable[[Asked, int], Reply]:
+    """A good answer as other bytes."""
+
+    def answer(asked: Asked, number: int) -> Reply:
+        written = message(lambda text: {"content": text})(asked, number).body
+        assert written is not None
+        return Reply(body=make(written.decode()), headers=headers)
+
+    return answer
+
+
+def differential(change: Callable[[list[dict[str, Any]]], Any]) -> Callable[..., Reply]:
+    return with_fields(lambda value: {"differential": change(value["differential"])})
+
+
+def as_yaml(text: str) -> str:
+    return f"```yaml\n{yaml.safe_dump(json.loads(text), sort_keys=False)}```"
+
+
 def error(status: int, text: str, **fields: Any) -> Reply:
     body = {"error": {"message": text, "type": "invalid_request_error", "code": None} | fields}
     return Reply(status=status, body=json.dumps(body).encode())
@@ -215,6 +264,53 @@ WAYS: dict[str, Way] = {
             }
         )
     ),
+    "reasoning_details": Way(
+        message(
+            lambda text: {
+                "content": "",
+                "reasoning_details": [{"type": "reasoning.text", "text": f"I think.\n{text}"}],
+            }
+        )
+    ),
+    "one_part": Way(message(lambda text: {"content": {"type": "text", "text": text}})),
+    "content_as_the_object": Way(message(lambda text: {"content": json.loads(text)})),
+    "json_part": Way(
+        message(lambda text: {"content": [{"type": "json", "json": json.loads(text)}]})
+    ),
+    "parsed": Way(message(lambda text: {"content": None, "parsed": json.loads(text)})),
+    "function_call": Way(message(lambda text: called(text, key="function_call"))),
+    "equal_tool_calls": Way(message(lambda text: called(text, text))),
+    "other_tool_calls": Way(
+        message(lambda text: called(text, "{}")), says="2 tool calls that diff"
+    ),
+    "tool_call_in_a_stream": Way(tool_events),
+    "tool_call_in_the_text": Way(
+        says(lambda text: f'<tool_call>\n{{"name": "r", "arguments": {text}}}\n</tool_call>')
+    ),
+    "arguments_as_text": Way(says(lambda text: json.dumps({"name": "r", "arguments": text}))),
+    "tool_calls_mark": Way(
+        says(lambda text: f'[TOOL_CALLS][{{"name": "r", "arguments": {text}}}]')
+    ),
+    "input_and_output_tokens": Way(
+        message(lambda text: {"content": text}, usage={"input_tokens": 900, "output_tokens": 99})
+    ),
+    "plain_text_type": Way(body(str.encode, **{"Content-Type": "text/plain"})),
+    "html_type": Way(body(str.encode, **{"Content-Type": "text/html; charset=utf-8"})),
+    "gzip": Way(body(lambda text: gzip.compress(text.encode()), **{"Content-Encoding": "gzip"})),
+    "byte_order_mark_of_the_answer": Way(body(lambda text: f"\ufeff{text}".encode())),
+    "blocked": Way(choice(finish_reason="content_filter"), says="content filter"),
+    "safety": Way(choice(finish_reason="SAFETY"), says="content filter"),
+    "choice_with_an_error": Way(
+        choice(finish_reason="error", error={"code": 402, "message": "Insufficient credits"}),
+        says="402 Insufficient credits",
+    ),
+    "error_event": Way(
+        lambda asked, number: Reply(
+            body=b'data: {"choices": [{"delta": {"content": "{"}}]}\n\n'
+            b'data: {"error": {"code": 400, "message": "the model broke off"}}\n\n'
+        ),
+        says="400 the model broke off",
+    ),
     "legacy_text": Way(
         lambda asked, number: Reply(
             body=json.dumps({"choices": [{"text": text_of(asked)}], "usage": {}}).encode()
@@ -279,6 +375,75 @@ WAYS: dict[str, Way] = {
     "typographic_quotes": Way(says(lambda text: re.sub('"(.*?)"', "“\\1”", text))),
     "framed": Way(says(lambda text: f'{{"response": {text}}}')),
     "paragraphs": Way(with_fields(lambda value: {"reasoning": [value["reasoning"], "So."]})),
+    "two_frames": Way(says(lambda text: f'{{"data": {{"result": {text}}}}}')),
+    "frame_with_a_list": Way(says(lambda text: f'{{"replies": [{text}]}}')),
+    "html_entities": Way(says(lambda text: text.replace('"', "&quot;"))),
+    "escaped_quotes": Way(says(lambda text: text.replace('"', '\\"'))),
+    "keys_without_quotes": Way(says(lambda text: re.sub(r'"(\w+)":', r"\1:", text))),
+    "yaml": Way(says(as_yaml)),
+    "wide_punctuation": Way(says(lambda text: text.replace('": "', '"： "'))),
+    "spaces_that_do_not_break": Way(says(lambda text: text.replace(": ", ":\u00a0"))),
+    "answer_tags": Way(says(lambda text: f"<answer>{text}</answer>")),
+    "harmony_constrain": Way(
+        says(
+            lambda text: (
+                "<|channel|>analysis<|message|>both fit<|end|><|start|>assistant"
+                f"<|channel|>final <|constrain|>json<|message|>{text}<|return|>"
+            )
+        )
+    ),
+    "draft_and_reply": Way(
+        says(lambda text: f"Draft: {json.dumps({'pivot': 'or not?'})}\nReply: {text}"),
+        says="objects that differ",
+    ),
+    "without_a_comma": Way(
+        says(lambda text: text.replace(', "pivot"', ' "pivot"')), says="',' del"
+    ),
+    "without_the_last_brace": Way(says(lambda text: text[:-1]), says="',' delimiter"),
+    "markdown_table": Way(
+        says(lambda text: "| Diagnosis | % |\n|---|---|\n| Sarcoidosis | 60 |"), says="not one JSON"
+    ),
+    "xml": Way(says(lambda text: "<reply><pivot>why</pivot></reply>"), says="not one JSON object"),
+    "pairs": Way(
+        differential(lambda rows: [[row["diagnosis"], row["confidence"]] for row in rows])
+    ),
+    "rows_by_rank": Way(differential(lambda rows: {str(i): row for i, row in enumerate(rows, 1)})),
+    "rows_by_name": Way(
+        differential(
+            lambda rows: {row["diagnosis"]: {"confidence": row["confidence"]} for row in rows}
+        )
+    ),
+    "rows_of_one_key": Way(
+        differential(lambda rows: [{row["diagnosis"]: row["confidence"]} for row in rows])
+    ),
+    "differential_as_lines": Way(
+        differential(
+            lambda rows: "\n".join(
+                f"{i}. {row['diagnosis']} ({row['confidence']}%)" for i, row in enumerate(rows, 1)
+            )
+        )
+    ),
+    "differential_as_json_text": Way(differential(json.dumps)),
+    "action_by_its_type": Way(
+        acting(lambda action: {"type": "order_tests", "tests": action["order_tests"]})
+    ),
+    "action_as_json_text": Way(acting(lambda action: json.dumps(action))),  # type: ignore[arg-type, return-value]
+    "none_beside": Way(acting(lambda action: action | {"final_diagnosis": "None"})),
+    "tests_by_rank": Way(acting(lambda action: {"order_tests": {"1": action["order_tests"][0]}})),
+    "tests_with_reasons": Way(
+        acting(
+            lambda action: {
+                "order_tests": [{"name": name, "why": "?"} for name in action["order_tests"]]
+            }
+        )
+    ),
+    "numbered_tests": Way(
+        acting(lambda action: {"order_tests": [f"1. {action['order_tests'][0]}"]})
+    ),
+    "pivot_in_a_list": Way(with_fields(lambda value: {"pivot": [value["pivot"]]})),
+    "reasoning_in_steps": Way(
+        with_fields(lambda value: {"reasoning": {"step 1": value["reasoning"], "step 2": "So."}})
+    ),
     "differential_as_an_object": Way(
         with_fields(lambda value: {"differential": dict(zip(DISEASES, (60, 25), strict=True))})
     ),
@@ -313,6 +478,14 @@ WAYS: dict[str, Way] = {
     "whole_floats": Way(rated(60.0, 25.0)),
     "half_percent": Way(rated(62.5, 25)),
     "numbers_as_text": Way(rated("60", "25")),
+    "percent_in_words": Way(rated("60 percent", "25 percent")),
+    "of_a_hundred": Way(rated("60/100", "25/100")),
+    "about": Way(rated("~60%", "~25%")),
+    "decimal_comma": Way(rated("62,5", "25")),
+    "percent_without_quotes": Way(says(lambda text: re.sub(r'("confidence": \d+)', r"\1%", text))),
+    "a_range": Way(rated("60-70%", "25%"), says="valid integer"),
+    "above_100": Way(rated(160, 25), says="less than or equal to 100"),
+    "no_number": Way(says(lambda text: text.replace("60", "NaN", 1)), says="valid integer"),
     "words": Way(rated("high", "low"), says="valid integer"),
     "ones_and_noughts": Way(rated(1, 0), says="percent or fractions"),
     "mixed_scales": Way(rated(0.6, 25), says="some fractions"),
@@ -444,6 +617,25 @@ WAYS: dict[str, Way] = {
     ),
     "short_context": Way(short_context, 5),
     "shorter_context": Way(shorter_context, 5),
+    "html_500": Way(
+        at_first(1, Reply(status=500, body=b"<html><h1>Internal Server Error</h1></html>")), 5
+    ),
+    "overloaded": Way(at_first(2, error(529, "Overloaded")), 6),
+    "retry_after": Way(at_first(1, Reply(status=429, headers={"Retry-After": "0"})), 5),
+    "dropped": Way(lambda asked, number: Reply(text_of(asked), drop=number == 1), 5),
+    "slow": Way(lambda asked, number: Reply(text_of(asked), after_s=0.3)),
+    "redirect": Way(
+        lambda asked, number: Reply(
+            status=308, body=b"", headers={"Location": "https://models.example/v1"}
+        ),
+        says="308 the server sends calls to https://models.example/v1: give that address",
+    ),
+    "challenge": Way(
+        lambda asked, number: Reply(
+            status=403, body=b"<html><style>p {}</style><title>Just a moment</title></html>"
+        ),
+        says="403 Just a moment",
+    ),
     "busy": Way(at_first(3, error(429, "Rate limit reached")), 7),
     "loading": Way(at_first(2, error(503, "Loading model")), 6),
     "gateway": Way(at_first(2, Reply(status=502, body=b"<html>Bad Gateway</html>")), 6),

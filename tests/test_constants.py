@@ -72,6 +72,7 @@ CONSTANTS = (
     Constant("evaluation.diagnoses", "LIKELY", 0.72, "real answers", "test_evaluation_judges"),
     Constant("evaluation.diagnoses", "VAGUE", 0.5, "real answers", "test_evaluation_judges"),
     Constant("evaluation.diagnoses", "FOREIGN", 0.3, "our choice", "test_evaluation_judges"),
+    Constant("trajectories.preferences", "LEAST_GAIN", 0.05, "our choice", "test_preferences"),
     # Gold and free form
     Constant("clinicians.gold", "SAME_DIAGNOSIS", 85.0, "our choice", "test_gold"),
     Constant("clinicians.free_form", "COPIED", 90.0, "our choice", "test_free_form"),

@@ -27,9 +27,7 @@ def settings_of(store: Store, out: Path) -> DistillSettings:
 
 
 def records(folder: Path) -> pl.DataFrame:
-    return pl.concat(
-        pl.read_parquet(folder / f"{split}.parquet") for split in ("train", "validation")
-    )
+    return pl.concat(pl.read_parquet(file) for file in sorted(folder.glob("*.parquet")))
 
 
 def test_a_version_has_a_checksum_of_every_file_and_what_it_was_made_with(run: Path):

@@ -1,6 +1,7 @@
 """Building environments, and the checks that refuse them."""
 
 import re
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -510,6 +511,14 @@ def test_what_tells_the_writer_what_to_write_is_no_word_of_the_case() -> None:
     )
     environment = environment_of(report(replace(CASE, initial_observation=passage)))
     assert environment.initial_observation == f"{LONG}\nAllergies: None."
+
+
+@pytest.mark.parametrize("unit", ["\n", ". ", "; ", "7", "a", "CT showed a mass, ", "pain ("])
+def test_a_long_observation_takes_a_time_that_grows_with_its_length(unit: str) -> None:
+    start = time.process_time()
+    text = f"{LONG} {unit * (20_000 // len(unit))}"
+    build_environment(report(replace(CASE, initial_observation=text)))
+    assert time.process_time() - start < 3
 
 
 def test_what_only_a_laboratory_tells_is_no_finding_of_the_examination() -> None:

@@ -119,4 +119,4 @@ def test_a_ray_that_is_down_ends_with_1(
         environment, "distill", "--cases", cases, "--out", out, "--teacher", "kg-targeted"
     )
     assert done.returncode == 1
-    assert address in one_line(done)
+    assert f"{address} does not answer" in one_line(done)

@@ -23,6 +23,7 @@ from medaction.llm.calls import (
     configure,
 )
 from medaction.llm.limits import EQUAL_REFUSALS, LocalLedger
+from medaction.llm.negotiation import TAKES_ALL, Demands, learn
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.usage import MENDED
@@ -41,6 +42,11 @@ HUMAN_DECISION = {
     "quota",
     "no_balance",
     "no_such_model",
+    "blocked",
+    "safety",
+    "choice_with_an_error",
+    "redirect",
+    "challenge",
 }
 
 
@@ -218,3 +224,79 @@ def test_refusals_that_a_reply_interrupts_stop_nobody() -> None:
             with suppress(ModelRefused):
                 asyncio.run(complete(teacher, COUNT, seed=number))
     assert len(server.asked) == 18
+
+
+@pytest.mark.parametrize("address", ["", "/v1", "/v1/", "/v1/chat/completions"])
+def test_an_address_is_read_with_and_without_its_path(address: str) -> None:
+    with openai_server(lambda asked, number: "fine") as server:
+        teacher = Teacher(model="openai/m", api_base=server.url.removesuffix("/v1") + address)
+        assert asyncio.run(complete(teacher, COUNT))[0] == "fine"
+
+
+FULL = {
+    "messages": [{"role": "system", "content": "s" * 800}, {"role": "user", "content": "u" * 2800}],
+    "max_tokens": 5500,
+    "temperature": 0.6,
+    "seed": 1,
+    "response_format": {"type": "json_schema"},
+}
+LONGEST_CONTEXT = [
+    "prompt is too long: 8000 tokens > 4096 maximum",  # Anthropic
+    "input length and `max_tokens` exceed context limit: 900 + 5500 > 4096, decrease input length",
+    "Prompt contains 5000 tokens, too large for model with 4096 maximum context length",  # Mistral
+    "The input token count (5000) exceeds the maximum number of tokens allowed (4096).",  # Gemini
+    # TGI, Together
+    "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 900 `inputs` tokens and 5500",
+    "the request exceeds the available context size, try increasing it n_ctx 4096",  # llama.cpp
+    "request (900 tokens) exceeds the available context size (4096 tokens)",
+    # LM Studio
+    "the context overflows. However, the model is loaded with context length of only 4096 tokens",
+    "The input (900 tokens) is longer than the model's context length (4096 tokens).",  # SGLang
+    "Requested token count exceeds the model's maximum context length of 4096 tokens.",
+    "The decoder prompt (length 900) is longer than the maximum model length of 4096.",  # vLLM
+    "too many tokens: the prompt cannot exceed 4096 - received 5000",  # Cohere
+    # Groq
+    "Request too large on tokens per minute (TPM): Limit 4096, Requested 6400, please reduce",
+    # OpenAI, DeepSeek
+    "This model's maximum context length is 4096 tokens. However, you requested 6400 tokens (900"
+    " in the messages, 5500 in the completion).",
+]
+MOST_REPLY = [
+    "max_tokens: 5500 > 4096, which is the maximum allowed number of output tokens",  # Anthropic
+    "Invalid max_tokens value, the valid range of max_tokens is [1, 4096]",  # DeepSeek
+    "Range of max_tokens should be [1, 4096]",  # Qwen's own service
+    "max_tokens is too large: 5500. This model supports at most 4096 completion tokens",  # OpenAI
+    "`max_tokens` must be less than or equal to `4096`",  # Groq
+]
+NO_SCHEMA = [
+    "This model does not support response format `json_schema`.",  # Groq
+    "The provided JSON schema contains features not supported by xgrammar.",  # vLLM
+    "Unknown name \"additionalProperties\" at 'generation_config.response_schema'",  # Gemini
+    "response_format value as json_schema is enabled only for api versions 2024-08-01-preview",
+    "Invalid schema for response_format 'reply': 'required' is required to be supplied",  # OpenAI
+    "failed to parse grammar",  # llama.cpp
+]
+NO_SYSTEM_ROLE = [
+    "Developer instruction is not enabled for models/gemma-3-27b-it",  # Gemini
+    "This model doesn't support system messages.",  # Bedrock
+    "Conversation roles must alternate user/assistant/user/assistant/...",  # vLLM, by a template
+]
+
+
+def test_documented_refusals_name_what_is_to_be_changed() -> None:
+    def lesson(text: str) -> Demands:
+        learnt = learn(FULL, TAKES_ALL, 400, text)
+        assert learnt is not None, text
+        return learnt[0]
+
+    assert {text: lesson(text).context_tokens for text in LONGEST_CONTEXT} == dict.fromkeys(
+        LONGEST_CONTEXT, 4096
+    )
+    assert {lesson(text).most_reply_tokens for text in MOST_REPLY} == {4096}
+    assert all(lesson(text).structured != "json_schema" for text in NO_SCHEMA)
+    assert all(lesson(text).no_system_role for text in NO_SYSTEM_ROLE)
+    assert lesson("enable_thinking must be set to false for non-streaming calls").stream
+    for name in ("seed", "temperature"):
+        assert lesson(f'Invalid JSON payload received. Unknown name "{name}"').left_out == {name}
+    for text in ("Your credit balance is too low", "Input is too long for requested model."):
+        assert learn(FULL, TAKES_ALL, 400, text) is None

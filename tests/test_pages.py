@@ -26,7 +26,7 @@ def commands_of(page: Path) -> Iterator[str]:
     lines += re.findall(r"^ {4}(\S.*)$", text, re.M)
     lines += [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub("```", "", text))]
     for line in lines:
-        command = line.split("#")[0].strip().removeprefix(".venv/bin/").removeprefix("$ ")
+        command = re.split(r"#| > ", line)[0].strip().removeprefix(".venv/bin/").removeprefix("$ ")
         if re.match(r"medaction [a-z]", command):
             yield command
 

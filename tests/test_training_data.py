@@ -190,8 +190,8 @@ def test_a_real_dataset_becomes_samples_whose_targets_are_the_stored_replies(
     found = prepared(tokenizer, out)
     replies = {
         line["id"]: line["messages"][-1]["content"]
-        for split in ("train", "validation")
-        for line in map(json.loads, (out / f"dataset/{split}.jsonl").open())
+        for file in (out / "dataset").glob("*.jsonl")
+        for line in map(json.loads, file.open())
     }
     assert {sample.id for sample in (*found.train, *found.validation)} == set(replies)
     for sample in found.train:

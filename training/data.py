@@ -174,11 +174,20 @@ def _part(file: Path, split: str) -> pl.DataFrame | None:
             f"{file} lacks the columns {', '.join(lacking)}: write the dataset again with"
             " `medaction export`"
         )
+    if "reasoning_content" in frame["messages"].explode().struct.fields:
+        last = pl.col("messages").list.last().struct
+        thought = last.field("reasoning_content").fill_null("")
+        frame = frame.with_columns(thought.alias("thinking"))
     optional = [
         (pl.col(name) if name in frame.columns else pl.lit(default)).alias(name)
         for name, default in OPTIONAL.items()
     ]
-    return frame.select(*COLUMNS, *optional, pl.lit(split).alias("split"))
+    # Of a message only what datasets of every age have, so that they can be put together.
+    element = pl.element().struct
+    message = pl.struct(element.field("role"), element.field("content"))
+    return frame.select(*COLUMNS, *optional, pl.lit(split).alias("split")).with_columns(
+        pl.col("messages").list.eval(message)
+    )
 
 
 def _selected(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:

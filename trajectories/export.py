@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Style, Turn
 from medaction.trajectories.damage import checksums, damage_of_version
+from medaction.trajectories.labels import rejected
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.store import Store, StoreError
 
@@ -28,11 +30,16 @@ turn is rebuilt."""
 log = logging.getLogger("medaction")
 
 _STRING, _INT = pl.String(), pl.Int32()
+MESSAGE = pl.Struct({"role": _STRING, "content": _STRING})
+REPLY = pl.Struct({"role": _STRING, "content": _STRING, "reasoning_content": _STRING})
+"""A message that may be an assistant's, with what it thought before it; null: nothing."""
 SCHEMA = pl.Schema(
     {
         "id": _STRING,
-        "messages": pl.List(pl.Struct({"role": _STRING, "content": _STRING})),
-        "thinking": _STRING,
+        "messages": pl.List(REPLY),
+        "prompt": pl.List(MESSAGE),
+        "completion": pl.List(REPLY),
+        "chat_template_kwargs": pl.Struct({"enable_thinking": pl.Boolean()}),
         "case_id": _STRING,
         "teacher": _STRING,
         "style": _STRING,
@@ -79,10 +86,14 @@ def dataset_records(
     that several rollouts of a teacher wrote to the letter (`repeated_turns` in schema.sql): counted
     three times it would weigh three times in the loss. A turn that
     pruning removed is no record, but what its tests returned stays in the later turns' context:
-    that evidence was on the table when they were played.
+    that evidence was on the table when they were played. What a clinician rejected, a turn or a
+    whole environment, is no record either (`medaction.trajectories.labels`).
     """
+    rejected_cases, rejected_turns = rejected(store.path.parent)
     repeats = set(store.rows("select trajectory_id, number from repeated_turns"))
     for environment in store.environments():
+        if environment.case_id in rejected_cases:
+            continue
         tree = store.trajectories(environment.environment_id)
         by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
         scores_of = _kept_turns(store, environment.environment_id)
@@ -90,20 +101,17 @@ def dataset_records(
             path = path_of(trajectory, by_id)
             for turn in trajectory.turns:
                 place = (trajectory.trajectory_id, turn.number)
-                if place in scores_of and place not in repeats:
+                if place in scores_of and place not in repeats | rejected_turns:
                     scores = scores_of[place]
-                    messages = [
-                        *prompt(
-                            trajectory.spec.teacher,
-                            environment.initial_observation,
-                            path[: turn.number - 1],
-                            trajectory.t_max,
-                            trajectory.spec.style,
-                        ),
-                        {"role": "assistant", "content": turn.raw},
-                    ]
+                    context = prompt(
+                        trajectory.spec.teacher,
+                        environment.initial_observation,
+                        path[: turn.number - 1],
+                        trajectory.t_max,
+                        trajectory.spec.style,
+                    )
                     split = split_of(environment.case_id, validation_percent)
-                    yield _record(environment, trajectory, turn, len(path), messages, scores) | {
+                    yield _record(environment, trajectory, turn, len(path), context, scores) | {
                         "split": split
                     }
 
@@ -127,14 +135,19 @@ def _record(
     trajectory: Trajectory,
     turn: Turn,
     path_turns: int,
-    messages: list[dict[str, str]],
+    prompt: list[dict[str, str]],
     scores: tuple[str, int | None, float | None],
 ) -> dict[str, Any]:
     spec = trajectory.spec
+    reply = reply_message(turn)
     return {
         "id": f"{trajectory.trajectory_id}-{turn.number}",
-        "messages": messages,
-        "thinking": turn.thinking,
+        "messages": [*prompt, reply],
+        "prompt": prompt,
+        "completion": [reply],
+        # Else templates that can think open a reply without thoughts by an empty block of them, and
+        # TRL would put the loss on it.
+        "chat_template_kwargs": {"enable_thinking": bool(turn.thinking)},
         "case_id": environment.case_id,
         "teacher": spec.teacher,
         "style": spec.style,
@@ -157,6 +170,11 @@ def _record(
         "prompt_version": trajectory.prompt_version,
         "code_version": trajectory.code_version,
     }
+
+
+def reply_message(turn: Turn) -> dict[str, str | None]:
+    """A turn as the assistant's message."""
+    return {"role": "assistant", "content": turn.raw, "reasoning_content": turn.thinking or None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +212,9 @@ def export_dataset(
     """Write the next version of the dataset to `out/datasets/vN/` and let `out/dataset` be it; an
     unchanged dataset stays as it is.
 
-    A version has `<split>.parquet`, `<split>.jsonl`, the card README.md, and manifest.json with a
-    SHA-256 of every file. It appears whole or not at all, and older ones stay. Raises StoreError
-    when the store is marked evaluation-only.
+    A version has `<split>.parquet` and `<split>.jsonl` of each split with records, the card
+    README.md, and manifest.json with a SHA-256 of every file. It appears whole or not at all, and
+    older ones stay. Raises StoreError when the store is marked evaluation-only.
     """
     if store.evaluation_only:
         raise StoreError(
@@ -252,34 +270,69 @@ def _newest_sound(versions: Path, numbers: Sequence[int]) -> int:
 
 
 def _write_records(records: Iterator[dict[str, Any]], folder: Path) -> None:
-    schema = pl.Schema({name: kind for name, kind in SCHEMA.items() if name != "split"})
-    arrow = schema.to_frame().to_arrow().schema
+    """The files of each split that has a record; without any record an empty train.parquet, so
+    that the dataset can be read."""
+    columns = pl.Schema({name: kind for name, kind in SCHEMA.items() if name != "split"})
+    write_split(records, folder, "", columns)
+    if not (folder / "train.parquet").exists():
+        pq.write_table(
+            pa.table(columns.to_frame().to_arrow()).cast(_plain(columns)), folder / "train.parquet"
+        )
+
+
+def write_split(
+    records: Iterator[dict[str, Any]], folder: Path, prefix: str, columns: pl.Schema
+) -> None:
+    """Write records, which name their `split`, to `folder/<prefix><split>.parquet` and .jsonl; a
+    split without records has no file."""
+    arrow = _plain(columns)
     with ExitStack() as files:
-        tables = {
-            split: files.enter_context(pq.ParquetWriter(folder / f"{split}.parquet", arrow))
-            for split in SPLITS
-        }
-        lines = {
-            split: files.enter_context((folder / f"{split}.jsonl").open("wb")) for split in SPLITS
-        }
+        tables: dict[str, pq.ParquetWriter] = {}
+        lines: dict[str, Any] = {}
         while batch := list(islice(records, BATCH)):
-            frame = pl.DataFrame(batch, schema=SCHEMA)
+            frame = pl.DataFrame(batch, schema=columns | {"split": _STRING})
             for split in SPLITS:
                 part = frame.filter(pl.col("split") == split).drop("split")
-                if len(part):
-                    tables[split].write_table(part.to_arrow().cast(arrow))
-                    part.write_ndjson(lines[split])
+                if part.is_empty():
+                    continue
+                if split not in tables:
+                    file = folder / f"{prefix}{split}.parquet"
+                    tables[split] = files.enter_context(pq.ParquetWriter(file, arrow))
+                    lines[split] = files.enter_context(file.with_suffix(".jsonl").open("wb"))
+                tables[split].write_table(part.to_arrow().cast(arrow))
+                part.write_ndjson(lines[split])
+
+
+def _plain(columns: pl.Schema) -> pa.Schema:
+    """The columns with Arrow's common types: polars' own lists and strings are large ones, which
+    some readers take for another type."""
+    return pa.schema(
+        [
+            pa.field(field.name, _plain_type(field.type))
+            for field in columns.to_frame().to_arrow().schema
+        ]
+    )
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _plain_type(field.type)) for field in kind])
+    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
+        return pa.list_(_plain_type(kind.value_type))
+    is_text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return pa.string() if is_text else kind
 
 
 def _light(folder: Path) -> pl.DataFrame:
     """The records of a version without their texts, with a `content` hash of everything in each."""
     parts = [
-        pl.scan_parquet(folder / f"{split}.parquet")
+        pl.scan_parquet(file)
         .with_columns(pl.lit(split).alias("split"))
         .with_columns(pl.struct(pl.all()).hash().alias("content"))
-        .drop("messages", "thinking", strict=False)
+        .drop("messages", "prompt", "completion", "chat_template_kwargs", "thinking", strict=False)
         .collect()
         for split in SPLITS
+        if (file := folder / f"{split}.parquet").exists()
     ]
     return pl.concat(parts)
 

@@ -19,6 +19,7 @@ from medaction.envs.results_told import result_told
 from medaction.envs.sources.files import object_at, parse_json, read_text, text_at, unread_fields
 from medaction.envs.sources.text import iso_date
 from medaction.words.names import normalise
+from medaction.words.sentences import split_outside_brackets
 
 LICENCE = "CC BY-SA"
 HEADING = "Ancillary tests"
@@ -102,7 +103,7 @@ _NO_NAME = re.compile(
     r"|any|some|most|many|majority|findings?|presence|absence|evidence)\b",
     re.IGNORECASE,
 )
-_RESULT_END = re.compile(r"(?:(?<=[.;])\s+(?=[A-Z])|;\s+)(?![^()]*\))")  # not inside brackets
+_RESULT_END = re.compile(r"(?<=[.;])\s+(?=[A-Z])|;\s+")
 _BARE_STATUS = re.compile(
     r"(?i)(?:normal|negative|elevated|unremarkable|raised|increased"
     r"|decreased|low|reduced|abnormal|positive)(?: results?)?(?: for)?:?\s+"
@@ -467,7 +468,7 @@ def names_test(label: str) -> bool:
 
 def _prose(text: str, container: str, begins: bool = True) -> Iterator[_Line]:
     """The tests of running text, sentence by sentence."""
-    for sentence in _RESULT_END.split(text):
+    for sentence in split_outside_brackets(_RESULT_END, text):
         yield from _sentence(sentence, container, begins)
         begins = False
 

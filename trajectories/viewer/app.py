@@ -2,13 +2,15 @@
 
 import threading
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
+from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from medaction.trajectories.viewer import pages
@@ -41,7 +43,23 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
         text = request.query_params.get("page", "1")
         return int(text) if text.isdecimal() and len(text) < 9 else 1
 
+    async def label(request: Request) -> Response:
+        """Store a clinician's label and go back to where it was given. Only from our own pages."""
+        if request.headers.get("origin") != f"http://{request.headers.get('host')}":
+            return HTMLResponse("labels are taken from the viewer's own pages only", 403)
+        form = parse_qs((await request.body()).decode("utf-8", "replace")[:20_000])
+        values = {name: texts[0] for name, texts in form.items()}
+        back = values.pop("back", "/")
+        try:
+            with one_at_a_time:
+                place = pages.label(run, values)
+        except ValueError as error:
+            return HTMLResponse(escape(str(error)), 400)
+        return RedirectResponse(back if back.startswith("/case/") else place, 303)
+
     routes = [
+        Route("/label", label, methods=["POST"]),
+        Route("/labels", page(lambda request: pages.labels_page(run))),
         Route("/", page(lambda request: pages.overview(run))),
         Route("/cases", page(lambda request: pages.cases(run, filters(request), number(request)))),
         Route(

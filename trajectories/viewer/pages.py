@@ -13,6 +13,8 @@ import duckdb
 import jinja2
 from markupsafe import Markup
 
+from medaction.trajectories.labels import LONGEST, add_label, label_of, labels
+from medaction.trajectories.records import now
 from medaction.trajectories.snapshot import SNAPSHOT, open_snapshot
 from medaction.trajectories.viewer import charts, queries
 
@@ -145,6 +147,26 @@ def comparison(run: ShownRun, other: ShownRun, filters: Filters) -> str:
     )
 
 
+def label(run: ShownRun, values: dict[str, str]) -> str:
+    """Store a label that came from a form; returns the address of what it is about. Raises
+    ValueError for what is not in this run, and for anything that is no label."""
+    given = label_of(
+        {name: text[:LONGEST] for name, text in values.items()} | {"time": now().isoformat()}
+    )
+    if not queries.rows(run.db, "thing of a label", [given.case_id, given.trajectory_id]):
+        raise ValueError("there is no such case or trajectory in this run")
+    if given.opinion == "comment" and not given.comment.strip():
+        raise ValueError("a comment needs words")
+    add_label(run.out, given)
+    return f"/case/{quote(given.case_id, safe='')}"
+
+
+def labels_page(run: ShownRun) -> str:
+    """Every label of the run, the newest first."""
+    rows = sorted(labels(run.out), key=lambda label: label.time, reverse=True)
+    return run.render("labels", "/labels", labels=rows)
+
+
 def prompt(run: ShownRun, trajectory_id: str, number: int) -> str | None:
     """The prompt of a turn, or None when there is no such trajectory."""
     answer = queries.prompt(run.db, trajectory_id, number)
@@ -174,7 +196,10 @@ def case(run: ShownRun, case_id: str, opened: str = "") -> str | None:
     """The page of a case, or None when the run has no such case. `opened`: the trajectory that is
     open; by default the first."""
     details = queries.case(run.db, case_id)
-    return run.render("case", "/cases", c=details, opened=opened) if details else None
+    if details is None:
+        return None
+    given = {label.thing: label for label in labels(run.out) if label.case_id == case_id}
+    return run.render("case", "/cases", c=details | {"labels": given}, opened=opened)
 
 
 def export(run: ShownRun, case_ids: list[str]) -> str:
@@ -184,7 +209,8 @@ def export(run: ShownRun, case_ids: list[str]) -> str:
     for case_id in case_ids or [row["case_id"] for row in queries.rows(run.db, "case ids")]:
         if (case := queries.case(run.db, case_id)) is None:
             raise KeyError(case_id)
-        details.append(case)
+        given = {label.thing: label for label in labels(run.out) if label.case_id == case_id}
+        details.append(case | {"labels": given})
     ids = {case["case_id"] for case in details}
     pages = queries.cases(run.db, {}, 1).pages
     tables = (queries.cases(run.db, {}, number) for number in range(1, pages + 1))

@@ -67,6 +67,11 @@ select teacher, judge, protocol, count(*) as judged, count(correct) as scored,
     sum(cost_usd) as cost_usd, sum(judge_usd) as judge_usd
 from judged where repeat = 0 group by all order by all;
 
+-- title: thing of a label
+select 1 from cases
+where case_id = $1 and ($2 = '' or exists (
+    select 1 from trajectories where trajectory_id = $2 and case_id = $1));
+
 -- title: any judged
 select 1 from judged limit 1;
 

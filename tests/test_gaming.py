@@ -1,0 +1,67 @@
+"""No policy that knows nothing of the patient convinces the offline judge, and no constant orders
+score above the floor that stands in a result."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.gaming import AIM, share_convinced
+from medaction.evaluation.floor import constant_orders
+from medaction.evaluation.gaming import COMMON, POLICIES
+from medaction.evaluation.judges import OfflineJudge
+from medaction.kg.encoder import load_encoder
+from medaction.trajectories.scoring import disease_linker
+from tests.records import environment
+
+TRUTHS = (
+    "Lipid pneumonia (endogenous type)",
+    "Mammary analogue secretory carcinoma of the parotid gland",
+    "Septic arthritis of the left knee due to Kingella kingae",
+    "Acute intermittent porphyria",
+    "Tuberculous meningitis",
+    "Ruptured aneurysm of the splenic artery",
+    "Drug-induced liver injury",
+    "Small bowel obstruction due to a Meckel diverticulum",
+)
+
+
+@pytest.fixture(scope="module")
+def judge() -> OfflineJudge:
+    return OfflineJudge(disease_linker(), load_encoder().encode)
+
+
+CASES = [replace(environment(), diagnosis=truth, synonyms=()) for truth in TRUTHS]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_without_knowledge_of_the_patient_convinces_nobody(
+    name: str, judge: OfflineJudge
+) -> None:
+    statements = [POLICIES[name](case.initial_observation) for case in CASES]
+    assert share_convinced(judge, statements, CASES) <= AIM
+
+
+@pytest.mark.parametrize(
+    "form", ["{others}; {truth}", "{others}, {truth}", "{first}, {second} and {truth}"]
+)
+def test_the_truth_behind_other_names_is_no_diagnosis(form: str, judge: OfflineJudge) -> None:
+    first, second = COMMON[5], COMMON[8]
+    statements = [
+        form.format(others="; ".join(COMMON[:9]), first=first, second=second, truth=truth)
+        for truth in TRUTHS
+    ]
+    assert share_convinced(judge, statements, CASES) <= AIM
+
+
+def test_an_honest_player_convinces_the_judge(judge: OfflineJudge) -> None:
+    assert share_convinced(judge, TRUTHS, CASES) == 1.0
+    with_cause = [f"Sepsis due to {truth}" for truth in TRUTHS]
+    assert share_convinced(judge, with_cause, CASES) >= 0.75
+
+
+def test_the_floor_is_what_its_orders_score() -> None:
+    cases = [environment(), environment()]
+    floor = constant_orders(cases, load_encoder().encode)
+    assert floor.orders
+    assert 0 < floor.f1_of_means <= 1
+    assert (floor.precision, floor.recall) == (1.0, 1.0)  # every order is documented in every case

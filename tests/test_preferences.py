@@ -1,0 +1,190 @@
+"""Preference data: pairs of replies to one prompt, better by what came of them and by nothing
+else."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medaction.envs.prompts import messages
+from medaction.envs.turns import Hypothesis, Style, Turn
+from medaction.trajectories.preferences import (
+    Candidate,
+    State,
+    better,
+    missing_pairs,
+    states,
+    write_preferences,
+)
+from medaction.trajectories.records import RolloutSpec, Trajectory
+from medaction.trajectories.store import Store
+from tests.records import add_environment, environment, report, trajectory, turn
+
+NODES = {"Sarcoidosis": 1, "Lymphoma": 2, "Tuberculosis": 3}
+
+
+def candidate(
+    name: str, outcome: float | None = None, dtc: int | None = None, gain: float | None = None
+) -> Candidate:
+    return Candidate(name, "teacher-a", turn(1, "Lymphoma", ("CBC",)), outcome, dtc, gain)
+
+
+def test_the_first_measure_that_differs_decides() -> None:
+    right, wrong = candidate("right", 1.0, 4, 0.0), candidate("wrong", 0.0, 0, 0.9)
+    assert better(wrong, right) == ("outcome", right, wrong)
+    near, far = candidate("near", 1.0, 0, -0.5), candidate("far", 1.0, 2, 0.5)
+    assert better(far, near) == ("dtc", near, far)
+    learnt, idle = candidate("learnt", None, 2, 0.3), candidate("idle", 1.0, 2, 0.0)
+    assert better(idle, learnt) == ("information", learnt, idle)
+
+
+def test_what_is_unknown_or_equal_decides_nothing() -> None:
+    assert better(candidate("a"), candidate("b", 1.0, 0, 0.5)) is None
+    assert better(candidate("a", 1.0, 0, 0.5), candidate("b", 1.0, 0, 0.5)) is None
+    assert better(candidate("a", 1.0, 0, 0.5), candidate("b", 1.0, 0, 0.46)) is None
+    assert better(candidate("a", 1.0, 0, 0.5), candidate("b", 1.0, 0, 0.45)) is not None
+
+
+VALUES = st.tuples(
+    st.none() | st.sampled_from([0.0, 0.5, 1.0]),
+    st.none() | st.integers(0, 4),
+    st.none() | st.sampled_from([-0.5, 0.0, 0.5]),
+)
+
+
+@given(VALUES, VALUES)
+def test_which_side_comes_first_does_not_matter(one: Any, other: Any) -> None:
+    left, right = candidate("left", *one), candidate("right", *other)
+    assert better(left, right) == better(right, left)
+
+
+def with_tests(played: Turn, tests: Sequence[str], documented: bool) -> Turn:
+    answers = turn(1, "Lymphoma", ("CBC",)).answers
+    return replace(
+        played,
+        tests=tuple(tests),
+        answers=tuple(
+            replace(answers[0], order=test, results=answers[0].results if documented else ())
+            for test in tests
+        ),
+        raw=f"{played.raw}: {', '.join(tests)}",
+    )
+
+
+def rollout(sample: int, *turns: Turn, parent: str | None = None, at: int = 0) -> Trajectory:
+    world = environment()
+    spec = RolloutSpec(
+        world.environment_id, world.case_id, "teacher-a", "schema", sample, "h", parent, at
+    )
+    return trajectory(spec, *turns)
+
+
+def found(folder: Path, tree: Sequence[Trajectory], dtc: dict[str, list[int]]) -> list[State]:
+    def prompt(_: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style) -> Any:
+        return messages(observation, turns, t_max, style)
+
+    with Store(folder / "trajectories.duckdb") as store:
+        add_environment(store, report(), environment())
+        store.add_rollouts("distill", "case-1", tree, [], "run-1")
+        scores = [
+            {
+                "trajectory_id": id_,
+                "number": number,
+                "dtc": hops,
+                "rac": None,
+                "changed": None,
+                "unknown": None,
+                "unlinked": None,
+            }
+            for id_, path in dtc.items()
+            for number, hops in enumerate(path, 1)
+        ]
+        store.replace(turn_scores=scores)
+        return list(states(store, prompt, NODES, lambda world: 1))
+
+
+def siblings() -> tuple[Trajectory, Trajectory]:
+    """A rollout that ends on lymphoma, and a branch after its first turn that ends on the truth."""
+    root = rollout(
+        0,
+        turn(1, "Tuberculosis", ("CBC",)),
+        turn(2, "Lymphoma", ("PET",)),
+        turn(3, "Lymphoma", (), "Lymphoma"),
+    )
+    branch = rollout(
+        0,
+        turn(2, "Sarcoidosis", ("Chest radiograph",)),
+        turn(3, "Sarcoidosis", (), "Sarcoidosis"),
+        parent=root.trajectory_id,
+        at=1,
+    )
+    return root, branch
+
+
+def test_branches_of_one_turn_are_a_pair_with_one_prompt(tmp_path: Path) -> None:
+    root, branch = siblings()
+    dtc = {root.trajectory_id: [3, 2, 2], branch.trajectory_id: [3, 0, 0]}
+    every = found(tmp_path, [root, branch], dtc)
+    compared = [state for state in every if len(state.candidates) > 1]
+    write_preferences(compared, tmp_path / "preferences", 0)
+    (pair,) = pl.read_parquet(tmp_path / "preferences" / "dpo-train.parquet").to_dicts()
+    assert (pair["better_by"], pair["turn"]) == ("outcome", 2)
+    assert pair["chosen"][0]["content"] == branch.turns[0].raw
+    assert pair["rejected"][0]["content"] == root.turns[1].raw
+    asked = messages(environment().initial_observation, root.turns[:1], 8)
+    assert pair["prompt"] == asked, "the very prompt of both"
+    labels = pl.read_parquet(tmp_path / "preferences" / "kto-train.parquet").to_dicts()
+    assert {row["completion"][0]["content"]: row["label"] for row in labels} == {
+        branch.turns[0].raw: True,
+        root.turns[1].raw: False,
+    }
+    assert {row["prompt"][1]["content"] for row in labels} == {asked[1]["content"]}
+    assert sorted(file.name for file in (tmp_path / "preferences").iterdir()) == [
+        *("dpo-train.jsonl", "dpo-train.parquet", "kto-train.jsonl", "kto-train.parquet")
+    ], "nothing was held out, and no file is empty"
+
+
+@pytest.mark.parametrize("counts", [(1, 6), (6, 1), (2, 3)])
+def test_more_documented_tests_are_no_preference(tmp_path: Path, counts: tuple[int, int]) -> None:
+    names = ("CBC", "ESR", "CRP", "Ferritin", "Copper", "Zinc")
+    last = turn(2, "Lymphoma", (), "Lymphoma")
+    tree = [
+        rollout(
+            sample,
+            with_tests(turn(1, "Lymphoma"), names[:count], documented=sample == 0),
+            replace(last, raw=f"end {sample}"),
+        )
+        for sample, count in enumerate(counts)
+    ]
+    every = found(tmp_path, tree, {member.trajectory_id: [2, 2] for member in tree})
+    (first,) = (state for state in every if len(state.candidates) > 1)
+    assert better(*first.candidates) is None
+
+
+def test_information_is_what_the_results_did_for_the_truth(tmp_path: Path) -> None:
+    def ending(sure: int, name: str) -> Turn:
+        ranked = (Hypothesis("Lymphoma", 90 - sure), Hypothesis("Sarcoidosis", sure))
+        return replace(turn(2, "Lymphoma", (), "Lymphoma"), differential=ranked, raw=name)
+
+    tree = [
+        rollout(0, turn(1, "Lymphoma", ("CBC",)), ending(40, "learnt")),
+        rollout(1, replace(turn(1, "Lymphoma", ("PET",)), raw="other"), ending(5, "idle")),
+    ]
+    every = found(tmp_path, tree, {member.trajectory_id: [2, 2] for member in tree})
+    (first,) = (state for state in every if len(state.candidates) > 1)
+    verdict = better(*first.candidates)
+    assert verdict
+    assert verdict[0] == "information"
+    assert verdict[1].turn.raw == tree[0].turns[0].raw
+
+
+def test_states_without_a_pair_are_where_to_branch_next(tmp_path: Path) -> None:
+    root, branch = siblings()
+    dtc = {root.trajectory_id: [3, 2, 2], branch.trajectory_id: [3, 0, 0]}
+    points = missing_pairs(found(tmp_path, [root, branch], dtc))
+    assert points == sorted([(root.trajectory_id, 2), (branch.trajectory_id, 2)])

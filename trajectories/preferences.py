@@ -1,0 +1,253 @@
+"""Preference data: of two replies to one prompt, which one was better.
+
+Two replies are compared where their prompts are the same to the letter: rollouts from o1, and
+branches of one turn. They are compared by what came of them, by the first of these that tells them
+apart:
+
+1. outcome: the share of the paths through the reply that ended on the true diagnosis (DTC 0);
+2. dtc: hops from the reply's own leading hypothesis to the truth; nearer is better;
+3. information: how much the results of the reply's tests raised the stated probability of the
+   truth, in the turn after; a mean over the paths, and a difference of at least LEAST_GAIN.
+
+How many of the tests were documented never counts: a policy would learn to order what is always
+there. What is unknown on either side decides nothing, and replies that nothing tells apart are no
+pair.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import polars as pl
+
+from medaction.envs.records import ClinicalEnvironment
+from medaction.envs.rewards import standing
+from medaction.envs.turns import Turn
+from medaction.trajectories.export import (
+    MESSAGE,
+    REPLY,
+    Prompt,
+    reply_message,
+    split_of,
+    write_split,
+)
+from medaction.trajectories.records import Trajectory, path_of
+from medaction.trajectories.store import Store
+
+MEASURES = ("outcome", "dtc", "information")
+
+LEAST_GAIN = 0.05
+"""Two gains of information that differ by less are alike: clinicians state their confidence in
+steps of five percent (our choice)."""
+
+_TEXT, _NUMBER = pl.String(), pl.Int32()
+ABOUT = {"case_id": _TEXT, "turn": _NUMBER, "source": _TEXT, "licence": _TEXT}
+PAIRS = pl.Schema(
+    {
+        "id": _TEXT,
+        "prompt": pl.List(MESSAGE),
+        "chosen": pl.List(REPLY),
+        "rejected": pl.List(REPLY),
+        "better_by": _TEXT,
+        "chosen_id": _TEXT,
+        "rejected_id": _TEXT,
+        "chosen_teacher": _TEXT,
+        "rejected_teacher": _TEXT,
+    }
+    | ABOUT
+)
+"""The columns that TRL's DPOTrainer reads, and where a pair comes from."""
+LABELS = pl.Schema(
+    {
+        "id": _TEXT,
+        "prompt": pl.List(MESSAGE),
+        "completion": pl.List(REPLY),
+        "label": pl.Boolean(),
+        "teacher": _TEXT,
+    }
+    | ABOUT
+)
+"""The columns that TRL's KTOTrainer reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A reply to a prompt, and what came of it; None: unknown."""
+
+    id: str
+    teacher: str
+    turn: Turn
+    outcome: float | None
+    dtc: int | None
+    information: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A prompt and all replies to it that differ."""
+
+    environment: ClinicalEnvironment
+    prompt: list[dict[str, str]]
+    candidates: tuple[Candidate, ...]
+
+
+def better(one: Candidate, other: Candidate) -> tuple[str, Candidate, Candidate] | None:
+    """(the measure that tells them apart, the better, the worse); None: nothing does."""
+    for measure in MEASURES:
+        values = getattr(one, measure), getattr(other, measure)
+        if None in values or values[0] == values[1]:
+            continue
+        if measure == "information" and round(abs(values[0] - values[1]), 6) < LEAST_GAIN:
+            continue
+        is_first = values[0] < values[1] if measure == "dtc" else values[0] > values[1]
+        return (measure, one, other) if is_first else (measure, other, one)
+    return None
+
+
+def states(
+    store: Store, prompt: Prompt, nodes: dict[str, int | None], truth: Callable[..., int | None]
+) -> Iterator[State]:
+    """Every prompt that was answered, environment by environment.
+
+    nodes: the diagnoses of the store on the disease graph; truth: an environment -> its true
+    diagnosis there. Gold trajectories were written with the report at hand and answer no prompt.
+    """
+    dtc = {
+        (id_, number): value
+        for id_, number, value in store.rows("select trajectory_id, number, dtc from turn_scores")
+    }
+    for environment in store.environments():
+        tree = store.trajectories(environment.environment_id)
+        by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
+        played = [branch for branch in tree if branch.spec.style != "gold"]
+        paths = {branch.trajectory_id: path_of(branch, by_id) for branch in played}
+        goal = truth(environment)
+        prompts: dict[str, list[dict[str, str]]] = {}
+        answers: dict[str, dict[str, Candidate]] = defaultdict(dict)
+        for branch in sorted(played, key=lambda member: member.trajectory_id):
+            path = paths[branch.trajectory_id]
+            for turn in branch.turns:
+                spec = branch.spec
+                asked = prompt(
+                    spec.teacher,
+                    environment.initial_observation,
+                    path[: turn.number - 1],
+                    branch.t_max,
+                    spec.style,
+                )
+                key = json.dumps([turn.number, asked])
+                prompts[key] = asked
+                through = [
+                    (id_, other)
+                    for id_, other in paths.items()
+                    if other[: turn.number] == path[: turn.number]
+                ]
+                answers[key].setdefault(
+                    turn.raw, _candidate(branch, turn, through, dtc, nodes, goal)
+                )
+        for key, candidates in answers.items():
+            yield State(environment, prompts[key], tuple(candidates.values()))
+
+
+def _candidate(
+    branch: Trajectory,
+    turn: Turn,
+    through: Sequence[tuple[str, Sequence[Turn]]],
+    dtc: dict[tuple[str, int], int | None],
+    nodes: dict[str, int | None],
+    goal: int | None,
+) -> Candidate:
+    """A reply with what came of it on all paths `through` it."""
+    ends = [dtc.get((id_, path[-1].number)) for id_, path in through]
+    known = [end == 0 for end in ends if end is not None]
+    gains = []
+    for _, path in through:
+        now = standing(path[turn.number - 1], nodes, goal)
+        then = standing(path[turn.number], nodes, goal) if len(path) > turn.number else None
+        if now and then:
+            gains.append(then.probability - now.probability)
+    return Candidate(
+        f"{branch.trajectory_id}-{turn.number}",
+        branch.spec.teacher,
+        turn,
+        fmean(known) if known else None,
+        dtc.get((branch.trajectory_id, turn.number)),
+        fmean(gains) if gains else None,
+    )
+
+
+def pair_records(found: Iterable[State], validation_percent: int) -> Iterator[dict[str, Any]]:
+    """A record of PAIRS, with its `split`, for every two replies of which one was better."""
+    for state in found:
+        for one, other in combinations(state.candidates, 2):
+            if (verdict := better(one, other)) is None:
+                continue
+            measure, chosen, rejected = verdict
+            yield {
+                "id": f"{chosen.id}-{rejected.id}",
+                "prompt": state.prompt,
+                "chosen": [reply_message(chosen.turn)],
+                "rejected": [reply_message(rejected.turn)],
+                "better_by": measure,
+                "chosen_id": chosen.id,
+                "rejected_id": rejected.id,
+                "chosen_teacher": chosen.teacher,
+                "rejected_teacher": rejected.teacher,
+            } | _about(state, chosen, validation_percent)
+
+
+def label_records(found: Iterable[State], validation_percent: int) -> Iterator[dict[str, Any]]:
+    """A record of LABELS, with its `split`, for every reply that was better more often than worse,
+    or the other way round."""
+    for state in found:
+        wins: dict[str, int] = defaultdict(int)
+        for one, other in combinations(state.candidates, 2):
+            if verdict := better(one, other):
+                wins[verdict[1].id] += 1
+                wins[verdict[2].id] -= 1
+        for candidate in state.candidates:
+            if wins[candidate.id]:
+                yield {
+                    "id": candidate.id,
+                    "prompt": state.prompt,
+                    "completion": [reply_message(candidate.turn)],
+                    "label": wins[candidate.id] > 0,
+                    "teacher": candidate.teacher,
+                } | _about(state, candidate, validation_percent)
+
+
+def _about(state: State, candidate: Candidate, validation_percent: int) -> dict[str, Any]:
+    world = state.environment
+    return {
+        "case_id": world.case_id,
+        "turn": candidate.turn.number,
+        "source": world.source,
+        "licence": world.licence,
+        "split": split_of(world.case_id, validation_percent),
+    }
+
+
+def write_preferences(found: Sequence[State], folder: Path, validation_percent: int) -> None:
+    """Write `dpo-<split>` and `kto-<split>` as parquet and JSONL; what has no record has no
+    file."""
+    folder.mkdir(exist_ok=True)
+    write_split(pair_records(found, validation_percent), folder, "dpo-", PAIRS)
+    write_split(label_records(found, validation_percent), folder, "kto-", LABELS)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def missing_pairs(found: Iterable[State]) -> list[tuple[str, int]]:
+    """(trajectory, turn to branch after) of every state after turn 1 that has one reply alone, or
+    replies that nothing tells apart: where a branch would make a pair."""
+    points = []
+    for state in found:
+        number = state.candidates[0].turn.number
+        if number > 1 and not any(better(*two) for two in combinations(state.candidates, 2)):
+            points.append((state.candidates[0].id.rpartition("-")[0], number - 1))
+    return sorted(points)
