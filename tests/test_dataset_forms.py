@@ -14,8 +14,9 @@ import pytest
 from medaction.envs.prompts import messages
 from medaction.envs.turns import Style, Turn
 from medaction.flows.dataset import _card_licences
-from medaction.training.data import Renderer, prepare, read_datasets
+from medaction.training.data import prepare_samples, read_datasets
 from medaction.training.settings import TrainSettings
+from medaction.training.templates import Renderer
 from medaction.trajectories.export import export_dataset
 from medaction.trajectories.store import Store
 from tests.records import add_environment, report, small_tree
@@ -112,8 +113,8 @@ def test_the_cards_licence_is_the_cases() -> None:
 
 
 def test_trl_trains_on_our_tokens(tmp_path: Path) -> None:
-    """With Qwen3's template, which opens every reply with its thinking, empty or not. TRL puts the
-    loss on the line break behind the end mark, too, which no served model ever writes."""
+    """With Qwen3's template, which has a switch for thinking. TRL puts the loss on the line break
+    behind the end mark, too, which no served model ever writes."""
     trl = pytest.importorskip("trl", reason="TRL is not installed")
     from datasets import load_dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -137,7 +138,7 @@ def test_trl_trains_on_our_tokens(tmp_path: Path) -> None:
         processing_class=tokenizer,
     )
     settings = TrainSettings(data=(str(folder),), out=tmp_path / "out")
-    ours = prepare(read_datasets(settings), Renderer(tokenizer), 100_000).train
+    ours = prepare_samples(read_datasets(settings), Renderer(tokenizer), 100_000).train
     ids = pl.read_parquet(folder / "train.parquet")["id"]
     theirs = dict(zip(ids, trainer.train_dataset, strict=True))
     assert len(ours) == len(theirs) == 4
@@ -149,4 +150,4 @@ def test_trl_trains_on_our_tokens(tmp_path: Path) -> None:
         assert learnt == [False] * sample.prompt + [True] * (sample.targets + 1)
     texts = [tokenizer.decode(sample.tokens[sample.prompt :]) for sample in ours]
     assert sum("<think>\nCould it be\nboth?\n</think>" in text for text in texts) == 1
-    assert sum("<think>\n\n</think>" in text for text in texts) == 3
+    assert sum("<think>" in text for text in texts) == 1, "an empty block is no target"

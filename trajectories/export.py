@@ -39,6 +39,7 @@ SCHEMA = pl.Schema(
         "messages": pl.List(REPLY),
         "prompt": pl.List(MESSAGE),
         "completion": pl.List(REPLY),
+        "chat_template_kwargs": pl.Struct({"enable_thinking": pl.Boolean()}),
         "case_id": _STRING,
         "teacher": _STRING,
         "style": _STRING,
@@ -144,6 +145,9 @@ def _record(
         "messages": [*prompt, reply],
         "prompt": prompt,
         "completion": [reply],
+        # Else templates that can think open a reply without thoughts by an empty block of them, and
+        # TRL would put the loss on it.
+        "chat_template_kwargs": {"enable_thinking": bool(turn.thinking)},
         "case_id": environment.case_id,
         "teacher": spec.teacher,
         "style": spec.style,
@@ -325,7 +329,7 @@ def _light(folder: Path) -> pl.DataFrame:
         pl.scan_parquet(file)
         .with_columns(pl.lit(split).alias("split"))
         .with_columns(pl.struct(pl.all()).hash().alias("content"))
-        .drop("messages", "prompt", "completion", "thinking", strict=False)
+        .drop("messages", "prompt", "completion", "chat_template_kwargs", "thinking", strict=False)
         .collect()
         for split in SPLITS
         if (file := folder / f"{split}.parquet").exists()
