@@ -12,11 +12,13 @@ import polars as pl
 
 from medaction.flows.runs import RUNS
 from medaction.flows.settings import DistillSettings
+from medaction.llm.teacher import Teacher
 
 CASES = Path(__file__).parent / "cases"
 out = Path(tempfile.mkdtemp(prefix="medaction-"))
+teacher = Teacher.parse("kg-screening")
 settings = DistillSettings(
-    cases=str(CASES), only=["medaction-01", "medaction-03"], teachers=["kg-screening"], out=out
+    cases=str(CASES), only=["medaction-01", "medaction-03"], teachers=[teacher], out=out
 )
 summary = RUNS["distill"](settings)
 for row in summary["funnel"]:

@@ -13,8 +13,10 @@ import medaction
 
 CASES = Path(__file__).parent / "cases"
 report = next(medaction.read_cases(str(CASES / "medaction-03.json")))
+assert isinstance(report, medaction.CaseReport), report  # else it says why it cannot be read
 built = medaction.build_environment(report)
 environment = built.environment
+assert environment, built.refusal  # a case that fails a check is refused, with the reason
 print(environment.initial_observation[:300], "...")
 
 # %% [markdown]
