@@ -164,9 +164,8 @@ def _place_floats(article: etree._Element) -> None:
         for element in part.iter("table-wrap", "fig")
     ]
     for element in floats:
-        section = citing.get(element.get("id", ""))
-        if section is not None:
-            section.append(element)
+        if (cited_in := citing.get(element.get("id", ""))) is not None:
+            cited_in.append(element)
 
 
 def _patients(article: etree._Element) -> dict[str, etree._Element]:
