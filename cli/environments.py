@@ -1,5 +1,6 @@
 """`medaction envs`: build environments alone, look at their checks, draw what they are made of."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,18 @@ def build(preset: str | None, **options: Any) -> None:
 
 @click.command()
 @OUT
-def check(out: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+def check(out: Path, as_json: bool) -> None:
     """Print every check with its figures, and every refused case with its reason."""
     from medaction.flows.summary import check_tables, print_checks
     from medaction.trajectories.store import Store
 
     with Store(out / "trajectories.duckdb") as store:
-        print_checks(check_tables(store))
+        tables = check_tables(store)
+    if as_json:
+        click.echo(json.dumps(tables, ensure_ascii=False))
+    else:
+        print_checks(tables)
 
 
 @click.command()

@@ -93,12 +93,33 @@ def kg() -> None:
     is like."""
 
 
+OLD_WORDS = {
+    ("hard-set", "--cases"): "--size",
+    ("evaluate", "--runs"): "--rollouts",
+    ("up", "--runs"): "--at-once",
+}
+"""(command, an option's earlier word) -> its word. `--cases` is reports everywhere, `--rollouts` is
+K everywhere. The earlier words go with version 0.2."""
+
+
+def in_present_words(arguments: Sequence[str]) -> list[str]:
+    """The arguments with earlier words of options replaced; each is noted on stderr."""
+    words = list(arguments)
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if present := OLD_WORDS.get((words[0], name)):
+            click.echo(f"medaction {words[0]}: {name} is now {present}", err=True)
+            words[place] = f"{present}{equals}{value}"
+    return words
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `medaction`. Ends with a status of docs/commands.md; what a user can mend is
     one line on stderr, a mistake of ours keeps its traceback."""
     logging.getLogger("medaction").addHandler(logging.StreamHandler())
     try:
-        medaction.main(arguments, prog_name="medaction", standalone_mode=False)
+        words = in_present_words(sys.argv[1:] if arguments is None else arguments)
+        medaction.main(words, prog_name="medaction", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
         ending = ending_of(error)
         if ending is None:

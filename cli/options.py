@@ -36,6 +36,10 @@ FOLDER = click.Path(path_type=Path, file_okay=False, writable=True)
 """A folder that is made where it does not exist."""
 
 
+WORDS = ONE_BY_ONE | {"runs": "rollouts"}
+"""A field's name -> the word of its option."""
+
+
 def options_of(
     settings: type[BaseModel], without: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -78,7 +82,7 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    flag = f"--{ONE_BY_ONE.get(name, name).replace('_', '-')}"
+    flag = f"--{WORDS.get(name, name).replace('_', '-')}"
     if field.annotation is bool:
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
     default = (
@@ -259,6 +263,6 @@ def readable(error: Exception) -> str:
     for problem in error.errors():
         field = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
-        name = ONE_BY_ONE.get(field.split(".")[0], field).replace("_", "-")
+        name = WORDS.get(field.split(".")[0], field).replace("_", "-")
         lines.append(f"--{name}: {message}" if field else message)
     return "; ".join(lines)

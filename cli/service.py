@@ -33,7 +33,8 @@ HOME = click.option(
     help="The UI's port on 127.0.0.1.",
 )
 @click.option(
-    "--runs",
+    "--at-once",
+    "runs",
     type=click.IntRange(2),
     default=2,
     show_default=True,

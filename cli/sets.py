@@ -109,7 +109,7 @@ def _reached(validator: str, stack: ExitStack) -> Any:
     help="Where the cases and the manifest are written.",
 )
 @click.option(
-    "--cases", type=click.IntRange(1), default=300, show_default=True, help="So many cases."
+    "--size", type=click.IntRange(1), default=300, show_default=True, help="So many cases."
 )
 @click.option(
     "--min-tests",
@@ -133,7 +133,7 @@ def _reached(validator: str, stack: ExitStack) -> Any:
 def hard_set(
     pool: tuple[Path, ...],
     out: Path,
-    cases: int,
+    size: int,
     min_tests: int,
     against: tuple[str, ...],
     seed: int,
@@ -190,7 +190,7 @@ def hard_set(
     criteria = {
         "rare": "source, or Orphanet or OMIM in the open disease graph",
         "min_tests": min_tests,
-        "cases": cases,
+        "cases": size,
         "seed": seed,
         "strata": ["body_system", "disease_type"],
         "pool": [str(path) for path in pool],
@@ -202,7 +202,7 @@ def hard_set(
                 for candidate in candidates
                 if candidate.environment.case_id not in excluded
             ],
-            cases,
+            size,
             min_tests,
             seed,
         )

@@ -14,6 +14,8 @@ def script_of(text: str) -> str:
     >>> script_of("Саркоидоз"), script_of("结节病, stage II"), script_of("α-fetoprotein 8 µg/L")
     ('cyrillic', 'cjk', 'latin')
     """
+    if text.isascii():  # most reports, and letter by letter is slow
+        return "latin" if any(map(str.isalpha, text)) else ""
     names = (unicodedata.name(c, "").partition(" ")[0] for c in text if c.isalpha())
     counts = Counter("CJK" if name in ("HIRAGANA", "KATAKANA") else name for name in names)
     if is_unspaced(text):  # one such letter tells as much as a Latin word

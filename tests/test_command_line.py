@@ -5,8 +5,19 @@ import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from medaction.cli.main import COMMANDS, ENVS, KG, Commands, envs, kg, medaction
+from medaction.cli.main import (
+    COMMANDS,
+    ENVS,
+    KG,
+    OLD_WORDS,
+    Commands,
+    envs,
+    in_present_words,
+    kg,
+    medaction,
+)
 
 COSTLY = {"prefect", "ray", "duckdb", "polars", "numpy", "yaml", "jinja2", "torch", "litellm"}
 """Each takes 30 to 1,600 ms of CPU to import; help has 400."""
@@ -44,3 +55,28 @@ def test_the_help_of_a_group_lists_commands_that_are_there(
         assert command.help
         assert command.name == name
     assert group.get_command(context, "no-such-command") is None
+
+
+@pytest.mark.parametrize("words", [[], ["envs"], ["kg"], *([name] for name in COMMANDS)])
+def test_help_fits_a_terminal_of_80_columns_and_cuts_nothing(words: list[str]) -> None:
+    result = CliRunner().invoke(medaction, [*words, "--help"], terminal_width=80)
+    assert result.exit_code == 0
+    assert max(map(len, result.output.splitlines())) <= 80
+    if not words:
+        flat = " ".join(result.output.split())
+        assert all(" ".join(line.split()) in flat for _, line in COMMANDS.values())
+
+
+def test_an_earlier_word_works_for_one_version_and_says_what_it_is_now(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert in_present_words(["evaluate", "c", "--runs=2"]) == ["evaluate", "c", "--rollouts=2"]
+    assert "--runs is now --rollouts" in capsys.readouterr().err
+    assert in_present_words(["distill", "--cases", "c"]) == ["distill", "--cases", "c"]
+    assert not capsys.readouterr().err
+    for (name, old), present in OLD_WORDS.items():
+        command = medaction.get_command(click.Context(medaction), name)
+        assert command
+        flags = {flag for parameter in command.params for flag in parameter.opts}
+        assert present in flags
+        assert old not in flags

@@ -36,8 +36,8 @@ def test_an_evaluation_is_killed_resumed_and_recomputed_without_a_call(
     cases, out = sample_cases(tmp_path / "cases", 1, 3), tmp_path / "out"
     with openai_server(judge_script) as server:
         arguments = [
-            "evaluate", cases, "--model", "kg-screening", "--out", out, "--runs", 2, "--workers", 2,
-            "--judge", "offline", "--judge", f"openai/judge@{server.url}",
+            "evaluate", cases, "--model", "kg-screening", "--out", out, "--rollouts", 2,
+            "--workers", 2, "--judge", "offline", "--judge", f"openai/judge@{server.url}",
         ]  # fmt: skip
         first = subprocess.Popen(
             [sys.executable, "-m", "medaction.cli.main", *map(str, arguments)], env=run_environment

@@ -38,7 +38,8 @@ def test_a_score_does_not_depend_on_the_form_and_what_is_unreadable_stands_besid
     with openai_server(script) as server:
         done = medaction(
             run_environment, "evaluate", sample_cases(tmp_path / "cases", 1),
-            "--out", tmp_path / "out", "--model", f"openai/m@{server.url}", "--runs", len(names),
+            "--out", tmp_path / "out", "--model", f"openai/m@{server.url}",
+            "--rollouts", len(names),
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert sorted(ways_by_rollout.values()) == sorted(names)

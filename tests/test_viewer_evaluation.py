@@ -35,7 +35,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PREFECT_HOME", str(folder / "prefect"))
         cases = str(folder / "cases")
         for name, model in (("a", "kg-targeted"), ("b", "kg-screening")):
-            main(["evaluate", cases, "--model", model, "--out", str(folder / name), "--runs", "1"])
+            main(
+                [
+                    "evaluate",
+                    cases,
+                    "--model",
+                    model,
+                    "--out",
+                    str(folder / name),
+                    "--rollouts",
+                    "1",
+                ]
+            )
         out = str(folder / "d")
         main(["distill", "--cases", cases, "--teacher", "kg-screening", "--out", out])
         yield folder
