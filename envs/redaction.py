@@ -24,6 +24,7 @@ from medaction.envs.leaks import (
 from medaction.envs.mentions import named_tests
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 from medaction.envs.results_told import (
+    ACTIVE_FINDING,
     STATUS,
     Statement,
     blood_findings,
@@ -45,7 +46,9 @@ _CLAUSE_OR_HINT = re.compile(
 )
 _INTRODUCTION = re.compile(r"(?:in|on|at|by|after|then|later|\w+ly)\b(?: \w+){0,2},", re.IGNORECASE)
 # After these labels stands a list of findings: each item is told for itself.
-_LIST = re.compile(r"patient information|demographics|physical exam|review of systems", re.I)
+_LISTED_SECTIONS = re.compile(
+    r"patient information|demographics|physical exam|review of systems", re.I
+)
 # So is a past history without a verb: 'Eosinophilia, previous brucellosis, hydronephrosis surgery.'
 _VERB = re.compile(
     r"\b(?:was|were|had|has|is|treated|managed|diagnosed|received|underwent|which)\b"
@@ -123,7 +126,7 @@ class _Cutter:
         body = line[len(label) :]
         is_complaint = COMPLAINT.search(label) is not None
         self.is_examination = "examination" in label.casefold()
-        is_list = bool(_LIST.search(label)) or (
+        is_list = bool(_LISTED_SECTIONS.search(label)) or (
             label.casefold().startswith("past medical", 2) and not _VERB.search(body)
         )
         if not body.strip() and self.leaks(line):
@@ -225,10 +228,14 @@ class _Cutter:
         it, a leak in the first clause with the whole sentence, whose subject would be gone."""
         removed: list[str] = []
         stays: list[str] = []
-        in_result = False
+        in_result = goes_on = False
         for number, clause in enumerate(clauses):
             result = self._result(clause) is not None
-            in_result = result or (in_result and not is_list and not _PATIENT.match(clause))
+            if (
+                result
+            ):  # 'bronchoscopy showed edema, | bleeding': a list of findings goes on as well
+                goes_on = not is_list or ACTIVE_FINDING.search(clause) is not None
+            in_result = result or (in_result and goes_on and not _PATIENT.match(clause))
             hangs = bool(removed) and _hangs(clause)
             if in_result or hangs or self.leaks(label + clause):
                 if number == 0 and not is_list and not result:

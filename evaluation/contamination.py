@@ -32,6 +32,7 @@ from medaction.kg.linking import Linker
 from medaction.llm.calls import ModelError
 from medaction.llm.replies import MalformedReply
 from medaction.words.names import normalise
+from medaction.words.sentences import statements
 
 SIGNALS = ("id", "title", "text", "encoder", "presentation")
 """id: the same PMCID or DOI. title: likeness of the titles' words. text: share of the shorter
@@ -51,7 +52,7 @@ THRESHOLDS: Mapping[str, float] = {
 SHINGLE = 2
 """Words of a shingle; numbers all count as one word, since a copy may have others."""
 
-COMMON = 5
+TOO_COMMON = 5
 """Shingles that more cases of a set share are its manner of writing ('medical history'), no
 patient's; in a set of fewer than 330 cases 1.5 % of them, and at least 2: a case and its copy."""
 
@@ -66,7 +67,6 @@ _BLOCK = 4096
 
 
 _WORD = re.compile(r"[a-z]+|\d+(?:[.,]\d+)*")
-_SENTENCE = re.compile(r"(?<=[.;!?])\s+|\n+")
 _NOT_OF_A_TITLE = frozenset(
     re.findall(
         r"\w+",
@@ -240,7 +240,7 @@ def _rare_shingles(cases: Sequence[SetCase]) -> list[tuple[int, set[str]]]:
     bearers = Counter(
         shingle for _, shingle in {(row, shingle) for row, found in texts for shingle in found}
     )
-    most = min(COMMON, max(2, len(cases) * 15 // 1000))
+    most = min(TOO_COMMON, max(2, len(cases) * 15 // 1000))
     return [
         (row, {shingle for shingle in found if bearers[shingle] <= most}) for row, found in texts
     ]
@@ -320,7 +320,7 @@ def passages_of(text: str) -> list[str]:
     """Sentences and lines, put together until they have PASSAGE words."""
     passages: list[str] = []
     words: list[str] = []
-    for sentence in _SENTENCE.split(text):
+    for sentence in statements(text):
         words += sentence.split()
         if len(words) >= PASSAGE:
             passages.append(" ".join(words))
