@@ -1,7 +1,8 @@
 """Which changes of the constants that decide results do the tests notice?
 
 Run as: python benchmarks/mutants.py            the table of sources, a minute and a half
-        python benchmarks/mutants.py --behaviour    the tests that measure what a constant decides
+        python benchmarks/mutants.py --behaviour [--every 5]    the tests that measure what a
+                                                                constant decides: minutes each
 
 Every constant of `tests/test_constants.py` is changed, one at a time, in a copy of the checkout:
 numbers of things by one, measures by a tenth of themselves. Ends with 1 when fewer than `--least`
@@ -36,11 +37,11 @@ def mutate(text: str, constant: Constant) -> str:
     *classes, name = constant.name.split(".")
     # A number as Python may write it: 24_000, 2e-4, 0.1.
     number = r"(-?[\d_]+(?:\.\d+)?(?:e-?\d+)?)"
-    start = text.index(f"class {classes[0]}(") if classes else 0
-    pattern = (
-        rf"^    {name}: [^=]+= Field\(\s*default={number}" if classes else rf"^{name} = {number}"
-    )
-    match = re.compile(pattern, re.MULTILINE).search(text, start)
+    head = re.search(rf"^class {classes[0]}\b", text, re.MULTILINE) if classes else None
+    pattern = rf"^{name} = {number}"
+    if classes:  # a Pydantic field or a dataclass's
+        pattern = rf"^    {name}: [^=]+= (?:Field\(\s*default=)?{number}"
+    match = re.compile(pattern, re.MULTILINE).search(text, head.start() if head else 0)
     if match is None or float(match[1]) != constant.value:
         raise ValueError(f"{constant.module}: {constant.name} = {constant.value} is not there")
     return f"{text[: match.start(1)]}{changed(constant.value)}{text[match.end(1) :]}"
@@ -65,6 +66,7 @@ def notices(checkout: Path, tests: str) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--behaviour", action="store_true")
+    parser.add_argument("--every", type=int, default=1, help="change every n-th constant only")
     parser.add_argument("--least", type=int, default=25)
     options = parser.parse_args()
     noticed = []
@@ -72,7 +74,7 @@ def main() -> int:
         checkout = Path(folder) / "medaction"
         ignore = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__")
         shutil.copytree(REPOSITORY, checkout, symlinks=True, ignore=ignore)
-        for constant in CONSTANTS:
+        for constant in CONSTANTS[:: options.every]:
             file = checkout / f"{constant.module.replace('.', '/')}.py"
             text = file.read_text(encoding="utf-8")
             file.write_text(mutate(text, constant), encoding="utf-8")

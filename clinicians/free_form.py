@@ -35,6 +35,7 @@ from medaction.envs.turns import Turn
 from medaction.llm.calls import Completion, Message, whole_text
 from medaction.llm.replies import MalformedReply, Reading, split_thinking
 from medaction.llm.untrusted import DATA_TAGS, plain
+from medaction.words.sentences import statements
 
 COPIED = 90.0
 """Percent of agreement (rapidfuzz partial ratio of the words) from which a passage is the text's
@@ -161,9 +162,11 @@ def _checked_record(reply: Completion, text: str, last_turn: bool) -> Reading[Ex
     faults = [
         f"differential: the text does not say {name!r}"
         for name in diagnoses
-        if not stands_in(name, text)
+        if not names_stand_in(name, text)
     ]
-    if isinstance(action, Commit) and not stands_in(action.final_diagnosis, extracted.decision):
+    if isinstance(action, Commit) and not names_stand_in(
+        action.final_diagnosis, extracted.decision
+    ):
         faults.append(
             f"action: the decision that you copied does not say {action.final_diagnosis!r}"
         )
@@ -171,7 +174,7 @@ def _checked_record(reply: Completion, text: str, last_turn: bool) -> Reading[Ex
         faults += [
             f"action: the text does not say {name!r}"
             for name in orders
-            if not stands_in(name, text)
+            if not names_stand_in(name, text)
         ]
     if faults:
         raise MalformedReply("\n".join(faults[:5]), reply.text)
@@ -209,7 +212,7 @@ _IDLE = re.compile(
 )
 
 
-def stands_in(name: str, text: str) -> bool:
+def names_stand_in(name: str, text: str) -> bool:
     """Whether one sentence or line of `text` has every word of `name`, in any order; small words
     and endings do not count.
 
@@ -217,7 +220,7 @@ def stands_in(name: str, text: str) -> bool:
     the text has in capitals stands in it too: 'complete blood count (CBC)' in '…, so a CBC'. This
     bounds what a reader can make up; it does not tell an order from a mention.
     """
-    sentences = [set(re.findall(r"\w+", sentence)) for sentence in re.split(r"[.;!?]\s|\n", text)]
+    sentences = [set(re.findall(r"\w+", sentence)) for sentence in statements(text)]
     initials = "".join(word[0] for word in _words_of_name(_BRACKETED.sub(" ", name))).upper()
     return any(
         (len(initials) > 2 and initials in words)

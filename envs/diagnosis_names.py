@@ -17,6 +17,7 @@ from rapidfuzz import fuzz
 
 from medaction.words.names import normalise
 from medaction.words.plurals import singular
+from medaction.words.sentences import statements
 
 CLOSE_AT = 92.0
 """Two long words are the same in another spelling or inflection from this rapidfuzz ratio on;
@@ -387,5 +388,4 @@ def _close(a: str, b: str) -> bool:
 
 @lru_cache(maxsize=200)
 def _sentences(text: str) -> list[str]:
-    sentences = re.split(r"(?<=[.;!?])\s|\n", text)
-    return [" " + _organs(normalise(sentence)) for sentence in sentences]
+    return [" " + _organs(normalise(sentence)) for sentence in statements(text)]

@@ -48,7 +48,9 @@ _ADVICE = re.compile(
     re.IGNORECASE,
 )
 _HYPOTHESIS = re.compile(
-    r"(?:it )?(?:could|may|might|would|can|(?:is )?expected to) \w+\b", re.IGNORECASE
+    r"(?:it )?(?:(?:could|may|might|would|can|(?:is )?expected to) \w+\b"
+    rf"|(?:is|was) (?:not {_WRITTEN}|not known|unknown|unclear) (?:whether|if)\b)",
+    re.IGNORECASE,
 )
 # That it was made, and no more.
 _MADE = re.compile(

@@ -119,10 +119,10 @@ def single_tests(orders: Iterable[str]) -> tuple[str, ...]:
     >>> single_tests(["CBC, CMP and CRP", "chest X-ray", "labs"])
     ('CBC', 'CMP', 'CRP', 'chest X-ray', 'labs')
     """
-    return tuple(dict.fromkeys(part for order in orders for part in _parts(order)))
+    return tuple(dict.fromkeys(part for order in orders for part in _parts_of_order(order)))
 
 
-def _parts(order: str) -> tuple[str, ...]:
+def _parts_of_order(order: str) -> tuple[str, ...]:
     parts = read_order(order).parts
     return parts if len(parts) > 1 else (order,)
 

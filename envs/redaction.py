@@ -24,6 +24,7 @@ from medaction.envs.leaks import (
 from medaction.envs.mentions import named_tests
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 from medaction.envs.results_told import (
+    ACTIVE_FINDING,
     STATUS,
     Statement,
     blood_findings,
@@ -225,10 +226,14 @@ class _Cutter:
         it, a leak in the first clause with the whole sentence, whose subject would be gone."""
         removed: list[str] = []
         stays: list[str] = []
-        in_result = False
+        in_result = goes_on = False
         for number, clause in enumerate(clauses):
             result = self._result(clause) is not None
-            in_result = result or (in_result and not is_list and not _PATIENT.match(clause))
+            if (
+                result
+            ):  # 'bronchoscopy showed edema, | bleeding': a list of findings goes on as well
+                goes_on = not is_list or ACTIVE_FINDING.search(clause) is not None
+            in_result = result or (in_result and goes_on and not _PATIENT.match(clause))
             hangs = bool(removed) and _hangs(clause)
             if in_result or hangs or self.leaks(label + clause):
                 if number == 0 and not is_list and not result:

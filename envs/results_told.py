@@ -11,6 +11,7 @@ from medaction.envs.mentions import named_tests
 from medaction.envs.naming import FINDINGS, Profile, profile
 from medaction.envs.records import DocumentedTest
 from medaction.words.names import normalise
+from medaction.words.sentences import statements
 
 RESULT_LENGTH = 25
 """A shorter result ('Normal', '120/80 mmHg') can stand in the initial observation without having
@@ -25,6 +26,9 @@ FINDING = re.compile(
     r"|indicat(?:ed|ing)|seen on)\b",
     re.IGNORECASE,
 )
+ACTIVE_FINDING = re.compile(r"\b(?:showed|revealed|demonstrated|disclosed|confirmed)\b", re.I)
+"""What has a test before it and findings behind it: 'CT showed a mass, fluid and air'."""
+
 STATUS = (
     r"(?:normal|abnormal|elevated|raised|increased|decreased|reduced|low|high|positive|negative"
     r"|unremarkable|deranged)"
@@ -59,8 +63,10 @@ _GENERAL_TEST = re.compile(
     rf"(?P<imaging>\b\w+ (?:\w+ )?(?:on|by|via|in) (?:\w+ )?imaging\b"
     rf"|\bimaging (?:\w+ )?(?:{FINDING.pattern}))"
     r"|(?P<cell_count>\d ?%[^.;,]{0,40}\b(?:bone marrow|peripheral blood|smear|fluid)\b)"
-    rf"|(?P<laboratory_tests>\b{_LABS} (?:\w+ )?(?:{FINDING.pattern})"
+    r"|(?P<laboratory_tests>\b\w+-(?:positive|negative) (?:sputum|blood|urine|stool|swab|csf)\b"
+    rf"|\b{_LABS} (?:\w+ )?(?:{FINDING.pattern})"
     rf"|\b\w+ (?:on|by|via|in) (?:\w+ )?{_LABS}\b)"
+    r"|(?P<karyotype>\A(?!.*\b(?:carrier|known)\b).*?\b4[5-8],\s?X[XY]{0,3}\b)"
     r"|(?P<culture>\b(?:sputum|blood|urine|stool|pus|fluid|swab|wound|csf)s?(?: \w+)? grew\b"
     rf"|\bcultures? (?:\w+ )?(?:{FINDING.pattern}|grew|noted|yielded)\b"
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
@@ -299,11 +305,11 @@ def _same_place(a: Profile, b: Profile) -> bool:
 
 @lru_cache(maxsize=512)
 def _findings(text: str) -> tuple[tuple[frozenset[str], tuple[str, ...]], ...]:
-    """Of every sentence with a verb of finding that names tests: its content words, and the "
-    "tests."""
+    """Of every sentence with a verb of finding that names tests: its content words, and the
+    tests."""
     return tuple(
         (_content_words(sentence) - _content_words(" ".join(names)), names)
-        for sentence in re.split(r"(?<=[.;!?])\s+|\n", text)
+        for sentence in statements(text)
         if FINDING.search(sentence) and (names := named_tests(sentence))
     )
 

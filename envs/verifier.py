@@ -98,7 +98,7 @@ def second_opinion(
     fault = ""
     for part in pieces_of(report.text, PART):
         try:
-            question = _question(environment)
+            question = _question_to_verifier(environment)
             opinions.append(ask(complete, report, part, question, Opinion, dict, INSTRUCTIONS))
         except BadCase as bad:
             fault = bad.message
@@ -134,7 +134,7 @@ def stands_in(quote: str, text: str) -> bool:
     return sum(map(str.isalpha, words)) >= SHORTEST_QUOTE and words in text
 
 
-def _question(environment: ClinicalEnvironment) -> str:
+def _question_to_verifier(environment: ClinicalEnvironment) -> str:
     menu = "\n".join(f"- {test.name}: {test.result}" for test in environment.menu)
     asked = "\n".join(f"- {name}: {question}" for name, question in QUESTIONS.items())
     return (

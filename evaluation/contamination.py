@@ -32,6 +32,7 @@ from medaction.kg.linking import Linker
 from medaction.llm.calls import ModelError
 from medaction.llm.replies import MalformedReply
 from medaction.words.names import normalise
+from medaction.words.sentences import statements
 
 SIGNALS = ("id", "title", "text", "encoder", "presentation")
 """id: the same PMCID or DOI. title: likeness of the titles' words. text: share of the shorter
@@ -66,7 +67,6 @@ _BLOCK = 4096
 
 
 _WORD = re.compile(r"[a-z]+|\d+(?:[.,]\d+)*")
-_SENTENCE = re.compile(r"(?<=[.;!?])\s+|\n+")
 _NOT_OF_A_TITLE = frozenset(
     re.findall(
         r"\w+",
@@ -320,7 +320,7 @@ def passages_of(text: str) -> list[str]:
     """Sentences and lines, put together until they have PASSAGE words."""
     passages: list[str] = []
     words: list[str] = []
-    for sentence in _SENTENCE.split(text):
+    for sentence in statements(text):
         words += sentence.split()
         if len(words) >= PASSAGE:
             passages.append(" ".join(words))

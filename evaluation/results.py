@@ -10,8 +10,10 @@ from typing import Any
 
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.agreement import agreement
+from medaction.evaluation.correction import corrected_accuracy, measured_judge
+from medaction.evaluation.floor import Floor
 from medaction.evaluation.judging import Judgement
-from medaction.evaluation.scores import MEASURES, Measure, Score, measures
+from medaction.evaluation.scores import MEASURES, Measure, Score, measures, score_table
 from medaction.trajectories.records import Trajectory
 from medaction.words.markdown import markdown_table
 
@@ -85,9 +87,12 @@ def result_of(
     trajectories: Sequence[ResultRow],
     runs: int,
     judgements: Mapping[str, Mapping[tuple[str, int], Judgement]],
+    floor: Floor | None = None,
 ) -> dict[str, Any]:
     """The whole result as JSON values. `about` says what was evaluated and how; `judgements`: judge
-    and repeat ('gpt-4o@1f2e #0') -> (case, run) -> judgement."""
+    and repeat ('gpt-4o@1f2e #0') -> (case, run) -> judgement; `floor`: what constant orders score
+    on these cases."""
+    known = measured_judge(about["judge"])
     groups = {world.case_id: subsets_of(world) for world in environments}
     scores = [row.score for row in trajectories]
     turns = [len(row.trajectory.turns) for row in trajectories if row.trajectory]
@@ -102,6 +107,11 @@ def result_of(
         "format": FORMAT,
         **about,
         "scores": [asdict(measure) for measure in measures(scores, list(groups), runs)],
+        "judge_measured": known
+        and asdict(known) | {"sensitivity": known.sensitivity, "specificity": known.specificity},
+        "accuracy_corrected": known
+        and asdict(corrected_accuracy(score_table(scores, list(groups), runs), known)),
+        "floor": floor and asdict(floor),
         "not_scored": Counter(
             score.note for score in scores if score.correct is None or score.precision is None
         ).most_common(),
@@ -255,6 +265,7 @@ def result_table(result: Mapping[str, Any]) -> str:
             [_cells(row) for row in result["scores"]],
         ),
     ]
+    lines += ["", *_about_judge(result), *_about_floor(result)]
     if result["not_scored"]:
         rows = [[note or "no judgement yet", str(count)] for note, count in result["not_scored"]]
         lines += ["", "Not scored:", "", *markdown_table(["why", "trajectories"], rows)]
@@ -279,6 +290,31 @@ def result_table(result: Mapping[str, Any]) -> str:
     lines += markdown_table(headings, rows)
     lines += ["", "## Recomputed from the store", "", "```sql", result["query"], "```"]
     return "\n".join(lines)
+
+
+def _about_judge(result: Mapping[str, Any]) -> list[str]:
+    """The judge's own figures, and the accuracy corrected by them, beside the raw one above."""
+    known, corrected = result.get("judge_measured"), result.get("accuracy_corrected")
+    if not known or not corrected:
+        return ["This judge's sensitivity and specificity are not known; nothing is corrected."]
+    return [
+        f"The judge's sensitivity is {known['sensitivity']:.2f} ({known['right']} right answers),"
+        f" its specificity {known['specificity']:.2f} ({known['wrong']} wrong ones), on"
+        f" {known['on']}. Diagnosis accuracy corrected by them (Rogan-Gladen):"
+        f" **{number(corrected['accuracy'])}**, 95 % interval {number(corrected['low'])} to"
+        f" {number(corrected['high'])}."
+    ]
+
+
+def _about_floor(result: Mapping[str, Any]) -> list[str]:
+    floor = result.get("floor")
+    if not floor:
+        return []
+    return [
+        f"Floor: {', '.join(floor['orders']) or 'no orders'}, for every patient the same, score"
+        f" precision {floor['precision']:.3f}, recall {floor['recall']:.3f} and F1"
+        f" {floor['f1_of_means']:.3f} (the best such orders, chosen on these cases)."
+    ]
 
 
 def _cells(measure: Mapping[str, Any] | Measure) -> list[str]:

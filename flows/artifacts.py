@@ -11,7 +11,7 @@ from medaction.flows.summary import REPORT_QUERIES, table_of_frame
 from medaction.trajectories.export import Version
 from medaction.trajectories.store import Run
 
-CHANGES = 200
+CHANGES_SHOWN = 200
 """Rows of what a version changes that are shown; the manifest has them all."""
 
 
@@ -64,8 +64,8 @@ def publish_version(version: Version) -> None:
     else:
         parts = [f"{head}, unchanged."]
     if version.changes:
-        parts.append(table_of_frame(pl.DataFrame(version.changes[:CHANGES])))
-    if (more := len(version.changes) - CHANGES) > 0:
+        parts.append(table_of_frame(pl.DataFrame(version.changes[:CHANGES_SHOWN])))
+    if (more := len(version.changes) - CHANGES_SHOWN) > 0:
         parts.append(f"... and {more} more rows in its manifest.json")
     _publish(key="dataset", markdown="\n\n".join(parts))
 

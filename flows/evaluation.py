@@ -9,6 +9,7 @@ from typing import Any
 from medaction.clinicians.make import prompt_version
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.dialogue import DIALOGUE_VERSION
+from medaction.evaluation.floor import constant_orders
 from medaction.evaluation.judges import OFFLINE, judge_key
 from medaction.evaluation.judging import (
     Judgement,
@@ -28,6 +29,7 @@ from medaction.flows.services import Services, services
 from medaction.flows.settings import EvaluationSettings, Retry
 from medaction.flows.stages import build_environments, failure_of, play_cases
 from medaction.flows.versions import code_version, versions
+from medaction.kg.encoder import load_encoder
 from medaction.llm.calls import CallSettings
 from medaction.llm.teacher import Teacher
 from medaction.tasks.engine import Unit
@@ -86,7 +88,7 @@ def plan_of(settings: EvaluationSettings) -> TreePlan:
     )
 
 
-def environments_of(store: Store, settings: EvaluationSettings) -> list[ClinicalEnvironment]:
+def environments_to_play(store: Store, settings: EvaluationSettings) -> list[ClinicalEnvironment]:
     """The environments that the settings choose: a benchmark's few hundred, so whole."""
     return [
         environment
@@ -108,7 +110,7 @@ def play_runs(
             spec.trajectory_id not in stored | ids for spec in initial_specs(environment, plan)
         )
 
-    unfinished = list(filter(lacks_rollouts, environments_of(store, settings)))
+    unfinished = list(filter(lacks_rollouts, environments_to_play(store, settings)))
     if not unfinished:
         return
     engine = ready.engine()
@@ -166,7 +168,7 @@ def judgings_to_do(
     plan, passes = plan_of(settings), passes_of(settings)
     complete, stored = set(_judgements(store, settings)), store.trajectory_ids()
     work = {}
-    for environment in environments_of(store, settings):
+    for environment in environments_to_play(store, settings):
         ids = {spec.trajectory_id for spec in initial_specs(environment, plan)} & stored
         if all(judge.place(id_) in complete for id_ in ids for judge in passes):
             continue  # its turns need not even be read
@@ -250,7 +252,7 @@ def _judgements(
 def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
     """The result, from the store alone."""
     rules, plan, passes = protocol_of(settings), plan_of(settings), passes_of(settings)
-    environments = environments_of(store, settings)
+    environments = environments_to_play(store, settings)
     judgements = _judgements(store, settings, complete=False)
     errors = {
         failure.trajectory_id: failure.error_class
@@ -278,7 +280,8 @@ def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
                         scored.append(judgement)
             rows.append(ResultRow(score_of(scored, *place), tree[id_]))
     about = _about(store, settings, plan, passes, len(environments))
-    return result_of(about, environments, rows, settings.runs, by_rater)
+    floor = constant_orders(environments, load_encoder().encode)
+    return result_of(about, environments, rows, settings.runs, by_rater, floor)
 
 
 def _about(

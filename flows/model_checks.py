@@ -108,7 +108,7 @@ def check_models(settings: EnvironmentSettings) -> list[ModelCheck]:
 
         async def ask_all() -> Sequence[ModelCheck]:
             return await asyncio.gather(
-                *(_check(role, model, settings) for role, model in reachable)
+                *(_check_of_role(role, model, settings) for role, model in reachable)
             )
 
         configure(CallSettings())
@@ -124,7 +124,7 @@ def require_models(settings: EnvironmentSettings) -> None:
         raise MedactionError("nothing was begun, because " + "\n".join(lines))
 
 
-async def _check(role: str, model: Teacher, settings: EnvironmentSettings) -> ModelCheck:
+async def _check_of_role(role: str, model: Teacher, settings: EnvironmentSettings) -> ModelCheck:
     subject = f"{role} {model.name}"
     try:
         usage = await _question_of_role(role, model, settings)

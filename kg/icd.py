@@ -36,11 +36,11 @@ class IcdCode:
 def load_icd() -> dict[str, IcdCode]:
     """Every entry of the tree by code, parents first, without the chapters in NOT_DISEASES. Reading
     the XML takes a second of CPU, once on a machine."""
-    rows = cached_json("icd", version_of(code_of(__name__)), _read)
+    rows = cached_json("icd", version_of(code_of(__name__)), _rows_of_tree)
     return {code: IcdCode(code, name, tuple(terms), parent) for code, name, terms, parent in rows}
 
 
-def _read() -> list[tuple[str, str, tuple[str, ...], str | None]]:
+def _rows_of_tree() -> list[tuple[str, str, tuple[str, ...], str | None]]:
     path = package_path("simple_icd_10_cm", "data/icd10c-tabular-April-1-2026.xml")
     return [
         astuple(code)

@@ -46,7 +46,7 @@ _BENIGN = re.compile(
     r"\bbenign\b|\w*(?:adenoma|fibroma|lipoma|myoma|angioma|papilloma|chondroma|osteoma|neuroma"
     r"|schwannoma|lymphoepithelioma)s?\b"
 )
-_ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
+_ROMAN_NUMBERS = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
 _LEVEL = re.compile(
     r"\b(?P<scale>type|class|stage|grade|group|subtype|hepatitis|hemophilia|vitamin)"
     r" (?P<level>[a-e]|i{1,3}|iv|vi?|\d{1,2})[a-c]?\b(?: (?P<to>\d)\b)?"
@@ -103,7 +103,7 @@ def _levels(text: str) -> dict[str, set[str]]:
     """Scale -> what is said of it: {'type': {'2'}}; of a grade whether it is low or high too."""
     levels: dict[str, set[str]] = {}
     for match in _LEVEL.finditer(text):
-        level = _ROMAN.get(match["level"], match["level"])
+        level = _ROMAN_NUMBERS.get(match["level"], match["level"])
         levels.setdefault(match["scale"], set()).update(filter(None, (level, match["to"])))
     grades = {"high" if set(match.groups()) & _HIGH else "low" for match in _GRADE.finditer(text)}
     # tumours are graded from 1 to 3 or 4: WHO's lower two are its low grades

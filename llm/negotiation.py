@@ -17,7 +17,7 @@ from medaction.llm.usage import estimated_tokens
 Structured = Literal["json_schema", "json_object", "none"]
 _LEVELS: tuple[Structured, ...] = ("json_schema", "json_object", "none")
 
-OPTIONAL = ("seed", "temperature", "top_p", "max_tokens", "stream_options")
+OPTIONAL_FIELDS = ("seed", "temperature", "top_p", "max_tokens", "stream_options")
 """Parameters that a request can go without."""
 
 SHORTEST_REPLY = 512
@@ -230,7 +230,7 @@ def _parameter(request: dict[str, Any], demands: Demands, text: str) -> tuple[De
         if 0 < tokens < request["max_tokens"]:
             changed = replace(demands, most_reply_tokens=tokens)
             return changed, f"max_tokens is at most {tokens}"
-    for name in OPTIONAL:
+    for name in OPTIONAL_FIELDS:
         if name in request and re.search(rf"\b{name}\b", text):
             changed = replace(demands, left_out=demands.left_out | {name})
             return changed, (

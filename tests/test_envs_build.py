@@ -370,6 +370,8 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("He has normal median nerve evoked potentials.", {"Median nerve evoked potentials": 0}),
         ("He has asthma with elevated hs-QZ3 levels.", {"Hs-QZ3": 0}),
         ("A culture later grew a mould.", {"Culture": 0}),
+        ("He took tablets for Shigella-positive stool.", {"Laboratory tests": 0}),
+        ("She was told of a 46,XY pattern.", {"Karyotype": 0}),
         ("Bacteria were isolated from two wound cultures.", {"Culture": 0}),
     ],
 )
@@ -521,6 +523,13 @@ def test_a_long_observation_takes_a_time_that_grows_with_its_length(unit: str) -
     assert time.process_time() - start < 3
 
 
+def test_a_list_of_what_a_scan_showed_goes_whole() -> None:
+    passage = f"{LONG}\nPhysical Examination: Pale. CT showed a mass, fluid in the chest, and air."
+    environment = environment_of(report(replace(CASE, initial_observation=passage)))
+    assert environment.initial_observation == f"{LONG}\nPhysical Examination: Pale."
+    assert environment.menu[-1].result.startswith("CT showed a mass, fluid in the chest, and air")
+
+
 def test_what_only_a_laboratory_tells_is_no_finding_of_the_examination() -> None:
     passage = f"{LONG}\nPhysical Examination: Pale, thrombocytopenia. Soft abdomen."
     environment = environment_of(report(replace(CASE, initial_observation=passage)))
@@ -611,6 +620,7 @@ VOID = (
     "Was planned but the patient refused.",
     "Expected to reveal details of the ligaments.",
     "MRI unavailable due to a pacemaker.",
+    "It was not mentioned whether the culture grew.",
     "Not carried out due to lack of funds.",
     "To be repeated in six weeks.",
     "The report does not state the result.",

@@ -5,11 +5,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from medaction.evaluation.agreement import agreement
 from medaction.evaluation.compare import by_case, comparison, paired_difference, published_rows
-from medaction.evaluation.judges import ComparedTests
+from medaction.evaluation.correction import MeasuredJudge, corrected_accuracy
+from medaction.evaluation.judges import ComparedTests, judge_key
 from medaction.evaluation.judging import Judgement, judgement_json, judgement_of, score_of
 from medaction.evaluation.results import (
     ResultRow,
@@ -197,6 +199,28 @@ def test_a_result_is_written_read_and_shown(tmp_path: Path) -> None:
         read_result(tmp_path / "odd.json")
     with pytest.raises(ValueError, match="no such result"):
         read_result(tmp_path / "none.json")
+
+
+def test_accuracy_is_corrected_by_what_is_known_of_the_judge() -> None:
+    judge = MeasuredJudge(right=200, right_called=130, wrong=40, wrong_called=36, on="made up")
+    called = 0.4 * judge.sensitivity + 0.6 * (1 - judge.specificity)  # 40 % are right in truth
+    table = {"accuracy": np.array([[1.0]] * 320 + [[0.0]] * 680)}
+    assert called == pytest.approx(0.32)
+    corrected = corrected_accuracy(table, judge)
+    assert corrected.accuracy == pytest.approx(0.4)
+    assert corrected.low is not None
+    assert corrected.high is not None
+    assert corrected.low < 0.4 < corrected.high
+    assert corrected.high - corrected.low > 0.1  # the judge was measured on few answers
+    assert corrected_accuracy({"accuracy": np.array([[np.nan]])}, judge).accuracy is None
+
+
+def test_a_table_says_what_its_judge_is_worth_and_what_constant_orders_score() -> None:
+    offline = judge_key(None, "sources")
+    text = result_table(result("a", [True, False], judge=offline))
+    assert "sensitivity is 0.65 (202 right answers)" in text
+    assert "corrected by them (Rogan-Gladen): **0.727**" in text
+    assert "sensitivity and specificity are not known" in result_table(result("a", [True]))
 
 
 def test_results_are_compared_pair_by_pair_and_warned_about() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from medaction.clinicians.free_form import NoAction, stands_in
+from medaction.clinicians.free_form import NoAction, names_stand_in
 from medaction.clinicians.language_model import LlmClinician
 from medaction.envs.episode import Episode
 from medaction.envs.oracle import Oracle
@@ -277,7 +277,7 @@ def test_a_prompt_beyond_the_clinicians_budget_is_never_sent() -> None:
     ],
 )
 def test_a_name_stands_in_a_text_in_other_forms(name: str, text: str) -> None:
-    assert stands_in(name, text)
+    assert names_stand_in(name, text)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_a_name_stands_in_a_text_in_other_forms(name: str, text: str) -> None:
     ],
 )
 def test_another_name_does_not(name: str, text: str) -> None:
-    assert not stands_in(name, text)
+    assert not names_stand_in(name, text)
 
 
 def test_the_example_in_the_prompt_is_a_valid_record_of_its_text() -> None:
@@ -309,6 +309,7 @@ def test_the_example_in_the_prompt_is_a_valid_record_of_its_text() -> None:
     extracted = parse_extracted(example, last_turn=False).value
     assert extracted.decision in text
     assert all(
-        stands_in(name, extracted.decision) for name in json.loads(example)["action"]["order_tests"]
+        names_stand_in(name, extracted.decision)
+        for name in json.loads(example)["action"]["order_tests"]
     )
-    assert all(stands_in(line.diagnosis, text) for line in extracted.differential)
+    assert all(names_stand_in(line.diagnosis, text) for line in extracted.differential)

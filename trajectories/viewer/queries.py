@@ -18,8 +18,8 @@ QUERIES = read_queries(Path(__file__).with_name("queries.sql"))
 PAGE = 50
 """Rows a page of the tables."""
 
-_TURNS = TypeAdapter(list[Turn])
-_TURN_FIELDS = Turn.__dataclass_fields__.keys() - {"usage"}
+_LIST_OF_TURNS = TypeAdapter(list[Turn])
+_FIELDS_OF_A_TURN = Turn.__dataclass_fields__.keys() - {"usage"}
 
 Database = duckdb.DuckDBPyConnection
 Row = dict[str, Any]
@@ -154,9 +154,9 @@ def prompt(db: Database, trajectory_id: str, number: int) -> tuple[Row, list[Mes
         return None
     played = details[0]
     usage = Usage.__dataclass_fields__.keys()
-    turns = _TURNS.validate_python(
+    turns = _LIST_OF_TURNS.validate_python(
         [
-            {name: value for name, value in row.items() if name in _TURN_FIELDS}
+            {name: value for name, value in row.items() if name in _FIELDS_OF_A_TURN}
             | {"usage": {name: row[name] for name in usage}}
             for row in rows(db, "turns of a path", [trajectory_id, number])
         ]

@@ -1,0 +1,93 @@
+"""Accuracy corrected for a judge's errors: what share is right, given the share that the judge
+calls right, its sensitivity and its specificity (W. J. Rogan and B. Gladen, Am J Epidemiol 107,
+1978: 71-76).
+
+    true share = (share called right + specificity - 1) / (sensitivity + specificity - 1)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from medaction.evaluation.judges import OFFLINE, OFFLINE_VERSION
+from medaction.evaluation.scores import ScoreTable
+from medaction.kg.bootstrap import RESAMPLES
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredJudge:
+    """A judge beside a reference: of `right` answers it called `right_called` right, of `wrong`
+    ones `wrong_called` wrong. `on` says on which answers."""
+
+    right: int
+    right_called: int
+    wrong: int
+    wrong_called: int
+    on: str
+
+    @property
+    def sensitivity(self) -> float:
+        return self.right_called / self.right
+
+    @property
+    def specificity(self) -> float:
+        return self.wrong_called / self.wrong
+
+
+MEASURED: Mapping[str, MeasuredJudge] = {
+    f"{OFFLINE}@{OFFLINE_VERSION}": MeasuredJudge(
+        right=202,
+        right_called=131,
+        wrong=38,
+        wrong_called=34,
+        on="240 answers of three models to 80 MedR-Bench cases that nobody had looked at, beside a"
+        " GPT's verdicts (benchmarks/answers.py)",
+    )
+}
+"""By the beginning of a judge's key. A language model that judges has no entry: nobody has measured
+yours."""
+
+
+def measured_judge(key: str) -> MeasuredJudge | None:
+    """What is known of the judge of a key (`medaction.evaluation.judges.judge_key`)."""
+    return next((known for name, known in MEASURED.items() if key.startswith(name)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """The corrected accuracy, 0 to 1, and its 95 % interval. None: nothing is scored."""
+
+    accuracy: float | None
+    low: float | None
+    high: float | None
+
+
+def corrected_accuracy(table: ScoreTable, judge: MeasuredJudge, seed: int = 0) -> Corrected:
+    """Of a score table (`medaction.evaluation.scores.score_table`).
+
+    The interval is a bootstrap over the cases and, because sensitivity and specificity are
+    measured ones, over the answers that they were measured on. It is wide: that is what a judge
+    costs.
+    """
+    runs = table["accuracy"]
+    scored = ~np.isnan(runs)
+    counts = scored.sum(axis=1)
+    cases = np.where(scored, runs, 0.0).sum(axis=1)[counts > 0] / counts[counts > 0]
+    if not cases.size:
+        return Corrected(None, None, None)
+    draw = np.random.default_rng(seed)
+    drawn = draw.integers(cases.size, size=(RESAMPLES, cases.size))
+    sensitivity = draw.binomial(judge.right, judge.sensitivity, RESAMPLES) / judge.right
+    specificity = draw.binomial(judge.wrong, judge.specificity, RESAMPLES) / judge.wrong
+    resampled = _rogan_gladen(cases[drawn].mean(axis=1), sensitivity, specificity)
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    point = _rogan_gladen(cases.mean(), np.array(judge.sensitivity), np.array(judge.specificity))
+    return Corrected(float(point), float(low), float(high))
+
+
+def _rogan_gladen(
+    called: np.ndarray, sensitivity: np.ndarray, specificity: np.ndarray
+) -> np.ndarray:
+    """Shares outside of 0 to 1 are the nearest of the two."""
+    return np.clip((called + specificity - 1) / (sensitivity + specificity - 1), 0.0, 1.0)
