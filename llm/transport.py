@@ -97,8 +97,7 @@ async def _send_directly(
         raise Trouble(
             503, f"Connection error: {error or type(error).__name__}", reached=False
         ) from None
-    if 300 <= status < 400:
-        place = headers.get("Location", "another place")
+    if 300 <= status < 400 and (place := headers.get("Location")):
         raise Trouble(status, f"the server sends calls to {place}: give that address instead")
     if status >= 300:
         raise Trouble(status, _message(body), retry_after_s(headers))
