@@ -46,7 +46,9 @@ _CLAUSE_OR_HINT = re.compile(
 )
 _INTRODUCTION = re.compile(r"(?:in|on|at|by|after|then|later|\w+ly)\b(?: \w+){0,2},", re.IGNORECASE)
 # After these labels stands a list of findings: each item is told for itself.
-_LIST = re.compile(r"patient information|demographics|physical exam|review of systems", re.I)
+_LISTED_SECTIONS = re.compile(
+    r"patient information|demographics|physical exam|review of systems", re.I
+)
 # So is a past history without a verb: 'Eosinophilia, previous brucellosis, hydronephrosis surgery.'
 _VERB = re.compile(
     r"\b(?:was|were|had|has|is|treated|managed|diagnosed|received|underwent|which)\b"
@@ -124,7 +126,7 @@ class _Cutter:
         body = line[len(label) :]
         is_complaint = COMPLAINT.search(label) is not None
         self.is_examination = "examination" in label.casefold()
-        is_list = bool(_LIST.search(label)) or (
+        is_list = bool(_LISTED_SECTIONS.search(label)) or (
             label.casefold().startswith("past medical", 2) and not _VERB.search(body)
         )
         if not body.strip() and self.leaks(line):

@@ -52,7 +52,7 @@ THRESHOLDS: Mapping[str, float] = {
 SHINGLE = 2
 """Words of a shingle; numbers all count as one word, since a copy may have others."""
 
-COMMON = 5
+TOO_COMMON = 5
 """Shingles that more cases of a set share are its manner of writing ('medical history'), no
 patient's; in a set of fewer than 330 cases 1.5 % of them, and at least 2: a case and its copy."""
 
@@ -240,7 +240,7 @@ def _rare_shingles(cases: Sequence[SetCase]) -> list[tuple[int, set[str]]]:
     bearers = Counter(
         shingle for _, shingle in {(row, shingle) for row, found in texts for shingle in found}
     )
-    most = min(COMMON, max(2, len(cases) * 15 // 1000))
+    most = min(TOO_COMMON, max(2, len(cases) * 15 // 1000))
     return [
         (row, {shingle for shingle in found if bearers[shingle] <= most}) for row, found in texts
     ]

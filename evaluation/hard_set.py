@@ -50,7 +50,7 @@ group by environment_id
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class HardCase:
     """An environment of the pool with its figures; None: not known.
 
     rare_by: 'source', the id of a node of the graph, or '' (nothing says that it is rare). turns,
@@ -74,10 +74,10 @@ class Candidate:
         return self.body_system or "not told", self.disease_type or "not told"
 
 
-def candidates_of(stores: Sequence[Path], linker: Linker) -> list[Candidate]:
+def candidates_of(stores: Sequence[Path], linker: Linker) -> list[HardCase]:
     """Every environment of the stores, in the order of stores and cases. A case that an earlier
     store has is not taken again."""
-    candidates: dict[str, Candidate] = {}
+    candidates: dict[str, HardCase] = {}
     for path in stores:
         with Store(path) as store:
             worlds = store.environments()
@@ -89,7 +89,7 @@ def candidates_of(stores: Sequence[Path], linker: Linker) -> list[Candidate]:
                 classes = classes_of((world.diagnosis, *world.synonyms))
                 system, kind = system or classes[0], kind or classes[1]
             rare = rare_by(world, linker)
-            candidate = Candidate(
+            candidate = HardCase(
                 world, str(path), rare, len(world.menu), turns, tests_a_turn, rollouts, system, kind
             )
             candidates.setdefault(world.case_id, candidate)
@@ -130,8 +130,8 @@ def _orphanet() -> dict[str, str]:
 
 
 def draw_cases(
-    candidates: Sequence[Candidate], cases: int, min_tests: int, seed: int
-) -> list[Candidate]:
+    candidates: Sequence[HardCase], cases: int, min_tests: int, seed: int
+) -> list[HardCase]:
     """The hardest rare candidates of each stratum, as many as its share among all rare ones, in the
     order of their case ids.
 
@@ -154,7 +154,7 @@ def draw_cases(
         candidate.environment.case_id: order.random()
         for candidate in sorted(ranked, key=lambda candidate: candidate.environment.case_id)
     }
-    strata: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+    strata: dict[tuple[str, str], list[HardCase]] = defaultdict(list)
     for candidate in sorted(
         ranked, key=lambda candidate: (-candidate.hardness, lot[candidate.environment.case_id])
     ):
@@ -164,7 +164,7 @@ def draw_cases(
     return sorted(selection, key=lambda candidate: candidate.environment.case_id)
 
 
-def _with_hardness(candidates: Sequence[Candidate]) -> list[Candidate]:
+def _with_hardness(candidates: Sequence[HardCase]) -> list[HardCase]:
     ranks = [
         _ranks([getattr(candidate, name) for candidate in candidates])
         for name in ("tests", "turns", "tests_a_turn")
@@ -207,7 +207,7 @@ def _seats(
 
 
 def write_hard_set(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[HardCase],
     folder: Path,
     criteria: Mapping[str, Any],
     excluded: Mapping[str, str],
@@ -262,7 +262,7 @@ def write_hard_set(
     return path
 
 
-def summary_of(candidates: Sequence[Candidate]) -> dict[str, Any]:
+def summary_of(candidates: Sequence[HardCase]) -> dict[str, Any]:
     """Means over cases of what is known, with the number of cases that it is known of; and the
     strata's sizes."""
 
@@ -283,7 +283,7 @@ def summary_of(candidates: Sequence[Candidate]) -> dict[str, Any]:
     }
 
 
-def _as_case(candidate: Candidate) -> dict[str, Any]:
+def _as_case(candidate: HardCase) -> dict[str, Any]:
     world = candidate.environment
     tests = [
         {"name": test.name, "category": test.category, "result": test.result}

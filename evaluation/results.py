@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from medaction.envs.orders import single_tests
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.agreement import agreement
 from medaction.evaluation.correction import corrected_accuracy, measured_judge
+from medaction.evaluation.costs import accuracy_by_cost, cost_of, price_of
 from medaction.evaluation.floor import Floor
 from medaction.evaluation.judging import Judgement
 from medaction.evaluation.scores import MEASURES, Measure, Score, measures, score_table
@@ -92,8 +94,10 @@ def result_of(
     """The whole result as JSON values. `about` says what was evaluated and how; `judgements`: judge
     and repeat ('gpt-4o@1f2e #0') -> (case, run) -> judgement; `floor`: what constant orders score
     on these cases."""
-    known = measured_judge(about["judge"])
     groups = {world.case_id: subsets_of(world) for world in environments}
+    known = measured_judge(about["judge"])
+    rows = [_row_of_rollout(row) | groups[row.score.case_id] for row in trajectories]
+    judged = [(row["usd"], row["correct"]) for row in rows if row["correct"] is not None]
     scores = [row.score for row in trajectories]
     turns = [len(row.trajectory.turns) for row in trajectories if row.trajectory]
     tests = [
@@ -121,7 +125,11 @@ def result_of(
         },
         "agreement": _agreements(judgements),
         "subsets": list(_subsets(groups, scores, runs)),
-        "rows": [_row_of_rollout(row) | groups[row.score.case_id] for row in trajectories],
+        "cost": {
+            "usd_a_case": sum(usd for usd, _ in judged) / len(judged) if judged else None,
+            "accuracy_by_usd": accuracy_by_cost(judged),
+        },
+        "rows": rows,
     }
 
 
@@ -146,6 +154,7 @@ def _subsets(groups: Mapping[str, Mapping[str, str]], scores: Sequence[Score], r
 
 def _row_of_rollout(row: ResultRow) -> dict[str, Any]:
     score, trajectory = row.score, row.trajectory
+    orders = [test for turn in trajectory.turns for test in turn.tests] if trajectory else []
     return {
         "case_id": score.case_id,
         "run": score.run,
@@ -157,7 +166,11 @@ def _row_of_rollout(row: ResultRow) -> dict[str, Any]:
         "trajectory_id": trajectory.trajectory_id if trajectory else None,
         "outcome": trajectory.outcome if trajectory else "failed",
         "turns": len(trajectory.turns) if trajectory else 0,
-        "tests": sum(len(turn.tests) for turn in trajectory.turns) if trajectory else 0,
+        "tests": len(single_tests(orders)),
+        "usd": cost_of(orders),
+        "invasiveness": max(
+            (price_of(test).invasiveness for test in single_tests(orders)), default=0
+        ),
         "diagnosis": trajectory.final_diagnosis if trajectory else None,
     }
 
@@ -265,7 +278,7 @@ def result_table(result: Mapping[str, Any]) -> str:
             [_cells(row) for row in result["scores"]],
         ),
     ]
-    lines += ["", *_about_judge(result), *_about_floor(result)]
+    lines += ["", *_about_judge(result), *_about_floor(result), *_about_cost(result)]
     if result["not_scored"]:
         rows = [[note or "no judgement yet", str(count)] for note, count in result["not_scored"]]
         lines += ["", "Not scored:", "", *markdown_table(["why", "trajectories"], rows)]
@@ -314,6 +327,17 @@ def _about_floor(result: Mapping[str, Any]) -> list[str]:
         f"Floor: {', '.join(floor['orders']) or 'no orders'}, for every patient the same, score"
         f" precision {floor['precision']:.3f}, recall {floor['recall']:.3f} and F1"
         f" {floor['f1_of_means']:.3f} (the best such orders, chosen on these cases)."
+    ]
+
+
+def _about_cost(result: Mapping[str, Any]) -> list[str]:
+    cost = result.get("cost")
+    if not cost or cost["usd_a_case"] is None:
+        return []
+    curve = ", ".join(f"{share:.3f} up to {usd:,.0f} $" for usd, share in cost["accuracy_by_usd"])
+    return [
+        f"Ordered tests: {cost['usd_a_case']:,.0f} $ a case (`evaluation/costs.py`). Share of all"
+        f" rollouts that are right by what they cost: {curve}."
     ]
 
 

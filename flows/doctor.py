@@ -22,7 +22,7 @@ from medaction.llm.call_cache import default_folder
 from medaction.training.settings import NEEDED
 from medaction.trajectories.damage import damage_of_run
 
-State = Literal["ok", "note", "wrong"]
+CheckState = Literal["ok", "note", "wrong"]
 GB = 1e9
 
 
@@ -32,7 +32,7 @@ class Finding:
     keeps a run from working."""
 
     subject: str
-    state: State
+    state: CheckState
     fact: str
     remedy: str = ""
 
@@ -54,7 +54,7 @@ def run_files(out: Path, repair: bool) -> Iterator[Finding]:
     Raises StoreError when the run is under way."""
     damage = list(damage_of_run(out, repair))
     for item in damage:
-        state: State = "note" if item.mended else "wrong"
+        state: CheckState = "note" if item.mended else "wrong"
         how = "done: " if item.mended else ""
         yield Finding(str(item.file), state, item.fact, how + item.remedy)
     if not damage:
@@ -117,7 +117,7 @@ def machine(out: Path) -> Iterator[Finding]:
         )
         free = shutil.disk_usage(parent_folder).free
         writable = os.access(parent_folder, os.W_OK)
-        state: State = "wrong" if not writable else "note" if free < 5 * GB else "ok"
+        state: CheckState = "wrong" if not writable else "note" if free < 5 * GB else "ok"
         remedy = (
             f"{parent_folder} cannot be written to"
             if not writable
@@ -204,7 +204,7 @@ def models(settings: EnvironmentSettings) -> Iterator[Finding]:
 
     if any(models_of(settings)):
         for check in check_models(settings):
-            state: State = "wrong" if not check.good else "note" if check.remedy else "ok"
+            state: CheckState = "wrong" if not check.good else "note" if check.remedy else "ok"
             yield Finding(check.subject, state, check.fact, check.remedy)
 
 

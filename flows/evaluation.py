@@ -279,12 +279,12 @@ def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
                     if judge.key == passes[0].key:  # the first judge's scores make the table
                         scored.append(judgement)
             rows.append(ResultRow(score_of(scored, *place), tree[id_]))
-    about = _about(store, settings, plan, passes, len(environments))
+    about = _facts_about(store, settings, plan, passes, len(environments))
     floor = constant_orders(environments, load_encoder().encode)
     return result_of(about, environments, rows, settings.runs, by_rater, floor)
 
 
-def _about(
+def _facts_about(
     store: Store,
     settings: EvaluationSettings,
     plan: TreePlan,

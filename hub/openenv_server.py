@@ -6,6 +6,7 @@ observation has each reward and what each turn earned, because a turn's worth sh
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -31,6 +32,12 @@ from medaction.llm.usage import Message
 
 MOST_BYTES = 1_000_000
 """Bytes of one message of a client: a reply of 5,500 tokens has some 30,000."""
+
+
+AT_WORK = threading.Semaphore(2)
+"""Sessions whose step is computed at a time. Steps are Python's work and do not get faster beside
+each other; a hundred at once kept the server from answering its clients' pings, and had two
+gigabytes more in memory (measured)."""
 
 
 class ReplyAction(Action):
@@ -74,28 +81,33 @@ class EpisodeEnvironment(Environment[ReplyAction, TurnObservation, State]):
         ids = list(self.worlds)
         if case_id is not None and case_id not in self.worlds:
             raise ValueError(f"there is no case {case_id[:100]!r} here; one is {ids[0]!r}")
-        self.play = Play(self.worlds[case_id or ids[(seed or 0) % len(ids)]], self.t_max)
-        self.episode_id = episode_id
-        return TurnObservation(messages=self.play.prompt())
+        with AT_WORK:
+            self.play = Play(self.worlds[case_id or ids[(seed or 0) % len(ids)]], self.t_max)
+            self.episode_id = episode_id
+            return TurnObservation(messages=self.play.prompt())
 
     def step(
         self, action: ReplyAction, timeout_s: float | None = None, **_: Any
     ) -> TurnObservation:
         if self.play is None or self.play.ended:
             raise RuntimeError("no episode is under way: reset first")
-        feedback = self.play.step(action.reply)
-        turn = len(self.play.episode.turns) + 1
-        if not self.play.ended:
-            prompt = self.play.prompt()
+        with AT_WORK:
+            return self._stepped(self.play, action.reply)
+
+    def _stepped(self, play: Play, reply: str) -> TurnObservation:
+        feedback = play.step(reply)
+        turn = len(play.episode.turns) + 1
+        if not play.ended:
+            prompt = play.prompt()
             return TurnObservation(messages=prompt, feedback=feedback, turn=turn, reward=0.0)
-        credit = asyncio.run(self.scorer.credit(self.play))
-        score = asyncio.run(self.scorer.score(self.play))
+        credit = asyncio.run(self.scorer.credit(play))
+        score = asyncio.run(self.scorer.score(play))
         return TurnObservation(
             feedback=feedback,
             turn=turn,
             done=True,
             reward=credit.total,
-            outcome=self.play.episode.outcome or "failed",
+            outcome=play.episode.outcome or "failed",
             rewards=dict(credit.rewards),
             turn_rewards=[turn.total for turn in credit.turns],
             scores={

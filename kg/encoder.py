@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 DIMENSION = 384
+"""Of all-MiniLM-L6-v2's vectors."""
+
 MAX_TOKENS = 128
+"""Names of diseases and tests are far shorter; a longer text is cut here. Our choice."""
+
 MEDCPT = ("ncbi/MedCPT-Query-Encoder", "ncbi/MedCPT-Article-Encoder")
-_BATCH = 64
+_BATCH = 64  # names at a time; decides memory and speed, no vector
 TOKENIZER = Path(__file__).parent / "data" / "minilm_tokenizer.json"
 """Of all-MiniLM-L6-v2 (Apache-2.0): BERT's uncased vocabulary of 30,522 pieces."""
 

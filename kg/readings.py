@@ -113,7 +113,10 @@ _LONG_PREFIX = re.compile(
 )
 _SPELLING = re.compile("|".join(_SPELLINGS))
 MAX_ABBREVIATION = 6
-_MAX_PART = 8
+"""Letters up to which what stands in brackets is taken for an abbreviation: our choice. The
+higher, the more names that stand in brackets are passed over."""
+
+_MAX_PART = 8  # words of the longest name that is looked up inside a text: our choice, for speed
 
 
 def variants(text: str) -> Iterator[str]:

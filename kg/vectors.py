@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("medaction")
 
-_CHUNK = 2048
+_CHUNK = 2048  # names between two lines of the log; decides no vector
 
 
 def index_of(graph: str, names: list[str], encoder: LinkingEncoder) -> "faiss.Index":

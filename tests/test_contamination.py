@@ -19,7 +19,7 @@ from medaction.envs.sources import read_cases
 from medaction.evaluation import contamination, hard_set
 from medaction.evaluation.case_sets import SetCase, ids_of, read_set
 from medaction.evaluation.contamination import SIGNALS, find_pairs, remembering
-from medaction.evaluation.hard_set import Candidate, draw_cases
+from medaction.evaluation.hard_set import HardCase, draw_cases
 from medaction.flows.held_out import refuse_contaminated
 from medaction.kg.encoder import load_encoder
 from medaction.training.data import read_datasets
@@ -214,9 +214,9 @@ def candidate(
     system: str = "Skin, Hair and Nails",
     turns: float | None = None,
     rare: str = "source",
-) -> Candidate:
+) -> HardCase:
     world = replace(environment(f"case-{number}"), body_system=system)
-    return Candidate(world, "pool", rare, tests, turns, None, 3 if turns else 0, system, "")
+    return HardCase(world, "pool", rare, tests, turns, None, 3 if turns else 0, system, "")
 
 
 def test_the_hardest_of_every_stratum_are_drawn() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from medaction.envs.grounding import Report
 from medaction.envs.records import BadCase, CaseReport
 from medaction.envs.sources import read_cases
 
@@ -129,3 +130,29 @@ def test_refused_rows_have_ids_of_their_own(tmp_path: Path) -> None:
         "agentclinic-nejm-0002",
         "agentclinic-0003",
     ]
+
+
+def test_what_the_case_cites_is_read_with_it_and_what_the_discussion_cites_is_not(
+    tmp_path: Path,
+) -> None:
+    """A perfect extractor found no result of a caption that stood behind the discussion."""
+    others = (
+        "<table-wrap id='t2'><label>Table 2</label><table><tr><td>Smith 2009</td><td>ACTH 55"
+        "</td></tr></table></table-wrap>"
+    )
+    own = TABLE.replace("<table-wrap>", "<table-wrap id='t1'>")
+    body = (
+        "<sec><title>2. Case Report</title><p>" + TEXT + "See <xref rid='t1'>Table 1</xref>.</p>"
+        "</sec><sec><title>3. Discussion</title><p>Such nodules are rare. <xref rid='t2'>Table 2"
+        "</xref> has those of others, and so has <xref rid='t1'>Table 1</xref>.</p></sec>"
+    )
+    source = article().replace(f"<sec><p>{TEXT}</p></sec>", body)
+    assert body in source
+    floats = f"<floats-group>{others}{own}</floats-group>"
+    (tmp_path / "a.xml").write_text(source.replace("</article>", f"{floats}</article>"))
+    (report,) = reports(tmp_path)
+    assert isinstance(report, CaseReport)
+    searched = Report(report.text).patient_sections()
+    assert "Hormones | ACTH | 98 pg/mL" in searched
+    assert "Smith 2009" not in searched
+    assert "Smith 2009 | ACTH 55" in report.text

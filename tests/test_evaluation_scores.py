@@ -11,6 +11,7 @@ import pytest
 from medaction.evaluation.agreement import agreement
 from medaction.evaluation.compare import by_case, comparison, paired_difference, published_rows
 from medaction.evaluation.correction import MeasuredJudge, corrected_accuracy
+from medaction.evaluation.costs import UNKNOWN, accuracy_by_cost, cost_of, price_of
 from medaction.evaluation.judges import ComparedTests, judge_key
 from medaction.evaluation.judging import Judgement, judgement_json, judgement_of, score_of
 from medaction.evaluation.results import (
@@ -221,6 +222,15 @@ def test_a_table_says_what_its_judge_is_worth_and_what_constant_orders_score() -
     assert "sensitivity is 0.65 (202 right answers)" in text
     assert "corrected by them (Rogan-Gladen): **0.727**" in text
     assert "sensitivity and specificity are not known" in result_table(result("a", [True]))
+
+
+def test_tests_cost_by_name_by_modality_or_as_a_tube_of_blood() -> None:
+    assert cost_of(["CBC, CMP", "CBC"]) == pytest.approx(7.77 + 10.56)
+    assert price_of("CT-guided lung biopsy").invasiveness == 3
+    assert cost_of(["serum oddity level"]) == UNKNOWN.usd
+    assert accuracy_by_cost([(10.0, True), (20.0, False), (30.0, True)])[-1] == (30.0, 2 / 3)
+    assert accuracy_by_cost([]) == []
+    assert "$ a case" in result_table(result("a", [True]))
 
 
 def test_results_are_compared_pair_by_pair_and_warned_about() -> None:

@@ -34,6 +34,12 @@ def commands_of(page: Path) -> Iterator[str]:
 COMMANDS = sorted({command for page in PAGES for command in commands_of(page)})
 
 
+def lines_of(page: Path) -> list[str]:
+    """The commands of a page's indented blocks, in their order."""
+    lines = [line.strip() for line in page.read_text().splitlines() if line.startswith("    ")]
+    return [line for line in lines if line.startswith("medaction ")]
+
+
 def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     """The command that the words name, and the words after its name."""
     command: click.Command = medaction

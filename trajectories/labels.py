@@ -21,9 +21,9 @@ FILE = "labels.jsonl"
 LONGEST = 2000
 """Characters of a comment; a label stays one write of the operating system."""
 
-Kind = Literal["turn", "environment", "verdict"]
+LabelKind = Literal["turn", "environment", "verdict"]
 Opinion = Literal["accept", "reject", "comment"]
-KINDS, OPINIONS = get_args(Kind), get_args(Opinion)
+KINDS, OPINIONS = get_args(LabelKind), get_args(Opinion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Label:
     """One opinion. `number` is a turn's; `judge` (its key and repeat) a verdict's; '' and 0 where
     the kind has none. `time` is ISO 8601, UTC."""
 
-    kind: Kind
+    kind: LabelKind
     case_id: str
     opinion: Opinion
     time: str
@@ -47,12 +47,12 @@ class Label:
         return self.kind, self.case_id, self.trajectory_id, self.number, self.judge
 
 
-_LABEL = TypeAdapter(Label)
+_LABEL_RECORD = TypeAdapter(Label)
 
 
 def label_of(values: dict[str, Any]) -> Label:
     """A label from text fields. Raises ValueError for a kind or an opinion that there is not."""
-    return _LABEL.validate_python(values)
+    return _LABEL_RECORD.validate_python(values)
 
 
 def add_label(out: Path, label: Label) -> None:
@@ -74,7 +74,7 @@ def history(out: Path) -> Iterator[Label]:
         return
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            yield _LABEL.validate_json(line)
+            yield _LABEL_RECORD.validate_json(line)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise MedactionError(f"{path}:{number}: no label ({reason}): mend the line") from error

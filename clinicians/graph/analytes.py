@@ -24,7 +24,8 @@ LONGEST_NAME = 6
 """Words of the longest name in the table."""
 
 REACH = 110
-"""Characters after a name in which its value stands."""
+"""Characters after a name in which its value stands: our choice, a line of a report. With a longer
+reach the value of something else is taken."""
 
 SPECIMENS = ("urin", "csf", "synovial", "pleural", "ascit", "stool", "sputum", "semen")
 """What before the first colon names a specimen other than blood: in 'Urinalysis: WBC: 0/hpf'
@@ -137,7 +138,8 @@ _RANGE = re.compile(
 )
 _PRESSURE = re.compile(r"\d{2,3}\s*/\s*(\d{2,3})")
 DIASTOLIC_HIGH = 92
-"""mm Hg; the table's range is of the systolic pressure."""
+"""mm Hg; the table's range is of the systolic pressure. Our choice, two above the usual 90, at
+which many healthy patients stand."""
 
 LOWEST_FAHRENHEIT = 60
 """No living patient's temperature is above 60 degrees Celsius."""

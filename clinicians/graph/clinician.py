@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from medaction.clinicians.graph.cues import TABLES
-from medaction.clinicians.graph.findings import label_of
+from medaction.clinicians.graph.findings import name_of_key
 from medaction.clinicians.graph.model import TEMPER, Ranking, load_model, rank
 from medaction.clinicians.graph.orders import Aim, tests_worth_ordering
 from medaction.clinicians.graph.prose import (
@@ -34,15 +34,18 @@ SURE: dict[Aim, float] = {"kg-screening": 0.97, "kg-targeted": 0.9}
 GOOD_ENOUGH 0.35, screening finds 0.50 of the documented tests, at these values 0.55."""
 
 PATIENCE = 0.03
-"""How much less sure it has to be with every turn."""
+"""How much less sure it has to be with every turn. Without it a work-up is 0.3 to 0.4 turns longer
+and no surer to be right (AgentClinic, 104 cases, 2 seeds)."""
 
 TESTS_IN_A_TURN: dict[Aim, int] = {"kg-screening": 5, "kg-targeted": 3}
 """At most; in some turns one less."""
 
 GOOD_ENOUGH = 0.2
-"""A test is ordered along with the best one if its score is at least this share of that one's."""
+"""A test is ordered along with the best one if its score is at least this share of that one's. The
+lower, the more documented tests are ordered, and the more that nobody documented."""
 
 MOST_HYPOTHESES = 6
+"""Lines of a differential: our choice, within the 8 that the reply's grammar allows."""
 
 
 PARTS = ("analytes", "clinician", "cues", "findings", "hypotheses", "model", "orders", "prose")
@@ -92,7 +95,7 @@ class KgClinician:
         good = (option for option in options if option.score >= GOOD_ENOUGH * options[0].score)
         orders = list(good)[:most]
         aims = [
-            f"{in_a_sentence(test.entry.name)} (for {in_a_sentence(label_of(test.sign))})"
+            f"{in_a_sentence(test.entry.name)} (for {in_a_sentence(name_of_key(test.sign))})"
             for test in orders
         ]
         outlook = sentence(end or self.aim, rng, tests=listed(aims), **names_of_leaders(ranking))

@@ -47,10 +47,10 @@ class Finding:
 
     @property
     def label(self) -> str:
-        return label_of(self.key)
+        return name_of_key(self.key)
 
 
-def label_of(key: str) -> str:
+def name_of_key(key: str) -> str:
     """The finding's name as a reader wants it."""
     return key.removeprefix(DISEASE) if key.startswith(DISEASE) else load_hpo().phenotypes[key].name
 

@@ -12,10 +12,12 @@ from medaction.kg.tables import common_diseases
 from medaction.words.names import normalise
 
 RARE_WEIGHT = 0.02
-"""Prior weight of a rare disease, on the scale of the common diseases' weights (1 to 100)."""
+"""Prior weight of a rare disease, on the scale of the common diseases' weights (1 to 100): our
+choice. The higher it is, the more often a rare disease leads on few findings."""
 
 UNSTATED = 0.5
-"""Share of patients with a finding, where the annotation states none."""
+"""Share of patients with a finding, where the annotation states none: our choice, HPO's middle
+term (frequent, 30 to 79 %) rounded."""
 
 ALSO_SHOWN = 0.5
 """What remains of a rare disease's annotation in the common disease of the same name: the curated

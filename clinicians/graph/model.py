@@ -36,7 +36,8 @@ LEAST_CREDITED = 1.5
 """An ancestor with less information content than this (in nats) is too general to earn credit."""
 
 SENSITIVITY = 0.9
-"""An absent finding was looked for with this sensitivity."""
+"""An absent finding was looked for with this sensitivity: our choice. At 1 a denied symptom would
+exclude what always shows it."""
 
 ALMOST_ALWAYS = 0.98
 """No finding is so certain that missing it would exclude a disease outright."""

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from medaction.clinicians.graph.cues import TABLES
-from medaction.clinicians.graph.findings import DISEASE, Finding, label_of
+from medaction.clinicians.graph.findings import DISEASE, Finding, name_of_key
 from medaction.clinicians.graph.hypotheses import hypotheses
 from medaction.clinicians.graph.model import Ranking, chances, load_model, log_likelihood
 from medaction.clinicians.graph.orders import Choice
@@ -103,7 +103,7 @@ def pivot(ranking: Ranking, options: Sequence[Choice], rng: np.random.Generator)
     low, high = map(percent, sorted(shares[sign]))
     fields = {"likelier": likelier, "rarer": rarer, "high": high, "low": low}
     place = "direct question" if sign.startswith(DISEASE) else "question"
-    return sentence(place, rng, sign=in_a_sentence(label_of(sign)), **fields, **names)
+    return sentence(place, rng, sign=in_a_sentence(name_of_key(sign)), **fields, **names)
 
 
 EPONYM_NOUNS = {"disease", "syndrome", "sign", "phenomenon", "lymphoma", "sarcoma", "palsy"}

@@ -131,6 +131,7 @@ def _report(
     meta: dict[str, str],
 ) -> CaseReport:
     title = _first_text(article, "front/article-meta/title-group/article-title")
+    _place_floats(article)
     body = _sections(article.find("body"))
     apart = [_sections(part) for place in _OUTSIDE_BODY for part in article.iterfind(place)]
     return CaseReport(
@@ -144,6 +145,27 @@ def _report(
         meta={key: value for key, value in meta.items() if value},
         losses=tuple(_losses_of_article(article)),
     )
+
+
+def _place_floats(article: etree._Element) -> None:
+    """Move each table and figure from behind the body to the end of the section that cites it
+    first: there it is read as part of the case, or of a discussion of others."""
+    citing: dict[str, etree._Element] = {}
+    for section in article.iterfind("body//sec"):
+        for reference in section.iter("xref"):
+            nearest = next(reference.iterancestors("sec"), None)
+            if nearest is section:
+                for name in reference.get("rid", "").split():
+                    citing.setdefault(name, section)
+    floats = [
+        element
+        for place in _OUTSIDE_BODY
+        for part in article.iterfind(place)
+        for element in part.iter("table-wrap", "fig")
+    ]
+    for element in floats:
+        if (cited_in := citing.get(element.get("id", ""))) is not None:
+            cited_in.append(element)
 
 
 def _patients(article: etree._Element) -> dict[str, etree._Element]:

@@ -14,7 +14,7 @@ PRIMEKG_COLUMNS = [
     f"{side}_{column}" for side in "xy" for column in ("index", "id", "type", "name", "source")
 ]
 _KINDS = {name: pl.Int32 if name.endswith("index") else pl.String for name in PRIMEKG_COLUMNS}
-_LARGEST_INDEX = 50_000_000
+_LARGEST_INDEX = 50_000_000  # PrimeKG numbers about 130,000 nodes; more is no number of a row
 RENAMED_TYPES = {"effect/phenotype": "phenotype"}
 
 
