@@ -241,8 +241,8 @@ def _one_more(graph: Graph, nodes: np.ndarray, values: np.ndarray) -> np.ndarray
     FAR without any."""
     counts = graph.degrees[nodes]
     some = counts > 0
-    found = np.full(len(nodes), FAR, dtype=np.uint8)
+    hops = np.full(len(nodes), FAR, dtype=np.uint8)
     if some.any():
         begins = (np.cumsum(counts) - counts)[some]
-        found[some] = np.minimum(np.minimum.reduceat(values, begins), FAR - 1) + 1
-    return found
+        hops[some] = np.minimum(np.minimum.reduceat(values, begins), FAR - 1) + 1
+    return hops
