@@ -230,11 +230,18 @@ def _section(query: Query, frame: pl.DataFrame) -> list[str]:
     return [f"## {query.title}", "", table_of_frame(frame), "", *note, sql, ""]
 
 
+def indented(text: str) -> str:
+    """Text in one line, with its indent as a character that Markdown keeps."""
+    indent = "&emsp;" if text.startswith("  ") else ""
+    return indent + " ".join(text.split())
+
+
 def table_of_frame(frame: pl.DataFrame) -> str:
     """Text of models and cases is shown as text: no table breaks, no HTML."""
     lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
     for row in frame.iter_rows():
-        texts = ("" if value is None else " ".join(str(value).split()) for value in row)
+        # Steps of the funnel stand below each other by their indent, which Markdown would drop.
+        texts = ("" if value is None else indented(str(value)) for value in row)
         cells = (text.replace("|", "\\|").replace("<", "&lt;")[:CELL] for text in texts)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

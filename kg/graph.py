@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,7 +60,7 @@ class Graph:
         """int32 of shape (2m,): the node at the other end of each of `targets`."""
         return np.repeat(np.arange(self.nodes.height, dtype=np.int32), np.diff(self.offsets))
 
-    @cached_property
+    @property
     def degrees(self) -> np.ndarray:
         """Number of neighbours of every node, shape (n,)."""
         return np.diff(self.offsets)
@@ -167,10 +167,8 @@ def load_graph(folder: Path) -> Graph:
 
     about = about_graph(folder)
     nodes, names = (pl.read_parquet(folder / f"{table}.parquet") for table in ("nodes", "names"))
-    # As plain arrays over the mapped file: a slice of a memmap takes five times as long.
     offsets, targets = (
-        np.asarray(np.load(folder / f"{array}.npy", mmap_mode="r"))
-        for array in ("offsets", "targets")
+        np.load(folder / f"{array}.npy", mmap_mode="r") for array in ("offsets", "targets")
     )
     return Graph(
         about["name"], about["description"], nodes, names, offsets, targets, about["version"]
@@ -183,66 +181,45 @@ def hops(graph: Graph, a: int, b: int) -> int | None:
     return hops_from(graph, a, [b])[b]
 
 
-FAR = 255
-"""Stands for no path: no graph of diseases and tests is that wide."""
-
-
 def hops_from(graph: Graph, a: int, targets: Iterable[int]) -> dict[int, int | None]:
     """`hops(graph, a, b)` for every b in `targets`: the ball around `a` is grown once and serves
     them all.
 
-    A target is r + 1 hops away when the nearest of its neighbours is r hops away, and r + 2 when
-    the nearest of theirs is. So within a ball of radius r every distance up to r + 1 is read off
-    the targets' neighbours, and up to r + 2 off the neighbours of those. Hubs make most pairs
-    closer than five and the ball around a hub large; what is farther has small surroundings, and
-    the smaller side grows. All targets and the whole rim take each step together, as arrays.
+    Two balls of radius r and s meet exactly when the distance is at most r + s, so as they grow one
+    hop at a time their first meeting tells it. Hubs make most pairs closer than five and the ball
+    around a hub large; what is farther has small surroundings, and the smaller side grows.
     """
-    ends = np.array(list(targets), dtype=np.int64)
-    rim, radius = _around(graph, np.array([a])), 1
-    level = np.full(graph.nodes.height, FAR, dtype=np.uint8)  # hops from `a`, within the ball
-    level[a], level[rim] = 0, radius
-    known = level[ends]
-    while len(rim):
-        far = np.flatnonzero(known == FAR)
-        neighbours = _around(graph, ends[far])
-        known[far] = _one_more(graph, ends[far], level[neighbours])
-        far = far[known[far] == FAR]
-        neighbours = _around(graph, ends[far])
-        if _edges(graph, neighbours) < _edges(graph, rim):
-            next_ones = level[_around(graph, neighbours)]
-            known[far] = _one_more(graph, ends[far], _one_more(graph, neighbours, next_ones))
-            far = far[known[far] == FAR]
-        if not len(far):
-            break
-        around = _around(graph, rim)
-        radius += 1
-        level[around[level[around] == FAR]] = radius
-        rim = np.flatnonzero(level == radius)
-    return {
-        b: None if hop == FAR else hop for b, hop in zip(ends.tolist(), known.tolist(), strict=True)
-    }
+    neighbours = graph.net.successor_indices
+    balls = [{a}, {a, *neighbours(a)}]  # nodes within 0, 1, 2, ... hops of `a`
+    return {b: _meeting(neighbours, balls, b) for b in targets}
 
 
-def _edges(graph: Graph, nodes: np.ndarray) -> int:
-    """How many edges leave these nodes."""
-    return int(graph.degrees[nodes].sum())
-
-
-def _around(graph: Graph, nodes: np.ndarray) -> np.ndarray:
-    """The neighbours of these nodes, those of each behind those of the one before."""
-    counts = graph.degrees[nodes]
-    shift = np.repeat(graph.offsets[nodes] + counts - np.cumsum(counts), counts)
-    shift += np.arange(len(shift), dtype=shift.dtype)
-    return graph.targets[shift]
-
-
-def _one_more(graph: Graph, nodes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """1 + the least of the values of each node's neighbours, which are in the order of `_around`;
-    FAR without any."""
-    counts = graph.degrees[nodes]
-    some = counts > 0
-    hops = np.full(len(nodes), FAR, dtype=np.uint8)
-    if some.any():
-        begins = (np.cumsum(counts) - counts)[some]
-        hops[some] = np.minimum(np.minimum.reduceat(values, begins), FAR - 1) + 1
-    return hops
+def _meeting(
+    neighbours: Callable[[int], Iterable[int]], balls: list[set[int]], b: int
+) -> int | None:
+    """Hops from the centre of `balls` to `b`. Grows `balls` where that is cheaper, for the targets
+    that come after, too."""
+    if b in balls[1]:
+        return 0 if b in balls[0] else 1
+    rim, within = list(neighbours(b)), {b}  # nodes at exactly s hops from b, and nearer ones
+    if not balls[1].isdisjoint(rim):
+        return 2
+    r, s = 1, 1  # neither ball has met the other so far: the distance is more than r + s
+    while rim:
+        if r + 1 < len(balls) or r == 1 or len(balls[r]) - len(balls[r - 1]) <= len(rim):
+            if r + 1 == len(balls):
+                balls.append(
+                    balls[r].union(*(neighbours(node) for node in balls[r] - balls[r - 1]))
+                )
+            if len(balls[r + 1]) == len(balls[r]):
+                return None
+            r += 1
+            if not balls[r].isdisjoint(rim):
+                return r + s
+        else:
+            if any(not balls[r].isdisjoint(neighbours(node)) for node in rim):
+                return r + s + 1
+            within.update(rim)
+            rim = list(set().union(*(neighbours(node) for node in rim)) - within)
+            s += 1
+    return None

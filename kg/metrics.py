@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from medaction.kg.graph import Graph
@@ -112,9 +112,7 @@ def changed_nodes(before: Iterable[int | None], after: Iterable[int | None]) -> 
 
 
 def _known_nodes(nodes: Iterable[int | None]) -> set[int]:
-    found = set(nodes)
-    found.discard(None)
-    return cast(set[int], found)
+    return {node for node in nodes if node is not None}
 
 
 def measure(

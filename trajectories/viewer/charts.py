@@ -12,9 +12,9 @@ INK = "#475569"
 
 
 def lines_of_dtc(rows: list[dict[str, Any]]) -> str:
-    """Lines of mean DTC over turns, one a teacher; a point's size tells how many trajectories it
-    stands for."""
-    figure, axes = _canvas("turn", "mean DTC (hops)")
+    """Lines of mean DTC over turns, one a teacher, with the 95 % interval of each mean as a band;
+    below each turn the number of trajectories, which a point's size tells too."""
+    figure, axes = _canvas("turn, and trajectories with a known DTC", "mean DTC (hops)")
     most = max((row["known"] for row in rows), default=1)
     for colour, (teacher, points) in zip(_colours(), _by_teacher(rows).items(), strict=False):
         turns, means = [row["number"] for row in points], [row["mean"] for row in points]
@@ -25,9 +25,16 @@ def lines_of_dtc(rows: list[dict[str, Any]]) -> str:
             s=[10 + 60 * row["known"] / most for row in points],
             color=colour,
             zorder=3,
+            clip_on=False,
         )
+        low = [max(0.0, row["mean"] - row["half"]) for row in points]
+        high = [row["mean"] + row["half"] for row in points]
+        axes.fill_between(turns, low, high, color=colour, alpha=0.15, linewidth=0)
     if rows:
-        axes.set_xticks(range(1, max(row["number"] for row in rows) + 1))
+        counts = dict.fromkeys(range(1, max(row["number"] for row in rows) + 1), 0)
+        for row in rows:
+            counts[row["number"]] += row["known"]
+        axes.set_xticks(list(counts), [f"{turn}\nn={count}" for turn, count in counts.items()])
         axes.set_ylim(bottom=0)
     return _svg(figure, axes)
 

@@ -161,7 +161,9 @@ select max(threshold) as threshold from verdicts where strategy = 'dtc_rac';
 -- title: DTC by turn
 -- Mean DTC of every teacher at every turn, over the trajectories of which it is known, and how many
 -- these are (Figure 5a).
-select teacher, number, avg(scores.dtc) as mean, count(scores.dtc) as known
+-- `half` is half the 95 % interval of the mean (normal, over trajectories).
+select teacher, number, avg(scores.dtc) as mean, count(scores.dtc) as known,
+    coalesce(1.96 * stddev_samp(scores.dtc) / sqrt(count(scores.dtc)), 0) as half
 from turn_scores as scores join leaves using (trajectory_id)
 where number <= 12 and number > branch_turn group by all having count(scores.dtc) > 0 order by all;
 

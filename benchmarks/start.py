@@ -1,0 +1,99 @@
+"""What a command costs before its work: seconds and CPU seconds of small jobs, in one run.
+
+    python -m benchmarks.start [--repeat 3]
+
+The sample cases are played by the embedded teachers in this process and on Ray; then come a rerun
+that finds nothing to do, the help, and a mistake. CPU is that of the process and of all that it
+started, looked at ten times a second. A first run, whose cost is not counted, fills the caches.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from tests.conftest import SAMPLES
+from tests.runs import TEACHERS
+
+PERIOD_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one command: wall-clock seconds, CPU seconds of all its processes, and how many there
+    were."""
+
+    wall_s: float
+    cpu_s: float
+    processes: int
+
+
+def cost_of(arguments: Sequence[object]) -> Cost:
+    """Run `medaction` with these arguments, without a Prefect or a Ray of the user's."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT_", "RAY_", "PYTHONDONTWRITEBYTECODE"))
+    }
+    begun = time.monotonic()
+    process = psutil.Popen(
+        [sys.executable, "-m", "medaction", *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    cpu_of: dict[int, float] = {}
+    while process.poll() is None:
+        try:
+            for member in (process, *process.children(recursive=True)):
+                times = member.cpu_times()
+                cpu_of[member.pid] = times.user + times.system
+        except psutil.Error:
+            pass  # it ended while it was looked at; what it had used is counted
+        time.sleep(PERIOD_S)
+    return Cost(time.monotonic() - begun, sum(cpu_of.values()), len(cpu_of))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repeat", type=int, default=3)
+    repeat = parser.parse_args().repeat
+    table = Table("command", "wall s", "CPU s", "processes", title=f"Medians of {repeat}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run = ("distill", "--cases", SAMPLES, *TEACHERS)
+        cost_of([*run, "--out", folder / "first"])
+        commands: dict[str, list[list[object]]] = {
+            f"12 cases, --engine {engine}": [
+                [*run, "--engine", engine, "--out", folder / f"{engine}-{number}"]
+                for number in range(repeat)
+            ]
+            for engine in ("local", "ray")
+        }
+        commands["rerun of a finished run"] = [[*run, "--out", folder / "first"]] * repeat
+        commands["distill --help"] = [["distill", "--help"]] * repeat
+        wrong = ["distill", "--cases", folder / "none", "--out", folder / "wrong", *TEACHERS]
+        commands["a path that does not exist"] = [wrong] * repeat
+        for words, runs in commands.items():
+            costs = [cost_of(arguments) for arguments in runs]
+            table.add_row(
+                words,
+                f"{statistics.median(cost.wall_s for cost in costs):.1f}",
+                f"{statistics.median(cost.cpu_s for cost in costs):.1f}",
+                str(max(cost.processes for cost in costs)),
+            )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
