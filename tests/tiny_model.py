@@ -18,9 +18,11 @@ REPLY = {"role": "assistant", "content": '{"pivot": "which fever"}'}
 
 
 def tiny_tokenizer(
-    template: str | None = CHATML, marks: Sequence[str] = ("<|im_start|>", "<|im_end|>")
+    template: str | None = CHATML,
+    marks: Sequence[str] = ("<|im_start|>", "<|im_end|>"),
+    vocabulary: int = 2000,
 ) -> Any:
-    """A byte-level BPE of 2,000 tokens, learnt from the sample cases. `marks` are its special
+    """A byte-level BPE of so many tokens, learnt from the sample cases. `marks` are its special
     tokens, the last one ends a turn."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
@@ -28,7 +30,7 @@ def tiny_tokenizer(
     learnt = ByteLevelBPETokenizer()
     learnt.train(
         [str(file) for file in sorted(SAMPLES.glob("*.json"))],
-        vocab_size=2000,
+        vocab_size=vocabulary,
         special_tokens=[*marks],
     )
     made = PreTrainedTokenizerFast(
