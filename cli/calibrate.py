@@ -71,44 +71,44 @@ def changes_in(store: "Store") -> "tuple[list[Change], Graph]":
     return changes, links.test_graph
 
 
-def table(found: "Calibration", graph: str) -> str:
+def table(calibration: "Calibration", graph: str) -> str:
     """What was measured, in lines; the last one is the threshold."""
     from medaction.kg.calibration import FEW, STEP, share_within
 
     limits = "no interval: one case"
-    if found.low is not None and found.high is not None:
-        limits = f"95 % interval over cases {found.low:.2f} to {found.high:.2f}"
+    if calibration.low is not None and calibration.high is not None:
+        limits = f"95 % interval over cases {calibration.low:.2f} to {calibration.high:.2f}"
     parts = {
-        "right turns": found.right,
-        "other turns": found.wrong,
-        "random orders": found.null.orders,
-        "random changes": found.null.changes,
+        "right turns": calibration.right,
+        "other turns": calibration.wrong,
+        "random orders": calibration.null.orders,
+        "random changes": calibration.null.changes,
     }
     lines = [
         f"RAC on {graph} of turns that changed the differential after tests that are nodes,"
         " each turn once",
-        f"right turns (of trajectories that reach the truth): {len(found.right)} of"
-        f" {found.cases} cases; without a known distance: {found.unknown} of all",
-        f"their mean: {found.mean:.2f} hops ({limits}); the paper's was 3.3, its threshold 3",
+        f"right turns (of trajectories that reach the truth): {len(calibration.right)} of"
+        f" {calibration.cases} cases; without a known distance: {calibration.unknown} of all",
+        f"their mean: {calibration.mean:.2f} hops ({limits}); the paper's was 3.3, its threshold 3",
         f"{'kept at':>10}" + "".join(f"{name:>16}" for name in parts),
     ]
-    for step in range(round(1 / STEP), round((found.threshold + 1.5) / STEP) + 1):
+    for step in range(round(1 / STEP), round((calibration.threshold + 1.5) / STEP) + 1):
         threshold = STEP * step
         cells = "".join(
             f"{share_within(values, threshold):>16.0%}" if values else f"{'-':>16}"
             for values in parts.values()
         )
-        mark = "   <- threshold" if threshold == found.threshold else ""
+        mark = "   <- threshold" if threshold == calibration.threshold else ""
         lines.append(f"{threshold:>10g}{cells}{mark}")
-    if len(found.right) < FEW:
+    if len(calibration.right) < FEW:
         lines.append(
-            f"{len(found.right)} right turns are few: with fewer than {FEW} this is hardly more"
-            " than a guess"
+            f"{len(calibration.right)} right turns are few: with fewer than {FEW} this is hardly"
+            " more than a guess"
         )
-    if not found.null.orders:
+    if not calibration.null.orders:
         lines.append("one case has no null: the threshold is the multiple nearest to the mean")
     lines.append(
-        f"threshold of {graph}: {found.threshold:g} hops, which keeps the most of the right turns"
-        " over what it keeps of random ones"
+        f"threshold of {graph}: {calibration.threshold:g} hops, which keeps the most of the right"
+        " turns over what it keeps of random ones"
     )
     return "\n".join(lines)

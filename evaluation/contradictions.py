@@ -22,8 +22,7 @@ Contradiction = Opposition | Literal["organism", "site"]
 _STEM = 7
 _SHARE_OF_INFECTIONS = 0.75
 """Share of a word's names in ICD-10-CM that stand in its chapter of infections, from which it names
-an organism or its disease. Not tuned: any share between 0.6 and 0.9 gives the same words but for
-some thirty."""
+an organism or its disease (our choice)."""
 
 
 def contradiction(stated: str, true: str) -> Contradiction:

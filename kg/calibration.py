@@ -102,10 +102,10 @@ def null_of(changes: Sequence[Change], graph: Graph, seed: int = 0) -> Null:
 
 
 def _by_case(pairs: Iterable[tuple[str, Sequence[int]]]) -> dict[str, list[int]]:
-    found = defaultdict[str, list[int]](list)
+    nodes_by_case = defaultdict[str, list[int]](list)
     for case_id, nodes in pairs:
-        found[case_id] += nodes
-    return found
+        nodes_by_case[case_id] += nodes
+    return nodes_by_case
 
 
 def _drawn(
@@ -208,17 +208,17 @@ def _interval(
     )
 
 
-def draw(found: Calibration, graph: str, path: Path) -> Path:
+def draw(calibration: Calibration, graph: str, path: Path) -> Path:
     """Draw the distributions with the proposal as a PNG at `path`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.add_subplot()
     parts = (
-        (found.right, "trajectories that reach the truth", "#2a6f97"),
-        (found.wrong, "that do not", "#c8553d"),
-        (found.null.orders, "random orders", "#b8b8b8"),
-        (found.null.changes, "random changes", "#888888"),
+        (calibration.right, "trajectories that reach the truth", "#2a6f97"),
+        (calibration.wrong, "that do not", "#c8553d"),
+        (calibration.null.orders, "random orders", "#b8b8b8"),
+        (calibration.null.changes, "random changes", "#888888"),
     )
     top = int(np.ceil(max(max(values, default=0.0) for values, _, _ in parts))) + 1
     edges = np.arange(0, top + STEP, STEP)
@@ -232,8 +232,10 @@ def draw(found: Calibration, graph: str, path: Path) -> Path:
                 color=colour,
                 label=f"{label} ({len(values)} turns)",
             )
-    axes.axvline(found.mean, color="#2a6f97", linestyle=":", label=f"their mean {found.mean:.2f}")
-    axes.axvline(found.threshold, color="black", label=f"threshold {found.threshold:g}")
+    axes.axvline(
+        calibration.mean, color="#2a6f97", linestyle=":", label=f"their mean {calibration.mean:.2f}"
+    )
+    axes.axvline(calibration.threshold, color="black", label=f"threshold {calibration.threshold:g}")
     axes.set(
         xlabel=f"RAC in hops on {graph}", ylabel="% of turns that changed something", xlim=(0, top)
     )

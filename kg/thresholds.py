@@ -41,8 +41,8 @@ def threshold_of(graph: Graph) -> GraphThreshold:
     file = threshold_file(graph)
     if file.is_file():
         try:
-            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            return GraphThreshold(float(found["threshold"]), f"calibrated on {found['run']}")
+            about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return GraphThreshold(float(about["threshold"]), f"calibrated on {about['run']}")
         except (ValueError, KeyError, TypeError) as error:
             remedy = "delete it and run `medaction kg calibrate` again"
             raise BadTable(file, 1, f"is damaged ({error}): {remedy}") from error

@@ -68,7 +68,8 @@ def test_what_changed_is_told_by_case_and_teacher_and_the_version_before_stays(r
         gone, edited = (
             row[0]
             for row in store.rows(
-                "select distinct case_id from current_trajectories order by 1 limit 2"
+                "select distinct case_id from turn_fates join trajectories using (trajectory_id)"
+                " where kept and teacher = 'kg-targeted' order by 1 limit 2"
             )
         )
         (reply,) = store.rows(
