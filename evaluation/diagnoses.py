@@ -30,11 +30,11 @@ from medaction.words.names import normalise
 COEFFICIENTS = np.array([0.36, 2.94, 4.47, -1.20, -2.04])
 """Of `figures`, then the constant."""
 
-LIKELY = 0.72
-"""Probability from which a diagnosis counts as the true one: of the thresholds with a specificity
-of at least 0.95 in ten-fold cross-validation by case on the development half the one with the best
-agreement (docs/evaluation.md has the curve). A wrong diagnosis that counts as right costs more than
-the reverse: a model that is trained on the score seeks it out."""
+LIKELY = 0.4
+"""Probability from which a diagnosis counts as the true one: the one with the highest alpha beside
+the GPT in ten-fold cross-validation by case on the development half (docs/evaluation.md has the
+curve). What a policy without knowledge of the patient can win does not hang on it, but on the rules
+(tests/test_gaming.py)."""
 
 MOST_NAMES = 6
 """Names of the truth that are encoded."""

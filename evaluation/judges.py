@@ -32,7 +32,7 @@ from medaction.llm.untrusted import one_line, plain
 from medaction.llm.usage import Usage
 
 OFFLINE = "offline"
-OFFLINE_VERSION = "offline-4"
+OFFLINE_VERSION = "offline-5"
 """Changes with the offline judge's rules."""
 
 ATTEMPTS = 3
