@@ -221,12 +221,19 @@ def export_dataset(
             f"{store.path} holds evaluation-only cases (a benchmark): they are never exported as"
             " training data"
         )
-    if (link := out / "dataset").is_dir() and not link.is_symlink():
-        raise StoreError(f"{link} is a folder, not the link to the newest version: move it away")
-    versions = out / "datasets"
+    link, versions = out / "dataset", out / "datasets"
+    versions.mkdir(parents=True, exist_ok=True)
     numbers = sorted(
         int(folder.name[1:]) for folder in versions.glob("v*") if folder.name[1:].isdecimal()
     )
+    if link.is_dir() and not link.is_symlink():
+        if not (link / "train.parquet").is_file():
+            raise StoreError(
+                f"{link} is a folder, not the link to the newest version: move it away"
+            )
+        # A dataset of before there were versions becomes the next one.
+        numbers.append(numbers[-1] + 1 if numbers else 1)
+        link.rename(versions / f"v{numbers[-1]}")
     last = _newest_sound(versions, numbers)
     building = versions / ".building"
     shutil.rmtree(building, ignore_errors=True)
