@@ -6,6 +6,7 @@ diagnosis or the outcome is cut.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from medaction.envs.categories import category_of, minor_category_of
@@ -184,7 +185,7 @@ class _Cutter:
         removed = [part for part in parts if self.leaks(part) or self._result(part)]
         if not removed:
             return sentence
-        self._take(" ".join(removed).strip(" ,."))
+        self._take(_verbatim(removed, sentence).strip(" ,."))
         text = head + "".join(part for part in parts if part not in removed)
         return text if text.endswith((".", "!", "?")) else text + "."
 
@@ -208,7 +209,7 @@ class _Cutter:
             stays = []
         # 'Mass in the colon | identified via colonoscopy': the result is the sentence.
         fragment = bool(stays) and removed[0][:1].islower() and stays[0] == clauses[0]
-        self._take(" ".join(removed), context=sentence if fragment else "")
+        self._take(_verbatim(removed, sentence), context=sentence if fragment else "")
         text = re.sub(r"^(?:and|but) ", "", " ".join(stays)).rstrip(" ,;")
         if not text:
             return ""
@@ -282,10 +283,23 @@ class _Cutter:
             self.last_is_result = True
         elif continues and self.last_is_result:
             before = self.statements.pop()
-            self.statements.append(Statement(f"{before.text.rstrip('.')}; {text}", before.tests))
+            self.statements.append(Statement(f"{before.text}\n{text}", before.tests))
         else:
             self.cut.append(text)
             self.last_is_result = False
+
+
+def _verbatim(parts: Sequence[str], sentence: str) -> str:
+    """Parts of a sentence, a line for each stretch of it: a result is the report's own words, so
+    that nothing may be joined that stands apart there."""
+    lines: list[str] = []
+    for part in map(str.strip, parts):
+        joined = next(
+            (text for gap in (" ", "") if lines and (text := lines[-1] + gap + part) in sentence),
+            "",
+        )
+        lines[-1:] = [joined] if joined else [*lines[-1:], part]
+    return "\n".join(lines)
 
 
 def _hangs(text: str) -> bool:

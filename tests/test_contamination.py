@@ -265,7 +265,7 @@ def test_a_hard_set_is_drawn_from_a_pool_checked_and_played_again_as_it_was(tmp_
         tmp_path / "pool",
         "--out",
         tmp_path / "hard",
-        "--cases",
+        "--size",
         2,
         "--min-tests",
         3,

@@ -82,7 +82,7 @@ def test_a_model_that_cannot_play_ends_the_estimate_before_anything_is_asked_of_
     assert "teacher absent: 404 The model does not exist" in line
     assert line.endswith("there are good-model")
     assert len(server.asked) == len(other.asked) == 1
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "trajectories.duckdb").exists()
 
 
 def test_nothing_is_projected_where_nothing_was_played(

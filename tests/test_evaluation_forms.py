@@ -18,11 +18,14 @@ UNREADABLE = ("words", "refusal_text", "both_actions")
 """Ways in which the model never writes what could be read without guessing."""
 
 
+@pytest.mark.parametrize("part", [0, 1])
 def test_a_score_does_not_depend_on_the_form_and_what_is_unreadable_stands_beside_it(
-    tmp_path: Path, run_environment: dict[str, str]
+    part: int, tmp_path: Path, run_environment: dict[str, str]
 ) -> None:
+    """Each form is a rollout of one case. There are more of them than an evaluation may have."""
     playing = [name for name, way in WAYS.items() if not way.says and way.requests == 4]
-    names = [name for name in playing if name not in OTHER_CONTENT] + [*UNREADABLE]
+    forms = [name for name in playing if name not in ("ok", *OTHER_CONTENT)]
+    names = ["ok", *forms[part::2], *UNREADABLE]
     ways_by_rollout: dict[int, str] = {}
 
     def script(asked: Asked, number: int) -> Reply:

@@ -15,16 +15,18 @@ from medaction.clinicians.graph.hypotheses import hypotheses
 from medaction.clinicians.graph.model import chances, evidence_of
 from medaction.clinicians.graph.orders import access
 from medaction.clinicians.graph.prose import in_a_sentence, wordings
+from medaction.envs.build import build_environment
 from medaction.envs.oracle import Oracle
-from medaction.envs.records import Answer, DocumentedResult, DocumentedTest
+from medaction.envs.records import Answer, CaseReport, DocumentedResult, DocumentedTest
 from medaction.envs.reply import parse_reply
+from medaction.envs.sources import read_cases
 from medaction.envs.sources.agentclinic import read
 from medaction.envs.turns import Observation, Turn
 from medaction.kg import tests_table as curated
 from medaction.kg.hpo import phenotype_ids
 from medaction.kg.tables import common_diseases, rows
 from medaction.words.names import normalise
-from tests.conftest import shared_data
+from tests.conftest import SAMPLES, shared_data
 
 STYLES = ("kg-screening", "kg-targeted")
 
@@ -292,6 +294,16 @@ def test_a_reply_is_in_the_grammar(style: str):
         percents = [h.confidence for h in turn.differential]
         assert percents == sorted(percents, reverse=True)
         assert sum(percents) <= 104  # whole percents, each at least 1
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_first_turn_orders_however_sure_it_is(style: str):
+    """Of a history from which one diagnosis is all but certain."""
+    report = next(read_cases(SAMPLES / "medaction-01.json"))
+    assert isinstance(report, CaseReport)
+    environment = build_environment(report).environment
+    assert environment is not None
+    assert first_turn(style, environment.initial_observation).tests
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -135,7 +135,7 @@ class Tags(HTMLParser):
         self.names += [tag, *(name for name, _ in attrs)]
 
     def handle_data(self, data: str) -> None:
-        if self.names[-1:] == ["script"]:
+        if self.get_starttag_text() == "<script>" and data.strip():
             self.scripts.append(data)
 
 

@@ -84,7 +84,10 @@ def tests_worth_ordering(
 ) -> list[Choice]:
     """The tests worth ordering, best first, each once and none of those ordered before; categories
     of tests that the record documents are preferred. What is present or absent already no test has
-    to show again."""
+    to show again. A first turn has something to order, however sure the history makes it: a
+    diagnosis that no test confirmed is a guess, and a trajectory of one turn is discarded (section
+    3.3)."""
+    least = WORTH_ORDERING if turns else 0.0
     has_result = {name: False for turn in turns for name in turn.tests}
     for answer in (answer for turn in turns for answer in turn.answers):
         has_result[answer.order] = bool(answer.results)
@@ -105,7 +108,7 @@ def tests_worth_ordering(
         signs = sorted(open_keys, key=lambda key: -information[row_of[key]])[:SIGNS_PER_TEST]
         signal = [row_of[key] for key in signs]
         is_new = all(entry.line != order.line for order, _ in orders)
-        if is_new and information[signal].sum() >= WORTH_ORDERING:
+        if is_new and signal and information[signal].sum() >= least:
             total = information[signal].sum()
             best = total if aim == "kg-screening" else information[signal[0]]
             # Laplace's rule of succession: the chance that one more of this category is documented
