@@ -20,8 +20,8 @@ def test_every_fault_is_on_record_and_the_rollouts_finish(
     """The faults are drawn by a seed from the requests themselves: the same ones in every run,
     whatever the order."""
     cases, out, log = cases_in(tmp_path / "cases", 12), tmp_path / "out", tmp_path / "log"
-    with openai_server(Simulated(log, faults=7, stall_s=6)) as server:
-        preset = teacher_file(tmp_path, server.url, timeout_s=3)
+    with openai_server(Simulated(log, faults=7, stall_s=24)) as server:
+        preset = teacher_file(tmp_path, server.url, timeout_s=12)
         done = medaction(
             run_environment,
             "distill",

@@ -45,7 +45,8 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
 def test_a_label_is_given_while_a_run_holds_the_store(runs: Path) -> None:
     out = Path(shutil.copytree(runs / "d", runs / "labelled"))
     client = TestClient(app_of(out))
-    row = queries.trajectories(pages.ShownRun(out).db, {}, 1).rows[0]
+    rows = queries.trajectories(pages.ShownRun(out).db, {}, 1).rows
+    row = next(row for row in rows if row["parent_id"] is None)  # it has its first turn itself
     form = {"kind": "turn", "case_id": row["case_id"], "trajectory_id": row["trajectory_id"]}
     form |= {"number": "1", "opinion": "reject", "comment": "<b>no</b>", "by": "Dr. A"}
     with Store(out / "trajectories.duckdb"):
