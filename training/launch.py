@@ -6,7 +6,6 @@ from its newest whole checkpoint.
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import subprocess
@@ -35,6 +34,7 @@ from medaction.training.data import (
 )
 from medaction.training.settings import ProcessDied, TrainError, TrainSettings
 from medaction.training.templates import Renderer
+from medaction.words.versions import file_hash
 
 LAST_WORDS = 3000
 
@@ -112,7 +112,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
         "overlong": [asdict(dropped) for dropped in prepared.overlong],
     }  # fmt: skip
     write_samples(prepared, out / "samples.parquet")
-    report["data_version"] = _digest(out / "samples.parquet")
+    report["data_version"] = file_hash(out / "samples.parquet")[:16]
     _same_run(out, settings, report["data_version"], processes)
     job = {
         "settings": settings.model_dump(mode="json"),
@@ -123,11 +123,6 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     (out / "job.json").write_text(json.dumps(job, indent=1))
     (out / "report.json").write_text(json.dumps(report, indent=1))
     return report
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()[:16]
 
 
 def _same_run(out: Path, settings: TrainSettings, data_version: str, processes: int) -> None:

@@ -73,12 +73,14 @@ _SHOWS = (
 )
 _STATES = r"was|were|is|are|remained|returned|noted|reported|diagnosed"
 _QUALITIES = (
-    r"positive|negative|normal|unremarkable|inconclusive|consistent|suggestive|elevated|raised|increased|decreased|low|high|reduced|abnormal|rose|fell|dropped|declined"
+    r"positive|negative|normal|unremarkable|inconclusive|consistent|suggestive|elevated"
+    r"|raised|increased|decreased|low|high|reduced|abnormal|rose|fell|dropped|declined"
     r"|corrected|significant|notable|remarkable"
 )
 _SHOWING_VERB = re.compile(rf"\s(?:\w+ly\s)?(?:{_SHOWS})\b")
 _FINDING_VERB = re.compile(
-    rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|(?:positive|negative|normal|unremarkable|inconclusive|consistent|suggestive))\b"
+    rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|(?:positive|negative|normal|unremarkable"
+    rf"|inconclusive|consistent|suggestive))\b"
 )
 _SHOWS_A_VALUE = re.compile(
     rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|(?P<quality>{_QUALITIES}))\b"
@@ -142,12 +144,15 @@ _UNDONE_TEST = re.compile(
 )
 _ABBREVIATION = re.compile(r"\s*\(([A-Z][A-Za-z0-9/-]{1,11})\)")
 _STATUS_LIST = re.compile(
-    r"(?:normal|negative|elevated|raised|increased|decreased|low|reduced|positive|abnormal)\s+(?:for\s+)?(?P<first>[^:;()]+)"
-    r"|(?P<last>[^:;()]+?)\s+(?:(?:were|was|are|all|within)\s+)*(?:normal(?:\s+limits)?|negative|unremarkable|positive|elevated)",
+    r"(?:normal|negative|elevated|raised|increased|decreased|low|reduced|positive"
+    r"|abnormal)\s+(?:for\s+)?(?P<first>[^:;()]+)"
+    r"|(?P<last>[^:;()]+?)\s+(?:(?:were|was|are|all|within)\s+)*(?:normal(?:\s+limits)?"
+    r"|negative|unremarkable|positive|elevated)",
     re.IGNORECASE,
 )
 _TEST_NOUN = re.compile(
-    r"(?i)[^.;:,(]{0,60}?\b(?:tests?|testing|analys[ie]s|evaluation|examinations?|levels?|stud(?:y|ies)|markers|panel|screen(?:ing)?|antibod(?:y|ies)"
+    r"(?i)[^.;:,(]{0,60}?\b(?:tests?|testing|analys[ie]s|evaluation|examinations?|levels?"
+    r"|stud(?:y|ies)|markers|panel|screen(?:ing)?|antibod(?:y|ies)"
     r"|antigens?|assays?|cultures?|scrapings?|smears?|stain(?:ing)?|serolog(?:y|ies)"
     r"|function|labs?|blood ?work|work-?up|titers?|scans?)\b"
 )
@@ -537,7 +542,8 @@ def _analytes(result: str) -> list[tuple[str, str]]:
     results = []
     for item in items:
         value = re.fullmatch(
-            r"(?P<name>[A-Za-z][\w\s/α-ω-]*?)(?:\s+(?:levels?|count|of|was|is))*\s*[:=(]?\s*[<>≤≥~]?\s*\d[^,;]*",
+            r"(?P<name>[A-Za-z][\w\s/α-ω-]*?)(?:\s+(?:levels?|count|of|was"
+            r"|is))*\s*[:=(]?\s*[<>≤≥~]?\s*\d[^,;]*",
             item,
         )
         if (
