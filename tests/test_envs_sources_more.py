@@ -377,7 +377,7 @@ def test_a_bad_row_is_named_and_the_others_go_on(
 @pytest.mark.long
 def test_long_runs_of_one_character_take_no_time(tmp_path: Path) -> None:
     """What backtracks on a run takes minutes at this length."""
-    started = time.monotonic()
+    started = time.thread_time()
     for run in (" ", "\n", "# ", "a ", "- ", "1. ", "A: ", "a" * 100):
         long = run * (50_000 // len(run))
         list(text.read(write(tmp_path / "long.md", f"# Title {long}\n{STORY} {long}x")))
@@ -395,7 +395,7 @@ def test_long_runs_of_one_character_take_no_time(tmp_path: Path) -> None:
                 )
             )
         )
-    assert time.monotonic() - started < 30
+    assert time.thread_time() - started < 30
 
 
 # --- phenopackets -----------------------------------------------------------------------
