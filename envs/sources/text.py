@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from medaction.envs.records import BadCase, CaseReport, Loss, check_id
+from medaction.envs.records import BadCase, CaseReport, Loss, id_of_file
 from medaction.envs.sources.files import read_text
 
 SUFFIXES = (".txt", ".md")
@@ -70,7 +70,7 @@ def _case_of_file(path: Path) -> CaseReport:
             )
         header["date"] = date
     return CaseReport(
-        check_id(path.stem),
+        id_of_file(path.stem),
         "text",
         title[:300],
         text,
