@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
-from medaction.envs.records import BadCase, CaseReport, Loss, check_id
+from medaction.envs.records import BadCase, CaseReport, Loss, id_of_file
 from medaction.envs.sources.files import read_text
 
 SUFFIXES = (".txt", ".md", ".html", ".htm")
@@ -72,7 +72,7 @@ def _case_of_file(path: Path) -> CaseReport:
             )
         header["date"] = date
     return CaseReport(
-        check_id(path.stem),
+        id_of_file(path.stem),
         "text",
         title[:300],
         text,
