@@ -335,8 +335,11 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
     lines = [f"- {inline}"] if inline.endswith(":") else []  # it names what the bullets below hold
     sentences = [] if lines else re.split(r"(?<=\.)\s+(?=[A-Z])", inline)
     for line in summary[heading.end() :].splitlines():
-        below = line.startswith((" ", "\t")) or (not bulleted and _BULLET_LINE.match(line))
-        below = below or (mark and not line.startswith((mark, "---")))
+        below = (
+            line.startswith((" ", "\t"))
+            or (not bulleted and _BULLET_LINE.match(line))
+            or (mark and not line.startswith((mark, "---")))
+        )
         if line.strip() and not below:
             break
         lines.append(line)
