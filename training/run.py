@@ -19,6 +19,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from torch import distributed
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     Trainer,
@@ -26,19 +27,12 @@ from transformers import (
     TrainingArguments,
 )
 
+from medaction.training import attention as attention_ways
 from medaction.training.checkpoints import COMPLETE, REFUSAL, TRAINED, newest_checkpoint
 from medaction.training.data import Sample, read_samples
-from medaction.training.packing import (
-    PER_SEQUENCE,
-    Layout,
-    Plan,
-    Rows,
-    packed,
-    plan,
-    register_attention,
-    shared_prefix,
-)
+from medaction.training.packing import Plan, packed, plan, shared_prefix
 from medaction.training.progress import Shape, TrainingLog, Work, peak
+from medaction.training.rows import Layout, Rows
 from medaction.training.settings import TrainError, TrainSettings
 
 
@@ -52,10 +46,19 @@ def work(out: Path) -> None:
         _init_deepspeed(cuda)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     prepared = read_samples(out / "samples.parquet")
-    attention = _attention(settings, cuda)
-    prefix = (
-        shared_prefix((*prepared.train, *prepared.validation)) if attention == PER_SEQUENCE else 0
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
+    attention, why = attention_ways.choose(
+        settings.attention,
+        AutoConfig.from_pretrained(job["base"], trust_remote_code=False),
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if cuda
+        else torch.device("cpu"),
+        bf16,
     )
+    print(f"attention: {attention} ({why})", flush=True)
+    layout = Layout(attention, shared=attention != "sdpa", padded=cuda)
+    everything = (*prepared.train, *prepared.validation)
+    prefix = shared_prefix(everything) if layout.shared else 0
     planned = plan(
         prepared.train,
         settings.batch,
@@ -65,17 +68,16 @@ def work(out: Path) -> None:
         settings.seed,
         prefix,
     )
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
     arguments = _arguments(out, settings, planned, cuda, bf16)
 
-    register_attention()
+    attention_ways.register()
     # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they
     # are loaded.
     dtype = torch.bfloat16 if bf16 and settings.zero else torch.float32
     model = AutoModelForCausalLM.from_pretrained(
         job["base"],
         dtype=dtype,
-        attn_implementation=attention,
+        attn_implementation=attention_ways.implementation(attention),
         use_safetensors=True,
         trust_remote_code=False,
     )
@@ -84,7 +86,6 @@ def work(out: Path) -> None:
     if settings.method == "lora":
         model = _with_adapters(model, settings)
 
-    layout = Layout(attention, prefix)
     trainer = PackedTrainer(
         model=model,
         args=arguments,
@@ -101,7 +102,7 @@ def work(out: Path) -> None:
             ),
         ],
     )
-    trainer.hold_out(prepared.validation, settings.row, layout)
+    trainer.hold_out(prepared.validation, settings.row, layout, prefix)
     trainer.add_callback(Looks(trainer, settings))
     checkpoint = newest_checkpoint(out)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -212,16 +213,6 @@ def _arguments(
     )
 
 
-def _attention(settings: TrainSettings, cuda: bool) -> str:
-    if settings.attention == "auto":
-        return "flash_attention_2" if cuda and _installed("flash_attn") else PER_SEQUENCE
-    if settings.attention == "flash_attention_2" and not (cuda and _installed("flash_attn")):
-        raise TrainError(
-            "--attention flash_attention_2 needs a GPU and the package flash-attn: leave it at auto"
-        )
-    return settings.attention
-
-
 def _installed(package: str) -> bool:
     from importlib.util import find_spec
 
@@ -262,9 +253,11 @@ class PackedTrainer(Trainer):
 
     loss_is_scaled_for_ga = True
 
-    def hold_out(self, samples: tuple[Sample, ...], row_tokens: int, layout: Layout) -> None:
+    def hold_out(
+        self, samples: tuple[Sample, ...], row_tokens: int, layout: Layout, prefix: int
+    ) -> None:
         """What `evaluate` looks at."""
-        rows = packed(samples, row_tokens, self.args.world_size, layout.prefix)
+        rows = packed(samples, row_tokens, self.args.world_size, prefix)
         self.held_out = Rows(samples, rows, [1] * len(rows), layout)
 
     def compute_loss(
