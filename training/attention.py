@@ -37,7 +37,7 @@ def choose(asked: str, config: Any, device: torch.device, bf16: bool) -> tuple[s
     rightly here. Raises TrainError when what is asked for cannot be had."""
     if asked == "auto" and device.type != "cuda":
         return "per_sequence", "no GPU"
-    why_not = []
+    why_not: list[str] = []
     for way in _candidates(config) if asked == "auto" else [asked]:
         obstacle = lacking(way, device, bf16) or (
             check(way, config, device) if device.type == "cuda" else ""

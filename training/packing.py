@@ -144,7 +144,7 @@ def share(records: Sequence[Sequence[int]], shared: bool = True) -> list[Segment
 
     A record's last segment is its own, never empty.
     """
-    order = sorted(range(len(records)), key=lambda index: records[index])
+    order = sorted(range(len(records)), key=lambda index: tuple(records[index]))
     ordered = [np.asarray(records[index]) for index in order]
     common = [0] + [_common_tokens(one, two) if shared else 0 for one, two in pairwise(ordered)]
     last: list[Segment] = [Segment(0, 0, 0)] * len(records)
