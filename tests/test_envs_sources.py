@@ -552,13 +552,14 @@ def test_an_oversized_article_is_refused_unread(tmp_path: Path) -> None:
     assert time.thread_time() - start < 0.5
 
 
-def test_a_file_whose_name_is_no_id_is_refused(tmp_path: Path) -> None:
+def test_a_file_s_name_becomes_an_id_that_can_name_files(tmp_path: Path) -> None:
     write(tmp_path / "PMC 1;rm.xml", article())
-    write(tmp_path / "PMC2.xml", article())
+    write(tmp_path / "..PMC2.xml", article())
     bad, good = read_cases(tmp_path)
     assert isinstance(bad, BadCase)
     assert bad.reason == "unsafe_id"
     assert isinstance(good, CaseReport)
+    assert good.case_id == "PMC-1-rm"
 
 
 # --- our own form, and what is at a path ------------------------------------------------
@@ -656,6 +657,7 @@ def test_a_folder_holds_articles_archives_and_cases_alike(tmp_path: Path) -> Non
         "case-1",
         "agentclinic-0000",
         "PMC2",
+        "",  # PMC2.part is of no form that is read
     ]
 
 
