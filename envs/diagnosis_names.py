@@ -61,6 +61,8 @@ _CONNECTOR = re.compile(
     |(?P<same>\band\b|[,;\n]|\b\d\.\s)""",
     re.VERBOSE,
 )
+# A scanner reads the letters o and l as digits: 'a0rtic', 'scler0derma'.
+_MISREAD_DIGIT = re.compile(r"(?<=[a-z])[01](?=[a-z])|\b0(?=[a-z]{3})")
 # Words before a disease's name that leave it the same disease.
 _LEADING = re.compile(
     r"""^(?:(?:final\sdiagnosis|acute|chronic|active|severe|mild|primary|secondary|idiopathic
@@ -218,8 +220,12 @@ def _lesser_names(part: str) -> Iterator[str]:
 
 
 def _without_qualifiers(part: str) -> Iterator[str]:
-    """'Meckel diverticulum' of a perforated one: the part without adjectives before it."""
-    words = normalise(_PREPOSITION.split(part)[0]).split()
+    """'Meckel diverticulum' of a perforated one: the part without adjectives before it, or without
+    the place behind it."""
+    head, *place = _PREPOSITION.split(part)
+    words = normalise(head).split()
+    if place and len(words) > 1 and not is_general(head):
+        yield normalise(head)
     while len(words) > 2 and (_ADJECTIVE.fullmatch(words[0]) or _LEADING.match(words[0])):
         words = words[1:]
         if words[0] != "cell" and not is_general(" ".join(words)):
@@ -325,6 +331,7 @@ def mentions(text: str, name: str) -> bool:
     visible = (
         text if text.isascii() else "".join(c for c in text if unicodedata.category(c) != "Cf")
     )
+    visible = _MISREAD_DIGIT.sub(lambda match: "ol"[int(match[0])], visible)
     return any(
         _mentions(variant, plain_name)
         for variant in dict.fromkeys((visible, visible.replace("-", "")))
