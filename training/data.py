@@ -96,8 +96,8 @@ def _with_earlier(frame: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
     was = earlier.select("id", text, pl.col("dataset").alias("earlier"))
     frame = frame.with_columns(text).join(was, on=["id", "text"], how="left")
     frame = frame.with_columns(dataset=pl.coalesce("earlier", "dataset")).drop("earlier", "text")
-    parents = {Path(dataset).parent for dataset in frame["dataset"].unique()}
-    if Path(earlier["dataset"][0]).parent in parents:
+    parents = {Path(dataset).resolve().parent for dataset in frame["dataset"].unique()}
+    if Path(earlier["dataset"][0]).resolve().parent in parents:
         return frame
     return pl.concat([frame, earlier.join(frame, on="id", how="anti")])
 

@@ -247,8 +247,8 @@ class TrainSettings(BaseModel):
         return self.model_dump(
             mode="json",
             include={
-                "data", "base", "earlier", "replay", "teachers", "styles", "without", "scale", "validation_percent",
-                "max_length", "thinking", "epochs", "batch", "learning_rate", "warmup",
+                "data", "base", "earlier", "replay", "teachers", "styles", "without", "scale",
+                "validation_percent", "max_length", "thinking", "epochs", "batch", "learning_rate", "warmup",
                 "weight_decay", "method", "lora_rank", "seed", "zero", "offload", "precision",
             },
         )  # fmt: skip
