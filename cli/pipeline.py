@@ -1,5 +1,5 @@
-"""`medaction pipeline`, `ablate` and `redistill`: everything from reports to a score, once, in every
-cell of an ablation, or again and again as cases come."""
+"""`medaction pipeline`, `ablate` and `redistill`: everything from reports to a score, once,
+in every cell of an ablation, or again and again as cases come."""
 
 import sys
 from pathlib import Path

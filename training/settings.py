@@ -248,7 +248,7 @@ class TrainSettings(BaseModel):
             mode="json",
             include={
                 "data", "base", "earlier", "replay", "teachers", "styles", "without", "scale",
-                "validation_percent", "max_length", "thinking", "epochs", "batch", "learning_rate", "warmup",
-                "weight_decay", "method", "lora_rank", "seed", "zero", "offload", "precision",
+                "validation_percent", "max_length", "thinking", "epochs", "batch", "learning_rate",
+                "warmup", "weight_decay", "method", "lora_rank", "seed", "zero", "offload", "precision",
             },
         )  # fmt: skip
