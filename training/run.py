@@ -20,6 +20,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from torch import distributed
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     Trainer,
@@ -27,21 +28,13 @@ from transformers import (
     TrainingArguments,
 )
 
+from medaction.training import attention as attention_ways
 from medaction.training.checkpoints import COMPLETE, REFUSAL, TRAINED, newest_checkpoint
 from medaction.training.data import Sample, read_samples
 from medaction.training.looks import Looks
-from medaction.training.packing import (
-    PER_SEQUENCE,
-    Layout,
-    PackedRow,
-    Plan,
-    Rows,
-    packed,
-    plan,
-    register_attention,
-    shared_prefix,
-)
+from medaction.training.packing import PackedRow, Plan, packed, plan, shared_prefix
 from medaction.training.progress import OF_DATASET, Shape, TrainingLog, Work, peak
+from medaction.training.rows import Layout, Rows
 from medaction.training.schedule import schedule
 from medaction.training.settings import TrainError, TrainSettings
 
@@ -59,10 +52,19 @@ def work(out: Path) -> None:
         _init_deepspeed(cuda)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     prepared = read_samples(out / "samples.parquet")
-    attention = _attention(settings, cuda)
-    prefix = (
-        shared_prefix((*prepared.train, *prepared.validation)) if attention == PER_SEQUENCE else 0
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
+    attention, why = attention_ways.choose(
+        settings.attention,
+        AutoConfig.from_pretrained(job["base"], trust_remote_code=False),
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if cuda
+        else torch.device("cpu"),
+        bf16,
     )
+    print(f"attention: {attention} ({why})", flush=True)
+    layout = Layout(attention, shared=attention != "sdpa", padded=cuda)
+    everything = (*prepared.train, *prepared.validation)
+    prefix = shared_prefix(everything) if layout.shared else 0
     planned = plan(
         prepared.train,
         settings.batch,
@@ -72,17 +74,16 @@ def work(out: Path) -> None:
         settings.seed,
         prefix,
     )
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
     arguments = _arguments(out, settings, planned, cuda, bf16)
 
-    register_attention()
+    attention_ways.register()
     # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they
     # are loaded.
     dtype = torch.bfloat16 if bf16 and settings.zero else torch.float32
     model = AutoModelForCausalLM.from_pretrained(
         job["base"],
         dtype=dtype,
-        attn_implementation=attention,
+        attn_implementation=attention_ways.implementation(attention),
         use_safetensors=True,
         trust_remote_code=False,
     )
@@ -91,7 +92,6 @@ def work(out: Path) -> None:
     if settings.method == "lora":
         model = _with_adapters(model, settings)
 
-    layout = Layout(attention, prefix)
     trainer = PackedTrainer(
         model=model,
         args=arguments,
@@ -108,7 +108,7 @@ def work(out: Path) -> None:
             ),
         ],
     )
-    trainer.hold_out(prepared.validation, settings.row, layout)
+    trainer.hold_out(prepared.validation, settings.row, layout, prefix)
     every = schedule(settings, prepared.train, prepared.validation).every
     trainer.add_callback(Looks(trainer, settings, every))
     checkpoint = newest_checkpoint(out)
@@ -226,16 +226,6 @@ def _arguments(
     )
 
 
-def _attention(settings: TrainSettings, cuda: bool) -> str:
-    if settings.attention == "auto":
-        return "flash_attention_2" if cuda and _installed("flash_attn") else PER_SEQUENCE
-    if settings.attention == "flash_attention_2" and not (cuda and _installed("flash_attn")):
-        raise TrainError(
-            "--attention flash_attention_2 needs a GPU and the package flash-attn: leave it at auto"
-        )
-    return settings.attention
-
-
 def _installed(package: str) -> bool:
     from importlib.util import find_spec
 
@@ -276,14 +266,16 @@ class PackedTrainer(Trainer):
 
     loss_is_scaled_for_ga = True
 
-    def hold_out(self, samples: tuple[Sample, ...], row_tokens: int, layout: Layout) -> None:
+    def hold_out(
+        self, samples: tuple[Sample, ...], row_tokens: int, layout: Layout, prefix: int
+    ) -> None:
         """What `evaluate` looks at: no row holds records of two datasets."""
         rows: list[PackedRow] = []
         self.datasets: list[str] = []
         ordered = sorted(samples, key=lambda sample: sample.dataset)
         for dataset, group in groupby(ordered, key=lambda sample: sample.dataset):
             start = next(n for n, sample in enumerate(ordered) if sample.dataset == dataset)
-            part = packed([*group], row_tokens, self.args.world_size, layout.prefix)
+            part = packed([*group], row_tokens, self.args.world_size, prefix)
             rows += [tuple(start + index for index in row) for row in part]
             self.datasets += [dataset] * len(part)
         self.held_out = Rows(ordered, rows, [1] * len(rows), layout)

@@ -162,10 +162,12 @@ class TrainSettings(BaseModel):
         description="auto: bf16 on a GPU, fp32 without one. Master weights and optimizer are fp32"
         " either way.",
     )
-    attention: Literal["auto", "flash_attention_2", "per_sequence", "sdpa"] = Field(
+    attention: Literal[
+        "auto", "flash_attention_3", "flash_attention_2", "varlen", "flex", "per_sequence", "sdpa"
+    ] = Field(
         default="auto",
-        description="How records in a row are kept apart. auto: flash-attn where installed, else"
-        " record by record.",
+        description="How records in a row are kept apart. auto: on a GPU the first of these that is"
+        " installed and computes rightly there, without one record by record.",
     )
     gradient_checkpointing: bool = Field(
         default=True, description="Less memory for activations, about a third more time."
@@ -248,7 +250,8 @@ class TrainSettings(BaseModel):
             mode="json",
             include={
                 "data", "base", "earlier", "replay", "teachers", "styles", "without", "scale",
-                "validation_percent", "max_length", "thinking", "epochs", "batch", "learning_rate",
-                "warmup", "weight_decay", "method", "lora_rank", "seed", "zero", "offload", "precision",
+                "validation_percent", "max_length", "thinking", "epochs", "batch",
+                "learning_rate", "warmup", "weight_decay", "method", "lora_rank", "seed", "zero",
+                "offload", "precision",
             },
         )  # fmt: skip
