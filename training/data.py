@@ -279,7 +279,7 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
 def _evenly(samples: Sequence["Sample"]) -> list["Sample"]:
     """One of each dataset, again and again, so that a few of them show every dataset."""
     ranks: Counter[str] = Counter()
-    places = []
+    places: list[tuple[int, int]] = []
     for sample in samples:
         places.append((ranks[sample.dataset], len(places)))
         ranks[sample.dataset] += 1
