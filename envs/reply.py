@@ -6,9 +6,10 @@ and it reads what came back, in whatever form (`medaction.llm.replies`). The ord
 the order of generation, so the reasoning stands before what it leads to.
 
 Read although the form is another, and noted: confidences as '60', '60.0', '60 %', or all as
-fractions of 1; an action without its frame, or beside an empty other one; tests as one string; a
-ninth diagnosis and more, left out where the list is ranked; a final diagnosis that the differential
-lacks, which then leads it. Refused, because it has two meanings: 0.6 and 60 in one list, nothing
+fractions of 1; keys of another name where only one field can be meant; an action without its frame,
+or beside an empty other one; tests as one string; a test or line twice; a ninth diagnosis and more,
+left out where the list is ranked; a final diagnosis that the differential lacks, which then leads
+it. Refused, because it has two meanings: 0.6 and 60 in one list, nothing
 but ones and noughts, orders and a diagnosis at once.
 """
 
@@ -111,18 +112,19 @@ ShortText = Annotated[
 ]
 
 
-_AROUND_A_NAME = " \"'`*_“”"
+_QUOTED = re.compile(r"""["'`*_“]+(.+?)["'`*_”]+""")
 _PERCENT_AT_END = re.compile(r"\s*\(\d+(?:\.\d+)?\s*%\)$")
 _SENTENCE_END = re.compile(r"(?<=[a-z]{4})\.$")
 
 
 def _name(text: str) -> str:
     """A diagnosis without quotes or emphasis around it, a percentage or a full stop behind it."""
-    text = _PERCENT_AT_END.sub("", text.strip(_AROUND_A_NAME)).rstrip(_AROUND_A_NAME)
-    return _SENTENCE_END.sub("", text)
+    name = _PERCENT_AT_END.sub("", text)
+    quoted = _QUOTED.fullmatch(name)
+    return _SENTENCE_END.sub("", quoted[1].strip() if quoted else name) or text
 
 
-Diagnosis = Annotated[ShortText, AfterValidator(_name), AfterValidator(_filled)]
+Diagnosis = Annotated[ShortText, AfterValidator(_name)]
 
 
 class RankedDiagnosis(Form):

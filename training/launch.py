@@ -34,6 +34,7 @@ from medaction.training.data import (
     write_samples,
 )
 from medaction.training.packing import plan, shared_prefix
+from medaction.training.schedule import schedule
 from medaction.training.settings import ProcessDied, TrainError, TrainSettings
 from medaction.training.templates import Renderer
 from medaction.words.versions import file_hash
@@ -128,7 +129,9 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     if needs is not None:
         available = psutil.virtual_memory().available
         estimate.check_resources(needs, settings, on_machine, memory, kind, available)
+    looks = schedule(settings, prepared.train, prepared.validation)
     report |= {
+        "schedule": asdict(looks),
         "repeats_left_out": repeats_noted(settings) + len(records) - len(frame),
         "steps": settings.epochs * -(-len(prepared.train) // settings.batch),
         "processes": processes, "device": kind, "parameters": base.parameters,

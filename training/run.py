@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,17 @@ from transformers import (
 from medaction.training import attention as attention_ways
 from medaction.training.checkpoints import COMPLETE, REFUSAL, TRAINED, newest_checkpoint
 from medaction.training.data import Sample, read_samples
+from medaction.training.looks import Looks
 from medaction.training.loss import LossHead
 from medaction.training.loss import choose as choose_loss
-from medaction.training.packing import Plan, packed, plan, shared_prefix
-from medaction.training.progress import TrainingLog, Work, note, peak, shape_of
+from medaction.training.packing import PackedRow, Plan, packed, plan, shared_prefix
+from medaction.training.progress import OF_DATASET, TrainingLog, Work, note, peak, shape_of
 from medaction.training.rows import Layout, Rows
+from medaction.training.schedule import schedule
 from medaction.training.settings import TrainError, TrainSettings
+
+NEVER = 2**62
+"""Steps: the trainer's own clock for checkpoints is off."""
 
 
 def work(out: Path) -> None:
@@ -114,14 +120,21 @@ def work(out: Path) -> None:
         ],
     )
     trainer.hold_out(prepared.validation, settings.row, layout, prefix)
-    trainer.add_callback(Looks(trainer, settings))
+    every = schedule(settings, prepared.train, prepared.validation).every
+    trainer.add_callback(Looks(trainer, settings, every))
     checkpoint = newest_checkpoint(out)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # On all processes: under ZeRO 3 each has a part of the weights.
     trainer.save_model(str(out / ".model.building"))
     if trainer.is_world_process_zero():
         (out / TRAINED).write_text(
-            json.dumps({"step": trainer.state.global_step, "attention": attention})
+            json.dumps(
+                {
+                    "step": trainer.state.global_step,
+                    "best_step": trainer.state.best_global_step,
+                    "attention": attention,
+                }
+            )
         )
     if distributed.is_initialized():
         distributed.barrier()
@@ -212,7 +225,7 @@ def _arguments(
         liger_kernel_config={"fused_linear_cross_entropy": False, "cross_entropy": False},
         deepspeed=deepspeed_config(settings, cuda) if settings.zero else None,
         save_strategy="steps",
-        save_steps=settings.save_every,
+        save_steps=NEVER,  # `Looks` says when
         save_total_limit=settings.keep,
         eval_strategy="no",  # `Looks` says when
         logging_steps=1,
@@ -266,9 +279,16 @@ class PackedTrainer(Trainer):
     def hold_out(
         self, samples: tuple[Sample, ...], row_tokens: int, layout: Layout, prefix: int
     ) -> None:
-        """What `evaluate` looks at."""
-        rows = packed(samples, row_tokens, self.args.world_size, prefix)
-        self.held_out = Rows(samples, rows, [1] * len(rows), layout)
+        """What `evaluate` looks at: no row holds records of two datasets."""
+        rows: list[PackedRow] = []
+        self.datasets: list[str] = []
+        ordered = sorted(samples, key=lambda sample: sample.dataset)
+        for dataset, group in groupby(ordered, key=lambda sample: sample.dataset):
+            start = next(n for n, sample in enumerate(ordered) if sample.dataset == dataset)
+            part = packed([*group], row_tokens, self.args.world_size, prefix)
+            rows += [tuple(start + index for index in row) for row in part]
+            self.datasets += [dataset] * len(part)
+        self.held_out = Rows(ordered, rows, [1] * len(rows), layout)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -281,45 +301,33 @@ class PackedTrainer(Trainer):
         return (loss, None) if return_outputs else loss
 
     def evaluate(self, *unused: Any, **also_unused: Any) -> dict[str, float]:
-        """Mean loss over the target tokens of the held-out cases."""
+        """Mean loss over the target tokens of the held-out cases: `eval_loss`, and where there are
+        several datasets `eval_loss/NAME` of each."""
         self.model_wrapped.eval()
-        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        names = sorted({*self.datasets})
+        sums = torch.zeros(len(names), 2, dtype=torch.float64, device=self.args.device)
         with torch.no_grad():
             for number in range(self.args.process_index, len(self.held_out), self.args.world_size):
                 row = self._prepare_inputs(self.held_out[number])
                 row.pop("step_targets")
+                total = sums[names.index(self.datasets[number])]
                 total[1] += (row["targets"] != -100).sum()
                 with self.compute_loss_context_manager():
                     total[0] += self.head.loss_of(self.model_wrapped, row)
         if distributed.is_initialized():
-            distributed.all_reduce(total)
-        metrics = {"eval_loss": (total[0] / total[1]).item()}
+            distributed.all_reduce(sums)
+        loss, targets = sums.sum(dim=0)
+        metrics = {"eval_loss": (loss / targets).item()}
+        if len(names) > 1:
+            metrics |= {
+                f"{OF_DATASET}{name}": (loss / targets).item()
+                for name, (loss, targets) in zip(names, sums, strict=True)
+            }
         self.log(metrics)
         self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-
-class Looks(TrainerCallback):
-    """When the held-out cases are looked at: before the first step, every so many steps, and after
-    the last."""
-
-    def __init__(self, trainer: PackedTrainer, settings: TrainSettings):
-        self.trainer, self.settings = trainer, settings
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
-        if state.global_step == 0 and len(self.trainer.held_out):
-            self.trainer.evaluate()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_options: Any) -> Any:
-        last = state.global_step == min(self.settings.max_steps or state.max_steps, state.max_steps)
-        if len(self.trainer.held_out) and (
-            last or state.global_step % self.settings.evaluate_every == 0
-        ):
-            control.should_evaluate = True
-        control.should_training_stop |= last
-        return control
 
 
 class MarkComplete(TrainerCallback):

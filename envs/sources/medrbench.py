@@ -1,6 +1,7 @@
 """MedR-Bench's diagnosis cases (JSON). A benchmark: every case is marked evaluation-only and never
 becomes training data."""
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -620,10 +621,14 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
         subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
     if not subject and names and _is_value_name(names[0]) and "," in sentence:
         subject = container if category_of(container) == "laboratory" else ""
-    if len(names) > 1 and (_BARE_STATUS.match(sentence) or set(names) == set(named_tests(subject))):
+    of_subject = named_tests(subject)
+    if len(of_subject) > 1 and not _are_joined(of_subject, subject):
+        subject = of_subject[-1]  # 'fluoroestradiol PET': the noun at the end
+    elif len(names) > 1 and (_BARE_STATUS.match(sentence) or set(names) == set(of_subject)):
         for name in names:  # 'Normal brain CT, urinalysis and EMG': one finding of several tests
             yield DocumentedTest(name, category_of(name, container), _without_markdown(sentence))
-    elif name := subject or next(iter(names), ""):
+        return
+    if name := subject or next(iter(names), ""):
         short = tuple(
             match[1]
             for match in _ABBREVIATION.finditer(sentence)
@@ -639,6 +644,16 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
         if not is_documented(text):
             no_test = no_test or "no result documented"
         yield _Remark(text, no_test)
+
+
+def _are_joined(names: tuple[str, ...], subject: str) -> bool:
+    """Whether the names are listed ('CT and MRI'), and not words of one name."""
+    places = [(subject.find(name), len(name)) for name in names]
+    gaps = [
+        subject[start + length : following]
+        for (start, length), (following, _) in itertools.pairwise(places)
+    ]
+    return all(re.search(r"[,/&;]|\b(?:and|or|with|plus)\b", gap) for gap in gaps)
 
 
 def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:
@@ -660,7 +675,7 @@ def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:
             end = r"[.;:(]|\s(?:except|in|on|with)\b|\s\d|$"
             match = re.match(rf"[^.;:()]{{3,60}}?(?={end})", following)
         subject = match[0].strip() if match else ""
-        return subject if named_tests(subject) or not names else ""
+        return subject if " " in subject or not names else ""
     shows = _SHOWING_VERB.search(sentence.partition(", ")[0])
     verb = shows or _SHOWS_A_VALUE.search(sentence)
     if verb is None:
