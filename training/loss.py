@@ -25,7 +25,7 @@ class ChunkedLoss(torch.autograd.Function):
     """Summed cross entropy of `hidden @ weight.T` at `targets`, NO_TARGET left out."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, learning: bool
     ) -> torch.Tensor:
         kind = hidden.device.type
@@ -62,7 +62,7 @@ class ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         of_hidden, of_weight = (
             None if saved is None else saved.mul_(gradient).to(dtype)
             for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
