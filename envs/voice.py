@@ -86,12 +86,7 @@ def asks_reader(sentence: str) -> bool:
     (False, False)
     """
     words = _QUOTATION.sub('""', sentence).strip()
-    return bool(
-        _REQUEST.match(words)
-        or _PLEASE.match(words)
-        or _QUESTION.search(words)
-        or _SECOND_PERSON.search(words)
-    )
+    return bool(_REQUEST.match(words) or _PLEASE.match(words) or _QUESTION.search(words))
 
 
 def told_of_patient(observation: str) -> tuple[str, tuple[str, ...]]:

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from torch import distributed
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     Trainer,
@@ -26,20 +28,20 @@ from transformers import (
     TrainingArguments,
 )
 
+from medaction.training import attention as attention_ways
 from medaction.training.checkpoints import COMPLETE, REFUSAL, TRAINED, newest_checkpoint
 from medaction.training.data import Sample, read_samples
-from medaction.training.packing import (
-    PER_SEQUENCE,
-    Layout,
-    Plan,
-    Rows,
-    packed,
-    plan,
-    register_attention,
-    shared_prefix,
-)
-from medaction.training.progress import Shape, TrainingLog, Work, peak
+from medaction.training.looks import Looks
+from medaction.training.loss import LossHead
+from medaction.training.loss import choose as choose_loss
+from medaction.training.packing import PackedRow, Plan, packed, plan, shared_prefix
+from medaction.training.progress import OF_DATASET, TrainingLog, Work, note, peak, shape_of
+from medaction.training.rows import Layout, Rows
+from medaction.training.schedule import schedule
 from medaction.training.settings import TrainError, TrainSettings
+
+NEVER = 2**62
+"""Steps: the trainer's own clock for checkpoints is off."""
 
 
 def work(out: Path) -> None:
@@ -52,10 +54,18 @@ def work(out: Path) -> None:
         _init_deepspeed(cuda)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     prepared = read_samples(out / "samples.parquet")
-    attention = _attention(settings, cuda)
-    prefix = (
-        shared_prefix((*prepared.train, *prepared.validation)) if attention == PER_SEQUENCE else 0
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
+    attention, why = attention_ways.choose(
+        settings.attention,
+        AutoConfig.from_pretrained(job["base"], trust_remote_code=False),
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if cuda
+        else torch.device("cpu"),
+        bf16,
     )
+    layout = Layout(attention, shared=attention != "sdpa", padded=cuda)
+    everything = (*prepared.train, *prepared.validation)
+    prefix = shared_prefix(everything) if layout.shared else 0
     planned = plan(
         prepared.train,
         settings.batch,
@@ -65,27 +75,35 @@ def work(out: Path) -> None:
         settings.seed,
         prefix,
     )
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
     arguments = _arguments(out, settings, planned, cuda, bf16)
 
-    register_attention()
+    attention_ways.register()
     # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they
     # are loaded.
-    dtype = torch.bfloat16 if bf16 and settings.zero else torch.float32
+    # Frozen weights need no more than 16 bits; of trained ones DeepSpeed has masters in fp32.
+    sixteen = bf16 and (settings.zero or settings.method == "lora")
     model = AutoModelForCausalLM.from_pretrained(
         job["base"],
-        dtype=dtype,
-        attn_implementation=attention,
+        dtype=torch.bfloat16 if sixteen else torch.float32,
+        attn_implementation=attention_ways.implementation(attention),
         use_safetensors=True,
         trust_remote_code=False,
     )
     model.config.use_cache = False
-    shape = _shape(model)
     if settings.method == "lora":
         model = _with_adapters(model, settings)
+    shape = shape_of(model)
+    compute, loss_way = choose_loss(arguments.device)
+    note(
+        out / "log.jsonl",
+        len(planned.steps),
+        f"attention: {attention} ({why}); loss: {loss_way};"
+        f" {f'DeepSpeed ZeRO {settings.zero}' if settings.zero else 'no DeepSpeed'};"
+        f" activations: {'recomputed' if settings.gradient_checkpointing else 'kept'}",
+    )
 
-    layout = Layout(attention, prefix)
     trainer = PackedTrainer(
+        head=LossHead(model, compute),
         model=model,
         args=arguments,
         train_dataset=Rows.of(prepared.train, planned, layout),
@@ -95,21 +113,28 @@ def work(out: Path) -> None:
             MarkComplete(),
             TrainingLog(
                 out / "log.jsonl",
-                [Work.of(step, prepared.train, prefix, shape) for step in planned.steps],
+                lambda step: Work.of(planned.steps[step], prepared.train, layout.shared, shape),
                 planned.steps_per_epoch,
                 processes * peak(arguments.device, torch.bfloat16 if bf16 else torch.float32),
             ),
         ],
     )
-    trainer.hold_out(prepared.validation, settings.row, layout)
-    trainer.add_callback(Looks(trainer, settings))
+    trainer.hold_out(prepared.validation, settings.row, layout, prefix)
+    every = schedule(settings, prepared.train, prepared.validation).every
+    trainer.add_callback(Looks(trainer, settings, every))
     checkpoint = newest_checkpoint(out)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # On all processes: under ZeRO 3 each has a part of the weights.
     trainer.save_model(str(out / ".model.building"))
     if trainer.is_world_process_zero():
         (out / TRAINED).write_text(
-            json.dumps({"step": trainer.state.global_step, "attention": attention})
+            json.dumps(
+                {
+                    "step": trainer.state.global_step,
+                    "best_step": trainer.state.best_global_step,
+                    "attention": attention,
+                }
+            )
         )
     if distributed.is_initialized():
         distributed.barrier()
@@ -150,8 +175,9 @@ def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cuda}
     if settings.offload == "all":
         zero["offload_param"] = {"device": "cpu", "pin_memory": cuda}
-    # On a CPU torch's own AdamW: DeepSpeed's would be compiled at the first use, two minutes.
-    adam = {} if cuda else {"torch_adam": True}
+    # Torch's own AdamW, on the GPU or where the optimizer is kept: DeepSpeed's would be compiled at
+    # the first use, a minute or two, and without nvcc hung there.
+    adam = {"torch_adam": True, "fused": True}
     config: dict[str, Any] = {
         "zero_optimization": zero,
         "optimizer": {
@@ -170,7 +196,7 @@ def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
     }
-    if not cuda and settings.offload != "none":
+    if settings.offload != "none":
         config["zero_force_ds_cpu_optimizer"] = False
     return config
 
@@ -189,6 +215,7 @@ def _arguments(
         lr_scheduler_type="cosine",
         warmup_steps=round(settings.warmup * steps),
         weight_decay=settings.weight_decay,
+        optim="adamw_torch_fused",
         bf16=bf16,
         use_cpu=not cuda,
         gradient_checkpointing=settings.gradient_checkpointing,
@@ -198,7 +225,7 @@ def _arguments(
         liger_kernel_config={"fused_linear_cross_entropy": False, "cross_entropy": False},
         deepspeed=deepspeed_config(settings, cuda) if settings.zero else None,
         save_strategy="steps",
-        save_steps=settings.save_every,
+        save_steps=NEVER,  # `Looks` says when
         save_total_limit=settings.keep,
         eval_strategy="no",  # `Looks` says when
         logging_steps=1,
@@ -212,34 +239,10 @@ def _arguments(
     )
 
 
-def _attention(settings: TrainSettings, cuda: bool) -> str:
-    if settings.attention == "auto":
-        return "flash_attention_2" if cuda and _installed("flash_attn") else PER_SEQUENCE
-    if settings.attention == "flash_attention_2" and not (cuda and _installed("flash_attn")):
-        raise TrainError(
-            "--attention flash_attention_2 needs a GPU and the package flash-attn: leave it at auto"
-        )
-    return settings.attention
-
-
 def _installed(package: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(package) is not None
-
-
-def _shape(model: Any) -> Shape:
-    """ZeRO 3 leaves empty tensors, with their true size in ds_numel."""
-    sizes = {
-        name: getattr(parameter, "ds_numel", parameter.numel())
-        for name, parameter in model.named_parameters()
-    }
-    config = model.config.get_text_config()
-    head = config.vocab_size * config.hidden_size
-    embeddings = head * (1 if config.tie_word_embeddings else 2)
-    return Shape(
-        sum(sizes.values()) - embeddings, head, config.num_hidden_layers, config.hidden_size
-    )
 
 
 def _with_adapters(model: Any, settings: TrainSettings) -> Any:
@@ -262,10 +265,30 @@ class PackedTrainer(Trainer):
 
     loss_is_scaled_for_ga = True
 
-    def hold_out(self, samples: tuple[Sample, ...], row_tokens: int, layout: Layout) -> None:
-        """What `evaluate` looks at."""
-        rows = packed(samples, row_tokens, self.args.world_size, layout.prefix)
-        self.held_out = Rows(samples, rows, [1] * len(rows), layout)
+    def __init__(self, *, head: LossHead, **options: Any):
+        super().__init__(**options)
+        self.head = head
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.is_deepspeed_enabled:
+            # Accelerate would take DeepSpeed's number all the same, with a warning.
+            steps = self.args.gradient_accumulation_steps
+            self.accelerator.gradient_accumulation_steps = steps
+
+    def hold_out(
+        self, samples: tuple[Sample, ...], row_tokens: int, layout: Layout, prefix: int
+    ) -> None:
+        """What `evaluate` looks at: no row holds records of two datasets."""
+        rows: list[PackedRow] = []
+        self.datasets: list[str] = []
+        ordered = sorted(samples, key=lambda sample: sample.dataset)
+        for dataset, group in groupby(ordered, key=lambda sample: sample.dataset):
+            start = next(n for n, sample in enumerate(ordered) if sample.dataset == dataset)
+            part = packed([*group], row_tokens, self.args.world_size, prefix)
+            rows += [tuple(start + index for index in row) for row in part]
+            self.datasets += [dataset] * len(part)
+        self.held_out = Rows(ordered, rows, [1] * len(rows), layout)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -273,59 +296,38 @@ class PackedTrainer(Trainer):
         inputs = dict(inputs)
         step_targets = inputs.pop("step_targets")
         loss = (
-            _summed_loss(model, inputs) * self.args.world_size / step_targets
+            self.head.loss_of(model, inputs) * self.args.world_size / step_targets
         )  # gradients are averaged over processes
         return (loss, None) if return_outputs else loss
 
     def evaluate(self, *unused: Any, **also_unused: Any) -> dict[str, float]:
-        """Mean loss over the target tokens of the held-out cases."""
+        """Mean loss over the target tokens of the held-out cases: `eval_loss`, and where there are
+        several datasets `eval_loss/NAME` of each."""
         self.model_wrapped.eval()
-        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        names = sorted({*self.datasets})
+        sums = torch.zeros(len(names), 2, dtype=torch.float64, device=self.args.device)
         with torch.no_grad():
             for number in range(self.args.process_index, len(self.held_out), self.args.world_size):
                 row = self._prepare_inputs(self.held_out[number])
                 row.pop("step_targets")
+                total = sums[names.index(self.datasets[number])]
                 total[1] += (row["targets"] != -100).sum()
                 with self.compute_loss_context_manager():
-                    total[0] += _summed_loss(self.model_wrapped, row)
+                    total[0] += self.head.loss_of(self.model_wrapped, row)
         if distributed.is_initialized():
-            distributed.all_reduce(total)
-        metrics = {"eval_loss": (total[0] / total[1]).item()}
+            distributed.all_reduce(sums)
+        loss, targets = sums.sum(dim=0)
+        metrics = {"eval_loss": (loss / targets).item()}
+        if len(names) > 1:
+            metrics |= {
+                f"{OF_DATASET}{name}": (loss / targets).item()
+                for name, (loss, targets) in zip(names, sums, strict=True)
+            }
         self.log(metrics)
         self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-
-def _summed_loss(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-    """Cross entropy summed over the row's targets; `inputs` as `packing.tensors` makes them."""
-    targets = inputs.pop("targets")
-    logits = model(**inputs, use_cache=False).logits[0]
-    return torch.nn.functional.cross_entropy(
-        logits.float(), targets, ignore_index=-100, reduction="sum"
-    )
-
-
-class Looks(TrainerCallback):
-    """When the held-out cases are looked at: before the first step, every so many steps, and after
-    the last."""
-
-    def __init__(self, trainer: PackedTrainer, settings: TrainSettings):
-        self.trainer, self.settings = trainer, settings
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
-        if state.global_step == 0 and len(self.trainer.held_out):
-            self.trainer.evaluate()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_options: Any) -> Any:
-        last = state.global_step == min(self.settings.max_steps or state.max_steps, state.max_steps)
-        if len(self.trainer.held_out) and (
-            last or state.global_step % self.settings.evaluate_every == 0
-        ):
-            control.should_evaluate = True
-        control.should_training_stop |= last
-        return control
 
 
 class MarkComplete(TrainerCallback):
