@@ -98,8 +98,9 @@ def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Call
     )
     kind = FOLDER if name == "out" else _click_type(field.annotation)
     metavar = None
-    if isinstance(kind, click.Choice) and len("".join(kind.choices)) > LONG_CHOICE:
-        metavar, default = "CHOICE", f"  One of {', '.join(kind.choices)}.{default}"
+    choices = ", ".join(map(str, kind.choices)) if isinstance(kind, click.Choice) else ""
+    if len(choices) > LONG_CHOICE:
+        metavar, default = "CHOICE", f"  One of {choices}.{default}"
     return click.option(
         flag,
         name,
