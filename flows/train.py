@@ -68,6 +68,11 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
         f" out; {report['tokens']} tokens, {100 * report['target_share']:.0f} % of them"
         f" targets; {report['steps']} steps"
     )
+    looks = report["schedule"]
+    console.print(
+        f"{looks['looks']} looks at the held-out cases, for {100 * looks['share']:.1f} % of the"
+        f" compute; at most {looks['checkpoints']} checkpoints, and one each half hour"
+    )
     if report["repeats_left_out"]:
         console.print(
             f"{report['repeats_left_out']} turns repeat a record to the letter and are left out"

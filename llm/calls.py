@@ -152,7 +152,9 @@ def whole_text(completion: Completion) -> str:
     """The reply's text. Raises MalformedReply, with what the call used, when there is none or it
     was cut off."""
     fault = ""
-    if completion.finish_reason == "length":
+    # Some servers say so of a reply that ended by itself at the limit.
+    ended = completion.text.rstrip("` \n").endswith("}")
+    if completion.finish_reason == "length" and not ended:
         used = completion.usage.completion_tokens
         fault = f"the reply was cut off at the token limit ({used} tokens); write a shorter one"
     elif completion.finish_reason == "refusal":
@@ -428,7 +430,7 @@ def _busy(trouble: Trouble) -> bool:
 
 
 def _passes(trouble: Trouble) -> bool:
-    return _busy(trouble) or trouble.status in (408, 409) or trouble.status >= 500
+    return _busy(trouble) or trouble.status in (408, 409, 425, 499) or trouble.status >= 500
 
 
 def _outcome(trouble: Trouble) -> CallOutcome:

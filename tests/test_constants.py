@@ -69,7 +69,7 @@ CONSTANTS = (
     Constant("kg.linking", "NEIGHBOURS", 5, "our choice", "test_kg_linking"),
     Constant("kg.open_graphs", "MAX_SAME_NAME", 6, "names of the graph", "test_kg_open_graphs"),
     # The offline judge
-    Constant("evaluation.diagnoses", "LIKELY", 0.4, "real answers", "test_evaluation_judges"),
+    Constant("evaluation.diagnoses", "LIKELY", 0.5, "real answers", "test_evaluation_judges"),
     Constant("evaluation.diagnoses", "VAGUE", 0.5, "real answers", "test_evaluation_judges"),
     Constant("evaluation.diagnoses", "FOREIGN", 0.3, "our choice", "test_evaluation_judges"),
     Constant("trajectories.preferences", "LEAST_GAIN", 0.05, "our choice", "test_preferences"),
@@ -80,6 +80,10 @@ CONSTANTS = (
     Constant("training.settings", "TrainSettings.epochs", 3, PAPER, "test_training_data"),
     Constant("training.settings", "TrainSettings.batch", 32, PAPER, "test_training_packing"),
     Constant("training.settings", "TrainSettings.learning_rate", 2e-4, PAPER, "test_training_data"),
+    Constant("training.schedule", "LOOKS", 4, "our choice", "test_training_schedule"),
+    Constant("training.schedule", "LOOK_SHARE", 0.03, "our choice", "test_training_schedule"),
+    Constant("training.looks", "INTERVAL", 1800.0, "our choice", "test_training_schedule"),
+    Constant("training.looks", "SAVING_SHARE", 0.02, "our choice", "test_training_schedule"),
     # Evaluation
     Constant("flows.settings", "EvaluationSettings.runs", 3, PAPER, "test_evaluation_protocol"),
     Constant("kg.bootstrap", "RESAMPLES", 2000, "quantiles move little", "test_evaluation_scores"),

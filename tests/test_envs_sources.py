@@ -657,6 +657,7 @@ def test_a_folder_holds_articles_archives_and_cases_alike(tmp_path: Path) -> Non
         "case-1",
         "agentclinic-0000",
         "PMC2",
+        "",  # PMC2.part is of no form that is read
     ]
 
 

@@ -32,6 +32,7 @@ from medaction.training.data import (
     without_repeats,
     write_samples,
 )
+from medaction.training.schedule import schedule
 from medaction.training.settings import ProcessDied, TrainError, TrainSettings
 from medaction.training.templates import Renderer
 from medaction.words.versions import file_hash
@@ -104,7 +105,9 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     needs = estimate.needs(base, settings, processes, bf16, report["target_share"])
     if needs is not None:
         estimate.check_resources(needs, settings, settings.processes or count, memory, kind)
+    looks = schedule(settings, prepared.train, prepared.validation)
     report |= {
+        "schedule": asdict(looks),
         "repeats_left_out": repeats_noted(settings) + len(records) - len(frame),
         "steps": settings.epochs * -(-len(prepared.train) // settings.batch),
         "processes": processes, "device": kind, "parameters": base.parameters,

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from torch import distributed
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     Trainer,
@@ -26,20 +28,18 @@ from transformers import (
     TrainingArguments,
 )
 
+from medaction.training import attention as attention_ways
 from medaction.training.checkpoints import COMPLETE, REFUSAL, TRAINED, newest_checkpoint
 from medaction.training.data import Sample, read_samples
-from medaction.training.packing import (
-    PER_SEQUENCE,
-    Layout,
-    Plan,
-    Rows,
-    packed,
-    plan,
-    register_attention,
-    shared_prefix,
-)
-from medaction.training.progress import Shape, TrainingLog, Work, peak
+from medaction.training.looks import Looks
+from medaction.training.packing import PackedRow, Plan, packed, plan, shared_prefix
+from medaction.training.progress import OF_DATASET, Shape, TrainingLog, Work, peak
+from medaction.training.rows import Layout, Rows
+from medaction.training.schedule import schedule
 from medaction.training.settings import TrainError, TrainSettings
+
+NEVER = 2**62
+"""Steps: the trainer's own clock for checkpoints is off."""
 
 
 def work(out: Path) -> None:
@@ -52,10 +52,19 @@ def work(out: Path) -> None:
         _init_deepspeed(cuda)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     prepared = read_samples(out / "samples.parquet")
-    attention = _attention(settings, cuda)
-    prefix = (
-        shared_prefix((*prepared.train, *prepared.validation)) if attention == PER_SEQUENCE else 0
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
+    attention, why = attention_ways.choose(
+        settings.attention,
+        AutoConfig.from_pretrained(job["base"], trust_remote_code=False),
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if cuda
+        else torch.device("cpu"),
+        bf16,
     )
+    print(f"attention: {attention} ({why})", flush=True)
+    layout = Layout(attention, shared=attention != "sdpa", padded=cuda)
+    everything = (*prepared.train, *prepared.validation)
+    prefix = shared_prefix(everything) if layout.shared else 0
     planned = plan(
         prepared.train,
         settings.batch,
@@ -65,17 +74,16 @@ def work(out: Path) -> None:
         settings.seed,
         prefix,
     )
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
     arguments = _arguments(out, settings, planned, cuda, bf16)
 
-    register_attention()
+    attention_ways.register()
     # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they
     # are loaded.
     dtype = torch.bfloat16 if bf16 and settings.zero else torch.float32
     model = AutoModelForCausalLM.from_pretrained(
         job["base"],
         dtype=dtype,
-        attn_implementation=attention,
+        attn_implementation=attention_ways.implementation(attention),
         use_safetensors=True,
         trust_remote_code=False,
     )
@@ -84,7 +92,6 @@ def work(out: Path) -> None:
     if settings.method == "lora":
         model = _with_adapters(model, settings)
 
-    layout = Layout(attention, prefix)
     trainer = PackedTrainer(
         model=model,
         args=arguments,
@@ -101,15 +108,22 @@ def work(out: Path) -> None:
             ),
         ],
     )
-    trainer.hold_out(prepared.validation, settings.row, layout)
-    trainer.add_callback(Looks(trainer, settings))
+    trainer.hold_out(prepared.validation, settings.row, layout, prefix)
+    every = schedule(settings, prepared.train, prepared.validation).every
+    trainer.add_callback(Looks(trainer, settings, every))
     checkpoint = newest_checkpoint(out)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # On all processes: under ZeRO 3 each has a part of the weights.
     trainer.save_model(str(out / ".model.building"))
     if trainer.is_world_process_zero():
         (out / TRAINED).write_text(
-            json.dumps({"step": trainer.state.global_step, "attention": attention})
+            json.dumps(
+                {
+                    "step": trainer.state.global_step,
+                    "best_step": trainer.state.best_global_step,
+                    "attention": attention,
+                }
+            )
         )
     if distributed.is_initialized():
         distributed.barrier()
@@ -198,7 +212,7 @@ def _arguments(
         liger_kernel_config={"fused_linear_cross_entropy": False, "cross_entropy": False},
         deepspeed=deepspeed_config(settings, cuda) if settings.zero else None,
         save_strategy="steps",
-        save_steps=settings.save_every,
+        save_steps=NEVER,  # `Looks` says when
         save_total_limit=settings.keep,
         eval_strategy="no",  # `Looks` says when
         logging_steps=1,
@@ -210,16 +224,6 @@ def _arguments(
         seed=settings.seed,
         ddp_find_unused_parameters=False,
     )
-
-
-def _attention(settings: TrainSettings, cuda: bool) -> str:
-    if settings.attention == "auto":
-        return "flash_attention_2" if cuda and _installed("flash_attn") else PER_SEQUENCE
-    if settings.attention == "flash_attention_2" and not (cuda and _installed("flash_attn")):
-        raise TrainError(
-            "--attention flash_attention_2 needs a GPU and the package flash-attn: leave it at auto"
-        )
-    return settings.attention
 
 
 def _installed(package: str) -> bool:
@@ -262,10 +266,19 @@ class PackedTrainer(Trainer):
 
     loss_is_scaled_for_ga = True
 
-    def hold_out(self, samples: tuple[Sample, ...], row_tokens: int, layout: Layout) -> None:
-        """What `evaluate` looks at."""
-        rows = packed(samples, row_tokens, self.args.world_size, layout.prefix)
-        self.held_out = Rows(samples, rows, [1] * len(rows), layout)
+    def hold_out(
+        self, samples: tuple[Sample, ...], row_tokens: int, layout: Layout, prefix: int
+    ) -> None:
+        """What `evaluate` looks at: no row holds records of two datasets."""
+        rows: list[PackedRow] = []
+        self.datasets: list[str] = []
+        ordered = sorted(samples, key=lambda sample: sample.dataset)
+        for dataset, group in groupby(ordered, key=lambda sample: sample.dataset):
+            start = next(n for n, sample in enumerate(ordered) if sample.dataset == dataset)
+            part = packed([*group], row_tokens, self.args.world_size, prefix)
+            rows += [tuple(start + index for index in row) for row in part]
+            self.datasets += [dataset] * len(part)
+        self.held_out = Rows(ordered, rows, [1] * len(rows), layout)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -278,19 +291,28 @@ class PackedTrainer(Trainer):
         return (loss, None) if return_outputs else loss
 
     def evaluate(self, *unused: Any, **also_unused: Any) -> dict[str, float]:
-        """Mean loss over the target tokens of the held-out cases."""
+        """Mean loss over the target tokens of the held-out cases: `eval_loss`, and where there are
+        several datasets `eval_loss/NAME` of each."""
         self.model_wrapped.eval()
-        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        names = sorted({*self.datasets})
+        sums = torch.zeros(len(names), 2, dtype=torch.float64, device=self.args.device)
         with torch.no_grad():
             for number in range(self.args.process_index, len(self.held_out), self.args.world_size):
                 row = self._prepare_inputs(self.held_out[number])
                 row.pop("step_targets")
+                total = sums[names.index(self.datasets[number])]
                 total[1] += (row["targets"] != -100).sum()
                 with self.compute_loss_context_manager():
                     total[0] += _summed_loss(self.model_wrapped, row)
         if distributed.is_initialized():
-            distributed.all_reduce(total)
-        metrics = {"eval_loss": (total[0] / total[1]).item()}
+            distributed.all_reduce(sums)
+        loss, targets = sums.sum(dim=0)
+        metrics = {"eval_loss": (loss / targets).item()}
+        if len(names) > 1:
+            metrics |= {
+                f"{OF_DATASET}{name}": (loss / targets).item()
+                for name, (loss, targets) in zip(names, sums, strict=True)
+            }
         self.log(metrics)
         self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -305,27 +327,6 @@ def _summed_loss(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(
         logits.float(), targets, ignore_index=-100, reduction="sum"
     )
-
-
-class Looks(TrainerCallback):
-    """When the held-out cases are looked at: before the first step, every so many steps, and after
-    the last."""
-
-    def __init__(self, trainer: PackedTrainer, settings: TrainSettings):
-        self.trainer, self.settings = trainer, settings
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
-        if state.global_step == 0 and len(self.trainer.held_out):
-            self.trainer.evaluate()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_options: Any) -> Any:
-        last = state.global_step == min(self.settings.max_steps or state.max_steps, state.max_steps)
-        if len(self.trainer.held_out) and (
-            last or state.global_step % self.settings.evaluate_every == 0
-        ):
-            control.should_evaluate = True
-        control.should_training_stop |= last
-        return control
 
 
 class MarkComplete(TrainerCallback):

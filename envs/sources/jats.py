@@ -338,13 +338,18 @@ def _is_retracted(article: etree._Element, title: str) -> bool:
     return bool(
         article.get("article-type", "") in _RETRACTIONS
         or related & _RETRACTIONS
-        or re.match(
-            r"\W*(?:retracted|withdrawn)\b(?: article)?\W*:|\W*retract(?:ed article|ion notice|ion"
-            r" note)\b",
-            title,
-            re.I,
-        )
+        or says_retracted(title)
     )
+
+
+def says_retracted(title: str) -> bool:
+    """Whether a title is a retracted article's, or a notice's of it.
+
+    >>> says_retracted("RETRACTED: A rare cause of fever"), says_retracted("A retracted testis")
+    (True, False)
+    """
+    notice = r"\W*(?:(?:retracted|withdrawn)\b(?: article)?\W*:|retract(?:ed article|ion not\w+)\b)"
+    return re.match(notice, title, re.IGNORECASE) is not None
 
 
 def _metadata_of_article(article: etree._Element) -> dict[str, str]:
