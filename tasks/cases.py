@@ -94,9 +94,10 @@ class Players:
                 self._cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
                 self._looked = time.monotonic()
             if len(self._under_way) < self._cpus:
-                options = {"max_concurrency": MOST_AT_ONCE, "scheduling_strategy": "SPREAD"}
-                made: Any = ray.remote(**options)(Player)
-                player = made.remote()
+                actor: Any = ray.remote(Player)
+                player = actor.options(
+                    max_concurrency=MOST_AT_ONCE, scheduling_strategy="SPREAD"
+                ).remote()
                 self._under_way[player] = 0
             else:
                 player = min(self._under_way, key=lambda one: self._under_way[one])
