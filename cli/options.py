@@ -30,6 +30,7 @@ ONE_BY_ONE = {
     "against": "against",
     "without": "without",
     "earlier": "earlier",
+    "report_to": "report-to",
 }
 
 

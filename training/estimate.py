@@ -38,9 +38,11 @@ def needs(
     trained = base.parameters
     if settings.method == "lora":
         trained = int(base.parameters * min(1.0, 2 * settings.lora_rank / max(base.hidden, 1)))
+    if settings.method == "prompt":
+        trained = settings.prompt_tokens * base.hidden
     wide = 2 if bf16 else 4
     shared = dict.fromkeys(range(settings.zero + 1), processes)
-    master = 12 * trained if bf16 or settings.method == "lora" else 8 * trained
+    master = 12 * trained if bf16 or settings.method != "full" else 8 * trained
     state = (
         master // shared.get(1, 1)
         + wide * trained // shared.get(2, 1)
@@ -49,7 +51,7 @@ def needs(
     layers = 1 + 34 / max(base.layers, 1) if settings.gradient_checkpointing else 34
     activations = int(wide * settings.row * base.hidden * base.layers * layers)
     activations += int(8 * settings.row * target_share * base.vocabulary)
-    checkpoint = wide * (trained if settings.method == "lora" else base.parameters) + 12 * trained
+    checkpoint = wide * (trained if settings.method != "full" else base.parameters) + 12 * trained
     # While a checkpoint is written, the one that it replaces is still there; the model itself comes
     # at the end.
     return Needs(

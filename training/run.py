@@ -37,6 +37,7 @@ from medaction.training.progress import OF_DATASET, Shape, TrainingLog, Work, pe
 from medaction.training.rows import Layout, Rows
 from medaction.training.schedule import schedule
 from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.soft_prompt import add_soft_prompt, trained_prompt
 
 NEVER = 2**62
 """Steps: the trainer's own clock for checkpoints is off."""
@@ -91,13 +92,17 @@ def work(out: Path) -> None:
     shape = _shape(model)
     if settings.method == "lora":
         model = _with_adapters(model, settings)
+    tokenizer: Any = AutoTokenizer.from_pretrained(job["base"])
+    if settings.method == "prompt":
+        tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
+        model = trained_prompt(model, tokenizer, settings)
 
     trainer = PackedTrainer(
         model=model,
         args=arguments,
         train_dataset=Rows.of(prepared.train, planned, layout),
         data_collator=lambda rows: rows[0],
-        processing_class=AutoTokenizer.from_pretrained(job["base"]),
+        processing_class=tokenizer,
         callbacks=[
             MarkComplete(),
             TrainingLog(
@@ -219,7 +224,8 @@ def _arguments(
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
         dataloader_num_workers=0,
-        report_to=[],
+        report_to=settings.report_to or "none",
+        run_name=settings.out.name,
         disable_tqdm=True,
         seed=settings.seed,
         ddp_find_unused_parameters=False,
