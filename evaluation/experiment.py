@@ -66,9 +66,10 @@ def choose_pool(kept: Mapping[str, pl.DataFrame], records: int | None) -> Pool:
             totals[arm] += counts[arm].get(case, 0)
     fewest = min(totals.values())
     if not fewest or (records and fewest < records):
+        sizes = ", ".join(f"{count} records under {arm}" for arm, count in totals.items())
         raise MedactionError(
             f"the filters disagree on {sum(map(bool, shares.values()))} of {len(shares)} cases;"
-            f" there are {', '.join(f'{count} records under {arm}' for arm, count in totals.items())}:"
+            f" there are {sizes}:"
             " lower `records`, or distil from more cases or weaker teachers"
         )
     return Pool(tuple(cases), records or fewest, {})
