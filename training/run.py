@@ -38,6 +38,7 @@ from medaction.training.rows import Layout, Rows
 from medaction.training.schedule import schedule
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.training.soft_prompt import add_soft_prompt, trained_prompt
+from medaction.training.sweep import STEPS, has_diverged, rate_at
 
 NEVER = 2**62
 """Steps: the trainer's own clock for checkpoints is off."""
@@ -114,6 +115,9 @@ def work(out: Path) -> None:
         ],
     )
     trainer.hold_out(prepared.validation, settings.row, layout, prefix)
+    if settings.find_learning_rate:
+        sweep(trainer, out, min(STEPS, len(planned.steps)))
+        return
     every = schedule(settings, prepared.train, prepared.validation).every
     trainer.add_callback(Looks(trainer, settings, every))
     checkpoint = newest_checkpoint(out)
@@ -132,6 +136,15 @@ def work(out: Path) -> None:
         )
     if distributed.is_initialized():
         distributed.barrier()
+
+
+def sweep(trainer: "PackedTrainer", out: Path, steps: int) -> None:
+    """Train with rates that rise, until the loss shoots up; nothing is saved but the log."""
+    trainer.sweep_steps = steps
+    trainer.add_callback(EndSweep(steps))
+    trainer.train()
+    if trainer.is_world_process_zero():
+        (out / TRAINED).write_text(json.dumps({"step": trainer.state.global_step}))
 
 
 def _init_deepspeed(cuda: bool) -> None:
@@ -271,6 +284,17 @@ class PackedTrainer(Trainer):
     on whatever processes they are."""
 
     loss_is_scaled_for_ga = True
+    sweep_steps = 0
+    """Of a search for the learning rate; 0: the usual schedule."""
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if not self.sweep_steps:
+            return super().create_scheduler(num_training_steps, optimizer)
+        base, steps = self.args.learning_rate, self.sweep_steps
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer or self.optimizer, lambda step: rate_at(step, steps) / base
+        )
+        return self.lr_scheduler
 
     def hold_out(
         self, samples: tuple[Sample, ...], row_tokens: int, layout: Layout, prefix: int
@@ -333,6 +357,25 @@ def _summed_loss(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(
         logits.float(), targets, ignore_index=-100, reduction="sum"
     )
+
+
+class EndSweep(TrainerCallback):
+    """Ends a search for the learning rate after its steps, or once the loss has shot up."""
+
+    def __init__(self, steps: int):
+        self.steps = steps
+        self.losses: list[float] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> Any:
+        if "loss" in (logs or {}):
+            self.losses.append(logs["loss"])
+            control.should_training_stop |= has_diverged(self.losses)
+        return control
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_options: Any) -> Any:
+        control.should_training_stop |= state.global_step >= self.steps
+        control.should_save = False
+        return control
 
 
 class MarkComplete(TrainerCallback):

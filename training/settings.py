@@ -213,6 +213,11 @@ class TrainSettings(BaseModel):
         description="Steps between looks at the held-out cases. [up to four looks an epoch, for at"
         " most 3 % of the compute]",
     )
+    find_learning_rate: bool = Field(
+        default=False,
+        description="Train nothing: let the learning rate rise for at most 100 steps, and say where"
+        " the loss falls fastest (OUT/learning-rate).",
+    )
     report_to: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
         default_factory=list,
         description="Trackers that get every step too, each with its own package and environment"
