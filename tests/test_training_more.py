@@ -90,6 +90,7 @@ def test_a_sweep_finds_a_rate_and_leaves_no_model(tmp_path: Path) -> None:
         find_learning_rate=True,
         validation_percent=0,
     )
+    asked.out.mkdir()
     prepare_run(asked)
     fit(asked, lambda line: None)
     log = read_log(asked.out / "log.jsonl")
