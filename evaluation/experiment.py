@@ -88,22 +88,22 @@ def power_statement(pool: Pool, cases: int, seeds: int, runs: int) -> str:
     played `runs` times by a model of each of `seeds` seeds."""
     sd = sd_of_difference(seeds * runs)
     smallest = detectable(sd, cases)
+
+    def words(size: float) -> str:
+        return f"{size:.3f}" if size < 1 else "none: an accuracy cannot differ by so much"
+
     rows = [
-        [
-            f"{one} and {other}",
-            f"{share:.0%}",
-            f"{smallest / (1 - share):.3f}" if share < 1 else "none: they are the same",
-        ]
+        [f"{one} and {other}", f"{share:.0%}", words(smallest / max(1e-9, 1 - share))]
         for (one, other), share in pool.shared.items()
     ]
     return "\n".join(
         [
             "## Before it ran",
             "",
-            f"{cases} held-out cases, {seeds} seeds, {runs} rollouts each: a difference in accuracy"
-            f" of {smallest:.3f} is found with a power of {POWER:.0%} (two-sided, 5 %; paired t"
-            f" test; sd of a case's difference {sd:.2f}: Miller 2024, section 5, with his example's"
-            " variances).",
+            f"{cases} held-out cases, {seeds} seeds, {runs} rollouts each. Difference in accuracy"
+            f" that is found with a power of {POWER:.0%}: {words(smallest)} (two-sided, 5 %; paired"
+            f" t test; sd of a case's difference {sd:.2f}: Miller 2024, section 5, with his"
+            " example's variances).",
             f"Each arm learns {pool.records} records of {len(pool.cases)} cases. Records that two"
             " arms share teach both the same, so the last column is what the effect of the others"
             " must be, if it grows with their share.",

@@ -104,13 +104,13 @@ def experiment(settings: ExperimentSettings, plan: bool = False) -> list[str]:
         for (arm, seed), cell in cells.items():
             console.print(f"{cell.name} ({len(cells)} cells in all)")
             row = run_cell(cell, lambda: None)
-            if row.state != "scored" or cell.evaluate is None:
+            if row.state == "scored" and cell.evaluate:
+                result = read_result(cell.evaluate.out)
+                for field, measure in MEASURES.items():
+                    of_arm = scores.setdefault(measure, {}).setdefault(arm, {})
+                    of_arm[seed] = by_case(result, field)
+            else:
                 failed.append(f"{cell.name}: {row.why}")
-                continue
-            result = read_result(cell.evaluate.out)
-            for field, measure in MEASURES.items():
-                of_arm = scores.setdefault(measure, {}).setdefault(arm, {})
-                of_arm[seed] = by_case(result, field)
             _write(settings, [*words, experiment_report(scores)], scores, failed)
     return failed
 
@@ -124,7 +124,8 @@ def _write(
     if failed:
         words = [*words, "## Failed", "", *(f"* {line}" for line in failed), ""]
     (settings.out / "experiment.md").write_text("\n".join(words), encoding="utf-8")
-    save(draw_experiment(scores), settings.out, "experiment")
+    if scores:
+        save(draw_experiment(scores), settings.out, "experiment")
     create_markdown_artifact(key="experiment", markdown="\n".join(words))
 
 

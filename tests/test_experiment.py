@@ -75,8 +75,11 @@ def test_what_can_be_found_is_said_with_the_share_of_records_that_arms_have_in_c
     pool = replace(choose_pool(KEPT, 2), shared={("none", "dtc_rac"): 0.5})
     words = power_statement(pool, 100, 3, 1)
     smallest = detectable(sd_of_difference(3), 100)
-    assert f"a difference in accuracy of {smallest:.3f}" in words
+    assert f"with a power of 80%: {smallest:.3f} (" in words
     assert f"| none and dtc_rac | 50% | {2 * smallest:.3f} |" in words
+    same = replace(pool, shared={("none", "dtc_rac"): 1.0})
+    assert "| 100% | none: " in power_statement(same, 100, 3, 1)
+    assert "of 80%: none: " in power_statement(pool, 2, 1, 1)
 
 
 def scores(rate: float, seeds: int, spread: float, stream: int) -> dict[int, dict[str, float]]:
