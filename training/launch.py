@@ -21,7 +21,7 @@ import psutil
 from huggingface_hub.errors import HfHubHTTPError
 
 from medaction.training import estimate
-from medaction.training.base import resolve
+from medaction.training.base import Base, resolve
 from medaction.training.checkpoints import REFUSAL, TRAINED, drop_torn_checkpoints
 from medaction.training.data import (
     prepare_samples,
@@ -32,11 +32,20 @@ from medaction.training.data import (
     without_repeats,
     write_samples,
 )
+from medaction.training.preference_data import (
+    preferences_report,
+    read_preferences,
+    whole_pairs,
+    write_pairs,
+)
 from medaction.training.settings import ProcessDied, TrainError, TrainSettings
 from medaction.training.templates import Renderer
 from medaction.words.versions import file_hash
 
 LAST_WORDS = 3000
+
+PROGRAMS = {"sft": "medaction.training.run", "dpo": "medaction.training.preference_run"}
+"""What a training process runs, by objective."""
 
 
 @contextmanager
@@ -79,40 +88,61 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     Raises TrainError with the remedy: data, base model, template, disk, memory, or a folder that
     holds another run.
     """
+    if settings.objective == "dpo":
+        records = distinct = read_preferences(settings)
+    else:
+        records = read_datasets(settings)
+        distinct = without_repeats(records)
+    base = resolve(settings.base, settings.out / "base")
+    renderer = Renderer(load_tokenizer(settings, base), settings.thinking)
+    everything = prepare_samples(distinct, renderer, settings.max_length)
+    if not settings.allow_dropped:
+        refuse_bent(everything, settings.max_length)
+    if settings.objective == "dpo":
+        prepared = whole_pairs(everything, settings)
+        write_pairs(prepared, settings.out)
+        report = prepared.report() | preferences_report(prepared, records)
+    else:
+        prepared = thinned(everything, settings)
+        report = prepared.report()
+    report |= {
+        "repeats_left_out": repeats_noted(settings) + len(records) - len(distinct),
+        "steps": settings.epochs * -(-report["train"] // settings.batch),
+        "overlong": [asdict(dropped) for dropped in prepared.overlong],
+    }
+    write_samples(prepared, settings.out / "samples.parquet")
+    return begin_run(settings, base, report)
+
+
+def load_tokenizer(settings: TrainSettings, base: Base) -> Any:
+    """Raises TrainError when it cannot be loaded."""
     from transformers import AutoTokenizer
 
-    if settings.node_rank:
-        raise TrainError("only node 0 prepares")
-    out = settings.out
-    records = read_datasets(settings)
-    frame = without_repeats(records)
-    base = resolve(settings.base, out / "base")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise TrainError(
             f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})"
         ) from error
-    everything = prepare_samples(frame, Renderer(tokenizer, settings.thinking), settings.max_length)
-    if not settings.allow_dropped:
-        refuse_bent(everything, settings.max_length)
-    prepared = thinned(everything, settings)
+
+
+def begin_run(settings: TrainSettings, base: Base, report: dict[str, Any]) -> dict[str, Any]:
+    """Check disk and memory for the samples in `samples.parquet`, write `job.json` and
+    `report.json`; returns the report with what was found out."""
+    if settings.node_rank:
+        raise TrainError("only node 0 prepares")
+    out = settings.out
     kind, count, memory = devices()
     processes = (settings.processes or count) * settings.nodes
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and kind == "gpu")
-    report = prepared.report()
     needs = estimate.needs(base, settings, processes, bf16, report["target_share"])
     if needs is not None:
         estimate.check_resources(needs, settings, settings.processes or count, memory, kind)
     report |= {
-        "repeats_left_out": repeats_noted(settings) + len(records) - len(frame),
-        "steps": settings.epochs * -(-len(prepared.train) // settings.batch),
         "processes": processes, "device": kind, "parameters": base.parameters,
         "needs": asdict(needs) if needs else None,
-        "overlong": [asdict(dropped) for dropped in prepared.overlong],
+        "data_version": file_hash(out / "samples.parquet")[:16],
     }  # fmt: skip
-    write_samples(prepared, out / "samples.parquet")
-    report["data_version"] = file_hash(out / "samples.parquet")[:16]
     _same_run(out, settings, report["data_version"], processes)
     job = {
         "settings": settings.model_dump(mode="json"),
@@ -167,6 +197,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
     (out / REFUSAL).unlink(missing_ok=True)
     if settings.node_rank == 0:
         drop_torn_checkpoints(out)
+    program = PROGRAMS[settings.objective]
     if settings.launcher == "ray":
         command = [
             sys.executable,
@@ -175,9 +206,10 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             str(out),
             str(processes),
             kind,
+            program,
         ]
     elif processes * settings.nodes == 1:
-        command = [sys.executable, "-m", "medaction.training.run", str(out)]
+        command = [sys.executable, "-m", program, str(out)]
     else:
         host, _, port = settings.rendezvous.partition(":")
         rendezvous = [
@@ -200,7 +232,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             "--nproc-per-node",
             str(processes),
             "-m",
-            "medaction.training.run",
+            program,
             str(out),
         ]
     log = out / f"processes-{settings.node_rank}.txt"

@@ -10,6 +10,7 @@ import jinja2
 
 from medaction.training.base import resolve
 from medaction.training.curves import draw_curves, read_log
+from medaction.training.measures import MEASURES, draw_measures, summarize_measures
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.training.templates import switches_of, without_thinking
 
@@ -28,7 +29,8 @@ def publish(
     job = json.loads((out / "job.json").read_text())
     building = out / ".model.building"
     log = read_log(out / "log.jsonl")
-    results = summarize(log)
+    is_sft = settings.objective == "sft"
+    results = summarize(log) if is_sft else summarize_measures(log, settings.objective)
     if not building.is_dir() and (out / "model").is_dir():
         return results  # published before
     if settings.method == "lora":
@@ -57,7 +59,10 @@ def publish(
     if not report["thinking"]:
         _served_without_thinking(building)
     shutil.copy(out / "log.jsonl", building / "training_log.jsonl")
-    draw_curves(log, building / "curves.png")
+    if is_sft:
+        draw_curves(log, building / "curves.png")
+    else:
+        draw_measures(log, building / "curves.png", settings.objective)
     shutil.copy(building / "curves.png", out / "curves.png")
     card = jinja2.Template(MODEL_CARD.read_text(), trim_blocks=True).render(
         settings=settings,
@@ -65,6 +70,7 @@ def publish(
         report=report,
         results=results,
         versions=versions,
+        measures=MEASURES.get(settings.objective, ()),
     )
     (building / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(out / "model", ignore_errors=True)

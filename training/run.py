@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def work(out: Path) -> None:
     cuda = torch.cuda.is_available()
     torch.manual_seed(settings.seed)
     if settings.zero:
-        _init_deepspeed(cuda)
+        init_deepspeed(cuda)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     prepared = read_samples(out / "samples.parquet")
     attention = _attention(settings, cuda)
@@ -65,26 +66,18 @@ def work(out: Path) -> None:
         settings.seed,
         prefix,
     )
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
-    arguments = _arguments(out, settings, planned, cuda, bf16)
+    arguments = _arguments(out, settings, planned, cuda)
 
     register_attention()
     # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they
     # are loaded.
-    dtype = torch.bfloat16 if bf16 and settings.zero else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(
-        job["base"],
-        dtype=dtype,
-        attn_implementation=attention,
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
-    model.config.use_cache = False
+    model = load_model(job["base"], settings, cuda, attention)
     shape = _shape(model)
     if settings.method == "lora":
         model = _with_adapters(model, settings)
 
     layout = Layout(attention, prefix)
+    precision = torch.bfloat16 if arguments.bf16 else torch.float32
     trainer = PackedTrainer(
         model=model,
         args=arguments,
@@ -97,7 +90,7 @@ def work(out: Path) -> None:
                 out / "log.jsonl",
                 [Work.of(step, prepared.train, prefix, shape) for step in planned.steps],
                 planned.steps_per_epoch,
-                processes * peak(arguments.device, torch.bfloat16 if bf16 else torch.float32),
+                processes * peak(arguments.device, precision),
             ),
         ],
     )
@@ -107,15 +100,18 @@ def work(out: Path) -> None:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # On all processes: under ZeRO 3 each has a part of the weights.
     trainer.save_model(str(out / ".model.building"))
+    mark_trained(trainer, out, attention=attention)
+
+
+def mark_trained(trainer: Trainer, out: Path, **about: str) -> None:
+    """The last step is done and the weights are written, by all processes."""
     if trainer.is_world_process_zero():
-        (out / TRAINED).write_text(
-            json.dumps({"step": trainer.state.global_step, "attention": attention})
-        )
+        (out / TRAINED).write_text(json.dumps({"step": trainer.state.global_step, **about}))
     if distributed.is_initialized():
         distributed.barrier()
 
 
-def _init_deepspeed(cuda: bool) -> None:
+def init_deepspeed(cuda: bool) -> None:
     """Join the other processes in DeepSpeed's way, alone too, without compiling any extension on a
     CPU."""
     if not cuda:
@@ -175,40 +171,63 @@ def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
     return config
 
 
-def _arguments(
-    out: Path, settings: TrainSettings, planned: Plan, cuda: bool, bf16: bool
-) -> TrainingArguments:
-    steps = len(planned.steps)
+def uses_bf16(settings: TrainSettings, cuda: bool) -> bool:
+    return settings.precision == "bf16" or (settings.precision == "auto" and cuda)
+
+
+def load_model(base: str, settings: TrainSettings, cuda: bool, attention: str) -> Any:
+    """The base model's weights, from safetensors alone; fp32 unless DeepSpeed keeps the master
+    weights."""
+    bf16 = uses_bf16(settings, cuda) and settings.zero
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        base,
+        dtype=torch.bfloat16 if bf16 else torch.float32,
+        attn_implementation=attention,
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    model.config.use_cache = False
+    return model
+
+
+def common_arguments(out: Path, settings: TrainSettings, cuda: bool) -> dict[str, Any]:
+    """The arguments of transformers' trainer that are the same for every objective."""
+    return {
+        "output_dir": str(out / "checkpoints"),
+        "per_device_train_batch_size": 1,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "weight_decay": settings.weight_decay,
+        "bf16": uses_bf16(settings, cuda),
+        "use_cpu": not cuda,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "deepspeed": deepspeed_config(settings, cuda) if settings.zero else None,
+        "save_strategy": "steps",
+        "save_steps": settings.save_every,
+        "save_total_limit": settings.keep,
+        "eval_strategy": "no",  # `Looks` says when
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "dataloader_num_workers": 0,
+        "report_to": [],
+        "disable_tqdm": True,
+        "seed": settings.seed,
+        "ddp_find_unused_parameters": False,
+    }
+
+
+def _arguments(out: Path, settings: TrainSettings, planned: Plan, cuda: bool) -> TrainingArguments:
     return TrainingArguments(
-        output_dir=str(out / "checkpoints"),
-        per_device_train_batch_size=1,  # a row
+        **common_arguments(out, settings, cuda),  # a batch is a row
         gradient_accumulation_steps=planned.accumulation,
         train_sampling_strategy="sequential",  # the plan has every epoch's order
         num_train_epochs=1,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=round(settings.warmup * steps),
-        weight_decay=settings.weight_decay,
-        bf16=bf16,
-        use_cpu=not cuda,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        warmup_steps=round(settings.warmup * len(planned.steps)),
         use_liger_kernel=cuda and _installed("liger_kernel"),
         # The loss is computed at the targets only (PackedTrainer), so Liger's own is not wanted.
         liger_kernel_config={"fused_linear_cross_entropy": False, "cross_entropy": False},
-        deepspeed=deepspeed_config(settings, cuda) if settings.zero else None,
-        save_strategy="steps",
-        save_steps=settings.save_every,
-        save_total_limit=settings.keep,
-        eval_strategy="no",  # `Looks` says when
-        logging_steps=1,
-        logging_nan_inf_filter=False,
         remove_unused_columns=False,
-        dataloader_num_workers=0,
-        report_to=[],
-        disable_tqdm=True,
-        seed=settings.seed,
-        ddp_find_unused_parameters=False,
     )
 
 
@@ -242,18 +261,23 @@ def _shape(model: Any) -> Shape:
     )
 
 
-def _with_adapters(model: Any, settings: TrainSettings) -> Any:
-    from peft import LoraConfig, get_peft_model
+def adapter_config(settings: TrainSettings) -> Any:
+    from peft import LoraConfig
 
-    if settings.gradient_checkpointing:
-        model.enable_input_require_grads()
-    config = LoraConfig(
+    return LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.lora_rank,
         lora_alpha=2 * settings.lora_rank,
         target_modules="all-linear",
     )
-    return get_peft_model(model, config)
+
+
+def _with_adapters(model: Any, settings: TrainSettings) -> Any:
+    from peft import get_peft_model
+
+    if settings.gradient_checkpointing:
+        model.enable_input_require_grads()
+    return get_peft_model(model, adapter_config(settings))
 
 
 class PackedTrainer(Trainer):
@@ -311,7 +335,8 @@ class Looks(TrainerCallback):
     """When the held-out cases are looked at: before the first step, every so many steps, and after
     the last."""
 
-    def __init__(self, trainer: PackedTrainer, settings: TrainSettings):
+    def __init__(self, trainer: Any, settings: TrainSettings):
+        """`trainer` has what is looked at as `held_out`."""
         self.trainer, self.settings = trainer, settings
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
@@ -350,14 +375,20 @@ def end_with(parent_pid: int) -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-if __name__ == "__main__":
+def run_process(train: Callable[[Path], None]) -> None:
+    """The life of a training process: `train` in the folder of the command line; what it refuses is
+    left there for whoever started it."""
     folder = Path(sys.argv[1])
     end_with(int(os.environ["MEDACTION_RUN_PID"])) if "MEDACTION_RUN_PID" in os.environ else None
     try:
-        work(folder)
+        train(folder)
     except TrainError as refusal:
         (folder / REFUSAL).write_text(str(refusal), encoding="utf-8")
         raise
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    run_process(work)
