@@ -27,6 +27,12 @@ def evaluate(cases: str | None, preset: str | None, retry_failed: bool, **option
 
     check_settings(settings)
     result = run("evaluate", settings, Retry() if retry_failed else None)
+    if not result["cases"]["environments"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in result["cases"]["refused"])
+        raise MedactionError(
+            f"no case can be played ({reasons}): `medaction envs check --out {settings.out}` says"
+            " why"
+        )
     click.echo(result_table(result).split("\n## Subsets")[0])
     click.echo(f"\nIn {settings.out}: result.json, result.md, trajectories.duckdb")
     click.echo(f"Look at it: medaction view --out {settings.out}")

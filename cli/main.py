@@ -45,6 +45,7 @@ COMMANDS: Commands = {
     "serve": ("train", "Serve MODEL until interrupted."),
     "serve-env": ("hub", "Serve episodes to reinforcement learners (OpenEnv)."),
     "pipeline": ("pipeline", "Distil, train and evaluate."),
+    "redistill": ("pipeline", "Distil what is new, and train the last model on."),
     "ablate": ("pipeline", "Run the paper's ablations."),
     "up": ("service", "Start a Prefect server, its worker and all deployments."),
     "down": ("service", "End what `medaction up` started, and nothing else."),

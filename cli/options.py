@@ -29,6 +29,7 @@ ONE_BY_ONE = {
     "styles": "style",
     "against": "against",
     "without": "without",
+    "earlier": "earlier",
 }
 
 

@@ -1,5 +1,5 @@
-"""`medaction pipeline` and `medaction ablate`: everything from reports to a score, once or in every
-cell of an ablation."""
+"""`medaction pipeline`, `ablate` and `redistill`: everything from reports to a score, once,
+in every cell of an ablation, or again and again as cases come."""
 
 import sys
 from pathlib import Path
@@ -85,3 +85,28 @@ def ablate(preset: str, **options: Any) -> None:
         complete = print_ablation(flow(settings))
     if not complete:
         sys.exit(1)
+
+
+@click.command()
+@click.option(
+    "--preset",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A YAML file with the settings of a distillation and a section train.",
+)
+@OUT
+@click.option("--cases", help="The reports to distil from, instead of the preset's.")
+def redistill(preset: Path, **options: Any) -> None:
+    """Distil what is new; where that changed the dataset, train the last model on. Meant to be run
+    again and again."""
+    from medaction.cli.options import check_settings, settings_of
+    from medaction.flows.redistill import RedistillSettings
+    from medaction.flows.redistill import redistill as flow
+    from medaction.flows.summary import print_summary
+
+    settings = settings_of(RedistillSettings, str(preset), options)
+    if settings.train:
+        installed()
+    check_settings(settings)
+    with prefect(settings.out):
+        print_summary(flow(settings))

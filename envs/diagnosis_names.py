@@ -61,6 +61,8 @@ _CONNECTOR = re.compile(
     |(?P<same>\band\b|[,;\n]|\b\d\.\s)""",
     re.VERBOSE,
 )
+# A scanner reads the letters o and l as digits: 'a0rtic', 'scler0derma'.
+_MISREAD_DIGIT = re.compile(r"(?<=[a-z])[01](?=[a-z])|\b0(?=[a-z]{3})")
 # Words before a disease's name that leave it the same disease.
 _LEADING = re.compile(
     r"""^(?:(?:final\sdiagnosis|acute|chronic|active|severe|mild|primary|secondary|idiopathic
@@ -218,8 +220,12 @@ def _lesser_names(part: str) -> Iterator[str]:
 
 
 def _without_qualifiers(part: str) -> Iterator[str]:
-    """'Meckel diverticulum' of a perforated one: the part without adjectives before it."""
-    words = normalise(_PREPOSITION.split(part)[0]).split()
+    """'Meckel diverticulum' of a perforated one: the part without adjectives before it, or without
+    the place behind it."""
+    head, *place = _PREPOSITION.split(part)
+    words = normalise(head).split()
+    if place and len(words) > 1 and not is_general(head):
+        yield normalise(head)
     while len(words) > 2 and (_ADJECTIVE.fullmatch(words[0]) or _LEADING.match(words[0])):
         words = words[1:]
         if words[0] != "cell" and not is_general(" ".join(words)):
@@ -310,7 +316,7 @@ def tells(text: str, name: DiagnosisName) -> bool:
         return re.search(rf"\b{re.escape(name.text)}s?\b", text) is not None
     if name.strict:
         plain = _organs(normalise(name.text))
-        return _pattern_of(plain).search(_organs(normalise(text))) is not None
+        return _pattern_of(plain).search(_organs(normalise(_readable(text)))) is not None
     return mentions(text, name.text)
 
 
@@ -322,13 +328,18 @@ def mentions(text: str, name: str) -> bool:
     plain_name = _organs(normalise(name))
     if not plain_name or is_general(plain_name):
         return False
-    visible = (
-        text if text.isascii() else "".join(c for c in text if unicodedata.category(c) != "Cf")
-    )
+    visible = _readable(text)
     return any(
         _mentions(variant, plain_name)
         for variant in dict.fromkeys((visible, visible.replace("-", "")))
     )
+
+
+def _readable(text: str) -> str:
+    """`text` without invisible characters, and with letters where a scanner saw digits."""
+    if not text.isascii():
+        text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    return _MISREAD_DIGIT.sub(lambda match: "ol"[int(match[0])], text)
 
 
 def _organs(plain: str) -> str:

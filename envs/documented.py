@@ -32,7 +32,7 @@ _EMPTY = re.compile(
 )
 # That a test was not made, or its result not written down.
 _ABSENT = re.compile(
-    rf"\b(?:not (?:\w+ly |yet |been |further |otherwise )?(?:{_DONE}|{_WRITTEN})"
+    rf"\b(?:not (?:\w+ly |yet |been |further |otherwise )*(?:{_DONE}|{_WRITTEN})"
     r"|(?:does|do|did|could|can)(?: not|n't) (?:\w+ly )?(?:provide|mention|state|specify|report"
     r"|describe|detail)"
     rf"|(?:is|are|was|were|remains?) (?:still )?(?:pending|awaited|unavailable)"
@@ -58,6 +58,10 @@ _MADE = re.compile(
     rf" (?:also |then |\w+ly )?(?:{_DONE}|taken)(?: (?:out|off))?"
     r"(?: (?:to|for|in|at|on|by|but) [\w\s]{3,40})?",
     re.IGNORECASE,
+)
+_MADE_IN_SHORT = re.compile(
+    rf"(?P<what>[^.;:\d]{{2,60}}?) {_DONE}(?: (?:in|at|on|during|after|before) [\w\s]{{3,40}})?",
+    re.I,
 )
 _FINDING = re.compile(
     r"\b(?:show|reveal|demonstrat|confirm|disclos|identif|found|grew|negative|positive|elevated)",
@@ -121,6 +125,7 @@ def _is_void(sentence: str) -> bool:
         or (_ABSENT.search(clause) and not _VALUE_IN_TEXT.search(clause))
         or ((match := _NOT_MADE.match(bare)) and named_tests(match["what"]))
         or _MADE.fullmatch(bare)
+        or ((match := _MADE_IN_SHORT.fullmatch(bare)) and named_tests(match["what"]))
         or _only_names_a_test(bare)
     )
 

@@ -32,6 +32,10 @@ class Answers(Protocol):
     """What returns the results of ordered tests: `medaction.envs.oracle.Oracle`, or the examiner of
     a benchmark."""
 
+    asks_model: bool
+    """Whether an answer may wait for a model: whoever plays many episodes then lets it wait in a
+    thread."""
+
     def answer(self, orders: Sequence[str]) -> tuple[Answer, ...]: ...
 
 

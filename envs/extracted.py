@@ -5,7 +5,7 @@ model is asked again.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from medaction.envs import checks
@@ -60,6 +60,16 @@ _TREATED = re.compile(
 )
 _TESTS = re.compile(
     r"\b(?:tests?|testing|labs?|laboratory|blood ?works?|assays?|titers?|antibod\w+)\b", re.I
+)
+_DIAGNOSIS_HEADING = re.compile(
+    r"(?:#+ *)?(?:\d[\d.]* *)?(?:(?:final|main|principal|primary|discharge|definitive) )?"
+    r"diagnos[ei]s:?",
+    re.I,
+)
+_SAYS_DIAGNOSIS = re.compile(
+    r"\bdiagnosed\b|\b(?:final|definitive|discharge|main|principal) diagnos[ei]s\b"
+    r"|^diagnos[ei]s:",
+    re.I,
 )
 # Words of a test's name that do not tell which test it is.
 _VAGUE_NAMES = frozenset(
@@ -215,13 +225,29 @@ def called_alike(text: str, diagnosis: str, name: str) -> bool:
 
 
 def names_diagnosis(source: Report, title: str, diagnosis: str) -> bool:
-    """Whether the report is about it: one of its names stands in the title, or in at least two
-    paragraphs, however it is spelt."""
+    """Whether the report is about it: one of its names stands in the title, in at least two
+    paragraphs, or once where the report says that it is the diagnosis, however it is spelt.
+
+    A discharge letter names its diagnosis once, under a heading or in 'X was diagnosed'.
+    """
     lines = source.text.splitlines()
+    names = (diagnosis, *names_of(diagnosis))
     return any(
-        mentions(title, name) or sum(mentions(line, name) for line in lines) >= 2
-        for name in (diagnosis, *names_of(diagnosis))
-    )
+        mentions(title, name) or sum(mentions(line, name) for line in lines) >= 2 for name in names
+    ) or any(mentions(text, name) for text in _conclusions(lines) for name in names)
+
+
+def _conclusions(lines: Sequence[str]) -> Iterator[str]:
+    """What stands under a heading 'Diagnosis', and every sentence that says 'diagnosed' or 'final
+    diagnosis'; a differential diagnosis is no conclusion."""
+    under_heading = False
+    for line in filter(None, map(str.strip, lines)):
+        if under_heading:
+            yield line
+        under_heading = bool(_DIAGNOSIS_HEADING.fullmatch(line))
+        for sentence in sentences(line):
+            if _SAYS_DIAGNOSIS.search(sentence):
+                yield sentence
 
 
 # --- the menu -------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ def make_extractor(complete: Complete, part: int = PART) -> Callable[[CaseReport
     """
 
     def extract(report: CaseReport) -> StructuredCase:
-        source = Report(report.text)
+        source = Report(report.text, has_abstract=report.source != "text")
         parts = list(pieces_of(report.text, part))
         presentation = _presentation(complete, report, source, parts)
         tests, notes = _menu(complete, report, source, parts)

@@ -48,12 +48,16 @@ class Span:
 
 
 class Report:
-    """A report's text, searched for what was copied from it."""
+    """A report's text, searched for what was copied from it.
 
-    def __init__(self, text: str):
+    `has_abstract`: title and abstract stand before its first section, as in an article. A letter
+    of a hospital begins with the patient; there an abstract is one that has a heading.
+    """
+
+    def __init__(self, text: str, has_abstract: bool = True):
         self.text = text
         self._all = _lined(text)
-        self._case = _without_elsewhere(text)
+        self._case = _without_elsewhere(text, has_abstract)
 
     def find(self, copied: str) -> Span | None:
         """The passage of this patient's own sections that `copied` was copied from; None where none
@@ -149,7 +153,7 @@ def _lined(text: str) -> str:
 
 
 @lru_cache(maxsize=4)
-def _without_elsewhere(text: str) -> str:
+def _without_elsewhere(text: str, has_abstract: bool) -> str:
     """The searched text with the sections about other patients blanked, so that nothing is found
     there.
 
@@ -170,7 +174,8 @@ def _without_elsewhere(text: str) -> str:
             preamble = len(lines)
         characters += len(line) if preamble and not blank else 0
         lines.append("\0" * len(line) if blank else _lined(line))
-    if characters >= ENOUGH:
+    has_abstract = has_abstract or any(map(_ABSTRACT.match, text.splitlines()[:preamble]))
+    if has_abstract and characters >= ENOUGH:
         lines[:preamble] = ["\0" * len(line) for line in lines[:preamble]]
     return "".join(lines)
 

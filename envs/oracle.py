@@ -130,6 +130,7 @@ class Oracle:
         self._encode = encode
         self._threshold = threshold
         self._choose = choose
+        self.asks_model = choose is not None
         self._entries = [read_entry(test) for test in menu]
         self._names = names_of_menu(self._entries)
 

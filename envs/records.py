@@ -4,6 +4,7 @@
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -47,6 +48,19 @@ def check_id(text: str) -> str:
             f"{text[:60]!r} cannot be a case id: use letters, digits, '.', '_' and '-' only",
         )
     return text
+
+
+def id_of_file(stem: str) -> str:
+    """The id of a case that has none but its file's name: 'Müller discharge (2)' is
+    'Muller-discharge-2'. People name their reports so.
+
+    Raises BadCase('unsafe_id') where nothing is left, the name begins with a dot or holds '..', or
+    holds what cannot be shown (half a character, a mark that turns the line).
+    """
+    if not stem.isprintable():
+        return check_id(stem)
+    letters = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    return check_id(re.sub(r"[^A-Za-z0-9._-]+", "-", letters)[:100].strip("-"))
 
 
 @dataclass(frozen=True, slots=True)

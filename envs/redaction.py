@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from medaction.envs.categories import category_of, minor_category_of
 from medaction.envs.diagnosis_names import DiagnosisName
 from medaction.envs.documented import is_documented
+from medaction.envs.grounding import plain_text
 from medaction.envs.leaks import (
     COMPLAINT,
     LABEL,
@@ -23,15 +24,19 @@ from medaction.envs.leaks import (
     outcomes_in,
 )
 from medaction.envs.mentions import named_tests
+from medaction.envs.naming import canonical_of
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 from medaction.envs.results_told import (
     ACTIVE_FINDING,
+    RESULT_LENGTH,
     STATUS,
     Statement,
     blood_findings,
     is_told,
+    labelled_test,
     result_told,
     same_test,
+    tells_whole,
 )
 from medaction.words.phrases import IN_BRACKETS
 from medaction.words.sentences import split_outside_brackets
@@ -108,6 +113,7 @@ class _Cutter:
     complaint: str = field(init=False)
     last_is_result: bool = False
     is_examination: bool = False
+    is_present: bool = False
 
     def __post_init__(self) -> None:
         self.names = names_of_case(self.report, self.case)
@@ -127,6 +133,7 @@ class _Cutter:
         body = line[len(label) :]
         is_complaint = COMPLAINT.search(label) is not None
         self.is_examination = "examination" in label.casefold()
+        self.is_present = "present" in label.casefold()
         is_list = bool(_LISTED_SECTIONS.search(label)) or (
             label.casefold().startswith("past medical", 2) and not _VERB.search(body)
         )
@@ -136,14 +143,18 @@ class _Cutter:
         sentences: list[str] = []
         gone, left_as_it_was = False, True
         for place, sentence in enumerate(split_outside_brackets(SENTENCE_END, body)):
+            keeps = is_complaint or (is_first and place == 0)
             if not any(map(str.isalnum, sentence)):
                 remainder = sentence
+            elif not keeps and labelled_test(label + sentence) and not _PATIENT.match(sentence):
+                self._take(label + sentence)
+                remainder = ""
             elif gone and _hangs(sentence):
                 self._take(sentence, continues=True)
                 remainder = ""
             else:
                 remainder = self._without_asides(label, sentence, is_complaint)
-                if is_complaint or (is_first and place == 0):
+                if keeps:
                     remainder = self._without_tail(label, remainder)
                 else:
                     remainder = self._sentence(label, remainder, is_list)
@@ -235,7 +246,8 @@ class _Cutter:
             if (
                 result
             ):  # 'bronchoscopy showed edema, | bleeding': a list of findings goes on as well
-                goes_on = not is_list or ACTIVE_FINDING.search(clause) is not None
+                is_word = result_told(clause) is None  # 'leukopenia, | arthralgia'
+                goes_on = not (is_list or is_word) or ACTIVE_FINDING.search(clause) is not None
             in_result = result or (in_result and goes_on and not _PATIENT.match(clause))
             hangs = bool(removed) and _hangs(clause)
             if in_result or hangs or self.leaks(label + clause):
@@ -268,15 +280,20 @@ class _Cutter:
         only a laboratory tells."""
         if RELATIVE.search(text):
             return None
-        findings = blood_findings(text) if self.is_examination else {}
+        findings = blood_findings(text) if self.is_examination or self.is_present else {}
+        findings = {word: test for word, test in findings.items() if word not in self.complaint}
+        statement = result_told(text)
         if findings:
-            return Statement(text, tuple(dict.fromkeys(findings.values())))
-        return result_told(text)
+            named = statement.tests if statement else ()
+            known = {canonical_of(name) for name in named}
+            others = (test for test in findings.values() if test not in known)
+            return Statement(text, tuple(dict.fromkeys((*named, *others))))
+        return statement
 
     def _take(self, text: str, context: str = "", continues: bool = False) -> None:
         """Note what is taken out: a result for the menu, with its `context` where it is no
         statement alone; else a cut."""
-        text = re.sub(r"^(?:and|but) ", "", text.strip(" ,;"))
+        text = re.sub(r"^(?:and|but) ", "", text.strip(" ,;").lstrip("-*• "))
         statement = self._result(text)
         if statement and is_documented(text):
             self.statements.append(Statement(context.strip(" ,;") or text, statement.tests))
@@ -357,12 +374,15 @@ def _moved(
 
 def _covers(test: DocumentedTest, name: str, statement: Statement, complaint: str) -> bool:
     """Whether an entry tells already what a statement says of the test called `name`: the analyte
-    stands in its result, or its result is told again."""
+    stands in its result, its result is told again, or it has the very words."""
+    finding = plain_text(statement.text.partition(":")[2] or statement.text).strip(" .;")
+    if len(finding) >= RESULT_LENGTH and finding in plain_text(test.result):
+        return True
     if category_of(name) == "laboratory" and re.search(
         rf"\b{re.escape(name)}\b", test.result, re.IGNORECASE
     ):
         return True
-    return same_test(name, test.name) and is_told(test, statement.text, complaint)
+    return same_test(name, test.name) and tells_whole(test, statement.text, complaint)
 
 
 def share_cut(redacted: Redacted) -> CheckResult:

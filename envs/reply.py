@@ -6,16 +6,18 @@ and it reads what came back, in whatever form (`medaction.llm.replies`). The ord
 the order of generation, so the reasoning stands before what it leads to.
 
 Read although the form is another, and noted: confidences as '60', '60.0', '60 %', or all as
-fractions of 1; an action without its frame, or beside an empty other one; tests as one string; a
-ninth diagnosis and more, left out where the list is ranked; a final diagnosis that the differential
-lacks, which then leads it. Refused, because it has two meanings: 0.6 and 60 in one list, nothing
+fractions of 1; keys of another name where only one field can be meant; an action without its frame,
+or beside an empty other one; tests as one string; a test or line twice; a ninth diagnosis and more,
+left out where the list is ranked; a final diagnosis that the differential lacks, which then leads
+it. Refused, because it has two meanings: 0.6 and 60 in one list, nothing
 but ones and noughts, orders and a diagnosis at once.
 """
 
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -32,7 +34,7 @@ from pydantic import (
 
 from medaction.envs.orders import single_tests
 from medaction.envs.turns import Hypothesis, Turn
-from medaction.llm.replies import Form, Reading, bare_key, note, read, schema_of
+from medaction.llm.replies import Form, Reading, bare_key, is_alike, note, own_keys, read, schema_of
 from medaction.llm.untrusted import one_line, plain, printable
 from medaction.llm.usage import MENDED, Fault, Usage
 
@@ -53,11 +55,21 @@ def _filled(text: str) -> str:
 
 def _paragraphs(value: Any) -> Any:
     """A text, or the paragraphs of one, without markup; what is neither is left to the grammar."""
-    if isinstance(value, dict) and all(isinstance(part, str) for part in value.values()):
-        value = [f"{heading}: {part}" for heading, part in value.items()]
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        value = "\n".join(value)
+    if isinstance(value, dict | list):
+        value = "\n".join(_lines(value))
     return plain(value) if isinstance(value, str) else value
+
+
+def _lines(value: Any) -> Iterator[str]:
+    """The texts of an object or list of texts, each with its heading."""
+    if isinstance(value, dict):
+        for heading, part in value.items():
+            yield f"{heading}: {', '.join(_lines(part))}"
+    elif isinstance(value, list):
+        for part in value:
+            yield from _lines(part)
+    else:
+        yield str(value)
 
 
 _NAME_KEYS = {"name", "test", "testname", "diagnosis"}
@@ -89,30 +101,61 @@ Prose = Annotated[
     AfterValidator(_filled),
 ]
 Sentence = Annotated[
-    str, Field(min_length=1, max_length=1000), BeforeValidator(_one_line), AfterValidator(_filled)
+    str,
+    Field(min_length=1, max_length=1000),
+    BeforeValidator(_one_line),
+    BeforeValidator(_paragraphs),
+    AfterValidator(_filled),
 ]
 ShortText = Annotated[
     str, Field(min_length=1, max_length=160), BeforeValidator(_one_line), AfterValidator(_filled)
 ]
 
 
+_QUOTED = re.compile(r"""["'`*_“]+(.+?)["'`*_”]+""")
+_PERCENT_AT_END = re.compile(r"\s*\(\d+(?:\.\d+)?\s*%\)$")
+_SENTENCE_END = re.compile(r"(?<=[a-z]{4})\.$")
+
+
+def _name(text: str) -> str:
+    """A diagnosis without quotes or emphasis around it, a percentage or a full stop behind it."""
+    name = _PERCENT_AT_END.sub("", text)
+    quoted = _QUOTED.fullmatch(name)
+    return _SENTENCE_END.sub("", quoted[1].strip() if quoted else name) or text
+
+
+Diagnosis = Annotated[ShortText, AfterValidator(_name)]
+
+
 class RankedDiagnosis(Form):
-    diagnosis: ShortText
+    diagnosis: Diagnosis
     confidence: Annotated[int, Field(ge=0, le=100)]
 
 
 def _in_percent(differential: Any, info: ValidationInfo) -> Any:
     """The lines with confidences as whole percent. What cannot be read is left to the grammar."""
-    if isinstance(differential, list) and all(
-        isinstance(row, dict) and type(row.get("confidence")) is int and row["confidence"] > 1
-        for row in differential
+    if (
+        isinstance(differential, list)
+        and all(
+            isinstance(row, dict) and type(row.get("confidence")) is int and row["confidence"] > 1
+            for row in differential
+        )
+        and not _is_numbered([row.get("diagnosis") for row in differential])
     ):
         _note_sum(sum(row["confidence"] for row in differential), info)
         return differential
     differential = _differential_rows(differential, info)
     if not isinstance(differential, list) or not all(isinstance(row, dict) for row in differential):
         return differential
-    rows = [{bare_key(key): value for key, value in row.items()} for row in differential]
+    rows = []
+    for row in differential:
+        names = own_keys(RankedDiagnosis, [*row])
+        rows.append({names.get(key, key): value for key, value in row.items()})
+        if any(bare_key(key) != bare_key(name) for key, name in names.items()):
+            note(info, "keys of another name")
+    if _is_numbered([row.get("diagnosis") for row in rows]):
+        rows = [row | {"diagnosis": _LIST_BULLET.sub("", row["diagnosis"])} for row in rows]
+        note(info, "numbers before diagnoses")
     stated = [row.get("confidence") for row in rows]
     numbers = [_percentage(value) for value in stated]
     if not numbers or any(number is None for number in numbers):
@@ -144,6 +187,10 @@ def _differential_rows(differential: Any, info: ValidationInfo) -> Any:
     rows = differential
     if isinstance(rows, str):
         rows = _rows_of_text(rows)
+    if isinstance(rows, dict) and len(rows) == 1 and isinstance(next(iter(rows.values())), list):
+        [rows] = rows.values()
+    if isinstance(rows, list) and len(rows) == 1 and isinstance(rows[0], list) and rows[0]:
+        rows = rows[0] if isinstance(rows[0][0], dict) else rows
     if isinstance(rows, dict):
         ranks = all(key.isdecimal() for key in rows)
         rows = [*rows.values()] if ranks else [[name, value] for name, value in rows.items()]
@@ -170,7 +217,7 @@ def _row_of(row: Any) -> Any:
     if isinstance(row, dict) and len(row) == 1:
         [row] = row.items()
     if isinstance(row, str) and (match := _PERCENT_BEHIND.fullmatch(row.strip())):
-        row = (match[1], match[2])
+        row = (match[1], match[2] or match[3])
     if not isinstance(row, list | tuple) or len(row) != 2:
         return row
     name, value = row
@@ -182,16 +229,28 @@ def _row_of(row: Any) -> Any:
     return {"diagnosis": name, "confidence": value}
 
 
-_PERCENT_BEHIND = re.compile(r"(.+?)[\s:,(\[–-]+(\d+(?:\.\d+)?\s*%)\s*[)\]]?")
-_OF_100 = re.compile(r"%|\bpercent|/\s*100")
-_PERCENTAGE = re.compile(r"[~≈]?\s*(\d+(?:[.,]\d+)?)\s*(?:%|percent|/\s*100)?")
+_PERCENT_BEHIND = re.compile(
+    r"(.+?)(?:[\s:,(\[–-]+(\d+(?:\.\d+)?\s*%)\s*[)\]]?|:\s*(\d+(?:\.\d+)?))"
+)
+_OF_100 = re.compile(r"[%％]|\bper ?cent|/\s*100")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
 
 
 def _percentage(value: Any) -> float | None:
-    """The number of a confidence: 60, '60', '60.0', '60 %', '60 percent', '60/100', '~60%'."""
+    """The number of a confidence: 60, '60', '60.0', '60 %', '(60 %)', 'High (60 percent)',
+    '60/100', '~60%', [60]. Words need a sign of percent beside the number; a bound ('>60') or a
+    negative number is none."""
+    if isinstance(value, list | dict) and len(value) == 1:
+        [value] = value.values() if isinstance(value, dict) else value
     if isinstance(value, str):
-        match = _PERCENTAGE.fullmatch(value.strip())
-        return float(match[1].replace(",", ".")) if match else None
+        text = unicodedata.normalize("NFKC", value)
+        numbers = _NUMBER.findall(re.sub(r"/\s*100\b", " percent", text))
+        rest = _NUMBER.sub("", text)
+        if len(numbers) != 1 or re.search(r"[<>≤≥-]", rest):
+            return None
+        if any(c.isalpha() for c in rest) and not _OF_100.search(text):
+            return None
+        return float(numbers[0].replace(",", "."))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -214,9 +273,19 @@ def _bounded(differential: Any, info: ValidationInfo) -> Any:
 
 
 def _each_once(differential: list[RankedDiagnosis]) -> list[RankedDiagnosis]:
+    # The same line twice says one thing; two confidences of one diagnosis say two.
+    differential = _once(differential, lambda line: (line.diagnosis.casefold(), line.confidence))
     if name := _repeated(line.diagnosis for line in differential):
         raise ValueError(f"{name!r} stands twice; list each diagnosis once, with one confidence")
     return differential
+
+
+def _once(items: Iterable[Any], key: Callable[[Any], Any]) -> list[Any]:
+    """Each item at its first place."""
+    first: dict[Any, Any] = {}
+    for item in items:
+        first.setdefault(key(item), item)
+    return [*first.values()]
 
 
 def _repeated(names: Iterable[str]) -> str | None:
@@ -242,6 +311,14 @@ Differential = Annotated[
 _LIST_BULLET = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+")
 
 
+def _is_numbered(texts: Sequence[Any]) -> bool:
+    """Whether every text begins with its rank: '1. Gout', '2) Pseudogout'."""
+    return all(
+        isinstance(text, str) and text.lstrip().startswith((f"{rank}. ", f"{rank}) "))
+        for rank, text in enumerate(texts, 1)
+    )
+
+
 def _single_tests(tests: Any, info: ValidationInfo) -> Any:
     """One string of tests as a list, split as the oracle splits an order; a list in an object or a
     list; a numbered list without its numbers."""
@@ -252,12 +329,15 @@ def _single_tests(tests: Any, info: ValidationInfo) -> Any:
     if isinstance(tests, list) and len(tests) == 1 and isinstance(tests[0], list):
         [tests] = tests
         note(info, "tests in another form")
-    if isinstance(tests, list) and all(
-        isinstance(test, str) and test.lstrip().startswith((f"{rank}. ", f"{rank}) "))
-        for rank, test in enumerate(tests, 1)
-    ):
+    if isinstance(tests, list) and _is_numbered(tests):
         note(info, "tests in another form")
         return [_LIST_BULLET.sub("", test) for test in tests]
+    if isinstance(tests, list):
+        stated = [test for test in tests if not _is_empty(test)]
+        once = _once(stated, lambda test: test.casefold() if isinstance(test, str) else id(test))
+        if 0 < len(once) < len(tests):
+            note(info, "tests in another form")
+            return once
     if not isinstance(tests, str) or not tests.strip():
         return tests
     note(info, "tests as one string")
@@ -283,7 +363,7 @@ class OrderTests(Form):
 
 
 class Commit(Form):
-    final_diagnosis: ShortText
+    final_diagnosis: Diagnosis
 
 
 class OrdersRead(Form):
@@ -313,8 +393,14 @@ Action = Annotated[
 ]
 
 
+_NO_VALUE = {"", "-", "none", "null", "nil", "n/a", "na", "nan"}
+"""How a missing value is written where a text was asked for: pandas' list, in lower case."""
+
+
 def _is_empty(value: Any) -> bool:
-    return not value or (isinstance(value, str) and value.strip().casefold() in ("none", "null"))
+    if isinstance(value, list):
+        return all(_is_empty(part) for part in value)
+    return not value or (isinstance(value, str) and value.strip().casefold() in _NO_VALUE)
 
 
 def _action_object(action: Any) -> Any:
@@ -354,11 +440,18 @@ class Acting(Form):
         )
         if in_the_grammar:
             return value
-        keys = {bare_key(key): key for key in value}
+        keys = {name: key for key, name in own_keys(cls, [*value]).items()}
         action_as_written = value.get(keys.get("action", ""))
         framed = _action_object(action_as_written)
         source = framed if isinstance(framed, dict) else value
         stated = {bare_key(key): inner for key, inner in source.items()}
+        if source is framed and not _ACTION_KEYS & stated.keys():
+            kinds = {
+                key: [kind for kind in _ACTIONS if is_alike(key, bare_key(kind))] for key in stated
+            }
+            stated = {
+                bare_key(kinds[key][0]): stated[key] for key in stated if len(kinds[key]) == 1
+            } or stated
         actions = {
             kind: stated[bare_key(kind)]
             for kind in _ACTIONS
@@ -391,8 +484,6 @@ class Reply(Acting):
     @model_validator(mode="after")
     def _acts_as_it_says(self, info: ValidationInfo) -> "Reply":
         if isinstance(self.action, OrderTests):
-            if test := _repeated(self.action.order_tests):
-                raise ValueError(f"action: {test!r} is ordered twice; order each test once")
             return self
         final = self.action.final_diagnosis
         highest = max(line.confidence for line in self.differential)

@@ -8,9 +8,10 @@ from functools import lru_cache
 from medaction.envs.categories import category_of, minor_category_of
 from medaction.envs.grounding import agreement_of_texts, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import FINDINGS, Profile, profile
+from medaction.envs.naming import FINDINGS, KINDS, Profile, canonical_of, profile
 from medaction.envs.records import DocumentedTest
 from medaction.words.names import normalise
+from medaction.words.plurals import singular
 from medaction.words.sentences import statements
 
 RESULT_LENGTH = 25
@@ -42,6 +43,10 @@ _CONCENTRATION = re.compile(
 _LEVEL_OF_CODE = re.compile(
     r"\b(?i:elevated|raised|increased|decreased|reduced) (?:serum |plasma |blood )?"
     r"(?P<analyte>(?=[\w-]+[A-Z\d])[A-Za-z][\w-]+)(?: levels?\b|\W*$)"
+)
+_ELISION = re.compile(r"\b\w['’](?=\w{3})")  # of French and Italian: l'endoscopie
+_SYMBOL_AND_VALUE = re.compile(
+    r"\b(?P<symbol>(?=\w*[A-Z])[A-Za-z][A-Za-z\d]{0,4}[+-]?)(?:\s|\s?[:=<>]\s?)[<>]?\d+(?!\S*\s?m?c?g\b)"
 )
 _NORMAL = re.compile(
     rf"\b{STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?(?:profiles?|panels?|potentials?|assays?|analys[ie]s"
@@ -194,6 +199,8 @@ def result_told(clause: str) -> Statement | None:
     (None, None)
     """
     names = tuple(name for name in named_tests(clause) if is_ordered(name))
+    if test := labelled_test(clause) or _measured(clause):
+        return Statement(clause, names or (test,))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
         return Statement(clause, names)
     if (general := _GENERAL_TEST.search(clause)) and not names:
@@ -212,9 +219,30 @@ def result_told(clause: str) -> Statement | None:
     return None
 
 
+def labelled_test(text: str) -> str:
+    """The test whose name is the label of `text`: 'CXR' of 'CXR: cardiomegaly'; '' where it is
+    none."""
+    label, colon, finding = text.lstrip(" -*•").partition(":")
+    if not colon or not finding.strip() or len(label.split()) > 5:
+        return ""
+    is_test = canonical_of(label) is not None or bool(profile(label).kinds & KINDS)
+    is_test = is_test and not label.casefold().endswith((" exam", " examination"))
+    return label.strip() if is_test and is_ordered(label) else ""
+
+
+def _measured(clause: str) -> str:
+    """The analyte whose symbol has a number behind it: 'Na+' of 'Na+ 112'. A word may be a drug and
+    the number its dose."""
+    for match in _SYMBOL_AND_VALUE.finditer(clause):
+        if canonical_of(match["symbol"]) is not None and is_ordered(match["symbol"]):
+            return match["symbol"]
+    return ""
+
+
 def is_ordered(name: str) -> bool:
     """Whether a test is one of the laboratory, of imaging, or else beyond the bedside."""
-    return minor_category_of(name, category_of(name)) not in _BEDSIDE and not EXAMINED.match(name)
+    minor = minor_category_of(name, category_of(name))
+    return minor not in _BEDSIDE and not EXAMINED.match(canonical_of(name) or name)
 
 
 def _has_value(name: str, clause: str) -> bool:
@@ -245,9 +273,15 @@ def _result_of(name: str) -> re.Pattern[str]:
 
 
 def is_told(test: DocumentedTest, text: str, complaint: str = "") -> bool:
-    """Whether `text` tells the test's result: a line of it that is too long to stand there by
-    chance, its value beside its name, or the finding in other words; words of the `complaint` are
-    no finding.
+    """Whether `text` tells the test's result, or a part of it; words of the `complaint` are no
+    finding."""
+    return tells_whole(test, text, complaint) or _repeats(test, text, complaint)
+
+
+def tells_whole(test: DocumentedTest, text: str, complaint: str = "") -> bool:
+    """Whether `text` tells the test's result so that nothing is lost without the text: a line of it
+    that is too long to stand there by chance, its value beside its name, or the finding in other
+    words; words of the `complaint` are no finding.
     """
     plain = plain_text(text)
     lines = [plain_text(line) for line in test.result.splitlines()]
@@ -293,6 +327,33 @@ def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
     )
 
 
+def _repeats(test: DocumentedTest, text: str, complaint: str) -> bool:
+    """Whether a sentence names the test as the menu does, in whatever language, and shares a
+    content word with its result; or tells a number of the laboratory's with such a word: '78 %
+    blasts'."""
+    name = f" {normalise(test.name)} "
+    words = _content_words(test.result) - _content_words(f"{test.name} {complaint}")
+    numbers = {number for number in numbers_of(test.result) if len(number) > 1}
+    measured = numbers if test.category in ("laboratory", "pathology") else set()
+    return any(
+        bool(words & shared) and (name in plain or bool(measured & found))
+        for plain, shared, found in _statements(text)
+    )
+
+
+@lru_cache(maxsize=512)
+def _statements(text: str) -> tuple[tuple[str, frozenset[str], frozenset[str]], ...]:
+    """Each statement as it is compared, its content words and its numbers."""
+    return tuple(
+        (
+            f" {normalise(_ELISION.sub(' ', statement))} ",
+            _content_words(statement),
+            frozenset(numbers_of(statement)),
+        )
+        for statement in statements(text)
+    )
+
+
 def same_test(name: str, second: str) -> bool:
     """Whether two names may be of one test: equal, or of one kind and not of two regions."""
     a, b = profile(name), profile(second)
@@ -318,7 +379,7 @@ def _findings(text: str) -> tuple[tuple[frozenset[str], tuple[str, ...]], ...]:
 def _content_words(text: str) -> frozenset[str]:
     """The words of five letters and more that tell something, by their first six letters."""
     words = re.findall(r"[^\W\d_]{5,}", text.casefold())
-    return frozenset(word[:6] for word in words if word not in _COMMON)
+    return frozenset(singular(word)[:6] for word in words if word not in _COMMON)
 
 
 def _beside(name: str, line: str, plain: str) -> bool:

@@ -32,7 +32,8 @@ _SECOND_PERSON = re.compile(r"\byou(?:r|rs|rself)?\b", re.IGNORECASE)
 _FIRST_PERSON = re.compile(r"\bI(?:['’](?:m|ve|d)| (?:am|have|had|was|feel|felt|\w+ed))\b")
 # What an actor is to do, and what he is not to know: no word of it is the patient's history.
 _DIRECTION = re.compile(
-    r"\b(?:you (?:should|must|may|can|will|need to|are to|are asked to|are playing|play)"
+    r"^(?:do not|don['’]t|never)\b"
+    r"|\b(?:you (?:should|must|may|can|will|need to|are to|are asked to|are playing|play)"
     r"|(?:when|if) (?:you are )?asked)\b",
     re.IGNORECASE,
 )
@@ -85,12 +86,7 @@ def asks_reader(sentence: str) -> bool:
     (False, False)
     """
     words = _QUOTATION.sub('""', sentence).strip()
-    return bool(
-        _REQUEST.match(words)
-        or _PLEASE.match(words)
-        or _QUESTION.search(words)
-        or _SECOND_PERSON.search(words)
-    )
+    return bool(_REQUEST.match(words) or _PLEASE.match(words) or _QUESTION.search(words))
 
 
 def told_of_patient(observation: str) -> tuple[str, tuple[str, ...]]:
@@ -129,7 +125,6 @@ def patients_part(text: str) -> tuple[str, tuple[str, ...]]:
     """
     history: list[str] = []
     directions: list[str] = []
-    speaks_as_patient = not _SECOND_PERSON.search(text) and bool(_FIRST_PERSON.search(text))
     for place, sentence in enumerate(sentences(text)):
         words = _LEAD.sub("", sentence, count=1) if place == 0 else sentence
         is_direction = (
@@ -141,7 +136,8 @@ def patients_part(text: str) -> tuple[str, tuple[str, ...]]:
         if is_direction:
             directions.append(sentence)
         else:
-            history.append(_in_third_person(words, speaks_as_patient))
+            speaks_as_patient = _FIRST_PERSON.search(words) and not _SECOND_PERSON.search(words)
+            history.append(_in_third_person(words, bool(speaks_as_patient)))
     return " ".join(history), tuple(directions)
 
 

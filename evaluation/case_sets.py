@@ -2,6 +2,7 @@
 reports; each case as what is compared."""
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from typing import Any
 import polars as pl
 
 from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment, DocumentedTest
-from medaction.envs.sources import read_cases
+from medaction.envs.sources import ANY_ARTICLE, UNLICENSED, read_cases
 from medaction.trajectories.damage import STORE
 from medaction.trajectories.store import Store
+
+log = logging.getLogger(__name__)
 
 _PMCID = re.compile(r"PMC\d{5,}", re.IGNORECASE)
 _PRESENTED = re.compile(r"<initial_observation>\s*(.*?)\s*</initial_observation>", re.DOTALL)
@@ -44,8 +47,8 @@ def read_set(path: str | Path) -> list[SetCase]:
     folder, or whatever `medaction.envs.sources` reads.
 
     A folder with both a store and a dataset is read as its store, which tells more. What cannot be
-    read as a case is left out. Raises BadCase('no_cases' | 'unknown_format') when there is nothing
-    to read.
+    read as a case is left out, with a warning. Raises BadCase('no_cases' | 'unknown_format') when
+    there is nothing to read.
     """
     location = Path(path)
     store = location / STORE if location.is_dir() else location
@@ -57,9 +60,7 @@ def read_set(path: str | Path) -> list[SetCase]:
         set_cases = _from_dataset(location / "dataset")
     else:
         path = location / "cases" if (location / "cases").is_dir() else path  # a hard set
-        set_cases = (
-            _from_report(case) for case in read_cases(path) if not isinstance(case, BadCase)
-        )
+        set_cases = _from_files(path)
     cases = sorted(set_cases, key=lambda case: case.case_id)
     if not cases:
         raise BadCase("no_cases", f"{path}: there is no case that can be compared", path=str(path))
@@ -82,6 +83,16 @@ def ids_of(case_id: str, publication: dict[str, str]) -> frozenset[str]:
 def _with_prefix(pmcid: str) -> str:
     digits = pmcid.upper().removeprefix("PMC")
     return f"PMC{digits}"
+
+
+def _from_files(path: str | Path) -> Iterator[SetCase]:
+    """Comparing two texts uses neither, so that no licence is asked for, and any article counts.
+    What cannot be read is told: it was compared with nothing."""
+    for case in read_cases(path, frozenset({UNLICENSED, ANY_ARTICLE})):
+        if isinstance(case, BadCase):
+            log.warning("not compared: %s: %s", case.path, case)
+        else:
+            yield _from_report(case)
 
 
 def _from_store(path: Path) -> Iterator[SetCase]:

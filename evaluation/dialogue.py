@@ -230,6 +230,8 @@ class Examiner:
     function of messages and schema.
     """
 
+    asks_model = True
+
     def __init__(self, case: str, tests: str, ask: Callable[[list[Message], None], str]):
         self._case, self._tests, self._ask = case, tests, ask
 

@@ -269,6 +269,9 @@ def trees_to_play(
         ids = skip.get(place.case_id, frozenset())
         if ids is None or finished(place, plan, specs.get(place.environment_id, []), ids):
             continue
+        if place.environment_id not in specs and not ids:  # most of a first run: nothing to read
+            yield place
+            continue
         environment = store.environment(place.environment_id)
         if lacks_rollouts(environment, plan, store.trajectories(place.environment_id), ids):
             yield place

@@ -34,8 +34,8 @@ class Progress:
     notice: the stage goes on.
     """
 
-    def __init__(self, stage: str, total: int | None):
-        self.stage, self.total = stage, total
+    def __init__(self, stage: str, total: int | None, failing: str = "with failures"):
+        self.stage, self.total, self.failing = stage, total, failing
         self.count = self.failed = 0
         self._artifact: UUID | None = None
         self._sent = time.monotonic()
@@ -58,7 +58,7 @@ class Progress:
     def advance(self, failed: bool = False) -> None:
         self.count += 1
         self.failed += failed
-        note = f"[red]{self.failed} with failures" if self.failed else ""
+        note = f"[red]{self.failed} {self.failing}" if self.failed else ""
         self._bar.update(self._line, completed=self.count, failed=note)
         if time.monotonic() - self._sent > ARTIFACT_EVERY_S:
             self._send()
@@ -76,7 +76,7 @@ class Progress:
         self._sent = time.monotonic()
         share = 0.0 if self.total is None else 100.0 * self.count / max(self.total, 1)
         total = "so far unknown" if self.total is None else f"{self.total} cases"
-        failures = f", {self.failed} with failures" if self.failed else ""
+        failures = f", {self.failed} {self.failing}" if self.failed else ""
         text = f"{self.stage}: {self.count} of {total}{failures}"
         try:
             if self._artifact:

@@ -59,7 +59,7 @@ def build_environments(
         return Unit("environment", report.case_id, 1.0, build_case, arguments)
 
     built_with = stage_1_hash(settings)
-    with Progress("environments", None) as progress:
+    with Progress("environments", None, "without one") as progress:
         for report, result in fan_out(engine, unit_of, waiting(), settings.in_flight):
             built, usage = result if isinstance(result, tuple) else (_not_built(result), Usage())
             built = with_link(built, report.structured is None, settings.disease_graph)

@@ -24,6 +24,7 @@ from medaction.flows.held_out import refuse_contaminated
 from medaction.flows.progress import console
 from medaction.flows.versions import code_version
 from medaction.training.launch import fit, lock, prepare_run
+from medaction.training.preference_launch import prepare_pairs
 from medaction.training.publish import publish
 from medaction.training.settings import NEEDED, TRL, ProcessDied, TrainSettings, installed
 
@@ -51,10 +52,11 @@ def train(settings: TrainSettings) -> dict[str, Any]:
 
 @task(name="prepare")
 def preparing(settings: TrainSettings) -> dict[str, Any]:
+    prefers = settings.objective == "dpo"
     with console.status("checking and tokenizing"):
         refuse_contaminated(settings)
-        report = prepare_run(settings)
-    unit = "pairs" if settings.objective == "dpo" else "records"
+        report = prepare_pairs(settings) if prefers else prepare_run(settings)
+    unit = "pairs" if prefers else "records"
     rows = [
         {"": name, unit: report[name], "cases": report[f"{name}_cases"]}
         for name in ("train", "validation")
@@ -68,6 +70,11 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
         f"{report['train']} {unit} of {report['train_cases']} cases, {report['validation']} held"
         f" out; {report['tokens']} tokens, {100 * report['target_share']:.0f} % of them"
         f" targets; {report['steps']} steps"
+    )
+    looks = report["schedule"]
+    console.print(
+        f"{looks['looks']} looks at the held-out cases, for {100 * looks['share']:.1f} % of the"
+        f" compute; at most {looks['checkpoints']} checkpoints, and one each half hour"
     )
     if report["repeats_left_out"]:
         console.print(

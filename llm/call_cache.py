@@ -79,8 +79,10 @@ class CallCache:
                 database.execute("PRAGMA synchronous=NORMAL")
                 database.execute(
                     "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, stored REAL, "
-                    "reply TEXT) WITHOUT ROWID"
+                    "reply TEXT)"
                 )
+                # A checkpoint writes to the disk while the calls wait: not every 1,000 pages.
+                database.execute("PRAGMA wal_autocheckpoint=10000")
             except sqlite3.OperationalError as error:
                 # The switch to write-ahead mode does not wait for other processes that are opening
                 # the file.

@@ -9,13 +9,14 @@ import random
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 from medaction.llm.call_cache import CacheMode, CallCache, default_folder, reply_key
 from medaction.llm.limits import (
@@ -151,7 +152,9 @@ def whole_text(completion: Completion) -> str:
     """The reply's text. Raises MalformedReply, with what the call used, when there is none or it
     was cut off."""
     fault = ""
-    if completion.finish_reason == "length":
+    # Some servers say so of a reply that ended by itself at the limit.
+    ended = completion.text.rstrip("` \n").endswith("}")
+    if completion.finish_reason == "length" and not ended:
         used = completion.usage.completion_tokens
         fault = f"the reply was cut off at the token limit ({used} tokens); write a shorter one"
     elif completion.finish_reason == "refusal":
@@ -306,6 +309,8 @@ async def _patiently(
                     ask.call, bounds, server, outcome, usd, tokens, asked_to_wait, learnt, refusal
                 )
             )
+            for line in _lines_here().values():
+                line.news.set()
         if response:
             return _without_key(response, key)
         assert trouble is not None
@@ -355,8 +360,39 @@ async def _patiently(
         await asyncio.sleep(wait)
 
 
+class _Line:
+    """The calls of this event loop that wait to be allowed, in the order of their coming. Only the
+    head of the line asks the ledger, again whenever a call has ended: hundreds that each ask by
+    themselves would cost more CPU time than all calls, and leave places empty between their asks.
+    """
+
+    def __init__(self) -> None:
+        self.head = asyncio.Lock()
+        self.news = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Until a call has ended, `seconds` at most: other processes free places too."""
+        self.news.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.news.wait()
+
+
+_lines: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Bounds, _Line]] = WeakKeyDictionary()
+
+
+def _lines_here() -> dict[Bounds, _Line]:
+    return _lines.setdefault(asyncio.get_running_loop(), {})
+
+
 async def _allowed(ledger: Ledger, ask: Ask) -> Permission:
-    """Leave to begin at a server, as soon as there is. Raises BudgetSpent."""
+    """Leave to begin at a server, as soon as there is. Raises BudgetSpent, TeacherStopped."""
+    line = _lines_here().setdefault(ask.bounds, _Line())
+    async with line.head:
+        return await _at_the_head(line, ledger, ask)
+
+
+async def _at_the_head(line: _Line, ledger: Ledger, ask: Ask) -> Permission:
     while True:
         answer = await ledger.ask(ask)
         if answer.server is not None:
@@ -375,7 +411,7 @@ async def _allowed(ledger: Ledger, ask: Ask) -> Permission:
                 f"${ask.bounds.budget_usd:.2f}; raise budget_usd to go on"
             )
             raise BudgetSpent(message, 402)
-        await asyncio.sleep(answer.wait_s * random.uniform(1, 1.5))
+        await line.wait(answer.wait_s * random.uniform(1, 1.5))
 
 
 def _pause(times: int, asked_s: float | None) -> float:
@@ -394,7 +430,7 @@ def _busy(trouble: Trouble) -> bool:
 
 
 def _passes(trouble: Trouble) -> bool:
-    return _busy(trouble) or trouble.status in (408, 409) or trouble.status >= 500
+    return _busy(trouble) or trouble.status in (408, 409, 425, 499) or trouble.status >= 500
 
 
 def _outcome(trouble: Trouble) -> CallOutcome:

@@ -145,8 +145,11 @@ def learn(
     """From a refusal of `request`: the demands with one more, and which, in words for the user;
     None when the refusal names nothing that could be changed."""
     text = message.casefold()
-    if status == 500:  # llama.cpp's server answers so to a long prompt, and to a schema
-        return _context(request, demands, text) or _structure(request, demands, text)
+    if status in (500, 501):  # llama.cpp's server answers so to a long prompt, and to a schema
+        lesson = _context(request, demands, text) or _structure(request, demands, text)
+        if lesson or not re.search(r"argument|parameter|field|not (?:supported|implemented)", text):
+            return lesson
+        return _parameter(request, demands, text)
     if status not in (400, 413, 422):
         return None
     lesson = (
@@ -197,6 +200,7 @@ def _context(request: dict[str, Any], demands: Demands, text: str) -> tuple[Dema
 
 _FORMAT = re.compile(
     r"response[ _](?:format|schema)|json[ _](?:schema|object|mode)|structured output|grammar|guided"
+    r"|'strict'|generate json"  # an older schema's fields; Groq, of a reply that was not JSON
 )
 
 

@@ -12,7 +12,7 @@ import html
 import json
 import re
 import warnings
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -76,19 +76,20 @@ class Form(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_our_keys(cls, value: Any, info: ValidationInfo) -> Any:
-        names = _names_by_bare_key(cls)
-        if not isinstance(value, dict) or [*value] == [*names.values()]:
+        if not isinstance(value, dict) or [*value] == [*cls.model_fields]:
             return value
+        names = own_keys(cls, [*value])
         result: dict[str, Any] = {}
         for key, inner in value.items():
-            name = names.get(bare_key(key))
+            name = names.get(key)
             if name is None:
                 note(info, "keys left out")
                 continue
             if name in result and result[name] != inner:
                 raise ValueError(f"{name!r} stands twice; write each key once")
             if key != name:
-                note(info, "keys in another case")
+                alike = bare_key(key) == bare_key(name)
+                note(info, "keys in another case" if alike else "keys of another name")
             result[name] = inner
         return result
 
@@ -108,6 +109,35 @@ class Reading(Generic[F]):
 @cache
 def _names_by_bare_key(form: type[Form]) -> dict[str, str]:
     return {bare_key(name): name for name in form.model_fields}
+
+
+def own_keys(form: type[Form], keys: Sequence[str]) -> dict[str, str]:
+    """Key as written -> the field of the form that it is. A field that no key names is the one key
+    that is like it (`is_alike`); or, in an object of as many keys as the form has, the one unknown
+    key at its place ('thought' before the differential)."""
+    fields = _names_by_bare_key(form)
+    names = {key: fields[bare_key(key)] for key in keys if bare_key(key) in fields}
+    for bare, field in fields.items():
+        unknown = [key for key in keys if key not in names]
+        if field in names.values() or not unknown:
+            continue
+        alike = [key for key in unknown if is_alike(bare_key(key), bare)]
+        place = [*fields].index(bare)
+        if len(alike) == 1:
+            names[alike[0]] = field
+        elif len(unknown) == 1 and len(keys) == len(fields) and keys[place] == unknown[0]:
+            names[unknown[0]] = field
+    return names
+
+
+def is_alike(bare: str, other: str) -> bool:
+    """Whether one of two bare keys holds the other: 'differentialdiagnosis', 'differential'."""
+    shorter, longer = sorted((bare, other), key=len)
+    return len(shorter) >= _SHORTEST_ALIKE and shorter in longer
+
+
+_SHORTEST_ALIKE = 5
+"""Letters. Shorter words stand in others by chance."""
 
 
 @lru_cache(1024)
@@ -177,6 +207,9 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
         with suppress(ValueError):
             body = json.loads(f'"{body}"')
             mended.append("escaped quotes")
+    elif body.startswith("{\\n"):
+        body = body.replace("\\n", "\n")
+        mended.append("escaped line breaks")
     if '"' not in body and "“" in body:
         body = body.translate(str.maketrans("“”", '""'))
         mended.append("typographic quotes")
@@ -307,6 +340,17 @@ def _values(body: str, mended: list[str]) -> Iterator[_Span]:
         opening = body.find("{", end)
 
 
+def _missing_braces(text: str) -> str:
+    """The braces that close the objects still open at the end of a text; none where a string, a
+    list or a value is open too: of these a part may be lost."""
+    outside = re.sub(_STRING, '""', text).rstrip()
+    if '"' in outside.replace('""', "") or not outside.endswith(('"', "}", "]")):
+        return ""
+    if outside.count("[") != outside.count("]"):
+        return ""
+    return "}" * max(0, outside.count("{") - outside.count("}"))
+
+
 _STRING = r'("(?:\\.|[^"\\])*")'
 
 
@@ -322,6 +366,9 @@ def _mended(text: str, mended: list[str]) -> Any:
     """The value of almost-JSON: comments, trailing commas, or Python's notation; None when it is
     neither."""
     text = text.replace("\u00a0", " ")
+    if closers := _missing_braces(text):
+        text += closers
+        mended.append("closing braces")
     for replacement, pattern, kind in (
         (r"\1", rf"{_STRING}|//[^\n]*|/\*.*?\*/", "comments"),
         (r"\1", rf"{_STRING}|,(?=\s*[}}\]])", "trailing commas"),

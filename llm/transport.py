@@ -91,6 +91,9 @@ async def _send_directly(
             proxy=_proxy(url),
         ) as answer:
             status, headers, body = answer.status, answer.headers, await answer.read()
+            if (charset := answer.charset or "utf-8").casefold() not in ("utf-8", "utf8"):
+                with suppress(LookupError, UnicodeDecodeError):
+                    body = body.decode(charset).encode()
     except TimeoutError:
         raise Trouble(408, f"no reply within {timeout_s:g} s") from None
     except (aiohttp.ClientError, OSError) as error:
@@ -109,6 +112,8 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
     try:
         events = body.lstrip().startswith((b"data:", b":", b"event:", b"id:", b"retry:"))
         answer = _completion_of_events(body) if events else json.loads(body)
+        if isinstance(answer.get("message"), dict):  # Ollama's own protocol
+            answer.setdefault("choices", [answer])
         choice = (answer.get("choices") or [{}])[0]
         fault = (answer.get("error") if not answer.get("choices") else None) or choice.get("error")
         if fault:
@@ -179,11 +184,12 @@ def _response_of(answer: dict[str, Any], request: dict[str, Any]) -> Response:
     calls = message.get("tool_calls") or ([message] if message.get("function_call") else [])
     if not text.strip() and message.get("parsed"):
         text = json.dumps(message["parsed"])
-    elif not text.strip() and calls:
+    elif calls and "{" not in text:  # words beside the call are its reasons
         functions = [call.get("function") or call["function_call"] for call in calls]
         if any(function["arguments"] != functions[0]["arguments"] for function in functions):
             raise ValueError(f"it has {len(functions)} tool calls that differ")
         arguments = functions[0]["arguments"]
+        thinking = thinking or text
         text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     elif not text.strip() and message.get("refusal"):
         text, finish_reason = str(message["refusal"]), "refusal"

@@ -163,6 +163,10 @@ def differential(change: Callable[[list[dict[str, Any]]], Any]) -> Callable[...,
     return with_fields(lambda value: {"differential": change(value["differential"])})
 
 
+def renamed(value: dict[str, Any], name: str, other: str) -> dict[str, Any]:
+    return {other if key == name else key: inner for key, inner in value.items()}
+
+
 def as_yaml(text: str) -> str:
     return f"```yaml\n{yaml.safe_dump(json.loads(text), sort_keys=False)}```"
 
@@ -235,6 +239,100 @@ def chinese(asked: Asked, number: int) -> Reply:
 
 WAYS: dict[str, Way] = {
     "ok": Way(says(str)),
+    # keys of another name, and what stands where a value is missing
+    "probabilities": Way(
+        differential(lambda rows: [renamed(row, "confidence", "probability") for row in rows])
+    ),
+    "named_rows": Way(
+        differential(lambda rows: [renamed(row, "diagnosis", "name") for row in rows])
+    ),
+    "differential_diagnosis": Way(
+        says(
+            lambda text: json.dumps(
+                renamed(json.loads(text), "differential", "differential_diagnosis")
+            )
+        )
+    ),
+    "thought": Way(
+        says(lambda text: json.dumps(renamed(json.loads(text), "reasoning", "thought")))
+    ),
+    "numbered_diagnoses": Way(
+        differential(
+            lambda rows: [
+                row | {"diagnosis": f"{rank}. {row['diagnosis']}"}
+                for rank, row in enumerate(rows, 1)
+            ]
+        )
+    ),
+    "not_applicable": Way(acting(lambda action: action | {"final_diagnosis": "N/A"})),
+    "empty_list_of_names": Way(acting(lambda action: action | {"final_diagnosis": [""]})),
+    "last_brace_missing": Way(says(lambda text: text[:-1])),
+    "numbered_tests_with_a_gap": Way(
+        acting(lambda action: {"tests": ["", *action["order_tests"] * 2, None]})
+    ),
+    "next_action": Way(
+        says(lambda text: json.dumps(renamed(json.loads(text), "action", "next_action")))
+    ),
+    "a_line_twice": Way(differential(lambda rows: [*rows, rows[0]])),
+    "two_confidences_of_one": Way(
+        differential(lambda rows: [*rows, rows[0] | {"confidence": 5}]), says="stands twice"
+    ),
+    "in_words_and_percent": Way(rated("High (60 %)", "about 25 per cent")),
+    "bounds": Way(rated(">60", "<25"), says="valid integer"),
+    "rows_in_a_frame": Way(differential(lambda rows: {"diagnoses": rows})),
+    "name_and_number": Way(
+        differential(lambda rows: [f"{row['diagnosis']}: {row['confidence']}" for row in rows])
+    ),
+    "final_in_quotes": Way(
+        with_fields(
+            lambda value: {
+                "action": {kind: f'"{text}." (90%)' for kind, text in value["action"].items()}
+                if "final_diagnosis" in value["action"]
+                else value["action"]
+            }
+        )
+    ),
+    "pivot_in_parts": Way(
+        with_fields(lambda value: {"pivot": {"question": value["pivot"], "why": "it splits"}})
+    ),
+    "escaped_line_breaks": Way(
+        says(lambda text: json.dumps(json.loads(text), indent=1).replace("\n", "\\n"))
+    ),
+    "words_beside_the_call": Way(
+        message(lambda text: called(text) | {"content": "I shall answer by the tool."})
+    ),
+    "too_early": Way(at_first(1, error(425, "too early")), requests=5),
+    "strict_is_unknown": Way(
+        unless(
+            lambda asked: structured(asked) == "json_schema",
+            error(400, "Additional properties are not allowed ('strict' was unexpected)"),
+        ),
+        requests=5,
+    ),
+    "open_list": Way(says(lambda text: text.rstrip("]}")), says="one JSON object"),
+    "whole_at_the_limit": Way(says(str, finish_reason="length")),
+    "ollamas_own": Way(
+        lambda asked, number: Reply(
+            body=json.dumps({"message": {"content": text_of(asked)}, "done": True}).encode()
+        )
+    ),
+    "latin_1": Way(
+        body(
+            lambda text: text.replace("enlarged", "vergrößerte").encode("latin-1"),
+            **{"Content-Type": "application/json; charset=iso-8859-1"},
+        )
+    ),
+    "schema_not_implemented": Way(
+        unless(
+            lambda asked: structured(asked) == "json_schema",
+            error(501, "response_format json_schema is not implemented"),
+        ),
+        requests=5,
+    ),
+    "keyword_argument": Way(
+        unless(has("seed"), error(500, "create() got an unexpected keyword argument 'seed'")),
+        requests=5,
+    ),
     # where the reply stands
     "reasoning_content_only": Way(
         message(lambda text: {"content": None, "reasoning_content": text})
@@ -399,7 +497,6 @@ WAYS: dict[str, Way] = {
     "without_a_comma": Way(
         says(lambda text: text.replace(', "pivot"', ' "pivot"')), says="',' del"
     ),
-    "without_the_last_brace": Way(says(lambda text: text[:-1]), says="',' delimiter"),
     "markdown_table": Way(
         says(lambda text: "| Diagnosis | % |\n|---|---|\n| Sarcoidosis | 60 |"), says="not one JSON"
     ),

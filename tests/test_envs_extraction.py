@@ -495,3 +495,61 @@ def test_a_passage_that_names_no_test_may_tell_the_result_of_one_that_the_report
         {"tests": [sodium | {"name": "Sodium"}, cyst | {"name": "Bronchoscopy"}]}, Report(text)
     )
     assert "does not name it" in notes[0]
+
+
+LETTER = """CASE SUMMARY - Internal Medicine, Ward 4B
+
+Presenting complaint
+A 63-year-old retired plumber has had six weeks of fatigue and low-grade fever. He lost 5 kg.
+
+Examination
+Temperature 38.2 °C, pulse 96/min. There was a holosystolic murmur at the apex, and the spleen
+tip was palpable. The lungs were clear, the abdomen was soft and there was no edema of the legs.
+
+Investigations
+Blood cultures (3 sets): Streptococcus sanguinis grew in all three sets after 18 hours.
+Transesophageal echocardiography: a 9 mm mobile vegetation on the posterior mitral leaflet with
+moderate regurgitation; no abscess. Urinalysis: microscopic hematuria, no casts. C-reactive
+protein: 88 mg/L (normal < 5). Hemoglobin 10.1 g/dL, leukocytes 13.4 x10^9/L.
+"""
+LETTER_O1 = (
+    "A 63-year-old retired plumber has had six weeks of fatigue and low-grade fever. He lost 5 kg."
+    " There was a holosystolic murmur at the apex, and the spleen tip was palpable."
+)
+LETTER_TESTS = [
+    {"name": name, "category": "laboratory", "result": result, "aliases": []}
+    for name, result in (
+        ("Blood cultures", "Streptococcus sanguinis grew in all three sets after 18 hours."),
+        ("Transesophageal echocardiography", "a 9 mm mobile vegetation"),
+        ("Urinalysis", "microscopic hematuria, no casts."),
+        ("Hemoglobin", "Hemoglobin 10.1 g/dL, leukocytes 13.4 x10^9/L."),
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("end", "refusal"),
+    [
+        ("Diagnosis\nInfective endocarditis of the mitral valve.", None),
+        ("Discharge diagnosis:\n\nInfective endocarditis", None),
+        ("Infective endocarditis was diagnosed, and penicillin was begun.", None),
+        ("Infective endocarditis was thought of.", "diagnosis_not_in_report"),
+        ("Differential diagnosis\nInfective endocarditis.", "diagnosis_not_in_report"),
+    ],
+)
+def test_a_letter_begins_with_the_patient_and_names_its_diagnosis_once(
+    end: str, refusal: str | None
+) -> None:
+    presentation = SAID | {
+        "initial_observation": LETTER_O1,
+        "diagnosis": "Infective endocarditis",
+        "diagnosis_synonyms": [],
+    }
+    replies = [*[presentation] * (1 if refusal is None else 3), {"tests": LETTER_TESTS}]
+    complete, _ = speaker(*replies)
+    letter = CaseReport("letter", "text", LETTER.splitlines()[0], f"{LETTER}\n{end}\n")
+    if refusal:
+        assert refusal_of(letter, make_extractor(complete)).reason == refusal
+    else:
+        environment = environment_of(letter, make_extractor(complete))
+        assert environment.initial_observation == LETTER_O1

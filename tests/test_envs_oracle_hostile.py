@@ -116,9 +116,9 @@ def test_a_thousand_hostile_orders_get_nothing_but_the_menus_own_text(
         oracle = Oracle(environment.menu, aliases, encoder.encode if number % 4 == 0 else None)
         verbatim = {(test.name, test.result) for test in environment.menu}
         for order in HOSTILE if environment is WILSON else _orders(rng, environment, real):
-            start = time.perf_counter()
+            start = time.thread_time()
             (answer,) = oracle.answer([order])
-            slowest = max(slowest, (time.perf_counter() - start, order[:80]))
+            slowest = max(slowest, (time.thread_time() - start, order[:80]))
             asked += 1
             assert answer.order == order
             assert {(result.test, result.text) for result in answer.results} <= verbatim
@@ -178,9 +178,9 @@ def test_four_times_the_menu_takes_about_four_times_the_time() -> None:
         ]
         best = float("inf")
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.thread_time()
             Oracle(menu).answer(["CMP and CBC", "CT head", "liver biopsy", "something else"])
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.thread_time() - start)
         return best
 
     assert seconds(200) < 10 * seconds(50)

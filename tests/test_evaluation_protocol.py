@@ -171,6 +171,8 @@ def test_a_turn_of_our_schema_becomes_a_message_of_each_mode() -> None:
 class Hidden:
     """An oracle that knows one test."""
 
+    asks_model = False
+
     def answer(self, orders):  # type: ignore[no-untyped-def]
         from medaction.envs.oracle import Oracle
 

@@ -158,6 +158,7 @@ def test_a_teacher_that_is_refused_everything_stops_and_the_run_says_so(
             {"name": name, "model": f"openai/{name}", "api_base": server.url, "free_form": 0}
             for name in ("poor", "rich")
         ]
+        teachers[0]["in_flight"] = 2
         preset.write_text(yaml.safe_dump({"teachers": teachers}))
         run = ("distill", "--cases", cases, "--out", out, "--preset", preset)
         done = medaction(run_environment, *run, "--rollouts", 2, "--launch-points", 0)
@@ -165,7 +166,8 @@ def test_a_teacher_that_is_refused_everything_stops_and_the_run_says_so(
     assert done.returncode == 1
     assert "poor played nothing" in done.stderr
     assert "402 Insufficient Balance" in done.stderr
-    assert EQUAL_REFUSALS <= calls_of_the_poor < 4 * 2, "calls under way are not called back"
+    # One call more may be under way when the last of the equal refusals comes.
+    assert EQUAL_REFUSALS <= calls_of_the_poor <= EQUAL_REFUSALS + 1
     assert sum("seed" in asked.body for asked in server.asked if asked.body["model"] == "rich") == 1
     assert rows(out, "select teacher, count(*) from trajectories group by all") == [("rich", 8)]
     forms = rows(out, REPORT_QUERIES["Other forms"].sql)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from medaction.envs.build import build_environment
-from medaction.envs.records import Built, CaseReport
+from medaction.envs.categories import category_of
+from medaction.envs.records import Built, CaseReport, DocumentedTest, StructuredCase
 from medaction.envs.sources import read_cases
 
 REPORTS = Path(__file__).parent / "made_up_reports"
@@ -102,3 +103,69 @@ def test_an_animal_is_refused_by_name() -> None:
     _, outcome = built("animal")
     assert outcome.refusal
     assert outcome.refusal.reason == "not_human"
+
+
+@pytest.mark.parametrize(
+    ("observation", "diagnosis", "tests", "leak", "stays"),
+    [
+        (  # shorthand: a test is the label of its finding, a symbol stands before its value
+            "67F, breathless for 3 weeks. JVP +5. ECG: LBBB. CXR: big heart. Na+ 112. HR 104.",
+            "Heart failure",
+            {"Echocardiogram": "LVEF 25 %"},
+            ("LBBB", "big heart", "112"),
+            ("JVP +5.", "HR 104."),
+        ),
+        (  # a letter speaks to its reader, and still of the patient
+            "Thank you for referring this 54 year old man with tremor. His pulse is 112.",
+            "Graves' disease",
+            {"TSH": "<0.01 mU/l"},
+            (),
+            ("54 year old man with tremor",),
+        ),
+        (  # a test of the menu by its name, in another language
+            "Un homme de 62 ans a une dysphagie. Il fume. L'endoscopie a montré une tumeur.",
+            "Carcinome de l'œsophage",
+            {"Endoscopie": "Tumeur bourgeonnante à 28 cm"},
+            ("tumeur",),
+            ("Il fume.",),
+        ),
+        (  # a number of the laboratory's with a word of its result
+            "A boy of 3 years has bruised easily for 10 days. Blast cells of 78 % on the film.",
+            "Leukemia",
+            {"Blood smear": "78 % blasts"},
+            ("78 %",),
+            ("bruised easily",),
+        ),
+        (  # the name of the diagnosis without its place, and misread by a scanner
+            "A man of 61 years has red urine, weight loss and pain in the left flank for two weeks;"
+            " he smokes and worked with dyes. Transiti0nal cell carcin0ma will be found.",
+            "Transitional cell carcinoma of the bladder",
+            {"Cystoscopy": "A 2 cm papillary tumour"},
+            ("Transiti0nal",),
+            ("worked with dyes",),
+        ),
+        (  # what only a laboratory tells, in the history; the symptom between stays
+            "- Chief Complaint: Fever and sores\n- History of Present Illness: She developed"
+            " leukopenia, joint pain, and thrombocytopenia.",
+            "Histoplasmosis",
+            {"Blood culture": "Negative"},
+            ("leukopenia", "thrombocytopenia"),
+            ("Joint pain",),
+        ),
+    ],
+)
+def test_a_strangers_report_tells_no_result_early(
+    observation: str,
+    diagnosis: str,
+    tests: dict[str, str],
+    leak: tuple[str, ...],
+    stays: tuple[str, ...],
+) -> None:
+    menu = tuple(DocumentedTest(name, category_of(name), text) for name, text in tests.items())
+    case = StructuredCase(observation, menu, diagnosis)
+    text = "\n".join([observation, *tests.values()])
+    report = CaseReport("a", "text", "A case", text, "a.json", "CC0", structured=case)
+    environment = build_environment(report).environment
+    assert environment
+    assert not [words for words in leak if words in environment.initial_observation]
+    assert not [words for words in stays if words not in environment.initial_observation]

@@ -51,6 +51,12 @@ def test_reports_that_are_all_refused_end_with_1(
         0,
         "nothing to retry: no such failure is open",
     )
+    scored = medaction(
+        run_environment, "evaluate", cases, "--model", "kg-targeted", "--out", tmp_path / "eval"
+    )
+    assert scored.returncode == 1
+    assert "no case can be played" in one_line(scored)
+    assert "Accuracy" not in scored.stdout, "there is no table of nothing"
 
 
 def test_a_call_cache_that_is_none_ends_with_1(

@@ -165,12 +165,12 @@ def test_a_schedule_plays_what_is_new_and_writes_the_next_version(stack: Stack) 
         "schedule": {"cron": "* * * * *"},
         "parameters": {"settings": settings},
     }
-    schedules = f"deployments/{stack.deployment('distill/redistill')}/schedules"
+    schedules = f"deployments/{stack.deployment('redistill/redistill')}/schedules"
     [schedule] = stack.api.post(schedules, json=[every_minute]).json()
-    before = len(stack.ended("distill/redistill", 1))
+    before = len(stack.ended("redistill/redistill", 1))
     sample_cases(cases, 4, 5)
     stored = rows(out, "select trajectory_id, run_id from trajectories")
-    second = stack.ended("distill/redistill", before + 1)[before]
+    second = stack.ended("redistill/redistill", before + 1)[before]
     stack.api.delete(f"{schedules}/{schedule['id']}")
     new = [
         f"{stage}: medaction-{number:02}"

@@ -9,6 +9,8 @@ everywhere.
 import hashlib
 import json
 import re
+from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,14 +18,22 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from medaction.training.settings import TrainError, TrainSettings
-from medaction.training.templates import Renderer
+from medaction.training.templates import Renderer, Tokens
 from medaction.trajectories.export import split_of
 
 COLUMNS = ("id", "messages", "case_id", "teacher", "style", "source")
 OPTIONAL = {"thinking": "", "turn": 0, "final": False}
 """Columns that a dataset made by hand may lack, and what they hold then."""
+
+NAMES = ("id", "case_id", "teacher", "style", "dataset")
+"""The columns of a record that its sample has too."""
+
+BATCH = 512
+"""Records that are tokenized, written and read at a time."""
 
 EVALUATION_ONLY = frozenset({"medrbench"})
 """Sources that are benchmarks. Export refuses them already; a dataset made by hand is refused here.
@@ -32,14 +42,14 @@ EVALUATION_ONLY = frozenset({"medrbench"})
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A record as token ids; the reply begins at `prompt` and is the only target."""
+    """A record as token ids, 4 bytes each; the reply begins at `prompt` and is the only target."""
 
     id: str
     case_id: str
     teacher: str
     style: str
     dataset: str
-    tokens: tuple[int, ...]
+    tokens: Tokens
     prompt: int
 
     @property
@@ -60,6 +70,8 @@ def read_datasets(settings: TrainSettings) -> pl.DataFrame:
         for folder, _ in datasets_and_shares(settings)
     ]
     frame = pl.concat(frames).unique("id", keep="first", maintain_order=True)
+    for folder in reversed(settings.earlier):
+        frame = _with_earlier(frame, _dataset(Path(folder), settings.validation_percent, without))
     train = frame.filter(pl.col("split") == "train")
     if train.is_empty():
         raise TrainError(
@@ -74,6 +86,20 @@ def read_datasets(settings: TrainSettings) -> pl.DataFrame:
             " datasets with the same validation_percent"
         )
     return frame
+
+
+def _with_earlier(frame: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
+    """The records of `frame` and of an earlier dataset; what stands in both to the letter is the
+    earlier one's. What the newer one has changed is new, and what a newer version of the same
+    dataset no longer has is gone: it was taken out."""
+    text = pl.struct("messages", "thinking").hash().alias("text")
+    was = earlier.select("id", text, pl.col("dataset").alias("earlier"))
+    frame = frame.with_columns(text).join(was, on=["id", "text"], how="left")
+    frame = frame.with_columns(dataset=pl.coalesce("earlier", "dataset")).drop("earlier", "text")
+    parents = {Path(dataset).resolve().parent for dataset in frame["dataset"].unique()}
+    if Path(earlier["dataset"][0]).resolve().parent in parents:
+        return frame
+    return pl.concat([frame, earlier.join(frame, on="id", how="anti")])
 
 
 def without_repeats(frame: pl.DataFrame) -> pl.DataFrame:
@@ -211,7 +237,11 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
     of a larger one. Raises TrainError when there are fewer than asked for.
     """
     datasets = datasets_and_shares(settings)
-    shuffled = in_seeded_order(prepared.train, settings.seed)
+    earlier = {str(dataset_folder(Path(folder))) for folder in settings.earlier}
+    everything = in_seeded_order(prepared.train, settings.seed)
+    shuffled = [sample for sample in everything if sample.dataset not in earlier]
+    if not shuffled:
+        raise TrainError("every training record stands in an earlier dataset: nothing is new")
     if datasets[0][1] is None:
         count = settings.scale or len(shuffled)
         if count > len(shuffled):
@@ -238,10 +268,24 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
                     " or its share"
                 )
             train += of[:want]
-    held_out = in_seeded_order(prepared.validation, settings.seed)[: settings.validation_records]
+    replayed = round(len(train) * settings.replay / (1 - settings.replay))
+    train += [sample for sample in everything if sample.dataset in earlier][:replayed]
+    held_out = _evenly(in_seeded_order(prepared.validation, settings.seed))[
+        : settings.validation_records
+    ]
     return replace(
         prepared, train=tuple(sorted(train, key=_id)), validation=tuple(sorted(held_out, key=_id))
     )
+
+
+def _evenly(samples: Sequence["Sample"]) -> list["Sample"]:
+    """One of each dataset, again and again, so that a few of them show every dataset."""
+    ranks: Counter[str] = Counter()
+    places: list[tuple[int, int]] = []
+    for sample in samples:
+        places.append((ranks[sample.dataset], len(places)))
+        ranks[sample.dataset] += 1
+    return [samples[place] for _, place in sorted(places)]
 
 
 def _id(sample: "Sample") -> str:
@@ -315,6 +359,7 @@ class Prepared:
             "prompt": _quantiles(sample.prompt for sample in train),
             "target": _quantiles(sample.targets for sample in train),
             "record": _quantiles(len(sample.tokens) for sample in train),
+            "datasets": dict(Counter(Path(sample.dataset).name for sample in train)),
             "teachers": {
                 name: sum(sample.teacher == name for sample in train)
                 for name in sorted({s.teacher for s in train})
@@ -337,20 +382,16 @@ def prepare_samples(frame: pl.DataFrame, renderer: Renderer, max_length: int) ->
     parts: dict[str, list[Sample]] = {"train": [], "validation": []}
     overlong: list[Dropped] = []
     thinking = 0
-    for record in frame.sort("id").iter_rows(named=True):
-        thoughts = record["thinking"] or ""
-        try:
-            tokens, prompt = renderer(record["messages"], thoughts)
-        except TrainError as error:
-            raise TrainError(f"record {record['id']}: {error}") from None
-        if len(tokens) > max_length:
-            overlong.append(Dropped(record["id"], len(tokens)))
-        else:
-            fields = {
-                name: record[name] for name in ("id", "case_id", "teacher", "style", "dataset")
-            }
+    for batch in frame.sort("id").iter_slices(BATCH):
+        records = batch.to_dicts()
+        for record, (tokens, prompt) in zip(records, _tokenized(records, renderer), strict=True):
+            if len(tokens) > max_length:
+                overlong.append(Dropped(record["id"], len(tokens)))
+                continue
+            fields = {name: record[name] for name in NAMES}
             parts[record["split"]].append(Sample(**fields, tokens=tokens, prompt=prompt))
-            thinking += bool(renderer.taught_thinking(record["messages"][-1]["content"], thoughts))
+            reply, thoughts = record["messages"][-1]["content"], record["thinking"] or ""
+            thinking += bool(renderer.taught_thinking(reply, thoughts))
     if not parts["train"]:
         shortest = min(dropped.tokens for dropped in overlong)
         raise TrainError(
@@ -361,6 +402,16 @@ def prepare_samples(frame: pl.DataFrame, renderer: Renderer, max_length: int) ->
     return Prepared(
         tuple(parts["train"]), tuple(parts["validation"]), tuple(overlong), shares, thinking
     )
+
+
+def _tokenized(records: Sequence[dict[str, Any]], renderer: Renderer) -> list[tuple[Tokens, int]]:
+    texts = []
+    for record in records:
+        try:
+            texts.append(renderer.texts(record["messages"], record["thinking"] or ""))
+        except TrainError as error:
+            raise TrainError(f"record {record['id']}: {error}") from None
+    return renderer.tokenize(texts)
 
 
 def _shares(frame: pl.DataFrame, dropped: set[str]) -> Iterator[DroppedShare]:
@@ -390,34 +441,32 @@ def refuse_bent(prepared: Prepared, max_length: int) -> None:
 def write_samples(prepared: Prepared, file: Path) -> None:
     """The samples as one parquet file, which the training processes read; it appears whole or not
     at all."""
-    rows = [
-        (split, sample) for split in ("train", "validation") for sample in getattr(prepared, split)
-    ]
-    frame = pl.DataFrame(
+    samples = [*prepared.train, *prepared.validation]
+    splits = ["train"] * len(prepared.train) + ["validation"] * len(prepared.validation)
+    ends = np.cumsum([0, *(len(sample.tokens) for sample in samples)])
+    tokens = np.concatenate([np.frombuffer(sample.tokens, np.int32) for sample in samples])
+    table = pa.table(
         {
-            "split": [split for split, _ in rows],
-            "id": [sample.id for _, sample in rows],
-            "case_id": [sample.case_id for _, sample in rows],
-            "teacher": [sample.teacher for _, sample in rows],
-            "style": [sample.style for _, sample in rows],
-            "dataset": [sample.dataset for _, sample in rows],
-            "prompt": [sample.prompt for _, sample in rows],
-            "tokens": pl.Series(
-                [list(sample.tokens) for _, sample in rows], dtype=pl.List(pl.Int32)
-            ),
+            "split": splits,
+            **{name: [getattr(sample, name) for sample in samples] for name in NAMES},
+            "prompt": [sample.prompt for sample in samples],
+            "tokens": pa.LargeListArray.from_arrays(pa.array(ends), pa.array(tokens)),
         }
     )
     building = file.with_suffix(".building")
-    frame.write_parquet(building)
+    pq.write_table(table, building, row_group_size=BATCH)
     building.replace(file)
 
 
 def read_samples(file: Path) -> Prepared:
-    """What `write_samples` wrote (the list of overlong records stays with whoever prepared)."""
+    """What `write_samples` wrote (the list of overlong records stays with whoever prepared), a
+    batch at a time."""
     parts: dict[str, list[Sample]] = {"train": [], "validation": []}
-    for row in pl.read_parquet(file).iter_rows(named=True):
-        fields = {name: row[name] for name in ("id", "case_id", "teacher", "style", "dataset")}
-        parts[row["split"]].append(
-            Sample(**fields, tokens=tuple(row["tokens"]), prompt=row["prompt"])
-        )
+    with pq.ParquetFile(file) as samples:
+        for batch in samples.iter_batches(BATCH):
+            lists = batch.column("tokens")
+            rows = batch.drop_columns("tokens").to_pylist()
+            for number, row in enumerate(rows):
+                tokens = array("i", lists[number].values.to_numpy().tobytes())
+                parts[row.pop("split")].append(Sample(**row, tokens=tokens))
     return Prepared(tuple(parts["train"]), tuple(parts["validation"]), ())

@@ -21,7 +21,7 @@ import psutil
 from huggingface_hub.errors import HfHubHTTPError
 
 from medaction.training import estimate
-from medaction.training.base import Base, resolve
+from medaction.training.base import resolve
 from medaction.training.checkpoints import REFUSAL, TRAINED, drop_torn_checkpoints
 from medaction.training.data import (
     prepare_samples,
@@ -32,12 +32,7 @@ from medaction.training.data import (
     without_repeats,
     write_samples,
 )
-from medaction.training.preference_data import (
-    preferences_report,
-    read_preferences,
-    whole_pairs,
-    write_pairs,
-)
+from medaction.training.schedule import schedule
 from medaction.training.settings import ProcessDied, TrainError, TrainSettings
 from medaction.training.templates import Renderer
 from medaction.words.versions import file_hash
@@ -88,62 +83,43 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     Raises TrainError with the remedy: data, base model, template, disk, memory, or a folder that
     holds another run.
     """
-    if settings.objective == "dpo":
-        records = distinct = read_preferences(settings)
-    else:
-        records = read_datasets(settings)
-        distinct = without_repeats(records)
-    base = resolve(settings.base, settings.out / "base")
-    renderer = Renderer(load_tokenizer(settings, base), settings.thinking)
-    everything = prepare_samples(distinct, renderer, settings.max_length)
-    if not settings.allow_dropped:
-        refuse_bent(everything, settings.max_length)
-    if settings.objective == "dpo":
-        prepared = whole_pairs(everything, settings)
-        write_pairs(prepared, settings.out)
-        report = prepared.report() | preferences_report(prepared, records)
-    else:
-        prepared = thinned(everything, settings)
-        report = prepared.report()
-    report |= {
-        "repeats_left_out": repeats_noted(settings) + len(records) - len(distinct),
-        "steps": settings.epochs * -(-report["train"] // settings.batch),
-        "overlong": [asdict(dropped) for dropped in prepared.overlong],
-    }
-    write_samples(prepared, settings.out / "samples.parquet")
-    return begin_run(settings, base, report)
-
-
-def load_tokenizer(settings: TrainSettings, base: Base) -> Any:
-    """Raises TrainError when it cannot be loaded."""
     from transformers import AutoTokenizer
 
+    if settings.node_rank:
+        raise TrainError("only node 0 prepares")
+    out = settings.out
+    records = read_datasets(settings)
+    frame = without_repeats(records)
+    base = resolve(settings.base, out / "base")
     try:
-        return AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise TrainError(
             f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})"
         ) from error
-
-
-def begin_run(settings: TrainSettings, base: Base, report: dict[str, Any]) -> dict[str, Any]:
-    """Check disk and memory for the samples in `samples.parquet`, write `job.json` and
-    `report.json`; returns the report with what was found out."""
-    if settings.node_rank:
-        raise TrainError("only node 0 prepares")
-    out = settings.out
+    everything = prepare_samples(frame, Renderer(tokenizer, settings.thinking), settings.max_length)
+    if not settings.allow_dropped:
+        refuse_bent(everything, settings.max_length)
+    prepared = thinned(everything, settings)
     kind, count, memory = devices()
     processes = (settings.processes or count) * settings.nodes
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and kind == "gpu")
+    report = prepared.report()
     needs = estimate.needs(base, settings, processes, bf16, report["target_share"])
     if needs is not None:
         estimate.check_resources(needs, settings, settings.processes or count, memory, kind)
+    looks = schedule(settings, prepared.train, prepared.validation)
     report |= {
+        "schedule": asdict(looks),
+        "repeats_left_out": repeats_noted(settings) + len(records) - len(frame),
+        "steps": settings.epochs * -(-len(prepared.train) // settings.batch),
         "processes": processes, "device": kind, "parameters": base.parameters,
         "needs": asdict(needs) if needs else None,
-        "data_version": file_hash(out / "samples.parquet")[:16],
+        "overlong": [asdict(dropped) for dropped in prepared.overlong],
     }  # fmt: skip
-    _same_run(out, settings, report["data_version"], processes)
+    write_samples(prepared, out / "samples.parquet")
+    report["data_version"] = file_hash(out / "samples.parquet")[:16]
+    same_run(out, settings, report["data_version"], processes)
     job = {
         "settings": settings.model_dump(mode="json"),
         "base": base.path,
@@ -155,7 +131,7 @@ def begin_run(settings: TrainSettings, base: Base, report: dict[str, Any]) -> di
     return report
 
 
-def _same_run(out: Path, settings: TrainSettings, data_version: str, processes: int) -> None:
+def same_run(out: Path, settings: TrainSettings, data_version: str, processes: int) -> None:
     """Raises TrainError when checkpoints in `out` were made with other settings or data, or sharded
     for other processes.
 

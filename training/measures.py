@@ -33,14 +33,14 @@ def summarize_measures(log: list[dict[str, Any]], objective: str) -> dict[str, A
     return results | {"seconds": round(sum(line["seconds"] for line in steps), 1)}
 
 
-def draw_measures(log: list[dict[str, Any]], file: Path, objective: str) -> None:
+def draw_measures(log: list[dict[str, Any]], file: Path) -> None:
     """Each measure over steps, in training and on held-out cases, as a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = MEASURES[objective]
+    names = [name for name in TITLES if any(name in line for line in log)]
     figure, panels = pyplot.subplots(
         1, len(names), figsize=(4.4 * len(names), 3.8), layout="constrained"
     )

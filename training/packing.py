@@ -4,22 +4,24 @@ A step takes exactly `batch` records, whatever the number of processes; its loss
 their target tokens. They are shared out over processes x rows so that all rows are about equally
 long, so neither the packing nor the machine changes what is learnt.
 
-All records begin with the same system prompt. A row holds such a common beginning once, and every
-record of the row attends to it: the numbers are the same as if each record had its own, for about a
-third less work.
+All records begin with the same system prompt, and records of one case share more. A row holds each
+common beginning once (`share`), and every record that has it attends to it: the numbers are the
+same as if each record had its own, for about a third less work.
 """
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
-import torch
+import numpy as np
 
 from medaction.training.data import Sample
 from medaction.training.settings import TrainError
 
-PER_SEQUENCE = "per_sequence"
+GRAIN = 64
+"""Tokens: a common beginning counts in multiples of this, so that records which happen to agree on
+a few more tokens do not fall into many short segments (a call of a kernel works on 64 or 128)."""
 
 PackedRow = tuple[int, ...]
 """Indices of the samples in a row. An empty one keeps a process busy with nothing to learn (see
@@ -37,14 +39,15 @@ class Plan:
 
 
 def shared_prefix(samples: Sequence[Sample]) -> int:
-    """Tokens that all samples begin with, as long as they belong to the prompt of each; the last
-    one before a target is left out."""
+    """Tokens that all samples begin with, as long as they belong to the prompt of each; in whole
+    grains, as `share` counts them."""
     lowest, highest = (
         min(sample.tokens for sample in samples),
         max(sample.tokens for sample in samples),
     )
     limit = min(sample.prompt for sample in samples) - 1
-    return next((place for place in range(limit) if lowest[place] != highest[place]), limit)
+    differ = (place for place in range(limit) if lowest[place] != highest[place])
+    return next(differ, limit) // GRAIN * GRAIN
 
 
 def plan(
@@ -116,140 +119,71 @@ def packed(
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """How rows are laid out: for which attention, and how many tokens at their beginning belong to
-    all of their records."""
+class Segment:
+    """Tokens that follow one another in some of a row's records and stand in the row once.
 
-    attention: str
-    prefix: int = 0
-
-
-class Rows(torch.utils.data.Dataset):
-    """Rows as tensors. `step_targets[i]` is the number of target tokens of the whole step that row
-    i belongs to."""
-
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        rows: Sequence[PackedRow],
-        step_targets: Sequence[int],
-        layout: Layout,
-    ):
-        self.samples, self.rows, self.step_targets, self.layout = (
-            samples,
-            rows,
-            step_targets,
-            layout,
-        )
-
-    @classmethod
-    def of(cls, samples: Sequence[Sample], planned: Plan, layout: Layout) -> "Rows":
-        rows = [row for step in planned.steps for row in step]
-        targets = [
-            sum(samples[index].targets for row in step for index in row)
-            for step in planned.steps
-            for _ in step
-        ]
-        return cls(samples, rows, targets, layout)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        members = [self.samples[index] for index in self.rows[number]]
-        idle = not members
-        if idle:
-            members = [min(self.samples, key=lambda sample: len(sample.tokens))]
-        return tensors(members, self.layout, learn=not idle) | {
-            "step_targets": self.step_targets[number]
-        }
-
-
-def tensors(samples: Sequence[Sample], layout: Layout, learn: bool = True) -> dict[str, Any]:
-    """One row, without padding: `input_ids` and `position_ids` (1 x tokens; positions start anew
-    with each sample, after the common beginning), the places whose next token is a target
-    (`logits_to_keep`) with those tokens (`targets`), and where samples begin, as the attention
-    wants it.
-
-    Logits are computed at these places only: with a large vocabulary they are the largest tensor of
-    a step. `learn=False` masks the targets.
+    `start` and `end`: places in the row. `depth`: how many tokens of these records come before.
+    `before`: the segments that hold them, from the records' beginning on.
     """
-    prefix = layout.prefix
-    tokens, positions = list(samples[0].tokens[:prefix]), list(range(prefix))
-    keep: list[int] = []
-    targets: list[int] = []
-    for sample in samples:
-        offset = len(tokens) - prefix
-        keep += range(offset + sample.prompt - 1, offset + len(sample.tokens) - 1)
-        targets += sample.tokens[sample.prompt :]
-        tokens += sample.tokens[prefix:]
-        positions += range(prefix, len(sample.tokens))
-    row: dict[str, Any] = {
-        "input_ids": torch.tensor([tokens]),
-        "position_ids": torch.tensor([positions]),
-        "logits_to_keep": torch.tensor(keep),
-        "targets": torch.tensor(targets if learn else [-100] * len(targets)),
-    }
-    lengths = [len(sample.tokens) - prefix for sample in samples]
-    if layout.attention == PER_SEQUENCE:
-        return row | {"sequence_lengths": tuple(lengths), "shared_prefix": prefix}
-    if layout.attention == "flash_attention_2":
-        ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-        return row | {
-            "cu_seq_lens_q": ends,
-            "cu_seq_lens_k": ends,
-            "max_length_q": max(lengths),
-            "max_length_k": max(lengths),
-        }
-    return row  # transformers tells samples apart by positions that start anew
+
+    start: int
+    end: int
+    depth: int
+    before: tuple["Segment", ...] = ()
+
+    @property
+    def path(self) -> tuple["Segment", ...]:
+        """The segments of a record that ends with this one."""
+        return (*self.before, self)
 
 
-def register_attention() -> None:
-    """Make 'per_sequence' known to transformers: causal attention within each sample of a row, one
-    sample after the other, each with the common beginning before it. Nothing is spent on pairs of
-    tokens in different samples, and no mask is built."""
-    from transformers import AttentionInterface
+def share(records: Sequence[Sequence[int]], shared: bool = True) -> list[Segment]:
+    """The last segment of each record, when the records stand in one row as a tree of their common
+    beginnings (or, not `shared`, one after the other). A parent stands before its children, and
+    all of a segment's descendants directly after it.
 
-    AttentionInterface.register(PER_SEQUENCE, _per_sequence)
+    A record's last segment is its own, never empty.
+    """
+    order = sorted(range(len(records)), key=lambda index: tuple(records[index]))
+    ordered = [np.asarray(records[index]) for index in order]
+    common = [0] + [_common_tokens(one, two) if shared else 0 for one, two in pairwise(ordered)]
+    last: list[Segment] = [Segment(0, 0, 0)] * len(records)
+    length = 0
+
+    def place(low: int, high: int, before: tuple[Segment, ...], depth: int) -> None:
+        """Lay out the ordered records low to high, of which `depth` tokens are laid out."""
+        nonlocal length
+        until = len(ordered[low]) if high == low + 1 else min(common[low + 1 : high])
+        if until > depth:
+            segment = Segment(length, length + until - depth, depth, before)
+            length = segment.end
+            before = segment.path
+        if high == low + 1:
+            last[order[low]] = before[-1]
+            return
+        cuts = [at for at in range(low + 1, high) if common[at] == until]
+        for begin, end in zip([low, *cuts], [*cuts, high], strict=True):
+            place(begin, end, before, until)
+
+    cuts = [at for at in range(1, len(records)) if common[at] == 0]
+    for begin, end in zip([0, *cuts], [*cuts, len(records)], strict=True):
+        place(begin, end, (), 0)
+    return last
 
 
-def _per_sequence(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    sequence_lengths: tuple[int, ...] = (),
-    shared_prefix: int = 0,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """query, key, value: 1 x heads x tokens x head size, keys and values with fewer heads where
-    these are shared."""
-    if options.get("sliding_window") or options.get("softcap"):
-        raise TrainError(
-            "this model's attention has a window or a cap: train it with --attention sdpa or"
-            " flash_attention_2"
-        )
+def _common_tokens(one: np.ndarray, two: np.ndarray) -> int:
+    limit = min(len(one), len(two)) - 1
+    differ = np.flatnonzero(one[:limit] != two[:limit])
+    return (int(differ[0]) if len(differ) else limit) // GRAIN * GRAIN
 
-    def attend(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-        grouped = query.shape[1] != key.shape[1]
-        return torch.nn.functional.scaled_dot_product_attention(
-            *parts, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=grouped
-        )
 
-    lengths = sequence_lengths or (query.shape[2] - shared_prefix,)
-    beginnings, *per_sample = zip(
-        *(tensor.split([shared_prefix, *lengths], dim=2) for tensor in (query, key, value)),
-        strict=True,
-    )
-    outputs = [attend(beginnings)] if shared_prefix else []
-    for parts in per_sample:
-        joined = (
-            tuple(torch.cat(pair, dim=2) for pair in zip(beginnings, parts, strict=True))
-            if shared_prefix
-            else parts
-        )
-        outputs.append(attend(joined)[:, :, shared_prefix:])
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+def segments_of(last: Sequence[Segment]) -> list[Segment]:
+    """Every segment of a row, in the row's order."""
+    return sorted({segment for leaf in last for segment in leaf.path}, key=lambda part: part.start)
+
+
+def bucket(count: int, smallest: int = 128) -> int:
+    """`count` rounded up to one of sixteen sizes an octave: shapes repeat, for at most a sixteenth
+    of padding. A kernel whose plan is built for a shape builds few of them."""
+    step = max(smallest, 2 ** (count.bit_length() - 5))
+    return -(-count // step) * step

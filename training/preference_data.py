@@ -116,6 +116,11 @@ def pairs_of(samples: tuple[Sample, ...]) -> Iterator[Pair]:
                 yield Pair(sample, other)
 
 
+def better_sides(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    """One sample a pair, which stands for it in counts and in the schedule."""
+    return tuple(pair.chosen for pair in pairs_of(samples))
+
+
 def whole_pairs(prepared: Prepared, settings: TrainSettings) -> Prepared:
     """The samples of pairs that are whole, as many as the scale and `validation_records` take.
     Raises TrainError when there are fewer than the scale."""

@@ -19,18 +19,14 @@ from transformers import AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
 from medaction.training.checkpoints import newest_checkpoint
+from medaction.training.data import read_samples
+from medaction.training.looks import Looks
 from medaction.training.measure_log import MeasureLog
-from medaction.training.run import (
-    Looks,
-    MarkComplete,
-    adapter_config,
-    common_arguments,
-    init_deepspeed,
-    load_model,
-    mark_trained,
-    run_process,
-)
-from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.preference_data import better_sides
+from medaction.training.run import MarkComplete, init_deepspeed, mark_trained, run_process
+from medaction.training.schedule import schedule
+from medaction.training.settings import TrainSettings
+from medaction.training.trl_arguments import adapter_config, load_model, shared_arguments
 
 
 class TokenizedTrainer(DPOTrainer):
@@ -58,8 +54,9 @@ def work(out: Path) -> None:
     train = Dataset.from_parquet(str(out / "pairs-train.parquet"), cache_dir=cache)
     held_out = out / "pairs-validation.parquet"
     arguments = DPOConfig(
-        **common_arguments(out, settings, cuda),  # a batch is a pair
-        gradient_accumulation_steps=pairs_a_process(settings),
+        **shared_arguments(out, settings, cuda),
+        per_device_train_batch_size=1,  # a pair
+        gradient_accumulation_steps=settings.batch // int(os.environ.get("WORLD_SIZE", "1")),
         num_train_epochs=settings.epochs,
         warmup_steps=round(settings.warmup * settings.epochs * -(-len(train) // settings.batch)),
         per_device_eval_batch_size=1,
@@ -70,7 +67,7 @@ def work(out: Path) -> None:
         precompute_ref_log_probs=True,
     )
     trainer = TokenizedTrainer(
-        load_model(job["base"], settings, cuda, "sdpa"),
+        load_model(job["base"], settings, cuda),
         args=arguments,
         train_dataset=train,
         eval_dataset=Dataset.from_parquet(str(held_out), cache_dir=cache)
@@ -78,21 +75,15 @@ def work(out: Path) -> None:
         else None,
         processing_class=AutoTokenizer.from_pretrained(job["base"]),
         callbacks=[MarkComplete(), MeasureLog(out / "log.jsonl", "dpo")],
-        peft_config=adapter_config(settings) if settings.method == "lora" else None,
+        peft_config=adapter_config(settings),
     )
-    trainer.add_callback(Looks(trainer, settings))
+    prepared = read_samples(out / "samples.parquet")
+    shown = better_sides(prepared.train), better_sides(prepared.validation)
+    trainer.add_callback(Looks(trainer, settings, schedule(settings, *shown).every))
     checkpoint = newest_checkpoint(out)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(out / ".model.building"))
-    mark_trained(trainer, out, attention="sdpa")
-
-
-def pairs_a_process(settings: TrainSettings) -> int:
-    """Pairs that each process has in a step. Raises TrainError when a step cannot be shared out."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if settings.batch % processes:
-        raise TrainError(f"--batch {settings.batch} cannot be shared out among {processes}")
-    return settings.batch // processes
+    mark_trained(trainer, out, "sdpa")
 
 
 if __name__ == "__main__":

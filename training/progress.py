@@ -15,6 +15,9 @@ from transformers import TrainerCallback
 from medaction.training.data import Sample
 from medaction.training.settings import TrainError
 
+OF_DATASET = "eval_loss/"
+"""Before a dataset's folder in the name of its own held-out loss."""
+
 BF16_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12}
 """Dense bf16 operations a second that the makers state; other devices are measured (see `peak`)."""
 
@@ -120,6 +123,12 @@ class TrainingLog(TrainerCallback):
         line["epoch"] = round(state.global_step / self.steps_per_epoch, 4)
         if "eval_loss" in logs:
             line["eval_loss"] = logs["eval_loss"]
+            if of_dataset := {
+                key.removeprefix(OF_DATASET): loss
+                for key, loss in logs.items()
+                if key.startswith(OF_DATASET)
+            }:
+                line["eval_losses"] = of_dataset
         elif "loss" in logs:
             seconds = self.spent[-1]
             work = self.work[state.global_step - 1]

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from medaction.training.base import resolve
+from medaction.training.checkpoints import TRAINED
 from medaction.training.curves import draw_curves, read_log
 from medaction.training.measures import MEASURES, draw_measures, summarize_measures
 from medaction.training.settings import TrainError, TrainSettings
@@ -21,20 +22,60 @@ def publish(
     settings: TrainSettings, report: dict[str, Any], versions: dict[str, str]
 ) -> dict[str, Any]:
     """Write OUT/model from what the processes saved (adapters are merged and kept in OUT/adapter
-    too); returns the run's results.
+    too), and OUT/best from the checkpoint with the lowest held-out loss, a link to the model where
+    that is the last step; returns the run's results.
 
-    The folder appears whole or not at all. Raises TrainError when the saved weights are not whole.
+    Each folder appears whole or not at all. Raises TrainError when the saved weights are not whole.
     """
     out = settings.out
     job = json.loads((out / "job.json").read_text())
-    building = out / ".model.building"
+    saved = out / ".model.building"
     log = read_log(out / "log.jsonl")
     is_sft = settings.objective == "sft"
     results = summarize(log) if is_sft else summarize_measures(log, settings.objective)
-    if not building.is_dir() and (out / "model").is_dir():
+    if not saved.is_dir() and (out / "model").is_dir():
         return results  # published before
+    trained = json.loads((out / TRAINED).read_text())
+    best = out / "checkpoints" / f"checkpoint-{trained.get('best_step')}"
+    shutil.rmtree(out / "best", ignore_errors=True)
+    (out / "best").unlink(missing_ok=True)
+    if best.is_dir() and trained["best_step"] < trained["step"]:
+        weights = out / ".best.building"
+        shutil.rmtree(weights, ignore_errors=True)
+        shutil.copytree(best, weights, ignore=_but_weights)
+        if settings.method == "lora":
+            weights = _merged(weights, job["base"], out / ".best-merged.building")
+        _complete(weights, settings, report, results, versions)
+        weights.rename(out / "best")
+        shutil.rmtree(out / ".best.building", ignore_errors=True)
+    elif trained.get("best_step"):
+        (out / "best").symlink_to("model")
     if settings.method == "lora":
-        building = _merged(out, job["base"])
+        shutil.rmtree(out / "adapter", ignore_errors=True)
+        shutil.copytree(saved, out / "adapter", ignore=_but_weights)
+        saved = _merged(saved, job["base"], out / ".merged.building")
+    _complete(saved, settings, report, results, versions)
+    shutil.rmtree(out / "model", ignore_errors=True)
+    saved.rename(out / "model")
+    shutil.rmtree(out / ".model.building", ignore_errors=True)
+    return results
+
+
+def _but_weights(_folder: str, names: list[str]) -> list[str]:
+    """What of a checkpoint is no part of a model: optimizer, states, shards, pickles."""
+    kinds = (".safetensors", ".json", ".jinja", ".txt", ".model")
+    return [name for name in names if not name.endswith(kinds) or name == "trainer_state.json"]
+
+
+def _complete(
+    building: Path,
+    settings: TrainSettings,
+    report: dict[str, Any],
+    results: dict[str, Any],
+    versions: dict[str, str],
+) -> None:
+    """Make saved weights a model that others can load: configuration, template, log and card."""
+    out = settings.out
     for pickle in building.glob("*.bin"):  # the trainer's arguments
         pickle.unlink()
     saved = resolve(str(building), out / "unused")
@@ -59,10 +100,8 @@ def publish(
     if not report["thinking"]:
         _served_without_thinking(building)
     shutil.copy(out / "log.jsonl", building / "training_log.jsonl")
-    if is_sft:
-        draw_curves(log, building / "curves.png")
-    else:
-        draw_measures(log, building / "curves.png", settings.objective)
+    draw = draw_curves if settings.objective == "sft" else draw_measures
+    draw(read_log(out / "log.jsonl"), building / "curves.png")
     shutil.copy(building / "curves.png", out / "curves.png")
     card = jinja2.Template(MODEL_CARD.read_text(), trim_blocks=True).render(
         settings=settings,
@@ -73,9 +112,6 @@ def publish(
         measures=MEASURES.get(settings.objective, ()),
     )
     (building / "README.md").write_text(card, encoding="utf-8")
-    shutil.rmtree(out / "model", ignore_errors=True)
-    building.rename(out / "model")
-    return results
 
 
 def _served_without_thinking(folder: Path) -> None:
@@ -93,17 +129,12 @@ def _untied(report: dict[str, Any], vocabulary: int, hidden: int) -> int:
     return int(report["parameters"]) + vocabulary * hidden
 
 
-def _merged(out: Path, base: str) -> Path:
+def _merged(adapter: Path, base: str, building: Path) -> Path:
+    """The base model with the adapter's weights in it, written to `building`."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    saved, adapter, building = out / ".model.building", out / "adapter", out / ".merged.building"
-    if saved.is_dir():
-        shutil.rmtree(adapter, ignore_errors=True)
-        saved.rename(adapter)
-    for pickle in adapter.glob("*.bin"):
-        pickle.unlink()
     model: Any = AutoModelForCausalLM.from_pretrained(
         base, dtype=torch.float32, use_safetensors=True
     )
@@ -119,6 +150,9 @@ def summarize(log: list[dict[str, Any]]) -> dict[str, Any]:
     cases."""
     steps = [line for line in log if "loss" in line]
     held_out = [line["eval_loss"] for line in log if "eval_loss" in line]
+    looks = {
+        line["step"]: line["eval_loss"] for line in log if line.get("eval_loss") and line["step"]
+    }
     seconds = sum(line["seconds"] for line in steps)
     return {
         "steps": steps[-1]["step"],
@@ -126,7 +160,8 @@ def summarize(log: list[dict[str, Any]]) -> dict[str, Any]:
         "loss_last": steps[-1]["loss"],
         "held_out_before": held_out[0] if held_out else None,
         "held_out_after": held_out[-1] if held_out else None,
-        "held_out_best": min(held_out, default=None),
+        "held_out_best": min(held_out[1:], default=None),
+        "best_step": min(looks, default=None, key=lambda step: looks[step]),
         "tokens": sum(line["tokens"] for line in steps),
         "targets": sum(line["targets"] for line in steps),
         "seconds": round(seconds, 1),

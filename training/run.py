@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from torch import distributed
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     Trainer,
@@ -27,20 +29,18 @@ from transformers import (
     TrainingArguments,
 )
 
+from medaction.training import attention as attention_ways
 from medaction.training.checkpoints import COMPLETE, REFUSAL, TRAINED, newest_checkpoint
 from medaction.training.data import Sample, read_samples
-from medaction.training.packing import (
-    PER_SEQUENCE,
-    Layout,
-    Plan,
-    Rows,
-    packed,
-    plan,
-    register_attention,
-    shared_prefix,
-)
-from medaction.training.progress import Shape, TrainingLog, Work, peak
+from medaction.training.looks import Looks
+from medaction.training.packing import PackedRow, Plan, packed, plan, shared_prefix
+from medaction.training.progress import OF_DATASET, Shape, TrainingLog, Work, peak
+from medaction.training.rows import Layout, Rows
+from medaction.training.schedule import schedule
 from medaction.training.settings import TrainError, TrainSettings
+
+NEVER = 2**62
+"""Steps: the trainer's own clock for checkpoints is off."""
 
 
 def work(out: Path) -> None:
@@ -53,10 +53,19 @@ def work(out: Path) -> None:
         init_deepspeed(cuda)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     prepared = read_samples(out / "samples.parquet")
-    attention = _attention(settings, cuda)
-    prefix = (
-        shared_prefix((*prepared.train, *prepared.validation)) if attention == PER_SEQUENCE else 0
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
+    attention, why = attention_ways.choose(
+        settings.attention,
+        AutoConfig.from_pretrained(job["base"], trust_remote_code=False),
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if cuda
+        else torch.device("cpu"),
+        bf16,
     )
+    print(f"attention: {attention} ({why})", flush=True)
+    layout = Layout(attention, shared=attention != "sdpa", padded=cuda)
+    everything = (*prepared.train, *prepared.validation)
+    prefix = shared_prefix(everything) if layout.shared else 0
     planned = plan(
         prepared.train,
         settings.batch,
@@ -66,18 +75,24 @@ def work(out: Path) -> None:
         settings.seed,
         prefix,
     )
-    arguments = _arguments(out, settings, planned, cuda)
+    arguments = _arguments(out, settings, planned, cuda, bf16)
 
-    register_attention()
+    attention_ways.register()
     # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they
     # are loaded.
-    model = load_model(job["base"], settings, cuda, attention)
+    dtype = torch.bfloat16 if bf16 and settings.zero else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(
+        job["base"],
+        dtype=dtype,
+        attn_implementation=attention_ways.implementation(attention),
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    model.config.use_cache = False
     shape = _shape(model)
     if settings.method == "lora":
         model = _with_adapters(model, settings)
 
-    layout = Layout(attention, prefix)
-    precision = torch.bfloat16 if arguments.bf16 else torch.float32
     trainer = PackedTrainer(
         model=model,
         args=arguments,
@@ -90,23 +105,32 @@ def work(out: Path) -> None:
                 out / "log.jsonl",
                 [Work.of(step, prepared.train, prefix, shape) for step in planned.steps],
                 planned.steps_per_epoch,
-                processes * peak(arguments.device, precision),
+                processes * peak(arguments.device, torch.bfloat16 if bf16 else torch.float32),
             ),
         ],
     )
-    trainer.hold_out(prepared.validation, settings.row, layout)
-    trainer.add_callback(Looks(trainer, settings))
+    trainer.hold_out(prepared.validation, settings.row, layout, prefix)
+    every = schedule(settings, prepared.train, prepared.validation).every
+    trainer.add_callback(Looks(trainer, settings, every))
     checkpoint = newest_checkpoint(out)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # On all processes: under ZeRO 3 each has a part of the weights.
     trainer.save_model(str(out / ".model.building"))
-    mark_trained(trainer, out, attention=attention)
+    mark_trained(trainer, out, attention)
 
 
-def mark_trained(trainer: Trainer, out: Path, **about: str) -> None:
+def mark_trained(trainer: Trainer, out: Path, attention: str) -> None:
     """The last step is done and the weights are written, by all processes."""
     if trainer.is_world_process_zero():
-        (out / TRAINED).write_text(json.dumps({"step": trainer.state.global_step, **about}))
+        (out / TRAINED).write_text(
+            json.dumps(
+                {
+                    "step": trainer.state.global_step,
+                    "best_step": trainer.state.best_global_step,
+                    "attention": attention,
+                }
+            )
+        )
     if distributed.is_initialized():
         distributed.barrier()
 
@@ -171,74 +195,41 @@ def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
     return config
 
 
-def uses_bf16(settings: TrainSettings, cuda: bool) -> bool:
-    return settings.precision == "bf16" or (settings.precision == "auto" and cuda)
-
-
-def load_model(base: str, settings: TrainSettings, cuda: bool, attention: str) -> Any:
-    """The base model's weights, from safetensors alone; fp32 unless DeepSpeed keeps the master
-    weights."""
-    bf16 = uses_bf16(settings, cuda) and settings.zero
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        base,
-        dtype=torch.bfloat16 if bf16 else torch.float32,
-        attn_implementation=attention,
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
-    model.config.use_cache = False
-    return model
-
-
-def common_arguments(out: Path, settings: TrainSettings, cuda: bool) -> dict[str, Any]:
-    """The arguments of transformers' trainer that are the same for every objective."""
-    return {
-        "output_dir": str(out / "checkpoints"),
-        "per_device_train_batch_size": 1,
-        "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": "cosine",
-        "weight_decay": settings.weight_decay,
-        "bf16": uses_bf16(settings, cuda),
-        "use_cpu": not cuda,
-        "gradient_checkpointing": settings.gradient_checkpointing,
-        "gradient_checkpointing_kwargs": {"use_reentrant": False},
-        "deepspeed": deepspeed_config(settings, cuda) if settings.zero else None,
-        "save_strategy": "steps",
-        "save_steps": settings.save_every,
-        "save_total_limit": settings.keep,
-        "eval_strategy": "no",  # `Looks` says when
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "dataloader_num_workers": 0,
-        "report_to": [],
-        "disable_tqdm": True,
-        "seed": settings.seed,
-        "ddp_find_unused_parameters": False,
-    }
-
-
-def _arguments(out: Path, settings: TrainSettings, planned: Plan, cuda: bool) -> TrainingArguments:
+def _arguments(
+    out: Path, settings: TrainSettings, planned: Plan, cuda: bool, bf16: bool
+) -> TrainingArguments:
+    steps = len(planned.steps)
     return TrainingArguments(
-        **common_arguments(out, settings, cuda),  # a batch is a row
+        output_dir=str(out / "checkpoints"),
+        per_device_train_batch_size=1,  # a row
         gradient_accumulation_steps=planned.accumulation,
         train_sampling_strategy="sequential",  # the plan has every epoch's order
         num_train_epochs=1,
-        warmup_steps=round(settings.warmup * len(planned.steps)),
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(settings.warmup * steps),
+        weight_decay=settings.weight_decay,
+        bf16=bf16,
+        use_cpu=not cuda,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         use_liger_kernel=cuda and _installed("liger_kernel"),
         # The loss is computed at the targets only (PackedTrainer), so Liger's own is not wanted.
         liger_kernel_config={"fused_linear_cross_entropy": False, "cross_entropy": False},
+        deepspeed=deepspeed_config(settings, cuda) if settings.zero else None,
+        save_strategy="steps",
+        save_steps=NEVER,  # `Looks` says when
+        save_total_limit=settings.keep,
+        eval_strategy="no",  # `Looks` says when
+        logging_steps=1,
+        logging_nan_inf_filter=False,
         remove_unused_columns=False,
+        dataloader_num_workers=0,
+        report_to=[],
+        disable_tqdm=True,
+        seed=settings.seed,
+        ddp_find_unused_parameters=False,
     )
-
-
-def _attention(settings: TrainSettings, cuda: bool) -> str:
-    if settings.attention == "auto":
-        return "flash_attention_2" if cuda and _installed("flash_attn") else PER_SEQUENCE
-    if settings.attention == "flash_attention_2" and not (cuda and _installed("flash_attn")):
-        raise TrainError(
-            "--attention flash_attention_2 needs a GPU and the package flash-attn: leave it at auto"
-        )
-    return settings.attention
 
 
 def _installed(package: str) -> bool:
@@ -261,23 +252,18 @@ def _shape(model: Any) -> Shape:
     )
 
 
-def adapter_config(settings: TrainSettings) -> Any:
-    from peft import LoraConfig
+def _with_adapters(model: Any, settings: TrainSettings) -> Any:
+    from peft import LoraConfig, get_peft_model
 
-    return LoraConfig(
+    if settings.gradient_checkpointing:
+        model.enable_input_require_grads()
+    config = LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.lora_rank,
         lora_alpha=2 * settings.lora_rank,
         target_modules="all-linear",
     )
-
-
-def _with_adapters(model: Any, settings: TrainSettings) -> Any:
-    from peft import get_peft_model
-
-    if settings.gradient_checkpointing:
-        model.enable_input_require_grads()
-    return get_peft_model(model, adapter_config(settings))
+    return get_peft_model(model, config)
 
 
 class PackedTrainer(Trainer):
@@ -286,10 +272,19 @@ class PackedTrainer(Trainer):
 
     loss_is_scaled_for_ga = True
 
-    def hold_out(self, samples: tuple[Sample, ...], row_tokens: int, layout: Layout) -> None:
-        """What `evaluate` looks at."""
-        rows = packed(samples, row_tokens, self.args.world_size, layout.prefix)
-        self.held_out = Rows(samples, rows, [1] * len(rows), layout)
+    def hold_out(
+        self, samples: tuple[Sample, ...], row_tokens: int, layout: Layout, prefix: int
+    ) -> None:
+        """What `evaluate` looks at: no row holds records of two datasets."""
+        rows: list[PackedRow] = []
+        self.datasets: list[str] = []
+        ordered = sorted(samples, key=lambda sample: sample.dataset)
+        for dataset, group in groupby(ordered, key=lambda sample: sample.dataset):
+            start = next(n for n, sample in enumerate(ordered) if sample.dataset == dataset)
+            part = packed([*group], row_tokens, self.args.world_size, prefix)
+            rows += [tuple(start + index for index in row) for row in part]
+            self.datasets += [dataset] * len(part)
+        self.held_out = Rows(ordered, rows, [1] * len(rows), layout)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -302,19 +297,28 @@ class PackedTrainer(Trainer):
         return (loss, None) if return_outputs else loss
 
     def evaluate(self, *unused: Any, **also_unused: Any) -> dict[str, float]:
-        """Mean loss over the target tokens of the held-out cases."""
+        """Mean loss over the target tokens of the held-out cases: `eval_loss`, and where there are
+        several datasets `eval_loss/NAME` of each."""
         self.model_wrapped.eval()
-        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        names = sorted({*self.datasets})
+        sums = torch.zeros(len(names), 2, dtype=torch.float64, device=self.args.device)
         with torch.no_grad():
             for number in range(self.args.process_index, len(self.held_out), self.args.world_size):
                 row = self._prepare_inputs(self.held_out[number])
                 row.pop("step_targets")
+                total = sums[names.index(self.datasets[number])]
                 total[1] += (row["targets"] != -100).sum()
                 with self.compute_loss_context_manager():
                     total[0] += _summed_loss(self.model_wrapped, row)
         if distributed.is_initialized():
-            distributed.all_reduce(total)
-        metrics = {"eval_loss": (total[0] / total[1]).item()}
+            distributed.all_reduce(sums)
+        loss, targets = sums.sum(dim=0)
+        metrics = {"eval_loss": (loss / targets).item()}
+        if len(names) > 1:
+            metrics |= {
+                f"{OF_DATASET}{name}": (loss / targets).item()
+                for name, (loss, targets) in zip(names, sums, strict=True)
+            }
         self.log(metrics)
         self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -329,28 +333,6 @@ def _summed_loss(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(
         logits.float(), targets, ignore_index=-100, reduction="sum"
     )
-
-
-class Looks(TrainerCallback):
-    """When the held-out cases are looked at: before the first step, every so many steps, and after
-    the last."""
-
-    def __init__(self, trainer: Any, settings: TrainSettings):
-        """`trainer` has what is looked at as `held_out`."""
-        self.trainer, self.settings = trainer, settings
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
-        if state.global_step == 0 and len(self.trainer.held_out):
-            self.trainer.evaluate()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_options: Any) -> Any:
-        last = state.global_step == min(self.settings.max_steps or state.max_steps, state.max_steps)
-        if len(self.trainer.held_out) and (
-            last or state.global_step % self.settings.evaluate_every == 0
-        ):
-            control.should_evaluate = True
-        control.should_training_stop |= last
-        return control
 
 
 class MarkComplete(TrainerCallback):

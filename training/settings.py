@@ -70,6 +70,18 @@ class TrainSettings(BaseModel):
         description="What is fine-tuned: a folder with safetensors weights, a .gguf file, or a"
         " model's name on the Hugging Face hub.",
     )
+    earlier: list[str] = Field(
+        default_factory=list,
+        description="Datasets that the base model has learnt, the oldest first: of their records"
+        " only those of `replay` are learnt again, and their held-out cases show what is"
+        " forgotten.",
+    )
+    replay: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="Share of the training records that are drawn from the earlier datasets.",
+    )
     teachers: list[str] = Field(
         default_factory=list, description="Only the records of these teachers."
     )
@@ -97,8 +109,10 @@ class TrainSettings(BaseModel):
         description="Share of the cases held out where a dataset has no validation split of its"
         " own.",
     )
-    validation_records: int | None = Field(
-        default=None, ge=1, description="Most held-out records that the loss is measured on. [all]"
+    validation_records: int = Field(
+        default=512,
+        ge=1,
+        description="Most held-out records that the loss is measured on, drawn by the seed.",
     )
     max_length: int = Field(
         default=16_384,
@@ -168,10 +182,12 @@ class TrainSettings(BaseModel):
         description="auto: bf16 on a GPU, fp32 without one. Master weights and optimizer are fp32"
         " either way.",
     )
-    attention: Literal["auto", "flash_attention_2", "per_sequence", "sdpa"] = Field(
+    attention: Literal[
+        "auto", "flash_attention_3", "flash_attention_2", "varlen", "flex", "per_sequence", "sdpa"
+    ] = Field(
         default="auto",
-        description="How records in a row are kept apart. auto: flash-attn where installed, else"
-        " record by record.",
+        description="How records in a row are kept apart. auto: on a GPU the first of these that is"
+        " installed and computes rightly there, without one record by record.",
     )
     gradient_checkpointing: bool = Field(
         default=True, description="Less memory for activations, about a third more time."
@@ -197,10 +213,25 @@ class TrainSettings(BaseModel):
         pattern=r"^[^\s:]+:\d+$",
         description="HOST:PORT of machine 0, where all meet.",
     )
-    save_every: int = Field(default=50, ge=1, description="Steps between checkpoints.")
-    keep: int = Field(default=2, ge=1, description="Checkpoints that are kept.")
-    evaluate_every: int = Field(
-        default=50, ge=1, description="Steps between looks at the held-out cases."
+    save_every: int | None = Field(
+        default=None,
+        ge=1,
+        description="Steps between checkpoints. [at the end of an epoch, at the best look at the"
+        " held-out cases, and every half hour]",
+    )
+    keep: int = Field(
+        default=2, ge=1, description="Checkpoints that are kept: the newest, the best, older ones."
+    )
+    evaluate_every: int | None = Field(
+        default=None,
+        ge=1,
+        description="Steps between looks at the held-out cases. [up to four looks an epoch, for at"
+        " most 3 % of the compute]",
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="Stop once so many looks in a row have found no lower held-out loss.",
     )
 
     @model_validator(mode="before")
@@ -228,8 +259,8 @@ class TrainSettings(BaseModel):
                 "several nodes need the torchrun launcher and a rendezvous HOST:PORT that all of"
                 " them reach"
             )
-        if self.objective == "dpo" and self.styles:
-            raise ValueError("preference pairs have no style: leave --style out")
+        if self.objective == "dpo" and (self.styles or self.earlier):
+            raise ValueError("preference pairs have no style and no replay: leave these out")
         if self.node_rank >= self.nodes:
             raise ValueError(
                 f"node_rank {self.node_rank} of {self.nodes} nodes: they are numbered from 0"
@@ -250,9 +281,10 @@ class TrainSettings(BaseModel):
         return self.model_dump(
             mode="json",
             include={
-                "objective", "beta", "data", "base", "teachers", "styles", "without", "scale",
-                "validation_percent",
-                "max_length", "thinking", "epochs", "batch", "learning_rate", "warmup",
-                "weight_decay", "method", "lora_rank", "seed", "zero", "offload", "precision",
+                "objective", "beta", "data", "base", "earlier", "replay", "teachers", "styles",
+                "without", "scale",
+                "validation_percent", "max_length", "thinking", "epochs", "batch",
+                "learning_rate", "warmup", "weight_decay", "method", "lora_rank", "seed", "zero",
+                "offload", "precision",
             },
         )  # fmt: skip

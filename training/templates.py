@@ -3,13 +3,17 @@ the model is served, and the target that the loss is on."""
 
 import json
 import re
+from array import array
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from jinja2 import TemplateError
 
 from medaction.llm.negotiation import without_system
 from medaction.training.settings import TrainError
+
+Tokens: TypeAlias = "array[int]"
+"""Token ids, 4 bytes each: a tuple of Python's integers takes ten times as much."""
 
 Thinking = Literal["keep", "empty", "from-reasoning"]
 
@@ -79,18 +83,26 @@ class Renderer:
 
     def __call__(
         self, messages: Sequence[dict[str, str]], thinking: str = ""
-    ) -> tuple[tuple[int, ...], int]:
+    ) -> tuple[Tokens, int]:
         """(token ids, where the reply begins). `thinking` is what the data has of it."""
-        prompt, target = self.texts(messages, thinking)
-        before = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        reply = self.tokenizer(target, add_special_tokens=False)["input_ids"]
-        if not reply or reply[-1] not in self.special:
-            raise TrainError(
-                f"the chat template ends an assistant's turn with {target[-20:]!r}, no special"
-                " token: a model trained so would not learn"
-                " to stop; take a base model whose template has an end mark"
-            )
-        return (*before, *reply), len(before)
+        return self.tokenize([self.texts(messages, thinking)])[0]
+
+    def tokenize(self, texts: Sequence[tuple[str, str]]) -> list[tuple[Tokens, int]]:
+        """(token ids, where the reply begins) of each (prompt, target): all in one call, which the
+        tokenizer spreads over the machine's cores."""
+        parts = [part for pair in texts for part in pair]
+        ids = self.tokenizer(parts, add_special_tokens=False, return_attention_mask=False)
+        samples = []
+        for number, (_, target) in enumerate(texts):
+            before, reply = ids["input_ids"][2 * number : 2 * number + 2]
+            if not reply or reply[-1] not in self.special:
+                raise TrainError(
+                    f"the chat template ends an assistant's turn with {target[-20:]!r}, no special"
+                    " token: a model trained so would not learn"
+                    " to stop; take a base model whose template has an end mark"
+                )
+            samples.append((array("i", [*before, *reply]), len(before)))
+        return samples
 
     def taught_thinking(self, reply: str, thinking: str) -> str:
         """What stands between <think> and </think> in the target of a record; empty: no such

@@ -57,9 +57,10 @@ async def play(
             raise RolloutFailed(observation.number, usage) from error
         turn = replace(turn, usage=replace(turn.usage, seconds=time.monotonic() - started))
         try:
-            # In a thread, because the oracle may ask a model, and the other rollouts of the case go
-            # on meanwhile.
-            await asyncio.to_thread(episode.step, turn)
+            if episode.oracle.asks_model:  # the other rollouts go on meanwhile
+                await asyncio.to_thread(episode.step, turn)
+            else:
+                episode.step(turn)
         except Exception as error:
             raise RolloutFailed(observation.number, spent + turn.usage) from error
     assert episode.outcome is not None

@@ -99,6 +99,7 @@ class Store:
         self.path = path
         self._columns: dict[str, dict[str, str]] = {}  # a table's columns and types, once described
         self._purpose = ""  # what the store was claimed for by this process
+        self._failing: set[tuple[str, str]] | None = None  # `_has_failed`
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.db = duckdb.connect(
@@ -422,9 +423,7 @@ class Store:
                 "turns",
                 [_turn_row(trajectory, turn) for trajectory in fresh for turn in trajectory.turns],
             )
-            self._resolve(stage, case_id)
-            for trajectory in fresh:
-                self._resolve(stage, case_id, trajectory.trajectory_id)
+            self._resolve(stage, case_id, [trajectory.trajectory_id for trajectory in fresh])
             self._put_failures(failures, run_id)
             if oracle_usage:
                 self._add_spent(case_id, oracle_usage)
@@ -462,7 +461,7 @@ class Store:
             " trajectories where environment_id = ? order by branch_turn, trajectory_id",
             [environment_id],
         )
-        turns = self._turns(environment_id)
+        turns = self._turns(environment_id) if frame else {}
         trajectories = [
             Trajectory(RolloutSpec(*row[:8]), tuple(turns.get(row[8], ())), *row[9:])
             for row in frame
@@ -517,13 +516,25 @@ class Store:
                 | {"run_id": run_id, "attempt": before + 1, "time": failure.time.isoformat()}
             )
         self._insert("failures", rows)
+        if self._failing is not None:
+            self._failing |= {(failure.stage, failure.case_id) for failure in failures}
 
-    def _resolve(self, stage: str, case_id: str, trajectory_id: str | None = None) -> None:
-        self.db.execute(
-            "update failures set resolved = ? where stage = ? and case_id = ?"
-            " and trajectory_id is not distinct from ? and resolved is null",
-            [now(), stage, case_id, trajectory_id],
-        )
+    def _resolve(self, stage: str, case_id: str, trajectory_ids: Sequence[str] = ()) -> None:
+        """The open failures of the case as a whole and of these trajectories had a later
+        success."""
+        if self._has_failed(stage, case_id):
+            self.db.execute(
+                "update failures set resolved = ? where stage = ? and case_id = ? and resolved is"
+                " null and (trajectory_id is null or list_contains(?, trajectory_id))",
+                [now(), stage, case_id, list(trajectory_ids)],
+            )
+
+    def _has_failed(self, stage: str, case_id: str) -> bool:
+        """Whether the store ever had such a failure. Asked of every case, and most have none: the
+        answer is kept in memory, as the failures have no index."""
+        if self._failing is None:
+            self._failing = set(self.rows("select distinct stage, case_id from failures"))
+        return (stage, case_id) in self._failing
 
     # --- evaluation ---------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ Iterator[CaseReport | BadCase]`.
 A new source is such a file and a row of FORMS.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +20,7 @@ from medaction.envs.sources import (
     jats,
     mediq,
     medrbench,
+    package_list,
     phenopackets,
     pmc,
     text,
@@ -57,7 +59,7 @@ FORMS = (
     ),
     SourceForm("phenopackets (.json)", (".json",), phenopackets.read, phenopackets.recognises),
     SourceForm("MedR-Bench cases (.json)", (".json",), medrbench.read, medrbench.recognises),
-    SourceForm("plain text (.txt, .md)", text.SUFFIXES, text.read),
+    SourceForm("plain text (.txt, .md, .html)", text.SUFFIXES, text.read),
 )
 
 PMC = "pmc:"
@@ -87,7 +89,8 @@ def read_cases(
     A case that cannot be read is yielded as BadCase and the others go on; so are the second case
     with an id already seen ('duplicate_id'), a case without a licence ('no_licence') unless
     'unlicensed' is in `allow`, an article that is no case report ('not_a_case_report') unless
-    'any-article' is, and a retracted one ('retracted') always. Raises BadCase('no_cases' |
+    'any-article' is, and a retracted one ('retracted') always. Files of a folder whose form is not
+    read come last, one 'not_read' a form, by name. Raises BadCase('no_cases' |
     'unknown_format') when there is nothing at `path` that can be read, ValueError for other names
     in `allow`.
     """
@@ -119,6 +122,8 @@ def _case_or_refusal(case: CaseReport, ids: set[str], unlicensed: bool) -> CaseR
             case.path,
         )
     ids.add(case.case_id)
+    if jats.says_retracted(case.title):
+        return BadCase("retracted", "the title says so", case.case_id, case.path)
     if not (case.licence and case.licence.strip()) and not unlicensed:
         message = (
             f"{case.path} names no licence to use it under; allow it with --allow {UNLICENSED}"
@@ -161,6 +166,25 @@ def _cases_of_folder(path: Path, any_article: bool) -> Iterator[CaseReport | Bad
             yield BadCase(bad.reason, bad.message, bad.case_id, bad.path or str(file))
         except OSError as error:
             yield BadCase("unreadable", f"{file.name}: {error.strerror}", path=str(file))
+    yield from _files_of_no_form(path)
+
+
+def _files_of_no_form(path: Path) -> Iterator[BadCase]:
+    """What else lies in a folder of cases, one entry an ending: a report that was saved in another
+    form must not be missed in silence."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for file in sorted(path.iterdir()):
+        has_form = file.name.lower().endswith((*_SUFFIXES, package_list.SUFFIX))
+        is_note = file.name.startswith(".") or file.stem.lower() in _NOTES
+        if file.is_file() and not has_form and not is_note:
+            names[file.suffix.lower()].append(file.name)
+    for suffix, files in names.items():
+        shown = ", ".join([*files[:5], *(["..."] if len(files) > 5 else [])])
+        message = (
+            f"{len(files)} files of a form that is not read ({suffix or 'no ending'}): {shown};"
+            " export them as plain text, or take them out of the folder"
+        )
+        yield BadCase("not_read", message, path=str(path / f"*{suffix}"))
 
 
 def _is_case_file(file: Path) -> bool:

@@ -385,14 +385,16 @@ def _tests(results: Mapping[str, Any], container: str = "") -> Iterator[Document
 
 
 def _named_after(test: DocumentedTest, container: str) -> DocumentedTest:
-    """A biopsy's or an imaging study's site alone ('Cervical Lymph Node') is no name of a test: the
-    container goes with it."""
-    if container.lower() in ("biopsy", "urine tests"):
-        head = container.split()[0]
-        name = test.name if head.lower() in test.name.lower() else f"{test.name} {head.lower()}"
-        name = f"Urine {test.name}" if head == "Urine" else name
-        return DocumentedTest(name, category_of(name), test.result)
-    return test
+    """A site alone ('Cervical Lymph Node' of 'Biopsy', 'Head' of 'CT') is no name of a test, and a
+    specimen is said once for all: the container goes with them."""
+    of_test, of_all = profile(test.name), profile(container)
+    is_site = not (of_test.kinds or of_test.terms or of_test.canonical)
+    name = test.name
+    if is_site and of_all.kinds - {"imaging"}:
+        name = f"{test.name} {container if container.isupper() else container.lower()}"
+    elif of_all.specimen == "urine" and of_test.specimen is None and not of_test.kinds:
+        name = f"Urine {test.name}"
+    return test if name == test.name else DocumentedTest(name, category_of(name), test.result)
 
 
 def _is_panel(value: Mapping[str, Any]) -> bool:

@@ -7,7 +7,14 @@ from typing import Any, get_args
 
 from medaction.envs.categories import category_of
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
-from medaction.envs.records import BadCase, CaseReport, DocumentedTest, StructuredCase, check_id
+from medaction.envs.records import (
+    BadCase,
+    CaseReport,
+    DocumentedTest,
+    StructuredCase,
+    check_id,
+    id_of_file,
+)
 from medaction.envs.sources.files import parse_json, read_text, text_at
 from medaction.words.tests import Category
 
@@ -68,7 +75,8 @@ def _case_of_object(value: dict[str, Any], path: Path) -> CaseReport:
     text = "\n".join(
         [title, structured.initial_observation, *results, f"Diagnosis: {structured.diagnosis}"]
     )
-    case_id = check_id(text_at(value, "case_id", path) if "case_id" in value else path.stem)
+    named = "case_id" in value
+    case_id = check_id(text_at(value, "case_id", path)) if named else id_of_file(path.stem)
     held_out = _true_or_false(value, "evaluation_only", path) or False
     return CaseReport(case_id, "case_json", title, text, str(path), licence, held_out, structured)
 

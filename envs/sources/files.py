@@ -21,6 +21,15 @@ MAX_JSON_PARTS = 1_500_000
 MedR-Bench has 0.2 million."""
 
 
+_NO_TEXT = {
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a zip archive, as .docx and .odt are",
+    b"\xd0\xcf\x11\xe0": "an old Word file",
+    b"{\\rtf": "RTF",
+}
+"""The first bytes of files that people take for text."""
+
+
 def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     """The bytes of a plain file of at most `limit` bytes; a pipe or device is never opened.
 
@@ -101,6 +110,10 @@ def _plain_size(path: Path) -> int:
 
 
 def _decoded(data: bytes, path: Path, place: str = "") -> str:
+    for beginning, form in _NO_TEXT.items():
+        if not place and data.startswith(beginning):
+            message = f"{path.name} is {form}, whatever its name says; export it as plain text"
+            raise BadCase("unknown_format", message, path=str(path))
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

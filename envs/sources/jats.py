@@ -19,7 +19,7 @@ from typing import Any
 from lxml import etree
 
 from medaction.envs.patients import patient_of_heading
-from medaction.envs.records import BadCase, CaseReport, Loss, StructuredCase, check_id
+from medaction.envs.records import BadCase, CaseReport, Loss, StructuredCase, id_of_file
 from medaction.envs.sources import case_json
 from medaction.envs.sources.files import inside, parse_json, read_bytes, read_text
 
@@ -71,7 +71,7 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
     """
     try:
         cloud = ARTICLE_NAME.fullmatch(path.stem)
-        case_id = check_id(cloud["pmcid"] if cloud else path.stem)
+        case_id = id_of_file(cloud["pmcid"] if cloud else path.stem)
         article = parse(read_bytes(path, MAX_ARTICLE_BYTES), path.name)
         structured, licence, held_out = _files_beside(path)
         arguments = (case_id, path.name, str(path), any_article, structured, licence)
@@ -338,13 +338,18 @@ def _is_retracted(article: etree._Element, title: str) -> bool:
     return bool(
         article.get("article-type", "") in _RETRACTIONS
         or related & _RETRACTIONS
-        or re.match(
-            r"\W*(?:retracted|withdrawn)\b(?: article)?\W*:|\W*retract(?:ed article|ion notice|ion"
-            r" note)\b",
-            title,
-            re.I,
-        )
+        or says_retracted(title)
     )
+
+
+def says_retracted(title: str) -> bool:
+    """Whether a title is a retracted article's, or a notice's of it.
+
+    >>> says_retracted("RETRACTED: A rare cause of fever"), says_retracted("A retracted testis")
+    (True, False)
+    """
+    notice = r"\W*(?:(?:retracted|withdrawn)\b(?: article)?\W*:|retract(?:ed article|ion not\w+)\b)"
+    return re.match(notice, title, re.IGNORECASE) is not None
 
 
 def _metadata_of_article(article: etree._Element) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """MedR-Bench's diagnosis cases (JSON). A benchmark: every case is marked evaluation-only and never
 becomes training data."""
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from medaction.envs.results_told import result_told
 from medaction.envs.sources.files import object_at, parse_json, read_text, text_at, unread_fields
 from medaction.envs.sources.text import iso_date
 from medaction.words.names import normalise
+from medaction.words.phrases import IN_BRACKETS
 from medaction.words.sentences import split_outside_brackets
 
 LICENCE = "CC BY-SA"
@@ -87,7 +89,7 @@ _SHOWS_A_VALUE = re.compile(
     r"|\s(?P<value>(?=\(?[<>≤≥=~]?\s*\d))"
 )
 _PASSIVE = re.compile(
-    r"(?:\s\w+ly|\salso)?\s(?:\w+ed|found|seen|shown|made|done)\b|\W*$"
+    r"(?:\s\w+ly|\salso)?\s(?:\w+e[dn]|found|shown|made|done)\b|\W*$"
     r"|\s(?:in|on|by|at|with|as|during|from|near)\b"
 )
 _CHANGE_OF = re.compile(
@@ -142,6 +144,7 @@ _UNDONE_TEST = re.compile(
     r"\b(?:await\w*|pending|planned|declined|not (?:performed|done|available|tested))\b",
     re.IGNORECASE,
 )
+_CELL_END = re.compile(r"\s\|\s|\t+")
 _ABBREVIATION = re.compile(r"\s*\(([A-Z][A-Za-z0-9/-]{1,11})\)")
 _STATUS_LIST = re.compile(
     r"(?:normal|negative|elevated|raised|increased|decreased|low|reduced|positive"
@@ -321,17 +324,23 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
     below.
 
     The section ends at the next line that is not indented: another section, or another patient.
-    Below a heading that is no bullet itself ('**Ancillary Tests:**') bullets need no indentation.
+    Below a heading that is no bullet itself ('**Ancillary Tests:**') nothing needs indentation, and
+    the next heading of its form ends the section.
     """
     heading = _ANCILLARY.search(summary)
     if heading is None:
         raise BadCase("no_tests_section", f"{place}: the summary has no 'Ancillary Tests' section")
     bulleted = _BULLET_LINE.match(heading[0])
+    mark = "" if bulleted else re.match(r"[*#]*", heading[0].strip())[0]  # type: ignore[index]
     inline = heading["rest"].strip()
     lines = [f"- {inline}"] if inline.endswith(":") else []  # it names what the bullets below hold
     sentences = [] if lines else re.split(r"(?<=\.)\s+(?=[A-Z])", inline)
     for line in summary[heading.end() :].splitlines():
-        below = line.startswith((" ", "\t")) or (not bulleted and _BULLET_LINE.match(line))
+        below = (
+            line.startswith((" ", "\t"))
+            or (not bulleted and _BULLET_LINE.match(line))
+            or (mark and not line.startswith((mark, "---")))
+        )
         if line.strip() and not below:
             break
         lines.append(line)
@@ -372,6 +381,8 @@ def _tree(lines: list[str]) -> list[_Node]:
 def _tests_of_bullet(node: _Node, container: str = "") -> Iterator[_Line]:
     """The tests of one bullet and of the bullets below it. What names none is a remark."""
     label, rest = _label_and_rest(node.text)
+    if node.children and not label and _is_heading(node.text):
+        label, rest = _without_markdown(node.text), ""
     knows_label = _is_label_of_test(label)
     below = (text for child in node.children for text in _texts_of_bullet(child))
     more = "\n".join(_without_markdown(text) for text in (rest, *below) if text)
@@ -403,6 +414,14 @@ def _tests_of_bullet(node: _Node, container: str = "") -> Iterator[_Line]:
         yield from _with_remarks(_prose(rest, container or label), label)
     else:
         yield from _prose(node.text, container, node.begins)
+
+
+def _is_heading(text: str) -> bool:
+    """Whether a bullet with others below it is their heading, without a colon: it says nothing."""
+    words = IN_BRACKETS.sub("", text).split()
+    return (
+        len(words) <= 4 and not re.search(r"\d", " ".join(words)) and not _FINDING_VERB.search(text)
+    )
 
 
 def _is_label_of_test(label: str) -> bool:
@@ -481,7 +500,7 @@ def _prose(text: str, container: str, begins: bool = True) -> Iterator[_Line]:
 def _are_tests(node: _Node) -> bool:
     """Whether the bullets below are tests of their own (all name one), or the findings of the test
     above."""
-    label, _ = _label_and_rest(node.text)
+    label = _label_and_rest(node.text)[0] or _without_markdown(node.text)
     labels = [_label_and_rest(child.text)[0] for child in node.children]
     named = [
         bool(here and names_test(here)) or bool(named_tests(child.text))
@@ -602,10 +621,14 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
         subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
     if not subject and names and _is_value_name(names[0]) and "," in sentence:
         subject = container if category_of(container) == "laboratory" else ""
-    if len(names) > 1 and (_BARE_STATUS.match(sentence) or set(names) == set(named_tests(subject))):
+    of_subject = named_tests(subject)
+    if len(of_subject) > 1 and not _are_joined(of_subject, subject):
+        subject = of_subject[-1]  # 'fluoroestradiol PET': the noun at the end
+    elif len(names) > 1 and (_BARE_STATUS.match(sentence) or set(names) == set(of_subject)):
         for name in names:  # 'Normal brain CT, urinalysis and EMG': one finding of several tests
             yield DocumentedTest(name, category_of(name, container), _without_markdown(sentence))
-    elif name := subject or next(iter(names), ""):
+        return
+    if name := subject or next(iter(names), ""):
         short = tuple(
             match[1]
             for match in _ABBREVIATION.finditer(sentence)
@@ -621,6 +644,16 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
         if not is_documented(text):
             no_test = no_test or "no result documented"
         yield _Remark(text, no_test)
+
+
+def _are_joined(names: tuple[str, ...], subject: str) -> bool:
+    """Whether the names are listed ('CT and MRI'), and not words of one name."""
+    places = [(subject.find(name), len(name)) for name in names]
+    gaps = [
+        subject[start + length : following]
+        for (start, length), (following, _) in itertools.pairwise(places)
+    ]
+    return all(re.search(r"[,/&;]|\b(?:and|or|with|plus)\b", gap) for gap in gaps)
 
 
 def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:
@@ -642,7 +675,7 @@ def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:
             end = r"[.;:(]|\s(?:except|in|on|with)\b|\s\d|$"
             match = re.match(rf"[^.;:()]{{3,60}}?(?={end})", following)
         subject = match[0].strip() if match else ""
-        return subject if named_tests(subject) or not names else ""
+        return subject if " " in subject or not names else ""
     shows = _SHOWING_VERB.search(sentence.partition(", ")[0])
     verb = shows or _SHOWS_A_VALUE.search(sentence)
     if verb is None:
@@ -663,8 +696,11 @@ def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:
 
 
 def _label_and_rest(text: str) -> tuple[str, str]:
-    """'**Blood tests**: Hb 9 g/dL' -> ('Blood tests', 'Hb 9 g/dL'); a bullet without a label ->
-    ('', text)."""
+    """'**Blood tests**: Hb 9 g/dL' -> ('Blood tests', 'Hb 9 g/dL'), and so of a table's row 'Hb | 9
+    | low'; a bullet without a label -> ('', text)."""
+    cells = [cell.strip() for cell in _CELL_END.split(text.strip("| ")) if cell.strip()]
+    if len(cells) > 1:
+        return _without_markdown(cells[0]).strip(": "), text.partition(cells[0])[2].strip(":| \t")
     match = _LABELLED_LINE.fullmatch(text.replace("**", ""))
     if match is None or re.search(r"[.;]\s", match["label"]) or _is_value(match):
         return "", text

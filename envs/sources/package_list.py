@@ -23,6 +23,8 @@ _COLUMNS = ("AccessionID", "License", "Retracted")
 _CODES = 2**12
 """Room for different licences; PMC has about ten."""
 
+SUFFIX = ".filelist.csv"
+
 
 class PackageList:
     """Licence and retraction by PMCID, 8 bytes an article: a package has up to a million."""
@@ -63,7 +65,7 @@ def list_beside(package: Path) -> PackageList:
     it.
     """
     name = package.name.lower().removesuffix(".tar.gz").removesuffix(".tgz")
-    path = package.with_name(package.name[: len(name)] + ".filelist.csv")
+    path = package.with_name(package.name[: len(name)] + SUFFIX)
     result = PackageList()
     if not path.exists():
         return result

@@ -1,0 +1,92 @@
+"""Distilling on a schedule, and training on: every new version of the dataset is learnt from where
+the last model stood, with some of the earlier versions' records among the new ones.
+
+Run as: medaction redistill --preset my.yaml
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from pydantic import Field
+
+from medaction.flows.pipeline_settings import Training
+from medaction.flows.runs import run_distill
+from medaction.flows.settings import DistillSettings
+from medaction.flows.tiny_base import TINY, tiny_base
+from medaction.flows.train import train
+from medaction.training.curves import read_log
+from medaction.training.forgetting import forgetting_table
+from medaction.training.settings import TrainSettings
+
+
+class RedistillSettings(DistillSettings):
+    """A distillation that is repeated, and how its new records are learnt."""
+
+    train: Training | None = Field(
+        default=None,
+        description="How a model is trained on from the last one at every new version of the"
+        " dataset, into `models/` of the folder. Nothing: no model is trained. Data, folder and the"
+        " earlier versions are filled in.",
+    )
+
+
+@flow(
+    name="redistill",
+    flow_run_name="redistill {settings.cases} to {settings.out}",
+    persist_result=False,
+)
+def redistill(settings: RedistillSettings) -> dict[str, Any]:
+    """Distil what is new; where that changed the dataset, train the last model on.
+
+    The model of version N lies in `models/vN`. `forgetting.md` there compares the held-out loss on
+    each version's own held-out cases before and after.
+    """
+    values = settings.model_dump(exclude={"train"})
+    summary = run_distill(DistillSettings.model_validate(values))
+    training = next_training(settings)
+    if training is None:
+        return summary
+    train(training)
+    table = forgetting_table(read_log(training.out / "log.jsonl"))
+    (training.out / "forgetting.md").write_text(table, encoding="utf-8")
+    create_markdown_artifact(key="forgetting", markdown=table)
+    return summary
+
+
+def next_training(settings: RedistillSettings) -> TrainSettings | None:
+    """How the newest version of the dataset is learnt; None: nothing is to be trained, or it was.
+
+    The base is the model of the last version that was learnt, and the versions that it and its own
+    bases learnt are the earlier ones. A training that was stopped goes on.
+    """
+    dataset = settings.out / "dataset"
+    if settings.train is None or not (dataset / "manifest.json").is_file():
+        return None
+    number = json.loads((dataset / "manifest.json").read_text())["version"]
+    models = settings.out / "models"
+    learnt = sorted(
+        int(folder.parent.name[1:]) for folder in models.glob("v*/model") if folder.is_dir()
+    )
+    if number in learnt:
+        return None
+    base = settings.train.base
+    if learnt:
+        base = str(models / f"v{learnt[-1]}" / "model")
+    elif base == TINY:
+        base = str(tiny_base(models / "base"))
+    return TrainSettings.model_validate(
+        settings.train.model_dump()
+        | {
+            "base": base,
+            "data": [str(_version(settings.out, number))],
+            "earlier": [str(_version(settings.out, version)) for version in learnt],
+            "out": models / f"v{number}",
+        }
+    )
+
+
+def _version(out: Path, number: int) -> Path:
+    return out / "datasets" / f"v{number}"

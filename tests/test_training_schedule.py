@@ -1,0 +1,101 @@
+"""Looks, checkpoints and stopping: what they cost at the paper's size, and that the best model is
+published beside the last."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip(
+    "deepspeed", reason="training is not installed (pip install 'medaction[train]')"
+)
+
+from safetensors.torch import load_file
+
+from medaction.training.base import Base
+from medaction.training.curves import read_log
+from medaction.training.data import Sample
+from medaction.training.estimate import needs
+from medaction.training.schedule import LOOK_SHARE, schedule
+from medaction.training.settings import TrainSettings
+from tests.test_training_run import settings, trained
+from tests.tiny_model import dataset, tiny_model
+
+PAPERS_RECORDS = 32_681
+TOKENS = 2100
+"""A record, by the median of the datasets that were measured."""
+
+
+def samples(count: int) -> list[Sample]:
+    sample = Sample("", "", "", "", "", tuple(range(TOKENS)), TOKENS - 400)
+    return [replace(sample, id=str(number)) for number in range(count)]
+
+
+@pytest.fixture(scope="module")
+def papers() -> TrainSettings:
+    return TrainSettings(data=["d"], out=Path("out"))
+
+
+def test_at_the_papers_size_looks_and_checkpoints_cost_little(papers: TrainSettings) -> None:
+    held_out = PAPERS_RECORDS // 10
+    looked_at = samples(min(held_out, papers.validation_records))
+    planned = schedule(papers, samples(PAPERS_RECORDS - held_out), looked_at)
+    assert planned.looks == 13  # before, four an epoch, the last of them after the last step
+    assert planned.share < 0.02
+    eight = Base("", 8_000_000_000, hidden=4096, layers=36, vocabulary=151_936)
+    estimate = needs(eight, papers, 8, True, 0.2)
+    assert estimate is not None
+    written = planned.checkpoints * estimate.checkpoint
+    assert planned.checkpoints == 11
+    assert written < 1.3e12  # 6.7 TiB before
+    assert estimate.disk < 4 * estimate.checkpoint  # what lies there at once
+    before = papers.model_copy(update={"evaluate_every": 50})
+    assert schedule(before, samples(29_413), samples(3_268)).share > 0.5
+
+
+@pytest.mark.parametrize(("train", "held_out"), [(40, 40), (300, 30), (3000, 300)])
+def test_small_data_is_looked_at_less_often_than_it_could_be(
+    papers: TrainSettings, train: int, held_out: int
+) -> None:
+    planned = schedule(papers, samples(train), samples(held_out))
+    per_epoch = planned.share * papers.epochs / planned.looks
+    assert planned.looks == 1 + papers.epochs or planned.share <= LOOK_SHARE + per_epoch
+
+
+def test_the_best_model_lies_beside_the_last_and_training_stops_without_gain(
+    tmp_path: Path,
+) -> None:
+    base = tiny_model(tmp_path / "base")
+    data = dataset(tmp_path / "data")
+    asked = settings(
+        base, data, tmp_path / "out", save_every=None, evaluate_every=6, patience=3, epochs=60
+    )
+    log = trained(asked)
+    looks = {line["step"]: line["eval_loss"] for line in log if "eval_loss" in line}
+    last, best = max(looks), min(looks, key=lambda step: looks[step])
+    assert last == best + 3 * 6 < asked.epochs * 3  # stopped early
+    assert json.loads((asked.out / "trained.json").read_text())["best_step"] == best
+    kept = asked.out / f"checkpoints/checkpoint-{best}"
+    assert (kept / "optimizer.pt").is_file() or any(kept.glob("global_step*"))  # resumable
+    weights = load_file(asked.out / "best/model.safetensors")
+    assert all(
+        weight.equal(weights[name])
+        for name, weight in load_file(kept / "model.safetensors").items()
+    )
+    assert not weights["model.norm.weight"].equal(
+        load_file(asked.out / "model/model.safetensors")["model.norm.weight"]
+    )
+    assert not (asked.out / f"checkpoints/checkpoint-{last}").exists()
+    assert len(list((asked.out / "checkpoints").glob("checkpoint-*"))) <= asked.keep
+    assert read_log(asked.out / "best/training_log.jsonl") == log
+
+
+def test_a_best_model_that_is_the_last_is_the_same_folder(tmp_path: Path) -> None:
+    base = tiny_model(tmp_path / "base")
+    asked = settings(
+        base, dataset(tmp_path / "data"), tmp_path / "out", epochs=1, method="lora", lora_rank=4
+    )
+    trained(asked.model_copy(update={"learning_rate": 1e-3, "save_every": None}))
+    assert (asked.out / "best").resolve() == (asked.out / "model").resolve()
+    assert (asked.out / "adapter/adapter_model.safetensors").is_file()
