@@ -1,4 +1,4 @@
-"""What the trainers of TRL are given for every objective: the model, adapters, and the arguments that
+"""What TRL's trainers are given whatever the objective: the model, adapters, and the arguments that
 follow from the settings."""
 
 from pathlib import Path
