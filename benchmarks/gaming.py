@@ -15,7 +15,8 @@ from medaction.envs.records import BadCase, ClinicalEnvironment
 from medaction.envs.sources import read_cases
 from medaction.evaluation.floor import constant_orders
 from medaction.evaluation.gaming import COMMON, POLICIES
-from medaction.evaluation.judges import Judge, LlmJudge, OfflineJudge
+from medaction.evaluation.judges import Judge, LlmJudge
+from medaction.evaluation.offline_judge import OfflineJudge
 from medaction.evaluation.protocol import protocol
 from medaction.kg.encoder import load_encoder
 from medaction.llm.teacher import Teacher

@@ -15,8 +15,9 @@ from medaction.envs.records import BadCase, ClinicalEnvironment
 from medaction.envs.sources import read_cases
 from medaction.evaluation.agreement import agreement
 from medaction.evaluation.diagnoses import likeness
-from medaction.evaluation.judges import LlmJudge, OfflineJudge, documented_text
+from medaction.evaluation.judges import LlmJudge, documented_text
 from medaction.evaluation.judging import orders_of
+from medaction.evaluation.offline_judge import OfflineJudge
 from medaction.evaluation.protocol import Requested, protocol
 from medaction.evaluation.scores import share
 from medaction.evaluation.transcripts import Transcript, read_transcripts

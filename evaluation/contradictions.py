@@ -21,8 +21,8 @@ Contradiction = Opposition | Literal["organism", "site"]
 
 _STEM = 7
 _SHARE_OF_INFECTIONS = 0.75
-"""Share of a word's names in ICD-10-CM that stand in its chapter of infections, from which it names
-an organism or its disease (our choice)."""
+"""Share of the names in ICD-10-CM with words of one beginning that stand in its chapters of
+infections, from which these words name an organism or its disease (our choice)."""
 
 
 def contradiction(stated: str, true: str) -> Contradiction:
@@ -73,11 +73,12 @@ def organism_stems() -> frozenset[str]:
     every: Counter[str] = Counter()
     for code in load_icd().values():
         words = {word for name in (code.name, *code.synonyms) for word in normalise(name).split()}
-        every.update(words)
+        stems = {word[:_STEM] for word in words if len(word) > 3}
+        every.update(stems)
         if code.code[0] in "AB":
-            infections.update(words)
+            infections.update(stems)
     return frozenset(
-        word[:_STEM]
-        for word, count in infections.items()
-        if count > 1 and len(word) > 3 and count >= _SHARE_OF_INFECTIONS * every[word]
+        stem
+        for stem, count in infections.items()
+        if count > 1 and count >= _SHARE_OF_INFECTIONS * every[stem]
     )

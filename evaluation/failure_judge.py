@@ -7,7 +7,6 @@ Figure 2) in words of ours.
 """
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -49,7 +48,6 @@ _QUESTIONS = {
     " or leave open what it had named as the question to settle?",
 }
 _ANSWER = '\n\nReply with one JSON object: {"answer": "yes"} or {"answer": "no"}.'
-VERSION = hashlib.sha256(json.dumps([_TASK, _QUESTIONS, _ANSWER]).encode()).hexdigest()[:8]
 
 
 async def judged_modes(
@@ -94,7 +92,7 @@ async def judge_failures(
 
     Only what the store lacks is asked. `model` is the judge as it can be reached.
     """
-    key = f"{judge_key(model, '')}-{VERSION}"
+    key = judge_key(model, "", __name__)
     verdicts = _verdicts(store, key)
     wrong = endings(store).filter(pl.col("wrong"))
     unjudged = set(wrong["trajectory_id"]) - verdicts.keys()

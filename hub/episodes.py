@@ -14,8 +14,9 @@ from medaction.envs.prompts import PROMPT_VERSIONS, repair_messages
 from medaction.envs.records import BadCase, ClinicalEnvironment
 from medaction.envs.rewards import Ruler
 from medaction.envs.sources import read_cases
-from medaction.evaluation.judges import OFFLINE, Judge, LlmJudge, OfflineJudge
+from medaction.evaluation.judges import OFFLINE, Judge, LlmJudge
 from medaction.evaluation.judging import failed_score, judge, score_of
+from medaction.evaluation.offline_judge import OfflineJudge
 from medaction.evaluation.protocol import protocol
 from medaction.evaluation.scores import Score
 from medaction.kg.encoder import load_encoder

@@ -166,6 +166,10 @@ class Linker:
         """The words of each name that texts link to."""
         return map(bag, self._bearers.known)
 
+    def bearer(self, name: str) -> int | None:
+        """The node that bears exactly this name, as label or as synonym."""
+        return self._bearers.known.get(normalise(name))
+
     def names_of(self, node: int) -> list[str]:
         """The label of a node and its synonyms."""
         names = self.graph.names

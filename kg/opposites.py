@@ -30,6 +30,8 @@ OPPOSITES = (
     ("intradural", "extradural"),
     ("unilateral", "bilateral"),
     ("left", "right"),
+    ("left", "bilateral"),
+    ("right", "bilateral"),
     ("gram positive", "gram negative"),
 )
 """Words of which a disease has one or the other; `*` ends the beginning of a word."""
@@ -47,6 +49,7 @@ _BENIGN = re.compile(
     r"|schwannoma|lymphoepithelioma)s?\b"
 )
 _ROMAN_NUMBERS = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
+_DENIAL = re.compile(r"\bwithout (\w+)")
 _LEVEL = re.compile(
     r"\b(?P<scale>type|class|stage|grade|group|subtype|hepatitis|hemophilia|vitamin)"
     r" (?P<level>[a-e]|i{1,3}|iv|vi?|\d{1,2})[a-c]?\b(?: (?P<to>\d)\b)?"
@@ -66,12 +69,18 @@ def opposition(one: str, other: str) -> Opposition:
     'behaviour'
     >>> opposition("Hepatitis C", "Hepatitis B"), opposition("Hepatitis", "Hepatitis B")
     ('level', '')
+    >>> opposition("Hernia without gangrene", "Hernia with gangrene")
+    'opposite'
     """
     texts = [_NO_OPPOSITE.sub(" ", normalise(text)) for text in (one, other)]
     for pair in OPPOSITES:
         here, there = (_said(text, pair) for text in texts)
         if len(here) == len(there) == 1 and here != there:
             return "opposite"
+    if any(
+        _denied(here) & set(_DENIAL.sub(" ", there).split()) for here, there in (texts, texts[::-1])
+    ):
+        return "opposite"
     behaviours = [_behaviour(text) for text in texts]
     if all(behaviours) and behaviours[0] != behaviours[1]:
         return "behaviour"
@@ -91,6 +100,11 @@ def _said(text: str, pair: tuple[str, str]) -> set[str]:
             said.add(word)
             text = text.replace(sought, "  ")
     return said
+
+
+def _denied(text: str) -> set[str]:
+    """Words of what a text says is not there: 'hernia without gangrene' denies gangrene."""
+    return set(_DENIAL.findall(text))
 
 
 def _behaviour(text: str) -> str:

@@ -98,7 +98,7 @@ _SPELLINGS = {
     "antibodies": "antibody",
     "biopsies": "biopsy",
 }
-_ORGANS = {
+ORGANS = {
     "renal": "kidney", "hepatic": "liver", "pulmonary": "lung", "cardiac": "heart",
     "myocardial": "heart", "bowel": "intestine",
     "intestinal": "intestine", "gastric": "stomach", "cerebral": "brain", "cutaneous": "skin",
@@ -248,7 +248,7 @@ _NARROWING = frozenset(
         "acute chronic recurrent congenital hereditary familial neonatal juvenile malignant benign"
         " metastatic",
     )
-).union(_ORGANS.values())
+).union(ORGANS.values())
 """Course, origin, behaviour and organ: words that make a special case of a disease."""
 
 
@@ -278,7 +278,7 @@ def is_wider(term: str, label: str) -> bool:
 
 
 def _words_of(name: str) -> frozenset[str]:
-    return frozenset(_ORGANS.get(word, word) for word in bag(name))
+    return frozenset(ORGANS.get(word, word) for word in bag(name))
 
 
 def _narrower(words: frozenset[str], label: str) -> frozenset[str]:
@@ -319,7 +319,7 @@ def adds_malignancy(text: str, name: str) -> bool:
 def _telling(name: str) -> list[str]:
     words = _SPELLING.sub(lambda match: _SPELLINGS[match.group()], normalise(name)).split()
     return [
-        _ORGANS.get(word, word)
+        ORGANS.get(word, word)
         for word in words
         if word not in _GENERIC and word not in _FILLERS and not word.isdigit()
     ]

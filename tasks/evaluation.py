@@ -11,8 +11,9 @@ from medaction.envs.make_oracle import oracle_of
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Observation, Style, Turn
 from medaction.evaluation.dialogue import DialogueClinician, Examiner
-from medaction.evaluation.judges import Judge, LlmJudge, OfflineJudge, documented_text
+from medaction.evaluation.judges import Judge, LlmJudge, documented_text
 from medaction.evaluation.judging import Judgement, judge
+from medaction.evaluation.offline_judge import OfflineJudge
 from medaction.evaluation.protocol import Protocol, split_case
 from medaction.kg.encoder import load_encoder
 from medaction.llm.calls import CallSettings, configure

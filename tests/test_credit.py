@@ -123,9 +123,8 @@ def test_no_reward_is_won_by_playing_for_it(
     worlds: list[ClinicalEnvironment], ruler: Ruler
 ) -> None:
     """On the sample cases, beside a policy that works: no policy that looks at nothing has
-    three fifths of what it has, in any reward (RAC separates least); in the total none has a
-    fifth. What the shotgun has it owes to the offline judge, which takes lupus for two of the
-    twelve diagnoses."""
+    three fifths of what it has, in any reward (RAC separates least); in the total none has an
+    eighth."""
     working = credits_of(worker, worlds, ruler)
     for policy in GAMING:
         gaming = credits_of(policy, worlds, ruler)
@@ -136,7 +135,7 @@ def test_no_reward_is_won_by_playing_for_it(
             )
             assert gained < 0.6 * had, (policy.__name__, name)
         total, of_worker = (mean(c.total for c in credits) for credits in (gaming, working))
-        assert total < of_worker / 5, policy.__name__
+        assert total < of_worker / 8, policy.__name__
 
 
 @pytest.mark.long

@@ -9,18 +9,10 @@ import pytest
 
 from medaction.envs.records import ClinicalEnvironment, DocumentedTest
 from medaction.evaluation.diagnoses import likeness
-from medaction.evaluation.judges import (
-    LlmJudge,
-    OfflineJudge,
-    documented_text,
-    fenced,
-    judge_key,
-    orders_in,
-    read_items,
-    read_pairs,
-    read_verdict,
-)
+from medaction.evaluation.judge_replies import read_items, read_pairs, read_verdict
+from medaction.evaluation.judges import LlmJudge, documented_text, fenced, judge_key
 from medaction.evaluation.judging import FAULT, is_complete, judge
+from medaction.evaluation.offline_judge import OfflineJudge, orders_in
 from medaction.evaluation.protocol import Requested, protocol
 from medaction.kg.encoder import load_encoder
 from medaction.llm.local_server import start_local
@@ -400,6 +392,11 @@ OTHER = [
     ("Stage III ovarian carcinoma", "Stage I ovarian carcinoma"),
     ("Follicular thyroid carcinoma", "Follicular thyroid adenoma"),
     ("Benign prostatic hyperplasia", "Prostate cancer"),
+    ("Sarcoidosis", "Systemic lupus erythematosus"),
+    ("Addison disease", "Systemic lupus erythematosus"),
+    ("Gout", "Ulcerative colitis"),
+    ("Whipple disease", "Celiac disease"),
+    ("Hernia without gangrene", "Hernia with gangrene"),
     ("Lung adenocarcinoma", "Cancer"),
     ("Tuberculous meningitis", "Meningitis"),
     ("Sarcoidosis", ""),

@@ -1,14 +1,21 @@
 """No policy that knows nothing of the patient convinces the offline judge, and no constant orders
 score above the floor that stands in a result."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
+from statistics import mean
 
 import pytest
 
 from benchmarks.gaming import AIM, share_convinced
+from benchmarks.name_pairs import Pair, siblings, synonyms, unrelated
+from medaction.evaluation.correction import measured_judge
+from medaction.evaluation.diagnoses import likeness
 from medaction.evaluation.floor import constant_orders
 from medaction.evaluation.gaming import COMMON, POLICIES
-from medaction.evaluation.judges import OfflineJudge
+from medaction.evaluation.judges import judge_key
+from medaction.evaluation.offline_judge import OfflineJudge
 from medaction.kg.encoder import load_encoder
 from medaction.trajectories.scoring import disease_linker
 from tests.records import environment
@@ -57,6 +64,24 @@ def test_an_honest_player_convinces_the_judge(judge: OfflineJudge) -> None:
     assert share_convinced(judge, TRUTHS, CASES) == 1.0
     with_cause = [f"Sepsis due to {truth}" for truth in TRUTHS]
     assert share_convinced(judge, with_cause, CASES) >= 0.75
+
+
+def test_names_of_the_graph_are_right_for_their_node_alone() -> None:
+    linker, encode = disease_linker(), load_encoder().encode
+
+    def right(pairs: Iterator[Pair]) -> float:
+        return mean(
+            bool(likeness(said, [true], linker, encode)) for said, true in islice(pairs, 60)
+        )
+
+    assert right(unrelated(linker)) == 0
+    assert right(siblings(linker)) < 0.15
+    assert right(synonyms(linker)) > 0.95
+
+
+def test_the_offline_judge_of_now_has_been_measured() -> None:
+    """Who changes its rules measures it again (benchmarks/answers.py) and notes the figures."""
+    assert measured_judge(judge_key(None, "")) is not None
 
 
 def test_the_floor_is_what_its_orders_score() -> None:

@@ -1,0 +1,75 @@
+"""The judge that needs no model and no key."""
+
+import re
+
+from medaction.envs.mentions import named_tests
+from medaction.envs.oracle import Encode, Oracle
+from medaction.envs.orders import single_tests
+from medaction.envs.records import ClinicalEnvironment
+from medaction.evaluation.diagnoses import likeness
+from medaction.evaluation.judge_replies import MOST_ITEMS
+from medaction.evaluation.judges import ComparedTests
+from medaction.evaluation.protocol import NOTHING_MORE, Protocol, Requested, final_answer
+from medaction.kg.linking import Linker
+from medaction.kg.tests_table import aliases_of_tests
+from medaction.llm.usage import Usage
+
+
+class OfflineJudge:
+    """A test is documented when the oracle's cascade (names, synonyms, words, panels,
+    encoder) finds it in the menu; a diagnosis is right by `medaction.evaluation.diagnoses`. It
+    reads a conclusion, never the reasoning before it, whatever the rules."""
+
+    def __init__(self, linker: Linker, encode: Encode):
+        self.usage = Usage()
+        self._linker = linker
+        self._encode = encode
+
+    async def tests(
+        self, asked: Requested, environment: ClinicalEnvironment, documented: str, rules: Protocol
+    ) -> ComparedTests:
+        oracle = Oracle(environment.menu, aliases_of_tests(), self._encode)
+        names = single_tests(asked.tests) or orders_in(asked.requests)
+        found = {name: _entries(oracle, name) for name in names[:MOST_ITEMS]}
+        hit = set().union(*found.values())
+        if asked.text != asked.requests:  # the rules take the conclusions for requests too
+            hit.update(*(_entries(oracle, name) for name in named_tests(asked.text)))
+        return ComparedTests(
+            tuple((name, bool(entries)) for name, entries in found.items()),
+            tuple((test.name, number in hit) for number, test in enumerate(environment.menu)),
+        )
+
+    async def diagnosis(self, said: str, environment: ClinicalEnvironment, rules: Protocol) -> bool:
+        truths = (environment.diagnosis, *environment.synonyms)
+        return bool(likeness(final_answer(said), truths, self._linker, self._encode))
+
+
+def _entries(oracle: Oracle, name: str) -> set[int]:
+    return {entry for match in oracle.matches(name) for entry in match.entries}
+
+
+_BULLET = re.compile(r"^\s*(?:[-*•+]|\(?\d{1,2}[.)])\s*")
+_LABEL = re.compile(r"^\**(?P<label>[^:*]{2,80})\**\s*:\s*\**(?P<rest>.*)$")
+
+
+def orders_in(text: str) -> tuple[str, ...]:
+    """The single tests that a free text asks for, line by line; a line that names no test in
+    particular is kept as it is.
+
+    >>> orders_in("1. **CBC and CRP**: to look for infection\\n- Chest X-ray\\nNot required.")
+    ('CBC', 'CRP', 'Chest X-ray')
+    """
+    found: list[str] = []
+    for line in re.split(r"[\n;]", text):
+        bare = _BULLET.sub("", line).strip()
+        labelled = _LABEL.match(bare)
+        named = bare
+        if labelled and (named_tests(labelled["label"]) or not named_tests(labelled["rest"])):
+            named = labelled["label"]
+        elif labelled:
+            named = labelled["rest"]
+        named = named.replace("*", "").strip(" .:;")
+        if not any(c.isalpha() for c in named) or NOTHING_MORE.casefold() in bare.casefold():
+            continue
+        found += single_tests([named[:200]])
+    return tuple(dict.fromkeys(found))
