@@ -102,6 +102,7 @@ def finished(
     return asked, trained(asked)
 
 
+@pytest.mark.long
 def test_the_better_replies_win_on_held_out_cases_too(
     finished: tuple[TrainSettings, list[dict[str, Any]]],
 ) -> None:
@@ -122,6 +123,7 @@ def test_the_better_replies_win_on_held_out_cases_too(
     assert (asked.out / "curves.png").stat().st_size > 10_000
 
 
+@pytest.mark.long
 def test_a_run_that_stopped_goes_on_with_the_same_losses(
     finished: tuple[TrainSettings, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
