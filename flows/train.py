@@ -115,6 +115,8 @@ def fitting(settings: TrainSettings, report: dict[str, Any]) -> None:
 
 
 def _words_of_line(line: dict[str, Any]) -> str:
+    if "note" in line:
+        return str(line["note"])
     head = f"step {line['step']}/{line['steps']}, epoch {line['epoch']:.2f}: "
     if "margin" in line or "eval_margin" in line:
         before, where = ("eval_", "held-out ") if "eval_margin" in line else ("", "")

@@ -4,12 +4,21 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+import psutil
+
 from medaction.training import estimate
 from medaction.training.base import resolve
-from medaction.training.data import prepare_samples, refuse_bent, repeats_noted, write_samples
-from medaction.training.launch import devices, same_run
+from medaction.training.data import (
+    Prepared,
+    prepare_samples,
+    refuse_bent,
+    repeats_noted,
+    write_samples,
+)
+from medaction.training.launch import devices, resolved, same_run
 from medaction.training.preference_data import (
     better_sides,
+    pairs_of,
     preferences_report,
     read_preferences,
     whole_pairs,
@@ -52,9 +61,14 @@ def prepare_pairs(settings: TrainSettings) -> dict[str, Any]:
         )
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and kind == "gpu")
     report = prepared.report() | preferences_report(prepared, records)
-    needs = estimate.needs(base, settings, processes, bf16, report["target_share"])
+    load = largest_pair(prepared)
+    on_machine = settings.processes or count
+    a_process = memory if kind == "gpu" else memory // on_machine
+    settings = resolved(settings, base, processes, bf16, load, a_process)
+    needs = estimate.needs(base, settings, processes, bf16, load)
     if needs is not None:
-        estimate.check_resources(needs, settings, settings.processes or count, memory, kind)
+        available = psutil.virtual_memory().available
+        estimate.check_resources(needs, settings, on_machine, memory, kind, available)
     shown = better_sides(prepared.train), better_sides(prepared.validation)
     write_samples(prepared, out / "samples.parquet")
     write_pairs(prepared, out)
@@ -77,3 +91,15 @@ def prepare_pairs(settings: TrainSettings) -> dict[str, Any]:
     (out / "job.json").write_text(json.dumps(job, indent=1))
     (out / "report.json").write_text(json.dumps(report, indent=1))
     return report
+
+
+def largest_pair(prepared: Prepared) -> estimate.Load:
+    """What goes through a process at once: two sequences, padded to the longer."""
+    loads = [
+        (max(len(pair.chosen.tokens), len(pair.rejected.tokens)), pair)
+        for pair in pairs_of(prepared.train)
+    ]
+    return estimate.Load(
+        2 * max(longest for longest, _ in loads),
+        max(pair.chosen.targets + pair.rejected.targets for _, pair in loads),
+    )

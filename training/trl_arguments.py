@@ -50,6 +50,7 @@ def shared_arguments(out: Path, settings: TrainSettings, cuda: bool) -> dict[str
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "cosine",
         "weight_decay": settings.weight_decay,
+        "optim": "adamw_torch_fused",
         "bf16": _uses_bf16(settings, cuda),
         "use_cpu": not cuda,
         "gradient_checkpointing": settings.gradient_checkpointing,
