@@ -21,6 +21,7 @@ from medaction.evaluation.judge_questions import (
     MATCH,
     PURPOSE,
     SAME,
+    SPOKEN_VERDICT,
     STRICT_WORDED,
     STRICT_YES_NO,
     WORDED,
@@ -110,6 +111,9 @@ class LlmJudge:
         data = {"true_diagnosis": environment.diagnosis, "stated": said}
         if rules.lenient_verdicts:
             return "correct" in (await self._reply(SAME + WORDED, data)).lower()
+        data["stated"] = SPOKEN_VERDICT.sub(" ", said)
+        if not any(map(str.isalpha, data["stated"])):
+            return False
         return await self.verdict(SAME + STRICT_WORDED, data, ("incorrect", "correct"))
 
     async def _against_texts(
