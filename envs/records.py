@@ -52,15 +52,21 @@ def check_id(text: str) -> str:
 
 def id_of_file(stem: str) -> str:
     """The id of a case that has none but its file's name: 'Müller discharge (2)' is
-    'Muller-discharge-2'. People name their reports so.
+    'Muller-discharge-2'. People name their reports so. Letters that ASCII lacks leave a hash of the
+    name behind.
 
     Raises BadCase('unsafe_id') where nothing is left, the name begins with a dot or holds '..', or
     holds what cannot be shown (half a character, a mark that turns the line).
     """
     if not stem.isprintable():
         return check_id(stem)
-    letters = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
-    return check_id(re.sub(r"[^A-Za-z0-9._-]+", "-", letters)[:100].strip("-"))
+    letters = unicodedata.normalize("NFKD", stem)
+    ascii_letters = letters.encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", ascii_letters)[:100].strip("-")
+    if any(letter.isalnum() and not letter.isascii() for letter in letters):
+        # '病例1' and '报告1' are two cases.
+        name = f"{name}-{hashlib.sha256(stem.encode()).hexdigest()[:8]}".strip("-")
+    return check_id(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,18 +56,18 @@ def _filled(text: str) -> str:
 def _paragraphs(value: Any) -> Any:
     """A text, or the paragraphs of one, without markup; what is neither is left to the grammar."""
     if isinstance(value, dict | list):
-        value = "\n".join(_lines(value))
+        value = "\n".join(_flattened(value))
     return plain(value) if isinstance(value, str) else value
 
 
-def _lines(value: Any) -> Iterator[str]:
+def _flattened(value: Any) -> Iterator[str]:
     """The texts of an object or list of texts, each with its heading."""
     if isinstance(value, dict):
         for heading, part in value.items():
-            yield f"{heading}: {', '.join(_lines(part))}"
+            yield f"{heading}: {', '.join(_flattened(part))}"
     elif isinstance(value, list):
         for part in value:
-            yield from _lines(part)
+            yield from _flattened(part)
     else:
         yield str(value)
 
@@ -112,23 +112,23 @@ ShortText = Annotated[
 ]
 
 
-_QUOTED = re.compile(r"""["'`*_“]+(.+?)["'`*_”]+""")
+_IN_QUOTES = re.compile(r"""["'`*_“]+(.+?)["'`*_”]+""")
 _PERCENT_AT_END = re.compile(r"\s*\(\d+(?:\.\d+)?\s*%\)$")
-_SENTENCE_END = re.compile(r"(?<=[a-z]{4})\.$")
+_FULL_STOP = re.compile(r"(?<=[a-z]{4})\.$")
 
 
-def _name(text: str) -> str:
+def _undecorated(text: str) -> str:
     """A diagnosis without quotes or emphasis around it, a percentage or a full stop behind it."""
     name = _PERCENT_AT_END.sub("", text)
-    quoted = _QUOTED.fullmatch(name)
-    return _SENTENCE_END.sub("", quoted[1].strip() if quoted else name) or text
+    quoted = _IN_QUOTES.fullmatch(name)
+    return _FULL_STOP.sub("", quoted[1].strip() if quoted else name) or text
 
 
-Diagnosis = Annotated[ShortText, AfterValidator(_name)]
+DiagnosisName = Annotated[ShortText, AfterValidator(_undecorated)]
 
 
 class RankedDiagnosis(Form):
-    diagnosis: Diagnosis
+    diagnosis: DiagnosisName
     confidence: Annotated[int, Field(ge=0, le=100)]
 
 
@@ -233,7 +233,7 @@ _PERCENT_BEHIND = re.compile(
     r"(.+?)(?:[\s:,(\[–-]+(\d+(?:\.\d+)?\s*%)\s*[)\]]?|:\s*(\d+(?:\.\d+)?))"
 )
 _OF_100 = re.compile(r"[%％]|\bper ?cent|/\s*100")
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
+_DIGITS = re.compile(r"\d+(?:[.,]\d+)?")
 
 
 def _percentage(value: Any) -> float | None:
@@ -244,8 +244,8 @@ def _percentage(value: Any) -> float | None:
         [value] = value.values() if isinstance(value, dict) else value
     if isinstance(value, str):
         text = unicodedata.normalize("NFKC", value)
-        numbers = _NUMBER.findall(re.sub(r"/\s*100\b", " percent", text))
-        rest = _NUMBER.sub("", text)
+        numbers = _DIGITS.findall(re.sub(r"/\s*100\b", " percent", text))
+        rest = _DIGITS.sub("", text)
         if len(numbers) != 1 or re.search(r"[<>≤≥-]", rest):
             return None
         if any(c.isalpha() for c in rest) and not _OF_100.search(text):
@@ -274,13 +274,15 @@ def _bounded(differential: Any, info: ValidationInfo) -> Any:
 
 def _each_once(differential: list[RankedDiagnosis]) -> list[RankedDiagnosis]:
     # The same line twice says one thing; two confidences of one diagnosis say two.
-    differential = _once(differential, lambda line: (line.diagnosis.casefold(), line.confidence))
+    differential = _unrepeated(
+        differential, lambda line: (line.diagnosis.casefold(), line.confidence)
+    )
     if name := _repeated(line.diagnosis for line in differential):
         raise ValueError(f"{name!r} stands twice; list each diagnosis once, with one confidence")
     return differential
 
 
-def _once(items: Iterable[Any], key: Callable[[Any], Any]) -> list[Any]:
+def _unrepeated(items: Iterable[Any], key: Callable[[Any], Any]) -> list[Any]:
     """Each item at its first place."""
     first: dict[Any, Any] = {}
     for item in items:
@@ -334,7 +336,9 @@ def _single_tests(tests: Any, info: ValidationInfo) -> Any:
         return [_LIST_BULLET.sub("", test) for test in tests]
     if isinstance(tests, list):
         stated = [test for test in tests if not _is_empty(test)]
-        once = _once(stated, lambda test: test.casefold() if isinstance(test, str) else id(test))
+        once = _unrepeated(
+            stated, lambda test: test.casefold() if isinstance(test, str) else id(test)
+        )
         if 0 < len(once) < len(tests):
             note(info, "tests in another form")
             return once
@@ -363,7 +367,7 @@ class OrderTests(Form):
 
 
 class Commit(Form):
-    final_diagnosis: Diagnosis
+    final_diagnosis: DiagnosisName
 
 
 class OrdersRead(Form):

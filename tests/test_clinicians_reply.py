@@ -336,7 +336,9 @@ def test_the_example_in_the_prompt_is_a_valid_reply() -> None:
 names = (
     st.text(min_size=1, max_size=160)
     .map(lambda text: " ".join(plain(text).split()))
-    .filter(lambda text: text and not set(text) & set("\"'`*_“”.)"))  # `_name` leaves them alone
+    .filter(
+        lambda text: text and not set(text) & set("\"'`*_“”.)")
+    )  # `_undecorated` leaves them alone
 )
 prose = st.text(min_size=1, max_size=300).map(lambda text: plain(text).strip()).filter(bool)
 

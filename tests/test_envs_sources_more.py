@@ -2,6 +2,7 @@
 text, more of our own JSON."""
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -186,10 +187,12 @@ def test_a_plain_text_is_titled_by_its_header_or_first_line(tmp_path: Path) -> N
 
 
 def test_a_file_is_named_as_people_name_files(tmp_path: Path) -> None:
-    for name in ("Müller discharge (2).txt", "two words.md", "病例 7.txt"):
+    for name in ("Müller discharge (2).txt", "two words.md", "病例 7.txt", "报告 7.txt"):
         write(tmp_path / name, STORY)
     ids = sorted(only(text.read(file)).case_id for file in tmp_path.iterdir())
-    assert ids == ["7", "Muller-discharge-2", "two-words"]
+    assert ids[2:] == ["Muller-discharge-2", "two-words"]
+    assert ids[0] != ids[1], "their letters are lost, their names differ"
+    assert all(re.fullmatch("7-[0-9a-f]{8}", id_) for id_ in ids[:2])
 
 
 @pytest.mark.parametrize(
@@ -198,7 +201,7 @@ def test_a_file_is_named_as_people_name_files(tmp_path: Path) -> None:
         ("short.txt", "title: Nothing\nTo be written.", "empty_body", "14 characters"),
         ("dated.txt", f"date: last spring\n{STORY}", "bad_field", "last spring"),
         ("..two words.md", STORY, "unsafe_id", "two-words"),
-        ("病例.md", STORY, "unsafe_id", "cannot be a case id"),
+        ("!!.md", STORY, "unsafe_id", "cannot be a case id"),
         ("ids.txt", "# mine\nPMC12\nPMC13  # the second\n", "unknown_format", "pmc:"),
     ],
 )

@@ -214,6 +214,7 @@ def _cases(case_id: str, case: Any, path: Path) -> Iterator[CaseReport]:
     generated = object_at(case, "generate_case", path, f" case {case_id[:60]!r}")
     summary = text_at(generated, "case_summary", path, place)
     diagnosis = _without_markdown(text_at(generated, "diagnosis_results", path, place))
+    diagnosis = diagnosis.replace("*", "").lstrip("-• ")
     summaries = parts_by_patient(summary)
     if not summaries:
         yield _case_of_summary(case_id, case, summary, diagnosis, path)
@@ -625,7 +626,9 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
     if len(of_subject) > 1 and not _are_joined(of_subject, subject):
         subject = of_subject[-1]  # 'fluoroestradiol PET': the noun at the end
     elif len(names) > 1 and (_BARE_STATUS.match(sentence) or set(names) == set(of_subject)):
-        for name in names:  # 'Normal brain CT, urinalysis and EMG': one finding of several tests
+        for name in _with_specimen(
+            names
+        ):  # 'Normal brain CT and EMG': one finding of several tests
             yield DocumentedTest(name, category_of(name, container), _without_markdown(sentence))
         return
     if name := subject or next(iter(names), ""):
@@ -644,6 +647,16 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
         if not is_documented(text):
             no_test = no_test or "no result documented"
         yield _Remark(text, no_test)
+
+
+def _with_specimen(names: tuple[str, ...]) -> Iterator[str]:
+    """'Elevated urinary chloride and potassium': the specimen is said once for all."""
+    specimen = profile(names[0]).specimen
+    for name in names:
+        shares = specimen not in (None, "blood") and category_of(name) == "laboratory"
+        if shares and profile(name).specimen is None and not profile(name).kinds:
+            name = f"{names[0].split()[0]} {name}"
+        yield name
 
 
 def _are_joined(names: tuple[str, ...], subject: str) -> bool:
@@ -689,7 +702,10 @@ def _subject(sentence: str, names: tuple[str, ...], begins: bool) -> str:
         return before
     if shows and known_category(before):
         return before
-    passive = not verb.groupdict().get("quality") and _PASSIVE.match(sentence[verb.end() :])
+    is_participle = verb[0].rpartition(" ")[2] in ("noted", "reported", "diagnosed")
+    passive = is_participle or (
+        not verb.groupdict().get("quality") and _PASSIVE.match(sentence[verb.end() :])
+    )
     if not begins or passive or "," in before or _NO_NAME.match(before) or (names and not shows):
         return ""
     return before
