@@ -27,7 +27,7 @@ from medaction.llm.teacher import Teacher
 from medaction.trajectories.scoring import disease_linker, linkers
 from tests.policies import GAMING, played, worker
 
-PAPER = protocol("paper")
+PAPER = protocol("medaction")
 AIM = 0.05
 """Accuracy that no policy without knowledge of the patient may exceed."""
 
