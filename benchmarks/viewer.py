@@ -95,9 +95,11 @@ def main() -> None:
 
 
 @contextmanager
-def viewer(out: Path) -> Iterator[str]:
+def viewer(out: Path, against: Path | None = None) -> Iterator[str]:
     """The URL of a `medaction view` that runs until the block ends."""
-    command = [sys.executable, "-m", "medaction.cli.main", "view", "--out", str(out), "--port", "0"]
+    command = [sys.executable, "-m", "medaction", "view", "--out", str(out), "--port", "0"]
+    if against:
+        command += ["--against", str(against)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout

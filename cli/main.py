@@ -22,6 +22,7 @@ ENVS: Commands = {
     "build": ("environments", "Build the environments of case reports and stop there."),
     "check": ("environments", "Print every check with its figures, and every refused case."),
     "plot": ("environments", "Draw body systems, disease types and tests."),
+    "lint": ("environments", "Count what may name a person in case reports."),
 }
 KG: Commands = {
     "build": ("kg", "Read the graph at PATH and keep it in the cache."),

@@ -84,7 +84,7 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
 
 def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
     flag = f"--{WORDS.get(name, name).replace('_', '-')}"
-    if field.annotation is bool:
+    if field.annotation in (bool, bool | None):
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
     default = (
         ""

@@ -112,6 +112,8 @@ def fitting(settings: TrainSettings, report: dict[str, Any]) -> None:
 
 
 def _words_of_line(line: dict[str, Any]) -> str:
+    if "note" in line:
+        return str(line["note"])
     head = f"step {line['step']}/{line['steps']}, epoch {line['epoch']:.2f}: "
     if "eval_loss" in line:
         return f"{head}held-out loss {line['eval_loss']:.4f}"

@@ -21,9 +21,10 @@ import psutil
 from huggingface_hub.errors import HfHubHTTPError
 
 from medaction.training import estimate
-from medaction.training.base import resolve
+from medaction.training.base import Base, resolve
 from medaction.training.checkpoints import REFUSAL, TRAINED, drop_torn_checkpoints
 from medaction.training.data import (
+    Prepared,
     prepare_samples,
     read_datasets,
     refuse_bent,
@@ -32,6 +33,7 @@ from medaction.training.data import (
     without_repeats,
     write_samples,
 )
+from medaction.training.packing import plan, shared_prefix
 from medaction.training.schedule import schedule
 from medaction.training.settings import ProcessDied, TrainError, TrainSettings
 from medaction.training.templates import Renderer
@@ -55,22 +57,39 @@ def lock(out: Path, node_rank: int) -> Iterator[None]:
 
 
 def devices() -> tuple[str, int, int]:
-    """('gpu' or 'cpu', how many, bytes of memory free on one), without opening a GPU."""
-    query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    """('gpu' or 'cpu', how many, bytes of memory free on the fullest), without opening a GPU. Only
+    GPUs that CUDA_VISIBLE_DEVICES leaves count."""
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
+    free: list[int] = []
     try:
         listing = subprocess.run(query, capture_output=True, text=True, timeout=30)
+        if listing.returncode == 0:
+            free = free_memory(listing.stdout, os.environ.get("CUDA_VISIBLE_DEVICES"))
     except (FileNotFoundError, subprocess.TimeoutExpired):
-        return "cpu", 1, psutil.virtual_memory().available
-    free = [int(line) * 2**20 for line in listing.stdout.split() if line.isdigit()]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = (
-        len(free) if visible is None else len([device for device in visible.split(",") if device])
-    )
-    return (
-        ("gpu", count, min(free))
-        if listing.returncode == 0 and free and count
-        else ("cpu", 1, psutil.virtual_memory().available)
-    )
+        pass  # no GPU
+    if free:
+        return "gpu", len(free), min(free)
+    return "cpu", 1, psutil.virtual_memory().available
+
+
+def free_memory(listing: str, visible: str | None) -> list[int]:
+    """Bytes free on each GPU of nvidia-smi's listing (index, uuid, MiB) that `visible` names, as
+    CUDA reads it: indices or the beginnings of uuids, up to the first that is neither."""
+    rows = [[cell.strip() for cell in line.split(",")] for line in listing.splitlines()]
+    memory = {(index, uuid): int(free) * 2**20 for index, uuid, free in rows if free.isdigit()}
+    if visible is None:
+        return list(memory.values())
+    chosen = []
+    for name in filter(None, map(str.strip, visible.split(","))):
+        matches = [
+            free
+            for (index, uuid), free in memory.items()
+            if name == index or (not name.isdigit() and uuid.startswith(name))
+        ]
+        if not matches:
+            break
+        chosen.append(matches[0])
+    return chosen
 
 
 def prepare_run(settings: TrainSettings) -> dict[str, Any]:
@@ -102,9 +121,14 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     processes = (settings.processes or count) * settings.nodes
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and kind == "gpu")
     report = prepared.report()
-    needs = estimate.needs(base, settings, processes, bf16, report["target_share"])
+    load = _largest_row(prepared, settings, processes)
+    on_machine = settings.processes or count
+    a_process = memory if kind == "gpu" else memory // on_machine
+    settings = resolved(settings, base, processes, bf16, load, a_process)
+    needs = estimate.needs(base, settings, processes, bf16, load)
     if needs is not None:
-        estimate.check_resources(needs, settings, settings.processes or count, memory, kind)
+        available = psutil.virtual_memory().available
+        estimate.check_resources(needs, settings, on_machine, memory, kind, available)
     looks = schedule(settings, prepared.train, prepared.validation)
     report |= {
         "schedule": asdict(looks),
@@ -126,6 +150,47 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     (out / "job.json").write_text(json.dumps(job, indent=1))
     (out / "report.json").write_text(json.dumps(report, indent=1))
     return report
+
+
+def _largest_row(prepared: Prepared, settings: TrainSettings, processes: int) -> estimate.Load:
+    """Of the rows that training will pack, when they share what all records begin with."""
+    samples = prepared.train
+    prefix = shared_prefix((*samples, *prepared.validation))
+    batch, epochs, row, seed = settings.batch, settings.epochs, settings.row, settings.seed
+    planned = plan(samples, batch, epochs, processes, row, seed, prefix)
+    rows = [row for step in planned.steps for row in step if row]
+    return estimate.Load(
+        max(prefix + sum(len(samples[index].tokens) - prefix for index in row) for row in rows),
+        max(sum(samples[index].targets for index in row) for row in rows),
+    )
+
+
+def resolved(
+    settings: TrainSettings,
+    base: Base,
+    processes: int,
+    bf16: bool,
+    load: estimate.Load,
+    memory: int,
+) -> TrainSettings:
+    """The settings with what they leave open: ZeRO's stage, and whether activations are computed
+    again. `memory`: bytes free for a process.
+
+    A run with checkpoints goes on in its own stage.
+    """
+    zero = settings.zero
+    if zero is None:
+        zero = {"none": 2 if processes > 1 else 0, "optimizer": 2, "all": 3}[settings.offload]
+        job = settings.out / "job.json"
+        if any((settings.out / "checkpoints").glob("checkpoint-*")) and job.is_file():
+            zero = json.loads(job.read_text())["settings"]["zero"]
+    settings = settings.model_copy(update={"zero": zero})
+    if settings.gradient_checkpointing is None:
+        keeping = settings.model_copy(update={"gradient_checkpointing": False})
+        needs = estimate.needs(base, keeping, processes, bf16, load)
+        fits = needs and needs.state + needs.activations < estimate.FITS * memory
+        settings = settings.model_copy(update={"gradient_checkpointing": not fits})
+    return settings
 
 
 def _same_run(out: Path, settings: TrainSettings, data_version: str, processes: int) -> None:

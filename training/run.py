@@ -32,8 +32,10 @@ from medaction.training import attention as attention_ways
 from medaction.training.checkpoints import COMPLETE, REFUSAL, TRAINED, newest_checkpoint
 from medaction.training.data import Sample, read_samples
 from medaction.training.looks import Looks
+from medaction.training.loss import LossHead
+from medaction.training.loss import choose as choose_loss
 from medaction.training.packing import PackedRow, Plan, packed, plan, shared_prefix
-from medaction.training.progress import OF_DATASET, Shape, TrainingLog, Work, peak
+from medaction.training.progress import OF_DATASET, TrainingLog, Work, note, peak, shape_of
 from medaction.training.rows import Layout, Rows
 from medaction.training.schedule import schedule
 from medaction.training.settings import TrainError, TrainSettings
@@ -61,7 +63,6 @@ def work(out: Path) -> None:
         else torch.device("cpu"),
         bf16,
     )
-    print(f"attention: {attention} ({why})", flush=True)
     layout = Layout(attention, shared=attention != "sdpa", padded=cuda)
     everything = (*prepared.train, *prepared.validation)
     prefix = shared_prefix(everything) if layout.shared else 0
@@ -79,20 +80,30 @@ def work(out: Path) -> None:
     attention_ways.register()
     # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they
     # are loaded.
-    dtype = torch.bfloat16 if bf16 and settings.zero else torch.float32
+    # Frozen weights need no more than 16 bits; of trained ones DeepSpeed has masters in fp32.
+    sixteen = bf16 and (settings.zero or settings.method == "lora")
     model = AutoModelForCausalLM.from_pretrained(
         job["base"],
-        dtype=dtype,
+        dtype=torch.bfloat16 if sixteen else torch.float32,
         attn_implementation=attention_ways.implementation(attention),
         use_safetensors=True,
         trust_remote_code=False,
     )
     model.config.use_cache = False
-    shape = _shape(model)
     if settings.method == "lora":
         model = _with_adapters(model, settings)
+    shape = shape_of(model)
+    compute, loss_way = choose_loss(arguments.device)
+    note(
+        out / "log.jsonl",
+        len(planned.steps),
+        f"attention: {attention} ({why}); loss: {loss_way};"
+        f" {f'DeepSpeed ZeRO {settings.zero}' if settings.zero else 'no DeepSpeed'};"
+        f" activations: {'recomputed' if settings.gradient_checkpointing else 'kept'}",
+    )
 
     trainer = PackedTrainer(
+        head=LossHead(model, compute),
         model=model,
         args=arguments,
         train_dataset=Rows.of(prepared.train, planned, layout),
@@ -102,7 +113,7 @@ def work(out: Path) -> None:
             MarkComplete(),
             TrainingLog(
                 out / "log.jsonl",
-                [Work.of(step, prepared.train, prefix, shape) for step in planned.steps],
+                lambda step: Work.of(planned.steps[step], prepared.train, layout.shared, shape),
                 planned.steps_per_epoch,
                 processes * peak(arguments.device, torch.bfloat16 if bf16 else torch.float32),
             ),
@@ -164,8 +175,9 @@ def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cuda}
     if settings.offload == "all":
         zero["offload_param"] = {"device": "cpu", "pin_memory": cuda}
-    # On a CPU torch's own AdamW: DeepSpeed's would be compiled at the first use, two minutes.
-    adam = {} if cuda else {"torch_adam": True}
+    # Torch's own AdamW, on the GPU or where the optimizer is kept: DeepSpeed's would be compiled at
+    # the first use, a minute or two, and without nvcc hung there.
+    adam = {"torch_adam": True, "fused": True}
     config: dict[str, Any] = {
         "zero_optimization": zero,
         "optimizer": {
@@ -184,7 +196,7 @@ def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
     }
-    if not cuda and settings.offload != "none":
+    if settings.offload != "none":
         config["zero_force_ds_cpu_optimizer"] = False
     return config
 
@@ -203,6 +215,7 @@ def _arguments(
         lr_scheduler_type="cosine",
         warmup_steps=round(settings.warmup * steps),
         weight_decay=settings.weight_decay,
+        optim="adamw_torch_fused",
         bf16=bf16,
         use_cpu=not cuda,
         gradient_checkpointing=settings.gradient_checkpointing,
@@ -232,20 +245,6 @@ def _installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def _shape(model: Any) -> Shape:
-    """ZeRO 3 leaves empty tensors, with their true size in ds_numel."""
-    sizes = {
-        name: getattr(parameter, "ds_numel", parameter.numel())
-        for name, parameter in model.named_parameters()
-    }
-    config = model.config.get_text_config()
-    head = config.vocab_size * config.hidden_size
-    embeddings = head * (1 if config.tie_word_embeddings else 2)
-    return Shape(
-        sum(sizes.values()) - embeddings, head, config.num_hidden_layers, config.hidden_size
-    )
-
-
 def _with_adapters(model: Any, settings: TrainSettings) -> Any:
     from peft import LoraConfig, get_peft_model
 
@@ -265,6 +264,17 @@ class PackedTrainer(Trainer):
     on whatever processes they are."""
 
     loss_is_scaled_for_ga = True
+
+    def __init__(self, *, head: LossHead, **options: Any):
+        super().__init__(**options)
+        self.head = head
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.is_deepspeed_enabled:
+            # Accelerate would take DeepSpeed's number all the same, with a warning.
+            steps = self.args.gradient_accumulation_steps
+            self.accelerator.gradient_accumulation_steps = steps
 
     def hold_out(
         self, samples: tuple[Sample, ...], row_tokens: int, layout: Layout, prefix: int
@@ -286,7 +296,7 @@ class PackedTrainer(Trainer):
         inputs = dict(inputs)
         step_targets = inputs.pop("step_targets")
         loss = (
-            _summed_loss(model, inputs) * self.args.world_size / step_targets
+            self.head.loss_of(model, inputs) * self.args.world_size / step_targets
         )  # gradients are averaged over processes
         return (loss, None) if return_outputs else loss
 
@@ -303,7 +313,7 @@ class PackedTrainer(Trainer):
                 total = sums[names.index(self.datasets[number])]
                 total[1] += (row["targets"] != -100).sum()
                 with self.compute_loss_context_manager():
-                    total[0] += _summed_loss(self.model_wrapped, row)
+                    total[0] += self.head.loss_of(self.model_wrapped, row)
         if distributed.is_initialized():
             distributed.all_reduce(sums)
         loss, targets = sums.sum(dim=0)
@@ -318,15 +328,6 @@ class PackedTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-
-def _summed_loss(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-    """Cross entropy summed over the row's targets; `inputs` as `packing.tensors` makes them."""
-    targets = inputs.pop("targets")
-    logits = model(**inputs, use_cache=False).logits[0]
-    return torch.nn.functional.cross_entropy(
-        logits.float(), targets, ignore_index=-100, reduction="sum"
-    )
 
 
 class MarkComplete(TrainerCallback):

@@ -147,10 +147,10 @@ class TrainSettings(BaseModel):
     seed: int = Field(
         default=0, ge=0, description="Orders the records and chooses those of a scale or a share."
     )
-    zero: Literal[0, 1, 2, 3] = Field(
-        default=2,
+    zero: Literal[0, 1, 2, 3] | None = Field(
+        default=None,
         description="DeepSpeed's ZeRO stage: optimizer (1), gradients (2) and weights (3) shared"
-        " out; 0: no DeepSpeed.",
+        " out; 0: no DeepSpeed. [0 for one process, 2 for several; what the offload needs]",
     )
     offload: Literal["none", "optimizer", "all"] = Field(
         default="none",
@@ -169,8 +169,10 @@ class TrainSettings(BaseModel):
         description="How records in a row are kept apart. auto: on a GPU the first of these that is"
         " installed and computes rightly there, without one record by record.",
     )
-    gradient_checkpointing: bool = Field(
-        default=True, description="Less memory for activations, about a third more time."
+    gradient_checkpointing: bool | None = Field(
+        default=None,
+        description="Less memory for activations, about a third more time. [where the memory is too"
+        " small without]",
     )
     launcher: Literal["torchrun", "ray"] = Field(
         default="torchrun", description="Who starts the processes."
@@ -222,7 +224,7 @@ class TrainSettings(BaseModel):
                 " must hold the longest record"
             )
         if (self.offload != "none" and self.zero == 0) or (
-            self.offload == "all" and self.zero != 3
+            self.offload == "all" and self.zero not in (None, 3)
         ):
             raise ValueError(
                 f"offload {self.offload!r} needs ZeRO: stage 3 for 'all', 1 or more for 'optimizer'"

@@ -86,14 +86,24 @@ def choices(db: Database) -> dict[str, list[str]]:
 
 
 def cases(db: Database, filters: dict[str, str], number: int) -> Page:
-    """The cases with how their trees came out. `filters`: q (text in id, title or diagnosis),
-    source, state."""
+    """The cases with how their trees came out. `filters`: q (text in id, title, diagnosis or
+    report), source, state. A row has a `passage` where q stands in its report alone."""
+    one_line = "regexp_replace(\"text\", '\\s+', ' ', 'g')"  # lines break anywhere
+    report = f"case_id in (select case_id from cases where {one_line} ilike ?)"
     conditions = {
-        "(case_id ilike ? or title ilike ? or diagnosis ilike ?)": _pattern(filters),
+        f"(case_id ilike ? or title ilike ? or diagnosis ilike ? or {report})": _pattern(filters),
         "source = ?": filters.get("source"),
         "state = ?": filters.get("state"),
     }
-    return _page(db, QUERIES["cases"].sql, conditions, _order(filters, "case_id"), number)
+    page = _page(db, QUERIES["cases"].sql, conditions, _order(filters, "case_id"), number)
+    words = filters.get("q", "")
+    for row in page.rows:
+        shown = " ".join(filter(None, (row["case_id"], row["title"], row["diagnosis"])))
+        apart = bool(words) and words.lower() not in shown.lower()
+        row["passage"] = (
+            rows(db, "passage of a report", [words, row["case_id"]])[0]["passage"] if apart else ""
+        )
+    return page
 
 
 def trajectories(db: Database, filters: dict[str, str], number: int) -> Page:
