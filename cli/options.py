@@ -186,7 +186,7 @@ def check_settings(settings: EnvironmentSettings) -> None:
 def calls_models(settings: EnvironmentSettings) -> bool:
     """Whether a language model has a part in the run."""
     models = list(getattr(settings, "teachers", ()))
-    for role in ("extractor", "gold", "oracle", "model", "examiner"):
+    for role in ("extractor", "gold", "oracle", "model", "examiner", "reader"):
         models.append(getattr(settings, role, None))
     judges = getattr(settings, "judges", ["offline"])
     return any(model and not model.embedded for model in models) or judges != ["offline"]

@@ -41,6 +41,9 @@ from medaction.words.versions import file_hash
 
 LAST_WORDS = 3000
 
+PROGRAMS = {"sft": "medaction.training.run", "dpo": "medaction.training.preference_run"}
+"""What a training process runs, by objective."""
+
 
 @contextmanager
 def lock(out: Path, node_rank: int) -> Iterator[None]:
@@ -140,7 +143,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     }  # fmt: skip
     write_samples(prepared, out / "samples.parquet")
     report["data_version"] = file_hash(out / "samples.parquet")[:16]
-    _same_run(out, settings, report["data_version"], processes)
+    same_run(out, settings, report["data_version"], processes)
     job = {
         "settings": settings.model_dump(mode="json"),
         "base": base.path,
@@ -193,7 +196,7 @@ def resolved(
     return settings
 
 
-def _same_run(out: Path, settings: TrainSettings, data_version: str, processes: int) -> None:
+def same_run(out: Path, settings: TrainSettings, data_version: str, processes: int) -> None:
     """Raises TrainError when checkpoints in `out` were made with other settings or data, or sharded
     for other processes.
 
@@ -235,6 +238,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
     (out / REFUSAL).unlink(missing_ok=True)
     if settings.node_rank == 0:
         drop_torn_checkpoints(out)
+    program = PROGRAMS[settings.objective]
     if settings.launcher == "ray":
         command = [
             sys.executable,
@@ -243,9 +247,10 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             str(out),
             str(processes),
             kind,
+            program,
         ]
     elif processes * settings.nodes == 1:
-        command = [sys.executable, "-m", "medaction.training.run", str(out)]
+        command = [sys.executable, "-m", program, str(out)]
     else:
         host, _, port = settings.rendezvous.partition(":")
         rendezvous = [
@@ -268,7 +273,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             "--nproc-per-node",
             str(processes),
             "-m",
-            "medaction.training.run",
+            program,
             str(out),
         ]
     log = out / f"processes-{settings.node_rank}.txt"

@@ -11,6 +11,7 @@ import jinja2
 from medaction.training.base import resolve
 from medaction.training.checkpoints import TRAINED
 from medaction.training.curves import draw_curves, read_log
+from medaction.training.measures import MEASURES, draw_measures, summarize_measures
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.training.templates import switches_of, without_thinking
 
@@ -30,7 +31,8 @@ def publish(
     job = json.loads((out / "job.json").read_text())
     saved = out / ".model.building"
     log = read_log(out / "log.jsonl")
-    results = summarize(log)
+    is_sft = settings.objective == "sft"
+    results = summarize(log) if is_sft else summarize_measures(log, settings.objective)
     if not saved.is_dir() and (out / "model").is_dir():
         return results  # published before
     trained = json.loads((out / TRAINED).read_text())
@@ -98,7 +100,8 @@ def _complete(
     if not report["thinking"]:
         _served_without_thinking(building)
     shutil.copy(out / "log.jsonl", building / "training_log.jsonl")
-    draw_curves(read_log(out / "log.jsonl"), building / "curves.png")
+    draw = draw_curves if settings.objective == "sft" else draw_measures
+    draw(read_log(out / "log.jsonl"), building / "curves.png")
     shutil.copy(building / "curves.png", out / "curves.png")
     card = jinja2.Template(MODEL_CARD.read_text(), trim_blocks=True).render(
         settings=settings,
@@ -106,6 +109,7 @@ def _complete(
         report=report,
         results=results,
         versions=versions,
+        measures=MEASURES.get(settings.objective, ()),
     )
     (building / "README.md").write_text(card, encoding="utf-8")
 

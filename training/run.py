@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def work(out: Path) -> None:
     cuda = torch.cuda.is_available()
     torch.manual_seed(settings.seed)
     if settings.zero:
-        _init_deepspeed(cuda)
+        init_deepspeed(cuda)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     prepared = read_samples(out / "samples.parquet")
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
@@ -126,6 +127,11 @@ def work(out: Path) -> None:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # On all processes: under ZeRO 3 each has a part of the weights.
     trainer.save_model(str(out / ".model.building"))
+    mark_trained(trainer, out, attention)
+
+
+def mark_trained(trainer: Trainer, out: Path, attention: str) -> None:
+    """The last step is done and the weights are written, by all processes."""
     if trainer.is_world_process_zero():
         (out / TRAINED).write_text(
             json.dumps(
@@ -140,7 +146,7 @@ def work(out: Path) -> None:
         distributed.barrier()
 
 
-def _init_deepspeed(cuda: bool) -> None:
+def init_deepspeed(cuda: bool) -> None:
     """Join the other processes in DeepSpeed's way, alone too, without compiling any extension on a
     CPU."""
     if not cuda:
@@ -353,14 +359,20 @@ def end_with(parent_pid: int) -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-if __name__ == "__main__":
+def run_process(train: Callable[[Path], None]) -> None:
+    """The life of a training process: `train` in the folder of the command line; what it refuses is
+    left there for whoever started it."""
     folder = Path(sys.argv[1])
     end_with(int(os.environ["MEDACTION_RUN_PID"])) if "MEDACTION_RUN_PID" in os.environ else None
     try:
-        work(folder)
+        train(folder)
     except TrainError as refusal:
         (folder / REFUSAL).write_text(str(refusal), encoding="utf-8")
         raise
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    run_process(work)
