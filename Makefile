@@ -7,10 +7,11 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # A run starts dozens of processes: none of them should compile its packages anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-unit test-hub check install lint typecheck docs clean
+.PHONY: demo test test-unit test-hub check install docs release-dataset clean
 
 demo: .venv/installed
 	$(BIN)/medaction distill --preset demo
+	@echo "The same without activating .venv: $(BIN)/medaction view --out runs/demo"
 
 # The inner loop: no Prefect, no Ray, no model's process.
 test-unit: .venv/installed-dev
@@ -61,6 +62,11 @@ test-hub: .venv/bin/uv
 docs: .venv/installed-dev
 	$(UV) --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/mkdocs build --strict
+
+# The demo's twelve fictional cases as a dataset to browse: card, parquet, JSONL and checksums in one
+# archive, checked as a hub would check it.
+release-dataset: .venv/installed
+	$(BIN)/python .ci/release_dataset.py --out build/release
 
 clean:
 	rm -rf .venv .venv-hub runs

@@ -9,21 +9,33 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 
 from medaction.envs.build import build_environment
+from medaction.envs.episode import Episode
+from medaction.envs.make_oracle import oracle_of
 from medaction.envs.records import BadCase, ClinicalEnvironment
 from medaction.envs.sources import read_cases
+from medaction.evaluation.diagnoses import likeness
 from medaction.evaluation.floor import constant_orders
 from medaction.evaluation.gaming import COMMON, POLICIES
 from medaction.evaluation.judges import Judge, LlmJudge
 from medaction.evaluation.offline_judge import OfflineJudge
-from medaction.evaluation.protocol import protocol
+from medaction.evaluation.protocol import Protocol, protocol
 from medaction.kg.encoder import load_encoder
 from medaction.llm.teacher import Teacher
-from medaction.trajectories.scoring import disease_linker
+from medaction.trajectories.scoring import disease_linker, linkers
+from tests.policies import GAMING, played, worker
 
+PAPER = protocol("medaction")
 AIM = 0.05
 """Accuracy that no policy without knowledge of the patient may exceed."""
+
+
+PLAYED = 24
+"""Cases of which whole episodes are played: each takes seconds."""
+
+REWARDS = ("diagnosis", "test_f1", "dtc", "rac", "information", "cost")
 
 
 def main() -> None:
@@ -66,6 +78,7 @@ def main() -> None:
     }.items():
         accuracy = share_convinced(judge, statements, environments)
         print(f"| {name} | the truth | {accuracy:.3f} |", flush=True)
+    _print_players(environments[:PLAYED])
     floor = constant_orders(environments, encode)
     print(
         f"\nconstant orders: {', '.join(floor.orders)}: precision {floor.precision:.3f}, recall"
@@ -73,11 +86,35 @@ def main() -> None:
     )
 
 
+def _print_players(environments: Sequence[ClinicalEnvironment]) -> None:
+    """The mean rewards of policies that play whole episodes, beside one that works."""
+    ruler, encode = linkers(), load_encoder().encode
+
+    def is_right(said: str, world: ClinicalEnvironment) -> bool:
+        return bool(likeness(said, (world.diagnosis, *world.synonyms), ruler.diseases, encode))
+
+    print(f"\n| plays | {' | '.join(REWARDS)} | total |\n|{'---|' * (len(REWARDS) + 2)}")
+    for policy in (worker, *GAMING):
+        credits = [
+            played(Episode(world, oracle_of(world)), policy).credit(is_right, ruler)
+            for world in environments
+        ]
+        means = [
+            mean([c.rewards[name] for c in credits if c.rewards[name] is not None] or [0])
+            for name in REWARDS
+        ]
+        total = mean(credit.total for credit in credits)
+        cells = " | ".join(f"{value:.3f}" for value in (*means, total))
+        print(f"| {policy.__name__} | {cells} |", flush=True)
+
+
 def share_convinced(
-    judge: Judge, statements: Sequence[str], environments: Sequence[ClinicalEnvironment]
+    judge: Judge,
+    statements: Sequence[str],
+    environments: Sequence[ClinicalEnvironment],
+    rules: Protocol = PAPER,
 ) -> float:
     """The share of cases whose judge takes the case's statement for its diagnosis."""
-    rules = protocol("paper")
 
     async def verdicts() -> list[bool]:
         return [

@@ -88,7 +88,7 @@ def _tests(runs: list[Transcript], cases: Path) -> None:
         asked = Requested("", "", orders_of(trajectory.turns, trajectory))
         judging = OfflineJudge(disease_linker(), encoder.encode)
         verdicts = asyncio.run(
-            judging.tests(asked, world, documented_text(world), protocol("paper"))
+            judging.tests(asked, world, documented_text(world), protocol("medaction"))
         )
         ordered += len(verdicts.requested)
         answered += sum(

@@ -146,7 +146,7 @@ def _ray_processes(flow: int) -> list[tuple[int, str]]:
         ancestor: int | None = pid
         while ancestor and ancestor != flow:
             ancestor = parents.get(ancestor)
-        if ancestor and name.startswith(("ray::_play", "ray::_Keeper")):
+        if ancestor and name.startswith(("ray::Player", "ray::_Keeper")):
             found.append((pid, name))
     return found
 

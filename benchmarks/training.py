@@ -1,14 +1,15 @@
-"""Tokens a second, memory and share of useful tokens: our trainer against TRL's SFTTrainer with its
-defaults, one after the other.
+"""Tokens a second, memory and share of useful tokens: our trainer against TRL's SFTTrainer, with
+its defaults and with packed rows, one after the other.
 
 Both see the same records, model, precision and batch in one run, each in a process of its own; only
 ratios mean anything on a machine with other work. Tokens are the records' own, without padding.
 `loss_share`: the share of them that the loss is on; `padding`: the share of what went through the
 model that was padding. TRL is no dependency: pip install trl datasets.
 
-    python -m benchmarks.training --data runs/demo --model SmolLM2/ --records 32 python -m
-    benchmarks.training --data runs/demo --shape qwen3-8b --tokenizer Qwen3-8B/ --row-tokens 16384
-    # a GPU
+    python -m benchmarks.training --data runs/demo --model SmolLM2/ --records 32
+    python -m benchmarks.training --data runs/demo --shape qwen3-8b --tokenizer Qwen3-8B/
+
+On a GPU: benchmarks/gpu.py.
 """
 
 import argparse
@@ -17,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 SHAPES: dict[str, dict[str, int | bool]] = {
     "qwen3-0.6b": {
@@ -27,12 +30,46 @@ SHAPES: dict[str, dict[str, int | bool]] = {
         "num_attention_heads": 16,
         "tie_word_embeddings": True,
     },
+    "qwen3-1.7b": {
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "tie_word_embeddings": True,
+    },
+    "qwen3-4b": {
+        "hidden_size": 2560,
+        "intermediate_size": 9728,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "tie_word_embeddings": True,
+    },
     "qwen3-8b": {
         "hidden_size": 4096,
         "intermediate_size": 12288,
         "num_hidden_layers": 36,
         "num_attention_heads": 32,
         "tie_word_embeddings": False,
+    },
+    "smollm2-6-layers": {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 9,
+        "tie_word_embeddings": True,
+        "vocab_size": 49_152,
+        "num_key_value_heads": 3,
+        "head_dim": 64,
+    },
+    "tiny": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "tie_word_embeddings": True,
+        "vocab_size": 4096,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
     },
 }
 """Published shapes, filled with random weights: speed does not depend on what a model knows."""
@@ -45,18 +82,20 @@ def random_model(shape: str, tokenizer: Path, folder: Path) -> Path:
     from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
     loaded = AutoTokenizer.from_pretrained(tokenizer)
-    loaded.save_pretrained(folder)
     config = Qwen3Config(
-        vocab_size=151_936, num_key_value_heads=8, head_dim=128, max_position_embeddings=40_960,
-        eos_token_id=loaded.eos_token_id, **SHAPES[shape],
+        **{"vocab_size": 151_936, "num_key_value_heads": 8, "head_dim": 128,
+           "max_position_embeddings": 40_960, "eos_token_id": loaded.eos_token_id, **SHAPES[shape]}
     )  # fmt: skip
     torch.set_default_dtype(torch.bfloat16)
+    building = folder.with_name(f".{folder.name}.building")
+    loaded.save_pretrained(building)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        Qwen3ForCausalLM(config).save_pretrained(folder)
+        Qwen3ForCausalLM(config).save_pretrained(building)
+    building.rename(folder)
     return folder
 
 
-def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, float]:
+def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, Any]:
     from medaction.training.curves import read_log
     from medaction.training.launch import fit, prepare_run
     from medaction.training.settings import TrainSettings
@@ -76,6 +115,8 @@ def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, float]:
         save_every=10**6,
         evaluate_every=10**6,
         gradient_checkpointing=given.checkpointing,
+        attention=given.attention,
+        method=given.method,
         warmup=0.0,
     )
     out.mkdir()
@@ -94,6 +135,12 @@ def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, float]:
         "peak_gib": steps[-1]["memory_gib"],
         "mfu": sum(line["mfu"] * line["seconds"] for line in warm)
         / sum(line["seconds"] for line in warm),
+        "estimated_gib": (report["needs"]["state"] + report["needs"]["activations"]) / 2**30,
+        "notes": [
+            line["note"]
+            for line in map(json.loads, (out / "log.jsonl").read_text().splitlines())
+            if "note" in line
+        ],
     }
 
 
@@ -113,28 +160,45 @@ samples = pl.read_parquet(job["samples"]).filter(pl.col("split") == "train")
 chosen = frame.filter(pl.col("id").is_in(samples["id"].implode()))
 spent = []
 
-class Clock(TrainerCallback):
-    def on_step_begin(self, *_, **__): self.started = time.perf_counter()
-    def on_step_end(self, *_, **__): spent.append(time.perf_counter() - self.started)
+def now():
+    if cuda: torch.cuda.synchronize()
+    return time.perf_counter()
 
+class Clock(TrainerCallback):
+    def on_step_begin(self, *_, **__): self.started = now()
+    def on_step_end(self, *_, **__): spent.append(now() - self.started)
+
+rows = max(1, round(samples["tokens"].list.len().mean() * job["batch"] / job["row_tokens"]))
+batches = {
+    "packing": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": rows,
+    "max_length": job["row_tokens"], "use_liger_kernel": job["liger"],
+} if job["packed"] else {
+    "per_device_train_batch_size": job["micro"], "max_length": job["max_length"],
+    "gradient_accumulation_steps": job["batch"] // job["micro"],
+}
+adapters = None
+if job["method"] == "lora":
+    from peft import LoraConfig
+    adapters = LoraConfig(task_type="CAUSAL_LM", r=64, lora_alpha=128, target_modules="all-linear")
 trainer = SFTTrainer(
     model=job["model"],
     args=SFTConfig(
-        output_dir=job["out"], per_device_train_batch_size=job["micro"], \
-gradient_accumulation_steps=job["batch"] // job["micro"],
-        num_train_epochs=1, max_length=job["max_length"], bf16=cuda, use_cpu=not cuda, \
-gradient_checkpointing=job["checkpointing"],
+        output_dir=job["out"], num_train_epochs=1, bf16=cuda, use_cpu=not cuda, **batches,
+        **({} if job["checkpointing"] is None else \
+{"gradient_checkpointing": job["checkpointing"]}),
         model_init_kwargs={"dtype": "bfloat16" if cuda else "float32"}, report_to=[], \
 save_strategy="no", disable_tqdm=True,
     ),
     train_dataset=Dataset.from_list([{"messages": row} for row in chosen["messages"].to_list()]),
     processing_class=AutoTokenizer.from_pretrained(job["model"]),
-    callbacks=[Clock()],
+    callbacks=[Clock()], peft_config=adapters,
 )
 trainer.train()
-batches = [(row["labels"], row["attention_mask"]) for row in trainer.get_train_dataloader()]
-fed, real = sum(mask.numel() for _, mask in batches), sum(int(mask.sum()) for _, mask in batches)
-learnt = sum(int((labels != -100).sum()) for labels, _ in batches)
+batches = list(trainer.get_train_dataloader())
+fed = sum(row["input_ids"].numel() for row in batches)
+real = sum(int(row["attention_mask"].sum()) if "attention_mask" in row else \
+row["input_ids"].numel() for row in batches)
+learnt = sum(int((row["labels"] != -100).sum()) for row in batches)
 counted = sum(len(row["input_ids"]) for row in trainer.train_dataset)
 steps = len(spent)
 warm = spent[1:] or spent
@@ -146,8 +210,18 @@ print(json.dumps({"tokens_per_s": speed, "steps": steps, **told}))
 """
 
 
-def trl(given: argparse.Namespace, model: Path, out: Path, samples: Path) -> dict[str, float]:
+def trl(
+    given: argparse.Namespace, model: Path, out: Path, samples: Path, packed: bool = False
+) -> dict[str, float]:
+    """TRL's figures on the records of `samples`: with its defaults, or `packed` into rows as long
+    as ours, with Liger's kernels on a GPU where they are installed."""
+    import torch
+
     job = {
+        "packed": packed,
+        "liger": torch.cuda.is_available() and find_spec("liger_kernel") is not None,
+        "row_tokens": given.row_tokens,
+        "method": given.method,
         "data": str(given.data),
         "run": (given.data / "dataset").is_dir(),
         "samples": str(samples),
@@ -183,10 +257,12 @@ def main() -> None:
     )
     parser.add_argument("--max-length", type=int, default=2048)
     parser.add_argument("--row-tokens", type=int, default=8192)
-    parser.add_argument("--zero", type=int, default=0, help="DeepSpeed's ZeRO stage of ours")
-    checkpointing = "gradient checkpointing, in both (on by default, as in both)"
+    parser.add_argument("--zero", type=int, help="DeepSpeed's ZeRO stage of ours")
+    parser.add_argument("--attention", default="auto", help="ours")
+    parser.add_argument("--method", choices=["full", "lora"], default="full")
+    checkpointing = "gradient checkpointing in all [each as it is by itself]"
     parser.add_argument(
-        "--checkpointing", action=argparse.BooleanOptionalAction, default=True, help=checkpointing
+        "--checkpointing", action=argparse.BooleanOptionalAction, help=checkpointing
     )
     parser.add_argument("--only", choices=["ours"], help="without TRL")
     given = parser.parse_args()
@@ -199,11 +275,13 @@ def main() -> None:
         result: dict[str, dict] = {"versions": {name: version(name) for name in packages}}
         result["ours"] = ours(given, model, folder / "ours")
         if given.only != "ours":
-            result["trl"] = trl(given, model, folder / "trl", folder / "ours/samples.parquet")
-            result["ratio"] = {
-                "tokens_per_s": result["ours"]["tokens_per_s"] / result["trl"]["tokens_per_s"],
-                "peak": result["ours"]["peak_gib"] / result["trl"]["peak_gib"],
-            }
+            samples = folder / "ours/samples.parquet"
+            for name, packed in (("trl", False), ("trl_packed", True)):
+                result[name] = trl(given, model, folder / name, samples, packed)
+                result[f"ratio_to_{name}"] = {
+                    figure: result["ours"][figure] / result[name][figure]
+                    for figure in ("tokens_per_s", "peak_gib")
+                }
     print(json.dumps(result, indent=1))
 
 

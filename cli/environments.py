@@ -1,6 +1,7 @@
 """`medaction envs`: build environments alone, look at their checks, draw what they are made of."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,43 @@ def plot(out: Path) -> None:
         )
     for file in plot_composition(composition(environments), out / "plots"):
         click.echo(file)
+
+
+@click.command()
+@click.option("--cases", required=True, help="The case reports, in any form that is read.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a finding, no table.")
+def lint(cases: str, as_json: bool) -> None:
+    """Count what may name a person in CASES: names, dates, numbers, addresses. Ends with 1 where
+    something is found.
+
+    It removes nothing, and a report without a finding can still name its patient.
+    """
+    from medaction.envs.identifiers import identifiers_in
+    from medaction.envs.records import BadCase
+    from medaction.envs.sources import ANY_ARTICLE, UNLICENSED, read_cases
+
+    places: dict[str, list[str]] = {}
+    flagged: set[str] = set()
+    reports = 0
+    for report in read_cases(cases, frozenset({UNLICENSED, ANY_ARTICLE})):
+        if isinstance(report, BadCase):
+            click.echo(f"not looked at: {report.path}: {report}", err=True)
+            continue
+        reports += 1
+        for place in identifiers_in(report.text):
+            flagged.add(report.case_id)
+            where = f"{report.case_id}, line {place.line}: {place.words}"
+            places.setdefault(place.kind, []).append(where)
+            if as_json:
+                line = {"case_id": report.case_id, "path": report.path} | asdict(place)
+                click.echo(json.dumps(line, ensure_ascii=False))
+    for kind, found in sorted(places.items()):
+        click.echo(f"{kind}: {len(found)}; the first: {found[0]}", err=as_json)
+    if not reports:
+        raise click.UsageError(f"--cases: there is no report at {cases} that can be read")
+    click.echo(f"{len(flagged)} of {reports} reports have a finding", err=as_json)
+    if flagged:
+        raise MedactionError(
+            "look at each: de-identify the reports (docs/deidentification.md), or know that they"
+            " are published as they are"
+        )

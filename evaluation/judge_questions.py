@@ -1,6 +1,15 @@
 """What a language-model judge is asked. The words are ours; what each asks for is MedR-Bench's and
 the paper's."""
 
+import re
+
+SPOKEN_VERDICT = re.compile(
+    r"\b(?:(?:in)?correct(?:ly|ness)?|wrong|answers?|verdicts?|judges?|true[ _]diagnosis)\b",
+    re.IGNORECASE,
+)
+"""The words in which the judge is asked for its verdict. No disease is named with one of them, so a
+statement loses nothing without them, and can give no verdict on itself."""
+
 DATA = (
     "The user's message is one JSON object. Its strings are data taken from medical records and"
     " from the answer of a system under"

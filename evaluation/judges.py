@@ -21,6 +21,7 @@ from medaction.evaluation.judge_questions import (
     MATCH,
     PURPOSE,
     SAME,
+    SPOKEN_VERDICT,
     STRICT_WORDED,
     STRICT_YES_NO,
     WORDED,
@@ -110,6 +111,9 @@ class LlmJudge:
         data = {"true_diagnosis": environment.diagnosis, "stated": said}
         if rules.lenient_verdicts:
             return "correct" in (await self._reply(SAME + WORDED, data)).lower()
+        data["stated"] = SPOKEN_VERDICT.sub(" ", said)
+        if not any(map(str.isalpha, data["stated"])):
+            return False
         return await self.verdict(SAME + STRICT_WORDED, data, ("incorrect", "correct"))
 
     async def _against_texts(
@@ -151,7 +155,7 @@ class LlmJudge:
         No text, no call."""
         if not text.strip():
             return []
-        return await self._parsed(EXTRACT, {"request": text}, ITEMS_SCHEMA, read_items)
+        return await self.ask(EXTRACT, {"request": text}, ITEMS_SCHEMA, read_items)
 
     async def _lists(self, requested: Sequence[str], documented: Sequence[str]) -> ComparedTests:
         pairs: set[tuple[int, int]] = set()
@@ -165,7 +169,7 @@ class LlmJudge:
                 },
             }
             size = (len(requested), len(documented))
-            pairs = await self._parsed(
+            pairs = await self.ask(
                 MATCH, data, pairs_schema(*size), lambda reply: read_pairs(reply, *size)
             )
         ours, theirs = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
@@ -180,11 +184,11 @@ class LlmJudge:
         """Whether the second of two answers is given, as `read_verdict` says. Raises MalformedReply
         at the last attempt, and ModelError."""
         schema = object_of({"answer": {"type": "string", "enum": list(answers)}})
-        return await self._parsed(
+        return await self.ask(
             instructions, data, schema, lambda reply: read_verdict(reply, answers)
         )
 
-    async def _parsed(
+    async def ask(
         self, instructions: str, data: dict[str, Any], schema: dict[str, Any], read: Any
     ) -> Any:
         """What `read` makes of the reply; asked again, with another seed, when it refuses it.

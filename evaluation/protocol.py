@@ -3,7 +3,7 @@ to a case that cannot be scored.
 
 'released' does what the benchmark's released code does, quirk by quirk; 'fixed' mends what only
 happened; 'paper' is what MedAction's paper tells of its own evaluation (section 4, appendices A and
-C). docs/evaluation.md has the table of quirks.
+C), and 'medaction' the same in our schema. docs/evaluation.md has the table of quirks.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import Literal
 from medaction.envs.turns import Turn
 from medaction.llm.replies import split_thinking
 
-RuleSet = Literal["released", "fixed", "paper"]
+RuleSet = Literal["released", "fixed", "paper", "medaction"]
 Mode = Literal["free-turn", "one-turn"]
 
 THOUGHT = "### Chain of Thought:"
@@ -38,21 +38,23 @@ _FREE_TURN = re.compile(
 class Protocol:
     """One way to run and score the benchmark. `t_max` counts the doctor's messages.
 
-    dialogue: the doctor is asked in the benchmark's sections; else in our schema
-    (`medaction.envs.prompts`). conclusion_is_request: a free-turn message's conclusion, which
-    stands after its request, is scored as part of it. whole_message: the diagnosis is judged on the
-    whole last message, reasoning included; else on its conclusion. lenient_verdicts: 'correct'
-    anywhere in a judge's reply counts, so 'Incorrect' counts too. drops: what cannot be scored is
-    left out of the mean; else it counts as wrong where the model is to blame. against_text: a test
-    is compared with the whole text of the other side; else the two lists are matched. raw_summary:
-    the doctor sees the case summary as it is up to its tests; else the environment's initial
-    observation.
+    dialogue: the doctor is asked in the benchmark's sections. free_text: it writes as it likes, and
+    another model reads it (`medaction.evaluation.free_text`). With neither it is asked in our
+    schema (`medaction.envs.prompts`). conclusion_is_request: a free-turn message's conclusion,
+    which stands after its request, is scored as part of it. whole_message: the diagnosis is judged
+    on the whole last message, reasoning included; else on its conclusion. lenient_verdicts:
+    'correct' anywhere in a judge's reply counts, so 'Incorrect' counts too. drops: what cannot be
+    scored is left out of the mean; else it counts as wrong where the model is to blame.
+    against_text: a test is compared with the whole text of the other side; else the two lists are
+    matched. raw_summary: the doctor sees the case summary as it is up to its tests; else the
+    environment's initial observation.
     """
 
     rules: RuleSet
     mode: Mode
     t_max: int
     dialogue: bool
+    free_text: bool
     conclusion_is_request: bool
     whole_message: bool
     lenient_verdicts: bool
@@ -68,6 +70,7 @@ class Protocol:
 _RULES: dict[RuleSet, dict[str, bool]] = {
     "released": {
         "dialogue": True,
+        "free_text": False,
         "conclusion_is_request": True,
         "whole_message": True,
         "lenient_verdicts": True,
@@ -77,6 +80,7 @@ _RULES: dict[RuleSet, dict[str, bool]] = {
     },
     "fixed": {
         "dialogue": True,
+        "free_text": False,
         "conclusion_is_request": False,
         "whole_message": False,
         "lenient_verdicts": False,
@@ -86,6 +90,7 @@ _RULES: dict[RuleSet, dict[str, bool]] = {
     },
     "paper": {
         "dialogue": False,
+        "free_text": True,
         "conclusion_is_request": False,
         "whole_message": False,
         "lenient_verdicts": False,
@@ -94,6 +99,7 @@ _RULES: dict[RuleSet, dict[str, bool]] = {
         "raw_summary": False,
     },
 }
+_RULES["medaction"] = _RULES["paper"] | {"free_text": False}
 
 
 def protocol(rules: RuleSet, mode: Mode = "free-turn", t_max: int | None = None) -> Protocol:
@@ -107,7 +113,7 @@ def protocol(rules: RuleSet, mode: Mode = "free-turn", t_max: int | None = None)
             f"one-turn mode has two messages, one request and one diagnosis: t_max {t_max} is not"
             " possible"
         )
-    by_rules = 2 if mode == "one-turn" else 8 if rules == "paper" else 5
+    by_rules = 2 if mode == "one-turn" else 5 if _RULES[rules]["dialogue"] else 8
     return Protocol(rules, mode, t_max or by_rules, **_RULES[rules])
 
 

@@ -10,6 +10,7 @@ from medaction.clinicians.make import prompt_version
 from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.dialogue import DIALOGUE_VERSION
 from medaction.evaluation.floor import constant_orders
+from medaction.evaluation.free_text import FREE_TEXT_VERSION
 from medaction.evaluation.judges import OFFLINE, judge_key
 from medaction.evaluation.judging import (
     Judgement,
@@ -75,8 +76,13 @@ def plan_of(settings: EvaluationSettings) -> TreePlan:
     helpers = [
         helper.identity() if helper else None for helper in (settings.oracle, settings.examiner)
     ]
-    prompts = prompt_version(model) if model.embedded or not rules.dialogue else DIALOGUE_VERSION
-    played_by = [rules.rules, rules.mode] if rules.dialogue else []
+    prompts = prompt_version(model)
+    played_by: list[Any] = []
+    if rules.dialogue:
+        prompts = prompts if model.embedded else DIALOGUE_VERSION
+        played_by = [rules.rules, rules.mode]
+    elif reader := settings.read_by:
+        prompts, played_by = FREE_TEXT_VERSION, [reader.identity()]
     identity = [model.identity(), prompts, helpers, rules.t_max, settings.seed, *played_by]
     return TreePlan(
         {model.name: version_of(identity)},
@@ -117,7 +123,8 @@ def play_runs(
     model = ready.reach(settings.model)
     oracle = ready.reach(settings.oracle) if settings.oracle else None
     examiner = ready.reach(settings.examiner) if settings.examiner else None
-    players = Players(model, oracle, examiner)
+    reader = ready.reach(settings.read_by) if settings.read_by else None
+    players = Players(model, oracle, examiner, reader)
     calls = CallSettings() if model.embedded and not (oracle or examiner) else ready.calls()
     summaries = summaries_of(store)
 

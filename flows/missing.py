@@ -29,7 +29,8 @@ def check_inputs(settings: EnvironmentSettings) -> None:
     """What can be checked before anything starts: there is a case to read, keys and model files
     are there. Raises BadCase or MedactionError with the remedy."""
     next(reports_of(settings), None)
-    for name in ("extractor", "verifier", "teachers", "gold", "oracle", "model", "examiner"):
+    roles = ("extractor", "verifier", "teachers", "gold", "oracle", "model", "examiner", "reader")
+    for name in roles:
         models = getattr(settings, name, None) or ()
         for model in [models] if isinstance(models, Teacher) else models:
             if model.local:

@@ -21,6 +21,7 @@ from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment, Doc
 from medaction.envs.turns import Observation, Style
 from medaction.envs.verifier import second_opinion
 from medaction.evaluation.dialogue import Examiner
+from medaction.evaluation.free_text import read_decision
 from medaction.evaluation.judges import OFFLINE, LlmJudge, documented_text
 from medaction.evaluation.protocol import Protocol, protocol
 from medaction.flows.services import local_models
@@ -76,7 +77,10 @@ class ModelCheck:
 
 def models_of(settings: EnvironmentSettings) -> Iterator[tuple[str, Teacher]]:
     """Every language model of the settings with its role, each of its servers by itself."""
-    roles = ("extractor", "verifier", "teachers", "gold", "oracle", "model", "judges", "examiner")
+    roles = (
+        *("extractor", "verifier", "teachers", "gold", "oracle", "model", "judges", "examiner"),
+        "reader",
+    )
     for role in roles:
         value = getattr(settings, role, None) or ()
         for model in [value] if isinstance(value, Teacher) else value:
@@ -152,10 +156,10 @@ async def _question_of_role(role: str, model: Teacher, settings: EnvironmentSett
     rules = (
         protocol(settings.protocol, settings.mode, settings.t_max)
         if isinstance(settings, EvaluationSettings)
-        else protocol("paper")
+        else protocol("medaction")
     )
     if role in ("teacher", "model"):
-        return await _first_turn(model, rules, role == "model")
+        return await _first_turn(model, rules, role == "model", getattr(settings, "read_by", None))
     if role == "gold":
         turns = await reconstruct(model, REPORT_ON_TRIAL.text, CASE, T_MAX, 0)
         return turns[0].usage
@@ -163,6 +167,8 @@ async def _question_of_role(role: str, model: Teacher, settings: EnvironmentSett
         judge = LlmJudge(model)
         await judge.diagnosis(CASE.diagnosis + " of the lungs", CASE, rules)
         return judge.usage
+    if role == "reader":
+        return (await read_decision(model, "I order a chest CT."))[1]
     counting_model = CountingModel(model)
     if role == "extractor":
         await asyncio.to_thread(make_extractor(counting_model), REPORT_ON_TRIAL)
@@ -182,9 +188,11 @@ async def _question_of_role(role: str, model: Teacher, settings: EnvironmentSett
     return counting_model.usage
 
 
-async def _first_turn(model: Teacher, rules: Protocol, is_evaluated: bool) -> Usage:
+async def _first_turn(
+    model: Teacher, rules: Protocol, is_evaluated: bool, reader: Teacher | None
+) -> Usage:
     """The first turn, in the style in which the model plays most of its rollouts."""
-    clinician = clinician_of(model, rules) if is_evaluated else make_clinician(model)
+    clinician = clinician_of(model, rules, reader) if is_evaluated else make_clinician(model)
     only_free = not is_evaluated and model.free_form == 1
     style: Style = "free" if only_free else "schema"
     observation = Observation(CASE.initial_observation, (), T_MAX, style)

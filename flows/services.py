@@ -59,7 +59,9 @@ def services(settings: EnvironmentSettings, spent_usd: Mapping[str, float]) -> I
             from medaction.tasks.cases import RayEngine
 
             started.enter_context(ray_joined(settings.workers))
-            return RayEngine()
+            cluster = RayEngine()
+            started.callback(cluster.close)
+            return cluster
 
         @functools.cache
         def calls() -> CallSettings:

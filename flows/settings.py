@@ -255,10 +255,11 @@ class EvaluationSettings(EnvironmentSettings):
         le=9,
         description="How often each language-model judge judges each trajectory.",
     )
-    protocol: Literal["released", "fixed", "paper"] = Field(
-        default="paper",
-        description="The paper's own evaluation; or MedR-Bench as its released code runs it, or"
-        " with that code's mistakes mended.",
+    protocol: Literal["released", "fixed", "paper", "medaction"] = Field(
+        default="medaction",
+        description="medaction: the paper's evaluation in our schema; paper: in free text, which"
+        " another model reads; released: MedR-Bench as its released code runs it; fixed: with that"
+        " code's mistakes mended.",
     )
     mode: Literal["free-turn", "one-turn"] = Field(
         default="free-turn",
@@ -281,9 +282,22 @@ class EvaluationSettings(EnvironmentSettings):
         description="A language model that may pick menu entries by number for orders that names"
         " and encoder do not match.",
     )
+    reader: TeacherField | None = Field(
+        default=None,
+        description="A language model that reads orders and diagnoses out of free text (protocol"
+        " paper).  [default: the first judge]",
+    )
     seed: int = Field(default=0, ge=0, description="Changes every rollout's seed.")
 
-    @field_validator("examiner", "oracle")
+    @property
+    def read_by(self) -> Teacher | None:
+        """Who reads what the model under test writes freely; None where it writes in a form."""
+        if self.protocol != "paper" or self.model.embedded:
+            return None
+        judges = [Teacher.parse(judge) for judge in self.judges if judge != "offline"]
+        return self.reader or (judges[0] if judges else None)
+
+    @field_validator("examiner", "oracle", "reader")
     @classmethod
     def _speak(cls, model: Teacher | None) -> Teacher | None:
         return _language_model(model)
@@ -292,10 +306,15 @@ class EvaluationSettings(EnvironmentSettings):
     def _fits(self) -> "EvaluationSettings":
         if self.mode == "one-turn" and self.t_max not in (None, 2):
             raise ValueError("one-turn mode has two messages: leave t_max out")
-        if self.protocol == "paper" and self.examiner:
+        if self.protocol == "medaction" and self.examiner:
             raise ValueError(
-                "the paper's protocol has an oracle, no examiner: use oracle, or protocol released"
-                " or fixed"
+                "protocol medaction has an oracle, no examiner: use oracle, or protocol paper,"
+                " released or fixed"
+            )
+        if self.protocol == "paper" and not self.model.embedded and not self.read_by:
+            raise ValueError(
+                "protocol paper takes free text, which a language model must read: name one as"
+                " reader or judge, or use protocol medaction"
             )
         if len(set(self.judges)) < len(self.judges):
             raise ValueError("a judge is named twice: use repeats to let it judge several times")

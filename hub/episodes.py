@@ -30,7 +30,7 @@ ATTEMPTS = 4
 """Refused replies of one turn after which an episode has failed: a rollout asks as often
 (`medaction.clinicians.language_model`)."""
 
-PAPER = protocol("paper")
+PAPER = protocol("medaction")
 """The rules under which a score is the one of `medaction evaluate`."""
 
 

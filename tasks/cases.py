@@ -1,12 +1,16 @@
-"""The units of retry: one Prefect task a case and stage, named after both; its work is one Ray
-task.
+"""The engine of large runs: Prefect shows and counts the cases, Ray plays them.
 
-The Prefect task only waits for Ray (143 tasks a second were measured this way, against 10 with
-Prefect's own Ray task runner), takes records and returns records, and touches no file: the flow's
-process is the only writer.
+Each CPU of the cluster has one worker process with an event loop (`Player`), in which many cases
+wait for models beside each other. Prefect's tasks only wait: they take records and return records,
+and touch no file: the flow's process is the only writer. A case is a task of its own up to
+`CASES_SHOWN` cases of a run; from then on one task stands for `CASES_A_TASK` of them, because a
+task run costs the server and the flow 0.1 s of CPU time together, as much as thirty calls.
 """
 
 import asyncio
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import ray
@@ -17,16 +21,95 @@ from prefect.utilities.annotations import quote
 from medaction.envs.records import Built
 from medaction.tasks.engine import Unit, WorkerLost
 from medaction.tasks.ledger import RayLedger
+from medaction.tasks.local import THREADS
 from medaction.trajectories.records import Failure
 from medaction.trajectories.rollout import Played
 
-# A Ray worker that dies takes its case with it; Ray starts the case again by itself, this often.
+CASES_SHOWN = 256
+"""Stages of cases that are Prefect tasks of their own."""
+CASES_A_TASK = 64
+
 WORKER_RESTARTS = 3
+"""How often a case is begun again whose worker process died while it was alone in it."""
+CLUSTER_LOOKED_AT_S = 30.0
+"""Nodes may join a run under way: the CPUs are counted so often."""
+MOST_AT_ONCE = 10_000
+"""Cases in one `Player`. The flow's `in_flight` is the limit; Ray's own one is 1,000."""
+
+
+class Player:
+    """A worker process that plays many cases in one event loop, as `tasks.local` does."""
+
+    def __init__(self) -> None:
+        self._has_threads = False
+
+    async def run(self, unit: Unit) -> Any:
+        if not self._has_threads:
+            threads = ThreadPoolExecutor(THREADS, "medaction")
+            asyncio.get_running_loop().set_default_executor(threads)
+            self._has_threads = True
+        return await unit.work(*unit.arguments)
 
 
 @ray.remote(max_retries=WORKER_RESTARTS)
-def _in_a_worker(unit: Unit) -> Any:
+def play_alone(unit: Unit) -> Any:
     return asyncio.run(unit.work(*unit.arguments))
+
+
+class Players:
+    """A `Player` for each CPU of the cluster. One whose process has died is replaced."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._under_way: dict[Any, int] = {}
+        self._cpus, self._looked = 1, float("-inf")
+
+    def run(self, unit: Unit) -> Any:
+        """Wait for the unit's result. Whoever dies takes all its cases along, and one of them may
+        be the reason: each of them is begun again in a process of its own. Raises WorkerLost when
+        it was lost there too, and what the unit raises."""
+        player = self._take()
+        try:
+            return ray.get(player.run.remote(unit))
+        except ray.exceptions.RayTaskError as error:
+            raise _cause_of(error) from error
+        except ray.exceptions.RayError:
+            with self._lock:
+                self._under_way.pop(player, None)
+        finally:
+            with self._lock:
+                if player in self._under_way:
+                    self._under_way[player] -= 1
+        try:
+            return ray.get(play_alone.options(num_cpus=unit.cpus).remote(unit))
+        except ray.exceptions.RayTaskError as error:
+            raise _cause_of(error) from error
+        except ray.exceptions.RayError as error:
+            raise WorkerLost(str(error)) from error
+
+    def _take(self) -> Any:
+        """The player that has the fewest cases; a new one where there are fewer than CPUs."""
+        with self._lock:
+            if time.monotonic() - self._looked > CLUSTER_LOOKED_AT_S:
+                self._cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+                self._looked = time.monotonic()
+            if len(self._under_way) < self._cpus:
+                actor: Any = ray.remote(Player)
+                player = actor.options(
+                    max_concurrency=MOST_AT_ONCE, scheduling_strategy="SPREAD"
+                ).remote()
+                self._under_way[player] = 0
+            else:
+                player = min(self._under_way, key=lambda one: self._under_way[one])
+            self._under_way[player] += 1
+            return player
+
+
+def _cause_of(error: ray.exceptions.RayTaskError) -> Exception:
+    """An error of our own code as itself, not wrapped in a page of Ray's."""
+    if isinstance(error.cause, ray.exceptions.RayError):
+        return WorkerLost(str(error.cause))
+    return error.cause
 
 
 def _lost_its_worker(_task: Any, _run: Any, state: State) -> bool:
@@ -41,20 +124,67 @@ def _lost_its_worker(_task: Any, _run: Any, state: State) -> bool:
     retry_condition_fn=_lost_its_worker,
     persist_result=False,
 )
-def stage_of_case(stage: str, case_id: str, unit: Any) -> Any:
-    """Run the `Unit` on Ray. It comes in `quote`: Prefect neither walks through it nor links
-    tasks by it. The task has failed where the work says so; what it brought is with its state."""
-    try:
-        result = ray.get(_in_a_worker.options(num_cpus=unit.cpus).remote(unit))
-    except ray.exceptions.RayTaskError as error:
-        # An error of our own code comes as itself, not wrapped in a page of Ray's.
-        if isinstance(error.cause, ray.exceptions.RayError):
-            raise WorkerLost(str(error.cause)) from error
-        raise error.cause from error
-    except ray.exceptions.RayError as error:
-        raise WorkerLost(str(error)) from error
+def stage_of_case(stage: str, case_id: str, work: Any) -> Any:
+    """Run a `Unit` by `Players`. Both come in `quote`: Prefect neither walks through them nor links
+    tasks by them. The task has failed where the work says so; what it brought is with its state."""
+    players, unit = work
+    result = players.run(unit)
     message = fault_of(result)
     return Failed(message=message[:500], data=result) if message else result
+
+
+class Shard:
+    """Up to `CASES_A_TASK` cases of one stage, and how they fare."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.faults: list[str] = []
+        self.begun = self.ended = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @property
+    def is_full(self) -> bool:
+        return self.begun >= CASES_A_TASK
+
+    def add(self, future: "Future[Any]", case_id: str) -> None:
+        def note(done: "Future[Any]") -> None:
+            if done.cancelled():
+                fault = ""
+            elif error := done.exception():
+                fault = str(error) or type(error).__name__
+            else:
+                fault = fault_of(done.result())
+            with self._changed:
+                self.ended += 1
+                self.faults += [f"{case_id}: {fault}"] if fault else []
+                self._changed.notify_all()
+
+        self.begun += 1
+        future.add_done_callback(note)
+
+    def close(self) -> None:
+        """There will be no more cases."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (self._closed or self.is_full) and self.ended == self.begun
+            )
+
+
+@task(task_run_name="{stage}: {first_case} and those after it", persist_result=False)
+def stage_of_shard(stage: str, first_case: str, shard: Any) -> Any:
+    """Stands for the cases of a `Shard`, in `quote`, until the last of them has ended. Failed: some
+    case did; the store has each, and `retry` runs them by case."""
+    shard.wait()
+    if shard.faults:
+        count = f"{len(shard.faults)} of {shard.begun} cases with failures"
+        return Failed(message=f"{count}; {shard.faults[0]}"[:500])
+    return None
 
 
 def fault_of(result: Any) -> str:
@@ -72,14 +202,41 @@ def fault_of(result: Any) -> str:
 
 
 class RayEngine:
-    """Runs units on the Ray that this process has joined, each as a task of the Prefect flow run
-    that is under way."""
+    """Runs units on the Ray that this process has joined, shown by the Prefect flow run that is
+    under way. End it with `close`."""
 
     start_ledger = staticmethod(RayLedger.start)
 
+    def __init__(self) -> None:
+        self._players = Players()
+        self._threads = ThreadPoolExecutor(MOST_AT_ONCE, "medaction")  # made as they are needed
+        self._count = 0
+        self._shard: Shard | None = None
+
     def submit(self, unit: Unit) -> Any:
-        return stage_of_case.submit(unit.stage, unit.case_id, quote(unit))
+        self._count += 1
+        if self._count <= CASES_SHOWN:
+            work = quote((self._players, unit))
+            return stage_of_case.submit(unit.stage, unit.case_id, work)
+        shard = self._shard
+        if shard is None or shard.is_full or shard.stage != unit.stage:
+            self._end_shard()
+            shard = self._shard = Shard(unit.stage)
+            stage_of_shard.submit(unit.stage, unit.case_id, quote(shard))
+        future = self._threads.submit(self._players.run, unit)
+        shard.add(future, unit.case_id)
+        return future
 
     @staticmethod
     def result(future: Any) -> Any:
+        if isinstance(future, Future):
+            return future.exception() or future.result()
         return future.result(raise_on_failure=False)
+
+    def _end_shard(self) -> None:
+        if self._shard:
+            self._shard.close()
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._end_shard()

@@ -11,6 +11,7 @@ from medaction.envs.make_oracle import oracle_of
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Observation, Style, Turn
 from medaction.evaluation.dialogue import DialogueClinician, Examiner
+from medaction.evaluation.free_text import FreeTextClinician
 from medaction.evaluation.judges import Judge, LlmJudge, documented_text
 from medaction.evaluation.judging import Judgement, judge
 from medaction.evaluation.offline_judge import OfflineJudge
@@ -28,11 +29,12 @@ from medaction.trajectories.tree import TreePlan
 @dataclass(frozen=True, slots=True)
 class Players:
     """Who takes part in a case: the model under test; who answers (a model that helps our oracle,
-    or the benchmark's examiner)."""
+    or the benchmark's examiner); who reads what the model under test wrote freely."""
 
     model: Teacher
     oracle: Teacher | None = None
     examiner: Teacher | None = None
+    reader: Teacher | None = None
 
 
 class _OtherText:
@@ -48,14 +50,14 @@ class _OtherText:
         return await self._clinician.decide(observation, seed)
 
 
-def clinician_of(model: Teacher, rules: Protocol) -> Clinician:
-    """The model under test as the rules ask it: in the benchmark's sections or in our schema; an
-    embedded one knows only the schema."""
-    return (
-        DialogueClinician(model, rules)
-        if rules.dialogue and not model.embedded
-        else make_clinician(model)
-    )
+def clinician_of(model: Teacher, rules: Protocol, reader: Teacher | None = None) -> Clinician:
+    """The model under test as the rules ask it: in the benchmark's sections, in free text for a
+    reader, or in our schema; an embedded one knows only the schema."""
+    if rules.dialogue and not model.embedded:
+        return DialogueClinician(model, rules)
+    if rules.free_text and not model.embedded:
+        return FreeTextClinician(model, reader or model)
+    return make_clinician(model)
 
 
 async def play_benchmark_case(
@@ -71,7 +73,7 @@ async def play_benchmark_case(
 ) -> Played:
     """Everything missing of a case's runs, under the benchmark's rules."""
     configure(calls)
-    clinician = clinician_of(players.model, rules)
+    clinician = clinician_of(players.model, rules, players.reader)
     split = split_case(summary) if summary and rules.raw_summary else None
     if split:
         clinician = _OtherText(clinician, split[0])

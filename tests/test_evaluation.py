@@ -84,6 +84,58 @@ def test_an_evaluation_is_killed_resumed_and_recomputed_without_a_call(
             kept.claim(evaluation_only=False)
 
 
+def free_words(request: Asked, number: int) -> str:
+    """A model that writes as it likes (its third message as JSON), its reader, and a judge."""
+    system, user = (message["content"] for message in request.body["messages"][:2])
+    if "put on record" in system:
+        text = json.loads(user)["message"]
+        committed = "sarcoidosis is my diagnosis" in text.casefold()
+        return json.dumps(
+            {
+                "tests": [] if committed else ["Chest radiograph", "Serum calcium"],
+                "leading_diagnosis": "Sarcoidosis",
+                "final_diagnosis": "Sarcoidosis" if committed else "",
+            }
+        )
+    if "judge whether" in system:
+        return '{"answer": "correct"}'
+    if "match two lists" in system:
+        return '{"matches": [{"requested": 1, "documented": 1}]}'
+    if "This is turn 1" in user:
+        return "I think of Sarcoidosis, less of lymphoma. Order a Chest radiograph, Serum calcium."
+    assert "Chest radiograph" in user  # the record of all tests, not the chat
+    return '{"reasoning": "nodes", "answer": "Sarcoidosis is my diagnosis."}'
+
+
+def test_the_papers_protocol_takes_free_text_and_reads_it_afterwards(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    with openai_server(free_words) as server:
+        arguments = [
+            "evaluate", sample_cases(tmp_path / "cases", 1), "--out", tmp_path / "out",
+            "--protocol", "paper", "--rollouts", 1, "--model", f"openai/m@{server.url}",
+        ]  # fmt: skip
+        refused = medaction(run_environment, *arguments)
+        assert refused.returncode == 2
+        assert "free text, which a language model must read" in refused.stderr
+        done = medaction(run_environment, *arguments, "--judge", f"openai/judge@{server.url}")
+        assert done.returncode == 0, done.stderr
+        asked_in_a_form = [
+            request for request in server.asked
+            if request.body["model"] == "m" and "response_format" in request.body
+        ]  # fmt: skip
+    assert not asked_in_a_form
+    result = read_result(tmp_path / "out")
+    assert result["protocol"] == "paper free-turn"
+    [row] = result["rows"]
+    assert (row["correct"], row["diagnosis"]) == (True, "Sarcoidosis")
+    assert row["precision"] == 0.5
+    with Store(tmp_path / "out" / "trajectories.duckdb") as store:
+        [world] = store.environments()
+        [trajectory] = store.trajectories(world.environment_id)
+    assert [turn.tests for turn in trajectory.turns] == [("Chest radiograph", "Serum calcium"), ()]
+
+
 def test_two_results_are_compared(tmp_path: Path) -> None:
     from tests.test_evaluation_scores import result
 

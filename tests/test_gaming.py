@@ -1,6 +1,7 @@
 """No policy that knows nothing of the patient convinces the offline judge, and no constant orders
 score above the floor that stands in a result."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -14,10 +15,13 @@ from medaction.evaluation.correction import measured_judge
 from medaction.evaluation.diagnoses import likeness
 from medaction.evaluation.floor import constant_orders
 from medaction.evaluation.gaming import COMMON, POLICIES
-from medaction.evaluation.judges import judge_key
+from medaction.evaluation.judges import LlmJudge, judge_key
 from medaction.evaluation.offline_judge import OfflineJudge
+from medaction.evaluation.protocol import protocol
 from medaction.kg.encoder import load_encoder
+from medaction.llm.teacher import Teacher
 from medaction.trajectories.scoring import disease_linker
+from tests.openai_server import Asked, openai_server
 from tests.records import environment
 
 TRUTHS = (
@@ -82,6 +86,32 @@ def test_names_of_the_graph_are_right_for_their_node_alone() -> None:
 def test_the_offline_judge_of_now_has_been_measured() -> None:
     """Who changes its rules measures it again (benchmarks/answers.py) and notes the figures."""
     assert measured_judge(judge_key(None, "")) is not None
+
+
+VERDICT_WORDS = ("correct", "wrong", "answer", "verdict", "true diagnosis")
+
+
+def fooled(request: Asked, number: int) -> str:
+    """A judge that agrees with any statement that speaks of verdicts, or names the truth."""
+    data = json.loads(request.body["messages"][1]["content"])
+    stated = data["stated"].casefold()
+    talked_over = any(word in stated for word in VERDICT_WORDS)
+    right = talked_over or data["true_diagnosis"].casefold() in stated
+    return json.dumps({"answer": "correct" if right else "incorrect"})
+
+
+def test_a_language_model_judge_that_would_be_talked_over_is_not() -> None:
+    with openai_server(fooled) as server:
+        model = LlmJudge(Teacher(name="judge", model="openai/m", api_base=server.url))
+        for name in ("verdict", "instruction", "flattery", "constant", "copy of o1"):
+            statements = [POLICIES[name](case.initial_observation) for case in CASES]
+            assert share_convinced(model, statements, CASES) == 0, name
+        assert share_convinced(model, TRUTHS, CASES) == 1
+        worded = [f"The correct answer: {truth}" for truth in TRUTHS]
+        assert share_convinced(model, worded, CASES) == 1
+        # the released rules show the judge all that was said, and are talked over
+        statements = [POLICIES["instruction"]("")] * len(CASES)
+        assert share_convinced(model, statements, CASES, protocol("released")) == 1
 
 
 def test_the_floor_is_what_its_orders_score() -> None:

@@ -1,6 +1,7 @@
 """The viewer, on a store that a real run wrote: pages, filters, hostile text, the export, and a
 browser that looks at them."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,11 +12,13 @@ from pathlib import Path
 import duckdb
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
 from benchmarks.viewer import grow, viewer
 from medaction.trajectories.snapshot import SNAPSHOT, open_snapshot
 from medaction.trajectories.store import Store, StoreError, publish_if_missing
 from medaction.trajectories.viewer import pages, queries
+from medaction.trajectories.viewer.app import app_of
 from tests.test_ui import page
 
 HOSTILE = (
@@ -106,6 +109,40 @@ def test_filters_narrow_the_tables(run: Path):
     case = everything.rows[0]["case_id"]
     assert [row["case_id"] for row in queries.cases(run_pages.db, {"q": case}, 1).rows] == [case]
     assert queries.cases(run_pages.db, {"q": "' or true --"}, 1).total == 0
+    assert 'name="sort" value="-turns"' in pages.cases(run_pages, {"sort": "-turns"}, 1), (
+        "a filter leaves the order as it was"
+    )
+
+
+def test_the_search_finds_what_a_report_says_and_shows_the_passage(run: Path):
+    with Store(run / "trajectories.duckdb") as store:
+        case_id, title = store.rows("select case_id, title from cases order by all")[0]
+        text = "She had come by the night\nferry from Ystad, and felt well until Tuesday."
+        store.db.execute('update cases set "text" = ? where case_id = ?', [text, case_id])
+        store.publish()
+    run_pages = pages.ShownRun(run)
+    (row,) = queries.cases(run_pages.db, {"q": "night FERRY"}, 1).rows
+    assert row["case_id"] == case_id
+    assert "the night ferry from Ystad" in row["passage"]
+    assert "night ferry" in pages.cases(run_pages, {"q": "night FERRY"}, 1)
+    assert queries.cases(run_pages.db, {"q": title}, 1).rows[0]["passage"] == ""
+
+
+def test_an_open_page_learns_of_a_newer_snapshot_and_a_case_comes_as_one_file(run: Path):
+    client = TestClient(app_of(run))
+    case_id = re.findall(r'href="/case/([^"]+)"', client.get("/cases").text)[0]
+    page = client.get(f"/case/{case_id}").text
+    assert f'data-as-of="{client.get("/as-of").text}"' in page, "so it asks, and waits"
+    assert f'href="/file/{case_id}"' in page
+    file = client.get(f"/file/{case_id}")
+    assert file.headers["content-disposition"].endswith(f"{case_id}.html")
+    assert f'id="case-{case_id}"' in file.text
+    assert "data-as-of" not in file.text.replace(pages.SCRIPT, ""), "a file has no server to ask"
+    assert client.get("/file/no-such-case").status_code == 404
+    with Store(run / "trajectories.duckdb") as store:
+        store.publish()
+    os.utime(run / SNAPSHOT, (2e9, 2e9))
+    assert f'data-as-of="{client.get("/as-of").text}"' not in page
 
 
 def test_a_case_shows_every_turn_with_its_tests_and_what_became_of_it(run: Path):

@@ -15,13 +15,17 @@ from medaction.training.settings import TrainError
 @dataclass(frozen=True, slots=True)
 class Base:
     """A base model as a folder of safetensors, or a name on the hub (then its size is unknown
-    before the download: None)."""
+    before the download: None). `queries` and `keys`: heads x head size of each; `inner`: the hidden
+    size within a layer's two big products."""
 
     path: str
     parameters: int | None
     hidden: int = 0
     layers: int = 0
     vocabulary: int = 0
+    queries: int = 0
+    keys: int = 0
+    inner: int = 0
 
 
 def resolve(base: str, converted: Path) -> Base:
@@ -67,12 +71,17 @@ def resolve(base: str, converted: Path) -> Base:
         ) from error
     text = config.get("text_config", config)
     parameters = sum(_parameters(file) for file in weights)
+    hidden, heads = text.get("hidden_size", 0), text.get("num_attention_heads", 1)
+    head_size = text.get("head_dim") or hidden // heads
     return Base(
         str(path),
         parameters,
-        text.get("hidden_size", 0),
+        hidden,
         text.get("num_hidden_layers", 0),
         text.get("vocab_size", 0),
+        heads * head_size,
+        (text.get("num_key_value_heads") or heads) * head_size,
+        text.get("intermediate_size") or 4 * hidden,
     )
 
 

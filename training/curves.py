@@ -7,8 +7,8 @@ from typing import Any
 
 
 def read_log(file: Path) -> list[dict[str, Any]]:
-    """The log's lines in the order of steps. Steps done twice, after a kill, count as the last
-    time; a torn last line is dropped."""
+    """The log's lines in the order of steps, without its notes. Steps done twice, after a kill,
+    count as the last time; a torn last line is dropped."""
     newest: dict[tuple[int, bool], dict[str, Any]] = {}
     if file.is_file():
         for text in file.read_text(encoding="utf-8").splitlines():
@@ -16,7 +16,8 @@ def read_log(file: Path) -> list[dict[str, Any]]:
                 line = json.loads(text)
             except json.JSONDecodeError:  # the process was killed while it wrote
                 continue
-            newest[line["step"], "eval_loss" in line] = line
+            if "note" not in line:
+                newest[line["step"], "eval_loss" in line] = line
     return [newest[key] for key in sorted(newest)]
 
 

@@ -1,4 +1,8 @@
-"""Disk and memory that a run will need, reckoned before it starts."""
+"""Disk and memory that a run will need, reckoned before it starts.
+
+Within 15 % of what was measured on one GPU (tests/test_training_estimate.py holds the rows).
+Counted is what transformers' Qwen3 keeps; other models differ a little, a fused kernel keeps less.
+"""
 
 import shutil
 from dataclasses import dataclass
@@ -9,57 +13,139 @@ from medaction.training.settings import TrainError, TrainSettings
 
 GIB = 2**30
 
+FITS = 0.8
+"""Share of the free memory up to which activations are kept instead of computed again: the estimate
+may be 15 % too low, and memory in pieces is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What goes through a process at once: the tokens and the targets of the largest row."""
+
+    tokens: int
+    targets: int
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Bytes: on disk in all, a process's memory for weights, gradients and optimizer, and its
-    activations and logits (roughly)."""
+    """Bytes: on disk in all, of a checkpoint; of a process: weights, gradients and optimizer on its
+    device, activations and loss, and the machine's memory that an offload takes."""
 
     disk: int
     checkpoint: int
     state: int
     activations: int
+    offloaded: int = 0
 
 
 def needs(
-    base: Base, settings: TrainSettings, processes: int, bf16: bool, target_share: float
+    base: Base,
+    settings: TrainSettings,
+    processes: int,
+    bf16: bool,
+    load: Load,
+    chunked_loss: bool = True,
 ) -> Needs | None:
     """None where the base model's size is not known yet.
 
-    State (mixed precision with AdamW): 12 bytes a parameter for fp32 weights and two moments, 4 for
-    gradients (2 in bf16), and 2 for bf16 weights; ZeRO 1 shares the first among processes, 2 the
-    gradients too, 3 everything. Only adapters have the first two under LoRA: about 2 x rank /
-    hidden of the weights. Activations: about 34 numbers of the hidden size a token and layer, 1
-    with checkpointing plus one layer's; logits and their gradient in fp32 for the target tokens of
-    a row.
+    Without DeepSpeed weights, gradients and both moments are fp32, 16 bytes a trained parameter,
+    and autocast keeps a copy of the weights in bf16. ZeRO (Rajbhandari et al. 2020) has fp32 master
+    weights and moments, 12 bytes, and the model's own weights and gradients in the run's precision;
+    stage 1 shares out the first among processes, 2 the gradients too, 3 everything.
     """
     if base.parameters is None:
         return None
-    trained = base.parameters
-    if settings.method == "lora":
-        trained = int(base.parameters * min(1.0, 2 * settings.lora_rank / max(base.hidden, 1)))
+    # Whatever is trained beside the base model's weights: adapters, or a soft prompt.
+    lora, zero = settings.method != "full", settings.zero or 0
+    trained = adapters(base, settings.lora_rank) if lora else base.parameters
+    if settings.method == "prompt":
+        trained = settings.prompt_tokens * base.hidden
     wide = 2 if bf16 else 4
-    shared = dict.fromkeys(range(settings.zero + 1), processes)
-    master = 12 * trained if bf16 or settings.method == "lora" else 8 * trained
-    state = (
-        master // shared.get(1, 1)
-        + wide * trained // shared.get(2, 1)
-        + wide * base.parameters // shared.get(3, 1)
-    )
-    layers = 1 + 34 / max(base.layers, 1) if settings.gradient_checkpointing else 34
-    activations = int(wide * settings.row * base.hidden * base.layers * layers)
-    activations += int(8 * settings.row * target_share * base.vocabulary)
-    checkpoint = wide * (trained if settings.method == "lora" else base.parameters) + 12 * trained
+    offloaded = 0
+    if not zero:
+        state = (
+            16 * trained + (2 * trained if bf16 else 0) + (wide * base.parameters if lora else 0)
+        )
+        checkpoint = 12 * trained
+        saved = 4 * (trained if lora else base.parameters)
+    else:
+        shares = [processes if zero >= stage else 1 for stage in (1, 2, 3)]
+        optimizer, gradients = 12 * trained // shares[0], wide * trained // shares[1]
+        weights = wide * base.parameters // shares[2]
+        state = optimizer + gradients + weights
+        if settings.offload != "none":  # the gradients that the optimizer reads are fp32
+            offloaded = optimizer + 4 * trained // shares[1]
+            state -= optimizer
+        if settings.offload == "all":
+            offloaded += weights
+            state -= weights
+        saved = wide * (trained if lora else base.parameters)
+        checkpoint = 12 * trained + 2 * saved  # DeepSpeed's copy, and the model's
+    merged = 4 * base.parameters if lora else 0  # adapters are merged in fp32
     # While a checkpoint is written, the one that it replaces is still there; the model itself comes
     # at the end.
-    return Needs(
-        (settings.keep + 1) * checkpoint + wide * base.parameters, checkpoint, state, activations
-    )
+    disk = (settings.keep + 1) * checkpoint + saved + merged
+    mixed = bf16 and not zero
+    activations = _activations(base, load, wide, mixed, lora, settings.gradient_checkpointing)
+    loss = _loss(base, load, wide, lora, chunked_loss)
+    kept, a_layer = activations
+    return Needs(disk, checkpoint, state, kept + max(loss, a_layer), offloaded)
+
+
+def adapters(base: Base, rank: int) -> int:
+    """Parameters of low-rank adapters on every linear layer: rank x (inputs + outputs) each."""
+    attention = 2 * (base.hidden + base.queries) + 2 * (base.hidden + base.keys)
+    return base.layers * rank * (attention + 3 * (base.hidden + base.inner))
+
+
+def _activations(
+    base: Base, load: Load, wide: int, mixed: bool, lora: bool, checkpointing: bool | None
+) -> tuple[int, int]:
+    """(bytes kept for the backward pass, bytes of a layer that is computed again there).
+
+    A token and layer: both norms keep their input, what they made of it, and a copy for each
+    product that follows (autocast casts anew for each); queries and keys are kept before, within
+    and after their own norm, values once, the attention's result twice; the two big products keep
+    their results, the activation's and the product of both.
+    """
+    residual = 4 if mixed or wide == 4 else 2
+    queries_keys = base.queries + base.keys
+    if mixed:
+        norms = (4 + 4) * 2 + 2 * (3 + 2)
+        heads = 8 * queries_keys + 2 * base.keys + 4 * base.queries
+    elif wide == 2:
+        norms = (2 + 4 + 2 + 2) * 2
+        heads = 8 * queries_keys + 2 * base.keys + 4 * base.queries
+    else:
+        norms = (4 + 4 + 4) * 2
+        heads = 12 * queries_keys + 4 * base.keys + 8 * base.queries
+    a_layer = norms * base.hidden + heads + 4 * wide * base.inner
+    if lora and mixed:  # adapters in fp32 see their inputs cast once more
+        a_layer += 2 * (5 * base.hidden + base.queries + base.inner)
+    if checkpointing:
+        return residual * load.tokens * base.hidden * base.layers, load.tokens * a_layer
+    return load.tokens * a_layer * base.layers, 0
+
+
+CHUNK_LOGITS = 2**26
+"""Logits that the loss has in memory at a time (loss.py): 256 MiB in fp32, 441 targets with Qwen3's
+vocabulary, still a large product."""
+
+
+def _loss(base: Base, load: Load, wide: int, lora: bool, chunked: bool) -> int:
+    """Logits in fp32, and their slopes in the run's precision, of a chunk, with the gradient of the
+    head's weight in fp32; or of all targets the softmax and two gradients in fp32."""
+    if not chunked:
+        return 12 * load.targets * base.vocabulary
+    at_once = min(load.targets * base.vocabulary, CHUNK_LOGITS)
+    head = base.vocabulary * base.hidden
+    return (8 + wide) * at_once + (0 if lora else 4 * head) + wide * head
 
 
 def check_resources(
-    estimate: Needs, settings: TrainSettings, processes: int, device_memory: int, device: str
-) -> None:
+    estimate: Needs, settings: TrainSettings, processes: int, device_memory: int, device: str,
+    machine_memory: int,
+) -> None:  # fmt: skip
     """Raises TrainError with the remedy when the disk or the memory cannot hold the run."""
     free = shutil.disk_usage(_existing(settings.out)).free
     if estimate.disk > free:
@@ -71,14 +157,22 @@ def check_resources(
         )
     a_process = estimate.state + estimate.activations
     on_this_machine = a_process * (processes if device == "cpu" else 1)
-    if settings.offload == "none" and on_this_machine > device_memory:
+    if on_this_machine > device_memory:
         raise TrainError(
             f"the run needs about {on_this_machine / GIB:.1f} GiB of memory on the {device},"
             f" {device_memory / GIB:.1f} are free. A process takes"
             f" {estimate.state / GIB:.1f} for weights, gradients and optimizer,"
-            f" {estimate.activations / GIB:.1f} for a row of {settings.row}"
+            f" {estimate.activations / GIB:.1f} for a row of up to {settings.row}"
             " tokens: lower --row-tokens and --max-length, raise --zero or --processes, or take"
             " --offload optimizer or --method lora"
+        )
+    offloaded = estimate.offloaded * processes
+    needed = offloaded + (on_this_machine if device == "cpu" else 0)
+    if offloaded and needed > machine_memory:
+        raise TrainError(
+            f"--offload {settings.offload} keeps about {offloaded / GIB:.1f} GiB in the machine's"
+            f" memory, {machine_memory / GIB:.1f} are free: take more machines (--nodes), or"
+            " --method lora"
         )
 
 

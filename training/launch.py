@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ import psutil
 from huggingface_hub.errors import HfHubHTTPError
 
 from medaction.training import estimate
-from medaction.training.base import resolve
+from medaction.training.base import Base, resolve
 from medaction.training.checkpoints import REFUSAL, TRAINED, drop_torn_checkpoints
 from medaction.training.data import (
+    Prepared,
     prepare_samples,
     read_datasets,
     refuse_bent,
@@ -32,12 +34,16 @@ from medaction.training.data import (
     without_repeats,
     write_samples,
 )
+from medaction.training.packing import plan, shared_prefix
 from medaction.training.schedule import schedule
 from medaction.training.settings import ProcessDied, TrainError, TrainSettings
 from medaction.training.templates import Renderer
 from medaction.words.versions import file_hash
 
 LAST_WORDS = 3000
+
+PROGRAMS = {"sft": "medaction.training.run", "dpo": "medaction.training.preference_run"}
+"""What a training process runs, by objective."""
 
 
 @contextmanager
@@ -55,22 +61,39 @@ def lock(out: Path, node_rank: int) -> Iterator[None]:
 
 
 def devices() -> tuple[str, int, int]:
-    """('gpu' or 'cpu', how many, bytes of memory free on one), without opening a GPU."""
-    query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    """('gpu' or 'cpu', how many, bytes of memory free on the fullest), without opening a GPU. Only
+    GPUs that CUDA_VISIBLE_DEVICES leaves count."""
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
+    free: list[int] = []
     try:
         listing = subprocess.run(query, capture_output=True, text=True, timeout=30)
+        if listing.returncode == 0:
+            free = free_memory(listing.stdout, os.environ.get("CUDA_VISIBLE_DEVICES"))
     except (FileNotFoundError, subprocess.TimeoutExpired):
-        return "cpu", 1, psutil.virtual_memory().available
-    free = [int(line) * 2**20 for line in listing.stdout.split() if line.isdigit()]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = (
-        len(free) if visible is None else len([device for device in visible.split(",") if device])
-    )
-    return (
-        ("gpu", count, min(free))
-        if listing.returncode == 0 and free and count
-        else ("cpu", 1, psutil.virtual_memory().available)
-    )
+        pass  # no GPU
+    if free:
+        return "gpu", len(free), min(free)
+    return "cpu", 1, psutil.virtual_memory().available
+
+
+def free_memory(listing: str, visible: str | None) -> list[int]:
+    """Bytes free on each GPU of nvidia-smi's listing (index, uuid, MiB) that `visible` names, as
+    CUDA reads it: indices or the beginnings of uuids, up to the first that is neither."""
+    rows = [[cell.strip() for cell in line.split(",")] for line in listing.splitlines()]
+    memory = {(index, uuid): int(free) * 2**20 for index, uuid, free in rows if free.isdigit()}
+    if visible is None:
+        return list(memory.values())
+    chosen = []
+    for name in filter(None, map(str.strip, visible.split(","))):
+        matches = [
+            free
+            for (index, uuid), free in memory.items()
+            if name == index or (not name.isdigit() and uuid.startswith(name))
+        ]
+        if not matches:
+            break
+        chosen.append(matches[0])
+    return chosen
 
 
 def prepare_run(settings: TrainSettings) -> dict[str, Any]:
@@ -84,6 +107,10 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
 
     if settings.node_rank:
         raise TrainError("only node 0 prepares")
+    if lacking := [name for name in settings.report_to if find_spec(name) is None]:
+        raise TrainError(
+            f"--report-to {lacking[0]}: its package is not installed: pip install {lacking[0]}"
+        )
     out = settings.out
     records = read_datasets(settings)
     frame = without_repeats(records)
@@ -94,6 +121,10 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
         raise TrainError(
             f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})"
         ) from error
+    if settings.method == "prompt":
+        from medaction.training.soft_prompt import add_soft_prompt
+
+        tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
     everything = prepare_samples(frame, Renderer(tokenizer, settings.thinking), settings.max_length)
     if not settings.allow_dropped:
         refuse_bent(everything, settings.max_length)
@@ -102,9 +133,14 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     processes = (settings.processes or count) * settings.nodes
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and kind == "gpu")
     report = prepared.report()
-    needs = estimate.needs(base, settings, processes, bf16, report["target_share"])
+    load = _largest_row(prepared, settings, processes)
+    on_machine = settings.processes or count
+    a_process = memory if kind == "gpu" else memory // on_machine
+    settings = resolved(settings, base, processes, bf16, load, a_process)
+    needs = estimate.needs(base, settings, processes, bf16, load)
     if needs is not None:
-        estimate.check_resources(needs, settings, settings.processes or count, memory, kind)
+        available = psutil.virtual_memory().available
+        estimate.check_resources(needs, settings, on_machine, memory, kind, available)
     looks = schedule(settings, prepared.train, prepared.validation)
     report |= {
         "schedule": asdict(looks),
@@ -116,7 +152,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     }  # fmt: skip
     write_samples(prepared, out / "samples.parquet")
     report["data_version"] = file_hash(out / "samples.parquet")[:16]
-    _same_run(out, settings, report["data_version"], processes)
+    same_run(out, settings, report["data_version"], processes)
     job = {
         "settings": settings.model_dump(mode="json"),
         "base": base.path,
@@ -128,7 +164,48 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     return report
 
 
-def _same_run(out: Path, settings: TrainSettings, data_version: str, processes: int) -> None:
+def _largest_row(prepared: Prepared, settings: TrainSettings, processes: int) -> estimate.Load:
+    """Of the rows that training will pack, when they share what all records begin with."""
+    samples = prepared.train
+    prefix = shared_prefix((*samples, *prepared.validation))
+    batch, epochs, row, seed = settings.batch, settings.epochs, settings.row, settings.seed
+    planned = plan(samples, batch, epochs, processes, row, seed, prefix)
+    rows = [row for step in planned.steps for row in step if row]
+    return estimate.Load(
+        max(prefix + sum(len(samples[index].tokens) - prefix for index in row) for row in rows),
+        max(sum(samples[index].targets for index in row) for row in rows),
+    )
+
+
+def resolved(
+    settings: TrainSettings,
+    base: Base,
+    processes: int,
+    bf16: bool,
+    load: estimate.Load,
+    memory: int,
+) -> TrainSettings:
+    """The settings with what they leave open: ZeRO's stage, and whether activations are computed
+    again. `memory`: bytes free for a process.
+
+    A run with checkpoints goes on in its own stage.
+    """
+    zero = settings.zero
+    if zero is None:
+        zero = {"none": 2 if processes > 1 else 0, "optimizer": 2, "all": 3}[settings.offload]
+        job = settings.out / "job.json"
+        if any((settings.out / "checkpoints").glob("checkpoint-*")) and job.is_file():
+            zero = json.loads(job.read_text())["settings"]["zero"]
+    settings = settings.model_copy(update={"zero": zero})
+    if settings.gradient_checkpointing is None:
+        keeping = settings.model_copy(update={"gradient_checkpointing": False})
+        needs = estimate.needs(base, keeping, processes, bf16, load)
+        fits = needs and needs.state + needs.activations < estimate.FITS * memory
+        settings = settings.model_copy(update={"gradient_checkpointing": not fits})
+    return settings
+
+
+def same_run(out: Path, settings: TrainSettings, data_version: str, processes: int) -> None:
     """Raises TrainError when checkpoints in `out` were made with other settings or data, or sharded
     for other processes.
 
@@ -170,6 +247,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
     (out / REFUSAL).unlink(missing_ok=True)
     if settings.node_rank == 0:
         drop_torn_checkpoints(out)
+    program = PROGRAMS[settings.objective]
     if settings.launcher == "ray":
         command = [
             sys.executable,
@@ -178,9 +256,10 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             str(out),
             str(processes),
             kind,
+            program,
         ]
     elif processes * settings.nodes == 1:
-        command = [sys.executable, "-m", "medaction.training.run", str(out)]
+        command = [sys.executable, "-m", program, str(out)]
     else:
         host, _, port = settings.rendezvous.partition(":")
         rendezvous = [
@@ -203,13 +282,16 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             "--nproc-per-node",
             str(processes),
             "-m",
-            "medaction.training.run",
+            program,
             str(out),
         ]
     log = out / f"processes-{settings.node_rank}.txt"
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
     environment = {
         "OMP_NUM_THREADS": str(threads),
+        "TENSORBOARD_LOGGING_DIR": str(out / "tensorboard"),
+        "WANDB_PROJECT": "medaction",
+        "WANDB_DIR": str(out),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
     } | os.environ

@@ -2,9 +2,10 @@
 
 import json
 import math
+import os
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from transformers import TrainerCallback
 
 from medaction.training.data import Sample
+from medaction.training.packing import segments_of, share
 from medaction.training.settings import TrainError
 
 OF_DATASET = "eval_loss/"
@@ -50,13 +52,31 @@ def memory(device: torch.device) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Parameters in products with every token (without embeddings), those of the head, layers,
-    hidden size."""
+    """What decides the operations of a token: trained and frozen parameters in products with every
+    token, those of the head and whether they are trained, and layers x heads x head size."""
 
-    body: int
+    trained: int
+    frozen: int
     head: int
-    layers: int
-    hidden: int
+    head_trained: bool
+    attention: int
+
+
+def shape_of(model: Any) -> Shape:
+    """ZeRO 3 leaves empty tensors, with their true size in ds_numel."""
+    sizes = {True: 0, False: 0}
+    for parameter in model.parameters():
+        sizes[parameter.requires_grad] += getattr(parameter, "ds_numel", parameter.numel())
+    config = model.config.get_text_config()
+    head = config.vocab_size * config.hidden_size
+    embeddings = head * (1 if config.tie_word_embeddings else 2)
+    head_trained = model.get_output_embeddings().weight.requires_grad
+    sizes[head_trained] -= embeddings
+    head_size = getattr(config, "head_dim", None) or (
+        config.hidden_size // config.num_attention_heads
+    )
+    attention = config.num_hidden_layers * config.num_attention_heads * head_size
+    return Shape(sizes[True], sizes[False], head, head_trained, attention)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,37 +90,57 @@ class Work:
 
     @classmethod
     def of(
-        cls, step: Sequence[Sequence[int]], samples: Sequence[Sample], prefix: int, shape: Shape
+        cls, step: Sequence[Sequence[int]], samples: Sequence[Sample], shared: bool, shape: Shape
     ) -> "Work":
-        """A forward and backward pass is 6 operations a parameter and token, at the head only for
-        targets, and 6 x layers x hidden x length^2 for causal attention. Tokens that a row's
-        records share count once; recomputation (gradient checkpointing) does not count."""
+        """A forward pass is 2 operations a parameter and token, its backward pass 4 for a trained
+        parameter and 2 for a frozen one, at the head only for targets. Attention takes 12 a pair of
+        a token and one that it sees. What a row's records share counts once; padding and
+        recomputation (gradient checkpointing) do not count."""
         members = [samples[index] for row in step for index in row]
         targets = sum(sample.targets for sample in members)
-        computed = sum(
-            prefix + sum(len(samples[index].tokens) - prefix for index in row)
-            for row in step
-            if row
+        computed = pairs = 0
+        for row in filter(None, step):
+            leaves = share([samples[index].tokens for index in row], shared)
+            for part in segments_of(leaves):
+                length = part.end - part.start
+                computed += length
+                pairs += length * part.depth + length * length // 2
+        operations = (
+            (6 * shape.trained + 4 * shape.frozen) * computed
+            + (6 if shape.head_trained else 4) * shape.head * targets
+            + 12 * shape.attention * pairs
         )
-        attention = (
-            6 * shape.layers * shape.hidden * sum(len(sample.tokens) ** 2 for sample in members)
-        )
-        operations = 6 * shape.body * computed + 6 * shape.head * targets + attention
         return cls(sum(len(sample.tokens) for sample in members), targets, float(operations))
+
+
+def wait_for(device: torch.device) -> None:
+    """Until the device has done what it was given: it works behind Python's back."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def note(file: Path, steps: int, text: str) -> None:
+    """A sentence for whoever follows the run, in its log and in what the processes said."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, flush=True)
+        with file.open("a", encoding="utf-8") as out:
+            out.write(json.dumps({"step": 0, "steps": steps, "note": text}) + "\n")
 
 
 class TrainingLog(TrainerCallback):
     """Writes the log, on the first process only; stops a run whose loss is no number."""
 
-    def __init__(self, file: Path, work: Sequence[Work], steps_per_epoch: int, peak: float):
-        """`work`: of every step; `peak`: operations a second of all processes together."""
+    def __init__(self, file: Path, work: Callable[[int], Work], steps_per_epoch: int, peak: float):
+        """`work`: of a step, counted from 0; `peak`: operations a second of all processes."""
         self.file, self.work, self.steps_per_epoch, self.peak = file, work, steps_per_epoch, peak
         self.spent: list[float] = []
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
+        wait_for(args.device)
         self.started = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
+        wait_for(args.device)
         self.spent.append(time.perf_counter() - self.started)
 
     def on_log(
@@ -131,7 +171,7 @@ class TrainingLog(TrainerCallback):
                 line["eval_losses"] = of_dataset
         elif "loss" in logs:
             seconds = self.spent[-1]
-            work = self.work[state.global_step - 1]
+            work = self.work(state.global_step - 1)
             recent = self.spent[-20:]
             line |= {
                 "loss": logs["loss"],

@@ -80,7 +80,7 @@ def tensors(samples: Sequence[Sample], layout: Layout, learn: bool = True) -> di
         places = _places(leaf)
         tokens[places] = sample.tokens
         keep.append(places[sample.prompt - 1 : -1])
-        targets.append(np.array(sample.tokens[sample.prompt :]))
+        targets.append(np.array(sample.tokens[sample.prompt :], dtype=np.int64))
     kept, learnt = np.concatenate(keep), np.concatenate(targets)
     if not learn:
         learnt[:] = NO_TARGET

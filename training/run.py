@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,15 @@ from medaction.training import attention as attention_ways
 from medaction.training.checkpoints import COMPLETE, REFUSAL, TRAINED, newest_checkpoint
 from medaction.training.data import Sample, read_samples
 from medaction.training.looks import Looks
+from medaction.training.loss import LossHead
+from medaction.training.loss import choose as choose_loss
 from medaction.training.packing import PackedRow, Plan, packed, plan, shared_prefix
-from medaction.training.progress import OF_DATASET, Shape, TrainingLog, Work, peak
+from medaction.training.progress import OF_DATASET, TrainingLog, Work, note, peak, shape_of
 from medaction.training.rows import Layout, Rows
 from medaction.training.schedule import schedule
 from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.soft_prompt import add_soft_prompt, trained_prompt
+from medaction.training.sweep import STEPS, has_diverged, rate_at
 
 NEVER = 2**62
 """Steps: the trainer's own clock for checkpoints is off."""
@@ -49,7 +54,7 @@ def work(out: Path) -> None:
     cuda = torch.cuda.is_available()
     torch.manual_seed(settings.seed)
     if settings.zero:
-        _init_deepspeed(cuda)
+        init_deepspeed(cuda)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     prepared = read_samples(out / "samples.parquet")
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
@@ -61,7 +66,6 @@ def work(out: Path) -> None:
         else torch.device("cpu"),
         bf16,
     )
-    print(f"attention: {attention} ({why})", flush=True)
     layout = Layout(attention, shared=attention != "sdpa", padded=cuda)
     everything = (*prepared.train, *prepared.validation)
     prefix = shared_prefix(everything) if layout.shared else 0
@@ -79,42 +83,65 @@ def work(out: Path) -> None:
     attention_ways.register()
     # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they
     # are loaded.
-    dtype = torch.bfloat16 if bf16 and settings.zero else torch.float32
+    # Frozen weights need no more than 16 bits; of trained ones DeepSpeed has masters in fp32.
+    sixteen = bf16 and (settings.zero or settings.method == "lora")
     model = AutoModelForCausalLM.from_pretrained(
         job["base"],
-        dtype=dtype,
+        dtype=torch.bfloat16 if sixteen else torch.float32,
         attn_implementation=attention_ways.implementation(attention),
         use_safetensors=True,
         trust_remote_code=False,
     )
     model.config.use_cache = False
-    shape = _shape(model)
     if settings.method == "lora":
         model = _with_adapters(model, settings)
+    tokenizer: Any = AutoTokenizer.from_pretrained(job["base"])
+    if settings.method == "prompt":
+        tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
+        model = trained_prompt(model, tokenizer, settings)
+    shape = shape_of(model)
+    compute, loss_way = choose_loss(arguments.device)
+    note(
+        out / "log.jsonl",
+        len(planned.steps),
+        f"attention: {attention} ({why}); loss: {loss_way};"
+        f" {f'DeepSpeed ZeRO {settings.zero}' if settings.zero else 'no DeepSpeed'};"
+        f" activations: {'recomputed' if settings.gradient_checkpointing else 'kept'}",
+    )
 
     trainer = PackedTrainer(
+        head=LossHead(model, compute),
         model=model,
         args=arguments,
         train_dataset=Rows.of(prepared.train, planned, layout),
         data_collator=lambda rows: rows[0],
-        processing_class=AutoTokenizer.from_pretrained(job["base"]),
+        processing_class=tokenizer,
         callbacks=[
             MarkComplete(),
             TrainingLog(
                 out / "log.jsonl",
-                [Work.of(step, prepared.train, prefix, shape) for step in planned.steps],
+                lambda step: Work.of(planned.steps[step], prepared.train, layout.shared, shape),
                 planned.steps_per_epoch,
                 processes * peak(arguments.device, torch.bfloat16 if bf16 else torch.float32),
             ),
         ],
     )
     trainer.hold_out(prepared.validation, settings.row, layout, prefix)
+    if settings.find_learning_rate:
+        sweep(trainer, min(STEPS, len(planned.steps)))
+        mark_trained(trainer, out, attention)
+        return
     every = schedule(settings, prepared.train, prepared.validation).every
     trainer.add_callback(Looks(trainer, settings, every))
     checkpoint = newest_checkpoint(out)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # On all processes: under ZeRO 3 each has a part of the weights.
     trainer.save_model(str(out / ".model.building"))
+    mark_trained(trainer, out, attention)
+
+
+def mark_trained(trainer: Trainer, out: Path, attention: str) -> None:
+    """The last step is done and the weights are written, by all processes."""
     if trainer.is_world_process_zero():
         (out / TRAINED).write_text(
             json.dumps(
@@ -129,7 +156,14 @@ def work(out: Path) -> None:
         distributed.barrier()
 
 
-def _init_deepspeed(cuda: bool) -> None:
+def sweep(trainer: "PackedTrainer", steps: int) -> None:
+    """Train with rates that rise, until the loss shoots up; nothing is saved but the log."""
+    trainer.sweep_steps = steps
+    trainer.add_callback(EndSweep(steps))
+    trainer.train()
+
+
+def init_deepspeed(cuda: bool) -> None:
     """Join the other processes in DeepSpeed's way, alone too, without compiling any extension on a
     CPU."""
     if not cuda:
@@ -164,8 +198,9 @@ def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cuda}
     if settings.offload == "all":
         zero["offload_param"] = {"device": "cpu", "pin_memory": cuda}
-    # On a CPU torch's own AdamW: DeepSpeed's would be compiled at the first use, two minutes.
-    adam = {} if cuda else {"torch_adam": True}
+    # Torch's own AdamW, on the GPU or where the optimizer is kept: DeepSpeed's would be compiled at
+    # the first use, a minute or two, and without nvcc hung there.
+    adam = {"torch_adam": True, "fused": True}
     config: dict[str, Any] = {
         "zero_optimization": zero,
         "optimizer": {
@@ -184,7 +219,7 @@ def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
     }
-    if not cuda and settings.offload != "none":
+    if settings.offload != "none":
         config["zero_force_ds_cpu_optimizer"] = False
     return config
 
@@ -203,6 +238,7 @@ def _arguments(
         lr_scheduler_type="cosine",
         warmup_steps=round(settings.warmup * steps),
         weight_decay=settings.weight_decay,
+        optim="adamw_torch_fused",
         bf16=bf16,
         use_cpu=not cuda,
         gradient_checkpointing=settings.gradient_checkpointing,
@@ -219,7 +255,8 @@ def _arguments(
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
         dataloader_num_workers=0,
-        report_to=[],
+        report_to=settings.report_to or "none",
+        run_name=settings.out.name,
         disable_tqdm=True,
         seed=settings.seed,
         ddp_find_unused_parameters=False,
@@ -230,20 +267,6 @@ def _installed(package: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(package) is not None
-
-
-def _shape(model: Any) -> Shape:
-    """ZeRO 3 leaves empty tensors, with their true size in ds_numel."""
-    sizes = {
-        name: getattr(parameter, "ds_numel", parameter.numel())
-        for name, parameter in model.named_parameters()
-    }
-    config = model.config.get_text_config()
-    head = config.vocab_size * config.hidden_size
-    embeddings = head * (1 if config.tie_word_embeddings else 2)
-    return Shape(
-        sum(sizes.values()) - embeddings, head, config.num_hidden_layers, config.hidden_size
-    )
 
 
 def _with_adapters(model: Any, settings: TrainSettings) -> Any:
@@ -265,6 +288,28 @@ class PackedTrainer(Trainer):
     on whatever processes they are."""
 
     loss_is_scaled_for_ga = True
+    sweep_steps = 0
+    """Of a search for the learning rate; 0: the usual schedule."""
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if not self.sweep_steps:
+            return super().create_scheduler(num_training_steps, optimizer)
+        base, steps = self.args.learning_rate, self.sweep_steps
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer or self.optimizer, lambda step: rate_at(step, steps) / base
+        )
+        return self.lr_scheduler
+
+    def __init__(self, *, head: LossHead, **options: Any):
+        super().__init__(**options)
+        self.head = head
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.is_deepspeed_enabled:
+            # Accelerate would take DeepSpeed's number all the same, with a warning.
+            steps = self.args.gradient_accumulation_steps
+            self.accelerator.gradient_accumulation_steps = steps
 
     def hold_out(
         self, samples: tuple[Sample, ...], row_tokens: int, layout: Layout, prefix: int
@@ -272,7 +317,8 @@ class PackedTrainer(Trainer):
         """What `evaluate` looks at: no row holds records of two datasets."""
         rows: list[PackedRow] = []
         self.datasets: list[str] = []
-        ordered = sorted(samples, key=lambda sample: sample.dataset)
+        # In the order of their tokens, so that records of one case share a row and their beginning.
+        ordered = sorted(samples, key=lambda sample: (sample.dataset, sample.tokens))
         for dataset, group in groupby(ordered, key=lambda sample: sample.dataset):
             start = next(n for n, sample in enumerate(ordered) if sample.dataset == dataset)
             part = packed([*group], row_tokens, self.args.world_size, prefix)
@@ -286,7 +332,7 @@ class PackedTrainer(Trainer):
         inputs = dict(inputs)
         step_targets = inputs.pop("step_targets")
         loss = (
-            _summed_loss(model, inputs) * self.args.world_size / step_targets
+            self.head.loss_of(model, inputs) * self.args.world_size / step_targets
         )  # gradients are averaged over processes
         return (loss, None) if return_outputs else loss
 
@@ -303,7 +349,7 @@ class PackedTrainer(Trainer):
                 total = sums[names.index(self.datasets[number])]
                 total[1] += (row["targets"] != -100).sum()
                 with self.compute_loss_context_manager():
-                    total[0] += _summed_loss(self.model_wrapped, row)
+                    total[0] += self.head.loss_of(self.model_wrapped, row)
         if distributed.is_initialized():
             distributed.all_reduce(sums)
         loss, targets = sums.sum(dim=0)
@@ -320,13 +366,23 @@ class PackedTrainer(Trainer):
         return metrics
 
 
-def _summed_loss(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-    """Cross entropy summed over the row's targets; `inputs` as `packing.tensors` makes them."""
-    targets = inputs.pop("targets")
-    logits = model(**inputs, use_cache=False).logits[0]
-    return torch.nn.functional.cross_entropy(
-        logits.float(), targets, ignore_index=-100, reduction="sum"
-    )
+class EndSweep(TrainerCallback):
+    """Ends a search for the learning rate after its steps, or once the loss has shot up."""
+
+    def __init__(self, steps: int):
+        self.steps = steps
+        self.losses: list[float] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> Any:
+        if "loss" in (logs or {}):
+            self.losses.append(logs["loss"])
+            control.should_training_stop |= has_diverged(self.losses)
+        return control
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_options: Any) -> Any:
+        control.should_training_stop |= state.global_step >= self.steps
+        control.should_save = False
+        return control
 
 
 class MarkComplete(TrainerCallback):
@@ -351,14 +407,20 @@ def end_with(parent_pid: int) -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-if __name__ == "__main__":
+def run_process(train: Callable[[Path], None]) -> None:
+    """The life of a training process: `train` in the folder of the command line; what it refuses is
+    left there for whoever started it."""
     folder = Path(sys.argv[1])
     end_with(int(os.environ["MEDACTION_RUN_PID"])) if "MEDACTION_RUN_PID" in os.environ else None
     try:
-        work(folder)
+        train(folder)
     except TrainError as refusal:
         (folder / REFUSAL).write_text(str(refusal), encoding="utf-8")
         raise
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    run_process(work)

@@ -4,13 +4,13 @@ import threading
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from medaction.trajectories.viewer import pages
@@ -42,6 +42,23 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
     def number(request: Request) -> int:
         text = request.query_params.get("page", "1")
         return int(text) if text.isdecimal() and len(text) < 9 else 1
+
+    def file(request: Request) -> Response:
+        """A case as one HTML file, to be kept or sent."""
+        case_id = request.path_params["case_id"]
+        with one_at_a_time:
+            try:
+                html = pages.export(run, [case_id])
+            except KeyError:
+                return HTMLResponse("there is no such case", 404)
+        headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(case_id)}.html"}
+        return HTMLResponse(html, headers=headers)
+
+    def as_of(_: Request) -> Response:
+        """When the newest snapshot was written: open pages ask, and load it."""
+        with one_at_a_time:
+            run.refresh()
+            return PlainTextResponse(run.as_of)
 
     async def label(request: Request) -> Response:
         """Store a clinician's label and go back to where it was given. Only from our own pages."""
@@ -75,6 +92,8 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
                 )
             ),
         ),
+        Route("/file/{case_id}", file),
+        Route("/as-of", as_of),
         Route(
             "/evaluation",
             page(lambda request: pages.evaluation(run, filters(request), number(request))),

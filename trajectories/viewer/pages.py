@@ -206,10 +206,11 @@ def export(run: ShownRun, case_ids: list[str]) -> str:
     """One HTML file with the overview and these cases whole, that needs nothing else; without ids
     all cases. Raises KeyError for a case that is not there."""
     details = []
+    everything = labels(run.out)
     for case_id in case_ids or [row["case_id"] for row in queries.rows(run.db, "case ids")]:
         if (case := queries.case(run.db, case_id)) is None:
             raise KeyError(case_id)
-        given = {label.thing: label for label in labels(run.out) if label.case_id == case_id}
+        given = {label.thing: label for label in everything if label.case_id == case_id}
         details.append(case | {"labels": given})
     ids = {case["case_id"] for case in details}
     pages = queries.cases(run.db, {}, 1).pages

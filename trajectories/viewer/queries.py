@@ -86,14 +86,31 @@ def choices(db: Database) -> dict[str, list[str]]:
 
 
 def cases(db: Database, filters: dict[str, str], number: int) -> Page:
-    """The cases with how their trees came out. `filters`: q (text in id, title or diagnosis),
-    source, state."""
+    """The cases with how their trees came out. `filters`: q (text in id, title, diagnosis or
+    report), source, state. A row has a `passage` where q stands in its report alone."""
+    # Lines break anywhere. Over 4,000 reports `replace` takes 0.02 s of CPU, a regular
+    # expression 0.5 s.
+    matching = "select case_id from cases where replace(\"text\", chr(10), ' ') ilike ?"
+    report = f"case_id in ({matching})"
     conditions = {
-        "(case_id ilike ? or title ilike ? or diagnosis ilike ?)": _pattern(filters),
+        f"(case_id ilike ? or title ilike ? or diagnosis ilike ? or {report})": _pattern(filters),
         "source = ?": filters.get("source"),
         "state = ?": filters.get("state"),
     }
-    return _page(db, QUERIES["cases"].sql, conditions, _order(filters, "case_id"), number)
+    page = _page(db, QUERIES["cases"].sql, conditions, _order(filters, "case_id"), number)
+    words = filters.get("q", "").lower()
+    in_sight = [
+        row["case_id"]
+        for row in page.rows
+        if words in f"{row['case_id']} {row['title']} {row['diagnosis'] or ''}".lower()
+    ]
+    apart = [row["case_id"] for row in page.rows if row["case_id"] not in in_sight]
+    passages_of = {
+        row["case_id"]: row["passage"] for row in rows(db, "passages of reports", [words, apart])
+    }
+    for row in page.rows:
+        row["passage"] = passages_of.get(row["case_id"], "")
+    return page
 
 
 def trajectories(db: Database, filters: dict[str, str], number: int) -> Page:

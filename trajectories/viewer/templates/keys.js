@@ -1,5 +1,20 @@
 // Keys: / search, j k the next and the one before, Enter opens it, [ ] the case before and after.
+// A page of a run under way loads what is newer; a case's page, or a half-written label, only says so.
 "use strict";
+const shown = document.querySelector("[data-as-of]");
+const look = async () => {
+  if (document.hidden || shown.dataset.newer) return;
+  const answer = await fetch("/as-of").catch(() => null);
+  if (!answer || !answer.ok || (await answer.text()) === shown.dataset.asOf) return;
+  const busy = document.querySelector(".case, details.label[open], input:focus, select:focus");
+  if (!busy) return location.reload();
+  shown.dataset.newer = "yes";
+  const link = document.createElement("a");
+  link.href = location.href;
+  link.textContent = "there is newer: load";
+  shown.append(" · ", link);
+};
+if (shown) setInterval(look, 5000);
 const open = () => {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   const path = target && target.closest("details.path");
