@@ -16,7 +16,7 @@ def train(**options: Any) -> None:
     """Fine-tune a base model on datasets. Interrupted or killed, the same command goes on from the
     newest checkpoint."""
     settings = settings_of(TrainSettings, None, options)
-    installed()
+    installed(settings.objective)
     from medaction.flows.train import print_results
     from medaction.flows.train import train as flow
 

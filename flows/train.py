@@ -23,9 +23,12 @@ from rich.table import Table
 from medaction.flows.held_out import refuse_contaminated
 from medaction.flows.progress import console
 from medaction.flows.versions import code_version
+from medaction.training.curves import read_log
 from medaction.training.launch import fit, lock, prepare_run
+from medaction.training.preference_launch import prepare_pairs
 from medaction.training.publish import publish
-from medaction.training.settings import NEEDED, ProcessDied, TrainSettings, installed
+from medaction.training.settings import NEEDED, TRL, ProcessDied, TrainSettings, installed
+from medaction.training.sweep import best_rate, draw_sweep
 
 RETRIES = 2
 """How often processes that died are started again, each time from the newest whole checkpoint."""
@@ -39,23 +42,33 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     Raises TrainError with the remedy for what is refused, and ProcessDied when the processes die
     again and again.
     """
-    installed()
+    installed(settings.objective)
+    if settings.find_learning_rate:
+        # A folder of its own, so that the run itself finds none of it; ZeRO has its own schedules.
+        change = {"out": settings.out / "learning-rate", "zero": 0}
+        settings = settings.model_copy(update=change)
     with lock(settings.out, settings.node_rank):
         if settings.node_rank:
             fitting(settings, {})
             return {}
         report = preparing(settings)
         fitting(settings, report)
+        if settings.find_learning_rate:
+            log = read_log(settings.out / "log.jsonl")
+            draw_sweep(log, settings.out / "learning-rate.png")
+            return {"learning_rate": best_rate(log)}
         return publishing(settings, report)
 
 
 @task(name="prepare")
 def preparing(settings: TrainSettings) -> dict[str, Any]:
+    prefers = settings.objective == "dpo"
     with console.status("checking and tokenizing"):
         refuse_contaminated(settings)
-        report = prepare_run(settings)
+        report = prepare_pairs(settings) if prefers else prepare_run(settings)
+    unit = "pairs" if prefers else "records"
     rows = [
-        {"": name, "records": report[name], "cases": report[f"{name}_cases"]}
+        {"": name, unit: report[name], "cases": report[f"{name}_cases"]}
         for name in ("train", "validation")
     ]
     create_table_artifact(
@@ -64,15 +77,16 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
         description=f"Tokens a record: {json.dumps(report['record'])}",
     )
     console.print(
-        f"{report['train']} records of {report['train_cases']} cases, {report['validation']} held"
+        f"{report['train']} {unit} of {report['train_cases']} cases, {report['validation']} held"
         f" out; {report['tokens']} tokens, {100 * report['target_share']:.0f} % of them"
         f" targets; {report['steps']} steps"
     )
     looks = report["schedule"]
-    console.print(
-        f"{looks['looks']} looks at the held-out cases, for {100 * looks['share']:.1f} % of the"
-        f" compute; at most {looks['checkpoints']} checkpoints, and one each half hour"
-    )
+    if looks["looks"] and not settings.find_learning_rate:
+        console.print(
+            f"{looks['looks']} looks at the held-out cases, for {100 * looks['share']:.1f} % of the"
+            f" compute; at most {looks['checkpoints']} checkpoints, and one each half hour"
+        )
     if report["repeats_left_out"]:
         console.print(
             f"{report['repeats_left_out']} turns repeat a record to the letter and are left out"
@@ -115,6 +129,11 @@ def _words_of_line(line: dict[str, Any]) -> str:
     if "note" in line:
         return str(line["note"])
     head = f"step {line['step']}/{line['steps']}, epoch {line['epoch']:.2f}: "
+    if "margin" in line or "eval_margin" in line:
+        before, where = ("eval_", "held-out ") if "eval_margin" in line else ("", "")
+        loss, margin, accuracy = (line[before + name] for name in ("loss", "margin", "accuracy"))
+        words = f"{where}loss {loss:.4f}, margin {margin:.4f}, {100 * accuracy:.0f} % ranked right"
+        return head + words
     if "eval_loss" in line:
         return f"{head}held-out loss {line['eval_loss']:.4f}"
     minutes, seconds = divmod(line["eta_s"], 60)
@@ -138,7 +157,7 @@ def publishing(settings: TrainSettings, report: dict[str, Any]) -> dict[str, Any
 def training_versions() -> dict[str, str]:
     """Versions of the code, of Python and of the packages that training depends on."""
     packages = {"medaction": code_version(), "python": platform.python_version()}
-    for name in NEEDED:
+    for name in (*NEEDED, *TRL):
         try:
             packages[name] = version(name)
         except PackageNotFoundError:
@@ -147,6 +166,10 @@ def training_versions() -> dict[str, str]:
 
 
 def print_results(out: Path, results: dict[str, Any]) -> None:
+    if "learning_rate" in results:
+        rate, folder = results["learning_rate"], out / "learning-rate"
+        console.print(f"The loss falls fastest at --learning-rate {rate:.1e} ({folder})")
+        return
     table = Table("result", "value", title="Training")
     for name, value in results.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))

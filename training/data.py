@@ -113,7 +113,7 @@ def repeats_noted(settings: TrainSettings) -> int:
     """How many turns the manifests of the datasets say were left out as repeats of a record."""
     noted = 0
     for folder, _ in datasets_and_shares(settings):
-        manifest = _folder(folder) / "manifest.json"
+        manifest = dataset_folder(folder) / "manifest.json"
         if manifest.is_file():
             about = json.loads(manifest.read_text(encoding="utf-8"))
             noted += sum(about.get("repeats_left_out", {}).values())
@@ -139,7 +139,7 @@ def _with_share(text: str) -> tuple[Path, float | None]:
 def _dataset(folder: Path, validation_percent: int, without: frozenset[str]) -> pl.DataFrame:
     """Both splits of a dataset; where it holds no case out, some are held out here by a hash of the
     case."""
-    folder = _folder(folder)
+    folder = dataset_folder(folder)
     if not (folder / "train.parquet").is_file():
         raise TrainError(
             f"{folder} is no dataset: there is no train.parquet; `medaction distill` and `medaction"
@@ -157,14 +157,14 @@ def _dataset(folder: Path, validation_percent: int, without: frozenset[str]) -> 
             f"{folder} holds cases of {', '.join(marked)}, a benchmark: they are for evaluation"
             " only, never for training"
         )
-    _refuse_contaminated(folder, set(frame["case_id"]) - without)
+    refuse_noted_cases(folder, set(frame["case_id"]) - without)
     if validation_percent and not (frame["split"] == "validation").any():
         splits = [split_of(case, validation_percent) for case in frame["case_id"]]
         frame = frame.with_columns(split=pl.Series(splits, dtype=pl.String))
     return frame
 
 
-def _refuse_contaminated(folder: Path, cases: set[str]) -> None:
+def refuse_noted_cases(folder: Path, cases: set[str]) -> None:
     """Cases that `medaction contamination` found in a benchmark stand in the dataset's manifest."""
     manifest = folder / "manifest.json"
     noted = (
@@ -182,7 +182,7 @@ def _refuse_contaminated(folder: Path, cases: set[str]) -> None:
             )
 
 
-def _folder(path: Path) -> Path:
+def dataset_folder(path: Path) -> Path:
     return path / "dataset" if (path / "dataset").is_dir() else path
 
 
@@ -237,8 +237,8 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
     of a larger one. Raises TrainError when there are fewer than asked for.
     """
     datasets = datasets_and_shares(settings)
-    earlier = {str(_folder(Path(folder))) for folder in settings.earlier}
-    everything = _shuffled(prepared.train, settings.seed)
+    earlier = {str(dataset_folder(Path(folder))) for folder in settings.earlier}
+    everything = in_seeded_order(prepared.train, settings.seed)
     shuffled = [sample for sample in everything if sample.dataset not in earlier]
     if not shuffled:
         raise TrainError("every training record stands in an earlier dataset: nothing is new")
@@ -252,7 +252,7 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
         train = shuffled[:count]
     else:
         by_dataset = [
-            [sample for sample in shuffled if sample.dataset == str(_folder(folder))]
+            [sample for sample in shuffled if sample.dataset == str(dataset_folder(folder))]
             for folder, _ in datasets
         ]
         shares = [share or 0.0 for _, share in datasets]
@@ -270,7 +270,9 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
             train += of[:want]
     replayed = round(len(train) * settings.replay / (1 - settings.replay))
     train += [sample for sample in everything if sample.dataset in earlier][:replayed]
-    held_out = _evenly(_shuffled(prepared.validation, settings.seed))[: settings.validation_records]
+    held_out = _evenly(in_seeded_order(prepared.validation, settings.seed))[
+        : settings.validation_records
+    ]
     return replace(
         prepared, train=tuple(sorted(train, key=_id)), validation=tuple(sorted(held_out, key=_id))
     )
@@ -290,7 +292,7 @@ def _id(sample: "Sample") -> str:
     return sample.id
 
 
-def _shuffled(samples: Sequence["Sample"], seed: int) -> list["Sample"]:
+def in_seeded_order(samples: Sequence["Sample"], seed: int) -> list["Sample"]:
     return sorted(
         samples, key=lambda sample: hashlib.sha256(f"{seed}/{sample.id}".encode()).digest()
     )

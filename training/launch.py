@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,9 @@ from medaction.training.templates import Renderer
 from medaction.words.versions import file_hash
 
 LAST_WORDS = 3000
+
+PROGRAMS = {"sft": "medaction.training.run", "dpo": "medaction.training.preference_run"}
+"""What a training process runs, by objective."""
 
 
 @contextmanager
@@ -103,6 +107,10 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
 
     if settings.node_rank:
         raise TrainError("only node 0 prepares")
+    if lacking := [name for name in settings.report_to if find_spec(name) is None]:
+        raise TrainError(
+            f"--report-to {lacking[0]}: its package is not installed: pip install {lacking[0]}"
+        )
     out = settings.out
     records = read_datasets(settings)
     frame = without_repeats(records)
@@ -113,6 +121,10 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
         raise TrainError(
             f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})"
         ) from error
+    if settings.method == "prompt":
+        from medaction.training.soft_prompt import add_soft_prompt
+
+        tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
     everything = prepare_samples(frame, Renderer(tokenizer, settings.thinking), settings.max_length)
     if not settings.allow_dropped:
         refuse_bent(everything, settings.max_length)
@@ -140,7 +152,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     }  # fmt: skip
     write_samples(prepared, out / "samples.parquet")
     report["data_version"] = file_hash(out / "samples.parquet")[:16]
-    _same_run(out, settings, report["data_version"], processes)
+    same_run(out, settings, report["data_version"], processes)
     job = {
         "settings": settings.model_dump(mode="json"),
         "base": base.path,
@@ -193,7 +205,7 @@ def resolved(
     return settings
 
 
-def _same_run(out: Path, settings: TrainSettings, data_version: str, processes: int) -> None:
+def same_run(out: Path, settings: TrainSettings, data_version: str, processes: int) -> None:
     """Raises TrainError when checkpoints in `out` were made with other settings or data, or sharded
     for other processes.
 
@@ -235,6 +247,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
     (out / REFUSAL).unlink(missing_ok=True)
     if settings.node_rank == 0:
         drop_torn_checkpoints(out)
+    program = PROGRAMS[settings.objective]
     if settings.launcher == "ray":
         command = [
             sys.executable,
@@ -243,9 +256,10 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             str(out),
             str(processes),
             kind,
+            program,
         ]
     elif processes * settings.nodes == 1:
-        command = [sys.executable, "-m", "medaction.training.run", str(out)]
+        command = [sys.executable, "-m", program, str(out)]
     else:
         host, _, port = settings.rendezvous.partition(":")
         rendezvous = [
@@ -268,13 +282,16 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             "--nproc-per-node",
             str(processes),
             "-m",
-            "medaction.training.run",
+            program,
             str(out),
         ]
     log = out / f"processes-{settings.node_rank}.txt"
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
     environment = {
         "OMP_NUM_THREADS": str(threads),
+        "TENSORBOARD_LOGGING_DIR": str(out / "tensorboard"),
+        "WANDB_PROJECT": "medaction",
+        "WANDB_DIR": str(out),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
     } | os.environ

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from medaction.training.progress import OF_DATASET, TrainingLog, Work, note, pea
 from medaction.training.rows import Layout, Rows
 from medaction.training.schedule import schedule
 from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.soft_prompt import add_soft_prompt, trained_prompt
+from medaction.training.sweep import STEPS, has_diverged, rate_at
 
 NEVER = 2**62
 """Steps: the trainer's own clock for checkpoints is off."""
@@ -51,7 +54,7 @@ def work(out: Path) -> None:
     cuda = torch.cuda.is_available()
     torch.manual_seed(settings.seed)
     if settings.zero:
-        _init_deepspeed(cuda)
+        init_deepspeed(cuda)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     prepared = read_samples(out / "samples.parquet")
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
@@ -92,6 +95,10 @@ def work(out: Path) -> None:
     model.config.use_cache = False
     if settings.method == "lora":
         model = _with_adapters(model, settings)
+    tokenizer: Any = AutoTokenizer.from_pretrained(job["base"])
+    if settings.method == "prompt":
+        tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
+        model = trained_prompt(model, tokenizer, settings)
     shape = shape_of(model)
     compute, loss_way = choose_loss(arguments.device)
     note(
@@ -108,7 +115,7 @@ def work(out: Path) -> None:
         args=arguments,
         train_dataset=Rows.of(prepared.train, planned, layout),
         data_collator=lambda rows: rows[0],
-        processing_class=AutoTokenizer.from_pretrained(job["base"]),
+        processing_class=tokenizer,
         callbacks=[
             MarkComplete(),
             TrainingLog(
@@ -120,12 +127,21 @@ def work(out: Path) -> None:
         ],
     )
     trainer.hold_out(prepared.validation, settings.row, layout, prefix)
+    if settings.find_learning_rate:
+        sweep(trainer, min(STEPS, len(planned.steps)))
+        mark_trained(trainer, out, attention)
+        return
     every = schedule(settings, prepared.train, prepared.validation).every
     trainer.add_callback(Looks(trainer, settings, every))
     checkpoint = newest_checkpoint(out)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # On all processes: under ZeRO 3 each has a part of the weights.
     trainer.save_model(str(out / ".model.building"))
+    mark_trained(trainer, out, attention)
+
+
+def mark_trained(trainer: Trainer, out: Path, attention: str) -> None:
+    """The last step is done and the weights are written, by all processes."""
     if trainer.is_world_process_zero():
         (out / TRAINED).write_text(
             json.dumps(
@@ -140,7 +156,14 @@ def work(out: Path) -> None:
         distributed.barrier()
 
 
-def _init_deepspeed(cuda: bool) -> None:
+def sweep(trainer: "PackedTrainer", steps: int) -> None:
+    """Train with rates that rise, until the loss shoots up; nothing is saved but the log."""
+    trainer.sweep_steps = steps
+    trainer.add_callback(EndSweep(steps))
+    trainer.train()
+
+
+def init_deepspeed(cuda: bool) -> None:
     """Join the other processes in DeepSpeed's way, alone too, without compiling any extension on a
     CPU."""
     if not cuda:
@@ -232,7 +255,8 @@ def _arguments(
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
         dataloader_num_workers=0,
-        report_to=[],
+        report_to=settings.report_to or "none",
+        run_name=settings.out.name,
         disable_tqdm=True,
         seed=settings.seed,
         ddp_find_unused_parameters=False,
@@ -264,6 +288,17 @@ class PackedTrainer(Trainer):
     on whatever processes they are."""
 
     loss_is_scaled_for_ga = True
+    sweep_steps = 0
+    """Of a search for the learning rate; 0: the usual schedule."""
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if not self.sweep_steps:
+            return super().create_scheduler(num_training_steps, optimizer)
+        base, steps = self.args.learning_rate, self.sweep_steps
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer or self.optimizer, lambda step: rate_at(step, steps) / base
+        )
+        return self.lr_scheduler
 
     def __init__(self, *, head: LossHead, **options: Any):
         super().__init__(**options)
@@ -282,7 +317,8 @@ class PackedTrainer(Trainer):
         """What `evaluate` looks at: no row holds records of two datasets."""
         rows: list[PackedRow] = []
         self.datasets: list[str] = []
-        ordered = sorted(samples, key=lambda sample: sample.dataset)
+        # In the order of their tokens, so that records of one case share a row and their beginning.
+        ordered = sorted(samples, key=lambda sample: (sample.dataset, sample.tokens))
         for dataset, group in groupby(ordered, key=lambda sample: sample.dataset):
             start = next(n for n, sample in enumerate(ordered) if sample.dataset == dataset)
             part = packed([*group], row_tokens, self.args.world_size, prefix)
@@ -330,6 +366,25 @@ class PackedTrainer(Trainer):
         return metrics
 
 
+class EndSweep(TrainerCallback):
+    """Ends a search for the learning rate after its steps, or once the loss has shot up."""
+
+    def __init__(self, steps: int):
+        self.steps = steps
+        self.losses: list[float] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> Any:
+        if "loss" in (logs or {}):
+            self.losses.append(logs["loss"])
+            control.should_training_stop |= has_diverged(self.losses)
+        return control
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_options: Any) -> Any:
+        control.should_training_stop |= state.global_step >= self.steps
+        control.should_save = False
+        return control
+
+
 class MarkComplete(TrainerCallback):
     """A checkpoint counts once every process has written its part of it."""
 
@@ -352,14 +407,20 @@ def end_with(parent_pid: int) -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-if __name__ == "__main__":
+def run_process(train: Callable[[Path], None]) -> None:
+    """The life of a training process: `train` in the folder of the command line; what it refuses is
+    left there for whoever started it."""
     folder = Path(sys.argv[1])
     end_with(int(os.environ["MEDACTION_RUN_PID"])) if "MEDACTION_RUN_PID" in os.environ else None
     try:
-        work(folder)
+        train(folder)
     except TrainError as refusal:
         (folder / REFUSAL).write_text(str(refusal), encoding="utf-8")
         raise
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    run_process(work)

@@ -3,7 +3,7 @@ what a resumed run is compared with."""
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,13 +21,24 @@ class ProcessDied(MedactionError):
     the newest checkpoint."""
 
 
+Objective = Literal["sft", "dpo"]
+
+BY_OBJECTIVE: dict[str, dict[str, float]] = {"dpo": {"learning_rate": 1e-6, "epochs": 1}}
+"""What a setting is where none is stated and the objective is another than the paper's. Learning
+rate: Rafailov et al. 2023, appendix B; one pass, because replies that are pushed down again and
+again take the good ones with them (our choice)."""
+
 NEEDED = ("torch", "transformers", "deepspeed", "peft", "accelerate")
 
+TRL = ("trl", "datasets")
+"""What the other objectives need beside."""
 
-def installed() -> None:
+
+def installed(objective: Objective = "sft") -> None:
     """Raises TrainError when what training and serving need is not there. The flows are put on a
     server without it all the same."""
-    if lacking := [name for name in NEEDED if find_spec(name) is None]:
+    needed = NEEDED if objective == "sft" else (*NEEDED, *TRL)
+    if lacking := [name for name in needed if find_spec(name) is None]:
         raise TrainError(
             f"training and serving need {', '.join(lacking)}: pip install -e '.[train]'"
         )
@@ -48,6 +59,11 @@ class TrainSettings(BaseModel):
     out: Path = Field(
         description="The run's folder: tokens, checkpoints, log, curves and the trained model are"
         " written here."
+    )
+    objective: Objective = Field(
+        default="sft",
+        description="What is learnt: the replies of the records (sft), or which of two replies is"
+        " better (dpo, from the dataset's preferences).",
     )
     base: str = Field(
         default=PAPERS_BASE,
@@ -125,7 +141,11 @@ class TrainSettings(BaseModel):
     learning_rate: float = Field(
         default=2e-4,
         gt=0,
-        description="The highest learning rate; a cosine brings it down to zero.",
+        description="The highest learning rate; a cosine brings it down to zero. Where none is"
+        " stated, dpo takes 1e-6.",
+    )
+    beta: float = Field(
+        default=0.1, gt=0, description="dpo: how much leaving the base model costs."
     )
     warmup: float = Field(
         default=0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
@@ -136,8 +156,13 @@ class TrainSettings(BaseModel):
         ge=1,
         description="Stop after so many steps; the schedule is laid out for the whole.",
     )
-    method: Literal["full", "lora"] = Field(
-        default="full", description="Train all weights, or low-rank adapters (merged at the end)."
+    method: Literal["full", "lora", "prompt"] = Field(
+        default="full",
+        description="Train all weights, low-rank adapters (merged at the end), or the vectors of a"
+        " soft prompt alone.",
+    )
+    prompt_tokens: int = Field(
+        default=100, ge=1, description="Vectors of the soft prompt, with method prompt."
     )
     lora_rank: int = Field(
         default=64,
@@ -210,11 +235,28 @@ class TrainSettings(BaseModel):
         description="Steps between looks at the held-out cases. [up to four looks an epoch, for at"
         " most 3 % of the compute]",
     )
+    find_learning_rate: bool = Field(
+        default=False,
+        description="Train nothing: let the learning rate rise for at most 100 steps, and say where"
+        " the loss falls fastest (OUT/learning-rate).",
+    )
+    report_to: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        default_factory=list,
+        description="Trackers that get every step too, each with its own package and environment"
+        " variables. Off unless stated.",
+    )
     patience: int | None = Field(
         default=None,
         ge=1,
         description="Stop once so many looks in a row have found no lower held-out loss.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _for_objective(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return BY_OBJECTIVE.get(values.get("objective", "sft"), {}) | values
 
     @model_validator(mode="after")
     def _fit(self) -> "TrainSettings":
@@ -229,11 +271,17 @@ class TrainSettings(BaseModel):
             raise ValueError(
                 f"offload {self.offload!r} needs ZeRO: stage 3 for 'all', 1 or more for 'optimizer'"
             )
+        if self.objective != "sft" and (self.method == "prompt" or self.find_learning_rate):
+            raise ValueError(
+                f"method prompt and find_learning_rate are for sft, not for {self.objective}"
+            )
         if self.nodes > 1 and (self.launcher == "ray" or self.rendezvous.endswith(":0")):
             raise ValueError(
                 "several nodes need the torchrun launcher and a rendezvous HOST:PORT that all of"
                 " them reach"
             )
+        if self.objective == "dpo" and (self.styles or self.earlier):
+            raise ValueError("preference pairs have no style and no replay: leave these out")
         if self.node_rank >= self.nodes:
             raise ValueError(
                 f"node_rank {self.node_rank} of {self.nodes} nodes: they are numbered from 0"
@@ -251,9 +299,11 @@ class TrainSettings(BaseModel):
         return self.model_dump(
             mode="json",
             include={
-                "data", "base", "earlier", "replay", "teachers", "styles", "without", "scale",
+                "objective", "beta", "data", "base", "earlier", "replay", "teachers", "styles",
+                "without", "scale",
                 "validation_percent", "max_length", "thinking", "epochs", "batch",
-                "learning_rate", "warmup", "weight_decay", "method", "lora_rank", "seed", "zero",
+                "learning_rate", "warmup", "weight_decay", "method", "lora_rank", "prompt_tokens",
+                "seed", "zero",
                 "offload", "precision",
             },
         )  # fmt: skip

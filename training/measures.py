@@ -1,0 +1,68 @@
+"""How training by preferences or rewards goes, where supervised training has its loss: the measures
+by objective, their summary and their curves. Needs no torch."""
+
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+MEASURES: dict[str, dict[str, str]] = {
+    "dpo": {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies"}
+}
+"""By objective: our name of a measure, in the log and in the card, and TRL's."""
+
+TITLES = {
+    "loss": "loss a pair",
+    "margin": "reward margin: better reply over worse",
+    "accuracy": "share of pairs ranked right",
+}
+
+
+def summarize_measures(log: list[dict[str, Any]], objective: str) -> dict[str, Any]:
+    """Each measure at both ends: its mean over the first and the last quarter of the steps, because
+    single steps vary; and on the held-out cases before the first step and after the last (None
+    without any)."""
+    steps = [line for line in log if "loss" in line]
+    looks = [line for line in log if "eval_loss" in line]
+    quarter = max(1, len(steps) // 4)
+    results: dict[str, Any] = {"steps": steps[-1]["step"]}
+    for name in MEASURES[objective]:
+        results[f"{name}_first"] = fmean(line[name] for line in steps[:quarter])
+        results[f"{name}_last"] = fmean(line[name] for line in steps[-quarter:])
+        results[f"{name}_held_out_before"] = looks[0][f"eval_{name}"] if looks else None
+        results[f"{name}_held_out_after"] = looks[-1][f"eval_{name}"] if looks else None
+    return results | {"seconds": round(sum(line["seconds"] for line in steps), 1)}
+
+
+def draw_measures(log: list[dict[str, Any]], file: Path) -> None:
+    """Each measure over steps, in training and on held-out cases, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = [name for name in TITLES if any(name in line for line in log)]
+    figure, panels = pyplot.subplots(
+        1, len(names), figsize=(4.4 * len(names), 3.8), layout="constrained"
+    )
+    for panel, name in zip(panels, names, strict=True):
+        for key, style, colour, label in (
+            (name, "-", "#7a9cc6", "training"),
+            (f"eval_{name}", "o-", "#b3412e", "held-out cases"),
+        ):
+            lines = [line for line in log if key in line]
+            panel.plot(
+                [line["step"] for line in lines],
+                [line[key] for line in lines],
+                style,
+                color=colour,
+                linewidth=1,
+                label=label,
+            )
+        panel.set_title(TITLES[name])
+        panel.set_xlabel("step")
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False)
+    building = file.with_suffix(".building.png")
+    figure.savefig(building, dpi=120)
+    pyplot.close(figure)
+    building.replace(file)
