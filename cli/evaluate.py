@@ -86,14 +86,17 @@ def evaluate(
 def compare(results: tuple[Path, ...], published: bool, out: Path | None) -> None:
     """Put RESULTS (files or folders of `medaction evaluate`) side by side, with paired tests of
     their differences."""
-    from medaction.evaluation.compare import comparison
+    from medaction.evaluation.compare import comparison, draw_costs
+    from medaction.evaluation.plots import save
     from medaction.evaluation.results import read_result
 
     try:
-        text = comparison([read_result(path) for path in results], published)
+        read = [read_result(path) for path in results]
+        text = comparison(read, published)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     click.echo(text)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text + "\n", encoding="utf-8")
+        save(draw_costs(read), out.parent, f"{out.stem}-costs")

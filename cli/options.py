@@ -190,6 +190,7 @@ def check_settings(settings: EnvironmentSettings) -> None:
     for name in ("disease_graph", "test_graph"):
         if (graph := getattr(settings, name, "open")) != "open":
             folder_of(graph)
+    require_model_file(settings)
     try:
         check_inputs(settings)
         unknown = unknown_cases(settings)
@@ -206,6 +207,20 @@ def check_settings(settings: EnvironmentSettings) -> None:
     for variable in ("PREFECT_API_URL", "RAY_ADDRESS"):
         require_server(variable)
     make_folder(settings.out)
+
+
+def require_model_file(settings: EnvironmentSettings) -> None:
+    """A local clinician needs a file: no model that installs from packages is one
+    (docs/providers.md has what was measured). Raises click.UsageError."""
+    clinicians = [*getattr(settings, "teachers", ()), getattr(settings, "model", None)]
+    for clinician in clinicians:
+        by_default = clinician and clinician.local and not (clinician.gguf or clinician.folder)
+        if by_default and "MEDACTION_LOCAL_GGUF" not in os.environ:
+            raise click.UsageError(
+                f"{clinician.name}: no model that installs from packages plays a case. Give a file,"
+                " local:/path/to/model.gguf, or a server, such as"
+                " ollama_chat/qwen3:8b@http://127.0.0.1:11434"
+            )
 
 
 def calls_models(settings: EnvironmentSettings) -> bool:
