@@ -48,6 +48,7 @@ COMMANDS: Commands = {
     "pipeline": ("pipeline", "Distil, train and evaluate."),
     "redistill": ("pipeline", "Distil what is new, and train the last model on."),
     "ablate": ("pipeline", "Run the paper's ablations."),
+    "experiment": ("pipeline", "Do the filters make a better model?"),
     "up": ("service", "Start a Prefect server, its worker and all deployments."),
     "down": ("service", "End what `medaction up` started, and nothing else."),
     "deploy": ("service", "Put the deployments on the Prefect server of PREFECT_API_URL."),

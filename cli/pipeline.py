@@ -1,5 +1,5 @@
-"""`medaction pipeline`, `ablate` and `redistill`: everything from reports to a score, once,
-in every cell of an ablation, or again and again as cases come."""
+"""`medaction pipeline`, `ablate`, `experiment` and `redistill`: everything from reports to a score,
+once, in every cell of an ablation, or again and again as cases come."""
 
 import sys
 from pathlib import Path
@@ -14,6 +14,9 @@ from medaction.flows.settings import load_preset
 from medaction.training.settings import installed
 
 Settings = TypeVar("Settings", bound=PipelineSettings)
+
+OF_ONE_COMMAND = {"questions", "scales", "seeds", "records"}
+"""What a preset may hold beside the stages, for the command that has such a setting."""
 
 PRESET = click.option(
     "--preset",
@@ -36,12 +39,8 @@ def pipeline_settings(
     of the command line."""
     try:
         given: dict[str, Any] = load_preset(preset, PIPELINES)
-        if kind is PipelineSettings:  # a preset serves both commands
-            given = {
-                name: value
-                for name, value in given.items()
-                if name in PipelineSettings.model_fields
-            }
+        others = OF_ONE_COMMAND - kind.model_fields.keys()
+        given = {name: value for name, value in given.items() if name not in others}
         if out:
             given["out"] = out
         for stage, value in (("distill", cases), ("evaluate", benchmark)):
@@ -84,6 +83,27 @@ def ablate(preset: str, **options: Any) -> None:
     with prefect(settings.out):
         complete = print_ablation(flow(settings))
     if not complete:
+        sys.exit(1)
+
+
+@click.command()
+@PRESET
+@OUT
+@CASES
+@BENCHMARK
+@click.option("--plan", is_flag=True, help="Distil, say what can be found, and stop.")
+def experiment(preset: str, plan: bool, **options: Any) -> None:
+    """Do the filters make a better model? The base model and models of three filters at equal
+    numbers of records, several seeds each, on held-out cases. What it can find is said first."""
+    installed()
+    from medaction.flows.experiment import ExperimentSettings
+    from medaction.flows.experiment import experiment as flow
+
+    settings = pipeline_settings(ExperimentSettings, preset, **options)
+    with prefect(settings.out):
+        failed = flow(settings, plan)
+    click.echo((settings.out / "experiment.md").read_text())
+    if failed:
         sys.exit(1)
 
 

@@ -69,7 +69,7 @@ class Cell:
     why it cannot run.
     """
 
-    question: Question
+    question: Question | Literal["experiment"]
     name: str
     distill: DistillSettings | None
     train: TrainSettings | None
@@ -261,23 +261,29 @@ class Maker:
         return Cell(question, name, None, None, None, why)
 
     def evaluation(self, model: Path) -> EvaluationSettings:
-        """The evaluation of the weights in a folder, all else as the settings have it."""
-        tested = self.settings.evaluate.model
-        served = {
-            "name": f"{model.parent.name}-{model.name}",
-            "model": "local",
-            "folder": model,
-            "gguf": None,
-            "api_base": None,
-        }
-        return self._placed(
-            self.stages[2].model_copy(update={"model": tested.model_copy(update=served)}),
-            "evaluations",
-        )
+        return evaluation_of(self.settings, model)
 
     def _placed(self, stage: Any, folder: str) -> Any:
-        """The stage's settings with the folder that these settings have."""
-        return stage.model_copy(update={"out": self.settings.out / folder / settings_key(stage)})
+        return placed(stage, self.settings.out / folder)
+
+
+def evaluation_of(settings: PipelineSettings, model: Path) -> EvaluationSettings:
+    """The evaluation of the weights in a folder, all else as the settings have it."""
+    served = {
+        "name": f"{model.parent.name}-{model.name}",
+        "model": "local",
+        "folder": model,
+        "gguf": None,
+        "api_base": None,
+    }
+    tested = settings.evaluate.model.model_copy(update=served)
+    evaluation = settings.stages()[2].model_copy(update={"model": tested})
+    return placed(evaluation, settings.out / "evaluations")
+
+
+def placed(stage: Any, folder: Path) -> Any:
+    """The stage's settings with the folder that these settings have."""
+    return stage.model_copy(update={"out": folder / settings_key(stage)})
 
 
 def settings_key(stage: BaseModel) -> str:

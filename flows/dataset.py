@@ -35,7 +35,9 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
     prompt = prompt_of(settings)
 
     def card(folder: Path, records: pl.DataFrame, version: int) -> dict[str, Any]:
-        compared = [state for state in answered(store, settings) if len(state.candidates) > 1]
+        def compared() -> Iterator[State]:
+            return (state for state in answered(store, settings) if len(state.candidates) > 1)
+
         write_preferences(compared, folder / "preferences", settings.validation_percent)
         packages = versions()
         settings_json = json.loads(settings.model_dump_json(exclude={"out", "only", "limit"}))
@@ -116,12 +118,13 @@ def _card(
         pl.col("case_id").n_unique().alias("cases")
     )
     used = set(records["case_id"])
-    worlds = [world for world in store.environments() if world.case_id in used]
-    if any(world.menu for world in worlds):
+    tests = store.rows("select 1 from environments where len(menu) > 0 limit 1")
+    if used and tests:
         # Matplotlib takes a second to import, which a run with nothing new does not need.
         from medaction.evaluation.composition import composition, draw_pruned, plot_composition
         from medaction.evaluation.plots import save
 
+        worlds = (world for world in store.each_environment() if world.case_id in used)
         plot_composition(composition(worlds), folder / "plots")
         parts = store.frame(REPORT_QUERIES["Composition of the pruned trees"].sql)
         save(draw_pruned(parts), folder / "plots", "pruned")

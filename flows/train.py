@@ -23,10 +23,12 @@ from rich.table import Table
 from medaction.flows.held_out import refuse_contaminated
 from medaction.flows.progress import console
 from medaction.flows.versions import code_version
+from medaction.training.curves import read_log
 from medaction.training.launch import fit, lock, prepare_run
 from medaction.training.preference_launch import prepare_pairs
 from medaction.training.publish import publish
 from medaction.training.settings import NEEDED, TRL, ProcessDied, TrainSettings, installed
+from medaction.training.sweep import best_rate, draw_sweep
 
 RETRIES = 2
 """How often processes that died are started again, each time from the newest whole checkpoint."""
@@ -41,12 +43,20 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     again and again.
     """
     installed(settings.objective)
+    if settings.find_learning_rate:
+        # A folder of its own, so that the run itself finds none of it; ZeRO has its own schedules.
+        change = {"out": settings.out / "learning-rate", "zero": 0}
+        settings = settings.model_copy(update=change)
     with lock(settings.out, settings.node_rank):
         if settings.node_rank:
             fitting(settings, {})
             return {}
         report = preparing(settings)
         fitting(settings, report)
+        if settings.find_learning_rate:
+            log = read_log(settings.out / "log.jsonl")
+            draw_sweep(log, settings.out / "learning-rate.png")
+            return {"learning_rate": best_rate(log)}
         return publishing(settings, report)
 
 
@@ -72,10 +82,11 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
         f" targets; {report['steps']} steps"
     )
     looks = report["schedule"]
-    console.print(
-        f"{looks['looks']} looks at the held-out cases, for {100 * looks['share']:.1f} % of the"
-        f" compute; at most {looks['checkpoints']} checkpoints, and one each half hour"
-    )
+    if looks["looks"] and not settings.find_learning_rate:
+        console.print(
+            f"{looks['looks']} looks at the held-out cases, for {100 * looks['share']:.1f} % of the"
+            f" compute; at most {looks['checkpoints']} checkpoints, and one each half hour"
+        )
     if report["repeats_left_out"]:
         console.print(
             f"{report['repeats_left_out']} turns repeat a record to the letter and are left out"
@@ -155,6 +166,10 @@ def training_versions() -> dict[str, str]:
 
 
 def print_results(out: Path, results: dict[str, Any]) -> None:
+    if "learning_rate" in results:
+        rate, folder = results["learning_rate"], out / "learning-rate"
+        console.print(f"The loss falls fastest at --learning-rate {rate:.1e} ({folder})")
+        return
     table = Table("result", "value", title="Training")
     for name, value in results.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))

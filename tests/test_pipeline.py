@@ -50,6 +50,7 @@ def test_every_deployment_has_a_form_that_explains_itself_with_values_that_its_f
         "evaluate",
         "pipeline",
         "ablate",
+        "experiment",
     ]
     for found in deployments():
         flow = flow_of(found)
@@ -130,7 +131,8 @@ def test_the_form_refuses_bad_values(deployment: str, at: tuple[str, ...], value
 def test_the_forms_pipeline_is_the_preset() -> None:
     (found,) = (one["parameters"]["settings"] for one in deployments() if one["name"] == "pipeline")
     preset = yaml.safe_load((PIPELINES / "tiny.yaml").read_text())
-    preset.pop("scales")
+    for name in ("scales", "seeds", "records"):
+        preset.pop(name)
     preset["distill"]["cases"] = preset["evaluate"]["cases"] = str(SAMPLES)
     assert PipelineSettings.model_validate(found) == PipelineSettings.model_validate(preset)
 

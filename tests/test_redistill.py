@@ -82,7 +82,7 @@ def test_forgetting_is_the_loss_on_each_versions_own_cases() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", "prompt"])
 def test_cases_that_come_later_are_learnt_from_the_last_model(
     tmp_path: Path, run_environment: dict[str, str], method: str
 ) -> None:
@@ -93,7 +93,7 @@ def test_cases_that_come_later_are_learnt_from_the_last_model(
     }  # fmt: skip
     asked = {
         "cases": str(cases), "out": str(out), "teachers": ["kg-targeted"], "rollouts": 1,
-        "launch_points": 0, "validation_percent": 40, "train": training,
+        "launch_points": 0, "engine": "local", "validation_percent": 40, "train": training,
     }  # fmt: skip
     (tmp_path / "asked.yaml").write_text(yaml.safe_dump(asked))
     command = ("redistill", "--preset", tmp_path / "asked.yaml")

@@ -55,8 +55,11 @@ def needs(
     """
     if base.parameters is None:
         return None
-    lora, zero = settings.method == "lora", settings.zero or 0
+    # Whatever is trained beside the base model's weights: adapters, or a soft prompt.
+    lora, zero = settings.method != "full", settings.zero or 0
     trained = adapters(base, settings.lora_rank) if lora else base.parameters
+    if settings.method == "prompt":
+        trained = settings.prompt_tokens * base.hidden
     wide = 2 if bf16 else 4
     offloaded = 0
     if not zero:

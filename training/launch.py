@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,10 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
 
     if settings.node_rank:
         raise TrainError("only node 0 prepares")
+    if lacking := [name for name in settings.report_to if find_spec(name) is None]:
+        raise TrainError(
+            f"--report-to {lacking[0]}: its package is not installed: pip install {lacking[0]}"
+        )
     out = settings.out
     records = read_datasets(settings)
     frame = without_repeats(records)
@@ -116,6 +121,10 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
         raise TrainError(
             f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})"
         ) from error
+    if settings.method == "prompt":
+        from medaction.training.soft_prompt import add_soft_prompt
+
+        tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
     everything = prepare_samples(frame, Renderer(tokenizer, settings.thinking), settings.max_length)
     if not settings.allow_dropped:
         refuse_bent(everything, settings.max_length)
@@ -280,6 +289,9 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
     environment = {
         "OMP_NUM_THREADS": str(threads),
+        "TENSORBOARD_LOGGING_DIR": str(out / "tensorboard"),
+        "WANDB_PROJECT": "medaction",
+        "WANDB_DIR": str(out),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
     } | os.environ

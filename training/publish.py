@@ -43,17 +43,17 @@ def publish(
         weights = out / ".best.building"
         shutil.rmtree(weights, ignore_errors=True)
         shutil.copytree(best, weights, ignore=_but_weights)
-        if settings.method == "lora":
-            weights = _merged(weights, job["base"], out / ".best-merged.building")
+        if settings.method != "full":
+            weights = _merged(weights, job["base"], out / ".best-merged.building", settings)
         _complete(weights, settings, report, results, versions)
         weights.rename(out / "best")
         shutil.rmtree(out / ".best.building", ignore_errors=True)
     elif trained.get("best_step"):
         (out / "best").symlink_to("model")
-    if settings.method == "lora":
+    if settings.method != "full":
         shutil.rmtree(out / "adapter", ignore_errors=True)
         shutil.copytree(saved, out / "adapter", ignore=_but_weights)
-        saved = _merged(saved, job["base"], out / ".merged.building")
+        saved = _merged(saved, job["base"], out / ".merged.building", settings)
     _complete(saved, settings, report, results, versions)
     shutil.rmtree(out / "model", ignore_errors=True)
     saved.rename(out / "model")
@@ -79,10 +79,9 @@ def _complete(
     for pickle in building.glob("*.bin"):  # the trainer's arguments
         pickle.unlink()
     saved = resolve(str(building), out / "unused")
-    if report["parameters"] is not None and saved.parameters not in (
-        report["parameters"],
-        _untied(report, saved.vocabulary, saved.hidden),
-    ):
+    sizes = (report["parameters"], _untied(report, saved.vocabulary, saved.hidden))
+    # A soft prompt may have widened the vocabulary.
+    if sizes[0] is not None and saved.parameters not in sizes and settings.method != "prompt":
         raise TrainError(
             f"{building} holds {saved.parameters} parameters, the base model"
             f" {report['parameters']}: train again"
@@ -126,10 +125,10 @@ def _served_without_thinking(folder: Path) -> None:
 
 def _untied(report: dict[str, Any], vocabulary: int, hidden: int) -> int:
     """A tied head may be written out as a tensor of its own, or left out."""
-    return int(report["parameters"]) + vocabulary * hidden
+    return int(report["parameters"] or 0) + vocabulary * hidden
 
 
-def _merged(adapter: Path, base: str, building: Path) -> Path:
+def _merged(adapter: Path, base: str, building: Path, settings: TrainSettings) -> Path:
     """The base model with the adapter's weights in it, written to `building`."""
     import torch
     from peft import PeftModel
@@ -138,10 +137,16 @@ def _merged(adapter: Path, base: str, building: Path) -> Path:
     model: Any = AutoModelForCausalLM.from_pretrained(
         base, dtype=torch.float32, use_safetensors=True
     )
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    if settings.method == "prompt":
+        from medaction.training.soft_prompt import add_soft_prompt, widen
+
+        tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
+        widen(model, tokenizer, settings)
     merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     shutil.rmtree(building, ignore_errors=True)
     merged.save_pretrained(building)
-    AutoTokenizer.from_pretrained(base).save_pretrained(building)
+    tokenizer.save_pretrained(building)
     return building
 
 

@@ -40,6 +40,8 @@ from medaction.training.progress import OF_DATASET, TrainingLog, Work, note, pea
 from medaction.training.rows import Layout, Rows
 from medaction.training.schedule import schedule
 from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.soft_prompt import add_soft_prompt, trained_prompt
+from medaction.training.sweep import STEPS, has_diverged, rate_at
 
 NEVER = 2**62
 """Steps: the trainer's own clock for checkpoints is off."""
@@ -93,6 +95,10 @@ def work(out: Path) -> None:
     model.config.use_cache = False
     if settings.method == "lora":
         model = _with_adapters(model, settings)
+    tokenizer: Any = AutoTokenizer.from_pretrained(job["base"])
+    if settings.method == "prompt":
+        tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
+        model = trained_prompt(model, tokenizer, settings)
     shape = shape_of(model)
     compute, loss_way = choose_loss(arguments.device)
     note(
@@ -109,7 +115,7 @@ def work(out: Path) -> None:
         args=arguments,
         train_dataset=Rows.of(prepared.train, planned, layout),
         data_collator=lambda rows: rows[0],
-        processing_class=AutoTokenizer.from_pretrained(job["base"]),
+        processing_class=tokenizer,
         callbacks=[
             MarkComplete(),
             TrainingLog(
@@ -121,6 +127,10 @@ def work(out: Path) -> None:
         ],
     )
     trainer.hold_out(prepared.validation, settings.row, layout, prefix)
+    if settings.find_learning_rate:
+        sweep(trainer, min(STEPS, len(planned.steps)))
+        mark_trained(trainer, out, attention)
+        return
     every = schedule(settings, prepared.train, prepared.validation).every
     trainer.add_callback(Looks(trainer, settings, every))
     checkpoint = newest_checkpoint(out)
@@ -144,6 +154,13 @@ def mark_trained(trainer: Trainer, out: Path, attention: str) -> None:
         )
     if distributed.is_initialized():
         distributed.barrier()
+
+
+def sweep(trainer: "PackedTrainer", steps: int) -> None:
+    """Train with rates that rise, until the loss shoots up; nothing is saved but the log."""
+    trainer.sweep_steps = steps
+    trainer.add_callback(EndSweep(steps))
+    trainer.train()
 
 
 def init_deepspeed(cuda: bool) -> None:
@@ -238,7 +255,8 @@ def _arguments(
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
         dataloader_num_workers=0,
-        report_to=[],
+        report_to=settings.report_to or "none",
+        run_name=settings.out.name,
         disable_tqdm=True,
         seed=settings.seed,
         ddp_find_unused_parameters=False,
@@ -270,6 +288,17 @@ class PackedTrainer(Trainer):
     on whatever processes they are."""
 
     loss_is_scaled_for_ga = True
+    sweep_steps = 0
+    """Of a search for the learning rate; 0: the usual schedule."""
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if not self.sweep_steps:
+            return super().create_scheduler(num_training_steps, optimizer)
+        base, steps = self.args.learning_rate, self.sweep_steps
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer or self.optimizer, lambda step: rate_at(step, steps) / base
+        )
+        return self.lr_scheduler
 
     def __init__(self, *, head: LossHead, **options: Any):
         super().__init__(**options)
@@ -288,7 +317,8 @@ class PackedTrainer(Trainer):
         """What `evaluate` looks at: no row holds records of two datasets."""
         rows: list[PackedRow] = []
         self.datasets: list[str] = []
-        ordered = sorted(samples, key=lambda sample: sample.dataset)
+        # In the order of their tokens, so that records of one case share a row and their beginning.
+        ordered = sorted(samples, key=lambda sample: (sample.dataset, sample.tokens))
         for dataset, group in groupby(ordered, key=lambda sample: sample.dataset):
             start = next(n for n, sample in enumerate(ordered) if sample.dataset == dataset)
             part = packed([*group], row_tokens, self.args.world_size, prefix)
@@ -334,6 +364,25 @@ class PackedTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+
+class EndSweep(TrainerCallback):
+    """Ends a search for the learning rate after its steps, or once the loss has shot up."""
+
+    def __init__(self, steps: int):
+        self.steps = steps
+        self.losses: list[float] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> Any:
+        if "loss" in (logs or {}):
+            self.losses.append(logs["loss"])
+            control.should_training_stop |= has_diverged(self.losses)
+        return control
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_options: Any) -> Any:
+        control.should_training_stop |= state.global_step >= self.steps
+        control.should_save = False
+        return control
 
 
 class MarkComplete(TrainerCallback):

@@ -162,8 +162,13 @@ class TrainSettings(BaseModel):
         ge=1,
         description="Stop after so many steps; the schedule is laid out for the whole.",
     )
-    method: Literal["full", "lora"] = Field(
-        default="full", description="Train all weights, or low-rank adapters (merged at the end)."
+    method: Literal["full", "lora", "prompt"] = Field(
+        default="full",
+        description="Train all weights, low-rank adapters (merged at the end), or the vectors of a"
+        " soft prompt alone.",
+    )
+    prompt_tokens: int = Field(
+        default=100, ge=1, description="Vectors of the soft prompt, with method prompt."
     )
     lora_rank: int = Field(
         default=64,
@@ -236,6 +241,16 @@ class TrainSettings(BaseModel):
         description="Steps between looks at the held-out cases. [up to four looks an epoch, for at"
         " most 3 % of the compute]",
     )
+    find_learning_rate: bool = Field(
+        default=False,
+        description="Train nothing: let the learning rate rise for at most 100 steps, and say where"
+        " the loss falls fastest (OUT/learning-rate).",
+    )
+    report_to: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        default_factory=list,
+        description="Trackers that get every step too, each with its own package and environment"
+        " variables. Off unless stated.",
+    )
     patience: int | None = Field(
         default=None,
         ge=1,
@@ -267,6 +282,10 @@ class TrainSettings(BaseModel):
             raise ValueError(
                 f"offload {self.offload!r} needs ZeRO: stage 3 for 'all', 1 or more for 'optimizer'"
             )
+        if self.objective != "sft" and (self.method == "prompt" or self.find_learning_rate):
+            raise ValueError(
+                f"method prompt and find_learning_rate are for sft, not for {self.objective}"
+            )
         if self.nodes > 1 and (self.launcher == "ray" or self.rendezvous.endswith(":0")):
             raise ValueError(
                 "several nodes need the torchrun launcher and a rendezvous HOST:PORT that all of"
@@ -294,7 +313,8 @@ class TrainSettings(BaseModel):
                 "objective", "beta", "data", "base", "earlier", "replay", "teachers", "styles",
                 "without", "only", "scale",
                 "validation_percent", "max_length", "thinking", "epochs", "batch",
-                "learning_rate", "warmup", "weight_decay", "method", "lora_rank", "seed", "zero",
+                "learning_rate", "warmup", "weight_decay", "method", "lora_rank", "prompt_tokens",
+                "seed", "zero",
                 "offload", "precision",
             },
         )  # fmt: skip

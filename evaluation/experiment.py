@@ -1,0 +1,221 @@
+"""Do filters make a better model? The arms of an experiment on one pool of records: which cases
+tell the filters apart, what can be found before anything runs, and what was found.
+
+Records that all filters keep teach all models the same. So cases are taken in the order of how much
+the filters disagree on them, known before any model is trained, until each arm has its records.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from medaction.evaluation.plots import HUES, canvas
+from medaction.evaluation.power import POWER, detectable, sd_of_difference
+from medaction.kg.bootstrap import interval
+from medaction.words.errors import MedactionError
+from medaction.words.markdown import markdown_table
+
+Scores = Mapping[int, Mapping[str, float]]
+"""seed -> case -> the mean of its rollouts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The cases that are taken, records an arm, and for each pair of arms the share of their
+    records that both have."""
+
+    cases: tuple[str, ...]
+    records: int
+    shared: Mapping[tuple[str, str], float]
+
+
+def disagreement(kept: Mapping[str, pl.DataFrame]) -> dict[str, float]:
+    """case -> share of the case's records that not every filter keeps, 0 to 1. `kept`: arm ->
+    records (id, case_id)."""
+    by_case = pl.concat(
+        frame.select("case_id", "id").with_columns(arm=pl.lit(arm)) for arm, frame in kept.items()
+    )
+    counts = by_case.group_by("case_id", "id").agg(pl.col("arm").n_unique().alias("arms"))
+    shares = counts.group_by("case_id").agg((pl.col("arms") < len(kept)).mean().alias("share"))
+    return dict(shares.iter_rows())
+
+
+def choose_pool(kept: Mapping[str, pl.DataFrame], records: int | None) -> Pool:
+    """The cases on which the filters disagree most, as few as give each arm `records` records;
+    None: all cases on which they disagree at all, and as many records as every arm has of them.
+
+    Where `records` is more than those cases have, the others follow: the share of records that arms
+    have in common tells. Raises MedactionError when all cases have fewer.
+    """
+    shares = disagreement(kept)
+    order = sorted(
+        (case for case in shares if shares[case] or records), key=lambda case: (-shares[case], case)
+    )
+    counts = {arm: dict(frame["case_id"].value_counts().iter_rows()) for arm, frame in kept.items()}
+    totals = dict.fromkeys(kept, 0)
+    cases: list[str] = []
+    for case in order:
+        if records and min(totals.values()) >= records:
+            break
+        cases.append(case)
+        for arm in kept:
+            totals[arm] += counts[arm].get(case, 0)
+    fewest = min(totals.values())
+    if not fewest or (records and fewest < records):
+        sizes = ", ".join(f"{count} records under {arm}" for arm, count in totals.items())
+        raise MedactionError(
+            f"the filters disagree on {sum(map(bool, shares.values()))} of {len(shares)} cases;"
+            f" there are {sizes}:"
+            " lower `records`, or distil from more cases or weaker teachers"
+        )
+    return Pool(tuple(cases), records or fewest, {})
+
+
+def shared_records(taken: Mapping[str, frozenset[str]]) -> dict[tuple[str, str], float]:
+    """Pair of arms -> share of their training records that both have."""
+    return {
+        (one, other): len(taken[one] & taken[other]) / max(1, len(taken[one]))
+        for one, other in combinations(taken, 2)
+    }
+
+
+def power_statement(pool: Pool, cases: int, seeds: int, runs: int) -> str:
+    """What the experiment can find, as Markdown, before it runs: `cases` held-out cases, each
+    played `runs` times by a model of each of `seeds` seeds."""
+    sd = sd_of_difference(seeds * runs)
+    smallest = detectable(sd, cases)
+
+    def words(size: float) -> str:
+        return f"{size:.3f}" if size < 1 else "none: an accuracy cannot differ by so much"
+
+    rows = [
+        [f"{one} and {other}", f"{share:.0%}", words(smallest / max(1e-9, 1 - share))]
+        for (one, other), share in pool.shared.items()
+    ]
+    return "\n".join(
+        [
+            "## Before it ran",
+            "",
+            f"{cases} held-out cases, {seeds} seeds, {runs} rollouts each. Difference in accuracy"
+            f" that is found with a power of {POWER:.0%}: {words(smallest)} (two-sided, 5 %; paired"
+            f" t test; sd of a case's difference {sd:.2f}: Miller 2024, section 5, with his"
+            " example's variances).",
+            f"Each arm learns {pool.records} records of {len(pool.cases)} cases. Records that two"
+            " arms share teach both the same, so the last column is what the effect of the others"
+            " must be, if it grows with their share.",
+            "",
+            *markdown_table(["arms", "records shared", "effect that is found"], rows),
+            "",
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Second arm minus first, in one measure; 95 % interval over cases and seeds. None: fewer than
+    two cases that both have."""
+
+    first: str
+    second: str
+    cases: int
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
+def mean_score(scores: Scores) -> tuple[float, float | None, float | None]:
+    """(mean over seeds and cases, low, high)."""
+    cases = sorted(set.intersection(*({*of_seed} for of_seed in scores.values())))
+    values = _matrix(scores, cases)
+    low, high = interval(lambda drawn: _resampled(values, drawn, 0), len(cases))
+    return float(values.mean()), low, high
+
+
+def effect(arms: Mapping[str, Scores], first: str, second: str) -> Effect:
+    """Cases are drawn for both arms together, because they are the same cases, and the seeds of
+    each arm by themselves, because a seed is shared by nothing."""
+    seeds = [of_seed for arm in (first, second) for of_seed in arms[arm].values()]
+    cases = sorted(set.intersection(*({*of_seed} for of_seed in seeds)))
+    if len(cases) < 2:
+        return Effect(first, second, len(cases), None, None, None)
+    before, after = _matrix(arms[first], cases), _matrix(arms[second], cases)
+    low, high = interval(
+        lambda drawn: _resampled(after, drawn, 1) - _resampled(before, drawn, 2), len(cases)
+    )
+    return Effect(first, second, len(cases), float(after.mean() - before.mean()), low, high)
+
+
+def _matrix(scores: Scores, cases: Sequence[str]) -> np.ndarray:
+    """seeds x cases"""
+    return np.array([[of_seed[case] for case in cases] for of_seed in scores.values()])
+
+
+def _resampled(values: np.ndarray, drawn: np.ndarray, stream: int) -> np.ndarray:
+    """The mean of each resample: its cases (`drawn`: cases x resamples), and seeds with
+    replacement."""
+    seeds, resamples = len(values), drawn.shape[1]
+    picks = np.random.default_rng(stream).integers(seeds, size=(seeds, resamples))
+    return values[picks[:, None, :], drawn[None]].mean(axis=(0, 1))
+
+
+def experiment_report(measures: Mapping[str, Mapping[str, Scores]]) -> str:
+    """`measures`: measure -> arm -> scores. The arms' means and every pair's difference, as
+    Markdown."""
+    means, effects = [], []
+    for measure, arms in measures.items():
+        for arm, scores in arms.items():
+            mean, low, high = mean_score(scores)
+            means.append([arm, measure, str(len(scores)), f"{mean:.3f}", _interval(low, high)])
+        for first, second in combinations(arms, 2):
+            seen = effect(arms, first, second)
+            change = "" if seen.difference is None else f"{seen.difference:+.3f}"
+            apart = seen.low is not None and seen.high is not None and seen.low * seen.high > 0
+            verdict = [_interval(seen.low, seen.high), "yes" if apart else "no"]
+            effects.append([first, second, measure, str(seen.cases), change, *verdict])
+    headings = ["first", "second", "measure", "cases", "second - first", "95 %", "told apart"]
+    return "\n".join(
+        [
+            "## Arms",
+            "",
+            *markdown_table(["arm", "measure", "seeds", "mean", "95 %"], means),
+            "",
+            "## Differences",
+            "",
+            "Percentile bootstrap over cases and seeds together; not corrected for the number of"
+            " comparisons. With one seed, its own luck is in no interval.",
+            "",
+            *markdown_table(headings, effects),
+            "",
+        ]
+    )
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def draw_experiment(measures: Mapping[str, Mapping[str, Scores]]) -> Figure:
+    """Each arm's mean with its interval, its seeds as dots, a column a measure."""
+    figure, axes = canvas("Filters at equal numbers of records", "", "score", (7.2, 4.4))
+    names = list(measures)
+    arms = list(next(iter(measures.values())))
+    for place, arm in enumerate(arms):
+        at = np.arange(len(names)) + (place - (len(arms) - 1) / 2) * 0.18
+        for x, measure in zip(at, names, strict=True):
+            scores = measures[measure][arm]
+            mean, low, high = mean_score(scores)
+            if low is not None and high is not None:
+                axes.plot([x, x], [low, high], color=HUES[place], linewidth=2)
+            label = arm if x == at[0] else None
+            axes.plot([x], [mean], "o", color=HUES[place], markersize=7, label=label)
+            for of_seed in scores.values():
+                axes.plot([x + 0.05], [np.mean([*of_seed.values()])], ".", color="#555555", ms=4)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_ylim(bottom=0)
+    axes.margins(y=0.1)
+    axes.legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,195 @@
+"""Do the filters make a better model? The base model, and models of three filters at equal numbers
+of records of one pool, several seeds each, played on held-out cases.
+
+Run as: medaction experiment --preset tiny
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from pydantic import Field
+
+from medaction.evaluation.case_sets import read_set
+from medaction.evaluation.plots import save
+from medaction.evaluation.results import read_result
+from medaction.flows.ablate import STRATEGIES, Cell, base_folder, evaluation_of, placed, run_cell
+from medaction.flows.distill import distill
+from medaction.flows.pipeline import with_base
+from medaction.flows.pipeline_settings import PipelineSettings
+from medaction.flows.progress import console
+from medaction.flows.services import ray_joined
+from medaction.training.data import (
+    Prepared,
+    prepare_samples,
+    read_datasets,
+    thinned,
+    without_repeats,
+)
+from medaction.training.settings import TrainSettings, installed
+from medaction.training.templates import Renderer
+
+if TYPE_CHECKING:
+    from medaction.evaluation.experiment import Pool
+
+BASE = "base model"
+MEASURES = {"correct": "accuracy", "f1": "F1 of tests"}
+"""A row's field in a result -> the measure's name."""
+
+
+class ExperimentSettings(PipelineSettings):
+    """A pipeline whose filter is varied, all else being equal."""
+
+    seeds: list[int] = Field(
+        default=[0, 1, 2],
+        min_length=1,
+        description="A model is trained on each arm's records for each seed, which also chooses and"
+        " orders them.",
+    )
+    records: int | None = Field(
+        default=None,
+        ge=1,
+        description="Training records of each arm; fewer take only the cases on which the filters"
+        " disagree most. [as many as every arm has of the cases on which they disagree]",
+    )
+
+
+@flow(name="experiment", flow_run_name="experiment in {settings.out}", persist_result=False)
+def experiment(settings: ExperimentSettings, plan: bool = False) -> list[str]:
+    """Distil the pool, choose its cases, say what can be found, then train and play every cell;
+    `plan`: stop before the training. Writes experiment.md and .png into `settings.out`, anew after
+    each cell; returns the cells that failed.
+
+    A rerun does what is missing.
+    """
+    installed()
+    # Here, because scipy does not start where torch is lacking: a server has the flow all the same.
+    from medaction.evaluation.compare import by_case
+    from medaction.evaluation.experiment import experiment_report, power_statement
+
+    base = with_base(settings.stages()[1], settings).base
+    weights = base_folder(base, settings.out / "base")
+    datasets = filtered(settings)
+    pool, arms = planned(settings, datasets, base, weights)
+    words = [
+        "# Filters at equal numbers of records\n",
+        power_statement(
+            pool, held_out_cases(settings), len(settings.seeds), settings.evaluate.runs
+        ),
+    ]
+    (settings.out / "experiment.md").write_text("\n".join(words), encoding="utf-8")
+    console.print(words[-1])
+    if plan:
+        return []
+    cells = {(BASE, 0): Cell("experiment", BASE, None, None, evaluation_of(settings, weights))}
+    for (arm, seed), training in arms.items():
+        evaluation = evaluation_of(settings, training.out / "model")
+        cells[arm, seed] = Cell("experiment", f"{arm}, seed {seed}", None, training, evaluation)
+    scores: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
+    failed: list[str] = []
+    # One Ray for all cells, so that its processes load graphs once.
+    with ExitStack() as started:
+        if settings.evaluate.engine != "local":
+            started.enter_context(ray_joined(settings.evaluate.workers))
+        for (arm, seed), cell in cells.items():
+            console.print(f"{cell.name} ({len(cells)} cells in all)")
+            row = run_cell(cell, lambda: None)
+            if row.state == "scored" and cell.evaluate:
+                result = read_result(cell.evaluate.out)
+                for field, measure in MEASURES.items():
+                    of_arm = scores.setdefault(measure, {}).setdefault(arm, {})
+                    of_arm[seed] = by_case(result, field)
+            else:
+                failed.append(f"{cell.name}: {row.why}")
+            _write(settings, [*words, experiment_report(scores)], scores, failed)
+    return failed
+
+
+def _write(
+    settings: ExperimentSettings,
+    words: list[str],
+    scores: Mapping[str, Mapping[str, Mapping[int, Mapping[str, float]]]],
+    failed: list[str],
+) -> None:
+    from medaction.evaluation.experiment import draw_experiment
+
+    if failed:
+        words = [*words, "## Failed", "", *(f"* {line}" for line in failed), ""]
+    (settings.out / "experiment.md").write_text("\n".join(words), encoding="utf-8")
+    if scores:
+        save(draw_experiment(scores), settings.out, "experiment")
+    create_markdown_artifact(key="experiment", markdown="\n".join(words))
+
+
+def filtered(settings: ExperimentSettings) -> dict[str, Path]:
+    """filter -> the version of the pool's dataset with what it keeps. The rollouts are the same
+    ones: they are played once, and scored again for each filter."""
+    pool = settings.stages()[0].model_copy(update={"gold": None, "out": settings.out / "pool"})
+    noted = settings.out / "pool.json"
+    if noted.is_file():
+        return {arm: Path(folder) for arm, folder in json.loads(noted.read_text()).items()}
+    folders = {}
+    for strategy in STRATEGIES:
+        distill(pool.model_copy(update={"strategy": strategy}))
+        folders[strategy] = (pool.out / "dataset").resolve()
+    noted.write_text(json.dumps({arm: str(folder) for arm, folder in folders.items()}, indent=1))
+    return folders
+
+
+def planned(
+    settings: ExperimentSettings, datasets: Mapping[str, Path], base: str, weights: Path
+) -> tuple["Pool", dict[tuple[str, int], TrainSettings]]:
+    """The pool, and how each (arm, seed) is trained."""
+    from transformers import AutoTokenizer
+
+    from medaction.evaluation.experiment import choose_pool, shared_records
+
+    common = settings.stages()[1].model_copy(update={"base": base, "scale": None})
+    renderer = Renderer(AutoTokenizer.from_pretrained(weights), common.thinking)
+    prepared: dict[str, Prepared] = {}
+    for arm, folder in datasets.items():
+        frame = read_datasets(common.model_copy(update={"data": [str(folder)]}))
+        prepared[arm] = prepare_samples(without_repeats(frame), renderer, common.max_length)
+    kept = {
+        arm: pl.DataFrame(
+            {
+                "id": [sample.id for sample in samples.train],
+                "case_id": [sample.case_id for sample in samples.train],
+            }
+        )
+        for arm, samples in prepared.items()
+    }
+    pool = choose_pool(kept, settings.records)
+    others = {case for frame in kept.values() for case in frame["case_id"]} - {*pool.cases}
+    arms: dict[tuple[str, int], TrainSettings] = {}
+    for arm, folder in datasets.items():
+        for seed in settings.seeds:
+            change = {"data": [str(folder)], "scale": pool.records, "seed": seed}
+            training = common.model_copy(update=change | {"without": sorted(others)})
+            arms[arm, seed] = placed(training, settings.out / "models")
+    taken = {
+        arm: frozenset(
+            sample.id
+            for sample in thinned(
+                replace(samples, train=tuple(s for s in samples.train if s.case_id not in others)),
+                arms[arm, settings.seeds[0]],
+            ).train
+        )
+        for arm, samples in prepared.items()
+    }
+    return replace(pool, shared=shared_records(taken)), arms
+
+
+def held_out_cases(settings: ExperimentSettings) -> int:
+    """How many cases the models will play, as far as that is known before stage 1 has checked
+    them."""
+    asked = settings.evaluate
+    cases = {case.case_id for case in read_set(Path(asked.cases))}
+    cases &= {*asked.only} or cases
+    return min(len(cases), asked.limit or len(cases))

@@ -1,0 +1,149 @@
+"""The experiment on filters: what it can find is right before it runs, its cases are those on which
+filters differ, its intervals hold, and it runs."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from medaction.evaluation.experiment import (
+    choose_pool,
+    disagreement,
+    effect,
+    experiment_report,
+    mean_score,
+    power_statement,
+    shared_records,
+)
+from medaction.evaluation.power import detectable, paired_power, sd_of_difference
+from medaction.flows.pipeline_settings import PIPELINES
+from medaction.words.errors import MedactionError
+from tests.runs import medaction
+
+
+def test_power_is_that_of_published_examples() -> None:
+    # G*Power 3.1's manual, t test of two dependent means: dz 0.421637, 50 pairs.
+    assert paired_power(0.421637, 1, 50) == pytest.approx(0.832114, abs=1e-5)
+    # Cohen's dz of 0.5: 34 pairs are the fewest with a power of 0.8.
+    assert paired_power(0.5, 1, 34) > 0.8 > paired_power(0.5, 1, 33)
+    assert paired_power(0, 1, 20) == pytest.approx(0.05)
+    # Miller 2024, section 5: 969 questions tell 3 points apart, when each is asked without end.
+    assert detectable(sd_of_difference(10**9), 969) == pytest.approx(0.03, abs=1e-4)
+    assert sd_of_difference(1) > sd_of_difference(3) > 1 / 3
+    with pytest.raises(ValueError, match="1 cases"):
+        detectable(1, 1)
+
+
+def test_power_is_the_share_of_experiments_that_find_the_difference() -> None:
+    from scipy.stats import ttest_1samp
+
+    draws = np.random.default_rng(0).normal(0.4, 1, size=(4000, 30))
+    share = (ttest_1samp(draws, 0, axis=1).pvalue < 0.05).mean()
+    assert paired_power(0.4, 1, 30) == pytest.approx(share, abs=0.025)
+
+
+def records(arm: dict[str, str]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [{"id": f"{case}{letter}", "case_id": case} for case in arm for letter in arm[case]]
+    )
+
+
+KEPT = {
+    "none": records({"a": "1234", "b": "1234", "c": "1234"}),
+    "correctness": records({"a": "1234", "b": "12", "c": "1"}),
+    "dtc_rac": records({"a": "1234", "b": "34", "c": "234"}),
+}
+
+
+def test_the_cases_are_those_on_which_filters_disagree_most() -> None:
+    assert disagreement(KEPT) == {"a": 0.0, "b": 1.0, "c": 1.0}
+    pool = choose_pool(KEPT, None)
+    assert (pool.cases, pool.records) == (("b", "c"), 3)  # nothing can be learnt from a
+    assert choose_pool(KEPT, 2).cases == ("b",)
+    assert choose_pool(KEPT, 4).cases == ("b", "c", "a")  # as many as were asked for, and no more
+    with pytest.raises(MedactionError, match=r"2 of 3 cases; there are 12 records under none, 7 r"):
+        choose_pool(KEPT, 8)
+    taken = {"none": frozenset("abcd"), "dtc_rac": frozenset("abce")}
+    assert shared_records(taken) == {("none", "dtc_rac"): 0.75}
+
+
+def test_what_can_be_found_is_said_with_the_share_of_records_that_arms_have_in_common() -> None:
+    from dataclasses import replace
+
+    pool = replace(choose_pool(KEPT, 2), shared={("none", "dtc_rac"): 0.5})
+    words = power_statement(pool, 100, 3, 1)
+    smallest = detectable(sd_of_difference(3), 100)
+    assert f"with a power of 80%: {smallest:.3f} (" in words
+    assert f"| none and dtc_rac | 50% | {2 * smallest:.3f} |" in words
+    same = replace(pool, shared={("none", "dtc_rac"): 1.0})
+    assert "| 100% | none: " in power_statement(same, 100, 3, 1)
+    assert "of 80%: none: " in power_statement(pool, 2, 1, 1)
+
+
+def scores(rate: float, seeds: int, spread: float, stream: int) -> dict[int, dict[str, float]]:
+    luck = np.random.default_rng(stream)
+    return {
+        seed: {
+            f"case-{case}": float(luck.random() < rate + shift)
+            for case in range(60)
+        }
+        for seed, shift in enumerate(luck.normal(0, spread, seeds))
+    }  # fmt: skip
+
+
+def test_an_interval_holds_the_true_difference_as_often_as_it_says() -> None:
+    inside = 0
+    for stream in range(100):
+        arms = {
+            "none": scores(0.4, 4, 0.05, 2 * stream),
+            "dtc_rac": scores(0.5, 4, 0.05, 2 * stream + 1),
+        }
+        seen = effect(arms, "none", "dtc_rac")
+        assert seen.low is not None
+        assert seen.high is not None
+        inside += seen.low <= 0.1 <= seen.high
+    assert inside >= 90  # 98 measured
+
+
+def test_arms_that_differ_are_told_apart_and_equal_ones_are_not() -> None:
+    arms = {"none": scores(0.2, 3, 0, 1), "dtc_rac": scores(0.7, 3, 0, 2)}
+    report = experiment_report({"accuracy": arms | {"again": arms["none"]}})
+    lines = [line for line in report.splitlines() if line.startswith("| none | ")]
+    assert lines[-2].endswith("| yes |")
+    assert lines[-1].endswith("| no |")
+    mean, low, high = mean_score(arms["none"])
+    assert low is not None
+    assert high is not None
+    assert low < mean < high
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_experiment_runs_from_reports_to_a_table(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    pytest.importorskip(
+        "deepspeed", reason="training is not installed (pip install 'medaction[train]')"
+    )
+    preset = yaml.safe_load((PIPELINES / "tiny.yaml").read_text())
+    preset |= {"out": str(tmp_path / "out"), "seeds": [0], "records": 12}
+    preset["distill"] |= {"validation_percent": 0, "engine": "local"}
+    preset["train"] |= {"max_steps": 2, "validation_percent": 0}
+    preset["evaluate"] |= {"only": ["medaction-11", "medaction-12"], "engine": "local"}
+    preset["evaluate"]["model"]["max_tokens"] = 64
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(preset))
+    command = ("experiment", "--preset", tmp_path / "small.yaml")
+    planned = medaction(run_environment, *command, "--plan")
+    assert planned.returncode == 0, planned.stderr
+    assert "2 held-out cases, 1 seeds, 1 rollouts each" in planned.stdout
+    assert "Each arm learns 12 records" in planned.stdout
+    assert not (tmp_path / "out/models").exists()
+    done = medaction(run_environment, *command)
+    assert done.returncode == 0, done.stderr
+    report = (tmp_path / "out/experiment.md").read_text()
+    for arm in ("base model", "none", "correctness", "dtc_rac"):
+        assert f"| {arm} | accuracy | 1 |" in report
+    assert len(list((tmp_path / "out/models").glob("*/model/model.safetensors"))) == 3
+    assert (tmp_path / "out/experiment.png").stat().st_size > 10_000

@@ -1,0 +1,108 @@
+"""What users of trainers expect: trackers, going on with another number of processes, and a finder
+of the learning rate."""
+
+import json
+import math
+import shutil
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip(
+    "deepspeed", reason="training is not installed (pip install 'medaction[train]')"
+)
+
+from medaction.training.curves import read_log
+from medaction.training.launch import fit, prepare_run
+from medaction.training.settings import TrainError
+from medaction.training.sweep import best_rate, draw_sweep, has_diverged, rate_at
+from tests.test_training_run import same_curve, settings, trained
+from tests.tiny_model import dataset, tiny_model
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
+    base, data = tiny_model(tmp_path / "base"), dataset(tmp_path / "data")
+    alone = settings(
+        base, data, tmp_path / "out", zero=0, epochs=4, save_every=3, evaluate_every=6, keep=9
+    )
+    log = trained(alone)
+    # As a kill after step 6 leaves it.
+    (alone.out / "trained.json").unlink()
+    shutil.rmtree(alone.out / "checkpoints/checkpoint-9")
+    lines = (alone.out / "log.jsonl").read_text().splitlines()
+    done = [line for line in lines if json.loads(line).get("step", 0) <= 6]
+    (alone.out / "log.jsonl").write_text("\n".join(done) + "\n")
+    both = alone.model_copy(update={"processes": 2})
+    prepare_run(both)
+    fit(both, lambda line: None)
+    same_curve(log, read_log(both.out / "log.jsonl"))
+
+
+def test_every_step_is_in_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="pip install tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    base, data = tiny_model(tmp_path / "base"), dataset(tmp_path / "data")
+    asked = settings(
+        base, data, tmp_path / "out", zero=0, epochs=1, report_to=["tensorboard"], save_every=None
+    )
+    log = trained(asked)
+    events = EventAccumulator(str(asked.out / "tensorboard")).Reload()
+    for tag, name in (("train/loss", "loss"), ("eval/loss", "eval_loss")):
+        shown = {event.step: event.value for event in events.Scalars(tag)}
+        assert shown == pytest.approx({line["step"]: line[name] for line in log if name in line})
+
+
+@pytest.mark.skipif(find_spec("mlflow") is not None, reason="mlflow is installed")
+def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    base, data = tiny_model(tmp_path / "base"), dataset(tmp_path / "data")
+    with pytest.raises(TrainError, match="--report-to mlflow: its package is not installed"):
+        prepare_run(settings(base, data, tmp_path / "out", report_to=["mlflow"]))
+
+
+def test_the_best_rate_is_where_the_loss_falls_fastest(tmp_path: Path) -> None:
+    def loss(rate: float) -> float:
+        """Falls around 1e-3, shoots up above 0.1."""
+        return 3 - 2 / (1 + (1e-3 / rate) ** 2) + (rate / 0.1) ** 2
+
+    log = [
+        {"step": step, "loss": loss(rate_at(step, 80)), "learning_rate": rate_at(step, 80)}
+        for step in range(80)
+    ]
+    assert (rate_at(0, 80), rate_at(79, 80)) == pytest.approx((1e-7, 1))
+    assert 3e-4 < best_rate(log) < 3e-3
+    draw_sweep(log, tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").stat().st_size > 5000
+    assert has_diverged([2.0, 1.0, 4.5])
+    assert not has_diverged([2.0, 1.0, 3.5])
+    with pytest.raises(TrainError, match="fell at none of 80"):
+        best_rate([line | {"loss": float(line["step"])} for line in log])
+
+
+def test_a_sweep_finds_a_rate_and_leaves_no_model(tmp_path: Path) -> None:
+    base, data = tiny_model(tmp_path / "base"), dataset(tmp_path / "data")
+    asked = settings(
+        base,
+        data,
+        tmp_path / "out",
+        zero=0,
+        epochs=20,
+        find_learning_rate=True,
+        validation_percent=0,
+    )
+    asked.out.mkdir()
+    prepare_run(asked)
+    fit(asked, lambda line: None)
+    log = read_log(asked.out / "log.jsonl")
+    rates = [line["learning_rate"] for line in log]
+    assert all(
+        math.isclose(later / before, rates[1] / rates[0], rel_tol=1e-3)
+        for before, later in pairwise(rates)
+    )
+    assert 1e-5 < best_rate(log) < 0.5
+    assert not (asked.out / "checkpoints").exists() or not any(
+        (asked.out / "checkpoints").iterdir()
+    )
+    assert not (asked.out / ".model.building").exists()
