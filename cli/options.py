@@ -38,6 +38,9 @@ FOLDER = click.Path(path_type=Path, file_okay=False, writable=True)
 """A folder that is made where it does not exist."""
 
 
+WIDEST_CHOICES = 50
+"""Columns of the choices beside an option, so that both fit into 80."""
+
 WORDS = ONE_BY_ONE | {"runs": "rollouts"}
 """A field's name -> the word of its option."""
 
@@ -92,13 +95,20 @@ def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Call
         if field.is_required() or field.default in (None, PydanticUndefined)
         else f"  [default: {field.default}]"
     )
+    value = FOLDER if name == "out" else _click_type(field.annotation)
+    choices = ", ".join(map(str, value.choices)) if isinstance(value, click.Choice) else ""
+    # A line of help cannot be broken within its choices.
+    wide = len(choices) > WIDEST_CHOICES
     return click.option(
         flag,
         name,
-        type=FOLDER if name == "out" else _click_type(field.annotation),
+        type=value,
+        metavar="CHOICE" if wide else None,
         multiple=name in ONE_BY_ONE,
         default=None,
-        help=f"{field.description}{default}".replace("\b", ""),
+        help=f"{field.description}{f' One of {choices}.' if wide else ''}{default}".replace(
+            "\b", ""
+        ),
     )
 
 
