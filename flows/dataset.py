@@ -3,7 +3,7 @@ checksums and licences."""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from medaction.kg.linking import Linker
 from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
 from medaction.trajectories.export import Version, export_dataset
-from medaction.trajectories.preferences import states, write_preferences
+from medaction.trajectories.preferences import State, states, write_preferences
 from medaction.trajectories.records import now
 from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
@@ -43,8 +43,13 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
     def card(folder: Path, records: pl.DataFrame, version: int) -> dict[str, Any]:
         linker = disease_linker(settings.disease_graph)
         nodes = nodes_of(store, linker)
-        answered = states(store, prompt, nodes, lambda world: nodes.get(true_name(world, linker)))
-        compared = [state for state in answered if len(state.candidates) > 1]
+
+        def compared() -> Iterator[State]:
+            answered = states(
+                store, prompt, nodes, lambda world: nodes.get(true_name(world, linker))
+            )
+            return (state for state in answered if len(state.candidates) > 1)
+
         write_preferences(compared, folder / "preferences", settings.validation_percent)
         packages = versions()
         settings_json = json.loads(settings.model_dump_json(exclude={"out", "only", "limit"}))
@@ -104,12 +109,13 @@ def _card(
         pl.col("case_id").n_unique().alias("cases")
     )
     used = set(records["case_id"])
-    worlds = [world for world in store.environments() if world.case_id in used]
-    if any(world.menu for world in worlds):
+    tests = store.rows("select 1 from environments where len(menu) > 0 limit 1")
+    if used and tests:
         # Matplotlib takes a second to import, which a run with nothing new does not need.
         from medaction.evaluation.composition import composition, draw_pruned, plot_composition
         from medaction.evaluation.plots import save
 
+        worlds = (world for world in store.each_environment() if world.case_id in used)
         plot_composition(composition(worlds), folder / "plots")
         parts = store.frame(REPORT_QUERIES["Composition of the pruned trees"].sql)
         save(draw_pruned(parts), folder / "plots", "pruned")

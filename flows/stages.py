@@ -152,10 +152,12 @@ def play_trees(
     oracle = ready.reach(settings.oracle) if settings.oracle else None
     embedded = oracle is None and all(teacher.embedded for teacher in teachers)
     calls = CallSettings() if embedded else ready.calls()
+    begun = store.played_environments()
 
     def unit_of(place: EnvironmentKey) -> Unit:
         environment = store.environment(place.environment_id)
-        tree = store.trajectories(place.environment_id)
+        has_tree = place.environment_id in begun
+        tree = store.trajectories(place.environment_id) if has_tree else []
         ids = skip.get(place.case_id) or frozenset()
         arguments = (environment, plan, teachers, oracle, tree, ids, code_version(), calls)
         return Unit("rollouts", place.case_id, cpus_of(teachers), play_case, arguments)

@@ -1,5 +1,6 @@
 """Small hand-written records for tests of the store and of what is built on it."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medaction.envs.build import build_environment
@@ -117,3 +118,11 @@ def refusal_of(report: CaseReport, *arguments: Any, **named: Any) -> BadCase:
 
 def add_environment(store: Store, report: CaseReport, world: ClinicalEnvironment) -> None:
     store.add_built(report, Built(world, None), "", "run-1")
+
+
+def put_derived(store: Store, **tables: Sequence[Mapping[str, Any]]) -> None:
+    """Rows in place of what these derived tables of the store hold."""
+    with store.transaction():
+        store.empty(*tables)
+        for table, rows in tables.items():
+            store.add_derived(table, rows)

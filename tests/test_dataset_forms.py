@@ -19,7 +19,7 @@ from medaction.training.settings import TrainSettings
 from medaction.training.templates import Renderer
 from medaction.trajectories.export import export_dataset
 from medaction.trajectories.store import Store
-from tests.records import add_environment, report, small_tree
+from tests.records import add_environment, put_derived, report, small_tree
 
 
 def exported(folder: Path, validation_percent: int = 0) -> Path:
@@ -48,7 +48,7 @@ def exported(folder: Path, validation_percent: int = 0) -> Path:
             }
             for id_, kept in numbers.items()
         ]
-        store.replace(verdicts=verdicts)
+        put_derived(store, verdicts=verdicts)
         export_dataset(store, folder, prompt, validation_percent, lambda *_: {})
     return folder / "dataset"
 

@@ -22,7 +22,7 @@ from medaction.evaluation.judging import Judgement, judgement_json
 from medaction.evaluation.plots import save
 from medaction.trajectories.records import RolloutSpec
 from medaction.trajectories.store import Store
-from tests.records import add_environment, environment, report, trajectory, turn
+from tests.records import add_environment, environment, put_derived, report, trajectory, turn
 from tests.runs import rows
 
 
@@ -51,7 +51,7 @@ def store(tmp_path: Path):
             for played, dtcs, racs in scores
             for number, (dtc, rac) in enumerate(zip(dtcs, racs, strict=True), 1)
         ]
-        store.replace(links=[], verdicts=[], turn_scores=rows)
+        put_derived(store, links=[], verdicts=[], turn_scores=rows)
         store.add_judgements(
             [
                 {
@@ -102,7 +102,7 @@ def test_the_turns_that_a_branch_shares_count_once(store: Store) -> None:
         if row["trajectory_id"] == parent and row["number"] <= 2
     ]
     own = {"trajectory_id": branch.trajectory_id, "number": 3, "dtc": 5, "rac": 6.0}
-    store.replace(links=[], verdicts=[], turn_scores=[*scores, *shared, own])
+    put_derived(store, links=[], verdicts=[], turn_scores=[*scores, *shared, own])
     by_turn = {row["turn"]: row for row in dtc_by_turn(store).iter_rows(named=True)}
     assert [by_turn[turn]["known"] for turn in (1, 2, 3)] == [2, 1, 2]
     assert by_turn[3]["mean_dtc"] == (0 + 5) / 2

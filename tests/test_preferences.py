@@ -23,7 +23,7 @@ from medaction.trajectories.preferences import (
 )
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.store import Store
-from tests.records import add_environment, environment, report, trajectory, turn
+from tests.records import add_environment, environment, put_derived, report, trajectory, turn
 
 NODES = {"Sarcoidosis": 1, "Lymphoma": 2, "Tuberculosis": 3}
 
@@ -104,7 +104,7 @@ def found(folder: Path, tree: Sequence[Trajectory], dtc: dict[str, list[int]]) -
             for id_, path in dtc.items()
             for number, hops in enumerate(path, 1)
         ]
-        store.replace(turn_scores=scores)
+        put_derived(store, turn_scores=scores)
         return list(states(store, prompt, NODES, lambda world: 1))
 
 
@@ -131,7 +131,7 @@ def test_branches_of_one_turn_are_a_pair_with_one_prompt(tmp_path: Path) -> None
     dtc = {root.trajectory_id: [3, 2, 2], branch.trajectory_id: [3, 0, 0]}
     every = found(tmp_path, [root, branch], dtc)
     compared = [state for state in every if len(state.candidates) > 1]
-    write_preferences(compared, tmp_path / "preferences", 0)
+    write_preferences(lambda: compared, tmp_path / "preferences", 0)
     (pair,) = pl.read_parquet(tmp_path / "preferences" / "dpo-train.parquet").to_dicts()
     assert (pair["better_by"], pair["turn"]) == ("outcome", 2)
     assert pair["chosen"][0]["content"] == branch.turns[0].raw

@@ -17,7 +17,7 @@ from medaction.envs.records import BadCase, Built, CheckResult
 from medaction.evaluation.case_sets import read_set
 from medaction.trajectories.records import Failure, OpenFailure, now
 from medaction.trajectories.store import Store, StoreError
-from tests.records import add_environment, environment, report, small_tree
+from tests.records import add_environment, environment, put_derived, report, small_tree
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
         "score": 1.0,
     }
     with pytest.raises(duckdb.ConstraintException):
-        store.replace(links=[good, good])
+        put_derived(store, links=[good, good])
     assert store.rows("select count(*) from links") == [(0,)]
 
 
@@ -150,7 +150,7 @@ def test_hostile_text_is_stored_as_text(store: Store) -> None:
         }
         for i, text in enumerate(texts)
     ]
-    store.replace(links=rows)
+    put_derived(store, links=rows)
     assert [row[0] for row in store.rows('select "text" from links order by kind')] == texts
     assert [row[0] for row in store.rows("select name from links order by kind")] == texts
 

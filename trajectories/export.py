@@ -91,18 +91,19 @@ def dataset_records(
     """
     rejected_cases, rejected_turns = rejected(store.path.parent)
     repeats = set(store.rows("select trajectory_id, number from repeated_turns"))
-    for environment in store.environments():
-        if environment.case_id in rejected_cases:
-            continue
-        tree = store.trajectories(environment.environment_id)
-        by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
-        scores_of = _kept_turns(store, environment.environment_id)
-        for trajectory in sorted(tree, key=lambda branch: branch.trajectory_id):
-            path = path_of(trajectory, by_id)
-            for turn in trajectory.turns:
-                place = (trajectory.trajectory_id, turn.number)
-                if place in scores_of and place not in repeats | rejected_turns:
-                    scores = scores_of[place]
+    store.db.execute(KEPT_TURNS)
+    for batch in store.trees():
+        scores_of = _kept_turns(store, [world.environment_id for world, _ in batch])
+        for environment, tree in batch:
+            if environment.case_id in rejected_cases:
+                continue
+            by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
+            for trajectory in sorted(tree, key=lambda branch: branch.trajectory_id):
+                path = path_of(trajectory, by_id)
+                for turn in trajectory.turns:
+                    place = (trajectory.trajectory_id, turn.number)
+                    if place not in scores_of or place in repeats or place in rejected_turns:
+                        continue
                     context = prompt(
                         trajectory.spec.teacher,
                         environment.initial_observation,
@@ -111,21 +112,32 @@ def dataset_records(
                         trajectory.spec.style,
                     )
                     split = split_of(environment.case_id, validation_percent)
+                    scores = scores_of[place]
                     yield _record(environment, trajectory, turn, len(path), context, scores) | {
                         "split": split
                     }
+    store.db.execute("drop table kept_turns")
+
+
+KEPT_TURNS = """
+create or replace temporary table kept_turns as
+select trajectories.environment_id, fates.trajectory_id, fates.number, fates.status, scores.dtc,
+    scores.rac
+from turn_fates as fates join trajectories using (trajectory_id)
+left join turn_scores as scores
+    on scores.trajectory_id = fates.trajectory_id and scores.number = fates.number
+where fates.kept
+"""
+"""Made once an export: the view `turn_fates` goes through the whole store each time."""
 
 
 def _kept_turns(
-    store: Store, environment_id: str
+    store: Store, environment_ids: list[str]
 ) -> dict[tuple[str, int], tuple[str, int | None, float | None]]:
     rows = store.rows(
-        "select fates.trajectory_id, fates.number, fates.status, scores.dtc, scores.rac"
-        " from turn_fates as fates join trajectories using (trajectory_id)"
-        " left join turn_scores as scores on scores.trajectory_id = fates.trajectory_id and"
-        " scores.number = fates.number"
-        " where fates.kept and trajectories.environment_id = ?",
-        [environment_id],
+        "select trajectory_id, number, status, dtc, rac from kept_turns"
+        " where list_contains(?, environment_id)",
+        [environment_ids],
     )
     return {(id_, number): (status, dtc, rac) for id_, number, status, dtc, rac in rows}
 

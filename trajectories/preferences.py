@@ -117,41 +117,50 @@ def states(
     nodes: the diagnoses of the store on the disease graph; truth: an environment -> its true
     diagnosis there. Gold trajectories were written with the report at hand and answer no prompt.
     """
-    dtc = {
-        (id_, number): value
-        for id_, number, value in store.rows("select trajectory_id, number, dtc from turn_scores")
-    }
-    for environment in store.environments():
-        tree = store.trajectories(environment.environment_id)
-        by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
-        played = [branch for branch in tree if branch.spec.style != "gold"]
-        paths = {branch.trajectory_id: path_of(branch, by_id) for branch in played}
-        goal = truth(environment)
-        prompts: dict[str, list[dict[str, str]]] = {}
-        answers: dict[str, dict[str, Candidate]] = defaultdict(dict)
-        for branch in sorted(played, key=lambda member: member.trajectory_id):
-            path = paths[branch.trajectory_id]
-            for turn in branch.turns:
-                spec = branch.spec
-                asked = prompt(
-                    spec.teacher,
-                    environment.initial_observation,
-                    path[: turn.number - 1],
-                    branch.t_max,
-                    spec.style,
-                )
-                key = json.dumps([turn.number, asked])
-                prompts[key] = asked
-                through = [
-                    (id_, other)
-                    for id_, other in paths.items()
-                    if other[: turn.number] == path[: turn.number]
-                ]
-                answers[key].setdefault(
-                    turn.raw, _candidate(branch, turn, through, dtc, nodes, goal)
-                )
-        for key, candidates in answers.items():
-            yield State(environment, prompts[key], tuple(candidates.values()))
+    for batch in store.trees():
+        ids = [member.trajectory_id for _, tree in batch for member in tree]
+        sql = (
+            "select trajectory_id, number, dtc from turn_scores"
+            " where list_contains(?, trajectory_id)"
+        )
+        dtc = {(id_, number): value for id_, number, value in store.rows(sql, [ids])}
+        for environment, tree in batch:
+            yield from _states_of(environment, tree, prompt, dtc, nodes, truth(environment))
+
+
+def _states_of(
+    environment: ClinicalEnvironment,
+    tree: Sequence[Trajectory],
+    prompt: Prompt,
+    dtc: dict[tuple[str, int], int | None],
+    nodes: dict[str, int | None],
+    goal: int | None,
+) -> Iterator[State]:
+    by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
+    played = [branch for branch in tree if branch.spec.style != "gold"]
+    paths = {branch.trajectory_id: path_of(branch, by_id) for branch in played}
+    prompts: dict[str, list[dict[str, str]]] = {}
+    answers: dict[str, dict[str, Candidate]] = defaultdict(dict)
+    for branch in sorted(played, key=lambda member: member.trajectory_id):
+        path, spec = paths[branch.trajectory_id], branch.spec
+        for turn in branch.turns:
+            asked = prompt(
+                spec.teacher,
+                environment.initial_observation,
+                path[: turn.number - 1],
+                branch.t_max,
+                spec.style,
+            )
+            key = json.dumps([turn.number, asked])
+            prompts[key] = asked
+            through = [
+                (id_, other)
+                for id_, other in paths.items()
+                if other[: turn.number] == path[: turn.number]
+            ]
+            answers[key].setdefault(turn.raw, _candidate(branch, turn, through, dtc, nodes, goal))
+    for key, candidates in answers.items():
+        yield State(environment, prompts[key], tuple(candidates.values()))
 
 
 def _candidate(
@@ -232,12 +241,14 @@ def _about(state: State, candidate: Candidate, validation_percent: int) -> dict[
     }
 
 
-def write_preferences(found: Sequence[State], folder: Path, validation_percent: int) -> None:
-    """Write `dpo-<split>` and `kto-<split>` as parquet and JSONL; what has no record has no
-    file."""
+def write_preferences(
+    found: Callable[[], Iterable[State]], folder: Path, validation_percent: int
+) -> None:
+    """Write `dpo-<split>` and `kto-<split>` as parquet and JSONL; what has no record has no file.
+    `found` is called for each of the two: the prompts of a large store are not kept in memory."""
     folder.mkdir(exist_ok=True)
-    write_split(pair_records(found, validation_percent), folder, "dpo-", PAIRS)
-    write_split(label_records(found, validation_percent), folder, "kto-", LABELS)
+    write_split(pair_records(found(), validation_percent), folder, "dpo-", PAIRS)
+    write_split(label_records(found(), validation_percent), folder, "kto-", LABELS)
     if not any(folder.iterdir()):
         folder.rmdir()
 

@@ -4,7 +4,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from medaction.kg.pruning import (
     prune_none,
 )
 from medaction.kg.thresholds import is_papers, threshold_of
-from medaction.trajectories.records import RolloutSpec, path_of
+from medaction.trajectories.records import RolloutSpec, Trajectory, path_of
 from medaction.trajectories.store import Store
 from medaction.trajectories.tree import Distance, TreePlan
 
@@ -80,8 +80,9 @@ def score_store(
     state = _state(store, rules, [linker.version for linker in (to_disease, to_change, to_test)])
     if store.meta("scored") == state:
         return
-    worlds = store.environments()
-    truths = {world.environment_id: true_name(world, to_disease) for world in worlds}
+    truths = {
+        world.environment_id: true_name(world, to_disease) for world in store.each_environment()
+    }
     diagnoses, orders = _texts_to_link(store)
     diagnoses.update(truths.values())
     links = {
@@ -92,11 +93,42 @@ def score_store(
     nodes = Nodes(
         **{name: {row["text"]: row["node"] for row in rows} for name, rows in links.items()}
     )
-    courses = [
-        found
-        for world in worlds
-        for found in _courses(store, world, nodes, nodes.diseases[truths[world.environment_id]])
-    ]
+    changes: list[Change] = []
+    # On one graph for both, the two links of a diagnosis are one row.
+    rows = {
+        (row["graph"], row["kind"], row["text"]): row for found in links.values() for row in found
+    }
+    with store.transaction():
+        store.empty("links", "verdicts", "turn_scores", "rac_null")
+        store.add_derived("links", list(rows.values()))
+        for batch in store.trees():
+            courses = [
+                found
+                for world, tree in batch
+                for found in _courses(tree, nodes, nodes.diseases[truths[world.environment_id]])
+            ]
+            changes += _score(store, courses, rules, disease_graph, test_graph)
+        null = null_of(changes, test_graph)
+        store.add_derived(
+            "rac_null",
+            [
+                {"kind": kind, "rac": value}
+                for kind, values in (("orders", null.orders), ("changes", null.changes))
+                for value in values
+            ],
+        )
+    store.set_meta("rac_threshold_origin", origin)
+    store.set_meta("scored", state)
+
+
+def _score(
+    store: Store,
+    courses: Sequence[tuple[RolloutSpec, Course]],
+    rules: Rules,
+    disease_graph: Graph,
+    test_graph: Graph,
+) -> list[Change]:
+    """Measure and judge these paths, and store what comes of it. Returns their changes."""
     verdicts: list[dict[str, Any]] = []
     scores: list[dict[str, Any]] = []
     changes: list[Change] = []
@@ -113,23 +145,9 @@ def score_store(
         if trajectory.style != "gold":
             last = measured.dtc[-1] if measured.dtc else None
             changes += changes_of(trajectory.case_id, course, last, trajectory.branch_turn)
-    # On one graph for both, the two links of a diagnosis are one row.
-    rows = {
-        (row["graph"], row["kind"], row["text"]): row for found in links.values() for row in found
-    }
-    null = null_of(changes, test_graph)
-    store.replace(
-        links=list(rows.values()),
-        verdicts=verdicts,
-        turn_scores=scores,
-        rac_null=[
-            {"kind": kind, "rac": value}
-            for kind, values in (("orders", null.orders), ("changes", null.changes))
-            for value in values
-        ],
-    )
-    store.set_meta("rac_threshold_origin", origin)
-    store.set_meta("scored", state)
+    store.add_derived("verdicts", verdicts)
+    store.add_derived("turn_scores", scores)
+    return changes
 
 
 def rules_of(
@@ -205,11 +223,9 @@ def verdict_of(course: Course, measured: Measured, rules: Rules) -> Verdict:
 
 
 def _courses(
-    store: Store, environment: ClinicalEnvironment, nodes: Nodes, truth: int | None
+    tree: Sequence[Trajectory], nodes: Nodes, truth: int | None
 ) -> Iterator[tuple[RolloutSpec, Course]]:
-    """Every path of an environment's tree as nodes. The texts are let go of: of a large store they
-    would not fit in memory."""
-    tree = store.trajectories(environment.environment_id)
+    """Every path of an environment's tree as nodes."""
     by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
     for trajectory in tree:
         yield (

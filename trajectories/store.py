@@ -52,6 +52,10 @@ _TURN_FIELDS = (
     "thinking",
     "repaired",
 )
+TREES_AT_ONCE = 500
+"""Environments whose trees are read at a time: some 20 MB, and a search of the ids of the store for
+each."""
+
 _ENVIRONMENTS = TypeAdapter(list[ClinicalEnvironment])
 _TURNS = TypeAdapter(list[Turn])
 _USAGE = TypeAdapter(Usage)
@@ -410,11 +414,12 @@ class Store:
         stored = now()
         with self.transaction():
             by_id = {trajectory.trajectory_id: trajectory for trajectory in trajectories}
-            stored_ids = self.rows(
-                "select trajectory_id from trajectories where list_contains(?, trajectory_id)",
-                [list(by_id)],
-            )
-            fresh = [trajectory for id_, trajectory in by_id.items() if (id_,) not in stored_ids]
+            # By the primary key, one by one: a list would be sought in the whole table.
+            fresh = [
+                trajectory
+                for id_, trajectory in by_id.items()
+                if not self.rows("select 1 from trajectories where trajectory_id = ?", [id_])
+            ]
             self._insert(
                 "trajectories",
                 [_trajectory_row(trajectory, run_id, stored) for trajectory in fresh],
@@ -455,13 +460,42 @@ class Store:
 
     def trajectories(self, environment_id: str) -> list[Trajectory]:
         """All trajectories of an environment, parents before their branches."""
+        return self._trees([environment_id]).get(environment_id, [])
+
+    def played_environments(self) -> set[str]:
+        """The ids of the environments that have a trajectory."""
+        rows = self.rows("select distinct environment_id from trajectories")
+        return {environment_id for (environment_id,) in rows}
+
+    def trees(self) -> Iterator[list[tuple[ClinicalEnvironment, list[Trajectory]]]]:
+        """The current environment of every case with its trajectories, in the order of case ids,
+        `TREES_AT_ONCE` at a time: a store of many is not read into memory, nor searched for each
+        of them."""
+        for worlds in self._batches():
+            trees = self._trees([world.environment_id for world in worlds])
+            yield [(world, trees.get(world.environment_id, [])) for world in worlds]
+
+    def each_environment(self) -> Iterator[ClinicalEnvironment]:
+        """What `environments` gives, without all of them in memory."""
+        for worlds in self._batches():
+            yield from worlds
+
+    def _batches(self) -> Iterator[list[ClinicalEnvironment]]:
+        keys = [key.environment_id for key in self.environment_keys()]
+        for begin in range(0, len(keys), TREES_AT_ONCE):
+            ids = keys[begin : begin + TREES_AT_ONCE]
+            source = "environments where list_contains(?, environment_id) order by case_id"
+            yield self._environments(source, [ids])
+
+    def _trees(self, environment_ids: Sequence[str]) -> dict[str, list[Trajectory]]:
         frame = self.rows(
             "select environment_id, case_id, teacher, style, sample, settings_hash, parent_id,"
             " branch_turn, trajectory_id, outcome, t_max, prompt_version, code_version from"
-            " trajectories where environment_id = ? order by branch_turn, trajectory_id",
-            [environment_id],
+            " trajectories where list_contains(?, environment_id)"
+            " order by branch_turn, trajectory_id",
+            [list(environment_ids)],
         )
-        turns = self._turns(environment_id) if frame else {}
+        turns = self._turns(environment_ids) if frame else {}
         trajectories = [
             Trajectory(RolloutSpec(*row[:8]), tuple(turns.get(row[8], ())), *row[9:])
             for row in frame
@@ -472,13 +506,25 @@ class Store:
                     f"{self.path}: trajectory {row[8]} does not have the id that its own record"
                     " gives"
                 )
-        return trajectories
+        trees: dict[str, list[Trajectory]] = {}
+        for trajectory in trajectories:
+            trees.setdefault(trajectory.spec.environment_id, []).append(trajectory)
+        return trees
 
-    def _turns(self, environment_id: str) -> dict[str, list[Turn]]:
+    def _turns(self, environment_ids: Sequence[str]) -> dict[str, list[Turn]]:
+        # A case's turns were written together: their texts are read only from there. A join alone
+        # would read all texts of the store.
+        ids = list(environment_ids)
+        [(lowest, highest)] = self.rows(
+            "select min(turns.rowid), max(turns.rowid) from turns join trajectories using"
+            " (trajectory_id) where list_contains(?, environment_id)",
+            [ids],
+        )
         cursor = self.db.execute(
-            "select turns.* from turns join trajectories using (trajectory_id) where environment_id"
-            " = ? order by trajectory_id, number",
-            [environment_id],
+            "select turns.* from turns join trajectories using (trajectory_id) where"
+            " turns.rowid between ? and ? and list_contains(?, environment_id)"
+            " order by trajectory_id, number",
+            [lowest, highest, ids],
         )
         names = [column[0] for column in cursor.description or []]
         records = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -551,14 +597,16 @@ class Store:
 
     # --- stage 3 ------------------------------------------------------------------------
 
-    def replace(self, **tables: Sequence[Mapping[str, Any]]) -> None:
-        """Replace whole derived tables (links, verdicts, turn_scores, rac_null) in one transaction:
-        they can always be computed again."""
-        assert set(tables) <= {"links", "verdicts", "turn_scores", "rac_null"}
-        with self.transaction():
-            for table, rows in tables.items():
-                self.db.execute(f"delete from {table}")
-                self._insert(table, rows)
+    def empty(self, *derived: str) -> None:
+        """Delete what can always be computed again. Call it, and what fills the tables anew
+        (`add_derived`), in one transaction."""
+        assert set(derived) <= {"links", "verdicts", "turn_scores", "rac_null"}
+        for table in derived:
+            self.db.execute(f"delete from {table}")
+
+    def add_derived(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows to a table that `empty` has emptied."""
+        self._insert(table, rows)
 
 
 def publish_if_missing(out: Path) -> None:

@@ -1,0 +1,207 @@
+"""How each part of a run grows with its cases, on stores of several sizes.
+
+    python -m benchmarks.scale runs/demo [--cases 1000 4000 16000]
+
+The store of a finished run is copied over until it has so many cases, under ids as the product
+gives them. On each, in a process of its own: what a rerun needs to find what is missing, scoring
+anew, the dataset, a snapshot, `doctor`, the viewer's first page, and storing one more case, with
+seconds, CPU seconds and the peak of memory. The exponent is that of the last two sizes: 1 is
+linear, 2 breaks.
+"""
+
+import argparse
+import json
+import math
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.viewer import viewer
+from medaction.flows.finish import score, score_and_export
+from medaction.flows.missing import is_finished
+from medaction.flows.settings import DistillSettings
+from medaction.trajectories.damage import damage_of_run
+from medaction.trajectories.store import Store
+
+BY_CASE = ("cases", "checks", "ledger")
+MIB = 1024
+
+
+def grow(run: Path, out: Path, count: int) -> None:
+    """A store in `out` with the cases of the store in `run` over and over, until it has `count`."""
+    with Store(run / "trajectories.duckdb") as source:
+        worlds = source.environments()
+        trees = {world.case_id: source.trajectories(world.environment_id) for world in worlds}
+    cases, environments, trajectories = [], [], []
+    for number in range(count):
+        world = worlds[number % len(worlds)]
+        copy = replace(world, case_id=f"case-{number:06}")
+        environment_id, new_ids = copy.environment_id, dict[str | None, str]()
+        cases.append((world.case_id, copy.case_id))
+        environments.append((world.environment_id, environment_id, copy.case_id))
+        for trajectory in trees[world.case_id]:
+            spec = replace(
+                trajectory.spec,
+                environment_id=environment_id,
+                case_id=copy.case_id,
+                parent_id=new_ids.get(trajectory.spec.parent_id),
+            )
+            new_ids[trajectory.trajectory_id] = spec.trajectory_id
+            trajectories.append(
+                (
+                    trajectory.trajectory_id,
+                    spec.trajectory_id,
+                    environment_id,
+                    copy.case_id,
+                    spec.parent_id,
+                )
+            )
+    out.mkdir(parents=True)
+    with Store(out / "trajectories.duckdb") as store:
+        store.db.execute(f"attach '{run / 'trajectories.duckdb'}' as small (read_only)")
+        of_case = pl.DataFrame(cases, schema=["old", "case_id"], orient="row")
+        of_world = pl.DataFrame(
+            environments, schema=["old", "environment_id", "case_id"], orient="row"
+        )
+        of_tree = pl.DataFrame(
+            trajectories,
+            schema=["old", "trajectory_id", "environment_id", "case_id", "parent_id"],
+            schema_overrides={"parent_id": pl.String},
+            orient="row",
+        )
+        world_of_case = of_world.select("case_id", "environment_id")
+        store.db.register("of_case", of_case.join(world_of_case, on="case_id", how="left"))
+        store.db.register("of_world", of_world)
+        store.db.register("of_tree", of_tree)
+        for table, ids, key in (
+            *((table, "of_case", "case_id") for table in BY_CASE),
+            ("environments", "of_world", "environment_id"),
+            ("trajectories", "of_tree", "trajectory_id"),
+            ("turns", "of_tree", "trajectory_id"),
+        ):
+            names = [row[0] for row in store.rows(f"describe {table}")]
+            new = {row[0] for row in store.rows(f"describe {ids}")} - {"old"}
+            chosen = ", ".join(f'{ids if name in new else "old"}."{name}"' for name in names)
+            store.db.execute(
+                f"insert into {table} select {chosen} from {ids}"
+                f" join small.{table} as old on old.{key} = {ids}.old order by {ids}.case_id"
+            )
+        for table in ("runs", "links"):
+            store.db.execute(f"insert or ignore into {table} select * from small.{table}")
+        purpose = "select * from small.meta where key = 'purpose'"
+        store.db.execute(f"insert or ignore into meta {purpose}")
+        store.db.execute("detach small")
+        store.publish()
+
+
+def settings_of(store: Store, out: Path) -> DistillSettings:
+    settings = DistillSettings.model_validate_json(store.last_run()[1])
+    return settings.model_copy(update={"out": out})
+
+
+def one_more(store: Store) -> None:
+    """Store ten of the cases again, as the flow does as each ends."""
+    for key in store.environment_keys()[:10]:
+        tree = store.trajectories(key.environment_id)
+        store.add_rollouts("rollout", key.case_id, tree, [], "run")
+
+
+def first_page(out: Path) -> None:
+    with viewer(out) as url:
+        httpx.get(url, timeout=600).raise_for_status()
+
+
+PARTS: dict[str, Callable[[Store, Path], object]] = {
+    "what a rerun lacks, but for the reports": lambda store, out: is_finished(
+        store, settings_of(store, out).model_copy(update={"cases": str(out), "limit": 0})
+    ),
+    "ten cases stored": lambda store, out: one_more(store),
+    "snapshot": lambda store, out: store.publish(),
+    "score": lambda store, out: score(store, settings_of(store, out)),
+    "dataset": lambda store, out: score_and_export(store, settings_of(store, out)),
+}
+OUTSIDE: dict[str, Callable[[Path], object]] = {
+    "doctor": lambda out: list(damage_of_run(out)),
+    "viewer, first page": first_page,
+}
+
+
+def cost_of(part: str, out: Path) -> dict[str, float]:
+    """Seconds, CPU seconds and peak memory in MiB of one part, in this process."""
+    began, cpu = time.monotonic(), time.process_time()
+    if part in OUTSIDE:
+        OUTSIDE[part](out)
+    else:
+        with Store(out / "trajectories.duckdb") as store:
+            PARTS[part](store, out)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
+    return {"s": time.monotonic() - began, "cpu_s": time.process_time() - cpu, "mib": peak}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="the folder of a finished run")
+    parser.add_argument("--cases", type=int, nargs="+", default=[1000, 4000, 16_000])
+    parser.add_argument("--out", type=Path, help="keep the stores here")
+    parser.add_argument("--parts", nargs="+", default=[*PARTS, *OUTSIDE])
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        print(json.dumps(cost_of(options.part, options.run)))
+        return
+    table = Table("part", *(f"{count} cases" for count in options.cases), "exponent")
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = {count: (options.out or Path(temporary)) / str(count) for count in options.cases}
+        for count, folder in folders.items():
+            if not folder.exists():
+                grow(options.run, folder, count)
+        sizes = [
+            (folder / "trajectories.duckdb").stat().st_size / 2**20 for folder in folders.values()
+        ]
+        table.add_row("store, MiB", *(f"{size:.0f}" for size in sizes))
+        for part in options.parts:
+            costs = [_cost_in_a_process(part, folder) for folder in folders.values()]
+            cells = [
+                f"{cost['s']:.1f} s, {cost['cpu_s']:.1f} CPU s, {cost['mib']:.0f} MiB"
+                if cost
+                else "not within the time"
+                for cost in costs
+            ]
+            table.add_row(part, *cells, _exponent(options.cases, costs))
+    Console(width=150).print(table)
+
+
+MOST_S = 500
+
+
+def _cost_in_a_process(part: str, out: Path) -> dict[str, float] | None:
+    command = [sys.executable, "-m", "benchmarks.scale", str(out), "--part", part]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=MOST_S)
+    except subprocess.TimeoutExpired:
+        return None
+    cost: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return cost
+
+
+def _exponent(counts: list[int], costs: list[dict[str, float] | None]) -> str:
+    if len(counts) < 2 or not (costs[-1] and costs[-2]):
+        return ""
+    ratio = math.log(costs[-1]["cpu_s"] / costs[-2]["cpu_s"]) / math.log(counts[-1] / counts[-2])
+    return f"{ratio:.2f}"
+
+
+if __name__ == "__main__":
+    main()
