@@ -11,6 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 demo: .venv/installed
 	$(BIN)/medaction distill --preset demo
+	@echo "The same without activating .venv: $(BIN)/medaction view --out runs/demo"
 
 # The inner loop: no Prefect, no Ray, no model's process.
 test-unit: .venv/installed-dev

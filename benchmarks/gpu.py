@@ -33,6 +33,8 @@ BUDGET_S = 570
 Made = SimpleNamespace
 """What a part is given: folder, data, tiny, records, batch, row_tokens."""
 
+Part = tuple[int, Callable[[Made], dict[str, Any]]]
+
 
 def device(given: Made) -> dict[str, Any]:
     """The card, the packages that decide, and what it does in a product of bf16 matrices."""
@@ -179,10 +181,15 @@ def arguments(given: Made, method: str, way: str = "auto") -> Any:
 
 
 def model_of(given: Made, shape: str) -> Path:
-    folder = given.folder / "tiny" if given.tiny else given.folder / shape
-    if not (folder / "config.json").is_file():
+    return given.folder / ("tiny" if given.tiny else shape)
+
+
+def write_model(given: Made, shape: str) -> dict[str, Any]:
+    folder = model_of(given, shape)
+    if not folder.is_dir():
         random_model("tiny" if given.tiny else shape, given.folder / "tokenizer", folder)
-    return folder
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return {"gib": size / 2**30}
 
 
 def make_records(folder: Path, tiny: bool, records: int) -> Path:
@@ -223,15 +230,21 @@ def make_records(folder: Path, tiny: bool, records: int) -> Path:
     return data
 
 
+def training(shape: str, method: str, seconds: int) -> dict[str, Part]:
+    """The parts for one model: its weights, ours, TRL's."""
+    return {
+        f"model {shape}": (seconds, lambda given: write_model(given, shape)),
+        f"steps {shape} {method}": (seconds, lambda given: steps(given, shape, method)),
+        f"trl {shape} {method}": (seconds, lambda given: against(given, shape, method)),
+    }
+
+
 WAYS = ("flash_attention_3", "flash_attention_2", "varlen", "flex", "per_sequence")
-PARTS: dict[str, tuple[int, Callable[[Made], dict[str, Any]]]] = {
+PARTS: dict[str, Part] = {
     "device": (40, device),
-    "steps qwen3-0.6b full": (70, lambda given: steps(given, "qwen3-0.6b", "full")),
-    "trl qwen3-0.6b full": (70, lambda given: against(given, "qwen3-0.6b", "full")),
-    "steps qwen3-1.7b full": (80, lambda given: steps(given, "qwen3-1.7b", "full")),
-    "trl qwen3-1.7b full": (80, lambda given: against(given, "qwen3-1.7b", "full")),
-    "steps qwen3-8b lora": (120, lambda given: steps(given, "qwen3-8b", "lora")),
-    "trl qwen3-8b lora": (120, lambda given: against(given, "qwen3-8b", "lora")),
+    **training("qwen3-0.6b", "full", 70),
+    **training("qwen3-1.7b", "full", 80),
+    **training("qwen3-8b", "lora", 100),
     **{f"attention {way}": (40, lambda given, way=way: attention(given, way)) for way in WAYS},
     **{
         f"loss {way}": (25, lambda given, way=way: loss(given, way))
@@ -241,8 +254,7 @@ PARTS: dict[str, tuple[int, Callable[[Made], dict[str, Any]]]] = {
         60,
         lambda given: steps(given, "qwen3-0.6b", "full", "per_sequence"),
     ),
-    "steps qwen3-4b lora": (90, lambda given: steps(given, "qwen3-4b", "lora")),
-    "trl qwen3-4b lora": (90, lambda given: against(given, "qwen3-4b", "lora")),
+    **training("qwen3-4b", "lora", 80),
 }
 """Name -> (seconds that it may take, the part), in the order in which they run."""
 
@@ -286,6 +298,13 @@ def main() -> None:
         )  # fmt: skip
         print(json.dumps(PARTS[asked.part][1](given)))
         return
+    # Packages greet on standard output when they are imported: theirs goes to standard error.
+    lines_out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def tell(line: dict[str, Any]) -> None:
+        print(json.dumps(line), file=lines_out, flush=True)
+
     end = time.monotonic() + asked.seconds
     lines: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -298,17 +317,17 @@ def main() -> None:
             left = end - time.monotonic()
             started = time.monotonic()
             lines[part] = (
-                run_part(part, folder, asked.tiny, min(limit, left))
+                run_part(part, folder, asked.tiny, left if asked.tiny else min(limit, left))
                 if left > 5
                 else {"failed": "no time left"}
             )
             seconds = round(time.monotonic() - started, 1)
-            print(json.dumps({"part": part, "seconds": seconds, **lines[part]}), flush=True)
+            tell({"part": part, "seconds": seconds, **lines[part]})
     for part, line in lines.items():
         rival = lines.get(part.replace("steps", "trl"), {})
         if part.startswith("steps") and "tokens_per_s" in line and "tokens_per_s" in rival:
             ratio = line["tokens_per_s"] / rival["tokens_per_s"]
-            print(json.dumps({"part": part.replace("steps", "ratio"), "to_trl_packed": ratio}))
+            tell({"part": part.replace("steps", "ratio"), "to_trl_packed": ratio})
 
 
 if __name__ == "__main__":

@@ -51,6 +51,16 @@ SHAPES: dict[str, dict[str, int | bool]] = {
         "num_attention_heads": 32,
         "tie_word_embeddings": False,
     },
+    "smollm2-6-layers": {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 9,
+        "tie_word_embeddings": True,
+        "vocab_size": 49_152,
+        "num_key_value_heads": 3,
+        "head_dim": 64,
+    },
     "tiny": {
         "hidden_size": 64,
         "intermediate_size": 128,
@@ -72,14 +82,16 @@ def random_model(shape: str, tokenizer: Path, folder: Path) -> Path:
     from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
     loaded = AutoTokenizer.from_pretrained(tokenizer)
-    loaded.save_pretrained(folder)
     config = Qwen3Config(
         **{"vocab_size": 151_936, "num_key_value_heads": 8, "head_dim": 128,
            "max_position_embeddings": 40_960, "eos_token_id": loaded.eos_token_id, **SHAPES[shape]}
     )  # fmt: skip
     torch.set_default_dtype(torch.bfloat16)
+    building = folder.with_name(f".{folder.name}.building")
+    loaded.save_pretrained(building)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        Qwen3ForCausalLM(config).save_pretrained(folder)
+        Qwen3ForCausalLM(config).save_pretrained(building)
+    building.rename(folder)
     return folder
 
 

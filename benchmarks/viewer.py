@@ -1,5 +1,6 @@
 """How quick the viewer is on a large store: a finished run, copied over until it has so many
-trajectories. The time is that of the whole answer over HTTP, from a `medaction view` of its own.
+trajectories. The time is that of the whole answer over HTTP, from a `medaction view` of its own,
+and beside it the CPU seconds of that process, which a busy machine leaves alone.
 
 Run as: python benchmarks/viewer.py runs/demo --trajectories 32000
 """
@@ -14,8 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 
 from medaction.trajectories.store import Store
+
+PAGES = (
+    *("/", "/", "/cases", "/cases?q=fever", "/cases?q=night sweats&sort=-turns", "/trajectories"),
+    *("/trajectories?status=discarded", "/failures", "/as-of"),
+)
 
 
 def grow(run: Path, out: Path, wanted: int) -> int:
@@ -72,26 +79,18 @@ def main() -> None:
         began = time.perf_counter()
         with viewer(out) as url:
             print(f"{'ready':40} {time.perf_counter() - began:7.3f} s")
-            case = ""
-            for page in (
-                "/",
-                "/",
-                "/cases",
-                "/cases?q=fever",
-                "/trajectories",
-                "/trajectories?status=discarded",
-                "/failures",
-                "case",
-            ):
-                page = case if page == "case" else page
-                began = time.perf_counter()
+            (server,) = psutil.Process().children()
+            case = (
+                httpx.get(f"{url}/cases", timeout=60).text.split('<td><a href="')[1].split('"')[0]
+            )
+            for page in (*PAGES, case, case):
+                before, began = sum(server.cpu_times()[:2]), time.perf_counter()
                 answer = httpx.get(url + page, timeout=60).raise_for_status()
+                wall, after = time.perf_counter() - began, sum(server.cpu_times()[:2])
                 print(
-                    f"{page:40} {time.perf_counter() - began:7.3f} s"
+                    f"{page:40} {wall:7.3f} s {after - before:7.3f} s of CPU"
                     f" {len(answer.content) / 1000:9.0f} kB"
                 )
-                if page == "/cases":
-                    case = answer.text.split('<td><a href="')[1].split('"')[0]
 
 
 @contextmanager

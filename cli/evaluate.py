@@ -1,12 +1,22 @@
 """`medaction evaluate` and `medaction compare`: score a model on benchmark cases, and put results
 beside each other."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from medaction.cli.options import PRESET, check_settings, options_of, run, settings_of
+from medaction.cli.options import (
+    AS_JSON,
+    PRESET,
+    QUIET,
+    check_settings,
+    options_of,
+    run,
+    settings_of,
+    silence,
+)
 from medaction.flows.settings import EvaluationSettings, Retry
 from medaction.words.errors import MedactionError
 
@@ -18,14 +28,25 @@ from medaction.words.errors import MedactionError
     "--model", "--teacher", "model", help=EvaluationSettings.model_fields["model"].description
 )
 @click.option("--retry-failed", is_flag=True, help="Play rollouts again that failed before.")
+@QUIET
+@AS_JSON
 @options_of(EvaluationSettings, without=("cases", "model"))
-def evaluate(cases: str | None, preset: str | None, retry_failed: bool, **options: Any) -> None:
+def evaluate(
+    cases: str | None,
+    preset: str | None,
+    retry_failed: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Play CASES with a model, judge what it did, and write OUT/result.json. A rerun does only what
     is missing."""
     settings = settings_of(EvaluationSettings, preset, {"cases": cases} | options)
     from medaction.evaluation.results import result_table
 
     check_settings(settings)
+    if quiet or as_json:
+        silence()
     result = run("evaluate", settings, Retry() if retry_failed else None)
     if not result["cases"]["environments"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in result["cases"]["refused"])
@@ -33,9 +54,12 @@ def evaluate(cases: str | None, preset: str | None, retry_failed: bool, **option
             f"no case can be played ({reasons}): `medaction envs check --out {settings.out}` says"
             " why"
         )
-    click.echo(result_table(result).split("\n## Subsets")[0])
-    click.echo(f"\nIn {settings.out}: result.json, result.md, trajectories.duckdb")
-    click.echo(f"Look at it: medaction view --out {settings.out}")
+    if as_json:
+        click.echo(json.dumps(result, default=str, ensure_ascii=False))
+    elif not quiet:
+        click.echo(result_table(result).split("\n## Subsets")[0] + "\n")
+    click.echo(f"In {settings.out}: result.json, result.md, trajectories.duckdb", err=as_json)
+    click.echo(f"Look at it: medaction view --out {settings.out}", err=as_json)
     if not any(measure["scored"] for measure in result["scores"]):
         raise MedactionError(
             f"nothing was scored: `medaction view --out {settings.out}` shows what failed; mend it,"
@@ -62,14 +86,17 @@ def evaluate(cases: str | None, preset: str | None, retry_failed: bool, **option
 def compare(results: tuple[Path, ...], published: bool, out: Path | None) -> None:
     """Put RESULTS (files or folders of `medaction evaluate`) side by side, with paired tests of
     their differences."""
-    from medaction.evaluation.compare import comparison
+    from medaction.evaluation.compare import comparison, draw_costs
+    from medaction.evaluation.plots import save
     from medaction.evaluation.results import read_result
 
     try:
-        text = comparison([read_result(path) for path in results], published)
+        read = [read_result(path) for path in results]
+        text = comparison(read, published)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     click.echo(text)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text + "\n", encoding="utf-8")
+        save(draw_costs(read), out.parent, f"{out.stem}-costs")

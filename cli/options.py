@@ -42,6 +42,11 @@ WORDS = ONE_BY_ONE | {"runs": "rollouts"}
 """A field's name -> the word of its option."""
 
 
+LONG_CHOICE = 50
+"""Letters of an option's choices beyond which its line would not fit a terminal of 80 columns: they
+stand in its help then."""
+
+
 def options_of(
     settings: type[BaseModel], without: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -92,12 +97,18 @@ def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Call
         if field.is_required() or field.default in (None, PydanticUndefined)
         else f"  [default: {field.default}]"
     )
+    kind = FOLDER if name == "out" else _click_type(field.annotation)
+    metavar = None
+    choices = ", ".join(map(str, kind.choices)) if isinstance(kind, click.Choice) else ""
+    if len(choices) > LONG_CHOICE:
+        metavar, default = "CHOICE", f"  One of {choices}.{default}"
     return click.option(
         flag,
         name,
-        type=FOLDER if name == "out" else _click_type(field.annotation),
+        type=kind,
         multiple=name in ONE_BY_ONE,
         default=None,
+        metavar=metavar,
         help=f"{field.description}{default}".replace("\b", ""),
     )
 
@@ -124,6 +135,19 @@ PRESET = click.option(
     "--preset",
     help="Start from a preset: demo, paper, or the path of a YAML file; options override it.",
 )
+
+
+QUIET = click.option(
+    "--quiet", is_flag=True, help="No progress and no tables: what is wrong, and the last lines."
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object, no tables.")
+
+
+def silence() -> None:
+    """Show no progress from here on."""
+    from medaction.flows.progress import console
+
+    console.quiet = True
 
 
 class RunFolder(click.Path):
@@ -166,6 +190,7 @@ def check_settings(settings: EnvironmentSettings) -> None:
     for name in ("disease_graph", "test_graph"):
         if (graph := getattr(settings, name, "open")) != "open":
             folder_of(graph)
+    require_model_file(settings)
     try:
         check_inputs(settings)
         unknown = unknown_cases(settings)
@@ -182,6 +207,20 @@ def check_settings(settings: EnvironmentSettings) -> None:
     for variable in ("PREFECT_API_URL", "RAY_ADDRESS"):
         require_server(variable)
     make_folder(settings.out)
+
+
+def require_model_file(settings: EnvironmentSettings) -> None:
+    """A local clinician needs a file: no model that installs from packages is one
+    (docs/providers.md has what was measured). Raises click.UsageError."""
+    clinicians = [*getattr(settings, "teachers", ()), getattr(settings, "model", None)]
+    for clinician in clinicians:
+        by_default = clinician and clinician.local and not (clinician.gguf or clinician.folder)
+        if by_default and "MEDACTION_LOCAL_GGUF" not in os.environ:
+            raise click.UsageError(
+                f"{clinician.name}: no model that installs from packages plays a case. Give a file,"
+                " local:/path/to/model.gguf, or a server, such as"
+                " ollama_chat/qwen3:8b@http://127.0.0.1:11434"
+            )
 
 
 def calls_models(settings: EnvironmentSettings) -> bool:

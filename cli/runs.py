@@ -1,5 +1,6 @@
 """`medaction distill`, `retry`, `export` and `view`: a run, and what comes of it."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -7,15 +8,19 @@ from typing import Any
 import click
 
 from medaction.cli.options import (
+    AS_JSON,
     OUT,
     PRESET,
+    QUIET,
     RUN_FOLDER,
     check_settings,
     options_of,
     run,
     settings_of,
+    silence,
 )
 from medaction.flows.settings import DistillSettings, Retry
+from medaction.words.errors import MedactionError
 
 
 @click.command()
@@ -25,30 +30,70 @@ from medaction.flows.settings import DistillSettings, Retry
     is_flag=True,
     help="Play three cases only, and project calls, tokens, dollars and hours of the run.",
 )
+@click.option(
+    "--dry-run", is_flag=True, help="Read the cases and say what would be played; ask no model."
+)
+@QUIET
+@AS_JSON
 @options_of(DistillSettings)
-def distill(preset: str | None, estimate: bool, **options: Any) -> None:
+def distill(
+    preset: str | None, estimate: bool, dry_run: bool, quiet: bool, as_json: bool, **options: Any
+) -> None:
     """Build environments, play trees, prune, and write the dataset. A rerun does only what is
     missing."""
     settings = settings_of(DistillSettings, preset, options)
     if preset == "paper" and (other := unlike_the_paper(settings)):
         click.echo(f"not as in the paper: {other}", err=True)
     from medaction.flows.finish import finish_at_once
-    from medaction.flows.summary import print_estimate, print_summary
+    from medaction.flows.summary import print_estimate, print_summary, trouble_of
 
     check_settings(settings)
+    if quiet or as_json:
+        silence()
+    if dry_run:
+        plan = plan_of(settings)
+        shown = (f"{count} {name.replace('_', ' ')}" for name, count in plan.items())
+        click.echo(json.dumps(plan) if as_json else f"nothing was begun: {', '.join(shown)}")
+        return
     if estimate:
         from medaction.flows.estimate import estimate as project
         from medaction.flows.model_checks import require_models
 
         require_models(settings)
 
-        print_estimate(project(settings, run))
+        projection = project(settings, run)
+        if as_json:
+            click.echo(json.dumps(projection))
+        else:
+            print_estimate(projection)
         return
     # A Prefect server of the user's shows every run, also one that finds nothing to do.
     summary = None if "PREFECT_API_URL" in os.environ else finish_at_once(settings)
     if summary is None:
         summary = run("distill", settings)
-    print_summary(summary)
+    if not as_json:
+        print_summary(summary, tables=not quiet)
+        return
+    click.echo(json.dumps(summary, default=str, ensure_ascii=False))
+    if trouble := trouble_of(summary):
+        raise MedactionError(trouble)
+
+
+def plan_of(settings: DistillSettings) -> dict[str, int]:
+    """What a run would play at most: cases that can be read and such that cannot, and rollouts,
+    branches of every tree included. What checks refuse is not known before."""
+    from medaction.envs.records import BadCase
+    from medaction.flows.missing import reports_of
+
+    bad = [isinstance(report, BadCase) for report in reports_of(settings)]
+    cases, teachers = bad.count(False), len(settings.teachers)
+    branching = teachers if settings.branch_by == "every" else 1
+    branches = settings.launch_points * settings.branches * branching
+    return {
+        "cases": cases,
+        "files_that_cannot_be_read": bad.count(True),
+        "rollouts": cases * (teachers * settings.rollouts + branches),
+    }
 
 
 def unlike_the_paper(settings: DistillSettings) -> str:

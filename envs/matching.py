@@ -48,6 +48,7 @@ ON_TISSUE = frozenset({"stain", "smear", "pcr", "culture", "immunofluorescence",
 out."""
 
 MARKING = frozenset({"immunohistochemistry", "marker", "immunophenotype"})
+_PIECES = re.compile(r"[^\W\d_]+|\d+")
 _STAINED = frozenset({"stain", "immunohistochemistry", "immunoreactivity", "cytokeratin"})
 
 MARKER = re.compile(
@@ -270,8 +271,8 @@ def word_score(ordered: Profile, candidate: Name, result: frozenset[str]) -> flo
 
 def names_sought(sought: frozenset[str], result: frozenset[str]) -> bool:
     """Whether a result names what is looked for: all codes of it and at least half of the other
-    words ('T. cruzi')."""
-    absent = sought - result
+    words ('T. cruzi'). A code may be written apart: 'HMB-45'."""
+    absent = {word for word in sought - result if not set(_PIECES.findall(word)) <= result}
     return not any(map(is_code, absent)) and 2 * len(absent) <= len(sought)
 
 

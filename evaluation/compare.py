@@ -9,15 +9,27 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from matplotlib.figure import Figure
 from scipy.stats import permutation_test
 
+from medaction.evaluation.plots import HUES, MARKS, canvas
 from medaction.evaluation.results import number, unreadable_of
+from medaction.evaluation.scores import Score, measures
 from medaction.kg.bootstrap import interval
 from medaction.words.markdown import markdown_table
 
 PERMUTATIONS = 9999
 
 _MEASURES_SHOWN = ("precision", "recall", "f1_of_means", "mean_f1", "accuracy")
+TABLE_2 = {"precision": "Prec", "recall": "Rec", "f1_of_means": "F1", "accuracy": "Diag Acc"}
+"""The measures of the paper's Table 2 and what it calls them."""
+
+CAPTION = (
+    "Mean ± standard deviation over runs. Corrected: for the judge's measured errors"
+    " (Rogan-Gladen, 95 % interval); empty for a judge that nobody measured. Floor: the F1 of"
+    " the best orders that are the same for every patient."
+)
+
 _PAIRED = {
     "precision": "precision",
     "recall": "recall",
@@ -92,6 +104,15 @@ def comparison(results: Sequence[Mapping[str, Any]], published: bool = False) ->
     """
     names = _names_of_results(results)
     lines = ["# Comparison", "", *_table(results, names)]
+    lines += [
+        "",
+        "## As in the paper's Table 2",
+        "",
+        "Recomputed from the rows of the results: means over runs, F1 of mean precision and mean"
+        " recall, with 95 % bootstrap intervals over cases.",
+        "",
+        *table_2(results),
+    ]
     if warnings := _incomparable(results, names):
         lines += [
             "",
@@ -127,14 +148,16 @@ def comparison(results: Sequence[Mapping[str, Any]], published: bool = False) ->
 
 
 def _names_of_results(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What tells the results apart: the model, and where that is not enough the protocol and the
-    judge."""
-    for parts in (("model",), ("model", "protocol"), ("model", "protocol", "judge")):
+    """What tells the results apart: the model, and where that is not enough the benchmark, the
+    protocol and the judge."""
+    parts_of_a_name = ("model", "benchmark", "protocol", "judge")
+    for parts in (parts_of_a_name[:count] for count in (1, 2, 3, 4)):
         names = [", ".join(str(result[part]) for part in parts) for result in results]
         if len(set(names)) == len(names):
             return names
     raise ValueError(
-        "two results are of the same model, protocol and judge: name each evaluation once"
+        "two results are of the same model, protocol and judge on one benchmark: name each"
+        " evaluation once"
     )
 
 
@@ -148,6 +171,14 @@ def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[s
         ]
         accuracy = scores["accuracy"]
         cells = [result["benchmark"], result["protocol"], result["judge"].split("@")[0]]
+        corrected, floor = result.get("accuracy_corrected"), result.get("floor")
+        values += [
+            f"{number(corrected['accuracy'])} ({number(corrected['low'])} to"
+            f" {number(corrected['high'])})"
+            if corrected
+            else "",
+            number(floor["f1_of_means"]) if floor else "",
+        ]
         counts = [f"{accuracy['scored']} of {accuracy['of']}", unreadable_of(accuracy)]
         rows.append([name, *cells, *values, *counts])
     headings = [
@@ -160,10 +191,70 @@ def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[s
         "F1 of means",
         "Mean F1",
         "Diag Acc",
+        "Acc corrected",
+        "floor F1",
         "scored of n",
         "unreadable",
     ]
-    return [*markdown_table(headings, rows), "", "Mean ± standard deviation over runs."]
+    return [*markdown_table(headings, rows), "", CAPTION]
+
+
+def table_2(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The results in the shape of the paper's Table 2, as Markdown: a line a model (with protocol
+    and judge, where one model has several), four columns a benchmark."""
+    benchmarks = list(dict.fromkeys(result["benchmark"] for result in results))
+    players: dict[tuple[str, str, str], dict[str, Mapping[str, Any]]] = {}
+    for result in results:
+        player = (result["model"], result["protocol"], result["judge"].split("@")[0])
+        players.setdefault(player, {})[result["benchmark"]] = result
+    models = [model for model, _, _ in players]
+    rows = [
+        [
+            player[0] if models.count(player[0]) == 1 else ", ".join(player),
+            *(cell for name in benchmarks for cell in _cells_of_table_2(by_benchmark.get(name))),
+        ]
+        for player, by_benchmark in players.items()
+    ]
+    headings = [f"{name} {column}" for name in benchmarks for column in TABLE_2.values()]
+    return markdown_table(["Model", *headings], rows)
+
+
+def _cells_of_table_2(result: Mapping[str, Any] | None) -> list[str]:
+    if result is None:
+        return [""] * len(TABLE_2)
+    scores = [
+        Score(row["case_id"], row["run"], row["precision"], row["recall"], row["correct"])
+        for row in result["rows"]
+    ]
+    cases = sorted({row["case_id"] for row in result["rows"]})
+    by_name = {measure.name: measure for measure in measures(scores, cases, result["runs"])}
+    return [
+        "" if (measure := by_name[name]).mean is None or measure.low is None
+        else f"{measure.mean:.2f} ({measure.low:.2f} to {measure.high:.2f})"
+        for name in TABLE_2
+    ]  # fmt: skip
+
+
+def draw_costs(results: Sequence[Mapping[str, Any]]) -> Figure:
+    """Accuracy against cost, a line a result: the share of all judged rollouts that are right and
+    whose tests cost at most so many dollars. A line ends at its result's accuracy."""
+    figure, axes = canvas("Accuracy by what the tests cost", "dollars a case", "share right")
+    for place, (name, result) in enumerate(zip(_names_of_results(results), results, strict=True)):
+        judged = sorted(
+            (row["usd"], row["correct"]) for row in result["rows"] if row["correct"] is not None
+        )
+        if not judged:
+            continue
+        dollars, right = np.array(judged, dtype=float).T
+        hue, mark = HUES[place % 6], MARKS[place % 6]
+        label = f"{name} ({dollars.mean():,.0f} $ a case)"
+        axes.step(dollars, right.cumsum() / len(right), where="post", color=hue, label=label)
+        axes.plot(dollars[-1], right.mean(), mark, color=hue)
+    axes.set_xscale("symlog", linthresh=10)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return figure
 
 
 def _incomparable(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:

@@ -83,7 +83,7 @@ def packages() -> Iterator[Finding]:
         else "",
     )
     for extra, serves, names in (
-        ("local", "a small language model on this machine", ("xllamacpp",)),
+        ("local", "a model file, `local:/path/to/model.gguf`", ("xllamacpp",)),
         ("train", "`medaction train`", NEEDED),
     ):
         absent = [name for name in names if _version_of_package(name) is None]

@@ -164,11 +164,12 @@ def print_checks(tables: dict[str, Any]) -> None:
     _print_tables(_console(), tables, tuple(title.lower() for title in CHECKS))
 
 
-def print_summary(summary: dict[str, Any]) -> None:
-    """The main tables in the terminal, and what to look at. Raises MedactionError with what
-    `trouble_of` says."""
+def print_summary(summary: dict[str, Any], tables: bool = True) -> None:
+    """The main tables in the terminal, and what to look at; without `tables` that alone. Raises
+    MedactionError with what `trouble_of` says."""
     console = _console()
-    _print_tables(console, summary, ("funnel", "teachers", "cost", "failures"))
+    if tables:
+        _print_tables(console, summary, ("funnel", "teachers", "cost", "failures"))
     out, count = summary["out"], {row["step"].strip(): row["count"] for row in summary["funnel"]}
     dataset = (Path(out) / "dataset").exists()
     unread = sum(row["open"] for row in summary["failures"] if row["stage"] == "read")

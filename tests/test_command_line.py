@@ -1,7 +1,10 @@
 """The command line answers help at once: a command's module is imported when it is called."""
 
+import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -16,8 +19,11 @@ from medaction.cli.main import (
     envs,
     in_present_words,
     kg,
+    main,
     medaction,
 )
+from medaction.flows.progress import console
+from tests.conftest import SAMPLES
 
 COSTLY = {"prefect", "ray", "duckdb", "polars", "numpy", "yaml", "jinja2", "torch", "litellm"}
 """Each takes 30 to 1,600 ms of CPU to import; help has 400."""
@@ -80,3 +86,38 @@ def test_an_earlier_word_works_for_one_version_and_says_what_it_is_now(
         flags = {flag for parameter in command.params for flag in parameter.opts}
         assert present in flags
         assert old not in flags
+
+
+@pytest.mark.long
+def test_programs_get_json_and_the_quiet_get_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("PREFECT_API_URL", "RAY_ADDRESS"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(console, "quiet", False)
+    cases, out = tmp_path / "cases", tmp_path / "out"
+    cases.mkdir()
+    shutil.copy(SAMPLES / "medaction-03.json", cases)
+    (cases / "export.json").write_text("{}")
+    words = ["distill", "--cases", str(cases), "--out", str(out), "--teacher", "kg-targeted"]
+    main([*words, "--dry-run", "--json"])
+    plan = json.loads(capsys.readouterr().out)
+    assert plan == {"cases": 1, "files_that_cannot_be_read": 1, "rollouts": 4}
+    assert not list(out.glob("*")), "nothing was begun"
+
+    main([*words, "--json"])
+    summary = json.loads(capsys.readouterr().out)
+    assert {row["step"].strip(): row["count"] for row in summary["funnel"]}[
+        "trajectories played"
+    ] == plan["rollouts"]
+
+    main([*words, "--quiet"])
+    shown = capsys.readouterr()
+    assert "━" not in shown.out + shown.err, "neither a table nor a bar"
+    assert f"medaction view --out {out}" in shown.out.replace("\n", "")
+
+    scored = ["evaluate", str(cases), "--model", "kg-targeted", "--out", str(tmp_path / "eval")]
+    main([*scored, "--rollouts", "1", "--json"])
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["cases"]["environments"] == 1
+    assert "medaction view" in shown.err

@@ -16,7 +16,6 @@ from medaction.kg.tests_table import aliases_of_tests
 
 CASES = json.loads((Path(__file__).parent / "made_up_orders.json").read_text(encoding="utf-8"))
 GAPS = {
-    "lyso-Gb1": "no table has the name",
     "Sestamibi scan": "taken for the parathyroid's, and the result tells of the thyroid",
     "Bone age X-ray (left hand)": "a documented bone age tells no hand",
     "CT abdomen/pelvis w/ IV contrast": "the angiography of the aorta counts as one of the abdomen",

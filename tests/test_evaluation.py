@@ -149,6 +149,7 @@ def test_two_results_are_compared(tmp_path: Path) -> None:
     )
     assert done.exit_code == 0, done.output
     assert "| a | b | diagnosis accuracy | 9 | -1.000 |" in (tmp_path / "both.md").read_text()
+    assert (tmp_path / "both-costs.svg").read_text().count("a case") == 3  # the axis and two lines
     shutil.copy(paths[0], tmp_path / "copy.json")
     wrong = CliRunner().invoke(command, ["compare", paths[0], str(tmp_path / "copy.json")])
     assert wrong.exit_code == 2

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from medaction.evaluation.agreement import agreement
-from medaction.evaluation.compare import by_case, comparison, paired_difference, published_rows
+from medaction.evaluation.compare import (
+    by_case,
+    comparison,
+    paired_difference,
+    published_rows,
+    table_2,
+)
 from medaction.evaluation.correction import MeasuredJudge, corrected_accuracy
 from medaction.evaluation.costs import UNKNOWN, accuracy_by_cost, cost_of, price_of
 from medaction.evaluation.judges import ComparedTests, judge_key
@@ -186,6 +192,27 @@ def result(model: str, correct: list[bool], **change: Any) -> dict[str, Any]:
     return result_of(about | change, worlds, played, 1, {})
 
 
+def test_table_2_is_recomputed_from_the_rows_in_the_papers_shape() -> None:
+    """One model on two benchmarks is one line; what the rows say is what the scores said."""
+    first = result("model-a", [True, False, True, False])
+    hard = result("model-a", [True] * 3, benchmark="hard-300")
+    heading, _, line = table_2([first, hard])
+    columns = [cell.strip() for cell in heading.strip("|").split("|")]
+    assert columns[1:5] == [f"medrbench {name}" for name in ("Prec", "Rec", "F1", "Diag Acc")]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[0] == "model-a"
+    by_name = {measure["name"]: measure for measure in first["scores"]}
+    for name, cell in zip(
+        ("precision", "recall", "f1_of_means", "accuracy"), cells[1:5], strict=True
+    ):
+        measure = by_name[name]
+        assert cell == f"{measure['mean']:.2f} ({measure['low']:.2f} to {measure['high']:.2f})"
+    assert cells[8].startswith("1.00")
+    text = comparison([first, hard])
+    assert "As in the paper's Table 2" in text
+    assert "different benchmarks" in text
+
+
 def test_a_result_is_written_read_and_shown(tmp_path: Path) -> None:
     made = result("model-a", [True, False, True])
     file, table = write_result(made, tmp_path)
@@ -219,8 +246,8 @@ def test_accuracy_is_corrected_by_what_is_known_of_the_judge() -> None:
 def test_a_table_says_what_its_judge_is_worth_and_what_constant_orders_score() -> None:
     offline = judge_key(None, "sources")
     text = result_table(result("a", [True, False], judge=offline))
-    assert "sensitivity is 0.88 (202 right answers)" in text
-    assert "corrected by them (Rogan-Gladen): **0.408**" in text
+    assert "sensitivity is 0.89 (202 right answers)" in text
+    assert "corrected by them (Rogan-Gladen): **0.405**" in text
     assert "sensitivity and specificity are not known" in result_table(result("a", [True]))
 
 

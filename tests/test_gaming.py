@@ -52,6 +52,14 @@ def test_a_policy_without_knowledge_of_the_patient_convinces_nobody(
     assert share_convinced(judge, statements, CASES) <= AIM
 
 
+@pytest.mark.parametrize("truth", COMMON[3:])
+def test_a_chain_of_causes_that_reaches_the_truth_is_no_diagnosis(
+    truth: str, judge: OfflineJudge
+) -> None:
+    case = replace(environment(), diagnosis=truth, synonyms=())
+    assert share_convinced(judge, [POLICIES["chain"]("")], [case]) == 0
+
+
 @pytest.mark.parametrize(
     "form", ["{others}; {truth}", "{others}, {truth}", "{first}, {second} and {truth}"]
 )

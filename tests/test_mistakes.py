@@ -54,6 +54,7 @@ MISTAKES = [
     Mistake(f"{DISTILL} --teacher nosuch", 2, "unknown teacher 'nosuch'"),
     Mistake(f"{DISTILL} --teacher openai/x", 1, "OPENAI_API_KEY is not set"),
     Mistake(f"{DISTILL} --teacher local:no.gguf", 2, "there is no file no.gguf"),
+    Mistake(f"{DISTILL} --teacher local", 2, "Give a file, local:/path/to/model.gguf, or a server"),
     Mistake(f"{DISTILL} --teacher kg-targeted", 2, "two teachers have the same name"),
     Mistake(f"{DISTILL} --gold kg-targeted", 2, "is no language model"),
     Mistake(f"{DISTILL} --rollouts 0", 2, "--rollouts"),

@@ -109,6 +109,9 @@ def test_filters_narrow_the_tables(run: Path):
     case = everything.rows[0]["case_id"]
     assert [row["case_id"] for row in queries.cases(run_pages.db, {"q": case}, 1).rows] == [case]
     assert queries.cases(run_pages.db, {"q": "' or true --"}, 1).total == 0
+    assert 'name="sort" value="-turns"' in pages.cases(run_pages, {"sort": "-turns"}, 1), (
+        "a filter leaves the order as it was"
+    )
 
 
 def test_the_search_finds_what_a_report_says_and_shows_the_passage(run: Path):

@@ -317,7 +317,8 @@ class PackedTrainer(Trainer):
         """What `evaluate` looks at: no row holds records of two datasets."""
         rows: list[PackedRow] = []
         self.datasets: list[str] = []
-        ordered = sorted(samples, key=lambda sample: sample.dataset)
+        # In the order of their tokens, so that records of one case share a row and their beginning.
+        ordered = sorted(samples, key=lambda sample: (sample.dataset, sample.tokens))
         for dataset, group in groupby(ordered, key=lambda sample: sample.dataset):
             start = next(n for n, sample in enumerate(ordered) if sample.dataset == dataset)
             part = packed([*group], row_tokens, self.args.world_size, prefix)

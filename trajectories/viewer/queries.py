@@ -88,21 +88,28 @@ def choices(db: Database) -> dict[str, list[str]]:
 def cases(db: Database, filters: dict[str, str], number: int) -> Page:
     """The cases with how their trees came out. `filters`: q (text in id, title, diagnosis or
     report), source, state. A row has a `passage` where q stands in its report alone."""
-    one_line = "regexp_replace(\"text\", '\\s+', ' ', 'g')"  # lines break anywhere
-    report = f"case_id in (select case_id from cases where {one_line} ilike ?)"
+    # Lines break anywhere. Over 4,000 reports `replace` takes 0.02 s of CPU, a regular
+    # expression 0.5 s.
+    matching = "select case_id from cases where replace(\"text\", chr(10), ' ') ilike ?"
+    report = f"case_id in ({matching})"
     conditions = {
         f"(case_id ilike ? or title ilike ? or diagnosis ilike ? or {report})": _pattern(filters),
         "source = ?": filters.get("source"),
         "state = ?": filters.get("state"),
     }
     page = _page(db, QUERIES["cases"].sql, conditions, _order(filters, "case_id"), number)
-    words = filters.get("q", "")
+    words = filters.get("q", "").lower()
+    in_sight = [
+        row["case_id"]
+        for row in page.rows
+        if words in f"{row['case_id']} {row['title']} {row['diagnosis'] or ''}".lower()
+    ]
+    apart = [row["case_id"] for row in page.rows if row["case_id"] not in in_sight]
+    passages_of = {
+        row["case_id"]: row["passage"] for row in rows(db, "passages of reports", [words, apart])
+    }
     for row in page.rows:
-        shown = " ".join(filter(None, (row["case_id"], row["title"], row["diagnosis"])))
-        apart = bool(words) and words.lower() not in shown.lower()
-        row["passage"] = (
-            rows(db, "passage of a report", [words, row["case_id"]])[0]["passage"] if apart else ""
-        )
+        row["passage"] = passages_of.get(row["case_id"], "")
     return page
 
 

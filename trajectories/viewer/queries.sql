@@ -75,14 +75,15 @@ where case_id = $1 and ($2 = '' or exists (
 -- title: any judged
 select 1 from judged limit 1;
 
--- title: passage of a report
--- What stands around words in a case's report.
-with report as (
-    select regexp_replace("text", '\s+', ' ', 'g') as words from cases where case_id = $2
+-- title: passages of reports
+-- What stands around words (in small letters) in the reports of some cases.
+with reports as (
+    select case_id, replace("text", chr(10), ' ') as words
+    from cases where case_id in (select unnest($2::varchar[]))
 )
-select '… ' || substr(words, greatest(1, strpos(lower(words), lower($1)) - 60), 160) || ' …'
-    as passage
-from report;
+select case_id,
+    '… ' || substr(words, greatest(1, strpos(lower(words), $1) - 60), 160) || ' …' as passage
+from reports;
 
 -- title: case ids
 select case_id from cases order by case_id;

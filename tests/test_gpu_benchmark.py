@@ -1,0 +1,57 @@
+"""The script for whoever has a GPU runs here in tiny shapes: every kind of part gives its line, and
+what fails or hangs gives one too."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("torch", reason="training is not installed (pip install 'medaction[train]')")
+
+from benchmarks.gpu import PARTS, WAYS, attention, loss, run_part
+from benchmarks.training import SHAPES
+
+TINY = SimpleNamespace(tiny=True)
+
+
+def test_the_parts_that_need_no_model() -> None:
+    figures = attention(TINY, "per_sequence")
+    assert figures["ms_new"] > 0
+    assert figures["distinct_rows"] >= 1
+    assert attention(TINY, "varlen") == {"obstacle": "needs a GPU"}
+    assert loss(TINY, "chunked")["ms"] > 0
+    assert loss(TINY, "liger") == {"obstacle": "chunked"}
+
+
+def test_a_part_that_hangs_or_fails_leaves_a_line(tmp_path: Path) -> None:
+    assert run_part("device", tmp_path, True, 0.2)["failed"] == "ended after 0 s"
+    failed = run_part("no such part", tmp_path, True, 60)
+    assert "Error" in failed["failed"]
+
+
+def test_every_way_and_shape_of_the_issue_has_a_part() -> None:
+    for shape, method in (
+        ("qwen3-0.6b", "full"), ("qwen3-1.7b", "full"), ("qwen3-4b", "lora"), ("qwen3-8b", "lora"),
+    ):  # fmt: skip
+        assert shape in SHAPES
+        assert {f"model {shape}", f"steps {shape} {method}", f"trl {shape} {method}"} <= {*PARTS}
+    assert {f"attention {way}" for way in WAYS} <= {*PARTS}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_whole_steps_in_tiny_shapes() -> None:
+    parts = ("model qwen3-0.6b", "steps qwen3-0.6b full")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "--tiny", "--seconds", "800", "--only", *parts],
+        capture_output=True, text=True, timeout=800,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = {line["part"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert {*parts} <= {*lines}
+    steps = lines["steps qwen3-0.6b full"]
+    assert steps["tokens_per_s"] > 0
+    assert steps["notes"]
