@@ -90,12 +90,7 @@ _TEST_DONE = re.compile(
     r"|\b(?:planned|scheduled|depend\w*|rel(?:y|ied|ies))\b",
     re.IGNORECASE,
 )
-_ANALYTE = re.compile(
-    r"([A-Za-z][\w-]*(?: [A-Za-z][\w-]*){0,2}?),? (?:was |were |of |at |is )?(?=\d)"
-)
-_NO_ANALYTE = re.compile(
-    r"\b(?:an?|the|his|her|with|and|showed|shows|had|has|was|were|is|to|maximum|minimum)\b", re.I
-)
+_ANALYTE = re.compile(r"([A-Za-z][\w-]*)\W{1,2}(?:was |were |of |at |is )?(?=\d)")
 # What is looked at or listened to at the first encounter, though it can be ordered too.
 _BEDSIDE = frozenset({"ophthalmic tests", "hearing and balance", "ENT endoscopy"})
 EXAMINED = re.compile(
@@ -213,9 +208,8 @@ def result_told(clause: str) -> Statement | None:
     if (normal := _NORMAL.search(clause)) and is_ordered(normal["test"]):
         return Statement(clause, names or (normal["test"],))
     if value := _CONCENTRATION.search(clause):
-        analytes = _ANALYTE.findall(clause[: value.end()]) or [""]
-        words = _NO_ANALYTE.split(analytes[-1])[-1].strip()
-        return Statement(clause, names or (words or "Laboratory tests",))
+        analytes = _ANALYTE.findall(clause[: value.end()])
+        return Statement(clause, names or (analytes[-1] if analytes else "Laboratory tests",))
     return None
 
 

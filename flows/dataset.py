@@ -13,6 +13,7 @@ import polars as pl
 from medaction.envs.prompts import messages
 from medaction.envs.rewards import true_name
 from medaction.envs.turns import Style, Turn
+from medaction.flows.repositories import upload
 from medaction.flows.settings import DistillSettings
 from medaction.flows.summary import REPORT_QUERIES, notes_of
 from medaction.flows.versions import versions
@@ -24,7 +25,6 @@ from medaction.trajectories.preferences import State, states, write_preferences
 from medaction.trajectories.records import now
 from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
-from medaction.words.errors import MedactionError
 
 DATASET_CARD = Path(__file__).with_name("dataset_card.md.j2")
 
@@ -172,12 +172,8 @@ def push(dataset: Path, repository: str, really: bool) -> list[str]:
     """What goes to the dataset `repository` of a hub, one line a file; it goes there only when
     `really`.
 
-    The hub is the one of HF_ENDPOINT, the key that of HF_TOKEN. A new repository is private:
-    whoever pushes decides who may see it. Raises MedactionError with the hub's words.
+    Raises MedactionError with the hub's words.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
     folder = dataset.resolve()
     files = [
         f"{path.relative_to(folder)}  {path.stat().st_size:,} bytes"
@@ -185,15 +181,5 @@ def push(dataset: Path, repository: str, really: bool) -> list[str]:
         if path.is_file()
     ]
     if really:
-        try:
-            api = HfApi()
-            api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
-            api.upload_folder(
-                folder_path=folder,
-                repo_id=repository,
-                repo_type="dataset",
-                commit_message=f"Version {folder.name.removeprefix('v')}",
-            )
-        except (HfHubHTTPError, OSError) as error:
-            raise MedactionError(f"{repository} could not be written: {error}") from error
+        upload(folder, repository, "dataset", f"Version {folder.name.removeprefix('v')}")
     return files

@@ -71,6 +71,11 @@ CONSTANTS = (
     # The offline judge
     Constant("evaluation.diagnoses", "LIKELY", 0.5, "real answers", "test_evaluation_judges"),
     Constant("evaluation.diagnoses", "VAGUE", 0.5, "real answers", "test_evaluation_judges"),
+    Constant("evaluation.diagnoses", "IN_COMMON", 0.15, "real answers", "test_evaluation_judges"),
+    Constant("evaluation.diagnoses", "NAMED", 0.75, "real answers", "test_gaming"),
+    Constant("evaluation.diagnoses", "MANY", 4, "real answers", "test_gaming"),
+    Constant("evaluation.word_shares", "EXCHANGED", 3, "our choice", "test_gaming"),
+    Constant("kg.hierarchy", "STEPS", 3, "our choice", "test_gaming"),
     Constant("evaluation.diagnoses", "FOREIGN", 0.3, "our choice", "test_evaluation_judges"),
     Constant("trajectories.preferences", "LEAST_GAIN", 0.05, "our choice", "test_preferences"),
     # Gold and free form

@@ -246,6 +246,13 @@ class TrainSettings(BaseModel):
         description="Train nothing: let the learning rate rise for at most 100 steps, and say where"
         " the loss falls fastest (OUT/learning-rate).",
     )
+    push: str | None = Field(
+        default=None,
+        pattern=r"^[^/\s]+/[^/\s]+$",
+        description="OWNER/NAME of a model repository of a hub: each checkpoint goes there as it is"
+        " written, and the model at the end. A new repository is private; the key comes from"
+        " HF_TOKEN.",
+    )
     report_to: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
         default_factory=list,
         description="Trackers that get every step too, each with its own package and environment"
