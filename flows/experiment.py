@@ -5,11 +5,11 @@ Run as: medaction experiment --preset tiny
 """
 
 import json
-import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 from prefect import flow
@@ -17,15 +17,6 @@ from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
 from medaction.evaluation.case_sets import read_set
-from medaction.evaluation.compare import by_case
-from medaction.evaluation.experiment import (
-    Pool,
-    choose_pool,
-    draw_experiment,
-    experiment_report,
-    power_statement,
-    shared_records,
-)
 from medaction.evaluation.plots import save
 from medaction.evaluation.results import read_result
 from medaction.flows.ablate import STRATEGIES, Cell, base_folder, evaluation_of, placed, run_cell
@@ -44,7 +35,8 @@ from medaction.training.data import (
 from medaction.training.settings import TrainSettings, installed
 from medaction.training.templates import Renderer
 
-log = logging.getLogger("medaction")
+if TYPE_CHECKING:
+    from medaction.evaluation.experiment import Pool
 
 BASE = "base model"
 MEASURES = {"correct": "accuracy", "f1": "F1 of tests"}
@@ -77,6 +69,10 @@ def experiment(settings: ExperimentSettings, plan: bool = False) -> list[str]:
     A rerun does what is missing.
     """
     installed()
+    # Here, because scipy does not start where torch is lacking: a server has the flow all the same.
+    from medaction.evaluation.compare import by_case
+    from medaction.evaluation.experiment import experiment_report, power_statement
+
     base = with_base(settings.stages()[1], settings).base
     weights = base_folder(base, settings.out / "base")
     datasets = filtered(settings)
@@ -121,6 +117,8 @@ def _write(
     scores: Mapping[str, Mapping[str, Mapping[int, Mapping[str, float]]]],
     failed: list[str],
 ) -> None:
+    from medaction.evaluation.experiment import draw_experiment
+
     if failed:
         words = [*words, "## Failed", "", *(f"* {line}" for line in failed), ""]
     (settings.out / "experiment.md").write_text("\n".join(words), encoding="utf-8")
@@ -146,9 +144,11 @@ def filtered(settings: ExperimentSettings) -> dict[str, Path]:
 
 def planned(
     settings: ExperimentSettings, datasets: Mapping[str, Path], base: str, weights: Path
-) -> tuple[Pool, dict[tuple[str, int], TrainSettings]]:
+) -> tuple["Pool", dict[tuple[str, int], TrainSettings]]:
     """The pool, and how each (arm, seed) is trained."""
     from transformers import AutoTokenizer
+
+    from medaction.evaluation.experiment import choose_pool, shared_records
 
     common = settings.stages()[1].model_copy(update={"base": base, "scale": None})
     renderer = Renderer(AutoTokenizer.from_pretrained(weights), common.thinking)

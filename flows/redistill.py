@@ -50,7 +50,10 @@ def redistill(settings: RedistillSettings) -> dict[str, Any]:
     if training is None:
         return summary
     train(training)
-    table = forgetting_table(read_log(training.out / "log.jsonl"))
+    log = read_log(training.out / "log.jsonl")
+    if not any("eval_losses" in line for line in log):
+        return summary  # the first version, or none with held-out cases
+    table = forgetting_table(log)
     (training.out / "forgetting.md").write_text(table, encoding="utf-8")
     create_markdown_artifact(key="forgetting", markdown=table)
     return summary

@@ -71,6 +71,11 @@ CONSTANTS = (
     # The offline judge
     Constant("evaluation.diagnoses", "LIKELY", 0.5, "real answers", "test_evaluation_judges"),
     Constant("evaluation.diagnoses", "VAGUE", 0.5, "real answers", "test_evaluation_judges"),
+    Constant("evaluation.diagnoses", "IN_COMMON", 0.15, "real answers", "test_evaluation_judges"),
+    Constant("evaluation.diagnoses", "NAMED", 0.75, "real answers", "test_gaming"),
+    Constant("evaluation.diagnoses", "MANY", 4, "real answers", "test_gaming"),
+    Constant("evaluation.word_shares", "EXCHANGED", 3, "our choice", "test_gaming"),
+    Constant("kg.hierarchy", "STEPS", 3, "our choice", "test_gaming"),
     Constant("evaluation.diagnoses", "FOREIGN", 0.3, "our choice", "test_evaluation_judges"),
     Constant("trajectories.preferences", "LEAST_GAIN", 0.05, "our choice", "test_preferences"),
     # Gold and free form
@@ -80,12 +85,21 @@ CONSTANTS = (
     Constant("training.settings", "TrainSettings.epochs", 3, PAPER, "test_training_data"),
     Constant("training.settings", "TrainSettings.batch", 32, PAPER, "test_training_packing"),
     Constant("training.settings", "TrainSettings.learning_rate", 2e-4, PAPER, "test_training_data"),
+    Constant("training.settings", "TrainSettings.replay", 0.2, "our choice", "test_redistill"),
+    Constant(
+        "training.settings", "TrainSettings.prompt_tokens", 100, "Lester 2021", "test_soft_prompt"
+    ),
+    Constant("training.sweep", "DIVERGED", 4.0, "fastai's finder", "test_training_more"),
     Constant("training.schedule", "LOOKS", 4, "our choice", "test_training_schedule"),
     Constant("training.schedule", "LOOK_SHARE", 0.03, "our choice", "test_training_schedule"),
     Constant("training.looks", "INTERVAL", 1800.0, "our choice", "test_training_schedule"),
     Constant("training.looks", "SAVING_SHARE", 0.02, "our choice", "test_training_schedule"),
     # Evaluation
     Constant("flows.settings", "EvaluationSettings.runs", 3, PAPER, "test_evaluation_protocol"),
+    Constant("evaluation.power", "ALPHA", 0.05, "convention", "test_experiment"),
+    Constant("evaluation.power", "POWER", 0.8, "Cohen 1988", "test_experiment"),
+    Constant("evaluation.power", "BETWEEN", 1 / 3, "Miller 2024, section 5", "test_experiment"),
+    Constant("evaluation.power", "WITHIN", 1 / 6, "Miller 2024, section 5", "test_experiment"),
     Constant("kg.bootstrap", "RESAMPLES", 2000, "quantiles move little", "test_evaluation_scores"),
     Constant("evaluation.judges", "ATTEMPTS", 3, "our choice", "test_evaluation_judges"),
     Constant("evaluation.contamination", "SHINGLE", 2, "planted copies", "test_contamination"),

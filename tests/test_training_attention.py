@@ -179,6 +179,82 @@ def test_a_window_reaches_as_far_back_in_a_tree_as_in_a_record_alone() -> None:
     assert (whole - outputs["varlen"]).abs().max() > 1e-2
 
 
+def torch_2_10(q: Any, k: Any, v: Any, a: Any, b: Any, m: int, n: int, is_causal: bool = False):
+    assert is_causal
+    return Calls()(q, k, v, a, b, m, n, None, (-1, 0), None)
+
+
+def torch_2_11(
+    q: Any, k: Any, v: Any, a: Any, b: Any, m: int, n: int, *, scale: Any = None,
+    window_size: tuple[int, int] = (-1, -1),
+):  # fmt: skip
+    assert q.shape[1] == k.shape[1], "this one knows no groups of heads"
+    return Calls()(q, k, v, a, b, m, n, scale, window_size, None)
+
+
+def torch_2_12(
+    q: Any, k: Any, v: Any, a: Any, b: Any, m: int, n: int, *, scale: Any = None,
+    window_size: tuple[int, int] = (-1, -1), enable_gqa: bool = False,
+):  # fmt: skip
+    assert enable_gqa is (q.shape[1] != k.shape[1])
+    return Calls()(q, k, v, a, b, m, n, scale, window_size, None)
+
+
+@pytest.mark.parametrize("varlen_attn", [torch_2_10, torch_2_11, torch_2_12])
+def test_every_torchs_own_kernel_is_called_as_it_is_documented(
+    folder: Path, varlen_attn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.nn.attention import varlen
+
+    monkeypatch.setattr(varlen, "varlen_attn", varlen_attn)
+    monkeypatch.setitem(ATTENTION, "varlen", variable_lengths(attention._torchs_kernel))
+    logits, _ = run(folder, tensors(TREE, Layout("varlen")), "varlen", gradients=False)
+    alone = [
+        run(folder, tensors([one], Layout("sdpa", False)), "sdpa", gradients=False)[0]
+        for one in TREE
+    ]
+    torch.testing.assert_close(logits, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["varlen", "flash_attention_2", "flex"])
+def test_a_kernel_is_given_one_type_of_16_bits_under_autocast(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Norms of a Qwen3 leave queries and keys in fp32 there, and values in bf16."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    types = []
+
+    class Typed(Calls):
+        def __call__(self, query: Any, key: Any, value: Any, *more: Any) -> torch.Tensor:
+            types.append({query.dtype, key.dtype, value.dtype})
+            return super().__call__(query, key, value, *more)
+
+    class TypedFlex(DenseFlex):
+        def kernel(self, device: torch.device) -> Any:
+            dense = super().kernel(device)
+
+            def typed(query: Any, key: Any, value: Any, **options: Any) -> Any:
+                types.append({query.dtype, key.dtype, value.dtype})
+                return dense(query, key, value, **options)
+
+            return typed
+
+    monkeypatch.setitem(ATTENTION, way, TypedFlex() if way == "flex" else variable_lengths(Typed))
+    attention.register()
+    config = Qwen3Config(
+        vocab_size=2000, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+        attn_implementation=attention.implementation(way),
+    )  # fmt: skip
+    model = Qwen3ForCausalLM(config)
+    row = tensors(TREE, Layout(way))
+    row.pop("targets")
+    with torch.autocast("cpu", torch.bfloat16):
+        model(**row, use_cache=False).logits.float().sum().backward()
+    assert types == [{torch.bfloat16}] * LAYERS
+
+
 def test_without_the_borders_a_neighbour_would_be_seen(folder: Path) -> None:
     row = tensors(SAMPLES[:2], Layout("per_sequence", shared=False))
     row["spans"] = ((0, row["input_ids"].shape[1], ()),)

@@ -1,6 +1,7 @@
 """What users of trainers expect: trackers, going on with another number of processes, and a finder
 of the learning rate."""
 
+import json
 import math
 import shutil
 from importlib.util import find_spec
@@ -31,7 +32,8 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     (alone.out / "trained.json").unlink()
     shutil.rmtree(alone.out / "checkpoints/checkpoint-9")
     lines = (alone.out / "log.jsonl").read_text().splitlines()
-    (alone.out / "log.jsonl").write_text("\n".join(lines[:8]) + "\n")
+    done = [line for line in lines if json.loads(line).get("step", 0) <= 6]
+    (alone.out / "log.jsonl").write_text("\n".join(done) + "\n")
     both = alone.model_copy(update={"processes": 2})
     prepare_run(both)
     fit(both, lambda line: None)

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any, cast
 
 import torch
@@ -253,15 +254,31 @@ def variable_lengths(kernel: Callable[[], Kernel]) -> Callable[..., tuple[torch.
 
 
 def _torchs_kernel() -> Kernel:
+    """Torch 2.10's `varlen_attn` knows `is_causal` alone, 2.11's scale and window, later ones fewer
+    heads of keys than of queries."""
     from torch.nn.attention.varlen import varlen_attn
+
+    accepted = signature(varlen_attn).parameters
 
     def kernel(query, key, value, query_ends, key_ends, longest_query, longest_key, scale, window,
                softcap):  # fmt: skip
         _refuse_others({"softcap": softcap})
+        options: dict[str, Any] = {"scale": scale, "window_size": window}
+        if "window_size" not in accepted:
+            usual = scale is None or math.isclose(scale, query.shape[-1] ** -0.5)
+            if window != (-1, 0) or not usual:
+                raise TrainError(
+                    "this torch's varlen_attn has no window and no scale: take torch 2.11 or later"
+                )
+            options = {"is_causal": True}
+        ratio = query.shape[1] // key.shape[1]
+        if "enable_gqa" in accepted:
+            options["enable_gqa"] = ratio > 1
+        elif ratio > 1:
+            key, value = (part.repeat_interleave(ratio, dim=1) for part in (key, value))
         return varlen_attn(
-            query, key, value, query_ends, key_ends, longest_query, longest_key,
-            scale=scale, window_size=window, enable_gqa=query.shape[1] != key.shape[1],
-        )  # fmt: skip
+            query, key, value, query_ends, key_ends, longest_query, longest_key, **options
+        )
 
     return kernel
 
