@@ -20,7 +20,7 @@ from medaction.flows.versions import versions
 from medaction.kg.linking import Linker
 from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
-from medaction.trajectories.export import Version, export_dataset
+from medaction.trajectories.export import Prompt, Version, export_dataset
 from medaction.trajectories.preferences import State, states, write_preferences
 from medaction.trajectories.records import now
 from medaction.trajectories.scoring import disease_linker
@@ -32,23 +32,11 @@ DATASET_CARD = Path(__file__).with_name("dataset_card.md.j2")
 def write_dataset(store: Store, settings: DistillSettings) -> Version:
     """Write the next version of `out/dataset` from the store, if anything has changed. Raises
     StoreError for an evaluation-only store."""
-    budgets = {teacher.name: teacher.context_tokens for teacher in settings.teachers}
-
-    def prompt(
-        teacher: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style
-    ) -> list[Message]:
-        """The prompt that the teacher was given, within the budget that it had."""
-        return messages(observation, turns, t_max, style, budgets.get(teacher) or CONTEXT_TOKENS)
+    prompt = prompt_of(settings)
 
     def card(folder: Path, records: pl.DataFrame, version: int) -> dict[str, Any]:
-        linker = disease_linker(settings.disease_graph)
-        nodes = nodes_of(store, linker)
-
         def compared() -> Iterator[State]:
-            answered = states(
-                store, prompt, nodes, lambda world: nodes.get(true_name(world, linker))
-            )
-            return (state for state in answered if len(state.candidates) > 1)
+            return (state for state in answered(store, settings) if len(state.candidates) > 1)
 
         write_preferences(compared, folder / "preferences", settings.validation_percent)
         packages = versions()
@@ -60,6 +48,27 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
         return about | {"repeats_left_out": repeats}
 
     return export_dataset(store, settings.out, prompt, settings.validation_percent, card)
+
+
+def prompt_of(settings: DistillSettings) -> Prompt:
+    """The prompt that a teacher was given, within the budget that it had."""
+    budgets = {teacher.name: teacher.context_tokens for teacher in settings.teachers}
+
+    def prompt(
+        teacher: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style
+    ) -> list[Message]:
+        return messages(observation, turns, t_max, style, budgets.get(teacher) or CONTEXT_TOKENS)
+
+    return prompt
+
+
+def answered(store: Store, settings: DistillSettings) -> Iterator[State]:
+    """Every prompt of a scored store with the replies to it."""
+    linker = disease_linker(settings.disease_graph)
+    nodes = nodes_of(store, linker)
+    return states(
+        store, prompt_of(settings), nodes, lambda world: nodes.get(true_name(world, linker))
+    )
 
 
 def nodes_of(store: Store, linker: Linker) -> dict[str, int | None]:

@@ -5,9 +5,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from medaction.words.errors import MedactionError
+from medaction.words.id_lists import listed_ids
 
 PAPERS_BASE = "Intelligent-Internet/II-Medical-8B"
 
@@ -90,6 +91,11 @@ class TrainSettings(BaseModel):
     )
     without: list[str] = Field(
         default_factory=list, description="Cases that are left out, by their ids."
+    )
+    only: list[str] = Field(
+        default_factory=list,
+        description="Only these cases are trained on (@FILE: those in a file, such as"
+        " the hardest half that `medaction analyse` finds); what is held out stays.",
     )
     against: list[str] = Field(
         default_factory=list,
@@ -258,6 +264,11 @@ class TrainSettings(BaseModel):
         description="Stop once so many looks in a row have found no lower held-out loss.",
     )
 
+    @field_validator("only", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return listed_ids(value)
+
     @model_validator(mode="before")
     @classmethod
     def _for_objective(cls, values: Any) -> Any:
@@ -307,7 +318,7 @@ class TrainSettings(BaseModel):
             mode="json",
             include={
                 "objective", "beta", "data", "base", "earlier", "replay", "teachers", "styles",
-                "without", "scale",
+                "without", "only", "scale",
                 "validation_percent", "max_length", "thinking", "epochs", "batch",
                 "learning_rate", "warmup", "weight_decay", "method", "lora_rank", "prompt_tokens",
                 "seed", "zero",
