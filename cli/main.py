@@ -6,6 +6,7 @@ import.
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -120,6 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `medaction`. Ends with a status of docs/commands.md; what a user can mend is
     one line on stderr, a mistake of ours keeps its traceback."""
     logging.getLogger("medaction").addHandler(logging.StreamHandler())
+    # As Ctrl-C does, it closes the store and ends what the run has started.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         words = in_present_words(sys.argv[1:] if arguments is None else arguments)
         medaction.main(words, prog_name="medaction", standalone_mode=False)
@@ -129,6 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         click.echo(f"medaction: {ending.line}", err=True)
         sys.exit(ending.status)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 class Ending(NamedTuple):

@@ -55,10 +55,6 @@ _INTRODUCTION = re.compile(r"(?:in|on|at|by|after|then|later|\w+ly)\b(?: \w+){0,
 _LISTED_SECTIONS = re.compile(
     r"patient information|demographics|physical exam|review of systems", re.I
 )
-# So is a past history without a verb: 'Eosinophilia, previous brucellosis, hydronephrosis surgery.'
-_VERB = re.compile(
-    r"\b(?:was|were|had|has|is|treated|managed|diagnosed|received|underwent|which)\b"
-)
 # What means nothing once the sentence before it is gone: 'Treated with chemotherapy.'
 _HANGING = re.compile(
     r"(?:subsequently|then|which|this|these|it|its|such|followed by|treated|managed|received"
@@ -135,7 +131,7 @@ class _Cutter:
         self.is_examination = "examination" in label.casefold()
         self.is_present = "present" in label.casefold()
         is_list = bool(_LISTED_SECTIONS.search(label)) or (
-            label.casefold().startswith("past medical", 2) and not _VERB.search(body)
+            label.casefold().startswith("past medical", 2)
         )
         if not body.strip() and self.leaks(line):
             self._take(line)

@@ -252,3 +252,37 @@ def test_what_a_source_says_of_the_publication_is_an_object_in_stores_of_every_v
         assert store.rows(query) == [("PMC1",)]
     (case,) = read_set(path.parent)
     assert case.ids >= {"pmcid:PMC1", "doi:10.1/x"}
+
+
+def test_a_full_disk_is_one_line_and_the_store_opens_again(tmp_path: Path) -> None:
+    script = textwrap.dedent("""
+        import resource, secrets, sys
+        from pathlib import Path
+        from medaction.trajectories.store import Store, StoreError
+        from tests.records import add_environment, environment, report
+        from dataclasses import replace
+
+        path = Path(sys.argv[1])
+        with Store(path):
+            pass
+        size = path.stat().st_size + 200_000
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        try:
+            with Store(path) as store, store.run("distill", "{}", None, {}) as run:
+                for number in range(1000):
+                    case_id, long = f"case-{number}", secrets.token_hex(20_000)
+                    world = replace(environment(), case_id=case_id, title=long)
+                    add_environment(store, replace(report(), case_id=case_id), world)
+                    print(number, flush=True)
+        except StoreError as error:
+            assert "Is the disk full" in str(error), error
+            sys.exit(7)
+    """)
+    path = tmp_path / "trajectories.duckdb"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 7, done.stderr
+    with Store(path) as store:
+        [(stored,)] = store.rows("select count(*) from environments")
+    assert stored >= len(done.stdout.split()) > 0

@@ -44,7 +44,7 @@ class Publisher:
         began = time.monotonic()
         try:
             self.copy_to(self._path.with_name(SNAPSHOT))
-        except OSError as error:
+        except (OSError, duckdb.Error) as error:
             log.warning(
                 "no snapshot of %s could be written, readers see an older one: %s",
                 self._path,

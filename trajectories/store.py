@@ -3,10 +3,11 @@ transaction, as the case finishes."""
 
 import hashlib
 import json
+import logging
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,13 @@ from medaction.trajectories.records import Failure, OpenFailure, RolloutSpec, Tr
 from medaction.trajectories.snapshot import SNAPSHOT, Publisher
 from medaction.words.errors import MedactionError
 
+log = logging.getLogger("medaction")
+
 SCHEMA_VERSION = "5"
+WRITE_ERRORS = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
+"""What DuckDB raises when a file cannot be written: at an insert, at a commit, and from then on."""
+UNWRITABLE = ("Permission denied", "Read-only file system", "No space left", "File too large")
+"""The system's words in DuckDB's errors for a file that may be sound and cannot be written."""
 _FAULTS = "faults struct(error_class varchar, message varchar, raw varchar)[] default []"
 MIGRATIONS = {
     # Version 3 keeps the attempts that failed beside what came of them.
@@ -121,6 +128,8 @@ class Store:
                     f" ({error})"
                 ) from error
             reason = str(error).partition("\n")[0]
+            if any(words in reason for words in UNWRITABLE):
+                raise self._unwritable(error) from error
             raise StoreError(
                 f"{path} cannot be opened as a DuckDB file: {reason}. `medaction doctor --out"
                 f" {path.parent} --repair` puts {SNAPSHOT}, its last whole copy, in its place"
@@ -152,21 +161,37 @@ class Store:
     def __enter__(self) -> "Store":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.db.close()
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        try:
+            self.db.close()
+        finally:
+            if isinstance(error, WRITE_ERRORS):
+                raise self._unwritable(error) from error
 
     @contextmanager
     def transaction(self):
         """All or nothing: whatever is written inside is there after a crash as a whole or not at
         all."""
-        self.db.execute("begin")
         try:
-            yield
-        except BaseException:
-            self.db.execute("rollback")
-            raise
-        self.db.execute("commit")
+            self.db.execute("begin")
+            try:
+                yield
+            except BaseException:
+                with suppress(duckdb.Error):  # the first error says more than the rollback's
+                    self.db.execute("rollback")
+                raise
+            self.db.execute("commit")
+        except WRITE_ERRORS as error:
+            raise self._unwritable(error) from error
         self._publisher.if_due()
+
+    def _unwritable(self, error: duckdb.Error) -> StoreError:
+        # Once a write has failed, every further one names the first failure last.
+        reason = " ".join(str(error).rpartition("Original error: ")[2].split())[:300]
+        return StoreError(
+            f"{self.path} cannot be written: {reason}. Is the disk full, or the folder not yours?"
+            " What had finished is stored: the same command goes on from there"
+        )
 
     def publish(self) -> None:
         """Let readers see the store as it is now (`medaction.trajectories.snapshot`)."""
@@ -254,10 +279,14 @@ class Store:
             yield run
             state = "completed"
         finally:
-            self.db.execute(
-                "update runs set ended = ?, state = ? where run_id = ?", [now(), state, run.run_id]
-            )
-            self.publish()
+            try:
+                self.db.execute(
+                    "update runs set ended = ?, state = ? where run_id = ?",
+                    [now(), state, run.run_id],
+                )
+                self.publish()
+            except duckdb.Error as error:  # the next run finds it 'running', and takes it for dead
+                log.warning("%s: the end of the run could not be stored: %s", self.path, error)
 
     def last_run(self) -> tuple[str, str]:
         """Flow and settings (JSON) of the newest run. Raises StoreError when there is none."""

@@ -1,5 +1,6 @@
-"""Tables in Markdown."""
+"""Markdown: tables written, marks taken away."""
 
+import re
 from collections.abc import Sequence
 
 
@@ -11,3 +12,12 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> li
         "|" + "---|" * len(headings),
         *("| " + " | ".join(row) + " |" for row in cells),
     ]
+
+
+def without_markdown(markdown: str) -> str:
+    """Markdown without its bold, heading and rule marks; bullets stay."""
+    lines = (
+        re.sub(r"^\s*#+\s*", "", line).replace("**", "").rstrip()
+        for line in markdown.strip().splitlines()
+    )
+    return "\n".join(line for line in lines if line and not re.fullmatch(r"-{3,}", line))

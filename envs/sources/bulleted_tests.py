@@ -1,0 +1,394 @@
+"""The tests of a summary's bullets: each with its result, and why a bullet is none."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from medaction.envs.categories import category_of, known_category
+from medaction.envs.documented import is_documented
+from medaction.envs.leaks import outcomes_in
+from medaction.envs.mentions import named_tests
+from medaction.envs.naming import KINDS, canonical_of, profile
+from medaction.envs.records import DocumentedTest
+from medaction.envs.results_told import result_told
+from medaction.envs.sources.finding_sentences import (
+    ABBREVIATION,
+    BARE_STATUS,
+    FINDING_VERB,
+    SHOWING_VERB,
+    SHOWS_A_VALUE,
+    are_joined,
+    label_and_rest,
+    listed_tests,
+    subject_of,
+    with_specimen,
+)
+from medaction.words.markdown import without_markdown
+from medaction.words.names import normalise
+from medaction.words.phrases import IN_BRACKETS
+from medaction.words.sentences import split_outside_brackets
+
+HEADING = "Ancillary tests"
+"""What a result is called that names no test and has no entry above it."""
+BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
+# 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
+_NEXT_LABEL = re.compile(r";\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
+# Labels that gather tests and are none themselves.
+_CATEGORY = re.compile(
+    r"(?:(?:initial|other|further|additional|routine|ancillary"
+    r"|prenatal|radiologic(?:al)?|relevant|subsequent) )*"
+    r"(?:imaging(?:"
+    r" (?:tests?|studies|findings|results))?|radiology|tests?"
+    r"|testing|investigations?|findings|others?)(?: \(.*\))?",
+    re.IGNORECASE,
+)
+# Labels and subjects that tell what was done for the patient or became of them.
+_LATER_COURSE = re.compile(
+    r"\b(?:treatments?|therapy|management|outcomes?|prognosis|complications?|course|recovery"
+    r"|response|improvement|delivery|cesarean|symptoms|followed up|autopsy|necropsy"
+    r"|post-?mortem)\b",
+    re.IGNORECASE,
+)
+_OPERATION = re.compile(
+    r"\b(?:surg\w+|excision|resection|\w+ectomy|graft|implant\w*|transplant\w*)\b", re.IGNORECASE
+)
+_PERSON_AS_SUBJECT = re.compile(
+    r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE
+)
+_TELLS_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNORECASE)
+_RESULT_END = re.compile(r"(?<=[.;])\s+(?=[A-Z])|;\s+")
+# Labels below a test that tell what it found, and no test.
+_NO_LABEL = re.compile(
+    r"""no\b|not\b|none\b|excluded\b|(?:.*\b)?(?:lesions?|findings?|anomal\w+|abnormalit\w+|initial|follow-?ups?|episodes?|mass(?:es)?|tumou?rs?
+    |first|second|cases?|exclusions?|staging|surg\w+|pre-?surgery|(?:further|initial)\sevaluation|uterus|others?|noted|time|date|day\s\d+)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# More of what the test above has found: 'Associated findings', 'No metastases'.
+_MORE = re.compile(
+    r"(?:no|not|none|excluded)\b"
+    r"|(?:(?:associated|additional|further|incidental|other|secondary|\w+al|noted)\s)*"
+    r"(?:findings?|observations?|anomal\w+|abnormalit\w+|features|signs?)(?:\s\(.*\))?$",
+    re.IGNORECASE,
+)
+# Labels that tell when, of the tests below.
+_WHEN = re.compile(
+    r"(?:on|at|after|before|during|upon|following|prior|post|pre|follow-?ups?|initial(?:ly)?|first"
+    r"|second|third|recurrent|case|day|week|month|hour|time|date|others?$|\d+)\b",
+    re.IGNORECASE,
+)
+_LATER = re.compile(r"(?:follow-?up|post)", re.IGNORECASE)
+# Under these labels stands what was seen in another patient.
+_ANOTHER = re.compile(r"\b(?:neonat\w+|newborn|fetus)\b", re.IGNORECASE)
+_GENERAL_LABS = re.compile(
+    r"(?:(?:routine|other|basic|serum|blood|abnormal)"
+    r" )*(?:labs?|laborator\w+|blood|serum|biochemistry|chemistry|tests?)"
+    r"(?: (?:tests?|work|results?|findings|investigations?|studies|analysis|values))?|bloodwork",
+    re.IGNORECASE,
+)
+_UNDONE_TEST = re.compile(
+    r"\b(?:await\w*|pending|planned|declined|not (?:performed|done|available|tested))\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(slots=True)
+class Bullet:
+    """One bullet of the summary with the bullets nested below it."""
+
+    text: str
+    indent: int
+    children: list["Bullet"] = field(default_factory=list)
+    begins: bool = True
+    """False: a sentence that follows another one on the heading's own line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A statement that names no test: it goes on with the entry above, but where `no_test` says
+    why it is none."""
+
+    text: str
+    no_test: str = ""
+
+
+_Line = DocumentedTest | Remark
+
+
+def tree_of_bullets(lines: list[str]) -> list[Bullet]:
+    """Bullets by their indentation; a line without a bullet goes on with the bullet above it."""
+    root = Bullet("", -1)
+    open_nodes = [root]
+    for line in lines:
+        bullet = BULLET_LINE.match(line)
+        if bullet is None and len(open_nodes) > 1:
+            open_nodes[-1].text += " " + line.strip()
+            continue
+        node = (
+            Bullet(bullet["text"].strip(), len(bullet["indent"]))
+            if bullet
+            else Bullet(line.strip(), 0)
+        )
+        while open_nodes[-1].indent >= node.indent:
+            open_nodes.pop()
+        open_nodes[-1].children.append(node)
+        open_nodes.append(node)
+    return root.children
+
+
+def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_Line]:
+    """The tests of one bullet and of the bullets below it. What names none is a remark."""
+    label, rest = label_and_rest(node.text)
+    if node.children and not label and _is_heading(node.text):
+        label, rest = without_markdown(node.text), ""
+    knows_label = _is_label_of_test(label)
+    below = (text for child in node.children for text in _texts_of_bullet(child))
+    more = "\n".join(without_markdown(text) for text in (rest, *below) if text)
+    if no_test := _why_no_test(label, node.text):
+        yield from (Remark(without_markdown(text), no_test) for text in _texts_of_bullet(node))
+    elif label and not knows_label and not _CATEGORY.fullmatch(label) and _WHEN.match(label):
+        lines = (line for child in node.children for line in entries_of_bullet(child, container))
+        yield from _dated(label, (*(_prose(rest, container) if rest else ()), *lines))
+    elif label and not knows_label and _MORE.match(label) and not named_tests(more):
+        yield Remark(f"{label}: {more}")
+    elif node.children and (not rest or _CATEGORY.fullmatch(label)) and _are_tests(node):
+        heading = label or container
+        lines = (line for child in node.children for line in entries_of_bullet(child, heading))
+        listed = with_remarks((*(_prose(rest, heading) if rest else ()), *lines), label)
+        yield from _dated(label, listed)
+    elif node.children:
+        if label:
+            yield from _tests_of_label(label, more, container)
+        else:  # 'Cervical spine CT revealed:' and its findings below
+            text = more.replace(rest, without_markdown(node.text), 1)
+            for line in _sentence(node.text.rstrip(": "), container, begins=True):
+                if isinstance(line, DocumentedTest):
+                    yield replace(line, result=text)
+                else:
+                    yield Remark(text)
+    elif label and not _CATEGORY.fullmatch(label):
+        yield from _tests_of_label(label, rest, container)
+    elif label:
+        yield from with_remarks(_prose(rest, container or label), label)
+    else:
+        yield from _prose(node.text, container, node.begins)
+
+
+def _is_heading(text: str) -> bool:
+    """Whether a bullet with others below it is their heading, without a colon: it says nothing."""
+    words = IN_BRACKETS.sub("", text).split()
+    return (
+        len(words) <= 4 and not re.search(r"\d", " ".join(words)) and not FINDING_VERB.search(text)
+    )
+
+
+def _is_label_of_test(label: str) -> bool:
+    """Whether the words of a label, but for 'pre-surgery', are of a test or of a kind of test."""
+    name = re.sub(r"(?i)\b(?:pre|post)[\s-]?\w+", "", label)
+    reading = profile(name)
+    return bool(
+        named_tests(name) or known_category(name) or reading.specimen or reading.kinds & KINDS
+    )
+
+
+def _why_no_test(label: str, text: str) -> str:
+    """Why a bullet holds no test, as its label or its beginning says; '' where it may."""
+    beginning = label or SHOWS_A_VALUE.split(text, maxsplit=1)[0][:30]
+    if named_tests(beginning) or (label and _LATER.match(label) and named_tests(text)):
+        return ""
+    if _ANOTHER.search(label):
+        return "of another patient"
+    if _TELLS_DIAGNOSIS.search(beginning):
+        return "states the diagnosis"
+    is_course = _LATER_COURSE.search(beginning) or _PERSON_AS_SUBJECT.match(text)
+    if is_course or (not named_tests(text) and outcomes_in(text)):
+        return "tells of treatment or its outcome"
+    return ""
+
+
+def _dated(label: str, lines: Iterable[_Line]) -> Iterator[_Line]:
+    """What stands under a label that tells when. A test of after the treatment says so in its
+    name: its result is none of the test before it."""
+    when = f" ({label[0].lower()}{label[1:]})" if _LATER.match(label) else ""
+    for line in with_remarks(lines, HEADING):
+        yield replace(line, name=line.name + when) if isinstance(line, DocumentedTest) else line
+
+
+def with_remarks(lines: Iterable[_Line], name: str) -> Iterator[_Line]:
+    """The lines with each remark added to the entry above; above any it is an entry itself, called
+    `name`."""
+    entry: DocumentedTest | None = None
+    for line in lines:
+        if isinstance(line, DocumentedTest):
+            if entry is not None:
+                yield entry
+            entry = line
+        elif line.no_test or not name:
+            yield line
+        elif entry is None:
+            entry = DocumentedTest(name, category_of(name), line.text)
+        else:
+            entry = replace(entry, result=f"{entry.result}\n{line.text}")
+    if entry is not None:
+        yield entry
+
+
+def names_test(label: str) -> bool:
+    """Whether a label names a test, or tests, as it seems: 'Nance analysis' and 'VFSS' do,
+    'Lesions' does not.
+
+    >>> names_test("Blood tests"), names_test("Soluble CD25"), names_test("Lesions")
+    (True, True, False)
+    """
+    return bool(
+        _CATEGORY.fullmatch(label)
+        or named_tests(label)
+        or known_category(label)
+        or not _NO_LABEL.match(label)
+    )
+
+
+def _prose(text: str, container: str, begins: bool = True) -> Iterator[_Line]:
+    """The tests of running text, sentence by sentence."""
+    for sentence in split_outside_brackets(_RESULT_END, text):
+        yield from _sentence(sentence, container, begins)
+        begins = False
+
+
+def _are_tests(node: Bullet) -> bool:
+    """Whether the bullets below are tests of their own (all name one), or the findings of the test
+    above."""
+    label = label_and_rest(node.text)[0] or without_markdown(node.text)
+    labels = [label_and_rest(child.text)[0] for child in node.children]
+    named = [
+        bool(here and names_test(here)) or bool(named_tests(child.text))
+        for here, child in zip(labels, node.children, strict=True)
+    ]
+    return all(named) if not _CATEGORY.fullmatch(label) else any(named)
+
+
+def _texts_of_bullet(node: Bullet) -> Iterator[str]:
+    yield node.text
+    for child in node.children:
+        yield from _texts_of_bullet(child)
+
+
+def _tests_of_label(label: str, result: str, container: str) -> Iterator[DocumentedTest]:
+    name = without_markdown(label).strip()
+    result, *further = _NEXT_LABEL.split(without_markdown(result).strip())
+    labels = [label_and_rest(line)[0] for line in further]
+    one_line = "\n" not in "".join(further) and not label_and_rest(result)[0]
+    if _is_label_of_test(name) and all(map(_is_label_of_test, labels)) and one_line:
+        for line in further:
+            yield from _tests_of_label(*label_and_rest(line), container)
+    else:
+        result = "; ".join([result, *further])
+    if not name or not result:
+        return
+    category = category_of(name, container)
+    if category == "laboratory" and _GENERAL_LABS.fullmatch(name) and (parts := _analytes(result)):
+        yield from (DocumentedTest(part, category_of(part, name), value) for part, value in parts)
+        return
+    listed = (
+        listed_tests(result)
+        if category == "laboratory" and profile(name).specimen in (None, "blood")
+        else ()
+    )
+    done = " ".join(
+        clause for clause in re.split(r"(?<=[.;])\s+", result) if not _UNDONE_TEST.search(clause)
+    )
+    others = (*_others(named_tests(f"{name}. {done}"), name), *listed)
+    yield DocumentedTest(name, category, result, _once(others, name))
+
+
+def _once(names: tuple[str, ...], own: str) -> tuple[str, ...]:
+    """Each name once, without the test's own."""
+    return tuple(
+        {normalise(name): name for name in names if normalise(name) != normalise(own)}.values()
+    )
+
+
+def _analytes(result: str) -> list[tuple[str, str]]:
+    """Each analyte of 'WBC 9.7 x 10^3/uL, CRP 25.9 mg/L, ESR 42 mm/hr' with its own words; none
+    where an item is anything else.
+
+    A word before the first item ('Elevated ESR (75), CRP (4)') is said of all of them, so such a
+    result stays in one piece.
+    """
+    items = [item.strip(" .") for item in re.split(r"[,;]\s+(?![^()]*\))", result.strip())]
+    results = []
+    for item in items:
+        value = re.fullmatch(
+            r"(?P<name>[A-Za-z][\w\s/α-ω-]*?)(?:\s+(?:levels?|count|of|was"
+            r"|is))*\s*[:=(]?\s*[<>≤≥~]?\s*\d[^,;]*",
+            item,
+        )
+        if (
+            not value
+            or canonical_of(value["name"]) is None
+            or profile(value["name"]).specimen not in (None, "blood")
+        ):
+            return []
+        results.append((value["name"], item))
+    return (
+        results
+        if len(results) > 1 and len({normalise(name) for name, _ in results}) == len(results)
+        else []
+    )
+
+
+def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
+    """A finding in prose: named by its grammatical subject when that is a test, else by the first
+    test that it mentions.
+
+    Where it `begins` a bullet, any subject of what was measured or of an active verb is a test, as
+    the heading says; later on it may be a part of what the test before has shown.
+    """
+    label, rest = label_and_rest(sentence)
+    if label and names_test(label):
+        yield from _tests_of_label(label, rest, container)
+        return
+    names = named_tests(sentence)
+    subject = subject_of(sentence, names, begins)
+    if begins and not subject and not names and (statement := result_told(sentence)):
+        subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
+    if not subject and names and _is_value_name(names[0]) and "," in sentence:
+        subject = container if category_of(container) == "laboratory" else ""
+    of_subject = named_tests(subject)
+    if len(of_subject) > 1 and not are_joined(of_subject, subject):
+        subject = of_subject[-1]  # 'fluoroestradiol PET': the noun at the end
+    elif len(names) > 1 and (BARE_STATUS.match(sentence) or set(names) == set(of_subject)):
+        for name in with_specimen(names):  # 'Normal brain CT and EMG': one finding of several tests
+            yield DocumentedTest(name, category_of(name, container), without_markdown(sentence))
+        return
+    if name := subject or next(iter(names), ""):
+        short = tuple(
+            match[1]
+            for match in ABBREVIATION.finditer(sentence)
+            if sentence[: match.start()].endswith(name)
+        )
+        for test in _tests_of_label(name, sentence, container):
+            others = (*short, *_others(names, test.name), *test.aliases)
+            yield replace(test, aliases=_once(others, test.name))
+    elif text := without_markdown(sentence):
+        no_test = _why_no_test("", sentence)
+        if _OPERATION.search(text) and not SHOWING_VERB.search(text):
+            no_test = no_test or "tells of treatment or its outcome"
+        if not is_documented(text):
+            no_test = no_test or "no result documented"
+        yield Remark(text, no_test)
+
+
+def _others(names: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """The other tests that an entry reports. Laboratory values are found in the result itself,
+    where their numbers stand; a part of the own name ('CT' of 'CT-guided biopsy') would only say
+    less.
+    """
+    return tuple(
+        other
+        for other in names
+        if other.casefold() not in name.casefold() and not _is_value_name(other)
+    )
+
+
+def _is_value_name(name: str) -> bool:
+    return category_of(name) == "laboratory" and not profile(name).kinds

@@ -1,0 +1,179 @@
+"""The grammar of a line that tells a finding: its label, and its subject where that is a test."""
+
+import itertools
+import re
+from collections.abc import Iterator
+
+from medaction.envs.categories import category_of, known_category
+from medaction.envs.mentions import named_tests
+from medaction.envs.naming import canonical_of, profile
+from medaction.words.markdown import without_markdown
+
+_LABELLED_LINE = re.compile(r"\*?(?P<label>[^:*]{2,150}?)\s*:\*?(?:\s+(?P<rest>.*))?")
+# Verbs whose subject is a test; of a passive one ('was noted') it is what was found.
+_SHOWS = (
+    r"(?:reveal|show|demonstrat|confirm|indicat|identif|suggest|detect|disclos|includ|display"
+    r"|exhibit|exclud|verif|support|visuali[sz]|rul(?=\w+ out))(?:ed|s|es|ied|ing)?|found"
+)
+_STATES = r"was|were|is|are|remained|returned|noted|reported|diagnosed"
+_QUALITIES = (
+    r"positive|negative|normal|unremarkable|inconclusive|consistent|suggestive|elevated"
+    r"|raised|increased|decreased|low|high|reduced|abnormal|rose|fell|dropped|declined"
+    r"|corrected|significant|notable|remarkable"
+)
+SHOWING_VERB = re.compile(rf"\s(?:\w+ly\s)?(?:{_SHOWS})\b")
+FINDING_VERB = re.compile(
+    rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|(?:positive|negative|normal|unremarkable"
+    rf"|inconclusive|consistent|suggestive))\b"
+)
+SHOWS_A_VALUE = re.compile(
+    rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|(?P<quality>{_QUALITIES}))\b"
+    r"|\s(?P<value>(?=\(?[<>≤≥=~]?\s*\d))"
+)
+_PASSIVE = re.compile(
+    r"(?:\s\w+ly|\salso)?\s(?:\w+e[dn]|found|shown|made|done)\b|\W*$"
+    r"|\s(?:in|on|by|at|with|as|during|from|near)\b"
+)
+_CHANGE_OF = re.compile(
+    r"(?:decline|rise|increase|drop|decrease|fall|elevation|reduction) (?:in|of) ", re.IGNORECASE
+)
+_OPENING_PHRASE = re.compile(
+    r"(?:(?:after|before|on|at|during|in|by|following|upon) [^,]{3,60}|\w+ly), ", re.IGNORECASE
+)
+_LOOSE_END = re.compile(
+    r"(?:\s(?:within|of|in|from|to|at|over|for|until|after|late|early|a|an|the))+$"
+)
+# Words that begin what a test has found, not a test's name.
+_NO_NAME = re.compile(
+    r"(?:an?|no|none|not|both|all|these|this|those|the|there|it|its|he|she|patient|others?|another"
+    r"|any|some|most|many|majority|findings?|presence|absence|evidence)\b",
+    re.IGNORECASE,
+)
+BARE_STATUS = re.compile(
+    r"(?i)(?:normal|negative|elevated|unremarkable|raised|increased"
+    r"|decreased|low|reduced|abnormal|positive)(?: results?)?(?: for)?:?\s+"
+)
+_CELL_END = re.compile(r"\s\|\s|\t+")
+ABBREVIATION = re.compile(r"\s*\(([A-Z][A-Za-z0-9/-]{1,11})\)")
+_STATUS_LIST = re.compile(
+    r"(?:normal|negative|elevated|raised|increased|decreased|low|reduced|positive"
+    r"|abnormal)\s+(?:for\s+)?(?P<first>[^:;()]+)"
+    r"|(?P<last>[^:;()]+?)\s+(?:(?:were|was|are|all|within)\s+)*(?:normal(?:\s+limits)?"
+    r"|negative|unremarkable|positive|elevated)",
+    re.IGNORECASE,
+)
+_TEST_NOUN = re.compile(
+    r"(?i)[^.;:,(]{0,60}?\b(?:tests?|testing|analys[ie]s|evaluation|examinations?|levels?"
+    r"|stud(?:y|ies)|markers|panel|screen(?:ing)?|antibod(?:y|ies)"
+    r"|antigens?|assays?|cultures?|scrapings?|smears?|stain(?:ing)?|serolog(?:y|ies)"
+    r"|function|labs?|blood ?work|work-?up|titers?|scans?)\b"
+)
+
+
+def listed_tests(result: str) -> tuple[str, ...]:
+    """The tests that share one finding: 'Normal amino acids, lactate and organic acids' names
+    three. Findings ('anemia') are none."""
+    names: list[str] = []
+    for clause in re.split(r"(?<=[.;])\s+", result):
+        clause = re.sub(
+            r"\s*\(([^()\d]*)\)", r", \1", clause
+        )  # 'serology (HIV, syphilis) negative'
+        match = _STATUS_LIST.fullmatch(clause.strip(" .;"))
+        items = (
+            re.split(r",\s*(?:and\s+)?|\s+and\s+", match["first"] or match["last"]) if match else []
+        )
+        if len(items) > 1 and all(
+            re.fullmatch(r"(?:[A-Za-z0-9α-ωβ/-]+\s?){1,4}", item) for item in items
+        ):
+            items = [BARE_STATUS.sub("", item.strip(), count=1) for item in items]
+            names += [
+                item
+                for item in items
+                if not re.fullmatch("Ig[AEGM]", item)
+                and (canonical_of(item) is not None or _TEST_NOUN.fullmatch(item))
+            ]
+    return tuple(names)
+
+
+def with_specimen(names: tuple[str, ...]) -> Iterator[str]:
+    """'Elevated urinary chloride and potassium': the specimen is said once for all."""
+    specimen = profile(names[0]).specimen
+    for name in names:
+        shares = specimen not in (None, "blood") and category_of(name) == "laboratory"
+        if shares and profile(name).specimen is None and not profile(name).kinds:
+            name = f"{names[0].split()[0]} {name}"
+        yield name
+
+
+def are_joined(names: tuple[str, ...], subject: str) -> bool:
+    """Whether the names are listed ('CT and MRI'), and not words of one name."""
+    places = [(subject.find(name), len(name)) for name in names]
+    gaps = [
+        subject[start + length : following]
+        for (start, length), (following, _) in itertools.pairwise(places)
+    ]
+    return all(re.search(r"[,/&;]|\b(?:and|or|with|plus)\b", gap) for gap in gaps)
+
+
+def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
+    """What a finding is about, when that is a test: 'Renal biopsy' of 'Renal biopsy showed ...',
+    'autoimmune markers' of 'Negative ...'.
+
+    Where the sentence `begins` a bullet, it is whatever shows something, and whatever was measured
+    when the sentence names no test that is known.
+    """
+    if opening := _OPENING_PHRASE.match(sentence):
+        sentence = sentence[opening.end() :]
+    sentence = _CHANGE_OF.sub("", sentence, count=1)
+    if status := BARE_STATUS.match(sentence):
+        following = sentence[status.end() :]
+        match = re.match(_TEST_NOUN, following) or re.match(
+            r"[^.;:,()]{2,40}?(?= \([^()]*\d)", following
+        )
+        if match is None and begins and not names:
+            end = r"[.;:(]|\s(?:except|in|on|with)\b|\s\d|$"
+            match = re.match(rf"[^.;:()]{{3,60}}?(?={end})", following)
+        subject = match[0].strip() if match else ""
+        return subject if " " in subject or not names else ""
+    shows = SHOWING_VERB.search(sentence.partition(", ")[0])
+    verb = shows or SHOWS_A_VALUE.search(sentence)
+    if verb is None:
+        return ""
+    before = _LOOSE_END.sub("", ABBREVIATION.sub("", sentence[: verb.start()]))
+    if len(before) > 60 and not names and (noun := re.match(_TEST_NOUN, before)):
+        before = noun[0]
+    if len(before) > 60 or "(" in before:
+        return ""
+    if named_tests(before) or (not names and re.fullmatch(_TEST_NOUN, before)):
+        return before
+    if shows and known_category(before):
+        return before
+    is_participle = verb[0].rpartition(" ")[2] in ("noted", "reported", "diagnosed")
+    passive = is_participle or (
+        not verb.groupdict().get("quality") and _PASSIVE.match(sentence[verb.end() :])
+    )
+    if not begins or passive or "," in before or _NO_NAME.match(before) or (names and not shows):
+        return ""
+    return before
+
+
+def label_and_rest(text: str) -> tuple[str, str]:
+    """'**Blood tests**: Hb 9 g/dL' -> ('Blood tests', 'Hb 9 g/dL'), and so of a table's row 'Hb | 9
+    | low'; a bullet without a label -> ('', text)."""
+    cells = [cell.strip() for cell in _CELL_END.split(text.strip("| ")) if cell.strip()]
+    if len(cells) > 1:
+        return without_markdown(cells[0]).strip(": "), text.partition(cells[0])[2].strip(":| \t")
+    match = _LABELLED_LINE.fullmatch(text.replace("**", ""))
+    if match is None or re.search(r"[.;]\s", match["label"]) or _is_value(match):
+        return "", text
+    return without_markdown(match["label"]).strip(), (match["rest"] or "").strip()
+
+
+def _is_value(match: re.Match[str]) -> bool:
+    """Whether the colon belongs to a value inside a sentence ('Elevated enzymes (AST: 90'), so that
+    there is no label."""
+    if match["label"].lower() in ("positive", "negative", "normal", "abnormal"):
+        return True
+    return match["label"].count("(") > match["label"].count(")") or bool(
+        FINDING_VERB.search(match["label"])
+    )
