@@ -335,7 +335,7 @@ def _single_tests(tests: Any, info: ValidationInfo) -> Any:
         note(info, "tests in another form")
         return [_LIST_BULLET.sub("", test) for test in tests]
     if isinstance(tests, list):
-        stated = [test for test in tests if not _is_empty(test)]
+        stated = [test for test in tests if test is not None and test != ""]
         once = _unrepeated(
             stated, lambda test: test.casefold() if isinstance(test, str) else id(test)
         )

@@ -13,18 +13,18 @@ import polars as pl
 from medaction.envs.prompts import messages
 from medaction.envs.rewards import true_name
 from medaction.envs.turns import Style, Turn
+from medaction.flows.repositories import upload
 from medaction.flows.settings import DistillSettings
 from medaction.flows.summary import REPORT_QUERIES, notes_of
 from medaction.flows.versions import versions
 from medaction.kg.linking import Linker
 from medaction.llm.calls import Message
 from medaction.llm.teacher import CONTEXT_TOKENS
-from medaction.trajectories.export import Version, export_dataset
+from medaction.trajectories.export import Prompt, Version, export_dataset
 from medaction.trajectories.preferences import State, states, write_preferences
 from medaction.trajectories.records import now
 from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
-from medaction.words.errors import MedactionError
 
 DATASET_CARD = Path(__file__).with_name("dataset_card.md.j2")
 
@@ -32,23 +32,11 @@ DATASET_CARD = Path(__file__).with_name("dataset_card.md.j2")
 def write_dataset(store: Store, settings: DistillSettings) -> Version:
     """Write the next version of `out/dataset` from the store, if anything has changed. Raises
     StoreError for an evaluation-only store."""
-    budgets = {teacher.name: teacher.context_tokens for teacher in settings.teachers}
-
-    def prompt(
-        teacher: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style
-    ) -> list[Message]:
-        """The prompt that the teacher was given, within the budget that it had."""
-        return messages(observation, turns, t_max, style, budgets.get(teacher) or CONTEXT_TOKENS)
+    prompt = prompt_of(settings)
 
     def card(folder: Path, records: pl.DataFrame, version: int) -> dict[str, Any]:
-        linker = disease_linker(settings.disease_graph)
-        nodes = nodes_of(store, linker)
-
         def compared() -> Iterator[State]:
-            answered = states(
-                store, prompt, nodes, lambda world: nodes.get(true_name(world, linker))
-            )
-            return (state for state in answered if len(state.candidates) > 1)
+            return (state for state in answered(store, settings) if len(state.candidates) > 1)
 
         write_preferences(compared, folder / "preferences", settings.validation_percent)
         packages = versions()
@@ -60,6 +48,27 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
         return about | {"repeats_left_out": repeats}
 
     return export_dataset(store, settings.out, prompt, settings.validation_percent, card)
+
+
+def prompt_of(settings: DistillSettings) -> Prompt:
+    """The prompt that a teacher was given, within the budget that it had."""
+    budgets = {teacher.name: teacher.context_tokens for teacher in settings.teachers}
+
+    def prompt(
+        teacher: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style
+    ) -> list[Message]:
+        return messages(observation, turns, t_max, style, budgets.get(teacher) or CONTEXT_TOKENS)
+
+    return prompt
+
+
+def answered(store: Store, settings: DistillSettings) -> Iterator[State]:
+    """Every prompt of a scored store with the replies to it."""
+    linker = disease_linker(settings.disease_graph)
+    nodes = nodes_of(store, linker)
+    return states(
+        store, prompt_of(settings), nodes, lambda world: nodes.get(true_name(world, linker))
+    )
 
 
 def nodes_of(store: Store, linker: Linker) -> dict[str, int | None]:
@@ -163,12 +172,8 @@ def push(dataset: Path, repository: str, really: bool) -> list[str]:
     """What goes to the dataset `repository` of a hub, one line a file; it goes there only when
     `really`.
 
-    The hub is the one of HF_ENDPOINT, the key that of HF_TOKEN. A new repository is private:
-    whoever pushes decides who may see it. Raises MedactionError with the hub's words.
+    Raises MedactionError with the hub's words.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
     folder = dataset.resolve()
     files = [
         f"{path.relative_to(folder)}  {path.stat().st_size:,} bytes"
@@ -176,15 +181,5 @@ def push(dataset: Path, repository: str, really: bool) -> list[str]:
         if path.is_file()
     ]
     if really:
-        try:
-            api = HfApi()
-            api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
-            api.upload_folder(
-                folder_path=folder,
-                repo_id=repository,
-                repo_type="dataset",
-                commit_message=f"Version {folder.name.removeprefix('v')}",
-            )
-        except (HfHubHTTPError, OSError) as error:
-            raise MedactionError(f"{repository} could not be written: {error}") from error
+        upload(folder, repository, "dataset", f"Version {folder.name.removeprefix('v')}")
     return files

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from medaction.flows.dataset import write_dataset
 from medaction.flows.missing import is_finished
+from medaction.flows.pairs import branches_for_pairs
 from medaction.flows.settings import DistillSettings, EvaluationSettings
 from medaction.flows.summary import write_summary
 from medaction.flows.versions import versions
@@ -49,6 +50,10 @@ def finish_at_once(settings: DistillSettings) -> dict[str, Any] | None:
     with Store(settings.out / "trajectories.duckdb") as store:
         if not is_finished(store, settings):
             return None
+        if settings.pair_branches:
+            score(store, settings)
+            if branches_for_pairs(store, settings):
+                return None
         with store.run("distill", settings.model_dump_json(), None, versions()):
             score_and_export(store, settings)
         return write_summary(store, settings)

@@ -11,7 +11,8 @@ from medaction.flows.artifacts import (
     publish_version,
 )
 from medaction.flows.evaluation import run_evaluate
-from medaction.flows.finish import aids_of, score_and_export
+from medaction.flows.finish import aids_of, score, score_and_export
+from medaction.flows.pairs import branches_for_pairs
 from medaction.flows.services import services
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, Retry
 from medaction.flows.stages import build_environments, play_trees, reconstruct_gold
@@ -38,6 +39,12 @@ def run_distill(settings: DistillSettings, retry: Retry | None = None) -> dict[s
                 build_environments(store, settings, ready, run.run_id, retry)
                 reconstruct_gold(store, settings, ready, run.run_id, retry)
                 play_trees(store, settings, ready, run.run_id, retry)
+                for _ in range(settings.pair_branches):  # branches have states of their own
+                    score(store, settings)  # what came of a reply tells which pairs there are
+                    pairs = branches_for_pairs(store, settings, retry)
+                    if not pairs:
+                        break
+                    play_trees(store, settings, ready, run.run_id, retry, pairs)
             version = score_and_export(store, settings)
         summary = write_summary(store, settings)
     if version:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from medaction.llm.call_cache import CacheMode
 from medaction.llm.teacher import Teacher
 from medaction.trajectories.records import OpenFailure
+from medaction.words.id_lists import listed_ids
 
 PRESETS = Path(__file__).parent.parent / "deployments" / "presets"
 
@@ -21,12 +22,6 @@ def _language_model(model: Teacher | None) -> Teacher | None:
     if model is not None and model.embedded:
         raise ValueError(f"{model.model} is no language model: it can only be a teacher")
     return model
-
-
-def _ids_in(file: Path) -> list[str]:
-    if not file.is_file():
-        raise ValueError(f"there is no file {file} with case ids")
-    return file.read_text(encoding="utf-8").split()
 
 
 TeacherField = Annotated[Teacher, BeforeValidator(_teacher)]
@@ -94,14 +89,7 @@ class EnvironmentSettings(BaseModel):
     @field_validator("only", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        """Ids out of files, such as `medaction analyse` writes of the hardest cases."""
-        if not isinstance(value, list):
-            return value
-        return [
-            id_
-            for entry in value
-            for id_ in (_ids_in(Path(entry[1:])) if str(entry).startswith("@") else [entry])
-        ]
+        return listed_ids(value)
 
     @field_validator("extractor", "verifier")
     @classmethod
@@ -151,6 +139,13 @@ class DistillSettings(EnvironmentSettings):
     branch_by: Literal["every", "same"] = Field(
         default="every",
         description="Who plays them: every teacher, or only the one that played up to there.",
+    )
+    pair_branches: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Most further branches a tree, one from each state whose replies make no"
+        " preference pair yet, by the teacher that played there (docs/rl.md).",
     )
     t_max: int = Field(
         default=8,

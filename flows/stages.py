@@ -2,13 +2,15 @@
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from medaction.envs.records import BadCase, Built, CaseReport
 from medaction.flows.fan_out import fan_out
 from medaction.flows.missing import (
     cases_without_truth,
+    chosen_environments,
     gold_to_write,
     reports_to_build,
     skips,
@@ -131,9 +133,15 @@ def failure_of(stage: str, case_id: str, error: object, spec: RolloutSpec | None
 
 
 def play_trees(
-    store: Store, settings: DistillSettings, ready: Services, run_id: str, retry: Retry | None
+    store: Store,
+    settings: DistillSettings,
+    ready: Services,
+    run_id: str,
+    retry: Retry | None,
+    pairs: Mapping[str, tuple[RolloutSpec, ...]] | None = None,
 ) -> None:
-    """Stage 2: play what is missing of every environment's tree."""
+    """Stage 2: play what is missing of every environment's tree; or with `pairs` these branches, by
+    environment (`flows.pairs`)."""
     plan, skip = tree_plan(settings), skips(store, retry)
     # Whoever names a failure wants it played, whatever becomes of it.
     left_out = frozenset[str]() if retry else cases_without_truth(store, settings)
@@ -144,7 +152,12 @@ def play_trees(
             " --no-skip-unlinkable plays them all the same)",
             len(left_out),
         )
-    places = list(trees_to_play(store, settings, plan, skip, left_out))
+    branches = pairs or {}
+    if pairs is None:
+        places = list(trees_to_play(store, settings, plan, skip, left_out))
+    else:
+        chosen = chosen_environments(store, settings)
+        places = [place for place in chosen if place.environment_id in pairs]
     if not places:
         return
     engine = ready.engine()
@@ -159,7 +172,8 @@ def play_trees(
         has_tree = place.environment_id in begun
         tree = store.trajectories(place.environment_id) if has_tree else []
         ids = skip.get(place.case_id) or frozenset()
-        arguments = (environment, plan, teachers, oracle, tree, ids, code_version(), calls)
+        whole = replace(plan, pair_branches=branches.get(place.environment_id, ()))
+        arguments = (environment, whole, teachers, oracle, tree, ids, code_version(), calls)
         return Unit("rollouts", place.case_id, cpus_of(teachers), play_case, arguments)
 
     play_cases(store, engine, unit_of, places, settings.in_flight, run_id)

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from medaction.flows.held_out import refuse_contaminated
 from medaction.flows.progress import console
+from medaction.flows.repositories import CheckpointUploads, upload
 from medaction.flows.versions import code_version
 from medaction.training.curves import read_log
 from medaction.training.launch import fit, lock, prepare_run
@@ -122,7 +123,19 @@ def fitting(settings: TrainSettings, report: dict[str, Any]) -> None:
         share = 100 * line["step"] / line["steps"]
         update_progress_artifact(progress, progress=share, description=words)  # type: ignore[arg-type]
 
-    fit(settings, tell)
+    if settings.push is None:
+        fit(settings, tell)
+        return
+    uploads = CheckpointUploads(settings.out, settings.push)
+
+    def tell_and_send(line: dict[str, Any]) -> None:
+        tell(line)
+        uploads.look()
+
+    try:
+        fit(settings, tell_and_send)
+    finally:
+        uploads.close()
 
 
 def _words_of_line(line: dict[str, Any]) -> str:
@@ -144,6 +157,8 @@ def _words_of_line(line: dict[str, Any]) -> str:
 @task(name="publish")
 def publishing(settings: TrainSettings, report: dict[str, Any]) -> dict[str, Any]:
     results = publish(settings, report, training_versions())
+    if settings.push:
+        upload(settings.out / "model", settings.push, "model", f"Model of {results['steps']} steps")
     create_table_artifact(
         key="training-result", table=[{"": name, "value": value} for name, value in results.items()]
     )

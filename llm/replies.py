@@ -113,8 +113,8 @@ def _names_by_bare_key(form: type[Form]) -> dict[str, str]:
 
 def own_keys(form: type[Form], keys: Sequence[str]) -> dict[str, str]:
     """Key as written -> the field of the form that it is. A field that no key names is the one key
-    that is like it (`is_alike`); or, in an object of as many keys as the form has, the one unknown
-    key at its place ('thought' before the differential)."""
+    that is like it (`is_alike`); or, in an object of as many keys as the form has, which are at
+    least two, the one unknown key at its place ('thought' before the differential)."""
     fields = _names_by_bare_key(form)
     names = {key: fields[bare_key(key)] for key in keys if bare_key(key) in fields}
     for bare, field in fields.items():
@@ -125,7 +125,7 @@ def own_keys(form: type[Form], keys: Sequence[str]) -> dict[str, str]:
         place = [*fields].index(bare)
         if len(alike) == 1:
             names[alike[0]] = field
-        elif len(unknown) == 1 and len(keys) == len(fields) and keys[place] == unknown[0]:
+        elif len(unknown) == 1 and len(keys) == len(fields) > 1 and keys[place] == unknown[0]:
             names[unknown[0]] = field
     return names
 

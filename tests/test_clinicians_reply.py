@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medaction.envs.orders import single_tests
 from medaction.envs.prompts import messages
-from medaction.envs.reply import MOST_TESTS, parse_reply, render, reply_schema
+from medaction.envs.reply import _NO_VALUE, MOST_TESTS, parse_reply, render, reply_schema
 from medaction.envs.turns import Hypothesis, Turn
 from medaction.llm.replies import MalformedReply
 from medaction.llm.untrusted import plain
@@ -336,9 +336,9 @@ def test_the_example_in_the_prompt_is_a_valid_reply() -> None:
 names = (
     st.text(min_size=1, max_size=160)
     .map(lambda text: " ".join(plain(text).split()))
-    .filter(
-        lambda text: text and not set(text) & set("\"'`*_“”.)")
-    )  # `_undecorated` leaves them alone
+    # Neither decorated nor a word for a missing value: such names are mended.
+    .filter(lambda text: text and not set(text) & set("\"'`*_“”.)"))
+    .filter(lambda text: text.casefold() not in _NO_VALUE)
 )
 prose = st.text(min_size=1, max_size=300).map(lambda text: plain(text).strip()).filter(bool)
 

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from medaction.envs.prompts import messages
 from medaction.envs.turns import Hypothesis, Style, Turn
+from medaction.flows.finish import finish_at_once
+from medaction.flows.runs import run_distill
+from medaction.flows.settings import DistillSettings
 from medaction.trajectories.preferences import (
     Candidate,
     State,
@@ -23,6 +26,8 @@ from medaction.trajectories.preferences import (
 )
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.store import Store
+from medaction.trajectories.tree import FIRST_PAIR_SAMPLE, TreePlan, pair_specs
+from tests.conftest import SAMPLES
 from tests.records import add_environment, environment, put_derived, report, trajectory, turn
 
 NODES = {"Sarcoidosis": 1, "Lymphoma": 2, "Tuberculosis": 3}
@@ -188,3 +193,55 @@ def test_states_without_a_pair_are_where_to_branch_next(tmp_path: Path) -> None:
     dtc = {root.trajectory_id: [3, 2, 2], branch.trajectory_id: [3, 0, 0]}
     points = missing_pairs(found(tmp_path, [root, branch], dtc))
     assert points == sorted([(root.trajectory_id, 2), (branch.trajectory_id, 2)])
+
+
+def test_a_branch_for_a_pair_keeps_teacher_and_style_and_trees_have_at_most_so_many() -> None:
+    root, branch = siblings()
+    free = replace(root, spec=replace(root.spec, style="free", sample=1, settings_hash="f"))
+    plan = TreePlan({"teacher-a": "h"}, 1, 1, 1, 8, free_hashes={"teacher-a": "f"})
+    tree = [root, branch, free]
+    points = [(member.trajectory_id, 2) for member in tree]
+    specs = pair_specs(tree, points, plan, 2)
+    assert len(specs) == 2
+    assert pair_specs(tree, points, plan, 3)[:2] == specs, "a larger number adds to them"
+    for spec in pair_specs(tree, points, plan, 3):
+        parent = next(member for member in tree if member.trajectory_id == spec.parent_id)
+        assert (spec.teacher, spec.style) == (parent.spec.teacher, parent.spec.style)
+        assert (spec.branch_turn, spec.sample) == (2, FIRST_PAIR_SAMPLE)
+    grown = [*tree, replace(branch, spec=specs[0])]
+    assert pair_specs(grown, points, plan, 2) == specs[1:], "one a point, two a tree"
+    early = pair_specs(tree, [*points, (root.trajectory_id, 1)], plan, 1)
+    assert [spec.branch_turn for spec in early] == [1]
+    old = replace(plan, teachers={"teacher-a": "other"}, free_hashes={})
+    assert pair_specs(tree, points, old, 2) == (), "not from what other settings played"
+
+
+@pytest.mark.long
+def test_branches_where_pairs_are_missing_make_pairs_and_are_played_once(tmp_path: Path) -> None:
+    """By the graph clinician on five sample cases: states after turn 1 that had no pair get one."""
+
+    def later_pairs(branches: int) -> tuple[int, int]:
+        settings = DistillSettings(
+            cases=str(SAMPLES),
+            out=tmp_path,
+            teachers=["kg-screening", "kg-targeted"],
+            rollouts=2,
+            limit=5,
+            validation_percent=0,
+            pair_branches=branches,
+            engine="local",
+        )
+        if finish_at_once(settings) is None:
+            run_distill(settings)
+        file = tmp_path / "dataset" / "preferences" / "dpo-train.parquet"
+        later = pl.read_parquet(file).filter(pl.col("turn") > 1)
+        with Store(tmp_path / "trajectories.duckdb") as store:
+            (played,) = store.rows("select count(*) from trajectories")
+        return later.height, played[0]
+
+    before, rollouts = later_pairs(0)
+    after, more = later_pairs(4)
+    assert rollouts < more <= rollouts + 5 * 4
+    assert after > before
+    assert later_pairs(4) == (after, more), "a rerun plays nothing"
+    assert later_pairs(0) == (after, more), "and no planned branch starts where these do"

@@ -197,3 +197,20 @@ def test_a_real_dataset_becomes_samples_whose_targets_are_the_stored_replies(
     for sample in found.train:
         assert tokenizer.decode(sample.tokens[sample.prompt :]) == replies[sample.id] + "<|im_end|>"
     assert 0.03 < found.report()["target_share"] < 0.5
+
+
+def test_the_hardest_cases_alone_are_trained_on_and_what_is_held_out_stays(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "d")
+    hardest = tmp_path / "hardest.txt"
+    hardest.write_text("case-1\ncase-3\n")
+    everything = read_datasets(TrainSettings(data=[str(folder)], out=tmp_path / "out"))
+    settings = TrainSettings(data=[str(folder)], out=tmp_path / "out", only=[f"@{hardest}"])
+    chosen = read_datasets(settings)
+    train, held_out = (chosen.filter(pl.col("split") == split) for split in ("train", "validation"))
+    assert set(train["case_id"]) == {"case-1", "case-3"}
+    assert held_out.equals(everything.filter(pl.col("split") == "validation"))
+    assert len(held_out)
+    with pytest.raises(TrainError, match="no training record is left"):
+        read_datasets(settings.model_copy(update={"only": ["case-99"]}))
+    with pytest.raises(ValueError, match="there is no file"):
+        TrainSettings(data=[str(folder)], out=tmp_path / "out", only=["@nowhere.txt"])

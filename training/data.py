@@ -226,6 +226,14 @@ def _selected(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:
             )
         if values:
             frame = frame.filter(pl.col(column).is_in(values))
+    return of_cases(frame, settings)
+
+
+def of_cases(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:
+    """The rows of the cases that the settings leave; `only` chooses among those trained on."""
+    if settings.only:
+        chosen = pl.col("case_id").is_in(settings.only)
+        frame = frame.filter(chosen | (pl.col("split") == "validation"))
     return frame.filter(~pl.col("case_id").is_in(settings.without))
 
 

@@ -14,6 +14,7 @@ from medaction.training.data import (
     Sample,
     datasets_and_shares,
     in_seeded_order,
+    of_cases,
     refuse_noted_cases,
 )
 from medaction.training.data import dataset_folder as folder_of_dataset
@@ -46,7 +47,7 @@ def read_preferences(settings: TrainSettings) -> pl.DataFrame:
             pl.col(f"{side}_teacher").is_in(settings.teachers) for side in ("chosen", "rejected")
         ]
         pairs = pairs.filter(*by_teachers)
-    pairs = pairs.filter(~pl.col("case_id").is_in(settings.without))
+    pairs = of_cases(pairs, settings)
     if pairs.filter(pl.col("split") == "train").is_empty():
         raise TrainError(
             f"{', '.join(settings.data)}: no training pair is left: see --teacher, --without and"

@@ -164,7 +164,7 @@ class TrainingLog(TrainerCallback):
         if "eval_loss" in logs:
             line["eval_loss"] = logs["eval_loss"]
             if of_dataset := {
-                key.removeprefix(OF_DATASET): loss
+                "/".join(Path(key.removeprefix(OF_DATASET)).parts[-2:]): loss
                 for key, loss in logs.items()
                 if key.startswith(OF_DATASET)
             }:

@@ -5,9 +5,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from medaction.words.errors import MedactionError
+from medaction.words.id_lists import listed_ids
 
 PAPERS_BASE = "Intelligent-Internet/II-Medical-8B"
 
@@ -90,6 +91,11 @@ class TrainSettings(BaseModel):
     )
     without: list[str] = Field(
         default_factory=list, description="Cases that are left out, by their ids."
+    )
+    only: list[str] = Field(
+        default_factory=list,
+        description="Only these cases are trained on (@FILE: those in a file, such as"
+        " the hardest half that `medaction analyse` finds); what is held out stays.",
     )
     against: list[str] = Field(
         default_factory=list,
@@ -240,6 +246,13 @@ class TrainSettings(BaseModel):
         description="Train nothing: let the learning rate rise for at most 100 steps, and say where"
         " the loss falls fastest (OUT/learning-rate).",
     )
+    push: str | None = Field(
+        default=None,
+        pattern=r"^[^/\s]+/[^/\s]+$",
+        description="OWNER/NAME of a model repository of a hub: each checkpoint goes there as it is"
+        " written, and the model at the end. A new repository is private; the key comes from"
+        " HF_TOKEN.",
+    )
     report_to: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
         default_factory=list,
         description="Trackers that get every step too, each with its own package and environment"
@@ -250,6 +263,11 @@ class TrainSettings(BaseModel):
         ge=1,
         description="Stop once so many looks in a row have found no lower held-out loss.",
     )
+
+    @field_validator("only", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return listed_ids(value)
 
     @model_validator(mode="before")
     @classmethod
@@ -300,7 +318,7 @@ class TrainSettings(BaseModel):
             mode="json",
             include={
                 "objective", "beta", "data", "base", "earlier", "replay", "teachers", "styles",
-                "without", "scale",
+                "without", "only", "scale",
                 "validation_percent", "max_length", "thinking", "epochs", "batch",
                 "learning_rate", "warmup", "weight_decay", "method", "lora_rank", "prompt_tokens",
                 "seed", "zero",

@@ -141,7 +141,8 @@ async def play_tree(
 
     await play_all(initial_specs(environment, plan))
     if not budget_spent:
-        await play_all(branch_specs(environment, plan, trajectories, distance))
+        branches = branch_specs(environment, plan, trajectories, distance)
+        await play_all([*branches, *plan.pair_branches])
     return Played(
         environment.case_id, tuple(trajectories[len(tree) :]), tuple(failures), not_started
     )

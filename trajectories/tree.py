@@ -16,6 +16,10 @@ Launch = Literal["uniform", "entropy", "dtc"]
 
 BranchBy = Literal["every", "same"]
 
+FIRST_PAIR_SAMPLE = 64
+"""Numbers from here on are samples of branches for preference pairs: the settings allow 64 rollouts
+and 16 branches, so no planned one has such a number."""
+
 Distance = Callable[[str], int | None]
 """The text of a diagnosis -> its DTC to the truth of the environment, in hops; None: unknown."""
 
@@ -56,6 +60,8 @@ class TreePlan:
     free_hashes: Mapping[str, str] = field(default_factory=dict)
     ends_loops: bool = True
     """Whether a rollout that goes in circles must commit before `t_max` (`play`)."""
+    pair_branches: tuple[RolloutSpec, ...] = ()
+    """Further branches, beside the planned ones (`pair_specs`)."""
 
     @property
     def hashes(self) -> frozenset[str]:
@@ -85,7 +91,11 @@ def branch_specs(
         t for t in tree if t.spec.teacher in plan.teachers and t.spec.settings_hash in plan.hashes
     ]
     points = sorted(
-        {(t.spec.parent_id, t.spec.branch_turn) for t in planned if t.spec.parent_id in by_id}
+        {
+            (t.spec.parent_id, t.spec.branch_turn)
+            for t in planned
+            if t.spec.parent_id in by_id and t.spec.sample < FIRST_PAIR_SAMPLE
+        }
     )
     lacking = plan.launch_points - len(points)
     if lacking > 0 and plan.branches:
@@ -98,6 +108,28 @@ def branch_specs(
         for teacher in plan.teachers if plan.branch_by == "every" else [parent]:
             for sample in range(plan.branches):
                 yield _spec(environment, plan, teacher, sample, parent_id, turn)
+
+
+def pair_specs(
+    tree: Sequence[Trajectory], points: Iterable[tuple[str, int]], plan: TreePlan, most: int
+) -> tuple[RolloutSpec, ...]:
+    """A further branch at each of `points`, (trajectory, turn), by the teacher and in the style of
+    the trajectory, so that the prompt stays the same: in a tree at most `most` of them, those that
+    it has already counted, and one a point. Earlier turns go first, because more can still come out
+    differently there; among equals a hash decides, as for `uniform`."""
+    by_id = {trajectory.trajectory_id: trajectory.spec for trajectory in tree}
+    played = [spec for spec in by_id.values() if spec.sample >= FIRST_PAIR_SAMPLE]
+    taken = {(spec.parent_id, spec.branch_turn) for spec in played}
+    eligible = [
+        point
+        for point in points
+        if by_id[point[0]].settings_hash in plan.hashes and point not in taken
+    ]
+    eligible.sort(key=lambda point: (point[1], hashlib.sha256(repr(point).encode()).digest()))
+    return tuple(
+        replace(by_id[parent_id], parent_id=parent_id, branch_turn=turn, sample=FIRST_PAIR_SAMPLE)
+        for parent_id, turn in eligible[: max(0, most - len(played))]
+    )
 
 
 def finished(
@@ -115,7 +147,9 @@ def finished(
     ]
     branches = [spec for spec in specs if spec.parent_id and spec.settings_hash in plan.hashes]
     points = {
-        (spec.parent_id, spec.branch_turn) for spec in branches if spec.teacher in plan.teachers
+        (spec.parent_id, spec.branch_turn)
+        for spec in branches
+        if spec.teacher in plan.teachers and spec.sample < FIRST_PAIR_SAMPLE
     }
     all_launched = not plan.branches or len(points) >= plan.launch_points
     return all_launched and all(spec.trajectory_id in stored for spec in planned)
