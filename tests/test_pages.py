@@ -89,6 +89,7 @@ NOT_RUN = {
     "hard-set": "wants a pool of hundreds of rare cases: tests/test_contamination.py",
     "evaluate hard/cases": "plays that set",
     "distill --estimate": "the end of a line",
+    "distill --pair-branches N": "the end of a line",
     "distill --cases pmc:": "asks PubMed Central: tests/test_envs_pmc.py",
     "distill --cases oa_comm_xml": "a package of gigabytes: tests/test_envs_sources.py",
     "distill --cases packets/": "phenopackets: tests/test_envs_sources_more.py",
