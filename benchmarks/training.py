@@ -51,14 +51,14 @@ SHAPES: dict[str, dict[str, int | bool]] = {
         "num_attention_heads": 32,
         "tie_word_embeddings": False,
     },
-    "smollm2-6-layers": {
-        "hidden_size": 576,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 9,
+    "small": {  # head to body as in SmolLM2-135M
+        "hidden_size": 256,
+        "intermediate_size": 768,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
         "tie_word_embeddings": True,
-        "vocab_size": 49_152,
-        "num_key_value_heads": 3,
+        "vocab_size": 4096,
+        "num_key_value_heads": 2,
         "head_dim": 64,
     },
     "tiny": {

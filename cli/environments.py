@@ -27,9 +27,10 @@ def build(preset: str | None, **options: Any) -> None:
     if all(row["outcome"] != "environment" for row in checks["cases"]):
         raise MedactionError("every case was refused: the tables above say why")
     click.echo(f"In {settings.out}: trajectories.duckdb, checks.md; no trajectory yet")
-    click.echo(
-        f"Play: medaction distill --cases {settings.cases} --out {settings.out} --teacher ..."
-    )
+    extras = settings.extractor or settings.allow
+    again = ", and the same --extractor and --allow" if extras else ""
+    line = f"medaction distill --cases {settings.cases} --out {settings.out} --teacher ..."
+    click.echo(f"Play: {line}{again}")
 
 
 @click.command()
@@ -70,7 +71,7 @@ def plot(out: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a finding, no table.")
 def lint(cases: str, as_json: bool) -> None:
     """Count what may name a person in CASES: names, dates, numbers, addresses. Ends with 1 where
-    something is found.
+    something is found, or a file could not be read.
 
     It removes nothing, and a report without a finding can still name its patient.
     """
@@ -80,9 +81,10 @@ def lint(cases: str, as_json: bool) -> None:
 
     places: dict[str, list[str]] = {}
     flagged: set[str] = set()
-    reports = 0
+    reports = unread = 0
     for report in read_cases(cases, frozenset({UNLICENSED, ANY_ARTICLE})):
         if isinstance(report, BadCase):
+            unread += 1
             click.echo(f"not looked at: {report.path}: {report}", err=True)
             continue
         reports += 1
@@ -98,6 +100,8 @@ def lint(cases: str, as_json: bool) -> None:
     if not reports:
         raise click.UsageError(f"--cases: there is no report at {cases} that can be read")
     click.echo(f"{len(flagged)} of {reports} reports have a finding", err=as_json)
+    if unread:
+        raise MedactionError(f"{unread} files could not be read, and were not looked at")
     if flagged:
         raise MedactionError(
             "look at each: de-identify the reports (docs/deidentification.md), or know that they"

@@ -65,18 +65,6 @@ _CONCLUDED = re.compile(
     r"|found)",
     re.IGNORECASE,
 )
-_SYMPTOM = re.compile(
-    r"\b(?:\w*(?:paresis|plegia|algia|dynia|pnea|rrhea|rrhagia|ptysis|uria)|pain|ache|headache"
-    r"|arrest"
-    r"|shock|syncope|seizures?|bleeding|hemorrhage|failure|ascites|edema|fever|vomiting|cough)\b",
-    re.IGNORECASE,
-)
-# A known disease that came back, or its stage, is no other disease to be found.
-_COURSE = re.compile(
-    r"\b(?:relapse|recurren\w+|flare|progressi\w+|exacerbation|reactivation|crisis)\b"
-    r"|^(?:stage|grade|type|class)\b",
-    re.IGNORECASE,
-)
 # What became of the patient. A death in the family, a remission in the past or a visit 'for
 # follow-up' is history.
 _OUTCOME = re.compile(
@@ -232,7 +220,7 @@ def _in_complaint(name: DiagnosisName, case: StructuredCase) -> bool:
 
 def _may_be_a_symptom(name: str) -> bool:
     """'Diarrhea', 'hiccups'; 'agranulocytosis' and 'coronary vasospasm' are diseases."""
-    return bool(_SYMPTOM.search(name)) or (" " not in name and not is_disease(name))
+    return " " not in name and not is_disease(name)
 
 
 @lru_cache(maxsize=16)
@@ -244,9 +232,7 @@ def _effect_is_left(names: tuple[DiagnosisName, ...], case: StructuredCase) -> b
     """Whether what the cause brought about is still to be found: neither a symptom nor the
     complaint."""
     effects = [name for name in names if name.kind == "effect"]
-    return bool(effects) and not any(
-        _SYMPTOM.search(name.part) or _in_complaint(name, case) for name in effects
-    )
+    return bool(effects) and not any(_in_complaint(name, case) for name in effects)
 
 
 def _another_is_left(
@@ -257,7 +243,6 @@ def _another_is_left(
     return any(
         part.role == "disease"
         and normalise(part.text) != mine
-        and not _COURSE.search(part.text)
         and not mentions(case.initial_observation, part.text)
         for part in parts_of(case.diagnosis)
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from medaction.envs.categories import category_of, minor_category_of
+from medaction.envs.documented import is_documented
 from medaction.envs.grounding import agreement_of_texts, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import FINDINGS, KINDS, Profile, canonical_of, profile
@@ -81,16 +82,9 @@ _GENERAL_TEST = re.compile(
     r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
     re.IGNORECASE,
 )
-# That a test was made, is to be made, or what it is needed for.
-_TEST_DONE = re.compile(
-    r"\b(?:was|were|is|are|been|be) (?:\w+ )?(?:performed|done|obtained|ordered|requested|planned"
-    r"|taken"
-    r"|scheduled|carried out|repeated|made|advised|recommended|refused|declined|needed|due"
-    r"|started)\b"
-    r"|\b(?:planned|scheduled|depend\w*|rel(?:y|ied|ies))\b",
-    re.IGNORECASE,
+_ANALYTE = re.compile(
+    r"((?:(?:serum|plasma|urine|blood) )?[A-Za-z][\w-]*)\W{1,2}(?:was |were |of |at |is )?(?=\d)"
 )
-_ANALYTE = re.compile(r"([A-Za-z][\w-]*)\W{1,2}(?:was |were |of |at |is )?(?=\d)")
 # What is looked at or listened to at the first encounter, though it can be ordered too.
 _BEDSIDE = frozenset({"ophthalmic tests", "hearing and balance", "ENT endoscopy"})
 EXAMINED = re.compile(
@@ -243,7 +237,7 @@ def _has_value(name: str, clause: str) -> bool:
     """'elevated ALT', 'ALT was high', 'AFP at 812', 'CT scans were normal'."""
     if re.search(r"\b(?:history of|known)\b", clause, re.I) and not re.search(r"\d", clause):
         return False  # 'a history of high cholesterol' is a disease
-    if _TEST_DONE.search(clause):
+    if not is_documented(clause):
         return False
     return _result_of(name).search(clause) is not None
 

@@ -251,6 +251,7 @@ def draw_costs(results: Sequence[Mapping[str, Any]]) -> Figure:
         axes.step(dollars, right.cumsum() / len(right), where="post", color=hue, label=label)
         axes.plot(dollars[-1], right.mean(), mark, color=hue)
     axes.set_xscale("symlog", linthresh=10)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)

@@ -14,7 +14,8 @@ from medaction.envs.loops import must_commit
 from medaction.envs.orders import single_tests
 from medaction.envs.prompts import PROMPT_VERSIONS, messages
 from medaction.envs.turns import Hypothesis, Observation, Style, Turn
-from medaction.evaluation.judge_questions import DATA
+from medaction.evaluation.dialogue import MESSAGE_ATTEMPTS
+from medaction.evaluation.judge_questions import NO_INSTRUCTIONS
 from medaction.evaluation.judge_replies import MOST_ITEMS, object_of
 from medaction.evaluation.judges import LlmJudge
 from medaction.llm.calls import ModelError, call, on_trial
@@ -24,11 +25,8 @@ from medaction.llm.untrusted import one_line, plain
 from medaction.llm.usage import Usage
 from medaction.words.versions import version_of
 
-MESSAGE_ATTEMPTS = 3
-"""Of one message that decides nothing (as many as MedR-Bench allows in one-turn mode)."""
-
 READ = f"""\
-You put on record what a doctor's message decides. {DATA}
+You put on record what a doctor's message decides. {NO_INSTRUCTIONS}
 
 "message" is what the doctor wrote, in any form: running text, a list, JSON. Copy names in the \
 doctor's own words.
@@ -87,7 +85,7 @@ class FreeTextClinician:
                     thinking, text = map(plain, split_thinking(completion.text))
                     decision, cost = await read_decision(self._reader, text)
                     usage += cost
-                    turn = _turn_of(observation.number, text, decision, last)
+                    turn = _decided_turn(observation.number, text, decision, last)
                 parts = (plain(completion.thinking).strip(), thinking)
                 return replace(
                     turn,
@@ -127,7 +125,7 @@ async def read_decision(reader: Teacher, text: str) -> tuple[Decision, Usage]:
     return decision, asked.usage
 
 
-def _turn_of(number: int, text: str, decision: Decision, last: bool) -> Turn:
+def _decided_turn(number: int, text: str, decision: Decision, last: bool) -> Turn:
     """Raises MalformedReply for a message that decides nothing. In the last turn what leads is the
     diagnosis; a message that commits orders nothing."""
     leading = one_line(decision.final_diagnosis or decision.leading_diagnosis)

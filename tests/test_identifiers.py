@@ -62,5 +62,8 @@ def test_the_command_counts_and_withholds(tmp_path: Path) -> None:
     assert found.exception is not None
     assert "record number: 1; the first: medaction-01, line 2" in found.output
     assert "Mustermann" not in found.output
+    (tmp_path / "export.json").write_text('{"patient": {"name": "Erika Mustermann"}}')
+    unread = CliRunner().invoke(medaction, command)
+    assert "1 files could not be read" in str(unread.exception), "what was not seen did not pass"
     lines = CliRunner().invoke(medaction, [*command, "--json"]).stdout.splitlines()
     assert {json.loads(line)["kind"] for line in lines} == {"record number", "name after a title"}
