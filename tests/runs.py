@@ -16,12 +16,12 @@ TEACHERS = ("--teacher", "kg-screening", "--teacher", "kg-targeted")
 
 
 def medaction(
-    environment: dict[str, str], *arguments: object, folder: Path | None = None
+    environment: dict[str, str], *arguments: object, folder: Path | None = None, timeout: int = 400
 ) -> subprocess.CompletedProcess[str]:
     """The command run to its end, in `folder` if that is given."""
     command = [sys.executable, "-m", "medaction.cli.main", *map(str, arguments)]
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
     )
 
 

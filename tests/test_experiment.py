@@ -140,7 +140,7 @@ def test_the_experiment_runs_from_reports_to_a_table(
     assert "2 held-out cases, 1 seeds, 1 rollouts each" in planned.stdout
     assert "Each arm learns 12 records" in planned.stdout
     assert not (tmp_path / "out/models").exists()
-    done = medaction(run_environment, *command)
+    done = medaction(run_environment, *command, timeout=1000)  # four models are served in turn
     assert done.returncode == 0, done.stderr
     report = (tmp_path / "out/experiment.md").read_text()
     for arm in ("base model", "none", "correctness", "dtc_rac"):
