@@ -159,9 +159,21 @@ HUB_LICENCES = re.compile(
 
 
 def _card_licences(stated: Sequence[str]) -> list[str]:
-    """The cases' licences as the hub names them; [] where it has no name for one of them."""
-    names = sorted({"-".join(text.lower().split()) for text in stated})
-    return names if all(map(HUB_LICENCES.fullmatch, names)) else []
+    """The cases' licences as the hub names them, from their names or Creative Commons' addresses;
+    [] where it has no name for one of them."""
+    names = set()
+    for text in stated:
+        if address := _CREATIVE_COMMONS.search(text.lower()):
+            kind, version = address.groups()
+            names.add(f"cc0-{version}" if kind == "zero" else f"cc-{kind}-{version}")
+        else:
+            names.add("-".join(text.lower().split()))
+    return sorted(names) if all(map(HUB_LICENCES.fullmatch, names)) else []
+
+
+_CREATIVE_COMMONS = re.compile(
+    r"creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)/(\d\.\d)(?:/|\b)"
+)
 
 
 SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))

@@ -108,6 +108,12 @@ def test_training_reads_new_datasets_and_old_ones_alike(tmp_path: Path) -> None:
 
 def test_the_cards_licence_is_the_cases() -> None:
     assert _card_licences(["CC BY 4.0", "CC0-1.0", "CC-BY-4.0"]) == ["cc-by-4.0", "cc0-1.0"]
+    addresses = [
+        "https://creativecommons.org/licenses/by/4.0/",
+        "This is an open access article (http://creativecommons.org/licenses/by-nc-nd/4.0/).",
+        "https://creativecommons.org/publicdomain/zero/1.0/",
+    ]
+    assert _card_licences(addresses) == ["cc-by-4.0", "cc-by-nc-nd-4.0", "cc0-1.0"]
     assert _card_licences(["CC BY 4.0", "as the publisher says"]) == []
     assert _card_licences(["not stated"]) == []
 
