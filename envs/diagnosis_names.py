@@ -316,7 +316,7 @@ def tells(text: str, name: DiagnosisName) -> bool:
         return re.search(rf"\b{re.escape(name.text)}s?\b", text) is not None
     if name.strict:
         plain = _organs(normalise(name.text))
-        return _pattern_of(plain).search(_organs(normalise(_readable(text)))) is not None
+        return _pattern_of(plain).search(_organs(normalise(_without_scan_errors(text)))) is not None
     return mentions(text, name.text)
 
 
@@ -328,14 +328,14 @@ def mentions(text: str, name: str) -> bool:
     plain_name = _organs(normalise(name))
     if not plain_name or is_general(plain_name):
         return False
-    visible = _readable(text)
+    visible = _without_scan_errors(text)
     return any(
         _mentions(variant, plain_name)
         for variant in dict.fromkeys((visible, visible.replace("-", "")))
     )
 
 
-def _readable(text: str) -> str:
+def _without_scan_errors(text: str) -> str:
     """`text` without invisible characters, and with letters where a scanner saw digits."""
     if not text.isascii():
         text = "".join(c for c in text if unicodedata.category(c) != "Cf")

@@ -22,7 +22,7 @@ _DATE = (
     rf"|{_MONTH} {_DAY}(?:st|nd|rd|th)?,? {_YEAR})"
 )
 
-KINDS: dict[str, re.Pattern[str]] = {
+IDENTIFIER_FORMS: dict[str, re.Pattern[str]] = {
     "date of birth": re.compile(
         rf"(?:\bborn(?: on)?|\bd\.?o\.?b\b\.?|\bdate of birth|\bgeb\.)[\s:,]{{0,3}}{_DATE}", re.I
     ),
@@ -67,13 +67,14 @@ class Identifier:
 
 
 def identifiers_in(text: str) -> Iterator[Identifier]:
-    """What may name a person in a report's text, in the order of KINDS; a passage counts once.
+    """What may name a person in a report's text, in the order of IDENTIFIER_FORMS; a passage
+    counts once.
 
     >>> [(found.kind, found.words) for found in identifiers_in("Mrs. Jones, born 3 May 1961.")]
     [('date of birth', 'bo·· · ··· ··61'), ('name after a title', 'Mr·. ···es')]
     """
     taken: set[int] = set()
-    for kind, pattern in KINDS.items():
+    for kind, pattern in IDENTIFIER_FORMS.items():
         for match in pattern.finditer(text):
             if taken.isdisjoint(range(*match.span())):
                 taken.update(range(*match.span()))

@@ -20,7 +20,7 @@ _HEADING = re.compile(
 )
 # A patient's name where it opens what is told of the patient.
 _WHO = r"(?:(?:case|patient|twin|sibling) (?:[1-9]|[A-F])|P[1-9])\b(?!-)"
-_NAME = re.compile(
+_PERSON_NAME = re.compile(
     rf"(?:(?<=[.;,:] )|(?<=\A)|(?<=[-*#\s]))\**(?P<name>{_WHO})\**:?\**[ \t]*", re.IGNORECASE
 )
 # Bullets and marks, and the name of a section behind them: '- **Chief Complaint:** '.
@@ -106,7 +106,7 @@ def parts_by_patient(text: str) -> dict[str, str]:
         if owner and line.strip() and indent <= depth:
             owner, depth = "", -1
         opening = _OPENING_OF_LINE.match(line)[0]  # type: ignore[index]
-        names = list(_NAME.finditer(line, len(opening)))
+        names = list(_PERSON_NAME.finditer(line, len(opening)))
         if names and names[0].start() == len(opening):
             heading = len(names) == 1 and not line[names[0].end() :].strip(" *:")
             if heading:

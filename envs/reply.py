@@ -124,11 +124,11 @@ def _undecorated(text: str) -> str:
     return _FULL_STOP.sub("", quoted[1].strip() if quoted else name) or text
 
 
-DiagnosisName = Annotated[ShortText, AfterValidator(_undecorated)]
+DiagnosisText = Annotated[ShortText, AfterValidator(_undecorated)]
 
 
 class RankedDiagnosis(Form):
-    diagnosis: DiagnosisName
+    diagnosis: DiagnosisText
     confidence: Annotated[int, Field(ge=0, le=100)]
 
 
@@ -367,7 +367,7 @@ class OrderTests(Form):
 
 
 class Commit(Form):
-    final_diagnosis: DiagnosisName
+    final_diagnosis: DiagnosisText
 
 
 class OrdersRead(Form):

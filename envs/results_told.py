@@ -188,7 +188,7 @@ def result_told(clause: str) -> Statement | None:
     (None, None)
     """
     names = tuple(name for name in named_tests(clause) if is_ordered(name))
-    if test := labelled_test(clause) or _measured(clause):
+    if test := labelled_test(clause) or _measured_test(clause):
         return Statement(clause, names or (test,))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
         return Statement(clause, names)
@@ -218,7 +218,7 @@ def labelled_test(text: str) -> str:
     return label.strip() if is_test and is_ordered(label) else ""
 
 
-def _measured(clause: str) -> str:
+def _measured_test(clause: str) -> str:
     """The analyte whose symbol has a number behind it: 'Na+' of 'Na+ 112'. A word may be a drug and
     the number its dose."""
     for match in _SYMBOL_AND_VALUE.finditer(clause):
@@ -263,7 +263,7 @@ def _result_of(name: str) -> re.Pattern[str]:
 def is_told(test: DocumentedTest, text: str, complaint: str = "") -> bool:
     """Whether `text` tells the test's result, or a part of it; words of the `complaint` are no
     finding."""
-    return tells_whole(test, text, complaint) or _repeats(test, text, complaint)
+    return tells_whole(test, text, complaint) or _repeats_entry(test, text, complaint)
 
 
 def tells_whole(test: DocumentedTest, text: str, complaint: str = "") -> bool:
@@ -315,7 +315,7 @@ def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
     )
 
 
-def _repeats(test: DocumentedTest, text: str, complaint: str) -> bool:
+def _repeats_entry(test: DocumentedTest, text: str, complaint: str) -> bool:
     """Whether a sentence names the test as the menu does, in whatever language, and shares a
     content word with its result; or tells a number of the laboratory's with such a word: '78 %
     blasts'."""

@@ -37,7 +37,7 @@ def price_of(test: str) -> Price:
     >>> price_of("CBC").usd, price_of("liver biopsy").invasiveness, price_of("serum IgG4").usd
     (7.77, 3, 20.0)
     """
-    reading, prices = profile(test), _prices()
+    reading, prices = profile(test), _price_table()
     if price := prices.get(("test", reading.canonical or "")):
         return price
     known = [prices["modality", kind] for kind in reading.kinds if ("modality", kind) in prices]
@@ -62,7 +62,7 @@ def accuracy_by_cost(rollouts: Sequence[tuple[float, bool]]) -> list[tuple[float
 
 
 @cache
-def _prices() -> dict[tuple[str, str], Price]:
+def _price_table() -> dict[tuple[str, str], Price]:
     text = files("medaction.evaluation").joinpath("data", "test_prices.csv").read_text("utf-8")
     return {
         (row["kind"], row["name"]): Price(

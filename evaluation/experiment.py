@@ -130,7 +130,7 @@ class Effect:
 def mean_score(scores: Scores) -> tuple[float, float | None, float | None]:
     """(mean over seeds and cases, low, high)."""
     cases = sorted(set.intersection(*({*of_seed} for of_seed in scores.values())))
-    values = _matrix(scores, cases)
+    values = _score_matrix(scores, cases)
     low, high = interval(lambda drawn: _resampled(values, drawn, 0), len(cases))
     return float(values.mean()), low, high
 
@@ -142,14 +142,14 @@ def effect(arms: Mapping[str, Scores], first: str, second: str) -> Effect:
     cases = sorted(set.intersection(*({*of_seed} for of_seed in seeds)))
     if len(cases) < 2:
         return Effect(first, second, len(cases), None, None, None)
-    before, after = _matrix(arms[first], cases), _matrix(arms[second], cases)
+    before, after = _score_matrix(arms[first], cases), _score_matrix(arms[second], cases)
     low, high = interval(
         lambda drawn: _resampled(after, drawn, 1) - _resampled(before, drawn, 2), len(cases)
     )
     return Effect(first, second, len(cases), float(after.mean() - before.mean()), low, high)
 
 
-def _matrix(scores: Scores, cases: Sequence[str]) -> np.ndarray:
+def _score_matrix(scores: Scores, cases: Sequence[str]) -> np.ndarray:
     """seeds x cases"""
     return np.array([[of_seed[case] for case in cases] for of_seed in scores.values()])
 
@@ -169,12 +169,12 @@ def experiment_report(measures: Mapping[str, Mapping[str, Scores]]) -> str:
     for measure, arms in measures.items():
         for arm, scores in arms.items():
             mean, low, high = mean_score(scores)
-            means.append([arm, measure, str(len(scores)), f"{mean:.3f}", _interval(low, high)])
+            means.append([arm, measure, str(len(scores)), f"{mean:.3f}", _range_text(low, high)])
         for first, second in combinations(arms, 2):
             seen = effect(arms, first, second)
             change = "" if seen.difference is None else f"{seen.difference:+.3f}"
             apart = seen.low is not None and seen.high is not None and seen.low * seen.high > 0
-            verdict = [_interval(seen.low, seen.high), "yes" if apart else "no"]
+            verdict = [_range_text(seen.low, seen.high), "yes" if apart else "no"]
             effects.append([first, second, measure, str(seen.cases), change, *verdict])
     headings = ["first", "second", "measure", "cases", "second - first", "95 %", "told apart"]
     return "\n".join(
@@ -194,7 +194,7 @@ def experiment_report(measures: Mapping[str, Mapping[str, Scores]]) -> str:
     )
 
 
-def _interval(low: float | None, high: float | None) -> str:
+def _range_text(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 

@@ -34,7 +34,7 @@ def constant_orders(environments: Sequence[ClinicalEnvironment], encode: Encode)
     with_tests = [environment for environment in environments if environment.menu]
     if not with_tests:
         return Floor((), 0.0, 0.0, 0.0)
-    names = _candidates(with_tests)
+    names = _candidate_tests(with_tests)
     hit, covered = _hits(with_tests, names, encode)
     sizes = np.array([len(environment.menu) for environment in with_tests])
     best = Floor((), 0.0, 0.0, 0.0)
@@ -52,7 +52,7 @@ def constant_orders(environments: Sequence[ClinicalEnvironment], encode: Encode)
     return best
 
 
-def _candidates(environments: Sequence[ClinicalEnvironment]) -> list[str]:
+def _candidate_tests(environments: Sequence[ClinicalEnvironment]) -> list[str]:
     readings = [
         {profile(test.name).canonical or profile(test.name).text for test in environment.menu}
         for environment in environments

@@ -15,13 +15,15 @@ from scipy.stats import nct, t
 ALPHA = 0.05
 POWER = 0.8
 """Share of true differences of this size that a test finds: Cohen's convention (1988)."""
-BETWEEN = 1 / 3
-"""w, and WITHIN s², as Miller's example takes them for scores between 0 and 1 before any are
-known: for answers that are right or wrong s² is at most 1/4."""
-WITHIN = 1 / 6
+SCORE_VARIANCE_BETWEEN = 1 / 3
+"""w, and SCORE_VARIANCE_WITHIN s², as Miller's example takes them for scores between 0 and 1 before
+any are known: for answers that are right or wrong s² is at most 1/4."""
+SCORE_VARIANCE_WITHIN = 1 / 6
 
 
-def sd_of_difference(replays: int, between: float = BETWEEN, within: float = WITHIN) -> float:
+def sd_of_difference(
+    replays: int, between: float = SCORE_VARIANCE_BETWEEN, within: float = SCORE_VARIANCE_WITHIN
+) -> float:
     """Of a case's difference, each model with the mean over `replays` runs and seeds."""
     return math.sqrt(between**2 + 2 * within / replays)
 

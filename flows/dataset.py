@@ -43,7 +43,9 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
         settings_json = json.loads(settings.model_dump_json(exclude={"out", "only", "limit"}))
         text = _card(store, folder, records, version, settings, packages)
         (folder / "README.md").write_text(text, encoding="utf-8")
-        repeats = {f"{teacher} ({style})": count for teacher, style, count, _ in _repeats(store)}
+        repeats = {
+            f"{teacher} ({style})": count for teacher, style, count, _ in _repeated_records(store)
+        }
         about = {"made": now(), "settings": settings_json, "versions": packages}
         return about | {"repeats_left_out": repeats}
 
@@ -96,7 +98,7 @@ def _preferences(folder: Path) -> dict[str, Any]:
     return {"files": [file.stem for file in files], "counts": counts.to_dicts()}
 
 
-def _repeats(store: Store) -> list[tuple[str, str, int, int]]:
+def _repeated_records(store: Store) -> list[tuple[str, str, int, int]]:
     """(teacher, style, repeats, cases) of what was written several times and stands once."""
     return store.rows(REPORT_QUERIES["Repeats"].sql)
 
@@ -138,7 +140,7 @@ def _card(
         splits=[split for split in ("train", "validation") if (records["split"] == split).any()],
         rows=rows.sort("teacher", "style", "split").to_dicts(),
         funnel=store.rows(REPORT_QUERIES["Funnel"].sql),
-        repeats=_repeats(store),
+        repeats=_repeated_records(store),
         notes=notes_of(store),
         endings=store.frame(REPORT_QUERIES["Endings"].sql).to_dicts(),
         licences=[

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from medaction.evaluation.experiment import Pool
 
 BASE = "base model"
-MEASURES = {"correct": "accuracy", "f1": "F1 of tests"}
+SCORE_TITLES = {"correct": "accuracy", "f1": "F1 of tests"}
 """A row's field in a result -> the measure's name."""
 
 
@@ -102,16 +102,16 @@ def experiment(settings: ExperimentSettings, plan: bool = False) -> list[str]:
             row = run_cell(cell, lambda: None)
             if row.state == "scored" and cell.evaluate:
                 result = read_result(cell.evaluate.out)
-                for field, measure in MEASURES.items():
+                for field, measure in SCORE_TITLES.items():
                     of_arm = scores.setdefault(measure, {}).setdefault(arm, {})
                     of_arm[seed] = by_case(result, field)
             else:
                 failed.append(f"{cell.name}: {row.why}")
-            _write(settings, [*words, experiment_report(scores)], scores, failed)
+            _write_report(settings, [*words, experiment_report(scores)], scores, failed)
     return failed
 
 
-def _write(
+def _write_report(
     settings: ExperimentSettings,
     words: list[str],
     scores: Mapping[str, Mapping[str, Mapping[int, Mapping[str, float]]]],

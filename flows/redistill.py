@@ -84,12 +84,12 @@ def next_training(settings: RedistillSettings) -> TrainSettings | None:
         settings.train.model_dump()
         | {
             "base": base,
-            "data": [str(_version(settings.out, number))],
-            "earlier": [str(_version(settings.out, version)) for version in learnt],
+            "data": [str(_dataset_version(settings.out, number))],
+            "earlier": [str(_dataset_version(settings.out, version)) for version in learnt],
             "out": models / f"v{number}",
         }
     )
 
 
-def _version(out: Path, number: int) -> Path:
+def _dataset_version(out: Path, number: int) -> Path:
     return out / "datasets" / f"v{number}"

@@ -38,7 +38,7 @@ def build_environments(
     store: Store, settings: EnvironmentSettings, ready: Services, run_id: str, retry: Retry | None
 ) -> None:
     """Stage 1: an environment, or a refusal with its reason, of every new or changed report."""
-    reports = _readable(store, reports_to_build(store, settings, retry), run_id)
+    reports = _readable_reports(store, reports_to_build(store, settings, retry), run_id)
     report = next(reports, None)
     if report is None:
         return
@@ -71,7 +71,7 @@ def build_environments(
             progress.advance(failed=built.refusal is not None)
 
 
-def _readable(
+def _readable_reports(
     store: Store, reports: Iterator[CaseReport | BadCase], run_id: str
 ) -> Iterator[CaseReport]:
     """The reports; what could not be read is put on record."""

@@ -26,7 +26,7 @@ from medaction.llm.usage import Message
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.scoring import linkers
 
-ATTEMPTS = 4
+ATTEMPTS_A_TURN = 4
 """Refused replies of one turn after which an episode has failed: a rollout asks as often
 (`medaction.clinicians.language_model`)."""
 
@@ -67,7 +67,8 @@ def environments_of(cases: Path, training: bool) -> dict[str, ClinicalEnvironmen
 
 class Play:
     """An episode as a model meets it: a prompt, a reply, the next prompt. A reply that cannot be
-    read is answered by what is wrong with it; after ATTEMPTS in one turn the episode has failed."""
+    read is answered by what is wrong with it; after ATTEMPTS_A_TURN the episode has
+    failed."""
 
     def __init__(self, environment: ClinicalEnvironment, t_max: int = T_MAX):
         self.episode = Episode(environment, oracle_of(environment), t_max)
@@ -76,7 +77,7 @@ class Play:
 
     @property
     def failed(self) -> bool:
-        return len(self.faults) >= ATTEMPTS
+        return len(self.faults) >= ATTEMPTS_A_TURN
 
     @property
     def ended(self) -> bool:

@@ -29,7 +29,11 @@ from medaction.llm.usage import Message
 REPLIES = "medaction_replies"
 """The key of a sample's store under which its replies stand, in their order."""
 
-KINDS = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
+MESSAGES_BY_ROLE = {
+    "system": ChatMessageSystem,
+    "user": ChatMessageUser,
+    "assistant": ChatMessageAssistant,
+}
 
 worlds_of = cache(environments_of)
 judging = cache(scorer_of)
@@ -52,7 +56,7 @@ def diagnosis(cases: str = "examples/cases", judge: str = OFFLINE, t_max: int = 
 
 
 def chat(messages: list[Message]) -> list[ChatMessage]:
-    return [KINDS[message["role"]](content=message["content"]) for message in messages]
+    return [MESSAGES_BY_ROLE[message["role"]](content=message["content"]) for message in messages]
 
 
 @solver
@@ -80,10 +84,10 @@ def world_of(cases: str, state: TaskState) -> ClinicalEnvironment:
     return worlds_of(Path(cases), False)[str(state.sample_id)]
 
 
-MEASURES = ("correct", "precision", "recall", "f1", "reward")
+SAMPLE_SCORES = ("correct", "precision", "recall", "f1", "reward")
 
 
-@scorer(metrics={name: [mean(), stderr()] for name in MEASURES})
+@scorer(metrics={name: [mean(), stderr()] for name in SAMPLE_SCORES})
 def episode_scores(cases: str, judge: str, t_max: int) -> Scorer:
     """What `medaction evaluate` scores, and the reward of training."""
 

@@ -16,7 +16,7 @@ from medaction.envs.episode import T_MAX
 from medaction.evaluation.judges import OFFLINE
 from medaction.hub.episodes import Play, environments_of, scorer_of
 
-KINDS = {"user": vf.UserMessage, "assistant": vf.AssistantMessage}
+MESSAGES_BY_ROLE = {"user": vf.UserMessage, "assistant": vf.AssistantMessage}
 
 
 class EpisodeData(vf.TaskData):
@@ -83,7 +83,10 @@ class MedactionEnv(vf.Env[MedactionEnvConfig]):
             system, *chat = play.prompt()
             turn = task.with_data(
                 system_prompt=system["content"],
-                prompt=[KINDS[message["role"]](content=message["content"]) for message in chat],
+                prompt=[
+                    MESSAGES_BY_ROLE[message["role"]](content=message["content"])
+                    for message in chat
+                ],
             )
             trace = await agents.clinician.run(turn)
             if not trace.ok:

@@ -64,7 +64,7 @@ def cached_vectors(names: list[str], encoder: LinkingEncoder) -> np.ndarray:
             chunk = new_names[start : start + _CHUNK]
             vectors |= zip(chunk, encoder.names(chunk).astype(np.float16), strict=True)
             log.info("encoded %d of %d names", start + len(chunk), len(new_names))
-        _write(path, vectors)
+        _write_vectors(path, vectors)
     return np.array([vectors[name] for name in names], dtype=np.float32).reshape(
         -1, encoder.dimension
     )
@@ -77,7 +77,7 @@ def _stored_vectors(path: Path) -> dict[str, np.ndarray]:
         return dict(zip(file["names"].tolist(), file["vectors"], strict=True))
 
 
-def _write(path: Path, vectors: dict[str, np.ndarray]) -> None:
+def _write_vectors(path: Path, vectors: dict[str, np.ndarray]) -> None:
     """Whole or not at all. Of two processes that write at once the later one stands; what the other
     added is encoded again."""
     path.parent.mkdir(parents=True, exist_ok=True)

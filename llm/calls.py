@@ -309,7 +309,7 @@ async def _patiently(
                     ask.call, bounds, server, outcome, usd, tokens, asked_to_wait, learnt, refusal
                 )
             )
-            for line in _lines_here().values():
+            for line in _waiting_here().values():
                 line.news.set()
         if response:
             return _without_key(response, key)
@@ -360,7 +360,7 @@ async def _patiently(
         await asyncio.sleep(wait)
 
 
-class _Line:
+class _WaitingCalls:
     """The calls of this event loop that wait to be allowed, in the order of their coming. Only the
     head of the line asks the ledger, again whenever a call has ended: hundreds that each ask by
     themselves would cost more CPU time than all calls, and leave places empty between their asks.
@@ -378,21 +378,23 @@ class _Line:
                 await self.news.wait()
 
 
-_lines: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Bounds, _Line]] = WeakKeyDictionary()
+_waiting_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Bounds, _WaitingCalls]] = (
+    WeakKeyDictionary()
+)
 
 
-def _lines_here() -> dict[Bounds, _Line]:
-    return _lines.setdefault(asyncio.get_running_loop(), {})
+def _waiting_here() -> dict[Bounds, _WaitingCalls]:
+    return _waiting_by_loop.setdefault(asyncio.get_running_loop(), {})
 
 
 async def _allowed(ledger: Ledger, ask: Ask) -> Permission:
     """Leave to begin at a server, as soon as there is. Raises BudgetSpent, TeacherStopped."""
-    line = _lines_here().setdefault(ask.bounds, _Line())
+    line = _waiting_here().setdefault(ask.bounds, _WaitingCalls())
     async with line.head:
         return await _at_the_head(line, ledger, ask)
 
 
-async def _at_the_head(line: _Line, ledger: Ledger, ask: Ask) -> Permission:
+async def _at_the_head(line: _WaitingCalls, ledger: Ledger, ask: Ask) -> Permission:
     while True:
         answer = await ledger.ask(ask)
         if answer.server is not None:

@@ -70,7 +70,7 @@ async def send(
     if not server or provider not in COMPATIBLE:
         return await _send_by_litellm(model, server, key, request, timeout_s)
     response = await _send_directly(name, server, key, request, timeout_s)
-    prices = _prices().get(model) or _prices().get(name)
+    prices = _token_prices().get(model) or _token_prices().get(name)
     if prices and response.cost_usd is None:
         cost = response.prompt_tokens * prices[0] + response.completion_tokens * prices[1]
         return replace(response, cost_usd=cost)
@@ -359,7 +359,7 @@ async def _send_by_litellm(
 
 
 @cache
-def _prices() -> dict[str, tuple[float, float]]:
+def _token_prices() -> dict[str, tuple[float, float]]:
     """Dollars a token of prompt and of reply, by model: LiteLLM's list, without importing it."""
     [folder] = find_spec("litellm").submodule_search_locations  # type: ignore[union-attr, misc]
     models = json.loads((Path(folder) / _PRICE_LIST).read_text())

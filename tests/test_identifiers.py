@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from medaction.cli.main import medaction
-from medaction.envs.identifiers import KINDS, identifiers_in
+from medaction.envs.identifiers import IDENTIFIER_FORMS, identifiers_in
 from tests.conftest import SAMPLES
 
 WAYS = [
@@ -35,7 +35,7 @@ def test_a_way_to_name_a_person_is_found(kind: str, text: str) -> None:
 
 
 def test_every_kind_has_a_way() -> None:
-    assert {kind for kind, _ in WAYS} == KINDS.keys()
+    assert {kind for kind, _ in WAYS} == IDENTIFIER_FORMS.keys()
 
 
 @pytest.mark.parametrize(

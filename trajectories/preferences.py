@@ -39,7 +39,7 @@ from medaction.trajectories.export import (
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.store import Store
 
-MEASURES = ("outcome", "dtc", "information")
+PREFERENCE_MEASURES = ("outcome", "dtc", "information")
 
 LEAST_GAIN = 0.05
 """Two gains of information that differ by less are alike: clinicians state their confidence in
@@ -98,7 +98,7 @@ class State:
 
 def better(one: Candidate, other: Candidate) -> tuple[str, Candidate, Candidate] | None:
     """(the measure that tells them apart, the better, the worse); None: nothing does."""
-    for measure in MEASURES:
+    for measure in PREFERENCE_MEASURES:
         values = getattr(one, measure), getattr(other, measure)
         if None in values or values[0] == values[1]:
             continue

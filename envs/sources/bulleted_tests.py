@@ -111,7 +111,7 @@ class Remark:
     no_test: str = ""
 
 
-_Line = DocumentedTest | Remark
+_BulletLine = DocumentedTest | Remark
 
 
 def tree_of_bullets(lines: list[str]) -> list[Bullet]:
@@ -135,7 +135,7 @@ def tree_of_bullets(lines: list[str]) -> list[Bullet]:
     return root.children
 
 
-def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_Line]:
+def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_BulletLine]:
     """The tests of one bullet and of the bullets below it. What names none is a remark."""
     label, rest = label_and_rest(node.text)
     if node.children and not label and _is_heading(node.text):
@@ -205,7 +205,7 @@ def _why_no_test(label: str, text: str) -> str:
     return ""
 
 
-def _dated(label: str, lines: Iterable[_Line]) -> Iterator[_Line]:
+def _dated(label: str, lines: Iterable[_BulletLine]) -> Iterator[_BulletLine]:
     """What stands under a label that tells when. A test of after the treatment says so in its
     name: its result is none of the test before it."""
     when = f" ({label[0].lower()}{label[1:]})" if _LATER.match(label) else ""
@@ -213,7 +213,7 @@ def _dated(label: str, lines: Iterable[_Line]) -> Iterator[_Line]:
         yield replace(line, name=line.name + when) if isinstance(line, DocumentedTest) else line
 
 
-def with_remarks(lines: Iterable[_Line], name: str) -> Iterator[_Line]:
+def with_remarks(lines: Iterable[_BulletLine], name: str) -> Iterator[_BulletLine]:
     """The lines with each remark added to the entry above; above any it is an entry itself, called
     `name`."""
     entry: DocumentedTest | None = None
@@ -247,7 +247,7 @@ def names_test(label: str) -> bool:
     )
 
 
-def _prose(text: str, container: str, begins: bool = True) -> Iterator[_Line]:
+def _prose(text: str, container: str, begins: bool = True) -> Iterator[_BulletLine]:
     """The tests of running text, sentence by sentence."""
     for sentence in split_outside_brackets(_RESULT_END, text):
         yield from _sentence(sentence, container, begins)
@@ -336,7 +336,7 @@ def _analytes(result: str) -> list[tuple[str, str]]:
     )
 
 
-def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_Line]:
+def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLine]:
     """A finding in prose: named by its grammatical subject when that is a test, else by the first
     test that it mentions.
 
