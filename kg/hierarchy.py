@@ -13,7 +13,7 @@ from medaction.kg.hpo import load_hpo
 from medaction.kg.icd import load_icd
 from medaction.kg.linking import Linker
 
-STEPS_UP = 3
+STEPS = 3
 """Steps up a tree that are followed (our choice). Farther up stand chapters and organ systems,
 of which nearly everything is a kind."""
 
@@ -41,11 +41,11 @@ def _edges() -> Iterator[tuple[str, str]]:
 
 
 def above(linker: Linker, node: int) -> frozenset[int]:
-    """The nodes at most STEPS_UP above a node, without itself."""
+    """The nodes at most STEPS above a node, without itself."""
     parents = parents_of(linker)
     ancestors: frozenset[int] = frozenset()
     rim = frozenset([node])
-    for _ in range(STEPS_UP):
+    for _ in range(STEPS):
         rim = frozenset().union(*(parents.get(child, ()) for child in rim)) - ancestors
         ancestors |= rim
     return ancestors - {node}

@@ -49,7 +49,7 @@ _BENIGN = re.compile(
     r"|schwannoma|lymphoepithelioma)s?\b"
 )
 _ROMAN_NUMBERS = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
-_NEGATION = re.compile(r"\bwithout (\w+)")
+_DENIAL = re.compile(r"\bwithout (\w+)")
 _LEVEL = re.compile(
     r"\b(?P<scale>type|class|stage|grade|group|subtype|hepatitis|hemophilia|vitamin)"
     r" (?P<level>[a-e]|i{1,3}|iv|vi?|\d{1,2})[a-c]?\b(?: (?P<to>\d)\b)?"
@@ -78,8 +78,7 @@ def opposition(one: str, other: str) -> Opposition:
         if len(here) == len(there) == 1 and here != there:
             return "opposite"
     if any(
-        _denied(here) & set(_NEGATION.sub(" ", there).split())
-        for here, there in (texts, texts[::-1])
+        _denied(here) & set(_DENIAL.sub(" ", there).split()) for here, there in (texts, texts[::-1])
     ):
         return "opposite"
     behaviours = [_behaviour(text) for text in texts]
@@ -105,7 +104,7 @@ def _said(text: str, pair: tuple[str, str]) -> set[str]:
 
 def _denied(text: str) -> set[str]:
     """Words of what a text says is not there: 'hernia without gangrene' denies gangrene."""
-    return set(_NEGATION.findall(text))
+    return set(_DENIAL.findall(text))
 
 
 def _behaviour(text: str) -> str:

@@ -75,7 +75,7 @@ CONSTANTS = (
     Constant("evaluation.diagnoses", "NAMED", 0.75, "real answers", "test_gaming"),
     Constant("evaluation.diagnoses", "MANY", 4, "real answers", "test_gaming"),
     Constant("evaluation.word_shares", "EXCHANGED", 3, "our choice", "test_gaming"),
-    Constant("kg.hierarchy", "STEPS_UP", 3, "our choice", "test_gaming"),
+    Constant("kg.hierarchy", "STEPS", 3, "our choice", "test_gaming"),
     Constant("evaluation.diagnoses", "FOREIGN", 0.3, "our choice", "test_evaluation_judges"),
     Constant("trajectories.preferences", "LEAST_GAIN", 0.05, "our choice", "test_preferences"),
     # Gold and free form
