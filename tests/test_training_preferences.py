@@ -13,9 +13,8 @@ pytest.importorskip("trl", reason="TRL is not installed (pip install 'medaction[
 
 from medaction.training.curves import read_log
 from medaction.training.data import read_samples
-from medaction.training.launch import fit
+from medaction.training.launch import fit, prepare_run
 from medaction.training.preference_data import pairs_of
-from medaction.training.preference_launch import prepare_pairs
 from medaction.training.publish import publish
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.trajectories.preferences import PAIRS
@@ -88,7 +87,7 @@ def settings(base: Path, data: Path, out: Path, **change: Any) -> TrainSettings:
 
 def trained(asked: TrainSettings) -> list[dict[str, Any]]:
     asked.out.mkdir(parents=True, exist_ok=True)
-    report = prepare_pairs(asked)
+    report = prepare_run(asked)
     fit(asked, lambda line: None)
     publish(asked, report, {"medaction": "test"})
     return read_log(asked.out / "log.jsonl")
@@ -168,7 +167,7 @@ def test_pairs_have_one_prompt_and_thinking_on_one_side_alone_is_left_out(
 ) -> None:
     asked = settings(base, preferences(tmp_path / "d"), tmp_path / "out")
     asked.out.mkdir()
-    report = prepare_pairs(asked)
+    report = prepare_run(asked)
     assert (report["train"], report["validation"]) == (12, 4)
     assert report["better_by"] == {"outcome": 12}
     for pair in pairs_of(read_samples(asked.out / "samples.parquet").train):
@@ -180,21 +179,21 @@ def test_pairs_have_one_prompt_and_thinking_on_one_side_alone_is_left_out(
 def test_what_is_no_pair_is_refused(base: Path, tmp_path: Path) -> None:
     benchmark = preferences(tmp_path / "benchmark", source="medrbench")
     with pytest.raises(TrainError, match="evaluation only, never for training"):
-        prepare_pairs(settings(base, benchmark, tmp_path / "out"))
+        prepare_run(settings(base, benchmark, tmp_path / "out"))
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(TrainError, match="no prompt of it has two replies"):
-        prepare_pairs(settings(base, empty, tmp_path / "out"))
+        prepare_run(settings(base, empty, tmp_path / "out"))
     noted = preferences(tmp_path / "noted")
     contaminated = {"contaminated": {"hard": ["case-1"]}}
     (noted / "manifest.json").write_text(json.dumps(contaminated))
     with pytest.raises(TrainError, match="holds 1 cases of hard"):
-        prepare_pairs(settings(base, noted, tmp_path / "out"))
+        prepare_run(settings(base, noted, tmp_path / "out"))
     fine = preferences(tmp_path / "fine")
     with pytest.raises(TrainError, match="leave the shares out"):
-        prepare_pairs(settings(base, Path(f"{fine}=1.0"), tmp_path / "out"))
+        prepare_run(settings(base, Path(f"{fine}=1.0"), tmp_path / "out"))
     with pytest.raises(TrainError, match="no training pair is left"):
-        prepare_pairs(settings(base, fine, tmp_path / "out", teachers=["a"]))
+        prepare_run(settings(base, fine, tmp_path / "out", teachers=["a"]))
     with pytest.raises(ValueError, match="leave these out"):
         settings(base, fine, tmp_path / "out", styles=["free"])
     assert settings(base, fine, tmp_path, learning_rate=1e-3).learning_rate == 1e-3

@@ -11,7 +11,7 @@ import jinja2
 from medaction.training.base import resolve
 from medaction.training.checkpoints import TRAINED
 from medaction.training.curves import draw_curves, read_log
-from medaction.training.measures import MEASURES, draw_measures, summarize_measures
+from medaction.training.measures import TRL_MEASURES, draw_measures, summarize_measures
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.training.templates import switches_of, without_thinking
 
@@ -108,7 +108,7 @@ def _complete(
         report=report,
         results=results,
         versions=versions,
-        measures=MEASURES.get(settings.objective, ()),
+        measures=TRL_MEASURES.get(settings.objective, ()),
     )
     (building / "README.md").write_text(card, encoding="utf-8")
 

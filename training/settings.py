@@ -306,6 +306,10 @@ class TrainSettings(BaseModel):
             )
         return self
 
+    def uses_bf16(self, gpu: bool) -> bool:
+        """Whether products are computed in bf16, on a GPU or without one."""
+        return self.precision == "bf16" or (self.precision == "auto" and gpu)
+
     @property
     def row(self) -> int:
         """Most tokens of a row."""
