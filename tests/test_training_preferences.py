@@ -2,6 +2,7 @@
 on as if nothing had happened, and what is no pair is refused."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -197,5 +198,34 @@ def test_what_is_no_pair_is_refused(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leave these out"):
         settings(base, fine, tmp_path / "out", styles=["free"])
     assert settings(base, fine, tmp_path, learning_rate=1e-3).learning_rate == 1e-3
-    stated = {"data": [str(fine)], "out": tmp_path, "objective": "dpo"}
-    assert TrainSettings.model_validate(stated).learning_rate == 1e-6
+    with pytest.raises(ValueError, match="with dpo take method full or lora"):
+        settings(base, fine, tmp_path / "out", method="prompt")
+
+
+def test_the_rate_and_passes_of_an_objective_hold_where_none_are_stated() -> None:
+    stated = {"data": ["d"], "out": "o"}
+    records = TrainSettings.model_validate(stated)
+    pairs = TrainSettings.model_validate(stated | {"objective": "dpo"})
+    assert (records.learning_rate, records.epochs) == (2e-4, 3)
+    assert (pairs.learning_rate, pairs.epochs) == (1e-6, 1)
+    papers = {"objective": "dpo", "learning_rate": 2e-4, "epochs": 3}
+    assert TrainSettings.model_validate(stated | papers).learning_rate == 2e-4, "stated"
+
+
+@pytest.mark.skipif(find_spec("mlflow") is not None, reason="mlflow is installed")
+def test_a_tracker_that_is_not_installed_is_named(base: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match="--report-to mlflow: its package is not installed"):
+        prepare_run(settings(base, data, tmp_path / "out", report_to=["mlflow"]))
+
+
+@pytest.mark.long
+def test_trackers_get_the_steps_of_pairs_too(base: Path, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="pip install tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    asked = settings(base, data, tmp_path / "out", report_to=["tensorboard"], epochs=1)
+    log = trained(asked)
+    events = EventAccumulator(str(asked.out / "tensorboard")).Reload()
+    margins = {event.step: event.value for event in events.Scalars("train/rewards/margins")}
+    steps = {line["step"]: line["margin"] for line in log if "loss" in line}
+    assert margins == pytest.approx(steps)
