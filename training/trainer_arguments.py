@@ -19,7 +19,7 @@ def load_base(base: str, settings: TrainSettings, cuda: bool, attention: str) ->
 
     Frozen weights need no more than 16 bits; of trained ones DeepSpeed has masters in fp32.
     """
-    narrow = settings.uses_bf16(cuda) and (settings.zero or settings.method == "lora")
+    narrow = settings.uses_bf16(cuda) and (settings.zero or settings.method != "full")
     model: Any = AutoModelForCausalLM.from_pretrained(
         base,
         dtype=torch.bfloat16 if narrow else torch.float32,
