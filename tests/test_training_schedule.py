@@ -42,7 +42,7 @@ def test_at_the_papers_size_looks_and_checkpoints_cost_little(papers: TrainSetti
     looked_at = samples(min(held_out, papers.validation_records))
     planned = schedule(papers, samples(PAPERS_RECORDS - held_out), looked_at)
     assert planned.looks == 13  # before, four an epoch, the last of them after the last step
-    assert planned.share < 0.02
+    assert planned.share < LOOK_SHARE
     eight = Base("", 8_000_000_000, hidden=4096, layers=36, vocabulary=151_936)
     estimate = needs(eight, papers, 8, True, 0.2)
     assert estimate is not None
