@@ -150,7 +150,7 @@ def test_a_run_that_stopped_goes_on_with_the_same_losses(
     [
         {"zero": 2},
         {"zero": 3, "processes": 2, "gradient_checkpointing": True},
-        {"method": "lora", "lora_rank": 8, "learning_rate": 5e-2},
+        {"method": "lora", "lora_rank": 8, "learning_rate": 2e-2},
     ],
 )
 def test_deepspeed_and_adapters_raise_the_margin_too(
