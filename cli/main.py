@@ -151,7 +151,9 @@ def ending_of(error: BaseException) -> Ending | None:
     The tree of errors that users can mend is drawn in words/errors.py. Besides these there are the
     command line's own, files that cannot be read or written, and servers that do not answer.
     """
-    if isinstance(error, click.Abort | KeyboardInterrupt):
+    # DuckDB says so itself where the interruption came in the middle of a query.
+    in_a_query = isinstance(error, RuntimeError) and str(error) == "Query interrupted"
+    if in_a_query or isinstance(error, click.Abort | KeyboardInterrupt):
         line = "interrupted; what had finished is stored, the same command goes on from there"
         return Ending(line, 130)
     if isinstance(error, click.UsageError):

@@ -89,30 +89,40 @@ def test_a_deployment_without_a_server_is_wrong_use(tmp_path: Path) -> None:
     assert "PREFECT_API_URL is not set" in one_line(done)
 
 
+@pytest.mark.parametrize("after_s", [0.0, 1.5])
 def test_an_interruption_ends_with_130_and_says_how_to_go_on(
-    tmp_path: Path, run_environment: dict[str, str]
+    tmp_path: Path, run_environment: dict[str, str], after_s: float
 ) -> None:
-    """Ctrl+C reaches every process of the terminal's group, as here."""
+    """Ctrl+C reaches every process of the terminal's group, as here: while the store is made, and
+    while cases are under way."""
     out = tmp_path / "out"
     command = [sys.executable, "-m", "medaction", "distill", "--preset", "demo", "--out", str(out)]
     log = tmp_path / "words"
     with log.open("wb") as words:
         process = subprocess.Popen(
-            command, env=run_environment, stdout=words, stderr=words, start_new_session=True
+            command,
+            env=run_environment,
+            stdout=words,
+            stderr=words,
+            start_new_session=True,
+            # What a shell starts in the background does not hear of Ctrl+C, its children neither.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
         )
         try:
             while process.poll() is None and not (out / "trajectories.duckdb").exists():
-                time.sleep(0.2)
-            time.sleep(3)
+                time.sleep(0.05)
+            time.sleep(after_s)
             os.killpg(process.pid, signal.SIGINT)
-            status = process.wait(120)
+            status = process.wait(240)
         finally:
             process.kill()
     text = log.read_text()
-    assert status == 130, text
+    # Python ends itself by the signal, which a shell calls 130 too, where it came in an import.
+    assert status in (130, -signal.SIGINT), text
     assert text.splitlines()[-1].startswith("medaction: interrupted; what had finished is stored")
     assert "Traceback" not in text
-    assert rows(out, "select state from runs") == [("failed",)]
+    if after_s:
+        assert rows(out, "select state from runs") == [("failed",)]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9"])
