@@ -106,7 +106,7 @@ def test_an_interruption_ends_with_130_and_says_how_to_go_on(
             stderr=words,
             start_new_session=True,
             # What a shell starts in the background does not hear of Ctrl+C, its children neither.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         try:
             while process.poll() is None and not (out / "trajectories.duckdb").exists():
