@@ -131,7 +131,7 @@ def loss(given: Made, way: str) -> dict[str, Any]:
     """The loss of 2,048 targets and its gradients: milliseconds and the memory that it takes."""
     import torch
 
-    from medaction.training.loss import choose, chunked, summed
+    from medaction.training.loss import choose_loss, chunked, summed
 
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if kind == "cuda" else torch.float32
@@ -139,7 +139,7 @@ def loss(given: Made, way: str) -> dict[str, Any]:
     hidden = torch.randn(count, size, device=kind, dtype=dtype, requires_grad=True)
     weight = torch.randn(vocabulary, size, device=kind, dtype=dtype, requires_grad=True)
     targets = torch.randint(vocabulary, [count], device=kind)
-    chosen, words = choose(torch.device(kind))
+    chosen, words = choose_loss(torch.device(kind))
     if way == "liger" and words != "Liger's":
         return {"obstacle": words}
     compute = {

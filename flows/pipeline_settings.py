@@ -55,7 +55,7 @@ class PipelineSettings(BaseModel):
     out: Path = Field(description="The pipeline's folder; each stage has one of its own in it.")
     distill: Distilling = Field(description="How training data is distilled from case reports.")
     train: Training = Field(
-        default=Training(),
+        default_factory=Training,
         description="How a model is trained on it. The base model `tiny` needs no GPU.",
     )
     evaluate: Evaluating = Field(

@@ -26,7 +26,6 @@ from medaction.flows.repositories import CheckpointUploads, upload
 from medaction.flows.versions import code_version
 from medaction.training.curves import read_log
 from medaction.training.launch import fit, lock, prepare_run
-from medaction.training.preference_launch import prepare_pairs
 from medaction.training.publish import publish
 from medaction.training.settings import NEEDED, TRL, ProcessDied, TrainSettings, installed
 from medaction.training.sweep import best_rate, draw_sweep
@@ -63,11 +62,10 @@ def train(settings: TrainSettings) -> dict[str, Any]:
 
 @task(name="prepare")
 def preparing(settings: TrainSettings) -> dict[str, Any]:
-    prefers = settings.objective == "dpo"
     with console.status("checking and tokenizing"):
         refuse_contaminated(settings)
-        report = prepare_pairs(settings) if prefers else prepare_run(settings)
-    unit = "pairs" if prefers else "records"
+        report = prepare_run(settings)
+    unit = "pairs" if settings.objective == "dpo" else "records"
     rows = [
         {"": name, unit: report[name], "cases": report[f"{name}_cases"]}
         for name in ("train", "validation")

@@ -6,13 +6,12 @@ The run's folder must be on a file system that all of its machines see.
 
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 
-def fit_with_ray(out: Path, processes: int, gpu: bool, program: str) -> None:
-    """`program`: the module whose `work` a process runs. Raises what the workers raised."""
+def fit_with_ray(out: Path, processes: int, gpu: bool) -> None:
+    """Raises what the workers raised."""
     import ray
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -21,8 +20,8 @@ def fit_with_ray(out: Path, processes: int, gpu: bool, program: str) -> None:
         address=os.environ.get("RAY_ADDRESS", "local"), include_dashboard=False, log_to_driver=True
     )
     trainer = TorchTrainer(
-        _work,
-        train_loop_config={"out": str(out.resolve()), "program": program},
+        _train,
+        train_loop_config={"out": str(out.resolve())},
         scaling_config=ScalingConfig(num_workers=processes, use_gpu=gpu),
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         run_config=RunConfig(storage_path=str((out / "ray").resolve())),
@@ -30,16 +29,11 @@ def fit_with_ray(out: Path, processes: int, gpu: bool, program: str) -> None:
     trainer.fit()
 
 
-def _work(config: dict[str, Any]) -> None:
-    from medaction.training.checkpoints import REFUSAL
-    from medaction.training.settings import TrainError
+def _train(config: dict[str, Any]) -> None:
+    from medaction.training.process import train_as_job_says
 
-    try:
-        import_module(config["program"]).work(Path(config["out"]))
-    except TrainError as refusal:
-        (Path(config["out"]) / REFUSAL).write_text(str(refusal), encoding="utf-8")
-        raise
+    train_as_job_says(Path(config["out"]))
 
 
 if __name__ == "__main__":
-    fit_with_ray(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "gpu", sys.argv[4])
+    fit_with_ray(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "gpu")

@@ -82,9 +82,17 @@ CONSTANTS = (
     Constant("clinicians.gold", "SAME_DIAGNOSIS", 85.0, "our choice", "test_gold"),
     Constant("clinicians.free_form", "COPIED", 90.0, "our choice", "test_free_form"),
     # Training
-    Constant("training.settings", "TrainSettings.epochs", 3, PAPER, "test_training_data"),
+    Constant("training.settings", "EPOCHS", 3, PAPER, "test_training_data"),
     Constant("training.settings", "TrainSettings.batch", 32, PAPER, "test_training_packing"),
-    Constant("training.settings", "TrainSettings.learning_rate", 2e-4, PAPER, "test_training_data"),
+    Constant("training.settings", "LEARNING_RATE", 2e-4, PAPER, "test_training_data"),
+    Constant("training.settings", "PAIRS_EPOCHS", 1, "our choice", "test_training_preferences"),
+    Constant(
+        "training.settings",
+        "PAIRS_LEARNING_RATE",
+        1e-6,
+        "Rafailov 2023",
+        "test_training_preferences",
+    ),
     Constant("training.settings", "TrainSettings.replay", 0.2, "our choice", "test_redistill"),
     Constant(
         "training.settings", "TrainSettings.prompt_tokens", 100, "Lester 2021", "test_soft_prompt"

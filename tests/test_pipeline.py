@@ -98,6 +98,22 @@ def test_a_form_sent_as_it_stands_asks_for_what_the_deployment_says(found: dict[
     } == given
 
 
+@pytest.mark.parametrize("name", ["train", "pipeline"])
+def test_a_form_leaves_the_rate_and_passes_to_the_objective(name: str) -> None:
+    (found,) = (one for one in deployments() if one["name"] == name)
+    schema = parameter_schema(flow_of(found)).model_dump()
+    settings = found["parameters"]["settings"]
+    training = settings["train"] if name == "pipeline" else settings
+    for stated in ("learning_rate", "epochs"):
+        training.pop(stated, None)
+    training["objective"] = "dpo"
+    sent = filled(schema, found["parameters"], schema["definitions"])
+    Draft202012Validator(schema).validate(sent)
+    read = flow_of(found).validate_parameters(sent)["settings"]
+    read = read.train if name == "pipeline" else read
+    assert (read.learning_rate, read.epochs) == (1e-6, 1)
+
+
 def test_flows_are_put_on_a_server_that_lacks_the_packages_of_training() -> None:
     entrypoints = sorted({found["entrypoint"].rpartition(".")[0] for found in deployments()})
     code = (

@@ -35,11 +35,14 @@ def test_every_prompt_begins_with_the_soft_prompt(begin: str) -> None:
     assert tokens[start : start + COUNT].tolist() == soft_prompt_ids(tokenizer, COUNT)
 
 
-def test_prompt_tuning_learns_and_leaves_the_base_models_weights_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_prompt_tuning_learns_and_leaves_the_base_models_weights_alone(
+    tmp_path: Path, precision: str
+) -> None:
     base = tiny_model(tmp_path / "base")
     asked = settings(
         base, dataset(tmp_path / "data"), tmp_path / "out", method="prompt", prompt_tokens=COUNT,
-        learning_rate=1.0, epochs=8, zero=0, save_every=None,
+        learning_rate=1.0, epochs=8, zero=0, save_every=None, precision=precision,
     )  # fmt: skip
     held_out = [line["eval_loss"] for line in trained(asked) if "eval_loss" in line]
     # A random model listens little to its prompt: 0.035 measured.

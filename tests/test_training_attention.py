@@ -322,10 +322,10 @@ def test_the_way_is_chosen_by_what_is_there(folder: Path) -> None:
     from transformers import AutoConfig
 
     config, cpu = AutoConfig.from_pretrained(folder), torch.device("cpu")
-    assert attention.choose("auto", config, cpu, False) == ("per_sequence", "no GPU")
-    assert attention.choose("sdpa", config, cpu, True)[0] == "sdpa"
+    assert attention.choose_attention("auto", config, cpu, False) == ("per_sequence", "no GPU")
+    assert attention.choose_attention("sdpa", config, cpu, True)[0] == "sdpa"
     with pytest.raises(TrainError, match="--attention varlen: varlen: needs a GPU: leave it at au"):
-        attention.choose("varlen", config, cpu, True)
+        attention.choose_attention("varlen", config, cpu, True)
 
 
 def test_a_kernel_is_tried_before_it_is_trusted(

@@ -26,6 +26,8 @@ from medaction.training.launch import free_memory, resolved
 from medaction.training.packing import GRAIN
 from medaction.training.progress import Shape, Work, shape_of
 from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.soft_prompt import add_soft_prompt, trained_prompt
+from medaction.training.trainer_arguments import adapter_config, load_base
 from tests.tiny_model import tiny_model
 
 VOCABULARY = 151_936
@@ -123,6 +125,35 @@ def test_checkpoints_and_models_are_counted_in_the_precision_that_they_are_saved
     lora = needs(LARGE, settings(zero=0, keep=1, method="lora"), 1, True, SHARED)
     assert lora is not None
     assert lora.disk == pytest.approx(4 * LARGE.parameters, rel=0.2)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "prompt"])
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_weights_are_counted_in_the_precision_that_they_are_loaded_in(
+    method: str, precision: str, tmp_path: Path
+) -> None:
+    """Without DeepSpeed: beside the weights that are there, three numbers in fp32 for each that is
+    trained (its gradient and two moments), and in bf16 autocast's copy."""
+    from peft import get_peft_model
+    from transformers import AutoTokenizer
+
+    folder = str(tiny_model(tmp_path))
+    asked = settings(method=method, precision=precision, zero=0, lora_rank=8, prompt_tokens=16)
+    model = load_base(folder, asked, cuda=False, attention="sdpa")
+    if method == "lora":
+        model = get_peft_model(model, adapter_config(asked))
+    if method == "prompt":
+        tokenizer = add_soft_prompt(AutoTokenizer.from_pretrained(folder), asked.prompt_tokens)
+        model = trained_prompt(model, tokenizer, asked)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    loaded = sum(weight.nbytes for weight in model.parameters())
+    base = resolve(folder, tmp_path)
+    estimate = needs(base, asked, 1, precision == "bf16", Load(1, 1))
+    assert estimate is not None
+    beside = 12 * trained + (2 * trained if precision == "bf16" else 0)
+    # The rows that a soft prompt may add to the vocabulary are not counted.
+    widened = 16 * base.hidden * (2 if precision == "bf16" else 4) if method == "prompt" else 0
+    assert estimate.state == loaded - widened + beside
 
 
 def test_adapters_are_counted_as_peft_makes_them(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 on as if nothing had happened, and what is no pair is refused."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,8 @@ pytest.importorskip("trl", reason="TRL is not installed (pip install 'medaction[
 
 from medaction.training.curves import read_log
 from medaction.training.data import read_samples
-from medaction.training.launch import fit
+from medaction.training.launch import fit, prepare_run
 from medaction.training.preference_data import pairs_of
-from medaction.training.preference_launch import prepare_pairs
 from medaction.training.publish import publish
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.trajectories.preferences import PAIRS
@@ -88,7 +88,7 @@ def settings(base: Path, data: Path, out: Path, **change: Any) -> TrainSettings:
 
 def trained(asked: TrainSettings) -> list[dict[str, Any]]:
     asked.out.mkdir(parents=True, exist_ok=True)
-    report = prepare_pairs(asked)
+    report = prepare_run(asked)
     fit(asked, lambda line: None)
     publish(asked, report, {"medaction": "test"})
     return read_log(asked.out / "log.jsonl")
@@ -150,7 +150,7 @@ def test_a_run_that_stopped_goes_on_with_the_same_losses(
     [
         {"zero": 2},
         {"zero": 3, "processes": 2, "gradient_checkpointing": True},
-        {"method": "lora", "lora_rank": 8, "learning_rate": 5e-2},
+        {"method": "lora", "lora_rank": 8, "learning_rate": 2e-2},
     ],
 )
 def test_deepspeed_and_adapters_raise_the_margin_too(
@@ -168,7 +168,7 @@ def test_pairs_have_one_prompt_and_thinking_on_one_side_alone_is_left_out(
 ) -> None:
     asked = settings(base, preferences(tmp_path / "d"), tmp_path / "out")
     asked.out.mkdir()
-    report = prepare_pairs(asked)
+    report = prepare_run(asked)
     assert (report["train"], report["validation"]) == (12, 4)
     assert report["better_by"] == {"outcome": 12}
     for pair in pairs_of(read_samples(asked.out / "samples.parquet").train):
@@ -180,23 +180,52 @@ def test_pairs_have_one_prompt_and_thinking_on_one_side_alone_is_left_out(
 def test_what_is_no_pair_is_refused(base: Path, tmp_path: Path) -> None:
     benchmark = preferences(tmp_path / "benchmark", source="medrbench")
     with pytest.raises(TrainError, match="evaluation only, never for training"):
-        prepare_pairs(settings(base, benchmark, tmp_path / "out"))
+        prepare_run(settings(base, benchmark, tmp_path / "out"))
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(TrainError, match="no prompt of it has two replies"):
-        prepare_pairs(settings(base, empty, tmp_path / "out"))
+        prepare_run(settings(base, empty, tmp_path / "out"))
     noted = preferences(tmp_path / "noted")
     contaminated = {"contaminated": {"hard": ["case-1"]}}
     (noted / "manifest.json").write_text(json.dumps(contaminated))
     with pytest.raises(TrainError, match="holds 1 cases of hard"):
-        prepare_pairs(settings(base, noted, tmp_path / "out"))
+        prepare_run(settings(base, noted, tmp_path / "out"))
     fine = preferences(tmp_path / "fine")
     with pytest.raises(TrainError, match="leave the shares out"):
-        prepare_pairs(settings(base, Path(f"{fine}=1.0"), tmp_path / "out"))
+        prepare_run(settings(base, Path(f"{fine}=1.0"), tmp_path / "out"))
     with pytest.raises(TrainError, match="no training pair is left"):
-        prepare_pairs(settings(base, fine, tmp_path / "out", teachers=["a"]))
+        prepare_run(settings(base, fine, tmp_path / "out", teachers=["a"]))
     with pytest.raises(ValueError, match="leave these out"):
         settings(base, fine, tmp_path / "out", styles=["free"])
     assert settings(base, fine, tmp_path, learning_rate=1e-3).learning_rate == 1e-3
-    stated = {"data": [str(fine)], "out": tmp_path, "objective": "dpo"}
-    assert TrainSettings.model_validate(stated).learning_rate == 1e-6
+    with pytest.raises(ValueError, match="with dpo take method full or lora"):
+        settings(base, fine, tmp_path / "out", method="prompt")
+
+
+def test_the_rate_and_passes_of_an_objective_hold_where_none_are_stated() -> None:
+    stated = {"data": ["d"], "out": "o"}
+    records = TrainSettings.model_validate(stated)
+    pairs = TrainSettings.model_validate(stated | {"objective": "dpo"})
+    assert (records.learning_rate, records.epochs) == (2e-4, 3)
+    assert (pairs.learning_rate, pairs.epochs) == (1e-6, 1)
+    papers = {"objective": "dpo", "learning_rate": 2e-4, "epochs": 3}
+    assert TrainSettings.model_validate(stated | papers).learning_rate == 2e-4, "stated"
+
+
+@pytest.mark.skipif(find_spec("mlflow") is not None, reason="mlflow is installed")
+def test_a_tracker_that_is_not_installed_is_named(base: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match="--report-to mlflow: its package is not installed"):
+        prepare_run(settings(base, data, tmp_path / "out", report_to=["mlflow"]))
+
+
+@pytest.mark.long
+def test_trackers_get_the_steps_of_pairs_too(base: Path, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="pip install tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    asked = settings(base, data, tmp_path / "out", report_to=["tensorboard"], epochs=1)
+    log = trained(asked)
+    events = EventAccumulator(str(asked.out / "tensorboard")).Reload()
+    margins = {event.step: event.value for event in events.Scalars("train/rewards/margins")}
+    steps = {line["step"]: line["margin"] for line in log if "loss" in line}
+    assert margins == pytest.approx(steps)

@@ -34,9 +34,9 @@ from medaction.training.curves import read_log
 from medaction.training.data import read_samples
 from medaction.training.launch import fit, prepare_run
 from medaction.training.publish import publish
-from medaction.training.run import deepspeed_config
 from medaction.training.serving import command
 from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.trainer_arguments import deepspeed_config
 from tests.runs import medaction
 from tests.tiny_model import dataset, tiny_model
 

@@ -33,13 +33,13 @@ CLOSE = 0.03
 reference: bf16 has 8 bits, 0.4 %, and a sum of many is a few of these off."""
 
 
-def choose(asked: str, config: Any, device: torch.device, bf16: bool) -> tuple[str, str]:
+def choose_attention(asked: str, config: Any, device: torch.device, bf16: bool) -> tuple[str, str]:
     """(the way of attention, why), of `auto` the first that this machine has and that computes
     rightly here. Raises TrainError when what is asked for cannot be had."""
     if asked == "auto" and device.type != "cuda":
         return "per_sequence", "no GPU"
     why_not: list[str] = []
-    for way in _candidates(config) if asked == "auto" else [asked]:
+    for way in _ways_of_attention(config) if asked == "auto" else [asked]:
         obstacle = lacking(way, device, bf16) or (
             check(way, config, device) if device.type == "cuda" else ""
         )
@@ -49,7 +49,7 @@ def choose(asked: str, config: Any, device: torch.device, bf16: bool) -> tuple[s
     raise TrainError(f"--attention {asked}: {'; '.join(why_not)}: leave it at auto")
 
 
-def _candidates(config: Any) -> Iterator[str]:
+def _ways_of_attention(config: Any) -> Iterator[str]:
     yield from ("flash_attention_3", "flash_attention_2")
     if not getattr(config, "attn_logit_softcapping", None):
         yield "varlen"

@@ -29,10 +29,10 @@ COLUMNS = ("id", "messages", "case_id", "teacher", "style", "source")
 OPTIONAL = {"thinking": "", "turn": 0, "final": False}
 """Columns that a dataset made by hand may lack, and what they hold then."""
 
-NAMES = ("id", "case_id", "teacher", "style", "dataset")
+SAMPLE_COLUMNS = ("id", "case_id", "teacher", "style", "dataset")
 """The columns of a record that its sample has too."""
 
-BATCH = 512
+RECORDS_AT_ONCE = 512
 """Records that are tokenized, written and read at a time."""
 
 EVALUATION_ONLY = frozenset({"medrbench"})
@@ -390,13 +390,13 @@ def prepare_samples(frame: pl.DataFrame, renderer: Renderer, max_length: int) ->
     parts: dict[str, list[Sample]] = {"train": [], "validation": []}
     overlong: list[Dropped] = []
     thinking = 0
-    for batch in frame.sort("id").iter_slices(BATCH):
+    for batch in frame.sort("id").iter_slices(RECORDS_AT_ONCE):
         records = batch.to_dicts()
         for record, (tokens, prompt) in zip(records, _tokenized(records, renderer), strict=True):
             if len(tokens) > max_length:
                 overlong.append(Dropped(record["id"], len(tokens)))
                 continue
-            fields = {name: record[name] for name in NAMES}
+            fields = {name: record[name] for name in SAMPLE_COLUMNS}
             parts[record["split"]].append(Sample(**fields, tokens=tokens, prompt=prompt))
             reply, thoughts = record["messages"][-1]["content"], record["thinking"] or ""
             thinking += bool(renderer.taught_thinking(reply, thoughts))
@@ -456,13 +456,13 @@ def write_samples(prepared: Prepared, file: Path) -> None:
     table = pa.table(
         {
             "split": splits,
-            **{name: [getattr(sample, name) for sample in samples] for name in NAMES},
+            **{name: [getattr(sample, name) for sample in samples] for name in SAMPLE_COLUMNS},
             "prompt": [sample.prompt for sample in samples],
             "tokens": pa.LargeListArray.from_arrays(pa.array(ends), pa.array(tokens)),
         }
     )
     building = file.with_suffix(".building")
-    pq.write_table(table, building, row_group_size=BATCH)
+    pq.write_table(table, building, row_group_size=RECORDS_AT_ONCE)
     building.replace(file)
 
 
@@ -471,7 +471,7 @@ def read_samples(file: Path) -> Prepared:
     batch at a time."""
     parts: dict[str, list[Sample]] = {"train": [], "validation": []}
     with pq.ParquetFile(file) as samples:
-        for batch in samples.iter_batches(BATCH):
+        for batch in samples.iter_batches(RECORDS_AT_ONCE):
             lists = batch.column("tokens")
             rows = batch.drop_columns("tokens").to_pylist()
             for number, row in enumerate(rows):

@@ -35,6 +35,14 @@ from medaction.training.data import (
     write_samples,
 )
 from medaction.training.packing import plan, shared_prefix
+from medaction.training.preference_data import (
+    better_sides,
+    largest_pair,
+    preferences_report,
+    read_preferences,
+    whole_pairs,
+    write_pairs,
+)
 from medaction.training.schedule import schedule
 from medaction.training.settings import ProcessDied, TrainError, TrainSettings
 from medaction.training.templates import Renderer
@@ -42,8 +50,8 @@ from medaction.words.versions import file_hash
 
 LAST_WORDS = 3000
 
-PROGRAMS = {"sft": "medaction.training.run", "dpo": "medaction.training.preference_run"}
-"""What a training process runs, by objective."""
+PROGRAM = "medaction.training.process"
+"""What a training process runs."""
 
 
 @contextmanager
@@ -97,8 +105,8 @@ def free_memory(listing: str, visible: str | None) -> list[int]:
 
 
 def prepare_run(settings: TrainSettings) -> dict[str, Any]:
-    """Check everything, tokenize, write `samples.parquet` and `job.json`; returns the report, which
-    `report.json` holds too.
+    """Check everything, tokenize, write `samples.parquet` (for dpo the pairs too) and `job.json`;
+    returns the report, which `report.json` holds too.
 
     Raises TrainError with the remedy: data, base model, template, disk, memory, or a folder that
     holds another run.
@@ -111,9 +119,9 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
         raise TrainError(
             f"--report-to {lacking[0]}: its package is not installed: pip install {lacking[0]}"
         )
-    out = settings.out
-    records = read_datasets(settings)
-    frame = without_repeats(records)
+    out, prefers = settings.out, settings.objective == "dpo"
+    records = read_preferences(settings) if prefers else read_datasets(settings)
+    frame = records if prefers else without_repeats(records)
     base = resolve(settings.base, out / "base")
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
@@ -128,30 +136,37 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     everything = prepare_samples(frame, Renderer(tokenizer, settings.thinking), settings.max_length)
     if not settings.allow_dropped:
         refuse_bent(everything, settings.max_length)
-    prepared = thinned(everything, settings)
+    prepared = whole_pairs(everything, settings) if prefers else thinned(everything, settings)
     kind, count, memory = devices()
-    processes = (settings.processes or count) * settings.nodes
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and kind == "gpu")
-    report = prepared.report()
-    load = _largest_row(prepared, settings, processes)
     on_machine = settings.processes or count
+    processes = on_machine * settings.nodes
+    report = prepared.report()
+    if prefers:
+        load = largest_pair(prepared, settings, processes)
+        units = better_sides(prepared.train), better_sides(prepared.validation)
+        report |= preferences_report(prepared, records)
+    else:
+        load = _largest_row(prepared, settings, processes)
+        units = prepared.train, prepared.validation
+    bf16 = settings.uses_bf16(kind == "gpu")
     a_process = memory if kind == "gpu" else memory // on_machine
     settings = resolved(settings, base, processes, bf16, load, a_process)
     needs = estimate.needs(base, settings, processes, bf16, load)
     if needs is not None:
         available = psutil.virtual_memory().available
         estimate.check_resources(needs, settings, on_machine, memory, kind, available)
-    looks = schedule(settings, prepared.train, prepared.validation)
+    write_samples(prepared, out / "samples.parquet")
+    if prefers:
+        write_pairs(prepared, out)
     report |= {
-        "schedule": asdict(looks),
+        "schedule": asdict(schedule(settings, *units)),
         "repeats_left_out": repeats_noted(settings) + len(records) - len(frame),
-        "steps": settings.epochs * -(-len(prepared.train) // settings.batch),
+        "steps": settings.epochs * -(-len(units[0]) // settings.batch),
         "processes": processes, "device": kind, "parameters": base.parameters,
         "needs": asdict(needs) if needs else None,
         "overlong": [asdict(dropped) for dropped in prepared.overlong],
+        "data_version": file_hash(out / "samples.parquet")[:16],
     }  # fmt: skip
-    write_samples(prepared, out / "samples.parquet")
-    report["data_version"] = file_hash(out / "samples.parquet")[:16]
     same_run(out, settings, report["data_version"], processes)
     job = {
         "settings": settings.model_dump(mode="json"),
@@ -247,7 +262,6 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
     (out / REFUSAL).unlink(missing_ok=True)
     if settings.node_rank == 0:
         drop_torn_checkpoints(out)
-    program = PROGRAMS[settings.objective]
     if settings.launcher == "ray":
         command = [
             sys.executable,
@@ -256,10 +270,9 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             str(out),
             str(processes),
             kind,
-            program,
         ]
     elif processes * settings.nodes == 1:
-        command = [sys.executable, "-m", program, str(out)]
+        command = [sys.executable, "-m", PROGRAM, str(out)]
     else:
         host, _, port = settings.rendezvous.partition(":")
         rendezvous = [
@@ -282,7 +295,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             "--nproc-per-node",
             str(processes),
             "-m",
-            program,
+            PROGRAM,
             str(out),
         ]
     log = out / f"processes-{settings.node_rank}.txt"

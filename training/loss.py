@@ -85,7 +85,7 @@ def summed(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     )
 
 
-def choose(device: torch.device) -> tuple[SummedLoss, str]:
+def choose_loss(device: torch.device) -> tuple[SummedLoss, str]:
     """(how the loss is computed, in words): by Liger's kernel on a GPU where it is installed and
     agrees with ours."""
     if device.type != "cuda" or find_spec("liger_kernel") is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from medaction.training.measures import MEASURES
+from medaction.training.measures import TRL_MEASURES
 from medaction.training.progress import memory
 from medaction.training.settings import TrainError
 
@@ -17,7 +17,7 @@ class MeasureLog(TrainerCallback):
     """Writes the log, on the first process only; stops a run whose loss is no number."""
 
     def __init__(self, file: Path, objective: str):
-        self.file, self.measures = file, MEASURES[objective]
+        self.file, self.measures = file, TRL_MEASURES[objective]
         self.spent: list[float] = []
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_options: Any) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-MEASURES: dict[str, dict[str, str]] = {
+TRL_MEASURES: dict[str, dict[str, str]] = {
     "dpo": {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies"}
 }
 """By objective: our name of a measure, in the log and in the card, and TRL's."""
 
-TITLES = {
+PANEL_TITLES = {
     "loss": "loss a pair",
     "margin": "reward margin: better reply over worse",
     "accuracy": "share of pairs ranked right",
@@ -25,7 +25,7 @@ def summarize_measures(log: list[dict[str, Any]], objective: str) -> dict[str, A
     looks = [line for line in log if "eval_loss" in line]
     quarter = max(1, len(steps) // 4)
     results: dict[str, Any] = {"steps": steps[-1]["step"]}
-    for name in MEASURES[objective]:
+    for name in TRL_MEASURES[objective]:
         results[f"{name}_first"] = fmean(line[name] for line in steps[:quarter])
         results[f"{name}_last"] = fmean(line[name] for line in steps[-quarter:])
         results[f"{name}_held_out_before"] = looks[0][f"eval_{name}"] if looks else None
@@ -40,7 +40,7 @@ def draw_measures(log: list[dict[str, Any]], file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = [name for name in TITLES if any(name in line for line in log)]
+    names = [name for name in PANEL_TITLES if any(name in line for line in log)]
     figure, panels = pyplot.subplots(
         1, len(names), figsize=(4.4 * len(names), 3.8), layout="constrained"
     )
@@ -58,7 +58,7 @@ def draw_measures(log: list[dict[str, Any]], file: Path) -> None:
                 linewidth=1,
                 label=label,
             )
-        panel.set_title(TITLES[name])
+        panel.set_title(PANEL_TITLES[name])
         panel.set_xlabel("step")
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].legend(frameon=False)

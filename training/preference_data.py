@@ -18,6 +18,7 @@ from medaction.training.data import (
     refuse_noted_cases,
 )
 from medaction.training.data import dataset_folder as folder_of_dataset
+from medaction.training.estimate import Load
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.trajectories.export import split_of
 
@@ -26,7 +27,7 @@ BETTER, WORSE = "/chosen", "/rejected"
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class TokenizedPair:
     """Two samples with one prompt."""
 
     chosen: Sample
@@ -106,7 +107,7 @@ def _side(pairs: pl.DataFrame, side: str, ending: str) -> pl.DataFrame:
     )
 
 
-def pairs_of(samples: tuple[Sample, ...]) -> Iterator[Pair]:
+def pairs_of(samples: tuple[Sample, ...]) -> Iterator[TokenizedPair]:
     """The pairs of which both sides are there, with the same tokens before the reply: one that was
     thought over first is rendered otherwise by templates that can think."""
     by_id = {sample.id: sample for sample in samples}
@@ -114,7 +115,7 @@ def pairs_of(samples: tuple[Sample, ...]) -> Iterator[Pair]:
         if sample.id.endswith(BETTER):
             other = by_id.get(sample.id.removesuffix(BETTER) + WORSE)
             if other and other.tokens[: other.prompt] == sample.tokens[: sample.prompt]:
-                yield Pair(sample, other)
+                yield TokenizedPair(sample, other)
 
 
 def better_sides(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
@@ -157,6 +158,19 @@ def write_pairs(prepared: Prepared, out: Path) -> None:
             building = file.with_suffix(".building")
             frame.write_parquet(building)
             building.replace(file)
+
+
+def largest_pair(prepared: Prepared, settings: TrainSettings, processes: int) -> Load:
+    """What goes through a process at once: two sequences, padded to the longer. Raises TrainError
+    when a step's pairs cannot be shared out."""
+    if settings.batch % processes:
+        raise TrainError(
+            f"--batch {settings.batch} pairs cannot be shared out among {processes} processes: take"
+            " a multiple"
+        )
+    pairs = list(pairs_of(prepared.train))
+    longest = max(len(side.tokens) for pair in pairs for side in (pair.chosen, pair.rejected))
+    return Load(2 * longest, max(pair.chosen.targets + pair.rejected.targets for pair in pairs))
 
 
 def preferences_report(prepared: Prepared, records: pl.DataFrame) -> dict[str, Any]:

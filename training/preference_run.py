@@ -4,8 +4,6 @@
 
 The loss of a pair is -log sigmoid(beta * margin), where the margin is how much further the model
 has moved towards the better reply than towards the worse, in log-probability against the base.
-
-Run by hand: torchrun --nproc_per_node 2 -m medaction.training.preference_run OUT
 """
 
 import json
@@ -23,10 +21,10 @@ from medaction.training.data import read_samples
 from medaction.training.looks import Looks
 from medaction.training.measure_log import MeasureLog
 from medaction.training.preference_data import better_sides
-from medaction.training.run import MarkComplete, init_deepspeed, mark_trained, run_process
+from medaction.training.run import MarkComplete, init_deepspeed, mark_trained
 from medaction.training.schedule import schedule
 from medaction.training.settings import TrainSettings
-from medaction.training.trl_arguments import adapter_config, load_model, shared_arguments
+from medaction.training.trainer_arguments import adapter_config, load_base, shared_arguments
 
 
 class TokenizedTrainer(DPOTrainer):
@@ -40,7 +38,7 @@ class TokenizedTrainer(DPOTrainer):
         return dataset
 
 
-def work(out: Path) -> None:
+def train_pairs(out: Path) -> None:
     """Train as the job in `out` says, from its newest whole checkpoint if there is one."""
     job = json.loads((out / "job.json").read_text())
     settings = TrainSettings.model_validate(job["settings"])
@@ -67,7 +65,7 @@ def work(out: Path) -> None:
         precompute_ref_log_probs=True,
     )
     trainer = TokenizedTrainer(
-        load_model(job["base"], settings, cuda),
+        load_base(job["base"], settings, cuda, "sdpa"),
         args=arguments,
         train_dataset=train,
         eval_dataset=Dataset.from_parquet(str(held_out), cache_dir=cache)
@@ -75,7 +73,7 @@ def work(out: Path) -> None:
         else None,
         processing_class=AutoTokenizer.from_pretrained(job["base"]),
         callbacks=[MarkComplete(), MeasureLog(out / "log.jsonl", "dpo")],
-        peft_config=adapter_config(settings),
+        peft_config=adapter_config(settings) if settings.method == "lora" else None,
     )
     prepared = read_samples(out / "samples.parquet")
     shown = better_sides(prepared.train), better_sides(prepared.validation)
@@ -84,7 +82,3 @@ def work(out: Path) -> None:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(out / ".model.building"))
     mark_trained(trainer, out, "sdpa")
-
-
-if __name__ == "__main__":
-    run_process(work)

@@ -119,7 +119,7 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def note(file: Path, steps: int, text: str) -> None:
+def write_note(file: Path, steps: int, text: str) -> None:
     """A sentence for whoever follows the run, in its log and in what the processes said."""
     if os.environ.get("RANK", "0") == "0":
         print(text, flush=True)

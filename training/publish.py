@@ -11,7 +11,7 @@ import jinja2
 from medaction.training.base import resolve
 from medaction.training.checkpoints import TRAINED
 from medaction.training.curves import draw_curves, read_log
-from medaction.training.measures import MEASURES, draw_measures, summarize_measures
+from medaction.training.measures import TRL_MEASURES, draw_measures, summarize_measures
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.training.templates import switches_of, without_thinking
 
@@ -108,7 +108,7 @@ def _complete(
         report=report,
         results=results,
         versions=versions,
-        measures=MEASURES.get(settings.objective, ()),
+        measures=TRL_MEASURES.get(settings.objective, ()),
     )
     (building / "README.md").write_text(card, encoding="utf-8")
 
@@ -142,8 +142,16 @@ def _merged(adapter: Path, base: str, building: Path, settings: TrainSettings) -
         from medaction.training.soft_prompt import add_soft_prompt, widen
 
         tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
-        widen(model, tokenizer, settings)
+        first = min(widen(model, tokenizer, settings))
+        tables = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+        vocabulary = [table[:first].detach().clone() for table in tables]
     merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    if settings.method == "prompt":
+        # Beside the vectors peft saves a widened table whole, in the precision of the training.
+        tables = (merged.get_input_embeddings().weight, merged.get_output_embeddings().weight)
+        with torch.no_grad():
+            for table, rows in zip(tables, vocabulary, strict=True):
+                table[:first] = rows
     shutil.rmtree(building, ignore_errors=True)
     merged.save_pretrained(building)
     tokenizer.save_pretrained(building)

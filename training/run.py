@@ -1,53 +1,34 @@
-"""One training process: what torchrun or Ray start, as many as there are devices. Reads a job,
-trains, leaves checkpoints and the model.
-
-Run by hand: torchrun --nproc_per_node 2 -m medaction.training.run OUT
-"""
+"""Supervised training in one process: reads a job, trains on packed rows, leaves checkpoints and
+the model."""
 
 import json
 import os
-import sys
-import threading
-import time
-from collections.abc import Callable
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-# Before transformers and deepspeed are imported: no look-ups on the net for local folders, no CUDA
-# probing where there is none.
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 import torch
+from peft import get_peft_model
 from torch import distributed
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import AutoConfig, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
 
 from medaction.training import attention as attention_ways
-from medaction.training.checkpoints import COMPLETE, REFUSAL, TRAINED, newest_checkpoint
+from medaction.training.checkpoints import COMPLETE, TRAINED, newest_checkpoint
 from medaction.training.data import Sample, read_samples
 from medaction.training.looks import Looks
-from medaction.training.loss import LossHead
-from medaction.training.loss import choose as choose_loss
+from medaction.training.loss import LossHead, choose_loss
 from medaction.training.packing import PackedRow, Plan, packed, plan, shared_prefix
-from medaction.training.progress import OF_DATASET, TrainingLog, Work, note, peak, shape_of
+from medaction.training.progress import OF_DATASET, TrainingLog, Work, peak, shape_of, write_note
 from medaction.training.rows import Layout, Rows
 from medaction.training.schedule import schedule
-from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.settings import TrainSettings
 from medaction.training.soft_prompt import add_soft_prompt, trained_prompt
-from medaction.training.sweep import STEPS, has_diverged, rate_at
-
-NEVER = 2**62
-"""Steps: the trainer's own clock for checkpoints is off."""
+from medaction.training.sweep import SWEEP_STEPS, has_diverged, rate_at
+from medaction.training.trainer_arguments import adapter_config, load_base, shared_arguments
 
 
-def work(out: Path) -> None:
+def train_records(out: Path) -> None:
     """Train as the job in `out` says, from its newest whole checkpoint if there is one."""
     job = json.loads((out / "job.json").read_text())
     settings = TrainSettings.model_validate(job["settings"])
@@ -57,8 +38,8 @@ def work(out: Path) -> None:
         init_deepspeed(cuda)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     prepared = read_samples(out / "samples.parquet")
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and cuda)
-    attention, why = attention_ways.choose(
+    bf16 = settings.uses_bf16(cuda)
+    attention, why = attention_ways.choose_attention(
         settings.attention,
         AutoConfig.from_pretrained(job["base"], trust_remote_code=False),
         torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -78,30 +59,23 @@ def work(out: Path) -> None:
         settings.seed,
         prefix,
     )
-    arguments = _arguments(out, settings, planned, cuda, bf16)
+    arguments = _arguments(out, settings, planned, cuda)
 
     attention_ways.register()
     # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they
     # are loaded.
-    # Frozen weights need no more than 16 bits; of trained ones DeepSpeed has masters in fp32.
-    sixteen = bf16 and (settings.zero or settings.method == "lora")
-    model = AutoModelForCausalLM.from_pretrained(
-        job["base"],
-        dtype=torch.bfloat16 if sixteen else torch.float32,
-        attn_implementation=attention_ways.implementation(attention),
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
-    model.config.use_cache = False
+    model = load_base(job["base"], settings, cuda, attention_ways.implementation(attention))
     if settings.method == "lora":
-        model = _with_adapters(model, settings)
+        if settings.gradient_checkpointing:
+            model.enable_input_require_grads()
+        model = get_peft_model(model, adapter_config(settings))
     tokenizer: Any = AutoTokenizer.from_pretrained(job["base"])
     if settings.method == "prompt":
         tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
         model = trained_prompt(model, tokenizer, settings)
     shape = shape_of(model)
     compute, loss_way = choose_loss(arguments.device)
-    note(
+    write_note(
         out / "log.jsonl",
         len(planned.steps),
         f"attention: {attention} ({why}); loss: {loss_way};"
@@ -128,7 +102,7 @@ def work(out: Path) -> None:
     )
     trainer.hold_out(prepared.validation, settings.row, layout, prefix)
     if settings.find_learning_rate:
-        sweep(trainer, min(STEPS, len(planned.steps)))
+        sweep(trainer, min(SWEEP_STEPS, len(planned.steps)))
         mark_trained(trainer, out, attention)
         return
     every = schedule(settings, prepared.train, prepared.validation).every
@@ -185,102 +159,21 @@ def init_deepspeed(cuda: bool) -> None:
     deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", verbose=False)
 
 
-def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
-    """What DeepSpeed is told; 'auto' values are filled in from the trainer's arguments."""
-    zero: dict[str, Any] = {
-        "stage": settings.zero,
-        "contiguous_gradients": True,
-        "overlap_comm": cuda,
-    }
-    if settings.zero == 3:
-        zero["stage3_gather_16bit_weights_on_model_save"] = True
-    if settings.offload != "none":
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cuda}
-    if settings.offload == "all":
-        zero["offload_param"] = {"device": "cpu", "pin_memory": cuda}
-    # Torch's own AdamW, on the GPU or where the optimizer is kept: DeepSpeed's would be compiled at
-    # the first use, a minute or two, and without nvcc hung there.
-    adam = {"torch_adam": True, "fused": True}
-    config: dict[str, Any] = {
-        "zero_optimization": zero,
-        "optimizer": {
-            "type": "AdamW",
-            "params": {
-                "lr": "auto",
-                "betas": "auto",
-                "eps": "auto",
-                "weight_decay": "auto",
-                **adam,
-            },
-        },
-        "bf16": {"enabled": "auto"},
-        "gradient_clipping": "auto",
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
-    }
-    if settings.offload != "none":
-        config["zero_force_ds_cpu_optimizer"] = False
-    return config
-
-
-def _arguments(
-    out: Path, settings: TrainSettings, planned: Plan, cuda: bool, bf16: bool
-) -> TrainingArguments:
-    steps = len(planned.steps)
+def _arguments(out: Path, settings: TrainSettings, planned: Plan, cuda: bool) -> TrainingArguments:
     return TrainingArguments(
-        output_dir=str(out / "checkpoints"),
+        **shared_arguments(out, settings, cuda),
         per_device_train_batch_size=1,  # a row
         gradient_accumulation_steps=planned.accumulation,
         train_sampling_strategy="sequential",  # the plan has every epoch's order
         num_train_epochs=1,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=round(settings.warmup * steps),
-        weight_decay=settings.weight_decay,
-        optim="adamw_torch_fused",
-        bf16=bf16,
-        use_cpu=not cuda,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        use_liger_kernel=cuda and _installed("liger_kernel"),
+        warmup_steps=round(settings.warmup * len(planned.steps)),
+        use_liger_kernel=cuda and find_spec("liger_kernel") is not None,
         # The loss is computed at the targets only (PackedTrainer), so Liger's own is not wanted.
         liger_kernel_config={"fused_linear_cross_entropy": False, "cross_entropy": False},
-        deepspeed=deepspeed_config(settings, cuda) if settings.zero else None,
-        save_strategy="steps",
-        save_steps=NEVER,  # `Looks` says when
-        save_total_limit=settings.keep,
-        eval_strategy="no",  # `Looks` says when
-        logging_steps=1,
-        logging_nan_inf_filter=False,
         remove_unused_columns=False,
         dataloader_num_workers=0,
-        report_to=settings.report_to or "none",
-        run_name=settings.out.name,
-        disable_tqdm=True,
-        seed=settings.seed,
         ddp_find_unused_parameters=False,
     )
-
-
-def _installed(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None
-
-
-def _with_adapters(model: Any, settings: TrainSettings) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    if settings.gradient_checkpointing:
-        model.enable_input_require_grads()
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=settings.lora_rank,
-        lora_alpha=2 * settings.lora_rank,
-        target_modules="all-linear",
-    )
-    return get_peft_model(model, config)
 
 
 class PackedTrainer(Trainer):
@@ -393,34 +286,3 @@ class MarkComplete(TrainerCallback):
             distributed.barrier()
         if state.is_world_process_zero:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
-
-
-def end_with(parent_pid: int) -> None:
-    """When the run's own process was killed, nobody is left to stop this one."""
-
-    def watch() -> None:
-        while Path(f"/proc/{parent_pid}").exists():
-            time.sleep(0.5)
-        os._exit(1)
-
-    if Path("/proc/self").exists():
-        threading.Thread(target=watch, daemon=True).start()
-
-
-def run_process(train: Callable[[Path], None]) -> None:
-    """The life of a training process: `train` in the folder of the command line; what it refuses is
-    left there for whoever started it."""
-    folder = Path(sys.argv[1])
-    end_with(int(os.environ["MEDACTION_RUN_PID"])) if "MEDACTION_RUN_PID" in os.environ else None
-    try:
-        train(folder)
-    except TrainError as refusal:
-        (folder / REFUSAL).write_text(str(refusal), encoding="utf-8")
-        raise
-    finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    run_process(work)

@@ -24,10 +24,12 @@ class ProcessDied(MedactionError):
 
 Objective = Literal["sft", "dpo"]
 
-BY_OBJECTIVE: dict[str, dict[str, float]] = {"dpo": {"learning_rate": 1e-6, "epochs": 1}}
-"""What a setting is where none is stated and the objective is another than the paper's. Learning
-rate: Rafailov et al. 2023, appendix B; one pass, because replies that are pushed down again and
-again take the good ones with them (our choice)."""
+LEARNING_RATE, EPOCHS = 2e-4, 3
+"""The paper's (appendix C), for records."""
+
+PAIRS_LEARNING_RATE, PAIRS_EPOCHS = 1e-6, 1
+"""Of dpo. Learning rate: Rafailov et al. 2023, appendix B; one pass, because replies that are
+pushed down again and again take the good ones with them (our choice)."""
 
 NEEDED = ("torch", "transformers", "deepspeed", "peft", "accelerate")
 
@@ -142,13 +144,19 @@ class TrainSettings(BaseModel):
         description="Most tokens that go through a process at once: records packed into one row."
         " [max-length]",
     )
-    epochs: int = Field(default=3, ge=1, description="Passes over the data.")
+    # This and the learning rate have no default in the schema: a form would send it as if the user
+    # had stated it. `_for_objective` fills in those of dpo.
+    epochs: int = Field(
+        default_factory=lambda: EPOCHS,
+        ge=1,
+        description=f"Passes over the data. [{EPOCHS}; dpo: {PAIRS_EPOCHS}]",
+    )
     batch: int = Field(default=32, ge=1, description="Records a step, over all processes.")
     learning_rate: float = Field(
-        default=2e-4,
+        default_factory=lambda: LEARNING_RATE,
         gt=0,
-        description="The highest learning rate; a cosine brings it down to zero. Where none is"
-        " stated, dpo takes 1e-6.",
+        description="The highest learning rate; a cosine brings it down to zero."
+        f" [{LEARNING_RATE:.0e}; dpo: {PAIRS_LEARNING_RATE:.0e}]",
     )
     beta: float = Field(
         default=0.1, gt=0, description="dpo: how much leaving the base model costs."
@@ -272,9 +280,9 @@ class TrainSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _for_objective(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
+        if not isinstance(values, dict) or values.get("objective") != "dpo":
             return values
-        return BY_OBJECTIVE.get(values.get("objective", "sft"), {}) | values
+        return {"learning_rate": PAIRS_LEARNING_RATE, "epochs": PAIRS_EPOCHS} | values
 
     @model_validator(mode="after")
     def _fit(self) -> "TrainSettings":
@@ -289,9 +297,10 @@ class TrainSettings(BaseModel):
             raise ValueError(
                 f"offload {self.offload!r} needs ZeRO: stage 3 for 'all', 1 or more for 'optimizer'"
             )
-        if self.objective != "sft" and (self.method == "prompt" or self.find_learning_rate):
+        if self.objective == "dpo" and (self.method == "prompt" or self.find_learning_rate):
             raise ValueError(
-                f"method prompt and find_learning_rate are for sft, not for {self.objective}"
+                "a soft prompt and the search for a learning rate are for objective sft: with dpo"
+                " take method full or lora, and leave find_learning_rate out"
             )
         if self.nodes > 1 and (self.launcher == "ray" or self.rendezvous.endswith(":0")):
             raise ValueError(
@@ -305,6 +314,10 @@ class TrainSettings(BaseModel):
                 f"node_rank {self.node_rank} of {self.nodes} nodes: they are numbered from 0"
             )
         return self
+
+    def uses_bf16(self, gpu: bool) -> bool:
+        """Whether products are computed in bf16, on a GPU or without one."""
+        return self.precision == "bf16" or (self.precision == "auto" and gpu)
 
     @property
     def row(self) -> int:

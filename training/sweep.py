@@ -17,7 +17,7 @@ DIVERGED = 4.0
 """Times the lowest loss: the sweep ends there (fastai's rule)."""
 SMOOTHING = 0.7
 """Weight of what came before in the running mean of the loss: a step's records differ."""
-STEPS = 100
+SWEEP_STEPS = 100
 """Of a sweep, where the data has so many."""
 
 

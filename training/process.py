@@ -1,0 +1,62 @@
+"""One training process: what torchrun or Ray start, as many as there are devices. The job's
+objective says what it does.
+
+Run by hand: torchrun --nproc_per_node 2 -m medaction.training.process OUT
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+# Before transformers and deepspeed are imported: no look-ups on the net for local folders, no CUDA
+# probing where there is none.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from torch import distributed
+
+from medaction.training.checkpoints import REFUSAL
+from medaction.training.settings import TrainError, TrainSettings
+
+
+def train_as_job_says(out: Path) -> None:
+    """Train in `out`, from its newest whole checkpoint if there is one. A TrainError is raised, and
+    left in the folder for whoever started the process."""
+    settings = TrainSettings.model_validate(json.loads((out / "job.json").read_text())["settings"])
+    try:
+        # Only here: TRL takes seconds to import, and supervised training needs none of it.
+        if settings.objective == "dpo":
+            from medaction.training.preference_run import train_pairs
+
+            train_pairs(out)
+        else:
+            from medaction.training.run import train_records
+
+            train_records(out)
+    except TrainError as refusal:
+        (out / REFUSAL).write_text(str(refusal), encoding="utf-8")
+        raise
+
+
+def end_with(parent_pid: int) -> None:
+    """When the run's own process was killed, nobody is left to stop this one."""
+
+    def watch() -> None:
+        while Path(f"/proc/{parent_pid}").exists():
+            time.sleep(0.5)
+        os._exit(1)
+
+    if Path("/proc/self").exists():
+        threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    if "MEDACTION_RUN_PID" in os.environ:
+        end_with(int(os.environ["MEDACTION_RUN_PID"]))
+    try:
+        train_as_job_says(Path(sys.argv[1]))
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()

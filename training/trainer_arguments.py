@@ -1,0 +1,106 @@
+"""What the trainers are given whatever the objective: the base model, adapters, and the arguments
+that follow from the settings."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM
+
+from medaction.training.settings import TrainSettings
+
+NEVER = 2**62
+"""Steps: the trainer's own clock for checkpoints is off."""
+
+
+def load_base(base: str, settings: TrainSettings, cuda: bool, attention: str) -> Any:
+    """The base model from its safetensors. `attention`: an implementation that transformers knows.
+
+    Frozen weights need no more than 16 bits; of trained ones DeepSpeed has masters in fp32.
+    """
+    narrow = settings.uses_bf16(cuda) and (settings.zero or settings.method != "full")
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        base,
+        dtype=torch.bfloat16 if narrow else torch.float32,
+        attn_implementation=attention,
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    model.config.use_cache = False
+    return model
+
+
+def adapter_config(settings: TrainSettings) -> LoraConfig:
+    """The adapters of `--method lora`."""
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.lora_rank,
+        lora_alpha=2 * settings.lora_rank,
+        target_modules="all-linear",
+    )
+
+
+def shared_arguments(out: Path, settings: TrainSettings, cuda: bool) -> dict[str, Any]:
+    """The arguments of transformers' trainer that depend on no objective."""
+    return {
+        "output_dir": str(out / "checkpoints"),
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "weight_decay": settings.weight_decay,
+        "optim": "adamw_torch_fused",
+        "bf16": settings.uses_bf16(cuda),
+        "use_cpu": not cuda,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "deepspeed": deepspeed_config(settings, cuda) if settings.zero else None,
+        "save_strategy": "steps",
+        "save_steps": NEVER,  # `Looks` says when
+        "save_total_limit": settings.keep,
+        "eval_strategy": "no",  # `Looks` says when
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": settings.report_to or "none",
+        "run_name": settings.out.name,
+        "disable_tqdm": True,
+        "seed": settings.seed,
+    }
+
+
+def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
+    """What DeepSpeed is told; 'auto' values are filled in from the trainer's arguments."""
+    zero: dict[str, Any] = {
+        "stage": settings.zero,
+        "contiguous_gradients": True,
+        "overlap_comm": cuda,
+    }
+    if settings.zero == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+    if settings.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cuda}
+    if settings.offload == "all":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": cuda}
+    # Torch's own AdamW, on the GPU or where the optimizer is kept: DeepSpeed's would be compiled at
+    # the first use, a minute or two, and without nvcc hung there.
+    adam = {"torch_adam": True, "fused": True}
+    config: dict[str, Any] = {
+        "zero_optimization": zero,
+        "optimizer": {
+            "type": "AdamW",
+            "params": {
+                "lr": "auto",
+                "betas": "auto",
+                "eps": "auto",
+                "weight_decay": "auto",
+                **adam,
+            },
+        },
+        "bf16": {"enabled": "auto"},
+        "gradient_clipping": "auto",
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+    }
+    if settings.offload != "none":
+        config["zero_force_ds_cpu_optimizer"] = False
+    return config
