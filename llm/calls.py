@@ -400,7 +400,7 @@ async def _at_the_head(line: _WaitingCalls, ledger: Ledger, ask: Ask) -> Permiss
         if answer.server is not None:
             return answer
         if answer.stopped is not None:
-            times = f"{EQUAL_REFUSALS} times in a row"
+            times = f"at least {EQUAL_REFUSALS} times in a row"
             raise TeacherStopped(
                 f"{ask.bounds.teacher} stopped, refused {times}: {answer.stopped}", 400
             )

@@ -49,6 +49,10 @@ EQUAL_REFUSALS = 5
 """After so many equal refusals in a row, none of them of a parameter that can be left out, a
 teacher's further calls are not made: a wrong key or an unknown model does not mend itself."""
 
+EQUAL_REFUSALS_LATER = 50
+"""The same for a teacher that has replied in this run. Refusals come at once and replies take their
+time: of 64 calls under way, those whose prompts a filter refuses may all come first."""
+
 REGROW = 0.95
 """Up to this part of the level at which trouble began, the level is four times as high after every
 window without trouble."""
@@ -282,6 +286,7 @@ class Book:
     ):
         self._alone_s = alone_s
         self._refusals: dict[str, tuple[str, int]] = {}
+        self._replied = set[str]()
         self.spent_usd = defaultdict(float, spent_usd or {})
         self._clock = clock
         self._servers: dict[tuple[str, str], _ServerLoad] = {}
@@ -311,7 +316,7 @@ class Book:
         if bounds.budget_usd is not None and spent >= bounds.budget_usd:
             return Permission(spent_usd=spent)
         message, times = self._refusals.get(bounds.teacher, ("", 0))
-        if times >= EQUAL_REFUSALS:
+        if times >= (EQUAL_REFUSALS_LATER if bounds.teacher in self._replied else EQUAL_REFUSALS):
             return Permission(stopped=message)
         tokens = self._tokens_a_call.get(bounds.model, ask.tokens)
         minutes = [
@@ -368,6 +373,7 @@ class Book:
     def _count_refusal(self, ended: Ended) -> None:
         teacher = ended.bounds.teacher
         if ended.outcome == "good":
+            self._replied.add(teacher)
             self._refusals.pop(teacher, None)
         elif ended.refusal:
             message, times = self._refusals.get(teacher, ("", 0))

@@ -22,7 +22,7 @@ from medaction.llm.calls import (
     complete,
     configure,
 )
-from medaction.llm.limits import EQUAL_REFUSALS, LocalLedger
+from medaction.llm.limits import EQUAL_REFUSALS, EQUAL_REFUSALS_LATER, LocalLedger
 from medaction.llm.negotiation import TAKES_ALL, Demands, learn
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
@@ -224,6 +224,17 @@ def test_refusals_that_a_reply_interrupts_stop_nobody() -> None:
             with suppress(ModelRefused):
                 asyncio.run(complete(teacher, COUNT, seed=number))
     assert len(server.asked) == 18
+
+
+def test_a_teacher_that_has_replied_is_given_more_refusals() -> None:
+    """What a filter refuses of many calls at once comes before the replies to the others."""
+    script: Script = lambda asked, n: WAYS["filtered_400"].answer(asked, n) if n else "fine"  # noqa: E731
+    with openai_server(script) as server:
+        teacher = Teacher(model="openai/some-model", api_base=server.url)
+        for number in range(EQUAL_REFUSALS_LATER + 9):
+            with suppress(ModelRefused, TeacherStopped):
+                asyncio.run(complete(teacher, COUNT, seed=number))
+    assert len(server.asked) == 1 + EQUAL_REFUSALS_LATER
 
 
 @pytest.mark.parametrize("address", ["", "/v1", "/v1/", "/v1/chat/completions"])
