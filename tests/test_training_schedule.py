@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from medaction.training.base import Base
 from medaction.training.curves import read_log
 from medaction.training.data import Sample
-from medaction.training.estimate import needs
+from medaction.training.estimate import Load, needs
 from medaction.training.schedule import LOOK_SHARE, schedule
 from medaction.training.settings import TrainSettings
 from tests.test_training_run import settings, trained
@@ -44,7 +44,7 @@ def test_at_the_papers_size_looks_and_checkpoints_cost_little(papers: TrainSetti
     assert planned.looks == 13  # before, four an epoch, the last of them after the last step
     assert planned.share < LOOK_SHARE
     eight = Base("", 8_000_000_000, hidden=4096, layers=36, vocabulary=151_936)
-    estimate = needs(eight, papers, 8, True, 0.2)
+    estimate = needs(eight, papers, 8, True, Load(1, 1))
     assert estimate is not None
     written = planned.checkpoints * estimate.checkpoint
     assert planned.checkpoints == 11
