@@ -335,13 +335,11 @@ def _single_tests(tests: Any, info: ValidationInfo) -> Any:
         note(info, "tests in another form")
         return [_LIST_BULLET.sub("", test) for test in tests]
     if isinstance(tests, list):
-        stated = [test for test in tests if test is not None and test != ""]
-        once = _unrepeated(
-            stated, lambda test: test.casefold() if isinstance(test, str) else id(test)
-        )
-        if 0 < len(once) < len(tests):
+        stated = [test for test in tests if not (test is None or str(test).isspace() or test == "")]
+        distinct = _unrepeated(stated, lambda test: str(test).casefold())
+        if 0 < len(distinct) < len(tests):
             note(info, "tests in another form")
-            return once
+            return distinct
     if not isinstance(tests, str) or not tests.strip():
         return tests
     note(info, "tests as one string")
@@ -488,6 +486,8 @@ class Reply(Acting):
     @model_validator(mode="after")
     def _acts_as_it_says(self, info: ValidationInfo) -> "Reply":
         if isinstance(self.action, OrderTests):
+            if test := _repeated(self.action.order_tests):
+                raise ValueError(f"action: {test!r} is ordered twice; order each test once")
             return self
         final = self.action.final_diagnosis
         highest = max(line.confidence for line in self.differential)

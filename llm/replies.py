@@ -117,12 +117,11 @@ def own_keys(form: type[Form], keys: Sequence[str]) -> dict[str, str]:
     least two, the one unknown key at its place ('thought' before the differential)."""
     fields = _names_by_bare_key(form)
     names = {key: fields[bare_key(key)] for key in keys if bare_key(key) in fields}
-    for bare, field in fields.items():
+    for place, (bare, field) in enumerate(fields.items()):
         unknown = [key for key in keys if key not in names]
         if field in names.values() or not unknown:
             continue
         alike = [key for key in unknown if is_alike(bare_key(key), bare)]
-        place = [*fields].index(bare)
         if len(alike) == 1:
             names[alike[0]] = field
         elif len(unknown) == 1 and len(keys) == len(fields) > 1 and keys[place] == unknown[0]:
@@ -329,8 +328,12 @@ def _values(body: str, mended: list[str]) -> Iterator[_Span]:
         except json.JSONDecodeError:
             closing = body.rfind("]" if body[opening] == "[" else "}") + 1
             value = _mended(body[opening:closing], mended) if mends_left else None
+            end = closing
+            if value is None and mends_left:  # several closing braces are missing
+                value = _mended(_FENCE.sub("", body[opening:]).rstrip(), mended)
+                end = len(body)
             mends_left = max(0, mends_left - 1)
-            end = closing if value is not None else opening + 1
+            end = end if value is not None else opening + 1
         except RecursionError:
             raise ValueError(
                 "the reply is nested too deeply to be the JSON object that was asked for"
@@ -366,9 +369,6 @@ def _mended(text: str, mended: list[str]) -> Any:
     """The value of almost-JSON: comments, trailing commas, or Python's notation; None when it is
     neither."""
     text = text.replace("\u00a0", " ")
-    if closers := _missing_braces(text):
-        text += closers
-        mended.append("closing braces")
     for replacement, pattern, kind in (
         (r"\1", rf"{_STRING}|//[^\n]*|/\*.*?\*/", "comments"),
         (r"\1", rf"{_STRING}|,(?=\s*[}}\]])", "trailing commas"),
@@ -392,7 +392,11 @@ def _mended(text: str, mended: list[str]) -> Any:
         # Through JSON, because Python's notation has keys and values that JSON lacks.
         value = json.loads(json.dumps(value))
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-        return None
+        # Tried last: in a notation that is none of JSON's, braces may stand in strings.
+        if not (closers := _missing_braces(text)):
+            return None
+        mended.append("closing braces")
+        return _mended(text + closers, mended)
     mended.append("Python's quotes")
     return value if isinstance(value, dict | list) else None
 

@@ -267,6 +267,8 @@ WAYS: dict[str, Way] = {
     "not_applicable": Way(acting(lambda action: action | {"final_diagnosis": "N/A"})),
     "empty_list_of_names": Way(acting(lambda action: action | {"final_diagnosis": [""]})),
     "last_brace_missing": Way(says(lambda text: text[:-1])),
+    "last_braces_missing": Way(says(lambda text: text[:-2])),
+    "last_braces_missing_in_a_fence": Way(says(lambda text: f"```json\n{text[:-2]}\n```")),
     "numbered_tests_with_a_gap": Way(
         acting(lambda action: {"tests": ["", *action["order_tests"] * 2, None]})
     ),

@@ -238,6 +238,7 @@ MALFORMED = [
     (changed(action={"order_tests": ["CT"], "final_diagnosis": "Gout"}), "never both"),
     (changed(action={"final_diagnosis": None}), "final_diagnosis"),
     (changed(action="order CT"), "action: must be exactly"),
+    (changed(action={"order_tests": ["CT head", "CT  head"]}), "'CT head' is ordered twice"),
     (
         changed(action={"final_diagnosis": "septic arthritis"}),
         "action: 'septic arthritis' does not lead",
