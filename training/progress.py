@@ -127,13 +127,28 @@ def write_note(file: Path, steps: int, text: str) -> None:
             out.write(json.dumps({"step": 0, "steps": steps, "note": text}) + "\n")
 
 
-class TrainingLog(TrainerCallback):
-    """Writes the log, on the first process only; stops a run whose loss is no number."""
+class StepLog(TrainerCallback):
+    """Writes a line a step to the log, on the first process only; stops a run whose loss is no
+    number. What an objective's lines say is its own (`line`)."""
 
-    def __init__(self, file: Path, work: Callable[[int], Work], steps_per_epoch: int, peak: float):
-        """`work`: of a step, counted from 0; `peak`: operations a second of all processes."""
-        self.file, self.work, self.steps_per_epoch, self.peak = file, work, steps_per_epoch, peak
+    def __init__(self, file: Path):
+        self.file = file
         self.spent: list[float] = []
+
+    def line(self, args: Any, state: Any, logs: dict[str, float]) -> dict[str, Any] | None:
+        """Of what the trainer logs, what the log says; None: no line."""
+        raise NotImplementedError
+
+    def pace(self, args: Any, state: Any, logs: dict[str, float]) -> dict[str, float]:
+        """What every line of a step says of how the run is going."""
+        recent = self.spent[-20:]
+        return {
+            "learning_rate": logs["learning_rate"],
+            "grad_norm": round(logs.get("grad_norm", math.nan), 4),
+            "seconds": round(self.spent[-1], 3),
+            "memory_gib": round(memory(args.device) / 2**30, 2),
+            "eta_s": round((state.max_steps - state.global_step) * sum(recent) / len(recent)),
+        }
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
         wait_for(args.device)
@@ -157,10 +172,24 @@ class TrainingLog(TrainerCallback):
                 f"the loss is {logs['loss']} at step {state.global_step}: lower --learning-rate or"
                 " lengthen --warmup"
             )
-        if not state.is_world_process_zero:
+        if not state.is_world_process_zero or (line := self.line(args, state, logs)) is None:
             return
-        line: dict[str, Any] = {"step": state.global_step, "steps": state.max_steps}
-        line["epoch"] = round(state.global_step / self.steps_per_epoch, 4)
+        step = {"step": state.global_step, "steps": state.max_steps}
+        with self.file.open("a", encoding="utf-8") as out:
+            stamp = {"time": time.strftime("%Y-%m-%dT%H:%M:%S")}
+            out.write(json.dumps(step | line | stamp) + "\n")
+
+
+class TrainingLog(StepLog):
+    """The log of fine-tuning: tokens, targets and what of the device is used."""
+
+    def __init__(self, file: Path, work: Callable[[int], Work], steps_per_epoch: int, peak: float):
+        """`work`: of a step, counted from 0; `peak`: operations a second of all processes."""
+        super().__init__(file)
+        self.work, self.steps_per_epoch, self.peak = work, steps_per_epoch, peak
+
+    def line(self, args: Any, state: Any, logs: dict[str, float]) -> dict[str, Any] | None:
+        line: dict[str, Any] = {"epoch": round(state.global_step / self.steps_per_epoch, 4)}
         if "eval_loss" in logs:
             line["eval_loss"] = logs["eval_loss"]
             if of_dataset := {
@@ -169,23 +198,16 @@ class TrainingLog(TrainerCallback):
                 if key.startswith(OF_DATASET)
             }:
                 line["eval_losses"] = of_dataset
-        elif "loss" in logs:
-            seconds = self.spent[-1]
-            work = self.work(state.global_step - 1)
-            recent = self.spent[-20:]
-            line |= {
-                "loss": logs["loss"],
-                "learning_rate": logs["learning_rate"],
-                "grad_norm": round(logs.get("grad_norm", float("nan")), 4),
-                "tokens": work.tokens,
-                "targets": work.targets,
-                "seconds": round(seconds, 3),
+            return line
+        if "loss" not in logs:
+            return None
+        seconds, work = self.spent[-1], self.work(state.global_step - 1)
+        return (
+            line
+            | {"loss": logs["loss"], "tokens": work.tokens, "targets": work.targets}
+            | self.pace(args, state, logs)
+            | {
                 "tokens_per_s": round(work.tokens / seconds, 1),
                 "mfu": round(work.operations / seconds / self.peak, 4),
-                "memory_gib": round(memory(args.device) / 2**30, 2),
-                "eta_s": round((state.max_steps - state.global_step) * sum(recent) / len(recent)),
             }
-        else:
-            return
-        with self.file.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(line | {"time": time.strftime("%Y-%m-%dT%H:%M:%S")}) + "\n")
+        )
