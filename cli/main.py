@@ -40,6 +40,7 @@ COMMANDS: Commands = {
     "kg": ("main", "Knowledge graphs: build, info, calibrate."),
     "evaluate": ("evaluate", "Play CASES with a model, judge what it did, and score it."),
     "compare": ("evaluate", "Put RESULTS side by side, with paired tests of their differences."),
+    "rubrics": ("rubrics", "Score a model's replies by physicians' criteria (HealthBench)."),
     "analyse": ("analyse", "The paper's analyses of RUNS, and more, as tables and plots."),
     "contamination": ("sets", "Look for cases of CASES in the sets AGAINST."),
     "hard-set": ("sets", "Draw a hard set from POOL, folders of runs."),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 import click
@@ -18,6 +18,9 @@ from pydantic_core import PydanticUndefined
 
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, load_preset
 from medaction.words.errors import MedactionError
+
+if TYPE_CHECKING:
+    from medaction.llm.teacher import Teacher
 
 # Lists are given one by one: --teacher A --teacher B.
 ONE_BY_ONE = {
@@ -148,6 +151,19 @@ def silence() -> None:
     from medaction.flows.progress import console
 
     console.quiet = True
+
+
+def language_model(option: str, name: str) -> "Teacher":
+    """The model that an option names. Raises click.UsageError."""
+    from medaction.llm.teacher import Teacher
+
+    try:
+        teacher = Teacher.parse(name)
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from error
+    if teacher.embedded:
+        raise click.UsageError(f"{option}: {name} is no language model")
+    return teacher
 
 
 class RunFolder(click.Path):

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from medaction.cli.options import language_model
+
 VALIDATOR = click.option(
     "--validator",
     metavar="MODEL",
@@ -90,13 +92,8 @@ def _print_pairs(report: dict[str, Any], benchmark: str | None) -> None:
 
 def _reached(validator: str, stack: ExitStack) -> Any:
     from medaction.llm.local_server import start_local
-    from medaction.llm.teacher import Teacher
 
-    try:
-        model = Teacher.parse(validator)
-    except ValueError as error:
-        raise click.UsageError(f"--validator: {error}") from error
-    model = model.model_copy(update={"temperature": 0.0})
+    model = language_model("--validator", validator).model_copy(update={"temperature": 0.0})
     return stack.enter_context(start_local(model)) if model.local else model
 
 

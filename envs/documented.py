@@ -37,9 +37,13 @@ _ABSENT = re.compile(
     r"|describe|detail)"
     rf"|(?:is|are|was|were|remains?) (?:still )?(?:pending|awaited|unavailable)"
     r"|\w+ unavailable(?= due to| because|$)"
-    rf"|^no(?: [\w-]+){{0,6}} (?:is|are|was|were) (?:\w+ )?(?:{_DONE}|{_WRITTEN}))\b",
+    # 'The patient refused', 'her parents did not consent to'
+    r"|^(?:the |her |his |their )?\w+ (?:(?:has |had )?(?:refused|declined)|did not consent to)"
+    r"|^no(?: [\w-]+){0,6} (?:is|are|was|were|(?:could|can) be)"
+    rf" (?:\w+ )?(?:{_DONE}|{_WRITTEN}))\b",
     re.IGNORECASE,
 )
+_NO_RESULT = re.compile(rf"no results?\b.*\b{_WRITTEN}", re.IGNORECASE)
 _NOT_MADE = re.compile(r"no (?P<what>[^.;]{2,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
 # An advice to make the test: 'Note: consider based on findings'.
 _ADVICE = re.compile(
@@ -81,7 +85,10 @@ def is_documented(result: str) -> bool:
     [False, False, False]
     """
     sentences = [sentence for line in result.splitlines() for sentence in _SENTENCE_END.split(line)]
-    return any(sentence.strip(" .;-*•") and not _is_void(sentence) for sentence in sentences)
+    said = [text for sentence in sentences if (text := sentence.strip(" .;-*•"))]
+    if any(_NO_RESULT.match(text) for text in said):  # 'Sample hemolysed; no result reported.'
+        said = [text for text in said if _FINDING.search(text) or _VALUE_IN_TEXT.search(text)]
+    return any(not _is_void(text) for text in said)
 
 
 def without_void(text: str) -> str:

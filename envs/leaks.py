@@ -19,6 +19,7 @@ from medaction.envs.diagnosis_names import (
     parts_of,
     tells,
 )
+from medaction.envs.patients import ANIMAL
 from medaction.envs.records import CaseReport, StructuredCase
 from medaction.words.names import normalise
 from medaction.words.sentences import split_outside_brackets
@@ -170,7 +171,8 @@ def _excuse(
             denial = _DENIAL.search(around)
             if denial and not tells(around[: denial.start()], name):
                 return "denied"
-            if _EXPOSURE.search(around) and not _SHOWN.search(around):
+            is_contact = _EXPOSURE.search(around) or ANIMAL.search(around)
+            if is_contact and not _SHOWN.search(around):
                 return "place or contact"
     if name.kind in ("lesser", "effect") and _in_complaint(name, case):
         return "the complaint"

@@ -19,21 +19,27 @@ _HEADING = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 # A patient's name where it opens what is told of the patient.
-_WHO = r"(?:(?:case|patient|twin|sibling) (?:[1-9]|[A-F])|P[1-9])\b(?!-)"
+_WHO = (
+    r"(?:(?:case|patient|twin|sibling) (?:[1-9]|[A-F])|P[1-9]"
+    r"|(?:first|second|third|fourth) (?:case|patient|twin|sibling))\b(?!-)"
+)
+# 'A man of 38 (first case), one of 26 (second case)': names behind what is told.
+_NAME_BEHIND = re.compile(rf" (?P<told>[^,;:()]+) \((?P<name>{_WHO})\)[,;.]?", re.IGNORECASE)
 _PERSON_NAME = re.compile(
     rf"(?:(?<=[.;,:] )|(?<=\A)|(?<=[-*#\s]))\**(?P<name>{_WHO})\**:?\**[ \t]*", re.IGNORECASE
 )
 # Bullets and marks, and the name of a section behind them: '- **Chief Complaint:** '.
 _OPENING_OF_LINE = re.compile(
-    rf"[-*#•\s]*(?:\**(?!{_WHO})[A-Z][A-Za-z ]{{2,40}}\**:\**[ \t]+)?", re.IGNORECASE
+    rf"[-*#•\s]*(?:\**(?!{_WHO})[A-Z][\w ()/,-]{{1,40}}\**:\**[ \t]+)?", re.IGNORECASE
 )
 _COUNT = re.compile(r"\b(?:two|three|four|five|six|several|both|[2-9])\b", re.IGNORECASE)
 _LONG = 6000
 """Characters from which on a text is a report, whose patients have headings; its prose may speak of
 'patient 2' of another report."""
 _AGED = re.compile(r"\b\d+[- ](?:year|month|week|day)s?[- ]old\b", re.IGNORECASE)
-# Animals as patients. Words that follow make a person of them: 'a dog breeder', 'a cat owner'.
-_ANIMAL = re.compile(
+# Animals, as patients or as contacts of one. Words that follow make a person of them: 'a dog
+# breeder', 'a cat owner'.
+ANIMAL = re.compile(
     r"\b(?:(?:dogs?|bitch|pupp(?:y|ies)|cats?|kittens?|horses?|mares?|stallions?|foals?|pon(?:y"
     r"|ies)"
     r"|donkeys?|cows?|bulls?|calf|calves|heifers?|cattle|sheep|ewes?|lambs?|goats?|pigs?|piglets?"
@@ -45,7 +51,7 @@ _ANIMAL = re.compile(
     re.IGNORECASE,
 )
 _IN_AN_ANIMAL = re.compile(
-    rf"\b(?:in|of) (?:an?|the|two|three) (?:[\w-]+ ){{0,3}}?{_ANIMAL.pattern}", re.IGNORECASE
+    rf"\b(?:in|of) (?:an?|the|two|three) (?:[\w-]+ ){{0,3}}?{ANIMAL.pattern}", re.IGNORECASE
 )
 _END_OF_PHRASE = re.compile(r"[.,;]| (?:with|who|was|is|has|had|presented|coughs?)\b")
 _PERSON = re.compile(
@@ -102,6 +108,8 @@ def parts_by_patient(text: str) -> dict[str, str]:
     pieces: list[tuple[str, str]] = []  # the patient's name, '' for all, and a line
     owner, depth = "", -1
     for line in text.splitlines():
+        if len(_NAME_BEHIND.findall(line)) > 1:
+            line = _NAME_BEHIND.sub(r" \g<name>: \g<told>;", line)
         indent = len(line) - len(line.lstrip())
         if owner and line.strip() and indent <= depth:
             owner, depth = "", -1
@@ -118,7 +126,7 @@ def parts_by_patient(text: str) -> dict[str, str]:
             for name, end in zip(names, ends, strict=True):
                 told = line[name.end() : end].strip(" ;*")
                 pieces.append((_name_of(name), opening + told))
-        elif not names or not _COUNT.search(line):
+        elif not names or not _COUNT.search(_PERSON_NAME.sub("", line)):
             pieces.append((owner, line))
     patients = list(dict.fromkeys(name for name, _ in pieces if name))
     if len(patients) < 2:
@@ -144,7 +152,7 @@ def animal_in(text: str) -> str:
     aged = _AGED.search(beginning)
     start = aged.end() if aged else 0
     phrase = _END_OF_PHRASE.split(beginning[start : start + 80])[0]
-    animal, person = _ANIMAL.search(phrase), _PERSON.search(phrase)
+    animal, person = ANIMAL.search(phrase), _PERSON.search(phrase)
     if animal and not (person and person.start() < animal.start()):
         return animal[0]
     in_title = None if aged else _IN_AN_ANIMAL.search(text[:150])

@@ -49,9 +49,11 @@ _ELISION = re.compile(r"\b\w['’](?=\w{3})")  # of French and Italian: l'endosc
 _SYMBOL_AND_VALUE = re.compile(
     r"\b(?P<symbol>(?=\w*[A-Z])[A-Za-z][A-Za-z\d]{0,4}[+-]?)(?:\s|\s?[:=<>]\s?)[<>]?\d+(?!\S*\s?m?c?g\b)"
 )
+# A test by the noun at the end of its name, whatever stands before it.
+_TEST_NOUN = r"(?:profiles?|panels?|potentials?|assays?|analys[ie]s|studies|counts?|titers?)"
 _NORMAL = re.compile(
-    rf"\b{STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?(?:profiles?|panels?|potentials?|assays?|analys[ie]s"
-    r"|studies|counts?|titers?))\b",
+    rf"\b{STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?{_TEST_NOUN})\b"
+    rf"|\b(?P<subject>[\w-]+ {_TEST_NOUN}) (?:\w+ )?{FINDING.pattern}",
     re.IGNORECASE,
 )
 # A gene's name in capitals, that something was found in it, and the finding.
@@ -199,8 +201,10 @@ def result_told(clause: str) -> Statement | None:
         return Statement(clause, names or ("Genetic testing",))
     if level := _LEVEL_OF_CODE.search(clause):
         return Statement(clause, names or (level["analyte"],))
-    if (normal := _NORMAL.search(clause)) and is_ordered(normal["test"]):
-        return Statement(clause, names or (normal["test"],))
+    if normal := _NORMAL.search(clause):
+        test = normal["test"] or normal["subject"]
+        if is_ordered(test):
+            return Statement(clause, names or (test,))
     if value := _CONCENTRATION.search(clause):
         analytes = _ANALYTE.findall(clause[: value.end()])
         return Statement(clause, names or (analytes[-1] if analytes else "Laboratory tests",))

@@ -28,6 +28,7 @@ from medaction.llm.limits import (
     Ledger,
     LocalLedger,
     Permission,
+    Refusal,
 )
 from medaction.llm.negotiation import Demands, PromptOverContext, adapt, learn, learn_path
 from medaction.llm.replies import MalformedReply
@@ -35,6 +36,7 @@ from medaction.llm.teacher import Teacher
 from medaction.llm.transport import Response, Trouble, send
 from medaction.llm.usage import MENDED, PARAMETER_REFUSED, Fault, Message, Usage, estimated_tokens
 from medaction.words.errors import MedactionError
+from medaction.words.versions import version_of
 
 log = logging.getLogger("medaction")
 
@@ -48,6 +50,9 @@ LOST_S = 60.0
 may be starting anew. Once it was gone for so long, further calls fail at their first attempt."""
 
 LONGEST_PAUSE_LOST_S = 4.0
+
+OF_EVERY_CALL = (401, 402, 404)
+"""Statuses that refuse the key, the account or the model, whatever the prompt."""
 
 MOST_LESSONS = 8
 """Refused parameters of one call, after which the refusal is the caller's: there are no more to
@@ -280,7 +285,7 @@ async def _patiently(
         trouble: Trouble | None = None
         outcome: CallOutcome = "other"
         lesson: tuple[Demands, str] | None = None
-        refusal: str | None = None
+        refusal: Refusal | None = None
         try:
             sent = adapt(request, allowed.demands)
             address = server.rstrip("/") + allowed.demands.path if teacher.api_base else None
@@ -291,7 +296,10 @@ async def _patiently(
             lesson = learn(sent, allowed.demands, problem.status, str(problem))
             if teacher.api_base:
                 lesson = lesson or learn_path(server, allowed.demands, problem.status, str(problem))
-            refusal = None if lesson or _passes(problem) else _model_error(problem).message
+            if not lesson and not _passes(problem):
+                of_every_call = problem.status in OF_EVERY_CALL
+                subject = ask.call if of_every_call else version_of(request["messages"])
+                refusal = Refusal(_model_error(problem).message, subject)
         except PromptOverContext as over:
             too_long = ContextTooLong(str(over), 400)
             too_long.context_tokens = over.allowed
@@ -426,9 +434,12 @@ def _pause(times: int, asked_s: float | None) -> float:
 
 
 def _busy(trouble: Trouble) -> bool:
-    """Whether the server will have time, or its model, later: then it is waited for."""
+    """Whether the server will have time, or its model, later: then it is waited for. 498 is Groq's
+    word for it, 529 Anthropic's."""
     loading = trouble.status == 503 and "loading" in str(trouble).casefold()
-    return loading or (trouble.status in (429, 529) and "insufficient_quota" not in str(trouble))
+    return loading or (
+        trouble.status in (429, 498, 529) and "insufficient_quota" not in str(trouble)
+    )
 
 
 def _passes(trouble: Trouble) -> bool:

@@ -45,13 +45,18 @@ ALONE_S = 2.0
 a request (`medaction.llm.negotiation`) comes at once, and is then learnt by one call and not by all
 that begin together. A reply takes longer than that and is not waited for."""
 
-EQUAL_REFUSALS = 5
-"""After so many equal refusals in a row, none of them of a parameter that can be left out, a
-teacher's further calls are not made: a wrong key or an unknown model does not mend itself."""
+EQUAL_REFUSALS = 10
+"""After equal refusals of so many prompts in a row, none of them of a parameter that can be left
+out, a teacher's further calls are not made: a wrong key or an unknown model does not mend itself.
+A content filter may refuse both forms, structured and free, of a few cases: fewer prompts."""
 
 EQUAL_REFUSALS_LATER = 50
 """The same for a teacher that has replied in this run. Refusals come at once and replies take their
 time: of 64 calls under way, those whose prompts a filter refuses may all come first."""
+
+UNDECIDED_S = 0.2
+"""A teacher is not stopped while calls to it are under way, which may still be replied to; who asks
+meanwhile asks again after so long."""
 
 REGROW = 0.95
 """Up to this part of the level at which trouble began, the level is four times as high after every
@@ -113,9 +118,19 @@ class Permission:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """A server's refusal, and of what: a prompt that it refuses is one, however often it is sent
+    (all rollouts of a case begin with the same). A refused key or model refuses every call by
+    itself."""
+
+    message: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """A call that was allowed is over, with what it used. `retry_after_s` is what the server asked
-    for, `learnt` what a refusal told of it, `refusal` the message of one that told nothing."""
+    for, `learnt` what a refusal told of it, `refusal` one that told nothing."""
 
     call: str
     bounds: Bounds
@@ -125,7 +140,7 @@ class Ended:
     tokens: int = 0
     retry_after_s: float | None = None
     learnt: Demands | None = None
-    refusal: str | None = None
+    refusal: Refusal | None = None
 
 
 class Ledger(Protocol):
@@ -269,6 +284,7 @@ def _without_numbers(message: str) -> str:
 @dataclass(frozen=True, slots=True)
 class _Permit:
     worker: str
+    teacher: str
     at: tuple[str, str]
     began: float
     tokens: float
@@ -285,7 +301,7 @@ class Book:
         alone_s: float = ALONE_S,
     ):
         self._alone_s = alone_s
-        self._refusals: dict[str, tuple[str, int]] = {}
+        self._refusals: dict[str, list[Refusal]] = {}
         self._replied = set[str]()
         self.spent_usd = defaultdict(float, spent_usd or {})
         self._clock = clock
@@ -315,9 +331,13 @@ class Book:
         spent = self.spent_usd[bounds.teacher]
         if bounds.budget_usd is not None and spent >= bounds.budget_usd:
             return Permission(spent_usd=spent)
-        message, times = self._refusals.get(bounds.teacher, ("", 0))
-        if times >= (EQUAL_REFUSALS_LATER if bounds.teacher in self._replied else EQUAL_REFUSALS):
-            return Permission(stopped=message)
+        refusals = self._refusals.get(bounds.teacher, [])
+        if len(refusals) >= (
+            EQUAL_REFUSALS_LATER if bounds.teacher in self._replied else EQUAL_REFUSALS
+        ):
+            if any(permit.teacher == bounds.teacher for permit in self._permits.values()):
+                return Permission(wait_s=UNDECIDED_S)
+            return Permission(stopped=refusals[-1].message)
         tokens = self._tokens_a_call.get(bounds.model, ask.tokens)
         minutes = [
             (self._bucket(bounds, unit, per_minute, now), amount)
@@ -344,7 +364,9 @@ class Book:
             for bucket, amount in minutes:
                 bucket.take(amount)
             states[best].begin(now)
-            self._permits[ask.call] = _Permit(worker, (bounds.model, best), now, tokens)
+            self._permits[ask.call] = _Permit(
+                worker, bounds.teacher, (bounds.model, best), now, tokens
+            )
             server = states[best]
             return Permission(server=best, down_s=server.down_s(now), demands=server.demands)
         return Permission(wait_s=min(waits.values()))
@@ -376,9 +398,12 @@ class Book:
             self._replied.add(teacher)
             self._refusals.pop(teacher, None)
         elif ended.refusal:
-            message, times = self._refusals.get(teacher, ("", 0))
-            equal = _without_numbers(message) == _without_numbers(ended.refusal)
-            self._refusals[teacher] = (ended.refusal, times + 1 if equal else 1)
+            refusals = self._refusals.setdefault(teacher, [])
+            same = _without_numbers(ended.refusal.message)
+            if refusals and _without_numbers(refusals[-1].message) != same:
+                refusals.clear()
+            if ended.refusal.subject not in {refusal.subject for refusal in refusals}:
+                refusals.append(ended.refusal)
 
     def _forget_silent(self, now: float) -> None:
         silent = {worker for worker, heard in self._heard.items() if now - heard > SILENT_S}

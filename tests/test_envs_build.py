@@ -748,7 +748,7 @@ def test_a_report_without_sections_needs_an_extractor() -> None:
         ("agentclinic/agentclinic_medqa.jsonl", 107, 104, {"min_tests"}),
         (
             "medrbench/diagnosis_cases.json",
-            351,  # 343 summaries, five of which tell two to four patients apart
+            352,  # 343 summaries, six of which tell two to four patients apart
             341,
             {"min_tests", "several_patients", "not_human"},
         ),

@@ -178,7 +178,7 @@ def test_no_network_is_found_out_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     found = told(",".join(f"PMC{number}" for number in range(1, 101)), server, monkeypatch)
     assert set(found.values()) == {"unreachable"}
     assert len(found) == 100
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
 
 
 @pytest.mark.usefixtures("fast")

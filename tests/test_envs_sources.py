@@ -302,7 +302,7 @@ def test_an_entry_becomes_the_tests_that_it_names(tmp_path: Path, line: str) -> 
 
 def test_real_medrbench_cases_are_read_or_refused_by_name() -> None:
     cases = list(medrbench.read(shared_data("medrbench/diagnosis_cases.json")))
-    assert len(cases) == 351  # 343 summaries, five of which tell two to four patients apart
+    assert len(cases) == 352  # 343 summaries, six of which tell two to four patients apart
     assert {case.reason for case in cases if isinstance(case, BadCase)} == {"several_patients"}
     reports = [case for case in cases if isinstance(case, CaseReport)]
     assert len(reports) >= 335

@@ -161,7 +161,7 @@ def test_a_teacher_that_is_refused_everything_stops_and_the_run_says_so(
         teachers[0]["in_flight"] = 2
         preset.write_text(yaml.safe_dump({"teachers": teachers}))
         run = ("distill", "--cases", cases, "--out", out, "--preset", preset)
-        done = medaction(run_environment, *run, "--rollouts", 2, "--launch-points", 0)
+        done = medaction(run_environment, *run, "--rollouts", 4, "--launch-points", 0)
         calls_of_the_poor = sum(asked.body["model"] == "poor" for asked in server.asked)
     assert done.returncode == 1
     assert "poor played nothing" in done.stderr
@@ -169,7 +169,7 @@ def test_a_teacher_that_is_refused_everything_stops_and_the_run_says_so(
     # One call more may be under way when the last of the equal refusals comes.
     assert EQUAL_REFUSALS <= calls_of_the_poor <= EQUAL_REFUSALS + 1
     assert sum("seed" in asked.body for asked in server.asked if asked.body["model"] == "rich") == 1
-    assert rows(out, "select teacher, count(*) from trajectories group by all") == [("rich", 8)]
+    assert rows(out, "select teacher, count(*) from trajectories group by all") == [("rich", 16)]
     forms = rows(out, REPORT_QUERIES["Other forms"].sql)
-    assert ("rich", "Mended", "words around the object", 40) in forms
+    assert ("rich", "Mended", "words around the object", 80) in forms
     assert ("rich", "ParameterRefused", "seed is refused and left out", 1) in forms

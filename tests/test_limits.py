@@ -11,6 +11,7 @@ import pytest
 from medaction.llm.calls import _pause
 from medaction.llm.limits import (
     ALONE_S,
+    EQUAL_REFUSALS,
     SILENT_S,
     Ask,
     Book,
@@ -18,6 +19,7 @@ from medaction.llm.limits import (
     CallOutcome,
     Ended,
     Permission,
+    Refusal,
 )
 from medaction.llm.negotiation import Demands
 
@@ -240,3 +242,24 @@ def test_until_a_server_has_replied_calls_go_one_by_one_but_not_for_long() -> No
     assert ask("5")
     book.exchange("w", [], [Ended("3", bounds, bounds.servers[0], "good")])
     assert all(ask(str(number)) for number in range(10, 15))
+
+
+def test_a_teacher_is_not_stopped_while_a_reply_may_still_come() -> None:
+    """Refusals come at once: of the first calls, a filter may refuse many before any is replied
+    to."""
+    book, bounds = Book(alone_s=0.0), replace(BOUNDS, in_flight=64)
+    calls = [Ask(str(number), bounds, 10) for number in range(EQUAL_REFUSALS + 2)]
+    servers = [answer.server or "" for answer in book.exchange("w", calls, [])]
+    refused = [
+        Ended(ask.call, bounds, server, "other", refusal=Refusal("no", ask.call))
+        for ask, server in zip(calls, servers, strict=True)
+    ]
+    [answer] = book.exchange("w", [Ask("waits", bounds, 10)], refused[:-1])
+    assert (answer.server, answer.stopped) == (None, None)
+    good = Ended(calls[-1].call, bounds, servers[-1], "good")
+    assert book.exchange("w", [Ask("begins", bounds, 10)], [good])[0].server
+
+    book = Book(alone_s=0.0)
+    book.exchange("w", calls, [])
+    [answer] = book.exchange("w", [Ask("stopped", bounds, 10)], refused)
+    assert answer.stopped == "no"

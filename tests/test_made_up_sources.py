@@ -1,6 +1,7 @@
 """Made-up inputs of the sources, each with one kind of fault: its right value."""
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from medaction.envs.build import build_environment
 from medaction.envs.diagnosis_names import parts_of
+from medaction.envs.documented import is_documented
 from medaction.envs.patients import parts_by_patient
 from medaction.envs.phenotype_tests import FINDINGS_TABLE, shown_by
 from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment
@@ -71,7 +73,8 @@ def test_every_line_under_the_heading_of_tests_is_in_the_menu() -> None:
 def test_a_time_or_a_change_is_no_tests_name() -> None:
     environment = environment_of(cases_of("made_up_bench.json")["PMC1006"])
     names = {test.name.casefold() for test in environment.menu}
-    assert {"creatinine", "hemoglobin", "platelets", "serum β-hcg levels"} <= names
+    assert {"creatinine", "creatinine (post-procedure)", "hemoglobin"} <= names
+    assert {"platelets (after drug initiation)", "serum β-hcg levels"} <= names
     assert not any(re.match("on admission|after|post-|decline", name) for name in names)
 
 
@@ -223,3 +226,126 @@ def test_an_animal_s_article_is_refused_before_a_model_reads_it() -> None:
     refusal = build_environment(CaseReport("a", "jats", "Tamponade", text, licence="CC0")).refusal
     assert refusal
     assert refusal.reason == "not_human"
+
+
+ADULT = """**Patient Information:** 57-year-old man.
+**Chief Complaint:** Dark urine.
+**History of Present Illness:** Cramps after a marathon.
+**Physical Examination:** Tender thighs.
+**Ancillary Tests:**
+"""
+
+
+def written(folder: Path, name: str, value: object) -> Path:
+    path = folder / name
+    path.write_text(json.dumps(value) + "\n", encoding="utf-8")
+    return path
+
+
+def summary_of_bench(summary: str, diagnosis: str = "Rhabdomyolysis") -> dict[str, object]:
+    generated = {"case_summary": summary, "diagnosis_results": diagnosis}
+    return {"PMC1": {"raw_case": f"Title\n\n{summary}", "generate_case": generated}}
+
+
+def osce(tests: object) -> dict[str, object]:
+    patient = {"Demographics": "70-year-old woman", "History": "Confused since she takes a pill."}
+    return {
+        "OSCE_Examination": {
+            "Patient_Actor": patient,
+            "Physical_Examination_Findings": {"General": "Dry tongue"},
+            "Test_Results": tests,
+            "Correct_Diagnosis": "Hyponatremia",
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "entries"),
+    [
+        (
+            "- **Day 1:**\n  - CK: 88,000 U/L\n- **Day 5:**\n  - CK: 9,000 U/L",
+            {"CK (day 1)": "88,000 U/L", "CK (day 5)": "9,000 U/L"},
+        ),
+        (
+            "- **May 3:** CK 88,000 U/L\n- **May 5:** CK 9,000 U/L",
+            {"CK (May 3)": "CK 88,000 U/L", "CK (May 5)": "CK 9,000 U/L"},
+        ),
+        (
+            "- **Blood tests:**\n  - Initial: CK 88,000 U/L\n  - After two days: CK 9,000 U/L",
+            {"Blood tests": "Initial: CK 88,000 U/L\nAfter two days: CK 9,000 U/L"},
+        ),
+    ],
+)
+def test_results_of_two_dates_stay_apart(
+    lines: str, entries: dict[str, str], tmp_path: Path
+) -> None:
+    (case,) = read_cases(written(tmp_path, "bench.json", summary_of_bench(ADULT + lines)))
+    assert {test.name: test.result for test in environment_of(case).menu} == entries
+
+
+def test_dates_among_an_osces_results_stay_apart(tmp_path: Path) -> None:
+    tests = {
+        "Electrolytes": {"Day_1": {"Sodium": "109"}, "Day_4": {"Sodium": "128"}},
+        "2021-03-01": {"Imaging": {"Chest_X-ray": "clear"}},
+        "2021-03-05": {"Imaging": {"Chest_X-ray": "opaque"}},
+    }
+    (case,) = read_cases(written(tmp_path, "osce.jsonl", osce(tests)))
+    assert {test.name: test.result for test in environment_of(case).menu} == {
+        "Electrolytes (day 1)": "Sodium: 109",
+        "Electrolytes (day 4)": "Sodium: 128",
+        "Chest X-ray (2021-03-01)": "clear",
+        "Chest X-ray (2021-03-05)": "opaque",
+    }
+
+
+def test_sections_of_the_report_among_an_osces_results_are_no_tests(tmp_path: Path) -> None:
+    tests = {
+        "Sleep_Diary": "Disturbed nights",
+        "Follow-up_CT": "No bleeding",
+        "Outcome": "Recovered after 3 days of salt",
+        "Treatment": "3 % saline",
+        "Recommendations": "Stop the pill",
+        "Final_Diagnosis": "Low sodium",
+    }
+    (case,) = read_cases(written(tmp_path, "osce.jsonl", osce(tests)))
+    environment = environment_of(case)
+    assert [test.name for test in environment.menu] == ["Sleep Diary", "Follow-up CT"]
+    assert sum("left out" in warning for warning in environment.warnings) == 4
+
+
+def test_html_in_json_is_read_as_its_text(tmp_path: Path) -> None:
+    lines = "- **5-HIAA:** 62 mg (normal &lt;6)<br>\n- **WBC:** 9 x 10<sup>9</sup>/L"
+    summary = ADULT.replace("Dark urine.", "Flushing &amp; diarrhea.<br>") + lines
+    (case,) = read_cases(written(tmp_path, "bench.json", summary_of_bench(summary, "Carcinoid")))
+    environment = environment_of(case)
+    assert "Flushing & diarrhea." in environment.initial_observation
+    assert "<" not in environment.initial_observation
+    assert [test.result for test in environment.menu] == ["62 mg (normal <6)", "9 x 10^9/L"]
+
+
+@pytest.mark.parametrize("name", ["Patient {}", "{} case"])
+def test_patients_with_diagnoses_of_their_own_are_told_apart(name: str, tmp_path: Path) -> None:
+    first, second = (
+        name.format(n) for n in (("1", "2") if "Patient" in name else ("First", "Second"))
+    )
+    summary = (
+        f"- Patient Information: 41-year-old man ({first}), 12-year-old girl ({second})\n"
+        f"- Chief Complaint:\n  - {first}: Droopy lids for years.\n  - {second}: Slow stairs.\n"
+        f"- Ancillary Tests:\n  - CK: {first}: 320 U/L. {second}: 1,900 U/L."
+    )
+    diagnoses = f"{first}: Oculopharyngeal dystrophy. {second}: Limb-girdle dystrophy."
+    cases = list(read_cases(written(tmp_path, "bench.json", summary_of_bench(summary, diagnoses))))
+    environments = list(map(environment_of, cases))
+    assert [e.diagnosis for e in environments] == [
+        "Oculopharyngeal dystrophy",
+        "Limb-girdle dystrophy",
+    ]
+    assert [e.menu[0].result for e in environments] == ["320 U/L.", "1,900 U/L."]
+    assert "girl" not in environments[0].initial_observation
+
+
+@pytest.mark.parametrize(
+    "result", ["The patient refused colonoscopy.", "Sample hemolysed; no result could be reported."]
+)
+def test_a_test_that_came_to_nothing_is_no_entry(result: str) -> None:
+    assert not is_documented(result)

@@ -26,7 +26,7 @@ from medaction.llm.limits import EQUAL_REFUSALS, EQUAL_REFUSALS_LATER, LocalLedg
 from medaction.llm.negotiation import TAKES_ALL, Demands, learn
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
-from medaction.llm.usage import MENDED
+from medaction.llm.usage import MENDED, Message
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.rollout import RolloutFailed, play
 from tests.openai_server import Asked, Reply, Script, openai_server
@@ -233,8 +233,23 @@ def test_a_teacher_that_has_replied_is_given_more_refusals() -> None:
         teacher = Teacher(model="openai/some-model", api_base=server.url)
         for number in range(EQUAL_REFUSALS_LATER + 9):
             with suppress(ModelRefused, TeacherStopped):
-                asyncio.run(complete(teacher, COUNT, seed=number))
+                asyncio.run(complete(teacher, prompt(number)))
     assert len(server.asked) == 1 + EQUAL_REFUSALS_LATER
+
+
+def test_a_prompt_that_a_filter_refuses_is_one_refusal_however_often_it_is_sent() -> None:
+    """All rollouts of a case begin with the same prompt."""
+    script: Script = lambda asked, n: WAYS["filtered_400"].answer(asked, n)  # noqa: E731
+    with openai_server(script) as server:
+        teacher = Teacher(model="openai/some-model", api_base=server.url)
+        for number in range(3 * EQUAL_REFUSALS):
+            with suppress(ModelRefused):
+                asyncio.run(complete(teacher, prompt(number % 3), seed=number))
+    assert len(server.asked) == 3 * EQUAL_REFUSALS
+
+
+def prompt(number: int) -> list[Message]:
+    return [{"role": "user", "content": f"case {number}"}]
 
 
 @pytest.mark.parametrize("address", ["", "/v1", "/v1/", "/v1/chat/completions"])

@@ -87,6 +87,7 @@ NOT_RUN = {
     "kg build": "PrimeKG and ClinGraph are not ours to hold: tests/test_kg_loaders.py",
     "kg info": "the same",
     "hard-set": "wants a pool of hundreds of rare cases: tests/test_contamination.py",
+    "rubrics": "wants HealthBench's file: tests/test_rubrics.py",
     "evaluate hard/cases": "plays that set",
     "distill --estimate": "the end of a line",
     "distill --pair-branches N": "the end of a line",

@@ -19,6 +19,7 @@ from medaction.envs.mentions import named_tests
 from medaction.envs.naming import profile
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, Loss, StructuredCase
 from medaction.envs.results_told import FINDING
+from medaction.envs.sources.bulleted_tests import at_time, tells_when, why_no_test
 from medaction.envs.sources.files import object_at, read_rows, sample_of, text_at, unread_fields
 from medaction.envs.voice import patients_part
 from medaction.words.phrases import IN_BRACKETS
@@ -43,6 +44,14 @@ _DESCRIPTIVE = re.compile(
     r"(preliminary )?(findings?|results?|level|histopathology( findings)?|microscopic"
     r" description|microscopy|comments?|description"
     r"|interpretation|scores|analysis|report)",
+    re.IGNORECASE,
+)
+# What follows the diagnostic assessment in a case report (the CARE guideline's items 9 to 12, the
+# assessment and plan of SOAP notes), where it stands by itself among the tests.
+_SECTION_OF_REPORT = re.compile(
+    r"(?:(?:final|overall|clinical|general|discharge) )?(?:interpretation|impression|assessment"
+    r"|conclusions?|summary|comments?|notes?|discussion|plan|recommendations?|next steps?"
+    r"|follow[ -]?up|disposition|consent)",
     re.IGNORECASE,
 )
 
@@ -323,7 +332,12 @@ def _case_of_row(row: Any, number: int, path: Path, place: str) -> CaseReport:
     results = object_at(osce, "Test_Results", path, place)
     observation = "\n".join([*_lines_of_sections(patient), *_lines_of_sections(examination)])
     diagnosis = text_at(osce, "Correct_Diagnosis", path, place)
-    tests = tuple(_tests(results))
+    tests, notes = [], []
+    for test in _tests(results):
+        if reason := _why_no_entry(test):
+            notes.append(f"left out, {reason}: {test.name}: {test.result[:100]}")
+        else:
+            tests.append(test)
     mimic = (
         "mimic" in path.stem.lower()
     )  # made from MIMIC-IV, whose data use agreement AgentClinic's MIT does not lift
@@ -337,10 +351,18 @@ def _case_of_row(row: Any, number: int, path: Path, place: str) -> CaseReport:
         text=text,
         path=str(path),
         licence=None if mimic else "MIT",
-        structured=StructuredCase(observation, tests, diagnosis),
+        structured=StructuredCase(observation, tuple(tests), diagnosis, notes=tuple(notes)),
         meta={"row": str(number)},
         losses=(*unread_fields(row, _OSCE), *unread_fields(osce, _OSCE_FIELDS), *_untold(results)),
     )
+
+
+def _why_no_entry(test: DocumentedTest) -> str:
+    """Why a field among the results is no test: 'Outcome', 'Treatment', 'Recommendations'; '' where
+    it is one."""
+    if _SECTION_OF_REPORT.fullmatch(test.name):
+        return "a section of the report and no test"
+    return why_no_test(test.name, test.name)
 
 
 def _untold(results: Mapping[str, Any]) -> Iterator[Loss]:
@@ -369,16 +391,22 @@ def _lines_of_sections(sections: Mapping[str, Any], indent: str = "") -> Iterato
             yield f"{indent}{_words_of_key(key)}: {text}"
 
 
-def _tests(results: Mapping[str, Any], container: str = "") -> Iterator[DocumentedTest]:
+def _tests(
+    results: Mapping[str, Any], container: str = "", panel: str = ""
+) -> Iterator[DocumentedTest]:
+    """The tests of a section; `panel`: the section's name, where it is a test's."""
     for key, value in results.items():
         name = _words_of_key(key)
-        if (
+        if isinstance(value, Mapping) and tells_when(name):
+            of_time = {panel: value} if panel and _is_panel(value) else value
+            yield from (at_time(test, name) for test in _tests(of_time, container))
+        elif (
             isinstance(value, Mapping)
             and value
             and (is_group(name) or not _is_panel(value))
             and not _describes(value)
         ):
-            for test in _tests(value, f"{container} {name}"):
+            for test in _tests(value, f"{container} {name}", "" if is_group(name) else name):
                 yield _named_after(test, name)
         elif text := _result_text(value):
             yield DocumentedTest(name, category_of(name, container), text)

@@ -1,5 +1,6 @@
 """The tests of a summary's bullets: each with its result, and why a bullet is none."""
 
+import calendar
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -73,10 +74,17 @@ _MORE = re.compile(
 # Labels that tell when, of the tests below.
 _WHEN = re.compile(
     r"(?:on|at|after|before|during|upon|following|prior|post|pre|follow-?ups?|initial(?:ly)?|first"
-    r"|second|third|recurrent|case|day|week|month|hour|time|date|others?$|\d+)\b",
+    rf"|second|third|recurrent|day|week|month|year|hour|time|date|admission|\d+"
+    rf"|{'|'.join((*calendar.month_name[1:], *calendar.month_abbr[1:]))})\b",
     re.IGNORECASE,
 )
 _LATER = re.compile(r"(?:follow-?up|post)", re.IGNORECASE)
+# The first encounter: what was found then is the plain test's result.
+_AT_FIRST = re.compile(
+    r"(?:(?:on|at|upon|during|the|time of) )*(?:initial|first|admission|presentation|arrival"
+    r"|baseline|pre|prior|before)",
+    re.IGNORECASE,
+)
 # Under these labels stands what was seen in another patient.
 _ANOTHER = re.compile(r"\b(?:neonat\w+|newborn|fetus)\b", re.IGNORECASE)
 _GENERAL_LABS = re.compile(
@@ -143,11 +151,13 @@ def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_BulletLine
     knows_label = _is_label_of_test(label)
     below = (text for child in node.children for text in _texts_of_bullet(child))
     more = "\n".join(without_markdown(text) for text in (rest, *below) if text)
-    if no_test := _why_no_test(label, node.text):
+    if no_test := why_no_test(label, node.text):
         yield from (Remark(without_markdown(text), no_test) for text in _texts_of_bullet(node))
-    elif label and not knows_label and not _CATEGORY.fullmatch(label) and _WHEN.match(label):
+    elif tells_when(label):
         lines = (line for child in node.children for line in entries_of_bullet(child, container))
-        yield from _dated(label, (*(_prose(rest, container) if rest else ()), *lines))
+        analytes = [_test_of_analyte(*part, container) for part in _analytes(rest)]
+        of_label = analytes or (_prose(rest, container) if rest else ())
+        yield from _dated(label, (*of_label, *lines))
     elif label and not knows_label and _MORE.match(label) and not named_tests(more):
         yield Remark(f"{label}: {more}")
     elif node.children and (not rest or _CATEGORY.fullmatch(label)) and _are_tests(node):
@@ -190,7 +200,7 @@ def _is_label_of_test(label: str) -> bool:
     )
 
 
-def _why_no_test(label: str, text: str) -> str:
+def why_no_test(label: str, text: str) -> str:
     """Why a bullet holds no test, as its label or its beginning says; '' where it may."""
     beginning = label or SHOWS_A_VALUE.split(text, maxsplit=1)[0][:30]
     if named_tests(beginning) or (label and _LATER.match(label) and named_tests(text)):
@@ -205,12 +215,32 @@ def _why_no_test(label: str, text: str) -> str:
     return ""
 
 
+def tells_when(label: str) -> bool:
+    """Whether a label tells when the tests below were made, and names none.
+
+    >>> tells_when("Day 3"), tells_when("After treatment"), tells_when("Postoperative CT")
+    (True, True, False)
+    """
+    return (
+        bool(_WHEN.match(label)) and not _is_label_of_test(label) and not _CATEGORY.fullmatch(label)
+    )
+
+
+def at_time(test: DocumentedTest, label: str) -> DocumentedTest:
+    """The test with its time in its name, but for that of the first encounter: its result is none
+    of the same test at another time."""
+    if _AT_FIRST.match(label):
+        return test
+    is_month = label[:3] in calendar.month_abbr
+    when = label if is_month else label[0].lower() + label[1:]
+    return replace(test, name=f"{test.name} ({when})")
+
+
 def _dated(label: str, lines: Iterable[_BulletLine]) -> Iterator[_BulletLine]:
-    """What stands under a label that tells when. A test of after the treatment says so in its
-    name: its result is none of the test before it."""
-    when = f" ({label[0].lower()}{label[1:]})" if _LATER.match(label) else ""
+    """What stands under a label that tells when."""
     for line in with_remarks(lines, HEADING):
-        yield replace(line, name=line.name + when) if isinstance(line, DocumentedTest) else line
+        told_when = _LATER.match(label) or tells_when(label)
+        yield at_time(line, label) if told_when and isinstance(line, DocumentedTest) else line
 
 
 def with_remarks(lines: Iterable[_BulletLine], name: str) -> Iterator[_BulletLine]:
@@ -286,7 +316,7 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
         return
     category = category_of(name, container)
     if category == "laboratory" and _GENERAL_LABS.fullmatch(name) and (parts := _analytes(result)):
-        yield from (DocumentedTest(part, category_of(part, name), value) for part, value in parts)
+        yield from (_test_of_analyte(*part, name) for part in parts)
         return
     listed = (
         listed_tests(result)
@@ -298,6 +328,10 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
     )
     others = (*_others(named_tests(f"{name}. {done}"), name), *listed)
     yield DocumentedTest(name, category, result, _once(others, name))
+
+
+def _test_of_analyte(name: str, value: str, container: str) -> DocumentedTest:
+    return DocumentedTest(name, category_of(name, container), value)
 
 
 def _once(names: tuple[str, ...], own: str) -> tuple[str, ...]:
@@ -370,7 +404,7 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
             others = (*short, *_others(names, test.name), *test.aliases)
             yield replace(test, aliases=_once(others, test.name))
     elif text := without_markdown(sentence):
-        no_test = _why_no_test("", sentence)
+        no_test = why_no_test("", sentence)
         if _OPERATION.search(text) and not SHOWING_VERB.search(text):
             no_test = no_test or "tells of treatment or its outcome"
         if not is_documented(text):

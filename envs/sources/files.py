@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medaction.envs.records import BadCase, Loss
+from medaction.words.html_text import without_html
 
 MAX_BYTES = 20 * 2**20
 """The largest file that is read whole: MedR-Bench's 957 cases are 16 MB."""
@@ -131,8 +132,10 @@ def _decoded(data: bytes, path: Path, place: str = "") -> str:
 
 
 def parse_json(text: str, path: Path, place: str = "") -> Any:
-    """The value of JSON text from `path`; `where` names the row. Raises BadCase('bad_json' |
-    'too_large')."""
+    """The value of JSON text from `path`, its strings without HTML; `place` names the row.
+
+    Raises BadCase('bad_json' | 'too_large').
+    """
     if sum(map(text.count, ",[{")) > MAX_JSON_PARTS:
         raise BadCase(
             "too_large",
@@ -150,6 +153,17 @@ def parse_json(text: str, path: Path, place: str = "") -> Any:
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:300]
         raise BadCase("bad_json", f"{path.name}{place}: {reason}", path=str(path)) from error
+    return _without_html(value)
+
+
+def _without_html(value: Any) -> Any:
+    """The value with the text of its strings: exports of web forms hold '&lt;' and '<br>'."""
+    if isinstance(value, str):
+        return without_html(value, keeps_lines="\n" in value)
+    if isinstance(value, list):
+        return [_without_html(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_html(item) for key, item in value.items()}
     return value
 
 

@@ -95,9 +95,9 @@ def _several(place: str, summaries: Mapping[str, str], unclear: str) -> BadCase:
 
 def _diagnosis_of(patient: str, results: str, final: str) -> str:
     """A patient's own diagnosis, or the one that is said to be that of all; '' if not told."""
-    match = re.search(rf"(?im)^[-*#\s]*{patient}\b\W*(.+)$", final)
-    if match:
-        return without_markdown(match[1])
+    for text in (final, results):
+        if own := parts_by_patient(text).get(patient, ""):
+            return without_markdown(own).replace("*", "").strip(" .-•\n")
     of_all = r"(?i)\s*\b(?:in|for)?\s*(?:both|all)(?: \w+)? (?:cases|patients)\b"
     return re.sub(of_all, "", results) if re.search(of_all, f"{results} {final}") else ""
 

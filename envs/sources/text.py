@@ -16,11 +16,11 @@ first other line and is kept whole.
 import datetime
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 
 from medaction.envs.records import BadCase, CaseReport, Loss, id_of_file
 from medaction.envs.sources.files import read_text
+from medaction.words.html_text import without_html
 
 SUFFIXES = (".txt", ".md", ".html", ".htm")
 MAX_TEXT_BYTES = 4 * 2**20
@@ -29,7 +29,6 @@ MIN_CHARACTERS = 200
 
 _HEADER = re.compile(r"(licen[cs]e|title|date|journal)\s*:\s*(\S.*)", re.IGNORECASE)
 _PICTURE = re.compile(r"!\[[^\]\n]{0,300}\]\([^)\n]{1,300}\)|<img\b[^>\n]{0,300}>", re.IGNORECASE)
-_HTML = re.compile(r"<(?:html|body|p|div|br|table|ul|span)\b[^<>]{0,300}>", re.IGNORECASE)
 _MARKDOWN_HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
 
 
@@ -46,7 +45,9 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
 
 
 def _case_of_file(path: Path) -> CaseReport:
-    header, text, losses = _header_and_report(_without_tags(read_text(path, MAX_TEXT_BYTES)))
+    is_page = path.suffix.lower().startswith(".htm")
+    page = without_html(read_text(path, MAX_TEXT_BYTES), keeps_lines=not is_page)
+    header, text, losses = _header_and_report(page)
     if _are_ids(text):
         raise BadCase(
             "unknown_format",
@@ -81,44 +82,6 @@ def _case_of_file(path: Path) -> CaseReport:
         meta=header,
         losses=losses,
     )
-
-
-class _Text(HTMLParser):
-    """The text of a page, a line a block and a cell a tab; what no reader sees is left out."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self.hidden = ""
-
-    def handle_starttag(self, tag: str, _attributes: object) -> None:
-        if tag in ("script", "style", "head"):
-            self.hidden = tag
-        elif tag in ("td", "th"):
-            self.parts.append("\t")
-        elif tag not in ("a", "b", "em", "i", "span", "strong", "sub", "sup", "u"):
-            self.parts.append("\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == self.hidden:
-            self.hidden = ""
-        elif tag in ("p", "div", "li", "tr", "table", "h1", "h2", "h3", "h4"):
-            self.parts.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        if not self.hidden:
-            self.parts.append(" ".join(data.split()) if data.strip() else " ")
-
-
-def _without_tags(text: str) -> str:
-    """The text of an HTML page; any other text as it is."""
-    if not _HTML.search(text):
-        return text
-    page = _Text()
-    page.feed(text)
-    page.close()
-    lines = (line.strip() for line in "".join(page.parts).split("\n"))
-    return "\n".join(filter(None, lines))
 
 
 def _are_ids(text: str) -> bool:

@@ -1,0 +1,68 @@
+"""Text out of HTML: pages, and strings of JSON that were cut out of pages."""
+
+import re
+from html import unescape
+from html.parser import HTMLParser
+
+_INLINE = "a|abbr|b|code|em|font|i|mark|small|span|strong|sub|sup|u"
+_BLOCK = (
+    "blockquote|br|dd|div|dl|dt|h1|h2|h3|h4|h5|h6|hr|li|ol|p|pre|section|table|tbody|td|th|thead"
+    "|tr|ul"
+)
+# HTML's own elements alone: '<0.01 mU/l', '<b and c' and '<unknown>' are a report's words.
+_TAG = re.compile(
+    rf"</?(?:html|head|body|img|{_BLOCK}|{_INLINE})(?:\s[^<>]{{0,300}})?/?>", re.IGNORECASE
+)
+_ENTITY = re.compile(r"&(?:#\d{1,6}|#[xX][\da-fA-F]{1,5}|[A-Za-z]{2,20}\d{0,2});")
+
+
+class _Text(HTMLParser):
+    """The text of a page, a line a block and a cell a tab; what no reader sees is left out."""
+
+    def __init__(self, keeps_lines: bool) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self.hidden = ""
+        self.keeps_lines = keeps_lines
+
+    def handle_starttag(self, tag: str, _attributes: object) -> None:
+        if tag in ("script", "style", "head"):
+            self.hidden = tag
+        elif tag in ("td", "th"):
+            self.parts.append("\t")
+        elif tag == "sup" and self.parts and self.parts[-1][-1:].isdigit():
+            self.parts.append("^")  # 10<sup>9</sup> is no 109
+        elif tag not in _INLINE.split("|"):
+            self.parts.append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self.hidden:
+            self.hidden = ""
+        elif tag in _BLOCK.split("|") and tag not in ("td", "th"):
+            self.parts.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self.hidden:
+            text = data.replace("\xa0", " ")
+            self.parts.append(text if self.keeps_lines else re.sub(r"\s+", " ", text))
+
+
+def without_html(text: str, keeps_lines: bool = False) -> str:
+    """The text of an HTML page or passage; any other text as it is.
+
+    Args:
+        keeps_lines: Line ends of the source are lines, as in Markdown with a few tags; in a page
+            they are white space.
+
+    >>> without_html("<p>Fever &amp; <b>chills</b></p>WBC 9 x 10<sup>9</sup>/L, TSH <0.01 mU/l")
+    'Fever & chills\\nWBC 9 x 10^9/L, TSH <0.01 mU/l'
+    """
+    if not _TAG.search(text):
+        return unescape(text).replace("\xa0", " ") if _ENTITY.search(text) else text
+    page = _Text(keeps_lines)
+    page.feed(text)
+    page.close()
+    lines = "".join(page.parts).split("\n")
+    return "\n".join(
+        line.rstrip() if keeps_lines else line.strip() for line in lines if line.strip()
+    )
