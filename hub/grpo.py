@@ -32,7 +32,7 @@ def played_cases(settings: TrainSettings) -> PlayedCases:
     Raises BadCase where a case is for evaluation only, and TrainError when fewer are left than a
     step takes.
     """
-    worlds = {}
+    worlds: dict[str, ClinicalEnvironment] = {}
     for place in settings.data:
         worlds |= environments_of(Path(place), training=True)
     sides: dict[str, dict[str, ClinicalEnvironment]] = {"train": {}, "validation": {}}
