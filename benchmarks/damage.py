@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,6 +79,23 @@ def _nothing(_: Scene) -> None:
     pass
 
 
+def _hang(seconds: float) -> Callable[[Scene], None]:
+    """The teacher takes connections and answers none, for so long."""
+
+    def stop(scene: Scene) -> None:
+        scene.teacher.send_signal(signal.SIGSTOP)
+        threading.Timer(seconds, scene.teacher.send_signal, [signal.SIGCONT]).start()
+
+    return stop
+
+
+def _clock_steps(scene: Scene) -> None:
+    """An hour forth, and three seconds later two hours back."""
+    for step in ("+3600", "-3600"):
+        (scene.home / "clock").write_text(f"{step}\n")
+        time.sleep(3)
+
+
 def _small_files() -> None:
     """No file may grow beyond 3 MiB: writes fail as they do on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 2**20, 3 * 2**20))
@@ -86,19 +104,32 @@ def _small_files() -> None:
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What happens to a run. `before`: in the run's process, before it starts; `environment`: what
-    it finds; `happens`: when it is under way. `goes_on`: the run is to end as if nothing had
-    happened."""
+    it finds, {home} being the folder of all its files; `within`: shell commands in a mount
+    namespace of its own, with that folder as $HERE (root only); `happens`: when it is under way.
+    `goes_on`: the run is to end as if nothing had happened."""
 
     happens: Callable[[Scene], None] = _nothing
     goes_on: bool = False
     before: Callable[[], None] | None = None
     environment: tuple[tuple[str, str], ...] = ()
+    within: str = ""
     engine: str = "local"
     within_s: float = WITHIN_S
     """How soon the run is to end."""
 
 
 NO_HOME = (("HOME", "/proc/none"), ("XDG_CACHE_HOME", "/proc/none/cache"))
+CLOCK = (
+    ("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"),
+    ("FAKETIME_TIMESTAMP_FILE", "{home}/clock"),
+    ("FAKETIME_NO_CACHE", "1"),
+    ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+)
+"""Debian's package faketime: the wall clock is off by what stands in the file, the monotonic one is
+not, as when an administrator or NTP sets the clock."""
+READ_ONLY = (
+    "mkdir $HERE/out && mount --bind $HERE/out $HERE/out && mount -o remount,ro,bind $HERE/out"
+)
 FAULTS = {
     "nothing": Fault(goes_on=True),
     "Ctrl-C": Fault(_send(signal.SIGINT)),
@@ -107,8 +138,14 @@ FAULTS = {
     "two runs on one folder": Fault(_second_flow, goes_on=True),
     # It may be starting anew: the run waits for it for a minute (`llm.calls.LOST_S`).
     "the teacher's server killed": Fault(lambda scene: scene.teacher.kill(), within_s=90),
+    "the teacher's server hangs for 20 s": Fault(_hang(20), goes_on=True),
+    "the teacher's server hangs": Fault(_hang(300), within_s=90),
+    "the clock goes an hour forth, two back": Fault(_clock_steps, goes_on=True, environment=CLOCK),
+    "folder that is read-only": Fault(within=READ_ONLY),
     "no file may grow (disk full)": Fault(before=_small_files),
     "HOME not writable": Fault(goes_on=True, environment=NO_HOME),
+    "no /dev/shm": Fault(goes_on=True, within="umount -l /dev/shm"),
+    "no /dev/shm, on Ray": Fault(goes_on=True, within="umount -l /dev/shm", engine="ray"),
     "Prefect's server killed": Fault(_child(r"prefect server start"), goes_on=True, engine="ray"),
     "Ray's worker killed": Fault(_child(r"^ray::Player"), goes_on=True, engine="ray"),
     "Ray's keeper of limits killed": Fault(_child(r"^ray::_Keeper"), goes_on=True, engine="ray"),
@@ -145,7 +182,11 @@ def play(name: str, fault: Fault, home: Path) -> Outcome:
         arguments = ["--cases", cases, "--out", home / "out", "--preset", preset]
         arguments += ["--rollouts", ROLLOUTS, "--launch-points", 0, "--engine", fault.engine]
         command = [sys.executable, "-m", "medaction", "distill", *map(str, arguments)]
-        environment = _environment(home) | dict(fault.environment)
+        if fault.within:
+            command = ["unshare", "-m", "sh", "-c", f'{fault.within} && exec "$@"', "sh", *command]
+        environment = _environment(home) | {"HERE": str(home)}
+        environment |= {name: value.format(home=home) for name, value in fault.environment}
+        (home / "clock").write_text("+0\n")
         with (home / "words").open("wb") as words, _children_of_none() as strays:
             process = psutil.Popen(
                 command, env=environment, stdout=words, stderr=words, preexec_fn=fault.before
@@ -164,6 +205,7 @@ def play(name: str, fault: Fault, home: Path) -> Outcome:
     text = (home / "words").read_text(errors="replace").strip()
     port = re.findall(r":(\d+)/", api_base)[0]
     with simulated_teacher(home / "log", "--port", port):
+        command = command[command.index(sys.executable) :]
         command[command.index("--engine") + 1] = "local"
         done = subprocess.run(command, env=_environment(home), capture_output=True, text=True)
         if done.returncode:  # what was refused while the teacher was away is left to `retry`

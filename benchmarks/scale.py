@@ -7,15 +7,24 @@ gives them. On each, in a process of its own: what a rerun needs to find what is
 anew, the dataset, a snapshot, `doctor`, the viewer's first page, and storing one more case, with
 seconds, CPU seconds and the peak of memory. The exponent is that of the last two sizes: 1 is
 linear, 2 breaks.
+
+    python -m benchmarks.scale --played out [--cases 1000 4000 20000]
+
+plays such a run instead, in one process: made-up cases, a simulated teacher on loopback, one
+rollout of two turns a case. Then the same command again, when nothing is missing and when one case
+in a hundred is. A run that takes longer than `MOST_S` is ended; the same command goes on with it.
 """
 
 import argparse
 import json
 import math
+import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,12 +35,14 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.faults import teacher_file
 from benchmarks.viewer import viewer
 from medaction.flows.finish import score, score_and_export
 from medaction.flows.missing import is_finished
 from medaction.flows.settings import DistillSettings
 from medaction.trajectories.damage import damage_of_run
 from medaction.trajectories.store import Store
+from tests.simulated_teacher import cases_in, simulated_teacher
 
 BY_CASE = ("cases", "checks", "ledger")
 MIB = 1024
@@ -148,11 +159,58 @@ def cost_of(part: str, out: Path) -> dict[str, float]:
     return {"s": time.monotonic() - began, "cpu_s": time.process_time() - cpu, "mib": peak}
 
 
+def played(home: Path, counts: list[int]) -> None:
+    """Play runs of so many cases in folders of `home`, and print what each part of them cost."""
+    for count in counts:
+        folder = home / f"played-{count}"
+        cases = cases_in(folder / "cases", count)
+        with simulated_teacher(folder / "log", "--turns", 2) as (_, api_base):
+            preset = teacher_file(folder, api_base)
+            options = ["--cases", cases, "--out", folder / "out", "--preset", preset]
+            options += ["--rollouts", 1, "--launch-points", 0, "--engine", "local"]
+            options += ["--in-flight", 64, "--call-cache", "off", "--quiet"]
+            command = [sys.executable, "-m", "medaction", "distill", *map(str, options)]
+            print(count, "cases, played:", cost_of_command(command), flush=True)
+            size = (folder / "out" / "trajectories.duckdb").stat().st_size
+            print(count, "cases, store:", f"{size / 2**20:.0f} MiB", flush=True)
+            print(count, "cases, nothing missing:", cost_of_command(command), flush=True)
+            _lose(folder / "out", count // 100)
+            print(count, "cases, 1 % missing:", cost_of_command(command), flush=True)
+
+
+def cost_of_command(command: list[str]) -> str:
+    """Seconds, CPU seconds and peak memory of a command; one that takes too long is ended by
+    SIGTERM, and ends this program: given again it goes on from there."""
+    began = time.monotonic()
+    process = subprocess.Popen(command)
+    timer = threading.Timer(MOST_S, process.send_signal, [signal.SIGTERM])
+    timer.start()
+    _, wait_status, used = os.wait4(process.pid, 0)
+    timer.cancel()
+    status, wall = os.waitstatus_to_exitcode(wait_status), time.monotonic() - began
+    cpu, peak = used.ru_utime + used.ru_stime, used.ru_maxrss / MIB
+    cost = f"{wall:.1f} s, {cpu:.1f} CPU s, {peak:.0f} MiB, status {status}"
+    if status not in (0, 1):
+        sys.exit(f"not at its end after {cost}")
+    return cost
+
+
+def _lose(out: Path, count: int) -> None:
+    """Delete the trajectories of so many cases."""
+    with Store(out / "trajectories.duckdb") as store:
+        ids = [
+            row[0] for row in store.rows("select trajectory_id from trajectories limit ?", [count])
+        ]
+        for table in ("turns", "trajectories"):
+            store.db.execute(f"delete from {table} where list_contains(?, trajectory_id)", [ids])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="the folder of a finished run")
+    parser.add_argument("run", type=Path, nargs="?", help="the folder of a finished run")
+    parser.add_argument("--played", type=Path, help="play runs in this folder instead")
     parser.add_argument("--cases", type=int, nargs="+", default=[1000, 4000, 16_000])
     parser.add_argument("--out", type=Path, help="keep the stores here")
     parser.add_argument("--parts", nargs="+", default=[*PARTS, *OUTSIDE])
@@ -160,6 +218,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.part:
         print(json.dumps(cost_of(options.part, options.run)))
+        return
+    if options.played:
+        played(options.played, options.cases)
         return
     table = Table("part", *(f"{count} cases" for count in options.cases), "exponent")
     with tempfile.TemporaryDirectory() as temporary:

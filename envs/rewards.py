@@ -128,8 +128,12 @@ def turn_nodes(turn: Turn, nodes: Nodes) -> TurnNodes:
 def true_name(environment: ClinicalEnvironment, linker: "Linker") -> str:
     """The name by which the truth is linked: the diagnosis, or the first documented synonym that
     the graph knows where it does not."""
-    names = (environment.diagnosis, *environment.synonyms)
-    return next((name for name in names if linker.knows(name)), environment.diagnosis)
+    return linked_name(environment.diagnosis, environment.synonyms, linker)
+
+
+def linked_name(diagnosis: str, synonyms: Sequence[str], linker: "Linker") -> str:
+    """The first of these names that the graph knows; the diagnosis where it knows none."""
+    return next((name for name in (diagnosis, *synonyms) if linker.knows(name)), diagnosis)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ def mark(cases: Path, number: int) -> str:
     return case["initial_observation"][:60]
 
 
-def answer(body: Mapping[str, Any]) -> str:
+def answer(body: Mapping[str, Any], turns: int = TURNS) -> str:
     """The right reply to a request: a turn in the schema, a free-form one, or its record."""
     asked = body["messages"][1]["content"]
     if "<written_turn>" in asked:
@@ -107,7 +107,7 @@ def answer(body: Mapping[str, Any]) -> str:
     first, second = drawn.sample(DISEASES, 2)
     sure = drawn.randint(40, 70)
     number = int(re.findall(r"This is turn (\d+) of", asked)[-1])
-    commits = number >= TURNS
+    commits = number >= turns
     pivot = f"whether {first} explains the findings better than {second}"
     if "response_format" not in body:
         end = f"So the diagnosis is {first}." if commits else f"I now order: {TESTS[number - 1]}."
@@ -162,14 +162,15 @@ class Simulated:
     came: None for no faults."""
 
     def __init__(
-        self, log: Path, faults: int | None = None, stall_s: float = 30.0, after_s: float = 0.0
+        self,
+        log: Path,
+        faults: int | None = None,
+        stall_s: float = 30.0,
+        after_s: float = 0.0,
+        turns: int = TURNS,
     ):
-        self.log, self.faults, self.stall_s, self.after_s = (
-            log.open("a", buffering=1),
-            faults,
-            stall_s,
-            after_s,
-        )
+        self.log = log.open("a", buffering=1)
+        self.faults, self.stall_s, self.after_s, self.turns = faults, stall_s, after_s, turns
         self.seen: Counter[str] = Counter()
 
     def __call__(self, asked: Asked, _: int) -> Reply:
@@ -177,7 +178,7 @@ class Simulated:
         fault = self._fault(key)
         self.seen[key] += 1
         self.log.write(f"{key} {fault or 'answered'}\n")
-        good = answer(asked.body)
+        good = answer(asked.body, self.turns)
         replies = {
             "429": Reply("too many requests", status=429, headers={"Retry-After": "1"}),
             "500": Reply("internal error", status=500),
@@ -253,7 +254,8 @@ if __name__ == "__main__":
     parser.add_argument("--faults", type=int, help="a seed; no faults without it")
     parser.add_argument("--stall-s", type=float, default=30.0)
     parser.add_argument("--after-s", type=float, default=0.0, help="seconds that every reply takes")
+    parser.add_argument("--turns", type=int, default=TURNS, help="the last commits")
     given = parser.parse_args()
-    script = Simulated(given.log, given.faults, given.stall_s, given.after_s)
+    script = Simulated(given.log, given.faults, given.stall_s, given.after_s, given.turns)
     app = OpenAIServer(script).application()
     _Announced(uvicorn.Config(app, port=given.port, log_level="error", lifespan="off")).run()

@@ -65,6 +65,11 @@ def test_a_run_is_small_up_to_a_number_of_cases(tmp_path: Path) -> None:
     assert is_small(everything.model_copy(update={"limit": SMALL}))
 
 
+def test_cases_that_are_named_are_counted_without_reading_the_others(tmp_path: Path) -> None:
+    unread = EnvironmentSettings(cases=str(tmp_path / "none"), out=tmp_path, only=["0", "1"])
+    assert is_small(unread)
+
+
 @pytest.fixture(scope="module")
 def played_here(tmp_path_factory: pytest.TempPathFactory, finished: tuple[Path, Path]) -> Path:
     """The run of `finished` once more, with no Prefect and no Ray to be had."""

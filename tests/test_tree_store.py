@@ -119,6 +119,20 @@ def test_the_first_is_the_one_that_was_stored_first(store: Store) -> None:
     ]
 
 
+def test_a_tree_without_texts_has_all_that_scoring_reads(store: Store) -> None:
+    world, root, branch = small_tree()
+    add_environment(store, report(), world)
+    store.add_rollouts("rollout", "case-1", [root, branch], [], "run-1")
+    [[(_, whole)]], [[(environment_id, bare)]] = store.trees(), store.trees_without_texts()
+    assert environment_id == world.environment_id
+    assert [played.spec for played in bare] == [played.spec for played in whole]
+    for played, same in zip(bare, whole, strict=True):
+        for short, turn_of in zip(played.turns, same.turns, strict=True):
+            assert short.differential == turn_of.differential
+            assert (short.tests, short.leader) == (turn_of.tests, turn_of.leader)
+            assert (short.raw, short.answers) == ("", ())
+
+
 def test_a_failure_keeps_what_it_cost(store: Store) -> None:
     spent = Usage(3, 1200, 90, 0.25, 8.5, 2)
     failure = Failure("rollout", "case-1", "MalformedReply", "no", now(), "t", "id", 2, usage=spent)

@@ -21,7 +21,7 @@ from medaction.envs.turns import Style, Turn
 from medaction.trajectories.damage import checksums, damage_of_version
 from medaction.trajectories.labels import rejected
 from medaction.trajectories.records import Trajectory, path_of
-from medaction.trajectories.store import Store, StoreError
+from medaction.trajectories.store import IN, Store, StoreError
 
 Prompt = Callable[[str, str, Sequence[Turn], int, Style], list[dict[str, str]]]
 """(teacher, initial observation, turns so far, t_max, style) -> chat messages: how the context of a
@@ -135,8 +135,7 @@ def _kept_turns(
     store: Store, environment_ids: list[str]
 ) -> dict[tuple[str, int], tuple[str, int | None, float | None]]:
     rows = store.rows(
-        "select trajectory_id, number, status, dtc, rac from kept_turns"
-        " where list_contains(?, environment_id)",
+        f"select trajectory_id, number, status, dtc, rac from kept_turns where {IN}",
         [environment_ids],
     )
     return {(id_, number): (status, dtc, rac) for id_, number, status, dtc, rac in rows}

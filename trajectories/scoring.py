@@ -12,7 +12,7 @@ from typing import Any
 
 from medaction.envs.checks import diagnosis_linkable
 from medaction.envs.records import Built, ClinicalEnvironment
-from medaction.envs.rewards import Nodes, Ruler, true_name, turn_nodes
+from medaction.envs.rewards import Nodes, Ruler, linked_name, true_name, turn_nodes
 from medaction.kg.calibration import Change, changes_of, null_of
 from medaction.kg.disease_classes import classes_of
 from medaction.kg.graph import Graph, hops
@@ -81,7 +81,8 @@ def score_store(
     if store.meta("scored") == state:
         return
     truths = {
-        world.environment_id: true_name(world, to_disease) for world in store.each_environment()
+        environment_id: linked_name(diagnosis, synonyms, to_disease)
+        for environment_id, diagnosis, synonyms in store.truths()
     }
     diagnoses, orders = _texts_to_link(store)
     diagnoses.update(truths.values())
@@ -101,11 +102,11 @@ def score_store(
     with store.transaction():
         store.empty("links", "verdicts", "turn_scores", "rac_null")
         store.add_derived("links", list(rows.values()))
-        for batch in store.trees():
+        for batch in store.trees_without_texts():
             courses = [
-                found
-                for world, tree in batch
-                for found in _courses(tree, nodes, nodes.diseases[truths[world.environment_id]])
+                course
+                for environment_id, tree in batch
+                for course in _courses(tree, nodes, nodes.diseases[truths[environment_id]])
             ]
             changes += _score(store, courses, rules, disease_graph, test_graph)
         null = null_of(changes, test_graph)
@@ -200,10 +201,7 @@ def linkers(diseases: str = OPEN, tests: str = OPEN, aids: Aids | None = None) -
 def _state(store: Store, rules: Rules, linked_with: list[str]) -> str:
     """A hash of all that the scores depend on, and of which there are."""
     ids = store.rows("select trajectory_id from current_trajectories order by all")
-    truths = store.rows(
-        "select environment_id, diagnosis, synonyms from cases join environments using"
-        " (environment_id) order by all"
-    )
+    truths = sorted(store.truths())
     return hashlib.sha256(
         json.dumps([asdict(rules), SCORES, linked_with, ids, truths]).encode()
     ).hexdigest()[:16]

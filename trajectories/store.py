@@ -59,9 +59,18 @@ _TURN_FIELDS = (
     "thinking",
     "repaired",
 )
-TREES_AT_ONCE = 500
-"""Environments whose trees are read at a time: some 20 MB, and a search of the ids of the store for
-each."""
+TREES_AT_ONCE = 100
+"""Environments whose trees are read at a time, and a search of the ids of the store for each. 500
+trees of eight short rollouts took 120 MiB as records, and two batches live while the second is
+read."""
+IN = "environment_id in (select unnest(?))"
+"""Of these environments: a hash join, where `list_contains` compares each row with each id."""
+NO_TEXTS = """
+trajectory_id, number, '' as reasoning, differential, '' as "pivot", tests, [] as answers,
+turns.final_diagnosis, '' as raw, '' as thinking, repaired, calls, prompt_tokens, completion_tokens,
+cost_usd, seconds, cached_calls, [] as faults
+"""
+"""A turn's columns without the texts that scoring does not read: 19 of 20 bytes of a turn."""
 
 _ENVIRONMENTS = TypeAdapter(list[ClinicalEnvironment])
 _TURNS = TypeAdapter(list[Turn])
@@ -504,27 +513,44 @@ class Store:
             trees = self._trees([world.environment_id for world in worlds])
             yield [(world, trees.get(world.environment_id, [])) for world in worlds]
 
+    def trees_without_texts(self) -> Iterator[list[tuple[str, list[Trajectory]]]]:
+        """What `trees` gives, with environment ids alone and no text of a turn but the names of
+        diagnoses and tests: all that DTC and RAC are measured on."""
+        for ids in self._id_batches():
+            trees = self._trees(ids, NO_TEXTS)
+            yield [(environment_id, trees.get(environment_id, [])) for environment_id in ids]
+
+    def truths(self) -> list[tuple[str, str, list[str]]]:
+        """(environment id, diagnosis, synonyms) of what `environments` gives, in its order."""
+        return self.rows(
+            "select environment_id, diagnosis, synonyms from cases join environments using"
+            " (environment_id) order by cases.case_id"
+        )
+
     def each_environment(self) -> Iterator[ClinicalEnvironment]:
         """What `environments` gives, without all of them in memory."""
         for worlds in self._batches():
             yield from worlds
 
     def _batches(self) -> Iterator[list[ClinicalEnvironment]]:
+        for ids in self._id_batches():
+            yield self._environments(f"environments where {IN} order by case_id", [ids])
+
+    def _id_batches(self) -> Iterator[list[str]]:
         keys = [key.environment_id for key in self.environment_keys()]
         for begin in range(0, len(keys), TREES_AT_ONCE):
-            ids = keys[begin : begin + TREES_AT_ONCE]
-            source = "environments where list_contains(?, environment_id) order by case_id"
-            yield self._environments(source, [ids])
+            yield keys[begin : begin + TREES_AT_ONCE]
 
-    def _trees(self, environment_ids: Sequence[str]) -> dict[str, list[Trajectory]]:
+    def _trees(
+        self, environment_ids: Sequence[str], columns: str = "turns.*"
+    ) -> dict[str, list[Trajectory]]:
         frame = self.rows(
             "select environment_id, case_id, teacher, style, sample, settings_hash, parent_id,"
             " branch_turn, trajectory_id, outcome, t_max, prompt_version, code_version from"
-            " trajectories where list_contains(?, environment_id)"
-            " order by branch_turn, trajectory_id",
+            f" trajectories where {IN} order by branch_turn, trajectory_id",
             [list(environment_ids)],
         )
-        turns = self._turns(environment_ids) if frame else {}
+        turns = self._turns(environment_ids, columns) if frame else {}
         trajectories = [
             Trajectory(RolloutSpec(*row[:8]), tuple(turns.get(row[8], ())), *row[9:])
             for row in frame
@@ -540,19 +566,18 @@ class Store:
             trees.setdefault(trajectory.spec.environment_id, []).append(trajectory)
         return trees
 
-    def _turns(self, environment_ids: Sequence[str]) -> dict[str, list[Turn]]:
+    def _turns(self, environment_ids: Sequence[str], columns: str) -> dict[str, list[Turn]]:
         # A case's turns were written together: their texts are read only from there. A join alone
         # would read all texts of the store.
         ids = list(environment_ids)
         [(lowest, highest)] = self.rows(
             "select min(turns.rowid), max(turns.rowid) from turns join trajectories using"
-            " (trajectory_id) where list_contains(?, environment_id)",
+            f" (trajectory_id) where {IN}",
             [ids],
         )
         cursor = self.db.execute(
-            "select turns.* from turns join trajectories using (trajectory_id) where"
-            " turns.rowid between ? and ? and list_contains(?, environment_id)"
-            " order by trajectory_id, number",
+            f"select {columns} from turns join trajectories using (trajectory_id) where"
+            f" turns.rowid between ? and ? and {IN} order by trajectory_id, number",
             [lowest, highest, ids],
         )
         names = [column[0] for column in cursor.description or []]
