@@ -7,30 +7,62 @@ from typing import Any
 
 import click
 
-from medaction.cli.options import OUT, PRESET, check_settings, options_of, run, settings_of
+from medaction.cli.options import (
+    AS_JSON,
+    DRY_RUN,
+    OUT,
+    PRESET,
+    QUIET,
+    case_counts,
+    check_settings,
+    options_of,
+    run,
+    settings_of,
+    silence,
+)
 from medaction.flows.settings import EnvironmentSettings
 from medaction.words.errors import MedactionError
 
 
 @click.command()
 @PRESET
+@DRY_RUN
+@QUIET
+@AS_JSON
 @options_of(EnvironmentSettings)
-def build(preset: str | None, **options: Any) -> None:
+def build(preset: str | None, dry_run: bool, quiet: bool, as_json: bool, **options: Any) -> None:
     """Build the environments of case reports and stop there; `distill` on the same --out goes
     on."""
     settings = settings_of(EnvironmentSettings, preset, options)
-    from medaction.flows.summary import print_checks
-
     check_settings(settings)
-    checks = run("environments", settings)
-    print_checks(checks)
-    if all(row["outcome"] != "environment" for row in checks["cases"]):
-        raise MedactionError("every case was refused: the tables above say why")
-    click.echo(f"In {settings.out}: trajectories.duckdb, checks.md; no trajectory yet")
+    if dry_run:
+        counts = case_counts(settings)
+        shown = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+        click.echo(json.dumps(counts) if as_json else f"nothing was begun: {shown}")
+        return
+    if quiet or as_json:
+        silence()
+    show_checks(run("environments", settings), settings.out, quiet, as_json)
+    if as_json:
+        return
     extras = settings.extractor or settings.allow
     again = ", and the same --extractor and --allow" if extras else ""
     line = f"medaction distill --cases {settings.cases} --out {settings.out} --teacher ..."
     click.echo(f"Play: {line}{again}")
+
+
+def show_checks(checks: dict[str, Any], out: Path, quiet: bool, as_json: bool) -> None:
+    """The end of stage 1. Raises MedactionError where every case was refused."""
+    from medaction.flows.summary import print_checks
+
+    if as_json:
+        click.echo(json.dumps(checks, default=str, ensure_ascii=False))
+    elif not quiet:
+        print_checks(checks)
+    if all(row["outcome"] != "environment" for row in checks["cases"]):
+        raise MedactionError(f"every case was refused: `medaction envs check --out {out}` says why")
+    if not as_json:
+        click.echo(f"In {out}: trajectories.duckdb, checks.md; no trajectory yet")
 
 
 @click.command()

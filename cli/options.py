@@ -144,6 +144,9 @@ QUIET = click.option(
     "--quiet", is_flag=True, help="No progress and no tables: what is wrong, and the last lines."
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object, no tables.")
+DRY_RUN = click.option(
+    "--dry-run", is_flag=True, help="Read the cases and say what would be done; ask no model."
+)
 
 
 def silence() -> None:
@@ -223,6 +226,16 @@ def check_settings(settings: EnvironmentSettings) -> None:
     for variable in ("PREFECT_API_URL", "RAY_ADDRESS"):
         require_server(variable)
     make_folder(settings.out)
+
+
+def case_counts(settings: EnvironmentSettings) -> dict[str, int]:
+    """How many cases of the settings can be read, and how many files cannot. What checks refuse is
+    not known before."""
+    from medaction.envs.records import BadCase
+    from medaction.flows.missing import reports_of
+
+    bad = [isinstance(report, BadCase) for report in reports_of(settings)]
+    return {"cases": bad.count(False), "files_that_cannot_be_read": bad.count(True)}
 
 
 def require_model_file(settings: EnvironmentSettings) -> None:

@@ -7,12 +7,15 @@ from typing import Any
 
 import click
 
+from medaction.cli.environments import show_checks
 from medaction.cli.options import (
     AS_JSON,
+    DRY_RUN,
     OUT,
     PRESET,
     QUIET,
     RUN_FOLDER,
+    case_counts,
     check_settings,
     options_of,
     run,
@@ -30,9 +33,7 @@ from medaction.words.errors import MedactionError
     is_flag=True,
     help="Play three cases only, and project calls, tokens, dollars and hours of the run.",
 )
-@click.option(
-    "--dry-run", is_flag=True, help="Read the cases and say what would be played; ask no model."
-)
+@DRY_RUN
 @QUIET
 @AS_JSON
 @options_of(DistillSettings)
@@ -45,7 +46,7 @@ def distill(
     if preset == "paper" and (other := unlike_the_paper(settings)):
         click.echo(f"not as in the paper: {other}", err=True)
     from medaction.flows.finish import finish_at_once
-    from medaction.flows.summary import print_estimate, print_summary, trouble_of
+    from medaction.flows.summary import print_estimate
 
     check_settings(settings)
     if quiet or as_json:
@@ -71,6 +72,14 @@ def distill(
     summary = None if "PREFECT_API_URL" in os.environ else finish_at_once(settings)
     if summary is None:
         summary = run("distill", settings)
+    show_summary(summary, quiet, as_json)
+
+
+def show_summary(summary: dict[str, Any], quiet: bool, as_json: bool) -> None:
+    """The end of a distillation. Raises MedactionError where it has nothing to show or is not
+    complete."""
+    from medaction.flows.summary import print_summary, trouble_of
+
     if not as_json:
         print_summary(summary, tables=not quiet)
         return
@@ -82,18 +91,10 @@ def distill(
 def plan_of(settings: DistillSettings) -> dict[str, int]:
     """What a run would play at most: cases that can be read and such that cannot, and rollouts,
     branches of every tree included. What checks refuse is not known before."""
-    from medaction.envs.records import BadCase
-    from medaction.flows.missing import reports_of
-
-    bad = [isinstance(report, BadCase) for report in reports_of(settings)]
-    cases, teachers = bad.count(False), len(settings.teachers)
+    counts, teachers = case_counts(settings), len(settings.teachers)
     branching = teachers if settings.branch_by == "every" else 1
     branches = settings.launch_points * settings.branches * branching
-    return {
-        "cases": cases,
-        "files_that_cannot_be_read": bad.count(True),
-        "rollouts": cases * (teachers * settings.rollouts + branches),
-    }
+    return counts | {"rollouts": counts["cases"] * (teachers * settings.rollouts + branches)}
 
 
 def unlike_the_paper(settings: DistillSettings) -> str:
@@ -133,22 +134,30 @@ def unlike_the_paper(settings: DistillSettings) -> str:
     multiple=True,
     help="Only errors of these classes, such as ModelUnavailable.",
 )
-def retry(out: Path, **lists: tuple[str, ...]) -> None:
+@DRY_RUN
+@QUIET
+@AS_JSON
+def retry(out: Path, dry_run: bool, quiet: bool, as_json: bool, **lists: tuple[str, ...]) -> None:
     """Run again what failed, with the settings of the run; nothing else is touched."""
     from medaction.flows.missing import settings_for
-    from medaction.flows.summary import print_checks, print_summary
 
     choice = Retry.model_validate({name: list(values) for name, values in lists.items()})
     try:
         settings = settings_for(out, choice)  # a mistake is an error before a server starts
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if settings is None:
-        click.echo("nothing to retry: no such failure is open")
+    if dry_run or settings is None:
+        cases = settings.only if settings else []
+        line = f"nothing was begun: failures of {len(cases)} cases: {', '.join(cases)}"
+        nothing = "nothing to retry: no such failure is open"
+        click.echo(json.dumps({"cases": cases}) if as_json else line if cases else nothing)
         return
-    flow = "distill" if isinstance(settings, DistillSettings) else "environments"
-    summary = run(flow, settings, choice)
-    (print_summary if "funnel" in summary else print_checks)(summary)
+    if quiet or as_json:
+        silence()
+    if isinstance(settings, DistillSettings):
+        show_summary(run("distill", settings, choice), quiet, as_json)
+    else:
+        show_checks(run("environments", settings, choice), settings.out, quiet, as_json)
 
 
 def repository_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:

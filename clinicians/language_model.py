@@ -6,7 +6,7 @@ from typing import Any
 
 from medaction.clinicians.free_form import write_turn
 from medaction.envs.loops import must_commit
-from medaction.envs.prompts import PROMPT_VERSIONS, messages, repair_messages
+from medaction.envs.prompts import PROMPT_VERSIONS, PromptTooLong, messages, repair_messages
 from medaction.envs.reply import parse_reply, reply_schema
 from medaction.envs.turns import Observation, Style, Turn
 from medaction.llm.calls import (
@@ -14,6 +14,7 @@ from medaction.llm.calls import (
     ContextTooLong,
     Message,
     ModelError,
+    ModelRefused,
     call,
     on_trial,
     whole_text,
@@ -36,6 +37,7 @@ class LlmClinician:
         self.teacher = teacher
         self.name = teacher.name
         self.context_tokens = context_tokens
+        self.server_limit = ""
 
     async def decide(self, observation: Observation, seed: int) -> Turn:
         """The next turn, without answers. Raises MalformedReply when the second beginning fails
@@ -68,15 +70,21 @@ class LlmClinician:
         write = write_turn if style == "free" else _write_reply
         number, last_turn = observation.number, must_commit(turns, t_max)
         while True:
-            prompt = messages(
-                observation.initial_observation, turns, t_max, style, self.context_tokens
-            )
+            try:
+                prompt = messages(
+                    observation.initial_observation, turns, t_max, style, self.context_tokens
+                )
+            except PromptTooLong:
+                if not self.server_limit:
+                    raise
+                # Not the teacher's context_tokens is too small, which that error would blame.
+                raise ModelRefused(f"even when shortened, {self.server_limit}", 400) from None
             try:
                 return await write(ask, prompt, number, last_turn)
             except ContextTooLong as error:
                 if not 0 < error.context_tokens < self.context_tokens:
                     raise
-                self.context_tokens = error.context_tokens
+                self.context_tokens, self.server_limit = error.context_tokens, str(error)
 
 
 class _Ask:

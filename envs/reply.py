@@ -53,6 +53,12 @@ def _filled(text: str) -> str:
     return text
 
 
+def _worded(text: str) -> str:
+    if not any(c.isalnum() for c in text):  # '...' stands for what was left out
+        raise ValueError(f"{text!r} names nothing")
+    return text
+
+
 def _paragraphs(value: Any) -> Any:
     """A text, or the paragraphs of one, without markup; what is neither is left to the grammar."""
     if isinstance(value, dict | list):
@@ -108,7 +114,7 @@ Sentence = Annotated[
     AfterValidator(_filled),
 ]
 ShortText = Annotated[
-    str, Field(min_length=1, max_length=160), BeforeValidator(_one_line), AfterValidator(_filled)
+    str, Field(min_length=1, max_length=160), BeforeValidator(_one_line), AfterValidator(_worded)
 ]
 
 
@@ -232,25 +238,26 @@ def _row_of(row: Any) -> Any:
 _PERCENT_BEHIND = re.compile(
     r"(.+?)(?:[\s:,(\[–-]+(\d+(?:\.\d+)?\s*%)\s*[)\]]?|:\s*(\d+(?:\.\d+)?))"
 )
-_OF_100 = re.compile(r"[%％]|\bper ?cent|/\s*100")
+_OF_100 = re.compile(r"[%％]|\bper ?cent|/\s*100?\b")
 _DIGITS = re.compile(r"\d+(?:[.,]\d+)?")
 
 
 def _percentage(value: Any) -> float | None:
     """The number of a confidence: 60, '60', '60.0', '60 %', '(60 %)', 'High (60 percent)',
-    '60/100', '~60%', [60]. Words need a sign of percent beside the number; a bound ('>60') or a
-    negative number is none."""
+    '60/100', '6/10', '~60%', [60]. Words need a sign of percent beside the number; a bound
+    ('>60') or a negative number is none."""
     if isinstance(value, list | dict) and len(value) == 1:
         [value] = value.values() if isinstance(value, dict) else value
     if isinstance(value, str):
         text = unicodedata.normalize("NFKC", value)
-        numbers = _DIGITS.findall(re.sub(r"/\s*100\b", " percent", text))
+        of_ten = re.search(r"/\s*10\b", text)
+        numbers = _DIGITS.findall(re.sub(r"/\s*100?\b", " percent", text))
         rest = _DIGITS.sub("", text)
         if len(numbers) != 1 or re.search(r"[<>≤≥-]", rest):
             return None
         if any(c.isalpha() for c in rest) and not _OF_100.search(text):
             return None
-        return float(numbers[0].replace(",", "."))
+        return float(numbers[0].replace(",", ".")) * (10 if of_ten else 1)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -327,6 +334,8 @@ def _single_tests(tests: Any, info: ValidationInfo) -> Any:
     if isinstance(tests, dict) and tests:
         ranks = all(key.isdecimal() for key in tests)
         tests = [*tests.values()] if ranks or len(tests) > 1 else next(iter(tests.values()))
+        if isinstance(tests, list) and all(isinstance(group, list) for group in tests):
+            tests = [test for group in tests for test in group]  # by kind: {"blood": [...], ...}
         note(info, "tests in another form")
     if isinstance(tests, list) and len(tests) == 1 and isinstance(tests[0], list):
         [tests] = tests

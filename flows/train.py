@@ -24,6 +24,7 @@ from medaction.flows.held_out import refuse_contaminated
 from medaction.flows.progress import console
 from medaction.flows.repositories import CheckpointUploads, upload
 from medaction.flows.versions import code_version
+from medaction.hub.grpo import prepare_episodes
 from medaction.training.curves import read_log
 from medaction.training.launch import fit, lock, prepare_run
 from medaction.training.publish import publish
@@ -64,7 +65,12 @@ def train(settings: TrainSettings) -> dict[str, Any]:
 def preparing(settings: TrainSettings) -> dict[str, Any]:
     with console.status("checking and tokenizing"):
         refuse_contaminated(settings)
-        report = prepare_run(settings)
+        plays = settings.objective == "grpo"
+        report = prepare_episodes(settings) if plays else prepare_run(settings)
+    if plays:
+        cases, held_out, steps = report["train"], report["validation"], report["steps"]
+        console.print(f"{cases} cases to play, {held_out} held out; {steps} steps")
+        return report
     unit = "pairs" if settings.objective == "dpo" else "records"
     rows = [
         {"": name, unit: report[name], "cases": report[f"{name}_cases"]}
@@ -140,6 +146,15 @@ def _words_of_line(line: dict[str, Any]) -> str:
     if "note" in line:
         return str(line["note"])
     head = f"step {line['step']}/{line['steps']}, epoch {line['epoch']:.2f}: "
+    if "reward" in line or "eval_reward" in line:
+        before, where = ("eval_", "held-out ") if "eval_reward" in line else ("", "")
+        reward, right, readable = (
+            line[before + name] for name in ("reward", "diagnosis", "well_formed")
+        )
+        return head + (
+            f"{where}reward {reward:.4f}, {100 * right:.0f} % right,"
+            f" {100 * readable:.0f} % of the replies readable"
+        )
     if "margin" in line or "eval_margin" in line:
         before, where = ("eval_", "held-out ") if "eval_margin" in line else ("", "")
         loss, margin, accuracy = (line[before + name] for name in ("loss", "margin", "accuracy"))

@@ -21,7 +21,7 @@ from medaction.evaluation.protocol import protocol
 from medaction.evaluation.scores import Score
 from medaction.kg.encoder import load_encoder
 from medaction.llm.replies import MalformedReply
-from medaction.llm.teacher import Teacher
+from medaction.llm.teacher import CONTEXT_TOKENS, Teacher
 from medaction.llm.usage import Message
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.scoring import linkers
@@ -70,8 +70,14 @@ class Play:
     read is answered by what is wrong with it; after ATTEMPTS_A_TURN the episode has
     failed."""
 
-    def __init__(self, environment: ClinicalEnvironment, t_max: int = T_MAX):
+    def __init__(
+        self,
+        environment: ClinicalEnvironment,
+        t_max: int = T_MAX,
+        context_tokens: int = CONTEXT_TOKENS,
+    ):
         self.episode = Episode(environment, oracle_of(environment), t_max)
+        self.context_tokens = context_tokens
         self.faults: list[MalformedReply] = []
         """What was wrong with the replies to this turn."""
 
@@ -85,8 +91,10 @@ class Play:
 
     def prompt(self) -> list[Message]:
         """What the model is told: the turn's prompt, and after a first fault a request to mend it.
-        After a second one the turn begins anew, because a model repeats what it sees."""
-        prompt = self.episode.prompt()
+        After a second one the turn begins anew, because a model repeats what it sees.
+
+        Raises PromptTooLong (`medaction.envs.prompts.messages`)."""
+        prompt = self.episode.prompt(self.context_tokens)
         if len(self.faults) % 2 == 0:
             return prompt
         fault = self.faults[-1]

@@ -434,9 +434,12 @@ def _pause(times: int, asked_s: float | None) -> float:
 
 
 def _busy(trouble: Trouble) -> bool:
-    """Whether the server will have time, or its model, later: then it is waited for."""
+    """Whether the server will have time, or its model, later: then it is waited for. 498 is Groq's
+    word for it, 529 Anthropic's."""
     loading = trouble.status == 503 and "loading" in str(trouble).casefold()
-    return loading or (trouble.status in (429, 529) and "insufficient_quota" not in str(trouble))
+    return loading or (
+        trouble.status in (429, 498, 529) and "insufficient_quota" not in str(trouble)
+    )
 
 
 def _passes(trouble: Trouble) -> bool:

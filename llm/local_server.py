@@ -26,6 +26,10 @@ log = logging.getLogger("medaction")
 SLOTS = 2
 CONTEXT_PER_SLOT = 8192
 MODEL_READY_WITHIN_S = 300
+LOCAL_TIMEOUT_S = 3600.0
+"""Patience with one reply where none is set. On two cores that other work kept busy a 1.5B model's
+calls took 60 to 420 s, two at a time (2026-11-28); a larger one or a longer reply takes several
+times as long, and a reply that is given up is computed for nothing."""
 TINY_MODEL = "SmolLM2-135M"
 
 
@@ -62,7 +66,16 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
         try:
             url = _address(server, words, gguf)
             yield teacher.model_copy(
-                update={"model": f"openai/{gguf.stem}", "api_base": f"{url}/v1", "gguf": gguf}
+                update={
+                    "model": f"openai/{gguf.stem}",
+                    "api_base": f"{url}/v1",
+                    "gguf": gguf,
+                    # More calls would wait inside the server, where their time-out runs.
+                    "in_flight": min(teacher.in_flight, SLOTS),
+                    "timeout_s": teacher.timeout_s
+                    if "timeout_s" in teacher.model_fields_set
+                    else LOCAL_TIMEOUT_S,
+                }
             )
         finally:
             _stop_server(server)

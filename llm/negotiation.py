@@ -221,16 +221,20 @@ _MOST = re.compile(
     r"(?:at most|maximum(?: of)?|less than or equal to|up to)\D{0,12}(\d+)"
     r"|range\D{0,40}\[\s*\d+\s*,\s*(\d+)"  # DeepSeek, Qwen's own service
     r"|max_tokens\W+\d+ > (\d+)"  # Anthropic
+    r"|range is from \d+ \(inclusive\) to (\d+)"  # Vertex
 )
+_REPLY_TOKENS = re.compile(r"\bmax_?(?:new_?|output_?)?tokens\b")
+"""How servers call `max_tokens`, which may hand a call on to another one's interface."""
 
 
 def _parameter(request: dict[str, Any], demands: Demands, text: str) -> tuple[Demands, str] | None:
-    if "max_tokens" in request and re.search(r"\bmax_tokens\b", text):
+    if "max_tokens" in request and _REPLY_TOKENS.search(text):
         if "max_completion_tokens" in text:
             changed = replace(demands, max_completion_tokens=True)
             return changed, "max_tokens is refused, max_completion_tokens is sent"
         most = _MOST.search(text)
         tokens = int(next(filter(None, most.groups()))) if most else 0
+        tokens -= "(exclusive)" in text
         if 0 < tokens < request["max_tokens"]:
             changed = replace(demands, most_reply_tokens=tokens)
             return changed, f"max_tokens is at most {tokens}"

@@ -212,8 +212,8 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
     if '"' not in body and "“" in body:
         body = body.translate(str.maketrans("“”", '""'))
         mended.append("typographic quotes")
-    if '"' not in body and "&quot;" in body:
-        body = html.unescape(body)
+    if "&quot;" in body and '"' not in (words := re.sub(r"<[^>\n]{0,200}>", "", body)):
+        body = html.unescape(words)
         mended.append("HTML entities")
     if len(body) > LONGEST_REPLY:
         raise ValueError(f"the reply has {len(body)} characters; write the JSON object alone")

@@ -95,7 +95,11 @@ async def _send_directly(
                 with suppress(LookupError, UnicodeDecodeError):
                     body = body.decode(charset).encode()
     except TimeoutError:
-        raise Trouble(408, f"no reply within {timeout_s:g} s") from None
+        raise Trouble(
+            408,
+            f"no reply within {timeout_s:g} s: a server that is slower, or that lets calls wait,"
+            f" needs ';timeout_s={2 * timeout_s:g}' or ';in_flight=2' behind the model's name",
+        ) from None
     except (aiohttp.ClientError, OSError) as error:
         raise Trouble(
             503, f"Connection error: {error or type(error).__name__}", reached=False
@@ -114,6 +118,9 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
         answer = _completion_of_events(body) if events else json.loads(body)
         if isinstance(answer.get("message"), dict):  # Ollama's own protocol
             answer.setdefault("choices", [answer])
+        frame = answer.get("result") or answer.get("data")
+        if "choices" not in answer and isinstance(frame, dict):  # Cloudflare's frame, Zhipu's
+            answer = frame
         choice = (answer.get("choices") or [{}])[0]
         fault = (answer.get("error") if not answer.get("choices") else None) or choice.get("error")
         if fault:
@@ -133,7 +140,7 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
 
 def _completion_of_events(body: bytes) -> dict[str, Any]:
     """The answer of a server that only streams: its events (OpenAI's chat.completion.chunk) as one
-    chat completion."""
+    chat completion. Raises ValueError when they break off: the text may be half a reply."""
     message: dict[str, Any] = defaultdict(str)
     answer: dict[str, Any] = {"choices": [{"message": message, "finish_reason": ""}]}
     for line in body.decode().splitlines():
@@ -152,6 +159,9 @@ def _completion_of_events(body: bytes) -> dict[str, Any]:
             for call in delta.get("tool_calls") or ():
                 message["arguments"] += (call.get("function") or {}).get("arguments") or ""
             answer["choices"][0]["finish_reason"] = choice.get("finish_reason") or ""
+    ended = answer["choices"][0]["finish_reason"] or b"[DONE]" in body[-100:]
+    if not ended and not message["content"].rstrip("` \n").endswith("}"):
+        raise ValueError("the stream broke off before its end")
     if arguments := message.pop("arguments", ""):
         message["tool_calls"] = [{"function": {"arguments": arguments}}]
     return answer
@@ -171,10 +181,11 @@ filter."""
 def _response_of(answer: dict[str, Any], request: dict[str, Any]) -> Response:
     """The reply of a chat completion wherever it stands: in the content, in parts of it, parsed, in
     a tool call, or as a refusal (`finish_reason` is then 'refusal')."""
-    if not answer["choices"]:
-        raise ValueError("it has no choices")
+    if not answer.get("choices"):
+        raise ValueError("it has no choices: give the address of an OpenAI-compatible server")
     choice = answer["choices"][0]
-    message, used = choice.get("message") or choice, answer.get("usage") or {}
+    message = choice.get("message") or choice.get("delta") or choice
+    used = answer.get("usage") or {}
     text, thinking = _parts(message.get("content") or message.get("text"))
     for key in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
         if not thinking:

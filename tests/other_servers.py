@@ -239,6 +239,103 @@ def chinese(asked: Asked, number: int) -> Reply:
 
 WAYS: dict[str, Way] = {
     "ok": Way(says(str)),
+    # frames, gateways and templates
+    "r1_without_its_opening_tag": Way(says(lambda text: f"Okay, {{x}}.\n</think>\n\n{text}")),
+    "header_tokens": Way(
+        says(lambda text: f"<|start_header_id|>assistant<|end_header_id|>\n\n{text}<|eot_id|>")
+    ),
+    "kimis_tool_tokens": Way(
+        says(
+            lambda text: (
+                "<|tool_calls_section_begin|><|tool_call_begin|>functions.turn:0"
+                f"<|tool_call_argument_begin|>{text}<|tool_call_end|><|tool_calls_section_end|>"
+            )
+        )
+    ),
+    "python_tag": Way(
+        says(
+            lambda text: (
+                "<|python_tag|>" + json.dumps({"name": "turn", "parameters": json.loads(text)})
+            )
+        )
+    ),
+    "html_code": Way(
+        says(
+            lambda text: (
+                '<pre><code class="language-json">' + text.replace('"', "&quot;") + "</code></pre>"
+            )
+        )
+    ),
+    "citation_marks": Way(says(lambda text: f"{text}[1][3]")),
+    "under_properties": Way(
+        says(lambda text: json.dumps({"type": "object", "properties": json.loads(text)}))
+    ),
+    "of_ten": Way(rated("6/10", "2.5/10")),
+    "an_ellipsis": Way(
+        acting(lambda action: {"order_tests": [*action["order_tests"], "..."]}), says="1 to 6 tests"
+    ),
+    "tests_by_kind": Way(
+        acting(lambda action: {"order_tests": {"blood": action["order_tests"], "imaging": []}})
+    ),
+    "diagnosis_with_a_code": Way(
+        differential(
+            lambda rows: [
+                row | {"diagnosis": {"name": row["diagnosis"], "icd10": "D86"}} for row in rows
+            ]
+        )
+    ),
+    "lone_surrogate_and_nul": Way(
+        says(lambda text: text.replace("enlarged", "\\ud83d enlarged \\u0000"))
+    ),
+    "delta_for_message": Way(
+        lambda asked, number: Reply(
+            body=json.dumps({"choices": [{"delta": {"content": text_of(asked)}}]}).encode()
+        )
+    ),
+    "gateway_frame": Way(
+        body(lambda text: f'{{"result": {text}, "success": true, "errors": []}}'.encode())
+    ),
+    "no_error_in_base_resp": Way(
+        message(lambda text: {"content": text}, base_resp={"status_code": 0, "status_msg": ""})
+    ),
+    "anothers_interface": Way(
+        lambda asked, number: Reply(
+            body=json.dumps({"content": [{"type": "text", "text": text_of(asked)}]}).encode()
+        ),
+        says="OpenAI-compatible",
+    ),
+    "stream_cut_once": Way(
+        lambda asked, number: (
+            Reply(body=b'data: {"choices": [{"delta": {"content": "{"}}]}\n\n')
+            if number == 0
+            else events(asked, number)
+        ),
+        requests=5,
+    ),
+    "flex_capacity": Way(at_first(1, error(498, "Flex tier capacity exceeded")), requests=5),
+    "exclusive_range": Way(
+        unless(
+            lambda asked: asked.body["max_tokens"] > 4096,
+            error(
+                400,
+                "Unable to submit request because it has a maxOutputTokens value of 5500 but the"
+                " supported range is from 1 (inclusive) to 4097 (exclusive).",
+            ),
+        ),
+        requests=5,
+    ),
+    "seed_forbidden_in_detail": Way(
+        unless(
+            has("seed"),
+            Reply(
+                status=422,
+                body=json.dumps(
+                    {"message": {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"]}]}}
+                ).encode(),
+            ),
+        ),
+        requests=5,
+    ),
     # keys of another name, and what stands where a value is missing
     "probabilities": Way(
         differential(lambda rows: [renamed(row, "confidence", "probability") for row in rows])

@@ -337,8 +337,8 @@ def test_the_example_in_the_prompt_is_a_valid_reply() -> None:
 names = (
     st.text(min_size=1, max_size=160)
     .map(lambda text: " ".join(plain(text).split()))
-    # Neither decorated nor a word for a missing value: such names are mended.
-    .filter(lambda text: text and not set(text) & set("\"'`*_“”.)"))
+    # Such names are mended or refused: decorated, words for a missing value, signs alone.
+    .filter(lambda text: any(map(str.isalnum, text)) and not set(text) & set("\"'`*_“”.)"))
     .filter(lambda text: text.casefold() not in _NO_VALUE)
 )
 prose = st.text(min_size=1, max_size=300).map(lambda text: plain(text).strip()).filter(bool)

@@ -93,6 +93,10 @@ CONSTANTS = (
         "Rafailov 2023",
         "test_training_preferences",
     ),
+    Constant("training.settings", "PLAY_EPOCHS", 1, "Shao 2024", "test_hub_grpo"),
+    Constant("training.settings", "PLAY_LEARNING_RATE", 1e-6, "Shao 2024", "test_hub_grpo"),
+    Constant("training.settings", "TrainSettings.group", 8, "TRL's default", "test_hub_grpo"),
+    Constant("hub.grpo", "TEMPERATURE", 0.6, PAPER, "test_hub_grpo"),
     Constant("training.settings", "TrainSettings.replay", 0.2, "our choice", "test_redistill"),
     Constant(
         "training.settings", "TrainSettings.prompt_tokens", 100, "Lester 2021", "test_soft_prompt"

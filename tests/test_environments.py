@@ -57,6 +57,27 @@ def test_every_check_of_every_case_is_stored_and_printed(
     assert "select" in (out / "checks.md").read_text()
 
 
+def test_a_dry_run_begins_nothing_and_json_is_all_that_is_printed(
+    built: tuple[Path, str], tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    cases, out = sample_cases(tmp_path / "cases", 3), tmp_path / "out"
+    (cases / "medaction-99.xml").write_text("<article><front>")
+    build = ("envs", "build", "--cases", cases, "--out", out, "--engine", "local", "--json")
+    dry = medaction(run_environment, *build, "--dry-run")
+    assert json.loads(dry.stdout) == {"cases": 1, "files_that_cannot_be_read": 1}
+    assert not (out / "trajectories.duckdb").exists()
+    done = medaction(run_environment, *build)
+    assert json.loads(done.stdout)["cases"][0] == {"outcome": "environment", "cases": 1}
+
+    refused, _ = built
+    runs = rows(refused, "select * from runs")
+    again = ("retry", "--out", refused, "--case", "medaction-04", "--dry-run")
+    dry = medaction(run_environment, *again, "--json")
+    assert (dry.returncode, json.loads(dry.stdout)) == (0, {"cases": ["medaction-04"]})
+    assert "medaction-04" in medaction(run_environment, *again).stdout
+    assert rows(refused, "select * from runs") == runs
+
+
 def test_a_refused_case_is_built_again_under_other_settings(
     built: tuple[Path, str], run_environment: dict[str, str]
 ) -> None:

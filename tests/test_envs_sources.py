@@ -261,7 +261,7 @@ MENUS = {
     "Initial tests: Pancytopenia, elevated ferritin (900), low zinc.": {"Initial tests": ()},
     "Others: Negative for measles.": {"measles": ()},
     "Leukocytosis, no acidosis.": {"Ancillary tests": ()},
-    "Second episode: Rods that were named later.": {"Ancillary tests": ()},
+    "Second episode: Rods that were named later.": {"Ancillary tests (second episode)": ()},
     "MRI: A mass.\n  - Other findings:\n    - Elevated albumin.\n    - ECG was normal.": {
         "MRI": (),
         "albumin": (),

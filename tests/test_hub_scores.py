@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,12 +82,23 @@ def expected(server: OpenAIServer, worlds: list[ClinicalEnvironment]) -> dict[st
     return scores
 
 
-def run(command: list[str], folder: Path, **environment: str) -> None:
-    bin_folder = Path(sys.executable).parent
+def run_as_written(program: str, folder: Path, url: str, **environment: str) -> None:
+    """The command of docs/rl.md that starts `program`, in a folder with the repository's examples;
+    what its reader fills in, the model and where it is served, is the test's."""
+    page = (REPOSITORY / "docs" / "rl.md").read_text().replace("\\\n", " ")
+    (line,) = (line for line in page.splitlines() if re.match(rf"(\w+=\S+ )?{program} ", line))
+    words = shlex.split(
+        line.replace("MODEL", "good-model").replace("http://127.0.0.1:8000/v1", url)
+    )
+    settings = dict(word.split("=", 1) for word in words if re.match(r"[A-Z]+=", word))
+    if "PYTHONPATH" in settings:  # beside the checkout that is under test
+        settings["PYTHONPATH"] += f":{REPOSITORY}"
+    command = [word for word in words if not re.match(r"[A-Z]+=", word)]
+    (folder / "examples").symlink_to(REPOSITORY / "examples")
     done = subprocess.run(
-        [str(bin_folder / command[0]), *command[1:]],
+        [str(Path(sys.executable).parent / command[0]), *command[1:]],
         cwd=folder,
-        env=os.environ | environment,
+        env=os.environ | settings | environment,
         capture_output=True,
         text=True,
         timeout=540,
@@ -106,9 +118,8 @@ def test_inspect_scores_as_evaluate_does(
     pytest.importorskip("inspect_ai", reason="the extra `hub` is not installed")
     from inspect_ai.log import list_eval_logs, read_eval_log
 
-    command = ["inspect", "eval", "medaction/diagnosis", "-T", f"cases={SAMPLES}"]
-    command += ["--model", "openai-api/local/good-model", "--display", "plain"]
-    run(command, tmp_path, LOCAL_BASE_URL=server.url, LOCAL_API_KEY="none")
+    served = {"LOCAL_BASE_URL": server.url, "LOCAL_API_KEY": "none"}
+    run_as_written("inspect eval", tmp_path, server.url, INSPECT_DISPLAY="plain", **served)
     (info,) = list_eval_logs(str(tmp_path / "logs"))
     log = read_eval_log(info)
     assert log.status == "success"
@@ -126,14 +137,10 @@ def test_verifiers_scores_as_evaluate_does_and_each_turn_is_a_trace(
     server: OpenAIServer, expected: dict[str, Score], tmp_path: Path
 ) -> None:
     pytest.importorskip("verifiers", reason="the extra `hub` is not installed")
-    command = ["vf-eval", "medaction-v1", "-m", "good-model", "--no-push", "--no-rich"]
-    command += ["--client.base-url", server.url, "--client.api-key-var", "KEY", "-n", "3"]
-    command += ["--env.taskset.cases", str(SAMPLES), "-o", str(tmp_path / "out")]
-    path = str(REPOSITORY / "examples" / "verifiers")
-    run(command, tmp_path, PYTHONPATH=f"{REPOSITORY}:{path}", KEY="none")
+    run_as_written("vf-eval", tmp_path, server.url, OPENAI_API_KEY="none")
     (file,) = tmp_path.rglob("traces.jsonl")
     episodes = [json.loads(line) for line in file.read_text().splitlines()]
-    assert len(episodes) == 3
+    assert len(episodes) == len(expected)
     for episode in episodes:
         assert episode["ok"], episode["errors"]
         *_, last = episode["traces"]

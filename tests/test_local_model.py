@@ -16,7 +16,7 @@ import pytest
 from medaction.clinicians.make import make_clinician
 from medaction.envs.episode import Episode
 from medaction.envs.oracle import Oracle
-from medaction.llm.local_server import start_local
+from medaction.llm.local_server import LOCAL_TIMEOUT_S, SLOTS, start_local
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.trajectories.records import RolloutSpec, Trajectory
@@ -52,9 +52,13 @@ def test_it_serves_on_loopback_and_ends_with_the_block(
         assert reached.api_base is not None
         assert reached.api_base.startswith("http://127.0.0.1:")
         assert not reached.local
+        # Calls wait for a slot here, not in the server, where their time-out would run.
+        assert (reached.in_flight, reached.timeout_s) == (SLOTS, LOCAL_TIMEOUT_S)
         assert reached.name == tiny.name
         models = httpx.get(f"{reached.api_base}/models").json()
         assert [model["id"] for model in models["data"]] == [reached.model.removeprefix("openai/")]
+    with start_local(tiny.model_copy(update={"timeout_s": 60.0, "in_flight": 1})) as reached:
+        assert (reached.in_flight, reached.timeout_s) == (1, 60.0)
     assert "worthless as a clinician" in caplog.text
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{reached.api_base}/models")

@@ -50,8 +50,8 @@ from medaction.words.versions import file_hash
 
 LAST_WORDS = 3000
 
-PROGRAM = "medaction.training.process"
-"""What a training process runs."""
+PROGRAMS = {"grpo": "medaction.hub.grpo_process"}
+"""What a training process runs; the other objectives share `medaction.training.process`."""
 
 
 @contextmanager
@@ -111,24 +111,10 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     Raises TrainError with the remedy: data, base model, template, disk, memory, or a folder that
     holds another run.
     """
-    from transformers import AutoTokenizer
-
-    if settings.node_rank:
-        raise TrainError("only node 0 prepares")
-    if lacking := [name for name in settings.report_to if find_spec(name) is None]:
-        raise TrainError(
-            f"--report-to {lacking[0]}: its package is not installed: pip install {lacking[0]}"
-        )
     out, prefers = settings.out, settings.objective == "dpo"
     records = read_preferences(settings) if prefers else read_datasets(settings)
     frame = records if prefers else without_repeats(records)
-    base = resolve(settings.base, out / "base")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise TrainError(
-            f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})"
-        ) from error
+    base, tokenizer = base_and_tokenizer(settings)
     if settings.method == "prompt":
         from medaction.training.soft_prompt import add_soft_prompt
 
@@ -137,9 +123,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     if not settings.allow_dropped:
         refuse_bent(everything, settings.max_length)
     prepared = whole_pairs(everything, settings) if prefers else thinned(everything, settings)
-    kind, count, memory = devices()
-    on_machine = settings.processes or count
-    processes = on_machine * settings.nodes
+    processes = (settings.processes or devices()[1]) * settings.nodes
     report = prepared.report()
     if prefers:
         load = largest_pair(prepared, settings, processes)
@@ -148,13 +132,7 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
     else:
         load = _largest_row(prepared, settings, processes)
         units = prepared.train, prepared.validation
-    bf16 = settings.uses_bf16(kind == "gpu")
-    a_process = memory if kind == "gpu" else memory // on_machine
-    settings = resolved(settings, base, processes, bf16, load, a_process)
-    needs = estimate.needs(base, settings, processes, bf16, load)
-    if needs is not None:
-        available = psutil.virtual_memory().available
-        estimate.check_resources(needs, settings, on_machine, memory, kind, available)
+    settings, resources = fitting_the_machine(settings, base, load)
     write_samples(prepared, out / "samples.parquet")
     if prefers:
         write_pairs(prepared, out)
@@ -162,11 +140,59 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
         "schedule": asdict(schedule(settings, *units)),
         "repeats_left_out": repeats_noted(settings) + len(records) - len(frame),
         "steps": settings.epochs * -(-len(units[0]) // settings.batch),
-        "processes": processes, "device": kind, "parameters": base.parameters,
-        "needs": asdict(needs) if needs else None,
         "overlong": [asdict(dropped) for dropped in prepared.overlong],
         "data_version": file_hash(out / "samples.parquet")[:16],
     }  # fmt: skip
+    return leave_job(settings, base, report | resources)
+
+
+def base_and_tokenizer(settings: TrainSettings) -> tuple[Base, Any]:
+    """Raises TrainError for a base model or a tracker that is not there, and on other nodes than
+    the first, which prepares for all."""
+    from transformers import AutoTokenizer
+
+    if settings.node_rank:
+        raise TrainError("only node 0 prepares")
+    if lacking := [name for name in settings.report_to if find_spec(name) is None]:
+        raise TrainError(
+            f"--report-to {lacking[0]}: its package is not installed: pip install {lacking[0]}"
+        )
+    base = resolve(settings.base, settings.out / "base")
+    try:
+        return base, AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise TrainError(
+            f"--base {settings.base}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def fitting_the_machine(
+    settings: TrainSettings, base: Base, load: estimate.Load
+) -> tuple[TrainSettings, dict[str, Any]]:
+    """The settings with what they leave open, and what the report says of the machine. Raises
+    TrainError when disk or memory cannot hold the run."""
+    kind, count, memory = devices()
+    on_machine = settings.processes or count
+    processes = on_machine * settings.nodes
+    bf16 = settings.uses_bf16(kind == "gpu")
+    a_process = memory if kind == "gpu" else memory // on_machine
+    settings = resolved(settings, base, processes, bf16, load, a_process)
+    needs = estimate.needs(base, settings, processes, bf16, load)
+    if needs is not None:
+        available = psutil.virtual_memory().available
+        estimate.check_resources(needs, settings, on_machine, memory, kind, available)
+    return settings, {
+        "processes": processes,
+        "device": kind,
+        "parameters": base.parameters,
+        "needs": asdict(needs) if needs else None,
+    }
+
+
+def leave_job(settings: TrainSettings, base: Base, report: dict[str, Any]) -> dict[str, Any]:
+    """Write `job.json`, which the processes read, and `report.json`; returns the report. Raises
+    TrainError when the folder holds another run."""
+    out, processes = settings.out, report["processes"]
     same_run(out, settings, report["data_version"], processes)
     job = {
         "settings": settings.model_dump(mode="json"),
@@ -259,6 +285,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
         return
     kind, count, _ = devices()
     processes = settings.processes or count
+    program = PROGRAMS.get(settings.objective, "medaction.training.process")
     (out / REFUSAL).unlink(missing_ok=True)
     if settings.node_rank == 0:
         drop_torn_checkpoints(out)
@@ -272,7 +299,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             kind,
         ]
     elif processes * settings.nodes == 1:
-        command = [sys.executable, "-m", PROGRAM, str(out)]
+        command = [sys.executable, "-m", program, str(out)]
     else:
         host, _, port = settings.rendezvous.partition(":")
         rendezvous = [
@@ -295,7 +322,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             "--nproc-per-node",
             str(processes),
             "-m",
-            PROGRAM,
+            program,
             str(out),
         ]
     log = out / f"processes-{settings.node_rank}.txt"

@@ -63,7 +63,9 @@ class Looks(TrainerCallback):
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_options: Any
     ) -> Any:
-        loss, step = metrics["eval_loss"], state.global_step
+        # The loss of grpo says how far the model moved, not how good it is: its reward counts.
+        loss = -metrics["eval_reward"] if "eval_reward" in metrics else metrics["eval_loss"]
+        step = state.global_step
         self.looked = time.monotonic()
         if step and (state.best_metric is None or loss < state.best_metric):
             state.best_metric, state.best_global_step = loss, step

@@ -6,12 +6,23 @@ from statistics import fmean
 from typing import Any
 
 TRL_MEASURES: dict[str, dict[str, str]] = {
-    "dpo": {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies"}
+    "dpo": {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies"},
+    "grpo": {
+        "loss": "loss",
+        "reward": "reward",
+        "spread": "reward_std",
+        "diagnosis": "diagnosis",
+        "well_formed": "well_formed",
+    },
 }
 """By objective: our name of a measure, in the log and in the card, and TRL's."""
 
 PANEL_TITLES = {
-    "loss": "loss a pair",
+    "loss": "loss",
+    "reward": "reward of an episode",
+    "spread": "its spread within a group",
+    "diagnosis": "share of right diagnoses",
+    "well_formed": "share of replies in the grammar",
     "margin": "reward margin: better reply over worse",
     "accuracy": "share of pairs ranked right",
 }

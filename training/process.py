@@ -1,5 +1,6 @@
 """One training process: what torchrun or Ray start, as many as there are devices. The job's
-objective says what it does.
+objective says what it does; grpo, which plays episodes, has a program of its own
+(`medaction.hub.grpo_process`).
 
 Run by hand: torchrun --nproc_per_node 2 -m medaction.training.process OUT
 """
@@ -9,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 # Before transformers and deepspeed are imported: no look-ups on the net for local folders, no CUDA
@@ -22,19 +24,24 @@ from medaction.training.settings import TrainError, TrainSettings
 
 
 def train_as_job_says(out: Path) -> None:
-    """Train in `out`, from its newest whole checkpoint if there is one. A TrainError is raised, and
-    left in the folder for whoever started the process."""
+    """Train in `out`, from its newest whole checkpoint if there is one. Raises TrainError."""
     settings = TrainSettings.model_validate(json.loads((out / "job.json").read_text())["settings"])
+    # Only here: TRL takes seconds to import, and supervised training needs none of it.
+    if settings.objective == "dpo":
+        from medaction.training.preference_run import train_pairs
+
+        leaving_refusals(train_pairs, out)
+    else:
+        from medaction.training.run import train_records
+
+        leaving_refusals(train_records, out)
+
+
+def leaving_refusals(train: Callable[[Path], None], out: Path) -> None:
+    """Train in `out`. A TrainError is raised, and left in the folder for whoever started the
+    process."""
     try:
-        # Only here: TRL takes seconds to import, and supervised training needs none of it.
-        if settings.objective == "dpo":
-            from medaction.training.preference_run import train_pairs
-
-            train_pairs(out)
-        else:
-            from medaction.training.run import train_records
-
-            train_records(out)
+        train(out)
     except TrainError as refusal:
         (out / REFUSAL).write_text(str(refusal), encoding="utf-8")
         raise
@@ -52,11 +59,16 @@ def end_with(parent_pid: int) -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-if __name__ == "__main__":
+def run_process(train: Callable[[Path], None]) -> None:
+    """Train in the folder that the command line names, as one of the processes of a run."""
     if "MEDACTION_RUN_PID" in os.environ:
         end_with(int(os.environ["MEDACTION_RUN_PID"]))
     try:
-        train_as_job_says(Path(sys.argv[1]))
+        train(Path(sys.argv[1]))
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    run_process(train_as_job_says)

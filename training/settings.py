@@ -22,7 +22,7 @@ class ProcessDied(MedactionError):
     the newest checkpoint."""
 
 
-Objective = Literal["sft", "dpo"]
+Objective = Literal["sft", "dpo", "grpo"]
 
 LEARNING_RATE, EPOCHS = 2e-4, 3
 """The paper's (appendix C), for records."""
@@ -30,6 +30,15 @@ LEARNING_RATE, EPOCHS = 2e-4, 3
 PAIRS_LEARNING_RATE, PAIRS_EPOCHS = 1e-6, 1
 """Of dpo. Learning rate: Rafailov et al. 2023, appendix B; one pass, because replies that are
 pushed down again and again take the good ones with them (our choice)."""
+
+PLAY_LEARNING_RATE, PLAY_EPOCHS = 1e-6, 1
+"""Of grpo. Learning rate: Shao et al. 2024, section 4.2, whose policy sees its questions once."""
+
+DEFAULTS_BY_OBJECTIVE = {
+    "dpo": {"learning_rate": PAIRS_LEARNING_RATE, "epochs": PAIRS_EPOCHS},
+    "grpo": {"learning_rate": PLAY_LEARNING_RATE, "epochs": PLAY_EPOCHS},
+}
+"""Where the defaults are not the paper's."""
 
 NEEDED = ("torch", "transformers", "deepspeed", "peft", "accelerate")
 
@@ -57,7 +66,7 @@ class TrainSettings(BaseModel):
     data: list[str] = Field(
         min_length=1,
         description="A dataset's folder (or its run's), or FOLDER=SHARE, a share between 0 and 1 of"
-        " the records. Several are mixed.",
+        " the records. Several are mixed. grpo: case reports.",
     )
     out: Path = Field(
         description="The run's folder: tokens, checkpoints, log, curves and the trained model are"
@@ -66,7 +75,8 @@ class TrainSettings(BaseModel):
     objective: Objective = Field(
         default="sft",
         description="What is learnt: the replies of the records (sft), or which of two replies is"
-        " better (dpo, from the dataset's preferences).",
+        " better (dpo, from the dataset's preferences), or what earns rewards in episodes that the"
+        " model plays (grpo).",
     )
     base: str = Field(
         default=PAPERS_BASE,
@@ -145,22 +155,30 @@ class TrainSettings(BaseModel):
         " [max-length]",
     )
     # This and the learning rate have no default in the schema: a form would send it as if the user
-    # had stated it. `_for_objective` fills in those of dpo.
+    # had stated it. `_for_objective` fills in those of the other objectives.
     epochs: int = Field(
         default_factory=lambda: EPOCHS,
         ge=1,
-        description=f"Passes over the data. [{EPOCHS}; dpo: {PAIRS_EPOCHS}]",
+        description=f"Passes over the data. [{EPOCHS}; dpo, grpo: {PLAY_EPOCHS}]",
     )
-    batch: int = Field(default=32, ge=1, description="Records a step, over all processes.")
+    batch: int = Field(
+        default=32, ge=1, description="Records, pairs or episodes a step, over all processes."
+    )
     learning_rate: float = Field(
         default_factory=lambda: LEARNING_RATE,
         gt=0,
         description="The highest learning rate; a cosine brings it down to zero."
-        f" [{LEARNING_RATE:.0e}; dpo: {PAIRS_LEARNING_RATE:.0e}]",
+        f" [{LEARNING_RATE:.0e}; dpo, grpo: {PLAY_LEARNING_RATE:.0e}]",
     )
     beta: float = Field(
         default=0.1, gt=0, description="dpo: how much leaving the base model costs."
     )
+    # TRL's default; Shao et al. 2024 took 64.
+    group: int = Field(default=8, ge=2, description="grpo: episodes of one case that are compared.")
+    reply_tokens: int = Field(
+        default=2048, ge=16, description="grpo: most tokens of a reply, within those of max-length."
+    )
+    t_max: int = Field(default=8, ge=1, le=50, description="grpo: the last turn of an episode.")
     warmup: float = Field(
         default=0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
     )
@@ -280,9 +298,9 @@ class TrainSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _for_objective(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("objective") != "dpo":
+        if not isinstance(values, dict):
             return values
-        return {"learning_rate": PAIRS_LEARNING_RATE, "epochs": PAIRS_EPOCHS} | values
+        return DEFAULTS_BY_OBJECTIVE.get(values.get("objective", ""), {}) | values
 
     @model_validator(mode="after")
     def _fit(self) -> "TrainSettings":
@@ -297,23 +315,44 @@ class TrainSettings(BaseModel):
             raise ValueError(
                 f"offload {self.offload!r} needs ZeRO: stage 3 for 'all', 1 or more for 'optimizer'"
             )
-        if self.objective == "dpo" and (self.method == "prompt" or self.find_learning_rate):
+        if self.objective != "sft" and (self.method == "prompt" or self.find_learning_rate):
             raise ValueError(
-                "a soft prompt and the search for a learning rate are for objective sft: with dpo"
-                " take method full or lora, and leave find_learning_rate out"
+                "a soft prompt and the search for a learning rate are for objective sft: with"
+                f" {self.objective} take method full or lora, and leave find_learning_rate out"
             )
+        if self.objective == "grpo":
+            self._can_be_played()
         if self.nodes > 1 and (self.launcher == "ray" or self.rendezvous.endswith(":0")):
             raise ValueError(
                 "several nodes need the torchrun launcher and a rendezvous HOST:PORT that all of"
                 " them reach"
             )
-        if self.objective == "dpo" and (self.styles or self.earlier):
-            raise ValueError("preference pairs have no style and no replay: leave these out")
+        if self.objective != "sft" and (self.styles or self.earlier):
+            raise ValueError(
+                f"{self.objective} has records of no style and no replay: leave these out"
+            )
         if self.node_rank >= self.nodes:
             raise ValueError(
                 f"node_rank {self.node_rank} of {self.nodes} nodes: they are numbered from 0"
             )
         return self
+
+    def _can_be_played(self) -> None:
+        if self.batch % self.group:
+            raise ValueError(
+                f"batch {self.batch} episodes are no whole groups of {self.group}: take a multiple"
+            )
+        if self.reply_tokens >= self.max_length:
+            raise ValueError(
+                f"reply_tokens {self.reply_tokens} leave no room for a prompt within max_length"
+                f" {self.max_length}"
+            )
+        if self.teachers or self.scale:
+            raise ValueError("grpo plays cases: they have no teacher and no scale; see case")
+        # Processes play episodes of different lengths; weights that are gathered for every token
+        # would need them to be equal.
+        if self.launcher == "ray" or self.zero == 3:
+            raise ValueError("grpo needs the torchrun launcher, and ZeRO below stage 3")
 
     def uses_bf16(self, gpu: bool) -> bool:
         """Whether products are computed in bf16, on a GPU or without one."""
@@ -330,7 +369,8 @@ class TrainSettings(BaseModel):
         return self.model_dump(
             mode="json",
             include={
-                "objective", "beta", "data", "base", "earlier", "replay", "teachers", "styles",
+                "objective", "beta", "group", "reply_tokens", "t_max", "data", "base", "earlier",
+                "replay", "teachers", "styles",
                 "without", "only", "scale",
                 "validation_percent", "max_length", "thinking", "epochs", "batch",
                 "learning_rate", "warmup", "weight_decay", "method", "lora_rank", "prompt_tokens",

@@ -1,0 +1,193 @@
+"""One process of reinforcement learning on episodes (Group Relative Policy Optimization, Shao et
+al. 2024, section 4.1), through TRL's trainer: settings, checkpoints and log are those of
+`medaction.training.run`. It is started by `medaction train --objective grpo`.
+
+The model plays as `medaction evaluate` lets it play: replies in the grammar, the context rebuilt
+each turn, asked again for what cannot be read. An episode's advantage is its total reward
+(`medaction.envs.credit`) against the mean of its group, the `group` episodes of one case.
+
+An episode so has several prompts, and TRL takes one prompt and one reply a member. Of each episode
+one reply, drawn evenly, is trained on, refused ones among them: over the steps every reply of an
+episode counts the same.
+"""
+
+import asyncio
+import json
+import os
+import random
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+# First, for what it sets in the environment.
+from medaction.training.process import leaving_refusals, run_process  # isort: skip
+
+import torch
+from datasets import Dataset
+from transformers import AutoTokenizer
+from trl import GRPOConfig, GRPOTrainer
+
+from medaction.envs.records import ClinicalEnvironment
+from medaction.hub.episodes import Play, Scorer, scorer_of
+from medaction.hub.grpo import TEMPERATURE, play_of, played_cases, prompt_tokens, steps_per_epoch
+from medaction.training.checkpoints import newest_checkpoint
+from medaction.training.looks import Looks
+from medaction.training.measure_log import MeasureLog
+from medaction.training.run import MarkComplete, init_deepspeed, mark_trained
+from medaction.training.settings import TrainSettings
+from medaction.training.trainer_arguments import adapter_config, load_base, shared_arguments
+
+
+@dataclass(frozen=True, slots=True)
+class SampledReply:
+    """Token ids of a prompt and of the reply to it; log-probabilities where vLLM wrote it."""
+
+    prompt: list[int]
+    reply: list[int]
+    logprobs: list[float] | None
+
+
+@dataclass
+class Member:
+    """One episode of a group, while it is played."""
+
+    play: Play
+    replies: list[SampledReply] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+
+class EpisodeTrainer(GRPOTrainer):
+    """TRL's trainer, with looks at `held_out`."""
+
+    @property
+    def held_out(self) -> Any:
+        return self.eval_dataset or ()
+
+
+class Rollouts:
+    """Plays the episodes of a step side by side, and writes each of them to `log`.
+
+    TRL calls it with the prompts of a step, which are the ids of cases, `group` times each.
+    """
+
+    def __init__(
+        self,
+        worlds: dict[str, ClinicalEnvironment],
+        settings: TrainSettings,
+        tokenizer: Any,
+        scorer: Scorer,
+        log: Path,
+    ):
+        self.worlds, self.settings, self.log = worlds, settings, log
+        self.tokenizer, self.scorer = tokenizer, scorer
+
+    def __call__(self, case_ids: list[str], trainer: EpisodeTrainer) -> dict[str, Any]:
+        members = [Member(play_of(self.worlds[name], self.settings)) for name in case_ids]
+        self._play(members, trainer)
+        step, process = trainer.state.global_step, trainer.accelerator.process_index
+        credits = [asyncio.run(self.scorer.credit(member.play)) for member in members]
+        with self.log.open("a", encoding="utf-8") as file:
+            for member, credit in zip(members, credits, strict=True):
+                line = {
+                    "step": step,
+                    "held_out": not trainer.model.training,
+                    "case_id": member.play.episode.environment.case_id,
+                    "outcome": member.play.episode.outcome or "failed",
+                    **asdict(credit),
+                    "replies": member.texts,
+                }
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        draw = random.Random(f"{self.settings.seed}/{step}/{process}")
+        drawn = [draw.choice(member.replies) for member in members]
+        written_by_vllm = all(reply.logprobs is not None for reply in drawn)
+        return {
+            "prompt_ids": [reply.prompt for reply in drawn],
+            "completion_ids": [reply.reply for reply in drawn],
+            "logprobs": [reply.logprobs for reply in drawn] if written_by_vllm else None,
+            "total": [credit.total for credit in credits],
+            "right": [credit.rewards["diagnosis"] or 0.0 for credit in credits],
+            "readable": [credit.well_formed for credit in credits],
+        }
+
+    def _play(self, members: list[Member], trainer: EpisodeTrainer) -> None:
+        """Until all have ended, or have no room left for another reply."""
+        while True:
+            turns = [
+                (member, prompt)
+                for member in members
+                if not member.play.ended
+                and (prompt := prompt_tokens(self.tokenizer, member.play)) is not None
+            ]
+            if not turns:
+                return
+            replies, logprobs = trainer._generate_single_turn(
+                [prompt for _, prompt in turns], None, {}, 1
+            )
+            for (member, prompt), reply, logprob in zip(
+                turns, replies, logprobs or [None] * len(turns), strict=True
+            ):
+                member.replies.append(SampledReply(prompt, reply, logprob))
+                member.texts.append(self.tokenizer.decode(reply, skip_special_tokens=True))
+                member.play.step(member.texts[-1])
+
+
+def episode_total(
+    total: list[float], right: list[float], readable: list[float], log_metric: Any, **_: Any
+) -> list[float]:
+    """TRL's reward function: the episodes' totals, which `Rollouts` has reckoned."""
+    log_metric("diagnosis", sum(right) / len(right))
+    log_metric("well_formed", sum(readable) / len(readable))
+    return total
+
+
+def train_episodes(out: Path) -> None:
+    """Train as the job in `out` says, from its newest whole checkpoint if there is one."""
+    job = json.loads((out / "job.json").read_text())
+    settings = TrainSettings.model_validate(job["settings"])
+    cuda = torch.cuda.is_available()
+    torch.manual_seed(settings.seed)
+    if settings.zero:
+        init_deepspeed(cuda)
+    cases = played_cases(settings)
+    steps = steps_per_epoch(cases, settings)
+    a_process = settings.batch // int(os.environ.get("WORLD_SIZE", "1"))
+    arguments = GRPOConfig(
+        **shared_arguments(out, settings, cuda),
+        per_device_train_batch_size=1,  # a reply
+        gradient_accumulation_steps=a_process,
+        num_train_epochs=settings.epochs,
+        warmup_steps=round(settings.warmup * settings.epochs * steps),
+        per_device_eval_batch_size=a_process,
+        num_generations=settings.group,
+        max_completion_length=settings.reply_tokens,
+        temperature=TEMPERATURE,
+        use_vllm=cuda and find_spec("vllm") is not None,
+        vllm_mode="colocate",
+        vllm_max_model_length=settings.max_length,
+    )
+    tokenizer: Any = AutoTokenizer.from_pretrained(job["base"], padding_side="left")
+    rank = int(os.environ.get("RANK", "0"))
+    trainer = EpisodeTrainer(
+        load_base(job["base"], settings, cuda, "sdpa"),
+        episode_total,
+        args=arguments,
+        train_dataset=Dataset.from_dict({"prompt": [*cases.train]}),
+        eval_dataset=Dataset.from_dict({"prompt": [*cases.held_out]}) if cases.held_out else None,
+        processing_class=tokenizer,
+        callbacks=[MarkComplete(), MeasureLog(out / "log.jsonl", "grpo")],
+        peft_config=adapter_config(settings) if settings.method == "lora" else None,
+        rollout_func=Rollouts(
+            cases.train | cases.held_out, settings, tokenizer, scorer_of(),
+            out / f"episodes-{rank}.jsonl",
+        ),
+    )  # fmt: skip
+    trainer.add_callback(Looks(trainer, settings, settings.evaluate_every or steps))
+    checkpoint = newest_checkpoint(out)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.save_model(str(out / ".model.building"))
+    mark_trained(trainer, out, "sdpa")
+
+
+if __name__ == "__main__":
+    run_process(lambda out: leaving_refusals(train_episodes, out))

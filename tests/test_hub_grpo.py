@@ -1,0 +1,153 @@
+"""Reinforcement learning on episodes, with a tiny model that knows three replies: it comes to
+prefer the one that earns most."""
+
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+
+from medaction.envs.records import BadCase
+from medaction.hub.episodes import environments_of
+from medaction.hub.grpo import played_cases, prepare_episodes
+from medaction.training.curves import read_log
+from medaction.training.launch import fit
+from medaction.training.publish import publish
+from medaction.training.settings import TrainError, TrainSettings
+from tests.conftest import SAMPLES
+
+CASE = "medaction-06"
+STEPS = 8
+
+
+def reply(action: dict[str, Any], diagnosis: str) -> str:
+    differential = [{"diagnosis": diagnosis, "confidence": 90}]
+    turn = {"reasoning": "So it is.", "differential": differential, "pivot": "Which of them?"}
+    return json.dumps(turn | {"action": action})
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of one layer whose vocabulary has three whole replies. After any prompt it says each
+    of them equally often, and nothing else: of a token it sees only which one it is."""
+    pytest.importorskip("trl", reason="the extra `train` is not installed")
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tests.tiny_model import tiny_tokenizer
+
+    truth = environments_of(SAMPLES, training=True)[CASE].diagnosis
+    replies = [
+        reply({"final_diagnosis": truth}, truth),
+        reply({"final_diagnosis": "Influenza"}, "Influenza"),
+        reply({"order_tests": ["Iron studies"]}, "Influenza"),
+    ]
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(replies)
+    folder = tmp_path_factory.mktemp("base")
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=16_384,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model: Any = LlamaForCausalLM(config)
+    layer = model.model.layers[0]
+    last = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "?"}], add_generation_prompt=True, return_dict=False
+    )[-1]
+    seen, said = model.model.embed_tokens.weight, model.lm_head.weight
+    ids = [len(tokenizer) - 3 + number for number in range(3)]
+    with torch.no_grad():
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
+        said.zero_()
+        seen[ids] = torch.randn(32)
+        said[ids] = seen[last] / seen[last].norm()
+        said[tokenizer.eos_token_id] = 2 * seen[ids[0]] / seen[ids[0]].norm()
+        said.mul_(3)
+    model.save_pretrained(folder)
+    return folder
+
+
+def settings(base: Path, out: Path, **change: Any) -> TrainSettings:
+    usual = {
+        "objective": "grpo",
+        "batch": 8,
+        "group": 8,
+        "epochs": STEPS,
+        "learning_rate": 1e-2,
+        "max_length": 4096,
+        "reply_tokens": 16,
+        "t_max": 2,
+        "only": [CASE],
+        "gradient_checkpointing": False,
+        "save_every": 3,
+        "evaluate_every": STEPS,
+        "processes": 1,
+    }
+    values = {"data": [str(SAMPLES)], "base": str(base), "out": out} | usual | change
+    return TrainSettings.model_validate(values)
+
+
+def trained(asked: TrainSettings) -> list[dict[str, Any]]:
+    asked.out.mkdir(parents=True, exist_ok=True)
+    report = prepare_episodes(asked)
+    fit(asked, lambda line: None)
+    publish(asked, report, {"medaction": "test"})
+    return read_log(asked.out / "log.jsonl")
+
+
+@pytest.mark.long
+def test_rewards_rise_and_a_run_that_stopped_goes_on(base: Path, tmp_path: Path) -> None:
+    asked = settings(base, tmp_path / "out", max_steps=4)
+    assert [line["step"] for line in trained(asked) if "loss" in line][-1] == 4
+    (asked.out / "trained.json").unlink()
+    (asked.out / "model").rename(tmp_path / "after-4")
+    log = trained(asked.model_copy(update={"max_steps": None}))
+    steps = [line for line in log if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, STEPS + 1))
+    before, *_, after = (line for line in log if "eval_loss" in line)
+    assert (before["step"], after["step"]) == (0, STEPS)
+    first, last = (mean(line["reward"] for line in part) for part in (steps[:2], steps[-2:]))
+    assert last > first + 0.1, "three replies equally often, and then the right one"
+    episodes = [json.loads(line) for line in (asked.out / "episodes-0.jsonl").open()]
+    assert {episode["case_id"] for episode in episodes if not episode["held_out"]} == {CASE}
+    assert max(len(episode["replies"]) for episode in episodes) > 1, "turns, and asked again"
+    card = (asked.out / "model" / "README.md").read_text()
+    assert "in episodes of 1 cases" in card
+    assert f"{after['eval_reward']:.4f}" in card
+    assert (asked.out / "model" / "model.safetensors").is_file()
+    assert (asked.out / "curves.png").stat().st_size > 10_000
+
+
+def test_what_cannot_be_played_is_refused(tmp_path: Path) -> None:
+    case = json.loads((SAMPLES / f"{CASE}.json").read_text())
+    (tmp_path / "case.json").write_text(json.dumps(case | {"evaluation_only": True}))
+    with pytest.raises(BadCase, match="no model may be trained"):
+        played_cases(settings(tmp_path, tmp_path / "out", data=[str(tmp_path / "case.json")]))
+    with pytest.raises(TrainError, match="1 cases are left to train on, and a step plays 2"):
+        played_cases(settings(tmp_path, tmp_path / "out", batch=16))
+    with pytest.raises(ValueError, match="no whole groups of 8"):
+        settings(tmp_path, tmp_path / "out", batch=12)
+    with pytest.raises(ValueError, match="leave no room for a prompt"):
+        settings(tmp_path, tmp_path / "out", reply_tokens=4096)
+    with pytest.raises(ValueError, match="with grpo take method full or lora"):
+        settings(tmp_path, tmp_path / "out", method="prompt")
+
+
+def test_held_out_cases_are_never_trained_on(tmp_path: Path) -> None:
+    half = played_cases(settings(tmp_path, tmp_path / "out", validation_percent=50, only=[]))
+    assert len(half.train) + len(half.held_out) == 12
+    assert half.held_out
+    assert not half.train.keys() & half.held_out.keys()
+    few = settings(tmp_path, tmp_path / "out", validation_percent=50, validation_records=16)
+    assert [*played_cases(few).train] == [CASE]
+    assert len(played_cases(few).held_out) == 2, "16 episodes in groups of 8"
