@@ -1,6 +1,7 @@
 """From a case report to a clinical environment E = (o1, M, f), or to a refusal with the name of the
 check that failed (stage 1)."""
 
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +9,7 @@ from dataclasses import replace
 from medaction.envs import checks
 from medaction.envs.documented import is_documented, without_void
 from medaction.envs.ledger import ledger_of
+from medaction.envs.patients import is_grown
 from medaction.envs.records import (
     BadCase,
     Built,
@@ -153,7 +155,8 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
 
     - A test whose result says that there is none ('Pending', 'Not performed') is left out: the
       oracle answers UNAVAILABLE.
-    - Vital signs and examination findings that the initial observation tells already are no test.
+    - Vital signs and examination findings that the initial observation tells already are no test;
+      nor is, in a mother's report, a test of her newborn.
     - Control and invisible characters leave the initial observation, and so does what speaks to a
       reader: instructions, questions, an actor's directions (`medaction.envs.voice`).
     - Tests of the same name become one: equal results once, different ones verbatim on lines of
@@ -170,6 +173,10 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
         if EXAMINED.match(test.name) and is_told(test, case.initial_observation)
     ]
     notes += [f"left out, the initial observation tells it: {test.name}" for test in examined]
+    if is_grown(case.initial_observation):
+        newborns = [test for test in documented if re.match(r"(?i)newborn|neonat", test.name)]
+        notes += [f"left out, of another patient: {test.name}" for test in newborns]
+        examined += newborns
     documented = [test for test in documented if test not in examined]
     observation, asides = told_of_patient(seen_text(case.initial_observation))
     notes += [f"said to a reader, not of the patient: {aside}" for aside in asides]

@@ -200,7 +200,10 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
 def _whole_names(part: str) -> Iterator[str]:
     """The part, without 'acute' and 'type 4', and the person that a disease is named after."""
     bare = _TYPE_AT_END.sub("", _LEADING.sub("", part))
-    eponym = match[1] if (match := _EPONYM.fullmatch(bare)) and "-" not in match[1] else ""
+    match = _EPONYM.fullmatch(bare)
+    # 'Legg-Calvé-Perthes disease' is named after persons; 'Cat-Scratch Disease' is a title.
+    persons = match and not bare.istitle() and all(map(str.istitle, re.split("[-–]", match[1])))
+    eponym = match[1] if match and (persons or "-" not in match[1]) else ""
     for name in (part,) if _SPREAD.match(part) else (part, bare, eponym):
         if len(name) >= (4 if name.isascii() else 2) and not is_general(name):
             yield name
@@ -378,7 +381,8 @@ def _pattern_of(name: str) -> re.Pattern[str]:
         ways.append(rf"anti ?{re.escape(name[: len(name) - 3])}")
     stem = re.sub(r"(?:i?osis|itis|oma|emia|i?asis)$", "", name)
     if 6 <= len(stem) < len(name):
-        ways.append(rf"{re.escape(stem)}(?:ous|otic|itic|omatous|emic|id|ic|al)?\b")
+        # The organism, too: 'histoplasma', 'brucella', 'blastomyces' of what they cause.
+        ways.append(rf"{re.escape(stem)}(?:ous|otic|itic|omatous|emic|id|ic|al|ia|a|us|um|es)?\b")
     return re.compile(rf"\b(?:{'|'.join(ways)})")
 
 

@@ -37,6 +37,13 @@ _LONG = 6000
 """Characters from which on a text is a report, whose patients have headings; its prose may speak of
 'patient 2' of another report."""
 _AGED = re.compile(r"\b\d+[- ](?:year|month|week|day)s?[- ]old\b", re.IGNORECASE)
+_NEWBORN = r"\b(?:newborn|neonates?|infant|baby|twins)\b"
+_CHILD_AS_SUBJECT = re.compile(
+    r"(?:^|[,;:.] )(?:and |but |while )?(?:(?:the|her|their|an?|both) )?(?:[\w-]+ ){0,2}?"
+    rf"(?:(?P<newborn>{_NEWBORN}(?! of\b))|son\b|daughter\b)",
+    re.IGNORECASE,
+)
+_BIRTH = re.compile(r"\b(?:born|birth|apgar|neonatal|delivered)\b", re.IGNORECASE)
 # Animals, as patients or as contacts of one. Words that follow make a person of them: 'a dog
 # breeder', 'a cat owner'.
 ANIMAL = re.compile(
@@ -135,6 +142,26 @@ def parts_by_patient(text: str) -> dict[str, str]:
         patient: "\n".join(line for name, line in pieces if name in ("", patient))
         for patient in patients
     }
+
+
+def tells_of_newborn(text: str) -> bool:
+    """Whether a sentence, a clause or a test's name is about a newborn: in a mother's history that
+    is another patient. A grown child is family.
+
+    >>> tells_of_newborn("The neonate weighed 2 kg"), tells_of_newborn("Her son has asthma")
+    (True, False)
+    """
+    child = _CHILD_AS_SUBJECT.search(text)
+    return bool(child and (child["newborn"] or _BIRTH.search(text)))
+
+
+def is_grown(observation: str) -> bool:
+    """Whether the patient is 12 years old or more, as the first line with an age says."""
+    beginning = observation[:300]
+    aged = _AGED.search(beginning)
+    is_newborn = aged and re.search(_NEWBORN, beginning[: aged.start()], re.IGNORECASE)
+    years = re.match(r"(\d+)[- ]year", aged[0], re.IGNORECASE) if aged else None
+    return bool(years and not is_newborn and int(years[1]) >= 12)
 
 
 def _name_of(match: re.Match[str]) -> str:

@@ -25,9 +25,11 @@ from medaction.envs.leaks import (
 )
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import canonical_of
+from medaction.envs.patients import is_grown, tells_of_newborn
 from medaction.envs.records import CaseReport, CheckResult, DocumentedTest, StructuredCase
 from medaction.envs.results_told import (
     ACTIVE_FINDING,
+    FINDING,
     RESULT_LENGTH,
     STATUS,
     Statement,
@@ -65,6 +67,10 @@ _HANGING = re.compile(
     r"|the (?:disease|tumou?r|cancer|lesion|condition|mass|infection)|\w*therapy|treatment)\b",
     re.IGNORECASE,
 )
+_PREDICATE_ALONE = re.compile(
+    rf"(?:\w+ly )?(?:{FINDING.pattern}|(?:on|by|via|with|which|that|as|in|was|were|is|are)\b)"
+)
+_BY_TEST = re.compile(r"\b(?:on|by|via) [\w\s-]+\W*$")
 # A clause that turns from a test back to the patient, or to what came after it.
 _PATIENT = re.compile(
     r"(?:and |but )?(?:he|she|they|the patient|his|her|symptoms|followed|then|later|after|before"
@@ -110,17 +116,24 @@ class _Cutter:
     last_is_result: bool = False
     is_examination: bool = False
     is_present: bool = False
+    is_grown: bool = False
 
     def __post_init__(self) -> None:
         self.names = names_of_case(self.report, self.case)
         self.complaint = complaint_of(self.case.initial_observation)
+        self.is_grown = is_grown(self.case.initial_observation)
 
     def leaks(self, text: str) -> bool:
         return bool(
             any(not mention.excuse for mention in mentions_in(text, self.names, self.case))
             or any(is_told(test, text, self.complaint) for test in self.case.tests)
             or outcomes_in(text)
+            or self.of_newborn(text)
         )
+
+    def of_newborn(self, text: str) -> bool:
+        """Whether a mother's history tells of her newborn there."""
+        return self.is_grown and tells_of_newborn(text)
 
     def line(self, line: str, is_first: bool) -> str:
         if not any(map(str.isalnum, line)):
@@ -215,7 +228,10 @@ class _Cutter:
             removed = clauses
             stays = []
         # 'Mass in the colon | identified via colonoscopy': the result is the sentence.
-        fragment = bool(stays) and removed[0][:1].islower() and stays[0] == clauses[0]
+        # Of a list that ends 'no shunt on echocardiography' the items before may be its own.
+        ends_list = not is_list or removed[0].startswith("and ")
+        hangs = _PREDICATE_ALONE.match(removed[0]) or (ends_list and _BY_TEST.search(removed[0]))
+        fragment = bool(stays) and hangs and stays[0] == clauses[0]
         self._take(_verbatim(removed, sentence), context=sentence if fragment else "")
         text = re.sub(r"^(?:and|but) ", "", " ".join(stays)).rstrip(" ,;")
         if not text:
@@ -274,7 +290,7 @@ class _Cutter:
     def _result(self, text: str) -> Statement | None:
         """A result of this patient: one of a relative is family history. No examination finds what
         only a laboratory tells."""
-        if RELATIVE.search(text):
+        if RELATIVE.search(text) or self.of_newborn(text):
             return None
         findings = blood_findings(text) if self.is_examination or self.is_present else {}
         findings = {word: test for word, test in findings.items() if word not in self.complaint}

@@ -108,6 +108,28 @@ def test_an_animal_is_refused_by_name() -> None:
 @pytest.mark.parametrize(
     ("observation", "diagnosis", "tests", "leak", "stays"),
     [
+        (  # a disease named after persons, without the noun
+            "A boy of 9 years limps. A clinic wrote Legg-Calvé-Perthes. Abduction is limited.",
+            "Legg-Calvé-Perthes disease",
+            {"Pelvic radiograph": "Flat, dense left epiphysis."},
+            ("Perthes",),
+            ("Abduction is limited.",),
+        ),
+        (  # the organism of the disease; the sick animal that is a contact stays
+            "A shepherd of 45 years has fever. Two goats aborted with proven brucellosis. Brucella"
+            " was thought of. The spine is tender.",
+            "Spinal brucellosis",
+            {"Rose Bengal test": "Positive 1:320."},
+            ("Brucella",),
+            ("Two goats aborted with proven brucellosis.", "The spine is tender."),
+        ),
+        (  # a test by its noun, among what the patient tells
+            "A man of 38 years has no child. Pain for 8 months, semen analysis showed few cells.",
+            "Zinner syndrome",
+            {"MRI": "Cyst of the right seminal vesicle."},
+            ("few cells",),
+            ("Pain for 8 months.",),
+        ),
         (  # shorthand: a test is the label of its finding, a symbol stands before its value
             "67F, breathless for 3 weeks. JVP +5. ECG: LBBB. CXR: big heart. Na+ 112. HR 104.",
             "Heart failure",

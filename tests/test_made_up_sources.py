@@ -272,7 +272,7 @@ def osce(tests: object) -> dict[str, object]:
         ),
         (
             "- **Blood tests:**\n  - Initial: CK 88,000 U/L\n  - After two days: CK 9,000 U/L",
-            {"Blood tests": "Initial: CK 88,000 U/L\nAfter two days: CK 9,000 U/L"},
+            {"CK": "CK 88,000 U/L", "CK (after two days)": "CK 9,000 U/L"},
         ),
     ],
 )
@@ -349,3 +349,47 @@ def test_patients_with_diagnoses_of_their_own_are_told_apart(name: str, tmp_path
 )
 def test_a_test_that_came_to_nothing_is_no_entry(result: str) -> None:
     assert not is_documented(result)
+
+
+@pytest.mark.parametrize(
+    ("history", "leak"),
+    [
+        ("The neonate weighed 2,150 g and had a bilirubin of 14 mg/dL.", "2,150"),
+        ("She was delivered; her son was limp at birth and his culture grew rods.", "limp"),
+    ],
+)
+def test_a_newborn_is_no_part_of_its_mothers_case(history: str, leak: str, tmp_path: Path) -> None:
+    summary = (
+        "**Patient Information:** 29-year-old pregnant woman.\n"
+        "**Chief Complaint:** Itching of the palms at 34 weeks.\n"
+        f"**History of Present Illness:** Itching for ten days, her daughter is well. {history}\n"
+        "**Ancillary Tests:**\n- **Bile acids:** 88 umol/L.\n"
+        "- **Newborn lumbar puncture:** 800 leukocytes.\n- **Fetal ultrasound:** Normal growth."
+    )
+    (case,) = read_cases(written(tmp_path, "bench.json", summary_of_bench(summary, "Cholestasis")))
+    environment = environment_of(case)
+    assert leak not in environment.initial_observation
+    assert "her daughter is well" in environment.initial_observation
+    assert [test.name for test in environment.menu] == ["Bile acids", "Fetal ultrasound"]
+
+
+def test_a_table_of_a_summary_is_its_tests(tmp_path: Path) -> None:
+    table = (
+        "| Test | Result | Reference |\n|---|---|---|\n| Calcium | 12.9 mg/dL | 8.5-10.5 |\n"
+        "| IgG | 58 g/L | - |\n| Beta-2 microglobulin | Not provided | - |"
+    )
+    (case,) = read_cases(written(tmp_path, "bench.json", summary_of_bench(ADULT + table)))
+    assert {test.name: test.result for test in environment_of(case).menu} == {
+        "Calcium": "12.9 mg/dL (Reference: 8.5-10.5)",
+        "IgG": "58 g/L",
+    }
+
+
+def test_bullets_below_a_test_are_its_findings_unless_they_name_tests(tmp_path: Path) -> None:
+    lines = (
+        "- **Histopathology:**\n  - Uterine wall: Small cells.\n  - Breast: Spindle cells.\n"
+        "- **Further studies:**\n  - Nance analysis: Low.\n  - Soluble CD25: 900 U/mL."
+    )
+    (case,) = read_cases(written(tmp_path, "bench.json", summary_of_bench(ADULT + lines)))
+    names = [test.name for test in environment_of(case).menu]
+    assert names == ["Histopathology", "Nance analysis", "Soluble CD25"]

@@ -21,3 +21,43 @@ def without_markdown(markdown: str) -> str:
         for line in markdown.strip().splitlines()
     )
     return "\n".join(line for line in lines if line and not re.fullmatch(r"-{3,}", line))
+
+
+_ROW = re.compile(r"\s*\|(?P<cells>.*)\|\s*")
+_RULE = re.compile(r"[\s|:-]*-[\s|:-]*")
+
+
+def tables_as_bullets(markdown: str) -> str:
+    """Markdown whose tables are bullets: the first cell of a row, and behind it the others with
+    their headings; a column of plain results needs none.
+
+    >>> tables_as_bullets("| Test | Result | Range |\\n|---|---|---|\\n| K | 6.1 | 3.5-5 |")
+    '- K: 6.1 (Range: 3.5-5)'
+    """
+    lines: list[str] = []
+    headings: list[str] = []
+    source = markdown.splitlines()
+    for number, line in enumerate(source):
+        row = _ROW.fullmatch(line)
+        cells = [cell.strip() for cell in row["cells"].split("|")] if row else []
+        following = source[number + 1] if number + 1 < len(source) else ""
+        if not row:
+            headings = []
+            lines.append(line)
+        elif _ROW.fullmatch(following) and _RULE.fullmatch(following):
+            headings = cells
+        elif not headings:
+            lines.append(line)
+        elif not _RULE.fullmatch(line):
+            label, *values = cells
+            told = [
+                (heading, value)
+                for heading, value in zip(headings[1:], values, strict=False)
+                if value.strip(" -–")
+            ]
+            if told and re.fullmatch(r"(?i)results?|values?|findings?|levels?", told[0][0]):
+                result = " ".join([told[0][1], *(f"({head}: {value})" for head, value in told[1:])])
+            else:
+                result = "; ".join(f"{head}: {value}" for head, value in told)
+            lines.append(f"- {label}: {result}")
+    return "\n".join(lines)

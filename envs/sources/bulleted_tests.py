@@ -58,12 +58,6 @@ _PERSON_AS_SUBJECT = re.compile(
 )
 _TELLS_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNORECASE)
 _RESULT_END = re.compile(r"(?<=[.;])\s+(?=[A-Z])|;\s+")
-# Labels below a test that tell what it found, and no test.
-_NO_LABEL = re.compile(
-    r"""no\b|not\b|none\b|excluded\b|(?:.*\b)?(?:lesions?|findings?|anomal\w+|abnormalit\w+|initial|follow-?ups?|episodes?|mass(?:es)?|tumou?rs?
-    |first|second|cases?|exclusions?|staging|surg\w+|pre-?surgery|(?:further|initial)\sevaluation|uterus|others?|noted|time|date|day\s\d+)\b""",
-    re.IGNORECASE | re.VERBOSE,
-)
 # More of what the test above has found: 'Associated findings', 'No metastases'.
 _MORE = re.compile(
     r"(?:no|not|none|excluded)\b"
@@ -85,8 +79,6 @@ _AT_FIRST = re.compile(
     r"|baseline|pre|prior|before)",
     re.IGNORECASE,
 )
-# Under these labels stands what was seen in another patient.
-_ANOTHER = re.compile(r"\b(?:neonat\w+|newborn|fetus)\b", re.IGNORECASE)
 _GENERAL_LABS = re.compile(
     r"(?:(?:routine|other|basic|serum|blood|abnormal)"
     r" )*(?:labs?|laborator\w+|blood|serum|biochemistry|chemistry|tests?)"
@@ -205,8 +197,6 @@ def why_no_test(label: str, text: str) -> str:
     beginning = label or SHOWS_A_VALUE.split(text, maxsplit=1)[0][:30]
     if named_tests(beginning) or (label and _LATER.match(label) and named_tests(text)):
         return ""
-    if _ANOTHER.search(label):
-        return "of another patient"
     if _TELLS_DIAGNOSIS.search(beginning):
         return "states the diagnosis"
     is_course = _LATER_COURSE.search(beginning) or _PERSON_AS_SUBJECT.match(text)
@@ -262,21 +252,6 @@ def with_remarks(lines: Iterable[_BulletLine], name: str) -> Iterator[_BulletLin
         yield entry
 
 
-def names_test(label: str) -> bool:
-    """Whether a label names a test, or tests, as it seems: 'Nance analysis' and 'VFSS' do,
-    'Lesions' does not.
-
-    >>> names_test("Blood tests"), names_test("Soluble CD25"), names_test("Lesions")
-    (True, True, False)
-    """
-    return bool(
-        _CATEGORY.fullmatch(label)
-        or named_tests(label)
-        or known_category(label)
-        or not _NO_LABEL.match(label)
-    )
-
-
 def _prose(text: str, container: str, begins: bool = True) -> Iterator[_BulletLine]:
     """The tests of running text, sentence by sentence."""
     for sentence in split_outside_brackets(_RESULT_END, text):
@@ -286,12 +261,14 @@ def _prose(text: str, container: str, begins: bool = True) -> Iterator[_BulletLi
 
 def _are_tests(node: Bullet) -> bool:
     """Whether the bullets below are tests of their own (all name one), or the findings of the test
-    above."""
+    above: 'Uterus: ...' below 'Histology' is a finding, 'Nance analysis: ...' below 'Further
+    studies' a test."""
     label = label_and_rest(node.text)[0] or without_markdown(node.text)
     labels = [label_and_rest(child.text)[0] for child in node.children]
+    below_test = profile(label).kinds - {"imaging"}
     named = [
-        bool(here and names_test(here)) or bool(named_tests(child.text))
-        for here, child in zip(labels, node.children, strict=True)
+        bool(_is_label_of_test(below) if below_test else below) or bool(named_tests(child.text))
+        for below, child in zip(labels, node.children, strict=True)
     ]
     return all(named) if not _CATEGORY.fullmatch(label) else any(named)
 
@@ -378,7 +355,7 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
     the heading says; later on it may be a part of what the test before has shown.
     """
     label, rest = label_and_rest(sentence)
-    if label and names_test(label):
+    if label and (begins or _is_label_of_test(label)):
         yield from _tests_of_label(label, rest, container)
         return
     names = named_tests(sentence)

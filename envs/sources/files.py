@@ -144,6 +144,8 @@ def parse_json(text: str, path: Path, place: str = "") -> Any:
         )
     try:
         value = json.loads(text)
+        if re.search(r"[<&]|\\u00(?:3[cC]|26)", text):
+            value = _without_html(value)
         # Half a surrogate pair or a NUL passes the parser and breaks whoever writes the text later.
         if re.search(r"\\u(?:[dD][89a-fA-F]|0000)", text):
             canonical = json.dumps(value, ensure_ascii=False)
@@ -153,7 +155,7 @@ def parse_json(text: str, path: Path, place: str = "") -> Any:
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:300]
         raise BadCase("bad_json", f"{path.name}{place}: {reason}", path=str(path)) from error
-    return _without_html(value)
+    return value
 
 
 def _without_html(value: Any) -> Any:

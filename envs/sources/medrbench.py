@@ -20,7 +20,7 @@ from medaction.envs.sources.bulleted_tests import (
 )
 from medaction.envs.sources.files import object_at, parse_json, read_text, text_at, unread_fields
 from medaction.envs.sources.text import iso_date
-from medaction.words.markdown import without_markdown
+from medaction.words.markdown import tables_as_bullets, without_markdown
 
 LICENCE = "CC BY-SA"
 
@@ -68,7 +68,7 @@ def _cases(case_id: str, case: Any, path: Path) -> Iterator[CaseReport]:
     """The case, or one a patient where the summary tells several apart: '<id>-1', '<id>-2', ..."""
     place = f"{path.name} case {case_id[:60]!r}"
     generated = object_at(case, "generate_case", path, f" case {case_id[:60]!r}")
-    summary = text_at(generated, "case_summary", path, place)
+    summary = tables_as_bullets(text_at(generated, "case_summary", path, place))
     diagnosis = without_markdown(text_at(generated, "diagnosis_results", path, place))
     diagnosis = diagnosis.replace("*", "").lstrip("-• ")
     summaries = parts_by_patient(summary)
