@@ -254,6 +254,7 @@ def _cost_in_a_process(part: str, out: Path) -> dict[str, float] | None:
     except subprocess.TimeoutExpired:
         return None
     cost: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    print(out.name, part, cost, flush=True)
     return cost
 
 

@@ -1,12 +1,14 @@
 """Folders of things that are slow to build, filled whole or not at all, however many processes
 build at once."""
 
+import atexit
 import json
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,27 @@ log = logging.getLogger("medaction")
 
 
 def cache_folder() -> Path:
-    """Where graphs and indices are kept: $MEDACTION_CACHE/kg or ~/.cache/medaction/kg."""
-    return Path(os.environ.get("MEDACTION_CACHE") or "~/.cache/medaction").expanduser() / "kg"
+    """Where graphs and indices are kept: $MEDACTION_CACHE/kg or ~/.cache/medaction/kg; where that
+    cannot be made, a temporary folder of this process and of those that it starts."""
+    folder = Path(os.environ.get("MEDACTION_CACHE") or "~/.cache/medaction").expanduser() / "kg"
+    return _made_or_temporary(folder)
+
+
+@cache
+def _made_or_temporary(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning(
+            "%s cannot be made (%s): graphs are built anew for this run alone; MEDACTION_CACHE"
+            " names another folder",
+            *(folder, error.strerror),
+        )
+        temporary = Path(tempfile.mkdtemp(prefix="medaction-"))
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+        os.environ["MEDACTION_CACHE"] = str(temporary)  # Ray's workers inherit it
+        return cache_folder()
+    return folder
 
 
 def cached_json(name: str, key: str, compute: Callable[[], Any]) -> Any:

@@ -130,8 +130,15 @@ class Linker:
         self._encoder_name = encoder
         self._threshold = threshold
         self._given: Mapping[str, int | None] = overrides.of(graph, node_types) if overrides else {}
-        self._names = graph.nodes["name"].to_list()
-        self._bearers = _bearers_of(graph, self._types)
+
+    # Made at the first link: a rerun that finds all linked asks for the version alone.
+    @cached_property
+    def _names(self) -> list[str]:
+        return self.graph.nodes["name"].to_list()
+
+    @cached_property
+    def _bearers(self) -> "_Bearers":
+        return _bearers_of(self.graph, self._types)
 
     @property
     def label(self) -> str:
