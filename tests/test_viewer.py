@@ -19,7 +19,7 @@ from medaction.trajectories.snapshot import SNAPSHOT, open_snapshot
 from medaction.trajectories.store import Store, StoreError, publish_if_missing
 from medaction.trajectories.viewer import pages, queries
 from medaction.trajectories.viewer.app import app_of
-from tests.test_ui import page
+from tests.test_ui import browser, page
 
 HOSTILE = (
     "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> --> {{ 7*7 }}"
@@ -226,6 +226,28 @@ def test_the_export_is_one_file_with_the_cases_asked_for(run: Path):
     with pytest.raises(KeyError):
         pages.export(run_pages, ["no-such-case"])
     assert pages.export(run_pages, []).count('id="case-') == 3, "without names every case"
+
+
+def test_an_open_page_loads_what_is_newer_and_a_case_only_says_so(run: Path):
+    with viewer(run) as url, browser() as tab:
+        tab.clock.install()  # the page looks every five seconds, of this clock
+        tab.goto(f"{url}/cases")
+        assert tab.get_by_text("as it is now").count() == 0
+        with Store(run / "trajectories.duckdb") as store:
+            store.db.execute("update cases set title = 'as it is now'")
+            store.publish()
+        tab.clock.run_for(6_000)
+        tab.get_by_text("as it is now").first.wait_for()
+
+        tab.goto(url + str(tab.locator("td a").first.get_attribute("href")))
+        with Store(run / "trajectories.duckdb") as store:
+            store.db.execute("update cases set title = 'later still'")
+            store.publish()
+        tab.clock.run_for(6_000)
+        tab.get_by_text("there is newer").wait_for()
+        assert tab.get_by_text("later still").count() == 0, "what is being read stays as it is"
+        tab.get_by_text("there is newer").click()
+        tab.get_by_text("later still").first.wait_for()
 
 
 def test_in_a_browser_and_over_http(run: Path, tmp_path: Path):

@@ -90,6 +90,7 @@ def _canvas(x: str, y: str) -> tuple[Figure, Axes]:
 
 def _svg(figure: Figure, axes: Axes) -> str:
     if not axes.has_data():
+        axes.set_axis_off()
         axes.text(
             0.5, 0.5, "nothing measured yet", ha="center", transform=axes.transAxes, color=INK
         )
