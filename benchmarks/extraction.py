@@ -3,6 +3,11 @@ checks, and which check fails most.
 
 Run as: python benchmarks/extraction.py CASES --extractor local:/path/to/model.gguf --limit 10 --out
 extracted/
+
+With --replies FOLDER a person's replies stand in for the model: <case id>.json there holds
+{presentation, menu} as the two questions ask for them. Printed is which of its tests were lost:
+what a perfect extractor could not bring into the menu. The folder holds the
+reports' words: it stays with them.
 """
 
 import argparse
@@ -28,7 +33,9 @@ from medaction.llm.teacher import Teacher
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", type=Path)
-    parser.add_argument("--extractor", required=True, type=Teacher.parse)
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--extractor", type=Teacher.parse)
+    model.add_argument("--replies", type=Path)
     parser.add_argument(
         "--limit", type=int, default=None, help="only so many reports, the shortest first"
     )
@@ -41,6 +48,11 @@ def main() -> None:
         (case for case in read_cases(options.cases) if isinstance(case, CaseReport)),
         key=lambda case: len(case.text),
     )
+    if options.replies:
+        for report in reports:
+            if (path := options.replies / f"{report.case_id}.json").exists():
+                _replay(report, json.loads(path.read_text(encoding="utf-8")))
+        return
     with ExitStack() as servers:
         teacher = options.extractor.model_copy(
             update={"max_tokens": options.max_tokens, "timeout_s": 3600.0}
@@ -49,6 +61,21 @@ def main() -> None:
             teacher = servers.enter_context(start_local(teacher))
         outcomes = [_extract(teacher, report, options.out) for report in reports[: options.limit]]
     print(json.dumps(Counter(outcomes).most_common(), indent=1))
+
+
+def _replay(report: CaseReport, replies: dict[str, Any]) -> None:
+    def ask(_messages: list[dict[str, str]], schema: dict[str, Any]) -> str:
+        question = "menu" if "tests" in schema["properties"] else "presentation"
+        return json.dumps(replies[question])
+
+    built = build_environment(report, make_extractor(ask))
+    if built.environment is None:
+        print(f"{report.case_id}  {built.refusal}")
+        return
+    menu = {test.name for test in built.environment.menu}
+    names = [test["name"] for test in replies["menu"]["tests"]]
+    lost = [name for name in names if name not in menu]
+    print(f"{report.case_id}  {len(names) - len(lost)} of {len(names)} tests; lost: {lost}")
 
 
 def _extract(teacher: Teacher, report: CaseReport, out: Path | None) -> str:

@@ -246,8 +246,8 @@ def require_model_file(settings: EnvironmentSettings) -> None:
         by_default = clinician and clinician.local and not (clinician.gguf or clinician.folder)
         if by_default and "MEDACTION_LOCAL_GGUF" not in os.environ:
             raise click.UsageError(
-                f"{clinician.name}: no model that installs from packages plays a case. Give a file,"
-                " local:/path/to/model.gguf, or a server, such as"
+                f"{clinician.name}: no model that installs from packages diagnoses a case. Give a"
+                " file, local:/path/to/model.gguf, or a server, such as"
                 " ollama_chat/qwen3:8b@http://127.0.0.1:11434"
             )
 

@@ -358,6 +358,7 @@ def is_named(names: Sequence[str], context: str) -> bool:
         short = _initials_of_words(name)
         if (
             _in_all_words(name, plain)
+            or _in_most_words(name, plain)
             or (len(short) > 1 and re.search(rf"\b{short}s?\b", context))
             or _is_spelt_out(name, context)
         ):
@@ -388,10 +389,24 @@ def _initials_of_words(name: str) -> str:
 
 
 def _in_all_words(name: str, plain: str) -> bool:
+    return all(_words_named(name, plain))
+
+
+def _in_most_words(name: str, plain: str) -> bool:
+    """A long name may say one word more than its passage: 'lavage and pleural fluid fungal culture'
+    of 'lavage and pleural fluid cultures grew ...'. A side or a region more is another test."""
+    named = _words_named(name, plain)
+    mine, passage = profile(name), profile(plain)
+    is_place_named = mine.sides <= passage.sides and mine.regions <= passage.regions
+    return len(named) >= 4 and sum(named) >= len(named) - 1 and is_place_named
+
+
+def _words_named(name: str, plain: str) -> list[bool]:
+    """Of each telling word of a name, whether the passage has it."""
     words = normalise(name).split()
     telling = [word for word in words if word not in _VAGUE_NAMES] or words
     stems = (re.escape(word[: max(3, len(word) - 3)]) for word in telling)
-    return all(re.search(rf"\b{stem}", plain) for stem in stems)
+    return [re.search(rf"\b{stem}", plain) is not None for stem in stems]
 
 
 def _is_same(name: str, second: str, context: str) -> bool:
@@ -403,11 +418,14 @@ def _is_same(name: str, second: str, context: str) -> bool:
     if a == b or (canonical_of(name) is not None and canonical_of(name) == canonical_of(second)):
         return True
     one_name, two = profile(name), profile(second)
-    if not one_name.kinds & two.kinds:
+    # 'Transthoracic and transesophageal echocardiography': two tests of one passage.
+    plain = normalise(context)
+    are_two = a - b and b - a and _in_all_words(name, plain) and _in_all_words(second, plain)
+    if not one_name.kinds & two.kinds or are_two:
         return False
     elsewhere = one_name.regions and two.regions and not one_name.regions & two.regions
     contained = one_name.terms <= two.terms or two.terms <= one_name.terms
-    return (contained and not elsewhere) or not _in_all_words(name, normalise(context))
+    return (contained and not elsewhere) or not _in_all_words(name, plain)
 
 
 def coverage(tests: Sequence[DocumentedTest], names: Sequence[str]) -> float:

@@ -112,8 +112,8 @@ def _reply_tokens(request: dict[str, Any], demands: Demands) -> int:
         # A quarter of a short context is for the reply: the case needs its room too.
         reply_tokens = max(shortest, min(most, demands.context_tokens // 4))
         raise PromptOverContext(
-            f"the prompt has about {prompt} tokens, and the model's context of"
-            f" {demands.context_tokens} must hold a reply too: lower the teacher's context_tokens"
+            f"the prompt has about {prompt} tokens, and the server takes"
+            f" {demands.context_tokens} with the reply: lower the teacher's context_tokens"
             " or its max_tokens, or serve the model with a longer context",
             int((demands.context_tokens - reply_tokens) / rate),
         )
@@ -149,13 +149,13 @@ def learn(
         lesson = _context(request, demands, text) or _structure(request, demands, text)
         if lesson or not re.search(r"argument|parameter|field|not (?:supported|implemented)", text):
             return lesson
-        return _parameter(request, demands, text)
+        return _parameter(request, demands, status, text)
     if status not in (400, 413, 422):
         return None
     lesson = (
         _context(request, demands, text)
         or _structure(request, demands, text)
-        or _parameter(request, demands, text)
+        or _parameter(request, demands, status, text)
         or _message_shape(request, demands, text)
     )
     return lesson if lesson and lesson[0] != demands else None
@@ -163,7 +163,8 @@ def learn(
 
 _CONTEXT = re.compile(
     r"context[ _](?:length|window|size|limit)|n_ctx|prompt is too long|maximum (?:model |prompt )?"
-    r"length|token count|new_tokens|too many tokens|tokens per minute"
+    r"length|token count|new_tokens|too many tokens|tokens per minute|token limit"
+    r"|max message tokens|input length"
 )
 _LIMIT = re.compile(
     # OpenAI, vLLM, SGLang, llama.cpp, LM Studio, xAI
@@ -174,6 +175,8 @@ _LIMIT = re.compile(
     r"|maximum number of tokens allowed \(?(\d{3,8})"  # Gemini
     r"|must be <= (\d{3,8})"  # TGI, Together
     r"|cannot exceed (\d{3,8})"  # Cohere
+    r"|token limit: (\d{3,8})|max message tokens (\d{3,8})"  # Moonshot, Doubao
+    r"|input length should be \[\d+, (\d{3,8})"  # Qwen's own service
     r"|limit (\d{3,8}), requested \d+"  # Groq, whose limit of a minute a request can exceed alone
 )
 _PROMPT_TOKENS = re.compile(
@@ -217,25 +220,28 @@ def _structure(request: dict[str, Any], demands: Demands, text: str) -> tuple[De
     )
 
 
-_MOST = re.compile(
-    r"(?:at most|maximum(?: of)?|less than or equal to|up to)\D{0,12}(\d+)"
-    r"|range\D{0,40}\[\s*\d+\s*,\s*(\d+)"  # DeepSeek, Qwen's own service
-    r"|max_tokens\W+\d+ > (\d+)"  # Anthropic
-    r"|range is from \d+ \(inclusive\) to (\d+)"  # Vertex
+_BOUND = re.compile(
+    r"[<>≤]|at most|maximum|less than|lower than|up to|between|range|exceed|above|limit|too large"
 )
-_REPLY_TOKENS = re.compile(r"\bmax_?(?:new_?|output_?)?tokens\b")
+_NUMBER = re.compile(r"(?<![\w.-])\d{2,7}(?![\w-]|\.\d)")
+"""A number by itself: none of a model's name, of a version or a date."""
+_REPLY_TOKENS = re.compile(r"\bmax(?:imum)?[ _]?(?:new_?|output_?)?tokens\b")
 """How servers call `max_tokens`, which may hand a call on to another one's interface."""
 
 
-def _parameter(request: dict[str, Any], demands: Demands, text: str) -> tuple[Demands, str] | None:
+def _parameter(
+    request: dict[str, Any], demands: Demands, status: int, text: str
+) -> tuple[Demands, str] | None:
     if "max_tokens" in request and _REPLY_TOKENS.search(text):
         if "max_completion_tokens" in text:
             changed = replace(demands, max_completion_tokens=True)
             return changed, "max_tokens is refused, max_completion_tokens is sent"
-        most = _MOST.search(text)
-        tokens = int(next(filter(None, most.groups()))) if most else 0
-        tokens -= "(exclusive)" in text
-        if 0 < tokens < request["max_tokens"]:
+        # Whatever the words: of the numbers below what was sent, the largest is the limit, for a
+        # lower bound is smaller. The status may stand there too.
+        numbers = {int(number) for number in _NUMBER.findall(text)} - {status}
+        below = [number for number in numbers if number < request["max_tokens"]]
+        tokens = max(below, default=0) - ("exclusive" in text)
+        if tokens > 0 and _BOUND.search(text):
             changed = replace(demands, most_reply_tokens=tokens)
             return changed, f"max_tokens is at most {tokens}"
     for name in OPTIONAL_FIELDS:

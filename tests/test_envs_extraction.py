@@ -479,6 +479,20 @@ def test_a_passage_is_no_second_test_s_under_an_invented_name_and_a_category_fit
     assert "thoracic MRI" in notes[0]
 
 
+def test_two_tests_of_one_passage_are_two_and_a_name_may_say_one_word_more():
+    text = (
+        "Case report\nA man of 45 years coughed. Transthoracic and transesophageal"
+        " echocardiography showed a mass. Lavage and pleural fluid cultures grew a mould.\n"
+    )
+    mass = {"aliases": [], "category": "imaging", "result": "echocardiography showed a mass"}
+    mould = {"aliases": [], "category": "laboratory", "result": "fluid cultures grew a mould"}
+    names = ["Transthoracic echocardiography", "Transesophageal echocardiography"]
+    cultures = "Lavage and pleural fluid fungal culture"
+    entries = [*(mass | {"name": name} for name in names), mould | {"name": cultures}]
+    tests, notes = read_menu({"tests": entries}, Report(text))
+    assert ([test.name for test in tests], notes) == ([*names, cultures], [])
+
+
 def test_a_passage_that_names_no_test_may_tell_the_result_of_one_that_the_report_names():
     text = (
         "Case report\nA 45-year-old man had chest pain.\n\nMRI of the liver was made on day two."

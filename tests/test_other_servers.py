@@ -281,6 +281,9 @@ LONGEST_CONTEXT = [
     "Requested token count exceeds the model's maximum context length of 4096 tokens.",
     "The decoder prompt (length 900) is longer than the maximum model length of 4096.",  # vLLM
     "too many tokens: the prompt cannot exceed 4096 - received 5000",  # Cohere
+    "Your request exceeded model token limit: 4096 (requested: 7130)",  # Moonshot
+    "Total tokens of image and text exceed max message tokens 4096",  # Doubao
+    "Range of input length should be [1, 4096]",  # Qwen's own service
     # Groq
     "Request too large on tokens per minute (TPM): Limit 4096, Requested 6400, please reduce",
     # OpenAI, DeepSeek
@@ -293,6 +296,11 @@ MOST_REPLY = [
     "Range of max_tokens should be [1, 4096]",  # Qwen's own service
     "max_tokens is too large: 5500. This model supports at most 4096 completion tokens",  # OpenAI
     "`max_tokens` must be less than or equal to `4096`",  # Groq
+    "the maxOutputTokens supported range is from 1 (inclusive) to 4097 (exclusive)",  # Vertex
+    # OpenAI's Responses, with a status behind it as one-api does
+    "Invalid 'max_output_tokens': integer above maximum value. Expected <= 4096, not 5500. 400",
+    "The maximum tokens you requested exceeds the model limit of 4096.",  # Bedrock
+    "max_new_tokens exceeds 4096, the limit of m-2024-08-06, by 1404",  # no number of its name
 ]
 NO_SCHEMA = [
     "This model does not support response format `json_schema`.",  # Groq
