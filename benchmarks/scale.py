@@ -127,6 +127,11 @@ def one_more(store: Store) -> None:
         store.add_rollouts("rollout", key.case_id, tree, [], "run")
 
 
+def score_anew(store: Store, out: Path) -> None:
+    store.set_meta("scored", "")  # else nothing is done: nothing has changed
+    score(store, settings_of(store, out))
+
+
 def first_page(out: Path) -> None:
     with viewer(out) as url:
         httpx.get(url, timeout=600).raise_for_status()
@@ -138,7 +143,7 @@ PARTS: dict[str, Callable[[Store, Path], object]] = {
     ),
     "ten cases stored": lambda store, out: one_more(store),
     "snapshot": lambda store, out: store.publish(),
-    "score": lambda store, out: score(store, settings_of(store, out)),
+    "score": score_anew,
     "dataset": lambda store, out: score_and_export(store, settings_of(store, out)),
 }
 OUTSIDE: dict[str, Callable[[Path], object]] = {

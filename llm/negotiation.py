@@ -112,8 +112,8 @@ def _reply_tokens(request: dict[str, Any], demands: Demands) -> int:
         # A quarter of a short context is for the reply: the case needs its room too.
         reply_tokens = max(shortest, min(most, demands.context_tokens // 4))
         raise PromptOverContext(
-            f"the prompt has about {prompt} tokens, and the model's context of"
-            f" {demands.context_tokens} must hold a reply too: lower the teacher's context_tokens"
+            f"the prompt has about {prompt} tokens, and the server takes"
+            f" {demands.context_tokens} with the reply: lower the teacher's context_tokens"
             " or its max_tokens, or serve the model with a longer context",
             int((demands.context_tokens - reply_tokens) / rate),
         )

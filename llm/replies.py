@@ -233,6 +233,9 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
     if not related and not alone and (written := _yaml_object(body, form_keys)):
         mended.append("YAML")
         return written
+    if len(related) > 1 and not alone and (joined := _joined(related)):
+        mended.append("an object for each key")
+        related = [joined]
     candidates = related or spans
     begun = body.startswith(_THINKING_BEGINS)
     if begun and not (candidates and _rest(body[candidates[-1].end :]) == ""):
@@ -256,6 +259,15 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
         mended.append("object in a list")
         return value[0]
     return value
+
+
+def _joined(spans: Sequence["_Span"]) -> "_Span | None":
+    """Objects without a key in common as the one that they are parts of (JSON Lines)."""
+    keys = [bare_key(key) for span in spans if isinstance(span.value, dict) for key in span.value]
+    if len(set(keys)) < len(keys) or not all(isinstance(span.value, dict) for span in spans):
+        return None
+    value = {key: inner for span in spans for key, inner in span.value.items()}
+    return _Span(value, spans[0].start, spans[-1].end)
 
 
 def _framed(value: Any, form_keys: Set[str], depth: int = 3) -> list[dict[str, Any]]:

@@ -266,6 +266,19 @@ WAYS: dict[str, Way] = {
             )
         )
     ),
+    "an_object_a_key": Way(
+        says(
+            lambda text: "\n".join(
+                json.dumps({key: inner}) for key, inner in json.loads(text).items()
+            )
+        )
+    ),
+    "no_context_for_a_case": Way(
+        lambda asked, number: error(
+            400, "This model's maximum context length is 512 tokens, and your request has 900"
+        ),
+        says="even when shortened, the prompt has about",
+    ),
     "citation_marks": Way(says(lambda text: f"{text}[1][3]")),
     "under_properties": Way(
         says(lambda text: json.dumps({"type": "object", "properties": json.loads(text)}))

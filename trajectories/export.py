@@ -2,13 +2,13 @@
 the only target."""
 
 import hashlib
+import itertools
 import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -307,7 +307,7 @@ def write_split(
     with ExitStack() as files:
         tables: dict[str, pq.ParquetWriter] = {}
         lines: dict[str, Any] = {}
-        while batch := list(islice(records, BATCH)):
+        while batch := list(itertools.islice(records, BATCH)):
             frame = pl.DataFrame(batch, schema=columns | {"split": _STRING})
             for split in SPLITS:
                 part = frame.filter(pl.col("split") == split).drop("split")
@@ -342,17 +342,26 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _light(folder: Path) -> pl.DataFrame:
-    """The records of a version without their texts, with a `content` hash of everything in each."""
-    parts = [
-        pl.scan_parquet(file)
-        .with_columns(pl.lit(split).alias("split"))
-        .with_columns(pl.struct(pl.all()).hash().alias("content"))
-        .drop("messages", "prompt", "completion", "chat_template_kwargs", "thinking", strict=False)
-        .collect()
-        for split in SPLITS
-        if (file := folder / f"{split}.parquet").exists()
-    ]
+    """The records of a version without their texts, with a `content` hash of everything in each.
+    Read `BATCH` at a time: the prompts of a dataset do not fit into memory."""
+    parts = []
+    for split in SPLITS:
+        if not (file := folder / f"{split}.parquet").exists():
+            continue
+        with pq.ParquetFile(file) as records:
+            empty = records.schema_arrow.empty_table().to_batches(BATCH)
+            for batch in itertools.chain(empty, records.iter_batches(BATCH)):
+                of_split = pl.lit(split).alias("split")
+                content = pl.DataFrame(batch).with_columns(of_split).select(ALL_OF_A_RECORD)
+                # Of the chosen columns alone: polars would keep the whole batch for one of them.
+                names = [name for name in batch.schema.names if name not in TEXTS]
+                light = pl.DataFrame(batch.select(names)).with_columns(of_split)
+                parts.append(light.hstack(content))
     return pl.concat(parts)
+
+
+ALL_OF_A_RECORD = pl.struct(pl.all()).hash().alias("content")
+TEXTS = ("messages", "prompt", "completion", "chat_template_kwargs", "thinking")
 
 
 def _changes(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
