@@ -45,6 +45,12 @@ _LEVEL_OF_CODE = re.compile(
     r"\b(?i:elevated|raised|increased|decreased|reduced) (?:serum |plasma |blood )?"
     r"(?P<analyte>(?=[\w-]+[A-Z\d])[A-Za-z][\w-]+)(?: levels?\b|\W*$)"
 )
+_PRESENT_ILLNESS = re.compile(r"\W*history(?: of (?:the )?present illness)?\W*:\W*", re.IGNORECASE)
+_PHRASE_END = re.compile(r"[,;.]\s+|\band\b")
+_PREPOSITION = re.compile(r"\b(?:as|by|for|from|to|at|on|in|of|with)\b")
+_LONGEST_PHRASE = 4
+"""Words of a list's item. In 445 real cases three such items tell a result, of which one was known
+(looked at while it was written); longer ones are the patient's own words."""
 _ELISION = re.compile(r"\b\w['’](?=\w{3})")  # of French and Italian: l'endoscopie
 _SYMBOL_AND_VALUE = re.compile(
     r"\b(?P<symbol>(?=\w*[A-Z])[A-Za-z][A-Za-z\d]{0,4}[+-]?)(?:\s|\s?[:=<>]\s?)[<>]?\d+(?!\S*\s?m?c?g\b)"
@@ -267,7 +273,11 @@ def _result_of(name: str) -> re.Pattern[str]:
 def is_told(test: DocumentedTest, text: str, complaint: str = "") -> bool:
     """Whether `text` tells the test's result, or a part of it; words of the `complaint` are no
     finding."""
-    return tells_whole(test, text, complaint) or _repeats_entry(test, text, complaint)
+    return (
+        tells_whole(test, text, complaint)
+        or _repeats_entry(test, text, complaint)
+        or _names_finding(test, text, complaint)
+    )
 
 
 def tells_whole(test: DocumentedTest, text: str, complaint: str = "") -> bool:
@@ -332,6 +342,28 @@ def _repeats_entry(test: DocumentedTest, text: str, complaint: str) -> bool:
     return any(
         bool(words & shared) and (name in plain or bool(measured & found))
         for plain, shared, found in _statements(text)
+    )
+
+
+def _names_finding(test: DocumentedTest, text: str, complaint: str) -> bool:
+    """Whether a history of the present illness lists what imaging or a biopsy found, without verb
+    or test: '..., myocardial thickening, ...'. Patients tell complaints in such phrases too, so two
+    content words must be the result's, and none the complaint's."""
+    if test.category == "laboratory":
+        return False
+    words = _content_words(test.result) - _content_words(f"{test.name} {complaint}")
+    return any(len(words & phrase) >= 2 for phrase in _phrases_of_history(text))
+
+
+@lru_cache(maxsize=512)
+def _phrases_of_history(text: str) -> tuple[frozenset[str], ...]:
+    """The content words of each item of a list under 'History of Present Illness'."""
+    return tuple(
+        _content_words(phrase)
+        for line in text.splitlines()
+        if (history := _PRESENT_ILLNESS.match(line))
+        for phrase in _PHRASE_END.split(line[history.end() :])
+        if len(phrase.split()) <= _LONGEST_PHRASE and not _PREPOSITION.search(phrase)
     )
 
 

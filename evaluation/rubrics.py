@@ -125,14 +125,14 @@ async def score_cases(
 
     async def scored(case: RubricCase) -> RubricRow:
         async with places:
-            row = await _score(case, model, judge)
+            row = await _scored_case(case, model, judge)
         done(row)
         return row
 
     return await asyncio.gather(*map(scored, cases))
 
 
-async def _score(case: RubricCase, model: Teacher, judge: Teacher) -> RubricRow:
+async def _scored_case(case: RubricCase, model: Teacher, judge: Teacher) -> RubricRow:
     reply = ""
     try:
         with on_trial():
@@ -160,14 +160,14 @@ def rubric_table(cases: Sequence[RubricCase], rows: Sequence[RubricRow]) -> list
         for tag, value in _scores(case, row).items():
             by_tag[tag].append(value)
     ordered = sorted(by_tag.items(), key=lambda item: (item[0] != _ALL, item[0]))
-    lines = [[tag, *_cells(np.array(values))] for tag, values in ordered]
+    lines = [[tag, *_figures_of(np.array(values))] for tag, values in ordered]
     return markdown_table(("what", "score", "95 % interval", "cases"), lines)
 
 
-def _cells(values: np.ndarray) -> list[str]:
-    low, high = interval(lambda drawn: _mean(values[drawn]), len(values))
+def _figures_of(values: np.ndarray) -> list[str]:
+    low, high = interval(lambda drawn: _clipped_mean(values[drawn]), len(values))
     between = "" if low is None else f"{low:.3f} to {high:.3f}"
-    return [f"{_mean(values):.3f}", between, str(len(values))]
+    return [f"{_clipped_mean(values):.3f}", between, str(len(values))]
 
 
 _ALL = "all"
@@ -194,6 +194,6 @@ def _scores(case: RubricCase, row: RubricRow) -> Mapping[str, float]:
     return {_ALL: row.score} | dict.fromkeys(case.example_tags, row.score) | scored
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
+def _clipped_mean(values: np.ndarray) -> np.ndarray:
     """Means over the first axis, within 0 and 1."""
     return np.clip(values.mean(axis=0), 0, 1)

@@ -114,6 +114,7 @@ def test_the_card_loads_and_its_header_names_what_is_there(run: Path):
         "SFTTrainer",
         "LLaMA-Factory",
         "Axolotl",
+        "ms-swift",
         "Licences of the cases",
         "plots/cases.png",
     ):

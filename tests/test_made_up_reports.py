@@ -123,6 +123,14 @@ def test_an_animal_is_refused_by_name() -> None:
             ("Brucella",),
             ("Two goats aborted with proven brucellosis.", "The spine is tender."),
         ),
+        (  # a finding of the menu in a list of the present illness, without verb or test
+            "- Chief Complaint: Faints.\n- History of Present Illness: Two faints this year,"
+            " progressive left ventricular trabeculation, and tiredness.",
+            "Noncompaction",
+            {"Echocardiography": "Ventricular recesses, ratio of trabeculation 2.6."},
+            ("trabeculation",),
+            ("Two faints this year", "tiredness"),
+        ),
         (  # a test by its noun, among what the patient tells
             "A man of 38 years has no child. Pain for 8 months, semen analysis showed few cells.",
             "Zinner syndrome",
