@@ -9,7 +9,7 @@ from medaction.envs.categories import category_of, minor_category_of
 from medaction.envs.documented import is_documented
 from medaction.envs.grounding import agreement_of_texts, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import FINDINGS, KINDS, Profile, canonical_of, profile, synonyms_of
+from medaction.envs.naming import FINDINGS, KINDS, Profile, canonical_of, profile
 from medaction.envs.records import DocumentedTest
 from medaction.words.names import normalise
 from medaction.words.plurals import singular
@@ -295,9 +295,7 @@ def tells_whole(test: DocumentedTest, text: str, complaint: str = "") -> bool:
     ):
         return True
     return test.category == "laboratory" and any(
-        _beside(name, line, plain)
-        for name in dict.fromkeys((test.name, *test.aliases, *synonyms_of(test.name)))
-        for line in lines
+        _beside(name, line, plain) for name in (test.name, *test.aliases) for line in lines
     )
 
 
@@ -411,7 +409,7 @@ def _content_words(text: str) -> frozenset[str]:
 def _beside(name: str, line: str, plain: str) -> bool:
     """Whether a value of `line` stands right after the test's name: 'hemoglobin was 9.1', 'HIV test
     was positive'."""
-    if sum(map(str.isalpha, name)) < 2:
+    if sum(map(str.isalpha, name)) < 2 or plain_text(name) not in plain:
         return False
     statuses = re.findall(r"\b(?:positive|negative|reactive|elevated|low|high|normal)\b", line)
     pattern = rf"\b{re.escape(plain_text(name))}\b[^.;\n]{{0,25}}?"
