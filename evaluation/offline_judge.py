@@ -2,6 +2,7 @@
 
 import re
 
+from medaction.envs.make_oracle import oracle_of
 from medaction.envs.mentions import named_tests
 from medaction.envs.oracle import Encode, Oracle
 from medaction.envs.orders import single_tests
@@ -11,7 +12,6 @@ from medaction.evaluation.judge_replies import MOST_ITEMS
 from medaction.evaluation.judges import ComparedTests
 from medaction.evaluation.protocol import NOTHING_MORE, Protocol, Requested, final_answer
 from medaction.kg.linking import Linker
-from medaction.kg.tests_table import aliases_of_tests
 from medaction.llm.usage import Usage
 
 
@@ -28,7 +28,7 @@ class OfflineJudge:
     async def tests(
         self, asked: Requested, environment: ClinicalEnvironment, documented: str, rules: Protocol
     ) -> ComparedTests:
-        oracle = Oracle(environment.menu, aliases_of_tests(), self._encode)
+        oracle = oracle_of(environment)
         names = single_tests(asked.tests) or orders_in(asked.requests)
         found = {name: _entries(oracle, name) for name in names[:MOST_ITEMS]}
         hit = set().union(*found.values())

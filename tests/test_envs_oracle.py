@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medaction.envs.build import tidy
+from medaction.envs.make_oracle import oracle_of
 from medaction.envs.oracle import Oracle
 from medaction.envs.records import UNAVAILABLE, CaseReport, DocumentedTest
 from medaction.envs.sources import read_cases
 from medaction.kg.encoder import load_encoder
 from medaction.words.names import normalise
 from tests.conftest import shared_data
+from tests.records import environment
 
 MENU = (
     DocumentedTest(
@@ -397,3 +399,7 @@ def test_real_orders_on_real_menus() -> None:
     }
     assert set(labels) <= ordered
     assert {key: found(key[1], Oracle(cases[key[0]])) for key in labels} == labels
+
+
+def test_episodes_of_one_case_share_the_vectors_of_its_menu() -> None:
+    assert oracle_of(environment()) is oracle_of(environment())
