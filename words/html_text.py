@@ -10,9 +10,10 @@ _BLOCK = (
     "|tr|ul"
 )
 # HTML's own elements alone: '<0.01 mU/l', '<b and c' and '<unknown>' are a report's words.
-_TAG = re.compile(
-    rf"</?(?:html|head|body|img|{_BLOCK}|{_INLINE})(?:\s[^<>]{{0,300}})?/?>", re.IGNORECASE
-)
+_ELEMENT = rf"/?(?:html|head|body|img|{_BLOCK}|{_INLINE})(?:\s[^<>]{{0,300}})?/?>"
+_TAG = re.compile(rf"<{_ELEMENT}", re.IGNORECASE)
+_PAGE = re.compile(r"<(?:html|body)\b", re.IGNORECASE)
+_LESS_THAN = re.compile(rf"<(?!{_ELEMENT}|!--|/?(?:script|style)\b)", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#\d{1,6}|#[xX][\da-fA-F]{1,5}|[A-Za-z]{2,20}\d{0,2});")
 
 
@@ -59,6 +60,8 @@ def without_html(text: str, keeps_lines: bool = False) -> str:
     """
     if not _TAG.search(text):
         return unescape(text).replace("\xa0", " ") if _ENTITY.search(text) else text
+    if not _PAGE.search(text):  # 'ferritin <LLN<br>' has one tag; a page has tags of any name
+        text = _LESS_THAN.sub("&lt;", text)
     page = _Text(keeps_lines)
     page.feed(text)
     page.close()
