@@ -349,8 +349,8 @@ def _light(folder: Path) -> pl.DataFrame:
         if not (file := folder / f"{split}.parquet").exists():
             continue
         with pq.ParquetFile(file) as records:
-            empty = records.schema_arrow.empty_table().to_batches(BATCH)
-            for batch in itertools.chain(empty, records.iter_batches(BATCH)):
+            none = records.schema_arrow.empty_table()  # of a version without records: its columns
+            for batch in itertools.chain([none], records.iter_batches(BATCH)):
                 of_split = pl.lit(split).alias("split")
                 content = pl.DataFrame(batch).with_columns(of_split).select(ALL_OF_A_RECORD)
                 # Of the chosen columns alone: polars would keep the whole batch for one of them.
