@@ -55,10 +55,10 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
         return HTMLResponse(html, headers=headers)
 
     def as_of(_: Request) -> Response:
-        """When the newest snapshot was written: open pages ask, and load it."""
+        """Which snapshot is the newest: open pages ask, and load it."""
         with one_at_a_time:
             run.refresh()
-            return PlainTextResponse(run.as_of)
+            return PlainTextResponse(run.stamp)
 
     async def label(request: Request) -> Response:
         """Store a clinician's label and go back to where it was given. Only from our own pages."""

@@ -71,14 +71,19 @@ class ShownRun:
         values["with_other"] = self.other is not None
         values["judged"] = bool(queries.rows(self.db, "any judged"))
         return _html.get_template(f"{template}.html.j2").render(
-            here=entry, out=str(self.out), as_of=self.as_of, **values
+            here=entry, out=str(self.out), as_of=self.as_of, stamp=self.stamp, **values
         )
 
     @property
     def as_of(self) -> str:
-        """When the snapshot was written."""
+        """When the snapshot was written, for people."""
         time = datetime.fromtimestamp((self._seen or (0, 0))[1] / 1e9, UTC)
         return time.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+    @property
+    def stamp(self) -> str:
+        """What tells the snapshot from every other: two may be written within one second."""
+        return "-".join(map(str, self._seen or ()))
 
 
 def overview(run: ShownRun) -> str:
