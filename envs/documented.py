@@ -85,10 +85,10 @@ def is_documented(result: str) -> bool:
     [False, False, False]
     """
     sentences = [sentence for line in result.splitlines() for sentence in _SENTENCE_END.split(line)]
-    said = [text for sentence in sentences if (text := sentence.strip(" .;-*•"))]
-    if any(_NO_RESULT.match(text) for text in said):  # 'Sample hemolysed; no result reported.'
-        said = [text for text in said if _FINDING.search(text) or _VALUE_IN_TEXT.search(text)]
-    return any(not _is_void(text) for text in said)
+    parts = [text for sentence in sentences if (text := sentence.strip(" .;-*•"))]
+    if any(_NO_RESULT.match(text) for text in parts):  # 'Sample hemolysed; no result reported.'
+        parts = [text for text in parts if _FINDING.search(text) or _VALUE_IN_TEXT.search(text)]
+    return any(not _is_void(text) for text in parts)
 
 
 def without_void(text: str) -> str:

@@ -338,8 +338,8 @@ def _repeats_entry(test: DocumentedTest, text: str, complaint: str) -> bool:
     numbers = {number for number in numbers_of(test.result) if len(number) > 1}
     measured = numbers if test.category in ("laboratory", "pathology") else set()
     return any(
-        bool(words & shared) and (name in plain or bool(measured & found))
-        for plain, shared, found in _statements(text)
+        bool(words & shared) and (name in plain or bool(measured & figures))
+        for plain, shared, figures in _statements(text)
     )
 
 

@@ -50,14 +50,16 @@ def tables_as_bullets(markdown: str) -> str:
             lines.append(line)
         elif not _RULE.fullmatch(line):
             label, *values = cells
-            told = [
+            results = [
                 (heading, value)
                 for heading, value in zip(headings[1:], values, strict=False)
                 if value.strip(" -–")
             ]
-            if told and re.fullmatch(r"(?i)results?|values?|findings?|levels?", told[0][0]):
-                result = " ".join([told[0][1], *(f"({head}: {value})" for head, value in told[1:])])
+            if results and re.fullmatch(r"(?i)results?|values?|findings?|levels?", results[0][0]):
+                result = " ".join(
+                    [results[0][1], *(f"({head}: {value})" for head, value in results[1:])]
+                )
             else:
-                result = "; ".join(f"{head}: {value}" for head, value in told)
+                result = "; ".join(f"{head}: {value}" for head, value in results)
             lines.append(f"- {label}: {result}")
     return "\n".join(lines)
