@@ -32,7 +32,7 @@ _EMPTY = re.compile(
 )
 # That a test was not made, or its result not written down.
 _ABSENT = re.compile(
-    rf"\b(?:not (?:\w+ly |yet |been |further |otherwise )*(?:{_DONE}|{_WRITTEN})"
+    rf"\b(?:not (?:\w+ly |yet |be |been |further |otherwise )*(?:{_DONE}|{_WRITTEN})"
     r"|(?:does|do|did|could|can)(?: not|n't) (?:\w+ly )?(?:provide|mention|state|specify|report"
     r"|describe|detail)"
     rf"|(?:is|are|was|were|remains?) (?:still )?(?:pending|awaited|unavailable)"

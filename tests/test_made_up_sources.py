@@ -345,7 +345,13 @@ def test_patients_with_diagnoses_of_their_own_are_told_apart(name: str, tmp_path
 
 
 @pytest.mark.parametrize(
-    "result", ["The patient refused colonoscopy.", "Sample hemolysed; no result could be reported."]
+    "result",
+    [
+        "The patient refused colonoscopy.",
+        "Sample hemolysed; no result could be reported.",
+        "MRI could not be performed due to a pacemaker.",
+        "A second sample could not yet be obtained.",
+    ],
 )
 def test_a_test_that_came_to_nothing_is_no_entry(result: str) -> None:
     assert not is_documented(result)
