@@ -34,7 +34,7 @@ from medaction.kg.encoder import load_encoder
 from medaction.llm.calls import CallSettings
 from medaction.llm.teacher import Teacher
 from medaction.tasks.engine import Unit
-from medaction.tasks.evaluation import JudgePass, Players, judge_case, play_benchmark_case
+from medaction.tasks.evaluation import EvaluatedModels, JudgePass, judge_case, play_benchmark_case
 from medaction.tasks.work import cpus_of
 from medaction.trajectories.records import Failure, Trajectory, now
 from medaction.trajectories.scoring import disease_linker
@@ -124,7 +124,7 @@ def play_runs(
     oracle = ready.reach(settings.oracle) if settings.oracle else None
     examiner = ready.reach(settings.examiner) if settings.examiner else None
     reader = ready.reach(settings.read_by) if settings.read_by else None
-    players = Players(model, oracle, examiner, reader)
+    players = EvaluatedModels(model, oracle, examiner, reader)
     calls = CallSettings() if model.embedded and not (oracle or examiner) else ready.calls()
     summaries = summaries_of(store)
 

@@ -92,7 +92,7 @@ def overview(run: ShownRun) -> str:
 
 def _overview(run: ShownRun) -> dict[str, Any]:
     lines, bars = run.charts
-    return {"o": queries.overview(run.db), "dtc_chart": lines, "rac_chart": bars}
+    return {"o": queries.overview_row(run.db), "dtc_chart": lines, "rac_chart": bars}
 
 
 def cases(run: ShownRun, filters: Filters, number: int) -> str:
@@ -174,7 +174,7 @@ def labels_page(run: ShownRun) -> str:
 
 def prompt(run: ShownRun, trajectory_id: str, number: int) -> str | None:
     """The prompt of a turn, or None when there is no such trajectory."""
-    answer = queries.prompt(run.db, trajectory_id, number)
+    answer = queries.turn_prompt(run.db, trajectory_id, number)
     if answer is None:
         return None
     played, messages = answer

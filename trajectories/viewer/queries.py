@@ -67,7 +67,7 @@ def _page(db: Database, source: str, conditions: dict[str, Any], order: str, num
     return Page(_rows(db, sql, parameters), total, number)
 
 
-def overview(db: Database) -> Row:
+def overview_row(db: Database) -> Row:
     """Everything on the first page but the charts."""
     titles = ("fates", "endings", "verdicts", "teachers", "open_failures", "runs", "evaluation")
     return rows(db, "totals")[0] | {title: rows(db, title) for title in titles}
@@ -163,7 +163,7 @@ def _order(filters: dict[str, str], default: str) -> str:
     return f'"{column}" {way} nulls last, {default}'
 
 
-def prompt(db: Database, trajectory_id: str, number: int) -> tuple[Row, list[Message]] | None:
+def turn_prompt(db: Database, trajectory_id: str, number: int) -> tuple[Row, list[Message]] | None:
     """Of a turn: what its trajectory is, and the prompt as it is built today from the record; None:
     unknown. Raises PromptTooLong as `messages` does."""
     details = rows(db, "trajectory of a turn", [trajectory_id])
