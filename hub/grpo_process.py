@@ -96,12 +96,12 @@ class Rollouts:
                 }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
         draw = random.Random(f"{self.settings.seed}/{step}/{process}")
-        drawn = [draw.choice(member.replies) for member in members]
-        written_by_vllm = all(reply.logprobs is not None for reply in drawn)
+        samples = [draw.choice(member.replies) for member in members]
+        written_by_vllm = all(reply.logprobs is not None for reply in samples)
         return {
-            "prompt_ids": [reply.prompt for reply in drawn],
-            "completion_ids": [reply.reply for reply in drawn],
-            "logprobs": [reply.logprobs for reply in drawn] if written_by_vllm else None,
+            "prompt_ids": [reply.prompt for reply in samples],
+            "completion_ids": [reply.reply for reply in samples],
+            "logprobs": [reply.logprobs for reply in samples] if written_by_vllm else None,
             "total": [credit.total for credit in credits],
             "right": [credit.rewards["diagnosis"] or 0.0 for credit in credits],
             "readable": [credit.well_formed for credit in credits],

@@ -67,6 +67,6 @@ def train_pairs(out: Path) -> None:
         peft_config=adapter_config(settings) if settings.method == "lora" else None,
     )
     prepared = read_samples(out / "samples.parquet")
-    shown = better_sides(prepared.train), better_sides(prepared.validation)
-    trainer.add_callback(Looks(trainer, settings, schedule(settings, *shown).every))
+    sides = better_sides(prepared.train), better_sides(prepared.validation)
+    trainer.add_callback(Looks(trainer, settings, schedule(settings, *sides).every))
     train_to_end(trainer, job, "sdpa")

@@ -142,16 +142,16 @@ def _merged(adapter: Path, base: str, building: Path, settings: TrainSettings) -
         from medaction.training.soft_prompt import add_soft_prompt, widen
 
         tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
-        first = min(widen(model, tokenizer, settings))
+        first_id = min(widen(model, tokenizer, settings))
         tables = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
-        vocabulary = [table[:first].detach().clone() for table in tables]
+        vocabulary = [table[:first_id].detach().clone() for table in tables]
     merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     if settings.method == "prompt":
         # Beside the vectors peft saves a widened table whole, in the precision of the training.
         tables = (merged.get_input_embeddings().weight, merged.get_output_embeddings().weight)
         with torch.no_grad():
             for table, rows in zip(tables, vocabulary, strict=True):
-                table[:first] = rows
+                table[:first_id] = rows
     shutil.rmtree(building, ignore_errors=True)
     merged.save_pretrained(building)
     tokenizer.save_pretrained(building)

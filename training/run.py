@@ -42,8 +42,8 @@ def train_records(out: Path) -> None:
         bf16,
     )
     layout = Layout(attention, shared=attention != "sdpa", padded=cuda)
-    everything = (*prepared.train, *prepared.validation)
-    prefix = shared_prefix(everything) if layout.shared else 0
+    samples = (*prepared.train, *prepared.validation)
+    prefix = shared_prefix(samples) if layout.shared else 0
     planned = plan(
         prepared.train,
         settings.batch,
@@ -99,8 +99,8 @@ def train_records(out: Path) -> None:
         sweep(trainer, min(SWEEP_STEPS, len(planned.steps)))
         mark_trained(trainer, job, attention)
         return
-    every = schedule(settings, prepared.train, prepared.validation).every
-    trainer.add_callback(Looks(trainer, settings, every))
+    interval = schedule(settings, prepared.train, prepared.validation).every
+    trainer.add_callback(Looks(trainer, settings, interval))
     train_to_end(trainer, job, attention)
 
 

@@ -169,7 +169,7 @@ def turn_prompt(db: Database, trajectory_id: str, number: int) -> tuple[Row, lis
     details = rows(db, "trajectory of a turn", [trajectory_id])
     if not details:
         return None
-    played = details[0]
+    record = details[0]
     usage = Usage.__dataclass_fields__.keys()
     turns = _LIST_OF_TURNS.validate_python(
         [
@@ -178,8 +178,8 @@ def turn_prompt(db: Database, trajectory_id: str, number: int) -> tuple[Row, lis
             for row in rows(db, "turns of a path", [trajectory_id, number])
         ]
     )
-    observation, t_max = played["initial_observation"], played["t_max"]
-    return played, messages(observation, turns, t_max, played["style"])
+    observation, t_max = record["initial_observation"], record["t_max"]
+    return record, messages(observation, turns, t_max, record["style"])
 
 
 def _pattern(filters: dict[str, str]) -> str | None:
