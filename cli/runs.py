@@ -23,6 +23,7 @@ from medaction.cli.options import (
     silence,
 )
 from medaction.flows.settings import DistillSettings, Retry
+from medaction.trajectories.files import STORE
 from medaction.words.errors import MedactionError
 
 
@@ -183,7 +184,7 @@ def export(out: Path, repository: str | None, really: bool) -> None:
     from medaction.flows.dataset import push, write_dataset
     from medaction.trajectories.store import Store, StoreError
 
-    with Store(out / "trajectories.duckdb") as store:
+    with Store(out / STORE) as store:
         flow, json = store.last_run()
         if flow != "distill":
             raise StoreError(

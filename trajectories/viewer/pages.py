@@ -13,9 +13,10 @@ import duckdb
 import jinja2
 from markupsafe import Markup
 
+from medaction.trajectories.files import SNAPSHOT
 from medaction.trajectories.labels import LONGEST, add_label, label_of, labels
 from medaction.trajectories.records import now
-from medaction.trajectories.snapshot import SNAPSHOT, open_snapshot
+from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.viewer import charts, queries
 
 TEMPLATES = Path(__file__).parent / "templates"
