@@ -14,7 +14,7 @@ TINY = "tiny"
 PACKAGE = Path(__file__).parent.parent
 # Its words are those of the prompts and of our own tables of tests and diseases, so that a name is
 # a few tokens.
-TEXTS = (
+TOKENIZER_TEXTS = (
     "clinicians/*.py",
     "clinicians/prompts/*.md",
     "kg/data/tests.csv",
@@ -40,7 +40,7 @@ def tiny_base(folder: Path) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     learnt = ByteLevelBPETokenizer()
-    files = [str(file) for pattern in TEXTS for file in sorted(PACKAGE.glob(pattern))]
+    files = [str(file) for pattern in TOKENIZER_TEXTS for file in sorted(PACKAGE.glob(pattern))]
     learnt.train(files, vocab_size=VOCABULARY, special_tokens=["<|im_start|>", "<|im_end|>"])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=learnt._tokenizer,
