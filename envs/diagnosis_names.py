@@ -88,7 +88,7 @@ _EPONYM = re.compile(
 _INDUCED = re.compile(r"(.+?)[- ](?:induced|associated|related|triggered|mediated)\s+(.+)", re.I)
 # A Latin binomial: 'Klebsiella oxytoca'.
 _ORGANISM = re.compile(
-    r"\b[A-Z][a-z]{3,}(?:a|us|um|er|es|as|is|ella|ma) "
+    r"\b[A-Z][a-z]{3,}(?:a|us|um|er|es|as|is|ella|ma|[aeiy]x) "
     r"(?!(?:with|in|of|disease|syndrome)\b)[a-z]{3,}(?:us|is|um|ii|ae|ens|a|e|i)\b"
 )
 _GENE = re.compile(r"\b(?!T\d+N)[A-Z][A-Z0-9]{1,7}\d[A-Z0-9]*\b")
@@ -181,6 +181,7 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
             yield DiagnosisName(name, lesser, part.text, strict=True)
         for organism in _ORGANISM.findall(part.text):
             yield DiagnosisName(organism, "answer", part.text)
+            yield DiagnosisName(organism.split()[0], lesser, part.text)
             remainder = part.text.partition(organism)[2].strip()
             if (
                 len(remainder) >= 4

@@ -46,6 +46,18 @@ _ABSENT = re.compile(
 )
 _NO_RESULT = re.compile(rf"no results?\b.*\b(?:{_WRITTEN}|obtain\w+)", re.IGNORECASE)
 _NOT_MADE = re.compile(r"no (?P<what>[^.;]{2,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
+_SAMPLE = r"(?:samples?|specimens?|tubes?|swabs?|aliquots?|recordings?|material)"
+_SPOILT = (
+    r"(?:insufficient|inadequate|unsuitable|unusable|lost|clotted|ha?emoly[sz]ed|rejected|damaged"
+    r"|(?:un|not |non-?)interpretable|not processed)"
+)
+# The sample or the recording came to nothing: 'The specimen was insufficient', 'Lost in transit'.
+_FAILED = re.compile(
+    rf"(?:[\w-]+ ){{0,3}}?{_SAMPLE} (?:\w+ ){{0,3}}?{_SPOILT}\b"
+    rf"|(?:\w+ly |too )?{_SPOILT}(?: {_SAMPLE}\b| (?:in|for|because|due|owing|by|on|at)\b|$)"
+    r"|(?:the )?patient (?:left|moved|died|absconded)\b[^.]*\bbefore\b",
+    re.IGNORECASE,
+)
 # An advice to make the test: 'Note: consider based on findings'.
 _ADVICE = re.compile(
     r"(?:note:? )?(?:consider|recommend(?:ed)?|optional)\b"
@@ -132,6 +144,7 @@ def _is_void(sentence: str) -> bool:
         return False
     return bool(
         _ADVICE.match(text)
+        or _FAILED.match(clause)
         or (_ABSENT.search(clause) and not _VALUE_IN_TEXT.search(clause))
         or ((match := _NOT_MADE.match(bare)) and named_tests(match["what"]))
         or _MADE.fullmatch(bare)

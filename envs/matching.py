@@ -185,7 +185,9 @@ def _texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:
     order = read_order(test.name)
     parts = (*order.parts, *order.brackets)
     listed = [part for part in parts if _names_a_test(part)] if len(parts) > 1 else []
-    for text in dict.fromkeys(map(cut, (order.text, *listed, *test.aliases))):
+    fluids = [fluid for fluid in map(normalise, order.brackets) if specimen_of(fluid)]
+    of_each = [f"{fluid} {order.text}" for fluid in fluids]  # 'Oligoclonal bands (CSF and serum)'
+    for text in dict.fromkeys(map(cut, (order.text, *of_each, *listed, *test.aliases))):
         if text and text != test.name and not names_no_test(text):
             yield text, False
 

@@ -127,7 +127,8 @@ def canonical_of(name: str) -> str | None:
         for form in (" ".join(bare), " ".join(map(_singular, bare))):
             if form in tests:
                 return tests[form]
-    return _written_apart().get("".join(words)) or _of_antibody(words)
+    apart = _written_apart()
+    return apart.get("".join(text.split())) or apart.get("".join(words)) or _of_antibody(words)
 
 
 @cache

@@ -63,6 +63,11 @@ _NORMAL = re.compile(
     rf"|\b(?P<subject>[\w-]+ {_TEST_NOUN}) (?:\w+ )?{FINDING.pattern}",
     re.IGNORECASE,
 )
+# 'A dengue NS1 test came back negative'.
+_TEST_WITH_STATUS = re.compile(
+    rf"\b(?:an? |the )?((?:[\w-]+ ){{1,2}}(?:test|assay))\b[^.;,]{{0,40}}? {STATUS}\b",
+    re.IGNORECASE,
+)
 # A gene's name in capitals, that something was found in it, and the finding.
 _GENE_SYMBOL = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
 _FOUND_IN_GENE = re.compile(
@@ -198,13 +203,12 @@ def result_told(clause: str) -> Statement | None:
     """
     value = _CONCENTRATION.search(clause)
     measured = _ANALYTE.findall(clause) if value else []
-    names = _once(
-        name for name in (*named_tests(clause), *filter(canonical_of, measured)) if is_ordered(name)
-    )
+    tests = (*named_tests(clause), *filter(canonical_of, measured))
+    names = _once(filter(is_ordered, tests))
     if test := labelled_test(clause) or _measured_test(clause):
         return Statement(clause, names or (test,))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
-        return Statement(clause, names)
+        return Statement(clause, _once((*names, *_TEST_WITH_STATUS.findall(clause))))
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
         return Statement(clause, (name.replace("_", " ").capitalize(),))

@@ -153,7 +153,8 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     if len(before) > 60 or "(" in before:
         return ""
     if named_tests(before) or (not names and re.fullmatch(_TEST_NOUN, before)):
-        return _ARTICLE.sub("", before, count=1)
+        name = _ARTICLE.sub("", before, count=1)
+        return name[0].upper() + name[1:] if name != before else name
     if shows and known_category(before):
         return before
     is_participle = verb[0].rpartition(" ")[2] in ("noted", "reported", "diagnosed")
