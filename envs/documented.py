@@ -14,6 +14,7 @@ from medaction.words.phrases import IN_BRACKETS
 _DONE = (
     r"(?:performed|done|conducted|obtained|carried out|undertaken|sent|requested|ordered|tested"
     r"|planned|scheduled|cancell?ed|declined|refused|deferred|postponed|omitted|assessed|measured"
+    r"|analy[sz]ed|processed|interpreted|completed|determined|collected"
     r"|recommended|advised|repeated)"
 )
 _WRITTEN = (
@@ -43,7 +44,7 @@ _ABSENT = re.compile(
     rf" (?:\w+ )?(?:{_DONE}|{_WRITTEN}))\b",
     re.IGNORECASE,
 )
-_NO_RESULT = re.compile(rf"no results?\b.*\b{_WRITTEN}", re.IGNORECASE)
+_NO_RESULT = re.compile(rf"no results?\b.*\b(?:{_WRITTEN}|obtain\w+)", re.IGNORECASE)
 _NOT_MADE = re.compile(r"no (?P<what>[^.;]{2,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
 # An advice to make the test: 'Note: consider based on findings'.
 _ADVICE = re.compile(
@@ -98,7 +99,9 @@ def without_void(text: str) -> str:
     for line in text.splitlines():
         label = _LABEL_OF_STATEMENT.match(line)[0]  # type: ignore[index]
         sentences = _SENTENCE_END.split(line[len(label) :])
-        while sentences and (last := sentences[-1].strip(" .;")) and _says_nothing_written(last):
+        while (
+            sentences and (last := sentences[-1].strip(" .;()[]")) and _says_nothing_written(last)
+        ):
             sentences.pop()
         if sentences or not line.strip():
             lines.append(label + " ".join(sentences))

@@ -2,6 +2,7 @@
 that reads like a test's result, whatever the menu holds."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -195,7 +196,11 @@ def result_told(clause: str) -> Statement | None:
     >>> result_told("CT was planned"), result_told("she takes 5 mg of iron a day")
     (None, None)
     """
-    names = tuple(name for name in named_tests(clause) if is_ordered(name))
+    value = _CONCENTRATION.search(clause)
+    measured = _ANALYTE.findall(clause) if value else []
+    names = _once(
+        name for name in (*named_tests(clause), *filter(canonical_of, measured)) if is_ordered(name)
+    )
     if test := labelled_test(clause) or _measured_test(clause):
         return Statement(clause, names or (test,))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
@@ -211,10 +216,15 @@ def result_told(clause: str) -> Statement | None:
         test = normal["test"] or normal["subject"]
         if is_ordered(test):
             return Statement(clause, names or (test,))
-    if value := _CONCENTRATION.search(clause):
+    if value:
         analytes = _ANALYTE.findall(clause[: value.end()])
         return Statement(clause, names or (analytes[-1] if analytes else "Laboratory tests",))
     return None
+
+
+def _once(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of different tests, each as it is told first."""
+    return tuple({canonical_of(name) or name: name for name in reversed([*names])}.values())[::-1]
 
 
 def labelled_test(text: str) -> str:
