@@ -91,8 +91,8 @@ _GENERAL_TEST = re.compile(
     rf"|\bcultures? (?:\w+ )?(?:{FINDING.pattern}|grew|noted|yielded)\b"
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
-    r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:surgery|laparotomy"
-    r"|operation),)"
+    r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:[\w-]+ )?(?:surgery"
+    r"|operation|\w{3,}(?:otomy|oscopy))\b)"
     r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
     re.IGNORECASE,
 )
