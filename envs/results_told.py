@@ -2,6 +2,7 @@
 that reads like a test's result, whatever the menu holds."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -60,6 +61,11 @@ _TEST_NOUN = r"(?:profiles?|panels?|potentials?|assays?|analys[ie]s|studies|coun
 _NORMAL = re.compile(
     rf"\b{STATUS} (?P<test>(?:[\w-]+ ){{1,5}}?{_TEST_NOUN})\b"
     rf"|\b(?P<subject>[\w-]+ {_TEST_NOUN}) (?:\w+ )?{FINDING.pattern}",
+    re.IGNORECASE,
+)
+# 'A dengue NS1 test came back negative'.
+_TEST_WITH_STATUS = re.compile(
+    rf"\b(?:an? |the )?((?:[\w-]+ ){{1,2}}(?:test|assay))\b[^.;,]{{0,40}}? {STATUS}\b",
     re.IGNORECASE,
 )
 # A gene's name in capitals, that something was found in it, and the finding.
@@ -195,11 +201,14 @@ def result_told(clause: str) -> Statement | None:
     >>> result_told("CT was planned"), result_told("she takes 5 mg of iron a day")
     (None, None)
     """
-    names = tuple(name for name in named_tests(clause) if is_ordered(name))
+    value = _CONCENTRATION.search(clause)
+    measured = _ANALYTE.findall(clause) if value else []
+    tests = (*named_tests(clause), *filter(canonical_of, measured))
+    names = _once(filter(is_ordered, tests))
     if test := labelled_test(clause) or _measured_test(clause):
         return Statement(clause, names or (test,))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
-        return Statement(clause, names)
+        return Statement(clause, _once((*names, *_TEST_WITH_STATUS.findall(clause))))
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
         return Statement(clause, (name.replace("_", " ").capitalize(),))
@@ -211,10 +220,15 @@ def result_told(clause: str) -> Statement | None:
         test = normal["test"] or normal["subject"]
         if is_ordered(test):
             return Statement(clause, names or (test,))
-    if value := _CONCENTRATION.search(clause):
+    if value:
         analytes = _ANALYTE.findall(clause[: value.end()])
         return Statement(clause, names or (analytes[-1] if analytes else "Laboratory tests",))
     return None
+
+
+def _once(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of different tests, each as it is told first."""
+    return tuple({canonical_of(name) or name: name for name in reversed([*names])}.values())[::-1]
 
 
 def labelled_test(text: str) -> str:

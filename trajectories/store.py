@@ -19,8 +19,9 @@ from pydantic import TypeAdapter
 from medaction.envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
 from medaction.envs.turns import Turn
 from medaction.llm.usage import Usage
+from medaction.trajectories.files import SNAPSHOT, STORE
 from medaction.trajectories.records import Failure, OpenFailure, RolloutSpec, Trajectory, now
-from medaction.trajectories.snapshot import SNAPSHOT, Publisher
+from medaction.trajectories.snapshot import Publisher
 from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
@@ -699,9 +700,9 @@ def publish_if_missing(out: Path) -> None:
     the store is in use or not there."""
     if (out / SNAPSHOT).exists():
         return
-    if not (out / "trajectories.duckdb").exists():
-        raise StoreError(f"{out} is not the folder of a run: it has no trajectories.duckdb")
-    with Store(out / "trajectories.duckdb") as store:
+    if not (out / STORE).exists():
+        raise StoreError(f"{out} is not the folder of a run: it has no {STORE}")
+    with Store(out / STORE) as store:
         store.publish()
 
 
