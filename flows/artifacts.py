@@ -14,6 +14,9 @@ from medaction.trajectories.store import Run
 CHANGES_SHOWN = 200
 """Rows of what a version changes that are shown; the manifest has them all."""
 
+RESTARTED_WITHIN_S = 15.0
+"""Prefect's server took 5 to 12 s to start anew."""
+
 
 def flow_run_id() -> str | None:
     """The id of the Prefect flow run that this process is in. Where nothing has imported Prefect
@@ -76,5 +79,9 @@ def _publish(**artifact: Any) -> None:
         return
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+    from medaction.flows.prefect_server import server_answers
+
+    if not server_answers(RESTARTED_WITHIN_S):
+        return
     create = create_markdown_artifact if "markdown" in artifact else create_table_artifact
     create(**artifact)

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from medaction.flows.artifacts import flow_run_id
 from medaction.flows.processes import free_port, stop, wait_ready
@@ -107,14 +109,30 @@ def ray_joined(workers: int | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
-        _start_ray(workers)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(log_to_driver=False)
+        else:
+            _start_ray(workers, folder)
+        try:
+            yield
+        finally:
+            processes = _processes_in(folder)
+            ray.shutdown()
+            # A GCS that was killed leaves behind what waits for it.
+            for process in psutil.wait_procs(processes, timeout=ENDS_WITHIN_S)[1]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
+def _processes_in(folder: str) -> list[psutil.Process]:
+    """The children of this process whose command line names the folder, and all of theirs."""
+    members = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it has ended
+            if folder in " ".join(child.cmdline()):
+                members += [child, *child.children(recursive=True)]
+    return members
 
 
 @contextmanager
@@ -132,7 +150,7 @@ def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
     with tempfile.NamedTemporaryFile(suffix=".log") as words:
         # Attached: whoever kills this process ends the server too.
         server = subprocess.Popen(
-            [sys.executable, "-m", "medaction.flows.attached", *served],
+            [sys.executable, "-m", "medaction.flows.attached", "0", *served],
             env=os.environ | SERVER_ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=words,
@@ -147,18 +165,22 @@ def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
 
 
 RAY_ATTEMPTS = 3
+ENDS_WITHIN_S = 3.0
 
 
-def _start_ray(workers: int | None) -> None:
+def _start_ray(workers: int | None, folder: str) -> None:
     """A local Ray. Its client waits 30 s for it, which no setting changes and a busy machine may
     exceed: then it is started once more. Raises RuntimeError with Ray's reason in one line."""
     import ray
 
+    # What its servers say goes to our standard output, a page when one of them is killed.
+    ray._private.worker._worker_logs_enabled = False
     for attempt in range(1, RAY_ATTEMPTS + 1):
         try:
             ray.init(
                 address="local",
                 num_cpus=workers,
+                _temp_dir=folder,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
