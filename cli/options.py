@@ -20,7 +20,7 @@ from pydantic_core import PydanticUndefined
 
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, load_preset
 from medaction.trajectories.files import STORE
-from medaction.words.errors import MedactionError
+from medaction.words.errors import EngineLost, MedactionError
 
 if TYPE_CHECKING:
     from medaction.llm.teacher import Teacher
@@ -300,8 +300,6 @@ def run(flow: str, settings: Any, *more: Any) -> Any:
         return RUNS[flow](settings, *more)
     from httpx import HTTPError
 
-    from medaction.tasks.engine import EngineLost
-
     with prefect(settings.out):
         try:
             return getattr(import_module(f"medaction.flows.{flow}"), flow)(settings, *more)
@@ -309,7 +307,7 @@ def run(flow: str, settings: Any, *more: Any) -> Any:
             reason = str(error) or type(error).__name__
             log.warning("Prefect's server is lost (%s): the run goes on without it", reason)
         except EngineLost as error:
-            if "RAY_ADDRESS" in os.environ:  # this process is no match for a cluster
+            if not error.can_go_on or "RAY_ADDRESS" in os.environ:  # no match for a cluster
                 raise
             log.warning("%s: the run goes on in this process, without Prefect and Ray", error)
     # What was played is stored. Without a flow run there is nothing for Ray's cases to be tasks of.
@@ -336,6 +334,8 @@ def prefect(out: Path) -> Iterator[None]:
     from medaction.flows.progress import console
 
     make_folder(out)
+    # Prefect's handler would write to stderr for every log line that a lost server did not take.
+    logging.raiseExceptions = False
     with ExitStack() as services:
         services.callback(end_loops)
         with console.status("starting Prefect"):

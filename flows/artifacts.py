@@ -2,6 +2,7 @@
 where it is used: that takes a second of CPU."""
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,18 @@ def publish_version(version: Version) -> None:
 
 def _publish(**artifact: Any) -> None:
     """A Markdown artifact, or a table."""
-    if not flow_run_id():
+    id_ = flow_run_id()
+    if not (id_ and _is_reachable(id_)):
         return
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-    from medaction.flows.prefect_server import server_answers
-
-    if not server_answers(RESTARTED_WITHIN_S):
-        return
     create = create_markdown_artifact if "markdown" in artifact else create_table_artifact
     create(**artifact)
+
+
+@cache
+def _is_reachable(_flow_run_id: str) -> bool:
+    """Asked once, at the end of a flow run."""
+    from medaction.flows.prefect_server import server_answers
+
+    return server_answers(RESTARTED_WITHIN_S)

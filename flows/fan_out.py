@@ -5,7 +5,8 @@ from itertools import islice
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from medaction.tasks.engine import Engine, EngineLost, Unit
+from medaction.tasks.engine import Engine, Unit
+from medaction.words.errors import EngineLost
 
 Item = TypeVar("Item")
 

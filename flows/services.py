@@ -1,6 +1,7 @@
 """What a run needs on this machine: an engine that plays its cases, local models, and the ledger of
 limits. Each is started at its first use, on loopback, and stopped again."""
 
+import atexit
 import functools
 import logging
 import os
@@ -117,12 +118,24 @@ def ray_joined(workers: int | None) -> Iterator[None]:
         try:
             yield
         finally:
-            processes = _processes_in(folder)
-            ray.shutdown()
-            # A GCS that was killed leaves behind what waits for it.
-            for process in psutil.wait_procs(processes, timeout=ENDS_WITHIN_S)[1]:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+            _end_ray(folder)
+
+
+def _end_ray(folder: str) -> None:
+    """Leave Ray, and end the one whose files are in `folder`. Without its GCS its client would wait
+    a minute for it, and its processes wait for ever."""
+    import ray
+
+    from medaction.tasks.cases import GCS, has_ended, ray_servers
+
+    processes = _processes_in(folder)
+    if any(server.name() == GCS and has_ended(server) for server in ray_servers()):
+        atexit.unregister(ray.shutdown)
+    else:
+        ray.shutdown()
+    for process in psutil.wait_procs(processes, timeout=ENDS_WITHIN_S)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _processes_in(folder: str) -> list[psutil.Process]:

@@ -8,9 +8,9 @@ task run costs the server and the flow 0.1 s of CPU time together, as much as th
 """
 
 import asyncio
+import math
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -22,11 +22,12 @@ from prefect.states import Failed, State
 from prefect.utilities.annotations import quote
 
 from medaction.envs.records import Built
-from medaction.tasks.engine import EngineLost, Unit, WorkerLost
+from medaction.tasks.engine import Unit, WorkerLost
 from medaction.tasks.ledger import RayLedger
 from medaction.tasks.local import THREADS
 from medaction.trajectories.records import Failure
 from medaction.trajectories.rollout import Played
+from medaction.words.errors import EngineLost
 
 CASES_SHOWN = 256
 """Stages of cases that are Prefect tasks of their own."""
@@ -73,8 +74,9 @@ class Players:
         self._waiting_lock = threading.Lock()
         self._end: Exception | None = None
         self._closed = threading.Event()
-        if servers := ray_servers():
-            threading.Thread(target=self._watch, args=(servers,), daemon=True).start()
+        self._servers = ray_servers()
+        if self._servers:
+            threading.Thread(target=self._watch, daemon=True).start()
         self._under_way: dict[Any, int] = {}
         self._cpus, self._looked = 1, float("-inf")
 
@@ -115,12 +117,11 @@ class Players:
             with self._waiting_lock:
                 self._waiting.discard(future)
 
-    def _watch(self, servers: Sequence[psutil.Process]) -> None:
+    def _watch(self) -> None:
         while not self._closed.wait(SERVERS_LOOKED_AT_S):
-            for server in servers:
-                if not server.is_running() or server.status() == psutil.STATUS_ZOMBIE:
-                    self.end(EngineLost("Ray has ended in the middle of the run"))
-                    return
+            if ended := [server.name() for server in self._servers if has_ended(server)]:
+                line = f"Ray has ended in the middle of the run (its {' and '.join(ended)})"
+                self.end(EngineLost(line, can_go_on=GCS not in ended))
 
     def end(self, reason: Exception) -> None:
         """Whoever waits for a result, now or later, gets this instead."""
@@ -136,7 +137,8 @@ class Players:
         with self._lock:
             if time.monotonic() - self._looked > CLUSTER_LOOKED_AT_S:
                 self._cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-                self._looked = time.monotonic()
+                # A Ray of our own does not grow, and its GCS may be gone.
+                self._looked = math.inf if self._servers else time.monotonic()
             if len(self._under_way) < self._cpus:
                 actor: Any = ray.remote(Player)
                 player = actor.options(
@@ -149,10 +151,16 @@ class Players:
             return player
 
 
+GCS = "gcs_server"
+
+
 def ray_servers() -> list[psutil.Process]:
     """The two servers of a Ray that this process has started; none of one that it has joined."""
-    children = psutil.Process().children()
-    return [child for child in children if child.name() in ("raylet", "gcs_server")]
+    return [child for child in psutil.Process().children() if child.name() in ("raylet", GCS)]
+
+
+def has_ended(server: psutil.Process) -> bool:
+    return not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
 
 
 def _cause_of(error: ray.exceptions.RayTaskError) -> Exception:
@@ -288,6 +296,6 @@ class RayEngine:
             self._shard.close()
 
     def close(self) -> None:
-        self._players.end(EngineLost("the run has ended"))
+        self._players.end(EngineLost("the run has ended", can_go_on=True))
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._end_shard()

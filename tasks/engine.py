@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from medaction.llm.limits import Ledger
-from medaction.words.errors import MedactionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +24,6 @@ class Unit:
 
 class WorkerLost(RuntimeError):
     """A worker process, a node or the cluster was lost: the case is not to blame."""
-
-
-class EngineLost(MedactionError):
-    """What plays the cases has ended by itself: no case is to blame, and none of them can go on."""
 
 
 class Engine(Protocol):

@@ -8,7 +8,8 @@ import pytest
 import ray
 
 from medaction.tasks import cases
-from medaction.tasks.engine import EngineLost, Unit
+from medaction.tasks.engine import Unit
+from medaction.words.errors import EngineLost
 
 
 async def _long() -> None:
