@@ -134,7 +134,9 @@ def _small_files() -> None:
 class Fault:
     """What happens to a run. `before`: in the run's process, before it starts; `environment`: what
     it finds, {home} being the folder of all its files; `within`: shell commands in a mount
-    namespace of its own, with that folder as $HERE (root only); `happens`: when it is under way.
+    namespace of its own, with that folder as $HERE (root only); `disk_mib`: the run's folder is on
+    a disk of that size, which is made larger before the second run (root only); `happens`: when it
+    is under way.
     `goes_on`: the run is to end as if nothing had happened."""
 
     happens: Callable[[Scene], None] = _nothing
@@ -142,6 +144,7 @@ class Fault:
     before: Callable[[], None] | None = None
     environment: tuple[tuple[str, str], ...] = ()
     within: str = ""
+    disk_mib: int = 0
     engine: str = "local"
     within_s: float = WITHIN_S
     """How soon the run is to end."""
@@ -149,7 +152,11 @@ class Fault:
     """The model's server was away: what it did not answer is left to `medaction retry`."""
 
 
-NO_HOME = (("HOME", "/proc/none"), ("XDG_CACHE_HOME", "/proc/none/cache"))
+NO_HOME = (
+    ("HOME", "/proc/none"),
+    ("XDG_CACHE_HOME", "/proc/none/cache"),
+    ("PREFECT_HOME", "/proc/none/.prefect"),
+)
 CLOCK = (
     ("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"),
     ("FAKETIME_TIMESTAMP_FILE", "{home}/clock"),
@@ -181,6 +188,9 @@ FAULTS = {
     "the clock goes an hour forth, two back": Fault(_clock_steps, goes_on=True, environment=CLOCK),
     "folder that is read-only": Fault(within=READ_ONLY),
     "no file may grow (disk full)": Fault(before=_small_files),
+    "disk full": Fault(disk_mib=4),
+    "HOME not writable, on Ray": Fault(goes_on=True, environment=NO_HOME, engine="ray"),
+    "two runs on one folder, on Ray": Fault(_second_flow, goes_on=True, engine="ray"),
     "HOME not writable": Fault(goes_on=True, environment=NO_HOME),
     "no /dev/shm": Fault(goes_on=True, within="umount -l /dev/shm"),
     "no /dev/shm, on Ray": Fault(goes_on=True, within="umount -l /dev/shm", engine="ray"),
@@ -234,6 +244,10 @@ class Outcome:
 def play(name: str, fault: Fault, home: Path) -> Outcome:
     """Play one fault in an empty folder."""
     cases = cases_in(home / "cases", CASES)
+    if fault.disk_mib:
+        (home / "out").mkdir()
+        size = f"size={fault.disk_mib}m"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", home / "out"], check=True)
     with simulated_teacher(home / "log", "--after-s", CALL_S) as (teacher, api_base):
         preset = teacher_file(home, api_base, timeout_s=5.0, in_flight=IN_FLIGHT)
         arguments = ["--cases", cases, "--out", home / "out", "--preset", preset]
@@ -265,6 +279,8 @@ def play(name: str, fault: Fault, home: Path) -> Outcome:
             left = tuple(sorted(_command_of(member) for member in alive))
     text = (home / "words").read_bytes()[shown if process.returncode >= 0 else 0 :]
     files = tuple(sorted(path.name for path in (home / "temporary").iterdir()))
+    if fault.disk_mib:
+        subprocess.run(["mount", "-o", "remount,size=500m", home / "out"], check=True)
     failed = count_in(home / "out", "select count(*) from failures where resolved is null")
     port = re.findall(r":(\d+)/", api_base)[0]
     with simulated_teacher(home / "log", "--port", port):
@@ -275,6 +291,8 @@ def play(name: str, fault: Fault, home: Path) -> Outcome:
         for again in (command, retry):  # what a server refused is left to `retry`
             subprocess.run(again, env=environment_of(home), capture_output=True)
             rollouts.append(count_in(home / "out", "select count(*) from trajectories"))
+    if fault.disk_mib:
+        subprocess.run(["umount", home / "out"], check=True)
     lost, retried = (CASES * ROLLOUTS - count for count in rollouts)
     return Outcome(process.returncode, seconds, _words_in(text), left, files, failed, lost, retried)
 
