@@ -16,8 +16,9 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 # Ray gives a raylet 30 s to start and a worker 60 s to report; a machine under load (10 to 15 on
-# two cores) takes longer, and runs ended by it.
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
+# two cores) takes longer, and runs ended by it. What has not come after 90 s does not come: the
+# raylet has given up (`services._start_ray`).
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "90")
 os.environ.setdefault("RAY_worker_register_timeout_seconds", "300")
 
 if "RAY_ADDRESS" not in os.environ:

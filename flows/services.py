@@ -24,7 +24,7 @@ from medaction.llm.teacher import Teacher
 from medaction.tasks.engine import Engine
 from medaction.tasks.local import LocalEngine
 from medaction.training.serving import SERVER_ENVIRONMENT, command
-from medaction.words.errors import MedactionError
+from medaction.words.errors import EngineLost
 
 log = logging.getLogger("medaction")
 
@@ -177,13 +177,13 @@ def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
             stop(server)
 
 
-RAY_ATTEMPTS = 3
+RAY_ATTEMPTS = 2
 ENDS_WITHIN_S = 3.0
 
 
 def _start_ray(workers: int | None, folder: str) -> None:
-    """A local Ray. Its client waits 30 s for it, which no setting changes and a busy machine may
-    exceed: then it is started once more. Raises RuntimeError with Ray's reason in one line."""
+    """A local Ray. Its raylet gives up when an agent of its takes 15 s to start, which no setting
+    changes and a busy machine may exceed: then it is started once more. Raises EngineLost."""
     import ray
 
     # What its servers say goes to our standard output, a page when one of them is killed.
@@ -203,8 +203,8 @@ def _start_ray(workers: int | None, folder: str) -> None:
             ray.shutdown()
             reason = (str(error) or type(error).__name__).strip().splitlines()[0][:300]
             if "timed out" not in reason or attempt == RAY_ATTEMPTS:
-                raise MedactionError(
-                    f"Ray did not start: {reason}. Is the machine busy or its memory or /tmp full?"
-                    " What had finished is stored: the same command goes on from there"
-                ) from error
+                line = (
+                    f"Ray did not start ({reason}; is the machine busy, its memory or /tmp full?)"
+                )
+                raise EngineLost(line, can_go_on=True) from error
             log.warning("Ray did not start in time (attempt %d of %d)", attempt, RAY_ATTEMPTS)
