@@ -23,7 +23,7 @@ def _mention() -> re.Pattern[str]:
     regions = rf"{region}(?:\s+and\s+{region})?"
     kind = f"{phrase_regex(TABLE['prose_abbreviations'])}|(?i:{phrase_regex(TABLE['prose_tests'])})"
     return re.compile(
-        rf"\b(?i:{phrase_regex(TABLE['before_a_test'])}\s+)*"
+        rf"\b(?=\w)(?i:{phrase_regex(TABLE['before_a_test'])}\s+)*"
         rf"(?:(?i:{regions}\s+)*(?:{kind})|(?i:{phrase_regex('|'.join(names), '')}))\b"
         rf"(?i:\s+of\s+(?:the\s+)?(?:(?:left|right)\s+)?{regions}\b)?"
     )

@@ -29,7 +29,18 @@ def phrase_regex(table: str, plural: str = "s?") -> str:
     """The same as a part of a larger regular expression, without the borders of words."""
     phrases = {phrase.strip() for line in table.splitlines() for phrase in line.split("|")} - {""}
     longest_first = sorted(phrases, key=lambda phrase: (-len(phrase), phrase))
-    return rf"(?:{'|'.join(map(_regex, longest_first))}){plural}"
+    # `re` tries one alternative after another at every word, so those that begin with the same
+    # letter make a group, which it leaves after that letter. Phrases of two letters cannot match at
+    # the same place: the longest is still tried first. What begins with `*` or `#` may match where
+    # others do, and keeps its place among them.
+    groups: list[dict[str, list[str]]] = [{}]
+    for phrase in longest_first:
+        if phrase[0] in "*#":
+            groups += [{phrase: [_regex(phrase)]}, {}]
+        else:
+            groups[-1].setdefault(phrase[0].casefold(), []).append(_regex(phrase))
+    choices = [f"(?:{'|'.join(group)})" for part in groups for group in part.values()]
+    return rf"(?:{'|'.join(choices)}){plural}"
 
 
 def _regex(phrase: str) -> str:
