@@ -32,7 +32,7 @@ test: check
 install: .venv/installed
 
 .venv/bin/uv:
-	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] < (3, 13), "Python 3.11 or 3.12 is needed: make PYTHON=python3.11 ..."'
+	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] < (3, 14), "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.11 ..."'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
 

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.faults import teacher_file
+from medaction.trajectories.files import STORE
 from medaction.trajectories.store import Store
 from tests.simulated_teacher import cases_in, requests_of, simulated_teacher
 
@@ -212,7 +213,7 @@ def play(name: str, fault: Fault, home: Path) -> Outcome:
         if done.returncode:  # what was refused while the teacher was away is left to `retry`
             retry = [sys.executable, "-m", "medaction", "retry", "--out", str(home / "out")]
             subprocess.run(retry, env=environment_of(home), capture_output=True)
-    with Store(home / "out" / "trajectories.duckdb") as store:
+    with Store(home / "out" / STORE) as store:
         [(rollouts,)] = store.rows("select count(*) from trajectories")
     line = text.splitlines()[-1][:110] if text else ""
     lost = CASES * ROLLOUTS - rollouts

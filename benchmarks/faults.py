@@ -19,6 +19,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from medaction.trajectories.files import STORE
 from medaction.trajectories.store import Store
 from tests.runs import medaction_process
 from tests.simulated_teacher import FAULTS, cases_in, requests_of, simulated_teacher
@@ -43,7 +44,7 @@ CALLS = "select sum(calls) from (select calls from turns union all select calls 
 def recorded(out: Path) -> tuple[dict[str, int], int, int, list[tuple]]:
     """(faults on record by kind, answered calls, rollouts that finished, rollouts that failed by
     class) of a run."""
-    with Store(out / "trajectories.duckdb") as store:
+    with Store(out / STORE) as store:
         faults = dict(store.rows(RECORDED))
         [(calls,)] = store.rows(CALLS)
         [(finished,)] = store.rows("select count(*) from trajectories")

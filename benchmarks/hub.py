@@ -18,13 +18,10 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 from inspect_ai.log import list_eval_logs, read_eval_log
 from openenv.core.generic_client import GenericEnvClient
 
@@ -38,6 +35,7 @@ from medaction.llm.teacher import Teacher
 from tests.conftest import REPOSITORY
 from tests.openai_server import Asked, openai_server
 from tests.policies import GAMING, Policy, worker
+from tests.runs import environment_server
 
 TOLERANCE = 1e-6
 MEASURES = ("correct", "precision", "recall", "f1")
@@ -179,33 +177,9 @@ async def served(cases: Path, replies: Mapping[str, list[str]]) -> Scores:
                 result = await client.step({"reply": reply})
             return values_of(result.observation["scores"])
 
-    with environment_server(cases) as url:
+    with environment_server(cases, "--port", 8021) as url:
         values = await asyncio.gather(*(play(url, case_id) for case_id in replies))
     return dict(zip(replies, values, strict=True))
-
-
-@contextmanager
-def environment_server(cases: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "medaction", "serve-env", "--cases", str(cases)]
-    with subprocess.Popen(
-        [*command, "--port", "8021"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-    ) as process:
-        try:
-            assert process.stderr
-            address = re.search(r"http://\S+", process.stderr.readline())
-            assert address, "serve-env says where it serves"
-            for _ in range(600):
-                try:
-                    httpx.get(f"{address[0]}/health")
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.1)
-            yield address[0]
-        finally:
-            process.terminate()
 
 
 def called(cases: Path, replies: Mapping[str, list[str]]) -> Scores:

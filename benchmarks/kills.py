@@ -29,6 +29,7 @@ from rich.table import Table
 
 from benchmarks.faults import teacher_file
 from medaction.flows.prefect_server import prefect_api
+from medaction.trajectories.files import STORE
 from medaction.trajectories.store import Store
 from tests.runs import medaction_process
 from tests.simulated_teacher import cases_in, requests_of, simulated_teacher
@@ -56,7 +57,7 @@ class Left:
 def left_in(out: Path) -> Left:
     """Opens the store, so nobody else may have it. Raises AssertionError when a turn or an id is
     there twice."""
-    with Store(out / "trajectories.duckdb") as store:
+    with Store(out / STORE) as store:
         rows = store.rows(PLAYED)
         [(ids, distinct)] = store.rows(
             "select count(*), count(distinct trajectory_id) from trajectories"
@@ -124,7 +125,7 @@ def run(
             if flow.returncode != -signal.SIGKILL:
                 assert flow.returncode == 0, (home / "medaction.log").read_text()[-3000:]
                 return left_in(out), told
-            now = left_in(out).hashes if (out / "trajectories.duckdb").exists() else {}
+            now = left_in(out).hashes if (out / STORE).exists() else {}
             assert stored <= set(now), "what had been stored is gone"
             stored = set(now)
             told[-1] = (*told[-1][:2], len(now))

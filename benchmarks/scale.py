@@ -41,6 +41,7 @@ from medaction.flows.finish import score, score_and_export
 from medaction.flows.missing import is_finished
 from medaction.flows.settings import DistillSettings
 from medaction.trajectories.damage import damage_of_run
+from medaction.trajectories.files import STORE
 from medaction.trajectories.store import Store
 from tests.simulated_teacher import cases_in, simulated_teacher
 
@@ -50,7 +51,7 @@ MIB = 1024
 
 def grow(run: Path, out: Path, count: int) -> None:
     """A store in `out` with the cases of the store in `run` over and over, until it has `count`."""
-    with Store(run / "trajectories.duckdb") as source:
+    with Store(run / STORE) as source:
         worlds = source.environments()
         trees = {world.case_id: source.trajectories(world.environment_id) for world in worlds}
     cases, environments, trajectories = [], [], []
@@ -78,8 +79,8 @@ def grow(run: Path, out: Path, count: int) -> None:
                 )
             )
     out.mkdir(parents=True)
-    with Store(out / "trajectories.duckdb") as store:
-        store.db.execute(f"attach '{run / 'trajectories.duckdb'}' as small (read_only)")
+    with Store(out / STORE) as store:
+        store.db.execute(f"attach '{run / STORE}' as small (read_only)")
         of_case = pl.DataFrame(cases, schema=["old", "case_id"], orient="row")
         of_world = pl.DataFrame(
             environments, schema=["old", "environment_id", "case_id"], orient="row"
@@ -158,7 +159,7 @@ def cost_of(part: str, out: Path) -> dict[str, float]:
     if part in OUTSIDE:
         OUTSIDE[part](out)
     else:
-        with Store(out / "trajectories.duckdb") as store:
+        with Store(out / STORE) as store:
             PARTS[part](store, out)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
     return {"s": time.monotonic() - began, "cpu_s": time.process_time() - cpu, "mib": peak}
@@ -176,7 +177,7 @@ def played(home: Path, counts: list[int]) -> None:
             options += ["--in-flight", 64, "--call-cache", "off", "--quiet"]
             command = [sys.executable, "-m", "medaction", "distill", *map(str, options)]
             print(count, "cases, played:", cost_of_command(command), flush=True)
-            size = (folder / "out" / "trajectories.duckdb").stat().st_size
+            size = (folder / "out" / STORE).stat().st_size
             print(count, "cases, store:", f"{size / 2**20:.0f} MiB", flush=True)
             print(count, "cases, nothing missing:", cost_of_command(command), flush=True)
             _lose(folder / "out", count // 100)
@@ -202,7 +203,7 @@ def cost_of_command(command: list[str]) -> str:
 
 def _lose(out: Path, count: int) -> None:
     """Delete the trajectories of so many cases."""
-    with Store(out / "trajectories.duckdb") as store:
+    with Store(out / STORE) as store:
         ids = [
             row[0] for row in store.rows("select trajectory_id from trajectories limit ?", [count])
         ]
@@ -233,9 +234,7 @@ def main() -> None:
         for count, folder in folders.items():
             if not folder.exists():
                 grow(options.run, folder, count)
-        sizes = [
-            (folder / "trajectories.duckdb").stat().st_size / 2**20 for folder in folders.values()
-        ]
+        sizes = [(folder / STORE).stat().st_size / 2**20 for folder in folders.values()]
         table.add_row("store, MiB", *(f"{size:.0f}" for size in sizes))
         for part in options.parts:
             costs = [_cost_in_a_process(part, folder) for folder in folders.values()]

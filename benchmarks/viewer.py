@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from medaction.trajectories.files import STORE
 from medaction.trajectories.store import Store
 
 PAGES = (
@@ -29,7 +30,7 @@ def grow(run: Path, out: Path, wanted: int) -> int:
     """A store in `out` with the cases of `run` over and over, under other ids, until it holds
     `wanted` trajectories; how many it has."""
     out.mkdir(parents=True, exist_ok=True)
-    with Store(out / "trajectories.duckdb") as store:
+    with Store(out / STORE) as store:
         store.db.execute(f"attach '{run / 'snapshot.duckdb'}' as small (read_only)")
         have = store.rows("select count(*) from small.trajectories")[0][0]
         copies = -(-wanted // have)
@@ -74,7 +75,7 @@ def main() -> None:
         out = options.out or Path(temporary)
         began = time.perf_counter()
         count = grow(options.run, out, options.trajectories)
-        size = (out / "trajectories.duckdb").stat().st_size / 1e6
+        size = (out / STORE).stat().st_size / 1e6
         print(f"{count} trajectories, {size:.0f} MB, made in {time.perf_counter() - began:.1f} s")
         began = time.perf_counter()
         with viewer(out) as url:

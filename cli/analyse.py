@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from medaction.cli.options import RUN_FOLDER
+from medaction.trajectories.files import STORE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,7 +69,7 @@ def analyse(
         raise click.UsageError(f"--judge: {error}") from error
     frames_of: dict[str, list[pl.DataFrame]] = {}
     for run in runs:
-        with Store(run / "trajectories.duckdb") as store:
+        with Store(run / STORE) as store:
             links = links_of(store)
             used = store.rows("select max(threshold) from verdicts")[0][0]
             threshold = rac_threshold or used or threshold_of(links.test_graph).hops

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from medaction.cli.options import RUN_FOLDER
+from medaction.trajectories.files import STORE
 
 if TYPE_CHECKING:
     from medaction.kg.calibration import Calibration, Change
@@ -29,7 +30,7 @@ def calibrate(run: Path, out: Path | None, dry_run: bool) -> None:
     from medaction.kg.thresholds import keep_threshold
     from medaction.trajectories.store import Store
 
-    with Store(run / "trajectories.duckdb") as store:
+    with Store(run / STORE) as store:
         changes, graph = changes_in(store)
     try:
         calibration = calibration_of(changes, graph)

@@ -21,6 +21,7 @@ from medaction.cli.options import (
     silence,
 )
 from medaction.flows.settings import EnvironmentSettings
+from medaction.trajectories.files import STORE
 from medaction.words.errors import MedactionError
 
 
@@ -62,7 +63,7 @@ def show_checks(checks: dict[str, Any], out: Path, quiet: bool, as_json: bool) -
     if all(row["outcome"] != "environment" for row in checks["cases"]):
         raise MedactionError(f"every case was refused: `medaction envs check --out {out}` says why")
     if not as_json:
-        click.echo(f"In {out}: trajectories.duckdb, checks.md; no trajectory yet")
+        click.echo(f"In {out}: {STORE}, checks.md; no trajectory yet")
 
 
 @click.command()
@@ -73,7 +74,7 @@ def check(out: Path, as_json: bool) -> None:
     from medaction.flows.summary import check_tables, print_checks
     from medaction.trajectories.store import Store
 
-    with Store(out / "trajectories.duckdb") as store:
+    with Store(out / STORE) as store:
         tables = check_tables(store)
     if as_json:
         click.echo(json.dumps(tables, ensure_ascii=False))
@@ -88,7 +89,7 @@ def plot(out: Path) -> None:
     from medaction.evaluation.composition import composition, plot_composition
     from medaction.trajectories.store import Store
 
-    with Store(out / "trajectories.duckdb") as store:
+    with Store(out / STORE) as store:
         environments = store.environments()
     if not environments:
         raise click.UsageError(

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, load_preset
+from medaction.trajectories.files import STORE
 from medaction.words.errors import MedactionError
 
 if TYPE_CHECKING:
@@ -174,10 +175,8 @@ class RunFolder(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
         out = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if not (out / "trajectories.duckdb").is_file():
-            self.fail(
-                f"{out} is not the folder of a run: it has no trajectories.duckdb", param, ctx
-            )
+        if not (out / STORE).is_file():
+            self.fail(f"{out} is not the folder of a run: it has no {STORE}", param, ctx)
         return out
 
 

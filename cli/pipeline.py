@@ -13,17 +13,17 @@ from medaction.flows.pipeline_settings import PIPELINES, PipelineSettings
 from medaction.flows.settings import load_preset
 from medaction.training.settings import installed
 
-Settings = TypeVar("Settings", bound=PipelineSettings)
+AnyPipeline = TypeVar("AnyPipeline", bound=PipelineSettings)
 
 OF_ONE_COMMAND = {"questions", "scales", "seeds", "records"}
 """What a preset may hold beside the stages, for the command that has such a setting."""
 
-PRESET = click.option(
+PIPELINE_PRESET = click.option(
     "--preset",
     required=True,
     help="tiny, paper, or the path of a YAML file with the sections distill, train, evaluate.",
 )
-OUT = click.option(
+PIPELINE_OUT = click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     help="The folder; by default the preset's.",
@@ -33,8 +33,8 @@ BENCHMARK = click.option("--benchmark", help="The cases to evaluate on, instead 
 
 
 def pipeline_settings(
-    kind: type[Settings], preset: str, out: Path | None, cases: str | None, benchmark: str | None
-) -> Settings:
+    kind: type[AnyPipeline], preset: str, out: Path | None, cases: str | None, benchmark: str | None
+) -> AnyPipeline:
     """The settings of a preset with what the options change. Raises click.UsageError in the words
     of the command line."""
     try:
@@ -52,8 +52,8 @@ def pipeline_settings(
 
 
 @click.command()
-@PRESET
-@OUT
+@PIPELINE_PRESET
+@PIPELINE_OUT
 @CASES
 @BENCHMARK
 def pipeline(preset: str, **options: Any) -> None:
@@ -68,8 +68,8 @@ def pipeline(preset: str, **options: Any) -> None:
 
 
 @click.command()
-@PRESET
-@OUT
+@PIPELINE_PRESET
+@PIPELINE_OUT
 @CASES
 @BENCHMARK
 def ablate(preset: str, **options: Any) -> None:
@@ -87,8 +87,8 @@ def ablate(preset: str, **options: Any) -> None:
 
 
 @click.command()
-@PRESET
-@OUT
+@PIPELINE_PRESET
+@PIPELINE_OUT
 @CASES
 @BENCHMARK
 @click.option("--plan", is_flag=True, help="Distil, say what can be found, and stop.")
@@ -114,7 +114,7 @@ def experiment(preset: str, plan: bool, **options: Any) -> None:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A YAML file with the settings of a distillation and a section train.",
 )
-@OUT
+@PIPELINE_OUT
 @click.option("--cases", help="The reports to distil from, instead of the preset's.")
 def redistill(preset: Path, **options: Any) -> None:
     """Distil what is new; where that changed the dataset, train the last model on. Meant to be run

@@ -23,6 +23,7 @@ from medaction.cli.options import (
     silence,
 )
 from medaction.flows.settings import DistillSettings, Retry
+from medaction.trajectories.files import STORE
 from medaction.words.errors import MedactionError
 
 
@@ -52,7 +53,7 @@ def distill(
     if quiet or as_json:
         silence()
     if dry_run:
-        plan = plan_of(settings)
+        plan = planned_counts(settings)
         shown = (f"{count} {name.replace('_', ' ')}" for name, count in plan.items())
         click.echo(json.dumps(plan) if as_json else f"nothing was begun: {', '.join(shown)}")
         return
@@ -88,7 +89,7 @@ def show_summary(summary: dict[str, Any], quiet: bool, as_json: bool) -> None:
         raise MedactionError(trouble)
 
 
-def plan_of(settings: DistillSettings) -> dict[str, int]:
+def planned_counts(settings: DistillSettings) -> dict[str, int]:
     """What a run would play at most: cases that can be read and such that cannot, and rollouts,
     branches of every tree included. What checks refuse is not known before."""
     counts, teachers = case_counts(settings), len(settings.teachers)
@@ -183,7 +184,7 @@ def export(out: Path, repository: str | None, really: bool) -> None:
     from medaction.flows.dataset import push, write_dataset
     from medaction.trajectories.store import Store, StoreError
 
-    with Store(out / "trajectories.duckdb") as store:
+    with Store(out / STORE) as store:
         flow, json = store.last_run()
         if flow != "distill":
             raise StoreError(

@@ -97,15 +97,15 @@ def deploy() -> None:
 def doctor(preset: str | None, out: Path | None, repair: bool) -> None:
     """Look at versions, machine, servers, graphs and models, or at the files of a run; say what is
     wrong and how to mend it. Ends with 1 when something is."""
-    from medaction.flows.doctor import examine, print_findings, run_files
+    from medaction.flows.doctor import examine, print_inspections, run_files
 
     if repair and out is None:
         raise click.UsageError("--repair mends the files of a run: name it with --out")
     if out is not None:
-        if not print_findings(run_files(out, repair)):
+        if not print_inspections(run_files(out, repair)):
             sys.exit(1)
         return
-    if not print_findings(examine(*_stages(preset) if preset else ())):
+    if not print_inspections(examine(*_stages(preset) if preset else ())):
         sys.exit(1)
 
 

@@ -144,12 +144,13 @@ def hard_set(
     import polars as pl
 
     from medaction.envs.records import BadCase
-    from medaction.evaluation.case_sets import STORE, about, read_set, set_of
+    from medaction.evaluation.case_sets import about, read_set, set_of
     from medaction.evaluation.composition import composition, plot_composition
     from medaction.evaluation.contamination import find_pairs, remembering
     from medaction.evaluation.hard_set import candidates_of, draw_cases, summary_of, write_hard_set
     from medaction.flows.versions import versions
     from medaction.kg.encoder import load_encoder
+    from medaction.trajectories.files import STORE
     from medaction.trajectories.scoring import disease_linker
 
     for path in pool:

@@ -6,15 +6,18 @@ tuberculosis') and lesser ones ('tuberculosis'). A whole name in the initial obs
 answer; a lesser one, or a cause, may be the patient's history (`medaction.envs.leaks`).
 """
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal
 
 from rapidfuzz import fuzz
 
+from medaction.envs.naming import TABLE, canonical_of, vocabulary
+from medaction.kg.encoder import TOKENIZER
 from medaction.words.names import normalise
 from medaction.words.plurals import singular
 from medaction.words.sentences import statements
@@ -85,7 +88,7 @@ _EPONYM = re.compile(
 _INDUCED = re.compile(r"(.+?)[- ](?:induced|associated|related|triggered|mediated)\s+(.+)", re.I)
 # A Latin binomial: 'Klebsiella oxytoca'.
 _ORGANISM = re.compile(
-    r"\b[A-Z][a-z]{3,}(?:a|us|um|er|es|as|is|ella|ma) "
+    r"\b[A-Z][a-z]{3,}(?:a|us|um|er|es|as|is|ella|ma|[aeiy]x) "
     r"(?!(?:with|in|of|disease|syndrome)\b)[a-z]{3,}(?:us|is|um|ii|ae|ens|a|e|i)\b"
 )
 _GENE = re.compile(r"\b(?!T\d+N)[A-Z][A-Z0-9]{1,7}\d[A-Z0-9]*\b")
@@ -115,25 +118,10 @@ _GENERAL = re.compile(
     r"|liver|cardiac|pulmonary|vascular|autoimmune|metabolic|connective|tissue|inflammatory|bowel"
     r"|coronary|artery|heart|lung|thyroid|reaction|failure|attack|crisis)(?: disease)?"
 )
+# 'NMOSD', 'TTP', 'HbSC'; a label ('PE: lungs clear') is none.
+_CAPITALS = re.compile(r"\b[A-Z][A-Za-z]{0,5}[A-Z]\b(?!:)")
 # One word an organ: 'pulmonary' is 'lung'.
-_ORGAN_ADJECTIVES = dict(
-    pair.split(":")
-    for pair in [
-        "pulmonary:lung",
-        "renal:kidney",
-        "hepatic:liver",
-        "cardiac:heart",
-        "cerebral:brain",
-        "gastric:stomach",
-        "mammary:breast",
-        "cutaneous:skin",
-        "ocular:eye",
-        "osseous:bone",
-        "testicular:testis",
-        "ovarian:ovary",
-        "splenic:spleen",
-    ]
-)
+_ORGAN_ADJECTIVES: dict[str, str] = TABLE["organ_adjectives"]
 
 
 @lru_cache(maxsize=256)
@@ -176,6 +164,7 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
             yield DiagnosisName(name, lesser, part.text, strict=True)
         for organism in _ORGANISM.findall(part.text):
             yield DiagnosisName(organism, "answer", part.text)
+            yield DiagnosisName(organism.split()[0], lesser, part.text)
             remainder = part.text.partition(organism)[2].strip()
             if (
                 len(remainder) >= 4
@@ -185,8 +174,8 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
                 yield DiagnosisName(remainder, "effect", part.text)
         for gene in (*_GENE.findall(part.text), *_MUTATION.findall(part.text)):
             yield DiagnosisName(gene, "answer", part.text, exact=True)
-        for initials in _initials(part.text):
-            yield DiagnosisName(initials, "answer", part.text, exact=True)
+        if rare := _rare_attribute(part.text):
+            yield DiagnosisName(rare, lesser, part.text)
     for before, inner in re.findall(r"([^()]*)\(([^()]{2,})\)", diagnosis):
         if _CONNECTOR.search(before) and any(part.role == "beside" for part in parts):
             continue
@@ -235,14 +224,69 @@ def _without_qualifiers(part: str) -> Iterator[str]:
             yield " ".join(words)
 
 
-def _initials(part: str) -> Iterator[str]:
-    """'HSP' of 'hereditary spastic paraplegia type 4': of names of three to five words."""
-    for name in dict.fromkeys(
-        (part, _TYPE_AT_END.sub("", part), _TYPE_AT_END.sub("", _LEADING.sub("", part)))
-    ):
-        words = re.findall(r"[A-Za-z]+", name)
-        if 3 <= len(words) <= 5:
-            yield "".join(word[0] for word in words).upper()
+def _rare_attribute(part: str) -> str:
+    """'takotsubo' of 'takotsubo cardiomyopathy', 'listeria' of 'listeria meningitis': a person, an
+    organism or a shape before a disease's noun gives it away; an English word ('radiation') does
+    not."""
+    words = normalise(_LEADING.sub("", _PREPOSITION.split(part)[0])).split()
+    if len(words) != 2 or not words[0].isascii() or len(words[0]) < 6:
+        return ""
+    is_named = not _ADJECTIVE.fullmatch(words[0]) and not _DISEASE.fullmatch(words[0])
+    is_rare = is_named and words[0] not in _english() | vocabulary()
+    return words[0] if is_rare and is_disease(words[1]) else ""
+
+
+@cache
+def _english() -> frozenset[str]:
+    """Common words: those that the encoder's vocabulary of 30,522 pieces holds whole."""
+    pieces = json.loads(TOKENIZER.read_text(encoding="utf-8"))["model"]["vocab"]
+    return frozenset(pieces)
+
+
+@lru_cache(maxsize=64)
+def abbreviations_told(text: str, names: tuple[DiagnosisName, ...]) -> tuple[DiagnosisName, ...]:
+    """The abbreviations in `text` that spell a part of the diagnosis, the first letter of each word
+    and any further ones in their order: 'HSP', 'NMOSD' of 'neuromyelitis optica spectrum disorder'.
+    """
+    shorts = {short for short in _CAPITALS.findall(text) if canonical_of(short) is None}
+    parts = {name.part: name for name in names if not name.exact and name.kind != "lesser"}
+    return tuple(
+        DiagnosisName(short, "answer", part, exact=True)
+        for part in parts
+        for short in shorts
+        if any(_spells(short.casefold(), words) for words in _forms_to_spell(part))
+    )
+
+
+@lru_cache(maxsize=64)
+def _forms_to_spell(part: str) -> tuple[list[str], ...]:
+    """The words of a part, of it without what qualifies it, and of the last words before its place;
+    never those of the place alone."""
+    bare = _TYPE_AT_END.sub("", _LEADING.sub("", part))
+    head = normalise(_PREPOSITION.split(bare)[0]).split()
+    tails = (head[start:] for start in range(1, len(head) - 2))
+    joints = ("of", "the", "and", "with")
+    forms = [normalise(part).split(), normalise(bare).split(), *tails]
+    spelt = ([word for word in words if word not in joints] for words in forms)
+    return tuple(words for words in spelt if len(words) > 1)
+
+
+def _spells(short: str, words: list[str]) -> bool:
+    """Whether `short` has the first letter of each word, of two or more, and between them only
+    further letters of the word before, in their order."""
+    if not words or not short or short[0] != words[0][0]:
+        return False
+    if len(words) == 1:
+        return _is_in_order(short, words[0])
+    ends = range(1, len(short))
+    return any(
+        _is_in_order(short[:end], words[0]) and _spells(short[end:], words[1:]) for end in ends
+    )
+
+
+def _is_in_order(letters: str, word: str) -> bool:
+    remainder = iter(word)
+    return all(letter in remainder for letter in letters)
 
 
 def _abbreviates_a_site(before: str, short: str) -> bool:

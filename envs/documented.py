@@ -14,6 +14,7 @@ from medaction.words.phrases import IN_BRACKETS
 _DONE = (
     r"(?:performed|done|conducted|obtained|carried out|undertaken|sent|requested|ordered|tested"
     r"|planned|scheduled|cancell?ed|declined|refused|deferred|postponed|omitted|assessed|measured"
+    r"|analy[sz]ed|processed|interpreted|completed|determined|collected"
     r"|recommended|advised|repeated)"
 )
 _WRITTEN = (
@@ -24,7 +25,8 @@ _WRITTEN = (
 _EMPTY = re.compile(
     r"(?:results? |still |currently |is |are |was |were )*"
     r"(?:pending|awaited|unknown|unavailable|n/a|none|optional|to follow"
-    rf"|to be (?:determined|{_DONE})|{_DONE}|not (?:yet )?(?:applicable|required|indicated"
+    rf"|see [\w ]{{4,20}}|to be (?:determined|{_DONE})|{_DONE}"
+    r"|not (?:yet )?(?:applicable|required|indicated"
     rf"|{_DONE}|{_WRITTEN})|no (?:data|details|information|results?)(?: {_WRITTEN})?)"
     r"(?:,? (?:at|in|by|for|beyond|regarding|here|yet|next|as|so|due to|because|until|scheduled)\b"
     r"[^;]*)?",
@@ -38,13 +40,27 @@ _ABSENT = re.compile(
     rf"|(?:is|are|was|were|remains?) (?:still )?(?:pending|awaited|unavailable)"
     r"|\w+ unavailable(?= due to| because|$)"
     # 'The patient refused', 'her parents did not consent to'
-    r"|^(?:the |her |his |their )?\w+ (?:(?:has |had )?(?:refused|declined)|did not consent to)"
+    r"|^(?:the |her |his |their )?\w+ (?:(?:has |had )?(?:refused|declined)"
+    r"|did not (?:consent|agree) to)"
+    rf"|unable to be {_DONE}"
     r"|^no(?: [\w-]+){0,6} (?:is|are|was|were|(?:could|can) be)"
     rf" (?:\w+ )?(?:{_DONE}|{_WRITTEN}))\b",
     re.IGNORECASE,
 )
-_NO_RESULT = re.compile(rf"no results?\b.*\b{_WRITTEN}", re.IGNORECASE)
+_NO_RESULT = re.compile(rf"no results?\b.*\b(?:{_WRITTEN}|obtain\w+)", re.IGNORECASE)
 _NOT_MADE = re.compile(r"no (?P<what>[^.;]{2,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
+_SAMPLE = r"(?:samples?|specimens?|tubes?|swabs?|aliquots?|recordings?|material)"
+_SPOILT = (
+    r"(?:insufficient|inadequate|unsuitable|unusable|lost|clotted|ha?emoly[sz]ed|rejected|damaged"
+    r"|(?:un|not |non-?)interpretable|not processed)"
+)
+# The sample or the recording came to nothing: 'The specimen was insufficient', 'Lost in transit'.
+_FAILED = re.compile(
+    rf"(?:[\w-]+ ){{0,3}}?{_SAMPLE} (?:\w+ ){{0,3}}?{_SPOILT}\b"
+    rf"|(?:\w+ly |too )?{_SPOILT}(?: {_SAMPLE}\b| (?:in|for|because|due|owing|by|on|at)\b|$)"
+    r"|(?:the )?patient (?:left|moved|died|absconded)\b[^.]*\bbefore\b",
+    re.IGNORECASE,
+)
 # An advice to make the test: 'Note: consider based on findings'.
 _ADVICE = re.compile(
     r"(?:note:? )?(?:consider|recommend(?:ed)?|optional)\b"
@@ -98,7 +114,9 @@ def without_void(text: str) -> str:
     for line in text.splitlines():
         label = _LABEL_OF_STATEMENT.match(line)[0]  # type: ignore[index]
         sentences = _SENTENCE_END.split(line[len(label) :])
-        while sentences and (last := sentences[-1].strip(" .;")) and _says_nothing_written(last):
+        while (
+            sentences and (last := sentences[-1].strip(" .;()[]")) and _says_nothing_written(last)
+        ):
             sentences.pop()
         if sentences or not line.strip():
             lines.append(label + " ".join(sentences))
@@ -121,7 +139,9 @@ def _is_void(sentence: str) -> bool:
     bare = re.sub(r"^[\w\s/-]{2,40}:\s*", "", text)
     # 'Hearing is less on both sides, details not specified' tells something before it stops.
     clause, _, following = bare.partition(", ")
-    if not bare or (_EMPTY.fullmatch(bare) and not _VALUE_IN_TEXT.search(following)):
+    if not any(map(str.isalnum, bare)) or (
+        _EMPTY.fullmatch(bare) and not _VALUE_IN_TEXT.search(following)
+    ):
         return True
     if _HYPOTHESIS.match(bare):
         return True
@@ -129,6 +149,7 @@ def _is_void(sentence: str) -> bool:
         return False
     return bool(
         _ADVICE.match(text)
+        or _FAILED.match(clause)
         or (_ABSENT.search(clause) and not _VALUE_IN_TEXT.search(clause))
         or ((match := _NOT_MADE.match(bare)) and named_tests(match["what"]))
         or _MADE.fullmatch(bare)

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from medaction.envs.diagnosis_names import (
     DiagnosisName,
+    abbreviations_told,
     declared_abbreviations,
     is_disease,
     mentions,
@@ -47,7 +48,14 @@ _HISTORY = re.compile(
 )
 RELATIVE = re.compile(
     r"\b(?:mothers?|fathers?|brothers?|sisters?|siblings?|sons?|daughters?|uncles?|aunts?|cousins?"
-    r"|parents?|nieces?|nephews?|twins?|grand\w+|famil\w+|[mp]aternal|relatives?)\b",
+    r"|parents?|nieces?|nephews?|twins?|grand\w+"
+    r"|famil\w+(?! (?:doctor|physician|practitioner|medicine))|[mp]aternal|relatives?)\b",
+    re.IGNORECASE,
+)
+# What stands before the name of something taken: 'he takes ...', 'given ...'.
+_TAKEN = re.compile(
+    r"\b(?:tak(?:es?|ing)|took|given|receiv\w+|ingest\w+|dr[aiu]nk\w*|swallowed|inhaled"
+    r"|inject\w+|prescribed|started|dose of)\b[^.;,]{0,40}\Z",
     re.IGNORECASE,
 )
 # The last word of a cause that is something done or suffered, no disease.
@@ -71,7 +79,7 @@ _CONCLUDED = re.compile(
 _OUTCOME = re.compile(
     r"""\b(?:(?:patient|he|she|infant|neonate|child|baby|boy|girl|man|woman)\s(?:\w+\s)?
         (?:died|expired|recovered|succumbed|passed\saway)
-    |pronounced\sdead
+    |pronounced\sdead|(?:out\sof|left)\s(?:the\s)?hospital|(?:went|sent|returned)\shome
     |(?:was|were)\s(?:\w+\s)?discharged(?!\sfrom\san)|autopsy|post-?mortem
     |at\s(?:the\s|an?\s)?(?:[\w-]+[\s-])?(?:day|week|month|year)s?['’]?[\s-](?:of\s)?follow-?\s?up
     |follow-?\s?up\s(?:\w+\s)?(?:showed|revealed|demonstrated|confirmed)
@@ -104,7 +112,8 @@ class Mention:
 def names_of_case(report: CaseReport, case: StructuredCase) -> tuple[DiagnosisName, ...]:
     """The diagnosis' names, with the abbreviations that the report declares for them."""
     names = names_in(case.diagnosis, case.synonyms)
-    return names + declared_abbreviations(report.text, names)
+    declared = declared_abbreviations(report.text, names)
+    return names + declared + abbreviations_told(case.initial_observation, names)
 
 
 def mentions_in(text: str, names: tuple[DiagnosisName, ...], case: StructuredCase) -> list[Mention]:
@@ -171,6 +180,8 @@ def _excuse(
             denial = _DENIAL.search(around)
             if denial and not tells(around[: denial.start()], name):
                 return "denied"
+            if name.kind == "lesser" and _TAKEN.search(_before(name, clause)):
+                return "taken"
             is_contact = _EXPOSURE.search(around) or ANIMAL.search(around)
             if is_contact and not _SHOWN.search(around):
                 return "place or contact"
@@ -185,6 +196,10 @@ def _excuse(
     is_known = _is_known(name, sentence, case) and not RELATIVE.search(sentence)
     is_lesser = name.kind == "lesser" or _another_is_left(name, names, case)
     return "known from before" if is_known and is_lesser else ""
+
+
+def _before(name: DiagnosisName, clause: str) -> str:
+    return clause[: max(0, clause.casefold().find(name.text.casefold()))]
 
 
 def _is_known(name: DiagnosisName, sentence: str, case: StructuredCase) -> bool:

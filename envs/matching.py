@@ -24,6 +24,7 @@ from medaction.envs.records import DocumentedTest
 from medaction.envs.reported import clauses
 from medaction.words.names import normalise
 from medaction.words.negation import is_undone
+from medaction.words.phrases import IN_BRACKETS
 from medaction.words.tests import parts_of_panel
 
 COVERAGE = 0.6
@@ -117,6 +118,19 @@ def _profile_of_entry(name: str) -> Profile:
     return replace(reading, canonical=canonical, specimen=specimen)
 
 
+def with_later_tests(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries, where one whose name says more in brackets than another's, 'CK (day 5)' beside
+    'CK', is marked as that test repeated: a plain order gets the first result, at presentation."""
+    plain = {entry.profile.text for entry in entries}
+    return [
+        replace(entry, profile=replace(entry.profile, repeated=True))
+        if (name := normalise(IN_BRACKETS.sub("", entry.test.name))) in plain
+        and name != entry.profile.text
+        else entry
+        for entry in entries
+    ]
+
+
 def names_of_menu(entries: Sequence[Entry]) -> list[Name]:
     """All names of a menu. What they leave open the result may tell: 'CT: mass in the right lung'
     is of the chest. Where the result does not tell either, the region must be one that the menu
@@ -171,7 +185,9 @@ def _texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:
     order = read_order(test.name)
     parts = (*order.parts, *order.brackets)
     listed = [part for part in parts if _names_a_test(part)] if len(parts) > 1 else []
-    for text in dict.fromkeys(map(cut, (order.text, *listed, *test.aliases))):
+    fluids = [fluid for fluid in map(normalise, order.brackets) if specimen_of(fluid)]
+    of_each = [f"{fluid} {order.text}" for fluid in fluids]  # 'Oligoclonal bands (CSF and serum)'
+    for text in dict.fromkeys(map(cut, (order.text, *of_each, *listed, *test.aliases))):
         if text and text != test.name and not names_no_test(text):
             yield text, False
 

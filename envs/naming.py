@@ -123,11 +123,32 @@ def canonical_of(name: str) -> str | None:
     words = [word for word in text.split() if {word, _singular(word)}.isdisjoint(aside)]
     # 'Initial CSF' is 'CSF', and 'serum LDH level' is 'LDH'; 'urine culture' is no 'culture' of
     # anything.
-    for bare in (words, [word for word in words if word not in _SPECIMENS]):
+    for bare in (text.split(), words, [word for word in words if word not in _SPECIMENS]):
         for form in (" ".join(bare), " ".join(map(_singular, bare))):
             if form in tests:
                 return tests[form]
-    return None
+    apart = _written_apart()
+    return apart.get("".join(text.split())) or apart.get("".join(words)) or _of_antibody(words)
+
+
+@cache
+def _written_apart() -> dict[str, str]:
+    """The first name of a test by each of its longer names without spaces: 'anti-ds-DNA' is
+    'anti-dsDNA'. A name that would be two tests' is left out."""
+    tests: dict[str, set[str]] = {}
+    for name, first in canonical_names().items():
+        tests.setdefault(name.replace(" ", ""), set()).add(first)
+    return {
+        name: min(firsts) for name, firsts in tests.items() if len(firsts) == 1 and len(name) > 5
+    }
+
+
+def _of_antibody(words: list[str]) -> str | None:
+    """'dsDNA antibody' is 'anti-dsDNA', and the other way round."""
+    tests = canonical_names()
+    if words[-1:] in (["antibody"], ["antibodies"]):
+        return tests.get(" ".join(["anti", *words[:-1]]))
+    return tests.get(" ".join([*words[1:], "antibody"])) if words[:1] == ["anti"] else None
 
 
 def names_in_a_row(text: str) -> list[str]:

@@ -34,6 +34,7 @@ from medaction.envs.matching import (
     read_entry,
     tells_of_staining,
     tells_of_test,
+    with_later_tests,
     word_score,
 )
 from medaction.envs.naming import (
@@ -131,7 +132,7 @@ class Oracle:
         self._threshold = threshold
         self._choose = choose
         self.asks_model = choose is not None
-        self._entries = [read_entry(test) for test in menu]
+        self._entries = with_later_tests([read_entry(test) for test in menu])
         self._names = names_of_menu(self._entries)
 
     def answer(self, orders: Sequence[str]) -> tuple[Answer, ...]:
@@ -219,9 +220,12 @@ class Oracle:
     def _exact(self, ordered: Profile) -> Match | None:
         """The entry of that name, and the others that name the same test by the tables."""
         names = [name for name in self._names if name.of_entry]
-        exact = {name.entry for name in names if name.profile.text == ordered.text}
+        wording = _without_prepositions(ordered.text)
+        exact = {n.entry for n in names if _without_prepositions(n.profile.text) == wording}
         if not exact or not ordered.text:
             return None
+        if all(self._entries[number].profile.repeated for number in exact):
+            return Match(tuple(sorted(exact)), "exact", 1.0)  # 'CK on day 5' is no other CK
         same = {
             name.entry
             for name in names
@@ -423,6 +427,11 @@ class Oracle:
             if len(word) >= _SHORTEST_SLIP and word.isalpha():
                 by_letter[word[0]].append(word)
         return by_letter
+
+
+def _without_prepositions(text: str) -> list[str]:
+    """'CK on day 5' is 'CK (day 5)'."""
+    return [word for word in text.split() if word not in ("on", "at", "from", "of")]
 
 
 def _of_another_fluid(order: str, name: str) -> bool:

@@ -8,6 +8,13 @@ _SEVERAL = re.compile(
     r"|family members|(?:fe)?males|m[ae]n|women|boys|girls|children)\b",
     re.IGNORECASE,
 )
+# 'A father of 41 and ...' by their two ages: 'A 41-year-old father and his 14-year-old daughter'. A
+# newborn's age is in days, and the mother no patient.
+_PAIR = re.compile(
+    r"(?:an? )?(?:(?:[\w-]+ )?couple\b|\d+[- ]years?[- ]old [\w -]{1,40}? and (?:his|her|their|an?)"
+    r" (?:[\w-]+ ){0,2}?\d+[- ]years?[- ]old\b|[^.]{3,60}?\baged \d+ and \d+\b)",
+    re.IGNORECASE,
+)
 _LABEL_OF_PATIENT = re.compile(
     r"\W*(?:[A-Z][\w ]{2,40}:)?[\W\s]*(?:a |(?i:we) (?:report|present|describe|saw|treated) )?"
 )
@@ -36,7 +43,7 @@ _COUNT = re.compile(r"\b(?:two|three|four|five|six|several|both|[2-9])\b", re.IG
 _LONG = 6000
 """Characters from which on a text is a report, whose patients have headings; its prose may speak of
 'patient 2' of another report."""
-_AGED = re.compile(r"\b\d+[- ](?:year|month|week|day)s?[- ]old\b", re.IGNORECASE)
+_AGED = re.compile(r"\b\w+[- ](?:year|month|week|day)s?[- ]old\b", re.IGNORECASE)
 _NEWBORN = r"\b(?:newborn|neonates?|infant|baby|twins)\b"
 _CHILD_AS_SUBJECT = re.compile(
     r"(?:^|[,;:.] )(?:and |but |while )?(?:(?:the|her|their|an?|both) )?(?:[\w-]+ ){0,2}?"
@@ -60,6 +67,8 @@ ANIMAL = re.compile(
 _IN_AN_ANIMAL = re.compile(
     rf"\b(?:in|of) (?:an?|the|two|three) (?:[\w-]+ ){{0,3}}?{ANIMAL.pattern}", re.IGNORECASE
 )
+# A patient who is no person and no he or she, but it: 'It was lethargic.'
+_NEUTER = re.compile(r"(?<=\. )It (?:was|is|had|has|ate|weighed) [^.]*")
 _END_OF_PHRASE = re.compile(r"[.,;]| (?:with|who|was|is|has|had|presented|coughs?)\b")
 _PERSON = re.compile(
     r"\b(?:m[ae]n|wom[ae]n|boy|girl|child|infant|neonate|newborn|baby|patient|person|lady"
@@ -67,6 +76,8 @@ _PERSON = re.compile(
     r"|teenager|student|mother|father|\w{3,}(?:er|or|ist|ian|wife|man|woman))\b",
     re.IGNORECASE,
 )
+
+_HUMAN = re.compile(rf"{_PERSON.pattern}|\b(?:he|she|his|her|him|they|fetus)\b", re.IGNORECASE)
 
 
 def patients_in(text: str) -> tuple[str, ...]:
@@ -81,7 +92,9 @@ def patients_in(text: str) -> tuple[str, ...]:
         if len(set(names)) > 1:
             return tuple(dict.fromkeys(names))
     start = _LABEL_OF_PATIENT.match(text)
-    several = _SEVERAL.match(text, start.end() if start else 0)
+    several = next(
+        (m for p in (_SEVERAL, _PAIR) if (m := p.match(text, start.end() if start else 0))), None
+    )
     return (several[0], "each of them") if several else ()
 
 
@@ -182,6 +195,8 @@ def animal_in(text: str) -> str:
     animal, person = ANIMAL.search(phrase), _PERSON.search(phrase)
     if animal and not (person and person.start() < animal.start()):
         return animal[0]
+    if not _HUMAN.search(text) and (neuter := _NEUTER.search(text)):
+        return neuter[0].strip(" .")
     in_title = None if aged else _IN_AN_ANIMAL.search(text[:150])
     return in_title[0] if in_title else ""
 

@@ -5,6 +5,7 @@ A result that the observation tells becomes an entry of the menu, in its own wor
 diagnosis or the outcome is cut.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -77,15 +78,19 @@ _PATIENT = re.compile(
     r"|who)\b",
     re.IGNORECASE,
 )
+_OF_PATIENT = re.compile(r"\bthat (?:he|she|they|the patient)\b", re.IGNORECASE)
 # Who the patient is, and where what follows about the disease begins: 'a woman of 19 years | with'.
 _DEMOGRAPHICS = re.compile(
-    r"\b\d+[- ](?:year|month|week|day)s?[- ]old\b.*?(?=,? (?:with|who|whose|diagnosed"
-    r"|presenting)\b|,)",
+    r"\b(?:\w+[- ]?(?:year|yr|month|week|day)s?[- ]old|aged \d+|\d+ years of age)\b"
+    r".*?(?=,| (?:with|who|whose|diagnosed|presenting|came|comes|presented|presents|was|is|has"
+    r"|had)\b)",
     re.IGNORECASE,
 )
 _PREDICATE = re.compile(
-    r"(?=,? (?:who|whose|came|comes|presented|presents|presenting|was|is|has|had|with|and)\b)"
+    r"(?=,? (?:who|whose|came|comes|presented|presents|presenting|was|is|has|had|with|and|for)\b)"
 )
+# What says more of the part of the sentence before it: 'with pneumonia | for two days'.
+_ADJUNCT = re.compile(r" for\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +207,16 @@ class _Cutter:
         if self.leaks(head):
             return sentence
         parts = _PREDICATE.split(sentence[demographics.end() :])
-        removed = [part for part in parts if self.leaks(part) or self._result(part)]
+        removed: list[str] = []
+        stays = [head]
+        for before, part in itertools.pairwise(["", *parts]):
+            hangs = bool(removed) and removed[-1] == before and _ADJUNCT.match(part)
+            goes = hangs or self.leaks(part) or self._result(part)
+            (removed if goes else stays).append(part)
         if not removed:
             return sentence
         self._take(_verbatim(removed, sentence).strip(" ,."))
-        text = head + "".join(part for part in parts if part not in removed)
+        text = "".join(stays)
         return text if text.endswith((".", "!", "?")) else text + "."
 
     def _sentence(self, label: str, sentence: str, is_list: bool) -> str:
@@ -223,7 +233,7 @@ class _Cutter:
                 clauses = self._clauses(pattern, label, sentence)
                 removed, stays = self._parted(clauses, label, is_list)
         if not removed:
-            if not self.leaks(label + sentence):
+            if is_list and not self.leaks(label + sentence):
                 return sentence
             removed = clauses
             stays = []
@@ -288,9 +298,11 @@ class _Cutter:
         return [clause]
 
     def _result(self, text: str) -> Statement | None:
-        """A result of this patient: one of a relative is family history. No examination finds what
-        only a laboratory tells."""
-        if RELATIVE.search(text) or self.of_newborn(text):
+        """A result of this patient: one of a relative is family history, but for what a relative
+        or a family's screening tells of the patient. No examination finds what only a laboratory
+        tells."""
+        relative = RELATIVE.search(text)
+        if (relative and not _OF_PATIENT.search(text, relative.end())) or self.of_newborn(text):
             return None
         findings = blood_findings(text) if self.is_examination or self.is_present else {}
         findings = {word: test for word, test in findings.items() if word not in self.complaint}

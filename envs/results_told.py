@@ -2,6 +2,7 @@
 that reads like a test's result, whatever the menu holds."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,7 +10,7 @@ from medaction.envs.categories import category_of, minor_category_of
 from medaction.envs.documented import is_documented
 from medaction.envs.grounding import agreement_of_texts, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import FINDINGS, KINDS, Profile, canonical_of, profile
+from medaction.envs.naming import FINDINGS, KINDS, TABLE, Profile, canonical_of, profile
 from medaction.envs.records import DocumentedTest
 from medaction.words.names import normalise
 from medaction.words.plurals import singular
@@ -62,6 +63,11 @@ _NORMAL = re.compile(
     rf"|\b(?P<subject>[\w-]+ {_TEST_NOUN}) (?:\w+ )?{FINDING.pattern}",
     re.IGNORECASE,
 )
+# 'A dengue NS1 test came back negative'.
+_TEST_WITH_STATUS = re.compile(
+    rf"\b(?:an? |the )?((?:[\w-]+ ){{1,2}}(?:test|assay))\b[^.;,]{{0,40}}? {STATUS}\b",
+    re.IGNORECASE,
+)
 # A gene's name in capitals, that something was found in it, and the finding.
 _GENE_SYMBOL = re.compile(r"\b[A-Z][A-Z0-9]{2,7}\b")
 _FOUND_IN_GENE = re.compile(
@@ -85,8 +91,8 @@ _GENERAL_TEST = re.compile(
     rf"|\bcultures? (?:\w+ )?(?:{FINDING.pattern}|grew|noted|yielded)\b"
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
-    r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:surgery|laparotomy"
-    r"|operation),)"
+    r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:[\w-]+ )?(?:surgery"
+    r"|operation|\w{3,}(?:otomy|oscopy))\b)"
     r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
     re.IGNORECASE,
 )
@@ -110,69 +116,8 @@ _BLOOD_FINDINGS = {
         r"(?:penia|cytosis|philia|(?:natr|kal|calc|albumin|prote|ferritin|ammon)emia)$", word
     )
 }
-_COMMON = frozenset(
-    [
-        "normal",
-        "abnormal",
-        "patient",
-        "showed",
-        "shows",
-        "revealed",
-        "demonstrated",
-        "confirmed",
-        "identified",
-        "detected",
-        "suggested",
-        "indicated",
-        "finding",
-        "findings",
-        "result",
-        "results",
-        "evidence",
-        "consistent",
-        "suggestive",
-        "with",
-        "without",
-        "which",
-        "after",
-        "before",
-        "there",
-        "other",
-        "right",
-        "left",
-        "bilateral",
-        "upper",
-        "lower",
-        "within",
-        "initial",
-        "initially",
-        "further",
-        "examination",
-        "evaluation",
-        "imaging",
-        "significant",
-        "positive",
-        "negative",
-        "elevated",
-        "increased",
-        "mild",
-        "moderate",
-        "severe",
-        "history",
-        "level",
-        "levels",
-        "approximately",
-        "during",
-        "following",
-        "multiple",
-        "performed",
-        "noted",
-        "small",
-        "large",
-        "including",
-        "about",
-    ]
-)
+_COMMON = frozenset(TABLE["tells_nothing"].split())
+"""Words that say nothing of what a test found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +140,14 @@ def result_told(clause: str) -> Statement | None:
     >>> result_told("CT was planned"), result_told("she takes 5 mg of iron a day")
     (None, None)
     """
-    names = tuple(name for name in named_tests(clause) if is_ordered(name))
+    value = _CONCENTRATION.search(clause)
+    measured = _ANALYTE.findall(clause) if value else []
+    tests = (*named_tests(clause), *filter(canonical_of, measured))
+    names = _once(filter(is_ordered, tests))
     if test := labelled_test(clause) or _measured_test(clause):
         return Statement(clause, names or (test,))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
-        return Statement(clause, names)
+        return Statement(clause, _once((*names, *_TEST_WITH_STATUS.findall(clause))))
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
         return Statement(clause, (name.replace("_", " ").capitalize(),))
@@ -211,10 +159,15 @@ def result_told(clause: str) -> Statement | None:
         test = normal["test"] or normal["subject"]
         if is_ordered(test):
             return Statement(clause, names or (test,))
-    if value := _CONCENTRATION.search(clause):
+    if value:
         analytes = _ANALYTE.findall(clause[: value.end()])
         return Statement(clause, names or (analytes[-1] if analytes else "Laboratory tests",))
     return None
+
+
+def _once(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of different tests, each as it is told first."""
+    return tuple({canonical_of(name) or name: name for name in reversed([*names])}.values())[::-1]
 
 
 def labelled_test(text: str) -> str:

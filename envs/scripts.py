@@ -8,8 +8,8 @@ _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "
 
 def script_of(text: str) -> str:
     """The script of most letters, by the first word of their Unicode names: 'latin', 'cyrillic',
-    'cjk'; '' without letters. Greek letters stand for analytes and count only where nothing else
-    does.
+    'cjk'; '' without letters. A few Greek letters stand for analytes and do not
+    count.
 
     >>> script_of("Саркоидоз"), script_of("结节病, stage II"), script_of("α-fetoprotein 8 µg/L")
     ('cyrillic', 'cjk', 'latin')
@@ -21,8 +21,8 @@ def script_of(text: str) -> str:
     if is_unspaced(text):  # one such letter tells as much as a Latin word
         counts["CJK"] *= 5
     counts.pop("MICRO", None)
-    if len(counts) > 1:
-        counts.pop("GREEK", None)
+    if counts["GREEK"] < sum(counts.values()) / 2:
+        del counts["GREEK"]
     return counts.most_common(1)[0][0].casefold() if counts else ""
 
 

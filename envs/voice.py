@@ -47,7 +47,12 @@ _NOT = re.compile(r"\b(?:not|no|never|nothing|neither|unaware)\b|n['’]t\b", re
 _LEAD = re.compile(
     r"^[^.!?\d]{0,100}?\b(?=(?:you (?:are|have)|you['’](?:re|ve)|I am|I['’]m)\b)", re.I
 )
-_ROLE = re.compile(r"^(?:you are|you['’]re|I am|I['’]m)(?= )", re.IGNORECASE)
+# 'You are playing the role of a 45-year-old man' is his history, but for the playing.
+_ROLE = re.compile(
+    r"^(?:you (?:are|will|should|must|play)\b[^.]*?(?= an? [\w-]*\d)"
+    r"|(?:you are|you['’]re|I am|I['’]m)(?= ))",
+    re.IGNORECASE,
+)
 
 # 'They' takes the verbs of 'you', so that no verb has to be changed: of 'I' only am and was.
 _PRONOUNS = {
@@ -127,6 +132,7 @@ def patients_part(text: str) -> tuple[str, tuple[str, ...]]:
     directions: list[str] = []
     for place, sentence in enumerate(sentences(text)):
         words = _LEAD.sub("", sentence, count=1) if place == 0 else sentence
+        words = _ROLE.sub("The patient is", words, count=1)
         is_direction = (
             _DIRECTION.search(words)
             or _REQUEST.match(words)
@@ -142,7 +148,7 @@ def patients_part(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _in_third_person(sentence: str, speaks_as_patient: bool) -> str:
-    text = _ROLE.sub("The patient is", sentence, count=1)
+    text = sentence
     if speaks_as_patient:
         text = _PRONOUN_I.sub(lambda match: (match[1] or "") + "they", text)
         text = _BE.sub(lambda match: "they were" if match["verb"] == "was" else "they are", text)

@@ -13,7 +13,7 @@ import polars as pl
 
 from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment, DocumentedTest
 from medaction.envs.sources import ANY_ARTICLE, UNLICENSED, read_cases
-from medaction.trajectories.damage import STORE
+from medaction.trajectories.files import STORE
 from medaction.trajectories.store import Store
 
 log = logging.getLogger(__name__)

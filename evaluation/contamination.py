@@ -62,7 +62,7 @@ PASSAGE = 25
 MOST_PASSAGES = 60
 """Of one text; a longer report's further passages, its discussion, are not looked at."""
 
-_BLOCK = 4096
+_BLOCK_PASSAGES = 4096
 """Passages whose cosines are at hand at a time."""
 
 
@@ -340,7 +340,7 @@ def _nearness(first: _Passages, second: _Passages) -> np.ndarray:
     block: list[int] = []
     for row in range(len(ours)):
         block.append(row)
-        if sum(ours[block]) >= _BLOCK or row == len(ours) - 1:
+        if sum(ours[block]) >= _BLOCK_PASSAGES or row == len(ours) - 1:
             begin, end = first.starts[block[0]], first.starts[block[-1]] + ours[block[-1]]
             cosines = first.vectors[begin:end] @ second.vectors.T
             starts = first.starts[block] - begin

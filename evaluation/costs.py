@@ -27,7 +27,7 @@ class Price:
     source: str
 
 
-UNKNOWN = Price(20.0, 1, "class of ours")
+UNKNOWN_TEST = Price(20.0, 1, "class of ours")
 """A test that the table does not know is taken for one more tube of blood."""
 
 
@@ -41,7 +41,7 @@ def price_of(test: str) -> Price:
     if price := prices.get(("test", reading.canonical or "")):
         return price
     known = [prices["modality", kind] for kind in reading.kinds if ("modality", kind) in prices]
-    return max(known, key=lambda price: price.usd, default=UNKNOWN)
+    return max(known, key=lambda price: price.usd, default=UNKNOWN_TEST)
 
 
 def cost_of(orders: Iterable[str]) -> float:

@@ -14,7 +14,7 @@ from medaction.envs.turns import Turn
 from medaction.evaluation.dialogue import DIALOGUE_VERSION
 from medaction.evaluation.judges import ComparedTests, Judge, documented_text
 from medaction.evaluation.protocol import Protocol, judged_answer, message_of, requested, split_case
-from medaction.evaluation.scores import Score, share
+from medaction.evaluation.scores import Score, hit_share
 from medaction.llm.calls import ModelError
 from medaction.llm.replies import MalformedReply
 from medaction.llm.usage import Usage
@@ -120,8 +120,12 @@ def score_of(judgements: Sequence[Judgement], case_id: str, run: int) -> Score:
     notes = dict.fromkeys(note for judgement in judgements for note in judgement.notes)
     precision = recall = None
     if tests:
-        precision = sum(share([hit for _, hit in found.requested]) for found in tests) / len(tests)
-        recall = sum(share([hit for _, hit in found.documented]) for found in tests) / len(tests)
+        precision = sum(hit_share([hit for _, hit in found.requested]) for found in tests) / len(
+            tests
+        )
+        recall = sum(hit_share([hit for _, hit in found.documented]) for found in tests) / len(
+            tests
+        )
     correct = 2 * sum(verdicts) > len(verdicts) if verdicts else None
     return Score(case_id, run, precision, recall, correct, "; ".join(notes))
 

@@ -32,7 +32,7 @@ class Score:
         )
 
 
-def share(hits: Sequence[bool]) -> float:
+def hit_share(hits: Sequence[bool]) -> float:
     """Hits among all; 0 for none, as the benchmark has it."""
     return sum(hits) / len(hits) if hits else 0.0
 

@@ -27,7 +27,7 @@ GB = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Inspection:
     """One thing that was looked at. `remedy` is empty where nothing has to be done; only 'wrong'
     keeps a run from working."""
 
@@ -37,7 +37,7 @@ class Finding:
     remedy: str = ""
 
 
-def examine(*stages: EnvironmentSettings) -> Iterator[Finding]:
+def examine(*stages: EnvironmentSettings) -> Iterator[Inspection]:
     """Look at packages, machine, Prefect, Ray, graphs and caches, and at the folder and the models
     of each stage of a run."""
     yield from packages()
@@ -49,19 +49,19 @@ def examine(*stages: EnvironmentSettings) -> Iterator[Finding]:
         yield from models(settings)
 
 
-def run_files(out: Path, repair: bool) -> Iterator[Finding]:
+def run_files(out: Path, repair: bool) -> Iterator[Inspection]:
     """The files of a run: what is damaged, missing or edited. Changes nothing without `repair`.
     Raises StoreError when the run is under way."""
     damage = list(damage_of_run(out, repair))
     for item in damage:
         state: CheckState = "note" if item.mended else "wrong"
         how = "done: " if item.mended else ""
-        yield Finding(str(item.file), state, item.fact, how + item.remedy)
+        yield Inspection(str(item.file), state, item.fact, how + item.remedy)
     if not damage:
-        yield Finding(str(out), "ok", "store, copy, dataset and result are what was written")
+        yield Inspection(str(out), "ok", "store, copy, dataset and result are what was written")
 
 
-def packages() -> Iterator[Finding]:
+def packages() -> Iterator[Inspection]:
     """Every requirement of this installation against what is installed; extras only when one of
     their packages is there."""
     requirements = [Requirement(text) for text in requires("medaction") or ()]
@@ -74,7 +74,7 @@ def packages() -> Iterator[Finding]:
                     f"{requirement.name} {installed or 'is missing'}, {requirement.specifier} is"
                     " needed"
                 )
-    yield Finding(
+    yield Inspection(
         "packages",
         "wrong" if bad else "ok",
         "; ".join(bad) or f"medaction {version('medaction')} and what it requires",
@@ -92,7 +92,7 @@ def packages() -> Iterator[Finding]:
             if absent
             else ", ".join(f"{name} {_version_of_package(name)}" for name in names)
         )
-        yield Finding(
+        yield Inspection(
             f"extra {extra}",
             "note" if absent else "ok",
             installed,
@@ -100,11 +100,11 @@ def packages() -> Iterator[Finding]:
         )
 
 
-def machine(out: Path) -> Iterator[Finding]:
+def machine(out: Path) -> Iterator[Inspection]:
     """CPUs, memory, and the disks of the run's folder and of the caches."""
     memory = psutil.virtual_memory()
     tight = memory.available < 4 * GB
-    yield Finding(
+    yield Inspection(
         "machine",
         "note" if tight else "ok",
         f"{os.cpu_count()} CPUs, {memory.available / GB:.0f} of {memory.total / GB:.0f} GB of"
@@ -125,10 +125,10 @@ def machine(out: Path) -> Iterator[Finding]:
             if state == "note"
             else ""
         )
-        yield Finding(subject, state, f"{free / GB:.0f} GB free for {folder}", remedy)
+        yield Inspection(subject, state, f"{free / GB:.0f} GB free for {folder}", remedy)
 
 
-def prefect() -> Finding:
+def prefect() -> Inspection:
     """The Prefect server that runs would use."""
     url = os.environ.get("PREFECT_API_URL")
     if not url:
@@ -138,7 +138,7 @@ def prefect() -> Finding:
             "PREFECT_API_URL is not set: each run starts a server of its own on loopback,"
             " and stops it"
         )
-        return Finding(
+        return Inspection(
             "Prefect",
             "note" if in_use else "ok",
             fact,
@@ -148,7 +148,7 @@ def prefect() -> Finding:
         answer = httpx.get(f"{url}/admin/version", timeout=5)
         answer.raise_for_status()
     except httpx.HTTPError as error:
-        return Finding(
+        return Inspection(
             "Prefect",
             "wrong",
             f"{url} does not answer: {error}",
@@ -156,7 +156,7 @@ def prefect() -> Finding:
         )
     server_version, installed = answer.json(), version("prefect")
     same = server_version.split(".")[:2] == installed.split(".")[:2]
-    return Finding(
+    return Inspection(
         "Prefect",
         "ok" if same else "note",
         f"{url}, version {server_version}",
@@ -164,19 +164,19 @@ def prefect() -> Finding:
     )
 
 
-def ray() -> Finding:
+def ray() -> Inspection:
     """The Ray that runs would use."""
     address = os.environ.get("RAY_ADDRESS")
     if not address:
-        return Finding(
+        return Inspection(
             "Ray", "ok", f"{version('ray')}; RAY_ADDRESS is not set: each run starts a local one"
         )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=5):
-            return Finding("Ray", "ok", f"{version('ray')}; {address} answers")
+            return Inspection("Ray", "ok", f"{version('ray')}; {address} answers")
     except (OSError, ValueError) as error:
-        return Finding(
+        return Inspection(
             "Ray",
             "wrong",
             f"{address} does not answer: {error}",
@@ -184,28 +184,32 @@ def ray() -> Finding:
         )
 
 
-def graphs() -> Iterator[Finding]:
+def graphs() -> Iterator[Inspection]:
     """The graphs of DTC and RAC, with their hashes. They are built at their first use, which takes
     about half a minute."""
     from medaction.kg.open_graphs import open_disease_graph, open_test_graph
 
     for graph in (open_disease_graph(), open_test_graph()):
-        yield Finding("graph", "ok", f"{graph.name} {graph.version}: {graph.nodes.height:,} nodes")
+        yield Inspection(
+            "graph", "ok", f"{graph.name} {graph.version}: {graph.nodes.height:,} nodes"
+        )
 
 
-def models(settings: EnvironmentSettings) -> Iterator[Finding]:
+def models(settings: EnvironmentSettings) -> Iterator[Inspection]:
     """Every model of the settings, asked one real question of its part; embedded teachers play
     without one."""
     embedded = [teacher for teacher in getattr(settings, "teachers", ()) if teacher.embedded]
     for teacher in embedded:
-        yield Finding(f"teacher {teacher.name}", "ok", "plays on the open graphs, without a model")
+        yield Inspection(
+            f"teacher {teacher.name}", "ok", "plays on the open graphs, without a model"
+        )
     # With Prefect and Ray, which nothing else here needs.
     from medaction.flows.model_checks import check_models, models_of
 
     if any(models_of(settings)):
         for check in check_models(settings):
             state: CheckState = "wrong" if not check.good else "note" if check.remedy else "ok"
-            yield Finding(check.subject, state, check.fact, check.remedy)
+            yield Inspection(check.subject, state, check.fact, check.remedy)
 
 
 def _version_of_package(package: str) -> str | None:
@@ -218,11 +222,11 @@ def _version_of_package(package: str) -> str | None:
 STATE_MARKS = {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[red]wrong[/]"}
 
 
-def print_findings(findings: Iterable[Finding]) -> bool:
+def print_inspections(inspections: Iterable[Inspection]) -> bool:
     """Each finding as soon as it is there; False when something is wrong."""
     console = Console() if sys.stdout.isatty() else Console(width=150)
     in_order = True
-    for finding in findings:
+    for finding in inspections:
         head = f"{STATE_MARKS[finding.state]} [bold]{escape(finding.subject)}[/]"
         console.print(f"{head}: {escape(finding.fact)}", highlight=False)
         if finding.remedy:

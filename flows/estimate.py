@@ -10,6 +10,7 @@ from medaction.envs.records import CaseReport
 from medaction.flows.missing import reports_of
 from medaction.flows.settings import DistillSettings
 from medaction.flows.summary import trouble_of
+from medaction.trajectories.files import STORE
 from medaction.trajectories.store import Store
 from medaction.words.errors import MedactionError
 
@@ -49,7 +50,7 @@ def estimate(
     )
     if trouble := trouble_of(run("distill", tried)):
         raise MedactionError(f"cannot be projected from {', '.join(sorted(sample))}: {trouble}")
-    with Store(tried.out / "trajectories.duckdb") as store:
+    with Store(tried.out / STORE) as store:
         spent = [[float(value or 0) for value in row] for row in store.rows(_SPENT)]
         (wall,) = store.rows(
             "select sum(epoch(ended - started)) from runs where ended is not null"

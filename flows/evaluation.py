@@ -34,8 +34,9 @@ from medaction.kg.encoder import load_encoder
 from medaction.llm.calls import CallSettings
 from medaction.llm.teacher import Teacher
 from medaction.tasks.engine import Unit
-from medaction.tasks.evaluation import JudgePass, Players, judge_case, play_benchmark_case
+from medaction.tasks.evaluation import EvaluatedModels, JudgePass, judge_case, play_benchmark_case
 from medaction.tasks.work import cpus_of
+from medaction.trajectories.files import STORE
 from medaction.trajectories.records import Failure, Trajectory, now
 from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
@@ -52,7 +53,7 @@ def run_evaluate(settings: EvaluationSettings, retry: Retry | None = None) -> di
     always asked for again. The store is marked evaluation-only. Raises StoreError (the store is in
     use, or holds training cases) and BadCase (no case can be read).
     """
-    with Store(settings.out / "trajectories.duckdb") as store:
+    with Store(settings.out / STORE) as store:
         store.claim(evaluation_only=True)
         with store.run("evaluate", settings.model_dump_json(), flow_run_id(), versions()) as run:
             note_crashed(run)
@@ -124,7 +125,7 @@ def play_runs(
     oracle = ready.reach(settings.oracle) if settings.oracle else None
     examiner = ready.reach(settings.examiner) if settings.examiner else None
     reader = ready.reach(settings.read_by) if settings.read_by else None
-    players = Players(model, oracle, examiner, reader)
+    players = EvaluatedModels(model, oracle, examiner, reader)
     calls = CallSettings() if model.embedded and not (oracle or examiner) else ready.calls()
     summaries = summaries_of(store)
 

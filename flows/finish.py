@@ -10,6 +10,7 @@ from medaction.flows.settings import DistillSettings, EvaluationSettings
 from medaction.flows.summary import write_summary
 from medaction.flows.versions import versions
 from medaction.trajectories.export import Version
+from medaction.trajectories.files import STORE
 from medaction.trajectories.scoring import OPEN, Aids, score_store
 from medaction.trajectories.store import Store
 
@@ -45,9 +46,9 @@ def score_and_export(store: Store, settings: DistillSettings) -> Version | None:
 
 def finish_at_once(settings: DistillSettings) -> dict[str, Any] | None:
     """The summary of a run that lacks nothing; None: there is something to play."""
-    if not (settings.out / "trajectories.duckdb").exists():
+    if not (settings.out / STORE).exists():
         return None
-    with Store(settings.out / "trajectories.duckdb") as store:
+    with Store(settings.out / STORE) as store:
         if not is_finished(store, settings):
             return None
         if settings.pair_branches:

@@ -18,6 +18,7 @@ from medaction.envs.turns import Style
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, Retry
 from medaction.llm.calls import api_key
 from medaction.llm.teacher import Teacher
+from medaction.trajectories.files import STORE
 from medaction.trajectories.records import WORKER_LOST, OpenFailure, RolloutSpec, Trajectory
 from medaction.trajectories.scoring import Aids, disease_linker, distance_of, unlinkable
 from medaction.trajectories.store import EnvironmentKey, Known, Store, StoreError, report_hash
@@ -87,9 +88,9 @@ def settings_for(out: Path, retry: Retry) -> EnvironmentSettings | None:
     Raises StoreError when there is no run in `out` or it is in use, and ValueError when `retry`
     names a case without an open failure.
     """
-    path = out / "trajectories.duckdb"
+    path = out / STORE
     if not path.exists():
-        raise StoreError(f"{out} is not the folder of a run: it has no trajectories.duckdb")
+        raise StoreError(f"{out} is not the folder of a run: it has no {STORE}")
     with Store(path) as store:
         flow_name, last = store.last_run()
         open_ = store.open_failures("environment", "gold", "rollout")

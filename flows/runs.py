@@ -18,6 +18,7 @@ from medaction.flows.settings import DistillSettings, EnvironmentSettings, Retry
 from medaction.flows.stages import build_environments, play_trees, reconstruct_gold
 from medaction.flows.summary import write_checks, write_summary
 from medaction.flows.versions import versions
+from medaction.trajectories.files import STORE
 from medaction.trajectories.scoring import linkers
 from medaction.trajectories.store import Store
 
@@ -32,7 +33,7 @@ def run_distill(settings: DistillSettings, retry: Retry | None = None) -> dict[s
     """
     # What cannot be read fails now, not when all has been played.
     linkers(settings.disease_graph, settings.test_graph, aids_of(settings))
-    with Store(settings.out / "trajectories.duckdb") as store:
+    with Store(settings.out / STORE) as store:
         with store.run("distill", settings.model_dump_json(), flow_run_id(), versions()) as run:
             note_crashed(run)
             with services(settings, store.spent_usd()) as ready:
@@ -61,7 +62,7 @@ def run_environments(settings: EnvironmentSettings, retry: Retry | None = None) 
     Raises StoreError (the store is in use, or of the other purpose) and BadCase (no case can be
     read from `settings.cases`).
     """
-    with Store(settings.out / "trajectories.duckdb") as store:
+    with Store(settings.out / STORE) as store:
         with store.run(
             "environments", settings.model_dump_json(), flow_run_id(), versions()
         ) as run:

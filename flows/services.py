@@ -20,7 +20,7 @@ from medaction.llm.local_server import start_local
 from medaction.llm.teacher import Teacher
 from medaction.tasks.engine import Engine
 from medaction.tasks.local import LocalEngine
-from medaction.training.serving import QUIET, command
+from medaction.training.serving import SERVER_ENVIRONMENT, command
 from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
@@ -133,7 +133,7 @@ def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
         # Attached: whoever kills this process ends the server too.
         server = subprocess.Popen(
             [sys.executable, "-m", "medaction.flows.attached", *served],
-            env=os.environ | QUIET,
+            env=os.environ | SERVER_ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=words,
             stderr=words,

@@ -26,10 +26,11 @@ from medaction.llm.calls import CallSettings
 from medaction.llm.usage import Usage
 from medaction.tasks.engine import Engine, Unit
 from medaction.tasks.work import build_case, cpus_of, gold_of_case, play_case
+from medaction.trajectories.batch import EnvironmentBatch
 from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
 from medaction.trajectories.rollout import Played
 from medaction.trajectories.scoring import with_link
-from medaction.trajectories.store import EnvironmentKey, Store
+from medaction.trajectories.store import BuiltCase, EnvironmentKey, Store
 
 log = logging.getLogger("medaction")
 
@@ -61,11 +62,14 @@ def build_environments(
         return Unit("environment", report.case_id, 1.0, build_case, arguments)
 
     built_with = stage_1_hash(settings)
-    with Progress("environments", None, "without one") as progress:
+    with (
+        Progress("environments", None, "without one") as progress,
+        EnvironmentBatch(store, built_with, run_id) as batch,
+    ):
         for report, result in fan_out(engine, unit_of, waiting(), settings.in_flight):
             built, usage = result if isinstance(result, tuple) else (_not_built(result), Usage())
             built = with_link(built, report.structured is None, settings.disease_graph)
-            store.add_built(report, built, built_with, run_id, usage)
+            batch.add(BuiltCase(report, built, usage))
             if built.refusal:
                 log.warning("case %s refused: %s", report.case_id, built.refusal)
             progress.advance(failed=built.refusal is not None)

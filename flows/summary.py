@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medaction.flows.settings import DistillSettings
+from medaction.trajectories.files import STORE
 from medaction.trajectories.queries import Query, read_queries
 from medaction.trajectories.records import WORKER_LOST
 from medaction.trajectories.store import Store
@@ -181,7 +182,7 @@ def print_summary(summary: dict[str, Any], tables: bool = True) -> None:
         console.print(note.replace("**", "").replace("`", ""), highlight=False)
     records = count["kept (records of the dataset)"]
     held = f"dataset/ with {records} records" if dataset else "no dataset: evaluation-only cases"
-    console.print(f"In {out}: trajectories.duckdb, summary.md, {held}")
+    console.print(f"In {out}: {STORE}, summary.md, {held}")
     console.print(f"Look at it: medaction view --out {out}")
 
 

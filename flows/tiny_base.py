@@ -7,6 +7,7 @@ and nothing about data or methods.
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 TINY = "tiny"
 """Names this model where a base model is asked for."""
@@ -14,7 +15,7 @@ TINY = "tiny"
 PACKAGE = Path(__file__).parent.parent
 # Its words are those of the prompts and of our own tables of tests and diseases, so that a name is
 # a few tokens.
-TEXTS = (
+TOKENIZER_TEXTS = (
     "clinicians/*.py",
     "clinicians/prompts/*.md",
     "kg/data/tests.csv",
@@ -35,12 +36,11 @@ def tiny_base(folder: Path) -> Path:
     leaves one that is there alone."""
     if (folder / "config.json").is_file():
         return folder
-    import torch
     from tokenizers import ByteLevelBPETokenizer
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     learnt = ByteLevelBPETokenizer()
-    files = [str(file) for pattern in TEXTS for file in sorted(PACKAGE.glob(pattern))]
+    files = [str(file) for pattern in TOKENIZER_TEXTS for file in sorted(PACKAGE.glob(pattern))]
     learnt.train(files, vocab_size=VOCABULARY, special_tokens=["<|im_start|>", "<|im_end|>"])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=learnt._tokenizer,
@@ -48,21 +48,31 @@ def tiny_base(folder: Path) -> Path:
         additional_special_tokens=["<|im_start|>"],
     )
     tokenizer.chat_template = CHATML
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=192,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=16_384,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    torch.manual_seed(0)
     building = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)
-    LlamaForCausalLM(config).save_pretrained(building)
+    random_llama(tokenizer, hidden=64, inner=192).save_pretrained(building)
     tokenizer.save_pretrained(building)
     building.rename(folder)
     return folder
+
+
+def random_llama(
+    tokenizer: Any, hidden: int, inner: int, layers: int = 2, heads: int = 4, tied: bool = True
+) -> Any:
+    """A Llama of seeded random weights with the tokenizer's vocabulary; two heads share a key."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
+        max_position_embeddings=16_384,
+        tie_word_embeddings=tied,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config)

@@ -60,8 +60,8 @@ def environments_of(cases: Path, training: bool) -> dict[str, ClinicalEnvironmen
         else:
             environments[report.case_id] = built.environment
     if not environments:
-        first = f"; the first refusal: {refusals[0]}" if refusals else ""
-        raise BadCase("no_environment", f"{cases}: no case can be played{first}")
+        example = f"; the first refusal: {refusals[0]}" if refusals else ""
+        raise BadCase("no_environment", f"{cases}: no case can be played{example}")
     return environments
 
 

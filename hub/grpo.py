@@ -48,8 +48,8 @@ def played_cases(settings: TrainSettings) -> PlayedCases:
             f" {a_step} (batch {settings.batch} in groups of {settings.group}): lower --batch or"
             " --validation-percent, or add cases"
         )
-    shown = max(1, settings.validation_records // settings.group)
-    return PlayedCases(train, dict([*held_out.items()][:shown]))
+    held_out_cases = max(1, settings.validation_records // settings.group)
+    return PlayedCases(train, dict([*held_out.items()][:held_out_cases]))
 
 
 def prepare_episodes(settings: TrainSettings) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One process of reinforcement learning on episodes (Group Relative Policy Optimization, Shao et
 al. 2024, section 4.1), through TRL's trainer: settings, checkpoints and log are those of
-`medaction.training.run`. It is started by `medaction train --objective grpo`.
+`medaction.training.job`. It is started by `medaction train --objective grpo`.
 
 The model plays as `medaction evaluate` lets it play: replies in the grammar, the context rebuilt
 each turn, asked again for what cannot be read. An episode's advantage is its total reward
@@ -13,7 +13,6 @@ episode counts the same.
 
 import asyncio
 import json
-import os
 import random
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
@@ -23,7 +22,6 @@ from typing import Any
 # First, for what it sets in the environment.
 from medaction.training.process import leaving_refusals, run_process  # isort: skip
 
-import torch
 from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
@@ -31,10 +29,9 @@ from trl import GRPOConfig, GRPOTrainer
 from medaction.envs.records import ClinicalEnvironment
 from medaction.hub.episodes import Play, Scorer, scorer_of
 from medaction.hub.grpo import TEMPERATURE, play_of, played_cases, prompt_tokens, steps_per_epoch
-from medaction.training.checkpoints import newest_checkpoint
+from medaction.training.job import MarkComplete, open_job, train_to_end
 from medaction.training.looks import Looks
 from medaction.training.measure_log import MeasureLog
-from medaction.training.run import MarkComplete, init_deepspeed, mark_trained
 from medaction.training.settings import TrainSettings
 from medaction.training.trainer_arguments import adapter_config, load_base, shared_arguments
 
@@ -99,12 +96,12 @@ class Rollouts:
                 }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
         draw = random.Random(f"{self.settings.seed}/{step}/{process}")
-        drawn = [draw.choice(member.replies) for member in members]
-        written_by_vllm = all(reply.logprobs is not None for reply in drawn)
+        samples = [draw.choice(member.replies) for member in members]
+        written_by_vllm = all(reply.logprobs is not None for reply in samples)
         return {
-            "prompt_ids": [reply.prompt for reply in drawn],
-            "completion_ids": [reply.reply for reply in drawn],
-            "logprobs": [reply.logprobs for reply in drawn] if written_by_vllm else None,
+            "prompt_ids": [reply.prompt for reply in samples],
+            "completion_ids": [reply.reply for reply in samples],
+            "logprobs": [reply.logprobs for reply in samples] if written_by_vllm else None,
             "total": [credit.total for credit in credits],
             "right": [credit.rewards["diagnosis"] or 0.0 for credit in credits],
             "readable": [credit.well_formed for credit in credits],
@@ -143,15 +140,11 @@ def episode_total(
 
 def train_episodes(out: Path) -> None:
     """Train as the job in `out` says, from its newest whole checkpoint if there is one."""
-    job = json.loads((out / "job.json").read_text())
-    settings = TrainSettings.model_validate(job["settings"])
-    cuda = torch.cuda.is_available()
-    torch.manual_seed(settings.seed)
-    if settings.zero:
-        init_deepspeed(cuda)
+    job = open_job(out)
+    settings, cuda = job.settings, job.cuda
     cases = played_cases(settings)
     steps = steps_per_epoch(cases, settings)
-    a_process = settings.batch // int(os.environ.get("WORLD_SIZE", "1"))
+    a_process = settings.batch // job.processes
     arguments = GRPOConfig(
         **shared_arguments(out, settings, cuda),
         per_device_train_batch_size=1,  # a reply
@@ -166,10 +159,9 @@ def train_episodes(out: Path) -> None:
         vllm_mode="colocate",
         vllm_max_model_length=settings.max_length,
     )
-    tokenizer: Any = AutoTokenizer.from_pretrained(job["base"], padding_side="left")
-    rank = int(os.environ.get("RANK", "0"))
+    tokenizer: Any = AutoTokenizer.from_pretrained(job.base, padding_side="left")
     trainer = EpisodeTrainer(
-        load_base(job["base"], settings, cuda, "sdpa"),
+        load_base(job.base, settings, cuda, "sdpa"),
         episode_total,
         args=arguments,
         train_dataset=Dataset.from_dict({"prompt": [*cases.train]}),
@@ -179,14 +171,11 @@ def train_episodes(out: Path) -> None:
         peft_config=adapter_config(settings) if settings.method == "lora" else None,
         rollout_func=Rollouts(
             cases.train | cases.held_out, settings, tokenizer, scorer_of(),
-            out / f"episodes-{rank}.jsonl",
+            out / f"episodes-{job.rank}.jsonl",
         ),
     )  # fmt: skip
     trainer.add_callback(Looks(trainer, settings, settings.evaluate_every or steps))
-    checkpoint = newest_checkpoint(out)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.save_model(str(out / ".model.building"))
-    mark_trained(trainer, out, "sdpa")
+    train_to_end(trainer, job, "sdpa")
 
 
 if __name__ == "__main__":

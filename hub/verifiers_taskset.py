@@ -105,7 +105,7 @@ class MedactionEnv(vf.Env[MedactionEnvConfig]):
             "recall": score.recall,
             "f1": score.f1,
         }
-        known = {name: value for name, value in measures.items() if value is not None}
+        values = {name: value for name, value in measures.items() if value is not None}
         rewards = {f"reward_{k}": v for k, v in credit.rewards.items() if v is not None}
         # Once an episode, on its last trace: a mean over traces would count long episodes more.
-        traces[-1][0].record_metrics({name: float(v) for name, v in (known | rewards).items()})
+        traces[-1][0].record_metrics({name: float(v) for name, v in (values | rewards).items()})

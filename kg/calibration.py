@@ -90,10 +90,10 @@ def null_of(changes: Sequence[Change], graph: Graph, seed: int = 0) -> Null:
     diagnoses = _by_case((row.case_id, row.changed) for row in changes)
     orders, changed = list[Change](), list[Change]()
     for row in few * draws if len(tests) > 1 else ():
-        others = _drawn(rng, tests, row.case_id, len(row.tests))
-        orders.append(Change(row.case_id, None, row.changed, others))
-        others = _drawn(rng, diagnoses, row.case_id, len(row.changed))
-        changed.append(Change(row.case_id, None, others, row.tests))
+        null_tests = _drawn(rng, tests, row.case_id, len(row.tests))
+        orders.append(Change(row.case_id, None, row.changed, null_tests))
+        null_tests = _drawn(rng, diagnoses, row.case_id, len(row.changed))
+        changed.append(Change(row.case_id, None, null_tests, row.tests))
     known = (
         tuple(value for value in values_of(rows, graph) if value is not None)
         for rows in (orders, changed)
@@ -114,8 +114,8 @@ def _drawn(
     """`count` nodes of other cases: a case with many counts as often as it has them."""
     cases = list(nodes)
     weights = [0 if case == case_id else len(nodes[case]) for case in cases]
-    chosen = rng.choices(cases, weights, k=count)
-    return tuple(sorted({rng.choice(nodes[case]) for case in chosen}))
+    donors = rng.choices(cases, weights, k=count)
+    return tuple(sorted({rng.choice(nodes[case]) for case in donors}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +182,8 @@ def _best(right: Sequence[float], null: Null) -> float:
 
     def worth(threshold: float) -> tuple[float, float]:
         of_null = [share_within(part, threshold) for part in (null.orders, null.changes) if part]
-        kept = share_within(right, threshold) - sum(of_null) / len(of_null) if of_null else 0.0
-        return round(kept, 9), -abs(threshold - mean)
+        margin = share_within(right, threshold) - sum(of_null) / len(of_null) if of_null else 0.0
+        return round(margin, 9), -abs(threshold - mean)
 
     return max(grid, key=worth)
 

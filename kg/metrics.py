@@ -96,9 +96,9 @@ def rac(
     changed = changed_nodes(before, after)
     linked = _known_nodes(tests)
     nearest = [
-        min(known)
+        min(distances)
         for node in changed
-        if (known := [found for test in linked if (found := distance(test, node)) is not None])
+        if (distances := [hops for test in linked if (hops := distance(test, node)) is not None])
     ]
     value = sum(nearest) / len(nearest) if nearest else None
     return Rac(
@@ -158,8 +158,8 @@ def looked_up(graph: "Graph", pairs: Iterable[tuple[int, int]]) -> Hops:
     """
     from medaction.kg.graph import hops_from
 
-    wanted: dict[int, set[int]] = defaultdict(set)
+    targets_of: dict[int, set[int]] = defaultdict(set)
     for a, b in pairs:
-        wanted[a].add(b)
-    found = {a: hops_from(graph, a, targets) for a, targets in wanted.items()}
-    return lambda a, b: found[a][b]
+        targets_of[a].add(b)
+    hops = {a: hops_from(graph, a, targets) for a, targets in targets_of.items()}
+    return lambda a, b: hops[a][b]

@@ -80,8 +80,8 @@ def read_loinc2hpo(folder: Path) -> list[Observed]:
         if row["outcome"] in _ABNORMAL and row["loincId"] in names:
             finds[row["loincId"]][row["hpoTermId"]] = None
     return [
-        Observed(f"LOINC:{code}", _names_of_loinc(names[code]), tuple(shown))
-        for code, shown in finds.items()
+        Observed(f"LOINC:{code}", _names_of_loinc(names[code]), tuple(measured))
+        for code, measured in finds.items()
     ]
 
 

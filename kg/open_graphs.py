@@ -139,11 +139,11 @@ def same_names() -> dict[str, str]:
     sets = DisjointSet(normalise(name) for pair in pairs for name in pair)
     owners = {normalise(common.name): normalise(common.name) for common in common_diseases()}
     for a, b in pairs:
-        left, right = sets[normalise(a)], sets[normalise(b)]
-        owner = {owners[root] for root in (left, right) if root in owners}
+        names_a, names_b = sets[normalise(a)], sets[normalise(b)]
+        owner = {owners[root] for root in (names_a, names_b) if root in owners}
         if len(owner) < 2:
-            sets.merge(left, right)
-            owners.update((sets[left], name) for name in owner)
+            sets.merge(names_a, names_b)
+            owners.update((sets[names_a], name) for name in owner)
     return {name: sets[name] for name in sets}
 
 
@@ -179,11 +179,11 @@ def cache_key() -> str:
     return version_of([constants_of(*BUILDERS), code_of(*BUILDERS)])
 
 
-def _open(which: str) -> Graph:
+def _open(name: str) -> Graph:
     folder = cache_folder() / cache_key()
-    if not (folder / which).is_dir():
+    if not (folder / name).is_dir():
         _build(folder)
-    return load_graph(folder / which)
+    return load_graph(folder / name)
 
 
 def _build(folder: Path) -> None:

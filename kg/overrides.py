@@ -61,9 +61,11 @@ class Overrides:
                     f"{row.text!r}: no node of {names} has the id {row.node_id!r}",
                 )
             if row.node_id and row.type and row.type not in kinds[row.node_id]:
-                found = " or ".join(sorted(kinds[row.node_id]))
+                node_kinds = " or ".join(sorted(kinds[row.node_id]))
                 raise BadTable(
-                    self.path, row.line, f"{row.text!r}: {row.node_id} is a {found}, no {row.type}"
+                    self.path,
+                    row.line,
+                    f"{row.text!r}: {row.node_id} is a {node_kinds}, no {row.type}",
                 )
 
 
@@ -71,7 +73,7 @@ def read_overrides(path: Path) -> Overrides:
     """Read the file. Raises FileNotFoundError, and BadTable for a wrong header, a row without text
     or of an unknown type, and a text that is given twice for one type; the line is named."""
     rows: list[Override] = []
-    seen: dict[tuple[str, str], int] = {}
+    line_of: dict[tuple[str, str], int] = {}
     for line, fields in _lines_of_overrides(path):
         row = Override(
             fields["text"].strip(), fields["node_id"].strip(), fields.get("type", "").strip(), line
@@ -85,8 +87,8 @@ def read_overrides(path: Path) -> Overrides:
                 f"{row.type!r} is no type; use one of {', '.join(TYPES)}, or leave it empty",
             )
         for kind in (row.type,) if row.type else ("", *TYPES):
-            if (first := seen.setdefault((normalise(row.text), kind), line)) != line:
-                raise BadTable(path, line, f"{row.text!r} stands in line {first} already")
+            if (earlier := line_of.setdefault((normalise(row.text), kind), line)) != line:
+                raise BadTable(path, line, f"{row.text!r} stands in line {earlier} already")
         rows.append(row)
     return Overrides(path, tuple(rows))
 

@@ -98,15 +98,15 @@ def prune_dtc_rac(
     turns, distances = course.turns, measured.dtc
     if len(turns) < 2:
         return _discarded("discarded", "one_turn")
-    first = distances[0]
-    if first is None:
+    start = distances[0]
+    if start is None:
         return _discarded("unscorable", _unknown(course, 0, "first_hypothesis"))
     if all(distance is None for distance in distances[1:]):
         return _discarded("unscorable", "later_hypotheses_unknown")
     close = [
         t
         for t in range(1, len(turns))
-        if (distance := distances[t]) is not None and distance <= first
+        if (distance := distances[t]) is not None and distance <= start
     ]
     if not close:
         return _discarded("discarded", "no_convergence")
@@ -145,20 +145,20 @@ def _ineffective(measured: Measured, t: int, threshold: float) -> bool:
     """Whether what changed at position `t` is known to be too far from the tests ordered before
     it.
     """
-    found = measured.rac[t]
-    return found is not None and found.value is not None and found.value > threshold
+    hops = measured.rac[t]
+    return hops is not None and hops.value is not None and hops.value > threshold
 
 
 def _unmoved(measured: Measured, t: int) -> bool:
     """Whether the differential at position `t` is known to be that of the turn before."""
-    found = measured.rac[t]
-    return found is not None and not found.changed and not found.unlinked
+    hops = measured.rac[t]
+    return hops is not None and not hops.changed and not hops.unlinked
 
 
-def _unknown(course: Course, at: int, what: str) -> str:
+def _unknown(course: Course, at: int, subject: str) -> str:
     if course.truth is None:
         return "truth_unlinked"
-    return f"{what}_unlinked" if course.turns[at].top is None else f"{what}_without_path"
+    return f"{subject}_unlinked" if course.turns[at].top is None else f"{subject}_without_path"
 
 
 def _whole(course: Course) -> Verdict:

@@ -233,12 +233,12 @@ def resembles(text: str, name: str) -> bool:
     >>> resembles("esophageal foreign body", "esophageal disease")
     False
     """
-    told, named = _telling(text), _telling(name)
-    shared = [word for word in told if any(_alike(word, other) for other in named)]
+    text_words, name_words = _telling(text), _telling(name)
+    shared = [word for word in text_words if any(_alike(word, other) for other in name_words)]
     return (
-        bool(named)
-        and all(any(_alike(word, other) for word in told) for other in named)
-        and 2 * len(shared) > len(told)
+        bool(name_words)
+        and all(any(_alike(word, other) for word in text_words) for other in name_words)
+        and 2 * len(shared) > len(text_words)
     )
 
 

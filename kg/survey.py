@@ -80,12 +80,12 @@ def _hops(graph: Graph, start: str | None, end: str | None, seed: int) -> pl.Dat
     starts, ends = (_of_type(graph, kind) for kind in (start, end))
     counted: Counter[int | None] = Counter()
     for node in np.random.default_rng(seed).permutation(starts)[:SAMPLE].tolist():
-        wanted = set(ends) - {node}
+        targets = set(ends) - {node}
         for depth, layer in enumerate(rx.bfs_layers(graph.net, [node])):
-            met = wanted.intersection(layer)
+            met = targets.intersection(layer)
             counted[depth] += len(met)
-            wanted -= met
-        counted[None] += len(wanted)
+            targets -= met
+        counted[None] += len(targets)
     total = max(counted.total(), 1)
     rows = [
         (start or "any", end or "any", depth, count, f"{count / total:.2%}")

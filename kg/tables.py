@@ -92,18 +92,23 @@ class Alias:
 @cache
 def aliases() -> list[Alias]:
     """All of ALIASES. Raises BadTable for an alias without a name, or given twice for one type."""
-    found = [
+    pairs = [
         Alias(row["alias"].strip(), row["name"].strip(), row["type"], line)
         for line, row in rows(ALIASES, ["alias", "name", "type"])
     ]
-    seen: set[tuple[str, str]] = set()
-    for entry in found:
+    written_pairs: set[tuple[str, str]] = set()
+    for entry in pairs:
         key = (normalise(entry.alias), entry.type)
-        if not key[0] or not entry.name or entry.type not in ("disease", "test") or key in seen:
+        if (
+            not key[0]
+            or not entry.name
+            or entry.type not in ("disease", "test")
+            or key in written_pairs
+        ):
             raise BadTable(
                 ALIASES,
                 entry.line,
                 f"{entry.alias!r} is empty, given twice, or not of type disease or test",
             )
-        seen.add(key)
-    return found
+        written_pairs.add(key)
+    return pairs

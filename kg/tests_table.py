@@ -84,8 +84,8 @@ def _with_all_names(entry: TestEntry, owners: dict[str, str]) -> TestEntry:
         if len(key := normalise(name)) >= SHORTEST_NAME
         and owners.setdefault(key, entry.name) == entry.name
     }
-    known = {normalise(name) for name in entry.names}
-    more_names = tuple(name for key, name in more.items() if key not in known)
+    own_names = {normalise(name) for name in entry.names}
+    more_names = tuple(name for key, name in more.items() if key not in own_names)
     return replace(entry, synonyms=(*entry.synonyms, *more_names))
 
 

@@ -230,9 +230,9 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
             in_a_list = isinstance(spans[0].value, list) and framed[0] in spans[0].value
             mended.append("object in a list" if in_a_list else "object in a frame")
             related = [replace(spans[0], value=framed[0])]
-    if not related and not alone and (written := _yaml_object(body, form_keys)):
+    if not related and not alone and (yaml_object := _yaml_object(body, form_keys)):
         mended.append("YAML")
-        return written
+        return yaml_object
     if len(related) > 1 and not alone and (joined := _joined(related)):
         mended.append("an object for each key")
         related = [joined]

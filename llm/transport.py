@@ -192,16 +192,16 @@ def _response_of(answer: dict[str, Any], request: dict[str, Any]) -> Response:
             thinking = "".join(_parts(message.get(key)))
     finish_reason = str(choice.get("finish_reason") or "")
     finish_reason = _FINISH_REASONS.get(finish_reason.casefold(), finish_reason)
-    calls = message.get("tool_calls") or ([message] if message.get("function_call") else [])
+    calls = message.get("tool_calls") or [{"function": message.get("function_call")}]
+    # A proxy that writes every field of the protocol sends a call without a name or arguments.
+    arguments = [part for call in calls if (part := (call.get("function") or {}).get("arguments"))]
     if not text.strip() and message.get("parsed"):
         text = json.dumps(message["parsed"])
-    elif calls and "{" not in text:  # words beside the call are its reasons
-        functions = [call.get("function") or call["function_call"] for call in calls]
-        if any(function["arguments"] != functions[0]["arguments"] for function in functions):
-            raise ValueError(f"it has {len(functions)} tool calls that differ")
-        arguments = functions[0]["arguments"]
+    elif arguments and "{" not in text:  # words beside the call are its reasons
+        if any(part != arguments[0] for part in arguments):
+            raise ValueError(f"it has {len(arguments)} tool calls that differ")
         thinking = thinking or text
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        text = arguments[0] if isinstance(arguments[0], str) else json.dumps(arguments[0])
     elif not text.strip() and message.get("refusal"):
         text, finish_reason = str(message["refusal"]), "refusal"
     # A server that counts nothing must not seem to cost nothing.

@@ -27,7 +27,7 @@ from medaction.trajectories.tree import TreePlan
 
 
 @dataclass(frozen=True, slots=True)
-class Players:
+class EvaluatedModels:
     """Who takes part in a case: the model under test; who answers (a model that helps our oracle,
     or the benchmark's examiner); who reads what the model under test wrote freely."""
 
@@ -65,7 +65,7 @@ async def play_benchmark_case(
     summary: str,
     rules: Protocol,
     plan: TreePlan,
-    players: Players,
+    players: EvaluatedModels,
     tree: Sequence[Trajectory],
     skip: frozenset[str],
     code_version: str,

@@ -489,6 +489,22 @@ WAYS: dict[str, Way] = {
     ),
     "parsed": Way(message(lambda text: {"content": None, "parsed": json.loads(text)})),
     "function_call": Way(message(lambda text: called(text, key="function_call"))),
+    # Of a proxy that writes out every field of the protocol (Snowflake).
+    "empty_fields": Way(
+        message(
+            lambda text: {
+                "content": text,
+                "refusal": "",
+                "tool_calls": None,
+                "annotations": None,
+                "audio": {"data": "", "expires_at": 0, "id": "", "transcript": ""},
+                "function_call": {"arguments": "", "name": ""},
+            }
+        )
+    ),
+    "call_without_arguments": Way(
+        message(lambda text: {"content": text, "tool_calls": [{"function": {"name": "search"}}]})
+    ),
     "equal_tool_calls": Way(message(lambda text: called(text, text))),
     "other_tool_calls": Way(
         message(lambda text: called(text, "{}")), says="2 tool calls that diff"

@@ -2,15 +2,19 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
+
 from medaction.trajectories.store import Store
-from tests.conftest import SAMPLES
+from tests.conftest import REPOSITORY, SAMPLES
 
 TEACHERS = ("--teacher", "kg-screening", "--teacher", "kg-targeted")
 
@@ -23,6 +27,32 @@ def medaction(
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
     )
+
+
+@contextmanager
+def environment_server(cases: Path, *options: object) -> Iterator[str]:
+    """`medaction serve-env` in a process of its own; yields its URL once it is healthy."""
+    command = [sys.executable, "-m", "medaction", "serve-env", "--cases", str(cases)]
+    with subprocess.Popen(
+        [*command, *map(str, options)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    ) as process:
+        try:
+            assert process.stderr
+            line = process.stderr.readline()
+            address = re.search(r"http://\S+", line)
+            assert address, line
+            # A machine that is busy with other tests may need a minute until it listens.
+            for _ in range(600):
+                with suppress(httpx.TransportError):
+                    httpx.get(f"{address[0]}/health")
+                    break
+                time.sleep(0.1)
+            yield address[0]
+        finally:
+            process.kill()
 
 
 def sample_cases(folder: Path, *numbers: int) -> Path:

@@ -104,8 +104,8 @@ CONSTANTS = (
     Constant("training.sweep", "DIVERGED", 4.0, "fastai's finder", "test_training_more"),
     Constant("training.schedule", "LOOKS", 4, "our choice", "test_training_schedule"),
     Constant("training.schedule", "LOOK_SHARE", 0.03, "our choice", "test_training_schedule"),
-    Constant("training.looks", "INTERVAL", 1800.0, "our choice", "test_training_schedule"),
-    Constant("training.looks", "SAVING_SHARE", 0.02, "our choice", "test_training_schedule"),
+    Constant("training.schedule", "INTERVAL", 1800.0, "our choice", "test_training_schedule"),
+    Constant("training.schedule", "SAVING_SHARE", 0.02, "our choice", "test_training_schedule"),
     # Evaluation
     Constant("flows.settings", "EvaluationSettings.runs", 3, PAPER, "test_evaluation_protocol"),
     Constant("evaluation.power", "ALPHA", 0.05, "convention", "test_experiment"),

@@ -25,7 +25,7 @@ from medaction.evaluation.protocol import (
     protocol,
     requested,
 )
-from medaction.evaluation.scores import share
+from medaction.evaluation.scores import hit_share
 from medaction.llm.teacher import Teacher
 from tests.openai_server import Asked, Reply, openai_server
 
@@ -144,7 +144,7 @@ def test_every_verdict_is_that_of_the_released_code(mode: Mode) -> None:
                 return Verdicts(None, None, correct)
             tests = await judge.tests(asked, WORLD, documented_text(WORLD), rules)
             sides = (tests.requested, tests.documented)
-            precision, recall = (share([hit for _, hit in side]) for side in sides)
+            precision, recall = (hit_share([hit for _, hit in side]) for side in sides)
             return Verdicts(precision, recall, correct)
 
         async def every() -> list[Verdicts]:

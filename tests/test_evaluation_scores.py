@@ -17,7 +17,7 @@ from medaction.evaluation.compare import (
     table_2,
 )
 from medaction.evaluation.correction import MeasuredJudge, corrected_accuracy
-from medaction.evaluation.costs import UNKNOWN, accuracy_by_cost, cost_of, price_of
+from medaction.evaluation.costs import UNKNOWN_TEST, accuracy_by_cost, cost_of, price_of
 from medaction.evaluation.judges import ComparedTests, judge_key
 from medaction.evaluation.judging import Judgement, judgement_json, judgement_of, score_of
 from medaction.evaluation.results import (
@@ -27,7 +27,7 @@ from medaction.evaluation.results import (
     result_table,
     write_result,
 )
-from medaction.evaluation.scores import Score, f1, measures, share
+from medaction.evaluation.scores import Score, f1, hit_share, measures
 from tests.records import environment, small_tree
 
 
@@ -42,7 +42,7 @@ from tests.records import environment, small_tree
     ],
 )
 def test_precision_and_recall_are_shares_of_hits(hits: list[bool], expected: float) -> None:
-    assert share(hits) == pytest.approx(expected)
+    assert hit_share(hits) == pytest.approx(expected)
 
 
 def test_f1() -> None:
@@ -254,7 +254,7 @@ def test_a_table_says_what_its_judge_is_worth_and_what_constant_orders_score() -
 def test_tests_cost_by_name_by_modality_or_as_a_tube_of_blood() -> None:
     assert cost_of(["CBC, CMP", "CBC"]) == pytest.approx(7.77 + 10.56)
     assert price_of("CT-guided lung biopsy").invasiveness == 3
-    assert cost_of(["serum oddity level"]) == UNKNOWN.usd
+    assert cost_of(["serum oddity level"]) == UNKNOWN_TEST.usd
     assert accuracy_by_cost([(10.0, True), (20.0, False), (30.0, True)])[-1] == (30.0, 2 / 3)
     assert accuracy_by_cost([]) == []
     assert "$ a case" in result_table(result("a", [True]))

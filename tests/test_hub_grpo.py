@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from medaction.envs.records import BadCase
+from medaction.flows.tiny_base import random_llama
 from medaction.hub.episodes import environments_of
 from medaction.hub.grpo import played_cases, prepare_episodes
-from medaction.training.curves import read_log
-from medaction.training.launch import fit
-from medaction.training.publish import publish
 from medaction.training.settings import TrainError, TrainSettings
 from tests.conftest import SAMPLES
+from tests.tiny_model import tiny_tokenizer, trained
 
 CASE = "medaction-06"
 STEPS = 8
@@ -33,9 +32,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     of them equally often, and nothing else: of a token it sees only which one it is."""
     pytest.importorskip("trl", reason="the extra `train` is not installed")
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from tests.tiny_model import tiny_tokenizer
 
     truth = environments_of(SAMPLES, training=True)[CASE].diagnosis
     replies = [
@@ -47,18 +43,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.add_tokens(replies)
     folder = tmp_path_factory.mktemp("base")
     tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=16_384,
-        tie_word_embeddings=False,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    model: Any = LlamaForCausalLM(config)
+    model = random_llama(tokenizer, hidden=32, inner=32, layers=1, heads=2, tied=False)
     layer = model.model.layers[0]
     last = tokenizer.apply_chat_template(
         [{"role": "user", "content": "?"}], add_generation_prompt=True, return_dict=False
@@ -97,21 +82,13 @@ def settings(base: Path, out: Path, **change: Any) -> TrainSettings:
     return TrainSettings.model_validate(values)
 
 
-def trained(asked: TrainSettings) -> list[dict[str, Any]]:
-    asked.out.mkdir(parents=True, exist_ok=True)
-    report = prepare_episodes(asked)
-    fit(asked, lambda line: None)
-    publish(asked, report, {"medaction": "test"})
-    return read_log(asked.out / "log.jsonl")
-
-
 @pytest.mark.long
 def test_rewards_rise_and_a_run_that_stopped_goes_on(base: Path, tmp_path: Path) -> None:
     asked = settings(base, tmp_path / "out", max_steps=4)
-    assert [line["step"] for line in trained(asked) if "loss" in line][-1] == 4
+    assert [line["step"] for line in trained(asked, prepare_episodes) if "loss" in line][-1] == 4
     (asked.out / "trained.json").unlink()
     (asked.out / "model").rename(tmp_path / "after-4")
-    log = trained(asked.model_copy(update={"max_steps": None}))
+    log = trained(asked.model_copy(update={"max_steps": None}), prepare_episodes)
     steps = [line for line in log if "loss" in line]
     assert [line["step"] for line in steps] == list(range(1, STEPS + 1))
     before, *_, after = (line for line in log if "eval_loss" in line)

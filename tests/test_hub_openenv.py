@@ -3,10 +3,8 @@ send garbage or too much."""
 
 import asyncio
 import json
-import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from medaction.envs.sources import read_cases
 from tests.conftest import SAMPLES
 from tests.policies import GAMING, Policy, hedge, worker
 from tests.records import environment_of
+from tests.runs import environment_server
 
 pytest.importorskip("openenv.core", reason="the extra `hub` is not installed")
 from openenv.core.generic_client import GenericEnvClient
@@ -34,23 +33,9 @@ SESSIONS = 12
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    command = [sys.executable, "-m", "medaction", "serve-env", "--cases", str(SAMPLES)]
-    options = ["--port", "8019", "--sessions", str(SESSIONS), "--idle-s", str(IDLE_S)]
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr
-            line = process.stderr.readline()
-            match = re.search(r"http://\S+", line)
-            assert match, line
-            for _ in range(100):
-                try:
-                    httpx.get(f"{match[0]}/health")
-                    break
-                except httpx.ConnectError:
-                    time.sleep(0.1)
-            yield match[0]
-        finally:
-            process.kill()
+    options = ("--port", 8019, "--sessions", SESSIONS, "--idle-s", IDLE_S)
+    with environment_server(SAMPLES, *options) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

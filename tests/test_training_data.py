@@ -66,8 +66,9 @@ def test_thinking_is_learnt_where_the_data_has_it(template: str) -> None:
     [
         (None, "has no chat template"),
         (CHATML.replace("message['content']", "message['content'] | upper"), "changes or drops"),
-        (CHATML.replace("<|im_end|>", ""), "no special token"),
-        ("{{ messages | length }}" + CHATML, "cannot be masked"),
+        (CHATML.replace("<|im_end|>", "END"), "no special token"),
+        (CHATML.replace("message['content']", "message['content'] | title"), "the user's words"),
+        (CHATML.replace("assistant\n'", "model\n'"), "in one way in the prompt"),
     ],
 )
 def test_a_template_that_leaves_no_cut_is_refused(template: str | None, told: str) -> None:

@@ -12,14 +12,12 @@ import pytest
 pytest.importorskip("deepspeed", reason="training is not installed")
 pytest.importorskip("trl", reason="TRL is not installed (pip install 'medaction[train]')")
 
-from medaction.training.curves import read_log
 from medaction.training.data import read_samples
-from medaction.training.launch import fit, prepare_run
+from medaction.training.launch import prepare_run
 from medaction.training.preference_data import pairs_of
-from medaction.training.publish import publish
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.trajectories.preferences import PAIRS
-from tests.tiny_model import ASKED, tiny_model
+from tests.tiny_model import ASKED, tiny_model, trained
 
 STEPS = 12
 
@@ -84,14 +82,6 @@ def settings(base: Path, data: Path, out: Path, **change: Any) -> TrainSettings:
     }
     values = {"data": [str(data)], "base": str(base), "out": out} | usual | change
     return TrainSettings.model_validate(values)
-
-
-def trained(asked: TrainSettings) -> list[dict[str, Any]]:
-    asked.out.mkdir(parents=True, exist_ok=True)
-    report = prepare_run(asked)
-    fit(asked, lambda line: None)
-    publish(asked, report, {"medaction": "test"})
-    return read_log(asked.out / "log.jsonl")
 
 
 @pytest.fixture(scope="module")

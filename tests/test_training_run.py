@@ -33,12 +33,11 @@ from medaction.training.checkpoints import newest_checkpoint
 from medaction.training.curves import read_log
 from medaction.training.data import read_samples
 from medaction.training.launch import fit, prepare_run
-from medaction.training.publish import publish
 from medaction.training.serving import command
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.training.trainer_arguments import deepspeed_config
 from tests.runs import medaction
-from tests.tiny_model import dataset, tiny_model
+from tests.tiny_model import dataset, tiny_model, trained
 
 STEPS = 24
 
@@ -74,15 +73,6 @@ def settings(base: Path, data: Path, out: Path, **change: Any) -> TrainSettings:
     return TrainSettings.model_validate(
         {"data": [str(data)], "base": str(base), "out": out} | usual | change
     )
-
-
-def trained(asked: TrainSettings) -> list[dict[str, Any]]:
-    """The log of a run, without Prefect; its model is written."""
-    asked.out.mkdir(parents=True, exist_ok=True)
-    report = prepare_run(asked)
-    fit(asked, lambda line: None)
-    publish(asked, report, {"medaction": "test"})
-    return read_log(asked.out / "log.jsonl")
 
 
 def losses(log: list[dict[str, Any]]) -> dict[tuple[int, str], float]:

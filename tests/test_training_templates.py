@@ -6,6 +6,7 @@ after.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ pytest.importorskip(
 
 from medaction.training.data import prepare_samples, read_datasets, refuse_bent
 from medaction.training.settings import TrainError, TrainSettings
-from medaction.training.templates import Renderer, switches_of, without_thinking
+from medaction.training.templates import Renderer, switches_of, with_thinking_set
 from tests.tiny_model import ASKED, dataset, tiny_tokenizer
 
 REPLY = {
@@ -119,6 +120,31 @@ TWO_BLOCKS = (
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"
 )
 
+# The system's text goes before the last message, so it is lost once a reply is the last one.
+MISTRAL3 = (
+    "{{- '<s>' }}"
+    "{%- if messages[0].role == 'system' %}{%- set system = messages[0].content %}"
+    "{%- set turns = messages[1:] %}{%- else %}{%- set turns = messages %}{%- endif %}"
+    "{%- for m in turns %}"
+    "{%- if m.role == 'user' and loop.last and system is defined %}"
+    "{{- '[INST] ' + system + '\\n\\n' + m.content + '[/INST]' }}"
+    "{%- elif m.role == 'user' %}{{- '[INST] ' + m.content + '[/INST]' }}"
+    "{%- else %}{{- ' ' + m.content + '</s>' }}{%- endif %}"
+    "{%- endfor %}"
+)
+# Thoughts have a channel; a prompt without thinking closes an empty one, which no history has.
+GEMMA4 = (
+    "{{- '<bos>' }}"
+    "{%- for m in messages %}"
+    "{{- '<|turn>' + ('model' if m.role == 'assistant' else m.role) + '\\n' }}"
+    "{%- if m.reasoning %}{{- '<|channel>thought\\n' + m.reasoning + '\\n<channel|>' }}{%- endif %}"
+    "{{- m.content + '<turn|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|turn>model\\n' }}"
+    "{%- if not enable_thinking | default(false) %}{{- '<|channel>thought\\n<channel|>' }}"
+    "{%- endif %}{%- endif %}"
+)
+
 MARKS = {
     "qwen3": (QWEN3, ("<|im_start|>", "<|im_end|>")),
     "gemma2": (GEMMA2, ("<bos>", "<start_of_turn>", "<end_of_turn>")),
@@ -130,6 +156,8 @@ MARKS = {
     ),
     "gpt-oss": (GPT_OSS, ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>")),
     "glm": (GLM, ("[gMASK]", "<sop>", "<|user|>", "<|assistant|>", "<|endoftext|>")),
+    "mistral3": (MISTRAL3, ("<s>", "</s>")),
+    "gemma4": (GEMMA4, ("<bos>", "<|turn>", "<|channel>", "<channel|>", "<turn|>")),
     "two-blocks": (TWO_BLOCKS, ("<|im_start|>", "<|im_end|>")),
 }
 
@@ -147,6 +175,8 @@ def tokenizer_of(family: str) -> Any:
         ("mistral1", " {reply}</s>"),
         ("llama3", "{reply}<|eot_id|>"),
         ("gpt-oss", "<|channel|>final<|message|>{reply}<|return|>"),
+        ("mistral3", " {reply}</s>"),
+        ("gemma4", "{reply}<turn|>"),
     ],
 )
 def test_the_loss_is_on_the_reply_as_it_is_served(family: str, target: str) -> None:
@@ -164,9 +194,16 @@ def test_a_template_without_a_system_role_has_its_text_before_the_users() -> Non
         assert f"{ASKED[0]['content']}\n\n{ASKED[1]['content']}" in prompt
 
 
-def test_a_template_without_an_end_mark_is_refused_in_one_line() -> None:
+def test_a_turn_that_ends_where_the_next_begins_ends_with_the_tokenizers_own_mark() -> None:
+    _, target = Renderer(tokenizer_of("glm")).texts([*ASKED, REPLY])
+    assert target == f"{REPLY['content']}<|endoftext|>"
+
+
+def test_without_any_end_mark_it_is_refused_in_one_line() -> None:
+    tokenizer = tokenizer_of("glm")
+    tokenizer.eos_token = None
     with pytest.raises(TrainError, match="no special token") as error:
-        Renderer(tokenizer_of("glm"))([*ASKED, REPLY])
+        Renderer(tokenizer)([*ASKED, REPLY])
     assert "\n" not in str(error.value)
 
 
@@ -190,6 +227,57 @@ def test_two_blocks_of_thoughts_are_refused() -> None:
 def test_a_template_that_fails_is_an_error_of_its_own() -> None:
     with pytest.raises(TrainError, match="cannot be rendered: broken"):
         Renderer(tiny_tokenizer("{{ raise_exception('broken') }}"))
+
+
+@pytest.mark.parametrize(
+    ("family", "target"),
+    [
+        ("gpt-oss", "<|channel|>analysis<|message|>{thoughts}<|end|><|start|>assistant"
+         "<|channel|>final<|message|>{reply}<|return|>"),
+        ("gemma4", "<|channel>thought\n{thoughts}\n<channel|>{reply}<turn|>"),
+        ("llama3", "<think>\n{thoughts}\n</think>\n\n{reply}<|eot_id|>"),
+    ],
+)  # fmt: skip
+def test_thoughts_stand_where_the_template_has_a_place_for_them(family: str, target: str) -> None:
+    thoughts = "It may be malaria."
+    _, text = Renderer(tokenizer_of(family)).texts([*ASKED, REPLY], thoughts)
+    assert text == target.format(thoughts=thoughts, reply=REPLY["content"])
+
+
+FOR_IMAGES = {"idefics3", "llava_next", "smolvlm"}
+"""They take a message in parts, so plain text is refused."""
+
+
+@pytest.mark.parametrize("thoughts", ["", "It may be malaria."])
+def test_the_templates_of_published_models_are_right_or_refused(thoughts: str) -> None:
+    """TRL brings the chat templates of some fifty models, as they were published. Whatever marks a
+    template has, they are the tokenizer's special tokens here."""
+    trl = pytest.importorskip("trl")
+    files = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
+    refused = set()
+    for file in files:
+        if file.stem.endswith("_training"):
+            continue
+        template = file.read_text(encoding="utf-8")
+        marks = sorted(
+            {*re.findall(r"<\|?[\w/ ]{2,30}\|?>|<｜[^>]+>", template)} - {"<think>", "</think>"}
+        )
+        tokenizer = tiny_tokenizer(template, [*marks, "<eos>"], vocabulary=500)
+        tokenizer.bos_token = marks[0]
+        try:
+            renderer = Renderer(tokenizer)
+            prompt, target = renderer.texts([*ASKED, REPLY], thoughts)
+        except TrainError as error:
+            refused.add((file.stem, len(str(error).splitlines())))
+            continue
+        assert ASKED[0]["content"] in prompt, file.stem
+        assert prompt.count(ASKED[1]["content"]) == 1, file.stem
+        assert REPLY["content"] not in prompt, file.stem
+        _, reply, end = target.partition(REPLY["content"])
+        assert reply, file.stem
+        assert end.endswith(renderer.special), file.stem
+        assert thoughts in target, file.stem
+    assert refused == {(name, 1) for name in FOR_IMAGES}
 
 
 def test_a_record_without_thinking_has_no_empty_block_in_its_target() -> None:
@@ -229,7 +317,7 @@ def test_a_free_form_reply_has_no_reasoning_to_take() -> None:
 def test_a_model_that_was_taught_no_thinking_is_served_without() -> None:
     tokenizer = tokenizer_of("qwen3")
     trained_on, _ = Renderer(tokenizer).texts([*ASKED, REPLY])
-    tokenizer.chat_template = without_thinking(QWEN3)
+    tokenizer.chat_template = with_thinking_set(QWEN3, on=False)
     served = tokenizer.apply_chat_template(ASKED, tokenize=False, add_generation_prompt=True)
     assert served == trained_on
     on = tokenizer.apply_chat_template(

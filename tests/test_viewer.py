@@ -18,7 +18,8 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from starlette.testclient import TestClient
 
 from benchmarks.viewer import grow, viewer
-from medaction.trajectories.snapshot import SNAPSHOT, open_snapshot
+from medaction.trajectories.files import SNAPSHOT
+from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.store import Store, StoreError, publish_if_missing
 from medaction.trajectories.viewer import pages, queries
 from medaction.trajectories.viewer.app import app_of

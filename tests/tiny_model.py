@@ -1,19 +1,21 @@
 """A tiny language model for tests of training: a byte-level tokenizer made here and random weights,
 with the structure of a real one; and a dataset of a few short records."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from medaction.flows.tiny_base import CHATML
+from medaction.flows.tiny_base import CHATML, random_llama
+from medaction.training.settings import TrainSettings
 from tests.conftest import SAMPLES
 
 ASKED = [
     {"role": "system", "content": "You diagnose."},
     {"role": "user", "content": "Fever for a week."},
 ]
+Prepare = Callable[[TrainSettings], dict[str, Any]]
 REPLY = {"role": "assistant", "content": '{"pivot": "which fever"}'}
 
 
@@ -44,24 +46,9 @@ def tiny_tokenizer(
 
 def tiny_model(folder: Path) -> Path:
     """A Llama of two layers with grouped keys and a tied head, saved with its tokenizer."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     tokenizer = tiny_tokenizer()
     tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=16_384,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    random_llama(tokenizer, hidden=32, inner=64).save_pretrained(folder)
     return folder
 
 
@@ -94,3 +81,16 @@ def dataset(
     frame.filter(~held_out).write_parquet(folder / "train.parquet")
     frame.filter(held_out).write_parquet(folder / "validation.parquet")
     return folder
+
+
+def trained(settings: TrainSettings, prepare: Prepare | None = None) -> list[dict[str, Any]]:
+    """The log of a run, without Prefect; its model is written."""
+    from medaction.training.curves import read_log
+    from medaction.training.launch import fit, prepare_run
+    from medaction.training.publish import publish
+
+    settings.out.mkdir(parents=True, exist_ok=True)
+    report = (prepare or prepare_run)(settings)
+    fit(settings, lambda line: None)
+    publish(settings, report, {"medaction": "test"})
+    return read_log(settings.out / "log.jsonl")

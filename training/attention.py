@@ -33,20 +33,20 @@ CLOSE = 0.03
 reference: bf16 has 8 bits, 0.4 %, and a sum of many is a few of these off."""
 
 
-def choose_attention(asked: str, config: Any, device: torch.device, bf16: bool) -> tuple[str, str]:
+def choose_attention(choice: str, config: Any, device: torch.device, bf16: bool) -> tuple[str, str]:
     """(the way of attention, why), of `auto` the first that this machine has and that computes
     rightly here. Raises TrainError when what is asked for cannot be had."""
-    if asked == "auto" and device.type != "cuda":
+    if choice == "auto" and device.type != "cuda":
         return "per_sequence", "no GPU"
     why_not: list[str] = []
-    for way in _ways_of_attention(config) if asked == "auto" else [asked]:
+    for way in _ways_of_attention(config) if choice == "auto" else [choice]:
         obstacle = lacking(way, device, bf16) or (
             check(way, config, device) if device.type == "cuda" else ""
         )
         if not obstacle:
             return way, "; ".join(why_not) or "the first choice"
         why_not.append(f"{way}: {obstacle}")
-    raise TrainError(f"--attention {asked}: {'; '.join(why_not)}: leave it at auto")
+    raise TrainError(f"--attention {choice}: {'; '.join(why_not)}: leave it at auto")
 
 
 def _ways_of_attention(config: Any) -> Iterator[str]:

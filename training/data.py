@@ -232,8 +232,8 @@ def _selected(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:
 def of_cases(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:
     """The rows of the cases that the settings leave; `only` chooses among those trained on."""
     if settings.only:
-        chosen = pl.col("case_id").is_in(settings.only)
-        frame = frame.filter(chosen | (pl.col("split") == "validation"))
+        selection = pl.col("case_id").is_in(settings.only)
+        frame = frame.filter(selection | (pl.col("split") == "validation"))
     return frame.filter(~pl.col("case_id").is_in(settings.without))
 
 
@@ -246,8 +246,8 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
     """
     datasets = datasets_and_shares(settings)
     earlier = {str(dataset_folder(Path(folder))) for folder in settings.earlier}
-    everything = in_seeded_order(prepared.train, settings.seed)
-    shuffled = [sample for sample in everything if sample.dataset not in earlier]
+    ordered = in_seeded_order(prepared.train, settings.seed)
+    shuffled = [sample for sample in ordered if sample.dataset not in earlier]
     if not shuffled:
         raise TrainError("every training record stands in an earlier dataset: nothing is new")
     if datasets[0][1] is None:
@@ -277,7 +277,7 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
                 )
             train += of[:want]
     replayed = round(len(train) * settings.replay / (1 - settings.replay))
-    train += [sample for sample in everything if sample.dataset in earlier][:replayed]
+    train += [sample for sample in ordered if sample.dataset in earlier][:replayed]
     held_out = _evenly(in_seeded_order(prepared.validation, settings.seed))[
         : settings.validation_records
     ]

@@ -91,7 +91,7 @@ def free_memory(listing: str, visible: str | None) -> list[int]:
     memory = {(index, uuid): int(free) * 2**20 for index, uuid, free in rows if free.isdigit()}
     if visible is None:
         return list(memory.values())
-    chosen = []
+    visible_memory = []
     for name in filter(None, map(str.strip, visible.split(","))):
         matches = [
             free
@@ -100,8 +100,8 @@ def free_memory(listing: str, visible: str | None) -> list[int]:
         ]
         if not matches:
             break
-        chosen.append(matches[0])
-    return chosen
+        visible_memory.append(matches[0])
+    return visible_memory
 
 
 def prepare_run(settings: TrainSettings) -> dict[str, Any]:
@@ -119,10 +119,10 @@ def prepare_run(settings: TrainSettings) -> dict[str, Any]:
         from medaction.training.soft_prompt import add_soft_prompt
 
         tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
-    everything = prepare_samples(frame, Renderer(tokenizer, settings.thinking), settings.max_length)
+    samples = prepare_samples(frame, Renderer(tokenizer, settings.thinking), settings.max_length)
     if not settings.allow_dropped:
-        refuse_bent(everything, settings.max_length)
-    prepared = whole_pairs(everything, settings) if prefers else thinned(everything, settings)
+        refuse_bent(samples, settings.max_length)
+    prepared = whole_pairs(samples, settings) if prefers else thinned(samples, settings)
     processes = (settings.processes or devices()[1]) * settings.nodes
     report = prepared.report()
     if prefers:

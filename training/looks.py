@@ -12,13 +12,8 @@ import torch
 from torch import distributed
 from transformers import TrainerCallback
 
+from medaction.training.schedule import INTERVAL, SAVING_SHARE
 from medaction.training.settings import TrainSettings
-
-INTERVAL = 1800.0
-"""Seconds of work that a kill may lose at most."""
-SAVING_SHARE = 0.02
-"""Share of the time that writing checkpoints by the clock may take: the interval grows where
-writing is slow."""
 
 
 class Looks(TrainerCallback):

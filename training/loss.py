@@ -113,9 +113,9 @@ def choose_loss(device: torch.device) -> tuple[SummedLoss, str]:
         for way in (by_liger, chunked):
             loss = way(hidden, weight, targets)
             results.append((loss, *torch.autograd.grad(loss, weight)))
-        for other, own in zip(*results, strict=True):
+        for expected, value in zip(*results, strict=True):
             # TF32 products differ by a thousandth.
-            if (other.float() - own).abs().max() > 0.01 * own.abs().max():
+            if (expected.float() - value).abs().max() > 0.01 * value.abs().max():
                 return chunked, "chunked (Liger's kernel gives other numbers here)"
     except Exception as error:
         return chunked, f"chunked (Liger's fails here: {type(error).__name__})"

@@ -113,9 +113,9 @@ def pairs_of(samples: tuple[Sample, ...]) -> Iterator[TokenizedPair]:
     by_id = {sample.id: sample for sample in samples}
     for sample in samples:
         if sample.id.endswith(BETTER):
-            other = by_id.get(sample.id.removesuffix(BETTER) + WORSE)
-            if other and other.tokens[: other.prompt] == sample.tokens[: sample.prompt]:
-                yield TokenizedPair(sample, other)
+            worse = by_id.get(sample.id.removesuffix(BETTER) + WORSE)
+            if worse and worse.tokens[: worse.prompt] == sample.tokens[: sample.prompt]:
+                yield TokenizedPair(sample, worse)
 
 
 def better_sides(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
@@ -177,10 +177,10 @@ def preferences_report(prepared: Prepared, records: pl.DataFrame) -> dict[str, A
     """Counts of pairs instead of records, and of what told their replies apart."""
     ids = [pair.chosen.id for pair in pairs_of(prepared.train)]
     reasons = records.filter(pl.col("id").is_in(ids))["better_by"].value_counts()
-    every = records.filter(pl.col("id").str.ends_with(BETTER))
+    better_records = records.filter(pl.col("id").str.ends_with(BETTER))
     return {
         "train": len(ids),
         "validation": len(prepared.validation) // 2,
         "better_by": dict(reasons.sort("count", descending=True).iter_rows()),
-        "pairs_in_the_data": len(every),
+        "pairs_in_the_data": len(better_records),
     }

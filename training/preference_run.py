@@ -1,29 +1,24 @@
 """One process of training on preference pairs (Direct Preference Optimization, Rafailov et al.
 2023), through TRL's trainer: the tokens, settings, checkpoints and log are those of
-`medaction.training.run`.
+`medaction.training.job`.
 
 The loss of a pair is -log sigmoid(beta * margin), where the margin is how much further the model
 has moved towards the better reply than towards the worse, in log-probability against the base.
 """
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
-from medaction.training.checkpoints import newest_checkpoint
 from medaction.training.data import read_samples
+from medaction.training.job import MarkComplete, open_job, train_to_end
 from medaction.training.looks import Looks
 from medaction.training.measure_log import MeasureLog
 from medaction.training.preference_data import better_sides
-from medaction.training.run import MarkComplete, init_deepspeed, mark_trained
 from medaction.training.schedule import schedule
-from medaction.training.settings import TrainSettings
 from medaction.training.trainer_arguments import adapter_config, load_base, shared_arguments
 
 
@@ -40,21 +35,17 @@ class TokenizedTrainer(DPOTrainer):
 
 def train_pairs(out: Path) -> None:
     """Train as the job in `out` says, from its newest whole checkpoint if there is one."""
-    job = json.loads((out / "job.json").read_text())
-    settings = TrainSettings.model_validate(job["settings"])
-    cuda = torch.cuda.is_available()
-    torch.manual_seed(settings.seed)
-    if settings.zero:
-        init_deepspeed(cuda)
+    job = open_job(out)
+    settings = job.settings
     # Read from files through one cache, where the first process leaves the base's probabilities
     # for the others, and for the run that goes on from here.
     cache = str(out / "cache")
     train = Dataset.from_parquet(str(out / "pairs-train.parquet"), cache_dir=cache)
     held_out = out / "pairs-validation.parquet"
     arguments = DPOConfig(
-        **shared_arguments(out, settings, cuda),
+        **shared_arguments(out, settings, job.cuda),
         per_device_train_batch_size=1,  # a pair
-        gradient_accumulation_steps=settings.batch // int(os.environ.get("WORLD_SIZE", "1")),
+        gradient_accumulation_steps=settings.batch // job.processes,
         num_train_epochs=settings.epochs,
         warmup_steps=round(settings.warmup * settings.epochs * -(-len(train) // settings.batch)),
         per_device_eval_batch_size=1,
@@ -65,20 +56,17 @@ def train_pairs(out: Path) -> None:
         precompute_ref_log_probs=True,
     )
     trainer = TokenizedTrainer(
-        load_base(job["base"], settings, cuda, "sdpa"),
+        load_base(job.base, settings, job.cuda, "sdpa"),
         args=arguments,
         train_dataset=train,
         eval_dataset=Dataset.from_parquet(str(held_out), cache_dir=cache)
         if held_out.is_file()
         else None,
-        processing_class=AutoTokenizer.from_pretrained(job["base"]),
+        processing_class=AutoTokenizer.from_pretrained(job.base),
         callbacks=[MarkComplete(), MeasureLog(out / "log.jsonl", "dpo")],
         peft_config=adapter_config(settings) if settings.method == "lora" else None,
     )
     prepared = read_samples(out / "samples.parquet")
-    shown = better_sides(prepared.train), better_sides(prepared.validation)
-    trainer.add_callback(Looks(trainer, settings, schedule(settings, *shown).every))
-    checkpoint = newest_checkpoint(out)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.save_model(str(out / ".model.building"))
-    mark_trained(trainer, out, "sdpa")
+    sides = better_sides(prepared.train), better_sides(prepared.validation)
+    trainer.add_callback(Looks(trainer, settings, schedule(settings, *sides).every))
+    train_to_end(trainer, job, "sdpa")

@@ -13,7 +13,7 @@ from medaction.training.checkpoints import TRAINED
 from medaction.training.curves import draw_curves, read_log
 from medaction.training.measures import TRL_MEASURES, draw_measures, summarize_measures
 from medaction.training.settings import TrainError, TrainSettings
-from medaction.training.templates import switches_of, without_thinking
+from medaction.training.templates import switches_of, with_thinking_set
 
 MODEL_CARD = Path(__file__).with_name("model_card.md.j2")
 
@@ -96,8 +96,7 @@ def _complete(
     generation.write_text(
         json.dumps(decoding | {"do_sample": True, "temperature": 0.6}, indent=2) + "\n"
     )
-    if not report["thinking"]:
-        _served_without_thinking(building)
+    _serve_as_taught(building, bool(report["thinking"]))
     shutil.copy(out / "log.jsonl", building / "training_log.jsonl")
     draw = draw_curves if settings.objective == "sft" else draw_measures
     draw(read_log(out / "log.jsonl"), building / "curves.png")
@@ -113,13 +112,14 @@ def _complete(
     (building / "README.md").write_text(card, encoding="utf-8")
 
 
-def _served_without_thinking(folder: Path) -> None:
-    """A model that was taught no thinking is asked for none: its prompts were rendered so."""
+def _serve_as_taught(folder: Path, thinking: bool) -> None:
+    """A model is asked to think where it was taught to, and only there: its prompts were rendered
+    so."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     if tokenizer.chat_template and switches_of(tokenizer.chat_template):
-        tokenizer.chat_template = without_thinking(tokenizer.chat_template)
+        tokenizer.chat_template = with_thinking_set(tokenizer.chat_template, thinking)
         tokenizer.save_pretrained(folder)
 
 
@@ -142,16 +142,16 @@ def _merged(adapter: Path, base: str, building: Path, settings: TrainSettings) -
         from medaction.training.soft_prompt import add_soft_prompt, widen
 
         tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
-        first = min(widen(model, tokenizer, settings))
+        first_id = min(widen(model, tokenizer, settings))
         tables = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
-        vocabulary = [table[:first].detach().clone() for table in tables]
+        vocabulary = [table[:first_id].detach().clone() for table in tables]
     merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     if settings.method == "prompt":
         # Beside the vectors peft saves a widened table whole, in the precision of the training.
         tables = (merged.get_input_embeddings().weight, merged.get_output_embeddings().weight)
         with torch.no_grad():
             for table, rows in zip(tables, vocabulary, strict=True):
-                table[:first] = rows
+                table[:first_id] = rows
     shutil.rmtree(building, ignore_errors=True)
     merged.save_pretrained(building)
     tokenizer.save_pretrained(building)

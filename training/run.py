@@ -1,7 +1,6 @@
 """Supervised training in one process: reads a job, trains on packed rows, leaves checkpoints and
 the model."""
 
-import json
 import os
 from importlib.util import find_spec
 from itertools import groupby
@@ -14,8 +13,8 @@ from torch import distributed
 from transformers import AutoConfig, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
 
 from medaction.training import attention as attention_ways
-from medaction.training.checkpoints import COMPLETE, TRAINED, newest_checkpoint
 from medaction.training.data import Sample, read_samples
+from medaction.training.job import MarkComplete, mark_trained, open_job, train_to_end
 from medaction.training.looks import Looks
 from medaction.training.loss import LossHead, choose_loss
 from medaction.training.packing import PackedRow, Plan, packed, plan, shared_prefix
@@ -30,31 +29,26 @@ from medaction.training.trainer_arguments import adapter_config, load_base, shar
 
 def train_records(out: Path) -> None:
     """Train as the job in `out` says, from its newest whole checkpoint if there is one."""
-    job = json.loads((out / "job.json").read_text())
-    settings = TrainSettings.model_validate(job["settings"])
-    cuda = torch.cuda.is_available()
-    torch.manual_seed(settings.seed)
-    if settings.zero:
-        init_deepspeed(cuda)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    job = open_job(out)
+    settings, cuda = job.settings, job.cuda
     prepared = read_samples(out / "samples.parquet")
     bf16 = settings.uses_bf16(cuda)
     attention, why = attention_ways.choose_attention(
         settings.attention,
-        AutoConfig.from_pretrained(job["base"], trust_remote_code=False),
+        AutoConfig.from_pretrained(job.base, trust_remote_code=False),
         torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         if cuda
         else torch.device("cpu"),
         bf16,
     )
     layout = Layout(attention, shared=attention != "sdpa", padded=cuda)
-    everything = (*prepared.train, *prepared.validation)
-    prefix = shared_prefix(everything) if layout.shared else 0
+    samples = (*prepared.train, *prepared.validation)
+    prefix = shared_prefix(samples) if layout.shared else 0
     planned = plan(
         prepared.train,
         settings.batch,
         settings.epochs,
-        processes,
+        job.processes,
         settings.row,
         settings.seed,
         prefix,
@@ -64,12 +58,12 @@ def train_records(out: Path) -> None:
     attention_ways.register()
     # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they
     # are loaded.
-    model = load_base(job["base"], settings, cuda, attention_ways.implementation(attention))
+    model = load_base(job.base, settings, cuda, attention_ways.implementation(attention))
     if settings.method == "lora":
         if settings.gradient_checkpointing:
             model.enable_input_require_grads()
         model = get_peft_model(model, adapter_config(settings))
-    tokenizer: Any = AutoTokenizer.from_pretrained(job["base"])
+    tokenizer: Any = AutoTokenizer.from_pretrained(job.base)
     if settings.method == "prompt":
         tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
         model = trained_prompt(model, tokenizer, settings)
@@ -96,38 +90,18 @@ def train_records(out: Path) -> None:
                 out / "log.jsonl",
                 lambda step: Work.of(planned.steps[step], prepared.train, layout.shared, shape),
                 planned.steps_per_epoch,
-                processes * peak(arguments.device, torch.bfloat16 if bf16 else torch.float32),
+                job.processes * peak(arguments.device, torch.bfloat16 if bf16 else torch.float32),
             ),
         ],
     )
     trainer.hold_out(prepared.validation, settings.row, layout, prefix)
     if settings.find_learning_rate:
         sweep(trainer, min(SWEEP_STEPS, len(planned.steps)))
-        mark_trained(trainer, out, attention)
+        mark_trained(trainer, job, attention)
         return
-    every = schedule(settings, prepared.train, prepared.validation).every
-    trainer.add_callback(Looks(trainer, settings, every))
-    checkpoint = newest_checkpoint(out)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    # On all processes: under ZeRO 3 each has a part of the weights.
-    trainer.save_model(str(out / ".model.building"))
-    mark_trained(trainer, out, attention)
-
-
-def mark_trained(trainer: Trainer, out: Path, attention: str) -> None:
-    """The last step is done and the weights are written, by all processes."""
-    if trainer.is_world_process_zero():
-        (out / TRAINED).write_text(
-            json.dumps(
-                {
-                    "step": trainer.state.global_step,
-                    "best_step": trainer.state.best_global_step,
-                    "attention": attention,
-                }
-            )
-        )
-    if distributed.is_initialized():
-        distributed.barrier()
+    interval = schedule(settings, prepared.train, prepared.validation).every
+    trainer.add_callback(Looks(trainer, settings, interval))
+    train_to_end(trainer, job, attention)
 
 
 def sweep(trainer: "PackedTrainer", steps: int) -> None:
@@ -135,28 +109,6 @@ def sweep(trainer: "PackedTrainer", steps: int) -> None:
     trainer.sweep_steps = steps
     trainer.add_callback(EndSweep(steps))
     trainer.train()
-
-
-def init_deepspeed(cuda: bool) -> None:
-    """Join the other processes in DeepSpeed's way, alone too, without compiling any extension on a
-    CPU."""
-    if not cuda:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    for name, alone in (
-        ("RANK", "0"),
-        ("LOCAL_RANK", "0"),
-        ("WORLD_SIZE", "1"),
-        ("MASTER_ADDR", "127.0.0.1"),
-        ("MASTER_PORT", "0"),
-    ):
-        os.environ.setdefault(name, alone)
-    import deepspeed
-    import deepspeed.ops
-
-    if not cuda:
-        # Shared-memory communication would be compiled at the first use, half a minute and more.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", verbose=False)
 
 
 def _arguments(out: Path, settings: TrainSettings, planned: Plan, cuda: bool) -> TrainingArguments:
@@ -276,13 +228,3 @@ class EndSweep(TrainerCallback):
         control.should_training_stop |= state.global_step >= self.steps
         control.should_save = False
         return control
-
-
-class MarkComplete(TrainerCallback):
-    """A checkpoint counts once every process has written its part of it."""
-
-    def on_save(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
-        if distributed.is_initialized():
-            distributed.barrier()
-        if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()

@@ -1,4 +1,4 @@
-"""When a run looks at its held-out cases, and what that costs."""
+"""When a run looks at its held-out cases and saves, and what that costs."""
 
 import math
 from collections.abc import Sequence
@@ -12,6 +12,11 @@ LOOKS = 4
 LOOK_SHARE = 0.03
 """Share of the training's compute that the looks of an epoch may take; one look an epoch is taken
 whatever it costs."""
+INTERVAL = 1800.0
+"""Seconds of work that a kill may lose at most."""
+SAVING_SHARE = 0.02
+"""Share of the time that writing checkpoints by the clock may take: the interval grows where
+writing is slow."""
 
 
 @dataclass(frozen=True, slots=True)

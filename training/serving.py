@@ -24,7 +24,7 @@ from medaction.training.settings import TrainError
 VLLM = "MEDACTION_VLLM"
 """Names vLLM's command."""
 
-QUIET = {
+SERVER_ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -64,6 +64,6 @@ def vllm_command() -> str | None:
 def serve_checkpoint(model: Path, port: int) -> None:
     """Serve until interrupted. Raises TrainError when the server ends by itself."""
     run, _ = command(model, port)
-    ended = subprocess.run(run, env=os.environ | QUIET)
+    ended = subprocess.run(run, env=os.environ | SERVER_ENVIRONMENT)
     if ended.returncode:
         raise TrainError(f"the server ended with status {ended.returncode}; its words are above")

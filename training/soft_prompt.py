@@ -40,15 +40,15 @@ def widen(model: Any, tokenizer: Any, settings: TrainSettings) -> list[int]:
     models have rows to spare, and are not widened then.
     """
     ids = soft_prompt_ids(tokenizer, settings.prompt_tokens)
-    known = min(ids)
+    first_id = min(ids)
     if model.get_input_embeddings().num_embeddings <= max(ids):
         model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
-    chosen = torch.randint(
-        known, (len(ids),), generator=torch.Generator().manual_seed(settings.seed)
+    sampled = torch.randint(
+        first_id, (len(ids),), generator=torch.Generator().manual_seed(settings.seed)
     )
     with torch.no_grad():
         for embeddings in {model.get_input_embeddings(), model.get_output_embeddings()}:
-            embeddings.weight[ids] = embeddings.weight[chosen].clone()
+            embeddings.weight[ids] = embeddings.weight[sampled].clone()
     return ids
 
 

@@ -5,6 +5,7 @@ import json
 import re
 from array import array
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, Literal, TypeAlias
 
 from jinja2 import TemplateError
@@ -18,37 +19,47 @@ Tokens: TypeAlias = "array[int]"
 Thinking = Literal["keep", "empty", "from-reasoning"]
 
 SWITCHES = ("enable_thinking", "thinking")
-"""Variables by which templates turn thinking off: Qwen3's, GLM's and SmolLM3's; DeepSeek's."""
+"""Variables by which templates turn thinking on and off: Qwen3's, GLM's and SmolLM3's; DeepSeek's.
+"""
+THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
+"""Fields of a message from which templates take its thoughts: Qwen3's and GLM's; Gemma 4's;
+gpt-oss's."""
+
+_OPENED = re.compile(r"<think>\s*$")
 
 
 def switches_of(template: str) -> tuple[str, ...]:
-    """The variables of a chat template that turn thinking off; none: it has no such switch. A word
-    behind a dot or in quotes is a message's field."""
+    """The variables of a chat template that turn thinking on and off; none: it has no such switch.
+    A word behind a dot or in quotes is a message's field."""
     return tuple(
         name for name in SWITCHES if re.search(rf"(?<![.\w'\"]){name}(?![\w'\"])", template)
     )
 
 
-def without_thinking(template: str) -> str:
-    """The template with thinking off unless a caller turns it on: what a model that was taught none
-    is served with."""
-    off = "".join(
-        f"{{%- if {name} is not defined %}}{{%- set {name} = false %}}{{%- endif %}}"
+def with_thinking_set(template: str, on: bool) -> str:
+    """The template with thinking on, or off, unless a caller says otherwise: a model is served with
+    the prompts that it was taught. Qwen3 thinks by default, small models of Qwen3.5 do not."""
+    value = str(on).lower()
+    lines = "".join(
+        f"{{%- if {name} is not defined %}}{{%- set {name} = {value} %}}{{%- endif %}}"
         for name in switches_of(template)
     )
-    return off + template
+    return lines + template
 
 
 class Renderer:
     """Messages -> token ids with the place where the reply begins, by the tokenizer's own chat
     template.
 
-    The prompt is what the template renders before an assistant's turn, tokenized by itself; the
-    target is what the template adds for the reply, to its end mark. A record that is taught no
-    thinking is rendered with thinking off where the template can: else an empty block of thoughts
-    would be part of every target (Qwen3). A template that knows no system role has its text at the
-    head of the user's, as servers with such a template are asked. Raises TrainError when the
-    template leaves no such cut.
+    The prompt is what the template renders before an assistant's turn, tokenized by itself: what a
+    server will render. The target is what has to follow it: the thoughts that are taught, the
+    reply, and its end mark, at which servers stop. Both are read from behind the user's text: what
+    stands before it, some templates change once a reply follows.
+
+    A record that is taught no thinking is rendered with thinking off where the template can: else
+    an empty block of thoughts would be part of every target (Qwen3). A template that knows no
+    system role has its text at the head of the user's, as servers with such a template are asked.
+    Raises TrainError when the template leaves no such cut.
     """
 
     def __init__(self, tokenizer: Any, thinking: Thinking = "keep"):
@@ -59,19 +70,21 @@ class Renderer:
             )
         self.tokenizer = tokenizer
         self.thinking = thinking
-        self.special = set(tokenizer.all_special_ids)
-        self.off = dict.fromkeys(switches_of(tokenizer.chat_template), False)
+        self.special = tuple(tokenizer.all_special_tokens)
+        self.switches = switches_of(tokenizer.chat_template)
         self.knows_system = self._knows_system()
 
     def _knows_system(self) -> bool:
-        conversation = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
+        system = {"role": "system", "content": "the system's text"}
         try:
-            self._rendered(conversation, {}, add_generation_prompt=True)
+            text = self._rendered(
+                [system, {"role": "user", "content": "U"}], {}, add_generation_prompt=True
+            )
         except TemplateError as error:
             if "system" not in str(error).casefold() and "alternate" not in str(error).casefold():
                 raise TrainError(f"the chat template cannot be rendered: {error}") from error
             return False
-        return True
+        return system["content"] in text
 
     def _rendered(
         self, messages: Sequence[dict[str, str]], switches: dict[str, bool], **options: Any
@@ -93,14 +106,8 @@ class Renderer:
         parts = [part for pair in texts for part in pair]
         ids = self.tokenizer(parts, add_special_tokens=False, return_attention_mask=False)
         samples = []
-        for number, (_, target) in enumerate(texts):
+        for number in range(len(texts)):
             before, reply = ids["input_ids"][2 * number : 2 * number + 2]
-            if not reply or reply[-1] not in self.special:
-                raise TrainError(
-                    f"the chat template ends an assistant's turn with {target[-20:]!r}, no special"
-                    " token: a model trained so would not learn"
-                    " to stop; take a base model whose template has an end mark"
-                )
             samples.append((array("i", [*before, *reply]), len(before)))
         return samples
 
@@ -117,54 +124,99 @@ class Renderer:
         return thinking.strip()
 
     def texts(self, messages: Sequence[dict[str, str]], thinking: str = "") -> tuple[str, str]:
-        """(prompt, target) as text. With thinking, the target begins with it, between <think> and
-        </think>."""
+        """(prompt, target) as text."""
         *context, reply = messages if self.knows_system else without_system([*messages])
-        if reply["role"] != "assistant" or not reply["content"].strip():
+        body = reply["content"].strip()
+        if reply["role"] != "assistant" or not body:
             raise TrainError(
                 "the last message is no assistant's reply, so there is no target: write the dataset"
                 " again with `medaction export`"
             )
-        taught = self.taught_thinking(reply["content"], thinking)
-        content = (
-            f"<think>\n{taught}\n</think>\n\n{reply['content']}" if taught else reply["content"]
-        )
-        switches = {} if taught else self.off
-        answered = [*context, {"role": "assistant", "content": content}]
+        taught = self.taught_thinking(body, thinking)
+        switches = dict.fromkeys(self.switches, bool(taught))
         prompt = self._rendered(context, switches, add_generation_prompt=True)
-        conversation = self._rendered(answered, switches)
-        body = reply["content"].strip()
-        opened = re.search(r"<think>\s*$", prompt)
-        if not conversation.startswith(prompt) or (opened and taught):
-            return prompt, _reply_below_opened_thinking(prompt, conversation, body, taught)
-        target = conversation[len(prompt) :]
-        if target.count("<think>") > 1:
+        question = context[-1]["content"].strip()
+        before, end = "", ""
+        for answer in _ways_to_answer(body, taught):
+            conversation = self._rendered([*context, answer], switches)
+            before, end = _around(body, _behind(question, prompt, conversation))
+            if taught in before:
+                break
+        opening = prompt[prompt.rindex(question) + len(question) :]
+        return prompt, _beginning(opening, before, taught) + body + self._end_mark(end)
+
+    def _end_mark(self, end: str) -> str:
+        """What follows the reply. Where the template ends a turn with the beginning of the next one
+        (GLM), the tokenizer's own mark stands for it: servers stop at that one too."""
+        end = end.rstrip() or self.tokenizer.eos_token or ""
+        if not end.endswith(self.special):
             raise TrainError(
-                "the chat template adds a block of thoughts of its own to a reply that has one:"
-                " train without thinking (--thinking empty)"
+                f"the chat template ends an assistant's turn with {end[-20:]!r}, no special token:"
+                " a model trained so would not learn to stop; take a base model whose template has"
+                " an end mark"
             )
-        if body not in target or (taught and taught not in target):
-            raise TrainError(
-                "the chat template changes or drops the assistant's words: a model cannot be"
-                " trained on them with it"
-            )
-        return prompt, target.rstrip()
+        return end
 
 
-def _reply_below_opened_thinking(prompt: str, conversation: str, body: str, taught: str) -> str:
-    """The target under a template that opens <think> for the model, and leaves thinking out of what
-    it renders afterwards."""
-    opened = re.search(r"<think>\s*$", prompt)
-    if (
-        opened is None
-        or not conversation.startswith(prompt[: opened.start()])
-        or body not in conversation[opened.start() :]
-    ):
+def _ways_to_answer(body: str, taught: str) -> list[dict[str, str]]:
+    """The assistant's message: its thoughts in the fields of which a template reads one (gpt-oss
+    has a channel for them), else before the reply between <think> and </think>."""
+    reply = {"role": "assistant", "content": body}
+    if not taught:
+        return [reply]
+    block = {"content": f"<think>\n{taught}\n</think>\n\n{body}"}
+    return [reply | dict.fromkeys(THOUGHT_FIELDS, taught), reply | block]
+
+
+def _behind(question: str, prompt: str, conversation: str) -> str:
+    """What the conversation has behind the user's text."""
+    times = prompt.count(question)
+    parts = conversation.split(question, times)
+    if not times or len(parts) <= times:
         raise TrainError(
-            "the chat template renders the prompt differently once the reply follows, so"
-            " the reply's tokens cannot be told from"
-            " the prompt's and cannot be masked: take a base model whose template only"
-            " appends"
+            "the chat template changes or drops the user's words (one for images may want messages"
+            " in parts): take a base model whose template takes plain text"
         )
-    end = conversation[conversation.rindex(body) + len(body) :]
-    return f"{taught}\n</think>\n\n{body}{end.rstrip()}"
+    return parts[-1]
+
+
+def _around(body: str, text: str) -> tuple[str, str]:
+    """What stands before the reply, and behind it."""
+    before, written, end = text.rpartition(body)
+    if not written:
+        raise TrainError(
+            "the chat template changes or drops the assistant's words: a model cannot be"
+            " trained on them with it"
+        )
+    return before, end
+
+
+def _beginning(opening: str, before: str, taught: str) -> str:
+    """What a model has to write between the prompt and the reply. `opening` is what the prompt has
+    behind the user's text, `before` what the whole conversation has between that and the reply."""
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(opening, before, strict=False))
+    shared = sum(1 for _ in alike)
+    only_prompt, missing = opening[shared:], before[shared:]
+    opened = _OPENED.search(opening) is not None
+    if taught and opened and not missing.startswith(taught):
+        return f"{taught}\n</think>\n\n"  # left out of what is rendered afterwards (DeepSeek R1)
+    if taught and taught not in missing:
+        raise TrainError(
+            "the chat template changes or drops the thoughts of a reply: train without thinking"
+            " (--thinking empty)"
+        )
+    if missing.count("<think>") > 1:
+        raise TrainError(
+            "the chat template adds a block of thoughts of its own to a reply that has one:"
+            " train without thinking (--thinking empty)"
+        )
+    if not only_prompt.strip():
+        return missing
+    if missing.strip():
+        raise TrainError(
+            "the chat template begins a reply in one way in the prompt and in another once the"
+            " reply is there, so what a model has to write is unclear: take another base model"
+        )
+    # The prompt has more than the conversation afterwards: a block of thoughts that is closed
+    # (Gemma 4), or one that the reply has to close.
+    return "\n</think>\n\n" if opened else ""

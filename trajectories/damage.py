@@ -10,10 +10,9 @@ from pathlib import Path
 
 import duckdb
 
-from medaction.trajectories.snapshot import SNAPSHOT, open_snapshot
+from medaction.trajectories.files import SNAPSHOT, STORE
+from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.store import Store, StoreError
-
-STORE = "trajectories.duckdb"
 
 
 @dataclass(frozen=True, slots=True)

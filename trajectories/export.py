@@ -354,14 +354,14 @@ def _light(folder: Path) -> pl.DataFrame:
                 of_split = pl.lit(split).alias("split")
                 content = pl.DataFrame(batch).with_columns(of_split).select(ALL_OF_A_RECORD)
                 # Of the chosen columns alone: polars would keep the whole batch for one of them.
-                names = [name for name in batch.schema.names if name not in TEXTS]
+                names = [name for name in batch.schema.names if name not in TEXT_COLUMNS]
                 light = pl.DataFrame(batch.select(names)).with_columns(of_split)
                 parts.append(light.hstack(content))
     return pl.concat(parts)
 
 
 ALL_OF_A_RECORD = pl.struct(pl.all()).hash().alias("content")
-TEXTS = ("messages", "prompt", "completion", "chat_template_kwargs", "thinking")
+TEXT_COLUMNS = ("messages", "prompt", "completion", "chat_template_kwargs", "thinking")
 
 
 def _changes(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:

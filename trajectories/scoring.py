@@ -266,11 +266,6 @@ def _rows_of_links(
     return [{"graph": graph, "kind": kind} | row for row in (*stored, *fresh)]
 
 
-def label(graph: Graph) -> str:
-    """A graph's name and version."""
-    return f"{graph.name}@{graph.version}"
-
-
 @cache
 def disease_linker(graph: str = OPEN) -> Linker:
     """The linker of diagnoses on the disease graph of this name or path, made once a process.

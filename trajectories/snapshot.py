@@ -14,9 +14,9 @@ from pathlib import Path
 
 import duckdb
 
-log = logging.getLogger("medaction")
+from medaction.trajectories.files import SNAPSHOT
 
-SNAPSHOT = "snapshot.duckdb"
+log = logging.getLogger("medaction")
 
 SHARE = 0.05
 """At most this share of a run's time goes into snapshots, so a store of many gigabytes has them

@@ -1,5 +1,5 @@
 """The DuckDB store: one file a run, one writer. Everything that a case produced is stored in one
-transaction, as the case finishes."""
+transaction: a rollout as its case finishes, an environment with others (`trajectories.batch`)."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from pydantic import TypeAdapter
 from medaction.envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
 from medaction.envs.turns import Turn
 from medaction.llm.usage import Usage
+from medaction.trajectories.files import SNAPSHOT, STORE
 from medaction.trajectories.records import Failure, OpenFailure, RolloutSpec, Trajectory, now
-from medaction.trajectories.snapshot import SNAPSHOT, Publisher
+from medaction.trajectories.snapshot import Publisher
 from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
@@ -87,6 +88,15 @@ class Known:
 
     report_hash: str
     built_with: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltCase:
+    """A report, what became of it, and what the extractor and the verifier spent on it."""
+
+    report: CaseReport
+    built: Built
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,67 +328,87 @@ class Store:
         run_id: str,
         usage: Usage | None = None,
     ) -> None:
-        """A case with its environment, or with its refusal, which is also on record as a failure
-        that can be retried.
+        """`add_built_cases` of one case."""
+        self.add_built_cases([BuiltCase(report, built, usage or Usage())], built_with, run_id)
 
-        `usage` is what the extractor spent on it; what earlier attempts spent is added up.
+    def add_built_cases(self, cases: Sequence[BuiltCase], built_with: str, run_id: str) -> None:
+        """Cases with their environments, or with their refusals, which are also on record as
+        failures that can be retried: all of them in one transaction.
+
+        What earlier attempts at a case spent is added to its usage. No two of `cases` have the
+        same id.
         """
-        if built.environment:
-            self.claim(built.environment.evaluation_only)
-        refusal = built.refusal
-        case = {
-            "case_id": report.case_id,
-            "source": report.source,
-            "title": report.title,
-            "path": report.path,
-            "licence": report.licence,
-            "publication": dict(report.meta),
-            "text": report.text,
-            "report_hash": report_hash(report),
-            "built_with": built_with,
-            "environment_id": built.environment.environment_id if built.environment else None,
-            "reason": refusal.reason if refusal else None,
-            "message": refusal.message if refusal else None,
-        }
+        for case in cases:
+            if case.built.environment:
+                self.claim(case.built.environment.evaluation_only)
         with self.transaction():
-            case |= asdict((usage or Usage()) + self._spent_on(report.case_id))
-            # Only of a case that was built before: these tables have no index to look in.
-            if self.rows("select 1 from cases where case_id = ?", [report.case_id]):
+            spent = self._spent_on([case.report.case_id for case in cases])
+            worlds = [case.built.environment for case in cases if case.built.environment]
+            if spent:  # cases that were built before: most tables have no index to look in
                 for table in ("cases", "checks", "ledger"):
-                    self.db.execute(f"delete from {table} where case_id = ?", [report.case_id])
-            self._insert("cases", [case])
-            self._insert(
-                "checks", [asdict(check) | {"case_id": report.case_id} for check in built.checks]
-            )
-            self._insert(
-                "ledger", [asdict(line) | {"case_id": report.case_id} for line in built.ledger]
-            )
-            self._resolve("read", report.case_id)
-            if built.environment:
-                self._resolve("environment", report.case_id)
-                row = asdict(built.environment) | {
-                    "environment_id": built.environment.environment_id
-                }
+                    self.db.execute(
+                        f"delete from {table} where case_id in (select unnest(?))", [list(spent)]
+                    )
+                # What was played in another environment of the case still refers to that one.
                 self.db.execute(
-                    "delete from environments where environment_id = ?", [row["environment_id"]]
+                    f"delete from environments where {IN}",
+                    [[world.environment_id for world in worlds]],
                 )
-                self._insert("environments", [row])
-            elif refusal:
-                self._put_failures(
-                    [_refused("environment", report.case_id, report.path, refusal)], run_id
-                )
+            self._insert(
+                "cases",
+                [
+                    _case_row(case, built_with)
+                    | asdict(case.usage + spent.get(case.report.case_id, Usage()))
+                    for case in cases
+                ],
+            )
+            self._insert(
+                "checks",
+                [
+                    asdict(check) | {"case_id": case.report.case_id}
+                    for case in cases
+                    for check in case.built.checks
+                ],
+            )
+            self._insert(
+                "ledger",
+                [
+                    asdict(line) | {"case_id": case.report.case_id}
+                    for case in cases
+                    for line in case.built.ledger
+                ],
+            )
+            self._insert(
+                "environments",
+                [asdict(world) | {"environment_id": world.environment_id} for world in worlds],
+            )
+            for case in cases:
+                self._resolve("read", case.report.case_id)
+            for world in worlds:
+                self._resolve("environment", world.case_id)
+            refusals = [
+                _refused("environment", case.report.case_id, case.report.path, case.built.refusal)
+                for case in cases
+                if case.built.refusal
+            ]
+            self._put_failures(refusals, run_id)
 
-    def _spent_on(self, case_id: str) -> Usage:
+    def _spent_on(self, case_ids: Sequence[str]) -> dict[str, Usage]:
+        """What was spent on those of the cases that the store has."""
         names = ", ".join(Usage.__dataclass_fields__)
-        values = self.rows(f"select {names} from cases where case_id = ?", [case_id])
-        return (
-            _USAGE.validate_python(dict(zip(Usage.__dataclass_fields__, values[0], strict=True)))
-            if values
-            else Usage()
+        rows = self.rows(
+            f"select case_id, {names} from cases where case_id in (select unnest(?))",
+            [list(case_ids)],
         )
+        return {
+            case_id: _USAGE.validate_python(
+                dict(zip(Usage.__dataclass_fields__, values, strict=True))
+            )
+            for case_id, *values in rows
+        }
 
     def _add_spent(self, case_id: str, usage: Usage) -> None:
-        spent = asdict(self._spent_on(case_id) + usage)
+        spent = asdict(self._spent_on([case_id]).get(case_id, Usage()) + usage)
         change = ", ".join(f"{name} = ?" for name in spent)
         self.db.execute(f"update cases set {change} where case_id = ?", [*spent.values(), case_id])
 
@@ -604,11 +634,13 @@ class Store:
     def _put_failures(self, failures: Sequence[Failure], run_id: str) -> None:
         rows = []
         for failure in failures:
-            before = self.rows(
-                "select count(*) from failures where stage = ? and case_id = ? and trajectory_id is"
-                " not distinct from ?",
-                [failure.stage, failure.case_id, failure.trajectory_id],
-            )[0][0]
+            before = 0
+            if self._has_failed(failure.stage, failure.case_id):
+                before = self.rows(
+                    "select count(*) from failures where stage = ? and case_id = ? and"
+                    " trajectory_id is not distinct from ?",
+                    [failure.stage, failure.case_id, failure.trajectory_id],
+                )[0][0]
             row = asdict(failure)
             rows.append(
                 row
@@ -668,14 +700,33 @@ def publish_if_missing(out: Path) -> None:
     the store is in use or not there."""
     if (out / SNAPSHOT).exists():
         return
-    if not (out / "trajectories.duckdb").exists():
-        raise StoreError(f"{out} is not the folder of a run: it has no trajectories.duckdb")
-    with Store(out / "trajectories.duckdb") as store:
+    if not (out / STORE).exists():
+        raise StoreError(f"{out} is not the folder of a run: it has no {STORE}")
+    with Store(out / STORE) as store:
         store.publish()
 
 
 def _refused(stage: str, case_id: str, path: str, refusal: BadCase) -> Failure:
     return Failure(stage, case_id, refusal.reason, refusal.message, now(), path=path)
+
+
+def _case_row(case: BuiltCase, built_with: str) -> dict[str, Any]:
+    """A row of `cases`, but for what was spent on the case."""
+    report, environment, refusal = case.report, case.built.environment, case.built.refusal
+    return {
+        "case_id": report.case_id,
+        "source": report.source,
+        "title": report.title,
+        "path": report.path,
+        "licence": report.licence,
+        "publication": dict(report.meta),
+        "text": report.text,
+        "report_hash": report_hash(report),
+        "built_with": built_with,
+        "environment_id": environment.environment_id if environment else None,
+        "reason": refusal.reason if refusal else None,
+        "message": refusal.message if refusal else None,
+    }
 
 
 def _trajectory_row(trajectory: Trajectory, run_id: str, stored: Any) -> dict[str, Any]:

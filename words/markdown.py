@@ -28,11 +28,11 @@ _RULE = re.compile(r"[\s|:-]*-[\s|:-]*")
 
 
 def tables_as_bullets(markdown: str) -> str:
-    """Markdown whose tables are bullets: the first cell of a row, and behind it the others with
-    their headings; a column of plain results needs none.
+    """Markdown whose tables are bullets below the line before: the first cell of a row, and
+    behind it the others with their headings; a column of plain results needs none.
 
     >>> tables_as_bullets("| Test | Result | Range |\\n|---|---|---|\\n| K | 6.1 | 3.5-5 |")
-    '- K: 6.1 (Range: 3.5-5)'
+    '  - K: 6.1 (Range: 3.5-5)'
     """
     lines: list[str] = []
     headings: list[str] = []
@@ -61,5 +61,5 @@ def tables_as_bullets(markdown: str) -> str:
                 )
             else:
                 result = "; ".join(f"{head}: {value}" for head, value in results)
-            lines.append(f"- {label}: {result}")
+            lines.append(f"  - {label}: {result}")
     return "\n".join(lines)

@@ -83,7 +83,7 @@ def _letters_of_any_script(text: str) -> str:
         letters.append(character)
     plain = unicodedata.normalize("NFC", "".join(letters))
     plain = _LONE_GREEK.sub(lambda match: GREEK[match[0]], plain)
-    kept = (
+    marked = (
         c if c.isalnum() or c == "+" or unicodedata.category(c)[0] == "M" else " " for c in plain
     )
-    return " ".join("".join(kept).split())
+    return " ".join("".join(marked).split())

@@ -29,9 +29,23 @@ def phrase_regex(table: str, plural: str = "s?") -> str:
     """The same as a part of a larger regular expression, without the borders of words."""
     phrases = {phrase.strip() for line in table.splitlines() for phrase in line.split("|")} - {""}
     longest_first = sorted(phrases, key=lambda phrase: (-len(phrase), phrase))
-    return rf"(?:{'|'.join(map(_regex, longest_first))}){plural}"
+    return rf"(?:{_either([' '.join(phrase.split()) for phrase in longest_first])}){plural}"
+
+
+def _either(phrases: list[str]) -> str:
+    """Any of the phrases, the first ones preferred. Those that begin with one letter stand
+    together, so that `re` tries a letter and not a thousand phrases: of 343 summaries
+    `named_tests` took 1.5 s of CPU without, and 0.4 s with it. Capitals are not grouped, since case
+    may count or not."""
+    letters = sorted({phrase[:1] for phrase in phrases})
+    if len(phrases) < 2 or not all(re.fullmatch("[a-z0-9]", letter) for letter in letters):
+        return "|".join(map(_regex, phrases))
+    groups = ((letter, [p[1:] for p in phrases if p[0] == letter]) for letter in letters)
+    return "|".join(f"{letter}(?:{_either(group)})" for letter, group in groups)
 
 
 def _regex(phrase: str) -> str:
-    words = (re.escape(w).replace(r"\*", r"\w*").replace(r"\#", r"\d+") for w in phrase.split())
+    words = (
+        re.escape(word).replace(r"\*", r"\w*").replace(r"\#", r"\d+") for word in phrase.split(" ")
+    )
     return _GAP.join(words)

@@ -32,8 +32,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 """All names of a test, where the name of a test is expected, by its first name."""
 
 NAMES_IN_PROSE: dict[str, tuple[str, ...]] = {
-    first: _names_in_line(prose)
-    for first, line in zip(NAMES, _lines_of_table("tests.txt"), strict=True)
+    name: _names_in_line(prose)
+    for name, line in zip(NAMES, _lines_of_table("tests.txt"), strict=True)
     for prose, mark, _ in [line.partition("||")]
     if not mark or " | " in prose
 }
@@ -51,11 +51,11 @@ def canonical_names() -> dict[str, str]:
     """The first name of a test by each of its normalised names, also in singular and without
     'and'."""
     table: dict[str, str] = {}
-    for first, names in NAMES.items():
+    for canonical, names in NAMES.items():
         for name in map(normalise, names):
             words = " ".join(map(singular, name.split()))
             for form in (name, words, name.replace(" and ", " ")):
-                table.setdefault(form, first)
+                table.setdefault(form, canonical)
     return table
 
 

@@ -117,9 +117,9 @@ def _mentions_of_analytes(text: str, specimen: str) -> Iterator[tuple[int, int, 
     def look_up(run: list[re.Match[str]]) -> Analyte | None:
         name = text[run[0].start() : run[-1].end()].rstrip(".")
         specific = f"urine {name}" if specimen == "urin" else f"{specimen} {name}".strip()
-        found = by_name.get(_folded(specific)) or by_name.get(_folded(name))
-        names = " ".join((found.name, *found.synonyms)).lower() if found else ""
-        return found if specimen in names else None
+        analyte = by_name.get(_folded(specific)) or by_name.get(_folded(name))
+        names = " ".join((analyte.name, *analyte.synonyms)).lower() if analyte else ""
+        return analyte if specimen in names else None
 
     for start, end, analyte in longest_matches(words, LONGEST_NAME, look_up):
         yield words[start].start(), words[end - 1].end(), analyte

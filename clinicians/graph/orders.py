@@ -99,8 +99,8 @@ def tests_worth_ordering(
     weights /= weights.sum()
     row_of, shares = _signs()
     information = _mutual_information(shares[:, top], weights)
-    known = {finding.key for finding in ranking.findings}
-    settled = known.union(*map(ancestors, known))
+    finding_keys = {finding.key for finding in ranking.findings}
+    settled = finding_keys.union(*map(ancestors, finding_keys))
     luck = np.exp(0.2 * rng.gumbel(size=len(signs_of_tests())))
     options = []
     for (entry, keys), chance in zip(signs_of_tests(), luck, strict=True):

@@ -46,9 +46,9 @@ def reasoning(ranking: Ranking, turns: Sequence[Turn], rng: np.random.Generator)
     new = [at for at, source in enumerate(ranking.evidence) if source.turn == len(turns)]
     if turns:
         yield from (_effect(ranking, at, rng) for at in new)
-        missing = [answer.order for answer in turns[-1].answers if not answer.results]
-        if missing:
-            yield sentence("unavailable", rng, tests=listed(map(in_a_sentence, missing)))
+        unanswered = [answer.order for answer in turns[-1].answers if not answer.results]
+        if unanswered:
+            yield sentence("unavailable", rng, tests=listed(map(in_a_sentence, unanswered)))
     elif ranking.findings:
         yield sentence("picture", rng, findings=listed_findings(ranking.findings[:9]))
     leader, rival = ranking.order[:2]
@@ -133,8 +133,8 @@ def in_a_sentence(name: str) -> str:
 
 def listed(names: Iterable[str]) -> str:
     """'a', 'a and b', 'a, b and c'; each name once."""
-    *others, last = dict.fromkeys(names) or [""]
-    return f"{', '.join(others)} and {last}" if others else last
+    *earlier, last = dict.fromkeys(names) or [""]
+    return f"{', '.join(earlier)} and {last}" if earlier else last
 
 
 def listed_findings(findings: Iterable[Finding]) -> str:

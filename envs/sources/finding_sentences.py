@@ -43,6 +43,7 @@ _OPENING_PHRASE = re.compile(
 _LOOSE_END = re.compile(
     r"(?:\s(?:within|of|in|from|to|at|over|for|until|after|late|early|a|an|the))+$"
 )
+_ARTICLE = re.compile(r"\A(?:the|an?|his|her|their) ", re.IGNORECASE)
 # Words that begin what a test has found, not a test's name.
 _NO_NAME = re.compile(
     r"(?:an?|no|none|not|both|all|these|this|those|the|there|it|its|he|she|patient|others?|another"
@@ -63,11 +64,14 @@ _STATUS_LIST = re.compile(
     re.IGNORECASE,
 )
 _TEST_NOUN = re.compile(
-    r"(?i)[^.;:,(]{0,60}?\b(?:tests?|testing|analys[ie]s|evaluation|examinations?|levels?"
+    r"[^.;:,(]{0,60}?\b(?:tests?|testing|analys[ie]s|evaluation|examinations?|levels?"
     r"|stud(?:y|ies)|markers|panel|screen(?:ing)?|antibod(?:y|ies)"
     r"|antigens?|assays?|cultures?|scrapings?|smears?|stain(?:ing)?|serolog(?:y|ies)"
-    r"|function|labs?|blood ?work|work-?up|titers?|scans?)\b"
+    r"|function|ratios?|sampling|labs?|blood ?work|work-?up|titers?|scans?)\b",
+    re.IGNORECASE,
 )
+
+_SUBJECT_WITH_VERB = re.compile(rf"{_TEST_NOUN.pattern}(?= \w+ed\b)", re.IGNORECASE)
 
 
 def listed_tests(result: str) -> tuple[str, ...]:
@@ -125,6 +129,10 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     if opening := _OPENING_PHRASE.match(sentence):
         sentence = sentence[opening.end() :]
     sentence = _CHANGE_OF.sub("", sentence, count=1)
+    if article := _ARTICLE.match(sentence):  # 'the aldosterone-to-renin ratio came out at 92'
+        noun = re.match(_TEST_NOUN, sentence[article.end() :])
+        if begins and not names and noun:
+            return noun[0]
     if status := BARE_STATUS.match(sentence):
         following = sentence[status.end() :]
         match = re.match(_TEST_NOUN, following) or re.match(
@@ -144,14 +152,18 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
         before = noun[0]
     if len(before) > 60 or "(" in before:
         return ""
-    if named_tests(before) or (not names and re.fullmatch(_TEST_NOUN, before)):
-        return before
+    is_test = named_tests(before) or canonical_of(before) is not None
+    if is_test or (not names and re.fullmatch(_TEST_NOUN, before)):
+        name = _ARTICLE.sub("", before, count=1)
+        return name[0].upper() + name[1:] if name != before else name
     if shows and known_category(before):
         return before
     is_participle = verb[0].rpartition(" ")[2] in ("noted", "reported", "diagnosed")
     passive = is_participle or (
         not verb.groupdict().get("quality") and _PASSIVE.match(sentence[verb.end() :])
     )
+    if begins and not names and (noun := _SUBJECT_WITH_VERB.match(before)):
+        return noun[0]  # 'venous sampling lateralised to the right, ratio 9:1'
     if not begins or passive or "," in before or _NO_NAME.match(before) or (names and not shows):
         return ""
     return before

@@ -13,9 +13,10 @@ import duckdb
 import jinja2
 from markupsafe import Markup
 
+from medaction.trajectories.files import SNAPSHOT
 from medaction.trajectories.labels import LONGEST, add_label, label_of, labels
 from medaction.trajectories.records import now
-from medaction.trajectories.snapshot import SNAPSHOT, open_snapshot
+from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.viewer import charts, queries
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -92,7 +93,7 @@ def overview(run: ShownRun) -> str:
 
 def _overview(run: ShownRun) -> dict[str, Any]:
     lines, bars = run.charts
-    return {"o": queries.overview(run.db), "dtc_chart": lines, "rac_chart": bars}
+    return {"o": queries.overview_row(run.db), "dtc_chart": lines, "rac_chart": bars}
 
 
 def cases(run: ShownRun, filters: Filters, number: int) -> str:
@@ -145,25 +146,30 @@ def comparison(run: ShownRun, other: ShownRun, filters: Filters) -> str:
     here, there = queries.verdicts_of(run.db), queries.verdicts_of(other.db)
     pairs = [Pair(*key, here.get(key), there.get(key)) for key in sorted({*here, *there})]
     counts = {name: sum(pair.change == name for pair in pairs) for name in CHANGES}
-    chosen = [pair for pair in pairs if filters.get("change") in (None, "", pair.change)]
-    chosen.sort(key=lambda pair: (CHANGES.index(pair.change), pair.case_id, pair.sample))
+    shown_pairs = [pair for pair in pairs if filters.get("change") in (None, "", pair.change)]
+    shown_pairs.sort(key=lambda pair: (CHANGES.index(pair.change), pair.case_id, pair.sample))
     return run.render(
-        "comparison", "/comparison", pairs=chosen, counts=counts, other=other.out, wanted=filters
+        "comparison",
+        "/comparison",
+        pairs=shown_pairs,
+        counts=counts,
+        other=other.out,
+        wanted=filters,
     )
 
 
 def label(run: ShownRun, values: dict[str, str]) -> str:
     """Store a label that came from a form; returns the address of what it is about. Raises
     ValueError for what is not in this run, and for anything that is no label."""
-    given = label_of(
+    opinion = label_of(
         {name: text[:LONGEST] for name, text in values.items()} | {"time": now().isoformat()}
     )
-    if not queries.rows(run.db, "thing of a label", [given.case_id, given.trajectory_id]):
+    if not queries.rows(run.db, "thing of a label", [opinion.case_id, opinion.trajectory_id]):
         raise ValueError("there is no such case or trajectory in this run")
-    if given.opinion == "comment" and not given.comment.strip():
+    if opinion.opinion == "comment" and not opinion.comment.strip():
         raise ValueError("a comment needs words")
-    add_label(run.out, given)
-    return f"/case/{quote(given.case_id, safe='')}"
+    add_label(run.out, opinion)
+    return f"/case/{quote(opinion.case_id, safe='')}"
 
 
 def labels_page(run: ShownRun) -> str:
@@ -174,11 +180,11 @@ def labels_page(run: ShownRun) -> str:
 
 def prompt(run: ShownRun, trajectory_id: str, number: int) -> str | None:
     """The prompt of a turn, or None when there is no such trajectory."""
-    answer = queries.prompt(run.db, trajectory_id, number)
+    answer = queries.turn_prompt(run.db, trajectory_id, number)
     if answer is None:
         return None
-    played, messages = answer
-    return run.render("prompt", "/cases", played=played, number=number, messages=messages)
+    record, messages = answer
+    return run.render("prompt", "/cases", played=record, number=number, messages=messages)
 
 
 def _table_page(
@@ -203,20 +209,20 @@ def case(run: ShownRun, case_id: str, opened: str = "") -> str | None:
     details = queries.case(run.db, case_id)
     if details is None:
         return None
-    given = {label.thing: label for label in labels(run.out) if label.case_id == case_id}
-    return run.render("case", "/cases", c=details | {"labels": given}, opened=opened)
+    opinions = {label.thing: label for label in labels(run.out) if label.case_id == case_id}
+    return run.render("case", "/cases", c=details | {"labels": opinions}, opened=opened)
 
 
 def export(run: ShownRun, case_ids: list[str]) -> str:
     """One HTML file with the overview and these cases whole, that needs nothing else; without ids
     all cases. Raises KeyError for a case that is not there."""
     details = []
-    everything = labels(run.out)
+    run_labels = labels(run.out)
     for case_id in case_ids or [row["case_id"] for row in queries.rows(run.db, "case ids")]:
         if (case := queries.case(run.db, case_id)) is None:
             raise KeyError(case_id)
-        given = {label.thing: label for label in everything if label.case_id == case_id}
-        details.append(case | {"labels": given})
+        opinions = {label.thing: label for label in run_labels if label.case_id == case_id}
+        details.append(case | {"labels": opinions})
     ids = {case["case_id"] for case in details}
     pages = queries.cases(run.db, {}, 1).pages
     tables = (queries.cases(run.db, {}, number) for number in range(1, pages + 1))

@@ -67,7 +67,7 @@ def _page(db: Database, source: str, conditions: dict[str, Any], order: str, num
     return Page(_rows(db, sql, parameters), total, number)
 
 
-def overview(db: Database) -> Row:
+def overview_row(db: Database) -> Row:
     """Everything on the first page but the charts."""
     titles = ("fates", "endings", "verdicts", "teachers", "open_failures", "runs", "evaluation")
     return rows(db, "totals")[0] | {title: rows(db, title) for title in titles}
@@ -163,13 +163,13 @@ def _order(filters: dict[str, str], default: str) -> str:
     return f'"{column}" {way} nulls last, {default}'
 
 
-def prompt(db: Database, trajectory_id: str, number: int) -> tuple[Row, list[Message]] | None:
+def turn_prompt(db: Database, trajectory_id: str, number: int) -> tuple[Row, list[Message]] | None:
     """Of a turn: what its trajectory is, and the prompt as it is built today from the record; None:
     unknown. Raises PromptTooLong as `messages` does."""
     details = rows(db, "trajectory of a turn", [trajectory_id])
     if not details:
         return None
-    played = details[0]
+    record = details[0]
     usage = Usage.__dataclass_fields__.keys()
     turns = _LIST_OF_TURNS.validate_python(
         [
@@ -178,8 +178,8 @@ def prompt(db: Database, trajectory_id: str, number: int) -> tuple[Row, list[Mes
             for row in rows(db, "turns of a path", [trajectory_id, number])
         ]
     )
-    observation, t_max = played["initial_observation"], played["t_max"]
-    return played, messages(observation, turns, t_max, played["style"])
+    observation, t_max = record["initial_observation"], record["t_max"]
+    return record, messages(observation, turns, t_max, record["style"])
 
 
 def _pattern(filters: dict[str, str]) -> str | None:

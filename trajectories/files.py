@@ -1,0 +1,7 @@
+"""The names of a run's files, for those who only look whether they are there: opening a store takes
+DuckDB, which takes a second to import."""
+
+STORE = "trajectories.duckdb"
+"""The store: one writer at a time (`trajectories.store`)."""
+SNAPSHOT = "snapshot.duckdb"
+"""A whole copy of it, which anybody may read (`trajectories.snapshot`)."""
