@@ -95,7 +95,10 @@ def _tests(runs: list[Transcript], cases: Path) -> None:
             bool(answer.results) for turn in trajectory.turns for answer in turn.answers
         )
         scores.append(
-            [hit_share([hit for _, hit in side]) for side in (verdicts.requested, verdicts.documented)]
+            [
+                hit_share([hit for _, hit in side])
+                for side in (verdicts.requested, verdicts.documented)
+            ]
         )
     precision, recall = (sum(column) / len(column) for column in zip(*scores, strict=True))
     print(
