@@ -1,7 +1,9 @@
 """What the commands share: an option for every field of a settings model, and the Prefect API that
 a run needs."""
 
+import logging
 import os
+import signal
 import socket
 import types
 from collections.abc import Callable, Collection, Iterator
@@ -19,10 +21,12 @@ from pydantic_core import PydanticUndefined
 
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, load_preset
 from medaction.trajectories.files import STORE
-from medaction.words.errors import MedactionError
+from medaction.words.errors import EngineLost, MedactionError
 
 if TYPE_CHECKING:
     from medaction.llm.teacher import Teacher
+
+log = logging.getLogger("medaction")
 
 # Lists are given one by one: --teacher A --teacher B.
 ONE_BY_ONE = {
@@ -301,15 +305,29 @@ def run(flow: str, settings: Any, *more: Any) -> Any:
     unless a Prefect or a Ray is configured; else as a flow, on the Prefect API that is configured
     or on one of its own."""
     from medaction.flows.missing import is_small
+    from medaction.flows.runs import RUNS
 
+    # polars, imported by now, has put a handler of its own before Python's, after which a thread
+    # that waits for a lock waits on: Ctrl-C would be heard when the next case ends.
+    signal.siginterrupt(signal.SIGINT, True)
     settings.out.mkdir(parents=True, exist_ok=True)
     small = settings.engine == "auto" and not prefect_or_ray() and is_small(settings)
     if small or settings.engine == "local":
-        from medaction.flows.runs import RUNS
-
         return RUNS[flow](settings, *more)
+    from httpx import HTTPError
+
     with prefect(settings.out):
-        return getattr(import_module(f"medaction.flows.{flow}"), flow)(settings, *more)
+        try:
+            return getattr(import_module(f"medaction.flows.{flow}"), flow)(settings, *more)
+        except HTTPError as error:  # of Prefect's client: nothing else of a run speaks HTTP here
+            reason = str(error) or type(error).__name__
+            log.warning("Prefect's server is lost (%s): the run goes on without it", reason)
+        except EngineLost as error:
+            if not error.can_go_on or "RAY_ADDRESS" in os.environ:  # no match for a cluster
+                raise
+            log.warning("%s: the run goes on in this process, without Prefect and Ray", error)
+    # What was played is stored. Without a flow run there is nothing for Ray's cases to be tasks of.
+    return RUNS[flow](settings.model_copy(update={"engine": "local"}), *more)
 
 
 def prefect_or_ray() -> bool:
@@ -332,6 +350,8 @@ def prefect(out: Path) -> Iterator[None]:
     from medaction.flows.progress import console
 
     make_folder(out)
+    # Prefect's handler would write to stderr for every log line that a lost server did not take.
+    logging.raiseExceptions = False
     with ExitStack() as services:
         services.callback(end_loops)
         with console.status("starting Prefect"):

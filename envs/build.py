@@ -29,23 +29,11 @@ Extract = Callable[[CaseReport], StructuredCase]
 (`medaction.envs.extraction.make_extractor`)."""
 
 
-RULES = tuple(
-    f"medaction.envs.{name}"
-    for name in (
-        *("build", "categories", "checks", "composition", "diagnosis_names", "documented"),
-        *(
-            "extracted",
-            "extraction",
-            "grounding",
-            "leaks",
-            "mentions",
-            "naming",
-            "patients",
-            "redaction",
-        ),
-        *("results_told", "scripts", "voice"),
-    )
+_RULES = (
+    "build categories checks composition diagnosis_names documented extracted extraction grounding"
+    " leaks mentions naming patients redaction results_told scripts voice"
 )
+RULES = tuple(f"medaction.envs.{name}" for name in _RULES.split())
 """The modules whose questions, thresholds and tables decide what becomes of a report."""
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from rapidfuzz import fuzz
 
-from medaction.envs.naming import canonical_of, vocabulary
+from medaction.envs.naming import TABLE, canonical_of, vocabulary
 from medaction.kg.encoder import TOKENIZER
 from medaction.words.names import normalise
 from medaction.words.plurals import singular
@@ -121,24 +121,7 @@ _GENERAL = re.compile(
 # 'NMOSD', 'TTP', 'HbSC'; a label ('PE: lungs clear') is none.
 _CAPITALS = re.compile(r"\b[A-Z][A-Za-z]{0,5}[A-Z]\b(?!:)")
 # One word an organ: 'pulmonary' is 'lung'.
-_ORGAN_ADJECTIVES = dict(
-    pair.split(":")
-    for pair in [
-        "pulmonary:lung",
-        "renal:kidney",
-        "hepatic:liver",
-        "cardiac:heart",
-        "cerebral:brain",
-        "gastric:stomach",
-        "mammary:breast",
-        "cutaneous:skin",
-        "ocular:eye",
-        "osseous:bone",
-        "testicular:testis",
-        "ovarian:ovary",
-        "splenic:spleen",
-    ]
-)
+_ORGAN_ADJECTIVES: dict[str, str] = TABLE["organ_adjectives"]
 
 
 @lru_cache(maxsize=256)

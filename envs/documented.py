@@ -25,7 +25,8 @@ _WRITTEN = (
 _EMPTY = re.compile(
     r"(?:results? |still |currently |is |are |was |were )*"
     r"(?:pending|awaited|unknown|unavailable|n/a|none|optional|to follow"
-    rf"|to be (?:determined|{_DONE})|{_DONE}|not (?:yet )?(?:applicable|required|indicated"
+    rf"|see [\w ]{{4,20}}|to be (?:determined|{_DONE})|{_DONE}"
+    r"|not (?:yet )?(?:applicable|required|indicated"
     rf"|{_DONE}|{_WRITTEN})|no (?:data|details|information|results?)(?: {_WRITTEN})?)"
     r"(?:,? (?:at|in|by|for|beyond|regarding|here|yet|next|as|so|due to|because|until|scheduled)\b"
     r"[^;]*)?",
@@ -39,7 +40,9 @@ _ABSENT = re.compile(
     rf"|(?:is|are|was|were|remains?) (?:still )?(?:pending|awaited|unavailable)"
     r"|\w+ unavailable(?= due to| because|$)"
     # 'The patient refused', 'her parents did not consent to'
-    r"|^(?:the |her |his |their )?\w+ (?:(?:has |had )?(?:refused|declined)|did not consent to)"
+    r"|^(?:the |her |his |their )?\w+ (?:(?:has |had )?(?:refused|declined)"
+    r"|did not (?:consent|agree) to)"
+    rf"|unable to be {_DONE}"
     r"|^no(?: [\w-]+){0,6} (?:is|are|was|were|(?:could|can) be)"
     rf" (?:\w+ )?(?:{_DONE}|{_WRITTEN}))\b",
     re.IGNORECASE,
@@ -136,7 +139,9 @@ def _is_void(sentence: str) -> bool:
     bare = re.sub(r"^[\w\s/-]{2,40}:\s*", "", text)
     # 'Hearing is less on both sides, details not specified' tells something before it stops.
     clause, _, following = bare.partition(", ")
-    if not bare or (_EMPTY.fullmatch(bare) and not _VALUE_IN_TEXT.search(following)):
+    if not any(map(str.isalnum, bare)) or (
+        _EMPTY.fullmatch(bare) and not _VALUE_IN_TEXT.search(following)
+    ):
         return True
     if _HYPOTHESIS.match(bare):
         return True

@@ -48,7 +48,8 @@ _HISTORY = re.compile(
 )
 RELATIVE = re.compile(
     r"\b(?:mothers?|fathers?|brothers?|sisters?|siblings?|sons?|daughters?|uncles?|aunts?|cousins?"
-    r"|parents?|nieces?|nephews?|twins?|grand\w+|famil\w+|[mp]aternal|relatives?)\b",
+    r"|parents?|nieces?|nephews?|twins?|grand\w+"
+    r"|famil\w+(?! (?:doctor|physician|practitioner|medicine))|[mp]aternal|relatives?)\b",
     re.IGNORECASE,
 )
 # What stands before the name of something taken: 'he takes ...', 'given ...'.

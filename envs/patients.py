@@ -43,7 +43,7 @@ _COUNT = re.compile(r"\b(?:two|three|four|five|six|several|both|[2-9])\b", re.IG
 _LONG = 6000
 """Characters from which on a text is a report, whose patients have headings; its prose may speak of
 'patient 2' of another report."""
-_AGED = re.compile(r"\b\d+[- ](?:year|month|week|day)s?[- ]old\b", re.IGNORECASE)
+_AGED = re.compile(r"\b\w+[- ](?:year|month|week|day)s?[- ]old\b", re.IGNORECASE)
 _NEWBORN = r"\b(?:newborn|neonates?|infant|baby|twins)\b"
 _CHILD_AS_SUBJECT = re.compile(
     r"(?:^|[,;:.] )(?:and |but |while )?(?:(?:the|her|their|an?|both) )?(?:[\w-]+ ){0,2}?"

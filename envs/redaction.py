@@ -81,7 +81,7 @@ _PATIENT = re.compile(
 _OF_PATIENT = re.compile(r"\bthat (?:he|she|they|the patient)\b", re.IGNORECASE)
 # Who the patient is, and where what follows about the disease begins: 'a woman of 19 years | with'.
 _DEMOGRAPHICS = re.compile(
-    r"\b(?:\d+[- ]?(?:year|yr|month|week|day)s?[- ]old|aged \d+|\d+ years of age)\b"
+    r"\b(?:\w+[- ]?(?:year|yr|month|week|day)s?[- ]old|aged \d+|\d+ years of age)\b"
     r".*?(?=,| (?:with|who|whose|diagnosed|presenting|came|comes|presented|presents|was|is|has"
     r"|had)\b)",
     re.IGNORECASE,
@@ -233,7 +233,7 @@ class _Cutter:
                 clauses = self._clauses(pattern, label, sentence)
                 removed, stays = self._parted(clauses, label, is_list)
         if not removed:
-            if not self.leaks(label + sentence):
+            if is_list and not self.leaks(label + sentence):
                 return sentence
             removed = clauses
             stays = []

@@ -10,7 +10,7 @@ from medaction.envs.categories import category_of, minor_category_of
 from medaction.envs.documented import is_documented
 from medaction.envs.grounding import agreement_of_texts, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
-from medaction.envs.naming import FINDINGS, KINDS, Profile, canonical_of, profile
+from medaction.envs.naming import FINDINGS, KINDS, TABLE, Profile, canonical_of, profile
 from medaction.envs.records import DocumentedTest
 from medaction.words.names import normalise
 from medaction.words.plurals import singular
@@ -91,8 +91,8 @@ _GENERAL_TEST = re.compile(
     rf"|\bcultures? (?:\w+ )?(?:{FINDING.pattern}|grew|noted|yielded)\b"
     r"|\b(?:identified|found|detected|isolated|grown) (?:in|from|on) (?:\w+ ){0,3}cultures?\b)"
     rf"|(?P<investigations>\b(?:investigations?|work-?ups?)\b[^.;,]{{0,40}}? (?:{FINDING.pattern}))"
-    r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:surgery|laparotomy"
-    r"|operation),)"
+    r"|(?P<operative_findings>\b(?:intra-?operatively|(?:at|during) (?:[\w-]+ )?(?:surgery"
+    r"|operation|\w{3,}(?:otomy|oscopy))\b)"
     r"(?=.*\b(?:was|were|found|identified|revealed|showed)\b))",
     re.IGNORECASE,
 )
@@ -116,69 +116,8 @@ _BLOOD_FINDINGS = {
         r"(?:penia|cytosis|philia|(?:natr|kal|calc|albumin|prote|ferritin|ammon)emia)$", word
     )
 }
-_COMMON = frozenset(
-    [
-        "normal",
-        "abnormal",
-        "patient",
-        "showed",
-        "shows",
-        "revealed",
-        "demonstrated",
-        "confirmed",
-        "identified",
-        "detected",
-        "suggested",
-        "indicated",
-        "finding",
-        "findings",
-        "result",
-        "results",
-        "evidence",
-        "consistent",
-        "suggestive",
-        "with",
-        "without",
-        "which",
-        "after",
-        "before",
-        "there",
-        "other",
-        "right",
-        "left",
-        "bilateral",
-        "upper",
-        "lower",
-        "within",
-        "initial",
-        "initially",
-        "further",
-        "examination",
-        "evaluation",
-        "imaging",
-        "significant",
-        "positive",
-        "negative",
-        "elevated",
-        "increased",
-        "mild",
-        "moderate",
-        "severe",
-        "history",
-        "level",
-        "levels",
-        "approximately",
-        "during",
-        "following",
-        "multiple",
-        "performed",
-        "noted",
-        "small",
-        "large",
-        "including",
-        "about",
-    ]
-)
+_COMMON = frozenset(TABLE["tells_nothing"].split())
+"""Words that say nothing of what a test found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +267,7 @@ def _copies(result: str, text: str) -> bool:
     and MRI confirmed cellulitis'."""
     words, plain = result.split(), " ".join(text.split())
     runs = (" ".join(words[start : start + 5]) for start in range(len(words) - 4))
-    return any(FINDING.search(run) and run in plain and named_tests(run) for run in runs)
+    return any(run in plain and FINDING.search(run) and named_tests(run) for run in runs)
 
 
 def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:

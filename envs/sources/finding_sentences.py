@@ -152,7 +152,8 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
         before = noun[0]
     if len(before) > 60 or "(" in before:
         return ""
-    if named_tests(before) or (not names and re.fullmatch(_TEST_NOUN, before)):
+    is_test = named_tests(before) or canonical_of(before) is not None
+    if is_test or (not names and re.fullmatch(_TEST_NOUN, before)):
         name = _ARTICLE.sub("", before, count=1)
         return name[0].upper() + name[1:] if name != before else name
     if shows and known_category(before):
