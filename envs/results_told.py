@@ -283,7 +283,7 @@ def _copies(result: str, text: str) -> bool:
     and MRI confirmed cellulitis'."""
     words, plain = result.split(), " ".join(text.split())
     runs = (" ".join(words[start : start + 5]) for start in range(len(words) - 4))
-    return any(FINDING.search(run) and run in plain and named_tests(run) for run in runs)
+    return any(run in plain and FINDING.search(run) and named_tests(run) for run in runs)
 
 
 def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
