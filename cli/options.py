@@ -8,6 +8,7 @@ import socket
 import types
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -42,8 +43,17 @@ ONE_BY_ONE = {
 }
 
 
-FOLDER = click.Path(path_type=Path, file_okay=False, writable=True)
-"""A folder that is made where it does not exist."""
+class NewFolder(click.Path):
+    """A folder that is made where it does not exist. A path would take the first part of a web
+    address for a folder, and write there."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        if "://" in os.fsdecode(value):
+            self.fail(f"{value} is a web address: give a folder of this machine", param, ctx)
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
+
+
+FOLDER = NewFolder(file_okay=False, writable=True)
 
 
 WORDS = ONE_BY_ONE | {"runs": "rollouts"}
@@ -84,6 +94,7 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
         for name, value in options.items()
         if value not in (None, ())
     }
+    start: dict[str, Any] = {}
     try:
         start = load_preset(preset) if preset else {}
         elsewhere = (
@@ -93,7 +104,12 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
             {name: value for name, value in start.items() if name not in elsewhere} | values
         )
     except (ValidationError, ValueError) as error:
-        raise click.UsageError(readable(error)) from error
+        of_preset = isinstance(error, ValidationError) and any(
+            problem["loc"] and problem["loc"][0] in start.keys() - values.keys()
+            for problem in error.errors()
+        )
+        place = f"{preset}: " if of_preset else ""
+        raise click.UsageError(place + readable(error, kind)) from error
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -344,14 +360,27 @@ def prefect(out: Path) -> Iterator[None]:
         yield
 
 
-def readable(error: Exception) -> str:
-    """A validation error in the words of the command line."""
+def readable(error: Exception, settings: type[BaseModel]) -> str:
+    """A validation error of the settings in the words of the command line."""
     if not isinstance(error, ValidationError):
         return str(error)
     lines = []
     for problem in error.errors():
-        field = ".".join(str(part) for part in problem["loc"])
+        option, *fields = [part for part in problem["loc"] if isinstance(part, str)] or [""]
         message = problem["msg"].removeprefix("Value error, ")
-        name = WORDS.get(field.split(".")[0], field).replace("_", "-")
-        lines.append(f"--{name}: {message}" if field else message)
+        if problem["type"] == "extra_forbidden":
+            unknown = fields.pop() if fields else option
+            option = option if option != unknown else ""
+            message = f"there is no setting {unknown!r}{_nearest(unknown, settings)}"
+        name = ".".join([WORDS.get(option, option).replace("_", "-"), *fields])
+        lines.append(f"--{name}: {message}" if option else message)
     return "; ".join(lines)
+
+
+def _nearest(unknown: str, settings: type[BaseModel]) -> str:
+    """The setting, of these or of what stands in them, that a misspelt name may mean."""
+    schema = settings.model_json_schema()
+    models = [schema, *schema.get("$defs", {}).values()]
+    known = [name for model in models for name in model.get("properties", ())]
+    nearest = get_close_matches(unknown, known, n=1)
+    return f": is {nearest[0]!r} meant?" if nearest else ""

@@ -19,7 +19,10 @@ def train(**options: Any) -> None:
     installed(settings.objective)
     from medaction.flows.train import print_results
     from medaction.flows.train import train as flow
+    from medaction.training.data import datasets_and_shares, require_dataset
 
+    for folder, _ in datasets_and_shares(settings):
+        require_dataset(folder)
     with prefect(settings.out):
         results = flow(settings)
     if results:

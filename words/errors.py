@@ -10,6 +10,7 @@ file or case and the remedy, the command line prints it as one line and ends wit
     ├── EncoderUnavailable           the encoder's files are not there
     ├── StoreError                   a store that cannot be used as wished
     ├── TrainError                   a training that cannot start
+    │   └── MissingInput             no dataset or model at this path (status 2)
     ├── EngineLost                   Ray has ended in the middle of a run
     ├── ProcessDied                  a training's process ended
     └── ModelError                   a call that brought no reply
