@@ -24,7 +24,7 @@ from scipy.optimize import minimize
 from benchmarks.auc import auc, auc_interval
 from medaction.envs.oracle import Encode
 from medaction.evaluation.diagnoses import likeness
-from medaction.evaluation.scores import share
+from medaction.evaluation.scores import hit_share
 from medaction.kg.bootstrap import interval
 from medaction.kg.encoder import load_encoder
 from medaction.kg.linking import Linker
@@ -240,7 +240,7 @@ def _print_roc(probabilities: np.ndarray, truth: np.ndarray, cases: Sequence[str
     print("| from | sensitivity | specificity |\n|---|---|---|")
     for threshold in THRESHOLDS:
         called = probabilities >= threshold
-        right, wrong = share(called[truth].tolist()), share((~called[~truth]).tolist())
+        right, wrong = hit_share(called[truth].tolist()), hit_share((~called[~truth]).tolist())
         print(f"| {threshold:.2f} | {right:.3f} | {wrong:.3f} |")
 
 
