@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#65a30d", "#db2777")
 INK = "#475569"
@@ -43,7 +44,7 @@ def rac_distribution(rows: list[dict[str, Any]], threshold: float | None) -> str
     """Bars of how many turns have which RAC, stacked by teacher; the dashed line is the threshold
     of pruning."""
     figure, axes = _canvas("RAC (hops)", "turns")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     floor: dict[float, int] = {}
     for colour, (teacher, bars) in zip(_colours(), _by_teacher(rows).items(), strict=False):
         values, heights = [row["rac"] for row in bars], [row["turns"] for row in bars]
