@@ -144,11 +144,11 @@ def result_told(clause: str) -> Statement | None:
     value = _CONCENTRATION.search(clause)
     measured = _ANALYTE.findall(clause) if value else []
     tests = (*named_tests(clause), *filter(canonical_of, measured))
-    names = _once(filter(is_ordered, tests))
+    names = _different(filter(is_ordered, tests))
     if test := labelled_test(clause) or _measured_test(clause):
         return Statement(clause, names or (test,))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
-        return Statement(clause, _once((*names, *_TEST_WITH_STATUS.findall(clause))))
+        return Statement(clause, _different((*names, *_TEST_WITH_STATUS.findall(clause))))
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
         return Statement(clause, (name.replace("_", " ").capitalize(),))
@@ -180,7 +180,7 @@ def _found_in_blood(clause: str) -> tuple[str, ...]:
     return tuple(test for test, findings in FINDINGS.items() if words & set(findings))
 
 
-def _once(names: Iterable[str]) -> tuple[str, ...]:
+def _different(names: Iterable[str]) -> tuple[str, ...]:
     """The names of different tests, each as it is told first."""
     return tuple({canonical_of(name) or name: name for name in reversed([*names])}.values())[::-1]
 

@@ -182,6 +182,7 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
     """Every class of the tree stands in the drawing, below its parent."""
     import medaction.kg.loaders
     import medaction.kg.packages
+    import medaction.llm.calls
     import medaction.training.settings
     import medaction.words.errors as errors
 
