@@ -103,14 +103,20 @@ class Episode:
         """Play one turn: a model's reply as text, or a turn that was read already. Returns the turn
         with the oracle's answers.
 
-        Raises MalformedReply for a text outside the grammar: the episode is as before, and the
-        message says what to mend. Raises EpisodeEnded, and whatever the oracle raises.
+        Raises MalformedReply for a text outside the grammar, and for orders where the turn must
+        commit: the episode is as before, and the message says what to mend. Raises EpisodeEnded,
+        and whatever the oracle raises.
         """
         if self.ended:
             raise EpisodeEnded(f"the episode ended at turn {len(self.turns)}: {self.outcome}")
         number, last = len(self.turns) + 1, must_commit(self.turns, self.t_max)
         try:
-            turn = parse_reply(action, number, last) if isinstance(action, str) else action
+            if isinstance(action, str):
+                turn = parse_reply(action, number, last)
+            elif last and action.tests:
+                raise MalformedReply("this turn must give the final diagnosis", action.raw)
+            else:
+                turn = replace(action, number=number)
         except MalformedReply:
             self.malformed += 1
             raise
