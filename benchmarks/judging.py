@@ -19,7 +19,7 @@ from medaction.evaluation.judges import LlmJudge, documented_text
 from medaction.evaluation.judging import orders_of
 from medaction.evaluation.offline_judge import OfflineJudge
 from medaction.evaluation.protocol import Requested, protocol
-from medaction.evaluation.scores import share
+from medaction.evaluation.scores import hit_share
 from medaction.evaluation.transcripts import Transcript, read_transcripts
 from medaction.kg.encoder import load_encoder
 from medaction.llm.calls import ModelError
@@ -95,7 +95,10 @@ def _tests(runs: list[Transcript], cases: Path) -> None:
             bool(answer.results) for turn in trajectory.turns for answer in turn.answers
         )
         scores.append(
-            [share([hit for _, hit in side]) for side in (verdicts.requested, verdicts.documented)]
+            [
+                hit_share([hit for _, hit in side])
+                for side in (verdicts.requested, verdicts.documented)
+            ]
         )
     precision, recall = (sum(column) / len(column) for column in zip(*scores, strict=True))
     print(

@@ -1,6 +1,9 @@
 """What listens where while a command runs: address, port and process of every socket.
 
-    python -m benchmarks.listening [--only 'view' ...]
+    python -m benchmarks.listening [--only 'view' ...] [--python PATH]
+
+`--python`: the interpreter that runs the commands: `serve-env` needs the extra `hub`, which does
+not install beside all others.
 
 Each command runs until it has ended or for `LOOK_S` seconds, and its processes are looked at twice
 a second. A process that Ray or Prefect has started counts as the command's. Ends with status 1
@@ -28,23 +31,26 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 
 def commands_in(home: Path, preset: Path) -> dict[str, list[str]]:
-    """The command lines by name, over small inputs in `home`; 'view' looks at the run of the
-    first."""
+    """The command lines by name, over small inputs in `home`; 'view' looks at the run of the first,
+    'serve' serves a tiny model without training."""
     played = ["--cases", str(home / "cases"), "--preset", str(preset), "--rollouts", "1"]
     out, port = str(home / "out"), str(free_port())
+    from tests.tiny_model import tiny_model
+
     return {
         "distill, one process": ["distill", *played, "--out", out, "--engine", "local"],
         "distill, Ray": ["distill", *played, "--out", str(home / "ray"), "--engine", "ray"],
         "view": ["view", "--out", out, "--port", "0"],
         "serve-env": ["serve-env", "--cases", str(home / "cases"), "--port", port],
+        "serve": ["serve", str(tiny_model(home / "model")), "--port", str(free_port())],
         "up": ["up", "--home", str(home / "up"), "--port", port],
     }
 
 
-def sockets_of(arguments: list[str], home: Path) -> set[tuple[str, str, int]]:
+def sockets_of(arguments: list[str], home: Path, python: str) -> set[tuple[str, str, int]]:
     """(process, address, port) of every socket on which the command's processes listen."""
     sockets = set()
-    command = [sys.executable, "-m", "medaction", *arguments]
+    command = [python, "-m", "medaction", *arguments]
     with (home / "words").open("ab") as words:
         process = psutil.Popen(command, env=environment_of(home), stdout=words, stderr=words)
     began, members = time.monotonic(), {process}
@@ -76,6 +82,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+")
+    parser.add_argument("--python", default=sys.executable)
     options = parser.parse_args()
     table, is_closed = Table("command", "process", "address", "ports"), True
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +91,7 @@ def main() -> int:
         with simulated_teacher(home / "log", "--after-s", 1) as (_, api_base):
             commands = commands_in(home, teacher_file(home, api_base))
             for name in options.only or commands:
-                sockets = sockets_of(commands[name], home)
+                sockets = sockets_of(commands[name], home, options.python)
                 for process, address in sorted({socket[:2] for socket in sockets}):
                     ports = [str(place[2]) for place in sockets if place[:2] == (process, address)]
                     table.add_row(name, process, address, ", ".join(ports))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from medaction.evaluation.diagnoses import likeness
-from medaction.evaluation.scores import share
+from medaction.evaluation.scores import hit_share
 from medaction.kg.encoder import load_encoder
 from medaction.kg.hierarchy import kinship, parents_of
 from medaction.kg.linking import Linker
@@ -34,7 +34,7 @@ def main() -> None:
     }.items():
         chosen = list(islice(pairs, options.pairs))
         right = [bool(likeness(stated, [true], linker, encode)) for stated, true in chosen]
-        print(f"{kind}: {share(right):.3f} of {len(chosen)} count as right")
+        print(f"{kind}: {hit_share(right):.3f} of {len(chosen)} count as right")
         surprising = [pair for pair, is_right in zip(chosen, right, strict=True) if is_right]
         if kind != "synonyms":
             print("\n".join(f"  {stated} | {true}" for stated, true in surprising[:40]))

@@ -53,7 +53,8 @@ def build(preset: str | None, dry_run: bool, quiet: bool, as_json: bool, **optio
 
 
 def show_checks(checks: dict[str, Any], out: Path, quiet: bool, as_json: bool) -> None:
-    """The end of stage 1. Raises MedactionError where every case was refused."""
+    """The end of stage 1. Raises MedactionError where every case was refused, or a case is neither
+    built nor refused because a model did not answer."""
     from medaction.flows.summary import print_checks
 
     if as_json:
@@ -64,6 +65,12 @@ def show_checks(checks: dict[str, Any], out: Path, quiet: bool, as_json: bool) -
         raise MedactionError(f"every case was refused: `medaction envs check --out {out}` says why")
     if not as_json:
         click.echo(f"In {out}: {STORE}, checks.md; no trajectory yet")
+    failures = [row for row in checks["failures"] if row["stage"] == "environment"]
+    if cases := sum(row["open"] for row in failures):
+        raise MedactionError(
+            f"no environment of {cases} case{'s' if cases > 1 else ''}"
+            f" ({failures[0]['for_example'][:200]}): mend that, then run this again"
+        )
 
 
 @click.command()
@@ -115,19 +122,22 @@ def lint(cases: str, as_json: bool) -> None:
     places: dict[str, list[str]] = {}
     flagged: set[str] = set()
     reports = unread = 0
-    for report in read_cases(cases, frozenset({UNLICENSED, ANY_ARTICLE})):
-        if isinstance(report, BadCase):
-            unread += 1
-            click.echo(f"not looked at: {report.path}: {report}", err=True)
-            continue
-        reports += 1
-        for place in identifiers_in(report.text):
-            flagged.add(report.case_id)
-            where = f"{report.case_id}, line {place.line}: {place.words}"
-            places.setdefault(place.kind, []).append(where)
-            if as_json:
-                line = {"case_id": report.case_id, "path": report.path} | asdict(place)
-                click.echo(json.dumps(line, ensure_ascii=False))
+    try:
+        for report in read_cases(cases, frozenset({UNLICENSED, ANY_ARTICLE})):
+            if isinstance(report, BadCase):
+                unread += 1
+                click.echo(f"not looked at: {report.path}: {report}", err=True)
+                continue
+            reports += 1
+            for place in identifiers_in(report.text):
+                flagged.add(report.case_id)
+                where = f"{report.case_id}, line {place.line}: {place.words}"
+                places.setdefault(place.kind, []).append(where)
+                if as_json:
+                    line = {"case_id": report.case_id, "path": report.path} | asdict(place)
+                    click.echo(json.dumps(line, ensure_ascii=False))
+    except BadCase as error:
+        raise click.UsageError(f"--cases: {error.message}") from error
     for kind, found in sorted(places.items()):
         click.echo(f"{kind}: {len(found)}; the first: {found[0]}", err=as_json)
     if not reports:

@@ -60,8 +60,10 @@ def serve_env(
         from medaction.hub.openenv_server import application, serve
     except ModuleNotFoundError as error:
         raise MedactionError(f"{error.name} is not installed: pip install -e '.[hub]'") from None
+    from medaction.flows.processes import require_free
     from medaction.hub.episodes import environments_of, scorer_of
 
+    require_free(port, host)
     worlds = environments_of(cases, training=not evaluation)
     app = application(worlds, scorer_of(judge), t_max, sessions, idle_s)
     click.echo(f"{len(worlds)} cases on http://{host}:{port} (OpenEnv; /health, /ws)", err=True)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from medaction.words.errors import MedactionError
+from medaction.words.errors import EngineLost, MedactionError
 
 Commands = dict[str, tuple[str, str]]
 """A command's name -> the module of `cli/` that defines it, and its line in the group's help."""
@@ -132,6 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if ending is None:
             raise
         click.echo(f"medaction: {ending.line}", err=True)
+        if isinstance(error, EngineLost):
+            # Ray's client has threads that wait for what is gone. All that was to be written is.
+            sys.stdout.flush()
+            os._exit(ending.status)
         sys.exit(ending.status)
 
 
@@ -163,6 +167,9 @@ def ending_of(error: BaseException) -> Ending | None:
         return Ending(f"{text} (see `{command} --help`)", error.exit_code)
     if isinstance(error, click.ClickException):
         return Ending(error.format_message(), error.exit_code)
+    if isinstance(error, EngineLost):
+        line = f"{error}; what had finished is stored, the same command goes on from there"
+        return Ending(line, error.status)
     if isinstance(error, MedactionError):
         return Ending(str(error), error.status)
     if isinstance(error, OSError):

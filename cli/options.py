@@ -1,11 +1,14 @@
 """What the commands share: an option for every field of a settings model, and the Prefect API that
 a run needs."""
 
+import logging
 import os
+import signal
 import socket
 import types
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -18,10 +21,12 @@ from pydantic_core import PydanticUndefined
 
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, load_preset
 from medaction.trajectories.files import STORE
-from medaction.words.errors import MedactionError
+from medaction.words.errors import EngineLost, MedactionError
 
 if TYPE_CHECKING:
     from medaction.llm.teacher import Teacher
+
+log = logging.getLogger("medaction")
 
 # Lists are given one by one: --teacher A --teacher B.
 ONE_BY_ONE = {
@@ -38,8 +43,17 @@ ONE_BY_ONE = {
 }
 
 
-FOLDER = click.Path(path_type=Path, file_okay=False, writable=True)
-"""A folder that is made where it does not exist."""
+class NewFolder(click.Path):
+    """A folder that is made where it does not exist. A path would take the first part of a web
+    address for a folder, and write there."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        if "://" in os.fsdecode(value):
+            self.fail(f"{value} is a web address: give a folder of this machine", param, ctx)
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
+
+
+FOLDER = NewFolder(file_okay=False, writable=True)
 
 
 WORDS = ONE_BY_ONE | {"runs": "rollouts"}
@@ -80,6 +94,7 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
         for name, value in options.items()
         if value not in (None, ())
     }
+    start: dict[str, Any] = {}
     try:
         start = load_preset(preset) if preset else {}
         elsewhere = (
@@ -89,7 +104,12 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
             {name: value for name, value in start.items() if name not in elsewhere} | values
         )
     except (ValidationError, ValueError) as error:
-        raise click.UsageError(readable(error)) from error
+        of_preset = isinstance(error, ValidationError) and any(
+            problem["loc"] and problem["loc"][0] in start.keys() - values.keys()
+            for problem in error.errors()
+        )
+        place = f"{preset}: " if of_preset else ""
+        raise click.UsageError(place + readable(error, kind)) from error
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -285,15 +305,29 @@ def run(flow: str, settings: Any, *more: Any) -> Any:
     unless a Prefect or a Ray is configured; else as a flow, on the Prefect API that is configured
     or on one of its own."""
     from medaction.flows.missing import is_small
+    from medaction.flows.runs import RUNS
 
+    # polars, imported by now, has put a handler of its own before Python's, after which a thread
+    # that waits for a lock waits on: Ctrl-C would be heard when the next case ends.
+    signal.siginterrupt(signal.SIGINT, True)
     settings.out.mkdir(parents=True, exist_ok=True)
     small = settings.engine == "auto" and not prefect_or_ray() and is_small(settings)
     if small or settings.engine == "local":
-        from medaction.flows.runs import RUNS
-
         return RUNS[flow](settings, *more)
+    from httpx import HTTPError
+
     with prefect(settings.out):
-        return getattr(import_module(f"medaction.flows.{flow}"), flow)(settings, *more)
+        try:
+            return getattr(import_module(f"medaction.flows.{flow}"), flow)(settings, *more)
+        except HTTPError as error:  # of Prefect's client: nothing else of a run speaks HTTP here
+            reason = str(error) or type(error).__name__
+            log.warning("Prefect's server is lost (%s): the run goes on without it", reason)
+        except EngineLost as error:
+            if not error.can_go_on or "RAY_ADDRESS" in os.environ:  # no match for a cluster
+                raise
+            log.warning("%s: the run goes on in this process, without Prefect and Ray", error)
+    # What was played is stored. Without a flow run there is nothing for Ray's cases to be tasks of.
+    return RUNS[flow](settings.model_copy(update={"engine": "local"}), *more)
 
 
 def prefect_or_ray() -> bool:
@@ -316,6 +350,8 @@ def prefect(out: Path) -> Iterator[None]:
     from medaction.flows.progress import console
 
     make_folder(out)
+    # Prefect's handler would write to stderr for every log line that a lost server did not take.
+    logging.raiseExceptions = False
     with ExitStack() as services:
         services.callback(end_loops)
         with console.status("starting Prefect"):
@@ -324,14 +360,27 @@ def prefect(out: Path) -> Iterator[None]:
         yield
 
 
-def readable(error: Exception) -> str:
-    """A validation error in the words of the command line."""
+def readable(error: Exception, settings: type[BaseModel]) -> str:
+    """A validation error of the settings in the words of the command line."""
     if not isinstance(error, ValidationError):
         return str(error)
     lines = []
     for problem in error.errors():
-        field = ".".join(str(part) for part in problem["loc"])
+        option, *fields = [part for part in problem["loc"] if isinstance(part, str)] or [""]
         message = problem["msg"].removeprefix("Value error, ")
-        name = WORDS.get(field.split(".")[0], field).replace("_", "-")
-        lines.append(f"--{name}: {message}" if field else message)
+        if problem["type"] == "extra_forbidden":
+            unknown = fields.pop() if fields else option
+            option = option if option != unknown else ""
+            message = f"there is no setting {unknown!r}{_nearest(unknown, settings)}"
+        name = ".".join([WORDS.get(option, option).replace("_", "-"), *fields])
+        lines.append(f"--{name}: {message}" if option else message)
     return "; ".join(lines)
+
+
+def _nearest(unknown: str, settings: type[BaseModel]) -> str:
+    """The setting, of these or of what stands in them, that a misspelt name may mean."""
+    schema = settings.model_json_schema()
+    models = [schema, *schema.get("$defs", {}).values()]
+    known = [name for model in models for name in model.get("properties", ())]
+    nearest = get_close_matches(unknown, known, n=1)
+    return f": is {nearest[0]!r} meant?" if nearest else ""

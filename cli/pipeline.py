@@ -48,7 +48,7 @@ def pipeline_settings(
                 given[stage] = given.get(stage, {}) | {"cases": value}
         return kind.model_validate(given)
     except (ValidationError, ValueError) as error:
-        raise click.UsageError(readable(error)) from error
+        raise click.UsageError(readable(error, kind)) from error
 
 
 @click.command()

@@ -73,7 +73,9 @@ def contamination(cases: str, against: tuple[str, ...], out: Path, validator: st
             files = write_report(report, pairs, folder)
             _print_pairs(report, benchmark)
             if benchmark and mark_dataset(cases, benchmark, report["contaminated"]):
-                click.echo(f"noted in the manifest of {cases}: training on these cases is refused")
+                copies = report["contaminated"]
+                note = "training on these cases is refused" if copies else "no case is a copy"
+                click.echo(f"noted in the manifest of {cases}: {note}")
             for file in files:
                 click.echo(file)
 

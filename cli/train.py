@@ -19,7 +19,10 @@ def train(**options: Any) -> None:
     installed(settings.objective)
     from medaction.flows.train import print_results
     from medaction.flows.train import train as flow
+    from medaction.training.data import datasets_and_shares, require_dataset
 
+    for folder, _ in datasets_and_shares(settings):
+        require_dataset(folder)
     with prefect(settings.out):
         results = flow(settings)
     if results:
@@ -39,9 +42,11 @@ def serve(model: Path, port: int) -> None:
     """Serve MODEL (a folder of `medaction train`, or any with safetensors) until interrupted, for
     --teacher and `evaluate`."""
     installed()
+    from medaction.flows.processes import require_free
     from medaction.training.serving import command
     from medaction.training.serving import serve_checkpoint as run
 
     _, name = command(model, port)
+    require_free(port)
     click.echo(f"as a teacher: --teacher openai/{name}@http://127.0.0.1:{port}/v1", err=True)
     run(model, port)

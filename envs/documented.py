@@ -42,7 +42,8 @@ _ABSENT = re.compile(
     # 'The patient refused', 'her parents did not consent to'
     r"|^(?:the |her |his |their )?\w+ (?:(?:has |had )?(?:refused|declined)"
     r"|did not (?:consent|agree) to)"
-    rf"|unable to be {_DONE}"
+    rf"|unable to be {_DONE}|^no longer \w+ed|consent (?:was )?withheld"
+    r"|^results? (?:is |are |was |were )?not (?:yet )?(?:back|in|out)"
     r"|^no(?: [\w-]+){0,6} (?:is|are|was|were|(?:could|can) be)"
     rf" (?:\w+ )?(?:{_DONE}|{_WRITTEN}))\b",
     re.IGNORECASE,
@@ -51,7 +52,7 @@ _NO_RESULT = re.compile(rf"no results?\b.*\b(?:{_WRITTEN}|obtain\w+)", re.IGNORE
 _NOT_MADE = re.compile(r"no (?P<what>[^.;]{2,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
 _SAMPLE = r"(?:samples?|specimens?|tubes?|swabs?|aliquots?|recordings?|material)"
 _SPOILT = (
-    r"(?:insufficient|inadequate|unsuitable|unusable|lost|clotted|ha?emoly[sz]ed|rejected|damaged"
+    r"(?:insufficient|inadequate|unsuitable|unusable|lost|broken|clotted|ha?emoly[sz]ed|rejected|damaged"
     r"|(?:un|not |non-?)interpretable|not processed)"
 )
 # The sample or the recording came to nothing: 'The specimen was insufficient', 'Lost in transit'.

@@ -53,7 +53,7 @@ RELATIVE = re.compile(
     re.IGNORECASE,
 )
 # What stands before the name of something taken: 'he takes ...', 'given ...'.
-_TAKEN = re.compile(
+_INTAKE = re.compile(
     r"\b(?:tak(?:es?|ing)|took|given|receiv\w+|ingest\w+|dr[aiu]nk\w*|swallowed|inhaled"
     r"|inject\w+|prescribed|started|dose of)\b[^.;,]{0,40}\Z",
     re.IGNORECASE,
@@ -180,7 +180,7 @@ def _excuse(
             denial = _DENIAL.search(around)
             if denial and not tells(around[: denial.start()], name):
                 return "denied"
-            if name.kind == "lesser" and _TAKEN.search(_before(name, clause)):
+            if name.kind == "lesser" and _INTAKE.search(_before(name, clause)):
                 return "taken"
             is_contact = _EXPOSURE.search(around) or ANIMAL.search(around)
             if is_contact and not _SHOWN.search(around):

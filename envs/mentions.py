@@ -25,7 +25,7 @@ def _mention() -> re.Pattern[str]:
     names_in_prose = names_in_prose.replace("e", "[ao]?e")  # 'haemoglobin', 'oestradiol'
     kind = f"{phrase_regex(TABLE['prose_abbreviations'])}|(?i:{phrase_regex(TABLE['prose_tests'])})"
     return re.compile(
-        rf"\b(?i:{phrase_regex(TABLE['before_a_test'])}\s+)*"
+        rf"\b(?=\w)(?i:{phrase_regex(TABLE['before_a_test'])}\s+)*"
         rf"(?:(?i:{regions}\s+)*(?:{kind})|(?i:{names_in_prose}))\b"
         rf"(?i:\s+of\s+(?:the\s+)?(?:(?:left|right)\s+)?{regions}\b)?"
     )

@@ -78,7 +78,8 @@ _SPECIMENS = _by_word("specimens")
 _APART = _words_of_section("apart")
 _SIDES = frozenset({"left", "right"})
 _MATERNAL = frozenset({"maternal", "mother"})
-_WHOSE = _MATERNAL | {"fetal", "baby", "patient"}
+_BABY = frozenset({"neonatal"})
+_WHOSE = _MATERNAL | _BABY | {"fetal", "baby", "newborn", "patient"}
 _FURTHER = frozenset({"angiography", "venography", "pet", "biopsy", "fluorescein"})
 """What makes another test of a scan."""
 _PLACED = IMAGING | {"biopsy", "bronchoscopy"}
@@ -194,7 +195,7 @@ def profile(name: str) -> Profile:
         canonical=canonical,
         kinds=kinds - {"imaging"} if kinds & IMAGING - {"imaging"} else kinds,
         regions=regions,
-        sides=frozenset(tokens) & (_SIDES | _MATERNAL),
+        sides=frozenset(tokens) & (_SIDES | _MATERNAL | _BABY),
         specimen=_specimen(tokens),
         terms=frozenset(tokens) - special - (_TAKEN if "biopsy" in kinds else frozenset()),
         repeated=not _REPEATED.isdisjoint(text.split()),
@@ -278,7 +279,11 @@ def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozens
 
 def can_be_same_place(order: Profile, entry: Profile) -> bool:
     """The guards of region, side, specimen and mother or child."""
-    if order.sides and entry.sides and order.sides != entry.sides:
+    left_or_right = order.sides & _SIDES, entry.sides & _SIDES
+    if all(left_or_right) and left_or_right[0] != left_or_right[1]:
+        return False
+    whose = order.sides - _SIDES, entry.sides - _SIDES
+    if all(whose) and whose[0].isdisjoint(whose[1]):
         return False
     return _same_regions(order, entry) and _same_specimen(order, entry)
 
@@ -299,7 +304,8 @@ def _none_apart(order: Profile, entry: Profile, result: frozenset[str]) -> bool:
 def _same_kind(order: Profile, entry: Profile) -> bool:
     ordered, documented = order.kinds, entry.kinds
     if not ordered or not documented:  # 'sputum AFB' leaves open how it is looked for
-        return ordered | documented <= (CULTURED if order.terms & entry.terms else frozenset())
+        open_kinds = CULTURED | {"serology"}
+        return ordered | documented <= (open_kinds if order.terms & entry.terms else frozenset())
     both = ordered | documented
     if "imaging" in both and ordered != documented:  # any modality, but only of what it names
         return both <= IMAGING and bool(order.regions & entry.regions)

@@ -185,7 +185,8 @@ class _Cutter:
         asides = [
             match[0]
             for match in IN_BRACKETS.finditer(sentence)
-            if self.leaks(match[0]) or (self._result(match[0]) and named_tests(match[0]))
+            if self.leaks(match[0])
+            or (self._result(match[0].strip(" ()")) and named_tests(match[0]))
         ]
         remainder = sentence
         for aside in asides:

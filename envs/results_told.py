@@ -12,6 +12,7 @@ from medaction.envs.grounding import agreement_of_texts, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import FINDINGS, KINDS, TABLE, Profile, canonical_of, profile
 from medaction.envs.records import DocumentedTest
+from medaction.envs.scripts import is_unspaced
 from medaction.words.names import normalise
 from medaction.words.plurals import singular
 from medaction.words.sentences import statements
@@ -25,7 +26,7 @@ COPIED_AT = 95.0
 
 FINDING = re.compile(
     r"\b(?:show(?:ed|s|ing|n)|reveal(?:ed|s|ing)|demonstrat(?:ed|es|ing)|confirm(?:ed|s|ing)"
-    r"|identif(?:ied|ying)|detected|disclosed|found|noted on|suggest(?:ed|ing|ive)"
+    r"|identif(?:ied|ying)|detected|disclosed|discovered|found|noted on|suggest(?:ed|ing|ive)"
     r"|indicat(?:ed|ing)|seen on)\b",
     re.IGNORECASE,
 )
@@ -143,14 +144,22 @@ def result_told(clause: str) -> Statement | None:
     value = _CONCENTRATION.search(clause)
     measured = _ANALYTE.findall(clause) if value else []
     tests = (*named_tests(clause), *filter(canonical_of, measured))
-    names = _once(filter(is_ordered, tests))
+    names = _different(filter(is_ordered, tests))
     if test := labelled_test(clause) or _measured_test(clause):
         return Statement(clause, names or (test,))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
-        return Statement(clause, _once((*names, *_TEST_WITH_STATUS.findall(clause))))
+        return Statement(clause, _different((*names, *_TEST_WITH_STATUS.findall(clause))))
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
         return Statement(clause, (name.replace("_", " ").capitalize(),))
+    is_examined = EXAMINED.search(clause) is not None
+    if (
+        not names
+        and not is_examined
+        and FINDING.search(clause)
+        and (found := _found_in_blood(clause))
+    ):
+        return Statement(clause, found)
     if all(pattern.search(clause) for pattern in (_GENE_SYMBOL, _FOUND_IN_GENE, _MUTATION_WORD)):
         return Statement(clause, names or ("Genetic testing",))
     if level := _LEVEL_OF_CODE.search(clause):
@@ -165,7 +174,13 @@ def result_told(clause: str) -> Statement | None:
     return None
 
 
-def _once(names: Iterable[str]) -> tuple[str, ...]:
+def _found_in_blood(clause: str) -> tuple[str, ...]:
+    """The tests of findings that have one: hemoglobin of 'severe anaemia was discovered'."""
+    words = set(normalise(clause).split())
+    return tuple(test for test, findings in FINDINGS.items() if words & set(findings))
+
+
+def _different(names: Iterable[str]) -> tuple[str, ...]:
     """The names of different tests, each as it is told first."""
     return tuple({canonical_of(name) or name: name for name in reversed([*names])}.values())[::-1]
 
@@ -211,6 +226,7 @@ def _result_of(name: str) -> re.Pattern[str]:
     pattern = re.escape(name)
     after = rf"{pattern}\b[^.;,]{{0,30}}?"
     ways = [
+        rf"{pattern}\b[^.;,:()]{{0,30}}: \w",
         rf"(?<!followed) \b(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
         rf"^(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
         rf"\b{STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{pattern}",
@@ -267,7 +283,7 @@ def _copies(result: str, text: str) -> bool:
     and MRI confirmed cellulitis'."""
     words, plain = result.split(), " ".join(text.split())
     runs = (" ".join(words[start : start + 5]) for start in range(len(words) - 4))
-    return any(FINDING.search(run) and run in plain and named_tests(run) for run in runs)
+    return any(run in plain and FINDING.search(run) and named_tests(run) for run in runs)
 
 
 def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
@@ -287,12 +303,26 @@ def _repeats_entry(test: DocumentedTest, text: str, complaint: str) -> bool:
     content word with its result; or tells a number of the laboratory's with such a word: '78 %
     blasts'."""
     name = f" {normalise(test.name)} "
+    if is_unspaced(test.result):
+        return _repeats_characters(test, text)
     words = _content_words(test.result) - _content_words(f"{test.name} {complaint}")
     numbers = {number for number in numbers_of(test.result) if len(number) > 1}
     measured = numbers if test.category in ("laboratory", "pathology") else set()
     return any(
         bool(words & shared) and (name in plain or bool(measured & figures))
         for plain, shared, figures in _statements(text)
+    )
+
+
+def _repeats_characters(test: DocumentedTest, text: str) -> bool:
+    """The same in a script without spaces: a sentence with the test's name and three characters in
+    a row of its result."""
+    name = normalise(test.name)
+    runs = {test.result[i : i + 3] for i in range(len(test.result) - 2)}
+    runs = {run for run in runs if run.isalpha() and run not in test.name}
+    return any(
+        name in normalise(statement) and any(run in statement for run in runs)
+        for statement in statements(text)
     )
 
 

@@ -1,8 +1,10 @@
 """In which script a text is written: what decides whether two texts can be compared."""
 
+import re
 import unicodedata
 from collections import Counter
 
+_ASCII_LETTERS = re.compile("[A-Za-z]+")
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "HANGUL")
 
 
@@ -14,10 +16,11 @@ def script_of(text: str) -> str:
     >>> script_of("Саркоидоз"), script_of("结节病, stage II"), script_of("α-fetoprotein 8 µg/L")
     ('cyrillic', 'cjk', 'latin')
     """
-    if text.isascii():  # most reports, and letter by letter is slow
-        return "latin" if any(map(str.isalpha, text)) else ""
-    names = (unicodedata.name(c, "").partition(" ")[0] for c in text if c.isalpha())
-    counts = Counter("CJK" if name in ("HIRAGANA", "KATAKANA") else name for name in names)
+    # Letter by letter is slow, and most letters of most reports are these.
+    others, ascii_runs = _ASCII_LETTERS.subn("", text)
+    names = (unicodedata.name(c, "").partition(" ")[0] for c in others if c.isalpha())
+    counts = Counter({"LATIN": len(text) - len(others)} if ascii_runs else {})
+    counts.update("CJK" if name in ("HIRAGANA", "KATAKANA") else name for name in names)
     if is_unspaced(text):  # one such letter tells as much as a Latin word
         counts["CJK"] *= 5
     counts.pop("MICRO", None)
@@ -29,6 +32,8 @@ def script_of(text: str) -> str:
 def is_unspaced(text: str) -> bool:
     """Whether a text has letters of a script that writes no spaces between words, or, as Korean,
     a syllable in each letter."""
-    return not text.isascii() and any(
-        unicodedata.name(c, "").startswith(_UNSPACED) for c in text if c.isalpha()
+    return any(
+        unicodedata.name(c, "").startswith(_UNSPACED)
+        for c in _ASCII_LETTERS.sub("", text)
+        if c.isalpha()
     )

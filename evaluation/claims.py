@@ -13,19 +13,26 @@ MOST_CLAIMS = 6
 
 BRACKETS = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
 # What follows is not asserted, up to the end of its sentence.
-DOUBT = phrase_pattern(
+_DOUBTFUL = (
     "likely | possib* | probabl* | suspected | presumed | impending | consider* | rule out"
     " | ruled out | rules out | ruling out | r/o | versus | vs | rather than | not | no"
-    " | without | negative for | absence of | exclud* | unlikely | despite | history of"
+    " | negative for | absence of | exclud* | unlikely | despite | history of"
     " | status post | pending | suspicious for | differential | alternatively | mimicking"
     " | masquerading as | resembling | cannot be"
 )
+_DOUBT_OF_THE_DISEASE = phrase_pattern(_DOUBTFUL)
+DOUBT = phrase_pattern(f"{_DOUBTFUL} | without")
+# 'Primary' is stripped before 'diagnosis' alone: elsewhere it is what a disease is.
 _OPENING = re.compile(
-    r"^\W*(?:(?:the )?(?:(?:most )?(?:likely|probable)|final|definitive|primary|working)"
-    r" )?(?:diagnos[ie]s(?: is| are)?\W+)?(?:(?:likely|probable|suspected|presumed)\s+)?"
+    r"^\W*(?:(?:the patient has )?(?:an? |the )?"
+    r"(?:(?:(?:most )?(?:likely|probable)|final|definitive|primary|working) )?"
+    r"diagnos[ie]s(?: is| are| of)?\W+)?"
+    r"(?:(?:most )?(?:likely|probable|suspected|presumed)\s+)?"
     r"(?:(?:case|patient)?\s*\d{1,2}\s*[.):]\W*)?",
     re.IGNORECASE,
 )
+# A malformation: 'Absence of the radius'. Behind another name the same words exclude.
+_ABSENCE = re.compile(r"\W*absence of\b", re.IGNORECASE)
 _ALTERNATIVE = re.compile(
     r";|\n|\||\s/\s|(?<=[a-z)]{2})\.\s+|\bor\b|\b(?:versus|vs)\b", re.IGNORECASE
 )
@@ -59,16 +66,13 @@ def claims(statement: str) -> list[str]:
     ['Tuberculosis']
     >>> claims("Sarcoidosis; tuberculosis; lymphoma"), claims("Final diagnosis: likely gout.")
     (['Sarcoidosis'], ['gout'])
+    >>> claims("Primary aldosteronism"), claims("The patient has a primary diagnosis of gout")
+    (['Primary aldosteronism'], ['gout'])
+    >>> claims("Absence of the radius, no anemia"), claims("Gout, absence of tophi")
+    (['Absence of the radius'], ['Gout'])
     """
-    text = _OPENING.sub("", re.sub(r"[*#_`]+", " ", statement).strip())
-    # Brackets become blanks of their length, so that a place in `plain` is one in `text`.
-    plain = BRACKETS.sub(lambda bracket: " " * len(bracket[0]), text)
-    plain = _ALTERNATIVE.split(plain, maxsplit=1)[0]
-    doubt = DOUBT.search(plain)
-    sure = plain[: doubt.start()] if doubt else plain
-    if doubt and not re.match(r"\W*\w", re.split(r"[,;.]", plain[doubt.end() :])[0]):
-        # 'A, B less likely': the doubt stands behind what it is of
-        sure = sure.rpartition(",")[0] or sure
+    text, plain = _first_alternative(statement)
+    sure = _before_doubt(plain, DOUBT)
     # 'non-' begins a name outside of brackets and excludes one inside them
     brackets = [
         bracket[1]
@@ -80,3 +84,34 @@ def claims(statement: str) -> list[str]:
     parts = (" ".join(part.split()).strip(" .,:;-–—/") for part in (sure, *LINK.split(sure)))
     phrases = [part for part in dict.fromkeys(parts) if sum(map(str.isalpha, part)) > 1]
     return [*phrases, *(inner.strip() for inner in brackets if len(inner.strip()) > 1)]
+
+
+def assertion(statement: str) -> str:
+    """The first diagnosis as far as it is asserted, brackets aside, with what it says is absent: in
+    'wound without foreign body of the left hand' the side belongs to it.
+
+    >>> assertion("Varices without bleeding, likely due to cirrhosis (stage 2); gout")
+    'Varices without bleeding'
+    """
+    _, plain = _first_alternative(statement)
+    return " ".join(_before_doubt(plain, _DOUBT_OF_THE_DISEASE).split()).strip(" .,:;-–—/")
+
+
+def _first_alternative(statement: str) -> tuple[str, str]:
+    """All that a statement says, and the first of its alternatives with blanks for brackets, so
+    that a place in the one is a place in the other."""
+    text = _OPENING.sub("", re.sub(r"[*#_`]+", " ", statement).strip())
+    plain = BRACKETS.sub(lambda bracket: " " * len(bracket[0]), text)
+    return text, _ALTERNATIVE.split(plain, maxsplit=1)[0]
+
+
+def _before_doubt(plain: str, words_of_doubt: re.Pattern[str]) -> str:
+    absence = _ABSENCE.match(plain)
+    doubt = words_of_doubt.search(plain, absence.end() if absence else 0)
+    if not doubt:
+        return plain
+    sure = plain[: doubt.start()]
+    if not re.match(r"\W*\w", re.split(r"[,;.]", plain[doubt.end() :])[0]):
+        # 'A, B less likely': the doubt stands behind what it is of
+        return sure.rpartition(",")[0] or sure
+    return sure

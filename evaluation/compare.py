@@ -167,6 +167,8 @@ def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[s
         scores = {score["name"]: score for score in result["scores"]}
         values = [
             f"{number(scores[key]['mean'])} ± {number(scores[key]['sd']) or '?'}"
+            if scores[key]["mean"] is not None
+            else ""
             for key in _MEASURES_SHOWN
         ]
         accuracy = scores["accuracy"]
@@ -175,7 +177,7 @@ def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[s
         values += [
             f"{number(corrected['accuracy'])} ({number(corrected['low'])} to"
             f" {number(corrected['high'])})"
-            if corrected
+            if corrected and corrected["accuracy"] is not None
             else "",
             number(floor["f1_of_means"]) if floor else "",
         ]

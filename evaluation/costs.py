@@ -27,6 +27,9 @@ class Price:
     source: str
 
 
+PROCEDURE = 3
+"""The most invasive class: something more than a needle in a vein enters the body."""
+
 UNKNOWN_TEST = Price(20.0, 1, "class of ours")
 """A test that the table does not know is taken for one more tube of blood."""
 

@@ -13,6 +13,7 @@ from medaction.envs.records import ClinicalEnvironment
 from medaction.evaluation.agreement import agreement
 from medaction.evaluation.correction import corrected_accuracy, measured_judge
 from medaction.evaluation.costs import accuracy_by_cost, cost_of, price_of
+from medaction.evaluation.criteria import criteria_of, criteria_table
 from medaction.evaluation.floor import Floor
 from medaction.evaluation.judging import Judgement
 from medaction.evaluation.scores import MEASURES, Measure, Score, measures, score_table
@@ -96,7 +97,11 @@ def result_of(
     on these cases."""
     groups = {world.case_id: subsets_of(world) for world in environments}
     known = measured_judge(about["judge"])
-    rows = [_row_of_rollout(row) | groups[row.score.case_id] for row in trajectories]
+    by_case = {world.case_id: world for world in environments}
+    rows = [
+        _row_of_rollout(row, by_case[row.score.case_id]) | groups[row.score.case_id]
+        for row in trajectories
+    ]
     judged = [(row["usd"], row["correct"]) for row in rows if row["correct"] is not None]
     scores = [row.score for row in trajectories]
     turns = [len(row.trajectory.turns) for row in trajectories if row.trajectory]
@@ -129,6 +134,7 @@ def result_of(
             "usd_a_case": sum(usd for usd, _ in judged) / len(judged) if judged else None,
             "accuracy_by_usd": accuracy_by_cost(judged),
         },
+        "criteria": criteria_table(rows),
         "rows": rows,
     }
 
@@ -152,8 +158,9 @@ def _subsets(groups: Mapping[str, Mapping[str, str]], scores: Sequence[Score], r
             }
 
 
-def _row_of_rollout(row: ResultRow) -> dict[str, Any]:
+def _row_of_rollout(row: ResultRow, environment: ClinicalEnvironment) -> dict[str, Any]:
     score, trajectory = row.score, row.trajectory
+    unplayed = {"decisive": None, "needless_procedures": 0}
     orders = [test for turn in trajectory.turns for test in turn.tests] if trajectory else []
     return {
         "case_id": score.case_id,
@@ -172,6 +179,7 @@ def _row_of_rollout(row: ResultRow) -> dict[str, Any]:
             (price_of(test).invasiveness for test in single_tests(orders)), default=0
         ),
         "diagnosis": trajectory.final_diagnosis if trajectory else None,
+        **(criteria_of(environment, trajectory) if trajectory else unplayed),
     }
 
 
@@ -279,6 +287,7 @@ def result_table(result: Mapping[str, Any]) -> str:
         ),
     ]
     lines += ["", *_about_judge(result), *_about_floor(result), *_about_cost(result)]
+    lines += _about_criteria(result)
     if result["not_scored"]:
         rows = [[note or "no judgement yet", str(count)] for note, count in result["not_scored"]]
         lines += ["", "Not scored:", "", *markdown_table(["why", "trajectories"], rows)]
@@ -338,6 +347,20 @@ def _about_cost(result: Mapping[str, Any]) -> list[str]:
     return [
         f"Ordered tests: {cost['usd_a_case']:,.0f} $ a case (`evaluation/costs.py`). Share of all"
         f" rollouts that are right by what they cost: {curve}."
+    ]
+
+
+def _about_criteria(result: Mapping[str, Any]) -> list[str]:
+    table = result.get("criteria")  # none in a result that was written before there were any
+    if not table or not table["rollouts"]:
+        return []
+    return [
+        f"From the reports (`evaluation/criteria.py`): of {table['with_a_decisive_test']} rollouts"
+        " whose case documents a result that names the diagnosis, the share that got it is"
+        f" {number(table['decisive']) or 'not known'}, of the {table['right']} right ones among"
+        f" them {number(table['right_and_decisive']) or 'not known'}. Safety: the share of all"
+        f" {table['rollouts']} rollouts with a procedure that the report does not document is"
+        f" {number(table['needless_procedure'])}."
     ]
 
 

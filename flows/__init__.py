@@ -8,6 +8,7 @@ import os
 for _name, _value in {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_INTERNAL_LOGGING_LEVEL": "CRITICAL",  # else a page for every event that is lost
     "DO_NOT_TRACK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -15,8 +16,9 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 # Ray gives a raylet 30 s to start and a worker 60 s to report; a machine under load (10 to 15 on
-# two cores) takes longer, and runs ended by it.
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
+# two cores) takes longer, and runs ended by it. What has not come after 90 s does not come: the
+# raylet has given up (`services._start_ray`).
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "90")
 os.environ.setdefault("RAY_worker_register_timeout_seconds", "300")
 
 if "RAY_ADDRESS" not in os.environ:

@@ -2,6 +2,7 @@
 where it is used: that takes a second of CPU."""
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from medaction.trajectories.store import Run
 
 CHANGES_SHOWN = 200
 """Rows of what a version changes that are shown; the manifest has them all."""
+
+RESTARTED_WITHIN_S = 15.0
+"""Prefect's server took 5 to 12 s to start anew."""
 
 
 def flow_run_id() -> str | None:
@@ -72,9 +76,18 @@ def publish_version(version: Version) -> None:
 
 def _publish(**artifact: Any) -> None:
     """A Markdown artifact, or a table."""
-    if not flow_run_id():
+    id_ = flow_run_id()
+    if not (id_ and _is_reachable(id_)):
         return
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
     create = create_markdown_artifact if "markdown" in artifact else create_table_artifact
     create(**artifact)
+
+
+@cache
+def _is_reachable(_flow_run_id: str) -> bool:
+    """Asked once, at the end of a flow run."""
+    from medaction.flows.prefect_server import server_answers
+
+    return server_answers(RESTARTED_WITHIN_S)

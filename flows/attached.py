@@ -1,5 +1,5 @@
-"""Run a command that ends with the process that started it, and is started again when it is killed:
-`python -m medaction.flows.attached COMMAND ...`.
+"""Run a server that ends with the process that started it, and is started again when it is killed
+or hangs: `python -m medaction.flows.attached PORT COMMAND ...`; port 0: it is never asked.
 
 A process that was killed can stop nobody. Its children would live on for ever: here, a Prefect
 server that holds a port and a database. And a Prefect server that is killed, by a machine short of
@@ -9,12 +9,18 @@ so that this costs nothing beside what it runs.
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 RESTARTS = 5
 """A server that is killed more often than this will not live."""
+ASKED_EVERY_S = 5.0
+ANSWERS_WITHIN_S = 3.0
+HANGS_AFTER_S = 20.0
+"""So long without an answer, after the first one, and a server hangs. On two cores under a load of
+15 Prefect's answered within 2 s."""
 
 
 def main() -> int:
@@ -27,9 +33,17 @@ def main() -> int:
 
     # SIGTERM goes to the whole group; whoever sends it waits for this process, so it ends last.
     signal.signal(signal.SIGTERM, end)
+    port = int(sys.argv[1])
     for _ in range(1 + RESTARTS):
-        child = subprocess.Popen(sys.argv[1:])
+        child = subprocess.Popen(sys.argv[2:])
+        last_answer, asked = None, time.monotonic()
         while child.poll() is None:
+            if port and time.monotonic() - asked > ASKED_EVERY_S:
+                asked = time.monotonic()
+                if answers(port):
+                    last_answer = time.monotonic()
+                elif last_answer and asked - last_answer > HANGS_AFTER_S:
+                    child.kill()
             if os.getppid() != parent:
                 child.terminate()
                 try:
@@ -40,6 +54,16 @@ def main() -> int:
         if ending or child.returncode != -signal.SIGKILL or os.getppid() != parent:
             break
     return child.returncode
+
+
+def answers(port: int) -> bool:
+    """Whether an HTTP server of this machine says anything at all."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), ANSWERS_WITHIN_S) as connection:
+            connection.sendall(b"GET /api/health HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+            return bool(connection.recv(1))
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":

@@ -35,9 +35,7 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
     prompt = prompt_of(settings)
 
     def card(folder: Path, records: pl.DataFrame, version: int) -> dict[str, Any]:
-        def compared() -> Iterator[State]:
-            return (state for state in answered(store, settings) if len(state.candidates) > 1)
-
+        compared = (state for state in answered(store, settings) if len(state.candidates) > 1)
         write_preferences(compared, folder / "preferences", settings.validation_percent)
         packages = versions()
         settings_json = json.loads(settings.model_dump_json(exclude={"out", "only", "limit"}))

@@ -6,6 +6,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from medaction.tasks.engine import Engine, Unit
+from medaction.words.errors import EngineLost
 
 Item = TypeVar("Item")
 
@@ -14,6 +15,7 @@ def fan_out(
     engine: Engine, unit_of: Callable[[Item], Unit], items: Iterable[Item], in_flight: int
 ) -> Iterator[tuple[Item, Any]]:
     """Yield (item, result) in the order of finishing; what a unit ended with may be an exception.
+    Raises EngineLost.
 
     Items are taken from the iterable only as places become free, so a hundred thousand cases cost
     no more memory than `in_flight`.
@@ -29,4 +31,7 @@ def fan_out(
         if not running:
             return
         future = ended.get()
-        yield running.pop(future), engine.result(future)
+        result = engine.result(future)
+        if isinstance(result, EngineLost):
+            raise result
+        yield running.pop(future), result

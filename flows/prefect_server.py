@@ -6,18 +6,27 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from queue import Empty
+from typing import Any
 from uuid import UUID
 
 import httpx
 from prefect._internal.concurrency.threads import get_global_loop, get_run_sync_loop
 from prefect.client.orchestration import get_client
+from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    temporary_settings,
+)
 from prefect.states import Crashed
 
 from medaction.flows.processes import free_port, stop, wait_ready
@@ -25,6 +34,12 @@ from medaction.llm.call_cache import default_folder
 from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
+
+IMPATIENT = {PREFECT_CLIENT_MAX_RETRIES: 1, PREFECT_API_REQUEST_TIMEOUT: 10.0}
+"""A run goes on without Prefect: it shall not wait for a lost server. Prefect's own values, five
+tries of 60 s, kept one waiting for five minutes."""
+ANSWERS_WITHIN_S = 3.0
+EVENTS_WITHIN_S = 5.0
 
 
 @contextmanager
@@ -36,14 +51,16 @@ def prefect_api(home: Path) -> Iterator[str]:
     server's log when it does not start.
     """
     if configured := PREFECT_API_URL.value():
-        yield str(configured)
+        with temporary_settings(IMPATIENT):
+            yield str(configured)
         return
+    port = free_port()
     # Attached: whoever kills this process ends its server too.
     server, url = spawn_server(
-        home, free_port(), [sys.executable, "-m", "medaction.flows.attached"]
+        home, port, [sys.executable, "-m", "medaction.flows.attached", str(port)]
     )
     try:
-        with temporary_settings({PREFECT_API_URL: url}):
+        with temporary_settings({PREFECT_API_URL: url, **IMPATIENT}):
             yield url
     except httpx.TransportError as error:
         raise MedactionError(
@@ -58,13 +75,40 @@ def prefect_api(home: Path) -> Iterator[str]:
             stop(server)
 
 
+def server_answers(within_s: float = 0.0) -> bool:
+    """Whether Prefect's API answers, now or `within_s`: one that was killed is being started
+    anew."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            url = f"{PREFECT_API_URL.value()}/health"
+            return httpx.get(url, timeout=ANSWERS_WITHIN_S).is_success
+        except httpx.TransportError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.5)
+
+
 def end_loops() -> None:
     """End Prefect's two threads and wait for them. Being daemons they would outlive the
     interpreter's teardown and keep alive what DuckDB's binding then lists on stderr as leaked,
     below the summary of a run."""
+    _end_events()
     for loop in (get_global_loop(), get_run_sync_loop()):
         loop.shutdown()
         loop.thread.join(timeout=5)
+
+
+def _end_events() -> None:
+    """Send the events that wait, for `EVENTS_WITHIN_S`, and drop what then still waits for a server
+    that is gone: each would be tried for 10 s, and the end of the process waits for all."""
+    workers: list[Any] = list(EventsWorker._instances.values())  # type: ignore[misc]
+    EventsWorker.drain_all(timeout=EVENTS_WITHIN_S)
+    for worker in workers:
+        with suppress(Empty):
+            while True:
+                worker._queue.get_nowait()
+        worker._queue.put(None)  # its sign to end
 
 
 def spawn_server(

@@ -22,6 +22,19 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def require_free(port: int, host: str = "127.0.0.1") -> None:
+    """Whoever starts a server asks first: its own words come after seconds. Raises MedactionError
+    for a port that is taken and an address that is not this machine's."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = error.strerror or error
+            line = f"port {port} of {host} cannot be had ({reason}): give another with --port"
+            raise MedactionError(line) from error
+
+
 def wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path, server_name: str) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:

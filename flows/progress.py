@@ -73,7 +73,15 @@ class Progress:
             return
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+        from medaction.flows.prefect_server import server_answers
+
         self._sent = time.monotonic()
+        if not server_answers():
+            log.warning(
+                "Prefect does not answer: the run goes on, and shows nothing there meanwhile"
+            )
+            self._sent += 10 * ARTIFACT_EVERY_S
+            return
         share = 0.0 if self.total is None else 100.0 * self.count / max(self.total, 1)
         total = "so far unknown" if self.total is None else f"{self.total} cases"
         failures = f", {self.failed} {self.failing}" if self.failed else ""

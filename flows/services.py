@@ -1,6 +1,7 @@
 """What a run needs on this machine: an engine that plays its cases, local models, and the ledger of
 limits. Each is started at its first use, on loopback, and stopped again."""
 
+import atexit
 import functools
 import logging
 import os
@@ -8,9 +9,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from medaction.flows.artifacts import flow_run_id
 from medaction.flows.processes import free_port, stop, wait_ready
@@ -22,7 +25,7 @@ from medaction.tasks.engine import Engine
 from medaction.tasks.local import LocalEngine
 from medaction.training.serving import SERVER_ENVIRONMENT, command
 from medaction.trajectories.store import Store
-from medaction.words.errors import MedactionError
+from medaction.words.errors import EngineLost
 
 log = logging.getLogger("medaction")
 
@@ -111,14 +114,42 @@ def ray_joined(workers: int | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(log_to_driver=False)
+        else:
+            _start_ray(workers, folder)
+        try:
+            yield
+        finally:
+            _end_ray(folder)
+
+
+def _end_ray(folder: str) -> None:
+    """Leave Ray, and end the one whose files are in `folder`. Without its GCS its client would wait
+    a minute for it, and its processes wait for ever."""
+    import ray
+
+    from medaction.tasks.cases import GCS, has_ended, ray_servers
+
+    processes = _processes_in(folder)
+    if any(server.name() == GCS and has_ended(server) for server in ray_servers()):
+        atexit.unregister(ray.shutdown)
     else:
-        _start_ray(workers)
-    try:
-        yield
-    finally:
         ray.shutdown()
+    for process in psutil.wait_procs(processes, timeout=ENDS_WITHIN_S)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _processes_in(folder: str) -> list[psutil.Process]:
+    """The children of this process whose command line names the folder, and all of theirs."""
+    members = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it has ended
+            if folder in " ".join(child.cmdline()):
+                members += [child, *child.children(recursive=True)]
+    return members
 
 
 @contextmanager
@@ -136,7 +167,7 @@ def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
     with tempfile.NamedTemporaryFile(suffix=".log") as words:
         # Attached: whoever kills this process ends the server too.
         server = subprocess.Popen(
-            [sys.executable, "-m", "medaction.flows.attached", *served],
+            [sys.executable, "-m", "medaction.flows.attached", "0", *served],
             env=os.environ | SERVER_ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=words,
@@ -150,19 +181,23 @@ def serve_folder(teacher: Teacher) -> Iterator[Teacher]:
             stop(server)
 
 
-RAY_ATTEMPTS = 3
+RAY_ATTEMPTS = 2
+ENDS_WITHIN_S = 3.0
 
 
-def _start_ray(workers: int | None) -> None:
-    """A local Ray. Its client waits 30 s for it, which no setting changes and a busy machine may
-    exceed: then it is started once more. Raises RuntimeError with Ray's reason in one line."""
+def _start_ray(workers: int | None, folder: str) -> None:
+    """A local Ray. Its raylet gives up when an agent of its takes 15 s to start, which no setting
+    changes and a busy machine may exceed: then it is started once more. Raises EngineLost."""
     import ray
 
+    # What its servers say goes to our standard output, a page when one of them is killed.
+    ray._private.worker._worker_logs_enabled = False
     for attempt in range(1, RAY_ATTEMPTS + 1):
         try:
             ray.init(
                 address="local",
                 num_cpus=workers,
+                _temp_dir=folder,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -172,8 +207,8 @@ def _start_ray(workers: int | None) -> None:
             ray.shutdown()
             reason = (str(error) or type(error).__name__).strip().splitlines()[0][:300]
             if "timed out" not in reason or attempt == RAY_ATTEMPTS:
-                raise MedactionError(
-                    f"Ray did not start: {reason}. Is the machine busy or its memory or /tmp full?"
-                    " What had finished is stored: the same command goes on from there"
-                ) from error
+                line = (
+                    f"Ray did not start ({reason}; is the machine busy, its memory or /tmp full?)"
+                )
+                raise EngineLost(line, can_go_on=True) from error
             log.warning("Ray did not start in time (attempt %d of %d)", attempt, RAY_ATTEMPTS)

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from medaction.flows.prefect_server import spawn_server
+from medaction.flows.processes import require_free
 from medaction.words.errors import MedactionError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -53,6 +54,7 @@ def up(home: Path, port: int, runs: int, say: Callable[[str], None]) -> str:
     started = {process.name: process for process in running(home)}
     url = f"http://127.0.0.1:{port}/api"
     if "server" not in started:
+        require_free(port)
         say("starting the Prefect server")
         server, url = spawn_server(home, port)
         _note(home, started, "server", server.pid)

@@ -21,7 +21,7 @@ from medaction.trajectories.store import Store
 from medaction.words.errors import MedactionError
 
 REPORT_QUERIES = read_queries(Path(__file__).with_name("summary.sql"))
-CHECKS = ("Cases", "Checks", "Ledger", "Second opinions", "Refused cases")
+CHECKS = ("Cases", "Checks", "Ledger", "Second opinions", "Refused cases", "Failures")
 """The tables of stage 1."""
 REPORT = tuple(title for title in REPORT_QUERIES if title not in ("Ledger", "Refused cases"))
 CELL = 200

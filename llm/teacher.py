@@ -189,6 +189,9 @@ class Teacher(BaseModel):
     def _known_model(cls, model: str) -> str:
         if model not in (*EMBEDDED, LOCAL) and not re.fullmatch(r"[\w-]+/\S+", model):
             raise ValueError(f"unknown teacher {model[:60]!r}: give {KNOWN}")
+        # A version may stand behind an @ (vertex_ai/NAME@20240620): no dot, colon or slash.
+        if re.search(r"@.*[.:/]|@localhost", model):
+            raise ValueError(f"{model[:60]!r}: an address begins with http:// or https://")
         return model
 
     @field_validator("api_base", "mirrors")

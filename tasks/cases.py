@@ -8,11 +8,14 @@ task run costs the server and the flow 0.1 s of CPU time together, as much as th
 """
 
 import asyncio
+import math
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
+import psutil
 import ray
 from prefect import task
 from prefect.states import Failed, State
@@ -24,6 +27,7 @@ from medaction.tasks.ledger import RayLedger
 from medaction.tasks.local import THREADS
 from medaction.trajectories.records import Failure
 from medaction.trajectories.rollout import Played
+from medaction.words.errors import EngineLost
 
 CASES_SHOWN = 256
 """Stages of cases that are Prefect tasks of their own."""
@@ -31,6 +35,7 @@ CASES_A_TASK = 64
 
 WORKER_RESTARTS = 3
 """How often a case is begun again whose worker process died while it was alone in it."""
+SERVERS_LOOKED_AT_S = 1.0
 CLUSTER_LOOKED_AT_S = 30.0
 """Nodes may join a run under way: the CPUs are counted so often."""
 MOST_AT_ONCE = 10_000
@@ -57,20 +62,33 @@ def play_alone(unit: Unit) -> Any:
 
 
 class Players:
-    """A `Player` for each CPU of the cluster. One whose process has died is replaced."""
+    """A `Player` for each CPU of the cluster. One whose process has died is replaced.
+
+    A Ray that this process has started is watched: without its raylet Ray waits for ever, and
+    without its GCS it ends this process after a minute.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._waiting: set[Future[Any]] = set()
+        self._waiting_lock = threading.Lock()
+        self._end: Exception | None = None
+        self._closed = threading.Event()
+        self._servers = ray_servers()
+        if self._servers:
+            threading.Thread(target=self._watch, daemon=True).start()
         self._under_way: dict[Any, int] = {}
         self._cpus, self._looked = 1, float("-inf")
 
     def run(self, unit: Unit) -> Any:
         """Wait for the unit's result. Whoever dies takes all its cases along, and one of them may
         be the reason: each of them is begun again in a process of its own. Raises WorkerLost when
-        it was lost there too, and what the unit raises."""
+        it was lost there too, EngineLost when all are, and what the unit raises."""
+        if self._end:
+            raise self._end
         player = self._take()
         try:
-            return ray.get(player.run.remote(unit))
+            return self._result(player.run.remote(unit))
         except ray.exceptions.RayTaskError as error:
             raise _cause_of(error) from error
         except ray.exceptions.RayError:
@@ -81,18 +99,46 @@ class Players:
                 if player in self._under_way:
                     self._under_way[player] -= 1
         try:
-            return ray.get(play_alone.options(num_cpus=unit.cpus).remote(unit))
+            return self._result(play_alone.options(num_cpus=unit.cpus).remote(unit))
         except ray.exceptions.RayTaskError as error:
             raise _cause_of(error) from error
         except ray.exceptions.RayError as error:
             raise WorkerLost(str(error)) from error
+
+    def _result(self, reference: Any) -> Any:
+        future = reference.future()
+        with self._waiting_lock:
+            if self._end:
+                raise self._end
+            self._waiting.add(future)
+        try:
+            return future.result()
+        finally:
+            with self._waiting_lock:
+                self._waiting.discard(future)
+
+    def _watch(self) -> None:
+        while not self._closed.wait(SERVERS_LOOKED_AT_S):
+            if ended := [server.name() for server in self._servers if has_ended(server)]:
+                line = f"Ray has ended in the middle of the run (its {' and '.join(ended)})"
+                self.end(EngineLost(line, can_go_on=GCS not in ended))
+
+    def end(self, reason: Exception) -> None:
+        """Whoever waits for a result, now or later, gets this instead."""
+        self._closed.set()
+        with self._waiting_lock:
+            self._end = reason
+            for future in self._waiting:
+                with suppress(InvalidStateError):  # its result has just come
+                    future.set_exception(reason)
 
     def _take(self) -> Any:
         """The player that has the fewest cases; a new one where there are fewer than CPUs."""
         with self._lock:
             if time.monotonic() - self._looked > CLUSTER_LOOKED_AT_S:
                 self._cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-                self._looked = time.monotonic()
+                # A Ray of our own does not grow, and its GCS may be gone.
+                self._looked = math.inf if self._servers else time.monotonic()
             if len(self._under_way) < self._cpus:
                 actor: Any = ray.remote(Player)
                 player = actor.options(
@@ -103,6 +149,18 @@ class Players:
                 player = min(self._under_way, key=lambda one: self._under_way[one])
             self._under_way[player] += 1
             return player
+
+
+GCS = "gcs_server"
+
+
+def ray_servers() -> list[psutil.Process]:
+    """The two servers of a Ray that this process has started; none of one that it has joined."""
+    return [child for child in psutil.Process().children() if child.name() in ("raylet", GCS)]
+
+
+def has_ended(server: psutil.Process) -> bool:
+    return not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
 
 
 def _cause_of(error: ray.exceptions.RayTaskError) -> Exception:
@@ -238,5 +296,6 @@ class RayEngine:
             self._shard.close()
 
     def close(self) -> None:
+        self._players.end(EngineLost("the run has ended", can_go_on=True))
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._end_shard()

@@ -97,9 +97,10 @@ class RayLedger:
             await asyncio.shield(self._send())
 
     def spent_usd(self) -> dict[str, float]:
-        """By model, earlier runs included; empty where the actor is gone. Waits for it."""
+        """By model, earlier runs included; empty where the actor is gone, or does not answer for
+        5 s: a cluster that is lost must not hold up a run's end."""
         try:
-            spent: Any = ray.get(self._keeper.spent_usd.remote())
+            spent: Any = ray.get(self._keeper.spent_usd.remote(), timeout=5)
         except ray.exceptions.RayError as error:
             log.warning("what this run has spent on its models is lost with its keeper: %s", error)
             return {}

@@ -121,3 +121,22 @@ def test_programs_get_json_and_the_quiet_get_quiet(
     shown = capsys.readouterr()
     assert json.loads(shown.out)["cases"]["environments"] == 1
     assert "medaction view" in shown.err
+
+
+INTERRUPTED_IMPORT = """
+import sys
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == "medaction.cli.main":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupts())
+from medaction.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_the_command_is_still_being_imported_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (130, "medaction: interrupted\n")

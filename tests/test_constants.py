@@ -69,7 +69,7 @@ CONSTANTS = (
     Constant("kg.linking", "NEIGHBOURS", 5, "our choice", "test_kg_linking"),
     Constant("kg.open_graphs", "MAX_SAME_NAME", 6, "names of the graph", "test_kg_open_graphs"),
     # The offline judge
-    Constant("evaluation.diagnoses", "LIKELY", 0.5, "real answers", "test_evaluation_judges"),
+    Constant("evaluation.diagnoses", "LIKELY", 0.8, "real answers", "test_evaluation_judges"),
     Constant("evaluation.diagnoses", "VAGUE", 0.5, "real answers", "test_evaluation_judges"),
     Constant("evaluation.diagnoses", "IN_COMMON", 0.15, "real answers", "test_evaluation_judges"),
     Constant("evaluation.diagnoses", "NAMED", 0.75, "real answers", "test_gaming"),

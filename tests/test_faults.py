@@ -1,17 +1,28 @@
 """Faults of a model's server end to end: rollouts finish all the same, what failed is typed and
 kept, and `retry` runs just that again."""
 
+import signal
+import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import yaml
 
 from benchmarks.faults import recorded, teacher_file
 from medaction.flows.summary import REPORT_QUERIES
 from medaction.llm.limits import EQUAL_REFUSALS
 from tests.openai_server import Asked, Reply, openai_server
-from tests.runs import hashes, medaction, rows
-from tests.simulated_teacher import Failing, Simulated, answer, cases_in, mark, requests_of
+from tests.runs import hashes, medaction, medaction_process, rows
+from tests.simulated_teacher import (
+    Failing,
+    Simulated,
+    answer,
+    cases_in,
+    mark,
+    requests_of,
+    simulated_teacher,
+)
 
 
 def test_every_fault_is_on_record_and_the_rollouts_finish(
@@ -49,6 +60,23 @@ def test_every_fault_is_on_record_and_the_rollouts_finish(
     assert {**faults, "dropped": injected["dropped"]} == {"dropped": 0, **injected}
     without_reply = sum(faults.get(kind, 0) for kind in ("429", "500", "dropped", "stalled"))
     assert len(asked) == calls + without_reply - never_arrived
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_whose_teacher_hangs(tmp_path: Path, number: int) -> None:
+    """polars' handler of Ctrl-C let the run wait for the teacher's next reply."""
+    cases, log = cases_in(tmp_path / "cases", 2), tmp_path / "log"
+    with simulated_teacher(log, "--after-s", 600) as (_, api_base):
+        preset = teacher_file(tmp_path, api_base)
+        arguments = ("distill", "--cases", cases, "--out", tmp_path / "out", "--preset", preset)
+        with medaction_process(tmp_path, *arguments, "--engine", "local") as run:
+            while not requests_of(log):
+                assert run.poll() is None
+                time.sleep(0.1)
+            time.sleep(1)
+            run.send_signal(number)
+            assert run.wait(timeout=120) == 130
+    assert "interrupted" in (tmp_path / "medaction.log").read_text()
 
 
 def test_retry_runs_just_the_failures_that_are_named_and_leaves_every_other_row_as_it_was(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.kills import KINDS, compare
+from medaction.flows.processes import free_port
 
 
 @pytest.mark.slow
@@ -33,7 +34,7 @@ def test_a_service_ends_with_the_process_that_started_it_even_when_that_is_kille
     child = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(100)"
     starts = (
         "import subprocess, sys; subprocess.run([sys.executable, '-m', 'medaction.flows.attached',"
-        f" sys.executable, '-c', {child!r}])"
+        f" '0', sys.executable, '-c', {child!r}])"
     )
     with subprocess.Popen([sys.executable, "-c", starts], start_new_session=True) as parent:
         _until(lambda: told.exists() and bool(told.read_text()))
@@ -46,7 +47,7 @@ def test_a_service_that_is_killed_is_started_again_and_ends_when_it_is_told_to(
 ) -> None:
     pids = tmp_path / "pids"
     child = f"import os, time; open({str(pids)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(100)"
-    command = [sys.executable, "-m", "medaction.flows.attached", sys.executable, "-c", child]
+    command = [sys.executable, "-m", "medaction.flows.attached", "0", sys.executable, "-c", child]
     with subprocess.Popen(command, start_new_session=True) as service:
         _until(lambda: pids.exists() and len(pids.read_text().split()) == 1)
         os.kill(int(pids.read_text()), signal.SIGKILL)
@@ -54,6 +55,30 @@ def test_a_service_that_is_killed_is_started_again_and_ends_when_it_is_told_to(
         os.killpg(service.pid, signal.SIGTERM)
         service.wait(timeout=60)
     assert len(pids.read_text().split()) == 2
+
+
+HANGS = """
+import http.server, os, signal, sys, threading
+open(sys.argv[2], "a").write(f"{os.getpid()} ")
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        threading.Timer(1, os.kill, [os.getpid(), signal.SIGSTOP]).start()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Page).serve_forever()
+"""
+
+
+def test_a_server_that_hangs_is_killed_and_started_again(tmp_path: Path) -> None:
+    pids, port = tmp_path / "pids", str(free_port())
+    hurried = (
+        "from medaction.flows import attached; attached.ASKED_EVERY_S = 0.2;"
+        " attached.ANSWERS_WITHIN_S = attached.HANGS_AFTER_S = 1.0; attached.main()"
+    )
+    command = [sys.executable, "-c", hurried, port, sys.executable, "-c", HANGS, port, str(pids)]
+    with subprocess.Popen(command, start_new_session=True) as service:
+        _until(lambda: pids.exists() and len(pids.read_text().split()) >= 2)
+        os.killpg(service.pid, signal.SIGKILL)
 
 
 def _until(holds: Callable[[], bool]) -> None:

@@ -64,6 +64,21 @@ MISTAKES = [
     Mistake(f"{DISTILL} --case @nofile", 2, "there is no file nofile with case ids"),
     Mistake("distill --cases nosuch --teacher kg-targeted --out o", 2, "nothing at nosuch"),
     Mistake("distill --cases empty --teacher kg-targeted --out o", 2, "empty holds no .xml"),
+    Mistake("distill --cases {samples} --teacher kg-targeted --out http://h/o", 2, "web address"),
+    Mistake("distill --cases http://h/c.json --teacher kg-targeted --out o", 2, "web address"),
+    Mistake("distill --cases dangling.json --teacher kg-targeted --out o", 2, "nothing at dangl"),
+    Mistake("distill --preset misspelt.yaml", 2, "misspelt.yaml: there is no setting 'rollout'"),
+    Mistake("distill --preset misspelt.yaml", 2, "is 'rollouts' meant?"),
+    Mistake("distill --preset void.yaml", 2, "void.yaml: a preset is a mapping"),
+    Mistake(f"{DISTILL} --teacher openai/m;structred=none", 2, "is 'structured' meant?"),
+    Mistake(f"{DISTILL} --teacher openai/m;temperature=hot", 2, "--teacher.temperature: "),
+    Mistake(f"{DISTILL} --teacher openai/m@127.0.0.1:9", 2, "begins with http://"),
+    Mistake(f"{DISTILL} --teacher openai/m@localhost", 2, "begins with http://"),
+    Mistake(f"{DISTILL} --rollouts -3", 2, "greater than or equal to 1"),
+    Mistake("envs lint --cases empty", 2, "empty holds no .xml"),
+    Mistake("envs lint --cases nosuch", 2, "nothing at nosuch"),
+    Mistake("envs build --cases zero.json --out o", 2, "zero.json: Expecting value"),
+    Mistake("view run", 2, "Missing option '--out'"),
     Mistake("view --out nosuch", 2, "'nosuch' does not exist"),
     Mistake("view --out empty", 2, "empty is not the folder of a run"),
     Mistake("view --out afile", 2, "'afile' is a file"),
@@ -115,6 +130,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "bytes.yaml").write_bytes(b"cases: \xff\xfe")
     (place / "list.yaml").write_text("- a")
     (place / "unknown.yaml").write_text("cases: c\nout: o\nteachers: [kg-targeted]\ncolour: red\n")
+    (place / "misspelt.yaml").write_text("cases: c\nout: o\nteachers: [kg-targeted]\nrollout: 2\n")
+    (place / "void.yaml").touch()
+    (place / "zero.json").touch()
+    (place / "dangling.json").symlink_to("/nowhere.json")
     report = next(read_cases(str(SAMPLES / "medaction-01.json")))
     assert isinstance(report, CaseReport)
     with Store(place / "run" / "trajectories.duckdb") as store:
@@ -163,6 +182,7 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
     """Every class of the tree stands in the drawing, below its parent."""
     import medaction.kg.loaders
     import medaction.kg.packages
+    import medaction.llm.calls
     import medaction.training.settings
     import medaction.words.errors as errors
 

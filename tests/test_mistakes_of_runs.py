@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SAMPLES
+from tests.openai_server import Reply, openai_server
 from tests.runs import medaction, rows, sample_cases
+from tests.stand_in import DISCHARGE_LETTER
 
 
 def one_line(process: subprocess.CompletedProcess[str]) -> str:
@@ -136,3 +138,19 @@ def test_a_ray_that_is_down_ends_with_1(
     )
     assert done.returncode == 1
     assert f"{address} does not answer" in one_line(done)
+
+
+def test_a_report_that_no_model_could_read_ends_with_1(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    """The other cases are built; what is missing is named, for a refusal is something else."""
+    cases, out = sample_cases(tmp_path / "cases", 1), tmp_path / "out"
+    (cases / "letter.txt").write_text(DISCHARGE_LETTER)
+    with openai_server(lambda asked, number: Reply("no such model", status=404)) as server:
+        extractor = f"openai/m@{server.url}"
+        command = ("envs", "build", "--cases", cases, "--out", out, "--allow", "unlicensed")
+        done = medaction(run_environment, *command, "--extractor", extractor)
+    assert done.returncode == 1
+    assert one_line(done).startswith("medaction: no environment of 1 case (")
+    assert "no such model" in one_line(done)
+    assert rows(out, "select count(*) from cases where environment_id is not null") == [(1,)]

@@ -136,7 +136,7 @@ def test_branches_of_one_turn_are_a_pair_with_one_prompt(tmp_path: Path) -> None
     dtc = {root.trajectory_id: [3, 2, 2], branch.trajectory_id: [3, 0, 0]}
     every = found(tmp_path, [root, branch], dtc)
     compared = [state for state in every if len(state.candidates) > 1]
-    write_preferences(lambda: compared, tmp_path / "preferences", 0)
+    write_preferences(compared, tmp_path / "preferences", 0)
     (pair,) = pl.read_parquet(tmp_path / "preferences" / "dpo-train.parquet").to_dicts()
     assert (pair["better_by"], pair["turn"]) == ("outcome", 2)
     assert pair["chosen"][0]["content"] == branch.turns[0].raw

@@ -4,8 +4,10 @@ import doctest
 
 import pytest
 
+from medaction.envs.scripts import script_of
 from medaction.words import names, negation, plurals, sentences
 from medaction.words.names import normalise
+from medaction.words.phrases import phrase_pattern
 from medaction.words.plurals import singular
 
 
@@ -95,3 +97,15 @@ def test_abbreviations_and_brackets_end_no_sentence() -> None:
 )
 def test_a_test_that_was_left_undone(statement: str, undone: bool) -> None:
     assert negation.is_undone(statement) is undone
+
+
+def test_grouped_phrases_are_tried_longest_first_and_starred_ones_keep_their_place() -> None:
+    pattern = phrase_pattern("ct | ct scan of # | *scan of | mri | scan")
+    words = "CT scan of 2, rescan of, MRIs, scan, ctx"
+    assert pattern.findall(words) == ["CT scan of 2", "rescan of", "MRIs", "scan"]
+
+
+def test_the_script_of_a_text_is_that_of_most_letters() -> None:
+    assert script_of("") == script_of("12 %") == ""
+    assert script_of("naïve é") == script_of("Koplik spots 麻") == "latin"
+    assert script_of("ひらがな stage II") == "cjk"

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from medaction.training.settings import TrainError
+from medaction.training.settings import MissingInput, TrainError
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def resolve(base: str, converted: Path) -> Base:
                 " Take the model's safetensors, or convert it where it is trusted:"
                 " save_pretrained(..., safe_serialization=True)"
             )
-        raise TrainError(f"{path} holds no model: there are no *.safetensors")
+        raise MissingInput(f"{path} holds no model: there are no *.safetensors")
     try:
         config = json.loads((path / "config.json").read_text())
     except (OSError, ValueError) as error:

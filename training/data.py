@@ -22,7 +22,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.settings import MissingInput, TrainError, TrainSettings
 from medaction.training.templates import Renderer, Tokens
 from medaction.trajectories.export import split_of
 
@@ -137,15 +137,21 @@ def _with_share(text: str) -> tuple[Path, float | None]:
     return (Path(match["folder"]), float(match["share"])) if match else (Path(text), None)
 
 
-def _dataset(folder: Path, validation_percent: int, without: frozenset[str]) -> pl.DataFrame:
-    """Both splits of a dataset; where it holds no case out, some are held out here by a hash of the
-    case."""
+def require_dataset(folder: Path) -> Path:
+    """The folder that holds the dataset's files. Raises MissingInput where there are none."""
     folder = dataset_folder(folder)
     if not (folder / "train.parquet").is_file():
-        raise TrainError(
+        raise MissingInput(
             f"{folder} is no dataset: there is no train.parquet; `medaction distill` and `medaction"
             " export` write one"
         )
+    return folder
+
+
+def _dataset(folder: Path, validation_percent: int, without: frozenset[str]) -> pl.DataFrame:
+    """Both splits of a dataset; where it holds no case out, some are held out here by a hash of the
+    case."""
+    folder = require_dataset(folder)
     parts = [_part(folder / f"{split}.parquet", split) for split in ("train", "validation")]
     frame = pl.concat([part for part in parts if part is not None]).with_columns(
         dataset=pl.lit(str(folder))

@@ -17,6 +17,12 @@ class TrainError(MedactionError):
     """Input that training refuses. The message names what is wrong and the remedy."""
 
 
+class MissingInput(TrainError):
+    """No dataset or no model stands at the path that was given: nothing was begun."""
+
+    status = 2
+
+
 class ProcessDied(MedactionError):
     """A training process ended otherwise than by refusing something; starting again goes on from
     the newest checkpoint."""

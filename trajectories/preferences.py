@@ -32,9 +32,9 @@ from medaction.trajectories.export import (
     MESSAGE,
     REPLY,
     Prompt,
+    SplitFiles,
     reply_message,
     split_of,
-    write_split,
 )
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.store import Store
@@ -119,9 +119,9 @@ def states(
     """
     for batch in store.trees():
         ids = [member.trajectory_id for _, tree in batch for member in tree]
-        sql = (
+        sql = (  # a hash join: `list_contains` would compare each row with each id
             "select trajectory_id, number, dtc from turn_scores"
-            " where list_contains(?, trajectory_id)"
+            " where trajectory_id in (select unnest(?))"
         )
         dtc = {(id_, number): value for id_, number, value in store.rows(sql, [ids])}
         for environment, tree in batch:
@@ -190,44 +190,42 @@ def _candidate(
     )
 
 
-def pair_records(found: Iterable[State], validation_percent: int) -> Iterator[dict[str, Any]]:
+def pair_records(state: State, validation_percent: int) -> Iterator[dict[str, Any]]:
     """A record of PAIRS, with its `split`, for every two replies of which one was better."""
-    for state in found:
-        for one, other in combinations(state.candidates, 2):
-            if (verdict := better(one, other)) is None:
-                continue
-            measure, chosen, rejected = verdict
-            yield {
-                "id": f"{chosen.id}-{rejected.id}",
-                "prompt": state.prompt,
-                "chosen": [reply_message(chosen.turn)],
-                "rejected": [reply_message(rejected.turn)],
-                "better_by": measure,
-                "chosen_id": chosen.id,
-                "rejected_id": rejected.id,
-                "chosen_teacher": chosen.teacher,
-                "rejected_teacher": rejected.teacher,
-            } | _about(state, chosen, validation_percent)
+    for one, other in combinations(state.candidates, 2):
+        if (verdict := better(one, other)) is None:
+            continue
+        measure, chosen, rejected = verdict
+        yield {
+            "id": f"{chosen.id}-{rejected.id}",
+            "prompt": state.prompt,
+            "chosen": [reply_message(chosen.turn)],
+            "rejected": [reply_message(rejected.turn)],
+            "better_by": measure,
+            "chosen_id": chosen.id,
+            "rejected_id": rejected.id,
+            "chosen_teacher": chosen.teacher,
+            "rejected_teacher": rejected.teacher,
+        } | _about(state, chosen, validation_percent)
 
 
-def label_records(found: Iterable[State], validation_percent: int) -> Iterator[dict[str, Any]]:
+def label_records(state: State, validation_percent: int) -> Iterator[dict[str, Any]]:
     """A record of LABELS, with its `split`, for every reply that was better more often than worse,
     or the other way round."""
-    for state in found:
-        wins: dict[str, int] = defaultdict(int)
-        for one, other in combinations(state.candidates, 2):
-            if verdict := better(one, other):
-                wins[verdict[1].id] += 1
-                wins[verdict[2].id] -= 1
-        for candidate in state.candidates:
-            if wins[candidate.id]:
-                yield {
-                    "id": candidate.id,
-                    "prompt": state.prompt,
-                    "completion": [reply_message(candidate.turn)],
-                    "label": wins[candidate.id] > 0,
-                    "teacher": candidate.teacher,
-                } | _about(state, candidate, validation_percent)
+    wins: dict[str, int] = defaultdict(int)
+    for one, other in combinations(state.candidates, 2):
+        if verdict := better(one, other):
+            wins[verdict[1].id] += 1
+            wins[verdict[2].id] -= 1
+    for candidate in state.candidates:
+        if wins[candidate.id]:
+            yield {
+                "id": candidate.id,
+                "prompt": state.prompt,
+                "completion": [reply_message(candidate.turn)],
+                "label": wins[candidate.id] > 0,
+                "teacher": candidate.teacher,
+            } | _about(state, candidate, validation_percent)
 
 
 def _about(state: State, candidate: Candidate, validation_percent: int) -> dict[str, Any]:
@@ -241,14 +239,16 @@ def _about(state: State, candidate: Candidate, validation_percent: int) -> dict[
     }
 
 
-def write_preferences(
-    found: Callable[[], Iterable[State]], folder: Path, validation_percent: int
-) -> None:
+def write_preferences(found: Iterable[State], folder: Path, validation_percent: int) -> None:
     """Write `dpo-<split>` and `kto-<split>` as parquet and JSONL; what has no record has no file.
-    `found` is called for each of the two: the prompts of a large store are not kept in memory."""
+    Each state is looked at once: to rebuild its prompt is what it costs."""
     folder.mkdir(exist_ok=True)
-    write_split(pair_records(found(), validation_percent), folder, "dpo-", PAIRS)
-    write_split(label_records(found(), validation_percent), folder, "kto-", LABELS)
+    with SplitFiles(folder, "dpo-", PAIRS) as pairs, SplitFiles(folder, "kto-", LABELS) as labels:
+        for state in found:
+            for record in pair_records(state, validation_percent):
+                pairs.add(record)
+            for record in label_records(state, validation_percent):
+                labels.add(record)
     if not any(folder.iterdir()):
         folder.rmdir()
 

@@ -10,6 +10,8 @@ file or case and the remedy, the command line prints it as one line and ends wit
     ├── EncoderUnavailable           the encoder's files are not there
     ├── StoreError                   a store that cannot be used as wished
     ├── TrainError                   a training that cannot start
+    │   └── MissingInput             no dataset or model at this path (status 2)
+    ├── EngineLost                   Ray has ended in the middle of a run
     ├── ProcessDied                  a training's process ended
     └── ModelError                   a call that brought no reply
         ├── ModelUnavailable         the server is down, busy or slow: later may help
@@ -34,3 +36,15 @@ class WrongUse(MedactionError):
     """An option, a name or a path that cannot be: nothing was begun."""
 
     status = 2
+
+
+class EngineLost(MedactionError):
+    """What plays the cases has ended by itself: no case is to blame, and none of them can go on.
+
+    `can_go_on`: this process can play them. Not without Ray's GCS: its client waits for it, and
+    after a minute ends the process.
+    """
+
+    def __init__(self, message: str, can_go_on: bool) -> None:
+        super().__init__(message)
+        self.can_go_on = can_go_on

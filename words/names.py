@@ -51,6 +51,10 @@ _LATIN_AND_GREEK_END = "\u0400"
 another letter."""
 
 
+_NO_LETTER = re.compile(r"[^\w+ ]|_")
+"""What stands between words, and the marks of letters in scripts beyond Greek."""
+
+
 @lru_cache(maxsize=50_000)
 def normalise(name: str) -> str:
     """`name` in lower case with single spaces: without Latin accents, possessives and punctuation,
@@ -83,7 +87,7 @@ def _letters_of_any_script(text: str) -> str:
         letters.append(character)
     plain = unicodedata.normalize("NFC", "".join(letters))
     plain = _LONE_GREEK.sub(lambda match: GREEK[match[0]], plain)
-    marked = (
-        c if c.isalnum() or c == "+" or unicodedata.category(c)[0] == "M" else " " for c in plain
+    marked = _NO_LETTER.sub(
+        lambda match: match[0] if unicodedata.category(match[0])[0] == "M" else " ", plain
     )
-    return " ".join("".join(marked).split())
+    return " ".join(marked.split())

@@ -6,6 +6,7 @@ for a number and a space for any gap; a plural in s counts too: 'x ray' is in 'X
 
 import re
 from functools import cache
+from itertools import groupby
 
 IN_BRACKETS = re.compile(r"\s*\([^()]*\)")
 """What stands in round brackets, with the space before them; not brackets in brackets."""
@@ -29,7 +30,10 @@ def phrase_regex(table: str, plural: str = "s?") -> str:
     """The same as a part of a larger regular expression, without the borders of words."""
     phrases = {phrase.strip() for line in table.splitlines() for phrase in line.split("|")} - {""}
     longest_first = sorted(phrases, key=lambda phrase: (-len(phrase), phrase))
-    return rf"(?:{_either([' '.join(phrase.split()) for phrase in longest_first])}){plural}"
+    phrases_in_order = (" ".join(phrase.split()) for phrase in longest_first)
+    # What begins with `*` or `#` may match where others do, and keeps its place among them.
+    runs = groupby(phrases_in_order, key=lambda phrase: phrase[0] in "*#")
+    return rf"(?:{'|'.join(_either(list(run)) for _, run in runs)}){plural}"
 
 
 def _either(phrases: list[str]) -> str:

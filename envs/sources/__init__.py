@@ -139,7 +139,8 @@ def _all(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
         elif path.exists():
             yield from _reader(path, any_article)(path)
         else:
-            raise BadCase("no_cases", f"there is nothing at {path}", path=str(path))
+            web = "; a web address is not read, download it first" if ":/" in str(path) else ""
+            raise BadCase("no_cases", f"there is nothing at {path}{web}", path=str(path))
     except OSError as error:
         raise BadCase("unreadable", f"{path}: {error.strerror}", path=str(path)) from error
 

@@ -18,6 +18,7 @@ from medaction.envs.sources.finding_sentences import (
     FINDING_VERB,
     SHOWING_VERB,
     SHOWS_A_VALUE,
+    TEST_BEHIND,
     are_joined,
     label_and_rest,
     listed_tests,
@@ -364,6 +365,8 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
         subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
     if not subject and names and _is_value_name(names[0]) and "," in sentence:
         subject = container if category_of(container) == "laboratory" else ""
+    if not subject and not names and (place := TEST_BEHIND.search(sentence)):
+        subject = place["test"]
     of_subject = named_tests(subject)
     is_in_fluid = bool(of_subject) and profile(of_subject[0]).specimen not in (None, "blood")
     is_one = len(of_subject) > 1 and not are_joined(of_subject, subject)

@@ -71,6 +71,10 @@ _TEST_NOUN = re.compile(
     re.IGNORECASE,
 )
 
+# 'No abnormality on renal scan'
+TEST_BEHIND = re.compile(
+    rf"\b(?:on|by|via) (?:an? |the )?(?P<test>{_TEST_NOUN.pattern})\W*$", re.IGNORECASE
+)
 _SUBJECT_WITH_VERB = re.compile(rf"{_TEST_NOUN.pattern}(?= \w+ed\b)", re.IGNORECASE)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#65a30d", "#db2777")
 INK = "#475569"
@@ -43,6 +44,7 @@ def rac_distribution(rows: list[dict[str, Any]], threshold: float | None) -> str
     """Bars of how many turns have which RAC, stacked by teacher; the dashed line is the threshold
     of pruning."""
     figure, axes = _canvas("RAC (hops)", "turns")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     floor: dict[float, int] = {}
     for colour, (teacher, bars) in zip(_colours(), _by_teacher(rows).items(), strict=False):
         values, heights = [row["rac"] for row in bars], [row["turns"] for row in bars]
@@ -58,6 +60,7 @@ def rac_distribution(rows: list[dict[str, Any]], threshold: float | None) -> str
             floor[value] = floor.get(value, 0) + height
     if threshold is not None and rows:
         axes.axvline(threshold, color="#dc2626", linestyle="--", linewidth=1.2)
+        axes.margins(y=0.15)  # room for the words above the bars
         axes.text(
             threshold, axes.get_ylim()[1], " removed beyond", color="#dc2626", va="top", fontsize=8
         )

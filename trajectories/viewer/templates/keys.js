@@ -6,6 +6,7 @@ const look = async () => {
   if (document.hidden || shown.dataset.newer) return;
   const answer = await fetch("/as-of").catch(() => null);
   if (!answer || !answer.ok || (await answer.text()) === shown.dataset.asOf) return;
+  if (shown.dataset.newer) return; // an earlier question, to a slow server, was answered meanwhile
   const busy = document.querySelector(".case, details.label[open], input:focus, select:focus");
   if (!busy) return location.reload();
   shown.dataset.newer = "yes";
@@ -15,6 +16,12 @@ const look = async () => {
   shown.append(" · ", link);
 };
 if (shown) setInterval(look, 5000);
+// A phone shows a row as lines: each cell carries the heading of its column.
+for (const table of document.querySelectorAll(".scroll table")) {
+  const headings = [...table.querySelectorAll("th")].map((heading) => heading.textContent);
+  for (const row of table.rows)
+    [...row.cells].forEach((cell, column) => { cell.dataset.heading = headings[column] || ""; });
+}
 const open = () => {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   const path = target && target.closest("details.path");
