@@ -35,9 +35,10 @@ from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
 
-IMPATIENT = {PREFECT_CLIENT_MAX_RETRIES: 1, PREFECT_API_REQUEST_TIMEOUT: 10.0}
+IMPATIENT = {PREFECT_CLIENT_MAX_RETRIES: 3, PREFECT_API_REQUEST_TIMEOUT: 15.0}
 """A run goes on without Prefect: it shall not wait for a lost server. Prefect's own values, five
-tries of 60 s, kept one waiting for five minutes."""
+more tries and 60 s each, kept one waiting for five minutes. Three more tries take 14 s: a busy
+server, whose database is locked for a while, has answered by then."""
 ANSWERS_WITHIN_S = 3.0
 EVENTS_WITHIN_S = 5.0
 
