@@ -103,9 +103,8 @@ class Episode:
         """Play one turn: a model's reply as text, or a turn that was read already. Returns the turn
         with the oracle's answers.
 
-        Raises MalformedReply for a text outside the grammar, and for orders where the turn must
-        commit: the episode is as before, and the message says what to mend. Raises EpisodeEnded,
-        and whatever the oracle raises.
+        Raises MalformedReply for a text outside the grammar: the episode is as before, and the
+        message says what to mend. Raises EpisodeEnded, and whatever the oracle raises.
         """
         if self.ended:
             raise EpisodeEnded(f"the episode ended at turn {len(self.turns)}: {self.outcome}")
@@ -113,9 +112,7 @@ class Episode:
         try:
             if isinstance(action, str):
                 turn = parse_reply(action, number, last)
-            elif last and action.tests:
-                raise MalformedReply("this turn must give the final diagnosis", action.raw)
-            else:
+            else:  # a clinician may still order in the last turn: the episode ends undiagnosed
                 turn = replace(action, number=number)
         except MalformedReply:
             self.malformed += 1
