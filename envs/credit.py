@@ -22,7 +22,7 @@ up to it.
 
 Unknown is not far, but it earns nothing: a diagnosis without a node counts for 0 in dtc and
 information. Only what no policy could have earned (no node for the truth, no documented test, no
-graph) is None, and its weight is left out.
+graph, no turn that may order) is None, and its weight is left out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -99,29 +99,26 @@ def credit(
         "dtc": _dtc(environment, measures, ruler),
         "rac": _rac(turns, measures) if ruler else None,
         "information": _information(environment, turns, ruler),
-        "cost": [share * max(0.0, 1 - sum(tests) / possible) for share in diagnosis],
+        "cost": [share * max(0.0, 1 - sum(tests) / possible) for share in diagnosis]
+        if possible
+        else None,  # an episode of one turn has nothing to save
     }
     weight = asdict(weights or Weights())
     known = {name: parts for name, parts in shares.items() if parts is not None}
     total_weight = sum(weight[name] for name in known)
     well_formed = len(turns) / max(1, len(turns) + malformed)
     new_orders = 1 - repeats / sum(len(turn.tests) for turn in turns) if tests else 1.0
-    earned = tuple(
-        TurnCredit(
-            turn.number,
-            {name: parts[at] for name, parts in known.items()},
-            well_formed
-            * new_orders
-            * sum(weight[name] * parts[at] for name, parts in known.items())
-            / total_weight,
-        )
-        for at, turn in enumerate(turns)
-    )
+    scale = well_formed * new_orders / total_weight
+    earned = []
+    for at, turn in enumerate(turns):
+        parts_of_turn = {name: parts[at] for name, parts in known.items()}
+        total = scale * sum(weight[name] * part for name, part in parts_of_turn.items())
+        earned.append(TurnCredit(turn.number, parts_of_turn, total))
     return Credit(
         {name: None if parts is None else sum(parts) for name, parts in shares.items()},
         well_formed,
         new_orders,
-        earned,
+        tuple(earned),
         sum(turn.total for turn in earned),
     )
 

@@ -110,7 +110,10 @@ class Episode:
             raise EpisodeEnded(f"the episode ended at turn {len(self.turns)}: {self.outcome}")
         number, last = len(self.turns) + 1, must_commit(self.turns, self.t_max)
         try:
-            turn = parse_reply(action, number, last) if isinstance(action, str) else action
+            if isinstance(action, str):
+                turn = parse_reply(action, number, last)
+            else:  # a clinician may still order in the last turn: the episode ends undiagnosed
+                turn = replace(action, number=number)
         except MalformedReply:
             self.malformed += 1
             raise

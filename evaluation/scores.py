@@ -31,6 +31,15 @@ class Score:
             else f1(self.precision, self.recall)
         )
 
+    def values(self) -> dict[str, float | None]:
+        """By name, as tables and tools take them."""
+        return {
+            "correct": None if self.correct is None else float(self.correct),
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+        }
+
 
 def hit_share(hits: Sequence[bool]) -> float:
     """Hits among all; 0 for none, as the benchmark has it."""

@@ -58,5 +58,5 @@ while not episode.ended:
 # %%
 rewards = list(episode.rewards(medaction.linkers()))
 for turn in rewards:
-    print(turn.number, turn.dtc, turn.rac)
+    print(turn.number, turn.dtc, turn.rac.value if turn.rac else None)
 assert rewards[-1].dtc == 0

@@ -1,7 +1,9 @@
 """The main job: case reports in, pruned SFT dataset out.
 
-Run as: medaction distill --cases examples/cases --out runs/demo --teacher kg-screening --teacher
-kg-targeted or, a preset as it stands: python -m medaction.flows.distill demo
+    medaction distill --cases examples/cases --out runs/demo --teacher kg-screening
+    python -m medaction.flows.distill demo      (a preset as it stands)
+
+What it does, step by step, is `medaction.flows.runs.run_distill`.
 """
 
 from prefect import flow

@@ -57,7 +57,7 @@ def run_evaluate(settings: EvaluationSettings, retry: Retry | None = None) -> di
         store.claim(evaluation_only=True)
         with store.run("evaluate", settings.model_dump_json(), flow_run_id(), versions()) as run:
             note_crashed(run)
-            with services(settings, store.spent_usd()) as ready:
+            with services(settings, store) as ready:
                 build_environments(store, settings, ready, run.run_id, retry)
                 play_runs(store, settings, ready, run.run_id, retry)
                 judge_runs(store, settings, ready, run.run_id)

@@ -36,7 +36,7 @@ def run_distill(settings: DistillSettings, retry: Retry | None = None) -> dict[s
     with Store(settings.out / STORE) as store:
         with store.run("distill", settings.model_dump_json(), flow_run_id(), versions()) as run:
             note_crashed(run)
-            with services(settings, store.spent_usd()) as ready:
+            with services(settings, store) as ready:
                 build_environments(store, settings, ready, run.run_id, retry)
                 reconstruct_gold(store, settings, ready, run.run_id, retry)
                 play_trees(store, settings, ready, run.run_id, retry)
@@ -67,7 +67,7 @@ def run_environments(settings: EnvironmentSettings, retry: Retry | None = None) 
             "environments", settings.model_dump_json(), flow_run_id(), versions()
         ) as run:
             note_crashed(run)
-            with services(settings, store.spent_usd()) as ready:
+            with services(settings, store) as ready:
                 build_environments(store, settings, ready, run.run_id, retry)
         checks = write_checks(store, settings.out)
     publish_checks(checks)

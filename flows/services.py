@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from medaction.llm.teacher import Teacher
 from medaction.tasks.engine import Engine
 from medaction.tasks.local import LocalEngine
 from medaction.training.serving import SERVER_ENVIRONMENT, command
+from medaction.trajectories.store import Store
 from medaction.words.errors import EngineLost
 
 log = logging.getLogger("medaction")
@@ -44,11 +45,12 @@ class Services:
 
 
 @contextmanager
-def services(settings: EnvironmentSettings, spent_usd: Mapping[str, float]) -> Iterator[Services]:
+def services(settings: EnvironmentSettings, store: Store) -> Iterator[Services]:
     """The engine of the settings, local models and the ledger, started at their first use and
     stopped at the end.
 
-    `spent_usd` is what earlier runs spent, by teacher: it counts towards the budgets.
+    What earlier runs spent on each model counts towards its budget. What this one did is kept in
+    the store when it ends, unless it is killed: then only the teachers' turns are known.
     """
     with ExitStack() as started:
         reach = started.enter_context(local_models())
@@ -68,7 +70,9 @@ def services(settings: EnvironmentSettings, spent_usd: Mapping[str, float]) -> I
 
         @functools.cache
         def calls() -> CallSettings:
-            return CallSettings(settings.call_cache, ledger=engine().start_ledger(dict(spent_usd)))
+            ledger = engine().start_ledger(store.spent_usd())
+            started.callback(lambda: store.keep_spent(ledger.spent_usd()))
+            return CallSettings(settings.call_cache, ledger=ledger)
 
         yield Services(engine, reach, calls)
 

@@ -1,7 +1,6 @@
 """What every tool is given: the environments of a set of cases, an episode that asks again for a
 reply that cannot be read, and its scores as `medaction evaluate` and as training have them."""
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,14 +132,14 @@ class Scorer:
         judgement = await judge(self.judge, trajectory, world, "", PAPER)
         return score_of([judgement], world.case_id, 0)
 
-    async def credit(self, play: Play) -> Credit:
-        """The rewards for training (`medaction.envs.credit`). Raises what a judge raises that gives
-        no verdict."""
-
-        def same(said: str, world: ClinicalEnvironment) -> bool:
-            return asyncio.run(self.judge.diagnosis(said, world, PAPER))
-
-        return await asyncio.to_thread(play.episode.credit, same, self.ruler)
+    async def result(self, play: Play) -> tuple[Score, Credit | None]:
+        """The score, and the rewards for training (`medaction.envs.credit`) by the same verdict on
+        the diagnosis; None where the judge gave none: the score's note says why."""
+        score = await self.score(play)
+        if score.correct is None:
+            return score, None
+        verdict = score.correct
+        return score, play.episode.credit(lambda diagnosis, world: verdict, self.ruler)
 
 
 def scorer_of(judge_name: str = OFFLINE) -> Scorer:

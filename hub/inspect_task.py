@@ -5,6 +5,7 @@ The log keeps every prompt and reply, and the scorer plays the replies again: so
 scores a log anew, with another judge if you like.
 """
 
+import math
 from functools import cache
 from pathlib import Path
 
@@ -95,21 +96,18 @@ def episode_scores(cases: str, judge: str, t_max: int) -> Scorer:
         play = Play(world_of(cases, state), t_max)
         for reply in state.store.get(REPLIES, []):
             play.step(reply)
-        result = await judging(judge).score(play)
-        credit = await judging(judge).credit(play)
-        values = {
-            "correct": result.correct,
-            "precision": result.precision,
-            "recall": result.recall,
-            "f1": result.f1,
-            "reward": credit.total,
-        }
+        result, credit = await judging(judge).result(play)
+        values = result.values() | {"reward": credit.total if credit else None}
         turns = play.episode.turns
         return Score(
-            value={name: float(value or 0) for name, value in values.items()},
+            # NaN is left out of the means, and counted as unscored.
+            value={name: math.nan if v is None else float(v) for name, v in values.items()},
             answer=turns[-1].final_diagnosis if turns else None,
             explanation=result.note,
-            metadata={"outcome": play.episode.outcome or "failed", "rewards": dict(credit.rewards)},
+            metadata={
+                "outcome": play.episode.outcome or "failed",
+                "rewards": dict(credit.rewards) if credit else {},
+            },
         )
 
     return score

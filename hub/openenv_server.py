@@ -100,22 +100,16 @@ class EpisodeEnvironment(Environment[ReplyAction, TurnObservation, State]):
         if not play.ended:
             prompt = play.prompt()
             return TurnObservation(messages=prompt, feedback=feedback, turn=turn, reward=0.0)
-        credit = asyncio.run(self.scorer.credit(play))
-        score = asyncio.run(self.scorer.score(play))
+        score, credit = asyncio.run(self.scorer.result(play))
         return TurnObservation(
             feedback=feedback,
             turn=turn,
             done=True,
-            reward=credit.total,
+            reward=credit.total if credit else None,  # None: the judge gave no verdict
             outcome=play.episode.outcome or "failed",
-            rewards=dict(credit.rewards),
-            turn_rewards=[turn.total for turn in credit.turns],
-            scores={
-                "correct": score.correct,
-                "precision": score.precision,
-                "recall": score.recall,
-                "f1": score.f1,
-            },
+            rewards=dict(credit.rewards) if credit else {},
+            turn_rewards=[turn.total for turn in credit.turns] if credit else [],
+            scores=score.values(),
         )
 
     @property

@@ -94,18 +94,14 @@ class MedactionEnv(vf.Env[MedactionEnvConfig]):
             before = len(play.episode.turns)
             play.step(trace.last_reply)
             traces.append((trace, before if len(play.episode.turns) > before else None))
-        credit, score = await self.scorer.credit(play), await self.scorer.score(play)
+        score, credit = await self.scorer.result(play)
+        if credit is None:
+            return  # the judge gave no verdict: nobody is scored
         for trace, at in traces:
             earned = 0.0 if at is None else credit.turns[at].total
             trace.record_reward("turn", earned, self.config.turn_weight)
             trace.record_reward("episode", credit.total, self.config.episode_weight)
-        measures = {
-            "correct": score.correct,
-            "precision": score.precision,
-            "recall": score.recall,
-            "f1": score.f1,
-        }
-        values = {name: value for name, value in measures.items() if value is not None}
+        values = {name: value for name, value in score.values().items() if value is not None}
         rewards = {f"reward_{k}": v for k, v in credit.rewards.items() if v is not None}
         # Once an episode, on its last trace: a mean over traces would count long episodes more.
         traces[-1][0].record_metrics({name: float(v) for name, v in (values | rewards).items()})

@@ -150,6 +150,10 @@ class Ledger(Protocol):
 
     async def end(self, ended: Ended) -> None: ...
 
+    def spent_usd(self) -> dict[str, float]:
+        """By model, earlier runs included."""
+        ...
+
 
 class LocalLedger:
     """The book of this process alone."""
@@ -165,6 +169,10 @@ class LocalLedger:
     async def end(self, ended: Ended) -> None:
         with self._lock:
             self.book.exchange("here", [], [ended])
+
+    def spent_usd(self) -> dict[str, float]:
+        with self._lock:
+            return dict(self.book.spent_usd)
 
 
 class _Bucket:

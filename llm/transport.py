@@ -158,7 +158,8 @@ def _completion_of_events(body: bytes) -> dict[str, Any]:
                     message[key] += text
             for call in delta.get("tool_calls") or ():
                 message["arguments"] += (call.get("function") or {}).get("arguments") or ""
-            answer["choices"][0]["finish_reason"] = choice.get("finish_reason") or ""
+            if reason := choice.get("finish_reason"):  # chunks behind it may say nothing
+                answer["choices"][0]["finish_reason"] = reason
     ended = answer["choices"][0]["finish_reason"] or b"[DONE]" in body[-100:]
     if not ended and not message["content"].rstrip("` \n").endswith("}"):
         raise ValueError("the stream broke off before its end")

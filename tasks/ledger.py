@@ -7,6 +7,7 @@ it, hence a budget is overshot by the calls under way at most.
 """
 
 import asyncio
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from uuid import uuid4
 import ray
 
 from medaction.llm.limits import SILENT_S, Ask, Book, Ended, Permission
+
+log = logging.getLogger("medaction")
 
 REPORT_S = 0.1
 SIGN_OF_LIFE_S = SILENT_S / 6
@@ -94,8 +97,13 @@ class RayLedger:
             await asyncio.shield(self._send())
 
     def spent_usd(self) -> dict[str, float]:
-        """By teacher, earlier runs included. Waits for the actor."""
-        spent: Any = ray.get(self._keeper.spent_usd.remote())
+        """By model, earlier runs included; empty where the actor is gone, or does not answer for
+        5 s: a cluster that is lost must not hold up a run's end."""
+        try:
+            spent: Any = ray.get(self._keeper.spent_usd.remote(), timeout=5)
+        except ray.exceptions.RayError as error:
+            log.warning("what this run has spent on its models is lost with its keeper: %s", error)
+            return {}
         return spent
 
     def _send(self) -> "asyncio.Task[None]":

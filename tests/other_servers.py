@@ -143,6 +143,19 @@ def tool_events(asked: Asked, number: int) -> Reply:
     )
 
 
+def cut_stream(asked: Asked, number: int) -> Reply:
+    """A stream that the token limit ended, and says so before its last chunk, which counts."""
+    rows: list[dict[str, Any]] = [
+        {"choices": [{"delta": {"content": text_of(asked)[:60]}, "finish_reason": "length"}]},
+        {"choices": [{"delta": {}, "finish_reason": None}], "usage": {"completion_tokens": 20}},
+    ]
+    lines = [f"data: {json.dumps(row)}\n\n" for row in rows]
+    return Reply(
+        body="".join([*lines, "data: [DONE]\n\n"]).encode(),
+        headers={"Content-Type": "text/event-stream"},
+    )
+
+
 def choice(**fields: Any) -> Callable[[Asked, int], Reply]:
     """An answer whose one choice has no message."""
     return message(lambda text: {}, choices=[{"index": 0} | fields])
@@ -510,6 +523,7 @@ WAYS: dict[str, Way] = {
         message(lambda text: called(text, "{}")), says="2 tool calls that diff"
     ),
     "tool_call_in_a_stream": Way(tool_events),
+    "cut_stream": Way(cut_stream, says="cut off at the token limit"),
     "tool_call_in_the_text": Way(
         says(lambda text: f'<tool_call>\n{{"name": "r", "arguments": {text}}}\n</tool_call>')
     ),

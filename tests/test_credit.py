@@ -1,6 +1,7 @@
 """Rewards of an episode: what each is, that the turns' shares add up to them, and that no policy
 wins them that plays for them alone."""
 
+import asyncio
 from dataclasses import replace
 from statistics import mean
 
@@ -16,8 +17,11 @@ from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.rewards import Ruler
 from medaction.envs.sources import read_cases
 from medaction.evaluation.diagnoses import likeness
+from medaction.hub.episodes import Play, Scorer, scorer_of
 from medaction.kg.encoder import load_encoder
+from medaction.llm.calls import ModelError
 from medaction.llm.replies import MalformedReply
+from medaction.llm.usage import Usage
 from medaction.trajectories.scoring import linkers
 from tests.conftest import SAMPLES
 from tests.policies import GAMING, Policy, guess, played, reply, worker
@@ -180,3 +184,33 @@ def test_the_graphs_rewards_show_where_the_truth_came_nearer(
 def test_the_weights_add_up_to_one() -> None:
     weights = Weights()
     assert sum(getattr(weights, name) for name in REWARDS) == pytest.approx(1)
+
+
+def test_an_episode_of_one_turn_has_no_orders_to_save() -> None:
+    episode = Episode(environment(), Oracle(MENU), t_max=1)
+    episode.step(COMMIT)
+    alone = episode.credit(same_words)
+    assert (alone.rewards["diagnosis"], alone.rewards["cost"]) == (1, None)
+    assert alone.total > 0.5
+
+
+def test_the_score_and_the_rewards_go_by_one_verdict() -> None:
+    scorer, asked = scorer_of(), []
+
+    class Judge:
+        tests = scorer.judge.tests
+        usage = Usage()
+
+        async def diagnosis(self, said: str, *_: object) -> bool:
+            asked.append(said)
+            if said == "Lymphoma":
+                raise ModelError("overloaded", 503)
+            return True
+
+    for final, verdict in (("Sarcoidosis", 1.0), ("Lymphoma", None)):
+        play = Play(environment())
+        play.step(reply([(final, 90)], final=final))
+        score, credit = asyncio.run(Scorer(Judge(), scorer.ruler).result(play))
+        assert score.values()["correct"] == verdict
+        assert (credit.rewards["diagnosis"] if credit else None) == verdict
+    assert asked == ["Sarcoidosis", "Lymphoma"]

@@ -143,18 +143,15 @@ def test_articles_without_sections_go_through_the_extractor(
         )
 
     with openai_server(extract) as server:
-        extractor = f"openai/x@{server.url}"
-        process = medaction(
-            run_environment,
-            "envs",
-            "build",
-            "--cases",
-            cases,
-            "--out",
-            out,
-            "--extractor",
-            extractor,
-        )
+        extractor = f"openai/x@{server.url};usd_per_million_prompt_tokens=10000"
+        build = ("envs", "build", "--cases", cases, "--out", out, "--extractor")
+        process = medaction(run_environment, *build, extractor)
+        requests = len(server.asked)
+        shutil.copy(SAMPLES / "medaction-03.xml", cases)
+        poor = medaction(run_environment, *build, f"{extractor};budget_usd=1")
+        assert len(server.asked) == requests, "what an earlier run spent counts"
+        assert poor.returncode == 1, poor.stderr
+    assert rows(out, "select reason from cases where case_id = 'medaction-03'") == []
     assert process.returncode == 0, process.stderr
     cases_built = rows(
         out, "select case_id, reason, calls > 0, prompt_tokens > 0 from cases order by case_id"

@@ -2,6 +2,7 @@
 was worth."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,12 @@ def test_rewards_measure_each_turn_on_the_graphs(
     assert turn_2.rac.value == pytest.approx((1 + 3 + 1) / 3)
     assert (turn_1.documented, turn_1.novel) == (0.5, 1.0)
     assert [reward.dtc for reward in episode.rewards()] == [None, None], "unknown without a ruler"
+
+
+def test_a_turn_that_was_read_already_gets_the_number_of_its_place(
+    world: ClinicalEnvironment,
+) -> None:
+    source = episode_in(world)
+    orders = source.step(ordering("Urinalysis"))
+    episode = episode_in(world)
+    assert [episode.step(replace(orders, number=7)).number for _ in range(2)] == [1, 2]

@@ -203,6 +203,7 @@ def test_a_branch_for_a_pair_keeps_teacher_and_style_and_trees_have_at_most_so_m
     points = [(member.trajectory_id, 2) for member in tree]
     specs = pair_specs(tree, points, plan, 2)
     assert len(specs) == 2
+    assert pair_specs(tree, points[:1] * 2, plan, 2) == pair_specs(tree, points[:1], plan, 2)
     assert pair_specs(tree, points, plan, 3)[:2] == specs, "a larger number adds to them"
     for spec in pair_specs(tree, points, plan, 3):
         parent = next(member for member in tree if member.trajectory_id == spec.parent_id)

@@ -1,6 +1,7 @@
 """The store: what goes in comes out, nothing twice, one writer, benchmark and training cases
 apart."""
 
+import math
 import os
 import signal
 import subprocess
@@ -286,3 +287,13 @@ def test_a_full_disk_is_one_line_and_the_store_opens_again(tmp_path: Path) -> No
     with Store(path) as store:
         [(stored,)] = store.rows("select count(*) from environments")
     assert stored >= len(done.stdout.split()) > 0
+
+
+def test_what_models_have_cost_is_known_to_the_next_run(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.duckdb") as store:
+        fill(store)
+        turns = store.spent_usd()["teacher-a"]
+        assert turns > 0
+        store.keep_spent({"teacher-a": turns + 1, "judge": 2.5, "lost": math.inf})
+    with Store(tmp_path / "s.duckdb") as store:
+        assert store.spent_usd() == {"teacher-a": turns + 1, "judge": 2.5}

@@ -117,6 +117,13 @@ def test_datasets_are_mixed_by_their_shares_and_teachers_chosen(
     assert sum(sample.id.startswith("pruned") for sample in mixed) == 12
     assert len(mixed) == 16
     assert len(prepared(tokenizer, f"{pruned}=0.75", f"{unfiltered}=0.25").train) == 32
+    for scale in (3, 5, 7):
+        halves = prepared(tokenizer, f"{pruned}=0.5", f"{unfiltered}=0.5", scale=scale)
+        assert len(halves.train) == scale
+    (tmp_path / "other").mkdir()
+    other = dataset(tmp_path / "others").rename(tmp_path / "other" / "pruned")
+    counts = prepared(tokenizer, f"{pruned}=0.5", f"{other}=0.5").report()["datasets"]
+    assert counts == {str(pruned): 24, str(other): 24}
     assert {sample.teacher for sample in prepared(tokenizer, pruned, teachers=["b"]).train} == {"b"}
     with pytest.raises(TrainError, match="no record of the teacher c: there are a, b"):
         prepared(tokenizer, pruned, teachers=["c"])

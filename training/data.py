@@ -13,6 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -273,9 +274,11 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
         total = settings.scale or int(
             min(len(of) / share for of, share in zip(by_dataset, shares, strict=True) if share)
         )
+        # Rounded at the borders between the shares, so that together they are the total.
+        borders = [round(total * share) for share in (0.0, *accumulate(shares))]
+        wanted = [end - start for start, end in pairwise(borders)]
         train = []
-        for (folder, share), of in zip(datasets, by_dataset, strict=True):
-            want = round(total * (share or 0))
+        for (folder, _), of, want in zip(datasets, by_dataset, wanted, strict=True):
             if len(of) < want:
                 raise TrainError(
                     f"{folder} has {len(of)} training records, its share is {want}: lower --scale"
@@ -373,7 +376,7 @@ class Prepared:
             "prompt": _quantiles(sample.prompt for sample in train),
             "target": _quantiles(sample.targets for sample in train),
             "record": _quantiles(len(sample.tokens) for sample in train),
-            "datasets": dict(Counter(Path(sample.dataset).name for sample in train)),
+            "datasets": dict(Counter(sample.dataset for sample in train)),
             "teachers": {
                 name: sum(sample.teacher == name for sample in train)
                 for name in sorted({s.teacher for s in train})

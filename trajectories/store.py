@@ -4,6 +4,7 @@ transaction: a rollout as its case finishes, an environment with others (`trajec
 import hashlib
 import json
 import logging
+import math
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -501,15 +502,23 @@ class Store:
             if oracle_usage:
                 self._add_spent(case_id, oracle_usage)
 
+    def keep_spent(self, usd: Mapping[str, float]) -> None:
+        """Keep what every model has cost by the ledger of a run that ends."""
+        known = {name: spent for name, spent in usd.items() if math.isfinite(spent)}
+        self.set_meta("spent_usd", json.dumps(self.spent_usd() | known))
+
     def spent_usd(self) -> dict[str, float]:
-        """What each teacher has cost so far, failed rollouts included."""
+        """What each model has cost so far, failed rollouts included: a teacher by its turns or by
+        the ledgers of ended runs, whichever is more; all others (extractor, oracle, judges), whose
+        costs stand at cases without their names, by the ledgers."""
         rows = self.rows(
             "select teacher, sum(cost_usd) from ("
             " select teacher, cost_usd from turns join trajectories using (trajectory_id)"
             " union all select teacher, cost_usd from failures where teacher is not null) group by"
             " teacher"
         )
-        return dict(rows)
+        spent = json.loads(self.meta("spent_usd") or "{}")
+        return spent | {name: max(usd, spent.get(name, 0.0)) for name, usd in rows}
 
     def trajectory_ids(self) -> set[str]:
         return {id_ for (id_,) in self.rows("select trajectory_id from trajectories")}

@@ -122,7 +122,7 @@ def pair_specs(
     taken = {(spec.parent_id, spec.branch_turn) for spec in played}
     eligible = [
         point
-        for point in points
+        for point in dict.fromkeys(points)
         if by_id[point[0]].settings_hash in plan.hashes and point not in taken
     ]
     eligible.sort(key=lambda point: (point[1], hashlib.sha256(repr(point).encode()).digest()))
