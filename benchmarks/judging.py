@@ -10,6 +10,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
+from benchmarks.agentclinic_runs import Transcript, read_transcripts
 from medaction.envs.build import build_environment
 from medaction.envs.records import BadCase, ClinicalEnvironment
 from medaction.envs.sources import read_cases
@@ -20,7 +21,6 @@ from medaction.evaluation.judging import orders_of
 from medaction.evaluation.offline_judge import OfflineJudge
 from medaction.evaluation.protocol import Requested, protocol
 from medaction.evaluation.scores import hit_share
-from medaction.evaluation.transcripts import Transcript, read_transcripts
 from medaction.kg.encoder import load_encoder
 from medaction.llm.calls import ModelError
 from medaction.llm.replies import MalformedReply
