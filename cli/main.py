@@ -118,6 +118,10 @@ def in_present_words(arguments: Sequence[str]) -> list[str]:
     return words
 
 
+INTERRUPTED = 130
+"""The status that a shell gives a command that Ctrl-C has ended."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `medaction`. Ends with a status of docs/commands.md; what a user can mend is
     one line on stderr, a mistake of ours keeps its traceback."""
@@ -132,8 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if ending is None:
             raise
         click.echo(f"medaction: {ending.line}", err=True)
-        if isinstance(error, EngineLost):
-            # Ray's client has threads that wait for what is gone. All that was to be written is.
+        if isinstance(error, EngineLost) or ending.status == INTERRUPTED:
+            # All that was to be written is. Ray's client has threads that wait for what is gone,
+            # and packages that are interrupted in an import complain when Python takes them down.
             sys.stdout.flush()
             os._exit(ending.status)
         sys.exit(ending.status)
@@ -160,7 +165,7 @@ def ending_of(error: BaseException) -> Ending | None:
     in_a_query = isinstance(error, RuntimeError) and str(error) == "Query interrupted"
     if in_a_query or isinstance(error, click.Abort | KeyboardInterrupt):
         line = "interrupted; what had finished is stored, the same command goes on from there"
-        return Ending(line, 130)
+        return Ending(line, INTERRUPTED)
     if isinstance(error, click.UsageError):
         text = " ".join(error.format_message().split())
         command = error.ctx.command_path if error.ctx else "medaction"

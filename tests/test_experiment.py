@@ -130,7 +130,9 @@ def test_the_experiment_runs_from_reports_to_a_table(
     )
     preset = yaml.safe_load((PIPELINES / "tiny.yaml").read_text())
     preset |= {"out": str(tmp_path / "out"), "seeds": [0], "records": 12}
-    preset["distill"] |= {"validation_percent": 0, "engine": "local"}
+    # Of cases 8 and 10 the graph clinicians play turns that pruning takes away, so filters differ.
+    cases = [f"medaction-{number:02}" for number in (1, 4, 6, 8, 10)]
+    preset["distill"] |= {"validation_percent": 0, "engine": "local", "only": cases}
     preset["train"] |= {"max_steps": 2, "validation_percent": 0}
     preset["evaluate"] |= {"only": ["medaction-11", "medaction-12"], "engine": "local"}
     preset["evaluate"]["model"]["max_tokens"] = 64
