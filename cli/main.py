@@ -4,6 +4,7 @@ So help and wrong usage are answered at once: Prefect, Ray, DuckDB and polars ta
 import.
 """
 
+import atexit
 import logging
 import os
 import signal
@@ -136,9 +137,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if ending is None:
             raise
         click.echo(f"medaction: {ending.line}", err=True)
+        if ending.status == INTERRUPTED:
+            # Packages that are interrupted in an import complain when Python takes them down.
+            atexit._run_exitfuncs()
         if isinstance(error, EngineLost) or ending.status == INTERRUPTED:
-            # All that was to be written is. Ray's client has threads that wait for what is gone,
-            # and packages that are interrupted in an import complain when Python takes them down.
+            # Ray's client has threads that wait for what is gone. All that was to be written is.
             sys.stdout.flush()
             os._exit(ending.status)
         sys.exit(ending.status)
