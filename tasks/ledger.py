@@ -98,9 +98,9 @@ class RayLedger:
 
     def spent_usd(self) -> dict[str, float]:
         """By model, earlier runs included; empty where the actor is gone, or does not answer for
-        5 s: a cluster that is lost must not hold up a run's end."""
+        2 s: a cluster that is lost must not hold up a run's end."""
         try:
-            spent: Any = ray.get(self._keeper.spent_usd.remote(), timeout=5)
+            spent: Any = ray.get(self._keeper.spent_usd.remote(), timeout=2)
         except ray.exceptions.RayError as error:
             log.warning("what this run has spent on its models is lost with its keeper: %s", error)
             return {}
