@@ -9,6 +9,8 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -121,6 +123,9 @@ def in_present_words(arguments: Sequence[str]) -> list[str]:
 
 INTERRUPTED = 130
 """The status that a shell gives a command that Ctrl-C has ended."""
+LAST_WORDS_S = 10.0
+"""At its end Prefect waits, for ever, until its server has taken the last lines of the log: one
+that is gone must not hold the command up."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -144,7 +149,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             # Ray's client has threads that wait for what is gone. All that was to be written is.
             sys.stdout.flush()
             os._exit(ending.status)
+        _end_within(LAST_WORDS_S, ending.status)
         sys.exit(ending.status)
+    _end_within(LAST_WORDS_S, 0)
+
+
+def _end_within(seconds: float, status: int) -> None:
+    """Once Python ends this process it may take so long, whatever still waits then."""
+
+    def leave() -> None:
+        time.sleep(seconds)
+        os._exit(status)
+
+    # Where Prefect has put its own waiting; the last that was registered comes first.
+    threading._register_atexit(threading.Thread(target=leave, daemon=True).start)  # type: ignore[attr-defined]
 
 
 def _interrupt(*_: object) -> None:

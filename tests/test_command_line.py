@@ -140,3 +140,15 @@ def test_ctrl_c_while_the_command_is_still_being_imported_is_one_line() -> None:
         [sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (130, "medaction: interrupted\n")
+
+
+def test_what_waits_for_ever_at_the_end_does_not_hold_a_command_up() -> None:
+    """As Prefect does for a server that is gone, in a callback of the threads' end."""
+    code = (
+        "import threading, medaction.cli.main as cli\n"
+        "threading._register_atexit(threading.Event().wait)\n"
+        "cli.LAST_WORDS_S = 0.5\n"
+        "cli.main(['--version'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
