@@ -161,8 +161,9 @@ def _end_within(seconds: float, status: int) -> None:
         time.sleep(seconds)
         os._exit(status)
 
+    last_thread = threading.Thread(target=leave, daemon=True)
     # Where Prefect has put its own waiting; the last that was registered comes first.
-    threading._register_atexit(threading.Thread(target=leave, daemon=True).start)  # type: ignore[attr-defined]
+    threading._register_atexit(last_thread.start)  # type: ignore[attr-defined]
 
 
 def _interrupt(*_: object) -> None:

@@ -52,8 +52,8 @@ _NO_RESULT = re.compile(rf"no results?\b.*\b(?:{_WRITTEN}|obtain\w+)", re.IGNORE
 _NOT_MADE = re.compile(r"no (?P<what>[^.;]{2,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
 _SAMPLE = r"(?:samples?|specimens?|tubes?|swabs?|aliquots?|recordings?|material)"
 _SPOILT = (
-    r"(?:insufficient|inadequate|unsuitable|unusable|lost|broken|clotted|ha?emoly[sz]ed|rejected|damaged"
-    r"|(?:un|not |non-?)interpretable|not processed)"
+    r"(?:insufficient|inadequate|unsuitable|unusable|lost|broken|clotted|ha?emoly[sz]ed|rejected"
+    r"|damaged|(?:un|not |non-?)interpretable|not processed)"
 )
 # The sample or the recording came to nothing: 'The specimen was insufficient', 'Lost in transit'.
 _FAILED = re.compile(

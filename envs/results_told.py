@@ -152,14 +152,9 @@ def result_told(clause: str) -> Statement | None:
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
         return Statement(clause, (name.replace("_", " ").capitalize(),))
-    is_examined = EXAMINED.search(clause) is not None
-    if (
-        not names
-        and not is_examined
-        and FINDING.search(clause)
-        and (found := _found_in_blood(clause))
-    ):
-        return Statement(clause, found)
+    is_of_blood = not names and FINDING.search(clause) and not EXAMINED.search(clause)
+    if is_of_blood and (blood_tests := _found_in_blood(clause)):
+        return Statement(clause, blood_tests)
     if all(pattern.search(clause) for pattern in (_GENE_SYMBOL, _FOUND_IN_GENE, _MUTATION_WORD)):
         return Statement(clause, names or ("Genetic testing",))
     if level := _LEVEL_OF_CODE.search(clause):

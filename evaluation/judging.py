@@ -120,12 +120,9 @@ def score_of(judgements: Sequence[Judgement], case_id: str, run: int) -> Score:
     notes = dict.fromkeys(note for judgement in judgements for note in judgement.notes)
     precision = recall = None
     if tests:
-        precision = sum(hit_share([hit for _, hit in found.requested]) for found in tests) / len(
-            tests
-        )
-        recall = sum(hit_share([hit for _, hit in found.documented]) for found in tests) / len(
-            tests
-        )
+        precisions = [hit_share([hit for _, hit in compared.requested]) for compared in tests]
+        recalls = [hit_share([hit for _, hit in compared.documented]) for compared in tests]
+        precision, recall = sum(precisions) / len(tests), sum(recalls) / len(tests)
     correct = 2 * sum(verdicts) > len(verdicts) if verdicts else None
     return Score(case_id, run, precision, recall, correct, "; ".join(notes))
 

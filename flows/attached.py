@@ -36,13 +36,13 @@ def main() -> int:
     port = int(sys.argv[1])
     for _ in range(1 + RESTARTS):
         child = subprocess.Popen(sys.argv[2:])
-        last_answer, asked = None, time.monotonic()
+        last_answer, last_question = None, time.monotonic()
         while child.poll() is None:
-            if port and time.monotonic() - asked > ASKED_EVERY_S:
-                asked = time.monotonic()
+            if port and time.monotonic() - last_question > ASKED_EVERY_S:
+                last_question = time.monotonic()
                 if answers(port):
                     last_answer = time.monotonic()
-                elif last_answer and asked - last_answer > HANGS_AFTER_S:
+                elif last_answer and last_question - last_answer > HANGS_AFTER_S:
                     child.kill()
             if os.getppid() != parent:
                 child.terminate()

@@ -223,13 +223,13 @@ STATE_MARKS = {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[r
 
 
 def print_inspections(inspections: Iterable[Inspection]) -> bool:
-    """Each finding as soon as it is there; False when something is wrong."""
+    """Each inspection as soon as it is there; False when something is wrong."""
     console = Console() if sys.stdout.isatty() else Console(width=150)
     in_order = True
-    for finding in inspections:
-        head = f"{STATE_MARKS[finding.state]} [bold]{escape(finding.subject)}[/]"
-        console.print(f"{head}: {escape(finding.fact)}", highlight=False)
-        if finding.remedy:
-            console.print(f"      → {escape(finding.remedy)}", highlight=False)
-        in_order = in_order and finding.state != "wrong"
+    for inspection in inspections:
+        head = f"{STATE_MARKS[inspection.state]} [bold]{escape(inspection.subject)}[/]"
+        console.print(f"{head}: {escape(inspection.fact)}", highlight=False)
+        if inspection.remedy:
+            console.print(f"      → {escape(inspection.remedy)}", highlight=False)
+        in_order = in_order and inspection.state != "wrong"
     return in_order

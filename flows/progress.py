@@ -3,7 +3,6 @@ one."""
 
 import logging
 import time
-from types import TracebackType
 from typing import cast
 from uuid import UUID
 
@@ -96,11 +95,6 @@ class Progress:
             log.warning("Prefect does not answer, the run goes on without it: %s", error)
             self._sent += 10 * ARTIFACT_EVERY_S
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._bar.stop()
         self._send()

@@ -132,14 +132,24 @@ class Scorer:
         judgement = await judge(self.judge, trajectory, world, "", PAPER)
         return score_of([judgement], world.case_id, 0)
 
+    async def credit(self, play: Play) -> Credit:
+        """The rewards for training (`medaction.envs.credit`). Raises what a judge raises that gives
+        no verdict."""
+        episode = play.episode
+        diagnosis = episode.turns[-1].final_diagnosis if episode.turns else None
+        correct = diagnosis is not None and await self.judge.diagnosis(
+            diagnosis, episode.environment, PAPER
+        )
+        return self._credit_by(correct, play)
+
     async def result(self, play: Play) -> tuple[Score, Credit | None]:
-        """The score, and the rewards for training (`medaction.envs.credit`) by the same verdict on
-        the diagnosis; None where the judge gave none: the score's note says why."""
+        """The score, and the rewards by the same verdict on the diagnosis; None where the judge
+        gave none: the score's note says why."""
         score = await self.score(play)
-        if score.correct is None:
-            return score, None
-        verdict = score.correct
-        return score, play.episode.credit(lambda diagnosis, world: verdict, self.ruler)
+        return score, None if score.correct is None else self._credit_by(score.correct, play)
+
+    def _credit_by(self, correct: bool, play: Play) -> Credit:
+        return play.episode.credit(lambda _diagnosis, _world: correct, self.ruler)
 
 
 def scorer_of(judge_name: str = OFFLINE) -> Scorer:

@@ -26,14 +26,13 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
-from medaction.envs.credit import Credit
 from medaction.envs.records import ClinicalEnvironment
 from medaction.hub.episodes import Play, Scorer, scorer_of
 from medaction.hub.grpo import TEMPERATURE, play_of, played_cases, prompt_tokens, steps_per_epoch
 from medaction.training.job import MarkComplete, open_job, train_to_end
 from medaction.training.looks import Looks
 from medaction.training.measure_log import MeasureLog
-from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.settings import TrainSettings
 from medaction.training.trainer_arguments import adapter_config, load_base, shared_arguments
 
 
@@ -84,7 +83,7 @@ class Rollouts:
         members = [Member(play_of(self.worlds[name], self.settings)) for name in case_ids]
         self._play(members, trainer)
         step, process = trainer.state.global_step, trainer.accelerator.process_index
-        credits = [self._credit(member.play) for member in members]
+        credits = [asyncio.run(self.scorer.credit(member.play)) for member in members]
         with self.log.open("a", encoding="utf-8") as file:
             for member, credit in zip(members, credits, strict=True):
                 line = {
@@ -107,12 +106,6 @@ class Rollouts:
             "right": [credit.rewards["diagnosis"] or 0.0 for credit in credits],
             "readable": [credit.well_formed for credit in credits],
         }
-
-    def _credit(self, play: Play) -> Credit:
-        score, credit = asyncio.run(self.scorer.result(play))
-        if credit is None:
-            raise TrainError(f"{score.case_id}: the judge gave no verdict: {score.note}")
-        return credit
 
     def _play(self, members: list[Member], trainer: EpisodeTrainer) -> None:
         """Until all have ended, or have no room left for another reply."""

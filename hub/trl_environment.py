@@ -86,10 +86,7 @@ class ToolEpisode:
 
     def get_reward(self) -> float:
         """The episode's total; what was not ended has no diagnosis to be judged."""
-        if self._play is None:
-            return 0.0
-        _, credit = asyncio.run(offline_scorer().result(self._play))
-        return credit.total if credit else 0.0
+        return asyncio.run(offline_scorer().credit(self._play)).total if self._play else 0.0
 
     def _act(self, differential: Any, pivot: str, action: dict[str, Any]) -> str:
         """A call as a reply in the grammar, which says what is wrong with it."""

@@ -1,6 +1,7 @@
 """Runs of the command line in processes of their own, and what they leave in the store."""
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -27,6 +28,24 @@ def medaction(
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
     )
+
+
+@contextmanager
+def local_ray(cpus: int) -> Iterator[None]:
+    """A Ray of this test's own."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """One ledger for the worker processes of a run, on a real local Ray and a real server."""
 
 import asyncio
-import logging
 import os
 import pickle
 from collections.abc import Iterator
@@ -14,21 +13,15 @@ from medaction.llm.limits import Ask, Bounds, Ended
 from medaction.llm.teacher import Teacher
 from medaction.tasks.ledger import RayLedger
 from tests.openai_server import Reply, openai_server
+from tests.runs import local_ray
 
 BOUNDS = Bounds("t", "openai/m", ("a",), 4, None, None, None)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    yield
-    ray.shutdown()
+def ray_of_the_module() -> Iterator[None]:
+    with local_ray(4):
+        yield
 
 
 def play(settings: CallSettings, teacher: Teacher, case: int, rounds: int) -> tuple[int, int, int]:

@@ -1,15 +1,14 @@
 """A Ray whose raylet dies in the middle: Ray itself would wait for ever."""
 
 import asyncio
-import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import ray
 
 from medaction.tasks import cases
 from medaction.tasks.engine import Unit
 from medaction.words.errors import EngineLost
+from tests.runs import local_ray
 
 
 async def _long() -> None:
@@ -17,14 +16,7 @@ async def _long() -> None:
 
 
 def test_all_that_wait_for_a_ray_that_has_died_are_told_so() -> None:
-    ray.init(
-        address="local",
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    try:
+    with local_ray(1):
         players, unit = cases.Players(), Unit("rollouts", "case", 0.25, _long, ())
         with ThreadPoolExecutor(3) as threads:
             under_way = [threads.submit(players.run, unit) for _ in range(3)]
@@ -35,5 +27,3 @@ def test_all_that_wait_for_a_ray_that_has_died_are_told_so() -> None:
             )
         with pytest.raises(EngineLost):
             players.run(unit)
-    finally:
-        ray.shutdown()

@@ -1,13 +1,11 @@
 """Many cases in one worker process, and many cases behind one Prefect task, on a real Ray."""
 
 import asyncio
-import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import ray
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
@@ -15,19 +13,13 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from medaction.tasks import cases
 from medaction.tasks.engine import Unit, WorkerLost
+from tests.runs import local_ray
 
 
 @pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    yield
-    ray.shutdown()
+def ray_of_the_module() -> Iterator[None]:
+    with local_ray(2):
+        yield
 
 
 async def _process(seconds: float) -> int:

@@ -348,3 +348,8 @@ def test_a_limit_that_bends_the_data_is_refused_until_it_is_allowed(tmp_path: Pa
     assert shares["teacher", "a"] == (16, 32)
     with pytest.raises(TrainError, match=r"32 of 32 records of turn 2.*--allow-dropped"):
         refuse_bent(prepared, settings.max_length)
+
+
+def test_a_record_without_a_question_is_refused_in_one_line() -> None:
+    with pytest.raises(TrainError, match="the user's words"):
+        Renderer(tokenizer_of("llama3"))([ASKED[0], ASKED[1] | {"content": " "}, REPLY])

@@ -104,12 +104,12 @@ class Renderer:
         """(token ids, where the reply begins) of each (prompt, target): all in one call, which the
         tokenizer spreads over the machine's cores."""
         parts = [part for pair in texts for part in pair]
-        ids = self.tokenizer(parts, add_special_tokens=False, return_attention_mask=False)
-        samples = []
-        for number in range(len(texts)):
-            before, reply = ids["input_ids"][2 * number : 2 * number + 2]
-            samples.append((array("i", [*before, *reply]), len(before)))
-        return samples
+        encoded = self.tokenizer(parts, add_special_tokens=False, return_attention_mask=False)
+        ids = encoded["input_ids"]
+        return [
+            (array("i", [*prompt, *target]), len(prompt))
+            for prompt, target in zip(ids[::2], ids[1::2], strict=True)
+        ]
 
     def taught_thinking(self, reply: str, thinking: str) -> str:
         """What stands between <think> and </think> in the target of a record; empty: no such
@@ -170,9 +170,9 @@ def _ways_to_answer(body: str, taught: str) -> list[dict[str, str]]:
 
 def _behind(question: str, prompt: str, conversation: str) -> str:
     """What the conversation has behind the user's text."""
-    times = prompt.count(question)
-    parts = conversation.split(question, times)
-    if not times or len(parts) <= times:
+    times = prompt.count(question) if question else 0
+    parts = conversation.split(question, times) if times else []
+    if len(parts) <= times:
         raise TrainError(
             "the chat template changes or drops the user's words (one for images may want messages"
             " in parts): take a base model whose template takes plain text"

@@ -5,7 +5,6 @@ commit: of 64 in a transaction each costs 0.9 ms.
 """
 
 import time
-from types import TracebackType
 
 from medaction.llm.usage import Usage
 from medaction.trajectories.store import BuiltCase, Store
@@ -44,10 +43,5 @@ class EnvironmentBatch:
     def __enter__(self) -> "EnvironmentBatch":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._write()
