@@ -90,7 +90,7 @@ _PERSON = re.compile(
     + r"|\b\w{3,}(?:er|or|ist|ian|wife|man)\b",
     re.IGNORECASE,
 )
-_PRONOUN = phrase_pattern("he | she | his | her | him | they | fetus")
+_HE_OR_SHE = phrase_pattern("he | she | his | her | him | they | fetus")
 
 
 def patients_in(text: str) -> tuple[str, ...]:
@@ -208,7 +208,7 @@ def animal_in(text: str) -> str:
     animal, person = ANIMAL.search(phrase), _PERSON.search(phrase)
     if animal and not (person and person.start() < animal.start()):
         return animal[0]
-    is_human = _PERSON.search(text) or _PRONOUN.search(text)
+    is_human = _PERSON.search(text) or _HE_OR_SHE.search(text)
     if not is_human and (neuter := _NEUTER.search(text)):
         return neuter[0].strip(" .")
     in_title = None if aged else _IN_AN_ANIMAL.search(text[:150])
