@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from benchmarks.paraphrase import paraphrased
 from medaction.cli.main import medaction as command
-from medaction.envs.records import Built, CaseReport
+from medaction.envs.records import BadCase, Built, CaseReport
 from medaction.envs.sources import read_cases
 from medaction.evaluation import contamination, hard_set
 from medaction.evaluation.case_sets import SetCase, ids_of, read_set
@@ -238,7 +238,7 @@ def test_the_hardest_of_every_stratum_are_drawn() -> None:
     assert chosen == draw_cases([*eyes, common, *skin], 6, 0, seed=1)
     assert hard_set._ranks([1, None, 3, 3]).tolist()[0] == 0.0
     with pytest.raises(
-        ValueError, match=r"9 are of a rare disease, 4 of these with 4 documented tests or more"
+        BadCase, match=r"9 are of a rare disease, 4 of these with 4 documented tests or more"
     ):
         draw_cases([*skin[:5], *eyes, common, replace(skin[0], tests=1)], 6, 4, seed=1)
 
