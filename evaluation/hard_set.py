@@ -113,8 +113,8 @@ def draw(
     fit_cases = [set_of(candidate.environment) for candidate in fit]
     sets: list[tuple[dict[str, Any], list[SetCase] | None]] = []
     for path in against:
-        other_cases = read_set(path)
-        sets.append((about(path, other_cases), other_cases))
+        benchmark = read_set(path)
+        sets.append((about(path, benchmark), benchmark))
     sets.append(({"path": "the pool itself", "cases": len(fit)}, None))
     excluded: dict[str, str] = {}
     compared: list[dict[str, Any]] = []

@@ -255,6 +255,27 @@ def test_what_a_source_says_of_the_publication_is_an_object_in_stores_of_every_v
     assert case.ids >= {"pmcid:PMC1", "doi:10.1/x"}
 
 
+def test_a_dropped_commitment_has_its_own_name_in_stores_of_every_version(tmp_path: Path) -> None:
+    path = tmp_path / "trajectories.duckdb"
+    verdicts = [
+        ("a", "discarded", "wrong_ending"),
+        ("b", "truncated", "wrong_ending_and_pruned"),
+        ("c", "truncated", "cut_and_pruned"),
+    ]
+    with Store(path) as store:
+        for verdict in verdicts:
+            store.db.execute(
+                "insert into verdicts values (?, 'dtc_rac', 3, ?, ?, 2, [], [])", verdict
+            )
+        store.set_meta("schema_version", "5")
+    with Store(path) as store:
+        assert store.rows("select reason from verdicts order by trajectory_id") == [
+            ("wrong_ending",),
+            ("commitment_dropped_and_pruned",),
+            ("cut_and_pruned",),
+        ]
+
+
 def test_a_full_disk_is_one_line_and_the_store_opens_again(tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import resource, secrets, sys

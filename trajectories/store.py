@@ -27,7 +27,7 @@ from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
 
-SCHEMA_VERSION = "5"
+SCHEMA_VERSION = "6"
 WRITE_ERRORS = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
 """What DuckDB raises when a file cannot be written: at an insert, at a commit, and from then on."""
 UNWRITABLE = ("Permission denied", "Read-only file system", "No space left", "File too large")
@@ -45,6 +45,11 @@ MIGRATIONS = {
     ),
     # Version 5 tells checks that had nothing to look at apart, and keeps the ledger of every case.
     "4": "alter table checks add column if not exists applicable boolean default true; ",
+    # Version 6 has a name of its own for a trajectory that loses its wrong commitment alone.
+    "5": (
+        "update verdicts set reason = replace(reason, 'wrong_ending', 'commitment_dropped')"
+        " where status = 'truncated'; "
+    ),
 }
 """What brings a store from the schema version of the key to the next one; then schema.sql makes
 what is new."""
