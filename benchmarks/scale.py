@@ -43,6 +43,7 @@ from medaction.flows.settings import DistillSettings
 from medaction.trajectories.damage import damage_of_run
 from medaction.trajectories.files import STORE
 from medaction.trajectories.store import Store
+from medaction.trajectories.stored_trees import tree_of
 from tests.simulated_teacher import cases_in, simulated_teacher
 
 BY_CASE = ("cases", "checks", "ledger")
@@ -53,7 +54,7 @@ def grow(run: Path, out: Path, count: int) -> None:
     """A store in `out` with the cases of the store in `run` over and over, until it has `count`."""
     with Store(run / STORE) as source:
         worlds = source.environments()
-        trees = {world.case_id: source.trajectories(world.environment_id) for world in worlds}
+        trees = {world.case_id: tree_of(source, world.environment_id) for world in worlds}
     cases, environments, trajectories = [], [], []
     for number in range(count):
         world = worlds[number % len(worlds)]
@@ -124,7 +125,7 @@ def settings_of(store: Store, out: Path) -> DistillSettings:
 def one_more(store: Store) -> None:
     """Store ten of the cases again, as the flow does as each ends."""
     for key in store.environment_keys()[:10]:
-        tree = store.trajectories(key.environment_id)
+        tree = tree_of(store, key.environment_id)
         store.add_rollouts("rollout", key.case_id, tree, [], "run")
 
 

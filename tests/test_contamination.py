@@ -26,7 +26,7 @@ from medaction.training.data import read_datasets
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.scoring import disease_linker
-from medaction.trajectories.store import Store
+from medaction.trajectories.store import BuiltCase, Store
 from tests.conftest import SAMPLES
 from tests.openai_server import Asked, openai_server
 from tests.records import environment, environment_of, turn
@@ -249,7 +249,7 @@ def test_a_hard_set_is_drawn_from_a_pool_checked_and_played_again_as_it_was(tmp_
     with Store(tmp_path / "pool" / "trajectories.duckdb") as store:
         for case in reports:
             world = environment_of(case)
-            store.add_built(case, Built(world, None), "built", "run")
+            store.add_built_cases([BuiltCase(case, Built(world, None))], "built", "run")
             spec = RolloutSpec(world.environment_id, world.case_id, "a", "schema", 0, "hash")
             turns = (turn(1, "Lymphoma", ("CBC", "PET")), turn(2, "Sarcoidosis", (), "Sarcoidosis"))
             store.add_rollouts(
