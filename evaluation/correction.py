@@ -63,7 +63,7 @@ class Corrected:
     high: float | None
 
 
-def corrected_accuracy(table: ScoreTable, judge: MeasuredJudge, seed: int = 0) -> Corrected:
+def corrected_accuracy(table: ScoreTable, judge: MeasuredJudge) -> Corrected:
     """Of a score table (`medaction.evaluation.scores.score_table`).
 
     The interval is a bootstrap over the cases and, because sensitivity and specificity are
@@ -76,7 +76,7 @@ def corrected_accuracy(table: ScoreTable, judge: MeasuredJudge, seed: int = 0) -
     cases = np.where(scored, runs, 0.0).sum(axis=1)[counts > 0] / counts[counts > 0]
     if not cases.size:
         return Corrected(None, None, None)
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(0)
     drawn = draw.integers(cases.size, size=(RESAMPLES, cases.size))
     sensitivity = draw.binomial(judge.right, judge.sensitivity, RESAMPLES) / judge.right
     specificity = draw.binomial(judge.wrong, judge.specificity, RESAMPLES) / judge.wrong

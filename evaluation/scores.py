@@ -76,9 +76,7 @@ MEASURES = ("precision", "recall", "f1_of_means", "mean_f1", "accuracy")
 of the F1 of the trajectories."""
 
 
-def measures(
-    scores: Sequence[Score], cases: Sequence[str], runs: int, seed: int = 0
-) -> list[Measure]:
+def measures(scores: Sequence[Score], cases: Sequence[str], runs: int) -> list[Measure]:
     """All MEASURES over `cases` x `runs`; a pair without a score counts as not scored. Raises
     ValueError for a pair that is there twice."""
     table, chosen = score_table(scores, cases, runs), set(cases)
@@ -97,7 +95,7 @@ def measures(
             sample = {column: values[rows] for column, values in table.items()}
             return _mean(_by_run(sample, name), axis=-1)
 
-        low, high = interval(of_sample, len(cases), seed)
+        low, high = interval(of_sample, len(cases))
         if name == "accuracy" and mean in (0.0, 1.0):
             # All draws are alike: the bootstrap's interval is a point, however few the cases.
             low, high = wilson(mean, int(is_scored.any(axis=1).sum()))
