@@ -66,6 +66,7 @@ MISTAKES = [
     Mistake("distill --cases empty --teacher kg-targeted --out o", 2, "empty holds no .xml"),
     Mistake("distill --cases {samples} --teacher kg-targeted --out http://h/o", 2, "web address"),
     Mistake("distill --cases http://h/c.json --teacher kg-targeted --out o", 2, "web address"),
+    Mistake("distill --cases run --teacher kg-targeted --out run", 2, "a folder of its own"),
     Mistake("distill --cases dangling.json --teacher kg-targeted --out o", 2, "nothing at dangl"),
     Mistake("distill --preset misspelt.yaml", 2, "misspelt.yaml: there is no setting 'rollout'"),
     Mistake("distill --preset misspelt.yaml", 2, "is 'rollouts' meant?"),
