@@ -78,11 +78,7 @@ _NOT_OF_A_TITLE = frozenset(
 
 
 def find_pairs(
-    first: Sequence[SetCase],
-    second: Sequence[SetCase] | None,
-    encode: Encode,
-    linker: Linker,
-    thresholds: Mapping[str, float] = THRESHOLDS,
+    first: Sequence[SetCase], second: Sequence[SetCase] | None, encode: Encode, linker: Linker
 ) -> pl.DataFrame:
     """Every pair of a case of `first` and one of `second` that some signal finds, the surest first;
     `second` None: pairs within `first`.
@@ -95,7 +91,7 @@ def find_pairs(
     figures, same = measured(first, other, encode, linker)
     found = np.zeros((len(first), len(other)), dtype=bool)
     for name in SIGNALS:
-        found |= np.nan_to_num(figures[name], nan=-1.0) >= thresholds[name]
+        found |= np.nan_to_num(figures[name], nan=-1.0) >= THRESHOLDS[name]
     if second is None:
         found &= np.triu(np.ones_like(found), k=1)
     rows = [
@@ -109,7 +105,7 @@ def find_pairs(
                 for name in SIGNALS
             },
             "same_diagnosis": bool(same[i, j]),
-            "found_by": [name for name in SIGNALS if figures[name][i, j] >= thresholds[name]],
+            "found_by": [name for name in SIGNALS if figures[name][i, j] >= THRESHOLDS[name]],
             "title_of_case": first[i].title,
             "title_of_other": other[j].title,
         }
@@ -401,12 +397,7 @@ def _excerpt(case: SetCase) -> str:
 PAIRS_FORMAT = "medaction-contamination/1"
 
 
-def report_of(
-    about: Mapping[str, Any],
-    pairs: pl.DataFrame,
-    compared: int,
-    thresholds: Mapping[str, float] = THRESHOLDS,
-) -> dict[str, Any]:
+def report_of(about: Mapping[str, Any], pairs: pl.DataFrame, compared: int) -> dict[str, Any]:
     """The report as JSON values. `about`: the sets; `compared`: how many pairs were looked at.
 
     `contaminated`: the first set's cases in a pair that no reviewer called different.
@@ -419,7 +410,7 @@ def report_of(
     return {
         "format": PAIRS_FORMAT,
         **about,
-        "thresholds": dict(thresholds),
+        "thresholds": dict(THRESHOLDS),
         "pairs_compared": compared,
         "pairs_found": len(pairs),
         "found_by": {name: int(pairs["found_by"].list.contains(name).sum()) for name in SIGNALS},
