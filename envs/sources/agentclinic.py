@@ -20,7 +20,14 @@ from medaction.envs.naming import profile
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, Loss, StructuredCase
 from medaction.envs.results_told import FINDING
 from medaction.envs.sources.bulleted_tests import at_time, tells_when, why_no_test
-from medaction.envs.sources.files import object_at, read_rows, sample_of, text_at, unread_fields
+from medaction.envs.sources.files import (
+    bad_field,
+    object_at,
+    read_rows,
+    sample_of,
+    text_at,
+    unread_fields,
+)
 from medaction.envs.voice import patients_part
 from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 
@@ -58,13 +65,9 @@ _SECTION_OF_REPORT = re.compile(
 
 _OSCE = {"OSCE_Examination"}
 _NEJM = {"question", "answers", "patient_info", "physical_exams"}
-_OSCE_FIELDS = {
-    "Patient_Actor",
-    "Physical_Examination_Findings",
-    "Test_Results",
-    "Correct_Diagnosis",
-}
-_NEJM_FIELDS = _NEJM | {"answers"}
+_OSCE_FIELDS = set(
+    "Patient_Actor Physical_Examination_Findings Test_Results Correct_Diagnosis".split()  # noqa: SIM905
+)
 # What a question for the diagnosis looks like: for a kind of disease, or for what is behind all of
 # it; and what makes it one for something else.
 _DIAGNOSIS = phrase_pattern(
@@ -150,11 +153,8 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
         try:
             if isinstance(row, BadCase):
                 raise row
-            yield (
-                _challenge(row, number - 1, path, place)
-                if nejm
-                else _case_of_row(row, number - 1, path, place)
-            )
+            reader = _challenge if nejm else _case_of_row
+            yield reader(row, number - 1, path, place)
         except BadCase as bad:
             yield BadCase(bad.reason, bad.message, bad.case_id or case_id, str(path))
 
@@ -219,7 +219,7 @@ def _challenge(row: Any, number: int, path: Path, place: str) -> CaseReport:
             "\n".join([history, *findings]), tests, diagnosis, notes=left_out
         ),
         meta={"row": str(number)},
-        losses=(*_wrong_answers(row["answers"]), *unread_fields(row, _NEJM_FIELDS)),
+        losses=(*_wrong_answers(row["answers"]), *unread_fields(row, _NEJM)),
     )
 
 
@@ -241,11 +241,7 @@ def _answer(row: Any, path: Path, place: str) -> str:
         correct = [answer for answer in answers if answer.get("correct") is True]
         if len(correct) == 1:
             return text_at(correct[0], "text", path, f"{place} answers").strip()
-    raise BadCase(
-        "bad_field",
-        f"{path.name}{place}: 'answers' must be a list with one correct answer",
-        path=str(path),
-    )
+    raise bad_field(path, place, "'answers' must be a list with one correct answer")
 
 
 def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str, ...]]:
@@ -350,17 +346,14 @@ def _case_of_row(row: Any, number: int, path: Path, place: str) -> CaseReport:
             notes.append(f"left out, {reason}: {test.name}: {test.result[:100]}")
         else:
             tests.append(test)
-    mimic = (
-        "mimic" in path.stem.lower()
-    )  # made from MIMIC-IV, whose data use agreement AgentClinic's MIT does not lift
-    text = "\n".join(
-        [observation, "Test results:", *_lines_of_sections(results), f"Diagnosis: {diagnosis}"]
-    )
+    # Made from MIMIC-IV, whose data use agreement AgentClinic's MIT does not lift.
+    mimic = "mimic" in path.stem.lower()
+    told = [observation, "Test results:", *_lines_of_sections(results), f"Diagnosis: {diagnosis}"]
     return CaseReport(
         case_id=f"agentclinic-{'mimiciv-' if mimic else ''}{number:04d}",
         source="agentclinic",
         title=f"AgentClinic OSCE case {number}",
-        text=text,
+        text="\n".join(told),
         path=str(path),
         licence=None if mimic else "MIT",
         structured=StructuredCase(observation, tuple(tests), diagnosis, notes=tuple(notes)),
@@ -412,16 +405,18 @@ def _tests(
         if isinstance(value, Mapping) and tells_when(name):
             of_time = {panel: value} if panel and _is_panel(value) else value
             yield from (at_time(test, name) for test in _tests(of_time, container))
-        elif (
-            isinstance(value, Mapping)
-            and value
-            and (is_group(name) or not _is_panel(value))
-            and not _describes(value)
-        ):
+        elif _holds_tests(name, value):
             for test in _tests(value, f"{container} {name}", "" if is_group(name) else name):
                 yield _named_after(test, name)
         elif text := _result_text(value):
             yield DocumentedTest(name, category_of(name, container), text)
+
+
+def _holds_tests(name: str, value: Any) -> bool:
+    """Whether what stands under a name are tests, and not the components of one."""
+    if not isinstance(value, Mapping) or not value or _describes(value):
+        return False
+    return is_group(name) or not _is_panel(value)
 
 
 def _named_after(test: DocumentedTest, container: str) -> DocumentedTest:

@@ -71,13 +71,15 @@ _MORE = re.compile(
     re.IGNORECASE,
 )
 # Labels that tell when, of the tests below.
-_TIMES = (
+_WORDS_OF_TIME = (
     "on | at | after | before | during | upon | following | prior | post | pre | follow up"
     " | followup | initial | initially | first | second | third | recurrent | day | week | month"
     " | year | hour | time | date | admission | #"
 )
 _MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
-_WHEN = re.compile(rf"(?:{phrase_regex(_TIMES)}|{phrase_regex(_MONTHS, '')})\b", re.IGNORECASE)
+_WHEN = re.compile(
+    rf"(?:{phrase_regex(_WORDS_OF_TIME)}|{phrase_regex(_MONTHS, '')})\b", re.IGNORECASE
+)
 _LATER = re.compile(r"(?:follow-?up|post)", re.IGNORECASE)
 # The first encounter: what was found then is the plain test's result.
 _FIRST_TIMES = (
@@ -86,10 +88,10 @@ _FIRST_TIMES = (
 _AT_FIRST = re.compile(
     rf"(?:(?:on|at|upon|during|the|time of) )*{phrase_regex(_FIRST_TIMES, '')}", re.IGNORECASE
 )
-_LABS = "lab | laborator* | blood | serum | biochemistry | chemistry | test"
+_GENERAL_NAMES = "lab | laborator* | blood | serum | biochemistry | chemistry | test"
 _LAB_NOUNS = "test | work | result | findings | investigation | studies | analysis | values"
 _GENERAL_LABS = re.compile(
-    rf"(?:(?:routine|other|basic|serum|blood|abnormal) )*{phrase_regex(_LABS)}"
+    rf"(?:(?:routine|other|basic|serum|blood|abnormal) )*{phrase_regex(_GENERAL_NAMES)}"
     rf"(?: {phrase_regex(_LAB_NOUNS)})?|bloodwork",
     re.IGNORECASE,
 )
