@@ -77,15 +77,27 @@ _NOT_OF_A_TITLE = frozenset(
 )
 
 
+PAIR_COLUMNS: dict[str, Any] = {
+    "case_id": pl.String,
+    "other_id": pl.String,
+    "source": pl.String,
+    "other_source": pl.String,
+    **dict.fromkeys(SIGNALS, pl.Float64),
+    "same_diagnosis": pl.Boolean,
+    "found_by": pl.List(pl.String),
+    "title_of_case": pl.String,
+    "title_of_other": pl.String,
+}
+
+
 def find_pairs(
     first: Sequence[SetCase], second: Sequence[SetCase] | None, encode: Encode, linker: Linker
 ) -> pl.DataFrame:
     """Every pair of a case of `first` and one of `second` that some signal finds, the surest first;
     `second` None: pairs within `first`.
 
-    Columns: case_id, other_id, source, other_source, title, other_title, the five SIGNALS as
-    figures of 0 to 1 (null: cannot be told), same_diagnosis, found_by (the signals at or above
-    their thresholds).
+    Columns: see PAIR_COLUMNS; the SIGNALS are figures of 0 to 1 (null: cannot be told), `found_by`
+    those of them at or above their thresholds.
     """
     other = first if second is None else second
     figures, same = measured(first, other, encode, linker)
@@ -111,19 +123,7 @@ def find_pairs(
         }
         for i, j in np.argwhere(found)
     ]
-    schema: dict[str, Any] = {
-        "case_id": pl.String,
-        "other_id": pl.String,
-        "source": pl.String,
-        "other_source": pl.String,
-        **dict.fromkeys(SIGNALS, pl.Float64),
-        "same_diagnosis": pl.Boolean,
-        "found_by": pl.List(pl.String),
-        "title_of_case": pl.String,
-        "title_of_other": pl.String,
-    }
-    frame = pl.DataFrame(rows, schema=schema)
-    return frame.sort(
+    return pl.DataFrame(rows, schema=PAIR_COLUMNS).sort(
         pl.col("found_by").list.len(),
         "encoder",
         "case_id",

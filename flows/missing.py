@@ -21,8 +21,9 @@ from medaction.llm.teacher import Teacher
 from medaction.trajectories.files import STORE
 from medaction.trajectories.records import WORKER_LOST, OpenFailure, RolloutSpec, Trajectory
 from medaction.trajectories.scoring import Aids, disease_linker, distance_of, unlinkable
-from medaction.trajectories.store import EnvironmentKey, Store, StoreError, report_hash
+from medaction.trajectories.store import EnvironmentKey, Store, StoreError
 from medaction.trajectories.stored_trees import tree_of
+from medaction.trajectories.table_rows import report_hash
 from medaction.trajectories.tree import Place, TreePlan, branch_specs, finished, initial_specs
 from medaction.words.versions import constants_of, version_of
 

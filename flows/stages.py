@@ -30,8 +30,9 @@ from medaction.trajectories.batch import EnvironmentBatch
 from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
 from medaction.trajectories.rollout import Played
 from medaction.trajectories.scoring import with_link
-from medaction.trajectories.store import BuiltCase, EnvironmentKey, Store
+from medaction.trajectories.store import EnvironmentKey, Store
 from medaction.trajectories.stored_trees import tree_of
+from medaction.trajectories.table_rows import BuiltCase
 
 log = logging.getLogger("medaction")
 

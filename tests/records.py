@@ -16,7 +16,8 @@ from medaction.envs.records import (
 from medaction.envs.turns import Hypothesis, Turn
 from medaction.llm.usage import Usage
 from medaction.trajectories.records import RolloutSpec, Trajectory
-from medaction.trajectories.store import BuiltCase, Store
+from medaction.trajectories.store import Store
+from medaction.trajectories.table_rows import BuiltCase
 
 MENU = (
     DocumentedTest(

@@ -11,7 +11,8 @@ from medaction.envs.sources import SAMPLES, read_cases
 from medaction.llm.usage import Usage
 from medaction.trajectories import batch as batches
 from medaction.trajectories.batch import EnvironmentBatch
-from medaction.trajectories.store import BuiltCase, Store
+from medaction.trajectories.store import Store
+from medaction.trajectories.table_rows import BuiltCase
 
 TABLES = ("cases", "checks", "ledger", "environments", "failures")
 

@@ -26,7 +26,8 @@ from medaction.training.data import read_datasets
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.scoring import disease_linker
-from medaction.trajectories.store import BuiltCase, Store
+from medaction.trajectories.store import Store
+from medaction.trajectories.table_rows import BuiltCase
 from tests.conftest import SAMPLES
 from tests.openai_server import Asked, openai_server
 from tests.records import environment, environment_of, turn

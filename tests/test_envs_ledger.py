@@ -6,7 +6,8 @@ from pathlib import Path
 from medaction.envs.build import build_environment
 from medaction.envs.ledger import passages
 from medaction.envs.records import Built, CaseReport, DocumentedTest, Loss, StructuredCase
-from medaction.trajectories.store import BuiltCase, Store
+from medaction.trajectories.store import Store
+from medaction.trajectories.table_rows import BuiltCase
 
 O1 = "A 60-year-old smoker has coughed up blood for two weeks and lost 5 kg."
 LEAK = "A cousin was told that he has lung adenocarcinoma."

@@ -31,7 +31,8 @@ from medaction.kg.open_graphs import open_disease_graph
 from medaction.trajectories.records import WORKER_LOST, Failure, now
 from medaction.trajectories.rollout import play_tree
 from medaction.trajectories.scoring import with_link
-from medaction.trajectories.store import BuiltCase, Store
+from medaction.trajectories.store import Store
+from medaction.trajectories.table_rows import BuiltCase
 from medaction.words.errors import MedactionError
 from tests.conftest import SAMPLES
 

@@ -18,7 +18,8 @@ from medaction.cli.main import ending_of, main
 from medaction.envs.build import build_environment
 from medaction.envs.records import BadCase, CaseReport
 from medaction.envs.sources import read_cases
-from medaction.trajectories.store import BuiltCase, Store
+from medaction.trajectories.store import Store
+from medaction.trajectories.table_rows import BuiltCase
 from medaction.words.errors import MedactionError
 from tests.conftest import SAMPLES
 

@@ -18,8 +18,9 @@ from medaction.envs.records import BadCase, Built, CheckResult
 from medaction.evaluation.case_sets import read_set
 from medaction.flows.services import keep_spent, spent_usd
 from medaction.trajectories.records import Failure, OpenFailure, now
-from medaction.trajectories.store import BuiltCase, Store, StoreError
+from medaction.trajectories.store import Store, StoreError
 from medaction.trajectories.stored_trees import tree_of
+from medaction.trajectories.table_rows import BuiltCase
 from tests.records import add_environment, environment, put_derived, report, small_tree
 
 

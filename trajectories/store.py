@@ -1,14 +1,13 @@
 """The DuckDB store: one file a run, one writer. Everything that a case produced is stored in one
 transaction: a rollout as its case finishes, an environment with others (`trajectories.batch`)."""
 
-import hashlib
 import json
 import logging
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,13 @@ import duckdb
 import polars as pl
 from pydantic import TypeAdapter
 
-from medaction.envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
-from medaction.envs.turns import Turn
+from medaction.envs.records import BadCase, ClinicalEnvironment
 from medaction.llm.usage import Usage
 from medaction.trajectories.files import SNAPSHOT, STORE
 from medaction.trajectories.migrations import MIGRATIONS, SCHEMA_VERSION
 from medaction.trajectories.records import Failure, OpenFailure, RolloutSpec, Trajectory, now
 from medaction.trajectories.snapshot import Publisher
+from medaction.trajectories.table_rows import BuiltCase, case_row, refused, trajectory_row, turn_row
 from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
@@ -31,18 +30,6 @@ WRITE_ERRORS = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalExc
 """What DuckDB raises when a file cannot be written: at an insert, at a commit, and from then on."""
 UNWRITABLE = ("Permission denied", "Read-only file system", "No space left", "File too large")
 """The system's words in DuckDB's errors for a file that may be sound and cannot be written."""
-TURN_FIELDS = (
-    "number",
-    "reasoning",
-    "differential",
-    "pivot",
-    "tests",
-    "answers",
-    "final_diagnosis",
-    "raw",
-    "thinking",
-    "repaired",
-)
 IN = "environment_id in (select unnest(?))"
 """Of these environments: a hash join, where `list_contains` compares each row with each id."""
 _ENVIRONMENTS = TypeAdapter(list[ClinicalEnvironment])
@@ -51,15 +38,6 @@ _USAGE = TypeAdapter(Usage)
 
 class StoreError(MedactionError):
     """The store cannot be used as asked; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class BuiltCase:
-    """A report, what became of it, and what the extractor and the verifier spent on it."""
-
-    report: CaseReport
-    built: Built
-    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +54,6 @@ class Run:
 
     run_id: str
     interrupted: tuple[str, ...]
-
-
-def report_hash(report: CaseReport) -> str:
-    """A hash of all that an environment is built from, so that a changed report is seen."""
-    content = [report.text, asdict(report.structured) if report.structured else None]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Store:
@@ -305,27 +277,20 @@ class Store:
             self._insert(
                 "cases",
                 [
-                    _case_row(case, built_with)
+                    case_row(case, built_with)
                     | asdict(case.usage + spent.get(case.report.case_id, Usage()))
                     for case in cases
                 ],
             )
-            self._insert(
-                "checks",
-                [
-                    asdict(check) | {"case_id": case.report.case_id}
-                    for case in cases
-                    for check in case.built.checks
-                ],
-            )
-            self._insert(
-                "ledger",
-                [
-                    asdict(line) | {"case_id": case.report.case_id}
-                    for case in cases
-                    for line in case.built.ledger
-                ],
-            )
+            for table in ("checks", "ledger"):
+                self._insert(
+                    table,
+                    [
+                        asdict(record) | {"case_id": case.report.case_id}
+                        for case in cases
+                        for record in getattr(case.built, table)
+                    ],
+                )
             self._insert(
                 "environments",
                 [asdict(world) | {"environment_id": world.environment_id} for world in worlds],
@@ -335,7 +300,7 @@ class Store:
             for world in worlds:
                 self._resolve("environment", world.case_id)
             refusals = [
-                _refused("environment", case.report.case_id, case.report.path, case.built.refusal)
+                refused("environment", case.report.case_id, case.report.path, case.built.refusal)
                 for case in cases
                 if case.built.refusal
             ]
@@ -363,7 +328,7 @@ class Store:
     def add_unreadable(self, refusal: BadCase, run_id: str) -> None:
         """Something that could not be read as a case report at all."""
         with self.transaction():
-            self._put_failures([_refused("read", refusal.case_id, refusal.path, refusal)], run_id)
+            self._put_failures([refused("read", refusal.case_id, refusal.path, refusal)], run_id)
 
     def environments(self, ids: Sequence[str] | None = None) -> list[ClinicalEnvironment]:
         """The current environment of every case, in the order of case ids; or those with these
@@ -427,12 +392,11 @@ class Store:
                 if not self.rows("select 1 from trajectories where trajectory_id = ?", [id_])
             ]
             self._insert(
-                "trajectories",
-                [_trajectory_row(trajectory, run_id, stored) for trajectory in fresh],
+                "trajectories", [trajectory_row(trajectory, run_id, stored) for trajectory in fresh]
             )
             self._insert(
                 "turns",
-                [_turn_row(trajectory, turn) for trajectory in fresh for turn in trajectory.turns],
+                [turn_row(trajectory, turn) for trajectory in fresh for turn in trajectory.turns],
             )
             self._resolve(stage, case_id, [trajectory.trajectory_id for trajectory in fresh])
             self._put_failures(failures, run_id)
@@ -540,49 +504,3 @@ def publish_if_missing(out: Path) -> None:
         raise StoreError(f"{out} is not the folder of a run: it has no {STORE}")
     with Store(out / STORE) as store:
         store.publish()
-
-
-def _refused(stage: str, case_id: str, path: str, refusal: BadCase) -> Failure:
-    return Failure(stage, case_id, refusal.reason, refusal.message, now(), path=path)
-
-
-def _case_row(case: BuiltCase, built_with: str) -> dict[str, Any]:
-    """A row of `cases`, but for what was spent on the case."""
-    report, environment, refusal = case.report, case.built.environment, case.built.refusal
-    return {
-        "case_id": report.case_id,
-        "source": report.source,
-        "title": report.title,
-        "path": report.path,
-        "licence": report.licence,
-        "publication": dict(report.meta),
-        "text": report.text,
-        "report_hash": report_hash(report),
-        "built_with": built_with,
-        "environment_id": environment.environment_id if environment else None,
-        "reason": refusal.reason if refusal else None,
-        "message": refusal.message if refusal else None,
-    }
-
-
-def _trajectory_row(trajectory: Trajectory, run_id: str, stored: Any) -> dict[str, Any]:
-    return asdict(trajectory.spec) | {
-        "trajectory_id": trajectory.trajectory_id,
-        "seed": trajectory.spec.seed,
-        "outcome": trajectory.outcome,
-        "t_max": trajectory.t_max,
-        "final_diagnosis": trajectory.final_diagnosis,
-        "prompt_version": trajectory.prompt_version,
-        "code_version": trajectory.code_version,
-        "run_id": run_id,
-        "stored": stored.isoformat(),
-    }
-
-
-def _turn_row(trajectory: Trajectory, turn: Turn) -> dict[str, Any]:
-    row = asdict(turn)
-    return (
-        {"trajectory_id": trajectory.trajectory_id}
-        | {name: row[name] for name in TURN_FIELDS}
-        | row["usage"]
-    )

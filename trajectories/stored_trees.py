@@ -8,7 +8,8 @@ from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Turn
 from medaction.llm.usage import Usage
 from medaction.trajectories.records import RolloutSpec, Trajectory
-from medaction.trajectories.store import IN, TURN_FIELDS, Store, StoreError
+from medaction.trajectories.store import IN, Store, StoreError
+from medaction.trajectories.table_rows import TURN_FIELDS
 
 TREES_AT_ONCE = 100
 """Environments whose trees are read at a time, and a search of the ids of the store for each. 500
