@@ -81,6 +81,7 @@ _OTHER_SUBJECT = phrase_pattern(
     "treatment | therapy | management | manage | managed | medication | drug | next step"
     " | next best | mechanism | complication | gene | prognosis | associated with | risk factor"
     " | confirm* * diagnosis | establish* * diagnosis | support* * diagnosis | make * diagnosis"
+    " | confirm* the * diagnosis | establish* the * diagnosis"
 )
 _OTHER_OBJECTS = (
     "test | study | studies | imaging | finding | step | procedure | organism | feature"
