@@ -266,6 +266,7 @@ def test_the_command_trains_adapters_and_refuses(
     assert "offload 'all' needs ZeRO" in wrong.output
 
 
+@pytest.mark.long
 def test_adapters_over_weights_in_four_bits_learn_and_are_merged_into_the_base(
     base: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -278,6 +279,7 @@ def test_adapters_over_weights_in_four_bits_learn_and_are_merged_into_the_base(
     assert held_out_loss(asked) == pytest.approx(held_out[-1], abs=0.1)
 
 
+@pytest.mark.long
 def test_moments_in_eight_bits_take_nearly_the_same_steps(
     finished_model: tuple[TrainSettings, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
