@@ -1,5 +1,5 @@
-"""The speed of rollouts beside other clients in the same run, and what a SIGKILL at half-time
-costs.
+"""The speed of rollouts beside other clients in the same run. Faults and kills have benchmarks of
+their own (benchmarks.faults, benchmarks.kills).
 
 Run as: python benchmarks/rollouts.py --out results/ The model is a server on loopback
 (`benchmarks/rollouts/server.py`) in a process of its own, whose CPU time is not counted. Peers are
@@ -65,14 +65,8 @@ def write_cases(folder: Path, count: int) -> dict[str, list[str]]:
 
 
 @contextmanager
-def model_server(menus: Path, profile: str) -> Iterator[str]:
-    command = [
-        sys.executable,
-        str(HERE / "rollouts" / "server.py"),
-        str(menus),
-        "--profile",
-        profile,
-    ]
+def model_server(menus: Path) -> Iterator[str]:
+    command = [sys.executable, str(HERE / "rollouts" / "server.py"), str(menus)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout
@@ -90,15 +84,13 @@ def ideal_s(calls: int, chain: int) -> float:
     return max(-(-calls // IN_FLIGHT), chain) * CALL_S
 
 
-def play(
-    name: str, python: str, folder: Path, menus: Path, work: Row, profile: str = "fixed"
-) -> Row:
+def play(name: str, python: str, folder: Path, menus: Path, work: Row) -> Row:
     """One client in a process of its own, against a new server."""
     folder.mkdir(parents=True)
     (folder / "work.json").write_text(json.dumps(work | {"folder": str(folder)}))
     command = [python, str(HERE / "rollouts" / "play.py"), name, str(folder / "work.json")]
     path = {"PYTHONPATH": str(HERE.parent)} if name == "engine" else {}
-    with model_server(menus, profile) as url, (folder / "log.txt").open("w") as errors:
+    with model_server(menus) as url, (folder / "log.txt").open("w") as errors:
         process, watch = run_watched(
             [*command, url], stdout=subprocess.PIPE, stderr=errors, env=os.environ | path
         )
@@ -154,89 +146,28 @@ def preset(folder: Path, url: str, work: Row) -> Path:
     return file
 
 
-def distill(folder: Path, menus: Path, work: Row, kill_at: int | None = None) -> list[Row]:
-    """The whole flow; with `kill_at` all its processes are killed after so many calls, and it is
-    started again."""
+def distill(folder: Path, menus: Path, work: Row) -> Row:
+    """The whole flow."""
     folder.mkdir(parents=True)
-    rows, before = [], {"answered": {}, "arrived": {}}
     environment = os.environ | {"MEDACTION_CALL_CACHE": str(folder / "calls")}
-    with model_server(menus, "fixed") as url, (folder / "log.txt").open("w") as errors:
-        command = [
-            sys.executable,
-            "-m",
-            "medaction.cli.main",
-            "distill",
-            "--preset",
-            str(preset(folder, url, work)),
-        ]
-        for attempt in ("killed", "again") if kill_at else ("whole",):
-            began = time.time()
-            process, watch = run_watched(
-                command, stdout=errors, stderr=errors, env=environment, cwd=HERE.parent
-            )
-            while process.poll() is None:
-                time.sleep(0.1)
-                if (
-                    attempt == "killed"
-                    and sum((at_kill := log_of(url))["answered"].values()) >= kill_at
-                ):
-                    watch.kill()
-                    at_kill = log_of(url)
-                    process.wait()
-            watch.stop()
-            log = log_of(url)
-            if attempt == "killed":
-                time.sleep(1)  # the server answers what was under way into closed connections
-                before = log_of(url)
-                rows.append(
-                    {
-                        "client": "distill, killed",
-                        "in_flight": at_kill["under_way"],
-                        "calls": sum(before["answered"].values()),
-                    }
-                )
-            elif process.returncode:
-                last = (folder / "log.txt").read_text().strip().splitlines()[-1:]
-                rows.append({"client": "distill", "missing": " ".join(last)[:100]})
-            elif attempt == "again":
-                rows[0] |= _after_the_kill(folder, log, work)
-            else:
-                cpu_s = watch.cpu_at(log["last"]) - watch.cpu_at(log["first"])
-                row = _row("distill", log, log["last"] - log["first"], cpu_s, watch, work)
-                rss = [(at, mib) for at, _, mib in watch.samples]
-                rows.append(
-                    row
-                    | {
-                        "start_s": log["first"] - began,
-                        "end_s": time.time() - log["last"],
-                        "rss": rss,
-                    }
-                )
-    return rows
-
-
-def _after_the_kill(folder: Path, log: Row, work: Row) -> Row:
-    """Lost: planned rollouts that the store lacks in the end. Repeated: calls that were answered
-    more than once."""
-    from medaction.trajectories.store import Store
-
-    with Store(folder / "out" / "trajectories.duckdb") as store:
-        [(turns, rollouts)] = store.rows(
-            "select count(*), count(distinct trajectory_id) from turns"
+    with model_server(menus) as url, (folder / "log.txt").open("w") as errors:
+        settings = str(preset(folder, url, work))
+        command = [sys.executable, "-m", "medaction.cli.main", "distill", "--preset", settings]
+        began = time.time()
+        process, watch = run_watched(
+            command, stdout=errors, stderr=errors, env=environment, cwd=HERE.parent
         )
-    answered = sum(log["answered"].values())
-    planned = (
-        work["cases"]
-        * work["teachers"]
-        * (work["rollouts"] + work["launch_points"] * work["branches"])
-    )
-    return {
-        "all_calls": answered,
-        "distinct": len(log["answered"]),
-        "repeated": answered - len(log["answered"]),
-        "stored_turns": turns,
-        "planned_rollouts": planned,
-        "lost": planned - rollouts,
+        process.wait()
+        watch.stop()
+        log = log_of(url)
+    if process.returncode:
+        last = (folder / "log.txt").read_text().strip().splitlines()[-1:]
+        return {"client": "distill", "missing": " ".join(last)[:100]}
+    cpu_s = watch.cpu_at(log["last"]) - watch.cpu_at(log["first"])
+    return _row("distill", log, log["last"] - log["first"], cpu_s, watch, work) | {
+        "start_s": log["first"] - began,
+        "end_s": time.time() - log["last"],
+        "rss": [(at, mib) for at, _, mib in watch.samples],
     }
 
 
@@ -341,9 +272,7 @@ def draw(results: Row, file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = [
-        row for row in [*results.get("flat", []), *results.get("tree", [])] if "missing" not in row
-    ]
+    rows = [row for row in [*results["flat"], *results["tree"]] if "missing" not in row]
     names = [f"{row['client']}\n{row['calls']} calls" for row in rows]
     figure, axes = pyplot.subplots(1, 2, figsize=(13, 4.5), layout="constrained")
     for axis, key, title in zip(
@@ -384,91 +313,48 @@ def main() -> None:
     parser.add_argument(
         "--venvs", type=Path, default=Path.home() / ".cache" / "medaction" / "peers"
     )
-    parser.add_argument(
-        "--parts",
-        nargs="*",
-        default=["flat", "tree", "faults", "kill"],
-        choices=["flat", "tree", "faults", "kill", "memory"],
-    )
-    given = parser.parse_args()
-    out = given.out.resolve()
-    results: Row = {
+    options = parser.parse_args()
+    out, cases = options.out.resolve(), options.cases
+    menus, reports = out / "menus.json", out / "cases"
+    menus.write_text(json.dumps(write_cases(reports, cases)))
+    rows = []
+    for repeat in range(options.repeats):
+        for name in [*options.peers, "engine"]:
+            console.print(f"five dependent turns, repetition {repeat + 1}: {name}")
+            python = python_of(name, options.venvs.expanduser())
+            if python is None:
+                rows.append({"client": name, "missing": "it could not be installed"})
+                continue
+            folder = out / f"flat-{repeat}-{name}"
+            rows.append(play(name, python, folder, menus, work_for(reports, cases, FLAT)))
+    flat = medians(rows)
+    title = f"{cases} cases x {TURNS} dependent turns, medians of {options.repeats}"
+    console.print(table_of(title, flat))
+    console.print("the tree: bare clients with as many calls, engine, then the whole flow")
+    # As many calls of bare clients: over 500 calls their start-up weighs more than their work.
+    as_many = work_for(reports, cases, FLAT) | {"cases": 7 * cases}
+    tree = work_for(reports, cases, TREE)
+    bare = [
+        play(name, sys.executable, out / f"tree-{name}", menus, as_many)
+        for name in ("aiohttp", "litellm")
+    ]
+    engine = play("engine", sys.executable, out / "tree-engine", menus, tree)
+    flow = distill(out / "tree-distill", menus, tree)
+    whole = [*bare, engine, flow]
+    console.print(table_of(f"{cases} cases x 2 teachers x (3 + branch) x {TURNS} turns", whole))
+    if "start_s" in flow:
+        console.print(
+            f"distill: {flow['start_s']:.0f} s before the first call, "
+            f"{flow['end_s']:.0f} s after the last"
+        )
+    about = {
         "cpus": os.cpu_count(),
         "python": sys.version.split()[0],
         "litellm": version("litellm"),
-        "cases": given.cases,
+        "cases": cases,
     }
-    menus = out / "menus.json"
-    reports = out / "cases"
-    known = write_cases(reports, given.cases)
-    menus.write_text(json.dumps(known))
-
-    def note(part: str, rows: list[Row]) -> None:
-        results[part] = rows
-        (out / "results.json").write_text(json.dumps(results, indent=1))
-
-    if "flat" in given.parts:
-        rows: list[Row] = []
-        for repeat in range(given.repeats):
-            for name in [*given.peers, "engine"]:
-                console.print(f"five dependent turns, repetition {repeat + 1}: {name}")
-                python = python_of(name, given.venvs.expanduser())
-                if python is None:
-                    rows.append({"client": name, "missing": "it could not be installed"})
-                    continue
-                rows.append(
-                    play(
-                        name,
-                        python,
-                        out / f"flat-{repeat}-{name}",
-                        menus,
-                        work_for(reports, given.cases, FLAT),
-                    )
-                )
-        note("flat", medians(rows))
-        console.print(
-            table_of(
-                f"{given.cases} cases x {TURNS} dependent turns, medians of {given.repeats}",
-                results["flat"],
-            )
-        )
-    tree = work_for(reports, given.cases, TREE)
-    if "tree" in given.parts:
-        console.print("the tree: bare clients with as many calls, engine, then the whole flow")
-        # As many calls of bare clients: over 500 calls their start-up weighs more than their work.
-        as_many = work_for(reports, given.cases, FLAT) | {"cases": 7 * given.cases}
-        bare = [
-            play(name, sys.executable, out / f"tree-{name}", menus, as_many)
-            for name in ("aiohttp", "litellm")
-        ]
-        rows = [*bare, play("engine", sys.executable, out / "tree-engine", menus, tree)]
-        rows += distill(out / "tree-distill", menus, tree)
-        note("tree", rows)
-        console.print(
-            table_of(f"{given.cases} cases x 2 teachers x (3 + branch) x {TURNS} turns", rows)
-        )
-        if "start_s" in rows[-1]:
-            console.print(
-                f"distill: {rows[-1]['start_s']:.0f} s before the first call, "
-                f"{rows[-1]['end_s']:.0f} s after the last"
-            )
-    if "faults" in given.parts:
-        console.print("log-normal latency and 3 % faults: engine")
-        note(
-            "faults", [play("engine", sys.executable, out / "faults-engine", menus, tree, "faults")]
-        )
-        console.print(table_of("the tree with log-normal latency and faults", results["faults"]))
-    if "kill" in given.parts:
-        console.print("SIGKILL at half of the calls, then again")
-        half = given.cases * 2 * (3 * TURNS + 2) // 2
-        note("kill", distill(out / "kill", menus, tree, half))
-        console.print(results["kill"])
-    if "memory" in given.parts:
-        console.print("memory: the engine over the whole tree")
-        note(
-            "memory",
-            [play("engine", sys.executable, out / "memory", menus, tree | {"cases_at_once": 16})],
-        )
+    results = about | {"flat": flat, "tree": whole}
+    (out / "results.json").write_text(json.dumps(results, indent=1))
     draw(results, out / "rollouts.png")
 
 

@@ -12,7 +12,7 @@ linear, 2 breaks.
 
 plays such a run instead, in one process: made-up cases, a simulated teacher on loopback, one
 rollout of two turns a case. Then the same command again, when nothing is missing and when one case
-in a hundred is. A run that takes longer than `MOST_S` is ended; the same command goes on with it.
+in a hundred is. Ctrl-C ends it; the same command goes on from there.
 """
 
 import argparse
@@ -20,11 +20,9 @@ import json
 import math
 import os
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,6 +41,7 @@ from medaction.flows.settings import DistillSettings
 from medaction.trajectories.damage import damage_of_run
 from medaction.trajectories.files import STORE
 from medaction.trajectories.store import Store
+from medaction.trajectories.stored_trees import tree_of
 from tests.simulated_teacher import cases_in, simulated_teacher
 
 BY_CASE = ("cases", "checks", "ledger")
@@ -53,7 +52,7 @@ def grow(run: Path, out: Path, count: int) -> None:
     """A store in `out` with the cases of the store in `run` over and over, until it has `count`."""
     with Store(run / STORE) as source:
         worlds = source.environments()
-        trees = {world.case_id: source.trajectories(world.environment_id) for world in worlds}
+        trees = {world.case_id: tree_of(source, world.environment_id) for world in worlds}
     cases, environments, trajectories = [], [], []
     for number in range(count):
         world = worlds[number % len(worlds)]
@@ -124,7 +123,7 @@ def settings_of(store: Store, out: Path) -> DistillSettings:
 def one_more(store: Store) -> None:
     """Store ten of the cases again, as the flow does as each ends."""
     for key in store.environment_keys()[:10]:
-        tree = store.trajectories(key.environment_id)
+        tree = tree_of(store, key.environment_id)
         store.add_rollouts("rollout", key.case_id, tree, [], "run")
 
 
@@ -185,14 +184,11 @@ def played(home: Path, counts: list[int]) -> None:
 
 
 def cost_of_command(command: list[str]) -> str:
-    """Seconds, CPU seconds and peak memory of a command; one that takes too long is ended by
-    SIGTERM, and ends this program: given again it goes on from there."""
+    """Seconds, CPU seconds and peak memory of a command. One that is ended ends this program too:
+    given again it goes on from there."""
     began = time.monotonic()
     process = subprocess.Popen(command)
-    timer = threading.Timer(MOST_S, process.send_signal, [signal.SIGTERM])
-    timer.start()
     _, wait_status, used = os.wait4(process.pid, 0)
-    timer.cancel()
     status, wall = os.waitstatus_to_exitcode(wait_status), time.monotonic() - began
     cpu, peak = used.ru_utime + used.ru_stime, used.ru_maxrss / MIB
     cost = f"{wall:.1f} s, {cpu:.1f} CPU s, {peak:.0f} MiB, status {status}"

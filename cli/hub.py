@@ -1,5 +1,6 @@
 """`medaction serve-env`: the episode as an OpenEnv server."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -67,4 +68,5 @@ def serve_env(
     worlds = environments_of(cases, training=not evaluation)
     app = application(worlds, scorer_of(judge), t_max, sessions, idle_s)
     click.echo(f"{len(worlds)} cases on http://{host}:{port} (OpenEnv; /health, /ws)", err=True)
-    serve(app, host, port)
+    with suppress(KeyboardInterrupt):  # Ctrl+C is how it ends
+        serve(app, host, port)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -235,12 +236,13 @@ def view(
         if against:
             publish_if_missing(against)
         shown = f"{out} beside {against}" if against else str(out)
-        serve(
-            out,
-            port,
-            lambda url: click.echo(f"{shown} is shown on {url}; end with Ctrl+C"),
-            against,
-        )
+        with suppress(KeyboardInterrupt):  # Ctrl+C is how it ends
+            serve(
+                out,
+                port,
+                lambda url: click.echo(f"{shown} is shown on {url}; end with Ctrl+C"),
+                against,
+            )
         return
     if not file.parent.is_dir():
         raise click.UsageError(f"--export: there is no folder {file.parent}")

@@ -143,92 +143,25 @@ def hard_set(
     Cases that are, in whatever words, in a set given with --against or twice in the pool are left
     out. `medaction evaluate OUT/cases` plays the set.
     """
-    import polars as pl
-
-    from medaction.envs.records import BadCase
-    from medaction.evaluation.case_sets import about, read_set, set_of
-    from medaction.evaluation.composition import composition, plot_composition
-    from medaction.evaluation.contamination import find_pairs, remembering
-    from medaction.evaluation.hard_set import candidates_of, draw_cases, summary_of, write_hard_set
+    from medaction.evaluation.hard_set import draw, summary_of, write_hard_set
     from medaction.flows.versions import versions
-    from medaction.kg.encoder import load_encoder
     from medaction.trajectories.files import STORE
-    from medaction.trajectories.scoring import disease_linker
 
     for path in pool:
         if path.is_dir() and not (path / STORE).is_file():
             raise click.UsageError(f"{path} is not the folder of a run: it has no {STORE}")
-    linker, encode = disease_linker(), remembering(load_encoder().encode)
-    candidates = candidates_of([path / STORE if path.is_dir() else path for path in pool], linker)
-    fit = [
-        candidate for candidate in candidates if candidate.rare_by and candidate.tests >= min_tests
-    ]
-    fit_cases = [set_of(candidate.environment) for candidate in fit]
-    excluded: dict[str, str] = {}
-    checked: list[dict[str, Any]] = []
-    found_pairs: list[pl.DataFrame] = []
-    for benchmark in (*against, None):
-        theirs = read_set(benchmark) if benchmark else None
-        pairs = find_pairs(fit_cases, theirs, encode, linker) if fit_cases else None
-        if pairs is None:
-            continue
-        source = (
-            about(benchmark, theirs)
-            if benchmark and theirs
-            else {"path": "the pool itself", "cases": len(fit_cases)}
-        )
-        checked.append(source | {"pairs_found": len(pairs)})
-        found_pairs.append(pairs.with_columns(against=pl.lit(str(source["path"]))))
-        for row in pairs.iter_rows(named=True):
-            # Of two copies within the pool the one read first stays.
-            loser, keeper = (
-                (row["case_id"], row["other_id"])
-                if benchmark
-                else (row["other_id"], row["case_id"])
-            )
-            excluded.setdefault(loser, f"{keeper} of {source['path']}: {' '.join(row['found_by'])}")
-    criteria = {
-        "rare": "source, or Orphanet or OMIM in the open disease graph",
-        "min_tests": min_tests,
-        "cases": size,
-        "seed": seed,
-        "strata": ["body_system", "disease_type"],
-        "pool": [str(path) for path in pool],
-    }
-    try:
-        choice = draw_cases(
-            [
-                candidate
-                for candidate in candidates
-                if candidate.environment.case_id not in excluded
-            ],
-            size,
-            min_tests,
-            seed,
-        )
-    except ValueError as error:
-        raise BadCase("too_few_cases", str(error)) from error
-    manifest = write_hard_set(
-        choice,
-        out,
-        criteria | {"pool_figures": summary_of(candidates)},
-        excluded,
-        checked,
-        versions(),
-    )
-    if found_pairs:
-        pl.concat(found_pairs).with_columns(pl.col("found_by").list.join(" ")).write_csv(
-            out / "contamination.csv"
-        )
-    plots = plot_composition(
-        composition(candidate.environment for candidate in choice), out / "plots"
-    )
-    for kind, of in (("pool", candidates), ("rare and long", fit), ("chosen", choice)):
-        figures = summary_of(of)
+    drawn = draw(pool, against, size, min_tests, seed)
+    files = write_hard_set(drawn, out, versions())
+    for kind, cases in (
+        ("pool", drawn.candidates),
+        ("rare and long", drawn.fit),
+        ("chosen", drawn.cases),
+    ):
+        figures = summary_of(cases)
         means = ", ".join(
             f"{name} {figures[name]['mean']}" for name in ("tests", "turns", "tests_a_turn")
         )
-        click.echo(f"{kind}: {len(of)} cases; means: {means}")
-    click.echo(f"left out as contaminated: {len(excluded)}")
-    for file in (manifest, *plots):
+        click.echo(f"{kind}: {len(cases)} cases; means: {means}")
+    click.echo(f"left out as contaminated: {len(drawn.excluded)}")
+    for file in files:
         click.echo(file)

@@ -1,6 +1,7 @@
 """`medaction train` and `medaction serve`: fine-tune a model on a dataset, and put it behind a
 server."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,4 +50,5 @@ def serve(model: Path, port: int) -> None:
     _, name = command(model, port)
     require_free(port)
     click.echo(f"as a teacher: --teacher openai/{name}@http://127.0.0.1:{port}/v1", err=True)
-    run(model, port)
+    with suppress(KeyboardInterrupt):  # Ctrl+C is how it ends
+        run(model, port)

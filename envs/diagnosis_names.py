@@ -19,6 +19,7 @@ from rapidfuzz import fuzz
 from medaction.envs.naming import TABLE, canonical_of, vocabulary
 from medaction.kg.encoder import TOKENIZER
 from medaction.words.names import normalise
+from medaction.words.phrases import phrase_regex
 from medaction.words.plurals import singular
 from medaction.words.sentences import statements
 
@@ -54,26 +55,31 @@ class DiagnosisName:
 # What stands between the parts. A cause is the diagnosis as much as what it caused; what a disease
 # comes with, as, or after is often the complaint or the history itself. 'and' and commas go on as
 # before.
+_CAUSES = "caused by | induced by | triggered by | due to | secondary to | resulting from | from"
+_BESIDE = (
+    "with | without | presenting as | presenting with | causing | leading to | complicated by"
+    " | complicating | mimicking | involving | during | managed | in the absence of"
+    " | in the context of | in the setting of | in the presence of | in a | in an | nearing"
+    " | successfully | following | after | likely | compounded by"
+)
 _CONNECTOR = re.compile(
-    r"""\b(?P<cause>(?:caused|induced|triggered)\sby|due\sto|secondary\sto|(?:resulting\s)?from)\b
-    |\b(?P<beside>with(?:out)?|presenting\s(?:as|with)|causing|leading\sto|complicat(?:ed\sby|ing)
-        |mimicking|involving|during|managed
-        |in\s(?:the\s(?:absence|context|setting|presence)\sof|an?)
-        |(?<!-)associated(?:\swith)?|nearing|successfully|following|after|likely|superimposed\son
-        |compounded\sby)\b
-    |(?P<same>\band\b|[,;\n]|\b\d\.\s)""",
-    re.VERBOSE,
+    rf"\b(?P<cause>{phrase_regex(_CAUSES, '')})\b"
+    rf"|\b(?P<beside>{phrase_regex(_BESIDE, '')}|(?<!-)associated(?:\swith)?)\b"
+    r"|(?P<same>\band\b|[,;\n]|\b\d\.\s)"
 )
 # A scanner reads the letters o and l as digits: 'a0rtic', 'scler0derma'.
 _MISREAD_DIGIT = re.compile(r"(?<=[a-z])[01](?=[a-z])|\b0(?=[a-z]{3})")
 # Words before a disease's name that leave it the same disease.
+_SAME_DISEASE = (
+    "final diagnosis | acute | chronic | active | severe | mild | primary | secondary | idiopathic"
+    " | isolated | recurrent | benign | malignant | congenital | metastatic | adult | giant"
+    " | bilateral | left | right | acquired | classic | atypical | symptomatic | spontaneous"
+    " | incidental finding of | concurrent | concomitant | synchronous | suspected | possible"
+    " | a | an | the | early | late | onset | physiologic | physiological | simple | uncomplicated"
+)
 _LEADING = re.compile(
-    r"""^(?:(?:final\sdiagnosis|acute|chronic|active|severe|mild|primary|secondary|idiopathic
-    |isolated|recurrent|benign|malignant|congenital|metastatic|adult|giant|bilateral|left|right
-    |acquired|classic|atypical|symptomatic|spontaneous|incidental\sfinding\sof|concurrent
-    |concomitant|synchronous|suspected|possible|an?|the|stage\s[ivx\d]+\w?|type\s[ivx\d]+|early|late
-    |onset|physiologic(?:al)?|simple|uncomplicated)\b[\s:,-]*)+""",
-    re.IGNORECASE | re.VERBOSE,
+    rf"^(?:(?:{phrase_regex(_SAME_DISEASE, '')}|(?:stage|type)\s[ivx\d]+\w?)\b[\s:,-]*)+",
+    re.IGNORECASE,
 )
 _TYPE_AT_END = re.compile(
     r"[\s,-]+(?i:(?:sub)?(?:type|stage|grade|class|variant))\s+(?:\d\w*|[IVX]+\w?|[A-Z])$"
@@ -81,42 +87,45 @@ _TYPE_AT_END = re.compile(
 # What makes another disease of a known one: its spread.
 _SPREAD = re.compile(r"metasta\w+", re.IGNORECASE)
 # Adjectives and participles by their endings: 'perforated', 'traumatic', 'papillary'.
-_ADJECTIVE = re.compile(r"\w{2,}(?:al|ic|ous|ed|ary|ory|ive|ar|ing|oid|ant|ent|ile|uous)")
+_ENDINGS_OF_ADJECTIVES = tuple("al ic ous ed ary ory ive ar ing oid ant ent ile".split())  # noqa: SIM905
 _EPONYM = re.compile(
     r"(\S{5,}?)(?:'s|’s|s['’])?\s+(?:disease|syndrome|disorder|phenomenon)", re.IGNORECASE
 )
 _INDUCED = re.compile(r"(.+?)[- ](?:induced|associated|related|triggered|mediated)\s+(.+)", re.I)
 # A Latin binomial: 'Klebsiella oxytoca'.
 _ORGANISM = re.compile(
-    r"\b[A-Z][a-z]{3,}(?:a|us|um|er|es|as|is|ella|ma|[aeiy]x) "
-    r"(?!(?:with|in|of|disease|syndrome)\b)[a-z]{3,}(?:us|is|um|ii|ae|ens|a|e|i)\b"
+    r"\b[A-Z][a-z]{3,}(?:a|[aeiu]s|um|er|[aeiy]x) "
+    r"(?!disease|syndrome)[a-z]{3,}(?:[iu]s|um|ens|[aei])\b"
 )
 _GENE = re.compile(r"\b(?!T\d+N)[A-Z][A-Z0-9]{1,7}\d[A-Z0-9]*\b")
 _MUTATION = re.compile(
-    r"\b([A-Z][A-Z0-9]{2,7})\b[\s-]+(?:\w+\s)?(?:mutat|mutant|variant|gene"
-    r"|deletion|fusion|rearrang|amplif|positive)"
+    r"\b([A-Z][A-Z0-9]{2,7})\b[\s-]+(?:\w+\s)?"
+    r"(?:muta|variant|gene|deletion|fusion|rearrang|amplif|positive)"
 )
 _PREPOSITION = re.compile(r"\s(?:of|in(?! situ| utero)|at|on|to)\s")
 # Words that name a disease by their ending; the general ones give nothing away without the word
 # before them.
-_DISEASE = re.compile(
-    r"\w{3,}(?:itis|osis|asis|oma|emia|pathy|thorax|ectasis|plasia|trophy)"
-    r"|cancer|apoplexy|achalasia|malaria|tetanus"
+_ENDINGS_OF_DISEASES = tuple(
+    "itis osis asis oma emia pathy thorax ectasis plasia trophy".split()  # noqa: SIM905
 )
-_GENERAL_DISEASE = re.compile(
-    r"arthritis|dermatitis|gastritis|hepatitis|\w*carcinoma|sarcoma|lymphoma|leukemia|anemia|cancer"
-    r"|hematoma|granuloma|fibrosis|stenosis|thrombosis|necrosis|acidosis|alkalosis|cyanosis"
-    r"|diagnosis|prognosis|sclerosis|bacteremia|hypoxemia|hyperemia|septicemia|uremia|neuropathy"
-    r"|nephropathy|myopathy|lymphadenopathy|\w*plasia|\w*trophy|ptosis|osteolysis|calculosis|coma"
-    r"|trauma|stoma|hyp(?:o|er)\w+emia|leukocytosis|anastomosis"
+_DISEASES = frozenset({"cancer", "apoplexy", "achalasia", "malaria", "tetanus"})
+_GENERAL_DISEASES = frozenset(
+    """
+    arthritis dermatitis gastritis hepatitis sarcoma lymphoma leukemia anemia cancer hematoma
+    granuloma fibrosis stenosis thrombosis necrosis acidosis alkalosis cyanosis diagnosis prognosis
+    sclerosis bacteremia septicemia uremia neuropathy nephropathy myopathy lymphadenopathy ptosis
+    osteolysis coma trauma stoma leukocytosis anastomosis
+    """.split()  # noqa: SIM905
 )
-# Too general to give a diagnosis away when they stand alone.
-_GENERAL = re.compile(
-    r"(?:cancer|tumor|tumour|mass|cyst|lesion|infection|disease|syndrome|disorder|fracture|pain"
-    r"|injury|obstruction|hemorrhage|bleeding|infarction|metastasis|abscess|rupture|perforation"
-    r"|pregnancy|inflammation|behavior|normal|dislocation|fever|anemia|edema|stroke|celiac|kidney"
-    r"|liver|cardiac|pulmonary|vascular|autoimmune|metabolic|connective|tissue|inflammatory|bowel"
-    r"|coronary|artery|heart|lung|thyroid|reaction|failure|attack|crisis)(?: disease)?"
+# Too general to give a diagnosis away when they stand alone, or before 'disease'.
+_GENERAL = frozenset(
+    """
+    cancer tumor mass cyst lesion infection disease syndrome disorder fracture pain injury
+    obstruction hemorrhage bleeding infarction metastasis abscess rupture perforation pregnancy
+    inflammation behavior normal dislocation fever anemia edema stroke celiac kidney liver cardiac
+    pulmonary vascular autoimmune metabolic connective tissue inflammatory bowel coronary artery
+    heart lung thyroid reaction failure attack crisis
+    """.split()  # noqa: SIM905
 )
 # 'NMOSD', 'TTP', 'HbSC'; a label ('PE: lungs clear') is none.
 _CAPITALS = re.compile(r"\b[A-Z][A-Za-z]{0,5}[A-Z]\b(?!:)")
@@ -205,9 +214,9 @@ def _lesser_names(part: str) -> Iterator[str]:
         yield bare
     words = normalise(_PREPOSITION.split(part)[0]).split()
     for before, word in zip(["", *words], words, strict=False):
-        if _DISEASE.fullmatch(word) and not _GENERAL_DISEASE.fullmatch(word):
+        if is_disease(word) and not _is_general_disease(word):
             yield word
-        elif _DISEASE.fullmatch(word) and before not in ("", "cell") and _LEADING.sub("", before):
+        elif is_disease(word) and before not in ("", "cell") and _LEADING.sub("", before):
             yield f"{before} {word}"
 
 
@@ -218,7 +227,7 @@ def _without_qualifiers(part: str) -> Iterator[str]:
     words = normalise(head).split()
     if place and len(words) > 1 and not is_general(head):
         yield normalise(head)
-    while len(words) > 2 and (_ADJECTIVE.fullmatch(words[0]) or _LEADING.match(words[0])):
+    while len(words) > 2 and (_is_adjective(words[0]) or _LEADING.match(words[0])):
         words = words[1:]
         if words[0] != "cell" and not is_general(" ".join(words)):
             yield " ".join(words)
@@ -231,7 +240,7 @@ def _rare_attribute(part: str) -> str:
     words = normalise(_LEADING.sub("", _PREPOSITION.split(part)[0])).split()
     if len(words) != 2 or not words[0].isascii() or len(words[0]) < 6:
         return ""
-    is_named = not _ADJECTIVE.fullmatch(words[0]) and not _DISEASE.fullmatch(words[0])
+    is_named = not _is_adjective(words[0]) and not is_disease(words[0])
     is_rare = is_named and words[0] not in _english() | vocabulary()
     return words[0] if is_rare and is_disease(words[1]) else ""
 
@@ -305,7 +314,7 @@ class Part:
 
 
 # One adjective alone before 'and' shares the noun of the next one.
-_NEXT_ADJECTIVE = re.compile(rf"\s*(?:,|and|or|/|&)\s*{_ADJECTIVE.pattern}\b\s+\w", re.IGNORECASE)
+_NEXT_WORD = re.compile(r"\s*(?:,|and|or|/|&)\s*(\w+)\s+\w", re.IGNORECASE)
 
 
 @lru_cache(maxsize=256)
@@ -321,7 +330,8 @@ def parts_of(diagnosis: str) -> tuple[Part, ...]:
     for (start, connector), end in zip(cuts, ends, strict=True):
         role = role if connector == "same" else str(connector)
         name = " ".join(text[start:end].split()).strip(" .:-")
-        if _ADJECTIVE.fullmatch(name) and _NEXT_ADJECTIVE.match(text, end):
+        following = _NEXT_WORD.match(text, end)
+        if _is_adjective(name) and following and _is_adjective(following[1]):
             continue  # 'developmental and epileptic encephalopathy' is one disease
         if sum(map(str.isalpha, name)) >= (4 if name.isascii() else 2) and not is_general(name):
             parts.append(Part(name, role))  # type: ignore[arg-type]
@@ -330,12 +340,28 @@ def parts_of(diagnosis: str) -> tuple[Part, ...]:
 
 def is_general(name: str) -> bool:
     """Whether a name gives nothing away when it stands alone: 'infection', 'kidney disease'."""
-    return _GENERAL.fullmatch(normalise(name)) is not None
+    return normalise(name).removesuffix(" disease") in _GENERAL
 
 
 def is_disease(name: str) -> bool:
     """Whether a word of a name is a disease's by its ending: 'hyperaldosteronism' is none."""
-    return any(_DISEASE.fullmatch(word) for word in normalise(name).split())
+    words = normalise(name).split()
+    return any(word in _DISEASES or _has_ending(word, _ENDINGS_OF_DISEASES, 3) for word in words)
+
+
+def _is_general_disease(word: str) -> bool:
+    """Whether a disease's name of one word is one of many diseases: 'carcinoma', 'hypokalemia'."""
+    is_level = word.startswith(("hypo", "hyper")) and word.endswith("emia")
+    return is_level or word in _GENERAL_DISEASES or word.endswith(("carcinoma", "plasia", "trophy"))
+
+
+def _is_adjective(word: str) -> bool:
+    return _has_ending(word, _ENDINGS_OF_ADJECTIVES, 2)
+
+
+def _has_ending(word: str, endings: tuple[str, ...], letters: int) -> bool:
+    """Whether one word has one of the endings behind so many letters or more."""
+    return word[letters:].endswith(endings) and word.isalnum()
 
 
 @lru_cache(maxsize=64)

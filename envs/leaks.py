@@ -23,79 +23,82 @@ from medaction.envs.diagnosis_names import (
 from medaction.envs.patients import ANIMAL
 from medaction.envs.records import CaseReport, StructuredCase
 from medaction.words.names import normalise
-from medaction.words.sentences import split_outside_brackets
+from medaction.words.phrases import phrase_pattern
+from medaction.words.plurals import singular
+from medaction.words.sentences import LABEL, split_outside_brackets
 
-COMPLAINT = re.compile(r"(?:chief|presenting|main) complaint|reason for|objective", re.IGNORECASE)
+COMPLAINT = phrase_pattern(
+    "chief complaint | presenting complaint | main complaint | reason for | objective"
+)
 SENTENCE_END = re.compile(r"(?<=[.;!?])\s+|(?<=[。；！？])\s*")
-# '- Chief Complaint: pain' -> label '- Chief Complaint: '
-LABEL = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
 
-_DENIAL = re.compile(
-    r"\bden(?:y|ies|ied|ying)\b|\b(?:no|not|without|never|negative for)\b(?=[^.;]{0,60}\b(?:history"
-    r"|contacts?|exposures?|exposed|travel\w*|known|recent|previous|prior|causes?)\b)",
-    re.IGNORECASE,
+# A denial, and what makes one of a disease a history: 'no known contact with tuberculosis'.
+_DENIES = phrase_pattern("deny | denies | denied | denying")
+_NO = phrase_pattern("no | not | without | never | negative for")
+_BROUGHT_ALONG = phrase_pattern(
+    "history | contact | exposure | exposed | travel* | known | recent | previous | prior | cause"
 )
-_EXPOSURE = re.compile(
-    r"\bendemic\b|\bexpos(?:ed|ures?)\b|\bcontact (?:with|of|to)\b|\bclose contact|\btravel"
-    r"|\bimmuni[sz]|\bvaccin|\bprophyla|\boutbreak|\bindex case",
-    re.IGNORECASE,
+_EXPOSURE = phrase_pattern(
+    "endemic | exposed | exposure | contact with | contact of | contact to | close contact"
+    " | travel* | immuniz* | immunis* | vaccin* | prophyla* | outbreak | index case"
 )
-_HISTORY = re.compile(
-    r"\b(?:known|history of|previous(?:ly)?|prior|earlier|(?:years?|months?|weeks?) (?:ago|before"
-    r"|prior)"
-    r"|since|status post|s/p|diagnosed in|for (?:\w+ )?years|in (?:19|20)\d\d)\b",
-    re.IGNORECASE,
+_HISTORY = phrase_pattern(
+    "known | history of | previous | previously | prior | earlier | since | status post | s/p"
+    " | diagnosed in | years ago | year ago | months ago | month ago | weeks ago | week ago"
+    " | years before | months before | weeks before | for years | for * years | in 19# | in 20#"
+)
+_RELATIVES = (
+    "mother | father | brother | sister | sibling | son | daughter | uncle | aunt | cousin"
+    " | parent | niece | nephew | twin | grand* | maternal | paternal | relative"
 )
 RELATIVE = re.compile(
-    r"\b(?:mothers?|fathers?|brothers?|sisters?|siblings?|sons?|daughters?|uncles?|aunts?|cousins?"
-    r"|parents?|nieces?|nephews?|twins?|grand\w+"
-    r"|famil\w+(?! (?:doctor|physician|practitioner|medicine))|[mp]aternal|relatives?)\b",
+    phrase_pattern(_RELATIVES).pattern
+    + r"|\bfamil\w+(?! (?:doctor|physician|practitioner|medicine))\b",
     re.IGNORECASE,
 )
 # What stands before the name of something taken: 'he takes ...', 'given ...'.
-_INTAKE = re.compile(
-    r"\b(?:tak(?:es?|ing)|took|given|receiv\w+|ingest\w+|dr[aiu]nk\w*|swallowed|inhaled"
-    r"|inject\w+|prescribed|started|dose of)\b[^.;,]{0,40}\Z",
-    re.IGNORECASE,
+_INTAKE = phrase_pattern(
+    "take | taking | took | given | receiv* | ingest* | drink* | drank | swallowed | inhaled"
+    " | inject* | prescribed | started | dose of"
 )
+_INTAKE_CHARACTERS = 50
+"""Characters before a name within which a verb of intake has it for its object: our choice."""
 # The last word of a cause that is something done or suffered, no disease.
-_EXPOSURE_NOUN = re.compile(
-    r".*\b(?:use|ab?use|misuse|ingestion|exposure|therapy|treatment|overdose|bite|sting|injection"
-    r"|inhalation|withdrawal|surgery|trauma|consumption|vaccination|intake|fall|accident)s?",
-    re.IGNORECASE,
+_EXPOSURE_NOUNS = frozenset(
+    """
+    use abuse misuse ingestion exposure therapy treatment overdose bite sting injection inhalation
+    withdrawal surgery trauma consumption vaccination intake fall accident
+    """.split()  # noqa: SIM905
 )
-_SHOWN = re.compile(
-    r"\b(?:show(?:ed|s|n)|reveal|demonstrat|confirm|detected|diagnosed as|suggest|consistent with)",
-    re.IGNORECASE,
-)
-# That a disease was found or feared, not brought along.
-_CONCLUDED = re.compile(
-    r"\b(?:show|reveal|demonstrat|confirm|detect|diagnos|suggest|consistent with|suspect|thought"
-    r"|found)",
-    re.IGNORECASE,
-)
+# That a disease was found; a sentence that says so tells no history.
+_FINDINGS = "show* | reveal* | demonstrat* | confirm* | detect* | suggest* | consistent with"
+_SHOWN = phrase_pattern(f"{_FINDINGS} | diagnosed as")
+# That it was found or feared, not brought along.
+_CONCLUDED = phrase_pattern(f"{_FINDINGS} | diagnos* | suspect* | thought | found")
 # What became of the patient. A death in the family, a remission in the past or a visit 'for
 # follow-up' is history.
-_OUTCOME = re.compile(
-    r"""\b(?:(?:patient|he|she|infant|neonate|child|baby|boy|girl|man|woman)\s(?:\w+\s)?
-        (?:died|expired|recovered|succumbed|passed\saway)
-    |pronounced\sdead|(?:out\sof|left)\s(?:the\s)?hospital|(?:went|sent|returned)\shome
-    |(?:was|were)\s(?:\w+\s)?discharged(?!\sfrom\san)|autopsy|post-?mortem
-    |at\s(?:the\s|an?\s)?(?:[\w-]+[\s-])?(?:day|week|month|year)s?['’]?[\s-](?:of\s)?follow-?\s?up
-    |follow-?\s?up\s(?:\w+\s)?(?:showed|revealed|demonstrated|confirmed)
-    |(?:no|without)\s(?:evidence\sof\s|signs?\sof\s)?(?:recurrence|relapse)\s(?:at|after|during|was)
-    |(?:uneventful|full|complete)\s(?:post-?operative\s)?recovery
-    |post-?operative\s(?:course|period|recovery))\b""",
-    re.IGNORECASE | re.VERBOSE,
+_END_OF_PATIENT = re.compile(
+    r"\b(?:patient|s?he|infant|neonate|child|baby|boy|girl|m[ae]n|woman)\s(?:\w+\s)?"
+    r"(?:died|expired|recovered|succumbed|passed\saway)\b"
+    r"|\b(?:was|were)\s(?:\w+\s)?discharged(?!\sfrom\san)\b"
+    r"|\bat\s(?:[\w-]+\s){0,3}?[\w-]+[\s-]follow-?\s?up\b",
+    re.IGNORECASE,
 )
-_TREATMENT = re.compile(
-    r"""\b(?:(?:was|were)\s(?:then\s|immediately\s|subsequently\s|empirically\s)?
-        (?:started|commenced|initiated|placed|put)\s(?:on|with)
-    |(?:treatment|therapy)\s(?:with\s[\w\s-]{3,40}\s)?
-        (?:was|were)\s(?:\w+\s)?(?:started|initiated|begun)
-    |responded\s(?:well\s|poorly\s)?to|improved\s(?:after|with|on|following)
-    |underwent\s(?:\w+\s){0,2}(?:surgery|laparotomy|resection|\w{4,}ectomy|\w*therapy))\b""",
-    re.IGNORECASE | re.VERBOSE,
+_OUTCOME = phrase_pattern(
+    "pronounced dead | out of hospital | out of the hospital | left hospital | left the hospital"
+    " | went home | sent home | returned home | autopsy | postmortem | post mortem"
+    " | follow up showed | follow up revealed | no recurrence | without recurrence | no relapse"
+    " | no evidence of recurrence | without evidence of recurrence | uneventful recovery"
+    " | full recovery | complete recovery | postoperative course | postoperative recovery"
+    " | post operative course | post operative recovery | uneventful postoperative"
+)
+_TREATMENT = phrase_pattern(
+    "was started on | was started with | were started on | was * started on | was commenced on"
+    " | was placed on | was put on | was initiated on | was * placed on | therapy was started"
+    " | therapy was initiated | treatment was started | treatment was initiated | responded to"
+    " | responded well to | responded poorly to | improved after | improved with | improved on"
+    " | underwent surgery | underwent laparotomy | underwent resection | underwent *ectomy"
+    " | underwent * *ectomy | underwent *therapy"
 )
 
 
@@ -148,7 +151,7 @@ def complaint_of(observation: str) -> str:
 
 def outcomes_in(text: str) -> list[str]:
     """The passages that tell what became of the patient."""
-    return _passages_of_patient(_OUTCOME, text)
+    return _passages_of_patient(_END_OF_PATIENT, text) + _passages_of_patient(_OUTCOME, text)
 
 
 def treatments_in(text: str) -> list[str]:
@@ -177,10 +180,10 @@ def _excuse(
         if tells(clause, name):
             # The cue must not be a word of the name itself: 'contact dermatitis'.
             around = re.sub(re.escape(name.text), " ", clause, flags=re.IGNORECASE)
-            denial = _DENIAL.search(around)
+            denial = _denial_in(around)
             if denial and not tells(around[: denial.start()], name):
                 return "denied"
-            if name.kind == "lesser" and _INTAKE.search(_before(name, clause)):
+            if name.kind == "lesser" and _is_taken(name, clause):
                 return "taken"
             is_contact = _EXPOSURE.search(around) or ANIMAL.search(around)
             if is_contact and not _SHOWN.search(around):
@@ -188,7 +191,8 @@ def _excuse(
     if name.kind in ("lesser", "effect") and _in_complaint(name, case):
         return "the complaint"
     if name.kind == "cause":
-        if _EXPOSURE_NOUN.fullmatch(name.part) or _is_known(name, sentence, case):
+        last_word = normalise(name.part).rpartition(" ")[2]
+        if singular(last_word) in _EXPOSURE_NOUNS or _is_known(name, sentence, case):
             return "a known cause"
         if _effect_is_left(names, case) and not _CONCLUDED.search(sentence):
             return "a cause"
@@ -198,8 +202,20 @@ def _excuse(
     return "known from before" if is_known and is_lesser else ""
 
 
-def _before(name: DiagnosisName, clause: str) -> str:
-    return clause[: max(0, clause.casefold().find(name.text.casefold()))]
+def _denial_in(clause: str) -> re.Match[str] | None:
+    """The word that denies a history: 'denies ...', or a 'no' with what is brought along behind
+    it."""
+    if denial := _DENIES.search(clause):
+        return denial
+    return next(
+        (no for no in _NO.finditer(clause) if _BROUGHT_ALONG.search(clause, no.end())), None
+    )
+
+
+def _is_taken(name: DiagnosisName, clause: str) -> bool:
+    """Whether the name is the object of a verb of intake, with no comma between."""
+    before = clause[: max(0, clause.casefold().find(name.text.casefold()))]
+    return bool(_INTAKE.search(before.rpartition(",")[2][-_INTAKE_CHARACTERS:]))
 
 
 def _is_known(name: DiagnosisName, sentence: str, case: StructuredCase) -> bool:
@@ -210,7 +226,7 @@ def _is_known(name: DiagnosisName, sentence: str, case: StructuredCase) -> bool:
     return not _CONCLUDED.search(sentence) and any(
         _is_history(further)
         and not RELATIVE.search(further)
-        and not _DENIAL.search(further)
+        and not _denial_in(further)
         and tells(further, name)
         for further in sentences_of(case.initial_observation)
     )

@@ -2,22 +2,27 @@
 
 import re
 
+from medaction.words.phrases import phrase_pattern, phrase_regex
+
+_NUMBER_WORDS = "two | three | four | five | six | seven | eight | nine | ten | several | both"
+_PATIENTS = (
+    "case | patient | sibling | sister | brother | twin | individual | relative | family member"
+    " | male | female | boy | girl"
+)
 _SEVERAL = re.compile(
-    r"\b(?:two|three|four|five|six|seven|eight|nine|ten|several|both|[2-9]|(?:case )?series of)"
-    r"(?: [\w-]+){0,2} (?:cases|patients|siblings|sisters|brothers|twins|individuals|relatives"
-    r"|family members|(?:fe)?males|m[ae]n|women|boys|girls|children)\b",
+    rf"\b(?:{phrase_regex(_NUMBER_WORDS, '')}|[2-9]|(?:case )?series of)(?: [\w-]+){{0,2}}"
+    rf" (?:{phrase_regex(_PATIENTS, 's')}|(?:wo)?men|children)\b",
     re.IGNORECASE,
 )
 # 'A father of 41 and ...' by their two ages: 'A 41-year-old father and his 14-year-old daughter'. A
 # newborn's age is in days, and the mother no patient.
+_YEARS_OLD = r"\d+[- ]years?[- ]old\b"
 _PAIR = re.compile(
-    r"(?:an? )?(?:(?:[\w-]+ )?couple\b|\d+[- ]years?[- ]old [\w -]{1,40}? and (?:his|her|their|an?)"
-    r" (?:[\w-]+ ){0,2}?\d+[- ]years?[- ]old\b|[^.]{3,60}?\baged \d+ and \d+\b)",
+    rf"(?:an? )?(?:(?:[\w-]+ )?couple\b|{_YEARS_OLD} [\w -]{{1,40}}? and (?:[\w-]+ ){{1,3}}?"
+    rf"{_YEARS_OLD}|[^.]{{3,60}}?\baged \d+ and \d+\b)",
     re.IGNORECASE,
 )
-_LABEL_OF_PATIENT = re.compile(
-    r"\W*(?:[A-Z][\w ]{2,40}:)?[\W\s]*(?:a |(?i:we) (?:report|present|describe|saw|treated) )?"
-)
+_LABEL_OF_PATIENT = re.compile(r"\W*(?:[A-Z][\w ]{2,40}:)?\W*(?:a |[Ww]e \w+ )?")
 _NUMBERED = re.compile(r"\b(case|patient|twin|sibling)s? (?:no\.? ?|#)?([1-9]|[A-F])\b(?!-)", re.I)
 _SHORT = re.compile(r"(?<![\w-])(P[1-9])\b(?=\s*[:,;)(]| (?:had|has|was|is|with|\w+ed)\b)")
 _HEADING = re.compile(
@@ -39,7 +44,7 @@ _PERSON_NAME = re.compile(
 _OPENING_OF_LINE = re.compile(
     rf"[-*#•\s]*(?:\**(?!{_WHO})[A-Z][\w ()/,-]{{1,40}}\**:\**[ \t]+)?", re.IGNORECASE
 )
-_COUNT = re.compile(r"\b(?:two|three|four|five|six|several|both|[2-9])\b", re.IGNORECASE)
+_COUNT = re.compile(rf"\b(?:{phrase_regex(_NUMBER_WORDS, '')}|[2-9])\b", re.IGNORECASE)
 _LONG = 6000
 """Characters from which on a text is a report, whose patients have headings; its prose may speak of
 'patient 2' of another report."""
@@ -50,18 +55,24 @@ _CHILD_AS_SUBJECT = re.compile(
     rf"(?:(?P<newborn>{_NEWBORN}(?! of\b))|son\b|daughter\b)",
     re.IGNORECASE,
 )
-_BIRTH = re.compile(r"\b(?:born|birth|apgar|neonatal|delivered)\b", re.IGNORECASE)
+_BIRTH = phrase_pattern("born | birth | apgar | neonatal | delivered")
 # Animals, as patients or as contacts of one. Words that follow make a person of them: 'a dog
 # breeder', 'a cat owner'.
+_ANIMALS = (
+    "dog | bitch | puppy | puppies | cat | kitten | horse | mare | stallion | foal | pony | ponies"
+    " | donkey | cow | bull | calf | calves | heifer | cattle | sheep | ewe | lamb | goat | pig"
+    " | piglet | sow | rabbit | ferret | hamster | rat | mouse | mice | parrot | camel | alpaca"
+    " | llama | monkey"
+)
+_OF_AN_ANIMAL = (
+    "canine | feline | equine | bovine | ovine | caprine | porcine | avian | neutered | spayed"
+    " | gelding | castrated | intact male | intact female | shorthair | longhair | retriever"
+    " | terrier | spaniel | hound | poodle"
+)
 ANIMAL = re.compile(
-    r"\b(?:(?:dogs?|bitch|pupp(?:y|ies)|cats?|kittens?|horses?|mares?|stallions?|foals?|pon(?:y"
-    r"|ies)"
-    r"|donkeys?|cows?|bulls?|calf|calves|heifers?|cattle|sheep|ewes?|lambs?|goats?|pigs?|piglets?"
-    r"|sows?|rabbits?|ferrets?|hamsters?|rats?|mice|mouse|parrots?|camels?|alpacas?|llamas?"
-    r"|monkeys?)"
-    r"(?![- ](?:\w+er|\w+or|\w+ist|\w*m[ae]n|bites?|scratch\w*|hair|allerg\w*|lover|milk|meat)s?\b)"
-    r"|canine|feline|equine|bovine|ovine|caprine|porcine|avian|neutered|spayed|gelding|castrated"
-    r"|intact (?:fe)?male|shorthair|longhair|retriever|terrier|spaniel|hound|poodle)\b",
+    rf"\b(?:{phrase_regex(_ANIMALS)}(?![- ](?:\w*(?:er|or|ist|man|men)"
+    rf"|{phrase_regex('bite | scratch* | hair | allerg* | milk | meat', '')})s?\b)"
+    rf"|{phrase_regex(_OF_AN_ANIMAL)})\b",
     re.IGNORECASE,
 )
 _IN_AN_ANIMAL = re.compile(
@@ -70,14 +81,16 @@ _IN_AN_ANIMAL = re.compile(
 # A patient who is no person and no he or she, but it: 'It was lethargic.'
 _NEUTER = re.compile(r"(?<=\. )It (?:was|is|had|has|ate|weighed) [^.]*")
 _END_OF_PHRASE = re.compile(r"[.,;]| (?:with|who|was|is|has|had|presented|coughs?)\b")
+# 'Farmer', 'dentist', 'housewife': a person by the ending of the word.
 _PERSON = re.compile(
-    r"\b(?:m[ae]n|wom[ae]n|boy|girl|child|infant|neonate|newborn|baby|patient|person|lady"
-    r"|gentleman|adolescent"
-    r"|teenager|student|mother|father|\w{3,}(?:er|or|ist|ian|wife|man|woman))\b",
+    phrase_pattern(
+        "man | men | woman | women | boy | girl | child | infant | neonate | newborn | baby"
+        " | patient | person | lady | adolescent | student"
+    ).pattern
+    + r"|\b\w{3,}(?:er|or|ist|ian|wife|man)\b",
     re.IGNORECASE,
 )
-
-_HUMAN = re.compile(rf"{_PERSON.pattern}|\b(?:he|she|his|her|him|they|fetus)\b", re.IGNORECASE)
+_HE_OR_SHE = phrase_pattern("he | she | his | her | him | they | fetus")
 
 
 def patients_in(text: str) -> tuple[str, ...]:
@@ -195,7 +208,8 @@ def animal_in(text: str) -> str:
     animal, person = ANIMAL.search(phrase), _PERSON.search(phrase)
     if animal and not (person and person.start() < animal.start()):
         return animal[0]
-    if not _HUMAN.search(text) and (neuter := _NEUTER.search(text)):
+    is_human = _PERSON.search(text) or _HE_OR_SHE.search(text)
+    if not is_human and (neuter := _NEUTER.search(text)):
         return neuter[0].strip(" .")
     in_title = None if aged else _IN_AN_ANIMAL.search(text[:150])
     return in_title[0] if in_title else ""

@@ -16,7 +16,6 @@ from medaction.envs.documented import says_something
 from medaction.envs.grounding import plain_text
 from medaction.envs.leaks import (
     COMPLAINT,
-    LABEL,
     RELATIVE,
     SENTENCE_END,
     complaint_of,
@@ -42,7 +41,7 @@ from medaction.envs.results_told import (
     tells_whole,
 )
 from medaction.words.phrases import IN_BRACKETS
-from medaction.words.sentences import split_outside_brackets
+from medaction.words.sentences import LABEL, split_outside_brackets
 
 MOST = 0.5
 """Share of the initial observation's characters that may be cut (results that move to the menu do

@@ -6,41 +6,49 @@ The three are told by their grammar: the second person, the imperative, the ques
 
 import re
 
-from medaction.words.sentences import sentences
+from medaction.words.phrases import phrase_pattern, phrase_regex
+from medaction.words.sentences import LABEL, sentences
 
 # Verbs by which a form asks to be filled in. In the imperative they open a sentence, or follow its
 # condition ('If none, write ...'); 'List', 'State' and the like are nouns unless an object follows.
+_ASKS = (
+    "provide | write | describe | include | specify | mention | summarize | summarise | insert"
+    " | ensure | explain | indicate | select | choose | remember | pretend | imagine | avoid"
+)
+_ASKS_FOR_AN_OBJECT = (
+    "list | state | give | enter | fill | record | report | answer | use | complete | act | play"
+    " | add | leave | do not"
+)
+_OBJECTS = (
+    "in | out | only | not | as | that | all | any | the | a | an | each | every | whether | it"
+    " | them | none"
+)
 _REQUEST = re.compile(
     r"(?:if [^.,;:]{2,60}, |please |kindly |note: )*"
-    r"(?:(?:provide|write|describe|include|specify|mention|summari[sz]e|insert|ensure|explain"
-    r"|indicate|select|choose|remember|pretend|imagine|avoid)"
-    r"|(?:list|state|give|enter|fill|record|report|answer|use|complete|act|play|add|leave|do not)"
-    r"(?= (?:(?:in|out|only|not|as|that|all|any|the|an?|each|every|whether|it|them|\W?none)\b"
-    r"|\"\")))"
-    r"(?= \S)(?! (?:by|of|to)\b)",
+    rf"(?:{phrase_regex(_ASKS, '')}|{phrase_regex(_ASKS_FOR_AN_OBJECT, '')}"
+    rf"(?= (?:\W?{phrase_regex(_OBJECTS, '')}\b|\"\")))(?= \S)(?! (?:by|of|to)\b)",
     re.IGNORECASE,
 )
 _PLEASE = re.compile(r"(?:please|kindly)\b", re.IGNORECASE)
+_ASKING_WORDS = (
+    "what | which | who | whose | how | why | where | when | is | are | was | were | do | does"
+    " | did | can | could | should | would | has | have"
+)
 _QUESTION = re.compile(
-    r"(?:^|[,:;] )(?:based on [^,?]+, )?(?:what|which|who|whose|how|why|where|when|is|are|was|were"
-    r"|do|does|did|can|could|should|would|has|have)\b[^?]*\?\W*$",
+    rf"(?:^|[,:;] )(?:based on [^,?]+, )?{phrase_regex(_ASKING_WORDS, '')}\b[^?]*\?\W*$",
     re.IGNORECASE,
 )
-_LABEL_OF_SENTENCE = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{1,45}:\s*)?")
 _QUOTATION = re.compile(r"[\"“][^\"“”]*[\"”]|(?<!\w)['‘].+?['’](?!\w)")
-_SECOND_PERSON = re.compile(r"\byou(?:r|rs|rself)?\b", re.IGNORECASE)
+_SECOND_PERSON = phrase_pattern("you | your | yours | yourself")
 _FIRST_PERSON = re.compile(r"\bI(?:['’](?:m|ve|d)| (?:am|have|had|was|feel|felt|\w+ed))\b")
 # What an actor is to do, and what he is not to know: no word of it is the patient's history.
-_DIRECTION = re.compile(
-    r"^(?:do not|don['’]t|never)\b"
-    r"|\b(?:you (?:should|must|may|can|will|need to|are to|are asked to|are playing|play)"
-    r"|(?:when|if) (?:you are )?asked)\b",
-    re.IGNORECASE,
+_FORBIDS = re.compile(r"(?:do not|don['’]t|never)\b", re.IGNORECASE)
+_DIRECTION = phrase_pattern(
+    "you should | you must | you may | you can | you will | you need to | you are to | you play"
+    " | you are playing | when asked | if asked | when you are asked | if you are asked"
 )
-_KNOWLEDGE = re.compile(
-    r"\byou(?:['’](?:re|ve))?\b[^.]*\b(?:know|knows|known|aware|unaware|informed|told|understand"
-    r"|remember|sure)\b",
-    re.IGNORECASE,
+_KNOWLEDGE = phrase_pattern(
+    "know | known | aware | unaware | informed | told | understand | remember | sure"
 )
 _NOT = re.compile(r"\b(?:not|no|never|nothing|neither|unaware)\b|n['’]t\b", re.IGNORECASE)
 # 'For the patient actor: You are an 81-year-old man': the part begins behind the stage direction.
@@ -65,19 +73,28 @@ _PRONOUNS = {
     "me": "them",
 }
 # Not the numeral of 'bipolar I disorder': a pronoun opens a clause or stands before a verb.
-_OPENS_CLAUSE = r"(?:^|[,;:] |\b(?:and|but|or|when|that|because|if|as|which|where|while|so|until) )"
+_OPENS_CLAUSE = (
+    "and | but | or | when | that | because | if | as | which | where | while | so | until"
+)
+_VERBS_OF_I = (
+    "am | was | have | had | do | did | can | could | will | would | feel | felt | get | got | go"
+    " | went | take | took | think | *ed"
+)
 _PRONOUN_I = re.compile(
-    rf"({_OPENS_CLAUSE})I(?=['’]| [a-z])"
-    r"|\bI(?=['’](?:m|ve|d|ll)\b| (?:am|was|have|had|do|did|can|could|will|would|feel|felt|get|got"
-    r"|go|went|take|took|think|\w+ed)\b)",
+    rf"((?:^|[,;:] |\b{phrase_regex(_OPENS_CLAUSE, '')} ))I(?=['’]| [a-z])"
+    rf"|\bI(?=['’](?:m|ve|d|ll)\b| {phrase_regex(_VERBS_OF_I, '')}\b)",
     re.IGNORECASE,
 )
 _BE = re.compile(r"\bthey(?: (?P<verb>am|was)|['’]m)\b")
-_PRONOUN = re.compile(r"\b(?:yourself|myself|yours|mine|your|my|me)\b", re.IGNORECASE)
+_PRONOUN = phrase_pattern(" | ".join(_PRONOUNS))
+# 'You' is the object of its clause at the end of it and before what no verb begins with.
+_BEHIND_AN_OBJECT = (
+    "to | with | in | at | on | for | from | and | or | when | because | since | as | by | of | up"
+    " | out | down | very | more | again | after | before | during | about | while | that | a | an"
+    " | the | some | no | any"
+)
 _OBJECT = re.compile(
-    r"\byou\b(?=\s*(?:[.,;:!?)]|$)|\s+(?:to|with|in|at|on|for|from|and|or|when|because|since|as|by"
-    r"|of|up|out|down|very|more|again|after|before|during|about|while|that|an?|the|some|no|any)\b)",
-    re.IGNORECASE,
+    rf"\byou\b(?=\s*(?:[.,;:!?)]|$)|\s+{phrase_regex(_BEHIND_AN_OBJECT, '')}\b)", re.IGNORECASE
 )
 _AFTER_PREPOSITION = re.compile(r"\b(to|for|with|on|at|from|about|around|near|like) you\b", re.I)
 
@@ -106,7 +123,7 @@ def told_of_patient(observation: str) -> tuple[str, tuple[str, ...]]:
     removed: list[str] = []
     is_part = bool(_ROLE.match(_LEAD.sub("", observation.strip(), count=1)))
     for line in observation.splitlines():
-        label = _LABEL_OF_SENTENCE.match(line)[0]  # type: ignore[index]
+        label = LABEL.match(line)[0]  # type: ignore[index]
         body = line[len(label) :]
         if is_part and body:
             text, asides = patients_part(body)
@@ -134,10 +151,11 @@ def patients_part(text: str) -> tuple[str, tuple[str, ...]]:
         words = _LEAD.sub("", sentence, count=1) if place == 0 else sentence
         words = _ROLE.sub("The patient is", words, count=1)
         is_direction = (
-            _DIRECTION.search(words)
+            _FORBIDS.match(words)
+            or _DIRECTION.search(words)
             or _REQUEST.match(words)
             or _PLEASE.match(words)
-            or (_KNOWLEDGE.search(words) and _NOT.search(words))
+            or _speaks_of_knowledge(words)
         )
         if is_direction:
             directions.append(sentence)
@@ -145,6 +163,12 @@ def patients_part(text: str) -> tuple[str, tuple[str, ...]]:
             speaks_as_patient = _FIRST_PERSON.search(words) and not _SECOND_PERSON.search(words)
             history.append(_in_third_person(words, bool(speaks_as_patient)))
     return " ".join(history), tuple(directions)
+
+
+def _speaks_of_knowledge(words: str) -> bool:
+    """'You have not been told the diagnosis': what the actor is to know or not."""
+    you = _SECOND_PERSON.search(words)
+    return bool(you and _KNOWLEDGE.search(words, you.end()) and _NOT.search(words))
 
 
 def _in_third_person(sentence: str, speaks_as_patient: bool) -> str:

@@ -101,33 +101,23 @@ def _from_store(path: Path) -> Iterator[SetCase]:
         worlds = {world.case_id: world for world in store.environments()}
     for case_id, source, title, publication, text, licence in rows:
         publication_ids = json.loads(publication)
-        world = worlds.get(case_id)
         at = int(publication_ids.get("summary_at", 0))
         texts = [text[:at], text[at:]] if at else [text]
-        if world is None:
-            yield SetCase(
-                case_id,
-                source,
-                title,
-                _non_empty(texts),
-                "",
-                (),
-                ids_of(case_id, publication_ids),
-                licence,
-            )
-        else:
-            texts.append(_patient(world.initial_observation, world.menu))
-            names = (world.diagnosis, *world.synonyms)
-            yield SetCase(
-                case_id,
-                source,
-                title,
-                _non_empty(texts),
-                world.initial_observation,
-                names,
-                ids_of(case_id, publication_ids),
-                licence,
-            )
+        presentation = ""
+        names: tuple[str, ...] = ()
+        if world := worlds.get(case_id):
+            presentation, names = world.initial_observation, (world.diagnosis, *world.synonyms)
+            texts.append(_patient(presentation, world.menu))
+        yield SetCase(
+            case_id,
+            source,
+            title,
+            _non_empty(texts),
+            presentation,
+            names,
+            ids_of(case_id, publication_ids),
+            licence,
+        )
 
 
 def _from_report(report: CaseReport) -> SetCase:

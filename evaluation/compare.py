@@ -55,15 +55,13 @@ class Difference:
     p: float | None
 
 
-def paired_difference(
-    before: Mapping[str, float], after: Mapping[str, float], seed: int = 0
-) -> Difference:
+def paired_difference(before: Mapping[str, float], after: Mapping[str, float]) -> Difference:
     """The difference of two measures by case."""
     common = sorted(before.keys() & after.keys())
     if len(common) < 2:
         return Difference(len(common), None, None, None, None)
     change = np.array([after[case] - before[case] for case in common])
-    low, high = interval(lambda cases: change[cases].mean(axis=0), len(change), seed)
+    low, high = interval(lambda cases: change[cases].mean(axis=0), len(change))
     p = 1.0
     if change.any():
         tested = permutation_test(
@@ -72,7 +70,7 @@ def paired_difference(
             permutation_type="samples",
             vectorized=True,
             n_resamples=PERMUTATIONS,
-            rng=np.random.default_rng(seed),
+            rng=np.random.default_rng(0),
         )
         p = float(tested.pvalue)
     return Difference(len(common), float(change.mean()), low, high, p)

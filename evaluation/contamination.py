@@ -77,25 +77,33 @@ _NOT_OF_A_TITLE = frozenset(
 )
 
 
+PAIR_COLUMNS: dict[str, Any] = {
+    "case_id": pl.String,
+    "other_id": pl.String,
+    "source": pl.String,
+    "other_source": pl.String,
+    **dict.fromkeys(SIGNALS, pl.Float64),
+    "same_diagnosis": pl.Boolean,
+    "found_by": pl.List(pl.String),
+    "title_of_case": pl.String,
+    "title_of_other": pl.String,
+}
+
+
 def find_pairs(
-    first: Sequence[SetCase],
-    second: Sequence[SetCase] | None,
-    encode: Encode,
-    linker: Linker,
-    thresholds: Mapping[str, float] = THRESHOLDS,
+    first: Sequence[SetCase], second: Sequence[SetCase] | None, encode: Encode, linker: Linker
 ) -> pl.DataFrame:
     """Every pair of a case of `first` and one of `second` that some signal finds, the surest first;
     `second` None: pairs within `first`.
 
-    Columns: case_id, other_id, source, other_source, title, other_title, the five SIGNALS as
-    figures of 0 to 1 (null: cannot be told), same_diagnosis, found_by (the signals at or above
-    their thresholds).
+    Columns: see PAIR_COLUMNS; the SIGNALS are figures of 0 to 1 (null: cannot be told), `found_by`
+    those of them at or above their thresholds.
     """
     other = first if second is None else second
     figures, same = measured(first, other, encode, linker)
     found = np.zeros((len(first), len(other)), dtype=bool)
     for name in SIGNALS:
-        found |= np.nan_to_num(figures[name], nan=-1.0) >= thresholds[name]
+        found |= np.nan_to_num(figures[name], nan=-1.0) >= THRESHOLDS[name]
     if second is None:
         found &= np.triu(np.ones_like(found), k=1)
     rows = [
@@ -109,25 +117,13 @@ def find_pairs(
                 for name in SIGNALS
             },
             "same_diagnosis": bool(same[i, j]),
-            "found_by": [name for name in SIGNALS if figures[name][i, j] >= thresholds[name]],
+            "found_by": [name for name in SIGNALS if figures[name][i, j] >= THRESHOLDS[name]],
             "title_of_case": first[i].title,
             "title_of_other": other[j].title,
         }
         for i, j in np.argwhere(found)
     ]
-    schema: dict[str, Any] = {
-        "case_id": pl.String,
-        "other_id": pl.String,
-        "source": pl.String,
-        "other_source": pl.String,
-        **dict.fromkeys(SIGNALS, pl.Float64),
-        "same_diagnosis": pl.Boolean,
-        "found_by": pl.List(pl.String),
-        "title_of_case": pl.String,
-        "title_of_other": pl.String,
-    }
-    frame = pl.DataFrame(rows, schema=schema)
-    return frame.sort(
+    return pl.DataFrame(rows, schema=PAIR_COLUMNS).sort(
         pl.col("found_by").list.len(),
         "encoder",
         "case_id",
@@ -401,12 +397,7 @@ def _excerpt(case: SetCase) -> str:
 PAIRS_FORMAT = "medaction-contamination/1"
 
 
-def report_of(
-    about: Mapping[str, Any],
-    pairs: pl.DataFrame,
-    compared: int,
-    thresholds: Mapping[str, float] = THRESHOLDS,
-) -> dict[str, Any]:
+def report_of(about: Mapping[str, Any], pairs: pl.DataFrame, compared: int) -> dict[str, Any]:
     """The report as JSON values. `about`: the sets; `compared`: how many pairs were looked at.
 
     `contaminated`: the first set's cases in a pair that no reviewer called different.
@@ -419,7 +410,7 @@ def report_of(
     return {
         "format": PAIRS_FORMAT,
         **about,
-        "thresholds": dict(thresholds),
+        "thresholds": dict(THRESHOLDS),
         "pairs_compared": compared,
         "pairs_found": len(pairs),
         "found_by": {name: int(pairs["found_by"].list.contains(name).sum()) for name in SIGNALS},

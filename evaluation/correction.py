@@ -36,7 +36,7 @@ class MeasuredJudge:
 
 
 MEASURED: Mapping[str, MeasuredJudge] = {
-    f"{OFFLINE}@39044f2b4338": MeasuredJudge(
+    f"{OFFLINE}@def25b04a9aa": MeasuredJudge(
         right=367,
         right_called=306,
         wrong=83,
@@ -63,7 +63,7 @@ class Corrected:
     high: float | None
 
 
-def corrected_accuracy(table: ScoreTable, judge: MeasuredJudge, seed: int = 0) -> Corrected:
+def corrected_accuracy(table: ScoreTable, judge: MeasuredJudge) -> Corrected:
     """Of a score table (`medaction.evaluation.scores.score_table`).
 
     The interval is a bootstrap over the cases and, because sensitivity and specificity are
@@ -76,11 +76,17 @@ def corrected_accuracy(table: ScoreTable, judge: MeasuredJudge, seed: int = 0) -
     cases = np.where(scored, runs, 0.0).sum(axis=1)[counts > 0] / counts[counts > 0]
     if not cases.size:
         return Corrected(None, None, None)
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(0)
     drawn = draw.integers(cases.size, size=(RESAMPLES, cases.size))
     sensitivity = draw.binomial(judge.right, judge.sensitivity, RESAMPLES) / judge.right
     specificity = draw.binomial(judge.wrong, judge.specificity, RESAMPLES) / judge.wrong
-    resampled = _rogan_gladen(cases[drawn].mean(axis=1), sensitivity, specificity)
+    shares = cases[drawn].mean(axis=1)
+    if cases.mean() in (0.0, 1.0):
+        # Resamples of equal cases are all equal. Jeffreys' interval of a share does not shrink to
+        # a point (L. D. Brown, T. T. Cai and A. DasGupta, Stat Sci 16, 2001: 101-133).
+        right = cases.sum()
+        shares = draw.beta(right + 0.5, cases.size - right + 0.5, RESAMPLES)
+    resampled = _rogan_gladen(shares, sensitivity, specificity)
     low, high = np.quantile(resampled, [0.025, 0.975])
     point = _rogan_gladen(cases.mean(), np.array(judge.sensitivity), np.array(judge.specificity))
     return Corrected(float(point), float(low), float(high))

@@ -25,6 +25,8 @@ from medaction.llm.untrusted import one_line
 from medaction.trajectories.store import Store
 
 PROTOCOL = "failure-modes"
+AT_A_TIME = 16
+"""Trajectories under judgement at once: the texts of more would lie in memory for nothing."""
 MOST_OF_REASONING, MOST_OF_RESULT = 1200, 400
 """Characters of a turn's reasoning, and of a result, that the judge reads."""
 
@@ -84,9 +86,7 @@ def _brought(answer: Answer) -> str:
     return "; ".join(lines) or UNAVAILABLE
 
 
-async def judge_failures(
-    store: Store, links: Linked, model: Teacher, at_a_time: int = 16
-) -> tuple[pl.DataFrame, int]:
+async def judge_failures(store: Store, links: Linked, model: Teacher) -> tuple[pl.DataFrame, int]:
     """What `failure_modes` returns, by the judge's verdicts, of the wrong trajectories alone; and
     how many got no verdict.
 
@@ -97,7 +97,7 @@ async def judge_failures(
     wrong = endings(store).filter(pl.col("wrong"))
     unjudged = set(wrong["trajectory_id"]) - verdicts.keys()
     worlds = {world.environment_id: world for world in store.environments()}
-    room = asyncio.Semaphore(at_a_time)
+    room = asyncio.Semaphore(AT_A_TIME)
 
     async def ask(path: Path) -> bool:
         world = worlds[path.trajectory.spec.environment_id]

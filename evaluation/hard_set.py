@@ -19,13 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from medaction.envs.composition import BODY_SYSTEMS, DISEASE_TYPES
-from medaction.envs.records import ClinicalEnvironment
+from medaction.envs.records import BadCase, ClinicalEnvironment
+from medaction.evaluation.case_sets import SetCase, about, read_set, set_of
+from medaction.evaluation.composition import composition, plot_composition
+from medaction.evaluation.contamination import find_pairs, remembering
 from medaction.evaluation.diagnoses import names_of_truth
 from medaction.kg.disease_classes import classes_of
+from medaction.kg.encoder import load_encoder
 from medaction.kg.hpo import load_hpo
 from medaction.kg.linking import Linker
+from medaction.trajectories.files import STORE
+from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
 from medaction.words.names import normalise
 
@@ -72,6 +79,69 @@ class HardCase:
     @property
     def stratum(self) -> tuple[str, str]:
         return self.body_system or "not told", self.disease_type or "not told"
+
+
+@dataclass(frozen=True, slots=True)
+class HardSet:
+    """A set drawn from a pool, with all that its manifest tells of the draw.
+
+    candidates: the pool. fit: those that are rare and long. cases: the set. compared: the sets that
+    `fit` was compared with, with how many pairs were found; pairs: these
+    (`medaction.evaluation.contamination`). excluded: case id -> the copy that it was left out for.
+    """
+
+    candidates: list[HardCase]
+    fit: list[HardCase]
+    cases: list[HardCase]
+    criteria: dict[str, Any]
+    compared: list[dict[str, Any]]
+    pairs: list[pl.DataFrame]
+    excluded: dict[str, str]
+
+
+def draw(
+    pool: Sequence[Path], against: Sequence[str], cases: int, min_tests: int, seed: int
+) -> HardSet:
+    """Draw so many cases from `pool` (folders of runs, or their stores). None of them is in a set
+    of `against`, in whatever words, and none twice.
+
+    Raises BadCase('too_few_cases').
+    """
+    linker, encode = disease_linker(), remembering(load_encoder().encode)
+    candidates = candidates_of([path / STORE if path.is_dir() else path for path in pool], linker)
+    fit = rare_and_long(candidates, min_tests)
+    fit_cases = [set_of(candidate.environment) for candidate in fit]
+    sets: list[tuple[dict[str, Any], list[SetCase] | None]] = []
+    for path in against:
+        benchmark = read_set(path)
+        sets.append((about(path, benchmark), benchmark))
+    sets.append(({"path": "the pool itself", "cases": len(fit)}, None))
+    excluded: dict[str, str] = {}
+    compared: list[dict[str, Any]] = []
+    pairs: list[pl.DataFrame] = []
+    for source, other_cases in sets if fit else ():
+        pairs_of_set = find_pairs(fit_cases, other_cases, encode, linker)
+        compared.append(source | {"pairs_found": len(pairs_of_set)})
+        pairs.append(pairs_of_set.with_columns(against=pl.lit(source["path"])))
+        for row in pairs_of_set.iter_rows(named=True):
+            copy, original = row["case_id"], row["other_id"]
+            if other_cases is None:  # of two copies within the pool the one read first stays
+                copy, original = original, copy
+            signals = " ".join(row["found_by"])
+            excluded.setdefault(copy, f"{original} of {source['path']}: {signals}")
+    others = [
+        candidate for candidate in candidates if candidate.environment.case_id not in excluded
+    ]
+    criteria = {
+        "rare": "source, or Orphanet or OMIM in the open disease graph",
+        "min_tests": min_tests,
+        "cases": cases,
+        "seed": seed,
+        "strata": ["body_system", "disease_type"],
+        "pool": [str(path) for path in pool],
+    }
+    hard_cases = draw_cases(others, cases, min_tests, seed)
+    return HardSet(candidates, fit, hard_cases, criteria, compared, pairs, excluded)
 
 
 def candidates_of(stores: Sequence[Path], linker: Linker) -> list[HardCase]:
@@ -129,24 +199,29 @@ def _orphanet() -> dict[str, str]:
     }
 
 
+def rare_and_long(candidates: Sequence[HardCase], min_tests: int) -> list[HardCase]:
+    return [
+        candidate for candidate in candidates if candidate.rare_by and candidate.tests >= min_tests
+    ]
+
+
 def draw_cases(
     candidates: Sequence[HardCase], cases: int, min_tests: int, seed: int
 ) -> list[HardCase]:
     """The hardest rare candidates of each stratum, as many as its share among all rare ones, in the
     order of their case ids.
 
-    Raises ValueError with the numbers when there are not so many.
+    Raises BadCase('too_few_cases') with the numbers when there are not so many.
     """
-    fit = [
-        candidate for candidate in candidates if candidate.rare_by and candidate.tests >= min_tests
-    ]
+    fit = rare_and_long(candidates, min_tests)
     if len(fit) < cases:
         rare = sum(bool(candidate.rare_by) for candidate in candidates)
-        raise ValueError(
+        raise BadCase(
+            "too_few_cases",
             f"{cases} cases are wanted, and of the pool's {len(candidates)} only {rare} are of a"
             f" rare disease, {len(fit)} of these with"
             f" {min_tests} documented tests or more: ask for fewer, lower --min-tests, or give a"
-            " larger pool"
+            " larger pool",
         )
     ranked = _with_hardness(fit)
     order = random.Random(seed)
@@ -206,26 +281,15 @@ def _seats(
 # --- the files --------------------------------------------------------------------------
 
 
-def write_hard_set(
-    candidates: Sequence[HardCase],
-    folder: Path,
-    criteria: Mapping[str, Any],
-    excluded: Mapping[str, str],
-    checked: Sequence[Mapping[str, Any]],
-    versions: Mapping[str, str],
-) -> Path:
-    """Write `folder`/cases/ID.json (docs/case-format.md) and manifest.json; returns the manifest's
-    path.
-
-    excluded: cases left out for contamination, and why. checked: what contamination was checked
-    against, with what was found.
-    """
+def write_hard_set(hard_set: HardSet, folder: Path, versions: Mapping[str, str]) -> list[Path]:
+    """Write `folder`/cases/ID.json (docs/case-format.md), contamination.csv, manifest.json and
+    plots; returns the paths of the last two."""
     cases = folder / "cases"
     cases.mkdir(parents=True, exist_ok=True)
     for old in cases.glob("*.json"):
         old.unlink()
     rows = []
-    for candidate in candidates:
+    for candidate in hard_set.cases:
         file = cases / f"{candidate.environment.case_id}.json"
         file.write_text(
             json.dumps(_as_case(candidate), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -250,16 +314,20 @@ def write_hard_set(
         "format": HARD_SET_FORMAT,
         "purpose": "evaluation only: never train on these cases",
         "cases": len(rows),
-        "criteria": dict(criteria),
+        "criteria": hard_set.criteria | {"pool_figures": summary_of(hard_set.candidates)},
         "versions": dict(versions),
         "licences": dict(Counter(str(row["licence"]) for row in rows).most_common()),
-        "figures": summary_of(candidates),
-        "contamination": {"checked_against": list(checked), "excluded": dict(excluded)},
+        "figures": summary_of(hard_set.cases),
+        "contamination": {"checked_against": hard_set.compared, "excluded": hard_set.excluded},
         "rows": rows,
     }
     path = folder / "manifest.json"
     path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    pl.concat(hard_set.pairs).with_columns(pl.col("found_by").list.join(" ")).write_csv(
+        folder / "contamination.csv"
+    )
+    figures = composition(candidate.environment for candidate in hard_set.cases)
+    return [path, *plot_composition(figures, folder / "plots")]
 
 
 def summary_of(candidates: Sequence[HardCase]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from medaction.kg.metrics import Course
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.scoring import OPEN, Aids, linkers
 from medaction.trajectories.store import Store
+from medaction.trajectories.stored_trees import tree_of
 
 # Where a judge has judged, its verdict says whether a rollout missed; elsewhere the DTC of the last
 # turn, where it is known.
@@ -85,7 +86,7 @@ def linked(
 def paths(store: Store, links: Linked) -> Iterator[Path]:
     """Every trajectory that a model played, environment by environment."""
     for environment_id, truth in links.truths.items():
-        tree = store.trajectories(environment_id)
+        tree = tree_of(store, environment_id)
         by_id = {member.trajectory_id: member for member in tree}
         for trajectory in tree:
             if trajectory.spec.style != "gold":

@@ -21,11 +21,9 @@ any are known: for answers that are right or wrong s² is at most 1/4."""
 SCORE_VARIANCE_WITHIN = 1 / 6
 
 
-def sd_of_difference(
-    replays: int, between: float = SCORE_VARIANCE_BETWEEN, within: float = SCORE_VARIANCE_WITHIN
-) -> float:
+def sd_of_difference(replays: int) -> float:
     """Of a case's difference, each model with the mean over `replays` runs and seeds."""
-    return math.sqrt(between**2 + 2 * within / replays)
+    return math.sqrt(SCORE_VARIANCE_BETWEEN**2 + 2 * SCORE_VARIANCE_WITHIN / replays)
 
 
 def paired_power(difference: float, sd: float, cases: int) -> float:
@@ -38,11 +36,11 @@ def paired_power(difference: float, sd: float, cases: int) -> float:
     return float(nct.sf(edge, freedom, shift) + np.nan_to_num(nct.cdf(-edge, freedom, shift)))
 
 
-def detectable(sd: float, cases: int, power: float = POWER) -> float:
-    """The smallest mean difference that is found with this power. Raises ValueError for fewer than
+def detectable(sd: float, cases: int) -> float:
+    """The smallest mean difference that is found with this POWER. Raises ValueError for fewer than
     two cases."""
     if cases < 2:
         raise ValueError(f"{cases} cases: a difference needs two at least")
     # With two cases, where t is widest, 17 standard errors are needed.
     highest = 30 * sd / math.sqrt(cases)
-    return float(brentq(lambda size: paired_power(size, sd, cases) - power, 1e-9, highest))
+    return float(brentq(lambda size: paired_power(size, sd, cases) - POWER, 1e-9, highest))

@@ -17,8 +17,7 @@ whatever they are, so that its rmse is 0 and says nothing."""
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """value(n) = limit - sign * scale * n ** -exponent: a score that rises to its limit (sign 1),
-    or a loss that falls to it (-1).
+    """value(n) = limit - scale * n ** -exponent: a score that rises to its limit.
 
     rmse: root of the mean squared residual at the points that it was fitted to.
     """
@@ -26,37 +25,28 @@ class Law:
     limit: float
     scale: float
     exponent: float
-    rises: bool
     rmse: float
 
     def at(self, records: np.ndarray | float) -> np.ndarray:
-        return (
-            self.limit
-            - (1 if self.rises else -1)
-            * self.scale
-            * np.asarray(records, dtype=float) ** -self.exponent
-        )
+        return self.limit - self.scale * np.asarray(records, dtype=float) ** -self.exponent
 
 
-def fit_law(
-    records: np.ndarray, values: np.ndarray, rises: bool, highest: float = 1.0
-) -> Law | None:
-    """The law nearest to the points by least squares, with limit in 0 to `highest`, scale >= 0 and
+def fit_law(records: np.ndarray, values: np.ndarray) -> Law | None:
+    """The law nearest to the points by least squares, with limit in 0 to 1, scale >= 0 and
     exponent in 0 to 2; None for fewer than LEAST distinct sizes. Scores that do not rise get a law
     that is flat, whose rmse tells how little it says."""
     records, values = np.asarray(records, dtype=float), np.asarray(values, dtype=float)
     if len(set(records.tolist())) < LEAST:
         return None
-    sign = 1 if rises else -1
     smallest = records.min()
 
     def law(n: np.ndarray, limit: float, drop: float, exponent: float) -> np.ndarray:
         # In units of the smallest size, so that all three parameters are of the order of one.
-        return limit - sign * drop * (n / smallest) ** -exponent
+        return limit - drop * (n / smallest) ** -exponent
 
     spread = float(np.ptp(values))
-    start = (float(np.clip(values.max() if rises else values.min(), 0.0, highest)), spread, 0.5)
-    bounds = ([0.0, 0.0, 1e-3], [highest, np.inf, 2.0])
+    start = (float(np.clip(values.max(), 0.0, 1.0)), spread, 0.5)
+    bounds = ([0.0, 0.0, 1e-3], [1.0, np.inf, 2.0])
     (limit, drop, exponent), _ = curve_fit(
         law, records, values, p0=start, bounds=bounds, maxfev=20_000
     )
@@ -65,12 +55,11 @@ def fit_law(
         float(limit),
         float(drop * smallest**exponent),
         float(exponent),
-        rises,
         float(np.sqrt(np.mean(residual**2))),
     )
 
 
-def scaling(points: pl.DataFrame, rises: bool = True, highest: float = 1.0) -> pl.DataFrame:
+def scaling(points: pl.DataFrame) -> pl.DataFrame:
     """The law of every series in `points` (series, records, value), and what more data is predicted
     to bring.
 
@@ -80,9 +69,7 @@ def scaling(points: pl.DataFrame, rises: bool = True, highest: float = 1.0) -> p
     """
     rows = []
     for (series,), of_series in points.group_by(["series"], maintain_order=True):
-        law = fit_law(
-            of_series["records"].to_numpy(), of_series["value"].to_numpy(), rises, highest
-        )
+        law = fit_law(of_series["records"].to_numpy(), of_series["value"].to_numpy())
         row = {
             "series": series,
             "sizes": of_series["records"].n_unique(),
@@ -114,9 +101,7 @@ def scaling(points: pl.DataFrame, rises: bool = True, highest: float = 1.0) -> p
     return pl.DataFrame(rows, schema=schema)
 
 
-def draw_scaling(
-    points: pl.DataFrame, measure: str, rises: bool = True, highest: float = 1.0
-) -> Figure:
+def draw_scaling(points: pl.DataFrame, measure: str) -> Figure:
     """The points, their laws, and dashed what the laws predict up to four times the records."""
     figure, axes = canvas("Scaling over training data", "training records", measure, (7.2, 4.6))
     axes.set_xscale("log")
@@ -125,12 +110,11 @@ def draw_scaling(
     ):
         hue, mark = HUES[place % 6], MARKS[place % 6]
         sizes = of_series["records"].to_numpy()
-        law = fit_law(sizes, of_series["value"].to_numpy(), rises, highest)
+        law = fit_law(sizes, of_series["value"].to_numpy())
         label = f"{series}: too few points for a law ({len(set(sizes.tolist()))} of {LEAST})"
         if law:
-            sign = "-" if rises else "+"
             power = f"{law.scale:.2g} n^-{law.exponent:.2f}"
-            label = f"{series}: {law.limit:.2f} {sign} {power} (rmse {law.rmse:.3f})"
+            label = f"{series}: {law.limit:.2f} - {power} (rmse {law.rmse:.3f})"
             for low, high, look in (
                 (sizes.min(), sizes.max(), "-"),
                 (sizes.max(), 4 * sizes.max(), "--"),

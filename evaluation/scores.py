@@ -76,14 +76,10 @@ MEASURES = ("precision", "recall", "f1_of_means", "mean_f1", "accuracy")
 of the F1 of the trajectories."""
 
 
-def measures(
-    scores: Sequence[Score], cases: Sequence[str], runs: int, seed: int = 0
-) -> list[Measure]:
+def measures(scores: Sequence[Score], cases: Sequence[str], runs: int) -> list[Measure]:
     """All MEASURES over `cases` x `runs`; a pair without a score counts as not scored. Raises
     ValueError for a pair that is there twice."""
-    table = score_table(scores, cases, runs)
-    of = len(cases) * runs
-    chosen = set(cases)
+    table, chosen = score_table(scores, cases, runs), set(cases)
     unreadable = sum(
         score.unreadable for score in scores if score.case_id in chosen and score.run < runs
     )
@@ -91,30 +87,20 @@ def measures(
     for name in MEASURES:
         by_run = _by_run(table, name)
         scored_runs = by_run[~np.isnan(by_run)]
-        low, high = interval(
-            lambda drawn, name=name: _mean(  # type: ignore[misc]
-                _by_run({column: values[drawn] for column, values in table.items()}, name), axis=-1
-            ),
-            len(cases),
-            seed,
-        )
-        scored = int(np.sum(~np.isnan(table[_COLUMN[name]])))
         mean = float(scored_runs.mean()) if scored_runs.size else None
+        sd = float(scored_runs.std(ddof=1)) if scored_runs.size > 1 else None
+        is_scored = ~np.isnan(table[_COLUMN[name]])
+
+        def of_sample(rows: np.ndarray, name: str = name) -> np.ndarray:
+            sample = {column: values[rows] for column, values in table.items()}
+            return _mean(_by_run(sample, name), axis=-1)
+
+        low, high = interval(of_sample, len(cases))
         if name == "accuracy" and mean in (0.0, 1.0):
             # All draws are alike: the bootstrap's interval is a point, however few the cases.
-            low, high = wilson(mean, int(np.sum(~np.isnan(table["accuracy"]).all(axis=1))))
-        results.append(
-            Measure(
-                name,
-                mean,
-                float(scored_runs.std(ddof=1)) if scored_runs.size > 1 else None,
-                low,
-                high,
-                scored,
-                of,
-                unreadable,
-            )
-        )
+            low, high = wilson(mean, int(is_scored.any(axis=1).sum()))
+        scored = int(is_scored.sum())
+        results.append(Measure(name, mean, sd, low, high, scored, len(cases) * runs, unreadable))
     return results
 
 

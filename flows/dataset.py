@@ -25,6 +25,7 @@ from medaction.trajectories.preferences import State, states, write_preferences
 from medaction.trajectories.records import now
 from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
+from medaction.trajectories.stored_trees import each_environment
 
 DATASET_CARD = Path(__file__).with_name("dataset_card.md.j2")
 
@@ -124,7 +125,7 @@ def _card(
         from medaction.evaluation.composition import composition, draw_pruned, plot_composition
         from medaction.evaluation.plots import save
 
-        worlds = (world for world in store.each_environment() if world.case_id in used)
+        worlds = (world for world in each_environment(store) if world.case_id in used)
         plot_composition(composition(worlds), folder / "plots")
         parts = store.frame(REPORT_QUERIES["Composition of the pruned trees"].sql)
         save(draw_pruned(parts), folder / "plots", "pruned")

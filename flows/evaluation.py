@@ -40,6 +40,7 @@ from medaction.trajectories.files import STORE
 from medaction.trajectories.records import Failure, Trajectory, now
 from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
+from medaction.trajectories.stored_trees import tree_of
 from medaction.trajectories.tree import TreePlan, initial_specs
 from medaction.words.versions import version_of
 
@@ -130,7 +131,7 @@ def play_runs(
     summaries = summaries_of(store)
 
     def unit_of(environment: ClinicalEnvironment) -> Unit:
-        tree = store.trajectories(environment.environment_id)
+        tree = tree_of(store, environment.environment_id)
         summary = summaries.get(environment.case_id, "")
         ids = skip.get(environment.case_id) or frozenset()
         arguments = (environment, summary, rules, plan, players, tree, ids, code_version(), calls)
@@ -180,7 +181,7 @@ def judgings_to_do(
         ids = {spec.trajectory_id for spec in initial_specs(environment, plan)} & stored
         if all(judge.place(id_) in complete for id_ in ids for judge in passes):
             continue  # its turns need not even be read
-        tree = store.trajectories(environment.environment_id)
+        tree = tree_of(store, environment.environment_id)
         work[environment.case_id] = (
             environment,
             [
@@ -272,7 +273,7 @@ def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
     for environment in environments:
         tree = {
             trajectory.trajectory_id: trajectory
-            for trajectory in store.trajectories(environment.environment_id)
+            for trajectory in tree_of(store, environment.environment_id)
         }
         for spec in initial_specs(environment, plan):
             id_, place = spec.trajectory_id, (spec.case_id, spec.sample)

@@ -21,7 +21,9 @@ from medaction.llm.teacher import Teacher
 from medaction.trajectories.files import STORE
 from medaction.trajectories.records import WORKER_LOST, OpenFailure, RolloutSpec, Trajectory
 from medaction.trajectories.scoring import Aids, disease_linker, distance_of, unlinkable
-from medaction.trajectories.store import EnvironmentKey, Known, Store, StoreError, report_hash
+from medaction.trajectories.store import EnvironmentKey, Store, StoreError
+from medaction.trajectories.stored_trees import tree_of
+from medaction.trajectories.table_rows import report_hash
 from medaction.trajectories.tree import Place, TreePlan, branch_specs, finished, initial_specs
 from medaction.words.versions import constants_of, version_of
 
@@ -143,7 +145,13 @@ def reports_to_build(
     """Reports that are new, changed, built under other settings, or to be tried again; and what
     could not be read and is not on record yet."""
     built_with = stage_1_hash(settings)
-    stored, unreadable = store.known_cases(), store.unreadable_cases()
+    stored = {
+        case_id: built_from
+        for case_id, *built_from in store.rows("select case_id, report_hash, built_with from cases")
+    }
+    unreadable = set(
+        store.rows("select case_id, path, error_class from failures where stage = 'read'")
+    )
     again = {failure.case_id for failure in store.open_failures("environment")} - {
         failure.case_id for failure in left_alone(store, "environment", retry)
     }
@@ -152,7 +160,7 @@ def reports_to_build(
             if (report.case_id, report.path, report.reason) not in unreadable:
                 yield report
         elif (
-            stored.get(report.case_id) != Known(report_hash(report), built_with)
+            stored.get(report.case_id) != [report_hash(report), built_with]
             or report.case_id in again
         ):
             yield report
@@ -279,7 +287,7 @@ def trees_to_play(
             yield place
             continue
         environment = store.environment(place.environment_id)
-        if lacks_rollouts(environment, plan, store.trajectories(place.environment_id), ids):
+        if lacks_rollouts(environment, plan, tree_of(store, place.environment_id), ids):
             yield place
 
 

@@ -8,6 +8,7 @@ from medaction.flows.settings import DistillSettings, Retry
 from medaction.trajectories.preferences import missing_pairs
 from medaction.trajectories.records import RolloutSpec
 from medaction.trajectories.store import Store
+from medaction.trajectories.stored_trees import tree_of
 from medaction.trajectories.tree import pair_specs
 
 
@@ -32,7 +33,7 @@ def branches_for_pairs(
         ids = failed.get(place.case_id, frozenset())
         if place.environment_id not in points or ids is None:
             continue
-        tree = store.trajectories(place.environment_id)
+        tree = tree_of(store, place.environment_id)
         specs = pair_specs(tree, points[place.environment_id], plan, settings.pair_branches)
         if wanted := tuple(spec for spec in specs if spec.trajectory_id not in ids):
             branches[place.environment_id] = wanted

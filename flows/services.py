@@ -3,12 +3,14 @@ limits. Each is started at its first use, on loopback, and stopped again."""
 
 import atexit
 import functools
+import json
 import logging
+import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,11 +72,31 @@ def services(settings: EnvironmentSettings, store: Store) -> Iterator[Services]:
 
         @functools.cache
         def calls() -> CallSettings:
-            ledger = engine().start_ledger(store.spent_usd())
-            started.callback(lambda: store.keep_spent(ledger.spent_usd()))
+            ledger = engine().start_ledger(spent_usd(store))
+            started.callback(lambda: keep_spent(store, ledger.spent_usd()))
             return CallSettings(settings.call_cache, ledger=ledger)
 
         yield Services(engine, reach, calls)
+
+
+def spent_usd(store: Store) -> dict[str, float]:
+    """What each model has cost so far, failed rollouts included: a teacher by its turns or by the
+    ledgers of ended runs, whichever is more; all others (extractor, oracle, judges), whose costs
+    stand at cases without their names, by the ledgers."""
+    rows = store.rows(
+        "select teacher, sum(cost_usd) from ("
+        " select teacher, cost_usd from turns join trajectories using (trajectory_id)"
+        " union all select teacher, cost_usd from failures where teacher is not null) group by"
+        " teacher"
+    )
+    spent = json.loads(store.meta("spent_usd") or "{}")
+    return spent | {name: max(usd, spent.get(name, 0.0)) for name, usd in rows}
+
+
+def keep_spent(store: Store, usd: Mapping[str, float]) -> None:
+    """Keep what every model has cost by the ledger of a run that ends."""
+    known = {name: spent for name, spent in usd.items() if math.isfinite(spent)}
+    store.set_meta("spent_usd", json.dumps(spent_usd(store) | known))
 
 
 @contextmanager

@@ -96,6 +96,12 @@ class EnvironmentSettings(BaseModel):
     def _speaks(cls, model: Teacher | None) -> Teacher | None:
         return _language_model(model)
 
+    @model_validator(mode="after")
+    def _apart(self) -> "EnvironmentSettings":
+        if Path(self.cases).resolve() == self.out.resolve():
+            raise ValueError(f"the cases are in {self.out}: --out wants a folder of its own")
+        return self
+
 
 class DistillSettings(EnvironmentSettings):
     """Everything a run depends on. The defaults are the paper's (section 3.3 and appendix C)."""

@@ -30,7 +30,9 @@ from medaction.trajectories.batch import EnvironmentBatch
 from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
 from medaction.trajectories.rollout import Played
 from medaction.trajectories.scoring import with_link
-from medaction.trajectories.store import BuiltCase, EnvironmentKey, Store
+from medaction.trajectories.store import EnvironmentKey, Store
+from medaction.trajectories.stored_trees import tree_of
+from medaction.trajectories.table_rows import BuiltCase
 
 log = logging.getLogger("medaction")
 
@@ -103,7 +105,7 @@ def reconstruct_gold(
 
     def unit_of(spec: RolloutSpec) -> Unit:
         environment = store.environment(spec.environment_id)
-        text = store.report_text(spec.case_id)
+        [(text,)] = store.rows('select "text" from cases where case_id = ?', [spec.case_id])
         arguments = (environment, text, spec, writer, settings.t_max, code_version(), calls)
         return Unit("gold", spec.case_id, 1.0, gold_of_case, arguments)
 
@@ -169,12 +171,12 @@ def play_trees(
     oracle = ready.reach(settings.oracle) if settings.oracle else None
     embedded = oracle is None and all(teacher.embedded for teacher in teachers)
     calls = CallSettings() if embedded else ready.calls()
-    begun = store.played_environments()
+    begun = {id_ for (id_,) in store.rows("select distinct environment_id from trajectories")}
 
     def unit_of(place: EnvironmentKey) -> Unit:
         environment = store.environment(place.environment_id)
         has_tree = place.environment_id in begun
-        tree = store.trajectories(place.environment_id) if has_tree else []
+        tree = tree_of(store, place.environment_id) if has_tree else []
         ids = skip.get(place.case_id) or frozenset()
         whole = replace(plan, pair_branches=branches.get(place.environment_id, ()))
         arguments = (environment, whole, teachers, oracle, tree, ids, code_version(), calls)

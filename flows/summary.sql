@@ -194,9 +194,14 @@ from once where number > 1 and own group by teacher order by teacher;
 select teacher, style, count(*) filter (where kept and dtc = 0) as right_kept,
     count(*) filter (where kept and dtc > 0) as wrong_kept,
     count(*) filter (where kept and dtc is null) as unknown_kept,
-    count(*) filter (where not kept and verdicts.reason like 'wrong_ending%') as wrong_dropped,
-    count(*) filter (where not kept and verdicts.reason not like 'wrong_ending%') as others_not_kept
-from turns join current_trajectories using (trajectory_id) join verdicts using (trajectory_id)
+    count(*) filter (where not kept and wrong) as wrong_dropped,
+    count(*) filter (where not kept and not wrong) as others_not_kept
+from turns join current_trajectories using (trajectory_id)
+    join (
+        select trajectory_id,
+            reason = 'wrong_ending' or reason like 'commitment_dropped%' as wrong
+        from verdicts
+    ) using (trajectory_id)
     join turn_fates on turn_fates.trajectory_id = turns.trajectory_id
         and turn_fates.number = turns.number
     left join turn_scores on turn_scores.trajectory_id = turns.trajectory_id

@@ -10,7 +10,7 @@ RESAMPLES = 2000
 
 
 def interval(
-    statistic: Callable[[np.ndarray], np.ndarray], cases: int, seed: int = 0
+    statistic: Callable[[np.ndarray], np.ndarray], cases: int
 ) -> tuple[float | None, float | None]:
     """The 95 % percentile interval of a statistic over `cases` cases.
 
@@ -28,7 +28,7 @@ def interval(
         n_resamples=RESAMPLES,
         vectorized=True,
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     ).bootstrap_distribution
     values = resampled[~np.isnan(resampled)]
     if not values.size:

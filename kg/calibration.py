@@ -80,10 +80,10 @@ class Null:
     changes: tuple[float, ...]
 
 
-def null_of(changes: Sequence[Change], graph: Graph, seed: int = 0) -> Null:
+def null_of(changes: Sequence[Change], graph: Graph) -> Null:
     """As many tests as the turn ordered, and as many diagnoses as it changed, each drawn from what
     the other cases ordered and changed, as often as they did. Empty with fewer than two cases."""
-    rng = random.Random(seed)
+    rng = random.Random(0)
     few = rng.sample(list(changes), min(len(changes), NULL_VALUES))
     draws = max(1, min(NULL_DRAWS, NULL_VALUES // max(1, len(few))))
     tests = _by_case((row.case_id, row.tests) for row in changes)
@@ -141,7 +141,7 @@ class Calibration:
         return float(np.mean(self.right))
 
 
-def calibrate(changes: Sequence[Change], graph: Graph, seed: int = 0) -> Calibration:
+def calibrate(changes: Sequence[Change], graph: Graph) -> Calibration:
     """The multiple of STEP, at least one hop, that keeps the most of the right turns over what it
     keeps of the null; of several the one nearest to the right turns' mean.
 
@@ -162,8 +162,8 @@ def calibrate(changes: Sequence[Change], graph: Graph, seed: int = 0) -> Calibra
             f"none of {len(changes)} turns that changed the differential both has a RAC and belongs"
             " to a trajectory that reaches the truth"
         )
-    null = null_of(changes, graph, seed)
-    low, high = _interval(changes, values, seed)
+    null = null_of(changes, graph)
+    low, high = _interval(changes, values)
     return Calibration(
         right,
         wrong,
@@ -194,7 +194,7 @@ def share_within(values: Sequence[float], threshold: float) -> float:
 
 
 def _interval(
-    changes: Sequence[Change], values: Sequence[float | None], seed: int
+    changes: Sequence[Change], values: Sequence[float | None]
 ) -> tuple[float | None, float | None]:
     by_case: dict[str, list[float]] = defaultdict(list)
     for row, value in zip(changes, values, strict=True):
@@ -203,9 +203,7 @@ def _interval(
     sums, counts = (
         np.array([function(of_case) for of_case in by_case.values()]) for function in (sum, len)
     )
-    return interval(
-        lambda cases: sums[cases].sum(axis=0) / counts[cases].sum(axis=0), len(sums), seed
-    )
+    return interval(lambda cases: sums[cases].sum(axis=0) / counts[cases].sum(axis=0), len(sums))
 
 
 def draw(calibration: Calibration, graph: str, path: Path) -> Path:

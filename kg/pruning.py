@@ -90,7 +90,8 @@ def prune_dtc_rac(
     a commitment of known DTC above 0.
 
     Discarded: 'one_turn' (there is no t >= 2), 'no_convergence' (no later turn is as close as the
-    first) and 'wrong_ending' (as `wrong_endings` says). Unscorable: truth or first hypothesis
+    first) and 'wrong_ending' (as `wrong_endings` says). Truncated: 'cut' after t*, 'pruned' by RAC,
+    'commitment_dropped', or two of these ('cut_and_pruned'). Unscorable: truth or first hypothesis
     unlinked or without a path between them, and 'later_hypotheses_unknown' (of no later turn is the
     distance known). Otherwise a turn of unknown DTC is not t*, and one of unknown RAC removes
     nothing.
@@ -103,35 +104,28 @@ def prune_dtc_rac(
         return _discarded("unscorable", _unknown(course, 0, "first_hypothesis"))
     if all(distance is None for distance in distances[1:]):
         return _discarded("unscorable", "later_hypotheses_unknown")
-    close = [
+    close = (
         t
-        for t in range(1, len(turns))
+        for t in reversed(range(1, len(turns)))
         if (distance := distances[t]) is not None and distance <= start
-    ]
-    if not close:
+    )
+    last = next(close, None)
+    if last is None:
         return _discarded("discarded", "no_convergence")
-    last = close[-1]
-    removed = {t - 1 for t in range(1, last + 1) if _ineffective(measured, t, threshold)}
-    if idle_turns:
-        removed |= {
-            t
-            for t in range(last + 1 - idle_turns)
-            if all(_unmoved(measured, t + later) for later in range(1, idle_turns + 1))
-        }
+    removed = _ineffective(measured, last, threshold) | _idle(measured, last, idle_turns)
     # Only the last turn can commit, and one that commits orders nothing.
-    wrong = not turns[last].tests and last == len(turns) - 1 and distances[last] != 0
-    if wrong and wrong_endings != "keep":
+    commits_wrongly = not turns[last].tests and last == len(turns) - 1 and distances[last] != 0
+    reasons = []
+    if commits_wrongly and wrong_endings != "keep":
         last -= 1
         if wrong_endings == "drop" or removed.issuperset(range(last + 1)):
             return _discarded("discarded", "wrong_ending")
-        reason = "wrong_ending_and_pruned" if removed else "wrong_ending"
-    else:
-        reason = {
-            (False, False): "whole",
-            (True, False): "cut",
-            (False, True): "pruned",
-            (True, True): "cut_and_pruned",
-        }[last < len(turns) - 1, bool(removed)]
+        reasons.append("commitment_dropped")
+    elif last < len(turns) - 1:
+        reasons.append("cut")
+    if removed:
+        reasons.append("pruned")
+    reason = "_and_".join(reasons) or "whole"
     return Verdict(
         status="kept" if reason == "whole" else "truncated",
         reason=reason,
@@ -141,12 +135,26 @@ def prune_dtc_rac(
     )
 
 
-def _ineffective(measured: Measured, t: int, threshold: float) -> bool:
-    """Whether what changed at position `t` is known to be too far from the tests ordered before
-    it.
-    """
-    hops = measured.rac[t]
-    return hops is not None and hops.value is not None and hops.value > threshold
+def _ineffective(measured: Measured, last: int, threshold: float) -> set[int]:
+    """Positions of the turns up to `last` whose tests are known to be too far from what changed
+    after them."""
+    return {
+        t - 1
+        for t in range(1, last + 1)
+        if (hops := measured.rac[t]) and hops.value is not None and hops.value > threshold
+    }
+
+
+def _idle(measured: Measured, last: int, idle_turns: int) -> set[int]:
+    """Positions of the turns up to `last` after which the differential stood still for
+    `idle_turns`; 0: none."""
+    if not idle_turns:
+        return set()
+    return {
+        t
+        for t in range(last + 1 - idle_turns)
+        if all(_unmoved(measured, t + later) for later in range(1, idle_turns + 1))
+    }
 
 
 def _unmoved(measured: Measured, t: int) -> bool:

@@ -30,7 +30,7 @@ from medaction.llm.limits import (
     Permission,
     Refusal,
 )
-from medaction.llm.negotiation import Demands, PromptOverContext, adapt, learn, learn_path
+from medaction.llm.negotiation import PromptOverContext, adapt, learn, learn_path
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.transport import Response, Trouble, send
@@ -272,100 +272,121 @@ async def _patiently(
 ) -> Response:
     """Ask until there is a reply, or the trouble lasts; what went wrong is added to `faults`.
     Raises ModelError."""
-    key, bounds = api_key(teacher), Bounds.of(teacher)
+    bounds, patience, lessons = Bounds.of(teacher), _Patience(teacher), 0
     expected = estimated_tokens(request["messages"]) + teacher.max_tokens
-    tries = refusals = lessons = 0
-    tried_for, refused_since, lost_since = 0.0, 0.0, 0.0
-    avoid: str | None = None
     while True:
-        ask = Ask(uuid4().hex, bounds, expected, avoid)
-        allowed = await _allowed(ledger, ask)
-        server, began = allowed.server or "", time.monotonic()
-        response: Response | None = None
-        trouble: Trouble | None = None
-        outcome: CallOutcome = "other"
-        lesson: tuple[Demands, str] | None = None
-        refusal: Refusal | None = None
-        try:
-            sent = adapt(request, allowed.demands)
-            address = server.rstrip("/") + allowed.demands.path if teacher.api_base else None
-            response = await send(teacher.model, address, key, sent, teacher.timeout_s)
-            outcome = "good"
-        except Trouble as problem:
-            trouble, outcome = problem, _outcome(problem)
-            lesson = learn(sent, allowed.demands, problem.status, str(problem))
-            if teacher.api_base:
-                lesson = lesson or learn_path(server, allowed.demands, problem.status, str(problem))
-            if not lesson and not _passes(problem):
-                of_every_call = problem.status in OF_EVERY_CALL
-                subject = ask.call if of_every_call else version_of(request["messages"])
-                refusal = Refusal(_model_error(problem).message, subject)
-        except PromptOverContext as over:
-            too_long = ContextTooLong(str(over), 400)
-            too_long.context_tokens = over.allowed
-            raise too_long from None
-        finally:
-            usd, tokens = (
-                (_cost(teacher, response), response.prompt_tokens + response.completion_tokens)
-                if response
-                else (0.0, 0)
-            )
-            asked_to_wait = trouble.retry_after_s if trouble else None
-            learnt = lesson[0] if lesson else None
-            await ledger.end(
-                Ended(
-                    ask.call, bounds, server, outcome, usd, tokens, asked_to_wait, learnt, refusal
-                )
-            )
-            for line in _waiting_here().values():
-                line.news.set()
-        if response:
-            return _without_key(response, key)
-        assert trouble is not None
-        error, now = _model_error(trouble), time.monotonic()
-        if lesson and lessons < MOST_LESSONS:
+        ask = Ask(uuid4().hex, bounds, expected, patience.failed_server)
+        attempt = await _attempt(ledger, teacher, request, ask)
+        if isinstance(attempt, Response):
+            return attempt
+        error = _model_error(attempt.trouble)
+        if attempt.lesson and lessons < MOST_LESSONS:
             lessons += 1
-            faults.append(Fault(PARAMETER_REFUSED, f"{lesson[1]} ({error.message[:300]})"))
+            faults.append(Fault(PARAMETER_REFUSED, f"{attempt.lesson} ({error.message[:300]})"))
             log.warning(
                 "%s at %s, for the rest of the run: %s. It said: %s",
                 teacher.name,
-                server,
-                lesson[1],
+                attempt.server,
+                attempt.lesson,
                 error.message[:200],
             )
-            continue
+            continue  # at once: the next request is another one
         faults.append(Fault(type(error).__name__, error.message))
+        pause = patience.pause_after(attempt)
+        if pause is None:
+            raise error from None
+        await asyncio.sleep(pause)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A request to `server` that brought no reply within `seconds`. `lesson`: what the server was
+    found not to take, in words; '' for none. `down_s`: see `Permission`."""
+
+    trouble: Trouble
+    server: str
+    down_s: float | None
+    lesson: str
+    seconds: float
+
+
+async def _attempt(
+    ledger: Ledger, teacher: Teacher, request: dict[str, Any], ask: Ask
+) -> Response | _Failure:
+    """One request, once the ledger allows it; the ledger is told how it ended, also when the
+    request is cancelled."""
+    key, permission = api_key(teacher), await _allowed(ledger, ask)
+    server, demands, began = permission.server or "", permission.demands, time.monotonic()
+    ended = Ended(ask.call, ask.bounds, server, "other")
+    try:
+        sent = adapt(request, demands)
+        address = server.rstrip("/") + demands.path if teacher.api_base else None
+        response = await send(teacher.model, address, key, sent, teacher.timeout_s)
+        tokens = response.prompt_tokens + response.completion_tokens
+        ended = replace(ended, outcome="good", usd=_cost(teacher, response), tokens=tokens)
+        return _without_key(response, key)
+    except Trouble as trouble:
+        lesson = learn(sent, demands, trouble.status, str(trouble))
+        if not lesson and teacher.api_base:
+            lesson = learn_path(server, demands, trouble.status, str(trouble))
+        learnt, words = lesson or (None, "")
+        refusal = None
+        if not lesson and not _passes(trouble):
+            of_every_call = trouble.status in OF_EVERY_CALL
+            subject = ask.call if of_every_call else version_of(request["messages"])
+            refusal = Refusal(_model_error(trouble).message, subject)
+        ended = replace(
+            ended,
+            outcome=_outcome(trouble),
+            retry_after_s=trouble.retry_after_s,
+            learnt=learnt,
+            refusal=refusal,
+        )
+        return _Failure(trouble, server, permission.down_s, words, time.monotonic() - began)
+    except PromptOverContext as over:
+        too_long = ContextTooLong(str(over), 400)
+        too_long.context_tokens = over.allowed
+        raise too_long from None
+    finally:
+        await ledger.end(ended)
+        for line in _waiting_here().values():
+            line.news.set()
+
+
+class _Patience:
+    """What a call has met so far, and so whether it is made again, when, and where not."""
+
+    def __init__(self, teacher: Teacher):
+        self.timeout_s, self.servers = teacher.timeout_s, len(teacher.servers)
+        self.failed_server: str | None = None
+        self.tries = self.refusals = 0
+        self.tried_for_s = 0.0
+        self.refused_since = self.lost_since = 0.0
+
+    def pause_after(self, failure: _Failure) -> float | None:
+        """Seconds to wait before the call is made again; None: it is given up."""
+        trouble, now = failure.trouble, time.monotonic()
         if _busy(trouble):
-            refused_since = refused_since if refusals else now
-            refusals += 1
-            wait = _pause(refusals, trouble.retry_after_s)
-            give_up = now + wait - refused_since > teacher.timeout_s
-        elif not trouble.reached and allowed.down_s is not None:
+            self.refusals += 1
+            self.refused_since = self.refused_since or now
+            pause = _pause(self.refusals, trouble.retry_after_s)
+            return None if now + pause - self.refused_since > self.timeout_s else pause
+        self.tries += 1
+        self.failed_server = failure.server
+        others_left = self.tries < self.servers  # another server is asked at once
+        if not trouble.reached and failure.down_s is not None:
             # A server that had answered may be starting anew: all that wait for it go on when it is
             # back.
-            lost_since = lost_since or now
-            tries += 1
-            avoid = server
-            wait = (
-                0.0
-                if tries < len(bounds.servers)
-                else min(LONGEST_PAUSE_LOST_S, _pause(tries, None))
-            )
-            give_up = max(allowed.down_s, now - lost_since) > LOST_S
-        else:
-            tries += 1
-            tried_for += now - began
-            avoid = server
-            wait = 0.0 if tries < len(bounds.servers) else _pause(tries, trouble.retry_after_s)
-            # Twice the time-out is patience enough with a server that hangs.
-            give_up = (
-                not _passes(trouble)
-                or tries > CALL_RETRIES
-                or max(wait, tried_for - teacher.timeout_s) >= teacher.timeout_s
-            )
-        if give_up:
-            raise error from None
-        await asyncio.sleep(wait)
+            self.lost_since = self.lost_since or now
+            if max(failure.down_s, now - self.lost_since) > LOST_S:
+                return None
+            return 0.0 if others_left else min(LONGEST_PAUSE_LOST_S, _pause(self.tries, None))
+        self.tried_for_s += failure.seconds
+        pause = 0.0 if others_left else _pause(self.tries, trouble.retry_after_s)
+        if not _passes(trouble) or self.tries > CALL_RETRIES or pause >= self.timeout_s:
+            return None
+        # Twice the time-out is patience enough with a server that hangs.
+        return None if self.tried_for_s >= 2 * self.timeout_s else pause
 
 
 class _WaitingCalls:

@@ -6,9 +6,9 @@ kept in this process (`LocalLedger`) or by one keeper for a whole cluster
 
 Concurrency per server and model adapts by additive increase, multiplicative decrease. Outcomes are
 counted in windows of about as many calls as are allowed at once. A window in which a share s of the
-calls met an overloaded server multiplies the level by 1 - s/2 and adds 1 - s: it is halved in a
+calls met an overloaded server multiplies the limit by 1 - s/2 and adds 1 - s: it is halved in a
 storm, and moved little by single refusals that do not depend on it (the idea of Data Center TCP,
-Alizadeh et al., SIGCOMM 2010). A window without any adds one. Only a level that fell far grows
+Alizadeh et al., SIGCOMM 2010). A window without any adds one. Only a limit that fell far grows
 faster (`REGROW`), or calls that take long would be many minutes about it.
 """
 
@@ -59,7 +59,7 @@ UNDECIDED_S = 0.2
 meanwhile asks again after so long."""
 
 REGROW = 0.95
-"""Up to this part of the level at which trouble began, the level is four times as high after every
+"""Up to this part of the limit at which trouble began, the limit is four times as high after every
 window without trouble."""
 
 
@@ -193,95 +193,103 @@ class _Bucket:
 
 
 class _ServerLoad:
-    """A model at a server: its calls under way, the level up to which there may be more, and how it
-    fares."""
+    """How much a server is asked of one model, and how it fares. `ceiling`: calls at once that
+    the teachers' settings allow."""
 
-    def __init__(self, most: int, alone_s: float):
-        self.allowed = most
+    def __init__(self, ceiling: int, alone_s: float):
+        self.ceiling = ceiling
         self.alone_s = alone_s
-        self.level = self.before = self.proven = float(most)
-        self.under_way = 0
-        self.held_until = deque[float]()
-        self.most = 0
-        self.ended = self.overloaded = 0
-        self.falling = False
-        self.adapted_at = -math.inf
-        self.longest_asked = 0.0
-        self.closed_until = 0.0
-        self.failures = 0
-        self.down_until = self.down_since = 0.0
-        self.answered = False
         self.demands = TAKES_ALL
-        self.replied = False
+        self.under_way = 0
+        self.refused_places_until = deque[float]()  # see HELD_S
+        self.mean_call_s = 0.2
         self.first_began = math.inf
-        self.call_s = 0.2
+        self.answered = False  # anything at all
+        self.replied = False
+
+        # Calls at once: what is allowed now, what went well last, and where trouble began.
+        self.limit = self.good_limit = self.trouble_limit = float(ceiling)
+        self.limit_changed = -math.inf
+        self.last_window_overloaded = False
+
+        # The window: calls that have ended since the limit last changed.
+        self.window_calls = self.window_overloaded = 0
+        self.window_peak = 0  # the most places taken at once
+        self.window_retry_after_s = 0.0
+        self.closed_until = 0.0
+
+        self.failures_in_a_row = 0  # to reach it
+        self.down_since = self.down_until = 0.0
 
     def wait(self, in_flight: int, now: float) -> float:
+        """Seconds until a call of a teacher with so many places may begin, or ask again; 0: now."""
         if now < self.closed_until:
             return self.closed_until - now
         alone = not self.replied and self.under_way > 0
         if alone and now < self.first_began + self.alone_s:
             return ALONE_S / 20
-        while self.held_until and self.held_until[0] <= now:
-            self.held_until.popleft()
-        if self.under_way + len(self.held_until) < min(in_flight, int(self.level)):
+        while self.refused_places_until and self.refused_places_until[0] <= now:
+            self.refused_places_until.popleft()
+        if self._places() < min(in_flight, int(self.limit)):
             return 0.0
-        return min(1.0, max(SHORTEST_WAIT_S, self.call_s / 4))
+        return min(1.0, max(SHORTEST_WAIT_S, self.mean_call_s / 4))
+
+    def _places(self) -> int:
+        return self.under_way + len(self.refused_places_until)
 
     def down_s(self, now: float) -> float | None:
         if not self.answered:
             return None
-        return now - self.down_since if self.failures else 0.0
+        return now - self.down_since if self.failures_in_a_row else 0.0
 
     def begin(self, now: float) -> None:
         self.first_began = min(self.first_began, now)
         self.under_way += 1
-        self.most = max(self.most, self.under_way + len(self.held_until))
+        self.window_peak = max(self.window_peak, self._places())
 
     def end(
         self, outcome: CallOutcome, began: float, retry_after_s: float | None, now: float
     ) -> None:
         if outcome == "down":
-            self.down_since = self.down_since if self.failures else now
-            self.failures += 1
-            self.down_until = now + min(30.0, 2.0**self.failures)
+            self.down_since = self.down_since if self.failures_in_a_row else now
+            self.failures_in_a_row += 1
+            self.down_until = now + min(30.0, 2.0**self.failures_in_a_row)
             return
-        self.failures, self.down_until, self.answered = 0, 0.0, True
+        self.failures_in_a_row, self.down_until, self.answered = 0, 0.0, True
         if outcome == "overloaded":
-            self.held_until.append(now + min(HELD_S, self.call_s))
+            self.refused_places_until.append(now + min(HELD_S, self.mean_call_s))
         else:
-            self.call_s += 0.1 * (now - began - self.call_s)
-        if began < self.adapted_at:  # it tells of the level before
+            self.mean_call_s += 0.1 * (now - began - self.mean_call_s)
+        if began < self.limit_changed:  # it tells of the limit before
             return
-        self.ended += 1
-        self.overloaded += outcome == "overloaded"
-        self.longest_asked = max(self.longest_asked, retry_after_s or 0.0)
+        self.window_calls += 1
+        self.window_overloaded += outcome == "overloaded"
+        self.window_retry_after_s = max(self.window_retry_after_s, retry_after_s or 0.0)
         # Where fewer calls are made than are allowed, a window is as many as are made.
-        window = self.level if self.most >= int(self.level) else max(1.0, self.most)
-        if self.ended >= window or self.overloaded >= window / 2:
-            self._adapt(window, now)
+        size = self.limit if self.window_peak >= int(self.limit) else max(1.0, self.window_peak)
+        if self.window_calls >= size or self.window_overloaded >= size / 2:
+            self._change_limit(size, now)
 
-    def _adapt(self, window: float, now: float) -> None:
-        share = self.overloaded / self.ended
+    def _change_limit(self, window_size: float, now: float) -> None:
+        share = self.window_overloaded / self.window_calls
         if share:
-            if not self.falling:
-                self.before = (
-                    self.level + self.proven
-                ) / 2  # between what was too much and what went well
-            lowest = max(1.0, self.before / 16)
-            self.level = max(lowest, window * (1 - share / 2) + (1 - share))
-        elif self.level < REGROW * self.before:
-            self.proven = self.level
-            self.level = min(REGROW * self.before, 4 * self.level)
+            if not self.last_window_overloaded:
+                # Between what was too much and what went well.
+                self.trouble_limit = (self.limit + self.good_limit) / 2
+            lowest = max(1.0, self.trouble_limit / 16)
+            self.limit = max(lowest, window_size * (1 - share / 2) + (1 - share))
+        elif self.limit < REGROW * self.trouble_limit:
+            self.good_limit = self.limit
+            self.limit = min(REGROW * self.trouble_limit, 4 * self.limit)
         else:
-            self.proven = self.level
-            self.level = min(self.allowed, self.level + 1)
-        self.falling = share > 0
-        if share >= 0.5 and self.longest_asked:
-            self.closed_until = now + min(LONGEST_CLOSED_S, self.longest_asked)
-        self.ended = self.overloaded = 0
-        self.adapted_at = now
-        self.longest_asked, self.most = 0.0, self.under_way
+            self.good_limit = self.limit
+            self.limit = min(self.ceiling, self.limit + 1)
+        self.last_window_overloaded = share > 0
+        if share >= 0.5 and self.window_retry_after_s:
+            self.closed_until = now + min(LONGEST_CLOSED_S, self.window_retry_after_s)
+        self.window_calls = self.window_overloaded = 0
+        self.window_peak, self.window_retry_after_s = self.under_way, 0.0
+        self.limit_changed = now
 
 
 def _without_numbers(message: str) -> str:
@@ -428,8 +436,8 @@ class Book:
         if (model, url) not in self._servers:
             self._servers[model, url] = _ServerLoad(in_flight, self._alone_s)
         server = self._servers[model, url]
-        if in_flight > server.allowed:  # another teacher, on the same model
-            server.level, server.allowed = server.level + in_flight - server.allowed, in_flight
+        if in_flight > server.ceiling:  # another teacher, on the same model
+            server.limit, server.ceiling = server.limit + in_flight - server.ceiling, in_flight
         return server
 
     def _bucket(self, bounds: Bounds, unit: str, per_minute: int, now: float) -> _Bucket:

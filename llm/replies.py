@@ -194,10 +194,8 @@ def _trimmed(text: str) -> str:
     return text
 
 
-def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any:
-    """The one JSON value of `body` that has keys of `form`. Raises ValueError."""
-    if not body:
-        raise ValueError("the reply is empty; write the JSON object")
+def _unescaped(body: str, mended: list[str]) -> str:
+    """A reply whose JSON was escaped once more on its way, or typed with other quotes."""
     if body.startswith('"{') and body.endswith('}"'):  # JSON as the text of a JSON string
         with suppress(ValueError):
             body = json.loads(body)
@@ -215,6 +213,14 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
     if "&quot;" in body and '"' not in (words := re.sub(r"<[^>\n]{0,200}>", "", body)):
         body = html.unescape(words)
         mended.append("HTML entities")
+    return body
+
+
+def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any:
+    """The one JSON value of `body` that has keys of `form`. Raises ValueError."""
+    if not body:
+        raise ValueError("the reply is empty; write the JSON object")
+    body = _unescaped(body, mended)
     if len(body) > LONGEST_REPLY:
         raise ValueError(f"the reply has {len(body)} characters; write the JSON object alone")
     form_keys = _names_by_bare_key(form).keys()

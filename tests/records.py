@@ -17,6 +17,7 @@ from medaction.envs.turns import Hypothesis, Turn
 from medaction.llm.usage import Usage
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.store import Store
+from medaction.trajectories.table_rows import BuiltCase
 
 MENU = (
     DocumentedTest(
@@ -117,7 +118,7 @@ def refusal_of(report: CaseReport, *arguments: Any, **named: Any) -> BadCase:
 
 
 def add_environment(store: Store, report: CaseReport, world: ClinicalEnvironment) -> None:
-    store.add_built(report, Built(world, None), "", "run-1")
+    store.add_built_cases([BuiltCase(report, Built(world, None))], "", "run-1")
 
 
 def put_derived(store: Store, **tables: Sequence[Mapping[str, Any]]) -> None:

@@ -11,7 +11,8 @@ from medaction.envs.sources import SAMPLES, read_cases
 from medaction.llm.usage import Usage
 from medaction.trajectories import batch as batches
 from medaction.trajectories.batch import EnvironmentBatch
-from medaction.trajectories.store import BuiltCase, Store
+from medaction.trajectories.store import Store
+from medaction.trajectories.table_rows import BuiltCase
 
 TABLES = ("cases", "checks", "ledger", "environments", "failures")
 
@@ -100,10 +101,10 @@ def test_many_cases_are_stored_as_each_alone_would_be(
     with Store(tmp_path / "single.duckdb") as single:
         for case in earlier:
             for each in (store, single):
-                each.add_built(case.report, case.built, "earlier", "run-1", case.usage)
+                each.add_built_cases([case], "earlier", "run-1")
         mixed = [few[0], replace(few[1], usage=Usage(calls=1)), *few[2:5], refused(few[5])]
         for case in mixed:
-            single.add_built(case.report, case.built, "settings", "run-2", case.usage)
+            single.add_built_cases([case], "settings", "run-2")
         store.add_built_cases(mixed, "settings", "run-2")
         assert contents(store) == contents(single)
     assert store.rows("select calls, cost_usd from cases where calls > 0") == [(3, 0.5)]

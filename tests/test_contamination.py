@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from benchmarks.paraphrase import paraphrased
 from medaction.cli.main import medaction as command
-from medaction.envs.records import Built, CaseReport
+from medaction.envs.records import BadCase, Built, CaseReport
 from medaction.envs.sources import read_cases
 from medaction.evaluation import contamination, hard_set
 from medaction.evaluation.case_sets import SetCase, ids_of, read_set
@@ -27,6 +27,7 @@ from medaction.training.settings import TrainError, TrainSettings
 from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
+from medaction.trajectories.table_rows import BuiltCase
 from tests.conftest import SAMPLES
 from tests.openai_server import Asked, openai_server
 from tests.records import environment, environment_of, turn
@@ -238,7 +239,7 @@ def test_the_hardest_of_every_stratum_are_drawn() -> None:
     assert chosen == draw_cases([*eyes, common, *skin], 6, 0, seed=1)
     assert hard_set._ranks([1, None, 3, 3]).tolist()[0] == 0.0
     with pytest.raises(
-        ValueError, match=r"9 are of a rare disease, 4 of these with 4 documented tests or more"
+        BadCase, match=r"9 are of a rare disease, 4 of these with 4 documented tests or more"
     ):
         draw_cases([*skin[:5], *eyes, common, replace(skin[0], tests=1)], 6, 4, seed=1)
 
@@ -249,7 +250,7 @@ def test_a_hard_set_is_drawn_from_a_pool_checked_and_played_again_as_it_was(tmp_
     with Store(tmp_path / "pool" / "trajectories.duckdb") as store:
         for case in reports:
             world = environment_of(case)
-            store.add_built(case, Built(world, None), "built", "run")
+            store.add_built_cases([BuiltCase(case, Built(world, None))], "built", "run")
             spec = RolloutSpec(world.environment_id, world.case_id, "a", "schema", 0, "hash")
             turns = (turn(1, "Lymphoma", ("CBC", "PET")), turn(2, "Sarcoidosis", (), "Sarcoidosis"))
             store.add_rollouts(

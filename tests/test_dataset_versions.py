@@ -14,7 +14,8 @@ import pytest
 
 from medaction.flows.dataset import push, write_dataset
 from medaction.flows.settings import DistillSettings
-from medaction.trajectories.store import MIGRATIONS, SCHEMA_VERSION, Store
+from medaction.trajectories.migrations import MIGRATIONS, SCHEMA_VERSION
+from medaction.trajectories.store import Store
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from medaction.envs.build import build_environment
 from medaction.envs.ledger import passages
 from medaction.envs.records import Built, CaseReport, DocumentedTest, Loss, StructuredCase
 from medaction.trajectories.store import Store
+from medaction.trajectories.table_rows import BuiltCase
 
 O1 = "A 60-year-old smoker has coughed up blood for two weeks and lost 5 kg."
 LEAK = "A cousin was told that he has lung adenocarcinoma."
@@ -83,7 +84,7 @@ def test_a_refused_case_has_a_ledger_too_and_the_store_keeps_it(tmp_path: Path) 
     refused = build_environment(REPORT, min_tests=9)
     assert refused.refusal
     with Store(tmp_path / "s.duckdb") as store:
-        store.add_built(REPORT, refused, "settings", "run")
-        store.add_built(REPORT, built(), "settings", "run")
+        store.add_built_cases([BuiltCase(REPORT, refused)], "settings", "run")
+        store.add_built_cases([BuiltCase(REPORT, built())], "settings", "run")
         rows = store.rows("select kind, use, count from ledger")
     assert len(rows) == len(built().ledger)

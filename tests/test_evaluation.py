@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from medaction.cli.main import medaction as command
 from medaction.evaluation.results import read_result
 from medaction.trajectories.store import Store, StoreError
+from medaction.trajectories.stored_trees import tree_of
 from tests.openai_server import Asked, openai_server
 from tests.runs import medaction, rows, sample_cases
 
@@ -132,7 +133,7 @@ def test_the_papers_protocol_takes_free_text_and_reads_it_afterwards(
     assert row["precision"] == 0.5
     with Store(tmp_path / "out" / "trajectories.duckdb") as store:
         [world] = store.environments()
-        [trajectory] = store.trajectories(world.environment_id)
+        [trajectory] = tree_of(store, world.environment_id)
     assert [turn.tests for turn in trajectory.turns] == [("Chest radiograph", "Serum calcium"), ()]
 
 

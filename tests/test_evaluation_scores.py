@@ -241,6 +241,10 @@ def test_accuracy_is_corrected_by_what_is_known_of_the_judge() -> None:
     assert corrected.low < 0.4 < corrected.high
     assert corrected.high - corrected.low > 0.1  # the judge was measured on few answers
     assert corrected_accuracy({"accuracy": np.array([[np.nan]])}, judge).accuracy is None
+    none_right = corrected_accuracy({"accuracy": np.zeros((3, 1))}, judge)
+    assert (none_right.accuracy, none_right.low) == (0.0, 0.0)
+    assert none_right.high is not None
+    assert 0.5 < none_right.high < 1, "three wrong cases are no proof that all are"
 
 
 def test_a_table_says_what_its_judge_is_worth_and_what_constant_orders_score() -> None:

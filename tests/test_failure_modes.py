@@ -285,16 +285,13 @@ def test_the_hardest_cases_first_and_read_back_as_a_curriculum(tmp_path: File) -
 def test_scaling_laws_are_found_again(tmp_path: File) -> None:
     # 0.8 - 2 n^-0.5 at 100, 400, 1600 and 6400
     sizes, scores = np.array([100, 400, 1600, 6400]), np.array([0.6, 0.7, 0.75, 0.775])
-    law = fit_law(sizes, scores, rises=True)
+    law = fit_law(sizes, scores)
     assert law is not None
     assert (law.limit, law.scale, law.exponent) == (
         pytest.approx(0.8, abs=1e-3),
         pytest.approx(2, rel=0.02),
         pytest.approx(0.5, rel=0.01),
     )
-    falling = fit_law(sizes, 1.6 - scores, rises=False, highest=10)
-    assert falling is not None
-    assert falling.limit == pytest.approx(0.8, abs=2e-3)
     points = pl.DataFrame(
         {
             "series": ["A"] * 4 + ["B"] * 2,
@@ -311,5 +308,5 @@ def test_scaling_laws_are_found_again(tmp_path: File) -> None:
 
 def test_three_points_are_no_scaling_law() -> None:
     sizes = np.array([100, 400, 1600])
-    assert fit_law(sizes, np.array([0.1, 0.9, 0.2]), rises=True) is None
-    assert fit_law(np.array([100, 100, 400, 1600]), np.array([0.1, 0.2, 0.3, 0.4]), True) is None
+    assert fit_law(sizes, np.array([0.1, 0.9, 0.2])) is None
+    assert fit_law(np.array([100, 100, 400, 1600]), np.array([0.1, 0.2, 0.3, 0.4])) is None

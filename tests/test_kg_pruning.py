@@ -387,12 +387,12 @@ def test_a_wrong_commitment_is_kept_dropped_or_takes_its_trajectory_with_it(line
     (found,) = measure([course], line, line)
     assert prune_dtc_rac(course, found) == Verdict("kept", "whole", 3, (), (1, 2, 3))
     dropped = prune_dtc_rac(course, found, wrong_endings="drop-commit")
-    assert dropped == Verdict("truncated", "wrong_ending", 2, (), (1, 2))
+    assert dropped == Verdict("truncated", "commitment_dropped", 2, (), (1, 2))
     gone = prune_dtc_rac(course, found, wrong_endings="drop")
     assert gone == Verdict("discarded", "wrong_ending", None, (), ())
     # the turn before the commitment can itself be one that RAC removes
     pruned = prune_dtc_rac(course, found, 1.0, "drop-commit")
-    assert pruned == Verdict("truncated", "wrong_ending_and_pruned", 2, (2,), (1,))
+    assert pruned == Verdict("truncated", "commitment_dropped_and_pruned", 2, (2,), (1,))
     # nothing is left of a trajectory whose only other turn is removed
     short = Course((TurnNodes(1, 2, (2,), (0,)), TurnNodes(2, 2, (5,), ())), 0)
     (found,) = measure([short], line, line)

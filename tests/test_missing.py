@@ -32,6 +32,7 @@ from medaction.trajectories.records import WORKER_LOST, Failure, now
 from medaction.trajectories.rollout import play_tree
 from medaction.trajectories.scoring import with_link
 from medaction.trajectories.store import Store
+from medaction.trajectories.table_rows import BuiltCase
 from medaction.words.errors import MedactionError
 from tests.conftest import SAMPLES
 
@@ -57,7 +58,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = asyncio.run(tree)
     assert not result.failures
     with Store(out / "trajectories.duckdb") as store:
-        store.add_built(report, built, stage_1_hash(settings), "run-1")
+        store.add_built_cases([BuiltCase(report, built)], stage_1_hash(settings), "run-1")
         store.add_rollouts("rollout", report.case_id, result.trajectories, [], "run-1")
     return out
 
@@ -108,7 +109,7 @@ def test_a_case_whose_truth_is_no_node_is_played_only_on_demand(tmp_path: Path) 
             assert built.environment is not None
             world = replace(built.environment, diagnosis=diagnosis, synonyms=())
             built = with_link(replace(built, environment=world), False)
-            store.add_built(report, built, stage_1_hash(settings), "run-1")
+            store.add_built_cases([BuiltCase(report, built)], stage_1_hash(settings), "run-1")
         linked, unlinked = (key.case_id for key in store.environment_keys())
 
         def to_play(**changes: Any) -> list[str]:
@@ -162,7 +163,9 @@ def test_a_case_that_was_lost_with_its_worker_is_built_again(tmp_path: Path) -> 
         for report, reason in ((lost, WORKER_LOST), (refused, "no_tests")):
             built = build_environment(report, None, 1)
             refusal = BadCase(reason, "message", report.case_id)
-            store.add_built(report, type(built)(None, refusal), built_with, "run-1")
+            store.add_built_cases(
+                [BuiltCase(report, type(built)(None, refusal))], built_with, "run-1"
+            )
         assert list(reports_to_build(store, settings, None)) == [lost]
         assert list(reports_to_build(store, settings, Retry())) == [lost, refused]
 

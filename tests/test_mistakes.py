@@ -19,6 +19,7 @@ from medaction.envs.build import build_environment
 from medaction.envs.records import BadCase, CaseReport
 from medaction.envs.sources import read_cases
 from medaction.trajectories.store import Store
+from medaction.trajectories.table_rows import BuiltCase
 from medaction.words.errors import MedactionError
 from tests.conftest import SAMPLES
 
@@ -66,6 +67,7 @@ MISTAKES = [
     Mistake("distill --cases empty --teacher kg-targeted --out o", 2, "empty holds no .xml"),
     Mistake("distill --cases {samples} --teacher kg-targeted --out http://h/o", 2, "web address"),
     Mistake("distill --cases http://h/c.json --teacher kg-targeted --out o", 2, "web address"),
+    Mistake("distill --cases run --teacher kg-targeted --out run", 2, "a folder of its own"),
     Mistake("distill --cases dangling.json --teacher kg-targeted --out o", 2, "nothing at dangl"),
     Mistake("distill --preset misspelt.yaml", 2, "misspelt.yaml: there is no setting 'rollout'"),
     Mistake("distill --preset misspelt.yaml", 2, "is 'rollouts' meant?"),
@@ -137,7 +139,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = next(read_cases(str(SAMPLES / "medaction-01.json")))
     assert isinstance(report, CaseReport)
     with Store(place / "run" / "trajectories.duckdb") as store:
-        store.add_built(report, build_environment(report), "settings", "run")
+        store.add_built_cases([BuiltCase(report, build_environment(report))], "settings", "run")
         store.publish()
     return place
 

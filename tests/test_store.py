@@ -16,8 +16,11 @@ import pytest
 
 from medaction.envs.records import BadCase, Built, CheckResult
 from medaction.evaluation.case_sets import read_set
+from medaction.flows.services import keep_spent, spent_usd
 from medaction.trajectories.records import Failure, OpenFailure, now
 from medaction.trajectories.store import Store, StoreError
+from medaction.trajectories.stored_trees import tree_of
+from medaction.trajectories.table_rows import BuiltCase
 from tests.records import add_environment, environment, put_derived, report, small_tree
 
 
@@ -37,7 +40,7 @@ def fill(store: Store, case_id: str = "case-1"):
 def test_records_come_back_equal(store: Store) -> None:
     world, root, branch = fill(store)
     assert store.environments() == [world]
-    assert store.trajectories(world.environment_id) == [root, branch]
+    assert tree_of(store, world.environment_id) == [root, branch]
 
 
 def test_the_same_rollouts_are_stored_once(store: Store) -> None:
@@ -60,12 +63,8 @@ def test_the_path_of_a_branch_is_the_prefix_and_its_own_turns(store: Store) -> N
 
 def test_a_refused_case_is_on_record_until_it_succeeds(store: Store) -> None:
     found = CheckResult("results_grounded", False, 40.0, 90.0, "PET is not in the report")
-    store.add_built(
-        report(),
-        Built(None, BadCase("results_grounded", found.detail), (found,)),
-        "min_tests 1",
-        "run-1",
-    )
+    refused = Built(None, BadCase("results_grounded", found.detail), (found,))
+    store.add_built_cases([BuiltCase(report(), refused)], "min_tests 1", "run-1")
     assert store.rows("select environment_id, reason from cases") == [(None, "results_grounded")]
     assert store.open_failures("environment") == [
         OpenFailure("environment", "case-1", None, None, "results_grounded")
@@ -202,7 +201,7 @@ def test_sigkill_between_cases_loses_nothing_that_was_stored(tmp_path: Path) -> 
     code = textwrap.dedent(f"""
         from pathlib import Path
         from tests.records import add_environment, report, small_tree
-        from medaction.trajectories.store import Store
+        from medaction.trajectories.store import BuiltCase, Store
         store = Store(Path({str(path)!r}))
         for i in range(10_000):
             world, root, branch = small_tree(f"case-{{i}}")
@@ -255,6 +254,27 @@ def test_what_a_source_says_of_the_publication_is_an_object_in_stores_of_every_v
     assert case.ids >= {"pmcid:PMC1", "doi:10.1/x"}
 
 
+def test_a_dropped_commitment_has_its_own_name_in_stores_of_every_version(tmp_path: Path) -> None:
+    path = tmp_path / "trajectories.duckdb"
+    verdicts = [
+        ("a", "discarded", "wrong_ending"),
+        ("b", "truncated", "wrong_ending_and_pruned"),
+        ("c", "truncated", "cut_and_pruned"),
+    ]
+    with Store(path) as store:
+        for verdict in verdicts:
+            store.db.execute(
+                "insert into verdicts values (?, 'dtc_rac', 3, ?, ?, 2, [], [])", verdict
+            )
+        store.set_meta("schema_version", "5")
+    with Store(path) as store:
+        assert store.rows("select reason from verdicts order by trajectory_id") == [
+            ("wrong_ending",),
+            ("commitment_dropped_and_pruned",),
+            ("cut_and_pruned",),
+        ]
+
+
 def test_a_full_disk_is_one_line_and_the_store_opens_again(tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import resource, secrets, sys
@@ -292,8 +312,8 @@ def test_a_full_disk_is_one_line_and_the_store_opens_again(tmp_path: Path) -> No
 def test_what_models_have_cost_is_known_to_the_next_run(tmp_path: Path) -> None:
     with Store(tmp_path / "s.duckdb") as store:
         fill(store)
-        turns = store.spent_usd()["teacher-a"]
+        turns = spent_usd(store)["teacher-a"]
         assert turns > 0
-        store.keep_spent({"teacher-a": turns + 1, "judge": 2.5, "lost": math.inf})
+        keep_spent(store, {"teacher-a": turns + 1, "judge": 2.5, "lost": math.inf})
     with Store(tmp_path / "s.duckdb") as store:
-        assert store.spent_usd() == {"teacher-a": turns + 1, "judge": 2.5}
+        assert spent_usd(store) == {"teacher-a": turns + 1, "judge": 2.5}

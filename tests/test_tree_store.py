@@ -11,6 +11,7 @@ from medaction.envs.turns import Turn
 from medaction.llm.usage import Usage
 from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
 from medaction.trajectories.store import Store
+from medaction.trajectories.stored_trees import trees_of, trees_without_texts
 from tests.records import add_environment, report, small_tree, trajectory, turn
 
 
@@ -123,7 +124,7 @@ def test_a_tree_without_texts_has_all_that_scoring_reads(store: Store) -> None:
     world, root, branch = small_tree()
     add_environment(store, report(), world)
     store.add_rollouts("rollout", "case-1", [root, branch], [], "run-1")
-    [[(_, whole)]], [[(environment_id, bare)]] = store.trees(), store.trees_without_texts()
+    [[(_, whole)]], [[(environment_id, bare)]] = trees_of(store), trees_without_texts(store)
     assert environment_id == world.environment_id
     assert [played.spec for played in bare] == [played.spec for played in whole]
     for played, same in zip(bare, whole, strict=True):

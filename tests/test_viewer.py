@@ -4,6 +4,7 @@ browser that looks at them."""
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -261,6 +262,17 @@ def test_an_open_page_loads_what_is_newer_and_a_case_only_says_so(run: Path):
         assert tab.get_by_text("later still").count() == 0, "what is being read stays as it is"
         tab.get_by_text("there is newer").click()
         tab.get_by_text("later still").first.wait_for()
+
+
+def test_ctrl_c_is_how_the_viewer_ends(run: Path):
+    command = [sys.executable, "-m", "medaction", "view", "--out", str(run), "--port", "0"]
+    with subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as view:
+        assert view.stdout
+        assert "end with Ctrl+C" in view.stdout.readline()
+        view.send_signal(signal.SIGINT)
+        assert (view.wait(60), view.stderr.read() if view.stderr else "") == (0, "")
 
 
 def test_in_a_browser_and_over_http(run: Path, tmp_path: Path):

@@ -70,6 +70,26 @@ def test_an_evaluation_shows_verdicts_tests_and_truth(runs: Path) -> None:
         assert f"{sign} {pages.Markup.escape(test['name'])}</li>" in case
 
 
+def test_an_evaluation_shows_what_was_judged_and_nothing_of_training(runs: Path) -> None:
+    run = pages.ShownRun(runs / "a")
+    right_of = {}
+    for row in queries.judged(run.db, {}, 1).rows:
+        right_of[row["case_id"]] = right_of.get(row["case_id"], 0) + bool(row["correct"])
+    listed = queries.cases(run.db, {}, 1).rows
+    assert {row["case_id"]: (row["right"], row["verdicts"]) for row in listed} == {
+        case_id: (right, 1) for case_id, right in right_of.items()
+    }
+    counts = {
+        (row["right"], row["verdicts"]): row["cases"] for row in queries.rows(run.db, "right runs")
+    }
+    assert counts == {(1, 1): sum(right_of.values()), (0, 1): 3 - sum(right_of.values())}
+    html = pages.overview(run) + pages.cases(run, {}, 1) + pages.trajectories(run, {}, 1)
+    html += pages.case(run, "medaction-03") or ""
+    for words in ("not scored", "nothing measured yet", "kept turns", "DTC"):
+        assert words not in html
+    assert "DTC by turn" in pages.overview(pages.ShownRun(runs / "d"))
+
+
 def test_filters_and_sorting_stand_in_the_url(runs: Path) -> None:
     client = TestClient(app_of(runs / "a"))
     wrong = client.get("/evaluation?verdict=wrong").text

@@ -157,6 +157,11 @@ def base_and_tokenizer(settings: TrainSettings) -> tuple[Base, Any]:
         raise TrainError(
             f"--report-to {lacking[0]}: its package is not installed: pip install {lacking[0]}"
         )
+    if settings.needs_bitsandbytes and find_spec("bitsandbytes") is None:
+        raise TrainError(
+            "--method qlora and --optimizer adamw-8bit need bitsandbytes, which is not installed:"
+            " pip install -e '.[train]'"
+        )
     base = resolve(settings.base, settings.out / "base")
     try:
         return base, AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
@@ -233,7 +238,8 @@ def resolved(
     """
     zero = settings.zero
     if zero is None:
-        zero = {"none": 2 if processes > 1 else 0, "optimizer": 2, "all": 3}[settings.offload]
+        several = processes > 1 and not settings.needs_bitsandbytes
+        zero = {"none": 2 if several else 0, "optimizer": 2, "all": 3}[settings.offload]
         job = settings.out / "job.json"
         if any((settings.out / "checkpoints").glob("checkpoint-*")) and job.is_file():
             zero = json.loads(job.read_text())["settings"]["zero"]
@@ -285,46 +291,9 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
         return
     kind, count, _ = devices()
     processes = settings.processes or count
-    program = PROGRAMS.get(settings.objective, "medaction.training.process")
     (out / REFUSAL).unlink(missing_ok=True)
     if settings.node_rank == 0:
         drop_torn_checkpoints(out)
-    if settings.launcher == "ray":
-        command = [
-            sys.executable,
-            "-m",
-            "medaction.tasks.ray_training",
-            str(out),
-            str(processes),
-            kind,
-        ]
-    elif processes * settings.nodes == 1:
-        command = [sys.executable, "-m", program, str(out)]
-    else:
-        host, _, port = settings.rendezvous.partition(":")
-        rendezvous = [
-            "--nnodes",
-            str(settings.nodes),
-            "--node-rank",
-            str(settings.node_rank),
-            "--master-addr",
-            host,
-            "--master-port",
-            port,
-        ]
-        if settings.nodes == 1:
-            rendezvous = ["--standalone"]
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            *rendezvous,
-            "--nproc-per-node",
-            str(processes),
-            "-m",
-            program,
-            str(out),
-        ]
     log = out / f"processes-{settings.node_rank}.txt"
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
     environment = {
@@ -337,24 +306,19 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
     } | os.environ
     environment["MEDACTION_RUN_PID"] = str(os.getpid())
     lines = _Tail(out / "log.jsonl")
+    start = log.stat().st_size if log.is_file() else 0
     with log.open("ab") as words:
-        started = words.tell()
+        command = _command(settings, kind, processes)
         running = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=environment
         )
-        try:
-            while running.poll() is None:
-                time.sleep(0.5)
-                for line in lines.new():
-                    tell(line)
-        finally:
-            if running.poll() is None:
-                running.terminate()
-                try:
-                    running.wait(timeout=20)
-                except subprocess.TimeoutExpired:
-                    running.kill()
-                    running.wait()
+    try:
+        while running.poll() is None:
+            time.sleep(0.5)
+            for line in lines.new():
+                tell(line)
+    finally:
+        _end(running)
     for line in lines.new():
         tell(line)
     if running.returncode == 0:
@@ -362,12 +326,49 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
     if (out / REFUSAL).is_file():
         raise TrainError((out / REFUSAL).read_text(encoding="utf-8"))
     with log.open("rb") as words:
-        words.seek(max(started, log.stat().st_size - LAST_WORDS))
+        words.seek(max(start, log.stat().st_size - LAST_WORDS))
         raise ProcessDied(
             f"training ended with status {running.returncode}; the same command goes on from the"
             f" newest checkpoint. The end of {log}:\n"
             + words.read().decode(errors="replace").strip()
         )
+
+
+def _command(settings: TrainSettings, kind: str, processes: int) -> list[str]:
+    """What starts the training processes of this machine; with Ray, those of the cluster."""
+    python, out = [sys.executable, "-m"], str(settings.out)
+    program = PROGRAMS.get(settings.objective, "medaction.training.process")
+    if settings.launcher == "ray":
+        return [*python, "medaction.tasks.ray_training", out, str(processes), kind]
+    if processes * settings.nodes == 1:
+        return [*python, program, out]
+    host, _, port = settings.rendezvous.partition(":")
+    rendezvous = [
+        f"--nnodes={settings.nodes}",
+        f"--node-rank={settings.node_rank}",
+        f"--master-addr={host}",
+        f"--master-port={port}",
+    ]
+    return [
+        *python,
+        "torch.distributed.run",
+        *(rendezvous if settings.nodes > 1 else ["--standalone"]),
+        f"--nproc-per-node={processes}",
+        "-m",
+        program,
+        out,
+    ]
+
+
+def _end(running: subprocess.Popen) -> None:
+    """End the processes, should they still run: their starter is being ended."""
+    if running.poll() is None:
+        running.terminate()
+        try:
+            running.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
 
 
 class _Tail:

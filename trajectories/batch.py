@@ -7,7 +7,8 @@ commit: of 64 in a transaction each costs 0.9 ms.
 import time
 
 from medaction.llm.usage import Usage
-from medaction.trajectories.store import BuiltCase, Store
+from medaction.trajectories.store import Store
+from medaction.trajectories.table_rows import BuiltCase
 
 MOST_CASES = 64
 """Cases in a transaction: 1, 16, 64 and 256 took 11.9, 1.5, 0.9 and 0.7 ms of CPU a case (512 of

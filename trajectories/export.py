@@ -22,6 +22,7 @@ from medaction.trajectories.damage import checksums, damage_of_version
 from medaction.trajectories.labels import rejected
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.store import IN, Store, StoreError
+from medaction.trajectories.stored_trees import trees_of
 
 Prompt = Callable[[str, str, Sequence[Turn], int, Style], list[dict[str, str]]]
 """(teacher, initial observation, turns so far, t_max, style) -> chat messages: how the context of a
@@ -92,7 +93,7 @@ def dataset_records(
     rejected_cases, rejected_turns = rejected(store.path.parent)
     repeats = set(store.rows("select trajectory_id, number from repeated_turns"))
     store.db.execute(KEPT_TURNS)
-    for batch in store.trees():
+    for batch in trees_of(store):
         scores_of = _kept_turns(store, [world.environment_id for world, _ in batch])
         for environment, tree in batch:
             if environment.case_id in rejected_cases:

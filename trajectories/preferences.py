@@ -38,6 +38,7 @@ from medaction.trajectories.export import (
 )
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.store import Store
+from medaction.trajectories.stored_trees import trees_of
 
 PREFERENCE_MEASURES = ("outcome", "dtc", "information")
 
@@ -117,7 +118,7 @@ def states(
     nodes: the diagnoses of the store on the disease graph; truth: an environment -> its true
     diagnosis there. Gold trajectories were written with the report at hand and answer no prompt.
     """
-    for batch in store.trees():
+    for batch in trees_of(store):
         ids = [member.trajectory_id for _, tree in batch for member in tree]
         sql = (  # a hash join: `list_contains` would compare each row with each id
             "select trajectory_id, number, dtc from turn_scores"

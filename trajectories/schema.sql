@@ -253,7 +253,7 @@ select turns.trajectory_id, turns.number,
             'unscorable') then any_value(own.status) || ': ' || any_value(own.reason)
         when list_contains(any_value(own.removed_turns),
             turns.number) then 'removed: tests ineffective'
-        when any_value(own.reason) like 'wrong_ending%' then 'cut: wrong commitment'
+        when any_value(own.reason) like 'commitment_dropped%' then 'cut: wrong commitment'
         else 'cut: after t*'
     end as fate
 from turns

@@ -33,6 +33,7 @@ from medaction.kg.pruning import (
 from medaction.kg.thresholds import is_papers, threshold_of
 from medaction.trajectories.records import RolloutSpec, Trajectory, path_of
 from medaction.trajectories.store import Store
+from medaction.trajectories.stored_trees import trees_without_texts
 from medaction.trajectories.tree import Distance, TreePlan
 
 log = logging.getLogger("medaction")
@@ -82,7 +83,7 @@ def score_store(
         return
     truths = {
         environment_id: linked_name(diagnosis, synonyms, to_disease)
-        for environment_id, diagnosis, synonyms in store.truths()
+        for environment_id, diagnosis, synonyms in _truths(store)
     }
     diagnoses, orders = _texts_to_link(store)
     diagnoses.update(truths.values())
@@ -102,7 +103,7 @@ def score_store(
     with store.transaction():
         store.empty("links", "verdicts", "turn_scores", "rac_null")
         store.add_derived("links", list(rows.values()))
-        for batch in store.trees_without_texts():
+        for batch in trees_without_texts(store):
             courses = [
                 course
                 for environment_id, tree in batch
@@ -198,10 +199,18 @@ def linkers(diseases: str = OPEN, tests: str = OPEN, aids: Aids | None = None) -
     )
 
 
+def _truths(store: Store) -> list[tuple[str, str, list[str]]]:
+    """(environment id, diagnosis, synonyms) of every case."""
+    return store.rows(
+        "select environment_id, diagnosis, synonyms from cases join environments using"
+        " (environment_id) order by cases.case_id"
+    )
+
+
 def _state(store: Store, rules: Rules, linked_with: list[str]) -> str:
     """A hash of all that the scores depend on, and of which there are."""
     ids = store.rows("select trajectory_id from current_trajectories order by all")
-    truths = sorted(store.truths())
+    truths = sorted(_truths(store))
     return hashlib.sha256(
         json.dumps([asdict(rules), SCORES, linked_with, ids, truths]).encode()
     ).hexdigest()[:16]

@@ -1,15 +1,13 @@
 """The DuckDB store: one file a run, one writer. Everything that a case produced is stored in one
 transaction: a rollout as its case finishes, an environment with others (`trajectories.batch`)."""
 
-import hashlib
 import json
 import logging
-import math
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,87 +15,29 @@ import duckdb
 import polars as pl
 from pydantic import TypeAdapter
 
-from medaction.envs.records import BadCase, Built, CaseReport, ClinicalEnvironment
-from medaction.envs.turns import Turn
+from medaction.envs.records import BadCase, ClinicalEnvironment
 from medaction.llm.usage import Usage
 from medaction.trajectories.files import SNAPSHOT, STORE
+from medaction.trajectories.migrations import MIGRATIONS, SCHEMA_VERSION
 from medaction.trajectories.records import Failure, OpenFailure, RolloutSpec, Trajectory, now
 from medaction.trajectories.snapshot import Publisher
+from medaction.trajectories.table_rows import BuiltCase, case_row, refused, trajectory_row, turn_row
 from medaction.words.errors import MedactionError
 
 log = logging.getLogger("medaction")
 
-SCHEMA_VERSION = "5"
 WRITE_ERRORS = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
 """What DuckDB raises when a file cannot be written: at an insert, at a commit, and from then on."""
 UNWRITABLE = ("Permission denied", "Read-only file system", "No space left", "File too large")
 """The system's words in DuckDB's errors for a file that may be sound and cannot be written."""
-_FAULTS = "faults struct(error_class varchar, message varchar, raw varchar)[] default []"
-MIGRATIONS = {
-    # Version 3 keeps the attempts that failed beside what came of them.
-    "2": "".join(
-        f"alter table {table} add column {_FAULTS}; " for table in ("cases", "turns", "failures")
-    ),
-    # Version 4 holds what a source tells of the publication as an object, not as its text in JSON.
-    "3": (
-        "update cases set publication = (publication->>'$')::json"
-        " where json_type(publication) = 'VARCHAR'; "
-    ),
-    # Version 5 tells checks that had nothing to look at apart, and keeps the ledger of every case.
-    "4": "alter table checks add column if not exists applicable boolean default true; ",
-}
-"""What brings a store from the schema version of the key to the next one; then schema.sql makes
-what is new."""
-
-_TURN_FIELDS = (
-    "number",
-    "reasoning",
-    "differential",
-    "pivot",
-    "tests",
-    "answers",
-    "final_diagnosis",
-    "raw",
-    "thinking",
-    "repaired",
-)
-TREES_AT_ONCE = 100
-"""Environments whose trees are read at a time, and a search of the ids of the store for each. 500
-trees of eight short rollouts took 120 MiB as records, and two batches live while the second is
-read."""
 IN = "environment_id in (select unnest(?))"
 """Of these environments: a hash join, where `list_contains` compares each row with each id."""
-NO_TEXTS = """
-trajectory_id, number, '' as reasoning, differential, '' as "pivot", tests, [] as answers,
-turns.final_diagnosis, '' as raw, '' as thinking, repaired, calls, prompt_tokens, completion_tokens,
-cost_usd, seconds, cached_calls, [] as faults
-"""
-"""A turn's columns without the texts that scoring does not read: 19 of 20 bytes of a turn."""
-
 _ENVIRONMENTS = TypeAdapter(list[ClinicalEnvironment])
-_TURNS = TypeAdapter(list[Turn])
 _USAGE = TypeAdapter(Usage)
 
 
 class StoreError(MedactionError):
     """The store cannot be used as asked; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the store has of a case: nothing to build when both are unchanged."""
-
-    report_hash: str
-    built_with: str
-
-
-@dataclass(frozen=True, slots=True)
-class BuiltCase:
-    """A report, what became of it, and what the extractor and the verifier spent on it."""
-
-    report: CaseReport
-    built: Built
-    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +54,6 @@ class Run:
 
     run_id: str
     interrupted: tuple[str, ...]
-
-
-def report_hash(report: CaseReport) -> str:
-    """A hash of all that an environment is built from, so that a changed report is seen."""
-    content = [report.text, asdict(report.structured) if report.structured else None]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Store:
@@ -317,21 +251,6 @@ class Store:
 
     # --- stage 1 ------------------------------------------------------------------------
 
-    def known_cases(self) -> dict[str, Known]:
-        rows = self.rows("select case_id, report_hash, built_with from cases")
-        return {case_id: Known(hash_, built_with) for case_id, hash_, built_with in rows}
-
-    def add_built(
-        self,
-        report: CaseReport,
-        built: Built,
-        built_with: str,
-        run_id: str,
-        usage: Usage | None = None,
-    ) -> None:
-        """`add_built_cases` of one case."""
-        self.add_built_cases([BuiltCase(report, built, usage or Usage())], built_with, run_id)
-
     def add_built_cases(self, cases: Sequence[BuiltCase], built_with: str, run_id: str) -> None:
         """Cases with their environments, or with their refusals, which are also on record as
         failures that can be retried: all of them in one transaction.
@@ -358,27 +277,20 @@ class Store:
             self._insert(
                 "cases",
                 [
-                    _case_row(case, built_with)
+                    case_row(case, built_with)
                     | asdict(case.usage + spent.get(case.report.case_id, Usage()))
                     for case in cases
                 ],
             )
-            self._insert(
-                "checks",
-                [
-                    asdict(check) | {"case_id": case.report.case_id}
-                    for case in cases
-                    for check in case.built.checks
-                ],
-            )
-            self._insert(
-                "ledger",
-                [
-                    asdict(line) | {"case_id": case.report.case_id}
-                    for case in cases
-                    for line in case.built.ledger
-                ],
-            )
+            for table in ("checks", "ledger"):
+                self._insert(
+                    table,
+                    [
+                        asdict(record) | {"case_id": case.report.case_id}
+                        for case in cases
+                        for record in getattr(case.built, table)
+                    ],
+                )
             self._insert(
                 "environments",
                 [asdict(world) | {"environment_id": world.environment_id} for world in worlds],
@@ -388,7 +300,7 @@ class Store:
             for world in worlds:
                 self._resolve("environment", world.case_id)
             refusals = [
-                _refused("environment", case.report.case_id, case.report.path, case.built.refusal)
+                refused("environment", case.report.case_id, case.report.path, case.built.refusal)
                 for case in cases
                 if case.built.refusal
             ]
@@ -416,18 +328,15 @@ class Store:
     def add_unreadable(self, refusal: BadCase, run_id: str) -> None:
         """Something that could not be read as a case report at all."""
         with self.transaction():
-            self._put_failures([_refused("read", refusal.case_id, refusal.path, refusal)], run_id)
+            self._put_failures([refused("read", refusal.case_id, refusal.path, refusal)], run_id)
 
-    def unreadable_cases(self) -> set[tuple[str, str, str]]:
-        """Case id, path and reason of everything that `add_unreadable` has on record."""
-        sql = "select case_id, path, error_class from failures where stage = 'read'"
-        return set(self.rows(sql))
-
-    def environments(self) -> list[ClinicalEnvironment]:
-        """The current environment of every case, in the order of case ids."""
-        return self._environments(
-            "cases join environments using (environment_id) order by cases.case_id"
-        )
+    def environments(self, ids: Sequence[str] | None = None) -> list[ClinicalEnvironment]:
+        """The current environment of every case, in the order of case ids; or those with these
+        ids."""
+        if ids is None:
+            source = "cases join environments using (environment_id) order by cases.case_id"
+            return self._environments(source)
+        return self._environments(f"environments where {IN} order by case_id", [list(ids)])
 
     def _environments(
         self, source: str, parameters: Sequence[Any] = ()
@@ -454,13 +363,6 @@ class Store:
         if not environments:
             raise StoreError(f"{self.path} has no environment {environment_id!r}")
         return environments[0]
-
-    def report_text(self, case_id: str) -> str:
-        """The whole report of a case, as it was read. Raises StoreError for an unknown case."""
-        texts = self.rows('select "text" from cases where case_id = ?', [case_id])
-        if not texts:
-            raise StoreError(f"{self.path} has no case {case_id!r}")
-        return texts[0][0]
 
     # --- stage 2 ------------------------------------------------------------------------
 
@@ -490,35 +392,16 @@ class Store:
                 if not self.rows("select 1 from trajectories where trajectory_id = ?", [id_])
             ]
             self._insert(
-                "trajectories",
-                [_trajectory_row(trajectory, run_id, stored) for trajectory in fresh],
+                "trajectories", [trajectory_row(trajectory, run_id, stored) for trajectory in fresh]
             )
             self._insert(
                 "turns",
-                [_turn_row(trajectory, turn) for trajectory in fresh for turn in trajectory.turns],
+                [turn_row(trajectory, turn) for trajectory in fresh for turn in trajectory.turns],
             )
             self._resolve(stage, case_id, [trajectory.trajectory_id for trajectory in fresh])
             self._put_failures(failures, run_id)
             if oracle_usage:
                 self._add_spent(case_id, oracle_usage)
-
-    def keep_spent(self, usd: Mapping[str, float]) -> None:
-        """Keep what every model has cost by the ledger of a run that ends."""
-        known = {name: spent for name, spent in usd.items() if math.isfinite(spent)}
-        self.set_meta("spent_usd", json.dumps(self.spent_usd() | known))
-
-    def spent_usd(self) -> dict[str, float]:
-        """What each model has cost so far, failed rollouts included: a teacher by its turns or by
-        the ledgers of ended runs, whichever is more; all others (extractor, oracle, judges), whose
-        costs stand at cases without their names, by the ledgers."""
-        rows = self.rows(
-            "select teacher, sum(cost_usd) from ("
-            " select teacher, cost_usd from turns join trajectories using (trajectory_id)"
-            " union all select teacher, cost_usd from failures where teacher is not null) group by"
-            " teacher"
-        )
-        spent = json.loads(self.meta("spent_usd") or "{}")
-        return spent | {name: max(usd, spent.get(name, 0.0)) for name, usd in rows}
 
     def trajectory_ids(self) -> set[str]:
         return {id_ for (id_,) in self.rows("select trajectory_id from trajectories")}
@@ -534,98 +417,6 @@ class Store:
         ):
             specs.setdefault(row[0], []).append(RolloutSpec(*row))
         return specs
-
-    def trajectories(self, environment_id: str) -> list[Trajectory]:
-        """All trajectories of an environment, parents before their branches."""
-        return self._trees([environment_id]).get(environment_id, [])
-
-    def played_environments(self) -> set[str]:
-        """The ids of the environments that have a trajectory."""
-        rows = self.rows("select distinct environment_id from trajectories")
-        return {environment_id for (environment_id,) in rows}
-
-    def trees(self) -> Iterator[list[tuple[ClinicalEnvironment, list[Trajectory]]]]:
-        """The current environment of every case with its trajectories, in the order of case ids,
-        `TREES_AT_ONCE` at a time: a store of many is not read into memory, nor searched for each
-        of them."""
-        for worlds in self._batches():
-            trees = self._trees([world.environment_id for world in worlds])
-            yield [(world, trees.get(world.environment_id, [])) for world in worlds]
-
-    def trees_without_texts(self) -> Iterator[list[tuple[str, list[Trajectory]]]]:
-        """What `trees` gives, with environment ids alone and no text of a turn but the names of
-        diagnoses and tests: all that DTC and RAC are measured on."""
-        for ids in self._id_batches():
-            trees = self._trees(ids, NO_TEXTS)
-            yield [(environment_id, trees.get(environment_id, [])) for environment_id in ids]
-
-    def truths(self) -> list[tuple[str, str, list[str]]]:
-        """(environment id, diagnosis, synonyms) of what `environments` gives, in its order."""
-        return self.rows(
-            "select environment_id, diagnosis, synonyms from cases join environments using"
-            " (environment_id) order by cases.case_id"
-        )
-
-    def each_environment(self) -> Iterator[ClinicalEnvironment]:
-        """What `environments` gives, without all of them in memory."""
-        for worlds in self._batches():
-            yield from worlds
-
-    def _batches(self) -> Iterator[list[ClinicalEnvironment]]:
-        for ids in self._id_batches():
-            yield self._environments(f"environments where {IN} order by case_id", [ids])
-
-    def _id_batches(self) -> Iterator[list[str]]:
-        keys = [key.environment_id for key in self.environment_keys()]
-        for begin in range(0, len(keys), TREES_AT_ONCE):
-            yield keys[begin : begin + TREES_AT_ONCE]
-
-    def _trees(
-        self, environment_ids: Sequence[str], columns: str = "turns.*"
-    ) -> dict[str, list[Trajectory]]:
-        frame = self.rows(
-            "select environment_id, case_id, teacher, style, sample, settings_hash, parent_id,"
-            " branch_turn, trajectory_id, outcome, t_max, prompt_version, code_version from"
-            f" trajectories where {IN} order by branch_turn, trajectory_id",
-            [list(environment_ids)],
-        )
-        turns = self._turns(environment_ids, columns) if frame else {}
-        trajectories = [
-            Trajectory(RolloutSpec(*row[:8]), tuple(turns.get(row[8], ())), *row[9:])
-            for row in frame
-        ]
-        for row, trajectory in zip(frame, trajectories, strict=True):
-            if row[8] != trajectory.trajectory_id:
-                raise StoreError(
-                    f"{self.path}: trajectory {row[8]} does not have the id that its own record"
-                    " gives"
-                )
-        trees: dict[str, list[Trajectory]] = {}
-        for trajectory in trajectories:
-            trees.setdefault(trajectory.spec.environment_id, []).append(trajectory)
-        return trees
-
-    def _turns(self, environment_ids: Sequence[str], columns: str) -> dict[str, list[Turn]]:
-        # A case's turns were written together: their texts are read only from there. A join alone
-        # would read all texts of the store.
-        ids = list(environment_ids)
-        [(lowest, highest)] = self.rows(
-            "select min(turns.rowid), max(turns.rowid) from turns join trajectories using"
-            f" (trajectory_id) where {IN}",
-            [ids],
-        )
-        cursor = self.db.execute(
-            f"select {columns} from turns join trajectories using (trajectory_id) where"
-            f" turns.rowid between ? and ? and {IN} order by trajectory_id, number",
-            [lowest, highest, ids],
-        )
-        names = [column[0] for column in cursor.description or []]
-        records = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-        turns = _TURNS.validate_python([_turn_from_row(record) for record in records])
-        grouped: dict[str, list[Turn]] = {}
-        for record, turn in zip(records, turns, strict=True):
-            grouped.setdefault(record["trajectory_id"], []).append(turn)
-        return grouped
 
     # --- failures -----------------------------------------------------------------------
 
@@ -713,54 +504,3 @@ def publish_if_missing(out: Path) -> None:
         raise StoreError(f"{out} is not the folder of a run: it has no {STORE}")
     with Store(out / STORE) as store:
         store.publish()
-
-
-def _refused(stage: str, case_id: str, path: str, refusal: BadCase) -> Failure:
-    return Failure(stage, case_id, refusal.reason, refusal.message, now(), path=path)
-
-
-def _case_row(case: BuiltCase, built_with: str) -> dict[str, Any]:
-    """A row of `cases`, but for what was spent on the case."""
-    report, environment, refusal = case.report, case.built.environment, case.built.refusal
-    return {
-        "case_id": report.case_id,
-        "source": report.source,
-        "title": report.title,
-        "path": report.path,
-        "licence": report.licence,
-        "publication": dict(report.meta),
-        "text": report.text,
-        "report_hash": report_hash(report),
-        "built_with": built_with,
-        "environment_id": environment.environment_id if environment else None,
-        "reason": refusal.reason if refusal else None,
-        "message": refusal.message if refusal else None,
-    }
-
-
-def _trajectory_row(trajectory: Trajectory, run_id: str, stored: Any) -> dict[str, Any]:
-    return asdict(trajectory.spec) | {
-        "trajectory_id": trajectory.trajectory_id,
-        "seed": trajectory.spec.seed,
-        "outcome": trajectory.outcome,
-        "t_max": trajectory.t_max,
-        "final_diagnosis": trajectory.final_diagnosis,
-        "prompt_version": trajectory.prompt_version,
-        "code_version": trajectory.code_version,
-        "run_id": run_id,
-        "stored": stored.isoformat(),
-    }
-
-
-def _turn_row(trajectory: Trajectory, turn: Turn) -> dict[str, Any]:
-    row = asdict(turn)
-    return (
-        {"trajectory_id": trajectory.trajectory_id}
-        | {name: row[name] for name in _TURN_FIELDS}
-        | row["usage"]
-    )
-
-
-def _turn_from_row(row: dict[str, Any]) -> dict[str, Any]:
-    usage = {name: row[name] for name in Usage.__dataclass_fields__}
-    return {name: row[name] for name in _TURN_FIELDS} | {"usage": usage}

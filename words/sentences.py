@@ -15,6 +15,10 @@ _ABBREVIATIONS = (
 """A full stop in them ends no sentence."""
 _BULLETS = " \t-*•·–"
 
+LABEL = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{1,45}:\s*)?")
+"""The bullet and the label before a line: '- Chief Complaint: ' of '- Chief Complaint: pain'. It
+matches every line, with nothing where there is neither."""
+
 
 def sentences(text: str) -> list[str]:
     """The sentences of `text` in their own words and order, without bullets. What stands in

@@ -209,7 +209,7 @@ def engine_(work: dict, url: str):
     from medaction.llm.calls import CallSettings, configure
     from medaction.llm.teacher import Teacher
     from medaction.trajectories.rollout import play_tree
-    from medaction.trajectories.store import Store
+    from medaction.trajectories.store import BuiltCase, Store
     from medaction.trajectories.tree import TreePlan
 
     folder = Path(work["folder"])
@@ -251,7 +251,7 @@ def engine_(work: dict, url: str):
                     played = await play_tree(
                         built.environment, plan, (), frozenset(), clinicians, oracle
                     )
-                    store.add_built(report, built, "bench", run.run_id)
+                    store.add_built_cases([BuiltCase(report, built)], "bench", run.run_id)
                     store.add_rollouts(
                         "rollout", report.case_id, played.trajectories, played.failures, run.run_id
                     )

@@ -1,9 +1,7 @@
 """What a process and everything that it started use, read from /proc: CPU seconds and resident
 memory over time."""
 
-import contextlib
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -39,14 +37,6 @@ class Watch:
     @property
     def peak_mib(self) -> float:
         return max((mib for *_, mib in self.samples), default=0.0)
-
-    def kill(self) -> None:
-        """SIGKILL to all of them, and to those of the root's group that no sample has seen yet."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.root, signal.SIGKILL)
-        for pid in self.known:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
 
     def _follow(self) -> None:
         while not self._ended.wait(EVERY_S):

@@ -1,7 +1,7 @@
 """An OpenAI-compatible server on loopback, in a process of its own, that answers after a known time
 and keeps count.
 
-Run as: python benchmarks/rollouts/server.py MENUS.json --profile fixed Prints its URL. Every reply
+Run as: python benchmarks/rollouts/server.py MENUS.json. Prints its URL. Every reply
 is one of the grammar of `medaction.envs.reply`: four turns order a test each, the fifth commits.
 MENUS.json maps the number of a visit to the names of its tests. Which visit and turn a request is
 about is read from its last message.
@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import hashlib
 import json
-import random
 import re
 import time
 from collections import Counter
@@ -24,21 +23,15 @@ from typing import Any
 from aiohttp import web
 
 TURNS = 5
-FIXED_S = 0.2
-LOG_NORMAL = (-1.75, 0.5)
-"""Mean and deviation of the logarithm of the seconds: median 0.17 s, mean 0.20 s."""
-FAULTS = 0.03
-"""Share of the requests that are answered with an error in the profile 'faults': 429, 500 and a cut
-connection in turn."""
+CALL_S = 0.2
 
 
 class Teacher:
-    def __init__(self, menus: dict[str, list[str]], profile: str):
-        self.menus, self.profile = menus, profile
+    def __init__(self, menus: dict[str, list[str]]):
+        self.menus = menus
         self.arrived, self.answered = Counter[str](), Counter[str]()
         self.under_way = self.most = 0
         self.first = self.last = 0.0
-        self.chance = random.Random(0)
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
@@ -48,22 +41,9 @@ class Teacher:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
-            fixed = self.profile == "fixed"
-            await asyncio.sleep(FIXED_S if fixed else self.chance.lognormvariate(*LOG_NORMAL))
+            await asyncio.sleep(CALL_S)
         finally:
             self.under_way -= 1
-        if not fixed and self.chance.random() < FAULTS:
-            match self.chance.randrange(3):
-                case 0:
-                    return web.json_response(
-                        {"error": {"message": "too many requests"}}, status=429
-                    )
-                case 1:
-                    return web.json_response({"error": {"message": "internal error"}}, status=500)
-                case _:
-                    assert request.transport is not None
-                    request.transport.close()
-                    return web.Response()
         self.answered[mark] += 1
         self.last = time.time()
         return web.json_response(_completion(self._reply(json.loads(body))))
@@ -139,6 +119,5 @@ async def serve(teacher: Teacher) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("menus", type=Path)
-    parser.add_argument("--profile", choices=["fixed", "faults"], default="fixed")
-    given = parser.parse_args()
-    asyncio.run(serve(Teacher(json.loads(given.menus.read_text()), given.profile)))
+    menus = parser.parse_args().menus
+    asyncio.run(serve(Teacher(json.loads(menus.read_text()))))

@@ -1,7 +1,8 @@
 """The viewer as a web application on loopback: pages rendered here."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from urllib.parse import parse_qs, quote
@@ -19,48 +20,93 @@ from medaction.trajectories.viewer import pages
 def app_of(out: Path, against: Path | None = None) -> Starlette:
     """The application that shows the run in `out`, beside the one in `against`. Raises
     FileNotFoundError when one has no snapshot."""
-    other = pages.ShownRun(against) if against else None
-    run, one_at_a_time = pages.ShownRun(out, other), threading.Lock()
+    viewer = _Viewer(out, against)
+    routes = [
+        viewer.page("/", lambda run, _: pages.overview(run)),
+        viewer.page("/cases", lambda run, query: pages.cases(run, *_table(query))),
+        viewer.page("/trajectories", lambda run, query: pages.trajectories(run, *_table(query))),
+        viewer.page("/evaluation", lambda run, query: pages.evaluation(run, *_table(query))),
+        viewer.page("/failures", lambda run, query: pages.failures(run, _table(query)[1])),
+        viewer.page("/labels", lambda run, _: pages.labels_page(run)),
+        viewer.page(
+            "/case/{case_id}",
+            lambda run, query: pages.case(
+                run, query.path_params["case_id"], query.query_params.get("open", "")
+            ),
+        ),
+        viewer.page(
+            "/prompt/{trajectory_id}/{number:int}",
+            lambda run, query: pages.prompt(run, **query.path_params),
+        ),
+        Route("/file/{case_id}", viewer.file),
+        Route("/as-of", viewer.as_of),
+        Route("/label", viewer.label, methods=["POST"]),
+    ]
+    if other := viewer.other:
+        routes.append(
+            viewer.page(
+                "/comparison", lambda run, query: pages.comparison(run, other, _table(query)[0])
+            )
+        )
+    # Only by its own name: a page elsewhere cannot reach it through a name that it points here.
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(TrustedHostMiddleware, ["127.0.0.1", "localhost", "testserver"])],
+    )
 
-    def page(render: Callable[[Request], str | None]) -> Callable[[Request], Response]:
+
+def _table(request: Request) -> tuple[dict[str, str], int]:
+    """What a table's address asks for: (filters, page)."""
+    filters = {name: text[:200] for name, text in request.query_params.items() if name != "page"}
+    page = request.query_params.get("page", "1")
+    return filters, int(page) if page.isdecimal() and len(page) < 9 else 1
+
+
+class _Viewer:
+    """The run that is shown, and the one beside it."""
+
+    def __init__(self, out: Path, against: Path | None):
+        self.other = pages.ShownRun(against) if against else None
+        self.run = pages.ShownRun(out, self.other)
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def newest(self) -> Iterator[pages.ShownRun]:
+        """The run as its newest snapshot has it, for one request at a time: a DuckDB connection
+        serves one thread."""
+        with self._lock:
+            self.run.refresh()
+            if self.other:
+                self.other.refresh()
+            yield self.run
+
+    def page(self, path: str, render: Callable[[pages.ShownRun, Request], str | None]) -> Route:
         def answer(request: Request) -> Response:
-            with one_at_a_time:  # a DuckDB connection serves one thread
-                run.refresh()
-                if other:
-                    other.refresh()
-                html = render(request)
-            return HTMLResponse(
-                html if html is not None else "there is no such page",
-                200 if html is not None else 404,
+            with self.newest() as run:
+                html = render(run, request)
+            return (
+                HTMLResponse("there is no such page", 404) if html is None else HTMLResponse(html)
             )
 
-        return answer
+        return Route(path, answer)
 
-    def filters(request: Request) -> dict[str, str]:
-        return {name: value[:200] for name, value in request.query_params.items() if name != "page"}
-
-    def number(request: Request) -> int:
-        text = request.query_params.get("page", "1")
-        return int(text) if text.isdecimal() and len(text) < 9 else 1
-
-    def file(request: Request) -> Response:
+    def file(self, request: Request) -> Response:
         """A case as one HTML file, to be kept or sent."""
         case_id = request.path_params["case_id"]
-        with one_at_a_time:
-            try:
+        try:
+            with self.newest() as run:
                 html = pages.export(run, [case_id])
-            except KeyError:
-                return HTMLResponse("there is no such case", 404)
+        except KeyError:
+            return HTMLResponse("there is no such case", 404)
         headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(case_id)}.html"}
         return HTMLResponse(html, headers=headers)
 
-    def as_of(_: Request) -> Response:
+    def as_of(self, _: Request) -> Response:
         """Which snapshot is the newest: open pages ask, and load it."""
-        with one_at_a_time:
-            run.refresh()
+        with self.newest() as run:
             return PlainTextResponse(run.stamp)
 
-    async def label(request: Request) -> Response:
+    async def label(self, request: Request) -> Response:
         """Store a clinician's label and go back to where it was given. Only from our own pages."""
         if request.headers.get("origin") != f"http://{request.headers.get('host')}":
             return HTMLResponse("labels are taken from the viewer's own pages only", 403)
@@ -68,46 +114,8 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
         values = {name: texts[0] for name, texts in form.items()}
         back = values.pop("back", "/")
         try:
-            with one_at_a_time:
+            with self.newest() as run:
                 place = pages.label(run, values)
         except ValueError as error:
             return HTMLResponse(escape(str(error)), 400)
         return RedirectResponse(back if back.startswith("/case/") else place, 303)
-
-    routes = [
-        Route("/label", label, methods=["POST"]),
-        Route("/labels", page(lambda request: pages.labels_page(run))),
-        Route("/", page(lambda request: pages.overview(run))),
-        Route("/cases", page(lambda request: pages.cases(run, filters(request), number(request)))),
-        Route(
-            "/trajectories",
-            page(lambda request: pages.trajectories(run, filters(request), number(request))),
-        ),
-        Route("/failures", page(lambda request: pages.failures(run, number(request)))),
-        Route(
-            "/case/{case_id}",
-            page(
-                lambda request: pages.case(
-                    run, request.path_params["case_id"], request.query_params.get("open", "")
-                )
-            ),
-        ),
-        Route("/file/{case_id}", file),
-        Route("/as-of", as_of),
-        Route(
-            "/evaluation",
-            page(lambda request: pages.evaluation(run, filters(request), number(request))),
-        ),
-        Route(
-            "/prompt/{trajectory_id}/{number:int}",
-            page(lambda request: pages.prompt(run, **request.path_params)),
-        ),
-    ]
-    if other:
-        compared = page(lambda request: pages.comparison(run, other, filters(request)))
-        routes.append(Route("/comparison", compared))
-    # Only by its own name: a page elsewhere cannot reach it through a name that it points here.
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(TrustedHostMiddleware, ["127.0.0.1", "localhost", "testserver"])],
-    )

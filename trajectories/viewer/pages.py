@@ -71,6 +71,8 @@ class ShownRun:
         values["online"] = template != "export"
         values["with_other"] = self.other is not None
         values["judged"] = bool(queries.rows(self.db, "any judged"))
+        # An evaluation has verdicts and no distances: what is about training is left out.
+        values["evaluated"] = values["judged"] and not queries.rows(self.db, "any scored")
         return _html.get_template(f"{template}.html.j2").render(
             here=entry, out=str(self.out), as_of=self.as_of, stamp=self.stamp, **values
         )

@@ -69,8 +69,11 @@ def _page(db: Database, source: str, conditions: dict[str, Any], order: str, num
 
 def overview_row(db: Database) -> Row:
     """Everything on the first page but the charts."""
-    titles = ("fates", "endings", "verdicts", "teachers", "open_failures", "runs", "evaluation")
-    return rows(db, "totals")[0] | {title: rows(db, title) for title in titles}
+    titles = (
+        *("fates", "endings", "verdicts", "teachers", "open_failures", "runs", "evaluation"),
+        "right runs",
+    )
+    return rows(db, "totals")[0] | {title.replace(" ", "_"): rows(db, title) for title in titles}
 
 
 def choices(db: Database) -> dict[str, list[str]]:
@@ -149,8 +152,8 @@ def verdicts_of(db: Database) -> dict[tuple[str, int], Row]:
 
 SORTED = {
     *("case_id", "title", "diagnosis", "tests", "trajectories", "truth", "nearest", "kept_turns"),
-    *("open", "teacher", "style", "sample", "status", "final_diagnosis", "dtc", "kept", "tokens"),
-    *("judge", "correct", "matched", "found", "turns", "cost_usd"),
+    *("open", "right", "teacher", "style", "sample", "status", "final_diagnosis", "dtc", "kept"),
+    *("judge", "correct", "matched", "found", "turns", "tokens", "cost_usd"),
 }
 """Columns by which a table can be sorted; '-' before one: the other way."""
 

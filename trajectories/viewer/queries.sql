@@ -67,6 +67,16 @@ select teacher, judge, protocol, count(*) as judged, count(correct) as scored,
     sum(cost_usd) as cost_usd, sum(judge_usd) as judge_usd
 from judged where repeat = 0 group by all order by all;
 
+-- title: right runs
+-- How many cases have so many right verdicts of so many.
+select "right", verdicts, count(*) as cases from (
+    select case_id, count(*) filter (where correct) as "right", count(correct) as verdicts
+    from judged where repeat = 0 group by all
+) where verdicts > 0 group by "right", verdicts order by "right" / verdicts desc, verdicts desc;
+
+-- title: any scored
+select 1 from leaves where status <> 'not scored' limit 1;
+
 -- title: thing of a label
 select 1 from cases
 where case_id = $1 and ($2 = '' or exists (
@@ -184,13 +194,14 @@ from turn_scores join leaves using (trajectory_id)
 where rac is not null and number > branch_turn group by all order by all;
 
 -- title: cases
--- How the trees of the cases came out.
+-- How the trees of the cases came out, and in how many verdicts of the judges they are right.
 select cases.case_id, cases.title, cases.source, cases.reason, environments.diagnosis,
     len(environments.menu) as tests, coalesce(trajectories, 0) as trajectories,
     coalesce(truth, 0) as truth, coalesce(kept_turns, 0) as kept_turns,
     coalesce(turns, 0) as turns, nearest, coalesce(open, 0) as open,
+    coalesce("right", 0) as "right", coalesce(verdicts, 0) as verdicts,
     case when cases.environment_id is null then 'refused' when open > 0 then 'failures'
-        when truth > 0 then 'truth reached' else 'truth not reached' end as state
+        when truth > 0 or "right" > 0 then 'truth reached' else 'truth not reached' end as state
 from cases left join environments using (environment_id)
 left join (
     select case_id, count(*) as trajectories,
@@ -200,7 +211,11 @@ left join (
 ) as played on played.case_id = cases.case_id
 left join (
     select case_id, count(*) as open from open_failures group by all
-) as failed on failed.case_id = cases.case_id;
+) as failed on failed.case_id = cases.case_id
+left join (
+    select case_id, count(*) filter (where correct) as "right", count(correct) as verdicts
+    from judged where repeat = 0 group by all
+) as judged_cases on judged_cases.case_id = cases.case_id;
 
 -- title: case
 select cases.case_id, cases.title, cases.source, cases.licence, cases.path, cases."text",

@@ -1,0 +1,85 @@
+"""Records as rows of the store's tables (schema.sql), column by column."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from medaction.envs.records import BadCase, Built, CaseReport
+from medaction.envs.turns import Turn
+from medaction.llm.usage import Usage
+from medaction.trajectories.records import Failure, Trajectory, now
+
+TURN_FIELDS = (
+    "number",
+    "reasoning",
+    "differential",
+    "pivot",
+    "tests",
+    "answers",
+    "final_diagnosis",
+    "raw",
+    "thinking",
+    "repaired",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltCase:
+    """A report, what became of it, and what the extractor and the verifier spent on it."""
+
+    report: CaseReport
+    built: Built
+    usage: Usage = field(default_factory=Usage)
+
+
+def report_hash(report: CaseReport) -> str:
+    """A hash of all that an environment is built from, so that a changed report is seen."""
+    content = [report.text, asdict(report.structured) if report.structured else None]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def refused(stage: str, case_id: str, path: str, refusal: BadCase) -> Failure:
+    return Failure(stage, case_id, refusal.reason, refusal.message, now(), path=path)
+
+
+def case_row(case: BuiltCase, built_with: str) -> dict[str, Any]:
+    """A row of `cases`, but for what was spent on the case."""
+    report, environment, refusal = case.report, case.built.environment, case.built.refusal
+    return {
+        "case_id": report.case_id,
+        "source": report.source,
+        "title": report.title,
+        "path": report.path,
+        "licence": report.licence,
+        "publication": dict(report.meta),
+        "text": report.text,
+        "report_hash": report_hash(report),
+        "built_with": built_with,
+        "environment_id": environment.environment_id if environment else None,
+        "reason": refusal.reason if refusal else None,
+        "message": refusal.message if refusal else None,
+    }
+
+
+def trajectory_row(trajectory: Trajectory, run_id: str, stored: Any) -> dict[str, Any]:
+    return asdict(trajectory.spec) | {
+        "trajectory_id": trajectory.trajectory_id,
+        "seed": trajectory.spec.seed,
+        "outcome": trajectory.outcome,
+        "t_max": trajectory.t_max,
+        "final_diagnosis": trajectory.final_diagnosis,
+        "prompt_version": trajectory.prompt_version,
+        "code_version": trajectory.code_version,
+        "run_id": run_id,
+        "stored": stored.isoformat(),
+    }
+
+
+def turn_row(trajectory: Trajectory, turn: Turn) -> dict[str, Any]:
+    row = asdict(turn)
+    return (
+        {"trajectory_id": trajectory.trajectory_id}
+        | {name: row[name] for name in TURN_FIELDS}
+        | row["usage"]
+    )
