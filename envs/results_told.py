@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from medaction.envs.categories import category_of, minor_category_of
-from medaction.envs.documented import is_documented
+from medaction.envs.documented import says_something
 from medaction.envs.grounding import agreement_of_texts, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import FINDINGS, KINDS, TABLE, Profile, canonical_of, profile
@@ -47,6 +47,8 @@ _LEVEL_OF_CODE = re.compile(
     r"\b(?i:elevated|raised|increased|decreased|reduced) (?:serum |plasma |blood )?"
     r"(?P<analyte>(?=[\w-]+[A-Z\d])[A-Za-z][\w-]+)(?: levels?\b|\W*$)"
 )
+# 'Biopsy-proven coeliac disease': how a disease became known, no result that is told now.
+_PROVEN = re.compile(r"\b[\w-]+-(?:proven|confirmed|verified)\b", re.IGNORECASE)
 _PRESENT_ILLNESS = re.compile(r"\W*history(?: of (?:the )?present illness)?\W*:\W*", re.IGNORECASE)
 _PHRASE_END = re.compile(r"[,;.]\s+|\band\b")
 _PREPOSITION = re.compile(r"\b(?:as|by|for|from|to|at|on|in|of|with)\b")
@@ -141,6 +143,11 @@ def result_told(clause: str) -> Statement | None:
     >>> result_told("CT was planned"), result_told("she takes 5 mg of iron a day")
     (None, None)
     """
+    statement = _statement(_PROVEN.sub("", clause))
+    return statement and Statement(clause, statement.tests)
+
+
+def _statement(clause: str) -> Statement | None:
     value = _CONCENTRATION.search(clause)
     measured = _ANALYTE.findall(clause) if value else []
     tests = (*named_tests(clause), *filter(canonical_of, measured))
@@ -210,7 +217,7 @@ def _has_value(name: str, clause: str) -> bool:
     """'elevated ALT', 'ALT was high', 'AFP at 812', 'CT scans were normal'."""
     if re.search(r"\b(?:history of|known)\b", clause, re.I) and not re.search(r"\d", clause):
         return False  # 'a history of high cholesterol' is a disease
-    if not is_documented(clause):
+    if not says_something(clause):
         return False
     return _result_of(name).search(clause) is not None
 

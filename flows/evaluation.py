@@ -334,5 +334,13 @@ def _facts_about(
             settings_hash=settings_hash,
             protocol=rules.name,
             judge=passes[0].key,
+            runs=settings.runs,
+            cases=_condition_of(settings.only),
         ),
     }
+
+
+def _condition_of(case_ids: Sequence[str]) -> str:
+    """The part of the query that says which cases the result is of; '' for all."""
+    quoted = ("'" + case_id.replace("'", "''") + "'" for case_id in case_ids)
+    return f" and case_id in ({', '.join(quoted)})" if case_ids else ""

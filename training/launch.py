@@ -157,6 +157,11 @@ def base_and_tokenizer(settings: TrainSettings) -> tuple[Base, Any]:
         raise TrainError(
             f"--report-to {lacking[0]}: its package is not installed: pip install {lacking[0]}"
         )
+    if settings.needs_bitsandbytes and find_spec("bitsandbytes") is None:
+        raise TrainError(
+            "--method qlora and --optimizer adamw-8bit need bitsandbytes, which is not installed:"
+            " pip install -e '.[train]'"
+        )
     base = resolve(settings.base, settings.out / "base")
     try:
         return base, AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
@@ -233,7 +238,8 @@ def resolved(
     """
     zero = settings.zero
     if zero is None:
-        zero = {"none": 2 if processes > 1 else 0, "optimizer": 2, "all": 3}[settings.offload]
+        several = processes > 1 and not settings.needs_bitsandbytes
+        zero = {"none": 2 if several else 0, "optimizer": 2, "all": 3}[settings.offload]
         job = settings.out / "job.json"
         if any((settings.out / "checkpoints").glob("checkpoint-*")) and job.is_file():
             zero = json.loads(job.read_text())["settings"]["zero"]
@@ -297,9 +303,9 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
         "WANDB_DIR": str(out),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
-    } | os.environ
+    } | os.environ  # what the user has set wins
     environment["MEDACTION_RUN_PID"] = str(os.getpid())
-    lines = _Tail(out / "log.jsonl")
+    lines = _Tail(out / "log.jsonl")  # an earlier start's lines were told by that one
     start = log.stat().st_size if log.is_file() else 0
     with log.open("ab") as words:
         command = _command(settings, kind, processes)
@@ -312,7 +318,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             for line in lines.new():
                 tell(line)
     finally:
-        _end(running)
+        _stop_processes(running)
     for line in lines.new():
         tell(line)
     if running.returncode == 0:
@@ -354,7 +360,7 @@ def _command(settings: TrainSettings, kind: str, processes: int) -> list[str]:
     ]
 
 
-def _end(running: subprocess.Popen) -> None:
+def _stop_processes(running: subprocess.Popen) -> None:
     """End the processes, should they still run: their starter is being ended."""
     if running.poll() is None:
         running.terminate()

@@ -254,6 +254,7 @@ def export_dataset(
     light = _light(building)
     before = _light(versions / f"v{last}") if last else light.clear()
     changes = tuple(_changes(before, light))
+    # Where the newest version is damaged, a whole one follows it, however few records changed.
     if last and not changes and last == numbers[-1]:
         shutil.rmtree(building)
         _point(link, versions / f"v{last}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medaction.envs.categories import category_of
-from medaction.envs.documented import is_documented
+from medaction.envs.documented import says_something
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import profile
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, Loss, StructuredCase
@@ -270,7 +270,7 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
             findings.append(note)
             header, goes_on = "", False
         elif match and (names or _names_test(label, match["rest"])):
-            goes_on = is_documented(match["rest"])
+            goes_on = says_something(match["rest"])
             if goes_on:
                 tests.append(DocumentedTest(label, category_of(label), match["rest"].strip()))
             else:
@@ -377,7 +377,7 @@ def _why_no_entry(test: DocumentedTest) -> str:
 
 def _untold(results: Mapping[str, Any]) -> Iterator[Loss]:
     """The fields of results that hold none: 'Pending', 'Not performed'."""
-    texts = [text for text in _leaves(results) if text and not is_documented(text)]
+    texts = [text for text in _leaves(results) if text and not says_something(text)]
     if texts:
         yield Loss("result", len(texts), "it tells no result", sample_of(texts[0]))
 
@@ -463,7 +463,7 @@ def _result_text(value: Any) -> str:
     if isinstance(value, list):
         return "; ".join(filter(None, map(_result_text, value)))
     text = str(value).strip() if isinstance(value, str | int | float) else ""
-    return text if is_documented(text) else ""
+    return text if says_something(text) else ""
 
 
 def _words_of_key(key: str) -> str:
