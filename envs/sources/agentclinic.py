@@ -280,8 +280,8 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
             before = f"{tests.pop().result}\n" if goes_on else ""
             tests.append(DocumentedTest(header, category_of(header), before + note))
             goes_on = True
-        elif not match and (name := _test_in_prose(note, names)):
-            tests.append(DocumentedTest(name, category_of(name), note))
+        elif not match and (test_name := _test_in_prose(note, names)):
+            tests.append(DocumentedTest(test_name, category_of(test_name), note))
             goes_on = True
         elif _NO_NOTE.search(IN_BRACKETS.sub("", note)):
             left_out.append(f"tells no result: {note[:100]}")
