@@ -319,7 +319,7 @@ def _facts_about(
         "benchmark": ", ".join(sources),
         "judge": passes[0].key,
         "judges": [judge.rater for judge in passes],
-        "answers": "examiner " + settings.examiner.name if settings.examiner else "oracle",
+        "answers": _answers(settings),
         "cases": {
             "read": cases,
             "environments": environments,
@@ -336,3 +336,10 @@ def _facts_about(
             judge=passes[0].key,
         ),
     }
+
+
+def _answers(settings: EvaluationSettings) -> str:
+    """Who answers the orders, and who reads a reply in free text."""
+    oracle = f"oracle with {settings.oracle.name}" if settings.oracle else "oracle"
+    answers = f"examiner {settings.examiner.name}" if settings.examiner else oracle
+    return f"{answers}, read by {settings.read_by.name}" if settings.read_by else answers
