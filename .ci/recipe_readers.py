@@ -36,6 +36,32 @@ def with_trl(blocks: list[str], dataset: Path, base: Path, out: Path) -> Rows:
     return names["trainer"].train_dataset
 
 
+def with_trl_dpo(blocks: list[str], dataset: Path, base: Path, out: Path) -> Rows:
+    """Two rows a pair: the better reply's and the worse one's."""
+    import trl
+
+    trl.DPOConfig = partial(trl.DPOConfig, use_cpu=True, bf16=False, output_dir=str(out))
+    names: dict[str, Any] = {"model": str(base)}
+    exec("\n".join(blocks), names)
+    for pair in names["trainer"].train_dataset:
+        for side in ("chosen_ids", "rejected_ids"):
+            yield labelled(pair["prompt_ids"], pair[side])
+
+
+def with_trl_kto(blocks: list[str], dataset: Path, base: Path, out: Path) -> Rows:
+    import trl
+
+    trl.KTOConfig = partial(trl.KTOConfig, use_cpu=True, bf16=False, output_dir=str(out))
+    names: dict[str, Any] = {"model": str(base)}
+    exec("\n".join(blocks), names)
+    for row in names["trainer"].train_dataset:
+        yield labelled(row["prompt_ids"], row["completion_ids"])
+
+
+def labelled(prompt: list[int], reply: list[int]) -> dict[str, Any]:
+    return {"input_ids": prompt + reply, "labels": [-100] * len(prompt) + reply}
+
+
 def with_llama_factory(blocks: list[str], dataset: Path, base: Path, out: Path) -> Rows:
     import yaml
     from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
@@ -83,6 +109,8 @@ def with_ms_swift(blocks: list[str], dataset: Path, base: Path, out: Path) -> Ro
 
 READERS = {
     "trl": with_trl,
+    "trl-dpo": with_trl_dpo,
+    "trl-kto": with_trl_kto,
     "llama-factory": with_llama_factory,
     "axolotl": with_axolotl,
     "ms-swift": with_ms_swift,

@@ -2,9 +2,9 @@
 tokenizes the demo's dataset, in an environment of its own, and the tokens that its loss is on are
 those of `medaction train`.
 
-Run as: python .ci/recipes.py [trl] [llama-factory] [axolotl] [ms-swift]. Exit status 1: a tool
-could not be installed, or reads anything else; the others are tried all the same. uv's variables
-choose the build of torch: UV_TORCH_BACKEND=cpu saves the download of CUDA.
+Run as: python .ci/recipes.py [trl] [trl-dpo] [trl-kto] [llama-factory] [axolotl] [ms-swift]. Exit
+status 1: a tool could not be installed, or reads anything else; the others are tried all the same.
+uv's variables choose the build of torch: UV_TORCH_BACKEND=cpu saves the download of CUDA.
 """
 
 import json
@@ -15,10 +15,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import polars as pl
 from transformers import AutoTokenizer
 
 from medaction.flows.tiny_base import tiny_base
 from medaction.training.data import prepare_samples, read_datasets
+from medaction.training.preference_data import read_preferences
 from medaction.training.settings import TrainSettings
 from medaction.training.templates import Renderer
 
@@ -26,11 +28,13 @@ FOLDER = Path(__file__).resolve().parent.parent / "build" / "recipes"
 READERS = Path(__file__).with_name("recipe_readers.py")
 PACKAGES = {
     "trl": "trl",
+    "trl-dpo": "trl",
+    "trl-kto": "trl",
     "llama-factory": "llamafactory",
     "axolotl": "axolotl",
     "ms-swift": "ms-swift",
 }
-LINE_BREAK = {"trl": "learnt", "llama-factory": "learnt", "axolotl": "read", "ms-swift": "learnt"}
+LINE_BREAK = {tool: "read" if tool == "axolotl" else "learnt" for tool in PACKAGES}
 """What a tool does with the line break that ChatML writes behind an end mark: its loss is on it, or
 it is read without. `medaction train` leaves it out: servers stop at the mark."""
 
@@ -41,7 +45,7 @@ Sample = tuple[list[int], int]
 def try_out(tool: str, dataset: Path, samples: list[Sample], line_break: list[int]) -> str:
     """Says what was equal. Raises CalledProcessError (not to be installed, or the tool failed) and
     ValueError (it reads anything else)."""
-    environment, out = FOLDER / tool, FOLDER / "out" / tool
+    environment, out = FOLDER / PACKAGES[tool], FOLDER / "out" / tool
     python = environment / "bin" / "python"
     uv = [sys.executable, "-m", "uv"]
     subprocess.run([*uv, "venv", "--quiet", "--allow-existing", environment], check=True)
@@ -77,20 +81,39 @@ def compare(rows: list, samples: list[Sample], line_break: list[int], break_is: 
         raise ValueError(f"line breaks behind end marks should be {break_is}, and are {breaks}")
 
 
+def samples_of(records: pl.DataFrame, renderer: Renderer) -> list[Sample]:
+    train = prepare_samples(records, renderer, 16_384).train  # the recipes' limit
+    return [(list(sample.tokens), sample.prompt) for sample in train]
+
+
+def single_replies(dataset: Path, renderer: Renderer) -> list[Sample]:
+    rows = pl.read_parquet(dataset / "preferences" / "kto-train.parquet").to_dicts()
+    thoughts = [row["completion"][0]["reasoning_content"] or "" for row in rows]
+    messages = [row["prompt"] + row["completion"] for row in rows]
+    texts = map(renderer.texts, messages, thoughts)
+    return [(list(tokens), prompt) for tokens, prompt in renderer.tokenize([*texts])]
+
+
 def main(tools: list[str]) -> int:
     if not (FOLDER / "demo" / "dataset").exists():
         demo = ["-m", "medaction", "distill", "--preset", "demo", "--out", FOLDER / "demo"]
         subprocess.run([sys.executable, *demo], check=True)
     dataset = (FOLDER / "demo" / "dataset").resolve()
     tokenizer = AutoTokenizer.from_pretrained(tiny_base(FOLDER / "base"))
+    renderer = Renderer(tokenizer)
     records = read_datasets(TrainSettings(data=(str(dataset),), out=FOLDER / "out"))
-    train = prepare_samples(records, Renderer(tokenizer), 16_384).train  # the recipes' limit
-    samples = [(list(sample.tokens), sample.prompt) for sample in train]
+    pairs = read_preferences(TrainSettings(data=(str(dataset),), out=FOLDER / "out"))
+    preferences = {
+        "trl-dpo": samples_of(pairs, renderer),
+        "trl-kto": single_replies(dataset, renderer),
+    }
+    samples = samples_of(records, renderer)
     line_break = tokenizer("\n", add_special_tokens=False)["input_ids"]
     failed = 0
     for tool in tools:
         try:
-            print(try_out(tool, dataset, samples, line_break), flush=True)
+            expected = preferences.get(tool, samples)
+            print(try_out(tool, dataset, expected, line_break), flush=True)
         except (subprocess.CalledProcessError, ValueError) as error:
             print(f"{tool}: {error}", file=sys.stderr, flush=True)
             failed = 1

@@ -70,7 +70,7 @@ _CONNECTOR = re.compile(
 # A scanner reads the letters o and l as digits: 'a0rtic', 'scler0derma'.
 _MISREAD_DIGIT = re.compile(r"(?<=[a-z])[01](?=[a-z])|\b0(?=[a-z]{3})")
 # Words before a disease's name that leave it the same disease.
-_QUALIFIERS = (
+_SAME_DISEASE = (
     "final diagnosis | acute | chronic | active | severe | mild | primary | secondary | idiopathic"
     " | isolated | recurrent | benign | malignant | congenital | metastatic | adult | giant"
     " | bilateral | left | right | acquired | classic | atypical | symptomatic | spontaneous"
@@ -78,7 +78,7 @@ _QUALIFIERS = (
     " | a | an | the | early | late | onset | physiologic | physiological | simple | uncomplicated"
 )
 _LEADING = re.compile(
-    rf"^(?:(?:{phrase_regex(_QUALIFIERS, '')}|(?:stage|type)\s[ivx\d]+\w?)\b[\s:,-]*)+",
+    rf"^(?:(?:{phrase_regex(_SAME_DISEASE, '')}|(?:stage|type)\s[ivx\d]+\w?)\b[\s:,-]*)+",
     re.IGNORECASE,
 )
 _TYPE_AT_END = re.compile(

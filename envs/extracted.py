@@ -11,7 +11,7 @@ from typing import Any, cast
 from medaction.envs import checks
 from medaction.envs.categories import MINOR_CATEGORIES, category_of, minor_category_of
 from medaction.envs.diagnosis_names import mentions, names_of
-from medaction.envs.documented import is_documented
+from medaction.envs.documented import is_documented, says_something
 from medaction.envs.grounding import Report, Span
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import can_be_same, canonical_of, profile, regions_in_text, tokens_of
@@ -310,7 +310,7 @@ def tells_result(words: str, name: str) -> bool:
     (False, True)
     """
     bare = words.strip(" .;,:")
-    is_result = is_documented(bare) and is_documented(f"it was {bare}")
+    is_result = is_documented(bare) and says_something(f"it was {bare}")
     return is_result and normalise(bare) != normalise(name)
 
 

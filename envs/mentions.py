@@ -40,3 +40,12 @@ def named_tests(text: str) -> tuple[str, ...]:
     mentions = (" ".join(match[0].split()) for match in _mention().finditer(text))
     names = (name for name in mentions if not _VAGUE.fullmatch(name))
     return tuple({normalise(name): name for name in names}.values())
+
+
+def without_tests(text: str) -> str:
+    """`text` without the names of tests in it.
+
+    >>> without_tests("MRI of the spine and urinalysis were not done")
+    'and were not done'
+    """
+    return " ".join(_mention().sub("", text).split())

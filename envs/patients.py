@@ -4,13 +4,13 @@ import re
 
 from medaction.words.phrases import phrase_pattern, phrase_regex
 
-_COUNTS = "two | three | four | five | six | seven | eight | nine | ten | several | both"
+_NUMBER_WORDS = "two | three | four | five | six | seven | eight | nine | ten | several | both"
 _PATIENTS = (
     "case | patient | sibling | sister | brother | twin | individual | relative | family member"
     " | male | female | boy | girl"
 )
 _SEVERAL = re.compile(
-    rf"\b(?:{phrase_regex(_COUNTS, '')}|[2-9]|(?:case )?series of)(?: [\w-]+){{0,2}}"
+    rf"\b(?:{phrase_regex(_NUMBER_WORDS, '')}|[2-9]|(?:case )?series of)(?: [\w-]+){{0,2}}"
     rf" (?:{phrase_regex(_PATIENTS, 's')}|(?:wo)?men|children)\b",
     re.IGNORECASE,
 )
@@ -44,7 +44,7 @@ _PERSON_NAME = re.compile(
 _OPENING_OF_LINE = re.compile(
     rf"[-*#•\s]*(?:\**(?!{_WHO})[A-Z][\w ()/,-]{{1,40}}\**:\**[ \t]+)?", re.IGNORECASE
 )
-_COUNT = re.compile(rf"\b(?:{phrase_regex(_COUNTS, '')}|[2-9])\b", re.IGNORECASE)
+_COUNT = re.compile(rf"\b(?:{phrase_regex(_NUMBER_WORDS, '')}|[2-9])\b", re.IGNORECASE)
 _LONG = 6000
 """Characters from which on a text is a report, whose patients have headings; its prose may speak of
 'patient 2' of another report."""

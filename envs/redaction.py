@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from medaction.envs.categories import category_of, minor_category_of
 from medaction.envs.diagnosis_names import DiagnosisName
-from medaction.envs.documented import is_documented
+from medaction.envs.documented import says_something
 from medaction.envs.grounding import plain_text
 from medaction.envs.leaks import (
     COMPLAINT,
@@ -319,7 +319,7 @@ class _Cutter:
         statement alone; else a cut."""
         text = re.sub(r"^(?:and|but) ", "", text.strip(" ,;").lstrip("-*• "))
         statement = self._result(text)
-        if statement and is_documented(text):
+        if statement and says_something(text):
             self.statements.append(Statement(context.strip(" ,;") or text, statement.tests))
             self.last_is_result = True
         elif continues and self.last_is_result:

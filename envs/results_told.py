@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from medaction.envs.categories import category_of, minor_category_of
-from medaction.envs.documented import is_documented
+from medaction.envs.documented import says_something
 from medaction.envs.grounding import agreement_of_texts, numbers_of, plain_text
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import FINDINGS, KINDS, TABLE, Profile, canonical_of, profile
@@ -210,7 +210,7 @@ def _has_value(name: str, clause: str) -> bool:
     """'elevated ALT', 'ALT was high', 'AFP at 812', 'CT scans were normal'."""
     if re.search(r"\b(?:history of|known)\b", clause, re.I) and not re.search(r"\d", clause):
         return False  # 'a history of high cholesterol' is a disease
-    if not is_documented(clause):
+    if not says_something(clause):
         return False
     return _result_of(name).search(clause) is not None
 

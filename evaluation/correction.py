@@ -36,7 +36,7 @@ class MeasuredJudge:
 
 
 MEASURED: Mapping[str, MeasuredJudge] = {
-    f"{OFFLINE}@39044f2b4338": MeasuredJudge(
+    f"{OFFLINE}@def25b04a9aa": MeasuredJudge(
         right=367,
         right_called=306,
         wrong=83,

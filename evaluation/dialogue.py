@@ -7,7 +7,7 @@ back.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from medaction.envs.records import Answer, DocumentedResult
@@ -22,7 +22,7 @@ from medaction.evaluation.protocol import (
     final_answer,
     read_message,
 )
-from medaction.llm.calls import Message, ModelError, call, on_trial, whole_text
+from medaction.llm.calls import Completion, Message, ModelError, call, on_trial, whole_text
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.untrusted import one_line, plain
@@ -110,6 +110,32 @@ DIALOGUE_VERSION = f"medrbench-{version_of(_DIALOGUE_TEXTS)}"
 the benchmark's sections."""
 
 
+ReadTurn = Callable[[Completion, list[Usage]], Awaitable[Turn]]
+"""Makes a turn of a message. What it uses itself it adds to the list. Raises MalformedReply."""
+
+
+async def turn_of_message(
+    teacher: Teacher, prompt: Sequence[Message], seed: int, read_turn: ReadTurn
+) -> Turn:
+    """The turn of the model's message; where `read_turn` refuses it, another message is asked for,
+    MESSAGE_ATTEMPTS in all. Raises MalformedReply and ModelError, with what all of them used."""
+    spent: list[Usage] = []
+    for attempt in range(MESSAGE_ATTEMPTS):
+        try:
+            with on_trial():
+                completion = await call(teacher, prompt, None, seed + 1000 * attempt)
+                spent.append(completion.usage)
+                turn = await read_turn(completion, spent)
+            thoughts = filter(None, (plain(completion.thinking).strip(), turn.thinking))
+            usage = sum(spent, Usage())
+            return replace(turn, thinking="\n\n".join(thoughts), repaired=attempt > 0, usage=usage)
+        except (MalformedReply, ModelError) as error:
+            error.usage = sum(spent, Usage())
+            if isinstance(error, ModelError) or attempt + 1 == MESSAGE_ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
 class DialogueClinician:
     """A language model as the benchmark's doctor: one call a message. A turn's `raw` is the
     message, its only hypothesis the conclusion.
@@ -127,26 +153,13 @@ class DialogueClinician:
     async def decide(self, observation: Observation, seed: int) -> Turn:
         """The next message. Raises MalformedReply when it has not its sections (see
         MESSAGE_ATTEMPTS), and ModelError."""
-        t_max, number, usage = observation.t_max, observation.number, Usage()
-        chat_so_far = chat(observation.initial_observation, observation.turns, t_max, self._rules)
-        for attempt in range(MESSAGE_ATTEMPTS):
-            try:
-                with on_trial():
-                    completion = await call(self.teacher, chat_so_far, None, seed + 1000 * attempt)
-                    usage += completion.usage
-                    turn = self._turn(whole_text(completion), number, number >= t_max)
-                thinking = "\n\n".join(
-                    part for part in (plain(completion.thinking).strip(), turn.thinking) if part
-                )
-                return replace(turn, thinking=thinking, repaired=attempt > 0, usage=usage)
-            except MalformedReply as error:
-                error.usage = usage
-                if attempt + 1 == MESSAGE_ATTEMPTS:
-                    raise
-            except ModelError as error:
-                error.usage = usage
-                raise
-        raise AssertionError("unreachable")
+        t_max, number = observation.t_max, observation.number
+        prompt = chat(observation.initial_observation, observation.turns, t_max, self._rules)
+
+        async def read_turn(completion: Completion, _spent: list[Usage]) -> Turn:
+            return self._turn(whole_text(completion), number, number >= t_max)
+
+        return await turn_of_message(self.teacher, prompt, seed, read_turn)
 
     def _turn(self, reply: str, number: int, last: bool) -> Turn:
         thinking, message = map(plain, clean(reply))

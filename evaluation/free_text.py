@@ -14,11 +14,11 @@ from medaction.envs.loops import must_commit
 from medaction.envs.orders import single_tests
 from medaction.envs.prompts import PROMPT_VERSIONS, messages
 from medaction.envs.turns import Hypothesis, Observation, Style, Turn
-from medaction.evaluation.dialogue import MESSAGE_ATTEMPTS
+from medaction.evaluation.dialogue import turn_of_message
 from medaction.evaluation.judge_questions import NO_INSTRUCTIONS
 from medaction.evaluation.judge_replies import MOST_ITEMS, object_of
 from medaction.evaluation.judges import LlmJudge
-from medaction.llm.calls import ModelError, call, on_trial
+from medaction.llm.calls import Completion, ModelError
 from medaction.llm.replies import Form, MalformedReply, read, split_thinking
 from medaction.llm.teacher import CONTEXT_TOKENS, Teacher
 from medaction.llm.untrusted import one_line, plain
@@ -73,34 +73,19 @@ class FreeTextClinician:
         """The next message and what it decides. Raises MalformedReply when the model under test
         decides nothing in MESSAGE_ATTEMPTS messages, and ModelError, also where its reader is at
         fault."""
-        turns, t_max, usage = observation.turns, observation.t_max, Usage()
+        turns, t_max = observation.turns, observation.t_max
         context = self.teacher.context_tokens or CONTEXT_TOKENS
         prompt = messages(observation.initial_observation, turns, t_max, "free", context)
-        last, text = must_commit(turns, t_max), ""
-        for attempt in range(MESSAGE_ATTEMPTS):
-            try:
-                with on_trial():
-                    completion = await call(self.teacher, prompt, None, seed + 1000 * attempt)
-                    usage += completion.usage
-                    thinking, text = map(plain, split_thinking(completion.text))
-                    decision, cost = await read_decision(self._reader, text)
-                    usage += cost
-                    turn = _decided_turn(observation.number, text, decision, last)
-                parts = (plain(completion.thinking).strip(), thinking)
-                return replace(
-                    turn,
-                    thinking="\n\n".join(filter(None, parts)),
-                    repaired=attempt > 0,
-                    usage=usage,
-                )
-            except MalformedReply as error:
-                error.usage = usage
-                if attempt + 1 == MESSAGE_ATTEMPTS:
-                    raise
-            except ModelError as error:
-                error.usage = usage
-                raise
-        raise AssertionError("unreachable")
+        last = must_commit(turns, t_max)
+
+        async def read_turn(completion: Completion, spent: list[Usage]) -> Turn:
+            thinking, text = map(plain, split_thinking(completion.text))
+            decision, usage = await read_decision(self._reader, text)
+            spent.append(usage)
+            turn = _decided_turn(observation.number, text, decision, last)
+            return replace(turn, thinking=thinking)
+
+        return await turn_of_message(self.teacher, prompt, seed, read_turn)
 
 
 async def read_decision(reader: Teacher, text: str) -> tuple[Decision, Usage]:

@@ -168,7 +168,7 @@ def train_episodes(out: Path) -> None:
         eval_dataset=Dataset.from_dict({"prompt": [*cases.held_out]}) if cases.held_out else None,
         processing_class=tokenizer,
         callbacks=[MarkComplete(), MeasureLog(out / "log.jsonl", "grpo")],
-        peft_config=adapter_config(settings) if settings.method == "lora" else None,
+        peft_config=adapter_config(settings) if settings.trains_adapters else None,
         rollout_func=Rollouts(
             cases.train | cases.held_out, settings, tokenizer, scorer_of(),
             out / f"episodes-{job.rank}.jsonl",

@@ -164,7 +164,7 @@ def open_test_graph(maxo: Path | None = None, loinc2hpo: Path | None = None) -> 
     """
     if maxo is None and loinc2hpo is None:
         return _open("tests")
-    observed = _observed(maxo, loinc2hpo)
+    observed = (read_maxo(maxo) if maxo else []) + (read_loinc2hpo(loinc2hpo) if loinc2hpo else [])
     folder = cache_folder() / cache_key() / f"tests-{version_of(observed)}"
     if not folder.is_dir():
         save_graph(with_observed(open_test_graph(), observed), folder)
@@ -189,23 +189,6 @@ def _open(name: str) -> Graph:
 def _build(folder: Path) -> None:
     start = time.perf_counter()
     log.info("building the open disease and test graphs (once; kept in %s)", folder)
-    catalogue, names, edges = _diseases()
-    save_graph(
-        _graph("open-diseases", "HPO, ICD-10-CM and common diseases", catalogue, edges),
-        folder / "diseases",
-    )
-    tests = _parts_of_test_graph("open-tests", catalogue, names, edges)
-    save_graph(tests, folder / "tests")
-    log.info(
-        "built %d nodes and %d edges in %.1f s",
-        tests.nodes.height,
-        tests.edges.height,
-        time.perf_counter() - start,
-    )
-
-
-def _diseases() -> tuple[Catalogue, dict[str, list[int]], list[tuple[int, int]]]:
-    """Catalogue, names and edges of the disease graph."""
     catalogue = Catalogue(same_names())
     for entity in disease_entities():
         catalogue.add(entity)
@@ -217,40 +200,22 @@ def _diseases() -> tuple[Catalogue, dict[str, list[int]], list[tuple[int, int]]]
         *_icd_edges(catalogue),
         *_same_name_edges(names),
     ]
-    return catalogue, names, edges
-
-
-def _parts_of_test_graph(
-    name: str,
-    catalogue: Catalogue,
-    names: dict[str, list[int]],
-    edges: list[tuple[int, int]],
-    with_reasons: bool = True,
-) -> Graph:
-    """The test graph: tests are added to the catalogue and the edges of the disease graph.
-    with_reasons: whether Synthea's count."""
+    diseases = _graph("open-diseases", "HPO, ICD-10-CM and common diseases", catalogue, edges)
+    save_graph(diseases, folder / "diseases")
+    # The tests come after all diseases, so that both graphs have the same node numbers.
     for entity in curated_tests():
         catalogue.add(entity)
     catalogue.add_aliases("test")
-    edges = [*edges, *_test_edges(catalogue, names)]
-    edges += _reason_edges(catalogue, names) if with_reasons else ()
-    description = (
-        f"the open disease graph with curated tests{' and Synthea reasons' * with_reasons}"
+    edges += [*_test_edges(catalogue, names), *_reason_edges(catalogue, names)]
+    description = "the open disease graph with curated tests and Synthea reasons"
+    tests = _graph("open-tests", description, catalogue, edges)
+    save_graph(tests, folder / "tests")
+    log.info(
+        "built %d nodes and %d edges in %.1f s",
+        tests.nodes.height,
+        tests.edges.height,
+        time.perf_counter() - start,
     )
-    return _graph(name, description, catalogue, edges)
-
-
-def open_test_graph_without_reasons(
-    maxo: Path | None = None, loinc2hpo: Path | None = None
-) -> Graph:
-    """The open test graph without Synthea's pairs, built anew: on it they are unseen, so they can
-    measure it."""
-    graph = _parts_of_test_graph("open-tests-without-reasons", *_diseases(), with_reasons=False)
-    return with_observed(graph, _observed(maxo, loinc2hpo))
-
-
-def _observed(maxo: Path | None, loinc2hpo: Path | None) -> list[Observed]:
-    return (read_maxo(maxo) if maxo else []) + (read_loinc2hpo(loinc2hpo) if loinc2hpo else [])
 
 
 def _graph(

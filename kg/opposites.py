@@ -40,14 +40,14 @@ OPPOSITES = (
 _NO_OPPOSITE = re.compile(r"\bsecondary to\b|\bacute (?:exacerbation|flare|on chronic)\b")
 # Endings that pathology gives to tumours. 'Hemangiosarcoma' and 'adenocarcinoma' end as malignant
 # ones, so the malignant endings are looked for first.
-_MALIGNANT = re.compile(
-    r"\w*(?:carcinoma|sarcoma|lymphoma|leukemia|melanoma|myeloma|blastoma|glioma|cancer|malignan\w+"
-    r"|metasta\w+)s?\b"
-)
-_BENIGN = re.compile(
-    r"\bbenign\b|\w*(?:adenoma|fibroma|lipoma|myoma|angioma|papilloma|chondroma|osteoma|neuroma"
-    r"|schwannoma|lymphoepithelioma)s?\b"
-)
+_MALIGNANT = (
+    "carcinoma", "sarcoma", "lymphoma", "leukemia", "melanoma", "myeloma", "blastoma", "glioma",
+    "cancer",
+)  # fmt: skip
+_BENIGN = (
+    "adenoma", "fibroma", "lipoma", "myoma", "angioma", "papilloma", "chondroma", "osteoma",
+    "neuroma", "schwannoma",
+)  # fmt: skip
 _ROMAN_NUMBERS = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
 _DENIAL = re.compile(r"\bwithout (\w+)")
 _LEVEL = re.compile(
@@ -108,9 +108,10 @@ def _denied(text: str) -> set[str]:
 
 
 def _behaviour(text: str) -> str:
-    if _MALIGNANT.search(text):
+    words = [word.removesuffix("s") for word in text.split()]
+    if any(word.endswith(_MALIGNANT) or "malignan" in word or "metasta" in word for word in words):
         return "malignant"
-    return "benign" if _BENIGN.search(text) else ""
+    return "benign" if any(word == "benign" or word.endswith(_BENIGN) for word in words) else ""
 
 
 def _levels(text: str) -> dict[str, set[str]]:

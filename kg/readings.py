@@ -5,56 +5,60 @@ import re
 from collections.abc import Iterator
 
 from medaction.words.names import normalise
+from medaction.words.phrases import phrase_regex
 
 # What says how sure, how bad or how soon, not what; and what every order may carry.
 _HEDGES = re.compile(
-    r"^(suspected|possible|probable|presumed|likely|early|late|acute|severe|mild|moderate|massive"
-    r"|active|new onset|advanced|"
-    r"symptomatic|uncomplicated|complicated|recurrent|repeat|serial|stat|urgent|emergent|emergency"
-    r"|bedside|portable|formal|"
-    r"dedicated|serum|plasma|blood|baseline|quantitative|diagnostic|contrast enhanced|noncontrast"
-    r"|non contrast|targeted|"
-    r"comprehensive|full|complete|routine|standard|initial|follow up|updated|further|detailed"
-    r"|limited) "
+    "^"
+    + phrase_regex(
+        "suspected | possible | probable | presumed | likely | early | late | acute | severe"
+        " | mild | moderate | massive | active | new onset | advanced | symptomatic"
+        " | uncomplicated | complicated | recurrent | repeat | serial | stat | urgent | emergent"
+        " | emergency | bedside | portable | formal | dedicated | serum | plasma | blood"
+        " | baseline | quantitative | diagnostic | contrast enhanced | noncontrast"
+        " | non contrast | targeted | comprehensive | full | complete | routine | standard"
+        " | initial | follow up | updated | further | detailed | limited",
+        "",
+    )
+    + " "
+)
+_TAIL_WORDS = (
+    "level | test | testing | study | studies | panel | measurement | assay | screen | screening"
+    " | analysis | scan | examination | evaluation | imaging | x2 | x3 | x 2 | x 3 | now | today"
+    " | stat | titer | titre | series | exacerbation | flare"
 )
 _TAILS = re.compile(
-    r" (levels?|tests?|testing|stud(y|ies)|panel|measurement|assay|screen|screening|analysis|scan"
-    r"|examination|evaluation|"
-    r"(with|without|with and without|with or without)( iv| intravenous| oral)? (contrast"
-    r"|gadolinium|contrast enhancement)|"
-    r"imaging|x ?[23]|now|today|stat|titers?|titres?|series|exacerbation|flare)$"
+    rf" (?:{phrase_regex(_TAIL_WORDS)}|(?:with and |with or )?with(?:out)?"
+    r"(?: iv| intravenous| oral)? (?:contrast(?: enhancement)?|gadolinium))$"
 )
 # Where the disease or test itself ends and its circumstances begin.
+_BEGIN_CIRCUMSTANCES = (
+    "with | secondary to | due to | caused by | induced by | triggered by | nearing | revealed by"
+    " | causing | complicated by | complicating | associated with | presenting | in the"
+    " | following | after | involving | mimicking | masquerading | leading to | resulting"
+    " | without | from | for | and"
+)
 _CIRCUMSTANCES = re.compile(
-    r"[,;:]| - |\b(with|secondary to|due to|caused by|induced by|triggered by|nearing|revealed by"
-    r"|causing|"
-    r"complicated by|complicating|associated with|presenting|in the|"
-    r"following|after|involving|mimicking|masquerading|leading to|resulting|without|from|for|and"
+    rf"[,;:]| - |\b(?:{phrase_regex(_BEGIN_CIRCUMSTANCES, '')}"
     r"|(?!bleeding|swelling)[a-z]+ing (?:in|into|from|to|as|within))\b"
 )
 TOO_BROAD = frozenset(
-    re.findall(
-        r"\w+",
-        "syndrome disease disorder infection tumor neoplasm cancer carcinoma mass lesion cyst pain "
-        "inflammation injury "
-        "anomaly anomalies malformation deficiency obstruction hemorrhage bleeding abscess type "
-        "failure necrosis rupture "
-        "stenosis fistula ulcer nodule edema death fever shock contusion trauma test panel culture "
-        "biopsy radiographs "
-        "histology pathology endoscopy microarray antibody sodium blood serum urine stain mri ct "
-        "pet chest brain",
-    )
+    """
+    syndrome disease disorder infection tumor neoplasm cancer carcinoma mass lesion cyst pain
+    inflammation injury anomaly anomalies malformation deficiency obstruction hemorrhage bleeding
+    abscess type failure necrosis rupture stenosis fistula ulcer nodule edema death fever shock
+    contusion trauma test panel culture biopsy radiographs histology pathology endoscopy microarray
+    antibody sodium blood serum urine stain mri ct pet chest brain
+    """.split()  # noqa: SIM905
 )
 """Words too general to stand for a text that holds them."""
 
 _GENERIC = frozenset(
-    re.findall(
-        r"\w+",
-        "syndrome disease disorder acute chronic primary secondary severe infection type test "
-        "serum level panel culture blood "
-        "antibody scan biopsy study imaging tumor tumors neoplasm cancer carcinoma fever "
-        "antigen combination serology serologies",
-    )
+    """
+    syndrome disease disorder acute chronic primary secondary severe infection type test serum level
+    panel culture blood antibody scan biopsy study imaging tumor tumors neoplasm cancer carcinoma
+    fever antigen combination serology serologies
+    """.split()  # noqa: SIM905
 )
 """Words that two names may share without meaning the same."""
 
@@ -66,23 +70,9 @@ _PREAMBLE = re.compile(
 )
 _NUMBER = re.compile(r" (type )?(\d{1,2}[a-z]?|[ivx]{1,4})$")
 BRACKETED = re.compile(r"\s*[(\[][^)\]]*[)\]]")
-_FILLERS = {
-    "left",
-    "right",
-    "bilateral",
-    "of",
-    "the",
-    "a",
-    "an",
-    "and",
-    "in",
-    "for",
-    "with",
-    "by",
-    "to",
-    "on",
-    "due",
-}
+_FILLERS = frozenset(
+    "left right bilateral of the a an and in for with by to on due".split()  # noqa: SIM905
+)
 _SPELLINGS = {
     "computed tomography": "ct",
     "magnetic resonance imaging": "mri",
@@ -107,10 +97,14 @@ ORGANS = {
 }  # fmt: skip
 """One word for an organ and its adjective, where they do not begin alike."""
 
-_LONG_PREFIX = re.compile(
-    r"(intra|inter|hyper|trans|extra|pseudo|supra|infra|retro|micro|macro|hemat|poly|peri|para"
-    r"|post|anti|endo)"
+_LONG_PREFIXES = tuple(
+    """
+    intra inter hyper trans extra pseudo supra infra retro micro macro hemat poly peri para post
+    anti endo
+    """.split()  # noqa: SIM905
 )
+"""Beginnings that many words share: those have to agree in more than five letters."""
+
 _SPELLING = re.compile("|".join(_SPELLINGS))
 MAX_ABBREVIATION = 6
 """Letters up to which what stands in brackets is taken for an abbreviation: our choice. The
@@ -243,11 +237,10 @@ def resembles(text: str, name: str) -> bool:
 
 
 _NARROWING = frozenset(
-    re.findall(
-        r"\w+",
-        "acute chronic recurrent congenital hereditary familial neonatal juvenile malignant benign"
-        " metastatic",
-    )
+    """
+    acute chronic recurrent congenital hereditary familial neonatal juvenile malignant benign
+    metastatic
+    """.split()  # noqa: SIM905
 ).union(ORGANS.values())
 """Course, origin, behaviour and organ: words that make a special case of a disease."""
 
@@ -301,10 +294,11 @@ def is_residual(label: str) -> bool:
     return _RESIDUAL.search(label.lower()) is not None
 
 
-_SAYS_MALIGNANT = re.compile(r"cancer|carcinoma|malignan")
-_MAY_BE_MALIGNANT = re.compile(
-    r"cancer|carcinoma|malignan|sarcoma|melanoma|metasta|lymphoma|leukemia|blastoma|myeloma"
-)
+_SAYS_MALIGNANT = ("cancer", "carcinoma", "malignan")
+_MAY_BE_MALIGNANT = (
+    *_SAYS_MALIGNANT, "sarcoma", "melanoma", "metasta", "lymphoma", "leukemia", "blastoma",
+    "myeloma",
+)  # fmt: skip
 
 
 def adds_malignancy(text: str, name: str) -> bool:
@@ -313,7 +307,8 @@ def adds_malignancy(text: str, name: str) -> bool:
     >>> adds_malignancy("placental chorioadenoma", "placental choriocarcinoma")
     True
     """
-    return bool(_SAYS_MALIGNANT.search(name)) and not _MAY_BE_MALIGNANT.search(text)
+    is_malignant = any(word in name for word in _SAYS_MALIGNANT)
+    return is_malignant and not any(word in text for word in _MAY_BE_MALIGNANT)
 
 
 def _telling(name: str) -> list[str]:
@@ -326,7 +321,7 @@ def _telling(name: str) -> list[str]:
 
 
 def _alike(word: str, other: str) -> bool:
-    stem = 9 if _LONG_PREFIX.match(other) else 5
+    stem = 9 if other.startswith(_LONG_PREFIXES) else 5
     if min(len(word), len(other)) == 4 < stem:
         stem = 4  # 'exam' is an examination
     return word[:stem] == other[:stem] or (len(other) > 5 and other[:6] in word and stem == 5)

@@ -147,7 +147,7 @@ def learn(
     text = message.casefold()
     if status in (500, 501):  # llama.cpp's server answers so to a long prompt, and to a schema
         lesson = _context(request, demands, text) or _structure(request, demands, text)
-        if lesson or not re.search(r"argument|parameter|field|not (?:supported|implemented)", text):
+        if lesson or not _names_any(_PARAMETER, text):
             return lesson
         return _parameter(request, demands, status, text)
     if status not in (400, 413, 422):
@@ -161,11 +161,22 @@ def learn(
     return lesson if lesson and lesson[0] != demands else None
 
 
-_CONTEXT = re.compile(
-    r"context[ _](?:length|window|size|limit)|n_ctx|prompt is too long|maximum (?:model |prompt )?"
-    r"length|token count|new_tokens|too many tokens|tokens per minute|token limit"
-    r"|max message tokens|input length"
-)
+_PARAMETER = ("argument", "parameter", "field", "not supported", "not implemented")
+
+
+def _names_any(phrases: tuple[str, ...], text: str) -> bool:
+    """Whether a server's words name one of these; it may write `json_schema` or 'JSON schema'."""
+    spaced = text.replace("_", " ")
+    return any(phrase in text or phrase in spaced for phrase in phrases)
+
+
+_CONTEXT = (
+    "context length", "context window", "context size", "context limit", "n_ctx",
+    "prompt is too long", "maximum length", "maximum model length", "maximum prompt length",
+    "token count", "new_tokens", "too many tokens", "tokens per minute", "token limit",
+    "max message tokens", "input length",
+)  # fmt: skip
+"""How servers name what a prompt and its reply have outgrown, `_` read as a space too."""
 _LIMIT = re.compile(
     # OpenAI, vLLM, SGLang, llama.cpp, LM Studio, xAI
     r"(?:context[ _](?:length|window|size)|n_ctx|maximum (?:model |prompt )?length)\D{0,40}?"
@@ -188,7 +199,7 @@ _PROMPT_TOKENS = re.compile(
 
 
 def _context(request: dict[str, Any], demands: Demands, text: str) -> tuple[Demands, str] | None:
-    if not _CONTEXT.search(text) or (limit := _LIMIT.search(text)) is None:
+    if not _names_any(_CONTEXT, text) or (limit := _LIMIT.search(text)) is None:
         return None
     context = int(next(filter(None, limit.groups())))
     rate = demands.tokens_per_estimate
@@ -201,17 +212,19 @@ def _context(request: dict[str, Any], demands: Demands, text: str) -> tuple[Dema
     return changed, f"prompt and reply together have at most {context} tokens"
 
 
-_FORMAT = re.compile(
-    r"response[ _](?:format|schema)|json[ _](?:schema|object|mode)|structured output|grammar|guided"
-    r"|'strict'|generate json"  # an older schema's fields; Groq, of a reply that was not JSON
-)
+_FORMAT = (
+    "response format", "response schema", "json schema", "json object", "json mode",
+    "structured output", "grammar", "guided",
+    "'strict'", "generate json",  # an older schema's fields; Groq, of a reply that was not JSON
+)  # fmt: skip
+_UNKNOWN_FIELD = ("unrecognized", "unknown", "unexpected", "extra inputs", "not permitted")
 
 
 def _structure(request: dict[str, Any], demands: Demands, text: str) -> tuple[Demands, str] | None:
-    if "response_format" not in request or not _FORMAT.search(text):
+    if "response_format" not in request or not _names_any(_FORMAT, text):
         return None
     level = request["response_format"]["type"]
-    unknown = re.search(r"unrecognized|unknown|unexpected|extra inputs|not permitted", text)
+    unknown = _names_any(_UNKNOWN_FIELD, text)
     to_none = level == "json_object" or (unknown and "type" not in text and "json_" not in text)
     lower: Structured = "none" if to_none else "json_object"
     return replace(demands, structured=lower), (
@@ -220,9 +233,10 @@ def _structure(request: dict[str, Any], demands: Demands, text: str) -> tuple[De
     )
 
 
-_BOUND = re.compile(
-    r"[<>≤]|at most|maximum|less than|lower than|up to|between|range|exceed|above|limit|too large"
-)
+_BOUND = (
+    "<", ">", "≤", "at most", "maximum", "less than", "lower than", "up to", "between", "range",
+    "exceed", "above", "limit", "too large",
+)  # fmt: skip
 _NUMBER = re.compile(r"(?<![\w.-])\d{2,7}(?![\w-]|\.\d)")
 """A number by itself: none of a model's name, of a version or a date."""
 _REPLY_TOKENS = re.compile(r"\bmax(?:imum)?[ _]?(?:new_?|output_?)?tokens\b")
@@ -241,7 +255,7 @@ def _parameter(
         numbers = {int(number) for number in _NUMBER.findall(text)} - {status}
         below = [number for number in numbers if number < request["max_tokens"]]
         tokens = max(below, default=0) - ("exclusive" in text)
-        if tokens > 0 and _BOUND.search(text):
+        if tokens > 0 and _names_any(_BOUND, text):
             changed = replace(demands, most_reply_tokens=tokens)
             return changed, f"max_tokens is at most {tokens}"
     for name in OPTIONAL_FIELDS:

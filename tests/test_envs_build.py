@@ -783,3 +783,20 @@ def test_a_result_that_only_repeats_words_of_the_complaint_is_found_when_copied(
     complaint = "Orbital myositis of the left eye was suspected"
     assert is_told(test, f"{complaint}. CT and MRI confirmed orbital myositis.", complaint)
     assert not is_told(test, f"{complaint}. A CT and an MRI were planned.", complaint)
+
+
+@pytest.mark.parametrize(
+    ("result", "is_one"),
+    [
+        ("the reagent had run out", False),
+        ("not enough serum was left", False),
+        ("his parents would not allow it", False),
+        ("no pathogens were grown", True),
+        ("the right pupil does not react", True),
+        ("loss of the red reflex", True),
+    ],
+)
+def test_what_came_to_nothing_and_what_found_nothing_are_told_apart(
+    result: str, is_one: bool
+) -> None:
+    assert is_documented(result) is is_one

@@ -1,6 +1,7 @@
 """Reinforcement learning on episodes, with a tiny model that knows three replies: it comes to
 prefer the one that earns most."""
 
+import asyncio
 import json
 from pathlib import Path
 from statistics import mean
@@ -10,7 +11,7 @@ import pytest
 
 from medaction.envs.records import BadCase
 from medaction.flows.tiny_base import random_llama
-from medaction.hub.episodes import environments_of
+from medaction.hub.episodes import Play, environments_of, scorer_of
 from medaction.hub.grpo import played_cases, prepare_episodes
 from medaction.training.settings import TrainError, TrainSettings
 from tests.conftest import SAMPLES
@@ -105,6 +106,22 @@ def test_rewards_rise_and_a_run_that_stopped_goes_on(base: Path, tmp_path: Path)
     assert (asked.out / "curves.png").stat().st_size > 10_000
 
 
+def test_a_models_episodes_are_measured_as_they_were_played(base: Path) -> None:
+    from benchmarks.own_episodes import measured, play
+
+    world = environments_of(SAMPLES, training=False)[CASE]
+    plays = [Play(world, t_max=2) for _ in range(4)]
+    texts = play(plays, base, reply_tokens=16)
+    scorer = scorer_of()
+    for one, replies in zip(plays, texts, strict=True):
+        row = asyncio.run(measured(one, scorer))
+        assert one.ended
+        final = json.loads(replies[-1])["action"].get("final_diagnosis")
+        assert row["right"] == (final == world.diagnosis)
+        assert row["ended"] == (final is not None)
+        assert row["readable"] == len(one.episode.turns) / len(replies)
+
+
 def test_what_cannot_be_played_is_refused(tmp_path: Path) -> None:
     case = json.loads((SAMPLES / f"{CASE}.json").read_text())
     (tmp_path / "case.json").write_text(json.dumps(case | {"evaluation_only": True}))
@@ -116,7 +133,7 @@ def test_what_cannot_be_played_is_refused(tmp_path: Path) -> None:
         settings(tmp_path, tmp_path / "out", batch=12)
     with pytest.raises(ValueError, match="leave no room for a prompt"):
         settings(tmp_path, tmp_path / "out", reply_tokens=4096)
-    with pytest.raises(ValueError, match="with grpo take method full or lora"):
+    with pytest.raises(ValueError, match="with grpo take method full, lora or qlora"):
         settings(tmp_path, tmp_path / "out", method="prompt")
 
 

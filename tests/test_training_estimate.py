@@ -10,10 +10,12 @@ pytest.importorskip("torch", reason="training is not installed (pip install 'med
 
 import torch
 
+from medaction.flows.tiny_base import random_llama
 from medaction.training import attention, launch
 from medaction.training.base import Base, resolve
 from medaction.training.data import Sample
 from medaction.training.estimate import (
+    EIGHT_BIT_MOMENTS,
     FITS,
     GIB,
     Load,
@@ -28,7 +30,7 @@ from medaction.training.progress import Shape, Work, shape_of
 from medaction.training.settings import TrainError, TrainSettings
 from medaction.training.soft_prompt import add_soft_prompt, trained_prompt
 from medaction.training.trainer_arguments import adapter_config, load_base
-from tests.tiny_model import tiny_model
+from tests.tiny_model import tiny_model, tiny_tokenizer
 
 VOCABULARY = 151_936
 SMALL = Base("", 596_049_920, 1024, 28, VOCABULARY, 2048, 1024, 3072)
@@ -154,6 +156,54 @@ def test_weights_are_counted_in_the_precision_that_they_are_loaded_in(
     # The rows that a soft prompt may add to the vocabulary are not counted.
     widened = 16 * base.hidden * (2 if precision == "bf16" else 4) if method == "prompt" else 0
     assert estimate.state == loaded - widened + beside
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_linear_layers_in_four_bits_are_counted_as_they_are_loaded(
+    precision: str, tmp_path: Path
+) -> None:
+    """Their scales too, which are no parameters; and two weights in one number are two."""
+    pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
+    folder = tmp_path / "model"
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(folder)
+    # Large enough that whole groups of 256 scales are the rule.
+    random_llama(tokenizer, hidden=256, inner=512).save_pretrained(folder)
+    asked = settings(method="qlora", precision=precision, zero=0, lora_rank=8)
+    base = resolve(str(folder), tmp_path)
+    model = load_base(str(folder), asked, cuda=False, attention="sdpa")
+    scales = sum(
+        state.absmax.nbytes + state.state2.absmax.nbytes
+        for weight in model.parameters()
+        if (state := getattr(weight, "quant_state", None))
+    )
+    loaded = sum(weight.nbytes for weight in model.parameters()) + scales
+    trained = adapters(base, asked.lora_rank)
+    estimate = needs(base, asked, 1, precision == "bf16", Load(1, 1))
+    assert estimate is not None
+    beside = (16 + 2 * (precision == "bf16")) * trained
+    assert estimate.state - beside == pytest.approx(loaded, rel=0.01)
+    shape = shape_of(model)
+    assert shape.trained + shape.frozen + shape.head == base.parameters
+
+
+def test_moments_in_eight_bits_are_counted_as_bitsandbytes_keeps_them(tmp_path: Path) -> None:
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
+    weight = torch.nn.Parameter(torch.ones(256, 256))
+    optimizer = bitsandbytes.optim.AdamW8bit([weight])
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    state = optimizer.state[weight]
+    kept = sum(state[name].nbytes for name in ("state1", "state2", "absmax1", "absmax2"))
+    assert kept == EIGHT_BIT_MOMENTS * weight.numel()
+    full, few = (
+        needs(SMALL, settings(optimizer=optimizer, zero=0), 1, True, SHARED)
+        for optimizer in ("adamw", "adamw-8bit")
+    )
+    assert full is not None
+    assert few is not None
+    others = SMALL.parameters - SMALL.vocabulary * SMALL.hidden
+    assert full.state - few.state == pytest.approx((8 - EIGHT_BIT_MOMENTS) * others)
 
 
 def test_adapters_are_counted_as_peft_makes_them(tmp_path: Path) -> None:

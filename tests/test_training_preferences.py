@@ -188,7 +188,7 @@ def test_what_is_no_pair_is_refused(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leave these out"):
         settings(base, fine, tmp_path / "out", styles=["free"])
     assert settings(base, fine, tmp_path, learning_rate=1e-3).learning_rate == 1e-3
-    with pytest.raises(ValueError, match="with dpo take method full or lora"):
+    with pytest.raises(ValueError, match="with dpo take method full, lora or qlora"):
         settings(base, fine, tmp_path / "out", method="prompt")
 
 

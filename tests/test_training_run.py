@@ -148,7 +148,12 @@ def test_it_learns_and_leaves_a_model_that_says_so(
         AutoTokenizer.from_pretrained(folder).chat_template
         == AutoTokenizer.from_pretrained(asked.base).chat_template
     )
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    assert held_out_loss(asked) == pytest.approx(held_out[-1], abs=1e-4)
+
+
+def held_out_loss(asked: TrainSettings) -> float:
+    """Of the published model, loaded by itself."""
+    model = AutoModelForCausalLM.from_pretrained(asked.out / "model", dtype=torch.float32)
     validation = read_samples(asked.out / "samples.parquet").validation
     total = 0.0
     with torch.no_grad():
@@ -156,9 +161,7 @@ def test_it_learns_and_leaves_a_model_that_says_so(
             logits = model(torch.tensor([sample.tokens])).logits[0, sample.prompt - 1 : -1]
             targets = torch.tensor(sample.tokens[sample.prompt :])
             total += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
-    assert total / sum(sample.targets for sample in validation) == pytest.approx(
-        held_out[-1], abs=1e-4
-    )
+    return total / sum(sample.targets for sample in validation)
 
 
 @pytest.mark.slow
@@ -261,6 +264,38 @@ def test_the_command_trains_adapters_and_refuses(
     )
     assert wrong.exit_code == 2
     assert "offload 'all' needs ZeRO" in wrong.output
+
+
+@pytest.mark.long
+def test_adapters_over_weights_in_four_bits_learn_and_are_merged_into_the_base(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
+    asked = settings(base, data, tmp_path / "out", method="qlora", lora_rank=8, learning_rate=2e-2)
+    held_out = [line["eval_loss"] for line in trained(asked) if "eval_loss" in line]
+    assert held_out[-1] < held_out[0] - 0.3
+    assert (asked.out / "adapter/adapter_model.safetensors").is_file()
+    # The base's own weights are served, not those in 4 bits that the adapters were trained over.
+    assert held_out_loss(asked) == pytest.approx(held_out[-1], abs=0.1)
+
+
+@pytest.mark.long
+def test_moments_in_eight_bits_take_nearly_the_same_steps(
+    finished_model: tuple[TrainSettings, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
+    asked, log = finished_model
+    again = asked.model_copy(update={"out": tmp_path / "out", "optimizer": "adamw-8bit"})
+    curve, before = losses(trained(again)), losses(log)
+    last = max(before)
+    assert curve[last] == pytest.approx(before[last], abs=0.1)
+    assert curve != before
+
+
+def test_what_is_in_few_bits_is_not_shared_out(base: Path, data: Path) -> None:
+    for few_bits in ({"method": "qlora"}, {"optimizer": "adamw-8bit"}):
+        with pytest.raises(ValueError, match="leave --zero and --offload out"):
+            settings(base, data, Path("out"), zero=2, **few_bits)
 
 
 def test_zero_in_one_process_takes_the_same_steps_and_compiles_nothing(

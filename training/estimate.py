@@ -18,6 +18,17 @@ FITS = 0.8
 may be 15 % too low, and memory in pieces is lost."""
 
 
+FOUR_BITS = 1 / 2 + 1 / 64 + 4 / (64 * 256)
+"""Bytes of a weight in 4 bits: half of one, a scale of one byte for 64 weights, and one in fp32 for
+256 such scales (Dettmers et al. 2023, section 3)."""
+
+
+EIGHT_BIT_MOMENTS = 2 * (1 + 4 / 256)
+"""Bytes of both moments in 8 bits, with a scale in fp32 for 256 of them (Dettmers et al. 2022,
+8-bit Optimizers via Block-wise Quantization). Those of embeddings stay in fp32, as transformers has
+it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """What goes through a process at once: the tokens and the targets of the largest row."""
@@ -61,12 +72,17 @@ def needs(
     if settings.method == "prompt":
         trained = settings.prompt_tokens * base.hidden
     wide = 2 if bf16 else 4
+    frozen = wide * base.parameters
+    if settings.method == "qlora":
+        frozen -= round((wide - FOUR_BITS) * linear_weights(base))
     offloaded = 0
+    moments = 8 * trained
+    if settings.optimizer == "adamw-8bit":
+        wide_moments = 0 if lora else base.vocabulary * base.hidden
+        moments = 8 * wide_moments + round(EIGHT_BIT_MOMENTS * (trained - wide_moments))
     if not zero:
-        state = (
-            16 * trained + (2 * trained if bf16 else 0) + (wide * base.parameters if lora else 0)
-        )
-        checkpoint = 12 * trained
+        state = 8 * trained + moments + (2 * trained if bf16 else 0) + (frozen if lora else 0)
+        checkpoint = 4 * trained + moments
         saved = 4 * (trained if lora else base.parameters)
     else:
         shares = [processes if zero >= stage else 1 for stage in (1, 2, 3)]
@@ -90,6 +106,12 @@ def needs(
     loss = _loss(base, load, wide, lora, chunked_loss)
     kept, a_layer = activations
     return Needs(disk, checkpoint, state, kept + max(loss, a_layer), offloaded)
+
+
+def linear_weights(base: Base) -> int:
+    """Weights of the linear layers, without embeddings and head: what QLoRA keeps in 4 bits."""
+    attention = 2 * base.hidden * (base.queries + base.keys)
+    return base.layers * (attention + 3 * base.hidden * base.inner)
 
 
 def adapters(base: Base, rank: int) -> int:

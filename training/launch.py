@@ -157,6 +157,11 @@ def base_and_tokenizer(settings: TrainSettings) -> tuple[Base, Any]:
         raise TrainError(
             f"--report-to {lacking[0]}: its package is not installed: pip install {lacking[0]}"
         )
+    if settings.needs_bitsandbytes and find_spec("bitsandbytes") is None:
+        raise TrainError(
+            "--method qlora and --optimizer adamw-8bit need bitsandbytes, which is not installed:"
+            " pip install -e '.[train]'"
+        )
     base = resolve(settings.base, settings.out / "base")
     try:
         return base, AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
@@ -233,7 +238,8 @@ def resolved(
     """
     zero = settings.zero
     if zero is None:
-        zero = {"none": 2 if processes > 1 else 0, "optimizer": 2, "all": 3}[settings.offload]
+        several = processes > 1 and not settings.needs_bitsandbytes
+        zero = {"none": 2 if several else 0, "optimizer": 2, "all": 3}[settings.offload]
         job = settings.out / "job.json"
         if any((settings.out / "checkpoints").glob("checkpoint-*")) and job.is_file():
             zero = json.loads(job.read_text())["settings"]["zero"]

@@ -64,7 +64,7 @@ def train_pairs(out: Path) -> None:
         else None,
         processing_class=AutoTokenizer.from_pretrained(job.base),
         callbacks=[MarkComplete(), MeasureLog(out / "log.jsonl", "dpo")],
-        peft_config=adapter_config(settings) if settings.method == "lora" else None,
+        peft_config=adapter_config(settings) if settings.trains_adapters else None,
     )
     prepared = read_samples(out / "samples.parquet")
     sides = better_sides(prepared.train), better_sides(prepared.validation)

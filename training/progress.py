@@ -66,7 +66,9 @@ def shape_of(model: Any) -> Shape:
     """ZeRO 3 leaves empty tensors, with their true size in ds_numel."""
     sizes = {True: 0, False: 0}
     for parameter in model.parameters():
-        sizes[parameter.requires_grad] += getattr(parameter, "ds_numel", parameter.numel())
+        packed = getattr(parameter, "quant_state", None)  # two weights in 4 bits are one number
+        size = packed.shape.numel() if packed else parameter.numel()
+        sizes[parameter.requires_grad] += getattr(parameter, "ds_numel", size)
     config = model.config.get_text_config()
     head = config.vocab_size * config.hidden_size
     embeddings = head * (1 if config.tie_word_embeddings else 2)

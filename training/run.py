@@ -59,7 +59,7 @@ def train_records(out: Path) -> None:
     # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they
     # are loaded.
     model = load_base(job.base, settings, cuda, attention_ways.implementation(attention))
-    if settings.method == "lora":
+    if settings.trains_adapters:
         if settings.gradient_checkpointing:
             model.enable_input_require_grads()
         model = get_peft_model(model, adapter_config(settings))

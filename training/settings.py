@@ -189,15 +189,19 @@ class TrainSettings(BaseModel):
         default=0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
     )
     weight_decay: float = Field(default=0.0, ge=0, description="Of AdamW.")
+    optimizer: Literal["adamw", "adamw-8bit"] = Field(
+        default="adamw",
+        description="adamw-8bit has AdamW's two moments in 8 bits: 6 bytes less a trained weight.",
+    )
     max_steps: int | None = Field(
         default=None,
         ge=1,
         description="Stop after so many steps; the schedule is laid out for the whole.",
     )
-    method: Literal["full", "lora", "prompt"] = Field(
+    method: Literal["full", "lora", "qlora", "prompt"] = Field(
         default="full",
-        description="Train all weights, low-rank adapters (merged at the end), or the vectors of a"
-        " soft prompt alone.",
+        description="Train all weights, low-rank adapters (merged at the end), adapters over"
+        " weights in 4 bits, or the vectors of a soft prompt alone.",
     )
     prompt_tokens: int = Field(
         default=100, ge=1, description="Vectors of the soft prompt, with method prompt."
@@ -324,7 +328,18 @@ class TrainSettings(BaseModel):
         if self.objective != "sft" and (self.method == "prompt" or self.find_learning_rate):
             raise ValueError(
                 "a soft prompt and the search for a learning rate are for objective sft: with"
-                f" {self.objective} take method full or lora, and leave find_learning_rate out"
+                f" {self.objective} take method full, lora or qlora, and leave find_learning_rate"
+                " out"
+            )
+        if self.method == "qlora" and (self.zero or self.offload != "none"):
+            raise ValueError(
+                "qlora keeps its weights in 4 bits, which ZeRO does not share out: leave --zero and"
+                " --offload out, or take --method lora"
+            )
+        if self.optimizer == "adamw-8bit" and (self.zero or self.offload != "none"):
+            raise ValueError(
+                "adamw-8bit is not shared out: leave --zero and --offload out, or take --optimizer"
+                " adamw"
             )
         if self.objective == "grpo":
             self._can_be_played()
@@ -360,6 +375,14 @@ class TrainSettings(BaseModel):
         if self.launcher == "ray" or self.zero == 3:
             raise ValueError("grpo needs the torchrun launcher, and ZeRO below stage 3")
 
+    @property
+    def trains_adapters(self) -> bool:
+        return self.method in ("lora", "qlora")
+
+    @property
+    def needs_bitsandbytes(self) -> bool:
+        return self.method == "qlora" or self.optimizer == "adamw-8bit"
+
     def uses_bf16(self, gpu: bool) -> bool:
         """Whether products are computed in bf16, on a GPU or without one."""
         return self.precision == "bf16" or (self.precision == "auto" and gpu)
@@ -379,7 +402,8 @@ class TrainSettings(BaseModel):
                 "replay", "teachers", "styles",
                 "without", "only", "scale",
                 "validation_percent", "max_length", "thinking", "epochs", "batch",
-                "learning_rate", "warmup", "weight_decay", "method", "lora_rank", "prompt_tokens",
+                "learning_rate", "warmup", "weight_decay", "optimizer", "method",
+                "lora_rank", "prompt_tokens",
                 "seed", "zero",
                 "offload", "precision",
             },

@@ -1,12 +1,13 @@
 """What the trainers are given whatever the objective: the base model, adapters, and the arguments
 that follow from the settings."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from medaction.training.settings import TrainSettings
 
@@ -26,13 +27,35 @@ def load_base(base: str, settings: TrainSettings, cuda: bool, attention: str) ->
         attn_implementation=attention,
         use_safetensors=True,
         trust_remote_code=False,
+        **(four_bits(settings, cuda) if settings.method == "qlora" else {}),
     )
     model.config.use_cache = False
+    if settings.method == "qlora" and not cuda:
+        # At the first look bitsandbytes would repack the weights for inference on a CPU, in a form
+        # through which no gradient goes and which small layers cannot have.
+        for layer in model.modules():
+            if hasattr(layer, "support_avx512bf16_for_cpu"):
+                layer.support_avx512bf16_for_cpu = False
     return model
 
 
+def four_bits(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
+    """How the frozen linear layers are loaded in 4 bits; embeddings and head stay as they are.
+    The kind of numbers, and their scales in 8 bits: Dettmers et al. 2023 (QLoRA), section 3."""
+    computed_in = torch.bfloat16 if settings.uses_bf16(cuda) else torch.float32
+    return {
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=computed_in,
+        ),
+        "device_map": {"": int(os.environ.get("LOCAL_RANK", "0")) if cuda else "cpu"},
+    }
+
+
 def adapter_config(settings: TrainSettings) -> LoraConfig:
-    """The adapters of `--method lora`."""
+    """The adapters of `--method lora` and `qlora`."""
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.lora_rank,
@@ -48,7 +71,7 @@ def shared_arguments(out: Path, settings: TrainSettings, cuda: bool) -> dict[str
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "cosine",
         "weight_decay": settings.weight_decay,
-        "optim": "adamw_torch_fused",
+        "optim": "adamw_torch_fused" if settings.optimizer == "adamw" else "adamw_bnb_8bit",
         "bf16": settings.uses_bf16(cuda),
         "use_cpu": not cuda,
         "gradient_checkpointing": settings.gradient_checkpointing,

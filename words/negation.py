@@ -6,22 +6,33 @@ stand before the phrase that they deny, some after it.
 
 import re
 
+from medaction.words.phrases import phrase_pattern, phrase_regex
+
 DENIAL = re.compile(
-    r"\b(?:no|not|den(?:y|ies|ied|ying)|without|absent|absence of|negative for|never|free of"
-    r"|lack of|lacks|nor|neither|non|unremarkable for|rules? out|ruled out|excludes?|no longer"
-    r"|negative(?= \w)|normal(?! pressure))\b",
+    phrase_pattern(
+        "no | not | deny | denies | denied | denying | without | absent | absence of"
+        " | negative for | never | free of | lack of | lacks | nor | neither | non"
+        " | unremarkable for | rule out | rules out | ruled out | exclude | no longer"
+    ).pattern
+    + r"|\bnegative(?= \w)|\bnormal(?! pressure)\b",
     re.IGNORECASE,
 )
 """Cues that deny what follows them. 'Normal pressure hydrocephalus' is no normal pressure."""
 
-DENIAL_OF_A_LIST = re.compile(
-    r"\b(?:den(?:y|ies|ied|ying)|negative for|neither|free of)\b", re.IGNORECASE
+DENIAL_OF_A_LIST = phrase_pattern(
+    "deny | denies | denied | denying | negative for | neither | free of"
 )
 """Cues that deny a whole list, whatever joins it: 'denies fever, chills'."""
 
+_PERCEPTIONS = (
+    "seen | present | detected | noted | identified | observed | evident | reported | visible"
+    " | appreciated"
+)
 DENIAL_AFTER = re.compile(
-    r"\b(?:absent|negative|none|not (?:been )?(?:seen|present|detected|noted|identified|observed"
-    r"|evident|reported|visible|appreciated)|denied|ruled out|excluded|nil|unlikely|resolved)\b",
+    phrase_pattern(
+        "absent | negative | none | denied | ruled out | excluded | nil | unlikely | resolved"
+    ).pattern
+    + rf"|\bnot (?:been )?{phrase_regex(_PERCEPTIONS, '')}\b",
     re.IGNORECASE,
 )
 """Cues that deny what stands before them: 'ascites was not seen'."""
@@ -32,10 +43,14 @@ DENIAL_AT_START = re.compile(
 )
 """What follows the colon of 'Fever: none'."""
 
+_DOINGS = (
+    "performed | done | conducted | measured | available | obtained | tested | checked | taken"
+    " | ordered | reported | documented | provided"
+)
 _UNDONE = re.compile(
-    r"\b(?:not|never|without being) (?:yet )?(?:performed|done|conducted|measured|available"
-    r"|obtained|tested|checked|taken|ordered|reported|documented|provided)"
-    r"|\b(?:pending|await\w+|planned|scheduled)\b|\bno [^.;,]{2,60} levels? measured",
+    phrase_pattern("pending | await* | planned | scheduled").pattern
+    + rf"|\b(?:not|never|without being) (?:yet )?{phrase_regex(_DOINGS, '')}"
+    r"|\bno [^.;,]{2,60} levels? measured",
     re.IGNORECASE,
 )
 

@@ -95,10 +95,8 @@ def read_cases(
     in `allow`.
     """
     if unknown := allow - {UNLICENSED, ANY_ARTICLE}:
-        raise ValueError(
-            f"allow: {', '.join(sorted(unknown))}: only {UNLICENSED} and {ANY_ARTICLE} can be"
-            " allowed"
-        )
+        names = ", ".join(sorted(unknown))
+        raise ValueError(f"allow: {names}: only {UNLICENSED} and {ANY_ARTICLE} can be allowed")
     if str(path) == SAMPLES and not Path(SAMPLES).exists():
         path = Path(__file__).parents[2] / SAMPLES
     cases = (
@@ -115,12 +113,8 @@ def read_cases(
 
 def _case_or_refusal(case: CaseReport, ids: set[str], unlicensed: bool) -> CaseReport | BadCase:
     if case.case_id in ids:
-        return BadCase(
-            "duplicate_id",
-            f"a case {case.case_id!r} came before; ids must differ",
-            case.case_id,
-            case.path,
-        )
+        message = f"a case {case.case_id!r} came before; ids must differ"
+        return BadCase("duplicate_id", message, case.case_id, case.path)
     ids.add(case.case_id)
     if jats.says_retracted(case.title):
         return BadCase("retracted", "the title says so", case.case_id, case.path)
@@ -150,18 +144,13 @@ def _cases_of_folder(path: Path, any_article: bool) -> Iterator[CaseReport | Bad
     folders = [path, *(entry for entry in articles if entry.is_dir() and inside(entry, path))]
     files = sorted(file for folder in folders for file in folder.iterdir() if _is_case_file(file))
     if not files:
-        raise BadCase(
-            "no_cases",
-            f"{path} holds no {', '.join(_SUFFIXES)} file (its folders are not searched)",
-            path=str(path),
-        )
+        message = f"{path} holds no {', '.join(_SUFFIXES)} file (its folders are not searched)"
+        raise BadCase("no_cases", message, path=str(path))
     for file in files:
         try:
             if not inside(file, path):
-                raise BadCase(
-                    "outside_folder",
-                    f"{file.name} is a link that leads out of the folder; copy the file",
-                )
+                message = f"{file.name} is a link that leads out of the folder; copy the file"
+                raise BadCase("outside_folder", message)
             yield from _reader(file, any_article)(file)
         except BadCase as bad:
             yield BadCase(bad.reason, bad.message, bad.case_id, bad.path or str(file))
@@ -214,11 +203,8 @@ def _reader(path: Path, any_article: bool) -> Reader:
     for form in forms:
         if form.recognises is None or form.recognises(content):
             return partial(form.read, any_article=any_article) if form.articles else form.read
-    raise BadCase(
-        "unknown_format",
-        f"{path.name} is none of: {', '.join(form.name for form in FORMS)}",
-        path=str(path),
-    )
+    names = ", ".join(form.name for form in FORMS)
+    raise BadCase("unknown_format", f"{path.name} is none of: {names}", path=str(path))
 
 
 def _content_of_form(path: Path) -> Any:
@@ -230,9 +216,8 @@ def _content_of_form(path: Path) -> Any:
     for _, row in islice(read_rows(path), _FIRST_ROWS):
         if isinstance(row, dict):
             return row
-        if (
-            isinstance(row, BadCase) and row.reason != "bad_json"
-        ):  # no text, or one line without end
+        # A row of bad JSON tells nothing of the form; no text, or a line without end, stops here.
+        if isinstance(row, BadCase) and row.reason != "bad_json":
             fault = fault or row
     if fault:
         raise fault

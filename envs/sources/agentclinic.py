@@ -14,15 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from medaction.envs.categories import category_of
-from medaction.envs.documented import is_documented
+from medaction.envs.documented import says_something
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import profile
 from medaction.envs.records import BadCase, CaseReport, DocumentedTest, Loss, StructuredCase
 from medaction.envs.results_told import FINDING
 from medaction.envs.sources.bulleted_tests import at_time, tells_when, why_no_test
-from medaction.envs.sources.files import object_at, read_rows, sample_of, text_at, unread_fields
+from medaction.envs.sources.files import (
+    bad_field,
+    object_at,
+    read_rows,
+    sample_of,
+    text_at,
+    unread_fields,
+)
 from medaction.envs.voice import patients_part
-from medaction.words.phrases import IN_BRACKETS
+from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 
 # A section of Test_Results is a group of tests, and none itself, when its name has no word but
 # these: 'Other laboratory tests', 'Imaging'. Panels such as Complete_Blood_Count stay one test.
@@ -40,45 +47,46 @@ _GROUP_WORDS = _GROUP_HEADS | frozenset(
 )
 # Leaf names that describe a result and name no test: 'Chest X-ray: {Findings: ...}' has the result
 # '...'.
-_DESCRIPTIVE = re.compile(
-    r"(preliminary )?(findings?|results?|level|histopathology( findings)?|microscopic"
-    r" description|microscopy|comments?|description"
-    r"|interpretation|scores|analysis|report)",
-    re.IGNORECASE,
+_DESCRIPTIVE = phrase_pattern(
+    "finding | result | preliminary finding | preliminary result | level | histopathology"
+    " | histopathology finding | microscopic description | microscopy | comment | description"
+    " | interpretation | score | analysis | report"
 )
 # What follows the diagnostic assessment in a case report (the CARE guideline's items 9 to 12, the
 # assessment and plan of SOAP notes), where it stands by itself among the tests.
+_SECTIONS = (
+    "interpretation | impression | assessment | conclusion | summary | comment | note"
+    " | discussion | plan | recommendation | next step | follow up | followup | disposition"
+    " | consent"
+)
 _SECTION_OF_REPORT = re.compile(
-    r"(?:(?:final|overall|clinical|general|discharge) )?(?:interpretation|impression|assessment"
-    r"|conclusions?|summary|comments?|notes?|discussion|plan|recommendations?|next steps?"
-    r"|follow[ -]?up|disposition|consent)",
-    re.IGNORECASE,
+    rf"(?:(?:final|overall|clinical|general|discharge) )?{phrase_regex(_SECTIONS)}", re.IGNORECASE
 )
 
 _OSCE = {"OSCE_Examination"}
 _NEJM = {"question", "answers", "patient_info", "physical_exams"}
-_OSCE_FIELDS = {
-    "Patient_Actor",
-    "Physical_Examination_Findings",
-    "Test_Results",
-    "Correct_Diagnosis",
-}
-_NEJM_FIELDS = _NEJM | {"answers"}
+_OSCE_FIELDS = set(
+    "Patient_Actor Physical_Examination_Findings Test_Results Correct_Diagnosis".split()  # noqa: SIM905
+)
 # What a question for the diagnosis looks like: for a kind of disease, or for what is behind all of
 # it; and what makes it one for something else.
-_DIAGNOSIS = re.compile(
-    r"\bdiagnos[ie]s\b|\b(?:which|what) (?:disease|disorder|condition|syndrome)\b"
-    r"|\b(?:a?etiology|(?:underlying|likely|probable) cause|cause of (?:the|this|her|his|their)"
-    r" (?:patient|symptom|condition|presentation|illness|complaint)\S*)\b",
-    re.IGNORECASE,
+_DIAGNOSIS = phrase_pattern(
+    "diagnosis | diagnoses | etiology | aetiology | which disease | which disorder"
+    " | which condition | which syndrome | what disease | what disorder | what condition"
+    " | what syndrome | underlying cause | likely cause | probable cause | cause of * patient*"
+    " | cause of * symptom | cause of * condition | cause of * presentation | cause of * illness"
+    " | cause of * complaint"
 )
-_OTHER_QUESTION = re.compile(
-    r"\b(?:treatments?|therapy|management|managed?|medications?|drugs?|next step|next"
-    r" best|mechanisms?|complications?|genes?"
-    r"|(?:which|what)(?:(?! diagnos)[ -]\w+){0,8}?"
-    r" (?:tests?|stud(?:y|ies)|imaging|findings?|steps?|procedures?|organisms?|features?)"
-    r"|prognosis|(?:confirm|establish|make|support)\w* (?:the|this|your) \w*\s?diagnosis|associated"
-    r" with|risk factors?)\b",
+_OTHER_SUBJECT = phrase_pattern(
+    "treatment | therapy | management | manage | managed | medication | drug | next step"
+    " | next best | mechanism | complication | gene | prognosis | associated with | risk factor"
+    " | confirm* * diagnosis | establish* * diagnosis | support* * diagnosis | make * diagnosis"
+)
+_OTHER_OBJECTS = (
+    "test | study | studies | imaging | finding | step | procedure | organism | feature"
+)
+_WHICH_OTHER = re.compile(
+    rf"\b(?:which|what)(?:(?! diagnos)[ -]\w+){{0,8}}? {phrase_regex(_OTHER_OBJECTS)}\b",
     re.IGNORECASE,
 )
 # The examiner's notes are lists, in lines or in one: '1. Dermoscopy: ... 2. Biopsy results: ...',
@@ -98,28 +106,34 @@ _FINDING_HEADER = re.compile(
     r"(?: the)?(?: following)?\s*:",
     re.IGNORECASE,
 )
+_PARTS_OF_EXAMINATION = (
+    "exam | examination | vital sign | appearance | inspection | palpation | auscultation"
+)
+_VITAL_SIGNS = (
+    "blood pressure | temperature | pulse | heart rate | respiratory rate | oxygen saturation"
+)
 _EXAMINATION = re.compile(
-    r"(?:\w+ ){0,2}(?:exam(?:ination)?|vital signs|appearance|inspection|palpation|auscultation)\b"
-    r"|(?:blood pressure|temperature|pulse|heart rate|respiratory rate|oxygen saturation)\b",
+    rf"(?:(?:\w+ ){{0,2}}{phrase_regex(_PARTS_OF_EXAMINATION)}|{phrase_regex(_VITAL_SIGNS)})\b",
     re.IGNORECASE,
 )
 # A test that is named by what it looks for: 'Tests for cryptococcus: Negative'.
-_TEST_LABEL = re.compile(
-    r"\b(?:tests?"
-    r" (?:for|of)|levels?|counts?|antibod(?:y|ies)|antigens?|stain(?:ing)?|titers?|smears?)\b",
-    re.IGNORECASE,
+_TEST_LABEL = phrase_pattern(
+    "test for | tests for | test of | tests of | level | count | antibody | antibodies | antigen"
+    " | stain | staining | titer | smear"
 )
 _NEXT_HEADING = re.compile(r"\s+[A-Z][\w ]{2,40}:$")  # of the section after a note in the same line
 # 'The provided text does not include specific instrument readings': the notes tell none.
-_NO_NOTE = re.compile(
-    r"\b(?:instrument read|provided|not (?:include|contain|mention|detailed|specified)|cannot"
-    r" generate|case report)",
-    re.IGNORECASE,
+_NO_NOTE = phrase_pattern(
+    "instrument reading | provided | not include | not contain | not mention | not detailed"
+    " | not specified | cannot generate | case report"
 )
 # A result by its form: a number, or a word that says how a test came out.
 _RESULT_WORDS = re.compile(
-    r"\d|\b(?:positive|negative|normal|abnormal|elevated|raised|increased|high|low|decreased|reduced"
-    r"|reactive|detected|absent|present|unremarkable)\b",
+    phrase_pattern(
+        "positive | negative | normal | abnormal | elevated | raised | increased | high | low"
+        " | decreased | reduced | reactive | detected | absent | present | unremarkable"
+    ).pattern
+    + r"|\d",
     re.IGNORECASE,
 )
 
@@ -139,11 +153,8 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
         try:
             if isinstance(row, BadCase):
                 raise row
-            yield (
-                _challenge(row, number - 1, path, place)
-                if nejm
-                else _case_of_row(row, number - 1, path, place)
-            )
+            reader = _challenge if nejm else _case_of_row
+            yield reader(row, number - 1, path, place)
         except BadCase as bad:
             yield BadCase(bad.reason, bad.message, bad.case_id or case_id, str(path))
 
@@ -172,7 +183,8 @@ def asks_for_diagnosis(question: str) -> bool:
     False
     """
     wish = _wanted_of(question)
-    return bool(_DIAGNOSIS.search(wish)) and not _OTHER_QUESTION.search(wish)
+    is_other = _OTHER_SUBJECT.search(wish) or _WHICH_OTHER.search(wish)
+    return bool(_DIAGNOSIS.search(wish)) and not is_other
 
 
 def _wanted_of(question: str) -> str:
@@ -207,7 +219,7 @@ def _challenge(row: Any, number: int, path: Path, place: str) -> CaseReport:
             "\n".join([history, *findings]), tests, diagnosis, notes=left_out
         ),
         meta={"row": str(number)},
-        losses=(*_wrong_answers(row["answers"]), *unread_fields(row, _NEJM_FIELDS)),
+        losses=(*_wrong_answers(row["answers"]), *unread_fields(row, _NEJM)),
     )
 
 
@@ -229,11 +241,7 @@ def _answer(row: Any, path: Path, place: str) -> str:
         correct = [answer for answer in answers if answer.get("correct") is True]
         if len(correct) == 1:
             return text_at(correct[0], "text", path, f"{place} answers").strip()
-    raise BadCase(
-        "bad_field",
-        f"{path.name}{place}: 'answers' must be a list with one correct answer",
-        path=str(path),
-    )
+    raise bad_field(path, place, "'answers' must be a list with one correct answer")
 
 
 def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str, ...]]:
@@ -261,7 +269,7 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
             findings.append(note)
             header, goes_on = "", False
         elif match and (names or _names_test(label, match["rest"])):
-            goes_on = is_documented(match["rest"])
+            goes_on = says_something(match["rest"])
             if goes_on:
                 tests.append(DocumentedTest(label, category_of(label), match["rest"].strip()))
             else:
@@ -338,17 +346,14 @@ def _case_of_row(row: Any, number: int, path: Path, place: str) -> CaseReport:
             notes.append(f"left out, {reason}: {test.name}: {test.result[:100]}")
         else:
             tests.append(test)
-    mimic = (
-        "mimic" in path.stem.lower()
-    )  # made from MIMIC-IV, whose data use agreement AgentClinic's MIT does not lift
-    text = "\n".join(
-        [observation, "Test results:", *_lines_of_sections(results), f"Diagnosis: {diagnosis}"]
-    )
+    # Made from MIMIC-IV, whose data use agreement AgentClinic's MIT does not lift.
+    mimic = "mimic" in path.stem.lower()
+    told = [observation, "Test results:", *_lines_of_sections(results), f"Diagnosis: {diagnosis}"]
     return CaseReport(
         case_id=f"agentclinic-{'mimiciv-' if mimic else ''}{number:04d}",
         source="agentclinic",
         title=f"AgentClinic OSCE case {number}",
-        text=text,
+        text="\n".join(told),
         path=str(path),
         licence=None if mimic else "MIT",
         structured=StructuredCase(observation, tuple(tests), diagnosis, notes=tuple(notes)),
@@ -367,7 +372,7 @@ def _why_no_entry(test: DocumentedTest) -> str:
 
 def _untold(results: Mapping[str, Any]) -> Iterator[Loss]:
     """The fields of results that hold none: 'Pending', 'Not performed'."""
-    texts = [text for text in _leaves(results) if text and not is_documented(text)]
+    texts = [text for text in _leaves(results) if text and not says_something(text)]
     if texts:
         yield Loss("result", len(texts), "it tells no result", sample_of(texts[0]))
 
@@ -400,16 +405,18 @@ def _tests(
         if isinstance(value, Mapping) and tells_when(name):
             of_time = {panel: value} if panel and _is_panel(value) else value
             yield from (at_time(test, name) for test in _tests(of_time, container))
-        elif (
-            isinstance(value, Mapping)
-            and value
-            and (is_group(name) or not _is_panel(value))
-            and not _describes(value)
-        ):
+        elif _holds_tests(name, value):
             for test in _tests(value, f"{container} {name}", "" if is_group(name) else name):
                 yield _named_after(test, name)
         elif text := _result_text(value):
             yield DocumentedTest(name, category_of(name, container), text)
+
+
+def _holds_tests(name: str, value: Any) -> bool:
+    """Whether what stands under a name are tests, and not the components of one."""
+    if not isinstance(value, Mapping) or not value or _describes(value):
+        return False
+    return is_group(name) or not _is_panel(value)
 
 
 def _named_after(test: DocumentedTest, container: str) -> DocumentedTest:
@@ -451,7 +458,7 @@ def _result_text(value: Any) -> str:
     if isinstance(value, list):
         return "; ".join(filter(None, map(_result_text, value)))
     text = str(value).strip() if isinstance(value, str | int | float) else ""
-    return text if is_documented(text) else ""
+    return text if says_something(text) else ""
 
 
 def _words_of_key(key: str) -> str:

@@ -53,11 +53,8 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
     except BadCase as bad:
         yield BadCase(bad.reason, bad.message, bad.case_id, bad.path or str(path))
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:
-        yield BadCase(
-            "bad_archive",
-            f"{path.name} is broken off or damaged: {error}; fetch it anew",
-            path=str(path),
-        )
+        message = f"{path.name} is broken off or damaged: {error}; fetch it anew"
+        yield BadCase("bad_archive", message, path=str(path))
     except OSError as error:
         yield BadCase("unreadable", f"{path.name}: {error.strerror or error}", path=str(path))
 
@@ -84,18 +81,11 @@ def _articles(
                 others += 1
         except BadCase as bad:
             others += 1
-            yield BadCase(
-                bad.reason,
-                bad.message,
-                bad.case_id or PurePosixPath(member.name).stem[:100],
-                bad.path or place,
-            )
+            case_id = bad.case_id or PurePosixPath(member.name).stem[:100]
+            yield BadCase(bad.reason, bad.message, case_id, bad.path or place)
         if others > FREE_MEMBERS + MAX_OTHERS * articles:
-            raise BadCase(
-                "archive_bomb",
-                f"{path.name}: {others:,} members and {articles:,} articles",
-                path=str(path),
-            )
+            message = f"{path.name}: {others:,} members and {articles:,} articles"
+            raise BadCase("archive_bomb", message)
         _skip(archive, member, counter)
     _refuse_rest(archive, counter, path)
 
@@ -106,10 +96,8 @@ def _refuse_unsafe(member: tarfile.TarInfo, name: str) -> None:
     if not parts or parts[0] == "/" or ".." in parts or parts[0].endswith(":"):
         raise BadCase("unsafe_member", f"{name}: the member's path leads out of the archive")
     if not (member.isreg() or member.isdir()) or member.issparse():
-        raise BadCase(
-            "unsafe_member",
-            f"{name}: the member is a link, a device or a sparse file; only plain files are read",
-        )
+        fault = "the member is a link, a device or a sparse file; only plain files are read"
+        raise BadCase("unsafe_member", f"{name}: {fault}")
     if member.size > jats.MAX_ARTICLE_BYTES and member.name.lower().endswith(jats.JATS_SUFFIXES):
         message = (
             f"{name}: the member has {member.size / 2**20:.0f} MB, at most"
@@ -135,9 +123,8 @@ def _article(
     licence, retracted = listed.find(case_id) or ("", False)
     try:
         if retracted:
-            raise BadCase(
-                "retracted", f"{name}: the list beside the package marks the article as retracted"
-            )
+            message = f"{name}: the list beside the package marks the article as retracted"
+            raise BadCase("retracted", message)
         yield from jats.reports_of_article(
             article, case_id, name, place, any_article, licence=licence or None
         )
@@ -152,9 +139,8 @@ def _skip(archive: tarfile.TarFile, member: tarfile.TarInfo, counter: "_Counter"
     end = member.offset_data + (member.size if member.isreg() and not member.issparse() else 0)
     while stream.tell() < end:
         if not stream.read(min(2**20, end - stream.tell())):
-            raise BadCase(
-                "bad_archive", f"{counter.name} breaks off in {member.name[:300]}; fetch it anew"
-            )
+            message = f"{counter.name} breaks off in {member.name[:300]}; fetch it anew"
+            raise BadCase("bad_archive", message)
     counter.allow(MAX_HEADER_BYTES)
 
 
@@ -165,11 +151,8 @@ def _refuse_rest(archive: tarfile.TarFile, counter: "_Counter", path: Path) -> N
     counter.allow(MAX_HEADER_BYTES)
     while data := stream.read(2**16):
         if data.strip(b"\0"):
-            raise BadCase(
-                "bad_archive",
-                f"{path.name} is damaged: what follows is no member; fetch it anew",
-                path=str(path),
-            )
+            message = f"{path.name} is damaged: what follows is no member; fetch it anew"
+            raise BadCase("bad_archive", message)
 
 
 class _Counter:
@@ -188,13 +171,9 @@ class _Counter:
         self.count += len(data)
         if self.count > FREE_BYTES + MAX_RATIO * self.packed.tell():
             times = self.count / max(1, self.packed.tell())
-            raise BadCase(
-                "archive_bomb",
-                f"{self.name} unpacks to {times:.0f} times its size; the rest is not read",
-            )
+            message = f"{self.name} unpacks to {times:.0f} times its size; the rest is not read"
+            raise BadCase("archive_bomb", message)
         if self.count > self.allowed:
-            raise BadCase(
-                "archive_bomb",
-                f"{self.name}: a member's header is larger than {MAX_HEADER_BYTES:,} bytes",
-            )
+            message = f"{self.name}: a member's header is larger than {MAX_HEADER_BYTES:,} bytes"
+            raise BadCase("archive_bomb", message)
         return data

@@ -27,7 +27,8 @@ from medaction.envs.sources.finding_sentences import (
 )
 from medaction.words.markdown import without_markdown
 from medaction.words.names import normalise
-from medaction.words.phrases import IN_BRACKETS
+from medaction.words.negation import is_undone
+from medaction.words.phrases import IN_BRACKETS, phrase_pattern, phrase_regex
 from medaction.words.sentences import split_outside_brackets
 
 HEADING = "Ancillary tests"
@@ -36,23 +37,25 @@ BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 # 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
 _NEXT_LABEL = re.compile(r";\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
 # Labels that gather tests and are none themselves.
+_ATTRIBUTES = (
+    "initial | other | further | additional | routine | ancillary | prenatal | radiologic"
+    " | radiological | relevant | subsequent"
+)
+_GROUPS = (
+    "imaging | imaging test | imaging studies | imaging findings | imaging results | radiology"
+    " | test | testing | investigation | findings | other"
+)
 _CATEGORY = re.compile(
-    r"(?:(?:initial|other|further|additional|routine|ancillary"
-    r"|prenatal|radiologic(?:al)?|relevant|subsequent) )*"
-    r"(?:imaging(?:"
-    r" (?:tests?|studies|findings|results))?|radiology|tests?"
-    r"|testing|investigations?|findings|others?)(?: \(.*\))?",
-    re.IGNORECASE,
+    rf"(?:{phrase_regex(_ATTRIBUTES, '')} )*{phrase_regex(_GROUPS)}(?: \(.*\))?", re.IGNORECASE
 )
 # Labels and subjects that tell what was done for the patient or became of them.
-_LATER_COURSE = re.compile(
-    r"\b(?:treatments?|therapy|management|outcomes?|prognosis|complications?|course|recovery"
-    r"|response|improvement|delivery|cesarean|symptoms|followed up|autopsy|necropsy"
-    r"|post-?mortem)\b",
-    re.IGNORECASE,
+_LATER_COURSE = phrase_pattern(
+    "treatment | therapy | management | outcome | prognosis | complication | course | recovery"
+    " | response | improvement | delivery | cesarean | symptoms | followed up | autopsy | necropsy"
+    " | postmortem | post mortem"
 )
-_OPERATION = re.compile(
-    r"\b(?:surg\w+|excision|resection|\w+ectomy|graft|implant\w*|transplant\w*)\b", re.IGNORECASE
+_OPERATION = phrase_pattern(
+    "surg* | excision | resection | *ectomy | graft | implant* | transplant*"
 )
 _PERSON_AS_SUBJECT = re.compile(
     r"(?:he|she|they|(?:the )?(?:patient|child|infant))\b", re.IGNORECASE
@@ -63,31 +66,33 @@ _RESULT_END = re.compile(r"(?<=[.;])\s+(?=[A-Z])|;\s+")
 _MORE = re.compile(
     r"(?:no|not|none|excluded)\b"
     r"|(?:(?:associated|additional|further|incidental|other|secondary|\w+al|noted)\s)*"
-    r"(?:findings?|observations?|anomal\w+|abnormalit\w+|features|signs?)(?:\s\(.*\))?$",
+    rf"{phrase_regex('finding | observation | anomal* | abnormalit* | feature | sign')}"
+    r"(?:\s\(.*\))?$",
     re.IGNORECASE,
 )
 # Labels that tell when, of the tests below.
+_WORDS_OF_TIME = (
+    "on | at | after | before | during | upon | following | prior | post | pre | follow up"
+    " | followup | initial | initially | first | second | third | recurrent | day | week | month"
+    " | year | hour | time | date | admission | #"
+)
+_MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
 _WHEN = re.compile(
-    r"(?:on|at|after|before|during|upon|following|prior|post|pre|follow-?ups?|initial(?:ly)?|first"
-    rf"|second|third|recurrent|day|week|month|year|hour|time|date|admission|\d+"
-    rf"|{'|'.join((*calendar.month_name[1:], *calendar.month_abbr[1:]))})\b",
-    re.IGNORECASE,
+    rf"(?:{phrase_regex(_WORDS_OF_TIME)}|{phrase_regex(_MONTHS, '')})\b", re.IGNORECASE
 )
 _LATER = re.compile(r"(?:follow-?up|post)", re.IGNORECASE)
 # The first encounter: what was found then is the plain test's result.
+_FIRST_TIMES = (
+    "initial | first | admission | presentation | arrival | baseline | pre | prior | before"
+)
 _AT_FIRST = re.compile(
-    r"(?:(?:on|at|upon|during|the|time of) )*(?:initial|first|admission|presentation|arrival"
-    r"|baseline|pre|prior|before)",
-    re.IGNORECASE,
+    rf"(?:(?:on|at|upon|during|the|time of) )*{phrase_regex(_FIRST_TIMES, '')}", re.IGNORECASE
 )
+_GENERAL_NAMES = "lab | laborator* | blood | serum | biochemistry | chemistry | test"
+_LAB_NOUNS = "test | work | result | findings | investigation | studies | analysis | values"
 _GENERAL_LABS = re.compile(
-    r"(?:(?:routine|other|basic|serum|blood|abnormal)"
-    r" )*(?:labs?|laborator\w+|blood|serum|biochemistry|chemistry|tests?)"
-    r"(?: (?:tests?|work|results?|findings|investigations?|studies|analysis|values))?|bloodwork",
-    re.IGNORECASE,
-)
-_UNDONE_TEST = re.compile(
-    r"\b(?:await\w*|pending|planned|declined|not (?:performed|done|available|tested))\b",
+    rf"(?:(?:routine|other|basic|serum|blood|abnormal) )*{phrase_regex(_GENERAL_NAMES)}"
+    rf"(?: {phrase_regex(_LAB_NOUNS)})?|bloodwork",
     re.IGNORECASE,
 )
 
@@ -301,9 +306,7 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
         if category == "laboratory" and profile(name).specimen in (None, "blood")
         else ()
     )
-    done = " ".join(
-        clause for clause in re.split(r"(?<=[.;])\s+", result) if not _UNDONE_TEST.search(clause)
-    )
+    done = " ".join(clause for clause in re.split(r"(?<=[.;])\s+", result) if not is_undone(clause))
     others = (*_others(named_tests(f"{name}. {done}"), name), *listed)
     yield DocumentedTest(name, category, result, _once(others, name))
 

@@ -15,21 +15,16 @@ from medaction.envs.records import (
     check_id,
     id_of_file,
 )
-from medaction.envs.sources.files import parse_json, read_text, text_at
+from medaction.envs.sources.files import bad_field, parse_json, read_text, text_at
 from medaction.words.tests import Category
 
 MAX_CASE_BYTES = 4 * 2**20
-_FIELDS = {
-    "case_id",
-    "title",
-    "licence",
-    "initial_observation",
-    "diagnosis",
-    "diagnosis_synonyms",
-    "tests",
-}
-_FIELDS |= {"body_system", "disease_type", "rare"}  # the views of Figure 6
-_FIELDS |= {"evaluation_only"}
+_FIELDS = set(
+    """
+    case_id title licence initial_observation diagnosis diagnosis_synonyms tests body_system
+    disease_type rare evaluation_only
+    """.split()  # noqa: SIM905
+)
 _TEST_FIELDS = {"name", "category", "minor", "result", "aliases", "quote"}
 
 
@@ -55,11 +50,7 @@ def is_case(value: Any) -> bool:
 def _object(path: Path) -> dict[str, Any]:
     value = parse_json(read_text(path, MAX_CASE_BYTES), path)
     if not is_case(value):
-        raise BadCase(
-            "bad_field",
-            f"{path.name}: an object with 'initial_observation' and 'tests' is needed",
-            path=str(path),
-        )
+        raise bad_field(path, "", "an object with 'initial_observation' and 'tests' is needed")
     _refuse_unknown(value, _FIELDS, path, "")
     return value
 
@@ -84,7 +75,7 @@ def _case_of_object(value: dict[str, Any], path: Path) -> CaseReport:
 def _structured_of_object(value: dict[str, Any], path: Path) -> StructuredCase:
     tests = value["tests"]
     if not isinstance(tests, list):
-        raise BadCase("bad_field", f"{path.name}: 'tests' must be a list", path=str(path))
+        raise bad_field(path, "", "'tests' must be a list")
     return StructuredCase(
         text_at(value, "initial_observation", path),
         tuple(
@@ -99,23 +90,17 @@ def _structured_of_object(value: dict[str, Any], path: Path) -> StructuredCase:
 
 
 def _allowed_value(allowed: tuple[str, ...], value: dict[str, Any], key: str, path: Path) -> str:
-    """One of `known`; '' when the case does not tell it."""
+    """One of `allowed`; '' when the case does not tell it."""
     value_of_key = text_at(value, key, path) if value.get(key) is not None else ""
     if value_of_key and value_of_key not in allowed:
-        raise BadCase(
-            "bad_field", f"{path.name}: {key!r} must be one of {'; '.join(allowed)}", path=str(path)
-        )
+        raise bad_field(path, "", f"{key!r} must be one of {'; '.join(allowed)}")
     return value_of_key
 
 
 def _true_or_false(value: dict[str, Any], key: str, path: Path) -> bool | None:
     flag = value.get(key)
     if flag is not None and not isinstance(flag, bool):
-        raise BadCase(
-            "bad_field",
-            f"{path.name}: {key!r} must be true or false, not {type(flag).__name__}",
-            path=str(path),
-        )
+        raise bad_field(path, "", f"{key!r} must be true or false, not {type(flag).__name__}")
     return flag
 
 
@@ -124,11 +109,8 @@ def _test_of_object(value: Any, path: Path, place: str) -> DocumentedTest:
     _refuse_unknown(value, _TEST_FIELDS, path, place)
     category = value.get("category", category_of(name))
     if category not in get_args(Category):
-        raise BadCase(
-            "bad_field",
-            f"{path.name}{place}: 'category' must be one of {', '.join(get_args(Category))}",
-            path=str(path),
-        )
+        categories = ", ".join(get_args(Category))
+        raise bad_field(path, place, f"'category' must be one of {categories}")
     return DocumentedTest(
         name,
         category,
@@ -142,18 +124,12 @@ def _test_of_object(value: Any, path: Path, place: str) -> DocumentedTest:
 def _strings(value: dict[str, Any], key: str, path: Path, place: str) -> tuple[str, ...]:
     values = value.get(key, [])
     if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
-        raise BadCase(
-            "bad_field", f"{path.name}{place}: {key!r} must be a list of strings", path=str(path)
-        )
+        raise bad_field(path, place, f"{key!r} must be a list of strings")
     return tuple(values)
 
 
 def _refuse_unknown(value: dict[str, Any], allowed: set[str], path: Path, place: str) -> None:
     """A misspelt optional field would otherwise be lost without a word."""
     if unknown := sorted(set(value) - allowed):
-        raise BadCase(
-            "bad_field",
-            f"{path.name}{place}: unknown field {unknown[0]!r}; known:"
-            f" {', '.join(sorted(allowed))}",
-            path=str(path),
-        )
+        known = ", ".join(sorted(allowed))
+        raise bad_field(path, place, f"unknown field {unknown[0]!r}; known: {known}")

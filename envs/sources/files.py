@@ -39,11 +39,8 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     try:
         size = _plain_size(path)
         if size > limit:
-            message = (
-                f"{path.name} has {size / 2**20:.0f} MB, at most {limit / 2**20:.0f} are read;"
-                " split it"
-            )
-            raise BadCase("too_large", message, path=str(path))
+            sizes = f"{size / 2**20:.0f} MB, at most {limit / 2**20:.0f} are read"
+            raise BadCase("too_large", f"{path.name} has {sizes}; split it", path=str(path))
         with path.open("rb") as file:
             return file.read(limit)  # a file that grows meanwhile is cut, never read on
     except OSError as error:
@@ -93,10 +90,9 @@ def read_rows(path: Path) -> Iterator[tuple[int, Any | BadCase]]:
     """
     for number, line in read_lines(path):
         try:
-            yield (
-                number,
-                line if isinstance(line, BadCase) else parse_json(line, path, f" line {number}"),
-            )
+            if isinstance(line, BadCase):
+                raise line
+            yield number, parse_json(line, path, f" line {number}")
         except BadCase as bad:
             yield number, bad
 
@@ -118,16 +114,11 @@ def _decoded(data: bytes, path: Path, place: str = "") -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        message = (
-            f"{path.name}{place} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv"
-        )
-        raise BadCase("bad_encoding", message, path=str(path)) from error
+        fault = f"is not UTF-8 (byte {error.start}); convert it, e.g. with iconv"
+        raise BadCase("bad_encoding", f"{path.name}{place} {fault}", path=str(path)) from error
     if "\0" in text:
-        raise BadCase(
-            "bad_encoding",
-            f"{path.name}{place} holds NUL bytes: no text, or UTF-16; convert it",
-            path=str(path),
-        )
+        fault = "holds NUL bytes: no text, or UTF-16; convert it"
+        raise BadCase("bad_encoding", f"{path.name}{place} {fault}", path=str(path))
     return text
 
 
@@ -137,11 +128,8 @@ def parse_json(text: str, path: Path, place: str = "") -> Any:
     Raises BadCase('bad_json' | 'too_large').
     """
     if sum(map(text.count, ",[{")) > MAX_JSON_PARTS:
-        raise BadCase(
-            "too_large",
-            f"{path.name}{place}: more than {MAX_JSON_PARTS:,} values; split it",
-            path=str(path),
-        )
+        message = f"{path.name}{place}: more than {MAX_JSON_PARTS:,} values; split it"
+        raise BadCase("too_large", message, path=str(path))
     try:
         value = json.loads(text)
         if re.search(r"[<&]|\\u00(?:3[cC]|26)", text):
@@ -172,9 +160,13 @@ def _without_html(value: Any) -> Any:
 def inside(file: Path, folder: Path) -> bool:
     """Whether `file`, links followed, is in `folder` or below: a link in a folder of cases must not
     lead out of it."""
-    return Path(os.path.realpath(file)).is_relative_to(
-        os.path.realpath(folder)
-    )  # unlike resolve(), says nothing of loops
+    # realpath takes a loop of links as it is, where resolve() raises.
+    return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))
+
+
+def bad_field(path: Path, place: str, message: str) -> BadCase:
+    """The refusal of a row for one of its fields; `place` names the row in its file."""
+    return BadCase("bad_field", f"{path.name}{place}: {message}", path=str(path))
 
 
 def text_at(value: Any, key: str, path: Path, place: str = "") -> str:
@@ -182,11 +174,7 @@ def text_at(value: Any, key: str, path: Path, place: str = "") -> str:
     missing or no string."""
     entry = value.get(key) if isinstance(value, dict) else None
     if not isinstance(entry, str):
-        raise BadCase(
-            "bad_field",
-            f"{path.name}{place}: {key!r} must be a string, not {type(entry).__name__}",
-            path=str(path),
-        )
+        raise bad_field(path, place, f"{key!r} must be a string, not {type(entry).__name__}")
     return entry
 
 
@@ -195,11 +183,7 @@ def object_at(value: Any, key: str, path: Path, place: str = "") -> dict[str, An
     missing or no object."""
     entry = value.get(key) if isinstance(value, dict) else None
     if not isinstance(entry, dict):
-        raise BadCase(
-            "bad_field",
-            f"{path.name}{place}: {key!r} must be an object, not {type(entry).__name__}",
-            path=str(path),
-        )
+        raise bad_field(path, place, f"{key!r} must be an object, not {type(entry).__name__}")
     return entry
 
 

@@ -8,6 +8,7 @@ from medaction.envs.categories import category_of, known_category
 from medaction.envs.mentions import named_tests
 from medaction.envs.naming import canonical_of, profile
 from medaction.words.markdown import without_markdown
+from medaction.words.phrases import phrase_regex
 
 _LABELLED_LINE = re.compile(r"\*?(?P<label>[^:*]{2,150}?)\s*:\*?(?:\s+(?P<rest>.*))?")
 # Verbs whose subject is a test; of a passive one ('was noted') it is what was found.
@@ -16,15 +17,21 @@ _SHOWS = (
     r"|exhibit|exclud|verif|support|visuali[sz]|rul(?=\w+ out))(?:ed|s|es|ied|ing)?|found"
 )
 _STATES = r"was|were|is|are|remained|returned|noted|reported|diagnosed"
-_QUALITIES = (
-    r"positive|negative|normal|unremarkable|inconclusive|consistent|suggestive|elevated"
-    r"|raised|increased|decreased|low|high|reduced|abnormal|rose|fell|dropped|declined"
-    r"|corrected|significant|notable|remarkable"
+_STATUSES = (
+    "normal | negative | positive | elevated | raised | increased | decreased | low | reduced"
+    " | abnormal | unremarkable"
+)
+_IMPRESSIONS = (
+    "positive | negative | normal | unremarkable | inconclusive | consistent | suggestive"
+)
+_QUALITIES = phrase_regex(
+    f"{_STATUSES} | {_IMPRESSIONS} | high | rose | fell | dropped | declined | corrected"
+    " | significant | notable | remarkable",
+    "",
 )
 SHOWING_VERB = re.compile(rf"\s(?:\w+ly\s)?(?:{_SHOWS})\b")
 FINDING_VERB = re.compile(
-    rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|(?:positive|negative|normal|unremarkable"
-    rf"|inconclusive|consistent|suggestive))\b"
+    rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|{phrase_regex(_IMPRESSIONS, '')})\b"
 )
 SHOWS_A_VALUE = re.compile(
     rf"\s(?:\w+ly\s)?(?:{_SHOWS}|{_STATES}|(?P<quality>{_QUALITIES}))\b"
@@ -34,9 +41,8 @@ _PASSIVE = re.compile(
     r"(?:\s\w+ly|\salso)?\s(?:\w+e[dn]|found|shown|made|done)\b|\W*$"
     r"|\s(?:in|on|by|at|with|as|during|from|near)\b"
 )
-_CHANGE_OF = re.compile(
-    r"(?:decline|rise|increase|drop|decrease|fall|elevation|reduction) (?:in|of) ", re.IGNORECASE
-)
+_CHANGES = "decline | rise | increase | drop | decrease | fall | elevation | reduction"
+_CHANGE_OF = re.compile(rf"{phrase_regex(_CHANGES, '')} (?:in|of) ", re.IGNORECASE)
 _OPENING_PHRASE = re.compile(
     r"(?:(?:after|before|on|at|during|in|by|following|upon) [^,]{3,60}|\w+ly), ", re.IGNORECASE
 )
@@ -45,31 +51,29 @@ _LOOSE_END = re.compile(
 )
 _ARTICLE = re.compile(r"\A(?:the|an?|his|her|their) ", re.IGNORECASE)
 # Words that begin what a test has found, not a test's name.
-_NO_NAME = re.compile(
-    r"(?:an?|no|none|not|both|all|these|this|those|the|there|it|its|he|she|patient|others?|another"
-    r"|any|some|most|many|majority|findings?|presence|absence|evidence)\b",
-    re.IGNORECASE,
+_NO_NAME = frozenset(
+    """
+    a an no none not both all these this those the there it its he she patient other others another
+    any some most many majority finding findings presence absence evidence
+    """.split()  # noqa: SIM905
 )
-BARE_STATUS = re.compile(
-    r"(?i)(?:normal|negative|elevated|unremarkable|raised|increased"
-    r"|decreased|low|reduced|abnormal|positive)(?: results?)?(?: for)?:?\s+"
-)
+_STATUS = phrase_regex(_STATUSES, "")
+BARE_STATUS = re.compile(rf"{_STATUS}(?: results?)?(?: for)?:?\s+", re.IGNORECASE)
 _CELL_END = re.compile(r"\s\|\s|\t+")
 ABBREVIATION = re.compile(r"\s*\(([A-Z][A-Za-z0-9/-]{1,11})\)")
 _STATUS_LIST = re.compile(
-    r"(?:normal|negative|elevated|raised|increased|decreased|low|reduced|positive"
-    r"|abnormal)\s+(?:for\s+)?(?P<first>[^:;()]+)"
-    r"|(?P<last>[^:;()]+?)\s+(?:(?:were|was|are|all|within)\s+)*(?:normal(?:\s+limits)?"
-    r"|negative|unremarkable|positive|elevated)",
+    rf"{_STATUS}\s+(?:for\s+)?(?P<first>[^:;()]+)"
+    rf"|(?P<last>[^:;()]+?)\s+(?:(?:were|was|are|all|within)\s+)*{_STATUS}(?:\s+limits)?",
     re.IGNORECASE,
 )
-_TEST_NOUN = re.compile(
-    r"[^.;:,(]{0,60}?\b(?:tests?|testing|analys[ie]s|evaluation|examinations?|levels?"
-    r"|stud(?:y|ies)|markers|panel|screen(?:ing)?|antibod(?:y|ies)"
-    r"|antigens?|assays?|cultures?|scrapings?|smears?|stain(?:ing)?|serolog(?:y|ies)"
-    r"|function|ratios?|sampling|labs?|blood ?work|work-?up|titers?|scans?)\b",
-    re.IGNORECASE,
+_NOUNS = (
+    "test | testing | analysis | analyses | evaluation | examination | level | study | studies"
+    " | markers | panel | screen | screening | antibody | antibodies | antigen | assay | culture"
+    " | scraping | smear | staining | serology | serologies | function | ratio | sampling"
+    " | lab | blood work | bloodwork | work up | workup | titer | scan"
 )
+# 'Stains for acid-fast bacilli' goes on: only the singular ends a name.
+_TEST_NOUN = re.compile(rf"[^.;:,(]{{0,60}}?\b(?:{phrase_regex(_NOUNS)}|stain)\b", re.IGNORECASE)
 
 # 'No abnormality on renal scan'
 TEST_BEHIND = re.compile(
@@ -168,9 +172,13 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     )
     if begins and not names and (noun := _SUBJECT_WITH_VERB.match(before)):
         return noun[0]  # 'venous sampling lateralised to the right, ratio 9:1'
-    if not begins or passive or "," in before or _NO_NAME.match(before) or (names and not shows):
+    if not begins or passive or "," in before or _begins_a_finding(before) or (names and not shows):
         return ""
     return before
+
+
+def _begins_a_finding(words: str) -> bool:
+    return words.split(maxsplit=1)[0].casefold() in _NO_NAME
 
 
 def label_and_rest(text: str) -> tuple[str, str]:

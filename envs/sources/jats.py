@@ -6,7 +6,6 @@ The XML is untrusted: no entity is expanded, no network is used; size, nesting a
 elements are bounded.
 """
 
-import datetime
 import html
 import re
 from collections import deque
@@ -22,6 +21,7 @@ from medaction.envs.patients import patient_of_heading
 from medaction.envs.records import BadCase, CaseReport, Loss, StructuredCase, id_of_file
 from medaction.envs.sources import case_json
 from medaction.envs.sources.files import inside, parse_json, read_bytes, read_text
+from medaction.envs.sources.text import iso_date
 
 JATS_SUFFIXES = (".xml", ".nxml")
 
@@ -50,16 +50,11 @@ _OUTSIDE_BODY = ("floats-group", "floats-wrap", "back/app-group", "back/app")
 _RETRACTIONS = {"retraction", "retraction-forward", "partial-retraction", "retracted-article"}
 _SPACES = {code: " " for code in range(0x3001) if chr(code).isspace()}
 _BLOCKS = {"p", "title", "label", "term", "preformat", "verse-line", "disp-formula"}
-_NESTED = {
-    "table-wrap",
-    "fig",
-    "fig-group",
-    "list",
-    "boxed-text",
-    "disp-quote",
-    "def-list",
-    "supplementary-material",
-}
+_NESTED = set(
+    """
+    table-wrap fig fig-group list boxed-text disp-quote def-list supplementary-material
+    """.split()  # noqa: SIM905
+)
 _UNREAD_TAGS = {"ref-list", "ack", "fn-group", "object-id", "graphic", "media", "tex-math"}
 
 
@@ -157,15 +152,16 @@ def _place_floats(article: etree._Element) -> None:
             if nearest is section:
                 for name in reference.get("rid", "").split():
                     citing.setdefault(name, section)
-    floats = [
-        element
-        for place in _OUTSIDE_BODY
-        for part in article.iterfind(place)
-        for element in part.iter("table-wrap", "fig")
-    ]
-    for element in floats:
+    for element in list(_floats(article)):
         if (cited_in := citing.get(element.get("id", ""))) is not None:
             cited_in.append(element)
+
+
+def _floats(article: etree._Element) -> Iterator[etree._Element]:
+    """The tables and figures that stand outside the body."""
+    for place in _OUTSIDE_BODY:
+        for part in article.iterfind(place):
+            yield from part.iter("table-wrap", "fig")
 
 
 def _patients(article: etree._Element) -> dict[str, etree._Element]:
@@ -192,13 +188,7 @@ def _of_patient(article: etree._Element, heading: str) -> tuple[etree._Element, 
         for element in section.iter("xref")
         for reference in element.get("rid", "").split()
     }
-    floats = [
-        element
-        for place in _OUTSIDE_BODY
-        for part in own.iterfind(place)
-        for element in part.iter("table-wrap", "fig")
-        if element.get("id") in cited
-    ]
+    floats = [element for element in _floats(own) if element.get("id") in cited]
     losses = [
         Loss("section", len(others), "it tells of another patient", _first_text(others[0], "title"))
     ]
@@ -262,24 +252,16 @@ def parse(data: bytes, name: str) -> etree._Element:
     except (etree.XMLSyntaxError, ValueError) as error:
         raise BadCase("bad_xml", f"{name}: {str(error)[:300] or 'no XML'}") from error
     declared: Any = root.getroottree().docinfo.internalDTD
-    if declared is not None and any(
-        True for _ in declared.iterentities()
-    ):  # in an encoding that the search cannot see through
+    # Entities in an encoding that the search cannot see through.
+    if declared is not None and any(True for _ in declared.iterentities()):
         raise _hostile(name)
     for element in root.iter(etree.Element):
         element.tag = etree.QName(element).localname
-    sections = (
-        root
-        if root.tag == "article"
-        else root.find("article")
-        if root.tag == "pmc-articleset"
-        else None
-    )
-    if sections is None:
-        raise BadCase(
-            "bad_xml", f"{name}: the root element is {str(root.tag)[:40]!r}, not 'article'"
-        )
-    return sections
+    article = root.find("article") if root.tag == "pmc-articleset" else root
+    if article is None or article.tag != "article":
+        fault = f"{name}: the root element is {str(root.tag)[:40]!r}, not 'article'"
+        raise BadCase("bad_xml", fault)
+    return article
 
 
 def pmcid_of(article: etree._Element) -> str:
@@ -331,15 +313,10 @@ def _hostile(name: str) -> BadCase:
 
 def _is_retracted(article: etree._Element, title: str) -> bool:
     """PMC's marks: the article's type, a link to the notice, or the word before the title."""
-    related = {
-        element.get("related-article-type", "")
-        for element in article.iterfind("front//related-article")
-    }
-    return bool(
-        article.get("article-type", "") in _RETRACTIONS
-        or related & _RETRACTIONS
-        or says_retracted(title)
-    )
+    notices = article.iterfind("front//related-article")
+    types = {article.get("article-type", "")}
+    types |= {notice.get("related-article-type", "") for notice in notices}
+    return bool(types & _RETRACTIONS) or says_retracted(title)
 
 
 def says_retracted(title: str) -> bool:
@@ -376,13 +353,8 @@ def _date(article: etree._Element) -> str:
 def _iso(date: etree._Element) -> str:
     """As many of year, month and day as are told and make a date of the calendar."""
     parts = [_first_text(date, part) for part in ("year", "month", "day")]
-    for count in (3, 2, 1):
-        try:
-            numbers = [int(part) for part in parts[:count]]
-            return datetime.date(*[*numbers, 1, 1][:3]).isoformat()[: (0, 4, 7, 10)[count]]
-        except ValueError:
-            continue
-    return ""
+    dates = (iso_date("-".join(parts[:count])) for count in (3, 2, 1))
+    return next(filter(None, dates), "")
 
 
 def _first_text(article: etree._Element, xpath: str) -> str:

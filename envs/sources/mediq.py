@@ -12,7 +12,7 @@ from typing import Any
 
 from medaction.envs.records import BadCase, CaseReport, Loss, check_id
 from medaction.envs.sources.agentclinic import asks_for_diagnosis
-from medaction.envs.sources.files import read_rows, sample_of, text_at, unread_fields
+from medaction.envs.sources.files import bad_field, read_rows, sample_of, text_at, unread_fields
 
 MEDIQ_LICENCE = "CC BY 4.0"
 """What the repository's readme puts the work under."""
@@ -51,18 +51,13 @@ def _case_of_question(row: Any, path: Path, place: str) -> CaseReport:
     answer = text_at(row, "answer", path, place).strip()
     case_id = check_id(f"mediq-{path.stem}-{_number_of_question(row, path, place)}")
     context = row.get("context")
-    if (
-        not isinstance(context, list)
-        or not context
-        or not all(isinstance(sentence, str) for sentence in context)
-    ):
-        raise BadCase(
-            "bad_field", f"{path.name}{place}: 'context' must be a list of sentences", case_id
-        )
+    is_list = isinstance(context, list) and bool(context)
+    if not is_list or not all(isinstance(sentence, str) for sentence in context):
+        message = f"{path.name}{place}: 'context' must be a list of sentences"
+        raise BadCase("bad_field", message, case_id)
     if not asks_for_diagnosis(question):
-        raise BadCase(
-            "not_a_diagnosis", f"{path.name}{place}: the question is {question[:120]!r}", case_id
-        )
+        message = f"{path.name}{place}: the question is {question[:120]!r}"
+        raise BadCase("not_a_diagnosis", message, case_id)
     sentences = (sentence.strip() for sentence in context if sentence.strip())
     story = " ".join(
         sentence if sentence.endswith((".", "!", "?", "|")) else f"{sentence}."
@@ -98,8 +93,6 @@ def _losses_of_question(row: dict[str, Any], answer: str) -> Iterator[Loss]:
 def _number_of_question(row: Any, path: Path, place: str) -> str:
     number = row.get("id")
     if isinstance(number, bool) or not isinstance(number, int | str):
-        raise BadCase(
-            "bad_field",
-            f"{path.name}{place}: 'id' must be a number or a string, not {type(number).__name__}",
-        )
+        message = f"'id' must be a number or a string, not {type(number).__name__}"
+        raise bad_field(path, place, message)
     return str(number)

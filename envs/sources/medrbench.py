@@ -18,20 +18,25 @@ from medaction.envs.sources.bulleted_tests import (
     tree_of_bullets,
     with_remarks,
 )
-from medaction.envs.sources.files import object_at, parse_json, read_text, text_at, unread_fields
+from medaction.envs.sources.files import (
+    bad_field,
+    object_at,
+    parse_json,
+    read_text,
+    text_at,
+    unread_fields,
+)
 from medaction.envs.sources.text import iso_date
 from medaction.words.markdown import tables_as_bullets, without_markdown
 
 LICENCE = "CC BY-SA"
 
-_CASE_FIELDS = {
-    "raw_case",
-    "generate_case",
-    "body_category",
-    "disorder_category",
-    "receive_time",
-    "checked_rare_disease",
-}
+_CASE_FIELDS = set(
+    """
+    raw_case generate_case body_category disorder_category receive_time checked_rare_disease
+    """.split()  # noqa: SIM905
+)
+_GENERATED_FIELDS = {"case_summary", "diagnosis_results"}
 
 _ANCILLARY = re.compile(
     r"^[-*#\s]*Ancillary Tests[^:\n]*?\**\s*:?\**:?(?P<rest>[^\n]*)$", re.MULTILINE
@@ -54,9 +59,7 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
     """
     cases = parse_json(read_text(path), path)
     if not isinstance(cases, dict):
-        raise BadCase(
-            "bad_field", f"{path.name}: an object of cases by id is needed", path=str(path)
-        )
+        raise bad_field(path, "", "an object of cases by id is needed")
     for case_id, case in cases.items():
         try:
             yield from _cases(case_id, case, path)
@@ -141,9 +144,7 @@ def _case_of_summary(
         meta=_metadata_of_case(case_id, case) | {"summary_at": str(len(raw) + 2)},
         losses=(
             *unread_fields(case, _CASE_FIELDS),
-            *unread_fields(
-                case["generate_case"], {"case_summary", "diagnosis_results"}, "generate_case"
-            ),
+            *unread_fields(case["generate_case"], _GENERATED_FIELDS, "generate_case"),
         ),
     )
 
@@ -160,11 +161,8 @@ def _without_preamble(observation: str) -> tuple[str, list[str]]:
 
 def _first_of(known: tuple[str, ...], found: object) -> str:
     """The first of a case's categories, a list, that is one of `known`; '' when there is none."""
-    return (
-        next((category for category in found if category in known), "")
-        if isinstance(found, list)
-        else ""
-    )
+    categories = found if isinstance(found, list) else []
+    return next((category for category in categories if category in known), "")
 
 
 def _metadata_of_case(case_id: str, case: dict[str, Any]) -> dict[str, str]:

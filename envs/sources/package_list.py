@@ -70,11 +70,8 @@ def list_beside(package: Path) -> PackageList:
     if not path.exists():
         return result
     if not inside(path, package.parent):
-        raise BadCase(
-            "outside_folder",
-            f"{path.name} is a link that leads out of its folder; copy the file",
-            path=str(path),
-        )
+        message = f"{path.name} is a link that leads out of its folder; copy the file"
+        raise BadCase("outside_folder", message, path=str(path))
     rows = csv.reader(_text_lines(path))
     try:
         names = next(rows, [])

@@ -26,6 +26,7 @@ from medaction.envs.records import (
     check_id,
 )
 from medaction.envs.sources.files import (
+    bad_field,
     object_at,
     parse_json,
     read_text,
@@ -34,15 +35,9 @@ from medaction.envs.sources.files import (
     unread_fields,
 )
 
-_PACKET_FIELDS = {
-    "id",
-    "subject",
-    "phenotypicFeatures",
-    "measurements",
-    "interpretations",
-    "diseases",
-    "metaData",
-}
+_PACKET_FIELDS = set(
+    "id subject phenotypicFeatures measurements interpretations diseases metaData".split()  # noqa: SIM905
+)
 _SUBJECT_FIELDS = {"id", "sex", "timeAtLastEncounter", "taxonomy"}
 _FEATURE_FIELDS = {"type", "excluded", "severity", "modifiers", "onset"}
 _MEASUREMENT_FIELDS = {"assay", "value", "complexValue", "timeObserved"}
@@ -50,10 +45,8 @@ _MEASUREMENT_FIELDS = {"assay", "value", "complexValue", "timeObserved"}
 GENETIC_TESTING = "Genetic testing"
 
 _UNTOLD = {"", "UNKNOWN_SEX", "UNKNOWN_STATUS", "UNKNOWN_PROGRESS", "NOT_PROVIDED"}
-_NO_DIAGNOSIS = {
-    "UNSOLVED",
-    "IN_PROGRESS",
-}  # an interpretation's progress with which its disease is no truth
+_NO_DIAGNOSIS = {"UNSOLVED", "IN_PROGRESS"}
+"""An interpretation's progress with which its disease is no truth."""
 
 
 def read(path: Path) -> Iterator[CaseReport | BadCase]:
@@ -65,11 +58,9 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
     """
     value = parse_json(read_text(path), path)
     members = value.get("members") if isinstance(value, dict) else None
-    packets = (
-        [(f"-{number}", packet) for number, packet in enumerate(members, 1)]
-        if isinstance(members, list)
-        else [("", value)]
-    )
+    packets = [("", value)]
+    if isinstance(members, list):
+        packets = [(f"-{number}", packet) for number, packet in enumerate(members, 1)]
     for suffix, packet in packets:
         # Names of published files hold what ids may not, e.g. 'PMID_1_II:3.json'.
         case_id = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem) + suffix
@@ -267,22 +258,14 @@ def _time(value: Any) -> str:
 
 def _duration(value: Any) -> str:
     """'P3Y4M' -> '3 years 4 months'; another text as it stands."""
-    match = (
-        re.fullmatch(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T.*)?", value)
-        if isinstance(value, str)
-        else None
-    )
+    text = str(value or "")
+    match = re.fullmatch(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T.*)?", text)
     if match is None:
-        return str(value or "")
-    parts = [
-        (int(number), unit)
-        for number, unit in zip(match.groups(), ("year", "month", "week", "day"), strict=True)
-        if number
-    ]
-    parts_of_age = [
-        f"{number} {unit}{'' if number == 1 else 's'}" for number, unit in parts if number
-    ]
-    return " ".join(parts_of_age) or ("0 days" if parts else "")
+        return text
+    numbers = zip(match.groups(), ("year", "month", "week", "day"), strict=True)
+    parts = [(int(number), unit) for number, unit in numbers if number]
+    ages = [f"{number} {unit}{'' if number == 1 else 's'}" for number, unit in parts if number]
+    return " ".join(ages) or ("0 days" if parts else "")
 
 
 # --- tests ------------------------------------------------------------------------------
@@ -371,11 +354,8 @@ def _variant(row: dict[str, Any], descriptor: dict[str, Any]) -> str:
     status = str(row.get("interpretationStatus", ""))
     pathogenicity = str(row["variantInterpretation"].get("acmgPathogenicityClassification", ""))
     judged = [_words_of_constant(text) for text in (status, pathogenicity) if text not in _UNTOLD]
-    return ", ".join(
-        filter(
-            None, [f"{symbol} {change}".strip(), _named(descriptor.get("allelicState")), *judged]
-        )
-    )
+    parts = [f"{symbol} {change}".strip(), _named(descriptor.get("allelicState")), *judged]
+    return ", ".join(filter(None, parts))
 
 
 def _change(descriptor: dict[str, Any]) -> str:
@@ -426,16 +406,10 @@ def _diagnosis_of_packet(
         )
         raise BadCase("several_diagnoses", message)
     label = _named(diagnoses[0])
-    same = [
-        _named(term)
-        for term in [*concluded, *present]
-        if str(term.get("id") or _named(term)) in codes
-    ]
-    ruled_out = [
-        _named(row.get("term"))
-        for row in diseases
-        if row.get("excluded") and _named(row.get("term"))
-    ]
+    terms = (*concluded, *present)
+    same = [_named(term) for term in terms if str(term.get("id") or _named(term)) in codes]
+    excluded = (_named(row.get("term")) for row in diseases if row.get("excluded"))
+    ruled_out = list(filter(None, excluded))
     return label, tuple(dict.fromkeys(name for name in same if name != label)), ruled_out
 
 
@@ -446,7 +420,7 @@ def _objects(value: dict[str, Any], key: str, path: Path, place: str) -> list[di
     """The list of objects `value[key]`; empty when missing. Raises BadCase('bad_field')."""
     objects = value.get(key, [])
     if not isinstance(objects, list) or not all(isinstance(row, dict) for row in objects):
-        raise BadCase("bad_field", f"{path.name}{place}: {key!r} must be a list of objects")
+        raise bad_field(path, place, f"{key!r} must be a list of objects")
     return objects
 
 

@@ -78,9 +78,8 @@ def read(ids_or_file: str, any_article: bool = False) -> Iterator[CaseReport | B
         server = _Server(client)
         for pmcid in _ids(ids_or_file):
             try:
-                yield from _cases_of_article(
-                    _downloaded_article(pmcid, folder, server), any_article
-                )
+                article = _downloaded_article(pmcid, folder, server)
+                yield from _cases_of_article(article, any_article)
             except BadCase as bad:
                 yield BadCase(bad.reason, bad.message, pmcid[:100], f"pmc:{pmcid[:100]}")
 
@@ -92,20 +91,15 @@ def _ids(ids_or_file: str) -> list[str]:
         lines = [line.partition("#")[0] for line in read_text(Path(ids_or_file)).split("\n")]
     ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not ids:
-        raise BadCase(
-            "no_cases",
-            f"pmc:{ids_or_file}: no article id, such as PMC4735908",
-            path=f"pmc:{ids_or_file}",
-        )
+        path = f"pmc:{ids_or_file}"
+        raise BadCase("no_cases", f"{path}: no article id, such as PMC4735908", path=path)
     return ids[:MAX_IDS]
 
 
 def _downloaded_article(pmcid: str, folder: Path, server: "_Server") -> _Article:
     if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
-        raise BadCase(
-            "bad_pmcid",
-            f"{pmcid[:60]!r} is no PMC article id (PMC and digits) and no file of such ids",
-        )
+        message = f"{pmcid[:60]!r} is no PMC article id (PMC and digits) and no file of such ids"
+        raise BadCase("bad_pmcid", message)
     if kept := _stored_article(folder / f"{pmcid}.json", pmcid):
         return kept
     try:
@@ -139,10 +133,13 @@ def _cache_folder() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadCase(
-            "cache_unwritable", f"{folder}: {error.strerror}; set XDG_CACHE_HOME", path=str(folder)
-        ) from error
+        raise _unwritable(folder, error) from error
     return folder
+
+
+def _unwritable(place: Path, error: OSError) -> BadCase:
+    message = f"{place}: {error.strerror}; set XDG_CACHE_HOME"
+    return BadCase("cache_unwritable", message, path=str(place))
 
 
 def _stored_article(file: Path, pmcid: str) -> _Article | None:
@@ -171,9 +168,7 @@ def _keep(file: Path, article: _Article) -> None:
                     os.unlink(part.name)
                 raise
     except OSError as error:
-        raise BadCase(
-            "cache_unwritable", f"{file}: {error.strerror}; set XDG_CACHE_HOME", path=str(file)
-        ) from error
+        raise _unwritable(file, error) from error
 
 
 # --- the services -----------------------------------------------------------------------
@@ -206,35 +201,21 @@ class _Server:
         return article
 
     def _ask_both(self, pmcid: str) -> _Article:
-        record = self._ask(
-            "GET",
-            self.open_access,
-            {"id": pmcid} | self.named,
-            _open_access_record,
-            may_be_gone=True,
-        )
+        request = {"id": pmcid} | self.named
+        record = self._ask("GET", self.open_access, request, _open_access_record, may_be_gone=True)
         if record is not None and (record.get("code") or record.get("retracted") == "yes"):
             return _Article(pmcid, not record.get("code"), record.get("retracted") == "yes", "", "")
-        text = self._ask(
-            "POST",  # so that no log of addresses shows the key
-            self.efetch,
-            {"db": "pmc", "id": pmcid.removeprefix("PMC"), "retmode": "xml"}
-            | self.named
-            | self.key,
-            partial(_article_text, pmcid=pmcid),
-        )
+        request = {"db": "pmc", "id": pmcid.removeprefix("PMC"), "retmode": "xml"}
+        request |= self.named | self.key
+        # By POST, so that no log of addresses shows the key.
+        text = self._ask("POST", self.efetch, request, partial(_article_text, pmcid=pmcid))
         if not text:
             return _Article(pmcid, False, False, "", "")
         licence = record.get("license", "") if record is not None else ""
         # Where the open-access service is no more, the article's own marks decide.
         is_open = record is not None or jats.is_open_access(jats.parse(text.encode(), pmcid))
-        return _Article(
-            pmcid,
-            is_open,
-            False,
-            "" if licence.casefold() in NO_LICENCE else licence,
-            text if is_open else "",
-        )
+        licence = "" if licence.casefold() in NO_LICENCE else licence
+        return _Article(pmcid, is_open, False, licence, text if is_open else "")
 
     def _ask(
         self,
@@ -325,11 +306,10 @@ def _retry_after(told: str | None, otherwise: float) -> float:
     if not told:
         return otherwise
     try:
-        seconds = (
-            float(told)
-            if re.fullmatch(r"[0-9.]+", told)
-            else parsedate_to_datetime(told).timestamp() - time.time()
-        )
+        if re.fullmatch(r"[0-9.]+", told):
+            seconds = float(told)
+        else:
+            seconds = parsedate_to_datetime(told).timestamp() - time.time()
     except ValueError:
         return otherwise
     return min(max(seconds, 0.0), LONGEST_PAUSE_S)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medaction.envs.records import BadCase, CaseReport, Loss, id_of_file
-from medaction.envs.sources.files import read_text
+from medaction.envs.sources.files import bad_field, read_text
 from medaction.words.html_text import without_html
 
 SUFFIXES = (".txt", ".md", ".html", ".htm")
@@ -54,11 +54,8 @@ def _case_of_file(path: Path) -> CaseReport:
             f"{path.name} holds article ids and no report; read them with --cases pmc:{path}",
         )
     if len(text) < MIN_CHARACTERS:
-        message = (
-            f"{path.name}: the text has {len(text)} characters, a report has at least"
-            f" {MIN_CHARACTERS}"
-        )
-        raise BadCase("empty_body", message, path.stem[:100])
+        lengths = f"the text has {len(text)} characters, a report has at least {MIN_CHARACTERS}"
+        raise BadCase("empty_body", f"{path.name}: {lengths}", path.stem[:100])
     heading = _MARKDOWN_HEADING.search(text)
     title = header.pop("title", "") or (
         heading[1].rstrip(" \t#") if heading else text.split("\n", 1)[0].strip()
@@ -66,21 +63,12 @@ def _case_of_file(path: Path) -> CaseReport:
     licence = header.pop("licence", None)
     if "date" in header:
         if not (date := iso_date(header["date"])):
-            raise BadCase(
-                "bad_field",
-                f"{path.name}: 'date: {header['date'][:40]}' must be as 2021, 2021-03 or"
-                " 2021-03-14",
-            )
+            message = f"'date: {header['date'][:40]}' must be as 2021, 2021-03 or 2021-03-14"
+            raise bad_field(path, "", message)
         header["date"] = date
+    case_id = id_of_file(path.stem)
     return CaseReport(
-        id_of_file(path.stem),
-        "text",
-        title[:300],
-        text,
-        str(path),
-        licence,
-        meta=header,
-        losses=losses,
+        case_id, "text", title[:300], text, str(path), licence, meta=header, losses=losses
     )
 
 

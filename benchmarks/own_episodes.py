@@ -1,0 +1,120 @@
+"""Trained models in episodes of held-out cases, by transformers alone: no server, no grammar.
+
+Run as: python -m benchmarks.own_episodes CASES MODEL ... [--case ID or @FILE] [--out FILE]
+
+All episodes of a model are played side by side, as training by reinforcement plays them
+(medaction.hub.episodes). Intervals: 95 %, cases drawn with replacement. `--out` takes every episode
+with its replies, a line each.
+"""
+
+import argparse
+import asyncio
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from medaction.hub.episodes import Play, Scorer, environments_of, scorer_of
+from medaction.hub.grpo import TEMPERATURE, prompt_tokens
+from medaction.kg.bootstrap import interval
+from medaction.words.id_lists import listed_ids
+
+MEASURES = ("readable", "ended", "right", "f1", "reward")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("models", nargs="+", type=Path, help="folders with safetensors")
+    parser.add_argument("--case", action="append", default=[])
+    parser.add_argument("--rollouts", type=int, default=1)
+    parser.add_argument("--t-max", type=int, default=2)
+    parser.add_argument("--reply-tokens", type=int, default=450)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    worlds = environments_of(options.cases, training=False)
+    chosen = listed_ids(options.case) or [*worlds]
+    print("| model | episodes | " + " | ".join(MEASURES) + " |")
+    print("|---" * (2 + len(MEASURES)) + "|")
+    scorer = scorer_of()
+    for model in options.models:
+        plays = [
+            Play(worlds[case_id], options.t_max)
+            for case_id in chosen
+            for _ in range(options.rollouts)
+        ]
+        started = time.process_time()
+        texts = play(plays, model, options.reply_tokens)
+        rows = [asyncio.run(measured(one, scorer)) for one in plays]
+        cells = [cell([row[name] for row in rows], options.rollouts) for name in MEASURES]
+        print(f"| {model} | {len(rows)} | {' | '.join(cells)} |", flush=True)
+        if options.out:
+            seconds = {"model": str(model), "cpu_seconds": round(time.process_time() - started)}
+            with options.out.open("a", encoding="utf-8") as file:
+                for row, replies in zip(rows, texts, strict=True):
+                    file.write(json.dumps(seconds | row | {"replies": replies}) + "\n")
+
+
+def play(plays: list[Play], model: Path, reply_tokens: int) -> list[list[str]]:
+    """Plays all to their end; returns the replies of each."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(model, padding_side="left")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+    loaded.to(device).eval()
+    loaded.config.use_cache = True
+    torch.manual_seed(0)
+    texts: list[list[str]] = [[] for _ in plays]
+    while turns := {
+        number: tokens
+        for number, one in enumerate(plays)
+        if not one.ended and (tokens := prompt_tokens(tokenizer, one)) is not None
+    }:
+        batch = tokenizer.pad({"input_ids": [*turns.values()]}, return_tensors="pt").to(device)
+        with torch.inference_mode():
+            written = loaded.generate(
+                **batch,
+                max_new_tokens=reply_tokens,
+                do_sample=True,
+                temperature=TEMPERATURE,
+                top_k=0,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        replies = tokenizer.batch_decode(
+            written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+        for number, reply in zip(turns, replies, strict=True):
+            texts[number].append(reply)
+            plays[number].step(reply)
+    return texts
+
+
+async def measured(one: Play, scorer: Scorer) -> dict[str, Any]:
+    """`readable` is the share of replies in the grammar; an episode that has not ended is wrong."""
+    score, credit = await scorer.score(one), await scorer.credit(one)
+    return {
+        "case_id": one.episode.environment.case_id,
+        "readable": credit.well_formed,
+        "ended": float(one.episode.ended),
+        "right": float(bool(score.correct)),
+        "f1": score.f1 or 0.0,
+        "reward": credit.total,
+        "credit": asdict(credit),
+    }
+
+
+def cell(values: list[float], rollouts: int) -> str:
+    """The mean with its interval; the rollouts of a case stand side by side."""
+    by_case = np.array(values).reshape(-1, rollouts).mean(axis=1)
+    low, high = interval(lambda drawn: by_case[drawn].mean(axis=0), len(by_case))
+    between = "" if low is None else f" ({low:.2f} to {high:.2f})"
+    return f"{by_case.mean():.2f}{between}"
+
+
+if __name__ == "__main__":
+    main()
