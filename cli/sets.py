@@ -143,14 +143,14 @@ def hard_set(
     Cases that are, in whatever words, in a set given with --against or twice in the pool are left
     out. `medaction evaluate OUT/cases` plays the set.
     """
-    from medaction.evaluation.hard_set import draw, summary_of, write_hard_set
+    from medaction.evaluation.hard_set import draw_hard_set, summary_of, write_hard_set
     from medaction.flows.versions import versions
     from medaction.trajectories.files import STORE
 
     for path in pool:
         if path.is_dir() and not (path / STORE).is_file():
             raise click.UsageError(f"{path} is not the folder of a run: it has no {STORE}")
-    drawn = draw(pool, against, size, min_tests, seed)
+    drawn = draw_hard_set(pool, against, size, min_tests, seed)
     files = write_hard_set(drawn, out, versions())
     for kind, cases in (
         ("pool", drawn.candidates),

@@ -41,7 +41,7 @@ class Composition:
 
     body_systems: columns body_system, cases. disease_types: disease_type, cases. Both may have a
     row NOT_TOLD. categories: category, tests; all five. minor_categories: category, minor, tests;
-    in the order of `categories`. tests_per_case and categories_per_case: means; 0 without cases.
+    in the order of `categories`.
     """
 
     cases: int
@@ -50,8 +50,6 @@ class Composition:
     disease_types: pl.DataFrame
     categories: pl.DataFrame
     minor_categories: pl.DataFrame
-    tests_per_case: float
-    categories_per_case: float
 
 
 def composition(environments: Iterable[ClinicalEnvironment]) -> Composition:
@@ -60,7 +58,6 @@ def composition(environments: Iterable[ClinicalEnvironment]) -> Composition:
     systems: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     minors: Counter[tuple[Category, str]] = Counter()
-    distinct = 0
     for environment in environments:
         system, kind = environment.body_system, environment.disease_type
         if not (system and kind):
@@ -69,7 +66,6 @@ def composition(environments: Iterable[ClinicalEnvironment]) -> Composition:
         systems[system or NOT_TOLD] += 1
         kinds[kind or NOT_TOLD] += 1
         minors.update((test.category, _minor(test)) for test in environment.menu)
-        distinct += len({test.category for test in environment.menu})
     majors = Counter(dict.fromkeys(get_args(Category), 0))
     for (category, _), count in minors.items():
         majors[category] += count
@@ -78,16 +74,8 @@ def composition(environments: Iterable[ClinicalEnvironment]) -> Composition:
     return Composition(
         cases,
         tests,
-        _frame(
-            {"body_system": pl.String},
-            "cases",
-            [(system, count) for system, count in _largest_first(systems)],
-        ),
-        _frame(
-            {"disease_type": pl.String},
-            "cases",
-            [(kind, count) for kind, count in _largest_first(kinds)],
-        ),
+        _frame({"body_system": pl.String}, "cases", _largest_first(systems)),
+        _frame({"disease_type": pl.String}, "cases", _largest_first(kinds)),
         _frame({"category": pl.String}, "tests", majors.most_common()),
         _frame(
             {"category": pl.String, "minor": pl.String},
@@ -99,8 +87,6 @@ def composition(environments: Iterable[ClinicalEnvironment]) -> Composition:
                 )
             ],
         ),
-        tests / cases if cases else 0.0,
-        distinct / cases if cases else 0.0,
     )
 
 

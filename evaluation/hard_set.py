@@ -100,7 +100,7 @@ class HardSet:
     excluded: dict[str, str]
 
 
-def draw(
+def draw_hard_set(
     pool: Sequence[Path], against: Sequence[str], cases: int, min_tests: int, seed: int
 ) -> HardSet:
     """Draw so many cases from `pool` (folders of runs, or their stores). None of them is in a set
@@ -259,6 +259,7 @@ def _ranks(values: Sequence[float | None]) -> np.ndarray:
     below = np.searchsorted(in_order, figures, side="left") + np.searchsorted(
         in_order, figures, side="right"
     )
+    # Smaller values are counted twice and equal ones once, the value itself among them.
     return np.where(np.isnan(figures), np.nan, (below - 1) / 2 / max(len(in_order) - 1, 1))
 
 

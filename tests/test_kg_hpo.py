@@ -47,14 +47,6 @@ def test_marfan_syndrome_shows_ectopia_lentis():
     assert "HP:0001083" in hpo.annotations[marfan]
 
 
-def test_negated_annotations_stand_apart():
-    hpo = load_hpo()
-    assert sum(map(len, hpo.negated.values())) > 1_000
-    assert not any(
-        hpo.negated[disease] & hpo.annotations.get(disease, {}).keys() for disease in hpo.negated
-    )
-
-
 @pytest.mark.parametrize(
     ("text", "share"),
     [

@@ -69,6 +69,7 @@ def resolve(base: str, converted: Path) -> Base:
         raise TrainError(
             f"{path}/config.json cannot be read ({error}): the base model's folder is not whole"
         ) from error
+    # A model of pictures and text keeps the sizes of its language model in a part of their own.
     text = config.get("text_config", config)
     parameters = sum(_parameters(file) for file in weights)
     hidden, heads = text.get("hidden_size", 0), text.get("num_attention_heads", 1)

@@ -303,9 +303,9 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
         "WANDB_DIR": str(out),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
-    } | os.environ
+    } | os.environ  # what the user has set wins
     environment["MEDACTION_RUN_PID"] = str(os.getpid())
-    lines = _Tail(out / "log.jsonl")
+    lines = _Tail(out / "log.jsonl")  # an earlier start's lines were told by that one
     start = log.stat().st_size if log.is_file() else 0
     with log.open("ab") as words:
         command = _command(settings, kind, processes)
@@ -318,7 +318,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             for line in lines.new():
                 tell(line)
     finally:
-        _end(running)
+        _stop_processes(running)
     for line in lines.new():
         tell(line)
     if running.returncode == 0:
@@ -360,7 +360,7 @@ def _command(settings: TrainSettings, kind: str, processes: int) -> list[str]:
     ]
 
 
-def _end(running: subprocess.Popen) -> None:
+def _stop_processes(running: subprocess.Popen) -> None:
     """End the processes, should they still run: their starter is being ended."""
     if running.poll() is None:
         running.terminate()

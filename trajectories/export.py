@@ -258,6 +258,7 @@ def export_dataset(
     former = _manifest(versions / f"v{last}") if last else {}
     replies = _version_of_replies(store)
     as_before = Version(last, versions / f"v{last}", len(light), (), is_new=False)
+    # Where the newest version is damaged, a whole one follows it, however few records changed.
     may_stay = bool(last) and not changes and last == numbers[-1]
     if may_stay and former.get("replies", replies) == replies:
         shutil.rmtree(building)

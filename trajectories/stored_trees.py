@@ -68,7 +68,7 @@ def _trees(
         f" trajectories where {IN} order by branch_turn, trajectory_id",
         [environment_ids],
     )
-    turns = _turns(store, environment_ids, columns) if rows else {}
+    turns = _turns_by_trajectory(store, environment_ids, columns) if rows else {}
     trees: dict[str, list[Trajectory]] = {}
     for row in rows:
         spec, stored_id = RolloutSpec(*row[:8]), row[8]
@@ -82,7 +82,9 @@ def _trees(
     return trees
 
 
-def _turns(store: Store, environment_ids: Sequence[str], columns: str) -> dict[str, list[Turn]]:
+def _turns_by_trajectory(
+    store: Store, environment_ids: Sequence[str], columns: str
+) -> dict[str, list[Turn]]:
     # A case's turns were written together: their texts are read only from there. A join alone would
     # read all texts of the store.
     [(lowest, highest)] = store.rows(

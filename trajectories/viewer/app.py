@@ -23,10 +23,16 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
     viewer = _Viewer(out, against)
     routes = [
         viewer.page("/", lambda run, _: pages.overview(run)),
-        viewer.page("/cases", lambda run, query: pages.cases(run, *_table(query))),
-        viewer.page("/trajectories", lambda run, query: pages.trajectories(run, *_table(query))),
-        viewer.page("/evaluation", lambda run, query: pages.evaluation(run, *_table(query))),
-        viewer.page("/failures", lambda run, query: pages.failures(run, _table(query)[1])),
+        viewer.page("/cases", lambda run, query: pages.cases(run, *_filters_and_page(query))),
+        viewer.page(
+            "/trajectories", lambda run, query: pages.trajectories(run, *_filters_and_page(query))
+        ),
+        viewer.page(
+            "/evaluation", lambda run, query: pages.evaluation(run, *_filters_and_page(query))
+        ),
+        viewer.page(
+            "/failures", lambda run, query: pages.failures(run, _filters_and_page(query)[1])
+        ),
         viewer.page("/labels", lambda run, _: pages.labels_page(run)),
         viewer.page(
             "/case/{case_id}",
@@ -45,7 +51,8 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
     if other := viewer.other:
         routes.append(
             viewer.page(
-                "/comparison", lambda run, query: pages.comparison(run, other, _table(query)[0])
+                "/comparison",
+                lambda run, query: pages.comparison(run, other, _filters_and_page(query)[0]),
             )
         )
     # Only by its own name: a page elsewhere cannot reach it through a name that it points here.
@@ -55,7 +62,7 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
     )
 
 
-def _table(request: Request) -> tuple[dict[str, str], int]:
+def _filters_and_page(request: Request) -> tuple[dict[str, str], int]:
     """What a table's address asks for: (filters, page)."""
     filters = {name: text[:200] for name, text in request.query_params.items() if name != "page"}
     page = request.query_params.get("page", "1")
