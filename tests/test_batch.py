@@ -159,7 +159,9 @@ class Finished:
 
     def submit(self, unit: Unit) -> "Future[object]":
         future: Future[object] = Future()
-        future.set_result(EngineLost("Ray", can_go_on=False) if unit.case_id == "1" else unit.case_id)
+        future.set_result(
+            EngineLost("Ray", can_go_on=False) if unit.case_id == "1" else unit.case_id
+        )
         return future
 
     @staticmethod
