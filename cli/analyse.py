@@ -85,7 +85,8 @@ def analyse(
             if judging:
                 tables["failure_modes_judged"] = _judged(store, links, judging)
         for name, frame in tables.items():
-            frames_of.setdefault(name, []).append(frame)
+            # One model may have several runs: what is drawn as one line must be of one run.
+            frames_of.setdefault(name, []).append(frame.with_columns(run=pl.lit(str(run))))
     tables_of_all = {name: pl.concat(frames) for name, frames in frames_of.items()}
     modes, gained = tables_of_all["failure_modes"], tables_of_all["information_gain"]
     tables_of_all["failure_mode_shares"] = failure_modes.shares(modes)

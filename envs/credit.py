@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate
 
 from medaction.envs.loops import repeated_orders
+from medaction.envs.make_oracle import oracle_of
 from medaction.envs.orders import single_tests
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.reply import MOST_TESTS
@@ -108,7 +109,8 @@ def credit(
     total_weight = sum(weight[name] for name in known)
     well_formed = len(turns) / max(1, len(turns) + malformed)
     new_orders = 1 - repeats / sum(len(turn.tests) for turn in turns) if tests else 1.0
-    scale = well_formed * new_orders / total_weight
+    # Nothing to earn where every known reward weighs nothing: the weights are the caller's.
+    scale = well_formed * new_orders / total_weight if total_weight else 0.0
     earned = []
     for at, turn in enumerate(turns):
         parts_of_turn = {name: parts[at] for name, parts in known.items()}
@@ -140,14 +142,20 @@ def _test_f1(environment: ClinicalEnvironment, turns: Sequence[Turn]) -> list[fl
     """
     if not environment.menu:
         return None
+    oracle = oracle_of(environment)
     orders: dict[str, tuple[int, int]] = {}
     returned: set[str] = set()
     fresh = []
     for turn in turns:
         before = len(returned)
         for answer in turn.answers:
-            named = len(single_tests([answer.order]))
-            orders[answer.order] = named, min(named, len(answer.results))
+            tests = single_tests([answer.order])
+            hits = int(bool(answer.results))
+            if hits and len(tests) > 1:
+                # Not the number of results: a documented panel returns many for one test. What a
+                # model chose from the menu no name matches; it is one hit.
+                hits = max(1, sum(any(oracle.matches(test)) for test in tests))
+            orders[answer.order] = len(tests), hits
             returned |= {result.test for result in answer.results}
         fresh.append(len(returned) - before)
     if not returned:

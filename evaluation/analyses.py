@@ -1,6 +1,10 @@
 """The paper's analyses of what models played, over evaluation stores: DTC by turn (Figure 5a), RAC
 pass rate (5b), the length of work-ups (appendix B), and how well stated confidences are calibrated.
-Each table is a query; unknown values are counted, never averaged."""
+Each table is a query; unknown values are counted, never averaged. Gold trajectories count nowhere:
+they were written with the report at hand."""
+
+from collections.abc import Iterator
+from itertools import compress
 
 import polars as pl
 from matplotlib.figure import Figure
@@ -19,7 +23,7 @@ with ends as (select trajectory_id, max(number) as last from turn_scores group b
 places as (
     select teacher as model, trajectory_id, last, unnest(range(branch_turn + 1, t_max + 1)) as
         turn
-    from current_trajectories join ends using (trajectory_id)
+    from current_trajectories join ends using (trajectory_id) where style <> 'gold'
 )
 select model, turn, avg(dtc) as mean_dtc, count(dtc) as known, count(*) - count(dtc) as unknown,
     count(*) filter (where last >= turn) as playing
@@ -33,7 +37,7 @@ select teacher as model, count(*) filter (where rac <= {threshold}) / nullif(cou
     pass_rate,
     count(rac) as known, count(*) - count(rac) as unknown_or_unchanged
 from turn_scores join current_trajectories using (trajectory_id)
-where number >= 2 and number > branch_turn group by model order by model
+where number >= 2 and number > branch_turn and style <> 'gold' group by model order by model
 """
 
 WORK_UP = """
@@ -43,7 +47,7 @@ with per_case as (
         count(*) filter (where len(tests) > 0 and owner_id = path_id) as ordering
     from paths join turns on turns.trajectory_id = owner_id and turns.number = paths.number
         join current_trajectories as played on played.trajectory_id = path_id
-    group by all
+    where style <> 'gold' group by all
 )
 select teacher as model, avg(turns) as turns_a_case, sum(own_tests) / nullif(sum(ordering), 0) as
     tests_an_ordering_turn,
@@ -107,8 +111,8 @@ def calibration(store: Store) -> pl.DataFrame:
 
 
 def calibration_error(bins: pl.DataFrame) -> float | None:
-    """Expected calibration error of one model's bins: mean of |stated - right|, weighted by cases;
-    None without cases."""
+    """Expected calibration error of one model's bins by one judge: mean of |stated - right|,
+    weighted by cases; None without cases."""
     total = float(bins["cases"].sum())
     return (
         float(((bins["stated"] - bins["right"]).abs() * bins["cases"]).sum()) / total
@@ -117,14 +121,23 @@ def calibration_error(bins: pl.DataFrame) -> float | None:
     )
 
 
+def series_of(frame: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """(label, rows) of what is drawn apart: each model, in each run, by each judge and protocol.
+    The label names the model, and of the others what differs within the table."""
+    keys = [name for name in ("model", "run", "judge", "protocol") if name in frame.columns]
+    differing = [frame[name].n_unique() > 1 or name == "model" for name in keys]
+    for values, rows in frame.group_by(keys, maintain_order=True):
+        yield ", ".join(map(str, compress(values, differing))), rows
+
+
 def draw_dtc(frame: pl.DataFrame) -> Figure:
-    """Mean DTC over turns, a line a model."""
+    """Mean DTC over turns, a line a model and run."""
     figure, axes = canvas("DTC of the top hypothesis by turn", "turn", "mean DTC (hops)")
-    for place, ((model,), rows) in enumerate(frame.group_by(["model"], maintain_order=True)):
+    for place, (label, rows) in enumerate(series_of(frame)):
         unknown, scored = int(rows["unknown"].sum()), int(rows["known"].sum())
         axes.plot(
             rows["turn"], rows["mean_dtc"], color=HUES[place % 6], marker=MARKS[place % 6],
-            label=f"{model} ({unknown / max(1, unknown + scored):.0%} unknown)",
+            label=f"{label} ({unknown / max(1, unknown + scored):.0%} unknown)",
         )  # fmt: skip
     axes.margins(y=0.1)
     axes.set_ylim(bottom=0)
@@ -133,9 +146,9 @@ def draw_dtc(frame: pl.DataFrame) -> Figure:
 
 
 def draw_rac(frame: pl.DataFrame) -> Figure:
-    """The RAC pass rate, a bar a model."""
+    """The RAC pass rate, a bar a model and run."""
     figure, axes = canvas("Turns that pass the RAC filter", "", "share of turns with a known RAC")
-    models = frame["model"].to_list()
+    models = [label for label, _ in series_of(frame)]
     bars = axes.bar(
         range(len(models)),
         frame["pass_rate"].fill_null(0.0),
@@ -157,14 +170,15 @@ def draw_rac(frame: pl.DataFrame) -> Figure:
 
 
 def draw_calibration(frame: pl.DataFrame) -> Figure:
-    """The reliability diagram, a line a model, with its expected calibration error."""
+    """The reliability diagram, a line a model, run, judge and protocol, each with its expected
+    calibration error."""
     figure, axes = canvas("Stated confidence and accuracy", "stated confidence", "share right")
     axes.plot([0, 1], [0, 1], color="#B8B8B8", linestyle="--", label="calibrated")
-    for place, ((model,), rows) in enumerate(frame.group_by(["model"], maintain_order=True)):
+    for place, (label, rows) in enumerate(series_of(frame)):
         error = calibration_error(rows)
         axes.plot(
             rows["stated"], rows["right"], color=HUES[place % 6], marker=MARKS[place % 6],
-            label=f"{model} (ECE {error:.2f}, {rows['cases'].sum()} rollouts)",
+            label=f"{label} (ECE {error:.2f}, {rows['cases'].sum()} rollouts)",
         )  # fmt: skip
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)

@@ -189,7 +189,7 @@ def _draw_cases(counted: Composition) -> Figure:
     kinds = _coloured(
         _grouped(counted.disease_types.rows(), counted.cases, "{} other types"), 3, 0.35
     )
-    figure, axes = _bar_chart(
+    figure, axes = _ring_chart(
         "Cases by body system (outer ring) and disease type (inner ring)",
         f"{counted.cases:,}",
         "cases",
@@ -232,7 +232,7 @@ def _draw_tests(counted: Composition) -> Figure:
             (label, part, _GREY if label == unspecific else _tint(hue, tint))
             for (label, part), tint in zip(groups, tints, strict=True)
         ]
-    figure, axes = _bar_chart(
+    figure, axes = _ring_chart(
         "Tests by major (inner ring) and minor category (outer ring)", f"{counted.tests:,}", "tests"
     )
     _ring(axes, minors, _OUTER, _MIDDLE)
@@ -292,7 +292,7 @@ def _described(label: str, count: int, total: int) -> str:
     return f"{label} ({count:,}, {count / total:.1%})"
 
 
-def _bar_chart(title: str, number: str, unit: str) -> tuple[Figure, Axes]:
+def _ring_chart(title: str, number: str, unit: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(18.8, 8.2), facecolor="white")
     axes = figure.add_axes((0.0, 0.0, 1.0, 0.94))
     axes.axis("off")

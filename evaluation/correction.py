@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medaction.evaluation.judges import OFFLINE
-from medaction.evaluation.scores import ScoreTable
+from medaction.evaluation.scores import ScoreTable, mean_of_scored
 from medaction.kg.bootstrap import RESAMPLES
 
 
@@ -70,26 +70,33 @@ def corrected_accuracy(table: ScoreTable, judge: MeasuredJudge) -> Corrected:
     measured ones, over the answers that they were measured on. It is wide: that is what a judge
     costs.
     """
-    runs = table["accuracy"]
-    scored = ~np.isnan(runs)
-    counts = scored.sum(axis=1)
-    cases = np.where(scored, runs, 0.0).sum(axis=1)[counts > 0] / counts[counts > 0]
-    if not cases.size:
+    verdicts = table["accuracy"]
+    verdicts = verdicts[~np.isnan(verdicts).all(axis=1)]
+    cases = len(verdicts)
+    if not cases:
         return Corrected(None, None, None)
+    called = _accuracy(verdicts)
     draw = np.random.default_rng(0)
-    drawn = draw.integers(cases.size, size=(RESAMPLES, cases.size))
+    drawn = draw.integers(cases, size=(RESAMPLES, cases))
     sensitivity = draw.binomial(judge.right, judge.sensitivity, RESAMPLES) / judge.right
     specificity = draw.binomial(judge.wrong, judge.specificity, RESAMPLES) / judge.wrong
-    shares = cases[drawn].mean(axis=1)
-    if cases.mean() in (0.0, 1.0):
+    shares = np.array([_accuracy(verdicts[rows]) for rows in drawn])
+    if called in (0.0, 1.0):
         # Resamples of equal cases are all equal. Jeffreys' interval of a share does not shrink to
         # a point (L. D. Brown, T. T. Cai and A. DasGupta, Stat Sci 16, 2001: 101-133).
-        right = cases.sum()
-        shares = draw.beta(right + 0.5, cases.size - right + 0.5, RESAMPLES)
+        right = called * cases
+        shares = draw.beta(right + 0.5, cases - right + 0.5, RESAMPLES)
     resampled = _rogan_gladen(shares, sensitivity, specificity)
     low, high = np.quantile(resampled, [0.025, 0.975])
-    point = _rogan_gladen(cases.mean(), np.array(judge.sensitivity), np.array(judge.specificity))
+    point = _rogan_gladen(
+        np.array(called), np.array(judge.sensitivity), np.array(judge.specificity)
+    )
     return Corrected(float(point), float(low), float(high))
+
+
+def _accuracy(verdicts: np.ndarray) -> float:
+    """Mean over the runs of the runs' shares, as the score table has it; shape (cases, runs)."""
+    return float(mean_of_scored(mean_of_scored(verdicts)))
 
 
 def _rogan_gladen(

@@ -11,9 +11,12 @@ model.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medaction.envs.records import ClinicalEnvironment
+from medaction.envs.make_oracle import oracle_of
+from medaction.envs.orders import single_tests
+from medaction.envs.records import Answer, ClinicalEnvironment
 from medaction.evaluation.costs import PROCEDURE, price_of
 from medaction.evaluation.diagnoses import names_of_truth
+from medaction.evaluation.dialogue import EXAMINER
 from medaction.evaluation.word_shares import same_word, words_of
 from medaction.trajectories.records import Trajectory
 from medaction.words.negation import DENIAL, DENIAL_AFTER
@@ -40,21 +43,35 @@ def _says(statement: str, name: frozenset[str]) -> bool:
     return all(any(same_word(word, other) for other in stated) for word in name)
 
 
-def criteria_of(environment: ClinicalEnvironment, trajectory: Trajectory) -> dict[str, Any]:
+def criteria_of(
+    environment: ClinicalEnvironment, trajectory: Trajectory, has_examiner: bool = False
+) -> dict[str, Any]:
     """Of one rollout. `decisive`: whether it got the result of a decisive test; None where the case
-    has none. `needless_procedures`: how many it ordered."""
+    has none, or where an examiner answered, who does not say which test a result is of.
+    `needless_procedures`: how many it ordered."""
     answers = [answer for turn in trajectory.turns for answer in turn.answers]
     deciding = decisive_tests(environment)
     seen = {result.test for answer in answers for result in answer.results}
-    needless = {
-        answer.order.casefold()
-        for answer in answers
-        if not answer.results and price_of(answer.order).invasiveness == PROCEDURE
-    }
+    is_known = deciding and not has_examiner and EXAMINER not in seen
+    needless = {name.casefold() for answer in answers for name in _needless(environment, answer)}
     return {
-        "decisive": bool(seen & deciding) if deciding else None,
+        "decisive": bool(seen & deciding) if is_known else None,
         "needless_procedures": len(needless),
     }
+
+
+def _needless(environment: ClinicalEnvironment, answer: Answer) -> list[str]:
+    """The procedures of an order that are not documented, each by itself: one order may name
+    several, and an examiner answers all orders of a turn as one."""
+    tests = single_tests(answer.order.splitlines())
+    if answer.results and len(tests) == 1:
+        return []
+    oracle = oracle_of(environment)
+    return [
+        test
+        for test in tests
+        if price_of(test).invasiveness == PROCEDURE and not any(oracle.matches(test))
+    ]
 
 
 def criteria_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

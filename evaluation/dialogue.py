@@ -7,6 +7,7 @@ back.
 """
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -104,10 +105,26 @@ values. Add nothing, interpret nothing, and
 tell nothing that was not asked for. What they do not tell gets exactly this sentence: {nothing}"""
 NOTHING_KNOWN = "There is no relevant ancillary test information available for this request."
 
-_DIALOGUE_TEXTS = [SYSTEM, _ASK_ONCE, _DIAGNOSE, _FREE_FIRST, _FREE_NEXT, _LAST, _EXAMINER]
+EXAMINER = "Examiner"
+"""The test's name of whatever an examiner answers."""
+
+# '1. ', '2) ', '- ', '- (3) '. A number that the name of a test begins with is none: 5-HIAA, 2D
+# echocardiography, 1.5 T MRI.
+_BULLETS = re.compile(r"(?:\s*(?:[-–*•+]|\(?\d{1,2}[.)](?!\d)))*\s*")
+
+_DIALOGUE_TEXTS = [
+    SYSTEM,
+    _ASK_ONCE,
+    _DIAGNOSE,
+    _FREE_FIRST,
+    _FREE_NEXT,
+    _LAST,
+    _EXAMINER,
+    _BULLETS,
+]
 DIALOGUE_VERSION = f"medrbench-{version_of(_DIALOGUE_TEXTS)}"
-"""Changes with every prompt of the dialogue. A trajectory with such a prompt version was played in
-the benchmark's sections."""
+"""Changes with every prompt of the dialogue, and with how its lists are read. A trajectory with
+such a prompt version was played in the benchmark's sections."""
 
 
 ReadTurn = Callable[[Completion, list[Usage]], Awaitable[Turn]]
@@ -205,8 +222,7 @@ def _order_lines(request: str) -> tuple[str, ...]:
     """The request line by line, without its bullets; a line is one order, which may name several
     tests."""
     lines = (
-        line.strip().lstrip("-*•0123456789.) ").replace("**", "").strip()
-        for line in request.splitlines()
+        _BULLETS.sub("", line, count=1).replace("**", "").strip() for line in request.splitlines()
     )
     return tuple(dict.fromkeys(line for line in lines if any(c.isalpha() for c in line)))
 
@@ -270,4 +286,4 @@ class Examiner:
             and len(reply) < len(NOTHING_KNOWN) + 20
         ):
             return (Answer(request),)
-        return (Answer(request, (DocumentedResult("Examiner", reply),), "llm"),)
+        return (Answer(request, (DocumentedResult(EXAMINER, reply),), "llm"),)

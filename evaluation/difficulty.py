@@ -7,6 +7,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from medaction.evaluation.analyses import series_of
 from medaction.evaluation.played import endings
 from medaction.evaluation.plots import HUES, canvas
 from medaction.trajectories.store import Store
@@ -38,27 +39,21 @@ def hardest(frame: pl.DataFrame, share: float = 0.5) -> list[str]:
 
 
 def draw_difficulty(frame: pl.DataFrame) -> Figure:
-    """How many cases each model misses how often."""
+    """How many cases each model misses how often, each run apart."""
     figure, axes = canvas(
         "Difficulty of cases", "share of a case's rollouts that miss the diagnosis", "cases"
     )
-    models = sorted(frame["model"].unique())
+    series = list(series_of(frame))
     edges = [place / 10 - 0.05 for place in range(12)]
-    values = [
-        frame.filter(pl.col("model") == model)["difficulty"].drop_nulls().to_list()
-        for model in models
-    ]
-    unknown = [
-        frame.filter(pl.col("model") == model)["difficulty"].null_count() for model in models
-    ]
+    values = [rows["difficulty"].drop_nulls().to_list() for _, rows in series]
     labels = [
-        f"{model} ({len(value)} cases, {unscored} unknown)"
-        for model, value, unscored in zip(models, values, unknown, strict=True)
+        f"{label} ({len(value)} cases, {rows['difficulty'].null_count()} unknown)"
+        for (label, rows), value in zip(series, values, strict=True)
     ]
     axes.hist(
-        values, bins=edges, label=labels, color=[HUES[place % 6] for place in range(len(models))]
+        values, bins=edges, label=labels, color=[HUES[place % 6] for place in range(len(series))]
     )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    if models:
+    if series:
         axes.legend(frameon=False)
     return figure

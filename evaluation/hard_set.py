@@ -43,15 +43,16 @@ RARE_SOURCES = ("ORPHA:", "OMIM:")
 other ids, rare ones among them too: of those Orphanet's names tell (OMIM's would not: it has type 2
 diabetes)."""
 
-# Of trajectories of the pool: how long models took, whoever they were. A rollout that failed has no
-# row.
+# Of trajectories of the pool: how long models took, whoever they were (gold is no model's play). A
+# rollout that failed has no row.
 WORK_UPS = """
 select environment_id, avg(turns) as turns, avg(tests / nullif(ordering, 0)) as tests_a_turn,
     count(*) as rollouts
 from (
     select environment_id, trajectory_id, count(*) as turns, sum(len(tests)) as tests, count(*)
         filter (where len(tests) > 0) as ordering
-    from turns join current_trajectories using (trajectory_id) where parent_id is null group by all
+    from turns join current_trajectories using (trajectory_id) where parent_id is null
+        and style <> 'gold' group by all
 )
 group by environment_id
 """
@@ -209,8 +210,8 @@ def rare_and_long(candidates: Sequence[HardCase], min_tests: int) -> list[HardCa
 def draw_cases(
     candidates: Sequence[HardCase], cases: int, min_tests: int, seed: int
 ) -> list[HardCase]:
-    """The hardest rare candidates of each stratum, as many as its share among all rare ones, in the
-    order of their case ids.
+    """The hardest rare candidates of each stratum, as many as its share among the rare candidates
+    with `min_tests` tests, in the order of their case ids.
 
     Raises BadCase('too_few_cases') with the numbers when there are not so many.
     """

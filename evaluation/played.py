@@ -8,6 +8,7 @@ import polars as pl
 
 from medaction.envs.rewards import Nodes, true_name, turn_nodes
 from medaction.envs.turns import Turn
+from medaction.evaluation.results import RESULT, read_result
 from medaction.kg.graph import Graph
 from medaction.kg.metrics import Course
 from medaction.trajectories.records import Trajectory, path_of
@@ -15,14 +16,15 @@ from medaction.trajectories.scoring import OPEN, Aids, linkers
 from medaction.trajectories.store import Store
 from medaction.trajectories.stored_trees import tree_of
 
-# Where a judge has judged, its verdict says whether a rollout missed; elsewhere the DTC of the last
-# turn, where it is known.
+# Where the result's judge has judged, its verdict says whether a rollout missed (the majority of
+# its repeats, a tie is no, as in `medaction.evaluation.judging.score_of`); elsewhere the DTC of
+# the last turn, where it is known.
 ENDINGS = """
 with last as (select trajectory_id, arg_max_null(dtc, number) as dtc from turn_scores group by all),
 judged as (
-    select trajectory_id, arg_min((judgement->>'$.correct')::boolean, protocol || ' ' || judge) as
-        correct
-    from judgements where repeat = 0 and judgement->>'$.correct' is not null group by all
+    select trajectory_id, avg((judgement->>'$.correct')::boolean::integer) > 0.5 as correct
+    from judgements
+    where protocol = ? and judge = ? and judgement->>'$.correct' is not null group by all
 )
 select trajectory_id, case_id, teacher as model, branch_turn, outcome,
     case when (select count(*) from judged) > 0 then not correct else dtc > 0 end as wrong
@@ -35,7 +37,25 @@ where style <> 'gold' order by all
 def endings(store: Store) -> pl.DataFrame:
     """trajectory_id, case_id, model, branch_turn, outcome, wrong (null: unknown), of every
     trajectory that a model played."""
-    return store.frame(ENDINGS)
+    return store.frame(ENDINGS, judge_of_result(store))
+
+
+def judge_of_result(store: Store) -> tuple[str, str]:
+    """(protocol, judge) whose verdicts make the table of the result beside the store; without a
+    result those of the newest verdict, ('', '') without one.
+
+    A store keeps the verdicts of every judge and protocol that it ever had, also of judges whose
+    rules have changed since: the table's alone are not mixed with them.
+    """
+    folder = store.path.parent
+    if (folder / RESULT).exists():
+        result = read_result(folder)
+        return result["protocol"], result["judge"]
+    newest = (
+        "select protocol, judge from judgements where judgement->>'$.correct' is not null"
+        " order by rowid desc limit 1"
+    )
+    return next(iter(store.rows(newest)), ("", ""))
 
 
 @dataclass(frozen=True, slots=True)

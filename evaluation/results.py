@@ -21,6 +21,7 @@ from medaction.trajectories.records import Trajectory
 from medaction.words.markdown import markdown_table
 
 FORMAT = "medaction-evaluation/1"
+RESULT = "result.json"
 
 HEADINGS = {
     "precision": "Precision",
@@ -32,25 +33,31 @@ HEADINGS = {
 
 QUERY = """\
 with judged as (
-    select sample as run, judgement
+    select trajectory_id, sample as run, judgement
     from judgements join current_trajectories using (trajectory_id)
     where teacher = '{model}' and settings_hash = '{settings_hash}' and protocol = '{protocol}' and
-        judge = '{judge}' and repeat = 0
+        judge = '{judge}' and sample < {runs}{cases}
 ), shares as (
-    select run,
+    select trajectory_id, run,
         from_json(judgement->'$.tests.requested', '[["JSON"]]') as requested,
         from_json(judgement->'$.tests.documented', '[["JSON"]]') as documented,
         (judgement->>'$.correct')::boolean as correct
     from judged
+), rollouts as (
+    select run,
+        avg(case when len(requested) = 0 then 0 else len(list_filter(requested, lambda t:
+            t[2]::boolean)) / len(requested) end) as precision,
+        avg(case when len(documented) = 0 then 0 else len(list_filter(documented, lambda t:
+            t[2]::boolean)) / len(documented) end) as recall,
+        avg(correct::integer) > 0.5 as correct
+    from shares group by trajectory_id, run
 )
-select run,
-    avg(case when len(requested) = 0 then 0 else len(list_filter(requested, lambda t:
-        t[2]::boolean)) / len(requested) end) as precision,
-    avg(case when len(documented) = 0 then 0 else len(list_filter(documented, lambda t:
-        t[2]::boolean)) / len(documented) end) as recall,
-    avg(correct::integer) as accuracy, count(*) as judged
-from shares group by run order by run"""
-"""Per run over the judged trajectories; rollouts that failed by the model's fault count as 0 in the
+select run, avg(precision) as precision, avg(recall) as recall, avg(correct::integer) as accuracy,
+    count(*) as judged
+from rollouts group by run order by run"""
+"""Per run over the judged trajectories, each by all its repeats
+(`medaction.evaluation.judging.score_of`); `cases` is a condition where the result is of some cases
+alone. Rollouts that failed by the model's fault count as 0 in the
 result besides."""
 
 
@@ -97,9 +104,10 @@ def result_of(
     on these cases."""
     groups = {world.case_id: subsets_of(world) for world in environments}
     known = measured_judge(about["judge"])
+    has_examiner = about["answers"] != "oracle"
     by_case = {world.case_id: world for world in environments}
     rows = [
-        _row_of_rollout(row, by_case[row.score.case_id]) | groups[row.score.case_id]
+        _row_of_rollout(row, by_case[row.score.case_id], has_examiner) | groups[row.score.case_id]
         for row in trajectories
     ]
     judged = [(row["usd"], row["correct"]) for row in rows if row["correct"] is not None]
@@ -158,7 +166,9 @@ def _subsets(groups: Mapping[str, Mapping[str, str]], scores: Sequence[Score], r
             }
 
 
-def _row_of_rollout(row: ResultRow, environment: ClinicalEnvironment) -> dict[str, Any]:
+def _row_of_rollout(
+    row: ResultRow, environment: ClinicalEnvironment, has_examiner: bool
+) -> dict[str, Any]:
     score, trajectory = row.score, row.trajectory
     unplayed = {"decisive": None, "needless_procedures": 0}
     orders = [test for turn in trajectory.turns for test in turn.tests] if trajectory else []
@@ -179,7 +189,7 @@ def _row_of_rollout(row: ResultRow, environment: ClinicalEnvironment) -> dict[st
             (price_of(test).invasiveness for test in single_tests(orders)), default=0
         ),
         "diagnosis": trajectory.final_diagnosis if trajectory else None,
-        **(criteria_of(environment, trajectory) if trajectory else unplayed),
+        **(criteria_of(environment, trajectory, has_examiner) if trajectory else unplayed),
     }
 
 
@@ -237,7 +247,7 @@ def _agreed(ratings: Sequence[Sequence[bool | None]]) -> dict[str, Any]:
 def write_result(result: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
     """Write result.json and result.md; returns both paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = folder / "result.json", folder / "result.md"
+    files = folder / RESULT, folder / "result.md"
     for file, text in zip(
         files, (json.dumps(result, indent=1, ensure_ascii=False), result_table(result)), strict=True
     ):
@@ -249,7 +259,7 @@ def write_result(result: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
 
 def read_result(path: Path) -> dict[str, Any]:
     """A result file, or the one in a folder. Raises ValueError naming file and fault."""
-    file = path / "result.json" if path.is_dir() else path
+    file = path / RESULT if path.is_dir() else path
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -93,7 +93,7 @@ def measures(scores: Sequence[Score], cases: Sequence[str], runs: int) -> list[M
 
         def of_sample(rows: np.ndarray, name: str = name) -> np.ndarray:
             sample = {column: values[rows] for column, values in table.items()}
-            return _mean(_by_run(sample, name), axis=-1)
+            return mean_of_scored(_by_run(sample, name), axis=-1)
 
         low, high = interval(of_sample, len(cases))
         if name == "accuracy" and mean in (0.0, 1.0):
@@ -158,7 +158,7 @@ def score_table(scores: Sequence[Score], cases: Sequence[str], runs: int) -> Sco
 def _by_run(table: ScoreTable, name: str) -> np.ndarray:
     """The measure of each run, shape (runs,)."""
     if name == "f1_of_means":
-        precision, recall = _mean(table["precision"]), _mean(table["recall"])
+        precision, recall = mean_of_scored(table["precision"]), mean_of_scored(table["recall"])
         total = precision + recall
         return np.divide(
             2 * precision * recall,
@@ -166,10 +166,10 @@ def _by_run(table: ScoreTable, name: str) -> np.ndarray:
             out=np.where(np.isnan(total), np.nan, 0.0),
             where=total > 0,
         )
-    return _mean(table[_COLUMN[name]])
+    return mean_of_scored(table[_COLUMN[name]])
 
 
-def _mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
+def mean_of_scored(values: np.ndarray, axis: int = 0) -> np.ndarray:
     """The mean of what is scored; NaN where nothing is."""
     is_scored = ~np.isnan(values)
     count = is_scored.sum(axis=axis)

@@ -336,6 +336,8 @@ def _facts_about(
             settings_hash=settings_hash,
             protocol=rules.name,
             judge=passes[0].key,
+            runs=settings.runs,
+            cases=_condition_of(settings.only),
         ),
     }
 
@@ -345,3 +347,9 @@ def _answers(settings: EvaluationSettings) -> str:
     oracle = f"oracle with {settings.oracle.name}" if settings.oracle else "oracle"
     answers = f"examiner {settings.examiner.name}" if settings.examiner else oracle
     return f"{answers}, read by {settings.read_by.name}" if settings.read_by else answers
+
+
+def _condition_of(case_ids: Sequence[str]) -> str:
+    """The part of the query that says which cases the result is of; '' for all."""
+    quoted = ("'" + case_id.replace("'", "''") + "'" for case_id in case_ids)
+    return f" and case_id in ({', '.join(quoted)})" if case_ids else ""

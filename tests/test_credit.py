@@ -13,7 +13,7 @@ from medaction.envs.credit import Credit, Weights, _lasting_gains
 from medaction.envs.episode import Episode
 from medaction.envs.make_oracle import oracle_of
 from medaction.envs.oracle import Oracle
-from medaction.envs.records import ClinicalEnvironment
+from medaction.envs.records import ClinicalEnvironment, DocumentedTest
 from medaction.envs.rewards import Ruler
 from medaction.envs.sources import read_cases
 from medaction.evaluation.diagnoses import likeness
@@ -71,6 +71,30 @@ def test_many_tests_in_one_order_are_many_orders() -> None:
     assert alone.rewards["test_f1"] == pytest.approx(2 * 1 * 0.5 / 1.5)
     assert packed.rewards["test_f1"] == pytest.approx(2 * 0.2 * 0.5 / 0.7)
     assert (packed.rewards["cost"] or 0) < (alone.rewards["cost"] or 0)
+
+
+def test_the_results_of_a_panel_are_no_hits_of_other_tests_in_its_order() -> None:
+    parts = ("Hemoglobin", "Leukocyte count", "Platelet count", "Hematocrit")
+    menu = tuple(DocumentedTest(name, "laboratory", "Normal.") for name in parts)
+    world = replace(environment(), menu=menu)
+
+    def f1(*orders: str) -> float | None:
+        episode = Episode(world, oracle_of(world))
+        for text in (reply(BOTH, orders), COMMIT):
+            episode.step(text)
+        return episode.credit(same_words).rewards["test_f1"]
+
+    assert f1("CBC") == 1
+    apart = f1("CBC", "brain MRI", "liver biopsy", "lumbar puncture")
+    assert apart == pytest.approx(0.4)
+    assert f1("CBC, brain MRI, liver biopsy and lumbar puncture") == apart
+
+
+def test_weights_of_nothing_that_is_known_earn_nothing() -> None:
+    episode = Episode(environment(), Oracle(MENU))
+    episode.step(COMMIT)
+    only_dtc = Weights(diagnosis=0, test_f1=0, dtc=1, rac=0, information=0, cost=0)
+    assert episode.credit(same_words, weights=only_dtc).total == 0
 
 
 def test_refused_replies_and_repeated_orders_take_their_share_of_everything() -> None:

@@ -7,6 +7,7 @@ import pytest
 from medaction.envs.make_oracle import oracle_of
 from medaction.envs.records import ClinicalEnvironment, DocumentedTest
 from medaction.evaluation.criteria import criteria_of, criteria_table, decisive_tests
+from medaction.evaluation.dialogue import Examiner
 from medaction.trajectories.records import Trajectory
 from tests.records import environment, small_tree
 
@@ -54,3 +55,18 @@ def test_a_right_guess_and_a_needless_procedure_are_told_apart_from_a_work_up() 
     table = criteria_table(rows)
     assert (table["rollouts"], table["with_a_decisive_test"], table["right"]) == (2, 2, 2)
     assert table["decisive"] == table["right_and_decisive"] == table["needless_procedure"] == 0.5
+
+
+def test_procedures_count_each_by_itself_and_an_examiners_words_are_of_no_test() -> None:
+    world = case("Sarcoidosis.")
+    packed = rollout("colonoscopy, bone marrow biopsy and liver biopsy", "CBC and bronchoscopy")
+    assert criteria_of(world, packed)["needless_procedures"] == 4
+    record = "Complete blood count: anemia. Lymph node biopsy: sarcoidosis."
+    asked = ("CBC", "lymph node biopsy", "colonoscopy")
+    answers = Examiner("case", record, lambda messages, schema: record).answer(asked)
+    _, root, _ = small_tree()
+    examined = replace(root, turns=(replace(root.turns[0], tests=asked, answers=answers),))
+    assert criteria_of(world, examined) == {"decisive": None, "needless_procedures": 1}
+    unanswered = rollout("colonoscopy")
+    assert criteria_of(world, unanswered)["decisive"] is False
+    assert criteria_of(world, unanswered, has_examiner=True)["decisive"] is None

@@ -1,5 +1,6 @@
 """The analyses over a hand-written store, against numbers worked out by hand."""
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -17,9 +18,13 @@ from medaction.evaluation.analyses import (
     rac_pass_rate,
     work_up,
 )
+from medaction.evaluation.hard_set import WORK_UPS
 from medaction.evaluation.judges import ComparedTests
-from medaction.evaluation.judging import Judgement, judgement_json
+from medaction.evaluation.judging import Judgement, judgement_json, score_of
+from medaction.evaluation.played import endings
 from medaction.evaluation.plots import save
+from medaction.evaluation.results import FORMAT, QUERY
+from medaction.flows.evaluation import _condition_of
 from medaction.trajectories.records import RolloutSpec
 from medaction.trajectories.store import Store
 from tests.records import add_environment, environment, put_derived, report, trajectory, turn
@@ -120,6 +125,95 @@ def test_calibration_by_hand(store: Store) -> None:
     ]
     assert calibration_error(bins) == pytest.approx(0.1)
     assert calibration_error(bins.clear()) is None
+
+
+def test_gold_trajectories_are_no_models_play(store: Store) -> None:
+    [(case_id, environment_id)] = store.rows("select case_id, environment_id from cases")
+    tables = (dtc_by_turn, lambda store: rac_pass_rate(store, 3.0), work_up)
+    before = [table(store).rows() for table in tables]
+    work_ups = store.rows(WORK_UPS)
+    scores = store.frame("select trajectory_id, number, dtc, rac from turn_scores").to_dicts()
+    spec = RolloutSpec(environment_id, case_id, "model", "gold", 0, "hash")
+    gold = trajectory(spec, turn(1, "Sarcoidosis", ("CBC",)), turn(2, "Sarcoidosis", (), "S."))
+    store.add_rollouts("gold", case_id, [gold], [], "run-1")
+    own = [
+        {"trajectory_id": gold.trajectory_id, "number": number, "dtc": 0, "rac": 1.0}
+        for number in (1, 2)
+    ]
+    put_derived(store, links=[], verdicts=[], turn_scores=[*scores, *own])
+    assert [table(store).rows() for table in tables] == before
+    assert store.rows(WORK_UPS) == work_ups
+
+
+def add_opposite_judge(store: Store, judge: str, protocol: str) -> None:
+    """A judge that calls wrong what the other one calls right."""
+    opposite = "select trajectory_id, not (judgement->>'$.correct')::boolean from judgements"
+    store.add_judgements(
+        [
+            {
+                "trajectory_id": id_,
+                "protocol": protocol,
+                "judge": judge,
+                "repeat": 0,
+                "judgement": judgement_json(Judgement(ComparedTests((), ()), right)),
+            }
+            for id_, right in store.rows(opposite)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("judge", "protocol"), [("a@2", "paper free-turn"), ("offline@1", "a protocol")]
+)
+def test_who_missed_is_what_the_judge_of_the_result_says(
+    store: Store, judge: str, protocol: str
+) -> None:
+    of_offline = endings(store)["wrong"].to_list()
+    add_opposite_judge(store, judge, protocol)
+    tables = {("paper free-turn", "offline@1"): of_offline}
+    tables[protocol, judge] = [not wrong for wrong in of_offline]
+    for (name, key), wrong in tables.items():
+        result = {"format": FORMAT, "protocol": name, "judge": key}
+        (store.path.parent / "result.json").write_text(json.dumps(result))
+        assert endings(store)["wrong"].to_list() == wrong
+
+
+def test_the_query_of_a_result_recomputes_it_over_repeats_and_for_its_cases(store: Store) -> None:
+    tests = ComparedTests((("CBC", True),), (("CBC", True), ("PET", False)))
+    nothing = ComparedTests((), (("CBC", False), ("PET", False)))
+    [(id_, case_id)] = store.rows("select trajectory_id, case_id from trajectories where sample=0")
+    repeats = [Judgement(tests, True), Judgement(nothing, False), Judgement(nothing, False)]
+    store.add_judgements(
+        [
+            {
+                "trajectory_id": id_,
+                "protocol": "paper free-turn",
+                "judge": "a@2",
+                "repeat": repeat,
+                "judgement": judgement_json(judgement),
+            }
+            for repeat, judgement in enumerate(repeats)
+        ]
+    )
+    score = score_of(repeats, case_id, 0)
+    keys = {"protocol": "paper free-turn", "judge": "a@2", "runs": 2}
+    for cases, runs in (([], 1), ([case_id], 1), (["O'Brien"], 0)):
+        about = {"model": "model", "settings_hash": "hash", "cases": _condition_of(cases)}
+        expected = [(0, score.precision, score.recall, float(score.correct or 0), 1)]
+        assert store.rows(QUERY.format(**about, **keys)) == expected[:runs]
+    (store.path.parent / "result.json").write_text(json.dumps(keys | {"format": FORMAT}))
+    assert [wrong for wrong in endings(store)["wrong"] if wrong is not None] == [True]
+
+
+def test_each_judge_and_each_run_is_a_line_of_its_own(store: Store, tmp_path: Path) -> None:
+    add_opposite_judge(store, "a@2", "paper free-turn")
+    save(draw_calibration(calibration(store)), tmp_path, "calibration")
+    drawn = (tmp_path / "calibration.svg").read_text()
+    assert "model, a@2 (ECE 0.10, 2 rollouts)" in drawn
+    assert "model, offline@1 (ECE 0.10, 2 rollouts)" in drawn
+    both = pl.concat(dtc_by_turn(store).with_columns(run=pl.lit(run)) for run in ("x", "y"))
+    lines = draw_dtc(both).axes[0].get_lines()
+    assert [list(line.get_xdata()) for line in lines] == [list(range(1, 9))] * 2
 
 
 def test_the_figures_are_drawn(store: Store, tmp_path: Path) -> None:

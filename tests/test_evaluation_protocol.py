@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from medaction.envs.episode import Episode
-from medaction.evaluation.dialogue import NOTHING_KNOWN, DialogueClinician, Examiner, chat
+from medaction.evaluation.dialogue import (
+    NOTHING_KNOWN,
+    DialogueClinician,
+    Examiner,
+    _order_lines,
+    chat,
+)
 from medaction.evaluation.judging import failed_score, messages_of
 from medaction.evaluation.protocol import (
     final_answer,
@@ -191,6 +197,14 @@ def played(script: Any, rules: Any, mode: Any = "free-turn", t_max: int | None =
             play(spec, Episode(world, Hidden(), chosen.t_max, ends_loops=False), clinician)
         )  # type: ignore[arg-type]
     return trajectory, server.asked
+
+
+def test_a_request_loses_its_bullets_and_no_test_its_number() -> None:
+    tests = ("5-HIAA", "2D echocardiography", "14-3-3 protein", "1.5 T MRI", "17-OH progesterone")
+    marks = ("", "- ", "1. ", "12) ", "- (3) ")
+    for mark in marks:
+        assert _order_lines("\n".join(mark + test for test in tests)) == tests
+    assert _order_lines("* **CBC**: anemia?\n1)CRP\n---") == ("CBC: anemia?", "CRP")
 
 
 def test_a_free_turn_dialogue_ends_when_nothing_more_is_required() -> None:

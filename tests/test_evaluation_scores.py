@@ -27,7 +27,7 @@ from medaction.evaluation.results import (
     result_table,
     write_result,
 )
-from medaction.evaluation.scores import Score, f1, hit_share, measures
+from medaction.evaluation.scores import Score, f1, hit_share, measures, score_table
 from tests.records import environment, small_tree
 
 
@@ -248,6 +248,19 @@ def test_accuracy_is_corrected_by_what_is_known_of_the_judge() -> None:
     assert (none_right.accuracy, none_right.low) == (0.0, 0.0)
     assert none_right.high is not None
     assert 0.5 < none_right.high < 1, "three wrong cases are no proof that all are"
+
+
+def test_a_judge_without_errors_corrects_nothing_where_runs_are_missing() -> None:
+    perfect = MeasuredJudge(right=200, right_called=200, wrong=40, wrong_called=40, on="made up")
+    scores = [Score("a", 0, 1.0, 1.0, True)]
+    scores += [Score("b", run, 1.0, 1.0, False) for run in range(3)]
+    raw = {found.name: found for found in measures(scores, ["a", "b"], 3)}["accuracy"].mean
+    assert raw == pytest.approx(1 / 6)
+    corrected = corrected_accuracy(score_table(scores, ["a", "b"], 3), perfect)
+    assert corrected.accuracy == pytest.approx(raw)
+    assert corrected.low is not None
+    assert corrected.high is not None
+    assert corrected.low <= raw <= corrected.high
 
 
 def test_a_table_says_what_its_judge_is_worth_and_what_constant_orders_score() -> None:

@@ -171,6 +171,22 @@ def test_more_documented_tests_are_no_preference(tmp_path: Path, counts: tuple[i
     assert better(*first.candidates) is None
 
 
+def test_the_outcome_of_a_reply_is_over_all_rollouts_that_gave_it(tmp_path: Path) -> None:
+    """Whatever seconds each took; other thinking is another reply."""
+    truth, wrong = turn(2, "Sarcoidosis", (), "Sarcoidosis"), turn(2, "Lymphoma", (), "Lymphoma")
+    first = turn(1, "Tuberculosis", ("CBC",))
+
+    def after(sample: int, last: Turn, thinking: str = "") -> Trajectory:
+        usage = replace(first.usage, seconds=1.0 + sample)
+        return rollout(sample, replace(first, usage=usage, thinking=thinking), last)
+
+    tree = [after(sample, truth if sample == 3 else wrong) for sample in range(4)]
+    tree.append(after(4, truth, "Granulomas."))
+    dtc = {member.trajectory_id: [3, 0 if member.spec.sample > 2 else 2] for member in tree}
+    opening = next(s for s in found(tmp_path, tree, dtc) if s.candidates[0].turn.number == 1)
+    assert {c.turn.thinking: c.outcome for c in opening.candidates} == {"": 0.25, "Granulomas.": 1}
+
+
 def test_information_is_what_the_results_did_for_the_truth(tmp_path: Path) -> None:
     def ending(sure: int, name: str) -> Turn:
         ranked = (Hypothesis("Lymphoma", 90 - sure), Hypothesis("Sarcoidosis", sure))

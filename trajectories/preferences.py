@@ -16,7 +16,7 @@ pair.
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -147,7 +147,7 @@ def _states_of(
     played = [branch for branch in tree if branch.spec.style != "gold"]
     paths = {branch.trajectory_id: path_of(branch, by_id) for branch in played}
     prompts: dict[str, list[dict[str, str]]] = {}
-    answers: dict[str, dict[str, Candidate]] = defaultdict(dict)
+    replies: dict[str, dict[tuple[str, str], list[tuple[Trajectory, Turn]]]] = defaultdict(dict)
     for branch in sorted(played, key=lambda member: member.trajectory_id):
         path, spec = paths[branch.trajectory_id], branch.spec
         for turn in branch.turns:
@@ -162,29 +162,41 @@ def _states_of(
             )
             key = json.dumps([turn.number, asked])
             prompts[key] = asked
-            through = [
-                (id_, other)
-                for id_, other in paths.items()
-                if other[: turn.number] == path[: turn.number]
-            ]
-            answers[key].setdefault(turn.raw, _candidate(branch, turn, through, dtc, nodes, goal))
-    for key, candidates in answers.items():
-        yield State(environment, prompts[key], tuple(candidates.values()))
+            replies[key].setdefault((turn.raw, turn.thinking), []).append((branch, turn))
+    for key, same_replies in replies.items():
+        candidates = [
+            _candidate(
+                *places[0],
+                # The paths through all replies that say the same. Turns are not compared: the
+                # seconds and dollars that one took are no part of what it says.
+                {
+                    id_: path
+                    for _, turn in places
+                    for id_, path in paths.items()
+                    if len(path) >= turn.number and path[turn.number - 1] is turn
+                },
+                dtc,
+                nodes,
+                goal,
+            )
+            for places in same_replies.values()
+        ]
+        yield State(environment, prompts[key], tuple(candidates))
 
 
 def _candidate(
     branch: Trajectory,
     turn: Turn,
-    through: Sequence[tuple[str, Sequence[Turn]]],
+    through: Mapping[str, Sequence[Turn]],
     dtc: dict[tuple[str, int], int | None],
     nodes: dict[str, int | None],
     goal: int | None,
 ) -> Candidate:
     """A reply with what came of it on all paths `through` it."""
-    ends = [dtc.get((id_, path[-1].number)) for id_, path in through]
+    ends = [dtc.get((id_, path[-1].number)) for id_, path in through.items()]
     known = [end == 0 for end in ends if end is not None]
     gains = []
-    for _, path in through:
+    for path in through.values():
         now = standing(path[turn.number - 1], nodes, goal)
         then = standing(path[turn.number], nodes, goal) if len(path) > turn.number else None
         if now and then:

@@ -161,8 +161,8 @@ class Store:
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple]:
         return self.db.execute(sql, list(parameters)).fetchall()
 
-    def frame(self, sql: str) -> pl.DataFrame:
-        return self.db.sql(sql).pl()
+    def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
+        return self.db.sql(sql, params=list(parameters)).pl()
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append `rows` (dicts keyed by column) to one of the schema's tables in one
