@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 from tokenizers import Tokenizer
 
 from medaction.envs.documented import NO_RESULT_AT, WEIGHTS
-from medaction.envs.mentions import without_tests
+from medaction.envs.mentions import without_names_of_tests
 from medaction.kg.encoder import TOKENIZER
 from medaction.kg.hpo import load_hpo
 from medaction.kg.packages import package_path
@@ -39,7 +39,7 @@ def main() -> None:
     tokenizer.no_padding()
     rows = [line.split("\t") for line in STATEMENTS.read_text(encoding="utf-8").splitlines()]
     findings = names_of_findings()
-    texts = [without_tests(text) for text in [*(row[1] for row in rows), *findings]]
+    texts = [without_names_of_tests(text) for text in [*(row[1] for row in rows), *findings]]
     is_none = np.array([label == "none" for label, _ in rows] + [False] * len(findings))
     weights = np.array([1.0] * len(rows) + [FINDING_WEIGHT] * len(findings))
     encodings = [tokenizer.encode(text, add_special_tokens=False) for text in texts]

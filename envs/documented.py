@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medaction.envs.mentions import named_tests, without_tests
+from medaction.envs.mentions import named_tests, without_names_of_tests
 from medaction.envs.naming import is_code, profile
 from medaction.kg.encoder import TOKENIZER
 from medaction.words.phrases import IN_BRACKETS
@@ -97,16 +97,16 @@ def is_documented(result: str) -> bool:
     >>> [is_documented(text) for text in ("Not conducted.", "MRI pelvis.", "The tube was broken")]
     [False, False, False]
     """
-    return any(not _is_void(text) and not _weighs_as_none(text) for text in _sentences(result))
+    return any(not _is_void(text) and not _weighs_as_none(text) for text in _statements(result))
 
 
 def says_something(text: str) -> bool:
     """Whether a text of any kind, a history say, has a sentence that is not just 'Not performed',
     'N/A' or a test's name. The weights are of results alone: 'refuses food' is a finding."""
-    return any(not _is_void(sentence) for sentence in _sentences(text))
+    return any(not _is_void(sentence) for sentence in _statements(text))
 
 
-def _sentences(text: str) -> list[str]:
+def _statements(text: str) -> list[str]:
     sentences = [sentence for line in text.splitlines() for sentence in _SENTENCE_END.split(line)]
     return [stripped for sentence in sentences if (stripped := sentence.strip(" .;-*•"))]
 
@@ -165,7 +165,7 @@ def _weighs_as_none(sentence: str) -> bool:
     """Whether every clause of a sentence without a value or a verb of finding scores as none."""
     if _FINDING.search(sentence) or _VALUE_IN_TEXT.search(sentence):
         return False
-    clauses = [clause for part in sentence.split(", ") if (clause := without_tests(part))]
+    clauses = [clause for part in sentence.split(", ") if (clause := without_names_of_tests(part))]
     return bool(clauses) and all(no_result_score(clause) > NO_RESULT_AT for clause in clauses)
 
 

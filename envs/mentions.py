@@ -42,10 +42,10 @@ def named_tests(text: str) -> tuple[str, ...]:
     return tuple({normalise(name): name for name in names}.values())
 
 
-def without_tests(text: str) -> str:
+def without_names_of_tests(text: str) -> str:
     """`text` without the names of tests in it.
 
-    >>> without_tests("MRI of the spine and urinalysis were not done")
+    >>> without_names_of_tests("MRI of the spine and urinalysis were not done")
     'and were not done'
     """
     return " ".join(_mention().sub("", text).split())

@@ -321,7 +321,7 @@ def _facts_about(
         "benchmark": ", ".join(sources),
         "judge": passes[0].key,
         "judges": [judge.rater for judge in passes],
-        "answers": _answers(settings),
+        "answers": _oracle_and_reader(settings),
         "cases": {
             "read": cases,
             "environments": environments,
@@ -342,7 +342,7 @@ def _facts_about(
     }
 
 
-def _answers(settings: EvaluationSettings) -> str:
+def _oracle_and_reader(settings: EvaluationSettings) -> str:
     """Who answers the orders, and who reads a reply in free text."""
     oracle = f"oracle with {settings.oracle.name}" if settings.oracle else "oracle"
     answers = f"examiner {settings.examiner.name}" if settings.examiner else oracle
