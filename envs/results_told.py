@@ -47,6 +47,8 @@ _LEVEL_OF_CODE = re.compile(
     r"\b(?i:elevated|raised|increased|decreased|reduced) (?:serum |plasma |blood )?"
     r"(?P<analyte>(?=[\w-]+[A-Z\d])[A-Za-z][\w-]+)(?: levels?\b|\W*$)"
 )
+# 'Biopsy-proven coeliac disease': how a disease became known, no result that is told now.
+_PROVEN = re.compile(r"\b[\w-]+-(?:proven|confirmed|verified)\b", re.IGNORECASE)
 _PRESENT_ILLNESS = re.compile(r"\W*history(?: of (?:the )?present illness)?\W*:\W*", re.IGNORECASE)
 _PHRASE_END = re.compile(r"[,;.]\s+|\band\b")
 _PREPOSITION = re.compile(r"\b(?:as|by|for|from|to|at|on|in|of|with)\b")
@@ -141,6 +143,11 @@ def result_told(clause: str) -> Statement | None:
     >>> result_told("CT was planned"), result_told("she takes 5 mg of iron a day")
     (None, None)
     """
+    statement = _statement(_PROVEN.sub("", clause))
+    return statement and Statement(clause, statement.tests)
+
+
+def _statement(clause: str) -> Statement | None:
     value = _CONCENTRATION.search(clause)
     measured = _ANALYTE.findall(clause) if value else []
     tests = (*named_tests(clause), *filter(canonical_of, measured))

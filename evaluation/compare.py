@@ -205,7 +205,10 @@ def table_2(results: Sequence[Mapping[str, Any]]) -> list[str]:
     benchmarks = list(dict.fromkeys(result["benchmark"] for result in results))
     players: dict[tuple[str, str, str], dict[str, Mapping[str, Any]]] = {}
     for result in results:
-        player = (result["model"], result["protocol"], result["judge"].split("@")[0])
+        judge = result["judge"].split("@")[0]
+        player = (result["model"], result["protocol"], judge)
+        if result["benchmark"] in players.get(player, {}):  # judged twice, by two of one name
+            player = (result["model"], result["protocol"], result["judge"])
         players.setdefault(player, {})[result["benchmark"]] = result
     models = [model for model, _, _ in players]
     rows = [
@@ -265,7 +268,7 @@ def _incomparable(results: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
         ("protocol", "protocols"),
         ("judge", "judges"),
         ("t_max", "turn limits"),
-        ("answers", "oracles"),
+        ("answers", "oracles or readers"),
     ):
         values = {str(result[key]) for result in results}
         if len(values) > 1:

@@ -34,6 +34,7 @@ from medaction.kg.linking import Linker
 from medaction.trajectories.files import STORE
 from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
+from medaction.words.errors import WrongUse
 from medaction.words.names import normalise
 
 HARD_SET_FORMAT = "medaction-hard-set/1"
@@ -285,11 +286,17 @@ def _seats(
 
 def write_hard_set(hard_set: HardSet, folder: Path, versions: Mapping[str, str]) -> list[Path]:
     """Write `folder`/cases/ID.json (docs/case-format.md), contamination.csv, manifest.json and
-    plots; returns the paths of the last two."""
+    plots; returns the paths of the last two. The cases of a hard set that was there are replaced.
+
+    Raises WrongUse where `folder`/cases has other cases.
+    """
     cases = folder / "cases"
     cases.mkdir(parents=True, exist_ok=True)
-    for old in cases.glob("*.json"):
-        old.unlink()
+    former = _files_of(folder)
+    if foreign := sorted(set(cases.glob("*.json")) - former):
+        raise WrongUse(f"{foreign[0]} is of no hard set: draw the set into another folder")
+    for file in former:
+        file.unlink(missing_ok=True)
     rows = []
     for candidate in hard_set.cases:
         file = cases / f"{candidate.environment.case_id}.json"
@@ -330,6 +337,14 @@ def write_hard_set(hard_set: HardSet, folder: Path, versions: Mapping[str, str])
     )
     figures = composition(candidate.environment for candidate in hard_set.cases)
     return [path, *plot_composition(figures, folder / "plots")]
+
+
+def _files_of(folder: Path) -> set[Path]:
+    """The cases of the hard set that was written to `folder`; none: there is no such set."""
+    manifest = folder / "manifest.json"
+    about = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+    rows = about["rows"] if about.get("format") == HARD_SET_FORMAT else []
+    return {folder / row["file"] for row in rows}
 
 
 def summary_of(candidates: Sequence[HardCase]) -> dict[str, Any]:

@@ -303,14 +303,14 @@ def result_table(result: Mapping[str, Any]) -> str:
         lines += ["", "Not scored:", "", *markdown_table(["why", "trajectories"], rows)]
     if result["agreement"]:
         rows = [
-            [row["on"], str(row["items"]), number(row["raw"]), number(row["alpha"])]
+            [
+                ", ".join(row["raters"]), row["on"], str(row["items"]), number(row["raw"]),
+                number(row["alpha"]),
+            ]
             for row in result["agreement"]
-        ]
-        raters = ", ".join(result["agreement"][0]["raters"])
-        table = markdown_table(
-            ["verdicts on", "items", "raw agreement", "Krippendorff's alpha"], rows
-        )
-        lines += ["", f"Agreement of {raters}:", "", *table]
+        ]  # fmt: skip
+        headings = ["agreement of", "verdicts on", "items", "raw", "Krippendorff's alpha"]
+        lines += ["", *markdown_table(headings, rows)]
     lines += ["", "## Subsets", ""]
     rows = []
     for subset in result["subsets"]:

@@ -4,6 +4,7 @@ do, and judges score what it played."""
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from medaction.clinicians.make import prompt_version
@@ -216,7 +217,8 @@ def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_
         return Unit("judge", case_id, 1.0 if offline else 0.25, judge_case, arguments)
 
     with Progress("judging", len(cases)) as progress:
-        for case_id, result in fan_out(engine, unit_of, list(cases), settings.in_flight):
+        results = fan_out(engine, unit_of, list(cases), settings.in_flight)
+        for case_id, result in chain.from_iterable(results):
             if isinstance(result, list):
                 judgings = cases[case_id][1]
                 failures = _store_judgements(store, rules, judgings, result)
@@ -319,7 +321,7 @@ def _facts_about(
         "benchmark": ", ".join(sources),
         "judge": passes[0].key,
         "judges": [judge.rater for judge in passes],
-        "answers": "examiner " + settings.examiner.name if settings.examiner else "oracle",
+        "answers": _answers(settings),
         "cases": {
             "read": cases,
             "environments": environments,
@@ -338,6 +340,13 @@ def _facts_about(
             cases=_condition_of(settings.only),
         ),
     }
+
+
+def _answers(settings: EvaluationSettings) -> str:
+    """Who answers the orders, and who reads a reply in free text."""
+    oracle = f"oracle with {settings.oracle.name}" if settings.oracle else "oracle"
+    answers = f"examiner {settings.examiner.name}" if settings.examiner else oracle
+    return f"{answers}, read by {settings.read_by.name}" if settings.read_by else answers
 
 
 def _condition_of(case_ids: Sequence[str]) -> str:

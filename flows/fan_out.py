@@ -13,9 +13,11 @@ Item = TypeVar("Item")
 
 def fan_out(
     engine: Engine, unit_of: Callable[[Item], Unit], items: Iterable[Item], in_flight: int
-) -> Iterator[tuple[Item, Any]]:
-    """Yield (item, result) in the order of finishing; what a unit ended with may be an exception.
-    Raises EngineLost.
+) -> Iterator[list[tuple[Item, Any]]]:
+    """Yield whatever has ended since the last time, at least one, as (item, result) in the order of
+    finishing; what a unit ended with may be an exception. Raises EngineLost.
+
+    So a result is stored at once where the store keeps up, and with others where it does not.
 
     Items are taken from the iterable only as places become free, so a hundred thousand cases cost
     no more memory than `in_flight`.
@@ -30,8 +32,14 @@ def fan_out(
             future.add_done_callback(ended.put)
         if not running:
             return
-        future = ended.get()
-        result = engine.result(future)
-        if isinstance(result, EngineLost):
-            raise result
-        yield running.pop(future), result
+        results, lost = [], None
+        for future in [ended.get(), *(ended.get() for _ in range(ended.qsize()))]:
+            result = engine.result(future)
+            if isinstance(result, EngineLost):
+                lost = result
+            else:
+                results.append((running.pop(future), result))
+        if results:
+            yield results
+        if lost:
+            raise lost

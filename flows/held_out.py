@@ -1,6 +1,8 @@
 """What training must never see: cases of the benchmarks and hard sets that a run is told of, in
 whatever words they come."""
 
+from pathlib import Path
+
 from medaction.evaluation.case_sets import read_set
 from medaction.evaluation.contamination import find_pairs, remembering
 from medaction.kg.encoder import load_encoder
@@ -15,7 +17,8 @@ def refuse_contaminated(settings: TrainSettings) -> None:
     if not settings.against:
         return
     encode, linker = remembering(load_encoder().encode), disease_linker()
-    for folder, _ in datasets_and_shares(settings):
+    folders = [folder for folder, _ in datasets_and_shares(settings)]
+    for folder in (*folders, *map(Path, settings.earlier)):
         cases = [case for case in read_set(folder) if case.case_id not in settings.without]
         for benchmark in settings.against if cases else ():
             pairs = find_pairs(cases, read_set(benchmark), encode, linker)

@@ -27,8 +27,7 @@ from medaction.llm.usage import Usage
 from medaction.tasks.engine import Engine, Unit
 from medaction.tasks.work import build_case, cpus_of, gold_of_case, play_case
 from medaction.trajectories.batch import EnvironmentBatch
-from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
-from medaction.trajectories.rollout import Played
+from medaction.trajectories.records import Failure, Played, RolloutSpec, Trajectory, now
 from medaction.trajectories.scoring import with_link
 from medaction.trajectories.store import EnvironmentKey, Store
 from medaction.trajectories.stored_trees import tree_of
@@ -68,7 +67,8 @@ def build_environments(
         Progress("environments", None, "without one") as progress,
         EnvironmentBatch(store, built_with, run_id) as batch,
     ):
-        for report, result in fan_out(engine, unit_of, waiting(), settings.in_flight):
+        results = fan_out(engine, unit_of, waiting(), settings.in_flight)
+        for report, result in itertools.chain.from_iterable(results):
             built, usage = result if isinstance(result, tuple) else (_not_built(result), Usage())
             built = with_link(built, report.structured is None, settings.disease_graph)
             batch.add(BuiltCase(report, built, usage))
@@ -110,7 +110,8 @@ def reconstruct_gold(
         return Unit("gold", spec.case_id, 1.0, gold_of_case, arguments)
 
     with Progress("gold", len(specs)) as progress:
-        for spec, result in fan_out(engine, unit_of, specs, settings.in_flight):
+        results = fan_out(engine, unit_of, specs, settings.in_flight)
+        for spec, result in itertools.chain.from_iterable(results):
             if isinstance(result, Trajectory):
                 store.add_rollouts("gold", spec.case_id, [result], [], run_id)
             else:
@@ -199,23 +200,22 @@ def play_cases(
     budget_spent: list[str] = []
     waiting = itertools.takewhile(lambda _: not budget_spent, places)
     with Progress("rollouts", len(places)) as progress:
-        for place, result in fan_out(engine, unit_of, waiting, in_flight):
-            if not isinstance(result, Played):
-                failure = failure_of("rollout", place.case_id, result)
-                result = Played(place.case_id, (), (failure,))
-            store.add_rollouts(
-                "rollout",
-                result.case_id,
-                result.trajectories,
-                result.failures,
-                run_id,
-                result.oracle_usage,
-            )
-            for failure in result.failures:
-                _warn(failure)
-            progress.advance(failed=bool(result.failures))
-            if result.not_started:
+        for ended in fan_out(engine, unit_of, waiting, in_flight):
+            cases = [_played(place.case_id, result) for place, result in ended]
+            store.add_played("rollout", cases, run_id)
+            for case in cases:
+                for failure in case.failures:
+                    _warn(failure)
+                progress.advance(failed=bool(case.failures))
+            if any(case.not_started for case in cases):
                 log.warning(
                     "the budget is spent: what has not begun is left for a run with a larger one"
                 )
-                budget_spent.append(place.case_id)
+                budget_spent.append(cases[0].case_id)
+
+
+def _played(case_id: str, result: object) -> Played:
+    """What a unit ended with; whatever is no result of ours is the case's failure."""
+    if isinstance(result, Played):
+        return result
+    return Played(case_id, (), (failure_of("rollout", case_id, result),))

@@ -25,8 +25,7 @@ from medaction.envs.records import Built
 from medaction.tasks.engine import Unit, WorkerLost
 from medaction.tasks.ledger import RayLedger
 from medaction.tasks.local import THREADS
-from medaction.trajectories.records import Failure
-from medaction.trajectories.rollout import Played
+from medaction.trajectories.records import Failure, Played
 from medaction.words.errors import EngineLost
 
 CASES_SHOWN = 256

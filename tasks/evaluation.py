@@ -20,8 +20,8 @@ from medaction.kg.encoder import load_encoder
 from medaction.llm.calls import CallSettings, configure
 from medaction.llm.teacher import Teacher
 from medaction.tasks.work import CountingModel
-from medaction.trajectories.records import Trajectory
-from medaction.trajectories.rollout import Clinician, Played, play_tree
+from medaction.trajectories.records import Played, Trajectory
+from medaction.trajectories.rollout import Clinician, play_tree
 from medaction.trajectories.scoring import OPEN, disease_linker
 from medaction.trajectories.tree import TreePlan
 

@@ -17,8 +17,8 @@ from medaction.llm.calls import CallSettings, ModelError, complete, configure, f
 from medaction.llm.replies import MalformedReply
 from medaction.llm.teacher import Teacher
 from medaction.llm.usage import Usage
-from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now
-from medaction.trajectories.rollout import Played, play_tree
+from medaction.trajectories.records import Failure, Played, RolloutSpec, Trajectory, now
+from medaction.trajectories.rollout import play_tree
 from medaction.trajectories.scoring import distance_of
 from medaction.trajectories.tree import TreePlan
 

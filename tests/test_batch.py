@@ -1,18 +1,26 @@
-"""Environments are stored several in a transaction, and what must not wait does not wait."""
+"""Environments and rollouts are stored several in a transaction, and what must not wait does not
+wait."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from medaction.envs.build import build_environment
 from medaction.envs.sources import SAMPLES, read_cases
+from medaction.flows.fan_out import fan_out
 from medaction.llm.usage import Usage
+from medaction.tasks.engine import Engine, Unit
 from medaction.trajectories import batch as batches
 from medaction.trajectories.batch import EnvironmentBatch
+from medaction.trajectories.records import Failure, Played, RolloutSpec, Trajectory, now
 from medaction.trajectories.store import Store
 from medaction.trajectories.table_rows import BuiltCase
+from medaction.words.errors import EngineLost
+from tests.records import turn
 
 TABLES = ("cases", "checks", "ledger", "environments", "failures")
 
@@ -28,6 +36,13 @@ def cases() -> list[BuiltCase]:
     """Environments of the sample cases, in the order of their ids."""
     reports = read_cases(SAMPLES)
     return [BuiltCase(report, build_environment(report)) for report in reports]
+
+
+def trajectory(case_id: str, sample: int) -> Trajectory:
+    spec = RolloutSpec(f"e-{case_id}", case_id, "a", "schema", sample, "settings")
+    return Trajectory(
+        spec, (turn(1, "Flu", ("CBC",)), turn(2, "Flu", (), "Flu")), "diagnosed", 8, "p", "c"
+    )
 
 
 def refused(case: BuiltCase) -> BuiltCase:
@@ -111,3 +126,59 @@ def test_many_cases_are_stored_as_each_alone_would_be(
     assert [failure.case_id for failure in store.open_failures("environment")] == [
         few[5].report.case_id
     ]
+
+
+def test_rollouts_of_many_cases_are_stored_as_each_alone_would_be(tmp_path: Path) -> None:
+    player_lost = Failure("rollout", "c1", "WorkerLost", "gone", now())
+    cases = [
+        Played("c0", (trajectory("c0", 0), trajectory("c0", 1)), ()),
+        Played("c1", (), (player_lost,)),
+        Played("c2", (trajectory("c2", 0),), (), oracle_usage=Usage(calls=2)),
+        Played("c1", (trajectory("c1", 0),), ()),
+    ]
+    tables = []
+    for name, batches_of in (("one", [[case] for case in cases]), ("all", [cases[:2], cases[2:]])):
+        with Store(tmp_path / name / "trajectories.duckdb") as store:
+            for together in batches_of:
+                store.add_played("rollout", together, "run-1")
+            store.add_played("rollout", cases[:1], "run-2")  # there already: left as it is
+            tables.append(
+                [
+                    store.rows("select * exclude (stored) from trajectories order by all"),
+                    store.rows("select * from turns order by all"),
+                    store.rows("select case_id, attempt, resolved is null from failures"),
+                ]
+            )
+    assert tables[0] == tables[1]
+    assert len(tables[0][0]) == 4
+    assert tables[0][2] == [("c1", 1, False)]
+
+
+class Finished:
+    """An engine whose units have all ended when they are asked for; the second lost its engine."""
+
+    def submit(self, unit: Unit) -> "Future[object]":
+        future: Future[object] = Future()
+        future.set_result(
+            EngineLost("Ray", can_go_on=False) if unit.case_id == "1" else unit.case_id
+        )
+        return future
+
+    @staticmethod
+    def result(future: "Future[object]") -> object:
+        return future.result()
+
+
+def test_what_has_ended_comes_together_and_is_not_lost_with_the_engine() -> None:
+    def unit_of(case_id: str) -> Unit:
+        return Unit("rollouts", case_id, 1.0, unit_of, ())
+
+    engine = cast(Engine, Finished())
+    assert list(fan_out(engine, unit_of, "abcde", 3)) == [
+        [("a", "a"), ("b", "b"), ("c", "c")],
+        [("d", "d"), ("e", "e")],
+    ]
+    results = fan_out(engine, unit_of, "012", 3)
+    assert next(results) == [("0", "0"), ("2", "2")]
+    with pytest.raises(EngineLost):
+        next(results)

@@ -28,6 +28,7 @@ from medaction.trajectories.records import RolloutSpec, Trajectory
 from medaction.trajectories.scoring import disease_linker
 from medaction.trajectories.store import Store
 from medaction.trajectories.table_rows import BuiltCase
+from medaction.words.errors import WrongUse
 from tests.conftest import SAMPLES
 from tests.openai_server import Asked, openai_server
 from tests.records import environment, environment_of, turn
@@ -308,6 +309,13 @@ def test_a_hard_set_is_drawn_from_a_pool_checked_and_played_again_as_it_was(tmp_
     assert [case.case_id for case in read_set(tmp_path / "hard")] == [
         row["case_id"] for row in manifest["rows"]
     ]
+    mine = tmp_path / "hard" / "cases" / "mine.json"
+    mine.write_text("{}")
+    refused = CliRunner().invoke(command, [*map(str, arguments)])
+    assert isinstance(refused.exception, WrongUse)
+    mine.unlink()
+    assert CliRunner().invoke(command, [*map(str, arguments)]).exit_code == 0
+    assert len(list((tmp_path / "hard" / "cases").iterdir())) == 2
 
 
 def test_what_names_no_licence_is_compared_and_what_cannot_be_read_is_told(

@@ -12,8 +12,10 @@ import duckdb
 import polars as pl
 import pytest
 
+from medaction.evaluation.case_sets import mark_dataset
 from medaction.flows.dataset import push, write_dataset
 from medaction.flows.settings import DistillSettings
+from medaction.trajectories.labels import Label, add_label
 from medaction.trajectories.migrations import MIGRATIONS, SCHEMA_VERSION
 from medaction.trajectories.store import Store
 
@@ -29,6 +31,10 @@ def settings_of(store: Store, out: Path) -> DistillSettings:
 
 def records(folder: Path) -> pl.DataFrame:
     return pl.concat(pl.read_parquet(file) for file in sorted(folder.glob("*.parquet")))
+
+
+def preferences(run: Path) -> pl.DataFrame:
+    return pl.read_parquet(run / "dataset" / "preferences" / "dpo-*.parquet")
 
 
 def test_a_version_has_a_checksum_of_every_file_and_what_it_was_made_with(run: Path):
@@ -93,6 +99,32 @@ def test_what_changed_is_told_by_case_and_teacher_and_the_version_before_stays(r
     assert (run / "dataset").resolve() == (run / "datasets" / "v2").resolve()
     assert records(run / "datasets" / "v1").equals(before)
     assert len(records(run / "dataset")) == len(before) - len(lost)
+
+
+def test_what_is_rejected_is_no_reply_and_contamination_stays_noted(run: Path):
+    pairs = preferences(run)
+    trajectory_id, _, number = pairs["rejected_id"][0].rpartition("-")
+    case_id = pairs["case_id"][0]
+    with Store(run / "trajectories.duckdb") as store:
+        settings = settings_of(store, run)
+        store.db.execute(
+            "update verdicts set kept_turns = [] where trajectory_id in"
+            " (select trajectory_id from trajectories where case_id = ?)",
+            [case_id],
+        )
+        assert write_dataset(store, settings).number == 2, "its turns are no records"
+        assert preferences(run).equals(pairs)
+        assert mark_dataset(run, "bench.json", ["medaction-01"])
+        time = "2026-01-01T00:00:00+00:00"
+        add_label(run, Label("turn", case_id, "reject", time, trajectory_id, int(number)))
+        version, again = (write_dataset(store, settings) for _ in range(2))
+    assert (version.number, version.is_new, version.changes) == (3, True, ())
+    assert (again.number, again.is_new) == (3, False)
+    left = preferences(run)
+    assert 0 < len(left) < len(pairs)
+    assert f"{trajectory_id}-{number}" not in {*left["rejected_id"], *left["chosen_id"]}
+    manifest = json.loads((run / "dataset" / "manifest.json").read_text())
+    assert manifest["contaminated"] == {"bench.json": ["medaction-01"]}
 
 
 def test_a_dataset_from_before_there_were_versions_becomes_one(run: Path):

@@ -208,6 +208,9 @@ def test_table_2_is_recomputed_from_the_rows_in_the_papers_shape() -> None:
         measure = by_name[name]
         assert cell == f"{measure['mean']:.2f} ({measure['low']:.2f} to {measure['high']:.2f})"
     assert cells[8].startswith("1.00")
+    again = result("model-a", [False] * 4, judge="other@2")
+    lines = table_2([result("model-a", [True] * 4, judge="other@1"), again])[2:]
+    assert [line.split("|")[5].split()[0] for line in lines] == ["1.00", "0.00"]
     text = comparison([first, hard])
     assert "As in the paper's Table 2" in text
     assert "different benchmarks" in text

@@ -25,10 +25,12 @@ EARLY, LATE = "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"
 def test_the_newest_opinion_counts_and_a_comment_leaves_it(tmp_path: Path) -> None:
     add_label(tmp_path, Label("turn", "c", "accept", EARLY, "t", 1))
     add_label(tmp_path, Label("turn", "c", "reject", LATE, "t", 1))
-    add_label(tmp_path, Label("turn", "c", "comment", LATE, "t", 1, comment="no «d-dimer»\nhere"))
+    add_label(
+        tmp_path, Label("turn", "c", "comment", LATE, "t", 1, comment="no «d-dimer»\u2028here")
+    )
     add_label(tmp_path, Label("environment", "c2", "reject", LATE))
     (turn, environment) = labels(tmp_path)
-    assert (turn.opinion, turn.comment) == ("reject", "no «d-dimer»\nhere")
+    assert (turn.opinion, turn.comment) == ("reject", "no «d-dimer»\u2028here")
     assert environment.opinion == "reject"
     assert rejected(tmp_path) == ({"c2"}, {("t", 1)})
     assert len(list(history(tmp_path))) == 4

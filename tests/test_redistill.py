@@ -42,7 +42,8 @@ def taken(newest: Path, *earlier: Path, **change: Any) -> dict[str, list[str]]:
 def test_a_later_version_is_learnt_with_a_share_of_what_stood_in_the_earlier(
     tmp_path: Path,
 ) -> None:
-    first, second = dataset(tmp_path / "v1", cases=12), dataset(tmp_path / "v2", cases=16)
+    versions = tmp_path / "datasets"  # of one run
+    first, second = dataset(versions / "v1", cases=12), dataset(versions / "v2", cases=16)
     for folder in (first, second):  # a record's id is the same in every version
         for split in ("train", "validation"):
             file = folder / f"{split}.parquet"
@@ -66,6 +67,25 @@ def test_a_later_version_is_learnt_with_a_share_of_what_stood_in_the_earlier(
     assert "v1" not in taken(second, first, replay=0)
     with pytest.raises(TrainError, match="nothing is new"):
         taken(second, second)
+
+
+def test_what_is_left_out_is_left_out_of_earlier_datasets_too(tmp_path: Path) -> None:
+    first, second = dataset(tmp_path / "first", cases=6), dataset(tmp_path / "second", cases=6)
+    other_cases = pl.col("case_id").str.replace("case", "other")
+    for split in ("train", "validation"):
+        file = first / f"{split}.parquet"
+        pl.read_parquet(file).with_columns(other_cases).write_parquet(file)
+    everything = taken(second, first, replay=0.5)
+    assert everything["first"], "a dataset beside another is no version of it"
+    frame = read_datasets(
+        TrainSettings(
+            data=[str(second)], out=tmp_path, earlier=[str(first)], without=["other-1"],
+            teachers=["a"],
+        )
+    )  # fmt: skip
+    assert "other-0" in frame["case_id"]
+    assert "other-1" not in frame["case_id"]
+    assert frame["teacher"].unique().to_list() == ["a"]
 
 
 def test_forgetting_is_the_loss_on_each_versions_own_cases() -> None:

@@ -15,8 +15,8 @@ from medaction.envs.turns import Hypothesis, Observation, Turn
 from medaction.llm.calls import BudgetSpent
 from medaction.llm.replies import MalformedReply
 from medaction.llm.usage import Usage
-from medaction.trajectories.records import RolloutSpec, Trajectory
-from medaction.trajectories.rollout import Played, play, play_tree
+from medaction.trajectories.records import Played, RolloutSpec, Trajectory
+from medaction.trajectories.rollout import play, play_tree
 from medaction.trajectories.tree import TreePlan, branch_specs, entropy, initial_specs
 from tests.records import MENU, environment, small_tree, trajectory, turn
 

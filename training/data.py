@@ -72,7 +72,8 @@ def read_datasets(settings: TrainSettings) -> pl.DataFrame:
     ]
     frame = pl.concat(frames).unique("id", keep="first", maintain_order=True)
     for folder in reversed(settings.earlier):
-        frame = _with_earlier(frame, _dataset(Path(folder), settings.validation_percent, without))
+        earlier = _dataset(Path(folder), settings.validation_percent, without)
+        frame = _with_earlier(frame, _chosen(earlier, settings))
     train = frame.filter(pl.col("split") == "train")
     if train.is_empty():
         raise TrainError(
@@ -97,10 +98,15 @@ def _with_earlier(frame: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
     was = earlier.select("id", text, pl.col("dataset").alias("earlier"))
     frame = frame.with_columns(text).join(was, on=["id", "text"], how="left")
     frame = frame.with_columns(dataset=pl.coalesce("earlier", "dataset")).drop("earlier", "text")
-    parents = {Path(dataset).resolve().parent for dataset in frame["dataset"].unique()}
-    if Path(earlier["dataset"][0]).resolve().parent in parents:
+    if earlier.is_empty() or _run_of(earlier["dataset"][0]) in set(map(_run_of, frame["dataset"])):
         return frame
     return pl.concat([frame, earlier.join(frame, on="id", how="anti")])
+
+
+def _run_of(dataset: str) -> Path:
+    """The folder with all versions of a run's dataset; of one that stands alone, itself."""
+    folder = Path(dataset).resolve()
+    return folder.parent if folder.parent.name == "datasets" else folder
 
 
 def without_repeats(frame: pl.DataFrame) -> pl.DataFrame:
@@ -231,6 +237,11 @@ def _selected(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:
                 f"no record of the {column} {', '.join(unknown)}: there are"
                 f" {', '.join(sorted(present))}"
             )
+    return _chosen(frame, settings)
+
+
+def _chosen(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:
+    for column, values in (("teacher", settings.teachers), ("style", settings.styles)):
         if values:
             frame = frame.filter(pl.col(column).is_in(values))
     return of_cases(frame, settings)

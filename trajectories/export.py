@@ -23,6 +23,7 @@ from medaction.trajectories.labels import rejected
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.store import IN, Store, StoreError
 from medaction.trajectories.stored_trees import trees_of
+from medaction.words.versions import version_of
 
 Prompt = Callable[[str, str, Sequence[Turn], int, Style], list[dict[str, str]]]
 """(teacher, initial observation, turns so far, t_max, style) -> chat messages: how the context of a
@@ -254,27 +255,55 @@ def export_dataset(
     light = _light(building)
     before = _light(versions / f"v{last}") if last else light.clear()
     changes = tuple(_changes(before, light))
+    former = _manifest(versions / f"v{last}") if last else {}
+    replies = _version_of_replies(store)
+    as_before = Version(last, versions / f"v{last}", len(light), (), is_new=False)
     # Where the newest version is damaged, a whole one follows it, however few records changed.
-    if last and not changes and last == numbers[-1]:
+    may_stay = bool(last) and not changes and last == numbers[-1]
+    if may_stay and former.get("replies", replies) == replies:
         shutil.rmtree(building)
-        _point(link, versions / f"v{last}")
-        return Version(last, versions / f"v{last}", len(light), (), is_new=False)
+        _point(link, as_before.folder)
+        return as_before
     number = numbers[-1] + 1 if numbers else 1
     version = Version(number, versions / f"v{number}", len(light), changes, is_new=True)
     about = card(building, light, version.number)
+    files = checksums(building)
+    if may_stay and _preferences_in(files) == _preferences_in(former["files"]):
+        shutil.rmtree(building)
+        _point(link, as_before.folder)
+        return as_before
     manifest: dict[str, Any] = {
         "version": version.number,
         "records": len(light),
         "changes_against": last or None,
         "changes": changes,
+        "replies": replies,
+        "contaminated": former.get("contaminated", {}),
+        "files": files,
     } | about
-    manifest["files"] = checksums(building)
     (building / "manifest.json").write_text(
         json.dumps(manifest, indent=1, default=str), encoding="utf-8"
     )
     building.rename(version.folder)
     _point(link, version.folder)
     return version
+
+
+def _manifest(version: Path) -> dict[str, Any]:
+    """What a sound version says of itself."""
+    about: dict[str, Any] = json.loads((version / "manifest.json").read_text(encoding="utf-8"))
+    return about
+
+
+def _version_of_replies(store: Store) -> str:
+    """Of everything that the preferences compare: replies that are no record are among it."""
+    sql = "select bit_xor(hash(trajectory_id, number, dtc))::varchar from turn_scores"
+    cases, turns = rejected(store.path.parent)
+    return version_of([store.rows(sql)[0][0], sorted(cases), sorted(turns)])
+
+
+def _preferences_in(files: dict[str, Any]) -> dict[str, Any]:
+    return {name: sum_ for name, sum_ in files.items() if name.startswith("preferences/")}
 
 
 def _newest_sound(versions: Path, numbers: Sequence[int]) -> int:

@@ -72,7 +72,10 @@ def history(out: Path) -> Iterator[Label]:
     path = out / FILE
     if not path.exists():
         return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # Not `splitlines`, which ends a line at other characters too that a comment may have.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line:
+            continue
         try:
             yield _LABEL_RECORD.validate_json(line)
         except ValidationError as error:

@@ -16,7 +16,7 @@ pair.
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -36,6 +36,7 @@ from medaction.trajectories.export import (
     reply_message,
     split_of,
 )
+from medaction.trajectories.labels import rejected
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.store import Store
 from medaction.trajectories.stored_trees import trees_of
@@ -117,7 +118,9 @@ def states(
 
     nodes: the diagnoses of the store on the disease graph; truth: an environment -> its true
     diagnosis there. Gold trajectories were written with the report at hand and answer no prompt.
+    What a clinician rejected, a turn or a whole environment, is no reply.
     """
+    rejected_cases, rejected_turns = rejected(store.path.parent)
     for batch in trees_of(store):
         ids = [member.trajectory_id for _, tree in batch for member in tree]
         sql = (  # a hash join: `list_contains` would compare each row with each id
@@ -126,7 +129,9 @@ def states(
         )
         dtc = {(id_, number): value for id_, number, value in store.rows(sql, [ids])}
         for environment, tree in batch:
-            yield from _states_of(environment, tree, prompt, dtc, nodes, truth(environment))
+            if environment.case_id not in rejected_cases:
+                goal = truth(environment)
+                yield from _states_of(environment, tree, prompt, dtc, nodes, goal, rejected_turns)
 
 
 def _states_of(
@@ -136,6 +141,7 @@ def _states_of(
     dtc: dict[tuple[str, int], int | None],
     nodes: dict[str, int | None],
     goal: int | None,
+    rejected_turns: Set[tuple[str, int]],
 ) -> Iterator[State]:
     by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
     played = [branch for branch in tree if branch.spec.style != "gold"]
@@ -145,6 +151,8 @@ def _states_of(
     for branch in sorted(played, key=lambda member: member.trajectory_id):
         path, spec = paths[branch.trajectory_id], branch.spec
         for turn in branch.turns:
+            if (branch.trajectory_id, turn.number) in rejected_turns:
+                continue
             asked = prompt(
                 spec.teacher,
                 environment.initial_observation,

@@ -91,6 +91,21 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Played:
+    """What the rollouts of one case gave. `not_started` counts those that were left for another run
+    because the budget was spent.
+
+    `oracle_usage` is what the oracle's model used, over all of them.
+    """
+
+    case_id: str
+    trajectories: tuple[Trajectory, ...]
+    failures: tuple[Failure, ...]
+    not_started: int = 0
+    oracle_usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OpenFailure:
     """A failure that can be retried. Without a trajectory it is the whole case's."""
 

@@ -4,7 +4,7 @@
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from medaction.envs.episode import Answers, Episode
@@ -12,7 +12,7 @@ from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.turns import Observation, Style, Turn
 from medaction.llm.calls import BudgetSpent
 from medaction.llm.usage import Usage
-from medaction.trajectories.records import Failure, RolloutSpec, Trajectory, now, path_of
+from medaction.trajectories.records import Failure, Played, RolloutSpec, Trajectory, now, path_of
 from medaction.trajectories.tree import Distance, TreePlan, branch_specs, initial_specs
 
 
@@ -72,21 +72,6 @@ async def play(
         clinician.prompt_versions[spec.style],
         code_version,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Played:
-    """What the rollouts of one case gave. `not_started` counts those that were left for another run
-    because the budget was spent.
-
-    `oracle_usage` is what the oracle's model used, over all of them.
-    """
-
-    case_id: str
-    trajectories: tuple[Trajectory, ...]
-    failures: tuple[Failure, ...]
-    not_started: int = 0
-    oracle_usage: Usage | None = None
 
 
 async def play_tree(

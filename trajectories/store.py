@@ -19,7 +19,14 @@ from medaction.envs.records import BadCase, ClinicalEnvironment
 from medaction.llm.usage import Usage
 from medaction.trajectories.files import SNAPSHOT, STORE
 from medaction.trajectories.migrations import MIGRATIONS, SCHEMA_VERSION
-from medaction.trajectories.records import Failure, OpenFailure, RolloutSpec, Trajectory, now
+from medaction.trajectories.records import (
+    Failure,
+    OpenFailure,
+    Played,
+    RolloutSpec,
+    Trajectory,
+    now,
+)
 from medaction.trajectories.snapshot import Publisher
 from medaction.trajectories.table_rows import BuiltCase, case_row, refused, trajectory_row, turn_row
 from medaction.words.errors import MedactionError
@@ -375,22 +382,29 @@ class Store:
         run_id: str,
         oracle_usage: Usage | None = None,
     ) -> None:
-        """Store what a case's rollouts (stage 'rollout') or its gold trajectory ('gold') gave. One
-        that is already there is left as it is.
+        """`add_played` for one case."""
+        played = Played(case_id, tuple(trajectories), tuple(failures), oracle_usage=oracle_usage)
+        self.add_played(stage, [played], run_id)
 
-        `oracle_usage` is what the oracle's model used for them; it is added to the case's own. A
-        failure without a trajectory is the whole case's (its worker was lost, say); the case's next
-        result resolves it.
+    def add_played(self, stage: str, cases: Sequence[Played], run_id: str) -> None:
+        """Store what the rollouts (stage 'rollout') or gold trajectories ('gold') of cases gave, in
+        one transaction. A trajectory that is already there is left as it is.
+
+        What the oracle's model used is added to the case's own. A failure without a trajectory is
+        the whole case's (its worker was lost, say); the case's next result resolves it.
         """
         stored = now()
+        by_id = {member.trajectory_id: member for case in cases for member in case.trajectories}
         with self.transaction():
-            by_id = {trajectory.trajectory_id: trajectory for trajectory in trajectories}
-            # By the primary key, one by one: a list would be sought in the whole table.
-            fresh = [
-                trajectory
-                for id_, trajectory in by_id.items()
-                if not self.rows("select 1 from trajectories where trajectory_id = ?", [id_])
-            ]
+            there = {
+                id_
+                for (id_,) in self.rows(
+                    "select trajectory_id from trajectories"
+                    " where trajectory_id in (select unnest(?))",
+                    [list(by_id)],
+                )
+            }
+            fresh = [trajectory for id_, trajectory in by_id.items() if id_ not in there]
             self._insert(
                 "trajectories", [trajectory_row(trajectory, run_id, stored) for trajectory in fresh]
             )
@@ -398,10 +412,12 @@ class Store:
                 "turns",
                 [turn_row(trajectory, turn) for trajectory in fresh for turn in trajectory.turns],
             )
-            self._resolve(stage, case_id, [trajectory.trajectory_id for trajectory in fresh])
-            self._put_failures(failures, run_id)
-            if oracle_usage:
-                self._add_spent(case_id, oracle_usage)
+            for case in cases:
+                ids = [member.trajectory_id for member in case.trajectories]
+                self._resolve(stage, case.case_id, [id_ for id_ in ids if id_ not in there])
+                self._put_failures(case.failures, run_id)
+                if case.oracle_usage:
+                    self._add_spent(case.case_id, case.oracle_usage)
 
     def trajectory_ids(self) -> set[str]:
         return {id_ for (id_,) in self.rows("select trajectory_id from trajectories")}
