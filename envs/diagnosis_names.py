@@ -87,7 +87,9 @@ _TYPE_AT_END = re.compile(
 # What makes another disease of a known one: its spread.
 _SPREAD = re.compile(r"metasta\w+", re.IGNORECASE)
 # Adjectives and participles by their endings: 'perforated', 'traumatic', 'papillary'.
-_ENDINGS_OF_ADJECTIVES = tuple("al ic ous ed ary ory ive ar ing oid ant ent ile".split())  # noqa: SIM905
+_ENDINGS_OF_ADJECTIVES = tuple(
+    "al ic ous ed ary ory ive ar ing oid ant ent ile".split()  # noqa: SIM905
+)
 _EPONYM = re.compile(
     r"(\S{5,}?)(?:'s|’s|s['’])?\s+(?:disease|syndrome|disorder|phenomenon)", re.IGNORECASE
 )

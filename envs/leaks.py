@@ -38,6 +38,8 @@ _NO = phrase_pattern("no | not | without | never | negative for")
 _BROUGHT_ALONG = phrase_pattern(
     "history | contact | exposure | exposed | travel* | known | recent | previous | prior | cause"
 )
+_DENIED_CHARACTERS = 60
+"""Characters behind a 'no' within which it denies: our choice."""
 _EXPOSURE = phrase_pattern(
     "endemic | exposed | exposure | contact with | contact of | contact to | close contact"
     " | travel* | immuniz* | immunis* | vaccin* | prophyla* | outbreak | index case"
@@ -45,7 +47,8 @@ _EXPOSURE = phrase_pattern(
 _HISTORY = phrase_pattern(
     "known | history of | previous | previously | prior | earlier | since | status post | s/p"
     " | diagnosed in | years ago | year ago | months ago | month ago | weeks ago | week ago"
-    " | years before | months before | weeks before | for years | for * years | in 19# | in 20#"
+    " | years before | year before | months before | month before | weeks before"
+    " | for years | for * years | in 19# | in 20#"
 )
 _RELATIVES = (
     "mother | father | brother | sister | sibling | son | daughter | uncle | aunt | cousin"
@@ -58,8 +61,8 @@ RELATIVE = re.compile(
 )
 # What stands before the name of something taken: 'he takes ...', 'given ...'.
 _INTAKE = phrase_pattern(
-    "take | taking | took | given | receiv* | ingest* | drink* | drank | swallowed | inhaled"
-    " | inject* | prescribed | started | dose of"
+    "take | taking | took | given | receiv* | ingest* | drink* | drank | drunk | swallowed"
+    " | inhaled | inject* | prescribed | started | dose of"
 )
 _INTAKE_CHARACTERS = 50
 """Characters before a name within which a verb of intake has it for its object: our choice."""
@@ -81,23 +84,28 @@ _END_OF_PATIENT = re.compile(
     r"\b(?:patient|s?he|infant|neonate|child|baby|boy|girl|m[ae]n|woman)\s(?:\w+\s)?"
     r"(?:died|expired|recovered|succumbed|passed\saway)\b"
     r"|\b(?:was|were)\s(?:\w+\s)?discharged(?!\sfrom\san)\b"
-    r"|\bat\s(?:[\w-]+\s){0,3}?[\w-]+[\s-]follow-?\s?up\b",
+    r"|\bat\s(?:[\w-]+[\s-]){0,3}(?:day|week|month|year)s?['’]?[\s-](?:of\s)?follow-?\s?up\b"
+    r"|\b(?:no|without)\s(?:\w+\sof\s)?(?:recurrence|relapse)\s(?:at|after|during|was)\b",
     re.IGNORECASE,
 )
 _OUTCOME = phrase_pattern(
     "pronounced dead | out of hospital | out of the hospital | left hospital | left the hospital"
     " | went home | sent home | returned home | autopsy | postmortem | post mortem"
-    " | follow up showed | follow up revealed | no recurrence | without recurrence | no relapse"
-    " | no evidence of recurrence | without evidence of recurrence | uneventful recovery"
-    " | full recovery | complete recovery | postoperative course | postoperative recovery"
-    " | post operative course | post operative recovery | uneventful postoperative"
+    " | follow up showed | follow up * showed | follow up revealed | follow up * revealed"
+    " | follow up demonstrated | follow up confirmed | uneventful recovery | full recovery"
+    " | complete recovery | postoperative course | postoperative period | postoperative recovery"
+    " | post operative course | post operative period | post operative recovery"
+)
+_BEGUN_TREATMENT = re.compile(
+    r"\b(?:was|were)\s(?:\w+\s)?(?:started|commenced|initiated|placed|put)\s(?:on|with)\b"
+    r"|\b(?:treatment|therapy)\s(?:with\s[\w\s-]{3,40}\s)?(?:was|were)\s(?:\w+\s)?"
+    r"(?:started|initiated|begun)\b",
+    re.IGNORECASE,
 )
 _TREATMENT = phrase_pattern(
-    "was started on | was started with | were started on | was * started on | was commenced on"
-    " | was placed on | was put on | was initiated on | was * placed on | therapy was started"
-    " | therapy was initiated | treatment was started | treatment was initiated | responded to"
-    " | responded well to | responded poorly to | improved after | improved with | improved on"
-    " | underwent surgery | underwent laparotomy | underwent resection | underwent *ectomy"
+    "responded to | responded well to | responded poorly to | improved after | improved with"
+    " | improved on | improved following | underwent surgery | underwent laparotomy"
+    " | underwent resection | underwent * surgery | underwent * resection | underwent *ectomy"
     " | underwent * *ectomy | underwent *therapy"
 )
 
@@ -150,21 +158,28 @@ def complaint_of(observation: str) -> str:
 
 
 def outcomes_in(text: str) -> list[str]:
-    """The passages that tell what became of the patient."""
-    return _passages_of_patient(_END_OF_PATIENT, text) + _passages_of_patient(_OUTCOME, text)
+    """The passages that tell what became of the patient.
+
+    >>> outcomes_in("At 6 months of follow-up she was well. No recurrence was seen.")
+    ['At 6 months of follow-up', 'No recurrence was']
+    >>> outcomes_in("Seen at our clinic for follow-up; breast cancer in 2012, no recurrence.")
+    []
+    """
+    return _passages_of_patient(text, _END_OF_PATIENT, _OUTCOME)
 
 
 def treatments_in(text: str) -> list[str]:
     """The passages that tell of treatment that was begun or answered to."""
-    return _passages_of_patient(_TREATMENT, text)
+    return _passages_of_patient(text, _BEGUN_TREATMENT, _TREATMENT)
 
 
-def _passages_of_patient(pattern: re.Pattern[str], text: str) -> list[str]:
+def _passages_of_patient(text: str, *patterns: re.Pattern[str]) -> list[str]:
     """The matches outside of past and family histories."""
     return [
         " ".join(match[0].split())
         for line in text.splitlines()
         if not re.match(r"\W*(?:\w+\s){1,2}history\b", line, re.IGNORECASE)
+        for pattern in patterns
         for match in pattern.finditer(line)
     ]
 
@@ -207,9 +222,10 @@ def _denial_in(clause: str) -> re.Match[str] | None:
     it."""
     if denial := _DENIES.search(clause):
         return denial
-    return next(
-        (no for no in _NO.finditer(clause) if _BROUGHT_ALONG.search(clause, no.end())), None
-    )
+    for no in _NO.finditer(clause):
+        if _BROUGHT_ALONG.search(clause, no.end(), no.end() + _DENIED_CHARACTERS):
+            return no
+    return None
 
 
 def _is_taken(name: DiagnosisName, clause: str) -> bool:

@@ -44,8 +44,9 @@ _FIRST_PERSON = re.compile(r"\bI(?:['’](?:m|ve|d)| (?:am|have|had|was|feel|fel
 # What an actor is to do, and what he is not to know: no word of it is the patient's history.
 _FORBIDS = re.compile(r"(?:do not|don['’]t|never)\b", re.IGNORECASE)
 _DIRECTION = phrase_pattern(
-    "you should | you must | you may | you can | you will | you need to | you are to | you play"
-    " | you are playing | when asked | if asked | when you are asked | if you are asked"
+    "you should | you must | you may | you can | you will | you need to | you are to"
+    " | you are asked to | you play | you are playing | when asked | if asked"
+    " | when you are asked | if you are asked"
 )
 _KNOWLEDGE = phrase_pattern(
     "know | known | aware | unaware | informed | told | understand | remember | sure"

@@ -42,7 +42,7 @@ BUILDERS = tuple(
             "kg.readings",
         ),
         *("kg.synthea", "kg.tables", "kg.tests_table", "words.names"),
-        *("words.plurals", "words.tests"),
+        *("words.phrases", "words.plurals", "words.tests"),
     )
 )
 """The modules that make a graph of them."""

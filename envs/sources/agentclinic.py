@@ -81,6 +81,7 @@ _OTHER_SUBJECT = phrase_pattern(
     "treatment | therapy | management | manage | managed | medication | drug | next step"
     " | next best | mechanism | complication | gene | prognosis | associated with | risk factor"
     " | confirm* * diagnosis | establish* * diagnosis | support* * diagnosis | make * diagnosis"
+    " | confirm* the * diagnosis | establish* the * diagnosis"
 )
 _OTHER_OBJECTS = (
     "test | study | studies | imaging | finding | step | procedure | organism | feature"
@@ -279,11 +280,8 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
             before = f"{tests.pop().result}\n" if goes_on else ""
             tests.append(DocumentedTest(header, category_of(header), before + note))
             goes_on = True
-        elif not match and names and len(note.split()) > len(names[0].split()) + 1:
-            tests.append(DocumentedTest(names[0], category_of(names[0]), note))
-            goes_on = True
-        elif not match and (group := _group_in(note)):
-            tests.append(DocumentedTest(group, category_of(group), note))
+        elif not match and (test_name := _test_in_prose(note, names)):
+            tests.append(DocumentedTest(test_name, category_of(test_name), note))
             goes_on = True
         elif _NO_NOTE.search(IN_BRACKETS.sub("", note)):
             left_out.append(f"tells no result: {note[:100]}")
@@ -310,6 +308,13 @@ def _items(notes: str) -> Iterator[tuple[str, bool]]:
 
 def _is_test(name: str) -> bool:
     return not is_group(name) and bool(named_tests(name) or _TEST_LABEL.search(name))
+
+
+def _test_in_prose(note: str, names: tuple[str, ...]) -> str:
+    """The test of which a note without a label tells more than its name, or the group of tests."""
+    if names and len(note.split()) > len(names[0].split()) + 1:
+        return names[0]
+    return _group_in(note)
 
 
 def _group_in(note: str) -> str:

@@ -363,13 +363,7 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
         yield from _tests_of_label(label, rest, container)
         return
     names = named_tests(sentence)
-    subject = subject_of(sentence, names, begins)
-    if begins and not subject and not names and (statement := result_told(sentence)):
-        subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
-    if not subject and names and _is_value_name(names[0]) and "," in sentence:
-        subject = container if category_of(container) == "laboratory" else ""
-    if not subject and not names and (place := TEST_BEHIND.search(sentence)):
-        subject = place["test"]
+    subject = _subject(sentence, names, container, begins)
     of_subject = named_tests(subject)
     is_in_fluid = bool(of_subject) and profile(of_subject[0]).specimen not in (None, "blood")
     is_one = len(of_subject) > 1 and not are_joined(of_subject, subject)
@@ -399,6 +393,19 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
         if not is_documented(text):
             no_test = no_test or "no result documented"
         yield Remark(text, no_test)
+
+
+def _subject(sentence: str, names: tuple[str, ...], container: str, begins: bool) -> str:
+    """What a sentence is about: its grammatical subject, else the group of tests that it stands
+    under, or the test at its end ('... on renal scan'); '' for none of them."""
+    subject = subject_of(sentence, names, begins)
+    if begins and not subject and not names and (statement := result_told(sentence)):
+        subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
+    if not subject and names and _is_value_name(names[0]) and "," in sentence:
+        subject = container if category_of(container) == "laboratory" else ""
+    if not subject and not names and (place := TEST_BEHIND.search(sentence)):
+        subject = place["test"]
+    return subject
 
 
 def _others(names: tuple[str, ...], name: str) -> tuple[str, ...]:

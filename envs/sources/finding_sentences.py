@@ -138,30 +138,22 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
         sentence = sentence[opening.end() :]
     sentence = _CHANGE_OF.sub("", sentence, count=1)
     if article := _ARTICLE.match(sentence):  # 'the aldosterone-to-renin ratio came out at 92'
-        noun = re.match(_TEST_NOUN, sentence[article.end() :])
+        noun = _TEST_NOUN.match(sentence[article.end() :])
         if begins and not names and noun:
             return noun[0]
     if status := BARE_STATUS.match(sentence):
-        following = sentence[status.end() :]
-        match = re.match(_TEST_NOUN, following) or re.match(
-            r"[^.;:,()]{2,40}?(?= \([^()]*\d)", following
-        )
-        if match is None and begins and not names:
-            end = r"[.;:(]|\s(?:except|in|on|with)\b|\s\d|$"
-            match = re.match(rf"[^.;:()]{{3,60}}?(?={end})", following)
-        subject = match[0].strip() if match else ""
-        return subject if " " in subject or not names else ""
+        return _subject_of_status(sentence[status.end() :], names, begins)
     shows = SHOWING_VERB.search(sentence.partition(", ")[0])
     verb = shows or SHOWS_A_VALUE.search(sentence)
     if verb is None:
         return ""
     before = _LOOSE_END.sub("", ABBREVIATION.sub("", sentence[: verb.start()]))
-    if len(before) > 60 and not names and (noun := re.match(_TEST_NOUN, before)):
+    if len(before) > 60 and not names and (noun := _TEST_NOUN.match(before)):
         before = noun[0]
     if len(before) > 60 or "(" in before:
         return ""
     is_test = named_tests(before) or canonical_of(before) is not None
-    if is_test or (not names and re.fullmatch(_TEST_NOUN, before)):
+    if is_test or (not names and _TEST_NOUN.fullmatch(before)):
         name = _ARTICLE.sub("", before, count=1)
         return name[0].upper() + name[1:] if name != before else name
     if shows and known_category(before):
@@ -175,6 +167,16 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     if not begins or passive or "," in before or _begins_a_finding(before) or (names and not shows):
         return ""
     return before
+
+
+def _subject_of_status(following: str, names: tuple[str, ...], begins: bool) -> str:
+    """What stands behind 'Negative ...': up to the noun of a test, or to a number in brackets."""
+    match = _TEST_NOUN.match(following) or re.match(r"[^.;:,()]{2,40}?(?= \([^()]*\d)", following)
+    if match is None and begins and not names:
+        end = r"[.;:(]|\s(?:except|in|on|with)\b|\s\d|$"
+        match = re.match(rf"[^.;:()]{{3,60}}?(?={end})", following)
+    subject = match[0].strip() if match else ""
+    return subject if " " in subject or not names else ""
 
 
 def _begins_a_finding(words: str) -> bool:

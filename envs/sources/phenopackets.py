@@ -97,31 +97,16 @@ def _case_of_packet(packet: Any, case_id: str, path: Path) -> CaseReport:
     features = _objects(packet, "phenotypicFeatures", path, place)
     meta = packet.get("metaData")
     meta = meta if isinstance(meta, dict) else {}
-    taxon = subject.get("taxonomy")
-    if isinstance(taxon, dict) and taxon.get("id") not in (None, "", "NCBITaxon:9606"):
-        raise BadCase(
-            "not_human", f"{path.name}{place}: the subject is {_named(taxon)!r}, no human"
-        )
-    if str(meta.get("phenopacketSchemaVersion", "2")).startswith("1") or any(
-        "negated" in feature for feature in features
-    ):
-        message = (
-            f"{path.name}{place}: phenopackets of version 1 mark absence otherwise; convert it to"
-            " version 2"
-        )
-        raise BadCase("unsupported_version", message)
+    _refuse_animal_or_old_form(subject, features, meta, f"{path.name}{place}")
     interpretations = [
         row
         for row in _objects(packet, "interpretations", path, place)
         if isinstance(row.get("diagnosis"), dict)
     ]
     diagnosis, synonyms, ruled_out = _diagnosis_of_packet(packet, interpretations, path, place)
-    measured = [
-        test
-        for row in _objects(packet, "measurements", path, place)
-        for test in _measured(row, path, place)
-    ]
     of_tests = {id(row): shown_by(*_type(row, path, place)) for row in features}
+    rows = _objects(packet, "measurements", path, place)
+    measured = [test for row in rows for test in _measured(row, path, place)]
     shown = [test for row in features for test in _shown(row, of_tests[id(row)], path, place)]
     tests = _joined([*measured, *shown]) + _variants(interpretations, path, place)
     at_bedside = [row for row in features if not of_tests[id(row)]]
@@ -147,6 +132,19 @@ def _case_of_packet(packet: Any, case_id: str, path: Path) -> CaseReport:
         meta=_references(references),
         losses=tuple(_losses_of_packet(packet, features, interpretations)),
     )
+
+
+def _refuse_animal_or_old_form(
+    subject: dict[str, Any], features: list[dict[str, Any]], meta: dict[str, Any], place: str
+) -> None:
+    """Raises BadCase('not_human' | 'unsupported_version')."""
+    taxon = subject.get("taxonomy")
+    if isinstance(taxon, dict) and taxon.get("id") not in (None, "", "NCBITaxon:9606"):
+        raise BadCase("not_human", f"{place}: the subject is {_named(taxon)!r}, no human")
+    is_old = str(meta.get("phenopacketSchemaVersion", "2")).startswith("1")
+    if is_old or any("negated" in feature for feature in features):
+        fault = "phenopackets of version 1 mark absence otherwise; convert it to version 2"
+        raise BadCase("unsupported_version", f"{place}: {fault}")
 
 
 def _losses_of_packet(
