@@ -13,16 +13,20 @@ for.
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import chain
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import polars as pl
 from rapidfuzz import fuzz, process
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
 
 from medaction.envs.oracle import Encode
 from medaction.evaluation.case_sets import SetCase
@@ -53,8 +57,25 @@ SHINGLE = 2
 """Words of a shingle; numbers all count as one word, since a copy may have others."""
 
 TOO_COMMON = 5
-"""Shingles that more cases of a set share are its manner of writing ('medical history'), no
-patient's; in a set of fewer than 330 cases 1.5 % of them, and at least 2: a case and its copy."""
+"""Shingles that more patients of a set share are its manner of writing ('medical history'), no
+patient's; in a set of fewer than 330 cases 1.5 % of them, and at least 2: a case and its copy.
+Several copies of a case that are alike (ALIKE) are one patient."""
+
+LEAST_SHINGLES = 10
+"""Rare shingles below which a text says nothing: of fewer than ten, one phrase of three words, two
+shingles, would reach the threshold. Of 1,050 texts of MedR-Bench the shortest has 8."""
+
+ALIKE = 0.5
+"""Share of their sketches from which two cases of a set are copies. On MedR-Bench: copies in other
+words by rules, half of whose shingles are others, 0.54 and more (50 of them); different
+publications at most 0.15."""
+
+SKETCH = 64
+"""Shingles of a sketch, those with the smallest hash: a sample that copies have in common."""
+
+_SKETCHED = 50
+"""Shingles that more cases bear are in no sketch: in sets of thousands every pair would share some.
+So more than so many copies of a case are not seen by their text."""
 
 PASSAGE = 25
 """Words from which a passage is whole, at the end of its sentence or line."""
@@ -219,11 +240,10 @@ def _shares_of_text(first: Sequence[SetCase], second: Sequence[SetCase]) -> np.n
     """Of all texts of a pair the largest share of the shorter one's shingles that the longer one
     has."""
     ours, theirs = _rare_shingles(first), _rare_shingles(second)
-    sizes = [
-        np.array([max(len(found), 1) for _, found in of], dtype=float) for of in (ours, theirs)
-    ]
+    sizes = [np.array([len(found) for _, found in of], dtype=float) for of in (ours, theirs)]
     common = _common([found for _, found in ours], [found for _, found in theirs]).toarray()
-    shares = common / np.minimum(sizes[0][:, None], sizes[1][None, :])
+    shorter = np.minimum(sizes[0][:, None], sizes[1][None, :])
+    shares = np.where(shorter >= LEAST_SHINGLES, common / np.maximum(shorter, 1), 0.0)
     starts = [np.flatnonzero(np.diff([-1, *(row for row, _ in of)])) for of in (ours, theirs)]
     return np.maximum.reduceat(np.maximum.reduceat(shares, starts[0], axis=0), starts[1], axis=1)
 
@@ -233,13 +253,38 @@ def _rare_shingles(cases: Sequence[SetCase]) -> list[tuple[int, set[str]]]:
     texts = [
         (row, shingles_of(text)) for row, case in enumerate(cases) for text in case.texts or ("",)
     ]
-    bearers = Counter(
-        shingle for _, shingle in {(row, shingle) for row, found in texts for shingle in found}
-    )
+    of_case: list[set[str]] = [set() for _ in cases]
+    for row, found in texts:
+        of_case[row] |= found
+    of_patient = defaultdict[int, set[str]](set)
+    for patient, found in zip(_patients(of_case), of_case, strict=True):
+        of_patient[patient] |= found
+    bearers = Counter(chain.from_iterable(of_patient.values()))
     most = min(TOO_COMMON, max(2, len(cases) * 15 // 1000))
     return [
         (row, {shingle for shingle in found if bearers[shingle] <= most}) for row, found in texts
     ]
+
+
+def _patients(of_case: Sequence[set[str]]) -> list[int]:
+    """The number of each case's patient: cases that are ALIKE, or linked by such, have one."""
+    if not of_case:
+        return []
+    bearers = Counter(chain.from_iterable(of_case))
+    sketches = [
+        nsmallest(
+            SKETCH,
+            (shingle for shingle in found if bearers[shingle] <= _SKETCHED),
+            key=lambda shingle: crc32(shingle.encode()),
+        )
+        for found in of_case
+    ]
+    common = _common(sketches, sketches).tocoo()
+    sizes = np.array([len(sketch) for sketch in sketches])
+    alike = common.data >= ALIKE * np.maximum(sizes[common.row], sizes[common.col])
+    places = common.row[alike], common.col[alike]
+    links = coo_array((np.ones(len(places[0])), places), shape=common.shape)
+    return connected_components(links, directed=False)[1].tolist()
 
 
 def shingles_of(text: str) -> set[str]:

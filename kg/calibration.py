@@ -82,7 +82,8 @@ class Null:
 
 def null_of(changes: Sequence[Change], graph: Graph) -> Null:
     """As many tests as the turn ordered, and as many diagnoses as it changed, each drawn from what
-    the other cases ordered and changed, as often as they did. Empty with fewer than two cases."""
+    the other cases ordered and changed, as often as they did. A node that is drawn twice counts
+    once, so some draws have fewer. Empty with fewer than two cases."""
     rng = random.Random(0)
     few = rng.sample(list(changes), min(len(changes), NULL_VALUES))
     draws = max(1, min(NULL_DRAWS, NULL_VALUES // max(1, len(few))))

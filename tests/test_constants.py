@@ -128,6 +128,8 @@ CONSTANTS = (
     Constant("kg.bootstrap", "RESAMPLES", 2000, "quantiles move little", "test_evaluation_scores"),
     Constant("evaluation.judges", "ATTEMPTS", 3, "our choice", "test_evaluation_judges"),
     Constant("evaluation.contamination", "SHINGLE", 2, "planted copies", "test_contamination"),
+    Constant("evaluation.contamination", "ALIKE", 0.5, "MedR-Bench", "test_contamination"),
+    Constant("evaluation.contamination", "LEAST_SHINGLES", 10, "our choice", "test_contamination"),
     Constant("evaluation.contamination", "PASSAGE", 25, "planted copies", "test_contamination"),
 )
 

@@ -185,6 +185,25 @@ def test_the_same_publication_is_found_by_its_ids_and_a_title_by_its_words() -> 
     assert "title" not in found["a", "c"]  # a title that tells nothing is compared with none
 
 
+def test_text_finds_a_patient_of_many_copies_and_says_nothing_of_a_few_words() -> None:
+    rng = random.Random(0)
+    cases = [case for case in read_cases(SAMPLES) if isinstance(case, CaseReport)]
+    texts = [case.text for case in cases]
+    for copies in ([texts[0]] * 4, [paraphrased(texts[0], rng) for _ in range(4)]):
+        of_set = [set_case(text) for text in (*texts, *copies)]
+        shares = contamination._shares_of_text(of_set, of_set)
+        of_patient = [0, *range(len(texts), len(of_set))]
+        others = range(1, len(texts))
+        assert shares[np.ix_(of_patient, of_patient)].min() > 0.5
+        assert shares[np.ix_(of_patient, others)].max() < contamination.THRESHOLDS["text"]
+    few = [set_case("Sudden hemoptysis."), set_case(f"Sudden hemoptysis. {texts[0]}")]
+    assert contamination._shares_of_text(few, few)[0, 1] == 0
+
+
+def set_case(text: str) -> SetCase:
+    return SetCase("id", "s", "", (text,), "", (), frozenset())
+
+
 def test_nearness_is_the_mean_over_the_shorter_case_of_the_best_match() -> None:
     rng = np.random.default_rng(0)
     counts = ([2, 5, 1], [3, 3])
