@@ -56,11 +56,13 @@ def test_closing_cancels_what_is_under_way() -> None:
 
 
 def test_a_run_is_small_up_to_a_number_of_cases(tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    reports.mkdir()
     for number in range(SMALL + 1):
-        (tmp_path / f"{number}.txt").write_text(
+        (reports / f"{number}.txt").write_text(
             f"A {20 + number}-year-old woman came with fever and a cough for three days."
         )
-    everything = EnvironmentSettings(cases=str(tmp_path), out=tmp_path)
+    everything = EnvironmentSettings(cases=str(reports), out=tmp_path)
     assert not is_small(everything)
     assert is_small(everything.model_copy(update={"limit": SMALL}))
 

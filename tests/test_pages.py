@@ -91,6 +91,7 @@ NOT_RUN = {
     "evaluate hard/cases": "plays that set",
     "distill --estimate": "the end of a line",
     "distill --pair-branches N": "the end of a line",
+    "distill --cases CASES --case @IDS": "begins a training of hours: tests/test_preferences.py",
     "distill --cases pmc:": "asks PubMed Central: tests/test_envs_pmc.py",
     "distill --cases oa_comm_xml": "a package of gigabytes: tests/test_envs_sources.py",
     "distill --cases packets/": "phenopackets: tests/test_envs_sources_more.py",

@@ -235,7 +235,7 @@ def test_a_branch_for_a_pair_keeps_teacher_and_style_and_trees_have_at_most_so_m
 
 @pytest.mark.long
 def test_branches_where_pairs_are_missing_make_pairs_and_are_played_once(tmp_path: Path) -> None:
-    """By the graph clinician on five sample cases: states after turn 1 that had no pair get one."""
+    """By the graph clinician on the sample cases: states after turn 1 that had no pair get one."""
 
     def later_pairs(branches: int) -> tuple[int, int]:
         settings = DistillSettings(
@@ -243,7 +243,6 @@ def test_branches_where_pairs_are_missing_make_pairs_and_are_played_once(tmp_pat
             out=tmp_path,
             teachers=["kg-screening", "kg-targeted"],
             rollouts=2,
-            limit=5,
             validation_percent=0,
             pair_branches=branches,
             engine="local",
@@ -258,7 +257,7 @@ def test_branches_where_pairs_are_missing_make_pairs_and_are_played_once(tmp_pat
 
     before, rollouts = later_pairs(0)
     after, more = later_pairs(4)
-    assert rollouts < more <= rollouts + 5 * 4
+    assert rollouts < more <= rollouts + 12 * 4
     assert after > before
     assert later_pairs(4) == (after, more), "a rerun plays nothing"
     assert later_pairs(0) == (after, more), "and no planned branch starts where these do"

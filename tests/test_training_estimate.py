@@ -1,7 +1,9 @@
 """What is said to be needed before a run, against what was measured and what is kept; and the
 operations that a step is credited with."""
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -241,7 +243,11 @@ def test_deepspeed_is_for_several_processes_and_offloads() -> None:
     assert (stage(1, zero=3), stage(4, zero=0)) == (3, 0)
 
 
-def test_too_little_disk_or_memory_is_said_before_the_start(tmp_path: Path) -> None:
+def test_too_little_disk_or_memory_is_said_before_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SimpleNamespace(free=100 * 2**30)  # whatever this machine has
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk)
     asked = settings(out=tmp_path / "out", zero=0)
     estimate = needs(SMALL, asked, 1, False, SHARED)
     assert estimate is not None
