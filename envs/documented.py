@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from medaction.envs.mentions import named_tests, without_names_of_tests
 from medaction.envs.naming import is_code, profile
 from medaction.kg.encoder import TOKENIZER
-from medaction.words.phrases import IN_BRACKETS
+from medaction.words.phrases import IN_BRACKETS, phrase_pattern
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -78,10 +78,9 @@ _MADE_IN_SHORT = re.compile(
     rf"(?P<what>[^.;:\d]{{2,60}}?) {_DONE}(?: (?:in|at|on|during|after|before) [\w\s]{{3,40}})?",
     re.I,
 )
-_FINDING = re.compile(
-    r"\b(?:show|reveal|demonstrat|confirm|disclos|identif|suggested|exclud|ruled out|found|grew"
-    r"|negative|positive|elevated)",
-    re.IGNORECASE,
+_FINDING = phrase_pattern(
+    "show* | reveal* | demonstrat* | confirm* | disclos* | identif* | suggested* | exclud*"
+    " | ruled out* | found* | grew* | negative* | positive* | elevated*"
 )
 _VALUE_IN_TEXT = re.compile(r"\d(?!\s*(?:days?|weeks?|months?|hours?)\b)")
 _SENTENCE_END = re.compile(r"(?<=[.;])\s+")
