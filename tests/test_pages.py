@@ -92,6 +92,7 @@ NOT_RUN = {
     "distill --estimate": "the end of a line",
     "distill --pair-branches N": "the end of a line",
     "distill --cases CASES --case @IDS": "begins a training of hours: tests/test_preferences.py",
+    "evaluate CASES --model local:OUT": "wants a training under way: test_training_serving.py",
     "distill --cases pmc:": "asks PubMed Central: tests/test_envs_pmc.py",
     "distill --cases oa_comm_xml": "a package of gigabytes: tests/test_envs_sources.py",
     "distill --cases packets/": "phenopackets: tests/test_envs_sources_more.py",
