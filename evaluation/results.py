@@ -104,7 +104,7 @@ def result_of(
     on these cases."""
     groups = {world.case_id: subsets_of(world) for world in environments}
     known = measured_judge(about["judge"])
-    has_examiner = about["answers"] != "oracle"
+    has_examiner = about["answers"].startswith("examiner ")
     by_case = {world.case_id: world for world in environments}
     rows = [
         _row_of_rollout(row, by_case[row.score.case_id], has_examiner) | groups[row.score.case_id]

@@ -143,7 +143,8 @@ def _completion_of_events(body: bytes) -> dict[str, Any]:
     chat completion. Raises ValueError when they break off: the text may be half a reply."""
     message: dict[str, Any] = defaultdict(str)
     answer: dict[str, Any] = {"choices": [{"message": message, "finish_reason": ""}]}
-    for line in body.decode().splitlines():
+    # Bytes end a line at CR and LF alone; text does at others too, which a reply may have.
+    for line in map(bytes.decode, body.splitlines()):
         data = line.removeprefix("data:").strip()
         if not line.startswith("data:") or data in ("", "[DONE]"):
             continue

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from medaction.evaluation import criteria
 from medaction.evaluation.agreement import agreement
 from medaction.evaluation.compare import (
     by_case,
@@ -190,6 +191,19 @@ def result(model: str, correct: list[bool], **change: Any) -> dict[str, Any]:
         "query": "select 1",
     }
     return result_of(about | change, worlds, played, 1, {})
+
+
+@pytest.mark.parametrize(
+    ("answers", "known"),
+    [("oracle", True), ("oracle with gpt", True), ("oracle, read by gpt", True),
+     ("examiner gpt", False), ("examiner gpt, read by gemma", False)],
+)  # fmt: skip
+def test_an_examiner_alone_hides_which_test_a_result_is_of(
+    answers: str, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(criteria, "decisive_tests", lambda _: frozenset({"CBC"}))
+    rows = result("a", [True], answers=answers)["rows"]
+    assert (rows[0]["decisive"] is not None) is known
 
 
 def test_table_2_is_recomputed_from_the_rows_in_the_papers_shape() -> None:

@@ -1,6 +1,7 @@
 """Every way of `tests.other_servers` plays, or ends in one line that says why."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -246,6 +247,16 @@ def test_a_prompt_that_a_filter_refuses_is_one_refusal_however_often_it_is_sent(
             with suppress(ModelRefused):
                 asyncio.run(complete(teacher, prompt(number % 3), seed=number))
     assert len(server.asked) == 3 * EQUAL_REFUSALS
+
+
+def test_a_streams_lines_end_at_line_ends_alone() -> None:
+    words = "one\u2028two\x85three\x0cfour"
+    event = {"choices": [{"delta": {"content": words}, "finish_reason": "stop"}]}
+    stream = f"data: {json.dumps(event, ensure_ascii=False)}\r\n\r\ndata: [DONE]\n\n".encode()
+    reply = Reply(body=stream, headers={"Content-Type": "text/event-stream"})
+    with openai_server(lambda asked, n: reply) as server:
+        teacher = Teacher(model="openai/some-model", api_base=server.url)
+        assert asyncio.run(complete(teacher, COUNT))[0] == words
 
 
 def prompt(number: int) -> list[Message]:

@@ -72,10 +72,9 @@ def history(out: Path) -> Iterator[Label]:
     path = out / FILE
     if not path.exists():
         return
-    # Not `splitlines`, which ends a line at other characters too that a comment may have.
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if not line:
-            continue
+    # Bytes end a line at CR and LF alone; text would at other characters too, that a comment may
+    # have.
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             yield _LABEL_RECORD.validate_json(line)
         except ValidationError as error:
