@@ -13,6 +13,7 @@ import polars as pl
 
 from medaction.envs.records import BadCase, CaseReport, ClinicalEnvironment, DocumentedTest
 from medaction.envs.sources import ANY_ARTICLE, UNLICENSED, read_cases
+from medaction.trajectories.export import manifest_of, note_in_manifest
 from medaction.trajectories.files import STORE
 from medaction.trajectories.store import Store
 
@@ -202,17 +203,11 @@ def mark_dataset(dataset: str | Path, against: str | Path, case_ids: list[str]) 
     noted.
     """
     folders = (Path(dataset), Path(dataset) / "dataset")
-    file = next(
-        (folder / "manifest.json" for folder in folders if (folder / "train.parquet").is_file()),
-        None,
-    )
-    if file is None or not file.is_file():
+    folder = next((folder for folder in folders if (folder / "train.parquet").is_file()), None)
+    if folder is None or not (folder / "manifest.json").is_file():
         return False
-    manifest = json.loads(file.read_text(encoding="utf-8"))
-    manifest["contaminated"] = manifest.get("contaminated", {}) | {str(against): case_ids}
-    draft = file.with_suffix(".part")
-    draft.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
-    draft.replace(file)
+    noted = manifest_of(folder).get("contaminated", {})
+    note_in_manifest(folder, contaminated=noted | {str(against): case_ids})
     return True
 
 

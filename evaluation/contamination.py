@@ -240,8 +240,10 @@ def _shares_of_text(first: Sequence[SetCase], second: Sequence[SetCase]) -> np.n
     """Of all texts of a pair the largest share of the shorter one's shingles that the longer one
     has."""
     ours, theirs = _rare_shingles(first), _rare_shingles(second)
-    sizes = [np.array([len(found) for _, found in of], dtype=float) for of in (ours, theirs)]
-    common = _common([found for _, found in ours], [found for _, found in theirs]).toarray()
+    sizes = [np.array([len(shingles) for _, shingles in of], dtype=float) for of in (ours, theirs)]
+    common = _common(
+        [shingles for _, shingles in ours], [shingles for _, shingles in theirs]
+    ).toarray()
     shorter = np.minimum(sizes[0][:, None], sizes[1][None, :])
     shares = np.where(shorter >= LEAST_SHINGLES, common / np.maximum(shorter, 1), 0.0)
     starts = [np.flatnonzero(np.diff([-1, *(row for row, _ in of)])) for of in (ours, theirs)]
@@ -254,15 +256,16 @@ def _rare_shingles(cases: Sequence[SetCase]) -> list[tuple[int, set[str]]]:
         (row, shingles_of(text)) for row, case in enumerate(cases) for text in case.texts or ("",)
     ]
     of_case: list[set[str]] = [set() for _ in cases]
-    for row, found in texts:
-        of_case[row] |= found
+    for row, shingles in texts:
+        of_case[row] |= shingles
     of_patient = defaultdict[int, set[str]](set)
-    for patient, found in zip(_patients(of_case), of_case, strict=True):
-        of_patient[patient] |= found
+    for patient, shingles in zip(_patients(of_case), of_case, strict=True):
+        of_patient[patient] |= shingles
     bearers = Counter(chain.from_iterable(of_patient.values()))
     most = min(TOO_COMMON, max(2, len(cases) * 15 // 1000))
     return [
-        (row, {shingle for shingle in found if bearers[shingle] <= most}) for row, found in texts
+        (row, {shingle for shingle in shingles if bearers[shingle] <= most})
+        for row, shingles in texts
     ]
 
 
@@ -274,10 +277,10 @@ def _patients(of_case: Sequence[set[str]]) -> list[int]:
     sketches = [
         nsmallest(
             SKETCH,
-            (shingle for shingle in found if bearers[shingle] <= _SKETCHED),
+            (shingle for shingle in shingles if bearers[shingle] <= _SKETCHED),
             key=lambda shingle: crc32(shingle.encode()),
         )
-        for found in of_case
+        for shingles in of_case
     ]
     common = _common(sketches, sketches).tocoo()
     sizes = np.array([len(sketch) for sketch in sketches])

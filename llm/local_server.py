@@ -20,6 +20,7 @@ from typing import IO
 
 from medaction.llm.teacher import Teacher
 from medaction.words.errors import MedactionError
+from medaction.words.processes import end_process
 
 log = logging.getLogger("medaction")
 
@@ -106,12 +107,7 @@ def _address(server: subprocess.Popen[str], words: IO[bytes], gguf: Path) -> str
 
 
 def _stop_server(server: subprocess.Popen[str]) -> None:
-    server.terminate()
-    try:
-        server.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
+    end_process(server, 10)
     if server.stdout:
         server.stdout.close()
 

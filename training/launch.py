@@ -46,6 +46,7 @@ from medaction.training.preference_data import (
 from medaction.training.schedule import schedule
 from medaction.training.settings import ProcessDied, TrainError, TrainSettings
 from medaction.training.templates import Renderer
+from medaction.words.processes import end_process
 from medaction.words.versions import file_hash
 
 LAST_WORDS = 3000
@@ -318,7 +319,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
             for line in lines.new():
                 tell(line)
     finally:
-        _stop_processes(running)
+        end_process(running, 20)  # should it still run: its starter is being ended
     for line in lines.new():
         tell(line)
     if running.returncode == 0:
@@ -358,17 +359,6 @@ def _command(settings: TrainSettings, kind: str, processes: int) -> list[str]:
         program,
         out,
     ]
-
-
-def _stop_processes(running: subprocess.Popen) -> None:
-    """End the processes, should they still run: their starter is being ended."""
-    if running.poll() is None:
-        running.terminate()
-        try:
-            running.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
 
 
 class _Tail:

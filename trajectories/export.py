@@ -255,23 +255,24 @@ def export_dataset(
     light = _light(building)
     before = _light(versions / f"v{last}") if last else light.clear()
     changes = tuple(_changes(before, light))
-    former = _manifest(versions / f"v{last}") if last else {}
+    former = manifest_of(versions / f"v{last}") if last else {}
     replies = _version_of_replies(store)
-    as_before = Version(last, versions / f"v{last}", len(light), (), is_new=False)
-    # Where the newest version is damaged, a whole one follows it, however few records changed.
-    may_stay = bool(last) and not changes and last == numbers[-1]
-    if may_stay and former.get("replies", replies) == replies:
-        shutil.rmtree(building)
-        _point(link, as_before.folder)
-        return as_before
     number = numbers[-1] + 1 if numbers else 1
     version = Version(number, versions / f"v{number}", len(light), changes, is_new=True)
-    about = card(building, light, version.number)
-    files = checksums(building)
-    if may_stay and _preferences_in(files) == _preferences_in(former["files"]):
+    # Where the newest version is damaged, a whole one follows it, however few records changed.
+    may_stay = bool(last) and not changes and last == numbers[-1]
+    is_unchanged = may_stay and former.get("replies", replies) == replies
+    if not is_unchanged:
+        about = card(building, light, version.number)
+        files = checksums(building)
+        if may_stay and _preferences_in(files) == _preferences_in(former["files"]):
+            is_unchanged = True
+            note_in_manifest(versions / f"v{last}", replies=replies)  # not compared again
+    if is_unchanged:
         shutil.rmtree(building)
-        _point(link, as_before.folder)
-        return as_before
+        version = Version(last, versions / f"v{last}", len(light), (), is_new=False)
+        _point(link, version.folder)
+        return version
     manifest: dict[str, Any] = {
         "version": version.number,
         "records": len(light),
@@ -289,10 +290,18 @@ def export_dataset(
     return version
 
 
-def _manifest(version: Path) -> dict[str, Any]:
+def manifest_of(version: Path) -> dict[str, Any]:
     """What a sound version says of itself."""
     about: dict[str, Any] = json.loads((version / "manifest.json").read_text(encoding="utf-8"))
     return about
+
+
+def note_in_manifest(version: Path, **facts: Any) -> None:
+    """Replace facts of a version's manifest, all at once for whoever reads it."""
+    draft = version / "manifest.part"
+    text = json.dumps(manifest_of(version) | facts, indent=1, ensure_ascii=False)
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(version / "manifest.json")
 
 
 def _version_of_replies(store: Store) -> str:

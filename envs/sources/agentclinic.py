@@ -65,9 +65,9 @@ _SECTION_OF_REPORT = re.compile(
 
 _OSCE = {"OSCE_Examination"}
 _NEJM = {"question", "answers", "patient_info", "physical_exams"}
-_OSCE_FIELDS = set(
-    "Patient_Actor Physical_Examination_Findings Test_Results Correct_Diagnosis".split()  # noqa: SIM905
-)
+_OSCE_FIELDS = {
+    *("Patient_Actor", "Physical_Examination_Findings", "Test_Results", "Correct_Diagnosis")
+}
 # What a question for the diagnosis looks like: for a kind of disease, or for what is behind all of
 # it; and what makes it one for something else.
 _DIAGNOSIS = phrase_pattern(
@@ -353,12 +353,12 @@ def _case_of_row(row: Any, number: int, path: Path, place: str) -> CaseReport:
             tests.append(test)
     # Made from MIMIC-IV, whose data use agreement AgentClinic's MIT does not lift.
     mimic = "mimic" in path.stem.lower()
-    told = [observation, "Test results:", *_lines_of_sections(results), f"Diagnosis: {diagnosis}"]
+    lines = [observation, "Test results:", *_lines_of_sections(results), f"Diagnosis: {diagnosis}"]
     return CaseReport(
         case_id=f"agentclinic-{'mimiciv-' if mimic else ''}{number:04d}",
         source="agentclinic",
         title=f"AgentClinic OSCE case {number}",
-        text="\n".join(told),
+        text="\n".join(lines),
         path=str(path),
         licence=None if mimic else "MIT",
         structured=StructuredCase(observation, tuple(tests), diagnosis, notes=tuple(notes)),

@@ -159,9 +159,9 @@ def _without_preamble(observation: str) -> tuple[str, list[str]]:
     return "\n".join(lines[sections[0] :]), lines[: sections[0]]
 
 
-def _first_of(known: tuple[str, ...], found: object) -> str:
+def _first_of(known: tuple[str, ...], field: object) -> str:
     """The first of a case's categories, a list, that is one of `known`; '' when there is none."""
-    categories = found if isinstance(found, list) else []
+    categories = field if isinstance(field, list) else []
     return next((category for category in categories if category in known), "")
 
 

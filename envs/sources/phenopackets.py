@@ -35,9 +35,10 @@ from medaction.envs.sources.files import (
     unread_fields,
 )
 
-_PACKET_FIELDS = set(
-    "id subject phenotypicFeatures measurements interpretations diseases metaData".split()  # noqa: SIM905
-)
+_PACKET_FIELDS = {
+    *("id", "subject", "phenotypicFeatures", "measurements", "interpretations", "diseases"),
+    "metaData",
+}
 _SUBJECT_FIELDS = {"id", "sex", "timeAtLastEncounter", "taxonomy"}
 _FEATURE_FIELDS = {"type", "excluded", "severity", "modifiers", "onset"}
 _MEASUREMENT_FIELDS = {"assay", "value", "complexValue", "timeObserved"}

@@ -40,7 +40,7 @@ class Page:
 
 def prepare(db: Database) -> None:
     """Make the tables that the other queries read."""
-    for title in ("open_failures", "fates", "leaves", "judged"):
+    for title in ("open_failures", "fates", "leaves", "judged", "judged_cases"):
         db.execute(QUERIES[f"prepare {title}"].sql)
 
 

@@ -58,6 +58,11 @@ select trajectory_id, case_id, teacher, sample, outcome, final_diagnosis,
     notes, turns, tokens, leaves.cost_usd, judge_usd
 from lists join leaves using (trajectory_id) join environments using (environment_id, case_id);
 
+-- title: prepare judged_cases
+create temp table judged_cases as
+select case_id, count(*) filter (where correct) as "right", count(correct) as verdicts
+from judged where repeat = 0 group by all;
+
 -- title: evaluation
 -- Each judge's verdicts of a teacher: how many trajectories it judged, and how many it calls right.
 select teacher, judge, protocol, count(*) as judged, count(correct) as scored,
@@ -69,10 +74,8 @@ from judged where repeat = 0 group by all order by all;
 
 -- title: right runs
 -- How many cases have so many right verdicts of so many.
-select "right", verdicts, count(*) as cases from (
-    select case_id, count(*) filter (where correct) as "right", count(correct) as verdicts
-    from judged where repeat = 0 group by all
-) where verdicts > 0 group by "right", verdicts order by "right" / verdicts desc, verdicts desc;
+select "right", verdicts, count(*) as cases from judged_cases where verdicts > 0
+group by "right", verdicts order by "right" / verdicts desc, verdicts desc;
 
 -- title: any scored
 select 1 from leaves where status <> 'not scored' limit 1;
@@ -212,10 +215,7 @@ left join (
 left join (
     select case_id, count(*) as open from open_failures group by all
 ) as failed on failed.case_id = cases.case_id
-left join (
-    select case_id, count(*) filter (where correct) as "right", count(correct) as verdicts
-    from judged where repeat = 0 group by all
-) as judged_cases on judged_cases.case_id = cases.case_id;
+left join judged_cases on judged_cases.case_id = cases.case_id;
 
 -- title: case
 select cases.case_id, cases.title, cases.source, cases.licence, cases.path, cases."text",
