@@ -22,8 +22,9 @@ def train(**options: Any) -> None:
     from medaction.flows.train import train as flow
     from medaction.training.data import datasets_and_shares, require_dataset
 
-    for folder, _ in datasets_and_shares(settings):
-        require_dataset(folder)
+    if settings.objective != "grpo":  # whose data are case reports
+        for folder, _ in datasets_and_shares(settings):
+            require_dataset(folder)
     with prefect(settings.out):
         results = flow(settings)
     if results:

@@ -3,6 +3,7 @@ prefer the one that earns most."""
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -15,6 +16,7 @@ from medaction.hub.episodes import Play, environments_of, scorer_of
 from medaction.hub.grpo import played_cases, prepare_episodes
 from medaction.training.settings import TrainError, TrainSettings
 from tests.conftest import SAMPLES
+from tests.runs import medaction
 from tests.tiny_model import tiny_tokenizer, trained
 
 CASE = "medaction-06"
@@ -104,6 +106,22 @@ def test_rewards_rise_and_a_run_that_stopped_goes_on(base: Path, tmp_path: Path)
     assert f"{after['eval_reward']:.4f}" in card
     assert (asked.out / "model" / "model.safetensors").is_file()
     assert (asked.out / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.long
+def test_the_command_line_trains_on_case_reports(
+    base: Path, prefect_server: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = ["--objective", "grpo", "--data", SAMPLES, "--case", CASE, "--base", base]
+    sizes = ["--batch", 8, "--max-length", 4096, "--reply-tokens", 16, "--t-max", 2]
+    steps = ["--max-steps", 1, "--processes", 1, "--out", out]
+    environment = os.environ | {"PREFECT_API_URL": prefect_server}
+    done = medaction(environment, "train", *options, *sizes, *steps)
+    assert not done.returncode, done.stderr
+    episodes = [json.loads(line) for line in (out / "episodes-0.jsonl").open()]
+    assert [episode["case_id"] for episode in episodes if not episode["held_out"]] == [CASE] * 8
+    assert "in episodes of 1 cases" in (out / "model" / "README.md").read_text()
 
 
 def test_a_models_episodes_are_measured_as_they_were_played(base: Path) -> None:
