@@ -247,7 +247,7 @@ def test_what_contamination_found_is_shown_side_by_side(run: Path, tmp_path: Pat
     assert "/contamination" not in client.get("/").text, "nothing has been compared"
     main(["contamination", str(run), str(tmp_path / "copies")])
     assert 'href="/contamination"' in client.get("/").text
-    page = client.get("/contamination", params={"q": "COPY-1", "signal": "title"}).text
+    page = client.get("/contamination", params={"q": "COPY-1", "signal": "text"}).text
     assert 'href="/contamination/0"' in page
     assert 'href="/contamination/0"' not in client.get("/contamination?q=no-such-case").text
     pair = client.get("/contamination/0").text
