@@ -73,6 +73,27 @@ def test_a_reader_neither_waits_for_a_writer_nor_keeps_one_out(run: Path):
         assert "is in use by another process" in refused.stderr
 
 
+def test_an_ending_of_unknown_distance_does_not_reach_the_truth_that_an_earlier_turn_named(
+    run: Path,
+) -> None:
+    with Store(run / "trajectories.duckdb") as store:
+        store.db.execute(
+            "update turn_scores set dtc = case when number = (select max(number) from turn_scores"
+            " as other where other.trajectory_id = turn_scores.trajectory_id) then null else 0 end"
+        )
+        store.publish()
+    shown = pages.ShownRun(run)
+    rows = queries.rows(shown.db, "teachers")
+    assert {(row["truth"], row["known"]) for row in rows} == {(0, 0)}
+    with Store(run / "trajectories.duckdb") as store:
+        store.db.execute("update turn_scores set dtc = 0")
+        store.db.execute("update trajectories set outcome = 'loop'")
+        store.publish()
+    shown.refresh()
+    rows = queries.rows(shown.db, "teachers")
+    assert all(row["truth"] == row["trajectories"] for row in rows), "a circle may end right, too"
+
+
 def test_the_pages_follow_a_run_under_way(run: Path):
     run_pages = pages.ShownRun(run)
     with Store(run / "trajectories.duckdb") as store:

@@ -147,7 +147,7 @@ CHANGES = ("gained", "lost", "one only", "both wrong", "both right")
 
 def comparison(run: ShownRun, other: ShownRun, filters: Filters) -> str:
     """Two evaluations side by side, what changed first. Gained: wrong here, right there."""
-    here, there = queries.verdicts_of(run.db), queries.verdicts_of(other.db)
+    here, there = (queries.verdicts_of(shown.db, shown.out) for shown in (run, other))
     pairs = [Pair(*key, here.get(key), there.get(key)) for key in sorted({*here, *there})]
     counts = {name: sum(pair.change == name for pair in pairs) for name in CHANGES}
     shown_pairs = [pair for pair in pairs if filters.get("change") in (None, "", pair.change)]
