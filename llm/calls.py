@@ -165,11 +165,9 @@ def whole_text(completion: Completion) -> str:
     elif completion.finish_reason == "refusal":
         fault = f"the model refused to answer: {completion.text[:300]}"
     elif not completion.text.strip():
-        why = (
-            " (the provider's content filter)"
-            if completion.finish_reason == "content_filter"
-            else ""
-        )
+        reason = completion.finish_reason
+        ended_by = "the provider's content filter" if reason == "content_filter" else reason
+        why = f" ({ended_by})" if reason not in ("", "stop") else ""
         fault = f"the reply is empty{why}; write the JSON object"
     if fault:
         error = MalformedReply(fault, completion.text or completion.thinking)
@@ -464,7 +462,8 @@ def _busy(trouble: Trouble) -> bool:
 
 
 def _passes(trouble: Trouble) -> bool:
-    return _busy(trouble) or trouble.status in (408, 409, 425, 499) or trouble.status >= 500
+    # 424 is Bedrock's word for a model that failed
+    return _busy(trouble) or trouble.status in (408, 409, 424, 425, 499) or trouble.status >= 500
 
 
 def _outcome(trouble: Trouble) -> CallOutcome:
