@@ -23,6 +23,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from transformers import Trainer
 
 from medaction.training.checkpoints import Writes
+from medaction.training.settings import TrainError
 
 STATE = "state"
 SCHEDULER = "scheduler.pt"
@@ -31,9 +32,13 @@ WHOLE = StateDictOptions(ignore_frozen_params=True, full_state_dict=True, cpu_of
 
 
 def share_out(model: Any, bf16: bool) -> None:
-    """Leave this process its part of every weight: of each layer by itself, and of the rest."""
+    """Leave this process its part of every weight: of each layer by itself, and of the rest. Raises
+    TrainError for a model that does not say what its layers are."""
     policy = MixedPrecisionPolicy(torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32)
-    layers = [part for part in model.modules() if type(part).__name__ in model._no_split_modules]
+    names = model._no_split_modules or ()
+    layers = [part for part in model.modules() if type(part).__name__ in names]
+    if not layers:
+        raise TrainError("FSDP2 finds no layers in this model: take --zero 3 instead")
     for part in (*layers, model):
         fully_shard(part, mp_policy=policy)
 
