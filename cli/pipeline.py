@@ -44,8 +44,8 @@ def pipeline_settings(
         if out:
             given["out"] = out
         for stage, value in (("distill", cases), ("evaluate", benchmark)):
-            if value:
-                given[stage] = given.get(stage, {}) | {"cases": value}
+            if value and isinstance(section := given.get(stage) or {}, dict):
+                given[stage] = section | {"cases": value}
         return kind.model_validate(given)
     except (ValidationError, ValueError) as error:
         raise click.UsageError(readable(error, kind)) from error

@@ -1,6 +1,7 @@
 """The settings of a distillation: one model is the flow's parameter (and so the form in the UI),
 the YAML preset and the command line."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -25,6 +26,12 @@ def _language_model(model: Teacher | None) -> Teacher | None:
 
 
 TeacherField = Annotated[Teacher, BeforeValidator(_teacher)]
+
+ROLES = (
+    *("extractor", "verifier", "teachers", "gold", "oracle", "model", "judges", "examiner"),
+    "reader",
+)
+"""The settings that name models."""
 
 
 class EnvironmentSettings(BaseModel):
@@ -85,6 +92,14 @@ class EnvironmentSettings(BaseModel):
     in_flight: int = Field(
         default=16, ge=1, le=1000, description="Cases under way at the same time."
     )
+
+    def models(self) -> Iterator[tuple[str, Teacher]]:
+        """Every model of the run with its role; the offline judge is none."""
+        for role in ROLES:
+            value = getattr(self, role, None) or ()
+            for model in [value] if isinstance(value, Teacher) else value:
+                if model != "offline":
+                    yield role.removesuffix("s"), _teacher(model)
 
     @field_validator("only", mode="before")
     @classmethod
