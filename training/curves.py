@@ -23,7 +23,7 @@ def read_log(file: Path) -> list[dict[str, Any]]:
 
 BLUE, RED, GREEN = "#7a9cc6", "#b3412e", "#3c7d5a"
 
-CURVES = {
+CURVES: dict[str, dict[str, Any]] = {
     "loss a target token": {
         "loss": {"color": BLUE, "linewidth": 1, "label": "training"},
         "eval_loss": {"color": RED, "marker": "o", "label": "held-out cases"},
