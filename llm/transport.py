@@ -114,23 +114,21 @@ async def _send_directly(
 def _answered(body: bytes, request: dict[str, Any]) -> Response:
     """What a 200 holds. Raises Trouble: also for an error inside it, with that error's status."""
     try:
-        events = body.lstrip().startswith((b"data:", b":", b"event:", b"id:", b"retry:"))
-        answer = _completion_of_events(body) if events else json.loads(body)
-        if isinstance(answer.get("message"), dict):  # Ollama's own protocol
-            answer.setdefault("choices", [answer])
-        frame = answer.get("result") or answer.get("data")
-        if "choices" not in answer and isinstance(frame, dict):  # Cloudflare's frame, Zhipu's
-            answer = frame
-        choice = (answer.get("choices") or [{}])[0]
-        fault = (answer.get("error") if not answer.get("choices") else None) or choice.get("error")
-        if fault:
+        answer = _unframed(_decoded(body))
+        rows = answer.get("choices") or answer.get("candidates") or answer.get("results")
+        choice = (rows or [answer])[0]
+        fault = choice.get("error")
+        if fault and (rows or not _text_of(choice)):
             code = fault.get("code") if isinstance(fault, dict) else None
             status = int(code) if code and str(code) in map(str, range(400, 600)) else 502
             words = _message(json.dumps({"error": fault}).encode())
             # LM Studio answers 200 to a path that it does not have.
             raise Trouble(404 if "unexpected endpoint" in words.casefold() else status, words)
-        return _response_of(answer, request)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        response = _response_of(choice, answer, request)
+        if not (rows or response.text or response.thinking):
+            raise ValueError("it has no choices: give the address of an OpenAI-compatible server")
+        return response
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise Trouble(
             502,
             f"the server's answer is no chat completion"
@@ -138,30 +136,52 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
         ) from None
 
 
+def _decoded(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        if not re.match(rb"\s*(?:data:|:|event:|id:|retry:|\{.*\}\s*\{)", body):
+            raise
+        return _completion_of_events(body)
+
+
+def _unframed(answer: Any) -> dict[str, Any]:
+    """An answer without a gateway's frame (Cloudflare's, Zhipu's, Qwen's own service's, Bedrock's)
+    or the list around it (TGI's)."""
+    answer = answer[0] if isinstance(answer, list) else answer
+    for frame in ("result", "data", "output"):
+        if "choices" not in answer and isinstance(answer.get(frame), dict):
+            return answer | answer[frame]
+    return answer
+
+
 def _completion_of_events(body: bytes) -> dict[str, Any]:
-    """The answer of a server that only streams: its events (OpenAI's chat.completion.chunk) as one
-    chat completion. Raises ValueError when they break off: the text may be half a reply."""
+    """The answer of a server that only streams: its events, or a line of JSON each, as one chat
+    completion. Raises ValueError when they break off: the text may be half a reply."""
     message: dict[str, Any] = defaultdict(str)
-    answer: dict[str, Any] = {"choices": [{"message": message, "finish_reason": ""}]}
+    choice: dict[str, Any] = {"message": message, "finish_reason": ""}
+    answer: dict[str, Any] = {"choices": [choice]}
     # Bytes end a line at CR and LF alone; text does at others too, which a reply may have.
     for line in map(bytes.decode, body.splitlines()):
         data = line.removeprefix("data:").strip()
-        if not line.startswith("data:") or data in ("", "[DONE]"):
+        if not line.startswith(("data:", "{")) or data in ("", "[DONE]"):
             continue
         event = json.loads(data)
         if event.get("error"):  # what came before it is half a reply
             return {"error": event["error"]}
         answer |= {"usage": event["usage"]} if event.get("usage") else {}
-        for choice in (event.get("choices") or [])[:1]:
-            delta = choice.get("delta") or {}
+        for part in (event.get("choices", [event]) or ())[:1]:
+            delta = part.get("delta") or part.get("message") or {}
             for key, text in delta.items():
                 if isinstance(text, str) and key != "role":
                     message[key] += text
             for call in delta.get("tool_calls") or ():
                 message["arguments"] += (call.get("function") or {}).get("arguments") or ""
-            if reason := choice.get("finish_reason"):  # chunks behind it may say nothing
-                answer["choices"][0]["finish_reason"] = reason
-    ended = answer["choices"][0]["finish_reason"] or b"[DONE]" in body[-100:]
+            reason = _finish_reason(part) or _finish_reason(delta)
+            choice["finish_reason"] = (
+                reason or choice["finish_reason"]
+            )  # later ones may say nothing
+    ended = choice["finish_reason"] or b"[DONE]" in body[-100:]
     if not ended and not message["content"].rstrip("` \n").endswith("}"):
         raise ValueError("the stream broke off before its end")
     if arguments := message.pop("arguments", ""):
@@ -180,23 +200,40 @@ _FINISH_REASONS = {
 filter."""
 
 
-def _response_of(answer: dict[str, Any], request: dict[str, Any]) -> Response:
-    """The reply of a chat completion wherever it stands: in the content, in parts of it, parsed, in
-    a tool call, or as a refusal (`finish_reason` is then 'refusal')."""
-    if not answer.get("choices"):
-        raise ValueError("it has no choices: give the address of an OpenAI-compatible server")
-    choice = answer["choices"][0]
+def _finish_reason(choice: dict[str, Any]) -> str:
+    """OpenAI's finish_reason, or the field of its like: stop_reason, finishReason, done_reason."""
+    stated = [choice.get("finish_reason")]
+    stated += [value for key, value in choice.items() if key.casefold().endswith("reason")]
+    reason = next((value for value in stated if value and isinstance(value, str)), "")
+    return _FINISH_REASONS.get(reason.casefold(), reason)
+
+
+def _text_of(choice: dict[str, Any]) -> Any:
+    """What holds the text of a choice: its message's content (OpenAI, Cohere, Ollama); its own
+    content (Anthropic, Gemini, llama.cpp), output (OpenAI's Responses) or text."""
     message = choice.get("message") or choice.get("delta") or choice
-    used = answer.get("usage") or {}
-    text, thinking = _parts(message.get("content") or message.get("text"))
+    if not isinstance(message, dict):
+        return message
+    names = ("content", "text", "output", "generated_text", "response")
+    return next((message[name] for name in names if message.get(name)), None)
+
+
+def _response_of(
+    choice: dict[str, Any], answer: dict[str, Any], request: dict[str, Any]
+) -> Response:
+    """The reply of a choice wherever it stands: in the content, in parts of it, parsed, in a tool
+    call, or as a refusal (`finish_reason` is then 'refusal')."""
+    message = choice.get("message") or choice.get("delta") or choice
+    text, thinking = _parts(_text_of(choice))
+    message = message if isinstance(message, dict) else {}
     for key in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
         if not thinking:
             thinking = "".join(_parts(message.get(key)))
-    finish_reason = str(choice.get("finish_reason") or "")
-    finish_reason = _FINISH_REASONS.get(finish_reason.casefold(), finish_reason)
+    finish_reason = _finish_reason(choice)
     calls = message.get("tool_calls") or [{"function": message.get("function_call")}]
     # A proxy that writes every field of the protocol sends a call without a name or arguments.
-    arguments = [part for call in calls if (part := (call.get("function") or {}).get("arguments"))]
+    inner = [call.get("function") or call.get("custom") or {} for call in calls]
+    arguments = [part for call in inner if (part := call.get("arguments") or call.get("input"))]
     if not text.strip() and message.get("parsed"):
         text = json.dumps(message["parsed"])
     elif arguments and "{" not in text:  # words beside the call are its reasons
@@ -206,20 +243,42 @@ def _response_of(answer: dict[str, Any], request: dict[str, Any]) -> Response:
         text = arguments[0] if isinstance(arguments[0], str) else json.dumps(arguments[0])
     elif not text.strip() and message.get("refusal"):
         text, finish_reason = str(message["refusal"]), "refusal"
-    # A server that counts nothing must not seem to cost nothing.
-    prompt = used.get("prompt_tokens") or used.get("input_tokens")
-    prompt = prompt or estimated_tokens(request["messages"])
-    counted = used.get("completion_tokens") or used.get("output_tokens")
-    completion = counted or estimated_tokens([{"content": text + thinking}])
-    cost = used.get("cost")
+    used = answer.get("usage") or answer.get("usageMetadata") or answer
+    prompt = _figure(
+        used,
+        "prompt_tokens",
+        "input_tokens",
+        "promptTokenCount",
+        "inputTokens",
+        "prompt_eval_count",
+    )
+    completion = _figure(
+        used, "completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens",
+        "eval_count",
+    )  # fmt: skip
     return Response(
         text,
         thinking,
         finish_reason,
-        int(prompt),
-        int(completion),
-        None if cost is None else float(cost),
+        # A server that counts nothing must not seem to cost nothing.
+        int(prompt or 0) or estimated_tokens(request["messages"]),
+        int(completion or 0) or estimated_tokens([{"content": text + thinking}]),
+        _figure(used, "cost"),
     )
+
+
+def _figure(figures: Any, *names: str) -> float | None:
+    """The first of the named figures that can be one. A reply is not lost for what a server writes
+    in its place: a list, a text, null, NaN, -1."""
+    for name in names:
+        with suppress(LookupError, TypeError, ValueError, OverflowError):
+            if 0 <= (value := float(figures[name])) < 1e9:
+                return value
+    return None
+
+
+_PARTS = ("text", "thinking", "content", "parts", "json", "input", "summary")
+"""Where a part has what it says."""
 
 
 def _parts(content: Any) -> tuple[str, str]:
@@ -227,25 +286,21 @@ def _parts(content: Any) -> tuple[str, str]:
     part, or the object that was asked for as it is."""
     if content is None or isinstance(content, str):
         return content or "", ""
-    text = thinking = ""
-    if isinstance(content, dict):
-        content = [content] if "type" in content or "text" in content else [json.dumps(content)]
-    for part in content:
-        if isinstance(part, str):
-            text += part
-        elif str(part.get("type")).startswith(("thinking", "reasoning")):
-            inner = part.get("thinking") or part.get("text") or ""
-            thinking += _parts(inner)[0]  # Mistral's thinking part holds parts itself
-        else:
-            value = part.get("text") or part.get("json") or ""
-            text += value if isinstance(value, str) else json.dumps(value)
+    if isinstance(content, list):
+        each = [_parts(part) for part in content]  # Mistral's thinking part holds parts itself
+        return "".join(text for text, _ in each), "".join(thinking for _, thinking in each)
+    if "type" not in content and not any(name in content for name in _PARTS):
+        return json.dumps(content), ""
+    text, thinking = _parts(next((content[name] for name in _PARTS if content.get(name)), ""))
+    if content.get("thought") or str(content.get("type")).startswith(("thinking", "reasoning")):
+        return "", text + thinking
     return text, thinking
 
 
 def _message(body: bytes) -> str:
     """The error's message as the server put it, with its other figures (n_ctx, param, code); of a
     page its words, and of anything else the beginning."""
-    with suppress(ValueError, LookupError, TypeError):
+    with suppress(ValueError, LookupError, TypeError, RecursionError):
         answer = json.loads(body)
         error = (answer[0] if isinstance(answer, list) else answer)["error"]
         if isinstance(error, str):
@@ -256,7 +311,7 @@ def _message(body: bytes) -> str:
         words = [
             f"{name} {value}" if name.startswith("n_") else value
             for name, value in details.items()
-            if value not in text
+            if value not in text and not (name == "code" and value.isdecimal())  # the status again
         ]
         return " ".join([text, *words])
     text = body[:4000].decode(errors="replace").strip()
@@ -268,19 +323,15 @@ def _message(body: bytes) -> str:
 def retry_after_s(headers: Any) -> float | None:
     """Seconds that the server asks to wait: Retry-After in seconds or as a date, or retry-after-ms;
     None where it says nothing."""
-    with suppress(KeyError, ValueError, TypeError):
+    unreadable = suppress(KeyError, ValueError, TypeError)
+    with unreadable:
         return max(0.0, float(headers["retry-after-ms"]) / 1000)
-    try:
-        wait = headers["retry-after"]
-    except (KeyError, TypeError):
-        return None
-    with suppress(ValueError):
-        return max(0.0, float(wait))
-    with suppress(ValueError, TypeError):
-        until = parsedate_to_datetime(wait)
-        return max(
-            0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-        )
+    with unreadable:
+        return max(0.0, float(headers["retry-after"]))
+    with unreadable:
+        until = parsedate_to_datetime(headers["retry-after"])
+        wait = until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)
+        return max(0.0, wait.total_seconds())
     return None
 
 
@@ -366,7 +417,7 @@ async def _send_by_litellm(
             retry_after_s(headers),
             not isinstance(error, litellm.APIConnectionError),
         ) from None
-    response = _response_of(answer.model_dump(), request)
+    response = _answered(answer.model_dump_json().encode(), request)
     cost = (getattr(answer, "_hidden_params", None) or {}).get("response_cost")
     return replace(response, cost_usd=cost if response.cost_usd is None else response.cost_usd)
 

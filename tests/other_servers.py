@@ -156,6 +156,15 @@ def cut_stream(asked: Asked, number: int) -> Reply:
     )
 
 
+def answering(make: Callable[[str], Any]) -> Callable[[Asked, int], Reply]:
+    """Another body around the good reply's text."""
+    return lambda asked, number: Reply(body=json.dumps(make(text_of(asked))).encode())
+
+
+def counted(tokens: float) -> dict[str, float]:
+    return {"prompt_tokens": tokens, "completion_tokens": tokens}
+
+
 def choice(**fields: Any) -> Callable[[Asked, int], Reply]:
     """An answer whose one choice has no message."""
     return message(lambda text: {}, choices=[{"index": 0} | fields])
@@ -224,6 +233,17 @@ def short_context(asked: Asked, number: int) -> Reply:
         f" context length is 4096 tokens and your request has {tokens} input tokens"
         f" ({most} > 4096 - {tokens}).",
     )
+
+
+def too_long_for(tokens: int, words: str, **fields: Any) -> Callable[[Asked, int], Reply]:
+    """A context of so many tokens, which the second turn outgrows by its record of the first."""
+
+    def answer(asked: Asked, number: int) -> Reply:
+        if prompt_tokens(asked) > tokens:
+            return error(400, words, **fields)
+        return Reply(json.dumps(good(asked) | {"reasoning": "It fits both. " * 420}))
+
+    return answer
 
 
 def shorter_context(asked: Asked, number: int) -> Reply:
@@ -324,11 +344,115 @@ WAYS: dict[str, Way] = {
     "no_error_in_base_resp": Way(
         message(lambda text: {"content": text}, base_resp={"status_code": 0, "status_msg": ""})
     ),
-    "anothers_interface": Way(
+    # other interfaces, as gateways hand them on
+    "anthropics_messages": Way(
+        answering(
+            lambda text: {
+                "type": "message",
+                "content": [
+                    {"type": "thinking", "thinking": "{x} fits both", "signature": "s"},
+                    {"type": "text", "text": text},
+                ],
+                "stop_reason": "end_turn",
+                "usage": {"input_tokens": 900, "output_tokens": 150},
+            }
+        )
+    ),
+    "anthropics_tool": Way(
+        answering(lambda text: {"content": [{"type": "tool_use", "input": json.loads(text)}]})
+    ),
+    "openais_responses": Way(
+        answering(
+            lambda text: {
+                "object": "response",
+                "error": None,
+                "output": [
+                    {"type": "reasoning", "summary": [{"type": "summary_text", "text": "{x}"}]},
+                    {"type": "message", "content": [{"type": "output_text", "text": text}]},
+                ],
+            }
+        )
+    ),
+    "geminis_candidates": Way(
+        answering(
+            lambda text: {
+                "candidates": [
+                    {
+                        "content": {"parts": [{"text": "{x}", "thought": True}, {"text": text}]},
+                        "finishReason": "STOP",
+                    }
+                ],
+                "usageMetadata": {"promptTokenCount": 900, "candidatesTokenCount": 150},
+            }
+        )
+    ),
+    "bedrocks_converse": Way(
+        answering(lambda text: {"output": {"message": {"content": [{"text": text}]}}})
+    ),
+    "ollamas_generate": Way(answering(lambda text: {"response": text, "done": True})),
+    "generated_text": Way(answering(lambda text: [{"generated_text": text}])),
+    "watsonx": Way(answering(lambda text: {"results": [{"generated_text": text}]})),
+    "lines_of_json": Way(
         lambda asked, number: Reply(
-            body=json.dumps({"content": [{"type": "text", "text": text_of(asked)}]}).encode()
+            body="\n".join(
+                json.dumps({"message": {"content": part}, "done_reason": reason})
+                for part, reason in ((text_of(asked), None), ("", "stop"))
+            ).encode()
+        )
+    ),
+    "anthropics_events": Way(
+        lambda asked, number: Reply(
+            body="\n\n".join(
+                f"event: {row['type']}\ndata: {json.dumps(row)}"
+                for row in (
+                    {"type": "message_start", "message": {"content": [], "role": "assistant"}},
+                    {"type": "content_block_delta", "delta": {"thinking": "It fits {both}."}},
+                    {"type": "content_block_delta", "index": 1, "delta": {"text": text_of(asked)}},
+                    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+                )
+            ).encode()
+        )
+    ),
+    "a_custom_tool": Way(
+        message(lambda text: {"tool_calls": [{"type": "custom", "custom": {"input": text}}]})
+    ),
+    "message_is_text": Way(answering(lambda text: {"choices": [{"message": text}]})),
+    "no_interface_at_all": Way(answering(lambda text: {"answer": text}), says="OpenAI-compatible"),
+    "nested_without_end": Way(
+        lambda asked, number: Reply(body=b"[" * 200_000), says="no chat completion"
+    ),
+    # what servers count
+    "usage_is_a_list": Way(message(lambda text: {"content": text}, usage=[900, 150])),
+    "usage_is_nan": Way(message(lambda text: {"content": text}, usage=counted(float("nan")))),
+    "usage_is_endless": Way(message(lambda text: {"content": text}, usage=counted(float("inf")))),
+    "usage_is_negative": Way(message(lambda text: {"content": text}, usage=counted(-1))),
+    "cost_is_a_word": Way(message(lambda text: {"content": text}, usage={"cost": "unknown"})),
+    # limits in words
+    "n_ctx_beside_the_status": Way(
+        too_long_for(
+            2200,
+            "the request exceeds the available context size. try increasing the context size or"
+            " enable context shift",
+            code=400,
+            n_ctx=2200,
         ),
-        says="OpenAI-compatible",
+        requests=5,
+    ),
+    "no_limit_named": Way(too_long_for(2200, "Input is too long for requested model."), requests=7),
+    "a_comma_in_the_limit": Way(
+        too_long_for(2200, "This model's maximum context length is 2,200 tokens."), requests=5
+    ),
+    "too_many_states": Way(
+        unless(
+            lambda asked: structured(asked) == "json_schema",
+            error(400, "The specified schema produces a constraint that has too many states"),
+        ),
+        requests=5,
+    ),
+    "a_model_that_failed": Way(at_first(1, error(424, "The model failed")), requests=5),
+    "sensitive": Way(
+        answering(lambda text: {"choices": [{"message": {}, "finish_reason": "sensitive"}]}),
+        says="the reply is empty (sensitive)",
     ),
     "stream_cut_once": Way(
         lambda asked, number: (
