@@ -65,7 +65,7 @@ with last as (
         list_filter(differential, lambda line: lower(line.diagnosis) = lower(said))[1].confidence
             as confidence
     from last join current_trajectories using (trajectory_id) join judgements using (trajectory_id)
-        where repeat = 0
+        where repeat = 0 and style <> 'gold'
 )
 select * from stated where correct is not null
 """

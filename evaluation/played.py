@@ -8,9 +8,9 @@ import polars as pl
 
 from medaction.envs.rewards import Nodes, true_name, turn_nodes
 from medaction.envs.turns import Turn
-from medaction.evaluation.results import RESULT, read_result
 from medaction.kg.graph import Graph
 from medaction.kg.metrics import Course
+from medaction.trajectories.queries import judge_of_result
 from medaction.trajectories.records import Trajectory, path_of
 from medaction.trajectories.scoring import OPEN, Aids, linkers
 from medaction.trajectories.store import Store
@@ -37,25 +37,7 @@ where style <> 'gold' order by all
 def endings(store: Store) -> pl.DataFrame:
     """trajectory_id, case_id, model, branch_turn, outcome, wrong (null: unknown), of every
     trajectory that a model played."""
-    return store.frame(ENDINGS, judge_of_result(store))
-
-
-def judge_of_result(store: Store) -> tuple[str, str]:
-    """(protocol, judge) whose verdicts make the table of the result beside the store; without a
-    result those of the newest verdict, ('', '') without one.
-
-    A store keeps the verdicts of every judge and protocol that it ever had, also of judges whose
-    rules have changed since: the table's alone are not mixed with them.
-    """
-    folder = store.path.parent
-    if (folder / RESULT).exists():
-        result = read_result(folder)
-        return result["protocol"], result["judge"]
-    newest = (
-        "select protocol, judge from judgements where judgement->>'$.correct' is not null"
-        " order by rowid desc limit 1"
-    )
-    return next(iter(store.rows(newest)), ("", ""))
+    return store.frame(ENDINGS, judge_of_result(store.path.parent, store.db))
 
 
 @dataclass(frozen=True, slots=True)

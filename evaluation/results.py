@@ -17,11 +17,11 @@ from medaction.evaluation.criteria import criteria_of, criteria_table
 from medaction.evaluation.floor import Floor
 from medaction.evaluation.judging import Judgement
 from medaction.evaluation.scores import MEASURES, Measure, Score, measures, score_table
+from medaction.trajectories.files import RESULT
 from medaction.trajectories.records import Trajectory
 from medaction.words.markdown import markdown_table
 
 FORMAT = "medaction-evaluation/1"
-RESULT = "result.json"
 
 HEADINGS = {
     "precision": "Precision",
@@ -132,14 +132,11 @@ def result_of(
         "not_scored": Counter(
             score.note for score in scores if score.correct is None or score.precision is None
         ).most_common(),
-        "play": {
-            "turns_a_case": _mean_of_counts(turns),
-            "tests_an_ordering_turn": _mean_of_counts(tests),
-        },
+        "play": {"turns_a_case": _mean(turns), "tests_an_ordering_turn": _mean(tests)},
         "agreement": _agreements(judgements),
         "subsets": list(_subsets(groups, scores, runs)),
         "cost": {
-            "usd_a_case": sum(usd for usd, _ in judged) / len(judged) if judged else None,
+            "usd_a_case": _mean([row["usd"] for row in rows if row["trajectory_id"]]),
             "accuracy_by_usd": accuracy_by_cost(judged),
         },
         "criteria": criteria_table(rows),
@@ -147,7 +144,7 @@ def result_of(
     }
 
 
-def _mean_of_counts(values: Sequence[int]) -> float | None:
+def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 

@@ -127,6 +127,20 @@ def test_what_is_rejected_is_no_reply_and_contamination_stays_noted(run: Path):
     assert manifest["contaminated"] == {"bench.json": ["medaction-01"]}
 
 
+def test_a_link_of_a_lower_hypothesis_that_changed_makes_other_preferences(run: Path):
+    pairs = preferences(run)
+    assert "information" in {*pairs["better_by"]}
+    with Store(run / "trajectories.duckdb") as store:
+        # Whatever does not lead has no DTC: no score and no record changes with it.
+        store.db.execute(
+            "update links set node = null where kind = 'diagnosis' and \"text\" not in"
+            " (select unnest([diagnosis, synonyms[1]]) from environments)"
+        )
+        version = write_dataset(store, settings_of(store, run))
+    assert (version.number, version.is_new, version.changes) == (2, True, ())
+    assert not preferences(run).equals(pairs)
+
+
 def test_a_dataset_from_before_there_were_versions_becomes_one(run: Path):
     (run / "dataset").unlink()
     (run / "datasets" / "v1").rename(run / "dataset")

@@ -13,6 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from medaction.cli.main import main
+from medaction.trajectories.store import Store
 from medaction.trajectories.viewer import pages, queries
 from medaction.trajectories.viewer.app import app_of
 from tests.conftest import SAMPLES
@@ -105,7 +106,7 @@ def test_filters_and_sorting_stand_in_the_url(runs: Path) -> None:
 def test_two_evaluations_side_by_side_show_what_changed_first(runs: Path) -> None:
     here, there = pages.ShownRun(runs / "a"), pages.ShownRun(runs / "b")
     html = pages.comparison(pages.ShownRun(runs / "a", there), there, {})
-    verdicts = [queries.verdicts_of(run.db) for run in (here, there)]
+    verdicts = [queries.verdicts_of(run.db, run.out) for run in (here, there)]
     gained = [
         key
         for key in verdicts[0]
@@ -117,6 +118,21 @@ def test_two_evaluations_side_by_side_show_what_changed_first(runs: Path) -> Non
     client = TestClient(app_of(runs / "a", runs / "b"))
     assert client.get("/comparison").status_code == 200
     assert TestClient(app_of(runs / "a")).get("/comparison").status_code == 404
+
+
+def test_a_comparison_takes_the_verdicts_of_the_result_s_judge(runs: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(runs / "a", tmp_path / "a"))
+    before = queries.verdicts_of(pages.ShownRun(out).db, out)
+    with Store(out / "trajectories.duckdb") as store:
+        for judge in ("a-judge@0", "z-judge@0"):
+            store.db.execute(
+                "insert into judgements select trajectory_id, protocol, ?, repeat,"
+                " json_merge_patch(judgement, '{\"correct\": null}') from judgements"
+                " where judge like 'offline@%'",
+                [judge],
+            )
+        store.publish()
+    assert queries.verdicts_of(pages.ShownRun(out).db, out) == before
 
 
 def test_a_right_diagnosis_is_marked_and_a_wrong_one_is_not_green(runs: Path) -> None:

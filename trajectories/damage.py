@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-from medaction.trajectories.files import SNAPSHOT, STORE
+from medaction.trajectories.files import RESULT, SNAPSHOT, STORE
 from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.store import Store, StoreError
 
@@ -161,7 +161,7 @@ def _versions(out: Path, repair: bool) -> Iterator[Damage]:
 
 
 def _result(out: Path) -> Iterator[Damage]:
-    file = out / "result.json"
+    file = out / RESULT
     if not file.exists():
         return
     try:

@@ -306,9 +306,11 @@ def note_in_manifest(version: Path, **facts: Any) -> None:
 
 def _version_of_replies(store: Store) -> str:
     """Of everything that the preferences compare: replies that are no record are among it."""
-    sql = "select bit_xor(hash(trajectory_id, number, dtc))::varchar from turn_scores"
+    scores = "select bit_xor(hash(trajectory_id, number, dtc))::varchar from turn_scores"
+    # A hypothesis below the first has no DTC, and counts in the gain of information.
+    links = 'select bit_xor(hash(graph, kind, "text", node))::varchar from links'
     cases, turns = rejected(store.path.parent)
-    return version_of([store.rows(sql)[0][0], sorted(cases), sorted(turns)])
+    return version_of([store.rows(scores), store.rows(links), sorted(cases), sorted(turns)])
 
 
 def _preferences_in(files: dict[str, Any]) -> dict[str, Any]:

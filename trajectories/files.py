@@ -3,5 +3,7 @@ DuckDB, which takes a second to import."""
 
 STORE = "trajectories.duckdb"
 """The store: one writer at a time (`trajectories.store`)."""
+RESULT = "result.json"
+"""The result of an evaluation (`medaction.evaluation.results`)."""
 SNAPSHOT = "snapshot.duckdb"
 """A whole copy of it, which anybody may read (`trajectories.snapshot`)."""

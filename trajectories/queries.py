@@ -1,7 +1,12 @@
-"""Queries that stand in SQL files, by their titles."""
+"""Queries that stand in SQL files, by their titles; and whose verdicts of a store count."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+
+import duckdb
+
+from medaction.trajectories.files import RESULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +26,21 @@ def read_queries(path: Path) -> dict[str, Query]:
         sql = "\n".join(line for line in lines if not line.startswith("-- "))
         queries[title] = Query(title, note, sql)
     return queries
+
+
+def judge_of_result(out: Path, db: duckdb.DuckDBPyConnection) -> tuple[str, str]:
+    """(protocol, judge) whose verdicts make the table of the result in the run's folder; without a
+    result that can be read those of the newest verdict, ('', '') without one.
+
+    A store keeps the verdicts of every judge and protocol that it ever had, also of judges whose
+    rules have changed since: the table's alone are not mixed with them.
+    """
+    try:
+        result = json.loads((out / RESULT).read_text(encoding="utf-8"))
+        return result["protocol"], result["judge"]
+    except (OSError, ValueError, TypeError, KeyError):
+        newest = db.execute(
+            "select protocol, judge from judgements where judgement->>'$.correct' is not null"
+            " order by rowid desc limit 1"
+        ).fetchone()
+    return newest or ("", "")

@@ -12,7 +12,7 @@ from medaction.envs.prompts import messages
 from medaction.envs.turns import Turn
 from medaction.llm.calls import Message
 from medaction.llm.usage import Usage
-from medaction.trajectories.queries import read_queries
+from medaction.trajectories.queries import judge_of_result, read_queries
 
 QUERIES = read_queries(Path(__file__).with_name("queries.sql"))
 PAGE = 50
@@ -65,6 +65,12 @@ def _page(db: Database, source: str, conditions: dict[str, Any], order: str, num
     number = min(max(number, 1), max(1, -(-total // PAGE)))
     sql = f"{sql} order by {order} limit {PAGE} offset {(number - 1) * PAGE}"
     return Page(_rows(db, sql, parameters), total, number)
+
+
+def page_of(rows: list[Row], number: int) -> Page:
+    """A page of rows that are all at hand."""
+    number = min(max(number, 1), max(1, -(-len(rows) // PAGE)))
+    return Page(rows[(number - 1) * PAGE : number * PAGE], len(rows), number)
 
 
 def overview_row(db: Database) -> Row:
@@ -144,10 +150,15 @@ def judged(db: Database, filters: dict[str, str], number: int) -> Page:
     return _page(db, f"select * from judged where {condition}", conditions, order, number)
 
 
-def verdicts_of(db: Database) -> dict[tuple[str, int], Row]:
-    """The first judge's judgement by case and run (sample), for a comparison of two runs."""
-    sql = "select * from judged where repeat = 0 order by judge_key desc, trajectory_id"
-    return {(row["case_id"], row["sample"]): row for row in _rows(db, sql, [])}
+def verdicts_of(db: Database, out: Path) -> dict[tuple[str, int], Row]:
+    """What the judge of the run's result says by case and run (sample), for a comparison of two
+    runs. out: the run's folder."""
+    sql = (
+        "select * from judged where repeat = 0 and protocol = ? and judge_key = ?"
+        " order by trajectory_id"
+    )
+    judged_rows = _rows(db, sql, [*judge_of_result(out, db)])
+    return {(row["case_id"], row["sample"]): row for row in judged_rows}
 
 
 SORTED = {

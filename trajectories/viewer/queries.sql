@@ -13,7 +13,7 @@ where resolved is null and not (stage = 'environment' and error_class = lower(er
 group by stage, case_id, trajectory_id;
 
 -- title: prepare leaves
--- `arg_max` leaves nulls out: `dtc` is that of the last turn whose distance is known.
+-- `dtc` is that of the last turn; null: unknown, whatever is known of the turns before.
 create temp table leaves as
 select trajectory_id, case_id, environment_id, teacher, style, sample, outcome,
     played.final_diagnosis, parent_id, branch_turn,
@@ -32,7 +32,7 @@ left join (
     group by all
 ) as turn using (trajectory_id)
 left join (
-    select trajectory_id, arg_max(dtc, number) as dtc from turn_scores group by all
+    select trajectory_id, arg_max_null(dtc, number) as dtc from turn_scores group by all
 ) as last using (trajectory_id)
 left join duplicates using (trajectory_id);
 
@@ -165,7 +165,7 @@ select teacher, style, count(*) as trajectories,
     count(*) filter (where status = 'discarded') as discarded,
     count(*) filter (where status = 'unscorable') as unscorable,
     sum(turns)::bigint as turns, sum(kept)::bigint as kept_turns, avg(turns) as mean_turns,
-    count(*) filter (where outcome = 'diagnosed' and dtc = 0) as truth, count(dtc) as known,
+    count(*) filter (where final_diagnosis is not null and dtc = 0) as truth, count(dtc) as known,
     count(first_id) as duplicates, sum(tokens)::bigint as tokens, sum(cost_usd) as cost_usd
 from leaves group by all order by all;
 
@@ -208,7 +208,7 @@ select cases.case_id, cases.title, cases.source, cases.reason, environments.diag
 from cases left join environments using (environment_id)
 left join (
     select case_id, count(*) as trajectories,
-        count(*) filter (where outcome = 'diagnosed' and dtc = 0) as truth,
+        count(*) filter (where final_diagnosis is not null and dtc = 0) as truth,
         sum(kept)::bigint as kept_turns, sum(turns)::bigint as turns, min(dtc) as nearest
     from leaves group by all
 ) as played on played.case_id = cases.case_id
