@@ -259,12 +259,12 @@ def case_counts(settings: EnvironmentSettings) -> dict[str, int]:
 def require_model_file(settings: EnvironmentSettings) -> None:
     """A local clinician needs a file: no model that installs from packages is one
     (docs/providers.md has what was measured). Raises click.UsageError."""
-    clinicians = [*getattr(settings, "teachers", ()), getattr(settings, "model", None)]
-    for clinician in clinicians:
-        by_default = clinician and clinician.local and not (clinician.gguf or clinician.folder)
-        if by_default and "MEDACTION_LOCAL_GGUF" not in os.environ:
+    for role, model in settings.models():
+        by_default = model.local and not (model.gguf or model.folder)
+        plays = role in ("teacher", "model")
+        if plays and by_default and "MEDACTION_LOCAL_GGUF" not in os.environ:
             raise click.UsageError(
-                f"{clinician.name}: no model that installs from packages diagnoses a case. Give a"
+                f"{model.name}: no model that installs from packages diagnoses a case. Give a"
                 " file, local:/path/to/model.gguf, or a server, such as"
                 " ollama_chat/qwen3:8b@http://127.0.0.1:11434"
             )

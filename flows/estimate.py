@@ -63,7 +63,11 @@ def estimate(
     return {
         "cases": len(ids),
         "sample": sorted(sample),
-        "rows": [_row(projection) for projection in rows],
+        "rows": [
+            {"figure": row.figure}
+            | {name: f"{getattr(row, name):,.4g}" for name in ("low", "expected", "high")}
+            for row in rows
+        ],
     }
 
 
@@ -100,10 +104,3 @@ def hours(wall_s: float, sample: int, cases: int, in_flight: int) -> Projection:
     slowest = wall_s / sample * cases / 3600
     fastest = wall_s * cases / max(in_flight, sample) / 3600
     return Projection("hours", min(fastest, slowest), (fastest * slowest) ** 0.5, slowest)
-
-
-def _row(projection: Projection) -> dict[str, Any]:
-    return {
-        "figure": projection.figure,
-        **{name: f"{getattr(projection, name):,.4g}" for name in ("low", "expected", "high")},
-    }

@@ -267,8 +267,11 @@ def cases_without_truth(store: Store, settings: DistillSettings) -> frozenset[st
     graph, so that pruning could keep none of their rollouts. Without pruning every case counts."""
     if not settings.skip_unlinkable or settings.strategy == "none":
         return frozenset()
-    aids = Aids(settings.links, settings.encoder, settings.maxo, settings.loinc2hpo)
-    return unlinkable(store, settings.disease_graph, settings.test_graph, aids)
+    return unlinkable(store, settings.disease_graph, settings.test_graph, aids_of(settings))
+
+
+def aids_of(settings: DistillSettings) -> Aids:
+    return Aids(settings.links, settings.encoder, settings.maxo, settings.loinc2hpo)
 
 
 def trees_to_play(

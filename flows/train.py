@@ -139,8 +139,9 @@ def _words_of_line(line: dict[str, Any]) -> str:
     if "note" in line:
         return str(line["note"])
     head = f"step {line['step']}/{line['steps']}, epoch {line['epoch']:.2f}: "
-    if "reward" in line or "eval_reward" in line:
-        before, where = ("eval_", "held-out ") if "eval_reward" in line else ("", "")
+    held_out = any(name.startswith("eval_") for name in line)
+    before, where = ("eval_", "held-out ") if held_out else ("", "")
+    if before + "reward" in line:
         reward, right, readable = (
             line[before + name] for name in ("reward", "diagnosis", "well_formed")
         )
@@ -148,8 +149,7 @@ def _words_of_line(line: dict[str, Any]) -> str:
             f"{where}reward {reward:.4f}, {100 * right:.0f} % right,"
             f" {100 * readable:.0f} % of the replies readable"
         )
-    if "margin" in line or "eval_margin" in line:
-        before, where = ("eval_", "held-out ") if "eval_margin" in line else ("", "")
+    if before + "margin" in line:
         loss, margin, accuracy = (line[before + name] for name in ("loss", "margin", "accuracy"))
         words = f"{where}loss {loss:.4f}, margin {margin:.4f}, {100 * accuracy:.0f} % ranked right"
         return head + words

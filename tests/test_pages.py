@@ -27,6 +27,7 @@ from tests.ncbi_server import Deposit, ncbi_server
 from tests.openai_server import openai_server
 from tests.simulated_teacher import cases_in
 from tests.stand_in import DISCHARGE_LETTER, stand_in
+from tests.test_envs_extraction import LETTER
 from tests.test_envs_sources_more import PACKET
 from tests.test_kg_loaders import CLIN_EDGES, CLIN_NODES, KG_HEADER
 from tests.test_rubrics import row as conversation
@@ -187,12 +188,13 @@ def status_of(words: list[str]) -> object:
     return 0
 
 
+TOLD = f"{LETTER}\nInfective endocarditis was diagnosed, and penicillin was begun.\n"
 ARTICLE = """<article article-type="case-report"><front><article-meta><title-group>
 <article-title>Fever of a plumber</article-title></title-group><permissions><license
 xmlns:xlink="http://www.w3.org/1999/xlink"
 xlink:href="https://creativecommons.org/licenses/by/4.0/"><license-p>Open.</license-p></license>
 </permissions></article-meta></front><body><sec><title>Case</title>{}</sec></body></article>
-""".format("".join(f"<p>{escape(part)}</p>" for part in DISCHARGE_LETTER.split("\n\n")))
+""".format("".join(f"<p>{escape(part)}</p>" for part in TOLD.split("\n\n")))
 NAMES = ("Granulomatosis with polyangiitis", "Sarcoidosis", "Chest radiograph", "Urinalysis")
 KINDS = ("disease", "disease", "anatomy", "anatomy")
 

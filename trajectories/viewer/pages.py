@@ -167,7 +167,7 @@ def contamination(run: ShownRun, filters: Filters, number: int) -> str:
     reports = comparisons(run.out)
     pairs = [pair for report in reports for pair in report.pairs]
     choices = {
-        "against": sorted({pair["against"] for pair in pairs}),
+        "set": sorted({pair["against"] for pair in pairs}),
         "signal": sorted({name for pair in pairs for name in pair["found_by"]}),
     }
     wanted = {name: filters[name] for name in choices if filters.get(name)}
@@ -176,7 +176,7 @@ def contamination(run: ShownRun, filters: Filters, number: int) -> str:
     shown = [
         pair
         for pair in pairs
-        if wanted.get("against") in (None, pair["against"])
+        if wanted.get("set") in (None, pair["against"])
         and wanted.get("signal") in (None, *pair["found_by"])
         and words in " ".join(pair[name] for name in columns).lower()
     ]
