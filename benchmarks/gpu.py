@@ -1,5 +1,5 @@
-"""Training on one GPU, measured in under ten minutes: ways of attention, the loss, whole steps of
-0.6 to 8 billion parameters, and TRL packed with Liger on the same records.
+"""Training on one GPU, measured in under ten minutes: ways of attention, the loss, torch.compile,
+whole steps of 0.6 to 8 billion parameters, and TRL packed with Liger on the same records.
 
 Every part runs in a process of its own under a time limit and prints one JSON line; what fails or
 takes too long says so on its line, and the next part runs. Parts begin with what matters most;
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,7 +45,7 @@ def device(given: Made) -> dict[str, Any]:
     size = 256 if given.tiny else 8192
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     factor = torch.randn(size, size, device=kind, dtype=torch.bfloat16)
-    seconds = timed(lambda: factor @ factor, kind)
+    seconds = timed(lambda: factor @ factor)
     packages = ("flash_attn", "flash_attn_interface", "liger_kernel", "trl", "deepspeed")
     return {
         "device": torch.cuda.get_device_name() if kind == "cuda" else "CPU",
@@ -55,41 +55,44 @@ def device(given: Made) -> dict[str, Any]:
     }
 
 
-def timed(work: Callable[[], Any], kind: str, times: int = 5) -> float:
+def seconds_of(work: Callable[[], Any]) -> float:
+    """Seconds of `work`, until the device has done it."""
+    import torch
+
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def timed(work: Callable[[], Any], times: int = 5) -> float:
     """Seconds of `work`, the median of several times after one that is not counted."""
-    import torch
-
-    spent = []
-    for _ in range(times + 1):
-        started = time.perf_counter()
-        work()
-        if kind == "cuda":
-            torch.cuda.synchronize()
-        spent.append(time.perf_counter() - started)
-    return sorted(spent[1:])[times // 2]
+    return sorted([seconds_of(work) for _ in range(times + 1)][1:])[times // 2]
 
 
-def attention(given: Made, way: str) -> dict[str, Any]:
-    """A layer of the 8B shape, forward and backward, on rows whose records have new lengths each
-    time: milliseconds of a row, of the same row again, and how far off the kernel is."""
-    import torch
+def qwen3(given: Made, **change: Any) -> Any:
+    """The configuration of a layer of the 8B shape."""
     from transformers import Qwen3Config
 
-    from medaction.training.attention import ATTENTION, check, lacking
+    heads, groups, size, hidden, inner = (
+        (4, 2, 16, 64, 128) if given.tiny else (32, 8, 128, 4096, 12_288)
+    )
+    return Qwen3Config(
+        num_attention_heads=heads, num_key_value_heads=groups, head_dim=size, hidden_size=hidden,
+        intermediate_size=inner, **change,
+    )  # fmt: skip
+
+
+def new_rows(given: Made, way: str, device: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """(positions, borders between records) of rows whose records have new lengths each time."""
+    import torch
+
     from medaction.training.data import Sample
     from medaction.training.rows import Layout, tensors
 
-    kind = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    cuda = kind.type == "cuda"
-    heads, groups, size = (4, 2, 16) if given.tiny else (32, 8, 128)
-    config = Qwen3Config(
-        num_attention_heads=heads, num_key_value_heads=groups, head_dim=size, hidden_size=4096
-    )
-    if obstacle := lacking(way, kind, bf16=True) or (check(way, config, kind) if cuda else ""):
-        return {"obstacle": obstacle}
     draw = random.Random(0)
     common, longest = (64, 150) if given.tiny else (840, 2400)
-    spent, again, shapes = [], [], set()
     for _ in range(3 if given.tiny else 8):
         lengths = [draw.randint(longest * 3 // 4, longest) for _ in range(6)]
         records = [(*range(common), *[n] * (length - common)) for n, length in enumerate(lengths)]
@@ -97,27 +100,46 @@ def attention(given: Made, way: str) -> dict[str, Any]:
             Sample("s", "c", "t", "schema", "d", tokens, len(tokens) - 9) for tokens in records
         ]
         row = tensors(samples, Layout(way, padded=True))
-        tokens = row["input_ids"].shape[1]
-        borders = {
-            name: value.to(kind) if isinstance(value, torch.Tensor) else value
-            for name, value in row.items()
-            if name not in ("input_ids", "position_ids", "logits_to_keep", "targets")
-        }
+        for name in ("input_ids", "logits_to_keep", "targets"):
+            row.pop(name)
+        yield (
+            row.pop("position_ids").to(device),
+            {
+                name: value.to(device) if isinstance(value, torch.Tensor) else value
+                for name, value in row.items()
+            },
+        )
+
+
+def attention(given: Made, way: str) -> dict[str, Any]:
+    """A layer of the 8B shape, forward and backward, on rows whose records have new lengths each
+    time: milliseconds of a row, and of the same row again."""
+    import torch
+
+    from medaction.training.attention import ATTENTION, check, lacking
+
+    kind = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cuda = kind.type == "cuda"
+    config = qwen3(given)
+    if obstacle := lacking(way, kind, bf16=True) or (check(way, config, kind) if cuda else ""):
+        return {"obstacle": obstacle}
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    spent, again, shapes = [], [], set()
+    for positions, borders in new_rows(given, way, kind):
+        tokens = positions.shape[1]
         dtype = torch.bfloat16 if cuda else torch.float32
         parts = [
-            torch.randn(1, count, tokens, size, device=kind, dtype=dtype, requires_grad=True)
+            torch.randn(
+                1, count, tokens, config.head_dim, device=kind, dtype=dtype, requires_grad=True
+            )
             for count in (heads, groups, groups)
         ]
 
         def once(parts: Any = parts, borders: Any = borders) -> None:
             ATTENTION[way](None, *parts, None, **borders)[0].float().sum().backward()
 
-        started = time.perf_counter()
-        once()
-        if cuda:
-            torch.cuda.synchronize()
-        spent.append(time.perf_counter() - started)
-        again.append(timed(once, kind.type, 3))
+        spent.append(seconds_of(once))
+        again.append(timed(once, 3))
         shapes.add(tokens)
     return {
         "ms_new": 1000 * sorted(spent[1:])[len(spent[1:]) // 2],
@@ -125,6 +147,46 @@ def attention(given: Made, way: str) -> dict[str, Any]:
         "ms_first": 1000 * spent[0],
         "distinct_rows": len(shapes),
     }
+
+
+def compiled(given: Made, dynamic: bool) -> dict[str, Any]:
+    """A whole layer of the 8B shape, forward and backward, as it is and by torch.compile, for any
+    length (`dynamic`) or anew for each: milliseconds of a row, seconds that compiling adds to all
+    rows, and into how many pieces the layer falls."""
+    import torch
+    from torch._dynamo.utils import counters
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RotaryEmbedding
+
+    from medaction.training.attention import choose_attention, implementation, register
+
+    kind = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if kind.type == "cuda" else torch.float32
+    way, _ = choose_attention("auto", qwen3(given), kind, bf16=True)
+    register()
+    config = qwen3(given, attn_implementation=implementation(way))
+    layer = Qwen3DecoderLayer(config, 0).to(kind, dtype).train()
+    rotary = Qwen3RotaryEmbedding(config).to(kind)
+    # A CPU shows that the part works, without a compiler.
+    backend = "aot_eager" if given.tiny else "inductor"
+    whole = torch.compile(layer, dynamic=dynamic, backend=backend)
+    figures: dict[str, Any] = {"attention": way}
+    for name, module in (("ms", layer), ("ms_compiled", whole)):
+        new, again = [], []
+        for positions, borders in new_rows(given, way, kind):
+            hidden = torch.randn(1, positions.shape[1], config.hidden_size).to(kind, dtype)
+            turned = rotary(hidden, positions)
+
+            def once(
+                module: Any = module, hidden: Any = hidden, turned: Any = turned,
+                borders: Any = borders,
+            ) -> None:  # fmt: skip
+                module(hidden, position_embeddings=turned, **borders).float().sum().backward()
+
+            new.append(seconds_of(once))
+            again.append(timed(once, 3))
+        figures[name] = 1000 * sorted(again)[len(again) // 2]
+        figures[f"s_first{name.removeprefix('ms')}"] = sum(new) - sum(again)
+    return figures | {"graphs": counters["stats"]["unique_graphs"]}
 
 
 def loss(given: Made, way: str) -> dict[str, Any]:
@@ -152,7 +214,7 @@ def loss(given: Made, way: str) -> dict[str, Any]:
         torch.autograd.grad(compute(hidden, weight, targets), (hidden, weight))
 
     before = torch.cuda.memory_allocated() if kind == "cuda" else 0
-    seconds = timed(once, kind)
+    seconds = timed(once)
     peak = torch.cuda.max_memory_allocated() - before if kind == "cuda" else 0
     return {"ms": 1000 * seconds, "peak_gib": peak / 2**30}
 
@@ -255,6 +317,10 @@ PARTS: dict[str, Part] = {
         lambda given: steps(given, "qwen3-0.6b", "full", "per_sequence"),
     ),
     **training("qwen3-4b", "lora", 80),
+    **{
+        f"compile {lengths}": (60, lambda given, dynamic=dynamic: compiled(given, dynamic))
+        for lengths, dynamic in (("any length", True), ("each length", False))
+    },
 }
 """Name -> (seconds that it may take, the part), in the order in which they run."""
 

@@ -16,7 +16,10 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.viewer import viewer
 
-PAGES = ("/", "/cases", "/trajectories", "/evaluation", "/comparison", "/labels", "/failures")
+PAGES = (
+    *("/", "/cases", "/trajectories", "/evaluation", "/comparison", "/contamination"),
+    *("/contamination/0", "/labels", "/failures"),
+)
 LOOKS: dict[str, tuple[Literal["light", "dark"], int]] = {
     "light": ("light", 1280),
     "dark": ("dark", 1280),

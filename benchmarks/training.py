@@ -22,55 +22,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-SHAPES: dict[str, dict[str, int | bool]] = {
-    "qwen3-0.6b": {
-        "hidden_size": 1024,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 16,
-        "tie_word_embeddings": True,
-    },
-    "qwen3-1.7b": {
-        "hidden_size": 2048,
-        "intermediate_size": 6144,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 16,
-        "tie_word_embeddings": True,
-    },
-    "qwen3-4b": {
-        "hidden_size": 2560,
-        "intermediate_size": 9728,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 32,
-        "tie_word_embeddings": True,
-    },
-    "qwen3-8b": {
-        "hidden_size": 4096,
-        "intermediate_size": 12288,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 32,
-        "tie_word_embeddings": False,
-    },
-    "small": {  # head to body as in SmolLM2-135M
-        "hidden_size": 256,
-        "intermediate_size": 768,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "tie_word_embeddings": True,
-        "vocab_size": 4096,
-        "num_key_value_heads": 2,
-        "head_dim": 64,
-    },
-    "tiny": {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "tie_word_embeddings": True,
-        "vocab_size": 4096,
-        "num_key_value_heads": 1,
-        "head_dim": 32,
-    },
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "tie_word_embeddings",
+)
+SHAPES = {
+    "qwen3-0.6b": (1024, 3072, 28, 16, 8, 128, 151_936, True),
+    "qwen3-1.7b": (2048, 6144, 28, 16, 8, 128, 151_936, True),
+    "qwen3-4b": (2560, 9728, 36, 32, 8, 128, 151_936, True),
+    "qwen3-8b": (4096, 12_288, 36, 32, 8, 128, 151_936, False),
+    "small": (256, 768, 4, 4, 2, 64, 4096, True),  # head to body as in SmolLM2-135M
+    "tiny": (64, 128, 2, 2, 1, 32, 4096, True),
 }
 """Published shapes, filled with random weights: speed does not depend on what a model knows."""
 
@@ -82,10 +50,8 @@ def random_model(shape: str, tokenizer: Path, folder: Path) -> Path:
     from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
     loaded = AutoTokenizer.from_pretrained(tokenizer)
-    config = Qwen3Config(
-        **{"vocab_size": 151_936, "num_key_value_heads": 8, "head_dim": 128,
-           "max_position_embeddings": 40_960, "eos_token_id": loaded.eos_token_id, **SHAPES[shape]}
-    )  # fmt: skip
+    sizes = dict(zip(SIZES, SHAPES[shape], strict=True))
+    config = Qwen3Config(**sizes, max_position_embeddings=40_960, eos_token_id=loaded.eos_token_id)
     torch.set_default_dtype(torch.bfloat16)
     building = folder.with_name(f".{folder.name}.building")
     loaded.save_pretrained(building)
@@ -124,17 +90,15 @@ def ours(given: argparse.Namespace, model: Path, out: Path) -> dict[str, Any]:
     fit(settings, lambda line: print(json.dumps(line), file=sys.stderr))
     steps = [line for line in read_log(out / "log.jsonl") if "loss" in line]
     warm = steps[1:] or steps
+    seconds = sum(line["seconds"] for line in warm)
     return {
-        "tokens_per_s": sum(line["tokens"] for line in warm)
-        / sum(line["seconds"] for line in warm),
-        "targets_per_s": sum(line["targets"] for line in warm)
-        / sum(line["seconds"] for line in warm),
+        "tokens_per_s": sum(line["tokens"] for line in warm) / seconds,
+        "targets_per_s": sum(line["targets"] for line in warm) / seconds,
         "steps": len(steps),
         "loss_share": report["target_share"],
         "padding": 0.0,
         "peak_gib": steps[-1]["memory_gib"],
-        "mfu": sum(line["mfu"] * line["seconds"] for line in warm)
-        / sum(line["seconds"] for line in warm),
+        "mfu": sum(line["mfu"] * line["seconds"] for line in warm) / seconds,
         "estimated_gib": (report["needs"]["state"] + report["needs"]["activations"]) / 2**30,
         "notes": [
             line["note"]

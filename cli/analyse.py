@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medaction.cli.options import RUN_FOLDER
+from medaction.cli.options import RUN_FOLDER, language_model
 from medaction.trajectories.files import STORE
 
 if TYPE_CHECKING:
@@ -60,13 +60,9 @@ def analyse(
     from medaction.evaluation.plots import save
     from medaction.flows.finish import links_of
     from medaction.kg.thresholds import threshold_of
-    from medaction.llm.teacher import Teacher
     from medaction.trajectories.store import Store
 
-    try:
-        judging = Teacher.parse(judge) if judge else None
-    except ValueError as error:
-        raise click.UsageError(f"--judge: {error}") from error
+    judging = language_model("--judge", judge) if judge else None
     frames_of: dict[str, list[pl.DataFrame]] = {}
     for run in runs:
         with Store(run / STORE) as store:

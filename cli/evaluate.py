@@ -43,6 +43,7 @@ def evaluate(
     """Play CASES with a model, judge what it did, and write OUT/result.json. A rerun does only what
     is missing."""
     settings = settings_of(EvaluationSettings, preset, {"cases": cases} | options)
+    from medaction.evaluation.judging import FAULT
     from medaction.evaluation.results import result_table
 
     check_settings(settings)
@@ -66,11 +67,15 @@ def evaluate(
             f"nothing was scored: `medaction view --out {settings.out}` shows what failed; mend it,"
             " then run this again with --retry-failed"
         )
-    missing = [r for r in result["rows"] if not r["trajectory_id"] and r["correct"] is None]
-    if missing:
+    halves = ("correct", "precision")
+    unscored = [row for row in result["rows"] if None in [row[half] for half in halves]]
+    failed = [row for row in unscored if not row["trajectory_id"]]
+    unjudged = [row for row in unscored if row["trajectory_id"] and FAULT in row["note"]]
+    if failed or unjudged:
+        why = f" ({unjudged[0]['note'][:200]})" if unjudged else ""
         raise MedactionError(
-            f"{len(missing)} of {len(result['rows'])} rollouts failed and are not scored; run this"
-            " again with --retry-failed"
+            f"of {len(result['rows'])} rollouts {len(failed)} failed and {len(unjudged)} were not"
+            f" judged{why}: run this again with --retry-failed"
         )
 
 

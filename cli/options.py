@@ -4,7 +4,6 @@ a run needs."""
 import logging
 import os
 import signal
-import socket
 import types
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,13 +11,13 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
-from urllib.parse import urlsplit
 
 import click
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from medaction.flows.configured import configured_prefect, configured_ray, why_silent
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, load_preset
 from medaction.trajectories.files import STORE
 from medaction.words.errors import EngineLost, MedactionError
@@ -238,12 +237,12 @@ def check_settings(settings: EnvironmentSettings) -> None:
         raise click.UsageError(f"--case: {settings.cases} holds no {', '.join(unknown)}")
     if unknown:
         click.echo(f"--case: {settings.cases} holds no {', '.join(unknown)}", err=True)
-    if settings.call_cache != "off" and calls_models(settings):
+    embedded = all(model.embedded for _, model in settings.models())
+    if settings.call_cache != "off" and not embedded:
         from medaction.llm.call_cache import CallCache, default_folder
 
         CallCache(default_folder()).close()
-    for variable in ("PREFECT_API_URL", "RAY_ADDRESS"):
-        require_server(variable)
+    require_servers()
     make_folder(settings.out)
 
 
@@ -260,44 +259,28 @@ def case_counts(settings: EnvironmentSettings) -> dict[str, int]:
 def require_model_file(settings: EnvironmentSettings) -> None:
     """A local clinician needs a file: no model that installs from packages is one
     (docs/providers.md has what was measured). Raises click.UsageError."""
-    clinicians = [*getattr(settings, "teachers", ()), getattr(settings, "model", None)]
-    for clinician in clinicians:
-        by_default = clinician and clinician.local and not (clinician.gguf or clinician.folder)
-        if by_default and "MEDACTION_LOCAL_GGUF" not in os.environ:
+    for role, model in settings.models():
+        by_default = model.local and not (model.gguf or model.folder)
+        plays = role in ("teacher", "model")
+        if plays and by_default and "MEDACTION_LOCAL_GGUF" not in os.environ:
             raise click.UsageError(
-                f"{clinician.name}: no model that installs from packages diagnoses a case. Give a"
+                f"{model.name}: no model that installs from packages diagnoses a case. Give a"
                 " file, local:/path/to/model.gguf, or a server, such as"
                 " ollama_chat/qwen3:8b@http://127.0.0.1:11434"
             )
 
 
-def calls_models(settings: EnvironmentSettings) -> bool:
-    """Whether a language model has a part in the run."""
-    models = list(getattr(settings, "teachers", ()))
-    for role in ("extractor", "gold", "oracle", "model", "examiner", "reader"):
-        models.append(getattr(settings, role, None))
-    judges = getattr(settings, "judges", ["offline"])
-    return any(model and not model.embedded for model in models) or judges != ["offline"]
-
-
-PORTS = {"http": 80, "https": 443, "ray": 10001, "": 6379}
-"""Where a server listens whose address has no port, by scheme; Ray's own address has none."""
-
-
-def require_server(variable: str) -> None:
-    """Raises MedactionError when nothing listens where the variable points to. Ray would wait for
-    minutes, and Prefect end in a page of its own."""
-    address = os.environ.get(variable, "")
-    if not address or address in ("auto", "local"):
-        return
-    url = urlsplit(address if "://" in address else f"//{address}")
-    try:
-        port = url.port or PORTS[url.scheme]
-        socket.create_connection((url.hostname or "", port), timeout=10).close()
-    except (OSError, KeyError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        line = f"{address} does not answer ({reason}): start it, or unset {variable}"
-        raise MedactionError(line) from error
+def require_servers() -> None:
+    """Raises MedactionError when nothing listens where a Prefect or a Ray is said to be. Ray would
+    wait for minutes, and Prefect end in a page of its own."""
+    for variable, address in (
+        ("PREFECT_API_URL", configured_prefect()),
+        ("RAY_ADDRESS", configured_ray()),
+    ):
+        if address and (reason := why_silent(address)):
+            raise MedactionError(
+                f"{address} does not answer ({reason}): start it, or unset {variable}"
+            )
 
 
 def run(flow: str, settings: Any, *more: Any) -> Any:
@@ -311,7 +294,9 @@ def run(flow: str, settings: Any, *more: Any) -> Any:
     # that waits for a lock waits on: Ctrl-C would be heard when the next case ends.
     signal.siginterrupt(signal.SIGINT, True)
     settings.out.mkdir(parents=True, exist_ok=True)
-    small = settings.engine == "auto" and not prefect_or_ray() and is_small(settings)
+    # A Prefect or a Ray that is configured shall show and play every run.
+    configured = configured_prefect() or "RAY_ADDRESS" in os.environ
+    small = settings.engine == "auto" and not configured and is_small(settings)
     if small or settings.engine == "local":
         return RUNS[flow](settings, *more)
     from httpx import HTTPError
@@ -328,19 +313,6 @@ def run(flow: str, settings: Any, *more: Any) -> Any:
             log.warning("%s: the run goes on in this process, without Prefect and Ray", error)
     # What was played is stored. Without a flow run there is nothing for Ray's cases to be tasks of.
     return RUNS[flow](settings.model_copy(update={"engine": "local"}), *more)
-
-
-def prefect_or_ray() -> bool:
-    """Whether a Prefect API or a Ray cluster is configured: it shall show and play every run."""
-    if {"PREFECT_API_URL", "RAY_ADDRESS"} & os.environ.keys():
-        return True
-    # Prefect reads its own settings; where it was never set up, its import is a second for nothing.
-    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
-    if not any(file.exists() for file in (home / "profiles.toml", Path("prefect.toml"))):
-        return False
-    from prefect.settings import PREFECT_API_URL
-
-    return bool(PREFECT_API_URL.value())
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 once, in every cell of an ablation, or again and again as cases come."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,18 +19,25 @@ AnyPipeline = TypeVar("AnyPipeline", bound=PipelineSettings)
 OF_ONE_COMMAND = {"questions", "scales", "seeds", "records"}
 """What a preset may hold beside the stages, for the command that has such a setting."""
 
-PIPELINE_PRESET = click.option(
-    "--preset",
-    required=True,
-    help="tiny, paper, or the path of a YAML file with the sections distill, train, evaluate.",
-)
 PIPELINE_OUT = click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     help="The folder; by default the preset's.",
 )
 CASES = click.option("--cases", help="The reports to distil from, instead of the preset's.")
-BENCHMARK = click.option("--benchmark", help="The cases to evaluate on, instead of the preset's.")
+
+
+def of_a_pipeline(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that runs a pipeline."""
+    benchmark = click.option(
+        "--benchmark", help="The cases to evaluate on, instead of the preset's."
+    )
+    preset = click.option(
+        "--preset",
+        required=True,
+        help="tiny, paper, or the path of a YAML file with the sections distill, train, evaluate.",
+    )
+    return preset(PIPELINE_OUT(CASES(benchmark(command))))
 
 
 def pipeline_settings(
@@ -44,18 +52,15 @@ def pipeline_settings(
         if out:
             given["out"] = out
         for stage, value in (("distill", cases), ("evaluate", benchmark)):
-            if value:
-                given[stage] = given.get(stage, {}) | {"cases": value}
+            if value and isinstance(section := given.get(stage) or {}, dict):
+                given[stage] = section | {"cases": value}
         return kind.model_validate(given)
     except (ValidationError, ValueError) as error:
         raise click.UsageError(readable(error, kind)) from error
 
 
 @click.command()
-@PIPELINE_PRESET
-@PIPELINE_OUT
-@CASES
-@BENCHMARK
+@of_a_pipeline
 def pipeline(preset: str, **options: Any) -> None:
     """Distil, train and evaluate. A rerun does only what is missing."""
     settings = pipeline_settings(PipelineSettings, preset, **options)
@@ -68,10 +73,7 @@ def pipeline(preset: str, **options: Any) -> None:
 
 
 @click.command()
-@PIPELINE_PRESET
-@PIPELINE_OUT
-@CASES
-@BENCHMARK
+@of_a_pipeline
 def ablate(preset: str, **options: Any) -> None:
     """Run the paper's ablations: every cell distils, trains and evaluates. A rerun does only what
     is missing."""
@@ -87,10 +89,7 @@ def ablate(preset: str, **options: Any) -> None:
 
 
 @click.command()
-@PIPELINE_PRESET
-@PIPELINE_OUT
-@CASES
-@BENCHMARK
+@of_a_pipeline
 @click.option("--plan", is_flag=True, help="Distil, say what can be found, and stop.")
 def experiment(preset: str, plan: bool, **options: Any) -> None:
     """Do the filters make a better model? The base model and models of three filters at equal

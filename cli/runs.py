@@ -1,7 +1,6 @@
 """`medaction distill`, `retry`, `export` and `view`: a run, and what comes of it."""
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from medaction.cli.options import (
     settings_of,
     silence,
 )
+from medaction.flows.configured import configured_prefect
 from medaction.flows.settings import DistillSettings, Retry
 from medaction.trajectories.files import STORE
 from medaction.words.errors import MedactionError
@@ -71,7 +71,7 @@ def distill(
             print_estimate(projection)
         return
     # A Prefect server of the user's shows every run, also one that finds nothing to do.
-    summary = None if "PREFECT_API_URL" in os.environ else finish_at_once(settings)
+    summary = None if configured_prefect() else finish_at_once(settings)
     if summary is None:
         summary = run("distill", settings)
     show_summary(summary, quiet, as_json)
@@ -92,11 +92,13 @@ def show_summary(summary: dict[str, Any], quiet: bool, as_json: bool) -> None:
 
 def planned_counts(settings: DistillSettings) -> dict[str, int]:
     """What a run would play at most: cases that can be read and such that cannot, and rollouts,
-    branches of every tree included. What checks refuse is not known before."""
+    branches and gold of every tree included. What checks refuse, and where pairs are missing, is
+    not known before."""
     counts, teachers = case_counts(settings), len(settings.teachers)
     branching = teachers if settings.branch_by == "every" else 1
     branches = settings.launch_points * settings.branches * branching
-    return counts | {"rollouts": counts["cases"] * (teachers * settings.rollouts + branches)}
+    a_tree = teachers * settings.rollouts + branches + bool(settings.gold)
+    return counts | {"rollouts": counts["cases"] * a_tree}
 
 
 def unlike_the_paper(settings: DistillSettings) -> str:
@@ -182,6 +184,8 @@ def repository_name(_: click.Context, __: click.Parameter, value: str | None) ->
 def export(out: Path, repository: str | None, really: bool) -> None:
     """Write the dataset of a run from its store: a new version when anything has changed, else the
     one that is there."""
+    if really and not repository:
+        raise click.UsageError("--really sends what --push names: give both")
     from medaction.flows.dataset import push, write_dataset
     from medaction.trajectories.store import Store, StoreError
 
@@ -227,6 +231,10 @@ def view(
 ) -> None:
     """Look at a run in a browser: funnel, DTC and RAC, teachers, cases, every tree with its turns.
     Also while it runs."""
+    if cases and file is None:
+        raise click.UsageError("--case chooses the cases of the file: give --export too")
+    if against and file:
+        raise click.UsageError("--export writes one run: leave out --against")
     from medaction.trajectories.store import publish_if_missing
     from medaction.trajectories.viewer.pages import ShownRun, export
     from medaction.trajectories.viewer.server import serve

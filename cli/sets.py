@@ -2,13 +2,21 @@
 set drawn from a pool."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from medaction.cli.options import language_model
+from medaction.trajectories.files import STORE
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from medaction.evaluation.case_sets import SetCase
 
 VALIDATOR = click.option(
     "--validator",
@@ -23,11 +31,13 @@ VALIDATOR = click.option(
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="Where the report and the pairs are written.",
+    help="Where the report and the pairs are written.  [default: contamination/ of the run, which"
+    " `medaction view` shows]",
 )
 @VALIDATOR
-def contamination(cases: str, against: tuple[str, ...], out: Path, validator: str | None) -> None:
+def contamination(
+    cases: str, against: tuple[str, ...], out: Path | None, validator: str | None
+) -> None:
     """Look for cases of CASES in the sets AGAINST; without these, for copies within CASES.
 
     A set is a run's folder, a dataset's folder, a hard set, or case files in any form that is read
@@ -46,7 +56,12 @@ def contamination(cases: str, against: tuple[str, ...], out: Path, validator: st
     from medaction.evaluation.judges import LlmJudge
     from medaction.kg.encoder import load_encoder
     from medaction.trajectories.scoring import disease_linker
+    from medaction.trajectories.viewer.contamination import FOLDER, TEXTS
 
+    if out is None:
+        if not (Path(cases) / STORE).is_file():
+            raise click.UsageError(f"--out: {cases} is no run, which has a place for the report")
+        out = Path(cases) / FOLDER
     try:
         cases_of_set = read_set(cases)
     except BadCase as error:
@@ -70,7 +85,8 @@ def contamination(cases: str, against: tuple[str, ...], out: Path, validator: st
             }
             report = report_of(sets | {"validator": validator}, pairs, compared)
             folder = out / f"{place + 1}" if len(against) > 1 else out
-            files = write_report(report, pairs, folder)
+            files = [*write_report(report, pairs, folder), folder / TEXTS]
+            texts_of(pairs, cases_of_set, second or cases_of_set).write_parquet(files[-1])
             _print_pairs(report, benchmark)
             if benchmark and mark_dataset(cases, benchmark, report["contaminated"]):
                 copies = report["contaminated"]
@@ -78,6 +94,28 @@ def contamination(cases: str, against: tuple[str, ...], out: Path, validator: st
                 click.echo(f"noted in the manifest of {cases}: {note}")
             for file in files:
                 click.echo(file)
+
+
+def texts_of(
+    pairs: "pl.DataFrame", first: "Sequence[SetCase]", second: "Sequence[SetCase]"
+) -> "pl.DataFrame":
+    """Of each pair the diagnoses, and those of both cases' texts that have the most in common."""
+    import polars as pl
+
+    from medaction.evaluation.contamination import shingles_of
+
+    ours, theirs = ({case.case_id: case for case in cases} for cases in (first, second))
+    rows = []
+    for case_id, other_id in pairs.select("case_id", "other_id").iter_rows():
+        one, other = ours[case_id], theirs[other_id]
+        text, other_text = max(
+            product(one.texts or ("",), other.texts or ("",)),
+            key=lambda texts: len(shingles_of(texts[0]) & shingles_of(texts[1])),
+        )
+        names = [case.names[0] if case.names else "not told" for case in (one, other)]
+        rows.append((text, other_text, *names))
+    columns = ("text", "other_text", "diagnosis", "other_diagnosis")
+    return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
 
 
 def _print_pairs(report: dict[str, Any], benchmark: str | None) -> None:
@@ -145,7 +183,6 @@ def hard_set(
     """
     from medaction.evaluation.hard_set import draw_hard_set, summary_of, write_hard_set
     from medaction.flows.versions import versions
-    from medaction.trajectories.files import STORE
 
     for path in pool:
         if path.is_dir() and not (path / STORE).is_file():

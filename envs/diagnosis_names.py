@@ -174,8 +174,11 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
         for name in _without_qualifiers(part.text):
             yield DiagnosisName(name, lesser, part.text, strict=True)
         for organism in _ORGANISM.findall(part.text):
-            yield DiagnosisName(organism, "answer", part.text)
-            yield DiagnosisName(organism.split()[0], lesser, part.text)
+            is_cause = induced and organism in induced[1]
+            genus, species = organism.split()
+            for name in (organism, f"{genus[0]} {species}"):
+                yield DiagnosisName(name, "cause" if is_cause else "answer", part.text)
+            yield DiagnosisName(genus, lesser, part.text)
             remainder = part.text.partition(organism)[2].strip()
             if (
                 len(remainder) >= 4
@@ -265,7 +268,7 @@ def abbreviations_told(text: str, names: tuple[DiagnosisName, ...]) -> tuple[Dia
         DiagnosisName(short, "answer", part, exact=True)
         for part in parts
         for short in shorts
-        if any(_spells(short.casefold(), words) for words in _forms_to_spell(part))
+        if any(spells(short.casefold(), words) for words in _forms_to_spell(part))
     )
 
 
@@ -282,7 +285,7 @@ def _forms_to_spell(part: str) -> tuple[list[str], ...]:
     return tuple(words for words in spelt if len(words) > 1)
 
 
-def _spells(short: str, words: list[str]) -> bool:
+def spells(short: str, words: list[str]) -> bool:
     """Whether `short` has the first letter of each word, of two or more, and between them only
     further letters of the word before, in their order."""
     if not words or not short or short[0] != words[0][0]:
@@ -291,7 +294,7 @@ def _spells(short: str, words: list[str]) -> bool:
         return _is_in_order(short, words[0])
     ends = range(1, len(short))
     return any(
-        _is_in_order(short[:end], words[0]) and _spells(short[end:], words[1:]) for end in ends
+        _is_in_order(short[:end], words[0]) and spells(short[end:], words[1:]) for end in ends
     )
 
 
@@ -451,10 +454,10 @@ def _pattern_of(name: str) -> re.Pattern[str]:
     ways = [rf"{re.escape(name)}(?:s|es)?\b", rf"{re.escape(' '.join([*words, singular(last)]))}\b"]
     if len(name) >= 7:
         ways.append(rf"anti ?{re.escape(name[: len(name) - 3])}")
-    stem = re.sub(r"(?:i?osis|itis|oma|emia|i?asis)$", "", name)
+    stem = re.sub(r"(?:i?osis|itis|oma|emia|i?asis|a)$", "", name)
     if 6 <= len(stem) < len(name):
         # The organism, too: 'histoplasma', 'brucella', 'blastomyces' of what they cause.
-        ways.append(rf"{re.escape(stem)}(?:ous|otic|itic|omatous|emic|id|ic|al|ia|a|us|um|es)?\b")
+        ways.append(rf"{re.escape(stem)}(?:(?:om|at)?ous|otic|itic|emic|id|ic|al|ia|a|us|um|es)?\b")
     return re.compile(rf"\b(?:{'|'.join(ways)})")
 
 

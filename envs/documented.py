@@ -40,11 +40,12 @@ _WRITTEN = (
 # The whole sentence is one of these words.
 _EMPTY = re.compile(
     r"(?:results? |still |currently |is |are |was |were )*"
-    r"(?:pending|awaited|unknown|unavailable|n/a|none|optional|to follow"
+    r"(?:pending|awaited|unknown|unavailable|n/a|na(?=\W*$)|none|optional|to follow"
     rf"|see [\w ]{{4,20}}|to be (?:determined|{_DONE})|{_DONE}"
     r"|not (?:yet )?(?:applicable|required|indicated"
     rf"|{_DONE}|{_WRITTEN})|no (?:data|details|information|results?)(?: {_WRITTEN})?)"
-    r"(?:,? (?:at|in|by|for|beyond|regarding|here|yet|next|as|so|due to|because|until|scheduled)\b"
+    r"(?:,? (?:at|in|on|by|for|after|before|beyond|regarding|here|yet|next|as|so|due to|because"
+    r"|until|when|once|scheduled)\b"
     r"[^;]*)?",
     re.IGNORECASE,
 )
@@ -82,6 +83,7 @@ _FINDING = phrase_pattern(
     "show* | reveal* | demonstrat* | confirm* | disclos* | identif* | suggested* | exclud*"
     " | ruled out* | found* | grew* | negative* | positive* | elevated*"
 )
+_WITHIN = re.compile(r"within\b", re.IGNORECASE)  # 'within limits', 'within reference'
 _VALUE_IN_TEXT = re.compile(r"\d(?!\s*(?:days?|weeks?|months?|hours?)\b)")
 _SENTENCE_END = re.compile(r"(?<=[.;])\s+")
 _LABEL_OF_STATEMENT = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
@@ -162,7 +164,7 @@ def _is_void(sentence: str) -> bool:
 
 def _weighs_as_none(sentence: str) -> bool:
     """Whether every clause of a sentence without a value or a verb of finding scores as none."""
-    if _FINDING.search(sentence) or _VALUE_IN_TEXT.search(sentence):
+    if _FINDING.search(sentence) or _VALUE_IN_TEXT.search(sentence) or _WITHIN.match(sentence):
         return False
     clauses = [clause for part in sentence.split(", ") if (clause := without_names_of_tests(part))]
     return bool(clauses) and all(no_result_score(clause) > NO_RESULT_AT for clause in clauses)

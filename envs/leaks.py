@@ -30,10 +30,15 @@ from medaction.words.sentences import LABEL, split_outside_brackets
 COMPLAINT = phrase_pattern(
     "chief complaint | presenting complaint | main complaint | reason for | objective"
 )
-SENTENCE_END = re.compile(r"(?<=[.;!?])\s+|(?<=[。；！？])\s*")
+SENTENCE_END = re.compile(r"(?<=[.;!?])(?!(?<=\b[A-Z]\.)\s+[a-z])\s+|(?<=[。；！？])\s*")
+"""Where a sentence or a part of it ends; not behind the initial of 'S. aureus'."""
 
 # A denial, and what makes one of a disease a history: 'no known contact with tuberculosis'.
-_DENIES = phrase_pattern("deny | denies | denied | denying")
+_DENIES = re.compile(
+    r"\b(?:deny|denies|denied|denying"
+    r"|(?:recall|remember|report|mention|notice|know)(?:s|ed|ing)? (?:no|not|never))\b",
+    re.IGNORECASE,
+)
 _NO = phrase_pattern("no | not | without | never | negative for")
 _BROUGHT_ALONG = phrase_pattern(
     "history | contact | exposure | exposed | travel* | known | recent | previous | prior | cause"
@@ -42,7 +47,7 @@ _DENIED_CHARACTERS = 60
 """Characters behind a 'no' within which it denies: our choice."""
 _EXPOSURE = phrase_pattern(
     "endemic | exposed | exposure | contact with | contact of | contact to | close contact"
-    " | travel* | immuniz* | immunis* | vaccin* | prophyla* | outbreak | index case"
+    " | travel* | immuniz* | immunis* | vaccin* | prophyla* | against | outbreak | index case"
 )
 _HISTORY = phrase_pattern(
     "known | history of | previous | previously | prior | earlier | since | status post | s/p"

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from medaction.envs.diagnosis_names import spells
 from medaction.envs.naming import (
     CULTURED,
     IMAGING,
@@ -203,10 +204,9 @@ def _names_a_test(text: str) -> bool:
 
 
 def is_short_for(name: str, other: str) -> bool:
-    """'abpm' of 'ambulatory blood pressure monitoring'."""
+    """'abpm' of 'ambulatory blood pressure monitoring', 'oae' of 'otoacoustic emissions'."""
     short, long = sorted((name, other), key=len)
-    initials = "".join(word[0] for word in long.split())
-    return len(short) > 2 and " " not in short and short == initials
+    return len(short) > 2 and short.isalpha() and spells(short, long.split())
 
 
 def nested(name: Profile, other: Profile) -> bool:

@@ -6,6 +6,7 @@ words. Everything else is read off the words, so that 'CT head', 'Head CT scan w
 'cranial computed tomography' say the same.
 """
 
+import itertools
 import re
 import tomllib
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ for _row in _rows_of_section("findings"):
 CONDITIONS = _words_of_section("conditions")
 """What a test is done under: a value of it is none of the plain test."""
 
+_STATES = frozenset({"fasting", "random", "postprandial", "casual"})
+"""In which state of the patient a sample was taken."""
 _IGNORED = _words_of_section("ignored")
 _REPEATED = _words_of_section("again")
 _TAKEN = _words_of_section("taken")
@@ -77,6 +80,7 @@ _ANATOMY = _by_word("anatomy") | {
 _SPECIMENS = _by_word("specimens")
 _APART = _words_of_section("apart")
 _SIDES = frozenset({"left", "right"})
+_PLACE = REGIONS.keys() | _SIDES | {"of"}
 _MATERNAL = frozenset({"maternal", "mother"})
 _BABY = frozenset({"neonatal"})
 _WHOSE = _MATERNAL | _BABY | {"fetal", "baby", "newborn", "patient"}
@@ -128,6 +132,10 @@ def canonical_of(name: str) -> str | None:
         for form in (" ".join(bare), " ".join(map(_singular, bare))):
             if form in tests:
                 return tests[form]
+    places = itertools.takewhile(_PLACE.__contains__, reversed(words))
+    head = " ".join(words[: len(words) - len([*places])])  # 'arthrocentesis of the left knee'
+    if head in tests:
+        return tests[head]
     apart = _written_apart()
     return apart.get("".join(text.split())) or apart.get("".join(words)) or _of_antibody(words)
 
@@ -179,7 +187,7 @@ def profile(name: str) -> Profile:
     words = text
     if canonical is not None:
         # The table may say more than the name: a 'pregnancy test' is one in serum and in urine.
-        places = _SPECIMENS.keys() | _WHOSE | _SIDES
+        places = _SPECIMENS.keys() | _WHOSE | _SIDES | REGIONS.keys()
         more = [word for word in text.split() if word in places]
         words = canonical if text in canonical_names() else " ".join([canonical, *more])
     tokens = tokens_of(words)
@@ -267,6 +275,9 @@ def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozens
     knee' is not 'right knee'; 'CT angiography' is more than 'CT', so it is not answered by one.
     """
     if order.canonical and entry.canonical and order.canonical != entry.canonical:
+        return False
+    states = [_STATES.intersection(side.text.split()) for side in (order, entry)]
+    if all(states) and states[0].isdisjoint(states[1]):
         return False
     codes, entry_codes = (frozenset(filter(is_code, side.terms)) for side in (order, entry))
     return (

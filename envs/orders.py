@@ -149,7 +149,11 @@ def tests_in(text: str) -> tuple[str, ...]:
     parts: list[str] = []
     for piece in _ORDER_SEPARATOR.split(text):
         piece = piece.strip(" .:-")
-        if piece and not _REFUSAL_AT_START.match(piece) and _names_something(profile(piece)):
+        if not piece or _REFUSAL_AT_START.match(piece) or not _names_something(profile(piece)):
+            continue
+        if parts and _is_side_alone(profile(piece)) and not profile(parts[-1]).regions:
+            parts[-1] += f" {piece}"  # 'arthrocentesis, left knee' is one test
+        else:
             parts += names_in_a_row(piece)
     del parts[MAX_PARTS:]
     completed = [_completed(number, parts) for number in range(len(parts))]
@@ -237,6 +241,10 @@ def _names_something(reading: Profile) -> bool:
     return reading.text not in _NO_TEST_ALONE and bool(
         reading.kinds or reading.regions or reading.terms or reading.canonical or reading.specimen
     )
+
+
+def _is_side_alone(reading: Profile) -> bool:
+    return bool(reading.sides and reading.regions and not (reading.kinds or reading.terms))
 
 
 def _completed(number: int, parts: list[str]) -> str:

@@ -101,7 +101,7 @@ def patients_in(text: str) -> tuple[str, ...]:
     """
     text = "\n".join(filter(str.strip, text.splitlines()))
     for pattern in (_HEADING,) if len(text) > _LONG else (_SHORT, _NUMBERED, _HEADING):
-        names = [" ".join(match.groups()).capitalize() for match in pattern.finditer(text)]
+        names = [_capitalised(" ".join(match.groups())) for match in pattern.finditer(text)]
         if len(set(names)) > 1:
             return tuple(dict.fromkeys(names))
     start = _LABEL_OF_PATIENT.match(text)
@@ -124,7 +124,7 @@ def patient_of_heading(title: str) -> str:
     ('Case 1', '')
     """
     heading = _HEADING.match(title.strip())
-    return heading[1].capitalize() if heading else ""
+    return _capitalised(heading[1]) if heading else ""
 
 
 def parts_by_patient(text: str) -> dict[str, str]:
@@ -191,7 +191,13 @@ def is_grown(observation: str) -> bool:
 
 
 def _name_of(match: re.Match[str]) -> str:
-    return " ".join(match["name"].split()).capitalize()
+    return _capitalised(match["name"])
+
+
+def _capitalised(name: str) -> str:
+    """'Patient A' of 'patient  A'."""
+    words = name.capitalize().split()
+    return " ".join([*words[:-1], words[-1].upper() if len(words[-1]) == 1 else words[-1]])
 
 
 def animal_in(text: str) -> str:

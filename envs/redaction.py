@@ -77,7 +77,11 @@ _PATIENT = re.compile(
     r"|who)\b",
     re.IGNORECASE,
 )
-_OF_PATIENT = re.compile(r"\bthat (?:he|she|they|the patient)\b", re.IGNORECASE)
+# Behind a relative, what is told of the patient: 'the sister says that he', 'in the family he'.
+_OF_PATIENT = re.compile(
+    r"(?:.*\bthat|\w*,?) (?:he|she|they|the patient)\b", re.IGNORECASE | re.DOTALL
+)
+_PATIENT_AS_SUBJECT = re.compile(r"\b(?:he|she|they|(?:the )?patient)\b", re.IGNORECASE)
 # Who the patient is, and where what follows about the disease begins: 'a woman of 19 years | with'.
 _DEMOGRAPHICS = re.compile(
     r"\b(?:\w+[- ]?(?:year|yr|month|week|day)s?[- ]old|aged \d+|\d+ years of age)\b"
@@ -302,7 +306,7 @@ class _Cutter:
         or a family's screening tells of the patient. No examination finds what only a laboratory
         tells."""
         relative = RELATIVE.search(text)
-        if (relative and not _OF_PATIENT.search(text, relative.end())) or self.of_newborn(text):
+        if (relative and not _is_of_patient(text, relative)) or self.of_newborn(text):
             return None
         findings = blood_findings(text) if self.is_examination or self.is_present else {}
         findings = {word: test for word, test in findings.items() if word not in self.complaint}
@@ -328,6 +332,16 @@ class _Cutter:
         else:
             self.cut.append(text)
             self.last_is_result = False
+
+
+def _is_of_patient(text: str, relative: re.Match[str]) -> bool:
+    """Whether a sentence with a relative tells something of the patient: behind the relative, or
+    before, where the relative has the same ('he carries the mutation of his aunt')."""
+    before = text[: relative.start()]
+    return bool(
+        _OF_PATIENT.match(text, relative.end())
+        or (_PATIENT_AS_SUBJECT.search(before) and result_told(before))
+    )
 
 
 def _verbatim(parts: Sequence[str], sentence: str) -> str:

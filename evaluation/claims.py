@@ -5,8 +5,11 @@ not asserted, and of alternatives ('A or B', 'A; B', one a line) only the first 
 """
 
 import re
+from itertools import pairwise
 
+from medaction.words.negation import DENIAL, DENIAL_AFTER
 from medaction.words.phrases import phrase_pattern
+from medaction.words.sentences import sentences
 
 MOST_CLAIMS = 6
 """Claims of one statement that are read: a disease, its cause and a few complications."""
@@ -18,10 +21,14 @@ _DOUBTFUL = (
     " | ruled out | rules out | ruling out | r/o | versus | vs | rather than | not | no"
     " | negative for | absence of | exclud* | unlikely | despite | history of"
     " | status post | pending | suspicious for | differential | alternatively | mimicking"
-    " | masquerading as | resembling | cannot be"
+    " | masquerading as | resembling | cannot be | is absent | was absent"
 )
 _DOUBT_OF_THE_DISEASE = phrase_pattern(_DOUBTFUL)
 DOUBT = phrase_pattern(f"{_DOUBTFUL} | without")
+# Of the words of doubt those that deny: behind the only name they leave nothing of it.
+_DENIAL_OF_THE_DISEASE = re.compile(
+    rf"(?:(?:is|was) )?(?:{DENIAL_AFTER.pattern}|not\b)", re.IGNORECASE
+)
 # 'Primary' is stripped before 'diagnosis' alone: elsewhere it is what a disease is.
 _OPENING = re.compile(
     r"^\W*(?:(?:the patient has )?(?:an? |the )?"
@@ -33,9 +40,8 @@ _OPENING = re.compile(
 )
 # A malformation: 'Absence of the radius'. Behind another name the same words exclude.
 _ABSENCE = re.compile(r"\W*absence of\b", re.IGNORECASE)
-_ALTERNATIVE = re.compile(
-    r";|\n|\||\s/\s|(?<=[a-z)]{2})\.\s+|\bor\b|\b(?:versus|vs)\b", re.IGNORECASE
-)
+_ALTERNATIVE = re.compile(r";|\n|\||\s/\s|\bor\b|\b(?:versus|vs)\b", re.IGNORECASE)
+_INITIAL = re.compile(r"\b[A-Z]\.$")  # of 'H. Influenzae'
 # Opens a further claim: a cause, a consequence, a companion.
 LINK = re.compile(
     phrase_pattern(
@@ -70,6 +76,10 @@ def claims(statement: str) -> list[str]:
     (['Primary aldosteronism'], ['gout'])
     >>> claims("Absence of the radius, no anemia"), claims("Gout, absence of tophi")
     (['Absence of the radius'], ['Gout'])
+    >>> claims("Gout was ruled out"), claims("Gout, likely"), claims("St. Louis encephalitis. Rash")
+    ([], ['Gout'], ['St. Louis encephalitis'])
+    >>> claims("Angioma NOS"), claims("Sarcoma, not otherwise specified")
+    (['Angioma'], ['Sarcoma'])
     """
     text, plain = _first_alternative(statement)
     sure = _before_doubt(plain, DOUBT)
@@ -97,11 +107,30 @@ def assertion(statement: str) -> str:
     return " ".join(_before_doubt(plain, _DOUBT_OF_THE_DISEASE).split()).strip(" .,:;-–—/")
 
 
+def denied(statement: str) -> str:
+    """What a statement that opens with a denial says is absent; '' for any other. It may be the
+    name of a malformation, too.
+
+    >>> denied("Absence of gout"), denied("Absence of the radius"), denied("Non-Hodgkin lymphoma")
+    ('gout', 'the radius', '')
+    """
+    _, plain = _first_alternative(statement)
+    denial = DENIAL.match(plain.strip())
+    behind = plain.strip()[denial.end() :] if denial else ""
+    return behind.strip() if behind.startswith(" ") else ""
+
+
 def _first_alternative(statement: str) -> tuple[str, str]:
     """All that a statement says, and the first of its alternatives with blanks for brackets, so
     that a place in the one is a place in the other."""
     text = _OPENING.sub("", re.sub(r"[*#_`]+", " ", statement).strip())
     plain = BRACKETS.sub(lambda bracket: " " * len(bracket[0]), text)
+    end = 0
+    for sentence, following in pairwise(sentences(plain)):
+        end = plain.index(following, plain.index(sentence, end) + len(sentence))
+        if not _INITIAL.search(sentence):
+            plain = plain[:end]
+            break
     return text, _ALTERNATIVE.split(plain, maxsplit=1)[0]
 
 
@@ -111,7 +140,9 @@ def _before_doubt(plain: str, words_of_doubt: re.Pattern[str]) -> str:
     if not doubt:
         return plain
     sure = plain[: doubt.start()]
-    if not re.match(r"\W*\w", re.split(r"[,;.]", plain[doubt.end() :])[0]):
-        # 'A, B less likely': the doubt stands behind what it is of
-        return sure.rpartition(",")[0] or sure
-    return sure
+    denial = _DENIAL_OF_THE_DISEASE.match(plain, doubt.start())
+    end = denial.end() if denial else doubt.end()
+    if re.search(r"\w", words_of_doubt.sub("", re.split(r"[,;.]", plain[end:])[0])):
+        return sure
+    # 'A, B less likely': the doubt stands behind what it is of
+    return sure.rpartition(",")[0] or ("" if denial else sure)

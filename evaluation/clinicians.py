@@ -25,11 +25,14 @@ class JudgeAgreement:
 
 
 def judge_agreement(out: Path) -> Sequence[JudgeAgreement]:
-    """One row a judge with labelled verdicts. A verdict without a yes or no is left out."""
+    """One row a judge with labelled verdicts. A verdict without a yes or no is left out, and so are
+    those of two protocols that differ: a label does not say which it is of."""
     with open_snapshot(out) as db:
         sql = (
-            "select trajectory_id, judge || ' #' || repeat, judge,"
-            " (judgement->>'$.correct')::boolean from judgements"
+            "select trajectory_id, judge || ' #' || repeat, judge, any_value(correct) from ("
+            " select *, (judgement->>'$.correct')::boolean as correct from judgements"
+            ") where correct is not null"
+            " group by all having count(distinct correct) = 1"
         )
         verdicts = {(id_, key): (judge, right) for id_, key, judge, right in db.sql(sql).fetchall()}
     rows = defaultdict[str, list[tuple[bool, bool]]](list)

@@ -18,8 +18,16 @@ from typing import Literal
 import numpy as np
 
 from medaction.envs.oracle import Encode
-from medaction.evaluation.claims import BRACKETS, DOUBT, LINK, MOST_CLAIMS, assertion, claims
-from medaction.evaluation.contradictions import Contradiction, contradiction
+from medaction.evaluation.claims import (
+    BRACKETS,
+    DOUBT,
+    LINK,
+    MOST_CLAIMS,
+    assertion,
+    claims,
+    denied,
+)
+from medaction.evaluation.contradictions import Contradiction, contradiction, names_kingdom_alone
 from medaction.evaluation.word_shares import word_shares, words_of
 from medaction.kg.hierarchy import Kinship, kinship
 from medaction.kg.linking import Linker
@@ -71,7 +79,7 @@ _LIST = frozenset([",", "/", "and"])
 
 _NODE_METHODS = ("exact", "synonym", "abbreviation")
 
-Fault = Literal["more general", "a list", "another disease", "nothing in common"]
+Fault = Literal["more general", "a list", "another disease", "nothing in common", "denied"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,10 @@ def likeness(statement: str, truths: Sequence[str], linker: Linker, encode: Enco
     names = list(dict.fromkeys(name for truth in truths for name in names_of_truth(truth)))
     if not parts or not names:
         return Likeness(0.0)
+    # What is absent is a disease ('gout') or, where the statement names a malformation, an organ.
+    absent = denied(statement)
+    if absent and linker.knows(absent) and likeness(absent, truths, linker, encode):
+        return Likeness(0.0, "denied")
     asserted = assertion(statement)
     if fault := contradiction(asserted, truths[0]):
         return Likeness(0.0, fault)
@@ -105,6 +117,8 @@ def likeness(statement: str, truths: Sequence[str], linker: Linker, encode: Enco
         return Likeness(1.0)
     if relation == "apart":
         return Likeness(0.0, "another disease")
+    if names_kingdom_alone(asserted, truths[0]):
+        return Likeness(0.0, "more general")
     row = figures(parts, names, linker, encode)
     if isinstance(row, str):
         return Likeness(0.0, row)

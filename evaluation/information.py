@@ -30,38 +30,25 @@ def gains(store: Store, links: Linked) -> pl.DataFrame:
             if turn.number <= path.trajectory.spec.branch_turn - 1:
                 continue  # both turns are the parent's, and counted there
             returned = [result.test for answer in turn.answers for result in answer.results]
-            is_known = before is not None and after is not None
-            rows.append(
-                {
-                    "model": path.trajectory.spec.teacher,
-                    "trajectory_id": path.trajectory.trajectory_id,
-                    "turn": turn.number,
-                    "results": list(dict.fromkeys(returned)) or [UNAVAILABLE],
-                    "probability": after.probability - before.probability
-                    if before and after
-                    else None,
-                    "reciprocal_rank": after.reciprocal_rank - before.reciprocal_rank
-                    if before and after
-                    else None,
-                    "bits": math.log2(
-                        max(after.probability, FLOOR) / max(before.probability, FLOOR)
-                    )
-                    if before and after
-                    else None,
-                    "known": is_known,
+            row = {
+                "model": path.trajectory.spec.teacher,
+                "trajectory_id": path.trajectory.trajectory_id,
+                "turn": turn.number,
+                "results": list(dict.fromkeys(returned)) or [UNAVAILABLE],
+                "known": before is not None and after is not None,
+            }
+            if before and after:
+                ratio = max(after.probability, FLOOR) / max(before.probability, FLOOR)
+                row |= {
+                    "probability": after.probability - before.probability,
+                    "reciprocal_rank": after.reciprocal_rank - before.reciprocal_rank,
+                    "bits": math.log2(ratio),
                 }
-            )
-    schema = {
-        "model": pl.String(),
-        "trajectory_id": pl.String(),
-        "turn": pl.Int64(),
-        "results": pl.List(pl.String()),
-        "probability": pl.Float64(),
-        "reciprocal_rank": pl.Float64(),
-        "bits": pl.Float64(),
-        "known": pl.Boolean(),
-    }
-    return pl.DataFrame(rows, schema=schema)
+            rows.append(row)
+    figures = ("probability", "reciprocal_rank", "bits")
+    schema = {"model": pl.String(), "trajectory_id": pl.String(), "turn": pl.Int64()}
+    schema |= {"results": pl.List(pl.String()), **dict.fromkeys(figures, pl.Float64())}
+    return pl.DataFrame(rows, schema=schema | {"known": pl.Boolean()})
 
 
 _MEANS = [pl.col(name).mean() for name in ("probability", "reciprocal_rank", "bits")]

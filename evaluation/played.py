@@ -18,7 +18,7 @@ from medaction.trajectories.stored_trees import tree_of
 
 # Where the result's judge has judged, its verdict says whether a rollout missed (the majority of
 # its repeats, a tie is no, as in `medaction.evaluation.judging.score_of`); elsewhere the DTC of
-# the last turn, where it is known.
+# the last turn, where it is known. Who commits to nothing has missed.
 ENDINGS = """
 with last as (select trajectory_id, arg_max_null(dtc, number) as dtc from turn_scores group by all),
 judged as (
@@ -27,7 +27,8 @@ judged as (
     where protocol = ? and judge = ? and judgement->>'$.correct' is not null group by all
 )
 select trajectory_id, case_id, teacher as model, branch_turn, outcome,
-    case when (select count(*) from judged) > 0 then not correct else dtc > 0 end as wrong
+    case when (select count(*) from judged) > 0 then not correct
+        else dtc > 0 or final_diagnosis is null end as wrong
 from current_trajectories left join last using (trajectory_id) left join judged using
     (trajectory_id)
 where style <> 'gold' order by all

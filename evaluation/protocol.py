@@ -8,7 +8,7 @@ C), and 'medaction' the same in our schema. docs/evaluation.md has the table of 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from medaction.envs.turns import Turn
@@ -67,39 +67,19 @@ class Protocol:
         return f"{self.rules} {self.mode}"
 
 
+_FLAGS = [field.name for field in fields(Protocol) if field.type is bool]
+
+
+def _flags(*of: str) -> dict[str, bool]:
+    return {name: name in of for name in _FLAGS}
+
+
 _RULES: dict[RuleSet, dict[str, bool]] = {
-    "released": {
-        "dialogue": True,
-        "free_text": False,
-        "conclusion_is_request": True,
-        "whole_message": True,
-        "lenient_verdicts": True,
-        "drops": True,
-        "against_text": True,
-        "raw_summary": True,
-    },
-    "fixed": {
-        "dialogue": True,
-        "free_text": False,
-        "conclusion_is_request": False,
-        "whole_message": False,
-        "lenient_verdicts": False,
-        "drops": False,
-        "against_text": True,
-        "raw_summary": False,
-    },
-    "paper": {
-        "dialogue": False,
-        "free_text": True,
-        "conclusion_is_request": False,
-        "whole_message": False,
-        "lenient_verdicts": False,
-        "drops": False,
-        "against_text": False,
-        "raw_summary": False,
-    },
+    "released": _flags(*{*_FLAGS} - {"free_text"}),
+    "fixed": _flags("dialogue", "against_text"),
+    "paper": _flags("free_text"),
+    "medaction": _flags(),
 }
-_RULES["medaction"] = _RULES["paper"] | {"free_text": False}
 
 
 def protocol(rules: RuleSet, mode: Mode = "free-turn", t_max: int | None = None) -> Protocol:

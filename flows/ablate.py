@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import polars as pl
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from pydantic import BaseModel, Field
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from medaction.evaluation.ablation import CellRow, ablation_table, write_ablatio
 from medaction.evaluation.plots import save
 from medaction.evaluation.results import read_result
 from medaction.evaluation.scaling import draw_scaling, scaling
+from medaction.flows.artifacts import publish
 from medaction.flows.distill import distill
 from medaction.flows.evaluate import evaluate
 from medaction.flows.pipeline import with_base
@@ -105,9 +105,7 @@ def ablate(settings: AblationSettings) -> dict[str, Any]:
             ]
             files = write_ablation([*rows, *waiting], settings.evaluate.judges[0], settings.out)
     files += write_scaling(rows, settings.out)
-    create_markdown_artifact(
-        key="ablation", markdown=f"# Ablation in {settings.out}\n\n{ablation_table(rows)}"
-    )
+    publish(key="ablation", markdown=f"# Ablation in {settings.out}\n\n{ablation_table(rows)}")
     return {"rows": rows, "files": [str(file) for file in files]}
 
 
@@ -222,6 +220,10 @@ def cells(settings: AblationSettings, base: str, weights: Path) -> list[Cell]:
     ]
 
 
+def left_out(question: Question, name: str, why: str) -> Cell:
+    return Cell(question, name, None, None, None, why)
+
+
 class Maker:
     """Makes cells out of the settings that they vary."""
 
@@ -239,32 +241,19 @@ class Maker:
         """A cell that distils from `teachers`; `change`: of the distillation, and `styles` and
         `scale` of the training."""
         if None in teachers:
-            return self.left_out(
+            return left_out(
                 question, name, "there is one teacher: give a second one in distill.teachers"
             )
         training: dict[str, Any] = {
             key: change.pop(key) for key in ("styles", "scale") if key in change
         }
-        distilled = self._placed(
-            self.stages[0].model_copy(update={"teachers": list(teachers), **change}), "distill"
-        )
-        trained = self.stages[1].model_copy(
-            update={"base": self.base, "data": [str(distilled.out)], **training}
-        )
-        trained = self._placed(trained, "models")
-        return Cell(question, name, distilled, trained, self.evaluation(trained.out))
-
-    def untrained(self, question: Question, name: str) -> Cell:
-        return Cell(question, name, None, None, self.evaluation(self.weights))
-
-    def left_out(self, question: Question, name: str, why: str) -> Cell:
-        return Cell(question, name, None, None, None, why)
-
-    def evaluation(self, model: Path) -> EvaluationSettings:
-        return evaluation_of(self.settings, model)
-
-    def _placed(self, stage: Any, folder: str) -> Any:
-        return placed(stage, self.settings.out / folder)
+        out = self.settings.out
+        change["teachers"] = list(teachers)
+        distilled = placed(self.stages[0].model_copy(update=change), out / "distill")
+        training |= {"base": self.base, "data": [str(distilled.out)]}
+        trained = placed(self.stages[1].model_copy(update=training), out / "models")
+        evaluation = evaluation_of(self.settings, trained.out)
+        return Cell(question, name, distilled, trained, evaluation)
 
 
 def evaluation_of(settings: PipelineSettings, model: Path) -> EvaluationSettings:
@@ -294,11 +283,12 @@ def settings_key(stage: BaseModel) -> str:
 
 def _gold(maker: Maker) -> Iterator[Cell]:
     """RQ1: what gold trajectories teach, alone and with distilled ones."""
-    yield maker.untrained("RQ1", "base model")
+    untrained = evaluation_of(maker.settings, maker.weights)
+    yield Cell("RQ1", "base model", None, None, untrained)
     a, b = maker.a, maker.b
     pair = f"{a.name} + {b.name if b else 'B'}"
     if maker.settings.distill.gold is None:
-        yield maker.left_out(
+        yield left_out(
             "RQ1", "gold", "no `distill.gold` is set; gold trajectories need a language model"
         )
         yield maker.cell("RQ1", f"{a.name}, without gold", [a])
@@ -315,7 +305,7 @@ def _free_form(maker: Maker) -> Iterator[Cell]:
     for share in (0.0, FREE_FORM):
         name = f"{share:.0%} free-form"
         if all(teacher.embedded for teacher in teachers):
-            yield maker.left_out(
+            yield left_out(
                 "RQ2",
                 name,
                 "embedded teachers write no free-form rollouts; they need a language model",

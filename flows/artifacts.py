@@ -2,7 +2,6 @@
 where it is used: that takes a second of CPU."""
 
 import sys
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +39,8 @@ def note_crashed(run: Run) -> None:
 
 def publish_summary(summary: dict[str, Any]) -> None:
     """Funnel, teachers, and the whole of summary.md."""
-    _publish(key="funnel", table=summary["funnel"], description=REPORT_QUERIES["Funnel"].note)
-    _publish(
+    publish(key="funnel", table=summary["funnel"], description=REPORT_QUERIES["Funnel"].note)
+    publish(
         key="teachers",
         table=summary["teachers"],
         description="What became of each teacher's trajectories",
@@ -51,12 +50,12 @@ def publish_summary(summary: dict[str, Any]) -> None:
 
 def publish_checks(checks: dict[str, Any]) -> None:
     """Every check with its figures, and the whole of checks.md."""
-    _publish(key="checks", table=checks["checks"], description=REPORT_QUERIES["Checks"].note)
+    publish(key="checks", table=checks["checks"], description=REPORT_QUERIES["Checks"].note)
     _publish_file("refused", Path(checks["out"]) / "checks.md")
 
 
 def _publish_file(key: str, file: Path) -> None:
-    _publish(key=key, markdown=file.read_text(encoding="utf-8"))
+    publish(key=key, markdown=file.read_text(encoding="utf-8"))
 
 
 def publish_version(version: Version) -> None:
@@ -71,23 +70,24 @@ def publish_version(version: Version) -> None:
         parts.append(table_of_frame(pl.DataFrame(version.changes[:CHANGES_SHOWN])))
     if (more := len(version.changes) - CHANGES_SHOWN) > 0:
         parts.append(f"... and {more} more rows in its manifest.json")
-    _publish(key="dataset", markdown="\n\n".join(parts))
+    publish(key="dataset", markdown="\n\n".join(parts))
 
 
-def _publish(**artifact: Any) -> None:
-    """A Markdown artifact, or a table."""
+def publish(**artifact: Any) -> None:
+    """A Markdown artifact, or a table. A server that is away takes none, and ends nothing."""
     id_ = flow_run_id()
-    if not (id_ and _is_reachable(id_)):
+    if not id_ or id_ in _lost:
         return
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+    from medaction.flows.prefect_server import server_answers
+
+    if not server_answers(RESTARTED_WITHIN_S):
+        _lost.add(id_)
+        return
     create = create_markdown_artifact if "markdown" in artifact else create_table_artifact
     create(**artifact)
 
 
-@cache
-def _is_reachable(_flow_run_id: str) -> bool:
-    """Asked once, at the end of a flow run."""
-    from medaction.flows.prefect_server import server_answers
-
-    return server_answers(RESTARTED_WITHIN_S)
+_lost: set[str] = set()
+"""Flow runs whose server was away: it is waited for once."""

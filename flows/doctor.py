@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from rich.console import Console
 from rich.markup import escape
 
+from medaction.flows.configured import configured_prefect, configured_ray, why_silent
 from medaction.flows.settings import EnvironmentSettings
 from medaction.llm.call_cache import default_folder
 from medaction.training.settings import NEEDED
@@ -130,7 +131,7 @@ def machine(out: Path) -> Iterator[Inspection]:
 
 def prefect() -> Inspection:
     """The Prefect server that runs would use."""
-    url = os.environ.get("PREFECT_API_URL")
+    url = configured_prefect()
     if not url:
         with socket.socket() as probe:
             in_use = probe.connect_ex(("127.0.0.1", 4200)) == 0
@@ -147,14 +148,16 @@ def prefect() -> Inspection:
     try:
         answer = httpx.get(f"{url}/admin/version", timeout=5)
         answer.raise_for_status()
-    except httpx.HTTPError as error:
+        server_version = str(answer.json())
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         return Inspection(
             "Prefect",
             "wrong",
-            f"{url} does not answer: {error}",
-            "start it (`medaction up`), or unset PREFECT_API_URL",
+            f"{url} does not answer as Prefect's API does: {error}",
+            "correct the address (it ends in /api), start it (`medaction up`), or unset"
+            " PREFECT_API_URL",
         )
-    server_version, installed = answer.json(), version("prefect")
+    installed = version("prefect")
     same = server_version.split(".")[:2] == installed.split(".")[:2]
     return Inspection(
         "Prefect",
@@ -166,22 +169,15 @@ def prefect() -> Inspection:
 
 def ray() -> Inspection:
     """The Ray that runs would use."""
-    address = os.environ.get("RAY_ADDRESS")
+    address = configured_ray()
     if not address:
         return Inspection(
-            "Ray", "ok", f"{version('ray')}; RAY_ADDRESS is not set: each run starts a local one"
+            "Ray", "ok", f"{version('ray')}; RAY_ADDRESS names no cluster: each run starts its own"
         )
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=5):
-            return Inspection("Ray", "ok", f"{version('ray')}; {address} answers")
-    except (OSError, ValueError) as error:
-        return Inspection(
-            "Ray",
-            "wrong",
-            f"{address} does not answer: {error}",
-            "start the cluster (docs/cluster.md), or unset RAY_ADDRESS",
-        )
+    if reason := why_silent(address):
+        remedy = "start the cluster (docs/cluster.md), or unset RAY_ADDRESS"
+        return Inspection("Ray", "wrong", f"{address} does not answer: {reason}", remedy)
+    return Inspection("Ray", "ok", f"{version('ray')}; {address} answers")
 
 
 def graphs() -> Iterator[Inspection]:

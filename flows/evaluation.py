@@ -25,7 +25,7 @@ from medaction.evaluation.protocol import Protocol, protocol
 from medaction.evaluation.results import QUERY, ResultRow, result_of, write_result
 from medaction.flows.artifacts import flow_run_id, note_crashed
 from medaction.flows.fan_out import fan_out
-from medaction.flows.missing import skips
+from medaction.flows.missing import chosen_cases, skips
 from medaction.flows.progress import Progress
 from medaction.flows.services import Services, services
 from medaction.flows.settings import EvaluationSettings, Retry
@@ -99,11 +99,8 @@ def plan_of(settings: EvaluationSettings) -> TreePlan:
 
 def environments_to_play(store: Store, settings: EvaluationSettings) -> list[ClinicalEnvironment]:
     """The environments that the settings choose: a benchmark's few hundred, so whole."""
-    return [
-        environment
-        for environment in store.environments()
-        if not settings.only or environment.case_id in settings.only
-    ]
+    chosen = chosen_cases(settings)
+    return [one for one in store.environments() if chosen is None or one.case_id in chosen]
 
 
 def play_runs(
@@ -337,7 +334,7 @@ def _facts_about(
             protocol=rules.name,
             judge=passes[0].key,
             runs=settings.runs,
-            cases=_condition_of(settings.only),
+            cases=_condition_of(sorted(chosen_cases(settings) or ())),
         ),
     }
 

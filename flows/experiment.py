@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
 from medaction.evaluation.case_sets import read_set
 from medaction.evaluation.plots import save
 from medaction.evaluation.results import read_result
-from medaction.flows.ablate import STRATEGIES, Cell, base_folder, evaluation_of, placed, run_cell
+from medaction.flows.ablate import (
+    STRATEGIES,
+    Cell,
+    base_folder,
+    evaluation_of,
+    placed,
+    run_cell,
+    settings_key,
+)
+from medaction.flows.artifacts import publish
 from medaction.flows.distill import distill
 from medaction.flows.pipeline import with_base
 from medaction.flows.pipeline_settings import PipelineSettings
@@ -124,21 +132,23 @@ def _write_report(
     (settings.out / "experiment.md").write_text("\n".join(words), encoding="utf-8")
     if scores:
         save(draw_experiment(scores), settings.out, "experiment")
-    create_markdown_artifact(key="experiment", markdown="\n".join(words))
+    publish(key="experiment", markdown="\n".join(words))
 
 
 def filtered(settings: ExperimentSettings) -> dict[str, Path]:
     """filter -> the version of the pool's dataset with what it keeps. The rollouts are the same
     ones: they are played once, and scored again for each filter."""
     pool = settings.stages()[0].model_copy(update={"gold": None, "out": settings.out / "pool"})
-    noted = settings.out / "pool.json"
-    if noted.is_file():
-        return {arm: Path(folder) for arm, folder in json.loads(noted.read_text()).items()}
+    noted, key = settings.out / "pool.json", settings_key(pool)
+    earlier = json.loads(noted.read_text()) if noted.is_file() else {}
+    if earlier.get("settings") == key:
+        return {arm: Path(folder) for arm, folder in earlier["datasets"].items()}
     folders = {}
     for strategy in STRATEGIES:
         distill(pool.model_copy(update={"strategy": strategy}))
         folders[strategy] = (pool.out / "dataset").resolve()
-    noted.write_text(json.dumps({arm: str(folder) for arm, folder in folders.items()}, indent=1))
+    datasets = {arm: str(folder) for arm, folder in folders.items()}
+    noted.write_text(json.dumps({"settings": key, "datasets": datasets}, indent=1))
     return folders
 
 

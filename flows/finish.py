@@ -4,7 +4,7 @@ run that lacks nothing needs no server."""
 from typing import TYPE_CHECKING, Any
 
 from medaction.flows.dataset import write_dataset
-from medaction.flows.missing import is_finished
+from medaction.flows.missing import aids_of, is_finished
 from medaction.flows.pairs import branches_for_pairs
 from medaction.flows.settings import DistillSettings, EvaluationSettings
 from medaction.flows.summary import write_summary
@@ -16,10 +16,6 @@ from medaction.trajectories.store import Store
 
 if TYPE_CHECKING:
     from medaction.evaluation.played import Linked
-
-
-def aids_of(settings: DistillSettings) -> Aids:
-    return Aids(settings.links, settings.encoder, settings.maxo, settings.loinc2hpo)
 
 
 def score(store: Store, settings: DistillSettings) -> Aids:

@@ -32,14 +32,11 @@ def check_inputs(settings: EnvironmentSettings) -> None:
     """What can be checked before anything starts: there is a case to read, keys and model files
     are there. Raises BadCase or MedactionError with the remedy."""
     next(reports_of(settings), None)
-    roles = ("extractor", "verifier", "teachers", "gold", "oracle", "model", "examiner", "reader")
-    for name in roles:
-        models = getattr(settings, name, None) or ()
-        for model in [models] if isinstance(models, Teacher) else models:
-            if model.local:
-                _ = model.model_folder if model.folder else model.model_file
-            elif not model.embedded:
-                api_key(model)
+    for _, model in settings.models():
+        if model.local:
+            _ = model.model_folder if model.folder else model.model_file
+        elif not model.embedded:
+            api_key(model)
 
 
 def unknown_cases(settings: EnvironmentSettings) -> list[str]:
@@ -201,9 +198,16 @@ def skips(store: Store, retry: Retry | None) -> dict[str, frozenset[str] | None]
     }
 
 
+def chosen_cases(settings: EnvironmentSettings) -> frozenset[str] | None:
+    """The ids of the cases that `only` and `limit` leave; None: all that the store has."""
+    if settings.limit is None:
+        return frozenset(settings.only) or None
+    return frozenset(report.case_id for report in reports_of(settings))
+
+
 def chosen_environments(store: Store, settings: EnvironmentSettings) -> list[EnvironmentKey]:
-    only = frozenset(settings.only)
-    return [key for key in store.environment_keys() if not only or key.case_id in only]
+    chosen = chosen_cases(settings)
+    return [key for key in store.environment_keys() if chosen is None or key.case_id in chosen]
 
 
 def gold_to_write(
@@ -263,8 +267,11 @@ def cases_without_truth(store: Store, settings: DistillSettings) -> frozenset[st
     graph, so that pruning could keep none of their rollouts. Without pruning every case counts."""
     if not settings.skip_unlinkable or settings.strategy == "none":
         return frozenset()
-    aids = Aids(settings.links, settings.encoder, settings.maxo, settings.loinc2hpo)
-    return unlinkable(store, settings.disease_graph, settings.test_graph, aids)
+    return unlinkable(store, settings.disease_graph, settings.test_graph, aids_of(settings))
+
+
+def aids_of(settings: DistillSettings) -> Aids:
+    return Aids(settings.links, settings.encoder, settings.maxo, settings.loinc2hpo)
 
 
 def trees_to_play(

@@ -22,7 +22,7 @@ from medaction.envs.turns import Observation, Style
 from medaction.envs.verifier import second_opinion
 from medaction.evaluation.dialogue import Examiner
 from medaction.evaluation.free_text import read_decision
-from medaction.evaluation.judges import OFFLINE, LlmJudge, documented_text
+from medaction.evaluation.judges import LlmJudge, documented_text
 from medaction.evaluation.protocol import Protocol, protocol
 from medaction.flows.services import local_models
 from medaction.flows.settings import EnvironmentSettings, EvaluationSettings
@@ -77,22 +77,10 @@ class ModelCheck:
 
 def models_of(settings: EnvironmentSettings) -> Iterator[tuple[str, Teacher]]:
     """Every language model of the settings with its role, each of its servers by itself."""
-    roles = (
-        *("extractor", "verifier", "teachers", "gold", "oracle", "model", "judges", "examiner"),
-        "reader",
-    )
-    for role in roles:
-        value = getattr(settings, role, None) or ()
-        for model in [value] if isinstance(value, Teacher) else value:
-            if model == OFFLINE:
-                continue
-            teacher = Teacher.parse(model) if isinstance(model, str) else model
-            if not teacher.embedded:
-                for server in teacher.servers if teacher.api_base else (None,):
-                    yield (
-                        role.removesuffix("s"),
-                        teacher.model_copy(update={"api_base": server, "mirrors": ()}),
-                    )
+    for role, model in settings.models():
+        if not model.embedded:
+            for server in model.servers if model.api_base else (None,):
+                yield role, model.model_copy(update={"api_base": server, "mirrors": ()})
 
 
 def check_models(settings: EnvironmentSettings) -> list[ModelCheck]:

@@ -8,13 +8,13 @@ import json
 from typing import Any
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.deployments import run_deployment
 from prefect.runtime import deployment
 from pydantic import BaseModel
 from rich.table import Table
 
 from medaction.evaluation.results import read_result, result_table
+from medaction.flows.artifacts import publish
 from medaction.flows.distill import distill
 from medaction.flows.evaluate import evaluate
 from medaction.flows.pipeline_settings import PipelineSettings
@@ -49,9 +49,7 @@ def pipeline(settings: PipelineSettings) -> dict[str, Any]:
     links += [run("train", with_base(training, settings))]
     links += [run("evaluate", evaluating)]
     results = summary(settings)
-    create_markdown_artifact(
-        key="pipeline", markdown=_markdown(settings, results, [link for link in links if link])
-    )
+    publish(key="pipeline", markdown=_markdown(settings, results, [link for link in links if link]))
     return results
 
 

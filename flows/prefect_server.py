@@ -132,18 +132,8 @@ def spawn_server(
     url = f"http://127.0.0.1:{port}/api"
     log_file = home / "server.log"
     environment = os.environ | {"PREFECT_HOME": str(home.resolve()), "PREFECT_API_URL": url}
-    command = [
-        *by,
-        sys.executable,
-        "-m",
-        "prefect",
-        "server",
-        "start",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
+    command = [*by, sys.executable, "-m", "prefect", "server", "start"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
     with log_file.open("ab") as output:
         server = subprocess.Popen(
             command, env=environment, stdout=output, stderr=output, start_new_session=True

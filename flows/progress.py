@@ -26,17 +26,49 @@ ARTIFACT_EVERY_S = 2.0
 """Each update of the artifact is a request to the server."""
 
 
+class ProgressArtifact:
+    """How far a stage is, on the page of the Prefect flow run if there is one. A server that is
+    away costs a notice: the stage goes on."""
+
+    def __init__(self, stage: str):
+        self.stage = stage
+        self._id: UUID | None = None
+        self._silent_until = 0.0
+
+    def show(self, percent: float, text: str) -> None:
+        if not flow_run_id() or time.monotonic() < self._silent_until:
+            return
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+        from medaction.flows.prefect_server import server_answers
+
+        reason = "" if server_answers() else "no answer"
+        try:
+            if self._id and not reason:
+                update_progress_artifact(self._id, progress=percent, description=text)
+            elif not reason:
+                # Typed for both worlds, called in the synchronous one.
+                self._id = cast(UUID, create_progress_artifact(percent, self.stage, text))
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+        if reason:
+            log.warning(
+                "Prefect does not answer (%s): the run goes on, and shows nothing there meanwhile",
+                reason,
+            )
+            self._silent_until = time.monotonic() + 10 * ARTIFACT_EVERY_S
+
+
 class Progress:
     """`with Progress('rollouts', 107) as progress: progress.advance()`; counts failures apart.
 
-    `total` None: not known before the source has come to its end. A server that is away costs a
-    notice: the stage goes on.
+    `total` None: not known before the source has come to its end.
     """
 
     def __init__(self, stage: str, total: int | None, failing: str = "with failures"):
         self.stage, self.total, self.failing = stage, total, failing
         self.count = self.failed = 0
-        self._artifact: UUID | None = None
+        self._artifact = ProgressArtifact(stage)
         self._sent = time.monotonic()
         self._bar = Bar(
             TextColumn("{task.description:>14}"),
@@ -68,32 +100,11 @@ class Progress:
         self._bar.update(self._line, total=total)
 
     def _send(self) -> None:
-        if not flow_run_id():
-            return
-        from prefect.artifacts import create_progress_artifact, update_progress_artifact
-
-        from medaction.flows.prefect_server import server_answers
-
         self._sent = time.monotonic()
-        if not server_answers():
-            log.warning(
-                "Prefect does not answer: the run goes on, and shows nothing there meanwhile"
-            )
-            self._sent += 10 * ARTIFACT_EVERY_S
-            return
         share = 0.0 if self.total is None else 100.0 * self.count / max(self.total, 1)
         total = "so far unknown" if self.total is None else f"{self.total} cases"
         failures = f", {self.failed} {self.failing}" if self.failed else ""
-        text = f"{self.stage}: {self.count} of {total}{failures}"
-        try:
-            if self._artifact:
-                update_progress_artifact(self._artifact, progress=share, description=text)
-            else:
-                # Typed for both worlds, called in the synchronous one.
-                self._artifact = cast(UUID, create_progress_artifact(share, self.stage, text))
-        except httpx.HTTPError as error:
-            log.warning("Prefect does not answer, the run goes on without it: %s", error)
-            self._sent += 10 * ARTIFACT_EVERY_S
+        self._artifact.show(share, f"{self.stage}: {self.count} of {total}{failures}")
 
     def __exit__(self, *_error: object) -> None:
         self._bar.stop()

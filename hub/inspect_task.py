@@ -16,6 +16,7 @@ from inspect_ai.model import (
     ChatMessageAssistant,
     ChatMessageSystem,
     ChatMessageUser,
+    ContentReasoning,
     get_model,
 )
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
@@ -60,6 +61,12 @@ def chat(messages: list[Message]) -> list[ChatMessage]:
     return [MESSAGES_BY_ROLE[message["role"]](content=message["content"]) for message in messages]
 
 
+def thinking_of(message: ChatMessageAssistant) -> str:
+    """What a server gave apart from the text: all of a reply, where it took that for thinking."""
+    parts = () if isinstance(message.content, str) else message.content
+    return "".join(part.reasoning for part in parts if isinstance(part, ContentReasoning))
+
+
 @solver
 def clinician(cases: str, t_max: int) -> Solver:
     """Lets the model play the sample's episode."""
@@ -73,8 +80,8 @@ def clinician(cases: str, t_max: int) -> Solver:
             output = await get_model().generate(prompt)
             state.messages += [*prompt, output.message]
             state.output = output
-            replies.append(output.completion)
-            play.step(output.completion)
+            replies.append(output.completion.strip() or thinking_of(output.message))
+            play.step(replies[-1])
         state.store.set(REPLIES, replies)
         return state
 

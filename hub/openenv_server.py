@@ -8,7 +8,7 @@ observation has each reward and what each turn earned, because a turn's worth sh
 import asyncio
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from medaction.envs.records import ClinicalEnvironment
+from medaction.evaluation.offline_judge import OfflineJudge
 from medaction.hub.episodes import Play, Scorer
 from medaction.llm.usage import Message
 
@@ -91,16 +92,16 @@ class EpisodeEnvironment(Environment[ReplyAction, TurnObservation, State]):
     ) -> TurnObservation:
         if self.play is None or self.play.ended:
             raise RuntimeError("no episode is under way: reset first")
+        play = self.play
         with AT_WORK:
-            return self._stepped(self.play, action.reply)
-
-    def _stepped(self, play: Play, reply: str) -> TurnObservation:
-        feedback = play.step(reply)
-        turn = len(play.episode.turns) + 1
-        if not play.ended:
-            prompt = play.prompt()
-            return TurnObservation(messages=prompt, feedback=feedback, turn=turn, reward=0.0)
-        score, credit = asyncio.run(self.scorer.result(play))
+            feedback = play.step(action.reply)
+            turn = len(play.episode.turns) + 1
+            if not play.ended:
+                prompt = play.prompt()
+                return TurnObservation(messages=prompt, feedback=feedback, turn=turn, reward=0.0)
+        # A judge elsewhere is waited for, which is no work.
+        with AT_WORK if isinstance(self.scorer.judge, OfflineJudge) else nullcontext():
+            score, credit = asyncio.run(self.scorer.result(play))
         return TurnObservation(
             feedback=feedback,
             turn=turn,

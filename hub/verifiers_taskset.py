@@ -92,7 +92,9 @@ class MedactionEnv(vf.Env[MedactionEnvConfig]):
             if not trace.ok:
                 return  # no reply came: the trace has the provider's error, and nobody is scored
             before = len(play.episode.turns)
-            play.step(trace.last_reply)
+            # Without a text, all of the reply may stand where its server took it for thinking.
+            thoughts = [message.reasoning_content for message in trace.assistant_messages]
+            play.step(trace.last_reply or (thoughts and thoughts[-1]) or "")
             traces.append((trace, before if len(play.episode.turns) > before else None))
         score, credit = await self.scorer.result(play)
         if credit is None:

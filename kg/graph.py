@@ -55,6 +55,13 @@ class Graph:
         net.extend_from_edge_list(zip(self.sources.data, self.targets.data, strict=True))
         return net
 
+    @cached_property
+    def is_open(self) -> bool:
+        """Whether this is one of the graphs that come with the install: the curated tables' nodes
+        are in it, under the ids that they have there."""
+        curated = self.nodes.filter(self.nodes["source"] == "curated")["node_id"]
+        return bool(curated.str.contains("^(COMMON|TEST):").any())
+
     @property
     def sources(self) -> np.ndarray:
         """int32 of shape (2m,): the node at the other end of each of `targets`."""

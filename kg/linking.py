@@ -357,7 +357,7 @@ class Linker:
     def _is_written(self, name: str, node: int) -> bool:
         """Whether this is a short plain label, of a phenotype only if many diseases show it. Of
         another graph, any plain label."""
-        if not self._bearers.ours:
+        if not self.graph.is_open:
             return name in self._bearers.labels and len(name) <= _MAX_OTHER_NAME
         if (
             name not in self._bearers.labels
@@ -379,13 +379,12 @@ class Linker:
 @dataclass(frozen=True)
 class _Bearers:
     """Which node bears a normalised name, of the nodes that are linked to. rank: these nodes, each
-    with what decides between two. ours: the graph is one that comes with the install."""
+    with what decides between two."""
 
     labels: dict[str, int]
     synonyms: dict[str, int]
     known: dict[str, int]
     rank: dict[int, tuple[int, int]]
-    ours: bool
 
     @cached_property
     def bags(self) -> dict[frozenset[str], int]:
@@ -423,10 +422,9 @@ def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
         ],
         rank,
     )
-    ours = bool((graph.nodes["source"] == "curated").any())
-    if not ours:
+    if not graph.is_open:
         synonyms = dict(lent_names(graph, labels, "test" in types)) | synonyms
-    return _Bearers(labels, synonyms, synonyms | labels, rank, ours)
+    return _Bearers(labels, synonyms, synonyms | labels, rank)
 
 
 def own_threshold(

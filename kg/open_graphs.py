@@ -32,16 +32,8 @@ log = logging.getLogger("medaction")
 BUILDERS = tuple(
     f"medaction.{module}"
     for module in (
-        *(
-            "kg.open_graphs",
-            "kg.graph",
-            "kg.hpo",
-            "kg.icd",
-            "kg.observed",
-            "kg.packages",
-            "kg.readings",
-        ),
-        *("kg.synthea", "kg.tables", "kg.tests_table", "words.names"),
+        *("kg.open_graphs", "kg.graph", "kg.hpo", "kg.icd", "kg.observed", "kg.packages"),
+        *("kg.readings", "kg.synthea", "kg.tables", "kg.tests_table", "words.names"),
         *("words.phrases", "words.plurals", "words.tests"),
     )
 )

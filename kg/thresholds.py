@@ -48,7 +48,7 @@ def threshold_of(graph: Graph) -> GraphThreshold:
             raise BadTable(file, 1, f"is damaged ({error}): {remedy}") from error
     if is_papers(graph):
         return GraphThreshold(THRESHOLD, "the paper's, for this graph")
-    if (graph.nodes["source"] == "curated").any():
+    if graph.is_open:
         return GraphThreshold(OPEN_THRESHOLD, "calibrated for the open test graph")
     return GraphThreshold(THRESHOLD, f"the paper's, not calibrated for {graph.name}", known=False)
 

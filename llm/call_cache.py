@@ -98,12 +98,8 @@ class CallCache:
 
     def get(self, key: str) -> dict[str, Any] | None:
         try:
-            with (
-                self._lock,
-                closing(
-                    self._database.execute("SELECT reply FROM replies WHERE key = ?", [key])
-                ) as cursor,
-            ):
+            question = "SELECT reply FROM replies WHERE key = ?"
+            with self._lock, closing(self._database.execute(question, [key])) as cursor:
                 row = cursor.fetchone()
             return json.loads(row[0]) if row else None
         except (sqlite3.Error, ValueError) as error:

@@ -223,19 +223,17 @@ async def call(
         # model did not think. Only a reply in a schema is looked for there, never free text.
         response = replace(response, text=response.thinking, thinking="")
         faults.append(Fault(MENDED, "the reply stood in reasoning_content", response.text))
-    cost, seconds = _cost(teacher, response), time.monotonic() - started
-    usage = Usage(
-        1, response.prompt_tokens, response.completion_tokens, cost, seconds, faults=tuple(faults)
-    )
-    complete_reply = response.text.strip() and ended
-    if access.cache and access.mode != "read" and complete_reply:
+    if access.cache and access.mode != "read" and ended and response.text.strip():
         record = {name: getattr(response, name) for name in ("text", "thinking", "finish_reason")}
-        spent = {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "cost_usd": cost,
-        }
-        access.cache.put(key, record | spent | {"seconds": usage.seconds})
+        access.cache.put(key, record)
+    usage = Usage(
+        1,
+        response.prompt_tokens,
+        response.completion_tokens,
+        _cost(teacher, response),
+        time.monotonic() - started,
+        faults=tuple(faults),
+    )
     return Completion(response.text, response.thinking, response.finish_reason, usage)
 
 
@@ -281,13 +279,8 @@ async def _patiently(
         if attempt.lesson and lessons < MOST_LESSONS:
             lessons += 1
             faults.append(Fault(PARAMETER_REFUSED, f"{attempt.lesson} ({error.message[:300]})"))
-            log.warning(
-                "%s at %s, for the rest of the run: %s. It said: %s",
-                teacher.name,
-                attempt.server,
-                attempt.lesson,
-                error.message[:200],
-            )
+            place = f"{teacher.name} at {attempt.server}, for the rest of the run"
+            log.warning("%s: %s. It said: %s", place, attempt.lesson, error.message[:200])
             continue  # at once: the next request is another one
         faults.append(Fault(type(error).__name__, error.message))
         pause = patience.pause_after(attempt)
@@ -416,31 +409,18 @@ def _waiting_here() -> dict[Bounds, _WaitingCalls]:
 
 async def _allowed(ledger: Ledger, ask: Ask) -> Permission:
     """Leave to begin at a server, as soon as there is. Raises BudgetSpent, TeacherStopped."""
-    line = _waiting_here().setdefault(ask.bounds, _WaitingCalls())
+    line, teacher = _waiting_here().setdefault(ask.bounds, _WaitingCalls()), ask.bounds.teacher
     async with line.head:
-        return await _at_the_head(line, ledger, ask)
-
-
-async def _at_the_head(line: _WaitingCalls, ledger: Ledger, ask: Ask) -> Permission:
-    while True:
-        answer = await ledger.ask(ask)
-        if answer.server is not None:
-            return answer
-        if answer.stopped is not None:
-            times = f"at least {EQUAL_REFUSALS} times in a row"
-            raise TeacherStopped(
-                f"{ask.bounds.teacher} stopped, refused {times}: {answer.stopped}", 400
-            )
-        if answer.spent_usd is not None:
-            spent = (
-                f"${answer.spent_usd:.2f}" if math.isfinite(answer.spent_usd) else "an unknown part"
-            )
-            message = (
-                f"{ask.bounds.teacher}: {spent} spent of a budget of "
-                f"${ask.bounds.budget_usd:.2f}; raise budget_usd to go on"
-            )
-            raise BudgetSpent(message, 402)
-        await line.wait(answer.wait_s * random.uniform(1, 1.5))
+        while (answer := await ledger.ask(ask)).server is None:
+            if answer.stopped is not None:
+                times = f"at least {EQUAL_REFUSALS} times in a row"
+                raise TeacherStopped(f"{teacher} stopped, refused {times}: {answer.stopped}", 400)
+            if (usd := answer.spent_usd) is not None:
+                spent = f"${usd:.2f}" if math.isfinite(usd) else "an unknown part"
+                budget = f"a budget of ${ask.bounds.budget_usd:.2f}; raise budget_usd to go on"
+                raise BudgetSpent(f"{teacher}: {spent} spent of {budget}", 402)
+            await line.wait(answer.wait_s * random.uniform(1, 1.5))
+        return answer
 
 
 def _pause(times: int, asked_s: float | None) -> float:

@@ -77,15 +77,8 @@ class Bounds:
 
     @classmethod
     def of(cls, teacher: Teacher) -> "Bounds":
-        return cls(
-            teacher.name,
-            teacher.model,
-            teacher.servers,
-            teacher.in_flight,
-            teacher.requests_per_minute,
-            teacher.tokens_per_minute,
-            teacher.budget_usd,
-        )
+        names = cls.__dataclass_fields__.keys() - {"teacher"}
+        return cls(teacher.name, **{name: getattr(teacher, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True)

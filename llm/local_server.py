@@ -51,15 +51,8 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
         log.warning(
             "%s is worthless as a clinician: it exercises the machinery, nothing else", gguf.stem
         )
-    command = [
-        sys.executable,
-        "-m",
-        "medaction.llm.local_server",
-        "--gguf",
-        str(gguf),
-        "--parent-pid",
-        str(os.getpid()),
-    ]
+    module = [sys.executable, "-m", "medaction.llm.local_server"]
+    command = [*module, "--gguf", str(gguf), "--parent-pid", str(os.getpid())]
     with tempfile.TemporaryFile() as words:
         server = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, text=True
@@ -79,7 +72,9 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
                 }
             )
         finally:
-            _stop_server(server)
+            end_process(server, 10)
+            if server.stdout:
+                server.stdout.close()
 
 
 def _address(server: subprocess.Popen[str], words: IO[bytes], gguf: Path) -> str:
@@ -104,12 +99,6 @@ def _address(server: subprocess.Popen[str], words: IO[bytes], gguf: Path) -> str
         f"the local model server did not come up with {gguf}: is it a GGUF file, and is there "
         f"memory for it?\n{last}"
     )
-
-
-def _stop_server(server: subprocess.Popen[str]) -> None:
-    end_process(server, 10)
-    if server.stdout:
-        server.stdout.close()
 
 
 def threads() -> int:

@@ -169,18 +169,12 @@ class Teacher(BaseModel):
         if match and match["api_base"] and not values.get("api_base"):
             values, model = {**values, **match.groupdict()}, match["model"]
         if not values.get("name"):
-            stem = (
-                Path(str(values["gguf"])).stem if values.get("gguf") else model.rsplit("/", 1)[-1]
-            )
+            stem = model.rsplit("/", 1)[-1]
+            if values.get("gguf"):
+                stem = Path(str(values["gguf"])).stem
             if values.get("folder"):
-                stem = next(
-                    (
-                        part
-                        for part in reversed(Path(str(values["folder"])).parts)
-                        if part != "model"
-                    ),
-                    LOCAL,
-                )
+                parts = [part for part in Path(str(values["folder"])).parts if part != "model"]
+                stem = parts[-1] if parts else LOCAL
             values = {**values, "name": re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:64]}
         return values
 
@@ -288,32 +282,23 @@ class Teacher(BaseModel):
     def file_hash(self) -> str:
         """SHA-256 of a local teacher's model file or weights. Raises MedactionError with the remedy
         when there are none."""
-        files = (
-            [_gguf(self.gguf)]
-            if self.folder is None
-            else sorted(self.model_folder.glob("*.safetensors"))
-        )
-        hashes = [file_hash(file) for file in files]
-        return (
-            hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-        )
+        if self.folder is None:
+            return file_hash(_gguf(self.gguf))
+        one, *more = [file_hash(file) for file in sorted(self.model_folder.glob("*.safetensors"))]
+        return hashlib.sha256("".join([one, *more]).encode()).hexdigest() if more else one
 
     @property
     def model_folder(self) -> Path:
         """Where the weights of a local teacher's folder are. Raises MedactionError when there are
         none."""
         assert self.folder is not None
-        with_weights = [
-            folder
-            for folder in (self.folder / "model", self.folder)
-            if any(folder.glob("*.safetensors"))
-        ]
-        if not with_weights:
-            raise MedactionError(
-                f"local model: there are no *.safetensors in {self.folder}; `medaction train` "
-                "writes them"
-            )
-        return with_weights[0]
+        for folder in (self.folder / "model", self.folder):
+            if any(folder.glob("*.safetensors")):
+                return folder
+        raise MedactionError(
+            f"local model: there are no *.safetensors in {self.folder}; `medaction train` writes"
+            " them"
+        )
 
 
 def _settings(text: str) -> dict[str, Any]:

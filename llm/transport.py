@@ -323,19 +323,15 @@ def _message(body: bytes) -> str:
 def retry_after_s(headers: Any) -> float | None:
     """Seconds that the server asks to wait: Retry-After in seconds or as a date, or retry-after-ms;
     None where it says nothing."""
-    with suppress(KeyError, ValueError, TypeError):
+    unreadable = suppress(KeyError, ValueError, TypeError)
+    with unreadable:
         return max(0.0, float(headers["retry-after-ms"]) / 1000)
-    try:
-        wait = headers["retry-after"]
-    except (KeyError, TypeError):
-        return None
-    with suppress(ValueError):
-        return max(0.0, float(wait))
-    with suppress(ValueError, TypeError):
-        until = parsedate_to_datetime(wait)
-        return max(
-            0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-        )
+    with unreadable:
+        return max(0.0, float(headers["retry-after"]))
+    with unreadable:
+        until = parsedate_to_datetime(headers["retry-after"])
+        wait = until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)
+        return max(0.0, wait.total_seconds())
     return None
 
 

@@ -88,8 +88,6 @@ class Players:
         player = self._take()
         try:
             return self._result(player.run.remote(unit))
-        except ray.exceptions.RayTaskError as error:
-            raise _cause_of(error) from error
         except ray.exceptions.RayError:
             with self._lock:
                 self._under_way.pop(player, None)
@@ -99,12 +97,11 @@ class Players:
                     self._under_way[player] -= 1
         try:
             return self._result(play_alone.options(num_cpus=unit.cpus).remote(unit))
-        except ray.exceptions.RayTaskError as error:
-            raise _cause_of(error) from error
         except ray.exceptions.RayError as error:
             raise WorkerLost(str(error)) from error
 
     def _result(self, reference: Any) -> Any:
+        """Raises what the unit raised as itself, and RayError when its process was lost."""
         future = reference.future()
         with self._waiting_lock:
             if self._end:
@@ -112,6 +109,8 @@ class Players:
             self._waiting.add(future)
         try:
             return future.result()
+        except ray.exceptions.RayTaskError as error:
+            raise _cause_of(error) from error
         finally:
             with self._waiting_lock:
                 self._waiting.discard(future)

@@ -31,6 +31,8 @@ def stand_in(asked: Asked, _: int) -> str:
     if "<report>" in text:
         return _extracted(text, asked.body["messages"][-1]["content"])
     if text.startswith("{"):  # a judge's data are JSON
+        if '"criterion"' in text:
+            return '{"answer": "met"}'
         return '{"matches": []}' if '"requested"' in text else '{"answer": "correct"}'
     return answer(asked.body)
 

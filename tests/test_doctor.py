@@ -2,7 +2,10 @@
 
 import json
 import os
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -62,6 +65,23 @@ def test_what_does_not_answer_is_wrong_and_has_a_remedy(
         state, _, remedy = findings[what]
         assert (what, state) == (what, "wrong")
         assert remedy
+
+
+def test_an_address_that_is_not_prefects_api_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Prefect's own server answers every page beside its API with the HTML of its UI."""
+    (tmp_path / "admin").mkdir()
+    (tmp_path / "admin" / "version").write_text("<html>Prefect</html>")
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        for url in (f"http://127.0.0.1:{server.server_port}", "http://[half"):
+            findings = findings_of(monkeypatch, tmp_path, PREFECT_API_URL=url, RAY_ADDRESS="auto")
+            assert findings["Prefect"][0] == "wrong"
+            assert "ends in /api" in findings["Prefect"][2]
+            assert findings["Ray"][0] == "ok", "Ray finds or starts one here"
+        server.shutdown()
 
 
 def test_a_key_is_there_or_not_and_never_shown(

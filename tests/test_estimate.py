@@ -6,10 +6,13 @@ import yaml
 
 from medaction.envs.turns import Hypothesis, Turn
 from medaction.flows.estimate import CASES_PLAYED, hours, project
+from medaction.flows.summary import cache_notes
+from medaction.trajectories.store import Store
 from tests.conftest import SAMPLES
 from tests.openai_server import openai_server
 from tests.other_servers import WAYS, error, unless
 from tests.runs import medaction, rows
+from tests.test_store import fill
 
 
 def test_a_figure_is_projected_with_its_range() -> None:
@@ -48,8 +51,13 @@ def test_three_cases_are_played_and_the_rest_is_projected(
         done = medaction(
             run_environment, "distill", "--preset", preset, "--out", tmp_path / "out", "--estimate"
         )
+        requests = len(server.asked)
+        # Its replies are in the call cache now; what they cost is projected all the same.
+        anew = medaction(
+            run_environment, "distill", "--preset", preset, "--out", tmp_path / "two", "--estimate"
+        )
     assert done.returncode == 0, done.stderr
-    assert len(server.asked) == 1 + CASES_PLAYED * 2, (
+    assert requests == 1 + CASES_PLAYED * 2, (
         "one question before the run; branches need an intermediate turn, and these rollouts have"
         " one turn"
     )
@@ -63,6 +71,17 @@ def test_three_cases_are_played_and_the_rest_is_projected(
     assert calls.count("24") == 3, calls
     dollars = next(line for line in done.stdout.splitlines() if "cost_usd" in line)
     assert dollars.count("2.4") == 3, dollars
+    assert [line for line in anew.stdout.splitlines() if "cost_usd" in line] == [dollars]
+
+
+def test_a_run_after_the_estimate_says_who_paid_for_its_calls(tmp_path: Path) -> None:
+    with Store(tmp_path / "trajectories.duckdb") as store:
+        fill(store)
+        assert cache_notes(store) == []
+        store.db.execute("update turns set calls = 0, cached_calls = 2")
+        [(turns,)] = store.rows("select count(*) from turns")
+        (note,) = cache_notes(store)
+    assert note.startswith(f"{2 * turns} of {2 * turns} calls were answered by the call cache")
 
 
 def test_a_model_that_cannot_play_ends_the_estimate_before_anything_is_asked_of_it(

@@ -149,8 +149,14 @@ def test_the_experiment_runs_from_reports_to_a_table(
     for arm in ("base model", "none", "correctness", "dtc_rac"):
         assert f"| {arm} | accuracy | 1 |" in report
     # Filters that keep the same records share a version of the dataset, and so a model.
-    versions = {*json.loads((tmp_path / "out/pool.json").read_text()).values()}
+    versions = {*json.loads((tmp_path / "out/pool.json").read_text())["datasets"].values()}
     assert len(versions) > 1
     models = list((tmp_path / "out/models").glob("*/model/model.safetensors"))
     assert len(models) == len(versions)
     assert (tmp_path / "out/experiment.png").stat().st_size > 10_000
+    preset["distill"] |= {"only": cases[:4]}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(preset))
+    fewer = medaction(run_environment, *command, "--plan")
+    assert fewer.returncode == 0, fewer.stderr
+    pool = json.loads((tmp_path / "out/pool.json").read_text())
+    assert not versions & {*pool["datasets"].values()}, "another pool is filtered anew"

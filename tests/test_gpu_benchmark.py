@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch", reason="training is not installed (pip install 'medaction[train]')")
 
-from benchmarks.gpu import PARTS, WAYS, attention, loss, run_part
+from benchmarks.gpu import PARTS, WAYS, attention, compiled, loss, run_part
 from benchmarks.training import SHAPES
 
 TINY = SimpleNamespace(tiny=True)
@@ -24,6 +24,9 @@ def test_the_parts_that_need_no_model() -> None:
     assert attention(TINY, "varlen") == {"obstacle": "needs a GPU"}
     assert loss(TINY, "chunked")["ms"] > 0
     assert loss(TINY, "liger") == {"obstacle": "chunked"}
+    layer = compiled(TINY, dynamic=True)
+    assert layer["ms_compiled"] > 0
+    assert layer["graphs"] >= 1
 
 
 def test_a_part_that_hangs_or_fails_leaves_a_line(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 from medaction.envs.build import build_environment
 from medaction.envs.records import BadCase, ClinicalEnvironment
 from medaction.envs.sources import read_cases
+from medaction.hub.episodes import scorer_of
 from tests.conftest import SAMPLES
+from tests.openai_server import Reply, openai_server
 from tests.policies import GAMING, Policy, hedge, worker
 from tests.records import environment_of
 from tests.runs import environment_server
@@ -24,6 +27,8 @@ pytest.importorskip("openenv.core", reason="the extra `hub` is not installed")
 from openenv.core.generic_client import GenericEnvClient
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+
+from medaction.hub.openenv_server import EpisodeEnvironment, ReplyAction
 
 pytestmark = pytest.mark.long
 
@@ -147,6 +152,23 @@ def test_sessions_of_clients_that_died_or_hang_are_given_to_others(
         assert len(results) == len(worlds)
 
     asyncio.run(asyncio.wait_for(flood(), 120))
+
+
+def test_a_judge_that_takes_its_time_keeps_no_session_waiting(
+    worlds: list[ClinicalEnvironment],
+) -> None:
+    def play(world: ClinicalEnvironment) -> None:
+        session = EpisodeEnvironment({world.case_id: world}, scorer, 8)
+        observation = session.reset()
+        while not observation.done:
+            reply = worker(world, observation.turn)
+            observation = session.step(ReplyAction(reply=reply))
+
+    with openai_server(lambda asked, number: Reply("yes", after_s=2.0)) as judge:
+        scorer = scorer_of(f"openai/judge@{judge.url}")
+        with ThreadPoolExecutor(6) as threads:
+            list(threads.map(play, worlds[:6]))
+    assert max(asked.under_way for asked in judge.asked) > 4
 
 
 def test_a_session_is_reached_over_its_own_connection_alone(server: str) -> None:

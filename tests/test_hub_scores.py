@@ -27,7 +27,7 @@ from medaction.llm.teacher import Teacher
 from medaction.trajectories.records import RolloutSpec
 from medaction.trajectories.rollout import RolloutFailed, play
 from tests.conftest import REPOSITORY, SAMPLES
-from tests.openai_server import Asked, OpenAIServer, openai_server
+from tests.openai_server import Asked, OpenAIServer, Reply, openai_server
 from tests.policies import GAMING, Policy, worker
 from tests.records import environment_of
 
@@ -49,12 +49,14 @@ def worlds() -> list[ClinicalEnvironment]:
 
 @pytest.fixture(scope="module")
 def server(worlds: list[ClinicalEnvironment]) -> Iterator[OpenAIServer]:
-    def script(asked: Asked, _: int) -> str:
+    def script(asked: Asked, _: int) -> Reply:
         prompt = json.dumps(asked.body["messages"][:2], ensure_ascii=False)
         openings = [world.initial_observation.split("\n")[0][:60] for world in worlds]
         (at,) = (at for at, opening in enumerate(openings) if opening in prompt)
         number = int(re.findall(r"This is turn (\d+) of", prompt)[-1])
-        return POLICIES[at % len(POLICIES)](worlds[at], number)
+        text = POLICIES[at % len(POLICIES)](worlds[at], number)
+        # A server that takes the whole reply for thinking.
+        return Reply(reasoning=text) if at == 0 else Reply(text)
 
     with openai_server(script) as serving:
         yield serving

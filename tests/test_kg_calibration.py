@@ -97,6 +97,8 @@ def test_a_graph_has_what_was_measured_on_it(tmp_path: Path, monkeypatch: pytest
     hops, origin, known = threshold_of(graph)
     assert (hops, known) == (3.0, False)
     assert "not calibrated for wards" in origin
+    users = replace(graph, nodes=graph.nodes.with_columns(source=pl.lit("curated")))
+    assert not threshold_of(users).known, "a user's own word for a source is not the install's"
     file = keep_threshold(graph, 1.5, "demo, 12 cases")
     assert threshold_of(graph)[:2] == (1.5, "calibrated on demo, 12 cases")
     assert threshold_of(wards(5)).hops == 3.0  # another graph

@@ -98,6 +98,23 @@ def test_what_is_wrong_with_the_inputs_is_an_error_before_anything_starts(
         check_inputs(settings_of(tmp_path, oracle=lost))
 
 
+def test_a_limit_holds_for_what_the_store_has_too(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, limit=3)
+    with Store(tmp_path / "trajectories.duckdb") as store:
+        for report in reports_of(settings):
+            assert isinstance(report, CaseReport)
+            built = with_link(build_environment(report, None, 1), False)
+            store.add_built_cases([BuiltCase(report, built)], stage_1_hash(settings), "run-1")
+        for changes, ids in (
+            ({"limit": 2}, ["medaction-01", "medaction-02"]),
+            ({"limit": 1, "only": ["medaction-03", "medaction-02"]}, ["medaction-02"]),
+            ({"limit": None}, ["medaction-01", "medaction-02", "medaction-03"]),
+        ):
+            asked = settings_of(tmp_path, **changes)
+            places = trees_to_play(store, asked, tree_plan(asked), {})
+            assert [place.case_id for place in places] == ids
+
+
 def test_a_case_whose_truth_is_no_node_is_played_only_on_demand(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, limit=2)
     with Store(tmp_path / "trajectories.duckdb") as store:

@@ -117,6 +117,12 @@ MISTAKES = [
     Mistake("doctor --preset nosuch", 2, "no preset 'nosuch'"),
     Mistake("pipeline --preset nosuch", 2, "no preset 'nosuch': there are paper, tiny"),
     Mistake("pipeline --preset broken.yaml", 2, "broken.yaml is no YAML"),
+    Mistake("pipeline --preset flat.yaml --cases c", 2, "--distill: Input should be"),
+    Mistake(f"{EVALUATE} --judge openai/x", 1, "OPENAI_API_KEY is not set"),
+    Mistake("analyse run --out o --judge kg-targeted", 2, "--judge: kg-targeted is no language"),
+    Mistake("export --out run --really", 2, "--really sends what --push names"),
+    Mistake("view --out run --case medaction-01", 2, "give --export too"),
+    Mistake("view --out run --export x.html --against run", 2, "leave out --against"),
 ]
 
 
@@ -133,6 +139,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "list.yaml").write_text("- a")
     (place / "unknown.yaml").write_text("cases: c\nout: o\nteachers: [kg-targeted]\ncolour: red\n")
     (place / "misspelt.yaml").write_text("cases: c\nout: o\nteachers: [kg-targeted]\nrollout: 2\n")
+    (place / "flat.yaml").write_text("out: o\ndistill: demo\nevaluate:\n")
     (place / "void.yaml").touch()
     (place / "zero.json").touch()
     (place / "dangling.json").symlink_to("/nowhere.json")

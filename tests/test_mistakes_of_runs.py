@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SAMPLES
-from tests.openai_server import Reply, openai_server
+from tests.openai_server import Asked, Reply, openai_server
 from tests.runs import medaction, rows, sample_cases
 from tests.stand_in import DISCHARGE_LETTER
 
@@ -59,6 +59,26 @@ def test_reports_that_are_all_refused_end_with_1(
     assert scored.returncode == 1
     assert "no case can be played" in one_line(scored)
     assert "Accuracy" not in scored.stdout, "there is no table of nothing"
+
+
+def test_a_judge_that_gives_no_verdict_ends_with_1(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    cases = sample_cases(tmp_path / "cases", 2)
+
+    def judge(asked: Asked, _: int) -> str:
+        text = asked.body["messages"][1]["content"]
+        if '"requested"' in text:
+            return '{"matches": []}'
+        return '{"answer": "correct"}' if "olyangiitis" in text else "I would not say."
+
+    with openai_server(judge) as server:
+        done = medaction(
+            run_environment, "evaluate", cases, "--model", "kg-targeted", "--rollouts", 1,
+            "--judge", f"openai/judge@{server.url}", "--out", tmp_path / "out",
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "of 2 rollouts 0 failed and 1 were not judged (judge: " in one_line(done)
 
 
 def test_a_call_cache_that_is_none_ends_with_1(

@@ -277,12 +277,13 @@ def test_a_dropped_commitment_has_its_own_name_in_stores_of_every_version(tmp_pa
 
 def test_a_full_disk_is_one_line_and_the_store_opens_again(tmp_path: Path) -> None:
     script = textwrap.dedent("""
-        import resource, secrets, sys
+        import logging, resource, secrets, sys
         from pathlib import Path
         from medaction.trajectories.store import Store, StoreError
         from tests.records import add_environment, environment, report
         from dataclasses import replace
 
+        logging.getLogger("medaction").addHandler(logging.StreamHandler())
         path = Path(sys.argv[1])
         with Store(path):
             pass
@@ -294,6 +295,8 @@ def test_a_full_disk_is_one_line_and_the_store_opens_again(tmp_path: Path) -> No
                     case_id, long = f"case-{number}", secrets.token_hex(20_000)
                     world = replace(environment(), case_id=case_id, title=long)
                     add_environment(store, replace(report(), case_id=case_id), world)
+                    if number == 2:
+                        store._publisher._next = 0.0  # a snapshot is due, of which there is no room
                     print(number, flush=True)
         except StoreError as error:
             assert "Is the disk full" in str(error), error
@@ -304,6 +307,7 @@ def test_a_full_disk_is_one_line_and_the_store_opens_again(tmp_path: Path) -> No
         [sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 7, done.stderr
+    assert done.stderr == "", "the error is the one line"
     with Store(path) as store:
         [(stored,)] = store.rows("select count(*) from environments")
     assert stored >= len(done.stdout.split()) > 0

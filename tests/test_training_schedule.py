@@ -2,8 +2,10 @@
 published beside the last."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,11 +14,16 @@ pytest.importorskip(
 )
 
 from safetensors.torch import load_file
+from transformers import TrainerControl, TrainerState
 
 from medaction.training.base import Base
+from medaction.training.checkpoints import TRAINED
 from medaction.training.curves import read_log
 from medaction.training.data import Sample
 from medaction.training.estimate import Load, needs
+from medaction.training.launch import same_run
+from medaction.training.looks import Looks
+from medaction.training.publish import publish
 from medaction.training.schedule import LOOK_SHARE, schedule
 from medaction.training.settings import TrainSettings
 from tests.test_training_run import settings, trained
@@ -89,6 +96,32 @@ def test_the_best_model_lies_beside_the_last_and_training_stops_without_gain(
     assert not (asked.out / f"checkpoints/checkpoint-{last}").exists()
     assert len(list((asked.out / "checkpoints").glob("checkpoint-*"))) <= asked.keep
     assert read_log(asked.out / "best/training_log.jsonl") == log
+
+    # Without the checkpoint the last model is not published as the best.
+    (asked.out / "model").rename(asked.out / ".model.building")
+    shutil.rmtree(kept)
+    publish(asked, json.loads((asked.out / "report.json").read_text()), {"medaction": "test"})
+    assert (asked.out / "model").is_dir()
+    assert not (asked.out / "best").exists()
+
+
+def test_a_run_that_is_past_its_last_step_stops(papers: TrainSettings) -> None:
+    """A checkpoint of step 8, gone on from with --max-steps 6."""
+    state, control = TrainerState(global_step=9, max_steps=30), TrainerControl()
+    asked = papers.model_copy(update={"max_steps": 6, "save_every": 4})
+    Looks(SimpleNamespace(held_out=()), asked, every=5).on_step_end(None, state, control)
+    assert control.should_training_stop
+    assert not control.should_save
+
+
+def test_a_run_that_stopped_at_max_steps_goes_on_with_more(tmp_path: Path) -> None:
+    asked = TrainSettings(data=["d"], out=tmp_path, max_steps=6, zero=0)
+    job = {"settings": asked.model_dump(mode="json"), "data_version": "d", "processes": 1}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    for steps, done in ((6, True), (4, True), (9, False)):
+        (tmp_path / TRAINED).write_text("{}")
+        same_run(tmp_path, asked.model_copy(update={"max_steps": steps}), "d", 1)
+        assert (tmp_path / TRAINED).exists() == done
 
 
 def test_a_best_model_that_is_the_last_is_the_same_folder(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The viewer, on a store that a real run wrote: pages, filters, hostile text, the export, and a
 browser that looks at them."""
 
+import json
 import os
 import re
 import shutil
@@ -19,11 +20,13 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from starlette.testclient import TestClient
 
 from benchmarks.viewer import grow, viewer
+from medaction.cli.main import main
 from medaction.trajectories.files import SNAPSHOT
 from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.store import Store, StoreError, publish_if_missing
 from medaction.trajectories.viewer import pages, queries
 from medaction.trajectories.viewer.app import app_of
+from tests.conftest import SAMPLES
 from tests.test_ui import browser, page
 
 HOSTILE = (
@@ -252,6 +255,29 @@ def test_the_export_is_one_file_with_the_cases_asked_for(run: Path):
     with pytest.raises(KeyError):
         pages.export(run_pages, ["no-such-case"])
     assert pages.export(run_pages, []).count('id="case-') == 3, "without names every case"
+
+
+def test_what_contamination_found_is_shown_side_by_side(run: Path, tmp_path: Path):
+    with Store(run / "trajectories.duckdb") as store:
+        case_id, text = store.rows('select case_id, "text" from cases order by 1')[0]
+    sample = json.loads((SAMPLES / f"{case_id}.json").read_text())
+    copied = {"case_id": "copy-1", "title": f"{HOSTILE} {sample['title']}"}
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies" / "copy-1.json").write_text(json.dumps(sample | copied))
+    client = TestClient(app_of(run))
+    assert "/contamination" not in client.get("/").text, "nothing has been compared"
+    main(["contamination", str(run), str(tmp_path / "copies")])
+    assert 'href="/contamination"' in client.get("/").text
+    page = client.get("/contamination", params={"q": "COPY-1", "signal": "text"}).text
+    assert 'href="/contamination/0"' in page
+    assert 'href="/contamination/0"' not in client.get("/contamination?q=no-such-case").text
+    pair = client.get("/contamination/0").text
+    assert f'href="/case/{case_id}"' in pair
+    assert str(pages.Markup.escape(HOSTILE)) in pair
+    marked = re.findall("<mark>(.*?)</mark>", pair, re.DOTALL)
+    assert sum(map(len, marked)) > len(text), "all of both texts, but for their edges"
+    assert client.get("/contamination/1000").status_code == 404
+    assert pages.pair(pages.ShownRun(run), 0) == pair
 
 
 def look_until(tab: Any, text: str) -> None:

@@ -1,7 +1,10 @@
 """Checkpoints on disk, and what processes leave for whoever started them."""
 
 import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 COMPLETE = "complete"
 """A checkpoint with this file in it is whole: every process had written its part."""
@@ -22,3 +25,28 @@ def drop_torn_checkpoints(out: Path) -> None:
     for folder in (out / "checkpoints").glob("checkpoint-*"):
         if not (folder / COMPLETE).exists():
             shutil.rmtree(folder)
+
+
+class Writes:
+    """What is being written of a checkpoint while the training goes on, in order."""
+
+    def __init__(self) -> None:
+        self.running: list[Future[None]] = []
+        self.thread = ThreadPoolExecutor(max_workers=1)
+
+    def then(self, work: Callable[..., Any], *parts: Any) -> None:
+        """Do this once all before it is done, unless some of that failed."""
+        before = tuple(self.running)
+
+        def after() -> None:
+            for write in before:
+                write.result()
+            work(*parts)
+
+        self.running.append(self.thread.submit(after))
+
+    def finish(self) -> None:
+        """Wait for everything. Raises what kept something from being written."""
+        for write in self.running:
+            write.result()
+        self.running.clear()

@@ -21,36 +21,35 @@ def read_log(file: Path) -> list[dict[str, Any]]:
     return [newest[key] for key in sorted(newest)]
 
 
-def draw_curves(log: list[dict[str, Any]], file: Path) -> None:
-    """Training and held-out loss, learning rate and speed over steps, as a PNG."""
-    import matplotlib
+BLUE, RED, GREEN = "#7a9cc6", "#b3412e", "#3c7d5a"
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+CURVES: dict[str, dict[str, Any]] = {
+    "loss a target token": {
+        "loss": {"color": BLUE, "linewidth": 1, "label": "training"},
+        "eval_loss": {"color": RED, "marker": "o", "label": "held-out cases"},
+    },
+    "learning rate": {"learning_rate": {"color": "#444444"}},
+    "tokens a second": {"tokens_per_s": {"color": GREEN}},
+}
+"""Of supervised training: panel's title -> name in the log -> how its curve looks."""
 
-    steps = [line for line in log if "loss" in line]
-    held_out = [line for line in log if "eval_loss" in line]
-    figure, (loss, rate, speed) = pyplot.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-    at = [line["step"] for line in steps]
-    loss.plot(at, [line["loss"] for line in steps], color="#7a9cc6", linewidth=1, label="training")
-    loss.plot(
-        [line["step"] for line in held_out],
-        [line["eval_loss"] for line in held_out],
-        "o-",
-        color="#b3412e",
-        label="held-out cases",
-    )
-    loss.set_title("loss a target token")
-    loss.legend(frameon=False)
-    rate.plot(at, [line["learning_rate"] for line in steps], color="#444444")
-    rate.set_title("learning rate")
-    speed.plot(at, [line["tokens_per_s"] for line in steps], color="#3c7d5a")
-    speed.set_title("tokens a second")
-    speed.set_ylim(bottom=0)
-    for panel in (loss, rate, speed):
-        panel.set_xlabel("step")
-        panel.spines[["top", "right"]].set_visible(False)
+
+def draw_curves(
+    log: list[dict[str, Any]], file: Path, panels: dict[str, dict[str, Any]] = CURVES
+) -> None:
+    """The curves of every panel over steps, as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.4 * len(panels), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
+        for name, look in curves.items():
+            lines = [line for line in log if name in line]
+            axis.plot([line["step"] for line in lines], [line[name] for line in lines], **look)
+        axis.set_title(title)
+        axis.set_xlabel("step")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False)
     building = file.with_suffix(".building.png")
     figure.savefig(building, dpi=120)
-    pyplot.close(figure)
     building.replace(file)

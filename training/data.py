@@ -164,6 +164,14 @@ def _dataset(folder: Path, validation_percent: int, without: frozenset[str]) -> 
     )
     if frame.is_empty():
         raise TrainError(f"{folder} is empty: see the run's summary.md for why no turn was kept")
+    return for_training(frame, folder, validation_percent, without)
+
+
+def for_training(
+    frame: pl.DataFrame, folder: Path, validation_percent: int, without: frozenset[str]
+) -> pl.DataFrame:
+    """The rows of a dataset with cases held out by a hash where it holds out none. Raises
+    TrainError for cases of benchmarks, and for those that are known to stand in one."""
     marked = sorted(EVALUATION_ONLY.intersection(frame["source"].unique()))
     if marked:
         raise TrainError(

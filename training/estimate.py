@@ -62,7 +62,11 @@ def needs(
     Without DeepSpeed weights, gradients and both moments are fp32, 16 bytes a trained parameter,
     and autocast keeps a copy of the weights in bf16. ZeRO (Rajbhandari et al. 2020) has fp32 master
     weights and moments, 12 bytes, and the model's own weights and gradients in the run's precision;
-    stage 1 shares out the first among processes, 2 the gradients too, 3 everything.
+    stage 1 shares out the first among processes, 2 the gradients too, 3 everything. FSDP2 shares
+    out the 16 bytes and frozen weights; head, embeddings and a layer before and behind the one that
+    is computed are there whole, in the run's precision.
+
+    Several processes without either have the gradients twice: torch gathers them in buckets.
     """
     if base.parameters is None:
         return None
@@ -80,8 +84,13 @@ def needs(
     if settings.optimizer == "adamw-8bit":
         wide_moments = 0 if lora else base.vocabulary * base.hidden
         moments = 8 * wide_moments + round(EIGHT_BIT_MOMENTS * (trained - wide_moments))
-    if not zero:
+    if settings.sharding == "fsdp":
+        state = (16 * trained + (frozen if lora else 0)) // processes + wide * _gathered(base)
+        saved = 4 * (trained if lora else base.parameters)
+        checkpoint = 12 * trained + saved  # torch's copy, and the model's
+    elif not zero:
         state = 8 * trained + moments + (2 * trained if bf16 else 0) + (frozen if lora else 0)
+        state += 4 * trained if processes > 1 else 0
         checkpoint = 4 * trained + moments
         saved = 4 * (trained if lora else base.parameters)
     else:
@@ -101,7 +110,7 @@ def needs(
     # While a checkpoint is written, the one that it replaces is still there; the model itself comes
     # at the end.
     disk = (settings.keep + 1) * checkpoint + saved + merged
-    mixed = bf16 and not zero
+    mixed = bf16 and not zero and settings.sharding != "fsdp"
     activations = _activations(base, load, wide, mixed, lora, settings.gradient_checkpointing)
     loss = _loss(base, load, wide, lora, chunked_loss)
     kept, a_layer = activations
@@ -112,6 +121,11 @@ def linear_weights(base: Base) -> int:
     """Weights of the linear layers, without embeddings and head: what QLoRA keeps in 4 bits."""
     attention = 2 * base.hidden * (base.queries + base.keys)
     return base.layers * (attention + 3 * base.hidden * base.inner)
+
+
+def _gathered(base: Base) -> int:
+    """Weights that FSDP2 has whole at a time: embeddings and head, two layers."""
+    return 2 * base.vocabulary * base.hidden + 2 * linear_weights(base) // max(1, base.layers)
 
 
 def adapters(base: Base, rank: int) -> int:

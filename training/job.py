@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import distributed
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import rotate_checkpoints
 
-from medaction.training.checkpoints import COMPLETE, TRAINED, newest_checkpoint
+from medaction.training.checkpoints import COMPLETE, TRAINED, Writes, newest_checkpoint
 from medaction.training.settings import TrainSettings
 
 
@@ -28,13 +29,16 @@ class Job:
 
 
 def open_job(out: Path) -> Job:
-    """The job in `out`; seeds torch, and joins the other processes where DeepSpeed is wanted."""
+    """The job in `out`; seeds torch, and joins the other processes where weights are shared out."""
     job = json.loads((out / "job.json").read_text())
     settings = TrainSettings.model_validate(job["settings"])
     cuda = torch.cuda.is_available()
     torch.manual_seed(settings.seed)
     if settings.zero:
         init_deepspeed(cuda)
+    elif settings.sharding == "fsdp" and not distributed.is_initialized():  # Ray has done it
+        os.environ.update(ALONE | os.environ)
+        distributed.init_process_group("nccl" if cuda else "gloo")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     return Job(out, settings, job["base"], cuda, processes, rank)
@@ -60,13 +64,34 @@ def mark_trained(trainer: Trainer, job: Job, attention: str) -> None:
 
 
 class MarkComplete(TrainerCallback):
-    """A checkpoint counts once every process has written its part of it."""
+    """A checkpoint counts once every process has written its part of it. Only then older ones go:
+    a kill before that would leave none that is whole."""
+
+    def __init__(self, writes: Writes | None = None):
+        self.writes = writes or Writes()
 
     def on_save(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
         if distributed.is_initialized():
             distributed.barrier()
         if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            # The trainer itself leaves one more, which makes room for the one being written.
+            keep, best = args.save_total_limit - 1, state.best_model_checkpoint
+            self.writes.then((folder / COMPLETE).touch)
+            self.writes.then(rotate_checkpoints, args.output_dir, keep, best)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
+        self.writes.finish()
+
+
+ALONE = {
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "0",
+}
+"""What a launcher tells a process, for one that none has started."""
 
 
 def init_deepspeed(cuda: bool) -> None:
@@ -74,14 +99,7 @@ def init_deepspeed(cuda: bool) -> None:
     CPU."""
     if not cuda:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    for name, alone in (
-        ("RANK", "0"),
-        ("LOCAL_RANK", "0"),
-        ("WORLD_SIZE", "1"),
-        ("MASTER_ADDR", "127.0.0.1"),
-        ("MASTER_PORT", "0"),
-    ):
-        os.environ.setdefault(name, alone)
+    os.environ.update(ALONE | os.environ)
     import deepspeed
     import deepspeed.ops
 

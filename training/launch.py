@@ -7,6 +7,7 @@ from its newest whole checkpoint.
 
 import fcntl
 import json
+import math
 import os
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from medaction.training.data import (
     without_repeats,
     write_samples,
 )
-from medaction.training.packing import plan, shared_prefix
+from medaction.training.packing import plan_run
 from medaction.training.preference_data import (
     better_sides,
     largest_pair,
@@ -212,11 +213,9 @@ def leave_job(settings: TrainSettings, base: Base, report: dict[str, Any]) -> di
 
 
 def _largest_row(prepared: Prepared, settings: TrainSettings, processes: int) -> estimate.Load:
-    """Of the rows that training will pack, when they share what all records begin with."""
+    """Of the rows that training will pack."""
     samples = prepared.train
-    prefix = shared_prefix((*samples, *prepared.validation))
-    batch, epochs, row, seed = settings.batch, settings.epochs, settings.row, settings.seed
-    planned = plan(samples, batch, epochs, processes, row, seed, prefix)
+    planned, prefix = plan_run(prepared, settings, processes, settings.attention != "sdpa")
     rows = [row for step in planned.steps for row in step if row]
     return estimate.Load(
         max(prefix + sum(len(samples[index].tokens) - prefix for index in row) for row in rows),
@@ -237,7 +236,7 @@ def resolved(
 
     A run with checkpoints goes on in its own stage.
     """
-    zero = settings.zero
+    zero = 0 if settings.sharding == "fsdp" else settings.zero
     if zero is None:
         several = processes > 1 and not settings.needs_bitsandbytes
         zero = {"none": 2 if several else 0, "optimizer": 2, "all": 3}[settings.offload]
@@ -269,6 +268,9 @@ def same_run(out: Path, settings: TrainSettings, data_version: str, processes: i
     if settings.zero:
         old["processes"], new["processes"] = before["processes"], processes
     changed = [name for name in new if old[name] != new[name]]
+    steps = [one or math.inf for one in (before["settings"].get("max_steps"), settings.max_steps)]
+    if steps[0] < steps[1]:
+        (out / TRAINED).unlink(missing_ok=True)  # it stopped where it now goes on
     if changed and any((out / "checkpoints").glob("checkpoint-*")):
         changes = ", ".join(f"{name} was {old[name]}, is {new[name]}" for name in changed)
         raise TrainError(

@@ -35,7 +35,7 @@ class Looks(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_options: Any) -> Any:
         step, settings = state.global_step, self.settings
         self.looked = time.monotonic()
-        last = step == min(settings.max_steps or state.max_steps, state.max_steps)
+        last = step >= min(settings.max_steps or state.max_steps, state.max_steps)
         if len(self.trainer.held_out) and (last or step % self.every == 0):
             control.should_evaluate = True
         if settings.save_every:

@@ -5,6 +5,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from medaction.training.curves import CURVES, draw_curves
+
 TRL_MEASURES: dict[str, dict[str, str]] = {
     "dpo": {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies"},
     "grpo": {
@@ -46,34 +48,10 @@ def summarize_measures(log: list[dict[str, Any]], objective: str) -> dict[str, A
 
 def draw_measures(log: list[dict[str, Any]], file: Path) -> None:
     """Each measure over steps, in training and on held-out cases, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    names = [name for name in PANEL_TITLES if any(name in line for line in log)]
-    figure, panels = pyplot.subplots(
-        1, len(names), figsize=(4.4 * len(names), 3.8), layout="constrained"
-    )
-    for panel, name in zip(panels, names, strict=True):
-        for key, style, colour, label in (
-            (name, "-", "#7a9cc6", "training"),
-            (f"eval_{name}", "o-", "#b3412e", "held-out cases"),
-        ):
-            lines = [line for line in log if key in line]
-            panel.plot(
-                [line["step"] for line in lines],
-                [line[key] for line in lines],
-                style,
-                color=colour,
-                linewidth=1,
-                label=label,
-            )
-        panel.set_title(PANEL_TITLES[name])
-        panel.set_xlabel("step")
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False)
-    building = file.with_suffix(".building.png")
-    figure.savefig(building, dpi=120)
-    pyplot.close(figure)
-    building.replace(file)
+    training, held_out = CURVES["loss a target token"].values()
+    panels = {
+        title: {name: training, f"eval_{name}": held_out}
+        for name, title in PANEL_TITLES.items()
+        if any(name in line for line in log)
+    }
+    draw_curves(log, file, panels)

@@ -16,8 +16,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from medaction.training.data import Sample
-from medaction.training.settings import TrainError
+from medaction.training.data import Prepared, Sample
+from medaction.training.settings import TrainError, TrainSettings
 
 GRAIN = 64
 """Tokens: a common beginning counts in multiples of this, so that records which happen to agree on
@@ -48,6 +48,17 @@ def shared_prefix(samples: Sequence[Sample]) -> int:
     limit = min(sample.prompt for sample in samples) - 1
     differ = (place for place in range(limit) if lowest[place] != highest[place])
     return next(differ, limit) // GRAIN * GRAIN
+
+
+def plan_run(
+    prepared: Prepared, settings: TrainSettings, processes: int, shared: bool
+) -> tuple[Plan, int]:
+    """(every row of a run, how many tokens at the beginning of all its samples stand in a row once:
+    none where rows do not share)."""
+    train = prepared.train
+    prefix = shared_prefix((*train, *prepared.validation)) if shared else 0
+    batch, row, seed = settings.batch, settings.row, settings.seed
+    return plan(train, batch, settings.epochs, processes, row, seed, prefix), prefix
 
 
 def plan(

@@ -9,18 +9,16 @@ from typing import Any
 import polars as pl
 
 from medaction.training.data import (
-    EVALUATION_ONLY,
     Prepared,
     Sample,
     datasets_and_shares,
+    for_training,
     in_seeded_order,
     of_cases,
-    refuse_noted_cases,
 )
 from medaction.training.data import dataset_folder as folder_of_dataset
 from medaction.training.estimate import Load
 from medaction.training.settings import TrainError, TrainSettings
-from medaction.trajectories.export import split_of
 
 BETTER, WORSE = "/chosen", "/rejected"
 """What a sample's id ends with: the pair's id stands before it."""
@@ -73,17 +71,8 @@ def _pairs_of(folder: Path, settings: TrainSettings) -> pl.DataFrame:
         pl.read_parquet(file).with_columns(split=pl.lit(split), dataset=pl.lit(str(folder)))
         for split, file in files.items()
     ]
-    pairs = pl.concat(parts)
-    if benchmarks := sorted(EVALUATION_ONLY.intersection(pairs["source"].unique())):
-        raise TrainError(
-            f"{folder} holds cases of {', '.join(benchmarks)}, a benchmark: they are for"
-            " evaluation only, never for training"
-        )
-    refuse_noted_cases(folder, set(pairs["case_id"]) - set(settings.without))
-    if "validation" not in files and settings.validation_percent:
-        splits = [split_of(case, settings.validation_percent) for case in pairs["case_id"]]
-        pairs = pairs.with_columns(split=pl.Series(splits, dtype=pl.String))
-    return pairs
+    without = frozenset(settings.without)
+    return for_training(pl.concat(parts), folder, settings.validation_percent, without)
 
 
 def _side(pairs: pl.DataFrame, side: str, ending: str) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from pathlib import Path
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from torch import distributed
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from medaction.training.checkpoints import REFUSAL
 from medaction.training.settings import TrainError, TrainSettings
@@ -64,7 +65,8 @@ def run_process(train: Callable[[Path], None]) -> None:
     if "MEDACTION_RUN_PID" in os.environ:
         end_with(int(os.environ["MEDACTION_RUN_PID"]))
     try:
-        train(Path(sys.argv[1]))
+        # Torchrun, where it started this process, ends its own words with what was raised here.
+        record(train)(Path(sys.argv[1]))
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()

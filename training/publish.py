@@ -48,7 +48,7 @@ def publish(
         _complete(weights, settings, report, results, versions)
         weights.rename(out / "best")
         shutil.rmtree(out / ".best.building", ignore_errors=True)
-    elif trained.get("best_step"):
+    elif trained.get("best_step") == trained["step"]:
         (out / "best").symlink_to("model")
     if settings.method != "full":
         shutil.rmtree(out / "adapter", ignore_errors=True)

@@ -10,18 +10,28 @@ from typing import Any
 import torch
 from peft import get_peft_model
 from torch import distributed
-from transformers import AutoConfig, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
+from transformers import AutoConfig, AutoTokenizer, TrainerCallback, TrainingArguments
 
 from medaction.training import attention as attention_ways
-from medaction.training.data import Sample, read_samples
-from medaction.training.job import MarkComplete, mark_trained, open_job, train_to_end
+from medaction.training.checkpoints import Writes
+from medaction.training.data import Prepared, Sample, read_samples
+from medaction.training.job import Job, MarkComplete, mark_trained, open_job, train_to_end
 from medaction.training.looks import Looks
 from medaction.training.loss import LossHead, choose_loss
-from medaction.training.packing import PackedRow, Plan, packed, plan, shared_prefix
-from medaction.training.progress import OF_DATASET, TrainingLog, Work, peak, shape_of, write_note
+from medaction.training.packing import PackedRow, Plan, packed, plan_run
+from medaction.training.progress import (
+    OF_DATASET,
+    Shape,
+    TrainingLog,
+    Work,
+    peak,
+    shape_of,
+    write_note,
+)
 from medaction.training.rows import Layout, Rows
 from medaction.training.schedule import schedule
 from medaction.training.settings import TrainSettings
+from medaction.training.sharding import ShardedTrainer, share_out
 from medaction.training.soft_prompt import add_soft_prompt, trained_prompt
 from medaction.training.sweep import SWEEP_STEPS, has_diverged, rate_at
 from medaction.training.trainer_arguments import adapter_config, load_base, shared_arguments
@@ -30,54 +40,25 @@ from medaction.training.trainer_arguments import adapter_config, load_base, shar
 def train_records(out: Path) -> None:
     """Train as the job in `out` says, from its newest whole checkpoint if there is one."""
     job = open_job(out)
-    settings, cuda = job.settings, job.cuda
+    settings = job.settings
     prepared = read_samples(out / "samples.parquet")
-    bf16 = settings.uses_bf16(cuda)
-    attention, why = attention_ways.choose_attention(
-        settings.attention,
-        AutoConfig.from_pretrained(job.base, trust_remote_code=False),
-        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        if cuda
-        else torch.device("cpu"),
-        bf16,
-    )
-    layout = Layout(attention, shared=attention != "sdpa", padded=cuda)
-    samples = (*prepared.train, *prepared.validation)
-    prefix = shared_prefix(samples) if layout.shared else 0
-    planned = plan(
-        prepared.train,
-        settings.batch,
-        settings.epochs,
-        job.processes,
-        settings.row,
-        settings.seed,
-        prefix,
-    )
-    arguments = _arguments(out, settings, planned, cuda)
-
-    attention_ways.register()
+    attention, why = _attention(job)
+    layout = Layout(attention, shared=attention != "sdpa", padded=job.cuda)
+    planned, prefix = plan_run(prepared, settings, job.processes, layout.shared)
+    arguments = _arguments(out, settings, planned, job.cuda)
     # After TrainingArguments: under ZeRO 3 these make from_pretrained share out the weights as they
     # are loaded.
-    model = load_base(job.base, settings, cuda, attention_ways.implementation(attention))
-    if settings.trains_adapters:
-        if settings.gradient_checkpointing:
-            model.enable_input_require_grads()
-        model = get_peft_model(model, adapter_config(settings))
-    tokenizer: Any = AutoTokenizer.from_pretrained(job.base)
-    if settings.method == "prompt":
-        tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
-        model = trained_prompt(model, tokenizer, settings)
-    shape = shape_of(model)
+    model, tokenizer = _model_and_tokenizer(job, attention)
     compute, loss_way = choose_loss(arguments.device)
     write_note(
         out / "log.jsonl",
         len(planned.steps),
-        f"attention: {attention} ({why}); loss: {loss_way};"
-        f" {f'DeepSpeed ZeRO {settings.zero}' if settings.zero else 'no DeepSpeed'};"
+        f"attention: {attention} ({why}); loss: {loss_way}; {settings.shared_out_by};"
         f" activations: {'recomputed' if settings.gradient_checkpointing else 'kept'}",
     )
-
+    writes = Writes()
     trainer = PackedTrainer(
+        writes=writes,
         head=LossHead(model, compute),
         model=model,
         args=arguments,
@@ -85,13 +66,8 @@ def train_records(out: Path) -> None:
         data_collator=lambda rows: rows[0],
         processing_class=tokenizer,
         callbacks=[
-            MarkComplete(),
-            TrainingLog(
-                out / "log.jsonl",
-                lambda step: Work.of(planned.steps[step], prepared.train, layout.shared, shape),
-                planned.steps_per_epoch,
-                job.processes * peak(arguments.device, torch.bfloat16 if bf16 else torch.float32),
-            ),
+            MarkComplete(writes),
+            _log(job, prepared, planned, layout, shape_of(model), arguments.device),
         ],
     )
     trainer.hold_out(prepared.validation, settings.row, layout, prefix)
@@ -102,6 +78,45 @@ def train_records(out: Path) -> None:
     interval = schedule(settings, prepared.train, prepared.validation).every
     trainer.add_callback(Looks(trainer, settings, interval))
     train_to_end(trainer, job, attention)
+
+
+def _attention(job: Job) -> tuple[str, str]:
+    """(the way of attention, why)."""
+    config = AutoConfig.from_pretrained(job.base, trust_remote_code=False)
+    gpu = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    bf16 = job.settings.uses_bf16(job.cuda)
+    device = gpu if job.cuda else torch.device("cpu")
+    return attention_ways.choose_attention(job.settings.attention, config, device, bf16)
+
+
+def _model_and_tokenizer(job: Job, attention: str) -> tuple[Any, Any]:
+    """The base model with what is trained on it."""
+    settings = job.settings
+    attention_ways.register()
+    model = load_base(job.base, settings, job.cuda, attention_ways.implementation(attention))
+    tokenizer: Any = AutoTokenizer.from_pretrained(job.base)
+    if settings.trains_adapters:
+        if settings.gradient_checkpointing:
+            model.enable_input_require_grads()
+        model = get_peft_model(model, adapter_config(settings))
+    if settings.method == "prompt":
+        tokenizer = add_soft_prompt(tokenizer, settings.prompt_tokens)
+        model = trained_prompt(model, tokenizer, settings)
+    if settings.sharding == "fsdp":
+        share_out(model, settings.uses_bf16(job.cuda))
+    return model, tokenizer
+
+
+def _log(
+    job: Job, prepared: Prepared, planned: Plan, layout: Layout, shape: Shape, device: torch.device
+) -> TrainingLog:
+    dtype = torch.bfloat16 if job.settings.uses_bf16(job.cuda) else torch.float32
+    return TrainingLog(
+        job.out / "log.jsonl",
+        lambda step: Work.of(planned.steps[step], prepared.train, layout.shared, shape),
+        planned.steps_per_epoch,
+        job.processes * peak(device, dtype),
+    )
 
 
 def sweep(trainer: "PackedTrainer", steps: int) -> None:
@@ -128,7 +143,7 @@ def _arguments(out: Path, settings: TrainSettings, planned: Plan, cuda: bool) ->
     )
 
 
-class PackedTrainer(Trainer):
+class PackedTrainer(ShardedTrainer):
     """transformers' Trainer on packed rows: the loss of a step is the mean over its target tokens,
     on whatever processes they are."""
 

@@ -214,6 +214,12 @@ class TrainSettings(BaseModel):
     seed: int = Field(
         default=0, ge=0, description="Orders the records and chooses those of a scale or a share."
     )
+    sharding: Literal["zero", "fsdp"] = Field(
+        default="zero",
+        description="What shares a model out among processes: DeepSpeed's ZeRO, or torch's FSDP2,"
+        " which shares out everything, writes checkpoints while the training goes on, and goes on"
+        " from them with any number of processes.",
+    )
     zero: Literal[0, 1, 2, 3] | None = Field(
         default=None,
         description="DeepSpeed's ZeRO stage: optimizer (1), gradients (2) and weights (3) shared"
@@ -341,6 +347,17 @@ class TrainSettings(BaseModel):
                 "adamw-8bit is not shared out: leave --zero and --offload out, or take --optimizer"
                 " adamw"
             )
+        if self.sharding == "fsdp" and (
+            self.zero
+            or self.offload != "none"
+            or self.objective != "sft"
+            or self.method not in ("full", "lora")
+            or self.optimizer != "adamw"
+        ):
+            raise ValueError(
+                "sharding fsdp is for objective sft, method full or lora and optimizer adamw,"
+                " without --zero and --offload"
+            )
         if self.objective == "grpo":
             self._can_be_played()
         if self.nodes > 1 and (self.launcher == "ray" or self.rendezvous.endswith(":0")):
@@ -383,6 +400,12 @@ class TrainSettings(BaseModel):
     def needs_bitsandbytes(self) -> bool:
         return self.method == "qlora" or self.optimizer == "adamw-8bit"
 
+    @property
+    def shared_out_by(self) -> str:
+        if self.sharding == "fsdp":
+            return "FSDP2"
+        return f"DeepSpeed ZeRO {self.zero}" if self.zero else "no DeepSpeed"
+
     def uses_bf16(self, gpu: bool) -> bool:
         """Whether products are computed in bf16, on a GPU or without one."""
         return self.precision == "bf16" or (self.precision == "auto" and gpu)
@@ -404,7 +427,7 @@ class TrainSettings(BaseModel):
                 "validation_percent", "max_length", "thinking", "epochs", "batch",
                 "learning_rate", "warmup", "weight_decay", "optimizer", "method",
                 "lora_rank", "prompt_tokens",
-                "seed", "zero",
+                "seed", "sharding", "zero",
                 "offload", "precision",
             },
         )  # fmt: skip

@@ -72,14 +72,14 @@ def shared_arguments(out: Path, settings: TrainSettings, cuda: bool) -> dict[str
         "lr_scheduler_type": "cosine",
         "weight_decay": settings.weight_decay,
         "optim": "adamw_torch_fused" if settings.optimizer == "adamw" else "adamw_bnb_8bit",
-        "bf16": settings.uses_bf16(cuda),
+        "bf16": settings.uses_bf16(cuda) and settings.sharding != "fsdp",  # its own policy has it
         "use_cpu": not cuda,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "deepspeed": deepspeed_config(settings, cuda) if settings.zero else None,
         "save_strategy": "steps",
         "save_steps": NEVER,  # `Looks` says when
-        "save_total_limit": settings.keep,
+        "save_total_limit": settings.keep + 1,  # `MarkComplete` removes the last of them
         "eval_strategy": "no",  # `Looks` says when
         "logging_steps": 1,
         "logging_nan_inf_filter": False,

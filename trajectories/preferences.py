@@ -4,7 +4,7 @@ Two replies are compared where their prompts are the same to the letter: rollout
 branches of one turn. They are compared by what came of them, by the first of these that tells them
 apart:
 
-1. outcome: the share of the paths through the reply that ended on the true diagnosis (DTC 0);
+1. outcome: the share of the paths through the reply that commit to the true diagnosis (DTC 0);
 2. dtc: hops from the reply's own leading hypothesis to the truth; nearer is better;
 3. information: how much the results of the reply's tests raised the stated probability of the
    truth, in the turn after; a mean over the paths, and a difference of at least LEAST_GAIN.
@@ -193,8 +193,8 @@ def _candidate(
     goal: int | None,
 ) -> Candidate:
     """A reply with what came of it on all paths `through` it."""
-    ends = [dtc.get((id_, path[-1].number)) for id_, path in through.items()]
-    known = [end == 0 for end in ends if end is not None]
+    ends = [(dtc.get((id_, path[-1].number)), path[-1]) for id_, path in through.items()]
+    known = [hops == 0 and bool(end.final_diagnosis) for hops, end in ends if hops is not None]
     gains = []
     for path in through.values():
         now = standing(path[turn.number - 1], nodes, goal)

@@ -75,23 +75,17 @@ def score_store(
     rules nor the graphs. Raises NoGraph, BadTable for a graph that cannot be read.
     """
     ruler = linkers(diseases, tests, aids)
-    to_disease, to_change, to_test = ruler.diseases, ruler.diagnoses, ruler.tests
-    disease_graph, test_graph = to_disease.graph, to_test.graph
+    disease_graph, test_graph = ruler.diseases.graph, ruler.tests.graph
     rules, origin = rules_of(ruler, strategy, threshold, wrong_endings, idle_turns)
-    state = _state(store, rules, [linker.version for linker in (to_disease, to_change, to_test)])
+    used = (ruler.diseases, ruler.diagnoses, ruler.tests)
+    state = _state(store, rules, [linker.version for linker in used])
     if store.meta("scored") == state:
         return
     truths = {
-        environment_id: linked_name(diagnosis, synonyms, to_disease)
+        environment_id: linked_name(diagnosis, synonyms, ruler.diseases)
         for environment_id, diagnosis, synonyms in _truths(store)
     }
-    diagnoses, orders = _texts_to_link(store)
-    diagnoses.update(truths.values())
-    links = {
-        "diseases": _rows_of_links(store, to_disease, "diagnosis", diagnoses),
-        "diagnoses": _rows_of_links(store, to_change, "diagnosis", diagnoses),
-        "tests": _rows_of_links(store, to_test, "test", orders),
-    }
+    links = _links(store, ruler, set(truths.values()))
     nodes = Nodes(
         **{name: {row["text"]: row["node"] for row in rows} for name, rows in links.items()}
     )
@@ -253,6 +247,16 @@ def _texts_to_link(store: Store) -> tuple[set[str], set[str]]:
         "select distinct unnest(tests) from turns join current_trajectories using (trajectory_id)"
     )
     return diagnoses, {name for (name,) in tests}
+
+
+def _links(store: Store, ruler: Ruler, truths: set[str]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of `links` of all that the store names and of the `truths`, by the fields of `Nodes`."""
+    diagnoses, orders = _texts_to_link(store)
+    return {
+        "diseases": _rows_of_links(store, ruler.diseases, "diagnosis", diagnoses | truths),
+        "diagnoses": _rows_of_links(store, ruler.diagnoses, "diagnosis", diagnoses | truths),
+        "tests": _rows_of_links(store, ruler.tests, "test", orders),
+    }
 
 
 def _rows_of_links(

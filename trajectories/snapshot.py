@@ -39,11 +39,14 @@ class Publisher:
             self.now()
 
     def now(self) -> None:
-        """Publish, outside of transactions only: DuckDB refuses a checkpoint within one. A full
-        disk is logged: the run matters more."""
+        """Publish, outside of transactions only: DuckDB refuses a checkpoint within one. A copy
+        that cannot be written is logged: the run matters more. Raises duckdb.FatalException when
+        the store itself cannot."""
         began = time.monotonic()
         try:
             self.copy_to(self._path.with_name(SNAPSHOT))
+        except duckdb.FatalException:
+            raise
         except (OSError, duckdb.Error) as error:
             log.warning(
                 "no snapshot of %s could be written, readers see an older one: %s",

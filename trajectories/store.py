@@ -72,6 +72,7 @@ class Store:
         self._columns: dict[str, dict[str, str]] = {}  # a table's columns and types, once described
         self._purpose = ""  # what the store was claimed for by this process
         self._failing: set[tuple[str, str]] | None = None  # `_has_failed`
+        self._is_lost = False  # a write has failed: none will succeed
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.db = duckdb.connect(
@@ -142,12 +143,13 @@ class Store:
                     self.db.execute("rollback")
                 raise
             self.db.execute("commit")
+            self._publisher.if_due()
         except WRITE_ERRORS as error:
             raise self._unwritable(error) from error
-        self._publisher.if_due()
 
     def _unwritable(self, error: duckdb.Error) -> StoreError:
         # Once a write has failed, every further one names the first failure last.
+        self._is_lost = True
         reason = " ".join(str(error).rpartition("Original error: ")[2].split())[:300]
         return StoreError(
             f"{self.path} cannot be written: {reason}. Is the disk full, or the folder not yours?"
@@ -240,14 +242,17 @@ class Store:
             yield run
             state = "completed"
         finally:
-            try:
-                self.db.execute(
-                    "update runs set ended = ?, state = ? where run_id = ?",
-                    [now(), state, run.run_id],
-                )
-                self.publish()
-            except duckdb.Error as error:  # the next run finds it 'running', and takes it for dead
-                log.warning("%s: the end of the run could not be stored: %s", self.path, error)
+            # The next run finds one without an end 'running', and takes it for dead.
+            if not self._is_lost:
+                self._end_run(run, state)
+
+    def _end_run(self, run: Run, state: str) -> None:
+        try:
+            sql = "update runs set ended = ?, state = ? where run_id = ?"
+            self.db.execute(sql, [now(), state, run.run_id])
+            self.publish()
+        except duckdb.Error as error:
+            log.warning("%s: the end of the run could not be stored: %s", self.path, error)
 
     def last_run(self) -> tuple[str, str]:
         """Flow and settings (JSON) of the newest run. Raises StoreError when there is none."""

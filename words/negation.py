@@ -38,7 +38,7 @@ DENIAL_AFTER = re.compile(
 """Cues that deny what stands before them: 'ascites was not seen'."""
 
 DENIAL_AT_START = re.compile(
-    r"\s*(?:none|no|absent|negative|normal|nil|not\b|within normal|unremarkable|denied|0\b)",
+    r"\s*(?:none|no|absent|negative|normal|nil|not|within normal|unremarkable|denied|0)\b",
     re.IGNORECASE,
 )
 """What follows the colon of 'Fever: none'."""

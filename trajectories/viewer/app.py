@@ -35,6 +35,13 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
         ),
         viewer.page("/labels", lambda run, _: pages.labels_page(run)),
         viewer.page(
+            "/contamination", lambda run, query: pages.contamination(run, *_filters_and_page(query))
+        ),
+        viewer.page(
+            "/contamination/{place:int}",
+            lambda run, query: pages.pair(run, query.path_params["place"]),
+        ),
+        viewer.page(
             "/case/{case_id}",
             lambda run, query: pages.case(
                 run, query.path_params["case_id"], query.query_params.get("open", "")

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#65a30d", "#db2777")
 INK = "#475569"
@@ -44,6 +44,7 @@ def rac_distribution(rows: list[dict[str, Any]], threshold: float | None) -> str
     """Bars of how many turns have which RAC, stacked by teacher; the dashed line is the threshold
     of pruning."""
     figure, axes = _canvas("RAC (hops)", "turns")
+    axes.xaxis.set_major_locator(MultipleLocator(0.5))  # as the bars are wide
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     floor: dict[float, int] = {}
     for colour, (teacher, bars) in zip(_colours(), _by_teacher(rows).items(), strict=False):

@@ -18,6 +18,7 @@ from medaction.trajectories.labels import LONGEST, add_label, label_of, labels
 from medaction.trajectories.records import now
 from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.viewer import charts, queries
+from medaction.trajectories.viewer.contamination import FOLDER, comparisons, pair_at
 
 TEMPLATES = Path(__file__).parent / "templates"
 _html = jinja2.Environment(
@@ -70,6 +71,7 @@ class ShownRun:
         values.setdefault("opened", "")
         values["online"] = template != "export"
         values["with_other"] = self.other is not None
+        values["compared"] = (self.out / FOLDER).is_dir()
         values["judged"] = bool(queries.rows(self.db, "any judged"))
         # An evaluation has verdicts and no distances: what is about training is left out.
         values["evaluated"] = values["judged"] and not queries.rows(self.db, "any scored")
@@ -158,6 +160,39 @@ def comparison(run: ShownRun, other: ShownRun, filters: Filters) -> str:
         other=other.out,
         wanted=filters,
     )
+
+
+def contamination(run: ShownRun, filters: Filters, number: int) -> str:
+    """The pairs of cases that `medaction contamination` found, the surest first."""
+    reports = comparisons(run.out)
+    pairs = [pair for report in reports for pair in report.pairs]
+    choices = {
+        "set": sorted({pair["against"] for pair in pairs}),
+        "signal": sorted({name for pair in pairs for name in pair["found_by"]}),
+    }
+    wanted = {name: filters[name] for name in choices if filters.get(name)}
+    words = filters.get("q", "").lower()
+    columns = ("case_id", "other_id", "title_of_case", "title_of_other")
+    shown = [
+        pair
+        for pair in pairs
+        if wanted.get("set") in (None, pair["against"])
+        and wanted.get("signal") in (None, *pair["found_by"])
+        and words in " ".join(pair[name] for name in columns).lower()
+    ]
+    page = queries.page_of(shown, number)
+    abouts = [report.about for report in reports]
+    return _table_page(run, "contamination", page, filters, reports=abouts, choices=choices)
+
+
+def pair(run: ShownRun, place: int) -> str | None:
+    """Both cases of a pair side by side, or None when there is no such pair."""
+    details = pair_at(run.out, place)
+    if details is None:
+        return None
+    last = sum(len(report.pairs) for report in comparisons(run.out)) - 1
+    known = bool(queries.rows(run.db, "thing of a label", [details["case_id"], ""]))
+    return run.render("pair", "/contamination", p=details, last=last, known=known)
 
 
 def label(run: ShownRun, values: dict[str, str]) -> str:

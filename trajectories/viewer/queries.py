@@ -67,6 +67,12 @@ def _page(db: Database, source: str, conditions: dict[str, Any], order: str, num
     return Page(_rows(db, sql, parameters), total, number)
 
 
+def page_of(rows: list[Row], number: int) -> Page:
+    """A page of rows that are all at hand."""
+    number = min(max(number, 1), max(1, -(-len(rows) // PAGE)))
+    return Page(rows[(number - 1) * PAGE : number * PAGE], len(rows), number)
+
+
 def overview_row(db: Database) -> Row:
     """Everything on the first page but the charts."""
     titles = (

@@ -1,0 +1,40 @@
+"""The Prefect API and the Ray cluster of the user's own that a run is to use, and whether they are
+there. Imports nothing that takes time."""
+
+import os
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+PORTS = {"http": 80, "https": 443, "ray": 10001, "": 6379}
+"""Where a server listens whose address has no port, by scheme; Ray's own address has none."""
+
+
+def why_silent(address: str) -> str:
+    """Why nothing can be reached at a URL or HOST:PORT; empty: something listens there."""
+    url = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        port = url.port or PORTS[url.scheme]
+        socket.create_connection((url.hostname or "", port), timeout=10).close()
+    except (OSError, KeyError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return ""
+
+
+def configured_prefect() -> str:
+    """The URL of the Prefect API that environment or profile name; empty: none."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    # Prefect reads its own settings; where it was never set up, its import is a second for nothing.
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    if not any(file.exists() for file in (home / "profiles.toml", Path("prefect.toml"))):
+        return ""
+    from prefect.settings import PREFECT_API_URL
+
+    return str(PREFECT_API_URL.value() or "")
+
+
+def configured_ray() -> str:
+    """The address of the cluster that RAY_ADDRESS names; empty: Ray finds or starts one here."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    return "" if address in ("auto", "local") else address

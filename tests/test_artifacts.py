@@ -1,0 +1,37 @@
+"""What a run shows on its page of Prefect is never a reason to end it."""
+
+import logging
+import re
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from medaction.flows import artifacts
+from medaction.flows.processes import free_port
+from medaction.flows.progress import ProgressArtifact
+from tests.conftest import REPOSITORY
+
+
+def test_a_server_that_is_away_costs_one_notice(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "00000000-0000-0000-0000-000000000000")
+    monkeypatch.setattr(artifacts, "RESTARTED_WITHIN_S", 0.0)
+    caplog.set_level(logging.WARNING, "medaction")
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
+        artifacts.publish(key="curves", markdown="# Curves")
+        progress = ProgressArtifact("training")
+        progress.show(10.0, "step 1")
+        progress.show(20.0, "step 2")
+    [line] = caplog.messages
+    assert "Prefect does not answer" in line
+
+
+def test_every_flow_shows_its_results_so() -> None:
+    """A training of hours ended with the server that it only reported to."""
+    direct = {
+        file.name
+        for file in (REPOSITORY / "flows").glob("*.py")
+        if re.search(r"prefect\.artifacts", file.read_text())
+    }
+    assert direct == {"artifacts.py", "progress.py"}

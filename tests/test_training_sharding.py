@@ -1,0 +1,132 @@
+"""FSDP2 in real processes: the losses of one process that shares nothing out, whatever number of
+processes goes on after a kill, also a kill while a checkpoint is being written."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip(
+    "deepspeed", reason="training is not installed (pip install 'medaction[train]')"
+)
+
+from medaction.training.checkpoints import Writes, newest_checkpoint
+from medaction.training.curves import read_log
+from medaction.training.launch import ProcessDied, fit, prepare_run, resolved, same_run
+from medaction.training.settings import TrainError, TrainSettings
+from tests.test_training_estimate import SHARED, SMALL
+from tests.test_training_run import FIT, losses, settings
+from tests.tiny_model import dataset, tiny_model, trained
+
+
+def killed_while_it_writes(asked: TrainSettings, second: int) -> int:
+    """Kill a run while its second checkpoint is being written, into a pipe that nobody reads;
+    returns the last step that it took."""
+    asked.out.mkdir(parents=True)
+    prepare_run(asked)
+    with subprocess.Popen([sys.executable, "-c", FIT, asked.model_dump_json()]) as run:
+        state = asked.out / f"checkpoints/checkpoint-{second}/state"
+        deadline = time.monotonic() + 500
+        last = 0
+        while last < second + 2:
+            assert run.poll() is None
+            assert time.monotonic() < deadline
+            if newest_checkpoint(asked.out) and not state.exists():
+                time.sleep(0.3)  # until what the first checkpoint replaces has gone
+                state.mkdir(parents=True)
+                os.mkfifo(state / "__0_0.distcp")
+            log = read_log(asked.out / "log.jsonl")
+            last = max((line["step"] for line in log), default=0)
+            time.sleep(0.02)
+        run.send_signal(signal.SIGKILL)
+    return last
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [(2, 1, {}), (1, 2, {"method": "lora", "lora_rank": 8, "learning_rate": 2e-2})],
+    ids=["full, 2 to 1 process", "adapters, 1 to 2 processes"],
+)
+def test_any_number_of_processes_goes_on_after_a_kill_in_the_middle_of_a_checkpoint(
+    before: int, after: int, change: dict[str, Any], tmp_path: Path
+) -> None:
+    base, data = tiny_model(tmp_path / "base"), dataset(tmp_path / "data")
+    usual = {"epochs": 4, "save_every": 4, "evaluate_every": 12, "keep": 1} | change
+    alone = losses(trained(settings(base, data, tmp_path / "alone", **usual)))
+    asked = settings(
+        base, data, tmp_path / "out", **usual, sharding="fsdp", processes=before, row_tokens=600
+    )
+    last = killed_while_it_writes(asked, 8)
+    # The training did not wait for the writing, and the first checkpoint is still there.
+    assert last >= 10
+    assert (newest_checkpoint(asked.out) or Path()).name == "checkpoint-4"
+    curve = losses(trained(asked.model_copy(update={"processes": after})))
+    assert curve.keys() == alone.keys()
+    assert max(abs(curve[key] - alone[key]) for key in alone) < 1e-4
+    assert [folder.name for folder in (asked.out / "checkpoints").iterdir()] == ["checkpoint-8"]
+    said = (asked.out / "processes-0.txt").read_text()
+    assert "loss: chunked; FSDP2; activations: kept" in said
+
+
+def test_a_checkpoint_is_whole_only_once_everything_before_is_written(tmp_path: Path) -> None:
+    writes, mark, written = Writes(), tmp_path / "complete", threading.Event()
+    writes.then(written.wait)
+    writes.then(mark.touch)
+    assert not mark.exists()
+    written.set()
+    writes.finish()
+    assert mark.exists()
+
+    def full() -> None:
+        raise OSError("no space left")
+
+    writes.then(full)
+    writes.then((tmp_path / "other").touch)
+    with pytest.raises(OSError, match="no space left"):
+        writes.finish()
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_processes_may_change_and_the_way_of_sharing_may_not(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "checkpoints/checkpoint-4").mkdir(parents=True)
+    asked = settings(tmp_path, tmp_path, out, sharding="fsdp", zero=0)
+    job = {"settings": asked.model_dump(mode="json"), "data_version": "d", "processes": 2}
+    (out / "job.json").write_text(json.dumps(job))
+    same_run(out, asked, "d", 1)
+    with pytest.raises(TrainError, match="sharding was fsdp, is zero"):
+        same_run(out, asked.model_copy(update={"sharding": "zero"}), "d", 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"zero": 2}, {"offload": "all"}, {"objective": "dpo"}, {"method": "qlora"},
+     {"optimizer": "adamw-8bit"}],
+)  # fmt: skip
+def test_what_fsdp_does_not_share_out_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="sharding fsdp is for objective sft"):
+        settings(Path("b"), Path("d"), Path("o"), sharding="fsdp", **change)
+
+
+def test_fsdp_starts_no_deepspeed() -> None:
+    asked = settings(Path("b"), Path("d"), Path("o"), sharding="fsdp")
+    assert resolved(asked, SMALL, 4, True, SHARED, 2**40).zero == 0
+
+
+def test_the_words_of_processes_that_died_end_with_the_reason(tmp_path: Path) -> None:
+    base, data = tiny_model(tmp_path / "base"), dataset(tmp_path / "data")
+    asked = settings(base, data, tmp_path / "out", processes=2, zero=0)
+    asked.out.mkdir()
+    prepare_run(asked)
+    (asked.out / "samples.parquet").write_bytes(b"torn")
+    with pytest.raises(ProcessDied, match="ArrowInvalid"):
+        fit(asked, lambda line: None)
