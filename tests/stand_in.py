@@ -28,6 +28,8 @@ READ: dict[str, tuple[str, str, list[dict[str, Any]]]] = {
 def stand_in(asked: Asked, _: int) -> str:
     """The reply to a request, whatever it is for."""
     text = asked.body["messages"][1]["content"]
+    if asked.body["messages"][0]["role"] != "system":  # a conversation with a patient
+        return "Call an ambulance."
     if "<report>" in text:
         return _extracted(text, asked.body["messages"][-1]["content"])
     if text.startswith("{"):  # a judge's data are JSON
