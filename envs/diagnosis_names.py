@@ -394,7 +394,7 @@ def tells(text: str, name: DiagnosisName) -> bool:
         return re.search(rf"\b{re.escape(name.text)}s?\b", text) is not None
     if name.strict:
         plain = _organs(normalise(name.text))
-        return _pattern_of(plain).search(_organs(normalise(_without_scan_errors(text)))) is not None
+        return _stands_in(_organs(normalise(_without_scan_errors(text))), plain)
     return mentions(text, name.text)
 
 
@@ -413,6 +413,7 @@ def mentions(text: str, name: str) -> bool:
     )
 
 
+@lru_cache(maxsize=5000)
 def _without_scan_errors(text: str) -> str:
     """`text` without invisible characters, and with letters where a scanner saw digits."""
     if not text.isascii():
@@ -420,13 +421,14 @@ def _without_scan_errors(text: str) -> str:
     return _MISREAD_DIGIT.sub(lambda match: "ol"[int(match[0])], text)
 
 
+@lru_cache(maxsize=5000)
 def _organs(plain: str) -> str:
     return " ".join(_ORGAN_ADJECTIVES.get(word, word) for word in plain.split())
 
 
 def _mentions(text: str, name: str) -> bool:
     plain = _organs(normalise(text))
-    if _pattern_of(name).search(plain):
+    if _stands_in(plain, name):
         return True
     stems = [word[: max(5, len(word) - 3)] for word in name.split() if len(word) > 3]
     if len(stems) >= 2 and any(
@@ -435,6 +437,13 @@ def _mentions(text: str, name: str) -> bool:
     ):
         return True
     return len(name) >= FUZZY_LENGTH and _words_align(name, plain)
+
+
+def _stands_in(plain: str, name: str) -> bool:
+    """Whether plain text has the name in one of the ways of `_pattern_of`. They begin alike, so
+    that most patterns need not be compiled."""
+    begins = not name.isascii() or name[:3] in plain
+    return begins and _pattern_of(name).search(plain) is not None
 
 
 @lru_cache(maxsize=5000)

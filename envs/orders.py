@@ -151,7 +151,9 @@ def tests_in(text: str) -> tuple[str, ...]:
         piece = piece.strip(" .:-")
         if not piece or _REFUSAL_AT_START.match(piece) or not _names_something(profile(piece)):
             continue
-        if parts and _is_side_alone(profile(piece)) and not profile(parts[-1]).regions:
+        before = profile(parts[-1]) if parts else None
+        lends = before and (before.regions or before.kinds & IMAGING)  # it has a place, or lends it
+        if before and not lends and _is_side_alone(profile(piece)):
             parts[-1] += f" {piece}"  # 'arthrocentesis, left knee' is one test
         else:
             parts += names_in_a_row(piece)

@@ -208,7 +208,7 @@ def _test_as_subject(clause: str) -> str:
     """The test that a clause is about, where it says what the test did or was: 'the scope passed in
     June met rings'. 'She was sent for a CT' is about her."""
     verb = _VERB_OF_SUBJECT.search(clause)
-    if verb is None or not clause[verb.end() :].strip(" .,;") or not says_something(clause):
+    if verb is None or not clause[verb.end() :].strip(" .,;"):
         return ""
     opening = clause[: verb.start()].partition(" of ")[0]
     *before, subject = (part.strip() for part in _DETERMINER.split(opening))
@@ -219,7 +219,8 @@ def _test_as_subject(clause: str) -> str:
     is_test = is_kind or bool(named_tests(name)) or (before and canonical_of(name) is not None)
     if is_test and not is_kind and category_of(name) == "laboratory":
         is_test = not _AUXILIARY.match(verb[0]) or any(map(str.isdigit, clause[verb.end() :]))
-    return name if is_test and subject.endswith(name) and is_ordered(name) else ""
+    is_result = is_test and subject.endswith(name) and is_ordered(name) and says_something(clause)
+    return name if is_result else ""
 
 
 def _found_in_blood(clause: str) -> tuple[str, ...]:
