@@ -293,9 +293,10 @@ class Linker:
             alike = [
                 (score, names[row])
                 for score, row in zip(scores, rows, strict=True)
-                if _may_be(query, names[row]) and not self._differs(query, names[row])
+                # a graph of fewer names than NEIGHBOURS fills up with -1
+                if row >= 0 and _may_be(query, names[row]) and not self._differs(query, names[row])
             ]
-            score, name = alike[0] if alike else (scores[0], "")
+            score, name = alike[0] if alike else (max(scores[0], -1.0), "")
             if alike and score >= threshold:
                 yield self._link(text, self._bearers.known[name], "dense", float(score))
             else:

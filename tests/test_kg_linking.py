@@ -131,6 +131,11 @@ def test_no_index_is_built_while_names_suffice():
     assert "_dense" in vars(linker)
 
 
+def test_a_graph_without_a_node_of_the_type_links_nothing():
+    [link] = Linker(open_disease_graph(), ("test",)).link(["Ferritin in the serum"])
+    assert (link.node, link.method) == (None, "unlinked")
+
+
 def test_links_come_in_the_order_of_the_texts(tests: Linker):
     texts = ["ECG", "Skin biopsy with direct immunofluorescence", "", "CBC"]
     assert [link.text for link in tests.link(texts)] == texts
