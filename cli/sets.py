@@ -56,12 +56,12 @@ def contamination(
     from medaction.evaluation.judges import LlmJudge
     from medaction.kg.encoder import load_encoder
     from medaction.trajectories.scoring import disease_linker
-    from medaction.trajectories.viewer.contamination import FOLDER, TEXTS
+    from medaction.trajectories.viewer.contamination import COMPARISONS, TEXTS
 
     if out is None:
         if not (Path(cases) / STORE).is_file():
             raise click.UsageError(f"--out: {cases} is no run, which has a place for the report")
-        out = Path(cases) / FOLDER
+        out = Path(cases) / COMPARISONS
     try:
         cases_of_set = read_set(cases)
     except BadCase as error:

@@ -23,7 +23,7 @@ from medaction.envs.diagnosis_names import (
 from medaction.envs.patients import ANIMAL
 from medaction.envs.records import CaseReport, StructuredCase
 from medaction.words.names import normalise
-from medaction.words.phrases import phrase_pattern
+from medaction.words.phrases import phrase_pattern, phrase_regex
 from medaction.words.plurals import singular
 from medaction.words.sentences import LABEL, split_outside_brackets
 
@@ -34,11 +34,8 @@ SENTENCE_END = re.compile(r"(?<=[.;!?])(?!(?<=\b[A-Z]\.)\s+[a-z])\s+|(?<=[。；
 """Where a sentence or a part of it ends; not behind the initial of 'S. aureus'."""
 
 # A denial, and what makes one of a disease a history: 'no known contact with tuberculosis'.
-_DENIES = re.compile(
-    r"\b(?:deny|denies|denied|denying"
-    r"|(?:recall|remember|report|mention|notice|know)(?:s|ed|ing)? (?:no|not|never))\b",
-    re.IGNORECASE,
-)
+_MEMORIES = phrase_regex("recall* | remember* | report* | mention* | notice* | know*", plural="")
+_DENIES = re.compile(rf"\b(?:den(?:y|ies|ied|ying)|{_MEMORIES} (?:no|not|never))\b", re.IGNORECASE)
 _NO = phrase_pattern("no | not | without | never | negative for")
 _BROUGHT_ALONG = phrase_pattern(
     "history | contact | exposure | exposed | travel* | known | recent | previous | prior | cause"

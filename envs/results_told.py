@@ -14,6 +14,7 @@ from medaction.envs.naming import FINDINGS, KINDS, TABLE, Profile, canonical_of,
 from medaction.envs.records import DocumentedTest
 from medaction.envs.scripts import is_unspaced
 from medaction.words.names import normalise
+from medaction.words.phrases import phrase_pattern, phrase_regex
 from medaction.words.plurals import singular
 from medaction.words.sentences import statements
 
@@ -48,23 +49,28 @@ _LEVEL_OF_CODE = re.compile(
     r"(?P<analyte>(?=[\w-]+[A-Z\d])[A-Za-z][\w-]+)(?: levels?\b|\W*$)"
 )
 # 'Hemoglobin was known' says nothing of it; 'the dipstick lit up' does.
-_AUXILIARY = re.compile(r"(?:is|are|was|were|has|had)\b", re.IGNORECASE)
+_AUXILIARY = phrase_pattern("is | are | was | were | has | had")
 # What stands before a test that is no subject: 'she was sent for', 'after', 'a history of'.
-_BEFORE_OBJECT = re.compile(
-    r"\b(?:he|she|they|we|patient|who|which|for|to|by|with|without|after|before|until|despite"
-    r"|no|underwent|had|\w{2,}ed)\b",
-    re.IGNORECASE,
+_NO_SUBJECT = phrase_regex(
+    "he | she | they | we | patient | who | which | for | to | by | with | without | after | before"
+    " | until | despite | no | underwent | had",
+    plural="",
 )
-_DETERMINER = re.compile(r"\b(?:the|an?|his|her|their|this|that)\b", re.IGNORECASE)
+_BEFORE_OBJECT = re.compile(rf"\b(?:{_NO_SUBJECT}|\w{{2,}}ed)\b", re.IGNORECASE)
+_DETERMINERS = phrase_regex("the | a | an | his | her | their | this | that", plural="")
+_DETERMINER = re.compile(rf"\b{_DETERMINERS}\b", re.IGNORECASE)
 _LONGEST_SUBJECT = 5
 """Words of a test's name and what goes on about it: our choice."""
 # What the subject of a clause does: any past or present of a verb. 'Was planned' and the like are
 # told apart by `says_something`.
+_IRREGULAR_PAST = phrase_regex(
+    "is | are | was | were | has | had | arose | became | bore | came | drew | fell | found | gave"
+    " | grew | held | laid | left | lit | made | met | put | ran | read | rose | said | sat | saw"
+    " | set | shone | spoke | stood | took | told | went | wrote",
+    plural="",
+)
 _VERB_OF_SUBJECT = re.compile(
-    r"\b(?:is|are|was|were|has|had|\w{2,}ed|arose|became|bore|came|drew|fell|found|gave|grew|held"
-    r"|laid|left|lit|made|met|put|ran|read|rose|said|sat|saw|set|shone|spoke|stood|took|told|went"
-    r"|wrote)\b(?! (?:for|by|to be)\b)",
-    re.IGNORECASE,
+    rf"\b(?:{_IRREGULAR_PAST}|\w{{2,}}ed)\b(?! (?:for|by|to be)\b)", re.IGNORECASE
 )
 # 'Biopsy-proven coeliac disease': how a disease became known, no result that is told now.
 _PROVEN = re.compile(r"\b[\w-]+-(?:proven|confirmed|verified)\b", re.IGNORECASE)

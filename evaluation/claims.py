@@ -43,14 +43,14 @@ _ABSENCE = re.compile(r"\W*absence of\b", re.IGNORECASE)
 _ALTERNATIVE = re.compile(r";|\n|\||\s/\s|\bor\b|\b(?:versus|vs)\b", re.IGNORECASE)
 _INITIAL = re.compile(r"\b[A-Z]\.$")  # of 'H. Influenzae'
 # Opens a further claim: a cause, a consequence, a companion.
+_LINK_WORDS = phrase_pattern(
+    "due to | secondary to | caused by | because of | resulting from | from | with | and"
+    " | complicated by | causing | leading to | resulting in | associated with | arising in"
+    " | arising from | in the setting of | in the context of | presenting as | presenting with"
+    " | following | after | involving | related to"
+)
 LINK = re.compile(
-    phrase_pattern(
-        "due to | secondary to | caused by | because of | resulting from | from | with | and"
-        " | complicated by | causing | leading to | resulting in | associated with | arising in"
-        " | arising from | in the setting of | in the context of | presenting as | presenting with"
-        " | following | after | involving | related to"
-    ).pattern
-    + r"|[,:/]|\s[-–—]\s|—|(?<=\w)(?:-induced|-related|-associated)\b",
+    rf"{_LINK_WORDS.pattern}|[,:/]|\s[-–—]\s|—|(?<=\w)(?:-induced|-related|-associated)\b",
     re.IGNORECASE,
 )
 

@@ -22,7 +22,7 @@ from medaction.evaluation.ablation import CellRow, ablation_table, write_ablatio
 from medaction.evaluation.plots import save
 from medaction.evaluation.results import read_result
 from medaction.evaluation.scaling import draw_scaling, scaling
-from medaction.flows.artifacts import publish
+from medaction.flows.artifacts import publish_artifact
 from medaction.flows.distill import distill
 from medaction.flows.evaluate import evaluate
 from medaction.flows.pipeline import with_base
@@ -105,7 +105,9 @@ def ablate(settings: AblationSettings) -> dict[str, Any]:
             ]
             files = write_ablation([*rows, *waiting], settings.evaluate.judges[0], settings.out)
     files += write_scaling(rows, settings.out)
-    publish(key="ablation", markdown=f"# Ablation in {settings.out}\n\n{ablation_table(rows)}")
+    publish_artifact(
+        key="ablation", markdown=f"# Ablation in {settings.out}\n\n{ablation_table(rows)}"
+    )
     return {"rows": rows, "files": [str(file) for file in files]}
 
 

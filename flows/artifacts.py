@@ -39,8 +39,10 @@ def note_crashed(run: Run) -> None:
 
 def publish_summary(summary: dict[str, Any]) -> None:
     """Funnel, teachers, and the whole of summary.md."""
-    publish(key="funnel", table=summary["funnel"], description=REPORT_QUERIES["Funnel"].note)
-    publish(
+    publish_artifact(
+        key="funnel", table=summary["funnel"], description=REPORT_QUERIES["Funnel"].note
+    )
+    publish_artifact(
         key="teachers",
         table=summary["teachers"],
         description="What became of each teacher's trajectories",
@@ -50,12 +52,14 @@ def publish_summary(summary: dict[str, Any]) -> None:
 
 def publish_checks(checks: dict[str, Any]) -> None:
     """Every check with its figures, and the whole of checks.md."""
-    publish(key="checks", table=checks["checks"], description=REPORT_QUERIES["Checks"].note)
+    publish_artifact(
+        key="checks", table=checks["checks"], description=REPORT_QUERIES["Checks"].note
+    )
     _publish_file("refused", Path(checks["out"]) / "checks.md")
 
 
 def _publish_file(key: str, file: Path) -> None:
-    publish(key=key, markdown=file.read_text(encoding="utf-8"))
+    publish_artifact(key=key, markdown=file.read_text(encoding="utf-8"))
 
 
 def publish_version(version: Version) -> None:
@@ -70,10 +74,10 @@ def publish_version(version: Version) -> None:
         parts.append(table_of_frame(pl.DataFrame(version.changes[:CHANGES_SHOWN])))
     if (more := len(version.changes) - CHANGES_SHOWN) > 0:
         parts.append(f"... and {more} more rows in its manifest.json")
-    publish(key="dataset", markdown="\n\n".join(parts))
+    publish_artifact(key="dataset", markdown="\n\n".join(parts))
 
 
-def publish(**artifact: Any) -> None:
+def publish_artifact(**artifact: Any) -> None:
     """A Markdown artifact, or a table. A server that is away takes none, and ends nothing."""
     id_ = flow_run_id()
     if not id_ or id_ in _lost:

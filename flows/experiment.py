@@ -27,7 +27,7 @@ from medaction.flows.ablate import (
     run_cell,
     settings_key,
 )
-from medaction.flows.artifacts import publish
+from medaction.flows.artifacts import publish_artifact
 from medaction.flows.distill import distill
 from medaction.flows.pipeline import with_base
 from medaction.flows.pipeline_settings import PipelineSettings
@@ -132,7 +132,7 @@ def _write_report(
     (settings.out / "experiment.md").write_text("\n".join(words), encoding="utf-8")
     if scores:
         save(draw_experiment(scores), settings.out, "experiment")
-    publish(key="experiment", markdown="\n".join(words))
+    publish_artifact(key="experiment", markdown="\n".join(words))
 
 
 def filtered(settings: ExperimentSettings) -> dict[str, Path]:

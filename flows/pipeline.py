@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from medaction.evaluation.results import read_result, result_table
-from medaction.flows.artifacts import publish
+from medaction.flows.artifacts import publish_artifact
 from medaction.flows.distill import distill
 from medaction.flows.evaluate import evaluate
 from medaction.flows.pipeline_settings import PipelineSettings
@@ -49,7 +49,9 @@ def pipeline(settings: PipelineSettings) -> dict[str, Any]:
     links += [run("train", with_base(training, settings))]
     links += [run("evaluate", evaluating)]
     results = summary(settings)
-    publish(key="pipeline", markdown=_markdown(settings, results, [link for link in links if link]))
+    publish_artifact(
+        key="pipeline", markdown=_markdown(settings, results, [link for link in links if link])
+    )
     return results
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from prefect import flow
 from pydantic import Field
 
-from medaction.flows.artifacts import publish
+from medaction.flows.artifacts import publish_artifact
 from medaction.flows.pipeline_settings import Training
 from medaction.flows.runs import run_distill
 from medaction.flows.settings import DistillSettings
@@ -55,7 +55,7 @@ def redistill(settings: RedistillSettings) -> dict[str, Any]:
         return summary  # the first version, or none with held-out cases
     table = forgetting_table(log)
     (training.out / "forgetting.md").write_text(table, encoding="utf-8")
-    publish(key="forgetting", markdown=table)
+    publish_artifact(key="forgetting", markdown=table)
     return summary
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from rich.table import Table
 
-from medaction.flows.artifacts import publish as publish_artifact
+from medaction.flows.artifacts import publish_artifact
 from medaction.flows.held_out import refuse_contaminated
 from medaction.flows.progress import ProgressArtifact, console
 from medaction.flows.repositories import CheckpointUploads, upload

@@ -8,20 +8,16 @@ from medaction.words.names import normalise
 from medaction.words.phrases import phrase_regex
 
 # What says how sure, how bad or how soon, not what; and what every order may carry.
-_HEDGES = re.compile(
-    "^"
-    + phrase_regex(
-        "suspected | possible | probable | presumed | likely | early | late | acute | severe"
-        " | mild | moderate | massive | active | new onset | advanced | symptomatic"
-        " | uncomplicated | complicated | recurrent | repeat | serial | stat | urgent | emergent"
-        " | emergency | bedside | portable | formal | dedicated | serum | plasma | blood"
-        " | baseline | quantitative | diagnostic | contrast enhanced | noncontrast"
-        " | non contrast | targeted | comprehensive | full | complete | routine | standard"
-        " | initial | follow up | updated | further | detailed | limited",
-        "",
-    )
-    + " "
+_HEDGE_WORDS = (
+    "suspected | possible | probable | presumed | likely | early | late | acute | severe"
+    " | mild | moderate | massive | active | new onset | advanced | symptomatic"
+    " | uncomplicated | complicated | recurrent | repeat | serial | stat | urgent | emergent"
+    " | emergency | bedside | portable | formal | dedicated | serum | plasma | blood"
+    " | baseline | quantitative | diagnostic | contrast enhanced | noncontrast"
+    " | non contrast | targeted | comprehensive | full | complete | routine | standard"
+    " | initial | follow up | updated | further | detailed | limited"
 )
+_HEDGES = re.compile(f"^{phrase_regex(_HEDGE_WORDS, plural='')} ")
 _TAIL_WORDS = (
     "level | test | testing | study | studies | panel | measurement | assay | screen | screening"
     " | analysis | scan | examination | evaluation | imaging | x2 | x3 | x 2 | x 3 | now | today"

@@ -114,7 +114,7 @@ async def _send_directly(
 def _answered(body: bytes, request: dict[str, Any]) -> Response:
     """What a 200 holds. Raises Trouble: also for an error inside it, with that error's status."""
     try:
-        answer = _unframed(_decoded(body))
+        answer = _unframed(_json_of(body))
         rows = answer.get("choices") or answer.get("candidates") or answer.get("results")
         choice = (rows or [answer])[0]
         fault = choice.get("error")
@@ -136,7 +136,7 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
         ) from None
 
 
-def _decoded(body: bytes) -> Any:
+def _json_of(body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError:

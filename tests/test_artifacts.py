@@ -19,7 +19,7 @@ def test_a_server_that_is_away_costs_one_notice(
     monkeypatch.setattr(artifacts, "RESTARTED_WITHIN_S", 0.0)
     caplog.set_level(logging.WARNING, "medaction")
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
-        artifacts.publish(key="curves", markdown="# Curves")
+        artifacts.publish_artifact(key="curves", markdown="# Curves")
         progress = ProgressArtifact("training")
         progress.show(10.0, "step 1")
         progress.show(20.0, "step 2")

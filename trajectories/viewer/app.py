@@ -35,7 +35,8 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
         ),
         viewer.page("/labels", lambda run, _: pages.labels_page(run)),
         viewer.page(
-            "/contamination", lambda run, query: pages.contamination(run, *_filters_and_page(query))
+            "/contamination",
+            lambda run, query: pages.contaminated_pairs(run, *_filters_and_page(query)),
         ),
         viewer.page(
             "/contamination/{place:int}",

@@ -10,17 +10,17 @@ from typing import Any
 
 import polars as pl
 
-FOLDER = "contamination"
+COMPARISONS = "contamination"
 """Of a run's folder: where the report is that the viewer shows; a folder in it for each of several
 sets."""
-REPORT = "contamination.json"
+COMPARISON_FILE = "contamination.json"
 TEXTS = "texts.parquet"
 """Beside the report, a row a pair in its order: text, other_text, diagnosis, other_diagnosis."""
 
 SHARED_WORDS = 3
 """Words in a row that both texts have, from which they are marked; numbers all count as one word,
 since a copy may have others."""
-_WORD = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)*")
+_WORD_OR_NUMBER = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,12 @@ class Comparison:
 def comparisons(out: Path) -> list[Comparison]:
     """The reports in the run's folder, each pair with the `against` and the `place` at which the
     viewer shows it."""
-    files = sorted([*(out / FOLDER).glob(REPORT), *(out / FOLDER).glob(f"*/{REPORT}")])
+    files = sorted(
+        [
+            *(out / COMPARISONS).glob(COMPARISON_FILE),
+            *(out / COMPARISONS).glob(f"*/{COMPARISON_FILE}"),
+        ]
+    )
     reports: list[Comparison] = []
     count = 0
     for file in files:
@@ -72,12 +77,12 @@ def pieces(text: str, other: str) -> Iterator[tuple[str, bool]]:
     >>> list(pieces("Fever for 3 days.", "She had fever for 12 days"))
     [('Fever for 3 days', True), ('.', False)]
     """
-    words = list(_WORD.finditer(text))
-    keys = _keys(word.group() for word in words)
-    runs = set(_runs(_keys(_WORD.findall(other))))
+    words = list(_WORD_OR_NUMBER.finditer(text))
+    keys = _comparable(word.group() for word in words)
+    runs = set(_runs_of_words(_comparable(_WORD_OR_NUMBER.findall(other))))
     shared = {
         at + step
-        for at, run in enumerate(_runs(keys))
+        for at, run in enumerate(_runs_of_words(keys))
         if run in runs
         for step in range(SHARED_WORDS)
     }
@@ -92,11 +97,11 @@ def pieces(text: str, other: str) -> Iterator[tuple[str, bool]]:
         yield text[begin:], False
 
 
-def _keys(words: Iterable[str]) -> list[str]:
+def _comparable(words: Iterable[str]) -> list[str]:
     return ["0" if word[0].isdigit() else word.casefold() for word in words]
 
 
-def _runs(keys: list[str]) -> Iterator[tuple[str, ...]]:
+def _runs_of_words(keys: list[str]) -> Iterator[tuple[str, ...]]:
     return (tuple(keys[at : at + SHARED_WORDS]) for at in range(len(keys) - SHARED_WORDS + 1))
 
 

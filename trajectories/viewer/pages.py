@@ -18,7 +18,7 @@ from medaction.trajectories.labels import LONGEST, add_label, label_of, labels
 from medaction.trajectories.records import now
 from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.viewer import charts, queries
-from medaction.trajectories.viewer.contamination import FOLDER, comparisons, pair_at
+from medaction.trajectories.viewer.contamination import COMPARISONS, comparisons, pair_at
 
 TEMPLATES = Path(__file__).parent / "templates"
 _html = jinja2.Environment(
@@ -71,7 +71,7 @@ class ShownRun:
         values.setdefault("opened", "")
         values["online"] = template != "export"
         values["with_other"] = self.other is not None
-        values["compared"] = (self.out / FOLDER).is_dir()
+        values["compared"] = (self.out / COMPARISONS).is_dir()
         values["judged"] = bool(queries.rows(self.db, "any judged"))
         # An evaluation has verdicts and no distances: what is about training is left out.
         values["evaluated"] = values["judged"] and not queries.rows(self.db, "any scored")
@@ -162,7 +162,7 @@ def comparison(run: ShownRun, other: ShownRun, filters: Filters) -> str:
     )
 
 
-def contamination(run: ShownRun, filters: Filters, number: int) -> str:
+def contaminated_pairs(run: ShownRun, filters: Filters, number: int) -> str:
     """The pairs of cases that `medaction contamination` found, the surest first."""
     reports = comparisons(run.out)
     pairs = [pair for report in reports for pair in report.pairs]
