@@ -126,8 +126,8 @@ def test_what_a_patient_says_stays() -> None:
 def test_a_summary_is_parted_by_bullets_sentences_and_headings() -> None:
     bullets = "Sex:\n- Twin A: boy\n- Twin B: girl\nSigns: Twin A: pale. Twin B: well."
     assert parts_by_patient(bullets) == {
-        "Twin a": "Sex:\n- boy\nSigns: pale.",
-        "Twin b": "Sex:\n- girl\nSigns: well.",
+        "Twin A": "Sex:\n- boy\nSigns: pale.",
+        "Twin B": "Sex:\n- girl\nSigns: well.",
     }
     headings = "**Patient 1**\n- Cough\n  - dry\n**Patient 2**\n- Fever"
     assert parts_by_patient(headings) == {"Patient 1": "- Cough\n  - dry", "Patient 2": "- Fever"}
