@@ -157,7 +157,6 @@ def learn(
         or _structure(request, demands, text)
         or _parameter(request, demands, status, text)
         or _message_shape(request, demands, text)
-        or _context_unstated(request, demands, text)
     )
     return lesson if lesson and lesson[0] != demands else None
 
@@ -213,28 +212,11 @@ def _context(request: dict[str, Any], demands: Demands, text: str) -> tuple[Dema
     return changed, f"prompt and reply together have at most {context} tokens"
 
 
-_TOO_LONG = re.compile(
-    r"\b(?:context|input|prompt|messages?)\b.{0,40}\b(?:too (?:long|large|many)|exceed)"
-    r"|\b(?:exceed\w*|too (?:long|large|many))\b.{0,40}\b(?:context|input|prompt)\b"
-)
-
-
-def _context_unstated(
-    request: dict[str, Any], demands: Demands, text: str
-) -> tuple[Demands, str] | None:
-    """Of a prompt that is too long, nobody says by how much: a third less at a time."""
-    if not _TOO_LONG.search(text):
-        return None
-    reply_tokens = request.get("max_tokens") or request.get("max_completion_tokens") or 0
-    prompt = estimated_tokens(request["messages"]) * demands.tokens_per_estimate * SPARE
-    context = int(2 / 3 * (prompt + reply_tokens))
-    changed = replace(demands, context_tokens=context)
-    return changed, f"prompt and reply together have at most {context} tokens, at a guess"
-
-
 _FORMAT = (
-    "response format", "schema", "json object", "json mode", "structured output", "grammar",
-    "guided", "'strict'", "generate json",  # Groq's words for a reply that was not JSON
+    "response format", "response schema", "json schema", "json object", "json mode",
+    "structured output", "grammar", "guided",
+    "too many states",  # Gemini's words for a schema that is too large
+    "'strict'", "generate json",  # an older schema's fields; Groq, of a reply that was not JSON
 )  # fmt: skip
 _UNKNOWN_FIELD = ("unrecognized", "unknown", "unexpected", "extra inputs", "not permitted")
 
