@@ -157,6 +157,7 @@ def learn(
         or _structure(request, demands, text)
         or _parameter(request, demands, status, text)
         or _message_shape(request, demands, text)
+        or _context_unstated(request, demands, text)
     )
     return lesson if lesson and lesson[0] != demands else None
 
@@ -210,6 +211,25 @@ def _context(request: dict[str, Any], demands: Demands, text: str) -> tuple[Dema
         rate *= 1.3  # it did not fit as estimated, and nobody says by how much
     changed = replace(demands, context_tokens=context, tokens_per_estimate=rate)
     return changed, f"prompt and reply together have at most {context} tokens"
+
+
+_OVER_CONTEXT = re.compile(
+    r"context_length_exceeded|\bexceed\w*\b.{0,30}\bcontext[ _](?:length|window|size)"
+)
+"""The context itself must be named: a quota, a picture or a filter's threshold is exceeded too."""
+
+
+def _context_unstated(
+    request: dict[str, Any], demands: Demands, text: str
+) -> tuple[Demands, str] | None:
+    """Of a prompt that is too long, nobody says by how much: a third less at a time."""
+    if not _OVER_CONTEXT.search(text):
+        return None
+    reply_tokens = request.get("max_tokens") or request.get("max_completion_tokens") or 0
+    prompt = estimated_tokens(request["messages"]) * demands.tokens_per_estimate * SPARE
+    context = int(2 / 3 * (prompt + reply_tokens))
+    changed = replace(demands, context_tokens=context)
+    return changed, f"prompt and reply together have at most {context} tokens, at a guess"
 
 
 _FORMAT = (

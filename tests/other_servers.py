@@ -502,6 +502,9 @@ WAYS: dict[str, Way] = {
         ),
         requests=5,
     ),
+    "no_limit_named": Way(
+        too_long_for(2200, "Your input exceeds the context window of this model."), requests=7
+    ),
     "a_comma_in_the_limit": Way(
         too_long_for(2200, "This model's maximum context length is 2,200 tokens."), requests=5
     ),
