@@ -392,16 +392,6 @@ WAYS: dict[str, Way] = {
         ),
         says="at the token limit",
     ),
-    "responses_that_failed": Way(
-        at_first(
-            1,
-            Reply(
-                body=b'{"status": "failed", "error": {"code": "server_error", "message": "x"},'
-                b' "output": [], "text": {"format": {"type": "text"}}}'
-            ),
-        ),
-        requests=5,
-    ),
     "geminis_blocked_prompt": Way(
         answering(lambda text: {"promptFeedback": {"blockReason": "SAFETY"}}),
         says="400 the provider's content filter blocked the prompt: SAFETY",
@@ -453,19 +443,6 @@ WAYS: dict[str, Way] = {
             ).encode()
         )
     ),
-    "deltas_and_then_all_of_it": Way(
-        lambda asked, number: Reply(
-            body="\n\n".join(
-                f"data: {json.dumps({'choices': [row]})}"
-                for row in (
-                    {"delta": {"role": "assistant", "content": text_of(asked)[:50]}},
-                    {"delta": {"content": text_of(asked)[50:]}},
-                    {"message": {"content": text_of(asked)}, "finish_reason": "stop"},
-                )
-            ).encode()
-        )
-    ),
-    "loading_in_200": Way(at_first(1, Reply(body=b'{"message": "Model is loading"}')), requests=5),
     "an_object_with_thinking": Way(
         message(lambda text: {"content": json.loads(text) | {"thinking": "it fits"}})
     ),

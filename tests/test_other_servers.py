@@ -260,6 +260,39 @@ def test_a_streams_lines_end_at_line_ends_alone() -> None:
         assert asyncio.run(complete(teacher, COUNT))[0] == words
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"message": "Model is loading"},
+        {
+            "status": "failed",
+            "error": {"code": "server_error", "message": "try again"},
+            "output": [],
+            "text": {"format": {"type": "text"}},
+        },
+    ],
+)
+def test_what_stands_where_there_is_no_reply_is_not_read_as_one(body: dict[str, Any]) -> None:
+    no_reply = Reply(body=json.dumps(body).encode())
+    with openai_server(lambda asked, n: "fine" if n else no_reply) as server:
+        teacher = Teacher(model="openai/some-model", api_base=server.url)
+        assert asyncio.run(complete(teacher, COUNT))[0] == "fine"
+
+
+def test_a_stream_that_repeats_the_whole_at_its_end_is_read_once() -> None:
+    """MiniMax's does."""
+    rows = [
+        {"delta": {"role": "assistant", "content": "one "}},
+        {"delta": {"content": "two"}},
+        {"message": {"role": "assistant", "content": "one two"}, "finish_reason": "stop"},
+    ]
+    stream = "".join(f"data: {json.dumps({'choices': [row]})}\n\n" for row in rows).encode()
+    reply = Reply(body=stream, headers={"Content-Type": "text/event-stream"})
+    with openai_server(lambda asked, n: reply) as server:
+        teacher = Teacher(model="openai/some-model", api_base=server.url)
+        assert asyncio.run(complete(teacher, COUNT))[0] == "one two"
+
+
 def prompt(number: int) -> list[Message]:
     return [{"role": "user", "content": f"case {number}"}]
 
