@@ -268,7 +268,7 @@ def abbreviations_told(text: str, names: tuple[DiagnosisName, ...]) -> tuple[Dia
         DiagnosisName(short, "answer", part, exact=True)
         for part in parts
         for short in shorts
-        if any(spells(short.casefold(), words) for words in _forms_to_spell(part))
+        if any(_spells(short.casefold(), words) for words in _forms_to_spell(part))
     )
 
 
@@ -285,7 +285,7 @@ def _forms_to_spell(part: str) -> tuple[list[str], ...]:
     return tuple(words for words in spelt if len(words) > 1)
 
 
-def spells(short: str, words: list[str]) -> bool:
+def _spells(short: str, words: list[str]) -> bool:
     """Whether `short` has the first letter of each word, of two or more, and between them only
     further letters of the word before, in their order."""
     if not words or not short or short[0] != words[0][0]:
@@ -294,7 +294,7 @@ def spells(short: str, words: list[str]) -> bool:
         return _is_in_order(short, words[0])
     ends = range(1, len(short))
     return any(
-        _is_in_order(short[:end], words[0]) and spells(short[end:], words[1:]) for end in ends
+        _is_in_order(short[:end], words[0]) and _spells(short[end:], words[1:]) for end in ends
     )
 
 

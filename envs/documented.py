@@ -37,16 +37,18 @@ _WRITTEN = (
     r"(?:provided|detailed|described|specified|documented|stated|mentioned|available|reported|given"
     r"|recorded)"
 )
-# The whole sentence is one of these words.
+# The whole sentence is one of these words. 'None after 5 days' is a result, 'pending after 5 days'
+# is none.
 _EMPTY = re.compile(
     r"(?:results? |still |currently |is |are |was |were )*"
+    rf"(?:(?:pending|awaited|to be (?:determined|{_DONE}))"
+    r" (?:on|after|before|when|once)\b[^;:,]*|"
     r"(?:pending|awaited|unknown|unavailable|n/a|na(?=\W*$)|none|optional|to follow"
     rf"|see [\w ]{{4,20}}|to be (?:determined|{_DONE})|{_DONE}"
     r"|not (?:yet )?(?:applicable|required|indicated"
     rf"|{_DONE}|{_WRITTEN})|no (?:data|details|information|results?)(?: {_WRITTEN})?)"
-    r"(?:,? (?:at|in|on|by|for|after|before|beyond|regarding|here|yet|next|as|so|due to|because"
-    r"|until|when|once|scheduled)\b"
-    r"[^;]*)?",
+    r"(?:,? (?:at|in|by|for|beyond|regarding|here|yet|next|as|so|due to|because|until|scheduled)\b"
+    r"[^;]*)?)",
     re.IGNORECASE,
 )
 # That a test was not made, or its result not written down.

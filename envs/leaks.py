@@ -23,7 +23,7 @@ from medaction.envs.diagnosis_names import (
 from medaction.envs.patients import ANIMAL
 from medaction.envs.records import CaseReport, StructuredCase
 from medaction.words.names import normalise
-from medaction.words.phrases import phrase_pattern, phrase_regex
+from medaction.words.phrases import phrase_pattern
 from medaction.words.plurals import singular
 from medaction.words.sentences import LABEL, split_outside_brackets
 
@@ -34,8 +34,7 @@ SENTENCE_END = re.compile(r"(?<=[.;!?])(?!(?<=\b[A-Z]\.)\s+[a-z])\s+|(?<=[。；
 """Where a sentence or a part of it ends; not behind the initial of 'S. aureus'."""
 
 # A denial, and what makes one of a disease a history: 'no known contact with tuberculosis'.
-_MEMORIES = phrase_regex("recall* | remember* | report* | mention* | notice* | know*", plural="")
-_DENIES = re.compile(rf"\b(?:den(?:y|ies|ied|ying)|{_MEMORIES} (?:no|not|never))\b", re.IGNORECASE)
+_DENIES = phrase_pattern("deny | denies | denied | denying")
 _NO = phrase_pattern("no | not | without | never | negative for")
 _BROUGHT_ALONG = phrase_pattern(
     "history | contact | exposure | exposed | travel* | known | recent | previous | prior | cause"
@@ -44,7 +43,7 @@ _DENIED_CHARACTERS = 60
 """Characters behind a 'no' within which it denies: our choice."""
 _EXPOSURE = phrase_pattern(
     "endemic | exposed | exposure | contact with | contact of | contact to | close contact"
-    " | travel* | immuniz* | immunis* | vaccin* | prophyla* | against | outbreak | index case"
+    " | travel* | immuniz* | immunis* | vaccin* | prophyla* | outbreak | index case"
 )
 _HISTORY = phrase_pattern(
     "known | history of | previous | previously | prior | earlier | since | status post | s/p"

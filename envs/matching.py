@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from medaction.envs.diagnosis_names import spells
 from medaction.envs.naming import (
     CULTURED,
     IMAGING,
@@ -204,9 +203,10 @@ def _names_a_test(text: str) -> bool:
 
 
 def is_short_for(name: str, other: str) -> bool:
-    """'abpm' of 'ambulatory blood pressure monitoring', 'oae' of 'otoacoustic emissions'."""
+    """'abpm' of 'ambulatory blood pressure monitoring'."""
     short, long = sorted((name, other), key=len)
-    return len(short) > 2 and short.isalpha() and spells(short, long.split())
+    initials = "".join(word[0] for word in long.split())
+    return len(short) > 2 and " " not in short and short == initials
 
 
 def nested(name: Profile, other: Profile) -> bool:

@@ -69,8 +69,13 @@ for _row in _rows_of_section("findings"):
 CONDITIONS = _words_of_section("conditions")
 """What a test is done under: a value of it is none of the plain test."""
 
-_DRAWN_STATES = frozenset({"fasting", "random", "postprandial", "casual"})
-"""In which state of the patient a sample was taken."""
+_DRAWN_STATES = {
+    "fasting": "fasting",
+    "random": "random",
+    "casual": "random",
+    "postprandial": "postprandial",
+}
+"""In which state of the patient a sample was taken, by its words."""
 _IGNORED = _words_of_section("ignored")
 _REPEATED = _words_of_section("again")
 _TAKEN = _words_of_section("taken")
@@ -276,7 +281,10 @@ def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozens
     """
     if order.canonical and entry.canonical and order.canonical != entry.canonical:
         return False
-    states = [_DRAWN_STATES.intersection(side.text.split()) for side in (order, entry)]
+    states = [
+        {_DRAWN_STATES[word] for word in side.text.split() if word in _DRAWN_STATES}
+        for side in (order, entry)
+    ]
     if all(states) and states[0].isdisjoint(states[1]):
         return False
     codes, entry_codes = (frozenset(filter(is_code, side.terms)) for side in (order, entry))

@@ -75,9 +75,6 @@ benchmarks/oracle."""
 _SHORTEST_SLIP = 6
 """Letters of a word from which one slip of the pen is forgiven; shorter words are too alike."""
 
-_LONGEST_INITIALS = 6
-"""Letters of a word that may be the initials of a test's name."""
-
 _LONGEST_NAME = 120
 """Characters of a test's name that the encoder is asked about."""
 
@@ -190,29 +187,7 @@ class Oracle:
         test, *circumstance = _CIRCUMSTANCE.split(order, maxsplit=1)
         aside = bool(circumstance) and _names_no_test(profile(circumstance[0]))
         match = self._by_tables(profile(test)) if aside else None
-        return (
-            match
-            or self._by_initials(ordered)
-            or self._by_rare_words(ordered)
-            or self._by_encoder(ordered)
-        )
-
-    def _by_initials(self, ordered: Profile) -> Match | None:
-        """The one entry whose name an unknown word spells: 'FFA' is 'fundus fluorescein
-        angiography'."""
-        short = ordered.text.split(" of ")[0]
-        if ordered.kinds or ordered.canonical or not 3 <= len(short) <= _LONGEST_INITIALS:
-            return None
-        names = [
-            name
-            for name in self._names
-            if len(name.profile.text.split()) > 1 and is_short_for(short, name.profile.text)
-        ]
-        entries = {name.entry for name in names}
-        allowed = len(entries) == 1 and all(
-            can_be_same_place(ordered, name.profile) for name in names
-        )
-        return Match(tuple(entries), "words", 1.0) if allowed else None
+        return match or self._by_rare_words(ordered) or self._by_encoder(ordered)
 
     def _by_rare_words(self, ordered: Profile) -> Match | None:
         """The one entry in whose name all words of an order stand that no table knows: 'ergonovine

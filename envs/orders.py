@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
+from medaction.envs.categories import category_of
 from medaction.envs.naming import (
     GENERAL,
     IMAGING,
@@ -151,9 +152,7 @@ def tests_in(text: str) -> tuple[str, ...]:
         piece = piece.strip(" .:-")
         if not piece or _REFUSAL_AT_START.match(piece) or not _names_something(profile(piece)):
             continue
-        before = profile(parts[-1]) if parts else None
-        lends = before and (before.regions or before.kinds & IMAGING)  # it has a place, or lends it
-        if before and not lends and _is_side_alone(profile(piece)):
+        if parts and _is_side_alone(profile(piece)) and _lacks_place(parts):
             parts[-1] += f" {piece}"  # 'arthrocentesis, left knee' is one test
         else:
             parts += names_in_a_row(piece)
@@ -247,6 +246,13 @@ def _names_something(reading: Profile) -> bool:
 
 def _is_side_alone(reading: Profile) -> bool:
     return bool(reading.sides and reading.regions and not (reading.kinds or reading.terms))
+
+
+def _lacks_place(parts: list[str]) -> bool:
+    """Whether the last of the tests is a procedure without a place, and none before it is imaging,
+    of which a place may be one more."""
+    is_procedure = category_of(parts[-1]) == "procedure" and not profile(parts[-1]).regions
+    return is_procedure and not any(profile(part).kinds & IMAGING for part in parts)
 
 
 def _completed(number: int, parts: list[str]) -> str:

@@ -14,7 +14,6 @@ from medaction.envs.naming import FINDINGS, KINDS, TABLE, Profile, canonical_of,
 from medaction.envs.records import DocumentedTest
 from medaction.envs.scripts import is_unspaced
 from medaction.words.names import normalise
-from medaction.words.phrases import phrase_pattern, phrase_regex
 from medaction.words.plurals import singular
 from medaction.words.sentences import statements
 
@@ -48,30 +47,6 @@ _LEVEL_OF_CODE = re.compile(
     r"\b(?i:elevated|raised|increased|decreased|reduced) (?:serum |plasma |blood )?"
     r"(?P<analyte>(?=[\w-]+[A-Z\d])[A-Za-z][\w-]+)(?: levels?\b|\W*$)"
 )
-# 'Hemoglobin was known' says nothing of it; 'the dipstick lit up' does.
-_AUXILIARY = phrase_pattern("is | are | was | were | has | had")
-# What stands before a test that is no subject: 'she was sent for', 'after', 'a history of'.
-_NO_SUBJECT = phrase_regex(
-    "he | she | they | we | patient | who | which | for | to | by | with | without | after | before"
-    " | until | despite | no | underwent | had",
-    plural="",
-)
-_BEFORE_OBJECT = re.compile(rf"\b(?:{_NO_SUBJECT}|\w{{2,}}ed)\b", re.IGNORECASE)
-_DETERMINERS = phrase_regex("the | a | an | his | her | their | this | that", plural="")
-_DETERMINER = re.compile(rf"\b{_DETERMINERS}\b", re.IGNORECASE)
-_LONGEST_SUBJECT = 5
-"""Words of a test's name and what goes on about it: our choice."""
-# What the subject of a clause does: any past or present of a verb. 'Was planned' and the like are
-# told apart by `says_something`.
-_IRREGULAR_PAST = phrase_regex(
-    "is | are | was | were | has | had | arose | became | bore | came | drew | fell | found | gave"
-    " | grew | held | laid | left | lit | made | met | put | ran | read | rose | said | sat | saw"
-    " | set | shone | spoke | stood | took | told | went | wrote",
-    plural="",
-)
-_VERB_OF_SUBJECT = re.compile(
-    rf"\b(?:{_IRREGULAR_PAST}|\w{{2,}}ed)\b(?! (?:for|by|to be)\b)", re.IGNORECASE
-)
 # 'Biopsy-proven coeliac disease': how a disease became known, no result that is told now.
 _PROVEN = re.compile(r"\b[\w-]+-(?:proven|confirmed|verified)\b", re.IGNORECASE)
 _PRESENT_ILLNESS = re.compile(r"\W*history(?: of (?:the )?present illness)?\W*:\W*", re.IGNORECASE)
@@ -104,11 +79,6 @@ _FOUND_IN_GENE = re.compile(
     re.IGNORECASE,
 )
 _MUTATION_WORD = re.compile(r"\b(?:mutations?|variants?|deletions?|\w+zygous)\b", re.IGNORECASE)
-# One that somebody has: 'he shares the GAA variant'; 'leukemia with FLT3 mutation' is a kind of it.
-_MUTATION_OF_GENE = re.compile(
-    r"\b(?:the|an?|this|same) (?:\w+ ){0,2}?(?:[A-Z][A-Z0-9]{2,7}[\s-]+(?:[a-z]\w+\s)?"
-    r"(?:mutation|variant|deletion)|(?:mutation|variant|deletion) (?:in|of) [A-Z][A-Z0-9]{2,7})\b"
-)
 _LABS = r"(?:blood|laboratory|lab) ?(?:tests?|works?|findings|results?|studies)"
 # Tests by a general word: 'cysts observed on imaging', 'blood tests showed anemia'; and what an
 # operation found.
@@ -189,14 +159,10 @@ def _statement(clause: str) -> Statement | None:
     if (general := _GENERAL_TEST.search(clause)) and not names:
         name = next(kind for kind, words in general.groupdict().items() if words)
         return Statement(clause, (name.replace("_", " ").capitalize(),))
-    if subject := _test_as_subject(clause):
-        return Statement(clause, names or (subject,))
     is_of_blood = not names and FINDING.search(clause) and not EXAMINED.search(clause)
     if is_of_blood and (blood_tests := _found_in_blood(clause)):
         return Statement(clause, blood_tests)
-    if _MUTATION_OF_GENE.search(clause) or all(
-        pattern.search(clause) for pattern in (_GENE_SYMBOL, _FOUND_IN_GENE, _MUTATION_WORD)
-    ):
+    if all(pattern.search(clause) for pattern in (_GENE_SYMBOL, _FOUND_IN_GENE, _MUTATION_WORD)):
         return Statement(clause, names or ("Genetic testing",))
     if level := _LEVEL_OF_CODE.search(clause):
         return Statement(clause, names or (level["analyte"],))
@@ -208,25 +174,6 @@ def _statement(clause: str) -> Statement | None:
         analytes = _ANALYTE.findall(clause[: value.end()])
         return Statement(clause, names or (analytes[-1] if analytes else "Laboratory tests",))
     return None
-
-
-def _test_as_subject(clause: str) -> str:
-    """The test that a clause is about, where it says what the test did or was: 'the scope passed in
-    June met rings'. 'She was sent for a CT' is about her."""
-    verb = _VERB_OF_SUBJECT.search(clause)
-    if verb is None or not clause[verb.end() :].strip(" .,;"):
-        return ""
-    opening = clause[: verb.start()].partition(" of ")[0]
-    *before, subject = (part.strip() for part in _DETERMINER.split(opening))
-    if _BEFORE_OBJECT.search(opening) or len(subject.split()) > _LONGEST_SUBJECT:
-        return ""
-    name = next(iter(named_tests(subject)), subject)
-    is_kind = bool(profile(name).kinds)
-    is_test = is_kind or bool(named_tests(name)) or (before and canonical_of(name) is not None)
-    if is_test and not is_kind and category_of(name) == "laboratory":
-        is_test = not _AUXILIARY.match(verb[0]) or any(map(str.isdigit, clause[verb.end() :]))
-    is_result = is_test and subject.endswith(name) and is_ordered(name) and says_something(clause)
-    return name if is_result else ""
 
 
 def _found_in_blood(clause: str) -> tuple[str, ...]:

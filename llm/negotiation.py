@@ -213,17 +213,17 @@ def _context(request: dict[str, Any], demands: Demands, text: str) -> tuple[Dema
     return changed, f"prompt and reply together have at most {context} tokens"
 
 
-_TOO_LONG = re.compile(
-    r"\b(?:context|input|prompt|messages?)\b.{0,40}\b(?:too (?:long|large|many)|exceed)"
-    r"|\b(?:exceed\w*|too (?:long|large|many))\b.{0,40}\b(?:context|input|prompt)\b"
+_OVER_CONTEXT = re.compile(
+    r"context_length_exceeded|\bexceed\w*\b.{0,30}\bcontext[ _](?:length|window|size)"
 )
+"""The context itself must be named: a quota, a picture or a filter's threshold is exceeded too."""
 
 
 def _context_unstated(
     request: dict[str, Any], demands: Demands, text: str
 ) -> tuple[Demands, str] | None:
     """Of a prompt that is too long, nobody says by how much: a third less at a time."""
-    if not _TOO_LONG.search(text):
+    if not _OVER_CONTEXT.search(text):
         return None
     reply_tokens = request.get("max_tokens") or request.get("max_completion_tokens") or 0
     prompt = estimated_tokens(request["messages"]) * demands.tokens_per_estimate * SPARE
@@ -233,8 +233,10 @@ def _context_unstated(
 
 
 _FORMAT = (
-    "response format", "schema", "json object", "json mode", "structured output", "grammar",
-    "guided", "'strict'", "generate json",  # Groq's words for a reply that was not JSON
+    "response format", "response schema", "json schema", "json object", "json mode",
+    "structured output", "grammar", "guided",
+    "too many states",  # Gemini's words for a schema that is too large
+    "'strict'", "generate json",  # an older schema's fields; Groq, of a reply that was not JSON
 )  # fmt: skip
 _UNKNOWN_FIELD = ("unrecognized", "unknown", "unexpected", "extra inputs", "not permitted")
 

@@ -116,6 +116,11 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
     try:
         answer = _unframed(_json_of(body))
         rows = answer.get("choices") or answer.get("candidates") or answer.get("results")
+        if not rows and isinstance(answer.get("message"), str):
+            del answer["message"]  # of a server that has no reply yet: 'Model is loading'
+        blocked = (answer.get("promptFeedback") or {}).get("blockReason")
+        if blocked and not rows:
+            raise Trouble(400, f"the provider's content filter blocked the prompt: {blocked}")
         choice = (rows or [answer])[0]
         fault = choice.get("error")
         if fault and (rows or not _text_of(choice)):
@@ -125,7 +130,8 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
             # LM Studio answers 200 to a path that it does not have.
             raise Trouble(404 if "unexpected endpoint" in words.casefold() else status, words)
         response = _response_of(choice, answer, request)
-        if not (rows or response.text or response.thinking):
+        ended = response.finish_reason in ("length", "content_filter", "refusal")
+        if not (rows or response.text or response.thinking or ended):
             raise ValueError("it has no choices: give the address of an OpenAI-compatible server")
         return response
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -161,6 +167,7 @@ def _completion_of_events(body: bytes) -> dict[str, Any]:
     message: dict[str, Any] = defaultdict(str)
     choice: dict[str, Any] = {"message": message, "finish_reason": ""}
     answer: dict[str, Any] = {"choices": [choice]}
+    by_delta = False
     # Bytes end a line at CR and LF alone; text does at others too, which a reply may have.
     for line in map(bytes.decode, body.splitlines()):
         data = line.removeprefix("data:").strip()
@@ -171,7 +178,9 @@ def _completion_of_events(body: bytes) -> dict[str, Any]:
             return {"error": event["error"]}
         answer |= {"usage": event["usage"]} if event.get("usage") else {}
         for part in (event.get("choices", [event]) or ())[:1]:
-            delta = part.get("delta") or part.get("message") or {}
+            by_delta = by_delta or bool(part.get("delta"))
+            # Ollama's pieces are messages; behind deltas a message is all of them again (MiniMax).
+            delta = part.get("delta") or (not by_delta and part.get("message")) or {}
             for key, text in delta.items():
                 if isinstance(text, str) and key != "role":
                     message[key] += text
@@ -201,9 +210,11 @@ filter."""
 
 
 def _finish_reason(choice: dict[str, Any]) -> str:
-    """OpenAI's finish_reason, or the field of its like: stop_reason, finishReason, done_reason."""
+    """OpenAI's finish_reason, or the field of its like: stop_reason, finishReason, done_reason; in
+    OpenAI's Responses one field deeper."""
     stated = [choice.get("finish_reason")]
-    stated += [value for key, value in choice.items() if key.casefold().endswith("reason")]
+    fields = {**choice, **(choice.get("incomplete_details") or {})}
+    stated += [value for key, value in fields.items() if key.casefold().endswith("reason")]
     reason = next((value for value in stated if value and isinstance(value, str)), "")
     return _FINISH_REASONS.get(reason.casefold(), reason)
 
@@ -214,8 +225,11 @@ def _text_of(choice: dict[str, Any]) -> Any:
     message = choice.get("message") or choice.get("delta") or choice
     if not isinstance(message, dict):
         return message
-    names = ("content", "text", "output", "generated_text", "response")
-    return next((message[name] for name in names if message.get(name)), None)
+    for name in ("content", "text", "output", "generated_text", "response"):
+        # the `text` of OpenAI's Responses is an object of settings
+        if message.get(name) and (name != "text" or isinstance(message[name], str)):
+            return message[name]
+    return None
 
 
 def _response_of(
@@ -227,7 +241,7 @@ def _response_of(
     text, thinking = _parts(_text_of(choice))
     message = message if isinstance(message, dict) else {}
     for key in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
-        if not thinking:
+        if not thinking and not isinstance(message.get(key), dict):  # its settings, echoed
             thinking = "".join(_parts(message.get(key)))
     finish_reason = _finish_reason(choice)
     calls = message.get("tool_calls") or [{"function": message.get("function_call")}]
@@ -283,15 +297,21 @@ _PARTS = ("text", "thinking", "content", "parts", "json", "input", "summary")
 
 def _parts(content: Any) -> tuple[str, str]:
     """(text, thinking) of a message's content: a string, a list of parts with their types, one
-    part, or the object that was asked for as it is."""
+    part, or the object that was asked for as it is: also inside a part (`json`, `input`)."""
     if content is None or isinstance(content, str):
         return content or "", ""
     if isinstance(content, list):
         each = [_parts(part) for part in content]  # Mistral's thinking part holds parts itself
         return "".join(text for text, _ in each), "".join(thinking for _, thinking in each)
-    if "type" not in content and not any(name in content for name in _PARTS):
+    name = next((name for name in _PARTS if content.get(name)), "")
+    # Without a type it is a part if it has a text, or nothing else: Gemini's {"parts", "role"}.
+    alone = name and not content.keys() - {name, "role"}
+    if "type" not in content and not alone and not isinstance(content.get("text"), str):
         return json.dumps(content), ""
-    text, thinking = _parts(next((content[name] for name in _PARTS if content.get(name)), ""))
+    value = content.get(name)
+    if name in ("json", "input") and not isinstance(value, str):
+        return json.dumps(value), ""
+    text, thinking = _parts(value)
     if content.get("thought") or str(content.get("type")).startswith(("thinking", "reasoning")):
         return "", text + thinking
     return text, thinking

@@ -359,13 +359,21 @@ WAYS: dict[str, Way] = {
         )
     ),
     "anthropics_tool": Way(
-        answering(lambda text: {"content": [{"type": "tool_use", "input": json.loads(text)}]})
+        answering(
+            lambda text: {
+                "content": [{"type": "tool_use", "input": json.loads(text) | {"summary": "x"}}]
+            }
+        )
     ),
     "openais_responses": Way(
         answering(
             lambda text: {
                 "object": "response",
+                "status": "completed",
                 "error": None,
+                "incomplete_details": None,
+                "reasoning": {"effort": "medium", "summary": "auto"},
+                "text": {"format": {"type": "text"}, "verbosity": "medium"},
                 "output": [
                     {"type": "reasoning", "summary": [{"type": "summary_text", "text": "{x}"}]},
                     {"type": "message", "content": [{"type": "output_text", "text": text}]},
@@ -373,12 +381,30 @@ WAYS: dict[str, Way] = {
             }
         )
     ),
+    "responses_at_the_limit": Way(
+        answering(
+            lambda text: {
+                "status": "incomplete",
+                "incomplete_details": {"reason": "max_output_tokens"},
+                "text": {"format": {"type": "text"}},
+                "output": [{"type": "reasoning", "summary": []}],
+            }
+        ),
+        says="at the token limit",
+    ),
+    "geminis_blocked_prompt": Way(
+        answering(lambda text: {"promptFeedback": {"blockReason": "SAFETY"}}),
+        says="400 the provider's content filter blocked the prompt: SAFETY",
+    ),
     "geminis_candidates": Way(
         answering(
             lambda text: {
                 "candidates": [
                     {
-                        "content": {"parts": [{"text": "{x}", "thought": True}, {"text": text}]},
+                        "content": {
+                            "parts": [{"text": "{x}", "thought": True}, {"text": text}],
+                            "role": "model",
+                        },
                         "finishReason": "STOP",
                     }
                 ],
@@ -396,7 +422,11 @@ WAYS: dict[str, Way] = {
         lambda asked, number: Reply(
             body="\n".join(
                 json.dumps({"message": {"content": part}, "done_reason": reason})
-                for part, reason in ((text_of(asked), None), ("", "stop"))
+                for part, reason in (
+                    (text_of(asked)[:50], None),
+                    (text_of(asked)[50:], None),
+                    ("", "stop"),
+                )
             ).encode()
         )
     ),
@@ -411,6 +441,17 @@ WAYS: dict[str, Way] = {
                     {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
                 )
             ).encode()
+        )
+    ),
+    "an_object_with_thinking": Way(
+        message(lambda text: {"content": json.loads(text) | {"thinking": "it fits"}})
+    ),
+    "an_object_with_a_summary": Way(
+        message(lambda text: {"content": json.loads(text) | {"summary": "it fits"}})
+    ),
+    "a_json_part_with_text": Way(
+        message(
+            lambda text: {"content": [{"type": "json", "json": json.loads(text) | {"text": "x"}}]}
         )
     ),
     "a_custom_tool": Way(
@@ -438,7 +479,9 @@ WAYS: dict[str, Way] = {
         ),
         requests=5,
     ),
-    "no_limit_named": Way(too_long_for(2200, "Input is too long for requested model."), requests=7),
+    "no_limit_named": Way(
+        too_long_for(2200, "Your input exceeds the context window of this model."), requests=7
+    ),
     "a_comma_in_the_limit": Way(
         too_long_for(2200, "This model's maximum context length is 2,200 tokens."), requests=5
     ),

@@ -144,6 +144,13 @@ def test_the_smallest_menu_is_a_parameter() -> None:
         ("Legionella pneumophila pneumonia", (), "a pneumonia was suspected"),
         ("Left-sided isolated ovarian torsion", (), "an ovarian torsion was feared"),
         ("Autosomal dominant polycystic kidney disease type 1", (), "his mother has ADPKD"),
+        (
+            "Pulmonary tuberculosis",
+            (),
+            "he had pulmonary tuberculosis and left against medical advice",
+        ),
+        ("Pulmonary tuberculosis", (), "drugs for pulmonary tuberculosis, he reports no relief"),
+        ("Pulmonary tuberculosis", (), "he mentions not feeling well with pulmonary tuberculosis"),
     ],
 )
 def test_a_name_of_the_diagnosis_in_the_observation_is_a_leak(
@@ -354,6 +361,7 @@ def test_a_result_in_other_words_is_cut() -> None:
         ("AFP was 812 ng/mL and a solid mass was seen on MRI.", {"AFP": 0, "MRI": 0}),
         ("A serum quintozyme of 812 ng/mL was noted.", {"Serum quintozyme": 0}),
         ("He was found to carry a variant of MYH7.", {"Genetic testing": 0}),
+        ("He carries a variant of MYH7, like his aunt.", {"Genetic testing": 0}),
         ("He had coughed before, CT had shown nodules, and he slept badly.", {"CT": 0}),
         ("There were no abnormalities on plain X-rays.", {"Plain X-rays": 0}),
         ("Many cysts were observed on imaging.", {"Imaging": 0}),
@@ -395,6 +403,13 @@ def test_a_result_that_the_observation_tells_moves_into_the_menu(
         "His mother carries a variant of MYH7.",
         "Otoscopy showed a red drum.",
         "He has a history of high cholesterol.",
+        "The lithium gave him a tremor.",
+        "The insulin made him gain weight.",
+        "Her potassium ran out last week.",
+        "The MRI took an hour.",
+        "The colonoscopy left her sore for days.",
+        "The culture shocked him.",
+        "He has a history of migraine with the GAA variant.",
     ],
 )
 def test_history_and_examination_are_no_results(history: str) -> None:
@@ -664,6 +679,8 @@ VOID = (
     "Test was cancelled.",
     "Refused",
     "To be done next month",
+    "To be done after the holidays",
+    "Pending on discharge",
 )
 RESULTS = (
     "Nil",
@@ -675,6 +692,10 @@ RESULTS = (
     "None detected.",
     "Unknown significance variant c.1A>G in MYH7.",
     "None of four bottles grew.",
+    "Growth: None after 5 days.",
+    "No results after 48 hours.",
+    "None on three occasions",
+    "Pending before surgery, then normal",
     "Na 121 mmol/L, K 6.1 mmol/L",
     "Low (specific reference range not provided)",
     "No lesion",

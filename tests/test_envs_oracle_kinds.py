@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medaction.envs import orders
 from medaction.envs.oracle import ENCODER_AT, Oracle
 from medaction.envs.orders import MAX_ORDER, MAX_PARTS
 from medaction.envs.records import DocumentedTest
@@ -56,6 +57,10 @@ PREGNANT = [
     ["Antibodies", "laboratory", "Antibodies against desmozine 1 were present."],
     ["Surgical findings", "procedure", "Insulin levels fell when the lesion was taken out."],
     ["Sequencing", "laboratory", "No QRS1 mutations."],
+    ["Total protein", "laboratory", "71 g/L"],
+    ["Barium esophagram", "imaging", "A narrow gullet."],
+    ["Methacholine challenge", "physiologic", "FEV1 falls by a fifth."],
+    ["Random glucose", "laboratory", "7.0 mmol/L"],
 ]
 
 
@@ -70,9 +75,15 @@ PREGNANT = [
         ("urine culture", ["blood cultures"]),
         ("insulin", []),
         ("QRS1 mutation status", ["Sequencing"]),
+        ("TPO", []),
+        ("BERA", []),
+        ("MoCA", []),
+        ("casual glucose", ["Random glucose"]),
     ],
 )
-def test_fluids_undone_tests_rare_words_and_shared_sentences(order: str, tests: list[str]) -> None:
+def test_fluids_undone_tests_rare_words_short_names_and_shared_sentences(
+    order: str, tests: list[str]
+) -> None:
     menu = tuple(DocumentedTest(*row) for row in PREGNANT)  # type: ignore[arg-type]
     [answer] = Oracle(menu, aliases_of_tests(), load_encoder().encode).answer([order])
     assert [result.test for result in answer.results] == tests
@@ -88,6 +99,22 @@ CHINESE = (
     DocumentedTest("胸部X线", "imaging", "双侧肺门增大22 mm"),
     DocumentedTest("血清血管紧张素转换酶", "laboratory", "142 U/L"),
 )
+
+
+@pytest.mark.parametrize(
+    ("order", "tests"),
+    [
+        ("Arthrocentesis, left knee", ("Arthrocentesis left knee",)),
+        ("CRP, ESR, left knee", ("CRP", "ESR", "left knee")),
+        ("Chest X-ray, CBC, left knee", ("Chest X-ray", "CBC", "left knee xray")),
+        (
+            "Chest X-ray, arthrocentesis, left knee",
+            ("Chest X-ray", "arthrocentesis", "left knee xray"),
+        ),
+    ],
+)
+def test_a_place_belongs_to_the_procedure_before_it(order: str, tests: tuple[str, ...]) -> None:
+    assert orders.tests_in(order) == tests
 
 
 @pytest.mark.parametrize("menu", [RUSSIAN, CHINESE], ids=["Russian", "Chinese"])

@@ -45,6 +45,7 @@ HUMAN_DECISION = {
     "no_such_model",
     "blocked",
     "safety",
+    "geminis_blocked_prompt",
     "choice_with_an_error",
     "redirect",
     "challenge",
@@ -259,6 +260,39 @@ def test_a_streams_lines_end_at_line_ends_alone() -> None:
         assert asyncio.run(complete(teacher, COUNT))[0] == words
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"message": "Model is loading"},
+        {
+            "status": "failed",
+            "error": {"code": "server_error", "message": "try again"},
+            "output": [],
+            "text": {"format": {"type": "text"}},
+        },
+    ],
+)
+def test_what_stands_where_there_is_no_reply_is_not_read_as_one(body: dict[str, Any]) -> None:
+    no_reply = Reply(body=json.dumps(body).encode())
+    with openai_server(lambda asked, n: "fine" if n else no_reply) as server:
+        teacher = Teacher(model="openai/some-model", api_base=server.url)
+        assert asyncio.run(complete(teacher, COUNT))[0] == "fine"
+
+
+def test_a_stream_that_repeats_the_whole_at_its_end_is_read_once() -> None:
+    """MiniMax's does."""
+    rows = [
+        {"delta": {"role": "assistant", "content": "one "}},
+        {"delta": {"content": "two"}},
+        {"message": {"role": "assistant", "content": "one two"}, "finish_reason": "stop"},
+    ]
+    stream = "".join(f"data: {json.dumps({'choices': [row]})}\n\n" for row in rows).encode()
+    reply = Reply(body=stream, headers={"Content-Type": "text/event-stream"})
+    with openai_server(lambda asked, n: reply) as server:
+        teacher = Teacher(model="openai/some-model", api_base=server.url)
+        assert asyncio.run(complete(teacher, COUNT))[0] == "one two"
+
+
 def prompt(number: int) -> list[Message]:
     return [{"role": "user", "content": f"case {number}"}]
 
@@ -320,6 +354,17 @@ NO_SCHEMA = [
     "response_format value as json_schema is enabled only for api versions 2024-08-01-preview",
     "Invalid schema for response_format 'reply': 'required' is required to be supplied",  # OpenAI
     "failed to parse grammar",  # llama.cpp
+    "The specified schema produces a constraint that has too many states",  # Gemini
+]
+NOTHING_TO_CHANGE = [
+    "Your credit balance is too low",
+    "Input is too long for requested model.",
+    "You exceeded your current quota for input tokens, please check your plan",
+    "Your prompt was flagged: exceeds the allowed harm threshold",
+    "The image in the prompt is too large",
+    "Message content exceeds policy",
+    "body failed schema validation: messages.0.role must be one of user, assistant",
+    "Invalid value for tool schema id",
 ]
 NO_SYSTEM_ROLE = [
     "Developer instruction is not enabled for models/gemma-3-27b-it",  # Gemini
@@ -343,5 +388,5 @@ def test_documented_refusals_name_what_is_to_be_changed() -> None:
     assert lesson("enable_thinking must be set to false for non-streaming calls").stream
     for name in ("seed", "temperature"):
         assert lesson(f'Invalid JSON payload received. Unknown name "{name}"').left_out == {name}
-    for text in ("Your credit balance is too low", "Input is too long for requested model."):
-        assert learn(FULL, TAKES_ALL, 400, text) is None
+    for text in NOTHING_TO_CHANGE:
+        assert learn(FULL, TAKES_ALL, 400, text) is None, text
