@@ -25,9 +25,11 @@ _DOUBTFUL = (
 )
 _DOUBT_OF_THE_DISEASE = phrase_pattern(_DOUBTFUL)
 DOUBT = phrase_pattern(f"{_DOUBTFUL} | without")
-# Of the words of doubt those that deny: behind the only name they leave nothing of it.
+# Of the words of doubt those that deny: behind the only name they leave nothing of it. 'Not
+# excluded' denies a denial.
 _DENIAL_OF_THE_DISEASE = re.compile(
-    rf"(?:(?:is|was) )?(?:{DENIAL_AFTER.pattern}|not\b)", re.IGNORECASE
+    rf"(?:(?:is|was) )?(?:{DENIAL_AFTER.pattern}|not\b(?!\W+(?:{DENIAL_AFTER.pattern})))",
+    re.IGNORECASE,
 )
 # 'Primary' is stripped before 'diagnosis' alone: elsewhere it is what a disease is.
 _OPENING = re.compile(
@@ -78,6 +80,8 @@ def claims(statement: str) -> list[str]:
     (['Absence of the radius'], ['Gout'])
     >>> claims("Gout was ruled out"), claims("Gout, likely"), claims("St. Louis encephalitis. Rash")
     ([], ['Gout'], ['St. Louis encephalitis'])
+    >>> claims("Gout not excluded"), claims("Gout not ruled out, tophi"), claims("Gout not likely")
+    (['Gout'], ['Gout'], [])
     >>> claims("Angioma NOS"), claims("Sarcoma, not otherwise specified")
     (['Angioma'], ['Sarcoma'])
     """

@@ -2,7 +2,7 @@
 do, and judges score what it played."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -25,7 +25,7 @@ from medaction.evaluation.protocol import Protocol, protocol
 from medaction.evaluation.results import QUERY, ResultRow, result_of, write_result
 from medaction.flows.artifacts import flow_run_id, note_crashed
 from medaction.flows.fan_out import fan_out
-from medaction.flows.missing import chosen_cases, skips
+from medaction.flows.missing import ChosenCases, chosen_cases, skips
 from medaction.flows.progress import Progress
 from medaction.flows.services import Services, services
 from medaction.flows.settings import EvaluationSettings, Retry
@@ -61,9 +61,11 @@ def run_evaluate(settings: EvaluationSettings, retry: Retry | None = None) -> di
             note_crashed(run)
             with services(settings, store) as ready:
                 build_environments(store, settings, ready, run.run_id, retry)
-                play_runs(store, settings, ready, run.run_id, retry)
-                judge_runs(store, settings, ready, run.run_id)
-        result = collect(store, settings)
+                chosen = chosen_cases(settings)
+                environments = environments_of(store, chosen)
+                play_runs(store, settings, environments, ready, run.run_id, retry)
+                judge_runs(store, settings, environments, ready, run.run_id)
+        result = collect(store, settings, chosen, environments)
         write_result(result, settings.out)
         return result
 
@@ -97,14 +99,18 @@ def plan_of(settings: EvaluationSettings) -> TreePlan:
     )
 
 
-def environments_to_play(store: Store, settings: EvaluationSettings) -> list[ClinicalEnvironment]:
-    """The environments that the settings choose: a benchmark's few hundred, so whole."""
-    chosen = chosen_cases(settings)
-    return [one for one in store.environments() if chosen is None or one.case_id in chosen]
+def environments_of(store: Store, chosen: ChosenCases | None) -> list[ClinicalEnvironment]:
+    """Of the chosen cases: a benchmark's few hundred, so whole."""
+    return [one for one in store.environments() if chosen is None or one.case_id in chosen.ids]
 
 
 def play_runs(
-    store: Store, settings: EvaluationSettings, ready: Services, run_id: str, retry: Retry | None
+    store: Store,
+    settings: EvaluationSettings,
+    environments: Sequence[ClinicalEnvironment],
+    ready: Services,
+    run_id: str,
+    retry: Retry | None,
 ) -> None:
     """Play what is missing of every case's runs."""
     plan, rules = plan_of(settings), protocol_of(settings)
@@ -116,7 +122,7 @@ def play_runs(
             spec.trajectory_id not in stored | ids for spec in initial_specs(environment, plan)
         )
 
-    unfinished = list(filter(lacks_rollouts, environments_to_play(store, settings)))
+    unfinished = list(filter(lacks_rollouts, environments))
     if not unfinished:
         return
     engine = ready.engine()
@@ -169,13 +175,13 @@ Judging = tuple[JudgePass, Trajectory]
 
 
 def judgings_to_do(
-    store: Store, settings: EvaluationSettings
+    store: Store, settings: EvaluationSettings, environments: Sequence[ClinicalEnvironment]
 ) -> dict[str, tuple[ClinicalEnvironment, list[Judging]]]:
     """By case, what every judge has not judged yet."""
     plan, passes = plan_of(settings), passes_of(settings)
     complete, stored = set(_judgements(store, settings)), store.trajectory_ids()
     work = {}
-    for environment in environments_to_play(store, settings):
+    for environment in environments:
         ids = {spec.trajectory_id for spec in initial_specs(environment, plan)} & stored
         if all(judge.place(id_) in complete for id_ in ids for judge in passes):
             continue  # its turns need not even be read
@@ -193,9 +199,15 @@ def judgings_to_do(
     return work
 
 
-def judge_runs(store: Store, settings: EvaluationSettings, ready: Services, run_id: str) -> None:
+def judge_runs(
+    store: Store,
+    settings: EvaluationSettings,
+    environments: Sequence[ClinicalEnvironment],
+    ready: Services,
+    run_id: str,
+) -> None:
     """Let every judge judge what it has not judged yet."""
-    rules, cases = protocol_of(settings), judgings_to_do(store, settings)
+    rules, cases = protocol_of(settings), judgings_to_do(store, settings, environments)
     if not cases:
         return
     engine = ready.engine()
@@ -257,10 +269,14 @@ def _judgements(
     }
 
 
-def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
+def collect(
+    store: Store,
+    settings: EvaluationSettings,
+    chosen: ChosenCases | None,
+    environments: Sequence[ClinicalEnvironment],
+) -> dict[str, Any]:
     """The result, from the store alone."""
     rules, plan, passes = protocol_of(settings), plan_of(settings), passes_of(settings)
-    environments = environments_to_play(store, settings)
     judgements = _judgements(store, settings, complete=False)
     errors = {
         failure.trajectory_id: failure.error_class
@@ -287,7 +303,7 @@ def collect(store: Store, settings: EvaluationSettings) -> dict[str, Any]:
                     if judge.key == passes[0].key:  # the first judge's scores make the table
                         scored.append(judgement)
             rows.append(ResultRow(score_of(scored, *place), tree[id_]))
-    about = _facts_about(store, settings, plan, passes, len(environments))
+    about = _facts_about(store, settings, plan, passes, chosen, len(environments))
     floor = constant_orders(environments, load_encoder().encode)
     return result_of(about, environments, rows, settings.runs, by_rater, floor)
 
@@ -297,17 +313,24 @@ def _facts_about(
     settings: EvaluationSettings,
     plan: TreePlan,
     passes: list[JudgePass],
+    chosen: ChosenCases | None,
     environments: int,
 ) -> dict[str, Any]:
     rules = protocol_of(settings)
-    refused = Counter(
-        reason for (reason,) in store.rows("select reason from cases where environment_id is null")
+    cases = [
+        (source, reason if environment_id is None else None)
+        for case_id, source, reason, environment_id in store.rows(
+            "select case_id, source, reason, environment_id from cases"
+        )
+        if chosen is None or case_id in chosen.ids
+    ]
+    unreadable = sum(
+        chosen is None or case_id in chosen.ids or (case_id, path) in chosen.unreadable
+        for case_id, path in store.rows(
+            "select case_id, path from failures where stage = 'read' and resolved is null"
+        )
     )
-    unreadable = store.rows(
-        "select count(*) from failures where stage = 'read' and resolved is null"
-    )[0][0]
-    cases = store.rows("select count(*) from cases")[0][0] + unreadable
-    sources = [source for (source,) in store.rows("select distinct source from cases order by 1")]
+    refused = Counter(reason for _, reason in cases if reason is not None)
     settings_hash = plan.teachers[settings.model.name]
     return {
         "model": settings.model.name,
@@ -315,12 +338,12 @@ def _facts_about(
         "protocol": rules.name,
         "t_max": rules.t_max,
         "runs": settings.runs,
-        "benchmark": ", ".join(sources),
+        "benchmark": ", ".join(sorted({source for source, _ in cases})),
         "judge": passes[0].key,
         "judges": [judge.rater for judge in passes],
         "answers": _oracle_and_reader(settings),
         "cases": {
-            "read": cases,
+            "read": len(cases) + unreadable,
             "environments": environments,
             "refused": (
                 refused + Counter({"unreadable": unreadable} if unreadable else {})
@@ -334,7 +357,7 @@ def _facts_about(
             protocol=rules.name,
             judge=passes[0].key,
             runs=settings.runs,
-            cases=_condition_of(sorted(chosen_cases(settings) or ())),
+            cases=_condition_of(chosen and chosen.ids),
         ),
     }
 
@@ -346,7 +369,9 @@ def _oracle_and_reader(settings: EvaluationSettings) -> str:
     return f"{answers}, read by {settings.read_by.name}" if settings.read_by else answers
 
 
-def _condition_of(case_ids: Sequence[str]) -> str:
-    """The part of the query that says which cases the result is of; '' for all."""
-    quoted = ("'" + case_id.replace("'", "''") + "'" for case_id in case_ids)
-    return f" and case_id in ({', '.join(quoted)})" if case_ids else ""
+def _condition_of(case_ids: Collection[str] | None) -> str:
+    """The part of the query that says which cases the result is of; '' for all (None)."""
+    if not case_ids:
+        return "" if case_ids is None else " and false"
+    quoted = ("'" + case_id.replace("'", "''") + "'" for case_id in sorted(case_ids))
+    return f" and case_id in ({', '.join(quoted)})"

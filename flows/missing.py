@@ -6,7 +6,7 @@ So a wrong path is an error, and a finished run is known to be finished, before 
 import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medaction.clinicians.gold import GOLD_VERSION
@@ -198,16 +198,31 @@ def skips(store: Store, retry: Retry | None) -> dict[str, frozenset[str] | None]
     }
 
 
-def chosen_cases(settings: EnvironmentSettings) -> frozenset[str] | None:
-    """The ids of the cases that `only` and `limit` leave; None: all that the store has."""
+@dataclass(frozen=True, slots=True)
+class ChosenCases:
+    """The cases that `only` and `limit` leave. ids: of those that can be read, and of all that are
+    named; unreadable: case_id and path of those within the limit that cannot."""
+
+    ids: frozenset[str]
+    unreadable: frozenset[tuple[str, str]] = frozenset()
+
+
+def chosen_cases(settings: EnvironmentSettings) -> ChosenCases | None:
+    """None: all that the store has."""
     if settings.limit is None:
-        return frozenset(settings.only) or None
-    return frozenset(report.case_id for report in reports_of(settings))
+        return ChosenCases(frozenset(settings.only)) if settings.only else None
+    ids, unreadable = set(), set()
+    for report in reports_of(settings):
+        if isinstance(report, BadCase):
+            unreadable.add((report.case_id, report.path))
+        else:
+            ids.add(report.case_id)
+    return ChosenCases(frozenset(ids), frozenset(unreadable))
 
 
 def chosen_environments(store: Store, settings: EnvironmentSettings) -> list[EnvironmentKey]:
     chosen = chosen_cases(settings)
-    return [key for key in store.environment_keys() if chosen is None or key.case_id in chosen]
+    return [key for key in store.environment_keys() if chosen is None or key.case_id in chosen.ids]
 
 
 def gold_to_write(

@@ -19,7 +19,7 @@ import numpy as np
 
 from medaction.kg.bootstrap import interval
 from medaction.kg.graph import Graph
-from medaction.kg.metrics import Course, changed_nodes, looked_up, rac
+from medaction.kg.metrics import Course, changed_nodes, looked_up, rac, reaches_truth
 
 FEW = 30
 """Below so many RAC values of trajectories that reach the truth a proposal is hardly more than a
@@ -51,11 +51,9 @@ class Change:
 def changes_of(case_id: str, course: Course, dtc: int | None, branch_turn: int) -> Iterator[Change]:
     """The changes that a trajectory played itself: a branch's shared turns are its parent's.
 
-    dtc: that of its last turn. A trajectory that did not commit has not reached the truth; of one
-    that committed to a diagnosis without a known distance it is not known.
+    dtc: that of its last turn.
     """
-    committed = bool(course.turns) and not course.turns[-1].tests
-    reached = False if not committed else None if dtc is None else dtc == 0
+    reached = reaches_truth(bool(course.turns) and not course.turns[-1].tests, dtc)
     for before, turn in zip(course.turns, course.turns[1:], strict=False):
         changed = changed_nodes(before.differential, turn.differential)
         tests = {test for test in before.tests if test is not None}

@@ -45,6 +45,14 @@ class Course:
     truth: int | None
 
 
+def reaches_truth(commits: bool, dtc: int | None) -> bool | None:
+    """Whether a trajectory ends on the truth, by the DTC of its last turn; None: unknown. One that
+    commits to no diagnosis does not, whatever its distance."""
+    if not commits:
+        return False
+    return None if dtc is None else dtc == 0
+
+
 @dataclass(frozen=True, slots=True)
 class Rac:
     """RAC_t with what it rests on.

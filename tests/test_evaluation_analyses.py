@@ -197,7 +197,7 @@ def test_the_query_of_a_result_recomputes_it_over_repeats_and_for_its_cases(stor
     )
     score = score_of(repeats, case_id, 0)
     keys = {"protocol": "paper free-turn", "judge": "a@2", "runs": 2}
-    for cases, runs in (([], 1), ([case_id], 1), (["O'Brien"], 0)):
+    for cases, runs in ((None, 1), ([], 0), ([case_id], 1), (["O'Brien"], 0)):
         about = {"model": "model", "settings_hash": "hash", "cases": _condition_of(cases)}
         expected = [(0, score.precision, score.recall, float(score.correct or 0), 1)]
         assert store.rows(QUERY.format(**about, **keys)) == expected[:runs]

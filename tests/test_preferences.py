@@ -183,8 +183,9 @@ def test_the_outcome_of_a_reply_is_over_all_rollouts_that_gave_it(tmp_path: Path
     tree = [after(sample, truth if sample == 3 else wrong) for sample in range(4)]
     tree.append(after(4, truth, "Granulomas."))
     dtc = {member.trajectory_id: [3, 0 if member.spec.sample > 2 else 2] for member in tree}
+    tree.append(after(5, turn(2, "Lymphoma", ("PET",))))  # commits to nothing, at no known distance
     opening = next(s for s in found(tmp_path, tree, dtc) if s.candidates[0].turn.number == 1)
-    assert {c.turn.thinking: c.outcome for c in opening.candidates} == {"": 0.25, "Granulomas.": 1}
+    assert {c.turn.thinking: c.outcome for c in opening.candidates} == {"": 0.2, "Granulomas.": 1}
 
 
 def test_information_is_what_the_results_did_for_the_truth(tmp_path: Path) -> None:

@@ -275,6 +275,16 @@ def test_a_dropped_commitment_has_its_own_name_in_stores_of_every_version(tmp_pa
         ]
 
 
+def test_a_run_that_a_passing_error_ends_is_not_left_running(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.duckdb") as store:
+        store.set_meta("key", "old")
+        other = store.db.cursor()
+        other.execute("begin").execute("update meta set value = 'theirs' where key = 'key'")
+        with pytest.raises(StoreError), store.run("distill", "{}", None, {}), store.transaction():
+            store.db.execute("update meta set value = 'ours' where key = 'key'")
+        assert store.rows("select state from runs") == [("failed",)]
+
+
 def test_a_full_disk_is_one_line_and_the_store_opens_again(tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import logging, resource, secrets, sys

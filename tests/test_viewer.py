@@ -88,8 +88,13 @@ def test_an_ending_of_unknown_distance_does_not_reach_the_truth_that_an_earlier_
     with Store(run / "trajectories.duckdb") as store:
         store.db.execute("update turn_scores set dtc = 0")
         store.db.execute("update trajectories set outcome = 'loop'")
+        store.db.execute(
+            "update turns set final_diagnosis = 'by another name' where final_diagnosis is not null"
+        )
+        [case_id] = store.rows("select min(case_id) from trajectories")[0]
         store.publish()
     shown.refresh()
+    assert "✗ by another name" not in str(pages.case(shown, case_id))
     rows = queries.rows(shown.db, "teachers")
     assert all(row["truth"] == row["trajectories"] for row in rows), "a circle may end right, too"
 

@@ -28,6 +28,7 @@ import polars as pl
 from medaction.envs.records import ClinicalEnvironment
 from medaction.envs.rewards import standing
 from medaction.envs.turns import Turn
+from medaction.kg.metrics import reaches_truth
 from medaction.trajectories.export import (
     MESSAGE,
     REPLY,
@@ -193,8 +194,11 @@ def _candidate(
     goal: int | None,
 ) -> Candidate:
     """A reply with what came of it on all paths `through` it."""
-    ends = [(dtc.get((id_, path[-1].number)), path[-1]) for id_, path in through.items()]
-    known = [hops == 0 and bool(end.final_diagnosis) for hops, end in ends if hops is not None]
+    ends = [
+        reaches_truth(path[-1].final_diagnosis is not None, dtc.get((id_, path[-1].number)))
+        for id_, path in through.items()
+    ]
+    known = [is_right for is_right in ends if is_right is not None]
     gains = []
     for path in through.values():
         now = standing(path[turn.number - 1], nodes, goal)

@@ -42,5 +42,5 @@ def judge_of_result(out: Path, db: duckdb.DuckDBPyConnection) -> tuple[str, str]
         newest = db.execute(
             "select protocol, judge from judgements where judgement->>'$.correct' is not null"
             " order by rowid desc limit 1"
-        ).fetchone()
-    return newest or ("", "")
+        ).fetchall()  # a result that is not read to its end keeps the connection busy
+    return newest[0] if newest else ("", "")

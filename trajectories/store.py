@@ -72,7 +72,7 @@ class Store:
         self._columns: dict[str, dict[str, str]] = {}  # a table's columns and types, once described
         self._purpose = ""  # what the store was claimed for by this process
         self._failing: set[tuple[str, str]] | None = None  # `_has_failed`
-        self._is_lost = False  # a write has failed: none will succeed
+        self._has_failed_to_write = False
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.db = duckdb.connect(
@@ -149,7 +149,7 @@ class Store:
 
     def _unwritable(self, error: duckdb.Error) -> StoreError:
         # Once a write has failed, every further one names the first failure last.
-        self._is_lost = True
+        self._has_failed_to_write = True
         reason = " ".join(str(error).rpartition("Original error: ")[2].split())[:300]
         return StoreError(
             f"{self.path} cannot be written: {reason}. Is the disk full, or the folder not yours?"
@@ -242,9 +242,7 @@ class Store:
             yield run
             state = "completed"
         finally:
-            # The next run finds one without an end 'running', and takes it for dead.
-            if not self._is_lost:
-                self._end_run(run, state)
+            self._end_run(run, state)
 
     def _end_run(self, run: Run, state: str) -> None:
         try:
@@ -252,7 +250,9 @@ class Store:
             self.db.execute(sql, [now(), state, run.run_id])
             self.publish()
         except duckdb.Error as error:
-            log.warning("%s: the end of the run could not be stored: %s", self.path, error)
+            # The next run finds one without an end 'running', and takes it for dead.
+            if not self._has_failed_to_write:  # of which the error speaks already
+                log.warning("%s: the end of the run could not be stored: %s", self.path, error)
 
     def last_run(self) -> tuple[str, str]:
         """Flow and settings (JSON) of the newest run. Raises StoreError when there is none."""
