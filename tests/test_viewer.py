@@ -26,6 +26,7 @@ from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.store import Store, StoreError, publish_if_missing
 from medaction.trajectories.viewer import pages, queries
 from medaction.trajectories.viewer.app import app_of
+from medaction.trajectories.viewer.contamination import comparisons
 from tests.conftest import SAMPLES
 from tests.test_ui import browser, page
 
@@ -271,7 +272,12 @@ def test_what_contamination_found_is_shown_side_by_side(run: Path, tmp_path: Pat
     (tmp_path / "copies" / "copy-1.json").write_text(json.dumps(sample | copied))
     client = TestClient(app_of(run))
     assert "/contamination" not in client.get("/").text, "nothing has been compared"
-    main(["contamination", str(run), str(tmp_path / "copies")])
+    copies = str(tmp_path / "copies")
+    main(["contamination", str(run), copies, copies])
+    assert len(comparisons(run)) == 2
+    main(["contamination", str(run), copies])
+    assert len(comparisons(run)) == 1, "the reports of an earlier call are gone"
+    assert not list(run.glob(".*building"))
     assert 'href="/contamination"' in client.get("/").text
     page = client.get("/contamination", params={"q": "COPY-1", "signal": "text"}).text
     assert 'href="/contamination/0"' in page
