@@ -1,15 +1,19 @@
 """What a run shows on its page of Prefect; nothing where it is no flow run. Prefect is imported
 where it is used: that takes a second of CPU."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import polars as pl
 
 from medaction.flows.summary import REPORT_QUERIES, table_of_frame
 from medaction.trajectories.export import Version
 from medaction.trajectories.store import Run
+
+log = logging.getLogger("medaction")
 
 CHANGES_SHOWN = 200
 """Rows of what a version changes that are shown; the manifest has them all."""
@@ -90,7 +94,10 @@ def publish_artifact(**artifact: Any) -> None:
         _lost.add(id_)
         return
     create = create_markdown_artifact if "markdown" in artifact else create_table_artifact
-    create(**artifact)
+    try:
+        create(**artifact)
+    except httpx.HTTPError as error:
+        log.warning("Prefect does not take '%s' (%s)", artifact["key"], error)
 
 
 _lost: set[str] = set()

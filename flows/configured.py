@@ -12,11 +12,13 @@ PORTS = {"http": 80, "https": 443, "ray": 10001, "": 6379}
 
 def why_silent(address: str) -> str:
     """Why nothing can be reached at a URL or HOST:PORT; empty: something listens there."""
-    url = urlsplit(address if "://" in address else f"//{address}")
     try:
+        url = urlsplit(address if "://" in address else f"//{address}")
+        if url.scheme not in PORTS:
+            return f"nothing is known of {url.scheme}://"
         port = url.port or PORTS[url.scheme]
         socket.create_connection((url.hostname or "", port), timeout=10).close()
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, ValueError) as error:
         return getattr(error, "strerror", None) or str(error)
     return ""
 

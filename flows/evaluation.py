@@ -357,7 +357,7 @@ def _facts_about(
             protocol=rules.name,
             judge=passes[0].key,
             runs=settings.runs,
-            cases=_condition_of(None if chosen is None else chosen.ids),
+            cases=_condition_of(chosen.ids if chosen else None),
         ),
     }
 

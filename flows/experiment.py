@@ -138,7 +138,9 @@ def _write_report(
 def filtered(settings: ExperimentSettings) -> dict[str, Path]:
     """filter -> the version of the pool's dataset with what it keeps. The rollouts are the same
     ones: they are played once, and scored again for each filter."""
-    pool = settings.stages()[0].model_copy(update={"gold": None, "out": settings.out / "pool"})
+    pool = settings.stages()[0].model_copy(update={"gold": None})
+    # A folder a pool: one that other settings played would be exported with it.
+    pool = placed(pool, settings.out / "pool")
     noted, key = settings.out / "pool.json", settings_key(pool)
     earlier = json.loads(noted.read_text()) if noted.is_file() else {}
     if earlier.get("settings") == key:

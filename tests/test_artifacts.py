@@ -2,6 +2,8 @@
 
 import logging
 import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -25,6 +27,31 @@ def test_a_server_that_is_away_costs_one_notice(
         progress.show(20.0, "step 2")
     [line] = caplog.messages
     assert "Prefect does not answer" in line
+
+
+def test_what_a_server_does_not_take_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It answers, and refuses the artifact: it has no such flow run."""
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "00000000-0000-0000-0000-000000000001")
+    caplog.set_level(logging.WARNING, "medaction")
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path.endswith("/health") else 404)
+            self.end_headers()
+            self.wfile.write(b"true")
+
+        def do_POST(self) -> None:
+            self.send_error(413)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/api"
+        with temporary_settings({PREFECT_API_URL: url}):
+            artifacts.publish_artifact(key="curves", markdown="# Curves")
+        server.shutdown()
+    assert any("does not take 'curves'" in line for line in caplog.messages)
 
 
 def test_every_flow_shows_its_results_so() -> None:

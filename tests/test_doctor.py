@@ -81,6 +81,9 @@ def test_an_address_that_is_not_prefects_api_is_wrong(
             assert findings["Prefect"][0] == "wrong"
             assert "ends in /api" in findings["Prefect"][2]
             assert findings["Ray"][0] == "ok", "Ray finds or starts one here"
+        for address in ("http://[half", "anyscale://cluster"):
+            findings = findings_of(monkeypatch, tmp_path, RAY_ADDRESS=address)
+            assert findings["Ray"][0] == "wrong"
         server.shutdown()
 
 

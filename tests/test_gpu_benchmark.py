@@ -24,6 +24,10 @@ def test_the_parts_that_need_no_model() -> None:
     assert attention(TINY, "varlen") == {"obstacle": "needs a GPU"}
     assert loss(TINY, "chunked")["ms"] > 0
     assert loss(TINY, "liger") == {"obstacle": "chunked"}
+
+
+@pytest.mark.slow
+def test_the_part_that_compiles_a_layer() -> None:
     layer = compiled(TINY, dynamic=True)
     assert layer["ms_compiled"] > 0
     assert layer["graphs"] >= 1

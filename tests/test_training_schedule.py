@@ -3,6 +3,7 @@ published beside the last."""
 
 import json
 import shutil
+from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 
 from medaction.training.base import Base
-from medaction.training.checkpoints import TRAINED
+from medaction.training.checkpoints import TRAINED, Writes
 from medaction.training.curves import read_log
 from medaction.training.data import Sample
 from medaction.training.estimate import Load, needs
@@ -25,7 +26,7 @@ from medaction.training.launch import same_run
 from medaction.training.looks import Looks
 from medaction.training.publish import publish
 from medaction.training.schedule import LOOK_SHARE, schedule
-from medaction.training.settings import TrainSettings
+from medaction.training.settings import TrainError, TrainSettings
 from tests.test_training_run import settings, trained
 from tests.tiny_model import dataset, tiny_model
 
@@ -122,6 +123,20 @@ def test_a_run_that_stopped_at_max_steps_goes_on_with_more(tmp_path: Path) -> No
         (tmp_path / TRAINED).write_text("{}")
         same_run(tmp_path, asked.model_copy(update={"max_steps": steps}), "d", 1)
         assert (tmp_path / TRAINED).exists() == done
+    (tmp_path / TRAINED).write_text("{}")
+    (tmp_path / "checkpoints" / "checkpoint-6").mkdir(parents=True)
+    other = asked.model_copy(update={"max_steps": 9, "learning_rate": 1.0})
+    with pytest.raises(TrainError, match="another run"):
+        same_run(tmp_path, other, "d", 1)
+    assert (tmp_path / TRAINED).exists(), "what was refused is still trained"
+
+
+def test_what_kept_a_checkpoint_from_being_written_ends_the_training_at_the_next() -> None:
+    writes = Writes()
+    writes.then(Path("/nowhere/complete").touch)
+    wait(writes.running)
+    with pytest.raises(FileNotFoundError):
+        writes.then(print)
 
 
 def test_a_best_model_that_is_the_last_is_the_same_folder(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ pytest.importorskip(
 
 from medaction.training.checkpoints import Writes, newest_checkpoint
 from medaction.training.curves import read_log
-from medaction.training.launch import ProcessDied, fit, prepare_run, resolved, same_run
+from medaction.training.launch import prepare_run, resolved, same_run
 from medaction.training.settings import TrainError, TrainSettings
 from tests.test_training_estimate import SHARED, SMALL
 from tests.test_training_run import FIT, losses, settings
@@ -120,13 +120,3 @@ def test_what_fsdp_does_not_share_out_is_refused(change: dict[str, Any]) -> None
 def test_fsdp_starts_no_deepspeed() -> None:
     asked = settings(Path("b"), Path("d"), Path("o"), sharding="fsdp")
     assert resolved(asked, SMALL, 4, True, SHARED, 2**40).zero == 0
-
-
-def test_the_words_of_processes_that_died_end_with_the_reason(tmp_path: Path) -> None:
-    base, data = tiny_model(tmp_path / "base"), dataset(tmp_path / "data")
-    asked = settings(base, data, tmp_path / "out", processes=2, zero=0)
-    asked.out.mkdir()
-    prepare_run(asked)
-    (asked.out / "samples.parquet").write_bytes(b"torn")
-    with pytest.raises(ProcessDied, match="ArrowInvalid"):
-        fit(asked, lambda line: None)

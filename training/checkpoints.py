@@ -8,6 +8,9 @@ from typing import Any
 
 COMPLETE = "complete"
 """A checkpoint with this file in it is whole: every process had written its part."""
+SPARE_CHECKPOINTS = 2
+"""What transformers' own rotation leaves beyond those that are kept: it runs before the one that is
+being written is whole, and counts that one and the best."""
 TRAINED = "trained.json"
 """In the run's folder once the last step is done and the weights are written."""
 REFUSAL = "refusal.txt"
@@ -35,7 +38,11 @@ class Writes:
         self.thread = ThreadPoolExecutor(max_workers=1)
 
     def then(self, work: Callable[..., Any], *parts: Any) -> None:
-        """Do this once all before it is done, unless some of that failed."""
+        """Do this once all before it is done. Raises what has kept something before it from being
+        written."""
+        for write in self.running:
+            if write.done():
+                write.result()
         before = tuple(self.running)
 
         def after() -> None:

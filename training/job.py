@@ -12,7 +12,13 @@ from torch import distributed
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 
-from medaction.training.checkpoints import COMPLETE, TRAINED, Writes, newest_checkpoint
+from medaction.training.checkpoints import (
+    COMPLETE,
+    SPARE_CHECKPOINTS,
+    TRAINED,
+    Writes,
+    newest_checkpoint,
+)
 from medaction.training.settings import TrainSettings
 
 
@@ -75,8 +81,8 @@ class MarkComplete(TrainerCallback):
             distributed.barrier()
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            # The trainer itself leaves one more, which makes room for the one being written.
-            keep, best = args.save_total_limit - 1, state.best_model_checkpoint
+            keep = args.save_total_limit - SPARE_CHECKPOINTS
+            best = state.best_model_checkpoint
             self.writes.then((folder / COMPLETE).touch)
             self.writes.then(rotate_checkpoints, args.output_dir, keep, best)
 

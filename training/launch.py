@@ -269,8 +269,6 @@ def same_run(out: Path, settings: TrainSettings, data_version: str, processes: i
         old["processes"], new["processes"] = before["processes"], processes
     changed = [name for name in new if old[name] != new[name]]
     steps = [one or math.inf for one in (before["settings"].get("max_steps"), settings.max_steps)]
-    if steps[0] < steps[1]:
-        (out / TRAINED).unlink(missing_ok=True)  # it stopped where it now goes on
     if changed and any((out / "checkpoints").glob("checkpoint-*")):
         changes = ", ".join(f"{name} was {old[name]}, is {new[name]}" for name in changed)
         raise TrainError(
@@ -278,6 +276,8 @@ def same_run(out: Path, settings: TrainSettings, data_version: str, processes: i
             " settings"
             " of that run"
         )
+    if steps[0] < steps[1]:
+        (out / TRAINED).unlink(missing_ok=True)  # it stopped where it now goes on
     if changed:
         for remainder in (TRAINED, "log.jsonl"):
             (out / remainder).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from medaction.training.checkpoints import SPARE_CHECKPOINTS
 from medaction.training.settings import TrainSettings
 
 NEVER = 2**62
@@ -79,7 +80,7 @@ def shared_arguments(out: Path, settings: TrainSettings, cuda: bool) -> dict[str
         "deepspeed": deepspeed_config(settings, cuda) if settings.zero else None,
         "save_strategy": "steps",
         "save_steps": NEVER,  # `Looks` says when
-        "save_total_limit": settings.keep + 1,  # `MarkComplete` removes the last of them
+        "save_total_limit": settings.keep + SPARE_CHECKPOINTS,
         "eval_strategy": "no",  # `Looks` says when
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
