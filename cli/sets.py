@@ -2,8 +2,9 @@
 set drawn from a pool."""
 
 import asyncio
+import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,9 @@ def contamination(
     except BadCase as error:
         raise click.UsageError(f"CASES: {error.message}") from error
     encode, linker = remembering(load_encoder().encode), disease_linker()
+    out = out.resolve()
+    building = out.with_name(f".{out.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
     with ExitStack() as stack:
         judge = LlmJudge(_reached(validator, stack)) if validator else None
         for place, benchmark in enumerate(against or (None,)):
@@ -84,16 +88,40 @@ def contamination(
                 "against": about(benchmark, second) if benchmark and second else None,
             }
             report = report_of(sets | {"validator": validator}, pairs, compared)
-            folder = out / f"{place + 1}" if len(against) > 1 else out
-            files = [*write_report(report, pairs, folder), folder / TEXTS]
-            texts_of(pairs, cases_of_set, second or cases_of_set).write_parquet(files[-1])
+            folder = building / f"{place + 1}" if len(against) > 1 else building
+            write_report(report, pairs, folder)
+            texts_of(pairs, cases_of_set, second or cases_of_set).write_parquet(folder / TEXTS)
             _print_pairs(report, benchmark)
             if benchmark and mark_dataset(cases, benchmark, report["contaminated"]):
                 copies = report["contaminated"]
                 note = "training on these cases is refused" if copies else "no case is a copy"
                 click.echo(f"noted in the manifest of {cases}: {note}")
-            for file in files:
-                click.echo(file)
+    for file in _publish(building, out):
+        click.echo(file)
+
+
+def _publish(building: Path, out: Path) -> list[Path]:
+    """Move the reports from `building` to `out`, in place of those of an earlier call. A report is
+    the first to go and the last to come: none ever stands beside the texts of another."""
+    from medaction.evaluation.contamination import REPORT_FILES
+    from medaction.trajectories.viewer.contamination import COMPARISON_FILE, TEXTS
+
+    former = [file.parent for file in out.glob(f"*/{COMPARISON_FILE}")]
+    former = [folder for folder in former if folder.name.isdecimal()]
+    for name in (*REPORT_FILES, TEXTS):
+        for folder in (out, *former):
+            (folder / name).unlink(missing_ok=True)
+    for folder in former:
+        with suppress(OSError):  # it holds more than a report
+            folder.rmdir()
+    files = []
+    for name in (TEXTS, *reversed(REPORT_FILES)):
+        for file in sorted(building.rglob(name)):
+            files.append(out / file.relative_to(building))
+            files[-1].parent.mkdir(parents=True, exist_ok=True)
+            file.replace(files[-1])
+    shutil.rmtree(building)
+    return sorted(files)
 
 
 def texts_of(

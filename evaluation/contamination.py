@@ -470,18 +470,17 @@ def report_of(about: Mapping[str, Any], pairs: pl.DataFrame, compared: int) -> d
     }
 
 
-def write_report(report: Mapping[str, Any], pairs: pl.DataFrame, folder: Path) -> list[Path]:
-    """contamination.json, pairs.parquet, pairs.csv, and contaminated.txt with an id a line; returns
-    the files."""
+REPORT_FILES = ("contamination.json", "pairs.parquet", "pairs.csv", "contaminated.txt")
+"""The report, its pairs, the same as text, and the ids of contaminated cases, one a line."""
+
+
+def write_report(report: Mapping[str, Any], pairs: pl.DataFrame, folder: Path) -> None:
+    """Write REPORT_FILES to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = [
-        folder / name
-        for name in ("contamination.json", "pairs.parquet", "pairs.csv", "contaminated.txt")
-    ]
+    files = [folder / name for name in REPORT_FILES]
     files[0].write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     pairs.write_parquet(files[1])
     pairs.with_columns(pl.col("found_by").list.join(" ")).write_csv(files[2])
     files[3].write_text(
         "".join(f"{case_id}\n" for case_id in report["contaminated"]), encoding="utf-8"
     )
-    return files

@@ -85,6 +85,27 @@ def test_an_evaluation_is_killed_resumed_and_recomputed_without_a_call(
             kept.claim(evaluation_only=False)
 
 
+def test_a_result_under_a_limit_counts_its_own_cases_alone(
+    tmp_path: Path, run_environment: dict[str, str]
+) -> None:
+    cases, out = sample_cases(tmp_path / "cases", 1, 3), tmp_path / "out"
+    (cases / "0-broken.json").write_text("{")
+    arguments = ["evaluate", cases, "--model", "kg-screening", "--out", out, "--rollouts", 1]
+    for limit, environments in ((None, 2), (2, 1)):
+        done = medaction(run_environment, *arguments, *(["--limit", limit] if limit else []))
+        assert done.returncode == 0, done.stderr
+        result = read_result(out)
+        assert result["cases"] == {
+            "read": environments + 1,
+            "environments": environments,
+            "refused": [["unreadable", 1]],
+        }
+        assert len(rows(out, result["query"])) == 1
+    nothing = medaction(run_environment, *arguments, "--limit", 1)
+    assert nothing.returncode == 1
+    assert "no case can be played (1 unreadable)" in nothing.stderr
+
+
 def free_words(request: Asked, number: int) -> str:
     """A model that writes as it likes (its third message as JSON), its reader, and a judge."""
     system, user = (message["content"] for message in request.body["messages"][:2])

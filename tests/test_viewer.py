@@ -26,6 +26,7 @@ from medaction.trajectories.snapshot import open_snapshot
 from medaction.trajectories.store import Store, StoreError, publish_if_missing
 from medaction.trajectories.viewer import pages, queries
 from medaction.trajectories.viewer.app import app_of
+from medaction.trajectories.viewer.contamination import comparisons
 from tests.conftest import SAMPLES
 from tests.test_ui import browser, page
 
@@ -266,16 +267,25 @@ def test_what_contamination_found_is_shown_side_by_side(run: Path, tmp_path: Pat
     with Store(run / "trajectories.duckdb") as store:
         case_id, text = store.rows('select case_id, "text" from cases order by 1')[0]
     sample = json.loads((SAMPLES / f"{case_id}.json").read_text())
-    copied = {"case_id": "copy-1", "title": f"{HOSTILE} {sample['title']}"}
+    copied = {"case_id": "copy-1"}
     (tmp_path / "copies").mkdir()
     (tmp_path / "copies" / "copy-1.json").write_text(json.dumps(sample | copied))
     client = TestClient(app_of(run))
     assert "/contamination" not in client.get("/").text, "nothing has been compared"
-    main(["contamination", str(run), str(tmp_path / "copies")])
+    copies = str(tmp_path / "copies")
+    main(["contamination", str(run), copies, copies])
+    assert len(comparisons(run)) == 2
+    main(["contamination", str(run), copies])
+    assert len(comparisons(run)) == 1, "the reports of an earlier call are gone"
+    assert not list(run.glob(".*building"))
     assert 'href="/contamination"' in client.get("/").text
     page = client.get("/contamination", params={"q": "COPY-1", "signal": "text"}).text
     assert 'href="/contamination/0"' in page
     assert 'href="/contamination/0"' not in client.get("/contamination?q=no-such-case").text
+    file = run / "contamination" / "contamination.json"
+    report = json.loads(file.read_text())
+    report["pairs"][0]["title_of_other"] = HOSTILE  # of a source whose markup stays in the title
+    file.write_text(json.dumps(report))
     pair = client.get("/contamination/0").text
     assert f'href="/case/{case_id}"' in pair
     assert str(pages.Markup.escape(HOSTILE)) in pair
