@@ -78,7 +78,7 @@ def test_a_judge_that_gives_no_verdict_ends_with_1(
             "--judge", f"openai/judge@{server.url}", "--out", tmp_path / "out",
         )  # fmt: skip
     assert done.returncode == 1
-    assert "of 2 rollouts 0 failed and 1 were not judged (judge: " in one_line(done)
+    assert "of 1 rollouts 0 failed and 1 were not judged (judge: " in one_line(done)
 
 
 def test_a_call_cache_that_is_none_ends_with_1(
