@@ -147,7 +147,7 @@ async def turn_of_message(
             usage = sum(spent, Usage())
             return replace(turn, thinking="\n\n".join(thoughts), repaired=attempt > 0, usage=usage)
         except (MalformedReply, ModelError) as error:
-            error.usage = sum(spent, Usage())
+            error.usage = sum(spent, error.usage if isinstance(error, ModelError) else Usage())
             if isinstance(error, ModelError) or attempt + 1 == MESSAGE_ATTEMPTS:
                 raise
     raise AssertionError("unreachable")

@@ -255,8 +255,8 @@ def _response_of(
             raise ValueError(f"it has {len(arguments)} tool calls that differ")
         thinking = thinking or text
         text = arguments[0] if isinstance(arguments[0], str) else json.dumps(arguments[0])
-    elif not text.strip() and message.get("refusal"):
-        text, finish_reason = str(message["refusal"]), "refusal"
+    elif not text.strip() and (refusal := _refusal([message, _text_of(choice)])):
+        text, finish_reason = refusal, "refusal"
     used = answer.get("usage") or answer.get("usageMetadata") or answer
     prompt = _figure(
         used,
@@ -291,7 +291,16 @@ def _figure(figures: Any, *names: str) -> float | None:
     return None
 
 
-_PARTS = ("text", "thinking", "content", "parts", "json", "input", "summary")
+def _refusal(content: Any) -> str:
+    """The words of a refusal, in a field of the message or of a part of it."""
+    if isinstance(content, list):
+        return next(filter(None, map(_refusal, content)), "")
+    if not isinstance(content, dict):
+        return ""
+    return str(content.get("refusal") or "") or _refusal(content.get("content"))
+
+
+_PARTS = ("text", "thinking", "content", "parts", "json", "input", "arguments", "summary")
 """Where a part has what it says."""
 
 
@@ -303,6 +312,8 @@ def _parts(content: Any) -> tuple[str, str]:
     if isinstance(content, list):
         each = [_parts(part) for part in content]  # Mistral's thinking part holds parts itself
         return "".join(text for text, _ in each), "".join(thinking for _, thinking in each)
+    if isinstance(reasoning := content.get("reasoningContent"), dict):  # Bedrock's, or encrypted
+        return "", "".join(_parts(reasoning.get("reasoningText")))
     name = next((name for name in _PARTS if content.get(name)), "")
     # Without a type it is a part if it has a text, or nothing else: Gemini's {"parts", "role"}.
     alone = name and not content.keys() - {name, "role"}
