@@ -124,8 +124,10 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
         choice = (rows or [answer])[0]
         fault = choice.get("error")
         if fault and (rows or not _text_of(choice)):
-            code = fault.get("code") if isinstance(fault, dict) else None
-            status = int(code) if code and str(code) in map(str, range(400, 600)) else 502
+            stated = fault if isinstance(fault, dict) else {}
+            status = _STATUSES.get(str(stated.get("type")), 502)
+            if str(code := stated.get("code")) in map(str, range(400, 600)):
+                status = int(code)
             words = _message(json.dumps({"error": fault}).encode())
             # LM Studio answers 200 to a path that it does not have.
             raise Trouble(404 if "unexpected endpoint" in words.casefold() else status, words)
@@ -140,6 +142,17 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
             f"the server's answer is no chat completion"
             f" ({type(error).__name__}: {error}): {_message(body)}",
         ) from None
+
+
+_STATUSES = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "rate_limit_error": 429,
+    "overloaded_error": 529,
+}
+"""Of errors that come without one, by their types, as Anthropic documents them; OpenAI has some."""
 
 
 def _json_of(body: bytes) -> Any:

@@ -799,6 +799,12 @@ WAYS: dict[str, Way] = {
     "byte_order_mark_of_the_answer": Way(body(lambda text: f"\ufeff{text}".encode())),
     "blocked": Way(choice(finish_reason="content_filter"), says="content filter"),
     "safety": Way(choice(finish_reason="SAFETY"), says="content filter"),
+    "error_of_a_kind_in_a_200": Way(
+        answering(
+            lambda text: {"error": {"type": "authentication_error", "message": "invalid x-api-key"}}
+        ),
+        says="401 invalid x-api-key",
+    ),
     "choice_with_an_error": Way(
         choice(finish_reason="error", error={"code": 402, "message": "Insufficient credits"}),
         says="402 Insufficient credits",

@@ -40,6 +40,7 @@ HUMAN_DECISION = {
     "refusal",
     "refusal_text",
     "responses_refusal",
+    "error_of_a_kind_in_a_200",
     "content_filter",
     "filtered_400",
     "quota",
