@@ -121,6 +121,7 @@ class Profile:
     contrast: bool | None = None
 
 
+@lru_cache(maxsize=20_000)
 def canonical_of(name: str) -> str | None:
     """The test that `name` is a name of, also with a specimen or a word like 'test' around it."""
     text = normalise(name)
