@@ -1,5 +1,5 @@
-"""Hostile and broken input: each is refused or made harmless within 200 MB, named, and the others go
-on."""
+"""Hostile and broken input: each is refused or made harmless within 200 MB, named, and the others
+go on."""
 
 import gzip
 import io
