@@ -473,7 +473,10 @@ def _pattern_of(name: str) -> re.Pattern[str]:
 def _words_align(name: str, plain: str) -> bool:
     """Fuzzy, but word for word: each word of the name has a close one at its place, so 'hypo-' is
     never taken for 'hyper-'."""
-    words, pattern = plain.split(), name.split()
+    pattern = name.split()
+    if pattern[0][:4] not in plain:  # as `_close` has it, before the costly part
+        return False
+    words = plain.split()
     return any(
         _close(pattern[0], words[start])
         and all(map(_close, pattern, words[start : start + len(pattern)]))

@@ -124,7 +124,7 @@ class Report:
         return " ".join(self.text[start:end].split()).strip(" .,;:")
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def plain_text(text: str) -> str:
     """`text` for comparison: one case, one kind of space, dash and quote, no markdown marks;
     numbers and signs stay."""
@@ -134,10 +134,11 @@ def plain_text(text: str) -> str:
     return " ".join(re.sub(r"[*_#|]|^[^\S\n]*-\s", " ", text, flags=re.MULTILINE).split())
 
 
-def numbers_of(text: str) -> list[str]:
+@lru_cache(maxsize=4096)
+def numbers_of(text: str) -> tuple[str, ...]:
     """The numbers of plain text, thousands without commas: '11,500/mm3' -> 11500, 3."""
     numbers = re.findall(r"\d+(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?", text)
-    return [number.replace(",", "") for number in numbers]
+    return tuple(number.replace(",", "") for number in numbers)
 
 
 def agreement_of_texts(needle: str, text: str) -> float:

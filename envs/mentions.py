@@ -1,7 +1,7 @@
 """Tests named in running text: 'Normal brain CT and urinalysis' names two."""
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 
 from medaction.envs.naming import REGIONS, TABLE
 from medaction.words.names import normalise
@@ -31,6 +31,7 @@ def _mention() -> re.Pattern[str]:
     )
 
 
+@lru_cache(maxsize=4096)
 def named_tests(text: str) -> tuple[str, ...]:
     """The tests that running text names, in its own words and order, each once.
 

@@ -283,9 +283,15 @@ def blood_findings(text: str) -> dict[str, str]:
 def _copies(result: str, text: str) -> bool:
     """Whether `text` has five words in a row of the result that name a test and what it found: 'CT
     and MRI confirmed cellulitis'."""
-    words, plain = result.split(), " ".join(text.split())
-    runs = (" ".join(words[start : start + 5]) for start in range(len(words) - 4))
-    return any(run in plain and FINDING.search(run) and named_tests(run) for run in runs)
+    plain = " ".join(text.split())
+    runs = (run for run in _runs_of_five(result) if run in plain)
+    return any(FINDING.search(run) and named_tests(run) for run in runs)
+
+
+@lru_cache(maxsize=512)
+def _runs_of_five(result: str) -> tuple[str, ...]:
+    words = result.split()
+    return tuple(" ".join(words[start : start + 5]) for start in range(len(words) - 4))
 
 
 def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
@@ -293,7 +299,7 @@ def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
     with a verb of finding, and shares two or more content words with the result, which are neither
     in the names of the tests nor in the complaint.
     """
-    words = _content_words(test.result) - _content_words(test.name) - _content_words(complaint)
+    words = _telling_words(test.result, test.name, complaint)
     return len(words) >= 2 and any(
         len(words & shared) >= 2 and any(same_test(name, test.name) for name in names)
         for shared, names in _findings(text)
@@ -307,7 +313,9 @@ def _repeats_entry(test: DocumentedTest, text: str, complaint: str) -> bool:
     name = f" {normalise(test.name)} "
     if is_unspaced(test.result):
         return _repeats_characters(test, text)
-    words = _content_words(test.result) - _content_words(f"{test.name} {complaint}")
+    words = _telling_words(test.result, test.name, complaint)
+    if not words:
+        return False
     numbers = {number for number in numbers_of(test.result) if len(number) > 1}
     measured = numbers if test.category in ("laboratory", "pathology") else set()
     return any(
@@ -334,7 +342,7 @@ def _names_finding(test: DocumentedTest, text: str, complaint: str) -> bool:
     content words must be the result's, and none the complaint's."""
     if test.category == "laboratory":
         return False
-    words = _content_words(test.result) - _content_words(f"{test.name} {complaint}")
+    words = _telling_words(test.result, test.name, complaint)
     return any(len(words & phrase) >= 2 for phrase in _phrases_of_history(text))
 
 
@@ -389,6 +397,12 @@ def _content_words(text: str) -> frozenset[str]:
     """The words of five letters and more that tell something, by their first six letters."""
     words = re.findall(r"[^\W\d_]{5,}", text.casefold())
     return frozenset(singular(word)[:6] for word in words if word not in _COMMON)
+
+
+@lru_cache(maxsize=512)
+def _telling_words(result: str, name: str, complaint: str) -> frozenset[str]:
+    """The content words of a result that neither its test's name nor the complaint has."""
+    return _content_words(result) - _content_words(name) - _content_words(complaint)
 
 
 def _beside(name: str, line: str, plain: str) -> bool:

@@ -32,7 +32,7 @@ def script_of(text: str) -> str:
 def is_unspaced(text: str) -> bool:
     """Whether a text has letters of a script that writes no spaces between words, or, as Korean,
     a syllable in each letter."""
-    return any(
+    return not text.isascii() and any(
         unicodedata.name(c, "").startswith(_UNSPACED)
         for c in _ASCII_LETTERS.sub("", text)
         if c.isalpha()
