@@ -199,8 +199,8 @@ def with_one_entry_a_name(case: StructuredCase) -> tuple[StructuredCase, list[st
 def seen_text(text: str) -> str:
     """`text` without control and invisible characters, behind which a name could hide; line breaks
     and tabs stay."""
+    # Cf: zero-width spaces and marks of direction; Cs, Co: halves of pairs, private use.
     return "".join(
-        # Cf: zero-width spaces and marks of direction; Cs, Co: halves of pairs, private use.
         c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co")
     )
 

@@ -107,8 +107,8 @@ class Report:
 
     def patient_sections(self) -> str:
         """The text of the sections about this patient."""
+        # Spaces of the same length: places stay those of the text.
         return "".join(
-            # Spaces of the same length: places stay those of the text.
             c if plain != "\0" else " " for c, plain in zip(self.text, self._case, strict=True)
         )
 

@@ -94,8 +94,8 @@ def _letters_of_any_script(text: str) -> str:
     # Put together again: 'й' came apart into a letter and a mark.
     plain = unicodedata.normalize("NFC", "".join(letters))
     plain = _LONE_GREEK.sub(lambda match: GREEK[match[0]], plain)
+    # Vowel signs ('हि') are marks, no letters to `\w`; without them words fall apart.
     marked = _NO_LETTER.sub(
-        # Vowel signs ('हि') are marks, no letters to `\w`; without them words fall apart.
         lambda match: match[0] if unicodedata.category(match[0])[0] == "M" else " ", plain
     )
     return " ".join(marked.split())

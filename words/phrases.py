@@ -51,8 +51,8 @@ def _either(phrases: list[str]) -> str:
 
 
 def _regex(phrase: str) -> str:
+    # `re.escape` has put a backslash before the table's own signs.
     words = (
-        # `re.escape` has put a backslash before the table's own signs.
         re.escape(word).replace(r"\*", r"\w*").replace(r"\#", r"\d+") for word in phrase.split(" ")
     )
     return _GAP.join(words)
