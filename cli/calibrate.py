@@ -93,6 +93,7 @@ def table(calibration: "Calibration", graph: str) -> str:
         f"their mean: {calibration.mean:.2f} hops ({limits}); the paper's was 3.3, its threshold 3",
         f"{'kept at':>10}" + "".join(f"{name:>16}" for name in parts),
     ]
+    # From 1 hop to a little beyond the threshold, so that its maximum is seen.
     for step in range(round(1 / STEP), round((calibration.threshold + 1.5) / STEP) + 1):
         threshold = STEP * step
         cells = "".join(

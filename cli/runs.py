@@ -95,6 +95,7 @@ def planned_counts(settings: DistillSettings) -> dict[str, int]:
     branches and gold of every tree included. What checks refuse, and where pairs are missing, is
     not known before."""
     counts, teachers = case_counts(settings), len(settings.teachers)
+    # Launch points are chosen per teacher then, else in the whole tree.
     branching = teachers if settings.branch_by == "every" else 1
     branches = settings.launch_points * settings.branches * branching
     a_tree = teachers * settings.rollouts + branches + bool(settings.gold)
@@ -196,6 +197,7 @@ def export(out: Path, repository: str | None, really: bool) -> None:
                 f"{store.path} holds environments only: run `medaction distill --out {out} ...`"
                 " first"
             )
+        # The folder may have been moved since the run.
         settings = DistillSettings.model_validate_json(json).model_copy(update={"out": out})
         version = write_dataset(store, settings)
     note = "" if version.is_new else ", unchanged"
@@ -239,6 +241,7 @@ def view(
     from medaction.trajectories.viewer.pages import ShownRun, export
     from medaction.trajectories.viewer.server import serve
 
+    # The viewer reads the snapshot only; a run that was killed early may have none.
     publish_if_missing(out)
     if file is None:
         if against:
@@ -256,6 +259,7 @@ def view(
         raise click.UsageError(f"--export: there is no folder {file.parent}")
     try:
         file.write_text(export(ShownRun(out), list(cases)), encoding="utf-8")
+    # An unknown case.
     except KeyError as unknown:
         raise click.UsageError(f"{out} has no case {unknown}") from unknown
     click.echo(file)
