@@ -230,11 +230,11 @@ async def call(
         error.usage = Usage(faults=tuple(faults))
         raise
     if declined := _declined(response):
-        error = ModelDeclined(f"{declined}: {response.text[:300] or 'it says nothing'}", 200)
-        error.raw = response.text
-        faults.append(Fault(type(error).__name__, error.message, response.text))
-        error.usage = _used(teacher, response, started, faults)
-        raise error
+        no_reply = ModelDeclined(f"{declined}: {response.text[:300] or 'it says nothing'}", 200)
+        no_reply.raw = response.text
+        faults.append(Fault(type(no_reply).__name__, no_reply.message, response.text))
+        no_reply.usage = _used(teacher, response, started, faults)
+        raise no_reply
     # Such a reply may end well at the next try, which the cache would prevent.
     ended = response.finish_reason not in ("length", "content_filter")
     if schema and ended and response.thinking.strip() and not response.text.strip():

@@ -135,7 +135,7 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
             stated = fault if isinstance(fault, dict) else {}
             status = _STATUSES.get(str(stated.get("type")), 502)
             # 'code' may be a word or a number of the vendor's own: then it is a server's trouble.
-            if str(code := stated.get("code")) in map(str, range(400, 600)):
+            if (code := str(stated.get("code"))) in map(str, range(400, 600)):
                 status = int(code)
             words = _message(json.dumps({"error": fault}).encode())
             # LM Studio answers 200 to a path that it does not have.
