@@ -196,8 +196,7 @@ def skips(store: Store, retry: Retry | None) -> dict[str, frozenset[str] | None]
     for failure in left_alone(store, "rollout", retry):
         ids[failure.case_id].add(failure.trajectory_id)
     return {
-        # A failure without a rollout is the whole case's: a lost worker, or an oracle without an
-        # answer.
+        # A failure without a rollout is the whole case's: a lost worker, say.
         case_id: None if None in failed else frozenset(id_ for id_ in failed if id_)
         for case_id, failed in ids.items()
     }
