@@ -122,6 +122,7 @@ def _card(
         pl.col("case_id").n_unique().alias("cases")
     )
     used = set(records["case_id"])
+    # Without a documented test there is nothing to draw.
     tests = store.rows("select 1 from environments where len(menu) > 0 limit 1")
     if used and tests:
         # Matplotlib takes a second to import, which a run with nothing new does not need.

@@ -56,6 +56,7 @@ def run_evaluate(settings: EvaluationSettings, retry: Retry | None = None) -> di
     use, or holds training cases) and BadCase (no case can be read).
     """
     with Store(settings.out / STORE) as store:
+        # So that `export` refuses it: what is played on a benchmark must never be trained on.
         store.claim(evaluation_only=True)
         with store.run("evaluate", settings.model_dump_json(), flow_run_id(), versions()) as run:
             note_crashed(run)
@@ -314,6 +315,7 @@ def collect(
                         scored.append(judgement)
             rows.append(ResultRow(score_of(scored, *place), tree[id_]))
     about = _facts_about(store, settings, plan, passes, chosen, len(environments))
+    # What the same orders for every case would score: a model has to be better than that.
     floor = constant_orders(environments, load_encoder().encode)
     return result_of(about, environments, rows, settings.runs, by_rater, floor)
 

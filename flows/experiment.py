@@ -95,6 +95,7 @@ def experiment(settings: ExperimentSettings, plan: bool = False) -> list[str]:
     console.print(words[-1])
     if plan:
         return []
+    # The base model is trained on nothing, so that it has one seed.
     cells = {(BASE, 0): Cell("experiment", BASE, None, None, evaluation_of(settings, weights))}
     for (arm, seed), training in arms.items():
         evaluation = evaluation_of(settings, training.out / "model")
@@ -107,6 +108,7 @@ def experiment(settings: ExperimentSettings, plan: bool = False) -> list[str]:
             started.enter_context(ray_joined(settings.evaluate.workers))
         for (arm, seed), cell in cells.items():
             console.print(f"{cell.name} ({len(cells)} cells in all)")
+            # Ray is joined already, above.
             row = run_cell(cell, lambda: None)
             if row.state == "scored" and cell.evaluate:
                 result = read_result(cell.evaluate.out)

@@ -117,6 +117,7 @@ def settings_for(out: Path, retry: Retry) -> EnvironmentSettings | None:
     if not case_ids:
         return None
     kind = DistillSettings if flow_name == "distill" else EnvironmentSettings
+    # The folder may have moved, and a limit was of the first run: the cases are named now.
     return kind.model_validate_json(last).model_copy(
         update={"out": out, "only": case_ids, "limit": None}
     )

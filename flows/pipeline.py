@@ -90,6 +90,7 @@ def summary(settings: PipelineSettings) -> dict[str, Any]:
     """What the stages left on disk: the dataset's version, the training's result and the
     evaluation's."""
     distilling, training, evaluating = settings.stages()
+    # From disk, because stages that a worker took ran in other processes.
     manifest = json.loads((distilling.out / "dataset" / "manifest.json").read_text())
     return {
         "dataset": {

@@ -132,6 +132,7 @@ def spawn_server(
         shutil.copyfile(template, database)
     url = f"http://127.0.0.1:{port}/api"
     log_file = home / "server.log"
+    # A home of its own: the user's profiles and database are not touched.
     environment = os.environ | {"PREFECT_HOME": str(home.resolve()), "PREFECT_API_URL": url}
     command = [*by, sys.executable, "-m", "prefect", "server", "start"]
     command += ["--host", "127.0.0.1", "--port", str(port)]

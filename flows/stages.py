@@ -48,6 +48,7 @@ def build_environments(
     engine = ready.engine()
     extractor = ready.reach(settings.extractor) if settings.extractor else None
     verifier = ready.reach(settings.verifier) if settings.verifier else None
+    # Without a model no ledger is started, which on Ray is an actor.
     calls = ready.calls() if extractor or verifier else CallSettings()
     reports = itertools.chain([report], reports)
     count = itertools.count()

@@ -63,6 +63,7 @@ def notes_of(store: Store) -> list[str]:
     """What the filter did, in sentences: how much RAC removed and how much it would have removed at
     random, and how many of the dataset's commitments are wrong."""
     notes = []
+    # Steps are indented below the one that they are a part of.
     counts = {step.strip(): count for step, count in store.rows(REPORT_QUERIES["Funnel"].sql)}
     if unlinked := counts["not played: truth is no node"]:
         notes.append(
