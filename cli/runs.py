@@ -261,7 +261,6 @@ def view(
         raise click.UsageError(f"--export: there is no folder {file.parent}")
     try:
         file.write_text(export(ShownRun(out), list(cases)), encoding="utf-8")
-    # An unknown case.
     except KeyError as unknown:
         raise click.UsageError(f"{out} has no case {unknown}") from unknown
     click.echo(file)

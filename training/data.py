@@ -134,7 +134,7 @@ def datasets_and_shares(settings: TrainSettings) -> list[tuple[Path, float | Non
     """(folder, share) of every dataset. Raises TrainError when only some have a share."""
     datasets = [_with_share(text) for text in settings.data]
     shares = [share for _, share in datasets if share is not None]
-    # A tolerance: 0.1 + 0.2 + 0.7 is not 1 in binary.
+    # A tolerance: 0.7 + 0.2 + 0.1 is 0.9999999999999999.
     if shares and (len(shares) < len(datasets) or abs(sum(shares) - 1) > 1e-6):
         raise TrainError(
             f"--data {' '.join(settings.data)}: give every dataset a share, together 1"
