@@ -58,6 +58,7 @@ def changes_in(store: "Store") -> "tuple[list[Change], Graph]":
     played = list(paths(store, links))
     ends = [(path.course.truth, path.course.turns[-1].top) for path in played]
     known = [(truth, top) for truth, top in ends if truth is not None and top is not None]
+    # All at once: one search from each true diagnosis, not one for every path.
     hops = looked_up(links.disease_graph, known)
     changes = [
         change

@@ -49,6 +49,7 @@ def evaluate(
     check_settings(settings)
     if quiet or as_json:
         silence()
+    # An empty `Retry` wants every failure.
     result = run("evaluate", settings, Retry() if retry_failed else None)
     if not result["cases"]["environments"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in result["cases"]["refused"])

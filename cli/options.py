@@ -74,6 +74,7 @@ def options_of(
     """
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
+        # The last decorator that is applied stands first in the help.
         for name, field in reversed(settings.model_fields.items()):
             if name not in without:
                 command = _option(name, field)(command)
@@ -226,6 +227,7 @@ def check_settings(settings: EnvironmentSettings) -> None:
     from medaction.flows.missing import check_inputs, unknown_cases
     from medaction.kg.loaders import folder_of
 
+    # Settings of `envs build` have none of these.
     for name in ("links", "maxo", "loinc2hpo"):
         path = getattr(settings, name, None)
         if path and not path.exists():
@@ -243,6 +245,7 @@ def check_settings(settings: EnvironmentSettings) -> None:
         raise click.UsageError(f"--case: {settings.cases} holds no {', '.join(unknown)}")
     if unknown:
         click.echo(f"--case: {settings.cases} holds no {', '.join(unknown)}", err=True)
+    # Where no model is called the cache is not opened.
     embedded = all(model.embedded for _, model in settings.models())
     if settings.call_cache != "off" and not embedded:
         from medaction.llm.call_cache import CallCache, default_folder

@@ -62,6 +62,7 @@ def distill(
         from medaction.flows.estimate import estimate as project
         from medaction.flows.model_checks import require_models
 
+        # Asked first: three cases of a model that cannot answer project to nothing.
         require_models(settings)
 
         projection = project(settings, run)
@@ -115,6 +116,7 @@ def unlike_the_paper(settings: DistillSettings) -> str:
     ]
     if not settings.encoder.startswith("medcpt"):
         parts.append(f"encoder {settings.encoder} in place of MedCPT")
+    # The paper's 3 hops are of its own graph; on another one the threshold is another.
     if parts and settings.rac_threshold is None:
         hops, origin, _ = threshold_of(ruler.tests.graph)
         parts.append(f"RAC threshold {hops:g} ({origin}) where the paper has 3 on ClinGraph")
@@ -259,7 +261,6 @@ def view(
         raise click.UsageError(f"--export: there is no folder {file.parent}")
     try:
         file.write_text(export(ShownRun(out), list(cases)), encoding="utf-8")
-    # An unknown case.
     except KeyError as unknown:
         raise click.UsageError(f"{out} has no case {unknown}") from unknown
     click.echo(file)

@@ -107,7 +107,7 @@ def _reply_tokens(request: dict[str, Any], demands: Demands) -> int:
     most: int = min(request["max_tokens"], demands.most_reply_tokens or request["max_tokens"])
     if demands.context_tokens is None:
         return most
-    # Our estimate is of bytes: a server's tokenizer may count a third more or less.
+    # Our estimate is of bytes: a server's tokenizer may count more or fewer.
     rate = demands.tokens_per_estimate * SPARE
     prompt = math.ceil(estimated_tokens(request["messages"]) * rate)
     room = demands.context_tokens - prompt

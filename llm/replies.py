@@ -271,7 +271,6 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
     # The same object twice (a draft and its copy) has one meaning.
     if any(span.value != candidates[-1].value for span in candidates):
         raise ValueError("the reply holds JSON objects that differ; write one object")
-    # The last of equal objects: words before it are prose, words behind it are rare.
     span = candidates[-1]
     around = _rest(body[: candidates[0].start]) + _rest(body[span.end :])
     # A judge may quote an object from what it judges: its own verdict must stand alone.

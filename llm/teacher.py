@@ -168,7 +168,6 @@ class Teacher(BaseModel):
             model, _, settings = model.partition(";")
             values = {**values, "model": model, **_settings(settings)}
         match = _SHORTHAND.fullmatch(model)
-        # An address given as a field stands above the one in the model's name.
         if match and match["api_base"] and not values.get("api_base"):
             values, model = {**values, **match.groupdict()}, match["model"]
         if not values.get("name"):

@@ -379,8 +379,7 @@ def _session() -> aiohttp.ClientSession:
     loop = asyncio.get_running_loop()
     if loop not in _sessions:
         # Uvicorn, which vLLM runs on, closes connections that are idle for 5 seconds.
-        # The ledger alone limits the calls; aiohttp's own 100 would hold some back that it counts
-        # as begun.
+        # No limit here: the ledger has one, and a call that waits for aiohttp's counts as begun.
         connections = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)
         _sessions[loop] = aiohttp.ClientSession(connector=connections)
         _at_the_end(loop, _close_session)

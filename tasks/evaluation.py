@@ -78,7 +78,7 @@ async def play_benchmark_case(
     # The benchmark's own summary, cut before its tests: what published models were shown.
     if split:
         clinician = _OtherText(clinician, split[0])
-    # Never both: an examiner answers in place of the oracle.
+    # Where both are named the examiner answers.
     helper = players.examiner or players.oracle
     counting_model = CountingModel(helper) if helper else None
     oracle: Any
