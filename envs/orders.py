@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from medaction.envs.categories import category_of
 from medaction.envs.naming import (
@@ -101,6 +101,7 @@ class Order:
     brackets: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=10_000)  # the reply's reader and the oracle both read it, in every rollout
 def read_order(text: str) -> Order:
     """Read an order. What it does not want ('no CT', 'avoid contrast CT', 'MRI not indicated') is
     left out.
