@@ -91,6 +91,9 @@ _BLOOD = frozenset({"blood", "serum", "plasma"})
 _JOINTS = frozenset({"and", "of", "for", "on", "in", "me", "my", "a", "with", "to", "or"})
 
 
+_BREAKS_OFF = re.compile(r"\b(?:of|in|on|from)(?: the| both)? \w+$")
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """One order, read. `text` is without brackets and purpose; `parts` and `brackets` are the tests
@@ -161,6 +164,8 @@ def tests_in(text: str) -> tuple[str, ...]:
             continue
         if parts and _is_side_alone(profile(piece)) and _lacks_place(parts):
             parts[-1] += f" {piece}"  # 'arthrocentesis, left knee' is one test
+        elif parts and _breaks_off(profile(parts[-1])) and _is_place_alone(profile(piece)):
+            parts[-1] += f" and {piece}"  # 'EMG of the upper and lower limbs', too
         else:
             parts += names_in_a_row(piece)
     # After the names were told apart: the limit counts tests.
@@ -259,6 +264,18 @@ def _names_something(reading: Profile) -> bool:
 
 def _is_side_alone(reading: Profile) -> bool:
     return bool(reading.sides and reading.regions and not (reading.kinds or reading.terms))
+
+
+def _is_place_alone(reading: Profile) -> bool:
+    return bool(reading.regions) and not (reading.kinds or reading.terms or reading.specimen)
+
+
+def _breaks_off(reading: Profile) -> bool:
+    """Whether a test ends before the place that it speaks of ('EMG of the upper'). Of an image or a
+    biopsy each place is a test."""
+    last = profile(reading.text.split()[-1])
+    is_whole = reading.kinds or reading.canonical or reading.specimen or last.regions
+    return not is_whole and _BREAKS_OFF.search(reading.text) is not None
 
 
 def _lacks_place(parts: list[str]) -> bool:
