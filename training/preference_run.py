@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
 from medaction.training.checkpoints import Writes
@@ -21,7 +20,12 @@ from medaction.training.measure_log import MeasureLog
 from medaction.training.preference_data import better_sides
 from medaction.training.schedule import schedule
 from medaction.training.sharding import ShardedTrainer, share_out
-from medaction.training.trainer_arguments import adapter_config, load_base, shared_arguments
+from medaction.training.trainer_arguments import (
+    adapter_config,
+    load_base,
+    load_tokenizer,
+    shared_arguments,
+)
 
 
 class PairsConfig(DPOConfig):
@@ -91,7 +95,7 @@ def train_pairs(out: Path) -> None:
         eval_dataset=Dataset.from_parquet(str(held_out), cache_dir=cache)
         if held_out.is_file()
         else None,
-        processing_class=AutoTokenizer.from_pretrained(job.base),
+        processing_class=load_tokenizer(job.base, job.thinking),
         callbacks=[MarkComplete(writes), MeasureLog(out / "log.jsonl", "dpo")],
         peft_config=adapter_config(settings) if settings.trains_adapters else None,
     )
