@@ -23,6 +23,7 @@ def script_of(text: str) -> str:
     counts.update("CJK" if name in ("HIRAGANA", "KATAKANA") else name for name in names)
     if is_unspaced(text):  # one such letter tells as much as a Latin word
         counts["CJK"] *= 5
+    # 'µ' has a name of its own in Unicode.
     counts.pop("MICRO", None)
     if counts["GREEK"] < sum(counts.values()) / 2:
         del counts["GREEK"]
@@ -32,7 +33,7 @@ def script_of(text: str) -> str:
 def is_unspaced(text: str) -> bool:
     """Whether a text has letters of a script that writes no spaces between words, or, as Korean,
     a syllable in each letter."""
-    return any(
+    return not text.isascii() and any(
         unicodedata.name(c, "").startswith(_UNSPACED)
         for c in _ASCII_LETTERS.sub("", text)
         if c.isalpha()

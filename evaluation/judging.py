@@ -15,11 +15,12 @@ from medaction.evaluation.dialogue import DIALOGUE_VERSION
 from medaction.evaluation.judges import ComparedTests, Judge, documented_text
 from medaction.evaluation.protocol import Protocol, judged_answer, message_of, requested, split_case
 from medaction.evaluation.scores import Score, hit_share
-from medaction.llm.calls import ModelError
+from medaction.llm.calls import ModelDeclined, ModelError
 from medaction.llm.replies import MalformedReply
 from medaction.llm.usage import Usage
 from medaction.trajectories.records import Trajectory
 
+# By its beginning: earlier versions of the prompts had the same sections.
 _IN_SECTIONS = DIALOGUE_VERSION.split("-")[0] + "-"
 
 
@@ -71,6 +72,7 @@ async def judge(
     """
     messages = messages_of(trajectory, rules)
     asked = requested(messages, rules, orders_of(trajectory.turns, trajectory))
+    # As released the examiner's text is the summary's end; our own menu otherwise.
     hidden = split_case(summary) if rules.raw_summary and summary else None
     documented = hidden[1] if hidden else documented_text(environment)
     notes = (
@@ -91,6 +93,7 @@ async def _guarded(verdict: Any, notes: list[str]) -> Any:
     try:
         return await verdict
     except (MalformedReply, ModelError) as error:
+        # One half that fails leaves the other one its verdict.
         notes.append(f"{FAULT}{type(error).__name__}: {error}"[:500])
         return None
 
@@ -107,6 +110,7 @@ def messages_of(trajectory: Trajectory, rules: Protocol) -> list[str]:
 
 def orders_of(turns: Sequence[Turn], trajectory: Trajectory) -> tuple[str, ...]:
     """The single tests ordered; () where they are known as free text only."""
+    # An order of the dialogue is a line of prose, which a judge has to take apart.
     if trajectory.prompt_version.startswith(_IN_SECTIONS):
         return ()
     return tuple(dict.fromkeys(test for turn in turns for test in turn.tests))
@@ -123,6 +127,7 @@ def score_of(judgements: Sequence[Judgement], case_id: str, run: int) -> Score:
         precisions = [hit_share([hit for _, hit in compared.requested]) for compared in tests]
         recalls = [hit_share([hit for _, hit in compared.documented]) for compared in tests]
         precision, recall = sum(precisions) / len(tests), sum(recalls) / len(tests)
+    # A tie is no: a doubtful answer is not counted as right.
     correct = 2 * sum(verdicts) > len(verdicts) if verdicts else None
     return Score(case_id, run, precision, recall, correct, "; ".join(notes))
 
@@ -130,7 +135,7 @@ def score_of(judgements: Sequence[Judgement], case_id: str, run: int) -> Score:
 def failed_score(case_id: str, run: int, error_class: str, rules: Protocol) -> Score:
     """The score of a rollout that failed: wrong where its model is to blame and the rules do not
     drop it, else left out."""
-    unreadable = error_class == MalformedReply.__name__
+    unreadable = error_class in (MalformedReply.__name__, ModelDeclined.__name__)
     if unreadable and not rules.drops:
         note = f"the model gave no usable reply ({error_class})"
         return Score(case_id, run, 0.0, 0.0, False, note, unreadable)

@@ -20,6 +20,7 @@ from rich.progress import Progress as Bar
 from medaction.flows.artifacts import flow_run_id
 
 log = logging.getLogger("medaction")
+# stdout is for results: --json is read by programs.
 console = Console(stderr=True)
 
 ARTIFACT_EVERY_S = 2.0
@@ -56,6 +57,7 @@ class ProgressArtifact:
                 "Prefect does not answer (%s): the run goes on, and shows nothing there meanwhile",
                 reason,
             )
+            # Each question to a server that is away waits for seconds: not at every case.
             self._silent_until = time.monotonic() + 10 * ARTIFACT_EVERY_S
 
 

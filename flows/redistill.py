@@ -44,6 +44,7 @@ def redistill(settings: RedistillSettings) -> dict[str, Any]:
     The model of version N lies in `models/vN`. `forgetting.md` there compares the held-out loss on
     each version's own held-out cases before and after.
     """
+    # The store records settings of a distillation alone, with which `retry` and `export` go on.
     values = settings.model_dump(exclude={"train"})
     summary = run_distill(DistillSettings.model_validate(values))
     training = next_training(settings)
@@ -70,6 +71,7 @@ def next_training(settings: RedistillSettings) -> TrainSettings | None:
         return None
     number = json.loads((dataset / "manifest.json").read_text())["version"]
     models = settings.out / "models"
+    # `model` is written last: a training that was stopped has none.
     learnt = sorted(
         int(folder.parent.name[1:]) for folder in models.glob("v*/model") if folder.is_dir()
     )
@@ -80,6 +82,7 @@ def next_training(settings: RedistillSettings) -> TrainSettings | None:
         base = str(models / f"v{learnt[-1]}" / "model")
     elif base == TINY:
         base = str(tiny_base(models / "base"))
+    # Validated anew, because model_copy would check nothing.
     return TrainSettings.model_validate(
         settings.train.model_dump()
         | {

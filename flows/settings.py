@@ -49,6 +49,7 @@ class EnvironmentSettings(BaseModel):
     evaluation: ClassVar[bool] = False
     """Whether the cases are only evaluated on, whatever their source says."""
 
+    # Inputs are hidden because somebody may have typed a key into the wrong field.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     cases: str = Field(
@@ -108,6 +109,7 @@ class EnvironmentSettings(BaseModel):
             value = getattr(self, role, None) or ()
             for model in [value] if isinstance(value, Teacher) else value:
                 if model != "offline":
+                    # 'teachers' -> 'teacher'; judges are names, the others are models already.
                     yield role.removesuffix("s"), _teacher(model)
 
     @field_validator("only", mode="before")
@@ -117,6 +119,7 @@ class EnvironmentSettings(BaseModel):
 
     @model_validator(mode="after")
     def _apart(self) -> "EnvironmentSettings":
+        # The store and the dataset would be read as case files at the next run.
         if Path(self.cases).resolve() == self.out.resolve():
             raise ValueError(f"the cases are in {self.out}: --out wants a folder of its own")
         return self
@@ -330,6 +333,7 @@ class EvaluationSettings(EnvironmentSettings):
             raise ValueError("a judge is named twice: use repeats to let it judge several times")
         for judge in self.judges:
             if judge != "offline":
+                # Judges are text in the form, and become models only where they are called.
                 _language_model(Teacher.parse(judge))
         return self
 

@@ -127,7 +127,6 @@ def test_what_is_rejected_is_no_reply_and_contamination_stays_noted(run: Path):
     assert manifest["contaminated"] == {"bench.json": ["medaction-01"]}
 
 
-@pytest.mark.xfail(reason="a version is not made anew for changed links alone", strict=False)
 def test_a_link_of_a_lower_hypothesis_that_changed_makes_other_preferences(run: Path):
     pairs = preferences(run)
     assert "information" in {*pairs["better_by"]}

@@ -160,11 +160,11 @@ def test_a_line_that_is_no_text_or_without_end_is_named_and_the_others_go_on(
 @pytest.mark.long
 def test_memory_does_not_grow_with_the_lines(tmp_path: Path) -> None:
     peaks = []
-    for count in (100, 1000):
+    for count in (100, 100, 1000):  # once for what is loaded at first use
         path = tmp_path / f"{count}.jsonl"
         path.write_text(f"{json.dumps(OSCE)}\n" * count, encoding="utf-8")
         tracemalloc.start()
         assert sum(isinstance(case, CaseReport) for case in read_cases(path)) == count
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] - peaks[0] < 900 * 300  # the ids seen
+    assert peaks[2] - peaks[1] < 900 * 1000  # the ids seen, not the rows (3,600 characters each)

@@ -110,7 +110,7 @@ READERS_WORDS = {
     "WHERE": "my_reports/",
     "clean/": "my_reports/",
     "RUN": "runs/demo",
-    "FOLDER": "runs/figures",
+    "FOLDER": "runs/demo-figures",
     "FILE": "demo",
     "MODEL": "openai/MODEL",
     "runs/other": "runs/eval-kg",
@@ -119,8 +119,9 @@ READERS_WORDS = {
     "runs/pool-2": "runs/mine",
     "RUN...": "runs/demo",
     "CASES": "examples/cases",
+    "BENCHMARK": "medrbench/diagnosis_cases.json",
     "@IDS": "@ids.txt",
-    "@FOLDER/hardest.txt": "@runs/figures/hardest.txt",
+    "@FOLDER/hardest.txt": "@runs/demo-figures/hardest.txt",
     "N": "1",
 }
 """What a page leaves to its reader -> what is written there."""
@@ -252,7 +253,6 @@ def test_every_line_is_run_or_has_its_reason() -> None:
     assert not unused, "no page has such a line any more"
 
 
-@pytest.mark.xfail(reason="two articles by id want extracted replies of their own", strict=False)
 @pytest.mark.long
 def test_the_lines_of_the_pages_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -266,6 +266,7 @@ def test_the_lines_of_the_pages_run(
             (tmp_path / "cache" / "kg" / part.name).symlink_to(part)
     monkeypatch.setenv("MEDACTION_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MEDACTION_CALL_CACHE", str(tmp_path / "calls"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "articles"))  # none of another day's
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     monkeypatch.chdir(tmp_path)
