@@ -37,6 +37,7 @@ class LlmClinician:
         self.teacher = teacher
         self.name = teacher.name
         self.context_tokens = context_tokens
+        # The server's words for its limit; empty as long as it has called nothing too long.
         self.server_limit = ""
 
     async def decide(self, observation: Observation, seed: int) -> Turn:
@@ -46,8 +47,11 @@ class LlmClinician:
         What the calls of a turn that failed had used, and all that was wrong, stands in the error's
         `usage`.
         """
+        # One for both beginnings: seeds go on, and the spending of both is the turn's.
         ask = _Ask(self.teacher, seed)
         try:
+            # What fails leaves the call cache: a later attempt must not be given the refused
+            # replies again.
             with on_trial():
                 try:
                     turn = await self._written(ask, observation)
@@ -56,6 +60,7 @@ class LlmClinician:
                     turn = replace(await self._written(ask, observation), repaired=True)
         except MalformedReply as error:
             ask.refused(error)
+            # On the error: the rollout that fails has spent this, too.
             error.usage = ask.usage
             raise
         except ModelError as error:
@@ -69,6 +74,7 @@ class LlmClinician:
         turns, t_max, style = observation.turns, observation.t_max, observation.style
         write = write_turn if style == "free" else _write_reply
         number, last_turn = observation.number, must_commit(turns, t_max)
+        # As often as the server names a smaller context; each time it gets strictly smaller.
         while True:
             try:
                 prompt = messages(
@@ -82,8 +88,10 @@ class LlmClinician:
             try:
                 return await write(ask, prompt, number, last_turn)
             except ContextTooLong as error:
+                # Not smaller than ours: shortening would not help.
                 if not 0 < error.context_tokens < self.context_tokens:
                     raise
+                # For the turns that follow as well, which only get longer.
                 self.context_tokens, self.server_limit = error.context_tokens, str(error)
 
 
@@ -104,6 +112,7 @@ class _Ask:
         teacher = (
             self.teacher
             if temperature is None
+            # A copy: the teacher is shared by many rollouts.
             else self.teacher.model_copy(update={"temperature": temperature})
         )
         try:

@@ -18,7 +18,7 @@ def upload(
     """Send the files of a folder as one commit. A new repository is private: whoever pushes decides
     who may see it. Raises MedactionError with the hub's words."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         api = HfApi()
@@ -30,7 +30,7 @@ def upload(
             path_in_repo=into or None,
             commit_message=message,
         )
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise MedactionError(f"{repository} could not be written: {error}") from error
 
 

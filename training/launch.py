@@ -1,7 +1,7 @@
 """From settings to running processes: check and prepare, start, watch, and what to do when they
 end.
 
-`prepare_samples` and `fit` are the two halves that the flow retries apart: a fit that died goes on
+`prepare_run` and `fit` are the two halves that the flow retries apart: a fit that died goes on
 from its newest whole checkpoint.
 """
 
@@ -210,6 +210,7 @@ def leave_job(settings: TrainSettings, base: Base, report: dict[str, Any]) -> di
     job = {
         "settings": settings.model_dump(mode="json"),
         "base": base.path,
+        "thinking": bool(report["thinking"]),
         "data_version": report["data_version"],
         "processes": processes,
     }

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from peft import get_peft_model
 from torch import distributed
-from transformers import AutoConfig, AutoTokenizer, TrainerCallback, TrainingArguments
+from transformers import AutoConfig, TrainerCallback, TrainingArguments
 
 from medaction.training import attention as attention_ways
 from medaction.training.checkpoints import Writes
@@ -28,13 +28,18 @@ from medaction.training.progress import (
     shape_of,
     write_note,
 )
-from medaction.training.rows import Layout, Rows
+from medaction.training.rows import NO_TARGET, Layout, Rows
 from medaction.training.schedule import schedule
 from medaction.training.settings import TrainSettings
 from medaction.training.sharding import ShardedTrainer, share_out
 from medaction.training.soft_prompt import add_soft_prompt, trained_prompt
 from medaction.training.sweep import SWEEP_STEPS, has_diverged, rate_at
-from medaction.training.trainer_arguments import adapter_config, load_base, shared_arguments
+from medaction.training.trainer_arguments import (
+    adapter_config,
+    load_base,
+    load_tokenizer,
+    shared_arguments,
+)
 
 
 def train_records(out: Path) -> None:
@@ -95,7 +100,7 @@ def _model_and_tokenizer(job: Job, attention: str) -> tuple[Any, Any]:
     settings = job.settings
     attention_ways.register()
     model = load_base(job.base, settings, job.cuda, attention_ways.implementation(attention))
-    tokenizer: Any = AutoTokenizer.from_pretrained(job.base)
+    tokenizer = load_tokenizer(job.base, job.thinking)
     if settings.trains_adapters:
         if settings.gradient_checkpointing:
             # Recomputation needs an input with a gradient; frozen embeddings give none.
@@ -211,7 +216,7 @@ class PackedTrainer(ShardedTrainer):
                 row = self._prepare_inputs(self.held_out[number])
                 row.pop("step_targets")
                 total = sums[names.index(self.datasets[number])]
-                total[1] += (row["targets"] != -100).sum()
+                total[1] += (row["targets"] != NO_TARGET).sum()
                 # The same precision as in training.
                 with self.compute_loss_context_manager():
                     total[0] += self.head.loss_of(self.model_wrapped, row)

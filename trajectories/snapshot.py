@@ -45,6 +45,7 @@ class Publisher:
         began = time.monotonic()
         try:
             self.copy_to(self._path.with_name(SNAPSHOT))
+        # DuckDB takes no further write after it: the run has to end.
         except duckdb.FatalException:
             raise
         except (OSError, duckdb.Error) as error:
@@ -54,6 +55,7 @@ class Publisher:
                 error,
             )
         ended = time.monotonic()
+        # The slower a copy, the rarer.
         self._next = ended + max(EVERY_S, (ended - began) / SHARE)
 
     def copy_to(self, path: Path) -> None:
@@ -88,11 +90,13 @@ def open_snapshot(out: Path) -> duckdb.DuckDBPyConnection:
     db = duckdb.connect(
         str(path),
         read_only=True,
+        # Read-only and shut in: a file from elsewhere must not load extensions or read other files.
         config={
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "enable_external_access": False,
         },
     )
+    # The file holds times with a zone, which would be shown in that of the machine.
     db.execute("set timezone = 'UTC'")
     return db

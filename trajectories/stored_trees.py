@@ -68,11 +68,13 @@ def _trees(
         f" trajectories where {IN} order by branch_turn, trajectory_id",
         [environment_ids],
     )
+    # Without trajectories there is no lowest and no highest row to look between.
     turns = _turns_by_trajectory(store, environment_ids, columns) if rows else {}
     trees: dict[str, list[Trajectory]] = {}
     for row in rows:
         spec, stored_id = RolloutSpec(*row[:8]), row[8]
         trajectory = Trajectory(spec, tuple(turns.get(stored_id, ())), *row[9:])
+        # An edited row, or one of a program that made ids otherwise: its branches would be lost.
         if stored_id != trajectory.trajectory_id:
             raise StoreError(
                 f"{store.path}: trajectory {stored_id} does not have the id that its own record"

@@ -41,6 +41,7 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
     on. A broken archive ends with BadCase('bad_archive'
     | 'archive_bomb') after the cases that stand before the fault.
     """
+    # All in one try: the cases before a fault are handed out already, the fault comes as the last.
     try:
         if not path.is_file():  # a pipe would hold the reader up
             raise BadCase("unreadable", f"{path.name} is no plain file")
@@ -48,6 +49,7 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
         with path.open("rb") as packed, gzip.GzipFile(fileobj=packed) as unpacked:
             counter = _Counter(unpacked, packed, path.name)
             counter.allow(MAX_HEADER_BYTES)
+            # 'r|': a stream, never sought in: a package of gigabytes passes through.
             with tarfile.open(fileobj=counter, mode="r|") as archive:  # type: ignore[call-overload]
                 yield from _articles(archive, counter, path, any_article, listed)
     except BadCase as bad:
@@ -72,6 +74,7 @@ def _articles(
         place = f"{path}!{member.name[:300]}"
         name = f"{member.name[:300]} in {path.name}"
         try:
+            # What this member may take, and the header of the next one.
             counter.allow(member.size + MAX_HEADER_BYTES)
             _refuse_unsafe(member, name)
             if member.isreg() and member.name.lower().endswith(jats.JATS_SUFFIXES):
@@ -83,6 +86,7 @@ def _articles(
             others += 1
             case_id = bad.case_id or PurePosixPath(member.name).stem[:100]
             yield BadCase(bad.reason, bad.message, case_id, bad.path or place)
+        # Others cost time without being a case: a bound on them, beside that on bytes.
         if others > FREE_MEMBERS + MAX_OTHERS * articles:
             message = f"{path.name}: {others:,} members and {articles:,} articles"
             raise BadCase("archive_bomb", message)
@@ -92,9 +96,11 @@ def _articles(
 
 def _refuse_unsafe(member: tarfile.TarInfo, name: str) -> None:
     """Raises BadCase('unsafe_member' | 'too_large')."""
+    # Windows' separators and drives too: the package may have been made there.
     parts = PurePosixPath(member.name.replace("\\", "/")).parts
     if not parts or parts[0] == "/" or ".." in parts or parts[0].endswith(":"):
         raise BadCase("unsafe_member", f"{name}: the member's path leads out of the archive")
+    # A sparse file has a small body and any size.
     if not (member.isreg() or member.isdir()) or member.issparse():
         fault = "the member is a link, a device or a sparse file; only plain files are read"
         raise BadCase("unsafe_member", f"{name}: {fault}")
@@ -119,6 +125,7 @@ def _article(
     file = archive.extractfile(member)
     assert file is not None  # it is a plain file
     article = jats.parse(file.read(), name)
+    # The article's own id first: a member is named as its packer liked.
     case_id = jats.pmcid_of(article) or check_id(PurePosixPath(member.name).stem)
     licence, retracted = listed.find(case_id) or ("", False)
     try:
@@ -149,6 +156,7 @@ def _refuse_rest(archive: tarfile.TarFile, counter: "_Counter", path: Path) -> N
     BadCase('bad_archive')."""
     stream: Any = archive.fileobj
     counter.allow(MAX_HEADER_BYTES)
+    # Zeros pad a tar to its block size.
     while data := stream.read(2**16):
         if data.strip(b"\0"):
             message = f"{path.name} is damaged: what follows is no member; fetch it anew"
@@ -169,6 +177,7 @@ class _Counter:
     def read(self, size: int) -> bytes:
         data = self.unpacked.read(size)
         self.count += len(data)
+        # By the packed bytes read so far, so that the bound holds at any moment.
         if self.count > FREE_BYTES + MAX_RATIO * self.packed.tell():
             times = self.count / max(1, self.packed.tell())
             message = f"{self.name} unpacks to {times:.0f} times its size; the rest is not read"

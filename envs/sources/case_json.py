@@ -51,6 +51,7 @@ def _object(path: Path) -> dict[str, Any]:
     value = parse_json(read_text(path, MAX_CASE_BYTES), path)
     if not is_case(value):
         raise bad_field(path, "", "an object with 'initial_observation' and 'tests' is needed")
+    # Both misspelt and foreign fields: what is not read must not look as if it were.
     _refuse_unknown(value, _FIELDS, path, "")
     return value
 
@@ -58,6 +59,7 @@ def _object(path: Path) -> dict[str, Any]:
 def _case_of_object(value: dict[str, Any], path: Path) -> CaseReport:
     structured = _structured_of_object(value, path)
     results = [
+        # With name and quote: `grounding` looks for both in the text.
         "\n".join(filter(None, [f"{test.name}: {test.result}", test.quote]))
         for test in structured.tests
     ]
@@ -67,7 +69,9 @@ def _case_of_object(value: dict[str, Any], path: Path) -> CaseReport:
         [title, structured.initial_observation, *results, f"Diagnosis: {structured.diagnosis}"]
     )
     named = "case_id" in value
+    # A written id is refused where it is unsafe; a file's name is made safe.
     case_id = check_id(text_at(value, "case_id", path)) if named else id_of_file(path.stem)
+    # null is as good as absent.
     held_out = _true_or_false(value, "evaluation_only", path) or False
     return CaseReport(case_id, "case_json", title, text, str(path), licence, held_out, structured)
 

@@ -35,6 +35,7 @@ class Comparison:
 def comparisons(out: Path) -> list[Comparison]:
     """The reports in the run's folder, each pair with the `against` and the `place` at which the
     viewer shows it."""
+    # Compared with one set, or with several, each in a folder of its own.
     files = sorted(
         [
             *(out / COMPARISONS).glob(COMPARISON_FILE),
@@ -48,6 +49,7 @@ def comparisons(out: Path) -> list[Comparison]:
         against = (about["against"] or about["cases"])["path"]
         pairs = [
             pair | {"against": against, "place": place}
+            # Numbered on over all reports: the number is the pair's address.
             for place, pair in enumerate(about.pop("pairs"), count)
         ]
         count += len(pairs)
@@ -79,6 +81,7 @@ def pieces(text: str, other: str) -> Iterator[tuple[str, bool]]:
     """
     words = list(_WORD_OR_NUMBER.finditer(text))
     keys = _comparable(word.group() for word in words)
+    # Runs, not words: nearly every word of a report is somewhere in any other one, too.
     runs = set(_runs_of_words(_comparable(_WORD_OR_NUMBER.findall(other))))
     shared = {
         at + step
