@@ -137,6 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         words = in_present_words(sys.argv[1:] if arguments is None else arguments)
         medaction.main(words, prog_name="medaction", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:  # a group alone: its help, whole
+        error.show()
+        sys.exit(error.exit_code)
     except (Exception, KeyboardInterrupt) as error:
         ending = ending_of(error)
         if ending is None:

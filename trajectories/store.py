@@ -342,6 +342,14 @@ class Store:
         with self.transaction():
             self._put_failures([refused("read", refusal.case_id, refusal.path, refusal)], run_id)
 
+    def resolve_unreadable(self, case_id: str, path: str, reason: str) -> None:
+        """What `add_unreadable` stored can be read now, or is gone."""
+        self.db.execute(
+            "update failures set resolved = ? where stage = 'read' and case_id = ? and path = ?"
+            " and error_class = ? and resolved is null",
+            [now(), case_id, path, reason],
+        )
+
     def environments(self, ids: Sequence[str] | None = None) -> list[ClinicalEnvironment]:
         """The current environment of every case, in the order of case ids; or those with these
         ids."""

@@ -204,4 +204,5 @@ def unread_fields(
 def sample_of(value: Any) -> str:
     """The beginning of a value, for people to see what a loss was."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return " ".join(text[:400].split())[:120]
+    words = " ".join(text[:400].split())
+    return words if len(words) <= 120 else f"{words[:119]}…"
