@@ -89,7 +89,7 @@ class Store:
                     f"{path} is in use by another process; wait for it or end it, then start again"
                     f" ({error})"
                 ) from error
-            reason = str(error).partition("\n")[0]
+            reason = str(error).partition("\n")[0].rstrip(".!")
             if any(words in reason for words in UNWRITABLE):
                 raise self._unwritable(error) from error
             raise StoreError(
