@@ -67,6 +67,7 @@ def analyse(
     for run in runs:
         with Store(run / STORE) as store:
             links = links_of(store)
+            # What the run was pruned by, so that its pass rate is the one of its dataset.
             used = store.rows("select max(threshold) from verdicts")[0][0]
             threshold = rac_threshold or used or threshold_of(links.test_graph).hops
             tables = {
@@ -88,6 +89,7 @@ def analyse(
     tables_of_all["failure_mode_shares"] = failure_modes.shares(modes)
     tables_of_all["information_gain_by_turn"] = information.gain_by_turn(gained)
     tables_of_all["information_gain_by_result"] = information.gain_by_result(gained)
+    # CSV has no lists.
     tables_of_all["information_gain"] = gained.with_columns(pl.col("results").list.join("; "))
     out.mkdir(parents=True, exist_ok=True)
     for name, frame in tables_of_all.items():
@@ -118,6 +120,7 @@ def _judged(store: "Store", links: "Linked", judge: "Teacher") -> "pl.DataFrame"
     from medaction.flows.services import local_models
     from medaction.llm.calls import CallSettings, configure
 
+    # A local judge is served while it is asked, and no longer.
     with local_models() as reach:
         configure(CallSettings("on"))
         frame, without = asyncio.run(judge_failures(store, links, reach(judge)))

@@ -58,6 +58,7 @@ def changes_in(store: "Store") -> "tuple[list[Change], Graph]":
     played = list(paths(store, links))
     ends = [(path.course.truth, path.course.turns[-1].top) for path in played]
     known = [(truth, top) for truth, top in ends if truth is not None and top is not None]
+    # All at once: one search from each true diagnosis, not one for every path.
     hops = looked_up(links.disease_graph, known)
     changes = [
         change
@@ -93,6 +94,7 @@ def table(calibration: "Calibration", graph: str) -> str:
         f"their mean: {calibration.mean:.2f} hops ({limits}); the paper's was 3.3, its threshold 3",
         f"{'kept at':>10}" + "".join(f"{name:>16}" for name in parts),
     ]
+    # From 1 hop to a little beyond the threshold, so that its maximum is seen.
     for step in range(round(1 / STEP), round((calibration.threshold + 1.5) / STEP) + 1):
         threshold = STEP * step
         cells = "".join(

@@ -123,6 +123,7 @@ def lint(cases: str, as_json: bool) -> None:
     flagged: set[str] = set()
     reports = unread = 0
     try:
+        # Licence and kind of article do not matter here: names may stand in any of them.
         for report in read_cases(cases, frozenset({UNLICENSED, ANY_ARTICLE})):
             if isinstance(report, BadCase):
                 unread += 1
@@ -139,6 +140,7 @@ def lint(cases: str, as_json: bool) -> None:
     except BadCase as error:
         raise click.UsageError(f"--cases: {error.message}") from error
     for kind, found in sorted(places.items()):
+        # With --json stdout is JSON alone.
         click.echo(f"{kind}: {len(found)}; the first: {found[0]}", err=as_json)
     if not reports:
         raise click.UsageError(f"--cases: there is no report at {cases} that can be read")

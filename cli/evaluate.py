@@ -49,6 +49,7 @@ def evaluate(
     check_settings(settings)
     if quiet or as_json:
         silence()
+    # An empty `Retry` wants every failure.
     result = run("evaluate", settings, Retry() if retry_failed else None)
     if not result["cases"]["environments"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in result["cases"]["refused"])
@@ -59,6 +60,7 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(result, default=str, ensure_ascii=False))
     elif not quiet:
+        # The whole table stands in result.md.
         click.echo(result_table(result).split("\n## Subsets")[0].rstrip() + "\n")
     click.echo(f"In {settings.out}: result.json, result.md, {STORE}", err=as_json)
     click.echo(f"Look at it: medaction view --out {settings.out}", err=as_json)
@@ -67,6 +69,7 @@ def evaluate(
             f"nothing was scored: `medaction view --out {settings.out}` shows what failed; mend it,"
             " then run this again with --retry-failed"
         )
+    # A rollout has two verdicts, on the diagnosis and on the tests; either may be missing.
     halves = ("correct", "precision")
     unscored = [row for row in result["rows"] if None in [row[half] for half in halves]]
     failed = [row for row in unscored if not row["trajectory_id"]]

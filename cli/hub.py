@@ -64,6 +64,7 @@ def serve_env(
     from medaction.flows.processes import require_free
     from medaction.hub.episodes import environments_of, scorer_of
 
+    # Before the environments are built, which takes longer than a user waits to hear of it.
     require_free(port, host)
     worlds = environments_of(cases, training=not evaluation)
     app = application(worlds, scorer_of(judge), t_max, sessions, idle_s)

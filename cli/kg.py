@@ -28,6 +28,7 @@ def build(path: Path, types: str | None, name: str, licence: str) -> None:
     graph = load_graph(folder)
     about = about_graph(folder)
     click.echo(
+        # Every edge stands at both of its ends.
         f"{graph.name}: {graph.nodes.height} nodes and {len(graph.targets) // 2} edges,"
         f" version {graph.version}, in {folder}"
     )
@@ -55,6 +56,7 @@ def info(graph: str) -> None:
     loaded, about = load_graph(folder), about_graph(folder)
     tables = survey(loaded)
     nodes, edges = loaded.nodes.height, len(loaded.targets) // 2
+    # In a pipe rich would take 80 columns and break the tables.
     console = Console() if Console().is_terminal else Console(width=110)
     facts = {
         "name": loaded.name,

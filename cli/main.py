@@ -75,9 +75,11 @@ class LazyGroup(click.Group):
         if name not in self.table:
             return None
         module = import_module(f"medaction.cli.{self.table[name][0]}")
+        # 'serve-env' is the function serve_env.
         command: click.Command = getattr(module, name.replace("-", "_"))
         return command
 
+    # click's own would import every command to read its help.
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in self.table.items()])
@@ -131,6 +133,7 @@ that is gone must not hold the command up."""
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `medaction`. Ends with a status of docs/commands.md; what a user can mend is
     one line on stderr, a mistake of ours keeps its traceback."""
+    # Here alone: whoever imports the package decides on handlers by themselves.
     logging.getLogger("medaction").addHandler(logging.StreamHandler())
     # As Ctrl-C does, it closes the store and ends what the run has started.
     signal.signal(signal.SIGTERM, _interrupt)
@@ -147,9 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo(f"medaction: {ending.line}", err=True)
         if ending.status == INTERRUPTED:
             # Packages that are interrupted in an import complain when Python takes them down.
+            # `os._exit` below runs none of them.
             atexit._run_exitfuncs()
         if isinstance(error, EngineLost) or ending.status == INTERRUPTED:
             # Ray's client has threads that wait for what is gone. All that was to be written is.
+            # os._exit writes out no buffers.
             sys.stdout.flush()
             os._exit(ending.status)
         _end_within(LAST_WORDS_S, ending.status)
@@ -195,6 +200,7 @@ def ending_of(error: BaseException) -> Ending | None:
         text = " ".join(error.format_message().split())
         command = error.ctx.command_path if error.ctx else "medaction"
         return Ending(f"{text} (see `{command} --help`)", error.exit_code)
+    # Behind UsageError, which is one of them.
     if isinstance(error, click.ClickException):
         return Ending(error.format_message(), error.exit_code)
     if isinstance(error, EngineLost):

@@ -74,6 +74,7 @@ def options_of(
     """
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
+        # The last decorator that is applied stands first in the help.
         for name, field in reversed(settings.model_fields.items()):
             if name not in without:
                 command = _option(name, field)(command)
@@ -95,14 +96,17 @@ def settings_of(kind: type[Settings], preset: str | None, options: dict[str, Any
     }
     start: dict[str, Any] = {}
     try:
+        # In the `try`: an unknown preset is wrong use too.
         start = load_preset(preset) if preset else {}
         elsewhere = (
             DistillSettings.model_fields.keys() - kind.model_fields
         )  # a preset serves every command
         return kind.model_validate(
+            # Only fields of other commands are left out: a misspelt one is still refused.
             {name: value for name, value in start.items() if name not in elsewhere} | values
         )
     except (ValidationError, ValueError) as error:
+        # Whose mistake it is: a value of the file, or an option that was typed.
         of_preset = isinstance(error, ValidationError) and any(
             problem["loc"] and problem["loc"][0] in start.keys() - values.keys()
             for problem in error.errors()
@@ -132,6 +136,7 @@ def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Call
         multiple=name in ONE_BY_ONE,
         default=None,
         metavar=metavar,
+        # click takes \b for 'do not wrap'; form and docs show the same descriptions.
         help=f"{field.description}{default}".replace("\b", ""),
     )
 
@@ -140,6 +145,7 @@ def _click_type(annotation: Any) -> click.ParamType:
     """int, float, path and choice as click knows them; anything else is text that the settings
     model reads."""
     if get_origin(annotation) in (Union, types.UnionType):
+        # `Path | None` and the like: None is an option that was not given.
         annotation = next(part for part in get_args(annotation) if part is not types.NoneType)
     if get_origin(annotation) is list:
         annotation = get_args(annotation)[0]
@@ -173,6 +179,7 @@ def silence() -> None:
     """Show no progress from here on."""
     from medaction.flows.progress import console
 
+    # All progress and tables are printed by this one console.
     console.quiet = True
 
 
@@ -220,6 +227,7 @@ def check_settings(settings: EnvironmentSettings) -> None:
     from medaction.flows.missing import check_inputs, unknown_cases
     from medaction.kg.loaders import folder_of
 
+    # Settings of `envs build` have none of these.
     for name in ("links", "maxo", "loinc2hpo"):
         path = getattr(settings, name, None)
         if path and not path.exists():
@@ -237,10 +245,12 @@ def check_settings(settings: EnvironmentSettings) -> None:
         raise click.UsageError(f"--case: {settings.cases} holds no {', '.join(unknown)}")
     if unknown:
         click.echo(f"--case: {settings.cases} holds no {', '.join(unknown)}", err=True)
+    # Where no model is called the cache is not opened.
     embedded = all(model.embedded for _, model in settings.models())
     if settings.call_cache != "off" and not embedded:
         from medaction.llm.call_cache import CallCache, default_folder
 
+        # Opened for a moment: a cache that cannot be used is known before the run begins.
         CallCache(default_folder()).close()
     require_servers()
     make_folder(settings.out)
@@ -252,6 +262,7 @@ def case_counts(settings: EnvironmentSettings) -> dict[str, int]:
     from medaction.envs.records import BadCase
     from medaction.flows.missing import reports_of
 
+    # Read one by one: the reports of a large folder do not fit the memory.
     bad = [isinstance(report, BadCase) for report in reports_of(settings)]
     return {"cases": bad.count(False), "files_that_cannot_be_read": bad.count(True)}
 
@@ -259,6 +270,7 @@ def case_counts(settings: EnvironmentSettings) -> dict[str, int]:
 def require_model_file(settings: EnvironmentSettings) -> None:
     """A local clinician needs a file: no model that installs from packages is one
     (docs/providers.md has what was measured). Raises click.UsageError."""
+    # Judges and extractors may be tried with the tiny model; a clinician of that kind makes data.
     for role, model in settings.models():
         by_default = model.local and not (model.gguf or model.folder)
         plays = role in ("teacher", "model")
@@ -287,6 +299,7 @@ def run(flow: str, settings: Any, *more: Any) -> Any:
     """Run 'distill', 'environments' or 'evaluate' with its settings: a small one in this process,
     unless a Prefect or a Ray is configured; else as a flow, on the Prefect API that is configured
     or on one of its own."""
+    # Imported here: it brings polars and DuckDB, seconds that `--help` must not wait for.
     from medaction.flows.missing import is_small
     from medaction.flows.runs import RUNS
 
@@ -325,6 +338,7 @@ def prefect(out: Path) -> Iterator[None]:
     # Prefect's handler would write to stderr for every log line that a lost server did not take.
     logging.raiseExceptions = False
     with ExitStack() as services:
+        # Registered first, so that it comes last: after the server has ended.
         services.callback(end_loops)
         with console.status("starting Prefect"):
             url = services.enter_context(prefect_api(out / "prefect"))
@@ -338,6 +352,7 @@ def readable(error: Exception, settings: type[BaseModel]) -> str:
         return str(error)
     lines = []
     for problem in error.errors():
+        # Numbers in a place (the second teacher) have no word on the command line.
         option, *fields = [part for part in problem["loc"] if isinstance(part, str)] or [""]
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
@@ -353,6 +368,7 @@ def _nearest(unknown: str, settings: type[BaseModel]) -> str:
     """The setting, of these or of what stands in them, that a misspelt name may mean."""
     schema = settings.model_json_schema()
     models = [schema, *schema.get("$defs", {}).values()]
+    # The schema has the nested models too: a teacher's fields, say.
     known = [name for model in models for name in model.get("properties", ())]
     nearest = get_close_matches(unknown, known, n=1)
     return f": is {nearest[0]!r} meant?" if nearest else ""

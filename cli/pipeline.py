@@ -52,6 +52,7 @@ def pipeline_settings(
         if out:
             given["out"] = out
         for stage, value in (("distill", cases), ("evaluate", benchmark)):
+            # What is no section is left to the validation, which says so.
             if value and isinstance(section := given.get(stage) or {}, dict):
                 given[stage] = section | {"cases": value}
         return kind.model_validate(given)

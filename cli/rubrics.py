@@ -38,6 +38,7 @@ def rubrics(
     if quiet or as_json:
         silence()
     tested, deciding = language_model("--model", model), language_model("--judge", judge)
+    # A verdict on the same reply should be the same.
     deciding = deciding.model_copy(update={"temperature": 0.0})
     chosen: list[RubricCase] = []
     bad_lines = 0
@@ -45,6 +46,7 @@ def rubrics(
         if isinstance(case, BadCase):
             bad_lines += 1
             click.echo(f"left out: {case.message}", err=True)
+        # Read on to the end: a bad line counts wherever it stands.
         elif limit is None or len(chosen) < limit:
             chosen.append(case)
     if not chosen:

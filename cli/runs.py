@@ -62,6 +62,7 @@ def distill(
         from medaction.flows.estimate import estimate as project
         from medaction.flows.model_checks import require_models
 
+        # Asked first: three cases of a model that cannot answer project to nothing.
         require_models(settings)
 
         projection = project(settings, run)
@@ -95,6 +96,7 @@ def planned_counts(settings: DistillSettings) -> dict[str, int]:
     branches and gold of every tree included. What checks refuse, and where pairs are missing, is
     not known before."""
     counts, teachers = case_counts(settings), len(settings.teachers)
+    # Launch points are chosen per teacher then, else in the whole tree.
     branching = teachers if settings.branch_by == "every" else 1
     branches = settings.launch_points * settings.branches * branching
     a_tree = teachers * settings.rollouts + branches + bool(settings.gold)
@@ -114,6 +116,7 @@ def unlike_the_paper(settings: DistillSettings) -> str:
     ]
     if not settings.encoder.startswith("medcpt"):
         parts.append(f"encoder {settings.encoder} in place of MedCPT")
+    # The paper's 3 hops are of its own graph; on another one the threshold is another.
     if parts and settings.rac_threshold is None:
         hops, origin, _ = threshold_of(ruler.tests.graph)
         parts.append(f"RAC threshold {hops:g} ({origin}) where the paper has 3 on ClinGraph")
@@ -196,6 +199,7 @@ def export(out: Path, repository: str | None, really: bool) -> None:
                 f"{store.path} holds environments only: run `medaction distill --out {out} ...`"
                 " first"
             )
+        # The folder may have been moved since the run.
         settings = DistillSettings.model_validate_json(json).model_copy(update={"out": out})
         version = write_dataset(store, settings)
     note = "" if version.is_new else ", unchanged"
@@ -239,6 +243,7 @@ def view(
     from medaction.trajectories.viewer.pages import ShownRun, export
     from medaction.trajectories.viewer.server import serve
 
+    # The viewer reads the snapshot only; a run that was killed early may have none.
     publish_if_missing(out)
     if file is None:
         if against:

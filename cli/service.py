@@ -117,6 +117,7 @@ def _stages(preset: str) -> list[EnvironmentSettings]:
         values = load_preset(preset)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    # A pipeline's preset has a section for each stage.
     if "distill" in values:
         names = PipelineSettings.model_fields
         pipeline = {name: value for name, value in values.items() if name in names}

@@ -75,6 +75,7 @@ def contamination(
     cases_of_set = set_at("CASES", cases)
     encode, linker = remembering(load_encoder().encode), disease_linker()
     out = out.resolve()
+    # Built beside its place, and moved at the end: an interrupted call leaves the earlier report.
     building = out.with_name(f".{out.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     with ExitStack() as stack:
@@ -85,6 +86,7 @@ def contamination(
             if judge and len(pairs):
                 pairs = asyncio.run(review(pairs, cases_of_set, second, judge))
             compared = (
+                # Within one set each pair counts once.
                 len(cases_of_set)
                 * (len(second) if second else len(cases_of_set) - 1)
                 // (1 if second else 2)
@@ -144,6 +146,8 @@ def texts_of(
         one, other = ours[case_id], theirs[other_id]
         text, other_text = max(
             product(one.texts or ("",), other.texts or ("",)),
+            # A case may have several texts (report, observation): the pair that shows the likeness
+            # best.
             key=lambda texts: len(shingles_of(texts[0]) & shingles_of(texts[1])),
         )
         names = [case.names[0] if case.names else "not told" for case in (one, other)]

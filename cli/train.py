@@ -24,6 +24,7 @@ def train(**options: Any) -> None:
 
     if settings.objective != "grpo":  # whose data are case reports
         for folder, _ in datasets_and_shares(settings):
+            # Before Prefect starts: a wrong path is a line at once.
             require_dataset(folder)
     with prefect(settings.out):
         results = flow(settings)

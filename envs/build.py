@@ -33,6 +33,7 @@ _RULES = (
     "build categories checks composition diagnosis_names documented extracted extraction grounding"
     " leaks mentions naming patients redaction results_told scripts voice"
 )
+# With them a changed rule makes a run build its environments anew.
 RULES = tuple(f"medaction.envs.{name}" for name in _RULES.split())
 """The modules whose questions, thresholds and tables decide what becomes of a report."""
 
@@ -53,6 +54,7 @@ def build_environment(
     except BadCase as refusal:
         return Built(None, refusal)
     case, mended = tidy(structured)
+    # Before the second merge: what moves out of o1 may be a test that the menu has.
     redacted = redact(report, case)
     case, merged = with_one_entry_a_name(redacted.case)
     case = replace(case, initial_observation=without_void(case.initial_observation))
@@ -69,6 +71,7 @@ def build_environment(
     ]
     results = tuple(all_checks(report, redacted, min_tests))
     entries = [f"{test.name}: {test.result}\n{test.quote}" for test in case.tests]
+    # Before the refusals: a refused case has its ledger too.
     ledger = ledger_of(report, case.initial_observation, entries, case.diagnosis, mended)
     for result in results:
         if result.required and not result.passed:
@@ -151,6 +154,7 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
       their own, in order.
     """
     tests = [replace(test, result=without_void(test.result)) for test in case.tests]
+    # A test without a name cannot be ordered.
     documented = [test for test in tests if test.name.strip() and is_documented(test.result)]
     notes = [
         f"left out, no result documented: {test.name}" for test in tests if test not in documented
@@ -161,6 +165,7 @@ def tidy(case: StructuredCase) -> tuple[StructuredCase, list[str]]:
         if EXAMINED.match(test.name) and is_told(test, case.initial_observation)
     ]
     notes += [f"left out, the initial observation tells it: {test.name}" for test in examined]
+    # A newborn's own report keeps them: there they are the patient's.
     if is_grown(case.initial_observation):
         newborns = [test for test in documented if re.match(r"(?i)newborn|neonat", test.name)]
         notes += [f"left out, of another patient: {test.name}" for test in newborns]
@@ -183,6 +188,7 @@ def with_one_entry_a_name(case: StructuredCase) -> tuple[StructuredCase, list[st
     entries: dict[str, DocumentedTest] = {}
     notes = []
     for test in case.tests:
+        # A name of signs alone ('+/-') has no normalised one; two such stay two.
         key = normalise(test.name) or test.name
         if key in entries:
             notes.append(f"documented more than once, merged: {test.name}")
@@ -193,6 +199,7 @@ def with_one_entry_a_name(case: StructuredCase) -> tuple[StructuredCase, list[st
 def seen_text(text: str) -> str:
     """`text` without control and invisible characters, behind which a name could hide; line breaks
     and tabs stay."""
+    # Cf: zero-width spaces and marks of direction; Cs, Co: halves of pairs, private use.
     return "".join(
         c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co")
     )
@@ -205,6 +212,7 @@ def _merge(entry: DocumentedTest, further: DocumentedTest) -> DocumentedTest:
         result="\n".join(dict.fromkeys(lines)),
         aliases=tuple(dict.fromkeys((*entry.aliases, *further.aliases))),
         quote="\n".join(dict.fromkeys((entry.quote, further.quote)))
+        # Where one quote is missing, the other lacks the second result's numbers.
         if entry.quote and further.quote
         else "",
     )

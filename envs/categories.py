@@ -24,6 +24,7 @@ _REMAINDER: dict[Category, str] = {
 
 MINOR_CATEGORIES: dict[Category, tuple[str, ...]] = {
     category: (
+        # A minor category has several rows in the table where order decides.
         *dict.fromkeys(minor for minor, _ in _TABLE[category] if minor != _REMAINDER[category]),
         _REMAINDER[category],
     )
@@ -46,6 +47,7 @@ def category_of(name: str, container: str = "") -> Category:
 def known_category(name: str, container: str = "") -> Category | None:
     """The same; None where neither tells one."""
     test = re.sub(r"\([^()]*\)", " ", name)  # brackets tell of when and why: '(post-biopsy)'
+    # The whole name only where it says nothing without its brackets.
     matches = (_match("major", text) for text in (test, name, container))
     return cast(Category | None, next(filter(None, matches), None))
 

@@ -38,6 +38,7 @@ def has_diagnosis(_report: CaseReport, case: StructuredCase) -> CheckResult:
 def has_initial_observation(_report: CaseReport, case: StructuredCase) -> CheckResult:
     """Figure: characters of o1."""
     length = len(case.initial_observation.strip())
+    # A Chinese character says about as much as three Latin letters.
     least = MIN_OBSERVATION // 3 if is_unspaced(case.initial_observation) else MIN_OBSERVATION
     detail = f"{length} characters, at least {least} are needed"
     return CheckResult("has_initial_observation", length >= least, length, least, detail)
@@ -63,6 +64,7 @@ def several_patients(report: CaseReport, case: StructuredCase) -> CheckResult:
     Figure: the number of patients that the observation, or else the report, tells apart.
     """
     patients = patients_in(case.initial_observation)
+    # Only where no reader has told the patients apart yet.
     if not patients and report.structured is None and "patient" not in report.meta:
         patients = patients_in(report.text) or patients_in_title(report.title)
     names = ", ".join(patients)
@@ -73,6 +75,7 @@ def several_patients(report: CaseReport, case: StructuredCase) -> CheckResult:
 def not_human(report: CaseReport, case: StructuredCase) -> CheckResult:
     """Figure: 1 for an animal."""
     animal = animal_in(case.initial_observation) or animal_in(report.title)
+    # Before a model has read it there is no o1: the article's text is all there is.
     if not animal and report.structured is None:
         animal = animal_of_age(report.text)
     return CheckResult(
@@ -87,6 +90,7 @@ def readable_script(_report: CaseReport, case: StructuredCase) -> CheckResult:
     Figure: 1 where they are.
     """
     scripts = script_of(case.diagnosis), script_of(case.initial_observation)
+    # A name that normalises to nothing would be found nowhere, and never leak.
     readable = bool(normalise(case.diagnosis)) and scripts[0] == scripts[1]
     detail = (
         f"the diagnosis is in {scripts[0] or 'no'} script and the observation in"
@@ -105,9 +109,11 @@ def results_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
     if report.text_is_the_case:
         return not_applicable(name, "the source gives the results alone, no report to hold against")
     text = plain_text(report.text)
+    # Numbers apart: a long line with one digit wrong agrees to more than 90 percent.
     numbers = set(numbers_of(text))
     worst, detail = 100.0, ""
     for test in case.tests:
+        # Line by line: merged results stand at several places of the report.
         for line in map(plain_text, test.result.splitlines() or [""]):
             absent = next((number for number in numbers_of(line) if number not in numbers), None)
             score = 0.0 if absent else agreement_of_texts(line, text)
@@ -130,6 +136,7 @@ def quotes_grounded(report: CaseReport, case: StructuredCase) -> CheckResult:
     worst, detail = 100.0, ""
     for test in quoted:
         quote = plain_text(test.quote)
+        # In the quote, not the report: another test's number may be the same.
         numbers = numbers_of(plain_text(test.result))
         absent = next((number for number in numbers if number not in numbers_of(quote)), None)
         score = 0.0 if absent else agreement_of_texts(quote, text)
@@ -170,6 +177,7 @@ def one_diagnosis(_report: CaseReport, case: StructuredCase) -> CheckResult:
     names = [
         part.text
         for part in parts_of(case.diagnosis)
+        # 'Lymphoma, stage IV': a stage behind a comma is no second disease.
         if part.role != "beside" and not re.match(r"(?:stage|grade|type|class)\b", part.text, re.I)
     ]
     detail = f"the diagnosis joins {'; '.join(names)}"
@@ -183,6 +191,7 @@ def no_diagnosis_in_o1(report: CaseReport, case: StructuredCase) -> CheckResult:
     Figure: the number of names found.
     """
     all_mentions = mentions_in(case.initial_observation, names_of_case(report, case), case)
+    # Sentence by sentence: history in one does not excuse the same name in another.
     leaks = _unique(mention.name.text for mention in all_mentions if not mention.excuse)
     detail = f"the initial observation names {', '.join(leaks)!r}"
     return CheckResult("no_diagnosis_in_o1", not leaks, len(leaks), 0, detail)
@@ -273,4 +282,5 @@ def not_applicable(name: str, why: str) -> CheckResult:
 
 
 def _unique(names: Iterable[str]) -> list[str]:
+    # By the normalised name: 'PAN' in three sentences is one leak.
     return list({normalise(name): name for name in names}.values())

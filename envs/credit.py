@@ -90,9 +90,11 @@ def credit(
     Without `ruler` dtc, rac and information are None. Raises whatever `judge` raises.
     """
     measures = turn_rewards(environment, turns, ruler)
+    # 'CBC, CMP and ESR' in one order costs three: else one long order would be cheapest.
     tests = [len(single_tests([order])) for turn in turns for order in turn.tests]
     repeats = sum(flag for flags in repeated_orders(turns) for flag in flags)
     diagnosis = _diagnosis(environment, turns, judge)
+    # The last turn can only commit.
     possible = MOST_TESTS * (t_max - 1)
     shares: dict[str, list[float] | None] = {
         "diagnosis": diagnosis,
@@ -106,7 +108,9 @@ def credit(
     }
     weight = asdict(weights or Weights())
     known = {name: parts for name, parts in shares.items() if parts is not None}
+    # What nobody could have earned is left out, so that the best play still has 1.
     total_weight = sum(weight[name] for name in known)
+    # Also counted where the model got it right at the next try: the reply was wasted.
     well_formed = len(turns) / max(1, len(turns) + malformed)
     new_orders = 1 - repeats / sum(len(turn.tests) for turn in turns) if tests else 1.0
     # Nothing to earn where every known reward weighs nothing: the weights are the caller's.
@@ -147,6 +151,7 @@ def _test_f1(environment: ClinicalEnvironment, turns: Sequence[Turn]) -> list[fl
     returned: set[str] = set()
     fresh = []
     for turn in turns:
+        # By the results that came back: two names of one test earn once.
         before = len(returned)
         for answer in turn.answers:
             tests = single_tests([answer.order])
@@ -155,9 +160,11 @@ def _test_f1(environment: ClinicalEnvironment, turns: Sequence[Turn]) -> list[fl
                 # Not the number of results: a documented panel returns many for one test. What a
                 # model chose from the menu no name matches; it is one hit.
                 hits = max(1, sum(any(oracle.matches(test)) for test in tests))
+            # By its words: the same order again is no second hit (new_orders pays for it).
             orders[answer.order] = len(tests), hits
             returned |= {result.test for result in answer.results}
         fresh.append(len(returned) - before)
+    # Nothing came back: precision and recall are 0, and their harmonic mean has no value.
     if not returned:
         return [0.0] * len(turns)
     precision = sum(hits for _, hits in orders.values()) / sum(
@@ -174,6 +181,7 @@ def _dtc(
     if ruler is None or ruler.truth(environment) is None:
         return None
     return _lasting_gains(
+        # No node, no distance: unknown earns nothing, as the module says.
         [0.0 if measure.dtc is None else 2.0**-measure.dtc for measure in measures]
     )
 
@@ -189,6 +197,7 @@ def _rac(turns: Sequence[Turn], measures: Sequence[TurnReward]) -> list[float]:
     ]
     values = [None if measure.rac is None else measure.rac.value for measure in measures]
     return [
+        # Over all turns from the second: an unchanged differential earns nothing.
         0.0 if value is None else min(1.0, 2 ** (1 - value)) * news[at - 1] / (len(turns) - 1)
         for at, value in enumerate(values)
     ]
@@ -212,5 +221,6 @@ def _lasting_gains(values: Sequence[float]) -> list[float]:
     >>> _lasting_gains([0.25, 0.0, 1.0, 0.5])
     [0.0, 0.0, 0.5, 0.0]
     """
+    # The running minimum from the end: of each gain, what no later turn lost.
     kept = list(accumulate(reversed(values), min))[::-1]
     return [after - before for before, after in zip([0.0, *kept], kept, strict=False)]

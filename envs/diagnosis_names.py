@@ -107,6 +107,7 @@ _MUTATION = re.compile(
 _PREPOSITION = re.compile(r"\s(?:of|in(?! situ| utero)|at|on|to)\s")
 # Words that name a disease by their ending; the general ones give nothing away without the word
 # before them.
+# Endings, since no list holds all diseases; what they catch wrongly stands in _GENERAL_DISEASES.
 _ENDINGS_OF_DISEASES = tuple(
     "itis osis asis oma emia pathy thorax ectasis plasia trophy".split()  # noqa: SIM905
 )
@@ -138,13 +139,16 @@ _ORGAN_ADJECTIVES: dict[str, str] = TABLE["organ_adjectives"]
 @lru_cache(maxsize=256)
 def names_in(diagnosis: str, synonyms: tuple[str, ...] = ()) -> tuple[DiagnosisName, ...]:
     """All names that would give it away, each once, the answer's before lesser ones."""
+    # A synonym is read like the diagnosis: it may be as long, and have parts of its own.
     names = [name for text in (diagnosis, *synonyms) for name in _names_in(text)]
     names += [
         DiagnosisName(synonym, "answer", diagnosis, exact=True)
         for synonym in synonyms
+        # 'PAN', 'MS': too short for `_whole_names`, which asks for four letters.
         if re.fullmatch(r"[A-Z][A-Za-z0-9-]{0,2}[A-Z]", synonym)
     ]
     names.sort(key=lambda name: name.kind == "lesser")
+    # Reversed twice: of two names alike the first one stays, which is the stronger kind.
     return tuple({(normalise(name.text), name.exact): name for name in reversed(names)}.values())[
         ::-1
     ]
@@ -159,26 +163,32 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
     parts = parts_of(diagnosis)
     has_cause = any(part.role == "cause" for part in parts)
     for part in parts:
+        # Not hidden: what a disease comes with is often the complaint itself.
         if part.role == "beside":
             continue
         induced = _INDUCED.fullmatch(part.text)
         kind: NameKind = "cause" if part.role == "cause" else "effect" if has_cause else "answer"
         for name in _whole_names(part.text):
             yield DiagnosisName(name, kind, part.text)
+        # 'Salmonella-induced diarrhea': the diarrhea may be what the patient comes with.
         if induced and not _ORGANISM.fullmatch(induced[2]):
             for name in _whole_names(induced[2]):
                 yield DiagnosisName(name, "effect", part.text)
+        # A part of a cause is judged like the cause, whose history may be told.
         lesser: NameKind = "cause" if kind == "cause" else "lesser"
         for name in _lesser_names(part.text):
             yield DiagnosisName(name, lesser, part.text)
         for name in _without_qualifiers(part.text):
             yield DiagnosisName(name, lesser, part.text, strict=True)
         for organism in _ORGANISM.findall(part.text):
+            # 'Clostridium difficile-associated colitis': the organism is the cause.
             is_cause = induced and organism in induced[1]
             genus, species = organism.split()
+            # Behind its first mention an organism is written 'K. oxytoca'.
             for name in (organism, f"{genus[0]} {species}"):
                 yield DiagnosisName(name, "cause" if is_cause else "answer", part.text)
             yield DiagnosisName(genus, lesser, part.text)
+            # 'pneumonia' of 'Klebsiella oxytoca pneumonia'.
             remainder = part.text.partition(organism)[2].strip()
             if (
                 len(remainder) >= 4
@@ -190,12 +200,15 @@ def _names_in(diagnosis: str) -> Iterator[DiagnosisName]:
             yield DiagnosisName(gene, "answer", part.text, exact=True)
         if rare := _rare_attribute(part.text):
             yield DiagnosisName(rare, lesser, part.text)
+    # `parts_of` reads no brackets: what stands there is another name or an abbreviation.
     for before, inner in re.findall(r"([^()]*)\(([^()]{2,})\)", diagnosis):
+        # 'Lymphoma with shock (DIC)': the bracket may be of what stands beside.
         if _CONNECTOR.search(before) and any(part.role == "beside" for part in parts):
             continue
         if re.fullmatch(r"[A-Z][A-Za-z0-9-]{1,9}", inner) and sum(map(str.isupper, inner)) >= 2:
             if not _abbreviates_a_site(before, inner):
                 yield DiagnosisName(inner, "answer", before, exact=True)
+        # '(left)', '(old)': shorter words in brackets are seldom a disease's name.
         elif len(inner) >= 5:
             yield DiagnosisName(inner, "answer", before)
 
@@ -207,6 +220,7 @@ def _whole_names(part: str) -> Iterator[str]:
     # 'Legg-Calvé-Perthes disease' is named after persons; 'Cat-Scratch Disease' is a title.
     persons = match and not bare.istitle() and all(map(str.istitle, re.split("[-–]", match[1])))
     eponym = match[1] if match and (persons or "-" not in match[1]) else ""
+    # 'Metastatic melanoma' is not the melanoma that was known: that one is a lesser name.
     for name in (part,) if _SPREAD.match(part) else (part, bare, eponym):
         if len(name) >= (4 if name.isascii() else 2) and not is_general(name):
             yield name
@@ -217,10 +231,12 @@ def _lesser_names(part: str) -> Iterator[str]:
     carcinoma'."""
     if _SPREAD.match(part) and (bare := _LEADING.sub("", part)) != part:
         yield bare
+    # Before the place: behind 'of' stands a site, no disease.
     words = normalise(_PREPOSITION.split(part)[0]).split()
     for before, word in zip(["", *words], words, strict=False):
         if is_disease(word) and not _is_general_disease(word):
             yield word
+        # A general disease needs the word before it, and 'cell' or 'acute' is none that tells.
         elif is_disease(word) and before not in ("", "cell") and _LEADING.sub("", before):
             yield f"{before} {word}"
 
@@ -232,8 +248,10 @@ def _without_qualifiers(part: str) -> Iterator[str]:
     words = normalise(head).split()
     if place and len(words) > 1 and not is_general(head):
         yield normalise(head)
+    # Two words stay: one without any qualifier is a lesser name, or general.
     while len(words) > 2 and (_is_adjective(words[0]) or _LEADING.match(words[0])):
         words = words[1:]
+        # 'small cell carcinoma': 'cell' begins no name.
         if words[0] != "cell" and not is_general(" ".join(words)):
             yield " ".join(words)
 
@@ -246,6 +264,7 @@ def _rare_attribute(part: str) -> str:
     if len(words) != 2 or not words[0].isascii() or len(words[0]) < 6:
         return ""
     is_named = not _is_adjective(words[0]) and not is_disease(words[0])
+    # Words that tests are named by are no rarity either, however rare in English.
     is_rare = is_named and words[0] not in _english() | vocabulary()
     return words[0] if is_rare and is_disease(words[1]) else ""
 
@@ -262,6 +281,7 @@ def abbreviations_told(text: str, names: tuple[DiagnosisName, ...]) -> tuple[Dia
     """The abbreviations in `text` that spell a part of the diagnosis, the first letter of each word
     and any further ones in their order: 'HSP', 'NMOSD' of 'neuromyelitis optica spectrum disorder'.
     """
+    # 'CT' or 'ESR' may spell a diagnosis by chance; they are tests.
     shorts = {short for short in _CAPITALS.findall(text) if canonical_of(short) is None}
     parts = {name.part: name for name in names if not name.exact and name.kind != "lesser"}
     return tuple(
@@ -278,6 +298,7 @@ def _forms_to_spell(part: str) -> tuple[list[str], ...]:
     never those of the place alone."""
     bare = _TYPE_AT_END.sub("", _LEADING.sub("", part))
     head = normalise(_PREPOSITION.split(bare)[0]).split()
+    # Three words or more: fewer letters would be spelt by chance.
     tails = (head[start:] for start in range(1, len(head) - 2))
     joints = ("of", "the", "and", "with")
     forms = [normalise(part).split(), normalise(bare).split(), *tails]
@@ -306,6 +327,7 @@ def _is_in_order(letters: str, word: str) -> bool:
 def _abbreviates_a_site(before: str, short: str) -> bool:
     """Whether 'MEC' behind '... of the left middle ear cleft' stands for the place alone."""
     site = _PREPOSITION.split(before)[1:]
+    # The first letters of its last words: 'MEC' of 'middle ear cleft'.
     letters = r"\w* ?".join(map(re.escape, short.casefold()))
     return bool(site) and re.search(rf"\b{letters}\w*$", site[-1].casefold().strip()) is not None
 
@@ -333,6 +355,7 @@ def parts_of(diagnosis: str) -> tuple[Part, ...]:
     ends = [*(match.start() for match in _CONNECTOR.finditer(text)), len(text)]
     parts, role = [], "disease"
     for (start, connector), end in zip(cuts, ends, strict=True):
+        # 'Shock due to A and B': what 'and' joins has the role of what stands before it.
         role = role if connector == "same" else str(connector)
         name = " ".join(text[start:end].split()).strip(" .:-")
         following = _NEXT_WORD.match(text, end)
@@ -356,6 +379,7 @@ def is_disease(name: str) -> bool:
 
 def _is_general_disease(word: str) -> bool:
     """Whether a disease's name of one word is one of many diseases: 'carcinoma', 'hypokalemia'."""
+    # 'Hypokalemia' is a finding of many diseases.
     is_level = word.startswith(("hypo", "hyper")) and word.endswith("emia")
     return is_level or word in _GENERAL_DISEASES or word.endswith(("carcinoma", "plasia", "trophy"))
 
@@ -366,6 +390,7 @@ def _is_adjective(word: str) -> bool:
 
 def _has_ending(word: str, endings: tuple[str, ...], letters: int) -> bool:
     """Whether one word has one of the endings behind so many letters or more."""
+    # Letters before the ending: 'ring' and 'oma' are no words with one.
     return word[letters:].endswith(endings) and word.isalnum()
 
 
@@ -377,13 +402,16 @@ def declared_abbreviations(
     spelt = {
         normalise(name.text): name for name in names if not name.exact and not is_general(name.text)
     }
+    # An empty alternative would match everywhere.
     if not spelt:
         return ()
+    # One pattern for all names: a report is searched once.
     either = "|".join(r"[\s-]+".join(map(re.escape, name.text.split())) for name in spelt.values())
     declared = re.findall(rf"((?i:{either})s?)\s+\(([A-Z][A-Za-z0-9-]{{1,7}})[),;]", text)
     return tuple(
         replace(spelt.get(normalise(name), names[0]), text=short, exact=True)
         for name, short in dict.fromkeys(declared)
+        # '(Figure)' and '(Case)' begin with a capital too.
         if sum(map(str.isupper, short)) >= 2 and not _abbreviates_a_site(name, short)
     )
 
@@ -409,6 +437,7 @@ def mentions(text: str, name: str) -> bool:
     visible = _without_scan_errors(text)
     return any(
         _mentions(variant, plain_name)
+        # Without hyphens too: 'neuro-fibroma' is the name in two pieces.
         for variant in dict.fromkeys((visible, visible.replace("-", "")))
     )
 
@@ -418,6 +447,7 @@ def _without_scan_errors(text: str) -> str:
     """`text` without invisible characters, and with letters where a scanner saw digits."""
     if not text.isascii():
         text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    # 0 is an 'o', 1 an 'l'.
     return _MISREAD_DIGIT.sub(lambda match: "ol"[int(match[0])], text)
 
 
@@ -430,7 +460,9 @@ def _mentions(text: str, name: str) -> bool:
     plain = _organs(normalise(text))
     if _stands_in(plain, name):
         return True
+    # Without three letters at its end: '-itis', '-osis' and '-oma' become adjectives.
     stems = [word[: max(5, len(word) - 3)] for word in name.split() if len(word) > 3]
+    # One sentence: words that stand far apart name another thing each.
     if len(stems) >= 2 and any(
         all(f" {stem}" in sentence or f"+{stem}" in sentence for stem in stems)
         for sentence in _sentences(text)
@@ -450,20 +482,25 @@ def _stands_in(plain: str, name: str) -> bool:
 def _pattern_of(name: str) -> re.Pattern[str]:
     """The whole name, what is given against it, or its adjective. A script that writes no spaces
     has no word boundaries; one that is not Latin has endings of its own."""
+    # No Latin letter: neither plurals nor English endings.
     if not re.search(r"[a-z]", name):
         letters = [word for word in name.split() if len(word) > 1]
         alphabetic = all(
             unicodedata.bidirectional(c) == "L" and c.lower() != c.upper() for c in name[:1]
         )
         if alphabetic:
+            # Russian or Greek: two letters at the end are case and number.
             stems = (re.escape(word[: max(4, len(word) - 2)]) + r"\w*" for word in letters)
             return re.compile(r"\b" + r"\s".join(stems))
+        # Chinese or Japanese: a line's end may stand between any two characters.
         return re.compile(r"\s?".join(re.escape(c) for c in name if not c.isspace()))
     *words, last = name.split()
     ways = [rf"{re.escape(name)}(?:s|es)?\b", rf"{re.escape(' '.join([*words, singular(last)]))}\b"]
+    # A shorter name's stem fits other words: 'anti g' of 'gout'.
     if len(name) >= 7:
         ways.append(rf"anti ?{re.escape(name[: len(name) - 3])}")
     stem = re.sub(r"(?:i?osis|itis|oma|emia|i?asis|a)$", "", name)
+    # A stem of fewer letters begins other words too.
     if 6 <= len(stem) < len(name):
         # The organism, too: 'histoplasma', 'brucella', 'blastomyces' of what they cause.
         ways.append(rf"{re.escape(stem)}(?:(?:om|at)?ous|otic|itic|emic|id|ic|al|ia|a|us|um|es)?\b")
@@ -485,6 +522,7 @@ def _words_align(name: str, plain: str) -> bool:
 
 
 def _close(a: str, b: str) -> bool:
+    # The first four letters alike: 'hypo-' and 'hyper-' differ within them.
     return a == b or (len(a) >= 7 and a[:4] == b[:4] and fuzz.ratio(a, b) >= CLOSE_AT)
 
 

@@ -39,6 +39,7 @@ _WRITTEN = (
 )
 # The whole sentence is one of these words. 'None after 5 days' is a result, 'pending after 5 days'
 # is none.
+# `fullmatch`: behind the word only 'at ...', 'due to ...' and the like may follow.
 _EMPTY = re.compile(
     r"(?:results? |still |currently |is |are |was |were )*"
     rf"(?:(?:pending|awaited|to be (?:determined|{_DONE}))"
@@ -62,6 +63,7 @@ _ABSENT = re.compile(
     rf" (?:\w+ )?(?:{_DONE}|{_WRITTEN}))\b",
     re.IGNORECASE,
 )
+# 'No biopsy due to ...' is no result, 'no flow due to torsion' is one: a test's name decides.
 _NOT_MADE = re.compile(r"no (?P<what>[^.;]{2,60}?) (?:due to|because|owing to)\b", re.IGNORECASE)
 # An advice to make the test.
 _ADVICE = re.compile(r".*\b(?:could|can|may|should) be (?:considered|performed|done)\b", re.I)
@@ -77,6 +79,7 @@ _MADE = re.compile(
     r"(?: (?:to|for|in|at|on|by|but) [\w\s]{3,40})?",
     re.IGNORECASE,
 )
+# Notes leave the verb out: 'MRI brain done on day 3'.
 _MADE_IN_SHORT = re.compile(
     rf"(?P<what>[^.;:\d]{{2,60}}?) {_DONE}(?: (?:in|at|on|during|after|before) [\w\s]{{3,40}})?",
     re.I,
@@ -86,8 +89,10 @@ _FINDING = phrase_pattern(
     " | ruled out* | found* | grew* | negative* | positive* | elevated*"
 )
 _WITHIN = re.compile(r"within\b", re.IGNORECASE)  # 'within limits', 'within reference'
+# A duration is no value: 'pending after 5 days'.
 _VALUE_IN_TEXT = re.compile(r"\d(?!\s*(?:days?|weeks?|months?|hours?)\b)")
 _SENTENCE_END = re.compile(r"(?<=[.;])\s+")
+# 'Allergies: None provided' goes whole; the label alone would be left.
 _LABEL_OF_STATEMENT = re.compile(r"\s*(?:[-*•]\s*)?(?:[A-Z][\w /&()'-]{2,45}:\s*)?")
 
 
@@ -100,6 +105,7 @@ def is_documented(result: str) -> bool:
     >>> [is_documented(text) for text in ("Not conducted.", "MRI pelvis.", "The tube was broken")]
     [False, False, False]
     """
+    # One sentence with a result is enough: the others may say what was not done.
     return any(not _is_void(text) and not _weighs_as_none(text) for text in _statements(result))
 
 
@@ -125,6 +131,7 @@ def without_void(text: str) -> str:
             sentences and (last := sentences[-1].strip(" .;()[]")) and _says_nothing_written(last)
         ):
             sentences.pop()
+        # An empty line parts sections, and stays.
         if sentences or not line.strip():
             lines.append(label + " ".join(sentences))
     return "\n".join(lines)
@@ -136,6 +143,7 @@ def _says_nothing_written(sentence: str) -> bool:
     begins = r"(?:none|nothing|not (?:\w+ly )?(?={w})|(?:no )?(?:\w+ )?(?:details?|information))\b"
     return bool(
         re.match(begins.replace("{w}", _WRITTEN), sentence, re.IGNORECASE)
+        # 'None reported' denies what was asked about.
         and re.search(rf"\b{_WRITTEN}\b(?<!reported)", sentence, re.IGNORECASE)
         and not re.search(r"[,;:]|\bhistory\b|\bbut\b", sentence)
     )
@@ -143,6 +151,7 @@ def _says_nothing_written(sentence: str) -> bool:
 
 def _is_void(sentence: str) -> bool:
     text = IN_BRACKETS.sub("", sentence).strip(" .;-*•")
+    # 'MRI: not performed' is judged without its label.
     bare = re.sub(r"^[\w\s/-]{2,40}:\s*", "", text)
     # 'Hearing is less on both sides, details not specified' tells something before it stops.
     clause, _, following = bare.partition(", ")
@@ -150,8 +159,10 @@ def _is_void(sentence: str) -> bool:
         _EMPTY.fullmatch(bare) and not _VALUE_IN_TEXT.search(following)
     ):
         return True
+    # 'May show ...': what a test would find is no result.
     if _HYPOTHESIS.match(bare):
         return True
+    # From here on forms are weaker: a finding or a value behind them counts for more.
     if _FINDING.search(bare) or _VALUE_IN_TEXT.search(following):
         return False
     return bool(
@@ -168,6 +179,7 @@ def _weighs_as_none(sentence: str) -> bool:
     """Whether every clause of a sentence without a value or a verb of finding scores as none."""
     if _FINDING.search(sentence) or _VALUE_IN_TEXT.search(sentence) or _WITHIN.match(sentence):
         return False
+    # Without tests' names: the weights are of what is said about them.
     clauses = [clause for part in sentence.split(", ") if (clause := without_names_of_tests(part))]
     return bool(clauses) and all(no_result_score(clause) > NO_RESULT_AT for clause in clauses)
 
@@ -177,6 +189,7 @@ def no_result_score(clause: str) -> float:
     weights of its word pieces and the bias, a logit."""
     tokenizer, pieces, bias = _weights()
     ids = tokenizer.encode(clause, add_special_tokens=False).ids
+    # The mean, so that a long clause weighs no more than a short one.
     return bias + sum(pieces[i] for i in ids) / max(1, len(ids))
 
 
@@ -185,6 +198,7 @@ def _weights() -> tuple["Tokenizer", list[float], float]:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(TOKENIZER))
+    # The encoder's file pads to a fixed length; padding would count in the mean.
     tokenizer.no_padding()
     table = json.loads(WEIGHTS.read_text(encoding="utf-8"))
     return tokenizer, table["pieces"], table["bias"]
@@ -197,6 +211,7 @@ def _only_names_a_test(text: str) -> bool:
         len(text) < 60
         and profile_of_text.kinds
         and named_tests(text)
+        # Any further word may tell a finding: 'MRI pelvis mass'.
         and not any(not is_code(word) for word in profile_of_text.terms)
         and not _VALUE_IN_TEXT.search(text)
         and not _FINDING.search(text)

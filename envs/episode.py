@@ -66,6 +66,7 @@ class Episode:
         self.oracle = oracle
         self.t_max = t_max
         self.style = style
+        # A tuple, never changed: branches share the turns of the rollout that they leave.
         self.turns = tuple(turns)
         self.ends_loops = ends_loops
         self.malformed = 0
@@ -80,10 +81,12 @@ class Episode:
     def outcome(self) -> Outcome | None:
         """How the episode ended; None while it goes on."""
         number = len(self.turns)
+        # Before 'diagnosed': who was made to commit by a loop has not chosen to.
         if self.ends_loops and 0 < number < self.t_max and must_commit(self.turns[:-1], self.t_max):
             return "loop"
         if self.turns and self.turns[-1].final_diagnosis:
             return "diagnosed"
+        # After 'diagnosed': a diagnosis in the last turn counts.
         return "turn_limit" if len(self.turns) >= self.t_max else None
 
     @property
@@ -108,6 +111,7 @@ class Episode:
         """
         if self.ended:
             raise EpisodeEnded(f"the episode ended at turn {len(self.turns)}: {self.outcome}")
+        # In a last turn the grammar takes a commitment alone.
         number, last = len(self.turns) + 1, must_commit(self.turns, self.t_max)
         try:
             if isinstance(action, str):
@@ -115,6 +119,7 @@ class Episode:
             else:  # a clinician may still order in the last turn: the episode ends undiagnosed
                 turn = replace(action, number=number)
         except MalformedReply:
+            # Counted, not played: a refused reply costs no turn.
             self.malformed += 1
             raise
         answered = replace(turn, answers=self.oracle.answer(turn.tests))

@@ -118,12 +118,14 @@ def read_presentation(reply: dict[str, Any], source: Report, report: CaseReport)
     'diagnosis_lacks_cause', or by the name of a check)."""
     observation, lost = grounded_sentences(reply["initial_observation"], source)
     observation, tested = without_tests(observation, source)
+    # Characters, not sentences: one long made-up passage weighs as much as many.
     if sum(map(len, lost)) > LOST * len(reply["initial_observation"]):
         raise BadCase(
             "o1_not_grounded",
             "these sentences of initial_observation are not in the report:"
             f" {_quoted(lost)}; copy, never rewrite",
         )
+    # One letter wrong ('intraventricular' for 'inter-') would make another disease of it.
     diagnosis = source.in_its_words(reply["diagnosis"].strip(" ."))
     if not diagnosis or not names_diagnosis(source, report.title, diagnosis):
         raise BadCase(
@@ -154,6 +156,7 @@ def read_presentation(reply: dict[str, Any], source: Report, report: CaseReport)
         rare=reply["rare_disease"],
         notes=notes,
     )
+    # Asked again now, while the model may still mend it; the build would only refuse.
     for check in (checks.has_initial_observation, checks.no_diagnosis_in_o1):
         if not (result := check(report, redact(report, case).case)).passed:
             raise BadCase(result.name, result.detail)
@@ -165,12 +168,15 @@ def grounded_sentences(text: str, source: Report) -> tuple[str, list[str]]:
     not."""
     grounded, lost = [], []
     for sentence in sentences(text):
+        # Sentence by sentence: a model leaves some out in between.
         span = source.find(sentence)
         if span is None:
             lost.append(sentence)
             continue
         words = source.words(span)
+        # Without its stop a sentence would run into the next one.
         grounded.append(words if words.endswith((".", "!", "?", ";", ":")) else words + ".")
+    # Once each: parts of a report overlap, and models repeat.
     return " ".join(dict.fromkeys(grounded)), lost
 
 
@@ -185,6 +191,7 @@ def without_tests(observation: str, source: Report) -> tuple[str, list[str]]:
     following, is_result = set(), False
     for sentence in sentences(source.patient_sections()):
         is_told = result_told(sentence) is not None
+        # A passage about a test ends with the first sentence about the patient.
         is_result = is_told or (is_result and not _ABOUT_THE_PATIENT.search(sentence))
         if is_result and not is_told:
             following.add(normalise(sentence))
@@ -200,6 +207,7 @@ def left_out_cause(title: str, diagnosis: str) -> str:
     >>> left_out_cause("Haematoma due to polyarteritis nodosa: report of a case", "Haematoma")
     'polyarteritis nodosa'
     """
+    # Only the title: a text names many causes of many things.
     match = _CAUSE.match(title)
     if match is None or not mentions(match["what"], diagnosis):
         return ""
@@ -215,11 +223,13 @@ def called_alike(text: str, diagnosis: str, name: str) -> bool:
     >>> called_alike("Erythema ab igne comes of heat.", "Erythema ab igne", "heat")
     False
     """
+    # The two names may stand on two lines.
     line = " ".join(text.split())
     pairs = [(second, name) for second in (diagnosis, *names_of(diagnosis))]
     return any(
         re.search(rf"\b{re.escape(a)}{_ALSO}{re.escape(b)}\b", line, re.IGNORECASE)
         for one_name, two in pairs
+        # Either may stand first: 'Malta fever (brucellosis)'.
         for a, b in ((one_name, two), (two, one_name))
     )
 
@@ -244,6 +254,7 @@ def _conclusions(lines: Sequence[str]) -> Iterator[str]:
     for line in filter(None, map(str.strip, lines)):
         if under_heading:
             yield line
+        # The line behind the heading alone: a section may go on with treatment.
         under_heading = bool(_DIAGNOSIS_HEADING.fullmatch(line))
         for sentence in sentences(line):
             if _SAYS_DIAGNOSIS.search(sentence):
@@ -260,12 +271,14 @@ def read_menu(reply: dict[str, Any], source: Report) -> tuple[list[DocumentedTes
     notes: list[str] = []
     for entry in reply["tests"]:
         span = source.find(entry["result"])
+        # The model's own only for the note of what was left out.
         words = entry["result"] if span is None else source.words(span)
         if why := _unusable(entry, span, words, source, tests):
             notes.append(f"test left out, {why}: {entry['name']}: {words[:120]}")
             continue
         name = entry["name"].strip()
         category = cast(Category, entry["category"])
+        # The model's word counts where the name fits it, else the table's.
         if minor_category_of(name, category) == MINOR_CATEGORIES[category][-1]:
             category = category_of(name, category)  # the name is no test's of that category
         minor = minor_category_of(name, category)
@@ -310,6 +323,7 @@ def tells_result(words: str, name: str) -> bool:
     (False, True)
     """
     bare = words.strip(" .;,:")
+    # 'It was ...': a passage that is a verb alone ('then performed') reads as what was only made.
     is_result = is_documented(bare) and says_something(f"it was {bare}")
     return is_result and normalise(bare) != normalise(name)
 
@@ -336,8 +350,10 @@ def _may_be_of(names: Sequence[str], span: Span, source: Report) -> bool:
     if is_named(names, context):
         return True
     parts = {part for name in names for part in parts_of_panel(canonical_of(name))}
+    # The entry 'CBC' may quote a passage that names hemoglobin alone.
     if any(canonical_of(mention) in parts for mention in named_tests(context)):
         return True
+    # 'It was normal': the name stands in a sentence further up.
     return not named_tests(sentence) and any(
         is_named(names, second) for second in sentences(source.patient_sections())
     )
@@ -353,12 +369,14 @@ def is_named(names: Sequence[str], context: str) -> bool:
     """
     plain = normalise(context)
     mentions_here = named_tests(context)
+    # Where a test is named, its kind alone would take in every other of its kind.
     kinds = profile(context).kinds if not mentions_here else frozenset()
     for name in names:
         short = _initials_of_words(name)
         if (
             _in_all_words(name, plain)
             or _in_most_words(name, plain)
+            # In capitals as written: the initials of 'iron test' are no 'it'.
             or (len(short) > 1 and re.search(rf"\b{short}s?\b", context))
             or _is_spelt_out(name, context)
         ):
@@ -368,10 +386,12 @@ def is_named(names: Sequence[str], context: str) -> bool:
             return True
         for mention in mentions_here:
             other = profile(mention)
+            # The region often stands just outside the name: 'CT) of the abdomen'.
             around = context[: context.find(mention) + len(mention) + NEAR][
                 -len(mention) - 2 * NEAR :
             ]
             places = regions_in_text(tokens_of(normalise(around)))
+            # Where one of them tells no region, neither contradicts.
             elsewhere = mine.regions and places and not mine.regions & places
             if mine.kinds & other.kinds and can_be_same(mine, other) and not elsewhere:
                 return True
@@ -404,7 +424,9 @@ def _in_most_words(name: str, plain: str) -> bool:
 def _words_named(name: str, plain: str) -> list[bool]:
     """Of each telling word of a name, whether the passage has it."""
     words = normalise(name).split()
+    # A name of vague words alone ('blood test') keeps them all.
     telling = [word for word in words if word not in _VAGUE_NAMES] or words
+    # The passage may have the word in another form: 'cultures', 'pleural'.
     stems = (re.escape(word[: max(3, len(word) - 3)]) for word in telling)
     return [re.search(rf"\b{stem}", plain) is not None for stem in stems]
 
@@ -415,6 +437,7 @@ def _is_same(name: str, second: str, context: str) -> bool:
     a, b = (
         {word for word in normalise(n).split() if word not in _VAGUE_NAMES} for n in (name, second)
     )
+    # Two unknown names have no canonical one: None is not None's twin.
     if a == b or (canonical_of(name) is not None and canonical_of(name) == canonical_of(second)):
         return True
     one_name, two = profile(name), profile(second)
@@ -424,6 +447,7 @@ def _is_same(name: str, second: str, context: str) -> bool:
     if not one_name.kinds & two.kinds or are_two:
         return False
     elsewhere = one_name.regions and two.regions and not one_name.regions & two.regions
+    # 'MRI' in the passage of 'thoracic MRI' says no more than that.
     contained = one_name.terms <= two.terms or two.terms <= one_name.terms
     return (contained and not elsewhere) or not _in_all_words(name, plain)
 

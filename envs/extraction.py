@@ -141,6 +141,7 @@ def make_extractor(complete: Complete, part: int = PART) -> Callable[[CaseReport
     """
 
     def extract(report: CaseReport) -> StructuredCase:
+        # Plain text may be a letter, which begins with the patient.
         source = Report(report.text, has_abstract=report.source != "text")
         parts = list(pieces_of(report.text, part))
         presentation = _presentation(complete, report, source, parts)
@@ -154,6 +155,7 @@ def pieces_of(text: str, length: int) -> Iterator[str]:
     """`text` in parts of at most `length` characters that begin and end between paragraphs where
     they can, each with the end of the one before it."""
     start = 0
+    # At the latest end in the second half, so that no part is tiny.
     while len(text) - start > length:
         cut = max(
             text.rfind("\n\n", start + length // 2, start + length),
@@ -161,6 +163,7 @@ def pieces_of(text: str, length: int) -> Iterator[str]:
         )
         end = cut + 1 if cut > 0 else start + length
         yield text[start:end]
+        # At least one character further: short parts would never end.
         start = max(end - min(OVERLAP, length // 4), start + 1)
     yield text[start:]
 
@@ -178,11 +181,14 @@ def _presentation(
             cases.append(ask(complete, report, part, ASK_PRESENTATION, Presentation, reader))
         except BadCase as refusal:
             refusals.append(refusal)
+    # A part about something else is expected to fail; only all of them refuse the case.
     if not cases:
         raise refusals[0]
     names = Counter(normalise(case.diagnosis) for case in cases)
+    # `most_common` leaves equal ones in their order.
     commonest = names.most_common(1)[0][0]
     best = next(case for case in cases if normalise(case.diagnosis) == commonest)
+    # A patient is presented at the beginning, the diagnosis told towards the end.
     return replace(best, initial_observation=cases[0].initial_observation, notes=cases[0].notes)
 
 
@@ -198,8 +204,10 @@ def _menu(
     def reader(reply: dict[str, Any], part: str) -> None:
         """Keeps what is good of a reply, and asks for what it lacks."""
         good, dropped = read_menu(reply, source)
+        # At once: what a refused reply had right needs no second telling.
         tests.extend(test for test in good if test not in tests)
         notes.extend(dropped)
+        # Only tests of the part that was shown: the model cannot know of others.
         expected = [name for name in names if name in part]
         if coverage(tests, expected) < COVERED:
             absent = ", ".join([name for name in expected if not is_in_menu(name, tests)][:12])
@@ -213,6 +221,7 @@ def _menu(
             ask(complete, report, part, ASK_MENU, Menu, partial(reader, part=part))
         except BadCase as refusal:
             refusals.append(refusal)
+    # Of all parts together: what one part lacks another may have told.
     if refusals and coverage(tests, names) < COVERED:
         raise refusals[0]
     return tests, list(dict.fromkeys(notes))
@@ -229,6 +238,7 @@ def ask(
 ) -> Any:
     """What `reader` makes of the reply to a question about a part of the report. A fault that it
     raises (BadCase, by the name of a check) is told to the model, and the question asked again."""
+    # A title of several lines could imitate the frame of the question.
     title = one_line(report.title)[:300]
     start = [
         {"role": "system", "content": instructions},
@@ -248,6 +258,7 @@ def ask(
         )
         messages = [
             *start,
+            # Cut: a reply that ran on would fill the context of the next one.
             {"role": "assistant", "content": reply[:8000]},
             {"role": "user", "content": remedy},
         ]

@@ -12,6 +12,7 @@ GROUNDED_AT = 90.0
 """A text is found in the report when its best aligned window there agrees to this many percent
 (rapidfuzz partial ratio)."""
 
+# '2.1 Case' belongs to section 2: only its top number opens another one.
 _NUMBERED_HEADING = re.compile(r"(?P<top>\d+)(?P<sub>(?:\.\d+)+)?\.?\s+(?P<title>[A-Z].{2,80})")
 # Sections that tell of other patients and of what is known, not of this one.
 _ELSEWHERE = re.compile(
@@ -65,9 +66,11 @@ class Report:
 
         A passage that lacks a number of `copied` is none. It begins and ends at word boundaries.
         """
+        # The stop at its end may be the model's own.
         needle = " ".join(_lined(copied).split()).strip(" .;,")
         if not needle or len(needle) > len(self._case):
             return None
+        # The exact place first: alignment takes far longer.
         if (start := self._case.find(needle)) >= 0:
             return Span(start, start + len(needle), 100.0)
         alignment = fuzz.partial_ratio_alignment(needle, self._case, score_cutoff=GROUNDED_AT)
@@ -75,6 +78,7 @@ class Report:
             return None
         start, end = _whole_words(self._case, alignment.dest_start, alignment.dest_end)
         numbers = numbers_of(self.text[start:end])
+        # A long passage with one digit wrong agrees to more than 90 percent, and is no copy.
         if any(number not in numbers for number in numbers_of(copied)):
             return None
         return Span(start, end, alignment.score)
@@ -103,6 +107,7 @@ class Report:
 
     def patient_sections(self) -> str:
         """The text of the sections about this patient."""
+        # Spaces of the same length: places stay those of the text.
         return "".join(
             c if plain != "\0" else " " for c, plain in zip(self.text, self._case, strict=True)
         )
@@ -117,6 +122,7 @@ class Report:
         needle = " ".join(_lined(name).split())
         if not needle or needle in self._all:
             return name
+        # Anywhere: a diagnosis may stand in the discussion alone.
         alignment = fuzz.partial_ratio_alignment(needle, self._all, score_cutoff=GROUNDED_AT)
         if alignment is None:
             return name
@@ -129,6 +135,7 @@ def plain_text(text: str) -> str:
     """`text` for comparison: one case, one kind of space, dash and quote, no markdown marks;
     numbers and signs stay."""
     text = unicodedata.normalize("NFKC", text).casefold()
+    # NFKC leaves dashes and quotes as they are.
     text = re.sub(r"[‐-―−]", "-", text)
     text = re.sub(r"[‘’`´]", "'", text).replace("“", '"').replace("”", '"')
     return " ".join(re.sub(r"[*_#|]|^[^\S\n]*-\s", " ", text, flags=re.MULTILINE).split())
@@ -137,6 +144,7 @@ def plain_text(text: str) -> str:
 @lru_cache(maxsize=4096)
 def numbers_of(text: str) -> tuple[str, ...]:
     """The numbers of plain text, thousands without commas: '11,500/mm3' -> 11500, 3."""
+    # Thousands first: '11,500' is one number, '3,5' two.
     numbers = re.findall(r"\d+(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?", text)
     return tuple(number.replace(",", "") for number in numbers)
 
@@ -145,11 +153,13 @@ def agreement_of_texts(needle: str, text: str) -> float:
     """How well `needle` is found in `text`, in percent; 100 when it stands there."""
     if not needle or needle in text:
         return 100.0 if needle else 0.0
+    # A cutoff below the threshold: a refusal tells the figure, and far ones cost little.
     return fuzz.partial_ratio(needle, text, score_cutoff=GROUNDED_AT - 30)
 
 
 def _lined(text: str) -> str:
     """`text` in small letters with one kind of dash, quote and space, character for character."""
+    # 'İ' has two characters in small letters; places must stay.
     return "".join(low if len(low := c.lower()) == 1 else c for c in text.translate(_ALIKE))
 
 
@@ -166,6 +176,7 @@ def _without_elsewhere(text: str, has_abstract: bool) -> str:
     characters = preamble = 0
     for line in text.splitlines(keepends=True):
         before = blank, top
+        # A section goes on until the next heading.
         blank, top = _section_of_line(line.strip(), blank, top)
         if (
             not preamble
@@ -173,6 +184,7 @@ def _without_elsewhere(text: str, has_abstract: bool) -> str:
             and not _ABSTRACT.match(line)
         ):
             preamble = len(lines)
+        # Without enough about the patient below, the abstract is all there is.
         characters += len(line) if preamble and not blank else 0
         lines.append("\0" * len(line) if blank else _lined(line))
     has_abstract = has_abstract or any(map(_ABSTRACT.match, text.splitlines()[:preamble]))
@@ -184,12 +196,15 @@ def _without_elsewhere(text: str, has_abstract: bool) -> str:
 def _section_of_line(line: str, blank: bool, top: str) -> tuple[bool, str]:
     """Whether the text from this line on is about other patients, and its section's number; a line
     that is no heading changes nothing."""
+    # Longer lines are paragraphs.
     if len(line) > 90:
         return blank, top
     if numbered := _NUMBERED_HEADING.fullmatch(line):
+        # '5.2 Case series' below '5 Discussion' stays blanked.
         if numbered["sub"] and numbered["top"] == top:
             return blank, top
         return bool(_ELSEWHERE.fullmatch(numbered["title"])), numbered["top"]
+    # 'Consent was obtained.' is a sentence, no heading.
     if _ELSEWHERE.fullmatch(line) and not line.endswith("."):
         return True, ""
     return (False, "") if _CASE_HEADING.fullmatch(line) and not line.endswith(".") else (blank, top)

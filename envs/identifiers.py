@@ -27,6 +27,7 @@ IDENTIFIER_FORMS: dict[str, re.Pattern[str]] = {
         rf"(?:\bborn(?: on)?|\bd\.?o\.?b\b\.?|\bdate of birth|\bgeb\.)[\s:,]{{0,3}}{_DATE}", re.I
     ),
     "date with its day": re.compile(rf"(?<![\d.-]){_DATE}(?![\d-])"),
+    # Ages over 89 are identifiers of the safe harbour; younger ones are not.
     "age over 89": re.compile(r"\b(?:9\d|1[01]\d)[- ]year(?:s)?[- ]old\b|\baged (?:9\d|1[01]\d)\b"),
     "name after a title": re.compile(
         r"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Herr|Frau|Patient(?:'s)? name:?)\.?\s(?:[A-Z]\.\s?)?"
@@ -73,6 +74,7 @@ def identifiers_in(text: str) -> Iterator[Identifier]:
     >>> [(found.kind, found.words) for found in identifiers_in("Mrs. Jones, born 3 May 1961.")]
     [('date of birth', 'bo·· · ··· ··61'), ('name after a title', 'Mr·. ···es')]
     """
+    # 'born 3 May 1961' is a date of birth, and no second finding as a date.
     taken: set[int] = set()
     for kind, pattern in IDENTIFIER_FORMS.items():
         for match in pattern.finditer(text):

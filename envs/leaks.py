@@ -36,9 +36,11 @@ SENTENCE_END = re.compile(r"(?<=[.;!?])(?!(?<=\b[A-Z]\.)\s+[a-z])\s+|(?<=[。；
 # A denial, and what makes one of a disease a history: 'no known contact with tuberculosis'.
 _DENIES = phrase_pattern("deny | denies | denied | denying")
 _NO = phrase_pattern("no | not | without | never | negative for")
+# 'No contact with tuberculosis' is history; 'no tuberculosis was found' tells of a search.
 _BROUGHT_ALONG = phrase_pattern(
     "history | contact | exposure | exposed | travel* | known | recent | previous | prior | cause"
 )
+# A 'no' further before belongs to another clause.
 _DENIED_CHARACTERS = 60
 """Characters behind a 'no' within which it denies: our choice."""
 _EXPOSURE = phrase_pattern(
@@ -57,6 +59,7 @@ _RELATIVES = (
 )
 RELATIVE = re.compile(
     phrase_pattern(_RELATIVES).pattern
+    # A family doctor is no relative.
     + r"|\bfamil\w+(?! (?:doctor|physician|practitioner|medicine))\b",
     re.IGNORECASE,
 )
@@ -130,6 +133,7 @@ def names_of_case(report: CaseReport, case: StructuredCase) -> tuple[DiagnosisNa
 
 def mentions_in(text: str, names: tuple[DiagnosisName, ...], case: StructuredCase) -> list[Mention]:
     """All mentions of the names in `text`, the initial observation of `case` or a part of it."""
+    # All of the text once, before every sentence with every name.
     candidates = [name for name in names if tells(text, name)]
     if not candidates:
         return []
@@ -137,6 +141,7 @@ def mentions_in(text: str, names: tuple[DiagnosisName, ...], case: StructuredCas
         Mention(name, sentence, _excuse(name, sentence, names, case))
         for sentence in sentences_of(text)
         for name in candidates
+        # A name over two sentences is no mention.
         if tells(sentence, name)
     ]
 
@@ -146,6 +151,7 @@ def sentences_of(text: str) -> list[str]:
     sentences = []
     for line in text.splitlines():
         label = LABEL.match(line)[0]  # type: ignore[index]
+        # With its label before each part: 'Past history: ...' holds to the line's end.
         parts = split_outside_brackets(SENTENCE_END, line[len(label) :])
         sentences += [label + part for part in parts if part]
     return sentences
@@ -155,6 +161,7 @@ def complaint_of(observation: str) -> str:
     """What the patient comes with: the first sentence, which says who it is, and the chief
     complaint."""
     sentences = sentences_of(observation)
+    # The first sentence: 'A man of 40 came with ...' in a report without labels.
     return "\n".join([*sentences[:1], *filter(_is_complaint, sentences[1:])])
 
 
@@ -186,24 +193,29 @@ def _passages_of_patient(text: str, *patterns: re.Pattern[str]) -> list[str]:
 
 
 def _is_complaint(sentence: str) -> bool:
+    # A label stands at the beginning; 'reason for' further on is prose.
     return COMPLAINT.search(sentence[:40]) is not None
 
 
 def _excuse(
     name: DiagnosisName, sentence: str, names: tuple[DiagnosisName, ...], case: StructuredCase
 ) -> str:
+    # 'No tuberculosis, but brucellosis': a denial ends at 'but'.
     for clause in re.split(r";|\b(?:but|however)\b", sentence):
         if tells(clause, name):
             # The cue must not be a word of the name itself: 'contact dermatitis'.
             around = re.sub(re.escape(name.text), " ", clause, flags=re.IGNORECASE)
             denial = _denial_in(around)
+            # A second mention before the cue is not denied by it.
             if denial and not tells(around[: denial.start()], name):
                 return "denied"
             if name.kind == "lesser" and _is_taken(name, clause):
                 return "taken"
+            # Unless the sentence shows the disease: 'contact tracing confirmed tuberculosis'.
             is_contact = _EXPOSURE.search(around) or ANIMAL.search(around)
             if is_contact and not _SHOWN.search(around):
                 return "place or contact"
+    # An answer in the complaint is a leak all the same.
     if name.kind in ("lesser", "effect") and _in_complaint(name, case):
         return "the complaint"
     if name.kind == "cause":
@@ -213,6 +225,7 @@ def _excuse(
         if _effect_is_left(names, case) and not _CONCLUDED.search(sentence):
             return "a cause"
         return ""
+    # The history of a relative is no history of the patient.
     is_known = _is_known(name, sentence, case) and not RELATIVE.search(sentence)
     is_lesser = name.kind == "lesser" or _another_is_left(name, names, case)
     return "known from before" if is_known and is_lesser else ""
@@ -232,6 +245,7 @@ def _denial_in(clause: str) -> re.Match[str] | None:
 def _is_taken(name: DiagnosisName, clause: str) -> bool:
     """Whether the name is the object of a verb of intake, with no comma between."""
     before = clause[: max(0, clause.casefold().find(name.text.casefold()))]
+    # 'He took aspirin, warfarin': the comma ends what the verb takes.
     return bool(_INTAKE.search(before.rpartition(",")[2][-_INTAKE_CHARACTERS:]))
 
 
@@ -242,6 +256,7 @@ def _is_known(name: DiagnosisName, sentence: str, case: StructuredCase) -> bool:
         return True
     return not _CONCLUDED.search(sentence) and any(
         _is_history(further)
+        # A sister's lupus does not make the patient's own one known.
         and not RELATIVE.search(further)
         and not _denial_in(further)
         and tells(further, name)
@@ -254,6 +269,7 @@ def _is_history(sentence: str) -> bool:
     History', not 'History of Present Illness')."""
     label = LABEL.match(sentence)[0]  # type: ignore[index]
     text = sentence[len(label) :]
+    # 'Past history: ...' says it in the label, and nowhere in the sentence.
     is_past = re.match(r"\W*past\b", label, re.IGNORECASE) or _HISTORY.search(text)
     return bool(is_past) and not _SHOWN.search(text)
 

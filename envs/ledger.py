@@ -20,6 +20,7 @@ TAKEN_OVER = 0.5
 """Share of a passage's runs from which on it was taken over. On 40 summaries of MedR-Bench, whose
 bullets are either copied or left out, the shares lie below 0.2 or above 0.8."""
 
+# A full stop without a space behind it ends nothing: '3.5'.
 _PASSAGE = re.compile(r"[^\n.;!?。；]+(?:[.;!?](?!\s)[^\n.;!?]*)*[.;!?。；]*\s*")
 _TABLE_LINE = re.compile(
     r"\s*table\s+[\divx]+\b|[^|\n]*\|[^|\n]*\||[^\t\n]+\t[^\t\n]+", re.IGNORECASE
@@ -58,9 +59,11 @@ def passages(
     ]
     end = 0
     for match in _PASSAGE.finditer(text):
+        # Together the passages are the text: what no pattern matches is given too.
         if match.start() > end:
             yield Passage(text[end : match.start()], "nothing")
         runs, end = _runs(match[0]), match.end()
+        # The largest share; of equal ones the first, so o1 before the menu.
         use, share = max(
             ((use, _share(runs, taken_runs)) for use, taken_runs in uses), key=lambda pair: pair[1]
         )
@@ -84,6 +87,7 @@ def ledger_of(
     Where the text holds a summary of the article (MedR-Bench), the summary is what is accounted
     for; the article before it is one line.
     """
+    # MedR-Bench: the article stands before its summary.
     start = int(report.meta.get("summary_at", 0))
     lines: Counter[tuple[str, Use, str]] = Counter()
     samples: dict[tuple[str, Use, str], str] = {}
@@ -96,6 +100,7 @@ def ledger_of(
             key = kind, passage.use, passage.reason
             lines[key] += count
             total[kind] += count
+            # One sample a line of the ledger, enough to see what kind of loss it is.
             samples.setdefault(key, sample_of(words))
     ledger = [
         LedgerLine(
@@ -123,6 +128,7 @@ def _kind_of(passage: str) -> str:
 def _runs(text: str) -> frozenset[str]:
     """The runs of RUN words; of a shorter text the words themselves."""
     words = re.findall(r"\w+", text.casefold())
+    # 'Fever.' has no run of three words.
     if len(words) < RUN:
         return frozenset(words)
     return frozenset(" ".join(words[at : at + RUN]) for at in range(len(words) - RUN + 1))

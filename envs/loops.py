@@ -20,6 +20,7 @@ def turns_without_news(turns: Sequence[Turn]) -> int:
     """
     count = 0
     for repeated in repeated_orders(turns):
+        # A turn without orders breaks the row: it asked for nothing in vain.
         count = count + 1 if repeated and all(repeated) else 0
     return count
 
@@ -32,10 +33,12 @@ def repeated_orders(turns: Sequence[Turn]) -> list[list[bool]]:
         flags.append(
             [
                 _name(answer.order) in earlier
+                # Another name of a test brings the same entries again.
                 or bool(answer.results and earlier.issuperset(answer.results))
                 for answer in turn.answers
             ]
         )
+        # After the whole turn: twice in one turn is no circle of turns.
         earlier.update(_name(answer.order) for answer in turn.answers)
         earlier.update(result for answer in turn.answers for result in answer.results)
     return flags

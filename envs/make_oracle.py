@@ -22,6 +22,7 @@ them: without it a step of twelve sample cases' episodes takes 204 ms, with it 3
 def oracle_of(environment: ClinicalEnvironment, model: "Complete | None" = None) -> Oracle:
     """The environment's oracle: the table's synonyms, the small encoder, and at last the model, if
     one is given. The encoder is loaded, once a process, when an order first needs it."""
+    # Not cached: the model that chooses is a run's own.
     if not model:
         return _oracle_without_model(environment.menu)
     from medaction.envs.menu_choice import make_chooser  # with Pydantic, which only it needs

@@ -134,7 +134,10 @@ def canonical_of(name: str) -> str | None:
     words = [word for word in text.split() if {word, _singular(word)}.isdisjoint(aside)]
     # 'Initial CSF' is 'CSF', and 'serum LDH level' is 'LDH'; 'urine culture' is no 'culture' of
     # anything.
-    for bare in (text.split(), words, [word for word in words if word not in _SPECIMENS]):
+    spelt = text.split()
+    tail = [*itertools.takewhile(aside.__contains__, reversed(spelt))]  # 'cardiac enzyme tests'
+    shorter = (spelt[:-length] for length in range(1, len(tail)))
+    for bare in (spelt, *shorter, words, [word for word in words if word not in _SPECIMENS]):
         for form in (" ".join(bare), " ".join(map(_singular, bare))):
             if form in tests:
                 return tests[form]

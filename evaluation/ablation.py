@@ -22,6 +22,7 @@ TITLES = {
 }
 
 
+# Light and hatched: the two bars can be told apart in print without colour, too.
 F1 = {"color": HUES[5]}
 ACCURACY = {"color": "white", "edgecolor": HUES[0], "hatch": "////"}
 
@@ -79,7 +80,7 @@ def ablation_table(rows: Sequence[CellRow]) -> str:
 
 def _row_cells(row: CellRow) -> list[str]:
     if row.state != "scored":
-        return [row.cell, *[""] * 9, f"{row.state}: {row.why}"]
+        return [row.cell, *[""] * 9, f"{row.state}: {row.why}"]  # one cell says why
     intervals = [
         "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
         for low, high in ((row.f1_low, row.f1_high), (row.accuracy_low, row.accuracy_high))
@@ -106,6 +107,7 @@ def draw_ablation(rows: Sequence[CellRow], judge: str) -> Figure:
         question: [row for row in rows if row.question == question]
         for question in dict.fromkeys(r.question for r in rows)
     }
+    # 1.2 rows more for title and axis: bars are equally thick in panels of any length.
     heights = [len(group) + 1.2 for group in groups.values()]
     figure = Figure(figsize=(11, 1.2 + 0.44 * sum(heights)), layout="constrained")
     panels = figure.subplots(
@@ -144,16 +146,17 @@ def draw_ablation(rows: Sequence[CellRow], judge: str) -> Figure:
         scores.set_yticks(range(len(group)), [_label_of_cell(row) for row in group])
         losses.set_yticks([])
         for axes in (scores, losses):
-            axes.set_ylim(len(group) - 0.4, -0.6)
+            axes.set_ylim(len(group) - 0.4, -0.6)  # the first cell on top
             axes.tick_params(axis="y", length=0)
             axes.grid(axis="x", color="#E6E6E6", linewidth=0.7)
             axes.set_axisbelow(True)
         losses.margins(x=0.5)
+    # Some room behind the longest bar for its number; never past 1, a score's limit.
     panels[-1][0].set_xlim(0, min(1.0, max(0.1, 1.15 * top)) if top else 1.0)
     panels[-1][0].set_xlabel(f"score; lines: 95 % intervals over cases; judge: {judge}")
     panels[-1][1].set_xlabel("held-out loss")
     labels = [
-        panels[0][0].barh([0], [0], **F1, label="F1 of tests"),
+        panels[0][0].barh([0], [0], **F1, label="F1 of tests"),  # an empty bar, for the legend
         panels[0][0].barh([0], [0], **ACCURACY, label="accuracy of diagnoses"),
     ]
     figure.suptitle("Ablation  [training records]", x=0.01, ha="left", size=11)
@@ -177,7 +180,7 @@ def _bar(
         axes.text(0, at, " not scored", va="center", size=8, color=GREY)
         return
     axes.barh(at, value, height=0.36, linewidth=0.8, **look)
-    if low is not None and high is not None and high > low:
+    if low is not None and high is not None and high > low:  # a point has no line
         axes.plot([low, high], [at, at], color="#333333", linewidth=1)
     axes.text(max(value, high or 0.0), at, f" {value:.2f}", va="center", size=8)
 
@@ -186,6 +189,7 @@ def write_ablation(rows: Sequence[CellRow], judge: str, folder: Path) -> list[Pa
     """Write ablation.md, ablation.csv and the figure ablation.png and .svg into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ablation.md").write_text(ablation_table(rows), encoding="utf-8")
+    # The type of a column may show late: the first cells can all be without a score.
     pl.DataFrame(rows, infer_schema_length=None).write_csv(folder / "ablation.csv")
     return [
         folder / "ablation.md",

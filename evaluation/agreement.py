@@ -30,6 +30,7 @@ def agreement(ratings: Sequence[Sequence[Hashable | None]]) -> Agreement:
     items = [
         [rating for rating in item if rating is not None] for item in zip(*ratings, strict=True)
     ]
+    # A rating without another one to compare it with says nothing of agreement.
     items = [item for item in items if len(item) > 1]
     equal = [a == b for item in items for a, b in combinations(item, 2)]
     raw = sum(equal) / len(equal) if equal else None
@@ -45,9 +46,11 @@ def nominal_alpha(items: Sequence[Sequence[Hashable]]) -> float | None:
     Source: K. Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011, section C.
     """
     totals = Counter(rating for item in items for rating in item)
+    # No disagreement is expected either: alpha would be 0 by 0.
     if len(totals) < 2:
         return None
     count = totals.total()
+    # Each item's pairs weigh 1 / (m - 1), so that a rating counts once, however many there are.
     observed = sum(
         sum(a != b for a, b in permutations(item, 2)) / (len(item) - 1) for item in items
     )

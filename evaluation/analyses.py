@@ -80,6 +80,7 @@ def dtc_by_turn(store: Store) -> pl.DataFrame:
 def rac_pass_rate(store: Store, threshold: float = THRESHOLD) -> pl.DataFrame:
     """model, pass_rate (share of the turns from the second on whose RAC is known and at most
     `threshold`), known, unknown_or_unchanged."""
+    # `float`, since it becomes part of the query's text.
     return store.frame(RAC_PASS_RATE.format(threshold=float(threshold)))
 
 
@@ -96,6 +97,7 @@ def calibration(store: Store) -> pl.DataFrame:
     stated = store.frame(CONFIDENCES).filter(pl.col("confidence") > 0)
     binned = stated.with_columns(
         (pl.col("confidence") / 100).alias("stated"),
+        # Bins are closed above: 10 % is in the first, 100 % in the last one.
         ((pl.col("confidence") - 1) * BINS // 100).cast(pl.Int64).alias("bin"),
     )
     keys = ["model", "judge", "protocol", "bin"]
@@ -126,6 +128,7 @@ def series_of(frame: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     The label names the model, and of the others what differs within the table."""
     keys = [name for name in ("model", "run", "judge", "protocol") if name in frame.columns]
     differing = [frame[name].n_unique() > 1 or name == "model" for name in keys]
+    # In the table's order, which is that of the models' names: so are the colours.
     for values, rows in frame.group_by(keys, maintain_order=True):
         yield ", ".join(map(str, compress(values, differing))), rows
 
@@ -151,7 +154,7 @@ def draw_rac(frame: pl.DataFrame) -> Figure:
     models = [label for label, _ in series_of(frame)]
     bars = axes.bar(
         range(len(models)),
-        frame["pass_rate"].fill_null(0.0),
+        frame["pass_rate"].fill_null(0.0),  # no RAC is known: its label says 'of 0'
         color=[HUES[at % 6] for at in range(len(models))],
         width=0.6,
     )
@@ -164,7 +167,7 @@ def draw_rac(frame: pl.DataFrame) -> Figure:
         padding=2,
     )
     axes.set_xticks(range(len(models)), models)
-    axes.set_ylim(0, 1.15)
+    axes.set_ylim(0, 1.15)  # room for the numbers above the bars
     axes.set_xlim(-0.8, len(models) - 0.2)
     return figure
 
@@ -173,6 +176,7 @@ def draw_calibration(frame: pl.DataFrame) -> Figure:
     """The reliability diagram, a line a model, run, judge and protocol, each with its expected
     calibration error."""
     figure, axes = canvas("Stated confidence and accuracy", "stated confidence", "share right")
+    # What a model would have whose stated 70 % is right in 7 of 10 cases.
     axes.plot([0, 1], [0, 1], color="#B8B8B8", linestyle="--", label="calibrated")
     for place, (label, rows) in enumerate(series_of(frame)):
         error = calibration_error(rows)

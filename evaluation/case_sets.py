@@ -19,7 +19,7 @@ from medaction.trajectories.store import Store
 
 log = logging.getLogger(__name__)
 
-_PMCID = re.compile(r"PMC\d{5,}", re.IGNORECASE)
+_PMCID = re.compile(r"PMC\d{5,}", re.IGNORECASE)  # 'pmc1' may be anything
 _PRESENTED = re.compile(r"<initial_observation>\s*(.*?)\s*</initial_observation>", re.DOTALL)
 _RESULTS = re.compile(r"<(test_record|new_results)>\s*(.*?)\s*</\1>", re.DOTALL)
 
@@ -70,7 +70,9 @@ def read_set(path: str | Path) -> list[SetCase]:
 
 def ids_of(case_id: str, publication: dict[str, str]) -> frozenset[str]:
     """What names the publication itself: its PMCID (a field, or in the case's id) and its DOI."""
+    # MedR-Bench names its cases by it.
     pmcid = publication.get("pmcid") or next(iter(_PMCID.findall(case_id)), "")
+    # One DOI is written as an address, with 'doi:', or bare; its case does not matter.
     doi = re.sub(
         r"^(?:https?://(?:dx\.)?doi\.org/|doi:\s*)",
         "",
@@ -89,6 +91,7 @@ def _with_prefix(pmcid: str) -> str:
 def _from_files(path: str | Path) -> Iterator[SetCase]:
     """Comparing two texts uses neither, so that no licence is asked for, and any article counts.
     What cannot be read is told: it was compared with nothing."""
+    # Both permissions: the texts are compared, neither kept nor passed on.
     for case in read_cases(path, frozenset({UNLICENSED, ANY_ARTICLE})):
         if isinstance(case, BadCase):
             log.warning("not compared: %s: %s", case.path, case)
@@ -102,6 +105,7 @@ def _from_store(path: Path) -> Iterator[SetCase]:
         worlds = {world.case_id: world for world in store.environments()}
     for case_id, source, title, publication, text, licence in rows:
         publication_ids = json.loads(publication)
+        # Report and summary stand in one text; a copy may have been made of either.
         at = int(publication_ids.get("summary_at", 0))
         texts = [text[:at], text[at:]] if at else [text]
         presentation = ""
@@ -153,11 +157,14 @@ def _from_dataset(folder: Path) -> Iterator[SetCase]:
         for file in (folder / "train.parquet", folder / "validation.parquet")
         if file.is_file()
     ]
+    # Datasets of different versions may lack columns. By turn: the last record knows the most.
     frame = pl.concat(parts, how="diagonal_relaxed").sort("case_id", "turn")
     for (case_id,), records in frame.group_by(["case_id"], maintain_order=True):
         row = records.row(-1, named=True)
+        # Without the system's words and the reply, which are no part of the patient.
         prompt = "\n".join(message["content"] for message in row["messages"][1:-1])
         presented = _PRESENTED.search(prompt)
+        # A dataset of before the tags, or another tool's, has its prompt compared whole.
         presentation = presented[1] if presented else prompt
         results = "\n".join(match[1] for match in _RESULTS.findall(prompt))
         names = (row["diagnosis"],) if row.get("diagnosis") else ()
@@ -192,6 +199,7 @@ def set_of(world: ClinicalEnvironment) -> SetCase:
 
 
 def _non_empty(texts: Iterable[str]) -> tuple[str, ...]:
+    # A report of which the environment is the whole is compared once.
     return tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
 
 
@@ -202,6 +210,7 @@ def mark_dataset(dataset: str | Path, against: str | Path, case_ids: list[str]) 
     False: `dataset` is no dataset's folder. `medaction.training.data` refuses the cases that are
     noted.
     """
+    # A run's folder holds its dataset one level below.
     folders = (Path(dataset), Path(dataset) / "dataset")
     folder = next((folder for folder in folders if (folder / "train.parquet").is_file()), None)
     if folder is None or not (folder / "manifest.json").is_file():

@@ -86,16 +86,19 @@ def claims(statement: str) -> list[str]:
     (['Angioma'], ['Sarcoma'])
     """
     text, plain = _first_alternative(statement)
+    # With 'without': 'varices without bleeding' claims varices, and no bleeding.
     sure = _before_doubt(plain, DOUBT)
     # 'non-' begins a name outside of brackets and excludes one inside them
     brackets = [
         bracket[1]
         for bracket in BRACKETS.finditer(text)
+        # A bracket behind the doubt belongs to what is not asserted.
         if bracket.start() <= len(sure)
         and not DOUBT.search(bracket[1])
         and not bracket[1].lstrip().lower().startswith("non")
     ]
     parts = (" ".join(part.split()).strip(" .,:;-–—/") for part in (sure, *LINK.split(sure)))
+    # 'a 3' is left over from a list's marks, and claims nothing.
     phrases = [part for part in dict.fromkeys(parts) if sum(map(str.isalpha, part)) > 1]
     return [*phrases, *(inner.strip() for inner in brackets if len(inner.strip()) > 1)]
 
@@ -121,16 +124,19 @@ def denied(statement: str) -> str:
     _, plain = _first_alternative(statement)
     denial = DENIAL.match(plain.strip())
     behind = plain.strip()[denial.end() :] if denial else ""
+    # 'Non-Hodgkin': a hyphen makes the denial a part of the name.
     return behind.strip() if behind.startswith(" ") else ""
 
 
 def _first_alternative(statement: str) -> tuple[str, str]:
     """All that a statement says, and the first of its alternatives with blanks for brackets, so
     that a place in the one is a place in the other."""
+    # Marks of Markdown first: '**Final diagnosis:** gout'.
     text = _OPENING.sub("", re.sub(r"[*#_`]+", " ", statement).strip())
     plain = BRACKETS.sub(lambda bracket: " " * len(bracket[0]), text)
     end = 0
     for sentence, following in pairwise(sentences(plain)):
+        # By place: `sentences` returns texts, and brackets are told by where they stand.
         end = plain.index(following, plain.index(sentence, end) + len(sentence))
         if not _INITIAL.search(sentence):
             plain = plain[:end]
@@ -140,12 +146,14 @@ def _first_alternative(statement: str) -> tuple[str, str]:
 
 def _before_doubt(plain: str, words_of_doubt: re.Pattern[str]) -> str:
     absence = _ABSENCE.match(plain)
+    # Behind a malformation's 'absence of': that word is its name, and no doubt.
     doubt = words_of_doubt.search(plain, absence.end() if absence else 0)
     if not doubt:
         return plain
     sure = plain[: doubt.start()]
     denial = _DENIAL_OF_THE_DISEASE.match(plain, doubt.start())
     end = denial.end() if denial else doubt.end()
+    # Something stands behind the doubt: that is what is doubted.
     if re.search(r"\w", words_of_doubt.sub("", re.split(r"[,;.]", plain[end:])[0])):
         return sure
     # 'A, B less likely': the doubt stands behind what it is of

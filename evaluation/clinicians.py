@@ -35,12 +35,14 @@ def judge_agreement(out: Path) -> Sequence[JudgeAgreement]:
             "select trajectory_id, judge || ' #' || repeat, judge, any_value(correct) from ("
             " select *, (judgement->>'$.correct')::boolean as correct from judgements"
             ") where correct is not null"
+            # One key for two protocols: only verdicts on which both are at one can be labelled.
             " group by all having count(distinct correct) = 1"
         )
         verdicts = {(id_, key): (judge, right) for id_, key, judge, right in db.sql(sql).fetchall()}
     rows = defaultdict[str, list[tuple[bool, bool]]](list)
     for label in of_verdicts:
         judge, right = verdicts.get((label.trajectory_id, label.judge), ("", None))
+        # A comment is no opinion; what a label is of may no longer be in the store.
         if label.opinion != "comment" and right is not None:
             rows[judge].append((right, label.opinion == "accept"))
     agreements = []

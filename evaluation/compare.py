@@ -58,19 +58,20 @@ class Difference:
 def paired_difference(before: Mapping[str, float], after: Mapping[str, float]) -> Difference:
     """The difference of two measures by case."""
     common = sorted(before.keys() & after.keys())
+    # One case has neither an interval nor a test.
     if len(common) < 2:
         return Difference(len(common), None, None, None, None)
     change = np.array([after[case] - before[case] for case in common])
     low, high = interval(lambda cases: change[cases].mean(axis=0), len(change))
     p = 1.0
-    if change.any():
+    if change.any():  # else every flip of signs gives the same
         tested = permutation_test(
             (change,),
             np.mean,
-            permutation_type="samples",
+            permutation_type="samples",  # flips the signs of single cases
             vectorized=True,
             n_resamples=PERMUTATIONS,
-            rng=np.random.default_rng(0),
+            rng=np.random.default_rng(0),  # the same p at every call
         )
         p = float(tested.pvalue)
     return Difference(len(common), float(change.mean()), low, high, p)
@@ -149,6 +150,7 @@ def _names_of_results(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """What tells the results apart: the model, and where that is not enough the benchmark, the
     protocol and the judge."""
     parts_of_a_name = ("model", "benchmark", "protocol", "judge")
+    # The shortest name that is enough: two runs of one model differ by judge or protocol.
     for parts in (parts_of_a_name[:count] for count in (1, 2, 3, 4)):
         names = [", ".join(str(result[part]) for part in parts) for result in results]
         if len(set(names)) == len(names):
@@ -171,6 +173,7 @@ def _table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[s
         ]
         accuracy = scores["accuracy"]
         cells = [result["benchmark"], result["protocol"], result["judge"].split("@")[0]]
+        # `get`: results written before these figures existed are compared, too.
         corrected, floor = result.get("accuracy_corrected"), result.get("floor")
         values += [
             f"{number(corrected['accuracy'])} ({number(corrected['low'])} to"
@@ -205,6 +208,7 @@ def table_2(results: Sequence[Mapping[str, Any]]) -> list[str]:
     benchmarks = list(dict.fromkeys(result["benchmark"] for result in results))
     players: dict[tuple[str, str, str], dict[str, Mapping[str, Any]]] = {}
     for result in results:
+        # Without the hash of its rules: a line is for a reader, who knows a judge by its name.
         judge = result["judge"].split("@")[0]
         player = (result["model"], result["protocol"], judge)
         if result["benchmark"] in players.get(player, {}):  # judged twice, by two of one name
@@ -225,6 +229,7 @@ def table_2(results: Sequence[Mapping[str, Any]]) -> list[str]:
 def _cells_of_table_2(result: Mapping[str, Any] | None) -> list[str]:
     if result is None:
         return [""] * len(TABLE_2)
+    # From the rows, not from the stored means: so both have been computed by the same code.
     scores = [
         Score(row["case_id"], row["run"], row["precision"], row["recall"], row["correct"])
         for row in result["rows"]
@@ -249,11 +254,13 @@ def draw_costs(results: Sequence[Mapping[str, Any]]) -> Figure:
         )
         if not judged:
             continue
+        # In the order of cost: the running sum of right ones is the curve.
         dollars, right = np.array(judged, dtype=float).T
         hue, mark = HUES[place % 6], MARKS[place % 6]
         label = f"{name} ({dollars.mean():,.0f} $ a case)"
         axes.step(dollars, right.cumsum() / len(right), where="post", color=hue, label=label)
         axes.plot(dollars[-1], right.mean(), mark, color=hue)
+    # A work-up without tests costs 0, which a logarithm has no place for.
     axes.set_xscale("symlog", linthresh=10)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlim(left=0)
@@ -271,9 +278,11 @@ def _incomparable(results: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
         ("t_max", "turn limits"),
         ("answers", "oracles or readers"),
     ):
+        # As text: `t_max` is a number, the others are names.
         values = {str(result[key]) for result in results}
         if len(values) > 1:
             reasons.append(f"different {condition}: {', '.join(sorted(values))}")
+    # The same number of cases may be other cases.
     cases = [frozenset(row["case_id"] for row in result["rows"]) for result in results]
     if len(set(cases)) > 1:
         reasons.append(

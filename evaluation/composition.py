@@ -66,6 +66,7 @@ def composition(environments: Iterable[ClinicalEnvironment]) -> Composition:
         systems[system or NOT_TOLD] += 1
         kinds[kind or NOT_TOLD] += 1
         minors.update((test.category, _minor(test)) for test in environment.menu)
+    # All five, those without a test too: an empty category is a finding.
     majors = Counter(dict.fromkeys(get_args(Category), 0))
     for (category, _), count in minors.items():
         majors[category] += count
@@ -94,10 +95,12 @@ def _minor(test: DocumentedTest) -> str:
     """The source's own minor category, in the words of MINOR_CATEGORIES."""
     if test.minor in MINOR_CATEGORIES[test.category]:
         return test.minor
+    # The source's own word is read with the name: 'Hematology' may say what the name does not.
     return minor_category_of(f"{test.minor} {test.name}", test.category)
 
 
 def _largest_first(counts: Counter[str]) -> list[tuple[str, int]]:
+    # What is not told comes last, however large; equal ones by name, for equal figures.
     return sorted(counts.items(), key=lambda item: (item[0] == NOT_TOLD, -item[1], item[0]))
 
 
@@ -153,6 +156,7 @@ def plot_composition(counted: Composition, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     figures = {"cases": _draw_cases(counted), "tests": _draw_tests(counted)}
     pictures = []
+    # Text stays text, ids are salted and no date is written: equal counts give equal bytes.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "composition"}):
         for name, figure in figures.items():
             for suffix in ("png", "svg"):
@@ -177,6 +181,7 @@ def draw_pruned(parts: pl.DataFrame) -> Figure:
     total = sum(counts)
     axes.bar_label(bars, [f"{count:,} ({count / total:.1%})" for count in counts], padding=3)
     axes.set_yticks(range(len(names)), names)
+    # The first row on top, as in the table.
     axes.invert_yaxis()
     axes.margins(x=0.2)
     return figure
@@ -221,12 +226,14 @@ def _draw_tests(counted: Composition) -> Figure:
             .rows()
         )
         groups = _grouped(
+            # Stable: the largest first, as in the rows, and what tells nothing apart at the end.
             sorted(rows, key=lambda row: row[0] == unspecific),
             counted.tests,
             f"{category}, {{}} others",
             _KEPT,
         )
         majors.append((CATEGORY_NAMES[category], count, hue))
+        # Never the full hue, which is the major category's, nor so pale that it is white.
         tints = np.linspace(0.15, 0.7, len(groups))
         minors += [
             (label, part, _GREY if label == unspecific else _tint(hue, tint))
@@ -239,7 +246,7 @@ def _draw_tests(counted: Composition) -> Figure:
     _ring(axes, majors, _MIDDLE, _INNER)
     _name_outside(axes, minors, counted.tests)
     for (_, count, colour), middle in zip(majors, _middles(majors), strict=True):
-        if count / counted.tests >= 2 * _LEGIBLE:
+        if count / counted.tests >= 2 * _LEGIBLE:  # '37 %' needs more room than '7'
             _write_inside(
                 axes, middle, (_MIDDLE + _INNER) / 2, f"{count / counted.tests:.0%}", colour
             )
@@ -257,9 +264,10 @@ def _grouped(
     The first `keep` rows stand for themselves, however small.
     """
     small = [row for row in rows[keep:] if row[1] / total < _SMALL and row[0] != NOT_TOLD]
-    if len(small) < 2:
+    if len(small) < 2:  # 'one other type' would say less than its name
         return list(rows)
     large = [row for row in rows if row not in small]
+    # The group stands before 'other' and 'not told', which end the ring.
     at = len(large) - (bool(large) and large[-1][0] in _UNSPECIFIC)
     return [
         *large[:at],
@@ -294,6 +302,7 @@ def _described(label: str, count: int, total: int) -> str:
 
 def _ring_chart(title: str, number: str, unit: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(18.8, 8.2), facecolor="white")
+    # Fixed, not a layout engine: labels are placed in the ring's own units.
     axes = figure.add_axes((0.0, 0.0, 1.0, 0.94))
     axes.axis("off")
     figure.text(0.03, 0.955, title, fontsize=18, color=_INK, weight="bold", va="center")
@@ -307,7 +316,7 @@ def _ring(axes: Axes, slices: Sequence[Slice], outer: float, inner: float) -> No
         [count for _, count, _ in slices],
         radius=outer,
         colors=[colour for _, _, colour in slices],
-        startangle=90 + _TURN,
+        startangle=90 + _TURN,  # 90: the top
         counterclock=False,
         wedgeprops={"width": outer - inner, "edgecolor": "white", "linewidth": 1.2},
     )
@@ -325,6 +334,7 @@ def _middles(slices: Sequence[Slice]) -> list[float]:
 
 def _write_inside(axes: Axes, angle: float, radius: float, text: str, colour: str) -> None:
     red, green, blue = to_rgb(colour)
+    # Luma by ITU-R BT.601: white on dark slices, ink on light ones.
     ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else _INK
     axes.text(
         radius * math.sin(angle),
@@ -348,9 +358,11 @@ def _name_outside(axes: Axes, slices: Sequence[Slice], total: int) -> None:
         )
         heights_wished = np.array([1.12 * math.cos(middles[i]) for i in on_side])
         steps = min(_GAP, (_TOP - _BOTTOM) / max(len(on_side), 1)) * np.arange(len(on_side))
+        # Isotonic regression: the heights nearest to those wished that are a step apart at least.
         spread = (
             isotonic_regression(heights_wished - steps).x + steps if on_side else heights_wished
         )
+        # Steps from each end stay free, so that labels pushed in do not touch.
         heights = np.clip(spread, _BOTTOM + steps, _TOP - steps[::-1])
         for i, height in zip(on_side, heights, strict=True):
             label, count, _ = slices[i]

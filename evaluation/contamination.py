@@ -87,7 +87,7 @@ _BLOCK_PASSAGES = 4096
 """Passages whose cosines are at hand at a time."""
 
 
-_WORD = re.compile(r"[a-z]+|\d+(?:[.,]\d+)*")
+_WORD = re.compile(r"[a-z]+|\d+(?:[.,]\d+)*")  # '1,200' and '3.5' are one number each
 _NOT_OF_A_TITLE = frozenset(
     re.findall(
         r"\w+",
@@ -124,8 +124,10 @@ def find_pairs(
     figures, same = measured(first, other, encode, linker)
     found = np.zeros((len(first), len(other)), dtype=bool)
     for name in SIGNALS:
+        # Unknown (NaN) finds nothing, not even at a threshold of 0.
         found |= np.nan_to_num(figures[name], nan=-1.0) >= THRESHOLDS[name]
     if second is None:
+        # Within one set each pair once, and no case with itself.
         found &= np.triu(np.ones_like(found), k=1)
     rows = [
         {
@@ -162,6 +164,7 @@ def measured(
         [_diagnoses(case, linker) for case in first], [_diagnoses(case, linker) for case in second]
     )
     ours, theirs = _latest_texts(first, encode), _latest_texts(second, encode)
+    # Alike observations of other diseases are common: chest pain is told in one way by many.
     presented = _nearness(ours.presented(), theirs.presented())
     return {
         "id": _share_a_key([case.ids for case in first], [case.ids for case in second]).astype(
@@ -195,10 +198,11 @@ def _common(first: Sequence[Iterable[str]], second: Sequence[Iterable[str]]) -> 
                 np.ones(len(places), dtype=np.float32),
                 ([row for row, _ in places], [column for _, column in places]),
             ),
-            shape=(len(of), max(len(columns), 1)),
+            shape=(len(of), max(len(columns), 1)),  # a matrix without columns is refused
         )
         for places, of in zip(indexed, (first, second), strict=True)
     )
+    # Counts as a product of two sparse matrices: pairs without a key in common cost nothing.
     return csr_array(ours @ theirs.T)
 
 
@@ -208,6 +212,7 @@ def _diagnoses(case: SetCase, linker: Linker) -> set[str]:
     nodes = [
         link.node
         for link in linker.link([name for name in names if linker.knows(name)])
+        # A family of diseases is shared by different patients too often.
         if link.method != "broader"
     ]
     return {normalise(name) for name in names} - {""} | {
@@ -224,6 +229,7 @@ def title_likeness(first: Sequence[SetCase], second: Sequence[SetCase]) -> np.nd
     )
     for axis, titles in enumerate((ours, theirs)):
         short = np.array([len(title.split()) < 3 for title in titles], dtype=bool)
+        # 'A rare case report' tells no patient: nothing is left to compare.
         figures[short if axis == 0 else (slice(None), short)] = np.nan
     return figures
 
@@ -232,6 +238,7 @@ def _title_words(title: str) -> str:
     return " ".join(
         word
         for word in normalise(title).split()
+        # Ages and years may be changed in a copy.
         if word not in _NOT_OF_A_TITLE and not any(map(str.isdigit, word))
     )
 
@@ -246,23 +253,26 @@ def _shares_of_text(first: Sequence[SetCase], second: Sequence[SetCase]) -> np.n
     ).toarray()
     shorter = np.minimum(sizes[0][:, None], sizes[1][None, :])
     shares = np.where(shorter >= LEAST_SHINGLES, common / np.maximum(shorter, 1), 0.0)
+    # Texts of a case stand together: where the case's number changes, the next one begins.
     starts = [np.flatnonzero(np.diff([-1, *(row for row, _ in of)])) for of in (ours, theirs)]
     return np.maximum.reduceat(np.maximum.reduceat(shares, starts[0], axis=0), starts[1], axis=1)
 
 
 def _rare_shingles(cases: Sequence[SetCase]) -> list[tuple[int, set[str]]]:
     """(case's number, shingles) of every text; at least one text a case."""
+    # At least one row a case: `reduceat` has no segment for none.
     texts = [
         (row, shingles_of(text)) for row, case in enumerate(cases) for text in case.texts or ("",)
     ]
     of_case: list[set[str]] = [set() for _ in cases]
     for row, shingles in texts:
         of_case[row] |= shingles
+    # Copies bear every shingle twice: counted apart, their own words would look common.
     of_patient = defaultdict[int, set[str]](set)
     for patient, shingles in zip(_patients(of_case), of_case, strict=True):
         of_patient[patient] |= shingles
     bearers = Counter(chain.from_iterable(of_patient.values()))
-    most = min(TOO_COMMON, max(2, len(cases) * 15 // 1000))
+    most = min(TOO_COMMON, max(2, len(cases) * 15 // 1000))  # 1.5 % of the cases
     return [
         (row, {shingle for shingle in shingles if bearers[shingle] <= most})
         for row, shingles in texts
@@ -278,15 +288,17 @@ def _patients(of_case: Sequence[set[str]]) -> list[int]:
         nsmallest(
             SKETCH,
             (shingle for shingle in shingles if bearers[shingle] <= _SKETCHED),
-            key=lambda shingle: crc32(shingle.encode()),
+            key=lambda shingle: crc32(shingle.encode()),  # `hash` differs from process to process
         )
         for shingles in of_case
     ]
     common = _common(sketches, sketches).tocoo()
     sizes = np.array([len(sketch) for sketch in sketches])
+    # Of the longer sketch: a short text must not be a copy of all that hold its few words.
     alike = common.data >= ALIKE * np.maximum(sizes[common.row], sizes[common.col])
     places = common.row[alike], common.col[alike]
     links = coo_array((np.ones(len(places[0])), places), shape=common.shape)
+    # By links: a copy of a copy may be less alike to the first.
     return connected_components(links, directed=False)[1].tolist()
 
 
@@ -309,6 +321,7 @@ def remembering(encode: Encode) -> Encode:
     vectors: dict[str, np.ndarray] = {}
 
     def encoded(texts: list[str]) -> np.ndarray:
+        # Each once, also where it stands twice in one call.
         fresh = [text for text in dict.fromkeys(texts) if text not in vectors]
         vectors.update(zip(fresh, encode(fresh), strict=True) if fresh else ())
         return np.stack([vectors[text] for text in texts])
@@ -347,12 +360,14 @@ def _latest_texts(cases: Sequence[SetCase], encode: Encode) -> _Passages:
     split, seen = [], []
     for case in cases:
         text = case.texts[-1] if case.texts else ""
+        # Only at the text's beginning can its passages be told from the others by their place.
         presented = (
             passages_of(case.presentation)
             if case.presentation and text.startswith(case.presentation)
             else []
         )
         remainder = passages_of(text[len(case.presentation) :] if presented else text)
+        # [""]: a case without a text still has its row.
         split.append((presented + remainder)[:MOST_PASSAGES] or [""])
         seen.append(min(len(presented), MOST_PASSAGES))
     counts = [len(passages) for passages in split]
@@ -369,6 +384,7 @@ def passages_of(text: str) -> list[str]:
         if len(words) >= PASSAGE:
             passages.append(" ".join(words))
             words = []
+    # A few words alone would be near to anything.
     if words and passages and len(words) < PASSAGE // 2:
         passages[-1] += " " + " ".join(words)
     elif words:
@@ -384,6 +400,7 @@ def _nearness(first: _Passages, second: _Passages) -> np.ndarray:
     block: list[int] = []
     for row in range(len(ours)):
         block.append(row)
+        # Blocks of whole cases: all cosines at once would be gigabytes for large sets.
         if sum(ours[block]) >= _BLOCK_PASSAGES or row == len(ours) - 1:
             begin, end = first.starts[block[0]], first.starts[block[-1]] + ours[block[-1]]
             cosines = first.vectors[begin:end] @ second.vectors.T
@@ -396,6 +413,7 @@ def _nearness(first: _Passages, second: _Passages) -> np.ndarray:
                 np.add.reduceat(np.maximum.reduceat(cosines, starts, axis=0), second.starts, axis=1)
                 / theirs[None, :]
             )
+            # From the shorter text: what the longer one has besides is no sign against a copy.
             figures[block] = np.where(ours[block][:, None] <= theirs[None, :], forth, back)
             block = []
     return figures
@@ -425,13 +443,14 @@ async def review(
     theirs = ours if second is None else {case.case_id: case for case in second}
     verdicts: list[str | None] = []
     for row in pairs.iter_rows(named=True):
-        if "id" in row["found_by"]:
+        if "id" in row["found_by"]:  # one publication: nothing to ask
             verdicts.append("same")
             continue
         data = {"one": _excerpt(ours[row["case_id"]]), "other": _excerpt(theirs[row["other_id"]])}
         try:
             same = await judge.verdict(_SAME_CASE, data, ("different", "same"))
             verdicts.append("same" if same else "different")
+        # No verdict leaves the pair open, and an open pair counts as contaminated.
         except (MalformedReply, ModelError):
             verdicts.append(None)
     return pairs.with_columns(pl.Series("verdict", verdicts, dtype=pl.String))

@@ -19,7 +19,7 @@ from medaction.words.names import normalise
 
 Contradiction = Opposition | Literal["organism", "site"]
 
-_STEM = 7
+_STEM = 7  # letters: 'tubercu' of 'tuberculous'
 _KINGDOMS = ("bacteri", "viral", "virus", "fungal", "fungus", "parasit", "protozo", "helmint")
 """The beginnings of the words for kingdoms of organisms."""
 _SHARE_OF_INFECTIONS = 0.75
@@ -41,6 +41,7 @@ def contradiction(stated: str, true: str) -> Contradiction:
     >>> contradiction("Renal tuberculosis", "Pulmonary tuberculosis")
     'site'
     """
+    # The cheap rules first: regions and organisms read tables.
     if opposed := opposition(stated, true):
         return opposed
     ours, theirs = normalise(stated), normalise(true)
@@ -49,6 +50,7 @@ def contradiction(stated: str, true: str) -> Contradiction:
         return "organism"
     sites = _sites(ours), _sites(theirs)
     if all(sites) and not _regions(sites[0]) & _regions(sites[1]):
+        # Two sites alone say little: a disease may be called by either of two organs that it is in.
         rest = [bag(text) - site for text, site in zip((ours, theirs), sites, strict=True)]
         if rest[0] == rest[1]:
             return "site"
@@ -68,6 +70,7 @@ def names_kingdom_alone(stated: str, true: str) -> bool:
     """
     words = normalise(stated).split()
     rest = [word for word in words if not word.startswith(_KINGDOMS)]
+    # An empty truth must not end the judging.
     organism, *others = normalise(true).split() or [""]
     return (
         0 < len(rest) < len(words)
@@ -96,12 +99,13 @@ def organism_stems() -> frozenset[str]:
     every: Counter[str] = Counter()
     for code in load_icd().values():
         words = {word for name in (code.name, *code.synonyms) for word in normalise(name).split()}
-        stems = {word[:_STEM] for word in words if len(word) > 3}
+        stems = {word[:_STEM] for word in words if len(word) > 3}  # 'due', 'of'
         every.update(stems)
-        if code.code[0] in "AB":
+        if code.code[0] in "AB":  # A00 to B99
             infections.update(stems)
     return frozenset(
         stem
         for stem, count in infections.items()
+        # A word of one single code is too little to call it an organism.
         if count > 1 and count >= _SHARE_OF_INFECTIONS * every[stem]
     )

@@ -71,6 +71,7 @@ def corrected_accuracy(table: ScoreTable, judge: MeasuredJudge) -> Corrected:
     costs.
     """
     verdicts = table["accuracy"]
+    # Cases without any verdict are no evidence, and must not widen or narrow the interval.
     verdicts = verdicts[~np.isnan(verdicts).all(axis=1)]
     cases = len(verdicts)
     if not cases:
@@ -78,6 +79,7 @@ def corrected_accuracy(table: ScoreTable, judge: MeasuredJudge) -> Corrected:
     called = _accuracy(verdicts)
     draw = np.random.default_rng(0)
     drawn = draw.integers(cases, size=(RESAMPLES, cases))
+    # Drawn anew each time, since they were themselves measured on a few hundred answers.
     sensitivity = draw.binomial(judge.right, judge.sensitivity, RESAMPLES) / judge.right
     specificity = draw.binomial(judge.wrong, judge.specificity, RESAMPLES) / judge.wrong
     shares = np.array([_accuracy(verdicts[rows]) for rows in drawn])

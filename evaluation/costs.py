@@ -41,9 +41,10 @@ def price_of(test: str) -> Price:
     (7.77, 3, 20.0)
     """
     reading, prices = profile(test), _price_table()
-    if price := prices.get(("test", reading.canonical or "")):
+    if price := prices.get(("test", reading.canonical or "")):  # '' is no test's name
         return price
     known = [prices["modality", kind] for kind in reading.kinds if ("modality", kind) in prices]
+    # The dearest: 'CT-guided biopsy' is a biopsy, and not a CT.
     return max(known, key=lambda price: price.usd, default=UNKNOWN_TEST)
 
 
@@ -60,6 +61,7 @@ def accuracy_by_cost(rollouts: Sequence[tuple[float, bool]]) -> list[tuple[float
     limits = [costs[(len(costs) - 1) * tenth // 10] for tenth in range(1, 11)] if costs else []
     return [
         (limit, sum(right for cost, right in rollouts if cost <= limit) / len(rollouts))
+        # Many rollouts cost the same: equal limits are one point.
         for limit in dict.fromkeys(limits)
     ]
 

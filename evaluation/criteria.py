@@ -28,11 +28,13 @@ def decisive_tests(environment: ClinicalEnvironment) -> frozenset[str]:
     disease by another name. A statement that denies anything is not read: it may deny the disease.
     """
     truths = (environment.diagnosis, *environment.synonyms)
+    # As words: a result says 'necrotizing granulomas of tuberculosis', not the name as such.
     names = [words_of(name) for truth in truths for name in names_of_truth(truth)]
     return frozenset(
         test.name
         for test in environment.menu
         for statement in statements(test.result)
+        # A whole statement is passed over: of what the denial is, no rule tells surely enough.
         if not DENIAL.search(statement) and not DENIAL_AFTER.search(statement)
         if any(_says(statement, name) for name in names if name)
     )
@@ -52,7 +54,9 @@ def criteria_of(
     answers = [answer for turn in trajectory.turns for answer in turn.answers]
     deciding = decisive_tests(environment)
     seen = {result.test for answer in answers for result in answer.results}
+    # An examiner's answers go by its own name, also in a store whose settings are not known.
     is_known = deciding and not has_examiner and EXAMINER not in seen
+    # A procedure that is ordered twice is done once.
     needless = {name.casefold() for answer in answers for name in _needless(environment, answer)}
     return {
         "decisive": bool(seen & deciding) if is_known else None,
@@ -64,6 +68,7 @@ def _needless(environment: ClinicalEnvironment, answer: Answer) -> list[str]:
     """The procedures of an order that are not documented, each by itself: one order may name
     several, and an examiner answers all orders of a turn as one."""
     tests = single_tests(answer.order.splitlines())
+    # Answered: documented. Of several tests in one order an answer may be to another one.
     if answer.results and len(tests) == 1:
         return []
     oracle = oracle_of(environment)
@@ -76,6 +81,7 @@ def _needless(environment: ClinicalEnvironment, answer: Answer) -> list[str]:
 
 def criteria_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Shares over the rows of a result; None where there is nothing to take a share of."""
+    # A rollout that failed ordered nothing: as 'no needless procedure' it would flatter.
     played = [row for row in rows if row["trajectory_id"]]
     decidable = [row for row in played if row["decisive"] is not None]
     right = [row for row in decidable if row["correct"]]

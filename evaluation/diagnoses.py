@@ -101,6 +101,7 @@ def likeness(statement: str, truths: Sequence[str], linker: Linker, encode: Enco
 
     encode: texts -> vectors of length 1, shape (texts, dimension).
     """
+    # Two more: the first two are the whole assertion and what stands before its first cause.
     parts = claims(statement)[: MOST_CLAIMS + 2]
     names = list(dict.fromkeys(name for truth in truths for name in names_of_truth(truth)))
     if not parts or not names:
@@ -110,11 +111,13 @@ def likeness(statement: str, truths: Sequence[str], linker: Linker, encode: Enco
     if absent and linker.knows(absent) and likeness(absent, truths, linker, encode):
         return Likeness(0.0, "denied")
     asserted = assertion(statement)
+    # Against the truth's own name alone: synonyms may be wider, and contradict less or more.
     if fault := contradiction(asserted, truths[0]):
         return Likeness(0.0, fault)
     relation = _relation(asserted, truths[0], linker)
     if relation == "same":
         return Likeness(1.0)
+    # Before the figures: an encoder sees two diseases of one organ as near.
     if relation == "apart":
         return Likeness(0.0, "another disease")
     if names_kingdom_alone(asserted, truths[0]):
@@ -122,6 +125,7 @@ def likeness(statement: str, truths: Sequence[str], linker: Linker, encode: Enco
     row = figures(parts, names, linker, encode)
     if isinstance(row, str):
         return Likeness(0.0, row)
+    # Logistic regression: the probability is the logistic function of the margin.
     margin = float(row @ COEFFICIENTS[:-1] + COEFFICIENTS[-1])
     return Likeness(1 / (1 + math.exp(-margin)), figures=row)
 
@@ -143,6 +147,7 @@ def figures(
     true = frozenset().union(*map(words_of, names))
     # parts[0] is all that is asserted, parts[1] what stands before its first cause or companion
     first_claim = words_of(parts[1] if len(parts) > 1 else parts[0])
+    # Of the names the best one: who says any of them says the disease.
     likest = max(names, key=lambda name: shares.share(words_of(name), stated))
     said = shares.share(words_of(likest), stated)
     if said < IN_COMMON and not any(
@@ -156,6 +161,7 @@ def figures(
     if is_word or shares.weight(stated) < VAGUE * shares.weight(words_of(likest)):
         return "more general"
     joint = LINK.search(parts[0])
+    # 'A, B' with a foreign A is a list; in 'A due to B' it may be what B causes.
     if joint and joint[0].strip().lower() in _LIST and shares.share(first_claim, true) < FOREIGN:
         return "a list"
     others = {
@@ -163,6 +169,7 @@ def figures(
     }
     if len(others - {None}) >= MANY:
         return "a list"
+    # Without cause and companions, which pull the vector away from the disease.
     core = LINK.split(BRACKETS.sub(" ", truth[0]))[0].strip(" .,")
     vectors = encode([*parts, *names[:MOST_NAMES], *([core] if len(core) > 3 else [])])
     cosines = vectors[: len(parts)] @ vectors[len(parts) :].T
@@ -178,6 +185,7 @@ def _relation(stated: str, true: str, linker: Linker) -> Kinship | None:
         return None
     relation = kinship(linker, nodes[0], nodes[1])
     shares, words = word_shares(linker), (words_of(stated), words_of(true))
+    # Near 1, not 1: weights are sums of fractions.
     holds = max(shares.share(*words), shares.share(*reversed(words))) > 0.99
     return None if relation == "apart" and holds else relation
 
@@ -194,7 +202,7 @@ def names_of_truth(truth: str) -> Iterator[str]:
     yield from (
         inner.strip()
         for inner in BRACKETS.findall(truth)
-        if not DOUBT.search(inner) and len(inner) > 6
+        if not DOUBT.search(inner) and len(inner) > 6  # no abbreviation: they are ambiguous
     )
 
 

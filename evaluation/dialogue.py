@@ -140,14 +140,17 @@ async def turn_of_message(
     for attempt in range(MESSAGE_ATTEMPTS):
         try:
             with on_trial():
+                # Another seed: with the same one the same message would come again.
                 completion = await call(teacher, prompt, None, seed + 1000 * attempt)
                 spent.append(completion.usage)
                 turn = await read_turn(completion, spent)
+            # Thinking comes in a field of its own from some servers, within the text from others.
             thoughts = filter(None, (plain(completion.thinking).strip(), turn.thinking))
             usage = sum(spent, Usage())
             return replace(turn, thinking="\n\n".join(thoughts), repaired=attempt > 0, usage=usage)
         except (MalformedReply, ModelError) as error:
             error.usage = sum(spent, Usage())
+            # A server's fault was tried again by `call` already.
             if isinstance(error, ModelError) or attempt + 1 == MESSAGE_ATTEMPTS:
                 raise
     raise AssertionError("unreachable")
@@ -184,6 +187,7 @@ class DialogueClinician:
             raise MalformedReply("the reply holds no message beside its thinking", reply)
         sections = read_message(message, self._rules.mode)
         if sections is None:
+            # The last message needs no request, so its end is read as the diagnosis.
             if not last and not (self._rules.drops and self._rules.mode == "free-turn"):
                 raise MalformedReply(
                     f"the reply has not the sections {REQUEST} and {CONCLUSION}, in their order",
@@ -192,7 +196,9 @@ class DialogueClinician:
             return _turn_of(
                 number, message, thinking, final_answer(message), (), final_answer(message)
             )
+        # In one-turn mode the diagnosis has a message of its own, whatever was asked for.
         over = last or (NOTHING_MORE in sections.request and self._rules.mode == "free-turn")
+        # As released 'Not required' anywhere in the section ends it, also beside a request.
         tests = () if over or NOTHING_MORE in sections.request else _order_lines(sections.request)
         return _turn_of(
             number,
@@ -212,6 +218,7 @@ def _turn_of(
     tests: tuple[str, ...],
     final_diagnosis: str | None,
 ) -> Turn:
+    # A conclusion may be a page long; a hypothesis is the name of a disease.
     hypothesis = Hypothesis(one_line(conclusion)[:160] or "none stated", 0)
     final = None if final_diagnosis is None else final_diagnosis or "none stated"
     reasoning = message.split(THOUGHT, 1)[-1].split("###", 1)[0].strip()
@@ -239,10 +246,12 @@ def chat(
         {"role": "user", "content": opening.replace("{case}", plain(initial_observation).strip())},
     ]
     for turn in turns:
+        # What was not answered gets the benchmark's own sentence.
         results = "\n".join(plain(answer.text) for answer in turn.answers) or NOTHING_KNOWN
+        # Said before the last message alone, in free-turn mode, as released.
         last = turn.number + 1 == t_max and rules.mode == "free-turn"
         chat_messages += [
-            {"role": "assistant", "content": turn.raw},
+            {"role": "assistant", "content": turn.raw},  # without its thinking
             {
                 "role": "user",
                 "content": (_LAST if last else "") + following.replace("{results}", results),
@@ -281,6 +290,7 @@ class Examiner:
             ],
             None,
         ).strip()
+        # A model adds a word or a full stop to the sentence that it was to give exactly.
         if (
             NOTHING_KNOWN.rstrip(".").casefold() in reply.casefold()
             and len(reply) < len(NOTHING_KNOWN) + 20

@@ -16,6 +16,7 @@ from medaction.trajectories.store import Store
 def difficulty(store: Store) -> pl.DataFrame:
     """model, case_id, rollouts (from the initial observation), missed, unknown, difficulty (missed
     of those known; null where none is)."""
+    # A branch begins where another rollout stood: it says less of the case than of that turn.
     rollouts = endings(store).filter(pl.col("branch_turn") == 0)
     is_scored = pl.col("wrong").is_not_null()
     return (
@@ -33,6 +34,7 @@ def difficulty(store: Store) -> pl.DataFrame:
 def hardest(frame: pl.DataFrame, share: float = 0.5) -> list[str]:
     """The ids of the hardest `share` of the cases (rounded up), hardest first: by the mean over
     models, then by id. Cases of unknown difficulty are neither hard nor easy and left out."""
+    # The mean over models first, so that a model with more rollouts does not decide.
     cases = frame.drop_nulls("difficulty").group_by("case_id").agg(pl.col("difficulty").mean())
     ranked = cases.sort("difficulty", "case_id", descending=[True, False])["case_id"].to_list()
     return ranked[: math.ceil(share * len(ranked))]
@@ -44,6 +46,7 @@ def draw_difficulty(frame: pl.DataFrame) -> Figure:
         "Difficulty of cases", "share of a case's rollouts that miss the diagnosis", "cases"
     )
     series = list(series_of(frame))
+    # Bins around 0, 0.1, ... 1: shares of 10 or 5 rollouts lie in their middle.
     edges = [place / 10 - 0.05 for place in range(12)]
     values = [rows["difficulty"].drop_nulls().to_list() for _, rows in series]
     labels = [

@@ -39,6 +39,7 @@ def disagreement(kept: Mapping[str, pl.DataFrame]) -> dict[str, float]:
     by_case = pl.concat(
         frame.select("case_id", "id").with_columns(arm=pl.lit(arm)) for arm, frame in kept.items()
     )
+    # By the arms that keep a record: one that all keep tells no filter from another.
     counts = by_case.group_by("case_id", "id").agg(pl.col("arm").n_unique().alias("arms"))
     shares = counts.group_by("case_id").agg((pl.col("arms") < len(kept)).mean().alias("share"))
     return dict(shares.iter_rows())
@@ -52,6 +53,7 @@ def choose_pool(kept: Mapping[str, pl.DataFrame], records: int | None) -> Pool:
     have in common tells. Raises MedactionError when all cases have fewer.
     """
     shares = disagreement(kept)
+    # Cases without disagreement only fill up, where a number of records is asked for.
     order = sorted(
         (case for case in shares if shares[case] or records), key=lambda case: (-shares[case], case)
     )
@@ -59,6 +61,7 @@ def choose_pool(kept: Mapping[str, pl.DataFrame], records: int | None) -> Pool:
     totals = dict.fromkeys(kept, 0)
     cases: list[str] = []
     for case in order:
+        # Until the smallest arm has enough: all arms train on as many records.
         if records and min(totals.values()) >= records:
             break
         cases.append(case)
@@ -139,10 +142,12 @@ def effect(arms: Mapping[str, Scores], first: str, second: str) -> Effect:
     """Cases are drawn for both arms together, because they are the same cases, and the seeds of
     each arm by themselves, because a seed is shared by nothing."""
     seeds = [of_seed for arm in (first, second) for of_seed in arms[arm].values()]
+    # Only cases that every seed has: else a seed's luck with its cases would be its score.
     cases = sorted(set.intersection(*({*of_seed} for of_seed in seeds)))
     if len(cases) < 2:
         return Effect(first, second, len(cases), None, None, None)
     before, after = _score_matrix(arms[first], cases), _score_matrix(arms[second], cases)
+    # Other streams of seeds for the two arms, the same cases for both.
     low, high = interval(
         lambda drawn: _resampled(after, drawn, 1) - _resampled(before, drawn, 2), len(cases)
     )
@@ -159,6 +164,7 @@ def _resampled(values: np.ndarray, drawn: np.ndarray, stream: int) -> np.ndarray
     replacement."""
     seeds, resamples = len(values), drawn.shape[1]
     picks = np.random.default_rng(stream).integers(seeds, size=(seeds, resamples))
+    # The same seeds for all cases of a resample: a seed's luck is shared by its whole model.
     return values[picks[:, None, :], drawn[None]].mean(axis=(0, 1))
 
 
@@ -173,6 +179,7 @@ def experiment_report(measures: Mapping[str, Mapping[str, Scores]]) -> str:
         for first, second in combinations(arms, 2):
             seen = effect(arms, first, second)
             change = "" if seen.difference is None else f"{seen.difference:+.3f}"
+            # The interval does not hold 0: both ends have one sign.
             apart = seen.low is not None and seen.high is not None and seen.low * seen.high > 0
             verdict = [_range_text(seen.low, seen.high), "yes" if apart else "no"]
             effects.append([first, second, measure, str(seen.cases), change, *verdict])

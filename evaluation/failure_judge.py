@@ -62,6 +62,7 @@ async def judged_modes(
         "turns": [_turn_data(turn) for turn in turns],
         "true_diagnosis": diagnosis,
     }
+    # A question for each mode by itself: asked together, one answer would colour the others.
     questions = (
         judge.verdict(_TASK + _QUESTIONS[mode] + _ANSWER, data, ("no", "yes")) for mode in MODES
     )
@@ -70,6 +71,7 @@ async def judged_modes(
 
 def _turn_data(turn: Turn) -> dict[str, Any]:
     return {
+        # As text: every value of the data is quoted and cleaned as a string.
         "turn": str(turn.number),
         "reasoning": one_line(turn.reasoning)[:MOST_OF_REASONING],
         "differential": [f"{line.diagnosis} {line.confidence} %" for line in turn.differential],
@@ -116,6 +118,7 @@ async def judge_failures(store: Store, links: Linked, model: Teacher) -> tuple[p
             "repeat": 0,
             "judgement": json.dumps(verdict),
         }
+        # As it comes: a run that is stopped asks nothing twice.
         store.add_judgements([row])
         return True
 

@@ -39,6 +39,7 @@ def failure_modes(store: Store, links: Linked, threshold: float = THRESHOLD) -> 
     """trajectory_id, case_id, model, wrong (null: unknown), and whether it shows each of MODES, of
     every trajectory. threshold: tau_RAC of the test graph."""
     trajectories = list(paths(store, links))
+    # All pairs beforehand: one search a node serves all trajectories.
     to_tests = looked_up(
         links.test_graph,
         (
@@ -99,7 +100,7 @@ def _far_off(
         ]
         if distances:
             nearest.append(min(distances))
-    return bool(nearest) and min(nearest) > threshold
+    return bool(nearest) and min(nearest) > threshold  # one near test is enough
 
 
 def unreliable(path: Path, distance: Hops, threshold: float) -> bool:
@@ -114,6 +115,7 @@ def unreliable(path: Path, distance: Hops, threshold: float) -> bool:
         len(turns) > 1
         and informed
         and len({turn.top for turn in turns}) == 1
+        # Neither 0, the truth, nor None, unknown.
         and bool(distances[-1])
     )
     return rigid or any(
@@ -130,6 +132,7 @@ def _erratic(
     after: int | None,
     threshold: float,
 ) -> bool:
+    # No jump where the next diagnosis is nearer to the truth: then the results warranted it.
     if a is None or b is None or a == b or before is None or after is None or after < before:
         return False
     apart = distance(a, b)

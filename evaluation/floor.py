@@ -31,6 +31,7 @@ class Floor:
 def constant_orders(environments: Sequence[ClinicalEnvironment], encode: Encode) -> Floor:
     """The constant orders with the highest F1 of mean precision and mean recall, built test by test
     on the cases themselves: more than any policy can know beforehand, so a generous floor."""
+    # Recall of a case without documented tests is 0 for everyone, and would lower the floor.
     with_tests = [environment for environment in environments if environment.menu]
     if not with_tests:
         return Floor((), 0.0, 0.0, 0.0)
@@ -46,7 +47,7 @@ def constant_orders(environments: Sequence[ClinicalEnvironment], encode: Encode)
             if more not in orders
         ]
         floor, more = max(floors, key=lambda pair: pair[0].f1_of_means)
-        if floor.f1_of_means <= best.f1_of_means:
+        if floor.f1_of_means <= best.f1_of_means:  # one more test costs more than it brings
             break
         best, orders = floor, [*orders, more]
     return best
@@ -54,6 +55,7 @@ def constant_orders(environments: Sequence[ClinicalEnvironment], encode: Encode)
 
 def _candidate_tests(environments: Sequence[ClinicalEnvironment]) -> list[str]:
     readings = [
+        # By the test, not its wording: 'CBC' and 'full blood count' are one candidate.
         {profile(test.name).canonical or profile(test.name).text for test in environment.menu}
         for environment in environments
     ]

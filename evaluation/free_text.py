@@ -76,11 +76,13 @@ class FreeTextClinician:
         turns, t_max = observation.turns, observation.t_max
         context = self.teacher.context_tokens or CONTEXT_TOKENS
         prompt = messages(observation.initial_observation, turns, t_max, "free", context)
+        # The same rule as in our own episodes, so that protocols differ in form alone.
         last = must_commit(turns, t_max)
 
         async def read_turn(completion: Completion, spent: list[Usage]) -> Turn:
             thinking, text = map(plain, split_thinking(completion.text))
             decision, usage = await read_decision(self._reader, text)
+            # Before the turn is made: a message that decides nothing has been read, and paid, too.
             spent.append(usage)
             turn = _decided_turn(observation.number, text, decision, last)
             return replace(turn, thinking=thinking)
@@ -92,14 +94,14 @@ async def read_decision(reader: Teacher, text: str) -> tuple[Decision, Usage]:
     """What a message decides, and what reading it used. Raises ModelError where the reader gives no
     record, or one that says what the message does not."""
     if not text.strip():
-        return Decision(tests=[]), Usage()
+        return Decision(tests=[]), Usage()  # nothing to read, no call
     asked = LlmJudge(reader)
 
     def decision_of(reply: str) -> Decision:
         decision = read(reply, Decision).value
         names = [*decision.tests, decision.leading_diagnosis, decision.final_diagnosis]
         for name in filter(None, names):
-            if not names_stand_in(name, text):
+            if not names_stand_in(name, text):  # a reader must not add a diagnosis
                 raise MalformedReply(f"the message does not say {name!r}", reply)
         return decision
 
@@ -114,6 +116,7 @@ def _decided_turn(number: int, text: str, decision: Decision, last: bool) -> Tur
     """Raises MalformedReply for a message that decides nothing. In the last turn what leads is the
     diagnosis; a message that commits orders nothing."""
     leading = one_line(decision.final_diagnosis or decision.leading_diagnosis)
+    # At the last turn the leading diagnosis counts: else who hedges has no wrong answers.
     final = leading if decision.final_diagnosis or last else None
     tests = () if final else tuple(dict.fromkeys(single_tests(decision.tests)))
     if not tests and not final:

@@ -109,9 +109,11 @@ def draw_hard_set(
 
     Raises BadCase('too_few_cases').
     """
+    # The pool is compared with several sets: each of its texts is encoded once.
     linker, encode = disease_linker(), remembering(load_encoder().encode)
     candidates = candidates_of([path / STORE if path.is_dir() else path for path in pool], linker)
     fit = rare_and_long(candidates, min_tests)
+    # Only what may be drawn is compared: the pool may be a hundred times as large.
     fit_cases = [set_of(candidate.environment) for candidate in fit]
     sets: list[tuple[dict[str, Any], list[SetCase] | None]] = []
     for path in against:
@@ -130,6 +132,7 @@ def draw_hard_set(
             if other_cases is None:  # of two copies within the pool the one read first stays
                 copy, original = original, copy
             signals = " ".join(row["found_by"])
+            # The first reason stays: a copy may be in several sets.
             excluded.setdefault(copy, f"{original} of {source['path']}: {signals}")
     others = [
         candidate for candidate in candidates if candidate.environment.case_id not in excluded
@@ -187,6 +190,7 @@ def rare_by(world: ClinicalEnvironment, linker: Linker) -> str:
         normalise(name)
         for name in (*names, *(link.name for link in links if link.method != "broader"))
     ]
+    # Last: the id of the linked node is surer than a likeness of names.
     ids += [_orphanet()[name] for name in evidence if name in _orphanet()]
     return next((node_id for node_id in ids if node_id.startswith(RARE_SOURCES)), "")
 
@@ -226,12 +230,14 @@ def draw_cases(
             " larger pool",
         )
     ranked = _with_hardness(fit)
+    # Drawn in the order of ids, so that the lot does not depend on the order of the pool.
     order = random.Random(seed)
     lot = {
         candidate.environment.case_id: order.random()
         for candidate in sorted(ranked, key=lambda candidate: candidate.environment.case_id)
     }
     strata: dict[tuple[str, str], list[HardCase]] = defaultdict(list)
+    # The hardest first; the lot only decides between equals.
     for candidate in sorted(
         ranked, key=lambda candidate: (-candidate.hardness, lot[candidate.environment.case_id])
     ):
@@ -246,6 +252,7 @@ def _with_hardness(candidates: Sequence[HardCase]) -> list[HardCase]:
         _ranks([getattr(candidate, name) for candidate in candidates])
         for name in ("tests", "turns", "tests_a_turn")
     ]
+    # Ranks, not values: tests and turns have no common unit. Unknown ones are left out.
     hardness = np.nanmean(np.stack(ranks), axis=0)
     return [
         replace(candidate, hardness=round(float(value), 4))
@@ -271,6 +278,7 @@ def _seats(
     ones by lot)."""
     total = sum(sizes.values())
     exact = {stratum: seats * size / total for stratum, size in sizes.items()}
+    # Hamilton's method: whole seats first, then the largest remainders.
     places = {stratum: int(share) for stratum, share in exact.items()}
     lot = {stratum: order.random() for stratum in sorted(sizes)}
     by_remainder = sorted(
@@ -293,10 +301,11 @@ def write_hard_set(hard_set: HardSet, folder: Path, versions: Mapping[str, str])
     cases = folder / "cases"
     cases.mkdir(parents=True, exist_ok=True)
     former = _files_of(folder)
+    # A folder of somebody's own cases is never emptied.
     if foreign := sorted(set(cases.glob("*.json")) - former):
         raise WrongUse(f"{foreign[0]} is of no hard set: draw the set into another folder")
     for file in former:
-        file.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)  # the user may have deleted some
     rows = []
     for candidate in hard_set.cases:
         file = cases / f"{candidate.environment.case_id}.json"

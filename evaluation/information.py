@@ -35,6 +35,7 @@ def gains(store: Store, links: Linked) -> pl.DataFrame:
                 "trajectory_id": path.trajectory.trajectory_id,
                 "turn": turn.number,
                 "results": list(dict.fromkeys(returned)) or [UNAVAILABLE],
+                # Counted, not skipped: the table says of how many turns the gain is unknown.
                 "known": before is not None and after is not None,
             }
             if before and after:
@@ -106,6 +107,7 @@ def draw_gain(gains_of_turns: pl.DataFrame, most: int = 10, least: int = 3) -> F
         turn_axes.legend(frameon=False)
     by_result = gain_by_result(gains_of_turns).filter(pl.col("known") >= least)
     rows = by_result.filter(pl.col("result") != UNAVAILABLE).head(most)
+    # Always shown: what a turn without any result does is the measure for the others.
     rows = pl.concat([rows, by_result.filter(pl.col("result") == UNAVAILABLE)])
     dress(result_axes, f"By result (at least {least} turns)", "mean gain in stated probability", "")
     hues = [GREY if name == UNAVAILABLE else HUES[0] for name in rows["result"]]

@@ -55,8 +55,10 @@ def read_verdict(reply: str, answers: tuple[str, str]) -> bool:
     >>> read_verdict('{"answer": "incorrect"}', words), read_verdict("Correct.", words)
     (False, True)
     """
+    # A bare word first; JSON only where it is none.
     answer = split_thinking(reply)[1].strip('"').rstrip(".").strip().casefold()
     if answer not in answers:
+        # `alone`: an object within other words may be quoted from what is judged.
         answer = read(reply, _Verdict, alone=True).value.answer.casefold()
     if answer not in answers:
         raise MalformedReply(f"the answer must be {answers[0]!r} or {answers[1]!r}", reply)
@@ -74,6 +76,7 @@ def read_items(reply: str) -> list[dict[str, str]]:
         }
         for item in read(reply, _Items).value.tests[:MOST_ITEMS]
     ]
+    # An item without a name is no test; if there is nothing else, as released it scores 0.
     return [item for item in items if item["test_name"]] or items[:1]
 
 
@@ -88,7 +91,7 @@ def read_pairs(reply: str, requested: int, documented: int) -> set[tuple[int, in
                 f" {requested} and {documented} tests",
                 reply,
             )
-        pairs.add((match.requested - 1, match.documented - 1))
+        pairs.add((match.requested - 1, match.documented - 1))  # a list for a model begins at 1
     return pairs
 
 
@@ -110,6 +113,7 @@ ITEMS_SCHEMA = object_of({"tests": {"type": "array", "items": _ITEM, "maxItems":
 def pairs_schema(requested: int, documented: int) -> dict[str, Any]:
     sizes = {"requested": requested, "documented": documented}
     pair = object_of(
+        # Bounds in the schema: a small model otherwise invents numbers.
         {side: {"type": "integer", "minimum": 1, "maximum": size} for side, size in sizes.items()}
     )
     return object_of(

@@ -85,6 +85,7 @@ class Judge(Interface):
     ) -> bool: ...
 
 
+# As the released code has them.
 _HITS = ("是", "Yes", "yes", "YES")
 
 
@@ -95,13 +96,14 @@ class LlmJudge:
     def __init__(self, model: Teacher, repeat: int = 0):
         self.usage = Usage()
         self._model = model
-        self._seed = 1000 * repeat
+        self._seed = 1000 * repeat  # more than the attempts of one verdict
 
     async def tests(
         self, asked: Requested, environment: ClinicalEnvironment, documented: str, rules: Protocol
     ) -> ComparedTests:
         if rules.against_text:
             return await self._against_texts(asked.text, documented, rules)
+        # Orders of our schema are tests already: asking for them would only lose some.
         requests = single_tests(asked.tests) or tuple(
             item["test_name"] for item in await self._items(asked.requests)
         )
@@ -110,8 +112,11 @@ class LlmJudge:
     async def diagnosis(self, said: str, environment: ClinicalEnvironment, rules: Protocol) -> bool:
         data = {"true_diagnosis": environment.diagnosis, "stated": said}
         if rules.lenient_verdicts:
+            # As released: anywhere in the reply, so that 'Incorrect' counts as well.
             return "correct" in (await self._reply(SAME + WORDED, data)).lower()
+        # A statement that says 'correct' must not be taken for the verdict on itself.
         data["stated"] = SPOKEN_VERDICT.sub(" ", said)
+        # Nothing but a verdict was stated: no diagnosis, and no call.
         if not any(map(str.isalpha, data["stated"])):
             return False
         return await self.verdict(SAME + STRICT_WORDED, data, ("incorrect", "correct"))
@@ -121,6 +126,7 @@ class LlmJudge:
     ) -> ComparedTests:
         """The benchmark's own way: each item of one side against the whole text of the other."""
         ours, theirs = await asyncio.gather(self._items(requested), self._items(documented))
+        # As released: a prediction of one item without its type scores 0, whatever it names.
         if len(ours) == 1 and not ours[0].get("type"):
             return ComparedTests(
                 ((ours[0].get("test_name", ""), False),),
@@ -161,6 +167,7 @@ class LlmJudge:
         pairs: set[tuple[int, int]] = set()
         if requested and documented:
             data = {
+                # Numbered: the reply names tests by number, and cannot rewrite them.
                 "requested": {
                     str(number): one_line(name) for number, name in enumerate(requested, 1)
                 },
@@ -196,6 +203,7 @@ class LlmJudge:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with on_trial():
+                    # `on_trial`: a reply that `read` refuses must not be cached as an answer.
                     return read(await self._reply(instructions, data, schema, attempt))
             except MalformedReply:
                 if attempt == ATTEMPTS:
@@ -227,6 +235,7 @@ def fenced(data: dict[str, Any]) -> str:
             return {key: clean(inner) for key, inner in value.items()}
         if isinstance(value, list):
             return [clean(inner) for inner in value]
+        # Cut behind the cleaning, which may make a text longer.
         return plain(value)[:_LONGEST]
 
     return json.dumps(clean(data), ensure_ascii=False, indent=1)
@@ -237,6 +246,7 @@ def judge_key(judge: Teacher | None, sources: str, *questions: str) -> str:
     on graphs of the hash `sources`. questions: modules with questions of their own."""
     if judge is None:
         return f"{OFFLINE}@{version_of(constants_of(*OFFLINE_RULES))}-{sources}"
+    # The questions count: a reworded one is another judge.
     asked = constants_of("medaction.evaluation.judge_questions", *questions)
     return f"{judge.name}@{version_of([judge.identity(), asked])}"
 

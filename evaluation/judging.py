@@ -20,6 +20,7 @@ from medaction.llm.replies import MalformedReply
 from medaction.llm.usage import Usage
 from medaction.trajectories.records import Trajectory
 
+# By its beginning: earlier versions of the prompts had the same sections.
 _IN_SECTIONS = DIALOGUE_VERSION.split("-")[0] + "-"
 
 
@@ -71,6 +72,7 @@ async def judge(
     """
     messages = messages_of(trajectory, rules)
     asked = requested(messages, rules, orders_of(trajectory.turns, trajectory))
+    # As released the examiner's text is the summary's end; our own menu otherwise.
     hidden = split_case(summary) if rules.raw_summary and summary else None
     documented = hidden[1] if hidden else documented_text(environment)
     notes = (
@@ -91,6 +93,7 @@ async def _guarded(verdict: Any, notes: list[str]) -> Any:
     try:
         return await verdict
     except (MalformedReply, ModelError) as error:
+        # One half that fails leaves the other one its verdict.
         notes.append(f"{FAULT}{type(error).__name__}: {error}"[:500])
         return None
 
@@ -107,6 +110,7 @@ def messages_of(trajectory: Trajectory, rules: Protocol) -> list[str]:
 
 def orders_of(turns: Sequence[Turn], trajectory: Trajectory) -> tuple[str, ...]:
     """The single tests ordered; () where they are known as free text only."""
+    # An order of the dialogue is a line of prose, which a judge has to take apart.
     if trajectory.prompt_version.startswith(_IN_SECTIONS):
         return ()
     return tuple(dict.fromkeys(test for turn in turns for test in turn.tests))
@@ -123,6 +127,7 @@ def score_of(judgements: Sequence[Judgement], case_id: str, run: int) -> Score:
         precisions = [hit_share([hit for _, hit in compared.requested]) for compared in tests]
         recalls = [hit_share([hit for _, hit in compared.documented]) for compared in tests]
         precision, recall = sum(precisions) / len(tests), sum(recalls) / len(tests)
+    # A tie is no: a doubtful answer is not counted as right.
     correct = 2 * sum(verdicts) > len(verdicts) if verdicts else None
     return Score(case_id, run, precision, recall, correct, "; ".join(notes))
 

@@ -29,10 +29,12 @@ class OfflineJudge:
         self, asked: Requested, environment: ClinicalEnvironment, documented: str, rules: Protocol
     ) -> ComparedTests:
         oracle = oracle_of(environment)
+        # Where the tests are known one by one nothing has to be read from prose.
         names = single_tests(asked.tests) or orders_in(asked.requests)
         found = {name: _entries(oracle, name) for name in names[:MOST_ITEMS]}
         hit = set().union(*found.values())
         if asked.text != asked.requests:  # the rules take the conclusions for requests too
+            # For recall alone: a test that a conclusion mentions was not ordered.
             hit.update(*(_entries(oracle, name) for name in named_tests(asked.text)))
         return ComparedTests(
             tuple((name, bool(entries)) for name, entries in found.items()),
@@ -64,6 +66,7 @@ def orders_in(text: str) -> tuple[str, ...]:
         bare = _BULLET.sub("", line).strip()
         labelled = _LABEL.match(bare)
         named = bare
+        # 'CBC: for anemia' has its test before the colon, 'Laboratory: CBC' behind it.
         if labelled and (named_tests(labelled["label"]) or not named_tests(labelled["rest"])):
             named = labelled["label"]
         elif labelled:
@@ -71,5 +74,5 @@ def orders_in(text: str) -> tuple[str, ...]:
         named = named.replace("*", "").strip(" .:;")
         if not any(c.isalpha() for c in named) or NOTHING_MORE.casefold() in bare.casefold():
             continue
-        found += single_tests([named[:200]])
+        found += single_tests([named[:200]])  # prose, not a name, beyond that
     return tuple(dict.fromkeys(found))

@@ -38,6 +38,7 @@ where style <> 'gold' order by all
 def endings(store: Store) -> pl.DataFrame:
     """trajectory_id, case_id, model, branch_turn, outcome, wrong (null: unknown), of every
     trajectory that a model played."""
+    # The result's judge: a store may hold verdicts of several, earlier ones among them.
     return store.frame(ENDINGS, judge_of_result(store.path.parent, store.db))
 
 
@@ -65,6 +66,7 @@ def linked(
     store: Store, diseases: str = OPEN, tests: str = OPEN, aids: Aids | None = None
 ) -> Linked:
     """The links that `score_store` left in the store for these graphs."""
+    # For their graphs and labels: the links themselves are read from the store.
     ruler = linkers(diseases, tests, aids or Aids())
     to_disease, to_change, to_test = ruler.diseases, ruler.diagnoses, ruler.tests
     nodes_by_kind = {
@@ -93,7 +95,7 @@ def paths(store: Store, links: Linked) -> Iterator[Path]:
         by_id = {member.trajectory_id: member for member in tree}
         for trajectory in tree:
             if trajectory.spec.style != "gold":
-                turns = path_of(trajectory, by_id)
+                turns = path_of(trajectory, by_id)  # with those that a branch shares
                 yield Path(
                     trajectory,
                     turns,

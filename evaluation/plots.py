@@ -33,6 +33,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write FOLDER/NAME.png and .svg, the same bytes for the same figure; returns both."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
+    # Text stays text; ids are salted and no date is written, so that bytes can be compared.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "analyses"}):
         for file in files:
             figure.savefig(

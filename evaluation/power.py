@@ -30,6 +30,7 @@ def paired_power(difference: float, sd: float, cases: int) -> float:
     """The chance that a two-sided paired t-test at ALPHA finds a mean difference over so many cases
     (Cohen 1988, chapter 2, by the noncentral t distribution)."""
     freedom = cases - 1
+    # The noncentrality: the true difference in standard errors.
     shift = difference / sd * math.sqrt(cases)
     edge = t.ppf(1 - ALPHA / 2, freedom)
     # The far tail is no number where it is too small to be told from 0.

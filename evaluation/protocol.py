@@ -67,6 +67,7 @@ class Protocol:
         return f"{self.rules} {self.mode}"
 
 
+# By their type: a flag that is added cannot be forgotten in a rule set.
 _FLAGS = [field.name for field in fields(Protocol) if field.type is bool]
 
 
@@ -75,7 +76,7 @@ def _flags(*of: str) -> dict[str, bool]:
 
 
 _RULES: dict[RuleSet, dict[str, bool]] = {
-    "released": _flags(*{*_FLAGS} - {"free_text"}),
+    "released": _flags(*{*_FLAGS} - {"free_text"}),  # all quirks
     "fixed": _flags("dialogue", "against_text"),
     "paper": _flags("free_text"),
     "medaction": _flags(),
@@ -93,6 +94,7 @@ def protocol(rules: RuleSet, mode: Mode = "free-turn", t_max: int | None = None)
             f"one-turn mode has two messages, one request and one diagnosis: t_max {t_max} is not"
             " possible"
         )
+    # 5: the released code's MAX_TURNS. 8: T_max of the paper.
     by_rules = 2 if mode == "one-turn" else 5 if _RULES[rules]["dialogue"] else 8
     return Protocol(rules, mode, t_max or by_rules, **_RULES[rules])
 
@@ -104,6 +106,7 @@ def split_case(summary: str) -> tuple[str, str] | None:
     None where no line has it: the released code fails there and the case is lost without a word.
     """
     lines = summary.strip().split("\n")
+    # The first such line, as released: what a later section says is hidden, too.
     at = next((number for number, line in enumerate(lines) if "Ancillary Tests" in line), None)
     return None if at is None else ("\n".join(lines[:at]), "\n".join(lines[at:]))
 
@@ -121,7 +124,7 @@ def clean(reply: str) -> tuple[str, str]:
     """(thinking, message): code fences go, and what a model thinks in <think> is not part of the
     message."""
     thinking, message = split_thinking(reply)
-    return thinking, message.replace("```", "").strip()
+    return thinking, message.replace("```", "").strip()  # as released
 
 
 def read_message(message: str, mode: Mode) -> Sections | None:
@@ -133,6 +136,7 @@ def read_message(message: str, mode: Mode) -> Sections | None:
 
 def final_answer(message: str) -> str:
     """What stands after the last conclusion heading; the whole message where there is none."""
+    # The last heading: a model may repeat its form before it fills it in.
     return message.rsplit(CONCLUSION, 1)[-1].strip()
 
 
@@ -150,6 +154,7 @@ def message_of(turn: Turn, mode: Mode, number: int, in_sections: bool) -> str:
     )
     sections = [(THOUGHT, turn.reasoning), (REQUEST, request), (CONCLUSION, conclusion)]
     if mode == "one-turn":
+        # The two modes have opposite orders of request and conclusion.
         sections = [sections[0], sections[2], *([sections[1]] if number == 1 else [])]
     return "\n".join(f"{heading}\n{text}" for heading, text in sections)
 
@@ -179,8 +184,10 @@ def requested(
         asking = list(messages[:1])
     else:
         asking = list(messages[:-1][:MOST_REQUESTS])
+        # The last message is not among those that ask: a case solved at once has none.
         if not asking and rules.drops:
             return None
+    # The last heading, as released.
     texts = [
         message.rsplit(REQUEST, 1)[1].strip() if REQUEST in message else "" for message in asking
     ]

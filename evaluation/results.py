@@ -118,7 +118,7 @@ def result_of(
         for row in trajectories
         if row.trajectory
         for turn in row.trajectory.turns
-        if turn.tests
+        if turn.tests  # an ordering turn
     ]
     return {
         "format": FORMAT,
@@ -129,6 +129,7 @@ def result_of(
         "accuracy_corrected": known
         and asdict(corrected_accuracy(score_table(scores, list(groups), runs), known)),
         "floor": floor and asdict(floor),
+        # Counted by reason, beside the scores: what could not be read is never inside them.
         "not_scored": Counter(
             score.note for score in scores if score.correct is None or score.precision is None
         ).most_common(),
@@ -136,6 +137,7 @@ def result_of(
         "agreement": _agreements(judgements),
         "subsets": list(_subsets(groups, scores, runs)),
         "cost": {
+            # Of what was played: a rollout that failed cost nothing, and would look cheap.
             "usd_a_case": _mean([row["usd"] for row in rows if row["trajectory_id"]]),
             "accuracy_by_usd": accuracy_by_cost(judged),
         },
@@ -167,6 +169,7 @@ def _row_of_rollout(
     row: ResultRow, environment: ClinicalEnvironment, has_examiner: bool
 ) -> dict[str, Any]:
     score, trajectory = row.score, row.trajectory
+    # Every row has every column, also that of a rollout which failed.
     unplayed = {"decisive": None, "needless_procedures": 0}
     orders = [test for turn in trajectory.turns for test in turn.tests] if trajectory else []
     return {
@@ -200,7 +203,9 @@ def _agreements(
     """
     repeats: dict[str, list[str]] = {}
     for rater in judgements:
+        # 'gpt-4o@1f2e #0' is the first repeat of gpt-4o@1f2e.
         repeats.setdefault(rater.rpartition(" #")[0] or rater, []).append(rater)
+    # First the judges with each other, then each one with itself.
     groups = [[raters[0] for raters in repeats.values()], *repeats.values()]
     return [
         row
@@ -223,6 +228,7 @@ def _agreement_rows(
     for place in places:
         lists = [column[place].tests for column in columns if place in column]
         names = {tuple(name for name, _ in tests.documented) for tests in lists if tests}
+        # Extracted lists differ from judge to judge: then there are no common items.
         if len(names) != 1 or len(lists) < len(columns) or None in lists:
             continue
         for row, tests in zip(hits, lists, strict=True):
@@ -248,6 +254,7 @@ def write_result(result: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
     for file, text in zip(
         files, (json.dumps(result, indent=1, ensure_ascii=False), result_table(result)), strict=True
     ):
+        # Whole or not at all: the viewer may read it meanwhile.
         draft = file.with_suffix(file.suffix + ".part")
         draft.write_text(text + "\n", encoding="utf-8")
         draft.replace(file)
@@ -264,6 +271,7 @@ def read_result(path: Path) -> dict[str, Any]:
             f"{file}: there is no such result; `medaction evaluate --out FOLDER` writes"
             " FOLDER/result.json"
         ) from None
+    # Brackets nested a thousand deep end in a RecursionError.
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not a JSON file: {error}") from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:

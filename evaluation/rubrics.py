@@ -92,11 +92,12 @@ def read_rubrics(path: Path) -> Iterator[RubricCase | BadCase]:
         try:
             case = RubricCase.model_validate(row)
         except ValidationError as error:
-            [first, *_] = error.errors()
+            [first, *_] = error.errors()  # one fault a line is enough to mend it
             place = ".".join(map(str, first["loc"]))
             message = f"{path.name} line {number}: {place}: {first['msg']} (docs/evaluation.md)"
             yield BadCase("unknown_format", message, path=str(path))
             continue
+        # The score divides by the points that can be had.
         if not any(criterion.points > 0 for criterion in case.rubrics):
             message = f"{path.name} line {number}: no criterion has points above 0: no score exists"
             yield BadCase("unknown_format", message, path=str(path))
@@ -124,6 +125,7 @@ async def score_cases(
     places = asyncio.Semaphore(AT_ONCE)
 
     async def scored(case: RubricCase) -> RubricRow:
+        # The place is held for reply and verdicts: fewer cases are under way, each is sooner done.
         async with places:
             row = await _scored_case(case, model, judge)
         done(row)
@@ -141,6 +143,7 @@ async def _scored_case(case: RubricCase, model: Teacher, judge: Teacher) -> Rubr
             *(_meets(case, reply, criterion, judge) for criterion in case.rubrics)
         )
     except (MalformedReply, ModelError) as error:
+        # Whoever was asked last: there is a reply once the model has given it.
         author = "the judge" if reply else "the model"
         return RubricRow(case.prompt_id, reply, (), None, f"{author}: {error}")
     return RubricRow(case.prompt_id, reply, tuple(met), rubric_score(case.rubrics, met))
@@ -148,6 +151,7 @@ async def _scored_case(case: RubricCase, model: Teacher, judge: Teacher) -> Rubr
 
 async def _meets(case: RubricCase, reply: str, criterion: Criterion, judge: Teacher) -> bool:
     data = {"conversation": case.messages, "reply": reply, "criterion": criterion.criterion}
+    # A criterion by itself, as in HealthBench: together they would colour each other.
     return await LlmJudge(judge).verdict(MEETS, data, ("not met", "met"))
 
 
@@ -159,12 +163,14 @@ def rubric_table(cases: Sequence[RubricCase], rows: Sequence[RubricRow]) -> list
     for case, row in zip(cases, rows, strict=True):
         for tag, value in _scores(case, row).items():
             by_tag[tag].append(value)
+    # The whole first, then its parts by name.
     ordered = sorted(by_tag.items(), key=lambda item: (item[0] != _ALL, item[0]))
     lines = [[tag, *_figures_of(np.array(values))] for tag, values in ordered]
     return markdown_table(("what", "score", "95 % interval", "cases"), lines)
 
 
 def _figures_of(values: np.ndarray) -> list[str]:
+    # Clipped within each resample: the published score is that of a clipped mean.
     low, high = interval(lambda drawn: _clipped_mean(values[drawn]), len(values))
     between = "" if low is None else f"{low:.3f} to {high:.3f}"
     return [f"{_clipped_mean(values):.3f}", between, str(len(values))]
@@ -190,6 +196,7 @@ def _scores(case: RubricCase, row: RubricRow) -> Mapping[str, float]:
         )
         for tag in tags
     }
+    # A tag whose criteria are all warnings has no points to be had, and no score.
     scored = {tag: value for tag, value in by_axis.items() if value is not None}
     return {_ALL: row.score} | dict.fromkeys(case.example_tags, row.score) | scored
 

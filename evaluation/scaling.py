@@ -45,14 +45,17 @@ def fit_law(records: np.ndarray, values: np.ndarray) -> Law | None:
         return limit - drop * (n / smallest) ** -exponent
 
     spread = float(np.ptp(values))
+    # The fit starts within the bounds, and with limit and scale where the points lie.
     start = (float(np.clip(values.max(), 0.0, 1.0)), spread, 0.5)
     bounds = ([0.0, 0.0, 1e-3], [1.0, np.inf, 2.0])
+    # Within bounds: free, a few points would be fitted by a limit above 1.
     (limit, drop, exponent), _ = curve_fit(
         law, records, values, p0=start, bounds=bounds, maxfev=20_000
     )
     residual = values - law(records, limit, drop, exponent)
     return Law(
         float(limit),
+        # Back from units of the smallest size to records.
         float(drop * smallest**exponent),
         float(exponent),
         float(np.sqrt(np.mean(residual**2))),
@@ -119,6 +122,7 @@ def draw_scaling(points: pl.DataFrame, measure: str) -> Figure:
                 (sizes.min(), sizes.max(), "-"),
                 (sizes.max(), 4 * sizes.max(), "--"),
             ):
+                # Even steps on the logarithmic axis.
                 n = np.geomspace(low, high, 60)
                 axes.plot(n, law.at(n), look, color=hue, linewidth=1.4)
         axes.plot(sizes, of_series["value"], mark, color=hue, label=label)

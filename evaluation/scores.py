@@ -92,9 +92,11 @@ def measures(scores: Sequence[Score], cases: Sequence[str], runs: int) -> list[M
         is_scored = ~np.isnan(table[_COLUMN[name]])
 
         def of_sample(rows: np.ndarray, name: str = name) -> np.ndarray:
+            # F1 of means is not a mean of cases: each resample computes it anew.
             sample = {column: values[rows] for column, values in table.items()}
             return mean_of_scored(_by_run(sample, name), axis=-1)
 
+        # Over cases, not rollouts: the runs of one case are no independent evidence.
         low, high = interval(of_sample, len(cases))
         if name == "accuracy" and mean in (0.0, 1.0):
             # All draws are alike: the bootstrap's interval is a point, however few the cases.
@@ -138,7 +140,7 @@ def score_table(scores: Sequence[Score], cases: Sequence[str], runs: int) -> Sco
     }
     filled = set()
     for score in scores:
-        if score.case_id not in row or score.run >= runs:
+        if score.case_id not in row or score.run >= runs:  # a subset asks for its own
             continue
         place = (row[score.case_id], score.run)
         if place in filled:
@@ -163,6 +165,7 @@ def _by_run(table: ScoreTable, name: str) -> np.ndarray:
         return np.divide(
             2 * precision * recall,
             total,
+            # 0 where both are 0, unknown where one is unknown.
             out=np.where(np.isnan(total), np.nan, 0.0),
             where=total > 0,
         )

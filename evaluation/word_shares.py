@@ -34,6 +34,7 @@ class WordShares:
     def __init__(self, linker: Linker):
         names = list(linker.name_words())
         counts = Counter(word for words in names for word in words)
+        # Logarithms: a word in 10 names says little less than one in a single name.
         most = math.log(len(names) + 1)
         self._weights = {word: 1 - math.log(count + 1) / most for word, count in counts.items()}
 
@@ -63,8 +64,10 @@ def same_word(word: str, other: str) -> bool:
     if frozenset((word, other)) in exchanged_words():
         return True
     short, long = sorted((word, other), key=len)
+    # Short words differ by a letter: 'ileum' and 'ilium'. One beginning: not 'hypo' and 'hyper'.
     if len(short) < 6 or short[:4] != long[:4]:
         return False
+    # 'physiologic', 'physiological'; else a spelling, as 'haemorrhage'.
     return (long.startswith(short) and len(long) - len(short) <= 2) or (
         fuzz.ratio(word, other) >= SPELLED_ALIKE
     )
@@ -76,15 +79,18 @@ def exchanged_words() -> frozenset[Words]:
     'Bleeding of the skin' is a synonym of 'Hemorrhage of the skin'."""
     terms: Counter[Words] = Counter()
     for term in load_hpo().phenotypes.values():
+        # In one order, for the same pairs in every process.
         names = sorted({words_of(name) for name in (term.name, *term.synonyms)}, key=sorted)
         pairs = {
             one ^ other
             for one, other in combinations(names, 2)
+            # One word for one other, and something in common: else the terms are just two names.
             if len(one - other) == len(other - one) == 1 and one & other
         }
         terms.update(pairs)
     return frozenset(
         pair
         for pair, count in terms.items()
+        # Opposites replace each other, too: 'increased' and 'decreased' are no synonyms.
         if count >= EXCHANGED and min(map(len, pair)) > 2 and not opposition(*sorted(pair))
     )

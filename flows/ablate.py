@@ -86,6 +86,7 @@ def ablate(settings: AblationSettings) -> dict[str, Any]:
     with a result is left alone.
     """
     installed()
+    # Before the cells: all of them train on the same base, and it is part of their keys.
     base = with_base(settings.stages()[1], settings).base
     planned = cells(settings, base, base_folder(base, settings.out / "base"))
     rows: list[CellRow] = []
@@ -94,11 +95,13 @@ def ablate(settings: AblationSettings) -> dict[str, Any]:
 
         @functools.cache
         def join_ray() -> None:
+            # At the first cell that lacks something: a finished ablation starts no Ray.
             started.enter_context(ray_joined(settings.distill.workers))
 
         for place, cell in enumerate(planned, 1):
             console.print(f"cell {place} of {len(planned)}: {cell.question}, {cell.name}")
             rows.append(run_cell(cell, join_ray))
+            # Cells still to come stand in the table too, so that it is never taken for the whole.
             waiting = [
                 CellRow(later.question, later.name, "waiting", "not run yet")
                 for later in planned[place:]
@@ -139,6 +142,7 @@ def run_cell(cell: Cell, join_ray: Callable[[], None]) -> CellRow:
     if cell.left_out or cell.evaluate is None:
         return CellRow(cell.question, cell.name, "left out", cell.left_out)
     try:
+        # Told by files, so that the folder alone decides what a rerun does.
         if not (cell.evaluate.out / "result.json").exists():
             join_ray()
             if cell.distill and not (cell.distill.out / "dataset").exists():
@@ -199,6 +203,7 @@ def base_folder(base: str, converted: Path) -> Path:
         return folder
     from huggingface_hub import snapshot_download
 
+    # Only what training reads: hubs hold the weights in several formats, each gigabytes.
     return Path(
         snapshot_download(
             base, allow_patterns=["*.json", "*.jinja", "*.safetensors", "*.txt", "*.model"]
@@ -253,6 +258,7 @@ class Maker:
         change["teachers"] = list(teachers)
         distilled = placed(self.stages[0].model_copy(update=change), out / "distill")
         training |= {"base": self.base, "data": [str(distilled.out)]}
+        # The distillation's folder is part of the training's key, and so of the model's folder.
         trained = placed(self.stages[1].model_copy(update=training), out / "models")
         evaluation = evaluation_of(self.settings, trained.out)
         return Cell(question, name, distilled, trained, evaluation)
@@ -279,6 +285,7 @@ def placed(stage: Any, folder: Path) -> Any:
 
 def settings_key(stage: BaseModel) -> str:
     """The same for the same work, wherever it is written and however much is done at a time."""
+    # Else a cell would be played again on a machine with more cores.
     settings = stage.model_dump(mode="json", exclude={"out", "workers", "in_flight", "call_cache"})
     return version_of(settings)
 

@@ -90,6 +90,7 @@ def publish_artifact(**artifact: Any) -> None:
 
     from medaction.flows.prefect_server import server_answers
 
+    # Asked first, because Prefect's own client would try for minutes.
     if not server_answers(RESTARTED_WITHIN_S):
         _lost.add(id_)
         return

@@ -42,8 +42,10 @@ def main() -> int:
                 last_question = time.monotonic()
                 if answers(port):
                     last_answer = time.monotonic()
+                # Only after a first answer: a slow start is `wait_ready`'s business.
                 elif last_answer and last_question - last_answer > HANGS_AFTER_S:
                     child.kill()
+            # The parent was killed, and this process has been handed to init.
             if os.getppid() != parent:
                 child.terminate()
                 try:
@@ -51,6 +53,7 @@ def main() -> int:
                 except subprocess.TimeoutExpired:
                     child.kill()
             time.sleep(0.5)
+        # Only what was killed is started again: a server that ends by itself would end again.
         if ending or child.returncode != -signal.SIGKILL or os.getppid() != parent:
             break
     return child.returncode

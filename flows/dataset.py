@@ -36,9 +36,11 @@ def write_dataset(store: Store, settings: DistillSettings) -> Version:
     prompt = prompt_of(settings)
 
     def card(folder: Path, records: pl.DataFrame, version: int) -> dict[str, Any]:
+        # One reply alone has nothing to be preferred to.
         compared = (state for state in answered(store, settings) if len(state.candidates) > 1)
         write_preferences(compared, folder / "preferences", settings.validation_percent)
         packages = versions()
+        # Where and how much of it was run at a time decides nothing of a record.
         settings_json = json.loads(settings.model_dump_json(exclude={"out", "only", "limit"}))
         text = _card(store, folder, records, version, settings, packages)
         (folder / "README.md").write_text(text, encoding="utf-8")
@@ -58,6 +60,7 @@ def prompt_of(settings: DistillSettings) -> Prompt:
     def prompt(
         teacher: str, observation: str, turns: Sequence[Turn], t_max: int, style: Style
     ) -> list[Message]:
+        # A teacher of an earlier run may be in the store and not in these settings.
         return messages(observation, turns, t_max, style, budgets.get(teacher) or CONTEXT_TOKENS)
 
     return prompt
@@ -119,6 +122,7 @@ def _card(
         pl.col("case_id").n_unique().alias("cases")
     )
     used = set(records["case_id"])
+    # Without a documented test there is nothing to draw.
     tests = store.rows("select 1 from environments where len(menu) > 0 limit 1")
     if used and tests:
         # Matplotlib takes a second to import, which a run with nothing new does not need.
@@ -143,6 +147,8 @@ def _card(
         notes=notes_of(store),
         endings=store.frame(REPORT_QUERIES["Endings"].sql).to_dicts(),
         licences=[
+            # Whole sentences stand there too ('This is an open access article distributed
+            # under...').
             {"licence": re.sub(r"\s+", " ", row["licence"])[:120], "cases": row["cases"]}
             for row in licences.sort("licence").to_dicts()
         ],
@@ -171,6 +177,7 @@ def _card_licences(stated: Sequence[str]) -> list[str]:
             names.add(f"cc0-{version}" if kind == "zero" else f"cc-{kind}-{version}")
         else:
             names.add("-".join(text.lower().split()))
+    # Naming some of them would say that the others are as free.
     return sorted(names) if names <= HUB_LICENCES else []
 
 

@@ -68,6 +68,7 @@ def packages() -> Iterator[Inspection]:
     requirements = [Requirement(text) for text in requires("medaction") or ()]
     bad = []
     for requirement in requirements:
+        # Requirements of extras have a marker that is false without the extra.
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             installed = _version_of_package(requirement.name)
             if installed is None or not requirement.specifier.contains(installed, prereleases=True):
@@ -113,6 +114,7 @@ def machine(out: Path) -> Iterator[Inspection]:
         "a run needs about 2 GB and half a GB for each CPU: give fewer --workers" if tight else "",
     )
     for subject, folder in (("disk of the run", out), ("disk of the caches", default_folder())):
+        # The folder itself may not be there yet.
         parent_folder = next(
             parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists()
         )
@@ -158,6 +160,7 @@ def prefect() -> Inspection:
             " PREFECT_API_URL",
         )
     installed = version("prefect")
+    # Major and minor: Prefect's API does not change with a patch.
     same = server_version.split(".")[:2] == installed.split(".")[:2]
     return Inspection(
         "Prefect",

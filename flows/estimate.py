@@ -44,6 +44,7 @@ def estimate(
     MedactionError when a teacher finished no rollout: what it costs to fail projects to nothing.
     """
     ids = [report.case_id for report in reports_of(settings) if isinstance(report, CaseReport)]
+    # By the seed: a second estimate plays the same cases, and finds them played.
     sample = random.Random(settings.seed).sample(ids, min(CASES_PLAYED, len(ids)))
     # What the call cache would answer costs nothing and takes no time: it says nothing.
     cache = {"on": "refresh", "read": "off"}.get(settings.call_cache, settings.call_cache)
@@ -107,5 +108,6 @@ def hours(wall_s: float, sample: int, cases: int, in_flight: int) -> Projection:
     if not sample:
         return Projection("hours", 0.0, 0.0, 0.0)
     slowest = wall_s / sample * cases / 3600
+    # `in_flight` cases side by side take as long as the sample did.
     fastest = wall_s * cases / max(in_flight, sample) / 3600
     return Projection("hours", min(fastest, slowest), (fastest * slowest) ** 0.5, slowest)

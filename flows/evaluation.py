@@ -56,6 +56,7 @@ def run_evaluate(settings: EvaluationSettings, retry: Retry | None = None) -> di
     use, or holds training cases) and BadCase (no case can be read).
     """
     with Store(settings.out / STORE) as store:
+        # So that `export` refuses it: what is played on a benchmark must never be trained on.
         store.claim(evaluation_only=True)
         with store.run("evaluate", settings.model_dump_json(), flow_run_id(), versions()) as run:
             note_crashed(run)
@@ -65,6 +66,8 @@ def run_evaluate(settings: EvaluationSettings, retry: Retry | None = None) -> di
                 environments = environments_of(store, chosen)
                 play_runs(store, settings, environments, ready, run.run_id, retry)
                 judge_runs(store, settings, environments, ready, run.run_id)
+        # Behind the run's end, so that the store says that it has ended before anything is
+        # reported.
         result = collect(store, settings, chosen, environments)
         write_result(result, settings.out)
         return result
@@ -88,6 +91,7 @@ def plan_of(settings: EvaluationSettings) -> TreePlan:
         played_by = [rules.rules, rules.mode]
     elif reader := settings.read_by:
         prompts, played_by = FREE_TEXT_VERSION, [reader.identity()]
+    # `played_by` is empty under our own schema: rollouts played before it was added keep their ids.
     identity = [model.identity(), prompts, helpers, rules.t_max, settings.seed, *played_by]
     return TreePlan(
         {model.name: version_of(identity)},
@@ -95,6 +99,7 @@ def plan_of(settings: EvaluationSettings) -> TreePlan:
         0,
         0,
         rules.t_max,
+        # MedR-Bench's own dialogue lets a model go round in circles.
         ends_loops=not rules.dialogue,
     )
 
@@ -131,6 +136,7 @@ def play_runs(
     examiner = ready.reach(settings.examiner) if settings.examiner else None
     reader = ready.reach(settings.read_by) if settings.read_by else None
     players = EvaluatedModels(model, oracle, examiner, reader)
+    # No model is called: no cache, no ledger.
     calls = CallSettings() if model.embedded and not (oracle or examiner) else ready.calls()
     summaries = summaries_of(store)
 
@@ -162,9 +168,11 @@ def passes_of(settings: EvaluationSettings, ready: Services | None = None) -> li
         if name == OFFLINE:
             graph = settings.disease_graph
             version = disease_linker(graph).version
+            # Once: it gives the same verdict every time.
             passes.append(JudgePass(judge_key(None, version), None, disease_graph=graph))
             continue
         model = Teacher.parse(name)
+        # Repeats at 0 would agree with themselves and say nothing of how sure the judge is.
         model = model.model_copy(update={"temperature": 0.0 if settings.repeats == 1 else 1.0})
         key, server = judge_key(model, ""), ready.reach(model) if ready else model
         passes += [JudgePass(key, server, repeat) for repeat in range(settings.repeats)]
@@ -211,6 +219,7 @@ def judge_runs(
     if not cases:
         return
     engine = ready.engine()
+    # Local judges are started here, once it is known that there is something to judge.
     servers = {(judge.key, judge.repeat): judge.model for judge in passes_of(settings, ready)}
     offline = None in servers.values()
     calls = CallSettings() if set(servers.values()) == {None} else ready.calls()
@@ -223,6 +232,7 @@ def judge_runs(
             for judge, trajectory in judgings
         ]
         arguments = (environment, summaries.get(case_id, ""), rules, judgings, calls)
+        # The offline judge computes; a model is only waited for.
         return Unit("judge", case_id, 1.0 if offline else 0.25, judge_case, arguments)
 
     with Progress("judging", len(cases)) as progress:
@@ -233,6 +243,7 @@ def judge_runs(
                 failures = _store_judgements(store, rules, judgings, result)
             else:
                 failures = [failure_of("judge", case_id, result)]
+            # Also without failures: it resolves a judging that was lost with its worker.
             store.add_rollouts("judge", case_id, [], failures, run_id)
             progress.advance(failed=bool(failures))
 
@@ -304,6 +315,7 @@ def collect(
                         scored.append(judgement)
             rows.append(ResultRow(score_of(scored, *place), tree[id_]))
     about = _facts_about(store, settings, plan, passes, chosen, len(environments))
+    # What the same orders for every case would score: a model has to be better than that.
     floor = constant_orders(environments, load_encoder().encode)
     return result_of(about, environments, rows, settings.runs, by_rater, floor)
 
@@ -324,6 +336,7 @@ def _facts_about(
         )
         if chosen is None or case_id in chosen.ids
     ]
+    # Within a limit by id and path: several files that cannot be read may share an id.
     unreadable = sum(
         chosen is None or case_id in chosen.ids or (case_id, path) in chosen.unreadable
         for case_id, path in store.rows(
@@ -373,5 +386,6 @@ def _condition_of(case_ids: Collection[str] | None) -> str:
     """The part of the query that says which cases the result is of; '' for all (None)."""
     if not case_ids:
         return "" if case_ids is None else " and false"
+    # The query is printed to be copied, so its values stand in it, quoted.
     quoted = ("'" + case_id.replace("'", "''") + "'" for case_id in sorted(case_ids))
     return f" and case_id in ({', '.join(quoted)})"

@@ -95,6 +95,7 @@ def experiment(settings: ExperimentSettings, plan: bool = False) -> list[str]:
     console.print(words[-1])
     if plan:
         return []
+    # The base model is trained on nothing, so that it has one seed.
     cells = {(BASE, 0): Cell("experiment", BASE, None, None, evaluation_of(settings, weights))}
     for (arm, seed), training in arms.items():
         evaluation = evaluation_of(settings, training.out / "model")
@@ -107,6 +108,7 @@ def experiment(settings: ExperimentSettings, plan: bool = False) -> list[str]:
             started.enter_context(ray_joined(settings.evaluate.workers))
         for (arm, seed), cell in cells.items():
             console.print(f"{cell.name} ({len(cells)} cells in all)")
+            # Ray is joined already, above.
             row = run_cell(cell, lambda: None)
             if row.state == "scored" and cell.evaluate:
                 result = read_result(cell.evaluate.out)
@@ -138,9 +140,11 @@ def _write_report(
 def filtered(settings: ExperimentSettings) -> dict[str, Path]:
     """filter -> the version of the pool's dataset with what it keeps. The rollouts are the same
     ones: they are played once, and scored again for each filter."""
+    # No filter is applied to a gold trajectory: it would make the arms alike.
     pool = settings.stages()[0].model_copy(update={"gold": None})
     # A folder a pool: one that other settings played would be exported with it.
     pool = placed(pool, settings.out / "pool")
+    # Each filter makes a new version of one dataset: which one is whose is noted here.
     noted, key = settings.out / "pool.json", settings_key(pool)
     earlier = json.loads(noted.read_text()) if noted.is_file() else {}
     if earlier.get("settings") == key:
@@ -148,6 +152,7 @@ def filtered(settings: ExperimentSettings) -> dict[str, Path]:
     folders = {}
     for strategy in STRATEGIES:
         distill(pool.model_copy(update={"strategy": strategy}))
+        # `dataset` is a link to the newest version, and points elsewhere after the next filter.
         folders[strategy] = (pool.out / "dataset").resolve()
     datasets = {arm: str(folder) for arm, folder in folders.items()}
     noted.write_text(json.dumps({"settings": key, "datasets": datasets}, indent=1))
@@ -203,5 +208,6 @@ def held_out_cases(settings: ExperimentSettings) -> int:
     them."""
     asked = settings.evaluate
     cases = {case.case_id for case in read_set(Path(asked.cases))}
+    # `only` empty: all.
     cases &= {*asked.only} or cases
     return min(len(cases), asked.limit or len(cases))

@@ -29,16 +29,19 @@ def fan_out(
         for item in islice(waiting, in_flight - len(running)):
             future = engine.submit(unit_of(item))
             running[future] = item
+            # A queue, not `wait` over all futures: that looks at each of them every time.
             future.add_done_callback(ended.put)
         if not running:
             return
         results, lost = [], None
+        # Waits for the first alone, and takes whatever has ended meanwhile.
         for future in [ended.get(), *(ended.get() for _ in range(ended.qsize()))]:
             result = engine.result(future)
             if isinstance(result, EngineLost):
                 lost = result
             else:
                 results.append((running.pop(future), result))
+        # What has finished is stored before the loss ends the run.
         if results:
             yield results
         if lost:

@@ -47,6 +47,7 @@ def finish_at_once(settings: DistillSettings) -> dict[str, Any] | None:
     with Store(settings.out / STORE) as store:
         if not is_finished(store, settings):
             return None
+        # Which pairs are missing is known only of a scored store.
         if settings.pair_branches:
             score(store, settings)
             if branches_for_pairs(store, settings):

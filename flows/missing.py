@@ -31,6 +31,7 @@ from medaction.words.versions import constants_of, version_of
 def check_inputs(settings: EnvironmentSettings) -> None:
     """What can be checked before anything starts: there is a case to read, keys and model files
     are there. Raises BadCase or MedactionError with the remedy."""
+    # Reading raises where there is nothing to read; the first case is enough to know.
     next(reports_of(settings), None)
     for _, model in settings.models():
         if model.local:
@@ -77,6 +78,7 @@ def is_finished(store: Store, settings: DistillSettings) -> bool:
             cases_without_truth(store, settings),
         ),
     )
+    # Lazily: the first thing that is missing ends the search.
     return all(next(iter(items), None) is None for items in work)
 
 
@@ -115,6 +117,7 @@ def settings_for(out: Path, retry: Retry) -> EnvironmentSettings | None:
     if not case_ids:
         return None
     kind = DistillSettings if flow_name == "distill" else EnvironmentSettings
+    # The folder may have moved, and a limit was of the first run: the cases are named now.
     return kind.model_validate_json(last).model_copy(
         update={"out": out, "only": case_ids, "limit": None}
     )
@@ -169,6 +172,7 @@ def reports_to_build(
         if isinstance(report, BadCase):
             fault = (report.case_id, report.path, report.reason)
             still.add(fault)
+            # The same fault of the same file is not put on record at every rerun.
             if fault not in unreadable:
                 yield report
         elif (
@@ -213,6 +217,7 @@ def skips(store: Store, retry: Retry | None) -> dict[str, frozenset[str] | None]
     for failure in left_alone(store, "rollout", retry):
         ids[failure.case_id].add(failure.trajectory_id)
     return {
+        # A failure without a rollout is the whole case's: a lost worker, say.
         case_id: None if None in failed else frozenset(id_ for id_ in failed if id_)
         for case_id, failed in ids.items()
     }
@@ -229,6 +234,7 @@ class ChosenCases:
 
 def chosen_cases(settings: EnvironmentSettings) -> ChosenCases | None:
     """None: all that the store has."""
+    # A limit counts cases as they are read, so that they must be read to know which.
     if settings.limit is None:
         return ChosenCases(frozenset(settings.only)) if settings.only else None
     ids, unreadable = set(), set()
@@ -293,6 +299,7 @@ def tree_plan(settings: DistillSettings) -> TreePlan:
         settings.branch_by,
         settings.disease_graph,
         free_form={teacher.name: teacher.free_form or 0.0 for teacher in language_models},
+        # Free-form rollouts have prompts of their own, and change with these alone.
         free_hashes={teacher.name: rollout_hash(teacher, "free") for teacher in language_models},
     )
 
@@ -318,6 +325,7 @@ def trees_to_play(
 ) -> Iterator[EnvironmentKey]:
     """Environments whose tree lacks something, but for the cases `left_out`. Turns are read only
     where ids cannot tell."""
+    # Ids and shapes alone: turns are most of a store.
     specs = store.specs()
     for place in chosen_environments(store, settings):
         if place.case_id in left_out:

@@ -34,6 +34,7 @@ from medaction.tasks.evaluation import clinician_of
 from medaction.tasks.work import CountingModel
 from medaction.words.errors import MedactionError
 
+# Made up, so that it may be sent to any provider.
 CASE = ClinicalEnvironment(
     case_id="question",
     source="case_json",
@@ -79,6 +80,8 @@ def models_of(settings: EnvironmentSettings) -> Iterator[tuple[str, Teacher]]:
     """Every language model of the settings with its role, each of its servers by itself."""
     for role, model in settings.models():
         if not model.embedded:
+            # Each mirror by itself: a run goes past a server that is down, and would not tell of
+            # it.
             for server in model.servers if model.api_base else (None,):
                 yield role, model.model_copy(update={"api_base": server, "mirrors": ()})
 
@@ -93,6 +96,7 @@ def check_models(settings: EnvironmentSettings) -> list[ModelCheck]:
         for role, model in models:
             try:
                 reachable.append((role, reach(model)))
+            # No weights, or no runtime for them (MedactionError).
             except RuntimeError as error:
                 subject = f"{role} {model.name}"
                 remedy = "give a model file or a folder of weights that is there"
@@ -103,6 +107,7 @@ def check_models(settings: EnvironmentSettings) -> list[ModelCheck]:
                 *(_check_of_role(role, model, settings) for role, model in reachable)
             )
 
+        # Without the call cache, and with a ledger of its own: no budget is touched.
         configure(CallSettings())
         return [*checks, *asyncio.run(ask_all())]
 
@@ -168,6 +173,7 @@ async def _question_of_role(role: str, model: Teacher, settings: EnvironmentSett
             raise MalformedReply(f"none of its verdicts can be used: {opinions[0].detail}")
     elif role == "oracle":
         names = [test.name for test in CASE.menu]
+        # A name for the blood count that stands in no table of ours.
         if not await asyncio.to_thread(make_chooser(counting_model), "blood picture", names):
             raise MalformedReply(f"it finds no 'blood picture' among {', '.join(names)}")
     else:
@@ -181,6 +187,7 @@ async def _first_turn(
 ) -> Usage:
     """The first turn, in the style in which the model plays most of its rollouts."""
     clinician = clinician_of(model, rules, reader) if is_evaluated else make_clinician(model)
+    # Free form is read by a second call, which the question includes.
     only_free = not is_evaluated and model.free_form == 1
     style: Style = "free" if only_free else "schema"
     observation = Observation(CASE.initial_observation, (), T_MAX, style)
@@ -231,6 +238,7 @@ async def _models_at(model: Teacher) -> str:
         async with httpx.AsyncClient(timeout=5) as client:
             answer = await client.get(f"{model.api_base.rstrip('/')}/models", headers=headers)
         rows = answer.json()["data"]
+        # A gateway lists hundreds.
         return ", ".join(str(row["id"])[:60] for row in rows[:8])
     except (httpx.HTTPError, ValueError, LookupError, TypeError):
         return ""

@@ -29,6 +29,7 @@ from medaction.words.errors import MedactionError
 STAGES: dict[str, Any] = {"distill": distill, "train": train, "evaluate": evaluate}
 
 
+# `tiny_base` itself knows no Prefect: redistill and tests call it plainly.
 _tiny_base = task(name="tiny base model")(tiny_base)
 
 
@@ -44,6 +45,7 @@ def pipeline(settings: PipelineSettings) -> dict[str, Any]:
     """
     installed()
     distilling, training, evaluating = settings.stages()
+    # Prefect sets it in runs that were started from a deployment only.
     run = _downstream if deployment.id else _in_process
     links = [run("distill", distilling)]
     links += [run("train", with_base(training, settings))]
@@ -65,6 +67,7 @@ def _downstream(stage: str, settings: BaseModel) -> str:
     run: Any = run_deployment(
         f"{stage}/{stage}",
         parameters={"settings": settings.model_dump(mode="json")},
+        # Prefect's own is 5 s.
         poll_interval=2,
     )
     if run.state is None or not run.state.is_completed():
@@ -87,6 +90,7 @@ def summary(settings: PipelineSettings) -> dict[str, Any]:
     """What the stages left on disk: the dataset's version, the training's result and the
     evaluation's."""
     distilling, training, evaluating = settings.stages()
+    # From disk, because stages that a worker took ran in other processes.
     manifest = json.loads((distilling.out / "dataset" / "manifest.json").read_text())
     return {
         "dataset": {

@@ -67,6 +67,7 @@ class PipelineSettings(BaseModel):
     def _preset(cls, values: Any) -> Any:
         if not isinstance(values, dict) or "preset" not in values:
             return values
+        # A preset of one stage; what stands beside it changes it.
         return load_preset(values["preset"]) | {
             name: value for name, value in values.items() if name != "preset"
         }
@@ -76,6 +77,7 @@ class PipelineSettings(BaseModel):
         Training refuses the evaluation's cases."""
         model = self.evaluate.model
         if model.folder:
+            # An absolute path stays as it is: Path's `/` drops what stands before it.
             model = model.model_copy(update={"folder": self.out / model.folder})
         # A set of which only some cases are played cannot be told from what the others are for.
         against = (

@@ -127,10 +127,12 @@ def spawn_server(
         default_folder().parent / f"prefect-{version('prefect')}.db",
     )
     fresh = not database.exists()
+    # Of the same version of Prefect, by its name: nothing is to be migrated.
     if fresh and template.exists():
         shutil.copyfile(template, database)
     url = f"http://127.0.0.1:{port}/api"
     log_file = home / "server.log"
+    # A home of its own: the user's profiles and database are not touched.
     environment = os.environ | {"PREFECT_HOME": str(home.resolve()), "PREFECT_API_URL": url}
     command = [*by, sys.executable, "-m", "prefect", "server", "start"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
@@ -140,6 +142,7 @@ def spawn_server(
         )
     try:
         wait_ready(server, url, log_file, "the Prefect server")
+    # Ctrl-C too: nobody else knows of the server yet.
     except BaseException:
         stop(server)
         raise
@@ -158,7 +161,10 @@ def _copy_database(database: Path, template: Path) -> None:
             closing(sqlite3.connect(database)) as source,
             closing(sqlite3.connect(building)) as copy,
         ):
+            # The server has the database open: SQLite's own copy is whole, a file's copy may not
+            # be.
             source.backup(copy)
+        # Two runs may start at once: a rename is whole, whoever comes last.
         building.rename(template)
     except (OSError, sqlite3.Error) as error:
         log.info("no copy of Prefect's empty database could be kept: %s", error)

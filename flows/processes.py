@@ -18,6 +18,8 @@ busy one."""
 
 def free_port() -> int:
     with socket.socket() as probe:
+        # Port 0: the system chooses one that is free. Another process may take it before the server
+        # does.
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
@@ -26,6 +28,7 @@ def require_free(port: int, host: str = "127.0.0.1") -> None:
     """Whoever starts a server asks first: its own words come after seconds. Raises MedactionError
     for a port that is taken and an address that is not this machine's."""
     with socket.socket() as probe:
+        # As servers do: connections of an ended one, which still linger, keep no port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -38,6 +41,7 @@ def require_free(port: int, host: str = "127.0.0.1") -> None:
 def wait_ready(server: subprocess.Popen[bytes], url: str, log_file: Path, server_name: str) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
+        # It has ended: its log says why.
         if server.poll() is not None:
             break
         try:
@@ -54,6 +58,7 @@ def stop(server: subprocess.Popen[bytes]) -> None:
     """End the server and its children, which share its session."""
     for way, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
         try:
+            # The number of a session's first process is the number of its group.
             os.killpg(server.pid, way)
             server.wait(patience)
             return

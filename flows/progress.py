@@ -20,6 +20,7 @@ from rich.progress import Progress as Bar
 from medaction.flows.artifacts import flow_run_id
 
 log = logging.getLogger("medaction")
+# stdout is for results: --json is read by programs.
 console = Console(stderr=True)
 
 ARTIFACT_EVERY_S = 2.0

@@ -70,6 +70,7 @@ def next_training(settings: RedistillSettings) -> TrainSettings | None:
         return None
     number = json.loads((dataset / "manifest.json").read_text())["version"]
     models = settings.out / "models"
+    # `model` is written last: a training that was stopped has none.
     learnt = sorted(
         int(folder.parent.name[1:]) for folder in models.glob("v*/model") if folder.is_dir()
     )
@@ -80,6 +81,7 @@ def next_training(settings: RedistillSettings) -> TrainSettings | None:
         base = str(models / f"v{learnt[-1]}" / "model")
     elif base == TINY:
         base = str(tiny_base(models / "base"))
+    # Validated anew, because model_copy would check nothing.
     return TrainSettings.model_validate(
         settings.train.model_dump()
         | {

@@ -43,7 +43,9 @@ class CheckpointUploads:
 
     def __init__(self, out: Path, repository: str):
         self.out, self.repository = out, repository
+        # In the background: an upload may take longer than the steps between two checkpoints.
         self.sender = ThreadPoolExecutor(max_workers=1)
+        # What is there at the start was sent by the run that wrote it.
         self.latest = newest_checkpoint(out)
 
     def look(self) -> None:

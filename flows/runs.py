@@ -48,6 +48,7 @@ def run_distill(settings: DistillSettings, retry: Retry | None = None) -> dict[s
                         break
                     play_trees(store, settings, ready, run.run_id, retry, pairs)
             version = score_and_export(store, settings)
+        # Behind the run's end, whose time is part of it.
         summary = write_summary(store, settings)
     if version:
         publish_version(version)

@@ -55,6 +55,7 @@ def services(settings: EnvironmentSettings, store: Store) -> Iterator[Services]:
     the store when it ends, unless it is killed: then only the teachers' turns are known.
     """
     with ExitStack() as started:
+        # First in, so last out: models end after the engine whose cases ask them.
         reach = started.enter_context(local_models())
 
         @functools.cache
@@ -73,6 +74,7 @@ def services(settings: EnvironmentSettings, store: Store) -> Iterator[Services]:
         @functools.cache
         def calls() -> CallSettings:
             ledger = engine().start_ledger(spent_usd(store))
+            # Runs before the engine's own end, which takes the ledger along.
             started.callback(lambda: keep_spent(store, ledger.spent_usd()))
             return CallSettings(settings.call_cache, ledger=ledger)
 
@@ -90,11 +92,14 @@ def spent_usd(store: Store) -> dict[str, float]:
         " teacher"
     )
     spent = json.loads(store.meta("spent_usd") or "{}")
+    # Neither is whole: a killed run has told no ledger's sum, and calls of a lost turn stand in no
+    # row.
     return spent | {name: max(usd, spent.get(name, 0.0)) for name, usd in rows}
 
 
 def keep_spent(store: Store, usd: Mapping[str, float]) -> None:
     """Keep what every model has cost by the ledger of a run that ends."""
+    # Infinite: the keeper was lost, and what it knew with it.
     known = {name: spent for name, spent in usd.items() if math.isfinite(spent)}
     store.set_meta("spent_usd", json.dumps(spent_usd(store) | known))
 
@@ -108,6 +113,7 @@ def local_models() -> Iterator[Callable[[Teacher], Teacher]]:
         def reach(teacher: Teacher) -> Teacher:
             if not teacher.local:
                 return teacher
+            # A teacher and a judge of the same file share one server.
             weights = teacher.folder or teacher.gguf
             if weights not in servers:
                 servers[weights] = started.enter_context(
@@ -133,9 +139,11 @@ def ray_joined(workers: int | None) -> Iterator[None]:
     with `workers` CPUs that ends with the block."""
     import ray
 
+    # An ablation joins once for all of its cells.
     if ray.is_initialized():
         yield
         return
+    # By its folder the processes of this Ray are known among all others (`_processes_in`).
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         if os.environ.get("RAY_ADDRESS"):
             ray.init(log_to_driver=False)
@@ -154,8 +162,10 @@ def _end_ray(folder: str) -> None:
 
     from medaction.tasks.cases import GCS, has_ended, ray_servers
 
+    # Before the end: orphans could not be found as children any more.
     processes = _processes_in(folder)
     if any(server.name() == GCS and has_ended(server) for server in ray_servers()):
+        # Ray would call it when Python ends, and wait.
         atexit.unregister(ray.shutdown)
     else:
         ray.shutdown()

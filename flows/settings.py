@@ -108,6 +108,7 @@ class EnvironmentSettings(BaseModel):
             value = getattr(self, role, None) or ()
             for model in [value] if isinstance(value, Teacher) else value:
                 if model != "offline":
+                    # 'teachers' -> 'teacher'; judges are names, the others are models already.
                     yield role.removesuffix("s"), _teacher(model)
 
     @field_validator("only", mode="before")
@@ -117,6 +118,7 @@ class EnvironmentSettings(BaseModel):
 
     @model_validator(mode="after")
     def _apart(self) -> "EnvironmentSettings":
+        # The store and the dataset would be read as case files at the next run.
         if Path(self.cases).resolve() == self.out.resolve():
             raise ValueError(f"the cases are in {self.out}: --out wants a folder of its own")
         return self

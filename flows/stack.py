@@ -36,6 +36,8 @@ class Started:
             process = psutil.Process(self.pid)
             return (
                 process
+                # A second's tolerance: the time is computed from the machine's start, and wanders
+                # with its clock.
                 if process.is_running() and abs(process.create_time() - self.born) < 1
                 else None
             )
@@ -72,6 +74,7 @@ def up(home: Path, port: int, runs: int, say: Callable[[str], None]) -> str:
 def down(home: Path, say: Callable[[str], None]) -> int:
     """End what `up` started and has in `home` on record, the worker with its flow runs first;
     returns how many processes that were."""
+    # The worker first, while there is a server to tell that its flow runs have ended.
     processes = sorted(running(home), key=lambda process: process.name != "worker")
     for process in processes:
         say(f"ending the {process.name}")
@@ -124,6 +127,7 @@ def _start_worker(home: Path, url: str, runs: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "prefect", "worker", "start", *options]
     log = home / "worker.log"
     with log.open("ab") as output:
+        # The log is appended to: an earlier worker's 'started' does not count.
         began = output.tell()
         worker = subprocess.Popen(
             command, env=_environment(url), stdout=output, stderr=output, start_new_session=True
@@ -152,6 +156,7 @@ def _end(target: Started) -> None:
     process = target.process()
     if process is None:
         return
+    # Before the first signal: children of an ended process cannot be found.
     family = [process, *process.children(recursive=True)]
     for ask, patience in ((signal.SIGTERM, 15), (signal.SIGTERM, 10), (signal.SIGKILL, 5)):
         # A worker waits at the first SIGTERM for its flow runs, and ends them at the second.

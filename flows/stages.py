@@ -41,6 +41,7 @@ def build_environments(
     store: Store, settings: EnvironmentSettings, ready: Services, run_id: str, retry: Retry | None
 ) -> None:
     """Stage 1: an environment, or a refusal with its reason, of every new or changed report."""
+    # The first one tells whether there is work, before anything is started.
     reports = readable_reports(store, reports_to_build(store, settings, retry), run_id)
     report = next(reports, None)
     if report is None:
@@ -48,6 +49,7 @@ def build_environments(
     engine = ready.engine()
     extractor = ready.reach(settings.extractor) if settings.extractor else None
     verifier = ready.reach(settings.verifier) if settings.verifier else None
+    # Without a model no ledger is started, which on Ray is an actor.
     calls = ready.calls() if extractor or verifier else CallSettings()
     reports = itertools.chain([report], reports)
     count = itertools.count()
@@ -70,7 +72,9 @@ def build_environments(
     ):
         results = fan_out(engine, unit_of, waiting(), settings.in_flight)
         for report, result in itertools.chain.from_iterable(results):
+            # A unit that ended with an exception has no tuple.
             built, usage = result if isinstance(result, tuple) else (_not_built(result), Usage())
+            # In the flow's process, which has the linker in memory already.
             built = with_link(built, report.structured is None, settings.disease_graph)
             batch.add(BuiltCase(report, built, usage))
             if built.refusal:
@@ -108,6 +112,7 @@ def reconstruct_gold(
 
     def unit_of(spec: RolloutSpec) -> Unit:
         environment = store.environment(spec.environment_id)
+        # Read as its turn comes: the texts of all reports would fill the memory.
         [(text,)] = store.rows('select "text" from cases where case_id = ?', [spec.case_id])
         arguments = (environment, text, spec, writer, settings.t_max, code_version(), calls)
         return Unit("gold", spec.case_id, 1.0, gold_of_case, arguments)
@@ -175,6 +180,7 @@ def play_trees(
     oracle = ready.reach(settings.oracle) if settings.oracle else None
     embedded = oracle is None and all(teacher.embedded for teacher in teachers)
     calls = CallSettings() if embedded else ready.calls()
+    # One query: on a first run no tree needs to be asked for at all.
     begun = {id_ for (id_,) in store.rows("select distinct environment_id from trajectories")}
 
     def unit_of(place: EnvironmentKey) -> Unit:
@@ -201,6 +207,7 @@ def play_cases(
     `unit_of` makes the unit that returns `Played` from one of `places`, which has a `case_id`."""
     places = list(places)
     budget_spent: list[str] = []
+    # Lazy: it ends as soon as a case says that the budget is spent.
     waiting = itertools.takewhile(lambda _: not budget_spent, places)
     with Progress("rollouts", len(places)) as progress:
         for ended in fan_out(engine, unit_of, waiting, in_flight):

@@ -63,6 +63,7 @@ def notes_of(store: Store) -> list[str]:
     """What the filter did, in sentences: how much RAC removed and how much it would have removed at
     random, and how many of the dataset's commitments are wrong."""
     notes = []
+    # Steps are indented below the one that they are a part of.
     counts = {step.strip(): count for step, count in store.rows(REPORT_QUERIES["Funnel"].sql)}
     if unlinked := counts["not played: truth is no node"]:
         notes.append(
@@ -141,6 +142,7 @@ def trouble_of(summary: dict[str, Any]) -> str:
             f" `medaction envs check --out {out}` says why"
         )
     unlinked = count.get("not played: truth is no node", 0)
+    # Told apart from failures: nothing is broken, and `retry` would not help.
     if not count["trajectories played"] and unlinked == count["environments"]:
         return (
             f"nothing was played: the true diagnoses of all {unlinked} environments are no nodes of"
@@ -154,6 +156,7 @@ def trouble_of(summary: dict[str, Any]) -> str:
         )
     played = {row["teacher"] for row in summary["teachers"]}
     for row in summary["failures"]:
+        # One teacher's failure must not hide behind the other's success.
         if row["stage"] == "rollout" and row["open"] and row["teacher"] not in {*played, None}:
             return (
                 f"{row['teacher']} played nothing ({row['for_example'][:300]}): mend that, then"
@@ -237,6 +240,7 @@ def _print_tables(console: Console, tables: dict[str, Any], titles: tuple[str, .
 
 def rows_of(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """A table's rows with values that JSON knows."""
+    # Through JSON: dates and paths become text as a flow run's result has them.
     rows: list[dict[str, Any]] = json.loads(json.dumps(frame.to_dicts(), default=str))
     return rows
 

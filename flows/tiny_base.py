@@ -48,6 +48,7 @@ def tiny_base(folder: Path) -> Path:
         additional_special_tokens=["<|im_start|>"],
     )
     tokenizer.chat_template = CHATML
+    # Renamed when whole: a folder that is there is taken for the model.
     building = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     random_llama(tokenizer, hidden=64, inner=192).save_pretrained(building)

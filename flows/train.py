@@ -44,6 +44,8 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         change = {"out": settings.out / "learning-rate", "zero": 0}
         settings = settings.model_copy(update=change)
     with lock(settings.out, settings.node_rank):
+        # The other machines only train: what is prepared and published is machine 0's, on the
+        # shared disk.
         if settings.node_rank:
             fitting(settings, {})
             return {}
@@ -59,6 +61,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
 @task(name="prepare")
 def preparing(settings: TrainSettings) -> dict[str, Any]:
     with console.status("checking and tokenizing"):
+        # Before anything is tokenized: it is the quickest reason to stop.
         refuse_contaminated(settings)
         plays = settings.objective == "grpo"
         report = prepare_episodes(settings) if plays else prepare_run(settings)
@@ -112,6 +115,7 @@ def _died(task: Any, run: Any, state: Any) -> bool:
 def fitting(settings: TrainSettings, report: dict[str, Any]) -> None:
     progress = ProgressArtifact("training")
     progress.show(0.0, f"{settings.base}: {report.get('steps', '?')} steps")
+    # To Prefect as well as to the terminal: a deployed run has no terminal.
     log = get_run_logger()
 
     def tell(line: dict[str, Any]) -> None:
@@ -168,6 +172,7 @@ def publishing(settings: TrainSettings, report: dict[str, Any]) -> dict[str, Any
     publish_artifact(
         key="training-result", table=[{"": name, "value": value} for name, value in results.items()]
     )
+    # Inside the page: Prefect's UI cannot read files of this machine.
     picture = base64.b64encode((settings.out / "curves.png").read_bytes()).decode()
     publish_artifact(key="training-curves", markdown=f"![curves](data:image/png;base64,{picture})")
     return results

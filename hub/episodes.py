@@ -49,6 +49,7 @@ def environments_of(cases: Path, training: bool) -> dict[str, ClinicalEnvironmen
         built = build_environment(report)
         if built.environment is None:
             refusals += [built.refusal] if built.refusal else []
+        # Raised, not left out: whoever names a benchmark to train on should hear of it.
         elif training and built.environment.evaluation_only:
             raise BadCase(
                 "evaluation_only",
@@ -97,6 +98,7 @@ class Play:
         if len(self.faults) % 2 == 0:
             return prompt
         fault = self.faults[-1]
+        # On the last turn the mended reply must name a diagnosis, and is told so.
         last_turn = must_commit(self.episode.turns, self.episode.t_max)
         return repair_messages(prompt, fault.raw, fault.message, last_turn)
 
@@ -126,6 +128,8 @@ class Scorer:
         world = episode.environment
         if episode.outcome is None:
             return failed_score(world.case_id, 0, MalformedReply.__name__, PAPER)
+        # A trajectory is what the judges read; this one is never stored, so that its names do not
+        # matter.
         spec = RolloutSpec(world.environment_id, world.case_id, "hub", episode.style, 0, "")
         version = PROMPT_VERSIONS["schema"]
         trajectory = Trajectory(spec, episode.turns, episode.outcome, episode.t_max, version, "hub")
@@ -156,6 +160,7 @@ def scorer_of(judge_name: str = OFFLINE) -> Scorer:
     """The scorer on the open graphs, with the offline judge or a language model by its name."""
     ruler = linkers()
     if judge_name != OFFLINE:
+        # As in `medaction evaluate`: the same reply gets the same verdict.
         model = Teacher.parse(judge_name).model_copy(update={"temperature": 0.0})
         return Scorer(LlmJudge(model), ruler)
     return Scorer(OfflineJudge(ruler.diseases, load_encoder().encode), ruler)

@@ -36,6 +36,7 @@ def played_cases(settings: TrainSettings) -> PlayedCases:
     for place in settings.data:
         worlds |= environments_of(Path(place), training=True)
     sides: dict[str, dict[str, ClinicalEnvironment]] = {"train": {}, "validation": {}}
+    # Sorted: the order of the data must not depend on how the folders list their files.
     for case_id in sorted(worlds.keys() - {*settings.without}):
         sides[split_of(case_id, settings.validation_percent)][case_id] = worlds[case_id]
     train, held_out = sides["train"], sides["validation"]
@@ -63,6 +64,7 @@ def prepare_episodes(settings: TrainSettings) -> dict[str, Any]:
     if not tokenizer.chat_template:
         raise TrainError(f"--base {settings.base} has no chat template: take an instruct model")
     for world in (cases.train | cases.held_out).values():
+        # Before any step is trained: an initial observation is never shortened to fit.
         if prompt_tokens(tokenizer, play_of(world, settings)) is None:
             raise TrainError(
                 f"{world.case_id}: its first prompt has more than the {room(settings)} tokens that"
@@ -107,4 +109,6 @@ def prompt_tokens(tokenizer: Any, play: Play) -> list[int] | None:
     ids: list[int] = tokenizer.apply_chat_template(
         prompt, add_generation_prompt=True, tokenize=True, return_dict=False
     )
+    # `Play` counts by an estimate (four bytes a token); what fits the model is counted by its
+    # tokenizer.
     return ids if len(ids) <= play.context_tokens else None

@@ -83,11 +83,15 @@ class Rollouts:
         members = [Member(play_of(self.worlds[name], self.settings)) for name in case_ids]
         self._play(members, trainer)
         step, process = trainer.state.global_step, trainer.accelerator.process_index
+        # All of the episode's turns are credited, also those whose reply is not drawn below.
         credits = [asyncio.run(self.scorer.credit(member.play)) for member in members]
+        # Appended: a training that goes on from a checkpoint keeps what was played before.
         with self.log.open("a", encoding="utf-8") as file:
             for member, credit in zip(members, credits, strict=True):
                 line = {
                     "step": step,
+                    # TRL calls this in looks at held-out cases too, with the model in evaluation
+                    # mode.
                     "held_out": not trainer.model.training,
                     "case_id": member.play.episode.environment.case_id,
                     "outcome": member.play.episode.outcome or "failed",
@@ -95,8 +99,10 @@ class Rollouts:
                     "replies": member.texts,
                 }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        # By step: a training that goes on draws as an undisturbed one would.
         draw = random.Random(f"{self.settings.seed}/{step}/{process}")
         samples = [draw.choice(member.replies) for member in members]
+        # Without vLLM TRL computes the log-probabilities itself.
         written_by_vllm = all(reply.logprobs is not None for reply in samples)
         return {
             "prompt_ids": [reply.prompt for reply in samples],
@@ -118,6 +124,7 @@ class Rollouts:
             ]
             if not turns:
                 return
+            # TRL's own generation, with vLLM or without: it has no public name.
             replies, logprobs = trainer._generate_single_turn(
                 [prompt for _, prompt in turns], None, {}, 1
             )
@@ -151,6 +158,7 @@ def train_episodes(out: Path) -> None:
         gradient_accumulation_steps=a_process,
         num_train_epochs=settings.epochs,
         warmup_steps=round(settings.warmup * settings.epochs * steps),
+        # Whole groups: TRL asks that it be a multiple of `num_generations`.
         per_device_eval_batch_size=a_process,
         num_generations=settings.group,
         max_completion_length=settings.reply_tokens,
@@ -159,6 +167,7 @@ def train_episodes(out: Path) -> None:
         vllm_mode="colocate",
         vllm_max_model_length=settings.max_length,
     )
+    # Generation goes on from the end of the prompt: padding must stand before it.
     tokenizer: Any = AutoTokenizer.from_pretrained(job.base, padding_side="left")
     trainer = EpisodeTrainer(
         load_base(job.base, settings, cuda, "sdpa"),

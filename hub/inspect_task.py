@@ -37,6 +37,7 @@ MESSAGES_BY_ROLE = {
     "assistant": ChatMessageAssistant,
 }
 
+# The solver and the scorer of every sample ask for them.
 worlds_of = cache(environments_of)
 judging = cache(scorer_of)
 
@@ -74,6 +75,8 @@ def clinician(cases: str, t_max: int) -> Solver:
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         play = Play(world_of(cases, state), t_max)
         replies: list[str] = []
+        # inspect begins with the sample's input as a message, which stands in our own prompt
+        # already.
         state.messages = []
         while not play.ended:
             prompt = chat(play.prompt())
@@ -101,6 +104,7 @@ def episode_scores(cases: str, judge: str, t_max: int) -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         play = Play(world_of(cases, state), t_max)
+        # Played again from the log alone: `inspect score` has no solver's episode.
         for reply in state.store.get(REPLIES, []):
             play.step(reply)
         result, credit = await judging(judge).result(play)

@@ -79,6 +79,7 @@ class EpisodeEnvironment(Environment[ReplyAction, TurnObservation, State]):
         case_id: str | None = None,
         **_: Any,
     ) -> TurnObservation:
+        # OpenEnv's clients that know no case ids send a seed.
         ids = list(self.worlds)
         if case_id is not None and case_id not in self.worlds:
             raise ValueError(f"there is no case {case_id[:100]!r} here; one is {ids[0]!r}")
@@ -94,6 +95,7 @@ class EpisodeEnvironment(Environment[ReplyAction, TurnObservation, State]):
             raise RuntimeError("no episode is under way: reset first")
         play = self.play
         with AT_WORK:
+            # Not around all of `step`: a judge that is a language model is waited for outside.
             feedback = play.step(action.reply)
             turn = len(play.episode.turns) + 1
             if not play.ended:
@@ -147,6 +149,7 @@ class Bounded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope.get("headers", ()))
         length = headers.get(b"content-length", b"0")
+        # A chunked body states no length: it would be read whole before anybody could refuse it.
         is_chunked = b"transfer-encoding" in headers
         if scope["type"] == "http" and (is_chunked or int(length) > MOST_BYTES):
             await send({"type": "http.response.start", "status": 413, "headers": []})

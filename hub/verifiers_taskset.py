@@ -47,6 +47,8 @@ class MedactionTaskset(vf.Taskset[EpisodeTask, MedactionConfig]):
 
     def load(self) -> Iterable[EpisodeTask]:
         for world in self.worlds.values():
+            # The first turn's prompt, for lists of tasks; `MedactionEnv.run` makes each turn's
+            # anew.
             system, user = Play(world, self.config.t_max).prompt()
             yield EpisodeTask(
                 EpisodeData(
@@ -100,6 +102,7 @@ class MedactionEnv(vf.Env[MedactionEnvConfig]):
         if credit is None:
             return  # the judge gave no verdict: nobody is scored
         for trace, at in traces:
+            # `at` None: a refused reply, which brought no turn to credit.
             earned = 0.0 if at is None else credit.turns[at].total
             trace.record_reward("turn", earned, self.config.turn_weight)
             trace.record_reward("episode", credit.total, self.config.episode_weight)

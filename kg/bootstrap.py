@@ -22,13 +22,14 @@ def interval(
         return None, None
     from scipy.stats import bootstrap  # takes longer to import than all of this package's ground
 
+    # Positions are drawn, not values: a statistic may need several numbers of each case.
     resampled = bootstrap(
         (np.arange(cases),),
         lambda positions, axis: statistic(np.moveaxis(positions, axis, 0)),
         n_resamples=RESAMPLES,
         vectorized=True,
         method="percentile",
-        rng=np.random.default_rng(0),
+        rng=np.random.default_rng(0),  # the same interval each time a report is made
     ).bootstrap_distribution
     values = resampled[~np.isnan(resampled)]
     if not values.size:

@@ -46,15 +46,17 @@ def cached_json(name: str, key: str, compute: Callable[[], Any]) -> Any:
     file = cache_folder() / f"{name}-{key}.json"
     try:
         return json.loads(file.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # a file cut short is no JSON
         content = json.dumps(compute())
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        # The process in its name: two that compute at once do not write into one draft.
         draft = file.with_name(f".{file.name}.{os.getpid()}")
         draft.write_text(content, encoding="utf-8")
         os.replace(draft, file)
     except OSError as error:
         log.info("%s cannot be kept: %s", file, error)
+    # The first call, too, returns what a later one reads: lists for tuples.
     return json.loads(content)
 
 
@@ -64,11 +66,13 @@ def filled(folder: Path, fill: Callable[[Path], None]) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its goal: a rename is whole or not at all on one file system only.
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         fill(draft)
         os.replace(draft, folder)
     except OSError:
+        # A folder that has content cannot be replaced: another process was faster, and its stands.
         if not folder.is_dir():
             raise
     finally:

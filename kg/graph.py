@@ -60,6 +60,7 @@ class Graph:
         """Whether this is one of the graphs that come with the install: the curated tables' nodes
         are in it, under the ids that they have there."""
         curated = self.nodes.filter(self.nodes["source"] == "curated")["node_id"]
+        # By the ids, too: a user's own graph may call its source 'curated'.
         return bool(curated.str.contains("^(COMMON|TEST):").any())
 
     @property
@@ -101,6 +102,7 @@ def build_graph(
 
     if not np.array_equal(nodes["node"].to_numpy(), np.arange(count)):
         raise ValueError(f"{name}: the column 'node' must number the rows from 0")
+    # An array stays one: 8 million tuples would take a gigabyte.
     pairs = (
         edges
         if isinstance(edges, np.ndarray)
@@ -119,26 +121,29 @@ def build_graph(
 def _adjacency(count: int, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The pairs in both directions as `offsets` and `targets`. One integer a pair, since sorting
     those is fast and small."""
+    # In 64 bits: 153,166 nodes squared do not fit into 32.
     keys = np.minimum(pairs[:, 0], pairs[:, 1]).astype(np.int64)
     keys *= count
     keys += np.maximum(pairs[:, 0], pairs[:, 1])
     keys = _distinct(keys)
-    x, y = np.divmod(keys, max(count, 1))
+    x, y = np.divmod(keys, max(count, 1))  # no node, no division by 0
     proper = x != y
+    # Sorted by source, then target: this is the adjacency already, row after row.
     keys = np.concatenate([keys[proper], (y * count + x)[proper]])
     keys.sort()
     offsets = np.searchsorted(keys, np.arange(count + 1) * count).astype(np.int32)
-    keys %= max(count, 1)
+    keys %= max(count, 1)  # leaves the target; in place, to save a copy
     return offsets, keys.astype(np.int32)
 
 
 def _distinct(keys: np.ndarray) -> np.ndarray:
     """Sorted (in place) and without repeats."""
     keys.sort()
-    return keys[np.flatnonzero(np.diff(keys, prepend=-1))]
+    return keys[np.flatnonzero(np.diff(keys, prepend=-1))]  # keys are never negative
 
 
 def _hash(tables: Iterable[pl.DataFrame], arrays: Iterable[np.ndarray]) -> str:
+    # Names and edges alike: a synonym more changes where texts lead.
     digest = hashlib.sha256("".join(table.write_csv() for table in tables).encode())
     for array in arrays:
         digest.update(array.tobytes())
@@ -159,6 +164,7 @@ def save_graph(graph: Graph, folder: Path, **about: Any) -> None:
         known = {"name": graph.name, "version": graph.version, "description": graph.description}
         (draft / "about.json").write_text(json.dumps(about | known), encoding="utf-8")
 
+    # Whole or not at all: other processes may look for it meanwhile.
     filled(folder, write)
 
 
@@ -198,6 +204,7 @@ def hops_from(graph: Graph, a: int, targets: Iterable[int]) -> dict[int, int | N
     """
     neighbours = graph.net.successor_indices
     balls = [{a}, {a, *neighbours(a)}]  # nodes within 0, 1, 2, ... hops of `a`
+    # `balls` grows on from target to target: that is why targets of one node come together.
     return {b: _meeting(neighbours, balls, b) for b in targets}
 
 
@@ -213,17 +220,20 @@ def _meeting(
         return 2
     r, s = 1, 1  # neither ball has met the other so far: the distance is more than r + s
     while rim:
+        # The ball grows where an earlier target has paid for it, at its first hop, which all
+        # targets share, or where its rim is the smaller one.
         if r + 1 < len(balls) or r == 1 or len(balls[r]) - len(balls[r - 1]) <= len(rim):
             if r + 1 == len(balls):
                 balls.append(
                     balls[r].union(*(neighbours(node) for node in balls[r] - balls[r - 1]))
                 )
-            if len(balls[r + 1]) == len(balls[r]):
+            if len(balls[r + 1]) == len(balls[r]):  # its whole component: no path
                 return None
             r += 1
             if not balls[r].isdisjoint(rim):
                 return r + s
         else:
+            # Asked before the next rim is built, and left at the first hit: a hub makes it large.
             if any(not balls[r].isdisjoint(neighbours(node)) for node in rim):
                 return r + s + 1
             within.update(rim)

@@ -26,7 +26,7 @@ def parents_of(linker: Linker) -> Mapping[int, frozenset[int]]:
     parents = defaultdict(set)
     for name, name_above in _edges():
         node, parent = linker.bearer(name), linker.bearer(name_above)
-        if node is not None and parent is not None and node != parent:
+        if node is not None and parent is not None and node != parent:  # namesakes are one node
             parents[node].add(parent)
     return {node: frozenset(nodes) for node, nodes in parents.items()}
 
@@ -46,8 +46,10 @@ def above(linker: Linker, node: int) -> frozenset[int]:
     ancestors: frozenset[int] = frozenset()
     rim = frozenset([node])
     for _ in range(STEPS):
+        # What was met before is not followed again: HPO's terms have several parents.
         rim = frozenset().union(*(parents.get(child, ()) for child in rim)) - ancestors
         ancestors |= rim
+    # Two trees laid over each other may close a ring, and a node stand above itself.
     return ancestors - {node}
 
 

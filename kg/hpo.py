@@ -24,6 +24,7 @@ ROOT = "HP:0000118"
 finding and is left out: through 'Autosomal recessive' alone 38 % of all pairs of diseases would be
 two hops apart."""
 
+# The middle of the range that HPO defines for each word.
 FREQUENCY_TERMS = {
     "HP:0040280": 1.0,  # obligate
     "HP:0040281": 0.9,  # very frequent, 80-99 %
@@ -110,6 +111,7 @@ def read_terms(path: Path) -> tuple[str, dict[str, Phenotype]]:
     terms = {
         term.id: term
         for stanza in stanzas
+        # An obsolete term has neither parents nor a name that is in use.
         if "\nis_obsolete: true" not in stanza
         for term in [_term(stanza)]
     }
@@ -118,6 +120,7 @@ def read_terms(path: Path) -> tuple[str, dict[str, Phenotype]]:
 
 def _term(stanza: str) -> Phenotype:
     term_id, name, synonyms, parents = "", "", [], []
+    # The last term is followed by stanzas of other kinds ([Typedef]), which have names, too.
     for line in stanza.partition("\n\n")[0].splitlines():
         if line.startswith("synonym: "):
             synonyms += _SYNONYM.findall(line)
@@ -157,8 +160,10 @@ def read_annotations(
     diseases: dict[str, str] = {}
     for disease, name, qualifier, phenotype, frequency in _annotation_rows(path):
         diseases.setdefault(disease, name)
+        # Two ways to say that a finding is absent: the qualifier NOT, and a share of 0.
         share = parse_frequency(frequency)
         if phenotype in phenotypes and qualifier != "NOT" and share != 0.0:
+            # Noted without a share as well: the finding is the disease's, its share unknown.
             shares[disease][phenotype] += [] if share is None else [share]
     annotations = {
         d: {p: sum(s) / len(s) if s else None for p, s in of.items()} for d, of in shares.items()
@@ -175,8 +180,8 @@ def _annotation_rows(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
         separator="\t",
         comment_prefix="#",
         columns=columns,
-        quote_char=None,
-        infer_schema=False,
+        quote_char=None,  # a quotation mark in a name opens no field
+        infer_schema=False,  # '3/7', '45%' and ids of terms stand in one column
     )
     yield from table.select(columns).fill_null("").iter_rows()
 

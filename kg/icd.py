@@ -42,6 +42,7 @@ def load_icd() -> dict[str, IcdCode]:
 
 def _rows_of_tree() -> list[tuple[str, str, tuple[str, ...], str | None]]:
     path = package_path("simple_icd_10_cm", "data/icd10c-tabular-April-1-2026.xml")
+    # Read as XML without more ado: the file's hash was checked.
     return [
         astuple(code)
         for chapter in ET.parse(path).getroot().findall("chapter")
@@ -55,6 +56,7 @@ def _walk(element: ET.Element, parent: str | None) -> Iterator[IcdCode]:
     official = (element.findtext("desc") or "").strip()
     terms = [official, *(note.text or "" for note in element.findall("inclusionTerm/note"))]
     plain = plain_name(official)
+    # Terms as they are written, too: 'NOS' is what records say.
     synonyms = dict.fromkeys(
         name for term in terms for name in (term, plain_name(term)) if name and name != plain
     )
@@ -67,6 +69,7 @@ def _walk(element: ET.Element, parent: str | None) -> Iterator[IcdCode]:
 
 
 def _code(element: ET.Element) -> str:
+    # Blocks bear their code as an id, chapters and codes as a name.
     return element.get("id") or element.findtext("name") or ""
 
 
@@ -77,5 +80,6 @@ def plain_name(term: str) -> str:
     'Essential hypertension'
     """
     plain = _BRACKETS.sub("", _UNSPECIFIED.sub("", term)).strip() or term
+    # Brackets may hold what the name needs: it would end in 'due to' or 'of'.
     plain = term if _INCOMPLETE.search(plain) else plain
     return plain[0].upper() + plain[1:]

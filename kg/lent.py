@@ -27,7 +27,9 @@ def lent_names(graph: Graph, labels: Mapping[str, int], test: bool) -> Iterator[
     haemorrhagic fever.
     """
     for names in _names_of_one_thing(test):
+        # names[0] is the label there: who bears it is that thing, whatever else bears a synonym.
         if (node := labels.get(names[0])) is None:
+            # PrimeKG may call the thing by what is a synonym here.
             bearers = {labels[name]: name for name in names if name in labels}
             if len(bearers) != 1:
                 continue
@@ -53,6 +55,7 @@ def _names_of_one_thing(test: bool) -> tuple[tuple[str, ...], ...]:
     for node, name in graph.names.iter_rows():
         if node in names:
             name = normalise(name)
+            # What ICD-10-CM files under a narrower code is no other name of it.
             if node not in filed or not is_wider(name, names[node][0]):
                 names[node].append(name)
     return tuple(tuple(dict.fromkeys(of)) for of in names.values() if len(set(of)) > 1)
@@ -77,5 +80,6 @@ def other_class(name: str) -> Iterator[str]:
     """
     stem = _CLASS.sub("", name)
     endings = (" disease", " syndrome", " disorder", "")
+    # A long name without a class is a description; 'bartter' or 'von gierke' is an eponym.
     if stem and (stem != name or len(stem.split()) <= 2):
         yield from (stem + ending for ending in endings if stem + ending != name)

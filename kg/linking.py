@@ -158,6 +158,7 @@ class Linker:
         some text needs it."""
         texts = list(texts)
         links = [self._by_name(text) for text in texts]
+        # '***' holds no word: nothing for an encoder.
         missing = [i for i, found in enumerate(links) if found is None and normalise(texts[i])]
         dense = (
             dict(zip(missing, self._by_encoder([texts[i] for i in missing]), strict=True))
@@ -189,6 +190,7 @@ class Linker:
         return node is not None and node.node is not None
 
     def _by_name(self, text: str) -> Link | None:
+        # First of all, and also for a text that a name would catch: the user knows better.
         if (key := normalise(text)) in self._given:
             node = self._given[key]
             return (
@@ -196,6 +198,7 @@ class Linker:
                 if node is None
                 else self._link(text, node, "given")
             )
+        # The most literal reading first: a shorter one has lost words that may matter.
         for variant in variants(text):
             if (node := self._bearers.labels.get(variant)) is not None:
                 if not self._opposed(text, node):
@@ -238,7 +241,7 @@ class Linker:
         readings = (
             [normalise(text)]
             if "test" in self._types
-            else [head_noun, bare, head_noun.partition(" of ")[0]]
+            else [head_noun, bare, head_noun.partition(" of ")[0]]  # 'tuberculosis of the kidney'
         )
         for reading in dict.fromkeys(readings):
             words = reading.split()
@@ -286,6 +289,7 @@ class Linker:
         """The nearest name that shares a telling word with the text, if it is near enough; unlinked
         otherwise."""
         names, index, encoder, threshold = self._dense
+        # Without circumstances: 'with tophi' would pull the vector away from gout.
         queries = [head(text) or text for text in texts]
         for text, query, scores, rows in zip(
             texts, queries, *index.search(encoder.texts(queries), NEIGHBOURS), strict=True
@@ -296,6 +300,7 @@ class Linker:
                 # a graph of fewer names than NEIGHBOURS fills up with -1
                 if row >= 0 and _may_be(query, names[row]) and not self._differs(query, names[row])
             ]
+            # FAISS fills up with the least float, which is no cosine.
             score, name = alike[0] if alike else (max(scores[0], -1.0), "")
             if alike and score >= threshold:
                 yield self._link(text, self._bearers.known[name], "dense", float(score))
@@ -329,6 +334,7 @@ class Linker:
     def synonym_pairs(self) -> list[tuple[str, int]]:
         """(synonym, node) of every node that has a label in the dense index: known answers by which
         an encoder can be judged."""
+        # Only of labels that are in the index: no encoder can find another one.
         indexed = {
             self._bearers.labels[name]
             for name in self._dense_names()
@@ -366,6 +372,7 @@ class Linker:
             or _RESIDUAL_WORDS.search(name)
         ):
             return False
+        # What many diseases show ('anemia') is written as a diagnosis, too; a rare finding hardly.
         return self._types[self._bearers.rank[node][0]] != "phenotype" or self._is_common(node)
 
     def _is_common(self, node: int) -> bool:
@@ -413,6 +420,7 @@ def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
     labels = _first_by_rank(
         [(name, node) for node in rank for name in plain_labels(names[node])], rank
     )
+    # ICD-10-CM's other names are inclusion terms: what is filed there, at times a wider thing.
     filed = set(rows.filter(pl.col("source") == ICD)["node"])
     synonyms = _first_by_rank(
         [
@@ -424,8 +432,9 @@ def _bearers_of(graph: Graph, types: tuple[str, ...]) -> _Bearers:
         rank,
     )
     if not graph.is_open:
+        # The graph's own synonyms win over lent ones.
         synonyms = dict(lent_names(graph, labels, "test" in types)) | synonyms
-    return _Bearers(labels, synonyms, synonyms | labels, rank)
+    return _Bearers(labels, synonyms, synonyms | labels, rank)  # a label wins over a synonym
 
 
 def own_threshold(
@@ -469,6 +478,7 @@ def _may_be(query: str, name: str) -> bool:
 
 def _is_abbreviation(text: str, variant: str) -> bool:
     """Whether the matched part of the text is written as an abbreviation: 'PE', 'HbA1c'."""
+    # In capitals only: 'PE' is an abbreviation, 'toe' and 'pe' may be words.
     return len(variant) <= MAX_ABBREVIATION and variant.upper() in re.sub(r"[^A-Z0-9 ]", "", text)
 
 

@@ -83,6 +83,7 @@ def dtc(distance: Hops, top: int | None, truth: int | None) -> int | None:
 
     0 if they are the same node. None if either is unlinked (None) or no path joins them.
     """
+    # From the truth: a run has few truths and many hypotheses, and hops grow from the first node.
     return None if top is None or truth is None else distance(truth, top)
 
 
@@ -103,6 +104,7 @@ def rac(
     """
     changed = changed_nodes(before, after)
     linked = _known_nodes(tests)
+    # Equation 4: of each changed diagnosis the nearest test, then the mean over diagnoses.
     nearest = [
         min(distances)
         for node in changed
@@ -164,6 +166,7 @@ def looked_up(graph: "Graph", pairs: Iterable[tuple[int, int]]) -> Hops:
     """The distances of these pairs, found beforehand: each pair once, and all of one node
     together.
     """
+    # Here, so that reading records of turns needs neither NumPy nor a graph.
     from medaction.kg.graph import hops_from
 
     targets_of: dict[int, set[int]] = defaultdict(set)

@@ -26,7 +26,7 @@ _VISIT = re.compile(
 """Seeing a specialist is no test. 'Clinical assessment' observes 1,296 findings: through it all of
 them would be neighbours."""
 
-_ABNORMAL = {"L", "H", "A", "POS"}
+_ABNORMAL = {"L", "H", "A", "POS"}  # low, high, abnormal, positive; not N and NEG
 _SPECIMEN = re.compile(r" \[[^\]]*\]| by .*$|/.*$|\.total\b|, total\b")
 
 
@@ -125,5 +125,6 @@ def _names_of_loinc(name: str) -> tuple[str, ...]:
     """
     short = _SPECIMEN.sub("", name).strip()
     analyte = short.partition(" in ")[0]
+    # 'Protein' or 'Bacteria' alone says neither of what specimen nor which test.
     bare = () if "urine" in name.casefold() or analyte in ("Protein", "Bacteria") else (analyte,)
     return tuple(dict.fromkeys((name, short, *bare)))

@@ -81,6 +81,7 @@ class Catalogue:
         self.by_id[entity.id] = node
         label = normalise(str(self.rows[node]["name"]))
         names = (entity.name, *entity.synonyms)
+        # `entity.name`, too, is another name where the entry joined a node of another label.
         self.synonyms += [(node, alias) for alias in names if normalise(alias) not in ("", label)]
 
     def add_aliases(self, type_: str) -> None:
@@ -133,8 +134,10 @@ def same_names() -> dict[str, str]:
     for a, b in pairs:
         names_a, names_b = sets[normalise(a)], sets[normalise(b)]
         owner = {owners[root] for root in (names_a, names_b) if root in owners}
+        # Two owners are two common diseases: joined, a wrong diagnosis would have DTC 0.
         if len(owner) < 2:
             sets.merge(names_a, names_b)
+            # The merged set may have a new root, under which its owner is looked up.
             owners.update((sets[names_a], name) for name in owner)
     return {name: sets[name] for name in sets}
 
@@ -182,9 +185,12 @@ def _build(folder: Path) -> None:
     start = time.perf_counter()
     log.info("building the open disease and test graphs (once; kept in %s)", folder)
     catalogue = Catalogue(same_names())
+    # Sources come in the order that names a node: the first entry of a name labels it.
     for entity in disease_entities():
         catalogue.add(entity)
+    # After all entries, since an alias has to name one of them.
     catalogue.add_aliases("disease")
+    # Before the tests: the diseases that tests confirm are looked up among diseases alone.
     names = catalogue.names()
     edges = [
         *_common_edges(catalogue),
@@ -222,6 +228,7 @@ def _graph(
 def disease_entities() -> Iterator[Entity]:
     """All diseases, then all phenotypes, so that a finding with a disease's name becomes that
     disease."""
+    # Curated names come first: what a clinician writes is then the label.
     for common in common_diseases():
         yield Entity(
             f"COMMON:{normalise(common.name)}", "disease", common.name, common.synonyms, "curated"
@@ -327,6 +334,7 @@ def with_observed(graph: Graph, observed: Sequence[Observed]) -> Graph:
             ),
             procedure.names[0],
         )
+        # A test under a curated name adds its findings to that test; else it becomes a node.
         node = tests.setdefault(test_name, len(rows))
         if node == len(rows):
             source = procedure.id.partition(":")[0]
@@ -340,6 +348,7 @@ def with_observed(graph: Graph, observed: Sequence[Observed]) -> Graph:
                 }
             )
             names += [(node, name) for name in procedure.names[1:]]
+        # A finding that this HPO no longer has, or that a newer one added, has no node.
         edges += [(node, findings[finding]) for finding in procedure.finds if finding in findings]
     name = "+".join(
         [graph.name, *sorted({procedure.id.partition(":")[0].lower() for procedure in observed})]
@@ -356,6 +365,7 @@ def _nodes_of_findings(graph: Graph) -> dict[str, int]:
     synonyms = rows.select("node").join(graph.names, on="node")
     nodes = {
         normalise(name): node
+        # The later entry stands: labels over synonyms, and of two labels that of the lower node.
         for table in (synonyms, rows.reverse())
         for node, name in table.iter_rows()
     }

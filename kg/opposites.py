@@ -50,6 +50,7 @@ _BENIGN = (
 )  # fmt: skip
 _ROMAN_NUMBERS = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
 _DENIAL = re.compile(r"\bwithout (\w+)")
+# 'Stage IIIa' is a stage III; 'grade 1-2', normalised to 'grade 1 2', is both.
 _LEVEL = re.compile(
     r"\b(?P<scale>type|class|stage|grade|group|subtype|hepatitis|hemophilia|vitamin)"
     r" (?P<level>[a-e]|i{1,3}|iv|vi?|\d{1,2})[a-c]?\b(?: (?P<to>\d)\b)?"
@@ -75,6 +76,7 @@ def opposition(one: str, other: str) -> Opposition:
     texts = [_NO_OPPOSITE.sub(" ", normalise(text)) for text in (one, other)]
     for pair in OPPOSITES:
         here, there = (_said(text, pair) for text in texts)
+        # A name that says both ('acute on chronic') contradicts neither.
         if len(here) == len(there) == 1 and here != there:
             return "opposite"
     if any(
@@ -93,7 +95,7 @@ def opposition(one: str, other: str) -> Opposition:
 
 def _said(text: str, pair: tuple[str, str]) -> set[str]:
     """Which of two opposites a text says; 'non hodgkin' does not say 'hodgkin'."""
-    said, text = set(), f" {text} "
+    said, text = set(), f" {text} "  # whole words at both ends, too
     for word in sorted(pair, key=len, reverse=True):
         sought = f" {word[:-1]}" if word.endswith("*") else f" {word} "
         if sought in text:
@@ -108,6 +110,7 @@ def _denied(text: str) -> set[str]:
 
 
 def _behaviour(text: str) -> str:
+    # 'adenomas' ends as 'adenoma' does.
     words = [word.removesuffix("s") for word in text.split()]
     if any(word.endswith(_MALIGNANT) or "malignan" in word or "metasta" in word for word in words):
         return "malignant"

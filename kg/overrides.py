@@ -86,6 +86,7 @@ def read_overrides(path: Path) -> Overrides:
                 line,
                 f"{row.type!r} is no type; use one of {', '.join(TYPES)}, or leave it empty",
             )
+        # A row without a type holds for every type, so it clashes with a row of any.
         for kind in (row.type,) if row.type else ("", *TYPES):
             if (earlier := line_of.setdefault((normalise(row.text), kind), line)) != line:
                 raise BadTable(path, line, f"{row.text!r} stands in line {earlier} already")
@@ -94,12 +95,14 @@ def read_overrides(path: Path) -> Overrides:
 
 
 def _lines_of_overrides(path: Path) -> Iterable[tuple[int, Mapping[str, str]]]:
+    # Spreadsheets put a byte order mark before UTF-8.
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         if reader.fieldnames not in (["text", "node_id"], ["text", "node_id", "type"]):
             raise BadTable(path, 1, "the columns must be text, node_id and, if wished, type")
         try:
             for row in reader:
+                # How DictReader marks a row with too many fields, and one with too few.
                 if None in row or None in row.values():
                     raise BadTable(
                         path,
@@ -110,4 +113,5 @@ def _lines_of_overrides(path: Path) -> Iterable[tuple[int, Mapping[str, str]]]:
         except csv.Error as error:
             raise BadTable(path, reader.line_num, str(error)) from error
         except UnicodeDecodeError as error:
+            # The reader has counted the lines before the one that it could not decode.
             raise BadTable(path, reader.line_num + 1, "is not UTF-8") from error

@@ -54,6 +54,7 @@ def package_path(package: str, path: str) -> Path:
     """A file or folder of FILES, checked once a process. Raises FileNotFoundError and ChangedFile,
     which name the remedy."""
     remedy = f"pip install --force-reinstall '{DISTRIBUTIONS[package]}'"
+    # Found, not imported: only the data of these packages is wanted, not their code.
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(f"the package {package} is not installed: {remedy}")
@@ -71,6 +72,7 @@ def content_hash(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*.json")):
+        # Names count, with '/' on every system: a module that is renamed is another content.
         digest.update(f"{file.relative_to(path).as_posix()}\n".encode())
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()

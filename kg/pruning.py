@@ -104,6 +104,7 @@ def prune_dtc_rac(
         return _discarded("unscorable", _unknown(course, 0, "first_hypothesis"))
     if all(distance is None for distance in distances[1:]):
         return _discarded("unscorable", "later_hypotheses_unknown")
+    # From the end: t* is the latest such turn, not the nearest.
     close = (
         t
         for t in reversed(range(1, len(turns)))
@@ -112,13 +113,14 @@ def prune_dtc_rac(
     last = next(close, None)
     if last is None:
         return _discarded("discarded", "no_convergence")
+    # One pass over the turns as played: what is removed changes no other turn's RAC.
     removed = _ineffective(measured, last, threshold) | _idle(measured, last, idle_turns)
     # Only the last turn can commit, and one that commits orders nothing.
     commits_wrongly = not turns[last].tests and last == len(turns) - 1 and distances[last] != 0
     reasons = []
     if commits_wrongly and wrong_endings != "keep":
         last -= 1
-        if wrong_endings == "drop" or removed.issuperset(range(last + 1)):
+        if wrong_endings == "drop" or removed.issuperset(range(last + 1)):  # no target is left
             return _discarded("discarded", "wrong_ending")
         reasons.append("commitment_dropped")
     elif last < len(turns) - 1:
@@ -139,6 +141,7 @@ def _ineffective(measured: Measured, last: int, threshold: float) -> set[int]:
     """Positions of the turns up to `last` whose tests are known to be too far from what changed
     after them."""
     return {
+        # What changed at t follows the tests of t-1: theirs is the blame.
         t - 1
         for t in range(1, last + 1)
         if (hops := measured.rac[t]) and hops.value is not None and hops.value > threshold
@@ -160,10 +163,12 @@ def _idle(measured: Measured, last: int, idle_turns: int) -> set[int]:
 def _unmoved(measured: Measured, t: int) -> bool:
     """Whether the differential at position `t` is known to be that of the turn before."""
     hops = measured.rac[t]
+    # Of an entry that is no node nobody can tell whether it stayed.
     return hops is not None and not hops.changed and not hops.unlinked
 
 
 def _unknown(course: Course, at: int, subject: str) -> str:
+    # The truth first: without it no other distance of the case is known either.
     if course.truth is None:
         return "truth_unlinked"
     return f"{subject}_unlinked" if course.turns[at].top is None else f"{subject}_without_path"

@@ -70,6 +70,7 @@ _FILLERS = frozenset(
     "left right bilateral of the a an and in for with by to on due".split()  # noqa: SIM905
 )
 _SPELLINGS = {
+    # Of two that begin alike the longer one first: the pattern takes the first that matches.
     "computed tomography": "ct",
     "magnetic resonance imaging": "mri",
     "magnetic resonance": "mr",
@@ -124,6 +125,7 @@ def variants(text: str) -> Iterator[str]:
     readings += _shorter(readings[-1])
     for reading in heads(text):
         readings += [reading, *_shorter(reading)]
+    # Brackets last: what stands in them is more often a detail than the disease.
     readings += [
         part for part in map(normalise, BRACKETED.findall(text)) if len(part) > MAX_ABBREVIATION
     ]
@@ -263,6 +265,7 @@ def is_wider(term: str, label: str) -> bool:
     >>> is_wider("lyme borreliosis", "lyme disease")
     False
     """
+    # 'without ...' rules a companion out; it narrows nothing down.
     return is_bare(term, label.partition(" without ")[0]) or bool(_narrower(_words_of(term), label))
 
 
@@ -320,6 +323,7 @@ def _alike(word: str, other: str) -> bool:
     stem = 9 if other.startswith(_LONG_PREFIXES) else 5
     if min(len(word), len(other)) == 4 < stem:
         stem = 4  # 'exam' is an examination
+    # 'neurosarcoidosis' hides 'sarcoidosis', which does not begin alike.
     return word[:stem] == other[:stem] or (len(other) > 5 and other[:6] in word and stem == 5)
 
 
@@ -337,6 +341,7 @@ def bag(name: str) -> frozenset[str]:
         if word not in _FILLERS
     )
     return frozenset(
+        # 'pancreas', 'sepsis', 'abscess' and 'virus' are no plurals.
         word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] not in "aisu" else word
         for word in words
     )

@@ -51,12 +51,14 @@ def survey(graph: Graph) -> Survey:
     )
     present = set(kinds)
     pairs: list[tuple[str | None, str | None]] = [("disease", "disease"), ("test", "disease")]
+    # A graph without diseases or tests is surveyed as a whole.
     pairs = [pair for pair in pairs if present.issuperset(pair)] or [(None, None)]
     return Survey(
         nodes=by_type,
         edges=by_ends,
         degrees=_degrees(graph.degrees),
         hops=pl.concat([_hops(graph, *pair) for pair in pairs]),
+        # `net` has every edge in both directions: weakly connected is connected.
         largest=max(map(len, rx.weakly_connected_components(graph.net)), default=0),
         isolated=int((graph.degrees == 0).sum()),
     )
@@ -64,6 +66,7 @@ def survey(graph: Graph) -> Survey:
 
 def _degrees(degrees: np.ndarray) -> pl.DataFrame:
     """Nodes by degree, in ranges that double."""
+    # Degree 0 is a range of its own, which a logarithm has no place for.
     ranges = np.where(degrees > 0, np.floor(np.log2(np.maximum(degrees, 1))).astype(int) + 1, 0)
     rows = [(_range(k), int(count)) for k, count in enumerate(np.bincount(ranges)) if count]
     return pl.DataFrame(rows, schema={"degree": pl.String, "nodes": pl.Int64}, orient="row")
@@ -85,7 +88,7 @@ def _hops(graph: Graph, start: str | None, end: str | None) -> pl.DataFrame:
             met = targets.intersection(layer)
             counted[depth] += len(met)
             targets -= met
-        counted[None] += len(targets)
+        counted[None] += len(targets)  # never met: no path
     total = max(counted.total(), 1)
     rows = [
         (start or "any", end or "any", depth, count, f"{count / total:.2%}")

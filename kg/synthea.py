@@ -54,6 +54,7 @@ def _pairs(states: dict[str, dict]) -> Iterator[tuple[str, str]]:
         for name, state in states.items()
         if state["type"] == "ConditionOnset"
     }
+    # A procedure names its reason by the state that began it or by the attribute that it set.
     disorders |= {
         state["assign_to_attribute"]: disorders[name]
         for name, state in states.items()
@@ -62,5 +63,5 @@ def _pairs(states: dict[str, dict]) -> Iterator[tuple[str, str]]:
     for state in states.values():
         if state["type"] == "Procedure" and state.get("reason") in disorders:
             disorder = disorders[state["reason"]]
-            if disorder.endswith("(disorder)"):
+            if disorder.endswith("(disorder)"):  # a finding or a situation is no diagnosis
                 yield _KIND.sub("", state["codes"][0]["display"]), _KIND.sub("", disorder)

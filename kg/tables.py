@@ -29,6 +29,7 @@ def rows(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]
         if reader.fieldnames != columns:
             raise BadTable(path, 1, f"the columns must be {', '.join(columns)}")
         for row in reader:
+            # How DictReader marks a row with too many fields, and one with too few.
             if None in row or None in row.values():
                 raise BadTable(path, reader.line_num, f"a row has {len(columns)} fields")
             yield reader.line_num, row

@@ -82,6 +82,7 @@ def _with_all_names(entry: TestEntry, owners: dict[str, str]) -> TestEntry:
         key: name
         for name in names
         if len(key := normalise(name)) >= SHORTEST_NAME
+        # A name that another row has already stays there: a name leads to one test.
         and owners.setdefault(key, entry.name) == entry.name
     }
     own_names = {normalise(name) for name in entry.names}

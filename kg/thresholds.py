@@ -46,6 +46,7 @@ def threshold_of(graph: Graph) -> GraphThreshold:
         except (ValueError, KeyError, TypeError) as error:
             remedy = "delete it and run `medaction kg calibrate` again"
             raise BadTable(file, 1, f"is damaged ({error}): {remedy}") from error
+    # Before `is_open`: that asks for tables which the paper's graphs do not have.
     if is_papers(graph):
         return GraphThreshold(THRESHOLD, "the paper's, for this graph")
     if graph.is_open:
@@ -57,6 +58,7 @@ def is_papers(graph: Graph) -> bool:
     """Whether this is PrimeKG or ClinGraph as published, told by the files' schema and the number
     of nodes."""
     return any(
+        # The description begins with the schema that the files are in; the name is the user's.
         graph.description.startswith(name) and graph.nodes.height >= PAPER_SHARE * nodes
         for name, nodes in PAPER_NODES.items()
     )

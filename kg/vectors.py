@@ -34,6 +34,7 @@ def index_of(graph: str, names: list[str], encoder: LinkingEncoder) -> "faiss.In
     key = version_of([encoder.key, names])
 
     def write(draft: Path) -> None:
+        # Exact, so that a link is the same in every run; of unit vectors the product is the cosine.
         index = faiss.IndexFlatIP(encoder.dimension)
         index.add(cached_vectors(names, encoder))
         faiss.write_index(index, str(draft / "names.faiss"))
@@ -61,6 +62,7 @@ def cached_vectors(names: list[str], encoder: LinkingEncoder) -> np.ndarray:
     if new_names:
         log.info("encoding %d names for linking (once; kept in %s)", len(new_names), path)
         for start in range(0, len(new_names), _CHUNK):
+            # float16 halves the file; only the order of the nearest names matters.
             chunk = new_names[start : start + _CHUNK]
             vectors |= zip(chunk, encoder.names(chunk).astype(np.float16), strict=True)
             log.info("encoded %d of %d names", start + len(chunk), len(new_names))

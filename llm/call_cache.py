@@ -29,7 +29,9 @@ CacheMode = Literal["on", "off", "read", "refresh"]
 """on: read and store. off: neither. read: what is not there is asked and not stored. refresh: all
 is asked anew and stored."""
 
+# Part of every key: a new number makes all replies stored so far unread.
 _VERSION = 1
+# Another process may be writing its checkpoint to a slow disk.
 _LOCKED_FOR_S = 30
 
 
@@ -71,11 +73,14 @@ class CallCache:
     def _open(self) -> sqlite3.Connection:
         deadline = time.monotonic() + _LOCKED_FOR_S
         while True:
+            # Every statement commits by itself; one connection serves all threads, by the lock.
             database = sqlite3.connect(
                 self.file, timeout=_LOCKED_FOR_S, isolation_level=None, check_same_thread=False
             )
             try:
                 database.execute("PRAGMA journal_mode=WAL")
+                # A power cut may lose the last replies, which are then asked for again; never the
+                # file.
                 database.execute("PRAGMA synchronous=NORMAL")
                 database.execute(
                     "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, stored REAL, "
@@ -110,6 +115,7 @@ class CallCache:
 
     def put(self, key: str, reply: dict[str, Any]) -> None:
         self._write(
+            # 'refresh' stores a reply anew below a key that is there.
             "INSERT OR REPLACE INTO replies VALUES (?, ?, ?)",
             [(key, time.time(), json.dumps(reply))],
         )

@@ -49,6 +49,7 @@ LOST_S = 60.0
 """How long a server that has answered in this run, and then cannot be reached, is waited for: it
 may be starting anew. Once it was gone for so long, further calls fail at their first attempt."""
 
+# A server that starts anew is noticed soon: a doubling pause would sleep past it.
 LONGEST_PAUSE_LOST_S = 4.0
 
 OF_EVERY_CALL = (401, 402, 404)
@@ -100,6 +101,8 @@ class ModelError(MedactionError):
         self.message = message
         self.status = status
 
+    # By default an exception is rebuilt from `args`, the message alone: status and usage would be
+    # lost.
     def __reduce__(self):
         return type(self), (self.message, self.status), vars(self)
 
@@ -140,6 +143,7 @@ class _Access:
 
 
 _access = _Access(CallSettings())
+# By task, not by process: many rollouts are under way in one event loop, each with its own calls.
 _on_trial: ContextVar[list[str]] = ContextVar("on_trial")
 
 
@@ -147,6 +151,8 @@ def configure(settings: CallSettings) -> None:
     """Set how this process reaches models from now on. Raises RuntimeError when the call cache
     cannot be used."""
     global _access
+    # A worker process is configured for every unit of work; its ledger must not begin anew each
+    # time.
     if settings != _access.settings:
         before, _access = _access, _Access(settings)
         if before.cache:
@@ -158,6 +164,7 @@ def whole_text(completion: Completion) -> str:
     was cut off."""
     fault = ""
     # Some servers say so of a reply that ended by itself at the limit.
+    # Behind the object may stand the end of a fence.
     ended = completion.text.rstrip("` \n").endswith("}")
     if completion.finish_reason == "length" and not ended:
         used = completion.usage.completion_tokens
@@ -170,6 +177,7 @@ def whole_text(completion: Completion) -> str:
         why = f" ({ended_by})" if reason not in ("", "stop") else ""
         fault = f"the reply is empty{why}; write the JSON object"
     if fault:
+        # Where all tokens went into thinking, it is all that there is to show.
         error = MalformedReply(fault, completion.text or completion.thinking)
         error.usage = completion.usage
         raise error
@@ -200,6 +208,7 @@ async def call(
     """
     started = time.monotonic()
     request = _request(teacher, messages, schema, seed)
+    # `configure` may replace it while this call waits.
     access = _access
     # The seed is part of the key even where the server takes none: else all rollouts of a case
     # would be given the first one's reply.
@@ -217,6 +226,7 @@ async def call(
     except ModelError as error:
         error.usage = Usage(faults=tuple(faults))
         raise
+    # Such a reply may end well at the next try, which the cache would prevent.
     ended = response.finish_reason not in ("length", "content_filter")
     if schema and ended and response.thinking.strip() and not response.text.strip():
         # A server that takes all of a reply for thinking: vLLM's reasoning parsers do, where the
@@ -247,6 +257,7 @@ def on_trial() -> Iterator[list[str]]:
     in one another; the inner one keeps its calls to itself.
     """
     keys: list[str] = []
+    # Taken off again at the end by this token, so that an outer block has its own list back.
     before = _on_trial.set(keys)
     try:
         yield keys
@@ -269,13 +280,16 @@ async def _patiently(
     """Ask until there is a reply, or the trouble lasts; what went wrong is added to `faults`.
     Raises ModelError."""
     bounds, patience, lessons = Bounds.of(teacher), _Patience(teacher), 0
+    # Of the tokens a minute, until calls have ended and their mean is known.
     expected = estimated_tokens(request["messages"]) + teacher.max_tokens
     while True:
+        # A new name for every attempt: the ledger counts each as a call under way.
         ask = Ask(uuid4().hex, bounds, expected, patience.failed_server)
         attempt = await _attempt(ledger, teacher, request, ask)
         if isinstance(attempt, Response):
             return attempt
         error = _model_error(attempt.trouble)
+        # No try is used up: the server works, it was asked in the wrong form.
         if attempt.lesson and lessons < MOST_LESSONS:
             lessons += 1
             faults.append(Fault(PARAMETER_REFUSED, f"{attempt.lesson} ({error.message[:300]})"))
@@ -306,11 +320,15 @@ async def _attempt(
 ) -> Response | _Failure:
     """One request, once the ledger allows it; the ledger is told how it ended, also when the
     request is cancelled."""
+    # The key first: where it is missing, the ledger must not wait for the end of a call.
     key, permission = api_key(teacher), await _allowed(ledger, ask)
     server, demands, began = permission.server or "", permission.demands, time.monotonic()
+    # What the ledger hears when the call is cancelled or this code fails: it says nothing of the
+    # server.
     ended = Ended(ask.call, ask.bounds, server, "other")
     try:
         sent = adapt(request, demands)
+        # Without an address the 'server' is the provider's name, and LiteLLM knows the way.
         address = server.rstrip("/") + demands.path if teacher.api_base else None
         response = await send(teacher.model, address, key, sent, teacher.timeout_s)
         tokens = response.prompt_tokens + response.completion_tokens
@@ -323,6 +341,8 @@ async def _attempt(
         learnt, words = lesson or (None, "")
         refusal = None
         if not lesson and not _passes(trouble):
+            # A refused key is counted once a call, a refused prompt once for all calls that send
+            # it.
             of_every_call = trouble.status in OF_EVERY_CALL
             subject = ask.call if of_every_call else version_of(request["messages"])
             refusal = Refusal(_model_error(trouble).message, subject)
@@ -334,12 +354,14 @@ async def _attempt(
             refusal=refusal,
         )
         return _Failure(trouble, server, permission.down_s, words, time.monotonic() - began)
+    # Raised by `adapt`: nothing was sent.
     except PromptOverContext as over:
         too_long = ContextTooLong(str(over), 400)
         too_long.context_tokens = over.allowed
         raise too_long from None
     finally:
         await ledger.end(ended)
+        # All lines, not this teacher's alone: teachers may share a model's servers.
         for line in _waiting_here().values():
             line.news.set()
 
@@ -362,6 +384,7 @@ class _Patience:
             self.refused_since = self.refused_since or now
             pause = _pause(self.refusals, trouble.retry_after_s)
             return None if now + pause - self.refused_since > self.timeout_s else pause
+        # Being busy costs no try; everything below does.
         self.tries += 1
         self.failed_server = failure.server
         others_left = self.tries < self.servers  # another server is asked at once
@@ -372,8 +395,10 @@ class _Patience:
             if max(failure.down_s, now - self.lost_since) > LOST_S:
                 return None
             return 0.0 if others_left else min(LONGEST_PAUSE_LOST_S, _pause(self.tries, None))
+        # Only seconds that the server took: the pauses between are ours.
         self.tried_for_s += failure.seconds
         pause = 0.0 if others_left else _pause(self.tries, trouble.retry_after_s)
+        # A server that asks for an hour's pause ('Retry-After: 3600') is given up at once.
         if not _passes(trouble) or self.tries > CALL_RETRIES or pause >= self.timeout_s:
             return None
         # Twice the time-out is patience enough with a server that hangs.
@@ -398,6 +423,7 @@ class _WaitingCalls:
                 await self.news.wait()
 
 
+# By loop, because asyncio's locks and events belong to one; weak, or ended loops would stay.
 _waiting_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Bounds, _WaitingCalls]] = (
     WeakKeyDictionary()
 )
@@ -410,6 +436,7 @@ def _waiting_here() -> dict[Bounds, _WaitingCalls]:
 async def _allowed(ledger: Ledger, ask: Ask) -> Permission:
     """Leave to begin at a server, as soon as there is. Raises BudgetSpent, TeacherStopped."""
     line, teacher = _waiting_here().setdefault(ask.bounds, _WaitingCalls()), ask.bounds.teacher
+    # asyncio.Lock wakes in the order of coming: no call is passed over.
     async with line.head:
         while (answer := await ledger.ask(ask)).server is None:
             if answer.stopped is not None:
@@ -419,6 +446,7 @@ async def _allowed(ledger: Ledger, ask: Ask) -> Permission:
                 spent = f"${usd:.2f}" if math.isfinite(usd) else "an unknown part"
                 budget = f"a budget of ${ask.bounds.budget_usd:.2f}; raise budget_usd to go on"
                 raise BudgetSpent(f"{teacher}: {spent} spent of {budget}", 402)
+            # By chance, so that the worker processes do not ask the ledger in step.
             await line.wait(answer.wait_s * random.uniform(1, 1.5))
         return answer
 
@@ -428,6 +456,7 @@ def _pause(times: int, asked_s: float | None) -> float:
     little more, else doubling pauses; by chance, so that calls that met it together do not come
     back together."""
     if asked_s is not None:
+        # Never less than it asked for: a call that comes early is refused again.
         return asked_s * random.uniform(1, 1.1) + random.uniform(0, 0.1)
     return min(LONGEST_BACK_OFF_S, BACK_OFF_S * 2 ** (times - 1)) * random.uniform(0.5, 1)
 
@@ -435,8 +464,10 @@ def _pause(times: int, asked_s: float | None) -> float:
 def _busy(trouble: Trouble) -> bool:
     """Whether the server will have time, or its model, later: then it is waited for. 498 is Groq's
     word for it, 529 Anthropic's."""
+    # llama.cpp's server, while it reads the model's file: 503 'Loading model'.
     loading = trouble.status == 503 and "loading" in str(trouble).casefold()
     return loading or (
+        # OpenAI says 429 of an account without money too: no waiting helps.
         trouble.status in (429, 498, 529) and "insufficient_quota" not in str(trouble)
     )
 
@@ -486,6 +517,7 @@ def _response_format(teacher: Teacher, schema: dict[str, Any] | None) -> dict[st
 def _provenance(teacher: Teacher) -> str:
     """Where replies come from, for the cache. Mirrors serve the same; a model file is the same at
     every port."""
+    # A local model's address has another port in every run, and would never match.
     return teacher.file_hash() if teacher.gguf or teacher.folder else teacher.servers[0]
 
 
@@ -524,6 +556,7 @@ def api_key(teacher: Teacher) -> str | None:
 def _without_key(response: Response, key: str | None) -> Response:
     """The reply, should a server have put the key into it: replies are stored, shown and trained
     on."""
+    # A short 'key' ('none', 'EMPTY') is a word that a reply may hold.
     if not key or len(key) < 8 or key not in response.text + response.thinking:
         return response
     text, thinking = (part.replace(key, "***") for part in (response.text, response.thinking))
@@ -535,6 +568,9 @@ def _model_error(trouble: Trouble) -> ModelError:
     shown."""
     message = f"{trouble.status} {trouble}"
     for name, value in os.environ.items():
+        # Not the teacher's key alone: LiteLLM takes a provider's variables, and may show them in an
+        # error.
         if re.search("KEY|TOKEN|SECRET|PASSWORD", name) and len(value) > 7:
             message = message.replace(value, "***").replace(quote(value, safe=""), "***")
+    # Some servers send the whole prompt back in their error.
     return (ModelUnavailable if _passes(trouble) else ModelRefused)(message[:2000], trouble.status)

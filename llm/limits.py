@@ -32,6 +32,7 @@ SILENT_S = 60.0
 """A process that says nothing for so long is gone, and the calls that it had under way do not count
 any more."""
 
+# 'Retry-After' may be hours, until a day's quota is new: a server is asked again before that.
 LONGEST_CLOSED_S = 300.0
 SHORTEST_WAIT_S = 0.02
 
@@ -168,20 +169,25 @@ class LocalLedger:
             return dict(self.book.spent_usd)
 
 
+# Not a whole minute's calls at once: many servers count by the second, or in sliding windows.
 class _Bucket:
     """At most `per_minute` in any minute: a tenth of it at once, the rest evenly."""
 
     def __init__(self, per_minute: int, now: float):
         self.size = max(1.0, per_minute / 10)
+        # Less than per_minute / 60: any minute may begin with a full bucket, which counts too.
         self.rate = (per_minute - self.size + 1) / 60
         self.level, self.at = self.size, now
 
     def wait(self, amount: float, now: float) -> float:
         """Seconds until `amount` may be taken; more than the bucket holds needs a full one."""
         self.level, self.at = min(self.size, self.level + (now - self.at) * self.rate), now
+        # A call of more tokens than the bucket holds would else wait for ever.
         return max(0.0, (min(amount, self.size) - self.level) / self.rate)
 
     def take(self, amount: float) -> None:
+        # May fall below zero: a reply can be longer than was expected, and the next calls wait for
+        # it.
         self.level -= amount
 
 
@@ -195,6 +201,7 @@ class _ServerLoad:
         self.demands = TAKES_ALL
         self.under_way = 0
         self.refused_places_until = deque[float]()  # see HELD_S
+        # A guess until calls have ended.
         self.mean_call_s = 0.2
         self.first_began = math.inf
         self.answered = False  # anything at all
@@ -218,6 +225,7 @@ class _ServerLoad:
         """Seconds until a call of a teacher with so many places may begin, or ask again; 0: now."""
         if now < self.closed_until:
             return self.closed_until - now
+        # See ALONE_S.
         alone = not self.replied and self.under_way > 0
         if alone and now < self.first_began + self.alone_s:
             return ALONE_S / 20
@@ -225,6 +233,7 @@ class _ServerLoad:
             self.refused_places_until.popleft()
         if self._places() < min(in_flight, int(self.limit)):
             return 0.0
+        # A place is free about when the calls under way end: a quarter of a call is late by little.
         return min(1.0, max(SHORTEST_WAIT_S, self.mean_call_s / 4))
 
     def _places(self) -> int:
@@ -246,12 +255,16 @@ class _ServerLoad:
         if outcome == "down":
             self.down_since = self.down_since if self.failures_in_a_row else now
             self.failures_in_a_row += 1
+            # Other servers come first until then; where there is none, it is still asked.
             self.down_until = now + min(30.0, 2.0**self.failures_in_a_row)
             return
+        # A refusal is an answer too: the server can be reached.
         self.failures_in_a_row, self.down_until, self.answered = 0, 0.0, True
         if outcome == "overloaded":
             self.refused_places_until.append(now + min(HELD_S, self.mean_call_s))
         else:
+            # Refusals are left out: they end in milliseconds and say nothing of how long a reply
+            # takes.
             self.mean_call_s += 0.1 * (now - began - self.mean_call_s)
         if began < self.limit_changed:  # it tells of the limit before
             return
@@ -260,6 +273,7 @@ class _ServerLoad:
         self.window_retry_after_s = max(self.window_retry_after_s, retry_after_s or 0.0)
         # Where fewer calls are made than are allowed, a window is as many as are made.
         size = self.limit if self.window_peak >= int(self.limit) else max(1.0, self.window_peak)
+        # In a storm the window is cut short: half of it refused is reason enough.
         if self.window_calls >= size or self.window_overloaded >= size / 2:
             self._change_limit(size, now)
 
@@ -269,6 +283,7 @@ class _ServerLoad:
             if not self.last_window_overloaded:
                 # Between what was too much and what went well.
                 self.trouble_limit = (self.limit + self.good_limit) / 2
+            # From further down it would grow for many windows, each as long as a call.
             lowest = max(1.0, self.trouble_limit / 16)
             self.limit = max(lowest, window_size * (1 - share / 2) + (1 - share))
         elif self.limit < REGROW * self.trouble_limit:
@@ -278,9 +293,11 @@ class _ServerLoad:
             self.good_limit = self.limit
             self.limit = min(self.ceiling, self.limit + 1)
         self.last_window_overloaded = share > 0
+        # One refusal's Retry-After, beside many replies, does not close the server for all.
         if share >= 0.5 and self.window_retry_after_s:
             self.closed_until = now + min(LONGEST_CLOSED_S, self.window_retry_after_s)
         self.window_calls = self.window_overloaded = 0
+        # Calls under way still hold their places in the new window.
         self.window_peak, self.window_retry_after_s = self.under_way, 0.0
         self.limit_changed = now
 
@@ -330,6 +347,7 @@ class Book:
         self._forget_silent(now)
         for report in ended:
             self._end(report, now)
+        # After the ends, whose places are free now.
         return [self._begin(worker, ask, now) for ask in asks]
 
     def under_way(self, model: str, server: str) -> int:
@@ -338,6 +356,7 @@ class Book:
     def _begin(self, worker: str, ask: Ask, now: float) -> Permission:
         bounds = ask.bounds
         spent = self.spent_usd[bounds.teacher]
+        # Before it begins, not while it runs: a budget is overshot by the calls under way at most.
         if bounds.budget_usd is not None and spent >= bounds.budget_usd:
             return Permission(spent_usd=spent)
         refusals = self._refusals.get(bounds.teacher, [])
@@ -347,6 +366,8 @@ class Book:
             if any(permit.teacher == bounds.teacher for permit in self._permits.values()):
                 return Permission(wait_s=UNDECIDED_S)
             return Permission(stopped=refusals[-1].message)
+        # Few replies use all of max_tokens: what calls took so far tells more than what they may
+        # take.
         tokens = self._tokens_a_call.get(bounds.model, ask.tokens)
         minutes = [
             (self._bucket(bounds, unit, per_minute, now), amount)
@@ -356,6 +377,7 @@ class Book:
             )
             if per_minute
         ]
+        # Nothing is taken yet: a call that then finds no free server must cost no minute.
         wait = max((bucket.wait(amount, now) for bucket, amount in minutes), default=0.0)
         if wait:
             return Permission(wait_s=max(SHORTEST_WAIT_S, wait))
@@ -383,6 +405,7 @@ class Book:
 
     def _end(self, ended: Ended, now: float) -> None:
         bounds = ended.bounds
+        # Paid for, also where the process was given up meanwhile.
         self.spent_usd[bounds.teacher] += ended.usd
         permit = self._permits.pop(ended.call, None)
         if permit is None:  # its process had been given up
@@ -395,10 +418,12 @@ class Book:
         self._count_refusal(ended)
         server.end(ended.outcome, permit.began, ended.retry_after_s, now)
         if bounds.tokens_per_minute:
+            # What it took beyond what was expected; less than that is given back.
             self._bucket(bounds, "tokens", bounds.tokens_per_minute, now).take(
                 ended.tokens - permit.tokens
             )
         if ended.tokens:
+            # A moving mean: prompts grow with the turns of the rollouts.
             mean = self._tokens_a_call.get(bounds.model, ended.tokens)
             self._tokens_a_call[bounds.model] = mean + 0.1 * (ended.tokens - mean)
 
@@ -411,6 +436,7 @@ class Book:
             refusals = self._refusals.setdefault(teacher, [])
             same = _without_numbers(ended.refusal.message)
             if refusals and _without_numbers(refusals[-1].message) != same:
+                # Two different messages alternating are no sign of a wrong key or model.
                 refusals.clear()
             if ended.refusal.subject not in {refusal.subject for refusal in refusals}:
                 refusals.append(ended.refusal)
@@ -431,10 +457,12 @@ class Book:
             self._servers[model, url] = _ServerLoad(in_flight, self._alone_s)
         server = self._servers[model, url]
         if in_flight > server.ceiling:  # another teacher, on the same model
+            # What was learnt of the load stays: the limit is raised by as much as the ceiling.
             server.limit, server.ceiling = server.limit + in_flight - server.ceiling, in_flight
         return server
 
     def _bucket(self, bounds: Bounds, unit: str, per_minute: int, now: float) -> _Bucket:
+        # Mirrors share their teacher's minutes; teachers of one model and server share them too.
         key = (bounds.model, bounds.servers[0], unit, per_minute)
         if key not in self._buckets:
             self._buckets[key] = _Bucket(per_minute, now)

@@ -54,6 +54,7 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
     module = [sys.executable, "-m", "medaction.llm.local_server"]
     command = [*module, "--gguf", str(gguf), "--parent-pid", str(os.getpid())]
     with tempfile.TemporaryFile() as words:
+        # Into a file, not a pipe: llama.cpp writes much, and a full pipe would stop it.
         server = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, text=True
         )
@@ -67,6 +68,7 @@ def start_local(teacher: Teacher) -> Iterator[Teacher]:
                     # More calls would wait inside the server, where their time-out runs.
                     "in_flight": min(teacher.in_flight, SLOTS),
                     "timeout_s": teacher.timeout_s
+                    # A stated value counts also where it equals the default.
                     if "timeout_s" in teacher.model_fields_set
                     else LOCAL_TIMEOUT_S,
                 }
@@ -82,6 +84,7 @@ def _address(server: subprocess.Popen[str], words: IO[bytes], gguf: Path) -> str
     words."""
     started = time.monotonic()
     first_lines: list[str] = []
+    # readline has no time limit of its own; a thread that may wait for ever has none to need.
     reader = threading.Thread(
         target=lambda: first_lines.append(server.stdout.readline() if server.stdout else ""),
         daemon=True,
@@ -123,11 +126,14 @@ def serve_model(gguf: Path, port: int, parent_pid: int | None) -> None:
     settings.model.path = str(gguf)
     settings.model_alias = {gguf.stem}
     settings.hostnames, settings.port = ["127.0.0.1"], port
+    # llama.cpp shares its context out among the slots.
     settings.n_parallel, settings.n_ctx = SLOTS, SLOTS * CONTEXT_PER_SLOT
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads()
     settings.ui = False
+    # Prompts that may come again are held in memory beside the model; llama.cpp's default is 8 GiB.
     settings.cache_ram_mib = 512
     server = xllamacpp.Server(settings)
+    # Only now is the model loaded: the parent reads this line as 'ready' (`_address`).
     print(server.listening_address, flush=True)
     threading.Event().wait()
 
@@ -136,6 +142,7 @@ def _end_with(parent_pid: int) -> None:
     """When the parent was killed, nobody is left to stop this process."""
     while os.getppid() == parent_pid:
         time.sleep(0.5)
+    # At once, without the server's orderly end, which may wait for a call.
     os._exit(0)
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from medaction.llm.usage import estimated_tokens
 
 Structured = Literal["json_schema", "json_object", "none"]
+# From strict to free: of two demands the later one holds.
 _LEVELS: tuple[Structured, ...] = ("json_schema", "json_object", "none")
 
 OPTIONAL_FIELDS = ("seed", "temperature", "top_p", "max_tokens", "stream_options")
@@ -78,6 +79,7 @@ class PromptOverContext(ValueError):
 
 def adapt(request: dict[str, Any], demands: Demands) -> dict[str, Any]:
     """The request as the server takes it. Raises PromptOverContext."""
+    # Nearly every call: the request stays the same object.
     if demands == TAKES_ALL:
         return request
     request = {name: value for name, value in request.items() if name not in demands.left_out}
@@ -94,6 +96,7 @@ def adapt(request: dict[str, Any], demands: Demands) -> dict[str, Any]:
             request["max_completion_tokens"] = request.pop("max_tokens")
     if demands.stream:
         request["stream"] = True
+        # Without it a stream says nothing of its tokens.
         if "stream_options" not in demands.left_out:
             request["stream_options"] = {"include_usage": True}
     return request
@@ -104,9 +107,11 @@ def _reply_tokens(request: dict[str, Any], demands: Demands) -> int:
     most: int = min(request["max_tokens"], demands.most_reply_tokens or request["max_tokens"])
     if demands.context_tokens is None:
         return most
+    # Our estimate is of bytes: a server's tokenizer may count more or fewer.
     rate = demands.tokens_per_estimate * SPARE
     prompt = math.ceil(estimated_tokens(request["messages"]) * rate)
     room = demands.context_tokens - prompt
+    # Of a context of 1,024 tokens 512 would be half; and who asks for 100 tokens needs no 512.
     shortest = min(SHORTEST_REPLY, most, demands.context_tokens // 4)
     if room < shortest:
         # A quarter of a short context is for the reply: the case needs its room too.
@@ -147,18 +152,23 @@ def learn(
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", message.casefold())  # 4,096
     if status in (500, 501):  # llama.cpp's server answers so to a long prompt, and to a schema
         lesson = _context(request, demands, text) or _structure(request, demands, text)
+        # Most 500s are the server's own trouble, which passes: only one that names a parameter
+        # teaches.
         if lesson or not _names_any(_PARAMETER, text):
             return lesson
         return _parameter(request, demands, status, text)
     if status not in (400, 413, 422):
         return None
     lesson = (
+        # First, because it may name max_tokens too: "'max_tokens' is too large: 5500. This model's
+        # maximum context length is 4096 tokens" (vLLM).
         _context(request, demands, text)
         or _structure(request, demands, text)
         or _parameter(request, demands, status, text)
         or _message_shape(request, demands, text)
         or _context_unstated(request, demands, text)
     )
+    # The same demands again would be the same refused call again, for ever.
     return lesson if lesson and lesson[0] != demands else None
 
 
@@ -206,6 +216,7 @@ def _context(request: dict[str, Any], demands: Demands, text: str) -> tuple[Dema
     rate = demands.tokens_per_estimate
     if counted := _PROMPT_TOKENS.search(text):
         tokens = int(next(filter(None, counted.groups())))
+        # At most 16 bytes a token: a smaller number is not the prompt's.
         rate = max(0.25, tokens / max(1, estimated_tokens(request["messages"])))
     elif context == demands.context_tokens:
         rate *= 1.3  # it did not fit as estimated, and nobody says by how much
@@ -246,6 +257,7 @@ def _structure(request: dict[str, Any], demands: Demands, text: str) -> tuple[De
         return None
     level = request["response_format"]["type"]
     unknown = _names_any(_UNKNOWN_FIELD, text)
+    # 'Unknown field response_format' refuses every level; 'unknown type json_schema' only this one.
     to_none = level == "json_object" or (unknown and "type" not in text and "json_" not in text)
     lower: Structured = "none" if to_none else "json_object"
     return replace(demands, structured=lower), (
@@ -280,6 +292,7 @@ def _parameter(
             changed = replace(demands, most_reply_tokens=tokens)
             return changed, f"max_tokens is at most {tokens}"
     for name in OPTIONAL_FIELDS:
+        # One at a time, in this order: the next refusal names the next one.
         if name in request and re.search(rf"\b{name}\b", text):
             changed = replace(demands, left_out=demands.left_out | {name})
             return changed, (

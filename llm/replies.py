@@ -39,6 +39,7 @@ _THINKING_BEGINS = (
     "<unused94>", "<|channel|>analysis<|message|>", "<|START_THINKING|>",
 )  # fmt: skip
 
+# DeepSeek writes its tokens with a wide bar: <｜end▁of▁sentence｜>.
 _SPECIAL = re.compile(r"<[|｜][^<>\n]{1,60}[|｜]>|</?(?:s|bos|eos|end_of_turn|start_of_turn)>")
 _FENCE = re.compile(r"(?:```|~~~)[\w-]*")
 
@@ -76,6 +77,7 @@ class Form(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_our_keys(cls, value: Any, info: ValidationInfo) -> Any:
+        # Nearly every reply has exactly these keys: nothing to look for.
         if not isinstance(value, dict) or [*value] == [*cls.model_fields]:
             return value
         names = own_keys(cls, [*value])
@@ -85,6 +87,8 @@ class Form(BaseModel):
             if name is None:
                 note(info, "keys left out")
                 continue
+            # 'Diagnosis' and 'diagnosis' with one value are the same key; with two, either could be
+            # meant.
             if name in result and result[name] != inner:
                 raise ValueError(f"{name!r} stands twice; write each key once")
             if key != name:
@@ -115,6 +119,7 @@ def own_keys(form: type[Form], keys: Sequence[str]) -> dict[str, str]:
     """Key as written -> the field of the form that it is. A field that no key names is the one key
     that is like it (`is_alike`); or, in an object of as many keys as the form has, which are at
     least two, the one unknown key at its place ('thought' before the differential)."""
+    # Exact names first, so that no alike key takes the field of one that is there.
     fields = _names_by_bare_key(form)
     names = {key: fields[bare_key(key)] for key in keys if bare_key(key) in fields}
     for place, (bare, field) in enumerate(fields.items()):
@@ -147,6 +152,7 @@ def bare_key(key: str) -> str:
 
 def note(info: ValidationInfo, mended: str) -> None:
     """For the validators of a form: put on record that a reply was mended."""
+    # Validated without `read` (a stored reply, a test), a form has no list to note in.
     if isinstance(info.context, list) and mended not in info.context:
         info.context.append(mended)
 
@@ -160,6 +166,7 @@ def read(text: str, form: type[F], alone: bool = False) -> Reading[F]:
         value = _located(body, form, alone, mended)
         return Reading(form.model_validate(value, context=mended), thinking, tuple(mended))
     except ValidationError as error:
+        # `from None`: Pydantic's own error holds the whole reply once more.
         raise MalformedReply(_validation_faults(error, form), printable(text)) from None
     except ValueError as error:
         raise MalformedReply(str(error), printable(text)) from None
@@ -169,12 +176,15 @@ def split_thinking(text: str) -> tuple[str, str]:
     """(thinking, reply), without special tokens around the reply. Thinking that was begun and not
     ended stays in the reply."""
     text = _trimmed(text)
+    # An object may quote such a mark in its strings; no thinking stands before it.
     if text.startswith(("{", "```")):
         return "", text
     ends = [(at, mark) for mark in _THINKING_ENDS if (at := text.find(mark)) >= 0]
     if not ends:
         return "", text
+    # The first end: the reply behind it may quote another one.
     at, mark = min(ends)
+    # gpt-oss opens its final channel so, behind the thinking.
     thinking = text[:at].removesuffix("<|start|>assistant").strip()
     for begin in _THINKING_BEGINS:
         thinking = thinking.removeprefix(begin)
@@ -184,9 +194,12 @@ def split_thinking(text: str) -> tuple[str, str]:
 
 def _trimmed(text: str) -> str:
     """Without white space, byte order mark and end-of-turn tokens at either end."""
+    # White space may stand on both sides of the byte order mark.
     text = text.strip().strip("\ufeff").strip()
     while (match := _SPECIAL.match(text)) and not text.startswith(_THINKING_BEGINS):
         text = text[match.end() :].lstrip()
+    # Only the last 64 characters: no special token is longer, and a search of the whole text is
+    # slow.
     while text.endswith((">", "]")) and (tail := _SPECIAL.search(text, max(0, len(text) - 64))):
         if tail.end() != len(text):
             break
@@ -221,6 +234,7 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
     if not body:
         raise ValueError("the reply is empty; write the JSON object")
     body = _unescaped(body, mended)
+    # After the unescaping, before the search: reading tries many openings of a long text.
     if len(body) > LONGEST_REPLY:
         raise ValueError(f"the reply has {len(body)} characters; write the JSON object alone")
     form_keys = _names_by_bare_key(form).keys()
@@ -228,8 +242,10 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
     related = [
         span
         for span in spans
+        # An object without any key of the form is an example or a citation in the prose.
         if isinstance(span.value, list) or form_keys & {bare_key(key) for key in span.value}
     ]
+    # A frame is looked into only where it is all there is: beside other objects it is a guess.
     if len(spans) == 1 and not alone and not (related and isinstance(spans[0].value, dict)):
         framed = _framed(spans[0].value, form_keys)
         if len(framed) == 1:
@@ -239,21 +255,25 @@ def _located(body: str, form: type[Form], alone: bool, mended: list[str]) -> Any
     if not related and not alone and (yaml_object := _yaml_object(body, form_keys)):
         mended.append("YAML")
         return yaml_object
+    # {"differential": ...} and {"action": ...} on two lines.
     if len(related) > 1 and not alone and (joined := _joined(related)):
         mended.append("an object for each key")
         related = [joined]
     candidates = related or spans
     begun = body.startswith(_THINKING_BEGINS)
+    # An object in thinking that broke off is a draft; at the very end it is the reply.
     if begun and not (candidates and _rest(body[candidates[-1].end :]) == ""):
         raise ValueError(
             "the thinking did not end; close it with </think> and write the JSON object after it"
         )
     if not candidates or (not related and _syntax_error(body)):
         raise ValueError(_why_none(body))
+    # The same object twice (a draft and its copy) has one meaning.
     if any(span.value != candidates[-1].value for span in candidates):
         raise ValueError("the reply holds JSON objects that differ; write one object")
     span = candidates[-1]
     around = _rest(body[: candidates[0].start]) + _rest(body[span.end :])
+    # A judge may quote an object from what it judges: its own verdict must stand alone.
     if around and alone:
         raise ValueError("the reply is not one JSON object alone; write nothing before or after it")
     if around:
@@ -280,6 +300,7 @@ def _framed(value: Any, form_keys: Set[str], depth: int = 3) -> list[dict[str, A
     """The objects with keys of the form in a frame: {"data": {"reply": {...}}}, a list of one, or
     the arguments of a tool call, which are an object or its text."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
+        # The arguments of a tool call are JSON as text.
         with suppress(ValueError, RecursionError):
             value = _STRICT.decode(value)
     if isinstance(value, dict) and form_keys & {bare_key(key) for key in value}:
@@ -330,9 +351,11 @@ _MOST_STARTS = 40
 def _values(body: str, mended: list[str]) -> Iterator[_Span]:
     """The JSON objects of a text from left to right, and a list of objects that is all there is."""
     opening = body.find("{")
+    # '[{...}]': a list of one object is read too, from its bracket.
     bracket = body.rfind("[", 0, opening)
     if bracket >= 0 and not body[bracket + 1 : opening].strip():
         opening = bracket
+    # A mend goes over the whole text several times.
     mends_left = 3
     for _ in range(_MOST_STARTS):
         if opening < 0:
@@ -341,6 +364,7 @@ def _values(body: str, mended: list[str]) -> Iterator[_Span]:
             try:
                 value, end = _STRICT.raw_decode(body, opening)
             except json.JSONDecodeError:
+                # A line break in a string, which JSON wants written as \n.
                 value, end = _LOOSE.raw_decode(body, opening)
                 mended.append("line breaks in strings")
         except json.JSONDecodeError:
@@ -364,6 +388,7 @@ def _values(body: str, mended: list[str]) -> Iterator[_Span]:
 def _missing_braces(text: str) -> str:
     """The braces that close the objects still open at the end of a text; none where a string, a
     list or a value is open too: of these a part may be lost."""
+    # Braces in strings close nothing.
     outside = re.sub(_STRING, '""', text).rstrip()
     if '"' in outside.replace('""', "") or not outside.endswith(('"', "}", "]")):
         return ""
@@ -386,8 +411,11 @@ def _quoted_percent(match: re.Match[str]) -> str:
 def _mended(text: str, mended: list[str]) -> Any:
     """The value of almost-JSON: comments, trailing commas, or Python's notation; None when it is
     neither."""
+    # Spaces that do not break, which JSON does not take between its parts.
     text = text.replace("\u00a0", " ")
     for replacement, pattern, kind in (
+        # Every pattern takes strings first and gives them back: 'http://' in a string is no
+        # comment.
         (r"\1", rf"{_STRING}|//[^\n]*|/\*.*?\*/", "comments"),
         (r"\1", rf"{_STRING}|,(?=\s*[}}\]])", "trailing commas"),
         (_half_width, rf"{_STRING}|([：，])", "wide punctuation"),
@@ -399,6 +427,7 @@ def _mended(text: str, mended: list[str]) -> Any:
             mended.append(kind)
     try:
         value, end = _LOOSE.raw_decode(text)
+        # Words behind the object: which of them belong to it is unknown.
         return value if end == len(text) else None
     except (json.JSONDecodeError, RecursionError):
         pass
@@ -414,6 +443,7 @@ def _mended(text: str, mended: list[str]) -> Any:
         if not (closers := _missing_braces(text)):
             return None
         mended.append("closing braces")
+        # Once more at most: the closed text has no missing braces.
         return _mended(text + closers, mended)
     mended.append("Python's quotes")
     return value if isinstance(value, dict | list) else None
@@ -422,6 +452,7 @@ def _mended(text: str, mended: list[str]) -> Any:
 def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value: dict[str, Any] = {}
     for key, inner in pairs:
+        # json itself takes the last one in silence.
         if key in value and value[key] != inner:
             raise ValueError("a key stands twice in the same object; write each key once")
         value[key] = inner
@@ -461,11 +492,13 @@ def _validation_faults(error: ValidationError, form: type[Form]) -> str:
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "missing":
             message = "this key is missing"
+        # Pydantic's words for a union are one line for each of its members.
         if field in form.hints:
             place, message = field, form.hints[field]
         line = f"{place}: {message}" if place else message
         if line not in faults:
             faults.append(line)
+    # The model is told them in its next prompt: the first ones matter, a list of fifty does not.
     return "\n".join(faults[:5])
 
 
@@ -488,5 +521,6 @@ def _inlined(node: Any, definitions: dict[str, Any]) -> Any:
         # OpenAI's strict mode knows anyOf alone, which is what a tagged union is to a server.
         "anyOf" if key == "oneOf" else key: _inlined(value, definitions)
         for key, value in node.items()
+        # Left out because they are prompt text to some servers, and the prompt has its own.
         if key not in ("$defs", "title", "description")
     }

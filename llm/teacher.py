@@ -45,6 +45,7 @@ class Teacher(BaseModel):
     server.
     """
 
+    # Inputs are hidden because somebody may have typed a key into the wrong field.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str = Field(
@@ -160,6 +161,7 @@ class Teacher(BaseModel):
     def _named(cls, values: Any) -> Any:
         """MODEL@URL is a model and its server; a teacher without a name takes its model's, or its
         model file's."""
+        # Pydantic says what is wrong with other types, in its own words.
         if not isinstance(values, dict) or not isinstance(model := values.get("model"), str):
             return values
         if ";" in model:
@@ -173,8 +175,10 @@ class Teacher(BaseModel):
             if values.get("gguf"):
                 stem = Path(str(values["gguf"])).stem
             if values.get("folder"):
+                # `medaction train` writes OUT/model: the run's folder says more than 'model'.
                 parts = [part for part in Path(str(values["folder"])).parts if part != "model"]
                 stem = parts[-1] if parts else LOCAL
+            # Cut to the pattern of `name`: it stands in file names and ids.
             values = {**values, "name": re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:64]}
         return values
 
@@ -192,6 +196,7 @@ class Teacher(BaseModel):
     @classmethod
     def _plain_urls(cls, urls: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         for url in [urls] if isinstance(urls, str) else urls or ():
+            # A password or a token in an address would be stored and shown with the settings.
             if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", url):
                 raise ValueError(
                     "must be a URL such as http://127.0.0.1:8000/v1, without user, password or "
@@ -215,6 +220,7 @@ class Teacher(BaseModel):
         # What depends on the model is None until here: Prefect's form sends every field, and an
         # untouched one is not a choice.
         if self.free_form is None:
+            # Frozen for everybody else; Pydantic has not handed the model out yet.
             object.__setattr__(self, "free_form", 0.0 if self.embedded else FREE_FORM)
         if self.context_tokens is None:
             by_default = LOCAL_CONTEXT_TOKENS if self.local and not self.folder else CONTEXT_TOKENS
@@ -229,6 +235,7 @@ class Teacher(BaseModel):
         there is."""
         if text.startswith(f"{LOCAL}:"):
             name, _, settings = text.removeprefix(f"{LOCAL}:").partition(";")
+            # A path may hold '@' or spaces, which the shorthand does not take.
             path = Path(name).expanduser()
             if not path.exists():
                 raise ValueError(f"local teacher: there is no file {path}, and no folder")
@@ -271,6 +278,7 @@ class Teacher(BaseModel):
         identity: dict[str, Any] = self.model_dump(
             include={"model", "temperature", "max_tokens", "structured", "context_tokens"}
         )
+        # Only where set: earlier runs, which had no such field, keep their identity.
         if self.top_p is not None:
             identity["top_p"] = self.top_p
         if self.left_out:
@@ -284,6 +292,8 @@ class Teacher(BaseModel):
         when there are none."""
         if self.folder is None:
             return file_hash(_gguf(self.gguf))
+        # One file keeps its plain hash, so that a model that is not split is named as `sha256sum`
+        # names it.
         one, *more = [file_hash(file) for file in sorted(self.model_folder.glob("*.safetensors"))]
         return hashlib.sha256("".join([one, *more]).encode()).hexdigest() if more else one
 
@@ -292,6 +302,7 @@ class Teacher(BaseModel):
         """Where the weights of a local teacher's folder are. Raises MedactionError when there are
         none."""
         assert self.folder is not None
+        # `medaction train` writes OUT/model; any other folder has the weights in itself.
         for folder in (self.folder / "model", self.folder):
             if any(folder.glob("*.safetensors")):
                 return folder
@@ -310,6 +321,7 @@ def _settings(text: str) -> dict[str, Any]:
         name, equals, value = setting.partition("=")
         if not equals:
             raise ValueError(f"{setting[:40]!r} is no setting: write NAME=VALUE, as in seed=none")
+        # 'structured=none' is a value; 'seed=none' means that the parameter is not sent.
         if value == "none" and name in LEFT_OUT:
             left_out.append(name)
         else:

@@ -66,10 +66,13 @@ async def send(
 ) -> Response:
     """One request (`request`: everything but the model) to `server`, or to the provider's own.
     Raises Trouble."""
+    # The server knows its model without LiteLLM's prefix: 'openai/Qwen/Qwen3-8B' ->
+    # 'Qwen/Qwen3-8B'.
     provider, _, name = model.partition("/")
     if not server or provider not in COMPATIBLE:
         return await _send_by_litellm(model, server, key, request, timeout_s)
     response = await _send_directly(name, server, key, request, timeout_s)
+    # LiteLLM lists OpenAI's own models without a prefix, others with one.
     prices = _token_prices().get(model) or _token_prices().get(name)
     if prices and response.cost_usd is None:
         cost = response.prompt_tokens * prices[0] + response.completion_tokens * prices[1]
@@ -92,6 +95,8 @@ async def _send_directly(
         ) as answer:
             status, headers, body = answer.status, answer.headers, await answer.read()
             if (charset := answer.charset or "utf-8").casefold() not in ("utf-8", "utf8"):
+                # A charset that Python does not know, or that is not the body's: it is read as
+                # UTF-8.
                 with suppress(LookupError, UnicodeDecodeError):
                     body = body.decode(charset).encode()
     except TimeoutError:
@@ -100,6 +105,7 @@ async def _send_directly(
             f"no reply within {timeout_s:g} s: a server that is slower, or that lets calls wait,"
             f" needs ';timeout_s={2 * timeout_s:g}' or ';in_flight=2' behind the model's name",
         ) from None
+    # Some of aiohttp's errors have no text of their own.
     except (aiohttp.ClientError, OSError) as error:
         raise Trouble(
             503, f"Connection error: {error or type(error).__name__}", reached=False
@@ -121,15 +127,19 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
         blocked = (answer.get("promptFeedback") or {}).get("blockReason")
         if blocked and not rows:
             raise Trouble(400, f"the provider's content filter blocked the prompt: {blocked}")
+        # Without a list of choices the answer itself is one (Anthropic, Ollama, llama.cpp's
+        # /completion).
         choice = (rows or [answer])[0]
         fault = choice.get("error")
         if fault and (rows or not _text_of(choice)):
             code = fault.get("code") if isinstance(fault, dict) else None
+            # 'code' may be a word or a number of the vendor's own: then it is a server's trouble.
             status = int(code) if code and str(code) in map(str, range(400, 600)) else 502
             words = _message(json.dumps({"error": fault}).encode())
             # LM Studio answers 200 to a path that it does not have.
             raise Trouble(404 if "unexpected endpoint" in words.casefold() else status, words)
         response = _response_of(choice, answer, request)
+        # An empty text has a reason then: the caller says which (`calls.whole_text`).
         ended = response.finish_reason in ("length", "content_filter", "refusal")
         if not (rows or response.text or response.thinking or ended):
             raise ValueError("it has no choices: give the address of an OpenAI-compatible server")
@@ -146,6 +156,7 @@ def _json_of(body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError:
+        # The fields of server-sent events, or two objects in a row.
         if not re.match(rb"\s*(?:data:|:|event:|id:|retry:|\{.*\}\s*\{)", body):
             raise
         return _completion_of_events(body)
@@ -190,6 +201,7 @@ def _completion_of_events(body: bytes) -> dict[str, Any]:
             choice["finish_reason"] = (
                 reason or choice["finish_reason"]
             )  # later ones may say nothing
+    # Some servers send neither; then only a closed object shows that nothing is missing.
     ended = choice["finish_reason"] or b"[DONE]" in body[-100:]
     if not ended and not message["content"].rstrip("` \n").endswith("}"):
         raise ValueError("the stream broke off before its end")
@@ -212,6 +224,7 @@ filter."""
 def _finish_reason(choice: dict[str, Any]) -> str:
     """OpenAI's finish_reason, or the field of its like: stop_reason, finishReason, done_reason; in
     OpenAI's Responses one field deeper."""
+    # OpenAI's own first: a gateway may add the vendor's word beside it ('native_finish_reason').
     stated = [choice.get("finish_reason")]
     fields = {**choice, **(choice.get("incomplete_details") or {})}
     stated += [value for key, value in fields.items() if key.casefold().endswith("reason")]
@@ -325,7 +338,9 @@ def _message(body: bytes) -> str:
         error = (answer[0] if isinstance(answer, list) else answer)["error"]
         if isinstance(error, str):
             return error
+        # A dict without a message is read as the text that it came in.
         text: str = error["message"]
+        # `negotiation.learn` reads them: llama.cpp says its context nowhere else.
         names = ("code", "param", "n_ctx", "n_prompt_tokens")
         details = {name: str(error[name]) for name in names if error.get(name)}
         words = [
@@ -364,6 +379,7 @@ def _session() -> aiohttp.ClientSession:
     loop = asyncio.get_running_loop()
     if loop not in _sessions:
         # Uvicorn, which vLLM runs on, closes connections that are idle for 5 seconds.
+        # No limit here: the ledger has one, and a call that waits for aiohttp's counts as begun.
         connections = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)
         _sessions[loop] = aiohttp.ClientSession(connector=connections)
         _at_the_end(loop, _close_session)
@@ -397,6 +413,8 @@ def _at_the_end(
     if (loop, close) not in _endings:
         _endings[loop, close] = wait()
         with suppress(StopIteration):
+            # Run up to its `yield` without awaiting: from then on the loop knows it
+            # (shutdown_asyncgens).
             anext(_endings[loop, close]).__await__().send(None)
 
 
@@ -419,12 +437,14 @@ async def _send_by_litellm(
             api_base=server,
             api_key=key,
             timeout=timeout_s,
+            # Patience is `calls._patiently`'s, which also tells the ledger.
             num_retries=0,
             max_retries=0,
             drop_params=True,
             **request,
         )
     except Exception as error:
+        # LiteLLM's own errors all have one; anything else is a fault of the program.
         if not isinstance(status := getattr(error, "status_code", None), int):
             raise
         headers = getattr(error, "litellm_response_headers", None) or getattr(
@@ -438,6 +458,7 @@ async def _send_by_litellm(
             not isinstance(error, litellm.APIConnectionError),
         ) from None
     response = _answered(answer.model_dump_json().encode(), request)
+    # LiteLLM's price, where the answer itself (OpenRouter's) has none.
     cost = (getattr(answer, "_hidden_params", None) or {}).get("response_cost")
     return replace(response, cost_usd=cost if response.cost_usd is None else response.cost_usd)
 
@@ -458,6 +479,7 @@ def _token_prices() -> dict[str, tuple[float, float]]:
 def _litellm() -> ModuleType:
     """LiteLLM, imported at the first call (it takes seconds), with nothing fetched, sent or printed
     on its own account."""
+    # It is read at the import: without it LiteLLM fetches its list of prices from the net.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     spare_loopback()
     import litellm
@@ -474,6 +496,7 @@ def spare_loopback() -> None:
     """A proxy for the world outside is not asked for servers on this machine."""
     spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     if "127.0.0.1" not in spared:
+        # Some libraries read one of the two, some the other.
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(
             filter(None, [spared, "127.0.0.1", "localhost"])
         )

@@ -26,6 +26,7 @@ _MARKUP = re.compile(
 )
 _LOOKALIKE = str.maketrans("<>[]＜＞［］", "‹›⟦⟧‹›⟦⟧")
 
+# Tab (\x09) and line feed (\x0a) are left out on purpose.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -48,9 +49,12 @@ def printable(text: str) -> str:
     are \\n."""
     if text.isprintable():
         return text
+    # Before control characters go: without it "a\rb" would become "ab".
     text = re.sub("\r\n|[\r\u2028\u2029]", "\n", text)
     if text.isascii():  # nearly all is, and letter by letter is slow
         return _CONTROL.sub("", text)
+    # Cf: zero-width and right-to-left marks, which hide text from the eye; Cs: halves of
+    # surrogate pairs, which cannot be stored.
     return "".join(
         c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs")
     )

@@ -61,4 +61,5 @@ class Usage:
 def estimated_tokens(messages: Iterable[Mapping[str, str]]) -> int:
     """The tokens of chat messages without a tokenizer: one for every 4 bytes of UTF-8. Qwen2.5 took
     one for 4.3 to 4.4 bytes of such prompts."""
+    # Bytes, not letters: a Chinese character is one to two tokens and three bytes.
     return math.ceil(sum(len(message["content"].encode()) for message in messages) / 4)

@@ -37,6 +37,7 @@ WORKER_RESTARTS = 3
 SERVERS_LOOKED_AT_S = 1.0
 CLUSTER_LOOKED_AT_S = 30.0
 """Nodes may join a run under way: the CPUs are counted so often."""
+# Also the most threads that wait for them in the flow: each is blocked, and costs little.
 MOST_AT_ONCE = 10_000
 """Cases in one `Player`. The flow's `in_flight` is the limit; Ray's own one is 1,000."""
 
@@ -49,12 +50,14 @@ class Player:
 
     async def run(self, unit: Unit) -> Any:
         if not self._has_threads:
+            # Not in __init__, which Ray runs before the actor's event loop.
             threads = ThreadPoolExecutor(THREADS, "medaction")
             asyncio.get_running_loop().set_default_executor(threads)
             self._has_threads = True
         return await unit.work(*unit.arguments)
 
 
+# A task, not an actor: Ray gives it a process and begins it again by itself.
 @ray.remote(max_retries=WORKER_RESTARTS)
 def play_alone(unit: Unit) -> Any:
     return asyncio.run(unit.work(*unit.arguments))
@@ -74,6 +77,7 @@ class Players:
         self._end: Exception | None = None
         self._closed = threading.Event()
         self._servers = ray_servers()
+        # A cluster that was joined is watched by whoever runs it.
         if self._servers:
             threading.Thread(target=self._watch, daemon=True).start()
         self._under_way: dict[Any, int] = {}
@@ -90,6 +94,8 @@ class Players:
             return self._result(player.run.remote(unit))
         except ray.exceptions.RayError:
             with self._lock:
+                # Its other cases come here too, each by its own thread; the next `_take` makes a
+                # new player.
                 self._under_way.pop(player, None)
         finally:
             with self._lock:
@@ -106,10 +112,13 @@ class Players:
         with self._waiting_lock:
             if self._end:
                 raise self._end
+            # In one lock with the look at `_end`: else a future added meanwhile would wait for
+            # ever.
             self._waiting.add(future)
         try:
             return future.result()
         except ray.exceptions.RayTaskError as error:
+            # The store records an error by its class: Ray's wrapper would hide it.
             raise _cause_of(error) from error
         finally:
             with self._waiting_lock:
@@ -139,6 +148,7 @@ class Players:
                 self._looked = math.inf if self._servers else time.monotonic()
             if len(self._under_way) < self._cpus:
                 actor: Any = ray.remote(Player)
+                # Over the nodes: by default Ray packs actors on few of them.
                 player = actor.options(
                     max_concurrency=MOST_AT_ONCE, scheduling_strategy="SPREAD"
                 ).remote()
@@ -154,6 +164,7 @@ GCS = "gcs_server"
 
 def ray_servers() -> list[psutil.Process]:
     """The two servers of a Ray that this process has started; none of one that it has joined."""
+    # Ray offers no such question; a local Ray is started as children of this process.
     return [child for child in psutil.Process().children() if child.name() in ("raylet", GCS)]
 
 
@@ -178,6 +189,7 @@ def _lost_its_worker(_task: Any, _run: Any, state: State) -> bool:
     retries=2,
     retry_delay_seconds=[2, 10],
     retry_condition_fn=_lost_its_worker,
+    # The store has the result; Prefect would write it to disk a second time.
     persist_result=False,
 )
 def stage_of_case(stage: str, case_id: str, work: Any) -> Any:
@@ -205,6 +217,7 @@ class Shard:
 
     def add(self, future: "Future[Any]", case_id: str) -> None:
         def note(done: "Future[Any]") -> None:
+            # The run was ended: the case has not failed.
             if done.cancelled():
                 fault = ""
             elif error := done.exception():
@@ -216,6 +229,7 @@ class Shard:
                 self.faults += [f"{case_id}: {fault}"] if fault else []
                 self._changed.notify_all()
 
+        # Before the callback is set, which runs at once where the future has ended already.
         self.begun += 1
         future.add_done_callback(note)
 
@@ -228,6 +242,7 @@ class Shard:
     def wait(self) -> None:
         with self._changed:
             self._changed.wait_for(
+                # A shard that is neither may still get cases.
                 lambda: (self._closed or self.is_full) and self.ended == self.begun
             )
 
@@ -252,6 +267,7 @@ def fault_of(result: Any) -> str:
             return f"{len(failures)} of {count} rollouts failed; {reason}"
         case Failure(message=message):
             return message
+        # What `build_case` returns: the environment and what its models used.
         case (Built(refusal=refusal), _) if refusal:
             return str(refusal)
     return ""
@@ -294,6 +310,7 @@ class RayEngine:
             self._shard.close()
 
     def close(self) -> None:
+        # Threads that wait for Ray cannot be cancelled: this wakes them.
         self._players.end(EngineLost("the run has ended", can_go_on=True))
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._end_shard()

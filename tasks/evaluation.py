@@ -75,8 +75,10 @@ async def play_benchmark_case(
     configure(calls)
     clinician = clinician_of(players.model, rules, players.reader)
     split = split_case(summary) if summary and rules.raw_summary else None
+    # The benchmark's own summary, cut before its tests: what published models were shown.
     if split:
         clinician = _OtherText(clinician, split[0])
+    # Where both are named the examiner answers.
     helper = players.examiner or players.oracle
     counting_model = CountingModel(helper) if helper else None
     oracle: Any

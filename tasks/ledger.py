@@ -19,7 +19,9 @@ from medaction.llm.limits import SILENT_S, Ask, Book, Ended, Permission
 
 log = logging.getLogger("medaction")
 
+# So long other processes may not know of dollars spent, and of places that are free.
 REPORT_S = 0.1
+# Several may be late or lost before the process counts as gone.
 SIGN_OF_LIFE_S = SILENT_S / 6
 
 
@@ -63,12 +65,15 @@ class RayLedger:
     def start(cls, spent_usd: Mapping[str, float] | None = None) -> "RayLedger":
         """A new actor. `spent_usd` is what earlier runs spent, by teacher: it counts towards their
         budgets."""
+        # No CPU of its own: it computes next to nothing, and a machine of two would lose half of
+        # its cases.
         keeper: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Keeper)
         return cls(keeper.remote(dict(spent_usd or {})))
 
     def __reduce__(self):
         return type(self), (self._keeper,)
 
+    # Every unit of work brings a copy: equal ones are the same ledger to `calls.configure`.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RayLedger) and self._keeper == other._keeper
 
@@ -90,10 +95,12 @@ class RayLedger:
     async def end(self, ended: Ended) -> None:
         self._ended.append(ended)
         self._open -= 1
+        # Otherwise the next call that begins, or `_report`, takes it along.
         if not self._open:  # maybe the last: the event loop may end after it
             if self._reporter:
                 self._reporter.cancel()
                 self._reporter = None
+            # A case that is cancelled must not take along the message that others' calls are in.
             await asyncio.shield(self._send())
 
     def spent_usd(self) -> dict[str, float]:
@@ -120,6 +127,7 @@ class RayLedger:
                     self._worker, [ask for ask, _ in asks], ended
                 )
             except ray.exceptions.RayError as error:
+                # They go with the next message: what was spent is not forgotten.
                 self._ended = ended + self._ended
                 for _, future in asks:
                     if not future.done():

@@ -19,6 +19,7 @@ class LocalEngine:
     is stored. End it with `close`."""
 
     def __init__(self) -> None:
+        # A thread of its own, because the flow's thread stores cases and Ctrl-C must reach it.
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(ThreadPoolExecutor(THREADS, "medaction"))
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -41,10 +42,12 @@ class LocalEngine:
         """Cancel what is under way, and end the thread."""
 
         async def cancel() -> None:
+            # Cancelled and waited for, so that each call tells the ledger that it ended.
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            # Closes the connections of the model calls (`llm.transport._at_the_end`).
             await self._loop.shutdown_asyncgens()
 
         asyncio.run_coroutine_threadsafe(cancel(), self._loop).result()

@@ -40,6 +40,7 @@ class CountingModel:
         try:
             text, used = asyncio.run_coroutine_threadsafe(call, self.loop).result()
         except (ModelError, MalformedReply) as error:
+            # A refused reply was paid for too.
             self.usage += error.usage
             raise
         self.usage += used
@@ -56,11 +57,13 @@ async def build_case(
     """Stage 1: the environment of a report with the verifier's opinion of it, or its refusal, and
     what the models used."""
     if extractor is None and verifier is None:
+        # Without a model nothing waits: no thread and no cache are needed.
         return build_environment(report, None, min_tests), Usage()
     configure(calls)
     reading = CountingModel(extractor) if extractor else None
     judging = CountingModel(verifier) if verifier else None
     try:
+        # Threads and the loop get copies of this context, so that their calls are noted here.
         with on_trial() as calls_on_trial:
             extract = make_extractor(reading) if reading else None
             built = await asyncio.to_thread(build_environment, report, extract, min_tests)
@@ -122,6 +125,7 @@ async def gold_of_case(
             "gold",
             spec.case_id,
             type(error).__name__,
+            # An error may quote the whole reply.
             str(error)[:2000],
             now(),
             spec.teacher,

@@ -50,7 +50,9 @@ def choose_attention(choice: str, config: Any, device: torch.device, bf16: bool)
 
 
 def _ways_of_attention(config: Any) -> Iterator[str]:
+    # The quickest first; `per_sequence` needs nothing and is always there.
     yield from ("flash_attention_3", "flash_attention_2")
+    # torch's kernel has no cap on the scores (Gemma 2).
     if not getattr(config, "attn_logit_softcapping", None):
         yield "varlen"
     yield from ("flex", "per_sequence")
@@ -72,6 +74,7 @@ def lacking(way: str, device: torch.device, bf16: bool) -> str:
         "flash_attention_2": ("flash_attn", 8),
         "varlen": ("torch.nn.attention.varlen", 8),
     }[way]
+    # FlashAttention 3 is made for Hopper alone, 2 for Ampere and later.
     if major < generation or (way == "flash_attention_3" and major != generation):
         return f"is not made for compute capability {major}"
     return "" if find_spec(package) else f"{package} is not installed"
@@ -90,6 +93,7 @@ def check(way: str, config: Any, device: torch.device) -> str:
     heads = text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // heads
     groups = getattr(text, "num_key_value_heads", None) or heads
+    # Two grains: what the records share must be laid out once, or nothing is tried of it.
     beginning = list(range(128))
     segments = segments_of(
         share([[*beginning, *([number] * (40 + 30 * number))] for number in range(3)])
@@ -124,6 +128,7 @@ def _with_gradients(
 ) -> list[torch.Tensor]:
     leaves = [tensor.clone().requires_grad_() for tensor in inputs]
     output = attend(None, *leaves, None, **borders)[0]
+    # Any loss in which every number counts.
     output.float().square().sum().backward()
     return [output.detach(), *(cast(torch.Tensor, leaf.grad) for leaf in leaves)]
 
@@ -310,7 +315,10 @@ def sees(
     """The mask of flex attention: which key a query of a row may see (see rows.visibility)."""
 
     def mask(batch, head, query, key):
+        # A segment's descendants stand directly behind it: up to where they end, its tokens are
+        # seen.
         visible = (key <= query) & (query < visible_until[key])
+        # By depth, not by place in the row: siblings lie between.
         return visible if window is None else visible & (depths[query] - depths[key] < window)
 
     return mask
@@ -328,6 +336,7 @@ class FlexAttention:
     def mask(self, visible_until: torch.Tensor, depths: torch.Tensor, window: int | None) -> Any:
         from torch.nn.attention.flex_attention import create_block_mask
 
+        # The same tensor for all layers of a row, so that its identity tells a new row.
         if self.row is not visible_until:
             self.row, self.masks = visible_until, {}
         if window not in self.masks:

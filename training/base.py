@@ -41,6 +41,7 @@ def resolve(base: str, converted: Path) -> Base:
             from_gguf(path, converted)
         path = converted
     elif not path.is_dir():
+        # A misspelt path must not be looked for on the hub.
         if path.is_absolute() or base.startswith((".", "~")) or base.count("/") != 1:
             raise TrainError(
                 f"--base {base}: there is no such folder, and it is no model's name (OWNER/NAME)"
@@ -72,6 +73,7 @@ def resolve(base: str, converted: Path) -> Base:
     text = config.get("text_config", config)
     parameters = sum(_parameters(file) for file in weights)
     hidden, heads = text.get("hidden_size", 0), text.get("num_attention_heads", 1)
+    # Qwen3 states it: 128, where hidden / heads would be another number.
     head_size = text.get("head_dim") or hidden // heads
     return Base(
         str(path),

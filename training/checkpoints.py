@@ -20,6 +20,7 @@ REFUSAL = "refusal.txt"
 def newest_checkpoint(out: Path) -> Path | None:
     """The newest whole checkpoint."""
     complete = [mark.parent for mark in (out / "checkpoints").glob(f"checkpoint-*/{COMPLETE}")]
+    # By number: as text 'checkpoint-900' stands behind 'checkpoint-1000'.
     return max(complete, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
 
 
@@ -41,6 +42,7 @@ class Writes:
         """Do this once all before it is done. Raises what has kept something before it from being
         written."""
         for write in self.running:
+            # A full disk ends the run at the next checkpoint, not only at its end.
             if write.done():
                 write.result()
         before = tuple(self.running)

@@ -17,6 +17,7 @@ def read_log(file: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError:  # the process was killed while it wrote
                 continue
             if "note" not in line:
+                # A step may have two lines: its own, and a look at the held-out cases.
                 newest[line["step"], "eval_loss" in line] = line
     return [newest[key] for key in sorted(newest)]
 
@@ -50,6 +51,7 @@ def draw_curves(
         axis.set_xlabel("step")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
+    # matplotlib takes the format from the ending.
     building = file.with_suffix(".building.png")
     figure.savefig(building, dpi=120)
     building.replace(file)

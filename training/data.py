@@ -70,7 +70,9 @@ def read_datasets(settings: TrainSettings) -> pl.DataFrame:
         _selected(_dataset(folder, settings.validation_percent, without), settings)
         for folder, _ in datasets_and_shares(settings)
     ]
+    # Two versions of one dataset may be named: their records have the same ids.
     frame = pl.concat(frames).unique("id", keep="first", maintain_order=True)
+    # The oldest last: what stands in several is counted to the first that taught it.
     for folder in reversed(settings.earlier):
         earlier = _dataset(Path(folder), settings.validation_percent, without)
         frame = _with_earlier(frame, _chosen(earlier, settings))
@@ -80,6 +82,7 @@ def read_datasets(settings: TrainSettings) -> pl.DataFrame:
             f"{', '.join(settings.data)}: no training record is left: see --teacher, --style and"
             " the dataset's card"
         )
+    # Each dataset is split by itself: of two with other shares a case may fall on both sides.
     overlap = set(train["case_id"]) & set(frame.filter(pl.col("split") == "validation")["case_id"])
     if overlap:
         raise TrainError(
@@ -131,6 +134,7 @@ def datasets_and_shares(settings: TrainSettings) -> list[tuple[Path, float | Non
     """(folder, share) of every dataset. Raises TrainError when only some have a share."""
     datasets = [_with_share(text) for text in settings.data]
     shares = [share for _, share in datasets if share is not None]
+    # A tolerance: 0.7 + 0.2 + 0.1 is 0.9999999999999999.
     if shares and (len(shares) < len(datasets) or abs(sum(shares) - 1) > 1e-6):
         raise TrainError(
             f"--data {' '.join(settings.data)}: give every dataset a share, together 1"
@@ -221,6 +225,7 @@ def _part(file: Path, split: str) -> pl.DataFrame | None:
             f"{file} lacks the columns {', '.join(lacking)}: write the dataset again with"
             " `medaction export`"
         )
+    # In the reply; datasets exported earlier have a column of their own for it.
     if "reasoning_content" in frame["messages"].explode().struct.fields:
         last = pl.col("messages").list.last().struct
         thought = last.field("reasoning_content").fill_null("")
@@ -258,6 +263,7 @@ def _chosen(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:
 def of_cases(frame: pl.DataFrame, settings: TrainSettings) -> pl.DataFrame:
     """The rows of the cases that the settings leave; `only` chooses among those trained on."""
     if settings.only:
+        # Held-out cases stay: losses on other ones could not be compared.
         selection = pl.col("case_id").is_in(settings.only)
         frame = frame.filter(selection | (pl.col("split") == "validation"))
     return frame.filter(~pl.col("case_id").is_in(settings.without))
@@ -290,6 +296,7 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
             for folder, _ in datasets
         ]
         shares = [share or 0.0 for _, share in datasets]
+        # As many as the dataset that is soonest used up by its share allows.
         total = settings.scale or int(
             min(len(of) / share for of, share in zip(by_dataset, shares, strict=True) if share)
         )
@@ -304,6 +311,7 @@ def thinned(prepared: "Prepared", settings: TrainSettings) -> "Prepared":
                     " or its share"
                 )
             train += of[:want]
+    # `replay` is its share of the whole, not of the new records.
     replayed = round(len(train) * settings.replay / (1 - settings.replay))
     train += [sample for sample in ordered if sample.dataset in earlier][:replayed]
     held_out = _evenly(in_seeded_order(prepared.validation, settings.seed))[
@@ -329,6 +337,7 @@ def _id(sample: "Sample") -> str:
 
 
 def in_seeded_order(samples: Sequence["Sample"], seed: int) -> list["Sample"]:
+    # By a hash, not a shuffle: one record more or less leaves the order of the others.
     return sorted(
         samples, key=lambda sample: hashlib.sha256(f"{seed}/{sample.id}".encode()).digest()
     )
@@ -418,6 +427,7 @@ def prepare_samples(frame: pl.DataFrame, renderer: Renderer, max_length: int) ->
     parts: dict[str, list[Sample]] = {"train": [], "validation": []}
     overlong: list[Dropped] = []
     thinking = 0
+    # Sorted, so that the file and its hash do not depend on the order of the datasets.
     for batch in frame.sort("id").iter_slices(RECORDS_AT_ONCE):
         records = batch.to_dicts()
         for record, (tokens, prompt) in zip(records, _tokenized(records, renderer), strict=True):
@@ -455,6 +465,7 @@ def _shares(frame: pl.DataFrame, dropped: set[str]) -> Iterator[DroppedShare]:
         pl.col("id").is_in(dropped).alias("dropped"),
         pl.when("final").then(pl.lit("diagnosis")).otherwise(pl.lit("orders")).alias("ending"),
     )
+    # What a limit of length may bend: late turns, a wordy teacher, diagnoses.
     for kind in ("turn", "teacher", "ending"):
         groups = marked.group_by(kind).agg(pl.col("dropped").sum(), pl.len()).sort(kind)
         for value, count, records in groups.iter_rows():
@@ -503,6 +514,7 @@ def read_samples(file: Path) -> Prepared:
             lists = batch.column("tokens")
             rows = batch.drop_columns("tokens").to_pylist()
             for number, row in enumerate(rows):
+                # Not to_pylist: Python's integers take ten times the memory.
                 tokens = array("i", lists[number].values.to_numpy().tobytes())
                 parts[row.pop("split")].append(Sample(**row, tokens=tokens))
     return Prepared(tuple(parts["train"]), tuple(parts["validation"]), ())

@@ -110,10 +110,12 @@ def needs(
     # While a checkpoint is written, the one that it replaces is still there; the model itself comes
     # at the end.
     disk = (settings.keep + 1) * checkpoint + saved + merged
+    # Autocast: weights in fp32, products in bf16. DeepSpeed and FSDP2 have bf16 throughout.
     mixed = bf16 and not zero and settings.sharding != "fsdp"
     activations = _activations(base, load, wide, mixed, lora, settings.gradient_checkpointing)
     loss = _loss(base, load, wide, lora, chunked_loss)
     kept, a_layer = activations
+    # The loss and a layer's recomputation are never in memory at the same time.
     return Needs(disk, checkpoint, state, kept + max(loss, a_layer), offloaded)
 
 
@@ -192,6 +194,7 @@ def check_resources(
             " --keep, or put --out elsewhere"
         )
     a_process = estimate.state + estimate.activations
+    # A GPU is one process's own; on a CPU all share the memory.
     on_this_machine = a_process * (processes if device == "cpu" else 1)
     if on_this_machine > device_memory:
         raise TrainError(

@@ -45,6 +45,7 @@ def open_job(out: Path) -> Job:
     elif settings.sharding == "fsdp" and not distributed.is_initialized():  # Ray has done it
         os.environ.update(ALONE | os.environ)
         distributed.init_process_group("nccl" if cuda else "gloo")
+    # torchrun's and Ray's words; a process that nobody launched is alone.
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     return Job(out, settings, job["base"], cuda, processes, rank)

@@ -50,6 +50,7 @@ from medaction.training.templates import Renderer
 from medaction.words.processes import end_process
 from medaction.words.versions import file_hash
 
+# Bytes of the log's end that an error shows.
 LAST_WORDS = 3000
 
 PROGRAMS = {"grpo": "medaction.hub.grpo_process"}
@@ -60,8 +61,10 @@ PROGRAMS = {"grpo": "medaction.hub.grpo_process"}
 def lock(out: Path, node_rank: int) -> Iterator[None]:
     """One run a folder and machine. Raises TrainError when another process is at it."""
     out.mkdir(parents=True, exist_ok=True)
+    # By machine: nodes share the folder, and locks over network file systems cannot be relied on.
     with (out / f"lock-{node_rank}").open("w") as file:
         try:
+            # The system lets go of it when the process dies, however it dies.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise TrainError(
@@ -73,6 +76,7 @@ def lock(out: Path, node_rank: int) -> Iterator[None]:
 def devices() -> tuple[str, int, int]:
     """('gpu' or 'cpu', how many, bytes of memory free on the fullest), without opening a GPU. Only
     GPUs that CUDA_VISIBLE_DEVICES leaves count."""
+    # Not by torch: a process that has opened a GPU keeps some of its memory.
     query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
     free: list[int] = []
     try:
@@ -100,6 +104,7 @@ def free_memory(listing: str, visible: str | None) -> list[int]:
             for (index, uuid), free in memory.items()
             if name == index or (not name.isdigit() and uuid.startswith(name))
         ]
+        # CUDA reads the list so: '0,x,1' is GPU 0 alone.
         if not matches:
             break
         visible_memory.append(matches[0])
@@ -200,6 +205,7 @@ def leave_job(settings: TrainSettings, base: Base, report: dict[str, Any]) -> di
     """Write `job.json`, which the processes read, and `report.json`; returns the report. Raises
     TrainError when the folder holds another run."""
     out, processes = settings.out, report["processes"]
+    # Before job.json is replaced, which tells of the run that is there.
     same_run(out, settings, report["data_version"], processes)
     job = {
         "settings": settings.model_dump(mode="json"),
@@ -241,6 +247,7 @@ def resolved(
         several = processes > 1 and not settings.needs_bitsandbytes
         zero = {"none": 2 if several else 0, "optimizer": 2, "all": 3}[settings.offload]
         job = settings.out / "job.json"
+        # Its checkpoints are sharded by that stage, which may since have another default.
         if any((settings.out / "checkpoints").glob("checkpoint-*")) and job.is_file():
             zero = json.loads(job.read_text())["settings"]["zero"]
     settings = settings.model_copy(update={"zero": zero})
@@ -298,6 +305,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
     if settings.node_rank == 0:
         drop_torn_checkpoints(out)
     log = out / f"processes-{settings.node_rank}.txt"
+    # torchrun would give each process one thread, and a process alone all of them.
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
     environment = {
         "OMP_NUM_THREADS": str(threads),
@@ -307,6 +315,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
     } | os.environ  # what the user has set wins
+    # By it a process sees that this one was killed (`process.end_with`).
     environment["MEDACTION_RUN_PID"] = str(os.getpid())
     lines = _Tail(out / "log.jsonl")  # an earlier start's lines were told by that one
     start = log.stat().st_size if log.is_file() else 0
@@ -326,6 +335,7 @@ def fit(settings: TrainSettings, tell: Callable[[dict[str, Any]], None]) -> None
         tell(line)
     if running.returncode == 0:
         return
+    # What a process refused is no reason to start it again.
     if (out / REFUSAL).is_file():
         raise TrainError((out / REFUSAL).read_text(encoding="utf-8"))
     with log.open("rb") as words:
@@ -378,5 +388,6 @@ class _Tail:
             for line in data:
                 if not line.endswith(b"\n"):
                     return  # being written
+                # Only whole lines count: the rest of one is read at the next look.
                 self.place += len(line)
                 yield json.loads(line)

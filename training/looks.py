@@ -29,6 +29,7 @@ class Looks(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_options: Any) -> None:
         self.saved = time.monotonic()
+        # A run that goes on from a checkpoint has had its look.
         if state.global_step == 0 and len(self.trainer.held_out):
             self.trainer.evaluate()
 
@@ -52,6 +53,7 @@ class Looks(TrainerCallback):
         if not distributed.is_initialized():
             return overdue
         flag = torch.tensor(float(overdue), device=args.device)
+        # A save waits for all processes: one that alone thought it due would wait for ever.
         distributed.all_reduce(flag, distributed.ReduceOp.MAX)
         return bool(flag.item())
 

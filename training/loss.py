@@ -42,19 +42,23 @@ class ChunkedLoss(torch.autograd.Function):
             for begin in range(0, len(targets), chunk):
                 part, goals = states[begin : begin + chunk], targets[begin : begin + chunk]
                 counted = (goals != NO_TARGET)[:, None]
+                # NO_TARGET is -100, no place of a row; `counted` takes its loss out again.
                 places = goals.clamp(min=0)[:, None]
                 logits = (part @ factor.T).float()
+                # The loss of a target: log sum exp of all logits, less its own.
                 log_sum = logits.logsumexp(1, keepdim=True)
                 loss += ((log_sum - logits.gather(1, places)) * counted).sum()
                 if of_hidden is None and of_weight is None:
                     continue
                 # The gradient of a logit: its probability, less 1 at the target.
+                # In place: the logits are a chunk's largest tensor and not needed any more.
                 slope = logits.sub_(log_sum).exp_()
                 slope.scatter_add_(1, places, torch.full_like(log_sum, -1.0))
                 slope = slope.mul_(counted).to(dtype)
                 if of_hidden is not None:
                     of_hidden[begin : begin + chunk] = slope @ factor
                 if of_weight is not None:
+                    # Summed in fp32: of hundreds of chunks in bf16 the small ones would be lost.
                     of_weight += slope.T @ part
         ctx.save_for_backward(of_hidden, of_weight)
         ctx.dtypes = hidden.dtype, weight.dtype
@@ -64,6 +68,7 @@ class ChunkedLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         of_hidden, of_weight = (
+            # The gradients were taken in `forward`; here only the chain rule's factor is left.
             None if saved is None else saved.mul_(gradient).to(dtype)
             for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         )

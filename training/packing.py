@@ -41,10 +41,12 @@ class Plan:
 def shared_prefix(samples: Sequence[Sample]) -> int:
     """Tokens that all samples begin with, as long as they belong to the prompt of each; in whole
     grains, as `share` counts them."""
+    # What the smallest and the largest in order begin with, all between them begin with too.
     lowest, highest = (
         min(sample.tokens for sample in samples),
         max(sample.tokens for sample in samples),
     )
+    # Up to the token before the first target: its place is where that target is predicted.
     limit = min(sample.prompt for sample in samples) - 1
     differ = (place for place in range(limit) if lowest[place] != highest[place])
     return next(differ, limit) // GRAIN * GRAIN
@@ -86,8 +88,10 @@ def plan(
     batches: list[list[int]] = []
     for epoch in range(epochs):
         order = list(range(len(lengths)))
+        # By epoch, so that a run that goes on in the third has the third's order.
         random.Random(f"{seed}/{epoch}").shuffle(order)
         batches += [order[at : at + batch] for at in range(0, len(order), batch)]
+    # The fewest rows that fit: fuller rows share more, and a step makes fewer calls.
     accumulation = 1
     while True:
         steps = [balanced(indices, lengths, processes * accumulation) for indices in batches]
@@ -105,6 +109,7 @@ def balanced(indices: Sequence[int], lengths: Sequence[int], rows: int) -> tuple
     shortest row so far."""
     filled: list[list[int]] = [[] for _ in range(rows)]
     totals = [0] * rows
+    # The greedy rule for equal loads (Graham 1969): at most a third over the best.
     for index in sorted(indices, key=lambda index: (-lengths[index], index)):
         shortest = totals.index(min(totals))
         filled[shortest].append(index)
@@ -118,6 +123,7 @@ def packed(
     """All samples in rows of at most `row_tokens` (for evaluation); the number of rows is a
     multiple of `multiple`."""
     rows: list[list[int]] = []
+    # So that the first sample opens a row.
     length = row_tokens + 1
     for index, sample in enumerate(samples):
         if length + len(sample.tokens) - prefix > row_tokens:
@@ -125,6 +131,7 @@ def packed(
             length = prefix
         rows[-1].append(index)
         length += len(sample.tokens) - prefix
+    # Every process must take part in each row's collective operations, if with nothing to learn.
     rows += [[] for _ in range(-len(rows) % multiple)]
     return tuple(tuple(row) for row in rows)
 
@@ -155,6 +162,7 @@ def share(records: Sequence[Sequence[int]], shared: bool = True) -> list[Segment
 
     A record's last segment is its own, never empty.
     """
+    # Sorted, records with a common beginning are neighbours: the tree is read off from pairs.
     order = sorted(range(len(records)), key=lambda index: tuple(records[index]))
     ordered = [np.asarray(records[index]) for index in order]
     common = [0] + [_common_tokens(one, two) if shared else 0 for one, two in pairwise(ordered)]
@@ -172,6 +180,7 @@ def share(records: Sequence[Sequence[int]], shared: bool = True) -> list[Segment
         if high == low + 1:
             last[order[low]] = before[-1]
             return
+        # Where neighbours share no more than all do, a new branch begins.
         cuts = [at for at in range(low + 1, high) if common[at] == until]
         for begin, end in zip([low, *cuts], [*cuts, high], strict=True):
             place(begin, end, before, until)
@@ -183,6 +192,7 @@ def share(records: Sequence[Sequence[int]], shared: bool = True) -> list[Segment
 
 
 def _common_tokens(one: np.ndarray, two: np.ndarray) -> int:
+    # A record's last token stays its own: its segment must not be empty.
     limit = min(len(one), len(two)) - 1
     differ = np.flatnonzero(one[:limit] != two[:limit])
     return (int(differ[0]) if len(differ) else limit) // GRAIN * GRAIN

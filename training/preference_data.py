@@ -152,6 +152,7 @@ def write_pairs(prepared: Prepared, out: Path) -> None:
 def largest_pair(prepared: Prepared, settings: TrainSettings, processes: int) -> Load:
     """What goes through a process at once: two sequences, padded to the longer. Raises TrainError
     when a step's pairs cannot be shared out."""
+    # DPO's batches are counted in whole pairs a process; packed rows are shared out freely.
     if settings.batch % processes:
         raise TrainError(
             f"--batch {settings.batch} pairs cannot be shared out among {processes} processes: take"

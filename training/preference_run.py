@@ -50,6 +50,8 @@ def train_pairs(out: Path) -> None:
         warmup_steps=round(settings.warmup * settings.epochs * -(-len(train) // settings.batch)),
         per_device_eval_batch_size=1,
         beta=settings.beta,
+        # Nothing is cut here: too long records were left out, and reported, when they were
+        # prepared.
         max_length=None,
         # Before the first step, with the base's weights: so none of them are kept beside the
         # model's.

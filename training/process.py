@@ -13,8 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-# Before transformers and deepspeed are imported: no look-ups on the net for local folders, no CUDA
-# probing where there is none.
+# Before transformers is imported: its tokenizers' threads do not survive a fork, and warn of it.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from torch import distributed
@@ -52,6 +51,7 @@ def end_with(parent_pid: int) -> None:
     """When the run's own process was killed, nobody is left to stop this one."""
 
     def watch() -> None:
+        # Not getppid: torchrun or Ray stand between.
         while Path(f"/proc/{parent_pid}").exists():
             time.sleep(0.5)
         os._exit(1)

@@ -31,6 +31,7 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
         for name, stated in BF16_PEAKS.items():
             if name in torch.cuda.get_device_name(device):
                 return stated
+    # Large enough to keep all of the device busy.
     size = 8192 if device.type == "cuda" else 1024
     factor = torch.randn(size, size, device=device, dtype=dtype)
     best = math.inf
@@ -38,6 +39,7 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
         started = time.perf_counter()
         product = factor @ factor
         product[0, 0].item()  # waits for the device
+        # The first products warm up, and other work may disturb.
         best = min(best, time.perf_counter() - started)
     return 2 * size**3 / best
 
@@ -73,6 +75,8 @@ def shape_of(model: Any) -> Shape:
     head = config.vocab_size * config.hidden_size
     embeddings = head * (1 if config.tie_word_embeddings else 2)
     head_trained = model.get_output_embeddings().weight.requires_grad
+    # Embeddings are looked up, not multiplied; the head is counted at the targets alone
+    # (`Work.of`).
     sizes[head_trained] -= embeddings
     head_size = getattr(config, "head_dim", None) or (
         config.hidden_size // config.num_attention_heads
@@ -143,6 +147,7 @@ class StepLog(TrainerCallback):
 
     def pace(self, args: Any, state: Any, logs: dict[str, float]) -> dict[str, float]:
         """What every line of a step says of how the run is going."""
+        # Steps differ in length, and the first is slow: kernels are chosen and compiled.
         recent = self.spent[-20:]
         return {
             "learning_rate": logs["learning_rate"],

@@ -37,6 +37,7 @@ def publish(
         return results  # published before
     trained = json.loads((out / TRAINED).read_text())
     best = out / "checkpoints" / f"checkpoint-{trained.get('best_step')}"
+    # A folder or a link: each of the two ways removes one of them.
     shutil.rmtree(out / "best", ignore_errors=True)
     (out / "best").unlink(missing_ok=True)
     if best.is_dir() and trained["best_step"] < trained["step"]:
@@ -87,6 +88,7 @@ def _complete(
             f" {report['parameters']}: train again"
         )
     config = json.loads((building / "config.json").read_text())
+    # Training switches it off; without it a server computes every token's past anew.
     config["use_cache"] = True
     (building / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     # Otherwise servers that read it decode greedily, and all rollouts of a case are the same.
@@ -134,6 +136,7 @@ def _merged(adapter: Path, base: str, building: Path, settings: TrainSettings) -
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    # In fp32: an adapter added to weights in bf16 would mostly be rounded away.
     model: Any = AutoModelForCausalLM.from_pretrained(
         base, dtype=torch.float32, use_safetensors=True
     )

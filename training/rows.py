@@ -55,6 +55,7 @@ class Rows(torch.utils.data.Dataset):
         members = [self.samples[index] for index in self.rows[number]]
         idle = not members
         if idle:
+            # The shortest: the pass is made only so that the processes stay in step.
             members = [min(self.samples, key=lambda sample: len(sample.tokens))]
         return tensors(members, self.layout, learn=not idle) | {
             "step_targets": self.step_targets[number]
@@ -79,6 +80,7 @@ def tensors(samples: Sequence[Sample], layout: Layout, learn: bool = True) -> di
     for sample, leaf in zip(samples, last, strict=True):
         places = _places(leaf)
         tokens[places] = sample.tokens
+        # A token is predicted at the place before it.
         keep.append(places[sample.prompt - 1 : -1])
         targets.append(np.array(sample.tokens[sample.prompt :], dtype=np.int64))
     kept, learnt = np.concatenate(keep), np.concatenate(targets)

@@ -63,6 +63,7 @@ def train_records(out: Path) -> None:
         model=model,
         args=arguments,
         train_dataset=Rows.of(prepared.train, planned, layout),
+        # A row is a batch already.
         data_collator=lambda rows: rows[0],
         processing_class=tokenizer,
         callbacks=[
@@ -97,6 +98,7 @@ def _model_and_tokenizer(job: Job, attention: str) -> tuple[Any, Any]:
     tokenizer: Any = AutoTokenizer.from_pretrained(job.base)
     if settings.trains_adapters:
         if settings.gradient_checkpointing:
+            # Recomputation needs an input with a gradient; frozen embeddings give none.
             model.enable_input_require_grads()
         model = get_peft_model(model, adapter_config(settings))
     if settings.method == "prompt":
@@ -139,6 +141,7 @@ def _arguments(out: Path, settings: TrainSettings, planned: Plan, cuda: bool) ->
         liger_kernel_config={"fused_linear_cross_entropy": False, "cross_entropy": False},
         remove_unused_columns=False,
         dataloader_num_workers=0,
+        # All trained weights are used in every row; looking for others costs a pass over the graph.
         ddp_find_unused_parameters=False,
     )
 
@@ -147,6 +150,7 @@ class PackedTrainer(ShardedTrainer):
     """transformers' Trainer on packed rows: the loss of a step is the mean over its target tokens,
     on whatever processes they are."""
 
+    # transformers would divide the loss by the rows of a step; it is divided by its targets here.
     loss_is_scaled_for_ga = True
     sweep_steps = 0
     """Of a search for the learning rate; 0: the usual schedule."""
@@ -208,6 +212,7 @@ class PackedTrainer(ShardedTrainer):
                 row.pop("step_targets")
                 total = sums[names.index(self.datasets[number])]
                 total[1] += (row["targets"] != -100).sum()
+                # The same precision as in training.
                 with self.compute_loss_context_manager():
                     total[0] += self.head.loss_of(self.model_wrapped, row)
         if distributed.is_initialized():

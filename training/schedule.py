@@ -49,6 +49,7 @@ def schedule(
     every = settings.evaluate_every or math.ceil(steps / min(LOOKS, max(1, affordable)))
     total = steps * settings.epochs
     looks = 1 + total // every + bool(total % every) if held_out else 0
+    # At most: every look may be the best so far.
     checkpoints = {*range(every, total, every)} if held_out else set[int]()
     checkpoints |= {*range(steps, total, steps)}
     return Schedule(every, looks, looks * look / settings.epochs, len(checkpoints))

@@ -37,6 +37,7 @@ def command(model: Path, port: int) -> tuple[list[str], str]:
     """(the server's command, the name that its model is asked for by). Raises TrainError: no model,
     or no server installed."""
     folder = model / "model" if (model / "model").is_dir() else model
+    # Only for what it refuses: a folder without whole weights.
     resolve(str(folder.absolute()), folder)
     listen = ["--host", "127.0.0.1", "--port", str(port)]
     if vllm := vllm_command():
@@ -58,6 +59,7 @@ def vllm_command() -> str | None:
     program = shutil.which(os.path.expanduser(command or "vllm"))
     if command and program is None:
         raise TrainError(f"{VLLM}={command} is no program: name the `vllm` of its environment")
+    # vLLM without a GPU needs a build of its own.
     return program if program and devices()[0] == "gpu" else None
 
 

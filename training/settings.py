@@ -316,6 +316,7 @@ class TrainSettings(BaseModel):
     def _for_objective(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
+        # What the user states wins.
         return DEFAULTS_BY_OBJECTIVE.get(values.get("objective", ""), {}) | values
 
     @model_validator(mode="after")

@@ -39,6 +39,7 @@ def share_out(model: Any, bf16: bool) -> None:
     layers = [part for part in model.modules() if type(part).__name__ in names]
     if not layers:
         raise TrainError("FSDP2 finds no layers in this model: take --zero 3 instead")
+    # Layers first: what of the model belongs to none is shared out as the rest.
     for part in (*layers, model):
         fully_shard(part, mp_policy=policy)
 

@@ -42,11 +42,13 @@ def widen(model: Any, tokenizer: Any, settings: TrainSettings) -> list[int]:
     ids = soft_prompt_ids(tokenizer, settings.prompt_tokens)
     first_id = min(ids)
     if model.get_input_embeddings().num_embeddings <= max(ids):
+        # Its mean of all rows would be overwritten below.
         model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
     sampled = torch.randint(
         first_id, (len(ids),), generator=torch.Generator().manual_seed(settings.seed)
     )
     with torch.no_grad():
+        # A set: with tied weights both are one.
         for embeddings in {model.get_input_embeddings(), model.get_output_embeddings()}:
             embeddings.weight[ids] = embeddings.weight[sampled].clone()
     return ids

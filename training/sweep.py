@@ -45,6 +45,7 @@ def best_rate(log: Sequence[dict[str, Any]]) -> float:
     steps = [line for line in log if "loss" in line]
     losses = smoothed([line["loss"] for line in steps])
     lowest = int(losses.argmin())
+    # A slope needs three points.
     if lowest < 2:
         raise TrainError(
             f"the loss fell at none of {len(steps)} learning rates: give the sweep more steps"
@@ -67,6 +68,7 @@ def draw_sweep(log: Sequence[dict[str, Any]], file: Path) -> None:
     axes.plot(rates, smoothed(losses), color="#b3412e", label="running mean")
     axes.axvline(best_rate(log), color="#444444", linestyle=":", label=f"{best_rate(log):.1e}")
     axes.set_xscale("log")
+    # By the first third: where the loss shoots up it would flatten the rest to a line.
     axes.set_ylim(0, 1.5 * max(losses[: 1 + math.ceil(len(losses) / 3)]))
     axes.set_xlabel("learning rate")
     axes.set_ylabel("loss a target token")

@@ -135,11 +135,13 @@ class Renderer:
         taught = self.taught_thinking(body, thinking)
         switches = dict.fromkeys(self.switches, bool(taught))
         prompt = self._rendered(context, switches, add_generation_prompt=True)
+        # Templates strip it too.
         question = context[-1]["content"].strip()
         before, end = "", ""
         for answer in _ways_to_answer(body, taught):
             conversation = self._rendered([*context, answer], switches)
             before, end = _around(body, _behind(question, prompt, conversation))
+            # The first way by which the template writes the thoughts at all.
             if taught in before:
                 break
         opening = prompt[prompt.rindex(question) + len(question) :]
@@ -182,6 +184,7 @@ def _behind(question: str, prompt: str, conversation: str) -> str:
 
 def _around(body: str, text: str) -> tuple[str, str]:
     """What stands before the reply, and behind it."""
+    # The last one: the thoughts may hold the reply's words too.
     before, written, end = text.rpartition(body)
     if not written:
         raise TrainError(

@@ -30,6 +30,7 @@ def load_base(base: str, settings: TrainSettings, cuda: bool, attention: str) ->
         trust_remote_code=False,
         **(four_bits(settings, cuda) if settings.method == "qlora" else {}),
     )
+    # Keys and values of past tokens are for generation; recomputation does not go with them.
     model.config.use_cache = False
     if settings.method == "qlora" and not cuda:
         # At the first look bitsandbytes would repack the weights for inference on a CPU, in a form
@@ -60,6 +61,7 @@ def adapter_config(settings: TrainSettings) -> LoraConfig:
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.lora_rank,
+        # Twice the rank: a common rule, which keeps the update's size when the rank is changed.
         lora_alpha=2 * settings.lora_rank,
         target_modules="all-linear",
     )
@@ -76,6 +78,7 @@ def shared_arguments(out: Path, settings: TrainSettings, cuda: bool) -> dict[str
         "bf16": settings.uses_bf16(cuda) and settings.sharding != "fsdp",  # its own policy has it
         "use_cpu": not cuda,
         "gradient_checkpointing": settings.gradient_checkpointing,
+        # torch's older way does not go with frozen inputs and DDP.
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "deepspeed": deepspeed_config(settings, cuda) if settings.zero else None,
         "save_strategy": "steps",
@@ -83,6 +86,7 @@ def shared_arguments(out: Path, settings: TrainSettings, cuda: bool) -> dict[str
         "save_total_limit": settings.keep + SPARE_CHECKPOINTS,
         "eval_strategy": "no",  # `Looks` says when
         "logging_steps": 1,
+        # A loss that is no number must be seen: `StepLog` stops the run.
         "logging_nan_inf_filter": False,
         "report_to": settings.report_to or "none",
         "run_name": settings.out.name,
@@ -99,6 +103,7 @@ def deepspeed_config(settings: TrainSettings, cuda: bool) -> dict[str, Any]:
         "overlap_comm": cuda,
     }
     if settings.zero == 3:
+        # Else a checkpoint has shards only, which nothing but DeepSpeed reads.
         zero["stage3_gather_16bit_weights_on_model_save"] = True
     if settings.offload != "none":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cuda}

@@ -12,8 +12,10 @@ _BLOCK = (
 # HTML's own elements alone: '<0.01 mU/l', '<b and c' and '<unknown>' are a report's words.
 _ELEMENT = rf"/?(?:html|head|body|img|{_BLOCK}|{_INLINE})(?:\s[^<>]{{0,300}})?/?>"
 _TAG = re.compile(rf"<{_ELEMENT}", re.IGNORECASE)
+# A page has tags of any name; elsewhere '<' may be 'less than'.
 _PAGE = re.compile(r"<(?:html|body)\b", re.IGNORECASE)
 _LESS_THAN = re.compile(rf"<(?!{_ELEMENT}|!--|/?(?:script|style)\b)", re.IGNORECASE)
+# With its semicolon: `unescape` alone reads '&lt' and '&micro' without one too.
 _ENTITY = re.compile(r"&(?:#\d{1,6}|#[xX][\da-fA-F]{1,5}|[A-Za-z]{2,20}\d{0,2});")
 
 
@@ -33,12 +35,14 @@ class _Text(HTMLParser):
             self.parts.append("\t")
         elif tag == "sup" and self.parts and self.parts[-1][-1:].isdigit():
             self.parts.append("^")  # 10<sup>9</sup> is no 109
+        # Any tag but an inline one parts two words; 'H<sub>2</sub>O' is one.
         elif tag not in _INLINE.split("|"):
             self.parts.append("\n")
 
     def handle_endtag(self, tag: str) -> None:
         if tag == self.hidden:
             self.hidden = ""
+        # A cell's end adds nothing: the next cell brings its own tab.
         elif tag in _BLOCK.split("|") and tag not in ("td", "th"):
             self.parts.append("\n")
 
@@ -59,11 +63,13 @@ def without_html(text: str, keeps_lines: bool = False) -> str:
     'Fever & chills\\nWBC 9 x 10^9/L, TSH <0.01 mU/l'
     """
     if not _TAG.search(text):
+        # JSON that was cut out of pages has entities without any tag.
         return unescape(text).replace("\xa0", " ") if _ENTITY.search(text) else text
     if not _PAGE.search(text):  # 'ferritin <LLN<br>' has one tag; a page has tags of any name
         text = _LESS_THAN.sub("&lt;", text)
     page = _Text(keeps_lines)
     page.feed(text)
+    # Hands over the words behind the last tag, which `feed` holds back.
     page.close()
     lines = "".join(page.parts).split("\n")
     return "\n".join(

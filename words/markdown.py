@@ -24,6 +24,7 @@ def without_markdown(markdown: str) -> str:
 
 
 _ROW = re.compile(r"\s*\|(?P<cells>.*)\|\s*")
+# The line '|---|:--:|' below a table's headings.
 _RULE = re.compile(r"[\s|:-]*-[\s|:-]*")
 
 
@@ -41,20 +42,26 @@ def tables_as_bullets(markdown: str) -> str:
         row = _ROW.fullmatch(line)
         cells = [cell.strip() for cell in row["cells"].split("|")] if row else []
         following = source[number + 1] if number + 1 < len(source) else ""
+        # A table ends with the first line that is no row: the next one has headings of its own.
         if not row:
             headings = []
             lines.append(line)
+        # Only the rule below it makes a row the headings.
         elif _ROW.fullmatch(following) and _RULE.fullmatch(following):
             headings = cells
+        # Bars without headings above them are no table: the line stays as it is.
         elif not headings:
             lines.append(line)
         elif not _RULE.fullmatch(line):
             label, *values = cells
             results = [
                 (heading, value)
+                # Rows may lack their last cells, or have more than the headings.
                 for heading, value in zip(headings[1:], values, strict=False)
+                # '-' in a cell: not measured.
                 if value.strip(" -–")
             ]
+            # 'K: 6.1', not 'K: Result: 6.1': such a heading tells nothing.
             if results and re.fullmatch(r"(?i)results?|values?|findings?|levels?", results[0][0]):
                 result = " ".join(
                     [results[0][1], *(f"({head}: {value})" for head, value in results[1:])]

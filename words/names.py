@@ -41,10 +41,14 @@ _AMERICAN = {
 """British spelling -> American; 'ae' at the end of a word is a Latin plural and stays."""
 
 _ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5, "vi": 6, "vii": 7, "viii": 8, "ix": 9}
+# Not at the end: 'vertebrae' is a plural, no spelling of 'vertebre'.
 _BRITISH = re.compile("|".join(_AMERICAN).replace("|ae", r"|ae(?=[a-z])"))
+# Behind 'type' alone: elsewhere 'v' and 'i' are words or initials.
 _TYPE = re.compile(rf"\btype ({'|'.join(_ROMAN)})\b")
+# The s of 'Crohn's' goes, that of "O'Sullivan" stays.
 _APOSTROPHE = re.compile("['’‘`´]s?(?![a-z])|['’‘`´]")
 _LONE_GREEK = re.compile(r"(?<![α-ω])[αβγδεκλμω](?![α-ω])")  # a letter of a Greek word stays
+# '+' stays: 'HER2+' and 'HER2' differ.
 _SEPARATOR = re.compile("[^a-z0-9+]+")
 _LATIN_AND_GREEK_END = "\u0400"
 """The first character of Cyrillic: accents are dropped below it only. In 'й' or 'が' the mark makes
@@ -68,6 +72,7 @@ def normalise(name: str) -> str:
     ('общий анализ крови', '血常规')
     """
     text = name.casefold()
+    # Most names are: they need none of the Unicode tables.
     if text.isascii():
         words = _SEPARATOR.sub(" ", _APOSTROPHE.sub("", text)).strip()
     else:
@@ -77,6 +82,7 @@ def normalise(name: str) -> str:
 
 
 def _letters_of_any_script(text: str) -> str:
+    # `casefold` again: NFKC makes capitals of signs such as '℃'.
     text = unicodedata.normalize("NFKC", _APOSTROPHE.sub("", text)).casefold()
     letters, base = [], ""
     for character in unicodedata.normalize("NFD", text):
@@ -85,8 +91,10 @@ def _letters_of_any_script(text: str) -> str:
         elif base < _LATIN_AND_GREEK_END:
             continue
         letters.append(character)
+    # Put together again: 'й' came apart into a letter and a mark.
     plain = unicodedata.normalize("NFC", "".join(letters))
     plain = _LONE_GREEK.sub(lambda match: GREEK[match[0]], plain)
+    # Vowel signs ('हि') are marks, no letters to `\w`; without them words fall apart.
     marked = _NO_LETTER.sub(
         lambda match: match[0] if unicodedata.category(match[0])[0] == "M" else " ", plain
     )

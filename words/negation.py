@@ -14,6 +14,7 @@ DENIAL = re.compile(
         " | negative for | never | free of | lack of | lacks | nor | neither | non"
         " | unremarkable for | rule out | rules out | ruled out | exclude | no longer"
     ).pattern
+    # 'A negative culture' denies what follows; 'culture: negative' what stands before.
     + r"|\bnegative(?= \w)|\bnormal(?! pressure)\b",
     re.IGNORECASE,
 )
@@ -49,6 +50,7 @@ _DOINGS = (
 )
 _UNDONE = re.compile(
     phrase_pattern("pending | await* | planned | scheduled").pattern
+    # '(not) yet': a test still to come is as undone as one never made.
     + rf"|\b(?:not|never|without being) (?:yet )?{phrase_regex(_DOINGS, '')}"
     r"|\bno [^.;,]{2,60} levels? measured",
     re.IGNORECASE,

@@ -11,6 +11,7 @@ from itertools import groupby
 IN_BRACKETS = re.compile(r"\s*\([^()]*\)")
 """What stands in round brackets, with the space before them; not brackets in brackets."""
 
+# 'x ray' is 'x-ray', 'x_ray' and 'X/ray'.
 _GAP = r"[\s_'’/-]+"
 
 
@@ -29,6 +30,7 @@ def phrase_pattern(table: str) -> re.Pattern[str]:
 def phrase_regex(table: str, plural: str = "s?") -> str:
     """The same as a part of a larger regular expression, without the borders of words."""
     phrases = {phrase.strip() for line in table.splitlines() for phrase in line.split("|")} - {""}
+    # `re` takes the first alternative that fits: 'ct' would hide 'ct angiography'.
     longest_first = sorted(phrases, key=lambda phrase: (-len(phrase), phrase))
     phrases_in_order = (" ".join(phrase.split()) for phrase in longest_first)
     # What begins with `*` or `#` may match where others do, and keeps its place among them.
@@ -49,6 +51,7 @@ def _either(phrases: list[str]) -> str:
 
 
 def _regex(phrase: str) -> str:
+    # `re.escape` has put a backslash before the table's own signs.
     words = (
         re.escape(word).replace(r"\*", r"\w*").replace(r"\#", r"\d+") for word in phrase.split(" ")
     )

@@ -47,10 +47,12 @@ def singular(word: str) -> str:
     >>> [singular(word) for word in ("diagnosis", "ascites", "pus", "virus", "diseases", "labs")]
     ['diagnosis', 'ascites', 'pus', 'virus', 'disease', 'lab']
     """
+    # In three letters nothing tells a plural: 'gas', 'pus', 'abs'.
     if len(word) < 4 or word in _SINGULAR_IN_S.split() or not word.isascii():
         return word
     if word in _IRREGULAR:
         return _IRREGULAR[word]
+    # Before the table, whose endings know nothing of how long a word is.
     if word.endswith("oses") and len(word) >= _SES:
         return f"{word[:-2]}is"
     for endings, dropped, added in _ENDINGS:

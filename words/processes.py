@@ -13,5 +13,6 @@ def end_process(process: "subprocess.Popen[Any]", within_s: float) -> None:
     try:
         process.wait(timeout=within_s)
     except subprocess.TimeoutExpired:
+        # The wait behind it reaps the process: no zombie stays.
         process.kill()
         process.wait()

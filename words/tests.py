@@ -54,7 +54,9 @@ def canonical_names() -> dict[str, str]:
     for canonical, names in NAMES.items():
         for name in map(normalise, names):
             words = " ".join(map(singular, name.split()))
+            # 'urea/electrolytes' has lost its slash in `normalise`, and never had an 'and'.
             for form in (name, words, name.replace(" and ", " ")):
+                # A name that two tests have is the one's that stands first.
                 table.setdefault(form, canonical)
     return table
 
@@ -62,4 +64,5 @@ def canonical_names() -> dict[str, str]:
 def parts_of_panel(panel: str | None) -> frozenset[str]:
     """The tests that a panel reports, with those that its own panels report."""
     parts = PANELS.get(panel or "", frozenset())
+    # One level is enough: what lies deeper stands in the panel's own line too.
     return parts.union(*(PANELS.get(part, frozenset()) for part in parts))

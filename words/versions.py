@@ -36,6 +36,7 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         if all(isinstance(key, str) for key in value):
             return {key: _as_json(item) for key, item in value.items()}
+        # JSON writes the keys 1 and '1' alike.
         return _sorted([_as_json(key), _as_json(item)] for key, item in value.items())
     if isinstance(value, list | tuple):
         return [_as_json(item) for item in value]
@@ -51,6 +52,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _sorted(items: Iterable[Any]) -> list[Any]:
+    # By their JSON: items of different types have no order of their own.
     return sorted(items, key=lambda item: json.dumps(item, sort_keys=True))
 
 
@@ -68,6 +70,7 @@ def constants_of(*modules: str) -> dict[str, dict[str, Any]]:
 def _constants(module: str) -> dict[str, Any]:
     constants = {}
     for name, value in vars(import_module(module)).items():
+        # `isupper` is true of '_NAME' too: a private pattern decides as much.
         if name.isupper() and not (isinstance(value, Path) and not value.is_file()):
             try:
                 constants[name] = _as_json(value)
@@ -101,6 +104,7 @@ def _is_text(statement: ast.AST) -> bool:
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's content. Read once a process while the file stays as it is."""
+    # The time is part of the cache's key: a file written anew is read anew.
     return _file_hash(path, path.stat().st_mtime_ns)
 
 

@@ -80,6 +80,7 @@ def source_of(path: Path) -> Source:
     for names in FORMATS:
         if path.name.split(".")[0] in names and (source := _source(path.parent, names)):
             return source
+    # Under any other name only PrimeKG's form is one single file.
     with opened(path, PRIMEKG_COLUMNS, separators=","):
         return Source(*FORMATS[("kg",)], (path,))
 
@@ -148,9 +149,11 @@ def _graph_of_source(source: Source, types: Sequence[str], name: str, version: s
         if nodes.height
         else np.empty(0, dtype=bool)
     )
+    # Rows are numbered anew without gaps; -1 marks what the selection leaves out.
     place = np.where(wanted, np.cumsum(wanted) - 1, -1).astype(np.int32)
     if not wanted.all():
         edges = place[edges[wanted[edges].all(axis=1)]]
+    # Self-loops are dropped later, so edges that are all loops are none.
     if not (edges[:, 0] != edges[:, 1]).any():
         raise BadTable(
             found.path,
@@ -180,7 +183,7 @@ def folder_of(where: str) -> Path:
     NoGraph, BadTable."""
     path = Path(where).expanduser()
     if path.exists():
-        return _unchanged(path) or import_graph(path)
+        return _unchanged(path) or import_graph(path)  # neither hashed nor read again
     kept = {about["name"]: folder for folder, about in _cached_graphs()}
     if where not in kept:
         names = ", ".join(sorted(kept)) or "(none yet)"
@@ -198,7 +201,7 @@ def _unchanged(path: Path) -> Path | None:
         (
             folder
             for folder, about in reversed([*_cached_graphs()])
-            if about.get("files") == files and not about["types"]
+            if about.get("files") == files and not about["types"]  # a selection goes by its name
         ),
         None,
     )
@@ -206,6 +209,7 @@ def _unchanged(path: Path) -> Path | None:
 
 def _cached_graphs() -> Iterator[tuple[Path, dict[str, Any]]]:
     """The cached graphs, the one asked for last at the end."""
+    # A dot begins the name of a draft, which another process is filling or has left.
     folders = [folder for folder in _library().glob("*") if not folder.name.startswith(".")]
     yield from (
         (folder, about_graph(folder))

@@ -37,6 +37,7 @@ def read_clingraph(nodes: Path, edges: Path) -> Parts:
             "node_index", "node_name", "ntype",
         )  # fmt: skip
     index = found["index"].to_numpy()
+    # `node_index` need not be the row's number, and may skip some.
     position = np.full(int(index.max(initial=-1)) + 1, -1, dtype=np.int32)
     position[index] = np.arange(found.height)
     ends = array("i")  # grows without being copied
@@ -51,6 +52,7 @@ def read_clingraph(nodes: Path, edges: Path) -> Parts:
             # The last column is there when no row of the batch was cut short.
             whole = not batch.null_count().sum_horizontal().item()
             inside = whole and (not pairs.size or 0 <= pairs.min() <= pairs.max() < len(position))
+            # -1 is the number of no node; a row that was cut short has no pair to look up.
             if not inside or (placed := position[pairs]).min(initial=0) < 0:
                 known = {str(number) for number in index.tolist()}
                 raise table.blame(unknown, "an edge names no node of the other file")

@@ -86,7 +86,7 @@ class Table:
         """(line, row): the line where a row ends; in parquet, the row's number from 1. Raises
         BadTable for a malformed row."""
         if not self.separator:
-            yield from enumerate(
+            yield from enumerate(  # parquet has no lines
                 pl.scan_parquet(self.data).cast(pl.String).collect().iter_rows(named=True), 1
             )
             return
@@ -156,10 +156,12 @@ def _header(
         ) from error
     if not line.strip():
         raise BadTable(path, 1, "the file is empty: it must begin with a header")
+    # Told by the columns that are sought: commas may well stand in a header of tabs.
     separator = max(
         SEPARATORS, key=lambda mark: len({*columns} & {*next(csv.reader([line], delimiter=mark))})
     )
     names = next(csv.reader([line.rstrip("\r\n")], delimiter=separator))
+    # Where no column is known under any separator the file lacks columns: the caller says so.
     if separator not in separators and {*columns} & {*names}:
         wanted = " or ".join(SEPARATORS[mark] for mark in separators)
         raise BadTable(
@@ -177,6 +179,7 @@ def _decompressed(path: Path, folder: Path) -> Path:
             shutil.copyfileobj(packed, plain, 1 << 20)
     except (EOFError, gzip.BadGzipFile, OSError) as error:
         with data.open("rb") as plain:
+            # The line that the damage cut off: the first that could not be unpacked whole.
             line = 1 + sum(chunk.count(b"\n") for chunk in iter(lambda: plain.read(1 << 20), b""))
         raise BadTable(path, line, f"the gzip file is damaged or cut short ({error})") from error
     return data

@@ -34,8 +34,10 @@ def read_pair(nodes: Path, edges: Path) -> Parts:
             lost = [row[name] for name in EDGES if row[name] not in known]
             return f"node {lost[0]!r} is not in {nodes.name}" if lost else None
 
+        # Large batches: each is joined with all nodes anew.
         for batch in table.batches(dict.fromkeys(EDGES, pl.String), size=500_000):
             sides = [
+                # A left join in the left's order: the row of every end, null for an unknown id.
                 batch.join(
                     row_of, left_on=side, right_on="node_id", how="left", maintain_order="left"
                 )["row"]

@@ -40,6 +40,7 @@ def read_primekg(path: Path) -> Parts:
                     f"x_index and y_index must number the nodes, from 0 to below {_LARGEST_INDEX}",
                 )
             if high >= len(seen):
+                # At least doubled: few copies, whatever the order of the indices.
                 seen = np.concatenate(
                     [seen, np.zeros(max(high + 1, 2 * len(seen)) - len(seen), dtype=np.uint64)]
                 )
@@ -52,6 +53,7 @@ def read_primekg(path: Path) -> Parts:
         position = np.full(len(seen), -1, dtype=np.int32)
         position[found["index"].to_numpy()] = np.arange(found.height)
         ends = np.frombuffer(edges, dtype=np.int32).reshape(-1, 2)
+        # In place: a second array of 8 million edges would double the peak.
         for column in ends.T:
             column[:] = position[column]
         return Parts(found.drop("index"), ends, path)
@@ -66,9 +68,11 @@ def _fresh(table: Table, batch: pl.DataFrame, side: str, seen: np.ndarray) -> pl
         name=pl.col(f"{side}_name").fill_null(""), source=pl.col(f"{side}_source").fill_null(""),
     )  # fmt: skip
     index = named["index"].to_numpy()
+    # Two seeds, since equal hashes of name and type would cancel out; never 0, which is 'not met'.
     hashes = (named["name"].hash(1) ^ named["node_type"].hash(2)).to_numpy() | np.uint64(1)
     unmet = seen[index] == 0
     seen[index[unmet]] = hashes[unmet]
+    # Of a node's rows within one batch the last was noted: any other one differs from it here.
     if not np.array_equal(seen[index], hashes):
         raise table.blame(_Names(), "a node has two names or types")
     return named.filter(pl.Series(unmet)).unique("index", keep="first", maintain_order=True)
