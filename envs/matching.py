@@ -49,6 +49,7 @@ ON_TISSUE = frozenset({"stain", "smear", "pcr", "culture", "immunofluorescence",
 out."""
 
 MARKING = frozenset({"immunohistochemistry", "marker", "immunophenotype"})
+# Letters and digits apart: 'hmb45' is 'hmb' and '45', as a report may write it.
 _PIECES = re.compile(r"[^\W\d_]+|\d+")
 _STAINED = frozenset({"stain", "immunohistochemistry", "immunoreactivity", "cytokeratin"})
 
@@ -96,6 +97,7 @@ class Entry:
 
 def read_entry(test: DocumentedTest) -> Entry:
     parts = clauses(test.result)
+    # Cut again: `normalise` may make one sign into several letters.
     tokens = tuple(tokens_of(normalise(test.result[:_READ])[:_READ]))
     return Entry(
         test,
@@ -103,6 +105,8 @@ def read_entry(test: DocumentedTest) -> Entry:
         tokens,
         frozenset(tokens),
         parts,
+        # Undone tests stay in `clauses`, where `reported` sees that they are undone, but tell no
+        # result here.
         tuple(frozenset(tokens_of(normalise(part))) for part in parts if not is_undone(part)),
     )
 
@@ -110,10 +114,12 @@ def read_entry(test: DocumentedTest) -> Entry:
 def _profile_of_entry(name: str) -> Profile:
     """'Serum ACE and urinary calcium' is of no one specimen; 'Urine' is its analysis."""
     reading, parts = profile(name), read_order(name).parts
+    # 'Urine' or 'CSF' alone: a report heads the whole examination of a fluid so.
     if reading.specimen and all(map(specimen_of, reading.text.split())):
         reading = replace(reading, canonical=canonical_of(f"{reading.specimen} analysis"))
     specimens = {profile(part).specimen for part in parts}
     canonical = reading.canonical or (profile(parts[0]).canonical if len(parts) == 1 else None)
+    # Of two specimens neither is the name's own: an order of either may be answered.
     specimen = reading.specimen if len(specimens) < 2 else None
     return replace(reading, canonical=canonical, specimen=specimen)
 
@@ -139,6 +145,7 @@ def names_of_menu(entries: Sequence[Entry]) -> list[Name]:
         region
         for entry in entries
         for region in entry.profile.regions | _regions_of_result(entry)
+        # 'Skin' and 'bone' are spoken of everywhere, and are no place of an unnamed image.
         if region not in TISSUES
     )
     return [name for number in range(len(entries)) for name in _names_of(number, entries, around)]
@@ -154,21 +161,26 @@ def _names_of(number: int, entries: Sequence[Entry], around: frozenset[str]) -> 
     base, words, category = entry.profile, entry.words, entry.test.category
     modality = words & (IMAGING - {"imaging"})
     regions_in_result = regions_in_text(list(entry.tokens))
+    # 'Bone' and 'skin' in a text are what is seen on the way, not where the image is of.
     regions_in_result -= TISSUES - ({"lymphnode"} if category == "pathology" else set())
     sides = words & {"left", "right"}
+    # Blood is the default: only another fluid tells something.
     fluids = (specimen_of(token) for token in entry.tokens)
     specimen = next((fluid for fluid in fluids if fluid and fluid != "blood"), None)
     for text, of_entry in _texts_of(entry.test):
         reading = profile(text)
         sampled = category in ("imaging", "pathology") or bool(reading.kinds & SAMPLED)
         regions = reading.regions or base.regions or (regions_in_result if sampled else frozenset())
+        # An image of no region may be of any that the menu speaks of; an angiography may not.
         if sampled and not regions and not reading.kinds & _WIDE:
             regions = around
+        # 'Imaging' is of the modality that its result names.
         open_kind = sampled and reading.kinds == {"imaging"} and not reading.regions
         full = replace(
             reading,
             canonical=reading.canonical or (base.canonical if of_entry else None),
             regions=regions,
+            # A result that names both sides says of neither that the image is of it alone.
             sides=reading.sides or (sides if sampled and len(sides) == 1 else frozenset()),
             specimen=reading.specimen
             or base.specimen
@@ -185,6 +197,7 @@ def _texts_of(test: DocumentedTest) -> Iterator[tuple[str, bool]]:
     order = read_order(test.name)
     parts = (*order.parts, *order.brackets)
     listed = [part for part in parts if _names_a_test(part)] if len(parts) > 1 else []
+    # Not `listed`: a fluid in brackets is no test, but makes one of the test before it.
     fluids = [fluid for fluid in map(normalise, order.brackets) if specimen_of(fluid)]
     of_each = [f"{fluid} {order.text}" for fluid in fluids]  # 'Oligoclonal bands (CSF and serum)'
     for text in dict.fromkeys(map(cut, (order.text, *of_each, *listed, *test.aliases))):
@@ -197,6 +210,7 @@ def _names_a_test(text: str) -> bool:
     where another was done."""
     reading = profile(text)
     places = ("fluid", "sample", "swab")
+    # 'Synovial fluid' says where, 'swab culture' what.
     if all(specimen_of(word) or word in places for word in reading.text.split()):
         return False
     return bool(reading.canonical or reading.kinds or "tuberculosis" in reading.terms)
@@ -206,6 +220,7 @@ def is_short_for(name: str, other: str) -> bool:
     """'abpm' of 'ambulatory blood pressure monitoring'."""
     short, long = sorted((name, other), key=len)
     initials = "".join(word[0] for word in long.split())
+    # Three letters: two are the initials of too many names.
     return len(short) > 2 and " " not in short and short == initials
 
 
@@ -224,6 +239,7 @@ def may_be_related(ordered: str | None, entry: str | None) -> bool:
     return (
         ordered in more
         or entry in parts
+        # Two panels: one must be inside the other, else they only overlap.
         or bool(parts and more and (parts <= more or more <= parts))
     )
 
@@ -238,6 +254,7 @@ def tells_of_test(entry: Profile, statement: frozenset[str], ordered: Profile) -
     sought = ordered.terms - _CLASSES
     if not (sought or ordered.specimen or ordered.regions):
         return False
+    # A culture of urine does not answer a plain culture.
     if ordered.specimen is None and entry.specimen:
         return False
     places = {specimen_of(word) for word in statement} | {entry.specimen}
@@ -246,9 +263,11 @@ def tells_of_test(entry: Profile, statement: frozenset[str], ordered: Profile) -
     if not ordered.regions <= regions_in_text(sorted(statement)) | entry.regions:
         return False
     words = statement | entry.kinds
+    # Every kind that was ordered: a culture is no answer to 'culture and PCR'.
     kinds_match = ordered.kinds | (ordered.terms & _CLASSES) <= words
     if ordered.kinds == {"serology"} and not words & KINDS and words & {"test", "testing"}:
         kinds_match = True  # 'negative testing for parvovirus' leaves open how
+    # 'Sputum studies: negative for AFB': the entry's specimen stands for the kind.
     same_specimen = bool(sought and ordered.specimen and ordered.specimen == entry.specimen)
     studied = same_specimen and ordered.kinds <= CULTURED
     return (kinds_match or studied) and names_sought(sought, statement | entry.terms)
@@ -266,6 +285,7 @@ def word_score(ordered: Profile, candidate: Name, result: frozenset[str]) -> flo
     stated = _content(name) - candidate.inferred
     common, inferred = words & stated, words & candidate.inferred
     is_nested = ordered.terms <= name.terms or name.terms <= ordered.terms
+    # Such a test is the same only where it looks for the same.
     if ordered.kinds and ordered.kinds <= SOUGHT:
         sought = ordered.terms - _CLASSES
         is_nested = is_nested or names_sought(ordered.terms - name.terms, result)
@@ -288,6 +308,7 @@ def word_score(ordered: Profile, candidate: Name, result: frozenset[str]) -> flo
 def names_sought(sought: frozenset[str], result: frozenset[str]) -> bool:
     """Whether a result names what is looked for: all codes of it and at least half of the other
     words ('T. cruzi'). A code may be written apart: 'HMB-45'."""
+    # 'HMB-45' is 'hmb45' in the order.
     absent = {word for word in sought - result if not set(_PIECES.findall(word)) <= result}
     return not any(map(is_code, absent)) and 2 * len(absent) <= len(sought)
 

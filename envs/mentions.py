@@ -17,6 +17,7 @@ def _mention() -> re.Pattern[str]:
     """A test, with the region before it ('left axillary lymph node biopsy') and after it ('MRI of
     the spine')."""
     # 'Positive sputum cultures' in a history is evidence of a known disease, no result told early.
+    # 'Lead', 'iron', 'got': in running text they are words as well.
     names = [n for names in NAMES_IN_PROSE.values() for n in names if not _AMBIGUOUS.fullmatch(n)]
     places = {*REGIONS, "spinal", "cervical", "lumbar", "axillary", "lymph node", "whole body"}
     region = phrase_regex("|".join(places))
@@ -40,6 +41,8 @@ def named_tests(text: str) -> tuple[str, ...]:
     """
     mentions = (" ".join(match[0].split()) for match in _mention().finditer(text))
     names = (name for name in mentions if not _VAGUE.fullmatch(name))
+    # By the normalised name: 'brain CT' and 'Brain-CT' are one; the later spelling stays at the
+    # first place.
     return tuple({normalise(name): name for name in names}.values())
 
 

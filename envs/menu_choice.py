@@ -34,6 +34,8 @@ the list does not have."""
 
 def schema(entries: int) -> dict[str, Any]:
     """The form of a reply about a menu of that many entries: a bounded list of bounded integers."""
+    # From 1: models count lists so. The schema bounds them; servers without schemas are held by
+    # `entries_chosen`.
     number = {"type": "integer", "minimum": 1, "maximum": entries}
     numbers = {"type": "array", "items": number, "maxItems": min(MOST_ENTRIES, entries)}
     return {
@@ -51,6 +53,7 @@ def make_chooser(complete: Complete) -> Choose:
     def choose(order: str, names: Sequence[str]) -> tuple[int, ...]:
         if not names:
             return ()
+        # On one line: a name of several lines could pose as another entry.
         menu = "\n".join(
             f"{number}. {one_line(name[:_LENGTH])}" for number, name in enumerate(names, 1)
         )
@@ -79,6 +82,7 @@ def entries_chosen(reply: str, entries: int) -> tuple[int, ...]:
         numbers = read(reply, _Entries).value.entries
     except MalformedReply:
         return ()
+    # A number outside the menu spoils the reply: who made one up may have made up the others.
     if len(numbers) > min(MOST_ENTRIES, entries) or not all(1 <= n <= entries for n in numbers):
         return ()
     return tuple(dict.fromkeys(number - 1 for number in numbers))

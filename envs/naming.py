@@ -41,6 +41,7 @@ def _by_word(section: str) -> dict[str, str]:
     }
 
 
+# '~' joins the words of a form, so that later phrases do not match inside it.
 _PHRASES = [(form.replace(" ", "~"), phrase_pattern(table)) for form, table in TABLE["phrases"]]
 _LEFT_OUT = [pattern for form, pattern in _PHRASES if not form]
 _CONTRAST = phrase_pattern(TABLE["contrast"])
@@ -79,6 +80,7 @@ _DRAWN_STATES = {
 _IGNORED = _words_of_section("ignored")
 _REPEATED = _words_of_section("again")
 _TAKEN = _words_of_section("taken")
+# 'Cortical', 'disc' and 'canal' are of many organs: in running text they tell no region.
 _ANATOMY = _by_word("anatomy") | {
     word: region for word, region in REGIONS.items() if word not in _words_of_section("ambiguous")
 }
@@ -89,6 +91,7 @@ _PLACE = REGIONS.keys() | _SIDES | {"of"}
 _MATERNAL = frozenset({"maternal", "mother"})
 _BABY = frozenset({"neonatal"})
 _WHOSE = _MATERNAL | _BABY | {"fetal", "baby", "newborn", "patient"}
+# A 'CT angiography' is another study than the 'CT' in its name.
 _FURTHER = frozenset({"angiography", "venography", "pet", "biopsy", "fluorescein"})
 """What makes another test of a scan."""
 _PLACED = IMAGING | {"biopsy", "bronchoscopy"}
@@ -98,6 +101,7 @@ _PLACED = IMAGING | {"biopsy", "bronchoscopy"}
 _JOINT = "(?:/|,? and |, )"
 _ORGAN = "(?:liver|hepatic|renal|kidney|thyroid|coagulation)"
 _FUNCTIONS = re.compile(
+    # 'Liver and renal function tests': the noun stands behind the last of them alone.
     rf"\b({_ORGAN}){_JOINT}(?=(?:{_ORGAN}{_JOINT})*{_ORGAN} (?:function|profile|panel))",
     re.IGNORECASE,
 )
@@ -136,7 +140,9 @@ def canonical_of(name: str) -> str | None:
     # anything.
     spelt = text.split()
     tail = [*itertools.takewhile(aside.__contains__, reversed(spelt))]  # 'cardiac enzyme tests'
+    # Not all of the tail at once: that is `words`, which comes after the shorter cuts.
     shorter = (spelt[:-length] for length in range(1, len(tail)))
+    # From the name as written to ever less of it: the first that is known is the nearest.
     for bare in (spelt, *shorter, words, [word for word in words if word not in _SPECIMENS]):
         for form in (" ".join(bare), " ".join(map(_singular, bare))):
             if form in tests:
@@ -145,6 +151,7 @@ def canonical_of(name: str) -> str | None:
     head = " ".join(words[: len(words) - len([*places])])  # 'arthrocentesis of the left knee'
     if head in tests:
         return tests[head]
+    # Last, since a joined or turned name may by chance be another test's.
     apart = _written_apart()
     return apart.get("".join(text.split())) or apart.get("".join(words)) or _of_antibody(words)
 
@@ -156,6 +163,7 @@ def _written_apart() -> dict[str, str]:
     tests: dict[str, set[str]] = {}
     for name, first in canonical_names().items():
         tests.setdefault(name.replace(" ", ""), set()).add(first)
+    # Five letters or fewer join to another abbreviation by chance.
     return {
         name: min(firsts) for name, firsts in tests.items() if len(firsts) == 1 and len(name) > 5
     }
@@ -178,6 +186,7 @@ def names_in_a_row(text: str) -> list[str]:
     names: list[str] = []
     strangers = start = 0
     while start < len(words):
+        # The longest name first: 'c reactive protein' before 'protein'.
         ends = range(min(len(words), start + 6), start, -1)
         end = next((end for end in ends if " ".join(words[start:end]) in canonical_names()), 0)
         if end:
@@ -185,6 +194,7 @@ def names_in_a_row(text: str) -> list[str]:
         elif words[start] not in _IGNORED and words[start] not in _SPECIMENS:
             strangers += 1
         start = end or start + 1
+    # 'CBC of the patient with fever' is prose: more strangers than names.
     return names if len(names) > 1 and strangers <= (len(names) - 1) // 2 else [text]
 
 
@@ -201,15 +211,18 @@ def profile(name: str) -> Profile:
         words = canonical if text in canonical_names() else " ".join([canonical, *more])
     tokens = tokens_of(words)
     kinds = frozenset(tokens) & KINDS
+    # KUB: kidneys, ureters and bladder, a plain film where no other modality is named.
     if "kub" in tokens and not kinds & IMAGING:
         kinds |= {"xray"}
     regions = frozenset(REGIONS[token] for token in tokens if token in REGIONS)
     if "cervical" in tokens and kinds & (IMAGING | {"fna"}):
         regions |= {"neck"}
+    # What is left over is what is measured or looked for.
     special = _IGNORED | KINDS | _SIDES | _MATERNAL | _REPEATED | _SPECIMENS.keys() | REGIONS.keys()
     return Profile(
         text=text,
         canonical=canonical,
+        # 'MRI imaging': 'imaging' says nothing beside a modality.
         kinds=kinds - {"imaging"} if kinds & IMAGING - {"imaging"} else kinds,
         regions=regions,
         sides=frozenset(tokens) & (_SIDES | _MATERNAL | _BABY),
@@ -230,6 +243,7 @@ def tokens_of(words: str) -> list[str]:
 
 def _specimen(tokens: list[str]) -> str | None:
     specimens = [_SPECIMENS[token] for token in tokens if token in _SPECIMENS]
+    # Blood is what most tests are of: it tells nothing unless it is cultured.
     fluid = next((specimen for specimen in specimens if specimen != "blood"), None)
     if fluid is None:
         return "blood" if specimens and "culture" in tokens and "blood" in tokens else None
@@ -262,6 +276,7 @@ def specimen_of(word: str) -> str | None:
 
 
 def _singular(word: str) -> str:
+    # What the tables know is compared as it stands there.
     return word if word in REGIONS or word in _IGNORED or word in KINDS else singular(word)
 
 
@@ -289,9 +304,11 @@ def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozens
         {_DRAWN_STATES[word] for word in side.text.split() if word in _DRAWN_STATES}
         for side in (order, entry)
     ]
+    # 'Fasting glucose' is not 'random glucose'; a plain 'glucose' may be either.
     if all(states) and states[0].isdisjoint(states[1]):
         return False
     codes, entry_codes = (frozenset(filter(is_code, side.terms)) for side in (order, entry))
+    # One may say more ('IgG' of 'IgG and IgM'), neither something else.
     return (
         (codes <= entry_codes or entry_codes <= codes)
         and _same_kind(order, entry)
@@ -303,6 +320,7 @@ def can_be_same(order: Profile, entry: Profile, result: frozenset[str] = frozens
 def can_be_same_place(order: Profile, entry: Profile) -> bool:
     """The guards of region, side, specimen and mother or child."""
     left_or_right = order.sides & _SIDES, entry.sides & _SIDES
+    # Both must say a side for it to differ.
     if all(left_or_right) and left_or_right[0] != left_or_right[1]:
         return False
     whose = order.sides - _SIDES, entry.sides - _SIDES
@@ -345,6 +363,7 @@ def _same_regions(order: Profile, entry: Profile) -> bool:
     ordered, documented = order.regions, entry.regions
     if "fetus" in ordered - documented or (_MATERNAL & order.sides and "fetus" in documented):
         return False
+    # A tissue ('bone') beside a region says less than the region.
     if ordered - TISSUES and documented - TISSUES:
         ordered, documented = ordered - TISSUES, documented - TISSUES
     if not ordered or not documented:
@@ -369,6 +388,7 @@ def synonyms_of(name: str) -> tuple[str, ...]:
     if canonical := canonical_of(name):
         return tuple(map(normalise, NAMES[canonical]))
     text = normalise(name)
+    # Both for a test that no table knows: its report may leave the specimen out.
     aside = _SPECIMENS.keys() | _IGNORED
     return text, " ".join(word for word in text.split() if word not in aside)
 

@@ -132,6 +132,7 @@ class Oracle:
         self._threshold = threshold
         self._choose = choose
         self.asks_model = choose is not None
+        # The menu is read once: an oracle answers many orders, in many episodes of its case.
         self._entries = with_later_tests([read_entry(test) for test in menu])
         self._names = names_of_menu(self._entries)
 
@@ -144,8 +145,11 @@ class Oracle:
         matches = list(self.matches(order))
         if not matches:
             return Answer(order)
+        # In the menu's order, whatever the order's: answers are the same for the same set.
         numbers = sorted({number for match in matches for number in match.entries})
         tests = (self._entries[number].test for number in numbers)
+        # An order is known as badly as its worst-matched test; an LLM's choice (None) is the
+        # weakest.
         weakest = min(matches, key=lambda match: match.score or 0.0)
         score = None if weakest.score is None else round(weakest.score, 3)
         results = tuple(DocumentedResult(test.name, test.result) for test in tests)
@@ -154,6 +158,7 @@ class Oracle:
     def matches(self, order: str) -> Iterator[Match]:
         """The matches of an order: of the whole name where the menu knows it, else of each test
         that it names."""
+        # The whole name first: an entry may be called 'Blood and urine cultures', or even 'Labs'.
         if exact := self._exact(profile(" ".join(cut(order).replace("_", " ").split()))):
             yield exact
             return
@@ -161,7 +166,9 @@ class Oracle:
         if not parsed.text or names_no_test(parsed.text):
             return
         ordered = profile(parsed.text)
+        # Before it is split: the name of an entry may itself hold an 'and'.
         match = self._by_name(ordered) or (self._by_panel(ordered) if ordered.canonical else None)
+        # Each test by itself, without the whole: 'CBC, unicorn test' gets the CBC.
         matches = [match] if match else self._match_all(parsed.parts)
         if not matches and len(parsed.parts) > 1:
             matches = self._match_all((parsed.text,))
@@ -178,13 +185,16 @@ class Oracle:
         ordered = profile(order)
         if match := self._by_tables(ordered):
             return match
+        # The mended order only where the written one is unknown: a rare name is no slip.
         if (mended := self._mended(ordered)) and (match := self._by_tables(profile(mended))):
             return match
+        # 'MRI for trauma': what a test is for is no part of its name.
         test, _, purpose = order.partition(" for ")
         match = self._by_tables(profile(test)) if purpose else None
         if match and self._is_for(match, profile(test), purpose):
             return match
         test, *circumstance = _CIRCUMSTANCE.split(order, maxsplit=1)
+        # 'ABG on room air' is an ABG; 'CT from skull to thigh' names a place, and stays whole.
         aside = bool(circumstance) and _names_no_test(profile(circumstance[0]))
         match = self._by_tables(profile(test)) if aside else None
         return match or self._by_rare_words(ordered) or self._by_encoder(ordered)
@@ -193,16 +203,19 @@ class Oracle:
         """The one entry in whose name all words of an order stand that no table knows: 'ergonovine
         challenge' is the 'provocation with ergonovine'."""
         words = ordered.text.split()
+        # Words that no table has: any other would have matched already.
         rare = {word for word in words if len(word) >= _SHORTEST_SLIP} - vocabulary()
         if ordered.kinds or ordered.canonical or not rare or not ordered.text.isascii():
             return None
         names = [name for name in self._names if rare <= set(name.profile.text.split())]
         entries = {name.entry for name in names}
+        # Two entries of the same rare word: which one is meant cannot be told.
         allowed = len(entries) == 1 and all(can_be_same(ordered, n.profile) for n in names)
         return Match(tuple(entries), "words", len(rare) / len(words)) if allowed else None
 
     def _by_tables(self, ordered: Profile) -> Match | None:
         match = self._by_name(ordered) or self._by_words(ordered)
+        # A repeat alone is no answer where a panel reports the first value.
         again = match and all(self._entries[n].profile.repeated for n in match.entries)
         if match is None or (again and not ordered.repeated):
             return self._by_panel(ordered) or match
@@ -213,6 +226,7 @@ class Oracle:
         for trauma' is any CT head."""
         if ordered.kinds and not ordered.kinds & SOUGHT:
             return True
+        # Short words ('of', 'new') look for nothing.
         sought = {word for word in profile(purpose).terms if len(word) > 3}
         entries = [self._entries[number] for number in match.entries]
         return not sought or any(sought & (entry.words | entry.profile.terms) for entry in entries)
@@ -220,6 +234,7 @@ class Oracle:
     def _exact(self, ordered: Profile) -> Match | None:
         """The entry of that name, and the others that name the same test by the tables."""
         names = [name for name in self._names if name.of_entry]
+        # 'CK on day 5' is 'CK (day 5)'.
         wording = _without_prepositions(ordered.text)
         exact = {n.entry for n in names if _without_prepositions(n.profile.text) == wording}
         if not exact or not ordered.text:
@@ -232,6 +247,8 @@ class Oracle:
             if ordered.canonical and self._is_synonym(ordered, name, frozenset())
         }
         preferred = self._preferred(ordered, sorted(exact | same))
+        # The entries of that very name stay, preferred or not: the name was said as the menu has
+        # it.
         return Match(tuple(sorted(exact.union(preferred))), "exact", 1.0)
 
     def _by_name(self, ordered: Profile) -> Match | None:
@@ -239,6 +256,7 @@ class Oracle:
         the given groups."""
         if exact := self._exact(ordered):
             return exact
+        # A group need not be strict: hence the guards of `_is_synonym`.
         group = frozenset(map(normalise, self._aliases.get(ordered.text, ())))
         same = [name.entry for name in self._names if self._is_synonym(ordered, name, group)]
         return Match(self._preferred(ordered, same), "synonym", 1.0) if same else None
@@ -251,10 +269,13 @@ class Oracle:
         if not can_be_same(ordered, profile_of_name, entry.words):
             return False
         if ordered.canonical is not None and ordered.canonical == profile_of_name.canonical:
+            # A name that says no fluid means blood, unless the table's own name says one.
             in_blood = profile(ordered.canonical).specimen is None
             if in_blood and _of_another_fluid(ordered.text, profile_of_name.text):
                 return False
             parts = parts_of_panel(ordered.canonical)
+            # 'Chemistry' may hold anything: it counts only where its result reports the ordered
+            # test.
             return profile_of_name.text not in _LOOSE_NAMES or _is_reported(entry, ordered, parts)
         return (
             not (ordered.canonical or profile_of_name.canonical)
@@ -274,12 +295,15 @@ class Oracle:
         if not scores:
             return None
         if ordered.contrast is not None:
+            # Contrast before the score: an entry with the ordered contrast is the test that was
+            # ordered.
             same = {n: s for n, s in scores.items() if self._contrast_of(n) == ordered.contrast}
             scores = same or scores
         if ordered.repeated:
             repeats = {n: s for n, s in scores.items() if self._entries[n].profile.repeated}
             scores = repeats or scores
         best = max(scores.values())
+        # Scores are sums of fractions: equal ones may differ in the last digit.
         entries = self._preferred(
             ordered, [n for n, score in scores.items() if score > best - 1e-9]
         )
@@ -288,6 +312,7 @@ class Oracle:
 
     def _by_panel(self, ordered: Profile) -> Match | None:
         """A panel gets its documented components, and a component the entry that reports it."""
+        # 'Labs' and 'IgG panel' would get all that a menu has.
         if is_vague(ordered) or names_no_test(ordered.text):
             return None
         parts = parts_of_panel(ordered.canonical)
@@ -298,6 +323,7 @@ class Oracle:
         }
         numbered = list(enumerate(self._entries))
         reporting = {n: entry for n, entry in numbered if _answers(entry, ordered, parts)}
+        # Without parts every reporting entry counts: the value may stand in two of them.
         if len(reporting) > 1 and parts:  # most of the panel, or the panel by name
             counts = {
                 n: sum(_answers(entry, profile(part), frozenset()) for part in parts)
@@ -310,6 +336,7 @@ class Oracle:
             }
         entries = {n for n in entries if self._entries[n].statements} | reporting.keys()
         entries = self._one_of_each_text(ordered, entries)
+        # Only where nothing reports a value: 'LFTs: normal' answers an order of ALT.
         if not entries:
             panels: dict[int, set[str | None]] = defaultdict(set)
             for name in self._names:
@@ -345,6 +372,7 @@ class Oracle:
             or (not is_test and names_a_disease(ordered.text.partition(" of ")[0]))
         ):
             return None
+        # The guards before the cosine: 'CT chest' and 'CT head' are near each other.
         allowed = [
             number
             for number, name in enumerate(self._names)
@@ -360,6 +388,7 @@ class Oracle:
 
     @cached_property
     def _vectors(self) -> np.ndarray:
+        # Encoded when an order first needs it, since most orders are known by name.
         assert self._encode is not None
         return self._encode([name.profile.text for name in self._names])
 
@@ -368,7 +397,9 @@ class Oracle:
         place and specimen hold for it too."""
         if self._choose is None or not parts or not self._entries:
             return
+        # Names alone, never results: what the model has not seen it cannot pass on.
         choice = self._choose(order, [entry.test.name for entry in self._entries])
+        # `type`, not `isinstance`: True is an int.
         valid = {c for c in choice if type(c) is int and 0 <= c < len(self._entries)}
         ordered = [profile(part) for part in parts]
         entries = tuple(n for n in sorted(valid) if any(self._may_choose(w, n) for w in ordered))
@@ -378,6 +409,7 @@ class Oracle:
     def _may_choose(self, ordered: Profile, number: int) -> bool:
         names = [name.profile for name in self._names if name.entry == number]
         modality = ordered.kinds & IMAGING
+        # An entry 'Chest' is of the modality that its result names.
         if modality and not any(name.kinds & IMAGING for name in names):
             in_result = modality <= self._entries[number].words
             names = [
@@ -394,6 +426,7 @@ class Oracle:
         """Of several entries that match: the repeat for a repeated order and the first for any
         other; then by contrast, if both say."""
         entries = {number: self._entries[number].profile for number in numbers}
+        # 'or entries': a preference picks among what matches, and never refuses it.
         same = {n: p for n, p in entries.items() if p.repeated == ordered.repeated} or entries
         if ordered.contrast is not None:
             same = {n: p for n, p in same.items() if p.contrast == ordered.contrast} or same
@@ -405,12 +438,14 @@ class Oracle:
         words = []
         for word in ordered.text.split():
             near = {word: ""}
+            # One slip of the pen: another first letter is too seldom one to look at all words.
             if len(word) >= _SHORTEST_SLIP and word.isalpha() and word not in self._known_words:
                 near = {
                     candidate: canonical_names().get(candidate, singular(candidate))
                     for candidate in self._mendable[word[0]]
                     if abs(len(candidate) - len(word)) < 2 and OSA.distance(word, candidate) == 1
                 } or near
+            # Two known words as near: which one was meant cannot be told.
             words.append(next(iter(near)) if len(set(near.values())) == 1 else word)
         text = " ".join(words)
         return text if text != ordered.text else None
@@ -423,6 +458,7 @@ class Oracle:
     @cached_property
     def _mendable(self) -> dict[str, list[str]]:
         by_letter: defaultdict[str, list[str]] = defaultdict(list)
+        # Words of NO_SLIPS are near each other ('gastrin', 'gastric'): a slip could mean either.
         for word in sorted(self._known_words - NO_SLIPS):
             if len(word) >= _SHORTEST_SLIP and word.isalpha():
                 by_letter[word[0]].append(word)
@@ -462,6 +498,7 @@ def _is_summed_up(entry: Entry, ordered: Profile, panels: set[str | None]) -> bo
         or entry_profile.kinds & SAMPLED
     ):
         return False
+    # Figures are values: then the entry reports its own tests, and says nothing of a whole panel.
     has_figures = any(c == ":" or c.isdigit() for c in result)
     if not has_figures and any(ordered.canonical in parts_of_panel(panel) for panel in panels):
         return True
@@ -480,6 +517,7 @@ def _answers(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
     """Whether the result of an entry with another name reports the ordered test, or one of its
     `parts`."""
     entry_profile, category = entry.profile, entry.test.category
+    # In tissue a word is a stain or a marker, never a value in blood.
     if category == "pathology" or entry_profile.kinds & SAMPLED - IMAGING:
         return _is_seen_in_tissue(entry, ordered)
     if category not in ("laboratory", "physiologic", "procedure") or entry_profile.kinds & SAMPLED:
@@ -491,15 +529,18 @@ def _answers(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
         and not entry_profile.kinds
     ):
         return has_word(entry.clauses, ("cytolog*", "cell", "malignan*", "lymphocyt*"))
+    # Cultures and serologies: a statement must name what was looked for, not give a value.
     if ordered.kinds and ordered.kinds <= SOUGHT:
         if any(tells_of_test(entry_profile, statement, ordered) for statement in entry.statements):
             return True
         if not ordered.canonical:
             return False
+    # A value in urine is none in blood.
     if (
         entry_profile.specimen and entry_profile.specimen != ordered.specimen
     ) or ordered.kinds & SAMPLED:
         return False
+    # 'Cortisol after dexamethasone' is no plain cortisol.
     if (entry_profile.terms - ordered.terms) & CONDITIONS:
         return False
     if not may_be_related(ordered.canonical, entry_profile.canonical):
@@ -515,6 +556,7 @@ def _is_seen_in_tissue(entry: Entry, ordered: Profile) -> bool:
     words = entry.words | entry.profile.kinds
     sought = ordered.terms - MARKING
     kinds = ordered.kinds - {"biopsy"}
+    # An order of a fluid ('CSF culture') is not of the tissue.
     if ordered.specimen or not (kinds or sought) or not kinds <= ON_TISSUE:
         return False
     if not sought:
@@ -523,6 +565,7 @@ def _is_seen_in_tissue(entry: Entry, ordered: Profile) -> bool:
         return False
     acid_fast = kinds == {"smear"} and "tuberculosis" in sought
     if "stain" in kinds or ordered.terms & MARKING or acid_fast:
+        # A report of these says its finding without the word 'stain': 'CD20 positive'.
         return True
     return bool(kinds & words) if kinds else tells_of_staining(words)
 
@@ -539,6 +582,7 @@ def _is_reported(entry: Entry, ordered: Profile, parts: frozenset[str]) -> bool:
         names = [name for name in names if profile(name).specimen == ordered.specimen]
     if any(reports(entry.clauses, name, ordered.specimen, bool(tests)) for name in names):
         return True
+    # 'Mild anemia' tells a hemoglobin; only in blood, as FINDINGS are.
     findings = tuple(word for test in tests for word in FINDINGS.get(test, ()))
     in_blood = entry_profile.specimen is None and ordered.specimen is None
     return bool(findings) and in_blood and has_word(entry.clauses, findings)

@@ -37,6 +37,7 @@ _REFUSAL_INSIDE = phrase_pattern(TABLE["refusals"] + TABLE["refusals_inside"])
 _NEEDLESS = phrase_pattern(TABLE["needless"])
 _TIMES = phrase_pattern(TABLE["times"])
 _PURPOSE_OF_ORDER = phrase_pattern(
+    # 'to rule out ...', 'for suspected ...': a disease there is looked for, not ordered.
     TABLE["purposes"]
     + "\n".join(
         f"{word} {verb.strip()}"
@@ -46,6 +47,7 @@ _PURPOSE_OF_ORDER = phrase_pattern(
         if verb.strip()
     )
 )
+# Contrast first becomes words: 'without contrast' begins like a refusal.
 _CONTRASTS = [
     (" ", phrase_pattern(TABLE["either_contrast"])),
     (" noncontrast ", phrase_pattern(TABLE["no_contrast"])),
@@ -57,6 +59,7 @@ _INSTEAD = re.compile(
 _CLAUSE = re.compile(r"\s*(?:;|\.\s|\n|\bbut\b|\bhowever\b|\bthen\b)\s*", re.IGNORECASE)
 # The comma of '1,25-dihydroxyvitamin D' parts nothing.
 _COMMA = re.compile(r"(?<!\d),|,(?!\d)")
+# Not '1,25', '24 and 48 h' or 'C3/C4': their signs join one test.
 _ORDER_SEPARATOR = re.compile(
     r"\s*(?:[;&+](?!\s*$)|(?<!\d),(?!\s*$)|,(?!\d|\s*$)|(?<![A-Za-z]\d)/"
     r"|\b(?:and(?! \d+\b(?! h))|plus|as well as|along with"
@@ -108,6 +111,7 @@ def read_order(text: str) -> Order:
     text = _in_words(text)
     brackets = " ; ".join(_ORDER_IN_BRACKETS.findall(text))
     main = _with_place(_without_refusals(_ORDER_IN_BRACKETS.sub(" ", text)), brackets)
+    # 'Mass on CT' is what a guesser writes to have a finding confirmed.
     if not main or _states_a_finding(main):
         return Order()
     return Order(main, tests_in(main), tests_in(_without_refusals(brackets)))
@@ -143,9 +147,11 @@ def tests_in(text: str) -> tuple[str, ...]:
     """The tests that a text names; what only one of them says ('CT chest, abdomen and pelvis')
     holds for those without."""
     text = name_each_function(text)
+    # Names that hold an 'and' are put in a form without one before the text is split.
     text = _names_with_joints().sub(
         lambda match: canonical_names()[normalise(match[0])].replace(" and ", " "), text
     )
+    # Of the whole order, before the split: 'CT chest and abdomen with contrast' means both.
     contrast = contrast_in(normalise(text))
     parts: list[str] = []
     for piece in _ORDER_SEPARATOR.split(text):
@@ -156,7 +162,9 @@ def tests_in(text: str) -> tuple[str, ...]:
             parts[-1] += f" {piece}"  # 'arthrocentesis, left knee' is one test
         else:
             parts += names_in_a_row(piece)
+    # After the names were told apart: the limit counts tests.
     del parts[MAX_PARTS:]
+    # From the first on: `_completed` may fill a part that the next one borrows from.
     completed = [_completed(number, parts) for number in range(len(parts))]
     if contrast is not None and len(parts) > 1:
         word = "contrast" if contrast else "noncontrast"
@@ -175,6 +183,7 @@ def _in_words(text: str) -> str:
     """Lines become clauses, shorthand ('w/o', 'O&P') and contrast become words, so that 'without
     contrast' is no refusal."""
     text = re.sub(r"[\r\n\u2022]+", " ; ", cut(text)).replace("_", " ")
+    # Control characters of a hostile order would hide words from the patterns.
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     text = _shorthand().sub(lambda match: f"{SHORTHAND[match[0].casefold()]} ", text)
     text = _MUTATION_ORDER.sub("mutation analysis", _TIMES.sub(" ", text))
@@ -185,6 +194,7 @@ def _in_words(text: str) -> str:
 
 @cache
 def _shorthand() -> re.Pattern[str]:
+    # The longest first, as in a table of phrases.
     signs = "|".join(map(re.escape, sorted(SHORTHAND, key=len, reverse=True)))
     return re.compile(rf"(?<![\w/])(?:(?:{signs})(?![\w/])|w/(?=\w))", re.IGNORECASE)
 
@@ -202,6 +212,7 @@ def _without_refusals(text: str) -> str:
         for piece in pieces:
             if not piece or _NEEDLESS.search(piece) or _REFUSAL_AT_START.match(piece):
                 continue
+            # 'Order MRI, no CT needed': what stands before the refusal was ordered.
             piece = _until(_REFUSAL_INSIDE, _INSTEAD.sub(" ", piece))
             if in_purpose and not (profile(piece).canonical or profile(piece).kinds):
                 continue  # still the purpose: 'to assess the labrum, the capsule'
@@ -220,6 +231,7 @@ def _until(end: re.Pattern[str], text: str) -> str:
 def _with_place(main: str, brackets: str) -> str:
     """'Glucose (CSF)' is 'Glucose CSF', and 'Knee X-ray (right)' is 'Knee X-ray right'."""
     reading, more = profile(main), profile(brackets)
+    # With a kind or a term of their own the brackets are a test, read apart.
     if more.kinds or more.terms:
         return main
     place = (
@@ -260,13 +272,16 @@ def _completed(number: int, parts: list[str]) -> str:
     Doppler' is 'Doppler pelvis'; 'protein' of 'CSF glucose and protein' is 'csf protein'."""
     part = parts[number]
     reading = profile(part)
+    # 'CSF glucose and protein': the protein is of the CSF; 'CSF glucose and CBC' is not.
     if reading.canonical in _IN_FLUIDS and number and not reading.specimen:
         fluid = profile(parts[number - 1]).specimen
         if fluid in _FLUIDS and _BLOOD.isdisjoint(reading.text.split()):
             parts[number] = f"{fluid} {part}"
         return parts[number]
+    # A test that says what it measures needs nothing of its neighbours.
     if reading.terms or reading.canonical:
         return part
+    # Neighbours lend: nearest first, those before it before those behind.
     neighbours = [profile(neighbour) for neighbour in parts[:number][::-1] + parts[number + 1 :]]
     lent: list[str] = []
     if not reading.kinds and (reading.regions or reading.specimen):

@@ -22,6 +22,7 @@ _PAIR = re.compile(
     rf"{_YEARS_OLD}|[^.]{{3,60}}?\baged \d+ and \d+\b)",
     re.IGNORECASE,
 )
+# What may stand before the patients: a bullet, a label, 'We report'.
 _LABEL_OF_PATIENT = re.compile(r"\W*(?:[A-Z][\w ]{2,40}:)?\W*(?:a |[Ww]e \w+ )?")
 _NUMBERED = re.compile(r"\b(case|patient|twin|sibling)s? (?:no\.? ?|#)?([1-9]|[A-F])\b(?!-)", re.I)
 _SHORT = re.compile(r"(?<![\w-])(P[1-9])\b(?=\s*[:,;)(]| (?:had|has|was|is|with|\w+ed)\b)")
@@ -99,12 +100,15 @@ def patients_in(text: str) -> tuple[str, ...]:
     >>> patients_in("P1: fever. P2: large spleen."), patients_in("Case report of one patient")
     (('P1', 'P2'), ())
     """
+    # Blank lines would part a heading from its line.
     text = "\n".join(filter(str.strip, text.splitlines()))
     for pattern in (_HEADING,) if len(text) > _LONG else (_SHORT, _NUMBERED, _HEADING):
         names = [_capitalised(" ".join(match.groups())) for match in pattern.finditer(text)]
         if len(set(names)) > 1:
+            # By what they are called: one patient called 'Case 1' twice is one.
             return tuple(dict.fromkeys(names))
     start = _LABEL_OF_PATIENT.match(text)
+    # At the beginning alone: further on 'two sisters' are the patient's family.
     several = next(
         (m for p in (_SEVERAL, _PAIR) if (m := p.match(text, start.end() if start else 0))), None
     )
@@ -141,13 +145,16 @@ def parts_by_patient(text: str) -> dict[str, str]:
     pieces: list[tuple[str, str]] = []  # the patient's name, '' for all, and a line
     owner, depth = "", -1
     for line in text.splitlines():
+        # Two such names: one name in brackets behind a phrase may be anything.
         if len(_NAME_BEHIND.findall(line)) > 1:
             line = _NAME_BEHIND.sub(r" \g<name>: \g<told>;", line)
         indent = len(line) - len(line.lstrip())
+        # A line that is indented less ends what its owner was told of.
         if owner and line.strip() and indent <= depth:
             owner, depth = "", -1
         opening = _OPENING_OF_LINE.match(line)[0]  # type: ignore[index]
         names = list(_PERSON_NAME.finditer(line, len(opening)))
+        # A name inside a line, not at its beginning, is told of somebody: 'sister of P1'.
         if names and names[0].start() == len(opening):
             heading = len(names) == 1 and not line[names[0].end() :].strip(" *:")
             if heading:
@@ -159,9 +166,11 @@ def parts_by_patient(text: str) -> dict[str, str]:
             for name, end in zip(names, ends, strict=True):
                 told = line[name.end() : end].strip(" ;*")
                 pieces.append((_name_of(name), opening + told))
+        # 'Both patients recovered' belongs to nobody; without a count a line is of the owner.
         elif not names or not _COUNT.search(_PERSON_NAME.sub("", line)):
             pieces.append((owner, line))
     patients = list(dict.fromkeys(name for name, _ in pieces if name))
+    # One name alone tells no one apart.
     if len(patients) < 2:
         return {}
     return {
@@ -183,6 +192,7 @@ def tells_of_newborn(text: str) -> bool:
 
 def is_grown(observation: str) -> bool:
     """Whether the patient is 12 years old or more, as the first line with an age says."""
+    # A later age is a relative's, or the age at an earlier event.
     beginning = observation[:300]
     aged = _AGED.search(beginning)
     is_newborn = aged and re.search(_NEWBORN, beginning[: aged.start()], re.IGNORECASE)
@@ -197,6 +207,7 @@ def _name_of(match: re.Match[str]) -> str:
 def _capitalised(name: str) -> str:
     """'Patient A' of 'patient  A'."""
     words = name.capitalize().split()
+    # 'Patient A': `capitalize` has made a small letter of the patient's own.
     return " ".join([*words[:-1], words[-1].upper() if len(words[-1]) == 1 else words[-1]])
 
 
@@ -210,13 +221,16 @@ def animal_in(text: str) -> str:
     beginning = text[:400]
     aged = _AGED.search(beginning)
     start = aged.end() if aged else 0
+    # The phrase behind the age alone: 'A 40-year-old man bitten by a dog'.
     phrase = _END_OF_PHRASE.split(beginning[start : start + 80])[0]
     animal, person = ANIMAL.search(phrase), _PERSON.search(phrase)
     if animal and not (person and person.start() < animal.start()):
         return animal[0]
+    # 'It' is said of a child too, and of a lesion: only where nobody is a he or she.
     is_human = _PERSON.search(text) or _HE_OR_SHE.search(text)
     if not is_human and (neuter := _NEUTER.search(text)):
         return neuter[0].strip(" .")
+    # Without an age it may be a title: 'Lymphoma in a dog'.
     in_title = None if aged else _IN_AN_ANIMAL.search(text[:150])
     return in_title[0] if in_title else ""
 

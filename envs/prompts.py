@@ -26,12 +26,15 @@ from medaction.words.versions import version_of
 RECENT = 2
 """Of how many turns the model sees its own reasoning again."""
 
+# Texts in files, so that a prompt can be read and changed as one piece.
 _FOLDER = files("medaction.envs").joinpath("prompts")
 _TEXTS = {
     file.name: file.read_text(encoding="utf-8")
     for file in _FOLDER.iterdir()
     if file.name.endswith(".md")
 }
+# No escaping: prompts are no HTML, and `plain` has made the data harmless.
+# StrictUndefined: a name that a template misspells fails, and does not print nothing.
 _TEMPLATES = Environment(loader=DictLoader(_TEXTS), undefined=StrictUndefined, autoescape=False)
 _SHARED = ("evidence.md", "new_results.md")
 
@@ -44,6 +47,7 @@ def _prompt_version(style: Style) -> str:
         if name in _SHARED or name.endswith("_free.md") == free
     }
     grammar = extraction_schema(False) if free else reply_schema(False)
+    # The schema of turns before the last: both are made of the same model.
     return version_of([texts, grammar])
 
 
@@ -66,6 +70,7 @@ class _Limits:
     latest_reasoning: int | None = None
 
 
+# Reasoning goes before results: a diagnosis rests on results.
 _STEPS = (
     _Limits(),
     _Limits(0),
@@ -135,6 +140,7 @@ def _rendered(
     ]
     record = [
         {"number": turn.number, "lines": list(_record_lines(turn, limits.earlier_result, cut))}
+        # The last turn's results are shown apart, as new.
         for turn in turns[:-1]
         if turn.answers
     ]
@@ -177,6 +183,7 @@ def _record_lines(turn: Turn, limit: int | None, cut: list[str]) -> Iterator[str
             replace(result, text=_shorten(result.text, limit, _RESULT, cut))
             for result in answer.results
         )
+        # `plain` first: the indent is of our own making.
         yield plain(_record_entry(replace(answer, results=results))).strip().replace("\n", "\n    ")
 
 
@@ -231,6 +238,7 @@ def _shorten(text: str, limit: int | None, piece: str, cut: list[str]) -> str:
     if limit is None or len(text) <= limit + 40:  # the mark itself is about that long
         return text
     cut.append(piece)
+    # Both ends stay: a result's conclusion often stands last.
     head = text[: limit - limit // 3].rstrip()
     tail = text[len(text) - limit // 3 :].lstrip()
     return " ".join(
@@ -285,6 +293,7 @@ def extraction_repair_messages(
 
 
 def _with_request(prompt: Sequence[Message], reply: str, request: str) -> list[Message]:
+    # The start is enough to see the fault, and a reply that ran on would fill the context.
     shown = plain(reply)[:3000].strip() or "(no reply)"
     return [
         *prompt,

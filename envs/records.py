@@ -32,6 +32,7 @@ class BadCase(MedactionError, ValueError):
         self.case_id = case_id
         self.path = path
 
+    # By default an exception is made anew of its one message, and would lose reason and path.
     def __reduce__(self):  # so that a worker process can hand it back whole
         return BadCase, (self.reason, self.message, self.case_id, self.path)
 
@@ -58,8 +59,11 @@ def id_of_file(stem: str) -> str:
     Raises BadCase('unsafe_id') where nothing is left, the name begins with a dot or holds '..', or
     holds what cannot be shown (half a character, a mark that turns the line).
     """
+    # Half of a surrogate pair cannot be hashed or printed; a mark that turns the line hides the
+    # name.
     if not stem.isprintable():
         return check_id(stem)
+    # NFKD: 'ü' is a 'u' and a mark, of which ASCII keeps the letter.
     letters = unicodedata.normalize("NFKD", stem)
     ascii_letters = letters.encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", ascii_letters)[:100].strip("-")
@@ -161,6 +165,7 @@ class CaseReport:
         case = self.structured
         return (
             case is not None
+            # An article's text was not made of the case that lies beside it.
             and self.source not in ARTICLES
             and all(test.result in self.text for test in case.tests)
         )
@@ -188,6 +193,7 @@ class ClinicalEnvironment:
     @property
     def environment_id(self) -> str:
         """A hash of all that a rollout can depend on: a changed case is a new environment."""
+        # Not licence, warnings or classes: they change nothing that a rollout can see.
         menu = [[test.name, test.category, test.result, test.aliases] for test in self.menu]
         content = [self.case_id, self.initial_observation, menu, self.diagnosis]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

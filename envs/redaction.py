@@ -47,7 +47,9 @@ MOST = 0.5
 """Share of the initial observation's characters that may be cut (results that move to the menu do
 not count); of a case that leaks more nothing is cut, and it is refused."""
 
+# Also the full-width signs of Chinese and Japanese.
 _CLAUSE_END = re.compile(r"(?<=[,;，；])\s+")
+# 'Rash suggestive of lupus': the hint goes, the rash stays. 'Was suggestive of' is a predicate.
 _CLAUSE_OR_HINT = re.compile(
     r"(?<=[,;，；])\s+|(?<! was)(?<! were)(?<! is)(?<! are)(?<! and)\s+(?=(?:indicating"
     r"|suggest(?:ing|ive)|consistent with|compatible with|concerning for)\b)"
@@ -149,17 +151,21 @@ class _Cutter:
         label = LABEL.match(line)[0]  # type: ignore[index]
         body = line[len(label) :]
         is_complaint = COMPLAINT.search(label) is not None
+        # For each line: its label says whether words of a laboratory are out of place (`_result`).
         self.is_examination = "examination" in label.casefold()
         self.is_present = "present" in label.casefold()
         is_list = bool(_LISTED_SECTIONS.search(label)) or (
             label.casefold().startswith("past medical", 2)
         )
+        # A label alone may tell: '- Biopsy-proven sarcoidosis:'.
         if not body.strip() and self.leaks(line):
             self._take(line)
             return ""
         sentences: list[str] = []
         gone, left_as_it_was = False, True
+        # Sentence by sentence, since what hangs on a cut sentence must go with it.
         for place, sentence in enumerate(split_outside_brackets(SENTENCE_END, body)):
+            # Age, sex and the complaint are what an observation is for: they are never cut whole.
             keeps = is_complaint or (is_first and place == 0)
             if not any(map(str.isalnum, sentence)):
                 remainder = sentence
@@ -178,8 +184,10 @@ class _Cutter:
             gone = not remainder and bool(sentence.strip())
             left_as_it_was = left_as_it_was and remainder == sentence
             sentences += [remainder] if remainder else []
+        # The very line where nothing went: its spaces and brackets stay the report's.
         if left_as_it_was:
             return line
+        # Chinese and Japanese join sentences without a space.
         text = re.sub(r"(?<=[。！？；]) ", "", " ".join(sentences))
         return label + text if text else ""
 
@@ -188,12 +196,14 @@ class _Cutter:
         asides = [
             match[0]
             for match in IN_BRACKETS.finditer(sentence)
+            # 'Fever (WBC 15,000)': the aside is a result, the sentence no test's.
             if self.leaks(match[0])
             or (self._result(match[0].strip(" ()")) and named_tests(match[0]))
         ]
         remainder = sentence
         for aside in asides:
             remainder = remainder.replace(aside, "", 1)
+        # Where the sentence leaks without its asides too, cutting them would not help it.
         if not asides or (
             not is_complaint and (self.leaks(label + remainder) or self._result(remainder))
         ):
@@ -208,6 +218,7 @@ class _Cutter:
         if demographics is None or COMPLAINT.search(label):
             return sentence
         head = sentence[: demographics.end()]
+        # 'A 19-year-old with Marfan syndrome': what must stay leaks; the case is refused.
         if self.leaks(head):
             return sentence
         parts = _PREDICATE.split(sentence[demographics.end() :])
@@ -227,6 +238,8 @@ class _Cutter:
         """What may stay of a sentence; the rest is taken."""
         if not self.leaks(label + sentence) and not self._result(sentence):
             return sentence
+        # First what lies behind the demographics: a sentence that says who it is may be kept in
+        # part.
         if (remainder := self._without_tail(label, sentence)) != sentence:
             return remainder
         clauses: list[str] = []
@@ -236,6 +249,8 @@ class _Cutter:
             if not removed:
                 clauses = self._clauses(pattern, label, sentence)
                 removed, stays = self._parted(clauses, label, is_list)
+        # A clause could not be cut alone: the sentence goes, unless it is a list with a mere
+        # finding.
         if not removed:
             if is_list and not self.leaks(label + sentence):
                 return sentence
@@ -250,12 +265,14 @@ class _Cutter:
         text = re.sub(r"^(?:and|but) ", "", " ".join(stays)).rstrip(" ,;")
         if not text:
             return ""
+        # A sentence needs its stop again where its end was cut.
         if removed[-1] == clauses[-1] and not text.endswith((".", "!", "?", "。")):
             text += "."
         return text if stays[0] == clauses[0] else text[0].upper() + text[1:]
 
     def _clauses(self, pattern: re.Pattern[str], label: str, sentence: str) -> list[str]:
         """The clauses of a sentence; 'In 2005,' is none by itself."""
+        # 'In 2005, | he ...' would leave a date without a sentence.
         opening, *clauses = split_outside_brackets(pattern, sentence)
         if clauses and _INTRODUCTION.fullmatch(opening):
             opening = f"{opening} {clauses.pop(0)}"
@@ -277,6 +294,7 @@ class _Cutter:
             in_result = result or (in_result and goes_on and not _PATIENT.match(clause))
             hangs = bool(removed) and _hangs(clause)
             if in_result or hangs or self.leaks(label + clause):
+                # The subject stands in the first clause: what is left would have none.
                 if number == 0 and not is_list and not result:
                     return clauses, []
                 removed.append(clause)
@@ -290,6 +308,7 @@ class _Cutter:
         for word in (" without ", " with ", " during ", " due to "):
             before, _, after = clause.rpartition(word)
             goes = self._result(after) or (word != " with " and self.leaks(label + after))
+            # What is left must be a phrase by itself: 'he was', 'presented' would hang.
             stands = not re.search(r"(?:^|ed|is|was|are|were|ent|ible|man|boy|girl)$", before)
             if goes and stands and not self._result(before) and not self.leaks(label + before):
                 return [before + "," * after.endswith(","), word.strip() + " " + after]
@@ -308,10 +327,12 @@ class _Cutter:
         relative = RELATIVE.search(text)
         if (relative and not _is_of_patient(text, relative)) or self.of_newborn(text):
             return None
+        # 'Leukopenia' under 'Physical examination' is a laboratory's word.
         findings = blood_findings(text) if self.is_examination or self.is_present else {}
         findings = {word: test for word, test in findings.items() if word not in self.complaint}
         statement = result_told(text)
         if findings:
+            # The tests that are named come first; a finding adds only tests that were not named.
             named = statement.tests if statement else ()
             known = {canonical_of(name) for name in named}
             others = (test for test in findings.values() if test not in known)
@@ -326,6 +347,7 @@ class _Cutter:
         if statement and says_something(text):
             self.statements.append(Statement(context.strip(" ,;") or text, statement.tests))
             self.last_is_result = True
+        # 'It was treated with ...' behind a result goes to the menu with it.
         elif continues and self.last_is_result:
             before = self.statements.pop()
             self.statements.append(Statement(f"{before.text}\n{text}", before.tests))
@@ -348,6 +370,7 @@ def _verbatim(parts: Sequence[str], sentence: str) -> str:
     """Parts of a sentence, a line for each stretch of it: a result is the report's own words, so
     that nothing may be joined that stands apart there."""
     lines: list[str] = []
+    # Joined only where the report has them side by side: else it would be no quotation.
     for part in map(str.strip, parts):
         joined = next(
             (text for gap in (" ", "") if lines and (text := lines[-1] + gap + part) in sentence),
@@ -360,6 +383,7 @@ def _verbatim(parts: Sequence[str], sentence: str) -> str:
 def _hangs(text: str) -> bool:
     """Whether a sentence is nothing without the one before it; so is, after a semicolon, what a
     relative has of it."""
+    # '; her sister has it too' in small letters goes on with the sentence before.
     return bool(_HANGING.match(text) or (text[:1].islower() and RELATIVE.search(text)))
 
 
@@ -373,17 +397,20 @@ def redact(report: CaseReport, case: StructuredCase) -> Redacted:
     cutter = _Cutter(report, case)
     observation = case.initial_observation
     lines = observation.splitlines()
+    # The first line's first sentence says who the patient is.
     remainder = [cutter.line(line, number == 0) for number, line in enumerate(lines)]
     text = "\n".join(
         new for new, old in zip(remainder, lines, strict=True) if new or not old.strip()
     )
     if text == observation:
         return Redacted(case)
+    # Only real cuts count: what moved to the menu is not lost.
     share = sum(map(len, cutter.cut)) / len(observation)
     if share > MOST:
         return Redacted(case, share=share)
     moved = _moved(case.tests, cutter.statements, cutter.complaint)
     told_again = tuple(
+        # Noted as cut because the menu tells it already.
         statement.text
         for statement in cutter.statements
         if not any(test.result == statement.text for test in moved)
@@ -413,9 +440,11 @@ def _moved(
 def _covers(test: DocumentedTest, name: str, statement: Statement, complaint: str) -> bool:
     """Whether an entry tells already what a statement says of the test called `name`: the analyte
     stands in its result, its result is told again, or it has the very words."""
+    # Behind the label: 'CT: mass' of a statement is 'mass' in the entry.
     finding = plain_text(statement.text.partition(":")[2] or statement.text).strip(" .;")
     if len(finding) >= RESULT_LENGTH and finding in plain_text(test.result):
         return True
+    # One value of an analyte is enough: a second would contradict or repeat it.
     if category_of(name) == "laboratory" and re.search(
         rf"\b{re.escape(name)}\b", test.result, re.IGNORECASE
     ):

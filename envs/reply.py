@@ -61,6 +61,8 @@ def _worded(text: str) -> str:
 
 def _paragraphs(value: Any) -> Any:
     """A text, or the paragraphs of one, without markup; what is neither is left to the grammar."""
+    # Models write reasoning as a list of points or an object of headings; its words are what
+    # counts.
     if isinstance(value, dict | list):
         value = "\n".join(_flattened(value))
     return plain(value) if isinstance(value, str) else value
@@ -120,6 +122,7 @@ ShortText = Annotated[
 
 _IN_QUOTES = re.compile(r"""["'`*_“]+(.+?)["'`*_”]+""")
 _PERCENT_AT_END = re.compile(r"\s*\(\d+(?:\.\d+)?\s*%\)$")
+# 'Gout.' loses its stop; 'Lupus n.' or 'St.' may be an abbreviation.
 _FULL_STOP = re.compile(r"(?<=[a-z]{4})\.$")
 
 
@@ -127,6 +130,7 @@ def _undecorated(text: str) -> str:
     """A diagnosis without quotes or emphasis around it, a percentage or a full stop behind it."""
     name = _PERCENT_AT_END.sub("", text)
     quoted = _IN_QUOTES.fullmatch(name)
+    # 'or text': what is nothing but decoration stays, and is refused with its own words.
     return _FULL_STOP.sub("", quoted[1].strip() if quoted else name) or text
 
 
@@ -141,8 +145,10 @@ class RankedDiagnosis(Form):
 def _in_percent(differential: Any, info: ValidationInfo) -> Any:
     """The lines with confidences as whole percent. What cannot be read is left to the grammar."""
     if (
+        # The common form, seen at a glance: no reading of other forms is spent on it.
         isinstance(differential, list)
         and all(
+            # Above 1, since 1 may be a fraction of all.
             isinstance(row, dict) and type(row.get("confidence")) is int and row["confidence"] > 1
             for row in differential
         )
@@ -159,22 +165,26 @@ def _in_percent(differential: Any, info: ValidationInfo) -> Any:
         rows.append({names.get(key, key): value for key, value in row.items()})
         if any(bare_key(key) != bare_key(name) for key, name in names.items()):
             note(info, "keys of another name")
+    # Only where every line has its rank: '5. Hydroxyindole' alone is part of a name.
     if _is_numbered([row.get("diagnosis") for row in rows]):
         rows = [row | {"diagnosis": _LIST_BULLET.sub("", row["diagnosis"])} for row in rows]
         note(info, "numbers before diagnoses")
     stated = [row.get("confidence") for row in rows]
     numbers = [_percentage(value) for value in stated]
+    # The grammar refuses it with the place of the fault.
     if not numbers or any(number is None for number in numbers):
         return differential
     marked = any(isinstance(value, str) and _OF_100.search(value) for value in stated)
     values = [number for number in numbers if number is not None]
     between = any(0 < value < 1 for value in values)
+    # '0.6 %' is six in a thousand, '0.6' alone is sixty.
     if between and not marked:
         if max(values) > 1:
             raise ValueError("some confidences are percent and some fractions; write percent")
         values = [100 * value for value in values]
     elif max(values) == 1 and set(values) <= {0, 1}:
         raise ValueError("are these confidences percent or fractions? write percent, 0 to 100")
+    # After the scale is known: 0.125 is 12, not 0.
     whole = [round(value) for value in values]
     if whole != stated:
         note(info, "confidences in another form")
@@ -193,11 +203,13 @@ def _differential_rows(differential: Any, info: ValidationInfo) -> Any:
     rows = differential
     if isinstance(rows, str):
         rows = _rows_of_text(rows)
+    # {"hypotheses": [...]}: the list within its only key.
     if isinstance(rows, dict) and len(rows) == 1 and isinstance(next(iter(rows.values())), list):
         [rows] = rows.values()
     if isinstance(rows, list) and len(rows) == 1 and isinstance(rows[0], list) and rows[0]:
         rows = rows[0] if isinstance(rows[0][0], dict) else rows
     if isinstance(rows, dict):
+        # {"1": {...}, "2": {...}}: keys that are ranks say nothing more.
         ranks = all(key.isdecimal() for key in rows)
         rows = [*rows.values()] if ranks else [[name, value] for name, value in rows.items()]
     if not isinstance(rows, list):
@@ -214,6 +226,7 @@ def _rows_of_text(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
+        # Not at every comma: diagnoses have commas, percentages end a row.
         lines = text.splitlines() if "\n" in text.strip() else re.split(r"(?<=[%)\]])[,;]\s*", text)
         return [_LIST_BULLET.sub("", line) for line in lines if line.strip()]
 
@@ -251,13 +264,16 @@ def _percentage(value: Any) -> float | None:
     if isinstance(value, str):
         text = unicodedata.normalize("NFKC", value)
         of_ten = re.search(r"/\s*10\b", text)
+        # '/100' is a percent sign, not a second number.
         numbers = _DIGITS.findall(re.sub(r"/\s*100?\b", " percent", text))
         rest = _DIGITS.sub("", text)
+        # '50-60', '>60': two numbers or a bound are no confidence.
         if len(numbers) != 1 or re.search(r"[<>≤≥-]", rest):
             return None
         if any(c.isalpha() for c in rest) and not _OF_100.search(text):
             return None
         return float(numbers[0].replace(",", ".")) * (10 if of_ten else 1)
+    # bool is an int: True is no 1 percent.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -269,6 +285,7 @@ def _percentage(value: Any) -> float | None:
 
 def _bounded(differential: Any, info: ValidationInfo) -> Any:
     """The first MOST_DIAGNOSES lines of a differential that is ranked by its confidences."""
+    # Cut only where the model ranked them itself: else the last need not be the least.
     if not isinstance(differential, list) or len(differential) <= MOST_DIAGNOSES:
         return differential
     stated = [row.get("confidence") for row in differential if isinstance(row, dict)]
@@ -332,6 +349,7 @@ def _single_tests(tests: Any, info: ValidationInfo) -> Any:
     """One string of tests as a list, split as the oracle splits an order; a list in an object or a
     list; a numbered list without its numbers."""
     if isinstance(tests, dict) and tests:
+        # {"1": "CBC", "2": "CT"} and {"blood": ..., "imaging": ...} are lists in disguise.
         ranks = all(key.isdecimal() for key in tests)
         tests = [*tests.values()] if ranks or len(tests) > 1 else next(iter(tests.values()))
         if isinstance(tests, list) and all(isinstance(group, list) for group in tests):
@@ -344,6 +362,7 @@ def _single_tests(tests: Any, info: ValidationInfo) -> Any:
         note(info, "tests in another form")
         return [_LIST_BULLET.sub("", test) for test in tests]
     if isinstance(tests, list):
+        # null and '' in a list are its empty places.
         stated = [test for test in tests if not (test is None or str(test).isspace() or test == "")]
         distinct = _unrepeated(stated, lambda test: str(test).casefold())
         if 0 < len(distinct) < len(tests):
@@ -354,6 +373,7 @@ def _single_tests(tests: Any, info: ValidationInfo) -> Any:
     note(info, "tests as one string")
     lines = [_LIST_BULLET.sub("", line).strip() for line in tests.replace(";", "\n").splitlines()]
     lines = [line for line in lines if line]
+    # As the oracle would split it: one entry of text is as many orders.
     return list(single_tests(lines))
 
 
@@ -379,6 +399,7 @@ class Commit(Form):
 
 class OrdersRead(Form):
     order_tests: Annotated[
+        # More than may be ordered, so that a free-form turn can be told how many it named.
         list[ShortText], Field(min_length=1, max_length=16), BeforeValidator(_single_tests)
     ]
 
@@ -442,6 +463,7 @@ class Acting(Form):
         if not isinstance(value, dict):
             return value
         action = value.get("action")
+        # The grammar's own form passes unread: that of nearly all replies.
         in_the_grammar = (
             isinstance(action, dict)
             and len(action) == 1
@@ -454,8 +476,10 @@ class Acting(Form):
         keys = {name: key for key, name in own_keys(cls, [*value]).items()}
         action_as_written = value.get(keys.get("action", ""))
         framed = _action_object(action_as_written)
+        # Without an object of its own the action may stand beside the other keys.
         source = framed if isinstance(framed, dict) else value
         stated = {bare_key(key): inner for key, inner in source.items()}
+        # 'tests_to_order', 'diagnosis': keys that are like one action, and only one.
         if source is framed and not _ACTION_KEYS & stated.keys():
             kinds = {
                 key: [kind for kind in _ACTIONS if is_alike(key, bare_key(kind))] for key in stated
@@ -463,6 +487,7 @@ class Acting(Form):
             stated = {
                 bare_key(kinds[key][0]): stated[key] for key in stated if len(kinds[key]) == 1
             } or stated
+        # An empty or null entry beside the other is how models fill a form.
         actions = {
             kind: stated[bare_key(kind)]
             for kind in _ACTIONS
@@ -498,6 +523,7 @@ class Reply(Acting):
             if test := _repeated(self.action.order_tests):
                 raise ValueError(f"action: {test!r} is ordered twice; order each test once")
             return self
+        # The final diagnosis leads its differential: DTC measures b_t(1), which must be one thing.
         final = self.action.final_diagnosis
         highest = max(line.confidence for line in self.differential)
         for line in self.differential:
@@ -583,6 +609,7 @@ def parse_reply(text: str, number: int, last_turn: bool) -> Turn:
         thinking=reading.thinking,
         usage=mended_usage(reading.mended, text),
     )
+    # Trained on is one form, however the model wrote it.
     return replace(turn, raw=render(turn))
 
 
@@ -594,6 +621,7 @@ def mended_usage(mended: tuple[str, ...], text: str) -> Usage:
     return Usage(faults=(Fault(MENDED, "; ".join(mended), printable(text)),))
 
 
+# So that the turn keeps the invariant that `_acts_as_it_says` asks for.
 def led_by(final: str | None, ranked: Sequence[RankedDiagnosis]) -> tuple[Hypothesis, ...]:
     """The differential as hypotheses. A final diagnosis that it lacks is put first, with what the
     others leave of 100 and no less than any of them."""

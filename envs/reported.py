@@ -17,6 +17,7 @@ _MEASURED = phrase_pattern(TABLE["measured"])
 _BESIDE_A_VALUE = frozenset(TABLE["beside_a_value"].split())
 _DISEASE_NAME = phrase_pattern(TABLE["diseases"])
 _UNITS = frozenset(name.strip() for name in TABLE["units"].split("|"))
+# Not the stop of 'e.g.'; 'but' and 'while' turn to another test.
 _VALUE_END = re.compile(r"(?<!e\.g)(?<!i\.e)\.(?=\s|$)|[;\n]|,? but\b|\bwhile\b|\bwhereas\b")
 _SIGNS = str.maketrans(dict.fromkeys("‐‑‒–—−", "-") | GREEK)
 _TOKEN = re.compile(r"[<>≤≥~]?\s*\d|[a-z][\w-]*|[^\s\w]")
@@ -36,10 +37,12 @@ _NEAR = 8
 def clauses(result: str) -> tuple[str, ...]:
     """The statements of a result, in lower case."""
     text = (
+        # Cut again: NFKC may make one sign into several letters.
         unicodedata.normalize("NFKC", result[:_RESULT_CHARACTERS])[:_RESULT_CHARACTERS]
         .casefold()
         .translate(_SIGNS)
     )
+    # 'Factor V, VIII and XI' names each test whole, as an order does.
     text = _LISTED_CODES.sub(_name_each_code, name_each_function(text))
     pieces = (clause.strip() for clause in _VALUE_END.split(text))
     return tuple(filter(None, pieces))
@@ -58,8 +61,10 @@ def reports(
     A name that no table of tests has (`in_table` false) must stand right beside its value, and a
     name of a disease is none: nobody gets 'confirmed Wilson disease' by ordering 'Wilson disease'.
     """
+    # A guesser gets nothing: a disease in a result is the answer.
     if not in_table and names_a_disease(name):
         return False
+    # 'K' and 'Na' are names and units; other names of one letter are found anywhere.
     if name not in _UNITS and (len(name) < 2 or not any(c.isalpha() for c in name)):
         return False
     word = name.split(maxsplit=1)[0]
@@ -83,8 +88,10 @@ def has_word(statements: Sequence[str], words: tuple[str, ...]) -> bool:
 
 @lru_cache(maxsize=4096)
 def _pattern_of_name(name: str) -> re.Pattern[str]:
+    # 'Platelets' is ordered, 'platelet count' reported.
     name = re.sub(r"(?<=[a-z]{4}[^s])s$", "", name)
     words = r"[\s\-_/]{0,3}".join(re.escape(word) for word in name.split())
+    # Not within a word or behind a hyphen: 'non-HDL' is no 'HDL'.
     return re.compile(rf"(?<![a-z0-9])(?<![a-z0-9]-){words}(?:s|es)?(?![a-z0-9])")
 
 
@@ -93,8 +100,10 @@ def _gives(
 ) -> bool:
     before = statement[max(0, mention.start() - _AROUND) : mention.start()]
     after = statement[mention.end() : mention.end() + _AROUND]
+    # 'ALT pending' gives no value, though a number may follow.
     if is_undone(before[-25:] + mention[0] + after.partition(",")[0][:60]):
         return False
+    # The nearest fluid before the name, within its phrase: 'urine sodium 20'.
     near = re.findall(r"[a-z]+", re.split(r"[,;:(]", before)[-1])[-5:]
     fluid = next((specimen_of(word) for word in reversed(near) if specimen_of(word)), None)
     if fluid not in (None, specimen, "blood"):
@@ -118,6 +127,7 @@ def _stands_beside_a_value(before: str, after: str) -> bool:
             return True
         if token not in _BESIDE_A_VALUE and token not in ":=(,":
             break
+    # Backwards from the name: 'elevated AST, ALT and GGT' says it of each.
     tokens = _TOKEN.findall(before)[-_NEAR:]
     for token, following in zip(reversed(tokens), [",", *reversed(tokens)], strict=False):
         if _MEASURED.fullmatch(token):

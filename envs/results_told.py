@@ -56,6 +56,7 @@ _LONGEST_PHRASE = 4
 """Words of a list's item. In 445 real cases three such items tell a result, of which one was known
 (looked at while it was written); longer ones are the patient's own words."""
 _ELISION = re.compile(r"\b\w['’](?=\w{3})")  # of French and Italian: l'endoscopie
+# Symbols are written in capitals: 'K 3.1'; behind 'mg' the number was a dose.
 _SYMBOL_AND_VALUE = re.compile(
     r"\b(?P<symbol>(?=\w*[A-Z])[A-Za-z][A-Za-z\d]{0,4}[+-]?)(?:\s|\s?[:=<>]\s?)[<>]?\d+(?!\S*\s?m?c?g\b)"
 )
@@ -115,6 +116,7 @@ _BLOOD_FINDINGS = {
     word: test
     for test, words in FINDINGS.items()
     for word in words
+    # Endings: counts and electrolytes are not seen or felt; 'anemia' may be meant by pallor.
     if re.search(
         r"(?:penia|cytosis|philia|(?:natr|kal|calc|albumin|prote|ferritin|ammon)emia)$", word
     )
@@ -143,15 +145,18 @@ def result_told(clause: str) -> Statement | None:
     >>> result_told("CT was planned"), result_told("she takes 5 mg of iron a day")
     (None, None)
     """
+    # The words stay as they were; only the reading leaves the adjective out.
     statement = _statement(_PROVEN.sub("", clause))
     return statement and Statement(clause, statement.tests)
 
 
 def _statement(clause: str) -> Statement | None:
     value = _CONCENTRATION.search(clause)
+    # Without a concentration a word before a number may be anything: an age, a dose.
     measured = _ANALYTE.findall(clause) if value else []
     tests = (*named_tests(clause), *filter(canonical_of, measured))
     names = _different(filter(is_ordered, tests))
+    # From the surest form to the least: a clause is a result once, under its first reading.
     if test := labelled_test(clause) or _measured_test(clause):
         return Statement(clause, names or (test,))
     if names and (FINDING.search(clause) or any(_has_value(name, clause) for name in names)):
@@ -162,6 +167,7 @@ def _statement(clause: str) -> Statement | None:
     is_of_blood = not names and FINDING.search(clause) and not EXAMINED.search(clause)
     if is_of_blood and (blood_tests := _found_in_blood(clause)):
         return Statement(clause, blood_tests)
+    # All three: a gene, a finding verb and a mutation, else it is a family's history.
     if all(pattern.search(clause) for pattern in (_GENE_SYMBOL, _FOUND_IN_GENE, _MUTATION_WORD)):
         return Statement(clause, names or ("Genetic testing",))
     if level := _LEVEL_OF_CODE.search(clause):
@@ -170,6 +176,7 @@ def _statement(clause: str) -> Statement | None:
         test = normal["test"] or normal["subject"]
         if is_ordered(test):
             return Statement(clause, names or (test,))
+    # A concentration is a laboratory's, even where no name is known.
     if value:
         analytes = _ANALYTE.findall(clause[: value.end()])
         return Statement(clause, names or (analytes[-1] if analytes else "Laboratory tests",))
@@ -184,16 +191,19 @@ def _found_in_blood(clause: str) -> tuple[str, ...]:
 
 def _different(names: Iterable[str]) -> tuple[str, ...]:
     """The names of different tests, each as it is told first."""
+    # Reversed twice: the first name of a test stays, at its place.
     return tuple({canonical_of(name) or name: name for name in reversed([*names])}.values())[::-1]
 
 
 def labelled_test(text: str) -> str:
     """The test whose name is the label of `text`: 'CXR' of 'CXR: cardiomegaly'; '' where it is
     none."""
+    # Longer labels are sentences with a colon.
     label, colon, finding = text.lstrip(" -*•").partition(":")
     if not colon or not finding.strip() or len(label.split()) > 5:
         return ""
     is_test = canonical_of(label) is not None or bool(profile(label).kinds & KINDS)
+    # 'Neurological exam:' is the bedside's.
     is_test = is_test and not label.casefold().endswith((" exam", " examination"))
     return label.strip() if is_test and is_ordered(label) else ""
 
@@ -227,15 +237,18 @@ def _result_of(name: str) -> re.Pattern[str]:
     """The ways in which a clause tells the result of a test by its name."""
     pattern = re.escape(name)
     after = rf"{pattern}\b[^.;,]{{0,30}}?"
+    # 'Followed by CT' tells of the next step, no result.
     ways = [
         rf"{pattern}\b[^.;,:()]{{0,30}}: \w",
         rf"(?<!followed) \b(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
         rf"^(?:on|by|via) (?:\w+ ){{0,2}}{pattern}",
         rf"\b{STATUS} (?:\w+ )?(?:\w+ (?:and|or) )?{pattern}",
         rf"{after}\b{STATUS}\b",
+        # Not a duration: 'CT 3 weeks ago'.
         rf"{after}(?<![\d.-])\b\d(?! (?:years|months|weeks|days))",
         rf"{after} (?:notable|remarkable|significant) for\b",
     ]
+    # 'Biopsy was benign' is a result; 'glucose was measured' is none.
     if category_of(name) != "laboratory":
         ways.append(rf"{after} (?:had|has|was|were|is)\b")
     return re.compile("|".join(ways), re.IGNORECASE)
@@ -300,6 +313,7 @@ def _retells(test: DocumentedTest, text: str, complaint: str) -> bool:
     in the names of the tests nor in the complaint.
     """
     words = _telling_words(test.result, test.name, complaint)
+    # Two words: one alone ('mass') is in many findings.
     return len(words) >= 2 and any(
         len(words & shared) >= 2 and any(same_test(name, test.name) for name in names)
         for shared, names in _findings(text)
@@ -317,6 +331,7 @@ def _repeats_entry(test: DocumentedTest, text: str, complaint: str) -> bool:
     if not words:
         return False
     numbers = {number for number in numbers_of(test.result) if len(number) > 1}
+    # Two digits: '5' and '7' stand everywhere.
     measured = numbers if test.category in ("laboratory", "pathology") else set()
     return any(
         bool(words & shared) and (name in plain or bool(measured & figures))
@@ -396,6 +411,7 @@ def _findings(text: str) -> tuple[tuple[frozenset[str], tuple[str, ...]], ...]:
 def _content_words(text: str) -> frozenset[str]:
     """The words of five letters and more that tell something, by their first six letters."""
     words = re.findall(r"[^\W\d_]{5,}", text.casefold())
+    # Six letters: 'thickened' and 'thickening' are one finding.
     return frozenset(singular(word)[:6] for word in words if word not in _COMMON)
 
 
@@ -408,11 +424,13 @@ def _telling_words(result: str, name: str, complaint: str) -> frozenset[str]:
 def _beside(name: str, line: str, plain: str) -> bool:
     """Whether a value of `line` stands right after the test's name: 'hemoglobin was 9.1', 'HIV test
     was positive'."""
+    # Initials of one letter stand beside any number.
     if sum(map(str.isalpha, name)) < 2 or plain_text(name) not in plain:
         return False
     statuses = re.findall(r"\b(?:positive|negative|reactive|elevated|low|high|normal)\b", line)
     pattern = rf"\b{re.escape(plain_text(name))}\b[^.;\n]{{0,25}}?"
     return any(
         re.search(rf"{pattern}(?<![\d.]){re.escape(value)}(?![\d.]*\d)", plain)
+        # The first value alone: later ones of a line are its reference range.
         for value in (*numbers_of(line)[:1], *statuses[:1])
     )

@@ -85,6 +85,7 @@ def turn_rewards(
     """The measures of every turn."""
     dtc: Sequence[int | None] = [None] * len(turns)
     rac: Sequence[Rac | None] = [None] * len(turns)
+    # Without graphs, or before the first turn, every measure of them is unknown.
     if ruler and turns:
         course = ruler.course(environment, turns)
         (measured,) = measure([course], ruler.diseases.graph, ruler.diagnoses.graph)
@@ -93,6 +94,7 @@ def turn_rewards(
     for at, (turn, repeated) in enumerate(zip(turns, repeated_orders(turns), strict=True)):
         before = dtc[at - 1] if at else None
         now = dtc[at]
+        # Unknown where either end is: it would not be 0.
         progress = None if before is None or now is None else before - now
         answered = [bool(answer.results) for answer in turn.answers]
         rewards.append(
@@ -110,6 +112,7 @@ def turn_rewards(
 
 def named_diagnoses(turn: Turn) -> tuple[str, ...]:
     """The diagnoses of a turn's differential, and its final diagnosis, each once."""
+    # Beside the differential, which need not have it where no grammar read the turn.
     final = [turn.final_diagnosis] if turn.final_diagnosis else []
     return tuple(dict.fromkeys([*(line.diagnosis for line in turn.differential), *final]))
 
@@ -119,6 +122,7 @@ def turn_nodes(turn: Turn, nodes: Nodes) -> TurnNodes:
     b_t(1)."""
     return TurnNodes(
         turn.number,
+        # DTC is measured of the top hypothesis alone, RAC of the whole differential.
         nodes.diseases[turn.leader],
         tuple(nodes.diagnoses[name] for name in named_diagnoses(turn)),
         tuple(nodes.tests[order] for order in turn.tests),
@@ -152,8 +156,10 @@ def standing(turn: Turn, nodes: Mapping[str, int | None], truth: int | None) -> 
     if truth is None:
         return None
     places = [nodes.get(line.diagnosis) for line in turn.differential]
+    # Confidences that sum to 150 are scaled down; a sum of 60 leaves 40 for what is not named.
     total = max(100, sum(line.confidence for line in turn.differential))
     if truth in places:
         at = places.index(truth)
         return Standing(turn.differential[at].confidence / total, 1 / (at + 1))
+    # An entry without a node might be the truth under a name that the graph lacks.
     return None if None in places else Standing(0.0, 0.0)

@@ -23,6 +23,7 @@ def script_of(text: str) -> str:
     counts.update("CJK" if name in ("HIRAGANA", "KATAKANA") else name for name in names)
     if is_unspaced(text):  # one such letter tells as much as a Latin word
         counts["CJK"] *= 5
+    # 'µ' has a name of its own in Unicode.
     counts.pop("MICRO", None)
     if counts["GREEK"] < sum(counts.values()) / 2:
         del counts["GREEK"]

@@ -93,6 +93,7 @@ def second_opinion(
     A question is not applicable where no reply had the right form, or where the answer needs a
     passage and what the model quotes stands nowhere.
     """
+    # Also the observation: what a reader quotes as told too early stands there.
     text = plain_text(f"{report.text}\n{environment.initial_observation}")
     opinions: list[dict[str, Any]] = []
     fault = ""
@@ -102,6 +103,7 @@ def second_opinion(
             opinions.append(
                 ask(complete, report, part, question, SecondOpinion, dict, VERIFIER_INSTRUCTIONS)
             )
+        # A part without an opinion counts for nothing as long as another has one.
         except BadCase as bad:
             fault = bad.message
     for name in QUESTIONS:
@@ -114,6 +116,7 @@ def _check(question: str, verdicts: list[VerifierAnswer], text: str, fault: str)
     if not verdicts:
         return not_applicable(name, f"no opinion: {fault}")
     against = [verdict for verdict in verdicts if not verdict.agrees]
+    # Only what stands in the texts proves anything: a model may make up its quotation.
     proven = [verdict for verdict in against if stands_in(verdict.quote, text)]
     if against and not proven:
         return not_applicable(
@@ -121,6 +124,7 @@ def _check(question: str, verdicts: list[VerifierAnswer], text: str, fault: str)
             f"it disagrees ({against[0].comment or 'without a reason'}), but what it quotes stands"
             f" nowhere: {against[0].quote!r}",
         )
+    # 'Yes' to 'is there nothing' rests on no passage; 'yes' to 'who is it' does.
     if not against and question in PROVEN:
         quotes = [verdict.quote for verdict in verdicts]
         if not any(stands_in(quote, text) for quote in quotes):
@@ -132,6 +136,7 @@ def _check(question: str, verdicts: list[VerifierAnswer], text: str, fault: str)
 def stands_in(quote: str, text: str) -> bool:
     """Whether a quotation stands in `text` (as `plain_text` makes it) word for word, but for case,
     spaces and the shape of signs."""
+    # Letters, not characters: a row of dashes quotes nothing.
     words = plain_text(quote).strip(" .\"'")
     return sum(map(str.isalpha, words)) >= SHORTEST_QUOTE and words in text
 

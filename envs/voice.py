@@ -38,6 +38,7 @@ _QUESTION = re.compile(
     rf"(?:^|[,:;] )(?:based on [^,?]+, )?{phrase_regex(_ASKING_WORDS, '')}\b[^?]*\?\W*$",
     re.IGNORECASE,
 )
+# In quotation marks somebody else is asked: 'She asked: "Will you help?"'.
 _QUOTATION = re.compile(r"[\"“][^\"“”]*[\"”]|(?<!\w)['‘].+?['’](?!\w)")
 _SECOND_PERSON = phrase_pattern("you | your | yours | yourself")
 _FIRST_PERSON = re.compile(r"\bI(?:['’](?:m|ve|d)| (?:am|have|had|was|feel|felt|\w+ed))\b")
@@ -108,6 +109,7 @@ def asks_reader(sentence: str) -> bool:
     >>> asks_reader('She asked: "Will you help?"'), asks_reader("List of drugs: aspirin.")
     (False, False)
     """
+    # An empty quotation stays as '""', which may be the object of a request.
     words = _QUOTATION.sub('""', sentence).strip()
     return bool(_REQUEST.match(words) or _PLEASE.match(words) or _QUESTION.search(words))
 
@@ -122,6 +124,7 @@ def told_of_patient(observation: str) -> tuple[str, tuple[str, ...]]:
     """
     lines: list[str] = []
     removed: list[str] = []
+    # Once for the whole: a part for an actor speaks to 'you' in all of its lines.
     is_part = bool(_ROLE.match(_LEAD.sub("", observation.strip(), count=1)))
     for line in observation.splitlines():
         label = LABEL.match(line)[0]  # type: ignore[index]
@@ -149,6 +152,7 @@ def patients_part(text: str) -> tuple[str, tuple[str, ...]]:
     history: list[str] = []
     directions: list[str] = []
     for place, sentence in enumerate(sentences(text)):
+        # The stage direction stands before the first sentence alone.
         words = _LEAD.sub("", sentence, count=1) if place == 0 else sentence
         words = _ROLE.sub("The patient is", words, count=1)
         is_direction = (
@@ -161,6 +165,7 @@ def patients_part(text: str) -> tuple[str, tuple[str, ...]]:
         if is_direction:
             directions.append(sentence)
         else:
+            # 'I' is the patient where nobody is spoken to; beside a 'you' it is who speaks.
             speaks_as_patient = _FIRST_PERSON.search(words) and not _SECOND_PERSON.search(words)
             history.append(_in_third_person(words, bool(speaks_as_patient)))
     return " ".join(history), tuple(directions)
@@ -177,6 +182,7 @@ def _in_third_person(sentence: str, speaks_as_patient: bool) -> str:
     if speaks_as_patient:
         text = _PRONOUN_I.sub(lambda match: (match[1] or "") + "they", text)
         text = _BE.sub(lambda match: "they were" if match["verb"] == "was" else "they are", text)
+    # Behind a preposition and as an object 'you' is 'them'; the rest is a subject.
     text = _AFTER_PREPOSITION.sub(r"\1 them", text)
     text = _OBJECT.sub("them", text)
     text = re.sub(r"\byou\b", "they", text, flags=re.IGNORECASE)

@@ -149,7 +149,7 @@ async def turn_of_message(
             usage = sum(spent, Usage())
             return replace(turn, thinking="\n\n".join(thoughts), repaired=attempt > 0, usage=usage)
         except (MalformedReply, ModelError) as error:
-            error.usage = sum(spent, Usage())
+            error.usage = sum(spent, error.usage if isinstance(error, ModelError) else Usage())
             # A server's fault was tried again by `call` already.
             if isinstance(error, ModelError) or attempt + 1 == MESSAGE_ATTEMPTS:
                 raise

@@ -15,7 +15,7 @@ from medaction.evaluation.dialogue import DIALOGUE_VERSION
 from medaction.evaluation.judges import ComparedTests, Judge, documented_text
 from medaction.evaluation.protocol import Protocol, judged_answer, message_of, requested, split_case
 from medaction.evaluation.scores import Score, hit_share
-from medaction.llm.calls import ModelError
+from medaction.llm.calls import ModelDeclined, ModelError
 from medaction.llm.replies import MalformedReply
 from medaction.llm.usage import Usage
 from medaction.trajectories.records import Trajectory
@@ -135,7 +135,7 @@ def score_of(judgements: Sequence[Judgement], case_id: str, run: int) -> Score:
 def failed_score(case_id: str, run: int, error_class: str, rules: Protocol) -> Score:
     """The score of a rollout that failed: wrong where its model is to blame and the rules do not
     drop it, else left out."""
-    unreadable = error_class == MalformedReply.__name__
+    unreadable = error_class in (MalformedReply.__name__, ModelDeclined.__name__)
     if unreadable and not rules.drops:
         note = f"the model gave no usable reply ({error_class})"
         return Score(case_id, run, 0.0, 0.0, False, note, unreadable)

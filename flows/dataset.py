@@ -129,6 +129,7 @@ def _card(
         from medaction.evaluation.composition import composition, draw_pruned, plot_composition
         from medaction.evaluation.plots import save
 
+        # One at a time: whole environments of a large run do not fit the memory.
         worlds = (world for world in each_environment(store) if world.case_id in used)
         plot_composition(composition(worlds), folder / "plots")
         parts = store.frame(REPORT_QUERIES["Composition of the pruned trees"].sql)

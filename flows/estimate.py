@@ -54,6 +54,7 @@ def estimate(
         raise MedactionError(f"cannot be projected from {', '.join(sorted(sample))}: {trouble}")
     with Store(tried.out / STORE) as store:
         spent = [[float(value or 0) for value in row] for row in store.rows(_SPENT)]
+        # A run that was killed has no end, and says nothing of the time.
         (wall,) = store.rows(
             "select sum(epoch(ended - started)) from runs where ended is not null"
         )[0]

@@ -123,6 +123,7 @@ def play_runs(
 
     def lacks_rollouts(environment: ClinicalEnvironment) -> bool:
         ids = skip.get(environment.case_id, frozenset())
+        # None: the whole case failed before, and is left alone.
         return ids is not None and any(
             spec.trajectory_id not in stored | ids for spec in initial_specs(environment, plan)
         )

@@ -167,6 +167,7 @@ def planned(
 
     from medaction.evaluation.experiment import choose_pool, shared_records
 
+    # Without the scale: the pool is chosen from all records of the arms.
     common = settings.stages()[1].model_copy(update={"base": base, "scale": None})
     renderer = Renderer(AutoTokenizer.from_pretrained(weights), common.thinking)
     prepared: dict[str, Prepared] = {}
@@ -183,6 +184,7 @@ def planned(
         for arm, samples in prepared.items()
     }
     pool = choose_pool(kept, settings.records)
+    # Training names the cases that it leaves out, so the pool's are said by all others.
     others = {case for frame in kept.values() for case in frame["case_id"]} - {*pool.cases}
     arms: dict[tuple[str, int], TrainSettings] = {}
     for arm, folder in datasets.items():
@@ -190,6 +192,7 @@ def planned(
             change = {"data": [str(folder)], "scale": pool.records, "seed": seed}
             training = common.model_copy(update=change | {"without": sorted(others)})
             arms[arm, seed] = placed(training, settings.out / "models")
+    # By the first seed: the arms differ only as far as the records that they train on do.
     taken = {
         arm: frozenset(
             sample.id

@@ -201,6 +201,8 @@ def _place(model: Teacher) -> str:
 async def _remedy(model: Teacher, status: int) -> str:
     """What to change, by HTTP's status."""
     key = model.api_key_env or "the variable that its settings name (api_key_env)"
+    if status == 200:
+        return "take another model, or ask the provider to lift the filter"
     if status in (401, 403):
         return f"put a key that may use this model into {key}"
     if status == 402:
@@ -223,8 +225,6 @@ async def _remedy(model: Teacher, status: int) -> str:
 def _remedy_of_reply(model: Teacher, message: str) -> str:
     if "token limit" in message:
         return f"raise max_tokens (now {model.max_tokens}), or switch its thinking off"
-    if "refused to answer" in message or "content filter" in message:
-        return "take another model, or ask the provider to lift the filter"
     schema = "" if model.structured == "json_schema" else ", structured=json_schema"
     return f"take another model{schema}, or one that is trained to follow a JSON form"
 

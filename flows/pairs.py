@@ -31,6 +31,7 @@ def branches_for_pairs(
     branches = {}
     for place in chosen_environments(store, settings):
         ids = failed.get(place.case_id, frozenset())
+        # None: the whole case failed, and is left to `retry`.
         if place.environment_id not in points or ids is None:
             continue
         tree = tree_of(store, place.environment_id)

@@ -57,6 +57,7 @@ class ProgressArtifact:
                 "Prefect does not answer (%s): the run goes on, and shows nothing there meanwhile",
                 reason,
             )
+            # Each question to a server that is away waits for seconds: not at every case.
             self._silent_until = time.monotonic() + 10 * ARTIFACT_EVERY_S
 
 

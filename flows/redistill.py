@@ -44,6 +44,7 @@ def redistill(settings: RedistillSettings) -> dict[str, Any]:
     The model of version N lies in `models/vN`. `forgetting.md` there compares the held-out loss on
     each version's own held-out cases before and after.
     """
+    # The store records settings of a distillation alone, with which `retry` and `export` go on.
     values = settings.model_dump(exclude={"train"})
     summary = run_distill(DistillSettings.model_validate(values))
     training = next_training(settings)

@@ -49,6 +49,7 @@ class EnvironmentSettings(BaseModel):
     evaluation: ClassVar[bool] = False
     """Whether the cases are only evaluated on, whatever their source says."""
 
+    # Inputs are hidden because somebody may have typed a key into the wrong field.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     cases: str = Field(
@@ -332,6 +333,7 @@ class EvaluationSettings(EnvironmentSettings):
             raise ValueError("a judge is named twice: use repeats to let it judge several times")
         for judge in self.judges:
             if judge != "offline":
+                # Judges are text in the form, and become models only where they are called.
                 _language_model(Teacher.parse(judge))
         return self
 

@@ -197,6 +197,7 @@ def print_summary(summary: dict[str, Any], tables: bool = True) -> None:
     if trouble := trouble_of(summary):
         raise MedactionError(trouble)
     for note in summary.get("notes", ()):
+        # Notes are written for summary.md.
         console.print(note.replace("**", "").replace("`", ""), highlight=False)
     records = count["kept (records of the dataset)"]
     held = f"dataset/ with {records} records" if dataset else "no dataset: evaluation-only cases"

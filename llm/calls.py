@@ -31,7 +31,7 @@ from medaction.llm.limits import (
     Refusal,
 )
 from medaction.llm.negotiation import PromptOverContext, adapt, learn, learn_path
-from medaction.llm.replies import MalformedReply
+from medaction.llm.replies import MalformedReply, holds_object
 from medaction.llm.teacher import Teacher
 from medaction.llm.transport import Response, Trouble, send
 from medaction.llm.usage import MENDED, PARAMETER_REFUSED, Fault, Message, Usage, estimated_tokens
@@ -115,6 +115,13 @@ class ModelRefused(ModelError):
     """The request itself was refused: a wrong key, an unknown model, a prompt that is too long."""
 
 
+class ModelDeclined(ModelRefused):
+    """A reply that was paid for and says that there is none: the model, or the provider's filter,
+    would not answer. `raw` is what it says. Not asked again: that would be paid for too."""
+
+    raw = ""
+
+
 class TeacherStopped(ModelRefused):
     """The server refused this teacher's calls with the same message again and again: the call was
     not made (`medaction.llm.limits.EQUAL_REFUSALS`)."""
@@ -163,18 +170,14 @@ def whole_text(completion: Completion) -> str:
     """The reply's text. Raises MalformedReply, with what the call used, when there is none or it
     was cut off."""
     fault = ""
-    # Some servers say so of a reply that ended by itself at the limit.
-    # Behind the object may stand the end of a fence.
-    ended = completion.text.rstrip("` \n").endswith("}")
-    if completion.finish_reason == "length" and not ended:
+    if completion.finish_reason == "length" and not holds_object(completion.text):
         used = completion.usage.completion_tokens
         fault = f"the reply was cut off at the token limit ({used} tokens); write a shorter one"
-    elif completion.finish_reason == "refusal":
-        fault = f"the model refused to answer: {completion.text[:300]}"
+        if not completion.text.strip():
+            fault = "the reply was cut off at the token limit before it began; think less"
     elif not completion.text.strip():
         reason = completion.finish_reason
-        ended_by = "the provider's content filter" if reason == "content_filter" else reason
-        why = f" ({ended_by})" if reason not in ("", "stop") else ""
+        why = f" ({reason})" if reason not in ("", "stop") else ""
         fault = f"the reply is empty{why}; write the JSON object"
     if fault:
         # Where all tokens went into thinking, it is all that there is to show.
@@ -226,6 +229,12 @@ async def call(
     except ModelError as error:
         error.usage = Usage(faults=tuple(faults))
         raise
+    if declined := _declined(response):
+        no_reply = ModelDeclined(f"{declined}: {response.text[:300] or 'it says nothing'}", 200)
+        no_reply.raw = response.text
+        faults.append(Fault(type(no_reply).__name__, no_reply.message, response.text))
+        no_reply.usage = _used(teacher, response, started, faults)
+        raise no_reply
     # Such a reply may end well at the next try, which the cache would prevent.
     ended = response.finish_reason not in ("length", "content_filter")
     if schema and ended and response.thinking.strip() and not response.text.strip():
@@ -236,7 +245,12 @@ async def call(
     if access.cache and access.mode != "read" and ended and response.text.strip():
         record = {name: getattr(response, name) for name in ("text", "thinking", "finish_reason")}
         access.cache.put(key, record)
-    usage = Usage(
+    usage = _used(teacher, response, started, faults)
+    return Completion(response.text, response.thinking, response.finish_reason, usage)
+
+
+def _used(teacher: Teacher, response: Response, started: float, faults: list[Fault]) -> Usage:
+    return Usage(
         1,
         response.prompt_tokens,
         response.completion_tokens,
@@ -244,7 +258,15 @@ async def call(
         time.monotonic() - started,
         faults=tuple(faults),
     )
-    return Completion(response.text, response.thinking, response.finish_reason, usage)
+
+
+def _declined(response: Response) -> str:
+    """Who would not answer; '' where there is a reply."""
+    if response.finish_reason == "refusal":
+        return "the model refused to answer"
+    if response.finish_reason == "content_filter" and not holds_object(response.text):
+        return "the provider's content filter stopped the reply"
+    return ""
 
 
 @contextmanager
@@ -332,7 +354,10 @@ async def _attempt(
         address = server.rstrip("/") + demands.path if teacher.api_base else None
         response = await send(teacher.model, address, key, sent, teacher.timeout_s)
         tokens = response.prompt_tokens + response.completion_tokens
-        ended = replace(ended, outcome="good", usd=_cost(teacher, response), tokens=tokens)
+        declined = _declined(response)
+        refusal = Refusal(declined, version_of(request["messages"])) if declined else None
+        usd = _cost(teacher, response)
+        ended = replace(ended, outcome="good", usd=usd, tokens=tokens, refusal=refusal)
         return _without_key(response, key)
     except Trouble as trouble:
         lesson = learn(sent, demands, trouble.status, str(trouble))

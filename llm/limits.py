@@ -124,7 +124,8 @@ class Refusal:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """A call that was allowed is over, with what it used. `retry_after_s` is what the server asked
-    for, `learnt` what a refusal told of it, `refusal` one that told nothing."""
+    for, `learnt` what a refusal told of it, `refusal` one that told nothing; where that stood in a
+    reply, `outcome` is good."""
 
     call: str
     bounds: Bounds
@@ -429,7 +430,7 @@ class Book:
 
     def _count_refusal(self, ended: Ended) -> None:
         teacher = ended.bounds.teacher
-        if ended.outcome == "good":
+        if ended.outcome == "good" and not ended.refusal:
             self._replied.add(teacher)
             self._refusals.pop(teacher, None)
         elif ended.refusal:

@@ -258,7 +258,10 @@ def _structure(request: dict[str, Any], demands: Demands, text: str) -> tuple[De
     level = request["response_format"]["type"]
     unknown = _names_any(_UNKNOWN_FIELD, text)
     # 'Unknown field response_format' refuses every level; 'unknown type json_schema' only this one.
-    to_none = level == "json_object" or (unknown and "type" not in text and "json_" not in text)
+    of_its_type = re.search(r"format\W{0,6}type\b", text) or "json_" in text
+    # FastAPI's {"loc": ["body", "response_format"], ...} names the field itself, and echoes it
+    of_itself = re.search(r"format\W?\]", text) or not of_its_type
+    to_none = level == "json_object" or (unknown and of_itself)
     lower: Structured = "none" if to_none else "json_object"
     return replace(demands, structured=lower), (
         f"structured={level} is refused, {lower} is sent"

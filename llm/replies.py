@@ -41,6 +41,8 @@ _THINKING_BEGINS = (
 
 # DeepSeek writes its tokens with a wide bar: <｜end▁of▁sentence｜>.
 _SPECIAL = re.compile(r"<[|｜][^<>\n]{1,60}[|｜]>|</?(?:s|bos|eos|end_of_turn|start_of_turn)>")
+_NEXT_TURN = re.compile(rf"(?:{_SPECIAL.pattern})\s*user\b|<[|｜]user[|｜]>", re.IGNORECASE)
+"""Where a model that does not stop goes on with the user's part of a dialogue."""
 _FENCE = re.compile(r"(?:```|~~~)[\w-]*")
 
 
@@ -161,7 +163,7 @@ def read(text: str, form: type[F], alone: bool = False) -> Reading[F]:
     """The reply in the given form. `alone`: words beside the object are refused, for judges, who
     may quote what they judge. Raises MalformedReply, with what is wrong in words for the model."""
     thinking, body = split_thinking(text)
-    mended: list[str] = []
+    mended = ["made-up turns behind the reply"] if _NEXT_TURN.search(text) else []
     try:
         value = _located(body, form, alone, mended)
         return Reading(form.model_validate(value, context=mended), thinking, tuple(mended))
@@ -173,9 +175,9 @@ def read(text: str, form: type[F], alone: bool = False) -> Reading[F]:
 
 
 def split_thinking(text: str) -> tuple[str, str]:
-    """(thinking, reply), without special tokens around the reply. Thinking that was begun and not
-    ended stays in the reply."""
-    text = _trimmed(text)
+    """(thinking, reply), without special tokens around the reply and turns made up behind it.
+    Thinking that was begun and not ended stays in the reply."""
+    text = _trimmed(_NEXT_TURN.split(text, 1)[0])
     # An object may quote such a mark in its strings; no thinking stands before it.
     if text.startswith(("{", "```")):
         return "", text
@@ -383,6 +385,17 @@ def _values(body: str, mended: list[str]) -> Iterator[_Span]:
         if value is not None:
             yield _Span(value, opening, end)
         opening = body.find("{", end)
+
+
+def holds_object(text: str) -> bool:
+    """Whether a reply that ended before its time, at a limit or by a filter, has the whole of its
+    JSON object: it ends with it, goes on behind it, or lacks closing braces alone."""
+    body = _FENCE.sub("", split_thinking(text)[1]).rstrip()
+    opening = body.find("{")
+    if opening < 0:
+        return False
+    whole = body.endswith("}") or _syntax_error(body) is None
+    return whole or bool(_missing_braces(body[opening:]))
 
 
 def _missing_braces(text: str) -> str:

@@ -132,9 +132,11 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
         choice = (rows or [answer])[0]
         fault = choice.get("error")
         if fault and (rows or not _text_of(choice)):
-            code = fault.get("code") if isinstance(fault, dict) else None
+            stated = fault if isinstance(fault, dict) else {}
+            status = _STATUSES.get(str(stated.get("type")), 502)
             # 'code' may be a word or a number of the vendor's own: then it is a server's trouble.
-            status = int(code) if code and str(code) in map(str, range(400, 600)) else 502
+            if (code := str(stated.get("code"))) in map(str, range(400, 600)):
+                status = int(code)
             words = _message(json.dumps({"error": fault}).encode())
             # LM Studio answers 200 to a path that it does not have.
             raise Trouble(404 if "unexpected endpoint" in words.casefold() else status, words)
@@ -150,6 +152,17 @@ def _answered(body: bytes, request: dict[str, Any]) -> Response:
             f"the server's answer is no chat completion"
             f" ({type(error).__name__}: {error}): {_message(body)}",
         ) from None
+
+
+_STATUSES = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "rate_limit_error": 429,
+    "overloaded_error": 529,
+}
+"""Of errors that come without one, by their types, as Anthropic documents them; OpenAI has some."""
 
 
 def _json_of(body: bytes) -> Any:
@@ -268,8 +281,8 @@ def _response_of(
             raise ValueError(f"it has {len(arguments)} tool calls that differ")
         thinking = thinking or text
         text = arguments[0] if isinstance(arguments[0], str) else json.dumps(arguments[0])
-    elif not text.strip() and message.get("refusal"):
-        text, finish_reason = str(message["refusal"]), "refusal"
+    elif not text.strip() and (refusal := _refusal([message, _text_of(choice)])):
+        text, finish_reason = refusal, "refusal"
     used = answer.get("usage") or answer.get("usageMetadata") or answer
     prompt = _figure(
         used,
@@ -304,7 +317,16 @@ def _figure(figures: Any, *names: str) -> float | None:
     return None
 
 
-_PARTS = ("text", "thinking", "content", "parts", "json", "input", "summary")
+def _refusal(content: Any) -> str:
+    """The words of a refusal, in a field of the message or of a part of it."""
+    if isinstance(content, list):
+        return next(filter(None, map(_refusal, content)), "")
+    if not isinstance(content, dict):
+        return ""
+    return str(content.get("refusal") or "") or _refusal(content.get("content"))
+
+
+_PARTS = ("text", "thinking", "content", "parts", "json", "input", "arguments", "summary")
 """Where a part has what it says."""
 
 
@@ -316,6 +338,8 @@ def _parts(content: Any) -> tuple[str, str]:
     if isinstance(content, list):
         each = [_parts(part) for part in content]  # Mistral's thinking part holds parts itself
         return "".join(text for text, _ in each), "".join(thinking for _, thinking in each)
+    if isinstance(reasoning := content.get("reasoningContent"), dict):  # Bedrock's, or encrypted
+        return "", "".join(_parts(reasoning.get("reasoningText")))
     name = next((name for name in _PARTS if content.get(name)), "")
     # Without a type it is a part if it has a text, or nothing else: Gemini's {"parts", "role"}.
     alone = name and not content.keys() - {name, "role"}

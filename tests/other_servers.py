@@ -381,6 +381,39 @@ WAYS: dict[str, Way] = {
             }
         )
     ),
+    "responses_function_call": Way(
+        answering(
+            lambda text: {
+                "object": "response",
+                "status": "completed",
+                "output": [
+                    {"type": "reasoning", "id": "r", "summary": []},
+                    {
+                        "type": "function_call",
+                        "call_id": "c",
+                        "name": "reply",
+                        "arguments": text,
+                        "status": "completed",
+                    },
+                ],
+                "usage": {"input_tokens": 900, "output_tokens": 150, "total_tokens": 1050},
+            }
+        )
+    ),
+    "responses_refusal": Way(
+        answering(
+            lambda text: {
+                "object": "response",
+                "output": [
+                    {
+                        "type": "message",
+                        "content": [{"type": "refusal", "refusal": "I cannot help."}],
+                    }
+                ],
+            }
+        ),
+        says="the model refused to answer: I cannot help",
+    ),
     "responses_at_the_limit": Way(
         answering(
             lambda text: {
@@ -409,6 +442,44 @@ WAYS: dict[str, Way] = {
                     }
                 ],
                 "usageMetadata": {"promptTokenCount": 900, "candidatesTokenCount": 150},
+            }
+        )
+    ),
+    "bedrocks_reasoning": Way(
+        answering(
+            lambda text: {
+                "output": {
+                    "message": {
+                        "role": "assistant",
+                        "content": [
+                            {
+                                "reasoningContent": {
+                                    "reasoningText": {
+                                        "text": 'Two candidates: {"a": 1}',
+                                        "signature": "x",
+                                    }
+                                }
+                            },
+                            {"reasoningContent": {"redactedContent": "eA=="}},
+                            {"text": text},
+                        ],
+                    }
+                },
+                "stopReason": "end_turn",
+                "usage": {"inputTokens": 900, "outputTokens": 150, "totalTokens": 1050},
+            }
+        )
+    ),
+    "bedrocks_reasoning_alone": Way(
+        answering(
+            lambda text: {
+                "output": {
+                    "message": {
+                        "role": "assistant",
+                        "content": [{"reasoningContent": {"reasoningText": {"text": text}}}],
+                    }
+                },
+                "stopReason": "end_turn",
             }
         )
     ),
@@ -558,6 +629,27 @@ WAYS: dict[str, Way] = {
     "empty_list_of_names": Way(acting(lambda action: action | {"final_diagnosis": [""]})),
     "last_brace_missing": Way(says(lambda text: text[:-1])),
     "last_braces_missing": Way(says(lambda text: text[:-2])),
+    "made_up_turns_behind": Way(
+        says(
+            lambda text: (
+                f"{text}<|im_end|>\n<|im_start|>user\nAll normal.<|im_end|>\n"
+                "<|im_start|>assistant\n" + text.replace("60", "80")
+            ),
+            finish_reason="length",
+        )
+    ),
+    "made_up_turns_of_llama": Way(
+        says(
+            lambda text: (
+                f"{text}<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nAnd?<|eot_id|>"
+                + text.replace("60", "80")
+            )
+        )
+    ),
+    "last_braces_missing_at_the_limit": Way(says(lambda text: text[:-2], finish_reason="length")),
+    "words_cut_off_behind_the_object": Way(
+        says(lambda text: f"{text}\n\nNote that", finish_reason="length")
+    ),
     "last_braces_missing_in_a_fence": Way(says(lambda text: f"```json\n{text[:-2]}\n```")),
     "numbered_tests_with_a_gap": Way(
         acting(lambda action: {"tests": ["", *action["order_tests"] * 2, None]})
@@ -707,6 +799,12 @@ WAYS: dict[str, Way] = {
     "byte_order_mark_of_the_answer": Way(body(lambda text: f"\ufeff{text}".encode())),
     "blocked": Way(choice(finish_reason="content_filter"), says="content filter"),
     "safety": Way(choice(finish_reason="SAFETY"), says="content filter"),
+    "error_of_a_kind_in_a_200": Way(
+        answering(
+            lambda text: {"error": {"type": "authentication_error", "message": "invalid x-api-key"}}
+        ),
+        says="401 invalid x-api-key",
+    ),
     "choice_with_an_error": Way(
         choice(finish_reason="error", error={"code": 402, "message": "Insufficient credits"}),
         says="402 Insufficient credits",
@@ -762,6 +860,13 @@ WAYS: dict[str, Way] = {
     ),
     "no_choices": Way(message(lambda text: {}, choices=[]), says="no chat completion"),
     "cut": Way(says(lambda text: text[: len(text) // 2]), says="not one JSON object"),
+    "thoughts_alone_at_the_limit": Way(
+        message(
+            lambda text: {"content": None},
+            choices=[{"index": 0, "finish_reason": "length", "message": {"role": "assistant"}}],
+        ),
+        says="cut off at the token limit before it began",
+    ),
     "length": Way(
         says(lambda text: text[: len(text) // 2], finish_reason="length"), says="at the token limit"
     ),
@@ -972,6 +1077,17 @@ WAYS: dict[str, Way] = {
                 status=422,
                 body=b'{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs not '
                 b'permitted"}]}',
+            ),
+        ),
+        5,
+    ),
+    "no_response_format_by_fastapi": Way(
+        unless(
+            has("response_format"),
+            Reply(
+                status=422,
+                body=b'{"detail": [{"type": "extra_forbidden", "loc": ["body", "response_format"], '
+                b'"msg": "Extra inputs are not permitted", "input": {"type": "json_schema"}}]}',
             ),
         ),
         5,

@@ -14,8 +14,8 @@ from tests.runs import medaction, sample_cases
 OTHER_CONTENT = ("chinese", "joined_tests", "another_final_diagnosis")
 """Ways that say something else, and so may have another score."""
 
-UNREADABLE = ("words", "refusal_text", "both_actions")
-"""Ways in which the model never writes what could be read without guessing."""
+UNREADABLE = ("words", "refusal_text", "both_actions", "refusal")
+"""Ways in which the model never writes what could be read without guessing, or will not answer."""
 
 
 PARTS = 3
@@ -66,7 +66,7 @@ def test_a_score_does_not_depend_on_the_form_and_what_is_unreadable_stands_besid
     [subset] = [line for line in text.splitlines() if line.startswith("| rarity")]
     assert subset.split("|")[-2].strip() == share
     assert {row["note"] for row in result["rows"] if not row["trajectory_id"]} == {
-        "the model gave no usable reply (MalformedReply)"
+        f"the model gave no usable reply ({error})" for error in ("MalformedReply", "ModelDeclined")
     }
     assert [row["mean"] for row in result["scores"] if row["name"] == "recall"] == [
         pytest.approx(sum(row["recall"] for row in read) / len(names))

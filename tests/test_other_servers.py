@@ -17,6 +17,7 @@ from medaction.evaluation.protocol import protocol
 from medaction.llm import calls
 from medaction.llm.calls import (
     CallSettings,
+    ModelDeclined,
     ModelError,
     ModelRefused,
     TeacherStopped,
@@ -38,6 +39,8 @@ COUNT = [{"role": "user", "content": "count"}]
 HUMAN_DECISION = {
     "refusal",
     "refusal_text",
+    "responses_refusal",
+    "error_of_a_kind_in_a_200",
     "content_filter",
     "filtered_400",
     "quota",
@@ -145,11 +148,34 @@ def test_what_was_mended_is_on_record_with_the_reply_as_it_came() -> None:
     assert faults[0].raw.startswith("My answer:")
 
 
-def test_what_a_refusal_cost_is_kept() -> None:
-    [result], _ = rollout(WAYS["refusal"].answer)
+@pytest.mark.parametrize("name", ["refusal", "responses_refusal", "content_filter", "blocked"])
+def test_who_will_not_answer_is_asked_once_and_what_it_cost_is_kept(name: str) -> None:
+    [result], asked = rollout(WAYS[name].answer)
     assert isinstance(result, RolloutFailed)
-    assert isinstance(result.__cause__, MalformedReply)
-    assert result.__cause__.raw == "I cannot help with medicine."
+    assert isinstance(result.__cause__, ModelDeclined)
+    assert result.__cause__.raw in ("I cannot help with medicine.", "I cannot help.", "")
+    assert len(asked) == result.usage.calls == 1
+    assert result.usage.completion_tokens > 0
+    assert [fault.error_class for fault in result.usage.faults] == ["ModelDeclined"]
+
+
+def test_who_will_answer_no_prompt_is_stopped() -> None:
+    words = iter(range(100))  # a model finds new ones for each
+
+    def script(asked: Asked, number: int) -> Reply:
+        refusal = {"content": None, "refusal": f"No, {next(words)}."}
+        return Reply(body=json.dumps({"choices": [{"message": refusal}]}).encode())
+
+    async def prompts(teacher: Teacher) -> None:
+        for number in range(EQUAL_REFUSALS):
+            with pytest.raises(ModelDeclined):
+                await complete(teacher, [{"role": "user", "content": f"{number}"}])
+        with pytest.raises(TeacherStopped):
+            await complete(teacher, COUNT)
+
+    with openai_server(script) as server:
+        asyncio.run(prompts(Teacher.parse(f"openai/m@{server.url}")))
+        assert len(server.asked) == EQUAL_REFUSALS
 
 
 @pytest.mark.parametrize(
@@ -294,7 +320,7 @@ def test_a_stream_that_repeats_the_whole_at_its_end_is_read_once() -> None:
 
 
 def prompt(number: int) -> list[Message]:
-    return [{"role": "user", "content": f"case {number}"}]
+    return [{"role": "user", "content": f"{number}"}]
 
 
 @pytest.mark.parametrize("address", ["", "/v1", "/v1/", "/v1/chat/completions"])
