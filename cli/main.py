@@ -134,6 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `medaction`. Ends with a status of docs/commands.md; what a user can mend is
     one line on stderr, a mistake of ours keeps its traceback."""
     # Here alone: whoever imports the package decides on handlers by themselves.
+    for name in ("stdout", "stderr"):  # a shell may have closed them: >&-
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     logging.getLogger("medaction").addHandler(logging.StreamHandler())
     # As Ctrl-C does, it closes the store and ends what the run has started.
     signal.signal(signal.SIGTERM, _interrupt)

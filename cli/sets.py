@@ -66,7 +66,7 @@ def contamination(
     if Path(cases).resolve() in [Path(benchmark).resolve() for benchmark in against]:
         raise click.UsageError(f"AGAINST: {cases} is CASES: leave it out to find copies within it")
 
-    def set_at(argument: str, path: str) -> "Sequence[SetCase]":
+    def set_at(argument: str, path: str) -> "list[SetCase]":
         try:
             return read_set(path)
         except BadCase as error:

@@ -187,6 +187,12 @@ def test_python_runs_the_package_as_the_command_runs() -> None:
     assert process.stderr.count("\n") == 1
 
 
+def test_a_shell_that_has_closed_the_output_gets_no_traceback(folder: Path) -> None:
+    command = f"{sys.executable} -m medaction envs check --out run >&-"
+    process = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:
     assert ending_of(KeyError("x")) is None
     assert ending_of(click.Abort()) == ending_of(KeyboardInterrupt())
