@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 def calibrate(run: Path, out: Path | None, dry_run: bool) -> None:
     """Measure which RAC threshold the test graph of a run asks for, and keep it beside the cached
     graphs: later runs on this graph use it. From too few turns it is shown and not kept."""
-    from medaction.kg.calibration import FEW
+    from medaction.kg.calibration import FEW, draw
     from medaction.kg.calibration import calibrate as calibration_of
-    from medaction.kg.calibration import draw
     from medaction.kg.thresholds import keep_threshold
     from medaction.trajectories.store import Store
 
