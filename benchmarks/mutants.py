@@ -10,12 +10,13 @@ changes are noticed.
 """
 
 import argparse
+import ast
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from itertools import accumulate
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
@@ -34,17 +35,39 @@ def changed(value: float) -> str:
 
 def mutate(text: str, constant: Constant) -> str:
     """The module's source with the constant changed. Raises ValueError when it is not there."""
-    *classes, name = constant.name.split(".")
-    # A number as Python may write it: 24_000, 2e-4, 0.1.
-    number = r"(-?[\d_]+(?:\.\d+)?(?:e-?\d+)?)"
-    head = re.search(rf"^class {classes[0]}\b", text, re.MULTILINE) if classes else None
-    pattern = rf"^{name} = {number}"
-    if classes:  # a Pydantic field or a dataclass's
-        pattern = rf"^    {name}: [^=]+= (?:Field\(\s*default=)?{number}"
-    match = re.compile(pattern, re.MULTILINE).search(text, head.start() if head else 0)
-    if match is None or float(match[1]) != constant.value:
-        raise ValueError(f"{constant.module}: {constant.name} = {constant.value} is not there")
-    return f"{text[: match.start(1)]}{changed(constant.value)}{text[match.end(1) :]}"
+    *owners, name = constant.name.split(".")
+    scope: list[ast.stmt] = ast.parse(text).body
+    if owners:
+        scope = next(node.body for node in scope if getattr(node, "name", "") == owners[0])
+    source = text.encode()
+    starts = [0, *accumulate(len(line) for line in source.splitlines(keepends=True))]
+    for node in scope:
+        for target, value in assigned(node):
+            if isinstance(target, ast.Name) and target.id == name:
+                begin = starts[value.lineno - 1] + value.col_offset
+                end = starts[(value.end_lineno or 0) - 1] + (value.end_col_offset or 0)
+                if eval(source[begin:end]) == constant.value:
+                    return (
+                        f"{source[:begin].decode()}{changed(constant.value)}{source[end:].decode()}"
+                    )
+    raise ValueError(f"{constant.module}: {constant.name} = {constant.value} is not there")
+
+
+def assigned(node: ast.stmt) -> list[tuple[ast.expr, ast.expr]]:
+    """The names of an assignment with the expressions of their values; of a Pydantic field its
+    default."""
+    if isinstance(node, ast.AnnAssign) and node.value is not None:
+        value = node.value
+        if isinstance(value, ast.Call):
+            defaults = [word.value for word in value.keywords if word.arg == "default"]
+            return [(node.target, default) for default in defaults]
+        return [(node.target, value)]
+    if not isinstance(node, ast.Assign):
+        return []
+    target, value = node.targets[0], node.value
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        return [*zip(target.elts, value.elts, strict=True)]
+    return [(target, value)]
 
 
 def notices(checkout: Path, tests: str) -> bool:

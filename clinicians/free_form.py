@@ -42,6 +42,7 @@ COPIED = 90.0
 own."""
 
 
+# A model that repeats the tags of the prompt copies the record instead of thinking.
 _TAGS = re.compile(rf"</?(?:{'|'.join(DATA_TAGS)})>")
 
 
@@ -71,12 +72,15 @@ async def write_turn(
     record that does not fit are each mended once. Without answers and usage. Raises NoAction and
     MalformedReply, with the texts in `raw`, and ModelError.
     """
+    # Without a schema and at the teacher's own temperature: only the reading is bound.
     completion = await ask(prompt)
     try:
         return await _turn_in_text(ask, completion, number, last_turn)
+    # The text is at fault, not its record: it is written anew.
     except NoAction as fault:
         ask.refused(fault)
         repair = rewrite_messages(prompt, completion.text, fault.message, last_turn)
+    # Once: a second text that is no turn ends the attempt (`LlmClinician` begins anew).
     return replace(await _turn_in_text(ask, await ask(repair), number, last_turn), repaired=True)
 
 
@@ -85,10 +89,12 @@ async def _turn_in_text(
 ) -> Turn:
     thinking, text = _turn_text(completion)
     prompt, schema = extraction_messages(text), extraction_schema(last_turn)
+    # At temperature 0: a reading, of which there should be one.
     reply = await ask(prompt, schema, temperature=0.0)
     repaired = False
     try:
         reading = _checked_record(reply, text, last_turn)
+    # Caught first, being a MalformedReply too: no repair of the record mends the text.
     except NoAction:
         raise
     except MalformedReply as fault:
@@ -99,11 +105,13 @@ async def _turn_in_text(
         except NoAction:
             raise
         except MalformedReply as still:
+            # Both texts: who looks at the failure sees what was written and what was read.
             raise MalformedReply(still.message, f"{text}\n\n[read from it]\n{still.raw}") from None
         repaired = True
     extracted, action = reading.value, reading.value.action
     return Turn(
         number=number,
+        # The text twice: templates of this style show `reasoning` where the schema's show fields.
         reasoning=text,
         differential=led_by(
             action.final_diagnosis if isinstance(action, Commit) else None, extracted.differential
@@ -122,12 +130,14 @@ async def _turn_in_text(
 
 def _turn_text(completion: Completion) -> tuple[str, str]:
     """(thinking, the text), both harmless. Raises NoAction when it is no text to read."""
+    # A cut text has lost its decision, which stands at the end.
     if completion.finish_reason == "length":
         raise NoAction(
             f"it was cut off at the token limit ({completion.usage.completion_tokens} tokens); be "
             "brief",
             completion.text,
         )
+    # Thinking is no part of the turn: it is stored apart, and not trained on.
     thinking, body = split_thinking(completion.text)
     if body.startswith("<think>"):
         raise NoAction(
@@ -137,6 +147,7 @@ def _turn_text(completion: Completion) -> tuple[str, str]:
     text = plain(body).strip()
     if not text:
         raise NoAction("it is empty", completion.text)
+    # A reply in the schema would be read, but teaches nothing of free form.
     if text.startswith(("{", "[", "```")):
         raise NoAction("it is code or JSON, not running text", completion.text)
     if _TAGS.search(body):
@@ -151,6 +162,7 @@ def _checked_record(reply: Completion, text: str, last_turn: bool) -> Reading[Ex
     extracted, action = reading.value, reading.value.action
     if isinstance(action, Undecided):
         raise NoAction(f"it does not end in one clear decision ({action.undecided})", text)
+    # In bare words: a copy may differ in marks and capitals.
     if fuzz.partial_ratio(_bare(extracted.decision), _bare(text)) < COPIED:
         raise MalformedReply(
             "decision: the text does not say this; copy the sentence in which it says what it "
@@ -159,11 +171,13 @@ def _checked_record(reply: Completion, text: str, last_turn: bool) -> Reading[Ex
         )
     diagnoses = [line.diagnosis for line in extracted.differential]
     orders = [action.final_diagnosis] if isinstance(action, Commit) else action.order_tests
+    # All faults at once, so that one repair can mend them.
     faults = [
         f"differential: the text does not say {name!r}"
         for name in diagnoses
         if not names_stand_in(name, text)
     ]
+    # In the deciding passage, not anywhere: a text names many diseases.
     if isinstance(action, Commit) and not names_stand_in(
         action.final_diagnosis, extracted.decision
     ):
@@ -177,9 +191,12 @@ def _checked_record(reply: Completion, text: str, last_turn: bool) -> Reading[Ex
             if not names_stand_in(name, text)
         ]
     if faults:
+        # Five are enough to see what is wrong, and keep the prompt short.
         raise MalformedReply("\n".join(faults[:5]), reply.text)
+    # After the record's own faults: the text is at fault only where the record is right.
     if not diagnoses and not isinstance(action, Commit):
         raise NoAction("it names no disease that it holds possible", text)
+    # Tests, not entries: 'CBC, CMP' is two.
     if not isinstance(action, Commit) and (count := len(single_tests(orders))) > MOST_TESTS:
         raise NoAction(f"it orders {count} tests; order the {MOST_TESTS} that matter most", text)
     if not _told_by(extracted.pivot, text):
@@ -194,6 +211,7 @@ def _checked_record(reply: Completion, text: str, last_turn: bool) -> Reading[Ex
 def _told_by(sentence: str, text: str) -> bool:
     """Whether a third of the longer words of `sentence` stand in `text`: a sentence of its own, but
     not about something else."""
+    # Short words stand in any text.
     words = [word for word in re.findall(r"\w+", sentence) if len(word) >= 5]
     text_words = set(re.findall(r"\w+", text))
     return 3 * sum(any(_same(word, another) for another in text_words) for word in words) >= len(
@@ -206,6 +224,7 @@ def _bare(text: str) -> str:
 
 
 # Words that a name may have more than the text.
+# 'Troponin level' in the record is 'troponin' in the text.
 _IDLE = re.compile(
     r"(?:a|an|and|for|from|in|of|on|or|s|the|to|with|levels?|panel|scan|study|tests?|testing)",
     re.IGNORECASE,
@@ -221,6 +240,7 @@ def names_stand_in(name: str, text: str) -> bool:
     bounds what a reader can make up; it does not tell an order from a mention.
     """
     sentences = [set(re.findall(r"\w+", sentence)) for sentence in statements(text)]
+    # Three initials and more: 'CT' would stand for too many names.
     initials = "".join(word[0] for word in _words_of_name(_BRACKETED.sub(" ", name))).upper()
     return any(
         (len(initials) > 2 and initials in words)
@@ -252,11 +272,13 @@ def _same(word: str, another: str) -> bool:
     a, b = word.casefold(), another.casefold()
     if a == b:
         return True
+    # Digits make another test ('CA 125', 'CA 15-3'), and short words too many others.
     if min(len(a), len(b)) < 4 or any(character.isdigit() for character in a + b):
         return False
     common = next(
         (at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
     )
+    # Six tenths alike at the beginning: endings of English words.
     return common >= max(4, 0.6 * max(len(a), len(b))) or (
         min(len(a), len(b)) >= 5 and OSA.distance(a, b, score_cutoff=1) <= 1
     )

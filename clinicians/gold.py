@@ -102,9 +102,11 @@ async def reconstruct(
         {"role": "system", "content": GOLD_INSTRUCTIONS},
         {"role": "user", "content": _question(report_text, environment, t_max)},
     ]
+    # Made for this menu: the schema bounds the numbers, as far as a server heeds it.
     schema = course_schema(len(environment.menu), t_max)
     usage, started = Usage(), time.monotonic()
     for attempt in range(1, GOLD_ATTEMPTS + 1):
+        # Another seed each time: with the same one a model repeats its fault.
         text, used_now = await complete(writer, prompt, schema, seed + attempt)
         usage += used_now
         try:
@@ -116,6 +118,7 @@ async def reconstruct(
                 f"This cannot be used:\n{fault.message}\nReply again with the whole JSON "
                 "object, with this put right."
             )
+            # Only the last fault: the whole exchange would outgrow the context.
             prompt = [
                 *prompt[:2],
                 {"role": "assistant", "content": text},
@@ -123,6 +126,7 @@ async def reconstruct(
             ]
             continue
         usage = replace(usage, seconds=time.monotonic() - started)
+        # In the first turn, so that a trajectory's sum has it once.
         opening = replace(turns[0], repaired=attempt > 1, usage=usage + turns[0].usage)
         return (opening, *turns[1:])
     raise AssertionError("unreachable")
@@ -135,6 +139,7 @@ def _question(report_text: str, environment: ClinicalEnvironment, t_max: int) ->
     return (
         f"{quoted(report_text)}\n\nKnown at the first "
         f"encounter:\n{quoted(environment.initial_observation)}\n\n"
+        # The truth is told: the writer reconstructs, it does not diagnose.
         f"Menu of documented tests:\n{menu}\n\nThe diagnosis that was made: "
         f"{one_line(environment.diagnosis)}\n\n"
         f"Write at most {t_max - 1} turns and the closing."
@@ -144,8 +149,10 @@ def _question(report_text: str, environment: ClinicalEnvironment, t_max: int) ->
 def course_schema(tests: int, t_max: int) -> dict[str, Any]:
     """The JSON schema of a course over a menu of `tests` entries: bounded, so that no model runs
     on."""
+    # A copy: the schema of the form is shared.
     schema = deepcopy(schema_of(_Course))
     turns = schema["properties"]["turns"]
+    # The closing is a turn, too.
     turns["maxItems"] = max(1, t_max - 1)
     turns["items"]["properties"]["order_tests"]["items"]["maximum"] = tests
     return schema
@@ -162,6 +169,7 @@ def read_course(text: str, environment: ClinicalEnvironment, t_max: int) -> tupl
     """
     reading = read(text, _Course)
     course = reading.value
+    # All faults at once: each reply costs a whole report.
     if faults := list(_faults(course, environment, t_max)):
         raise MalformedReply("\n".join(faults[:5]), text)
     turns = [
@@ -178,6 +186,7 @@ def _faults(course: _Course, environment: ClinicalEnvironment, t_max: int) -> li
     if len(course.turns) + 1 > t_max:
         faults.append(f"{len(course.turns)} turns and the closing are more than {t_max}")
     ordered = [number for turn in course.turns for number in turn.order_tests]
+    # Again, since not every server holds to the schema.
     faults += [
         f"there is no test number {number}; the menu ends at {len(menu)}"
         for number in ordered
@@ -190,6 +199,7 @@ def _faults(course: _Course, environment: ClinicalEnvironment, t_max: int) -> li
     ]
     results_known: set[int] = set()
     for place, turn in enumerate(course.turns, 1):
+        # The tests of this turn as well: their results come only after it.
         ahead = [number for number in range(1, len(menu) + 1) if number not in results_known]
         for number in ahead:
             if _tells(f"{turn.reasoning} {turn.pivot}", menu[number - 1]):
@@ -200,6 +210,7 @@ def _faults(course: _Course, environment: ClinicalEnvironment, t_max: int) -> li
         results_known.update(turn.order_tests)
     names = (environment.diagnosis, *environment.synonyms)
     leader = course.closing.differential[0].diagnosis
+    # By sets of words: 'Crohn disease of the colon' names 'Crohn disease'.
     if not any(
         fuzz.token_set_ratio(leader.casefold(), name.casefold()) >= SAME_DIAGNOSIS for name in names
     ):
@@ -212,6 +223,7 @@ def _faults(course: _Course, environment: ClinicalEnvironment, t_max: int) -> li
 
 def _tells(prose: str, test: DocumentedTest) -> bool:
     lines = (line.casefold().strip() for line in test.result.splitlines())
+    # Short lines ('Normal') stand in any prose by chance.
     return any(
         TOLD_LENGTH <= len(line) <= len(prose)
         and fuzz.partial_ratio(line, prose.casefold()) >= TOLD_AT
@@ -222,6 +234,7 @@ def _tells(prose: str, test: DocumentedTest) -> bool:
 def _ordering(turn: _Ordering, number: int, menu: Sequence[DocumentedTest]) -> Turn:
     tests = [menu[place - 1] for place in turn.order_tests]
     answers = tuple(
+        # By the menu's own entry: no oracle has to match what was ordered by number.
         Answer(test.name, (DocumentedResult(test.name, test.result),), "exact", 1.0)
         for test in tests
     )
@@ -235,4 +248,5 @@ def _gold_turn(
 ) -> Turn:
     differential = tuple(Hypothesis(line.diagnosis, line.confidence) for line in part.differential)
     turn = Turn(number, part.reasoning, differential, part.pivot, tests, final_diagnosis, raw="")
+    # The same rendering as a played turn's, so that both can be trained on.
     return replace(turn, raw=render(turn))

@@ -37,6 +37,7 @@ class LlmClinician:
         self.teacher = teacher
         self.name = teacher.name
         self.context_tokens = context_tokens
+        # The server's words for its limit; empty as long as it has called nothing too long.
         self.server_limit = ""
 
     async def decide(self, observation: Observation, seed: int) -> Turn:
@@ -46,16 +47,22 @@ class LlmClinician:
         What the calls of a turn that failed had used, and all that was wrong, stands in the error's
         `usage`.
         """
+        # One for both beginnings: seeds go on, and the spending of both is the turn's.
         ask = _Ask(self.teacher, seed)
         try:
+            # What fails leaves the call cache: a later attempt must not be given the refused
+            # replies again.
             with on_trial():
                 try:
                     turn = await self._written(ask, observation)
                 except MalformedReply as fault:
                     ask.refused(fault)
+                    # Anew on the first prompt: with its own bad reply before it a model may repeat
+                    # it.
                     turn = replace(await self._written(ask, observation), repaired=True)
         except MalformedReply as error:
             ask.refused(error)
+            # On the error: the rollout that fails has spent this, too.
             error.usage = ask.usage
             raise
         except ModelError as error:
@@ -68,7 +75,9 @@ class LlmClinician:
         long is shortened in the stated order, and so are the prompts that follow."""
         turns, t_max, style = observation.turns, observation.t_max, observation.style
         write = write_turn if style == "free" else _write_reply
+        # Known before the call: in a last turn the grammar has no orders.
         number, last_turn = observation.number, must_commit(turns, t_max)
+        # As often as the server names a smaller context; each time it gets strictly smaller.
         while True:
             try:
                 prompt = messages(
@@ -82,8 +91,10 @@ class LlmClinician:
             try:
                 return await write(ask, prompt, number, last_turn)
             except ContextTooLong as error:
+                # Not smaller than ours: shortening would not help.
                 if not 0 < error.context_tokens < self.context_tokens:
                     raise
+                # For the turns that follow as well, which only get longer.
                 self.context_tokens, self.server_limit = error.context_tokens, str(error)
 
 
@@ -104,6 +115,7 @@ class _Ask:
         teacher = (
             self.teacher
             if temperature is None
+            # A copy: the teacher is shared by many rollouts.
             else self.teacher.model_copy(update={"temperature": temperature})
         )
         try:
@@ -127,6 +139,7 @@ async def _write_reply(ask: _Ask, prompt: Sequence[Message], number: int, last_t
     except MalformedReply as fault:
         ask.refused(fault)
         repair = repair_messages(prompt, fault.raw, fault.message, last_turn)
+    # Marked: a repaired turn's first reply was outside the grammar.
     return replace(_turn_in_schema(await ask(repair, schema), number, last_turn), repaired=True)
 
 

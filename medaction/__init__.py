@@ -17,6 +17,7 @@ A name is imported when it is used first, so that `import medaction` costs nothi
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# Never run: these would import polars, DuckDB and Prefect at the first `import medaction`.
 if TYPE_CHECKING:
     from medaction.clinicians.make import make_clinician as make_clinician
     from medaction.envs.build import build_environment as build_environment
@@ -79,6 +80,7 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'medaction' has no attribute {name!r}")
+    # Python asks a module's __getattr__ only for names that it does not have (PEP 562).
     return getattr(import_module(f"medaction.{_HOME[name]}"), name)
 
 

@@ -107,6 +107,48 @@ CONSTANTS = (
     Constant("training.schedule", "LOOK_SHARE", 0.03, "our choice", "test_training_schedule"),
     Constant("training.schedule", "INTERVAL", 1800.0, "our choice", "test_training_schedule"),
     Constant("training.schedule", "SAVING_SHARE", 0.02, "our choice", "test_training_schedule"),
+    Constant(
+        "training.checkpoints", "SPARE_CHECKPOINTS", 2, "Trainer's order", "test_training_schedule"
+    ),
+    Constant("training.data", "MOST_DROPPED", 0.05, "our choice", "test_training_templates"),
+    Constant("training.estimate", "FITS", 0.8, "measured on an H200", "test_training_estimate"),
+    Constant("training.estimate", "CHUNK_LOGITS", 2**26, "our choice", "test_training_loss"),
+    Constant("training.packing", "GRAIN", 64, "tiles of kernels", "test_training_packing"),
+    Constant("training.attention", "CLOSE", 0.03, "8 bits of bf16", "test_training_attention"),
+    Constant("training.sweep", "LOWEST", 1e-7, "fastai's finder", "test_training_more"),
+    Constant("training.sweep", "HIGHEST", 1.0, "our choice", "test_training_more"),
+    Constant("training.sweep", "SMOOTHING", 0.7, "our choice", "test_training_more"),
+    Constant("training.sweep", "SWEEP_STEPS", 100, "fastai's finder", "test_training_more"),
+    Constant("training.settings", "TrainSettings.warmup", 0.03, "our choice", "test_training_run"),
+    Constant(
+        "training.settings", "TrainSettings.weight_decay", 0.0, "our choice", "test_training_run"
+    ),
+    Constant("training.settings", "TrainSettings.lora_rank", 64, "QLoRA 2023", "test_training_run"),
+    Constant(
+        "training.settings", "TrainSettings.beta", 0.1, "Rafailov 2023", "test_training_preferences"
+    ),
+    Constant(
+        "training.settings", "TrainSettings.max_length", 16_384, "our choice", "test_training_data"
+    ),
+    Constant(
+        "training.settings",
+        "TrainSettings.validation_percent",
+        10,
+        "our choice",
+        "test_training_data",
+    ),
+    Constant(
+        "training.settings",
+        "TrainSettings.validation_records",
+        512,
+        "our choice",
+        "test_training_schedule",
+    ),
+    Constant("training.settings", "TrainSettings.keep", 2, "our choice", "test_training_schedule"),
+    Constant(
+        "training.settings", "TrainSettings.reply_tokens", 2048, "our choice", "test_hub_grpo"
+    ),
+    Constant("training.settings", "TrainSettings.t_max", 8, PAPER, "test_hub_grpo"),
     # Evaluation
     Constant("flows.settings", "EvaluationSettings.runs", 3, PAPER, "test_evaluation_protocol"),
     Constant("evaluation.power", "ALPHA", 0.05, "convention", "test_experiment"),
@@ -147,6 +189,14 @@ def value_of(constant: Constant) -> Any:
 @pytest.mark.parametrize("constant", CONSTANTS, ids=lambda constant: constant.name)
 def test_a_constant_that_decides_results_is_what_its_source_says(constant: Constant) -> None:
     assert value_of(constant) == constant.value, constant.source
+
+
+def test_every_constant_can_be_changed_where_it_stands() -> None:
+    from benchmarks.mutants import REPOSITORY, mutate
+
+    for constant in CONSTANTS:
+        file = REPOSITORY / f"{constant.module.replace('.', '/')}.py"
+        mutate(file.read_text(encoding="utf-8"), constant)  # raises where it is not there
 
 
 def test_the_rule_of_pruning_is_the_setting_of_a_run() -> None:

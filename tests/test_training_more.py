@@ -14,12 +14,16 @@ pytest.importorskip(
     "deepspeed", reason="training is not installed (pip install 'medaction[train]')"
 )
 
+from transformers import AutoTokenizer
+
 from medaction.training.curves import read_log
+from medaction.training.data import read_samples
 from medaction.training.launch import fit, prepare_run
 from medaction.training.settings import TrainError
 from medaction.training.sweep import best_rate, draw_sweep, has_diverged, rate_at
 from tests.test_training_run import same_curve, settings, trained
-from tests.tiny_model import dataset, tiny_model
+from tests.test_training_templates import QWEN3
+from tests.tiny_model import ASKED, dataset, tiny_model, tiny_tokenizer
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
@@ -38,6 +42,18 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     prepare_run(both)
     fit(both, lambda line: None)
     same_curve(log, read_log(both.out / "log.jsonl"))
+
+
+def test_a_checkpoint_is_served_with_the_prompts_that_were_trained_on(tmp_path: Path) -> None:
+    base, data = tiny_model(tmp_path / "base"), dataset(tmp_path / "data")
+    tiny_tokenizer(QWEN3).save_pretrained(base)
+    asked = settings(base, data, tmp_path / "out", zero=0, save_every=2, max_steps=3)
+    trained(asked)
+    sample = read_samples(asked.out / "samples.parquet").train[0]
+    for folder in ("checkpoints/checkpoint-2", "model"):
+        served = AutoTokenizer.from_pretrained(asked.out / folder)
+        prompt = served.apply_chat_template(ASKED, tokenize=False, add_generation_prompt=True)
+        assert prompt == served.decode(sample.tokens[: sample.prompt]), folder
 
 
 def test_every_step_is_in_tensorboard(tmp_path: Path) -> None:

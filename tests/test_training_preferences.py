@@ -153,6 +153,27 @@ def test_deepspeed_and_adapters_raise_the_margin_too(
     assert (asked.out / "model" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("change", [{}, {"method": "lora", "lora_rank": 8, "learning_rate": 2e-2}])
+def test_pairs_shared_out_by_fsdp_have_the_losses_of_one_process_after_a_stop_too(
+    base: Path, data: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    def curve(log: list[dict[str, Any]]) -> dict[tuple[int, str], float]:
+        names = ("loss", "margin", "eval_loss", "eval_margin")
+        return {(line["step"], name): line[name] for line in log for name in names if name in line}
+
+    alone = curve(trained(settings(base, data, tmp_path / "alone", **change)))
+    shared = settings(
+        base, data, tmp_path / "out", **change, sharding="fsdp", processes=2, max_steps=5
+    )
+    trained(shared)
+    log = trained(shared.model_copy(update={"max_steps": None, "processes": 1}))
+    assert curve(log).keys() == alone.keys() | {(5, "eval_loss"), (5, "eval_margin")}
+    assert max(abs(curve(log)[key] - alone[key]) for key in alone) < 1e-4
+    assert {path.name for path in (shared.out / "checkpoints").glob("*/state")} == {"state"}
+
+
 def test_pairs_have_one_prompt_and_thinking_on_one_side_alone_is_left_out(
     base: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@ happened, bad input is refused."""
 
 import asyncio
 import json
+import math
 import os
 import shutil
 import signal
@@ -128,7 +129,14 @@ def test_it_learns_and_leaves_a_model_that_says_so(
     assert [line["step"] for line in log if "loss" in line] == list(range(1, STEPS + 1))
     held_out = [line["eval_loss"] for line in log if "eval_loss" in line]
     assert held_out[-1] < held_out[0] / 2
+    rates = [line["learning_rate"] for line in log if "loss" in line]
+    # One step of warm-up (3 % of 24), then a cosine down to zero.
+    halves = [math.pi * step / (STEPS - 1) / 2 for step in range(STEPS)]
+    assert rates == pytest.approx([0, *(1e-2 * math.cos(half) ** 2 for half in halves)][:STEPS])
     folder = asked.out / "model"
+    decoding = json.loads((folder / "generation_config.json").read_text())
+    assert decoding["do_sample"]
+    assert decoding["temperature"] == 0.6, "the paper's, appendix C"
     names = {file.name for file in folder.iterdir()}
     assert {
         "model.safetensors",
@@ -252,6 +260,8 @@ def test_the_command_trains_adapters_and_refuses(
     ]
     assert held_out[-1] < held_out[0] - 0.3  # LoRA has few weights to move in 24 steps
     assert (tmp_path / "out/adapter/adapter_model.safetensors").is_file()
+    adapter = json.loads((tmp_path / "out/adapter/adapter_config.json").read_text())
+    assert (adapter["r"], adapter["lora_alpha"]) == (8, 16)
     assert f"{held_out[-1]:.4f}" in (tmp_path / "out/model/README.md").read_text()
     refused = medaction(run_environment, *given, "--out", tmp_path / "other", "--teacher", "nobody")
     assert refused.returncode == 1

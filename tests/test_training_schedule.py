@@ -16,6 +16,7 @@ pytest.importorskip(
 
 from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
+from transformers.trainer_utils import rotate_checkpoints
 
 from medaction.training.base import Base
 from medaction.training.checkpoints import TRAINED, Writes
@@ -27,6 +28,7 @@ from medaction.training.looks import Looks
 from medaction.training.publish import publish
 from medaction.training.schedule import LOOK_SHARE, schedule
 from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.trainer_arguments import shared_arguments
 from tests.test_training_run import settings, trained
 from tests.tiny_model import dataset, tiny_model
 
@@ -104,6 +106,21 @@ def test_the_best_model_lies_beside_the_last_and_training_stops_without_gain(
     publish(asked, json.loads((asked.out / "report.json").read_text()), {"medaction": "test"})
     assert (asked.out / "model").is_dir()
     assert not (asked.out / "best").exists()
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_the_newest_whole_checkpoint_stays_while_another_is_written(
+    papers: TrainSettings, tmp_path: Path, keep: int
+) -> None:
+    """The trainer's own rotation runs before it is whole: of the best, the newest whole one, and
+    the one that is being written, all must stay."""
+    folders = {f"checkpoint-{step}" for step in (2, 4, 6)}
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+    arguments = shared_arguments(tmp_path, papers.model_copy(update={"keep": keep}), cuda=False)
+    best = str(tmp_path / "checkpoint-2")
+    rotate_checkpoints(str(tmp_path), arguments["save_total_limit"], best)
+    assert {folder.name for folder in tmp_path.iterdir()} == folders
 
 
 def test_a_run_that_is_past_its_last_step_stops(papers: TrainSettings) -> None:

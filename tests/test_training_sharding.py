@@ -17,13 +17,18 @@ pytest.importorskip(
     "deepspeed", reason="training is not installed (pip install 'medaction[train]')"
 )
 
+import torch
+from torch import distributed
+
+from medaction.flows.tiny_base import random_llama
 from medaction.training.checkpoints import Writes, newest_checkpoint
 from medaction.training.curves import read_log
 from medaction.training.launch import prepare_run, resolved, same_run
 from medaction.training.settings import TrainError, TrainSettings
+from medaction.training.sharding import share_out, whole_weights
 from tests.test_training_estimate import SHARED, SMALL
 from tests.test_training_run import FIT, losses, settings
-from tests.tiny_model import dataset, tiny_model, trained
+from tests.tiny_model import dataset, tiny_model, tiny_tokenizer, trained
 
 
 def killed_while_it_writes(asked: TrainSettings, second: int) -> int:
@@ -96,6 +101,22 @@ def test_a_checkpoint_is_whole_only_once_everything_before_is_written(tmp_path: 
     assert not (tmp_path / "other").exists()
 
 
+def test_weights_that_are_being_written_are_not_those_that_are_trained() -> None:
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = random_llama(tiny_tokenizer(), hidden=32, inner=64)
+        share_out(model, bf16=False)
+        weights = whole_weights(model)
+        before = {name: weight.clone() for name, weight in weights.items()}
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(1)
+    finally:
+        distributed.destroy_process_group()
+    for name, weight in weights.items():
+        assert torch.equal(weight, before[name])
+
+
 def test_the_processes_may_change_and_the_way_of_sharing_may_not(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "checkpoints/checkpoint-4").mkdir(parents=True)
@@ -109,11 +130,11 @@ def test_the_processes_may_change_and_the_way_of_sharing_may_not(tmp_path: Path)
 
 @pytest.mark.parametrize(
     "change",
-    [{"zero": 2}, {"offload": "all"}, {"objective": "dpo"}, {"method": "qlora"},
+    [{"zero": 2}, {"offload": "all"}, {"objective": "grpo"}, {"method": "qlora"},
      {"optimizer": "adamw-8bit"}],
 )  # fmt: skip
 def test_what_fsdp_does_not_share_out_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="sharding fsdp is for objective sft"):
+    with pytest.raises(ValueError, match="sharding fsdp is for objective sft or dpo"):
         settings(Path("b"), Path("d"), Path("o"), sharding="fsdp", **change)
 
 

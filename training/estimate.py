@@ -40,13 +40,15 @@ class Load:
 @dataclass(frozen=True, slots=True)
 class Needs:
     """Bytes: on disk in all, of a checkpoint; of a process: weights, gradients and optimizer on its
-    device, activations and loss, and the machine's memory that an offload takes."""
+    device, activations and loss, and the machine's memory that an offload takes; of a machine: what
+    a checkpoint takes of its memory while it is written and the training goes on."""
 
     disk: int
     checkpoint: int
     state: int
     activations: int
     offloaded: int = 0
+    copied: int = 0
 
 
 def needs(
@@ -79,7 +81,7 @@ def needs(
     frozen = wide * base.parameters
     if settings.method == "qlora":
         frozen -= round((wide - FOUR_BITS) * linear_weights(base))
-    offloaded = 0
+    offloaded = copied = 0
     moments = 8 * trained
     if settings.optimizer == "adamw-8bit":
         wide_moments = 0 if lora else base.vocabulary * base.hidden
@@ -88,6 +90,7 @@ def needs(
         state = (16 * trained + (frozen if lora else 0)) // processes + wide * _gathered(base)
         saved = 4 * (trained if lora else base.parameters)
         checkpoint = 12 * trained + saved  # torch's copy, and the model's
+        copied = 12 * trained // settings.nodes + saved  # the model is whole on the first machine
     elif not zero:
         state = 8 * trained + moments + (2 * trained if bf16 else 0) + (frozen if lora else 0)
         state += 4 * trained if processes > 1 else 0
@@ -107,16 +110,21 @@ def needs(
         saved = wide * (trained if lora else base.parameters)
         checkpoint = 12 * trained + 2 * saved  # DeepSpeed's copy, and the model's
     merged = 4 * base.parameters if lora else 0  # adapters are merged in fp32
-    # While a checkpoint is written, the one that it replaces is still there; the model itself comes
-    # at the end.
-    disk = (settings.keep + 1) * checkpoint + saved + merged
+    # The model itself comes at the end.
+    disk = checkpoints_at_once(settings) * checkpoint + saved + merged
     # Autocast: weights in fp32, products in bf16. DeepSpeed and FSDP2 have bf16 throughout.
     mixed = bf16 and not zero and settings.sharding != "fsdp"
     activations = _activations(base, load, wide, mixed, lora, settings.gradient_checkpointing)
     loss = _loss(base, load, wide, lora, chunked_loss)
     kept, a_layer = activations
     # The loss and a layer's recomputation are never in memory at the same time.
-    return Needs(disk, checkpoint, state, kept + max(loss, a_layer), offloaded)
+    return Needs(disk, checkpoint, state, kept + max(loss, a_layer), offloaded, copied)
+
+
+def checkpoints_at_once(settings: TrainSettings) -> int:
+    """The newest and the best are always kept; while one is written, the one that it replaces is
+    still there."""
+    return max(settings.keep, 2) + 1
 
 
 def linear_weights(base: Base) -> int:
@@ -189,7 +197,7 @@ def check_resources(
     if estimate.disk > free:
         raise TrainError(
             f"{settings.out}: the run needs about {estimate.disk / GIB:.1f} GiB of disk"
-            f" ({settings.keep + 1} checkpoints of"
+            f" ({checkpoints_at_once(settings)} checkpoints of"
             f" {estimate.checkpoint / GIB:.1f} and the model), {free / GIB:.1f} are free: lower"
             " --keep, or put --out elsewhere"
         )
@@ -205,13 +213,18 @@ def check_resources(
             " tokens: lower --row-tokens and --max-length, raise --zero or --processes, or take"
             " --offload optimizer or --method lora"
         )
-    offloaded = estimate.offloaded * processes
-    needed = offloaded + (on_this_machine if device == "cpu" else 0)
-    if offloaded and needed > machine_memory:
+    beside = estimate.offloaded * processes + estimate.copied
+    needed = beside + (on_this_machine if device == "cpu" else 0)
+    if beside and needed > machine_memory:
+        cause = (
+            f"--offload {settings.offload} keeps"
+            if estimate.offloaded
+            else "--sharding fsdp copies each checkpoint before it is written:"
+        )
         raise TrainError(
-            f"--offload {settings.offload} keeps about {offloaded / GIB:.1f} GiB in the machine's"
-            f" memory, {machine_memory / GIB:.1f} are free: take more machines (--nodes), or"
-            " --method lora"
+            f"{cause} about {beside / GIB:.1f} GiB in the machine's memory, {needed / GIB:.1f} with"
+            f" what else is there, {machine_memory / GIB:.1f} are free: take more machines"
+            " (--nodes), or --method lora"
         )
 
 

@@ -24,11 +24,13 @@ from medaction.training.settings import TrainSettings
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`processes`: how many train together, one a device. `rank`: which of them this one is."""
+    """`thinking`: whether any is taught. `processes`: how many train together, one a device.
+    `rank`: which of them this one is."""
 
     out: Path
     settings: TrainSettings
     base: str
+    thinking: bool
     cuda: bool
     processes: int
     rank: int
@@ -48,7 +50,7 @@ def open_job(out: Path) -> Job:
     # torchrun's and Ray's words; a process that nobody launched is alone.
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
-    return Job(out, settings, job["base"], cuda, processes, rank)
+    return Job(out, settings, job["base"], job["thinking"], cuda, processes, rank)
 
 
 def train_to_end(trainer: Trainer, job: Job, attention: str) -> None:

@@ -210,6 +210,7 @@ def leave_job(settings: TrainSettings, base: Base, report: dict[str, Any]) -> di
     job = {
         "settings": settings.model_dump(mode="json"),
         "base": base.path,
+        "thinking": bool(report["thinking"]),
         "data_version": report["data_version"],
         "processes": processes,
     }

@@ -10,20 +10,49 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
+from medaction.training.checkpoints import Writes
 from medaction.training.data import read_samples
-from medaction.training.job import MarkComplete, open_job, train_to_end
+from medaction.training.job import Job, MarkComplete, open_job, train_to_end
 from medaction.training.looks import Looks
 from medaction.training.measure_log import MeasureLog
 from medaction.training.preference_data import better_sides
 from medaction.training.schedule import schedule
-from medaction.training.trainer_arguments import adapter_config, load_base, shared_arguments
+from medaction.training.sharding import ShardedTrainer, share_out
+from medaction.training.trainer_arguments import (
+    adapter_config,
+    load_base,
+    load_tokenizer,
+    shared_arguments,
+)
 
 
-class TokenizedTrainer(DPOTrainer):
+class PairsConfig(DPOConfig):
+    """TRL's arguments; a model that will be shared out is never whole on a GPU."""
+
+    shares_out = False
+
+    @property
+    def place_model_on_device(self) -> bool | None:
+        return False if self.shares_out else None
+
+
+class TokenizedTrainer(ShardedTrainer, DPOTrainer):
     """TRL's trainer on pairs that are tokenized already, and looks at `held_out`."""
+
+    def __init__(self, *, job: Job, **options: Any):
+        self.job = job
+        super().__init__(**options)
+
+    def _precompute_ref_logps(self, *dataset: Any) -> Dataset:
+        # Here, because TRL hashes the weights first, which must be whole for that.
+        if self.args.shares_out and not self.shared_out:
+            share_out(self.model, self.job.settings.uses_bf16(self.job.cuda))
+        with_probabilities = super()._precompute_ref_logps(*dataset)
+        if self.shared_out:
+            self.model.reshard()  # else the optimizer would be made for the whole weights
+        return with_probabilities
 
     @property
     def held_out(self) -> Any:
@@ -42,7 +71,7 @@ def train_pairs(out: Path) -> None:
     cache = str(out / "cache")
     train = Dataset.from_parquet(str(out / "pairs-train.parquet"), cache_dir=cache)
     held_out = out / "pairs-validation.parquet"
-    arguments = DPOConfig(
+    arguments = PairsConfig(
         **shared_arguments(out, settings, job.cuda),
         per_device_train_batch_size=1,  # a pair
         gradient_accumulation_steps=settings.batch // job.processes,
@@ -57,15 +86,19 @@ def train_pairs(out: Path) -> None:
         # model's.
         precompute_ref_log_probs=True,
     )
+    arguments.shares_out = settings.sharding == "fsdp"
+    writes = Writes()
     trainer = TokenizedTrainer(
-        load_base(job.base, settings, job.cuda, "sdpa"),
+        job=job,
+        writes=writes,
+        model=load_base(job.base, settings, job.cuda, "sdpa"),
         args=arguments,
         train_dataset=train,
         eval_dataset=Dataset.from_parquet(str(held_out), cache_dir=cache)
         if held_out.is_file()
         else None,
-        processing_class=AutoTokenizer.from_pretrained(job.base),
-        callbacks=[MarkComplete(), MeasureLog(out / "log.jsonl", "dpo")],
+        processing_class=load_tokenizer(job.base, job.thinking),
+        callbacks=[MarkComplete(writes), MeasureLog(out / "log.jsonl", "dpo")],
         peft_config=adapter_config(settings) if settings.trains_adapters else None,
     )
     prepared = read_samples(out / "samples.parquet")

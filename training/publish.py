@@ -13,7 +13,7 @@ from medaction.training.checkpoints import TRAINED
 from medaction.training.curves import draw_curves, read_log
 from medaction.training.measures import TRL_MEASURES, draw_measures, summarize_measures
 from medaction.training.settings import TrainError, TrainSettings
-from medaction.training.templates import switches_of, with_thinking_set
+from medaction.training.templates import served_as_taught
 
 MODEL_CARD = Path(__file__).with_name("model_card.md.j2")
 
@@ -76,6 +76,8 @@ def _complete(
     versions: dict[str, str],
 ) -> None:
     """Make saved weights a model that others can load: configuration, template, log and card."""
+    from transformers import AutoTokenizer
+
     out = settings.out
     for pickle in building.glob("*.bin"):  # the trainer's arguments
         pickle.unlink()
@@ -98,7 +100,8 @@ def _complete(
     generation.write_text(
         json.dumps(decoding | {"do_sample": True, "temperature": 0.6}, indent=2) + "\n"
     )
-    _serve_as_taught(building, bool(report["thinking"]))
+    tokenizer = AutoTokenizer.from_pretrained(building)
+    served_as_taught(tokenizer, bool(report["thinking"])).save_pretrained(building)
     shutil.copy(out / "log.jsonl", building / "training_log.jsonl")
     draw = draw_curves if settings.objective == "sft" else draw_measures
     draw(read_log(out / "log.jsonl"), building / "curves.png")
@@ -112,17 +115,6 @@ def _complete(
         measures=TRL_MEASURES.get(settings.objective, ()),
     )
     (building / "README.md").write_text(card, encoding="utf-8")
-
-
-def _serve_as_taught(folder: Path, thinking: bool) -> None:
-    """A model is asked to think where it was taught to, and only there: its prompts were rendered
-    so."""
-    from transformers import AutoTokenizer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    if tokenizer.chat_template and switches_of(tokenizer.chat_template):
-        tokenizer.chat_template = with_thinking_set(tokenizer.chat_template, thinking)
-        tokenizer.save_pretrained(folder)
 
 
 def _untied(report: dict[str, Any], vocabulary: int, hidden: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from peft import get_peft_model
 from torch import distributed
-from transformers import AutoConfig, AutoTokenizer, TrainerCallback, TrainingArguments
+from transformers import AutoConfig, TrainerCallback, TrainingArguments
 
 from medaction.training import attention as attention_ways
 from medaction.training.checkpoints import Writes
@@ -34,7 +34,12 @@ from medaction.training.settings import TrainSettings
 from medaction.training.sharding import ShardedTrainer, share_out
 from medaction.training.soft_prompt import add_soft_prompt, trained_prompt
 from medaction.training.sweep import SWEEP_STEPS, has_diverged, rate_at
-from medaction.training.trainer_arguments import adapter_config, load_base, shared_arguments
+from medaction.training.trainer_arguments import (
+    adapter_config,
+    load_base,
+    load_tokenizer,
+    shared_arguments,
+)
 
 
 def train_records(out: Path) -> None:
@@ -95,7 +100,7 @@ def _model_and_tokenizer(job: Job, attention: str) -> tuple[Any, Any]:
     settings = job.settings
     attention_ways.register()
     model = load_base(job.base, settings, job.cuda, attention_ways.implementation(attention))
-    tokenizer: Any = AutoTokenizer.from_pretrained(job.base)
+    tokenizer = load_tokenizer(job.base, job.thinking)
     if settings.trains_adapters:
         if settings.gradient_checkpointing:
             # Recomputation needs an input with a gradient; frozen embeddings give none.

@@ -351,13 +351,13 @@ class TrainSettings(BaseModel):
         if self.sharding == "fsdp" and (
             self.zero
             or self.offload != "none"
-            or self.objective != "sft"
+            or self.objective == "grpo"
             or self.method not in ("full", "lora")
             or self.optimizer != "adamw"
         ):
             raise ValueError(
-                "sharding fsdp is for objective sft, method full or lora and optimizer adamw,"
-                " without --zero and --offload"
+                "sharding fsdp is for objective sft or dpo, method full or lora, and optimizer"
+                " adamw, without --zero and --offload"
             )
         if self.objective == "grpo":
             self._can_be_played()

@@ -44,19 +44,42 @@ def share_out(model: Any, bf16: bool) -> None:
         fully_shard(part, mp_policy=policy)
 
 
+def whole_weights(model: Any) -> dict[str, torch.Tensor]:
+    """The trained weights, whole, on the first process in its machine's memory; the training goes
+    on without changing them."""
+    weights = get_model_state_dict(model, options=WHOLE)
+    if next(model.parameters()).device.type == "cpu":
+        # Those of one process alone would be the model's own.
+        weights = {name: weight.clone() for name, weight in weights.items()}
+    return weights
+
+
 class ShardedTrainer(Trainer):
     """transformers' Trainer, for a model that `share_out` was applied to: its checkpoints are
     `writes` in the background, one at a time. With any other model it is the trainer as ever."""
 
-    def __init__(self, *, model: Any, writes: Writes, **options: Any):
-        self.writes, self.shared_out = writes, isinstance(model, FSDPModule)
-        super().__init__(model=model, **options)
+    def __init__(self, *, writes: Writes, **options: Any):
+        self.writes = writes
+        super().__init__(**options)
         if self.shared_out:
-            # So that the trainer wraps the model in nothing else. Set before, it would refuse to
-            # resume, which is done here.
-            self.is_distributed_loading_by_transformers = True
             # Their own, because a write meets the other processes while the training does.
             self.writers = distributed.new_group(backend="gloo")
+
+    @property
+    def shared_out(self) -> bool:
+        return isinstance(self.model, FSDPModule)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        accelerator: Any = self.accelerator
+        prepare = accelerator.prepare_model
+
+        def prepare_model(model: Any, **options: Any) -> Any:
+            # As for an evaluation: the model is shared out, and nothing else is to sum gradients.
+            alone = {"device_placement": False, "evaluation_mode": True} if self.shared_out else {}
+            return prepare(model, **options | alone)
+
+        accelerator.prepare_model = prepare_model
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.writes.finish()
@@ -66,7 +89,7 @@ class ShardedTrainer(Trainer):
         if not self.shared_out or output_dir is None:
             super().save_model(output_dir, _internal_call)
             return
-        weights = get_model_state_dict(self.model, options=WHOLE)
+        weights = whole_weights(self.model)
         if self.args.should_save:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
             self.writes.then(self._save, output_dir, weights)

@@ -44,7 +44,15 @@ def with_thinking_set(template: str, on: bool) -> str:
         f"{{%- if {name} is not defined %}}{{%- set {name} = {value} %}}{{%- endif %}}"
         for name in switches_of(template)
     )
-    return lines + template
+    return template if template.startswith(lines) else lines + template
+
+
+def served_as_taught(tokenizer: Any, thinking: bool) -> Any:
+    """The tokenizer of a model that is asked to think where it is taught to, and only there: its
+    prompts are rendered so."""
+    if tokenizer.chat_template and switches_of(tokenizer.chat_template):
+        tokenizer.chat_template = with_thinking_set(tokenizer.chat_template, thinking)
+    return tokenizer
 
 
 class Renderer:

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from medaction.training.checkpoints import SPARE_CHECKPOINTS
 from medaction.training.settings import TrainSettings
+from medaction.training.templates import served_as_taught
 
 NEVER = 2**62
 """Steps: the trainer's own clock for checkpoints is off."""
@@ -39,6 +40,11 @@ def load_base(base: str, settings: TrainSettings, cuda: bool, attention: str) ->
             if hasattr(layer, "support_avx512bf16_for_cpu"):
                 layer.support_avx512bf16_for_cpu = False
     return model
+
+
+def load_tokenizer(base: str, thinking: bool) -> Any:
+    """The base's tokenizer. Checkpoints are served with it as the model will be."""
+    return served_as_taught(AutoTokenizer.from_pretrained(base), thinking)
 
 
 def four_bits(settings: TrainSettings, cuda: bool) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class EnvironmentBatch:
     def add(self, case: BuiltCase) -> None:
         self._cases.append(case)
         is_due = len(self._cases) >= MOST_CASES or time.monotonic() > self._stored + MOST_S
+        # A refusal is shown in the viewer at once; what a model was paid for must survive a kill.
         if is_due or case.built.refusal or case.usage != Usage():
             self._write()
 

@@ -48,6 +48,7 @@ def damage_of_version(folder: Path) -> list[tuple[Path, str]]:
         names = dict(written)
     except FileNotFoundError:
         return [(manifest, "is missing")]
+    # JSON of another form, or brackets without end: a file that was overwritten may hold anything.
     except (ValueError, KeyError, TypeError, RecursionError):
         return [(manifest, "cannot be read as a manifest")]
     present = checksums(folder)
@@ -87,6 +88,7 @@ def _store(out: Path, repair: bool) -> Iterator[Damage]:
             with Store(file) as store:
                 fact = _unreadable(store.db)
         except StoreError as error:
+            # A run has it open: that is no damage.
             if "in use" in str(error):
                 raise
             fact = str(error.__cause__ or error).partition("\n")[0][:200]
@@ -99,9 +101,11 @@ def _store(out: Path, repair: bool) -> Iterator[Damage]:
         yield Damage(file, fact, "no copy of it can be read: start the run anew in another folder")
         return
     if repair:
+        # The log, too: DuckDB would play it into the copy, to which it does not belong.
         for damaged in (file, file.with_name(f"{STORE}.wal")):
             if damaged.exists():
                 _aside(damaged)
+        # By a rename, so that a kill leaves no half copy under the store's name.
         draft = file.with_name(f".{STORE}.building")
         draft.write_bytes((out / SNAPSHOT).read_bytes())
         os.replace(draft, file)
@@ -114,6 +118,7 @@ def _unreadable(db: duckdb.DuckDBPyConnection) -> str:
     DuckDB compares the checksum of a block only when it reads it."""
     try:
         for (table,) in db.sql("select table_name from duckdb_tables()").fetchall():
+            # Any function that reads every value will do; this one needs no memory.
             db.sql(f'select bit_xor(hash(row)) from "{table}" as row').fetchall()
     except duckdb.Error as error:
         return str(error).partition("\n")[0][:200]
@@ -145,7 +150,7 @@ def _snapshot(out: Path, repair: bool) -> Iterator[Damage]:
 def _versions(out: Path, repair: bool) -> Iterator[Damage]:
     """A version that is damaged is moved aside: `medaction export` writes the newest anew."""
     for folder in sorted((out / "datasets").glob("v*")):
-        if not folder.name[1:].isdecimal():
+        if not folder.name[1:].isdecimal():  # 'v3.damaged-1'
             continue
         damage = damage_of_version(folder)
         if damage and repair:
@@ -154,6 +159,7 @@ def _versions(out: Path, repair: bool) -> Iterator[Damage]:
             remedy = f"write the dataset anew: medaction export --out {out}"
             yield Damage(file, fact, remedy, repair)
     link = out / "dataset"
+    # An earlier dataset, or a folder of the user's: it is not ours to move.
     if link.exists() and not link.is_symlink():
         fact = "is no link to the newest version, but something of its own"
         yield Damage(link, fact, "move it away, then `medaction export`")

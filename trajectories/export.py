@@ -74,6 +74,7 @@ SPLITS = ("train", "validation")
 def split_of(case_id: str, validation_percent: int) -> str:
     """'train' or 'validation', by a hash of the case: all turns of a case stay together, and a case
     never changes sides."""
+    # A hash, not a draw: more cases or another run leave each case on its side.
     place = int(hashlib.sha256(case_id.encode()).hexdigest()[:8], 16) % 100
     return "validation" if place < validation_percent else "train"
 
@@ -100,13 +101,14 @@ def dataset_records(
             if environment.case_id in rejected_cases:
                 continue
             by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
+            # In one order, so that an unchanged dataset has unchanged files.
             for trajectory in sorted(tree, key=lambda branch: branch.trajectory_id):
                 path = path_of(trajectory, by_id)
                 for turn in trajectory.turns:
                     place = (trajectory.trajectory_id, turn.number)
                     if place not in scores_of or place in repeats or place in rejected_turns:
                         continue
-                    context = prompt(
+                    context = prompt(  # as it was asked
                         trajectory.spec.teacher,
                         environment.initial_observation,
                         path[: turn.number - 1],
@@ -118,6 +120,7 @@ def dataset_records(
                     yield _record(environment, trajectory, turn, len(path), context, scores) | {
                         "split": split
                     }
+    # A temporary table belongs to the connection, which may go on to something else.
     store.db.execute("drop table kept_turns")
 
 
@@ -248,21 +251,25 @@ def export_dataset(
         numbers.append(numbers[-1] + 1 if numbers else 1)
         link.rename(versions / f"v{numbers[-1]}")
     last = _newest_sound(versions, numbers)
+    # A dot: neither a version nor found by its pattern; what a killed export left is thrown away.
     building = versions / ".building"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     _write_records(dataset_records(store, prompt, validation_percent), building)
     light = _light(building)
+    # Without an earlier version all records are added.
     before = _light(versions / f"v{last}") if last else light.clear()
     changes = tuple(_changes(before, light))
     former = manifest_of(versions / f"v{last}") if last else {}
     replies = _version_of_replies(store)
+    # After the newest, also where that is damaged: a number never means two datasets.
     number = numbers[-1] + 1 if numbers else 1
     version = Version(number, versions / f"v{number}", len(light), changes, is_new=True)
     # Where the newest version is damaged, a whole one follows it, however few records changed.
     may_stay = bool(last) and not changes and last == numbers[-1]
     is_unchanged = may_stay and former.get("replies", replies) == replies
     if not is_unchanged:
+        # Only now: the card's plots and preferences cost more than to see that nothing changed.
         about = card(building, light, version.number)
         files = checksums(building)
         if may_stay and _preferences_in(files) == _preferences_in(former["files"]):
@@ -276,7 +283,7 @@ def export_dataset(
     manifest: dict[str, Any] = {
         "version": version.number,
         "records": len(light),
-        "changes_against": last or None,
+        "changes_against": last or None,  # a damaged version in between is passed over
         "changes": changes,
         "replies": replies,
         "contaminated": former.get("contaminated", {}),
@@ -285,6 +292,7 @@ def export_dataset(
     (building / "manifest.json").write_text(
         json.dumps(manifest, indent=1, default=str), encoding="utf-8"
     )
+    # The last step: from here on the version is there, whole.
     building.rename(version.folder)
     _point(link, version.folder)
     return version
@@ -298,6 +306,7 @@ def manifest_of(version: Path) -> dict[str, Any]:
 
 def note_in_manifest(version: Path, **facts: Any) -> None:
     """Replace facts of a version's manifest, all at once for whoever reads it."""
+    # By a rename: the viewer or a training run may read it meanwhile.
     draft = version / "manifest.part"
     text = json.dumps(manifest_of(version) | facts, indent=1, ensure_ascii=False)
     draft.write_text(text, encoding="utf-8")
@@ -322,6 +331,7 @@ def _preferences_in(files: dict[str, Any]) -> dict[str, Any]:
 def _newest_sound(versions: Path, numbers: Sequence[int]) -> int:
     """The newest version whose files are what was written, 0: none. A damaged one is passed over
     with a warning: the dataset is then written anew, from the store."""
+    # From the newest on: most often it is sound, and no other has to be hashed.
     for number in reversed(numbers):
         damage = damage_of_version(versions / f"v{number}")
         if not damage:
@@ -363,12 +373,14 @@ class SplitFiles:
             self._write()
 
     def _write(self) -> None:
+        # With the schema: a batch may hold nothing but nulls in a column.
         frame = pl.DataFrame(self._waiting, schema=self._columns | {"split": _STRING})
         self._waiting.clear()
         for split in SPLITS:
             part = frame.filter(pl.col("split") == split).drop("split")
             if part.is_empty():
                 continue
+            # Opened at its first record: a split without records has no file.
             if split not in self._tables:
                 file = self._folder / f"{self._prefix}{split}.parquet"
                 table = pq.ParquetWriter(file, self._arrow)
@@ -383,6 +395,7 @@ class SplitFiles:
 
     def __exit__(self, _kind: object, error: object, _trace: object) -> None:
         with self._open:
+            # After an error the rest is not worth writing: the folder is thrown away.
             if error is None:
                 self._write()
 
@@ -403,6 +416,7 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.struct([pa.field(field.name, _plain_type(field.type)) for field in kind])
     if pa.types.is_large_list(kind) or pa.types.is_list(kind):
         return pa.list_(_plain_type(kind.value_type))
+    # polars has several forms of text, by version.
     is_text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     return pa.string() if is_text else kind
 
@@ -431,6 +445,7 @@ TEXT_COLUMNS = ("messages", "prompt", "completion", "chat_template_kwargs", "thi
 
 
 def _changes(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
+    # Joined by id: a turn that was kept before and is kept now is the same record.
     columns = ["id", "case_id", "teacher", "content"]
     joined = before.select(columns).join(
         after.select(columns), on="id", how="full", suffix="_after", coalesce=True
@@ -458,5 +473,6 @@ def _point(link: Path, folder: Path) -> None:
     """Let `link` be `folder`, by a rename: whoever reads it has the one version or the other."""
     fresh = link.with_name(f".{link.name}.link")
     fresh.unlink(missing_ok=True)
+    # Relative: a run's folder may be moved or mounted elsewhere.
     fresh.symlink_to(folder.relative_to(link.parent))
     fresh.rename(link)

@@ -57,11 +57,12 @@ def label_of(values: dict[str, Any]) -> Label:
 
 def add_label(out: Path, label: Label) -> None:
     """Add a label to those of the run in `out`. Raises OSError when it cannot be written."""
+    # One line in one write with O_APPEND: two viewers never mix their labels.
     line = json.dumps(asdict(label), ensure_ascii=False) + "\n"
-    file = os.open(out / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    file = os.open(out / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)  # a person's words
     try:
         os.write(file, line.encode())
-        os.fsync(file)
+        os.fsync(file)  # what a clinician said is on the disk before the page says so
     finally:
         os.close(file)
 
@@ -89,6 +90,7 @@ def labels(out: Path) -> list[Label]:
         before = newest.get(label.thing)
         if before and label.opinion == "comment":
             fields = asdict(before) | {"comment": label.comment, "by": label.by}
+            # The former opinion with the new words: a comment is not meant to take it back.
             label = Label(**fields | {"time": label.time})
         newest[label.thing] = label
     return list(newest.values())

@@ -103,8 +103,10 @@ def better(one: Candidate, other: Candidate) -> tuple[str, Candidate, Candidate]
     """(the measure that tells them apart, the better, the worse); None: nothing does."""
     for measure in PREFERENCE_MEASURES:
         values = getattr(one, measure), getattr(other, measure)
+        # Unknown is neither better nor worse: the next measure may tell.
         if None in values or values[0] == values[1]:
             continue
+        # Rounded: 0.3 - 0.25 is less than 0.05 as a float.
         if measure == "information" and round(abs(values[0] - values[1]), 6) < LEAST_GAIN:
             continue
         is_first = values[0] < values[1] if measure == "dtc" else values[0] > values[1]
@@ -149,6 +151,7 @@ def _states_of(
     paths = {branch.trajectory_id: path_of(branch, by_id) for branch in played}
     prompts: dict[str, list[dict[str, str]]] = {}
     replies: dict[str, dict[tuple[str, str], list[tuple[Trajectory, Turn]]]] = defaultdict(dict)
+    # In one order: the first of equal replies gives the pair its id.
     for branch in sorted(played, key=lambda member: member.trajectory_id):
         path, spec = paths[branch.trajectory_id], branch.spec
         for turn in branch.turns:
@@ -161,6 +164,7 @@ def _states_of(
                 branch.t_max,
                 spec.style,
             )
+            # With the turn's number: replies are compared at one place of the work-up.
             key = json.dumps([turn.number, asked])
             prompts[key] = asked
             replies[key].setdefault((turn.raw, turn.thinking), []).append((branch, turn))
@@ -198,6 +202,7 @@ def _candidate(
         reaches_truth(path[-1].final_diagnosis is not None, dtc.get((id_, path[-1].number)))
         for id_, path in through.items()
     ]
+    # A path of unknown end is left out, not counted as wrong.
     known = [is_right for is_right in ends if is_right is not None]
     gains = []
     for path in through.values():
@@ -240,7 +245,7 @@ def label_records(state: State, validation_percent: int) -> Iterator[dict[str, A
     wins: dict[str, int] = defaultdict(int)
     for one, other in combinations(state.candidates, 2):
         if verdict := better(one, other):
-            wins[verdict[1].id] += 1
+            wins[verdict[1].id] += 1  # KTO wants one label a reply, not pairs
             wins[verdict[2].id] -= 1
     for candidate in state.candidates:
         if wins[candidate.id]:
@@ -274,6 +279,7 @@ def write_preferences(found: Iterable[State], folder: Path, validation_percent: 
                 pairs.add(record)
             for record in label_records(state, validation_percent):
                 labels.add(record)
+    # An empty folder would look like preferences that were lost.
     if not any(folder.iterdir()):
         folder.rmdir()
 
@@ -284,6 +290,7 @@ def missing_pairs(found: Iterable[State]) -> list[tuple[str, int]]:
     points = []
     for state in found:
         number = state.candidates[0].turn.number
+        # Turn 1 needs no branch: its replies are the rollouts from o1.
         if number > 1 and not any(better(*two) for two in combinations(state.candidates, 2)):
             points.append((state.candidates[0].id.rpartition("-")[0], number - 1))
     return sorted(points)

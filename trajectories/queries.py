@@ -38,6 +38,7 @@ def judge_of_result(out: Path, db: duckdb.DuckDBPyConnection) -> tuple[str, str]
     try:
         result = json.loads((out / RESULT).read_text(encoding="utf-8"))
         return result["protocol"], result["judge"]
+    # No result, or one of another form: the newest verdict is what somebody last asked for.
     except (OSError, ValueError, TypeError, KeyError):
         newest = db.execute(
             "select protocol, judge from judgements where judgement->>'$.correct' is not null"

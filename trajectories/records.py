@@ -29,6 +29,7 @@ class RolloutSpec:
     def trajectory_id(self) -> str:
         """The same rollout under the same settings has the same id in every run, so a rerun finds
         what it has."""
+        # Without the case's id: an environment's own id holds it.
         identity = [
             self.environment_id,
             self.teacher,
@@ -38,6 +39,7 @@ class RolloutSpec:
             self.sample,
             self.settings_hash,
         ]
+        # 64 bits: a million rollouts collide with a chance of one in 40 million.
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
     @property
@@ -138,6 +140,7 @@ def path_of(trajectory: Trajectory, by_id: dict[str, Trajectory]) -> tuple[Turn,
     Raises KeyError when an ancestor is missing from `by_id`.
     """
     spec = trajectory.spec
+    # A branch of a branch shares what its parent shared, hence the recursion.
     if spec.parent_id is None:
         return trajectory.turns
     prefix: Sequence[Turn] = path_of(by_id[spec.parent_id], by_id)[: spec.branch_turn]

@@ -51,10 +51,13 @@ async def play(
         observation, started = episode.observation, time.monotonic()
         spent = sum((turn.usage for turn in episode.turns[shared:]), Usage())
         try:
+            # Each turn has a seed of its own: with one for all a model would repeat itself.
             turn = await clinician.decide(observation, spec.seed + observation.number)
         except Exception as error:
+            # Errors of calls bring what the failed turn had cost by then.
             usage = spent + (getattr(error, "usage", None) or Usage())
             raise RolloutFailed(observation.number, usage) from error
+        # By the clock: waiting for a place at the server is part of what a turn took.
         turn = replace(turn, usage=replace(turn.usage, seconds=time.monotonic() - started))
         try:
             if episode.oracle.asks_model:  # the other rollouts go on meanwhile
@@ -102,6 +105,7 @@ async def play_tree(
     async def play_all(specs: Iterable[RolloutSpec]) -> None:
         nonlocal not_started, budget_spent
         stored = {trajectory.trajectory_id for trajectory in trajectories} | skip
+        # What was played by now: branches share the turns of rollouts that have just ended.
         by_id = {trajectory.trajectory_id: trajectory for trajectory in trajectories}
         todo = [spec for spec in specs if spec.trajectory_id not in stored]
         results = await asyncio.gather(
@@ -109,16 +113,18 @@ async def play_tree(
                 play(spec, episode_of(spec, by_id), clinicians[spec.teacher], code_version)
                 for spec in todo
             ),
-            return_exceptions=True,
+            return_exceptions=True,  # one that fails must not cancel the others
         )
         for spec, result in zip(todo, results, strict=True):
             if isinstance(result, Trajectory):
                 trajectories.append(result)
                 continue
+            # Cancelled, or a fault outside of a turn: that is no failure of a rollout.
             if not isinstance(result, RolloutFailed):
                 raise result
             unpaid = isinstance(result.__cause__, BudgetSpent)
             budget_spent |= unpaid
+            # Nothing was spent: it is only missing, and the next run plays it unasked.
             if unpaid and not result.usage.calls:
                 not_started += 1
             else:
@@ -143,7 +149,7 @@ def _failure(spec: RolloutSpec, failed: RolloutFailed) -> Failure:
         "rollout",
         spec.case_id,
         type(cause).__name__,
-        str(cause)[:2000],
+        str(cause)[:2000],  # servers may send whole pages
         now(),
         teacher=spec.teacher,
         trajectory_id=spec.trajectory_id,

@@ -78,6 +78,7 @@ def score_store(
     disease_graph, test_graph = ruler.diseases.graph, ruler.tests.graph
     rules, origin = rules_of(ruler, strategy, threshold, wrong_endings, idle_turns)
     used = (ruler.diseases, ruler.diagnoses, ruler.tests)
+    # Versions alone are cheap: no graph is searched, no encoder loaded, when nothing changed.
     state = _state(store, rules, [linker.version for linker in used])
     if store.meta("scored") == state:
         return
@@ -94,6 +95,7 @@ def score_store(
     rows = {
         (row["graph"], row["kind"], row["text"]): row for found in links.values() for row in found
     }
+    # Emptied and filled in one transaction: a reader or a kill never sees half of the scores.
     with store.transaction():
         store.empty("links", "verdicts", "turn_scores", "rac_null")
         store.add_derived("links", list(rows.values()))
@@ -104,6 +106,7 @@ def score_store(
                 for course in _courses(tree, nodes, nodes.diseases[truths[environment_id]])
             ]
             changes += _score(store, courses, rules, disease_graph, test_graph)
+        # From all cases together: the null draws tests and changes of other cases.
         null = null_of(changes, test_graph)
         store.add_derived(
             "rac_null",
@@ -114,7 +117,7 @@ def score_store(
             ],
         )
     store.set_meta("rac_threshold_origin", origin)
-    store.set_meta("scored", state)
+    store.set_meta("scored", state)  # last: a scoring that was killed is done again
 
 
 def _score(
@@ -140,6 +143,7 @@ def _score(
         scores += _score_rows(trajectory.trajectory_id, course, measured)
         if trajectory.style != "gold":
             last = measured.dtc[-1] if measured.dtc else None
+            # Gold is no play: its turns would make the null look like expert work.
             changes += changes_of(trajectory.case_id, course, last, trajectory.branch_turn)
     store.add_derived("verdicts", verdicts)
     store.add_derived("turn_scores", scores)
@@ -180,6 +184,7 @@ def linkers(diseases: str = OPEN, tests: str = OPEN, aids: Aids | None = None) -
         open_test_graph(aids.maxo, aids.loinc2hpo) if tests == OPEN else imported_graph(tests)
     )
     overrides = read_overrides(aids.links) if aids.links else None
+    # Before anything is played: a wrong row of the user's table must not show after hours.
     if overrides:
         overrides.check([disease_graph, test_graph])
 
@@ -274,6 +279,7 @@ def _rows_of_links(
         for row in rows
         if row[0] in texts
     ]
+    # Sorted: the order of a set differs from process to process, and rows are stored in it.
     unknown = sorted(texts - {row["text"] for row in stored})
     fresh = [asdict(link) for link in linker.link(unknown)]
     return [{"graph": graph, "kind": kind} | row for row in (*stored, *fresh)]
@@ -326,6 +332,7 @@ def unlinkable(
             "select case_id from checks where name = 'diagnosis_linkable' and not passed"
         )
     )
+    # The check of stage 1 linked without the user's table, by the small encoder.
     if not cases or aids is None or (aids.links is None and aids.encoder == Aids().encoder):
         return cases
     linker = linkers(diseases, tests, aids).diseases
@@ -359,6 +366,7 @@ def _verdict_row(trajectory_id: str, verdict: Verdict, rules: Rules) -> dict[str
     return {
         "trajectory_id": trajectory_id,
         "strategy": rules.strategy,
+        # The other strategies have no threshold; one in the row would look like a rule.
         "threshold": rules.threshold if rules.strategy == "dtc_rac" else None,
         "status": verdict.status,
         "reason": verdict.reason,

@@ -46,6 +46,7 @@ class Publisher:
         began = time.monotonic()
         try:
             self.copy_to(self._path.with_name(SNAPSHOT))
+        # DuckDB takes no further write after it: the run has to end.
         except duckdb.FatalException:
             raise
         except (OSError, duckdb.Error) as error:
@@ -55,6 +56,7 @@ class Publisher:
                 error,
             )
         ended = time.monotonic()
+        # The slower a copy, the rarer.
         self._next = ended + max(EVERY_S, (ended - began) / SHARE)
 
     def copy_to(self, path: Path) -> None:
@@ -90,6 +92,7 @@ def open_snapshot(out: Path) -> duckdb.DuckDBPyConnection:
         db = duckdb.connect(
             str(path),
             read_only=True,
+            # A file from elsewhere must not load extensions or read other files.
             config={
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
@@ -101,5 +104,6 @@ def open_snapshot(out: Path) -> duckdb.DuckDBPyConnection:
             f"{path} cannot be opened as a DuckDB file: `medaction doctor --out {out} --repair`"
             " writes it anew"
         ) from error
+    # The file holds times with a zone, which would be shown in that of the machine.
     db.execute("set timezone = 'UTC'")
     return db

@@ -75,6 +75,7 @@ class Store:
         self._has_failed_to_write = False
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            # No extension is fetched or loaded by itself: a run needs no network for its store.
             self.db = duckdb.connect(
                 str(path),
                 config={"autoinstall_known_extensions": False, "autoload_known_extensions": False},
@@ -90,6 +91,7 @@ class Store:
                     f" ({error})"
                 ) from error
             reason = str(error).partition("\n")[0].rstrip(".!")
+            # A full disk is no damage: `--repair` would put an old copy in a sound store's place.
             if any(words in reason for words in UNWRITABLE):
                 raise self._unwritable(error) from error
             raise StoreError(
@@ -109,12 +111,14 @@ class Store:
                 f"{self.path} has schema version {version}, this program has {SCHEMA_VERSION}: use"
                 " the version that wrote it"
             )
+        # Whoever goes back to the earlier program needs the file as that one wrote it.
         if version in MIGRATIONS:
             self._publisher.copy_to(
                 self.path.with_name(f"{self.path.stem}.schema-{version}.duckdb")
             )
         with self.transaction():
             while version in MIGRATIONS:
+                # Step by step: each migration knows the version right before it alone.
                 self.db.execute(MIGRATIONS[version])
                 version = str(int(version) + 1)
             self.db.execute(Path(__file__).with_name("schema.sql").read_text())
@@ -127,6 +131,7 @@ class Store:
         try:
             self.db.close()
         finally:
+            # A write outside of `transaction`, as `set_meta`: the same words for the same fault.
             if isinstance(error, WRITE_ERRORS):
                 raise self._unwritable(error) from error
 
@@ -138,11 +143,12 @@ class Store:
             self.db.execute("begin")
             try:
                 yield
-            except BaseException:
+            except BaseException:  # Ctrl-C, too
                 with suppress(duckdb.Error):  # the first error says more than the rollback's
                     self.db.execute("rollback")
                 raise
             self.db.execute("commit")
+            # Outside of the transaction: DuckDB makes no checkpoint within one.
             self._publisher.if_due()
         except WRITE_ERRORS as error:
             raise self._unwritable(error) from error
@@ -174,6 +180,7 @@ class Store:
         if table not in self._columns:
             described = self.db.execute(f"describe {table}").fetchall()
             self._columns[table] = {name: kind for name, kind, *_ in described}
+        # What the rows do not bring has a default in the schema.
         columns = {name: kind for name, kind in self._columns[table].items() if name in rows[0]}
         names = ", ".join(f'"{name}"' for name in columns)
         # JSON with the table's own types keeps nested values exact, whatever the first rows hold
@@ -207,6 +214,7 @@ class Store:
         purpose = "evaluation" if evaluation_only else "training"
         if self._purpose == purpose:  # a write of its own for each case would double their cost
             return
+        # The first mark stays; one of the other kind is refused below.
         self.db.execute("insert or ignore into meta values ('purpose', ?)", [purpose])
         if self.meta("purpose") != purpose:
             raise StoreError(
@@ -224,6 +232,7 @@ class Store:
         dead = self.rows(
             "update runs set state = 'interrupted' where state = 'running' returning flow_run_id"
         )
+        # A process that was killed noted no end; Prefect still shows its flow run as alive.
         run = Run(uuid.uuid4().hex[:12], tuple(row[0] for row in dead if row[0]))
         self.db.execute(
             "insert into runs values (?, ?, ?, ?, ?, null, 'running', ?, ?)",
@@ -409,6 +418,7 @@ class Store:
         stored = now()
         by_id = {member.trajectory_id: member for case in cases for member in case.trajectories}
         with self.transaction():
+            # A rerun may play a case whose result came in just before it was killed.
             there = {
                 id_
                 for (id_,) in self.rows(
@@ -417,6 +427,7 @@ class Store:
                     [list(by_id)],
                 )
             }
+            # By id: what is stored is never overwritten, so a dataset's records keep their source.
             fresh = [trajectory for id_, trajectory in by_id.items() if id_ not in there]
             self._insert(
                 "trajectories", [trajectory_row(trajectory, run_id, stored) for trajectory in fresh]
@@ -464,6 +475,7 @@ class Store:
         rows = []
         for failure in failures:
             before = 0
+            # The count of earlier attempts is asked only where there are any.
             if self._has_failed(failure.stage, failure.case_id):
                 before = self.rows(
                     "select count(*) from failures where stage = ? and case_id = ? and"
@@ -515,6 +527,7 @@ class Store:
     def empty(self, *derived: str) -> None:
         """Delete what can always be computed again. Call it, and what fills the tables anew
         (`add_derived`), in one transaction."""
+        # Names become part of the statement, and nothing but what can be recomputed may go.
         assert set(derived) <= {"links", "verdicts", "turn_scores", "rac_null"}
         for table in derived:
             self.db.execute(f"delete from {table}")

@@ -73,6 +73,7 @@ def _trees(
     for row in rows:
         spec, stored_id = RolloutSpec(*row[:8]), row[8]
         trajectory = Trajectory(spec, tuple(turns.get(stored_id, ())), *row[9:])
+        # An edited row, or one of a program that made ids otherwise: its branches would be lost.
         if stored_id != trajectory.trajectory_id:
             raise StoreError(
                 f"{store.path}: trajectory {stored_id} does not have the id that its own record"

@@ -35,6 +35,7 @@ class BuiltCase:
 
 def report_hash(report: CaseReport) -> str:
     """A hash of all that an environment is built from, so that a changed report is seen."""
+    # Neither title nor licence: they change nothing of what is played.
     content = [report.text, asdict(report.structured) if report.structured else None]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -63,6 +64,7 @@ def case_row(case: BuiltCase, built_with: str) -> dict[str, Any]:
 
 
 def trajectory_row(trajectory: Trajectory, run_id: str, stored: Any) -> dict[str, Any]:
+    # Seed and final diagnosis follow from the rest, and are there for queries.
     return asdict(trajectory.spec) | {
         "trajectory_id": trajectory.trajectory_id,
         "seed": trajectory.spec.seed,

@@ -71,6 +71,7 @@ class TreePlan:
 def initial_specs(environment: Place, plan: TreePlan) -> Iterator[RolloutSpec]:
     """The K independent rollouts from o1 of every teacher. They depend on no other rollout."""
     for teacher in plan.teachers:
+        # Numbered: a larger K adds rollouts, and leaves those that are stored as they are.
         for sample in range(plan.rollouts):
             yield _spec(environment, plan, teacher, sample)
 
@@ -87,6 +88,7 @@ def branch_specs(
     ValueError without it.
     """
     by_id = {trajectory.trajectory_id: trajectory for trajectory in tree}
+    # Rollouts of settings that have changed since are no parents: their prompts differ.
     planned = [
         t for t in tree if t.spec.teacher in plan.teachers and t.spec.settings_hash in plan.hashes
     ]
@@ -97,8 +99,9 @@ def branch_specs(
             if t.spec.parent_id in by_id and t.spec.sample < FIRST_PAIR_SAMPLE
         }
     )
-    lacking = plan.launch_points - len(points)
+    lacking = plan.launch_points - len(points)  # those already stored stay
     if lacking > 0 and plan.branches:
+        # Branches are launched from initial rollouts alone, as in the paper.
         roots = [trajectory for trajectory in planned if trajectory.spec.parent_id is None]
         points += [point for point in _ranked(roots, plan.launch, distance) if point not in points][
             :lacking
@@ -125,6 +128,7 @@ def pair_specs(
         for point in dict.fromkeys(points)
         if by_id[point[0]].settings_hash in plan.hashes and point not in taken
     ]
+    # `repr` of the point, hashed: the same order in every process.
     eligible.sort(key=lambda point: (point[1], hashlib.sha256(repr(point).encode()).digest()))
     return tuple(
         replace(by_id[parent_id], parent_id=parent_id, branch_turn=turn, sample=FIRST_PAIR_SAMPLE)
@@ -139,10 +143,12 @@ def finished(
     or in `skip`, and so are all launch points there. False says nothing: where launch points are
     missing, only the turns tell whether there can be more.
     """
+    # Without turns: `branch_specs` then only finds launch points that are stored.
     tree = [Trajectory(spec, (), "diagnosed", plan.t_max, "", "") for spec in specs]
     stored = {trajectory.trajectory_id for trajectory in tree} | skip
     planned = [
         *initial_specs(place, plan),
+        # 'uniform' needs no distance, and without turns no new point is ranked anyway.
         *branch_specs(place, replace(plan, launch="uniform"), tree),
     ]
     branches = [spec for spec in specs if spec.parent_id and spec.settings_hash in plan.hashes]
@@ -201,9 +207,11 @@ def _ranked(
     """
     if launch == "dtc" and distance is None:
         raise ValueError("launch points by DTC need the distance of a diagnosis from the truth")
+    # The same diagnosis leads many turns: it is linked once.
     measure = cache(distance) if distance else None
     ranked = []
     for trajectory in roots:
+        # Every turn but the last, after which there is nothing to play anew.
         for turn, following in pairwise(trajectory.turns):
             value: float | None = None
             if launch == "entropy":
@@ -213,6 +221,7 @@ def _ranked(
                 value = None if before is None or after is None else abs(after - before)
             point = (trajectory.trajectory_id, turn.number)
             draw = hashlib.sha256("{} {}".format(*point).encode()).digest()
+            # Sorts the unknown last and high values first.
             ranked.append((value is None, -(value or 0.0), draw, point))
     return [point for *_, point in sorted(ranked)]
 

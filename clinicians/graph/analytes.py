@@ -80,6 +80,7 @@ def _analyte(line: int, row: dict[str, str]) -> Analyte:
 
 @cache
 def _analytes_by_name() -> dict[str, Analyte]:
+    # Signs are left to the phrases: 'Murphy sign' has no value.
     measured = [analyte for analyte in analytes() if not analyte.is_sign]
     return {_folded(name): item for item in measured for name in (item.name, *item.synonyms)}
 
@@ -90,17 +91,21 @@ def _folded(name: str) -> str:
 
 
 _NAME_WORD = re.compile(r"[^\s,;:()=]+")
+# Not the stop of an initial ('S. aureus'); 'with' begins what the value is not of.
 _END_OF_VALUE = re.compile(r"[;\n]|(?<!\b[A-Z])\.(?=\s|$)|\bwith\b")
 
 
 def levels(text: str) -> Iterator[tuple[Analyte, Level]]:
     """Every analyte of a text that is followed (or led) by a value or a word for its level."""
+    # A report writes both signs for 'micro' and three for a minus.
     text = text.replace("_", " ").replace("μ", "µ").replace("−", "-").replace("–", "-")
+    # Only before the first colon: 'urine' further on is another test's.
     heading = text.partition(":")[0].lower()
     specimen = next((name for name in SPECIMENS if name in heading), "")
     mentions = list(_mentions_of_analytes(text, specimen))
     next_starts = [*(start for start, _, _ in mentions[1:]), len(text)]
     for (start, end, analyte), next_start in zip(mentions, next_starts, strict=False):
+        # Up to the next name: its value is not this one's.
         after = _END_OF_VALUE.split(text[end : min(next_start, end + REACH)], maxsplit=1)[0]
         level = _level(analyte, text[:start], after)
         if level:
@@ -116,9 +121,11 @@ def _mentions_of_analytes(text: str, specimen: str) -> Iterator[tuple[int, int, 
 
     def look_up(run: list[re.Match[str]]) -> Analyte | None:
         name = text[run[0].start() : run[-1].end()].rstrip(".")
+        # 'Urine protein' before 'protein': the table has ranges for both.
         specific = f"urine {name}" if specimen == "urin" else f"{specimen} {name}".strip()
         analyte = by_name.get(_folded(specific)) or by_name.get(_folded(name))
         names = " ".join((analyte.name, *analyte.synonyms)).lower() if analyte else ""
+        # The empty specimen, blood, is in every name.
         return analyte if specimen in names else None
 
     for start, end, analyte in longest_matches(words, LONGEST_NAME, look_up):
@@ -146,9 +153,12 @@ LOWEST_FAHRENHEIT = 60
 
 
 def _level(analyte: Analyte, before: str, after: str) -> Level | None:
+    # 'Not measured', 'pending': a number behind it is of something else.
     if cue("unknown").search(after):
         return None
+    # The printed range first: laboratories differ, and so do children.
     limits = _RANGE.search(after)
+    # Before the range: in '(12-15.5)' the first number would be taken for the value.
     value = _VALUE_AND_UNIT.search(after[: limits.start()] if limits else after)
     if limits and value:
         low, high = limits["low"] or limits["lower"], limits["high"] or limits["upper"]
@@ -158,15 +168,19 @@ def _level(analyte: Analyte, before: str, after: str) -> Level | None:
 
 def _level_in_words(before: str, after: str) -> Level | None:
     """'elevated serum troponin' and 'troponin: elevated'; the word before the name goes first."""
+    # 'Elevated serum troponin': the telling word stands before these.
     words = [word for word in before.lower().split()[-4:] if word not in ("serum", "levels", "of")]
     lead = words[-1] if words else ""
     leads = any(cue(f"{level} value").fullmatch(lead) for level in ("normal", "high", "low"))
     text = lead if leads else after
+    # 'No leukocytosis': denied is normal.
     if lead == "no" or text.strip().lower().startswith("no ") or cue("normal value").search(text):
         return "normal"
     high, low = cue("high value").search(text), cue("low value").search(text)
     if high or low:
+        # The first of two words: 'elevated, not low' is high.
         return "high" if not low or (high and high.start() < low.start()) else "low"
+    # 'H' and 'L' as printed flags; not the L of 'mg/L'.
     flag = re.search(r"(?<![/\w^])[HL]\b", text)
     return ("high" if flag[0] == "H" else "low") if flag else None
 
@@ -185,6 +199,7 @@ def _by_table(analyte: Analyte, value: re.Match[str], after: str) -> Level | Non
         return None
     number, unit = _number_or_nan(value["number"]), value["unit"].lower()
     if analyte.name == "Blood pressure":
+        # Two numbers: the systolic one goes on to the table below.
         pressure = _PRESSURE.search(after)
         if pressure is None or float(pressure[1]) > DIASTOLIC_HIGH:
             return "high" if pressure else None
@@ -192,11 +207,13 @@ def _by_table(analyte: Analyte, value: re.Match[str], after: str) -> Level | Non
         number = (number - 32) / 1.8
     if analyte.unit == "%" and "%" not in unit and number > 100:
         return None  # a count where a share is expected
+    # '7.2 x 10^9/L' is in the table's unit, whatever the power is written as.
     if value["power"]:
         return _compare(number, analyte.low, analyte.high)
     if analyte.unit == "10^9/L":
         # a large count is per microlitre: '13,400/mm3', but not '7.2/mm3'
         number *= 0.001 if number > (500 if unit.startswith("/") else 2000) else 1.0
     else:
+        # A unit that no factor knows is taken for the table's own.
         number *= next((factor for name, factor in analyte.factors.items() if name in unit), 1.0)
     return _compare(number, analyte.low, analyte.high)

@@ -79,21 +79,27 @@ class KgClinician:
         if observation.style not in self.prompt_versions:
             raise ValueError(f"{self.name} writes in the schema only, not {observation.style!r}")
         turns = observation.turns
+        # A turn's own draws; `trust` below is the whole rollout's.
         rng = np.random.default_rng([seed, len(turns)])
         # a rollout counts its seed up with the turns, so all of them share this much trust in the
         # evidence
         trust = np.exp(0.1 * np.random.default_rng(abs(seed - len(turns))).standard_normal())
         ranking = rank(observation.initial_observation, turns, TEMPER * float(trust))
         options = tests_worth_ordering(ranking, turns, self.aim, rng)
+        # The longer the work-up, the less sure it must be (PATIENCE).
         sure = SURE[self.aim] - PATIENCE * (len(turns) - 1)
         end = ""
+        # Never at the first turn, which must order something.
         if turns and ranking.chance >= sure:
             end = "sure"
+        # Nothing left to order, or nothing more allowed.
         elif not options or must_commit(turns, observation.t_max):
             end = "exhausted"
+        # Now and then one less, so that rollouts of one case differ.
         most = 0 if end else TESTS_IN_A_TURN[self.aim] - int(rng.integers(2))
         good = (option for option in options if option.score >= GOOD_ENOUGH * options[0].score)
         orders = list(good)[:most]
+        # Each test with the sign that it is ordered for: the reason stands in the text.
         aims = [
             f"{in_a_sentence(test.entry.name)} (for {in_a_sentence(name_of_key(test.sign))})"
             for test in orders
@@ -104,6 +110,7 @@ class KgClinician:
             number=len(turns) + 1,
             reasoning=" ".join([*reasoning(ranking, turns, rng), outlook]),
             differential=_differential(ranking, names),
+            # Without orders the pivot is of what could have been ordered.
             pivot=pivot(ranking, orders or options[:3], rng),
             tests=tuple(order.entry.name for order in orders),
             final_diagnosis=names[0] if end else None,
@@ -115,6 +122,8 @@ class KgClinician:
 def _differential(ranking: Ranking, names: Sequence[str]) -> tuple[Hypothesis, ...]:
     """Three to six hypotheses in whole percents: as many as it takes to cover nine tenths."""
     shares = np.exp(ranking.posteriors[-1][ranking.order[: len(names)]])
+    # Three at least: RAC compares differentials, and one line has nothing to change.
     count = int(np.clip(1 + np.searchsorted(np.cumsum(shares), 0.9), 3, len(names)))
+    # Never 0 or 100: whole percents of a belief.
     percents = np.clip(np.round(100 * shares[:count]), 1, 99)
     return tuple(Hypothesis(name, int(share)) for name, share in zip(names, percents, strict=False))

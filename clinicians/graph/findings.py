@@ -77,8 +77,10 @@ def findings_in(text: str, place: Origin = "history") -> tuple[Finding, ...]:
     """
     findings: dict[str, Finding] = {}
     result = text.partition(":")[2].strip()
+    # 'Rubella IgM: positive': the name is the finding, the result only says that it is there.
     is_status = cue("status").match(re.sub(r"^\w+ly ", "", result))  # 'strongly positive'
     words = result if place == "result" and not is_status else text
+    # Values behind phrases: of equal ones the later wins.
     for finding in (*_phrases(words, place), *_findings_of_values(text, place)):
         before = findings.get(finding.key)
         if not before or (finding.present, finding.weight) >= (before.present, before.weight):
@@ -102,11 +104,14 @@ def phrase_book() -> dict[str, tuple[str, bool]]:
     diseases = ((name, disease) for name, disease in disease_names().items() if len(name) > 4)
     entries += [(name, DISEASE + disease, True) for name, disease in diseases]
     # labels that in running text mostly mean something else
+    # 'Growth', 'drop', 'acute': HPO has labels for them.
     too_general = set((TABLES / "too_general.txt").read_text(encoding="utf-8").splitlines())
     book: dict[str, tuple[str, bool]] = {}
     for phrase, key, is_disease in entries:
         words = _singular_words(phrase)
         if 0 < len(words) <= LONGEST_PHRASE and phrase not in too_general:
+            # Sorted words: 'pain in the abdomen' is 'abdominal pain' in another order.
+            # The first entry wins, in the order of the lists above.
             book.setdefault(" ".join(sorted(words)), (key, is_disease))
     return book
 
@@ -121,13 +126,16 @@ def _entry_of_phrase(words: list[str]) -> tuple[str, bool] | None:
 
 _CLAUSE_BORDER = re.compile(r"(?<!\b[A-Z])(?<!\bvs)\.(?=\s|$)|[;\n!?]")
 _SEGMENT_BORDER = re.compile(r"([,:()/]|\s-\s|\b(?:and|or|nor|as well as|plus)\b)", re.I)
+# 'Past medical history: ...' in any of its wordings.
 _PAST_LINE = re.compile(
     r"\s*(?:past|medical|surgical|social|obstetric\w*|other)\b[^:]*history\s*:", re.I
 )
+# 'A two-week history of cough' is the present illness.
 _PRESENT_HISTORY = re.compile(r"(?:hour|day|week|month|year)s? history of|history of present", re.I)
 
 
 def _weight(clause: str, line: str, place: Origin) -> float:
+    # In a result nothing is past: it was measured now.
     is_past = _PAST_LINE.match(line) or cue("past").search(_PRESENT_HISTORY.sub("", clause))
     return PAST if place == "history" and is_past else 1.0
 
@@ -135,6 +143,7 @@ def _weight(clause: str, line: str, place: Origin) -> float:
 def _phrases(text: str, place: Origin) -> Iterator[Finding]:
     for line in text.replace("_", " ").splitlines():
         for clause in _CLAUSE_BORDER.split(line):
+            # 'Unremarkable' and the like: words of it would be findings.
             if not cue("no finding").search(clause):
                 for key, is_disease, present in _clause(clause):
                     if place == "result" or not is_disease:
@@ -148,6 +157,7 @@ def _clause(clause: str) -> Iterator[tuple[str, bool, bool]]:
     segments, borders = pieces[::2], [border.strip().lower() for border in pieces[1::2]]
     negated = False
     for at, segment in enumerate(segments):
+        # Across a colon or past 'but' nothing is denied any more.
         if cue("affirmation").match(segment.strip()) or not _carries(clause, borders[at - 1 :]):
             negated = False
         negation = DENIAL.search(segment)
@@ -155,14 +165,17 @@ def _clause(clause: str) -> Iterator[tuple[str, bool, bool]]:
         tail = segments[at + 1].strip() if borders[at : at + 1] == [":"] else ""
         excluded = DENIAL_AT_START.match(tail) or DENIAL_AFTER.search(segment)
         words = _singular_words(segment)
+        # Counted in words of the segment, as matches are.
         before = len(_singular_words(segment[: negation.start()])) if negation else len(words)
         after = len(_singular_words(segment[: negation.end()])) if negation else len(words)
         for start, end, (key, is_disease) in longest_matches(
             words, LONGEST_PHRASE, _entry_of_phrase
         ):
+            # 'Absent reflexes' is a finding itself: its 'absent' denies nothing.
             holds_negation = start < after and end > before  # 'absent reflexes', 'no appetite'
             affirmed = end <= before and not (negated or excluded)
             yield key, is_disease, bool(negation and holds_negation) or affirmed
+        # Goes on to the next segment, where `_carries` lets it.
         negated = negated or negation is not None
 
 
@@ -171,6 +184,7 @@ def _carries(clause: str, borders: list[str]) -> bool:
     cough', 'no A or B'; not 'no fever, cough for two weeks'."""
     if not borders or borders[0] == ":":
         return False
+    # The last joint tells the kind of list: 'A, B or C' is denied whole, 'A, B and C' not.
     joints = [border for border in borders if border.isalpha()]
     return bool(DENIAL_OF_A_LIST.search(clause)) or joints[-1:] in (["or"], ["nor"])
 
@@ -180,4 +194,5 @@ def _findings_of_values(text: str, place: Origin) -> Iterator[Finding]:
         for analyte, level in levels(line):
             for name, meaning in ((analyte.low_finding, "low"), (analyte.high_finding, "high")):
                 if name:
+                    # Both directions: a normal value denies the high and the low finding.
                     yield Finding(key_of(name), level == meaning, _weight(line, line, place))

@@ -42,10 +42,12 @@ def hypotheses() -> tuple[Disease, ...]:
     rare = {
         code: name
         for code, name in hpo.diseases.items()
+        # Without annotated findings a disease cannot be told from any other.
         if code.startswith("ORPHA:") and code in hpo.annotations
     }
     code_of = {normalise(name): code for code, name in rare.items()}
     diseases, common_codes = [], set()
+    # The curated ones first: they carry the weights of what is common.
     for common in common_diseases():
         names = [normalise(name) for name in (common.name, *common.synonyms)]
         codes = [code_of[name] for name in names if name in code_of]
@@ -55,10 +57,12 @@ def hypotheses() -> tuple[Disease, ...]:
             findings |= {term: ALSO_SHOWN * share for term, share in _annotated(code).items()}
         # where the disease is itself a finding in HPO, whoever has the one has the other
         findings |= {ids[name]: 0.95 for name in names if name in ids}
+        # Last, so that the curated share wins.
         findings |= {ids[normalise(label)]: share for label, share in common.findings.items()}
         diseases.append(Disease(common.name, common.synonyms, common.weight, findings))
     for code, name in rare.items():
         general = normalise(name.partition(" due to ")[0])
+        # 'X due to Y' of a known X: a bedside finding does not tell the cause.
         is_subtype = general in code_of and general != normalise(name)
         if code not in common_codes and not is_subtype:
             diseases.append(Disease(name, (), RARE_WEIGHT, _annotated(code)))
@@ -73,5 +77,6 @@ def _annotated(code: str) -> dict[str, float]:
 @cache
 def disease_names() -> dict[str, str]:
     """Normalised name or synonym -> the disease's own name."""
+    # Names win over synonyms: one disease's synonym may be another one's name.
     synonyms = {normalise(name): item.name for item in hypotheses() for name in item.synonyms}
     return synonyms | {normalise(disease.name): disease.name for disease in hypotheses()}

@@ -76,6 +76,7 @@ def load_model() -> Model:
     """The model, made once per process in about a second."""
     diseases = hypotheses()
     terms = {term for disease in diseases for term in disease.findings}
+    # Who has 'Microcytic anemia' has 'Anemia': terms count for all above them.
     above = {term: (term, *ancestors(term)) for term in terms}
     column = {term: at for at, term in enumerate(sorted(terms.union(*above.values())))}
     shares = _matrix(diseases, column, above)
@@ -87,8 +88,10 @@ def load_model() -> Model:
         position={disease.name: at for at, disease in enumerate(diseases)},
         column=column,
         shares=shares,
+        # By itself alone: credit for an ancestor is given by `chances`, not twice.
         direct=_matrix(diseases, column, {term: (term,) for term in terms}),
         leak=LEAK + LEAK_OF_PATIENTS * patients + LEAK_OF_DISEASES * bearers / len(diseases),
+        # Plus one: a term that no disease lists has a finite information.
         information=-np.log((bearers + 1) / (len(diseases) + 1)),
         log_prior=np.log(weights / weights.sum()),
     )
@@ -120,26 +123,32 @@ def chances(key: str) -> np.ndarray:
         return share
     at = model.column.get(key)
     above = [model.column[term] for term in ancestors(key) if term in model.column]
+    # 'Abnormality of the nervous system' says next to nothing.
     above = [column for column in above if model.information[column] >= LEAST_CREDITED]
+    # A term outside the arrays is taken for one nat more telling than its nearest ancestor.
     information, leak = max(model.information[above], default=0.0) + 1, LEAK
     columns = []
     if at is not None:
         information, leak = model.information[at], model.leak[at]
         columns.append((model.shares, at, 1.0))
     for ancestor in above:
+        # Never negative: a term may be commoner among the diseases than its ancestor is directly.
         lost = max(0.0, information - model.information[ancestor])
         columns.append((model.direct, ancestor, math.exp(-INFORMATION_LOST * lost)))
     share = np.zeros(len(model.diseases), dtype=np.float32)
     for matrix, column, credit in columns:
+        # The column's own cells: a slice of the sparse matrix would copy it.
         cells = slice(matrix.indptr[column], matrix.indptr[column + 1])
         rows = matrix.indices[cells]
         share[rows] = np.maximum(share[rows], credit * matrix.data[cells])
+    # By chance or by the disease, whichever happens: the complement of neither.
     return 1 - (1 - np.minimum(share, ALMOST_ALWAYS)) * (1 - leak)
 
 
 def log_likelihood(finding: Finding) -> np.ndarray:
     """log P(finding | d) up to a constant, shape (D,), weighted."""
     if finding.key.startswith(DISEASE):
+        # A disease named is no phenotype: a fixed ratio for it, and nothing for the others.
         effect = np.zeros(len(load_model().diseases))
         effect[load_model().position[finding.label]] = NAMED if finding.present else NOT_NAMED
         return finding.weight * effect
@@ -183,6 +192,7 @@ def evidence_of(initial_observation: str, turns: Sequence[Turn]) -> list[Evidenc
         for result in (result for answer in turn.answers for result in answer.results):
             findings = findings_in(f"{result.test}: {result.text}", "result")
             sources.append(Evidence(turn.number, result.test, findings))
+    # Over all sources: a general term of the history may be told exactly by a result.
     all_findings = [finding for source in sources for finding in source.findings]
     present = {finding.key for finding in all_findings if finding.present}
     absent = {finding.key for finding in all_findings if not finding.present}
@@ -197,8 +207,10 @@ def evidence_of(initial_observation: str, turns: Sequence[Turn]) -> list[Evidenc
             if finding.present:
                 stated = key in general
             else:
+                # Denied in general says it of the special; told anywhere, it is not absent.
                 stated = key in present | general or bool(absent & ancestors(key))
             if not stated and key not in counted:
+                # Once, in the first source that tells it.
                 counted.add(key)
                 specific.append(finding)
         evidence.append(replace(source, findings=tuple(specific)))
@@ -212,7 +224,9 @@ def rank(initial_observation: str, turns: Sequence[Turn], temper: float) -> Rank
     posteriors = []
     for source in evidence:
         for finding in source.findings:
+            # Tempered here, not in the likelihood, so that the prose can name whole effects.
             total = total + temper * log_likelihood(finding)
         posteriors.append(total - np.logaddexp.reduce(total))
+    # 'stable': equal posteriors keep the table's order on every machine.
     order = np.argsort(-posteriors[-1], kind="stable")
     return Ranking(evidence, posteriors, order)

@@ -75,6 +75,7 @@ def signs_of_tests() -> tuple[tuple[TestEntry, tuple[str, ...]], ...]:
 @cache
 def _signs() -> tuple[dict[str, int], np.ndarray]:
     """Every sign that a test can show, as a row of P(sign | d), shape (S, D)."""
+    # All signs as one matrix: a turn weighs every test.
     keys = list(dict.fromkeys(key for _, keys in signs_of_tests() for key in keys))
     return {key: at for at, key in enumerate(keys)}, np.array([chances(key) for key in keys])
 
@@ -88,34 +89,42 @@ def tests_worth_ordering(
     diagnosis that no test confirmed is a guess, and a trajectory of one turn is discarded (section
     3.3)."""
     least = WORTH_ORDERING if turns else 0.0
+    # Orders first, answers over them: an order without an answer had no result.
     has_result = {name: False for turn in turns for name in turn.tests}
     for answer in (answer for turn in turns for answer in turn.answers):
         has_result[answer.order] = bool(answer.results)
     entries = {name: tests_by_name().get(normalise(name)) for name in has_result}
     orders = [(entry, has_result[name]) for name, entry in entries.items() if entry]
     log_posterior = ranking.posteriors[-1]
+    # Among so many leaders only: all diseases would drown the few that matter.
     top = np.argsort(-log_posterior)[: CONSIDERED[aim]]
+    # Less the largest before `exp`, which would else underflow.
     weights = np.exp(log_posterior[top] - log_posterior[top[0]])
     weights /= weights.sum()
     row_of, shares = _signs()
     information = _mutual_information(shares[:, top], weights)
     finding_keys = {finding.key for finding in ranking.findings}
+    # What is settled settles its ancestors: who has 'microcytic anemia' needs no test for 'anemia'.
     settled = finding_keys.union(*map(ancestors, finding_keys))
+    # Gumbel noise on the score: the best test is usually chosen, but not always.
     luck = np.exp(0.2 * rng.gumbel(size=len(signs_of_tests())))
     options = []
     for (entry, keys), chance in zip(signs_of_tests(), luck, strict=True):
         open_keys = (key for key in keys if key not in settled)
         signs = sorted(open_keys, key=lambda key: -information[row_of[key]])[:SIGNS_PER_TEST]
         signal = [row_of[key] for key in signs]
+        # By line of the table: two names of one test are one.
         is_new = all(entry.line != order.line for order, _ in orders)
         if is_new and signal and information[signal].sum() >= least:
             total = information[signal].sum()
+            # Screening wants a test that tells much in all, targeted one that decides.
             best = total if aim == "kg-screening" else information[signal[0]]
             # Laplace's rule of succession: the chance that one more of this category is documented
             had = [had for order, had in orders if order.category == entry.category]
             documented = (1 + sum(had)) / (2 + len(had))
             score = best * EASE[access().get(entry.name, "")] * chance * documented
             options.append(Choice(entry, float(score), signs[0]))
+    # `sorted` is stable: equal scores keep the table's order.
     return sorted(options, key=lambda choice: -choice.score)
 
 

@@ -43,6 +43,7 @@ def sentence(place: str, rng: np.random.Generator, **fields: str) -> str:
 def reasoning(ranking: Ranking, turns: Sequence[Turn], rng: np.random.Generator) -> Iterator[str]:
     """What is new, the picture at the first turn and later the effect of each result; why the
     leader leads, and what speaks against it."""
+    # What came with the last turn's results; at turn 1 the history.
     new = [at for at, source in enumerate(ranking.evidence) if source.turn == len(turns)]
     if turns:
         yield from (_effect(ranking, at, rng) for at in new)
@@ -51,6 +52,7 @@ def reasoning(ranking: Ranking, turns: Sequence[Turn], rng: np.random.Generator)
             yield sentence("unavailable", rng, tests=listed(map(in_a_sentence, unanswered)))
     elif ranking.findings:
         yield sentence("picture", rng, findings=listed_findings(ranking.findings[:9]))
+    # Leader and rival alone: a text that weighs all hypotheses says nothing.
     leader, rival = ranking.order[:2]
     effects = {finding: log_likelihood(finding) for finding in ranking.findings}
     difference = {finding: effect[leader] - effect[rival] for finding, effect in effects.items()}
@@ -58,6 +60,7 @@ def reasoning(ranking: Ranking, turns: Sequence[Turn], rng: np.random.Generator)
     supports = [finding for finding in findings if difference[finding] > SUPPORTS][:3]
     doubts = [finding for finding in findings if difference[finding] < -DOUBTS][-2:]
     is_news = any(ranking.evidence[at].findings for at in new)
+    # Without news nothing 'speaks for' the leader anew: it is only ahead.
     place = "leads" if is_news and supports else "ahead"
     yield sentence(place, rng, findings=listed_findings(supports), **names_of_leaders(ranking))
     if is_news and doubts:
@@ -77,6 +80,7 @@ def _effect(ranking: Ranking, at: int, rng: np.random.Generator) -> str:
     if not source.findings:
         return sentence("no influence", rng, test=in_a_sentence(source.test))
     before, after = (np.exp(ranking.posteriors[place]) for place in (at - 1, at))
+    # The most moved hypothesis, not the leader: a result may rule another one out.
     moved = int(np.argmax(np.abs(after - before)))
     telling = sorted(source.findings, key=lambda finding: -abs(log_likelihood(finding)[moved]))
     return sentence(
@@ -94,6 +98,7 @@ def pivot(ranking: Ranking, options: Sequence[Choice], rng: np.random.Generator)
     """The pivot: the open sign that best tells the two leading hypotheses apart."""
     names, pair = names_of_leaders(ranking), ranking.order[:2]
     shares = {option.sign: chances(option.sign)[pair] for option in options}
+    # Between the two leaders, whatever the order was chosen for.
     sign = max(shares, key=lambda key: abs(shares[key][0] - shares[key][1]), default=None)
     if sign is None:
         return sentence("no question", rng, **names)
@@ -102,6 +107,7 @@ def pivot(ranking: Ranking, options: Sequence[Choice], rng: np.random.Generator)
         likelier, rarer = rarer, likelier
     low, high = map(percent, sorted(shares[sign]))
     fields = {"likelier": likelier, "rarer": rarer, "high": high, "low": low}
+    # A test that names the disease asks for it outright.
     place = "direct question" if sign.startswith(DISEASE) else "question"
     return sentence(place, rng, sign=in_a_sentence(name_of_key(sign)), **fields, **names)
 
@@ -116,6 +122,7 @@ def _ordinary_words() -> frozenset[str]:
     terms = load_hpo().phenotypes.values()
     labels = [name for term in terms for name in (term.name, *term.synonyms)]
     labels += [disease.name for disease in hypotheses()]
+    # Not the first word, which labels write with a capital.
     words = (word for label in labels for word in label.split()[1:])
     return frozenset(word for word in words if word.islower() and len(word) > 1)
 
@@ -126,6 +133,7 @@ def in_a_sentence(name: str) -> str:
     name = name.removeprefix(DISEASE).replace(" circulating ", " ")
     words = name.removesuffix(" concentration").removesuffix(" level").split()
     ordinary = _ordinary_words()
+    # 'Addison disease' keeps its capital, 'Acute pancreatitis' does not.
     if words[0][1:].islower() and not EPONYM_NOUNS.intersection(words[1:2]):
         words[0] = words[0].lower()
     return " ".join(word.lower() if word.lower() in ordinary else word for word in words)
@@ -147,4 +155,5 @@ def listed_findings(findings: Iterable[Finding]) -> str:
 
 
 def percent(chance: float) -> str:
+    # Never 100: a posterior of 0.999 is no certainty.
     return "less than 1%" if chance < 0.005 else f"{min(99, round(100 * chance))}%"

@@ -73,6 +73,7 @@ UNLICENSED = "unlicensed"
 ANY_ARTICLE = "any-article"
 
 _SUFFIXES = tuple(dict.fromkeys(suffix for form in FORMS for suffix in form.suffixes))
+# The first row may be cut or a heading; ten bad ones are no file of cases.
 _FIRST_ROWS = 10
 """Rows of a .jsonl in which its form must show."""
 _NOTES = {"readme", "license", "licence", "notice", "copying", "changelog", "citation"}
@@ -100,6 +101,7 @@ def read_cases(
     'unknown_format') when there is nothing at `path` that can be read, ValueError for other names
     in `allow`.
     """
+    # Before the first case is read: a misspelt name would refuse everything one by one.
     if unknown := allow - {UNLICENSED, ANY_ARTICLE}:
         names = ", ".join(sorted(unknown))
         raise ValueError(f"allow: {names}: only {UNLICENSED} and {ANY_ARTICLE} can be allowed")
@@ -137,6 +139,7 @@ def _all(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
         if path.is_dir():
             yield from _cases_of_folder(path, any_article)
         elif path.exists():
+            # A named file may raise: nothing else was asked for. In a folder it is one of many.
             yield from _reader(path, any_article)(path)
         else:
             web = "; a web address is not read, download it first" if ":/" in str(path) else ""
@@ -146,8 +149,10 @@ def _all(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
 
 
 def _cases_of_folder(path: Path, any_article: bool) -> Iterator[CaseReport | BadCase]:
+    # PMC's cloud service puts each article into a folder of its own; other folders stay unsearched.
     articles = [entry for entry in path.iterdir() if jats.ARTICLE_NAME.fullmatch(entry.name)]
     folders = [path, *(entry for entry in articles if entry.is_dir() and inside(entry, path))]
+    # Sorted over all folders: the order of cases must not hang on the file system.
     files = sorted(file for folder in folders for file in folder.iterdir() if _is_case_file(file))
     if not files:
         message = f"{path} holds no {', '.join(_SUFFIXES)} file (its folders are not searched)"
@@ -162,6 +167,7 @@ def _cases_of_folder(path: Path, any_article: bool) -> Iterator[CaseReport | Bad
             yield BadCase(bad.reason, bad.message, bad.case_id, bad.path or str(file))
         except OSError as error:
             yield BadCase("unreadable", f"{file.name}: {error.strerror}", path=str(file))
+    # Last, so that what can be read is read first.
     yield from _files_of_no_form(path)
 
 
@@ -169,6 +175,7 @@ def _files_of_no_form(path: Path) -> Iterator[BadCase]:
     """What else lies in a folder of cases, one entry an ending: a report that was saved in another
     form must not be missed in silence."""
     names: dict[str, list[str]] = defaultdict(list)
+    # The top folder alone: PMC's own folders hold figures beside each article.
     for file in sorted(path.iterdir()):
         has_form = file.name.lower().endswith((*_SUFFIXES, package_list.SUFFIX))
         is_note = file.name.startswith(".") or file.stem.lower() in _NOTES
@@ -190,6 +197,7 @@ def _is_case_file(file: Path) -> bool:
         return False
     if file.name.lower().endswith(text.SUFFIXES) and file.stem.lower() in _NOTES:
         return False
+    # 'PMC1.json' beside 'PMC1.xml' is its structured part, 'PMC1.txt' its plain text.
     of_article = file.suffix.lower() == ".json" or (
         file.suffix.lower() == ".txt" and jats.ARTICLE_NAME.fullmatch(file.stem)
     )
@@ -205,6 +213,7 @@ def _reader(path: Path, any_article: bool) -> Reader:
     into the file.
     """
     forms = [form for form in FORMS if path.name.lower().endswith(form.suffixes)]
+    # Read only where names do not decide: .json has three forms, .jsonl two.
     content = _content_of_form(path) if any(form.recognises for form in forms) else None
     for form in forms:
         if form.recognises is None or form.recognises(content):
@@ -219,6 +228,7 @@ def _content_of_form(path: Path) -> Any:
     if path.name.lower().endswith(".json"):
         return parse_json(read_text(path), path)
     fault: BadCase | None = None
+    # `islice` counts bad rows too: a file of garbage is not read to its end.
     for _, row in islice(read_rows(path), _FIRST_ROWS):
         if isinstance(row, dict):
             return row

@@ -148,6 +148,7 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
     """
     for number, row in read_rows(path):
         place = f" line {number}"
+        # By any key of its form: a NEJM row that lacks one is refused as that.
         nejm = isinstance(row, dict) and not set(row) >= _OSCE and set(row) & _NEJM
         # Refused rows need ids too: the store keeps failures by case.
         case_id = f"agentclinic-{'nejm-' if nejm else ''}{number - 1:04d}"
@@ -183,6 +184,7 @@ def asks_for_diagnosis(question: str) -> bool:
     >>> asks_for_diagnosis("The diagnosis is malaria. Which is the best treatment?")
     False
     """
+    # The last sentence asks; those before it may name diagnosis and treatment.
     wish = _wanted_of(question)
     is_other = _OTHER_SUBJECT.search(wish) or _WHICH_OTHER.search(wish)
     return bool(_DIAGNOSIS.search(wish)) and not is_other
@@ -224,6 +226,7 @@ def _challenge(row: Any, number: int, path: Path, place: str) -> CaseReport:
     )
 
 
+# Counted as a loss, not read: a wrong option in the text would be a name of a disease there.
 def _wrong_answers(answers: list[Any]) -> Iterator[Loss]:
     wrong = [answer for answer in answers if answer.get("correct") is not True]
     if wrong:
@@ -239,6 +242,7 @@ def _single_spaced(text: str) -> str:
 def _answer(row: Any, path: Path, place: str) -> str:
     answers = row.get("answers")
     if isinstance(answers, list) and all(isinstance(answer, dict) for answer in answers):
+        # Exactly one: none or two make no truth.
         correct = [answer for answer in answers if answer.get("correct") is True]
         if len(correct) == 1:
             return text_at(correct[0], "text", path, f"{place} answers").strip()
@@ -261,11 +265,14 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
     for note, new_item in _items(notes):
         match = _LABELLED_NOTE.fullmatch(note)
         label = match["label"].strip() if match else ""
+        # The label's tests first: what stands behind it may name other tests.
         names = named_tests(label) or (named_tests(note) if not label else ())
+        # In this order: headings, examination, labelled tests, items under a heading, then prose.
         if note.endswith(":"):
             name = _FINDING_HEADER.fullmatch(note)
             header = name["test"] if name and _is_test(name["test"]) else ""
             goes_on = False
+        # Unless it names a test: 'Physical examination with ultrasound: ...' is one.
         elif _EXAMINATION.match(label) and not names:
             findings.append(note)
             header, goes_on = "", False
@@ -277,17 +284,20 @@ def _notes(notes: str) -> tuple[tuple[DocumentedTest, ...], list[str], tuple[str
                 left_out.append(f"no result documented: {note[:100]}")
             header = ""
         elif header and new_item:
+            # One entry for all items under the heading.
             before = f"{tests.pop().result}\n" if goes_on else ""
             tests.append(DocumentedTest(header, category_of(header), before + note))
             goes_on = True
         elif not match and (test_name := _test_in_prose(note, names)):
             tests.append(DocumentedTest(test_name, category_of(test_name), note))
             goes_on = True
+        # Brackets aside: '(image not provided)' behind a finding says nothing of the finding.
         elif _NO_NOTE.search(IN_BRACKETS.sub("", note)):
             left_out.append(f"tells no result: {note[:100]}")
         elif goes_on and not new_item:
             result = f"{tests[-1].result}\n{note}"
             tests[-1] = DocumentedTest(tests[-1].name, tests[-1].category, result)
+        # Not to what is seen first: it may be a test's result without its name.
         else:
             left_out.append(f"no test by name: {note[:100]}")
             goes_on = False
@@ -299,6 +309,7 @@ def _items(notes: str) -> Iterator[tuple[str, bool]]:
     start, begins_item = 0, True
     for end in [*_NOTE_END.finditer(notes), None]:
         piece = notes[start : end.start() if end else len(notes)]
+        # Markdown's stars stand around labels here.
         note = _NEXT_HEADING.sub("", piece.replace("**", "").strip())
         if note:
             yield note, begins_item
@@ -312,6 +323,7 @@ def _is_test(name: str) -> bool:
 
 def _test_in_prose(note: str, names: tuple[str, ...]) -> str:
     """The test of which a note without a label tells more than its name, or the group of tests."""
+    # Two words more than the name: 'Chest X-ray.' tells no result.
     if names and len(note.split()) > len(names[0].split()) + 1:
         return names[0]
     return _group_in(note)
@@ -332,6 +344,7 @@ def _names_test(label: str, result: str) -> bool:
         return True
     of_label = profile(label)
     measures = bool(of_label.terms or of_label.specimen or of_label.kinds)
+    # A bracket holds a reference range as often as a result.
     return measures and bool(_RESULT_WORDS.search(IN_BRACKETS.sub("", result)))
 
 
@@ -394,6 +407,7 @@ def _lines_of_sections(sections: Mapping[str, Any], indent: str = "") -> Iterato
     """Sections as readable lines: 'Past Medical History: ...', nested ones indented below their
     heading."""
     for key, value in sections.items():
+        # A panel's values go on one line, as one result.
         if isinstance(value, Mapping) and not _is_panel(value):
             yield f"{indent}{_words_of_key(key)}:"
             yield from _lines_of_sections(value, indent + "  ")
@@ -407,10 +421,12 @@ def _tests(
     """The tests of a section; `panel`: the section's name, where it is a test's."""
     for key, value in results.items():
         name = _words_of_key(key)
+        # 'Day 3: {...}' is a time, not a test: its tests get it in their names.
         if isinstance(value, Mapping) and tells_when(name):
             of_time = {panel: value} if panel and _is_panel(value) else value
             yield from (at_time(test, name) for test in _tests(of_time, container))
         elif _holds_tests(name, value):
+            # The names of all sections above: 'Brain' below 'Imaging' is imaging by its container.
             for test in _tests(value, f"{container} {name}", "" if is_group(name) else name):
                 yield _named_after(test, name)
         elif text := _result_text(value):
@@ -430,8 +446,10 @@ def _named_after(test: DocumentedTest, container: str) -> DocumentedTest:
     of_test, of_all = profile(test.name), profile(container)
     is_site = not (of_test.kinds or of_test.terms or of_test.canonical)
     name = test.name
+    # 'Imaging' says nothing: only a modality or a kind completes a name.
     if is_site and of_all.kinds - {"imaging"}:
         name = f"{test.name} {container if container.isupper() else container.lower()}"
+    # Blood needs no name; urine is another specimen than the name's own.
     elif of_all.specimen == "urine" and of_test.specimen is None and not of_test.kinds:
         name = f"Urine {test.name}"
     return test if name == test.name else DocumentedTest(name, category_of(name), test.result)
@@ -440,6 +458,7 @@ def _named_after(test: DocumentedTest, container: str) -> DocumentedTest:
 def _is_panel(value: Mapping[str, Any]) -> bool:
     """Whether all values are plain: the components of one test. Deeper nesting is a group of
     tests."""
+    # 'Chest X-ray: {Findings: ...}' is a plain value in disguise.
     return not any(isinstance(inner, Mapping) and not _describes(inner) for inner in value.values())
 
 
@@ -455,6 +474,7 @@ def _result_text(value: Any) -> str:
     """
     if isinstance(value, Mapping):
         parts = ((_words_of_key(key), _result_text(inner)) for key, inner in value.items())
+        # One field 'Findings' alone: its name says nothing. Two need their names.
         return "; ".join(
             text if _DESCRIPTIVE.fullmatch(key) and len(value) == 1 else f"{key}: {text}"
             for key, text in parts

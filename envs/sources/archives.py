@@ -41,13 +41,16 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
     on. A broken archive ends with BadCase('bad_archive'
     | 'archive_bomb') after the cases that stand before the fault.
     """
+    # All in one try: the cases before a fault are handed out already, the fault comes as the last.
     try:
         if not path.is_file():  # a pipe would hold the reader up
             raise BadCase("unreadable", f"{path.name} is no plain file")
         listed = list_beside(path)
         with path.open("rb") as packed, gzip.GzipFile(fileobj=packed) as unpacked:
             counter = _Counter(unpacked, packed, path.name)
+            # The first header is bounded too.
             counter.allow(MAX_HEADER_BYTES)
+            # 'r|': a stream, never sought in: a package of gigabytes passes through.
             with tarfile.open(fileobj=counter, mode="r|") as archive:  # type: ignore[call-overload]
                 yield from _articles(archive, counter, path, any_article, listed)
     except BadCase as bad:
@@ -72,6 +75,7 @@ def _articles(
         place = f"{path}!{member.name[:300]}"
         name = f"{member.name[:300]} in {path.name}"
         try:
+            # What this member may take, and the header of the next one.
             counter.allow(member.size + MAX_HEADER_BYTES)
             _refuse_unsafe(member, name)
             if member.isreg() and member.name.lower().endswith(jats.JATS_SUFFIXES):
@@ -83,21 +87,26 @@ def _articles(
             others += 1
             case_id = bad.case_id or PurePosixPath(member.name).stem[:100]
             yield BadCase(bad.reason, bad.message, case_id, bad.path or place)
+        # Others cost time without being a case: a bound on them, beside that on bytes.
         if others > FREE_MEMBERS + MAX_OTHERS * articles:
             message = f"{path.name}: {others:,} members and {articles:,} articles"
             raise BadCase("archive_bomb", message)
         _skip(archive, member, counter)
+    # At the end: gzip's checksum stands behind the last member.
     _refuse_rest(archive, counter, path)
 
 
 def _refuse_unsafe(member: tarfile.TarInfo, name: str) -> None:
     """Raises BadCase('unsafe_member' | 'too_large')."""
+    # Windows' separators and drives too: the package may have been made there.
     parts = PurePosixPath(member.name.replace("\\", "/")).parts
     if not parts or parts[0] == "/" or ".." in parts or parts[0].endswith(":"):
         raise BadCase("unsafe_member", f"{name}: the member's path leads out of the archive")
+    # A sparse file has a small body and any size.
     if not (member.isreg() or member.isdir()) or member.issparse():
         fault = "the member is a link, a device or a sparse file; only plain files are read"
         raise BadCase("unsafe_member", f"{name}: {fault}")
+    # Before it is read: the header says its size.
     if member.size > jats.MAX_ARTICLE_BYTES and member.name.lower().endswith(jats.JATS_SUFFIXES):
         message = (
             f"{name}: the member has {member.size / 2**20:.0f} MB, at most"
@@ -119,6 +128,7 @@ def _article(
     file = archive.extractfile(member)
     assert file is not None  # it is a plain file
     article = jats.parse(file.read(), name)
+    # The article's own id first: a member is named as its packer liked.
     case_id = jats.pmcid_of(article) or check_id(PurePosixPath(member.name).stem)
     licence, retracted = listed.find(case_id) or ("", False)
     try:
@@ -129,6 +139,7 @@ def _article(
             article, case_id, name, place, any_article, licence=licence or None
         )
     except BadCase as bad:
+        # With the id, which `jats` does not know.
         raise BadCase(bad.reason, bad.message, case_id, place) from bad
 
 
@@ -136,6 +147,7 @@ def _skip(archive: tarfile.TarFile, member: tarfile.TarInfo, counter: "_Counter"
     """Pass over what is left of a member in small steps, so that what comes next is a header and
     can be bounded as one."""
     stream: Any = archive.fileobj
+    # Only plain members have a body.
     end = member.offset_data + (member.size if member.isreg() and not member.issparse() else 0)
     while stream.tell() < end:
         if not stream.read(min(2**20, end - stream.tell())):
@@ -149,6 +161,7 @@ def _refuse_rest(archive: tarfile.TarFile, counter: "_Counter", path: Path) -> N
     BadCase('bad_archive')."""
     stream: Any = archive.fileobj
     counter.allow(MAX_HEADER_BYTES)
+    # Zeros pad a tar to its block size.
     while data := stream.read(2**16):
         if data.strip(b"\0"):
             message = f"{path.name} is damaged: what follows is no member; fetch it anew"
@@ -169,6 +182,7 @@ class _Counter:
     def read(self, size: int) -> bytes:
         data = self.unpacked.read(size)
         self.count += len(data)
+        # By what was packed so far, so that the bound holds at any moment, not at the end only.
         if self.count > FREE_BYTES + MAX_RATIO * self.packed.tell():
             times = self.count / max(1, self.packed.tell())
             message = f"{self.name} unpacks to {times:.0f} times its size; the rest is not read"

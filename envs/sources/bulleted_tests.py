@@ -35,6 +35,7 @@ HEADING = "Ancillary tests"
 """What a result is called that names no test and has no entry above it."""
 BULLET_LINE = re.compile(r"^(?P<indent>\s*)(?:[-*•]|\d+[.)])\s+(?P<text>.*)$")
 # 'Glucose: 5 g/L; urine dipstick: positive': a second label on the line of the first.
+# Not inside brackets: '(IgM; IgG: ...)' is one result.
 _NEXT_LABEL = re.compile(r";\s+(?=[A-Za-z][\w ()/-]{2,50}:\s)(?![^()]*\))")
 # Labels that gather tests and are none themselves.
 _ATTRIBUTES = (
@@ -64,6 +65,7 @@ _TELLS_DIAGNOSIS = re.compile(r"\b(?:diagnos[ei]s|final assessment)\b", re.IGNOR
 _RESULT_END = re.compile(r"(?<=[.;])\s+(?=[A-Z])|;\s+")
 # More of what the test above has found: 'Associated findings', 'No metastases'.
 _MORE = re.compile(
+    # 'No metastases' is about the test above it.
     r"(?:no|not|none|excluded)\b"
     r"|(?:(?:associated|additional|further|incidental|other|secondary|\w+al|noted)\s)*"
     rf"{phrase_regex('finding | observation | anomal* | abnormalit* | feature | sign')}"
@@ -77,6 +79,7 @@ _WORDS_OF_TIME = (
     " | year | hour | time | date | admission | #"
 )
 _MONTHS = " | ".join((*calendar.month_name[1:], *calendar.month_abbr[1:]))
+# Labels such as 'Day 3' or 'March 2019'.
 _WHEN = re.compile(
     rf"(?:{phrase_regex(_WORDS_OF_TIME)}|{phrase_regex(_MONTHS, '')})\b", re.IGNORECASE
 )
@@ -126,14 +129,17 @@ def tree_of_bullets(lines: list[str]) -> list[Bullet]:
     open_nodes = [root]
     for line in lines:
         bullet = BULLET_LINE.match(line)
+        # A bullet that was wrapped by hand.
         if bullet is None and len(open_nodes) > 1:
             open_nodes[-1].text += " " + line.strip()
             continue
         node = (
             Bullet(bullet["text"].strip(), len(bullet["indent"]))
             if bullet
+            # Without a bullet and without one above it: a line of a summary in prose.
             else Bullet(line.strip(), 0)
         )
+        # A bullet that is indented less ends those above it.
         while open_nodes[-1].indent >= node.indent:
             open_nodes.pop()
         open_nodes[-1].children.append(node)
@@ -144,29 +150,36 @@ def tree_of_bullets(lines: list[str]) -> list[Bullet]:
 def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_BulletLine]:
     """The tests of one bullet and of the bullets below it. What names none is a remark."""
     label, rest = label_and_rest(node.text)
+    # A heading without a colon: 'Imaging studies' with bullets below.
     if node.children and not label and _is_heading(node.text):
         label, rest = without_markdown(node.text), ""
     knows_label = _is_label_of_test(label)
     below = (text for child in node.children for text in _texts_of_bullet(child))
     more = "\n".join(without_markdown(text) for text in (rest, *below) if text)
+    # From the surest to the least: course, time, more of the above, groups, a test with findings.
     if no_test := why_no_test(label, node.text):
         yield from (Remark(without_markdown(text), no_test) for text in _texts_of_bullet(node))
     elif tells_when(label):
         lines = (line for child in node.children for line in entries_of_bullet(child, container))
+        # 'Day 3: Na 130, K 4.1' has values on the label's own line.
         analytes = [_test_of_analyte(*part, container) for part in _analytes(rest)]
         of_label = analytes or (_prose(rest, container) if rest else ())
         yield from _dated(label, (*of_label, *lines))
+    # 'No metastases: ...' goes on with the entry above, but not where a test is named below.
     elif label and not knows_label and _MORE.match(label) and not named_tests(more):
         yield Remark(f"{label}: {more}")
+    # A group: its bullets are tests, and its own text a further one.
     elif node.children and (not rest or _CATEGORY.fullmatch(label)) and _are_tests(node):
         heading = label or container
         lines = (line for child in node.children for line in entries_of_bullet(child, heading))
         listed = with_remarks((*(_prose(rest, heading) if rest else ()), *lines), label)
         yield from _dated(label, listed)
+    # Bullets below a test are its findings: one entry, their lines joined.
     elif node.children:
         if label:
             yield from _tests_of_label(label, more, container)
         else:  # 'Cervical spine CT revealed:' and its findings below
+            # The heading's words stand in the result as the source has them.
             text = more.replace(rest, without_markdown(node.text), 1)
             for line in _sentence(node.text.rstrip(": "), container, begins=True):
                 if isinstance(line, DocumentedTest):
@@ -175,6 +188,7 @@ def entries_of_bullet(node: Bullet, container: str = "") -> Iterator[_BulletLine
                     yield Remark(text)
     elif label and not _CATEGORY.fullmatch(label):
         yield from _tests_of_label(label, rest, container)
+    # 'Imaging: CT showed ...': the label is no test, the sentence behind it names one.
     elif label:
         yield from with_remarks(_prose(rest, container or label), label)
     else:
@@ -185,12 +199,14 @@ def _is_heading(text: str) -> bool:
     """Whether a bullet with others below it is their heading, without a colon: it says nothing."""
     words = IN_BRACKETS.sub("", text).split()
     return (
+        # Longer ones, or those with a number or a verb, tell a result themselves.
         len(words) <= 4 and not re.search(r"\d", " ".join(words)) and not FINDING_VERB.search(text)
     )
 
 
 def _is_label_of_test(label: str) -> bool:
     """Whether the words of a label, but for 'pre-surgery', are of a test or of a kind of test."""
+    # 'Pre-surgery CT' is a CT: the time is no part of the test.
     name = re.sub(r"(?i)\b(?:pre|post)[\s-]?\w+", "", label)
     reading = profile(name)
     return bool(
@@ -200,7 +216,9 @@ def _is_label_of_test(label: str) -> bool:
 
 def why_no_test(label: str, text: str) -> str:
     """Why a bullet holds no test, as its label or its beginning says; '' where it may."""
+    # The beginning alone: the end of a sentence often tells of treatment in passing.
     beginning = label or SHOWS_A_VALUE.split(text, maxsplit=1)[0][:30]
+    # A later test is a test: 'Postoperative CT'.
     if named_tests(beginning) or (label and _LATER.match(label) and named_tests(text)):
         return ""
     if _TELLS_DIAGNOSIS.search(beginning):
@@ -227,6 +245,7 @@ def at_time(test: DocumentedTest, label: str) -> DocumentedTest:
     of the same test at another time."""
     if _AT_FIRST.match(label):
         return test
+    # 'March 2019' keeps its capital.
     is_month = label[:3] in calendar.month_abbr
     when = label if is_month else label[0].lower() + label[1:]
     return replace(test, name=f"{test.name} ({when})")
@@ -244,10 +263,12 @@ def with_remarks(lines: Iterable[_BulletLine], name: str) -> Iterator[_BulletLin
     `name`."""
     entry: DocumentedTest | None = None
     for line in lines:
+        # A remark belongs to the entry above it, so that entry waits for what follows.
         if isinstance(line, DocumentedTest):
             if entry is not None:
                 yield entry
             entry = line
+        # Without a name for it, or with a reason against it, it stays a remark.
         elif line.no_test or not name:
             yield line
         elif entry is None:
@@ -261,6 +282,7 @@ def with_remarks(lines: Iterable[_BulletLine], name: str) -> Iterator[_BulletLin
 def _prose(text: str, container: str, begins: bool = True) -> Iterator[_BulletLine]:
     """The tests of running text, sentence by sentence."""
     for sentence in split_outside_brackets(_RESULT_END, text):
+        # Only the first sentence of a bullet may name any subject.
         yield from _sentence(sentence, container, begins)
         begins = False
 
@@ -272,10 +294,12 @@ def _are_tests(node: Bullet) -> bool:
     label = label_and_rest(node.text)[0] or without_markdown(node.text)
     labels = [label_and_rest(child.text)[0] for child in node.children]
     below_test = profile(label).kinds - {"imaging"}
+    # Below a kind of test a label must be a test's; below a heading any label will do.
     named = [
         bool(_is_label_of_test(below) if below_test else below) or bool(named_tests(child.text))
         for below, child in zip(labels, node.children, strict=True)
     ]
+    # Below a group one test is enough: the others may be named by analytes that no table knows.
     return all(named) if not _CATEGORY.fullmatch(label) else any(named)
 
 
@@ -290,6 +314,7 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
     result, *further = _NEXT_LABEL.split(without_markdown(result).strip())
     labels = [label_and_rest(line)[0] for line in further]
     one_line = "\n" not in "".join(further) and not label_and_rest(result)[0]
+    # All labels must be tests: else a later one may be a part of the first's result.
     if _is_label_of_test(name) and all(map(_is_label_of_test, labels)) and one_line:
         for line in further:
             yield from _tests_of_label(*label_and_rest(line), container)
@@ -298,14 +323,17 @@ def _tests_of_label(label: str, result: str, container: str) -> Iterator[Documen
     if not name or not result:
         return
     category = category_of(name, container)
+    # 'Laboratory tests: Na 130, K 4.1' is one test for each analyte, which are ordered so.
     if category == "laboratory" and _GENERAL_LABS.fullmatch(name) and (parts := _analytes(result)):
         yield from (_test_of_analyte(*part, name) for part in parts)
         return
     listed = (
         listed_tests(result)
+        # In blood alone: the parts of a urinalysis are no tests by their bare names.
         if category == "laboratory" and profile(name).specimen in (None, "blood")
         else ()
     )
+    # 'EEG not done' in a result names a test that has none.
     done = " ".join(clause for clause in re.split(r"(?<=[.;])\s+", result) if not is_undone(clause))
     others = (*_others(named_tests(f"{name}. {done}"), name), *listed)
     yield DocumentedTest(name, category, result, _once(others, name))
@@ -329,6 +357,7 @@ def _analytes(result: str) -> list[tuple[str, str]]:
     A word before the first item ('Elevated ESR (75), CRP (4)') is said of all of them, so such a
     result stays in one piece.
     """
+    # Not inside brackets: 'Hb 9 (12-15, low)' is one item.
     items = [item.strip(" .") for item in re.split(r"[,;]\s+(?![^()]*\))", result.strip())]
     results = []
     for item in items:
@@ -337,6 +366,7 @@ def _analytes(result: str) -> list[tuple[str, str]]:
             r"|is))*\s*[:=(]?\s*[<>≤≥~]?\s*\d[^,;]*",
             item,
         )
+        # All or none: one item that is no analyte makes prose of the line.
         if (
             not value
             or canonical_of(value["name"]) is None
@@ -346,6 +376,7 @@ def _analytes(result: str) -> list[tuple[str, str]]:
         results.append((value["name"], item))
     return (
         results
+        # An analyte that stands twice was measured twice, and needs its words.
         if len(results) > 1 and len({normalise(name) for name, _ in results}) == len(results)
         else []
     )
@@ -366,10 +397,12 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
     subject = _subject(sentence, names, container, begins)
     of_subject = named_tests(subject)
     is_in_fluid = bool(of_subject) and profile(of_subject[0]).specimen not in (None, "blood")
+    # 'fluoroestradiol PET' has two names of one test.
     is_one = len(of_subject) > 1 and not are_joined(of_subject, subject)
     if is_one and not is_in_fluid:  # 'pleural fluid amylase' is one test in whole
         subject = of_subject[-1]  # 'fluoroestradiol PET': the noun at the end
     elif (
+        # 'Normal CT and EMG': each test has the whole sentence for its result.
         not is_one
         and len(names) > 1
         and (BARE_STATUS.match(sentence) or set(names) == set(of_subject))
@@ -378,6 +411,7 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
             yield DocumentedTest(name, category_of(name, container), without_markdown(sentence))
         return
     if name := subject or next(iter(names), ""):
+        # 'magnetic resonance imaging (MRI)': the short form is how it will be ordered.
         short = tuple(
             match[1]
             for match in ABBREVIATION.finditer(sentence)
@@ -388,6 +422,7 @@ def _sentence(sentence: str, container: str, begins: bool) -> Iterator[_BulletLi
             yield replace(test, aliases=_once(others, test.name))
     elif text := without_markdown(sentence):
         no_test = why_no_test("", sentence)
+        # An operation is treatment, but for what it showed.
         if _OPERATION.search(text) and not SHOWING_VERB.search(text):
             no_test = no_test or "tells of treatment or its outcome"
         if not is_documented(text):
@@ -401,6 +436,7 @@ def _subject(sentence: str, names: tuple[str, ...], container: str, begins: bool
     subject = subject_of(sentence, names, begins)
     if begins and not subject and not names and (statement := result_told(sentence)):
         subject = statement.tests[0]  # 'Operative findings', 'Laboratory tests'
+    # 'Na 130, CRP elevated': the first value is not what the sentence is about.
     if not subject and names and _is_value_name(names[0]) and "," in sentence:
         subject = container if category_of(container) == "laboratory" else ""
     if not subject and not names and (place := TEST_BEHIND.search(sentence)):
@@ -414,6 +450,7 @@ def _others(names: tuple[str, ...], name: str) -> tuple[str, ...]:
     less.
     """
     return tuple(
+        # Part of its own name, or a value that stands in the result.
         other
         for other in names
         if other.casefold() not in name.casefold() and not _is_value_name(other)

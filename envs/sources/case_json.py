@@ -65,6 +65,7 @@ def is_case(value: Any) -> bool:
 def _checked(value: Any, path: Path) -> dict[str, Any]:
     if not is_case(value):
         raise bad_field(path, "", "an object with 'initial_observation' and 'tests' is needed")
+    # Both misspelt and foreign fields: what is not read must not look as if it were.
     _refuse_unknown(value, _FIELDS, path, "")
     case: dict[str, Any] = value
     return case
@@ -74,6 +75,7 @@ def _case_of_object(value: dict[str, Any], path: Path, name: str) -> CaseReport:
     """`name`: the id and the title of a case that has none."""
     structured = _structured_of_object(value, path)
     results = [
+        # With name and quote: `grounding` looks for both in the text.
         "\n".join(filter(None, [f"{test.name}: {test.result}", test.quote]))
         for test in structured.tests
     ]
@@ -83,7 +85,9 @@ def _case_of_object(value: dict[str, Any], path: Path, name: str) -> CaseReport:
         [title, structured.initial_observation, *results, f"Diagnosis: {structured.diagnosis}"]
     )
     named = "case_id" in value
+    # A written id is refused where it is unsafe; a file's name is made safe.
     case_id = check_id(text_at(value, "case_id", path)) if named else id_of_file(name)
+    # null is as good as absent.
     held_out = _true_or_false(value, "evaluation_only", path) or False
     return CaseReport(case_id, "case_json", title, text, str(path), licence, held_out, structured)
 

@@ -65,11 +65,13 @@ def read_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[tuple[int, s
         _plain_size(path)
         with path.open("rb") as file:
             number = 0
+            # One byte over the limit tells a longest line from one that is too long.
             while data := file.readline(limit + 1):
                 number += 1
                 place = f" line {number}"
                 try:
                     if len(data) > limit:
+                        # Read away in small pieces, so that the next line begins where it does.
                         while data and not data.endswith(b"\n"):
                             data = file.readline(2**16)
                         message = f"{path.name}{place} has more than {limit / 2**20:.0f} MB"
@@ -100,6 +102,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, Any | BadCase]]:
 def _plain_size(path: Path) -> int:
     """Bytes of a plain file; a pipe or device would hold the reader up. Raises
     BadCase('unreadable'), OSError."""
+    # `stat` does not open: opening a pipe would wait for its writer.
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise BadCase("unreadable", f"{path.name} is no plain file", path=str(path))
@@ -112,10 +115,12 @@ def _decoded(data: bytes, path: Path, place: str = "") -> str:
             message = f"{path.name} is {form}, whatever its name says; export it as plain text"
             raise BadCase("unknown_format", message, path=str(path))
     try:
+        # 'utf-8-sig': Windows' editors put a mark before the text.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         fault = f"is not UTF-8 (byte {error.start}); convert it, e.g. with iconv"
         raise BadCase("bad_encoding", f"{path.name}{place} {fault}", path=str(path)) from error
+    # NUL is valid UTF-8; UTF-16 that is read as such is full of it.
     if "\0" in text:
         fault = "holds NUL bytes: no text, or UTF-16; convert it"
         raise BadCase("bad_encoding", f"{path.name}{place} {fault}", path=str(path))
@@ -127,11 +132,13 @@ def parse_json(text: str, path: Path, place: str = "") -> Any:
 
     Raises BadCase('bad_json' | 'too_large').
     """
+    # Before parsing: afterwards the memory is used.
     if sum(map(text.count, ",[{")) > MAX_JSON_PARTS:
         message = f"{path.name}{place}: more than {MAX_JSON_PARTS:,} values; split it"
         raise BadCase("too_large", message, path=str(path))
     try:
         value = json.loads(text)
+        # Only where a sign of HTML stands in the file: most files have none.
         if re.search(r"[<&]|\\u00(?:3[cC]|26)", text):
             value = _without_html(value)
         # Half a surrogate pair or a NUL passes the parser and breaks whoever writes the text later.
@@ -141,6 +148,7 @@ def parse_json(text: str, path: Path, place: str = "") -> Any:
             if re.search(r"(?<!\\)(?:\\\\)*\\u0000", canonical):
                 raise ValueError("a string holds a NUL character")
     except (ValueError, RecursionError) as error:
+        # A hundred thousand brackets end Python's parser, not the file's syntax.
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:300]
         raise BadCase("bad_json", f"{path.name}{place}: {reason}", path=str(path)) from error
     return value
@@ -195,6 +203,7 @@ def unread_fields(
     `place` names the object inside the case. What is lost is counted (design: loss has a ledger).
     """
     return tuple(
+        # By the case's own fields: only what a row really holds can be lost.
         Loss("field", 1, f"{f'{place}.' if place else ''}{key}: not read", sample_of(value))
         for key, value in row.items()
         if key not in read and value not in (None, "", [], {})
@@ -203,6 +212,7 @@ def unread_fields(
 
 def sample_of(value: Any) -> str:
     """The beginning of a value, for people to see what a loss was."""
+    # Cut before the spaces go: a field may hold megabytes.
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     words = " ".join(text[:400].split())
     return words if len(words) <= 120 else f"{words[:119]}…"

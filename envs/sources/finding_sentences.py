@@ -43,6 +43,7 @@ _PASSIVE = re.compile(
 )
 _CHANGES = "decline | rise | increase | drop | decrease | fall | elevation | reduction"
 _CHANGE_OF = re.compile(rf"{phrase_regex(_CHANGES, '')} (?:in|of) ", re.IGNORECASE)
+# 'After treatment, MRI showed ...' is about the MRI.
 _OPENING_PHRASE = re.compile(
     r"(?:(?:after|before|on|at|during|in|by|following|upon) [^,]{3,60}|\w+ly), ", re.IGNORECASE
 )
@@ -87,6 +88,7 @@ def listed_tests(result: str) -> tuple[str, ...]:
     three. Findings ('anemia') are none."""
     names: list[str] = []
     for clause in re.split(r"(?<=[.;])\s+", result):
+        # Brackets without digits hold names; with digits, values.
         clause = re.sub(
             r"\s*\(([^()\d]*)\)", r", \1", clause
         )  # 'serology (HIV, syphilis) negative'
@@ -94,6 +96,7 @@ def listed_tests(result: str) -> tuple[str, ...]:
         items = (
             re.split(r",\s*(?:and\s+)?|\s+and\s+", match["first"] or match["last"]) if match else []
         )
+        # One to four words each: anything longer is a finding, not a name.
         if len(items) > 1 and all(
             re.fullmatch(r"(?:[A-Za-z0-9α-ωβ/-]+\s?){1,4}", item) for item in items
         ):
@@ -110,6 +113,7 @@ def listed_tests(result: str) -> tuple[str, ...]:
 def with_specimen(names: tuple[str, ...]) -> Iterator[str]:
     """'Elevated urinary chloride and potassium': the specimen is said once for all."""
     specimen = profile(names[0]).specimen
+    # Only laboratory values share it: 'CSF glucose and MRI' does not.
     for name in names:
         shares = specimen not in (None, "blood") and category_of(name) == "laboratory"
         if shares and profile(name).specimen is None and not profile(name).kinds:
@@ -134,36 +138,45 @@ def subject_of(sentence: str, names: tuple[str, ...], begins: bool) -> str:
     Where the sentence `begins` a bullet, it is whatever shows something, and whatever was measured
     when the sentence names no test that is known.
     """
+    # A verb is searched behind the opening, whose own words may look like one.
     if opening := _OPENING_PHRASE.match(sentence):
         sentence = sentence[opening.end() :]
     sentence = _CHANGE_OF.sub("", sentence, count=1)
+    # 'The' before a finding is common: it needs a noun of a test.
     if article := _ARTICLE.match(sentence):  # 'the aldosterone-to-renin ratio came out at 92'
         noun = _TEST_NOUN.match(sentence[article.end() :])
         if begins and not names and noun:
             return noun[0]
     if status := BARE_STATUS.match(sentence):
         return _subject_of_status(sentence[status.end() :], names, begins)
+    # Before the first comma: a later clause has its own subject.
     shows = SHOWING_VERB.search(sentence.partition(", ")[0])
     verb = shows or SHOWS_A_VALUE.search(sentence)
     if verb is None:
         return ""
+    # Brackets and loose prepositions at its end are no part of a name.
     before = _LOOSE_END.sub("", ABBREVIATION.sub("", sentence[: verb.start()]))
+    # Longer than any test's name: only its noun is taken.
     if len(before) > 60 and not names and (noun := _TEST_NOUN.match(before)):
         before = noun[0]
+    # An open bracket: the verb stands inside an aside.
     if len(before) > 60 or "(" in before:
         return ""
     is_test = named_tests(before) or canonical_of(before) is not None
     if is_test or (not names and _TEST_NOUN.fullmatch(before)):
         name = _ARTICLE.sub("", before, count=1)
+        # A capital where an article stood before it.
         return name[0].upper() + name[1:] if name != before else name
     if shows and known_category(before):
         return before
+    # 'A mass was noted': the subject is what was found, not the test.
     is_participle = verb[0].rpartition(" ")[2] in ("noted", "reported", "diagnosed")
     passive = is_participle or (
         not verb.groupdict().get("quality") and _PASSIVE.match(sentence[verb.end() :])
     )
     if begins and not names and (noun := _SUBJECT_WITH_VERB.match(before)):
         return noun[0]  # 'venous sampling lateralised to the right, ratio 9:1'
+    # In the middle of a bullet the subject may be a part of the test before.
     if not begins or passive or "," in before or _begins_a_finding(before) or (names and not shows):
         return ""
     return before
@@ -186,10 +199,12 @@ def _begins_a_finding(words: str) -> bool:
 def label_and_rest(text: str) -> tuple[str, str]:
     """'**Blood tests**: Hb 9 g/dL' -> ('Blood tests', 'Hb 9 g/dL'), and so of a table's row 'Hb | 9
     | low'; a bullet without a label -> ('', text)."""
+    # Two cells or more: a row of a table that was pasted in.
     cells = [cell.strip() for cell in _CELL_END.split(text.strip("| ")) if cell.strip()]
     if len(cells) > 1:
         return without_markdown(cells[0]).strip(": "), text.partition(cells[0])[2].strip(":| \t")
     match = _LABELLED_LINE.fullmatch(text.replace("**", ""))
+    # A stop before the colon: the label would be a whole sentence.
     if match is None or re.search(r"[.;]\s", match["label"]) or _is_value(match):
         return "", text
     return without_markdown(match["label"]).strip(), (match["rest"] or "").strip()
@@ -200,6 +215,7 @@ def _is_value(match: re.Match[str]) -> bool:
     there is no label."""
     if match["label"].lower() in ("positive", "negative", "normal", "abnormal"):
         return True
+    # More opened than closed: the colon stands in brackets.
     return match["label"].count("(") > match["label"].count(")") or bool(
         FINDING_VERB.search(match["label"])
     )

@@ -48,6 +48,7 @@ CASE_REPORT = "case-report"
 _OUTSIDE_BODY = ("floats-group", "floats-wrap", "back/app-group", "back/app")
 """Where tables, figures and appendices stand outside the body."""
 _RETRACTIONS = {"retraction", "retraction-forward", "partial-retraction", "retracted-article"}
+# Every space of Unicode: publishers put thin and fixed ones between number and unit.
 _SPACES = {code: " " for code in range(0x3001) if chr(code).isspace()}
 _BLOCKS = {"p", "title", "label", "term", "preformat", "verse-line", "disp-formula"}
 _NESTED = set(
@@ -65,6 +66,7 @@ def read(path: Path, any_article: bool = False) -> Iterator[CaseReport | BadCase
     `<stem>.json` beside the file (docs/case-format.md) becomes the report's structured part.
     """
     try:
+        # 'PMC123.1.xml' is version 1 of PMC123: the version is no part of the id.
         cloud = ARTICLE_NAME.fullmatch(path.stem)
         case_id = id_of_file(cloud["pmcid"] if cloud else path.stem)
         article = parse(read_bytes(path, MAX_ARTICLE_BYTES), path.name)
@@ -92,6 +94,7 @@ def reports_of_article(
     """
     meta = _metadata_of_article(article)
     title = _first_text(article, "front/article-meta/title-group/article-title")
+    # First: a retracted article must be named so, whatever else is wrong with it.
     if _is_retracted(article, title):
         raise BadCase(
             "retracted", f"{name}: the article is retracted, or is the notice of a retraction"
@@ -99,12 +102,14 @@ def reports_of_article(
     if meta["article_type"] != CASE_REPORT and not any_article:
         kind = f"article-type is {meta['article_type']!r}, not {CASE_REPORT!r}"
         raise BadCase("not_a_case_report", f"{name}: {kind}; allow it with --allow any-article")
+    # Before floats are placed: tables alone make no report.
     length = len(_sections(article.find("body")))
     if length < MIN_BODY_CHARACTERS:
         raise BadCase(
             "empty_body",
             f"{name}: the body has {length} characters; only full-text articles can be used",
         )
+    # A structured part names one patient already.
     patients = _patients(article) if structured is None else {}
     if patients:
         for number, patient in enumerate(patients, 1):
@@ -126,8 +131,10 @@ def _report(
     meta: dict[str, str],
 ) -> CaseReport:
     title = _first_text(article, "front/article-meta/title-group/article-title")
+    # Only now: `_of_patient` has removed floats by where they stood.
     _place_floats(article)
     body = _sections(article.find("body"))
+    # What no section cites stays behind the body.
     apart = [_sections(part) for place in _OUTSIDE_BODY for part in article.iterfind(place)]
     return CaseReport(
         case_id=case_id,
@@ -148,10 +155,12 @@ def _place_floats(article: etree._Element) -> None:
     citing: dict[str, etree._Element] = {}
     for section in article.iterfind("body//sec"):
         for reference in section.iter("xref"):
+            # The nearest section: a section holds its subsections' references as well.
             nearest = next(reference.iterancestors("sec"), None)
             if nearest is section:
                 for name in reference.get("rid", "").split():
                     citing.setdefault(name, section)
+    # A list first: moving elements while iterating over them would skip some.
     for element in list(_floats(article)):
         if (cited_in := citing.get(element.get("id", ""))) is not None:
             cited_in.append(element)
@@ -171,6 +180,7 @@ def _patients(article: etree._Element) -> dict[str, etree._Element]:
     for section in [] if body is None else [body, *body.iter("sec")]:
         headed = {_first_text(part, "title"): part for part in section.iterfind("sec")}
         own = {title: part for title, part in headed.items() if patient_of_heading(title)}
+        # One heading 'Case 1' alone parts nothing.
         if len(own) > 1:
             return own
     return {}
@@ -179,6 +189,7 @@ def _patients(article: etree._Element) -> dict[str, etree._Element]:
 def _of_patient(article: etree._Element, heading: str) -> tuple[etree._Element, list[Loss]]:
     """A copy of the article without the other patients' sections, and without the tables and
     figures behind the body that those cite: of a table of all patients nobody's column is told."""
+    # A copy: every patient's report begins from the whole article.
     own = deepcopy(article)
     sections = _patients(own)
     others = [section for title, section in sections.items() if title != heading]
@@ -188,6 +199,7 @@ def _of_patient(article: etree._Element, heading: str) -> tuple[etree._Element, 
         for element in section.iter("xref")
         for reference in element.get("rid", "").split()
     }
+    # A float that both patients cite goes: whose column is whose is not told.
     floats = [element for element in _floats(own) if element.get("id") in cited]
     losses = [
         Loss("section", len(others), "it tells of another patient", _first_text(others[0], "title"))
@@ -230,6 +242,7 @@ def parse(data: bytes, name: str) -> etree._Element:
 
     Raises BadCase('too_large' | 'bad_xml' | 'hostile_xml'), naming the file `name`.
     """
+    # Counted in bytes, before a parser sees them.
     if len(data) > MAX_ARTICLE_BYTES or sum(map(data.count, (b"<", b"=", b"&"))) > MAX_MARKUP:
         raise BadCase(
             "too_large",
@@ -237,11 +250,13 @@ def parse(data: bytes, name: str) -> etree._Element:
         )
     # A real article names the JATS DTD and declares nothing itself; entities of its own are an
     # attack, or need a DTD anyway.
+    # UTF-16 and UTF-32 have NULs between the letters.
     if re.search(rb"<\0{0,3}!\0{0,3}E\0{0,3}N\0{0,3}T\0{0,3}I\0{0,3}T\0{0,3}Y", data):
         raise _hostile(name)
     parser = etree.XMLParser(
         resolve_entities=False,
         no_network=True,
+        # `huge_tree` would lift lxml's own bounds on depth and text.
         huge_tree=False,
         load_dtd=False,
         remove_comments=True,
@@ -255,8 +270,10 @@ def parse(data: bytes, name: str) -> etree._Element:
     # Entities in an encoding that the search cannot see through.
     if declared is not None and any(True for _ in declared.iterentities()):
         raise _hostile(name)
+    # Journals use namespaces, or not, or prefixes of their own.
     for element in root.iter(etree.Element):
         element.tag = etree.QName(element).localname
+    # E-utilities wrap the article into a set.
     article = root.find("article") if root.tag == "pmc-articleset" else root
     if article is None or article.tag != "article":
         fault = f"{name}: the root element is {str(root.tag)[:40]!r}, not 'article'"
@@ -266,6 +283,7 @@ def parse(data: bytes, name: str) -> etree._Element:
 
 def pmcid_of(article: etree._Element) -> str:
     """'PMC' and digits, or '' where the article does not tell."""
+    # Newer articles mark it 'pmcid', older ones 'pmc' with or without the letters.
     for kind in ("pmcid", "pmc"):
         number = _first_text(
             article, f"front/article-meta/article-id[@pub-id-type='{kind}']"
@@ -283,6 +301,7 @@ def is_open_access(article: etree._Element) -> bool:
         for mark in article.iter("custom-meta")
     }
     mark = marks.get("pmc-prop-open-access")
+    # A mark 'no' counts more than a licence.
     return mark == "yes" or (
         mark is None and bool(re.search(r"(?i)creative\s?commons", _licence(article) or ""))
     )
@@ -294,11 +313,13 @@ def _files_beside(path: Path) -> tuple[StructuredCase | None, str | None, bool]:
     beside = path.with_suffix(".json")
     if not beside.exists():
         return None, None, False
+    # A link beside an article could show any file of the machine in a report.
     if not inside(beside, path.parent):
         raise BadCase(
             "outside_folder", f"{beside.name} is a link that leads out of its folder; copy the file"
         )
     value = parse_json(read_text(beside), beside)
+    # PMC's cloud service has a JSON of its own there: licence and retraction.
     if isinstance(value, dict) and "pmcid" in value and not case_json.is_case(value):
         if value.get("is_retracted") is True:
             raise BadCase("retracted", f"{beside.name}: the article is retracted")
@@ -314,6 +335,7 @@ def _hostile(name: str) -> BadCase:
 def _is_retracted(article: etree._Element, title: str) -> bool:
     """PMC's marks: the article's type, a link to the notice, or the word before the title."""
     notices = article.iterfind("front//related-article")
+    # The notice of a retraction links to the retracted article, which is marked as such.
     types = {article.get("article-type", "")}
     types |= {notice.get("related-article-type", "") for notice in notices}
     return bool(types & _RETRACTIONS) or says_retracted(title)
@@ -345,14 +367,17 @@ def _date(article: etree._Element) -> str:
     dates = [
         _iso(date)
         for date in article.iterfind("front/article-meta/pub-date")
+        # The day that PMC or an author's manuscript got it is no publication.
         if (date.get("pub-type") or date.get("date-type")) not in ("pmc-release", "nihms-submitted")
     ]
+    # The longest is the most precise; of equal ones the earliest.
     return min(dates, key=lambda date: (-len(date), date), default="")
 
 
 def _iso(date: etree._Element) -> str:
     """As many of year, month and day as are told and make a date of the calendar."""
     parts = [_first_text(date, part) for part in ("year", "month", "day")]
+    # '2021-13-01' is none: month and day go where they make no date.
     dates = (iso_date("-".join(parts[:count])) for count in (3, 2, 1))
     return next(filter(None, dates), "")
 
@@ -375,6 +400,7 @@ def _licence(article: etree._Element) -> str | None:
     ]
     addresses += [_inline(element) for element in licence.iter("license_ref")]
     return next(
+        # Creative Commons' address first: others lead to the publisher's terms.
         (address for address in addresses if "creativecommons.org" in address),
         _inline(licence, _NESTED) or None,
     )
@@ -396,6 +422,7 @@ def _paragraphs_of(element: etree._Element) -> Iterator[str]:
     for child in element:
         tag = _tag(child)
         if tag == "tr":
+            # Rows of a table in order: a cell that spans rows is told in each of them.
             yield " | ".join(_cells_of_row(child, spanning))
         elif tag == "alternatives":
             # The same thing in several forms, a table and a picture of it, say: the first text.
@@ -421,12 +448,14 @@ def _cells_of_row(row: etree._Element, spanning: dict[int, tuple[int, int, str]]
     cells = deque(cell for cell in row if _tag(cell))
     while cells or column in spanning:
         if column in spanning:
+            # A cell from above takes its column before the row's own next cell does.
             rows, width, text = spanning.pop(column)
         else:
             cell = cells.popleft()
             text = _inline(cell, _NESTED)
             rows, width = _span(cell, "rowspan"), _span(cell, "colspan")
         yield text
+        # Long text would be repeated in each row: it is no heading of rows.
         if rows > 1 and len(text) <= MAX_SPANNING:
             spanning[column] = rows - 1, width, text
         column += width
@@ -447,6 +476,7 @@ def _inline(element: etree._Element, apart: set[str] = _NESTED | _BLOCKS) -> str
     while "  " in text:  # unlike split(), takes no memory for each word
         text = text.replace("  ", " ")
     text = text.strip()
+    # A citation's brackets are empty once the citation is out.
     return re.sub(r"\s*\[[\s,;–-]*\]", "", text)
 
 
@@ -458,7 +488,9 @@ def _pieces(element: etree._Element, left_out: set[str]) -> Iterator[str]:
             # Named characters such as &nbsp; need the DTD, which is never loaded; those of HTML are
             # the same.
             yield html.unescape(child.text)
+        # 'bibr': a number of the reference list, which would look like a value.
         elif tag and tag not in left_out and child.get("ref-type") != "bibr":
+            # '10<sup>9</sup>' must not become 109.
             yield from ("^" if tag == "sup" else "", *_pieces(child, left_out))
         yield child.tail or ""
 

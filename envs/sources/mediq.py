@@ -18,6 +18,7 @@ MEDIQ_LICENCE = "CC BY 4.0"
 """What the repository's readme puts the work under."""
 
 _KEYS = {"id", "question", "context", "answer"}
+# The same sentences in another form: a second reading would double every fact.
 _AGAIN = {"facts", "atomic_facts", "patient", "initial_info"}
 """Fields that say the context again."""
 
@@ -51,6 +52,7 @@ def _case_of_question(row: Any, path: Path, place: str) -> CaseReport:
     answer = text_at(row, "answer", path, place).strip()
     case_id = check_id(f"mediq-{path.stem}-{_number_of_question(row, path, place)}")
     context = row.get("context")
+    # A model reads the text, but a case without any is no case.
     is_list = isinstance(context, list) and bool(context)
     if not is_list or not all(isinstance(sentence, str) for sentence in context):
         message = f"{path.name}{place}: 'context' must be a list of sentences"
@@ -60,6 +62,7 @@ def _case_of_question(row: Any, path: Path, place: str) -> CaseReport:
         raise BadCase("not_a_diagnosis", message, case_id)
     sentences = (sentence.strip() for sentence in context if sentence.strip())
     story = " ".join(
+        # Tables end their rows with '|'.
         sentence if sentence.endswith((".", "!", "?", "|")) else f"{sentence}."
         for sentence in sentences
     )
@@ -80,6 +83,7 @@ def _case_of_question(row: Any, path: Path, place: str) -> CaseReport:
 
 def _losses_of_question(row: dict[str, Any], answer: str) -> Iterator[Loss]:
     options = row.get("options")
+    # A dict by letter or a list, as the file's version has it.
     options = list(options.values()) if isinstance(options, dict) else options
     if isinstance(options, list) and (wrong := [text for text in options if text != answer]):
         reason = "an option of the question that is not its answer"
@@ -92,6 +96,7 @@ def _losses_of_question(row: dict[str, Any], answer: str) -> Iterator[Loss]:
 
 def _number_of_question(row: Any, path: Path, place: str) -> str:
     number = row.get("id")
+    # True is an int to Python.
     if isinstance(number, bool) or not isinstance(number, int | str):
         message = f"'id' must be a number or a string, not {type(number).__name__}"
         raise bad_field(path, place, message)

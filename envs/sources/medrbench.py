@@ -38,6 +38,7 @@ _CASE_FIELDS = set(
 )
 _GENERATED_FIELDS = {"case_summary", "diagnosis_results"}
 
+# Models wrote the summaries: bold, heading, bullet or none, in all mixtures.
 _ANCILLARY = re.compile(
     r"^[-*#\s]*Ancillary Tests[^:\n]*?\**\s*:?\**:?(?P<rest>[^\n]*)$", re.MULTILINE
 )
@@ -73,6 +74,7 @@ def _cases(case_id: str, case: Any, path: Path) -> Iterator[CaseReport]:
     generated = object_at(case, "generate_case", path, f" case {case_id[:60]!r}")
     summary = tables_as_bullets(text_at(generated, "case_summary", path, place))
     diagnosis = without_markdown(text_at(generated, "diagnosis_results", path, place))
+    # Stars that were left over of bold text, and the bullet of a list of one.
     diagnosis = diagnosis.replace("*", "").lstrip("-• ")
     summaries = parts_by_patient(summary)
     if not summaries:
@@ -82,11 +84,13 @@ def _cases(case_id: str, case: Any, path: Path) -> Iterator[CaseReport]:
     of_patients = []
     for number, (patient, told) in enumerate(summaries.items(), 1):
         others = [name for name in summaries if name != patient]
+        # A part that names another patient would mix two menus.
         if patients_in(told) or any(re.search(rf"\b{name}\b", told, re.I) for name in others):
             raise _several(place, summaries, "and not clearly what is whose")
         own = _diagnosis_of(patient, diagnosis, final)
         if not own:
             raise _several(place, summaries, "and not whose the diagnosis is")
+        # All patients first: if one diagnosis is untold, no patient of the case is used.
         of_patients.append(_case_of_summary(f"{case_id}-{number}", case, told, own, path))
     yield from of_patients
 
@@ -99,6 +103,7 @@ def _several(place: str, summaries: Mapping[str, str], unclear: str) -> BadCase:
 def _diagnosis_of(patient: str, results: str, final: str) -> str:
     """A patient's own diagnosis, or the one that is said to be that of all; '' if not told."""
     for text in (final, results):
+        # The short field first: results often tell reasons too.
         if own := parts_by_patient(text).get(patient, ""):
             return without_markdown(own).replace("*", "").strip(" .-•\n")
     of_all = r"(?i)\s*\b(?:in|for)?\s*(?:both|all)(?: \w+)? (?:cases|patients)\b"
@@ -112,6 +117,7 @@ def _case_of_summary(
     raw = text_at(case, "raw_case", path, place)
     observation, inline, ancillary = _sections_of_summary(summary, f"{path.name}{place}")
     observation, preamble = _without_preamble(observation)
+    # Only the first sentence on the heading's line begins it.
     nodes = [Bullet(text, 0, begins=number == 0) for number, text in enumerate(inline)]
     lines = (
         line for node in (*nodes, *tree_of_bullets(ancillary)) for line in entries_of_bullet(node)
@@ -122,11 +128,13 @@ def _case_of_summary(
     notes += [
         f"left out, {part.no_test}: {part.text[:100]}" for part in parts if isinstance(part, Remark)
     ]
+    # A raw case begins with the article's title.
     title = next((line.strip() for line in raw.splitlines() if line.strip()), case_id)
     return CaseReport(
         case_id=check_id(case_id),
         source="medrbench",
         title=title,
+        # The article too: `numbers_in_report` looks there for what the summary says.
         text=f"{raw}\n\n{summary}",
         path=str(path),
         licence=LICENCE,
@@ -141,6 +149,7 @@ def _case_of_summary(
             notes=tuple(notes),
         ),
         original=raw,
+        # Two characters are the empty line between article and summary.
         meta=_metadata_of_case(case_id, case) | {"summary_at": str(len(raw) + 2)},
         losses=(
             *unread_fields(case, _CASE_FIELDS),
@@ -154,6 +163,7 @@ def _without_preamble(observation: str) -> tuple[str, list[str]]:
     sentence that says the sections again. A summary without sections is left as it is."""
     lines = observation.splitlines()
     sections = [number for number, line in enumerate(lines) if _SECTION.match(line)]
+    # One section may be chance: a sentence with a colon.
     if len(sections) < 2:
         return observation, []
     return "\n".join(lines[sections[0] :]), lines[: sections[0]]
@@ -186,8 +196,10 @@ def _sections_of_summary(summary: str, place: str) -> tuple[str, list[str], list
     if heading is None:
         raise BadCase("no_tests_section", f"{place}: the summary has no 'Ancillary Tests' section")
     bulleted = BULLET_LINE.match(heading[0])
+    # What the heading is marked with begins the next section as well.
     mark = "" if bulleted else re.match(r"[*#]*", heading[0].strip())[0]  # type: ignore[index]
     inline = heading["rest"].strip()
+    # 'Ancillary Tests: Laboratory findings:' opens the bullets below.
     lines = [f"- {inline}"] if inline.endswith(":") else []  # it names what the bullets below hold
     sentences = [] if lines else re.split(r"(?<=\.)\s+(?=[A-Z])", inline)
     for line in summary[heading.end() :].splitlines():

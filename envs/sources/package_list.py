@@ -35,8 +35,10 @@ class PackageList:
 
     def add(self, number: int, licence: str, retracted: bool) -> None:
         code = self._licences.setdefault(licence, len(self._licences))
+        # Bounded, since the list is untrusted: its codes must fit into their bits.
         if code >= _CODES or len(self._entries) >= MAX_ROWS:
             raise ValueError(f"more than {MAX_ROWS:,} articles or {_CODES:,} licences")
+        # Article, licence and retraction in one integer, so that sorting finds them again.
         self._entries.append((number * _CODES + code) * 2 + retracted)
 
     def close(self) -> None:
@@ -49,6 +51,7 @@ class PackageList:
         if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
             return None
         number = int(pmcid[3:])
+        # The smallest entry that the article can have.
         at = bisect_left(self._entries, number * _CODES * 2)
         if at == len(self._entries) or self._entries[at] // (_CODES * 2) != number:
             return None
@@ -64,9 +67,11 @@ def list_beside(package: Path) -> PackageList:
     list that is there but cannot be read may hide a retraction, so the package is not read without
     it.
     """
+    # The package's own spelling stays: only its ending is compared without case.
     name = package.name.lower().removesuffix(".tar.gz").removesuffix(".tgz")
     path = package.with_name(package.name[: len(name)] + SUFFIX)
     result = PackageList()
+    # No list is no fault: most articles name their licence themselves.
     if not path.exists():
         return result
     if not inside(path, package.parent):
@@ -75,6 +80,7 @@ def list_beside(package: Path) -> PackageList:
     rows = csv.reader(_text_lines(path))
     try:
         names = next(rows, [])
+        # By name: nobody promises the order of the columns.
         columns = [names.index(column) for column in _COLUMNS]
         for row in rows:
             pmcid, licence, retracted = (row[column].strip() for column in columns)

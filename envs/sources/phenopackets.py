@@ -59,6 +59,7 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
     """
     value = parse_json(read_text(path), path)
     members = value.get("members") if isinstance(value, dict) else None
+    # One packet is a cohort of one without a number.
     packets = [("", value)]
     if isinstance(members, list):
         packets = [(f"-{number}", packet) for number, packet in enumerate(members, 1)]
@@ -74,6 +75,7 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
 def recognises(value: Any) -> bool:
     """Whether parsed JSON is a phenopacket, a family or a cohort of them."""
     if isinstance(value, dict) and isinstance(value.get("members"), list):
+        # Ten members tell the form; a cohort in a cohort is none.
         return any(
             recognises(member) for member in value["members"][:10] if "members" not in _keys(member)
         )
@@ -88,6 +90,7 @@ def _unwrapped(value: Any) -> Any:
     for key in ("phenopacket", "proband"):
         if isinstance(value, dict) and isinstance(value.get(key), dict):
             # A wrapper's metaData speaks for its packet when that has none.
+            # The packet's own fields win over its wrapper's.
             value = {"metaData": value.get("metaData", {})} | value[key]
     return value
 
@@ -100,11 +103,13 @@ def _case_of_packet(packet: Any, case_id: str, path: Path) -> CaseReport:
     meta = meta if isinstance(meta, dict) else {}
     _refuse_animal_or_old_form(subject, features, meta, f"{path.name}{place}")
     interpretations = [
+        # An interpretation in progress may lack its diagnosis.
         row
         for row in _objects(packet, "interpretations", path, place)
         if isinstance(row.get("diagnosis"), dict)
     ]
     diagnosis, synonyms, ruled_out = _diagnosis_of_packet(packet, interpretations, path, place)
+    # By identity: the same phenotype may stand twice, with another onset.
     of_tests = {id(row): shown_by(*_type(row, path, place)) for row in features}
     rows = _objects(packet, "measurements", path, place)
     measured = [test for row in rows for test in _measured(row, path, place)]
@@ -121,6 +126,7 @@ def _case_of_packet(packet: Any, case_id: str, path: Path) -> CaseReport:
         f"Phenopacket {path.stem}",
     )
     licence = meta.get("licence", meta.get("license"))
+    # In the text, for the checks; not in o1, where they would be a differential.
     ruled = [f"Excluded: {', '.join(ruled_out)}."] if ruled_out else []
     return CaseReport(
         case_id=check_id(case_id),
@@ -142,6 +148,7 @@ def _refuse_animal_or_old_form(
     taxon = subject.get("taxonomy")
     if isinstance(taxon, dict) and taxon.get("id") not in (None, "", "NCBITaxon:9606"):
         raise BadCase("not_human", f"{place}: the subject is {_named(taxon)!r}, no human")
+    # Version 1 says 'negated' where version 2 says 'excluded': absent signs would be present.
     is_old = str(meta.get("phenopacketSchemaVersion", "2")).startswith("1")
     if is_old or any("negated" in feature for feature in features):
         fault = "phenopackets of version 1 mark absence otherwise; convert it to version 2"
@@ -158,10 +165,12 @@ def _losses_of_packet(
     rows = {
         "phenotypicFeatures": (features, _FEATURE_FIELDS),
         "interpretations": (interpretations, {"id", "progressStatus", "diagnosis"}),
+        # `get` with a default: `_objects` has refused everything but a list of objects.
         "measurements": (packet.get("measurements", []), _MEASUREMENT_FIELDS),
     }
     for name, (objects, fields) in rows.items():
         losses = [loss for row in objects for loss in unread_fields(row, fields, name)]
+        # One line a field, not a row: a thousand features may share it.
         for reason in dict.fromkeys(loss.reason for loss in losses):
             same = [loss for loss in losses if loss.reason == reason]
             yield Loss("field", len(same), reason, same[0].sample)
@@ -198,6 +207,7 @@ def _sentence_on_patient(subject: dict[str, Any]) -> str:
 def _phenotype_sentences(features: list[dict[str, Any]], path: Path, place: str) -> Iterator[str]:
     """'Present: severe hypotonia (onset 3 months).' and 'Absent: ...', each phenotype under its
     label."""
+    # Excluded phenotypes are told as absent: what was looked for and not seen is evidence.
     for heading, excluded in (("Present", False), ("Absent", True)):
         names = [
             _phenotype(row, path, place)
@@ -229,6 +239,7 @@ def _phenotype(feature: dict[str, Any], path: Path, place: str) -> str:
         _named(feature.get("severity")),
         *(_named(row) for row in _objects(feature, "modifiers", path, place)),
     ]
+    # An onset of what is absent means nothing.
     onset = _time(feature.get("onset")) if not feature.get("excluded") else ""
     details = ", ".join(
         filter(None, [*(grade.lower() for grade in graded), f"onset {onset}" if onset else ""])
@@ -258,11 +269,13 @@ def _time(value: Any) -> str:
 def _duration(value: Any) -> str:
     """'P3Y4M' -> '3 years 4 months'; another text as it stands."""
     text = str(value or "")
+    # A time of day ('T...') is no age.
     match = re.fullmatch(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T.*)?", text)
     if match is None:
         return text
     numbers = zip(match.groups(), ("year", "month", "week", "day"), strict=True)
     parts = [(int(number), unit) for number, unit in numbers if number]
+    # 'P0Y3M' is 3 months.
     ages = [f"{number} {unit}{'' if number == 1 else 's'}" for number, unit in parts if number]
     return " ".join(ages) or ("0 days" if parts else "")
 
@@ -284,6 +297,7 @@ def _measured(measurement: dict[str, Any], path: Path, place: str) -> Iterator[D
         ]
     if result := "; ".join(filter(None, results)):
         when = _time(measurement.get("timeObserved"))
+        # Repeated measurements become one test: the time tells its lines apart.
         yield DocumentedTest(name, category_of(name), f"{result}, at {when}" if when else result)
 
 
@@ -298,10 +312,12 @@ def _quantity(quantity: Any) -> str:
     unit = _named(quantity.get("unit"))
     reference = quantity.get("referenceRange")
     amount = f"{number} {unit}".strip()
+    # A quantity without a number tells none, whatever its range is.
     if not number or not isinstance(reference, dict):
         return amount if number else ""
     range_unit = _named(reference.get("unit"))
     low, high = _finite_number(reference.get("low", 0)), _finite_number(reference.get("high", 0))
+    # protobuf's JSON leaves out a zero: a range 'from 35' has no upper end.
     bounds = f"from {low}" if high == "0" != low else f"{low} to {high}"
     bounds_unit = f" {range_unit}" if range_unit not in ("", unit) else ""
     return f"{amount} (reference range {bounds}{bounds_unit})"
@@ -338,6 +354,7 @@ def _variants(
         if isinstance(found := row.get("variantInterpretation"), dict)
         and isinstance(descriptor := found.get("variationDescriptor"), dict)
     ]
+    # Two interpretations may describe one variant.
     lines = list(dict.fromkeys(filter(None, described)))
     return [DocumentedTest(GENETIC_TESTING, "laboratory", "\n".join(lines))] if lines else []
 
@@ -352,6 +369,7 @@ def _variant(row: dict[str, Any], descriptor: dict[str, Any]) -> str:
         return ""
     status = str(row.get("interpretationStatus", ""))
     pathogenicity = str(row["variantInterpretation"].get("acmgPathogenicityClassification", ""))
+    # GA4GH's constants for 'not said' are no judgement.
     judged = [_words_of_constant(text) for text in (status, pathogenicity) if text not in _UNTOLD]
     parts = [f"{symbol} {change}".strip(), _named(descriptor.get("allelicState")), *judged]
     return ", ".join(filter(None, parts))
@@ -368,6 +386,7 @@ def _change(descriptor: dict[str, Any]) -> str:
     names = [by_syntax[syntax] for syntax in ("hgvs.c", "hgvs.p") if syntax in by_syntax]
     if names or descriptor.get("label"):
         return " ".join(names) or str(descriptor["label"])
+    # A deletion of an exon has neither.
     structural = _named(descriptor.get("structuralType"))
     return structural or next(iter(by_syntax.values()), "")
 
@@ -383,6 +402,7 @@ def _diagnosis_of_packet(
     BadCase('no_diagnosis' | 'several_diagnoses').
     """
     diseases = _objects(packet, "diseases", path, place)
+    # Anything but unsolved and in progress: an absent status is a finished one.
     finished = [
         row for row in interpretations if str(row.get("progressStatus")) not in _NO_DIAGNOSIS
     ]
@@ -390,6 +410,7 @@ def _diagnosis_of_packet(
     present = [
         term for row in diseases if not row.get("excluded") and _named(term := row.get("term"))
     ]
+    # Interpretations first: 'diseases' also lists what the patient had before.
     diagnoses = concluded or present
     if not diagnoses:
         message = (
@@ -397,6 +418,7 @@ def _diagnosis_of_packet(
             " name a disease"
         )
         raise BadCase("no_diagnosis", message)
+    # By code: one disease under two labels is one.
     codes = {str(term.get("id") or _named(term)) for term in diagnoses}
     if len(codes) > 1:  # a list of diseases holds earlier ones too
         message = (

@@ -29,6 +29,7 @@ from medaction.envs.sources.package_list import NO_LICENCE
 
 EUTILS = "https://eutils.ncbi.nlm.nih.gov"
 OPEN_ACCESS = "https://www.ncbi.nlm.nih.gov"
+# NCBI's own limits: more requests get the address blocked.
 INTERVAL_S, INTERVAL_WITH_KEY_S = 1 / 3, 1 / 10
 DOWNLOAD_ATTEMPTS = 5
 FIRST_PAUSE_S = 0.5
@@ -38,8 +39,10 @@ MAX_IDS = 1_000_000
 MAX_UNREACHABLE = 3
 """After so many ids in a row without an answer the next ones get one attempt each, until one is
 answered."""
+# Errors about the article, which asking again cannot change.
 _FINAL = ("idIsNotOpenAccess", "idDoesNotExist")
 _GONE = (404, 410)
+# Codes that pass: a time-out, a queue, too many requests.
 _PASSING = (408, 425, 429)
 
 
@@ -87,6 +90,7 @@ def read(ids_or_file: str, any_article: bool = False) -> Iterator[CaseReport | B
 def _ids(ids_or_file: str) -> list[str]:
     """Ids as they were given, without repetition; whether they are ids is judged one by one."""
     lines = ids_or_file.split(",")
+    # An id that is also a file's name is an id.
     if not re.fullmatch(r"[\s,]*PMC[0-9]+[\s,]*", lines[0]) and Path(ids_or_file).is_file():
         lines = [line.partition("#")[0] for line in read_text(Path(ids_or_file)).split("\n")]
     ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
@@ -100,12 +104,14 @@ def _downloaded_article(pmcid: str, folder: Path, server: "_Server") -> _Article
     if not re.fullmatch(r"PMC[0-9]{1,12}", pmcid):
         message = f"{pmcid[:60]!r} is no PMC article id (PMC and digits) and no file of such ids"
         raise BadCase("bad_pmcid", message)
+    # Also 'not open' and 'retracted' are kept: they were asked for as well.
     if kept := _stored_article(folder / f"{pmcid}.json", pmcid):
         return kept
     try:
         article = server.article(pmcid)
     except _Unreachable as error:
         raise BadCase("unreachable", f"{pmcid}: {error}; run again to ask for it again") from error
+    # Only what was answered: an unreachable id is asked for at the next run.
     _keep(folder / f"{pmcid}.json", article)
     return article
 
@@ -119,6 +125,7 @@ def _cases_of_article(article: _Article, any_article: bool) -> Iterator[CaseRepo
             "not_open_access",
             f"{pmcid} is not in PMC's open access subset; its text may not be used by programs",
         )
+    # Parsed again from the cache: rules of reading may have changed since.
     parsed = jats.parse(article.jats.encode(), pmcid)
     yield from jats.reports_of_article(
         parsed, pmcid, pmcid, f"pmc:{pmcid}", any_article, licence=article.licence or None
@@ -145,9 +152,11 @@ def _unwritable(place: Path, error: OSError) -> BadCase:
 def _stored_article(file: Path, pmcid: str) -> _Article | None:
     """The kept article; a file that is not whole counts as none and is asked for anew."""
     try:
+        # Bounded: the cache's file holds the article as a JSON string, up to four times as long.
         article = _Article(**json.loads(read_bytes(file, 4 * jats.MAX_ARTICLE_BYTES)))
     except (ValueError, TypeError, RecursionError):
         return None
+    # The file may be of an older form, or of another id.
     kinds = [type(value) for value in vars(article).values()]
     return article if article.pmcid == pmcid and kinds == [str, bool, bool, str, str] else None
 
@@ -161,6 +170,8 @@ def _keep(file: Path, article: _Article) -> None:
             try:
                 json.dump(vars(article), part)
                 part.flush()
+                # Written through before the rename: a crash could else leave an empty file of that
+                # name.
                 os.fsync(part.fileno())
                 os.replace(part.name, file)
             except BaseException:
@@ -183,6 +194,7 @@ class _Server:
         self.efetch = f"{mirror or EUTILS}/entrez/eutils/efetch.fcgi"
         self.open_access = f"{mirror or OPEN_ACCESS}/pmc/utils/oa/oa.fcgi"
         self.named = {"tool": "medaction"}
+        # NCBI asks for a name and an address, to write to before it blocks.
         if email := os.environ.get("NCBI_EMAIL"):
             self.named["email"] = email
         self.key = {"api_key": key} if (key := os.environ.get("NCBI_API_KEY")) else {}
@@ -202,7 +214,9 @@ class _Server:
 
     def _ask_both(self, pmcid: str) -> _Article:
         request = {"id": pmcid} | self.named
+        # Licence and retraction first: the text of a closed article is never fetched.
         record = self._ask("GET", self.open_access, request, _open_access_record, may_be_gone=True)
+        # A retracted article is kept without its text.
         if record is not None and (record.get("code") or record.get("retracted") == "yes"):
             return _Article(pmcid, not record.get("code"), record.get("retracted") == "yes", "", "")
         request = {"db": "pmc", "id": pmcid.removeprefix("PMC"), "retmode": "xml"}
@@ -215,6 +229,7 @@ class _Server:
         # Where the open-access service is no more, the article's own marks decide.
         is_open = record is not None or jats.is_open_access(jats.parse(text.encode(), pmcid))
         licence = "" if licence.casefold() in NO_LICENCE else licence
+        # The text only where it may be used.
         return _Article(pmcid, is_open, False, licence, text if is_open else "")
 
     def _ask(
@@ -228,6 +243,7 @@ class _Server:
         """What `understand` makes of the answer's bytes; None where the service does not exist any
         more and that may be."""
         fault = ""
+        # A dead service would hold up every id for the sum of all pauses.
         attempts = DOWNLOAD_ATTEMPTS if self.unreachable < MAX_UNREACHABLE else 1
         for attempt in range(attempts):
             self._wait_turn()
@@ -239,11 +255,13 @@ class _Server:
                 if status in _GONE and may_be_gone:
                     return None
                 fault = f"answered {status}"
+                # Other errors of the 400s are the request's own fault: asking again is no help.
                 if status < 500 and status not in _PASSING:
                     break
                 pause = _retry_after(headers.get("retry-after"), pause)
             except httpx.HTTPError as error:
                 fault = type(error).__name__
+            # Half an answer or an error page with status 200 is tried again.
             except BadCase as bad:
                 fault = f"answered what is no answer ({bad.reason})"
             if attempt + 1 < attempts:
@@ -251,6 +269,7 @@ class _Server:
         raise _Unreachable(f"{httpx.URL(url).host} {fault}")
 
     def _wait_turn(self) -> None:
+        # Paced by the clock from request to request, not by a pause after each.
         now = time.monotonic()
         time.sleep(max(0.0, self.next_at - now))
         self.next_at = max(now, self.next_at) + self.interval
@@ -258,11 +277,13 @@ class _Server:
     def _send(
         self, method: str, url: str, parameters: dict[str, str]
     ) -> tuple[int, httpx.Headers, bytes]:
+        # GET shows its parameters in the address; POST does not.
         place = {"params": parameters} if method == "GET" else {"data": parameters}
         with self.client.stream(method, url, **place) as answer:  # type: ignore[arg-type]
             data = b""
             for chunk in answer.iter_bytes(2**16):
                 data += chunk
+                # Counted while it comes: a server may send without end.
                 if len(data) > jats.MAX_ARTICLE_BYTES:
                     raise BadCase("too_large", "")
             return answer.status_code, answer.headers, data
@@ -289,10 +310,12 @@ def _open_access_record(data: bytes) -> dict[str, str]:
 def _article_text(data: bytes, pmcid: str) -> str:
     """The answer as text where it holds the article; '' where it says that there is none. Raises
     BadCase when it is neither."""
+    # Three ways in which the service says 'no such article'.
     if re.search(
         rb"<pmc-articleset[^>]*>\s*(?:<Reply\b|</pmc-articleset>)|<pmc-articleset[^>]*/>", data
     ):
         return ""
+    # Another article under this id would be kept for good; '' is one that does not tell its id.
     if jats.pmcid_of(jats.parse(data, pmcid)) not in ("", pmcid):
         raise BadCase("bad_xml", "another article")
     try:
@@ -312,4 +335,5 @@ def _retry_after(told: str | None, otherwise: float) -> float:
             seconds = parsedate_to_datetime(told).timestamp() - time.time()
     except ValueError:
         return otherwise
+    # At most a minute: a date far ahead, or a wrong clock, must not stop a run.
     return min(max(seconds, 0.0), LONGEST_PAUSE_S)

@@ -46,8 +46,10 @@ def read(path: Path) -> Iterator[CaseReport | BadCase]:
 
 def _case_of_file(path: Path) -> CaseReport:
     is_page = path.suffix.lower().startswith(".htm")
+    # A line of Markdown is a line; a page's lines are white space.
     page = without_html(read_text(path, MAX_TEXT_BYTES), keeps_lines=not is_page)
     header, text, losses = _header_and_report(page)
+    # People pass the list of ids in place of the articles.
     if _are_ids(text):
         raise BadCase(
             "unknown_format",
@@ -57,10 +59,12 @@ def _case_of_file(path: Path) -> CaseReport:
         lengths = f"the text has {len(text)} characters, a report has at least {MIN_CHARACTERS}"
         raise BadCase("empty_body", f"{path.name}: {lengths}", path.stem[:100])
     heading = _MARKDOWN_HEADING.search(text)
+    # Then the first line: a title without any mark.
     title = header.pop("title", "") or (
         heading[1].rstrip(" \t#") if heading else text.split("\n", 1)[0].strip()
     )
     licence = header.pop("licence", None)
+    # A wrong date is refused, not dropped: nobody would notice that it is gone.
     if "date" in header:
         if not (date := iso_date(header["date"])):
             message = f"'date: {header['date'][:40]}' must be as 2021, 2021-03 or 2021-03-14"
@@ -86,11 +90,14 @@ def _header_and_report(text: str) -> tuple[dict[str, str], str, tuple[Loss, ...]
     lines = text.strip().split("\n")
     start = 0
     for line in lines:
+        # `fullmatch` of a line: 'Title: ...' in the middle of the report is past the header.
         if match := _HEADER.fullmatch(line.strip()):
             name = "licence" if match[1].lower() == "license" else match[1].lower()
             if name in header:
                 again.append(line.strip())
+            # The first of two wins; the second is counted as a loss.
             header.setdefault(name, match[2])
+        # Blank lines and front matter's rules may stand among the header's lines.
         elif line.strip() not in ("", "---"):
             break
         start += 1
@@ -115,6 +122,7 @@ def iso_date(text: str) -> str:
         return ""
     parts = [int(part) for part in match.groups() if part]
     try:
+        # Filled up to a whole date, to be checked by the calendar, then cut to what was told.
         return datetime.date(*[*parts, 1, 1][:3]).isoformat()[: (4, 7, 10)[len(parts) - 1]]
     except ValueError:
         return ""

@@ -72,8 +72,10 @@ def app_of(out: Path, against: Path | None = None) -> Starlette:
 
 def _filters_and_page(request: Request) -> tuple[dict[str, str], int]:
     """What a table's address asks for: (filters, page)."""
+    # A search of megabytes would only slow every other reader down.
     filters = {name: text[:200] for name, text in request.query_params.items() if name != "page"}
     page = request.query_params.get("page", "1")
+    # `int` fails on '²', a digit but no decimal, and on thousands of digits.
     return filters, int(page) if page.isdecimal() and len(page) < 9 else 1
 
 
@@ -89,6 +91,7 @@ class _Viewer:
     def newest(self) -> Iterator[pages.ShownRun]:
         """The run as its newest snapshot has it, for one request at a time: a DuckDB connection
         serves one thread."""
+        # Starlette answers each request in a thread of its own.
         with self._lock:
             self.run.refresh()
             if self.other:
@@ -113,6 +116,7 @@ class _Viewer:
                 html = pages.export(run, [case_id])
         except KeyError:
             return HTMLResponse("there is no such case", 404)
+        # Quoted: a case's id may hold line breaks or other letters than a header allows.
         headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(case_id)}.html"}
         return HTMLResponse(html, headers=headers)
 
@@ -123,6 +127,7 @@ class _Viewer:
 
     async def label(self, request: Request) -> Response:
         """Store a clinician's label and go back to where it was given. Only from our own pages."""
+        # A form on any other page may send here, too: the browser then names that page.
         if request.headers.get("origin") != f"http://{request.headers.get('host')}":
             return HTMLResponse("labels are taken from the viewer's own pages only", 403)
         form = parse_qs((await request.body()).decode("utf-8", "replace")[:20_000])
@@ -133,4 +138,5 @@ class _Viewer:
                 place = pages.label(run, values)
         except ValueError as error:
             return HTMLResponse(escape(str(error)), 400)
+        # Only to our own pages: another address in the form would lead away.
         return RedirectResponse(back if back.startswith("/case/") else place, 303)

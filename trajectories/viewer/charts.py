@@ -28,10 +28,12 @@ def lines_of_dtc(rows: list[dict[str, Any]]) -> str:
             zorder=3,
             clip_on=False,
         )
+        # No distance is below 0, though the normal interval may be.
         low = [max(0.0, row["mean"] - row["half"]) for row in points]
         high = [row["mean"] + row["half"] for row in points]
         axes.fill_between(turns, low, high, color=colour, alpha=0.15, linewidth=0)
     if rows:
+        # Turns without a known DTC stand on the axis, with n=0.
         counts = dict.fromkeys(range(1, max(row["number"] for row in rows) + 1), 0)
         for row in rows:
             counts[row["number"]] += row["known"]
@@ -69,6 +71,7 @@ def rac_distribution(rows: list[dict[str, Any]], threshold: float | None) -> str
 
 
 def _colours() -> list[str]:
+    # More teachers than colours begin again.
     return list(COLOURS) * 8
 
 
@@ -106,4 +109,5 @@ def _svg(figure: Figure, axes: Axes) -> str:
         picture, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
     )
     text = picture.getvalue()
+    # Without the XML declaration, which must not stand inside a page.
     return text[text.index("<svg") :]

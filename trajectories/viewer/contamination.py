@@ -35,6 +35,7 @@ class Comparison:
 def comparisons(out: Path) -> list[Comparison]:
     """The reports in the run's folder, each pair with the `against` and the `place` at which the
     viewer shows it."""
+    # Compared with one set, or with several, each in a folder of its own.
     files = sorted(
         [
             *(out / COMPARISONS).glob(COMPARISON_FILE),
@@ -48,6 +49,7 @@ def comparisons(out: Path) -> list[Comparison]:
         against = (about["against"] or about["cases"])["path"]
         pairs = [
             pair | {"against": against, "place": place}
+            # Numbered on over all reports: the number is the pair's address.
             for place, pair in enumerate(about.pop("pairs"), count)
         ]
         count += len(pairs)

@@ -21,6 +21,7 @@ from medaction.trajectories.viewer import charts, queries
 from medaction.trajectories.viewer.contamination import COMPARISONS, comparisons, pair_at
 
 TEMPLATES = Path(__file__).parent / "templates"
+# Strict: a misspelt name fails in a test, and is no empty place on a page.
 _html = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
 )
@@ -48,7 +49,9 @@ class ShownRun:
     def refresh(self) -> None:
         """Have the newest snapshot; nothing is done while it is the one at hand."""
         stat = (self.out / SNAPSHOT).stat() if (self.out / SNAPSHOT).exists() else None
+        # With the inode: a snapshot is replaced by a rename, so each is another file.
         stamp = (stat.st_ino, stat.st_mtime_ns) if stat else None
+        # Without a file `open_snapshot` raises, and says what to do.
         if stamp is None or stamp != self._seen:
             if self._seen:
                 # DuckDB would hand out the old file again, as one that is open already
@@ -151,6 +154,7 @@ def comparison(run: ShownRun, other: ShownRun, filters: Filters) -> str:
     pairs = [Pair(*key, here.get(key), there.get(key)) for key in sorted({*here, *there})]
     counts = {name: sum(pair.change == name for pair in pairs) for name in CHANGES}
     shown_pairs = [pair for pair in pairs if filters.get("change") in (None, "", pair.change)]
+    # In the order of CHANGES: what got better or worse is what one looks for.
     shown_pairs.sort(key=lambda pair: (CHANGES.index(pair.change), pair.case_id, pair.sample))
     paths = (run.out, other.out)
     names = [path.name for path in paths]
@@ -202,8 +206,10 @@ def label(run: ShownRun, values: dict[str, str]) -> str:
     """Store a label that came from a form; returns the address of what it is about. Raises
     ValueError for what is not in this run, and for anything that is no label."""
     opinion = label_of(
+        # The time is ours: a form could name any.
         {name: text[:LONGEST] for name, text in values.items()} | {"time": now().isoformat()}
     )
+    # A stale page, or a hand-made form: a label of nothing would stay in the file.
     if not queries.rows(run.db, "thing of a label", [opinion.case_id, opinion.trajectory_id]):
         raise ValueError("there is no such case or trajectory in this run")
     if opinion.opinion == "comment" and not opinion.comment.strip():
@@ -230,6 +236,7 @@ def prompt(run: ShownRun, trajectory_id: str, number: int) -> str | None:
 def _table_page(
     run: ShownRun, name: str, page: queries.Page, filters: Filters, **values: Any
 ) -> str:
+    # Empty fields of the form would make long addresses.
     query = {field: value for field, value in filters.items() if value}
 
     def url(number: int) -> str:
@@ -265,6 +272,7 @@ def export(run: ShownRun, case_ids: list[str]) -> str:
         details.append(case | {"labels": opinions})
     ids = {case["case_id"] for case in details}
     pages = queries.cases(run.db, {}, 1).pages
+    # Page by page, as the table is read: the query has no other form.
     tables = (queries.cases(run.db, {}, number) for number in range(1, pages + 1))
     rows = [row for table in tables for row in table.rows if row["case_id"] in ids]
     return run.render(

@@ -59,9 +59,11 @@ def _page(db: Database, source: str, conditions: dict[str, Any], order: str, num
     """A page of `source` under the conditions that have a value. The keys of `conditions` are ours;
     the values, a user's, are parameters."""
     active = {sql: value for sql, value in conditions.items() if value}
+    # One value for every '?' of its condition: a search looks in several columns.
     parameters = [value for sql, value in active.items() for _ in range(sql.count("?"))]
     sql = f"select * from ({source}) where {' and '.join(active) or 'true'}"
     (total,) = db.execute(f"select count(*) from ({sql})", parameters).fetchone() or (0,)
+    # An old address may name a page that there is no longer.
     number = min(max(number, 1), max(1, -(-total // PAGE)))
     sql = f"{sql} order by {order} limit {PAGE} offset {(number - 1) * PAGE}"
     return Page(_rows(db, sql, parameters), total, number)
@@ -108,6 +110,7 @@ def cases(db: Database, filters: dict[str, str], number: int) -> Page:
     }
     page = _page(db, QUERIES["cases"].sql, conditions, _order(filters, "case_id"), number)
     words = filters.get("q", "").lower()
+    # A passage is shown only where the row itself does not hold the words.
     in_sight = [
         row["case_id"]
         for row in page.rows
@@ -171,9 +174,11 @@ SORTED = {
 
 def _order(filters: dict[str, str], default: str) -> str:
     column = filters.get("sort", "").removeprefix("-")
+    # Names of columns cannot be parameters: none but these becomes part of the query.
     if column not in SORTED:
         return default
     way = "desc" if filters["sort"].startswith("-") else "asc"
+    # The default last: rows with equal values keep their order from page to page.
     return f'"{column}" {way} nulls last, {default}'
 
 
@@ -213,6 +218,7 @@ def case(db: Database, case_id: str) -> Row | None:
     if not details:
         return None
     tree = rows(db, "trajectories of a case", [case_id])
+    # One query for all turns of the case, not one a trajectory.
     turns_of: dict[str, list[Row]] = {leaf["trajectory_id"]: [] for leaf in tree}
     for turn in rows(db, "turns of a case", [case_id]):
         turns_of[turn["trajectory_id"]].append(turn)
@@ -254,6 +260,7 @@ def in_tree_order(leaves: list[Row], parent: str | None = None, depth: int = 0) 
     ids = {leaf["trajectory_id"] for leaf in leaves}
     ordered = []
     for leaf in leaves:
+        # A parent of other settings is no longer shown: its branch stands on the first level.
         if (leaf["parent_id"] if leaf["parent_id"] in ids else None) == parent:
             branches = in_tree_order(leaves, leaf["trajectory_id"], depth + 1)
             ordered += [leaf | {"depth": depth}, *branches]

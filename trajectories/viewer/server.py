@@ -18,13 +18,16 @@ def serve(out: Path, port: int, ready: Callable[[str], None], against: Path | No
     """
     app = app_of(out, against)
     with socket.socket() as listening:
+        # Else the port of a viewer that has just ended is taken for a minute.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
+            # Loopback alone: reports are patients' texts, and the viewer asks for no password.
             listening.bind(("127.0.0.1", port))
         except OSError as error:
             raise MedactionError(
                 f"port {port} of 127.0.0.1 is taken: give another with --port, or --port 0"
             ) from error
+        # Before the address is told: whoever opens it at once is answered.
         listening.listen()
         ready(f"http://127.0.0.1:{listening.getsockname()[1]}")
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
