@@ -87,7 +87,6 @@ def ledger_of(
     Where the text holds a summary of the article (MedR-Bench), the summary is what is accounted
     for; the article before it is one line.
     """
-    # MedR-Bench: the article stands before its summary.
     start = int(report.meta.get("summary_at", 0))
     lines: Counter[tuple[str, Use, str]] = Counter()
     samples: dict[tuple[str, Use, str], str] = {}
@@ -100,7 +99,6 @@ def ledger_of(
             key = kind, passage.use, passage.reason
             lines[key] += count
             total[kind] += count
-            # One sample a line of the ledger, enough to see what kind of loss it is.
             samples.setdefault(key, sample_of(words))
     ledger = [
         LedgerLine(

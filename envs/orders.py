@@ -59,7 +59,7 @@ _INSTEAD = re.compile(
 _CLAUSE = re.compile(r"\s*(?:;|\.\s|\n|\bbut\b|\bhowever\b|\bthen\b)\s*", re.IGNORECASE)
 # The comma of '1,25-dihydroxyvitamin D' parts nothing.
 _COMMA = re.compile(r"(?<!\d),|,(?!\d)")
-# Not '1,25', '24 and 48 h' or 'C3/C4': their signs join one test.
+# Not '1,25', 'antigen 125 and 19' or 'C3/C4'; 'and 24 h urine protein' begins another test.
 _ORDER_SEPARATOR = re.compile(
     r"\s*(?:[;&+](?!\s*$)|(?<!\d),(?!\s*$)|,(?!\d|\s*$)|(?<![A-Za-z]\d)/"
     r"|\b(?:and(?! \d+\b(?! h))|plus|as well as|along with"
@@ -111,7 +111,6 @@ def read_order(text: str) -> Order:
     text = _in_words(text)
     brackets = " ; ".join(_ORDER_IN_BRACKETS.findall(text))
     main = _with_place(_without_refusals(_ORDER_IN_BRACKETS.sub(" ", text)), brackets)
-    # 'Mass on CT' is what a guesser writes to have a finding confirmed.
     if not main or _states_a_finding(main):
         return Order()
     return Order(main, tests_in(main), tests_in(_without_refusals(brackets)))
@@ -194,7 +193,6 @@ def _in_words(text: str) -> str:
 
 @cache
 def _shorthand() -> re.Pattern[str]:
-    # The longest first, as in a table of phrases.
     signs = "|".join(map(re.escape, sorted(SHORTHAND, key=len, reverse=True)))
     return re.compile(rf"(?<![\w/])(?:(?:{signs})(?![\w/])|w/(?=\w))", re.IGNORECASE)
 

@@ -48,6 +48,7 @@ def judge_agreement(out: Path) -> Sequence[JudgeAgreement]:
     agreements = []
     for judge, pairs in sorted(rows.items()):
         accepted = sum(yes for _, yes in pairs)
+        # Wilson's, since clinicians label few verdicts, and may accept all of them.
         low, high = wilson(accepted / len(pairs), len(pairs))
         kind = sum(right and not yes for right, yes in pairs)
         strict = sum(not right and not yes for right, yes in pairs)

@@ -119,6 +119,7 @@ def draw_hard_set(
     for path in against:
         benchmark = read_set(path)
         sets.append((about(path, benchmark), benchmark))
+    # At last the pool with itself: one patient may be in it under two ids.
     sets.append(({"path": "the pool itself", "cases": len(fit)}, None))
     excluded: dict[str, str] = {}
     compared: list[dict[str, Any]] = []
@@ -392,6 +393,7 @@ def _as_case(candidate: HardCase) -> dict[str, Any]:
         "initial_observation": world.initial_observation,
         "diagnosis": world.diagnosis,
         "diagnosis_synonyms": list(world.synonyms),
+        # A source's own word may be none that the case format takes.
         **({"body_system": candidate.body_system} if candidate.body_system in BODY_SYSTEMS else {}),
         **(
             {"disease_type": candidate.disease_type}
@@ -399,6 +401,6 @@ def _as_case(candidate: HardCase) -> dict[str, Any]:
             else {}
         ),
         "rare": True,
-        "evaluation_only": True,
+        "evaluation_only": True,  # read again as a case, it is never trained on
         "tests": tests,
     }

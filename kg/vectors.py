@@ -67,6 +67,7 @@ def cached_vectors(names: list[str], encoder: LinkingEncoder) -> np.ndarray:
             vectors |= zip(chunk, encoder.names(chunk).astype(np.float16), strict=True)
             log.info("encoded %d of %d names", start + len(chunk), len(new_names))
         _write_vectors(path, vectors)
+    # Reshaped, so that no name at all is still a table of two dimensions.
     return np.array([vectors[name] for name in names], dtype=np.float32).reshape(
         -1, encoder.dimension
     )

@@ -79,6 +79,7 @@ def trajectory_row(trajectory: Trajectory, run_id: str, stored: Any) -> dict[str
 
 
 def turn_row(trajectory: Trajectory, turn: Turn) -> dict[str, Any]:
+    # What a turn used has columns of its own, so that SQL can add it up.
     row = asdict(turn)
     return (
         {"trajectory_id": trajectory.trajectory_id}

@@ -167,7 +167,6 @@ def _cases_of_folder(path: Path, any_article: bool) -> Iterator[CaseReport | Bad
             yield BadCase(bad.reason, bad.message, bad.case_id, bad.path or str(file))
         except OSError as error:
             yield BadCase("unreadable", f"{file.name}: {error.strerror}", path=str(file))
-    # Last, so that what can be read is read first.
     yield from _files_of_no_form(path)
 
 

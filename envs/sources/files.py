@@ -203,7 +203,6 @@ def unread_fields(
     `place` names the object inside the case. What is lost is counted (design: loss has a ledger).
     """
     return tuple(
-        # By the case's own fields: only what a row really holds can be lost.
         Loss("field", 1, f"{f'{place}.' if place else ''}{key}: not read", sample_of(value))
         for key, value in row.items()
         if key not in read and value not in (None, "", [], {})
