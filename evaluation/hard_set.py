@@ -113,7 +113,7 @@ def draw_hard_set(
     linker, encode = disease_linker(), remembering(load_encoder().encode)
     candidates = candidates_of([path / STORE if path.is_dir() else path for path in pool], linker)
     fit = rare_and_long(candidates, min_tests)
-    # Only what may be drawn is compared: the pool may be a hundred times as large.
+    # Only what may be drawn is compared: the pool may be far larger.
     fit_cases = [set_of(candidate.environment) for candidate in fit]
     sets: list[tuple[dict[str, Any], list[SetCase] | None]] = []
     for path in against:

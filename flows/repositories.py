@@ -20,7 +20,7 @@ def upload(
     """Send the files of a folder as one commit. A new repository is private: whoever pushes decides
     who may see it. Raises MedactionError with the hub's words."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi()
     try:
@@ -32,7 +32,7 @@ def upload(
             path_in_repo=into or None,
             commit_message=message,
         )
-    except (HfHubHTTPError, HTTPError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
         line = f"{repository} could not be written at {api.endpoint}: {error}"
         raise MedactionError(line) from error
 

@@ -62,7 +62,7 @@ def cached_vectors(names: list[str], encoder: LinkingEncoder) -> np.ndarray:
     if new_names:
         log.info("encoding %d names for linking (once; kept in %s)", len(new_names), path)
         for start in range(0, len(new_names), _CHUNK):
-            # float16 halves the file; only the order of the nearest names matters.
+            # float16 halves the file.
             chunk = new_names[start : start + _CHUNK]
             vectors |= zip(chunk, encoder.names(chunk).astype(np.float16), strict=True)
             log.info("encoded %d of %d names", start + len(chunk), len(new_names))

@@ -14,6 +14,7 @@ import pytest
 
 from medaction.evaluation.case_sets import mark_dataset
 from medaction.flows.dataset import push, write_dataset
+from medaction.flows.repositories import upload
 from medaction.flows.settings import DistillSettings
 from medaction.trajectories.labels import Label, add_label
 from medaction.trajectories.migrations import MIGRATIONS, SCHEMA_VERSION
@@ -206,3 +207,8 @@ def test_a_store_of_an_earlier_schema_is_brought_up_to_date_and_kept_beside(run:
         )
     command = [sys.executable, "-m", "medaction.cli.main", "export", "--out", str(run)]
     assert "unchanged" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_name_that_no_hub_takes_is_one_line(run: Path):
+    with pytest.raises(MedactionError, match="could not be written"):
+        upload(run / "dataset", "me/-bad-", "dataset", "a version")

@@ -513,13 +513,18 @@ class Store:
 
     def add_judgements(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Rows of `judgements`, whose `judgement` is JSON text; a judge's earlier one of the same
-        trajectory is replaced."""
+        trajectory is replaced, and that it gave no verdict then is resolved."""
         with self.transaction():
             for row in rows:
                 keys = [row[name] for name in ("trajectory_id", "protocol", "judge", "repeat")]
                 self.db.execute(
                     "insert or replace into judgements values (?, ?, ?, ?, ?)",
                     [*keys, row["judgement"]],
+                )
+                self.db.execute(
+                    "update failures set resolved = ? where stage = 'judge' and resolved is null"
+                    " and trajectory_id = ? and teacher = ?",
+                    [now(), row["trajectory_id"], row["judge"]],
                 )
 
     # --- stage 3 ------------------------------------------------------------------------
