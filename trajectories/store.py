@@ -97,7 +97,7 @@ class Store:
                     f"{path} is in use by another process; wait for it or end it, then start again"
                     f" ({error})"
                 ) from error
-            reason = str(error).partition("\n")[0]
+            reason = str(error).partition("\n")[0].rstrip(".!")
             # A full disk is no damage: `--repair` would put an old copy in a sound store's place.
             if any(words in reason for words in UNWRITABLE):
                 raise self._unwritable(error) from error
@@ -359,6 +359,14 @@ class Store:
         """Something that could not be read as a case report at all."""
         with self.transaction():
             self._put_failures([refused("read", refusal.case_id, refusal.path, refusal)], run_id)
+
+    def resolve_unreadable(self, case_id: str, path: str, reason: str) -> None:
+        """What `add_unreadable` stored can be read now, or is gone."""
+        self.db.execute(
+            "update failures set resolved = ? where stage = 'read' and case_id = ? and path = ?"
+            " and error_class = ? and resolved is null",
+            [now(), case_id, path, reason],
+        )
 
     def environments(self, ids: Sequence[str] | None = None) -> list[ClinicalEnvironment]:
         """The current environment of every case, in the order of case ids; or those with these
